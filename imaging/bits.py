@@ -1,0 +1,120 @@
+"""The one table of mask bits: what a flagged pixel means, in the image mask and in the bad-pixel calibration.
+
+The values are those of the Dark Energy Survey (BADPIX for images, BPMDEF for the calibration map), so that masks can
+be exchanged with its tools.
+"""
+
+from enum import IntFlag
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class MaskBit(IntFlag):
+    """Bits of the image mask (DES BADPIX)."""
+
+    BPM = 1  # bad in the calibration map
+    SATURATE = 2  # above the amplifier's saturation level
+    INTERP = 4  # value interpolated from its neighbours
+    BADAMP = 8  # amplifier unusable
+    CRAY = 16  # cosmic ray
+    STAR = 32  # halo of a bright star
+    TRAIL = 64  # bleed trail
+    EDGEBLEED = 128  # bleed that ran into the readout edge
+    SSXTALK = 256  # crosstalk from a super-saturated source
+    EDGE = 512  # glowing edge
+    STREAK = 1024  # satellite or aircraft
+    SUSPECT = 2048  # nominally useful, photometry questionable
+    FIXED = 4096  # column repaired by an additive constant
+    NEAREDGE = 8192  # near the edge, distorted
+    TAPEBUMP = 16384  # tape bump
+
+
+class BpmBit(IntFlag):
+    """Bits of the bad-pixel calibration map (DES BPMDEF)."""
+
+    FLAT_MIN = 1
+    FLAT_MAX = 2
+    FLAT_MASK = 4
+    BIAS_HOT = 8
+    BIAS_WARM = 16
+    BIAS_MASK = 32
+    BIAS_COL = 64
+    EDGE = 128
+    CORR = 256
+    SUSPECT = 512
+    FUNKY_COL = 1024
+    WACKY_PIX = 2048
+    BADAMP = 4096
+    NEAREDGE = 8192
+    TAPEBUMP = 16384
+
+
+BPM_TO_MASK: dict[BpmBit, MaskBit] = {
+    BpmBit.FLAT_MIN: MaskBit.BPM,
+    BpmBit.FLAT_MAX: MaskBit.BPM,
+    BpmBit.FLAT_MASK: MaskBit.BPM,
+    BpmBit.BIAS_HOT: MaskBit.BPM,
+    BpmBit.BIAS_WARM: MaskBit.BPM,
+    BpmBit.BIAS_MASK: MaskBit.BPM,
+    BpmBit.BIAS_COL: MaskBit.BPM,
+    BpmBit.FUNKY_COL: MaskBit.BPM,
+    BpmBit.WACKY_PIX: MaskBit.BPM,
+    BpmBit.EDGE: MaskBit.EDGE,
+    BpmBit.BADAMP: MaskBit.BADAMP,
+    BpmBit.SUSPECT: MaskBit.SUSPECT,
+    BpmBit.NEAREDGE: MaskBit.NEAREDGE,
+    BpmBit.TAPEBUMP: MaskBit.TAPEBUMP,
+}
+"""How a calibration bit becomes an image bit; CORR has no counterpart and is dropped, as in the original."""
+
+NOT_SKY = (
+    MaskBit.BPM
+    | MaskBit.SATURATE
+    | MaskBit.INTERP
+    | MaskBit.BADAMP
+    | MaskBit.CRAY
+    | MaskBit.STAR
+    | MaskBit.TRAIL
+    | MaskBit.EDGEBLEED
+    | MaskBit.SSXTALK
+    | MaskBit.EDGE
+    | MaskBit.STREAK
+)
+"""Pixels that say nothing of the sky."""
+
+NO_WEIGHT = (
+    MaskBit.BPM
+    | MaskBit.SATURATE
+    | MaskBit.BADAMP
+    | MaskBit.CRAY
+    | MaskBit.TRAIL
+    | MaskBit.EDGEBLEED
+    | MaskBit.EDGE
+    | MaskBit.STREAK
+)
+"""Pixels whose value carries no information: weight zero wherever sources are measured."""
+
+
+def bpm_to_mask(bpm: NDArray[np.integer]) -> NDArray[np.int16]:
+    """Translate a bad-pixel calibration map into image mask bits.
+
+    Parameters
+    ----------
+    bpm
+        (ny, nx) integer, :class:`BpmBit` values.
+
+    Returns
+    -------
+    mask
+        (ny, nx) int16, :class:`MaskBit` values.
+    """
+    mask = np.zeros(bpm.shape, dtype=np.int16)
+    for bpm_bit, mask_bit in BPM_TO_MASK.items():
+        mask[(bpm & int(bpm_bit)) != 0] |= np.int16(mask_bit)
+    return mask
+
+
+def bit_names(value: int) -> str:
+    """Name the bits that are set in a mask value, for a person: ``'SATURATE|TRAIL'``, or ``''`` for none."""
+    return "|".join(bit.name for bit in MaskBit if value & bit and bit.name)

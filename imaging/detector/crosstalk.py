@@ -1,0 +1,127 @@
+"""Which amplifiers leak into which: the crosstalk matrix, in the observatory's text format.
+
+A line holds victim, source, coefficient, its error, the onset of non-linearity in ADU and the polynomial beyond it:
+``ccd25B ccd25A 1.34e-04 1.13e-05 4.078154e+04 1.537540e-04 -6.980507e-08 5.963848e-12``. Up to the onset the victim
+receives coefficient times the source's signal; above it coefficient times onset plus the polynomial in the excess.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from imaging.detector.ccds import AMPLIFIERS, AmplifierName
+from imaging.errors import InputError
+from imaging.io.package_data import read_table
+
+NEGLIGIBLE = 1e-6
+"""Coefficients smaller than this are dropped, as the original does."""
+
+
+@dataclass(frozen=True, slots=True)
+class CrosstalkTerm:
+    """What one amplifier receives from another.
+
+    Attributes
+    ----------
+    victim, source
+        (CCD number, amplifier).
+    coefficient
+        Received ADU per ADU of the source, below the onset.
+    onset_adu
+        Where the response becomes non-linear.
+    polynomial
+        Coefficients of the excess above the onset, first power first.
+    """
+
+    victim: tuple[int, AmplifierName]
+    source: tuple[int, AmplifierName]
+    coefficient: float
+    onset_adu: float
+    polynomial: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CrosstalkMatrix:
+    """All terms of the camera."""
+
+    terms: tuple[CrosstalkTerm, ...]
+
+    def into(self, ccdnum: int) -> tuple[CrosstalkTerm, ...]:
+        """Return the terms whose victim is a CCD."""
+        return tuple(term for term in self.terms if term.victim[0] == ccdnum)
+
+    def sources_of(self, ccdnum: int) -> tuple[int, ...]:
+        """Return the other CCDs that leak into a CCD."""
+        return tuple(sorted({term.source[0] for term in self.into(ccdnum)} - {ccdnum}))
+
+
+def observatory_crosstalk() -> CrosstalkMatrix:
+    """Return the matrix that the observatory published in 2013."""
+    return CrosstalkMatrix(
+        tuple(
+            CrosstalkTerm(
+                (int(row["victim_ccd"]), _amplifier(row["victim_amp"])),
+                (int(row["source_ccd"]), _amplifier(row["source_amp"])),
+                float(row["coefficient"]),
+                float(row["onset_adu"]),
+                (float(row["c1"]), float(row["c2"]), float(row["c3"])),
+            )
+            for row in read_table("imaging.detector", "crosstalk.csv")
+        )
+    )
+
+
+def parse_crosstalk(text: str, source: str = "crosstalk table") -> CrosstalkMatrix:
+    """Read the observatory's text format; negligible terms are dropped.
+
+    Parameters
+    ----------
+    text
+        Content of the file.
+    source
+        Its name, for messages.
+
+    Raises
+    ------
+    InputError
+        If a line cannot be understood.
+    """
+    terms = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        words = line.split("#")[0].split()
+        if not words:
+            continue
+        try:
+            term = CrosstalkTerm(
+                _parse_amplifier(words[0]),
+                _parse_amplifier(words[1]),
+                float(words[2]),
+                float(words[4]),
+                tuple(float(word) for word in words[5:]),
+            )
+        except (ValueError, IndexError) as error:
+            raise InputError("crosstalk line not understood", value=f"{source}, line {number}: {line!r}") from error
+        if abs(term.coefficient) >= NEGLIGIBLE:
+            terms.append(term)
+    return CrosstalkMatrix(tuple(terms))
+
+
+def format_crosstalk(terms: Iterable[CrosstalkTerm]) -> str:
+    """Write terms in the observatory's text format."""
+    lines = ["# victim source x x_err src_nl poly_coeff"]
+    for term in terms:
+        names = [f"ccd{ccd:02d}{amplifier}" for ccd, amplifier in (term.victim, term.source)]
+        powers = "  ".join(f"{c:.6e}" for c in term.polynomial)
+        lines.append(f"{names[0]}   {names[1]}   {term.coefficient:.6e}  0.00e+00  {term.onset_adu:.6e}  {powers}")
+    return "\n".join(lines) + "\n"
+
+
+def _parse_amplifier(word: str) -> tuple[int, AmplifierName]:
+    match = re.fullmatch(r"ccd(\d+)([AB])", word)
+    if match is None:
+        raise ValueError(word)
+    return int(match[1]), _amplifier(match[2])
+
+
+def _amplifier(name: str) -> AmplifierName:
+    return AMPLIFIERS[AMPLIFIERS.index(name)]  # type: ignore[arg-type]

@@ -1,0 +1,148 @@
+"""What is known of an exposure before it is processed."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from imaging.bands import band_of_filter
+from imaging.errors import InputError
+
+MJD_EPOCH = datetime(1858, 11, 17)
+
+
+@dataclass(frozen=True, slots=True)
+class Exposure:
+    """One exposure of the camera.
+
+    Attributes
+    ----------
+    expnum
+        Exposure number.
+    band
+        Band name.
+    night
+        Local date at the beginning of the night, YYYYMMDD.
+    mjd
+        Start of the exposure, UTC.
+    exptime_s
+        Exposure time.
+    ra_deg, dec_deg
+        Telescope pointing, ICRS to a few arcseconds.
+    airmass
+        Airmass; NaN if the header does not know it.
+    obstype
+        Kind of exposure: ``object``, ``zero``, ``dome flat``, ...
+    object_name
+        What the observer called it.
+    propid
+        Observing proposal.
+    """
+
+    expnum: int
+    band: str
+    night: int
+    mjd: float
+    exptime_s: float
+    ra_deg: float
+    dec_deg: float
+    airmass: float
+    obstype: str = "object"
+    object_name: str = ""
+    propid: str = ""
+
+    @property
+    def mjd_mid(self) -> float:
+        """Middle of the exposure, MJD UTC."""
+        return self.mjd + self.exptime_s / 2 / 86400.0
+
+
+def night_of(mjd: float) -> int:
+    """Return the night (YYYYMMDD) that an instant belongs to: the UTC date twelve hours before."""
+    date = MJD_EPOCH + timedelta(days=mjd - 0.5)
+    return date.year * 10000 + date.month * 100 + date.day
+
+
+def exposure_from_header(header: Mapping[str, Any], source: str) -> Exposure:
+    """Read an exposure's description from a raw primary header.
+
+    Parameters
+    ----------
+    header
+        Keywords and values. Numbers that are the string ``'NaN'``, which the observatory writes, count as unknown.
+    source
+        Name of the file, for the message.
+
+    Raises
+    ------
+    InputError
+        If a keyword that the processing cannot do without is missing or makes no sense.
+    """
+
+    def need(key: str) -> Any:  # noqa: ANN401
+        value = header.get(key)
+        if value is None or value == "":
+            raise InputError(
+                "raw header lacks a keyword",
+                value=f"{key} in {source}",
+                remedy="repair the header or fetch the file again",
+            )
+        return value
+
+    def number(key: str) -> float:
+        try:
+            return float(need(key))
+        except (TypeError, ValueError) as error:
+            raise InputError(
+                "raw header keyword is not a number", value=f"{key} = {header[key]!r} in {source}"
+            ) from error
+
+    def optional(key: str) -> float:
+        try:
+            return float(header.get(key, math.nan))
+        except (TypeError, ValueError):
+            return math.nan
+
+    mjd = number("MJD-OBS")
+    return Exposure(
+        expnum=int(number("EXPNUM")),
+        band=band_of_filter(str(need("FILTER"))),
+        night=night_of(mjd),
+        mjd=mjd,
+        exptime_s=number("EXPTIME"),
+        ra_deg=angle_deg(need("TELRA" if header.get("TELRA") else "RA"), hours=True),
+        dec_deg=angle_deg(need("TELDEC" if header.get("TELDEC") else "DEC")),
+        airmass=optional("AIRMASS"),
+        obstype=str(need("OBSTYPE")).strip(),
+        object_name=str(header.get("OBJECT", "")).strip(),
+        propid=str(header.get("PROPID", "")).strip(),
+    )
+
+
+def angle_deg(value: str | float, *, hours: bool = False) -> float:
+    """Read an angle written as a number of degrees or as sexagesimal text (``'-21:12:15.9'``).
+
+    Parameters
+    ----------
+    value
+        Number in degrees, or text of three parts separated by colons.
+    hours
+        Whether the first part of the text is hours rather than degrees.
+
+    Raises
+    ------
+    InputError
+        If it is neither.
+    """
+    if not isinstance(value, str):
+        return float(value)
+    parts = value.strip().split(":")
+    try:
+        numbers = [abs(float(p)) for p in parts]
+    except ValueError:
+        raise InputError("angle not understood", value=repr(value)) from None
+    if len(numbers) == 1:
+        return float(value)
+    angle = sum(n / 60**i for i, n in enumerate(numbers)) * (15.0 if hours else 1.0)
+    return -angle if value.strip().startswith("-") else angle

@@ -1,0 +1,114 @@
+"""Who an exposure is, and how its products are called."""
+
+import re
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from imaging.bands import band_named
+from imaging.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class ExposureId:
+    """One processing of one exposure.
+
+    The names follow the original: ``D{expnum:08}_{band}_{ccd:02}_r{rnum}p{pnum}_{suffix}`` per CCD, the same without
+    the CCD per exposure. The padding of the exposure number is a minimum: numbers of any length work.
+
+    Attributes
+    ----------
+    expnum
+        Exposure number.
+    band
+        Band name.
+    night
+        Night of the observation, YYYYMMDD.
+    rnum, pnum
+        Request and processing number: the version tag of the single-epoch run.
+    schema
+        Name of the output tree, ``gw`` or ``wsdiff``.
+    """
+
+    expnum: int
+    band: str
+    night: int
+    rnum: int = 1
+    pnum: int = 1
+    schema: str = "gw"
+
+    def __post_init__(self) -> None:
+        band_named(self.band)
+        if self.expnum <= 0:
+            raise InputError("exposure number out of range", value=self.expnum, limit="1 or more")
+        check_night(self.night)
+
+    @property
+    def rpnum(self) -> str:
+        """The version tag, such as ``r4p5``."""
+        return f"r{self.rnum}p{self.pnum}"
+
+    @property
+    def stem(self) -> str:
+        """Name of the exposure's products, before the suffix."""
+        return f"D{self.expnum:08d}_{self.band}_{self.rpnum}"
+
+    def ccd_stem(self, ccd: int) -> str:
+        """Name of a CCD's products, before the suffix."""
+        return f"D{self.expnum:08d}_{self.band}_{ccd:02d}_{self.rpnum}"
+
+    @property
+    def folder(self) -> PurePosixPath:
+        """Folder of the products, below the root of the store."""
+        return PurePosixPath(self.schema) / "exp" / str(self.night) / str(self.expnum)
+
+    def difference_folder(self, season: int, ccd: int) -> PurePosixPath:
+        """Folder of one CCD's difference products in a season."""
+        return self.folder / f"dp{season}" / f"{self.band}_{ccd:02d}"
+
+
+def raw_name(expnum: int) -> str:
+    """Name of the raw file of an exposure."""
+    return f"DECam_{expnum:08d}.fits.fz"
+
+
+def check_night(night: int) -> None:
+    """Raise unless ``night`` is a date written YYYYMMDD.
+
+    Raises
+    ------
+    InputError
+        If it is not.
+    """
+    text = str(night)
+    if not re.fullmatch(r"20\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])", text):
+        raise InputError(
+            "night is not a date", value=text, limit="YYYYMMDD", remedy="give the local date at the start of the night"
+        )
+
+
+def parse_version_tag(tag: str) -> tuple[int, int]:
+    """Read a version tag such as ``r4p5`` into its request and processing numbers.
+
+    Raises
+    ------
+    InputError
+        If it is not of that form.
+    """
+    match = re.fullmatch(r"r(\d+)p(\d+)", tag)
+    if match is None:
+        raise InputError("version tag not understood", value=repr(tag), limit="rNpM, such as r4p5")
+    return int(match[1]), int(match[2])
+
+
+def parse_season(season: str | int) -> int:
+    """Read a season written ``60`` or ``dp60``.
+
+    Raises
+    ------
+    InputError
+        If it is neither.
+    """
+    match = re.fullmatch(r"(?:dp)?(\d+)", str(season))
+    if match is None:
+        raise InputError("season not understood", value=repr(season), limit="a number or dpN, such as dp60")
+    return int(match[1])

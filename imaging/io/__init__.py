@@ -1,0 +1,1 @@
+"""Where files are opened: the only place of :mod:`imaging` that touches the disk."""

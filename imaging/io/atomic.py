@@ -1,0 +1,70 @@
+"""Write files that are complete or absent."""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import xxhash
+
+from imaging.errors import StorageError
+
+CHUNK = 1 << 22
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary name in the same folder; on success it becomes ``path``, on failure it vanishes.
+
+    The content is flushed to the disk before the rename, so that a crash leaves the old file or the new one.
+
+    Raises
+    ------
+    StorageError
+        If the disk is full, read-only or failing.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with temporary.open("rb") as stream:
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise storage_error(error, path) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def storage_error(error: OSError, path: Path) -> StorageError:
+    """Say what the file system refused, and what helps."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT) or "disk" in str(error).lower()
+    return StorageError(
+        "cannot write a file: the disk is full" if full else f"cannot write a file: {error.strerror or error}",
+        value=path,
+        remedy="free some disk space and run the same command again; nothing finished is lost"
+        if full
+        else "check the folder's permissions and that it is mounted, then run the same command again",
+    )
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a small file atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small text file atomically, in UTF-8."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def content_hash(path: Path) -> str:
+    """Return the 128-bit XXH3 hash of a file's bytes as 32 hexadecimal digits (about 5 GB/s)."""
+    digest = xxhash.xxh3_128()
+    with Path(path).open("rb", buffering=0) as stream:
+        while chunk := stream.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()

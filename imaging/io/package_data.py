@@ -1,0 +1,26 @@
+"""Read the small tables that ship with the package."""
+
+import csv
+from functools import lru_cache
+from importlib import resources
+
+
+@lru_cache
+def read_table(package: str, name: str) -> tuple[dict[str, str], ...]:
+    """Read a comma-separated table that lies beside a module; lines that start with ``#`` are comments.
+
+    Parameters
+    ----------
+    package
+        Package whose ``data`` folder holds the table, such as ``imaging.detector``.
+    name
+        File name.
+
+    Returns
+    -------
+    rows
+        One dictionary of strings per line.
+    """
+    text = resources.files(package).joinpath("data", name).read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    return tuple(csv.DictReader(lines))

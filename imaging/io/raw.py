@@ -1,0 +1,176 @@
+"""Read raw DECam exposures: one multi-extension file, one tile-compressed extension per CCD, in any order.
+
+Extensions are found by their CCDNUM, never by their place in the file, and a file that holds only some of the CCDs is
+as good as a whole one.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import fitsio
+import numpy as np
+import xxhash
+from astropy.io import fits
+from numpy.typing import NDArray
+
+from imaging.errors import CcdError, InputError
+from imaging.exposure import Exposure, exposure_from_header
+
+BLOCK = 2880
+
+
+@dataclass(frozen=True, slots=True)
+class RawExtension:
+    """Where one CCD lies in a raw file.
+
+    Attributes
+    ----------
+    ccdnum
+        CCD number.
+    hdu
+        Index of the extension.
+    content_hash
+        Hash of the extension's bytes, header and data; empty if it is damaged.
+    problem
+        Why the extension cannot be read, or empty.
+    """
+
+    ccdnum: int
+    hdu: int
+    content_hash: str
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RawIndex:
+    """A raw file's contents: the exposure and its CCDs.
+
+    Attributes
+    ----------
+    exposure
+        What the primary header says.
+    header_hash
+        Hash of the primary header's bytes.
+    extensions
+        Every CCD that the file names, by number.
+    """
+
+    exposure: Exposure
+    header_hash: str
+    extensions: Mapping[int, RawExtension]
+
+
+@dataclass(frozen=True, slots=True)
+class RawCcd:
+    """One raw CCD.
+
+    Attributes
+    ----------
+    header
+        The extension's keywords.
+    pixels
+        (ny, nx) uint16, ADU, with prescan, overscan and post-scan.
+    """
+
+    header: Mapping[str, Any]
+    pixels: NDArray[np.uint16]
+
+
+def index_raw(path: Path) -> RawIndex:
+    """Walk through a raw file once: find its CCDs, hash them, notice where it is damaged.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, is not FITS, has no usable primary header or names no CCD.
+    """
+    path = Path(path)
+    remedy = "fetch the raw file again"
+    try:
+        size = path.stat().st_size
+        stream = path.open("rb")
+    except OSError as error:
+        raise InputError("raw file missing or unreadable", value=path, remedy=remedy) from error
+    with stream:
+        if stream.read(9) != b"SIMPLE  =":
+            raise InputError("raw file is not FITS", value=path, remedy=remedy)
+        stream.seek(0)
+        primary, _, header_hash = _read_hdu(stream, size, path)
+        exposure = exposure_from_header(primary, str(path))
+        extensions: dict[int, RawExtension] = {}
+        hdu = 0
+        while stream.tell() < size:
+            hdu += 1
+            try:
+                header, complete, digest = _read_hdu(stream, size, path)
+            except InputError:
+                break  # nothing after an unreadable header can be located
+            ccdnum = header.get("CCDNUM")
+            if isinstance(ccdnum, int):
+                problem = "" if complete else "the file ends inside this extension"
+                extensions[ccdnum] = RawExtension(ccdnum, hdu, digest if complete else "", problem)
+            if not complete:
+                break
+    if not extensions:
+        raise InputError("raw file holds no CCD", expnum=exposure.expnum, value=path, remedy=remedy)
+    return RawIndex(exposure, header_hash, extensions)
+
+
+def _read_hdu(stream: BinaryIO, size: int, path: Path) -> tuple[fits.Header, bool, str]:
+    """Read one HDU: its header, whether all its data are there, and the hash of its bytes."""
+    start = stream.tell()
+    try:
+        header = fits.Header.fromfile(stream, endcard=True, padding=True)
+        length = _data_length(header)
+    except (OSError, EOFError, ValueError, KeyError, fits.VerifyError) as error:
+        raise InputError(
+            "raw file is truncated or damaged", value=f"{path} at byte {start}", remedy="fetch the raw file again"
+        ) from error
+    end = stream.tell() + length
+    digest = xxhash.xxh3_128()
+    stream.seek(start)
+    remaining = min(end, size) - start
+    while remaining > 0:
+        chunk = stream.read(min(remaining, 1 << 22))
+        digest.update(chunk)
+        remaining -= len(chunk)
+    return header, end <= size, digest.hexdigest()
+
+
+def _data_length(header: fits.Header) -> int:
+    axes = [int(header[f"NAXIS{i + 1}"]) for i in range(int(header["NAXIS"]))]
+    if not axes:
+        return 0
+    count = int(header.get("GCOUNT", 1)) * (int(header.get("PCOUNT", 0)) + int(np.prod(axes)))
+    length = abs(int(header["BITPIX"])) // 8 * count
+    return -(-length // BLOCK) * BLOCK
+
+
+def read_raw_ccd(path: Path, extension: RawExtension, expnum: int) -> RawCcd:
+    """Read the pixels and header of one CCD.
+
+    Raises
+    ------
+    CcdError
+        If the extension is damaged.
+    """
+    problem, cause = extension.problem, None
+    if not problem:
+        try:
+            with fitsio.FITS(str(path)) as file:
+                pixels = file[extension.hdu].read()
+            with fits.open(path, disable_image_compression=True, memmap=True, lazy_load_hdus=True) as hdus:
+                header = dict(hdus[extension.hdu].header)
+            return RawCcd(header, np.ascontiguousarray(pixels.astype(np.uint16, copy=False)))
+        except (OSError, ValueError, IndexError) as error:
+            problem, cause = str(error).split("\n")[0], error
+    raise CcdError(
+        f"the raw extension cannot be read: {problem}",
+        reason="unreadable_extension",
+        expnum=expnum,
+        ccd=extension.ccdnum,
+        step="read raw",
+        remedy="fetch the raw file again and run the same command; only this CCD is processed anew",
+    ) from cause

@@ -1,0 +1,78 @@
+"""Location and width of contaminated samples."""
+
+from math import erf, exp, pi, sqrt
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+MAD_TO_SIGMA = 1.482602218505602
+"""Gaussian sigma over median absolute deviation."""
+
+
+def mad_sigma(values: ArrayLike) -> float:
+    """Return 1.4826 times the median absolute deviation; NaN for an empty sample."""
+    array = np.asarray(values, dtype=float)
+    if array.size == 0:
+        return float("nan")
+    return float(MAD_TO_SIGMA * np.median(np.abs(array - np.median(array))))
+
+
+def clipped(values: ArrayLike, n_sigma: float = 3.0, max_iterations: int = 10) -> NDArray[np.bool_]:
+    """Return which values survive iterative clipping about the median.
+
+    The width is the median absolute deviation in the first round and the standard deviation, corrected for the
+    truncation of a Gaussian, afterwards.
+
+    Parameters
+    ----------
+    values
+        (n,) sample; values that are not finite never survive.
+    n_sigma
+        Clipping distance.
+    max_iterations
+        Rounds at most.
+
+    Returns
+    -------
+    keep
+        (n,) bool.
+    """
+    array = np.asarray(values, dtype=float)
+    keep = np.isfinite(array)
+    if not keep.any():
+        return keep
+    centre, sigma = float(np.median(array[keep])), mad_sigma(array[keep])
+    for _ in range(max_iterations):
+        if sigma == 0.0:
+            break
+        new = np.isfinite(array) & (np.abs(array - centre) <= n_sigma * sigma)
+        if np.array_equal(new, keep):
+            break
+        keep = new
+        centre, sigma = float(np.median(array[keep])), float(array[keep].std()) / _truncation(n_sigma)
+    return keep
+
+
+def clipped_mean(values: ArrayLike, n_sigma: float = 3.0) -> tuple[float, float, int]:
+    """Return mean, standard deviation and number of the values that survive clipping (NaN, NaN, 0 for none)."""
+    array = np.asarray(values, dtype=float)
+    kept = array[clipped(array, n_sigma)]
+    if kept.size == 0:
+        return float("nan"), float("nan"), 0
+    return float(kept.mean()), float(kept.std() / _truncation(n_sigma)), int(kept.size)
+
+
+def weighted_median(values: ArrayLike, weights: ArrayLike) -> float:
+    """Return the weighted median; NaN for an empty sample."""
+    array, weight = np.asarray(values, dtype=float), np.asarray(weights, dtype=float)
+    if array.size == 0:
+        return float("nan")
+    order = np.argsort(array)
+    cumulative = np.cumsum(weight[order])
+    return float(array[order][np.searchsorted(cumulative, 0.5 * cumulative[-1])])
+
+
+def _truncation(n_sigma: float) -> float:
+    """Return the standard deviation of a unit Gaussian cut at plus and minus ``n_sigma``."""
+    inside = erf(n_sigma / sqrt(2.0))
+    return sqrt(max(1.0 - 2.0 * n_sigma * exp(-0.5 * n_sigma**2) / sqrt(2.0 * pi) / inside, 1e-6))

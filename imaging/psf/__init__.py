@@ -1,0 +1,1 @@
+"""The point-spread function of a CCD: selecting stars, modelling, exchanging."""

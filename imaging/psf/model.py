@@ -1,0 +1,102 @@
+"""A point-spread function that varies over the CCD.
+
+The model is a polynomial in position whose coefficients are images on a grid finer than the pixels, as in PSFEx
+(Bertin 2011, ADASS XX). A stamp is the image of a source whose flux in the reference aperture is one, so that PSF
+fluxes, aperture fluxes and zero points share one convention.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+
+REFERENCE_APERTURE_PIXELS = 22.22
+"""Diameter of the aperture in which a source's flux is counted: 5.84 arcsec, the eighth of the DES apertures."""
+
+
+def polynomial_terms(degree: int) -> tuple[tuple[int, int], ...]:
+    """Return the exponents (of x, of y) of a polynomial of total degree ``degree``, in PSFEx's order."""
+    return tuple((i, j) for j in range(degree + 1) for i in range(degree + 1 - j))
+
+
+@dataclass(frozen=True, eq=False)
+class PsfModel:
+    """A PSF model of one image.
+
+    Attributes
+    ----------
+    coefficients
+        (n_terms, n, n) float32; n is odd and the PSF's centre is the middle sample.
+    degree
+        Degree of the polynomial in position.
+    step
+        Pixels per sample of the coefficient images.
+    origin, scale
+        Position in pixels (x, y; 0-based) and lengths that normalise the polynomial: u = (x - origin) / scale.
+    fwhm_pixels
+        Full width at half maximum at the middle of the image.
+    n_stars
+        Stars that made the model.
+    chi2
+        Reduced chi-square of those stars.
+    """
+
+    coefficients: NDArray[np.float32]
+    degree: int
+    step: float
+    origin: tuple[float, float]
+    scale: tuple[float, float]
+    fwhm_pixels: float
+    n_stars: int = 0
+    chi2: float = float("nan")
+
+    @cached_property
+    def terms(self) -> tuple[tuple[int, int], ...]:
+        """Exponents of the polynomial."""
+        return polynomial_terms(self.degree)
+
+    def samples(self, x: float, y: float) -> FloatArray:
+        """Return the finely sampled PSF at a position: (n, n), flux per pixel."""
+        u = (x - self.origin[0]) / self.scale[0]
+        v = (y - self.origin[1]) / self.scale[1]
+        weights = np.array([u**i * v**j for i, j in self.terms])
+        return np.tensordot(weights, self.coefficients, axes=1)
+
+    def stamp(self, x: float, y: float, half_width: int) -> FloatArray:
+        """Draw a source of unit flux on the pixel grid.
+
+        Parameters
+        ----------
+        x, y
+            Position of the source, pixels, 0-based.
+        half_width
+            The stamp's half size.
+
+        Returns
+        -------
+        stamp
+            (2 half_width + 1, 2 half_width + 1), centred on the pixel (round(y), round(x)); zero outside the model.
+        """
+        dx, dy = x - np.floor(x + 0.5), y - np.floor(y + 0.5)
+        offsets = np.arange(-half_width, half_width + 1)
+        wx = _interpolation(offsets - dx, self.step, self.coefficients.shape[2])
+        wy = _interpolation(offsets - dy, self.step, self.coefficients.shape[1])
+        return wy @ self.samples(x, y) @ wx.T
+
+    def noise_pixels(self, x: float, y: float) -> float:
+        """Return the number of pixels whose noise a PSF fit at a position carries: 1 / sum(psf^2)."""
+        stamp = self.stamp(np.floor(x + 0.5), np.floor(y + 0.5), 15)
+        return float(1.0 / np.sum(stamp**2))
+
+
+def _interpolation(offsets: FloatArray, step: float, n: int, order: int = 4) -> FloatArray:
+    """Lanczos weights (len(offsets), n) that sample a grid of spacing ``step`` centred on zero at ``offsets``."""
+    position = offsets[:, None] / step + (n - 1) / 2
+    distance = position - np.arange(n)[None, :]
+    weights = np.where(np.abs(distance) < order, np.sinc(distance) * np.sinc(distance / order), 0.0)
+    total = weights.sum(axis=1, keepdims=True)
+    inside = (position > -0.5) & (position < n - 0.5)
+    return np.where(inside & (total != 0), weights / np.where(total == 0, 1.0, total), 0.0)

@@ -1,0 +1,46 @@
+"""Candidates of a night: one row each, every part of the rank a column."""
+
+import pyarrow as pa
+
+from imaging.schemas.fields import F32, F64, I16, I32, I64, TEXT, field, schema
+
+CANDIDATES = schema(
+    field("candidate_id", TEXT, "", "name made from the position: GWJhhmmss.ss+ddmmss.s"),
+    field("rank", I32, "", "place in the list, 1 is best"),
+    field("rank_score", F64, "", "logarithm of the product of the parts below, up to a constant"),
+    field("ra", F64, "deg", "right ascension, ICRS"),
+    field("dec", F64, "deg", "declination, ICRS"),
+    field("position_error_arcsec", F32, "arcsec", "one-sigma error per axis"),
+    field("night", I32, "", "night, YYYYMMDD"),
+    field("n_detections", I16, "", "detections that passed the cuts"),
+    field("n_exposures", I16, "", "exposures that cover the position"),
+    field("bands", TEXT, "", "bands of the detections, comma separated"),
+    field("mjd_first", F64, "d", "first detection"),
+    field("mjd_last", F64, "d", "last detection"),
+    field("snr_best", F32, "", "highest score"),
+    field("mag_first", F32, "mag", "magnitude at the first detection"),
+    field("mag_last", F32, "mag", "magnitude at the last detection"),
+    field("real_score", F32, "", "highest probability to be real"),
+    field("part_skymap", F32, "", "log of the relative sky-map probability density at the position"),
+    field("part_distance", F32, "", "log agreement of the host's distance with the sky map's"),
+    field("part_real", F32, "", "log of the real/bogus score"),
+    field("part_lightcurve", F32, "", "log likelihood ratio of a kilonova-like light curve against contaminants"),
+    field("part_host", F32, "", "log evidence from the association with a host"),
+    field("part_time", F32, "", "log agreement with the time of the merger"),
+    field("part_history", F32, "", "log evidence from earlier epochs: variables and nuclei lose"),
+    field("part_motion", F32, "", "log evidence against movement within the night"),
+    field("credible_level", F32, "", "smallest credible region of the sky map that contains it"),
+    field("skymap_density", F32, "1/deg2", "probability density of the sky map"),
+    field("motion_arcsec_per_hour", F32, "arcsec/h", "apparent motion"),
+    field("host_ra", F64, "deg", "host galaxy; null if none"),
+    field("host_dec", F64, "deg", "host galaxy"),
+    field("host_separation_arcsec", F32, "arcsec", "separation from the host"),
+    field("host_dlr", F32, "", "separation in units of the host's directional light radius"),
+    field("host_mag", F32, "mag", "host magnitude in the template"),
+    field("host_distance_mpc", F32, "Mpc", "host distance; null if unknown"),
+    field("gaia_source_id", I64, "", "nearest reference star within 2 arcsec; null if none"),
+    field("gaia_separation_arcsec", F32, "arcsec", "distance to it"),
+    field("gaia_g_mag", F32, "mag", "its G magnitude"),
+    field("flags", I32, "", "bits of CandidateFlag"),
+    field("detection_ids", pa.list_(I64), "", "the detections, in order of time"),
+)

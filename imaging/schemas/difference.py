@@ -1,0 +1,93 @@
+"""Detections on difference images, fakes, and forced photometry."""
+
+from enum import IntFlag
+
+from imaging.schemas.fields import BOOL, F32, F64, I16, I32, I64, IDENTITY, TEXT, field, schema
+
+
+class DetectionFlag(IntFlag):
+    """Why a detection is probably not a transient. A detection without any of these has passed the cuts."""
+
+    NEGATIVE = 1  # fainter than in the template
+    DIPOLE = 2  # a positive and a negative side: misregistration or a galaxy core
+    COSMIC_RAY = 4  # sharper than the PSF
+    NOT_PSF = 8  # shape not that of a point source
+    MASKED = 16  # too many masked pixels under it
+    NEAR_STAR = 32  # within the veto radius of a bright star
+    NEGATIVE_PIXELS = 64  # too many strongly negative pixels around it
+    STREAK = 128  # remains of a satellite trail
+    EDGE = 256  # too close to the border
+
+
+DETECTIONS = schema(
+    field("detection_id", I64, "", "unique: exposure number, CCD and running number"),
+    *IDENTITY,
+    field("mjd", F64, "d", "middle of the exposure, UTC"),
+    field("x", F64, "pixel", "position, 0-based"),
+    field("y", F64, "pixel", "position, 0-based"),
+    field("ra", F64, "deg", "right ascension, ICRS"),
+    field("dec", F64, "deg", "declination, ICRS"),
+    field("position_error_arcsec", F32, "arcsec", "one-sigma error per axis, centroid and astrometry together"),
+    field("flux", F32, "e-", "PSF flux in the difference; negative if fainter than in the template"),
+    field("flux_error", F32, "e-", "its error"),
+    field("snr", F32, "", "matched-filter score in units of its true noise; signed"),
+    field("mag", F32, "mag", "AB magnitude of the positive flux; null if negative"),
+    field("mag_error", F32, "mag", "its error"),
+    field("chi2_psf", F32, "", "reduced chi-square of the PSF fit"),
+    field("a_image", F32, "pixel", "major axis, rms"),
+    field("b_image", F32, "pixel", "minor axis, rms"),
+    field("spread_model", F32, "", "shape statistic against the PSF: negative is sharper, positive is wider"),
+    field("dipole_fraction", F32, "", "strength of a dipole in the fit, 0 to 1"),
+    field("negative_fraction", F32, "", "share of pixels in the stamp below minus two sigma"),
+    field("masked_fraction", F32, "", "share of masked pixels within one FWHM"),
+    field("template_flux", F32, "e-", "flux of the template under it, aperture of one FWHM"),
+    field("star_distance_arcsec", F32, "arcsec", "distance to the nearest bright reference star; null if far"),
+    field("real_score", F32, "", "probability to be real, 0 to 1"),
+    field("flags", I32, "", "bits of DetectionFlag"),
+)
+
+FAKES = schema(
+    *IDENTITY,
+    field("fake_id", I32, "", "running number in the CCD"),
+    field("x", F64, "pixel", "position, 0-based"),
+    field("y", F64, "pixel", "position, 0-based"),
+    field("ra", F64, "deg", "right ascension, ICRS"),
+    field("dec", F64, "deg", "declination, ICRS"),
+    field("mag", F32, "mag", "AB magnitude injected"),
+    field("flux", F32, "e-", "flux injected"),
+    field("snr_expected", F32, "", "signal to noise that this flux has at this place"),
+    field("on_host", BOOL, "", "placed on a galaxy"),
+    field("host_surface_brightness", F32, "mag/arcsec2", "of the template under it; null on blank sky"),
+    field("on_good_pixels", BOOL, "", "no masked pixel within one FWHM"),
+    field("detected", BOOL, "", "found above the threshold"),
+    field("passed", BOOL, "", "found and passed all cuts"),
+    field("snr", F32, "", "matched-filter score of the detection; null if not detected"),
+    field("flux_measured", F32, "e-", "PSF flux of the detection; null if not detected"),
+    field("flux_error", F32, "e-", "its error"),
+    field("real_score", F32, "", "score of the detection"),
+)
+
+FORCED_PHOTOMETRY = schema(
+    field("candidate_id", TEXT, "", "candidate"),
+    *IDENTITY,
+    field("mjd", F64, "d", "middle of the exposure, UTC"),
+    field("flux", F32, "nJy", "PSF flux in the difference"),
+    field("flux_error", F32, "nJy", "its error"),
+    field("snr", F32, "", "flux over error"),
+    field("mag", F32, "mag", "AB magnitude; null below two sigma"),
+    field("mag_error", F32, "mag", "its error"),
+    field("limit_mag", F32, "mag", "five-sigma limit at this place"),
+    field("masked", BOOL, "", "the position falls on masked pixels"),
+)
+
+TEMPLATE_CHOICES = schema(
+    *IDENTITY,
+    field("template_expnum", I64, "", "exposure considered"),
+    field("template_ccd", I16, "", "its CCD"),
+    field("overlap_fraction", F32, "", "share of the search CCD that it covers"),
+    field("delta_days", F32, "d", "template minus search, MJD"),
+    field("limit_mag", F32, "mag", "five-sigma depth; null if unknown"),
+    field("fwhm_arcsec", F32, "arcsec", "seeing; null if unknown"),
+    field("rank", I32, "", "place in the order of preference; null if rejected"),
+    field("reason", TEXT, "", "why it was taken or left"),
+)

@@ -1,0 +1,26 @@
+"""Reference stars, under the names of the Gaia archive."""
+
+from imaging.schemas.fields import BOOL, F32, F64, I64, field, schema
+
+REFERENCE_STARS = schema(
+    field("source_id", I64, "", "identifier in the source catalogue"),
+    field("ra", F64, "deg", "right ascension at ref_epoch, ICRS"),
+    field("dec", F64, "deg", "declination at ref_epoch, ICRS"),
+    field("ra_error", F32, "mas", "standard error of ra times cos(dec)"),
+    field("dec_error", F32, "mas", "standard error of dec"),
+    field("ref_epoch", F64, "yr", "epoch of the position, Julian year"),
+    field("pmra", F32, "mas/yr", "proper motion in ra times cos(dec); null if unknown"),
+    field("pmdec", F32, "mas/yr", "proper motion in dec; null if unknown"),
+    field("pmra_error", F32, "mas/yr", "standard error of pmra"),
+    field("pmdec_error", F32, "mas/yr", "standard error of pmdec"),
+    field("parallax", F32, "mas", "parallax; null if unknown"),
+    field("parallax_error", F32, "mas", "standard error of parallax"),
+    field("phot_g_mean_mag", F32, "mag", "G magnitude, Vega"),
+    field("phot_g_mean_mag_error", F32, "mag", "its error"),
+    field("phot_bp_mean_mag", F32, "mag", "BP magnitude, Vega; null if unknown"),
+    field("phot_bp_mean_mag_error", F32, "mag", "its error"),
+    field("phot_rp_mean_mag", F32, "mag", "RP magnitude, Vega; null if unknown"),
+    field("phot_rp_mean_mag_error", F32, "mag", "its error"),
+    field("ruwe", F32, "", "renormalised unit weight error of the astrometry"),
+    field("variable", BOOL, "", "known photometric variable"),
+)

@@ -1,0 +1,28 @@
+"""Time the steps of a chain, as data."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class StepTimes:
+    """CPU and wall seconds by step, in the order in which the steps first ran."""
+
+    cpu_s: dict[str, float] = field(default_factory=dict)
+    wall_s: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Add the time spent inside the ``with`` block to step ``name``."""
+        cpu, wall = time.process_time(), time.perf_counter()
+        try:
+            yield
+        finally:
+            self.cpu_s[name] = self.cpu_s.get(name, 0.0) + time.process_time() - cpu
+            self.wall_s[name] = self.wall_s.get(name, 0.0) + time.perf_counter() - wall
+
+    def total_cpu_s(self) -> float:
+        """Return the CPU seconds of all steps."""
+        return sum(self.cpu_s.values())

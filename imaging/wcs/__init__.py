@@ -1,0 +1,1 @@
+"""Coordinates: the TPV projection of DECam, and geometry on the sphere."""

@@ -1,0 +1,91 @@
+"""Geometry on the sphere: separations, footprints and their overlap, right at the poles and across RA = 0."""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from imaging.wcs.tpv import TpvWcs, plane_to_sky, sky_to_plane
+
+FloatArray = NDArray[np.float64]
+
+
+def unit_vectors(ra_deg: ArrayLike, dec_deg: ArrayLike) -> FloatArray:
+    """Return (n, 3) unit vectors of positions in degrees."""
+    ra, dec = np.radians(np.atleast_1d(ra_deg).astype(float)), np.radians(np.atleast_1d(dec_deg).astype(float))
+    return np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=-1)
+
+
+def separation_deg(ra1: ArrayLike, dec1: ArrayLike, ra2: ArrayLike, dec2: ArrayLike) -> FloatArray:
+    """Return great-circle separations in degrees, accurate at all scales (haversine)."""
+    a1, d1, a2, d2 = (np.radians(np.asarray(angle, dtype=float)) for angle in (ra1, dec1, ra2, dec2))
+    h = np.sin((d2 - d1) / 2) ** 2 + np.cos(d1) * np.cos(d2) * np.sin((a2 - a1) / 2) ** 2
+    return np.degrees(2 * np.arcsin(np.sqrt(np.clip(h, 0.0, 1.0))))
+
+
+def footprint(wcs: TpvWcs, nx: int, ny: int) -> FloatArray:
+    """Return the (4, 2) RA and Dec of an image's outer corners in degrees, in cyclic order."""
+    ra, dec = wcs.pixel_to_sky([-0.5, nx - 0.5, nx - 0.5, -0.5], [-0.5, -0.5, ny - 0.5, ny - 0.5])
+    return np.stack([ra, dec], axis=-1)
+
+
+def polygon_centre(corners: FloatArray) -> tuple[float, float]:
+    """Return the RA and Dec of the mean direction of corners, degrees."""
+    mean = unit_vectors(corners[:, 0], corners[:, 1]).mean(axis=0)
+    ra = np.degrees(np.arctan2(mean[1], mean[0])) % 360.0
+    return float(ra), float(np.degrees(np.arctan2(mean[2], np.hypot(mean[0], mean[1]))))
+
+
+def overlap_fraction(first: FloatArray, second: FloatArray) -> float:
+    """Return the share of the first convex footprint's area that the second one covers.
+
+    Both are projected on the plane that touches the sphere in the middle of the first one and clipped there
+    (Sutherland and Hodgman 1974); edges of images smaller than a few degrees are straight in that plane.
+
+    Parameters
+    ----------
+    first, second
+        (n, 2) RA and Dec of the corners in degrees, in cyclic order.
+    """
+    ra0, dec0 = polygon_centre(first)
+    if separation_deg(ra0, dec0, second[:, 0], second[:, 1]).max() > 60.0:
+        return 0.0
+    a = _counter_clockwise(np.stack(sky_to_plane(first[:, 0], first[:, 1], ra0, dec0), axis=-1))
+    b = _counter_clockwise(np.stack(sky_to_plane(second[:, 0], second[:, 1], ra0, dec0), axis=-1))
+    clipped = a
+    for start, end in zip(b, np.roll(b, -1, axis=0), strict=True):
+        clipped = _clip(clipped, start, end)
+        if len(clipped) < 3:
+            return 0.0
+    return abs(_signed_area(clipped)) / abs(_signed_area(a))
+
+
+def offset_position(
+    ra_deg: float, dec_deg: float, east_arcsec: ArrayLike, north_arcsec: ArrayLike
+) -> tuple[FloatArray, FloatArray]:
+    """Move a position by small offsets on the tangent plane; returns RA and Dec in degrees."""
+    return plane_to_sky(
+        np.asarray(east_arcsec, dtype=float) / 3600.0, np.asarray(north_arcsec, dtype=float) / 3600.0, ra_deg, dec_deg
+    )
+
+
+def _signed_area(polygon: FloatArray) -> float:
+    x, y = polygon[:, 0], polygon[:, 1]
+    return 0.5 * float(np.sum(x * np.roll(y, -1) - np.roll(x, -1) * y))
+
+
+def _counter_clockwise(polygon: FloatArray) -> FloatArray:
+    return polygon if _signed_area(polygon) > 0 else polygon[::-1]
+
+
+def _clip(polygon: FloatArray, start: FloatArray, end: FloatArray) -> FloatArray:
+    """Keep the part of a polygon on the left of the line from start to end."""
+    edge = end - start
+    side = edge[0] * (polygon[:, 1] - start[1]) - edge[1] * (polygon[:, 0] - start[0])
+    kept: list[FloatArray] = []
+    for i in range(len(polygon)):
+        j = (i + 1) % len(polygon)
+        if side[i] >= 0:
+            kept.append(polygon[i])
+        if (side[i] > 0 > side[j]) or (side[i] < 0 < side[j]):
+            t = side[i] / (side[i] - side[j])
+            kept.append(polygon[i] + t * (polygon[j] - polygon[i]))
+    return np.array(kept).reshape(-1, 2)
