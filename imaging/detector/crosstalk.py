@@ -124,4 +124,4 @@ def _parse_amplifier(word: str) -> tuple[int, AmplifierName]:
 
 
 def _amplifier(name: str) -> AmplifierName:
-    return AMPLIFIERS[AMPLIFIERS.index(name)]  # type: ignore[arg-type]
+    return AMPLIFIERS[AMPLIFIERS.index(name)]

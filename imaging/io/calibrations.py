@@ -1,8 +1,8 @@
 """The calibration library: a manifest that says which file is valid when, and the readers of the files.
 
-The manifest is ``manifest.json`` at the library's root. Each entry names an epoch, a kind of calibration, the nights and
-exposure numbers for which it is valid, and a pattern of file names relative to the root in which ``{ccd:02d}`` stands for
-the CCD. The epochs of the original (``y4e1`` and the like) are epochs here.
+The manifest is ``manifest.json`` at the library's root. Each entry names an epoch, a kind of calibration, the nights
+and exposure numbers for which it is valid, and a pattern of file names relative to the root in which ``{ccd:02d}``
+stands for the CCD. The epochs of the original (``y4e1`` and the like) are epochs here.
 """
 
 from pathlib import Path
