@@ -1,0 +1,121 @@
+"""The common form of every bench: rows with a value, a unit, the limit asked for and whether it is met."""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One measured figure.
+
+    Attributes
+    ----------
+    name
+        What was measured.
+    value
+        The figure; None if it could not be measured.
+    unit
+        Its unit.
+    limit
+        The figure asked for; None if none was.
+    ok
+        Whether the limit is met; None without a limit or a value.
+    n
+        How many independent things the figure rests on.
+    seeds
+        Simulation seeds it was measured on.
+    """
+
+    name: str
+    value: float | None
+    unit: str
+    limit: float | None = None
+    ok: bool | None = None
+    n: int = 1
+    seeds: tuple[int, ...] = field(default_factory=tuple)
+
+
+def at_most(name: str, value: float | None, unit: str, limit: float, *, n: int = 1, seeds: Sequence[int] = ()) -> Row:
+    """Make a row whose value must not exceed its limit."""
+    return Row(name, value, unit, limit, None if value is None else bool(value <= limit), n, tuple(seeds))
+
+
+def at_least(name: str, value: float | None, unit: str, limit: float, *, n: int = 1, seeds: Sequence[int] = ()) -> Row:
+    """Make a row whose value must reach its limit."""
+    return Row(name, value, unit, limit, None if value is None else bool(value >= limit), n, tuple(seeds))
+
+
+def commit() -> str:
+    """Return the commit of the code, with ``+`` if the tree has changes; ``unknown`` outside a checkout."""
+    folder = Path(__file__).parent
+    try:
+        name = subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"], cwd=folder, capture_output=True, text=True, check=True
+        ).stdout.strip()
+        changed = subprocess.run(
+            ["git", "status", "--porcelain"], cwd=folder, capture_output=True, text=True, check=True
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return name + ("+" if changed else "")
+
+
+def machine() -> dict[str, Any]:
+    """Describe the machine: processor, cores, memory, Python."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        model = names[0] if names else model
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return {
+        "processor": model,
+        "cores": os.cpu_count(),
+        "memory_gb": round(pages / 2**30, 1),
+        "python": platform.python_version(),
+    }
+
+
+def print_report(rows: Sequence[Row], *, as_json: bool, title: str) -> None:
+    """Print rows as a table, or as one JSON document on standard output."""
+    if as_json:
+        document = {"commit": commit(), "machine": machine(), "rows": [asdict(row) for row in rows]}
+        sys.stdout.write(json.dumps(document, indent=1) + "\n")
+        return
+    table = Table(title=f"{title} ({commit()}, {machine()['processor']})")
+    for heading in ("", "value", "unit", "limit", "met", "n", "seeds"):
+        table.add_column(heading, justify="left" if heading in ("", "unit") else "right")
+    for row in rows:
+        met = {True: "yes", False: "NO", None: ""}[row.ok]
+        value = "-" if row.value is None else f"{row.value:.4g}"
+        limit = "" if row.limit is None else f"{row.limit:g}"
+        table.add_row(row.name, value, row.unit, limit, met, str(row.n), ",".join(map(str, row.seeds)))
+    Console(width=160).print(table)
+
+
+def main(title: str, measure: Callable[[bool], Sequence[Row]]) -> None:
+    """Run a bench from the command line.
+
+    Parameters
+    ----------
+    title
+        Heading of the table.
+    measure
+        Function of one flag, ``quick`` (about a minute instead of the full measurement), that returns the rows.
+    """
+    parser = argparse.ArgumentParser(description=title)
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.add_argument("--quick", action="store_true", help="take about a minute")
+    options = parser.parse_args()
+    print_report(measure(options.quick), as_json=options.json, title=title)
