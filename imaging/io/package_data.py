@@ -1,8 +1,14 @@
-"""Read the small tables that ship with the package."""
+"""Read the small tables and texts that ship with the package."""
 
 import csv
 from functools import lru_cache
 from importlib import resources
+
+
+@lru_cache
+def read_text(package: str, name: str) -> str:
+    """Return a text that lies in a package's ``data`` folder."""
+    return resources.files(package).joinpath("data", name).read_text(encoding="utf-8")
 
 
 @lru_cache
@@ -21,6 +27,5 @@ def read_table(package: str, name: str) -> tuple[dict[str, str], ...]:
     rows
         One dictionary of strings per line.
     """
-    text = resources.files(package).joinpath("data", name).read_text(encoding="utf-8")
-    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    lines = [line for line in read_text(package, name).splitlines() if line and not line.startswith("#")]
     return tuple(csv.DictReader(lines))

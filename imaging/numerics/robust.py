@@ -1,5 +1,6 @@
 """Location and width of contaminated samples."""
 
+from collections.abc import Sequence
 from math import erf, exp, pi, sqrt
 
 import numpy as np
@@ -70,6 +71,13 @@ def weighted_median(values: ArrayLike, weights: ArrayLike) -> float:
     order = np.argsort(array)
     cumulative = np.cumsum(weight[order])
     return float(array[order][np.searchsorted(cumulative, 0.5 * cumulative[-1])])
+
+
+def finite_median(values: Sequence[float | None]) -> float:
+    """Return the median of the values that are known and finite; NaN if none is."""
+    known = np.array([value for value in values if value is not None], dtype=float)
+    known = known[np.isfinite(known)]
+    return float(np.median(known)) if known.size else float("nan")
 
 
 def _truncation(n_sigma: float) -> float:

@@ -1,4 +1,4 @@
-"""Reference stars, under the names of the Gaia archive."""
+"""Reference catalogues: stars under the names of the Gaia archive, and galaxies with distances."""
 
 from imaging.schemas.fields import BOOL, F32, F64, I64, field, schema
 
@@ -23,4 +23,16 @@ REFERENCE_STARS = schema(
     field("phot_rp_mean_mag_error", F32, "mag", "its error"),
     field("ruwe", F32, "", "renormalised unit weight error of the astrometry"),
     field("variable", BOOL, "", "known photometric variable"),
+)
+
+REFERENCE_GALAXIES = schema(
+    field("source_id", I64, "", "identifier in the source catalogue"),
+    field("ra", F64, "deg", "right ascension, ICRS"),
+    field("dec", F64, "deg", "declination, ICRS"),
+    field("redshift", F32, "", "heliocentric redshift; null if unknown"),
+    field("distance_mpc", F32, "Mpc", "luminosity distance; null if unknown"),
+    field("distance_error_mpc", F32, "Mpc", "its standard error"),
+    field("mag_b", F32, "mag", "apparent B magnitude; null if unknown"),
+    field("mag_i", F32, "mag", "apparent i magnitude, AB; null if unknown"),
+    field("half_light_radius_arcsec", F32, "arcsec", "half-light radius along the major axis; null if unknown"),
 )

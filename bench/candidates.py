@@ -1,0 +1,188 @@
+"""Candidates: where the kilonova ends up, what stands before it, and what ranking, page and sky maps cost.
+
+``python -m bench.candidates``. The nights are those of :mod:`bench.synthetic_night`: tables without pixels, with one
+kilonova that is above S/N 7 in two exposures. The real sky maps are looked for in ``../shared/data/skymaps``.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from bench.report import Row, at_least, at_most, main
+from bench.synthetic_night import SyntheticNight, footprints_of, make_night
+from bench.synthetic_sources import MJD_EVENT, NIGHT
+from imaging.candidates.associate import associate_detections, candidate_table
+from imaging.candidates.crossmatch import match_point_sources, match_reference_stars
+from imaging.candidates.hosts import add_distances, match_hosts
+from imaging.candidates.lightcurve import lightcurve_evidence
+from imaging.candidates.page import NightPage, build_page
+from imaging.candidates.rank import rank_candidates
+from imaging.candidates.settings import AssociateSettings, CrossmatchSettings, LightcurveSettings, RankSettings
+from imaging.io.skymaps import read_skymap
+from imaging.io.tables import make_table
+from imaging.schemas.difference import FORCED_PHOTOMETRY
+from imaging.skymap.build import gaussian_skymap
+from imaging.skymap.coverage import search_coverage
+from imaging.skymap.footprints import covering
+from imaging.skymap.model import SkyMap
+from imaging.skymap.settings import CoverageSettings
+from imaging.wcs.sphere import offset_position
+
+REAL_MAPS = Path(__file__).resolve().parents[2] / "shared" / "data" / "skymaps"
+RIGHT_AREAS = (
+    # published areas are rounded to 0.1 square degree
+    ("GW200129", "S200129m_G361581_bayestar.multiorder.fits", {0.5: 10.2, 0.9: 53.1}),
+    ("GW190814", "GW190814_LALInference.v1.fits.gz", {0.5: 4.8, 0.9: 23.1}),
+)
+
+
+def prepare(seed: int, scale: float = 1.0) -> tuple[SyntheticNight, pa.Table, pa.Table]:
+    """Return a simulated night, its candidates matched to stars and hosts, and their forced photometry."""
+    night, settings = make_night(seed, scale=scale), CrossmatchSettings()
+    table = associate_detections(night.detections, NIGHT, AssociateSettings(), night.footprints)
+    hosts = add_distances(night.hosts, night.galaxies, settings)
+    table = match_point_sources(match_reference_stars(table, night.stars, MJD_EVENT, settings), hosts, settings)
+    table = match_hosts(table, hosts, settings)
+    return night, table, night.forced(table)
+
+
+def rank_rows(seeds: Sequence[int]) -> list[Row]:
+    """Measure the rank of the kilonova, and what kinds of contaminants stand in the first ten."""
+    ranks, kinds, sizes = [], Counter[str](), []
+    for seed in seeds:
+        night, table, forced = prepare(seed)
+        ranked = rank_candidates(table, forced, night.skymap, MJD_EVENT, RankSettings(), LightcurveSettings())
+        kind = night.kind_of(ranked)
+        ranks.append(kind.index("kilonova") + 1 if "kilonova" in kind else len(kind) + 1)
+        kinds.update(name for name in kind[:10] if name != "kilonova")
+        sizes.append(len(kind))
+    n = len(ranks)
+    first = sum(rank == 1 for rank in ranks) / n
+    rows = [
+        at_least("kilonova ranked first", first, "share", 0.95, n=n, seeds=seeds),
+        at_most("worst rank of the kilonova", max(ranks), "", 3, n=n),
+        Row("candidates in a night", float(np.mean(sizes)), "", n=n),
+    ]
+    rows += [Row(f"nights with the kilonova at rank {r}", ranks.count(r), "", n=n) for r in sorted(set(ranks))]
+    rows += [Row(f"{name} in the first ten", count / n, "a night", n=n) for name, count in kinds.most_common()]
+    return rows
+
+
+def cpu_seconds(action: Callable[[], Any]) -> float:
+    """Return the CPU seconds of a call."""
+    start = time.process_time()
+    action()
+    return time.process_time() - start
+
+
+def many_candidates(n: int, skymap: SkyMap) -> tuple[pa.Table, pa.Table]:
+    """Return n random candidates around the peak of a map and eight photometric points for each."""
+    rng, points = np.random.default_rng(1), 8
+    peak = skymap.peak()
+    names = np.array([f"C{i:07d}" for i in range(n)], dtype=object)
+    hosted = rng.uniform(size=n) < 0.5
+    columns = {
+        "candidate_id": pa.array(names),
+        "rank": np.arange(1, n + 1),
+        "ra": (peak[0] + rng.normal(0, 6, n)) % 360,
+        "dec": np.clip(peak[1] + rng.normal(0, 6, n), -89, 89),
+        "position_error_arcsec": np.full(n, 0.1),
+        "n_detections": np.full(n, 2),
+        "n_exposures": np.full(n, 5),
+        "bands": ["g,i"] * n,
+        "mjd_first": np.full(n, MJD_EVENT + 0.5),
+        "mjd_last": np.full(n, MJD_EVENT + 0.6),
+        "snr_best": rng.uniform(5, 50, n),
+        "mag_last": rng.uniform(18, 23, n),
+        "real_score": rng.uniform(0, 1, n),
+        "flags": np.zeros(n, dtype=np.int64),
+        "motion_arcsec_per_hour": rng.uniform(0, 0.5, n),
+        "motion_error_arcsec_per_hour": np.full(n, 0.2),
+        "host_dlr": np.where(hosted, rng.uniform(0, 5, n), np.nan),
+        "host_separation_arcsec": np.where(hosted, rng.uniform(0, 5, n), np.nan),
+        "host_mag": np.where(hosted, rng.uniform(15, 23, n), np.nan),
+        "host_distance_mpc": np.where(rng.uniform(size=n) < 0.05, rng.uniform(20, 2000, n), np.nan),
+    }
+    days = np.array([-20.0, -10.0, -3.0, 0.5, 0.51, 0.55, 0.56, 0.6])
+    flux = rng.normal(0, 600, (n, points)) + (days > 0) * 10 ** rng.uniform(3, 4.3, (n, 1))
+    total = n * points
+    forced = {
+        "candidate_id": pa.array(np.repeat(names, points)),
+        "expnum": np.tile(np.arange(points), n),
+        "band": pa.array(np.tile(np.array(list("gizgizri"), dtype=object), n)),
+        "mjd": np.tile(MJD_EVENT + days, n),
+        "flux": flux.ravel(),
+        "flux_error": np.full(total, 600.0),
+        "masked": np.zeros(total, dtype=bool),
+    }
+    rest = {f.name: pa.nulls(total, f.type) for f in FORCED_PHOTOMETRY if f.name not in forced}
+    return candidate_table(columns), make_table(forced | rest, FORCED_PHOTOMETRY)
+
+
+def cost_rows(sizes: Sequence[int]) -> list[Row]:
+    """Measure the CPU seconds of association, of ranking, of re-ranking with kept light curves, and of the page."""
+    skymap = gaussian_skymap(60.0, -30.0, 6.0, distance_mpc=100.0, distance_sigma_mpc=20.0, order=8)
+    rank, light = RankSettings(), LightcurveSettings()
+    footprints = footprints_of(1, "i", MJD_EVENT + 0.5, 60.0, -30.0, 23.0)
+    small, forced = many_candidates(10, skymap)
+    rank_candidates(small, forced, skymap, MJD_EVENT, rank, light)
+    rows = []
+    for n in sizes:
+        table, forced = many_candidates(n, skymap)
+        seconds = cpu_seconds(partial(rank_candidates, table, forced, skymap, MJD_EVENT, rank, light))
+        rows.append(at_most(f"rank {n} candidates", seconds, "s", 60.0))
+        evidence = lightcurve_evidence(forced, table.column("candidate_id"), MJD_EVENT, light)
+        again = cpu_seconds(partial(rank_candidates, table, forced, skymap, MJD_EVENT, rank, light, evidence))
+        rows.append(Row(f"re-rank {n} with kept light curves", again, "s"))
+        ranked = rank_candidates(table, forced, skymap, MJD_EVENT, rank, light, evidence)
+        page = NightPage("S1", NIGHT, MJD_EVENT, ranked, forced, skymap, footprints)
+        rows.append(Row(f"page of {n} candidates, the best 5000 shown", cpu_seconds(partial(build_page, page)), "s"))
+    night = make_night(1, scale=7.0)
+    n = night.detections.num_rows
+    seconds = cpu_seconds(lambda: associate_detections(night.detections, NIGHT, AssociateSettings(), night.footprints))
+    return [*rows, Row(f"associate {n} detections of 12 exposures", seconds, "s")]
+
+
+def map_rows() -> list[Row]:
+    """Compare areas of real maps with the published ones, and the searched probability with a count of draws."""
+    rows = []
+    for event, name, right in RIGHT_AREAS:
+        if not (REAL_MAPS / name).exists():
+            rows.append(Row(f"areas of {event}: the map is absent", None, "%"))
+            continue
+        skymap = read_skymap(REAL_MAPS / name)
+        for level, area in right.items():
+            beyond = max(abs(skymap.area_at_level_deg2(level) - area) - 0.05, 0.0)
+            label = f"{100 * level:.0f} % area of {event}, error beyond the published digits"
+            rows.append(at_most(label, 100 * beyond / area, "%", 0.5))
+    rng = np.random.default_rng(1)
+    skymap = gaussian_skymap(60.0, -30.0, 1.0, distance_mpc=100.0, distance_sigma_mpc=20.0, order=9)
+    footprints = footprints_of(1, "i", MJD_EVENT, 60.2, -29.8, 23.0)
+    searched = search_coverage(skymap, footprints, CoverageSettings()).probability_searched
+    offsets = np.random.default_rng(2).normal(0.0, 3600.0, (2, 1_000_000))
+    inside = covering(footprints, *offset_position(60.0, -30.0, *offsets))[1]
+    counted = len(np.unique(inside)) / offsets.shape[1]
+    rows.append(
+        at_most("searched probability, error", 100 * abs(searched - counted) / counted, "%", 0.5, n=offsets.shape[1])
+    )
+    places = rng.uniform(0, 360, 10**6), np.degrees(np.arcsin(rng.uniform(-1, 1, 10**6)))
+    rows.append(
+        Row("credible level of a million positions", cpu_seconds(lambda: skymap.credible_level_at(*places)), "s")
+    )
+    return rows
+
+
+def measure(quick: bool) -> list[Row]:
+    """Measure everything; ``quick`` takes 20 nights and lists of at most 5,000 candidates."""
+    seeds = tuple(range(20)) if quick else tuple(range(100))
+    return rank_rows(seeds) + cost_rows((100, 5000) if quick else (100, 5000, 1_000_000)) + map_rows()
+
+
+if __name__ == "__main__":
+    main("Candidates", measure)

@@ -1,0 +1,183 @@
+"""Turn the detections of all exposures of a night into candidates."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from imaging.bands import BANDS
+from imaging.candidates.link import link_standing
+from imaging.candidates.motion import link_movers
+from imaging.candidates.naming import candidate_ids
+from imaging.candidates.points import ARCSEC, FloatArray, IntArray, Points, fit_motion, mean_vectors
+from imaging.candidates.settings import AssociateSettings
+from imaging.io.tables import column, make_table
+from imaging.schemas.candidates import CANDIDATES, CandidateFlag
+from imaging.schemas.difference import DetectionFlag
+from imaging.skymap.footprints import Footprints, count_exposures
+from imaging.wcs.sphere import unit_vectors
+
+
+def associate_detections(
+    detections: pa.Table, night: int, settings: AssociateSettings, footprints: Footprints | None = None
+) -> pa.Table:
+    """Associate the detections of a night over its exposures.
+
+    Detections of a standing source become one candidate, and so do those of an object that moves; a detection that
+    nothing matches is a candidate of its own. The result does not depend on the order of the rows.
+
+    Parameters
+    ----------
+    detections
+        Rows of :data:`imaging.schemas.difference.DETECTIONS` of any number of exposures and CCDs.
+    night
+        Night, YYYYMMDD.
+    settings
+        Cuts and limits.
+    footprints
+        CCD images of the night, from which the exposures that cover a candidate are counted; without them only
+        those that detected it count.
+
+    Returns
+    -------
+    candidates
+        Rows of :data:`imaging.schemas.candidates.CANDIDATES`, ordered by right ascension; the columns that later
+        steps fill are null.
+    """
+    ordered = _in_fixed_order(detections)
+    usable = _passes(ordered, settings)
+    if not usable.any():
+        return CANDIDATES.empty_table()
+    good = ordered.filter(pa.array(usable))
+    points = _points(good, settings)
+    label, moving = link_movers(points, link_standing(points, settings), settings)
+    columns = _summary(good, points, label, moving, settings)
+    columns["flags"] |= _negative_flags(ordered, columns, settings)
+    if footprints is not None:
+        columns["n_exposures"] = np.maximum(
+            columns["n_exposures"], count_exposures(footprints, columns["ra"], columns["dec"])
+        )
+    order = np.lexsort((columns["dec"], columns["ra"]))
+    detection_ids = columns.pop("detection_ids")
+    columns = {name: values[order] for name, values in columns.items()}
+    columns["candidate_id"] = np.array(candidate_ids(columns["ra"], columns["dec"]), dtype=object)
+    columns["night"] = np.full(len(order), night)
+    columns["detection_ids"] = detection_ids.take(pa.array(order))
+    return candidate_table(columns)
+
+
+def candidate_table(columns: dict[str, Any]) -> pa.Table:
+    """Build a table of candidates; columns that are not given are null, as are floats that are not finite."""
+    n = len(columns["ra"])
+    filled: dict[str, Any] = {}
+    for field in CANDIDATES:
+        values = columns.get(field.name)
+        if values is None:
+            filled[field.name] = pa.nulls(n, field.type)
+        elif pa.types.is_floating(field.type) and isinstance(values, np.ndarray):
+            filled[field.name] = pa.array(values, type=field.type, mask=~np.isfinite(values))
+        else:
+            filled[field.name] = values
+    return make_table(filled, CANDIDATES)
+
+
+def _in_fixed_order(detections: pa.Table) -> pa.Table:
+    order = np.lexsort((column(detections, "detection_id"), column(detections, "mjd")))
+    return detections.take(pa.array(order))
+
+
+def _passes(detections: pa.Table, settings: AssociateSettings) -> NDArray[np.bool_]:
+    score = column(detections, "real_score")
+    passes = (column(detections, "flags") & settings.rejected_flags) == 0
+    passes &= column(detections, "snr") >= settings.min_snr
+    return passes & (np.isnan(score) | (score >= settings.min_real_score))
+
+
+def _points(detections: pa.Table, settings: AssociateSettings) -> Points:
+    return Points(
+        vector=unit_vectors(column(detections, "ra"), column(detections, "dec")),
+        sigma_arcsec=np.hypot(column(detections, "position_error_arcsec").astype(float), settings.error_floor_arcsec),
+        expnum=column(detections, "expnum"),
+        mjd=column(detections, "mjd"),
+        mag=column(detections, "mag").astype(float),
+        mag_error=column(detections, "mag_error").astype(float),
+        band=column(detections, "band").astype(str),
+    )
+
+
+def _summary(
+    detections: pa.Table, points: Points, label: IntArray, moving: NDArray[np.bool_], settings: AssociateSettings
+) -> dict[str, Any]:
+    """Return one row per source as columns; ``label`` numbers the sources by their first detection."""
+    n = int(label.max()) + 1
+    order = np.argsort(label, kind="stable")
+    start = np.searchsorted(label[order], np.arange(n))
+    last = np.append(start[1:], len(order)) - 1
+    count = last - start + 1
+    mean, error = mean_vectors(points, label)
+    rate, rate_error, _ = fit_motion(points, label)
+    is_mover = np.zeros(n, dtype=bool)
+    is_mover[label[moving]] = True
+    flags = np.where(is_mover, int(CandidateFlag.MOVER), 0) | np.where(
+        count == 1, int(CandidateFlag.SINGLE_DETECTION), 0
+    )
+    score = np.nan_to_num(column(detections, "real_score").astype(float), nan=-1.0)
+    real = np.full(n, -1.0)
+    np.maximum.at(real, label, score)
+    best = np.zeros(n)
+    np.maximum.at(best, label, column(detections, "snr").astype(float))
+    ids = pa.array(column(detections, "detection_id")[order], type=pa.int64())
+    return {
+        "ra": np.degrees(np.arctan2(mean[:, 1], mean[:, 0])) % 360.0,
+        "dec": np.degrees(np.arctan2(mean[:, 2], np.hypot(mean[:, 0], mean[:, 1]))),
+        "position_error_arcsec": np.hypot(error, settings.error_floor_arcsec),
+        "n_detections": count,
+        "n_exposures": _count_different(label, points.expnum, n),
+        "bands": _bands(label, points.band, n),
+        "mjd_first": points.mjd[order[start]],
+        "mjd_last": points.mjd[order[last]],
+        "snr_best": best,
+        "mag_first": points.mag[order[start]],
+        "mag_last": points.mag[order[last]],
+        "real_score": np.where(real < 0, np.nan, real),
+        "motion_arcsec_per_hour": rate,
+        "motion_error_arcsec_per_hour": np.where(np.isfinite(rate), rate_error, np.nan),
+        "flags": flags.astype(np.int64),
+        "detection_ids": pa.ListArray.from_arrays(pa.array(np.append(start, len(order)), type=pa.int32()), ids),
+    }
+
+
+def _count_different(label: IntArray, value: IntArray, n: int) -> IntArray:
+    pairs = np.unique(np.stack([label, value], axis=1), axis=0)
+    return np.bincount(pairs[:, 0], minlength=n)
+
+
+def _bands(label: IntArray, band: NDArray[np.str_], n: int) -> NDArray[np.object_]:
+    """Return the bands of each source in the order of wavelength, comma separated."""
+    names = sorted(BANDS, key=lambda name: BANDS[name].wavelength_nm)
+    bits = np.zeros(n, dtype=np.int64)
+    for i, name in enumerate(names):
+        bits[label[band == name]] |= 1 << i
+    texts = {b: ",".join(name for i, name in enumerate(names) if b >> i & 1) for b in np.unique(bits).tolist()}
+    return np.array([texts[b] for b in bits.tolist()], dtype=object)
+
+
+def _negative_flags(detections: pa.Table, columns: dict[str, Any], settings: AssociateSettings) -> IntArray:
+    """Return the flag NEGATIVE for sources at whose place some exposure shows a negative detection."""
+    ra, dec, error = columns["ra"], columns["dec"], columns["position_error_arcsec"]
+    flags = np.zeros(len(ra), dtype=np.int64)
+    all_flags = column(detections, "flags")
+    chosen = (all_flags & int(DetectionFlag.NEGATIVE)) != 0
+    chosen &= (all_flags & int(DetectionFlag.DIPOLE)) == 0
+    if not chosen.any():
+        return flags
+    negative = detections.filter(pa.array(chosen))
+    tree = cKDTree(unit_vectors(column(negative, "ra"), column(negative, "dec")))
+    distance, nearest = tree.query(unit_vectors(ra, dec), distance_upper_bound=settings.max_separation_arcsec * ARCSEC)
+    found = np.flatnonzero(np.isfinite(distance))
+    sigma: FloatArray = np.hypot(column(negative, "position_error_arcsec").astype(float)[nearest[found]], error[found])
+    close = (distance[found] / ARCSEC / sigma) ** 2 < settings.chi2_limit
+    flags[found[close]] = int(CandidateFlag.NEGATIVE)
+    return flags

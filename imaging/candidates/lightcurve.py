@@ -1,0 +1,303 @@
+"""How well a kilonova explains the forced photometry of each candidate, and how well its rivals do.
+
+All likelihoods are against "there is nothing", whose common factor cancels. Amplitudes are marginalised on a grid:
+the kilonova's stays a function of distance modulus, so that a new sky map needs no new pass over the photometry; the
+rivals' are even in magnitude. Photometry before the merger is judged apart, as history. Upper limits need no special
+treatment, because all is done in flux.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from imaging.candidates.settings import LightcurveSettings
+from imaging.candidates.templates import AB_ZERO_NJY, kilonova_fluxes, supernova_fluxes, variable_fluxes
+from imaging.io.tables import column
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+RIVALS = ("supernova", "slow variable", "fast variable", "flash")
+"""The kinds of contaminants, in the order of the columns."""
+
+AMPLITUDE_STEP_MAG = 0.25
+
+
+@dataclass(frozen=True, eq=False)
+class LightcurveEvidence:
+    """Log likelihoods of the light curves of n candidates against "there is nothing".
+
+    Attributes
+    ----------
+    moduli
+        (j,) distance moduli.
+    kilonova
+        (n, j) float32, a kilonova of AT2017gfo's typical luminosity at each modulus.
+    rivals
+        (n, 4) float32, the kinds of :data:`RIVALS`, each with its share.
+    history
+        (n,) log likelihood ratio of silence before the merger against a mixture of silence and activity.
+    history_snr
+        (n,) largest significance of the flux before the merger, of either sign; zero without such photometry.
+    n_after
+        (n,) photometric points after the merger.
+    """
+
+    moduli: FloatArray
+    kilonova: NDArray[np.float32]
+    rivals: NDArray[np.float32]
+    history: FloatArray
+    history_snr: FloatArray
+    n_after: IntArray
+
+
+def lightcurve_evidence(
+    forced: pa.Table, candidate_ids: pa.Array | pa.ChunkedArray, mjd_event: float, settings: LightcurveSettings
+) -> LightcurveEvidence:
+    """Judge the light curves of candidates.
+
+    Parameters
+    ----------
+    forced
+        Rows of :data:`imaging.schemas.difference.FORCED_PHOTOMETRY`, in any order. Masked points and points without
+        a finite flux and a positive error are ignored.
+    candidate_ids
+        (n,) the candidates to judge, in the order of the result.
+    mjd_event
+        Instant of the merger, UTC.
+    settings
+        Templates and priors.
+    """
+    table = _photometry(forced, candidate_ids, settings)
+    moduli = settings.modulus_first + settings.modulus_step * np.arange(settings.modulus_count, dtype=np.float64)
+    days, band = table["mjd"] - mjd_event, table["band"]
+    n = len(candidate_ids)
+    after = (days[table["exposure"]] > 0) & (days[table["exposure"]] <= settings.max_days)
+    before = days[table["exposure"]] <= 0
+    rows = _segments(table, after, n, "variance")
+    rivals = np.empty((n, len(RIVALS)), dtype=np.float32)
+    amplitudes = _rival_amplitudes(settings)
+    kilonova = _grid_likelihood(*rows, kilonova_fluxes(days, band, settings), 10 ** (-0.4 * moduli))
+    for kind, fluxes in enumerate((supernova_fluxes(days, band, settings), variable_fluxes(band))):
+        rivals[:, kind] = _mean_likelihood(*rows, fluxes, amplitudes)
+    rivals[:, 2] = _scatter_likelihood(*rows[:3], amplitudes * AB_ZERO_NJY)
+    rivals[:, 3] = _flash_likelihood(*rows[:3], amplitudes * AB_ZERO_NJY)
+    shares = np.array(
+        [settings.share_supernova, settings.share_slow_variable, settings.share_fast_variable, settings.share_flash]
+    )
+    history, history_snr = _history(_segments(table, before, n, "noise"), band, amplitudes, settings)
+    return LightcurveEvidence(
+        moduli,
+        kilonova,
+        rivals + np.log(shares / shares.sum()).astype(np.float32),
+        history,
+        history_snr,
+        np.diff(rows[0]),
+    )
+
+
+def marginal_kilonova(evidence: LightcurveEvidence, modulus: FloatArray, sigma: FloatArray) -> FloatArray:
+    """Return the log likelihood of a kilonova at an uncertain distance.
+
+    Parameters
+    ----------
+    evidence
+        Light curves of n candidates.
+    modulus, sigma
+        (n,) mean and scatter of the distance modulus, the scatter of the luminosity included.
+    """
+    result = np.empty(len(modulus))
+    step = 100_000
+    for first in range(0, len(modulus), step):
+        chosen = slice(first, first + step)
+        offset = (evidence.moduli[None, :] - modulus[chosen, None]) / sigma[chosen, None]
+        prior = -0.5 * offset**2
+        prior -= _logsumexp(prior)[:, None]
+        result[chosen] = _logsumexp(prior + evidence.kilonova[chosen])
+    return result
+
+
+def total_rivals(evidence: LightcurveEvidence) -> FloatArray:
+    """Return the (n,) log likelihood of the contaminants together."""
+    return _logsumexp(evidence.rivals.astype(float))
+
+
+def _logsumexp(values: FloatArray) -> FloatArray:
+    top = values.max(axis=1)
+    return top + np.log(np.exp(values - top[:, None]).sum(axis=1))
+
+
+def _rival_amplitudes(settings: LightcurveSettings) -> FloatArray:
+    magnitudes = np.arange(
+        settings.contaminant_bright_mag, settings.contaminant_faint_mag + 0.5 * AMPLITUDE_STEP_MAG, AMPLITUDE_STEP_MAG
+    )
+    return 10 ** (-0.4 * magnitudes)
+
+
+def _photometry(
+    forced: pa.Table, candidate_ids: pa.Array | pa.ChunkedArray, settings: LightcurveSettings
+) -> dict[str, NDArray]:
+    """Return the usable points sorted by candidate and time, and the exposures that they belong to."""
+    place = pc.index_in(forced.column("candidate_id"), value_set=pa.array(candidate_ids)).to_numpy()
+    flux, error = column(forced, "flux").astype(float), column(forced, "flux_error").astype(float)
+    good = np.isfinite(place) & np.isfinite(flux) & np.isfinite(error) & (error > 0)
+    good &= ~np.asarray(forced.column("masked").fill_null(False)).astype(bool)
+    chosen = np.flatnonzero(good)
+    place = place[chosen].astype(np.int64)
+    mjd, expnum = column(forced, "mjd")[chosen], column(forced, "expnum")[chosen]
+    order = np.lexsort((expnum, mjd, place))
+    chosen, place = chosen[order], place[order]
+    _, first, exposure = np.unique(expnum[order], return_index=True, return_inverse=True)
+    flux, error = flux[chosen], error[chosen]
+    band = forced.column("band").take(pa.array(chosen[first]))
+    return {
+        "candidate": place,
+        "exposure": exposure.astype(np.int64),
+        "flux": flux,
+        "noise": error**2,
+        "variance": error**2 + (settings.flux_error_fraction * np.maximum(flux, 0.0)) ** 2,
+        "mjd": mjd[order][first],
+        "band": np.asarray(band.to_pylist(), dtype=str),
+    }
+
+
+def _segments(
+    table: Mapping[str, NDArray], chosen: NDArray[np.bool_], n: int, variance: str
+) -> tuple[IntArray, FloatArray, FloatArray, IntArray]:
+    """Return where each candidate's points begin (n + 1), and their fluxes, variances and exposures.
+
+    ``variance`` names the column: ``noise`` alone where there should be nothing, with the templates' error elsewhere.
+    """
+    candidate = table["candidate"][chosen]
+    start = np.searchsorted(candidate, np.arange(n + 1))
+    return start, table["flux"][chosen], table[variance][chosen], table["exposure"][chosen]
+
+
+def _history(
+    rows: tuple[IntArray, FloatArray, FloatArray, IntArray],
+    band: NDArray[np.str_],
+    amplitudes: FloatArray,
+    settings: LightcurveSettings,
+) -> tuple[FloatArray, FloatArray]:
+    scatter = _scatter_likelihood(*rows[:3], amplitudes * AB_ZERO_NJY)
+    constant = _mean_likelihood(*rows, variable_fluxes(band), amplitudes)
+    active = np.logaddexp(scatter, constant) - np.log(2.0)
+    share = settings.history_share
+    start, flux, variance, _ = rows
+    snr = np.zeros(len(start) - 1)
+    np.maximum.at(snr, np.repeat(np.arange(len(snr)), np.diff(start)), np.abs(flux) / np.sqrt(variance))
+    return -np.logaddexp(np.log(1 - share), np.log(share) + active), snr
+
+
+@numba.njit(cache=True)
+def _grid_likelihood(
+    start: IntArray,
+    flux: FloatArray,
+    variance: FloatArray,
+    exposure: IntArray,
+    templates: FloatArray,
+    amplitudes: FloatArray,
+) -> NDArray[np.float32]:
+    """Return (n, j) float32: log of the mean over templates of the likelihood at each amplitude."""
+    n, n_templates, n_amplitudes = len(start) - 1, templates.shape[0], len(amplitudes)
+    result = np.zeros((n, n_amplitudes), dtype=np.float32)
+    top = np.empty(n_amplitudes)
+    total = np.empty(n_amplitudes)
+    for i in range(n):
+        top[:] = -np.inf
+        total[:] = 0.0
+        for k in range(n_templates):
+            linear, square = 0.0, 0.0
+            for row in range(start[i], start[i + 1]):
+                s = templates[k, exposure[row]]
+                linear += flux[row] * s / variance[row]
+                square += s * s / variance[row]
+            for j in range(n_amplitudes):
+                value = amplitudes[j] * linear - 0.5 * amplitudes[j] ** 2 * square
+                if value > top[j]:
+                    total[j] = total[j] * np.exp(top[j] - value) + 1.0
+                    top[j] = value
+                elif value > top[j] - 30.0:
+                    total[j] += np.exp(value - top[j])
+        for j in range(n_amplitudes):
+            result[i, j] = top[j] + np.log(total[j] / n_templates)
+    return result
+
+
+@numba.njit(cache=True)
+def _mean_likelihood(
+    start: IntArray,
+    flux: FloatArray,
+    variance: FloatArray,
+    exposure: IntArray,
+    templates: FloatArray,
+    amplitudes: FloatArray,
+) -> FloatArray:
+    """Return (n,): log of the mean over templates and amplitudes of the likelihood."""
+    n, n_templates, n_amplitudes = len(start) - 1, templates.shape[0], len(amplitudes)
+    result = np.zeros(n)
+    for i in range(n):
+        top, total = -np.inf, 0.0
+        for k in range(n_templates):
+            linear, square = 0.0, 0.0
+            for row in range(start[i], start[i + 1]):
+                s = templates[k, exposure[row]]
+                linear += flux[row] * s / variance[row]
+                square += s * s / variance[row]
+            for j in range(n_amplitudes):
+                value = amplitudes[j] * linear - 0.5 * amplitudes[j] ** 2 * square
+                if value > top:
+                    total = total * np.exp(top - value) + 1.0
+                    top = value
+                elif value > top - 30.0:
+                    total += np.exp(value - top)
+        result[i] = top + np.log(total / (n_templates * n_amplitudes))
+    return result
+
+
+@numba.njit(cache=True)
+def _scatter_likelihood(start: IntArray, flux: FloatArray, variance: FloatArray, amplitudes: FloatArray) -> FloatArray:
+    """Return (n,): log of the mean over amplitudes of independent Gaussian fluxes of that width."""
+    n = len(start) - 1
+    result = np.zeros(n)
+    for i in range(n):
+        top, total = -np.inf, 0.0
+        for amplitude in amplitudes:
+            value = 0.0
+            for row in range(start[i], start[i + 1]):
+                wide = variance[row] + amplitude**2
+                value += 0.5 * (np.log(variance[row] / wide) + flux[row] ** 2 * (1.0 / variance[row] - 1.0 / wide))
+            if value > top:
+                total = total * np.exp(top - value) + 1.0
+                top = value
+            else:
+                total += np.exp(value - top)
+        result[i] = top + np.log(total / len(amplitudes))
+    return result
+
+
+@numba.njit(cache=True)
+def _flash_likelihood(start: IntArray, flux: FloatArray, variance: FloatArray, amplitudes: FloatArray) -> FloatArray:
+    """Return (n,): log of the mean over points and amplitudes of a flux in that point alone."""
+    n = len(start) - 1
+    result = np.zeros(n)
+    for i in range(n):
+        count = start[i + 1] - start[i]
+        if count == 0:
+            continue
+        top, total = -np.inf, 0.0
+        for row in range(start[i], start[i + 1]):
+            for amplitude in amplitudes:
+                value = (amplitude * flux[row] - 0.5 * amplitude**2) / variance[row]
+                if value > top:
+                    total = total * np.exp(top - value) + 1.0
+                    top = value
+                else:
+                    total += np.exp(value - top)
+        result[i] = top + np.log(total / (len(amplitudes) * count))
+    return result

@@ -1,0 +1,276 @@
+"""Rank candidates by how much better a kilonova at the place of the merger explains each than a contaminant does.
+
+The score is a sum of named parts, each the natural logarithm of a likelihood ratio of two simple models, so that a
+person can read off why a candidate stands where it stands. Weights, floors and rates are settings.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from imaging.candidates.crossmatch import with_columns
+from imaging.candidates.lightcurve import (
+    RIVALS,
+    LightcurveEvidence,
+    lightcurve_evidence,
+    marginal_kilonova,
+    total_rivals,
+)
+from imaging.candidates.settings import LightcurveSettings, RankSettings
+from imaging.io.tables import column
+from imaging.schemas.candidates import CandidateFlag
+from imaging.skymap.distance import conditional_distance
+from imaging.skymap.model import WHOLE_SKY_DEG2, SkyMap
+
+FloatArray = NDArray[np.float64]
+
+PARTS = ("skymap", "distance", "real", "lightcurve", "host", "time", "history", "motion")
+"""The parts of the score, in the order of the columns."""
+
+OBLIQUITY_DEG = 23.4393
+
+
+@dataclass(frozen=True, eq=False)
+class _Place:
+    """What the sky map says of the candidates' places; arrays of n."""
+
+    density: FloatArray
+    level: FloatArray
+    distance_mpc: FloatArray
+    distance_sigma_mpc: FloatArray
+
+
+def rank_candidates(
+    candidates: pa.Table,
+    forced: pa.Table,
+    skymap: SkyMap,
+    mjd_event: float,
+    settings: RankSettings,
+    lightcurve_settings: LightcurveSettings,
+    evidence: LightcurveEvidence | None = None,
+) -> pa.Table:
+    """Rank candidates against a sky map.
+
+    Parameters
+    ----------
+    candidates
+        Rows of :data:`imaging.schemas.candidates.CANDIDATES`, matched to hosts and stars. Ranks and parts that they
+        may have from another sky map are replaced.
+    forced
+        Rows of :data:`imaging.schemas.difference.FORCED_PHOTOMETRY` of the candidates.
+    skymap
+        Sky map.
+    mjd_event
+        Instant of the merger, UTC.
+    settings, lightcurve_settings
+        Weights and models.
+    evidence
+        Light curves judged before, for these candidates in this order; ``forced`` is then not looked at.
+
+    Returns
+    -------
+    ranked
+        The candidates with every part, the flags that depend on the event, and the rank, best first.
+    """
+    if candidates.num_rows == 0:
+        return candidates
+    if evidence is None:
+        evidence = lightcurve_evidence(forced, candidates.column("candidate_id"), mjd_event, lightcurve_settings)
+    place = _place(candidates, skymap)
+    parts, kind = _parts(candidates, place, evidence, mjd_event, settings, lightcurve_settings)
+    score = sum((getattr(settings, f"weight_{name}") * parts[name] for name in PARTS), np.zeros(candidates.num_rows))
+    ranked = with_columns(
+        candidates,
+        rank_score=score,
+        lightcurve_class=pa.array(kind, type=pa.string(), mask=evidence.n_after == 0),
+        credible_level=place.level,
+        skymap_density=place.density,
+        distance_mean_mpc=place.distance_mpc,
+        distance_sigma_mpc=place.distance_sigma_mpc,
+        flags=_event_flags(candidates, place, evidence, mjd_event, settings),
+        **{f"part_{name}": values for name, values in parts.items()},
+    )
+    order = np.lexsort((column(candidates, "dec"), column(candidates, "ra"), -score))
+    ranked = ranked.take(pa.array(order))
+    return with_columns(ranked, rank=np.arange(1, len(order) + 1))
+
+
+def _parts(
+    candidates: pa.Table,
+    place: _Place,
+    evidence: LightcurveEvidence,
+    mjd_event: float,
+    settings: RankSettings,
+    lightcurve_settings: LightcurveSettings,
+) -> tuple[dict[str, FloatArray], NDArray[np.object_]]:
+    """Return the parts within their bounds, and the kind of light curve that fits best."""
+    lightcurve, kind = _lightcurve_part(place, evidence, settings, lightcurve_settings)
+    parts = {
+        "skymap": _skymap_part(place),
+        "distance": _distance_part(candidates, place, settings),
+        "real": _real_part(candidates, settings),
+        "lightcurve": lightcurve,
+        "host": _host_part(candidates, settings),
+        "time": _time_part(candidates, mjd_event, settings),
+        "history": _history_part(candidates, evidence, settings),
+        "motion": _motion_part(candidates, settings),
+    }
+    return {name: np.clip(values, settings.floor, settings.ceiling) for name, values in parts.items()}, kind
+
+
+def _place(candidates: pa.Table, skymap: SkyMap) -> _Place:
+    ra, dec = column(candidates, "ra"), column(candidates, "dec")
+    mean, sigma = conditional_distance(skymap, ra, dec)
+    return _Place(skymap.probability_density(ra, dec), skymap.credible_level_at(ra, dec), mean, sigma)
+
+
+def _skymap_part(place: _Place) -> FloatArray:
+    """Density of the map against that of a source anywhere on the sky."""
+    with np.errstate(divide="ignore"):
+        return np.log(place.density * WHOLE_SKY_DEG2)
+
+
+def _distance_part(candidates: pa.Table, place: _Place, settings: RankSettings) -> FloatArray:
+    """Overlap of the host's distance with the map's, against hosts that fill the volume evenly.
+
+    A host without a distance is judged by the luminosity that it would have at the map's distance, because
+    kilonovae follow stellar mass. The association may be wrong, so a bad match costs no more than that chance.
+    """
+    host, error = (column(candidates, f"host_{name}").astype(float) for name in ("distance_mpc", "distance_error_mpc"))
+    error = np.where(np.isfinite(error), error, 0.2 * host)
+    variance = error**2 + place.distance_sigma_mpc**2
+    mag = column(candidates, "host_mag").astype(float)
+    with np.errstate(invalid="ignore", divide="ignore", under="ignore"):
+        by_distance = (
+            _gaussian(host - place.distance_mpc, np.sqrt(variance)) * settings.distance_range_mpc**3 / 3.0 / host**2
+        )
+        modulus = 5.0 * np.log10(place.distance_mpc) + 25.0
+        by_mag = _gaussian(mag - modulus - settings.host_absolute_mag, settings.host_absolute_scatter_mag)
+        fainter = np.minimum(mag - settings.contaminant_host_limit_mag, 0.0)
+        by_mag /= settings.contaminant_host_slope * np.exp(settings.contaminant_host_slope * fainter)
+    ratio = np.where(np.isfinite(host), by_distance, by_mag)
+    share = settings.host_completeness
+    return np.where(np.isfinite(ratio), np.log(share * np.nan_to_num(ratio) + 1.0 - share), 0.0)
+
+
+def _gaussian(x: FloatArray, sigma: FloatArray | float) -> FloatArray:
+    return np.exp(-0.5 * (x / sigma) ** 2) / (np.sqrt(2.0 * np.pi) * sigma)
+
+
+def _real_part(candidates: pa.Table, settings: RankSettings) -> FloatArray:
+    """Probability to be real; a score that is not known neither helps nor harms."""
+    score = column(candidates, "real_score").astype(float)
+    part = np.where(np.isnan(score), 0.0, np.log(np.maximum(np.nan_to_num(score), settings.real_score_floor)))
+    return part + np.where(_flagged(candidates, CandidateFlag.NEAR_STAR), settings.near_star_penalty, 0.0)
+
+
+def _lightcurve_part(
+    place: _Place, evidence: LightcurveEvidence, settings: RankSettings, lightcurve_settings: LightcurveSettings
+) -> tuple[FloatArray, NDArray[np.object_]]:
+    """Light curve of a kilonova at the map's distance against the contaminants', and the kind that fits best."""
+    known = np.isfinite(place.distance_mpc) & (place.distance_mpc > 0)
+    mean = np.where(known, place.distance_mpc, settings.default_distance_mpc)
+    sigma = np.where(known, place.distance_sigma_mpc, settings.default_distance_sigma_mpc)
+    scatter = np.hypot(5.0 / np.log(10.0) * sigma / mean, lightcurve_settings.luminosity_scatter_mag)
+    kilonova = marginal_kilonova(evidence, 5.0 * np.log10(mean) + 25.0, scatter)
+    kinds = np.concatenate([kilonova[:, None], evidence.rivals], axis=1)
+    names = np.array(["kilonova", *RIVALS], dtype=object)
+    return kilonova - total_rivals(evidence), names[np.argmax(kinds, axis=1)]
+
+
+def _host_part(candidates: pa.Table, settings: RankSettings) -> FloatArray:
+    """Place in the host: kilonovae follow the light, contaminants sit in cores or nowhere near a galaxy.
+
+    Densities per directional light radius d: a gamma distribution of order two for transients, what lies within half
+    an arcsecond for nuclear sources, and for chance alignments a density that grows like d.
+    """
+    dlr, separation = (column(candidates, f"host_{name}").astype(float) for name in ("dlr", "separation_arcsec"))
+    hosted = np.isfinite(dlr)
+    d = np.where(hosted, dlr, 1.0)
+    nuclear = _flagged(candidates, CandidateFlag.NUCLEAR)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        core_dlr = np.nan_to_num(0.5 * dlr / separation, nan=0.2, posinf=0.2)
+    own = np.where(nuclear, _gamma_inside(core_dlr / settings.host_scale_dlr), _gamma(d, settings.host_scale_dlr))
+    chance = settings.host_chance_share * np.where(nuclear, core_dlr**2, 2.0 * d) / settings.host_reach_dlr**2
+    ours, theirs, core = settings.hosted_share, settings.hosted_share_contaminants, settings.nuclear_share_contaminants
+    kilonova = ours * own + (1 - ours) * chance
+    contaminant = theirs * (1 - core) * own + theirs * core * nuclear + (1 - theirs) * chance
+    return np.where(hosted, np.log(kilonova / contaminant), np.log((1 - ours) / (1 - theirs)))
+
+
+def _gamma(d: FloatArray, scale: float) -> FloatArray:
+    """Return the gamma density of order two, kept from vanishing at the centre."""
+    d = np.maximum(d, 0.05)
+    return d / scale**2 * np.exp(-d / scale)
+
+
+def _gamma_inside(x: FloatArray) -> FloatArray:
+    """Return the share of the gamma distribution of order two within x scales."""
+    return np.maximum(1.0 - (1.0 + x) * np.exp(-x), 1e-4)
+
+
+def _time_part(candidates: pa.Table, mjd_event: float, settings: RankSettings) -> FloatArray:
+    days = column(candidates, "mjd_first") - mjd_event
+    late = -np.maximum(days, 0.0) / settings.time_scale_days
+    return np.where(days < -settings.early_tolerance_days, settings.early_penalty, late)
+
+
+def _history_part(candidates: pa.Table, evidence: LightcurveEvidence, settings: RankSettings) -> FloatArray:
+    """Silence before the merger, and what the catalogues know of the place; the worst entry counts."""
+    penalty = np.zeros(candidates.num_rows)
+    for flag, value in (
+        (CandidateFlag.ON_POINT_SOURCE, settings.point_source_penalty),
+        (CandidateFlag.ON_STAR, settings.star_penalty),
+        (CandidateFlag.KNOWN_VARIABLE, settings.variable_penalty),
+        (CandidateFlag.NEGATIVE, settings.negative_penalty),
+    ):
+        penalty = np.minimum(penalty, np.where(_flagged(candidates, flag), value, 0.0))
+    return evidence.history + penalty
+
+
+def _motion_part(candidates: pa.Table, settings: RankSettings) -> FloatArray:
+    """Rest against the motion of an asteroid, where two instants show it; else the share of asteroids there."""
+    rate, error = (
+        column(candidates, f"motion_{n}").astype(float) for n in ("arcsec_per_hour", "error_arcsec_per_hour")
+    )
+    asteroids = settings.asteroid_share * np.exp(
+        -np.abs(ecliptic_latitude_deg(column(candidates, "ra"), column(candidates, "dec")))
+        / settings.ecliptic_width_deg
+    )
+    known = np.isfinite(rate) & np.isfinite(error)
+    variance = np.where(known, error, 1e6) ** 2
+    moving = variance + settings.typical_rate_arcsec_per_hour**2
+    square = np.where(known, rate, 0.0) ** 2
+    rest = -0.5 * square / variance - np.log(variance)
+    motion = -0.5 * square / moving - np.log(moving)
+    ratio = rest - np.logaddexp(np.log1p(-asteroids) + rest, np.log(asteroids) + motion)
+    part = np.where(known, ratio, np.log1p(-asteroids))
+    return np.where(_flagged(candidates, CandidateFlag.MOVER), settings.mover_penalty, part)
+
+
+def ecliptic_latitude_deg(ra_deg: FloatArray, dec_deg: FloatArray) -> FloatArray:
+    """Return ecliptic latitudes of equatorial positions, degrees (mean obliquity of J2000)."""
+    ra, dec, tilt = np.radians(ra_deg), np.radians(dec_deg), np.radians(OBLIQUITY_DEG)
+    return np.degrees(np.arcsin(np.sin(dec) * np.cos(tilt) - np.cos(dec) * np.sin(tilt) * np.sin(ra)))
+
+
+def _flagged(candidates: pa.Table, flag: CandidateFlag) -> NDArray[np.bool_]:
+    return (column(candidates, "flags") & int(flag)) != 0
+
+
+def _event_flags(
+    candidates: pa.Table, place: _Place, evidence: LightcurveEvidence, mjd_event: float, settings: RankSettings
+) -> NDArray[np.int64]:
+    """Renew the flags that depend on the event: IN_HISTORY, OUTSIDE_MAP and BEFORE_EVENT."""
+    renewed = CandidateFlag.IN_HISTORY | CandidateFlag.OUTSIDE_MAP | CandidateFlag.BEFORE_EVENT
+    flags = column(candidates, "flags").astype(np.int64) & ~int(renewed)
+    early = column(candidates, "mjd_first") < mjd_event - settings.early_tolerance_days
+    for flag, holds in (
+        (CandidateFlag.IN_HISTORY, evidence.history_snr > settings.history_significance),
+        (CandidateFlag.OUTSIDE_MAP, place.level > settings.outside_level),
+        (CandidateFlag.BEFORE_EVENT, early),
+    ):
+        flags |= np.where(holds, int(flag), 0)
+    return flags

@@ -1,0 +1,132 @@
+"""Say in words what the columns of a candidate mean."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from imaging.candidates.rank import PARTS
+from imaging.schemas.candidates import CandidateFlag
+
+Row = Mapping[str, Any]
+
+FLAG_WORDS: dict[CandidateFlag, str] = {
+    CandidateFlag.MOVER: "moves within the night: an asteroid",
+    CandidateFlag.KNOWN_VARIABLE: "on a star that is known to vary",
+    CandidateFlag.NEAR_STAR: "in the halo of a bright star",
+    CandidateFlag.NUCLEAR: "in the core of its host",
+    CandidateFlag.IN_HISTORY: "something was there before the merger",
+    CandidateFlag.SINGLE_DETECTION: "detected once",
+    CandidateFlag.NEGATIVE: "fainter than in the template in some exposure",
+    CandidateFlag.ON_STAR: "on a star with a parallax or proper motion",
+    CandidateFlag.ON_POINT_SOURCE: "on a point source: a star or a quasar",
+    CandidateFlag.OUTSIDE_MAP: "outside the credible region of the sky map",
+    CandidateFlag.BEFORE_EVENT: "first detected before the merger",
+}
+
+PART_TITLES: dict[str, str] = {
+    "skymap": "sky map",
+    "distance": "host distance",
+    "real": "real or bogus",
+    "lightcurve": "light curve",
+    "host": "place in host",
+    "time": "time",
+    "history": "before it",
+    "motion": "motion",
+}
+
+
+def flag_names(flags: int) -> list[str]:
+    """Name the bits that are set: ``['MOVER', 'NEGATIVE']``."""
+    return [flag.name for flag in CandidateFlag if flags & flag and flag.name]
+
+
+def flags_in_words(flags: int) -> list[str]:
+    """Say what the bits that are set mean, one sentence part each."""
+    return [FLAG_WORDS[flag] for flag in CandidateFlag if flags & flag]
+
+
+def parts_in_words(row: Row, mjd_event: float) -> dict[str, str]:
+    """Say what each part of a candidate's rank rests on.
+
+    Parameters
+    ----------
+    row
+        A ranked row of :data:`imaging.schemas.candidates.CANDIDATES` as a dictionary; null is None.
+    mjd_event
+        Instant of the merger, UTC.
+
+    Returns
+    -------
+    sentences
+        Part to sentence, in the order of :data:`imaging.candidates.rank.PARTS`.
+    """
+    sentences = {
+        "skymap": _skymap(row),
+        "distance": _distance(row),
+        "real": _with("score {:.2f}", row["real_score"], "no score"),
+        "lightcurve": _lightcurve(row),
+        "host": _host(row),
+        "time": _time(float(row["mjd_first"]) - mjd_event),
+        "history": _history(row),
+        "motion": _motion(row),
+    }
+    return {name: sentences[name] for name in PARTS}
+
+
+def _with(template: str, value: float | None, otherwise: str) -> str:
+    return otherwise if value is None or math.isnan(value) else template.format(value)
+
+
+def _skymap(row: Row) -> str:
+    if not row["skymap_density"]:
+        return "the map has no probability here"
+    level = row["credible_level"]
+    place = f"inside the {100 * level:.0f} % region" if level < 0.995 else "outside the 99 % region"
+    return f"{place}, {row['skymap_density']:.3g} per square degree"
+
+
+def _distance(row: Row) -> str:
+    here = _with("the map says {:.0f}", row["distance_mean_mpc"], "the map has no distance")
+    here += _with(" ± {:.0f} Mpc", row["distance_sigma_mpc"], "")
+    if row["host_distance_mpc"] is not None:
+        error = _with(" ± {:.0f}", row["host_distance_error_mpc"], "")
+        return f"host at {row['host_distance_mpc']:.0f}{error} Mpc; {here}"
+    if row["host_mag"] is not None and row["distance_mean_mpc"]:
+        absolute = row["host_mag"] - 5 * math.log10(row["distance_mean_mpc"]) - 25
+        return f"host of unknown distance, of absolute magnitude {absolute:.1f} at the map's; {here}"
+    return f"no host distance; {here}"
+
+
+def _lightcurve(row: Row) -> str:
+    part, kind = row["part_lightcurve"], row["lightcurve_class"]
+    if kind is None or part is None:
+        return "no photometry after the merger"
+    factor = math.exp(min(abs(part), 30.0))
+    amount = f"{factor:.2g}" if factor < 1000 else "over 1000"
+    side = "for" if part >= 0 else "against"
+    return f"{amount} times {side} a kilonova; fits best: {kind}"
+
+
+def _host(row: Row) -> str:
+    if row["host_separation_arcsec"] is None:
+        return "no host within reach"
+    mag = _with(" of magnitude {:.1f}", row["host_mag"], "")
+    return f"{row['host_separation_arcsec']:.1f} arcsec, {row['host_dlr']:.1f} light radii, from a galaxy{mag}"
+
+
+def _time(days: float) -> str:
+    return f"first detected {abs(days):.2f} d {'after' if days >= 0 else 'before'} the merger"
+
+
+def _history(row: Row) -> str:
+    told = CandidateFlag.IN_HISTORY | CandidateFlag.KNOWN_VARIABLE | CandidateFlag.ON_STAR
+    told |= CandidateFlag.ON_POINT_SOURCE | CandidateFlag.NEGATIVE
+    words = flags_in_words(int(row["flags"] or 0) & int(told))
+    return "; ".join(words) if words else "silent"
+
+
+def _motion(row: Row) -> str:
+    if row["motion_arcsec_per_hour"] is None:
+        return "one instant only"
+    error = _with(" ± {:.2g}", row["motion_error_arcsec_per_hour"], "")
+    return f"{row['motion_arcsec_per_hour']:.2g}{error} arcsec per hour"

@@ -1,0 +1,187 @@
+"""Write candidates for people and their tools; read galaxies with distances and the labels that people gave."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pacsv
+
+from imaging.candidates.words import flag_names
+from imaging.errors import InputError
+from imaging.io.atomic import atomic_path, write_text
+from imaging.io.tables import column, make_table, read_table, write_table
+from imaging.schemas.candidates import CANDIDATES, CandidateFlag
+from imaging.schemas.hosts import GALAXIES
+from imaging.schemas.labels import LABEL_NAMES, LABELS
+from imaging.skymap.footprints import Footprints, covering
+
+REGION_RADIUS_ARCSEC = 3.0
+
+BEST_RANK = 10
+"""Candidates up to this rank are drawn green in region files."""
+
+
+def write_candidates(path: Path, candidates: pa.Table) -> None:
+    """Write candidates as Parquet.
+
+    Raises
+    ------
+    StorageError
+        If the file cannot be written.
+    """
+    write_table(path, candidates.select(CANDIDATES.names).cast(CANDIDATES))
+
+
+def read_candidates(path: Path) -> pa.Table:
+    """Read candidates from Parquet.
+
+    Raises
+    ------
+    StorageError
+        If the file is missing or damaged.
+    """
+    return read_table(path).select(CANDIDATES.names).cast(CANDIDATES)
+
+
+def write_candidates_csv(path: Path, candidates: pa.Table) -> None:
+    """Write candidates as comma-separated text.
+
+    Flags appear as their number and, in a column ``flag_names``, by name; lists are joined by semicolons.
+
+    Raises
+    ------
+    StorageError
+        If the file cannot be written.
+    """
+    names = [";".join(flag_names(int(flags or 0))) for flags in candidates.column("flags").to_pylist()]
+    lists = pc.binary_join(pc.cast(candidates.column("detection_ids"), pa.list_(pa.string())), ";")
+    table = candidates.set_column(candidates.schema.get_field_index("detection_ids"), "detection_ids", lists)
+    table = table.append_column("flag_names", pa.array(names, type=pa.string()))
+    with atomic_path(path) as temporary:
+        pacsv.write_csv(table, temporary)
+
+
+def region_text(candidates: pa.Table) -> str:
+    """Describe candidates as a DS9 region file: circles with rank and score, coloured by what they are.
+
+    Green are the best of the list, red what carries a flag against it, yellow the others.
+    """
+    lines = ["# Region file format: DS9 version 4.1", "global width=2 font='helvetica 11 normal roman'", "icrs"]
+    doubtful = CandidateFlag.MOVER | CandidateFlag.KNOWN_VARIABLE | CandidateFlag.ON_STAR | CandidateFlag.IN_HISTORY
+    for row in candidates.select(["candidate_id", "ra", "dec", "rank", "rank_score", "flags"]).to_pylist():
+        rank = row["rank"] or 0
+        colour = "red" if (row["flags"] or 0) & doubtful else "green" if 0 < rank <= BEST_RANK else "yellow"
+        score = "" if row["rank_score"] is None else f" {row['rank_score']:.1f}"
+        text = f"{rank}{score}" if rank else row["candidate_id"]
+        circle = f'circle({row["ra"]:.7f},{row["dec"]:.7f},{REGION_RADIUS_ARCSEC}")'
+        lines.append(f"{circle} # color={colour} text={{{text}}} tag={{{row['candidate_id']}}}")
+    return "\n".join(lines) + "\n"
+
+
+def write_ccd_regions(
+    folder: Path,
+    candidates: pa.Table,
+    footprints: Footprints,
+    stem: Callable[[int, str, int], str] = "D{:08d}_{}_{:02d}".format,
+) -> list[Path]:
+    """Write one DS9 region file for each CCD image that holds candidates.
+
+    Parameters
+    ----------
+    folder
+        Where the files go.
+    candidates
+        Rows of :data:`imaging.schemas.candidates.CANDIDATES`.
+    footprints
+        CCD images.
+    stem
+        Makes the name of an image from exposure number, band and CCD; ``_candidates.reg`` is added.
+
+    Returns
+    -------
+    paths
+        The files written, in the order of the footprints.
+
+    Raises
+    ------
+    StorageError
+        If a file cannot be written.
+    """
+    paths = []
+    for number, chosen in _candidates_by_footprint(candidates, footprints):
+        name = stem(int(footprints.expnum[number]), str(footprints.band[number]), int(footprints.ccd[number]))
+        path = Path(folder) / f"{name}_candidates.reg"
+        write_text(path, region_text(chosen))
+        paths.append(path)
+    return paths
+
+
+def read_galaxies(path: Path) -> pa.Table:
+    """Read a galaxy catalogue with distances from Parquet or comma-separated text.
+
+    Parameters
+    ----------
+    path
+        A file with the columns of :data:`imaging.schemas.hosts.GALAXIES`; others are ignored.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, or a column is missing or not a number.
+    """
+    try:
+        table = pacsv.read_csv(path) if Path(path).suffix.lower() in (".csv", ".txt") else read_table(path)
+        return table.select(GALAXIES.names).cast(GALAXIES)
+    except (OSError, KeyError, pa.ArrowException) as error:
+        raise InputError(
+            f"the galaxy catalogue cannot be read: {str(error).splitlines()[0]}",
+            value=path,
+            limit=f"columns {', '.join(GALAXIES.names)}",
+            remedy="give a Parquet or CSV table with these columns",
+        ) from error
+
+
+def read_labels(path: Path) -> pa.Table:
+    """Read the marks that the page of a night saved.
+
+    Returns
+    -------
+    labels
+        Rows of :data:`imaging.schemas.labels.LABELS`.
+
+    Raises
+    ------
+    InputError
+        If the file is not one of labels.
+    """
+    remedy = "give a file that the page of a night saved"
+    try:
+        document = json.loads(Path(path).read_text(encoding="utf-8"))
+        if document["kind"] != "gw-workflow labels":
+            raise InputError("the file holds no labels", value=path, remedy=remedy)
+        rows = document["labels"]
+        unknown = {row["label"] for row in rows} - set(LABEL_NAMES)
+        if unknown:
+            raise InputError("unknown labels", value=sorted(unknown), limit=", ".join(LABEL_NAMES), remedy=remedy)
+        n = len(rows)
+        return make_table(
+            {
+                "candidate_id": [str(row["candidate_id"]) for row in rows],
+                "night": [int(document["night"])] * n,
+                "event": [str(document["event"])] * n,
+                "label": [row["label"] for row in rows],
+                "marked_at": [str(row["marked_at"]) for row in rows],
+                "detection_ids": [[int(i) for i in row["detection_ids"]] for row in rows],
+            },
+            LABELS,
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"the labels cannot be read: {error}", value=path, remedy=remedy) from error
+
+
+def _candidates_by_footprint(candidates: pa.Table, footprints: Footprints) -> Iterator[tuple[int, pa.Table]]:
+    footprint, position = covering(footprints, column(candidates, "ra"), column(candidates, "dec"))
+    for number in sorted(set(footprint.tolist())):
+        yield number, candidates.take(pa.array(position[footprint == number]))

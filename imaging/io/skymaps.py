@@ -1,0 +1,214 @@
+"""Read sky maps and the alerts that carry them; write sky maps.
+
+Maps come as FITS tables, compressed or not: multi-order (``UNIQ`` and ``PROBDENSITY``) or flat (``PROB``,
+``PROBABILITY`` or ``PROBDENSITY``), nested or in rings, complete or with a column of pixel numbers, with or without
+distance. Alerts are the JSON documents of the International Gravitational-Wave Observatory Network, whose map is
+FITS in base64.
+"""
+
+import base64
+import binascii
+import gzip
+import io
+import json
+import math
+import warnings
+import zlib
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy.io import fits
+from astropy.utils.exceptions import AstropyUserWarning
+
+from imaging.errors import InputError
+from imaging.exposure import MJD_EPOCH
+from imaging.io.atomic import write_bytes
+from imaging.skymap.alert import Alert
+from imaging.skymap.build import REMEDY, skymap_from_flat, skymap_from_multiorder
+from imaging.skymap.model import SkyMap
+
+GZIP_MAGIC = b"\x1f\x8b"
+
+PROBABILITY_NAMES = ("PROB", "PROBABILITY", "PROBDENSITY")
+DISTANCE_COLUMNS = {"mu_mpc": "DISTMU", "sigma_mpc": "DISTSIGMA", "norm": "DISTNORM"}
+
+
+def read_skymap(source: Path | bytes) -> SkyMap:
+    """Read a sky map from a file or from its bytes.
+
+    Parameters
+    ----------
+    source
+        Path of a FITS file, or the content of one; gzip is undone.
+
+    Raises
+    ------
+    InputError
+        If there is no readable sky map in it.
+    """
+    content, name = _content(source)
+    try:
+        if content.startswith(GZIP_MAGIC):
+            content = gzip.decompress(content)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message="(?s).*(truncated|corrupted)", category=AstropyUserWarning)
+            with fits.open(io.BytesIO(content), memmap=False) as file:
+                return _build(_find_table(file))
+    except InputError:
+        raise
+    except (OSError, EOFError, ValueError, TypeError, KeyError, IndexError, zlib.error, AstropyUserWarning) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"the sky map cannot be read: {reason}", value=name, remedy=REMEDY) from error
+
+
+def write_skymap(path: Path, skymap: SkyMap) -> None:
+    """Write a sky map as a multi-order FITS table, the form in which the network publishes them.
+
+    Raises
+    ------
+    StorageError
+        If the file cannot be written.
+    """
+    density = skymap.probability * (12.0 * 4.0**skymap.order) / (4 * np.pi)
+    columns = [
+        fits.Column("UNIQ", "K", array=skymap.pixel + (4 << (2 * skymap.order))),
+        fits.Column("PROBDENSITY", "D", unit="sr-1", array=density),
+    ]
+    if skymap.distance is not None:
+        distance = skymap.distance
+        columns += [
+            fits.Column("DISTMU", "D", unit="Mpc", array=distance.mu_mpc),
+            fits.Column("DISTSIGMA", "D", unit="Mpc", array=distance.sigma_mpc),
+            fits.Column("DISTNORM", "D", unit="Mpc-2", array=distance.norm),
+        ]
+    table = fits.BinTableHDU.from_columns(columns)
+    cards = {
+        "PIXTYPE": "HEALPIX",
+        "ORDERING": "NUNIQ",
+        "COORDSYS": "C",
+        "MOCORDER": int(skymap.order.max()),
+        "INDXSCHM": "EXPLICIT",
+        "OBJECT": skymap.name,
+        "MJD-OBS": skymap.mjd,
+        "DISTMEAN": skymap.distance_mean_mpc,
+        "DISTSTD": skymap.distance_sigma_mpc,
+    }
+    for key, value in cards.items():
+        if not (isinstance(value, float) and math.isnan(value)):
+            table.header[key] = value
+    buffer = io.BytesIO()
+    fits.HDUList([fits.PrimaryHDU(), table]).writeto(buffer)
+    write_bytes(path, buffer.getvalue())
+
+
+def read_alert(source: Path | bytes) -> Alert:
+    """Read an alert in the network's JSON form, with the sky map that it carries.
+
+    Raises
+    ------
+    InputError
+        If it is not such an alert, or its map cannot be read.
+    """
+    content, name = _content(source)
+    try:
+        document = json.loads(content)
+        event = document.get("event") or {}
+        return Alert(
+            event=str(document["superevent_id"]),
+            kind=str(document["alert_type"]).upper(),
+            mjd_issued=_mjd(document["time_created"]),
+            mjd_event=_mjd(event["time"]) if event.get("time") else math.nan,
+            significant=bool(event.get("significant", False)),
+            false_alarm_rate_hz=float(event["far"]) if event.get("far") is not None else math.nan,
+            classification=_numbers(event.get("classification")),
+            properties=_numbers(event.get("properties")),
+            instruments=tuple(event.get("instruments") or ()),
+            skymap=skymap_from_base64(event["skymap"]) if event.get("skymap") else None,
+            url=str((document.get("urls") or {}).get("gracedb", "")),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = f"no {error}" if isinstance(error, KeyError) else str(error)
+        raise InputError(f"the alert cannot be read: {reason}", value=name, remedy="fetch the alert again") from error
+
+
+def skymap_from_base64(text: str) -> SkyMap:
+    """Read a sky map from the base64 text in which alerts carry it.
+
+    Raises
+    ------
+    InputError
+        If the text is not base64 or not a sky map.
+    """
+    try:
+        content = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise InputError("the sky map of the alert is not base64", remedy=REMEDY) from error
+    return read_skymap(content)
+
+
+def _content(source: Path | bytes) -> tuple[bytes, str]:
+    if isinstance(source, bytes):
+        return source, f"{len(source)} bytes"
+    try:
+        return Path(source).read_bytes(), str(source)
+    except OSError as error:
+        raise InputError(
+            f"the file cannot be read: {error.strerror or error}", value=source, remedy="check the path"
+        ) from error
+
+
+def _mjd(text: str) -> float:
+    moment = datetime.fromisoformat(text.replace("Z", "+00:00")).replace(tzinfo=None)
+    return (moment - MJD_EPOCH).total_seconds() / 86400.0
+
+
+def _numbers(values: Mapping[str, Any] | None) -> dict[str, float]:
+    return {key: float(value) for key, value in (values or {}).items() if value is not None}
+
+
+def _find_table(file: fits.HDUList) -> fits.BinTableHDU:
+    for hdu in file:
+        if isinstance(hdu, fits.BinTableHDU) and any(n.upper() in PROBABILITY_NAMES for n in hdu.columns.names):
+            return hdu
+    raise InputError("the file has no table of probabilities", limit=", ".join(PROBABILITY_NAMES), remedy=REMEDY)
+
+
+def _build(table: fits.BinTableHDU) -> SkyMap:
+    header = table.header
+    names = {name.upper(): name for name in table.columns.names}
+    system = str(header.get("COORDSYS", "C")).strip().upper()
+    if system[:1] not in ("C", "E") or system in ("E", "ECLIPTIC"):
+        raise InputError("the sky map is not in equatorial coordinates", value=system, limit="C", remedy=REMEDY)
+
+    def column(name: str) -> np.ndarray:
+        return np.asarray(table.data[names[name]], dtype=np.float64).ravel()
+
+    distance = (
+        {k: column(n) for k, n in DISTANCE_COLUMNS.items()} if set(DISTANCE_COLUMNS.values()) <= set(names) else None
+    )
+    about: dict[str, Any] = {
+        "name": str(header.get("OBJECT", "")).strip(),
+        "mjd": float(header.get("MJD-OBS", math.nan)),
+        "distance_mean_mpc": float(header.get("DISTMEAN", math.nan)),
+        "distance_sigma_mpc": float(header.get("DISTSTD", math.nan)),
+    }
+    if "UNIQ" in names:
+        uniq = np.asarray(table.data[names["UNIQ"]], dtype=np.int64)
+        return skymap_from_multiorder(uniq, column("PROBDENSITY"), distance=distance, **about)
+    ordering = str(header.get("ORDERING", "")).strip().upper()
+    if ordering not in ("NESTED", "NEST", "RING"):
+        raise InputError(
+            "the sky map's order of pixels is unknown",
+            value=repr(ordering),
+            limit="NESTED, RING or NUNIQ",
+            remedy=REMEDY,
+        )
+    index = np.asarray(table.data[names["PIXEL"]], dtype=np.int64).ravel() if "PIXEL" in names else None
+    nside = int(header["NSIDE"]) if "NSIDE" in header else None
+    chosen = next(name for name in PROBABILITY_NAMES if name in names)
+    return skymap_from_flat(
+        column(chosen), nested=ordering != "RING", index=index, nside=nside, distance=distance, **about
+    )

@@ -1,0 +1,1 @@
+"""Pictures of a night as PNG bytes: small enough for an artifact, readable without colour vision."""

@@ -1,0 +1,93 @@
+"""The common look of all pictures, and the way from a figure to PNG bytes."""
+
+import io
+import math
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
+
+DPI = 110
+
+BAND_COLOURS = {
+    "u": "#cc79a7",
+    "g": "#009e73",
+    "r": "#d55e00",
+    "i": "#7a5195",
+    "z": "#444444",
+    "Y": "#b8860b",
+    "VR": "#0072b2",
+}
+"""Colours that differ for every kind of colour vision (after Okabe and Ito 2008); markers differ as well."""
+
+BAND_MARKERS = {"u": "v", "g": "o", "r": "s", "i": "D", "z": "^", "Y": "P", "VR": "X"}
+
+STATUS_COLOURS = {"good": "#4c9f70", "usable": "#f0c04f", "bad": "#b2432f", "missing": "#ffffff"}
+
+GRADE_COLOURS = {
+    "green": "#4c9f70",
+    "yellow": "#f0e04f",
+    "orange": "#e8892b",
+    "red": "#b2432f",
+    "unknown": "#d9d9d9",
+}
+
+SEQUENTIAL = "viridis"
+"""Colour map of amounts."""
+
+DIVERGING = "PuOr"
+"""Colour map of differences."""
+
+
+def new_figure(width_in: float, height_in: float) -> tuple[Figure, Axes]:
+    """Return a figure with one pair of axes."""
+    figure = Figure(figsize=(width_in, height_in), dpi=DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.tick_params(labelsize=9)
+    return figure, axes
+
+
+def to_png(figure: Figure) -> bytes:
+    """Draw a figure as PNG bytes."""
+    canvas = figure.canvas
+    if not isinstance(canvas, FigureCanvasAgg):
+        raise TypeError("the figure has no Agg canvas")
+    canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())[..., :3]
+    return encode(Image.fromarray(np.ascontiguousarray(pixels)))
+
+
+def encode(image: Image.Image) -> bytes:
+    """Return an image as PNG bytes that do not depend on the moment."""
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", compress_level=9)
+    return buffer.getvalue()
+
+
+def robust_limits(values: NDArray[np.float64]) -> tuple[float, float]:
+    """Return limits of a colour scale that outliers do not spoil: percentiles 2 and 98, kept apart."""
+    finite = values[np.isfinite(values)]
+    if finite.size == 0:
+        return 0.0, 1.0
+    low, high = (float(v) for v in np.percentile(finite, [2.0, 98.0]))
+    if high - low <= 1e-6 * max(abs(low), abs(high)):
+        margin = 0.01 * max(abs(low), 1e-3)
+        return low - margin, high + margin
+    return low, high
+
+
+def label_with_unit(label: str, unit: str) -> str:
+    """Return ``label [unit]``, or the label alone for a pure number."""
+    return f"{label} [{unit}]" if unit else label
+
+
+def nice_number(value: float) -> str:
+    """Write a number with three significant digits and no exponent where it can be helped."""
+    if not math.isfinite(value):
+        return "–"
+    digits = 2 - math.floor(math.log10(abs(value))) if value else 0
+    return f"{value:.{min(max(digits, 0), 4)}f}"

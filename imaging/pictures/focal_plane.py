@@ -1,0 +1,166 @@
+"""The focal plane as seen on the sky, north up and east left, one box per CCD."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch, Rectangle
+
+from imaging.detector.ccds import CCDS, NX, NY, SCIENCE_CCDS
+from imaging.pictures.canvas import (
+    DIVERGING,
+    SEQUENTIAL,
+    STATUS_COLOURS,
+    label_with_unit,
+    new_figure,
+    nice_number,
+    robust_limits,
+    to_png,
+)
+
+WIDTH_IN, HEIGHT_IN = 7.2, 6.4
+
+
+def focal_plane_picture(
+    values: Mapping[int, float | None],
+    *,
+    label: str,
+    unit: str,
+    title: str = "",
+    diverging: bool = False,
+    limits: tuple[float, float] | None = None,
+) -> bytes:
+    """Draw one number per CCD.
+
+    Parameters
+    ----------
+    values
+        CCD number to value; CCDs that are missing, or whose value is None or NaN, are hatched.
+    label, unit
+        What the number is.
+    title
+        Heading.
+    diverging
+        Whether the sign matters: a colour map with a neutral zero.
+    limits
+        Ends of the colour scale; robust ones if None.
+
+    Returns
+    -------
+    png
+        PNG bytes.
+    """
+    known = {ccd: float(v) for ccd, v in values.items() if v is not None and np.isfinite(v)}
+    low, high = limits or robust_limits(np.array(list(known.values())))
+    if diverging and limits is None:
+        low, high = -max(abs(low), abs(high)), max(abs(low), abs(high))
+    scale = Normalize(low, high)
+    colours = colormaps[DIVERGING if diverging else SEQUENTIAL]
+    figure, axes = _plane(title)
+    for ccd in SCIENCE_CCDS:
+        if ccd in known:
+            colour = colours(scale(known[ccd]))
+            _box(axes, ccd, colour, nice_number(known[ccd]), _ink(colour))
+        else:
+            _box(axes, ccd, "white", "", "#777777", hatch="////")
+    figure.colorbar(
+        ScalarMappable(scale, colours), ax=axes, label=label_with_unit(label, unit), shrink=0.75, extend="both"
+    )
+    if len(known) < len(SCIENCE_CCDS):
+        _note(axes, f"hatched: {len(SCIENCE_CCDS) - len(known)} CCDs without a value")
+    return to_png(figure)
+
+
+def focal_plane_status(statuses: Mapping[int, str], *, title: str = "") -> bytes:
+    """Draw the status of each CCD: good, usable, bad, or missing.
+
+    Parameters
+    ----------
+    statuses
+        CCD number to status; CCDs that are not named are missing.
+    title
+        Heading.
+
+    Returns
+    -------
+    png
+        PNG bytes.
+    """
+    figure, axes = _plane(title)
+    counts = dict.fromkeys(STATUS_COLOURS, 0)
+    for ccd in SCIENCE_CCDS:
+        status = statuses.get(ccd, "missing")
+        status = status if status in STATUS_COLOURS else "missing"
+        counts[status] += 1
+        hatch = {"bad": "xx", "missing": "////"}.get(status, "")
+        _box(axes, ccd, STATUS_COLOURS[status], "" if status == "good" else status, "black", hatch=hatch)
+    handles = [
+        Patch(facecolor=STATUS_COLOURS[name], edgecolor="#555555", label=f"{name}: {count}")
+        for name, count in counts.items()
+    ]
+    axes.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.02), ncol=4, frameon=False, fontsize=10)
+    return to_png(figure)
+
+
+def sky_offset(ccd: int) -> tuple[float, float]:
+    """Return where the middle of a CCD lies on the sky from the camera's centre, in pixels to the west and north.
+
+    The x axis of a CCD runs to the south and its y axis to the east.
+    """
+    x, y = CCDS[ccd].focal_plane_centre
+    return -y, -x
+
+
+def _plane(title: str) -> tuple[Figure, Axes]:
+    figure, axes = new_figure(WIDTH_IN, HEIGHT_IN)
+    axes.set_xlim(-15600, 15600)
+    axes.set_ylim(-14200, 14200)
+    axes.set_aspect("equal")
+    axes.set_axis_off()
+    axes.set_title(title, fontsize=11)
+    for text, dx, dy in (("N", 0, 2200), ("E", -2200, 0)):
+        axes.annotate(
+            text,
+            xy=(14000, -13600),
+            xytext=(14000 + dx, -13600 + dy),
+            arrowprops={"arrowstyle": "<-", "color": "#555555"},
+            color="#555555",
+            ha="center",
+            va="center",
+            fontsize=9,
+        )
+    return figure, axes
+
+
+def _box(axes: Axes, ccd: int, colour: object, text: str, ink: str, hatch: str = "") -> None:
+    west, north = sky_offset(ccd)
+    box = Rectangle(
+        (west - NY / 2, north - NX / 2),
+        NY * 0.97,
+        NX * 0.94,
+        facecolor=colour,
+        edgecolor="#888888" if hatch else "#555555",
+        linewidth=0.6,
+        hatch=hatch,
+    )
+    axes.add_patch(box)
+    plate = {"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.85} if hatch else None
+    if text:
+        axes.text(west, north - 330, text, ha="center", va="center", fontsize=7.5, color=ink, bbox=plate)
+    axes.text(
+        west, north + (430 if text else 0), str(ccd), ha="center", va="center", fontsize=6.5, color=ink, bbox=plate
+    )
+
+
+def _note(axes: Axes, text: str) -> None:
+    axes.text(0.0, 0.0, text, transform=axes.transAxes, fontsize=8.5, color="#444444")
+
+
+def _ink(colour: tuple[float, float, float, float]) -> str:
+    """Return black or white, whichever can be read on a colour."""
+    red, green, blue = colour[:3]
+    return "black" if 0.3 * red + 0.59 * green + 0.11 * blue > 0.45 else "white"

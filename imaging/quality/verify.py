@@ -1,0 +1,237 @@
+"""Look into the products of a CCD: whether they are complete and agree with each other, and whether it may go on."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from imaging.bits import NOT_SKY
+from imaging.detector.ccds import NX, NY, PIXEL_SCALE_ARCSEC
+from imaging.errors import InputError
+from imaging.io.tables import column
+from imaging.quality.settings import VerifySettings
+from imaging.schemas.zeropoints import ZeropointFlag
+from imaging.wcs.sphere import footprint, separation_deg
+from imaging.wcs.tpv import TpvWcs
+
+Status = Literal["good", "usable", "bad"]
+ORDER: tuple[Status, ...] = ("good", "usable", "bad")
+
+PLANES = ("SCI", "MSK", "WGT")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is not as it should be.
+
+    Attributes
+    ----------
+    status
+        What it makes of the CCD.
+    name
+        Short name for tables, such as ``few_stars``.
+    text
+        What is wrong, with the number and its limit.
+    """
+
+    status: Status
+    name: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """The verdict on one CCD.
+
+    Attributes
+    ----------
+    status
+        The worst of the findings.
+    findings
+        What is not as it should be; empty if all is good.
+    numbers
+        What was measured: ``masked_fraction``, ``noise_ratio``, ``n_stars``, ``corner_error_arcsec``, ...
+    """
+
+    status: Status
+    findings: tuple[Finding, ...] = ()
+    numbers: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def reason(self) -> str:
+        """Why the CCD is not good, in words; empty if it is."""
+        return "; ".join(finding.text for finding in self.findings)
+
+
+def verify_ccd(
+    planes: Mapping[str, NDArray[Any]],
+    header: Mapping[str, Any],
+    catalogue: pa.Table,
+    zeropoint_flags: int | None,
+    settings: VerifySettings,
+    *,
+    shape: tuple[int, int] = (NY, NX),
+) -> Verification:
+    """Verify the final products of one CCD.
+
+    Parameters
+    ----------
+    planes
+        Planes of the final image by name: SCI, MSK and WGT, (ny, nx).
+    header
+        Keywords of the image: coordinates, and the corners RAC1..RAC4 and DECC1..DECC4 (degrees) where present.
+    catalogue
+        Rows of :data:`imaging.schemas.catalogue.CATALOGUE` of the CCD.
+    zeropoint_flags
+        Bits of :class:`imaging.schemas.zeropoints.ZeropointFlag`; None if the CCD has no zero point yet.
+    settings
+        Limits.
+    shape
+        (ny, nx) that the planes must have.
+    """
+    numbers: dict[str, float] = {}
+    findings = list(_check_planes(planes, shape))
+    if not any(finding.status == "bad" for finding in findings):
+        findings += _check_pixels(planes, settings, numbers)
+    findings += _check_coordinates(header, shape, settings, numbers)
+    findings += _check_stars(catalogue, settings, numbers)
+    findings += _check_zeropoint(zeropoint_flags)
+    status: Status = max((finding.status for finding in findings), key=ORDER.index, default="good")
+    return Verification(status, tuple(findings), numbers)
+
+
+def noise_ratio(science: NDArray[Any], mask: NDArray[Any], weight: NDArray[Any], stride: int) -> float:
+    """Return the measured over the predicted noise of blank sky.
+
+    The width of science times the root of the weight below its median, which sources hardly touch.
+
+    Parameters
+    ----------
+    science, mask, weight
+        (ny, nx) planes; electrons, mask bits, 1/electrons^2.
+    stride
+        Every n-th row and column is used.
+
+    Returns
+    -------
+    ratio
+        NaN if no pixel says anything of the sky.
+    """
+    thin = (slice(None, None, stride), slice(None, None, stride))
+    sky = (weight[thin] > 0) & ((mask[thin] & int(NOT_SKY)) == 0)
+    scaled = science[thin][sky].astype(float) * np.sqrt(weight[thin][sky].astype(float))
+    if scaled.size < 100:
+        return float("nan")
+    lower, middle = np.percentile(scaled, [15.865525, 50.0])
+    return float(middle - lower)
+
+
+def _check_planes(planes: Mapping[str, NDArray[Any]], shape: tuple[int, int]) -> Iterator[Finding]:
+    for name in PLANES:
+        if name not in planes:
+            yield Finding("bad", "missing_plane", f"plane {name} is missing")
+        elif planes[name].shape != shape:
+            yield Finding("bad", "wrong_shape", f"plane {name} has shape {planes[name].shape} instead of {shape}")
+    if set(PLANES) <= set(planes):
+        weight = planes["WGT"]
+        if not np.all(np.isfinite(weight)) or weight.min(initial=0.0) < 0:
+            yield Finding("bad", "bad_weight", "weights are negative or not finite")
+        elif weight.shape == planes["SCI"].shape:
+            unknown = int(np.count_nonzero(~np.isfinite(planes["SCI"]) & (weight > 0)))
+            if unknown:
+                yield Finding("bad", "not_finite", f"{unknown} pixels with weight are not finite")
+
+
+def _check_pixels(
+    planes: Mapping[str, NDArray[Any]], settings: VerifySettings, numbers: dict[str, float]
+) -> Iterator[Finding]:
+    masked = float(np.mean(planes["WGT"] <= 0))
+    numbers["masked_fraction"] = masked
+    for status, limit in _levels(bad=settings.masked_bad, usable=settings.masked_usable):
+        if masked > limit:
+            yield Finding(status, "masked", f"share of pixels without weight {masked:.2f} above {limit:.2f}")
+            break
+    ratio = noise_ratio(planes["SCI"], planes["MSK"], planes["WGT"], settings.noise_stride)
+    numbers["noise_ratio"] = ratio
+    if np.isnan(ratio):
+        yield Finding("bad", "no_sky", "no pixel says anything of the sky")
+        return
+    for status, limit in _levels(bad=settings.noise_bad, usable=settings.noise_usable):
+        if abs(ratio - 1.0) > limit:
+            text = f"noise over prediction {ratio:.3f}, more than {limit:g} from one"
+            yield Finding(status, "noise", text)
+            break
+
+
+def _check_coordinates(
+    header: Mapping[str, Any], shape: tuple[int, int], settings: VerifySettings, numbers: dict[str, float]
+) -> Iterator[Finding]:
+    ny, nx = shape
+    try:
+        wcs = TpvWcs.from_header(header)
+    except InputError as error:
+        yield Finding("bad", "no_wcs", f"no coordinates: {error.problem}")
+        return
+    corners = footprint(wcs, nx, ny)
+    area = wcs.pixel_area_arcsec2([0.0, nx / 2, nx - 1.0], [0.0, ny / 2, ny - 1.0])
+    x, y = wcs.sky_to_pixel(corners[:, 0], corners[:, 1])
+    scale = np.sqrt(area)
+    if not np.all(np.isfinite(corners)) or not np.all(np.isfinite(scale)):
+        yield Finding("bad", "no_wcs", "coordinates are not finite")
+        return
+    numbers["scale_error"] = departure = float(np.max(np.abs(scale / PIXEL_SCALE_ARCSEC - 1.0)))
+    if departure > settings.scale_tolerance:
+        yield Finding("bad", "wcs_scale", f"pixel scale off by {departure:.3f}, more than {settings.scale_tolerance:g}")
+    wander = float(np.max(np.hypot(x - [-0.5, nx - 0.5, nx - 0.5, -0.5], y - [-0.5, -0.5, ny - 0.5, ny - 0.5])))
+    if not wander < 0.01:
+        yield Finding("bad", "wcs_inverse", f"coordinates do not invert: {wander:.3g} pixels")
+    stated = _stated_corners(header)
+    if stated is not None:
+        distance = separation_deg(stated[:, None, 0], stated[:, None, 1], corners[None, :, 0], corners[None, :, 1])
+        numbers["corner_error_arcsec"] = float(distance.min(axis=1).max() * 3600.0)
+        if not numbers["corner_error_arcsec"] <= settings.corner_tolerance_arcsec:
+            text = f"corners in the header off by {numbers['corner_error_arcsec']:.1f} arcsec"
+            yield Finding("bad", "wcs_corners", f"{text}, more than {settings.corner_tolerance_arcsec:g}")
+
+
+def _stated_corners(header: Mapping[str, Any]) -> NDArray[np.float64] | None:
+    keys = [(f"RAC{i}", f"DECC{i}") for i in range(1, 5)]
+    if not all(ra in header and dec in header for ra, dec in keys):
+        return None
+    try:
+        return np.array([[float(header[ra]), float(header[dec])] for ra, dec in keys])
+    except (TypeError, ValueError):
+        return np.full((4, 2), np.nan)
+
+
+def _check_stars(catalogue: pa.Table, settings: VerifySettings, numbers: dict[str, float]) -> Iterator[Finding]:
+    flux, error = column(catalogue, "flux_psf"), column(catalogue, "flux_psf_error")
+    stars = np.abs(column(catalogue, "spread_model")) < settings.star_spread_model
+    stars &= (column(catalogue, "flags") == 0) & (flux > settings.star_min_snr * error)
+    n = int(np.count_nonzero(stars))
+    numbers["n_stars"] = n
+    for status, limit in _levels(bad=settings.min_stars_bad, usable=settings.min_stars_usable):
+        if n < limit:
+            yield Finding(status, "few_stars", f"{n} point sources, fewer than {limit}")
+            break
+
+
+def _check_zeropoint(flags: int | None) -> Iterator[Finding]:
+    if flags is None:
+        return
+    if flags & ZeropointFlag.UNCALIBRATED:
+        yield Finding("bad", "uncalibrated", "no zero point: there is no reference for this band or field")
+    for flag, text in (
+        (ZeropointFlag.TOO_FEW_STARS, "zero point from the exposure: too few stars in the CCD"),
+        (ZeropointFlag.OUTLIER, "zero point from the exposure: the CCD's own is an outlier"),
+        (ZeropointFlag.MANY_OUTLIERS, "zero points of the exposure disagree: too many outliers"),
+    ):
+        if flags & flag:
+            yield Finding("usable", f"zeropoint_{flag.name.lower() if flag.name else ''}", text)
+
+
+def _levels(*, bad: float, usable: float) -> tuple[tuple[Status, float], ...]:
+    return (("bad", bad), ("usable", usable))

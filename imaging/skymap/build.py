@@ -1,0 +1,225 @@
+"""Make a :class:`~imaging.skymap.model.SkyMap` from the columns of a file, of either kind."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from astropy_healpix import core as healpix
+from numpy.typing import ArrayLike, NDArray
+
+from imaging.errors import InputError
+from imaging.skymap.distance import moments_of, norm_of
+from imaging.skymap.model import DEEPEST_ORDER, DistanceColumns, FloatArray, IntArray, SkyMap
+from imaging.wcs.sphere import separation_deg
+
+REMEDY = "fetch the sky map again, or another version of it"
+
+DISTANCE_NAMES = ("mu_mpc", "sigma_mpc", "norm")
+
+
+def skymap_from_flat(
+    probability: ArrayLike,
+    *,
+    nested: bool,
+    index: ArrayLike | None = None,
+    nside: int | None = None,
+    distance: Mapping[str, ArrayLike] | None = None,
+    **about: str | float,
+) -> SkyMap:
+    """Build a sky map from pixels of one size.
+
+    Neighbours that carry the same values are joined into larger pixels without loss, and pixels without probability
+    are left out, so that a map of 50 million pixels becomes one of thousands.
+
+    Parameters
+    ----------
+    probability
+        (n,) probability per pixel.
+    nested
+        Whether the pixels are numbered in nested rather than ring order.
+    index
+        (n,) pixel numbers; all pixels in order if None.
+    nside
+        HEALPix resolution; from the number of pixels if None.
+    distance
+        Columns ``mu_mpc``, ``sigma_mpc`` and ``norm``, (n,) each.
+    about
+        Further attributes of the map, such as ``name`` and ``mjd``.
+
+    Raises
+    ------
+    InputError
+        If this is not a sky map.
+    """
+    values = np.asarray(probability, dtype=float).ravel()
+    nside = round(np.sqrt(values.size / 12.0)) if nside is None else int(nside)
+    order = int(nside).bit_length() - 1
+    whole = index is None
+    if nside < 1 or nside != 1 << order or (whole and values.size != 12 * nside**2):
+        raise InputError(
+            "the sky map has an impossible number of pixels",
+            value=f"{values.size} at nside {nside}",
+            limit="12 nside^2 with nside a power of two",
+            remedy=REMEDY,
+        )
+    _check_probability(values)
+    kept = np.flatnonzero(values)
+    pixel = kept if whole else np.asarray(index, dtype=np.int64)[kept]
+    if np.any((pixel < 0) | (pixel >= 12 * nside**2)):
+        raise InputError("the sky map has pixel numbers out of range", limit=f"0 to {12 * nside**2 - 1}", remedy=REMEDY)
+    if not nested:
+        pixel = healpix.ring_to_nested(pixel, nside)
+    columns = [values[kept], *_distance_arrays(distance, kept)]
+    return _finish(np.full(kept.size, order, dtype=np.int64), pixel.astype(np.int64), columns, about, join=True)
+
+
+def skymap_from_multiorder(
+    uniq: ArrayLike,
+    probability_density_per_sr: ArrayLike,
+    *,
+    distance: Mapping[str, ArrayLike] | None = None,
+    **about: str | float,
+) -> SkyMap:
+    """Build a sky map from a multi-order one.
+
+    Parameters
+    ----------
+    uniq
+        (n,) pixel and order in one number: 4 nside^2 + nested pixel number.
+    probability_density_per_sr
+        (n,) probability density per steradian.
+    distance
+        Columns ``mu_mpc``, ``sigma_mpc`` and ``norm``, (n,) each.
+    about
+        Further attributes of the map, such as ``name`` and ``mjd``.
+
+    Raises
+    ------
+    InputError
+        If this is not a sky map or its pixels overlap.
+    """
+    number = np.asarray(uniq, dtype=np.int64)
+    density = np.asarray(probability_density_per_sr, dtype=float)
+    _check_probability(density)
+    kept = np.flatnonzero(density)
+    if np.any(number < 4):
+        raise InputError(
+            "the sky map has pixel numbers out of range", value=number.min(), limit="4 or more", remedy=REMEDY
+        )
+    order = _floor_log4(number[kept] // 4)
+    pixel = number[kept] - (4 << (2 * order))
+    probability = density[kept] * 4 * np.pi / (12.0 * 4.0**order)
+    return _finish(order, pixel, [probability, *_distance_arrays(distance, kept)], about, join=False)
+
+
+def gaussian_skymap(
+    ra_deg: float,
+    dec_deg: float,
+    sigma_deg: float,
+    *,
+    distance_mpc: float,
+    distance_sigma_mpc: float,
+    order: int = 9,
+    **about: str | float,
+) -> SkyMap:
+    """Build the map of a round Gaussian localisation with one distance, for simulations.
+
+    Parameters
+    ----------
+    ra_deg, dec_deg
+        Centre.
+    sigma_deg
+        Width per axis; a few degrees at most.
+    distance_mpc, distance_sigma_mpc
+        Location and scale of the Gaussian that multiplies r^2.
+    order
+        HEALPix order of the pixels.
+    about
+        Further attributes of the map, such as ``name`` and ``mjd``.
+    """
+    pixel = np.arange(12 * 4**order, dtype=np.int64)
+    ra, dec = healpix.healpix_to_lonlat(pixel, 2**order, order="nested")
+    exponent = -0.5 * (separation_deg(ra.to_value("deg"), dec.to_value("deg"), ra_deg, dec_deg) / sigma_deg) ** 2
+    probability = np.where(exponent > -30.0, np.exp(np.maximum(exponent, -30.0)), 0.0)
+    kept = np.flatnonzero(probability)
+    n = kept.size
+    mu, sigma = np.full(n, float(distance_mpc)), np.full(n, float(distance_sigma_mpc))
+    columns = [probability[kept] / probability.sum(), mu, sigma, norm_of(mu, sigma)]
+    mean, scatter = moments_of(mu[:1], sigma[:1])
+    stated = {"distance_mean_mpc": float(mean[0]), "distance_sigma_mpc": float(scatter[0])}
+    return _finish(np.full(n, order, dtype=np.int64), kept, columns, stated | about, join=True)
+
+
+def _check_probability(values: FloatArray) -> None:
+    if values.size == 0:
+        raise InputError("the sky map is empty", remedy=REMEDY)
+    if not np.all(np.isfinite(values)) or values.min() < 0.0:
+        raise InputError("the sky map has probabilities that are negative or not numbers", remedy=REMEDY)
+    if values.max() <= 0.0:
+        raise InputError("the sky map has no probability anywhere", remedy=REMEDY)
+
+
+def _distance_arrays(distance: Mapping[str, ArrayLike] | None, kept: IntArray) -> list[FloatArray]:
+    if distance is None:
+        return []
+    return [np.asarray(distance[name], dtype=float).ravel()[kept] for name in DISTANCE_NAMES]
+
+
+def _floor_log4(values: IntArray) -> IntArray:
+    """Return the largest k with 4^k <= value."""
+    powers = 4 ** np.arange(DEEPEST_ORDER + 1, dtype=np.int64)
+    return np.searchsorted(powers, values, side="right") - 1
+
+
+def _finish(
+    order: IntArray,
+    pixel: IntArray,
+    columns: list[FloatArray],
+    about: Mapping[str, str | float],
+    *,
+    join: bool,
+) -> SkyMap:
+    start = pixel << (2 * (DEEPEST_ORDER - order))
+    if np.any(start[:-1] > start[1:]):
+        sort = np.argsort(start, kind="stable")
+        order, pixel, start, columns = order[sort], pixel[sort], start[sort], [column[sort] for column in columns]
+    if np.any(start[:-1] + (1 << (2 * (DEEPEST_ORDER - order[:-1]))) > start[1:]):
+        raise InputError("the sky map has pixels that overlap", remedy=REMEDY)
+    if join:
+        order, pixel, columns = _join_equal(order, pixel, columns)
+    probability, *rest = columns
+    total = float(probability.sum())
+    distance = DistanceColumns(*rest) if rest else None
+    return SkyMap(order, pixel, probability / total, total, distance, **about)  # type: ignore[arg-type]
+
+
+def _join_equal(
+    order: IntArray, pixel: IntArray, columns: list[FloatArray]
+) -> tuple[IntArray, IntArray, list[FloatArray]]:
+    """Replace four sisters that carry equal values by their mother, again and again.
+
+    ``columns[0]`` is a probability and adds up; the other columns are the same in the mother.
+    """
+    done: list[tuple[IntArray, IntArray, list[FloatArray]]] = []
+    while pixel.size >= 4 and order[0] > 0:
+        first = np.flatnonzero((pixel[:-3] & 3 == 0) & (pixel[3:] == pixel[:-3] + 3))
+        for column in columns:
+            for sister in (1, 2, 3):
+                first = first[_same(column[first], column[first + sister])]
+        if first.size == 0:
+            break
+        alone = np.ones(pixel.size, dtype=bool)
+        for sister in range(4):
+            alone[first + sister] = False
+        done.append((order[alone], pixel[alone], [column[alone] for column in columns]))
+        order, pixel = order[first] - 1, pixel[first] >> 2
+        columns = [columns[0][first] * 4.0, *[column[first] for column in columns[1:]]]
+    done.append((order, pixel, columns))
+    order = np.concatenate([part[0] for part in done])
+    pixel = np.concatenate([part[1] for part in done])
+    columns = [np.concatenate([part[2][i] for part in done]) for i in range(len(columns))]
+    sort = np.argsort(pixel << (2 * (DEEPEST_ORDER - order)), kind="stable")
+    return order[sort], pixel[sort], [column[sort] for column in columns]
+
+
+def _same(first: FloatArray, second: FloatArray) -> NDArray[np.bool_]:
+    return (first == second) | (np.isnan(first) & np.isnan(second))
