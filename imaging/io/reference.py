@@ -1,4 +1,4 @@
-"""Reference-star catalogues: HEALPix-partitioned Parquet in the HATS layout, read by position.
+"""Reference catalogues of stars and galaxies: HEALPix-partitioned Parquet in the HATS layout, read by position.
 
 A catalogue is a folder ``dataset/Norder=K/Dir=D/Npix=P.parquet`` of nested HEALPix pixels with ``hats.properties`` and
 ``partition_info.csv`` beside it, which lsdb and hats open. Nothing here touches the network.
@@ -30,14 +30,14 @@ def partition_path(root: Path, order: int, pixel: int) -> Path:
 
 
 def write_reference_catalogue(root: Path, stars: pa.Table, *, name: str, order: int = 5) -> None:
-    """Partition a table of reference stars and write it as a catalogue.
+    """Partition a table of reference stars or galaxies and write it as a catalogue.
 
     Parameters
     ----------
     root
         Folder of the catalogue.
     stars
-        Columns of :data:`imaging.schemas.reference.REFERENCE_STARS`.
+        Columns of a schema of :mod:`imaging.schemas.reference`.
     name
         Name of the catalogue.
     order
@@ -80,21 +80,8 @@ def _partitions(root: Path) -> tuple[int, frozenset[int]]:
     return orders.pop(), frozenset(table.column("Npix").to_pylist())
 
 
-def read_reference_cone(root: Path, ra_deg: float, dec_deg: float, radius_deg: float) -> pa.Table:
-    """Read the reference stars around a position.
-
-    Parameters
-    ----------
-    root
-        Folder of the catalogue.
-    ra_deg, dec_deg, radius_deg
-        Cone, ICRS. Right across RA = 0 and at the poles.
-
-    Returns
-    -------
-    stars
-        Columns of :data:`imaging.schemas.reference.REFERENCE_STARS`, sorted by ``source_id``; empty where the catalogue
-        has nothing.
+def partitions_in_cone(root: Path, ra_deg: float, dec_deg: float, radius_deg: float) -> list[Path]:
+    """Return the files of a catalogue that touch a cone (ICRS, degrees), in order of their pixels.
 
     Raises
     ------
@@ -105,10 +92,33 @@ def read_reference_cone(root: Path, ra_deg: float, dec_deg: float, radius_deg: f
     order, held = _partitions(root)
     healpix = HEALPix(nside=2**order, order="nested")
     wanted = healpix.cone_search_lonlat(ra_deg * u.deg, dec_deg * u.deg, radius=radius_deg * u.deg)
-    paths = [partition_path(root, order, int(pixel)) for pixel in sorted(set(wanted.tolist()) & held)]
-    stars = read_tables(paths, REFERENCE_STARS)
-    inside = separation_deg(ra_deg, dec_deg, column(stars, "ra"), column(stars, "dec")) <= radius_deg
-    return stars.filter(pa.array(inside)).sort_by("source_id")
+    return [partition_path(root, order, int(pixel)) for pixel in sorted(set(wanted.tolist()) & held)]
 
 
-__all__ = ["partition_path", "read_reference_cone", "write_reference_catalogue"]
+def read_reference_cone(
+    root: Path, ra_deg: float, dec_deg: float, radius_deg: float, schema: pa.Schema = REFERENCE_STARS
+) -> pa.Table:
+    """Read the reference stars or galaxies around a position.
+
+    Parameters
+    ----------
+    root
+        Folder of the catalogue.
+    ra_deg, dec_deg, radius_deg
+        Cone, ICRS. Right across RA = 0 and at the poles.
+    schema
+        What the catalogue holds: stars, or :data:`imaging.schemas.reference.REFERENCE_GALAXIES`.
+
+    Returns
+    -------
+    table
+        Columns of the schema, sorted by ``source_id``; empty where the catalogue has nothing.
+
+    Raises
+    ------
+    InputError
+        If there is no catalogue.
+    """
+    found = read_tables(partitions_in_cone(root, ra_deg, dec_deg, radius_deg), schema)
+    inside = separation_deg(ra_deg, dec_deg, column(found, "ra"), column(found, "dec")) <= radius_deg
+    return found.filter(pa.array(inside)).sort_by("source_id")

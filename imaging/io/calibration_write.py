@@ -1,0 +1,88 @@
+"""Write the files of a calibration library, and other small FITS files; the same content gives the same bytes."""
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy.io import fits
+from numpy.typing import NDArray
+
+from imaging.io.atomic import write_bytes
+
+Header = Mapping[str, Any]
+
+
+def write_calibration_image(path: Path, image: NDArray[Any], header: Header, *, step: float | None = None) -> None:
+    """Write a calibration image as the primary HDU.
+
+    Parameters
+    ----------
+    path
+        File to write.
+    image
+        (ny, nx) array.
+    header
+        Keywords.
+    step
+        Quantisation of a float image that is kept as 16-bit integers (BSCALE), which halves the file; readers see
+        floats. None writes the array as it is.
+    """
+    if step is None:
+        hdu = fits.PrimaryHDU(image)
+    else:
+        zero = float(np.round(np.median(image[::16, ::16]) / step) * step)
+        counts = np.clip(np.round((image - np.float32(zero)) / np.float32(step)), -32768, 32767).astype(np.int16)
+        hdu = fits.PrimaryHDU(counts)
+        hdu.header["BSCALE"] = step
+        hdu.header["BZERO"] = zero
+    hdu.header.update(dict(header))
+    write_bytes(path, _bytes(hdu))
+
+
+def write_image_extensions(path: Path, images: Mapping[str, NDArray[Any]], header: Header) -> None:
+    """Write named image extensions after an empty primary HDU that holds the keywords."""
+    hdus: list[Any] = [fits.PrimaryHDU()]
+    hdus[0].header.update(dict(header))
+    hdus += [fits.ImageHDU(image, name=name) for name, image in images.items()]
+    write_bytes(path, _bytes(*hdus))
+
+
+def write_table_extensions(
+    path: Path,
+    tables: Mapping[str, Mapping[str, NDArray[Any]]],
+    units: Mapping[str, str] | None = None,
+    header: Header | None = None,
+) -> None:
+    """Write named binary tables after an empty primary HDU.
+
+    Parameters
+    ----------
+    path
+        File to write.
+    tables
+        Extension name (may be empty) to columns.
+    units
+        Column name to unit.
+    header
+        Keywords of every table; values may be (value, comment).
+    """
+    hdus: list[Any] = [fits.PrimaryHDU()]
+    for name, columns in tables.items():
+        table = fits.BinTableHDU.from_columns(
+            [
+                fits.Column(key, "K" if values.dtype.kind == "i" else "D", unit=(units or {}).get(key), array=values)
+                for key, values in columns.items()
+            ],
+            name=name or None,
+        )
+        table.header.update(dict(header or {}))
+        hdus.append(table)
+    write_bytes(path, _bytes(*hdus))
+
+
+def _bytes(*hdus: Any) -> bytes:  # noqa: ANN401
+    buffer = io.BytesIO()
+    fits.HDUList(list(hdus)).writeto(buffer)
+    return buffer.getvalue()

@@ -1,0 +1,136 @@
+"""Write raw DECam exposures the way the observatory does: one RICE-compressed extension per CCD, checksums included.
+
+The extensions are encoded one by one, in any process, and joined byte by byte; nothing that depends on the moment is
+written.
+"""
+
+import shutil
+from collections.abc import Iterable, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import fitsio
+import numpy as np
+from astropy.io import fits
+from numpy.typing import NDArray
+
+from imaging.io.atomic import atomic_path
+
+BLOCK = 2880
+
+Card = tuple[str, Any, str]
+"""Key, value, comment; None stands for what the encoding of the pixels determines."""
+
+_FROM_ENCODING = ("NAXIS2", "PCOUNT", "TFORM1", "ZNAXIS1", "ZNAXIS2", "ZTILE1")
+
+
+def encode_primary(cards: Sequence[Card], date: str) -> bytes:
+    """Return the bytes of a primary HDU without data.
+
+    Parameters
+    ----------
+    cards
+        The header; CHECKSUM and DATASUM are computed.
+    date
+        Date for the comments of the checksums.
+    """
+    filled = [(key, "0" if key == "DATASUM" else value, comment) for key, value, comment in cards]
+    return _with_checksum(filled, b"", 0, date)
+
+
+def encode_extension(cards: Sequence[Card], pixels: NDArray[np.uint16], date: str) -> bytes:
+    """Return the bytes of one CCD's extension, tile-compressed by rows with RICE.
+
+    Parameters
+    ----------
+    cards
+        The header; the values of the compressed table and the checksums are computed.
+    pixels
+        (ny, nx) uint16.
+    date
+        Date for the comments of the checksums.
+    """
+    file = fitsio.FITS("mem://", "rw", clobber=True)
+    try:
+        file.write(pixels, compress="RICE", tile_dims=[1, pixels.shape[1]])
+        content = bytes(file.read_raw())
+    finally:
+        file.close()
+    stream = BytesIO(content)
+    for _ in range(2):
+        header = fits.Header.fromfile(stream, endcard=True, padding=True)
+    data = content[stream.tell() :]
+    datasum = ones_complement_sum(data)
+    signed = (pixels.astype(np.int32) - 32768).astype(">i2").tobytes()
+    known: dict[str, Any] = {key: header[key] for key in _FROM_ENCODING}
+    known["DATASUM"] = str(datasum)
+    known["ZDATASUM"] = str(ones_complement_sum(signed + b"\0" * (-len(signed) % BLOCK)))
+    known["ZHECKSUM"] = ""  # undefined: the uncompressed header does not exist
+    filled = [(key, known.get(key) if value is None else value, comment) for key, value, comment in cards]
+    return _with_checksum(filled, data, datasum, date)
+
+
+def write_raw(path: Path, primary: bytes, extensions: Iterable[Path]) -> None:
+    """Join a raw file from its primary HDU and its encoded extensions, atomically.
+
+    Raises
+    ------
+    StorageError
+        If the file cannot be written.
+    """
+    with atomic_path(path) as temporary, temporary.open("wb") as stream:
+        stream.write(primary)
+        for extension in extensions:
+            with extension.open("rb") as source:
+                shutil.copyfileobj(source, stream, 1 << 22)
+
+
+def ones_complement_sum(data: bytes, start: int = 0) -> int:
+    """Return the 32-bit ones' complement sum of the FITS checksum convention (Seaman, Pence and Rots 2012)."""
+    total = start + int(np.frombuffer(data, dtype=">u4").sum(dtype=np.uint64))
+    while total >> 32:
+        total = (total & 0xFFFFFFFF) + (total >> 32)
+    return total
+
+
+def checksum_text(total: int) -> str:
+    """Encode the complement of a sum as the 16 characters of the CHECKSUM keyword."""
+    complement = 0xFFFFFFFF - total
+    text = [""] * 16
+    for i in range(4):
+        byte = complement >> (24 - 8 * i) & 0xFF
+        quotient, remainder = divmod(byte, 4)
+        values = [quotient + remainder + 48, quotient + 48, quotient + 48, quotient + 48]
+        while any(_is_punctuation(value) for value in values):
+            for k in (0, 2):
+                if _is_punctuation(values[k]) or _is_punctuation(values[k + 1]):
+                    values[k] += 1
+                    values[k + 1] -= 1
+        for j in range(4):
+            text[4 * j + i] = chr(values[j])
+    return text[-1] + "".join(text[:-1])
+
+
+def _is_punctuation(code: int) -> bool:
+    return 0x3A <= code <= 0x40 or 0x5B <= code <= 0x60
+
+
+def _with_checksum(cards: Sequence[Card], data: bytes, datasum: int, date: str) -> bytes:
+    """Join header and data; the checksum makes the sum of the whole HDU all ones."""
+    without = _header_bytes(cards, "0" * 16, date)
+    total = ones_complement_sum(without, datasum)
+    return _header_bytes(cards, checksum_text(total), date) + data
+
+
+def _header_bytes(cards: Sequence[Card], checksum: str, date: str) -> bytes:
+    images = []
+    for key, given, given_comment in cards:
+        value, comment = given, given_comment
+        if key == "CHECKSUM":
+            value, comment = checksum, f"HDU checksum updated {date}"
+        elif key.endswith("DATASUM"):
+            comment = f"data unit checksum updated {date}"
+        images.append(fits.Card(key, value, comment or None).image)
+    text = "".join(images) + "END".ljust(80)
+    return text.encode("ascii").ljust(-(-len(text) // BLOCK) * BLOCK)

@@ -1,0 +1,120 @@
+"""Write and read the truth of a simulation, and what it passes between its own steps."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imaging.errors import InputError
+from imaging.io.atomic import atomic_path, storage_error
+
+
+def settings_truth_path(root: Path) -> Path:
+    """Return the file of a simulation's settings, below its folder."""
+    return Path(root) / "truth" / "settings.json"
+
+
+def sky_table_path(root: Path, name: str) -> Path:
+    """Return the file of a table of the sky, below the simulation's folder."""
+    return Path(root) / "truth" / "sky" / f"{name}.parquet"
+
+
+def exposure_truth_path(root: Path, expnum: int) -> Path:
+    """Return the file of what is true of an exposure."""
+    return Path(root) / "truth" / "exposures" / f"{expnum:08d}.json"
+
+
+def source_truth_path(root: Path, expnum: int, ccd: int) -> Path:
+    """Return the table of the true sources on a CCD."""
+    return Path(root) / "truth" / "sources" / f"{expnum:08d}" / f"c{ccd:02d}.parquet"
+
+
+def pixel_truth_path(root: Path, expnum: int, ccd: int) -> Path:
+    """Return the file of the true cosmic-ray, streak and full pixels of a CCD."""
+    return Path(root) / "truth" / "pixels" / f"{expnum:08d}" / f"c{ccd:02d}.npz"
+
+
+def exposures_with_truth(root: Path) -> tuple[int, ...]:
+    """Return the exposure numbers of a simulation, in order."""
+    return tuple(sorted(int(path.stem) for path in (Path(root) / "truth" / "exposures").glob("*.json")))
+
+
+def write_pixel_truth(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write arrays compressed and atomically."""
+    with atomic_path(path) as temporary, temporary.open("wb") as stream:
+        np.savez_compressed(stream, **dict(arrays))  # type: ignore[arg-type]
+
+
+def read_pixel_truth(path: Path) -> dict[str, NDArray[Any]]:
+    """Read arrays by name.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or damaged.
+    """
+    try:
+        with np.load(path) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError("truth file missing or damaged", value=path, remedy="simulate the night again") from error
+
+
+def read_truth_text(path: Path) -> str:
+    """Read a small text file of the truth.
+
+    Raises
+    ------
+    InputError
+        If the file is missing.
+    """
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError("truth file missing", value=path, remedy="simulate the night again") from error
+
+
+def write_array(path: Path, array: NDArray[Any]) -> None:
+    """Write one intermediate array, plain; it need not survive a crash.
+
+    Raises
+    ------
+    StorageError
+        If the file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, array)
+    except OSError as error:
+        raise storage_error(error, path) from error
+
+
+def read_array(path: Path) -> NDArray[Any]:
+    """Map an intermediate array into memory."""
+    return np.load(path, mmap_mode="r")
+
+
+def write_part(path: Path, content: bytes) -> None:
+    """Write the bytes of one encoded extension; they need not survive a crash.
+
+    Raises
+    ------
+    StorageError
+        If the file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    except OSError as error:
+        raise storage_error(error, path) from error
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder of intermediate files, if it exists."""
+    for base, _, names in os.walk(folder, topdown=False):
+        for name in names:
+            Path(base, name).unlink()
+        Path(base).rmdir()

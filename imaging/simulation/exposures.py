@@ -1,0 +1,208 @@
+"""What is true of a simulated exposure: where it really points, its atmosphere, its sky."""
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from imaging.bands import BANDS
+from imaging.detector.ccds import PIXEL_SCALE_ARCSEC
+from imaging.exposure import Exposure
+
+FloatArray = NDArray[np.float64]
+
+Role = Literal["search", "template", "zero", "dome flat"]
+Quadratic = tuple[float, float, float, float, float, float]
+"""Coefficients of 1, u, v, u^2, uv, v^2 with u, v from -1 to 1 over the focal plane."""
+
+FOCAL_PLANE_RADIUS_PIXELS = 14336.0
+"""Length that u = 1 stands for."""
+
+
+class Record(BaseModel):
+    """A frozen record of the truth."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class PsfTruth(Record):
+    """How the point-spread function varies over the focal plane."""
+
+    fwhm_arcsec: float
+    """Full width at half maximum at the centre."""
+    size: Quadratic = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+    """Relative change of the width."""
+    e1: Quadratic = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+    """Ellipticity along x, (a^2 - b^2) / (a^2 + b^2)."""
+    e2: Quadratic = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+    """Ellipticity along the diagonal."""
+    coma: tuple[float, float] = (0.0, 0.0)
+    """Displacement of the widest against the narrowest components at u = v = 1, in units of the width."""
+    ccd_scatter: float = 0.0
+    """Rms of the terms that each CCD adds to size and ellipticity."""
+
+
+class Wave(Record):
+    """One plane wave of a smooth field over the sky."""
+
+    amplitude: float
+    kx: float
+    """Radians per degree to the east."""
+    ky: float
+    """Radians per degree to the north."""
+    phase: float
+
+    def at(self, xi: FloatArray, eta: FloatArray) -> FloatArray:
+        """Evaluate at positions of the tangent plane, degrees."""
+        return self.amplitude * np.cos(self.kx * xi + self.ky * eta + self.phase)
+
+
+class CloudTruth(Record):
+    """Grey extinction over the field."""
+
+    mean_mag: float = 0.0
+    waves: tuple[Wave, ...] = ()
+
+    def extinction_mag(self, xi: FloatArray, eta: FloatArray) -> FloatArray:
+        """Return the extinction at positions of the tangent plane (degrees), never negative."""
+        total = self.mean_mag + sum((wave.at(xi, eta) for wave in self.waves), start=np.zeros(np.shape(xi)))
+        return np.maximum(total, 0.0)
+
+
+class TurbulenceTruth(Record):
+    """The displacement field of the atmosphere."""
+
+    seed: tuple[int, int] = (0, 0)
+    rms_mas: float = 0.0
+    correlation_arcmin: float = 6.0
+    wind_deg: float = 0.0
+
+
+class Streak(Record):
+    """A satellite's trail on the tangent plane of the exposure."""
+
+    xi_deg: float
+    """A point of the line, to the east of the field's centre."""
+    eta_deg: float
+    """A point of the line, to the north."""
+    angle_deg: float
+    """Direction of the line, from east to north."""
+    peak_electrons: float
+    """Brightness at the ridge, electrons per pixel."""
+    sigma_pixels: float
+    """Gaussian width across; satellites are out of focus."""
+    tumbling_amplitude: float = 0.0
+    """Relative change of the brightness along the trail."""
+    tumbling_period_deg: float = 1.0
+
+
+class SimulatedExposure(Record):
+    """An exposure and everything that is true of it."""
+
+    seed: int = 0
+    """Seed of the simulation that it belongs to."""
+    expnum: int
+    role: Role
+    band: str
+    night: int
+    mjd: float
+    """Opening of the shutter, UTC."""
+    exptime_s: float
+    object_name: str = ""
+    ra_deg: float
+    """Pointing as the header says."""
+    dec_deg: float
+    true_ra_deg: float
+    """Where the optical axis really points."""
+    true_dec_deg: float
+    rotation_deg: float = 0.0
+    """Rotation of the camera, from north to east."""
+    scale: float = 1.0
+    """True over nominal pixel scale."""
+    shear: tuple[float, float] = (0.0, 0.0)
+    """Refraction's squeeze of the field along and across the diagonals of east and north."""
+    hour_angle_deg: float = 0.0
+    zenith_distance_deg: float = 0.0
+    azimuth_deg: float = 0.0
+    parallactic_deg: float = 0.0
+    airmass: float = 1.0
+    zeropoint_mag: float
+    """AB magnitude of a source of one electron in total, clear sky, at this airmass, response one."""
+    sky_electrons: float
+    """Sky level at response one, electrons per pixel."""
+    sky_modes: tuple[float, ...] = ()
+    """Amplitudes of the sky's modes relative to the level."""
+    psf: PsfTruth = PsfTruth(fwhm_arcsec=1.0)
+    clouds: CloudTruth = CloudTruth()
+    turbulence: TurbulenceTruth = TurbulenceTruth()
+    streaks: tuple[Streak, ...] = ()
+    cosmic_rays_per_ccd: float = 0.0
+    t_eff: float = 0.0
+    """Effective exposure-time factor; zero if the shutter was closed to the sky."""
+
+    @property
+    def mjd_mid(self) -> float:
+        """Middle of the exposure."""
+        return self.mjd + self.exptime_s / 2 / 86400.0
+
+    @property
+    def is_on_sky(self) -> bool:
+        """Whether the shutter was open to the sky."""
+        return self.role in ("search", "template")
+
+    @property
+    def fwhm_pixels(self) -> float:
+        """Seeing in pixels."""
+        return self.psf.fwhm_arcsec / PIXEL_SCALE_ARCSEC
+
+    @property
+    def obstype(self) -> str:
+        """Kind of exposure as the header says."""
+        return "object" if self.is_on_sky else self.role
+
+    def listed(self) -> Exposure:
+        """Return the exposure as the processing sees it."""
+        return Exposure(
+            expnum=self.expnum,
+            band=self.band,
+            night=self.night,
+            mjd=self.mjd,
+            exptime_s=self.exptime_s,
+            ra_deg=self.ra_deg,
+            dec_deg=self.dec_deg,
+            airmass=self.airmass,
+            obstype=self.obstype,
+            object_name=self.object_name,
+            propid=PROPID,
+        )
+
+
+PROPID = "2024A-999999"
+"""A proposal that does not exist."""
+
+_GOOD_SKY_ADU_PER_S = {"u": 0.2, "g": 1.05, "r": 2.66, "i": 7.87, "z": 16.51, "Y": 14.56, "VR": 3.71}
+
+
+def effective_time_factor(band: str, fwhm_arcsec: float, sky_electrons_per_s: float, transparency: float) -> float:
+    """Return t_eff: how much of the exposure time counts, against a good night (Neilsen et al. 2016).
+
+    Parameters
+    ----------
+    band
+        Band.
+    fwhm_arcsec
+        Delivered seeing.
+    sky_electrons_per_s
+        Sky brightness, electrons per second and pixel.
+    transparency
+        Share of the light that passes the clouds.
+    """
+    seeing = (BANDS[band].reference_fwhm_arcsec / fwhm_arcsec) ** 2
+    return float(seeing * _GOOD_SKY_ADU_PER_S[band] / (sky_electrons_per_s / 4.0) * transparency**2)
+
+
+def quadratic(coefficients: Quadratic, u: FloatArray, v: FloatArray) -> FloatArray:
+    """Evaluate a quadratic over the focal plane."""
+    c = coefficients
+    return c[0] + c[1] * u + c[2] * v + c[3] * u * u + c[4] * u * v + c[5] * v * v

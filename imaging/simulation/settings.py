@@ -1,0 +1,155 @@
+"""What a simulated night is like."""
+
+from typing import Self
+
+from pydantic import Field, field_validator, model_validator
+
+from imaging.bands import band_named
+from imaging.detector.ccds import SCIENCE_CCDS, format_ccd_list, science_ccd
+from imaging.errors import InputError
+from imaging.identity import check_night
+from imaging.settings import Settings
+
+
+class SimulationSettings(Settings):
+    """A night of search exposures, the earlier epochs of the same field, and the sky they look at."""
+
+    seed: int = Field(1, ge=0)
+    """Seed of the sky, the weather and the noise."""
+    camera_seed: int = Field(61, ge=0)
+    """Seed of the camera's bias, flat, defects and small misalignments; the same camera serves every seed."""
+    event: str = "MS240510a"
+    """Name of the gravitational-wave event; MS marks a mock superevent."""
+    night: int = 20240510
+    """Night of the search exposures, YYYYMMDD; the default is dark (two days after new moon)."""
+    ccds: tuple[int, ...] = SCIENCE_CCDS
+    """Science CCDs to write."""
+    focus_ccds: bool | None = None
+    """Whether to write the eight focus CCDs; None writes them when all 62 science CCDs are written."""
+    bands: tuple[str, ...] = ("i",)
+    """Bands; every visit takes all of them one after the other."""
+    n_search_exposures: int = Field(2, ge=0)
+    """Search exposures per band."""
+    n_template_epochs: int = Field(3, ge=0)
+    """Earlier nights on which the same field was observed in every band."""
+    exptime_s: float = Field(90.0, gt=0)
+    """Exposure time of search exposures and templates, seconds; that of DES wide-field exposures."""
+    first_expnum: int = Field(1300001, ge=1)
+    """Exposure number of the first search exposure; seven digits, as in the year of the default night."""
+    search_interval_h: float = Field(2.5, ge=0)
+    """Hours between the visits of the search; enough to tell moving objects and a fast decline."""
+    template_ages_days: tuple[float, float] = (40.0, 110.0)
+    """Least and greatest age of the templates, days before the search; the field was up in those nights too."""
+    field_ra_deg: float | None = None
+    """Right ascension of the pointing; None chooses a field of high galactic latitude that culminates at night."""
+    field_dec_deg: float | None = None
+    """Declination of the pointing; None as above."""
+    search_dither_arcsec: float = Field(30.0, ge=0)
+    """Rms offset of the pointings of the search."""
+    template_dither_arcsec: float = Field(60.0, ge=0)
+    """Rms offset of the templates' pointings: other programmes point elsewhere."""
+    rotation_deg: float = Field(0.05, ge=0)
+    """Rms rotation of the camera against the header."""
+    pointing_error_arcsec: float = Field(20.0, ge=0)
+    """Largest error of the telescope coordinates in the header."""
+
+    search_seeing_arcsec: tuple[float, float] = (0.9, 1.2)
+    """Range of the delivered seeing in i at airmass 1, full width at half maximum; DECam's median is about 0.95."""
+    template_seeing_arcsec: tuple[float, float] = (0.8, 1.0)
+    """The same for the templates, which are chosen for their seeing."""
+    sky_brightness: float = Field(1.0, gt=0)
+    """Sky brightness over that of a dark night."""
+    cloud_mag: float = Field(0.01, ge=0)
+    """Mean grey extinction by clouds, magnitudes; 0.01 is a photometric night."""
+    cloud_patchiness: float = Field(0.3, ge=0)
+    """Rms of the extinction over the field in units of its mean."""
+    turbulence_mas: float = Field(10.0, ge=0)
+    """Rms displacement per axis by atmospheric turbulence in 90 s; DES measured 7 to 12 mas."""
+    turbulence_arcmin: float = Field(6.0, gt=0)
+    """Correlation length of the turbulence."""
+    distortion_mas: float = Field(10.0, ge=0)
+    """Rms of the camera's smooth distortion that the header's polynomials do not know."""
+    ccd_offset_arcsec: float = Field(0.1, ge=0)
+    """Rms offset of a CCD against the header's reference pixel."""
+
+    distance_mpc: float = Field(165.0, gt=0)
+    """Distance of the kilonova; at this one it has i = 20.5 half a day after the merger."""
+    merger_age_h: float = Field(16.0, ge=0)
+    """Hours from the merger to the first search exposure."""
+    host_ccd: int | None = None
+    """CCD on which the kilonova lies; None takes the working one nearest to the camera's centre."""
+    star_density: float = Field(1.0, ge=0)
+    """Stars over those of a field at 45 degrees galactic latitude."""
+    galaxy_density: float = Field(1.0, ge=0)
+    """Galaxies over the cosmic mean."""
+    supernovae_per_ccd: float = Field(6.0, ge=0)
+    """Supernovae of all phases, a third of them visible; far more than in nature, so that statistics come cheaply."""
+    active_nuclei_per_ccd: float = Field(2.0, ge=0)
+    """Galaxies with a variable nucleus."""
+    variable_stars_per_ccd: float = Field(5.0, ge=0)
+    """RR Lyrae stars, eclipsing binaries and flare stars together."""
+    asteroids_per_ccd: float = Field(2.0, ge=0)
+    """Asteroids brighter than 23.5 mag; about what lies 15 degrees from the ecliptic."""
+    extra_star_mag: float | None = None
+    """Gaia G of one very bright star in a quarter of the kilonova's CCD; None for none."""
+
+    cosmic_rays_per_minute: float = Field(55.0, ge=0)
+    """Cosmic-ray tracks per science CCD and minute; 80 in 90 s."""
+    streaks_per_exposure: float = Field(1.0, ge=0)
+    """Mean number of satellite streaks through the field."""
+    brighter_fatter: bool = False
+    """Whether charge is repelled by the charge already collected."""
+    n_bias_exposures: int = Field(0, ge=0)
+    """Raw bias exposures to write for the night."""
+    n_flat_exposures: int = Field(0, ge=0)
+    """Raw dome-flat exposures to write for the night, per band."""
+
+    @field_validator("bands")
+    @classmethod
+    def _known_bands(cls, bands: tuple[str, ...]) -> tuple[str, ...]:
+        for band in bands:
+            band_named(band)
+        return bands
+
+    @field_validator("ccds")
+    @classmethod
+    def _science_ccds(cls, ccds: tuple[int, ...]) -> tuple[int, ...]:
+        for ccd in ccds:
+            science_ccd(ccd)
+        if not ccds:
+            raise InputError("no CCD to simulate", value="()", limit="at least one")
+        return tuple(sorted(set(ccds)))
+
+    @model_validator(mode="after")
+    def _host_is_simulated(self) -> Self:
+        if self.host_ccd is not None and self.host_ccd not in self.ccds:
+            raise InputError(
+                "the kilonova's CCD is not simulated", value=self.host_ccd, limit=format_ccd_list(self.ccds)
+            )
+        return self
+
+    @field_validator("night")
+    @classmethod
+    def _is_night(cls, night: int) -> int:
+        check_night(night)
+        return night
+
+    @property
+    def writes_focus_ccds(self) -> bool:
+        """Whether the focus CCDs are written."""
+        return self.ccds == SCIENCE_CCDS if self.focus_ccds is None else self.focus_ccds
+
+
+DEMO_CCDS = (26, 27, 33, 34)
+"""Two by two neighbouring CCDs, linked by crosstalk, near the camera's centre and free of defects."""
+
+
+def demo_settings(**changes: object) -> SimulationSettings:
+    """Return the small night of the demonstration: 4 CCDs, one band, 2 search exposures and 3 template epochs.
+
+    Parameters
+    ----------
+    changes
+        Settings to take instead.
+    """
+    return SimulationSettings(ccds=DEMO_CCDS).with_values(**changes)
