@@ -23,6 +23,13 @@ class StepTimes:
             self.cpu_s[name] = self.cpu_s.get(name, 0.0) + time.process_time() - cpu
             self.wall_s[name] = self.wall_s.get(name, 0.0) + time.perf_counter() - wall
 
+    def add(self, *others: "StepTimes") -> None:
+        """Add the times of other chains to this one."""
+        for other in others:
+            for mine, theirs in ((self.cpu_s, other.cpu_s), (self.wall_s, other.wall_s)):
+                for name, seconds in theirs.items():
+                    mine[name] = mine.get(name, 0.0) + seconds
+
     def total_cpu_s(self) -> float:
         """Return the CPU seconds of all steps."""
         return sum(self.cpu_s.values())

@@ -5,6 +5,7 @@ and exposure numbers for which it is valid, and a pattern of file names relative
 stands for the CCD. The epochs of the original (``y4e1`` and the like) are epochs here.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -13,10 +14,15 @@ from astropy.io import fits
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from imaging.detector.ccds import AMPLIFIERS, science_ccd
 from imaging.detector.crosstalk import CrosstalkMatrix, parse_crosstalk
+from imaging.detector.linearity import LinearityTable
+from imaging.detrend.brighter_fatter import BrighterFatterKernel
+from imaging.detrend.calibrations import DetrendCalibrations
 from imaging.errors import InputError
 from imaging.exposure import Exposure
-from imaging.io.atomic import content_hash, write_text
+from imaging.io.atomic import write_text
+from imaging.sky.modes import SkyModes, SkyTemplates
 
 MANIFEST = "manifest.json"
 
@@ -116,13 +122,18 @@ class CalibrationLibrary:
             )
         return path
 
-    def checksum(self, path: Path) -> str:
-        """Return the content hash that the manifest records for a file, or that of its bytes."""
+    def holds(self, kind: Kind, exposure: Exposure, *, epoch: str | None = None) -> bool:
+        """Whether the library has a calibration of a kind for an exposure, or for an epoch that is forced."""
+        try:
+            self._entry(kind, exposure, epoch)
+        except InputError:
+            return False
+        return True
+
+    def recorded_checksum(self, path: Path) -> str | None:
+        """Return the content hash that the manifest records for a file; None if it records none."""
         name = path.relative_to(self.root).as_posix()
-        for entry in self.manifest.entries:
-            if name in entry.checksums:
-                return entry.checksums[name]
-        return content_hash(path)
+        return next((e.checksums[name] for e in self.manifest.entries if name in e.checksums), None)
 
     def _entry(self, kind: Kind, exposure: Exposure, epoch: str | None) -> CalibrationEntry:
         of_kind = [
@@ -177,7 +188,7 @@ def _read_image(path: Path, extension: str | int) -> NDArray[np.generic]:
                 data = hdus[1].data
             return np.ascontiguousarray(data.astype(data.dtype.newbyteorder("="), copy=False))
     except (OSError, AttributeError, KeyError, IndexError) as error:
-        raise InputError("calibration file damaged", value=f"{path}: {error}", remedy="copy it again") from error
+        raise _damaged(path, error) from error
 
 
 def read_crosstalk(path: Path) -> CrosstalkMatrix:
@@ -186,3 +197,91 @@ def read_crosstalk(path: Path) -> CrosstalkMatrix:
         return parse_crosstalk(Path(path).read_text(encoding="utf-8"), str(path))
     except OSError as error:
         raise InputError("crosstalk file missing", value=path) from error
+
+
+def read_linearity(path: Path, ccd: int) -> LinearityTable:
+    """Read the response curves of a CCD: the table extension ``CCDnn`` with columns ADU, ADU_LINEAR_A, ADU_LINEAR_B.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read or does not hold the CCD.
+    """
+    try:
+        with fits.open(path, memmap=False) as hdus:
+            rows = hdus[f"CCD{ccd:02d}"].data
+            linear = {name: np.array(rows[f"ADU_LINEAR_{name}"], dtype=float) for name in AMPLIFIERS}
+            return LinearityTable(np.array(rows["ADU"], dtype=float), linear)
+    except (OSError, KeyError, TypeError) as error:
+        raise _damaged(path, error) from error
+
+
+def read_brighter_fatter(path: Path, ccd: int) -> BrighterFatterKernel:
+    """Read the kernels of a CCD: image extensions named by its position and ``R`` (right) or ``T`` (top)."""
+    position = science_ccd(ccd).detpos
+    right, top = (_read_image(path, f"{position}{border}").astype(float) for border in "RT")
+    return BrighterFatterKernel(right, top)
+
+
+def read_sky_modes(path: Path) -> SkyModes:
+    """Read the sky modes of a band: one image extension ``CCDnn`` of shape (n_modes, 32, 16) per CCD.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read or holds no modes.
+    """
+    try:
+        with fits.open(path, memmap=False) as hdus:
+            values = {
+                int(hdu.name[3:]): np.ascontiguousarray(hdu.data, dtype=np.float32)
+                for hdu in hdus
+                if hdu.name.startswith("CCD") and hdu.data is not None
+            }
+    except (OSError, ValueError) as error:
+        raise _damaged(path, error) from error
+    return SkyModes(values)
+
+
+def read_sky_templates(path: Path, ccd: int) -> SkyTemplates:
+    """Read the sky templates of a CCD and band: an image of shape (n_modes, ny / b, nx / b)."""
+    return SkyTemplates(ccd, _read_image(path, 0).astype(np.float32, copy=False))
+
+
+def detrend_calibration_paths(
+    library: CalibrationLibrary, exposure: Exposure, ccd: int, *, epoch: str | None = None
+) -> dict[Kind, Path]:
+    """Find everything that the detrending of a CCD needs; the brighter-fatter kernel only if the library has one.
+
+    Raises
+    ------
+    InputError
+        If a calibration is missing or outside its validity.
+    """
+    kinds: list[Kind] = ["bias", "flat", "bad_pixels", "linearity", "crosstalk"]
+    if library.holds("brighter_fatter", exposure, epoch=epoch):
+        kinds.append("brighter_fatter")
+    return {kind: library.find(kind, exposure, ccd, epoch=epoch) for kind in kinds}
+
+
+def read_detrend_calibrations(paths: Mapping[Kind, Path], ccd: int) -> DetrendCalibrations:
+    """Read the calibrations that :func:`detrend_calibration_paths` has found.
+
+    Raises
+    ------
+    InputError
+        If one is damaged.
+    """
+    return DetrendCalibrations(
+        bias=read_calibration_image(paths["bias"]),
+        flat=read_calibration_image(paths["flat"]),
+        bad_pixels=read_bad_pixels(paths["bad_pixels"]),
+        linearity=read_linearity(paths["linearity"], ccd),
+        crosstalk=read_crosstalk(paths["crosstalk"]),
+        brighter_fatter=read_brighter_fatter(paths["brighter_fatter"], ccd) if "brighter_fatter" in paths else None,
+        names={kind: path.name for kind, path in paths.items()},
+    )
+
+
+def _damaged(path: Path, error: Exception) -> InputError:
+    return InputError("calibration file damaged", value=f"{path}: {error}", remedy="copy it again")

@@ -148,6 +148,20 @@ def _data_length(header: fits.Header) -> int:
     return -(-length // BLOCK) * BLOCK
 
 
+def read_exposure(path: Path) -> Exposure:
+    """Read what a raw file's primary header says of the exposure.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read or lacks a keyword.
+    """
+    try:
+        return exposure_from_header(fits.getheader(path, 0), str(path))
+    except OSError as error:
+        raise InputError("raw file missing or unreadable", value=path, remedy="fetch the raw file again") from error
+
+
 def read_raw_ccd(path: Path, extension: RawExtension, expnum: int) -> RawCcd:
     """Read the pixels and header of one CCD.
 

@@ -1,0 +1,1 @@
+"""Remove the instrument's signature: from raw ADU to electrons on a flat response."""

@@ -1,0 +1,43 @@
+"""What detrending needs beside the raw pixels."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imaging.detector.crosstalk import CrosstalkMatrix
+from imaging.detector.linearity import LinearityTable
+from imaging.detrend.brighter_fatter import BrighterFatterKernel
+
+
+@dataclass(frozen=True, eq=False)
+class DetrendCalibrations:
+    """The calibrations of one CCD; None means that the correction is not made.
+
+    Attributes
+    ----------
+    bias
+        (ny, nx) float32, ADU above the overscan.
+    flat
+        (ny, nx) float32, response to uniform light, near one.
+    bad_pixels
+        (ny, nx) int16, bits of :class:`imaging.bits.BpmBit`.
+    linearity
+        Response curves.
+    crosstalk
+        Crosstalk matrix of the camera.
+    brighter_fatter
+        Kernel of the CCD.
+    names
+        Kind of calibration (``bias``, ``flat``, ``bad_pixels``, ``linearity``, ``crosstalk``, ``brighter_fatter``) to
+        the name of its file, for the header.
+    """
+
+    bias: NDArray[np.float32] | None = None
+    flat: NDArray[np.float32] | None = None
+    bad_pixels: NDArray[np.int16] | None = None
+    linearity: LinearityTable | None = None
+    crosstalk: CrosstalkMatrix | None = None
+    brighter_fatter: BrighterFatterKernel | None = None
+    names: Mapping[str, str] = field(default_factory=dict)

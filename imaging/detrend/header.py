@@ -1,0 +1,94 @@
+"""The keywords of a detrended image."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from imaging.bands import BANDS
+from imaging.detector.ccds import AMPLIFIERS, Ccd
+from imaging.detector.sections import raw_sections
+from imaging.detrend.amplifiers import AmplifierFigures
+from imaging.errors import InputError
+from imaging.exposure import Exposure
+
+
+def initial_header(ccd: Ccd, raw_header: Mapping[str, Any], exposure: Exposure) -> dict[str, Any]:
+    """Start the header of a trimmed image: who took it, where it lies in the camera.
+
+    Parameters
+    ----------
+    ccd
+        The CCD.
+    raw_header
+        Keywords of the raw extension.
+    exposure
+        What the primary header says.
+
+    Returns
+    -------
+    header
+        Keywords. The angles are degrees.
+    """
+    sections = raw_sections(ccd)
+    band = BANDS.get(exposure.band)
+    header: dict[str, Any] = {
+        "EXPNUM": exposure.expnum,
+        "CCDNUM": ccd.ccdnum,
+        "DETPOS": ccd.detpos,
+        "BAND": exposure.band,
+        "FILTER": band.filter_id if band else exposure.band,
+        "NITE": exposure.night,
+        "MJD-OBS": exposure.mjd,
+        "EXPTIME": exposure.exptime_s,
+        "TELRA": exposure.ra_deg,
+        "TELDEC": exposure.dec_deg,
+        "AIRMASS": exposure.airmass,
+        "OBSTYPE": exposure.obstype,
+        "OBJECT": exposure.object_name,
+        "PROPID": exposure.propid,
+        "DETECTOR": raw_header.get("DETECTOR", ccd.detector),
+        "DETSEC": str(sections["DETSEC"]),
+        "DATASEC": str(sections["CCDSEC"]),
+        "CCDSEC": str(sections["CCDSEC"]),
+    }
+    for name in AMPLIFIERS:
+        header[f"DETSEC{name}"] = str(sections[f"DETSEC{name}"])
+        header[f"DATASEC{name}"] = str(sections[f"CCDSEC{name}"])
+        header[f"CCDSEC{name}"] = str(sections[f"CCDSEC{name}"])
+        header[f"AMPSEC{name}"] = str(sections[f"AMPSEC{name}"])
+    return header
+
+
+def amplifier_keywords(amplifiers: tuple[AmplifierFigures, ...]) -> dict[str, Any]:
+    """Return the keywords of amplifiers whose pixels have become electrons: unit gain; noise, saturation in electrons.
+
+    ``GAINRAWA`` and ``GAINRAWB`` keep the factors that were applied.
+    """
+    header: dict[str, Any] = {"BUNIT": "electrons", "GAIN": 1.0}
+    for amplifier in amplifiers:
+        header[f"GAIN{amplifier.name}"] = 1.0
+        header[f"GAINRAW{amplifier.name}"] = amplifier.gain
+        header[f"RDNOISE{amplifier.name}"] = amplifier.read_noise_electrons
+        header[f"SATURAT{amplifier.name}"] = amplifier.saturation_electrons
+    header["SATURATE"] = max(amplifier.saturation_electrons for amplifier in amplifiers)
+    return header
+
+
+def read_noise_electrons(header: Mapping[str, Any]) -> dict[str, float]:
+    """Read the amplifiers' noise back from a detrended image's header.
+
+    Returns
+    -------
+    noise
+        Amplifier name to electrons.
+
+    Raises
+    ------
+    InputError
+        If the header is not that of a detrended image.
+    """
+    if "DESGAINC" not in header:
+        raise InputError("the image is not detrended", value="no DESGAINC in its header", remedy="detrend it first")
+    try:
+        return {name: float(header[f"RDNOISE{name}"]) for name in AMPLIFIERS}
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError("the header lacks the read noise", value=error) from error

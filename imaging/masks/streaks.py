@@ -1,0 +1,81 @@
+"""Find the streaks of satellites, aircraft and meteors on one CCD."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imaging.bits import NO_WEIGHT, MaskBit
+from imaging.masks.settings import StreakSettings
+from imaging.masks.streak_model import Streak
+from imaging.masks.streak_search import Candidate, search_lines
+from imaging.masks.streak_trace import StreakTracer
+
+LEFT_OUT = int((NO_WEIGHT | MaskBit.STAR | MaskBit.SSXTALK) & ~MaskBit.STREAK)
+"""Bits of pixels in which no streak is looked for: halos and their ghosts have edges of their own."""
+NEARLY_VERTICAL_DEG = 0.2
+NARROW_PIXELS = 4.0
+"""Lines as steep and as narrow as this are columns of the detector."""
+
+
+def find_streaks(
+    science: NDArray[np.float32], weight: NDArray[np.float32], mask: NDArray[np.int16], settings: StreakSettings
+) -> list[Streak]:
+    """Find streaks.
+
+    Lines are searched on the binned image, in windows, with a Radon transform of clipped signal to noise; each
+    candidate is then straightened and followed piece by piece over the CCD. What shows in too few pieces, such as a
+    chain of sources, is not a streak.
+
+    Parameters
+    ----------
+    science
+        (ny, nx) float32, electrons, sky subtracted.
+    weight
+        (ny, nx) float32, inverse variance without the sources' shot noise.
+    mask
+        (ny, nx) int16, with stars, trails and cosmic rays.
+    settings
+        Limits.
+
+    Returns
+    -------
+    streaks
+        The most significant first.
+    """
+    tracer = StreakTracer(science, weight, mask, LEFT_OUT, settings)
+    streaks: list[Streak] = []
+    for candidate in search_lines(science, weight, mask, LEFT_OUT, settings):
+        if any(_same_line(candidate, streak, settings) for streak in streaks):
+            continue
+        streak = tracer.trace(candidate)
+        if streak is None or _is_column(streak) or any(_overlaps(streak, other) for other in streaks):
+            continue
+        streaks.append(streak)
+        if len(streaks) == settings.maximum_streaks:
+            break
+    return sorted(streaks, key=lambda streak: -streak.significance)
+
+
+def _same_line(candidate: Candidate, streak: Streak, settings: StreakSettings) -> bool:
+    """Whether a candidate is a piece or a wing of a streak that has been found."""
+    length = streak.length_pixels
+    ux, uy = (streak.x1 - streak.x0) / length, (streak.y1 - streak.y0) / length
+    turn = abs(np.sin(candidate.angle) * ux - np.cos(candidate.angle) * uy)
+    across = abs((candidate.y - streak.y0) * ux - (candidate.x - streak.x0) * uy)
+    near = 3.0 * streak.half_width_pixels + 2.0 * settings.bin_pixels + abs(streak.sagitta_pixels)
+    return bool(turn < 0.1 and across < near)
+
+
+def _overlaps(streak: Streak, other: Streak) -> bool:
+    """Whether most of a streak lies on another one."""
+    x, y = streak.points(9)
+    length = other.length_pixels
+    ux, uy = (other.x1 - other.x0) / length, (other.y1 - other.y0) / length
+    along = (x - other.x0) * ux + (y - other.y0) * uy
+    across = np.abs((y - other.y0) * ux - (x - other.x0) * uy)
+    on = (across < other.half_width_pixels + abs(other.sagitta_pixels)) & (along > 0) & (along < length)
+    return bool(on.mean() > 0.5)
+
+
+def _is_column(streak: Streak) -> bool:
+    steep = abs(streak.x1 - streak.x0) < np.tan(np.radians(NEARLY_VERTICAL_DEG)) * abs(streak.y1 - streak.y0)
+    return bool(steep and streak.fwhm_pixels < NARROW_PIXELS)

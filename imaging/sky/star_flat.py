@@ -1,0 +1,47 @@
+"""Divide by the star flat: what the response to a star differs from the response to uniform light."""
+
+from collections.abc import MutableMapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imaging.detrend.history import record_correction
+from imaging.detrend.pixels import divide_flat
+
+
+def apply_star_flat(
+    science: NDArray[np.float32],
+    mask: NDArray[np.int16],
+    header: MutableMapping[str, Any],
+    star_flat: NDArray[np.float32],
+    name: str | bool = True,
+) -> int:
+    """Divide a sky-subtracted image by the star flat.
+
+    The dome flat holds light that never came from the sky (reflections, pupil ghost) and pixels of unequal area; the
+    star flat holds the rest (Bernstein et al. 2017, PASP 129, 114502).
+
+    Parameters
+    ----------
+    science, mask
+        (ny, nx) float32 electrons, sky subtracted, and int16; changed. Pixels without a positive star flat become BPM.
+    header
+        Keywords; DESSTAR is written.
+    star_flat
+        (ny, nx) float32, near one.
+    name
+        Name of the calibration file.
+
+    Returns
+    -------
+    n_bad
+        Pixels without a positive star flat.
+
+    Raises
+    ------
+    InputError
+        If the image has been divided by a star flat already.
+    """
+    record_correction(header, "DESSTAR", name)
+    return divide_flat(science, mask, star_flat)

@@ -1,0 +1,113 @@
+"""Streaks: all above one sigma per pixel, none where there is none."""
+
+import numpy as np
+import pytest
+from frames import SIGMA, add_stars, add_streak, blank
+
+from imaging.bits import MaskBit
+from imaging.identity import ExposureId
+from imaging.masks.settings import StreakSettings
+from imaging.masks.streak_model import Streak, mask_streak
+from imaging.masks.streaks import find_streaks
+from imaging.masks.tables import streak_table, streaks_from_table
+from imaging.schemas.masks import STREAKS
+
+SETTINGS = StreakSettings()
+SHAPE = (2048, 1024)
+
+
+@pytest.fixture(scope="module")
+def field():
+    science, weight, mask = blank(SHAPE, seed=4)
+    add_stars(science, 400, 4.2)
+    return science, weight, mask
+
+
+def test_a_field_of_stars_has_no_streak(field):
+    assert find_streaks(*field, SETTINGS) == []
+
+
+@pytest.mark.parametrize(
+    ("peak", "fwhm", "angle"), [(1.0, 5.0, 0.4), (1.0, 9.0, 2.0), (1.0, 5.0, 1.56), (20.0, 6.0, 3.0), (2.0, 40.0, 1.0)]
+)
+def test_a_streak_is_found_measured_and_covered(field, peak, fwhm, angle):
+    science, weight, mask = field[0].copy(), field[1], field[2].copy()
+    light = add_streak(science, 500.0, 1100.0, angle, peak * SIGMA, fwhm)
+    (streak,) = find_streaks(science, weight, mask, SETTINGS)
+    assert streak.surface_sigma == pytest.approx(peak, rel=0.25)
+    assert streak.surface_electrons == pytest.approx(peak * SIGMA, rel=0.25)
+    assert streak.fwhm_pixels == pytest.approx(fwhm, rel=0.35)
+    assert streak.significance > 25
+    mask_streak(mask, streak)
+    covered = (mask & MaskBit.STREAK) != 0
+    assert covered[light > 0.5 * peak * SIGMA].mean() > 0.98
+    assert light[~covered].max() < max(0.25 * SIGMA, 0.25 * peak * SIGMA)
+
+
+def test_two_streaks_that_cross_are_both_found(field):
+    science, weight, mask = field[0].copy(), field[1], field[2]
+    add_streak(science, 500.0, 1000.0, 0.6, 2 * SIGMA, 5.0)
+    add_streak(science, 500.0, 1200.0, 2.1, 1 * SIGMA, 6.0)
+    assert len(find_streaks(science, weight, mask, SETTINGS)) == 2
+
+
+def test_the_end_of_a_streak_is_found_to_a_piece(field):
+    science, weight, mask = field[0].copy(), field[1], field[2]
+    add_streak(science, 500.0, 1000.0, np.pi / 2, 3 * SIGMA, 5.0, stop=400.0)
+    (streak,) = find_streaks(science, weight, mask, SETTINGS)
+    assert max(streak.y0, streak.y1) == pytest.approx(1400.0, abs=64)
+    assert min(streak.y0, streak.y1) == pytest.approx(0.0, abs=3 * streak.half_width_pixels + 2)
+
+
+def test_an_edge_on_galaxy_is_not_a_streak():
+    """As bright and as thin as a streak, but its light falls off and it ends inside the CCD."""
+    science, weight, mask = blank(SHAPE, seed=6)
+    yy, xx = np.mgrid[0:2048, 0:1024]
+    for x, y, angle, length in ((400, 700, 0.3, 90.0), (600, 1500, 2.0, 140.0)):
+        along = (xx - x) * np.cos(angle) + (yy - y) * np.sin(angle)
+        across = (yy - y) * np.cos(angle) - (xx - x) * np.sin(angle)
+        science += (2000 * np.exp(-np.abs(along) / length * 2.5 - np.abs(across) / 6.0)).astype(np.float32)
+    assert find_streaks(science, weight, mask, SETTINGS) == []
+
+
+def test_a_bad_column_is_not_a_streak():
+    science, weight, mask = blank(SHAPE, seed=7)
+    science[:, 300] += 4 * SIGMA
+    science[500:, 640:642] += 3 * SIGMA
+    assert find_streaks(science, weight, mask, SETTINGS) == []
+
+
+def test_a_step_between_amplifiers_is_not_a_streak():
+    science, weight, mask = blank(SHAPE, seed=8)
+    science[:, 512:] += 0.5 * SIGMA
+    assert find_streaks(science, weight, mask, SETTINGS) == []
+
+
+def test_what_is_masked_is_not_looked_at(field):
+    science, weight, mask = field[0].copy(), field[1], field[2].copy()
+    light = add_streak(science, 500.0, 1100.0, 0.4, 5 * SIGMA, 5.0)
+    mask[light > 0.01 * SIGMA] |= np.int16(MaskBit.STAR)
+    assert find_streaks(science, weight, mask, SETTINGS) == []
+
+
+def test_the_mask_follows_the_curve():
+    streak = Streak(10.0, 50.0, 190.0, 50.0, 12.0, 4.0, 3.0, 100.0, 2.0, 50.0)
+    mask = np.zeros((100, 200), np.int16)
+    n = mask_streak(mask, streak)
+    assert n == np.count_nonzero(mask)
+    assert mask[62, 100] == MaskBit.STREAK
+    assert mask[50, 100] == 0
+    assert mask[50, 12] == MaskBit.STREAK
+    x, y = streak.points(3)
+    assert (x[1], y[1]) == pytest.approx((100.0, 62.0))
+    assert n == pytest.approx(6.0 * 180.0, rel=0.1)
+
+
+def test_the_table_returns_the_streaks_that_were_seen():
+    exposure = ExposureId(1300001, "i", 20240510)
+    seen = Streak(1.0, 2.0, 3.0, 4.0, 0.5, 5.0, 7.5, 80.0, 1.5, 30.0)
+    predicted = Streak(1.0, 2.0, 3.0, 4.0, 0.5, 5.0, 7.5, 80.0, 1.5, 0.0)
+    table = streak_table([seen, predicted], exposure, 33)
+    assert table.schema.equals(STREAKS)
+    assert streaks_from_table(table) == {33: [seen]}
+    assert streak_table([], exposure, 33).schema.equals(STREAKS)
