@@ -61,9 +61,10 @@ class ExposureId:
         """Folder of the products, below the root of the store."""
         return PurePosixPath(self.schema) / "exp" / str(self.night) / str(self.expnum)
 
-    def difference_folder(self, season: int, ccd: int) -> PurePosixPath:
-        """Folder of one CCD's difference products in a season."""
-        return self.folder / f"dp{season}" / f"{self.band}_{ccd:02d}"
+    def season_folder(self, season: int, ccd: int | None = None) -> PurePosixPath:
+        """Folder of the difference products of a season, those of one CCD or those of the exposure."""
+        folder = self.folder / f"dp{season}"
+        return folder if ccd is None else folder / f"{self.band}_{ccd:02d}"
 
 
 def raw_name(expnum: int) -> str:

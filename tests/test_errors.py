@@ -32,7 +32,7 @@ def test_product_names_take_exposure_numbers_of_any_length():
     assert short.ccd_stem(7) == "D00000042_i_07_r4p5"
     assert long.stem == "D12345678901_VR_r1p1"
     assert str(short.folder) == "gw/exp/20170817/42"
-    assert str(short.difference_folder(60, 7)) == "gw/exp/20170817/42/dp60/i_07"
+    assert str(short.season_folder(60, 7)) == "gw/exp/20170817/42/dp60/i_07"
 
 
 def test_bad_identities_are_refused():
