@@ -4,6 +4,7 @@ from pydantic import Field
 
 from imaging.schemas.difference import DetectionFlag
 from imaging.settings import Settings
+from imaging.skymap.settings import CoverageSettings
 
 
 class AssociateSettings(Settings):
@@ -281,3 +282,22 @@ class RankSettings(Settings):
 
     history_significance: float = Field(default=4.0, gt=0)
     """Forced photometry before the merger above this many sigma sets the flag IN_HISTORY."""
+
+
+class CandidateSettings(Settings):
+    """Settings of everything that turns detections of a night into a ranked list."""
+
+    associate: AssociateSettings = AssociateSettings()
+    """How detections become candidates."""
+
+    crossmatch: CrossmatchSettings = CrossmatchSettings()
+    """How they are compared with stars and galaxies."""
+
+    lightcurve: LightcurveSettings = LightcurveSettings()
+    """What light curves may look like."""
+
+    rank: RankSettings = RankSettings()
+    """How the parts are weighed."""
+
+    coverage: CoverageSettings = CoverageSettings()
+    """How the searched part of the sky map is counted."""

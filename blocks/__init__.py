@@ -1,0 +1,1 @@
+"""Where things are and how to reach them: folders, calibrations, reference catalogue, compute."""

@@ -1,0 +1,68 @@
+"""All stages of one exposure, one after the other.
+
+single epoch -> calibration -> verification (-> difference, for a search exposure)
+"""
+
+from typing import Any, Literal
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+
+from blocks.compute import ComputeTaskRunner
+from flows.calibration import calibration
+from flows.settings import ExposureSettings
+from flows.single_epoch import single_epoch
+from flows.verification import verification
+from tasks.requests import ExposureRequest
+from tasks.verdict import merged_verdict
+
+StageName = Literal["single_epoch", "calibration", "verification"]
+STAGES: tuple[StageName, ...] = ("single_epoch", "calibration", "verification")
+
+
+@flow(name="process-exposure", flow_run_name="process-exposure-{exposure.expnum}", task_runner=ComputeTaskRunner())
+def process_exposure(
+    exposure: ExposureRequest,
+    site: str = "default",
+    settings: ExposureSettings = ExposureSettings(),
+    ccds: tuple[int, ...] | None = None,
+    stages: tuple[StageName, ...] = STAGES,
+    overwrite: bool = False,
+) -> State[dict[str, Any]]:
+    """Process one exposure through its stages; a CCD that fails in one of them costs itself only.
+
+    Parameters
+    ----------
+    exposure
+        Which exposure, and under which version its products are filed.
+    site
+        Name or folder of the site.
+    settings
+        How it is done, stage by stage.
+    ccds
+        CCDs to process; None for all there are.
+    stages
+        Stages to run, in their natural order.
+    overwrite
+        Whether to compute what is known to be done.
+
+    Raises
+    ------
+    InputError
+        If the exposure's input is missing or wrong.
+    """
+    runs: dict[StageName, tuple[Any, Any]] = {
+        "single_epoch": (single_epoch, settings.single_epoch),
+        "calibration": (calibration, settings.calibration),
+        "verification": (verification, settings.verification),
+    }
+    states: dict[str, State[Any]] = {}
+    for name in STAGES:
+        if name not in stages:
+            continue
+        run, options = runs[name]
+        state = run(exposure, site, options, ccds, overwrite, return_state=True)
+        states[name] = state
+        if not state.is_completed():
+            break
+    return merged_verdict(f"exposure {exposure.expnum}", states)

@@ -1,0 +1,76 @@
+"""Single-epoch processing: from the raw exposure to images, coordinates and catalogues of its CCDs.
+
+raw -> map detrend -> fit the sky of all CCDs -> map measure -> tie the CCDs together
+"""
+
+from typing import Any
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+
+from blocks.compute import ComputeTaskRunner
+from blocks.folders import load_site
+from flows.settings import SingleEpochSettings
+from tasks.detrend import detrend, detrend_jobs
+from tasks.measure import measure, measure_jobs
+from tasks.raw_files import ccds_to_process, find_raw
+from tasks.requests import ExposureRequest
+from tasks.sky import fit_sky, sky_job
+from tasks.solutions import solve_anew
+from tasks.stage import Stage
+from tasks.tie import tie, tie_job
+
+
+@flow(name="single-epoch", flow_run_name="single-epoch-{exposure.expnum}", task_runner=ComputeTaskRunner())
+def single_epoch(
+    exposure: ExposureRequest,
+    site: str = "default",
+    settings: SingleEpochSettings = SingleEpochSettings(),
+    ccds: tuple[int, ...] | None = None,
+    overwrite: bool = False,
+) -> State[dict[str, Any]]:
+    """Process the CCDs of a raw exposure up to tied catalogues.
+
+    Parameters
+    ----------
+    exposure
+        Which exposure, and under which version its products are filed.
+    site
+        Name or folder of the site.
+    settings
+        How it is done.
+    ccds
+        CCDs to process; None for all that worked on that night and are in the file.
+    overwrite
+        Whether to compute what is known to be done.
+
+    Raises
+    ------
+    InputError
+        If the raw file, a calibration or the reference catalogue is missing or wrong.
+    """
+    place = load_site(site).storing_in(exposure.destination)
+    who, epoch = exposure.exposure_id(), exposure.calibration_epoch
+    stage = Stage("single-epoch", f"exposure {exposure.expnum}", overwrite=overwrite)
+    raw = find_raw(place, who)
+    wanted = ccds_to_process(raw, ccds)
+
+    detrended = stage.map(detrend, detrend_jobs(raw, who, place, settings.detrend, wanted, epoch=epoch))
+    if not detrended:
+        return stage.verdict(())
+    job = sky_job(detrended, stage.failures, raw.exposure, who, place, settings.sky, epoch=epoch)
+    if overwrite:
+        solve_anew(job, "skyfit.json")
+    sky = stage.run(fit_sky, job, detrended)
+    if sky is None:
+        return stage.verdict(())
+
+    jobs = measure_jobs(detrended, sky, raw.exposure, who, place, settings.measure, epoch=epoch)
+    measured = stage.map(measure, jobs)
+    if not measured:
+        return stage.verdict(())
+    job = tie_job(measured, stage.failures, raw.exposure, who, place, settings.measure)
+    if overwrite:
+        solve_anew(job, "tie.json")
+    tied = stage.run(tie, job, measured)
+    return stage.verdict(measured if tied else ())

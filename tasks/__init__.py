@@ -1,0 +1,1 @@
+"""The steps that are mapped, retried, cached and watched: one thin Prefect task per step."""

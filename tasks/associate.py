@@ -1,0 +1,169 @@
+"""Associate the detections of a night over its exposures, and match them to stars and galaxies."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from blocks.site import Site
+from imaging.candidates.associate import associate_detections
+from imaging.candidates.crossmatch import match_point_sources, match_reference_stars
+from imaging.candidates.hosts import add_distances, hosts_of_catalogue, match_hosts
+from imaging.candidates.settings import CandidateSettings, CrossmatchSettings
+from imaging.errors import InputError
+from imaging.io.candidates import write_candidates
+from imaging.io.images import read_header
+from imaging.io.reference import read_reference_cone
+from imaging.io.tables import column, read_table, read_tables
+from imaging.schemas.difference import DETECTIONS
+from imaging.schemas.hosts import GALAXIES, HOSTS
+from imaging.schemas.reference import REFERENCE_GALAXIES, REFERENCE_STARS
+from imaging.skymap.footprints import Footprints
+from imaging.wcs.sphere import polygon_centre, separation_deg
+from imaging.wcs.tpv import TpvWcs
+from tasks.records import FileRecord, StepJob, StepResult
+from tasks.seam import step
+
+DETECTED, HOST_CATALOGUE, HOST_IMAGE = "detections_", "hosts_", "host_image_"
+
+MARGIN_DEG = 0.05
+"""Stars and galaxies are read this far beyond the corners of a CCD: the largest host is two arcminutes wide."""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchedCcd:
+    """One CCD of a search exposure that has been subtracted.
+
+    Attributes
+    ----------
+    expnum, ccd, band
+        Which.
+    mjd
+        Middle of the exposure, UTC.
+    corners
+        ((RA, Dec), ...) of its four corners, degrees.
+    m50_mag
+        Magnitude at which half of the fakes are found; None if unknown.
+    detections
+        Its detections.
+    stamps
+        Stamps of its detections; None if none passed the cuts.
+    host_catalogue, host_image
+        Catalogue and image of the best template CCD under it.
+    host_zeropoint_mag
+        Zero point of that image.
+    """
+
+    expnum: int
+    ccd: int
+    band: str
+    mjd: float
+    corners: tuple[tuple[float, float], ...]
+    m50_mag: float | None
+    detections: FileRecord
+    stamps: FileRecord | None
+    host_catalogue: FileRecord
+    host_image: FileRecord
+    host_zeropoint_mag: float
+
+    @property
+    def name(self) -> str:
+        """Exposure and CCD, for the names of inputs."""
+        return f"{self.expnum}_{self.ccd:02d}"
+
+
+def searched_parameters(searched: Sequence[SearchedCcd]) -> list[list[Any]]:
+    """Describe subtracted CCDs as a job's parameter ``searched``, which :func:`footprints_in` reads."""
+    return [[s.expnum, s.ccd, s.band, s.mjd, [list(c) for c in s.corners], s.m50_mag] for s in searched]
+
+
+def associate_job(searched: Sequence[SearchedCcd], night: int, site: Site, settings: CandidateSettings) -> StepJob:
+    """Plan the association of a night's detections.
+
+    Parameters
+    ----------
+    searched
+        Every subtracted CCD of the night.
+    night, site, settings
+        What, where and how.
+    """
+    inputs = {}
+    for item in searched:
+        name = item.host_image.content_hash
+        inputs[f"{DETECTED}{item.name}"] = item.detections
+        inputs[f"{HOST_CATALOGUE}{name}"] = item.host_catalogue
+        inputs[f"{HOST_IMAGE}{name}"] = item.host_image
+    zeropoints = {item.host_image.content_hash: item.host_zeropoint_mag for item in searched}
+    parameters = {"searched": searched_parameters(searched), "host_zeropoints_mag": zeropoints}
+    return StepJob(night=night, site=site, inputs=inputs, settings=settings, parameters=parameters)
+
+
+@step("associate")
+def associate(job: StepJob) -> StepResult:
+    """Turn the detections of a night into candidates that know their neighbours."""
+    settings = job.settings_as(CandidateSettings)
+    names = [name for name in sorted(job.inputs) if name.startswith(DETECTED)]
+    detections = read_tables([job.input_path(name) for name in names], DETECTIONS)
+    footprints = footprints_in(job)
+    candidates = associate_detections(detections, job.night or 0, settings.associate, footprints)
+    stars, galaxies = _neighbours(job, footprints)
+    hosts = add_distances(_hosts(job, settings.crossmatch), galaxies, settings.crossmatch)
+    mjd = float(np.median(footprints.mjd)) if len(footprints) else 0.0
+    candidates = match_reference_stars(candidates, stars, mjd, settings.crossmatch)
+    candidates = match_point_sources(candidates, hosts, settings.crossmatch)
+    candidates = match_hosts(candidates, hosts, settings.crossmatch)
+    path = job.product_path("associated.parquet")
+    write_candidates(path, candidates)
+    quality = {"n_detections": detections.num_rows, "n_candidates": candidates.num_rows}
+    return job.result({"candidates": path}, quality=quality)
+
+
+def footprints_in(job: StepJob) -> Footprints:
+    """Read the footprints of the night's CCDs off a job's parameter ``searched``."""
+    rows = job.parameters["searched"]
+    depths = [np.nan if row[5] is None else row[5] for row in rows]
+    return Footprints(
+        expnum=np.array([row[0] for row in rows], dtype=np.int64),
+        ccd=np.array([row[1] for row in rows], dtype=np.int64),
+        band=np.array([row[2] for row in rows], dtype=np.str_),
+        mjd=np.array([row[3] for row in rows], dtype=float),
+        corners=np.array([row[4] for row in rows], dtype=float).reshape(-1, 4, 2),
+        m50_mag=np.array(depths, dtype=float),
+    )
+
+
+def _hosts(job: StepJob, settings: CrossmatchSettings) -> pa.Table:
+    """Gather possible hosts from the catalogues of the templates."""
+    tables = []
+    for digest, zeropoint_mag in sorted(job.parameters["host_zeropoints_mag"].items()):
+        catalogue = read_table(job.input_path(f"{HOST_CATALOGUE}{digest}"))
+        wcs = TpvWcs.from_header(read_header(job.input_path(f"{HOST_IMAGE}{digest}")))
+        tables.append(hosts_of_catalogue(catalogue, wcs, zeropoint_mag, settings))
+    return pa.concat_tables(tables) if tables else HOSTS.empty_table()
+
+
+def _neighbours(job: StepJob, footprints: Footprints) -> tuple[pa.Table, pa.Table]:
+    """Read reference stars and galaxies around all CCDs of the night, each once."""
+    stars, galaxies = [REFERENCE_STARS.empty_table()], [REFERENCE_GALAXIES.empty_table()]
+    for corners in footprints.corners:
+        centre = polygon_centre(corners)
+        radius = float(separation_deg(*centre, corners[:, 0], corners[:, 1]).max()) + MARGIN_DEG
+        stars.append(read_reference_cone(job.site.reference / "gaia", *centre, radius))
+        try:
+            found = read_reference_cone(job.site.reference / "galaxies", *centre, radius, REFERENCE_GALAXIES)
+        except InputError:
+            continue  # a site without a galaxy catalogue ranks without distances of hosts
+        galaxies.append(found)
+    known = _distinct(pa.concat_tables(galaxies))
+    known = known.filter(pa.array(np.isfinite(column(known, "distance_mpc"))))
+    return _distinct(pa.concat_tables(stars)), pa.Table.from_arrays(
+        [known.column(name) for name in ("ra", "dec", "distance_mpc", "distance_error_mpc", "mag_i")], schema=GALAXIES
+    )
+
+
+def _distinct(table: pa.Table) -> pa.Table:
+    """Keep the first row of every source."""
+    _, first = np.unique(column(table, "source_id"), return_index=True)
+    return table.take(pa.array(first))

@@ -1,0 +1,143 @@
+"""Calibrate a CCD: its final coordinates, the streaks its neighbours showed, its own zero point."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from blocks.site import Site
+from imaging.astrometry.reference import reference_at_epoch
+from imaging.astrometry.solution import TiedCcd
+from imaging.exposure import exposure_from_header
+from imaging.identity import ExposureId
+from imaging.image import CcdImage
+from imaging.io.colour_terms import COLOUR_TERMS, read_colour_terms
+from imaging.io.images import read_planes, write_planes
+from imaging.io.reference import read_reference_cone
+from imaging.io.tables import column, read_table, write_table
+from imaging.measure.clean import mask_streaks
+from imaging.photometry.colours import ColourTerms, band_magnitudes, published_colour_terms
+from imaging.photometry.match import match_reference
+from imaging.photometry.settings import CalibrationSettings
+from imaging.photometry.zeropoint import CcdZeropoint, ccd_zeropoint
+from imaging.timing import StepTimes
+from imaging.wcs.header import corner_keywords
+from imaging.wcs.sphere import footprint, polygon_centre, separation_deg
+from tasks.fingerprints import fingerprint
+from tasks.measure import reference_inputs
+from tasks.products import observed_exposure, product_inputs
+from tasks.records import StepJob, StepResult
+from tasks.seam import step
+from tasks.tie import read_ccd_tie
+
+MARGIN_DEG = 0.005
+"""Reference stars are read this far beyond the corners of a CCD."""
+
+
+def calibrate_job(exposure: ExposureId, ccd: int, site: Site, settings: CalibrationSettings) -> StepJob:
+    """Plan the calibration of one CCD from the products that measuring and tying have left.
+
+    Raises
+    ------
+    CcdError
+        If the CCD has not been measured or its exposure not been tied (reason ``no_product``).
+    """
+    job = StepJob(exposure=exposure, ccd=ccd, site=site, settings=settings)
+    inputs = product_inputs(job, {"image": "measured.fits", "catalogue": "cat.parquet"}, "measure")
+    inputs |= product_inputs(job, {"tie": "tie.json"}, "tie")
+    inputs |= reference_inputs(site, observed_exposure(job, "measured.fits"), ccd, 0.0)
+    colour_terms = site.calibrations / COLOUR_TERMS
+    if colour_terms.is_file():
+        inputs["colour_terms"] = fingerprint(site, colour_terms)
+    return job.model_copy(update={"inputs": inputs})
+
+
+@step("calibrate")
+def calibrate(job: StepJob) -> StepResult:
+    """Give one CCD its final coordinates and mask, and match its stars to the reference catalogue."""
+    settings = job.settings_as(CalibrationSettings)
+    times = StepTimes()
+    with times.step("read"):
+        planes, header = read_planes(job.input_path("image"))
+        catalogue = read_table(job.input_path("catalogue"))
+        tied, streaks = read_ccd_tie(job.input_path("tie"))
+    image = CcdImage(planes["SCI"], planes["MSK"], planes["WGT"], header)
+    with times.step("coordinates"):
+        mask_streaks(image, streaks)
+        catalogue = place_sources(catalogue, tied, image.shape)
+    with times.step("zero_point"):
+        matches, own = _match(job, catalogue, tied, image, settings)
+    with times.step("write"):
+        products = _write(job, image, tied, catalogue, matches)
+    quality = {
+        "own_zeropoint_mag": own.zeropoint_mag,
+        "own_zeropoint_error_mag": own.zeropoint_error_mag,
+        "scatter_mag": own.scatter_mag,
+        "n_matched": own.n_matched,
+        "n_used": own.n_used,
+        "n_predicted_streaks": len(streaks),
+        "astrometry_source": tied.source,
+        "n_astrometry": tied.n_stars,
+        "astrometry_rms_mas": None if tied.rms_mas is None else float(np.hypot(*tied.rms_mas) / np.sqrt(2.0)),
+    }
+    return job.result(products, quality=quality, times=times)
+
+
+def own_zeropoint(result: StepResult) -> CcdZeropoint:
+    """Read a CCD's own zero point off the result of its calibration."""
+    quality: dict[str, Any] = dict(result.quality)
+    return CcdZeropoint(
+        zeropoint_mag=quality["own_zeropoint_mag"],
+        zeropoint_error_mag=quality["own_zeropoint_error_mag"],
+        scatter_mag=quality["scatter_mag"],
+        n_matched=quality["n_matched"],
+        n_used=quality["n_used"],
+    )
+
+
+def place_sources(catalogue: pa.Table, tied: TiedCcd, shape: tuple[int, int]) -> pa.Table:
+    """Give the sources of a catalogue their positions under the exposure's solution."""
+    ra, dec = tied.sky(column(catalogue, "x"), column(catalogue, "y"), shape)
+    for name, values in (("ra", ra), ("dec", dec)):
+        number = catalogue.schema.get_field_index(name)
+        catalogue = catalogue.set_column(number, catalogue.schema.field(number), pa.array(values))
+    return catalogue
+
+
+def _match(
+    job: StepJob, catalogue: pa.Table, tied: TiedCcd, image: CcdImage, settings: CalibrationSettings
+) -> tuple[pa.Table, CcdZeropoint]:
+    """Match the catalogue to the reference and average the zero point; the matches say which stars were used."""
+    observed = exposure_from_header(image.header, str(job.input_path("image")))
+    corners = footprint(tied.wcs(), image.shape[1], image.shape[0])
+    centre = polygon_centre(corners)
+    radius = float(separation_deg(*centre, corners[:, 0], corners[:, 1]).max()) + MARGIN_DEG
+    stars = read_reference_cone(job.site.reference / "gaia", *centre, radius)
+    terms = _colour_terms(job)
+    reference = reference_at_epoch(stars, observed.mjd_mid, settings.astrometry)
+    magnitudes = band_magnitudes(stars, observed.band, terms)
+    matches = match_reference(catalogue, reference, magnitudes, settings.photometry)
+    own, used = ccd_zeropoint(matches, settings.photometry)
+    number = matches.schema.get_field_index("used")
+    return matches.set_column(number, matches.schema.field(number), pa.array(used)), own
+
+
+def _colour_terms(job: StepJob) -> ColourTerms:
+    if "colour_terms" in job.inputs:
+        return read_colour_terms(job.input_path("colour_terms"))
+    return published_colour_terms()
+
+
+def _write(job: StepJob, image: CcdImage, tied: TiedCcd, catalogue: pa.Table, matches: pa.Table) -> dict[str, Path]:
+    suffixes = {"image": "immask.fits", "catalogue": "fullcat.parquet", "zero_point_matches": "zpmatches.parquet"}
+    paths = {name: job.product_path(suffix) for name, suffix in suffixes.items()}
+    wcs = tied.wcs()
+    header = image.header | wcs.to_header() | corner_keywords(wcs, image.shape)
+    rms_mas = None if tied.rms_mas is None else float(np.hypot(*tied.rms_mas) / np.sqrt(2.0))
+    header |= {"SCAMPNUM": tied.n_stars, "SCAMPREF": "GAIA", "SCAMPFLG": 0 if tied.source == "own" else 1}
+    header["ASTRRMS"] = (rms_mas, "[mas] rms of bright reference stars per axis")
+    write_planes(paths["image"], {"SCI": image.science, "MSK": image.mask, "WGT": image.weight}, header)
+    write_table(paths["catalogue"], catalogue)
+    write_table(paths["zero_point_matches"], matches)
+    return paths

@@ -1,0 +1,177 @@
+"""The version of a step's code: a hash of what it does, not of the repository.
+
+It covers the module of the step, every module of ``imaging`` that it imports, directly or through others, the small
+tables that ship beside those modules, and the versions of the numerical libraries that they use. Comments, docstrings
+and layout do not count, so that a better explanation recomputes nothing. Library versions count in full, because a
+product is promised to be the same bytes for the same inputs and code; the lock file keeps them from changing by
+accident. The hash is the same on every machine and for every supported Python.
+"""
+
+import ast
+import importlib.metadata
+import importlib.util
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from pathlib import Path
+
+import xxhash
+
+SCIENCE = "imaging"
+"""The package whose imports are followed."""
+
+NUMERICAL_LIBRARIES = {
+    "astropy": "astropy",
+    "astropy_healpix": "astropy-healpix",
+    "erfa": "pyerfa",
+    "fitsio": "fitsio",
+    "numba": "numba",
+    "numpy": "numpy",
+    "pyarrow": "pyarrow",
+    "scipy": "scipy",
+    "sep": "sep",
+    "skimage": "scikit-image",
+}
+"""Libraries that decide about pixels and numbers: import name to distribution."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What counts of a module's source.
+
+    Attributes
+    ----------
+    path
+        Its file.
+    described
+        Hash of its syntax tree and of the tables beside it.
+    imported
+        Dotted names that it imports.
+    """
+
+    path: Path
+    described: bytes
+    imported: frozenset[str]
+
+
+@lru_cache
+def code_version(*modules: str) -> str:
+    """Return the version of the code behind some modules.
+
+    Parameters
+    ----------
+    modules
+        Dotted names; modules of ``imaging`` that they import are included.
+
+    Returns
+    -------
+    version
+        32 hexadecimal digits.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        If a module does not exist.
+    """
+    digest = xxhash.xxh3_128()
+    closure = import_closure(modules)
+    for name in sorted(closure):
+        digest.update(f"{name}=".encode() + closure[name].described)
+    libraries = {found.partition(".")[0] for source in closure.values() for found in source.imported}
+    for library in sorted(libraries & set(NUMERICAL_LIBRARIES)):
+        digest.update(f"{library}={importlib.metadata.version(NUMERICAL_LIBRARIES[library])};".encode())
+    return digest.hexdigest()
+
+
+def import_closure(modules: Iterable[str]) -> dict[str, Source]:
+    """Return the given modules and every module of ``imaging`` that they import, directly or through others.
+
+    Imports are read from the source, so those inside functions count and nothing is executed.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        If a given module does not exist.
+    """
+    closure: dict[str, Source] = {}
+    waiting = list(modules)
+    for name in waiting:
+        if _source_of(name) is None:
+            raise ModuleNotFoundError(f"there is no module {name}", name=name)
+    while waiting:
+        name = waiting.pop()
+        source = None if name in closure else _source_of(name)
+        if source is None:
+            continue  # known already, or an object of its module
+        closure[name] = source
+        waiting.extend(found for found in source.imported if _is_science(found))
+        if _is_science(name) and "." in name:
+            waiting.append(name.rpartition(".")[0])
+    return closure
+
+
+def _is_science(name: str) -> bool:
+    return name == SCIENCE or name.startswith(SCIENCE + ".")
+
+
+@cache
+def _source_of(name: str) -> Source | None:
+    """Read a module's source once; None if there is no such module."""
+    path = _file_of(name)
+    if path is None:
+        return None
+    tree = ast.parse(path.read_bytes())
+    digest = xxhash.xxh3_128(_described(tree).encode())
+    for table in _tables_beside(path):
+        digest.update(f"{table.name}=".encode() + table.read_bytes() + b";")
+    return Source(path, digest.digest(), frozenset(_imported(tree)))
+
+
+def _file_of(name: str) -> Path | None:
+    """Find the file of a module without importing it; only its top package is located by the import system."""
+    top, *rest = name.split(".")
+    spec = importlib.util.find_spec(top)
+    if spec is None:
+        return None
+    if not rest:
+        return Path(spec.origin) if spec.origin else None
+    for folder in map(Path, spec.submodule_search_locations or ()):
+        stem = folder.joinpath(*rest)
+        for candidate in (stem.with_suffix(".py"), stem / "__init__.py"):
+            if candidate.is_file():
+                return candidate
+    return None
+
+
+def _imported(tree: ast.AST) -> Iterator[str]:
+    """Yield the dotted names that a module imports; of ``from a import b`` both ``a`` and ``a.b``."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _tables_beside(module: Path) -> list[Path]:
+    """Return the files of the ``data`` folder beside a package's ``__init__``."""
+    folder = module.parent / "data"
+    if module.name != "__init__.py" or not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.is_file())
+
+
+def _described(node: object) -> str:
+    """Write a syntax tree as text: without positions, docstrings and whatever is empty in some versions of Python."""
+    if isinstance(node, ast.AST):
+        fields = ((name, getattr(node, name, None)) for name in node._fields)
+        parts = [f"{name}={_described(value)}" for name, value in fields if value is not None and value != []]
+        return f"{type(node).__name__}({','.join(parts)})"
+    if isinstance(node, list):
+        return f"[{','.join(_described(item) for item in node if not _is_bare_text(item))}]"
+    return repr(node)
+
+
+def _is_bare_text(node: object) -> bool:
+    """Whether a statement is a string that nothing uses: a docstring, of a module, class, function or attribute."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)

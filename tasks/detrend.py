@@ -1,0 +1,102 @@
+"""Detrend: from raw pixels to electrons on a flat response, CCD by CCD."""
+
+from collections.abc import Iterable
+from dataclasses import astuple
+
+import numpy as np
+
+from blocks.site import Site
+from imaging.detector.ccds import science_ccd
+from imaging.detrend.chain import detrend_ccd
+from imaging.detrend.settings import DetrendSettings
+from imaging.errors import CcdError
+from imaging.identity import ExposureId
+from imaging.io.calibrations import (
+    CalibrationLibrary,
+    Kind,
+    detrend_calibration_paths,
+    read_crosstalk,
+    read_detrend_calibrations,
+)
+from imaging.io.images import write_planes
+from imaging.io.raw import RawCcd, RawExtension, read_exposure, read_raw_ccd
+from tasks.calibration_files import calibration_record
+from tasks.raw_files import RawFile
+from tasks.records import FileRecord, StepJob, StepResult
+from tasks.seam import step
+
+
+def detrend_jobs(
+    raw: RawFile,
+    exposure: ExposureId,
+    site: Site,
+    settings: DetrendSettings,
+    ccds: Iterable[int],
+    *,
+    epoch: str | None = None,
+) -> list[StepJob]:
+    """Plan the detrending of an exposure's CCDs.
+
+    Parameters
+    ----------
+    raw
+        The raw file.
+    exposure, site, settings
+        What, where and how.
+    ccds
+        CCDs to process.
+    epoch
+        Calibration epoch to use whatever its validity says; None to follow the validity.
+
+    Raises
+    ------
+    InputError
+        If a calibration is missing or outside its validity.
+    """
+    library = CalibrationLibrary(site.calibrations)
+    jobs = []
+    for ccd in ccds:
+        paths = detrend_calibration_paths(library, raw.exposure, ccd, epoch=epoch)
+        sources = read_crosstalk(paths["crosstalk"]).sources_of(ccd)
+        present = [ccd, *(source for source in sources if source in raw.index.extensions)]
+        inputs: dict[str, FileRecord] = {k: calibration_record(site, library, path) for k, path in paths.items()}
+        inputs["raw"] = raw.record(site, present)
+        extensions = [astuple(raw.extension(number)) for number in present]
+        jobs.append(
+            StepJob(
+                exposure=exposure,
+                ccd=ccd,
+                site=site,
+                inputs=inputs,
+                settings=settings,
+                parameters={"extensions": extensions},
+            )
+        )
+    return jobs
+
+
+@step("detrend")
+def detrend(job: StepJob) -> StepResult:
+    """Remove the instrument's signature from one CCD, mask it, and compress its sky."""
+    ccd = science_ccd(job.ccd or 0)
+    path = job.input_path("raw")
+    own, *others = (RawExtension(*values) for values in job.parameters["extensions"])
+    raw = read_raw_ccd(path, own, job.expnum or 0)
+    sources = {e.ccdnum: found for e in others if (found := _read_source(job, e)) is not None}
+    kinds: list[Kind] = [name for name in job.inputs if name != "raw"]  # type: ignore[misc]
+    calibrations = read_detrend_calibrations({kind: job.input_path(kind) for kind in kinds}, ccd.ccdnum)
+    settings = job.settings_as(DetrendSettings)
+    detrended = detrend_ccd(ccd, raw, sources, read_exposure(path), calibrations, settings)
+    image, sky = job.product_path("detrend.fits"), job.product_path("minisky.fits")
+    write_planes(image, {"SCI": detrended.science, "MSK": detrended.mask}, detrended.header)
+    write_planes(sky, {"SKY": detrended.mini_sky.values.astype(np.float32)}, {"CCDNUM": ccd.ccdnum})
+    quality = detrended.quality | {"crosstalk_sources_missing": float(len(others) - len(sources))}
+    return job.result({"image": image, "mini_sky": sky}, quality=quality, times=detrended.times)
+
+
+def _read_source(job: StepJob, extension: RawExtension) -> RawCcd | None:
+    """Read a CCD that leaks into this one; None if it is damaged, which costs its own victims a faint ghost only."""
+    try:
+        return read_raw_ccd(job.input_path("raw"), extension, job.expnum or 0)
+    except CcdError:
+        return None

@@ -1,0 +1,172 @@
+"""Difference: stack templates on a search CCD, subtract, detect, score, and learn from fakes how complete it was."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from blocks.site import Site
+from imaging.difference.chain import SearchedCcd, SearchSettings, search_ccd
+from imaging.difference.records import Identity
+from imaging.difference.stamps import StampTriplet, cut_triplet
+from imaging.errors import CcdError
+from imaging.exposure import exposure_from_header
+from imaging.identity import ExposureId
+from imaging.image import CalibratedImage, CcdImage
+from imaging.io.images import read_planes, write_planes
+from imaging.io.psf import read_psf, write_psf
+from imaging.io.tables import column, write_table
+from imaging.schemas.difference import FAKES
+from imaging.wcs.sphere import footprint
+from imaging.wcs.tpv import TpvWcs
+from tasks.products import product_inputs
+from tasks.quality_files import write_quality
+from tasks.records import FileRecord, StepJob, StepResult
+from tasks.seam import step
+from tasks.summaries import ExposureSummary
+from tasks.templates import TemplateCcd
+
+Known = Mapping[int, tuple[ExposureId, ExposureSummary]]
+
+
+def difference_job(
+    search: ExposureId,
+    ccd: int,
+    templates: Sequence[TemplateCcd],
+    known: Known,
+    season: int,
+    site: Site,
+    settings: SearchSettings,
+) -> StepJob:
+    """Plan the search of one CCD.
+
+    Parameters
+    ----------
+    search, ccd
+        Which CCD of which exposure.
+    templates
+        Template CCDs, the best first.
+    known
+        Exposure number to identity and summary, of the search exposure and of all templates.
+    season, site, settings
+        Under which season, where and how.
+
+    Raises
+    ------
+    CcdError
+        If nothing overlaps the CCD (reason ``no_template``) or a product is missing (``no_product``).
+    """
+    if not templates:
+        raise CcdError(
+            "no template overlaps the CCD",
+            reason="no_template",
+            expnum=search.expnum,
+            ccd=ccd,
+            value=f"{len(known) - 1} processed exposures of band {search.band}",
+            limit="at least 1 that overlaps and obeys the rules",
+            remedy="process earlier exposures of the field, or see templates.parquet for why they were left",
+        )
+    inputs = _image_inputs(search, ccd, site, "search")
+    zeropoints = {"search": known[search.expnum][1].ccds[ccd]["zeropoint_mag"]}
+    for number, (expnum, template_ccd) in enumerate(templates):
+        name = f"template_{number:02d}"
+        exposure, summary = known[expnum]
+        inputs |= _image_inputs(exposure, template_ccd, site, name)
+        zeropoints[name] = summary.ccds[template_ccd]["zeropoint_mag"]
+    return StepJob(
+        exposure=search,
+        ccd=ccd,
+        season=season,
+        site=site,
+        inputs=inputs,
+        settings=settings,
+        parameters={"zeropoints_mag": zeropoints, "templates": [list(item) for item in templates]},
+    )
+
+
+def _image_inputs(exposure: ExposureId, ccd: int, site: Site, name: str) -> dict[str, FileRecord]:
+    job = StepJob(exposure=exposure, ccd=ccd, site=site)
+    return product_inputs(job, {f"{name}_image": "immask.fits"}, "calibrate") | product_inputs(
+        job, {f"{name}_psf": "psf.fits"}, "measure"
+    )
+
+
+@step("difference")
+def difference(job: StepJob) -> StepResult:
+    """Search one CCD for what has changed since its templates were taken."""
+    search = read_calibrated(job, "search")
+    names = sorted(name for name in job.parameters["zeropoints_mag"] if name != "search")
+    templates = [read_calibrated(job, name) for name in names]
+    observed = exposure_from_header(search.pixels.header, search.label)
+    identity = Identity(observed.expnum, observed.band, observed.night, job.ccd or 0, observed.mjd_mid)
+    found = search_ccd(search, templates, identity, job.settings_as(SearchSettings))
+    quality = found.quality | {f"cut_{name.lower()}": float(n) for name, n in found.cut_flow.items()}
+    return job.result(_write(job, found, identity, quality), quality=quality, times=found.times)
+
+
+def read_calibrated(job: StepJob, name: str) -> CalibratedImage:
+    """Read an input image with its PSF, and the zero point that the job gives it."""
+    path = job.input_path(f"{name}_image")
+    planes, header = read_planes(path)
+    return CalibratedImage(
+        pixels=CcdImage(planes["SCI"], planes["MSK"], planes["WGT"], header),
+        wcs=TpvWcs.from_header(header),
+        psf=read_psf(job.input_path(f"{name}_psf")),
+        zeropoint_mag=float(job.parameters["zeropoints_mag"][name]),
+        sky_electrons=float(header["SKYBRITE"]),
+        saturation_electrons=float(header["SATURATE"]),
+        label=path.name.removesuffix("_immask.fits"),
+    )
+
+
+def _write(job: StepJob, found: SearchedCcd, identity: Identity, quality: Mapping[str, float]) -> dict[str, Path]:
+    image = found.difference.as_image()
+    suffixes = {
+        "difference": "diff.fits",
+        "template": "template.fits",
+        "psf": "diffpsf.fits",
+        "detections": "detections.parquet",
+        "fakes": "fakes.parquet",
+        "quality": "difference.json",
+    }
+    paths = {name: job.product_path(suffix) for name, suffix in suffixes.items()}
+    pixels = image.pixels
+    header = pixels.header | {"MAGZERO": image.zeropoint_mag, "SEASON": job.season}
+    write_planes(paths["difference"], {"SCI": pixels.science, "MSK": pixels.mask, "WGT": pixels.weight}, header)
+    write_planes(paths["template"], {"SCI": found.difference.model}, header)
+    write_psf(paths["psf"], image.psf)
+    write_table(paths["detections"], found.detections_table)
+    write_table(paths["fakes"], FAKES.empty_table() if found.fakes_table is None else found.fakes_table)
+    ny, nx = pixels.shape
+    row: dict[str, Any] = dict(quality) | {"mjd": identity.mjd, "zeropoint_mag": image.zeropoint_mag}
+    write_quality(paths["quality"], row | {"corners": footprint(image.wcs, nx, ny).round(7).tolist()})
+    stamps = stamps_of(found)
+    if stamps is not None:
+        paths["stamps"] = job.product_path("stamps.fits")
+        write_planes(paths["stamps"], stamps, {"EXPNUM": identity.expnum, "CCDNUM": identity.ccd})
+    return paths
+
+
+def stamps_of(found: SearchedCcd) -> dict[str, np.ndarray] | None:
+    """Cut stamps about every detection that passed the cuts.
+
+    Returns
+    -------
+    planes
+        SEARCH, TEMPLATE and DIFFERENCE of shape (n, 51, 51), and ID of shape (n,): the detections' numbers. None
+        without any.
+    """
+    table = found.detections_table
+    passed = table.filter(pa.array(column(table, "flags") == 0))
+    if passed.num_rows == 0:
+        return None
+    places = zip(column(passed, "x"), column(passed, "y"), strict=True)
+    cut: list[StampTriplet] = [cut_triplet(found.difference, float(x), float(y)) for x, y in places]
+    return {
+        "SEARCH": np.stack([stamp.search for stamp in cut]),
+        "TEMPLATE": np.stack([stamp.template for stamp in cut]),
+        "DIFFERENCE": np.stack([stamp.difference for stamp in cut]),
+        "ID": column(passed, "detection_id").astype(np.int64),
+    }

@@ -1,0 +1,54 @@
+"""Gather the quality numbers of an exposure's differences beside those of its single epoch."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from blocks.site import Site
+from imaging.identity import ExposureId
+from imaging.io.tables import read_table, write_table
+from imaging.numerics.robust import finite_median
+from tasks.fingerprints import fingerprint
+from tasks.quality_files import quality_table, read_quality
+from tasks.records import StepJob, StepResult
+from tasks.seam import step
+
+ROW = "row_"
+
+KEPT = ("zeropoint_mag", "zeropoint_error_mag")
+"""Columns that keep the value of the single epoch."""
+
+
+def gather_job(searched: Mapping[int, StepResult], exposure: ExposureId, season: int, site: Site) -> StepJob:
+    """Plan the gathering.
+
+    Parameters
+    ----------
+    searched
+        CCD number to the result of its search.
+    exposure, season, site
+        What, under which season, where.
+    """
+    inputs = {f"{ROW}{ccd:02d}": result.products["quality"] for ccd, result in sorted(searched.items())}
+    inputs["quality"] = fingerprint(site, StepJob(exposure=exposure, site=site).product_path("quality.parquet"))
+    return StepJob(exposure=exposure, season=season, site=site, inputs=inputs)
+
+
+@step("gather")
+def gather(job: StepJob) -> StepResult:
+    """Put the numbers of the differences into the exposure's quality table."""
+    found = {int(n.removeprefix(ROW)): read_quality(job.input_path(n)) for n in job.inputs if n.startswith(ROW)}
+    rows: list[dict[str, Any]] = []
+    for row in read_table(job.input_path("quality")).to_pylist():
+        new = found.get(row["ccd"], {})
+        rows.append(row | {name: value for name, value in new.items() if name not in KEPT})
+    path = job.product_path("quality.parquet")
+    write_table(path, quality_table(rows))
+    numbers = list(found.values())
+    quality: dict[str, float] = {
+        "n_ccds": len(numbers),
+        "n_detections": sum(int(row["n_detections"] or 0) for row in numbers),
+        "n_passed": sum(int(row["n_passed"] or 0) for row in numbers),
+    }
+    for name in ("m50_mag", "snr50", "difference_noise_width", "registration_pixels"):
+        quality[name] = finite_median([None if row.get(name) is None else float(row[name] or 0) for row in numbers])
+    return job.result({"quality": path}, quality=quality)

@@ -1,0 +1,153 @@
+"""Measure: sky subtraction, cosmic rays, streaks, weight, astrometry, PSF and catalogue of a CCD."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from blocks.site import Site
+from imaging.detector.ccds import NX, NY, science_ccd
+from imaging.detector.distortion import seed_wcs
+from imaging.exposure import Exposure, exposure_from_header
+from imaging.identity import ExposureId
+from imaging.io.calibrations import CalibrationLibrary, read_calibration_image, read_sky_templates
+from imaging.io.images import read_planes, write_planes
+from imaging.io.psf import write_psf
+from imaging.io.reference import partitions_in_cone, read_reference_cone
+from imaging.io.tables import write_table
+from imaging.masks.tables import cosmic_ray_table, streak_table
+from imaging.measure.chain import MeasuredCcd, measure_ccd
+from imaging.measure.clean import CleanCalibrations, CleanCcd, clean_ccd
+from imaging.measure.settings import MeasureSettings
+from imaging.timing import StepTimes
+from tasks.calibration_files import calibration_record, optional_calibration
+from tasks.fingerprints import fingerprint
+from tasks.quality_files import write_quality
+from tasks.records import FileRecord, StepJob, StepResult
+from tasks.seam import step
+from tasks.sky import read_sky_fit
+
+HALF_DIAGONAL_DEG = 0.168
+"""From the middle of a CCD to its corner."""
+
+
+def measure_jobs(
+    detrended: Mapping[int, StepResult],
+    sky: StepResult,
+    observed: Exposure,
+    exposure: ExposureId,
+    site: Site,
+    settings: MeasureSettings,
+    *,
+    epoch: str | None = None,
+) -> list[StepJob]:
+    """Plan the measurement of an exposure's CCDs.
+
+    Parameters
+    ----------
+    detrended
+        CCD number to the result of its detrending.
+    sky
+        Result of the exposure's sky fit.
+    observed
+        What the raw file says of the exposure.
+    exposure, site, settings
+        What, where and how.
+    epoch
+        Calibration epoch to force, if any.
+    """
+    library = CalibrationLibrary(site.calibrations)
+    jobs = []
+    for ccd, result in sorted(detrended.items()):
+        flat = library.find("flat", observed, ccd, epoch=epoch)
+        inputs = {
+            "image": result.products["image"],
+            "sky": sky.products["sky"],
+            "flat": calibration_record(site, library, flat),
+        }
+        inputs |= optional_calibration(site, library, "star_flat", observed, ccd, epoch=epoch)
+        inputs |= optional_calibration(site, library, "sky_templates", observed, ccd, epoch=epoch)
+        inputs |= reference_inputs(site, observed, ccd, settings.astrometry.search_radius_arcsec)
+        jobs.append(StepJob(exposure=exposure, ccd=ccd, site=site, inputs=inputs, settings=settings))
+    return jobs
+
+
+def reference_inputs(site: Site, observed: Exposure, ccd: int, margin_arcsec: float) -> dict[str, FileRecord]:
+    """Describe the shards of the reference catalogue around a CCD, under the names of their HEALPix pixels."""
+    paths = partitions_in_cone(site.reference / "gaia", *_cone(observed, ccd, margin_arcsec))
+    return {f"gaia_{path.stem}": fingerprint(site, path) for path in paths}
+
+
+def _cone(observed: Exposure, ccd: int, margin_arcsec: float) -> tuple[float, float, float]:
+    """Return RA, Dec and radius in degrees of a cone that surely holds a CCD, as far off as the pointing may be."""
+    ra, dec = seed_wcs(ccd, observed.ra_deg, observed.dec_deg).pixel_to_sky(NX / 2, NY / 2)
+    return float(ra), float(dec), HALF_DIAGONAL_DEG + margin_arcsec / 3600.0
+
+
+@step("measure")
+def measure(job: StepJob) -> StepResult:
+    """Subtract the sky of one CCD, mask what is not of the sky, and measure its sources."""
+    settings = job.settings_as(MeasureSettings)
+    times = StepTimes()
+    with times.step("read"):
+        planes, header = read_planes(job.input_path("image"), ["SCI", "MSK"])
+        sky = read_sky_fit(job.input_path("sky"))
+        calibrations = _read_calibrations(job)
+        observed = exposure_from_header(header, str(job.input_path("image")))
+        ccd = science_ccd(job.ccd or 0)
+        cone = _cone(observed, ccd.ccdnum, settings.astrometry.search_radius_arcsec)
+        reference = read_reference_cone(job.site.reference / "gaia", *cone)
+    clean = clean_ccd(planes["SCI"], planes["MSK"], header, ccd, sky, calibrations, settings)
+    measured = measure_ccd(clean.image, observed, ccd.ccdnum, reference, settings, clean.fwhm_pixels)
+    times.add(clean.times, measured.times)
+    with times.step("write"):
+        products = _write(job, clean, measured)
+    failure = measured.astrometry_failure
+    notes = () if failure is None else (failure.located(expnum=job.expnum, ccd=job.ccd, step="astrometry").sentence(),)
+    return job.result(products, quality=_quality(clean, measured), times=times, notes=notes)
+
+
+def _read_calibrations(job: StepJob) -> CleanCalibrations:
+    star_flat = job.input_path("star_flat") if "star_flat" in job.inputs else None
+    templates = job.input_path("sky_templates") if "sky_templates" in job.inputs else None
+    return CleanCalibrations(
+        flat=read_calibration_image(job.input_path("flat")),
+        star_flat=read_calibration_image(star_flat) if star_flat else None,
+        star_flat_name=star_flat.name if star_flat else "",
+        sky_templates=read_sky_templates(templates, job.ccd or 0) if templates else None,
+    )
+
+
+def _write(job: StepJob, clean: CleanCcd, measured: MeasuredCcd) -> dict[str, Path]:
+    exposure, ccd = job.exposure, job.ccd or 0
+    if exposure is None:
+        raise TypeError("the step measures CCDs of exposures")
+    suffixes = {
+        "image": "measured.fits",
+        "psf": "psf.fits",
+        "catalogue": "cat.parquet",
+        "matches": "matches.parquet",
+        "streaks": "streaks.parquet",
+        "cosmic_rays": "crays.parquet",
+        "quality": "measure.json",
+    }
+    paths = {name: job.product_path(suffix) for name, suffix in suffixes.items()}
+    image = clean.image
+    header = image.header | measured.wcs.to_header() | {"FWHM": measured.psf.model.fwhm_pixels}
+    write_planes(paths["image"], {"SCI": image.science, "MSK": image.mask, "WGT": image.weight}, header)
+    write_psf(paths["psf"], measured.psf.model)
+    write_table(paths["catalogue"], measured.catalogue)
+    write_table(paths["matches"], measured.matches)
+    write_table(paths["streaks"], streak_table(clean.streaks, exposure, ccd))
+    write_table(paths["cosmic_rays"], cosmic_ray_table(clean.cosmic_rays, exposure, ccd))
+    write_quality(paths["quality"], _quality(clean, measured))
+    return paths
+
+
+def _quality(clean: CleanCcd, measured: MeasuredCcd) -> dict[str, float]:
+    return dict(measured.quality) | {
+        "sky_electrons": clean.sky_electrons,
+        "sky_sigma_electrons": clean.noise.sigma_electrons,
+        "sky_offset_electrons": clean.noise.offset_electrons,
+        "noise_ratio": clean.noise.ratio,
+        "n_cosmic_rays": float(clean.cosmic_rays.x.size),
+        "n_streaks": float(len(clean.streaks)),
+    }

@@ -1,0 +1,113 @@
+"""Markdown pages with embedded pictures, made once as products and then shown on the page of every run."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from imaging.candidates.words import flags_in_words, parts_in_words
+from imaging.pictures.curves import zeropoint_picture
+from imaging.pictures.focal_plane import focal_plane_picture, focal_plane_status
+
+PICTURES = (
+    ("fwhm_arcsec", "seeing", "arcsec"),
+    ("sky_electrons", "sky", "e-"),
+    ("astrometry_rms_mas", "astrometric rms", "mas"),
+    ("depth_mag", "five-sigma depth", "mag"),
+)
+"""Quality numbers that are drawn over the focal plane: column, label, unit."""
+
+LISTED = 20
+"""Candidates on the page of a night's run; the candidate page has all."""
+
+MARKS = {"green": "🟢", "yellow": "🟡", "orange": "🟠", "red": "🔴", "unknown": "⚪"}
+
+
+def focal_plane_page(rows: Mapping[int, Mapping[str, Any]], what: str) -> str:
+    """Draw status, quality numbers and zero points of an exposure over the focal plane.
+
+    Parameters
+    ----------
+    rows
+        CCD number to its row of the quality table.
+    what
+        Heading.
+    """
+    images = [embedded(focal_plane_status({ccd: row["status"] for ccd, row in rows.items()}, title=what), "status")]
+    for name, label, unit in PICTURES:
+        values = {ccd: row.get(name) for ccd, row in rows.items()}
+        images.append(embedded(focal_plane_picture(values, label=label, unit=unit, title=what), label))
+    known = {
+        ccd: (float(row["zeropoint_mag"]), float(row["zeropoint_error_mag"]))
+        for ccd, row in rows.items()
+        if row.get("zeropoint_mag") is not None
+    }
+    if known:
+        middle = sorted(value for value, _ in known.values())[len(known) // 2]
+        images.append(embedded(zeropoint_picture(known, (), exposure_mag=middle, title=what), "zero point"))
+    return f"# Focal plane of {what}\n\n" + "\n\n".join(images) + "\n"
+
+
+def candidates_page(
+    rows: Sequence[Mapping[str, Any]],
+    stamps: Mapping[str, Sequence[tuple[str, bytes]]],
+    picture: bytes,
+    title: str,
+    mjd: float,
+) -> str:
+    """List the best candidates of a night with their stamps, below the picture of the night.
+
+    Parameters
+    ----------
+    rows
+        Ranked candidates, best first.
+    stamps
+        Candidate to its stamps (label, PNG).
+    picture
+        PNG of sky map, exposures and candidates.
+    title
+        Heading.
+    mjd
+        Instant of the merger, UTC.
+    """
+    lines = [
+        f"# {title}\n",
+        embedded(picture, "sky map, exposures, candidates") + "\n",
+        "| rank | search, template, difference | candidate | RA, Dec | mag | real | score | for and against |",
+        "|--:|---|---|---|--:|--:|--:|---|",
+    ]
+    for row in rows[:LISTED]:
+        images = stamps.get(row["candidate_id"], ())
+        shown = embedded(images[0][1], images[0][0]) if images else ""
+        words = "; ".join([*parts_in_words(row, mjd).values(), *flags_in_words(row["flags"] or 0)])
+        lines.append(
+            f"| {row['rank']} | {shown} | {row['candidate_id']} | {row['ra']:.5f} {row['dec']:+.5f} | "
+            f"{number(row['mag_last'], 2)} | {number(row['real_score'], 2)} | {number(row['rank_score'], 1)} | "
+            f"{words} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def graded_rows(rows: Sequence[Mapping[str, Any]], grades: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return one row per CCD for a table: its status, and every graded number with its mark."""
+    by_ccd: dict[int, dict[str, str]] = {}
+    for grade in grades:
+        if grade["value"] is not None:
+            text = f"{MARKS[grade['grade']]} {grade['value']:.4g} {grade['unit']}".rstrip()
+            by_ccd.setdefault(grade["ccd"], {})[grade["key"]] = text
+    keys = list(dict.fromkeys(grade["key"] for grade in grades if grade["value"] is not None))
+    return [
+        {"CCD": row["ccd"], "status": row["status"]}
+        | {key.replace("_", " "): by_ccd.get(row["ccd"], {}).get(key, "") for key in keys}
+        | {"reason": row["reason"] or ""}
+        for row in rows
+    ]
+
+
+def embedded(png: bytes, alt: str) -> str:
+    """Return a PNG as a Markdown image that needs no file and no network."""
+    return f"![{alt}](data:image/png;base64,{base64.b64encode(png).decode()})"
+
+
+def number(value: float | None, digits: int) -> str:
+    """Write a number, or a dash where there is none."""
+    return "–" if value is None else f"{value:.{digits}f}"

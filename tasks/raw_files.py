@@ -1,0 +1,121 @@
+"""Find the raw files of exposures, and remember what was found in them."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+from blocks.site import Site
+from imaging.detector.status import working_ccds
+from imaging.errors import InputError
+from imaging.exposure import Exposure
+from imaging.identity import ExposureId, raw_name
+from imaging.io.atomic import write_text
+from imaging.io.raw import RawExtension, RawIndex, index_raw
+from tasks.records import FileRecord
+
+
+@dataclass(frozen=True, slots=True)
+class RawFile:
+    """A raw file and its contents.
+
+    Attributes
+    ----------
+    path
+        The file.
+    index
+        The exposure and its CCDs.
+    """
+
+    path: Path
+    index: RawIndex
+
+    @property
+    def exposure(self) -> Exposure:
+        """What the primary header says."""
+        return self.index.exposure
+
+    def extension(self, ccd: int) -> RawExtension:
+        """Return where a CCD lies; if the file does not hold it, a description that says so when it is read."""
+        absent = RawExtension(ccd, -1, "", "the raw file has no extension of this CCD")
+        return self.index.extensions.get(ccd, absent)
+
+    def record(self, site: Site, ccds: Iterable[int]) -> FileRecord:
+        """Describe the file as an input of a step that reads only some of its CCDs.
+
+        The content hash is that of these CCDs and the primary header, so that a repaired copy of the file recomputes
+        only what was broken.
+        """
+        status = self.path.stat()
+        parts = [self.index.header_hash, *(f"{ccd}={self.extension(ccd).content_hash}" for ccd in sorted(ccds))]
+        return FileRecord(
+            path=site.name_of(self.path),
+            size=status.st_size,
+            mtime_ns=status.st_mtime_ns,
+            content_hash=xxhash.xxh3_128_hexdigest(";".join(parts).encode()),
+        )
+
+
+def find_raw(site: Site, exposure: ExposureId) -> RawFile:
+    """Find the raw file of an exposure and check that it is the one that was asked for.
+
+    Raises
+    ------
+    InputError
+        If it is missing, unreadable, or of another exposure, night or band.
+    """
+    path = site.raw / str(exposure.night) / raw_name(exposure.expnum)
+    raw = RawFile(path, _remembered_index(site, path))
+    found = raw.exposure
+    for what, asked, got in (
+        ("exposure number", exposure.expnum, found.expnum),
+        ("night", exposure.night, found.night),
+        ("band", exposure.band, found.band),
+    ):
+        if asked != got:
+            raise InputError(
+                f"the raw file is of another {what}",
+                expnum=exposure.expnum,
+                value=f"{got} in {path}",
+                limit=asked,
+                remedy=f"ask for the {what} {got}, or put the right file there",
+            )
+    return raw
+
+
+def ccds_to_process(raw: RawFile, asked: tuple[int, ...] | None) -> tuple[int, ...]:
+    """Return the CCDs to process: those asked for, or all that worked on the night and are in the file."""
+    if asked is not None:
+        return asked
+    return tuple(ccd for ccd in working_ccds(raw.exposure.night) if ccd in raw.index.extensions)
+
+
+def _remembered_index(site: Site, path: Path) -> RawIndex:
+    """Index a raw file, or return what was found when it had the same size and time."""
+    memory = site.state / "raw" / f"{path.name}.json"
+    try:
+        status = path.stat()
+        stamp = [site.name_of(path), status.st_size, status.st_mtime_ns]
+        document = json.loads(memory.read_text(encoding="utf-8"))
+        if document["stamp"] == stamp:
+            return _index_from(document)
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # nothing usable is remembered
+    index = index_raw(path)
+    status = path.stat()
+    document = {
+        "stamp": [site.name_of(path), status.st_size, status.st_mtime_ns],
+        "exposure": asdict(index.exposure),
+        "header_hash": index.header_hash,
+        "extensions": [asdict(e) for e in index.extensions.values()],
+    }
+    write_text(memory, json.dumps(document))
+    return index
+
+
+def _index_from(document: dict[str, Any]) -> RawIndex:
+    extensions = [RawExtension(**item) for item in document["extensions"]]
+    return RawIndex(Exposure(**document["exposure"]), document["header_hash"], {e.ccdnum: e for e in extensions})

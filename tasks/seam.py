@@ -1,0 +1,294 @@
+"""The one place where science meets Prefect.
+
+A step is a plain function from a :class:`~tasks.records.StepJob` to a :class:`~tasks.records.StepResult`: it reads its
+own inputs, calls the science, writes its own products. :func:`step` makes it a Prefect task with a readable name,
+retries for errors worth retrying, a time limit, and a cache that is checked against the products::
+
+    @step("detrend")
+    def detrend(job: StepJob) -> StepResult:
+        settings = job.settings_as(DetrendSettings)
+        times = StepTimes()
+        ...
+        write_planes(job.product_path("detrend.fits"), planes, header)
+        return job.result({"image": job.product_path("detrend.fits")}, quality={"sky_electrons": sky}, times=times)
+
+A flow maps it over CCDs and sees every job end, one way or the other::
+
+    results, failures = split(map_ccds(detrend, jobs, overwrite=overwrite))
+
+Called directly, ``detrend(job)`` is the plain function: no server, no retries, no cache.
+"""
+
+import importlib
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
+from typing import Any, cast
+
+from prefect import Task, get_run_logger
+from prefect.cache_policies import CacheKeyFnPolicy
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.context import TaskRunContext
+from prefect.tasks import exponential_backoff
+from prefect.transactions import IsolationLevel
+
+from blocks.site import Site
+from imaging.errors import GWWorkflowError, NoWorkError, StorageError
+from tasks.cache import record_key, recorded_result
+from tasks.code_version import code_version
+from tasks.failures import note_outcome
+from tasks.locks import FileLocks
+from tasks.progress import Progress, report
+from tasks.records import Failure, Outcome, StepJob, StepResult
+from tasks.resources import ResourceMeter, TimeLimit
+from tasks.settling import outcome_of, settle
+
+StepFunction = Callable[[StepJob], StepResult]
+
+RETRIES = 3
+"""Attempts after the first, for errors worth retrying."""
+
+RETRY_DELAY_S = 1.0
+"""Delay before the first retry; it doubles. It is slept in the worker, so it must be short."""
+
+TIME_LIMIT_S = 1800.0
+"""Wall-clock limit of a step, many times what the slowest takes."""
+
+
+class Step:
+    """A step of the processing: a plain function and the Prefect task around it.
+
+    Parameters
+    ----------
+    name
+        A verb, as in the table of ``docs/architecture.md``.
+    function
+        The step.
+    code
+        Modules whose code decides about the products, besides those that the function's own module imports.
+    tags
+        Tags of the task, for Prefect's concurrency limits; each costs a call to the server per task run.
+    retries
+        Attempts after the first.
+    time_limit_s
+        A Dask worker that is still at the step after this long is ended and the step tried on another one.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        function: StepFunction,
+        *,
+        code: Sequence[str] = (),
+        tags: Iterable[str] = (),
+        retries: int = RETRIES,
+        time_limit_s: float = TIME_LIMIT_S,
+    ) -> None:
+        self.name = name
+        self.function = function
+        self.code = (function.__module__, *code)
+        self.tags = tuple(tags)
+        self.retries = retries
+        self.time_limit_s = time_limit_s
+        self.__doc__ = function.__doc__
+        self.__name__ = function.__name__
+
+    def __call__(self, job: StepJob) -> StepResult:
+        """Do the step as a plain function."""
+        return self.function(job)
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        """Travel to a worker by name, as functions do, rather than as a copy of code."""
+        return _find_step, (self.function.__module__, self.__name__)
+
+    @property
+    def code_version(self) -> str:
+        """Version of the code behind the step."""
+        return code_version(*self.code)
+
+    def key(self, job: StepJob) -> str:
+        """Return the key of a job's record."""
+        return record_key(self.name, self.code_version, job)
+
+    def recorded(self, job: StepJob) -> StepResult | None:
+        """Return the result of an earlier run whose products are intact; None if the step has to be done."""
+        return recorded_result(job.site, self.key(job))
+
+    def execute(self, job: StepJob) -> StepResult:
+        """Do the step, measured, limited in time, with its place in every error; having nothing to do is a result."""
+        logger = _logger()
+        meter = ResourceMeter()
+        try:
+            with TimeLimit(self.time_limit_s):
+                result = self.function(job)
+        except NoWorkError as error:
+            located = error.located(expnum=job.expnum, ccd=job.ccd, step=self.name)
+            result = StepResult(nothing_to_do=error.reason, notes=(located.sentence(),))
+        except GWWorkflowError as error:
+            raise error.located(expnum=job.expnum, ccd=job.ccd, step=self.name) from error
+        except Exception:
+            logger.exception("%s: %s: unexpected error", job.label, self.name)
+            raise
+        cost = meter.read()
+        logger.info(
+            "%s: %s: %s in %.2f s CPU, %.0f MB",
+            job.label,
+            self.name,
+            f"nothing to do ({result.nothing_to_do})" if result.nothing_to_do else "done",
+            cost["total_cpu_s"],
+            cost["peak_memory_mb"],
+        )
+        return result.model_copy(update={"step": self.name, **cost})
+
+    @cached_property
+    def task(self) -> Task[[StepJob], StepResult]:
+        """The Prefect task, not yet bound to a site."""
+
+        def run(job: StepJob) -> StepResult:
+            return self.execute(job)
+
+        return Task(
+            fn=run,
+            name=self.name,
+            description=self.__doc__,
+            task_run_name=f"{self.name}-{{job.name}}",
+            tags=self.tags,
+            retries=self.retries,
+            retry_delay_seconds=exponential_backoff(RETRY_DELAY_S),
+            retry_jitter_factor=0.3,
+            retry_condition_fn=retry_if_worth_it,
+            persist_result=True,
+            cache_result_in_memory=False,
+            result_serializer="json",
+            cache_policy=CacheKeyFnPolicy(cache_key_fn=self._cache_key, isolation_level=IsolationLevel.SERIALIZABLE),
+        )
+
+    def task_for(self, site: Site, *, overwrite: bool = False) -> Task[[StepJob], StepResult]:
+        """Return the task with its records and locks in a site's state folder.
+
+        Parameters
+        ----------
+        site
+            The site.
+        overwrite
+            Whether to do the step even if it is known to be done.
+        """
+        policy = cast("CacheKeyFnPolicy", self.task.cache_policy)
+        return self.task.with_options(
+            cache_policy=policy.configure(lock_manager=FileLocks(site.state / "locks")),
+            result_storage=site.records,
+            refresh_cache=overwrite,
+        )
+
+    def _cache_key(self, context: TaskRunContext, parameters: dict[str, Any]) -> str:
+        """Return the key for Prefect, after dropping a record whose products are gone."""
+        job: StepJob = parameters["job"]
+        key = self.key(job)
+        if not context.task.refresh_cache:
+            recorded_result(job.site, key)
+        return key
+
+
+def step(
+    name: str,
+    *,
+    code: Sequence[str] = (),
+    tags: Iterable[str] = (),
+    retries: int = RETRIES,
+    time_limit_s: float = TIME_LIMIT_S,
+) -> Callable[[StepFunction], Step]:
+    """Make a plain function a step; the arguments are those of :class:`Step`."""
+
+    def decorate(function: StepFunction) -> Step:
+        return Step(name, function, code=code, tags=tags, retries=retries, time_limit_s=time_limit_s)
+
+    return decorate
+
+
+def retry_if_worth_it(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:  # noqa: ARG001
+    """Whether an error may go away by itself: those of disk, network and time limit may, a bad CCD stays bad."""
+    error = state.data
+    return isinstance(error, StorageError | OSError | MemoryError)
+
+
+def run_step(step: Step, job: StepJob, *, overwrite: bool = False) -> Outcome:
+    """Do one step of a whole exposure or night, in the process of the flow.
+
+    Parameters
+    ----------
+    step
+        The step.
+    job
+        The job.
+    overwrite
+        Whether to do it even if it is known to be done.
+
+    Returns
+    -------
+    outcome
+        Result or failure; no error of the step is raised.
+    """
+    state = step.task_for(job.site, overwrite=overwrite)(job, return_state=True)
+    outcome = outcome_of(job, state)
+    note_outcome(step.name, outcome)
+    report(Progress(step.name, job.subject, 1, 1, int(outcome.failure is not None), int(outcome.cached)))
+    return outcome
+
+
+def map_ccds(step: Step, jobs: Sequence[StepJob], *, overwrite: bool = False) -> list[Outcome]:
+    """Do one step for many CCDs, on the task runner of the flow.
+
+    What is known to be done is shown as ``Cached`` from the process of the flow, which costs a tenth of a trip through
+    Dask; if everything is known, no cluster is started. A CCD that fails, in whatever way, costs itself only.
+
+    Parameters
+    ----------
+    step
+        The step.
+    jobs
+        One job per CCD, all of one site.
+    overwrite
+        Whether to do what is known to be done.
+
+    Returns
+    -------
+    outcomes
+        One per job, in the order of the jobs; no error of a step is raised.
+    """
+    if not jobs:
+        return []
+    task = step.task_for(jobs[0].site, overwrite=overwrite)
+    known = {number for number, job in enumerate(jobs) if not overwrite and step.recorded(job) is not None}
+    futures = {number: task.submit(job) for number, job in enumerate(jobs) if number not in known}
+    outcomes: list[Outcome | None] = [None] * len(jobs)
+    failed = 0
+    for done, number in enumerate([*sorted(known), *futures], start=1):
+        job = jobs[number]
+        state = settle(futures[number]) if number in futures else task(job, return_state=True)
+        outcome = outcomes[number] = outcome_of(job, state)
+        note_outcome(step.name, outcome)
+        failed += outcome.failure is not None
+        report(Progress(step.name, job.subject, done, len(jobs), failed, min(done, len(known))))
+    return cast("list[Outcome]", outcomes)
+
+
+def split(outcomes: Iterable[Outcome]) -> tuple[dict[int, StepResult], dict[int, Failure]]:
+    """Separate the outcomes of CCDs into results and failures, by CCD number."""
+    results: dict[int, StepResult] = {}
+    failures: dict[int, Failure] = {}
+    for outcome in outcomes:
+        ccd = outcome.ccd or 0
+        if outcome.result is not None:
+            results[ccd] = outcome.result
+        elif outcome.failure is not None:
+            failures[ccd] = outcome.failure
+    return results, failures
+
+
+def _logger() -> logging.Logger | logging.LoggerAdapter[logging.Logger]:
+    """Return the run's logger, whose lines appear in the UI; outside of a run, a plain one."""
+    return get_run_logger() if TaskRunContext.get() else logging.getLogger(__name__)
+
+
+def _find_step(module: str, name: str) -> Step:
+    return getattr(importlib.import_module(module), name)

@@ -1,0 +1,93 @@
+"""Solve the zero points of an exposure from those of its CCDs."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import pyarrow as pa
+from pydantic import ValidationError
+
+from blocks.site import Site
+from imaging.errors import StorageError
+from imaging.exposure import exposure_from_header
+from imaging.identity import ExposureId
+from imaging.io.images import read_header
+from imaging.io.tables import read_table, write_table
+from imaging.photometry.settings import CalibrationSettings
+from imaging.photometry.solve import solve_exposure_zeropoints
+from imaging.photometry.zeropoint import CcdZeropoint
+from imaging.schemas.zeropoints import ZEROPOINTS
+from tasks.calibrate import own_zeropoint
+from tasks.records import Failure, StepJob, StepResult
+from tasks.seam import step
+from tasks.solutions import Basis, absentees
+
+MATCHES = "matches_"
+BASIS = b"basis"
+
+
+def solve_job(
+    calibrated: Mapping[int, StepResult],
+    failures: Mapping[int, Failure],
+    exposure: ExposureId,
+    site: Site,
+    settings: CalibrationSettings,
+) -> StepJob:
+    """Plan the solution of an exposure's zero points.
+
+    Parameters
+    ----------
+    calibrated, failures
+        CCD number to the result of its calibration, or to why there is none.
+    exposure, site, settings
+        What, where and how.
+    """
+    inputs = {f"{MATCHES}{c:02d}": r.products["zero_point_matches"] for c, r in sorted(calibrated.items())}
+    inputs["image"] = next(iter(calibrated.values())).products["image"]
+    own = {str(ccd): _plain(own_zeropoint(result)) for ccd, result in sorted(calibrated.items())}
+    parameters = {"own": own, "without": absentees(failures)}
+    return StepJob(exposure=exposure, site=site, inputs=inputs, settings=settings, parameters=parameters)
+
+
+@step("solve")
+def solve(job: StepJob) -> StepResult:
+    """Tie the zero points of the CCDs to the exposure and flag those that stand out."""
+    observed = exposure_from_header(read_header(job.input_path("image")), str(job.input_path("image")))
+    own = {int(ccd): CcdZeropoint(**values) for ccd, values in job.parameters["own"].items()}
+    settings = job.settings_as(CalibrationSettings).photometry
+    table = solve_exposure_zeropoints(own, observed, settings)
+    path = job.product_path("zeropoints.parquet")
+    basis = Basis.of(job, solve.code_version, MATCHES)
+    table = _keep_earlier(table, path, basis)
+    write_table(path, table.replace_schema_metadata({BASIS: json.dumps(basis.model_dump()).encode()}))
+    rows = table.to_pylist()
+    quality = {
+        "exposure_zeropoint_mag": rows[0]["exposure_zeropoint_mag"],
+        "n_ccds": len(rows),
+        "n_flagged": sum(row["flags"] != 0 for row in rows),
+    }
+    return job.result({"zero_points": path}, quality=quality)
+
+
+def _keep_earlier(table: pa.Table, path: Path, basis: Basis) -> pa.Table:
+    """Put the rows of an earlier solution in place of the new ones, if the other CCDs only join it."""
+    try:
+        earlier = read_table(path)
+        joins = basis.joins(Basis.model_validate_json((earlier.schema.metadata or {})[BASIS]))
+    except (StorageError, KeyError, ValidationError):
+        return table
+    if not joins:
+        return table
+    kept = {row["ccd"]: row for row in earlier.to_pylist()}
+    rows = [kept.get(row["ccd"], row) for row in table.to_pylist()]
+    return pa.Table.from_pylist(rows, schema=ZEROPOINTS)
+
+
+def _plain(own: CcdZeropoint) -> dict[str, float | int | None]:
+    return {
+        "zeropoint_mag": own.zeropoint_mag,
+        "zeropoint_error_mag": own.zeropoint_error_mag,
+        "scatter_mag": own.scatter_mag,
+        "n_matched": own.n_matched,
+        "n_used": own.n_used,
+    }

@@ -1,0 +1,113 @@
+"""Choose the templates of a search exposure, CCD by CCD, among the exposures that have been processed."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from blocks.site import Site
+from imaging.identity import ExposureId
+from imaging.io.tables import read_table, write_table
+from imaging.templates.select import TemplateCandidate, TemplateTarget, choose_templates
+from imaging.templates.settings import TemplateSettings
+from tasks.fingerprints import fingerprint
+from tasks.records import FileRecord, StepJob, StepResult
+from tasks.seam import step
+from tasks.summaries import ExposureSummary, read_summary, summary_path
+
+SEARCH, CANDIDATE = "search", "candidate_"
+
+TemplateCcd = tuple[int, int]
+"""Exposure number and CCD of a template."""
+
+
+def choose_job(
+    search: ExposureId, candidates: Iterable[ExposureId], season: int, site: Site, settings: TemplateSettings
+) -> StepJob:
+    """Plan the choice of templates.
+
+    Parameters
+    ----------
+    search
+        The search exposure.
+    candidates
+        Exposures that may serve; those that have not been verified are passed over.
+    season, site, settings
+        What, where and how.
+
+    Raises
+    ------
+    CcdError
+        If the search exposure itself has not been verified (reason ``no_product``).
+    """
+    path = summary_path(search, site)
+    read_summary(path, search.expnum)
+    inputs: dict[str, FileRecord] = {SEARCH: fingerprint(site, path)}
+    for candidate in candidates:
+        path = summary_path(candidate, site)
+        if candidate != search and path.exists():
+            inputs[f"{CANDIDATE}{candidate.expnum}"] = fingerprint(site, path)
+    return StepJob(exposure=search, season=season, site=site, inputs=inputs, settings=settings)
+
+
+@step("choose_templates")
+def choose(job: StepJob) -> StepResult:
+    """Rank the candidates for every CCD by depth, seeing and time, and say why each was taken or left."""
+    search = read_summary(job.input_path(SEARCH))
+    names = sorted(name for name in job.inputs if name.startswith(CANDIDATE))
+    candidates = [_candidate(read_summary(job.input_path(name))) for name in names]
+    target = TemplateTarget(search.exposure, _footprints(search))
+    table = choose_templates(target, candidates, job.settings_as(TemplateSettings))
+    path = job.product_path("templates.parquet")
+    write_table(path, table)
+    taken = [row for row in table.to_pylist() if row["rank"] is not None]
+    quality = {"n_candidates": len(candidates), "n_taken": len({row["template_expnum"] for row in taken})}
+    return job.result({"templates": path}, quality=quality)
+
+
+def chosen_templates(job: StepJob) -> dict[int, list[TemplateCcd]]:
+    """Read which template CCDs were taken for each search CCD, the best first."""
+    rows = [row for row in read_table(job.product_path("templates.parquet")).to_pylist() if row["rank"] is not None]
+    chosen: dict[int, list[TemplateCcd]] = {}
+    for row in sorted(rows, key=lambda row: (row["ccd"], row["rank"])):
+        chosen.setdefault(row["ccd"], []).append((row["template_expnum"], row["template_ccd"]))
+    return chosen
+
+
+def processed_exposures(site: Site, like: ExposureId) -> list[ExposureId]:
+    """Find the verified exposures of the same band, version and tree in the store, in order of number."""
+    found = []
+    pattern = f"{like.schema}/exp/*/*/D*_{like.band}_{like.rpnum}_summary.json"
+    for path in site.store.glob(pattern):
+        night, expnum = path.parts[-3], path.parts[-2]
+        if night.isdigit() and expnum.isdigit():
+            found.append(ExposureId(int(expnum), like.band, int(night), like.rnum, like.pnum, like.schema))
+    return sorted(found, key=lambda exposure: exposure.expnum)
+
+
+def summaries_of(exposures: Sequence[ExposureId], site: Site) -> Mapping[int, tuple[ExposureId, ExposureSummary]]:
+    """Read the summaries of exposures, by number; those without one are left out."""
+    summaries = {}
+    for exposure in exposures:
+        path = summary_path(exposure, site)
+        if path.exists():
+            summaries[exposure.expnum] = (exposure, read_summary(path, exposure.expnum))
+    return summaries
+
+
+def _candidate(summary: ExposureSummary) -> TemplateCandidate:
+    def number(name: str) -> float:
+        value = summary.numbers.get(name)
+        return math.nan if value is None else float(value)
+
+    return TemplateCandidate(
+        exposure=summary.exposure,
+        footprints=_footprints(summary),
+        t_eff=number("t_eff"),
+        limit_mag=number("depth_mag"),
+        fwhm_arcsec=number("fwhm_arcsec"),
+    )
+
+
+def _footprints(summary: ExposureSummary) -> dict[int, np.ndarray]:
+    return {ccd: np.array(row["corners"], dtype=float) for ccd, row in summary.usable.items()}
