@@ -82,8 +82,25 @@ class PsfModel:
         """
         dx, dy = x - np.floor(x + 0.5), y - np.floor(y + 0.5)
         offsets = np.arange(-half_width, half_width + 1)
-        wx = _interpolation(offsets - dx, self.step, self.coefficients.shape[2])
-        wy = _interpolation(offsets - dy, self.step, self.coefficients.shape[1])
+        return self.at_offsets(x, y, offsets - dx, offsets - dy)
+
+    def at_offsets(self, x: float, y: float, dx: FloatArray, dy: FloatArray) -> FloatArray:
+        """Return the PSF of a position at offsets from the source's centre.
+
+        Parameters
+        ----------
+        x, y
+            Position of the source, pixels, 0-based.
+        dx, dy
+            (nx,) and (ny,) offsets in pixels.
+
+        Returns
+        -------
+        values
+            (ny, nx), flux per pixel; zero outside the model.
+        """
+        wx = _interpolation(dx, self.step, self.coefficients.shape[2])
+        wy = _interpolation(dy, self.step, self.coefficients.shape[1])
         return wy @ self.samples(x, y) @ wx.T
 
     def noise_pixels(self, x: float, y: float) -> float:

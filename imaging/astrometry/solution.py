@@ -1,0 +1,82 @@
+"""The astrometric solution of an exposure, as it is stored and used."""
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+from scipy.interpolate import RegularGridInterpolator
+
+from imaging.wcs.tpv import TpvWcs, plane_to_sky
+
+FloatArray = NDArray[np.float64]
+
+MAS_PER_DEGREE = 3.6e6
+
+
+class TiedCcd(BaseModel):
+    """The solution of one CCD."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    header: dict[str, float | str]
+    """FITS keywords of the TPV system."""
+    n_stars: int
+    """Stars of this CCD in the solution."""
+    source: Literal["own", "exposure"]
+    """Whether the CCD's own stars take part, or the exposure's other CCDs speak for it."""
+    rms_mas: tuple[float, float] | None
+    """Rms residuals along xi and eta of its stars of high signal to noise under the TPV system; None without stars."""
+    left_out_rms_mas: tuple[float, float] | None
+    """The same against the prediction from all other stars; None without stars."""
+    correction_mas: list[list[list[float]]]
+    """What the TPV system leaves of the interpolated turbulence: on a regular grid over the CCD, rows along y, two
+    values (xi, eta) per point, to be added to the standard coordinates."""
+
+    def wcs(self) -> TpvWcs:
+        """Return the TPV system."""
+        return TpvWcs.from_header(self.header)
+
+    def sky(self, x: FloatArray, y: FloatArray, shape: tuple[int, int]) -> tuple[FloatArray, FloatArray]:
+        """Map pixels to the sky with the corrections added.
+
+        Parameters
+        ----------
+        x, y
+            (n,) pixels, 0-based.
+        shape
+            (ny, nx) of the CCD.
+
+        Returns
+        -------
+        ra, dec
+            Degrees, ICRS.
+        """
+        wcs = self.wcs()
+        table = np.asarray(self.correction_mas) / MAS_PER_DEGREE
+        rows, columns = (np.linspace(0, n - 1, m) for n, m in zip(shape, table.shape[:2], strict=True))
+        place = np.stack([np.clip(y, 0, shape[0] - 1), np.clip(x, 0, shape[1] - 1)], axis=-1)
+        extra = RegularGridInterpolator((rows, columns), table, method="linear")(place)
+        xi, eta = wcs.pixel_to_plane(x, y)
+        return plane_to_sky(xi + extra[:, 0], eta + extra[:, 1], *wcs.crval)
+
+
+class ExposureAstrometry(BaseModel):
+    """The solution of an exposure."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    ccds: dict[int, TiedCcd]
+    """CCD number to its solution."""
+    n_stars: int
+    """Stars in the solution."""
+    scatter_mas: float
+    """Scatter per axis beyond the formal errors before the turbulence is interpolated."""
+    turbulence_mas: float
+    """Standard deviation per axis of the turbulence."""
+    turbulence_length_arcmin: float
+    """Its correlation length."""
+    colour_shift_mas: tuple[float, float]
+    """Displacement along xi and eta per magnitude of BP - RP: differential refraction."""
+    pointing_offset_arcsec: tuple[float, float]
+    """Offset of the telescope's pointing along xi and eta."""

@@ -1,0 +1,1 @@
+"""From pixels to a catalogue: detection, shapes, apertures, PSF fluxes, stars against galaxies."""

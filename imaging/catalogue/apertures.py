@@ -1,0 +1,290 @@
+"""Fluxes in circular apertures and in the Kron ellipse, and half-light radii.
+
+Definitions: the SExtractor manual (Bertin 2010, section 10.4); the Kron radius after Kron (1980, ApJS 43, 305).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from imaging.catalogue.detect import Detections
+from imaging.catalogue.pixels import OUTSIDE, OWN, UNKNOWN, repaired_pixel
+from imaging.catalogue.settings import CatalogueSettings
+from imaging.catalogue.shapes import Centroids, Shapes
+from imaging.image import CcdImage, FloatImage
+from imaging.schemas.catalogue import APERTURE_DIAMETERS_PIXELS
+
+FloatArray = NDArray[np.float64]
+
+HALF_DIAGONAL = 0.7072
+"""Half the diagonal of a pixel: pixels farther than this from a circle lie wholly on one side of it."""
+
+SUBPIXELS = 5
+"""Divisions per axis of a pixel that a circle or ellipse cuts (SExtractor)."""
+
+FIRST_MOMENT_REACH = 6.0
+"""The Kron radius is measured within this many rms axes (SExtractor)."""
+
+
+@dataclass(frozen=True, eq=False)
+class AperturePhotometry:
+    """Aperture fluxes of all sources.
+
+    Attributes
+    ----------
+    flux, flux_error
+        (n, 12) float64, electrons, in the twelve DES apertures.
+    flux_auto, flux_auto_error
+        (n,) float64, electrons, in the Kron ellipse.
+    kron_radius
+        (n,) float64, radius of that ellipse in units of the rms axes.
+    flux_radius
+        (n,) float64, radius of half of the AUTO flux, pixels.
+    neighbour_fraction, missing_fraction
+        (n,) float64, share of the AUTO ellipse that neighbours or masks occupy, and that nothing could replace.
+    truncated
+        (n,) bool, the AUTO ellipse reaches over the border.
+    """
+
+    flux: FloatArray
+    flux_error: FloatArray
+    flux_auto: FloatArray
+    flux_auto_error: FloatArray
+    kron_radius: FloatArray
+    flux_radius: FloatArray
+    neighbour_fraction: FloatArray
+    missing_fraction: FloatArray
+    truncated: NDArray[np.bool_]
+
+
+def aperture_photometry(
+    image: CcdImage, detections: Detections, shapes: Shapes, centroids: Centroids, settings: CatalogueSettings
+) -> AperturePhotometry:
+    """Measure all sources in the twelve DES apertures and in their Kron ellipses.
+
+    Pixels that are masked or belong to a neighbour are replaced by the opposite one.
+
+    Parameters
+    ----------
+    image
+        Sky-subtracted pixels.
+    detections, shapes, centroids
+        The sources.
+    settings
+        Parameters of the AUTO aperture.
+    """
+    planes = (image.science, image.weight, detections.segmentation)
+    good = image.weight[::8, ::8]
+    good = good[good > 0]
+    variance = float(1.0 / np.median(good)) if good.size else 0.0
+    radii = np.array(APERTURE_DIAMETERS_PIXELS) / 2
+    flux, area = _circles(*planes, centroids.x, centroids.y, radii)
+    theta = np.radians(shapes.theta_deg)
+    ellipses = _ellipse_coefficients(shapes.a, shapes.b, theta)
+    limits = (
+        settings.kron_factor,
+        settings.minimum_kron_radius,
+        settings.minimum_auto_diameter_pixels / 2,
+        settings.maximum_auto_radius_pixels,
+    )
+    auto = _auto(*planes, centroids.x, centroids.y, shapes.a, shapes.b, ellipses, limits)
+    half = _half_light(*planes, centroids.x, centroids.y, auto[:, 1], auto[:, 6])
+    return AperturePhotometry(
+        flux=flux,
+        flux_error=np.sqrt(area * variance + np.maximum(flux, 0.0)),
+        flux_auto=auto[:, 1],
+        flux_auto_error=np.sqrt(auto[:, 2] * variance + np.maximum(auto[:, 1], 0.0)),
+        kron_radius=auto[:, 0],
+        flux_radius=half,
+        neighbour_fraction=auto[:, 3],
+        missing_fraction=auto[:, 4],
+        truncated=auto[:, 5] > 0.0,
+    )
+
+
+def _ellipse_coefficients(a: FloatArray, b: FloatArray, theta: FloatArray) -> FloatArray:
+    """Return (n, 3) coefficients of the squared elliptical radius in units of the rms axes."""
+    cos, sin = np.cos(theta), np.sin(theta)
+    xx = (cos / a) ** 2 + (sin / b) ** 2
+    yy = (sin / a) ** 2 + (cos / b) ** 2
+    xy = 2 * cos * sin * (1 / a**2 - 1 / b**2)
+    return np.stack([xx, xy, yy], axis=-1)
+
+
+@njit(cache=True)
+def covered_fraction(dx: float, dy: float, cxx: float, cxy: float, cyy: float, limit: float) -> float:
+    """Return the share of a pixel, centred at (dx, dy), inside cxx dx^2 + cxy dx dy + cyy dy^2 <= limit."""
+    inside = 0
+    for p in range(SUBPIXELS):
+        sy = dy + (p + 0.5) / SUBPIXELS - 0.5
+        for q in range(SUBPIXELS):
+            sx = dx + (q + 0.5) / SUBPIXELS - 0.5
+            if cxx * sx * sx + cxy * sx * sy + cyy * sy * sy <= limit:
+                inside += 1
+    return inside / (SUBPIXELS * SUBPIXELS)
+
+
+@njit(cache=True)
+def _circles(
+    science: FloatImage,
+    weight: FloatImage,
+    segmentation: NDArray[np.int32],
+    x: FloatArray,
+    y: FloatArray,
+    radii: FloatArray,
+) -> tuple[FloatArray, FloatArray]:
+    """Sum fluxes and areas in circles; ``radii`` rises."""
+    n_radii = radii.size
+    flux = np.zeros((x.size, n_radii))
+    area = np.zeros((x.size, n_radii))
+    reach = int(np.ceil(radii[-1] + HALF_DIAGONAL))
+    first = np.searchsorted(radii + HALF_DIAGONAL, np.arange(reach + 1))
+    for k in range(x.size):
+        two_x, two_y = int(np.rint(2.0 * x[k])), int(np.rint(2.0 * y[k]))
+        cx, cy = int(np.rint(x[k])), int(np.rint(y[k]))
+        whole = np.zeros(n_radii)
+        whole_area = np.zeros(n_radii)
+        for j in range(cy - reach, cy + reach + 1):
+            dy = j - y[k]
+            for i in range(cx - reach, cx + reach + 1):
+                dx = i - x[k]
+                r = np.sqrt(dx * dx + dy * dy)
+                if r >= radii[-1] + HALF_DIAGONAL:
+                    continue
+                value, kind = repaired_pixel(science, weight, segmentation, k + 1, j, i, two_y, two_x)
+                if kind == OUTSIDE:
+                    continue
+                for m in range(first[int(r)], n_radii):
+                    if r < radii[m] - HALF_DIAGONAL:
+                        whole[m] += value
+                        whole_area[m] += 1.0
+                        break
+                    if r < radii[m] + HALF_DIAGONAL:
+                        share = covered_fraction(dx, dy, 1.0, 0.0, 1.0, radii[m] * radii[m])
+                        flux[k, m] += share * value
+                        area[k, m] += share
+        total = total_area = 0.0
+        for m in range(n_radii):
+            total += whole[m]
+            total_area += whole_area[m]
+            flux[k, m] += total
+            area[k, m] += total_area
+    return flux, area
+
+
+@njit(cache=True)
+def _auto(
+    science: FloatImage,
+    weight: FloatImage,
+    segmentation: NDArray[np.int32],
+    x: FloatArray,
+    y: FloatArray,
+    a: FloatArray,
+    b: FloatArray,
+    ellipses: FloatArray,
+    limits: tuple[float, float, float, float],
+) -> FloatArray:
+    """Measure Kron radius, flux, area, replaced and missing share, truncation, and largest radius in pixels."""
+    factor, minimum, minimum_radius, maximum_radius = limits
+    result = np.zeros((x.size, 7))
+    for k in range(x.size):
+        two_x, two_y = int(np.rint(2.0 * x[k])), int(np.rint(2.0 * y[k]))
+        cxx, cxy, cyy = ellipses[k, 0], ellipses[k, 1], ellipses[k, 2]
+        reach = int(np.ceil(min(FIRST_MOMENT_REACH * a[k], maximum_radius)))
+        moment = total = 0.0
+        for j in range(int(y[k]) - reach, int(y[k]) + reach + 1):
+            dy = j - y[k]
+            for i in range(int(x[k]) - reach, int(x[k]) + reach + 1):
+                dx = i - x[k]
+                r2 = cxx * dx * dx + cxy * dx * dy + cyy * dy * dy
+                if r2 <= FIRST_MOMENT_REACH * FIRST_MOMENT_REACH:
+                    value, _ = repaired_pixel(science, weight, segmentation, k + 1, j, i, two_y, two_x)
+                    moment += np.sqrt(r2) * value
+                    total += value
+        kron = minimum
+        if total > 0.0 and moment > 0.0:
+            kron = min(max(factor * moment / total, minimum), factor * FIRST_MOMENT_REACH)
+        limit = kron * kron
+        reach = int(np.ceil(min(kron * a[k], maximum_radius))) + 1
+        if kron * np.sqrt(a[k] * b[k]) < minimum_radius:
+            cxx, cxy, cyy = 1.0, 0.0, 1.0
+            limit = minimum_radius * minimum_radius
+            reach = int(np.ceil(minimum_radius)) + 1
+        result[k, 0] = kron
+        result[k, 6] = reach
+        _sum_ellipse(science, weight, segmentation, k, x[k], y[k], (cxx, cxy, cyy), limit, reach, result[k])
+    return result
+
+
+@njit(cache=True)
+def _sum_ellipse(
+    science: FloatImage,
+    weight: FloatImage,
+    segmentation: NDArray[np.int32],
+    k: int,
+    x: float,
+    y: float,
+    ellipse: tuple[float, float, float],
+    limit: float,
+    reach: int,
+    result: FloatArray,
+) -> None:
+    """Add flux, area, replaced share, missing share and truncation of one ellipse to entries 1 to 5."""
+    cxx, cxy, cyy = ellipse
+    two_x, two_y = int(np.rint(2.0 * x)), int(np.rint(2.0 * y))
+    replaced = missing = 0.0
+    for j in range(int(y) - reach, int(y) + reach + 2):
+        for i in range(int(x) - reach, int(x) + reach + 2):
+            share = covered_fraction(i - x, j - y, cxx, cxy, cyy, limit)
+            if share == 0.0:
+                continue
+            value, kind = repaired_pixel(science, weight, segmentation, k + 1, j, i, two_y, two_x)
+            result[1] += share * value
+            result[2] += share
+            if kind != OWN:
+                replaced += share
+            if kind == UNKNOWN:
+                missing += share
+            if kind == OUTSIDE:
+                result[5] = 1.0
+    if result[2] > 0.0:
+        result[3] = replaced / result[2]
+        result[4] = missing / result[2]
+
+
+@njit(cache=True)
+def _half_light(
+    science: FloatImage,
+    weight: FloatImage,
+    segmentation: NDArray[np.int32],
+    x: FloatArray,
+    y: FloatArray,
+    flux: FloatArray,
+    reach: FloatArray,
+) -> FloatArray:
+    """Measure the radius that holds half of each source's flux, in bins of a tenth of a pixel."""
+    bins_per_pixel = 10
+    result = np.zeros(x.size)
+    for k in range(x.size):
+        size = int(reach[k]) + 2
+        profile = np.zeros(size * bins_per_pixel)
+        two_x, two_y = int(np.rint(2.0 * x[k])), int(np.rint(2.0 * y[k]))
+        for j in range(int(y[k]) - size, int(y[k]) + size + 2):
+            for i in range(int(x[k]) - size, int(x[k]) + size + 2):
+                value, _ = repaired_pixel(science, weight, segmentation, k + 1, j, i, two_y, two_x)
+                for p in range(SUBPIXELS):
+                    dy = j - y[k] + (p + 0.5) / SUBPIXELS - 0.5
+                    for q in range(SUBPIXELS):
+                        dx = i - x[k] + (q + 0.5) / SUBPIXELS - 0.5
+                        m = int(np.sqrt(dx * dx + dy * dy) * bins_per_pixel)
+                        if m < profile.size:
+                            profile[m] += value / (SUBPIXELS * SUBPIXELS)
+        half, total = 0.5 * flux[k], 0.0
+        for m in range(profile.size):
+            if total + profile[m] >= half > total:
+                result[k] = (m + (half - total) / profile[m]) / bins_per_pixel
+                break
+            total += profile[m]
+    return result

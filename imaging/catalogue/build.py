@@ -1,0 +1,199 @@
+"""Put a CCD's catalogue together: first look, then photometry with the PSF, then the table."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from imaging.bits import MaskBit
+from imaging.catalogue.apertures import AperturePhotometry, aperture_photometry
+from imaging.catalogue.detect import Detections, detect
+from imaging.catalogue.flags import CatalogueFlag
+from imaging.catalogue.psf_photometry import PsfPhotometry, psf_photometry
+from imaging.catalogue.settings import CatalogueSettings
+from imaging.catalogue.shapes import Centroids, Shapes, core_widths, isophotal_shapes, windowed_centroids
+from imaging.exposure import Exposure
+from imaging.image import CcdImage
+from imaging.io.tables import column, make_table
+from imaging.psf.model import PsfModel
+from imaging.schemas.catalogue import CATALOGUE
+from imaging.wcs.tpv import TpvWcs
+
+FloatArray = NDArray[np.float64]
+
+SNR_APERTURE = 3
+"""Aperture, 7.41 pixels, in which the signal to noise of a source is counted."""
+
+REFERENCE_APERTURE = 7
+"""Aperture, 22.22 pixels, that the PSF and the zero point refer to."""
+
+NEIGHBOUR_LIMIT = 0.1
+"""Share of the AUTO ellipse that neighbours may occupy without a flag (SExtractor)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sources:
+    """What a first look at an image finds, before PSF and coordinates are known.
+
+    Attributes
+    ----------
+    detections, shapes, centroids, apertures
+        Results of the steps, one entry per source.
+    fwhm_pixels
+        (n,) float64, widths of the cores; NaN where none could be measured.
+    flags
+        (n,) int16, bits of :class:`imaging.catalogue.flags.CatalogueFlag`.
+    """
+
+    detections: Detections
+    shapes: Shapes
+    centroids: Centroids
+    apertures: AperturePhotometry
+    fwhm_pixels: FloatArray
+    flags: NDArray[np.int16]
+
+    def __len__(self) -> int:
+        return len(self.detections)
+
+    @property
+    def snr(self) -> FloatArray:
+        """(n,) signal to noise in an aperture of 7.41 pixels."""
+        return self.apertures.flux[:, SNR_APERTURE] / self.apertures.flux_error[:, SNR_APERTURE]
+
+
+def find_sources(image: CcdImage, fwhm_pixels: float, settings: CatalogueSettings) -> Sources:
+    """Detect the sources of an image and measure all that needs no PSF.
+
+    Parameters
+    ----------
+    image
+        Sky-subtracted pixels with mask and weight.
+    fwhm_pixels
+        Seeing.
+    settings
+        Settings.
+
+    Raises
+    ------
+    CcdError
+        If there are too many sources to tell apart.
+    """
+    detections = detect(image, fwhm_pixels, settings)
+    shapes = isophotal_shapes(image, detections)
+    centroids = windowed_centroids(image, detections, shapes, fwhm_pixels)
+    apertures = aperture_photometry(image, detections, shapes, centroids, settings)
+    widths = core_widths(
+        image.science, image.weight, centroids.x, centroids.y, shapes.peak, int(np.ceil(2.5 * fwhm_pixels))
+    )
+    return Sources(detections, shapes, centroids, apertures, widths, _flags(detections, shapes, apertures))
+
+
+def _flags(detections: Detections, shapes: Shapes, apertures: AperturePhotometry) -> NDArray[np.int16]:
+    flags = np.zeros(len(detections), np.int16)
+    for bit, condition in (
+        (CatalogueFlag.NEIGHBOURS, apertures.neighbour_fraction > NEIGHBOUR_LIMIT),
+        (CatalogueFlag.DEBLENDED, detections.deblended),
+        (CatalogueFlag.SATURATED, (shapes.mask & int(MaskBit.SATURATE)) != 0),
+        (CatalogueFlag.TRUNCATED, apertures.truncated),
+        (CatalogueFlag.APERTURE_INCOMPLETE, apertures.missing_fraction > 0.0),
+    ):
+        flags[condition] |= np.int16(bit)
+    return flags
+
+
+def build_catalogue(
+    image: CcdImage,
+    sources: Sources,
+    psf: PsfModel,
+    wcs: TpvWcs,
+    exposure: Exposure,
+    ccd: int,
+    settings: CatalogueSettings,
+) -> pa.Table:
+    """Measure the PSF fluxes of all sources and make the catalogue.
+
+    Parameters
+    ----------
+    image
+        Sky-subtracted pixels.
+    sources
+        First look.
+    psf, wcs
+        Point-spread function and coordinates.
+    exposure, ccd
+        Identity of the rows.
+    settings
+        Settings.
+
+    Returns
+    -------
+    catalogue
+        Columns of :data:`imaging.schemas.catalogue.CATALOGUE`, in the order of detection.
+    """
+    photometry = psf_photometry(image, psf, sources.centroids.x, sources.centroids.y, sources.shapes.flux, settings)
+    ra, dec = wcs.pixel_to_sky(photometry.x, photometry.y)
+    return make_table(_columns(sources, photometry, ra, dec, exposure, ccd), CATALOGUE)
+
+
+def _columns(
+    sources: Sources, photometry: PsfPhotometry, ra: FloatArray, dec: FloatArray, exposure: Exposure, ccd: int
+) -> dict[str, Any]:
+    n = len(sources)
+    shapes, apertures = sources.shapes, sources.apertures
+    return {
+        "expnum": np.full(n, exposure.expnum, np.int64),
+        "band": [exposure.band] * n,
+        "night": np.full(n, exposure.night, np.int32),
+        "ccd": np.full(n, ccd, np.int16),
+        "number": np.arange(1, n + 1, dtype=np.int32),
+        "x": photometry.x,
+        "y": photometry.y,
+        "x_error": nullable(photometry.x_error),
+        "y_error": nullable(photometry.y_error),
+        "ra": ra,
+        "dec": dec,
+        "flux_psf": nullable(photometry.flux),
+        "flux_psf_error": nullable(photometry.flux_error),
+        "chi2_psf": nullable(photometry.chi2),
+        "flux_auto": apertures.flux_auto.astype(np.float32),
+        "flux_auto_error": apertures.flux_auto_error.astype(np.float32),
+        "flux_aper": apertures.flux.astype(np.float32),
+        "flux_aper_error": apertures.flux_error.astype(np.float32),
+        "background": photometry.background.astype(np.float32),
+        "a_image": shapes.a.astype(np.float32),
+        "b_image": shapes.b.astype(np.float32),
+        "theta_image": shapes.theta_deg.astype(np.float32),
+        "kron_radius": apertures.kron_radius.astype(np.float32),
+        "flux_radius": apertures.flux_radius.astype(np.float32),
+        "fwhm_image": nullable(sources.fwhm_pixels),
+        "isoarea": shapes.area.astype(np.int32),
+        "peak": shapes.peak.astype(np.float32),
+        "spread_model": nullable(photometry.spread_model),
+        "spread_model_error": nullable(photometry.spread_model_error),
+        "flags": sources.flags,
+        "mask": shapes.mask,
+    }
+
+
+def nullable(values: FloatArray) -> pa.Array:
+    """Return float32 values with null where they are not finite."""
+    return pa.array(values.astype(np.float32), mask=~np.isfinite(values))
+
+
+def place_on_sky(catalogue: pa.Table, wcs: TpvWcs) -> pa.Table:
+    """Return a catalogue with positions on the sky from other coordinates, such as those of the exposure's tie.
+
+    Parameters
+    ----------
+    catalogue
+        Any table with columns x, y, ra, dec.
+    wcs
+        World coordinates of the CCD.
+    """
+    ra, dec = wcs.pixel_to_sky(column(catalogue, "x"), column(catalogue, "y"))
+    for name, values in (("ra", ra), ("dec", dec)):
+        index = catalogue.schema.get_field_index(name)
+        catalogue = catalogue.set_column(index, catalogue.schema.field(name), pa.array(values))
+    return catalogue

@@ -1,0 +1,99 @@
+"""Write and read PSF models in PSFEx's format, so that other programs can use ours and we theirs.
+
+The format is a binary table with one row and the column PSF_MASK of (n_terms, n, n) values; its header gives the
+polynomial in position (PSFEx user's manual, Bertin 2011). Positions in the header are 1-based, as in FITS, and values
+are flux per sample. PSFEx normalises to the total flux; ours is the flux in the reference aperture, to which a foreign
+model is brought when it is read.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy.io import fits
+from numpy.typing import NDArray
+
+from imaging.errors import InputError, StorageError
+from imaging.io.atomic import atomic_path
+from imaging.psf.model import PsfModel
+from imaging.psf.shape import normalised
+
+EXTENSION = "PSF_DATA"
+
+
+def write_psf(path: Path, psf: PsfModel) -> None:
+    """Write a model as a PSFEx file.
+
+    Raises
+    ------
+    StorageError
+        If the file cannot be written.
+    """
+    n_terms, ny, nx = psf.coefficients.shape
+    cards: dict[str, Any] = {
+        "LOADED": psf.n_stars,
+        "ACCEPTED": psf.n_stars,
+        "CHI2": psf.chi2 if np.isfinite(psf.chi2) else 0.0,
+        "POLNAXIS": 2,
+    }
+    for axis, name in enumerate(("X_IMAGE", "Y_IMAGE")):
+        cards |= {
+            f"POLGRP{axis + 1}": 1,
+            f"POLNAME{axis + 1}": name,
+            f"POLZERO{axis + 1}": psf.origin[axis] + 1.0,
+            f"POLSCAL{axis + 1}": psf.scale[axis],
+        }
+    cards |= {"POLNGRP": 1, "POLDEG1": psf.degree, "PSF_FWHM": psf.fwhm_pixels, "PSF_SAMP": psf.step}
+    cards |= {"PSFNAXIS": 3, "PSFAXIS1": nx, "PSFAXIS2": ny, "PSFAXIS3": n_terms}
+    per_sample = (psf.coefficients * np.float32(psf.step**2))[None]
+    column = fits.Column("PSF_MASK", f"{psf.coefficients.size}E", dim=f"({nx},{ny},{n_terms})", array=per_sample)
+    table = fits.BinTableHDU.from_columns([column], header=fits.Header(list(cards.items())), name=EXTENSION)
+    with atomic_path(path) as temporary:
+        fits.HDUList([fits.PrimaryHDU(), table]).writeto(temporary, checksum=False)
+
+
+def read_psf(path: Path) -> PsfModel:
+    """Read a PSFEx file, written by :func:`write_psf`, by PSFEx, or by a program that follows it.
+
+    Raises
+    ------
+    StorageError
+        If the file is missing or damaged.
+    InputError
+        If it is no PSF that varies with a polynomial in x and y.
+    """
+    try:
+        with fits.open(path, memmap=False) as hdus:
+            header = dict(hdus[1].header)
+            data = hdus[1].data
+            mask = np.array(data[data.names[0]][0], dtype=np.float32)
+    except (OSError, IndexError, AttributeError, TypeError) as error:
+        raise StorageError(
+            f"PSF file missing or damaged: {error}", value=path, remedy="run the step that makes it again"
+        ) from error
+    return normalised(_model(header, mask, path))
+
+
+def _model(header: dict[str, Any], mask: NDArray[np.float32], path: Path) -> PsfModel:
+    degree = int(header.get("POLDEG1", 0))
+    n_terms = (degree + 1) * (degree + 2) // 2
+    mask = mask.reshape(-1, *mask.shape[-2:])
+    if mask.shape[0] != n_terms or mask.shape[1] % 2 == 0 or mask.shape[1] != mask.shape[2]:
+        raise InputError(
+            "PSF file not understood", value=f"{path}: {mask.shape}", limit=f"{n_terms} square images of odd size"
+        )
+    origin, scale = (
+        tuple(float(header.get(f"{key}{axis}", default)) - shift for axis in (1, 2))
+        for key, default, shift in (("POLZERO", 1.0, 1.0), ("POLSCAL", 1.0, 0.0))
+    )
+    step = float(header.get("PSF_SAMP", 1.0))
+    return PsfModel(
+        coefficients=mask / np.float32(step**2),
+        degree=degree,
+        step=step,
+        origin=(origin[0], origin[1]),
+        scale=(scale[0], scale[1]),
+        fwhm_pixels=float(header.get("PSF_FWHM", np.nan)),
+        n_stars=int(header.get("ACCEPTED", 0)),
+        chi2=float(header.get("CHI2", np.nan)),
+    )

@@ -1,0 +1,1 @@
+"""Measuring a CCD: seeing, astrometry, PSF and catalogue in one chain."""

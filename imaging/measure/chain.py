@@ -1,0 +1,288 @@
+"""Measure a CCD: find its sources, place them on the sky, model the PSF, make the catalogue."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from imaging.astrometry.fit import CcdAstrometry, Pairs, fit_ccd, pair_errors_mas
+from imaging.astrometry.match import match_stars
+from imaging.astrometry.reference import ReferenceStars, reference_at_epoch
+from imaging.bits import NO_WEIGHT
+from imaging.catalogue.build import REFERENCE_APERTURE, Sources, build_catalogue, find_sources, nullable
+from imaging.catalogue.flags import CatalogueFlag
+from imaging.detector.ccds import PIXEL_SCALE_ARCSEC
+from imaging.detector.distortion import seed_wcs
+from imaging.errors import CcdError
+from imaging.exposure import Exposure
+from imaging.image import CcdImage
+from imaging.io.tables import make_table
+from imaging.measure.fwhm import estimate_fwhm
+from imaging.measure.settings import MeasureSettings
+from imaging.psf.fit import PsfFit, fit_psf
+from imaging.psf.select import StarCandidates, select_psf_stars
+from imaging.psf.shape import psf_ellipticity
+from imaging.schemas.matches import ASTROMETRY_MATCHES
+from imaging.timing import StepTimes
+from imaging.wcs.tpv import TpvWcs, sky_to_plane
+
+FloatArray = NDArray[np.float64]
+
+BORDER_PIXELS = 12
+"""Stars closer to the border than the reference aperture's radius make no PSF."""
+
+STELLAR_TOLERANCE = 0.25
+"""Relative difference of a source's width from the seeing beyond which it is no star."""
+
+EXTENDED_FACTOR = 1e-6
+"""What the brightness of extended sources is multiplied with where stars are ranked."""
+
+UNUSABLE = CatalogueFlag.SATURATED | CatalogueFlag.DEBLENDED | CatalogueFlag.TRUNCATED
+"""Sources with these flags do not take part in the fits of coordinates and PSF."""
+
+
+@dataclass(frozen=True, eq=False)
+class MeasuredCcd:
+    """Everything that is measured on one CCD.
+
+    Attributes
+    ----------
+    wcs
+        Coordinates: the CCD's own solution or, where there is none, the seed.
+    astrometry
+        The CCD's own solution; None if it failed.
+    astrometry_failure
+        Why it failed; None if it did not. The exposure's tie replaces it.
+    psf
+        PSF and how it was fitted.
+    catalogue
+        Columns of :data:`imaging.schemas.catalogue.CATALOGUE`.
+    matches
+        Columns of :data:`imaging.schemas.matches.ASTROMETRY_MATCHES`; empty without a match.
+    quality
+        Figures under the names of :data:`imaging.schemas.quality.QUALITY`.
+    times
+        Seconds per step.
+    """
+
+    wcs: TpvWcs
+    astrometry: CcdAstrometry | None
+    astrometry_failure: CcdError | None
+    psf: PsfFit
+    catalogue: pa.Table
+    matches: pa.Table
+    quality: Mapping[str, float]
+    times: StepTimes
+
+
+def measure_ccd(
+    image: CcdImage,
+    exposure: Exposure,
+    ccd: int,
+    reference: pa.Table,
+    settings: MeasureSettings,
+    fwhm_pixels: float | None = None,
+) -> MeasuredCcd:
+    """Measure a CCD whose sky is subtracted and whose cosmic rays and streaks are masked.
+
+    Parameters
+    ----------
+    image
+        Sky-subtracted pixels, mask with everything masked that will be, and weight.
+    exposure
+        The exposure; its pointing seeds the coordinates.
+    ccd
+        CCD number.
+    reference
+        Reference stars around the CCD: columns of :data:`imaging.schemas.reference.REFERENCE_STARS`.
+    settings
+        Settings.
+    fwhm_pixels
+        Seeing if it is known already; otherwise it is estimated.
+
+    Raises
+    ------
+    CcdError
+        If the CCD has too few stars for a seeing or a PSF, or too many sources. A failed astrometric match is not an
+        error: it is recorded, and the whole exposure's solution takes its place.
+    """
+    times = StepTimes()
+    if fwhm_pixels is None:
+        with times.step("seeing"):
+            fwhm_pixels = estimate_fwhm(image.science, image.mask, settings).fwhm_pixels
+    with times.step("sources"):
+        sources = find_sources(image, fwhm_pixels, settings.catalogue)
+    seed = seed_wcs(ccd, exposure.ra_deg, exposure.dec_deg)
+    with times.step("astrometry"):
+        stars = reference_at_epoch(reference, exposure.mjd_mid, settings.astrometry)
+        astrometry, failure, matches = _solve_astrometry(
+            sources, fwhm_pixels, stars, seed, exposure, ccd, image.shape, settings
+        )
+    with times.step("psf"):
+        psf = _model_psf(image, sources, fwhm_pixels, settings)
+    wcs = astrometry.wcs if astrometry else seed
+    with times.step("catalogue"):
+        catalogue = build_catalogue(image, sources, psf.model, wcs, exposure, ccd, settings.catalogue)
+    quality = _quality(psf, astrometry, catalogue, image)
+    return MeasuredCcd(wcs, astrometry, failure, psf, catalogue, matches, quality, times)
+
+
+def _solve_astrometry(
+    sources: Sources,
+    fwhm_pixels: float,
+    stars: ReferenceStars,
+    seed: TpvWcs,
+    exposure: Exposure,
+    ccd: int,
+    shape: tuple[int, int],
+    settings: MeasureSettings,
+) -> tuple[CcdAstrometry | None, CcdError | None, pa.Table]:
+    """Match and fit; a failure is returned, not raised."""
+    options = settings.astrometry
+    nearby = stars.select(_near_ccd(stars, seed, shape, options.search_radius_arcsec))
+    xi, eta = sky_to_plane(nearby.ra, nearby.dec, *seed.crval)
+    detected = np.stack(seed.pixel_to_plane(sources.centroids.x, sources.centroids.y), axis=-1) * 3600.0
+    try:
+        reference = np.stack([xi, eta], axis=-1) * 3600.0
+        match = match_stars(detected, _brightness_of_stars(sources, fwhm_pixels), reference, nearby.g_mag, options)
+        usable = sources.centroids.converged & ((sources.flags & int(UNUSABLE)) == 0)
+        usable &= (sources.shapes.mask & int(NO_WEIGHT)) == 0
+        keep = usable[match.detection] & nearby.good[match.reference]
+        found, wanted = match.detection[keep], match.reference[keep]
+        pairs = _pairs(sources, nearby, (xi, eta), found, wanted, seed)
+        astrometry = fit_ccd(seed, pairs, shape, options)
+    except CcdError as error:
+        return None, error, ASTROMETRY_MATCHES.empty_table()
+    return astrometry, None, _match_table(sources, nearby, found, wanted, astrometry, exposure, ccd)
+
+
+def _brightness_of_stars(sources: Sources, fwhm_pixels: float) -> FloatArray:
+    """Return the fluxes of the sources, those of extended ones far below all stars: they match no reference star."""
+    saturated = (sources.flags & int(CatalogueFlag.SATURATED)) != 0
+    stellar = saturated | (np.abs(sources.fwhm_pixels / fwhm_pixels - 1.0) < STELLAR_TOLERANCE)
+    return np.where(stellar, 1.0, EXTENDED_FACTOR) * sources.shapes.flux
+
+
+def _near_ccd(stars: ReferenceStars, seed: TpvWcs, shape: tuple[int, int], margin_arcsec: float) -> NDArray[np.bool_]:
+    """Return which stars may fall on the CCD when the pointing is off by as much as the search allows."""
+    margin = margin_arcsec / PIXEL_SCALE_ARCSEC
+    xi, eta = sky_to_plane(stars.ra, stars.dec, *seed.crval)
+    ahead = np.isfinite(xi) & (np.hypot(xi, eta) < 3.0)
+    x, y = np.full(len(stars), -np.inf), np.full(len(stars), -np.inf)
+    x[ahead], y[ahead] = seed.plane_to_pixel(xi[ahead], eta[ahead])
+    return (np.abs(x - shape[1] / 2) < shape[1] / 2 + margin) & (np.abs(y - shape[0] / 2) < shape[0] / 2 + margin)
+
+
+def _pairs(
+    sources: Sources,
+    stars: ReferenceStars,
+    plane: tuple[FloatArray, FloatArray],
+    found: NDArray[np.int64],
+    wanted: NDArray[np.int64],
+    seed: TpvWcs,
+) -> Pairs:
+    centroids = sources.centroids
+    x, y = centroids.x[found], centroids.y[found]
+    errors = pair_errors_mas(
+        seed,
+        x,
+        y,
+        (centroids.x_error[found], centroids.y_error[found]),
+        (stars.ra_error_mas[wanted], stars.dec_error_mas[wanted]),
+    )
+    return Pairs(x, y, plane[0][wanted], plane[1][wanted], *errors, sources.snr[found])
+
+
+def _match_table(
+    sources: Sources,
+    stars: ReferenceStars,
+    found: NDArray[np.int64],
+    wanted: NDArray[np.int64],
+    astrometry: CcdAstrometry,
+    exposure: Exposure,
+    ccd: int,
+) -> pa.Table:
+    n, centroids = found.size, sources.centroids
+    columns = {
+        "expnum": np.full(n, exposure.expnum, np.int64),
+        "band": [exposure.band] * n,
+        "night": np.full(n, exposure.night, np.int32),
+        "ccd": np.full(n, ccd, np.int16),
+        "source_id": stars.source_id[wanted],
+        "number": (found + 1).astype(np.int32),
+        "x": centroids.x[found],
+        "y": centroids.y[found],
+        "x_error": nullable(centroids.x_error[found]),
+        "y_error": nullable(centroids.y_error[found]),
+        "ra": stars.ra[wanted],
+        "dec": stars.dec[wanted],
+        "ra_error_mas": nullable(stars.ra_error_mas[wanted]),
+        "dec_error_mas": nullable(stars.dec_error_mas[wanted]),
+        "snr": nullable(sources.snr[found]),
+        "colour_mag": nullable(stars.colour_mag[wanted]),
+        "used": astrometry.used,
+    }
+    return make_table(columns, ASTROMETRY_MATCHES)
+
+
+def _model_psf(image: CcdImage, sources: Sources, fwhm_pixels: float, settings: MeasureSettings) -> PsfFit:
+    chosen = select_psf_stars(psf_candidates(image, sources), settings.psf, fwhm_pixels)
+    centroids = sources.centroids
+    return fit_psf(
+        image.science,
+        image.weight,
+        sources.detections.segmentation,
+        centroids.x[chosen],
+        centroids.y[chosen],
+        sources.apertures.flux[chosen, REFERENCE_APERTURE],
+        fwhm_pixels,
+        settings.psf,
+    )
+
+
+def psf_candidates(image: CcdImage, sources: Sources) -> StarCandidates:
+    """Return what the selection of PSF stars looks at."""
+    ny, nx = image.shape
+    x, y = sources.centroids.x, sources.centroids.y
+    flux = sources.apertures.flux
+    inside = (x > BORDER_PIXELS) & (x < nx - BORDER_PIXELS) & (y > BORDER_PIXELS) & (y < ny - BORDER_PIXELS)
+    clean = inside & sources.centroids.converged & (sources.shapes.mask == 0)
+    clean &= (sources.flags & int(UNUSABLE)) == 0
+    small, large = flux[:, 1], flux[:, 4]
+    positive = (small > 0) & (large > 0)
+    ratio = np.divide(large, small, out=np.full(len(sources), np.nan), where=positive)
+    return StarCandidates(
+        x=x,
+        y=y,
+        flux=flux[:, REFERENCE_APERTURE],
+        snr=sources.snr,
+        fwhm_pixels=sources.fwhm_pixels,
+        concentration_mag=2.5 * np.log10(ratio),
+        ellipticity=1.0 - sources.shapes.b / sources.shapes.a,
+        clean=clean,
+        neighbour_fraction=sources.apertures.neighbour_fraction,
+    )
+
+
+def _quality(
+    psf: PsfFit, astrometry: CcdAstrometry | None, catalogue: pa.Table, image: CcdImage
+) -> Mapping[str, float]:
+    quality = {
+        "fwhm_arcsec": psf.model.fwhm_pixels * PIXEL_SCALE_ARCSEC,
+        "ellipticity": psf_ellipticity(psf.model),
+        "n_sources": float(catalogue.num_rows),
+        "n_psf_stars": float(psf.model.n_stars),
+        "psf_chi2": psf.model.chi2,
+        "masked_fraction": float(np.mean(image.weight <= 0.0)),
+        "n_astrometry": 0.0,
+    }
+    if astrometry is not None:
+        quality |= {
+            "n_astrometry": float(astrometry.n_used),
+            "astrometry_rms_mas": float(np.hypot(*astrometry.rms_mas) / np.sqrt(2.0)),
+            "astrometry_chi2": astrometry.chi2,
+        }
+    return MappingProxyType(quality)

@@ -1,0 +1,151 @@
+"""Make a detrended CCD ready to be measured: take its sky away, mask what is not of the sky, weigh its pixels."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imaging.bits import NO_WEIGHT, MaskBit
+from imaging.detector.ccds import Ccd
+from imaging.errors import CcdError
+from imaging.image import CcdImage
+from imaging.masks.cosmic_rays import CosmicRays, find_cosmic_rays
+from imaging.masks.streak_model import Streak, mask_streak
+from imaging.masks.streaks import find_streaks
+from imaging.measure.fwhm import estimate_fwhm
+from imaging.measure.settings import MeasureSettings
+from imaging.sky.fit import SkyFit
+from imaging.sky.image import sky_image
+from imaging.sky.modes import SkyTemplates
+from imaging.sky.noise import NoiseCheck, check_noise
+from imaging.sky.star_flat import apply_star_flat
+from imaging.sky.weight import sky_weight
+from imaging.timing import StepTimes
+
+
+@dataclass(frozen=True, eq=False)
+class CleanCalibrations:
+    """Calibrations that cleaning needs; None means that the correction is not made.
+
+    Attributes
+    ----------
+    flat
+        (ny, nx) float32, the flat that was divided out.
+    star_flat
+        (ny, nx) float32.
+    star_flat_name
+        Name of the star flat's file, for the header.
+    sky_templates
+        Modes of this CCD's sky.
+    """
+
+    flat: NDArray[np.float32] | None = None
+    star_flat: NDArray[np.float32] | None = None
+    star_flat_name: str = ""
+    sky_templates: SkyTemplates | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class CleanCcd:
+    """A CCD ready to be measured.
+
+    Attributes
+    ----------
+    image
+        Sky-subtracted pixels, complete mask, weight.
+    fwhm_pixels
+        Seeing.
+    cosmic_rays, streaks
+        What was masked.
+    noise
+        Blank sky against the weights.
+    sky_electrons
+        Median of the sky that was subtracted.
+    times
+        Seconds per step.
+    """
+
+    image: CcdImage
+    fwhm_pixels: float
+    cosmic_rays: CosmicRays
+    streaks: list[Streak]
+    noise: NoiseCheck
+    sky_electrons: float
+    times: StepTimes
+
+
+def clean_ccd(
+    science: NDArray[np.float32],
+    mask: NDArray[np.int16],
+    header: dict[str, Any],
+    ccd: Ccd,
+    sky: SkyFit,
+    calibrations: CleanCalibrations,
+    settings: MeasureSettings,
+) -> CleanCcd:
+    """Subtract the sky, divide by the star flat, weigh, find cosmic rays and streaks.
+
+    The seeing comes before the cosmic rays, because what is sharper than a star depends on how sharp stars are.
+
+    Parameters
+    ----------
+    science, mask, header
+        The detrended image; changed in place.
+    ccd
+        The CCD.
+    sky
+        Sky of the exposure.
+    calibrations
+        Calibrations of this CCD and band.
+    settings
+        Thresholds.
+
+    Returns
+    -------
+    clean
+        The image and what was found on it.
+
+    Raises
+    ------
+    CcdError
+        If the seeing cannot be told or the search for cosmic rays fails (reasons of :func:`estimate_fwhm` and
+        :func:`find_cosmic_rays`), or if no pixel keeps a weight (``masked``).
+    """
+    times = StepTimes()
+    with times.step("sky"):
+        background = sky_image(sky, calibrations.sky_templates, ccd.ccdnum, (science.shape[0], science.shape[1]))
+        science -= background
+        header.update(sky.header())
+    with times.step("star_flat"):
+        if calibrations.star_flat is not None:
+            apply_star_flat(science, mask, header, calibrations.star_flat, calibrations.star_flat_name)
+    with times.step("weight"):
+        weight = sky_weight(science, mask, background, calibrations.flat, calibrations.star_flat, ccd, header)
+        sky_electrons = float(np.median(background[::16, ::16]))
+        del background
+        if not weight.any():
+            raise CcdError("no pixel of the CCD keeps a weight", reason="masked", value="0 pixels", limit="more than 0")
+    with times.step("seeing"):
+        fwhm_pixels = estimate_fwhm(science, mask, settings).fwhm_pixels
+    with times.step("cosmic_rays"):
+        rays = find_cosmic_rays(science, weight, mask, fwhm_pixels, settings.cosmic_rays)
+        mask[rays.pixels] |= np.int16(MaskBit.CRAY)
+        weight[rays.pixels] = 0.0
+        header["DESNCRAY"] = int(rays.x.size)
+    with times.step("streaks"):
+        streaks = find_streaks(science, weight, mask, settings.streaks)
+        mask_streaks(CcdImage(science, mask, weight, header), streaks)
+    with times.step("noise"):
+        noise = check_noise(science, weight, mask)
+    image = CcdImage(science, mask, weight, header)
+    return CleanCcd(image, fwhm_pixels, rays, streaks, noise, sky_electrons, times)
+
+
+def mask_streaks(image: CcdImage, streaks: list[Streak]) -> None:
+    """Mask streaks on an image in place, take the weight of their pixels away and count them in the header."""
+    for streak in streaks:
+        mask_streak(image.mask, streak)
+    if streaks:
+        image.weight[(image.mask & np.int16(NO_WEIGHT)) != 0] = 0.0
+    image.header["DESNSTRK"] = int(image.header.get("DESNSTRK", 0)) + len(streaks)

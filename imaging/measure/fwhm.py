@@ -1,0 +1,139 @@
+"""Estimate the seeing of a CCD before anything else is known of its stars."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from imaging.bits import NOT_SKY
+from imaging.catalogue.shapes import core_widths
+from imaging.errors import CcdError
+from imaging.image import FloatImage, MaskImage
+from imaging.measure.settings import MeasureSettings
+from imaging.numerics.robust import mad_sigma
+from imaging.psf.select import stellar_size
+
+FloatArray = NDArray[np.float64]
+
+REACH = 12
+"""Half size of the box in which the width of a star is measured, pixels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seeing:
+    """The seeing of a CCD.
+
+    Attributes
+    ----------
+    fwhm_pixels
+        Full width at half maximum of a star.
+    n_stars
+        Stars near that width.
+    """
+
+    fwhm_pixels: float
+    n_stars: int
+
+
+def estimate_fwhm(science: FloatImage, mask: MaskImage, settings: MeasureSettings) -> Seeing:
+    """Estimate the seeing from the brightest unsaturated peaks.
+
+    Cosmic rays, which need not be masked yet, are told by how steeply they fall to their neighbours; of the widths that
+    are common among the other peaks the sharpest is that of the stars.
+
+    Parameters
+    ----------
+    science
+        (ny, nx) float32; the sky is subtracted, or at least flat.
+    mask
+        (ny, nx) int16, saturated and bad pixels.
+    settings
+        Thresholds.
+
+    Raises
+    ------
+    CcdError
+        If there are too few stars.
+    """
+    sample = science[::16, ::4][(mask[::16, ::4] & int(NOT_SKY)) == 0]
+    if sample.size == 0:
+        raise _too_few(0, settings)
+    level, sigma = float(np.median(sample)), mad_sigma(sample)
+    x, y, peak = _peaks(science, mask, level, settings.seeing_peak_sigma * sigma, int(NOT_SKY))
+    brightest = np.argsort(-peak, kind="stable")[: settings.seeing_maximum_peaks]
+    x, y, peak = x[brightest], y[brightest], peak[brightest]
+    good = ((mask & int(NOT_SKY)) == 0).astype(np.float32)
+    x, y = _refine(science, good, x, y)
+    widths = core_widths(science - np.float32(level), good, x, y, peak, REACH)
+    low, high = settings.seeing_range_pixels
+    stellar = widths[(widths > low) & (widths < high)]
+    if stellar.size < settings.seeing_minimum_stars:
+        raise _too_few(stellar.size, settings)
+    fwhm = stellar_size(stellar)
+    near = int((np.abs(stellar / fwhm - 1.0) < 0.15).sum())
+    if near < settings.seeing_minimum_stars:
+        raise _too_few(near, settings)
+    return Seeing(fwhm, near)
+
+
+@njit(cache=True)
+def _peaks(
+    science: FloatImage, mask: MaskImage, level: float, threshold: float, bad: int
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Find pixels above a threshold that are the highest of their 7 x 7 neighbours, none of which is masked.
+
+    A peak whose four neighbours hold less than 0.35 of it on average is a cosmic ray, whatever the seeing.
+    """
+    ny, nx = science.shape
+    xs, ys, peaks = [0.0], [0.0], [0.0]
+    for j in range(4, ny - 4):
+        for i in range(4, nx - 4):
+            value = science[j, i] - level
+            if value < threshold:
+                continue
+            highest = True
+            for q in range(-3, 4):
+                for p in range(-3, 4):
+                    if science[j + q, i + p] > science[j, i] or mask[j + q, i + p] & bad:
+                        highest = False
+                        break
+                if not highest:
+                    break
+            beside = science[j - 1, i] + science[j + 1, i] + science[j, i - 1] + science[j, i + 1] - 4.0 * level
+            if highest and beside > 4.0 * 0.35 * value:
+                xs.append(float(i))
+                ys.append(float(j))
+                peaks.append(float(value))
+    return np.array(xs)[1:], np.array(ys)[1:], np.array(peaks)[1:]
+
+
+@njit(cache=True)
+def _refine(science: FloatImage, good: FloatImage, x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return the barycentres of the 5 x 5 pixels around each peak, above the lowest of them."""
+    cx, cy = x.copy(), y.copy()
+    for k in range(x.size):
+        i0, j0 = int(x[k]), int(y[k])
+        floor = science[j0 - 2 : j0 + 3, i0 - 2 : i0 + 3].min()
+        total = mx = my = 0.0
+        for j in range(j0 - 2, j0 + 3):
+            for i in range(i0 - 2, i0 + 3):
+                value = (science[j, i] - floor) * good[j, i]
+                total += value
+                mx += value * (i - i0)
+                my += value * (j - j0)
+        if total > 0.0:
+            cx[k] += mx / total
+            cy[k] += my / total
+    return cx, cy
+
+
+def _too_few(found: int, settings: MeasureSettings) -> CcdError:
+    return CcdError(
+        "too few stars to measure the seeing",
+        reason="too_few_stars",
+        step="seeing",
+        value=found,
+        limit=f"at least {settings.seeing_minimum_stars} peaks above {settings.seeing_peak_sigma:g} sigma",
+        remedy="check for clouds, a closed dome or a wrong focus; the CCD is left out",
+    )

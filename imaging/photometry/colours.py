@@ -1,0 +1,119 @@
+"""Magnitudes of reference stars in the camera's bands, from Gaia's broad bands by colour.
+
+A band's magnitude is Gaia's G plus a polynomial in BP - RP, valid in a range of colours and with a scatter. The terms
+that ship with the package are published fits (``data/colour_terms.csv`` names them); a calibration library may bring
+its own in ``colour_terms.json``. Bands without terms (u, VR) say so instead of taking G for a magnitude.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from imaging.io.package_data import read_table
+from imaging.io.tables import column
+
+FloatArray = NDArray[np.float64]
+
+
+class ColourTerm(BaseModel):
+    """The colour term of one band."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    coefficients: tuple[float, ...] = Field(min_length=1)
+    """Magnitude minus Gaia G as a polynomial in BP - RP, lowest power first, magnitudes."""
+    colour_min: float
+    """Smallest BP - RP for which the polynomial holds, magnitudes."""
+    colour_max: float
+    """Largest BP - RP for which it holds."""
+    scatter_mag: float = Field(ge=0.0)
+    """Scatter of stars about the polynomial."""
+    uncertain: bool = False
+    """Whether the term was composed of others and not fitted."""
+
+
+class ColourTerms(BaseModel):
+    """The colour terms of all bands that have one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: Literal[1] = 1
+    reference: str = ""
+    """Where the terms come from."""
+    formula: str = "mag = G + sum_k coefficients[k] * (BP - RP)^k for colour_min <= BP - RP <= colour_max"
+    """What the numbers mean, for a person who opens the file."""
+    bands: dict[str, ColourTerm]
+    """Band name to colour term."""
+
+
+def published_colour_terms() -> ColourTerms:
+    """Return the colour terms that ship with the package."""
+    bands = {
+        row["band"]: ColourTerm(
+            coefficients=tuple(float(word) for word in row["coefficients"].split()),
+            colour_min=float(row["colour_min"]),
+            colour_max=float(row["colour_max"]),
+            scatter_mag=float(row["scatter_mag"]),
+            uncertain=row["uncertain"] == "1",
+        )
+        for row in read_table("imaging.photometry", "colour_terms.csv")
+    }
+    return ColourTerms(reference="published fits of Gaia EDR3 (Vega) to DECam (AB)", bands=bands)
+
+
+@dataclass(frozen=True, eq=False)
+class BandMagnitudes:
+    """Magnitudes of reference stars in one band; every array is (n,).
+
+    Attributes
+    ----------
+    mag, mag_error
+        float64, AB magnitudes and their errors, scatter of the colour term included; NaN where not usable.
+    usable
+        bool; measured in all three Gaia bands, of a colour in range, not variable.
+    """
+
+    mag: FloatArray
+    mag_error: FloatArray
+    usable: NDArray[np.bool_]
+
+
+def band_magnitudes(stars: pa.Table, band: str, colour_terms: ColourTerms) -> BandMagnitudes:
+    """Transform Gaia magnitudes into a band of the camera.
+
+    Parameters
+    ----------
+    stars
+        Columns of :data:`imaging.schemas.reference.REFERENCE_STARS`.
+    band
+        Band name. One without a colour term has no usable stars, and its zero points are flagged ``UNCALIBRATED``.
+    colour_terms
+        Terms of all bands.
+    """
+    term = colour_terms.bands.get(band)
+    n = stars.num_rows
+    if term is None:
+        return BandMagnitudes(np.full(n, np.nan), np.full(n, np.nan), np.zeros(n, bool))
+    g, bp, rp = (_float(stars, f"phot_{name}_mean_mag") for name in ("g", "bp", "rp"))
+    g_error, bp_error, rp_error = (_float(stars, f"phot_{name}_mean_mag_error") for name in ("g", "bp", "rp"))
+    colour = bp - rp
+    polynomial = np.polynomial.Polynomial(term.coefficients)
+    usable = np.isfinite(g) & (colour >= term.colour_min) & (colour <= term.colour_max) & ~_variable(stars)
+    colour = np.where(usable, colour, term.colour_min)
+    slope = polynomial.deriv()(colour)
+    errors = [np.nan_to_num(e) for e in (g_error, bp_error, rp_error)]
+    total = np.sqrt(errors[0] ** 2 + slope**2 * (errors[1] ** 2 + errors[2] ** 2) + term.scatter_mag**2)
+    mag = np.where(usable, g + polynomial(colour), np.nan)
+    return BandMagnitudes(mag, np.where(usable, total, np.nan), usable)
+
+
+def _float(stars: pa.Table, name: str) -> FloatArray:
+    return column(stars, name).astype(np.float64)
+
+
+def _variable(stars: pa.Table) -> NDArray[np.bool_]:
+    return np.asarray(stars.column("variable").fill_null(False).to_numpy(), dtype=bool)

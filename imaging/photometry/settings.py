@@ -1,0 +1,54 @@
+"""Settings of the photometric calibration."""
+
+from pydantic import Field
+
+from imaging.astrometry.settings import AstrometrySettings
+from imaging.settings import Settings
+
+
+class PhotometrySettings(Settings):
+    """How stars are chosen for the zero point, and how the zero points of an exposure are tied together."""
+
+    match_radius_arcsec: float = Field(default=1.5, gt=0.0)
+    """Pairs farther apart are not looked at."""
+    match_chi: float = Field(default=5.0, gt=0.0)
+    """Largest separation of a pair in units of its error."""
+    position_floor_mas: float = Field(default=40.0, gt=0.0)
+    """Error of a separation beyond the formal ones: turbulence and unknown proper motions."""
+    minimum_snr: float = Field(default=25.0, gt=0.0)
+    """Signal to noise of a calibrating star: fainter ones are biased towards the bright side of the threshold."""
+    spread_limit: float = Field(default=0.003, gt=0.0)
+    """Largest absolute SPREAD_MODEL of a star (DES); three errors are allowed if that is more."""
+    reference_error_limit_mag: float = Field(default=0.1, gt=0.0)
+    """Reference magnitudes with larger errors are not used."""
+    clip_sigma: float = Field(default=3.5, gt=1.0)
+    """Deviation of a star from the zero point, in its error, beyond which it is left out."""
+    error_floor_mag: float = Field(default=0.0005, ge=0.0)
+    """Systematic error of a CCD's zero point that more stars do not reduce: normalisation of PSF and flat field."""
+    common_error_mag: float = Field(default=0.001, ge=0.0)
+    """Error that all CCDs of an exposure share, of the colour transformation mostly: a polynomial follows the stellar
+    locus to a few millimagnitudes, and the stars of a field average that down a little."""
+    minimum_stars: int = Field(default=4, ge=2)
+    """Fewer stars than this make no zero point of a CCD's own (the original's limit)."""
+    maximum_error_mag: float = Field(default=0.3, gt=0.0)
+    """A zero point with a larger error is none (the original's limit)."""
+    outlier_mag: float = Field(default=0.15, gt=0.0)
+    """Deviation of a CCD from the exposure that makes it an outlier (the original's limit)."""
+    many_outliers_fraction: float = Field(default=0.2, gt=0.0, le=1.0)
+    """Share of outliers, if there are two or more, that casts doubt on the whole exposure (the original's limit)."""
+    minimum_ccds_for_outliers: int = Field(default=3, ge=3)
+    """With fewer CCDs nobody can say which one is the outlier."""
+    field_gain: float = Field(default=10.0, gt=0.0)
+    """Drop of chi-square per term, with the scatter among CCDs in the errors, that a smooth field of clouds over the
+    focal plane must bring before it is used."""
+    maximum_field_degree: int = Field(default=2, ge=0, le=2)
+    """Highest degree of that field."""
+
+
+class CalibrationSettings(Settings):
+    """Settings of the calibration stage."""
+
+    astrometry: AstrometrySettings = AstrometrySettings()
+    """How reference stars are moved to the epoch and chosen."""
+    photometry: PhotometrySettings = PhotometrySettings()
+    """Zero points."""

@@ -1,0 +1,149 @@
+"""Cut-outs of the PSF stars, their shapes and their mean radial profile."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import least_squares
+
+from imaging.image import FloatImage
+from imaging.numerics.gaussian import FWHM_TO_SIGMA
+from imaging.psf.model import REFERENCE_APERTURE_PIXELS
+from imaging.psf.profile import ProfileBasis
+from imaging.psf.settings import PsfSettings
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class StarStamps:
+    """Cut-outs of stars.
+
+    Attributes
+    ----------
+    x, y
+        (n,) centroids, pixels, 0-based.
+    flux
+        (n,) electrons in the reference aperture.
+    data, variance
+        (n, size, size) float64 pixels and their sky variance; the variance is infinite where a pixel is masked,
+        belongs to a neighbour or lies outside.
+    dx, dy
+        (n, size, size) float64, offsets of the pixels from the centroid.
+    """
+
+    x: FloatArray
+    y: FloatArray
+    flux: FloatArray
+    data: FloatArray
+    variance: FloatArray
+    dx: FloatArray
+    dy: FloatArray
+
+    def __len__(self) -> int:
+        return self.x.size
+
+
+def cut_out_stars(
+    science: FloatImage,
+    weight: FloatImage,
+    segmentation: NDArray[np.int32],
+    x: FloatArray,
+    y: FloatArray,
+    flux: FloatArray,
+    half_width: int,
+) -> StarStamps:
+    """Cut out stars with the pixels of other sources left out.
+
+    Parameters
+    ----------
+    science, weight
+        (ny, nx) planes.
+    segmentation
+        (ny, nx) isophotes; zeros everywhere if the stars are known to stand alone.
+    x, y, flux
+        (n,) stars.
+    half_width
+        Half size of the cut-outs.
+    """
+    size = 2 * half_width + 1
+    data = np.zeros((x.size, size, size))
+    variance = np.full((x.size, size, size), np.inf)
+    dx, dy = np.empty_like(data), np.empty_like(data)
+    offsets = np.arange(-half_width, half_width + 1)
+    ny, nx = science.shape
+    for k in range(x.size):
+        cx, cy = int(np.floor(x[k] + 0.5)), int(np.floor(y[k] + 0.5))
+        dx[k], dy[k] = (offsets + cx - x[k])[None, :], (offsets + cy - y[k])[:, None]
+        y0, y1 = max(0, cy - half_width), min(ny, cy + half_width + 1)
+        x0, x1 = max(0, cx - half_width), min(nx, cx + half_width + 1)
+        source = (slice(y0, y1), slice(x0, x1))
+        target = (slice(y0 - cy + half_width, y1 - cy + half_width), slice(x0 - cx + half_width, x1 - cx + half_width))
+        owner = segmentation[source]
+        good = (weight[source] > 0) & ((owner == 0) | (owner == segmentation[cy, cx]))
+        data[k][target] = science[source]
+        with np.errstate(divide="ignore"):
+            variance[k][target] = np.where(good, 1.0 / weight[source], np.inf)
+    return StarStamps(x, y, flux, data, variance, dx, dy)
+
+
+def mean_frame(stamps: StarStamps, fwhm_pixels: float) -> FloatArray:
+    """Return the (2, 2) matrix of determinant one that makes the median star round.
+
+    The moments are weighted with a Gaussian of the seeing's width and freed of it as if the star were Gaussian.
+    """
+    sigma2 = (fwhm_pixels * FWHM_TO_SIGMA) ** 2
+    good = np.isfinite(stamps.variance)
+    window = np.exp(-0.5 * (stamps.dx**2 + stamps.dy**2) / sigma2) * stamps.data * good
+    total = window.sum(axis=(1, 2))
+    products = (stamps.dx**2, stamps.dx * stamps.dy, stamps.dy**2)
+    xx, xy, yy = (float(np.median((window * p).sum(axis=(1, 2)) / total)) for p in products)
+    inverse = np.linalg.inv(np.array([[xx, xy], [xy, yy]])) - np.eye(2) / sigma2
+    values, vectors = np.linalg.eigh(inverse)
+    values = np.clip(values, values.max() / 25.0, None)
+    root = vectors @ np.diag(np.sqrt(values)) @ vectors.T
+    return root / np.sqrt(np.linalg.det(root))
+
+
+def fit_envelope(stamps: StarStamps, frame: FloatArray, fwhm_pixels: float, radius: float) -> ProfileBasis:
+    """Fit a Moffat profile to the mean radial profile of the stars.
+
+    Parameters
+    ----------
+    stamps
+        Stars.
+    frame
+        Frame in which they are round.
+    fwhm_pixels
+        Starting width.
+    radius
+        Radius of the fit, pixels.
+    """
+    zx = frame[0, 0] * stamps.dx + frame[0, 1] * stamps.dy
+    zy = frame[1, 0] * stamps.dx + frame[1, 1] * stamps.dy
+    r = np.hypot(zx, zy)
+    use = np.isfinite(stamps.variance) & (r < radius)
+    scaled = (stamps.data / stamps.flux[:, None, None])[use]
+    weight = (stamps.flux[:, None, None] ** 2 / stamps.variance)[use]
+    edges = np.concatenate([np.arange(0.0, 8.0, 0.25), np.geomspace(8.0, radius, 12)])
+    bins = np.digitize(r[use], edges)
+    total = np.bincount(bins, weight, edges.size + 1)
+    filled = total > 0
+    mean_r2 = np.bincount(bins, weight * r[use] ** 2, edges.size + 1)[filled] / total[filled]
+    profile = np.bincount(bins, weight * scaled, edges.size + 1)[filled] / total[filled]
+    area = np.bincount(bins, minlength=edges.size + 1)[filled]
+    error = np.sqrt(1.0 / total[filled] + (0.01 * profile) ** 2 / np.minimum(area, 100))
+
+    def residual(p: FloatArray) -> FloatArray:
+        return (np.exp(p[0]) * (1.0 + mean_r2 / np.exp(2 * p[1])) ** -np.exp(p[2]) - profile) / error
+
+    start = np.log([max(profile.max(), 1e-6), fwhm_pixels, 3.0])
+    bounds = (start - np.array([3.0, 2.0, 0.6]), start + np.array([3.0, 2.0, 1.0]))
+    fitted = least_squares(residual, start, bounds=bounds, loss="soft_l1").x
+    return ProfileBasis(frame, float(np.exp(fitted[1])), float(np.exp(fitted[2])), radius)
+
+
+def fit_radius(fwhm_pixels: float, settings: PsfSettings) -> float:
+    """Return the radius of the PSF fit in pixels."""
+    shortest = REFERENCE_APERTURE_PIXELS / 2 + 1.5
+    return float(np.clip(settings.fit_radius_fwhm * fwhm_pixels, shortest, settings.maximum_radius_pixels))

@@ -1,0 +1,178 @@
+"""The tie of an exposure: turbulence, CCDs with few stars or none, colour, storage."""
+
+import numpy as np
+import pytest
+
+from imaging.astrometry.fit import Pairs, fit_ccd, pair_errors_mas
+from imaging.astrometry.settings import AstrometrySettings
+from imaging.astrometry.solution import ExposureAstrometry
+from imaging.astrometry.tie import tie_astrometry
+from imaging.astrometry.turbulence import interpolate, measure_turbulence
+from imaging.detector.distortion import seed_wcs
+from imaging.errors import CcdError
+from imaging.io.tables import column, make_table
+from imaging.schemas.matches import ASTROMETRY_MATCHES
+from imaging.wcs.tpv import plane_to_sky, sky_to_plane
+
+SETTINGS = AstrometrySettings()
+SHAPE = (4096, 2048)
+MAS = 3.6e6
+CCDS = (26, 27, 28, 33, 34, 35, 40, 41)
+
+
+class Sky:
+    """A displacement field of 12 mas, correlated over a few arcminutes, with refraction by colour."""
+
+    def __init__(self, seed):
+        random = np.random.default_rng(seed)
+        k = random.normal(0, 1 / 3.0, (60, 2))  # per arcminute
+        self.k, self.phase = k, random.uniform(0, 2 * np.pi, (60, 2))
+        self.amplitude_mas = 12.0 * np.sqrt(2 / 60)
+        self.colour_mas = np.array([9.0, -4.0])
+        self.ccd_offset_mas = {ccd: random.normal(0, 150, 2) for ccd in CCDS}
+
+    def displacement(self, xi, eta, colour, ccd):
+        minutes = np.stack([xi, eta], axis=-1) * 60.0
+        waves = [
+            (self.amplitude_mas * np.cos(minutes @ self.k.T + self.phase[:, axis])).sum(axis=1) for axis in range(2)
+        ]
+        total = np.stack(waves, axis=-1) + self.ccd_offset_mas[ccd] + np.outer(colour - 1.2, self.colour_mas)
+        return total / MAS
+
+    def truth(self, seed, x, y, colour, ccd):
+        xi, eta = seed.pixel_to_plane(x, y)
+        shift = self.displacement(xi, eta, colour, ccd)
+        return xi + 11.0 / 3600 + shift[:, 0], eta - 6.0 / 3600 + shift[:, 1]
+
+
+def match_table(sky, ccd, n, random, noise_mas=5.0):
+    seed = seed_wcs(ccd, 197.45, -23.38)
+    x, y = random.uniform(0, 2047, n), random.uniform(0, 4095, n)
+    colour = np.clip(random.normal(1.2, 0.5, n), 0.3, 3.0)
+    xi, eta = sky.truth(seed, x, y, colour, ccd)
+    ra, dec = plane_to_sky(
+        xi + random.normal(0, noise_mas, n) / MAS, eta + random.normal(0, noise_mas, n) / MAS, *seed.crval
+    )
+    columns = {
+        "expnum": np.full(n, 1300001),
+        "band": ["g"] * n,
+        "night": np.full(n, 20240510),
+        "ccd": np.full(n, ccd),
+        "source_id": np.arange(n),
+        "number": np.arange(1, n + 1),
+        "x": x,
+        "y": y,
+        "x_error": np.full(n, noise_mas / 263.0),
+        "y_error": np.full(n, noise_mas / 263.0),
+        "ra": ra,
+        "dec": dec,
+        "ra_error_mas": np.full(n, 0.5),
+        "dec_error_mas": np.full(n, 0.5),
+        "snr": np.full(n, 100.0),
+        "colour_mag": colour,
+        "used": np.ones(n, bool),
+    }
+    return make_table(columns, ASTROMETRY_MATCHES)
+
+
+@pytest.fixture(scope="module")
+def exposure():
+    random = np.random.default_rng(5)
+    sky = Sky(4)
+    matches = {ccd: match_table(sky, ccd, 220, random) for ccd in CCDS}
+    matches[34] = match_table(sky, 34, 5, random)
+    matches[35] = ASTROMETRY_MATCHES.empty_table()
+    seeds = {ccd: seed_wcs(ccd, 197.45, -23.38) for ccd in CCDS}
+    return sky, matches, seeds, tie_astrometry(matches, seeds, SHAPE, SETTINGS)
+
+
+def sky_error_mas(sky, seeds, tied, ccd, *, corrected):
+    random = np.random.default_rng(1)
+    x, y = random.uniform(50, 1997, 400), random.uniform(50, 4045, 400)
+    typical = np.full(400, 1.2)
+    xi, eta = sky.truth(seeds[ccd], x, y, typical, ccd)
+    ra, dec = tied.sky(x, y, SHAPE) if corrected else tied.wcs().pixel_to_sky(x, y)
+    found = sky_to_plane(ra, dec, *seeds[ccd].crval)
+    return np.stack([found[0] - xi, found[1] - eta]) * MAS
+
+
+def own_solution_error_mas(sky, seeds, table, ccd):
+    c = {name: column(table, name).astype(float) for name in ("x", "y", "ra", "dec", "x_error", "y_error", "snr")}
+    xi, eta = sky_to_plane(c["ra"], c["dec"], *seeds[ccd].crval)
+    zero = np.zeros(table.num_rows)
+    errors = pair_errors_mas(seeds[ccd], c["x"], c["y"], (c["x_error"], c["y_error"]), (zero, zero))
+    wcs = fit_ccd(seeds[ccd], Pairs(c["x"], c["y"], xi, eta, *errors, c["snr"]), SHAPE, SETTINGS).wcs
+    random = np.random.default_rng(1)
+    x, y = random.uniform(50, 1997, 400), random.uniform(50, 4045, 400)
+    truth = sky.truth(seeds[ccd], x, y, np.full(400, 1.2), ccd)
+    found = wcs.pixel_to_plane(x, y)
+    return np.stack([found[0] - truth[0], found[1] - truth[1]]) * MAS
+
+
+def test_turbulence_is_interpolated(exposure):
+    sky, matches, seeds, tie = exposure
+    alone, tied, corrected = [], [], []
+    for ccd in (26, 27, 28, 33):
+        alone.append(own_solution_error_mas(sky, seeds, matches[ccd], ccd))
+        tied.append(sky_error_mas(sky, seeds, tie.ccds[ccd], ccd, corrected=False))
+        corrected.append(sky_error_mas(sky, seeds, tie.ccds[ccd], ccd, corrected=True))
+    rms = [float(np.sqrt(np.mean(np.square(e)))) for e in (alone, tied, corrected)]
+    assert rms[2] < 5.0, "interpolated turbulence"
+    assert rms[2] < 0.75 * rms[0], "the tie improves on single CCDs"
+    assert rms[1] < 1.1 * rms[0]
+    assert np.abs(np.mean(corrected, axis=(0, 2))).max() < 2.0
+
+
+def test_colour_and_pointing_are_found(exposure):
+    *_, tie = exposure
+    assert tie.colour_shift_mas == pytest.approx((9.0, -4.0), abs=2.0)
+    assert tie.pointing_offset_arcsec == pytest.approx((11.0, -6.0), abs=0.3)
+
+
+def test_a_ccd_with_few_stars_uses_them_and_the_exposure(exposure):
+    sky, _, seeds, tie = exposure
+    assert tie.ccds[34].n_stars == 5
+    assert np.sqrt(np.mean(sky_error_mas(sky, seeds, tie.ccds[34], 34, corrected=True) ** 2)) < 25.0
+
+
+def test_a_ccd_without_stars_takes_the_exposures_solution_and_says_so(exposure):
+    sky, _, seeds, tie = exposure
+    assert tie.ccds[35].source == "exposure"
+    assert tie.ccds[35].rms_mas is None
+    # What remains is this CCD's own offset of 150 mas per axis, which nobody can know.
+    assert np.abs(sky_error_mas(sky, seeds, tie.ccds[35], 35, corrected=True)).max() < 700.0
+
+
+def test_solution_survives_json(exposure):
+    *_, tie = exposure
+    again = ExposureAstrometry.model_validate_json(tie.model_dump_json())
+    assert again == tie
+    x, y = np.array([10.0, 2000.0]), np.array([20.0, 4000.0])
+    assert again.ccds[27].sky(x, y, SHAPE)[0].tolist() == tie.ccds[27].sky(x, y, SHAPE)[0].tolist()
+
+
+def test_order_of_ccds_does_not_matter(exposure):
+    _, matches, seeds, tie = exposure
+    backwards = tie_astrometry(dict(reversed(matches.items())), dict(reversed(seeds.items())), SHAPE, SETTINGS)
+    assert backwards.model_dump_json() == tie.model_dump_json()
+
+
+def test_no_stars_at_all_is_refused(exposure):
+    _, _, seeds, _ = exposure
+    with pytest.raises(CcdError) as caught:
+        tie_astrometry({}, seeds, SHAPE, SETTINGS)
+    assert caught.value.reason == "astrometry_no_match"
+
+
+def test_turbulence_statistics_and_prediction():
+    random = np.random.default_rng(8)
+    sky = Sky(9)
+    place = random.uniform(0, 12, (500, 2))
+    field = sky.displacement(place[:, 0] / 60, place[:, 1] / 60, np.full(500, 1.2), 26) * MAS - sky.ccd_offset_mas[26]
+    field -= field.mean(axis=0)
+    measured = field + random.normal(0, 4.0, field.shape)
+    turbulence = measure_turbulence([place], [measured])
+    assert turbulence.amplitude_mas == pytest.approx(float(field.std()), rel=0.25)
+    predicted = interpolate(turbulence, place[:400], measured[:400], np.full((400, 2), 4.0), place[400:])
+    assert (predicted.values - field[400:]).std() < 0.5 * field[400:].std()
+    assert predicted.left_out.std() < 1.2 * np.hypot(4.0, (predicted.values - field[400:]).std())

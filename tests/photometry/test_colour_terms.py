@@ -1,0 +1,83 @@
+"""Colour terms: published values, ranges, errors, files."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from imaging.errors import InputError
+from imaging.io.colour_terms import read_colour_terms, write_colour_terms
+from imaging.io.tables import make_table
+from imaging.photometry.colours import ColourTerm, ColourTerms, band_magnitudes, published_colour_terms
+from imaging.schemas.reference import REFERENCE_STARS
+
+
+def stars(g, bp, rp, variable=None):
+    n = len(g)
+    columns = {
+        field.name: np.zeros(n) if pa.types.is_floating(field.type) else np.arange(n)
+        for field in REFERENCE_STARS
+        if field.name != "variable"
+    }
+    columns |= {
+        "phot_g_mean_mag": pa.array(g, pa.float32()),
+        "phot_bp_mean_mag": pa.array(bp, pa.float32()),
+        "phot_rp_mean_mag": pa.array(rp, pa.float32()),
+        "variable": variable or [False] * n,
+    }
+    return make_table(columns, REFERENCE_STARS)
+
+
+@pytest.mark.parametrize(("band", "mag"), [("g", 15.337), ("r", 14.917), ("i", 14.808), ("z", 14.785)])
+def test_the_sun_has_its_colours(band, mag):
+    # A star of BP - RP = 0.82 is a G2 dwarf: g - r = 0.42, r - i = 0.11, i - z = 0.02 in DECam's system.
+    table = stars([15.0], [15.50], [14.68])
+    assert band_magnitudes(table, band, published_colour_terms()).mag[0] == pytest.approx(mag, abs=0.02)
+
+
+def test_bands_grow_redder_with_colour():
+    table = stars([15.0, 15.0], [15.4, 15.9], [14.7, 14.2])
+    terms = published_colour_terms()
+    mags = {band: band_magnitudes(table, band, terms).mag for band in ("g", "r", "i", "z", "Y")}
+    for first, second in (("g", "r"), ("r", "i"), ("i", "z"), ("z", "Y")):
+        colour = mags[first] - mags[second]
+        assert colour[1] > colour[0]
+
+
+def test_stars_out_of_range_variable_or_without_colour_are_not_used():
+    table = stars(
+        [15.0, 15.0, 15.0, 15.0], [14.9, 18.5, None, 15.5], [14.8, 14.0, 14.7, 14.7], [False, False, False, True]
+    )
+    result = band_magnitudes(table, "i", published_colour_terms())
+    assert not result.usable.any()
+    assert np.isnan(result.mag).all()
+
+
+@pytest.mark.parametrize("band", ["u", "VR"])
+def test_bands_without_terms_say_so(band):
+    result = band_magnitudes(stars([15.0], [15.5], [14.7]), band, published_colour_terms())
+    assert not result.usable.any()
+
+
+def test_error_holds_the_scatter_and_the_slope():
+    terms = ColourTerms(bands={"i": ColourTerm(coefficients=(0.0, -2.0), colour_min=0, colour_max=2, scatter_mag=0.03)})
+    table = stars([15.0], [15.5], [14.7])
+    for name, error in (("g", 0.004), ("bp", 0.01), ("rp", 0.02)):
+        index = table.schema.get_field_index(f"phot_{name}_mean_mag_error")
+        table = table.set_column(index, table.schema.field(index), pa.array([error], pa.float32()))
+    expected = np.sqrt(0.004**2 + 4 * (0.01**2 + 0.02**2) + 0.03**2)
+    assert band_magnitudes(table, "i", terms).mag_error[0] == pytest.approx(expected, rel=1e-3)
+
+
+def test_file_round_trip_and_damage(tmp_path):
+    path = tmp_path / "colour_terms.json"
+    write_colour_terms(path, published_colour_terms())
+    assert read_colour_terms(path) == published_colour_terms()
+    document = json.loads(path.read_text())
+    document["bands"]["g"]["scatter_mag"] = "much"
+    path.write_text(json.dumps(document))
+    with pytest.raises(InputError, match=r"bands\.g\.scatter_mag"):
+        read_colour_terms(path)
+    with pytest.raises(InputError, match="missing"):
+        read_colour_terms(tmp_path / "absent.json")
