@@ -1,0 +1,341 @@
+"""Difference imaging against truth, cost and rivals: ``python -m bench.difference [--quick] [--json]``.
+
+Full-size synthetic pairs and stacks of three templates, three seeds, seeing both ways, weak and strong turbulence; then
+the real epochs, where their folder is present.
+"""
+
+import multiprocessing
+import resource
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.difference_peers import hotpants_seconds, sextractor_seconds, swarp_seconds
+from bench.difference_runs import Scenario, Truth, is_true, run, take
+from bench.real_epochs import (
+    CONSTANT_STAR_MAG,
+    COSMIC_RAYS,
+    SIGNIFICANCE,
+    VARIABLE,
+    gaia_stars,
+    pairs,
+    read_epochs,
+    score_near,
+    subtract_epochs,
+)
+from bench.report import Row, at_least, at_most, main
+from imaging.difference.chain import SearchedCcd, SearchSettings
+from imaging.difference.detect import detect
+from imaging.difference.fakes import add_sources
+from imaging.difference.forced import measure_forced
+from imaging.difference.settings import DetectionSettings, DifferenceSettings
+from imaging.difference.subtract import subtract
+from imaging.numerics.robust import mad_sigma
+from imaging.schemas.difference import DetectionFlag
+
+FloatArray = NDArray[np.float64]
+
+SCENARIOS = (
+    Scenario(1, 1.15, 0.90, 10.0),
+    Scenario(2, 0.90, 1.20, 3.0),
+    Scenario(3, 1.30, 1.00, 30.0),
+)
+SCORE_CUT = 0.3
+REAL_DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data" / "decam_epochs"
+
+STACKING = ("resample", "zeropoints", "combine", "describe")
+DETECTION = ("filter", "detect", "fakes")
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """One scenario with what its search made of it."""
+
+    scenario: Scenario
+    truth: Truth
+    searched: SearchedCcd
+
+
+def measure(quick: bool) -> list[Row]:
+    """Measure everything; one scenario if ``quick``."""
+    scenarios = SCENARIOS[:1] if quick else SCENARIOS
+    _warm_up()
+    outcomes = []
+    for scenario in scenarios:
+        truth = take(scenario)
+        outcomes.append(Outcome(scenario, truth, run(truth, scenario)))
+    rows = _noise_rows(outcomes) + _flux_rows(outcomes) + _search_rows(outcomes) + _cost_rows(outcomes)
+    rows += _second_method_rows(outcomes[0]) + _peer_rows(outcomes[0])
+    if REAL_DATA.is_dir():
+        rows += _real_rows()
+    else:
+        sys.stderr.write(f"real epochs left out: {REAL_DATA} is absent\n")
+    return rows
+
+
+def _warm_up() -> None:
+    """Compile and load everything on a small pair, so that no compilation is timed."""
+    scenario = Scenario(99, shape=(600, 520), n_transients=20)
+    truth = take(scenario)
+    run(truth, scenario)
+
+
+def _seeds(outcomes: Sequence[Outcome]) -> list[int]:
+    return [o.scenario.seed for o in outcomes]
+
+
+def _worst(values: Sequence[float]) -> float:
+    return max(values, key=abs)
+
+
+def _noise_rows(outcomes: Sequence[Outcome]) -> list[Row]:
+    most = partial(at_most, n=len(outcomes), seeds=_seeds(outcomes))
+    quality = [o.searched.quality for o in outcomes]
+
+    def worst(key: str, ideal: float = 0.0) -> float:
+        return max(abs(q[key] - ideal) for q in quality)
+
+    return [
+        most("noise width of blank sky, |width - 1|", worst("difference_noise_width", 1.0), "", 0.02),
+        most("the same before normalisation", worst("noise_width_predicted", 1.0), "", 0.02),
+        most("width of the score in blank sky, |width - 1|", worst("score_noise_width", 1.0), "", 0.02),
+        most("lag-1 correlation", worst("difference_lag1"), "", 0.02),
+        most("aperture noise over that of white noise", max(_aperture_noise(o.searched) for o in outcomes), "", 1.03),
+        most("registration after correction", worst("registration_pixels"), "pixel", 0.05),
+        most("masked by the subtraction", 100 * worst("masked_by_subtraction"), "%", 3.0),
+    ]
+
+
+def _aperture_noise(searched: SearchedCcd, radius: float = 4.2) -> float:
+    """Return the scatter of aperture sums in blank sky over what white noise of the weights would give."""
+    difference = searched.difference
+    rng = np.random.default_rng(5)
+    ny, nx = difference.image.shape
+    reach = int(radius) + 1
+    axis = np.arange(-reach, reach + 1)
+    inside = np.hypot(axis[:, None], axis[None, :]) <= radius
+    filtered = difference.filtered
+    sums = []
+    for _ in range(30000):
+        i, j = int(rng.integers(reach, nx - reach)), int(rng.integers(reach, ny - reach))
+        if abs(filtered.template_flux[j, i]) * np.sqrt(filtered.norm[j, i]) > 3.0:
+            continue
+        window = (slice(j - reach, j + reach + 1), slice(i - reach, i + reach + 1))
+        weight = difference.weight[window][inside]
+        if (weight > 0).all():
+            sums.append(difference.image[window][inside].sum(dtype=float) / np.sqrt(np.sum(1.0 / weight)))
+    return mad_sigma(sums)
+
+
+def _flux_rows(outcomes: Sequence[Outcome]) -> list[Row]:
+    """Force photometry at the drawn transients and at many added sources, whose fluxes are known."""
+    ratios, errors, pulls = [], [], []
+    for o in outcomes:
+        difference, settings = o.searched.difference, DetectionSettings()
+        x, y, flux = _added_sources(o)
+        copy = add_sources(difference, x, y, flux, np.random.default_rng((o.scenario.seed, 8)))
+        alone = _alone(o.truth)
+        true_x, true_y = o.truth.search.true_x[alone], o.truth.search.true_y[alone]
+        for image, px, py, true in (
+            (difference.as_image(), true_x, true_y, o.truth.transient_flux[alone]),
+            (copy.as_image(), x, y, flux),
+        ):
+            forced = measure_forced(image, px, py, settings, difference.filtered.template_flux)
+            good = ~forced.masked & np.isfinite(forced.flux)
+            pulls.append((forced.flux[good] - true[good]) / forced.error[good])
+            ratios.append(forced.flux[good] / true[good])
+            errors.append(forced.error[good] / true[good])
+    ratio, error, pull = np.concatenate(ratios), np.concatenate(errors), np.concatenate(pulls)
+    bright = error < 0.1
+    mean = float(np.sum(ratio[bright] / error[bright] ** 2) / np.sum(error[bright] ** -2))
+    seeds, n = _seeds(outcomes), int(bright.sum())
+    return [
+        at_most("flux of transients over truth, |ratio - 1|", 100 * abs(mean - 1), "%", 0.3, n=n, seeds=seeds),
+        Row("  its standard error", 100 * float(np.sum(error[bright] ** -2) ** -0.5), "%", n=n),
+        at_most("pull of forced photometry, |width - 1|", abs(mad_sigma(pull) - 1), "", 0.05, n=pull.size, seeds=seeds),
+        Row("  its standard error", float(1.17 / np.sqrt(pull.size)), "", n=pull.size),
+    ]
+
+
+def _added_sources(outcome: Outcome, n: int = 1500) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Choose places away from each other and from the drawn transients, and fluxes of magnitude 18 to 24."""
+    rng = np.random.default_rng((outcome.scenario.seed, 7))
+    ny, nx = outcome.searched.difference.image.shape
+    side = int(np.sqrt(nx * ny / n))
+    gx, gy = np.meshgrid(np.arange(side // 2, nx - side // 3, side), np.arange(side // 2, ny - side // 3, side))
+    x, y = (g.ravel() + rng.uniform(-0.2, 0.2, g.size) * side for g in (gx, gy))
+    truth = outcome.truth.search
+    clear = np.hypot(x[:, None] - truth.true_x, y[:, None] - truth.true_y).min(axis=1) > 30
+    flux = 10 ** (-0.4 * (rng.uniform(18.0, 24.0, x.size) - truth.image.zeropoint_mag))
+    return x[clear], y[clear], flux[clear]
+
+
+def _alone(truth: Truth) -> NDArray[np.bool_]:
+    """Return which transients are fainter than saturation and have no other transient near."""
+    x, y = truth.search.true_x, truth.search.true_y
+    distance = np.hypot(x[:, None] - x, y[:, None] - y) + 1e9 * np.eye(x.size)
+    return distance.min(axis=1) > 15
+
+
+def _search_rows(outcomes: Sequence[Outcome]) -> list[Row]:
+    seeds, n = _seeds(outcomes), len(outcomes)
+    fakes = [o.searched.fakes for o in outcomes if o.searched.fakes is not None]
+    clear = [f.on_good_pixels & (f.snr_expected > 10) for f in fakes]
+    found = np.concatenate([f.detected[c] for f, c in zip(fakes, clear, strict=True)])
+    raw, cut, scored, lost, above = [], [], [], 0, 0
+    for o in outcomes:
+        detections = o.searched.detections
+        real, _ = is_true(detections, o.truth)
+        score = np.array(o.searched.detections_table.column("real_score").to_pylist())
+        positive = detections.score > 0
+        raw.append(int((positive & ~real).sum()))
+        cut.append(int((detections.passed & ~real).sum()))
+        scored.append(int((detections.passed & ~real & (score >= SCORE_CUT)).sum()))
+        strong = real & detections.passed & (detections.score > 7)
+        above += int(strong.sum())
+        lost += int((strong & (score < SCORE_CUT)).sum())
+    most = partial(at_most, n=n, seeds=seeds)
+    rays = outcomes[0].scenario.missed_cosmic_rays
+    snr50 = max(o.searched.quality["snr50"] for o in outcomes)
+    share = 100 * float(found.mean())
+    loss = 100 * lost / max(above, 1)
+    return [
+        at_most("S/N of 50 % completeness", snr50, "", 5.5, n=sum(len(f) for f in fakes), seeds=seeds),
+        at_least("completeness above S/N 10 on good pixels", share, "%", 99.0, n=found.size, seeds=seeds),
+        Row(f"no transients among detections, per CCD ({rays} missed cosmic rays)", float(np.mean(raw)), "", n=n),
+        most("false positives per CCD that pass the cuts", float(np.mean(cut)), "", 10.0),
+        most(f"false positives per CCD with score {SCORE_CUT:g} or more", float(np.mean(scored)), "", 1.0),
+        at_most("transients above S/N 7 that the score loses", loss, "%", 1.0, n=above, seeds=seeds),
+    ]
+
+
+def _cost_rows(outcomes: Sequence[Outcome]) -> list[Row]:
+    times = [o.searched.times.cpu_s for o in outcomes]
+    most = partial(at_most, n=len(outcomes), seeds=_seeds(outcomes))
+
+    def total(steps: Sequence[str], *, others: bool = False) -> float:
+        return min(sum(s for k, s in t.items() if (k in steps) != others) for t in times)
+
+    subtraction = total((*STACKING, *DETECTION), others=True)
+    return [
+        most("stack of 3 templates", total(STACKING), "CPU s", 2.0),
+        most("subtraction with backgrounds and masks", subtraction, "CPU s", 2.0),
+        most("filter, detection and fakes", total(DETECTION), "CPU s", 2.5),
+        at_most("peak memory of the search, its input images included", _peak_memory_gb(outcomes[0]), "GB", 1.2),
+    ]
+
+
+def _peak_memory_gb(outcome: Outcome) -> float:
+    """Run the search once more in a child process and return what it needs at most, inputs and results."""
+    images = [outcome.truth.search.image, *(frame.image for frame in outcome.truth.templates)]
+    inputs = sum(p.nbytes for i in images for p in (i.pixels.science, i.pixels.mask, i.pixels.weight))
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+    child = context.Process(target=_search_and_report, args=(outcome, sender))
+    child.start()
+    extra = receiver.recv()
+    child.join()
+    return float(extra + inputs) / 2**30
+
+
+def _search_and_report(outcome: Outcome, sender: Connection) -> None:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    before = pages * resource.getpagesize()
+    run(outcome.truth, outcome.scenario)
+    sender.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before)
+
+
+def _second_method_rows(outcome: Outcome) -> list[Row]:
+    """Compare the two methods on one pair: noise, false positives, and whether they find the same transients."""
+    first = outcome.searched
+    settings = SearchSettings(difference=DifferenceSettings(method="zogy"))
+    difference = subtract(outcome.truth.search.image, first.template, settings.difference)
+    detections = detect(difference, settings.detection)
+    real, nearest = is_true(detections, outcome.truth)
+    real_first, nearest_first = is_true(first.detections, outcome.truth)
+    strong = set(nearest_first[real_first & (first.detections.score > 7)].tolist())
+    both = strong & set(nearest[real].tolist())
+    cost = sum(s for k, s in difference.times.cpu_s.items() if k not in DETECTION)
+    quality, false = difference.quality, float((detections.passed & ~real).sum())
+    agreed = 100 * len(both) / max(len(strong), 1)
+    return [
+        at_most("second method: |noise width - 1|", abs(quality["difference_noise_width"] - 1), "", 0.02),
+        at_most("second method: lag-1 correlation", abs(quality["difference_lag1"]), "", 0.02),
+        Row("second method: false positives that pass the cuts", false, ""),
+        at_least("transients above S/N 7 that both methods find", agreed, "%", 98.0, n=len(strong)),
+        Row("second method: subtraction", cost, "CPU s"),
+    ]
+
+
+def _peer_rows(outcome: Outcome) -> list[Row]:
+    times = outcome.searched.times.cpu_s
+    own_stack = sum(times[k] for k in STACKING)
+    own_subtraction = sum(s for k, s in times.items() if k not in (*STACKING, *DETECTION))
+    own_detection = times["filter"] + times["detect"]
+    compared = (
+        ("SWarp's stack over ours", swarp_seconds(outcome.truth), own_stack),
+        (
+            "SExtractor's catalogue of the difference over our detection",
+            sextractor_seconds(outcome.searched),
+            own_detection,
+        ),
+    )
+    rows = [Row(name, theirs / own, "times the CPU") for name, theirs, own in compared if theirs is not None]
+    hotpants = hotpants_seconds(outcome.truth, outcome.searched)
+    if hotpants is not None:
+        rows.append(at_least("HOTPANTS over our subtraction", hotpants / own_subtraction, "times the CPU", 10.0))
+    if len(rows) < 3:
+        sys.stderr.write("left out, not installed: some of SWarp, SExtractor and HOTPANTS\n")
+    return rows
+
+
+def _real_rows() -> list[Row]:
+    stars = gaia_stars(REAL_DATA)
+    widths, predicted, sums, changes, constant, rays = [], [], [], [], [], []
+    for search, template in pairs(read_epochs(REAL_DATA)):
+        result = subtract_epochs(search, template)
+        quality = result.searched.quality
+        widths.append(quality["difference_noise_width"] - 1)
+        predicted.append(quality["noise_width_predicted"] - 1)
+        known = 10 ** (-0.4 * (CONSTANT_STAR_MAG[search.date] - CONSTANT_STAR_MAG[template.date]))
+        sums.append((quality["kernel_sum"] - 1, quality["kernel_sum"] / known - 1))
+        ny, nx = search.loaded.science.shape
+        for star, (ra, dec, _) in stars.items():
+            x, y = (float(v) for v in search.loaded.wcs.sky_to_pixel(ra, dec))
+            if star == VARIABLE or not (5 < x < nx - 5 and 5 < y < ny - 5):
+                continue
+            if all(np.hypot(x - a, y - b) >= 15 for a, b in COSMIC_RAYS.values()):
+                constant.append(abs(score_near(result, x, y)))
+        expected = SIGNIFICANCE.get((search.date, template.date))
+        if expected is not None:
+            x, y = (float(v) for v in search.loaded.wcs.sky_to_pixel(*stars[VARIABLE][:2]))
+            changes.append((search.date, template.date, expected, score_near(result, x, y)))
+        if search.date in COSMIC_RAYS:
+            m = result.searched.detections.measured
+            near = np.hypot(m.x - COSMIC_RAYS[search.date][0], m.y - COSMIC_RAYS[search.date][1]) < 5
+            rays += [bool(f & DetectionFlag.COSMIC_RAY) for f in result.searched.detections.flags[near]]
+    most = partial(at_most, n=len(widths))
+    plain, corrected = (100 * abs(_worst([s[k] for s in sums])) for k in (0, 1))
+    labelled = 100 * float(np.mean(rays))
+    rows = [
+        most("real epochs: |noise width - 1|", abs(_worst(widths)), "", 0.03),
+        most("real epochs: the same before normalisation", abs(_worst(predicted)), "", 0.03),
+        most("real epochs: kernel sum against the zero points", plain, "%", 4.0),
+        most("real epochs: the same, corrected by the constant star", corrected, "%", 4.0),
+        at_most("real epochs: residual of constant stars", max(constant), "sigma", 5.0, n=len(constant)),
+        at_least("real epochs: detected cosmic rays that are labelled", labelled, "%", 100.0, n=len(rays)),
+    ]
+    for search_date, template_date, expected, score in changes:
+        name = f"real epochs: variable, {search_date} minus {template_date} (about {expected:+.0f})"
+        rows.append(Row(name, score, "sigma", None, bool(expected * score > 0)))
+    return rows
+
+
+if __name__ == "__main__":
+    main("Difference imaging", measure)

@@ -1,0 +1,148 @@
+"""Search synthetic pairs and compare with their truth: shared by the bench and by the training of the score."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.pairs import ExposureSpec, Frame, Sky, expose, make_sky
+from imaging.difference.chain import SearchedCcd, SearchSettings, search_ccd
+from imaging.difference.detect import Detections
+from imaging.difference.records import Identity
+from imaging.difference.score import features_of
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+
+DITHERS = ((30.0, -20.0), (-45.0, 33.0), (12.0, 61.0))
+MATCH_PIXELS = 2.5
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """How a search image and its templates are taken.
+
+    Attributes
+    ----------
+    seed
+        Sky and noise.
+    search_fwhm, template_fwhm
+        Seeing, arcseconds; the templates differ by 0.05 from one to the next.
+    turbulence_mas
+        Rms of the shifts that the coordinates do not know.
+    n_templates
+        Number of templates.
+    missed_cosmic_rays
+        Cosmic rays of the search image that its mask misses.
+    shape
+        (ny, nx) of the images.
+    n_transients
+        Transients in the search image.
+    """
+
+    seed: int
+    search_fwhm: float = 1.1
+    template_fwhm: float = 0.95
+    turbulence_mas: float = 10.0
+    n_templates: int = 3
+    missed_cosmic_rays: int = 15
+    shape: tuple[int, int] = (4096, 2048)
+    n_transients: int = 200
+
+    @property
+    def identity(self) -> Identity:
+        """Identity of the search image."""
+        return Identity(self.seed, "r", 20260101, 10, 61041.1)
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """What was drawn.
+
+    Attributes
+    ----------
+    sky
+        Stars, galaxies, transients.
+    search
+        The search frame.
+    templates
+        The templates' frames.
+    """
+
+    sky: Sky
+    search: Frame
+    templates: list[Frame]
+
+    @property
+    def transient_flux(self) -> FloatArray:
+        """(n,) electrons of the transients in the search image."""
+        return 10 ** (-0.4 * (self.sky.transient_mag - self.search.image.zeropoint_mag))
+
+
+def take(scenario: Scenario) -> Truth:
+    """Draw the images of a scenario."""
+    s = scenario
+    sky = make_sky(s.seed, s.shape, s.n_transients)
+    search = expose(
+        sky,
+        ExposureSpec(
+            s.search_fwhm,
+            s.seed * 100 + 1,
+            turbulence_mas=s.turbulence_mas,
+            transients=True,
+            missed_cosmic_rays=s.missed_cosmic_rays,
+        ),
+        s.shape,
+        f"search {s.seed}",
+    )
+    templates = [
+        expose(
+            sky,
+            ExposureSpec(
+                s.template_fwhm + 0.05 * k,
+                s.seed * 100 + 2 + k,
+                turbulence_mas=s.turbulence_mas,
+                dither_pixels=DITHERS[k % len(DITHERS)],
+                zeropoint_mag=31.4 + 0.1 * k,
+            ),
+            s.shape,
+            f"template {s.seed}-{k}",
+        )
+        for k in range(s.n_templates)
+    ]
+    return Truth(sky, search, templates)
+
+
+def run(truth: Truth, scenario: Scenario, settings: SearchSettings | None = None) -> SearchedCcd:
+    """Search the images of a scenario."""
+    return search_ccd(
+        truth.search.image,
+        [frame.image for frame in truth.templates],
+        scenario.identity,
+        settings or SearchSettings(),
+    )
+
+
+def is_true(detections: Detections, truth: Truth) -> tuple[BoolArray, NDArray[np.int64]]:
+    """Return which detections are transients of the truth, and the nearest transient of each."""
+    x, y = detections.measured.x, detections.measured.y
+    distance = np.hypot(x[:, None] - truth.search.true_x, y[:, None] - truth.search.true_y)
+    nearest = distance.argmin(axis=1) if len(detections) else np.zeros(0, dtype=np.int64)
+    near = distance[np.arange(len(detections)), nearest] < MATCH_PIXELS
+    return near & (detections.score > 0), nearest
+
+
+def labelled_features(searched: SearchedCcd, truth: Truth) -> tuple[FloatArray, BoolArray, FloatArray]:
+    """Return features, labels and scores of positive detections: transients and fakes against everything else."""
+    fwhm = searched.difference.psf.fwhm_pixels
+    real, _ = is_true(searched.detections, truth)
+    positive = searched.detections.score > 0
+    features = [features_of(searched.detections, fwhm)[positive]]
+    labels = [real[positive]]
+    scores = [searched.detections.score[positive]]
+    if searched.fakes is not None:
+        found = np.unique(searched.fakes.match[searched.fakes.detected])
+        features.append(features_of(searched.fakes.detections, fwhm)[found])
+        labels.append(np.ones(found.size, dtype=bool))
+        scores.append(searched.fakes.detections.score[found])
+    return np.concatenate(features), np.concatenate(labels), np.concatenate(scores)

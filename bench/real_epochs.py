@@ -1,0 +1,116 @@
+"""Nine real cut-outs of one field from the Community Pipeline: what is known of them, and their subtraction.
+
+A variable star, three constant ones, a galaxy and two cosmic rays that the masks miss. The folder with the pixels lies
+beside a developer's checkout and is not part of the project.
+"""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import fitsio
+import numpy as np
+
+from imaging.difference.chain import SearchSettings
+from imaging.difference.engine import ImageDifference, UserImage, difference_images
+from imaging.io.calibrated import LoadedImage, read_image
+
+VARIABLE = 3960312480907107968
+"""Gaia identifier of the variable star."""
+
+SIGNIFICANCE = {
+    ("2015-04-11", "2017-03-16"): 12.0,
+    ("2018-02-12", "2015-04-11"): -18.0,
+    ("2018-02-12", "2017-03-16"): -7.0,
+    ("2017-05-22", "2018-01-28"): 10.0,
+}
+"""Change of the variable star (search minus template, sigma) that an independent subtraction found."""
+
+COSMIC_RAYS = {"2018-02-12": (213.0, 30.0), "2017-05-22": (62.0, 75.0)}
+"""Pixels of cosmic rays that the masks miss."""
+
+CONSTANT_STAR_MAG = {
+    "2015-04-11": 16.68,
+    "2017-03-16": 16.64,
+    "2017-04-19": 16.66,
+    "2018-02-12": 16.67,
+    "2017-05-22": 18.29,
+    "2018-01-28": 18.26,
+    "2018-03-14": 18.22,
+    "2017-03-29": 19.64,
+    "2018-02-25": 19.65,
+}
+"""Magnitude of one constant star with the survey's zero points: by how much these themselves disagree."""
+
+
+@dataclass(frozen=True, eq=False)
+class Epoch:
+    """One cut-out.
+
+    Attributes
+    ----------
+    date
+        Date of the observation (UTC).
+    band
+        Band.
+    loaded
+        The image.
+    zeropoint_mag
+        The survey's zero point of one unit of the file.
+    """
+
+    date: str
+    band: str
+    loaded: LoadedImage
+    zeropoint_mag: float
+
+
+def read_epochs(folder: Path) -> list[Epoch]:
+    """Read all cut-outs, in order of date."""
+    table = fitsio.read(folder / "survey-ccds-1.fits.gz")
+    rate = {int(r["expnum"]): float(r["ccdzpt"]) + 2.5 * np.log10(float(r["exptime"])) for r in table}
+    epochs = []
+    for path in sorted(folder.glob("images/**/*_ooi_*.fits")):
+        loaded = read_image(path)
+        stamp = path.name.split("_")[1]
+        date = f"20{stamp[:2]}-{stamp[2:4]}-{stamp[4:6]}"
+        epochs.append(Epoch(date, path.name.split("_")[4], loaded, rate[int(loaded.header["EXPNUM"])]))
+    return sorted(epochs, key=lambda e: e.date)
+
+
+def pairs(epochs: list[Epoch]) -> Iterator[tuple[Epoch, Epoch]]:
+    """Yield all (search, template) pairs of one band."""
+    for search, template in itertools.permutations(epochs, 2):
+        if search.band == template.band:
+            yield search, template
+
+
+def subtract_epochs(search: Epoch, template: Epoch, settings: SearchSettings | None = None) -> ImageDifference:
+    """Subtract one epoch from another with the survey's zero points."""
+    return difference_images(
+        UserImage(search.loaded, zeropoint_mag=search.zeropoint_mag),
+        [UserImage(template.loaded, zeropoint_mag=template.zeropoint_mag)],
+        settings,
+    )
+
+
+def gaia_stars(folder: Path) -> dict[int, tuple[float, float, float]]:
+    """Return identifier to (RA, Dec, G) of the field's Gaia stars, degrees."""
+    stars = {}
+    for path in sorted((folder / "gaia").glob("*.fits")):
+        try:
+            rows = fitsio.read(path)
+        except OSError:
+            continue
+        for row in rows:
+            stars[int(row["source_id"])] = (float(row["ra"]), float(row["dec"]), float(row["phot_g_mean_mag"]))
+    return stars
+
+
+def score_near(result: ImageDifference, x: float, y: float, radius: int = 3) -> float:
+    """Return the most significant value of the score near a pixel; NaN beyond the image."""
+    score = result.searched.difference.score
+    j, i = round(y), round(x)
+    part = score[max(j - radius, 0) : max(j + radius + 1, 0), max(i - radius, 0) : max(i + radius + 1, 0)]
+    return float(part.flat[np.argmax(np.abs(part))]) if part.size else float("nan")

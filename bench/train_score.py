@@ -1,0 +1,68 @@
+"""Train the real/bogus score on synthetic pairs and write it into the package: ``python -m bench.train_score``.
+
+Fakes and drawn transients against everything else that the search finds, on pairs of different seeing, turbulence
+and number of templates. A quarter of the pairs is held out; what the score does to them is printed. To train on a
+team's own labels, collect features (:func:`imaging.difference.score.features_of`) with their labels and call
+:func:`imaging.difference.train.train_score`.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+import imaging.difference
+from bench.difference_runs import Scenario, labelled_features, run, take
+from imaging.difference.train import confusion, model_content, train_score
+from imaging.io.atomic import write_text
+
+SEEINGS = ((1.15, 0.90), (0.95, 1.15), (1.30, 1.00), (1.05, 1.00), (0.90, 1.20), (1.20, 1.10))
+TURBULENCE = (3.0, 10.0, 30.0)
+
+
+def scenarios(n: int, first_seed: int) -> list[Scenario]:
+    """Return n pairs that run through seeings, turbulence and numbers of templates."""
+    return [
+        Scenario(
+            seed=first_seed + k,
+            search_fwhm=SEEINGS[k % len(SEEINGS)][0],
+            template_fwhm=SEEINGS[k % len(SEEINGS)][1],
+            turbulence_mas=TURBULENCE[k % len(TURBULENCE)],
+            n_templates=1 + (k // 3) % 3,
+            missed_cosmic_rays=40,
+        )
+        for k in range(n)
+    ]
+
+
+def main() -> None:
+    """Train, judge on held-out pairs, write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pairs", type=int, default=18, help="full-size pairs to draw")
+    parser.add_argument("--first-seed", type=int, default=500)
+    parser.add_argument("--version", default="synthetic-1")
+    parser.add_argument("--output", type=Path, default=Path(imaging.difference.__path__[0]) / "data" / "score.json")
+    options = parser.parse_args()
+    console = Console(stderr=True)
+    sets = []
+    for scenario in scenarios(options.pairs, options.first_seed):
+        truth = take(scenario)
+        sets.append(labelled_features(run(truth, scenario), truth))
+        console.print(f"{scenario}: {int(sets[-1][1].sum())} real, {int((~sets[-1][1]).sum())} bogus")
+    held = np.arange(len(sets)) % 4 == 3
+    train = [np.concatenate([s[k] for s, h in zip(sets, held, strict=True) if not h]) for k in range(3)]
+    test = [np.concatenate([s[k] for s, h in zip(sets, held, strict=True) if h]) for k in range(3)]
+    model = train_score(train[0], train[1], options.version)
+    for threshold in (0.1, 0.3, 0.5):
+        everything = confusion(model, test[0], test[1], threshold)
+        bright = test[2] > 7.0
+        console.print(f"held out, score >= {threshold}: {everything}")
+        console.print(f"  above S/N 7: {confusion(model, test[0][bright], test[1][bright], threshold)}")
+    recipe = f"{options.pairs} pairs from seed {options.first_seed}, every fourth held out; python -m bench.train_score"
+    write_text(options.output, json.dumps(model_content(model, recipe), indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Difference imaging: matching, subtraction, noise, detection, fakes, scores and forced photometry."""

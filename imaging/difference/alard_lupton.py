@@ -1,0 +1,211 @@
+"""Match a pair with a fitted kernel and subtract it (Alard and Lupton 1998)."""
+
+import math
+from typing import Literal
+
+import numpy as np
+import sep
+from numpy.typing import NDArray
+
+from imaging.difference.basis import KernelBasis, delta_basis, gaussian_basis
+from imaging.difference.convolve import convolve_varying
+from imaging.difference.coverage import kernel_changes, missing_input_error, share_changes
+from imaging.difference.kernel import MatchingKernel, n_terms
+from imaging.difference.masks import difference_mask, kernel_radius, usable
+from imaging.difference.matching import Match, find_kernel, find_shifts
+from imaging.difference.noise import TileNoise, tile_correlation, tile_noise, whiten
+from imaging.difference.pair import Pair, Side, typical_variances
+from imaging.difference.records import KernelSummary, Matched
+from imaging.difference.registration import apply_shift
+from imaging.difference.settings import DifferenceSettings, KernelSettings
+from imaging.difference.tiles import Tiling, tiling_of
+from imaging.image import FloatImage
+from imaging.templates.psf import fine_samples, fwhm_of_samples
+from imaging.timing import StepTimes
+
+FloatArray = NDArray[np.float64]
+BoolImage = NDArray[np.bool_]
+
+
+def match_alard_lupton(pair: Pair, settings: DifferenceSettings, times: StepTimes) -> Matched:
+    """Fit the kernel, subtract, correct the registration and whiten.
+
+    The image with the better seeing is convolved. Where that is the search image, the difference is divided by the
+    kernel's sum, so that it is in the search image's electrons either way.
+
+    Parameters
+    ----------
+    pair
+        Search and template on one grid and flux scale.
+    settings
+        All settings of the subtraction.
+    times
+        Receives the seconds per step.
+
+    Raises
+    ------
+    CcdError
+        ``kernel_too_few_stamps``, ``kernel_sum`` or ``kernel_chi2`` if no fallback gives a kernel to be trusted.
+    """
+    ny, nx = pair.search.science.shape
+    fwhm = {"search": _fwhm(pair.search), "template": _fwhm(pair.template)}
+    convolved: Literal["search", "template"] = "template" if fwhm["template"] <= fwhm["search"] else "search"
+    target, reference = (pair.search, pair.template) if convolved == "template" else (pair.template, pair.search)
+    basis = choose_basis(min(fwhm.values()), max(fwhm.values()), settings.kernel)
+    mean_correlation = pair.correlation.mean(axis=(0, 1), dtype=float) if convolved == "template" else _white()
+    with times.step("kernel"):
+        match = find_kernel(target, reference, basis, mean_correlation, pair.makeup, settings.kernel)
+        shifts = find_shifts(match, (ny, nx), settings.registration)
+    with times.step("convolution"):
+        plain, model = _subtract(pair, match.kernel, convolved)
+        moved = apply_shift(model, shifts if convolved == "template" else shifts.opposite())
+        plain += model - moved
+        model = moved
+    tiling = tiling_of((ny, nx), settings.noise.tile_pixels, settings.noise.border_pixels)
+    variances = typical_variances(pair, tiling)
+    with times.step("masks"):
+        centre = match.kernel.images(np.array([nx / 2]), np.array([ny / 2]))[0]
+        sigma = math.sqrt(float(np.median(variances[0] + variances[1] * np.sum(centre**2))))
+        noise_pixels = target.psf.noise_pixels(nx / 2, ny / 2)
+        mask = difference_mask(target.mask, reference.mask, centre, model, sigma, noise_pixels, settings.masks)
+        good = usable(mask) & (pair.search.weight > 0) & (pair.template.weight > 0)
+        model_error = None
+        if pair.makeup is not None:
+            radius = kernel_radius(centre, settings.masks.kernel_share) if convolved == "template" else 0
+            model_error = missing_input_error(pair.makeup, pair.template.weight, radius)
+    with times.step("background"):
+        plain = subtract_mesh(plain, good, model, sigma, settings.noise.background_mesh_pixels)
+    with times.step("whitening"):
+        noise = _noise(pair, match.kernel, convolved, good, variances, tiling, settings)
+        image = whiten(plain, good, noise, tiling)
+    return Matched(image, model, model_error, mask, noise, tiling, _summary(match, convolved), shifts)
+
+
+def choose_basis(sharp_fwhm: float, broad_fwhm: float, settings: KernelSettings) -> KernelBasis:
+    """Choose the kernel functions for two seeings.
+
+    Parameters
+    ----------
+    sharp_fwhm, broad_fwhm
+        Full widths at half maximum of the image that is convolved and of the other one, pixels.
+    settings
+        Widths, degrees, sizes.
+    """
+    if settings.basis == "delta":
+        return delta_basis(settings.delta_half_width)
+    matching = math.sqrt(max(broad_fwhm**2 - sharp_fwhm**2, 0.0)) / 2.3548
+    base = max(matching, 2.0 * settings.min_sigma_pixels)
+    sigmas = tuple(max(f * base, settings.min_sigma_pixels) for f in settings.sigma_factors)
+    half_width = min(max(math.ceil(3.0 * max(sigmas)), settings.min_half_width), settings.max_half_width)
+    return gaussian_basis(sigmas, settings.degrees, half_width)
+
+
+def subtract_mesh(plain: FloatImage, good: BoolImage, model: FloatImage, sigma: float, mesh: int) -> FloatImage:
+    """Subtract the background that is left, measured on a mesh of pixels without bright sources.
+
+    Parameters
+    ----------
+    plain
+        (ny, nx) float32, difference.
+    good
+        (ny, nx) bool, pixels to be used.
+    model
+        (ny, nx) float32, the matched template, which shows where sources are.
+    sigma
+        Noise of a pixel, electrons.
+    mesh
+        Side of the mesh, pixels; zero, or an image smaller than it, leaves the difference as it is.
+    """
+    if mesh == 0 or min(plain.shape) < mesh:
+        return plain
+    masked = ~good | (model > np.float32(3.0 * sigma))
+    background = sep.Background(np.ascontiguousarray(plain), mask=masked, bw=mesh, bh=mesh, fw=3, fh=3)
+    background.subfrom(plain)
+    return plain
+
+
+def _fwhm(side: Side) -> float:
+    ny, nx = side.science.shape
+    return fwhm_of_samples(fine_samples(side.psf, nx / 2, ny / 2, 12), 0.5)
+
+
+def _white() -> FloatArray:
+    correlation = np.zeros((6, 6))
+    correlation[0, 0] = 1.0
+    return correlation
+
+
+def _subtract(
+    pair: Pair, kernel: MatchingKernel, convolved: Literal["search", "template"]
+) -> tuple[FloatImage, FloatImage]:
+    """Return search minus template, in electrons of the search, and the template as it was subtracted."""
+    changes, images = None, None
+    if pair.makeup is not None:
+        changes = share_changes(pair.makeup)
+        images = kernel_changes(kernel, pair.makeup, pair.search.psf if convolved == "search" else None)
+    background = _background_image(kernel, pair.search.science.shape)
+    if convolved == "template":
+        model = convolve_varying(pair.template.science, kernel, changes, images)
+        return pair.search.science - model - background, model
+    scale = np.float32(_central_sum(kernel))
+    matched = convolve_varying(pair.search.science, kernel, changes, images)
+    model = (pair.template.science - background) / scale
+    return matched / scale - model, model
+
+
+def _noise(
+    pair: Pair,
+    kernel: MatchingKernel,
+    convolved: Literal["search", "template"],
+    good: BoolImage,
+    variances: tuple[FloatArray, FloatArray],
+    tiling: Tiling,
+    settings: DifferenceSettings,
+) -> TileNoise:
+    """Return what the matching has done to signal and noise in every tile."""
+    x, y = tiling.centres()
+    scale = _central_sum(kernel) if convolved == "search" else 1.0
+    images = kernel.images(x.ravel(), y.ravel())
+    kernels = images.reshape(*x.shape, *images.shape[1:]) / scale
+    points = np.full((*x.shape, 1, 1), 1.0 / scale)
+    search_kernels, template_kernels = (points, kernels) if convolved == "template" else (kernels, points)
+    correlation = tile_correlation(pair.correlation, pair.correlation_tile, good, tiling)
+    decorrelate = settings.noise.decorrelate
+    return tile_noise(search_kernels, template_kernels, *variances, correlation, decorrelate=decorrelate)
+
+
+def _central_sum(kernel: MatchingKernel) -> float:
+    return float(kernel.sums(np.array([kernel.origin[0]]), np.array([kernel.origin[1]]))[0])
+
+
+def _background_image(kernel: MatchingKernel, shape: tuple[int, ...]) -> FloatImage:
+    """Evaluate the differential background on every pixel: a low polynomial, summed axis by axis."""
+    ny, nx = shape
+    order = 0
+    while n_terms(order) < kernel.background.size:
+        order += 1
+    table = np.zeros((order + 1, order + 1))
+    terms = [(degree - j, j) for degree in range(order + 1) for j in range(degree + 1)]
+    for (i, j), value in zip(terms, kernel.background, strict=True):
+        table[j, i] = value
+    u, v = ((np.arange(n) - o) / s for n, o, s in zip((nx, ny), kernel.origin, kernel.scale, strict=True))
+    powers = np.arange(order + 1)
+    across = (v[:, None] ** powers @ table).astype(np.float32)
+    return across @ (u[:, None] ** powers).T.astype(np.float32)
+
+
+def _summary(match: Match, convolved: Literal["search", "template"]) -> KernelSummary:
+    kernel = match.kernel
+    total = float(kernel.coefficients[0, 0])
+    return KernelSummary(
+        convolved=convolved,
+        sum=total if convolved == "template" else 1.0 / total,
+        sum_error=kernel.sum_error if convolved == "template" else kernel.sum_error / total**2,
+        n_stamps=kernel.n_stamps,
+        n_rejected=kernel.n_rejected,
+        chi2=kernel.chi2,
+        order=kernel.order,
+        level=kernel.level,
+        half_width=kernel.basis.half_width,
+        fallback=match.fallback,
+    )

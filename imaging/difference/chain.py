@@ -1,0 +1,146 @@
+"""The whole search of one CCD: stack, subtract, detect, score, and learn from fakes how complete it was."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from imaging.difference.detect import BrightStars, Detections, detect
+from imaging.difference.efficiency import Efficiency, measure_efficiency
+from imaging.difference.fakes import Fakes, inject_fakes
+from imaging.difference.records import Difference, Identity
+from imaging.difference.score import score_detections
+from imaging.difference.settings import DetectionSettings, DifferenceSettings, FakeSettings
+from imaging.difference.subtract import subtract
+from imaging.difference.tables import detections_table, fakes_table
+from imaging.image import CalibratedImage
+from imaging.settings import Settings
+from imaging.templates.settings import StackSettings
+from imaging.templates.stack import Template, stack_templates
+from imaging.timing import StepTimes
+
+FloatArray = NDArray[np.float64]
+
+
+class SearchSettings(Settings):
+    """All settings of the search of one CCD, once its templates are chosen."""
+
+    stack: StackSettings = StackSettings()
+    """The template stack."""
+    difference: DifferenceSettings = DifferenceSettings()
+    """The subtraction."""
+    detection: DetectionSettings = DetectionSettings()
+    """Detection and cuts."""
+    fakes: FakeSettings = FakeSettings()
+    """Fakes and efficiency."""
+
+
+@dataclass(frozen=True, eq=False)
+class SearchedCcd:
+    """Everything that the search of one CCD leaves.
+
+    Attributes
+    ----------
+    template
+        The stack.
+    difference
+        The difference.
+    detections, detections_table
+        Detections as a record and as the table DETECTIONS.
+    fakes, fakes_table
+        Fakes as a record and as the table FAKES; None where none were injected.
+    efficiency
+        Efficiency of the search; None where no fakes were injected.
+    cut_flow
+        Detections that each cut removes.
+    quality
+        Numbers for the quality table; NaN where unknown.
+    times
+        Seconds per step.
+    """
+
+    template: Template
+    difference: Difference
+    detections: Detections
+    detections_table: pa.Table
+    fakes: Fakes | None
+    fakes_table: pa.Table | None
+    efficiency: Efficiency | None
+    cut_flow: dict[str, int]
+    quality: dict[str, float]
+    times: StepTimes
+
+
+def search_ccd(
+    search: CalibratedImage,
+    templates: Sequence[CalibratedImage],
+    identity: Identity,
+    settings: SearchSettings,
+    *,
+    stars: BrightStars | None = None,
+    with_fakes: bool = True,
+) -> SearchedCcd:
+    """Search one CCD for transients.
+
+    Parameters
+    ----------
+    search
+        Search image.
+    templates
+        Images of the same field, best first.
+    identity
+        Exposure and CCD; seeds the fakes.
+    settings
+        All settings.
+    stars
+        Bright stars, if a catalogue knows them; those of the template otherwise.
+    with_fakes
+        Whether to measure the efficiency.
+
+    Raises
+    ------
+    NoWorkError
+        ``no_template_overlap``.
+    CcdError
+        The reasons of :func:`imaging.difference.subtract.subtract`.
+    """
+    times = StepTimes()
+    template = stack_templates(search, templates, settings.stack)
+    difference = subtract(search, template, settings.difference)
+    times.add(template.times, difference.times)
+    with times.step("detect"):
+        detections = detect(difference, settings.detection, stars)
+        fwhm = difference.psf.fwhm_pixels
+        score = score_detections(detections, fwhm)
+        table = detections_table(difference, detections, score, identity, settings.detection)
+    fakes, efficiency, fake_rows = None, None, None
+    if with_fakes:
+        with times.step("fakes"):
+            seed = (identity.expnum, identity.ccd)
+            fakes = inject_fakes(difference, detections, seed, settings.fakes, settings.detection, stars)
+            efficiency = measure_efficiency(fakes, settings.fakes.bin_mag)
+            fake_rows = fakes_table(difference, fakes, score_detections(fakes.detections, fwhm), identity)
+    quality = _quality(template, difference, detections, efficiency)
+    quality["poorly_covered"] = float(template.coverage < settings.stack.good_coverage)
+    return SearchedCcd(
+        *(template, difference, detections, table, fakes, fake_rows, efficiency),
+        *(detections.cut_flow(), quality, times),
+    )
+
+
+def _quality(
+    template: Template, difference: Difference, detections: Detections, efficiency: Efficiency | None
+) -> dict[str, float]:
+    nan = float("nan")
+    return difference.quality | {
+        "n_templates": float(len(template.inputs)),
+        "template_coverage": template.coverage,
+        "n_detections": float(len(detections)),
+        "n_passed": float(detections.passed.sum()),
+        "m50_mag": efficiency.mag.half if efficiency else nan,
+        "m50_error_mag": efficiency.mag.half_error if efficiency else nan,
+        "snr50": efficiency.snr.half if efficiency else nan,
+        "snr50_error": efficiency.snr.half_error if efficiency else nan,
+    }

@@ -1,0 +1,218 @@
+"""Stamps around sources and the normal equations that each contributes to the matching kernel."""
+
+from dataclasses import dataclass, replace
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from imaging.difference.basis import KernelBasis
+from imaging.difference.pair import Side
+from imaging.difference.settings import KernelSettings
+from imaging.image import FloatImage
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Stamps:
+    """Stamps and what they say about the kernel.
+
+    Attributes
+    ----------
+    x, y
+        (n,) centres, pixels.
+    side
+        Pixels along a stamp's side.
+    data
+        (n, p) float32, target image in each stamp.
+    weight
+        (n, p) float32, inverse variance of target minus model; zero for bad pixels.
+    patches
+        (n, t, t) float32, reference image in each stamp and within the kernel's reach of it.
+    basis
+        The kernel's functions, whose columns are those of the reference convolved with them.
+    normal
+        (n, m + 1, m + 1) weighted products of the columns and a constant.
+    right
+        (n, m + 1) weighted products with the data.
+    square
+        (n,) weighted square of the data.
+    n_pixels
+        (n,) good pixels.
+    noise_bias
+        (n,) sum of weight times noise variance of the reference: how far its noise inflates the products.
+    """
+
+    x: FloatArray
+    y: FloatArray
+    side: int
+    data: FloatImage
+    weight: FloatImage
+    patches: FloatImage
+    basis: KernelBasis
+    normal: FloatArray
+    right: FloatArray
+    square: FloatArray
+    n_pixels: FloatArray
+    noise_bias: FloatArray
+
+    def convolved(self, kernels: FloatArray) -> FloatImage:
+        """Return (n, p) float32, the reference convolved with one kernel (n, k, k) per stamp."""
+        turned = np.ascontiguousarray(kernels[:, ::-1, ::-1], dtype=np.float32)
+        return _convolve_patches(self.patches, turned).reshape(len(self.x), -1)
+
+    def moved(self, change: FloatImage) -> "Stamps":
+        """Return the stamps with a small change (n, p) of the target image and the same weights."""
+        weighted = (self.weight * change).reshape(-1, self.side, self.side)
+        lags = _correlate_patches(self.patches, weighted)
+        flat = self.basis.images[:, ::-1, ::-1].reshape(len(self.basis.pairs), -1)
+        right = self.right.copy()
+        right[:, :-1] += lags.reshape(len(self.x), -1).astype(float) @ flat.T
+        right[:, -1] += weighted.sum(axis=(1, 2), dtype=float)
+        data = self.data + change
+        square = np.einsum("np,np,np->n", self.weight, data, data, dtype=float)
+        return replace(self, data=data, right=right, square=square)
+
+
+def build_stamps(
+    target: Side, reference: Side, x: FloatArray, y: FloatArray, basis: KernelBasis, settings: KernelSettings
+) -> Stamps:
+    """Cut stamps and compute their normal equations.
+
+    Parameters
+    ----------
+    target, reference
+        The kernel turns the reference into the target.
+    x, y
+        (n,) centres; pixels of a stamp that lie beyond the image, or near its edge, have no weight.
+    basis
+        Kernel functions.
+    settings
+        Size of the stamps, error of the model.
+    """
+    half, reach = settings.stamp_half_width, basis.half_width
+    side = 2 * half + 1
+    ny, nx = target.science.shape
+    ix, iy = np.asarray(x, dtype=np.int64), np.asarray(y, dtype=np.int64)
+    rows, columns = _indices(iy, half, ny), _indices(ix, half, nx)
+    window = (rows[:, :, None], columns[:, None, :])
+    data, reference_data = target.science[window], reference.science[window]
+    weight, reference_weight = target.weight[window], reference.weight[window]
+    bad = (weight == 0) | (reference_weight == 0)
+    for index, centre, axis, size in ((rows, iy, 1, ny), (columns, ix, 2, nx)):
+        true = centre[:, None] + np.arange(-half, half + 1)
+        outside = (true != index) | (index < reach // 2) | (index >= size - reach // 2)
+        bad |= np.expand_dims(outside, 3 - axis)
+    brightness = np.maximum(0.5 * (data + reference_data), 0.0)
+    weight, reference_weight = np.where(bad, 1.0, weight), np.where(bad, 1.0, reference_weight)
+    reference_variance = 1.0 / reference_weight + brightness / reference.gain
+    variance = 1.0 / weight + brightness / target.gain + settings.template_noise_share * reference_variance
+    variance += (settings.error_floor * brightness) ** 2
+    weight = np.where(bad, 0.0, 1.0 / variance).astype(np.float32).reshape(ix.size, side * side)
+    data = data.reshape(ix.size, side * side)
+    tall, wide = _indices(iy, half + reach, ny), _indices(ix, half + reach, nx)
+    patches = reference.science[tall[:, :, None], wide[:, None, :]]
+    return Stamps(
+        *(x, y, side, data, weight, patches, basis),
+        *_normal_equations(patches, data, weight, basis),
+        np.count_nonzero(weight, axis=1).astype(float),
+        np.einsum("np,np->n", weight, reference_variance.reshape(weight.shape), dtype=float),
+    )
+
+
+def _indices(centre: NDArray[np.int64], reach: int, size: int) -> NDArray[np.int64]:
+    """Return (n, 2 reach + 1) indices about centres, held inside the image."""
+    return np.clip(centre[:, None] + np.arange(-reach, reach + 1), 0, size - 1)
+
+
+def _normal_equations(
+    patches: FloatImage, data: FloatImage, weight: FloatImage, basis: KernelBasis
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return products of the columns, with the data, and of the data; one stamp at a time stays in the cache."""
+    n, p = data.shape
+    m = len(basis.pairs)
+    factors = basis.factors.astype(np.float32)
+    side = round(p**0.5)
+    along = np.empty((len(factors), patches.shape[1], side), dtype=np.float32)
+    columns = np.empty((m + 2, p), dtype=np.float32)
+    products = np.empty((n, m + 2, m + 2))
+    for k in range(n):
+        _convolve_stamp(patches[k], factors, basis.pairs, along, columns.reshape(m + 2, side, side))
+        columns[m] = 1.0
+        columns[m + 1] = data[k]
+        columns *= np.sqrt(weight[k])
+        products[k] = columns @ columns.T
+    transform = np.eye(m + 1)
+    transform[:m, :m] = basis.transform
+    normal = transform @ products[:, : m + 1, : m + 1] @ transform.T
+    right = products[:, : m + 1, m + 1] @ transform.T
+    return normal, right, products[:, m + 1, m + 1]
+
+
+@numba.njit(cache=True, fastmath={"contract"})
+def _convolve_stamp(
+    patch: FloatImage, factors: FloatImage, pairs: NDArray[np.int64], along: FloatImage, out: FloatImage
+) -> None:
+    """Fill ``out`` (m or more, s, s) with a patch convolved with products of a function of x and one of y."""
+    n_factors, size = factors.shape
+    tall, side = patch.shape[0], along.shape[2]
+    for f in range(n_factors):
+        for j in range(tall):
+            row, line = patch[j], along[f, j]
+            line[:] = 0.0
+            for k in range(size):
+                value = factors[f, size - 1 - k]
+                piece = row[k : k + side]
+                for i in range(side):
+                    line[i] += value * piece[i]
+    for m in range(pairs.shape[0]):
+        fx, fy = pairs[m, 0], pairs[m, 1]
+        for j in range(side):
+            target = out[m, j]
+            target[:] = 0.0
+            for k in range(size):
+                value = factors[fy, size - 1 - k]
+                line = along[fx, j + k]
+                for i in range(side):
+                    target[i] += value * line[i]
+
+
+@numba.njit(cache=True, fastmath={"contract"})
+def _convolve_patches(patches: FloatImage, kernels: FloatImage) -> FloatImage:
+    """Convolve the inner part of (n, t, t) patches with one turned kernel (n, k, k) each."""
+    n, tall, _ = patches.shape
+    size = kernels.shape[1]
+    side = tall - size + 1
+    out = np.zeros((n, side, side), dtype=np.float32)
+    for s in range(n):
+        for j in range(side):
+            target = out[s, j]
+            for b in range(size):
+                row = patches[s, j + b]
+                for a in range(size):
+                    value = kernels[s, b, a]
+                    piece = row[a : a + side]
+                    for i in range(side):
+                        target[i] += value * piece[i]
+    return out
+
+
+@numba.njit(cache=True, fastmath={"contract"})
+def _correlate_patches(patches: FloatImage, values: FloatImage) -> FloatImage:
+    """Sum (n, t, t) patches times (n, s, s) values at every offset that keeps the values inside the patch."""
+    n, tall, _ = patches.shape
+    side = values.shape[1]
+    size = tall - side + 1
+    out = np.zeros((n, size, size), dtype=np.float32)
+    for s in range(n):
+        for j in range(side):
+            for i in range(side):
+                value = values[s, j, i]
+                if value != 0.0:
+                    for b in range(size):
+                        row = patches[s, j + b, i : i + size]
+                        target = out[s, b]
+                        for a in range(size):
+                            target[a] += value * row[a]
+    return out

@@ -1,0 +1,165 @@
+"""How complete a search was: the share of fakes found against magnitude and signal to noise."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import erf
+
+from imaging.difference.fakes import Fakes
+
+FloatArray = NDArray[np.float64]
+
+MIN_FAKES = 20
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """A fitted efficiency curve: ceiling times a Gaussian integral.
+
+    Attributes
+    ----------
+    half
+        Magnitude or signal to noise at which half of the ceiling is reached.
+    half_error
+        Its standard error.
+    width
+        Standard deviation of the Gaussian.
+    ceiling
+        Efficiency far on the bright side.
+    n
+        Fakes behind it.
+    """
+
+    half: float
+    half_error: float
+    width: float
+    ceiling: float
+    n: int
+
+
+@dataclass(frozen=True, eq=False)
+class Efficiency:
+    """Efficiency of one search.
+
+    Attributes
+    ----------
+    edges
+        (k + 1,) edges of the magnitude bins.
+    n_injected, n_detected, n_passed
+        (k,) fakes per bin.
+    mag
+        Curve of the fakes that passed all cuts, against magnitude.
+    snr
+        Curve of the fakes detected on good pixels, against expected signal to noise.
+    """
+
+    edges: FloatArray
+    n_injected: NDArray[np.int64]
+    n_detected: NDArray[np.int64]
+    n_passed: NDArray[np.int64]
+    mag: Curve
+    snr: Curve
+
+    def share_passed(self) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Return the share that passed per bin, with the bounds of its 68 % (Wilson) interval."""
+        return wilson_interval(self.n_passed, self.n_injected)
+
+
+def measure_efficiency(fakes: Fakes, bin_mag: float) -> Efficiency:
+    """Count fakes per magnitude and fit the curves.
+
+    Parameters
+    ----------
+    fakes
+        Fakes and what became of them.
+    bin_mag
+        Width of the bins, magnitudes.
+    """
+    low, high = math.floor(fakes.mag.min() / bin_mag), math.ceil(fakes.mag.max() / bin_mag)
+    edges = np.arange(low, high + 1) * bin_mag
+    injected, detected, passed = (
+        np.histogram(fakes.mag[chosen], edges)[0]
+        for chosen in (np.ones(len(fakes), dtype=bool), fakes.detected, fakes.passed)
+    )
+    good = fakes.on_good_pixels & np.isfinite(fakes.snr_expected)
+    return Efficiency(
+        edges,
+        injected,
+        detected,
+        passed,
+        mag=fit_curve(-fakes.mag, fakes.passed, width=None, sign=-1.0),
+        snr=fit_curve(fakes.snr_expected[good], fakes.detected[good], width=1.0, sign=1.0),
+    )
+
+
+def fit_curve(brightness: FloatArray, found: NDArray[np.bool_], *, width: float | None, sign: float = 1.0) -> Curve:
+    """Fit the efficiency by maximum likelihood.
+
+    Parameters
+    ----------
+    brightness
+        (n,) a quantity that grows with the chance to be found.
+    found
+        (n,) whether it was.
+    width
+        Width of the transition if it is known (one for a significance), else None.
+    sign
+        Factor that turns the brightness at half efficiency into the quantity to report.
+
+    Returns
+    -------
+    curve
+        NaN where there are too few fakes, or all or none were found.
+    """
+    n = found.size
+    if n < MIN_FAKES or found.all() or not found.any():
+        nan = float("nan")
+        return Curve(nan, nan, nan, float(found.mean()) if n else nan, n)
+
+    def negative_log_likelihood(parameters: FloatArray) -> float:
+        half, ceiling = parameters[0], 1.0 / (1.0 + math.exp(-parameters[1]))
+        sigma = width if width is not None else math.exp(parameters[2])
+        p = np.clip(ceiling * 0.5 * (1.0 + erf((brightness - half) / (math.sqrt(2.0) * sigma))), 1e-6, 1 - 1e-6)
+        prior = 0.5 * ((parameters[2] - math.log(0.25)) / 0.7) ** 2 if width is None else 0.0
+        return -float(np.sum(np.where(found, np.log(p), np.log1p(-p)))) + prior + 0.01 * (parameters[1] - 4.0) ** 2
+
+    order = np.sort(brightness[found])
+    start = np.array([order[min(int(0.1 * order.size), order.size - 1)], 4.0, math.log(0.25)])
+    size = 3 if width is None else 2
+    best = minimize(negative_log_likelihood, start[:size], method="Nelder-Mead", options={"maxiter": 2000})
+    half, ceiling = float(best.x[0]), 1.0 / (1.0 + math.exp(-best.x[1]))
+    sigma = width if width is not None else math.exp(float(best.x[2]))
+    return Curve(sign * half, _error(negative_log_likelihood, best.x), sigma, ceiling, n)
+
+
+def _error(function: Callable[[FloatArray], float], solution: FloatArray) -> float:
+    """Return the standard error of the first parameter from the curvature of the likelihood."""
+    n = solution.size
+    steps = 0.02 * np.maximum(np.abs(solution), 0.5)
+    hessian = np.empty((n, n))
+    for a in range(n):
+        for b in range(n):
+            total = 0.0
+            for sa, sb in ((1, 1), (1, -1), (-1, 1), (-1, -1)):
+                point = solution.copy()
+                point[a] += sa * steps[a]
+                point[b] += sb * steps[b]
+                total += sa * sb * function(point)
+            hessian[a, b] = total / (4 * steps[a] * steps[b])
+    variance = float(np.linalg.pinv(hessian)[0, 0])
+    return math.sqrt(variance) if variance > 0 else float("nan")
+
+
+def wilson_interval(
+    successes: NDArray[np.int64], trials: NDArray[np.int64], z: float = 1.0
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return shares and the bounds of their binomial intervals (Wilson 1927); NaN where there were no trials."""
+    n = np.where(trials > 0, trials, np.nan).astype(float)
+    share = successes / n
+    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    return share, np.maximum(centre - half, 0.0), np.minimum(centre + half, 1.0)

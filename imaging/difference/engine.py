@@ -1,0 +1,190 @@
+"""Subtract any calibrated images of one field: what stands behind ``difference-images``."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from imaging.difference.chain import SearchedCcd, SearchSettings, search_ccd
+from imaging.difference.prepare import UNKNOWN_ZEROPOINT, calibrate
+from imaging.difference.records import Identity
+from imaging.difference.stamps import StampTriplet, cut_triplet
+from imaging.errors import CcdError
+from imaging.exposure import MJD_EPOCH, night_of
+from imaging.image import CalibratedImage
+from imaging.io.calibrated import LoadedImage
+from imaging.psf.model import PsfModel
+from imaging.schemas.difference import DetectionFlag
+from imaging.templates.grid import pixel_map
+from imaging.templates.relative import aperture_fluxes, find_bright_sources
+
+__all__ = ["ImageDifference", "UserImage", "difference_images", "summary"]
+
+
+@dataclass(frozen=True, eq=False)
+class UserImage:
+    """An image as a user gives it.
+
+    Attributes
+    ----------
+    loaded
+        What its file holds.
+    psf
+        Its PSF, if the user has one.
+    zeropoint_mag
+        AB magnitude of one unit of the file, if the header's is not to be used.
+    """
+
+    loaded: LoadedImage
+    psf: PsfModel | None = None
+    zeropoint_mag: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class ImageDifference:
+    """A user's difference.
+
+    Attributes
+    ----------
+    searched
+        Template, difference, detections, efficiency.
+    stamps
+        One triplet per detection.
+    zeropoint_known
+        Whether the zero point of the search image was known; if not, magnitudes are relative to 30.
+    """
+
+    searched: SearchedCcd
+    stamps: tuple[StampTriplet, ...]
+    zeropoint_known: bool
+
+
+def difference_images(
+    science: UserImage,
+    templates: Sequence[UserImage],
+    settings: SearchSettings | None = None,
+    *,
+    with_fakes: bool = False,
+) -> ImageDifference:
+    """Subtract the stack of some images from another one of the same field.
+
+    Parameters
+    ----------
+    science
+        Image to search.
+    templates
+        Images to compare it with, best first.
+    settings
+        All settings; the defaults if left out.
+    with_fakes
+        Whether to measure the efficiency with fakes.
+
+    Raises
+    ------
+    CcdError
+        If an image has no usable star for its PSF, or for the reasons of :func:`imaging.difference.chain.search_ccd`.
+    """
+    search = calibrate(science.loaded, psf=science.psf, zeropoint_mag=science.zeropoint_mag)
+    known = science.zeropoint_mag is not None or science.loaded.zeropoint_mag is not None
+    prepared = []
+    for template in templates:
+        image = calibrate(template.loaded, psf=template.psf, zeropoint_mag=template.zeropoint_mag)
+        if not known or (template.zeropoint_mag is None and template.loaded.zeropoint_mag is None):
+            image = tie_zeropoint(search, image)
+        prepared.append(image)
+    searched = search_ccd(
+        search, prepared, _identity(science.loaded), settings or SearchSettings(), with_fakes=with_fakes
+    )
+    positions = searched.detections.measured
+    stamps = tuple(cut_triplet(searched.difference, x, y) for x, y in zip(positions.x, positions.y, strict=True))
+    return ImageDifference(searched, stamps, known)
+
+
+def tie_zeropoint(search: CalibratedImage, template: CalibratedImage) -> CalibratedImage:
+    """Give a template the zero point that its stars have in the search image.
+
+    Parameters
+    ----------
+    search, template
+        Images of one field; the zero point of the template is not used.
+
+    Raises
+    ------
+    CcdError
+        ``no_common_stars`` if the two share no star bright enough.
+    """
+    pixels, other = search.pixels, template.pixels
+    grid = pixel_map(search.wcs, pixels.shape, template.wcs)
+    x, y, _ = find_bright_sources(
+        pixels.science, pixels.weight, min_snr=10.0, maximum=0.7 * search.saturation_electrons
+    )
+    px, py = (np.rint(p) for p in grid.at(x, y))
+    mine, mine_error = aperture_fluxes(pixels.science, pixels.weight, x, y, 0.7 * search.saturation_electrons)
+    theirs, their_error = aperture_fluxes(other.science, other.weight, px, py, 0.7 * template.saturation_electrons)
+    good = (mine > 10.0 * mine_error) & (theirs > 10.0 * their_error)
+    if not good.any():
+        raise CcdError(
+            "the images have no zero points and share no bright star",
+            reason="no_common_stars",
+            step="difference_images",
+            value=0,
+            limit="at least 1",
+            remedy="give the zero points",
+        )
+    ratio = float(np.median(theirs[good] / mine[good]))
+    return CalibratedImage(
+        *(template.pixels, template.wcs, template.psf, search.zeropoint_mag + 2.5 * float(np.log10(ratio))),
+        *(template.sky_electrons, template.saturation_electrons, template.label),
+    )
+
+
+def summary(result: ImageDifference) -> dict[str, object]:
+    """Return what ``--json`` prints: the numbers of the difference and its detections.
+
+    Parameters
+    ----------
+    result
+        Result of :func:`difference_images`.
+    """
+    searched, difference = result.searched, result.searched.difference
+    rows = searched.detections_table.to_pylist()
+    wanted = (
+        *("x", "y", "ra", "dec", "position_error_arcsec", "flux", "flux_error", "snr", "mag", "mag_error"),
+        *("chi2_psf", "spread_model", "dipole_fraction", "real_score"),
+    )
+    return {
+        "search": difference.search.label,
+        "templates": [
+            {"label": i.label, "share": i.share, "weight": i.weight, "alignment_rms_pixels": i.alignment.rms_pixels}
+            for i in searched.template.inputs
+        ],
+        "method": difference.method,
+        "convolved": difference.kernel.convolved,
+        "fallback": difference.kernel.fallback,
+        "zeropoint_mag": difference.search.zeropoint_mag if result.zeropoint_known else None,
+        "unknown_zeropoint_mag": None if result.zeropoint_known else UNKNOWN_ZEROPOINT,
+        "quality": {key: value if np.isfinite(value) else None for key, value in searched.quality.items()},
+        "cut_flow": searched.cut_flow,
+        "detections": [
+            {key: row[key] for key in wanted}
+            | {"flags": [f.name for f in DetectionFlag if row["flags"] & f and f.name is not None]}
+            for row in rows
+        ],
+        "times_cpu_s": dict(searched.times.cpu_s),
+    }
+
+
+def _identity(loaded: LoadedImage) -> Identity:
+    """Read what the header knows of exposure and CCD; zeros where it knows nothing."""
+    header = loaded.header
+
+    def number(key: str) -> float:
+        try:
+            return float(header.get(key, 0.0))
+        except (TypeError, ValueError):
+            return 0.0
+
+    mjd = number("MJD-OBS")
+    night = night_of(mjd) if mjd > 0 else int(MJD_EPOCH.strftime("%Y%m%d"))
+    band = str(header.get("BAND") or header.get("FILTER") or "").split(" ")[0]
+    return Identity(int(number("EXPNUM")), band, night, int(number("CCDNUM")), mjd + number("EXPTIME") / 2 / 86400.0)

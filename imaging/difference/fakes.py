@@ -1,0 +1,254 @@
+"""Add fake transients to a copy of a difference and see which are found.
+
+Once the kernel and the background are known the subtraction is linear: a source added to the search image changes the
+whitened difference by that source convolved with the response kernel of its place, and nothing else. So the fakes are
+added to the difference itself, with the photon noise that they would have brought, and go through the same filter,
+the same detection and the same cuts as everything else. That is what injecting into the search image and subtracting
+again with the known kernel would give, at a hundredth of the cost. The kernel itself hardly knows of a transient:
+stamps of deviating sources are clipped.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft
+
+from imaging.difference.detect import BrightStars, Detections, detect
+from imaging.difference.filter import flux_errors, significance
+from imaging.difference.noise import HALF
+from imaging.difference.records import Difference
+from imaging.difference.response import PSF_HALF_WIDTH, draw_source, respond
+from imaging.difference.settings import DetectionSettings, FakeSettings
+from imaging.templates.relative import find_bright_sources
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+
+FULL_CCD_PIXELS = 2048 * 4096
+SIZE = fft.next_fast_len(4 * PSF_HALF_WIDTH + 1, real=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Fakes:
+    """Fakes and what became of them; (n,) arrays.
+
+    Attributes
+    ----------
+    x, y
+        Position, pixels.
+    mag, flux
+        Magnitude and electrons injected.
+    snr_expected
+        Flux over the flux error of the place.
+    on_host
+        Whether it was placed on a galaxy.
+    surface_brightness
+        Electrons per pixel of the template under it.
+    on_good_pixels
+        Whether no masked pixel lies within one FWHM.
+    match
+        Index of the detection that is it; -1 if there is none.
+    detections
+        All detections on the copy.
+    """
+
+    x: FloatArray
+    y: FloatArray
+    mag: FloatArray
+    flux: FloatArray
+    snr_expected: FloatArray
+    on_host: BoolArray
+    surface_brightness: FloatArray
+    on_good_pixels: BoolArray
+    match: NDArray[np.int64]
+    detections: Detections
+
+    def __len__(self) -> int:
+        return self.x.size
+
+    @property
+    def detected(self) -> BoolArray:
+        """Which were found above the threshold."""
+        return self.match >= 0
+
+    @property
+    def passed(self) -> BoolArray:
+        """Which were found and passed all cuts."""
+        passed = np.append(self.detections.passed, False)
+        return passed[self.match] & self.detected
+
+
+def inject_fakes(
+    difference: Difference,
+    real: Detections,
+    seed: tuple[int, ...],
+    settings: FakeSettings,
+    detection: DetectionSettings,
+    stars: BrightStars | None = None,
+) -> Fakes:
+    """Add fakes to a copy of the difference, run the detection on it, and match.
+
+    Parameters
+    ----------
+    difference
+        The difference; it is not changed.
+    real
+        Its own detections: no fake is placed on one.
+    seed
+        Numbers that identify exposure and CCD.
+    settings
+        How many, how bright, where.
+    detection
+        Settings of the search itself.
+    stars
+        Bright stars, as in the search.
+    """
+    rng = np.random.default_rng((*seed, 3))
+    share = difference.image.size / FULL_CCD_PIXELS
+    n_blank = max(round(settings.n_blank * min(share, 1.0)), min(settings.n_blank, 4))
+    n_hosts = max(round(settings.n_hosts * min(share, 1.0)), min(settings.n_hosts, 4))
+    x, y, on_host = _places(difference, real, rng, n_blank, n_hosts, settings)
+    mag = rng.uniform(settings.brightest_mag, settings.faintest_mag, x.size)
+    flux = 10 ** (-0.4 * (mag - difference.search.zeropoint_mag))
+    noise, systematic = flux_errors(
+        *(difference.filtered, x, y, difference.scale_error, difference.shift_error),
+        *(difference.widths, difference.tiling),
+    )
+    expected = flux / np.hypot(noise, systematic)
+    copy = add_sources(difference, x, y, flux, rng)
+    found = detect(copy, detection, stars)
+    match = _match(x, y, found, settings.match_radius_fwhm * difference.psf.fwhm_pixels)
+    i, j = np.rint(x).astype(int), np.rint(y).astype(int)
+    return Fakes(
+        *(x, y, mag, flux, expected, on_host, difference.model[j, i].astype(float)),
+        *(_on_good_pixels(difference, x, y), match, found),
+    )
+
+
+def add_sources(
+    difference: Difference, x: FloatArray, y: FloatArray, flux: FloatArray, rng: np.random.Generator
+) -> Difference:
+    """Return a copy of a difference with point sources added, as if they had been in the search image.
+
+    Parameters
+    ----------
+    difference
+        The difference.
+    x, y, flux
+        (n,) positions (pixels) and electrons.
+    rng
+        Draws the photon noise.
+    """
+    image, numerator = difference.image.copy(), difference.filtered.numerator.copy()
+    gain = float(difference.search.pixels.header.get("GAIN", 1.0))
+    half = PSF_HALF_WIDTH
+    ny, nx = image.shape
+    for k in range(x.size):
+        cx, cy = int(np.floor(x[k] + 0.5)), int(np.floor(y[k] + 0.5))
+        tile = difference.tiling.index(x[k], y[k])
+        shift = (x[k] - cx, y[k] - cy)
+        source = flux[k] * draw_source(difference.search.psf, x[k], y[k], half + HALF, shift)
+        photons = rng.standard_normal(source.shape) * np.sqrt(np.maximum(source, 0.0) / gain)
+        change = respond(source + photons, difference.noise.response[tile])
+        ys, xs = slice(max(cy - half, 0), min(cy + half + 1, ny)), slice(max(cx - half, 0), min(cx + half + 1, nx))
+        inner = (slice(ys.start - cy + half, ys.stop - cy + half), slice(xs.start - cx + half, xs.stop - cx + half))
+        weight = difference.weight[ys, xs]
+        part = np.where(weight > 0, change[inner], 0.0)
+        image[ys, xs] += part.astype(np.float32)
+        weighted = np.zeros_like(change)
+        weighted[inner] = part * weight
+        _add_filtered(numerator, weighted, difference.filtered.psf_stamps[tile], cx, cy)
+    filtered = replace(difference.filtered, numerator=numerator)
+    score = significance(filtered, difference.scale_error, difference.shift_error, difference.widths, difference.tiling)
+    return replace(difference, image=image, filtered=filtered, score=score)
+
+
+def _add_filtered(numerator: NDArray[np.float32], weighted: FloatArray, psf: FloatArray, cx: int, cy: int) -> None:
+    """Add the correlation of a weighted stamp with the PSF to the filter's numerator about a pixel."""
+    half, ny, nx = PSF_HALF_WIDTH, *numerator.shape
+    spectrum = fft.rfft2(weighted, s=(SIZE, SIZE)) * fft.rfft2(psf[::-1, ::-1], s=(SIZE, SIZE))
+    full = fft.irfft2(spectrum, s=(SIZE, SIZE))
+    reach = 2 * half
+    ys, xs = slice(max(cy - reach, 0), min(cy + reach + 1, ny)), slice(max(cx - reach, 0), min(cx + reach + 1, nx))
+    inner = (slice(ys.start - cy + reach, ys.stop - cy + reach), slice(xs.start - cx + reach, xs.stop - cx + reach))
+    numerator[ys, xs] += full[inner].astype(np.float32)
+
+
+def _places(
+    difference: Difference,
+    real: Detections,
+    rng: np.random.Generator,
+    n_blank: int,
+    n_hosts: int,
+    settings: FakeSettings,
+) -> tuple[FloatArray, FloatArray, BoolArray]:
+    """Choose places for fakes: on galaxies first, then anywhere, none near another or near a detection."""
+    ny, nx = difference.image.shape
+    hosts_x, hosts_y = _galaxies(difference)
+    order = rng.permutation(hosts_x.size)
+    radius = settings.max_host_offset_pixels * np.sqrt(rng.uniform(size=order.size))
+    angle = rng.uniform(0.0, 2.0 * np.pi, order.size)
+    host_x = hosts_x[order] + radius * np.cos(angle) + rng.uniform(-0.5, 0.5, order.size)
+    host_y = hosts_y[order] + radius * np.sin(angle) + rng.uniform(-0.5, 0.5, order.size)
+    blank_x, blank_y = rng.uniform(0, nx - 1, 20 * n_blank), rng.uniform(0, ny - 1, 20 * n_blank)
+    taken_x, taken_y = list(real.measured.x), list(real.measured.y)
+    chosen: list[tuple[float, float, bool]] = []
+    for xs, ys, wanted, on_host in ((host_x, host_y, n_hosts, True), (blank_x, blank_y, n_blank, False)):
+        count = 0
+        for a, b in zip(xs, ys, strict=True):
+            if count == wanted:
+                break
+            i, j = round(a), round(b)
+            if not (0 <= i < nx and 0 <= j < ny) or difference.filtered.norm[j, i] <= 0:
+                continue
+            others = np.hypot(np.array(taken_x) - a, np.array(taken_y) - b)
+            if others.size and others.min() < settings.separation_pixels:
+                continue
+            taken_x.append(a)
+            taken_y.append(b)
+            chosen.append((a, b, on_host))
+            count += 1
+    places = np.array(chosen, dtype=float).reshape(-1, 3)
+    return places[:, 0], places[:, 1], places[:, 2] > 0.5
+
+
+def _galaxies(difference: Difference) -> tuple[FloatArray, FloatArray]:
+    """Find extended sources of the template: those whose light is less concentrated than the PSF's."""
+    model = difference.model
+    sigma = 1.0 / np.sqrt(np.median(difference.weight[difference.weight > 0][::97]))
+    ones = np.ones_like(model)
+    x, y, peak = find_bright_sources(model, ones, min_snr=float(1.5 * sigma), maximum=float("inf"), border=12)
+    psf = difference.search.psf.stamp(model.shape[1] / 2, model.shape[0] / 2, 8)
+    offsets = np.hypot(*np.mgrid[-8:9, -8:9])
+    ring = (offsets > 3.0) & (offsets <= 8.0)
+    expected = psf[ring].sum() / psf.max()
+    extended = np.zeros(x.size, dtype=bool)
+    for k, (i, j) in enumerate(zip(x.astype(int), y.astype(int), strict=True)):
+        around = model[j - 8 : j + 9, i - 8 : i + 9]
+        extended[k] = around.shape == ring.shape and around[ring].sum() / peak[k] > 1.35 * expected
+    return x[extended], y[extended]
+
+
+def _match(x: FloatArray, y: FloatArray, found: Detections, radius: float) -> NDArray[np.int64]:
+    match = np.full(x.size, -1, dtype=np.int64)
+    if len(found) == 0:
+        return match
+    positive = found.score > 0
+    for k in range(x.size):
+        distance = np.hypot(found.measured.x - x[k], found.measured.y - y[k])
+        distance[~positive] = np.inf
+        nearest = int(np.argmin(distance))
+        if distance[nearest] <= radius:
+            match[k] = nearest
+    return match
+
+
+def _on_good_pixels(difference: Difference, x: FloatArray, y: FloatArray) -> BoolArray:
+    reach = round(difference.psf.fwhm_pixels)
+    good = np.zeros(x.size, dtype=bool)
+    ny, nx = difference.weight.shape
+    for k, (i, j) in enumerate(zip(np.rint(x).astype(int), np.rint(y).astype(int), strict=True)):
+        if reach <= i < nx - reach and reach <= j < ny - reach:
+            good[k] = bool((difference.weight[j - reach : j + reach + 1, i - reach : i + reach + 1] > 0).all())
+    return good

@@ -1,0 +1,234 @@
+"""The matched filter: the best estimate of a point source's flux at every pixel, and its significance.
+
+In white noise of known variance the most sensitive test for a source of known shape is the sum of the image times that
+shape, weighted with the inverse variance. Two further errors grow with what was subtracted: of its brightness and of
+its position. Both are measured on the CCD itself, so that a bright star's residual does not pass for a discovery
+(the source noise and the astrometric noise of Zackay, Ofek and Gal-Yam 2016).
+"""
+
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from imaging.difference.tiles import Tiling, filter_tiles
+from imaging.image import FloatImage
+
+FloatArray = NDArray[np.float64]
+
+MIN_GOOD_SHARE = 0.5
+"""Where less than this share of the pixels under the PSF's core is good there is no score."""
+
+
+@dataclass(frozen=True, eq=False)
+class FilteredDifference:
+    """The difference seen through the matched filter.
+
+    Attributes
+    ----------
+    numerator
+        (ny, nx) float32, weighted sum of difference times PSF.
+    norm
+        (ny, nx) float32, weighted sum of the squared PSF: numerator over norm is the flux, one over norm its variance;
+        zero where too little of the PSF falls on good pixels.
+    template_flux
+        (ny, nx) float32, flux of the subtracted template seen through the same filter.
+    psf_stamps
+        (n, m, k, k) PSF per tile that made the filter.
+    """
+
+    numerator: FloatImage
+    norm: FloatImage
+    template_flux: FloatImage
+    psf_stamps: FloatArray
+
+
+def matched_filter(
+    image: FloatImage, weight: FloatImage, model: FloatImage, psf_stamps: FloatArray, core_radius: int, tiling: Tiling
+) -> FilteredDifference:
+    """Filter a difference with its PSF.
+
+    Parameters
+    ----------
+    image, weight
+        (ny, nx) float32, whitened difference and inverse variance; zero weight for bad pixels.
+    model
+        (ny, nx) float32, the matched template that was subtracted.
+    psf_stamps
+        (n, m, k, k) PSF at the tiles' centres.
+    core_radius
+        Half width of the square that counts as the PSF's core, pixels.
+    tiling
+        Tiles.
+    """
+    flipped = psf_stamps[..., ::-1, ::-1]
+    squares = flipped**2
+    products = (image * weight, weight, model * weight)
+
+    def kernels(row: int, column: int) -> tuple[FloatArray, ...]:
+        return flipped[row, column], squares[row, column], flipped[row, column]
+
+    numerator, norm, template_flux = filter_tiles(tiling, products, kernels)
+    norm[(good_share(weight, core_radius) < MIN_GOOD_SHARE) | (norm < 0)] = 0.0
+    np.divide(template_flux, norm, out=template_flux, where=norm > 0)
+    template_flux[norm == 0] = 0.0
+    return FilteredDifference(numerator, norm, template_flux, psf_stamps)
+
+
+@numba.njit(cache=True)
+def good_share(weight: FloatImage, radius: int) -> FloatImage:
+    """Return the share of pixels of positive weight in the square of half width ``radius`` about every pixel."""
+    ny, nx = weight.shape
+    size = 2 * radius + 1
+    across = np.zeros((ny, nx), dtype=np.int16)
+    out = np.zeros((ny, nx), dtype=np.float32)
+    for j in range(ny):
+        count = 0
+        for i in range(-radius, nx):
+            if i + radius < nx and weight[j, i + radius] > 0:
+                count += 1
+            if i - radius - 1 >= 0 and weight[j, i - radius - 1] > 0:
+                count -= 1
+            if i >= 0:
+                across[j, i] = count
+    total = np.zeros(nx, dtype=np.int32)
+    for j in range(-radius, ny):
+        if j + radius < ny:
+            total += across[j + radius]
+        if j - radius - 1 >= 0:
+            total -= across[j - radius - 1]
+        if j >= 0:
+            for i in range(nx):
+                out[j, i] = np.float32(total[i]) / np.float32(size * size)
+    return out
+
+
+def significance(
+    filtered: FilteredDifference, scale_error: float, shift_error: float, widths: FloatArray, tiling: Tiling
+) -> FloatImage:
+    """Return the flux over its error at every pixel, zero where there is none.
+
+    Parameters
+    ----------
+    filtered
+        Filtered difference.
+    scale_error
+        Relative error of the subtracted template's brightness.
+    shift_error
+        Error of its position, pixels per axis.
+    widths
+        (n, m) measured width of the score in blank sky per tile, by which it is divided.
+    tiling
+        Tiles.
+    """
+    out = np.zeros(filtered.norm.shape, dtype=np.float32)
+    _significance(
+        *(out, filtered.numerator, filtered.norm, filtered.template_flux),
+        *(np.float32(scale_error**2), np.float32(shift_error**2), (1.0 / widths).astype(np.float32), tiling.tile),
+    )
+    return out
+
+
+def flux_errors(
+    filtered: FilteredDifference,
+    x: FloatArray,
+    y: FloatArray,
+    scale_error: float,
+    shift_error: float,
+    widths: FloatArray,
+    tiling: Tiling,
+) -> tuple[FloatArray, FloatArray]:
+    """Return what a point source's flux is uncertain by at positions.
+
+    Parameters
+    ----------
+    filtered
+        Filtered difference.
+    x, y
+        (n,) positions, pixels.
+    scale_error, shift_error, widths, tiling
+        See :func:`significance`.
+
+    Returns
+    -------
+    noise, systematic
+        (n,) electrons: from the noise of the sky, and from the subtracted template; infinite where there is no score.
+    """
+    ny, nx = filtered.norm.shape
+    i, j = np.clip(np.rint(x).astype(int), 0, nx - 1), np.clip(np.rint(y).astype(int), 0, ny - 1)
+    left, right = np.maximum(i - 1, 0), np.minimum(i + 1, nx - 1)
+    down, up = np.maximum(j - 1, 0), np.minimum(j + 1, ny - 1)
+    flux = filtered.template_flux
+    slope2 = 0.25 * ((flux[j, right] - flux[j, left]) ** 2 + (flux[up, i] - flux[down, i]) ** 2)
+    width = widths[j // tiling.tile, i // tiling.tile]
+    norm = filtered.norm[j, i].astype(float)
+    noise = np.where(norm > 0, width / np.sqrt(np.where(norm > 0, norm, 1.0)), np.inf)
+    systematic = width * np.sqrt(scale_error**2 * flux[j, i].astype(float) ** 2 + shift_error**2 * slope2)
+    return noise, systematic
+
+
+@numba.njit(cache=True)
+def _significance(
+    out: FloatImage,
+    numerator: FloatImage,
+    norm: FloatImage,
+    template: FloatImage,
+    scale2: np.float32,
+    shift2: np.float32,
+    factors: FloatImage,
+    tile: int,
+) -> None:
+    ny, nx = norm.shape
+    quarter = np.float32(0.25)
+    for j in range(ny):
+        up, down = min(j + 1, ny - 1), max(j - 1, 0)
+        for i in range(nx):
+            v = norm[j, i]
+            if v <= 0:
+                continue
+            right, left = min(i + 1, nx - 1), max(i - 1, 0)
+            gx, gy = template[j, right] - template[j, left], template[up, i] - template[down, i]
+            extra = scale2 * template[j, i] * template[j, i] + quarter * shift2 * (gx * gx + gy * gy)
+            out[j, i] = numerator[j, i] / np.sqrt(v + extra * v * v) * factors[j // tile, i // tile]
+
+
+def measure_scale_error(filtered: FilteredDifference, shift_error: float, *, min_snr: float, maximum: float) -> float:
+    """Measure how well bright sources of the template are subtracted, beyond noise and astrometry.
+
+    Parameters
+    ----------
+    filtered
+        Filtered difference.
+    shift_error
+        Error of the position, pixels per axis.
+    min_snr
+        Lowest template flux, in units of its error, of the pixels that count.
+    maximum
+        Largest value to return.
+
+    Returns
+    -------
+    scale_error
+        Relative error with which the residuals of those pixels have unit width; NaN for too few pixels.
+    """
+    bright = (filtered.norm > 0) & (filtered.template_flux * np.sqrt(filtered.norm) > min_snr)
+    rows, columns = np.nonzero(bright)
+    ny, nx = bright.shape
+    inner = (rows > 0) & (columns > 0) & (rows < ny - 1) & (columns < nx - 1)
+    rows, columns = rows[inner], columns[inner]
+    if rows.size < 100:
+        return float("nan")
+    template = filtered.template_flux
+    value = template[rows, columns].astype(float)
+    gx = 0.5 * (template[rows, columns + 1] - template[rows, columns - 1]).astype(float)
+    gy = 0.5 * (template[rows + 1, columns] - template[rows - 1, columns]).astype(float)
+    norm = filtered.norm[rows, columns].astype(float)
+    flux = np.abs(filtered.numerator[rows, columns] / norm)
+    variance = 1.0 / norm + shift_error**2 * (gx**2 + gy**2)
+    low, high = 0.0, maximum
+    for _ in range(30):
+        middle = 0.5 * (low + high)
+        width = 1.4826 * np.median(flux / np.sqrt(variance + (middle * value) ** 2))
+        low, high = (middle, high) if width > 1.0 else (low, middle)
+    return 0.5 * (low + high)

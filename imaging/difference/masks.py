@@ -1,0 +1,94 @@
+"""Which pixels of a difference say nothing."""
+
+import math
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from imaging.bits import NO_WEIGHT, MaskBit
+from imaging.difference.settings import MaskSettings
+from imaging.image import FloatImage, MaskImage
+from imaging.templates.pixels import grow_bits
+
+FloatArray = NDArray[np.float64]
+
+SATURATED = int(MaskBit.SATURATE | MaskBit.TRAIL | MaskBit.EDGEBLEED)
+
+
+def kernel_radius(kernel: FloatArray, share: float) -> int:
+    """Return the radius in whole pixels within which a kernel has a share of its absolute sum."""
+    half = kernel.shape[0] // 2
+    distance = np.maximum(*np.abs(np.mgrid[-half : half + 1, -half : half + 1]))
+    total = np.abs(kernel).sum()
+    inside = [np.abs(kernel)[distance <= r].sum() / total for r in range(half + 1)]
+    return int(np.searchsorted(np.array(inside), share))
+
+
+def difference_mask(
+    fixed: MaskImage,
+    convolved: MaskImage,
+    kernel: FloatArray,
+    model: FloatImage,
+    sky_sigma: float,
+    noise_pixels: float,
+    settings: MaskSettings,
+) -> MaskImage:
+    """Combine the masks of both images with what the convolution spreads.
+
+    Parameters
+    ----------
+    fixed, convolved
+        (ny, nx) int16, masks of the image that was left alone and of the one that was convolved.
+    kernel
+        (k, k) typical matching kernel.
+    model
+        (ny, nx) float32, the matched template: shows how far the light of saturated stars reaches.
+    sky_sigma
+        Noise of a pixel of the difference in blank sky, electrons.
+    noise_pixels
+        Pixels whose noise a PSF fit carries.
+    settings
+        Growth around defects and saturated stars.
+    """
+    radius = kernel_radius(kernel, settings.kernel_share)
+    mask = fixed | grow_bits(convolved, radius)
+    if radius > 0:
+        for edge in (mask[:radius], mask[-radius:], mask[:, :radius], mask[:, -radius:]):
+            edge |= np.int16(MaskBit.EDGE)
+    saturated = ((fixed | convolved) & np.int16(SATURATED)) != 0
+    if saturated.any():
+        reach = settings.saturated_growth_pixels + radius
+        seeds = grow_bits(saturated.astype(np.int16), reach)
+        level = settings.bright_sigma * sky_sigma / (settings.bright_error * math.sqrt(noise_pixels))
+        _flood(seeds, model, np.float32(level))
+        mask[seeds != 0] |= np.int16(MaskBit.SATURATE)
+    return mask
+
+
+def usable(mask: MaskImage) -> NDArray[np.bool_]:
+    """Return which pixels have no defect that stops their weight."""
+    return (mask & np.int16(int(NO_WEIGHT))) == 0
+
+
+@numba.njit(cache=True)
+def _flood(seeds: MaskImage, model: FloatImage, level: np.float32) -> None:
+    """Spread non-zero seeds to all connected pixels above a level."""
+    ny, nx = seeds.shape
+    stack = np.empty(ny * nx, dtype=np.int32)
+    top = 0
+    for j in range(ny):
+        for i in range(nx):
+            if seeds[j, i] != 0:
+                stack[top] = j * nx + i
+                top += 1
+    while top > 0:
+        top -= 1
+        j, i = stack[top] // nx, stack[top] % nx
+        for k in range(4):
+            b = j + (1 if k == 0 else -1 if k == 1 else 0)
+            a = i + (1 if k == 2 else -1 if k == 3 else 0)
+            if 0 <= b < ny and 0 <= a < nx and seeds[b, a] == 0 and model[b, a] > level:
+                seeds[b, a] = 1
+                stack[top] = b * nx + a
+                top += 1

@@ -1,0 +1,283 @@
+"""The noise of a difference: predicted, whitened, and compared with what blank sky shows.
+
+Search and template contribute white noise and noise that the interpolation has correlated; one of the two has been
+convolved. Their power spectrum is known, so one more convolution with sqrt(P(0) / P) makes the noise white again and
+keeps the flux (Reiss and Lupton 2016, DMTN-021). Tile by tile, because kernel and interpolation vary.
+"""
+
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft
+
+from imaging.difference.tiles import Tiling, filter_tiles
+from imaging.image import FloatImage
+from imaging.numerics.robust import MAD_TO_SIGMA
+
+FloatArray = NDArray[np.float64]
+BoolImage = NDArray[np.bool_]
+
+GRID = 64
+"""Side of the transforms that kernels and power spectra are computed on, pixels."""
+
+HALF = 19
+"""Half width of the response kernels, pixels; a part in a thousand lies beyond where one image is far noisier than the
+other."""
+
+SAMPLE = 1_000_000
+"""Pixels that are enough for the width of the noise."""
+
+SPECTRUM_FLOOR = 0.01
+"""Lowest power, relative to the highest, that is whitened: below there is no noise to speak of, and no signal."""
+
+
+@dataclass(frozen=True, eq=False)
+class TileNoise:
+    """What the matching has done to signal and noise in every tile.
+
+    Attributes
+    ----------
+    whitening
+        (n, m, k, k) float32, kernel that whitens the plain difference.
+    response
+        (n, m, k, k) float32, what a point of one electron in the search image becomes in the whitened difference.
+    search_factor, template_factor
+        (n, m) variance of the whitened difference per variance of a pixel of the search and of the template.
+    """
+
+    whitening: NDArray[np.float32]
+    response: NDArray[np.float32]
+    search_factor: FloatArray
+    template_factor: FloatArray
+
+
+def tile_noise(
+    search_kernels: FloatArray,
+    template_kernels: FloatArray,
+    search_variance: FloatArray,
+    template_variance: FloatArray,
+    correlation: FloatArray,
+    *,
+    decorrelate: bool,
+) -> TileNoise:
+    """Compute whitening kernels and variances from what was done to the two images.
+
+    Parameters
+    ----------
+    search_kernels, template_kernels
+        (n, m, k, k) kernels that each image was convolved with before the subtraction, odd k.
+    search_variance, template_variance
+        (n, m) typical variance of a pixel of blank sky, before that.
+    correlation
+        (n, m, 6, 6) autocorrelation of the template's noise at lags 0 to 5, one at lag zero.
+    decorrelate
+        Whether to whiten; otherwise the whitening kernel is a point.
+    """
+    search_spectrum, template_spectrum = _spectra(search_kernels), _spectra(template_kernels)
+    search_power = np.abs(search_spectrum) ** 2
+    template_power = np.abs(template_spectrum) ** 2 * correlation_power(correlation)
+    power = search_variance[..., None, None] * search_power + template_variance[..., None, None] * template_power
+    power = np.maximum(power, SPECTRUM_FLOOR * power.max(axis=(-2, -1), keepdims=True))
+    gain = np.sqrt(power[..., :1, :1] / power) if decorrelate else np.ones_like(power)
+    weight = np.full(power.shape[-1], 2.0)
+    weight[0] = weight[-1] = 1.0
+    norm = float(GRID * GRID)
+    return TileNoise(
+        whitening=real_space(gain.astype(np.complex128)),
+        response=real_space(gain * search_spectrum),
+        search_factor=np.sum(gain**2 * search_power * weight, axis=(-2, -1)) / norm,
+        template_factor=np.sum(gain**2 * template_power * weight, axis=(-2, -1)) / norm,
+    )
+
+
+def _spectra(kernels: FloatArray) -> NDArray[np.complex128]:
+    size = kernels.shape[-1]
+    plane = np.zeros((*kernels.shape[:-2], GRID, GRID))
+    plane[..., :size, :size] = kernels
+    return fft.rfft2(np.roll(plane, (-(size // 2), -(size // 2)), axis=(-2, -1)))
+
+
+def correlation_power(correlation: FloatArray) -> FloatArray:
+    """Return the (..., GRID, GRID / 2 + 1) power spectrum of noise with an autocorrelation (..., 6, 6)."""
+    lags = np.zeros((*correlation.shape[:-2], GRID, GRID))
+    for j in range(-5, 6):
+        for i in range(-5, 6):
+            lags[..., j % GRID, i % GRID] = correlation[..., abs(j), abs(i)]
+    return np.maximum(fft.rfft2(lags).real, 0.0)
+
+
+def real_space(spectrum: NDArray[np.complex128]) -> NDArray[np.float32]:
+    """Return the (..., k, k) kernels, k = 2 HALF + 1, of transforms on the grid."""
+    plane = np.roll(fft.irfft2(spectrum, s=(GRID, GRID)), (HALF, HALF), axis=(-2, -1))
+    return np.ascontiguousarray(plane[..., : 2 * HALF + 1, : 2 * HALF + 1], dtype=np.float32)
+
+
+def tile_medians(values: FloatImage, good: BoolImage, tiling: Tiling, stride: int = 4) -> FloatArray:
+    """Return the median of every ``stride``-th good pixel per tile; that of all tiles where there are none."""
+    medians = np.full(tiling.grid, np.nan)
+    for row, column, y, x in tiling:
+        sample = values[y, x][::stride, ::stride][good[y, x][::stride, ::stride]]
+        if sample.size >= 20:
+            medians[row, column] = np.median(sample)
+    if np.isnan(medians).all():
+        return medians
+    return np.where(np.isnan(medians), np.nanmedian(medians), medians)
+
+
+def tile_correlation(correlation: NDArray[np.float32], source_tile: int, good: BoolImage, tiling: Tiling) -> FloatArray:
+    """Average a stack's noise correlation, recorded in tiles of another size, over the tiles of the difference.
+
+    Parameters
+    ----------
+    correlation
+        (n, m, 6, 6) float32, in tiles of ``source_tile`` pixels.
+    source_tile
+        Side of those tiles.
+    good
+        (ny, nx) bool, pixels that count.
+    tiling
+        Tiles of the difference.
+    """
+    rows, columns = tiling.grid
+    result = np.empty((rows, columns, *correlation.shape[2:]))
+    for row, column, y, x in tiling:
+        total, share = np.zeros(correlation.shape[2:]), 0.0
+        for j in range(y.start // source_tile, (y.stop - 1) // source_tile + 1):
+            for i in range(x.start // source_tile, (x.stop - 1) // source_tile + 1):
+                ys = slice(max(y.start, j * source_tile), min(y.stop, (j + 1) * source_tile))
+                xs = slice(max(x.start, i * source_tile), min(x.stop, (i + 1) * source_tile))
+                count = float(np.count_nonzero(good[ys, xs])) + 1e-3
+                total += count * correlation[j, i]
+                share += count
+        result[row, column] = total / share
+    return result
+
+
+def whiten(difference: FloatImage, good: BoolImage, noise: TileNoise, tiling: Tiling) -> FloatImage:
+    """Convolve the plain difference with the whitening kernels; bad pixels count as zero."""
+    clean = np.where(good, difference, np.float32(0.0))
+    return filter_tiles(tiling, (clean,), lambda row, column: (noise.whitening[row, column],))[0]
+
+
+def predicted_weight(
+    search_weight: FloatImage,
+    template_weight: FloatImage,
+    model: FloatImage,
+    gains: tuple[float, float],
+    model_error: FloatImage | None,
+    noise: TileNoise,
+    tiling: Tiling,
+) -> FloatImage:
+    """Return the inverse variance of the whitened difference's pixels, with the photon noise of what was subtracted.
+
+    Parameters
+    ----------
+    search_weight, template_weight
+        (ny, nx) float32, inverse variance from sky and readout; zero for bad pixels.
+    model
+        (ny, nx) float32, the matched template.
+    gains
+        Photo-electrons per unit of flux of the two images.
+    model_error
+        (ny, nx) float32, relative error of the model where inputs of the stack are missing; None if there is none.
+    noise, tiling
+        Variance factors per tile.
+    """
+    out = np.zeros(model.shape, dtype=np.float32)
+    for row, column, y, x in tiling:
+        search = np.float32(noise.search_factor[row, column])
+        template = np.float32(noise.template_factor[row, column])
+        photons = np.float32(search / gains[0] + template / gains[1])
+        _weight(out[y, x], search_weight[y, x], template_weight[y, x], model[y, x], search, template, photons)
+    if model_error is not None:
+        out /= np.float32(1.0) + out * (model_error * model) ** 2
+    return out
+
+
+@numba.njit(cache=True)
+def _weight(
+    out: FloatImage,
+    search_weight: FloatImage,
+    template_weight: FloatImage,
+    model: FloatImage,
+    search: np.float32,
+    template: np.float32,
+    photons: np.float32,
+) -> None:
+    for j in range(out.shape[0]):
+        for i in range(out.shape[1]):
+            ws, wt = search_weight[j, i], template_weight[j, i]
+            if ws > 0 and wt > 0:
+                out[j, i] = np.float32(1.0) / (
+                    search / ws + template / wt + photons * max(model[j, i], np.float32(0.0))
+                )
+
+
+def noise_width(
+    values: FloatImage, blank: BoolImage, tiling: Tiling, *, degree: int, offset: int = 0
+) -> tuple[FloatArray, float]:
+    """Measure the width of normalised noise in blank sky, as a smooth function of position.
+
+    Parameters
+    ----------
+    values
+        (ny, nx) float32, noise in units of its predicted sigma.
+    blank
+        (ny, nx) bool, pixels of blank sky.
+    tiling
+        Tiles in which the width is measured.
+    degree
+        Degree of the polynomial in position through the tiles' widths.
+    offset
+        First pixel along both axes: in a large image every second or third pixel is used.
+
+    Returns
+    -------
+    smooth
+        (n, m) width in every tile.
+    width
+        Width of all blank pixels together, relative to the smooth function.
+    """
+    stride = 1 + min(int(np.sqrt(values.size / SAMPLE)), 2)
+    widths, counts = np.ones(tiling.grid), np.zeros(tiling.grid)
+    samples: list[tuple[int, int, NDArray[np.float32]]] = []
+    for row, column, y, x in tiling:
+        step = (slice(offset, None, stride), slice(offset, None, stride))
+        sample = np.abs(values[y, x][step][blank[y, x][step]])
+        if sample.size >= 200:
+            widths[row, column] = MAD_TO_SIGMA * np.median(sample)
+            counts[row, column] = sample.size
+            samples.append((row, column, sample))
+    if not samples:
+        return np.ones(tiling.grid), float("nan")
+    smooth = np.exp(_smooth_surface(np.log(np.maximum(widths, 1e-3)), counts, degree))
+    together = np.concatenate([s / np.float32(smooth[row, column]) for row, column, s in samples])
+    return smooth, float(MAD_TO_SIGMA * np.median(together))
+
+
+def _smooth_surface(values: FloatArray, counts: FloatArray, degree: int) -> FloatArray:
+    rows, columns = values.shape
+    used = counts > 0
+    while degree > 0 and np.count_nonzero(used) < 3 * (degree + 1) * (degree + 2) // 2:
+        degree -= 1
+    v, u = np.meshgrid(np.linspace(-1, 1, rows), np.linspace(-1, 1, columns), indexing="ij")
+    basis = np.stack([u**i * v**j for j in range(degree + 1) for i in range(degree + 1 - j)], axis=-1)
+    root = np.sqrt(counts[used])
+    solution = np.linalg.lstsq(basis[used] * root[:, None], values[used] * root, rcond=None)[0]
+    return basis @ solution
+
+
+def lag_one(values: FloatImage, blank: BoolImage, limit: float = 4.0) -> tuple[float, float]:
+    """Return the correlation of neighbouring blank pixels along x and y, from every fourth row."""
+    rows = np.arange(0, values.shape[0] - 1, 4)
+    here, above = values[rows], values[rows + 1]
+    good_here, good_above = blank[rows] & (np.abs(here) < limit), blank[rows + 1] & (np.abs(above) < limit)
+    square = float(np.mean(here[good_here].astype(float) ** 2)) if good_here.any() else float("nan")
+    pairs_x, pairs_y = good_here[:, 1:] & good_here[:, :-1], good_here & good_above
+    if not pairs_x.any() or not pairs_y.any():
+        return float("nan"), float("nan")
+    lag_x = float(np.mean((here[:, 1:] * here[:, :-1])[pairs_x], dtype=float)) / square
+    lag_y = float(np.mean((here * above)[pairs_y], dtype=float)) / square
+    return lag_x, lag_y

@@ -1,0 +1,127 @@
+"""Fit a point source to a window of pixels: the compiled core of detection and forced photometry.
+
+The functions fill rows of measurements whose first seven entries are x, y, flux, flux error, x error, y error and
+reduced chi-square.
+"""
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from imaging.image import FloatImage
+from imaging.psf.draw import draw_stamp_and_slopes
+
+FloatArray = NDArray[np.float64]
+
+ITERATIONS = 6
+"""Rounds of the fit of a position at most."""
+
+
+@numba.njit(cache=True)
+def cut_window(image: FloatImage, weight: FloatImage, cx: int, cy: int, half: int) -> tuple[FloatArray, FloatArray]:
+    """Return image and weight (2 half + 1 squared) about a pixel; zeros beyond the image."""
+    ny, nx = image.shape
+    size = 2 * half + 1
+    data, inverse = np.zeros((size, size)), np.zeros((size, size))
+    for j in range(max(0, cy - half), min(ny, cy + half + 1)):
+        for i in range(max(0, cx - half), min(nx, cx + half + 1)):
+            data[j - cy + half, i - cx + half] = image[j, i]
+            inverse[j - cy + half, i - cx + half] = weight[j, i]
+    return data, inverse
+
+
+@numba.njit(cache=True)
+def fit_position(
+    data: FloatArray,
+    inverse: FloatArray,
+    samples: FloatImage,
+    step: float,
+    dx: float,
+    dy: float,
+    half: int,
+    radius: float,
+    max_shift: float,
+) -> tuple[float, float]:
+    """Find flux and position by Gauss-Newton; returns the position, or the start where it runs away."""
+    start_x, start_y = dx, dy
+    for _ in range(ITERATIONS):
+        stamp, slope_x, slope_y = draw_stamp_and_slopes(samples, step, dx, dy, half)
+        normal, right = np.zeros((3, 3)), np.zeros(3)
+        for j in range(2 * half + 1):
+            for i in range(2 * half + 1):
+                w = inverse[j, i]
+                if w <= 0 or (i - half - dx) ** 2 + (j - half - dy) ** 2 > radius * radius:
+                    continue
+                column = (stamp[j, i], slope_x[j, i], slope_y[j, i])
+                for a in range(3):
+                    right[a] += w * column[a] * data[j, i]
+                    for b in range(3):
+                        normal[a, b] += w * column[a] * column[b]
+        if normal[0, 0] <= 0 or np.linalg.det(normal) <= 1e-30:
+            return start_x, start_y
+        solution = np.linalg.solve(normal, right)
+        if solution[0] == 0:
+            return start_x, start_y
+        move_x = min(max(solution[1] / solution[0], -0.5), 0.5)
+        move_y = min(max(solution[2] / solution[0], -0.5), 0.5)
+        dx += move_x
+        dy += move_y
+        if (dx - start_x) ** 2 + (dy - start_y) ** 2 > max_shift**2:
+            return start_x, start_y
+        if move_x * move_x + move_y * move_y < 1e-7:
+            break
+    return dx, dy
+
+
+@numba.njit(cache=True)
+def fit_flux(
+    out: FloatArray,
+    data: FloatArray,
+    inverse: FloatArray,
+    samples: FloatImage,
+    step: float,
+    dx: float,
+    dy: float,
+    half: int,
+    radius: float,
+    gain: float,
+    psf_error: float,
+) -> None:
+    """Fill flux, its error, position errors and chi-square at a position.
+
+    The flux has the weights of blank sky, because weights that follow the data are biased; its error has the
+    source's photons.
+    """
+    stamp, slope_x, slope_y = draw_stamp_and_slopes(samples, step, dx, dy, half)
+    norm = total = 0.0
+    for j in range(2 * half + 1):
+        for i in range(2 * half + 1):
+            if (i - half - dx) ** 2 + (j - half - dy) ** 2 <= radius * radius:
+                norm += inverse[j, i] * stamp[j, i] ** 2
+                total += inverse[j, i] * stamp[j, i] * data[j, i]
+    if norm <= 0:
+        out[2], out[3] = 0.0, np.inf
+        return
+    flux = total / norm
+    extra = chi2 = tx = ty = vx = vy = 0.0
+    count = 0
+    for j in range(2 * half + 1):
+        for i in range(2 * half + 1):
+            w = inverse[j, i]
+            if w <= 0 or (i - half - dx) ** 2 + (j - half - dy) ** 2 > radius * radius:
+                continue
+            photons = abs(flux) * max(stamp[j, i], 0.0) / gain
+            variance = 1.0 / w + photons
+            extra += (w * stamp[j, i]) ** 2 * photons
+            chi2 += (data[j, i] - flux * stamp[j, i]) ** 2 / (variance + (psf_error * flux * stamp[j, i]) ** 2)
+            tx += w * slope_x[j, i] ** 2
+            ty += w * slope_y[j, i] ** 2
+            vx += (w * slope_x[j, i]) ** 2 * variance
+            vy += (w * slope_y[j, i]) ** 2 * variance
+            count += 1
+    out[2] = flux
+    out[3] = np.sqrt(1.0 / norm + extra / norm**2)
+    scale = max(abs(flux), 1e-30)
+    out[4] = np.sqrt(vx) / max(tx, 1e-30) / scale
+    out[5] = np.sqrt(vy) / max(ty, 1e-30) / scale
+    out[6] = chi2 / max(count - 3, 1)

@@ -1,0 +1,198 @@
+"""The records of a subtraction."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imaging.difference.filter import FilteredDifference
+from imaging.difference.noise import TileNoise
+from imaging.difference.registration import ShiftField
+from imaging.difference.tiles import Tiling
+from imaging.image import CalibratedImage, CcdImage, FloatImage, MaskImage
+from imaging.psf.model import PsfModel
+from imaging.timing import StepTimes
+
+FloatArray = NDArray[np.float64]
+
+Method = Literal["alard_lupton", "zogy"]
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Exposure and CCD, as every table names them.
+
+    Attributes
+    ----------
+    expnum, band, night, ccd
+        As in :class:`imaging.identity.ExposureId`.
+    mjd
+        Middle of the exposure, UTC.
+    """
+
+    expnum: int
+    band: str
+    night: int
+    ccd: int
+    mjd: float
+
+    def columns(self, n: int) -> dict[str, Any]:
+        """Return the identity columns of a table of n rows."""
+        return {
+            "expnum": np.full(n, self.expnum, dtype=np.int64),
+            "band": [self.band] * n,
+            "night": np.full(n, self.night, dtype=np.int32),
+            "ccd": np.full(n, self.ccd, dtype=np.int16),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class KernelSummary:
+    """What the matching came to, in numbers.
+
+    Attributes
+    ----------
+    convolved
+        The image that was convolved: the one with the better seeing.
+    sum
+        Sum of the kernel over the ratio of the zero points; one if the calibrations agree.
+    sum_error
+        Its standard error.
+    n_stamps, n_rejected
+        Stamps used and clipped.
+    chi2
+        Median reduced chi-square of the stamps.
+    order, level
+        Order in position and level of the basis that cross-validation chose.
+    half_width
+        Half width of the kernel, pixels.
+    fallback
+        What was done because the first fit could not be trusted; empty if nothing.
+    """
+
+    convolved: Literal["template", "search"]
+    sum: float
+    sum_error: float
+    n_stamps: int
+    n_rejected: int
+    chi2: float
+    order: int
+    level: int
+    half_width: int
+    fallback: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Matched:
+    """A plain or already whitened difference, before its noise is compared with the sky's.
+
+    Attributes
+    ----------
+    image
+        (ny, nx) float32, whitened difference in electrons of the search image.
+    model
+        (ny, nx) float32, the matched template.
+    model_error
+        (ny, nx) float32, relative error of the model where inputs of the stack are missing; None for a plain template.
+    mask
+        (ny, nx) int16.
+    noise
+        Response and variance factors per tile.
+    tiling
+        The tiles.
+    kernel
+        Summary of the match.
+    shifts
+        Shift field.
+    """
+
+    image: FloatImage
+    model: FloatImage
+    model_error: FloatImage | None
+    mask: MaskImage
+    noise: TileNoise
+    tiling: Tiling
+    kernel: KernelSummary
+    shifts: ShiftField
+
+
+@dataclass(frozen=True, eq=False)
+class Difference:
+    """A search image minus its template.
+
+    Attributes
+    ----------
+    search
+        The search image.
+    image
+        (ny, nx) float32, whitened difference in electrons of the search image; zero where masked.
+    mask
+        (ny, nx) int16, bits of :class:`imaging.bits.MaskBit`.
+    weight
+        (ny, nx) float32, inverse variance, normalised so that blank sky has unit width; zero where masked.
+    score
+        (ny, nx) float32, flux of a point source at each pixel over its true error; zero where there is none.
+    psf
+        PSF of the difference.
+    model
+        (ny, nx) float32, the matched template that was subtracted, in electrons of the search image.
+    filtered
+        The matched filter's sums.
+    widths
+        (n, m) width of the score's noise per tile that the score has been divided by.
+    scale_error, shift_error
+        Relative error of the subtracted brightness; error of its position, pixels per axis.
+    photon_gain
+        Photo-electrons per unit of flux that make a source's own noise what it is after the whitening.
+    noise, tiling
+        What the matching has done to signal and noise, per tile.
+    kernel
+        Summary of the match.
+    method
+        Which method made it.
+    quality
+        Numbers for the quality table and for people.
+    times
+        Seconds per step.
+    """
+
+    search: CalibratedImage
+    image: FloatImage
+    mask: MaskImage
+    weight: FloatImage
+    score: FloatImage
+    psf: PsfModel
+    model: FloatImage
+    filtered: FilteredDifference
+    widths: FloatArray
+    scale_error: float
+    shift_error: float
+    photon_gain: float
+    noise: TileNoise
+    tiling: Tiling
+    kernel: KernelSummary
+    method: Method
+    quality: dict[str, float]
+    times: StepTimes = field(default_factory=StepTimes)
+
+    def as_image(self) -> CalibratedImage:
+        """Return the difference as a calibrated image: what is written and what forced photometry reads."""
+        header = dict(self.search.pixels.header) | {
+            "SCALEERR": self.scale_error,
+            "SHIFTERR": self.shift_error,
+            "FLUXERRS": float(np.median(self.widths)),
+            "PHOTGAIN": self.photon_gain,
+            "KERNSUM": self.kernel.sum,
+            "KERNCONV": self.kernel.convolved,
+            "DIFFMETH": self.method,
+        }
+        return CalibratedImage(
+            pixels=CcdImage(self.image, self.mask, self.weight, header),
+            wcs=self.search.wcs,
+            psf=self.psf,
+            zeropoint_mag=self.search.zeropoint_mag,
+            sky_electrons=self.search.sky_electrons,
+            saturation_electrons=self.search.saturation_electrons,
+            label=f"difference of {self.search.label}",
+        )

@@ -1,0 +1,251 @@
+"""Measure and correct the shift between search and template that the kernel has not taken up.
+
+The kernel absorbs shifts that vary smoothly over the CCD. What is left is turbulence, correlated over arcminutes. It is
+measured at every source from the residual of the match, interpolated as a Gaussian process whose length and amplitude
+the data choose, and applied to the matched image.
+"""
+
+from dataclasses import dataclass, replace
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from imaging.difference.settings import RegistrationSettings
+from imaging.image import FloatImage
+from imaging.numerics.robust import mad_sigma
+
+FloatArray = NDArray[np.float64]
+
+NODE = 64
+"""Spacing of the shift field's nodes, pixels."""
+
+
+@dataclass(frozen=True, eq=False)
+class SourceShifts:
+    """Shift and brightness of the search's sources against the matched template.
+
+    Attributes
+    ----------
+    x, y
+        (n,) positions, pixels.
+    dx, dy
+        (n,) shift of the search image, pixels.
+    error
+        (n,) its standard error per axis.
+    scale
+        (n,) relative excess of brightness.
+    scale_error
+        (n,) its standard error.
+    """
+
+    x: FloatArray
+    y: FloatArray
+    dx: FloatArray
+    dy: FloatArray
+    error: FloatArray
+    scale: FloatArray
+    scale_error: FloatArray
+
+    def select(self, keep: NDArray[np.bool_]) -> "SourceShifts":
+        """Return some of the sources."""
+        return SourceShifts(
+            *(a[keep] for a in (self.x, self.y, self.dx, self.dy, self.error, self.scale, self.scale_error))
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class ShiftField:
+    """A smooth field of shifts.
+
+    Attributes
+    ----------
+    dx, dy
+        (n, m) shifts at every 64th pixel, starting at zero.
+    length_pixels
+        Correlation length; zero if the field is zero everywhere.
+    rms_before_pixels, rms_after_pixels
+        Scatter of the sources' shifts per axis beyond their errors, before and after the correction; the latter with
+        each source predicted from the others.
+    n_sources
+        Sources measured.
+    """
+
+    dx: FloatArray
+    dy: FloatArray
+    length_pixels: float
+    rms_before_pixels: float
+    rms_after_pixels: float
+    n_sources: int
+
+    def opposite(self) -> "ShiftField":
+        """Return the field of the opposite shifts."""
+        return replace(self, dx=-self.dx, dy=-self.dy)
+
+
+def measure_shifts(
+    model: FloatImage, residual: FloatImage, weight: FloatImage, x: FloatArray, y: FloatArray, side: int
+) -> SourceShifts:
+    """Measure shifts from stamps of the matched image and of target minus matched image.
+
+    To first order a shifted and brighter source leaves s M - dx dM/dx - dy dM/dy, which is fitted with a constant.
+
+    Parameters
+    ----------
+    model, residual, weight
+        (n, p) float32, stamps of ``side`` pixels squared; weight zero where a pixel must not be used.
+    x, y
+        (n,) centres of the stamps.
+    side
+        Pixels along a stamp's side.
+    """
+    slope_x, slope_y = image_slopes(model, side)
+    columns = np.stack([-slope_x, -slope_y, model, np.ones_like(model)], axis=2)
+    weighted = columns * weight[:, :, None]
+    normal = np.matmul(columns.transpose(0, 2, 1), weighted).astype(float)
+    right = np.matmul(weighted.transpose(0, 2, 1), residual[:, :, None])[:, :, 0].astype(float)
+    covariance = np.linalg.pinv(normal, hermitian=True)
+    solution = np.einsum("nij,nj->ni", covariance, right)
+    chi2 = np.einsum("np,np->n", weight, residual**2, dtype=float) - np.einsum("ni,ni->n", solution, right)
+    inflation = np.maximum(chi2 / np.maximum(np.count_nonzero(weight, axis=1) - 4, 1), 1.0)
+    error = np.sqrt(inflation * 0.5 * (covariance[:, 0, 0] + covariance[:, 1, 1]))
+    return SourceShifts(
+        np.asarray(x, dtype=float),
+        np.asarray(y, dtype=float),
+        *(solution[:, 0], solution[:, 1], error, solution[:, 2]),
+        np.sqrt(inflation * covariance[:, 2, 2]),
+    )
+
+
+def fit_shift_field(shifts: SourceShifts, shape: tuple[int, int], settings: RegistrationSettings) -> ShiftField:
+    """Interpolate the shifts of the sources as a Gaussian process.
+
+    The covariance is exponential in the distance; its amplitude is the scatter beyond the errors, its length the one of
+    highest marginal likelihood. Where no length beats a field of zero, the field is zero.
+
+    Parameters
+    ----------
+    shifts
+        Measured shifts.
+    shape
+        (ny, nx) of the image.
+    settings
+        Lengths to try, limits.
+    """
+    rows, columns = shape[0] // NODE + 2, shape[1] // NODE + 2
+    zero = np.zeros((rows, columns))
+    radius = np.hypot(shifts.dx, shifts.dy)
+    good = (shifts.error > 0) & (shifts.error < 0.3) & (radius < settings.max_shift_pixels)
+    good &= radius < np.median(radius[good]) * 6.0 + 5.0 * shifts.error if good.any() else good
+    s = shifts.select(good)
+    before = excess_scatter(np.concatenate([s.dx, s.dy]), np.concatenate([s.error, s.error]))
+    if len(s.x) < settings.min_stars or before == 0.0 or not settings.correct:
+        return ShiftField(zero, zero, 0.0, before, before, len(s.x))
+    distance = np.hypot(s.x[:, None] - s.x[None, :], s.y[:, None] - s.y[None, :])
+    best_length, best_likelihood = 0.0, _log_likelihood(s, np.zeros(distance.shape))
+    for length in settings.scales_pixels:
+        likelihood = _log_likelihood(s, before**2 * np.exp(-distance / length))
+        if likelihood > best_likelihood + 2.0:
+            best_length, best_likelihood = length, likelihood
+    if best_length == 0.0:
+        return ShiftField(zero, zero, 0.0, before, before, len(s.x))
+    signal = before**2 * np.exp(-distance / best_length)
+    inverse = np.linalg.inv(signal + np.diag(s.error**2))
+    left = np.concatenate([(inverse @ d) / np.diag(inverse) for d in (s.dx, s.dy)])
+    noise = np.tile(s.error, 2)
+    gy, gx = np.meshgrid(np.arange(rows) * NODE, np.arange(columns) * NODE, indexing="ij")
+    to_nodes = before**2 * np.exp(
+        -np.hypot(gx.ravel()[:, None] - s.x[None, :], gy.ravel()[:, None] - s.y[None, :]) / best_length
+    )
+    dx, dy = (to_nodes @ (inverse @ d) for d in (s.dx, s.dy))
+    return ShiftField(
+        *(dx.reshape(rows, columns), dy.reshape(rows, columns), best_length, before),
+        excess_scatter(left, noise),
+        len(s.x),
+    )
+
+
+def apply_shift(image: FloatImage, field: ShiftField) -> FloatImage:
+    """Move an image by a shift field of a small fraction of a pixel (second-order Taylor expansion).
+
+    Parameters
+    ----------
+    image
+        (ny, nx) float32, well sampled.
+    field
+        Shifts, positive towards larger x and y.
+    """
+    if field.length_pixels == 0.0:
+        return image
+    return _apply_shift(image, field.dx.astype(np.float32), field.dy.astype(np.float32))
+
+
+def image_slopes(model: FloatImage, side: int) -> tuple[FloatImage, FloatImage]:
+    """Return the (n, p) derivatives along x and y of (n, p) stamps of ``side`` pixels squared."""
+    image = model.reshape(len(model), side, side)
+    return _slope(image, 2).reshape(model.shape), _slope(image, 1).reshape(model.shape)
+
+
+def _slope(image: FloatImage, axis: int) -> FloatImage:
+    """Return the derivative along an axis, of fourth order, zero in the outermost two pixels."""
+    out = np.zeros_like(image)
+    moved = np.moveaxis(image, axis, -1)
+    near, far = moved[..., 3:-1] - moved[..., 1:-3], moved[..., 4:] - moved[..., :-4]
+    np.moveaxis(out, axis, -1)[..., 2:-2] = (8.0 * near - far) / 12.0
+    return out
+
+
+def excess_scatter(values: FloatArray, errors: FloatArray) -> float:
+    """Return the robust standard deviation of values beyond their known errors; zero if the errors explain it."""
+    if values.size < 3:
+        return 0.0
+    low, high = 0.0, 2.0 * mad_sigma(values) + 1e-12
+    if mad_sigma(values / np.maximum(errors, 1e-12)) <= 1.0:
+        return 0.0
+    for _ in range(50):
+        middle = 0.5 * (low + high)
+        if mad_sigma(values / np.sqrt(errors**2 + middle**2)) > 1.0:
+            low = middle
+        else:
+            high = middle
+    return 0.5 * (low + high)
+
+
+def _log_likelihood(s: SourceShifts, signal: FloatArray) -> float:
+    factor = np.linalg.cholesky(signal + np.diag(s.error**2))
+    white = np.linalg.solve(factor, np.stack([s.dx, s.dy], axis=1))
+    return float(-0.5 * np.sum(white**2) - 2.0 * np.sum(np.log(np.diag(factor))))
+
+
+@numba.njit(cache=True)
+def _apply_shift(image: FloatImage, node_x: FloatImage, node_y: FloatImage) -> FloatImage:
+    ny, nx = image.shape
+    out = image.copy()
+    half, quarter = np.float32(0.5), np.float32(0.25)
+    near, far = np.float32(8.0 / 12.0), np.float32(1.0 / 12.0)
+    step = np.float32(1.0 / NODE)
+    for y in range(2, ny - 2):
+        cy = y // NODE
+        fy = np.float32(y - cy * NODE) * step
+        up2, up, here, down, down2 = image[y + 2], image[y + 1], image[y], image[y - 1], image[y - 2]
+        for cx in range(node_x.shape[1] - 1):
+            ax = node_x[cy, cx] + fy * (node_x[cy + 1, cx] - node_x[cy, cx])
+            bx = node_x[cy, cx + 1] + fy * (node_x[cy + 1, cx + 1] - node_x[cy, cx + 1])
+            ay = node_y[cy, cx] + fy * (node_y[cy + 1, cx] - node_y[cy, cx])
+            by = node_y[cy, cx + 1] + fy * (node_y[cy + 1, cx + 1] - node_y[cy, cx + 1])
+            for x in range(max(cx * NODE, 2), min((cx + 1) * NODE, nx - 2)):
+                f = np.float32(x - cx * NODE) * step
+                dx, dy = ax + f * (bx - ax), ay + f * (by - ay)
+                first_x = near * (here[x + 1] - here[x - 1]) - far * (here[x + 2] - here[x - 2])
+                first_y = near * (up[x] - down[x]) - far * (up2[x] - down2[x])
+                second_x = here[x + 1] - here[x] - here[x] + here[x - 1]
+                second_y = up[x] - here[x] - here[x] + down[x]
+                mixed = quarter * (up[x + 1] - up[x - 1] - down[x + 1] + down[x - 1])
+                out[y, x] = (
+                    here[x]
+                    - dx * first_x
+                    - dy * first_y
+                    + half * (dx * dx * second_x + dy * dy * second_y)
+                    + dx * dy * mixed
+                )
+    return out

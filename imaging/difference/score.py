@@ -1,0 +1,130 @@
+"""The probability that a detection is real, from features that physics suggests.
+
+A transient has the PSF's shape, no negative side, no masked pixels and needs no bright star beneath it; cosmic rays are
+sharper, residuals of stars are dipoles or rings, and both grow with what was subtracted. A logistic model of these
+features and of their squares is enough, can be read by a person, and is trained by :mod:`imaging.difference.train`.
+"""
+
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from imaging.difference.detect import Detections
+from imaging.io.package_data import read_text
+
+FloatArray = NDArray[np.float64]
+
+FEATURES = (
+    "log_snr",
+    "log_chi2",
+    "spread",
+    "spread_sigma",
+    "elongation",
+    "size",
+    "dipole_fraction",
+    "negative_fraction",
+    "masked_fraction",
+    "log_template_ratio",
+    "star_nearness",
+)
+"""Names of the features, in the order of the columns."""
+
+
+SPREAD_SCALE = 0.005
+"""Error of the spread statistic from which on its value is not to be trusted."""
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreModel:
+    """A logistic model of standardised features and their squares.
+
+    Attributes
+    ----------
+    version
+        Name of the training.
+    mean, scale
+        (k,) standardisation of the features.
+    weights
+        (2 k,) of the standardised features and of their squares.
+    offset
+        Constant.
+    """
+
+    version: str
+    mean: FloatArray
+    scale: FloatArray
+    weights: FloatArray
+    offset: float
+
+    def probability(self, features: FloatArray) -> FloatArray:
+        """Return the (n,) probabilities to be real of (n, k) features."""
+        return expit(design(features, self.mean, self.scale) @ self.weights + self.offset)
+
+
+def design(features: FloatArray, mean: FloatArray, scale: FloatArray) -> FloatArray:
+    """Return the (n, 2 k) standardised features, held within five sigma, and their squares."""
+    standard = np.clip((features - mean) / scale, -5.0, 5.0)
+    return np.concatenate([standard, standard**2], axis=1)
+
+
+def features_of(detections: Detections, fwhm_pixels: float) -> FloatArray:
+    """Return the (n, k) features of detections, in the order of :data:`FEATURES`.
+
+    Parameters
+    ----------
+    detections
+        Detections of either sign.
+    fwhm_pixels
+        Seeing of the difference.
+    """
+    m = detections.measured
+    sigma = fwhm_pixels / 2.3548
+    flux = np.maximum(np.abs(m.flux), 1.0)
+    distance = np.nan_to_num(detections.star_distance_arcsec, nan=60.0)
+    return np.stack(
+        [
+            np.log10(np.maximum(np.abs(detections.score), 1.0)),
+            np.log10(np.clip(m.chi2, 0.1, 100.0)),
+            np.clip(m.spread, -0.1, 0.1) / (1.0 + (m.spread_error / SPREAD_SCALE) ** 2),
+            np.clip(m.spread / np.maximum(m.spread_error, 1e-6), -20.0, 20.0),
+            np.clip(m.a_image / np.maximum(m.b_image, 0.3 * sigma), 1.0, 6.0),
+            np.clip(np.sqrt(m.a_image * m.b_image) / sigma, 0.0, 3.0),
+            detections.dipole_fraction,
+            m.negative_fraction,
+            m.masked_fraction,
+            np.log10(1.0 + np.maximum(detections.template_flux, 0.0) / flux),
+            1.0 / (1.0 + distance),
+        ],
+        axis=1,
+    )
+
+
+@lru_cache
+def shipped_model() -> ScoreModel:
+    """Return the model that ships with the package."""
+    content = json.loads(read_text("imaging.difference", "score.json"))
+    if tuple(content["features"]) != FEATURES:
+        raise ValueError("the shipped score model was trained on other features: train it again")
+    mean, scale, weights = (np.array(content[key], dtype=float) for key in ("mean", "scale", "weights"))
+    return ScoreModel(str(content["version"]), mean, scale, weights, float(content["offset"]))
+
+
+def score_detections(detections: Detections, fwhm_pixels: float, model: ScoreModel | None = None) -> FloatArray:
+    """Return the (n,) probabilities to be real.
+
+    Parameters
+    ----------
+    detections
+        Detections.
+    fwhm_pixels
+        Seeing of the difference.
+    model
+        Model; the shipped one if left out.
+    """
+    if len(detections) == 0:
+        return np.zeros(0)
+    return (model or shipped_model()).probability(features_of(detections, fwhm_pixels))

@@ -1,0 +1,143 @@
+"""Choose the sources whose stamps fix the matching kernel."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imaging.difference.basis import KernelBasis
+from imaging.difference.coverage import is_typical
+from imaging.difference.design import Stamps, build_stamps
+from imaging.difference.pair import Side
+from imaging.difference.settings import KernelSettings
+from imaging.numerics.robust import weighted_median
+from imaging.templates.relative import aperture_fluxes, find_bright_sources
+from imaging.templates.stack import StackMakeup
+
+FloatArray = NDArray[np.float64]
+
+ENOUGH_STAMPS = 20
+"""With so many stamps in the typical part of a stack those in its other parts are left out."""
+
+MIN_TOTAL = 40
+"""In a small image a cell may give more stamps, up to this number in all."""
+
+RATIO_FLOOR = 0.02
+"""Deviation of a source's flux ratio from the others' that blends and colours may cause."""
+
+KNOWN_RATIO = 0.07
+"""Error of a flux ratio below which it counts: a signal to noise of twenty in both images."""
+
+CLEAN_RADIUS = 7
+"""No bad pixel is allowed within this distance of a stamp's centre, pixels."""
+
+SAME_SOURCE = (0.5, 2.0)
+"""Bounds of the flux ratio of a source, whatever the seeings; a transient has another."""
+
+BRIGHT_SHARE = 0.7
+"""Highest peak of a stamp, as a share of the saturation level."""
+
+
+def cut_stamps(
+    target: Side, reference: Side, basis: KernelBasis, settings: KernelSettings, makeup: StackMakeup | None
+) -> Stamps:
+    """Cut the stamps that the kernel is fitted to.
+
+    Parameters
+    ----------
+    target, reference
+        The kernel turns the reference into the target.
+    basis
+        Kernel functions.
+    settings
+        Brightness, number and size of the stamps.
+    makeup
+        Inputs of the template: where they are not the usual ones the kernel is another.
+    """
+    x, y = choose_places(target, reference, settings)
+    if makeup is not None:
+        typical = is_typical(makeup, x, y)
+        if typical.sum() >= ENOUGH_STAMPS:
+            x, y = x[typical], y[typical]
+    return build_stamps(target, reference, x, y, basis, settings)
+
+
+def choose_places(target: Side, reference: Side, settings: KernelSettings) -> tuple[FloatArray, FloatArray]:
+    """Choose the brightest clean sources, evenly over the image and not on top of each other.
+
+    Returns
+    -------
+    x, y
+        (n,) peaks, pixels.
+    """
+    x, y, _ = find_bright_sources(
+        *(reference.science, reference.weight),
+        min_snr=settings.stamp_snr,
+        maximum=BRIGHT_SHARE * reference.saturation,
+        border=CLEAN_RADIUS + 1,
+    )
+    side = settings.stamp_cell_pixels
+    n_cells = -(-target.science.shape[0] // side) * -(-target.science.shape[1] // side)
+    quota = max(settings.stamps_per_cell, -(-MIN_TOTAL // n_cells))
+    per_cell: dict[tuple[int, int], int] = {}
+    taken: dict[tuple[int, int], list[tuple[float, float]]] = {}
+    chosen: list[tuple[float, float]] = []
+    distance = settings.stamp_half_width
+    for a, b in zip(x, y, strict=True):
+        cell = (int(b) // side, int(a) // side)
+        if per_cell.get(cell, 0) >= quota or not _is_clean(target, reference, int(a), int(b)):
+            continue
+        key = (int(b) // distance, int(a) // distance)
+        near = [p for j in (-1, 0, 1) for i in (-1, 0, 1) for p in taken.get((key[0] + j, key[1] + i), [])]
+        if any(max(abs(p[0] - a), abs(p[1] - b)) < distance for p in near):
+            continue
+        per_cell[cell] = per_cell.get(cell, 0) + 1
+        taken.setdefault(key, []).append((a, b))
+        chosen.append((a, b))
+    places = np.array(chosen).reshape(-1, 2)
+    steady = _is_steady(target, reference, places[:, 0], places[:, 1])
+    return places[steady, 0], places[steady, 1]
+
+
+def _is_clean(target: Side, reference: Side, x: int, y: int) -> bool:
+    """Return whether a source has only good pixels, is not saturated, and is there in both images."""
+    around = (slice(y - CLEAN_RADIUS, y + CLEAN_RADIUS + 1), slice(x - CLEAN_RADIUS, x + CLEAN_RADIUS + 1))
+    if not ((target.weight[around] > 0).all() and (reference.weight[around] > 0).all()):
+        return False
+    if target.science[around].max() >= BRIGHT_SHARE * target.saturation:
+        return False
+    first, second = float(target.science[around].sum()), float(reference.science[around].sum())
+    return SAME_SOURCE[0] * second < first < SAME_SOURCE[1] * second
+
+
+def _is_steady(target: Side, reference: Side, x: FloatArray, y: FloatArray) -> NDArray[np.bool_]:
+    """Return which sources have the flux ratio of the others: one variable star in a small image bends the kernel."""
+    ratio, error = _flux_ratios(target, reference, x, y)
+    known = error < KNOWN_RATIO
+    if known.sum() < 3:
+        return np.ones(x.size, dtype=bool)
+    return ~known | (np.abs(ratio - np.median(ratio[known])) < RATIO_FLOOR + 4.0 * error)
+
+
+def flux_ratio(target: Side, reference: Side, x: FloatArray, y: FloatArray) -> tuple[float, float]:
+    """Measure the flux ratio of two images from aperture fluxes of sources; one, with a large error, without any."""
+    ratio, error = _flux_ratios(target, reference, x, y)
+    known = error < KNOWN_RATIO
+    if not known.any():
+        return 1.0, 0.02
+    weight = 1.0 / (error[known] ** 2 + RATIO_FLOOR**2)
+    return weighted_median(ratio[known], weight), float(1.25 / np.sqrt(weight.sum()))
+
+
+def _flux_ratios(target: Side, reference: Side, x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return (n,) flux ratios and their errors; the error is infinite where there is none."""
+    first, first_error = aperture_fluxes(target.science, target.weight, x, y, BRIGHT_SHARE * target.saturation)
+    second, second_error = aperture_fluxes(
+        reference.science, reference.weight, x, y, BRIGHT_SHARE * reference.saturation
+    )
+    known = (first > 3.0 * first_error) & (second > 3.0 * second_error)
+    one = np.ones_like(first)
+    ratio = np.divide(first, second, out=one.copy(), where=known)
+    error = np.hypot(
+        np.divide(first_error, first, out=one.copy(), where=known),
+        np.divide(second_error, second, out=one.copy(), where=known),
+    )
+    return ratio, np.where(known, error, np.inf)

@@ -1,0 +1,233 @@
+"""Subtract a template from a search image."""
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imaging.difference.alard_lupton import match_alard_lupton
+from imaging.difference.filter import FilteredDifference, matched_filter, measure_scale_error, significance
+from imaging.difference.masks import usable
+from imaging.difference.noise import TileNoise, lag_one, noise_width, predicted_weight
+from imaging.difference.pair import Pair, prepare_pair
+from imaging.difference.records import Difference, Matched
+from imaging.difference.response import difference_psf, photon_factor, tile_stamps
+from imaging.difference.settings import DifferenceSettings
+from imaging.difference.zogy import match_zogy
+from imaging.errors import CcdError
+from imaging.image import CalibratedImage, FloatImage
+from imaging.psf.model import PsfModel
+from imaging.psf.shape import aperture_flux
+from imaging.templates.stack import Template
+from imaging.timing import StepTimes
+
+FloatArray = NDArray[np.float64]
+BoolImage = NDArray[np.bool_]
+
+BLOCK = 4
+"""Side of the blocks that are told to be dark or not, pixels."""
+
+BRIGHT_SNR = 50.0
+"""Signal to noise of the template in the pixels that tell how well bright sources are subtracted."""
+
+MIN_SOURCES = 10
+"""With fewer sources behind the kernel that is not measured but assumed."""
+
+DARK_SIGMA = 3.0
+"""Significance of a dark block's light at most."""
+
+
+def subtract(
+    search: CalibratedImage, template: Template | CalibratedImage, settings: DifferenceSettings | None = None
+) -> Difference:
+    """Subtract a template from a search image, so that five sigma mean five sigma.
+
+    Parameters
+    ----------
+    search
+        Search image, sky subtracted.
+    template
+        Stack (or one calibrated image) on the search image's grid.
+    settings
+        All settings; the defaults if left out.
+
+    Raises
+    ------
+    CcdError
+        ``shapes_differ``, ``no_good_pixels``; ``kernel_too_few_stamps``, ``kernel_sum``, ``kernel_chi2`` where no
+        kernel can be trusted; ``difference_noise`` where the noise is far from the prediction.
+    """
+    settings, times = settings or DifferenceSettings(), StepTimes()
+    with times.step("prepare"):
+        pair = prepare_pair(search, template)
+    match = match_alard_lupton if settings.method == "alard_lupton" else match_zogy
+    matched = match(pair, settings, times)
+    with times.step("psf"):
+        matched, psf = _in_reference_aperture(search, matched)
+        stamps = tile_stamps(search.psf, matched.noise, matched.tiling)
+    with times.step("noise"):
+        sky = _weigh(pair, matched, settings)
+    with times.step("filter"):
+        core = round(0.6 * psf.fwhm_pixels)
+        filtered = matched_filter(matched.image, sky.weight, matched.model, stamps, core, matched.tiling)
+    with times.step("errors"):
+        scale_error = _scale_error(matched, filtered, settings)
+        score, widths, quiet = _score(matched, filtered, scale_error, settings)
+    with times.step("quality"):
+        quality = _quality(pair, matched, sky, score, quiet) | {"scale_error": scale_error}
+    return Difference(
+        search=search,
+        image=matched.image,
+        mask=matched.mask,
+        weight=sky.weight,
+        score=score,
+        psf=psf,
+        model=matched.model,
+        filtered=filtered,
+        widths=widths,
+        scale_error=scale_error,
+        shift_error=matched.shifts.rms_after_pixels,
+        photon_gain=pair.search.gain / photon_factor(search.psf, matched.noise, matched.tiling),
+        noise=matched.noise,
+        tiling=matched.tiling,
+        kernel=matched.kernel,
+        method=settings.method,
+        quality=quality,
+        times=times,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Sky:
+    """The noise of the difference as blank sky shows it.
+
+    Attributes
+    ----------
+    weight
+        (ny, nx) inverse variance, normalised.
+    normalised
+        (ny, nx) difference over its error.
+    blank
+        (ny, nx) pixels of blank sky.
+    predicted
+        Median width of the noise before the normalisation.
+    """
+
+    weight: FloatImage
+    normalised: FloatImage
+    blank: BoolImage
+    predicted: float
+
+
+def _in_reference_aperture(search: CalibratedImage, matched: Matched) -> tuple[Matched, PsfModel]:
+    """Bring the difference to the convention that a source of unit flux has it in the reference aperture.
+
+    The whitening keeps the total flux and moves a thousandth of it across the aperture's edge.
+    """
+    psf = difference_psf(search.psf, matched.noise, matched.tiling)
+    flux = aperture_flux(psf)
+    noise = matched.noise
+    scaled = TileNoise(
+        whitening=noise.whitening / np.float32(flux),
+        response=noise.response / np.float32(flux),
+        search_factor=noise.search_factor / flux**2,
+        template_factor=noise.template_factor / flux**2,
+    )
+    image = matched.image / np.float32(flux)
+    coefficients = (psf.coefficients / np.float32(flux)).astype(np.float32)
+    return replace(matched, image=image, noise=scaled), replace(psf, coefficients=coefficients)
+
+
+def _weigh(pair: Pair, matched: Matched, settings: DifferenceSettings) -> _Sky:
+    """Predict the weight of every pixel and normalise it so that blank sky has unit width; bad pixels become zero."""
+    tiling = matched.tiling
+    gains = (pair.search.gain, pair.template.gain)
+    weight = predicted_weight(
+        *(pair.search.weight, pair.template.weight, matched.model, gains, matched.model_error, matched.noise, tiling)
+    )
+    weight[~usable(matched.mask)] = 0.0
+    matched.image[weight == 0] = 0.0
+    normalised = matched.image * np.sqrt(weight)
+    blank = (weight > 0) & _without_sources(matched.model, weight)
+    factors, _ = noise_width(normalised, blank, tiling, degree=settings.noise.normalise_degree)
+    predicted = float(np.median(factors))
+    _check_noise(predicted, settings)
+    for row, column, y, x in tiling:
+        weight[y, x] /= np.float32(factors[row, column] ** 2)
+        normalised[y, x] /= np.float32(factors[row, column])
+    return _Sky(weight, normalised, blank, predicted)
+
+
+def _scale_error(matched: Matched, filtered: FilteredDifference, settings: DifferenceSettings) -> float:
+    """Return the relative error of the subtracted brightness, measured where there are enough sources."""
+    shift_error = matched.shifts.rms_after_pixels
+    error = measure_scale_error(filtered, shift_error, min_snr=BRIGHT_SNR, maximum=settings.noise.max_scale_error)
+    if math.isnan(error) or matched.kernel.n_stamps < MIN_SOURCES:
+        error = settings.noise.default_scale_error
+    return math.hypot(error, matched.kernel.sum_error)
+
+
+def _score(
+    matched: Matched, filtered: FilteredDifference, scale_error: float, settings: DifferenceSettings
+) -> tuple[FloatImage, FloatArray, BoolImage]:
+    """Return the score with unit width in quiet sky, the widths it was divided by, and the quiet pixels."""
+    tiling = matched.tiling
+    score = significance(filtered, scale_error, matched.shifts.rms_after_pixels, np.ones(tiling.grid), tiling)
+    faint = np.abs(filtered.template_flux) * np.sqrt(filtered.norm) < settings.noise.blank_snr
+    quiet = (filtered.norm > 0) & faint
+    widths, _ = noise_width(score, quiet, tiling, degree=settings.noise.normalise_degree)
+    for row, column, y, x in tiling:
+        score[y, x] /= np.float32(widths[row, column])
+    return score, widths, quiet
+
+
+def _without_sources(model: FloatImage, weight: FloatImage) -> BoolImage:
+    """Return which blocks of pixels hold no light of the template; single pixels would select on its noise."""
+    ny, nx = model.shape
+    rows, columns = np.arange(0, ny, BLOCK), np.arange(0, nx, BLOCK)
+    snr = model * np.sqrt(weight)
+    mean = np.add.reduceat(np.add.reduceat(snr, columns, axis=1), rows, axis=0) / BLOCK**2
+    dark = np.abs(mean) < DARK_SIGMA / BLOCK
+    return np.repeat(np.repeat(dark, BLOCK, axis=0), BLOCK, axis=1)[:ny, :nx]
+
+
+def _check_noise(predicted: float, settings: DifferenceSettings) -> None:
+    limit = settings.noise.max_normalisation
+    if not 1.0 / limit <= predicted <= limit:
+        raise CcdError(
+            "the noise of the difference is far from its prediction",
+            reason="difference_noise",
+            step="subtract",
+            value=f"{predicted:.2f} times the prediction",
+            limit=f"{1 / limit:.2f} to {limit:.2f}",
+            remedy="check the weights and gains of search and template",
+        )
+
+
+def _quality(pair: Pair, matched: Matched, sky: _Sky, score: FloatImage, quiet: BoolImage) -> dict[str, float]:
+    """Measure what the quality table asks for, on other pixels than the normalisation used."""
+    tiling = matched.tiling
+    level, width = noise_width(sky.normalised, sky.blank, tiling, degree=0, offset=1)
+    score_level, score_width = noise_width(score, quiet, tiling, degree=0, offset=1)
+    lag_x, lag_y = lag_one(sky.normalised, sky.blank)
+    already = float(np.mean((pair.search.weight == 0) | (pair.template.weight == 0)))
+    masked = float(np.mean(sky.weight == 0))
+    kernel, shifts = matched.kernel, matched.shifts
+    return {
+        "difference_noise_width": width * float(np.mean(level)),
+        "noise_width_predicted": sky.predicted,
+        "score_noise_width": score_width * float(np.mean(score_level)),
+        "difference_lag1": max(lag_x, lag_y, key=abs),
+        "kernel_sum": kernel.sum,
+        "kernel_sum_error": kernel.sum_error,
+        "kernel_stamps": kernel.n_stamps,
+        "kernel_rejected": kernel.n_rejected,
+        "kernel_chi2": kernel.chi2,
+        "kernel_order": kernel.order,
+        "registration_pixels": shifts.rms_after_pixels,
+        "registration_before_pixels": shifts.rms_before_pixels,
+        "registration_length_pixels": shifts.length_pixels,
+        "masked_fraction": masked,
+        "masked_by_subtraction": masked - already,
+    }

@@ -1,0 +1,125 @@
+"""Cut an image into tiles that are processed in Fourier space with a border on all sides."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft
+
+from imaging.image import FloatImage
+
+ComplexImage = NDArray[np.complex64]
+
+
+@dataclass(frozen=True, slots=True)
+class Tiling:
+    """A division of an image into square tiles.
+
+    Attributes
+    ----------
+    shape
+        (ny, nx) of the image.
+    tile
+        Side of a tile, pixels; those at the upper borders may be smaller.
+    border
+        Pixels around a tile that are transformed with it.
+    """
+
+    shape: tuple[int, int]
+    tile: int
+    border: int
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Tiles along y and x."""
+        return -(-self.shape[0] // self.tile), -(-self.shape[1] // self.tile)
+
+    @property
+    def fft_shape(self) -> tuple[int, int]:
+        """Shape of the transforms."""
+        ny, nx = (min(self.tile, side) + 2 * self.border for side in self.shape)
+        return fft.next_fast_len(ny, real=True), fft.next_fast_len(nx, real=True)
+
+    def __iter__(self) -> Iterator[tuple[int, int, slice, slice]]:
+        """Yield (row, column, slice in y, slice in x) of the tiles."""
+        rows, columns = self.grid
+        for j in range(rows):
+            for i in range(columns):
+                y = slice(j * self.tile, min((j + 1) * self.tile, self.shape[0]))
+                yield j, i, y, slice(i * self.tile, min((i + 1) * self.tile, self.shape[1]))
+
+    def centres(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the (rows, columns) x and y of the tiles' centres, pixels."""
+        rows, columns = self.grid
+        edge_y = np.minimum(np.arange(rows + 1) * self.tile, self.shape[0])
+        edge_x = np.minimum(np.arange(columns + 1) * self.tile, self.shape[1])
+        y, x = np.meshgrid(0.5 * (edge_y[1:] + edge_y[:-1] - 1), 0.5 * (edge_x[1:] + edge_x[:-1] - 1), indexing="ij")
+        return x, y
+
+    def index(self, x: float, y: float) -> tuple[int, int]:
+        """Return (row, column) of the tile that holds a position."""
+        rows, columns = self.grid
+        return (
+            int(np.clip(np.floor(y + 0.5) // self.tile, 0, rows - 1)),
+            int(np.clip(np.floor(x + 0.5) // self.tile, 0, columns - 1)),
+        )
+
+    def padded(self, image: FloatImage) -> FloatImage:
+        """Return the image with zeros around it, so that every tile can be cut with its border."""
+        height, width = self.fft_shape
+        rows, columns = self.grid
+        below = max((rows - 1) * self.tile + height - self.shape[0] - self.border, 0)
+        right = max((columns - 1) * self.tile + width - self.shape[1] - self.border, 0)
+        return np.pad(image, ((self.border, below), (self.border, right)))
+
+    def cut(self, padded: FloatImage, row: int, column: int) -> FloatImage:
+        """Return a tile with its border from a padded image, in the shape of the transforms."""
+        y, x = row * self.tile, column * self.tile
+        height, width = self.fft_shape
+        return padded[y : y + height, x : x + width]
+
+    def transform_kernel(self, kernel: NDArray[np.floating]) -> ComplexImage:
+        """Return the transform of a kernel of odd sides whose middle is its origin."""
+        height, width = self.fft_shape
+        plane = np.zeros((height, width), dtype=np.float32)
+        size_y, size_x = kernel.shape
+        plane[:size_y, :size_x] = kernel
+        return fft.rfft2(np.roll(plane, (-(size_y // 2), -(size_x // 2)), axis=(0, 1)))
+
+
+def tiling_of(shape: tuple[int, ...], tile: int, border: int) -> Tiling:
+    """Divide an image into tiles of the wanted side, smaller ones in an image of less than two tiles."""
+    ny, nx = shape
+    return Tiling((ny, nx), min(tile, max(-(-min(ny, nx) // 2), 64)), border)
+
+
+def filter_tiles(
+    tiling: Tiling, images: tuple[FloatImage, ...], kernel_at: Callable[[int, int], tuple[NDArray[np.floating], ...]]
+) -> tuple[FloatImage, ...]:
+    """Convolve images, each with a kernel of its own that differs from tile to tile.
+
+    Parameters
+    ----------
+    tiling
+        Division of the images; its border is at least the kernels' half width.
+    images
+        (ny, nx) float32 each.
+    kernel_at
+        Function of a tile's row and column that returns one kernel (odd sides) per image.
+
+    Returns
+    -------
+    filtered
+        (ny, nx) float32 each.
+    """
+    padded = [tiling.padded(image) for image in images]
+    outputs = tuple(np.empty(tiling.shape, dtype=np.float32) for _ in images)
+    b = tiling.border
+    for row, column, y, x in tiling:
+        for plane, kernel, output in zip(padded, kernel_at(row, column), outputs, strict=True):
+            spectrum = fft.rfft2(tiling.cut(plane, row, column))
+            spectrum *= tiling.transform_kernel(kernel)
+            filtered = fft.irfft2(spectrum, s=tiling.fft_shape)
+            output[y, x] = filtered[b : b + y.stop - y.start, b : b + x.stop - x.start]
+    return outputs

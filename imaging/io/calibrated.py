@@ -1,0 +1,236 @@
+"""Read calibrated images that other pipelines made: pixels, mask and weight in whatever form they come.
+
+Understood are this project's own products (planes SCI, MSK, WGT), the Community Pipeline's triples of files (ooi, ood,
+oow), and plain FITS images with celestial coordinates, whose mask and weight are extensions of the same file, files of
+their own, or absent.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import fitsio
+import numpy as np
+from numpy.typing import NDArray
+
+from imaging.bits import MaskBit
+from imaging.errors import InputError
+from imaging.image import FloatImage, MaskImage
+from imaging.wcs.tpv import TpvWcs
+
+COMMUNITY_PIPELINE_CODES = {
+    1: MaskBit.BPM,
+    2: MaskBit.BPM,  # no value
+    3: MaskBit.SATURATE,
+    4: MaskBit.TRAIL,
+    5: MaskBit.CRAY,
+    6: MaskBit.BPM,  # low weight
+    7: MaskBit.SUSPECT,  # differs from a stack of the same field
+    8: MaskBit.STREAK,
+}
+"""What the codes of the Community Pipeline's data-quality map mean (one code per pixel, not bits)."""
+
+MASK_NAMES = ("MSK", "MASK", "DQ", "FLAGS", "BPM")
+WEIGHT_NAMES = ("WGT", "WEIGHT", "WHT", "IVAR", "INVVAR", "WT")
+VARIANCE_NAMES = ("VAR", "VARIANCE")
+ERROR_NAMES = ("ERR", "ERROR", "RMS", "UNCERT")
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedImage:
+    """An image as its file has it.
+
+    Attributes
+    ----------
+    science
+        (ny, nx) float32, in the file's unit; the sky may still be in it.
+    mask
+        (ny, nx) int16, bits of :class:`imaging.bits.MaskBit`.
+    weight
+        (ny, nx) float32, inverse variance in the file's unit; None if the file knows none.
+    wcs
+        World coordinates.
+    header
+        Keywords of the file's primary HDU and of the image's, the latter winning.
+    gain
+        Photo-electrons per unit of the image; 1 if the header says nothing.
+    zeropoint_mag
+        AB magnitude of one unit of the image; None if the header says nothing.
+    saturation
+        Saturation level in the file's unit; infinite if the header says nothing.
+    is_own_product
+        Whether this project made the file, so that its weight is known to hold sky and readout noise alone.
+    label
+        Name for messages.
+    """
+
+    science: FloatImage
+    mask: MaskImage
+    weight: FloatImage | None
+    wcs: TpvWcs
+    header: dict[str, Any]
+    gain: float
+    zeropoint_mag: float | None
+    saturation: float
+    is_own_product: bool
+    label: str
+
+
+def read_image(
+    path: Path, *, extension: str | None = None, mask_path: Path | None = None, weight_path: Path | None = None
+) -> LoadedImage:
+    """Read a calibrated image with its mask and weight.
+
+    Parameters
+    ----------
+    path
+        FITS file. For a Community Pipeline image the ``ood`` and ``oow`` files beside it are found by their names.
+    extension
+        Name or number of the extension; the first two-dimensional one if left out.
+    mask_path, weight_path
+        Files of mask (non-zero is bad) and inverse variance, if they are not in the same file.
+
+    Raises
+    ------
+    InputError
+        If a file is missing or not FITS, has no image, or lacks usable coordinates.
+    """
+    path = Path(path)
+    science, header, name = _read_plane(path, extension)
+    own = name == "SCI"
+    siblings = _community_pipeline_siblings(path) if mask_path is None and weight_path is None else None
+    if siblings is not None:
+        codes, _, _ = _read_plane(siblings[0], extension or name or None)
+        flags: NDArray[Any] | None = mask_of_codes(codes)
+        weight: NDArray[Any] | None = _read_plane(siblings[1], extension or name or None)[0]
+    else:
+        flags = _find_mask(path, mask_path, own)
+        weight = _find_weight(path, weight_path)
+    shape = science.shape
+    for plane, what in ((flags, "mask"), (weight, "weight")):
+        if plane is not None and plane.shape != shape:
+            raise InputError(f"{what} and image differ in shape", value=f"{plane.shape} and {shape} of {path}")
+    mask = np.zeros(shape, dtype=np.int16) if flags is None else flags.astype(np.int16)
+    mask[~np.isfinite(science)] |= np.int16(MaskBit.BPM)
+    return LoadedImage(
+        science=science.astype(np.float32),
+        mask=mask,
+        weight=None if weight is None else weight.astype(np.float32),
+        wcs=TpvWcs.from_header(header),
+        header=header,
+        gain=_gain(header, own=own),
+        zeropoint_mag=_zeropoint(header),
+        saturation=_number(header, "SATURATE") or math.inf,
+        is_own_product=own,
+        label=f"{path.name}[{name}]" if name and not own else path.name,
+    )
+
+
+def mask_of_codes(codes: NDArray[np.integer]) -> MaskImage:
+    """Translate the Community Pipeline's data-quality codes into mask bits; unknown codes count as bad."""
+    mask = np.zeros(codes.shape, dtype=np.int16)
+    for code in np.unique(codes):
+        if code != 0:
+            mask[codes == code] = np.int16(COMMUNITY_PIPELINE_CODES.get(int(code), MaskBit.BPM))
+    return mask
+
+
+def _read_plane(path: Path, extension: str | None) -> tuple[NDArray[Any], dict[str, Any], str]:
+    """Return pixels, keywords and extension name of one image."""
+    try:
+        with fitsio.FITS(str(path)) as file:
+            number = _image_number(file, extension, path)
+            header = _keywords(file[0].read_header())
+            if number > 0:
+                header |= _keywords(file[number].read_header())
+            pixels = file[number].read()
+            name = str(file[number].get_extname()).strip()
+    except OSError as error:
+        raise InputError(
+            "image missing or not FITS", value=path, remedy="check the name; compressed files end in .fz or .gz"
+        ) from error
+    return np.ascontiguousarray(pixels.astype(pixels.dtype.newbyteorder("="), copy=False)), header, name
+
+
+def _image_number(file: fitsio.FITS, extension: str | None, path: Path) -> int:
+    if extension is not None:
+        for number, hdu in enumerate(file):
+            if extension in (str(number), str(hdu.get_extname()).strip()):
+                return number
+        raise InputError("no such extension", value=f"{extension} in {path}")
+    for number, hdu in enumerate(file):
+        if hdu.get_exttype().startswith("IMAGE") or hdu.get_exttype() == "COMPRESSED_IMAGE":
+            dims = hdu.get_info().get("dims", [])
+            if len(dims) == 2 and min(dims) > 1:
+                return number
+    raise InputError("file has no two-dimensional image", value=path)
+
+
+def _keywords(header: Mapping[str, Any]) -> dict[str, Any]:
+    skip = {"COMMENT", "HISTORY", "", "CONTINUE"}
+    return {key: header[key] for key in header.keys() if key and key not in skip}  # noqa: SIM118
+
+
+def _community_pipeline_siblings(path: Path) -> tuple[Path, Path] | None:
+    if "_ooi_" not in path.name:
+        return None
+    mask, weight = (path.with_name(path.name.replace("_ooi_", f"_{kind}_")) for kind in ("ood", "oow"))
+    return (mask, weight) if mask.exists() and weight.exists() else None
+
+
+def _find_mask(path: Path, mask_path: Path | None, own: bool) -> NDArray[Any] | None:
+    plane = _read_plane(mask_path, None)[0] if mask_path else _named_plane(path, MASK_NAMES)
+    if plane is None or own:
+        return plane
+    return np.where(plane != 0, int(MaskBit.BPM), 0)
+
+
+def _find_weight(path: Path, weight_path: Path | None) -> NDArray[Any] | None:
+    if weight_path is not None:
+        return _read_plane(weight_path, None)[0]
+    weight = _named_plane(path, WEIGHT_NAMES)
+    if weight is not None:
+        return weight
+    variance = _named_plane(path, VARIANCE_NAMES)
+    if variance is None:
+        error = _named_plane(path, ERROR_NAMES)
+        variance = None if error is None else error.astype(float) ** 2
+    if variance is None:
+        return None
+    return np.divide(1.0, variance, out=np.zeros(variance.shape), where=variance > 0)
+
+
+def _named_plane(path: Path, names: tuple[str, ...]) -> NDArray[Any] | None:
+    with fitsio.FITS(str(path)) as file:
+        present = {str(hdu.get_extname()).strip().upper(): number for number, hdu in enumerate(file)}
+    for name in names:
+        if name in present:
+            return _read_plane(path, str(present[name]))[0]
+    return None
+
+
+def _number(header: Mapping[str, Any], key: str) -> float | None:
+    try:
+        value = float(header[key])
+    except (KeyError, TypeError, ValueError):
+        return None
+    return value if math.isfinite(value) and value > 0 else None
+
+
+def _gain(header: Mapping[str, Any], *, own: bool) -> float:
+    if own or str(header.get("BUNIT", "")).lower().startswith("electron"):
+        return _number(header, "GAIN") or 1.0
+    amplifiers = [g for g in (_number(header, "GAINA"), _number(header, "GAINB")) if g is not None]
+    if amplifiers:
+        return sum(amplifiers) / len(amplifiers)
+    return _number(header, "GAIN") or _number(header, "ARAWGAIN") or 1.0
+
+
+def _zeropoint(header: Mapping[str, Any]) -> float | None:
+    for key in ("MAGZERO", "MAG_ZERO", "MAGZPT0", "ZEROPNT", "ZP"):
+        value = _number(header, key)
+        if value is not None:
+            return value
+    return None

@@ -1,0 +1,128 @@
+"""Write what the subtraction of a user's images leaves, and read a difference back."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from imaging.difference.engine import ImageDifference
+from imaging.difference.stamps import StampTriplet, triplet_picture
+from imaging.image import CalibratedImage, CcdImage, FloatImage
+from imaging.io.atomic import write_bytes
+from imaging.io.images import read_planes, write_planes
+from imaging.io.psf import read_psf, write_psf
+from imaging.io.tables import column, write_table
+from imaging.wcs.tpv import TpvWcs
+
+
+def write_image_difference(folder: Path, result: ImageDifference) -> dict[str, Path]:
+    """Write difference, template, PSF, tables, stamps and pictures into a folder.
+
+    Parameters
+    ----------
+    folder
+        Folder to write into; made if it does not exist.
+    result
+        Result of :func:`imaging.difference.engine.difference_images`.
+
+    Returns
+    -------
+    paths
+        What was written: ``difference`` (planes SCI, MSK, WGT, SCORE), ``psf``, ``template`` (planes SCI, MSK, WGT of
+        the stack and MATCHED, the template as it was subtracted), ``detections``, ``stamps`` (cubes SEARCH, TEMPLATE,
+        DIFFERENCE and the detections' numbers, ID), ``pictures`` (the folder of one PNG per detection), and ``fakes``
+        if there were any.
+
+    Raises
+    ------
+    StorageError
+        If a file cannot be written.
+    """
+    searched = result.searched
+    difference, template = searched.difference, searched.template.image
+    paths = {
+        "difference": folder / "difference.fits",
+        "psf": folder / "difference_psf.fits",
+        "template": folder / "template.fits",
+        "detections": folder / "detections.parquet",
+        "stamps": folder / "stamps.fits",
+        "pictures": folder / "stamps",
+    }
+    image = difference.as_image()
+    write_planes(paths["difference"], _planes(image) | {"SCORE": difference.score}, _header(image))
+    write_psf(paths["psf"], image.psf)
+    write_planes(paths["template"], _planes(template) | {"MATCHED": difference.model}, _header(template))
+    write_table(paths["detections"], searched.detections_table)
+    if searched.fakes_table is not None:
+        paths["fakes"] = folder / "fakes.parquet"
+        write_table(paths["fakes"], searched.fakes_table)
+    ids = [int(i) for i in column(searched.detections_table, "detection_id")]
+    _write_stamps(paths["stamps"], ids, result.stamps)
+    for number, stamp in zip(ids, result.stamps, strict=True):
+        write_bytes(paths["pictures"] / f"{number}.png", triplet_picture(stamp))
+    return paths
+
+
+def read_difference(path: Path, psf_path: Path) -> tuple[CalibratedImage, FloatImage]:
+    """Read a difference back, ready for forced photometry.
+
+    Parameters
+    ----------
+    path, psf_path
+        The files ``difference`` and ``psf`` of :func:`write_image_difference`.
+
+    Returns
+    -------
+    image
+        Whitened difference with mask, weight, PSF, coordinates and zero point.
+    score
+        (ny, nx) float32, significance of a point source.
+
+    Raises
+    ------
+    StorageError
+        If a file is missing or damaged.
+    """
+    planes, header = read_planes(path, ("SCI", "MSK", "WGT", "SCORE"))
+    image = CalibratedImage(
+        pixels=CcdImage(planes["SCI"], planes["MSK"], planes["WGT"], header),
+        wcs=TpvWcs.from_header(header),
+        psf=read_psf(psf_path),
+        zeropoint_mag=float(header["MAGZERO"]),
+        sky_electrons=float(header.get("SKYBRITE", 0.0)),
+        saturation_electrons=float(header.get("SATURATE", np.inf)),
+        label=path.name,
+    )
+    return image, planes["SCORE"]
+
+
+def _write_stamps(path: Path, ids: list[int], stamps: tuple[StampTriplet, ...]) -> None:
+    def cube(planes: list[FloatImage]) -> FloatImage:
+        return np.stack(planes) if planes else np.zeros((1, 1, 1), dtype=np.float32)
+
+    cubes: dict[str, Any] = {
+        "SEARCH": cube([s.search for s in stamps]),
+        "TEMPLATE": cube([s.template for s in stamps]),
+        "DIFFERENCE": cube([s.difference for s in stamps]),
+        "ID": np.array(ids or [0], dtype=np.int64),
+    }
+    write_planes(path, cubes, {"NSTAMPS": len(stamps)})
+
+
+def _planes(image: CalibratedImage) -> dict[str, Any]:
+    return {"SCI": image.pixels.science, "MSK": image.pixels.mask, "WGT": image.pixels.weight}
+
+
+def _header(image: CalibratedImage) -> dict[str, Any]:
+    """Return the keywords of an image's file: those it came with, its coordinates and its calibration."""
+    simple = {k: v for k, v in image.pixels.header.items() if isinstance(v, (int, float, str)) and len(k) <= 8}
+    return (
+        simple
+        | image.wcs.to_header()
+        | {
+            "MAGZERO": image.zeropoint_mag,
+            "SKYBRITE": image.sky_electrons,
+            "SATURATE": image.saturation_electrons,
+            "BUNIT": "electrons",
+        }
+    )

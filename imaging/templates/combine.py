@@ -1,0 +1,181 @@
+"""Average images on one grid without their outliers."""
+
+from collections.abc import Sequence
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from imaging.bits import MaskBit
+from imaging.image import FloatImage, MaskImage
+from imaging.templates.resample import Resampled
+from imaging.templates.settings import StackSettings
+
+FloatArray = NDArray[np.float64]
+
+SUSPECT_SHARE = np.float32(0.6)
+"""Pixels beside an outlier are left out from this share of the tolerance for noise on."""
+
+
+def combine(
+    planes: Sequence[Resampled], scales: FloatArray, settings: StackSettings
+) -> tuple[FloatImage, MaskImage, FloatImage, NDArray[np.int64]]:
+    """Average images on one grid.
+
+    Parameters
+    ----------
+    planes
+        Images on one grid.
+    scales
+        (n,) factors that bring them to a common zero point.
+    settings
+        Tolerances of the clipping.
+
+    Returns
+    -------
+    science, mask, weight
+        The stack; mask bits are those of the inputs' common defects, EDGE where no input reaches.
+    clipped
+        (n,) pixels left out per input.
+    """
+    science = np.stack([p.science for p in planes])
+    weight = np.stack([p.weight for p in planes])
+    factors = scales.astype(np.float32)
+    clipped = np.zeros(len(planes), dtype=np.int64)
+    if len(planes) > 1:
+        middle = _median(science, weight, factors)
+        tolerances = (settings.clip_sigma, settings.clip_gradient, settings.clip_fraction)
+        clipped = _clip(science, weight, factors, middle, *(np.float32(t) for t in tolerances))
+    total, total_weight = _mean(science, weight, factors)
+    bits = planes[0].mask.copy()
+    for plane in planes[1:]:
+        bits &= plane.mask
+    lost = total_weight == 0
+    everywhere = planes[0].mask.copy()
+    for plane in planes[1:]:
+        everywhere |= plane.mask
+    bits[~lost] &= np.int16(MaskBit.STAR | MaskBit.SUSPECT)
+    bits[lost & (bits == 0)] = everywhere[lost & (bits == 0)]
+    bits[lost & (bits == 0)] = np.int16(MaskBit.BPM)
+    return total, bits, total_weight, clipped
+
+
+@numba.njit(cache=True)
+def _median(science: FloatImage, weight: FloatImage, scales: FloatImage) -> FloatImage:
+    """Return the median of the inputs' good pixels; the lower one of two."""
+    n, ny, nx = science.shape
+    out = np.zeros((ny, nx), dtype=np.float32)
+    values = np.empty(n, dtype=np.float32)
+    for j in range(ny):
+        for i in range(nx):
+            count = 0
+            for k in range(n):
+                if weight[k, j, i] > 0:
+                    value = science[k, j, i] * scales[k]
+                    position = count
+                    while position > 0 and values[position - 1] > value:
+                        values[position] = values[position - 1]
+                        position -= 1
+                    values[position] = value
+                    count += 1
+            if count == 0:
+                continue
+            if count % 2 == 1:
+                out[j, i] = values[count // 2]
+            elif count == 2:
+                out[j, i] = values[0]
+            else:
+                out[j, i] = np.float32(0.5) * (values[count // 2 - 1] + values[count // 2])
+    return out
+
+
+@numba.njit(cache=True)
+def _clip(
+    science: FloatImage,
+    weight: FloatImage,
+    scales: FloatImage,
+    middle: FloatImage,
+    n_sigma: np.float32,
+    gradient: np.float32,
+    fraction: np.float32,
+) -> NDArray[np.int64]:
+    """Set the weight of outliers, and of the less deviant pixels that touch them, to zero; returns their numbers."""
+    n, ny, nx = science.shape
+    counts = np.zeros(n, dtype=np.int64)
+    factor = n_sigma if n > 2 else np.float32(1.4) * n_sigma
+    outlier = np.zeros((ny, nx), dtype=np.uint8)
+    for k in range(n):
+        _find_outliers(outlier, science[k], weight[k], scales[k], middle, factor, gradient, fraction)
+        counts[k] = _remove_outliers(outlier, weight[k])
+    return counts
+
+
+@numba.njit(cache=True)
+def _find_outliers(
+    outlier: NDArray[np.uint8],
+    science: FloatImage,
+    weight: FloatImage,
+    scale: np.float32,
+    middle: FloatImage,
+    n_sigma: np.float32,
+    gradient: np.float32,
+    fraction: np.float32,
+) -> None:
+    """Mark outliers with 2 and pixels that are worth suspecting beside one with 1."""
+    ny, nx = science.shape
+    outlier[:] = 0
+    for j in range(1, ny - 1):
+        for i in range(1, nx - 1):
+            w = weight[j, i]
+            if w <= 0:
+                continue
+            level = middle[j, i]
+            deviation = abs(science[j, i] * scale - level)
+            noise = n_sigma * scale * np.sqrt(np.float32(1.0) / w + max(level, np.float32(0.0)) / scale)
+            if deviation <= SUSPECT_SHARE * noise:
+                continue
+            around = middle[j - 1 : j + 2, i - 1 : i + 2]
+            allowance = gradient * (around.max() - around.min()) + fraction * abs(level)
+            if deviation > noise + allowance:
+                outlier[j, i] = 2
+            elif deviation > SUSPECT_SHARE * noise + allowance:
+                outlier[j, i] = 1
+
+
+@numba.njit(cache=True)
+def _remove_outliers(outlier: NDArray[np.uint8], weight: FloatImage) -> int:
+    ny, nx = outlier.shape
+    count = 0
+    for j in range(1, ny - 1):
+        for i in range(1, nx - 1):
+            if outlier[j, i] == 2:
+                weight[j, i] = 0
+                count += 1
+            elif outlier[j, i] == 1 and outlier[j - 1 : j + 2, i - 1 : i + 2].max() == 2:
+                weight[j, i] = 0
+    return count
+
+
+@numba.njit(cache=True)
+def _mean(science: FloatImage, weight: FloatImage, scales: FloatImage) -> tuple[FloatImage, FloatImage]:
+    n, ny, nx = science.shape
+    out = np.zeros((ny, nx), dtype=np.float32)
+    out_weight = np.zeros((ny, nx), dtype=np.float32)
+    for j in range(ny):
+        for i in range(nx):
+            total, norm = np.float32(0.0), np.float32(0.0)
+            fallback, count = np.float32(0.0), 0
+            for k in range(n):
+                value = science[k, j, i] * scales[k]
+                w = weight[k, j, i] / (scales[k] * scales[k])
+                total += w * value
+                norm += w
+                if value != 0:
+                    fallback += value
+                    count += 1
+            if norm > 0:
+                out[j, i] = total / norm
+                out_weight[j, i] = norm
+            elif count > 0:
+                out[j, i] = fallback / count
+    return out, out_weight

@@ -1,0 +1,99 @@
+"""Repair and spread bad pixels, before and after an image is resampled or convolved."""
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from imaging.bits import NO_WEIGHT, MaskBit
+
+FloatImage = NDArray[np.float32]
+MaskImage = NDArray[np.int16]
+
+REPAIRABLE = MaskBit.BPM | MaskBit.CRAY | MaskBit.TRAIL
+"""Defects that are narrow along the row: their pixels may be bridged from both sides."""
+
+
+def repair_rows(science: FloatImage, mask: MaskImage, max_gap: int = 12, bits: int = int(REPAIRABLE)) -> FloatImage:
+    """Bridge narrow defects along the rows, so that an interpolation does not ring around them.
+
+    Parameters
+    ----------
+    science
+        (ny, nx) float32.
+    mask
+        (ny, nx) int16, bits of :class:`imaging.bits.MaskBit`.
+    max_gap
+        Widest gap to bridge, pixels; wider ones keep their values, and non-finite values become zero.
+    bits
+        Which defects to bridge.
+
+    Returns
+    -------
+    repaired
+        A copy: linear between the nearest pixels without weight-stopping defects on both sides of each gap.
+    """
+    repaired = science.copy()
+    _repair_rows(repaired, mask, np.int16(bits), np.int16(int(NO_WEIGHT)), max_gap)
+    return repaired
+
+
+def grow_bits(mask: MaskImage, radius: int) -> MaskImage:
+    """Spread every bit over a square of half width ``radius`` pixels."""
+    if radius == 0:
+        return mask.copy()
+    return _grow_columns(_grow_rows(mask, radius), radius)
+
+
+@numba.njit(cache=True)
+def _repair_rows(science: FloatImage, mask: MaskImage, bits: np.int16, stopping: np.int16, max_gap: int) -> None:
+    ny, nx = science.shape
+    for j in range(ny):
+        i = 0
+        while i < nx:
+            bad = (mask[j, i] & bits) != 0
+            if not np.isfinite(science[j, i]):
+                science[j, i] = 0.0
+            if not bad:
+                i += 1
+                continue
+            start = i
+            while i < nx and (mask[j, i] & stopping) != 0:
+                if not np.isfinite(science[j, i]):
+                    science[j, i] = 0.0
+                i += 1
+            left = start - 1
+            while left >= 0 and (mask[j, left] & stopping) != 0:
+                left -= 1
+            if left < 0 and i >= nx:
+                continue
+            if i - left - 1 > max_gap:
+                continue
+            low = science[j, left] if left >= 0 else science[j, i]
+            high = science[j, i] if i < nx else low
+            for k in range(left + 1, i):
+                science[j, k] = low + (high - low) * np.float32((k - left) / (i - left))
+
+
+@numba.njit(cache=True)
+def _grow_rows(mask: MaskImage, radius: int) -> MaskImage:
+    ny, nx = mask.shape
+    out = mask.copy()
+    for j in range(ny):
+        for i in range(nx):
+            value = mask[j, i]
+            if value != 0:
+                for k in range(max(0, i - radius), min(nx, i + radius + 1)):
+                    out[j, k] |= value
+    return out
+
+
+@numba.njit(cache=True)
+def _grow_columns(mask: MaskImage, radius: int) -> MaskImage:
+    ny, nx = mask.shape
+    out = mask.copy()
+    for j in range(ny):
+        for k in range(max(0, j - radius), min(ny, j + radius + 1)):
+            if k != j:
+                for i in range(nx):
+                    out[j, i] |= mask[k, i]
+    return out

@@ -1,0 +1,198 @@
+"""Resample an image on another pixel grid with a Lanczos-3 kernel, its mask and weight with it.
+
+Lanczos resampling: Duchon (1979), as in SWarp (Bertin et al. 2002). The coordinates come from a coarse grid, the
+weights from a table of sub-pixel phases. Flux is conserved: each value is multiplied by the ratio of the pixels' areas.
+"""
+
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from imaging.bits import NO_WEIGHT, MaskBit
+from imaging.image import CalibratedImage, FloatImage, MaskImage
+from imaging.templates.align import Alignment, Sources, find_sources, measure_alignment
+from imaging.templates.grid import PixelMap, pixel_map
+from imaging.templates.pixels import grow_bits
+from imaging.templates.saturated import repair_pixels
+from imaging.templates.settings import StackSettings
+
+FloatArray = NDArray[np.float64]
+
+TAPS = 6
+PHASES = 2048
+
+
+@dataclass(frozen=True, eq=False)
+class Resampled:
+    """One image on another's grid.
+
+    Attributes
+    ----------
+    science
+        (ny, nx) float32, electrons; zero outside the input image.
+    mask
+        (ny, nx) int16; EDGE outside the input image.
+    weight
+        (ny, nx) float32, inverse variance of the single pixel from sky and readout; zero where masked or outside.
+    correlation
+        (n, m, 6, 6) float32, mean autocorrelation of the noise in tiles, lags 0 to 5 in y and x, in units of the
+        variance of an input pixel (lag zero is the factor by which the interpolation lowers the pixel's variance).
+    grid
+        Where the pixels came from.
+    alignment
+        Correction of the coordinates that the map contains.
+    """
+
+    science: FloatImage
+    mask: MaskImage
+    weight: FloatImage
+    correlation: NDArray[np.float32]
+    grid: PixelMap
+    alignment: Alignment
+
+
+def lanczos_table() -> NDArray[np.float32]:
+    """Return (PHASES + 1, 6) Lanczos-3 weights for the taps -2 to 3, normalised to unit sum for every phase."""
+    phase = np.arange(PHASES + 1)[:, None] / PHASES
+    distance = phase - np.arange(-2, 4)[None, :]
+    weights = np.where(np.abs(distance) < 3.0, np.sinc(distance) * np.sinc(distance / 3.0), 0.0)
+    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def resample(
+    image: CalibratedImage, search: CalibratedImage, settings: StackSettings, sources: Sources | None = None
+) -> Resampled:
+    """Bring an image on the pixel grid of another, aligned by the sources that both show.
+
+    Parameters
+    ----------
+    image
+        Image to resample. Bad columns, cosmic rays and trails are bridged before and masked after.
+    search
+        Image whose grid is wanted.
+    sources
+        Bright sources of the search image, if they are known already.
+    settings
+        Accuracy of the map, widest gap to repair, growth of the mask.
+
+    Raises
+    ------
+    CcdError
+        ``resample_map`` if the coordinate systems cannot be mapped on each other.
+    """
+    pixels, shape = image.pixels, search.pixels.shape
+    grid = pixel_map(
+        search.wcs, shape, image.wcs, step=settings.map_step_pixels, max_error_pixels=settings.map_error_pixels
+    )
+    alignment = measure_alignment(sources or find_sources(search), image, grid, settings)
+    grid = alignment.apply(grid)
+    science = repair_pixels(image, settings.repair_gap_pixels)
+    mask = grow_bits(pixels.mask, settings.mask_growth_pixels)
+    table = lanczos_table()
+    squares = (table.astype(float) ** 2).sum(axis=1).astype(np.float32)
+    no_weight, outside = np.int16(int(NO_WEIGHT)), np.int16(int(MaskBit.EDGE))
+    planes = _resample(
+        *(science, mask, pixels.weight, grid.x, grid.y, grid.area_ratio(), grid.step, shape),
+        *(table, squares, no_weight, outside),
+    )
+    correlation = noise_correlation(grid, pixels.shape, settings.correlation_tile_pixels)
+    return Resampled(planes[0], planes[1], planes[2], correlation, grid, alignment)
+
+
+def noise_correlation(grid: PixelMap, source_shape: tuple[int, int], tile: int) -> NDArray[np.float32]:
+    """Compute how the interpolation correlates white noise, tile by tile.
+
+    Neighbouring output pixels share input pixels; with the weights w of the taps at a sub-pixel phase the covariance
+    at lag k is the sum of w[i] w[i + k], a product of both axes. The phases drift slowly over an image, so the mean
+    over a few places of a tile describes it.
+
+    Parameters
+    ----------
+    grid
+        Map of the pixels.
+    source_shape
+        (ny, nx) of the input image.
+    tile
+        Side of a tile in output pixels.
+
+    Returns
+    -------
+    correlation
+        (n, m, 6, 6) float32, lags in y and x; see :class:`Resampled`.
+    """
+    ny, nx = grid.shape
+    n, m = -(-ny // tile), -(-nx // tile)
+    inner = (np.arange(4) + 0.5) * tile / 4
+    y = (np.arange(n)[:, None, None, None] * tile + inner[None, None, :, None]) + np.zeros((n, m, 4, 4))
+    x = (np.arange(m)[None, :, None, None] * tile + inner[None, None, None, :]) + np.zeros((n, m, 4, 4))
+    xs, ys = grid.at(np.minimum(x, nx - 1.0), np.minimum(y, ny - 1.0))
+    inside = (xs > 0) & (ys > 0) & (xs < source_shape[1] - 1) & (ys < source_shape[0] - 1)
+    n_inside = inside.sum(axis=(2, 3))
+    weight = np.where(inside, 1.0 / np.maximum(n_inside, 1)[:, :, None, None], 0.0)
+    correlation = np.einsum("nmab,nmabk,nmabl->nmkl", weight, _lags(ys), _lags(xs))
+    correlation[n_inside == 0, 0, 0] = 1.0
+    return correlation.astype(np.float32)
+
+
+def _lags(position: FloatArray) -> FloatArray:
+    """Return (..., 6) autocorrelations of the taps' weights at positions' sub-pixel phases."""
+    table = lanczos_table().astype(float)
+    per_phase = np.stack([(table[:, : TAPS - k] * table[:, k:]).sum(axis=1) for k in range(TAPS)], axis=1)
+    phase = position - np.floor(position)
+    return per_phase[np.rint(phase * PHASES).astype(int)]
+
+
+@numba.njit(cache=True)
+def _resample(
+    science: FloatImage,
+    mask: MaskImage,
+    weight: FloatImage,
+    grid_x: FloatArray,
+    grid_y: FloatArray,
+    area: FloatArray,
+    step: int,
+    shape: tuple[int, int],
+    table: NDArray[np.float32],
+    squares: NDArray[np.float32],
+    no_weight: np.int16,
+    outside: np.int16,
+) -> tuple[FloatImage, MaskImage, FloatImage]:
+    ny, nx = shape
+    my, mx = science.shape
+    out = np.zeros((ny, nx), dtype=np.float32)
+    out_mask = np.full((ny, nx), outside, dtype=np.int16)
+    out_weight = np.zeros((ny, nx), dtype=np.float32)
+    for y in range(ny):
+        cy = min(y // step, area.shape[0] - 1)
+        fy = (y - cy * step) / step
+        for cx in range(area.shape[1]):
+            xa = grid_x[cy, cx] + fy * (grid_x[cy + 1, cx] - grid_x[cy, cx])
+            xb = grid_x[cy, cx + 1] + fy * (grid_x[cy + 1, cx + 1] - grid_x[cy, cx + 1])
+            ya = grid_y[cy, cx] + fy * (grid_y[cy + 1, cx] - grid_y[cy, cx])
+            yb = grid_y[cy, cx + 1] + fy * (grid_y[cy + 1, cx + 1] - grid_y[cy, cx + 1])
+            ratio = np.float32(area[cy, cx])
+            last = nx if cx == area.shape[1] - 1 else (cx + 1) * step
+            for x in range(cx * step, min(last, nx)):
+                t = (x - cx * step) / step
+                xs, ys = xa + t * (xb - xa), ya + t * (yb - ya)
+                ix, iy = int(np.floor(xs)), int(np.floor(ys))
+                if ix < 2 or iy < 2 or ix > mx - 4 or iy > my - 4:
+                    continue
+                px, py = int((xs - ix) * PHASES + 0.5), int((ys - iy) * PHASES + 0.5)
+                wx = table[px]
+                total = np.float32(0.0)
+                for j in range(TAPS):
+                    row = science[iy - 2 + j, ix - 2 : ix + 4]
+                    part = (row[0] * wx[0] + row[1] * wx[1] + row[2] * wx[2] + row[3] * wx[3] + row[4] * wx[4]) + row[
+                        5
+                    ] * wx[5]
+                    total += part * table[py, j]
+                out[y, x] = total * ratio
+                near_x, near_y = ix + (px > PHASES // 2), iy + (py > PHASES // 2)
+                bits = mask[near_y, near_x]
+                out_mask[y, x] = bits
+                if (bits & no_weight) == 0:
+                    out_weight[y, x] = weight[near_y, near_x] / (squares[px] * squares[py] * ratio * ratio)
+    return out, out_mask, out_weight

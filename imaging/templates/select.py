@@ -1,0 +1,264 @@
+"""Choose templates for the CCDs of a search exposure, and say why each candidate was taken or left."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from imaging.exposure import Exposure
+from imaging.io.tables import make_table
+from imaging.schemas.difference import TEMPLATE_CHOICES
+from imaging.templates.settings import TemplateSettings
+from imaging.wcs.sphere import overlap_fraction, polygon_centre, separation_deg
+from imaging.wcs.tpv import sky_to_plane
+
+FloatArray = NDArray[np.float64]
+
+DAYS_PER_YEAR = 365.25
+
+CALIBRATION_NAMES = ("zero", "flat", "test", "junk", "bias", "slew", "pointing", "commish")
+"""Words in an object's name that mark an exposure without science (the original's list)."""
+
+
+@dataclass(frozen=True, eq=False)
+class TemplateTarget:
+    """A search exposure whose CCDs need templates.
+
+    Attributes
+    ----------
+    exposure
+        The search exposure.
+    footprints
+        CCD number to (4, 2) corners, RA and Dec in degrees.
+    """
+
+    exposure: Exposure
+    footprints: Mapping[int, FloatArray]
+
+
+@dataclass(frozen=True, eq=False)
+class TemplateCandidate:
+    """An earlier (or later) exposure that may serve as a template.
+
+    Attributes
+    ----------
+    exposure
+        The exposure.
+    footprints
+        CCD number to (4, 2) corners of its usable CCDs, degrees.
+    t_eff
+        Effective exposure-time factor; NaN if unknown.
+    limit_mag
+        Five-sigma depth; NaN if unknown.
+    fwhm_arcsec
+        Seeing; NaN if unknown.
+    """
+
+    exposure: Exposure
+    footprints: Mapping[int, FloatArray]
+    t_eff: float = math.nan
+    limit_mag: float = math.nan
+    fwhm_arcsec: float = math.nan
+
+
+@dataclass(frozen=True, slots=True)
+class _Overlap:
+    """One CCD of one candidate that touches a search CCD."""
+
+    candidate: TemplateCandidate
+    ccd: int
+    share: float
+    merit: float
+
+
+def choose_templates(
+    target: TemplateTarget, candidates: Sequence[TemplateCandidate], settings: TemplateSettings
+) -> pa.Table:
+    """Choose templates for every CCD of a search exposure.
+
+    An exposure must obey the rules of the original (band, exposure time, effective time, time windows, nights,
+    blacklist). Those that do are ranked, per search CCD, by depth, seeing and time, and taken until the CCD is covered
+    often enough.
+
+    Parameters
+    ----------
+    target
+        Search exposure.
+    candidates
+        Exposures to choose from; the search exposure itself is left.
+    settings
+        Rules, weights of the ranking, cap.
+
+    Returns
+    -------
+    choices
+        Table TEMPLATE_CHOICES: one row per search CCD and template CCD considered, and one per exposure that broke a
+        rule or touches nothing; ``rank`` is set for those that were taken.
+    """
+    rows: list[dict[str, object]] = []
+    eligible: list[TemplateCandidate] = []
+    for candidate in candidates:
+        broken = rule_broken(target.exposure, candidate, settings)
+        if broken:
+            rows.append(_row(target, 0, candidate, 0, 0.0, None, broken))
+        else:
+            eligible.append(candidate)
+    for ccd, footprint in sorted(target.footprints.items()):
+        rows += _choose_for_ccd(target, ccd, footprint, eligible, settings)
+    columns = {name: [row[name] for row in rows] for name in TEMPLATE_CHOICES.names}
+    return make_table(columns, TEMPLATE_CHOICES)
+
+
+def rule_broken(search: Exposure, candidate: TemplateCandidate, settings: TemplateSettings) -> str:
+    """Name the rule that forbids a candidate; empty if there is none.
+
+    Parameters
+    ----------
+    search
+        Search exposure.
+    candidate
+        Candidate.
+    settings
+        The rules.
+    """
+    exposure = candidate.exposure
+    delta = exposure.mjd - search.mjd
+    before = settings.min_days if settings.min_days_before is None else settings.min_days_before
+    after = settings.min_days if settings.min_days_after is None else settings.min_days_after
+    t_eff_cut = settings.min_t_eff.get(exposure.band, 0.0)
+    name = exposure.object_name.lower()
+    checks = (
+        (exposure.expnum == search.expnum, "the search exposure itself"),
+        (exposure.band != search.band, f"band {exposure.band} is not {search.band}"),
+        (exposure.obstype != "object", f"a {exposure.obstype}, not a sky exposure"),
+        (any(word in name for word in CALIBRATION_NAMES), "its object's name marks it as a test or calibration"),
+        (exposure.expnum in settings.blacklist, "on the blacklist"),
+        (
+            exposure.exptime_s < settings.min_exptime_s,
+            f"exposure of {exposure.exptime_s:g} s is shorter than {settings.min_exptime_s:g} s",
+        ),
+        (candidate.t_eff < t_eff_cut, f"effective time {candidate.t_eff:.2f} is below {t_eff_cut:g}"),
+        (delta < 0 and -delta < before, f"{-delta:.1f} d before the search, less than {before:g} d"),
+        (delta >= 0 and delta < after, f"{delta:.1f} d after the search, less than {after:g} d"),
+        (exposure.night < settings.first_night, f"night {exposure.night} is before {settings.first_night}"),
+        (exposure.night > settings.last_night, f"night {exposure.night} is after {settings.last_night}"),
+    )
+    return next((reason for broken, reason in checks if broken), "")
+
+
+def merit(search: Exposure, candidate: TemplateCandidate, settings: TemplateSettings) -> float:
+    """Return the worth of a template: inverse noise variance of a point source, less for what time changes.
+
+    Parameters
+    ----------
+    search
+        Search exposure.
+    candidate
+        Candidate; without a depth its exposure time and effective factor stand for it, without a seeing the reference.
+    settings
+        Weights.
+    """
+    if math.isfinite(candidate.limit_mag):
+        depth = 10 ** (0.8 * (candidate.limit_mag - 24.0))
+    else:
+        t_eff = candidate.t_eff if math.isfinite(candidate.t_eff) else 0.5
+        depth = t_eff * candidate.exposure.exptime_s / 100.0
+    fwhm = candidate.fwhm_arcsec if math.isfinite(candidate.fwhm_arcsec) else settings.reference_fwhm_arcsec
+    years = abs(candidate.exposure.mjd - search.mjd) / DAYS_PER_YEAR
+    return depth * (settings.reference_fwhm_arcsec / fwhm) / (1.0 + settings.year_penalty * years)
+
+
+def _choose_for_ccd(
+    target: TemplateTarget,
+    ccd: int,
+    footprint: FloatArray,
+    eligible: Sequence[TemplateCandidate],
+    settings: TemplateSettings,
+) -> list[dict[str, object]]:
+    overlaps = _overlaps(target, footprint, eligible, settings)
+    rows: list[dict[str, object]] = []
+    points = _sample(footprint)
+    covers, taken = np.zeros(len(points), dtype=int), 0
+    for overlap in sorted(overlaps, key=lambda o: (-o.merit * o.share, o.candidate.exposure.expnum, o.ccd)):
+        rank: int | None = None
+        inside = _inside(points, overlap.candidate.footprints[overlap.ccd], polygon_centre(footprint))
+        wanted = float(np.mean(inside & (covers < settings.target_covers)))
+        if overlap.share < settings.min_overlap:
+            reason = f"overlap {100 * overlap.share:.1f} % is below {100 * settings.min_overlap:g} %"
+        elif taken >= settings.max_templates:
+            reason = f"{settings.max_templates} better ones were taken"
+        elif wanted < settings.min_overlap:
+            reason = f"better ones cover the same part {settings.target_covers} times"
+        else:
+            taken += 1
+            covers += inside
+            rank, reason = taken, "taken"
+        rows.append(_row(target, ccd, overlap.candidate, overlap.ccd, overlap.share, rank, reason))
+    return rows
+
+
+def _sample(footprint: FloatArray, n: int = 12) -> FloatArray:
+    """Return (n n, 2) points spread evenly over a footprint, in its tangent plane, degrees."""
+    corners = np.stack(sky_to_plane(footprint[:, 0], footprint[:, 1], *polygon_centre(footprint)), axis=-1)
+    u, v = (g.ravel()[:, None] for g in np.meshgrid((np.arange(n) + 0.5) / n, (np.arange(n) + 0.5) / n))
+    low = corners[0] + u * (corners[1] - corners[0])
+    high = corners[3] + u * (corners[2] - corners[3])
+    return low + v * (high - low)
+
+
+def _inside(points: FloatArray, corners: FloatArray, centre: tuple[float, float]) -> NDArray[np.bool_]:
+    """Return which points of a tangent plane lie in a convex footprint."""
+    polygon = np.stack(sky_to_plane(corners[:, 0], corners[:, 1], *centre), axis=-1)
+    edges = np.roll(polygon, -1, axis=0) - polygon
+    side = edges[None, :, 0] * (points[:, None, 1] - polygon[None, :, 1]) - edges[None, :, 1] * (
+        points[:, None, 0] - polygon[None, :, 0]
+    )
+    return np.logical_or((side >= 0).all(axis=1), (side <= 0).all(axis=1))
+
+
+def _overlaps(
+    target: TemplateTarget, footprint: FloatArray, eligible: Sequence[TemplateCandidate], settings: TemplateSettings
+) -> list[_Overlap]:
+    centre = polygon_centre(footprint)
+    reach = float(separation_deg(*centre, footprint[:, 0], footprint[:, 1]).max())
+    overlaps = []
+    for candidate in eligible:
+        worth = merit(target.exposure, candidate, settings)
+        for ccd, corners in sorted(candidate.footprints.items()):
+            middle = polygon_centre(corners)
+            radius = float(separation_deg(*middle, corners[:, 0], corners[:, 1]).max())
+            if float(separation_deg(*centre, *middle)) > reach + radius:
+                continue
+            share = overlap_fraction(footprint, corners)
+            if share > 0.0:
+                overlaps.append(_Overlap(candidate, ccd, share, worth))
+    return overlaps
+
+
+def _row(
+    target: TemplateTarget,
+    ccd: int,
+    candidate: TemplateCandidate,
+    template_ccd: int,
+    share: float,
+    rank: int | None,
+    reason: str,
+) -> dict[str, object]:
+    search, exposure = target.exposure, candidate.exposure
+    return {
+        "expnum": search.expnum,
+        "band": search.band,
+        "night": search.night,
+        "ccd": ccd,
+        "template_expnum": exposure.expnum,
+        "template_ccd": template_ccd,
+        "overlap_fraction": share,
+        "delta_days": exposure.mjd - search.mjd,
+        "limit_mag": candidate.limit_mag if math.isfinite(candidate.limit_mag) else None,
+        "fwhm_arcsec": candidate.fwhm_arcsec if math.isfinite(candidate.fwhm_arcsec) else None,
+        "rank": rank,
+        "reason": reason,
+    }

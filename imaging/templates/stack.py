@@ -1,0 +1,267 @@
+"""Stack the templates of a search CCD on its pixel grid."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imaging.errors import NoWorkError
+from imaging.image import CalibratedImage, CcdImage, FloatImage
+from imaging.psf.model import PsfModel
+from imaging.templates.align import Alignment, find_sources
+from imaging.templates.combine import combine
+from imaging.templates.psf import fine_samples, fit_psf_model
+from imaging.templates.relative import relative_zeropoints
+from imaging.templates.resample import Resampled, resample
+from imaging.templates.settings import StackSettings
+from imaging.timing import StepTimes
+
+FloatArray = NDArray[np.float64]
+
+PSF_HALF_WIDTH = 20
+PSF_DEGREE = 3
+PSF_NODES = 5
+BLOCK = 32
+"""Side of the blocks in which the inputs' shares are recorded, pixels."""
+
+
+@dataclass(frozen=True, slots=True)
+class StackInput:
+    """What one template contributed.
+
+    Attributes
+    ----------
+    label
+        Name of the input image.
+    share
+        Share of the search CCD that its good pixels cover.
+    weight
+        Its mean share of the stack's weight.
+    zeropoint_correction_mag
+        Correction of its zero point by common stars.
+    n_stars
+        Stars behind that correction.
+    clipped_pixels
+        Pixels left out as outliers.
+    alignment
+        Correction of its coordinates.
+    """
+
+    label: str
+    share: float
+    weight: float
+    zeropoint_correction_mag: float
+    n_stars: int
+    clipped_pixels: int
+    alignment: Alignment
+
+
+@dataclass(frozen=True, eq=False)
+class StackMakeup:
+    """Which inputs make the stack where.
+
+    Attributes
+    ----------
+    shares
+        (n, m, k) share of each input in the stack's weight, in blocks of ``block`` pixels.
+    block
+        Side of the blocks, pixels.
+    mean_shares
+        (k,) the same for the whole image.
+    psf_stamps
+        (k, s, s) PSF of each input at the middle of the image.
+    """
+
+    shares: FloatArray
+    block: int
+    mean_shares: FloatArray
+    psf_stamps: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class Template:
+    """A template on the grid of a search CCD.
+
+    Attributes
+    ----------
+    image
+        The stack; ``pixels.header['GAIN']`` is the number of photo-electrons per unit of flux.
+    correlation
+        (n, m, 6, 6) float32, autocorrelation of the noise in tiles, lags 0 to 5 in y and x, one at lag zero.
+    correlation_tile_pixels
+        Side of those tiles.
+    coverage
+        Share of pixels that at least one input covers with good pixels.
+    inputs
+        What each input contributed.
+    makeup
+        Which inputs make the stack where.
+    times
+        Seconds per step.
+    """
+
+    image: CalibratedImage
+    correlation: NDArray[np.float32]
+    correlation_tile_pixels: int
+    coverage: float
+    inputs: tuple[StackInput, ...]
+    makeup: StackMakeup
+    times: StepTimes = field(default_factory=StepTimes)
+
+
+def stack_templates(search: CalibratedImage, templates: Sequence[CalibratedImage], settings: StackSettings) -> Template:
+    """Resample templates on a search image's grid and combine them.
+
+    The mean is weighted with the inverse variance of the pixels. A pixel of one input is left out where it differs
+    from the median of all inputs by more than its noise, a share of the local contrast and a share of the brightness:
+    the tolerance follows the seeing, so that cosmic rays go and the cores of stars stay (after Gruen et al. 2014).
+
+    Parameters
+    ----------
+    search
+        The image whose grid is wanted.
+    templates
+        Calibrated images, best first; the stack takes over the zero point of the first one.
+    settings
+        See :class:`imaging.templates.settings.StackSettings`.
+
+    Raises
+    ------
+    NoWorkError
+        ``no_template_overlap`` if less than the smallest share of the search image is covered.
+    """
+    times = StepTimes()
+    shape = search.pixels.shape
+    with times.step("resample"):
+        sources = find_sources(search)
+        planes = [resample(image, search, settings, sources) for image in templates]
+    with times.step("zeropoints"):
+        corrections, counts = relative_zeropoints(
+            [p.science for p in planes],
+            [p.weight for p in planes],
+            [t.zeropoint_mag for t in templates],
+            [t.saturation_electrons for t in templates],
+            settings,
+        )
+    kept = [k for k in range(len(planes)) if abs(corrections[k]) <= settings.max_zeropoint_correction_mag] or [0]
+    planes, templates = [planes[k] for k in kept], [templates[k] for k in kept]
+    shares = [float(np.count_nonzero(p.weight)) / (shape[0] * shape[1]) for p in planes]
+    _check_coverage(sum(shares), settings)
+    zeropoints = np.array([t.zeropoint_mag for t in templates]) + corrections[kept]
+    scales = 10 ** (-0.4 * (zeropoints - zeropoints[0]))
+    with times.step("combine"):
+        science, mask, weight, clipped = combine(planes, scales, settings)
+    coverage = float(np.count_nonzero(weight)) / weight.size
+    _check_coverage(coverage, settings)
+    with times.step("describe"):
+        makeup = _makeup(search, templates, planes, scales)
+        correlation = _stack_correlation(planes, makeup, settings.correlation_tile_pixels)
+        pixels = CcdImage(science, mask, weight, _header(search, templates, makeup, scales, coverage))
+        image = _stack_image(search, templates, pixels, makeup, scales, float(zeropoints[0]))
+    inputs = tuple(
+        StackInput(t.label, share, float(f), float(corrections[k]), int(counts[k]), int(c), p.alignment)
+        for t, p, share, f, k, c in zip(templates, planes, shares, makeup.mean_shares, kept, clipped, strict=True)
+    )
+    return Template(image, correlation, settings.correlation_tile_pixels, coverage, inputs, makeup, times)
+
+
+def _stack_image(
+    search: CalibratedImage,
+    templates: Sequence[CalibratedImage],
+    pixels: CcdImage,
+    makeup: StackMakeup,
+    scales: FloatArray,
+    zeropoint_mag: float,
+) -> CalibratedImage:
+    sky = np.array([t.sky_electrons for t in templates])
+    saturation = np.array([t.saturation_electrons for t in templates])
+    return CalibratedImage(
+        pixels=pixels,
+        wcs=search.wcs,
+        psf=_stack_psf(search, templates, makeup.mean_shares),
+        zeropoint_mag=zeropoint_mag,
+        sky_electrons=float(np.sum(makeup.mean_shares * scales * sky)),
+        saturation_electrons=float(np.min(scales * saturation)),
+        label=f"template of {search.label}",
+    )
+
+
+def _check_coverage(coverage: float, settings: StackSettings) -> None:
+    if coverage < settings.min_coverage:
+        raise NoWorkError(
+            "the templates cover too little of the CCD",
+            reason="no_template_overlap",
+            step="stack",
+            value=f"{100 * coverage:.1f} %",
+            limit=f"at least {100 * settings.min_coverage:g} %",
+            remedy="allow more templates (time window, t_eff) or observe the field again",
+        )
+
+
+def _header(
+    search: CalibratedImage,
+    templates: Sequence[CalibratedImage],
+    makeup: StackMakeup,
+    scales: FloatArray,
+    coverage: float,
+) -> dict[str, Any]:
+    header: dict[str, Any] = {
+        key: search.pixels.header[key] for key in ("EXPNUM", "CCDNUM", "BAND") if key in search.pixels.header
+    }
+    gain = 1.0 / float(np.sum(makeup.mean_shares**2 * scales))
+    header |= {"GAIN": gain, "COVERAGE": coverage, "NTEMPL": len(templates)}
+    return header | {f"TEMPL{k + 1:03d}": t.label for k, t in enumerate(templates)}
+
+
+def _makeup(
+    search: CalibratedImage, templates: Sequence[CalibratedImage], planes: Sequence[Resampled], scales: FloatArray
+) -> StackMakeup:
+    blocks = np.stack([_block_sums(p.weight, BLOCK) / s**2 for p, s in zip(planes, scales, strict=True)], axis=2)
+    mean = blocks.sum(axis=(0, 1)) / blocks.sum()
+    total = blocks.sum(axis=2, keepdims=True)
+    shares = np.where(total > 0, blocks / np.where(total > 0, total, 1.0), mean)
+    ny, nx = search.pixels.shape
+    ra, dec = search.wcs.pixel_to_sky(np.array([nx / 2]), np.array([ny / 2]))
+    stamps = []
+    for template in templates:
+        x, y = template.wcs.sky_to_pixel(ra, dec)
+        offsets = np.arange(-float(PSF_HALF_WIDTH), PSF_HALF_WIDTH + 1)
+        stamps.append(template.psf.at_offsets(float(x[0]), float(y[0]), offsets, offsets))
+    return StackMakeup(shares, BLOCK, mean, np.array(stamps))
+
+
+def _stack_correlation(planes: Sequence[Resampled], makeup: StackMakeup, tile: int) -> NDArray[np.float32]:
+    """Return the stack's noise correlation per tile."""
+    rows, columns = planes[0].correlation.shape[:2]
+    per_tile = tile // makeup.block
+    correlation = np.zeros(planes[0].correlation.shape)
+    for row in range(rows):
+        for column in range(columns):
+            part = makeup.shares[row * per_tile : (row + 1) * per_tile, column * per_tile : (column + 1) * per_tile]
+            for share, plane in zip(part.mean(axis=(0, 1)), planes, strict=True):
+                lags = plane.correlation[row, column]
+                correlation[row, column] += share * lags / lags[0, 0]
+    return correlation.astype(np.float32)
+
+
+def _block_sums(weight: FloatImage, block: int) -> FloatArray:
+    ny, nx = weight.shape
+    across = np.add.reduceat(weight, np.arange(0, nx, block), axis=1)
+    return np.add.reduceat(across, np.arange(0, ny, block), axis=0).astype(float)
+
+
+def _stack_psf(search: CalibratedImage, templates: Sequence[CalibratedImage], fractions: FloatArray) -> PsfModel:
+    """Average the inputs' PSF models with their weights; their pixel axes are parallel to a fraction of a degree."""
+
+    def samples(x: float, y: float) -> FloatArray:
+        ra, dec = search.wcs.pixel_to_sky(np.array([x]), np.array([y]))
+        total = np.zeros((4 * PSF_HALF_WIDTH + 1, 4 * PSF_HALF_WIDTH + 1))
+        for template, fraction in zip(templates, fractions, strict=True):
+            xs, ys = template.wcs.sky_to_pixel(ra, dec)
+            total += fraction * fine_samples(template.psf, float(xs[0]), float(ys[0]), PSF_HALF_WIDTH)
+        return total
+
+    n_stars = min(t.psf.n_stars for t in templates)
+    return fit_psf_model(samples, search.pixels.shape, degree=PSF_DEGREE, nodes=PSF_NODES, n_stars=n_stars)

@@ -1,0 +1,111 @@
+"""Calibrated images of other pipelines."""
+
+from pathlib import Path
+
+import fitsio
+import numpy as np
+import pytest
+
+from imaging.bits import MaskBit
+from imaging.detector.distortion import seed_wcs
+from imaging.difference.prepare import calibrate, measure_sky
+from imaging.errors import InputError
+from imaging.io.calibrated import read_image
+from imaging.psf.model import PsfModel
+
+SHAPE = (260, 240)
+
+
+def psf() -> PsfModel:
+    axis = np.arange(-40, 41) * 0.5
+    image = np.exp(-0.5 * (axis[:, None] ** 2 + axis[None, :] ** 2) / 1.9**2) / (2 * np.pi * 1.9**2)
+    return PsfModel(image[None].astype(np.float32), 0, 0.5, (0.0, 0.0), (1.0, 1.0), 4.47)
+
+
+def counts(seed: int = 1, sky: float = 800.0, gain: float = 4.0) -> np.ndarray:
+    """Return an image in ADU with sky, 40 stars and the noise of the electrons."""
+    rng = np.random.default_rng(seed)
+    electrons = np.full(SHAPE, sky * gain)
+    for x, y, flux in zip(
+        rng.uniform(15, 225, 40), rng.uniform(15, 245, 40), 10 ** rng.uniform(3.5, 5.3, 40), strict=True
+    ):
+        cx, cy = int(np.floor(x + 0.5)), int(np.floor(y + 0.5))
+        electrons[cy - 12 : cy + 13, cx - 12 : cx + 13] += flux * psf().stamp(x, y, 12)
+    return (rng.normal(electrons, np.sqrt(electrons)) / gain).astype(np.float32)
+
+
+def write(path: Path, planes: dict[str, np.ndarray], **keys: object) -> Path:
+    header = [{"name": k, "value": v} for k, v in (seed_wcs(10, 150.0, -20.0).to_header() | keys).items()]
+    with fitsio.FITS(str(path), "rw", clobber=True) as file:
+        for name, plane in planes.items():
+            file.write(plane, header=header, extname=name)
+    return path
+
+
+def test_plain_image_with_weight_and_mask_extensions(tmp_path):
+    image = counts()
+    mask = np.zeros(SHAPE, np.int32)
+    mask[10, 20] = 7
+    path = write(
+        tmp_path / "a.fits",
+        {"IMAGE": image, "DQ": mask, "VAR": np.full(SHAPE, 4.0, np.float32)},
+        GAIN=4.0,
+        MAGZERO=30.1,
+        SATURATE=5e4,
+    )
+    loaded = read_image(path)
+    assert np.array_equal(loaded.science, image)
+    assert loaded.weight is not None and np.allclose(loaded.weight, 0.25)
+    assert loaded.mask[10, 20] == int(MaskBit.BPM) and (loaded.mask != 0).sum() == 1
+    assert (loaded.gain, loaded.zeropoint_mag, loaded.saturation) == (4.0, 30.1, 5e4)
+    assert not loaded.is_own_product
+
+
+def test_files_of_their_own_and_extension_by_name(tmp_path):
+    path = write(tmp_path / "a.fits", {"FIRST": counts(1), "SECOND": counts(2)})
+    weight = write(tmp_path / "w.fits", {"W": np.full(SHAPE, 0.5, np.float32)})
+    loaded = read_image(path, extension="SECOND", weight_path=weight)
+    assert np.array_equal(loaded.science, counts(2))
+    assert loaded.weight is not None and loaded.weight[0, 0] == 0.5
+    assert loaded.zeropoint_mag is None and loaded.label == "a.fits[SECOND]"
+
+
+def test_bad_input_is_said_in_a_sentence(tmp_path):
+    with pytest.raises(InputError, match="missing or not FITS"):
+        read_image(tmp_path / "nothing.fits")
+    (tmp_path / "text.fits").write_text("not an image")
+    with pytest.raises(InputError, match="missing or not FITS"):
+        read_image(tmp_path / "text.fits")
+    path = write(tmp_path / "a.fits", {"IMAGE": counts()})
+    with pytest.raises(InputError, match="no such extension"):
+        read_image(path, extension="N9")
+    small = write(tmp_path / "small.fits", {"W": np.ones((5, 5), np.float32)})
+    with pytest.raises(InputError, match="differ in shape"):
+        read_image(path, weight_path=small)
+    fitsio.write(str(tmp_path / "plain.fits"), counts(), clobber=True)
+    with pytest.raises(InputError, match="projection"):
+        read_image(tmp_path / "plain.fits")
+    fitsio.write(str(tmp_path / "cube.fits"), np.zeros((3, 4, 5), np.float32), clobber=True)
+    with pytest.raises(InputError, match="two-dimensional"):
+        read_image(tmp_path / "cube.fits")
+
+
+def test_sky_is_measured_without_the_sources():
+    image = counts()
+    weight = (4.0 / image).astype(np.float32)  # photon noise of the data themselves
+    sky = measure_sky(image, np.zeros(SHAPE, bool), weight)
+    assert np.median(sky.level) == pytest.approx(800.0, abs=1.5)
+    assert np.median(sky.variance) == pytest.approx(200.0, rel=0.02)
+    without = measure_sky(image, np.zeros(SHAPE, bool), None)
+    assert np.median(without.variance) == pytest.approx(200.0, rel=0.10)
+
+
+def test_calibrated_image_is_in_electrons_with_its_psf(tmp_path):
+    path = write(tmp_path / "a.fits", {"IMAGE": counts()}, GAIN=4.0, MAGZERO=30.0, SATURATE=5e4)
+    image = calibrate(read_image(path))
+    good = image.pixels.weight > 0
+    assert np.median(image.pixels.science[good]) == pytest.approx(0.0, abs=8.0)
+    assert np.median(1 / image.pixels.weight[good]) == pytest.approx(3200.0, rel=0.1)
+    assert image.zeropoint_mag == pytest.approx(30.0 + 2.5 * np.log10(4.0))
+    assert image.psf.fwhm_pixels == pytest.approx(4.47, rel=0.03)
+    assert image.saturation_electrons == pytest.approx(2e5)

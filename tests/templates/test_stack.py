@@ -1,0 +1,134 @@
+"""Stacks: relative zero points, outliers, coverage, noise, PSF."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from bench.pairs import ExposureSpec, Frame, expose, make_sky
+from imaging.errors import NoWorkError
+from imaging.numerics.robust import mad_sigma
+from imaging.templates.resample import resample
+from imaging.templates.settings import StackSettings
+from imaging.templates.stack import Template, stack_templates
+
+SHAPE = (600, 512)
+SETTINGS = StackSettings()
+ZEROPOINTS = (31.4, 31.55, 31.25)
+
+
+@pytest.fixture(scope="module")
+def frames() -> tuple[Frame, list[Frame]]:
+    sky = make_sky(7, SHAPE, n_transients=5)
+    search = expose(sky, ExposureSpec(1.1, 71, turbulence_mas=5.0), SHAPE, "search")
+    templates = [
+        expose(
+            sky,
+            ExposureSpec(
+                0.9 + 0.1 * k,
+                72 + k,
+                turbulence_mas=5.0,
+                zeropoint_mag=ZEROPOINTS[k],
+                dither_pixels=(11.0 * k, -8.0 * k),
+            ),
+            SHAPE,
+            f"template {k}",
+        )
+        for k in range(3)
+    ]
+    return search, templates
+
+
+@pytest.fixture(scope="module")
+def stack(frames) -> Template:
+    search, templates = frames
+    return stack_templates(search.image, [t.image for t in templates], SETTINGS)
+
+
+def truth_on_grid(search: Frame, template: Frame) -> np.ndarray:
+    image = template.image
+    model = replace(image, pixels=replace(image.pixels, science=template.model))
+    return resample(model, search.image, SETTINGS).science
+
+
+def test_noise_of_the_stack_is_its_weight(frames, stack):
+    search, templates = frames
+    pixels = stack.image.pixels
+    scale = 10 ** (-0.4 * (np.array(ZEROPOINTS) - ZEROPOINTS[0]))
+    model = np.mean([s * truth_on_grid(search, t) for s, t in zip(scale, templates, strict=True)], axis=0)
+    blank = (pixels.weight > 0) & (np.abs(model) < 10)
+    residual = (pixels.science - model)[blank] * np.sqrt(pixels.weight[blank])
+    assert mad_sigma(residual) == pytest.approx(1.0, abs=0.015)
+
+
+def test_cores_of_stars_are_not_clipped(frames, stack):
+    search, templates = frames
+    pixels = stack.image.pixels
+    scale = 10 ** (-0.4 * (np.array(ZEROPOINTS) - ZEROPOINTS[0]))
+    planes = [truth_on_grid(search, t) * s for s, t in zip(scale, templates, strict=True)]
+    bright = (pixels.weight > 0) & (planes[0] > 3000) & (planes[0] < 60000)
+    assert bright.sum() > 100
+    low, high = np.min(planes, axis=0), np.max(planes, axis=0)
+    noise = 5 * np.sqrt(1 / pixels.weight[bright] + planes[0][bright])
+    inside = (pixels.science[bright] > low[bright] - noise) & (pixels.science[bright] < high[bright] + noise)
+    assert inside.mean() > 0.99
+    usual = np.median(pixels.weight[pixels.weight > 0])
+    assert np.median(pixels.weight[bright]) > 0.9 * usual
+
+
+def test_an_unmasked_cosmic_ray_of_one_input_goes(frames):
+    search, templates = frames
+    hit = templates[1].image
+    science = hit.pixels.science.copy()
+    places = [(100, 120), (300, 250), (420, 400)]
+    for j, i in places:
+        science[j : j + 2, i : i + 2] += 4000.0
+    images = [templates[0].image, replace(hit, pixels=replace(hit.pixels, science=science)), templates[2].image]
+    stacked = stack_templates(search.image, images, SETTINGS)
+    assert stacked.inputs[1].clipped_pixels >= 9
+    for j, i in places:
+        x, y = (round(float(v[0])) for v in search.image.wcs.sky_to_pixel(*hit.wcs.pixel_to_sky([i + 0.5], [j + 0.5])))
+        clean = stack_templates(search.image, [templates[0].image, templates[2].image], SETTINGS).image.pixels.science
+        difference = stacked.image.pixels.science[y - 2 : y + 3, x - 2 : x + 3] - clean[y - 2 : y + 3, x - 2 : x + 3]
+        assert np.abs(difference).max() < 400
+
+
+def test_relative_zeropoints_undo_a_wrong_header(frames):
+    search, templates = frames
+    wrong = replace(templates[1].image, zeropoint_mag=templates[1].image.zeropoint_mag + 0.06)
+    settings = SETTINGS.with_values(min_zeropoint_stars=5)
+    stacked = stack_templates(search.image, [templates[0].image, wrong, templates[2].image], settings)
+    corrections = np.array([i.zeropoint_correction_mag for i in stacked.inputs])
+    assert min(i.n_stars for i in stacked.inputs) >= 5
+    assert corrections[1] - (corrections[0] + corrections[2]) / 2 == pytest.approx(-0.06, abs=0.006)
+
+
+def test_psf_and_gain_are_those_of_the_mean(frames, stack):
+    _, templates = frames
+    width = [t.image.psf.fwhm_pixels for t in templates]
+    assert min(width) < stack.image.psf.fwhm_pixels < max(width)
+    assert stack.image.psf.stamp(250.3, 300.8, 11).sum() == pytest.approx(1.0, abs=0.02)
+    assert 2.5 < stack.image.pixels.header["GAIN"] < 3.5
+    assert [i.label for i in stack.inputs] == ["template 0", "template 1", "template 2"]
+
+
+def test_uncovered_pixels_are_masked_and_too_little_is_no_work(frames):
+    search, templates = frames
+    weight = templates[0].image.pixels.weight.copy()
+    weight[80:] = 0.0
+    part = replace(templates[0].image, pixels=replace(templates[0].image.pixels, weight=weight))
+    stacked = stack_templates(search.image, [part], SETTINGS)
+    assert 0.10 < stacked.coverage < 0.20
+    pixels = stacked.image.pixels
+    assert np.all(pixels.mask[pixels.weight == 0] != 0)
+    weight[30:] = 0.0
+    with pytest.raises(NoWorkError) as failure:
+        stack_templates(search.image, [part], SETTINGS)
+    assert failure.value.reason == "no_template_overlap"
+
+
+def test_same_inputs_same_bytes(frames, stack):
+    search, templates = frames
+    again = stack_templates(search.image, [t.image for t in templates], SETTINGS)
+    assert again.image.pixels.science.tobytes() == stack.image.pixels.science.tobytes()
+    assert again.image.pixels.weight.tobytes() == stack.image.pixels.weight.tobytes()
