@@ -13,11 +13,10 @@ from blocks.folders import load_site
 from imaging.quality.settings import VerificationSettings
 from tasks.exhibits import exhibit_exposure
 from tasks.failures import noted_failures
-from tasks.products import ccds_with
 from tasks.records import Failure
 from tasks.requests import ExposureRequest
 from tasks.stage import Stage
-from tasks.verify import inspect, inspect_job, verify, verify_job, zeropoint_rows
+from tasks.verify import inspect, inspect_job, verifiable_ccds, verify, verify_job, zeropoint_rows
 
 
 @flow(name="verification", flow_run_name="verification-{exposure.expnum}", task_runner=ComputeTaskRunner())
@@ -28,7 +27,7 @@ def verification(
     ccds: tuple[int, ...] | None = None,
     overwrite: bool = False,
 ) -> State[dict[str, Any]]:
-    """Verify the calibrated CCDs of an exposure; a CCD that is bad is a failure of this stage.
+    """Verify the CCDs of an exposure; a CCD that is bad is a failure of this stage.
 
     Parameters
     ----------
@@ -39,19 +38,14 @@ def verification(
     settings
         Limits.
     ccds
-        CCDs to verify; None for all that have been calibrated.
+        CCDs to verify; None for all that have products.
     overwrite
         Whether to compute what is known to be done.
-
-    Raises
-    ------
-    CcdError
-        If the exposure has no zero points.
     """
     place = load_site(site).storing_in(exposure.destination)
     who = exposure.exposure_id()
     stage = Stage("verification", f"exposure {exposure.expnum}", overwrite=overwrite)
-    wanted = ccds_with(who, place, "immask.fits") if ccds is None else ccds
+    wanted = verifiable_ccds(who, place) if ccds is None else ccds
     zero_points = zeropoint_rows(who, place)
 
     jobs = stage.plan("inspect", wanted, lambda ccd: inspect_job(who, ccd, place, zero_points.get(ccd), settings))

@@ -10,7 +10,6 @@ import numpy as np
 
 from blocks.site import Site
 from imaging.bits import MaskBit
-from imaging.errors import CcdError
 from imaging.exposure import exposure_from_header
 from imaging.identity import ExposureId
 from imaging.io.atomic import write_text
@@ -24,39 +23,32 @@ from imaging.quality.verify import verify_ccd
 from imaging.wcs.sphere import footprint
 from imaging.wcs.tpv import TpvWcs
 from tasks.pages import focal_plane_page
-from tasks.products import product_inputs
+from tasks.products import ccds_with, product_inputs
 from tasks.quality_files import quality_table, read_quality, write_quality
 from tasks.records import Failure, StepJob, StepResult, plain_quality
 from tasks.seam import step
 
 ROW, SIGMAS = "row_", 5.0
 
+CALIBRATED = "immask.fits"
+UNCALIBRATED = {"image": "measured.fits", "catalogue": "cat.parquet"}
+
+
+def verifiable_ccds(exposure: ExposureId, site: Site) -> tuple[int, ...]:
+    """Return the CCDs of an exposure that have products to verify: calibrated ones or, if there are none, measured."""
+    return ccds_with(exposure, site, CALIBRATED) or ccds_with(exposure, site, UNCALIBRATED["image"])
+
 
 def zeropoint_rows(exposure: ExposureId, site: Site) -> dict[int, dict[str, Any]]:
-    """Read the adopted zero points of an exposure, by CCD number.
-
-    Raises
-    ------
-    CcdError
-        If the exposure has not been calibrated (reason ``no_product``).
-    """
-    job = StepJob(exposure=exposure, site=site)
-    path = job.product_path("zeropoints.parquet")
-    if not path.exists():
-        raise CcdError(
-            "the exposure has no zero points",
-            reason="no_product",
-            expnum=exposure.expnum,
-            value=path.name,
-            remedy="calibrate it first",
-        )
-    return {row["ccd"]: row for row in read_table(path).to_pylist()}
+    """Read the adopted zero points of an exposure, by CCD number; nothing if it has not been calibrated."""
+    path = StepJob(exposure=exposure, site=site).product_path("zeropoints.parquet")
+    return {row["ccd"]: row for row in read_table(path).to_pylist()} if path.exists() else {}
 
 
 def inspect_job(
     exposure: ExposureId, ccd: int, site: Site, zeropoint: Mapping[str, Any] | None, settings: VerificationSettings
 ) -> StepJob:
-    """Plan the inspection of one CCD.
+    """Plan the inspection of one CCD: of its calibrated products or, where it has none, of those of the single epoch.
 
     Parameters
     ----------
@@ -68,13 +60,14 @@ def inspect_job(
     Raises
     ------
     CcdError
-        If the CCD has not been calibrated (reason ``no_product``).
+        If the CCD has not been measured (reason ``no_product``).
     """
     names = ("zeropoint_mag", "zeropoint_error_mag", "flags")
     numbers = {name: zeropoint[name] for name in names} if zeropoint else {}
     job = StepJob(exposure=exposure, ccd=ccd, site=site, settings=settings, parameters={"zero_point": numbers})
-    inputs = product_inputs(job, {"image": "immask.fits", "catalogue": "fullcat.parquet"}, "calibrate")
-    inputs |= product_inputs(job, {"psf": "psf.fits", "quality": "measure.json"}, "measure")
+    calibrated = job.product_path(CALIBRATED).exists()
+    products = {"image": CALIBRATED, "catalogue": "fullcat.parquet"} if calibrated else UNCALIBRATED
+    inputs = product_inputs(job, {**products, "psf": "psf.fits", "quality": "measure.json"}, "measure")
     return job.model_copy(update={"inputs": inputs})
 
 
