@@ -8,7 +8,10 @@ import numpy as np
 import pyarrow as pa
 
 from blocks.site import Site
+from imaging.astrometry.reference import reference_at_epoch
+from imaging.astrometry.settings import AstrometrySettings
 from imaging.difference.chain import SearchedCcd, SearchSettings, search_ccd
+from imaging.difference.detect import BrightStars
 from imaging.difference.records import Identity
 from imaging.difference.stamps import StampTriplet, cut_triplet
 from imaging.errors import CcdError
@@ -17,16 +20,24 @@ from imaging.identity import ExposureId
 from imaging.image import CalibratedImage, CcdImage
 from imaging.io.images import read_planes, write_planes
 from imaging.io.psf import read_psf, write_psf
+from imaging.io.reference import read_reference_cone
 from imaging.io.tables import column, write_table
 from imaging.schemas.difference import FAKES
-from imaging.wcs.sphere import footprint
+from imaging.wcs.sphere import footprint, polygon_centre, separation_deg
 from imaging.wcs.tpv import TpvWcs
+from tasks.measure import reference_inputs
 from tasks.products import product_inputs
 from tasks.quality_files import write_quality
 from tasks.records import FileRecord, StepJob, StepResult
 from tasks.seam import step
 from tasks.summaries import ExposureSummary
 from tasks.templates import TemplateCcd
+
+BRIGHT_MAG = 18.0
+"""Stars of the reference catalogue brighter than this in G keep a veto around them."""
+
+STAR_MARGIN_ARCSEC = 60.0
+"""Stars this far beyond the border of a CCD reach into it."""
 
 Known = Mapping[int, tuple[ExposureId, ExposureSummary]]
 
@@ -69,6 +80,7 @@ def difference_job(
             remedy="process earlier exposures of the field, or see templates.parquet for why they were left",
         )
     inputs = _image_inputs(search, ccd, site, "search")
+    inputs |= reference_inputs(site, known[search.expnum][1].exposure, ccd, STAR_MARGIN_ARCSEC)
     zeropoints = {"search": known[search.expnum][1].ccds[ccd]["zeropoint_mag"]}
     for number, (expnum, template_ccd) in enumerate(templates):
         name = f"template_{number:02d}"
@@ -101,7 +113,8 @@ def difference(job: StepJob) -> StepResult:
     templates = [read_calibrated(job, name) for name in names]
     observed = exposure_from_header(search.pixels.header, search.label)
     identity = Identity(observed.expnum, observed.band, observed.night, job.ccd or 0, observed.mjd_mid)
-    found = search_ccd(search, templates, identity, job.settings_as(SearchSettings))
+    stars = bright_stars(job, search, observed.mjd_mid)
+    found = search_ccd(search, templates, identity, job.settings_as(SearchSettings), stars=stars)
     quality = found.quality | {f"cut_{name.lower()}": float(n) for name, n in found.cut_flow.items()}
     return job.result(_write(job, found, identity, quality), quality=quality, times=found.times)
 
@@ -121,6 +134,19 @@ def read_calibrated(job: StepJob, name: str) -> CalibratedImage:
     )
 
 
+def bright_stars(job: StepJob, search: CalibratedImage, mjd: float) -> BrightStars:
+    """Place the bright stars of the reference catalogue on a search image, those beyond its border included."""
+    ny, nx = search.pixels.shape
+    corners = footprint(search.wcs, nx, ny)
+    centre = polygon_centre(corners)
+    radius = float(separation_deg(*centre, corners[:, 0], corners[:, 1]).max()) + STAR_MARGIN_ARCSEC / 3600.0
+    stars = read_reference_cone(job.site.reference / "gaia", *centre, radius)
+    stars = stars.filter(pa.array(column(stars, "phot_g_mean_mag") < BRIGHT_MAG))
+    moved = reference_at_epoch(stars, mjd, AstrometrySettings())
+    x, y = search.wcs.sky_to_pixel(moved.ra, moved.dec)
+    return BrightStars(x, y, moved.g_mag)
+
+
 def _write(job: StepJob, found: SearchedCcd, identity: Identity, quality: Mapping[str, float]) -> dict[str, Path]:
     image = found.difference.as_image()
     suffixes = {
@@ -135,7 +161,8 @@ def _write(job: StepJob, found: SearchedCcd, identity: Identity, quality: Mappin
     pixels = image.pixels
     header = pixels.header | {"MAGZERO": image.zeropoint_mag, "SEASON": job.season}
     write_planes(paths["difference"], {"SCI": pixels.science, "MSK": pixels.mask, "WGT": pixels.weight}, header)
-    write_planes(paths["template"], {"SCI": found.difference.model}, header)
+    template = {"SCI": found.difference.model, "FLX": found.difference.filtered.template_flux}
+    write_planes(paths["template"], template, header)
     write_psf(paths["psf"], image.psf)
     write_table(paths["detections"], found.detections_table)
     write_table(paths["fakes"], FAKES.empty_table() if found.fakes_table is None else found.fakes_table)

@@ -39,7 +39,7 @@ def force_job(
         If the CCD has not been subtracted (reason ``no_product``).
     """
     job = StepJob(exposure=search, ccd=ccd, season=season, site=site, settings=settings)
-    suffixes = {"image": "diff.fits", "psf": "diffpsf.fits"}
+    suffixes = {"image": "diff.fits", "psf": "diffpsf.fits", "template": "template.fits"}
     inputs = product_inputs(job, suffixes, "difference") | {"candidates": associated.products["candidates"]}
     return job.model_copy(update={"inputs": inputs})
 
@@ -67,6 +67,7 @@ def force(job: StepJob) -> StepResult:
         column(candidates, "ra").astype(np.float64),
         column(candidates, "dec").astype(np.float64),
         job.settings_as(SearchSettings).detection,
+        read_planes(job.input_path("template"), ["FLX"])[0]["FLX"],
     )
     path = job.product_path("forced.parquet")
     write_table(path, table)
