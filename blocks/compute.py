@@ -22,9 +22,14 @@ import distributed
 from dask.system import CPU_COUNT
 from distributed.system import MEMORY_LIMIT
 from prefect.client.schemas.objects import RunInput
-from prefect.context import serialize_context
+from prefect.context import FlowRunContext, serialize_context
 from prefect.logging import get_logger
-from prefect.settings import PREFECT_API_URL, get_current_settings
+from prefect.settings import (
+    PREFECT_API_URL,
+    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+    get_current_settings,
+    temporary_settings,
+)
 from prefect.task_engine import run_task_sync
 from prefect.tasks import Task
 from prefect.utilities.engine import collect_task_run_inputs_sync
@@ -142,6 +147,15 @@ def _require_server() -> None:
         )
 
 
+def _is_child_run() -> bool:
+    """Whether the current flow run was called by another one, which then gives the signs of life for both.
+
+    A flow that gives them itself takes up to a second to end: most of the time of a run that has nothing to do.
+    """
+    context = FlowRunContext.get()
+    return bool(context and context.flow_run and context.flow_run.parent_task_run_id)
+
+
 _cluster: ContextVar[Cluster | None] = ContextVar("cluster", default=None)
 
 
@@ -191,6 +205,9 @@ class ComputeTaskRunner(DaskTaskRunner):
             self._shared = Cluster(self._configuration)
             self._is_owner = True
             _cluster.set(self._shared)
+        if _is_child_run():
+            quiet = temporary_settings(restore_defaults={PREFECT_FLOWS_HEARTBEAT_FREQUENCY})
+            self._exit_stack.enter_context(quiet)
         return self
 
     def __exit__(self, *args: Any) -> None:  # noqa: ANN401
