@@ -1,0 +1,1 @@
+"""How runs start: the command line, deployments, event triggers, the night registry, the server."""

@@ -1,0 +1,118 @@
+"""Look after the step records: list them, check them against their products, remove those that serve nothing."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from blocks.site import Site
+from imaging.io.atomic import content_hash
+from tasks.cache import read_record
+from tasks.record_names import parse_record_name
+from tasks.records import FileRecord, StepResult
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """One record.
+
+    Attributes
+    ----------
+    path
+        Its file.
+    subject
+        Exposure number, or ``night-YYYYMMDD``.
+    step, ccd
+        What was done; None for a step without a CCD.
+    result
+        What it says; None if it is damaged.
+    """
+
+    path: Path
+    subject: str
+    step: str
+    ccd: int | None
+    result: StepResult | None
+
+    @property
+    def products(self) -> frozenset[str]:
+        """Names of the products."""
+        return frozenset(product.path for product in self.result.products.values()) if self.result else frozenset()
+
+    @property
+    def size(self) -> int:
+        """Bytes of the products."""
+        return sum(product.size for product in self.result.products.values()) if self.result else 0
+
+
+def all_records(site: Site) -> Iterator[Recorded]:
+    """Yield every record of a site, by subject, the latest last."""
+    for folder in sorted(path for path in site.records.glob("*") if path.is_dir()):
+        for path in sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns):
+            found = parse_record_name(path.name)
+            if found:
+                yield Recorded(path, folder.name, *found, read_record(path))
+
+
+def damage_of(site: Site, record: Recorded, *, deep: bool = False) -> str | None:
+    """Say what is wrong with a record or its products; None if nothing is.
+
+    Parameters
+    ----------
+    site
+        The site.
+    record
+        The record.
+    deep
+        Whether to read the products and compare their content, rather than their size and time.
+    """
+    if record.result is None:
+        return "record damaged"
+    for product in record.result.products.values():
+        path = site.path(product.path)
+        if not path.is_file():
+            return f"product missing: {product.path}"
+        if not product.is_intact(site) or (deep and not _has_content(path, product)):
+            return f"product altered: {product.path}"
+    return None
+
+
+def _has_content(path: Path, product: FileRecord) -> bool:
+    return content_hash(path) == product.content_hash
+
+
+def prune(site: Site) -> dict[str, int]:
+    """Remove what serves nothing; products stay.
+
+    That is: damaged records, records of products that a later one has written again, errors that Prefect has kept, and
+    hashes of files that are gone.
+
+    Returns
+    -------
+    counts
+        Number of files removed, by why.
+    """
+    records = list(all_records(site))
+    latest = {record.products: record.path for record in records if record.products}
+    counts = {"damaged": 0, "replaced": 0, "errors": 0, "forgotten": 0}
+    for record in records:
+        if latest.get(record.products, record.path) != record.path:
+            counts["replaced"] += _remove(record.path)
+        elif damage_of(site, record):
+            counts["damaged"] += _remove(record.path)
+    for path in site.records.glob("*"):
+        if path.is_file():
+            counts["errors"] += _remove(path)
+    for path in (site.state / "fingerprints").glob("*.json"):
+        try:
+            known = FileRecord.model_validate_json(path.read_bytes())
+        except ValueError:
+            counts["forgotten"] += _remove(path)
+            continue
+        if not site.path(known.path).exists():
+            counts["forgotten"] += _remove(path)
+    return counts
+
+
+def _remove(path: Path) -> int:
+    path.unlink(missing_ok=True)
+    return 1

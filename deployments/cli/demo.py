@@ -1,0 +1,273 @@
+"""The command demo: from nothing to a ranked list of candidates, on simulated data."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from blocks.site import Site
+from deployments.cli.options import DEFAULT_DISPLAY, Ccds, Display, ccds_of
+from deployments.cli.output import Answer, table_lines
+from deployments.cli.simulating import Seed, simulation_bars, simulation_settings
+from imaging.errors import StorageError
+from tasks.records import ExitCode
+
+if TYPE_CHECKING:
+    from imaging.simulation.night import SimulatedNight
+
+NIGHT_FLOW = "process-night"
+"""Name under which Prefect knows the flow of a night."""
+
+START_TIMEOUT_S = 180.0
+"""How long the server, its deployments and the first run may take to come up."""
+
+LOOK_S = 2.0
+"""Seconds between two looks at how far the run has come."""
+
+FINAL = {"COMPLETED": ExitCode.COMPLETE, "FAILED": ExitCode.FAILED, "CRASHED": ExitCode.FAILED}
+FINAL |= {"CANCELLED": ExitCode.FAILED}
+"""Types of the states in which a run ends."""
+
+
+def demo(
+    *,
+    root: Annotated[Path, Parameter(name="--root", help="Folder of the demonstration.")] = Path("gw-demo"),
+    ccds: Ccds = None,
+    seed: Seed = None,
+    keep_serving: Annotated[
+        bool, Parameter(name="--keep-serving", negative="", help="Go on serving the pages until interrupted.")
+    ] = False,
+    port: Annotated[int | None, Parameter(name="--port", help="Port of the server.")] = None,
+    display: Display = DEFAULT_DISPLAY,
+) -> Answer:
+    """Simulate a small night, serve, register it, let the event start its processing, and show what was found."""
+    began = time.monotonic()
+    site = Site.at(root)
+    settings = simulation_settings("demo", seed=seed, ccds=ccds_of(ccds))
+    say(f"simulating {settings.event} on {len(settings.ccds)} CCDs in {site.root}", display)
+    simulated = simulated_once(site, settings, display)
+    simulated_s = time.monotonic() - began
+    with serving(site, port) as server:
+        say(f"serving at {server['server']}", display)
+        before = latest_run(server["api"]) or {}
+        register(site, simulated)
+        run = wait_for_run(site, server["api"], settings.night, display, not_run=before.get("id"))
+        waited_s = time.monotonic() - began - simulated_s
+        answer = report(site, simulated, run, {"simulate_s": simulated_s, "process_s": waited_s}, server["server"])
+        if keep_serving:
+            say(f"serving at {server['server']}; interrupt to stop", display)
+            with suppress(KeyboardInterrupt):
+                server["process"].wait()
+    return answer
+
+
+def say(text: str, display: Display) -> None:
+    """Tell a person what goes on, on standard error."""
+    if not display.json or sys.stderr.isatty():
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
+
+
+def simulated_once(site: Site, settings: Any, display: Display) -> "SimulatedNight":  # noqa: ANN401
+    """Simulate the night, unless the same one lies there already."""
+    from imaging.io.atomic import write_text
+    from imaging.simulation.night import open_night, simulate_night
+
+    done = site.state / "simulated.json"
+    wanted = settings.model_dump_json()
+    if done.exists() and done.read_text() == wanted:
+        return open_night(site.root)
+    with simulation_bars(show=not display.json) as progress:
+        night = simulate_night(site.root, settings, progress=progress)
+    write_text(done, wanted)
+    return night
+
+
+@contextmanager
+def serving(site: Site, port: int | None) -> Iterator[dict[str, Any]]:
+    """Serve the site from a process of its own inside the ``with`` block.
+
+    Raises
+    ------
+    StorageError
+        If it does not come up.
+    """
+    words = ["serve", "--json", "--site", str(site.root), *(["--port", str(port)] if port else [])]
+    log = site.state / "serve.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as stream:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "deployments.cli.main", *words],
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            stdout=subprocess.PIPE,
+            stderr=stream,
+            start_new_session=True,
+            text=True,
+        )
+    try:
+        document = read_document(process.stdout)
+        if document is None:
+            raise StorageError("the server does not come up", value=site.root, remedy=f"read the end of {log}")
+        yield {**document, "process": process}
+    finally:
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=30)
+        process.kill()
+        process.wait()
+
+
+def read_document(stream: IO[str] | None) -> dict[str, Any] | None:
+    """Read one JSON document that ends with a line of a closing brace; None if the stream ends before."""
+    lines: list[str] = []
+    for line in stream or ():
+        lines.append(line)
+        if line.rstrip() == "}":
+            return json.loads("".join(lines))
+    return None
+
+
+def register(site: Site, simulated: "SimulatedNight") -> None:
+    """Register the night, or the night as it is now, and announce it."""
+    from deployments import registry
+    from deployments.server import server_for
+    from imaging.io.skymaps import read_skymap
+
+    settings = simulated.settings
+    registration = registry.register_night(
+        site,
+        settings.night,
+        event=settings.event,
+        skymap=simulated.skymap,
+        exposures=simulated.exposure_list,
+        check_skymap=read_skymap,
+        update=True,
+    )
+    with server_for(site):
+        registry.announce(registration.night)
+
+
+def wait_for_run(
+    site: Site, api_url: str, night: int, display: Display, *, not_run: str | None = None
+) -> dict[str, Any]:
+    """Wait until the run that the event has started is over; show how far it has come.
+
+    Parameters
+    ----------
+    site, api_url, night
+        Where to look, and for what.
+    display
+        Whether to show bars.
+    not_run
+        Identity of an earlier run, which is not it.
+
+    Raises
+    ------
+    StorageError
+        If no run starts.
+    """
+    from deployments.cli.running import bars
+
+    began = time.monotonic()
+    shown: dict[str, Any] = {}
+    progress = bars() if sys.stderr.isatty() and not display.json else None
+    try:
+        if progress:
+            progress.start()
+        while True:
+            run = latest_run(api_url)
+            if run is not None and run["id"] == not_run:
+                run = None
+            if run is None and time.monotonic() - began > START_TIMEOUT_S:
+                raise StorageError("no run has started", limit=f"{START_TIMEOUT_S:g} s", remedy="see serve.log")
+            if progress:
+                show_progress(progress, shown, site, night)
+            if run is not None and run["state_type"] in FINAL:
+                return run
+            time.sleep(LOOK_S)
+    finally:
+        if progress:
+            progress.stop()
+
+
+def latest_run(api_url: str) -> dict[str, Any] | None:
+    """Return the latest run of a night, as the server describes it; None if there is none yet."""
+    question = {"flows": {"name": {"any_": [NIGHT_FLOW]}}, "sort": "EXPECTED_START_TIME_DESC", "limit": 1}
+    request = urllib.request.Request(  # noqa: S310
+        f"{api_url}/flow_runs/filter", json.dumps(question).encode(), {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+        runs = json.load(answer)
+    return runs[0] if runs else None
+
+
+def show_progress(progress: Any, shown: dict[str, Any], site: Site, night: int) -> None:  # noqa: ANN401
+    """Show how many CCDs each step has done."""
+    from deployments.status import site_status
+
+    status = site_status(site, night)
+    for step in status.steps:
+        done = sum(s.done.get(step, 0) for s in status.subjects)
+        failed = sum(s.n_failed.get(step, 0) for s in status.subjects)
+        if step not in shown:
+            shown[step] = progress.add_task(step, total=None)
+        text = f"{step} ({failed} failed)" if failed else step
+        progress.update(shown[step], completed=done, total=max(done, 1), description=text)
+
+
+def report(
+    site: Site, simulated: "SimulatedNight", run: dict[str, Any], seconds: dict[str, float], server: str
+) -> Answer:
+    """Say what was found and how well, against the truth."""
+    from deployments.candidates import candidate_table, read_candidates
+    from deployments.demo_figures import ccd_figures, completeness, kilonova_rank, stage_costs
+
+    night = simulated.settings.night
+    expnums = [exposure.expnum for exposure in simulated.exposures]
+    rows = read_candidates(site, night) if candidate_table(site, night).is_file() else []
+    code = FINAL[run["state_type"]]
+    if code is ExitCode.COMPLETE and run["state_name"] != "Completed":
+        code = ExitCode.MISSING
+    document = {
+        "command": "demo",
+        "state": run["state_name"],
+        "message": (run.get("state") or {}).get("message"),
+        "server": server,
+        "seconds": seconds,
+        "ccds": ccd_figures(site, expnums),
+        "completeness": completeness(site, expnums),
+        "n_candidates": len(rows),
+        "kilonova_rank": kilonova_rank(site, rows),
+        "stages": stage_costs(site, [*map(str, expnums), f"night-{night}"]),
+        "candidates": rows[:20],
+    }
+    return Answer(document, report_lines(document), code)
+
+
+def report_lines(document: dict[str, Any]) -> list[str]:
+    """Lay the report out for a person."""
+    columns = ("rank", "candidate_id", "ra", "dec", "n_detections", "mag_first", "mag_last", "rank_score")
+    figures = ("expnum", "ccd", "astrometry_rms_mas", "zeropoint_error_mmag", "difference_noise_width", "n_detections")
+    stages = ("step", "n", "cpu_s", "longest_s", "peak_memory_mb")
+    found = document["kilonova_rank"]
+    return [
+        *table_lines(columns, [[row[name] for name in columns] for row in document["candidates"][:10]]),
+        "",
+        f"the kilonova came out at rank {found}" if found else "the kilonova was NOT found",
+        "",
+        *table_lines(figures, [[row[name] for name in figures] for row in document["ccds"]]),
+        "",
+        *table_lines(stages, [[row[name] for name in stages] for row in document["stages"]]),
+        "",
+        "; ".join(f"{name.removesuffix('_s')} {seconds:.0f} s" for name, seconds in document["seconds"].items()),
+        f"{document['state']}: {document['message'] or ''}",
+        f"the runs can be looked at with: gw-workflow serve (they were served at {document['server']})",
+    ]

@@ -1,0 +1,191 @@
+"""Commands for one exposure: single-epoch, calibrate, difference. Their letters are those of the original's scripts."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from deployments.cli.options import (
+    DEFAULTS,
+    Band,
+    Ccds,
+    Common,
+    Destination,
+    ExpNum,
+    Night,
+    Overwrite,
+    Pnum,
+    Rnum,
+    Schema,
+    Season,
+    Workers,
+    ccds_of,
+    find_site,
+    version_number,
+)
+from deployments.cli.output import Answer
+from deployments.cli.running import chosen_cluster, run_flow
+from deployments.products import check_magnitudes, find_exposure
+from imaging.identity import parse_season, parse_version_tag
+from tasks.requests import ExposureRequest
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import State
+
+ORIGINAL_EPOCH = "y4e1"
+"""Calibration epoch that the original's switch -Y forces."""
+
+
+def single_epoch(
+    *,
+    expnum: ExpNum,
+    band: Band,
+    night: Night,
+    rnum: Rnum,
+    pnum: Pnum,
+    season: Season,
+    ccds: Ccds = None,
+    destination: Destination = "persistent",
+    schema: Schema = "gw",
+    calibrate: Annotated[
+        bool, Parameter(name=["--calibrate", "-C"], negative="", help="Also solve the zero points.")
+    ] = False,
+    skip_single_epoch: Annotated[
+        bool, Parameter(name=["--skip-single-epoch", "-j"], negative="", help="Begin with the calibration.")
+    ] = False,
+    single_process: Annotated[
+        bool, Parameter(name=["--single-process", "-s"], negative="", help="One CCD at a time, in this process.")
+    ] = False,
+    y4_calibrations: Annotated[
+        bool, Parameter(name=["--y4-calibrations", "-Y"], negative="", help="Use the calibration epoch y4e1.")
+    ] = False,
+    overwrite: Overwrite = False,
+    template: Annotated[
+        bool, Parameter(name=["--template", "-t"], negative="", help="A template: stop before verification.")
+    ] = False,
+    workers: Workers = None,
+    common: Common = DEFAULTS,
+) -> Answer:
+    """Process a raw exposure: images, astrometry and catalogues; on request zero points; then verification."""
+    found = find_site(common)
+    request = ExposureRequest(
+        expnum=expnum,
+        band=band,
+        night=night,
+        rnum=version_number(rnum, "r"),
+        pnum=version_number(pnum, "p"),
+        season=parse_season(season),
+        schema_name=schema,
+        destination=destination,
+        calibration_epoch=ORIGINAL_EPOCH if y4_calibrations else None,
+    )
+    wanted = {"single_epoch": not skip_single_epoch, "calibration": calibrate or skip_single_epoch}
+    stages = tuple(stage for stage, is_wanted in (wanted | {"verification": not template}).items() if is_wanted)
+    chosen = ccds_of(ccds)
+
+    def call() -> "State[Any]":
+        from flows.exposure import process_exposure
+
+        with chosen_cluster(workers, in_process=single_process):
+            return process_exposure(
+                request, site=found.name, ccds=chosen, stages=stages, overwrite=overwrite, return_state=True
+            )
+
+    return run_flow("single-epoch", common, found.site, call, expnum=expnum, ccds=chosen, stages=stages)
+
+
+def calibrate(
+    *,
+    expnum: Annotated[int, Parameter(name="--expnum", help="Exposure number.")],
+    reqnum: Annotated[str, Parameter(name="--reqnum", help="Request number of the single-epoch run.")],
+    attnum: Annotated[str, Parameter(name="--attnum", help="Processing number of the single-epoch run.")],
+    ccds: Annotated[str | None, Parameter(name=["--ccd", "--ccds"], help="CCDs such as 1,3-5,25.")] = None,
+    magnitudes: Annotated[
+        str, Parameter(name=["--magsType", "--magType", "--magnitudes"], help="Magnitudes to solve from: mag_psf.")
+    ] = "mag_psf",
+    instrumental_zeropoint: Annotated[
+        float, Parameter(name=["--sex_mag_zeropoint", "--instrumental-zeropoint"], help="Stated in the answer.")
+    ] = 25.0,
+    debug: Annotated[bool, Parameter(name="--debug", negative="", help="The same as --verbose.")] = False,
+    destination: Destination = "persistent",
+    schema: Schema = "gw",
+    overwrite: Overwrite = False,
+    workers: Workers = None,
+    common: Common = DEFAULTS,
+) -> Answer:
+    """Match a processed exposure to the reference stars and solve its zero points."""
+    common = replace(common, verbose=common.verbose or debug)
+    found = find_site(common)
+    site = found.site.storing_in(destination)
+    rnum, pnum = version_number(reqnum, "r"), version_number(attnum, "p")
+    exposure = find_exposure(site, expnum, rnum, pnum, schema)
+    request = ExposureRequest(
+        expnum=expnum,
+        band=exposure.band,
+        night=exposure.night,
+        rnum=rnum,
+        pnum=pnum,
+        schema_name=schema,
+        destination=destination,
+    )
+    chosen = ccds_of(ccds)
+    check_magnitudes(magnitudes)
+
+    def call() -> "State[Any]":
+        from flows.calibration import calibration
+
+        with chosen_cluster(workers):
+            return calibration(request, site=found.name, ccds=chosen, overwrite=overwrite, return_state=True)
+
+    return run_flow(
+        "calibrate",
+        common,
+        found.site,
+        call,
+        expnum=expnum,
+        ccds=chosen,
+        instrumental_zeropoint_mag=instrumental_zeropoint,
+    )
+
+
+def difference(
+    *,
+    expnum: ExpNum,
+    rpnum: Annotated[str, Parameter(name=["--rpnum", "-r"], help="Version tag of the single-epoch run: r4p5.")],
+    season: Annotated[str, Parameter(name=["--season", "-p"], help="Season of the products: 60 or dp60.")],
+    night: Night,
+    band: Band,
+    ccds: Ccds = None,
+    destination: Destination = "persistent",
+    schema: Schema = "gw",
+    label: Annotated[str, Parameter(name=["--version-label", "-v"], help="A label for the run's page.")] = "",
+    full_copy: Annotated[
+        bool, Parameter(name=["--full-copy", "-F"], negative="", help="Keep every product: always so.")
+    ] = False,
+    overwrite: Overwrite = False,
+    workers: Workers = None,
+    common: Common = DEFAULTS,
+) -> Answer:
+    """Subtract the templates from a processed exposure and find what has changed."""
+    found = find_site(common)
+    rnum, pnum = parse_version_tag(rpnum)
+    request = ExposureRequest(
+        expnum=expnum,
+        band=band,
+        night=night,
+        rnum=rnum,
+        pnum=pnum,
+        season=parse_season(season),
+        schema_name=schema,
+        destination=destination,
+        label=label,
+    )
+    chosen = ccds_of(ccds)
+
+    def call() -> "State[Any]":
+        from flows.difference import difference as difference_flow
+
+        with chosen_cluster(workers):
+            return difference_flow(request, site=found.name, ccds=chosen, overwrite=overwrite, return_state=True)
+
+    return run_flow("difference", common, found.site, call, expnum=expnum, ccds=chosen, full_copy=full_copy)

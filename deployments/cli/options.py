@@ -1,0 +1,122 @@
+"""Options that several commands share."""
+
+import os
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from blocks.site import DEFAULT_ROOT, Site
+from imaging.detector.ccds import parse_ccd_list
+from imaging.errors import InputError
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Display:
+    """How a command speaks.
+
+    Attributes
+    ----------
+    json
+        Write one JSON document to standard output.
+    verbose
+        Show what Prefect logs, on standard error.
+    """
+
+    json: Annotated[bool, Parameter(name="--json", negative="")] = False
+    verbose: Annotated[bool, Parameter(name="--verbose", negative="")] = False
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Common(Display):
+    """Options of every command that works on a site.
+
+    Attributes
+    ----------
+    site
+        Folder of the site, or name of a saved block Storage Roots.
+    """
+
+    site: Annotated[str, Parameter(name=["--site", "--root"], env_var="GW_WORKFLOW_ROOT")] = "default"
+
+
+DEFAULT_DISPLAY = Display()
+"""What holds without any option, for a command without a site."""
+
+DEFAULTS = Common()
+"""What holds without any option."""
+
+ExpNum = Annotated[int, Parameter(name=["--expnum", "-E"], help="Exposure number, of any length.")]
+Band = Annotated[str, Parameter(name=["--band", "-b"], help="Band: u, g, r, i, z, Y or VR.")]
+Night = Annotated[int, Parameter(name=["--night", "-n"], help="Night, YYYYMMDD.")]
+Rnum = Annotated[str, Parameter(name=["--rnum", "-r"], help="Request number, the first half of the version tag.")]
+Pnum = Annotated[str, Parameter(name=["--pnum", "-p"], help="Processing number, the second half.")]
+Season = Annotated[str, Parameter(name=["--season", "-S"], help="Season of the difference products: 60 or dp60.")]
+Ccds = Annotated[str | None, Parameter(name=["--ccds", "-c"], help="CCDs such as 1,3-5,25; all without it.")]
+Destination = Annotated[
+    Literal["persistent", "scratch"], Parameter(name=["--destination", "-d"], help="Where products are written.")
+]
+Schema = Annotated[Literal["gw", "wsdiff"], Parameter(name=["--schema", "-m"], help="Name of the output tree.")]
+Workers = Annotated[
+    int | None, Parameter(name="--workers", help="Worker processes; without it the site's cluster, or one per core.")
+]
+Overwrite = Annotated[
+    bool, Parameter(name=["--overwrite", "-O"], negative="", help="Compute again what is known to be done.")
+]
+
+
+@dataclass(frozen=True, slots=True)
+class FoundSite:
+    """A site and how to tell a flow of it.
+
+    Attributes
+    ----------
+    site
+        The folders.
+    name
+        Name of its saved block, or the folder.
+    """
+
+    site: Site
+    name: str
+
+
+def find_site(common: Common) -> FoundSite:
+    """Return the site that the options name; Prefect is loaded only where a server may hold it as a block."""
+    name = common.site
+    if os.environ.get("PREFECT_API_URL") and os.sep not in name:
+        from blocks.folders import StorageRoots
+        from blocks.saved import saved_block
+
+        block = saved_block(StorageRoots, name)
+        if block is not None:
+            return FoundSite(block.site(), name)
+    site = Site.at(DEFAULT_ROOT if name == "default" else name)
+    return FoundSite(site, str(site.root))
+
+
+def ccds_of(text: str | None) -> tuple[int, ...] | None:
+    """Read a list of CCDs; None for all of them.
+
+    Raises
+    ------
+    InputError
+        If it is not understood.
+    """
+    return None if text is None else parse_ccd_list(text)
+
+
+def version_number(text: str, letter: str) -> int:
+    """Read a request or processing number written ``4`` or ``r4``.
+
+    Raises
+    ------
+    InputError
+        If it is neither.
+    """
+    digits = text.removeprefix(letter)
+    if not digits.isdigit():
+        raise InputError("version number not understood", value=repr(text), limit=f"a number, or {letter} and a number")
+    return int(digits)

@@ -1,0 +1,141 @@
+"""Run a flow from the command line: a server if none is there, progress bars, the state that it ends in."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from blocks.site import Site
+from deployments.cli.options import Common
+from deployments.cli.output import Answer
+from deployments.server import Server, server_for
+from imaging.errors import GWWorkflowError, InputError
+from tasks.records import ExitCode
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import State
+    from rich.progress import Progress as Bars
+    from rich.progress import TaskID
+
+    from tasks.progress import Progress
+
+
+def run_flow(command: str, common: Common, site: Site, call: Callable[[], "State[Any]"], **about: object) -> Answer:
+    """Run a flow in this process and say how it ended.
+
+    Parameters
+    ----------
+    command
+        Name of the command, for the answer.
+    common
+        Options of every command.
+    site
+        The site.
+    call
+        Imports the flow and calls it with ``return_state=True``.
+    about
+        What was asked for, for the answer.
+
+    Raises
+    ------
+    InputError
+        If the flow found its input wrong.
+    """
+    quiet_console(verbose=common.verbose)
+    with server_for(site) as server:
+        with progress_bars(show=not common.verbose):
+            state = call()
+        return answer_of(command, state, server, **about)
+
+
+@contextmanager
+def chosen_cluster(workers: int | None, *, in_process: bool = False) -> Iterator[None]:
+    """Let the flows inside the ``with`` block use so many workers; the site's cluster if nothing is chosen.
+
+    Parameters
+    ----------
+    workers
+        Worker processes; None to leave it to the site.
+    in_process
+        One step at a time, in a thread of this process.
+    """
+    if workers is None and not in_process:
+        yield
+        return
+    from blocks.cluster import ComputeCluster
+    from blocks.compute import using_cluster
+
+    cluster = ComputeCluster(n_workers=1, processes=False) if in_process else ComputeCluster(n_workers=workers)
+    with using_cluster(cluster):
+        yield
+
+
+def answer_of(command: str, state: "State[Any]", server: Server, **about: object) -> Answer:
+    """Say how a flow ended.
+
+    Raises
+    ------
+    InputError
+        If the flow found its input wrong.
+    """
+    from tasks.verdict import error_of, exit_code, summary_of
+
+    error = error_of(state)
+    if isinstance(error, InputError):
+        raise error
+    code = exit_code(state)
+    message = error.sentence() if isinstance(error, GWWorkflowError) else state.message or state.name
+    document = {
+        "command": command,
+        **about,
+        "state": state.name,
+        "message": message,
+        "flow_run_id": str(state.state_details.flow_run_id),
+        "server": server.ui_url,
+        "summary": summary_of(state),
+    }
+    word = {ExitCode.COMPLETE: "complete", ExitCode.MISSING: "complete with CCDs missing"}.get(code, "FAILED")
+    return Answer(document, (f"{command}: {word}: {message}",), code)
+
+
+def quiet_console(*, verbose: bool) -> None:
+    """Keep Prefect's log lines off the terminal unless asked for; they reach the server all the same."""
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "INFO" if verbose else "CRITICAL")
+    os.environ.setdefault("PREFECT_LOGGING_COLORS", "false")
+
+
+@contextmanager
+def progress_bars(*, show: bool) -> Iterator[None]:
+    """Show a bar per step and subject on standard error inside the ``with`` block, if that is a terminal."""
+    if not show or not sys.stderr.isatty():
+        yield
+        return
+    from tasks.progress import listening
+
+    with bars() as shown:
+        rows: dict[tuple[str, str], TaskID] = {}
+
+        def update(progress: "Progress") -> None:
+            key = (progress.subject, progress.step)
+            if key not in rows:
+                rows[key] = shown.add_task(f"{progress.subject} {progress.step}", total=progress.total)
+            text = f"{progress.subject} {progress.step}" + (f" ({progress.failed} failed)" if progress.failed else "")
+            shown.update(rows[key], completed=progress.done, description=text)
+
+        with listening(update):
+            yield
+
+
+def bars() -> "Bars":
+    """Return progress bars on standard error."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+    )

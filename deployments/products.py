@@ -1,0 +1,57 @@
+"""Find what earlier runs have left."""
+
+import re
+
+from blocks.site import Site
+from imaging.errors import InputError
+from imaging.identity import ExposureId
+
+MAGNITUDES = "mag_psf"
+"""The magnitudes from which zero points are solved."""
+
+
+def find_exposure(site: Site, expnum: int, rnum: int, pnum: int, schema: str = "gw") -> ExposureId:
+    """Find the identity of a processed exposure from its products' names.
+
+    Raises
+    ------
+    InputError
+        If it has none of this version, or some of several bands or nights.
+    """
+    pattern = re.compile(rf"D{expnum:08d}_(?P<band>[A-Za-z]+)_(?:\d\d_)?r{rnum}p{pnum}_")
+    found = {
+        (int(path.parent.parent.name), match["band"])
+        for path in (site.store / schema / "exp").glob(f"*/{expnum}/D*")
+        if (match := pattern.match(path.name))
+    }
+    if len(found) == 1:
+        night, band = found.pop()
+        return ExposureId(expnum, band, night, rnum, pnum, schema)
+    raise InputError(
+        "exposure has no products of this version" if not found else "exposure has products of several nights or bands",
+        expnum=expnum,
+        value=f"r{rnum}p{pnum} below {site.store / schema / 'exp'}",
+        remedy="run gw-workflow single-epoch first, with the same version and destination",
+    )
+
+
+def check_magnitudes(name: str) -> None:
+    """Raise unless zero points can be solved from these magnitudes.
+
+    Parameters
+    ----------
+    name
+        As the original calls them: ``mag_psf``.
+
+    Raises
+    ------
+    InputError
+        If they are others.
+    """
+    if name != MAGNITUDES:
+        raise InputError(
+            "zero points are not solved from these magnitudes",
+            value=repr(name),
+            limit=MAGNITUDES,
+            remedy="leave the option out: all fluxes of a catalogue share one aperture and one zero point",
+        )

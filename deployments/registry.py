@@ -1,0 +1,213 @@
+"""Register nights, and tell the server about them in a way that loses nothing.
+
+A night is stored first and announced afterwards. If no server is there to listen, the announcement waits in the
+registry, and :func:`reconcile`, which the server's companion calls when it starts and every minute, makes up for it.
+The event has the same identity every time, and a run notes that it has begun, so that nothing is started twice.
+"""
+
+import asyncio
+import fcntl
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from blocks.nights import EVENT_NAME, RECORD, NightRecord, RegisteredNight, night_folder, read_night, registered_nights
+from blocks.site import Site
+from imaging.errors import InputError
+from imaging.identity import check_night
+from imaging.io.atomic import atomic_path, content_hash, storage_error, write_text
+from imaging.io.exposure_list import ListedExposure, read_exposure_list, write_exposure_list
+
+FORGOTTEN_S = 600.0
+"""A server that restarts forgets events; an event without a run is emitted again after this long. A server that still
+knows it takes no notice, because it is the same event."""
+
+RESOURCE = "gw.night.{night}"
+"""Name of a night as a resource of Prefect's events."""
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """What registering a night has done.
+
+    Attributes
+    ----------
+    night
+        The registered night.
+    changed
+        Whether there is a new revision.
+    """
+
+    night: RegisteredNight
+    changed: bool
+
+
+def register_night(
+    site: Site,
+    night: int,
+    *,
+    event: str,
+    skymap: Path,
+    exposures: Path,
+    check_skymap: Callable[[Path], object],
+    update: bool = False,
+) -> Registration:
+    """Store a night: its event, a copy of its sky map and of its exposure list.
+
+    Parameters
+    ----------
+    site
+        Site whose registry takes it.
+    night
+        Local date at the beginning of the night, YYYYMMDD.
+    event
+        Name of the gravitational-wave event.
+    skymap, exposures
+        Files to copy. Exposures of other nights are templates.
+    check_skymap
+        Reads a sky map and raises ``InputError`` if it cannot.
+    update
+        Whether the night may be registered already: then the exposures are added to the known ones and the sky map
+        takes the place of the known one.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be read, no exposure is of the night, or the night is registered already and this is no update.
+    StorageError
+        If the registry cannot be written.
+    """
+    check_night(night)
+    if not event.strip():
+        raise InputError("event has no name", limit="a name such as GW170817")
+    listed = read_exposure_list(exposures)
+    if not Path(skymap).is_file():
+        raise InputError("sky map missing", value=skymap)
+    check_skymap(skymap)
+    folder = night_folder(site, night)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "registering.lock").open("ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            known = read_night(site, night) if (folder / RECORD).exists() else None
+            return _register(site, night, event.strip(), Path(skymap), listed, known=known, update=update)
+    except OSError as error:
+        raise storage_error(error, folder) from error
+
+
+def _register(
+    site: Site,
+    night: int,
+    event: str,
+    skymap: Path,
+    listed: tuple[ListedExposure, ...],
+    *,
+    known: RegisteredNight | None,
+    update: bool,
+) -> Registration:
+    if known is not None:
+        _check_update(known, event, update=update)
+    listed = _merged(known.listed() if known else (), listed)
+    search = tuple(sorted(item.exposure.expnum for item in listed if item.exposure.night == night))
+    if not search:
+        nights = sorted({item.exposure.night for item in listed})
+        raise InputError(
+            "exposure list has no exposure of the night",
+            value=f"night {night}; the list has {', '.join(map(str, nights)) or 'none'}",
+            remedy="give the night as the list's column NITE does",
+        )
+    folder = night_folder(site, night)
+    revision = known.record.revision + 1 if known else 1
+    list_name, map_name = f"exposures-{revision}.csv", f"skymap-{revision}{''.join(skymap.suffixes[-2:])}"
+    write_exposure_list(folder / list_name, listed)
+    with atomic_path(folder / map_name) as temporary:
+        shutil.copyfile(skymap, temporary)
+    record = NightRecord(
+        night=night,
+        event=event,
+        revision=revision,
+        skymap=map_name,
+        skymap_hash=content_hash(folder / map_name),
+        exposure_list=list_name,
+        exposures=search,
+        templates=tuple(sorted({item.exposure.expnum for item in listed} - set(search))),
+        exposure_list_hash=content_hash(folder / list_name),
+    )
+    if known is not None and _same_content(known.record, record):
+        (folder / list_name).unlink()
+        (folder / map_name).unlink()
+        return Registration(known, changed=False)
+    write_text(folder / RECORD, record.model_dump_json(indent=1) + "\n")
+    return Registration(RegisteredNight(site, record), changed=True)
+
+
+def _check_update(known: RegisteredNight, event: str, *, update: bool) -> None:
+    if not update:
+        raise InputError(
+            "night is already registered",
+            value=f"{known.record.night} for {known.record.event}, revision {known.record.revision}",
+            remedy="give --update to add exposures or a new sky map",
+        )
+    if event != known.record.event:
+        raise InputError("night is registered for another event", value=event, limit=known.record.event)
+
+
+def _same_content(one: NightRecord, other: NightRecord) -> bool:
+    return (one.skymap_hash, one.exposure_list_hash) == (other.skymap_hash, other.exposure_list_hash)
+
+
+def _merged(known: tuple[ListedExposure, ...], new: tuple[ListedExposure, ...]) -> tuple[ListedExposure, ...]:
+    """Join two lists; a line of the new one takes the place of the known line of the same exposure."""
+    by_number = {item.exposure.expnum: item for item in (*known, *new)}
+    return tuple(by_number[number] for number in sorted(by_number))
+
+
+def announce(night: RegisteredNight) -> None:
+    """Emit the event of a night's latest revision to the server that Prefect's settings name.
+
+    Raises
+    ------
+    Exception
+        If the server does not accept it; the night stays pending.
+    """
+    asyncio.run(_emit(night.record))
+    night.mark_emitted()
+
+
+async def _emit(record: NightRecord) -> None:
+    from prefect.events import Event, Resource
+    from prefect.events.clients import get_events_client
+
+    event = Event(
+        id=record.event_id,
+        event=EVENT_NAME,
+        resource=Resource(
+            {"prefect.resource.id": RESOURCE.format(night=record.night), "prefect.resource.name": record.event}
+        ),
+        payload=record.payload(),
+    )
+    async with get_events_client() as client:
+        await client.emit(event)
+
+
+def pending_nights(site: Site) -> list[RegisteredNight]:
+    """Return the nights whose latest revision no server has heard of, or was told of long ago without a run."""
+    nights = [read_night(site, number) for number in registered_nights(site)]
+    return [night for night in nights if not night.is_started() and night.seconds_since_emitted() > FORGOTTEN_S]
+
+
+def reconcile(site: Site, *, emit: Callable[[RegisteredNight], Any] = announce) -> list[int]:
+    """Announce every night that is still pending.
+
+    Returns
+    -------
+    nights
+        The nights announced now.
+    """
+    announced = []
+    for night in pending_nights(site):
+        emit(night)
+        announced.append(night.record.night)
+    return announced

@@ -1,0 +1,119 @@
+"""Serve a site from one machine: server, deployments, triggers and the registry's announcements in one process."""
+
+import asyncio
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from contextvars import copy_context
+
+from blocks.site import Site
+from deployments.definitions import DEFINITIONS, Definition, served_deployment
+from deployments.registry import reconcile
+from deployments.server import Server, server_for
+from deployments.server_settings import HEARTBEAT_S
+
+RECONCILE_S = 60.0
+"""Seconds between two looks for nights that no server has heard of."""
+
+POLL_S = 2
+"""Seconds between two looks for runs to start."""
+
+
+def serve(
+    site: Site,
+    *,
+    name: str | None = None,
+    definitions: Sequence[Definition] = DEFINITIONS,
+    port: int | None = None,
+    limit: int = 2,
+    on_ready: Callable[[Server], None] | None = None,
+) -> None:
+    """Serve until interrupted; then everything that was started here is ended.
+
+    Parameters
+    ----------
+    site
+        The site.
+    name
+        Name or folder of the site as the runs are to be told; None for its root.
+    definitions
+        The deployments.
+    port
+        Port of the server, if one has to be started; None for any free one.
+    limit
+        How many runs may go on at once.
+    on_ready
+        Called when runs can be started.
+
+    Raises
+    ------
+    InputError, StorageError
+        If the server cannot be used or started.
+    """
+    with server_for(site, port=port) as server:
+        from prefect.exceptions import TerminationSignal
+        from prefect.runner import Runner
+
+        from blocks.folders import register_blocks
+        from deployments.automations import create_automations
+
+        register_blocks(site)
+        create_automations()
+        runner = Runner(
+            name="gw-workflow", limit=limit, query_seconds=POLL_S, pause_on_shutdown=True, heartbeat_seconds=HEARTBEAT_S
+        )
+        runner.handle_sigterm = lambda *_: sys.exit(0)  # type: ignore[method-assign]  # its own awaits nothing
+        for definition in definitions:
+            runner.add_deployment(served_deployment(definition, name or str(site.root)))
+        with _ended_children(), _reconciling(site):
+            if on_ready:
+                on_ready(server)
+            with suppress(KeyboardInterrupt, TerminationSignal, SystemExit):
+                asyncio.run(runner.start())
+
+
+@contextmanager
+def _reconciling(site: Site) -> Iterator[None]:
+    """Announce pending nights now and every minute, in a thread, inside the ``with`` block."""
+    from prefect.logging import get_logger
+
+    logger = get_logger(__name__)
+    stopped = threading.Event()
+
+    def work() -> None:
+        while not stopped.is_set():
+            try:
+                for night in reconcile(site):
+                    logger.info("Announced night %d", night)
+            except Exception as error:  # noqa: BLE001 (whatever went wrong, it is tried again in a minute)
+                logger.warning("Cannot announce the pending nights: %s", error)
+            stopped.wait(RECONCILE_S)
+
+    thread = threading.Thread(target=copy_context().run, args=(work,), name="reconcile", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        thread.join(timeout=10)
+
+
+@contextmanager
+def _ended_children(grace_s: float = 10.0) -> Iterator[None]:
+    """End every process that was started inside the ``with`` block and still runs, with its descendants."""
+    import psutil
+
+    before = {child.pid for child in psutil.Process(os.getpid()).children(recursive=True)}
+    try:
+        yield
+    finally:
+        children = [c for c in psutil.Process(os.getpid()).children(recursive=True) if c.pid not in before]
+        for child in children:
+            with suppress(psutil.NoSuchProcess):
+                child.terminate()
+        _, alive = psutil.wait_procs(children, timeout=grace_s)
+        for child in alive:
+            with suppress(psutil.NoSuchProcess):
+                child.kill()

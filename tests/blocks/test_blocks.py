@@ -1,0 +1,98 @@
+"""Blocks are saved, found again, and never start a server."""
+
+import pytest
+
+from blocks.cluster import ComputeCluster, load_cluster
+from blocks.compute import ComputeTaskRunner
+from blocks.folders import (
+    CalibrationLibraryBlock,
+    ReferenceCatalogueBlock,
+    StorageRoots,
+    load_site,
+    register_blocks,
+)
+from blocks.site import Site
+from imaging.errors import InputError
+
+
+def test_a_folder_is_a_site(tmp_path):
+    assert load_site(tmp_path) == Site.at(tmp_path)
+    assert load_site(f"{tmp_path}/not-yet") == Site.at(tmp_path / "not-yet")
+
+
+def test_the_default_site_without_a_server(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("GW_WORKFLOW_ROOT", raising=False)
+    assert load_site() == Site.at(tmp_path / "gw-data")
+    monkeypatch.setenv("GW_WORKFLOW_ROOT", str(tmp_path / "night"))
+    assert load_site() == Site.at(tmp_path / "night")
+
+
+def test_an_unknown_site_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="no such site"):
+        load_site("nowhere")
+
+
+def test_roots_may_be_set_apart(tmp_path):
+    roots = StorageRoots(
+        root=tmp_path,
+        raw=tmp_path / "archive",
+        calibrations=CalibrationLibraryBlock(folder=tmp_path / "library"),
+        reference=ReferenceCatalogueBlock(folder=tmp_path / "catalogues"),
+    )
+    assert roots.site() == Site.at(
+        tmp_path, raw=tmp_path / "archive", calibrations=tmp_path / "library", reference=tmp_path / "catalogues"
+    )
+
+
+def test_a_calibration_library_says_what_is_missing(tmp_path):
+    with pytest.raises(InputError, match="no calibration library"):
+        CalibrationLibraryBlock(folder=tmp_path).open()
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_saved_blocks_are_found_by_name(tmp_path):
+    StorageRoots(
+        root=tmp_path, calibrations=CalibrationLibraryBlock(folder=tmp_path / "library"), scratch=tmp_path / "fast"
+    ).save("mountain")
+    assert load_site("mountain") == Site.at(tmp_path, calibrations=tmp_path / "library", scratch=tmp_path / "fast")
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_registering_keeps_what_somebody_saved(tmp_path):
+    ComputeCluster(n_workers=3).save("default", overwrite=True)
+    register_blocks(Site.at(tmp_path / "first"))
+    register_blocks(Site.at(tmp_path / "second"))
+    assert load_cluster().n_workers == 3
+    assert load_site("default") == Site.at(tmp_path / "first")
+    ComputeCluster.delete("default")
+    StorageRoots.delete("default")
+
+
+def test_without_a_block_the_machine_is_the_cluster():
+    assert load_cluster("nothing of the kind") == ComputeCluster()
+
+
+def test_a_task_runner_is_lazy_and_needs_a_server(monkeypatch):
+    with ComputeTaskRunner() as runner:
+        assert not runner._shared.is_started
+        monkeypatch.setattr("blocks.compute.PREFECT_API_URL", type("Unset", (), {"value": staticmethod(lambda: None)}))
+        with pytest.raises(InputError, match="need a Prefect server"):
+            _ = runner.client
+
+
+def test_runners_of_the_same_configuration_are_equal():
+    assert ComputeTaskRunner(ComputeCluster(n_workers=2)) == ComputeTaskRunner(ComputeCluster(n_workers=2))
+    assert ComputeTaskRunner(ComputeCluster(n_workers=2)) != ComputeTaskRunner()
+    assert ComputeTaskRunner(ComputeCluster(n_workers=2)).duplicate() == ComputeTaskRunner(ComputeCluster(n_workers=2))
+
+
+def test_a_cluster_class_is_imported_when_needed(monkeypatch, prefect_server):
+    configuration = ComputeCluster(
+        n_workers=1,
+        cluster_class="distributed.LocalCluster",
+        cluster_arguments={"n_workers": 1, "processes": False, "threads_per_worker": 1, "dashboard_address": None},
+    )
+    with ComputeTaskRunner(configuration) as runner:
+        assert len(runner.client.scheduler_info()["workers"]) == 1

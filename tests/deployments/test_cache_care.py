@@ -1,0 +1,101 @@
+"""Listing, checking and pruning the step records."""
+
+import json
+import os
+from dataclasses import replace
+
+import pytest
+from prefect.filesystems import LocalFileSystem
+from prefect.results import ResultRecord, ResultStore
+from prefect.serializers import JSONSerializer
+
+from blocks.site import Site
+from deployments.cli import main
+from imaging.identity import ExposureId
+from tasks.fingerprints import fingerprint
+from tasks.record_names import parse_record_name, record_name
+from tasks.records import StepJob
+
+EXPOSURE = ExposureId(1300001, "i", 20170818, rnum=4, pnum=5)
+
+
+def record(site: Site, ccd: int, digest: str, pnum: int = 5) -> StepJob:
+    """Leave a product and its record, as Prefect writes it."""
+    job = StepJob(exposure=replace(EXPOSURE, pnum=pnum), ccd=ccd, site=site)
+    product = job.product_path("detrend.fits")
+    product.parent.mkdir(parents=True, exist_ok=True)
+    product.write_text("pixels")
+    result = job.result({"image": product}).model_copy(update={"step": "detrend"})
+    store = ResultStore(result_storage=LocalFileSystem(basepath=str(site.records)), serializer=JSONSerializer())
+    kept: ResultRecord = store.create_result_record(result, key="x")
+    path = site.records / job.subject / record_name("detrend", ccd, digest * 32)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(kept.serialize())
+    return job
+
+
+@pytest.fixture
+def cache(capsys, tmp_path, monkeypatch):
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+
+    def do(*words):
+        code = main.run(["cache", *words, "--root", str(tmp_path), "--json"])
+        return int(code), json.loads(capsys.readouterr().out)
+
+    return do
+
+
+@pytest.fixture
+def site(tmp_path) -> Site:
+    site = Site.at(tmp_path)
+    for ccd in (1, 2, 3):
+        record(site, ccd, "a")
+    return site
+
+
+def test_records_are_listed(site, cache):
+    code, document = cache("list")
+    assert code == 0
+    assert document["records"] == [{"subject": "1300001", "step": "detrend", "records": 3, "size_mb": 0.0}]
+
+
+def test_good_records_are_good(site, cache):
+    assert cache("verify", "--deep") == (
+        0,
+        {"command": "cache verify", "n_records": 3, "damaged": [], "exit_code": 0},
+    )
+
+
+def test_damage_is_found(site, cache, tmp_path):
+    folder = site.products / EXPOSURE.folder
+    (folder / "D01300001_i_01_r4p5_detrend.fits").unlink()
+    (folder / "D01300001_i_02_r4p5_detrend.fits").write_text("others")
+    code, document = cache("verify")
+    assert code == 2
+    assert [(d["ccd"], d["damage"].partition(":")[0]) for d in document["damaged"]] == [
+        (1, "product missing"),
+        (2, "product altered"),
+    ]
+
+
+def test_what_serves_nothing_is_pruned(site, cache):
+    record(site, 1, "b")
+    record(site, 3, "c", pnum=6)  # another version, with products of its own
+    (site.products / EXPOSURE.folder / "D01300001_i_02_r4p5_detrend.fits").unlink()
+    (site.records / "0123456789abcdef0123456789abcdef").write_text("an error that Prefect has kept")
+    raw = site.raw / "a.fits"
+    raw.parent.mkdir()
+    raw.write_text("raw")
+    os.utime(raw, (1, 1))
+    fingerprint(site, raw)
+    raw.unlink()
+    assert cache("prune")[1]["removed"] == {"damaged": 1, "replaced": 1, "errors": 1, "forgotten": 1}
+    left = sorted(path.name for path in (site.records / "1300001").iterdir())
+    assert left == [record_name("detrend", ccd, digest * 32) for ccd, digest in ((1, "b"), (3, "a"), (3, "c"))]
+    assert cache("prune")[1]["removed"] == {"damaged": 0, "replaced": 0, "errors": 0, "forgotten": 0}
+
+
+@pytest.mark.parametrize(("step", "ccd"), [("fit_sky", None), ("detrend", 7), ("odd-name", 62)])
+def test_names_can_be_read_back(step, ccd):
+    assert parse_record_name(record_name(step, ccd, "0" * 32)) == (step, ccd)
+    assert parse_record_name("something.json") is None

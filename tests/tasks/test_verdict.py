@@ -1,0 +1,48 @@
+"""How a run ends, in states and exit codes."""
+
+import pytest
+from prefect.states import Crashed
+
+from tasks.failures import describe_failures
+from tasks.records import Failure
+from tasks.verdict import exit_code, summary_of, verdict
+
+STARS = Failure(reason="too_few_stars", message="", kind="ccd")
+LOST = Failure(reason="lost_worker", message="", kind="lost")
+NOTHING = Failure(reason="no_template", message="", kind="no_work")
+
+
+@pytest.mark.parametrize(
+    ("done", "failures", "minimum", "name", "code"),
+    [
+        ([1, 2, 3], {}, 1, "Completed", 0),
+        ([1, 2], {3: NOTHING}, 1, "Completed", 0),
+        ([], {3: NOTHING}, 1, "Completed", 0),
+        ([1, 2], {3: STARS}, 1, "CompletedWithFailures", 2),
+        ([1], {2: STARS, 3: LOST}, 2, "Failed", 3),
+        ([], {1: LOST}, 1, "Failed", 3),
+    ],
+)
+def test_states_and_exit_codes(done, failures, minimum, name, code):
+    state = verdict("exposure 1300001", done, failures, minimum=minimum, summary={"ccds": len(done)})
+    assert state.name == name
+    assert exit_code(state) == code
+    assert summary_of(state) == {"ccds": len(done)}
+
+
+def test_the_message_names_what_failed():
+    state = verdict("exposure 1300001", [1, 2], {7: STARS, 8: STARS, 31: LOST, 40: NOTHING})
+    assert state.message == (
+        "exposure 1300001: 2 of 5 done, nothing to do for 1; failed: lost_worker 31; too_few_stars 7-8"
+    )
+
+
+def test_failures_may_be_named_by_text():
+    assert describe_failures({"1300001 CCD 7": LOST, "1300002 CCD 9": LOST}) == (
+        "lost_worker 1300001 CCD 7, 1300002 CCD 9"
+    )
+
+
+def test_a_crash_has_no_summary_and_is_a_failure():
+    assert summary_of(Crashed(message="killed")) == {}
+    assert exit_code(Crashed(message="killed")) == 3
