@@ -1,0 +1,184 @@
+"""What orchestration costs: per task run, per cached exposure, until the first pixel, in the database.
+
+CPU seconds are those of all processes that take part: the flow's, the workers' and the server's.
+"""
+
+import sqlite3
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from bench.report import Row, at_most, main
+from blocks.site import Site
+from deployments.cli.running import quiet_console
+from deployments.server import server_for, wait_until_stopped
+
+if TYPE_CHECKING:
+    from prefect.task_runners import TaskRunner
+
+CCDS = tuple(range(1, 61))
+"""A full exposure: the 60 CCDs that work."""
+
+SCIENCE_CPU_S = 12.0
+"""CPU seconds of science per CCD of a search exposure, all steps together, that the share is given of."""
+
+TASK_RUNS_PER_CCD = 6
+"""Detrend, measure, calibrate, inspect, difference, force."""
+
+SETTLE_S = 6.0
+"""The server records task runs in batches, after the fact; its cost is read when it has come to rest."""
+
+
+@dataclass
+class Cost:
+    """CPU and wall seconds of a piece of work."""
+
+    flow_cpu_s: float = 0.0
+    worker_cpu_s: float = 0.0
+    server_cpu_s: float = 0.0
+    wall_s: float = 0.0
+
+    @property
+    def cpu_s(self) -> float:
+        """CPU seconds of all processes."""
+        return self.flow_cpu_s + self.worker_cpu_s + self.server_cpu_s
+
+
+@contextmanager
+def measured(server: psutil.Process) -> Iterator[Cost]:
+    """Measure what happens inside the ``with`` block."""
+    cost = Cost()
+    workers, served = _children_cpu_s(server), _cpu_s(server)
+    own, began = time.process_time(), time.perf_counter()
+    yield cost
+    cost.wall_s = time.perf_counter() - began
+    cost.flow_cpu_s = time.process_time() - own
+    after = _children_cpu_s(server)
+    cost.worker_cpu_s = sum(seconds - workers.get(pid, 0.0) for pid, seconds in after.items())
+    time.sleep(SETTLE_S)
+    cost.server_cpu_s = _cpu_s(server) - served
+
+
+def _cpu_s(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return times.user + times.system
+
+
+def _children_cpu_s(server: psutil.Process) -> dict[int, float]:
+    """Return the CPU seconds of the descendants of this process, without the server."""
+    children = [child for child in psutil.Process().children(recursive=True) if child.pid != server.pid]
+    return {child.pid: _cpu_s(child) for child in children}
+
+
+def database_bytes(site: Site) -> int:
+    """Return the size of the server's database."""
+    with sqlite3.connect(f"file:{site.state / 'server' / 'prefect.db'}?mode=ro", uri=True) as database:
+        pages, size = (database.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
+    return int(pages * size)
+
+
+def measure_runner(
+    name: str, site: Site, server: psutil.Process, ccds: Sequence[int], runner: "TaskRunner[Any]"
+) -> list[Row]:
+    """Measure the overhead per task run of a task runner, with steps that do nothing."""
+    from bench.toy_steps import toy_exposure
+
+    flow = toy_exposure.with_options(task_runner=runner)
+    expnum = 100 + sum(map(ord, name))
+    flow(str(site.root), (1, 2), ("verify",), expnum)  # workers load their libraries once per run, not per task
+    with measured(server) as cost:
+        flow(str(site.root), tuple(ccds), ("detrend",), expnum)
+    n = len(ccds)
+    return [
+        Row(f"{name}: wall per task run", 1e3 * cost.wall_s / n, "ms", n=n),
+        Row(f"{name}: CPU of the flow per task run", 1e3 * cost.flow_cpu_s / n, "ms", n=n),
+        Row(f"{name}: CPU of the workers per task run", 1e3 * cost.worker_cpu_s / n, "ms", n=n),
+        Row(f"{name}: CPU of the server per task run", 1e3 * cost.server_cpu_s / n, "ms", n=n),
+    ]
+
+
+def measure_dask(site: Site, server: psutil.Process, ccds: Sequence[int]) -> list[Row]:
+    """Measure Dask's overhead per task run, and how long the first pixel takes from a standing start."""
+    from bench.toy_steps import BEGUN, toy_exposure
+    from blocks.cluster import ComputeCluster
+    from blocks.compute import ComputeTaskRunner, using_cluster
+
+    with using_cluster(ComputeCluster()):
+        submitted = time.time()
+        first = toy_exposure(str(site.root), (1, 2), ("detrend",), 2)
+        begun = min(float(o.result.quality[BEGUN]) for o in first if o.result is not None)  # type: ignore[arg-type]
+        rows = measure_runner("Dask", site, server, ccds, ComputeTaskRunner())
+    per_task_s = sum(row.value or 0.0 for row in rows if "CPU" in row.name) / 1e3
+    share = 100 * per_task_s * TASK_RUNS_PER_CCD / SCIENCE_CPU_S
+    return [
+        Row("Dask: from the start of the flow to the first pixel", begun - submitted, "s"),
+        *rows,
+        at_most(
+            f"share of {SCIENCE_CPU_S:g} CPU s per CCD, {TASK_RUNS_PER_CCD} task runs", share, "%", 5.0, n=len(ccds)
+        ),
+    ]
+
+
+def measure_cached(site: Site, server: psutil.Process, ccds: Sequence[int]) -> list[Row]:
+    """Measure an exposure of 5 steps, then its cached re-run, and how the database grows."""
+    from prefect.task_runners import ThreadPoolTaskRunner
+
+    from bench.toy_steps import NAMES, toy_exposure
+
+    flow = toy_exposure.with_options(task_runner=ThreadPoolTaskRunner(max_workers=2))  # type: ignore[arg-type]
+    before = database_bytes(site)
+    with measured(server):
+        flow(str(site.root), tuple(ccds), NAMES, 3)
+    grown = database_bytes(site) - before
+    with measured(server) as cost:
+        outcomes = toy_exposure(str(site.root), tuple(ccds), NAMES, 3)
+    n = len(outcomes)
+    if not all(outcome.cached for outcome in outcomes):
+        raise AssertionError("the second run did work that was done")
+    return [
+        at_most("cached re-run of an exposure, 5 steps: wall", cost.wall_s, "s", 15.0, n=n),
+        Row("cached re-run of an exposure, 5 steps: CPU", cost.cpu_s, "s", n=n),
+        Row("cached task run: CPU of all processes", 1e3 * cost.cpu_s / n, "ms", n=n),
+        Row("growth of the database per exposure", grown / 2**20, "MB", n=n),
+        Row("growth of the database per task run", grown / 2**10 / n, "kB", n=n),
+    ]
+
+
+def measure(quick: bool) -> list[Row]:
+    """Measure everything, on a site of its own in a temporary folder."""
+    quiet_console(verbose=False)
+    ccds = CCDS[:20] if quick else CCDS
+    with tempfile.TemporaryDirectory() as folder:
+        site = Site.at(folder)
+        began = time.perf_counter()
+        with server_for(site):
+            first_start_s = time.perf_counter() - began
+            server = _server_process(site)
+            from prefect.task_runners import ThreadPoolTaskRunner
+
+            rows = measure_runner("threads", site, server, ccds, ThreadPoolTaskRunner(max_workers=2))
+            rows += measure_dask(site, server, ccds)
+            rows += measure_cached(site, server, CCDS)
+        wait_until_stopped(site)
+        began = time.perf_counter()
+        with server_for(site):
+            rows.append(Row("start of the server on a new database", first_start_s, "s"))
+            rows.append(Row("start of the server on a known database", time.perf_counter() - began, "s"))
+        wait_until_stopped(site)
+    return rows
+
+
+def _server_process(site: Site) -> psutil.Process:
+    import json
+
+    return psutil.Process(json.loads((Path(site.state) / "server" / "address.json").read_text())["pid"])
+
+
+if __name__ == "__main__":
+    main("The cost of orchestration", measure)

@@ -1,0 +1,143 @@
+"""Run the steps of a night as plain functions in this process: no server, no cache, nothing but the science."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from blocks.site import Site
+from flows.settings import NightSettings
+from imaging.identity import ExposureId
+from imaging.io.exposure_list import ListedExposure, read_exposure_list
+from tasks.calibrate import calibrate, calibrate_job
+from tasks.detrend import detrend, detrend_jobs
+from tasks.difference import difference, difference_job
+from tasks.measure import measure, measure_jobs
+from tasks.raw_files import ccds_to_process, find_raw
+from tasks.records import StepJob, StepResult
+from tasks.resources import ResourceMeter
+from tasks.seam import Step
+from tasks.sky import fit_sky, sky_job
+from tasks.solve import solve, solve_job
+from tasks.templates import choose, choose_job, chosen_templates, summaries_of
+from tasks.tie import tie, tie_job
+from tasks.verify import inspect, inspect_job, verify, verify_job, zeropoint_rows
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one step cost once.
+
+    Attributes
+    ----------
+    step, expnum, ccd
+        Which; CCD 0 for a whole exposure.
+    cpu_s
+        CPU seconds, reading and writing included.
+    peak_memory_mb
+        Largest resident memory of the process while the step ran.
+    parts
+        CPU seconds by part of the step.
+    """
+
+    step: str
+    expnum: int
+    ccd: int
+    cpu_s: float
+    peak_memory_mb: float
+    parts: dict[str, float]
+
+
+@dataclass
+class PlainNight:
+    """A simulated night that is processed step by step.
+
+    Attributes
+    ----------
+    site
+        Where it lies.
+    settings
+        How it is processed.
+    costs
+        What every step has cost so far.
+    """
+
+    site: Site
+    settings: NightSettings = field(default_factory=NightSettings)
+    costs: list[Cost] = field(default_factory=list)
+
+    @classmethod
+    def at(cls, root: Path) -> "PlainNight":
+        """Return the night that was simulated in a folder."""
+        return cls(Site.at(root))
+
+    def listed(self, night: int, *, search: bool) -> list[ListedExposure]:
+        """Return the exposures of the night itself, or the earlier ones."""
+        rows = read_exposure_list(self.site.root / "exposures.csv")
+        return [item for item in rows if (item.exposure.night == night) == search]
+
+    def identity(self, item: ListedExposure) -> ExposureId:
+        """Return an exposure's identity under the settings' version."""
+        version = self.settings.version
+        return ExposureId(item.exposure.expnum, item.exposure.band, item.exposure.night, version.rnum, version.pnum)
+
+    def run(self, step: Step, job: StepJob) -> StepResult:
+        """Do a step and note what it cost."""
+        meter = ResourceMeter()
+        result = step(job)
+        cost = meter.read()
+        self.costs.append(
+            Cost(step.name, job.expnum or 0, job.ccd or 0, cost["total_cpu_s"], cost["peak_memory_mb"], result.cpu_s)
+        )
+        return result
+
+    def single_epoch(self, who: ExposureId) -> dict[int, StepResult]:
+        """Process one exposure up to verification; returns the calibrated CCDs."""
+        settings, site = self.settings.exposure, self.site
+        raw = find_raw(site, who)
+        observed, ccds = raw.exposure, ccds_to_process(raw, None)
+        jobs = detrend_jobs(raw, who, site, settings.single_epoch.detrend, ccds)
+        detrended = {job.ccd or 0: self.run(detrend, job) for job in jobs}
+        sky = self.run(fit_sky, sky_job(detrended, {}, observed, who, site, settings.single_epoch.sky))
+        measuring = settings.single_epoch.measure
+        jobs = measure_jobs(detrended, sky, observed, who, site, measuring)
+        measured = {job.ccd or 0: self.run(measure, job) for job in jobs}
+        self.run(tie, tie_job(measured, {}, observed, who, site, measuring))
+        calibrated = {c: self.run(calibrate, calibrate_job(who, c, site, settings.calibration)) for c in measured}
+        self.run(solve, solve_job(calibrated, {}, who, site, settings.calibration))
+        rows = zeropoint_rows(who, site)
+        verification = settings.verification
+        seen = {c: self.run(inspect, inspect_job(who, c, site, rows[c], verification)) for c in calibrated}
+        self.run(verify, verify_job(seen, {}, who, site, verification))
+        return calibrated
+
+    def difference(self, who: ExposureId, templates: list[ExposureId]) -> dict[int, StepResult]:
+        """Search one exposure against templates that have been processed."""
+        season, settings = self.settings.version.season, self.settings.difference
+        job = choose_job(who, templates, season, self.site, settings.templates)
+        self.run(choose, job)
+        chosen = chosen_templates(job)
+        known = summaries_of([who, *templates], self.site)
+        return {
+            ccd: self.run(difference, difference_job(who, ccd, chosen[ccd], known, season, self.site, settings.search))
+            for ccd in sorted(chosen)
+        }
+
+
+@contextmanager
+def simulated_site(settings: object, root: Path | None = None) -> Iterator[Path]:
+    """Simulate a night in a folder that is removed afterwards, or in ``root``, which stays."""
+    import tempfile
+
+    from imaging.simulation.night import simulate_night
+    from imaging.simulation.settings import SimulationSettings
+
+    if not isinstance(settings, SimulationSettings):
+        raise TypeError("settings of the simulation are needed")
+    if root is not None:
+        simulate_night(root, settings)
+        yield root
+        return
+    with tempfile.TemporaryDirectory(prefix="gw-workflow-bench-") as folder:
+        simulate_night(Path(folder), settings)
+        yield Path(folder)

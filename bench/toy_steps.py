@@ -1,0 +1,45 @@
+"""Steps that do next to nothing, to measure what it costs to have them done."""
+
+import time
+
+from prefect import flow
+
+from blocks.compute import ComputeTaskRunner
+from blocks.site import Site
+from imaging.identity import ExposureId
+from tasks.records import Outcome, StepJob, StepResult
+from tasks.seam import Step, map_ccds
+
+NAMES = ("detrend", "measure", "calibrate", "verify", "difference")
+"""As many steps per CCD as the processing has."""
+
+BEGUN = "begun_at"
+"""Name of the number that says when a step began, seconds since 1970."""
+
+
+def write_one_file(job: StepJob) -> StepResult:
+    """Write one small file."""
+    began = time.time()
+    path = job.product_path(f"{job.parameters['step']}.txt")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"{job.name}\n")
+    return job.result({"text": path}, quality={BEGUN: began})
+
+
+detrend, measure, calibrate, verify, difference = (Step(name, write_one_file) for name in NAMES)
+STEPS = {step.name: step for step in (detrend, measure, calibrate, verify, difference)}
+for _step in STEPS.values():
+    _step.__name__ = _step.name
+
+
+@flow(task_runner=ComputeTaskRunner())
+def toy_exposure(root: str, ccds: tuple[int, ...], names: tuple[str, ...] = NAMES, expnum: int = 1) -> list[Outcome]:
+    """Do the steps for the CCDs of one exposure."""
+    outcomes: list[Outcome] = []
+    for name in names:
+        jobs = [
+            StepJob(exposure=ExposureId(expnum, "i", 20170818), ccd=ccd, site=Site.at(root), parameters={"step": name})
+            for ccd in ccds
+        ]
+        outcomes += map_ccds(STEPS[name], jobs)
+    return outcomes
