@@ -4,6 +4,7 @@ plan -> every exposure once (templates, then search exposures) -> difference of 
 -> associate the detections of all -> map forced photometry -> rank against the sky map
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from prefect import flow
@@ -12,17 +13,18 @@ from prefect.runtime import flow_run
 
 from blocks.compute import ComputeTaskRunner
 from blocks.folders import load_site
-from blocks.nights import read_night
+from blocks.nights import RegisteredNight, read_night
+from blocks.site import Site
 from flows.concurrent import run_side_by_side
 from flows.difference import difference
 from flows.exposure import process_exposure
 from flows.settings import NightSettings
-from tasks.associate import associate, associate_job
+from tasks.associate import SearchedCcd, associate, associate_job
 from tasks.exhibits import exhibit_night
 from tasks.force import force, force_job
 from tasks.night_plan import plan_night, searched_ccds
 from tasks.rank import rank, rank_job
-from tasks.requests import NightEvent
+from tasks.requests import ExposureRequest, NightEvent
 from tasks.stage import Stage
 from tasks.verdict import night_verdict
 
@@ -88,21 +90,52 @@ def process_night(
     done = [exposure for exposure in ready if searched[exposure.expnum].is_completed()]
 
     stage = Stage("candidates", what, overwrite=overwrite)
-    summary: dict[str, Any] = {}
-    ccds = searched_ccds(done, plan, place)
-    if ccds:
-        associated = stage.run(associate, associate_job(ccds, registered.record.night, place, settings.candidates), ())
-        if associated is not None:
-            jobs = [
-                force_job(who.exposure_id(), item.ccd, who.season, associated, place, settings.difference.search)
-                for who in done
-                for item in ccds
-                if item.expnum == who.expnum
-            ]
-            forced = stage.map_all(force, jobs)
-            job = rank_job(registered, associated, forced, ccds, place, settings.candidates)
-            ranked = stage.run(rank, job, ())
-            if ranked is not None:
-                exhibit_night(registered, place)
-                summary = dict(ranked.quality)
+    summary = find_candidates(stage, registered, done, searched_ccds(done, plan, place), place, settings)
     return night_verdict(what, processed, searched, stage.others, summary)
+
+
+def find_candidates(
+    stage: Stage,
+    registered: RegisteredNight,
+    exposures: Sequence[ExposureRequest],
+    ccds: Sequence[SearchedCcd],
+    place: Site,
+    settings: NightSettings,
+) -> dict[str, Any]:
+    """Associate the detections of searched CCDs, force photometry at them all, and rank them.
+
+    Parameters
+    ----------
+    stage
+        What has failed or was left out is noted there.
+    registered
+        The night.
+    exposures, ccds
+        What has been searched.
+    place
+        Where products are.
+    settings
+        How it is done.
+
+    Returns
+    -------
+    summary
+        Quality numbers of the ranked list; empty if there is none.
+    """
+    if not ccds:
+        return {}
+    associated = stage.run(associate, associate_job(ccds, registered.record.night, place, settings.candidates), ())
+    if associated is None:
+        return {}
+    jobs = [
+        force_job(who.exposure_id(), item.ccd, who.season, associated, place, settings.difference.search)
+        for who in exposures
+        for item in ccds
+        if item.expnum == who.expnum
+    ]
+    forced = stage.map_all(force, jobs)
+    ranked = stage.run(rank, rank_job(registered, associated, forced, ccds, place, settings.candidates), ())
+    if ranked is None:
+        return {}
+    exhibit_night(registered, place)
+    return dict(ranked.quality)

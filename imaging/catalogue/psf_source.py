@@ -60,6 +60,48 @@ def add_source(
 
 
 @njit(cache=True)
+def normal_equations(
+    image: FloatImage,
+    weight: FloatImage,
+    samples: NDArray[np.float32],
+    step: float,
+    place: tuple[float, float],
+    background: float,
+    radius: float,
+) -> tuple[FloatArray, FloatArray]:
+    """Sum up the normal equations of flux, and flux times the shift in x and y, for one source.
+
+    Parameters
+    ----------
+    image, weight, samples, step, place, background, radius
+        As in the module's description.
+
+    Returns
+    -------
+    normal, vector
+        (3, 3) and (3,); zero without a usable pixel.
+    """
+    ny, nx = image.shape
+    x, y = place
+    half_width = int(np.ceil(radius))
+    cx, cy = int(np.floor(x + 0.5)), int(np.floor(y + 0.5))
+    stamp, slope_x, slope_y = draw_stamp_and_slopes(samples, step, x - cx, y - cy, half_width)
+    normal, vector, row = np.zeros((3, 3)), np.zeros(3), np.empty(3)
+    for j in range(max(0, cy - half_width), min(ny, cy + half_width + 1)):
+        for i in range(max(0, cx - half_width), min(nx, cx + half_width + 1)):
+            if weight[j, i] <= 0.0 or (i - x) ** 2 + (j - y) ** 2 > radius * radius:
+                continue
+            p, q = j - cy + half_width, i - cx + half_width
+            row[0], row[1], row[2] = stamp[p, q], slope_x[p, q], slope_y[p, q]
+            value = weight[j, i] * (image[j, i] - background)
+            for a in range(3):
+                vector[a] += row[a] * value
+                for b in range(3):
+                    normal[a, b] += weight[j, i] * row[a] * row[b]
+    return normal, vector
+
+
+@njit(cache=True)
 def fit_one(
     image: FloatImage,
     weight: FloatImage,
@@ -87,30 +129,11 @@ def fit_one(
     x, y, flux
         Pixels and electrons; the flux is NaN without a usable pixel.
     """
-    ny, nx = image.shape
     x, y = place
     flux = np.nan
-    half_width = int(np.ceil(radius))
-    normal = np.empty((3, 3))
-    vector = np.empty(3)
-    row = np.empty(3)
     held = False
     for _ in range(6):
-        cx, cy = int(np.floor(x + 0.5)), int(np.floor(y + 0.5))
-        stamp, slope_x, slope_y = draw_stamp_and_slopes(samples, step, x - cx, y - cy, half_width)
-        normal[:] = 0.0
-        vector[:] = 0.0
-        for j in range(max(0, cy - half_width), min(ny, cy + half_width + 1)):
-            for i in range(max(0, cx - half_width), min(nx, cx + half_width + 1)):
-                if weight[j, i] <= 0.0 or (i - x) ** 2 + (j - y) ** 2 > radius * radius:
-                    continue
-                p, q = j - cy + half_width, i - cx + half_width
-                row[0], row[1], row[2] = stamp[p, q], slope_x[p, q], slope_y[p, q]
-                value = weight[j, i] * (image[j, i] - background)
-                for a in range(3):
-                    vector[a] += row[a] * value
-                    for b in range(3):
-                        normal[a, b] += weight[j, i] * row[a] * row[b]
+        normal, vector = normal_equations(image, weight, samples, step, (x, y), background, radius)
         if normal[0, 0] <= 0.0:
             return start[0], start[1], np.nan
         flux = vector[0] / normal[0, 0]

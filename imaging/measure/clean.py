@@ -90,10 +90,8 @@ def clean_ccd(
 
     Parameters
     ----------
-    science, mask, header
-        The detrended image; changed in place.
-    ccd
-        The CCD.
+    science, mask, header, ccd
+        The detrended image of a CCD; changed in place.
     sky
         Sky of the exposure.
     calibrations
@@ -109,12 +107,11 @@ def clean_ccd(
     Raises
     ------
     CcdError
-        If the seeing cannot be told or the search for cosmic rays fails (reasons of :func:`estimate_fwhm` and
-        :func:`find_cosmic_rays`), or if no pixel keeps a weight (``masked``).
+        As :func:`estimate_fwhm` and :func:`find_cosmic_rays`, or if no pixel keeps a weight (``masked``).
     """
     times = StepTimes()
     with times.step("sky"):
-        background = sky_image(sky, calibrations.sky_templates, ccd.ccdnum, (science.shape[0], science.shape[1]))
+        background = sky_image(sky, calibrations.sky_templates, ccd.ccdnum, science.shape)
         science -= background
         header.update(sky.header())
     with times.step("star_flat"):
@@ -126,20 +123,25 @@ def clean_ccd(
         del background
         if not weight.any():
             raise CcdError("no pixel of the CCD keeps a weight", reason="masked", value="0 pixels", limit="more than 0")
+    image = CcdImage(science, mask, weight, header)
     with times.step("seeing"):
         fwhm_pixels = estimate_fwhm(science, mask, settings).fwhm_pixels
     with times.step("cosmic_rays"):
         rays = find_cosmic_rays(science, weight, mask, fwhm_pixels, settings.cosmic_rays)
-        mask[rays.pixels] |= np.int16(MaskBit.CRAY)
-        weight[rays.pixels] = 0.0
-        header["DESNCRAY"] = int(rays.x.size)
+        mask_cosmic_rays(image, rays)
     with times.step("streaks"):
         streaks = find_streaks(science, weight, mask, settings.streaks)
-        mask_streaks(CcdImage(science, mask, weight, header), streaks)
+        mask_streaks(image, streaks)
     with times.step("noise"):
         noise = check_noise(science, weight, mask)
-    image = CcdImage(science, mask, weight, header)
     return CleanCcd(image, fwhm_pixels, rays, streaks, noise, sky_electrons, times)
+
+
+def mask_cosmic_rays(image: CcdImage, rays: CosmicRays) -> None:
+    """Mask cosmic rays on an image in place, take the weight of their pixels away and count them in the header."""
+    image.mask[rays.pixels] |= np.int16(MaskBit.CRAY)
+    image.weight[rays.pixels] = 0.0
+    image.header["DESNCRAY"] = int(rays.x.size)
 
 
 def mask_streaks(image: CcdImage, streaks: list[Streak]) -> None:
