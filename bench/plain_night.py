@@ -10,9 +10,9 @@ from flows.settings import NightSettings
 from imaging.identity import ExposureId
 from imaging.io.exposure_list import ListedExposure, read_exposure_list
 from tasks.calibrate import calibrate, calibrate_job
-from tasks.detrend import detrend, detrend_jobs
+from tasks.detrend import detrend, detrend_planner
 from tasks.difference import difference, difference_job
-from tasks.measure import measure, measure_jobs
+from tasks.measure import measure, measure_planner
 from tasks.raw_files import ccds_to_process, find_raw
 from tasks.records import StepJob, StepResult
 from tasks.resources import ResourceMeter
@@ -96,12 +96,12 @@ class PlainNight:
         settings, site = self.settings.exposure, self.site
         raw = find_raw(site, who)
         observed, ccds = raw.exposure, ccds_to_process(raw, None)
-        jobs = detrend_jobs(raw, who, site, settings.single_epoch.detrend, ccds)
-        detrended = {job.ccd or 0: self.run(detrend, job) for job in jobs}
+        plan = detrend_planner(raw, who, site, settings.single_epoch.detrend)
+        detrended = {ccd: self.run(detrend, plan(ccd)) for ccd in ccds}
         sky = self.run(fit_sky, sky_job(detrended, {}, observed, who, site, settings.single_epoch.sky))
         measuring = settings.single_epoch.measure
-        jobs = measure_jobs(detrended, sky, observed, who, site, measuring)
-        measured = {job.ccd or 0: self.run(measure, job) for job in jobs}
+        plan = measure_planner(detrended, sky, observed, who, site, measuring)
+        measured = {ccd: self.run(measure, plan(ccd)) for ccd in detrended}
         self.run(tie, tie_job(measured, {}, observed, who, site, measuring))
         calibrated = {c: self.run(calibrate, calibrate_job(who, c, site, settings.calibration)) for c in measured}
         self.run(solve, solve_job(calibrated, {}, who, site, settings.calibration))

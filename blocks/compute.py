@@ -111,8 +111,11 @@ class Cluster:
             int(configuration.memory_limit_gb * 2**30) if configuration.memory_limit_gb else MEMORY_LIMIT // workers
         )
         logger.info("Starting %d workers with a memory limit of %.1f GB each", workers, memory / 2**30)
-        settings = get_current_settings().to_environment_variables(exclude_unset=True)
         self.knows_settings = configuration.processes
+        options: dict[str, Any] = {}
+        if configuration.processes:
+            settings = get_current_settings().to_environment_variables(exclude_unset=True)
+            options["env"] = settings | {name: os.environ.get(name, "1") for name in LIBRARY_THREAD_VARIABLES}
         return self._opened.enter_context(
             distributed.LocalCluster(
                 n_workers=workers,
@@ -120,7 +123,7 @@ class Cluster:
                 processes=configuration.processes,
                 memory_limit=memory,
                 dashboard_address=":0",
-                env=settings | {name: os.environ.get(name, "1") for name in LIBRARY_THREAD_VARIABLES},
+                **options,
             )
         )
 

@@ -49,7 +49,7 @@ def calibration(
     """
     place = load_site(site).storing_in(exposure.destination)
     who = exposure.exposure_id()
-    stage = Stage("calibration", f"exposure {exposure.expnum}", overwrite=overwrite)
+    stage = Stage("calibration", f"exposure {exposure.expnum}", overwrite=overwrite, expnum=exposure.expnum)
     wanted = ccds_with(who, place, "measured.fits") if ccds is None else ccds
 
     jobs = stage.plan("calibrate", wanted, lambda ccd: calibrate_job(who, ccd, place, settings))

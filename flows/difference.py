@@ -49,12 +49,12 @@ def difference(
 
     Raises
     ------
-    CcdError
+    InputError
         If the exposure has not been verified.
     """
     place = load_site(site).storing_in(exposure.destination)
     who, season = exposure.exposure_id(), exposure.season
-    stage = Stage("difference", f"exposure {exposure.expnum}", overwrite=overwrite)
+    stage = Stage("difference", f"exposure {exposure.expnum}", overwrite=overwrite, expnum=exposure.expnum)
     offered = processed_exposures(place, who) if templates is None else [request.exposure_id() for request in templates]
 
     job = choose_job(who, offered, season, place, settings.templates)

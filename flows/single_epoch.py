@@ -11,8 +11,8 @@ from prefect.client.schemas.objects import State
 from blocks.compute import ComputeTaskRunner
 from blocks.folders import load_site
 from flows.settings import SingleEpochSettings
-from tasks.detrend import detrend, detrend_jobs
-from tasks.measure import measure, measure_jobs
+from tasks.detrend import detrend, detrend_planner
+from tasks.measure import measure, measure_planner
 from tasks.raw_files import ccds_to_process, find_raw
 from tasks.requests import ExposureRequest
 from tasks.sky import fit_sky, sky_job
@@ -51,11 +51,12 @@ def single_epoch(
     """
     place = load_site(site).storing_in(exposure.destination)
     who, epoch = exposure.exposure_id(), exposure.calibration_epoch
-    stage = Stage("single-epoch", f"exposure {exposure.expnum}", overwrite=overwrite)
+    stage = Stage("single-epoch", f"exposure {exposure.expnum}", overwrite=overwrite, expnum=exposure.expnum)
     raw = find_raw(place, who)
     wanted = ccds_to_process(raw, ccds)
 
-    detrended = stage.map(detrend, detrend_jobs(raw, who, place, settings.detrend, wanted, epoch=epoch))
+    plan = detrend_planner(raw, who, place, settings.detrend, epoch=epoch)
+    detrended = stage.map(detrend, stage.plan("detrend", wanted, plan))
     if not detrended:
         return stage.verdict(())
     job = sky_job(detrended, stage.failures, raw.exposure, who, place, settings.sky, epoch=epoch)
@@ -65,8 +66,8 @@ def single_epoch(
     if sky is None:
         return stage.verdict(())
 
-    jobs = measure_jobs(detrended, sky, raw.exposure, who, place, settings.measure, epoch=epoch)
-    measured = stage.map(measure, jobs)
+    plan = measure_planner(detrended, sky, raw.exposure, who, place, settings.measure, epoch=epoch)
+    measured = stage.map(measure, stage.plan("measure", sorted(detrended), plan))
     if not measured:
         return stage.verdict(())
     job = tie_job(measured, stage.failures, raw.exposure, who, place, settings.measure)

@@ -44,7 +44,7 @@ def verification(
     """
     place = load_site(site).storing_in(exposure.destination)
     who = exposure.exposure_id()
-    stage = Stage("verification", f"exposure {exposure.expnum}", overwrite=overwrite)
+    stage = Stage("verification", f"exposure {exposure.expnum}", overwrite=overwrite, expnum=exposure.expnum)
     wanted = verifiable_ccds(who, place) if ccds is None else ccds
     zero_points = zeropoint_rows(who, place)
 

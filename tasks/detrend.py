@@ -1,6 +1,6 @@
 """Detrend: from raw pixels to electrons on a flat response, CCD by CCD."""
 
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import astuple
 
 import numpy as np
@@ -26,16 +26,10 @@ from tasks.records import FileRecord, StepJob, StepResult
 from tasks.seam import step
 
 
-def detrend_jobs(
-    raw: RawFile,
-    exposure: ExposureId,
-    site: Site,
-    settings: DetrendSettings,
-    ccds: Iterable[int],
-    *,
-    epoch: str | None = None,
-) -> list[StepJob]:
-    """Plan the detrending of an exposure's CCDs.
+def detrend_planner(
+    raw: RawFile, exposure: ExposureId, site: Site, settings: DetrendSettings, *, epoch: str | None = None
+) -> Callable[[int], StepJob]:
+    """Return what plans the detrending of a CCD of an exposure.
 
     Parameters
     ----------
@@ -43,36 +37,38 @@ def detrend_jobs(
         The raw file.
     exposure, site, settings
         What, where and how.
-    ccds
-        CCDs to process.
     epoch
         Calibration epoch to use whatever its validity says; None to follow the validity.
+
+    Returns
+    -------
+    plan
+        CCD number to job. Raises ``InputError`` if a calibration of the CCD is missing or outside its validity.
 
     Raises
     ------
     InputError
-        If a calibration is missing or outside its validity.
+        If there is no calibration library.
     """
     library = CalibrationLibrary(site.calibrations)
-    jobs = []
-    for ccd in ccds:
+
+    def plan(ccd: int) -> StepJob:
         paths = detrend_calibration_paths(library, raw.exposure, ccd, epoch=epoch)
         sources = read_crosstalk(paths["crosstalk"]).sources_of(ccd)
         present = [ccd, *(source for source in sources if source in raw.index.extensions)]
         inputs: dict[str, FileRecord] = {k: calibration_record(site, library, path) for k, path in paths.items()}
         inputs["raw"] = raw.record(site, present)
         extensions = [astuple(raw.extension(number)) for number in present]
-        jobs.append(
-            StepJob(
-                exposure=exposure,
-                ccd=ccd,
-                site=site,
-                inputs=inputs,
-                settings=settings,
-                parameters={"extensions": extensions},
-            )
+        return StepJob(
+            exposure=exposure,
+            ccd=ccd,
+            site=site,
+            inputs=inputs,
+            settings=settings,
+            parameters={"extensions": extensions},
         )
-    return jobs
+
+    return plan
 
 
 @step("detrend")

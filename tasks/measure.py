@@ -1,6 +1,6 @@
 """Measure: sky subtraction, cosmic rays, streaks, weight, astrometry, PSF and catalogue of a CCD."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from blocks.site import Site
@@ -29,7 +29,7 @@ HALF_DIAGONAL_DEG = 0.168
 """From the middle of a CCD to its corner."""
 
 
-def measure_jobs(
+def measure_planner(
     detrended: Mapping[int, StepResult],
     sky: StepResult,
     observed: Exposure,
@@ -38,8 +38,8 @@ def measure_jobs(
     settings: MeasureSettings,
     *,
     epoch: str | None = None,
-) -> list[StepJob]:
-    """Plan the measurement of an exposure's CCDs.
+) -> Callable[[int], StepJob]:
+    """Return what plans the measurement of a detrended CCD of an exposure.
 
     Parameters
     ----------
@@ -53,21 +53,27 @@ def measure_jobs(
         What, where and how.
     epoch
         Calibration epoch to force, if any.
+
+    Returns
+    -------
+    plan
+        CCD number to job. Raises ``InputError`` if a calibration or a reference catalogue is missing.
     """
     library = CalibrationLibrary(site.calibrations)
-    jobs = []
-    for ccd, result in sorted(detrended.items()):
+
+    def plan(ccd: int) -> StepJob:
         flat = library.find("flat", observed, ccd, epoch=epoch)
         inputs = {
-            "image": result.products["image"],
+            "image": detrended[ccd].products["image"],
             "sky": sky.products["sky"],
             "flat": calibration_record(site, library, flat),
         }
         inputs |= optional_calibration(site, library, "star_flat", observed, ccd, epoch=epoch)
         inputs |= optional_calibration(site, library, "sky_templates", observed, ccd, epoch=epoch)
         inputs |= reference_inputs(site, observed, ccd, settings.astrometry.search_radius_arcsec)
-        jobs.append(StepJob(exposure=exposure, ccd=ccd, site=site, inputs=inputs, settings=settings))
-    return jobs
+        return StepJob(exposure=exposure, ccd=ccd, site=site, inputs=inputs, settings=settings)
+
+    return plan
 
 
 def reference_inputs(site: Site, observed: Exposure, ccd: int, margin_arcsec: float) -> dict[str, FileRecord]:

@@ -5,7 +5,7 @@ from typing import Any
 
 from prefect.client.schemas.objects import State
 
-from imaging.errors import CcdError, StorageError
+from imaging.errors import CcdError, GWWorkflowError, InputError, StorageError
 from tasks.records import Failure, Outcome, StepJob, StepResult
 from tasks.seam import Step, map_ccds, run_step, split
 from tasks.settling import failure_of
@@ -23,10 +23,13 @@ class Stage:
         What it processes, in words: ``exposure 1300001``.
     overwrite
         Whether to do what is known to be done.
+    expnum
+        Number of the exposure, for what is said of its CCDs; None for a night.
     """
 
-    def __init__(self, name: str, what: str, *, overwrite: bool) -> None:
+    def __init__(self, name: str, what: str, *, overwrite: bool, expnum: int | None = None) -> None:
         self.name = name
+        self.expnum = expnum
         self.what = what
         self.overwrite = overwrite
         self.failures: dict[int, Failure] = {}
@@ -38,14 +41,24 @@ class Stage:
         self.n_computed = 0
 
     def plan(self, step: str, ccds: Collection[int], make_job: Callable[[int], StepJob]) -> list[StepJob]:
-        """Make the jobs of some CCDs; a CCD for which none can be made is noted as failed at this step."""
+        """Make the jobs of some CCDs; a CCD for which none can be made is noted as failed at this step.
+
+        Raises
+        ------
+        InputError
+            If the input of every CCD is wrong: then it is not a CCD that is missing, and nothing is started.
+        """
         jobs = []
+        errors: dict[int, GWWorkflowError] = {}
         for ccd in ccds:
             try:
                 jobs.append(make_job(ccd))
-            except (CcdError, StorageError) as error:
-                located = error.located(ccd=ccd, step=step)
-                self.miss(ccd, step, failure_of(located, located.sentence()))
+            except (CcdError, InputError, StorageError) as error:
+                errors[ccd] = error.located(expnum=self.expnum, ccd=ccd, step=step)
+        if errors and not jobs and all(isinstance(error, InputError) for error in errors.values()):
+            raise next(iter(errors.values()))
+        for ccd, found in errors.items():
+            self.miss(ccd, step, failure_of(found, found.sentence()))
         return jobs
 
     def map(self, step: Step, jobs: Sequence[StepJob]) -> dict[int, StepResult]:

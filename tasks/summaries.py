@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from blocks.site import Site
-from imaging.errors import CcdError, InputError
+from imaging.errors import InputError
 from imaging.exposure import Exposure
 from imaging.identity import ExposureId
 from tasks.records import StepJob
@@ -49,10 +49,8 @@ def read_summary(path: Path, expnum: int | None = None) -> ExposureSummary:
 
     Raises
     ------
-    CcdError
-        If the exposure has not been verified (reason ``no_product``).
     InputError
-        If the file is damaged.
+        If the exposure has not been verified or the file is damaged.
     """
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
@@ -62,9 +60,8 @@ def read_summary(path: Path, expnum: int | None = None) -> ExposureSummary:
             Exposure(**known), document["numbers"], {int(ccd): row for ccd, row in document["ccds"].items()}
         )
     except FileNotFoundError as error:
-        raise CcdError(
+        raise InputError(
             "the exposure has not been verified",
-            reason="no_product",
             expnum=expnum,
             value=path.name,
             remedy="process it with gw-workflow single-epoch -C first",

@@ -37,8 +37,8 @@ def choose_job(
 
     Raises
     ------
-    CcdError
-        If the search exposure itself has not been verified (reason ``no_product``).
+    InputError
+        If the search exposure itself has not been verified.
     """
     path = summary_path(search, site)
     read_summary(path, search.expnum)

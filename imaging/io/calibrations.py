@@ -93,8 +93,12 @@ class CalibrationLibrary:
                 "there is no calibration library", value=self.root / MANIFEST, remedy="set the calibration folder"
             ) from error
         except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
             raise InputError(
-                "the calibration manifest is not valid", value=f"{self.root / MANIFEST}: {error.errors()[0]}"
+                "the calibration manifest is not valid",
+                value=f"{self.root / MANIFEST}: {f'{where}: ' if where else ''}{first['msg']}",
+                remedy="correct it or copy the calibration library again",
             ) from error
 
     def find(self, kind: Kind, exposure: Exposure, ccd: int, *, epoch: str | None = None) -> Path:

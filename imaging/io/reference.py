@@ -86,13 +86,19 @@ def partitions_in_cone(root: Path, ra_deg: float, dec_deg: float, radius_deg: fl
     Raises
     ------
     InputError
-        If there is no catalogue.
+        If there is no catalogue, or a file that it should have is missing.
     """
     root = Path(root)
     order, held = _partitions(root)
     healpix = HEALPix(nside=2**order, order="nested")
     wanted = healpix.cone_search_lonlat(ra_deg * u.deg, dec_deg * u.deg, radius=radius_deg * u.deg)
-    return [partition_path(root, order, int(pixel)) for pixel in sorted(set(wanted.tolist()) & held)]
+    paths = [partition_path(root, order, int(pixel)) for pixel in sorted(set(wanted.tolist()) & held)]
+    for path in paths:
+        if not path.exists():
+            raise InputError(
+                "a file of the reference catalogue is missing", value=path, remedy="build or copy the catalogue again"
+            )
+    return paths
 
 
 def read_reference_cone(

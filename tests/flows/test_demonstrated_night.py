@@ -1,0 +1,129 @@
+"""The whole way on a simulated night: registered, started by its event, searched, ranked, and not done twice."""
+
+import hashlib
+import time
+
+import pytest
+from conftest import CCDS, NIGHT, SEARCH, TEMPLATES, Demonstration, gw_workflow
+
+from imaging.io.tables import read_table
+
+pytestmark = [pytest.mark.slow, pytest.mark.dask, pytest.mark.server]
+
+EXPOSURES = (*TEMPLATES, *SEARCH)
+
+CACHED_RUN_S = 60.0
+"""A second run has to start a server (5 s on an idle machine) and to look at five exposures (1 s each)."""
+
+
+def contents(site):
+    """Return the digest of every product."""
+    return {
+        path.relative_to(site.store).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(site.store.rglob("*"))
+        if path.is_file()
+    }
+
+
+def computed(document):
+    """Return how many steps a night's run has done anew, by exposure and stage."""
+    summary = document["summary"]
+    counts = {
+        (number, name): stage["n_computed"]
+        for number, told in summary["exposures"].items()
+        for name, stage in told["stages"].items()
+    }
+    return counts | {(number, "difference"): told["n_computed"] for number, told in summary["differences"].items()}
+
+
+@pytest.fixture(scope="module")
+def told(demonstration: Demonstration):
+    return demonstration.ran.document
+
+
+def test_an_event_starts_a_run_that_ends_well(demonstration, told):
+    assert demonstration.ran.code == 0, demonstration.ran.error[-2000:]
+    assert told["state"] == "Completed"
+    assert f"night {NIGHT}: 5 exposures, 2 searched" in told["message"]
+
+
+def test_kilonova_is_among_the_first_three(told):
+    assert told["kilonova_rank"] in (1, 2, 3)
+
+
+def test_astrometry_and_zero_points_hold_against_the_truth(told):
+    assert {(row["expnum"], row["ccd"]) for row in told["ccds"]} == {(e, c) for e in EXPOSURES for c in CCDS}
+    assert max(row["astrometry_rms_mas"] for row in told["ccds"]) < 20.0
+    assert max(abs(row["zeropoint_error_mmag"]) for row in told["ccds"]) < 10.0
+
+
+def test_difference_noise_is_what_is_said(told):
+    widths = [row["difference_noise_width"] for row in told["ccds"] if row["expnum"] in SEARCH]
+    assert len(widths) == len(SEARCH) * len(CCDS)
+    assert all(abs(width - 1.0) < 0.05 for width in widths)
+
+
+def test_injected_transients_are_found(told):
+    bright = [row for row in told["completeness"] if row["snr_min"] >= 10.0]
+    n = sum(row["n"] for row in bright)
+    assert n > 300
+    assert sum(row["passed"] * row["n"] for row in bright) / n > 0.95
+
+
+def test_every_stage_tells_its_cost(told):
+    stages = {row["step"]: row for row in told["stages"]}
+    assert stages["measure"]["n"] == len(EXPOSURES) * len(CCDS)
+    assert stages["difference"]["n"] == len(SEARCH) * len(CCDS)
+    assert all(row["cpu_s"] > 0 and row["peak_memory_mb"] > 100 for row in stages.values())
+
+
+def test_no_product_contains_a_fake(demonstration):
+    for expnum in SEARCH:
+        (fakes,) = demonstration.site.store.glob(f"*/exp/*/{expnum}/**/*_27_*fakes.parquet")
+        (detections,) = demonstration.site.store.glob(f"*/exp/*/{expnum}/**/*_27_*detections.parquet")
+        found = sum(read_table(fakes, ["detected"])["detected"].to_pylist())
+        assert found > 50
+        assert read_table(detections).num_rows < found
+
+
+def test_second_run_does_no_pixel_work(demonstration):
+    before = contents(demonstration.site)
+    began = time.monotonic()
+    ran = gw_workflow("night", NIGHT, "--site", demonstration.site.root)
+    assert time.monotonic() - began < CACHED_RUN_S
+    assert ran.code == 0
+    assert set(computed(ran.document).values()) == {0}
+    assert contents(demonstration.site) == before
+
+
+def test_missing_and_damaged_products_are_made_again_byte_for_byte(demonstration):
+    site = demonstration.site
+    before = contents(site)
+    (catalogue,) = site.store.glob(f"*/exp/*/{SEARCH[0]}/**/*_27_*fullcat.parquet")
+    catalogue.write_bytes(catalogue.read_bytes()[:5000])
+    (image,) = site.store.glob(f"*/exp/*/{SEARCH[1]}/**/*_34_*_diff.fits")
+    image.unlink()
+
+    ran = gw_workflow("night", NIGHT, "--site", site.root)
+
+    assert ran.code == 0
+    done = {key: n for key, n in computed(ran.document).items() if n}
+    assert done == {(str(SEARCH[0]), "calibration"): 1, (str(SEARCH[1]), "difference"): 1}
+    assert contents(site) == before
+
+
+def test_candidates_and_status_can_be_asked_for(demonstration):
+    listed = gw_workflow("candidates", NIGHT, "--site", demonstration.site.root)
+    assert listed.code == 0
+    assert [row["rank"] for row in listed.document["candidates"][:3]] == [1, 2, 3]
+    assert listed.document["n_candidates"] == demonstration.ran.document["n_candidates"]
+    status = gw_workflow("status", NIGHT, "--site", demonstration.site.root)
+    assert status.code == 0
+    assert {subject["subject"] for subject in status.document["subjects"]} >= {str(e) for e in EXPOSURES}
+
+
+def test_pages_stand_by_themselves(demonstration):
+    (folder,) = demonstration.site.store.glob(f"nights/{NIGHT}")
+    page = (folder / "candidates.html").read_text(encoding="utf-8")
+    assert "GWJ" in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
