@@ -10,9 +10,10 @@ accident. The hash is the same on every machine and for every supported Python.
 import ast
 import importlib.metadata
 import importlib.util
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 
 import xxhash
@@ -34,6 +35,10 @@ NUMERICAL_LIBRARIES = {
 }
 """Libraries that decide about pixels and numbers: import name to distribution."""
 
+_parsing = threading.Lock()
+"""Flows that run side by side ask at once, and CPython counts the recursion of all its parsing threads together, so
+that one of them may fail with "AST constructor recursion depth mismatch" (python/cpython issue 106905)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -54,7 +59,6 @@ class Source:
     imported: frozenset[str]
 
 
-@lru_cache
 def code_version(*modules: str) -> str:
     """Return the version of the code behind some modules.
 
@@ -73,6 +77,12 @@ def code_version(*modules: str) -> str:
     ModuleNotFoundError
         If a module does not exist.
     """
+    with _parsing:
+        return _version_of(modules)
+
+
+@cache
+def _version_of(modules: tuple[str, ...]) -> str:
     digest = xxhash.xxh3_128()
     closure = import_closure(modules)
     for name in sorted(closure):

@@ -11,6 +11,10 @@ import pytest
 REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
+OPTIONAL = ("real_data", "optional")
+"""Markers of tests that need what a machine may lack; they do not count for the least number of tests."""
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """Return the folder of real data beside the checkout, or skip the test."""
@@ -26,6 +30,61 @@ def pytest_configure(config: pytest.Config) -> None:
         config.add_cleanup(lambda: shutil.rmtree(os.environ["PREFECT_HOME"], ignore_errors=True))
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
     os.environ.update(DO_NOT_TRACK="1", PREFECT_SERVER_ANALYTICS_ENABLED="false")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let pyproject.toml say how many tests there are at least."""
+    parser.addini("minimum_tests", "tests that must run when the whole suite runs", default="0")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs the folder of real data."""
+    for item in items:
+        if "real_data" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.real_data)
+
+
+class TestCount:
+    """Counts the tests that ran, so that a suite that has lost some by accident does not pass."""
+
+    __test__ = False
+
+    def __init__(self, minimum: int) -> None:
+        self.minimum = minimum
+        self.ran = self.optional = 0
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Count a test whose body has run."""
+        if report.when == "call" and report.outcome != "skipped":
+            self.ran += 1
+            self.optional += any(marker in report.keywords for marker in OPTIONAL)
+
+    @property
+    def is_short(self) -> bool:
+        """Whether fewer tests ran than there are."""
+        return self.ran - self.optional < self.minimum
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Fail a run of the whole suite that was too short."""
+        if self.is_short and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Say how many tests ran."""
+        text = f"{self.ran} tests ran, {self.optional} of them need what a machine may lack"
+        if self.minimum:
+            text += f"; without these at least {self.minimum} must run"
+        terminalreporter.write_line(text, red=self.is_short)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Watch the number of tests when the whole suite is asked for."""
+    config = session.config
+    is_whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS and not (
+        config.option.keyword or config.option.markexpr or config.option.maxfail
+    )
+    config.pluginmanager.register(TestCount(int(config.getini("minimum_tests")) if is_whole else 0))
 
 
 @pytest.fixture(scope="session")

@@ -62,6 +62,7 @@ def in_browser(ranked, folder, width, height):
     return json.loads(unescape(found[1]))
 
 
+@pytest.mark.optional
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 @pytest.mark.parametrize(("width", "height"), [(1366, 800), (390, 844)])
 def test_the_page_works_by_keys_alone(ranked, tmp_path, width, height):

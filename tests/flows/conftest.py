@@ -12,6 +12,7 @@ import pytest
 
 from blocks.site import Site
 from deployments.cli import main
+from imaging.identity import raw_name
 from tasks.records import ExitCode
 
 ROOT = Path(__file__).parents[2]
@@ -72,10 +73,16 @@ def demonstration(tmp_path_factory: pytest.TempPathFactory) -> Demonstration:
     return Demonstration(Site.at(root), ran)
 
 
+@pytest.fixture(scope="session")
+def simulated(demonstration: Demonstration) -> Site:
+    """Return the site of the demonstration: raw exposures, calibrations, reference catalogues."""
+    return demonstration.site
+
+
 @pytest.fixture
-def borrowed(demonstration: Demonstration, tmp_path: Path) -> Site:
+def borrowed(simulated: Site, tmp_path: Path) -> Site:
     """Return a site with the input of the simulated night and nothing done; every file may be replaced."""
-    return borrow(demonstration.site, tmp_path / "site")
+    return borrow(simulated, tmp_path / "site")
 
 
 def borrow(lender: Site, root: Path) -> Site:
@@ -104,7 +111,19 @@ def command(capsys, monkeypatch, prefect_server):
     return run
 
 
-def single_epoch(expnum=SEARCH[0], band="i", night=NIGHT, ccds="27", **more: object) -> list[object]:
+def raw_file(site: Site, expnum: int = SEARCH[0]) -> Path:
+    """Return the raw file of a search exposure."""
+    return site.raw / str(NIGHT) / raw_name(expnum)
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Put a file in the place of a link, without touching what it points to."""
+    path.unlink()
+    path.write_bytes(content)
+
+
+def single_epoch(
+    *more: object, expnum: int = SEARCH[0], band: str = "i", night: int = NIGHT, ccds: str = "27"
+) -> list[object]:
     """Return the words of the command for one exposure, one CCD at a time in this process."""
-    words = ["single-epoch", "-E", expnum, "-b", band, "-n", night, "-r", 1, "-p", 1, "-S", 1, "-c", ccds, "-s"]
-    return [*words, *(word for name, value in more.items() for word in (f"--{name}", value))]
+    return ["single-epoch", "-E", expnum, "-b", band, "-n", night, "-r", 1, "-p", 1, "-S", 1, "-c", ccds, "-s", *more]

@@ -2,6 +2,7 @@
 
 import ast
 import textwrap
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from toy_steps import EXPOSURE, ToySettings, toy
@@ -87,7 +88,7 @@ def package(tmp_path, monkeypatch):
 
 
 def version() -> str:
-    code_version.cache_clear()
+    versions._version_of.cache_clear()
     versions._source_of.cache_clear()
     return code_version("sciencepackage.top")
 
@@ -145,3 +146,13 @@ def test_an_unknown_module_is_an_error():
 def test_the_science_of_the_project_can_be_versioned():
     assert len(code_version("imaging.wcs.tpv")) == 32
     assert "imaging.errors" in import_closure(["imaging.wcs.tpv"])
+
+
+def test_code_versions_can_be_asked_for_in_many_threads_at_once():
+    versions._source_of.cache_clear()
+    versions._version_of.cache_clear()
+    modules = ["tasks.measure", "tasks.difference", "tasks.detrend", "tasks.rank"] * 4
+    with ThreadPoolExecutor(len(modules)) as pool:
+        found = list(pool.map(code_version, modules))
+    assert len(set(found)) == 4
+    assert found[:4] == found[4:8] == found[8:12] == found[12:]
