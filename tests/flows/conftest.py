@@ -1,5 +1,6 @@
 """One simulated night, processed once from its registration on, that the tests of the flows share."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -83,6 +84,15 @@ def simulated(demonstration: Demonstration) -> Site:
 def borrowed(simulated: Site, tmp_path: Path) -> Site:
     """Return a site with the input of the simulated night and nothing done; every file may be replaced."""
     return borrow(simulated, tmp_path / "site")
+
+
+def contents(site: Site) -> dict[str, str]:
+    """Return the digest of every product."""
+    return {
+        path.relative_to(site.store).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(site.store.rglob("*"))
+        if path.is_file()
+    }
 
 
 def borrow(lender: Site, root: Path) -> Site:

@@ -126,7 +126,7 @@ def test_calibration_outside_its_validity(command, borrowed):
     for entry in document["entries"]:
         entry["last_night"] = 20240101
     replace_file(manifest, json.dumps(document).encode())
-    assert refused(command(borrowed, *single_epoch()), "no valid calibration", NIGHT)
+    assert refused(command(borrowed, *single_epoch()), "calibration outside its validity", NIGHT, "20240101")
 
 
 def test_calibration_library_missing_or_damaged(command, borrowed):

@@ -1,10 +1,9 @@
 """The whole way on a simulated night: registered, started by its event, searched, ranked, and not done twice."""
 
-import hashlib
 import time
 
 import pytest
-from conftest import CCDS, NIGHT, SEARCH, TEMPLATES, Demonstration, gw_workflow
+from conftest import CCDS, NIGHT, SEARCH, TEMPLATES, Demonstration, contents, gw_workflow
 
 from imaging.io.tables import read_table
 
@@ -14,15 +13,6 @@ EXPOSURES = (*TEMPLATES, *SEARCH)
 
 CACHED_RUN_S = 60.0
 """A second run has to start a server (5 s on an idle machine) and to look at five exposures (1 s each)."""
-
-
-def contents(site):
-    """Return the digest of every product."""
-    return {
-        path.relative_to(site.store).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(site.store.rglob("*"))
-        if path.is_file()
-    }
 
 
 def computed(document):

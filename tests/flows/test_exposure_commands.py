@@ -1,0 +1,87 @@
+"""The stages of one exposure, one by one, again, and over again."""
+
+import pytest
+from conftest import SEARCH, contents, single_epoch
+
+from blocks.site import Site
+from tasks.records import ExitCode
+
+pytestmark = pytest.mark.slow
+
+CALIBRATE = ["calibrate", "--expnum", SEARCH[0], "--reqnum", 1, "--attnum", 1]
+
+
+def steps(ran):
+    """Return how many steps each stage has done anew and found done."""
+    stages = ran.document["summary"]["stages"]
+    return {name: (stage["n_computed"], stage["n_cached"]) for name, stage in stages.items()}
+
+
+def names(site: Site, suffix: str) -> set[str]:
+    return {path.name for path in site.store.rglob(f"*{suffix}")}
+
+
+@pytest.fixture
+def calibrated(command, borrowed):
+    """A site with one CCD of one exposure, processed in this process."""
+    assert command(borrowed, *single_epoch("-C")).code is ExitCode.COMPLETE
+    return borrowed
+
+
+def test_stages_can_be_asked_for_singly_and_add_up(command, borrowed):
+    only_epoch = command(borrowed, *single_epoch("-t"))
+    assert steps(only_epoch) == {"single_epoch": (4, 0)}
+    assert names(borrowed, "_cat.parquet") == {f"D0{SEARCH[0]}_i_27_r1p1_cat.parquet"}
+    assert not names(borrowed, "_immask.fits")
+
+    only_calibration = command(borrowed, *single_epoch("-j"))
+    assert steps(only_calibration) == {"calibration": (2, 0), "verification": (2, 0)}
+    assert names(borrowed, "_immask.fits") == {f"D0{SEARCH[0]}_i_27_r1p1_immask.fits"}
+
+    everything = command(borrowed, *single_epoch("-C"))
+    assert steps(everything) == {"single_epoch": (0, 4), "calibration": (0, 2), "verification": (0, 2)}
+
+    alone = command(borrowed, *CALIBRATE, "--workers", 1)
+    assert alone.code is ExitCode.COMPLETE
+    assert (alone.document["summary"]["n_computed"], alone.document["summary"]["n_cached"]) == (0, 2)
+
+
+def test_overwriting_does_all_again_and_gives_the_same_bytes(command, calibrated):
+    before = contents(calibrated)
+    again = command(calibrated, *single_epoch("-C", "-O"))
+    assert again.code is ExitCode.COMPLETE
+    assert all(cached == 0 for _, cached in steps(again).values())
+    assert contents(calibrated) == before
+
+
+@pytest.mark.dask
+def test_worker_processes_give_the_same_bytes_as_this_process(command, calibrated):
+    before = contents(calibrated)
+    words = [word for word in single_epoch("-C", "-O", "--workers", 2) if word != "-s"]
+    assert command(calibrated, *words).code is ExitCode.COMPLETE
+    assert contents(calibrated) == before
+
+
+def test_another_version_is_filed_beside_the_first(command, calibrated):
+    words = single_epoch("-t")
+    words[words.index("-p") + 1] = 2
+    assert steps(command(calibrated, *words)) == {"single_epoch": (4, 0)}
+    assert names(calibrated, "_cat.parquet") == {f"D0{SEARCH[0]}_i_27_r1p{p}_cat.parquet" for p in (1, 2)}
+
+
+def test_scratch_products_do_not_mix_with_the_kept_ones(command, calibrated):
+    kept = contents(calibrated)
+    ran = command(calibrated, *single_epoch("-t", "-d", "scratch"))
+    assert ran.code is ExitCode.COMPLETE
+    assert steps(ran) == {"single_epoch": (4, 0)}
+    assert contents(calibrated) == kept
+
+
+def test_status_names_what_failed(command, borrowed):
+    (borrowed.calibrations / "bias" / "bias_c34.fits").unlink()
+    command(borrowed, *single_epoch("-t", ccds="27,34"))
+    told = command(borrowed, "status").document
+    (subject,) = [subject for subject in told["subjects"] if subject["subject"] == str(SEARCH[0])]
+    assert subject["done"]["measure"] == 1
+    assert subject["failed"] == {"detrend": 1}
+    assert subject["reasons"] == {"detrend": "bad_input 34"}
