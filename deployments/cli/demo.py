@@ -241,6 +241,7 @@ def report(
         "state": run["state_name"],
         "message": (run.get("state") or {}).get("message"),
         "server": server,
+        "serve_again": f"gw-workflow serve --site {site.root} --port {server.rpartition(':')[2]}",
         "seconds": seconds,
         "ccds": ccd_figures(site, expnums),
         "completeness": completeness(site, expnums),
@@ -269,5 +270,5 @@ def report_lines(document: dict[str, Any]) -> list[str]:
         "",
         "; ".join(f"{name.removesuffix('_s')} {seconds:.0f} s" for name, seconds in document["seconds"].items()),
         f"{document['state']}: {document['message'] or ''}",
-        f"the runs can be looked at with: gw-workflow serve (they were served at {document['server']})",
+        f"to look at the runs at {document['server']}: {document['serve_again']}",
     ]

@@ -39,7 +39,7 @@ def focal_plane_picture(
     Parameters
     ----------
     values
-        CCD number to value; CCDs that are missing, or whose value is None or NaN, are hatched.
+        CCD number to value; CCDs whose value is None or NaN are hatched, those that are not named stay empty.
     label, unit
         What the number is.
     title
@@ -66,12 +66,12 @@ def focal_plane_picture(
             colour = colours(scale(known[ccd]))
             _box(axes, ccd, colour, nice_number(known[ccd]), _ink(colour))
         else:
-            _box(axes, ccd, "white", "", "#777777", hatch="////")
+            _box(axes, ccd, "white", "", "#777777", hatch="////" if ccd in values else "")
     figure.colorbar(
         ScalarMappable(scale, colours), ax=axes, label=label_with_unit(label, unit), shrink=0.75, extend="both"
     )
-    if len(known) < len(SCIENCE_CCDS):
-        _note(axes, f"hatched: {len(SCIENCE_CCDS) - len(known)} CCDs without a value")
+    if len(known) < len(values):
+        _note(axes, f"hatched: {len(values) - len(known)} CCDs without a value")
     return to_png(figure)
 
 
@@ -81,7 +81,7 @@ def focal_plane_status(statuses: Mapping[int, str], *, title: str = "") -> bytes
     Parameters
     ----------
     statuses
-        CCD number to status; CCDs that are not named are missing.
+        CCD number to status; CCDs that are not named are no part of the exposure and stay empty.
     title
         Heading.
 
@@ -93,8 +93,10 @@ def focal_plane_status(statuses: Mapping[int, str], *, title: str = "") -> bytes
     figure, axes = _plane(title)
     counts = dict.fromkeys(STATUS_COLOURS, 0)
     for ccd in SCIENCE_CCDS:
-        status = statuses.get(ccd, "missing")
-        status = status if status in STATUS_COLOURS else "missing"
+        if ccd not in statuses:
+            _box(axes, ccd, "white", "", "#bbbbbb")
+            continue
+        status = statuses[ccd] if statuses[ccd] in STATUS_COLOURS else "missing"
         counts[status] += 1
         hatch = {"bad": "xx", "missing": "////"}.get(status, "")
         _box(axes, ccd, STATUS_COLOURS[status], "" if status == "good" else status, "black", hatch=hatch)

@@ -165,6 +165,7 @@ def test_the_report_says_what_a_person_wants_to_know():
         "state": "Completed",
         "message": "done",
         "server": "http://127.0.0.1:4200",
+        "serve_again": "gw-workflow serve --site gw-demo --port 4200",
     }
     text = "\n".join(report_lines(document))
     assert "the kilonova came out at rank 1" in text

@@ -6,7 +6,7 @@ import shutil
 
 import fitsio
 import pytest
-from conftest import NIGHT, SEARCH, gw_workflow, raw_file, replace_file, single_epoch
+from night_site import NIGHT, SEARCH, gw_workflow, raw_file, replace_file, single_epoch
 
 import tasks.measure
 from imaging.io.atomic import atomic_path

@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from conftest import CCDS, NIGHT, SEARCH, TEMPLATES, Demonstration, contents, gw_workflow
+from night_site import CCDS, NIGHT, SEARCH, TEMPLATES, Demonstration, borrow_processed, contents, gw_workflow, raw_file
 
 from imaging.io.tables import read_table
 
@@ -117,3 +117,24 @@ def test_pages_stand_by_themselves(demonstration):
     page = (folder / "candidates.html").read_text(encoding="utf-8")
     assert "GWJ" in page
     assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_an_exposure_that_never_arrived_costs_itself_only_and_joins_when_it_does(demonstration, tmp_path):
+    site = borrow_processed(demonstration.site, tmp_path / "site")
+    before = contents(site)
+    raw_file(site, SEARCH[1]).unlink()
+
+    without = gw_workflow("night", NIGHT, "--site", site.root)
+    assert without.code == 2
+    assert without.document["state"] == "CompletedWithFailures"
+    assert f"failed: {SEARCH[1]} stages" in without.message
+    told = without.document["summary"]["failures"][f"{SEARCH[1]} stages"]["message"]
+    assert "raw file missing" in told
+    assert str(raw_file(site, SEARCH[1])) in told
+    assert without.document["summary"]["candidates"]["n_candidates"] > 0
+
+    raw_file(site, SEARCH[1]).symlink_to(raw_file(demonstration.site, SEARCH[1]))
+    complete = gw_workflow("night", NIGHT, "--site", site.root)
+    assert complete.code == 0
+    assert not {key: n for key, n in computed(complete.document).items() if n}
+    assert contents(site) == before

@@ -1,7 +1,7 @@
 """The stages of one exposure, one by one, again, and over again."""
 
 import pytest
-from conftest import SEARCH, contents, single_epoch
+from night_site import SEARCH, contents, single_epoch
 
 from blocks.site import Site
 from tasks.records import ExitCode

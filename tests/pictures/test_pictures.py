@@ -99,6 +99,15 @@ def test_ccds_lie_where_the_sky_puts_them():
     assert CCDS[1].focal_plane_centre[0] < 0 < sky_offset(1)[1]
 
 
+def test_a_ccd_that_failed_is_hatched_and_one_that_was_never_there_is_not():
+    ink = [(pixels(focal_plane_status({1: "good", **more})) < 200).mean() for more in ({}, {7: "missing"})]
+    assert ink[1] > ink[0]
+    values = [
+        (pixels(focal_plane_picture({1: 5.0, **more}, label="x", unit="")) < 200).mean() for more in ({}, {7: None})
+    ]
+    assert values[1] > values[0]
+
+
 def test_a_change_of_one_ccd_changes_the_picture():
     values = dict.fromkeys(SCIENCE_CCDS, 1.0) | {1: 2.0}
     other = dict.fromkeys(SCIENCE_CCDS, 1.0) | {2: 2.0}
