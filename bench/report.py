@@ -87,20 +87,28 @@ def machine() -> dict[str, Any]:
     }
 
 
+HEADINGS = ("", "value", "unit", "limit", "met", "n", "seeds")
+
+
+def cells(row: Row) -> tuple[str, ...]:
+    """Return a row as text, one per heading."""
+    met = {True: "yes", False: "NO", None: ""}[row.ok]
+    value = "-" if row.value is None else f"{row.value:.4g}"
+    limit = "" if row.limit is None else f"{row.limit:g}"
+    return row.name, value, row.unit, limit, met, str(row.n), ",".join(map(str, row.seeds))
+
+
 def print_report(rows: Sequence[Row], *, as_json: bool, title: str) -> None:
     """Print rows as a table, or as one JSON document on standard output."""
     if as_json:
-        document = {"commit": commit(), "machine": machine(), "rows": [asdict(row) for row in rows]}
+        document = {"title": title, "commit": commit(), "machine": machine(), "rows": [asdict(row) for row in rows]}
         sys.stdout.write(json.dumps(document, indent=1) + "\n")
         return
     table = Table(title=f"{title} ({commit()}, {machine()['processor']})")
-    for heading in ("", "value", "unit", "limit", "met", "n", "seeds"):
+    for heading in HEADINGS:
         table.add_column(heading, justify="left" if heading in ("", "unit") else "right")
     for row in rows:
-        met = {True: "yes", False: "NO", None: ""}[row.ok]
-        value = "-" if row.value is None else f"{row.value:.4g}"
-        limit = "" if row.limit is None else f"{row.limit:g}"
-        table.add_row(row.name, value, row.unit, limit, met, str(row.n), ",".join(map(str, row.seeds)))
+        table.add_row(*cells(row))
     Console(width=160).print(table)
 
 
