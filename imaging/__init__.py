@@ -5,6 +5,12 @@ package pins the thread pools of the numerical libraries to one thread per proce
 is the CCD: one process per core, one thread per process.
 """
 
+from pathlib import Path
+
+from imaging.io.kernel_cache import keep_kernels_apart
+from imaging.memory import return_freed_memory
 from imaging.threads import pin_library_threads
 
 pin_library_threads()
+return_freed_memory()
+keep_kernels_apart(Path(__file__).parent)

@@ -1,0 +1,75 @@
+"""Machine code of kernels is never that of older sources."""
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from imaging.io.kernel_cache import VARIABLE, keep_kernels_apart, remove_unused, version_of_kernels
+
+CALLEE = "from numba import njit\n@njit(cache=True)\ndef inner(x):\n    return x + {number}\n"
+CALLER = """
+from numba import njit
+from kernels.callee import inner
+@njit(cache=True)
+def outer(x):
+    return inner(x)
+"""
+RUN = """
+import os, sys
+from pathlib import Path
+from imaging.io.kernel_cache import keep_kernels_apart
+del os.environ["NUMBA_CACHE_DIR"]
+keep_kernels_apart(Path(sys.argv[1]), Path(sys.argv[2]))
+from kernels.caller import outer
+print(outer(1))
+"""
+
+
+@pytest.fixture
+def package(tmp_path):
+    folder = tmp_path / "kernels"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("")
+    (folder / "callee.py").write_text(CALLEE.format(number=1))
+    (folder / "caller.py").write_text(CALLER)
+    (folder / "words.py").write_text("HELLO = 1\n")
+    return folder
+
+
+@pytest.mark.slow
+def test_an_edited_kernel_is_used_by_kernels_of_other_files(package, tmp_path):
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *filter(None, sys.path)])}
+    command = [sys.executable, "-c", RUN, str(package), str(tmp_path / "caches")]
+    answers = []
+    for number in (1, 1, 5):
+        (package / "callee.py").write_text(CALLEE.format(number=number))
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        answers.append(int(done.stdout))
+    assert answers == [2, 2, 6]
+    assert len(list((tmp_path / "caches").iterdir())) == 2
+
+
+def test_only_files_with_kernels_count(package):
+    first = version_of_kernels(package)
+    (package / "words.py").write_text("HELLO = 2\n")
+    assert version_of_kernels(package) == first
+    (package / "callee.py").write_text(CALLEE.format(number=2))
+    assert version_of_kernels(package) != first
+
+
+def test_the_users_own_folder_is_left_alone(package, tmp_path, monkeypatch):
+    monkeypatch.setenv(VARIABLE, "/somewhere/else")
+    assert keep_kernels_apart(package, tmp_path / "caches") is None
+    assert os.environ[VARIABLE] == "/somewhere/else"
+
+
+def test_machine_code_that_nobody_uses_goes(tmp_path):
+    for name, days in (("old", 40.0), ("new", 1.0)):
+        (tmp_path / name).mkdir()
+        then = time.time() - days * 86400.0
+        os.utime(tmp_path / name, (then, then))
+    remove_unused(tmp_path)
+    assert [folder.name for folder in tmp_path.iterdir()] == ["new"]
