@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 from bench.difference_peers import hotpants_seconds, sextractor_seconds, swarp_seconds
 from bench.difference_runs import Scenario, Truth, is_true, run, take
 from bench.real_epochs import (
-    CONSTANT_STAR_MAG,
     COSMIC_RAYS,
+    REAL_DATA,
     SIGNIFICANCE,
     VARIABLE,
     gaia_stars,
+    known_kernel_sum,
     pairs,
     read_epochs,
     score_near,
@@ -47,7 +48,6 @@ SCENARIOS = (
     Scenario(3, 1.30, 1.00, 30.0),
 )
 SCORE_CUT = 0.3
-REAL_DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data" / "decam_epochs"
 
 STACKING = ("resample", "zeropoints", "combine", "describe")
 DETECTION = ("filter", "detect", "fakes")
@@ -303,7 +303,7 @@ def _real_rows() -> list[Row]:
         quality = result.searched.quality
         widths.append(quality["difference_noise_width"] - 1)
         predicted.append(quality["noise_width_predicted"] - 1)
-        known = 10 ** (-0.4 * (CONSTANT_STAR_MAG[search.date] - CONSTANT_STAR_MAG[template.date]))
+        known = known_kernel_sum(search, template)
         sums.append((quality["kernel_sum"] - 1, quality["kernel_sum"] / known - 1))
         ny, nx = search.loaded.science.shape
         for star, (ra, dec, _) in stars.items():

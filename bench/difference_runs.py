@@ -38,6 +38,8 @@ class Scenario:
         (ny, nx) of the images.
     n_transients
         Transients in the search image.
+    cosmic_rays
+        Cosmic rays of every image that its mask knows.
     """
 
     seed: int
@@ -48,6 +50,7 @@ class Scenario:
     missed_cosmic_rays: int = 15
     shape: tuple[int, int] = (4096, 2048)
     n_transients: int = 200
+    cosmic_rays: int = 120
 
     @property
     def identity(self) -> Identity:
@@ -90,6 +93,7 @@ def take(scenario: Scenario) -> Truth:
             s.seed * 100 + 1,
             turbulence_mas=s.turbulence_mas,
             transients=True,
+            cosmic_rays=s.cosmic_rays,
             missed_cosmic_rays=s.missed_cosmic_rays,
         ),
         s.shape,
@@ -102,6 +106,7 @@ def take(scenario: Scenario) -> Truth:
                 s.template_fwhm + 0.05 * k,
                 s.seed * 100 + 2 + k,
                 turbulence_mas=s.turbulence_mas,
+                cosmic_rays=s.cosmic_rays,
                 dither_pixels=DITHERS[k % len(DITHERS)],
                 zeropoint_mag=31.4 + 0.1 * k,
             ),

@@ -1,20 +1,30 @@
 """Nine real cut-outs of one field from the Community Pipeline: what is known of them, and their subtraction.
 
 A variable star, three constant ones, a galaxy and two cosmic rays that the masks miss. The folder with the pixels lies
-beside a developer's checkout and is not part of the project.
+beside a developer's checkout and is not part of the project. ``python -m bench.real_epochs [--json]`` prints a table of
+all pairs.
 """
 
+import argparse
 import itertools
+import json
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import fitsio
 import numpy as np
+from rich.console import Console
+from rich.table import Table
 
 from imaging.difference.chain import SearchSettings
 from imaging.difference.engine import ImageDifference, UserImage, difference_images
 from imaging.io.calibrated import LoadedImage, read_image
+from imaging.schemas.difference import DetectionFlag
+
+REAL_DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data" / "decam_epochs"
+"""Where the cut-outs are, in a developer's checkout."""
 
 VARIABLE = 3960312480907107968
 """Gaia identifier of the variable star."""
@@ -114,3 +124,72 @@ def score_near(result: ImageDifference, x: float, y: float, radius: int = 3) -> 
     j, i = round(y), round(x)
     part = score[max(j - radius, 0) : max(j + radius + 1, 0), max(i - radius, 0) : max(i + radius + 1, 0)]
     return float(part.flat[np.argmax(np.abs(part))]) if part.size else float("nan")
+
+
+def known_kernel_sum(search: Epoch, template: Epoch) -> float:
+    """Return the kernel sum that one constant star asks for: by how much the survey's zero points are off."""
+    return float(10 ** (-0.4 * (CONSTANT_STAR_MAG[search.date] - CONSTANT_STAR_MAG[template.date])))
+
+
+def describe_pair(search: Epoch, template: Epoch, variable: tuple[float, float]) -> dict[str, object]:
+    """Subtract a pair and return a row of the table.
+
+    Parameters
+    ----------
+    search, template
+        The epochs.
+    variable
+        RA and Dec of the variable star, degrees.
+    """
+    result = subtract_epochs(search, template)
+    quality, detections = result.searched.quality, result.searched.detections
+    x, y = (float(v) for v in search.loaded.wcs.sky_to_pixel(*variable))
+    found = []
+    for a, b, score, flags in zip(
+        detections.measured.x, detections.measured.y, detections.score, detections.flags, strict=True
+    ):
+        names = [f.name for f in DetectionFlag if flags & f and f.name and f is not DetectionFlag.NEGATIVE]
+        what = "variable" if np.hypot(a - x, b - y) < 5.0 else "other"
+        found.append({"what": what, "x": round(a, 1), "y": round(b, 1), "sigma": round(score, 1), "labels": names})
+    return {
+        "band": search.band,
+        "search": search.date,
+        "template": template.date,
+        "noise_width": round(quality["difference_noise_width"], 4),
+        "lag1_correlation": round(quality["difference_lag1"], 4),
+        "stamps": int(quality["kernel_stamps"]),
+        "kernel_sum": round(quality["kernel_sum"], 4),
+        "kernel_sum_over_known": round(quality["kernel_sum"] / known_kernel_sum(search, template), 4),
+        "variable_sigma": round(score_near(result, x, y), 1),
+        "variable_expected": SIGNIFICANCE.get((search.date, template.date)),
+        "detections": found,
+    }
+
+
+def main() -> None:
+    """Print the table of all pairs."""
+    parser = argparse.ArgumentParser(description="Real epochs, pair by pair")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    options = parser.parse_args()
+    if not REAL_DATA.is_dir():
+        sys.exit(f"the folder of real data is absent: {REAL_DATA}")
+    variable = gaia_stars(REAL_DATA)[VARIABLE][:2]
+    rows = [describe_pair(search, template, variable) for search, template in pairs(read_epochs(REAL_DATA))]
+    if options.json:
+        sys.stdout.write(json.dumps(rows, indent=1) + "\n")
+        return
+    table = Table(title="Real epochs")
+    for heading in rows[0]:
+        table.add_column(heading.replace("_", " "))
+    for row in rows:
+        found = [
+            f"{d['what']} ({d['x']:.0f}, {d['y']:.0f}) {d['sigma']:+.1f} {' '.join(d['labels'])}".rstrip()
+            for d in row["detections"]  # type: ignore[attr-defined]
+        ]
+        cells = [row[k] if k != "detections" else "\n".join(found) for k in row]
+        table.add_row(*("" if c is None else str(c) for c in cells))
+    Console(width=170).print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -75,6 +75,10 @@ class GWWorkflowError(Exception):
             "remedy": self.remedy,
         }
 
+    def details(self) -> dict[str, Any]:
+        """Return what is known of the error, for a document; what is unknown is left out."""
+        return {key: value for key, value in self._keywords().items() if value is not None}
+
     def located(
         self, *, expnum: int | None = None, ccd: int | None = None, step: str | None = None
     ) -> "GWWorkflowError":

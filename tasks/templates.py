@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from blocks.site import Site
+from imaging.exposure import night_of
 from imaging.identity import ExposureId
 from imaging.io.tables import read_table, write_table
 from imaging.templates.select import TemplateCandidate, TemplateTarget, choose_templates
@@ -83,6 +85,26 @@ def processed_exposures(site: Site, like: ExposureId) -> list[ExposureId]:
         if night.isdigit() and expnum.isdigit():
             found.append(ExposureId(int(expnum), like.band, int(night), like.rnum, like.pnum, like.schema))
     return sorted(found, key=lambda exposure: exposure.expnum)
+
+
+def subtracted_epochs(job: StepJob) -> list[tuple[ExposureId, int]]:
+    """Return the exposures whose stack was subtracted from a CCD, each with the CCD of it, the best first.
+
+    Parameters
+    ----------
+    job
+        A job of the search exposure, its season and one of its CCDs.
+    """
+    search = job.exposure
+    if search is None:
+        return []
+    mjd = read_summary(summary_path(search, job.site), search.expnum).exposure.mjd
+    path = job.model_copy(update={"ccd": None}).product_path("templates.parquet")
+    rows = [r for r in read_table(path).to_pylist() if r["ccd"] == job.ccd and r["rank"] is not None]
+    return [
+        (replace(search, expnum=r["template_expnum"], night=night_of(mjd + r["delta_days"])), r["template_ccd"])
+        for r in sorted(rows, key=lambda r: r["rank"])
+    ]
 
 
 def summaries_of(exposures: Sequence[ExposureId], site: Site) -> Mapping[int, tuple[ExposureId, ExposureSummary]]:

@@ -18,7 +18,7 @@ from imaging.difference.pair import Pair, Side, typical_variances
 from imaging.difference.records import KernelSummary, Matched
 from imaging.difference.registration import apply_shift
 from imaging.difference.settings import DifferenceSettings, KernelSettings
-from imaging.difference.tiles import Tiling, tiling_of
+from imaging.difference.tiles import Tiling, bands, tiling_of
 from imaging.image import FloatImage
 from imaging.templates.psf import fine_samples, fwhm_of_samples
 from imaging.timing import StepTimes
@@ -59,8 +59,11 @@ def match_alard_lupton(pair: Pair, settings: DifferenceSettings, times: StepTime
     with times.step("convolution"):
         plain, model = _subtract(pair, match.kernel, convolved)
         moved = apply_shift(model, shifts if convolved == "template" else shifts.opposite())
-        plain += model - moved
-        model = moved
+        if moved is not model:
+            model -= moved
+            plain += model
+            model = moved
+        del moved
     tiling = tiling_of((ny, nx), settings.noise.tile_pixels, settings.noise.border_pixels)
     variances = typical_variances(pair, tiling)
     with times.step("masks"):
@@ -78,6 +81,7 @@ def match_alard_lupton(pair: Pair, settings: DifferenceSettings, times: StepTime
     with times.step("whitening"):
         noise = _noise(pair, match.kernel, convolved, good, variances, tiling, settings)
         image = whiten(plain, good, noise, tiling)
+        del plain
     return Matched(image, model, model_error, mask, noise, tiling, _summary(match, convolved), shifts)
 
 
@@ -143,14 +147,19 @@ def _subtract(
     if pair.makeup is not None:
         changes = share_changes(pair.makeup)
         images = kernel_changes(kernel, pair.makeup, pair.search.psf if convolved == "search" else None)
-    background = _background_image(kernel, pair.search.science.shape)
     if convolved == "template":
         model = convolve_varying(pair.template.science, kernel, changes, images)
-        return pair.search.science - model - background, model
+        plain = pair.search.science - model
+        _subtract_background(plain, kernel)
+        return plain, model
     scale = np.float32(_central_sum(kernel))
-    matched = convolve_varying(pair.search.science, kernel, changes, images)
-    model = (pair.template.science - background) / scale
-    return matched / scale - model, model
+    model = pair.template.science.copy()
+    _subtract_background(model, kernel)
+    model /= scale
+    plain = np.ascontiguousarray(convolve_varying(pair.search.science, kernel, changes, images))
+    plain /= scale
+    plain -= model
+    return plain, model
 
 
 def _noise(
@@ -178,9 +187,9 @@ def _central_sum(kernel: MatchingKernel) -> float:
     return float(kernel.sums(np.array([kernel.origin[0]]), np.array([kernel.origin[1]]))[0])
 
 
-def _background_image(kernel: MatchingKernel, shape: tuple[int, ...]) -> FloatImage:
-    """Evaluate the differential background on every pixel: a low polynomial, summed axis by axis."""
-    ny, nx = shape
+def _subtract_background(image: FloatImage, kernel: MatchingKernel) -> None:
+    """Subtract the differential background in place: a low polynomial, summed axis by axis."""
+    ny, nx = image.shape
     order = 0
     while n_terms(order) < kernel.background.size:
         order += 1
@@ -191,7 +200,9 @@ def _background_image(kernel: MatchingKernel, shape: tuple[int, ...]) -> FloatIm
     u, v = ((np.arange(n) - o) / s for n, o, s in zip((nx, ny), kernel.origin, kernel.scale, strict=True))
     powers = np.arange(order + 1)
     across = (v[:, None] ** powers @ table).astype(np.float32)
-    return across @ (u[:, None] ** powers).T.astype(np.float32)
+    along = (u[:, None] ** powers).T.astype(np.float32)
+    for rows in bands(ny):
+        image[rows] -= across[rows] @ along
 
 
 def _summary(match: Match, convolved: Literal["search", "template"]) -> KernelSummary:

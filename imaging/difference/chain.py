@@ -1,6 +1,6 @@
 """The whole search of one CCD: stack, subtract, detect, score, and learn from fakes how complete it was."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,7 +75,7 @@ class SearchedCcd:
 
 def search_ccd(
     search: CalibratedImage,
-    templates: Sequence[CalibratedImage],
+    templates: Iterable[CalibratedImage],
     identity: Identity,
     settings: SearchSettings,
     *,
@@ -89,7 +89,7 @@ def search_ccd(
     search
         Search image.
     templates
-        Images of the same field, best first.
+        Images of the same field, best first; asked for one after the other, so that they need not all be in memory.
     identity
         Exposure and CCD; seeds the fakes.
     settings

@@ -18,6 +18,12 @@ from imaging.schemas.difference import DetectionFlag
 from imaging.templates.grid import pixel_map
 from imaging.templates.relative import aperture_fluxes, find_bright_sources
 
+SUMMARISED = (
+    *("detection_id", "x", "y", "ra", "dec", "position_error_arcsec", "flux", "flux_error", "snr", "mag", "mag_error"),
+    *("chi2_psf", "spread_model", "dipole_fraction", "real_score"),
+)
+"""Columns of a detection that the summary shows."""
+
 __all__ = ["ImageDifference", "UserImage", "difference_images", "summary"]
 
 
@@ -52,11 +58,14 @@ class ImageDifference:
         One triplet per detection.
     zeropoint_known
         Whether the zero point of the search image was known; if not, magnitudes are relative to 30.
+    zeropoint_ratio
+        Counts of the search image per count of the first template for one source, according to the zero points.
     """
 
     searched: SearchedCcd
     stamps: tuple[StampTriplet, ...]
     zeropoint_known: bool
+    zeropoint_ratio: float
 
 
 def difference_images(
@@ -97,7 +106,9 @@ def difference_images(
     )
     positions = searched.detections.measured
     stamps = tuple(cut_triplet(searched.difference, x, y) for x, y in zip(positions.x, positions.y, strict=True))
-    return ImageDifference(searched, stamps, known)
+    first = prepared[0].zeropoint_mag - 2.5 * np.log10(templates[0].loaded.gain)
+    unit = search.zeropoint_mag - 2.5 * np.log10(science.loaded.gain)
+    return ImageDifference(searched, stamps, known, float(10 ** (0.4 * (unit - first))))
 
 
 def tie_zeropoint(search: CalibratedImage, template: CalibratedImage) -> CalibratedImage:
@@ -147,15 +158,17 @@ def summary(result: ImageDifference) -> dict[str, object]:
         Result of :func:`difference_images`.
     """
     searched, difference = result.searched, result.searched.difference
+    quality = {key: value if np.isfinite(value) else None for key, value in searched.quality.items()}
     rows = searched.detections_table.to_pylist()
-    wanted = (
-        *("x", "y", "ra", "dec", "position_error_arcsec", "flux", "flux_error", "snr", "mag", "mag_error"),
-        *("chi2_psf", "spread_model", "dipole_fraction", "real_score"),
-    )
     return {
         "search": difference.search.label,
         "templates": [
-            {"label": i.label, "share": i.share, "weight": i.weight, "alignment_rms_pixels": i.alignment.rms_pixels}
+            {
+                "label": i.label,
+                "share": i.share,
+                "weight": i.weight,
+                "alignment_rms_pixels": _known(i.alignment.rms_pixels),
+            }
             for i in searched.template.inputs
         ],
         "method": difference.method,
@@ -163,15 +176,24 @@ def summary(result: ImageDifference) -> dict[str, object]:
         "fallback": difference.kernel.fallback,
         "zeropoint_mag": difference.search.zeropoint_mag if result.zeropoint_known else None,
         "unknown_zeropoint_mag": None if result.zeropoint_known else UNKNOWN_ZEROPOINT,
-        "quality": {key: value if np.isfinite(value) else None for key, value in searched.quality.items()},
+        "kernel_sum": quality["kernel_sum"],
+        "scale": difference.kernel.sum * result.zeropoint_ratio,
+        "n_stamps": difference.kernel.n_stamps,
+        "noise_width": quality["difference_noise_width"],
+        "lag1_correlation": quality["difference_lag1"],
+        "quality": quality,
         "cut_flow": searched.cut_flow,
         "detections": [
-            {key: row[key] for key in wanted}
+            {key: row[key] for key in SUMMARISED}
             | {"flags": [f.name for f in DetectionFlag if row["flags"] & f and f.name is not None]}
             for row in rows
         ],
         "times_cpu_s": dict(searched.times.cpu_s),
     }
+
+
+def _known(value: float) -> float | None:
+    return value if np.isfinite(value) else None
 
 
 def _identity(loaded: LoadedImage) -> Identity:

@@ -12,7 +12,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from imaging.difference.tiles import Tiling, filter_tiles
+from imaging.difference.tiles import Pixels, Tiling, bands, filter_tiles, pixels_of
 from imaging.image import FloatImage
 
 FloatArray = NDArray[np.float64]
@@ -64,7 +64,11 @@ def matched_filter(
     """
     flipped = psf_stamps[..., ::-1, ::-1]
     squares = flipped**2
-    products = (image * weight, weight, model * weight)
+    products: tuple[Pixels, ...] = (
+        lambda y, x: image[y, x] * weight[y, x],
+        pixels_of(weight),
+        lambda y, x: model[y, x] * weight[y, x],
+    )
 
     def kernels(row: int, column: int) -> tuple[FloatArray, ...]:
         return flipped[row, column], squares[row, column], flipped[row, column]
@@ -193,6 +197,14 @@ def _significance(
             out[j, i] = numerator[j, i] / np.sqrt(v + extra * v * v) * factors[j // tile, i // tile]
 
 
+def brighter_than(filtered: FilteredDifference, snr: float) -> NDArray[np.bool_]:
+    """Return (ny, nx) where the template's flux is above a signal to noise of the difference."""
+    out = np.empty(filtered.norm.shape, dtype=bool)
+    for rows in bands(len(out)):
+        out[rows] = filtered.template_flux[rows] * np.sqrt(np.maximum(filtered.norm[rows], 0.0)) > snr
+    return out
+
+
 def measure_scale_error(filtered: FilteredDifference, shift_error: float, *, min_snr: float, maximum: float) -> float:
     """Measure how well bright sources of the template are subtracted, beyond noise and astrometry.
 
@@ -212,7 +224,7 @@ def measure_scale_error(filtered: FilteredDifference, shift_error: float, *, min
     scale_error
         Relative error with which the residuals of those pixels have unit width; NaN for too few pixels.
     """
-    bright = (filtered.norm > 0) & (filtered.template_flux * np.sqrt(filtered.norm) > min_snr)
+    bright = brighter_than(filtered, min_snr)
     rows, columns = np.nonzero(bright)
     ny, nx = bright.shape
     inner = (rows > 0) & (columns > 0) & (rows < ny - 1) & (columns < nx - 1)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numba
 import numpy as np
@@ -113,18 +114,29 @@ def forced_table(
     inside = (x > -0.5) & (y > -0.5) & (x < nx - 0.5) & (y < ny - 0.5)
     x, y = x[inside], y[inside]
     forced = measure_forced(difference, x, y, settings, template_flux)
+    names = [name for name, keep in zip(candidate_ids, inside, strict=True) if keep]
+    columns = identity.columns(x.size) | {"candidate_id": names, "mjd": np.full(x.size, identity.mjd)}
+    return make_table(columns | photometry_columns(forced, difference.zeropoint_mag), FORCED_PHOTOMETRY)
+
+
+def photometry_columns(forced: ForcedFluxes, zeropoint_mag: float) -> dict[str, Any]:
+    """Return the columns that every table of forced photometry has: fluxes, magnitudes, limits.
+
+    Parameters
+    ----------
+    forced
+        Fluxes in electrons.
+    zeropoint_mag
+        AB magnitude of one electron.
+    """
     measured = np.isfinite(forced.flux) & np.isfinite(forced.error)
-    scale = 10 ** (-0.4 * (difference.zeropoint_mag - NANOJANSKY_ZEROPOINT))
+    scale = 10 ** (-0.4 * (zeropoint_mag - NANOJANSKY_ZEROPOINT))
     with np.errstate(divide="ignore", invalid="ignore"):
         snr = forced.flux / forced.error
         bright = measured & (snr > MAGNITUDE_SIGMA)
-        mag = difference.zeropoint_mag - 2.5 * np.log10(np.where(bright, forced.flux, np.nan))
-        limit = difference.zeropoint_mag - 2.5 * np.log10(LIMIT_SIGMA * forced.error)
-    n = x.size
-    names = [name for name, keep in zip(candidate_ids, inside, strict=True) if keep]
-    columns = identity.columns(n) | {
-        "candidate_id": names,
-        "mjd": np.full(n, identity.mjd),
+        mag = zeropoint_mag - 2.5 * np.log10(np.where(bright, forced.flux, np.nan))
+        limit = zeropoint_mag - 2.5 * np.log10(LIMIT_SIGMA * forced.error)
+    return {
         "flux": _nullable(forced.flux * scale, measured),
         "flux_error": _nullable(forced.error * scale, measured),
         "snr": _nullable(snr, measured),
@@ -133,7 +145,6 @@ def forced_table(
         "limit_mag": _nullable(limit, measured),
         "masked": forced.masked,
     }
-    return make_table(columns, FORCED_PHOTOMETRY)
 
 
 def _template_error(template_flux: FloatImage, x: FloatArray, y: FloatArray, header: dict[str, object]) -> FloatArray:

@@ -15,6 +15,7 @@ from imaging.difference.registration import (
     fit_shift_field,
     image_slopes,
     measure_shifts,
+    no_shift_field,
 )
 from imaging.difference.settings import KernelSettings, RegistrationSettings
 from imaging.difference.sources import cut_stamps
@@ -110,6 +111,8 @@ def find_shifts(match: Match, shape: tuple[int, int], settings: RegistrationSett
         Which sources count, and how the field is interpolated.
     """
     stamps, kernel = match.stamps, match.kernel
+    if len(stamps.x) == 0:
+        return no_shift_field(shape)
     model, residual = _residual(kernel, stamps)
     shifts = measure_shifts(model, residual, stamps.weight, stamps.x, stamps.y, stamps.side)
     snr = 1.0 / np.maximum(shifts.scale_error, 1e-9)

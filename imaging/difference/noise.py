@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from imaging.difference.tiles import Tiling, filter_tiles
+from imaging.difference.tiles import Tiling, bands, filter_tiles
 from imaging.image import FloatImage
 from imaging.numerics.robust import MAD_TO_SIGMA
 
@@ -157,7 +157,10 @@ def tile_correlation(correlation: NDArray[np.float32], source_tile: int, good: B
 
 def whiten(difference: FloatImage, good: BoolImage, noise: TileNoise, tiling: Tiling) -> FloatImage:
     """Convolve the plain difference with the whitening kernels; bad pixels count as zero."""
-    clean = np.where(good, difference, np.float32(0.0))
+
+    def clean(y: slice, x: slice) -> FloatImage:
+        return np.where(good[y, x], difference[y, x], np.float32(0.0))
+
     return filter_tiles(tiling, (clean,), lambda row, column: (noise.whitening[row, column],))[0]
 
 
@@ -192,7 +195,8 @@ def predicted_weight(
         photons = np.float32(search / gains[0] + template / gains[1])
         _weight(out[y, x], search_weight[y, x], template_weight[y, x], model[y, x], search, template, photons)
     if model_error is not None:
-        out /= np.float32(1.0) + out * (model_error * model) ** 2
+        for rows in bands(model.shape[0]):
+            out[rows] /= np.float32(1.0) + out[rows] * (model_error[rows] * model[rows]) ** 2
     return out
 
 
@@ -270,8 +274,8 @@ def _smooth_surface(values: FloatArray, counts: FloatArray, degree: int) -> Floa
 
 
 def lag_one(values: FloatImage, blank: BoolImage, limit: float = 4.0) -> tuple[float, float]:
-    """Return the correlation of neighbouring blank pixels along x and y, from every fourth row."""
-    rows = np.arange(0, values.shape[0] - 1, 4)
+    """Return the correlation of neighbouring blank pixels along x and y; in a large image from every fourth row."""
+    rows = np.arange(0, values.shape[0] - 1, 4 if values.size > SAMPLE else 1)
     here, above = values[rows], values[rows + 1]
     good_here, good_above = blank[rows] & (np.abs(here) < limit), blank[rows + 1] & (np.abs(above) < limit)
     square = float(np.mean(here[good_here].astype(float) ** 2)) if good_here.any() else float("nan")

@@ -105,7 +105,7 @@ def prepare_pair(search: CalibratedImage, template: Template | CalibratedImage) 
     template_side = _side(image, scale, fill=not isinstance(template, Template))
     makeup = template.makeup if isinstance(template, Template) and len(template.inputs) > 1 else None
     pair = Pair(_side(search, 1.0, fill=True), template_side, correlation, tile, makeup)
-    if not (usable(pair.search.mask) & (pair.search.weight > 0) & (pair.template.weight > 0)).any():
+    if not ((pair.search.weight > 0) & (pair.template.weight > 0)).any():
         raise CcdError(
             "search and template have no good pixel in common",
             reason="no_good_pixels",
@@ -117,15 +117,17 @@ def prepare_pair(search: CalibratedImage, template: Template | CalibratedImage) 
 
 
 def _side(image: CalibratedImage, scale: float, *, fill: bool) -> Side:
-    """Copy an image to the common flux scale; a stack's saturated cores were filled when it was made."""
+    """Bring an image to the common flux scale; a stack's saturated cores were filled when it was made.
+
+    What need not be changed is shared with the image.
+    """
     pixels = image.pixels
     factor = np.float32(scale)
-    science = repair_pixels(image) if fill else pixels.science.copy()
+    science = repair_pixels(image) if fill else pixels.science
+    bad = ~usable(pixels.mask)
+    weight = np.where(bad, np.float32(0.0), pixels.weight) if pixels.weight[bad].any() else pixels.weight
     if scale != 1.0:
-        science *= factor
-    weight = np.where(usable(pixels.mask), pixels.weight, np.float32(0.0))
-    if scale != 1.0:
-        weight /= factor * factor
+        science, weight = science * factor, weight / (factor * factor)
     return Side(
         science=science,
         mask=pixels.mask,

@@ -19,6 +19,7 @@ from imaging.measure.settings import MeasureSettings
 from imaging.psf.fit import fit_psf
 from imaging.psf.model import PsfModel
 from imaging.psf.select import select_psf_stars
+from imaging.psf.shape import normalised
 
 FloatArray = NDArray[np.float64]
 BoolImage = NDArray[np.bool_]
@@ -28,6 +29,10 @@ MESH = 64
 
 SOURCE_GROWTH = 4
 """Growth of the sources that are masked for the sky, pixels."""
+
+FAINT_SNR, FAINT_PEAK, FAINT_NEIGHBOURS = 12.0, 8.0, (0.1, 0.3, 0.6)
+"""Where an image has no bright star: signal to noise of a PSF star, significance of the peaks that tell the seeing, and
+shares of a star's surroundings that neighbours may occupy."""
 
 UNKNOWN_ZEROPOINT = 30.0
 """Zero point given to an image whose header has none; the template is tied to it by common stars."""
@@ -137,7 +142,10 @@ def calibrate(
 
 
 def measure_psf(pixels: CcdImage, settings: MeasureSettings | None = None) -> PsfModel:
-    """Fit a PSF to the stars of an image, with as few as one where there are no more.
+    """Fit a PSF to the stars of an image, with as few and as faint ones as there are.
+
+    In an image of a few hundred pixels there may be no star of the usual brightness. Then fainter ones are taken, and
+    at last a round Moffat profile of the width of the sharpest sources.
 
     Parameters
     ----------
@@ -149,27 +157,45 @@ def measure_psf(pixels: CcdImage, settings: MeasureSettings | None = None) -> Ps
     Raises
     ------
     CcdError
-        If there is not a single usable star.
+        ``too_few_stars`` if there is not a single source to tell the seeing.
     """
     base = settings or MeasureSettings()
-    few = base.with_values(
-        seeing_minimum_stars=1,
-        psf=base.psf.with_values(minimum_stars=1).model_dump(),
-    )
-    for attempt in (base, few):
+    few = base.with_values(seeing_minimum_stars=1, psf=base.psf.with_values(minimum_stars=1).model_dump())
+    psf = few.psf.with_values(minimum_snr=min(FAINT_SNR, few.psf.minimum_snr), neighbour_limits=FAINT_NEIGHBOURS)
+    faint = few.with_values(seeing_peak_sigma=min(FAINT_PEAK, few.seeing_peak_sigma), psf=psf.model_dump())
+    for attempt in (base, few, faint):
         try:
             return _psf_of_stars(pixels, attempt)
         except CcdError:
-            if attempt is few:
-                raise
-    raise AssertionError("unreachable")
+            continue
+    return moffat_psf(estimate_fwhm(pixels.science, pixels.mask, faint).fwhm_pixels)
+
+
+def moffat_psf(fwhm_pixels: float, beta: float = 3.5, half_width: int = 25) -> PsfModel:
+    """Return a round Moffat profile as a PSF model that is the same everywhere.
+
+    Parameters
+    ----------
+    fwhm_pixels
+        Full width at half maximum.
+    beta
+        Index of the wings; 3.5 is typical of a large ground-based telescope.
+    half_width
+        Half width of the model, pixels.
+    """
+    step = 0.5
+    axis = np.arange(-round(half_width / step), round(half_width / step) + 1) * step
+    core = fwhm_pixels / (2.0 * math.sqrt(2.0 ** (1.0 / beta) - 1.0))
+    image = (1.0 + (axis[:, None] ** 2 + axis[None, :] ** 2) / core**2) ** -beta
+    model = PsfModel(image[None].astype(np.float32), 0, step, (0.0, 0.0), (1.0, 1.0), fwhm_pixels)
+    return normalised(model)
 
 
 def _psf_of_stars(pixels: CcdImage, settings: MeasureSettings) -> PsfModel:
     fwhm = estimate_fwhm(pixels.science, pixels.mask, settings).fwhm_pixels
     sources = find_sources(pixels, fwhm, settings.catalogue)
     candidates = psf_candidates(pixels, sources)
-    chosen = select_psf_stars(candidates, settings.psf)
+    chosen = select_psf_stars(candidates, settings.psf, fwhm)
     fit = fit_psf(
         pixels.science,
         pixels.weight,

@@ -133,14 +133,13 @@ def fit_shift_field(shifts: SourceShifts, shape: tuple[int, int], settings: Regi
         Lengths to try, limits.
     """
     rows, columns = shape[0] // NODE + 2, shape[1] // NODE + 2
-    zero = np.zeros((rows, columns))
     radius = np.hypot(shifts.dx, shifts.dy)
     good = (shifts.error > 0) & (shifts.error < 0.3) & (radius < settings.max_shift_pixels)
     good &= radius < np.median(radius[good]) * 6.0 + 5.0 * shifts.error if good.any() else good
     s = shifts.select(good)
     before = excess_scatter(np.concatenate([s.dx, s.dy]), np.concatenate([s.error, s.error]))
     if len(s.x) < settings.min_stars or before == 0.0 or not settings.correct:
-        return ShiftField(zero, zero, 0.0, before, before, len(s.x))
+        return no_shift_field(shape, before, len(s.x))
     distance = np.hypot(s.x[:, None] - s.x[None, :], s.y[:, None] - s.y[None, :])
     best_length, best_likelihood = 0.0, _log_likelihood(s, np.zeros(distance.shape))
     for length in settings.scales_pixels:
@@ -148,7 +147,7 @@ def fit_shift_field(shifts: SourceShifts, shape: tuple[int, int], settings: Regi
         if likelihood > best_likelihood + 2.0:
             best_length, best_likelihood = length, likelihood
     if best_length == 0.0:
-        return ShiftField(zero, zero, 0.0, before, before, len(s.x))
+        return no_shift_field(shape, before, len(s.x))
     signal = before**2 * np.exp(-distance / best_length)
     inverse = np.linalg.inv(signal + np.diag(s.error**2))
     left = np.concatenate([(inverse @ d) / np.diag(inverse) for d in (s.dx, s.dy)])
@@ -163,6 +162,22 @@ def fit_shift_field(shifts: SourceShifts, shape: tuple[int, int], settings: Regi
         excess_scatter(left, noise),
         len(s.x),
     )
+
+
+def no_shift_field(shape: tuple[int, int], scatter_pixels: float = 0.0, n_sources: int = 0) -> ShiftField:
+    """Return a field of zero shifts.
+
+    Parameters
+    ----------
+    shape
+        (ny, nx) of the image.
+    scatter_pixels
+        Scatter of the sources that it leaves.
+    n_sources
+        Sources measured.
+    """
+    zero = np.zeros((shape[0] // NODE + 2, shape[1] // NODE + 2))
+    return ShiftField(zero, zero, 0.0, scatter_pixels, scatter_pixels, n_sources)
 
 
 def apply_shift(image: FloatImage, field: ShiftField) -> FloatImage:

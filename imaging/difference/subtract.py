@@ -14,6 +14,7 @@ from imaging.difference.pair import Pair, prepare_pair
 from imaging.difference.records import Difference, Matched
 from imaging.difference.response import difference_psf, photon_factor, tile_stamps
 from imaging.difference.settings import DifferenceSettings
+from imaging.difference.tiles import bands
 from imaging.difference.zogy import match_zogy
 from imaging.errors import CcdError
 from imaging.image import CalibratedImage, FloatImage
@@ -68,6 +69,7 @@ def subtract(
         stamps = tile_stamps(search.psf, matched.noise, matched.tiling)
     with times.step("noise"):
         sky = _weigh(pair, matched, settings)
+        matched = replace(matched, model_error=None)
     with times.step("filter"):
         core = round(0.6 * psf.fwhm_pixels)
         filtered = matched_filter(matched.image, sky.weight, matched.model, stamps, core, matched.tiling)
@@ -75,7 +77,7 @@ def subtract(
         scale_error = _scale_error(matched, filtered, settings)
         score, widths, quiet = _score(matched, filtered, scale_error, settings)
     with times.step("quality"):
-        quality = _quality(pair, matched, sky, score, quiet) | {"scale_error": scale_error}
+        quality = _quality(matched, sky, score, quiet) | {"scale_error": scale_error}
     return Difference(
         search=search,
         image=matched.image,
@@ -106,18 +108,21 @@ class _Sky:
     ----------
     weight
         (ny, nx) inverse variance, normalised.
-    normalised
-        (ny, nx) difference over its error.
-    blank
-        (ny, nx) pixels of blank sky.
     predicted
         Median width of the noise before the normalisation.
+    width
+        Width of the normalised noise, on other pixels than the normalisation used.
+    lag
+        Correlation of neighbouring pixels, the larger of those along x and y.
+    already_masked
+        Share of pixels that search or template mask by themselves.
     """
 
     weight: FloatImage
-    normalised: FloatImage
-    blank: BoolImage
     predicted: float
+    width: float
+    lag: float
+    already_masked: float
 
 
 def _in_reference_aperture(search: CalibratedImage, matched: Matched) -> tuple[Matched, PsfModel]:
@@ -134,9 +139,9 @@ def _in_reference_aperture(search: CalibratedImage, matched: Matched) -> tuple[M
         search_factor=noise.search_factor / flux**2,
         template_factor=noise.template_factor / flux**2,
     )
-    image = matched.image / np.float32(flux)
+    np.divide(matched.image, np.float32(flux), out=matched.image)
     coefficients = (psf.coefficients / np.float32(flux)).astype(np.float32)
-    return replace(matched, image=image, noise=scaled), replace(psf, coefficients=coefficients)
+    return replace(matched, noise=scaled), replace(psf, coefficients=coefficients)
 
 
 def _weigh(pair: Pair, matched: Matched, settings: DifferenceSettings) -> _Sky:
@@ -148,7 +153,8 @@ def _weigh(pair: Pair, matched: Matched, settings: DifferenceSettings) -> _Sky:
     )
     weight[~usable(matched.mask)] = 0.0
     matched.image[weight == 0] = 0.0
-    normalised = matched.image * np.sqrt(weight)
+    normalised = np.sqrt(weight)
+    normalised *= matched.image
     blank = (weight > 0) & _without_sources(matched.model, weight)
     factors, _ = noise_width(normalised, blank, tiling, degree=settings.noise.normalise_degree)
     predicted = float(np.median(factors))
@@ -156,7 +162,10 @@ def _weigh(pair: Pair, matched: Matched, settings: DifferenceSettings) -> _Sky:
     for row, column, y, x in tiling:
         weight[y, x] /= np.float32(factors[row, column] ** 2)
         normalised[y, x] /= np.float32(factors[row, column])
-    return _Sky(weight, normalised, blank, predicted)
+    level, width = noise_width(normalised, blank, tiling, degree=0, offset=1)
+    lag = max(lag_one(normalised, blank), key=abs)
+    already = float(np.mean((pair.search.weight == 0) | (pair.template.weight == 0)))
+    return _Sky(weight, predicted, width * float(np.mean(level)), lag, already)
 
 
 def _scale_error(matched: Matched, filtered: FilteredDifference, settings: DifferenceSettings) -> float:
@@ -174,8 +183,11 @@ def _score(
     """Return the score with unit width in quiet sky, the widths it was divided by, and the quiet pixels."""
     tiling = matched.tiling
     score = significance(filtered, scale_error, matched.shifts.rms_after_pixels, np.ones(tiling.grid), tiling)
-    faint = np.abs(filtered.template_flux) * np.sqrt(filtered.norm) < settings.noise.blank_snr
-    quiet = (filtered.norm > 0) & faint
+    quiet = np.empty(score.shape, dtype=bool)
+    for rows in bands(len(score)):
+        norm = filtered.norm[rows]
+        faint = np.abs(filtered.template_flux[rows]) * np.sqrt(norm) < settings.noise.blank_snr
+        quiet[rows] = (norm > 0) & faint
     widths, _ = noise_width(score, quiet, tiling, degree=settings.noise.normalise_degree)
     for row, column, y, x in tiling:
         score[y, x] /= np.float32(widths[row, column])
@@ -186,7 +198,8 @@ def _without_sources(model: FloatImage, weight: FloatImage) -> BoolImage:
     """Return which blocks of pixels hold no light of the template; single pixels would select on its noise."""
     ny, nx = model.shape
     rows, columns = np.arange(0, ny, BLOCK), np.arange(0, nx, BLOCK)
-    snr = model * np.sqrt(weight)
+    snr = np.sqrt(weight)
+    snr *= model
     mean = np.add.reduceat(np.add.reduceat(snr, columns, axis=1), rows, axis=0) / BLOCK**2
     dark = np.abs(mean) < DARK_SIGMA / BLOCK
     return np.repeat(np.repeat(dark, BLOCK, axis=0), BLOCK, axis=1)[:ny, :nx]
@@ -205,20 +218,16 @@ def _check_noise(predicted: float, settings: DifferenceSettings) -> None:
         )
 
 
-def _quality(pair: Pair, matched: Matched, sky: _Sky, score: FloatImage, quiet: BoolImage) -> dict[str, float]:
-    """Measure what the quality table asks for, on other pixels than the normalisation used."""
-    tiling = matched.tiling
-    level, width = noise_width(sky.normalised, sky.blank, tiling, degree=0, offset=1)
-    score_level, score_width = noise_width(score, quiet, tiling, degree=0, offset=1)
-    lag_x, lag_y = lag_one(sky.normalised, sky.blank)
-    already = float(np.mean((pair.search.weight == 0) | (pair.template.weight == 0)))
+def _quality(matched: Matched, sky: _Sky, score: FloatImage, quiet: BoolImage) -> dict[str, float]:
+    """Put together what the quality table asks for."""
+    score_level, score_width = noise_width(score, quiet, matched.tiling, degree=0, offset=1)
     masked = float(np.mean(sky.weight == 0))
     kernel, shifts = matched.kernel, matched.shifts
     return {
-        "difference_noise_width": width * float(np.mean(level)),
+        "difference_noise_width": sky.width,
         "noise_width_predicted": sky.predicted,
         "score_noise_width": score_width * float(np.mean(score_level)),
-        "difference_lag1": max(lag_x, lag_y, key=abs),
+        "difference_lag1": sky.lag,
         "kernel_sum": kernel.sum,
         "kernel_sum_error": kernel.sum_error,
         "kernel_stamps": kernel.n_stamps,
@@ -229,5 +238,5 @@ def _quality(pair: Pair, matched: Matched, sky: _Sky, score: FloatImage, quiet: 
         "registration_before_pixels": shifts.rms_before_pixels,
         "registration_length_pixels": shifts.length_pixels,
         "masked_fraction": masked,
-        "masked_by_subtraction": masked - already,
+        "masked_by_subtraction": masked - sky.already_masked,
     }

@@ -65,6 +65,7 @@ def detections_table(
         "a_image": m.a_image,
         "b_image": m.b_image,
         "spread_model": m.spread,
+        "spread_error": m.spread_error,
         "dipole_fraction": detections.dipole_fraction,
         "negative_fraction": m.negative_fraction,
         "masked_fraction": m.masked_fraction,

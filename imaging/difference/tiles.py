@@ -10,6 +10,7 @@ from scipy import fft
 from imaging.image import FloatImage
 
 ComplexImage = NDArray[np.complex64]
+Pixels = Callable[[slice, slice], FloatImage]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,19 +66,15 @@ class Tiling:
             int(np.clip(np.floor(x + 0.5) // self.tile, 0, columns - 1)),
         )
 
-    def padded(self, image: FloatImage) -> FloatImage:
-        """Return the image with zeros around it, so that every tile can be cut with its border."""
+    def cut(self, row: int, column: int, pixels: Pixels) -> FloatImage:
+        """Return a tile with its border in the shape of the transforms, zero beyond the image."""
         height, width = self.fft_shape
-        rows, columns = self.grid
-        below = max((rows - 1) * self.tile + height - self.shape[0] - self.border, 0)
-        right = max((columns - 1) * self.tile + width - self.shape[1] - self.border, 0)
-        return np.pad(image, ((self.border, below), (self.border, right)))
-
-    def cut(self, padded: FloatImage, row: int, column: int) -> FloatImage:
-        """Return a tile with its border from a padded image, in the shape of the transforms."""
-        y, x = row * self.tile, column * self.tile
-        height, width = self.fft_shape
-        return padded[y : y + height, x : x + width]
+        y0, x0 = row * self.tile - self.border, column * self.tile - self.border
+        ys = slice(max(y0, 0), min(y0 + height, self.shape[0]))
+        xs = slice(max(x0, 0), min(x0 + width, self.shape[1]))
+        plane = np.zeros((height, width), dtype=np.float32)
+        plane[ys.start - y0 : ys.stop - y0, xs.start - x0 : xs.stop - x0] = pixels(ys, xs)
+        return plane
 
     def transform_kernel(self, kernel: NDArray[np.floating]) -> ComplexImage:
         """Return the transform of a kernel of odd sides whose middle is its origin."""
@@ -94,8 +91,19 @@ def tiling_of(shape: tuple[int, ...], tile: int, border: int) -> Tiling:
     return Tiling((ny, nx), min(tile, max(-(-min(ny, nx) // 2), 64)), border)
 
 
+def bands(ny: int, rows: int = 256) -> Iterator[slice]:
+    """Yield the rows of an image, some at a time, so that intermediate images need not exist as a whole."""
+    for first in range(0, ny, rows):
+        yield slice(first, min(first + rows, ny))
+
+
+def pixels_of(image: FloatImage) -> Pixels:
+    """Return a function that cuts rectangles out of an image."""
+    return lambda y, x: image[y, x]
+
+
 def filter_tiles(
-    tiling: Tiling, images: tuple[FloatImage, ...], kernel_at: Callable[[int, int], tuple[NDArray[np.floating], ...]]
+    tiling: Tiling, images: tuple[Pixels, ...], kernel_at: Callable[[int, int], tuple[NDArray[np.floating], ...]]
 ) -> tuple[FloatImage, ...]:
     """Convolve images, each with a kernel of its own that differs from tile to tile.
 
@@ -104,7 +112,8 @@ def filter_tiles(
     tiling
         Division of the images; its border is at least the kernels' half width.
     images
-        (ny, nx) float32 each.
+        Functions of a slice in y and one in x that return these pixels, float32; so that an image that is computed
+        from others need not exist as a whole.
     kernel_at
         Function of a tile's row and column that returns one kernel (odd sides) per image.
 
@@ -113,12 +122,11 @@ def filter_tiles(
     filtered
         (ny, nx) float32 each.
     """
-    padded = [tiling.padded(image) for image in images]
     outputs = tuple(np.empty(tiling.shape, dtype=np.float32) for _ in images)
     b = tiling.border
     for row, column, y, x in tiling:
-        for plane, kernel, output in zip(padded, kernel_at(row, column), outputs, strict=True):
-            spectrum = fft.rfft2(tiling.cut(plane, row, column))
+        for pixels, kernel, output in zip(images, kernel_at(row, column), outputs, strict=True):
+            spectrum = fft.rfft2(tiling.cut(row, column, pixels))
             spectrum *= tiling.transform_kernel(kernel)
             filtered = fft.irfft2(spectrum, s=tiling.fft_shape)
             output[y, x] = filtered[b : b + y.stop - y.start, b : b + x.stop - x.start]

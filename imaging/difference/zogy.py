@@ -19,7 +19,7 @@ from imaging.difference.records import KernelSummary, Matched
 from imaging.difference.registration import SourceShifts, apply_shift, fit_shift_field, measure_shifts
 from imaging.difference.settings import DifferenceSettings
 from imaging.difference.sources import choose_places, flux_ratio
-from imaging.difference.tiles import Tiling, filter_tiles, tiling_of
+from imaging.difference.tiles import Pixels, Tiling, filter_tiles, pixels_of, tiling_of
 from imaging.errors import CcdError
 from imaging.image import FloatImage
 from imaging.psf.model import PsfModel
@@ -71,10 +71,11 @@ def match_zogy(pair: Pair, settings: DifferenceSettings, times: StepTimes) -> Ma
             search.psf, template.psf, search_variance, template_variance * ratio**2, correlation, tiling
         )
     with times.step("convolution"):
-        scaled = template.science * np.float32(ratio)
-        matched, model = filter_tiles(
-            tiling, (search.science, scaled), lambda j, i: (noise.response[j, i], template_kernels[j, i])
+        scaled: tuple[Pixels, ...] = (
+            pixels_of(search.science),
+            lambda y, x: template.science[y, x] * np.float32(ratio),
         )
+        matched, model = filter_tiles(tiling, scaled, lambda j, i: (noise.response[j, i], template_kernels[j, i]))
     with times.step("registration"):
         weight = np.where(good, np.float32(1.0 / np.median(search_variance + template_variance)), np.float32(0.0))
         shifts, chi2 = _measure(matched, model, weight, x, y, settings)

@@ -6,10 +6,11 @@ their own, or absent.
 """
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import fitsio
 import numpy as np
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from imaging.bits import MaskBit
 from imaging.errors import InputError
 from imaging.image import FloatImage, MaskImage
+from imaging.wcs.foreign import wcs_of_header
 from imaging.wcs.tpv import TpvWcs
 
 COMMUNITY_PIPELINE_CODES = {
@@ -32,10 +34,44 @@ COMMUNITY_PIPELINE_CODES = {
 }
 """What the codes of the Community Pipeline's data-quality map mean (one code per pixel, not bits)."""
 
+OWN_PLANES = frozenset({"SCI", "MSK", "WGT"})
+"""Extensions by which this project's products, and those of the Dark Energy Survey, are known."""
+
 MASK_NAMES = ("MSK", "MASK", "DQ", "FLAGS", "BPM")
 WEIGHT_NAMES = ("WGT", "WEIGHT", "WHT", "IVAR", "INVVAR", "WT")
 VARIANCE_NAMES = ("VAR", "VARIANCE")
 ERROR_NAMES = ("ERR", "ERROR", "RMS", "UNCERT")
+
+
+@dataclass(frozen=True, slots=True)
+class Plane:
+    """Where an image is: a file, and the name or number of its extension if it is not the first image.
+
+    Attributes
+    ----------
+    path
+        FITS file.
+    extension
+        Name or number; None for the first two-dimensional image.
+    """
+
+    path: Path
+    extension: str | None = None
+
+    @classmethod
+    def named(cls, text: str, beside: "Plane | None" = None) -> Self:
+        """Read a plane written ``file.fits``, ``file.fits[EXT]`` or, of the same file as another one, ``[EXT]``.
+
+        Raises
+        ------
+        InputError
+            If an extension is given without a file, and there is no other plane to take it from.
+        """
+        match = re.fullmatch(r"(.*?)(?:\[([^\[\]]+)\])?", text)
+        name, extension = (match[1], match[2]) if match else (text, None)
+        if not name and beside is None:
+            raise InputError("image not understood", value=repr(text), limit="FILE or FILE[EXTENSION]")
+        return cls(Path(name) if name or beside is None else beside.path, extension)
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +115,7 @@ class LoadedImage:
 
 
 def read_image(
-    path: Path, *, extension: str | None = None, mask_path: Path | None = None, weight_path: Path | None = None
+    path: Path, *, extension: str | None = None, mask: Plane | None = None, weight: Plane | None = None
 ) -> LoadedImage:
     """Read a calibrated image with its mask and weight.
 
@@ -89,8 +125,9 @@ def read_image(
         FITS file. For a Community Pipeline image the ``ood`` and ``oow`` files beside it are found by their names.
     extension
         Name or number of the extension; the first two-dimensional one if left out.
-    mask_path, weight_path
-        Files of mask (non-zero is bad) and inverse variance, if they are not in the same file.
+    mask, weight
+        Where mask (non-zero is bad; the codes of an ``ood`` file are understood) and inverse variance are, if not in
+        extensions of the same file with one of the usual names.
 
     Raises
     ------
@@ -99,26 +136,22 @@ def read_image(
     """
     path = Path(path)
     science, header, name = _read_plane(path, extension)
-    own = name == "SCI"
-    siblings = _community_pipeline_siblings(path) if mask_path is None and weight_path is None else None
+    own = name == "SCI" and set(_extension_names(path)) >= OWN_PLANES
+    siblings = _community_pipeline_siblings(path, extension or name or None)
     if siblings is not None:
-        codes, _, _ = _read_plane(siblings[0], extension or name or None)
-        flags: NDArray[Any] | None = mask_of_codes(codes)
-        weight: NDArray[Any] | None = _read_plane(siblings[1], extension or name or None)[0]
-    else:
-        flags = _find_mask(path, mask_path, own)
-        weight = _find_weight(path, weight_path)
+        mask, weight = mask or siblings[0], weight or siblings[1]
+    flags, inverse = _find_mask(path, mask, own), _find_weight(path, weight)
     shape = science.shape
-    for plane, what in ((flags, "mask"), (weight, "weight")):
+    for plane, what in ((flags, "mask"), (inverse, "weight")):
         if plane is not None and plane.shape != shape:
             raise InputError(f"{what} and image differ in shape", value=f"{plane.shape} and {shape} of {path}")
-    mask = np.zeros(shape, dtype=np.int16) if flags is None else flags.astype(np.int16)
-    mask[~np.isfinite(science)] |= np.int16(MaskBit.BPM)
+    bits = np.zeros(shape, dtype=np.int16) if flags is None else flags.astype(np.int16)
+    bits[~np.isfinite(science)] |= np.int16(MaskBit.BPM)
     return LoadedImage(
         science=science.astype(np.float32),
-        mask=mask,
-        weight=None if weight is None else weight.astype(np.float32),
-        wcs=TpvWcs.from_header(header),
+        mask=bits,
+        weight=None if inverse is None else inverse.astype(np.float32),
+        wcs=wcs_of_header(header, (shape[0], shape[1])),
         header=header,
         gain=_gain(header, own=own),
         zeropoint_mag=_zeropoint(header),
@@ -173,23 +206,25 @@ def _keywords(header: Mapping[str, Any]) -> dict[str, Any]:
     return {key: header[key] for key in header.keys() if key and key not in skip}  # noqa: SIM118
 
 
-def _community_pipeline_siblings(path: Path) -> tuple[Path, Path] | None:
+def _community_pipeline_siblings(path: Path, extension: str | None) -> tuple[Plane, Plane] | None:
     if "_ooi_" not in path.name:
         return None
     mask, weight = (path.with_name(path.name.replace("_ooi_", f"_{kind}_")) for kind in ("ood", "oow"))
-    return (mask, weight) if mask.exists() and weight.exists() else None
+    return (Plane(mask, extension), Plane(weight, extension)) if mask.exists() and weight.exists() else None
 
 
-def _find_mask(path: Path, mask_path: Path | None, own: bool) -> NDArray[Any] | None:
-    plane = _read_plane(mask_path, None)[0] if mask_path else _named_plane(path, MASK_NAMES)
-    if plane is None or own:
+def _find_mask(path: Path, mask: Plane | None, own: bool) -> NDArray[Any] | None:
+    plane = _read_plane(mask.path, mask.extension)[0] if mask else _named_plane(path, MASK_NAMES)
+    if plane is None or (own and mask is None):
         return plane
+    if mask is not None and "_ood_" in mask.path.name:
+        return mask_of_codes(plane)
     return np.where(plane != 0, int(MaskBit.BPM), 0)
 
 
-def _find_weight(path: Path, weight_path: Path | None) -> NDArray[Any] | None:
-    if weight_path is not None:
-        return _read_plane(weight_path, None)[0]
+def _find_weight(path: Path, place: Plane | None) -> NDArray[Any] | None:
+    if place is not None:
+        return _read_plane(place.path, place.extension)[0]
     weight = _named_plane(path, WEIGHT_NAMES)
     if weight is not None:
         return weight
@@ -202,9 +237,14 @@ def _find_weight(path: Path, weight_path: Path | None) -> NDArray[Any] | None:
     return np.divide(1.0, variance, out=np.zeros(variance.shape), where=variance > 0)
 
 
-def _named_plane(path: Path, names: tuple[str, ...]) -> NDArray[Any] | None:
+def _extension_names(path: Path) -> dict[str, int]:
+    """Return the number of every extension by its name, in capitals."""
     with fitsio.FITS(str(path)) as file:
-        present = {str(hdu.get_extname()).strip().upper(): number for number, hdu in enumerate(file)}
+        return {str(hdu.get_extname()).strip().upper(): number for number, hdu in enumerate(file)}
+
+
+def _named_plane(path: Path, names: tuple[str, ...]) -> NDArray[Any] | None:
+    present = _extension_names(path)
     for name in names:
         if name in present:
             return _read_plane(path, str(present[name]))[0]

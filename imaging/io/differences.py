@@ -16,7 +16,7 @@ from imaging.wcs.tpv import TpvWcs
 
 
 def write_image_difference(folder: Path, result: ImageDifference) -> dict[str, Path]:
-    """Write difference, template, PSF, tables, stamps and pictures into a folder.
+    """Write difference, template, PSF, tables, stamps and pictures into a folder, in place of those of an earlier run.
 
     Parameters
     ----------
@@ -53,11 +53,17 @@ def write_image_difference(folder: Path, result: ImageDifference) -> dict[str, P
     write_psf(paths["psf"], image.psf)
     write_planes(paths["template"], _planes(template) | {"MATCHED": difference.model}, _header(template))
     write_table(paths["detections"], searched.detections_table)
+    fakes = folder / "fakes.parquet"
     if searched.fakes_table is not None:
-        paths["fakes"] = folder / "fakes.parquet"
-        write_table(paths["fakes"], searched.fakes_table)
+        paths["fakes"] = fakes
+        write_table(fakes, searched.fakes_table)
+    else:
+        fakes.unlink(missing_ok=True)
     ids = [int(i) for i in column(searched.detections_table, "detection_id")]
     _write_stamps(paths["stamps"], ids, result.stamps)
+    for earlier in paths["pictures"].glob("*.png"):
+        if earlier.stem.isdigit() and int(earlier.stem) not in ids:
+            earlier.unlink()
     for number, stamp in zip(ids, result.stamps, strict=True):
         write_bytes(paths["pictures"] / f"{number}.png", triplet_picture(stamp))
     return paths

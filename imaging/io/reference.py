@@ -1,9 +1,11 @@
 """Reference catalogues of stars and galaxies: HEALPix-partitioned Parquet in the HATS layout, read by position.
 
 A catalogue is a folder ``dataset/Norder=K/Dir=D/Npix=P.parquet`` of nested HEALPix pixels with ``hats.properties`` and
-``partition_info.csv`` beside it, which lsdb and hats open. Nothing here touches the network.
+``partition_info.csv`` beside it, which lsdb and hats open. Inside a partition the stars are sorted along the sky in row
+groups, of which a lookup reads those that it touches. Nothing here touches the network.
 """
 
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 
@@ -11,16 +13,25 @@ import astropy.units as u
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
 from astropy_healpix import HEALPix
+from numpy.typing import NDArray
 
-from imaging.errors import InputError
-from imaging.io.atomic import write_text
-from imaging.io.tables import column, read_tables, write_table
+from imaging.errors import InputError, StorageError
+from imaging.io.atomic import atomic_path, write_text
+from imaging.io.tables import column
+from imaging.reference.partition import split_by_pixel
 from imaging.schemas.reference import REFERENCE_STARS
-from imaging.wcs.sphere import separation_deg
+from imaging.wcs.sphere import inside_convex, polygon_centre, separation_deg
 
 DIRECTORY_SIZE = 10_000
 """Partitions per directory, fixed by the HATS convention."""
+
+ROWS_PER_GROUP = 16384
+"""Stars per row group."""
+
+PIXELS = b"pixels"
+"""Metadata of a file of pieces: the HEALPix pixel of each of its row groups."""
 
 
 def partition_path(root: Path, order: int, pixel: int) -> Path:
@@ -43,41 +54,181 @@ def write_reference_catalogue(root: Path, stars: pa.Table, *, name: str, order: 
     order
         HEALPix order of the partitions; 5 is 3.4 square degrees.
     """
+    rows = {}
+    for pixel, part in split_by_pixel(stars, order):
+        write_partition(partition_path(root, order, pixel), part)
+        rows[pixel] = part.num_rows
+    finish_catalogue(root, name, order, rows, stars.schema)
+
+
+def write_partition(path: Path, stars: pa.Table, rows_per_group: int = ROWS_PER_GROUP) -> None:
+    """Write the stars of one partition, complete or not at all.
+
+    Parameters
+    ----------
+    path
+        The file.
+    stars
+        Stars, sorted along the sky.
+    rows_per_group
+        Stars per row group.
+
+    Raises
+    ------
+    StorageError
+        If the file cannot be written.
+    """
+    with atomic_path(path) as temporary:
+        pq.write_table(stars, temporary, row_group_size=rows_per_group, **_encoding(stars.schema))
+
+
+def _encoding(schema: pa.Schema) -> dict[str, object]:
+    """Return how columns are stored: floats byte by byte, integers by their differences."""
+    encodings = {f.name: "BYTE_STREAM_SPLIT" for f in schema if pa.types.is_floating(f.type)}
+    encodings |= {f.name: "DELTA_BINARY_PACKED" for f in schema if pa.types.is_integer(f.type)}
+    text = [f.name for f in schema if pa.types.is_string(f.type)]
+    return {"compression": "zstd", "compression_level": 6, "use_dictionary": text, "column_encoding": encodings or None}
+
+
+def finish_catalogue(root: Path, name: str, order: int, rows: Mapping[int, int], schema: pa.Schema) -> None:
+    """Write what makes a folder of partitions a catalogue; readers see the new partitions from here on.
+
+    Parameters
+    ----------
+    root
+        Folder of the catalogue.
+    name
+        Name of the catalogue.
+    order
+        HEALPix order of the partitions.
+    rows
+        Pixel to its number of stars.
+    schema
+        Columns.
+
+    Raises
+    ------
+    StorageError
+        If a file cannot be written.
+    """
     root = Path(root)
-    healpix = HEALPix(nside=2**order, order="nested")
-    pixels = healpix.lonlat_to_healpix(column(stars, "ra") * u.deg, column(stars, "dec") * u.deg)
-    found = np.unique(pixels)
-    for pixel in found:
-        write_table(partition_path(root, order, int(pixel)), stars.filter(pa.array(pixels == pixel)))
-    lines = ["Norder,Npix"] + [f"{order},{pixel}" for pixel in found]
-    write_text(root / "partition_info.csv", "\n".join(lines) + "\n")
+    with atomic_path(root / "dataset" / "_common_metadata") as temporary:
+        pq.write_metadata(schema, temporary)
     properties = {
         "obs_collection": name,
         "dataproduct_type": "object",
-        "hats_nrows": stars.num_rows,
+        "hats_nrows": sum(rows.values()),
         "hats_col_ra": "ra",
         "hats_col_dec": "dec",
-        "hats_max_rows": stars.num_rows,
+        "hats_max_rows": max(rows.values(), default=0),
         "hats_order": order,
-        "moc_sky_fraction": f"{len(found) / (12 * 4**order):.8f}",
+        "moc_sky_fraction": f"{len(rows) / (12 * 4**order):.8f}",
         "hats_version": "v0.1",
     }
     write_text(root / "hats.properties", "".join(f"{key}={value}\n" for key, value in properties.items()))
+    lines = ["Norder,Npix"] + [f"{order},{pixel}" for pixel in sorted(rows)]
+    write_text(root / "partition_info.csv", "\n".join(lines) + "\n")
+    _read_partitions.cache_clear()
 
 
-@lru_cache
-def _partitions(root: Path) -> tuple[int, frozenset[int]]:
-    """Read which pixels a catalogue holds: (order, pixel numbers)."""
+def read_properties(root: Path) -> dict[str, str]:
+    """Read what a catalogue says of itself (``hats.properties``).
+
+    Raises
+    ------
+    InputError
+        If there is no catalogue.
+    """
     try:
-        table = pacsv.read_csv(root / "partition_info.csv")
-    except (OSError, pa.ArrowException) as error:
+        lines = (Path(root) / "hats.properties").read_text(encoding="utf-8").splitlines()
+    except OSError as error:
         raise InputError(
             "there is no reference catalogue", value=root, remedy="build or copy the reference catalogue"
         ) from error
-    orders = set(table.column("Norder").to_pylist())
-    if len(orders) != 1:
-        raise InputError("reference catalogue of mixed HEALPix orders", value=sorted(orders), limit="one order")
-    return orders.pop(), frozenset(table.column("Npix").to_pylist())
+    return dict(line.split("=", 1) for line in lines if "=" in line)
+
+
+def write_pieces(path: Path, stars: pa.Table, order: int) -> dict[int, int]:
+    """Write what one source file contributes to the partitions: a row group per pixel.
+
+    Parameters
+    ----------
+    path
+        The file.
+    stars
+        Stars of one source file.
+    order
+        HEALPix order of the partitions.
+
+    Returns
+    -------
+    rows
+        Pixel to its number of stars.
+
+    Raises
+    ------
+    StorageError
+        If the file cannot be written.
+    """
+    rows: dict[int, int] = {}
+    with atomic_path(path) as temporary, pq.ParquetWriter(temporary, stars.schema, **_encoding(stars.schema)) as writer:
+        for pixel, part in split_by_pixel(stars, order):
+            writer.write_table(part, row_group_size=part.num_rows)
+            rows[pixel] = part.num_rows
+        writer.add_key_value_metadata({PIXELS: " ".join(map(str, rows)).encode()})
+    return rows
+
+
+def read_pieces(path: Path, pixels: Iterable[int]) -> dict[int, pa.Table]:
+    """Read what a source file contributes to some partitions.
+
+    Parameters
+    ----------
+    path
+        File that :func:`write_pieces` has left.
+    pixels
+        Wanted pixels; those without stars in the file are left out.
+
+    Raises
+    ------
+    StorageError
+        If the file is missing or damaged.
+    """
+    try:
+        with pq.ParquetFile(path) as file:
+            held = [int(word) for word in file.metadata.metadata[PIXELS].split()]
+            wanted = set(pixels)
+            return {pixel: file.read_row_group(n) for n, pixel in enumerate(held) if pixel in wanted}
+    except (OSError, KeyError, pa.ArrowException) as error:
+        raise StorageError(
+            "pieces of a reference catalogue missing or damaged",
+            value=path,
+            remedy="run the same command again; nothing finished is lost",
+        ) from error
+
+
+def catalogue_partitions(root: Path) -> dict[int, frozenset[int]]:
+    """Return which pixels a catalogue holds: HEALPix order to pixel numbers.
+
+    Raises
+    ------
+    InputError
+        If there is no catalogue.
+    """
+    path = Path(root) / "partition_info.csv"
+    try:
+        return _read_partitions(path, path.stat().st_mtime_ns)
+    except (OSError, KeyError, pa.ArrowException) as error:
+        raise InputError(
+            "there is no reference catalogue", value=root, remedy="build or copy the reference catalogue"
+        ) from error
+
+
+@lru_cache
+def _read_partitions(path: Path, mtime_ns: int) -> dict[int, frozenset[int]]:  # noqa: ARG001
+    table = pacsv.read_csv(path)
+    orders, pixels = column(table, "Norder"), column(table, "Npix")
+    return {int(order): frozenset(pixels[orders == order].tolist()) for order in np.unique(orders)}
 
 
 def partitions_in_cone(root: Path, ra_deg: float, dec_deg: float, radius_deg: float) -> list[Path]:
@@ -86,18 +237,13 @@ def partitions_in_cone(root: Path, ra_deg: float, dec_deg: float, radius_deg: fl
     Raises
     ------
     InputError
-        If there is no catalogue, or a file that it should have is missing.
+        If there is no catalogue.
     """
-    root = Path(root)
-    order, held = _partitions(root)
-    healpix = HEALPix(nside=2**order, order="nested")
-    wanted = healpix.cone_search_lonlat(ra_deg * u.deg, dec_deg * u.deg, radius=radius_deg * u.deg)
-    paths = [partition_path(root, order, int(pixel)) for pixel in sorted(set(wanted.tolist()) & held)]
-    for path in paths:
-        if not path.exists():
-            raise InputError(
-                "a file of the reference catalogue is missing", value=path, remedy="build or copy the catalogue again"
-            )
+    paths = []
+    for order, held in catalogue_partitions(root).items():
+        healpix = HEALPix(nside=2**order, order="nested")
+        wanted = healpix.cone_search_lonlat(ra_deg * u.deg, dec_deg * u.deg, radius=radius_deg * u.deg)
+        paths += [partition_path(root, order, int(pixel)) for pixel in sorted(set(wanted.tolist()) & held)]
     return paths
 
 
@@ -124,7 +270,85 @@ def read_reference_cone(
     ------
     InputError
         If there is no catalogue.
+    StorageError
+        If a partition is missing or damaged.
     """
-    found = read_tables(partitions_in_cone(root, ra_deg, dec_deg, radius_deg), schema)
-    inside = separation_deg(ra_deg, dec_deg, column(found, "ra"), column(found, "dec")) <= radius_deg
-    return found.filter(pa.array(inside)).sort_by("source_id")
+    tables = [schema.empty_table()]
+    for path in partitions_in_cone(root, ra_deg, dec_deg, radius_deg):
+        part = _read_near(path, ra_deg, dec_deg, radius_deg, schema)
+        inside = separation_deg(ra_deg, dec_deg, column(part, "ra"), column(part, "dec")) <= radius_deg
+        tables.append(part.filter(pa.array(inside)))
+    return pa.concat_tables(tables).sort_by("source_id")
+
+
+def read_reference_polygon(root: Path, corners: NDArray[np.float64], schema: pa.Schema = REFERENCE_STARS) -> pa.Table:
+    """Read the reference stars or galaxies inside a convex polygon.
+
+    Parameters
+    ----------
+    root
+        Folder of the catalogue.
+    corners
+        (n, 2) RA and Dec of the corners in degrees, ICRS, in cyclic order; smaller than a hemisphere. Right across
+        RA = 0 and at the poles.
+    schema
+        What the catalogue holds.
+
+    Returns
+    -------
+    table
+        Columns of the schema, sorted by ``source_id``.
+
+    Raises
+    ------
+    InputError
+        If there is no catalogue.
+    StorageError
+        If a partition is missing or damaged.
+    """
+    ra, dec = polygon_centre(corners)
+    radius = float(separation_deg(ra, dec, corners[:, 0], corners[:, 1]).max())
+    found = read_reference_cone(root, ra, dec, radius, schema)
+    return found.filter(pa.array(inside_convex(corners, column(found, "ra"), column(found, "dec"))))
+
+
+def _read_near(path: Path, ra_deg: float, dec_deg: float, radius_deg: float, schema: pa.Schema) -> pa.Table:
+    """Read the row groups of a partition that may reach into a cone."""
+    try:
+        with pq.ParquetFile(path, memory_map=True) as file:
+            near = [
+                group
+                for group in range(file.num_row_groups)
+                if _may_touch(file.metadata.row_group(group), ra_deg, dec_deg, radius_deg)
+            ]
+            table = file.read_row_groups(near, columns=schema.names, use_threads=False)
+            return table.select(schema.names).cast(schema)
+    except (OSError, KeyError, ValueError, pa.ArrowException) as error:
+        raise StorageError(
+            f"partition of a reference catalogue missing or damaged: {str(error).splitlines()[0]}",
+            value=path,
+            remedy="build or copy the reference catalogue again",
+        ) from error
+
+
+def _may_touch(group: pq.RowGroupMetaData, ra_deg: float, dec_deg: float, radius_deg: float) -> bool:
+    """Whether the stars of a row group may lie in a cone, by the smallest and largest coordinates that it states."""
+    limits = {}
+    for index in range(group.num_columns):
+        about = group.column(index)
+        if about.path_in_schema in ("ra", "dec"):
+            statistics = about.statistics
+            if statistics is None or not statistics.has_min_max:
+                return True
+            limits[about.path_in_schema] = (statistics.min, statistics.max)
+    south, north = limits["dec"]
+    if south > dec_deg + radius_deg or north < dec_deg - radius_deg:
+        return False
+    farthest = abs(dec_deg) + radius_deg
+    if farthest >= 89.0:
+        return True
+    sine = np.sin(np.radians(radius_deg)) / np.cos(np.radians(dec_deg))
+    reach = float(np.degrees(np.arcsin(min(sine, 1.0))))
+    west, east = limits["ra"]
+    nearest = max(abs((ra_deg - 0.5 * (west + east) + 180.0) % 360.0 - 180.0) - 0.5 * (east - west), 0.0)
+    return bool(nearest <= reach)

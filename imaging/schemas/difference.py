@@ -37,6 +37,7 @@ DETECTIONS = schema(
     field("a_image", F32, "pixel", "major axis, rms"),
     field("b_image", F32, "pixel", "minor axis, rms"),
     field("spread_model", F32, "", "shape statistic against the PSF: negative is sharper, positive is wider"),
+    field("spread_error", F32, "", "its error"),
     field("dipole_fraction", F32, "", "strength of a dipole in the fit, 0 to 1"),
     field("negative_fraction", F32, "", "share of pixels in the stamp below minus two sigma"),
     field("masked_fraction", F32, "", "share of masked pixels within one FWHM"),
@@ -78,6 +79,13 @@ FORCED_PHOTOMETRY = schema(
     field("mag_error", F32, "mag", "its error"),
     field("limit_mag", F32, "mag", "five-sigma limit at this place"),
     field("masked", BOOL, "", "the position falls on masked pixels"),
+)
+
+DIRECT_PHOTOMETRY = schema(
+    *(FORCED_PHOTOMETRY.field(name) for name in ("candidate_id", "expnum", "band", "night", "ccd", "mjd")),
+    field("side", TEXT, "", "search, or template: an exposure that was subtracted"),
+    field("flux", F32, "nJy", "PSF flux on the image itself above its surroundings, host included"),
+    *(FORCED_PHOTOMETRY.field(n) for n in ("flux_error", "snr", "mag", "mag_error", "limit_mag", "masked")),
 )
 
 TEMPLATE_CHOICES = schema(

@@ -13,6 +13,9 @@ from imaging.templates.settings import StackSettings
 
 FloatArray = NDArray[np.float64]
 
+BAND, HALO = 128, 2
+"""Rows that are averaged at once, and those around them that the search for outliers looks at."""
+
 SUSPECT_SHARE = np.float32(0.6)
 """Pixels beside an outlier are left out from this share of the tolerance for noise on."""
 
@@ -38,26 +41,34 @@ def combine(
     clipped
         (n,) pixels left out per input.
     """
-    science = np.stack([p.science for p in planes])
-    weight = np.stack([p.weight for p in planes])
     factors = scales.astype(np.float32)
+    tolerances = tuple(np.float32(t) for t in (settings.clip_sigma, settings.clip_gradient, settings.clip_fraction))
+    ny, nx = planes[0].science.shape
+    total, total_weight = (np.empty((ny, nx), dtype=np.float32) for _ in range(2))
+    bits = np.empty((ny, nx), dtype=np.int16)
     clipped = np.zeros(len(planes), dtype=np.int64)
-    if len(planes) > 1:
-        middle = _median(science, weight, factors)
-        tolerances = (settings.clip_sigma, settings.clip_gradient, settings.clip_fraction)
-        clipped = _clip(science, weight, factors, middle, *(np.float32(t) for t in tolerances))
-    total, total_weight = _mean(science, weight, factors)
-    bits = planes[0].mask.copy()
-    for plane in planes[1:]:
-        bits &= plane.mask
-    lost = total_weight == 0
-    everywhere = planes[0].mask.copy()
-    for plane in planes[1:]:
-        everywhere |= plane.mask
+    for first in range(0, ny, BAND):
+        last = min(first + BAND, ny)
+        below, above = max(first - HALO, 0), min(last + HALO, ny)
+        science = np.stack([p.science[below:above] for p in planes])
+        weight = np.stack([p.weight[below:above] for p in planes])
+        inner, band = slice(first - below, last - below), slice(first, last)
+        if len(planes) > 1:
+            middle = _median(science, weight, factors)
+            clipped += _clip(science, weight, factors, middle, *tolerances, inner.start, inner.stop)
+        total[band], total_weight[band] = _mean(science[:, inner], weight[:, inner], factors)
+        bits[band] = _combine_masks([p.mask[band] for p in planes], total_weight[band] == 0)
+    return total, bits, total_weight, clipped
+
+
+def _combine_masks(masks: Sequence[MaskImage], lost: NDArray[np.bool_]) -> MaskImage:
+    """Return the inputs' common defects where no input is left, and what all of them suspect elsewhere."""
+    bits = np.bitwise_and.reduce(masks)
+    everywhere = np.bitwise_or.reduce(masks)
     bits[~lost] &= np.int16(MaskBit.STAR | MaskBit.SUSPECT)
     bits[lost & (bits == 0)] = everywhere[lost & (bits == 0)]
     bits[lost & (bits == 0)] = np.int16(MaskBit.BPM)
-    return total, bits, total_weight, clipped
+    return bits
 
 
 @numba.njit(cache=True)
@@ -68,6 +79,10 @@ def _median(science: FloatImage, weight: FloatImage, scales: FloatImage) -> Floa
     values = np.empty(n, dtype=np.float32)
     for j in range(ny):
         for i in range(nx):
+            if n == 3 and weight[0, j, i] > 0 and weight[1, j, i] > 0 and weight[2, j, i] > 0:
+                a, b, c = science[0, j, i] * scales[0], science[1, j, i] * scales[1], science[2, j, i] * scales[2]
+                out[j, i] = max(min(a, b), min(max(a, b), c))
+                continue
             count = 0
             for k in range(n):
                 if weight[k, j, i] > 0:
@@ -98,15 +113,20 @@ def _clip(
     n_sigma: np.float32,
     gradient: np.float32,
     fraction: np.float32,
+    first: int,
+    last: int,
 ) -> NDArray[np.int64]:
-    """Set the weight of outliers, and of the less deviant pixels that touch them, to zero; returns their numbers."""
+    """Set the weight of outliers, and of the less deviant pixels that touch them, to zero.
+
+    Returns their numbers in rows ``first`` to ``last``.
+    """
     n, ny, nx = science.shape
     counts = np.zeros(n, dtype=np.int64)
     factor = n_sigma if n > 2 else np.float32(1.4) * n_sigma
     outlier = np.zeros((ny, nx), dtype=np.uint8)
     for k in range(n):
         _find_outliers(outlier, science[k], weight[k], scales[k], middle, factor, gradient, fraction)
-        counts[k] = _remove_outliers(outlier, weight[k])
+        counts[k] = _remove_outliers(outlier, weight[k], first, last)
     return counts
 
 
@@ -143,10 +163,10 @@ def _find_outliers(
 
 
 @numba.njit(cache=True)
-def _remove_outliers(outlier: NDArray[np.uint8], weight: FloatImage) -> int:
+def _remove_outliers(outlier: NDArray[np.uint8], weight: FloatImage, first: int, last: int) -> int:
     ny, nx = outlier.shape
     count = 0
-    for j in range(1, ny - 1):
+    for j in range(max(first, 1), min(last, ny - 1)):
         for i in range(1, nx - 1):
             if outlier[j, i] == 2:
                 weight[j, i] = 0

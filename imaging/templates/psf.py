@@ -4,10 +4,15 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import affine_transform
 
 from imaging.psf.model import PsfModel, polynomial_terms
+from imaging.wcs.tpv import TpvWcs
 
 FloatArray = NDArray[np.float64]
+
+PARALLEL = 0.02
+"""Largest deviation of two images' pixel axes that a PSF does not notice."""
 
 STEP = 0.5
 """Pixels per sample of the models that are built here: coarser ones lose 0.2 % of a sharp star's flux."""
@@ -32,6 +37,39 @@ def fine_samples(psf: PsfModel, x: float, y: float, half_width: int) -> FloatArr
     """
     offsets = np.arange(-2.0 * half_width, 2 * half_width + 1) * STEP
     return psf.at_offsets(x, y, offsets, offsets)
+
+
+def pixel_matrix(output: TpvWcs, source: TpvWcs, x: float, y: float) -> FloatArray:
+    """Return (2, 2) pixels of an input image per pixel of an output image, (x, y) both, at an output position.
+
+    Parameters
+    ----------
+    output, source
+        Coordinates of the two images.
+    x, y
+        Output pixel.
+    """
+    ra, dec = output.pixel_to_sky(np.array([x, x + 1.0, x]), np.array([y, y, y + 1.0]))
+    xs, ys = source.sky_to_pixel(ra, dec)
+    return np.array([[xs[1] - xs[0], xs[2] - xs[0]], [ys[1] - ys[0], ys[2] - ys[0]]])
+
+
+def turned(samples: FloatArray, matrix: FloatArray) -> FloatArray:
+    """Show a PSF on the pixel axes of another image; axes that are parallel to a degree are taken as the same.
+
+    Parameters
+    ----------
+    samples
+        (n, n) flux per pixel, odd n, centre in the middle.
+    matrix
+        (2, 2) as :func:`pixel_matrix` returns it.
+    """
+    if np.abs(matrix - np.eye(2)).max() < PARALLEL:
+        return samples
+    centre = np.full(2, (samples.shape[0] - 1) / 2)
+    rows_first = matrix[::-1, ::-1]
+    out = affine_transform(samples, rows_first, centre - rows_first @ centre, order=3, mode="constant")
+    return out * abs(float(np.linalg.det(matrix)))
 
 
 def fit_psf_model(

@@ -93,12 +93,15 @@ def resample(
     table = lanczos_table()
     squares = (table.astype(float) ** 2).sum(axis=1).astype(np.float32)
     no_weight, outside = np.int16(int(NO_WEIGHT)), np.int16(int(MaskBit.EDGE))
-    planes = _resample(
-        *(science, mask, pixels.weight, grid.x, grid.y, grid.area_ratio(), grid.step, shape),
-        *(table, squares, no_weight, outside),
+    # what a template does not cover stays untouched here, and the system gives it no memory
+    out, out_weight = np.zeros(shape, dtype=np.float32), np.zeros(shape, dtype=np.float32)
+    out_mask = np.full(shape, outside, dtype=np.int16)
+    _resample(
+        *(out, out_mask, out_weight, science, mask, pixels.weight, grid.x, grid.y, grid.area_ratio(), grid.step),
+        *(table, squares, no_weight),
     )
     correlation = noise_correlation(grid, pixels.shape, settings.correlation_tile_pixels)
-    return Resampled(planes[0], planes[1], planes[2], correlation, grid, alignment)
+    return Resampled(out, out_mask, out_weight, correlation, grid, alignment)
 
 
 def noise_correlation(grid: PixelMap, source_shape: tuple[int, int], tile: int) -> NDArray[np.float32]:
@@ -146,6 +149,9 @@ def _lags(position: FloatArray) -> FloatArray:
 
 @numba.njit(cache=True)
 def _resample(
+    out: FloatImage,
+    out_mask: MaskImage,
+    out_weight: FloatImage,
     science: FloatImage,
     mask: MaskImage,
     weight: FloatImage,
@@ -153,17 +159,13 @@ def _resample(
     grid_y: FloatArray,
     area: FloatArray,
     step: int,
-    shape: tuple[int, int],
     table: NDArray[np.float32],
     squares: NDArray[np.float32],
     no_weight: np.int16,
-    outside: np.int16,
-) -> tuple[FloatImage, MaskImage, FloatImage]:
-    ny, nx = shape
+) -> None:
+    """Fill the output where the input reaches."""
+    ny, nx = out.shape
     my, mx = science.shape
-    out = np.zeros((ny, nx), dtype=np.float32)
-    out_mask = np.full((ny, nx), outside, dtype=np.int16)
-    out_weight = np.zeros((ny, nx), dtype=np.float32)
     for y in range(ny):
         cy = min(y // step, area.shape[0] - 1)
         fy = (y - cy * step) / step
@@ -195,4 +197,3 @@ def _resample(
                 out_mask[y, x] = bits
                 if (bits & no_weight) == 0:
                     out_weight[y, x] = weight[near_y, near_x] / (squares[px] * squares[py] * ratio * ratio)
-    return out, out_mask, out_weight

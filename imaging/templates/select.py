@@ -74,6 +74,18 @@ class _Overlap:
     merit: float
 
 
+@dataclass(frozen=True, eq=False)
+class _Located:
+    """A candidate that obeys the rules, with its worth and the circles around its CCDs, degrees."""
+
+    candidate: TemplateCandidate
+    merit: float
+    ccds: tuple[int, ...]
+    ra: FloatArray
+    dec: FloatArray
+    radius: FloatArray
+
+
 def choose_templates(
     target: TemplateTarget, candidates: Sequence[TemplateCandidate], settings: TemplateSettings
 ) -> pa.Table:
@@ -99,13 +111,13 @@ def choose_templates(
         rule or touches nothing; ``rank`` is set for those that were taken.
     """
     rows: list[dict[str, object]] = []
-    eligible: list[TemplateCandidate] = []
+    eligible: list[_Located] = []
     for candidate in candidates:
         broken = rule_broken(target.exposure, candidate, settings)
         if broken:
             rows.append(_row(target, 0, candidate, 0, 0.0, None, broken))
         else:
-            eligible.append(candidate)
+            eligible.append(_locate(target, candidate, settings))
     for ccd, footprint in sorted(target.footprints.items()):
         rows += _choose_for_ccd(target, ccd, footprint, eligible, settings)
     columns = {name: [row[name] for row in rows] for name in TEMPLATE_CHOICES.names}
@@ -175,10 +187,10 @@ def _choose_for_ccd(
     target: TemplateTarget,
     ccd: int,
     footprint: FloatArray,
-    eligible: Sequence[TemplateCandidate],
+    eligible: Sequence[_Located],
     settings: TemplateSettings,
 ) -> list[dict[str, object]]:
-    overlaps = _overlaps(target, footprint, eligible, settings)
+    overlaps = _overlaps(footprint, eligible)
     rows: list[dict[str, object]] = []
     points = _sample(footprint)
     covers, taken = np.zeros(len(points), dtype=int), 0
@@ -219,22 +231,26 @@ def _inside(points: FloatArray, corners: FloatArray, centre: tuple[float, float]
     return np.logical_or((side >= 0).all(axis=1), (side <= 0).all(axis=1))
 
 
-def _overlaps(
-    target: TemplateTarget, footprint: FloatArray, eligible: Sequence[TemplateCandidate], settings: TemplateSettings
-) -> list[_Overlap]:
+def _locate(target: TemplateTarget, candidate: TemplateCandidate, settings: TemplateSettings) -> _Located:
+    ccds = tuple(sorted(candidate.footprints))
+    centres = [polygon_centre(candidate.footprints[ccd]) for ccd in ccds]
+    corners = [candidate.footprints[ccd] for ccd in ccds]
+    radius = [float(separation_deg(*m, c[:, 0], c[:, 1]).max()) for m, c in zip(centres, corners, strict=True)]
+    ra, dec = (np.array([centre[axis] for centre in centres], dtype=float) for axis in (0, 1))
+    return _Located(candidate, merit(target.exposure, candidate, settings), ccds, ra, dec, np.array(radius))
+
+
+def _overlaps(footprint: FloatArray, eligible: Sequence[_Located]) -> list[_Overlap]:
     centre = polygon_centre(footprint)
     reach = float(separation_deg(*centre, footprint[:, 0], footprint[:, 1]).max())
     overlaps = []
-    for candidate in eligible:
-        worth = merit(target.exposure, candidate, settings)
-        for ccd, corners in sorted(candidate.footprints.items()):
-            middle = polygon_centre(corners)
-            radius = float(separation_deg(*middle, corners[:, 0], corners[:, 1]).max())
-            if float(separation_deg(*centre, *middle)) > reach + radius:
-                continue
-            share = overlap_fraction(footprint, corners)
+    for located in eligible:
+        near = separation_deg(*centre, located.ra, located.dec) <= reach + located.radius
+        for number in np.flatnonzero(near).tolist():
+            ccd = located.ccds[number]
+            share = overlap_fraction(footprint, located.candidate.footprints[ccd])
             if share > 0.0:
-                overlaps.append(_Overlap(candidate, ccd, share, worth))
+                overlaps.append(_Overlap(located.candidate, ccd, share, located.merit))
     return overlaps
 
 

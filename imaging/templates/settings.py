@@ -24,8 +24,11 @@ class TemplateSettings(Settings):
     """Earliest night, YYYYMMDD."""
     last_night: int = 99991231
     """Latest night, YYYYMMDD."""
-    blacklist: tuple[int, ...] = ()
-    """Exposure numbers never to be used."""
+    blacklist: tuple[int, ...] = (
+        *(140065, 227396, 227923, 227939, 227952, 227959, 227970, 276825),
+        *(375777, 467561, 467585, 467587, 468317, 552909),
+    )
+    """Exposure numbers never to be used; these are the original's."""
     min_overlap: float = 0.02
     """Smallest useful share of the search CCD; a sliver costs a resampling and covers nothing."""
     max_templates: int = 12

@@ -1,7 +1,7 @@
 """Stack the templates of a search CCD on its pixel grid."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from imaging.image import CalibratedImage, CcdImage, FloatImage
 from imaging.psf.model import PsfModel
 from imaging.templates.align import Alignment, find_sources
 from imaging.templates.combine import combine
-from imaging.templates.psf import fine_samples, fit_psf_model
+from imaging.templates.psf import fine_samples, fit_psf_model, pixel_matrix, turned
 from imaging.templates.relative import relative_zeropoints
 from imaging.templates.resample import Resampled, resample
 from imaging.templates.settings import StackSettings
@@ -111,7 +111,7 @@ class Template:
     times: StepTimes = field(default_factory=StepTimes)
 
 
-def stack_templates(search: CalibratedImage, templates: Sequence[CalibratedImage], settings: StackSettings) -> Template:
+def stack_templates(search: CalibratedImage, templates: Iterable[CalibratedImage], settings: StackSettings) -> Template:
     """Resample templates on a search image's grid and combine them.
 
     The mean is weighted with the inverse variance of the pixels. A pixel of one input is left out where it differs
@@ -123,7 +123,8 @@ def stack_templates(search: CalibratedImage, templates: Sequence[CalibratedImage
     search
         The image whose grid is wanted.
     templates
-        Calibrated images, best first; the stack takes over the zero point of the first one.
+        Calibrated images, best first. They are asked for one after the other, and the pixels of each are let go before
+        the next. The stack has the zero point of the search image.
     settings
         See :class:`imaging.templates.settings.StackSettings`.
 
@@ -135,36 +136,54 @@ def stack_templates(search: CalibratedImage, templates: Sequence[CalibratedImage
     times = StepTimes()
     shape = search.pixels.shape
     with times.step("resample"):
-        sources = find_sources(search)
-        planes = [resample(image, search, settings, sources) for image in templates]
+        planes, described = _resample_all(search, templates, settings)
     with times.step("zeropoints"):
         corrections, counts = relative_zeropoints(
             [p.science for p in planes],
             [p.weight for p in planes],
-            [t.zeropoint_mag for t in templates],
-            [t.saturation_electrons for t in templates],
+            [t.zeropoint_mag for t in described],
+            [t.saturation_electrons for t in described],
             settings,
         )
     kept = [k for k in range(len(planes)) if abs(corrections[k]) <= settings.max_zeropoint_correction_mag] or [0]
-    planes, templates = [planes[k] for k in kept], [templates[k] for k in kept]
+    planes, described = [planes[k] for k in kept], [described[k] for k in kept]
     shares = [float(np.count_nonzero(p.weight)) / (shape[0] * shape[1]) for p in planes]
     _check_coverage(sum(shares), settings)
-    zeropoints = np.array([t.zeropoint_mag for t in templates]) + corrections[kept]
-    scales = 10 ** (-0.4 * (zeropoints - zeropoints[0]))
+    zeropoints = np.array([t.zeropoint_mag for t in described]) + corrections[kept]
+    scales = 10 ** (-0.4 * (zeropoints - search.zeropoint_mag))
     with times.step("combine"):
         science, mask, weight, clipped = combine(planes, scales, settings)
     coverage = float(np.count_nonzero(weight)) / weight.size
     _check_coverage(coverage, settings)
     with times.step("describe"):
-        makeup = _makeup(search, templates, planes, scales)
+        makeup = _makeup(search, described, planes, scales)
         correlation = _stack_correlation(planes, makeup, settings.correlation_tile_pixels)
-        pixels = CcdImage(science, mask, weight, _header(search, templates, makeup, scales, coverage))
-        image = _stack_image(search, templates, pixels, makeup, scales, float(zeropoints[0]))
+        pixels = CcdImage(science, mask, weight, _header(search, described, makeup, scales, coverage))
+        image = _stack_image(search, described, pixels, makeup, scales)
     inputs = tuple(
         StackInput(t.label, share, float(f), float(corrections[k]), int(counts[k]), int(c), p.alignment)
-        for t, p, share, f, k, c in zip(templates, planes, shares, makeup.mean_shares, kept, clipped, strict=True)
+        for t, p, share, f, k, c in zip(described, planes, shares, makeup.mean_shares, kept, clipped, strict=True)
     )
     return Template(image, correlation, settings.correlation_tile_pixels, coverage, inputs, makeup, times)
+
+
+def _resample_all(
+    search: CalibratedImage, templates: Iterable[CalibratedImage], settings: StackSettings
+) -> tuple[list[Resampled], list[CalibratedImage]]:
+    """Return the templates on the search image's grid, and what else is known of them."""
+    sources = find_sources(search)
+    planes, described = [], []
+    for image in templates:
+        planes.append(resample(image, search, settings, sources))
+        described.append(_without_pixels(image))
+    return planes, described
+
+
+def _without_pixels(image: CalibratedImage) -> CalibratedImage:
+    """Return what is known of an image, without its pixels."""
+    none = np.zeros((0, 0))
+    pixels = CcdImage(none.astype(np.float32), none.astype(np.int16), none.astype(np.float32), image.pixels.header)
+    return replace(image, pixels=pixels)
 
 
 def _stack_image(
@@ -173,7 +192,6 @@ def _stack_image(
     pixels: CcdImage,
     makeup: StackMakeup,
     scales: FloatArray,
-    zeropoint_mag: float,
 ) -> CalibratedImage:
     sky = np.array([t.sky_electrons for t in templates])
     saturation = np.array([t.saturation_electrons for t in templates])
@@ -181,7 +199,7 @@ def _stack_image(
         pixels=pixels,
         wcs=search.wcs,
         psf=_stack_psf(search, templates, makeup.mean_shares),
-        zeropoint_mag=zeropoint_mag,
+        zeropoint_mag=search.zeropoint_mag,
         sky_electrons=float(np.sum(makeup.mean_shares * scales * sky)),
         saturation_electrons=float(np.min(scales * saturation)),
         label=f"template of {search.label}",
@@ -228,7 +246,8 @@ def _makeup(
     for template in templates:
         x, y = template.wcs.sky_to_pixel(ra, dec)
         offsets = np.arange(-float(PSF_HALF_WIDTH), PSF_HALF_WIDTH + 1)
-        stamps.append(template.psf.at_offsets(float(x[0]), float(y[0]), offsets, offsets))
+        stamp = template.psf.at_offsets(float(x[0]), float(y[0]), offsets, offsets)
+        stamps.append(turned(stamp, pixel_matrix(search.wcs, template.wcs, nx / 2, ny / 2)))
     return StackMakeup(shares, BLOCK, mean, np.array(stamps))
 
 
@@ -253,14 +272,15 @@ def _block_sums(weight: FloatImage, block: int) -> FloatArray:
 
 
 def _stack_psf(search: CalibratedImage, templates: Sequence[CalibratedImage], fractions: FloatArray) -> PsfModel:
-    """Average the inputs' PSF models with their weights; their pixel axes are parallel to a fraction of a degree."""
+    """Average the inputs' PSF models with their weights, each on the search image's pixel axes."""
 
     def samples(x: float, y: float) -> FloatArray:
         ra, dec = search.wcs.pixel_to_sky(np.array([x]), np.array([y]))
         total = np.zeros((4 * PSF_HALF_WIDTH + 1, 4 * PSF_HALF_WIDTH + 1))
         for template, fraction in zip(templates, fractions, strict=True):
             xs, ys = template.wcs.sky_to_pixel(ra, dec)
-            total += fraction * fine_samples(template.psf, float(xs[0]), float(ys[0]), PSF_HALF_WIDTH)
+            seen = fine_samples(template.psf, float(xs[0]), float(ys[0]), PSF_HALF_WIDTH)
+            total += fraction * turned(seen, pixel_matrix(search.wcs, template.wcs, x, y))
         return total
 
     n_stars = min(t.psf.n_stars for t in templates)

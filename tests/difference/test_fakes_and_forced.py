@@ -197,7 +197,7 @@ def test_stamps_and_picture(searched):
 def test_results_are_written_and_read_back(searched, tmp_path):
     m = searched.detections.measured
     stamps = tuple(cut_triplet(searched.difference, a, b) for a, b in zip(m.x, m.y, strict=True))
-    paths = write_image_difference(tmp_path / "out", ImageDifference(searched, stamps, True))
+    paths = write_image_difference(tmp_path / "out", ImageDifference(searched, stamps, True, 1.0))
     assert all(path.exists() for path in paths.values())
     image, score = read_difference(paths["difference"], paths["psf"])
     assert np.array_equal(image.pixels.science, searched.difference.image)

@@ -5,7 +5,7 @@ import pytest
 from scipy.signal import fftconvolve
 
 from imaging.difference.noise import lag_one, noise_width, predicted_weight, tile_noise, whiten
-from imaging.difference.tiles import Tiling, filter_tiles
+from imaging.difference.tiles import Tiling, filter_tiles, pixels_of
 
 SHAPE = (512, 512)
 TILING = Tiling(SHAPE, 256, 20)
@@ -70,7 +70,7 @@ def test_filter_of_tiles_is_a_convolution():
     image = rng.normal(size=(300, 420)).astype(np.float32)
     kernel = rng.normal(size=(21, 21))
     tiling = Tiling(image.shape, 128, 20)
-    out = filter_tiles(tiling, (image,), lambda row, column: (kernel,))[0]
+    out = filter_tiles(tiling, (pixels_of(image),), lambda row, column: (kernel,))[0]
     assert np.allclose(out, fftconvolve(image.astype(float), kernel, mode="same"), atol=2e-3)
 
 

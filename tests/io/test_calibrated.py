@@ -10,7 +10,7 @@ from imaging.bits import MaskBit
 from imaging.detector.distortion import seed_wcs
 from imaging.difference.prepare import calibrate, measure_sky
 from imaging.errors import InputError
-from imaging.io.calibrated import read_image
+from imaging.io.calibrated import Plane, read_image
 from imaging.psf.model import PsfModel
 
 SHAPE = (260, 240)
@@ -64,7 +64,7 @@ def test_plain_image_with_weight_and_mask_extensions(tmp_path):
 def test_files_of_their_own_and_extension_by_name(tmp_path):
     path = write(tmp_path / "a.fits", {"FIRST": counts(1), "SECOND": counts(2)})
     weight = write(tmp_path / "w.fits", {"W": np.full(SHAPE, 0.5, np.float32)})
-    loaded = read_image(path, extension="SECOND", weight_path=weight)
+    loaded = read_image(path, extension="SECOND", weight=Plane(weight))
     assert np.array_equal(loaded.science, counts(2))
     assert loaded.weight is not None and loaded.weight[0, 0] == 0.5
     assert loaded.zeropoint_mag is None and loaded.label == "a.fits[SECOND]"
@@ -81,9 +81,9 @@ def test_bad_input_is_said_in_a_sentence(tmp_path):
         read_image(path, extension="N9")
     small = write(tmp_path / "small.fits", {"W": np.ones((5, 5), np.float32)})
     with pytest.raises(InputError, match="differ in shape"):
-        read_image(path, weight_path=small)
+        read_image(path, weight=Plane(small))
     fitsio.write(str(tmp_path / "plain.fits"), counts(), clobber=True)
-    with pytest.raises(InputError, match="projection"):
+    with pytest.raises(InputError, match="equatorial coordinates"):
         read_image(tmp_path / "plain.fits")
     fitsio.write(str(tmp_path / "cube.fits"), np.zeros((3, 4, 5), np.float32), clobber=True)
     with pytest.raises(InputError, match="two-dimensional"):

@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 
 from bench.pairs import ExposureSpec, Frame, expose, make_sky
+from imaging.detector.distortion import seed_wcs
 from imaging.errors import NoWorkError
 from imaging.numerics.robust import mad_sigma
+from imaging.templates.psf import pixel_matrix, turned
 from imaging.templates.resample import resample
 from imaging.templates.settings import StackSettings
 from imaging.templates.stack import Template, stack_templates
+from imaging.wcs.tpv import TpvWcs
 
 SHAPE = (600, 512)
 SETTINGS = StackSettings()
@@ -132,3 +135,21 @@ def test_same_inputs_same_bytes(frames, stack):
     again = stack_templates(search.image, [t.image for t in templates], SETTINGS)
     assert again.image.pixels.science.tobytes() == stack.image.pixels.science.tobytes()
     assert again.image.pixels.weight.tobytes() == stack.image.pixels.weight.tobytes()
+
+
+def test_a_template_that_is_turned_and_mirrored_keeps_its_psf_on_the_sky():
+    """An elongated PSF of an image whose rows run along the other axis comes out along that axis."""
+    axis = np.arange(-20, 21) * 1.0
+    long_x = np.exp(-0.5 * (axis[None, :] ** 2 / 9.0 + axis[:, None] ** 2 / 4.0)) / (2 * np.pi * 6.0)
+    quarter = np.array([[0.0, -1.0], [1.0, 0.0]])
+    assert np.allclose(turned(long_x, quarter), long_x.T, atol=1e-9)
+    assert np.array_equal(turned(long_x, np.array([[1.0, 0.01], [-0.01, 1.0]])), long_x)
+    small = turned(long_x, 1.5 * np.eye(2))
+    assert small.sum() == pytest.approx(1.0, abs=1e-3)
+    assert small.max() == pytest.approx(2.25 * long_x.max(), rel=0.01)
+
+
+def test_the_matrix_between_two_pixel_grids():
+    wcs = seed_wcs(10, 150.0, -20.0)
+    other = TpvWcs(wcs.crval, (wcs.crpix[1], wcs.crpix[0]), wcs.cd[:, ::-1], wcs.pv)
+    assert pixel_matrix(wcs, other, 1000.0, 2000.0) == pytest.approx(np.array([[0.0, 1.0], [1.0, 0.0]]), abs=1e-3)

@@ -1,0 +1,214 @@
+"""The command difference-images: subtract any calibrated images of one field."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+
+from cyclopts import Parameter
+
+from deployments.cli.options import DEFAULT_DISPLAY, Display
+from deployments.cli.output import Answer, table_lines
+from deployments.cli.settings_files import SettingsFile, read_settings, refused
+from imaging.errors import InputError, StorageError
+
+if TYPE_CHECKING:
+    from imaging.difference.chain import SearchSettings
+    from imaging.difference.engine import UserImage
+    from imaging.psf.model import PsfModel
+
+Value = TypeVar("Value")
+
+FIGURES = {
+    "kernel_sum": "kernel sum over the ratio of the zero points",
+    "scale": "counts of the science image per count of the first template",
+    "n_stamps": "stamps behind the kernel",
+    "noise_width": "width of the normalised noise in blank sky",
+    "lag1_correlation": "correlation of neighbouring pixels",
+}
+"""The figures of an answer, in words."""
+
+SHOWN = ("x", "y", "ra", "dec", "flux", "flux_error", "snr", "mag", "real_score", "flags")
+"""What a person sees of a detection."""
+
+
+def _of_templates(name: str, text: str) -> Parameter:
+    return Parameter(name=name, negative="", help=f"{text} Repeat the option.")
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class ImageOptions:
+    """What a user knows of the images beyond their files."""
+
+    mask: Annotated[
+        str | None, Parameter(name="--mask", help="Mask, non-zero is bad: FILE, FILE[EXTENSION] or [EXTENSION].")
+    ] = None
+    weight: Annotated[str | None, Parameter(name="--weight", help="Inverse variance, written alike.")] = None
+    psf: Annotated[Path | None, Parameter(name="--psf", help="PSFEx file; without it the stars are fitted.")] = None
+    zeropoint: Annotated[
+        float | None, Parameter(name="--zeropoint", help="AB magnitude of one count; the header's without it.")
+    ] = None
+    template_mask: Annotated[
+        list[str] | None, _of_templates("--template-mask", "Masks of the templates, in their order.")
+    ] = None
+    template_weight: Annotated[
+        list[str] | None, _of_templates("--template-weight", "Weights of the templates, in their order.")
+    ] = None
+    template_psf: Annotated[
+        list[Path] | None, _of_templates("--template-psf", "PSFEx files of the templates, in their order.")
+    ] = None
+    template_zeropoint: Annotated[
+        list[float] | None,
+        _of_templates("--template-zeropoint", "Zero points of the templates, in their order, or one for all."),
+    ] = None
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class SubtractionOptions:
+    """How the images are subtracted.
+
+    Attributes
+    ----------
+    method
+        Kernel fitted to the images, or proper subtraction from the PSF models; alard_lupton unless set.
+    threshold
+        Lowest significance of a detection, sigma; 5 unless set.
+    fakes
+        Inject fakes into a copy of the difference and say how complete the search was.
+    settings
+        JSON file with any settings of the search, such as {"difference": {"kernel": {"basis": "delta"}}}.
+    """
+
+    method: Annotated[Literal["alard_lupton", "zogy"] | None, Parameter(name="--method")] = None
+    threshold: Annotated[float | None, Parameter(name="--threshold")] = None
+    fakes: Annotated[bool, Parameter(name="--fakes", negative="")] = False
+    settings: SettingsFile = None
+
+
+DEFAULT_IMAGES, DEFAULT_SUBTRACTION = ImageOptions(), SubtractionOptions()
+
+
+def difference_images(
+    science: Annotated[str, Parameter(help="Image to search: FILE or FILE[EXTENSION].")],
+    template: Annotated[str, Parameter(help="Image to compare it with, written alike.")],
+    /,
+    *more_templates: Annotated[str, Parameter(help="Further ones, the best first; they are stacked.")],
+    output: Annotated[Path, Parameter(name=["--output", "-o"], help="Folder to write into.")],
+    images: ImageOptions = DEFAULT_IMAGES,
+    subtraction: SubtractionOptions = DEFAULT_SUBTRACTION,
+    display: Display = DEFAULT_DISPLAY,
+) -> Answer:
+    """Subtract templates from any calibrated image with coordinates, and find what has changed.
+
+    Mask and weight are taken from extensions with the usual names and, for a Community Pipeline image (ooi), from the
+    ood and oow files beside it. What an image does not bring is measured: sky, noise, PSF, relative zero point.
+    """
+    from imaging.difference import engine
+    from imaging.io.atomic import write_text
+    from imaging.io.differences import write_image_difference
+
+    del display
+    settings = search_settings(subtraction)
+    searched, *templates = user_images((science, template, *more_templates), images)
+    result = engine.difference_images(searched, templates, settings, with_fakes=subtraction.fakes)
+    paths = write_image_difference(output, result) | {"summary": output / "summary.json"}
+    products = {name: str(path) for name, path in paths.items()}
+    document = {"command": "difference-images", **engine.summary(result), "products": products}
+    write_text(paths["summary"], json.dumps(document, indent=1) + "\n")
+    return Answer(document, _lines(document, output))
+
+
+def search_settings(options: SubtractionOptions) -> "SearchSettings":
+    """Return the settings of a search: the defaults, changed by a file, changed by options.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read or a setting is refused.
+    """
+    from pydantic import ValidationError
+
+    from imaging.difference.chain import SearchSettings
+
+    chosen = read_settings(options.settings, SearchSettings)
+    try:
+        if options.method is not None:
+            chosen = chosen.with_values(difference=chosen.difference.with_values(method=options.method).model_dump())
+        if options.threshold is not None:
+            detection = chosen.detection.with_values(threshold_sigma=options.threshold)
+            chosen = chosen.with_values(detection=detection.model_dump())
+    except ValidationError as error:
+        raise refused(error, "gw-workflow difference-images --help") from error
+    return chosen
+
+
+def user_images(names: Sequence[str], options: ImageOptions) -> list["UserImage"]:
+    """Read the science image and its templates with what the options say of them.
+
+    Parameters
+    ----------
+    names
+        Science image and templates, each FILE or FILE[EXTENSION].
+    options
+        Masks, weights, PSFs and zero points.
+
+    Raises
+    ------
+    InputError
+        If a file is missing or not understood, or an option is not given once per template.
+    """
+    from imaging.difference.engine import UserImage
+    from imaging.io.calibrated import Plane, read_image
+
+    n = len(names) - 1
+    per_template = (options.template_mask, options.template_weight, options.template_psf, options.template_zeropoint)
+    words = ("--template-mask", "--template-weight", "--template-psf", "--template-zeropoint")
+    columns = [_per_template(values, n, word) for values, word in zip(per_template, words, strict=True)]
+    rows = [(options.mask, options.weight, options.psf, options.zeropoint), *zip(*columns, strict=True)]
+    read = []
+    for name, (mask, weight, psf, zeropoint) in zip(names, rows, strict=True):
+        place = Plane.named(name)
+        others = {k: Plane.named(text, place) for k, text in (("mask", mask), ("weight", weight)) if text is not None}
+        loaded = read_image(place.path, extension=place.extension, **others)
+        read.append(UserImage(loaded, None if psf is None else _psf_of(psf), zeropoint))
+    return read
+
+
+def _psf_of(path: Path) -> "PsfModel":
+    """Read a user's PSF; here a missing file is bad input."""
+    from imaging.io.psf import read_psf
+
+    try:
+        return read_psf(path)
+    except StorageError as error:
+        raise InputError(error.problem, value=path, limit="a PSFEx file") from error
+
+
+def _per_template(values: Sequence[Value] | None, n: int, option: str) -> Sequence[Value | None]:
+    """Return one value per template: a zero point that is given once holds for all."""
+    if values is None:
+        return [None] * n
+    if len(values) == 1 and option == "--template-zeropoint":
+        return list(values) * n
+    if len(values) != n:
+        raise InputError(f"{option} is not given once per template", value=len(values), limit=n)
+    return list(values)
+
+
+def _lines(document: Mapping[str, Any], output: Path) -> list[str]:
+    """Say for a person what came out."""
+    figures = [f"{words}: {document[name]:.4g}" for name, words in FIGURES.items() if document[name] is not None]
+    detections = document["detections"]
+    passed = sum(not row["flags"] for row in detections)
+    lines = [
+        f"{document['search']} minus {', '.join(t['label'] for t in document['templates'])} ({document['method']})",
+        *figures,
+        f"{len(detections)} detections, {passed} without a flag, written to {output}",
+    ]
+    if not detections:
+        return lines
+    rows = [[" ".join(row[k]) if k == "flags" else row[k] for k in SHOWN] for row in detections]
+    return [*lines, *table_lines(SHOWN, rows)]

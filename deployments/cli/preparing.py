@@ -1,0 +1,99 @@
+"""The command prepare-templates."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from deployments.cli.options import (
+    DEFAULTS,
+    Common,
+    Destination,
+    Night,
+    Overwrite,
+    Schema,
+    Workers,
+    find_site,
+    version_number,
+)
+from deployments.cli.output import Answer, table_lines
+from deployments.cli.running import chosen_cluster, run_flow
+from deployments.cli.settings_files import SettingsFile, read_settings
+from imaging.identity import check_night
+from tasks.requests import Version
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import State
+
+    from tasks.preparation import Preparation
+
+SHOWN = ("ra_deg", "dec_deg", "band", "n_ccds", "n_covered", "templates")
+
+
+def prepare_templates(
+    pointings: Annotated[Path, Parameter(help="Planned pointings: CSV or JSON with RA, Dec and band (or filter).")],
+    /,
+    *,
+    night: Night,
+    exposures: Annotated[
+        Path | None, Parameter(name="--exposures", help="List of exposures to choose from; the raw files without it.")
+    ] = None,
+    rnum: Annotated[str, Parameter(name=["--rnum", "-r"], help="Request number, as the night will have.")] = "1",
+    pnum: Annotated[str, Parameter(name=["--pnum", "-p"], help="Processing number, as the night will have.")] = "1",
+    destination: Destination = "persistent",
+    schema: Schema = "gw",
+    plan_only: Annotated[
+        bool, Parameter(name="--plan", negative="", help="Only say which exposures would be processed.")
+    ] = False,
+    settings: SettingsFile = None,
+    overwrite: Overwrite = False,
+    workers: Workers = None,
+    common: Common = DEFAULTS,
+) -> Answer:
+    """Process the templates of planned pointings before the shutter opens, each once however many pointings need it."""
+    from flows.settings import NightSettings
+    from imaging.io.pointings import read_pointings
+
+    check_night(night)
+    found, planned = find_site(common), read_pointings(pointings)
+    version = Version(
+        rnum=version_number(rnum, "r"), pnum=version_number(pnum, "p"), schema_name=schema, destination=destination
+    )
+    chosen = read_settings(settings, NightSettings).model_copy(update={"version": version})
+    if plan_only:
+        from tasks.preparation import known_exposures, mjd_of_night, plan_preparation
+
+        listed = known_exposures(found.site.storing_in(destination), exposures)
+        return _planned(
+            plan_preparation(planned, mjd_of_night(night), listed, version, chosen.difference.templates), night
+        )
+
+    def call() -> "State[Any]":
+        from flows.preparation import prepare_templates as flow
+
+        listed = None if exposures is None else str(exposures.resolve())
+        with chosen_cluster(workers):
+            return flow(
+                planned,
+                night,
+                listed,
+                site=found.name,
+                settings=chosen,
+                overwrite=overwrite,
+                return_state=True,
+            )
+
+    return run_flow("prepare-templates", common, found.site, call, night=night, pointings=len(planned))
+
+
+def _planned(plan: "Preparation", night: int) -> Answer:
+    """Say what would be done."""
+    rows = [
+        item.pointing.model_dump()
+        | {"n_ccds": item.n_ccds, "n_covered": item.n_covered, "templates": list(item.templates), "left": item.left}
+        for item in plan.pointings
+    ]
+    needed = [request.expnum for request in plan.exposures]
+    document = {"command": "prepare-templates", "night": night, "pointings": rows, "exposures": needed}
+    shown = [[" ".join(map(str, r[k])) if k == "templates" else r[k] for k in SHOWN] for r in rows]
+    return Answer(document, (*table_lines(SHOWN, shown), f"{len(needed)} exposures to process"))

@@ -1,0 +1,119 @@
+"""Forced PSF photometry on the images themselves: what shone at a candidate's place in every epoch, host included.
+
+A difference tells how an epoch deviates from the stack of the templates; that a source varied among the templates, or
+was there long before, only the templates themselves tell.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from imaging.difference.forced import ForcedFluxes, forced_fluxes, photometry_columns
+from imaging.difference.records import Identity
+from imaging.difference.settings import DetectionSettings
+from imaging.image import FloatImage
+from imaging.io.tables import make_table
+from imaging.psf.model import PsfModel
+from imaging.schemas.difference import DIRECT_PHOTOMETRY
+from imaging.wcs.tpv import TpvWcs
+
+FloatArray = NDArray[np.float64]
+
+MARGIN = 10
+"""Pixels around the window of a fit that are read with it, for the local background."""
+
+RING_FWHM = 3.0
+"""Distance from which on pixels tell the local background, in FWHM."""
+
+MIN_RING = 200
+"""Fewest good pixels of the ring; with fewer the sky is left as it is."""
+
+
+@dataclass(frozen=True, eq=False)
+class DirectImage:
+    """An image whose pixels are read where they are needed.
+
+    Attributes
+    ----------
+    pixels
+        Function of a slice in y and one in x that returns science (electrons, sky subtracted) and inverse variance.
+    shape
+        (ny, nx).
+    wcs
+        World coordinates.
+    psf
+        Point-spread function.
+    zeropoint_mag
+        AB magnitude of one electron.
+    gain
+        Photo-electrons per unit of flux.
+    """
+
+    pixels: Callable[[slice, slice], tuple[FloatImage, FloatImage]]
+    shape: tuple[int, int]
+    wcs: TpvWcs
+    psf: PsfModel
+    zeropoint_mag: float
+    gain: float
+
+
+def direct_table(
+    image: DirectImage,
+    identity: Identity,
+    side: str,
+    candidate_ids: Sequence[str],
+    ra_deg: FloatArray,
+    dec_deg: FloatArray,
+    settings: DetectionSettings,
+) -> pa.Table:
+    """Measure candidates on one image and put the result into the table DIRECT_PHOTOMETRY.
+
+    The median of a ring around each is taken away first: the sky model of an image with many faint sources is too high.
+
+    Parameters
+    ----------
+    image
+        The image.
+    identity
+        Its exposure and CCD.
+    side
+        ``search`` or ``template``.
+    candidate_ids
+        (n,) names.
+    ra_deg, dec_deg
+        (n,) positions; those outside the image are left out of the table.
+    settings
+        Radius of the fit, as on the difference.
+    """
+    ny, nx = image.shape
+    x, y = image.wcs.sky_to_pixel(ra_deg, dec_deg)
+    inside = np.flatnonzero((x > -0.5) & (y > -0.5) & (x < nx - 0.5) & (y < ny - 0.5))
+    half = settings.stamp_half_width + MARGIN
+    flux, error, masked_share = (np.full(inside.size, np.nan) for _ in range(3))
+    for k, number in enumerate(inside.tolist()):
+        x0, y0 = (max(round(float(p)) - half, 0) for p in (x[number], y[number]))
+        window = slice(y0, min(y0 + 2 * half + 1, ny)), slice(x0, min(x0 + 2 * half + 1, nx))
+        science, weight = image.pixels(*window)
+        origin = (image.psf.origin[0] - x0, image.psf.origin[1] - y0)
+        place = (np.array([x[number] - x0]), np.array([y[number] - y0]))
+        psf = replace(image.psf, origin=origin)
+        science = science - _background(science, weight, *place, RING_FWHM * psf.fwhm_pixels)
+        measured = forced_fluxes(science, weight, psf, *place, image.gain, settings)
+        flux[k], error[k], masked_share[k] = (values[0] for values in measured)
+    forced = ForcedFluxes(flux, error, masked_share > settings.max_masked_fraction)
+    columns = identity.columns(inside.size) | {
+        "candidate_id": [candidate_ids[number] for number in inside.tolist()],
+        "mjd": np.full(inside.size, identity.mjd),
+        "side": [side] * inside.size,
+    }
+    return make_table(columns | photometry_columns(forced, image.zeropoint_mag), DIRECT_PHOTOMETRY)
+
+
+def _background(science: FloatImage, weight: FloatImage, x: FloatArray, y: FloatArray, inner: float) -> np.float32:
+    """Return the median of the good pixels beyond a radius: what the sky model has left, or taken too much."""
+    rows, columns = np.ogrid[: science.shape[0], : science.shape[1]]
+    ring = (np.hypot(rows - y[0], columns - x[0]) > inner) & (weight > 0)
+    return np.float32(np.median(science[ring])) if ring.sum() >= MIN_RING else np.float32(0.0)
