@@ -10,15 +10,19 @@ from prefect.client.schemas.objects import State
 
 from blocks.compute import ComputeTaskRunner
 from blocks.folders import load_site
+from flows.described import described
 from imaging.photometry.settings import CalibrationSettings
 from tasks.calibrate import calibrate, calibrate_job
 from tasks.products import ccds_with
+from tasks.records import StepJob
 from tasks.requests import ExposureRequest
 from tasks.solutions import solve_anew
 from tasks.solve import solve, solve_job
 from tasks.stage import Stage
+from tasks.zeropoint_page import exhibit_zeropoints
 
 
+@described
 @flow(name="calibration", flow_run_name="calibration-{exposure.expnum}", task_runner=ComputeTaskRunner())
 def calibration(
     exposure: ExposureRequest,
@@ -49,7 +53,7 @@ def calibration(
     """
     place = load_site(site).storing_in(exposure.destination)
     who = exposure.exposure_id()
-    stage = Stage("calibration", f"exposure {exposure.expnum}", overwrite=overwrite, expnum=exposure.expnum)
+    stage = Stage("calibration", StepJob(exposure=who, site=place), overwrite=overwrite)
     wanted = ccds_with(who, place, "measured.fits") if ccds is None else ccds
 
     jobs = stage.plan("calibrate", wanted, lambda ccd: calibrate_job(who, ccd, place, settings))
@@ -60,4 +64,6 @@ def calibration(
     if overwrite:
         solve_anew(job, "zeropoints.parquet")
     solved = stage.run(solve, job, calibrated)
+    if solved is not None:
+        exhibit_zeropoints(who, place)
     return stage.verdict(calibrated if solved else ())

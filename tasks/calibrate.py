@@ -17,10 +17,12 @@ from imaging.io.images import read_planes, write_planes
 from imaging.io.reference import read_reference_cone
 from imaging.io.tables import column, read_table, write_table
 from imaging.measure.clean import mask_streaks
+from imaging.photometry.cascade import GAIA, cascade_magnitudes
 from imaging.photometry.colours import ColourTerms, band_magnitudes, published_colour_terms
 from imaging.photometry.match import match_reference
-from imaging.photometry.settings import CalibrationSettings
+from imaging.photometry.settings import CalibrationSettings, PhotometrySettings
 from imaging.photometry.zeropoint import CcdZeropoint, ccd_zeropoint
+from imaging.schemas.reference import CALIBRATED_STARS
 from imaging.timing import StepTimes
 from imaging.wcs.header import corner_keywords
 from imaging.wcs.sphere import footprint, polygon_centre, separation_deg
@@ -46,11 +48,19 @@ def calibrate_job(exposure: ExposureId, ccd: int, site: Site, settings: Calibrat
     job = StepJob(exposure=exposure, ccd=ccd, site=site, settings=settings)
     inputs = product_inputs(job, {"image": "measured.fits", "catalogue": "cat.parquet"}, "measure")
     inputs |= product_inputs(job, {"tie": "tie.json"}, "tie")
-    inputs |= reference_inputs(site, observed_exposure(job, "measured.fits"), ccd, 0.0)
+    observed = observed_exposure(job, "measured.fits")
+    for catalogue in (GAIA, *_surveys(site, settings.photometry)):
+        inputs |= reference_inputs(site, observed, ccd, 0.0, catalogue)
     colour_terms = site.calibrations / COLOUR_TERMS
     if colour_terms.is_file():
         inputs["colour_terms"] = fingerprint(site, colour_terms)
     return job.model_copy(update={"inputs": inputs})
+
+
+def _surveys(site: Site, settings: PhotometrySettings) -> list[str]:
+    """Return the photometric surveys that the settings prefer and the site has."""
+    wanted = [name for name in settings.preference if name != GAIA]
+    return [name for name in wanted if (site.reference / name / "partition_info.csv").is_file()]
 
 
 @step("calibrate")
@@ -113,10 +123,16 @@ def _match(
     corners = footprint(tied.wcs(), image.shape[1], image.shape[0])
     centre = polygon_centre(corners)
     radius = float(separation_deg(*centre, corners[:, 0], corners[:, 1]).max()) + MARGIN_DEG
-    stars = read_reference_cone(job.site.reference / "gaia", *centre, radius)
+    stars = read_reference_cone(job.site.reference / GAIA, *centre, radius)
     terms = _colour_terms(job)
     reference = reference_at_epoch(stars, observed.mjd_mid, settings.astrometry)
-    magnitudes = band_magnitudes(stars, observed.band, terms)
+    surveys = {
+        name: read_reference_cone(job.site.reference / name, *centre, radius, CALIBRATED_STARS)
+        for name in _surveys(job.site, settings.photometry)
+    }
+    magnitudes = cascade_magnitudes(
+        stars, band_magnitudes(stars, observed.band, terms), surveys, settings.photometry.preference, observed.band
+    )
     matches = match_reference(catalogue, reference, magnitudes, settings.photometry)
     own, used = ccd_zeropoint(matches, settings.photometry)
     number = matches.schema.get_field_index("used")

@@ -11,11 +11,13 @@ from blocks.site import Site
 from imaging.errors import StorageError
 from imaging.exposure import exposure_from_header
 from imaging.identity import ExposureId
+from imaging.io.atomic import write_bytes
 from imaging.io.images import read_header
 from imaging.io.tables import read_table, write_table
 from imaging.photometry.settings import CalibrationSettings
 from imaging.photometry.solve import solve_exposure_zeropoints
 from imaging.photometry.zeropoint import CcdZeropoint
+from imaging.pictures.zeropoints import zeropoint_pictures
 from imaging.schemas.zeropoints import ZEROPOINTS
 from tasks.calibrate import own_zeropoint
 from tasks.records import Failure, StepJob, StepResult
@@ -51,7 +53,7 @@ def solve_job(
 
 @step("solve")
 def solve(job: StepJob) -> StepResult:
-    """Tie the zero points of the CCDs to the exposure and flag those that stand out."""
+    """Tie the zero points of the CCDs to the exposure, flag those that stand out, and draw them."""
     observed = exposure_from_header(read_header(job.input_path("image")), str(job.input_path("image")))
     own = {int(ccd): CcdZeropoint(**values) for ccd, values in job.parameters["own"].items()}
     settings = job.settings_as(CalibrationSettings).photometry
@@ -61,12 +63,17 @@ def solve(job: StepJob) -> StepResult:
     table = _keep_earlier(table, path, basis)
     write_table(path, table.replace_schema_metadata({BASIS: json.dumps(basis.model_dump()).encode()}))
     rows = table.to_pylist()
+    products = {"zero_points": path}
+    pictures = zeropoint_pictures(rows, f"exposure {observed.expnum} ({observed.band})")
+    for suffix, png in pictures.items():
+        products[suffix] = job.product_path(f"{suffix}.png")
+        write_bytes(products[suffix], png)
     quality = {
         "exposure_zeropoint_mag": rows[0]["exposure_zeropoint_mag"],
         "n_ccds": len(rows),
         "n_flagged": sum(row["flags"] != 0 for row in rows),
     }
-    return job.result({"zero_points": path}, quality=quality)
+    return job.result(products, quality=quality)
 
 
 def _keep_earlier(table: pa.Table, path: Path, basis: Basis) -> pa.Table:

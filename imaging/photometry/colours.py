@@ -1,8 +1,8 @@
 """Magnitudes of reference stars in the camera's bands, from Gaia's broad bands by colour.
 
 A band's magnitude is Gaia's G plus a polynomial in BP - RP, valid in a range of colours and with a scatter. The terms
-that ship with the package are published fits (``data/colour_terms.csv`` names them); a calibration library may bring
-its own in ``colour_terms.json``. Bands without terms (u, VR) say so instead of taking G for a magnitude.
+that ship with the package are published fits and synthetic ones (``data/colour_terms.csv`` names them); a calibration
+library may bring its own in ``colour_terms.json``. A band without terms says so instead of taking G for a magnitude.
 """
 
 from dataclasses import dataclass
@@ -75,11 +75,14 @@ class BandMagnitudes:
         float64, AB magnitudes and their errors, scatter of the colour term included; NaN where not usable.
     usable
         bool; measured in all three Gaia bands, of a colour in range, not variable.
+    catalogue
+        (n,) text, catalogue that each magnitude was taken from; None if all are Gaia's.
     """
 
     mag: FloatArray
     mag_error: FloatArray
     usable: NDArray[np.bool_]
+    catalogue: NDArray[np.str_] | None = None
 
 
 def band_magnitudes(stars: pa.Table, band: str, colour_terms: ColourTerms) -> BandMagnitudes:

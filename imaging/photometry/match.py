@@ -128,6 +128,7 @@ def _table(
         "flux_error": flux_error.astype(np.float32),
         "reference_mag": mag.astype(np.float32),
         "reference_mag_error": mag_error.astype(np.float32),
+        "reference": ["gaia"] * wanted.size if magnitudes.catalogue is None else magnitudes.catalogue[wanted].tolist(),
         "colour_mag": pa.array(colour.astype(np.float32), mask=~np.isfinite(colour)),
         "separation_arcsec": separation.astype(np.float32),
         "zeropoint_mag": mag + 2.5 * np.log10(flux),

@@ -9,6 +9,10 @@ from imaging.settings import Settings
 class PhotometrySettings(Settings):
     """How stars are chosen for the zero point, and how the zero points of an exposure are tied together."""
 
+    preference: tuple[str, ...] = ("des_dr2", "delve_dr2", "ps1_dr2", "refcat2", "gaia")
+    """Reference catalogues in the order in which a star's magnitude is looked for. Those in the camera's own system
+    come first, then those that are close to it, then Gaia's broad bands by colour; one that a site lacks is passed
+    over."""
     match_radius_arcsec: float = Field(default=1.5, gt=0.0)
     """Pairs farther apart are not looked at."""
     match_chi: float = Field(default=5.0, gt=0.0)

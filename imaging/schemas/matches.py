@@ -1,6 +1,6 @@
 """Pairs of detections and reference stars: what the whole-exposure steps look at."""
 
-from imaging.schemas.fields import BOOL, F32, F64, I32, I64, IDENTITY, field, schema
+from imaging.schemas.fields import BOOL, F32, F64, I32, I64, IDENTITY, TEXT, field, schema
 
 ASTROMETRY_MATCHES = schema(
     *IDENTITY,
@@ -29,7 +29,8 @@ ZEROPOINT_MATCHES = schema(
     field("flux_error", F32, "e-", "its error"),
     field("reference_mag", F32, "mag", "AB magnitude of the star in the band of the exposure"),
     field("reference_mag_error", F32, "mag", "its error, scatter of the colour transformation included"),
-    field("colour_mag", F32, "mag", "BP - RP of the star; null if the reference is not Gaia"),
+    field("reference", TEXT, "", "catalogue that the magnitude was taken from"),
+    field("colour_mag", F32, "mag", "BP - RP of the star; null if unknown"),
     field("separation_arcsec", F32, "arcsec", "distance between the pair"),
     field("zeropoint_mag", F64, "mag", "zero point that the star gives"),
     field("zeropoint_error_mag", F32, "mag", "its error"),

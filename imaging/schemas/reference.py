@@ -36,3 +36,21 @@ REFERENCE_GALAXIES = schema(
     field("mag_i", F32, "mag", "apparent i magnitude, AB; null if unknown"),
     field("half_light_radius_arcsec", F32, "arcsec", "half-light radius along the major axis; null if unknown"),
 )
+
+CALIBRATED_BANDS = ("u", "g", "r", "i", "z", "Y", "VR")
+
+CALIBRATED_STARS = schema(
+    field("source_id", I64, "", "identifier in the source catalogue"),
+    field("ra", F64, "deg", "right ascension at ref_epoch, ICRS"),
+    field("dec", F64, "deg", "declination at ref_epoch, ICRS"),
+    field("ref_epoch", F64, "yr", "mean epoch of the positions, Julian year"),
+    *(
+        column
+        for band in CALIBRATED_BANDS
+        for column in (
+            field(f"mag_{band}", F32, "mag", f"{band} magnitude in the camera's system, AB; null if unknown"),
+            field(f"mag_{band}_error", F32, "mag", "its error, scatter of the transformation included"),
+        )
+    ),
+)
+"""A photometric survey, brought into the bands of the camera."""

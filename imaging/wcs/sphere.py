@@ -34,6 +34,24 @@ def polygon_centre(corners: FloatArray) -> tuple[float, float]:
     return float(ra), float(np.degrees(np.arctan2(mean[2], np.hypot(mean[0], mean[1]))))
 
 
+def inside_convex(corners: FloatArray, ra_deg: ArrayLike, dec_deg: ArrayLike) -> NDArray[np.bool_]:
+    """Return which positions lie inside a convex footprint of less than a hemisphere, its edges great circles.
+
+    Parameters
+    ----------
+    corners
+        (n, 2) RA and Dec of the corners in degrees, in cyclic order.
+    ra_deg, dec_deg
+        (m,) positions, degrees.
+    """
+    vectors = unit_vectors(corners[:, 0], corners[:, 1])
+    poles = np.cross(vectors, np.roll(vectors, -1, axis=0))
+    side = unit_vectors(ra_deg, dec_deg) @ poles.T
+    if (vectors.mean(axis=0) @ poles.T).sum() < 0.0:
+        side = -side
+    return np.asarray((side >= 0.0).all(axis=-1))
+
+
 def overlap_fraction(first: FloatArray, second: FloatArray) -> float:
     """Return the share of the first convex footprint's area that the second one covers.
 

@@ -11,6 +11,7 @@ from imaging.io.tables import column
 from imaging.reference.mapping import shipped_mapping
 from imaging.reference.settings import CatalogueSettings
 from imaging.schemas.reference import CALIBRATED_STARS
+from tasks.cache import read_record
 from tasks.reference_catalogue import CataloguePlan, find_sources, pieces_folder
 from tasks.verdict import summary_of
 
@@ -56,6 +57,11 @@ def test_a_catalogue_is_complete_or_absent_and_is_gone_on_with(tmp_path, prefect
     assert read_properties(site.reference / "gaia")["hats_nrows"] == "1200"
     assert column(read_reference_cone(site.reference / "gaia", 12.0, 0.0, 5.0), "source_id").size == 1200
     assert not pieces_folder(site, "gaia").exists()
+
+    # What is left in the memory of what is done can be checked: nothing in it is missing.
+    records = [read_record(path) for path in (site.records / "catalogue-gaia").iterdir()]
+    assert records
+    assert all(file.is_intact(site) for record in records for file in record.products.values())
 
     again = summary_of(build(site, sources))
     assert again["already_built"]

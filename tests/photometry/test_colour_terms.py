@@ -54,7 +54,16 @@ def test_stars_out_of_range_variable_or_without_colour_are_not_used():
     assert np.isnan(result.mag).all()
 
 
-@pytest.mark.parametrize("band", ["u", "VR"])
+@pytest.mark.parametrize(("band", "mag", "tolerance"), [("u", 16.42, 0.1), ("VR", 14.95, 0.03)])
+def test_the_sun_in_the_bands_of_synthetic_terms(band, mag, tolerance):
+    # Willmer (2018, ApJS 236, 47): the Sun has u - g = 1.0 to 1.1 in DECam's system; VR lies between g and r.
+    table = stars([15.0], [15.50], [14.68])
+    terms = published_colour_terms()
+    assert band_magnitudes(table, band, terms).mag[0] == pytest.approx(mag, abs=tolerance)
+    assert terms.bands[band].uncertain
+
+
+@pytest.mark.parametrize("band", ["N964", "N708"])
 def test_bands_without_terms_say_so(band):
     result = band_magnitudes(stars([15.0], [15.5], [14.7]), band, published_colour_terms())
     assert not result.usable.any()

@@ -26,6 +26,7 @@ def star_matches(values, errors, used=None):
         "ccd": np.full(n, 40),
         "source_id": np.arange(n),
         "number": np.arange(n),
+        "reference": ["gaia"] * n,
         "zeropoint_mag": values,
         "zeropoint_error_mag": errors,
         "used": np.ones(n, bool) if used is None else used,

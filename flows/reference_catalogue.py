@@ -1,0 +1,75 @@
+"""A reference catalogue: from the files of an archive to partitions that are read by position.
+
+map import (keep the columns that matter, sort into pieces) -> map assemble (pieces into partitions) -> finish
+"""
+
+from typing import Any
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+
+from blocks.compute import ComputeTaskRunner
+from blocks.folders import load_site
+from flows.described import described
+from imaging.reference.mapping import CatalogueMapping
+from imaging.reference.settings import CatalogueSettings
+from tasks.records import StepJob
+from tasks.reference_catalogue import CataloguePlan, assemble, find_sources, import_source
+from tasks.stage import Stage
+from tasks.verdict import verdict
+
+
+@described
+@flow(name="reference-catalogue", flow_run_name="reference-catalogue-{name}", task_runner=ComputeTaskRunner())
+def reference_catalogue(
+    sources: tuple[str, ...],
+    name: str = "gaia",
+    site: str = "default",
+    settings: CatalogueSettings = CatalogueSettings(),
+    mapping: CatalogueMapping | None = None,
+    overwrite: bool = False,
+) -> State[dict[str, Any]]:
+    """Build a reference catalogue of a site.
+
+    Parameters
+    ----------
+    sources
+        Files, folders or patterns of the source tables.
+    name
+        Name of the catalogue: its folder below the site's reference folder.
+    site
+        Name or folder of the site.
+    settings
+        Partitions and rounding.
+    mapping
+        How the columns of a photometric survey are read; None for Gaia's source tables.
+    overwrite
+        Whether to build what is built.
+
+    Raises
+    ------
+    InputError
+        If there are no source files.
+    """
+    place = load_site(site)
+    plan = CataloguePlan(name, find_sources(sources), place, settings, mapping)
+    what = f"catalogue {name}"
+    stage = Stage("reference-catalogue", StepJob(topic=f"catalogue-{name}", site=place), overwrite=overwrite)
+    if plan.is_built() and not overwrite:
+        return verdict(what, [name], {}, summary=stage.summary(()) | {"already_built": True})
+
+    imported = stage.map_all(import_source, plan.import_jobs())
+    if stage.others:
+        return verdict(what, (), stage.others, summary=stage.summary(()))
+    assembled = stage.map_all(assemble, plan.assemble_jobs(imported))
+    if stage.others:
+        return verdict(what, (), stage.others, summary=stage.summary(()))
+    rows = plan.finish(assembled)
+    about = {
+        "folder": str(plan.folder),
+        "n_stars": sum(rows.values()),
+        "n_partitions": len(rows),
+        "source_mb": sum(record.size for record in plan.records) / 1e6,
+        "catalogue_mb": sum(file.size for result in assembled for file in result.products.values()) / 1e6,
+    }
+    return verdict(what, [name], {}, summary=stage.summary(()) | about)

@@ -1,0 +1,107 @@
+"""What is kept of Gaia's source tables, by column name, whatever the release.
+
+The second and third data releases (Gaia Collaboration 2018, A&A 616, A1; 2023, A&A 674, A1) differ in number and order
+of columns; the names of those that matter have stayed. What a release lacks is null. Errors of magnitudes are derived
+from the flux over its error.
+"""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from imaging.errors import InputError
+from imaging.reference.rounding import round_columns
+from imaging.reference.settings import CatalogueSettings
+from imaging.schemas.reference import REFERENCE_STARS
+
+MAG_PER_RELATIVE_FLUX = 2.5 / np.log(10.0)
+
+REQUIRED = ("source_id", "ra", "dec", "ref_epoch", "phot_g_mean_mag")
+"""Without these columns a table is no table of Gaia sources."""
+
+PHOTOMETRY = ("g", "bp", "rp")
+
+SOURCE_COLUMNS = (
+    *(name for name in REFERENCE_STARS.names if name != "variable" and not name.endswith("_mag_error")),
+    *(f"phot_{name}_mean_flux_over_error" for name in PHOTOMETRY),
+    "phot_variable_flag",
+)
+"""Columns that are read, where a release has them."""
+
+
+def source_types() -> dict[str, pa.DataType]:
+    """Return the Arrow type in which each of :data:`SOURCE_COLUMNS` is read."""
+    types = {name: pa.float32() for name in SOURCE_COLUMNS}
+    types |= {name: REFERENCE_STARS.field(name).type for name in SOURCE_COLUMNS if name in REFERENCE_STARS.names}
+    return types | {"phot_variable_flag": pa.string()}
+
+
+def reference_stars(source: pa.Table, settings: CatalogueSettings, where: str = "") -> pa.Table:
+    """Turn rows of a Gaia source table into reference stars.
+
+    Parameters
+    ----------
+    source
+        Columns of the source, lower-case names, any order; those of :data:`SOURCE_COLUMNS` are used.
+    settings
+        Limit and rounding.
+    where
+        Name of the source, for the message.
+
+    Returns
+    -------
+    stars
+        Columns of :data:`imaging.schemas.reference.REFERENCE_STARS`; rows without G or position are left out.
+
+    Raises
+    ------
+    InputError
+        If a required column is missing.
+    """
+    missing = [name for name in REQUIRED if name not in source.column_names]
+    if missing:
+        raise InputError(
+            f"not a table of Gaia sources: columns missing: {', '.join(missing)}",
+            value=where,
+            remedy="give files of gaia_source, or a mapping of column names",
+        )
+    columns = {}
+    for field in REFERENCE_STARS:
+        if field.name == "variable":
+            columns[field.name] = _variable(source)
+        elif field.name.startswith("phot_") and field.name.endswith("_error"):
+            columns[field.name] = _magnitude_error(source, field.name)
+        else:
+            columns[field.name] = _column(source, field.name, field.type)
+    stars = pa.table(columns, schema=REFERENCE_STARS)
+    keep = pc.and_(pc.is_valid(stars["ra"]), pc.is_valid(stars["dec"]))
+    keep = pc.and_(keep, pc.is_valid(stars["phot_g_mean_mag"]))
+    if settings.faint_limit_mag is not None:
+        keep = pc.and_(keep, pc.less_equal(stars["phot_g_mean_mag"], settings.faint_limit_mag))
+    stars = stars.filter(pc.fill_null(keep, False))
+    return round_columns(stars) if settings.compress else stars
+
+
+def _column(source: pa.Table, name: str, kind: pa.DataType) -> pa.ChunkedArray:
+    """Return a column in its type; NaN becomes null, and so does a column that is not there."""
+    if name not in source.column_names:
+        return pa.chunked_array([pa.nulls(source.num_rows, kind)])
+    values = source.column(name).cast(kind)
+    return pc.if_else(pc.is_nan(values), None, values) if pa.types.is_floating(kind) else values
+
+
+def _magnitude_error(source: pa.Table, name: str) -> pa.ChunkedArray:
+    snr = _column(source, name.replace("_mag_error", "_flux_over_error"), pa.float32())
+    return pc.divide(pa.scalar(MAG_PER_RELATIVE_FLUX, pa.float32()), pc.if_else(pc.greater(snr, 0.0), snr, None))
+
+
+def _variable(source: pa.Table) -> pa.ChunkedArray:
+    """Say which stars are known to vary; null where the release does not say or had too little to say it."""
+    if "phot_variable_flag" not in source.column_names:
+        return pa.chunked_array([pa.nulls(source.num_rows, pa.bool_())])
+    flag = source.column("phot_variable_flag")
+    if pa.types.is_dictionary(flag.type) or not pa.types.is_string(flag.type):
+        flag = flag.cast(pa.string())
+    flag = pc.utf8_upper(pc.utf8_trim_whitespace(flag))
+    known = pc.is_in(flag, value_set=pa.array(["VARIABLE", "CONSTANT"]))
+    return pc.if_else(known, pc.equal(flag, "VARIABLE"), None)

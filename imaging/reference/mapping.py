@@ -1,0 +1,230 @@
+"""Bring the table of a photometric survey into the bands of the camera by a small mapping of column names.
+
+A mapping names the columns of identifier and position, the rows to keep, and for each band of the camera the survey's
+magnitude, its error and, where the survey's system is another one, a polynomial in a colour of the survey with the
+range in which it holds. The mappings that ship are in ``data``; a survey of one's own needs a JSON file of that form.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from imaging.errors import InputError
+from imaging.io.package_data import read_text
+from imaging.io.tables import column
+from imaging.reference.rounding import MAGNITUDE_STEP, POSITION_STEP_DEG, round_columns
+from imaging.reference.settings import CatalogueSettings
+from imaging.schemas.reference import CALIBRATED_BANDS, CALIBRATED_STARS
+
+FloatArray = NDArray[np.float64]
+
+SHIPPED = ("delve_dr2", "des_dr2", "ps1_dr2", "refcat2")
+"""Mappings that ship with the package."""
+
+LIKELY_MAGNITUDES = (-5.0, 40.0)
+"""Magnitudes outside are codes for missing values (99, -999)."""
+
+
+class Cut(BaseModel):
+    """Rows to keep by the value of a column."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    column: str
+    """Column of the survey."""
+    minimum: float | None = None
+    """Smallest value that is kept; None for no limit."""
+    maximum: float | None = None
+    """Largest value that is kept; None for no limit."""
+
+
+class BandRule(BaseModel):
+    """How the magnitude of a band follows from the survey's columns."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    magnitude: str
+    """Column of the survey's magnitude."""
+    error: str | None = None
+    """Column of its error; None where the survey has none, and the scatter has to do."""
+    colour: tuple[str, str] | None = None
+    """Columns whose difference is the colour of the polynomial; None if the survey's system is the camera's."""
+    coefficients: tuple[float, ...] = ()
+    """Camera minus survey magnitude as a polynomial in the colour, lowest power first."""
+    colour_min: float | None = None
+    """Smallest colour for which it holds; None for no limit."""
+    colour_max: float | None = None
+    """Largest colour; None for no limit."""
+    scatter_mag: float = Field(default=0.0, ge=0.0)
+    """Scatter of stars about the polynomial, or calibration error of the survey; added to the errors."""
+    cuts: tuple[Cut, ...] = ()
+    """Values that the star must have for this band to be used."""
+
+
+class CatalogueMapping(BaseModel):
+    """How a survey's table is read."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    name: str = Field(pattern=r"^[a-z0-9_]+$")
+    """Name of the catalogue: its folder, and what is recorded per star."""
+    reference: str = ""
+    """Where the numbers come from."""
+    source_id: str
+    """Column of the identifier, an integer."""
+    ra: str
+    """Column of the right ascension, degrees."""
+    dec: str
+    """Column of the declination, degrees."""
+    ref_epoch: float
+    """Mean epoch of the positions, Julian year."""
+    cuts: tuple[Cut, ...] = ()
+    """Rows to keep."""
+    bands: dict[str, BandRule] = Field(min_length=1)
+    """Band of the camera to its rule."""
+
+    @field_validator("bands")
+    @classmethod
+    def _known_bands(cls, bands: dict[str, BandRule]) -> dict[str, BandRule]:
+        unknown = sorted(set(bands) - set(CALIBRATED_BANDS))
+        if unknown:
+            raise ValueError(f"unknown bands: {', '.join(unknown)}")
+        return bands
+
+    def source_types(self) -> dict[str, pa.DataType]:
+        """Return the columns that are read, lower case, and their Arrow types."""
+        rules = self.bands.values()
+        names = [self.ra, self.dec, *(cut.column for cut in self.cuts)]
+        names += [name for rule in rules for name in (rule.magnitude, rule.error, *(rule.colour or ())) if name]
+        names += [cut.column for rule in rules for cut in rule.cuts]
+        return {name.lower(): pa.float64() for name in names} | {self.source_id.lower(): pa.int64()}
+
+
+def parse_mapping(text: str, where: str) -> CatalogueMapping:
+    """Read a mapping from its JSON.
+
+    Raises
+    ------
+    InputError
+        If it is not valid.
+    """
+    try:
+        return CatalogueMapping.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise InputError("mapping of a catalogue not valid", value=f"{where}: {place}: {first['msg']}") from error
+
+
+def shipped_mapping(name: str) -> CatalogueMapping:
+    """Return a mapping that ships with the package.
+
+    Raises
+    ------
+    InputError
+        If there is none of this name.
+    """
+    if name not in SHIPPED:
+        raise InputError("no such mapping", value=name, limit=f"{', '.join(SHIPPED)}, or a JSON file")
+    return parse_mapping(read_text("imaging.reference", f"{name}.json"), name)
+
+
+def calibrated_stars(
+    source: pa.Table, mapping: CatalogueMapping, settings: CatalogueSettings, where: str = ""
+) -> pa.Table:
+    """Turn rows of a survey into stars with magnitudes in the camera's bands.
+
+    Parameters
+    ----------
+    source
+        Columns of :meth:`CatalogueMapping.source_types`, lower case.
+    mapping
+        The mapping.
+    settings
+        Rounding.
+    where
+        Name of the source, for the message.
+
+    Returns
+    -------
+    stars
+        Columns of :data:`imaging.schemas.reference.CALIBRATED_STARS`; rows without any magnitude are left out.
+
+    Raises
+    ------
+    InputError
+        If a column that the mapping names is missing.
+    """
+    missing = sorted(set(mapping.source_types()) - set(source.column_names))
+    if missing:
+        raise InputError(
+            f"columns missing that the mapping {mapping.name} names: {', '.join(missing)}",
+            value=where,
+            remedy="correct the mapping or give other files",
+        )
+    keep = _passes(source, mapping.cuts) & np.isfinite(_column(source, mapping.ra))
+    columns: dict[str, Any] = {
+        "source_id": source.column(mapping.source_id.lower()),
+        "ra": _column(source, mapping.ra) % 360.0,
+        "dec": _column(source, mapping.dec),
+        "ref_epoch": np.full(source.num_rows, mapping.ref_epoch),
+    }
+    any_band = np.zeros(source.num_rows, bool)
+    for band in CALIBRATED_BANDS:
+        mag, error = _band(source, mapping.bands.get(band))
+        any_band |= np.isfinite(mag)
+        columns[f"mag_{band}"] = pa.array(mag.astype(np.float32), mask=~np.isfinite(mag))
+        columns[f"mag_{band}_error"] = pa.array(error.astype(np.float32), mask=~np.isfinite(error))
+    stars = pa.table(columns, schema=CALIBRATED_STARS).filter(pa.array(keep & any_band))
+    return round_columns(stars, STEPS) if settings.compress else stars
+
+
+STEPS: Mapping[str, float] = {"ra": POSITION_STEP_DEG, "dec": POSITION_STEP_DEG} | {
+    f"mag_{band}": MAGNITUDE_STEP for band in CALIBRATED_BANDS
+}
+"""Steps to which the columns of a calibrated catalogue are rounded."""
+
+
+def _column(source: pa.Table, name: str) -> FloatArray:
+    return column(source, name.lower()).astype(np.float64)
+
+
+def _passes(source: pa.Table, cuts: tuple[Cut, ...]) -> NDArray[np.bool_]:
+    passed = np.ones(source.num_rows, bool)
+    for cut in cuts:
+        values = _column(source, cut.column)
+        passed &= np.isfinite(values)
+        if cut.minimum is not None:
+            passed &= values >= cut.minimum
+        if cut.maximum is not None:
+            passed &= values <= cut.maximum
+    return passed
+
+
+def _magnitude(source: pa.Table, name: str) -> FloatArray:
+    values = _column(source, name)
+    low, high = LIKELY_MAGNITUDES
+    return np.where((values > low) & (values < high), values, np.nan)
+
+
+def _band(source: pa.Table, rule: BandRule | None) -> tuple[FloatArray, FloatArray]:
+    """Return the magnitudes of a band and their errors, NaN where the rule gives none."""
+    if rule is None:
+        nothing = np.full(source.num_rows, np.nan)
+        return nothing, nothing
+    mag = _magnitude(source, rule.magnitude)
+    error = np.zeros_like(mag) if rule.error is None else _column(source, rule.error)
+    usable = np.isfinite(mag) & np.isfinite(error) & (error >= 0.0) & _passes(source, rule.cuts)
+    if rule.colour is not None:
+        colour = _magnitude(source, rule.colour[0]) - _magnitude(source, rule.colour[1])
+        usable &= np.isfinite(colour)
+        if rule.colour_min is not None:
+            usable &= colour > rule.colour_min
+        if rule.colour_max is not None:
+            usable &= colour <= rule.colour_max
+        mag = mag + np.polynomial.Polynomial(rule.coefficients or (0.0,))(colour)
+    return np.where(usable, mag, np.nan), np.where(usable, np.hypot(error, rule.scatter_mag), np.nan)

@@ -1,0 +1,55 @@
+"""Sort stars into HEALPix partitions."""
+
+from collections.abc import Iterator, Sequence
+
+import astropy.units as u
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from astropy_healpix import core as healpix
+from numpy.typing import NDArray
+
+from imaging.io.tables import column
+
+DEEPEST_ORDER = 29
+"""HEALPix order along whose nested curve stars are sorted, so that neighbours lie near each other in a file."""
+
+
+def sort_along_sky(stars: pa.Table) -> tuple[pa.Table, NDArray[np.int64]]:
+    """Sort stars along the nested HEALPix curve.
+
+    Parameters
+    ----------
+    stars
+        Columns ``ra`` and ``dec``, degrees.
+
+    Returns
+    -------
+    sorted_stars
+        The same stars.
+    place
+        (n,) int64, their pixels at :data:`DEEPEST_ORDER`.
+    """
+    ra, dec = column(stars, "ra") * u.deg, column(stars, "dec") * u.deg
+    place = np.asarray(healpix.lonlat_to_healpix(ra, dec, 2**DEEPEST_ORDER, order="nested"), dtype=np.int64)
+    order = np.lexsort((column(stars, "source_id"), place))
+    return stars.take(pa.array(order)), place[order]
+
+
+def split_by_pixel(stars: pa.Table, order: int) -> Iterator[tuple[int, pa.Table]]:
+    """Yield each HEALPix pixel of an order that holds stars, in order, with its stars sorted along the sky."""
+    ordered, place = sort_along_sky(stars)
+    pixels = place >> (2 * (DEEPEST_ORDER - order))
+    found, first = np.unique(pixels, return_index=True)
+    last = [*first[1:], pixels.size]
+    for pixel, start, end in zip(found, first, last, strict=True):
+        yield int(pixel), ordered.slice(int(start), int(end - start))
+
+
+def merge_pieces(pieces: Sequence[pa.Table]) -> pa.Table:
+    """Put the pieces of one partition together: sorted along the sky, each source once."""
+    ordered, _ = sort_along_sky(pa.concat_tables(pieces).combine_chunks())
+    if pc.count_distinct(ordered.column("source_id")).as_py() == ordered.num_rows:
+        return ordered
+    _, first = np.unique(column(ordered, "source_id"), return_index=True)
+    return ordered.take(pa.array(np.sort(first)))

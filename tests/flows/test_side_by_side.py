@@ -1,0 +1,101 @@
+"""Exposures side by side: what waits for what."""
+
+import threading
+
+import pytest
+from prefect.states import Completed, Failed
+
+from flows.side_by_side import run_as_they_come
+from tasks.requests import ExposureRequest
+
+
+def request(expnum: int) -> ExposureRequest:
+    return ExposureRequest(expnum=expnum, band="i", night=20260817)
+
+
+class Log:
+    """Notes begin and end of every flow."""
+
+    def __init__(self, bad: int = 0) -> None:
+        self.lines: list[tuple[str, int]] = []
+        self.bad = bad
+        self.lock = threading.Lock()
+
+    def note(self, what: str, expnum: int) -> None:
+        with self.lock:
+            self.lines.append((what, expnum))
+
+    def process(self, exposure):
+        self.note("begin", exposure.expnum)
+        self.note("end", exposure.expnum)
+        return Failed() if exposure.expnum == self.bad else Completed()
+
+    def search(self, exposure):
+        self.note("search", exposure.expnum)
+        return Completed()
+
+    def at(self, what: str, expnum: int) -> int:
+        return self.lines.index((what, expnum))
+
+
+TEMPLATES, SEARCH = (1, 2, 3), (11, 12, 13, 14)
+NEEDS = {11: (1,), 12: (1, 2), 13: (3,), 14: ()}
+
+
+def run(log: Log, at_once: int):
+    return run_as_they_come(log.process, [request(n) for n in TEMPLATES + SEARCH], log.search, NEEDS, at_once)
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 5])
+def test_a_search_waits_for_its_own_templates_only(at_once):
+    log = Log()
+    processed, searched = run(log, at_once)
+    assert (sorted(processed), sorted(searched)) == ([*TEMPLATES, *SEARCH], [*SEARCH])
+    for expnum, templates in NEEDS.items():
+        assert all(log.at("search", expnum) > log.at("end", other) for other in (expnum, *templates))
+
+
+def test_the_first_search_begins_before_the_last_exposure():
+    log = Log()
+    run(log, 1)
+    assert log.at("search", 11) < log.at("begin", 13)
+    assert log.lines.count(("begin", 1)) == 1, "a template is processed once"
+
+
+def test_an_exposure_that_failed_is_not_searched_and_a_failed_template_stops_nobody():
+    assert sorted(run(Log(bad=12), 2)[1]) == [11, 13, 14]
+    assert sorted(run(Log(bad=1), 2)[1]) == [11, 12, 13, 14]
+
+
+def test_an_error_of_a_flow_reaches_the_night():
+    def broken(exposure):
+        raise ValueError(exposure.expnum)
+
+    with pytest.raises(ValueError, match="1"):
+        run_as_they_come(broken, [request(1)], broken, {}, 1)
+
+
+def test_a_night_asks_for_every_exposure_once_and_for_differences_with_their_templates(monkeypatch):
+    from flows import night
+    from flows.settings import NightSettings
+    from tasks.night_plan import NightPlan
+
+    asked = []
+    monkeypatch.setattr(
+        night,
+        "process_exposure",
+        lambda exposure, site, settings, *, overwrite, return_state: asked.append(exposure.expnum) or Completed(),
+    )
+    monkeypatch.setattr(
+        night,
+        "difference",
+        lambda exposure, site, settings, *, templates, overwrite, return_state: (
+            asked.append((exposure.expnum, *(t.expnum for t in templates))) or Completed()
+        ),
+    )
+    needs = {11: (request(1),), 12: (request(1), request(2))}
+    plan = NightPlan((request(11), request(12)), needs)
+    settings = NightSettings(concurrent_exposures=1)
+    processed, searched = night.run_stages(plan, "site", settings, overwrite=False)
+    assert asked == [1, 2, 11, 12, (11, 1), (12, 1, 2)]
+    assert (sorted(processed), sorted(searched)) == ([1, 2, 11, 12], [11, 12])

@@ -1,0 +1,106 @@
+"""Tables of stars in the forms in which archives deliver them."""
+
+import gzip
+
+import fitsio
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from imaging.errors import InputError
+from imaging.io import source_tables
+from imaging.io.source_tables import format_of, source_batches
+
+TYPES = {"source_id": pa.int64(), "ra": pa.float64(), "mag": pa.float32(), "flag": pa.string()}
+
+
+def read(path, types=TYPES):
+    return pa.concat_tables(source_batches(path, types))
+
+
+def fits_table(path, n=10):
+    rows = np.zeros(n, dtype=[("SOURCE_ID", ">i8"), ("RA", ">f8"), ("mag", ">f4"), ("unused", ">f4"), ("FLAG", "S8")])
+    rows["SOURCE_ID"] = np.arange(n) + 2**60
+    rows["RA"] = np.linspace(0, 359, n)
+    rows["mag"] = np.linspace(14, 20, n)
+    rows["mag"][3] = np.nan
+    rows["FLAG"] = b"VARIABLE"
+    with fitsio.FITS(str(path), "rw", clobber=True) as file:
+        file.write(np.zeros((2, 2)))
+        file.write(rows)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_fits_in_parts_and_without_regard_to_case(tmp_path, monkeypatch, compressed):
+    monkeypatch.setattr(source_tables, "BATCH_ROWS", 4)
+    path = tmp_path / "stars.fits"
+    fits_table(path)
+    if compressed:
+        packed = tmp_path / "stars.fits.gz"
+        packed.write_bytes(gzip.compress(path.read_bytes()))
+        path = packed
+    batches = list(source_batches(path, TYPES))
+    assert [batch.num_rows for batch in batches] == [4, 4, 2]
+    table = pa.concat_tables(batches)
+    assert set(table.column_names) == set(TYPES)
+    assert table.column("source_id").to_pylist()[0] == 2**60
+    assert table.column("mag").null_count == 1
+    assert set(table.column("flag").to_pylist()) == {"VARIABLE"}
+
+
+def test_an_image_is_no_table(tmp_path):
+    fitsio.write(str(tmp_path / "image.fits"), np.zeros((3, 3)))
+    with pytest.raises(InputError, match="no binary table"):
+        read(tmp_path / "image.fits")
+
+
+def test_text_with_blanks_quotes_and_missing_values(tmp_path):
+    path = tmp_path / "stars.ecsv"
+    path.write_text(
+        "# %ECSV 1.0\n# ---\n# datatype:\n# - {name: source_id, datatype: int64}\n"
+        'source_id ra mag flag\n1 10.5 "" "VARIABLE"\n2 11.5 nan ""\n3 12.5 17.25 CONSTANT\n'
+    )
+    table = read(path)
+    assert table.column("mag").to_pylist() == [None, None, 17.25]
+    assert table.column("flag").to_pylist() == ["VARIABLE", None, "CONSTANT"]
+    assert table.column("ra").to_pylist() == [10.5, 11.5, 12.5]
+
+
+def test_large_text_is_read_in_blocks(tmp_path, monkeypatch):
+    monkeypatch.setattr(source_tables, "BLOCK_BYTES", 4096)
+    path = tmp_path / "stars.csv.gz"
+    lines = "\n".join(f"{k},{k * 0.01:.4f},{15 + k % 5},x" for k in range(3000))
+    path.write_bytes(gzip.compress(f"source_id,ra,mag,flag\n{lines}\n".encode()))
+    batches = list(source_batches(path, TYPES))
+    assert len(batches) > 5
+    assert pa.concat_tables(batches).column("source_id").to_pylist() == list(range(3000))
+
+
+def test_a_number_that_is_none_is_named(tmp_path):
+    path = tmp_path / "stars.csv"
+    path.write_text("source_id,ra,mag,flag\n1,10.0,bright,x\n")
+    with pytest.raises(InputError, match=r"damaged.*bright"):
+        read(path)
+
+
+@pytest.mark.parametrize("text", ["", "# only a comment\n"])
+def test_text_without_names_is_damaged(tmp_path, text):
+    path = tmp_path / "stars.csv"
+    path.write_text(text)
+    with pytest.raises(InputError, match="no line of column names"):
+        read(path)
+
+
+def test_parquet_in_parts(tmp_path, monkeypatch):
+    monkeypatch.setattr(source_tables, "BATCH_ROWS", 100)
+    table = pa.table({"SOURCE_ID": np.arange(250), "extra": np.zeros(250), "RA": np.linspace(0, 1, 250)})
+    pq.write_table(table, tmp_path / "stars.parquet")
+    assert [batch.num_rows for batch in source_batches(tmp_path / "stars.parquet", TYPES)] == [100, 100, 50]
+    assert read(tmp_path / "stars.parquet").column_names == ["source_id", "ra"]
+
+
+def test_endings(tmp_path):
+    for name, ending in (("A.CSV.GZ", ".csv"), ("b.vot.gz", ".vot"), ("c.fits", ".fits"), ("d.txt", ".txt")):
+        assert format_of(tmp_path / name) == ending
+    assert format_of(tmp_path / "MD5SUM") is None

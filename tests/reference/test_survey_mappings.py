@@ -1,0 +1,84 @@
+"""Photometric surveys in the bands of the camera, by a mapping of column names."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from imaging.errors import InputError
+from imaging.io.tables import column
+from imaging.reference.mapping import SHIPPED, calibrated_stars, parse_mapping, shipped_mapping
+from imaging.reference.settings import CatalogueSettings
+from imaging.schemas.reference import CALIBRATED_STARS
+
+SETTINGS = CatalogueSettings()
+
+
+def pan_starrs(g, r, i, z, detections=10):
+    n = len(g)
+    columns = {"objid": np.arange(n), "ramean": np.linspace(10, 11, n), "decmean": np.zeros(n)}
+    for band, mag in zip("griz", (g, r, i, z), strict=True):
+        columns[f"{band}meanpsfmag"] = np.asarray(mag, float)
+        columns[f"{band}meanpsfmagerr"] = np.full(n, 0.01)
+    columns["ndetections"] = np.broadcast_to(np.asarray(detections, float), n)
+    return pa.table(columns)
+
+
+def test_pan_starrs_becomes_decam():
+    stars = calibrated_stars(pan_starrs([18.0], [17.5], [17.3], [17.2]), shipped_mapping("ps1_dr2"), SETTINGS)
+    assert stars.schema == CALIBRATED_STARS
+    row = stars.to_pylist()[0]
+    assert row["mag_g"] == pytest.approx(18.0 + 0.0994 * 0.5 - 0.0076, abs=2e-4)
+    assert row["mag_r"] == pytest.approx(17.5 - 0.1335 * 0.5 + 0.0189, abs=2e-4)
+    assert row["mag_z"] == pytest.approx(17.2 - 0.2575 * 0.1 - 0.0074, abs=2e-4)
+    assert row["mag_Y"] == pytest.approx(17.2 - 0.6032 * 0.1 + 0.0185, abs=2e-4)
+    assert row["mag_u"] is None
+    assert row["mag_VR"] is None
+    assert row["mag_g_error"] == pytest.approx(np.hypot(0.01, 0.02), rel=0.01)
+
+
+def test_stars_outside_the_colours_and_missing_values_have_no_magnitude():
+    # g - r = 1.5 is too red for g and r; -999 is Pan-STARRS' missing value; one detection is too few.
+    source = pan_starrs([19.0, 18.0, 18.0], [17.5, -999.0, 17.5], [17.3] * 3, [17.2] * 3, [10, 10, 1])
+    first, second = calibrated_stars(source, shipped_mapping("ps1_dr2"), SETTINGS).to_pylist()
+    assert (first["mag_g"], second["mag_g"]) == (None, None)
+    assert first["mag_i"] == pytest.approx(second["mag_i"])
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_mappings_hold_for_the_bands_of_the_camera(name):
+    mapping = shipped_mapping(name)
+    assert mapping.name == name
+    assert set("griz") <= set(mapping.bands)
+    assert all(rule.scatter_mag > 0.0 for rule in mapping.bands.values())
+    assert parse_mapping(mapping.model_dump_json(), name) == mapping  # it travels to the workers as JSON
+
+
+def test_a_mapping_of_ones_own():
+    document = {
+        "name": "mine",
+        "source_id": "ID",
+        "ra": "RA",
+        "dec": "DE",
+        "ref_epoch": 2014.0,
+        "bands": {"g": {"magnitude": "gpsf", "scatter_mag": 0.02}},
+    }
+    source = pa.table({"id": [1, 2], "ra": [-0.5, 10.0], "de": [1.0, 2.0], "gpsf": [17.0, 99.0]})
+    mapping = parse_mapping(json.dumps(document), "mine.json")
+    stars = calibrated_stars(source, mapping, SETTINGS)
+    assert column(stars, "ra").tolist() == pytest.approx([359.5])
+    assert column(stars, "mag_g_error").tolist() == pytest.approx([0.02], rel=0.01)
+    with pytest.raises(InputError, match=r"columns missing.*gpsf"):
+        calibrated_stars(source.drop_columns(["gpsf"]), mapping, SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"bands": {"q": {"magnitude": "x"}}}, "unknown bands: q"), ({"bands": {}}, "bands"), ({"raa": "RA"}, "raa")],
+)
+def test_bad_mappings_are_refused(change, message):
+    document = {"name": "m", "source_id": "i", "ra": "r", "dec": "d", "ref_epoch": 2014.0}
+    document |= {"bands": {"g": {"magnitude": "x"}}} | change
+    with pytest.raises(InputError, match=message):
+        parse_mapping(json.dumps(document), "m.json")

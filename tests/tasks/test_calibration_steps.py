@@ -1,0 +1,132 @@
+"""The steps calibrate and solve on the catalogues of simulated CCDs: survey before Gaia, pictures, cache, export."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from bench.calibrated_fields import FIELD, make_field, observe
+from blocks.site import Site
+from deployments.original_products import read_calibrated
+from imaging.detector.ccds import NX, NY
+from imaging.detector.distortion import seed_wcs
+from imaging.errors import CcdError, InputError
+from imaging.identity import ExposureId
+from imaging.io.colour_terms import COLOUR_TERMS, write_colour_terms
+from imaging.io.images import write_planes
+from imaging.io.reference import write_reference_catalogue
+from imaging.io.tables import column, make_table, read_table, write_table
+from imaging.photometry.settings import CalibrationSettings
+from imaging.schemas.reference import CALIBRATED_STARS
+from tasks.calibrate import calibrate, calibrate_job
+from tasks.records import StepJob
+from tasks.solve import solve, solve_job
+
+CCDS = (27, 33)
+SETTINGS = CalibrationSettings()
+
+
+@pytest.fixture(scope="module")
+def field():
+    return make_field(7)
+
+
+@pytest.fixture
+def measured(field, tmp_path):
+    """A site as measuring and tying leave it, with Gaia for a reference; and the truth."""
+    site = Site.at(tmp_path)
+    observed = observe(field, "i", 0, ccds=CCDS)
+    who = ExposureId(observed.exposure.expnum, "i", 20240510)
+    for ccd, catalogue in observed.catalogues.items():
+        job = StepJob(exposure=who, ccd=ccd, site=site)
+        wcs = seed_wcs(ccd, *FIELD)
+        header = wcs.to_header() | {"EXPNUM": who.expnum, "FILTER": "i DECam", "MJD-OBS": observed.exposure.mjd}
+        header |= {"EXPTIME": 90.0, "TELRA": "10:00:00", "TELDEC": "-30:00:00", "OBSTYPE": "object", "FWHM": 4.0}
+        small = {"SCI": np.float32, "MSK": np.int16, "WGT": np.float32}
+        planes = {name: np.zeros((NY, NX), kind) for name, kind in small.items()}
+        write_planes(job.product_path("measured.fits"), planes, header)
+        write_table(job.product_path("cat.parquet"), catalogue)
+        plain = {key: value[0] if isinstance(value, tuple) else value for key, value in wcs.to_header().items()}
+        solution = {"header": plain, "n_stars": 99, "source": "own", "rms_mas": (5, 5), "left_out_rms_mas": None}
+        solution["correction_mas"] = np.zeros((3, 3, 2)).tolist()
+        tie = {"solution": solution, "predicted_streaks": []}
+        job.product_path("tie.json").write_text(json.dumps(tie))
+    write_reference_catalogue(site.reference / "gaia", field.gaia, name="gaia")
+    write_colour_terms(site.calibrations / COLOUR_TERMS, field.colour_terms)
+    return site, who, observed
+
+
+def survey_of(field, shift_mag=0.0, share=1.0):
+    """What a survey in the camera's own system knows of the field's stars."""
+    stars = field.stars
+    keep = np.flatnonzero((stars.g < 21) & (stars.ra < np.quantile(stars.ra, share)))
+    columns = {f.name: pa.nulls(keep.size, f.type) for f in CALIBRATED_STARS}
+    columns |= {"source_id": stars.source_id[keep], "ra": stars.ra[keep], "dec": stars.dec[keep]}
+    columns |= {"ref_epoch": np.full(keep.size, 2016.0), "mag_i": stars.mags["i"][keep] + shift_mag}
+    columns |= {"mag_i_error": np.full(keep.size, 0.005)}
+    return make_table(columns, CALIBRATED_STARS)
+
+
+def run_calibration(site, who, ccds=CCDS):
+    results = {ccd: calibrate(calibrate_job(who, ccd, site, SETTINGS)) for ccd in ccds}
+    solved = solve(solve_job(results, {}, who, site, SETTINGS))
+    rows = read_table(site.path(solved.products["zero_points"].path)).to_pylist()
+    return results, {row["ccd"]: row for row in rows}, solved
+
+
+def references(site, results, ccd):
+    return set(read_table(site.path(results[ccd].products["zero_point_matches"].path)).column("reference").to_pylist())
+
+
+def test_gaia_alone_and_what_the_solution_leaves(measured):
+    site, who, observed = measured
+    results, rows, solved = run_calibration(site, who)
+    for ccd in CCDS:
+        assert references(site, results, ccd) == {"gaia"}
+        assert rows[ccd]["zeropoint_mag"] == pytest.approx(observed.true_zeropoint_mag[ccd], abs=0.008)
+        assert rows[ccd]["n_used"] > 80
+    assert {path.name.removeprefix(who.stem) for path in site.store.rglob("*.png")} == {
+        "_ZP.png",
+        "_deltaZP.png",
+        "_NumClipstar.png",
+    }
+    assert set(solved.products) == {"zero_points", "ZP", "deltaZP", "NumClipstar"}
+    calibrated = read_calibrated(who, site)
+    assert sorted(calibrated.merged) == list(CCDS)
+    assert calibrated.merged[27]["NewZP"] == -rows[27]["zeropoint_mag"]
+    placed = column(calibrated.catalogues[27], "ALPHAWIN_J2000")
+    assert np.abs(placed - column(observed.catalogues[27], "ra")).max() < 1e-4
+
+
+def test_a_survey_is_preferred_where_it_has_observed(measured, field):
+    site, who, observed = measured
+    alone = run_calibration(site, who)[1]
+    write_reference_catalogue(site.reference / "des_dr2", survey_of(field), name="des_dr2")
+    results, rows, _ = run_calibration(site, who)
+    for ccd in CCDS:
+        assert "des_dr2" in references(site, results, ccd)
+        assert rows[ccd]["zeropoint_mag"] == pytest.approx(observed.true_zeropoint_mag[ccd], abs=0.004)
+        # The survey's magnitudes have no colour term's scatter, so that the stars agree better.
+        assert rows[ccd]["scatter_mag"] < 0.7 * alone[ccd]["scatter_mag"]
+
+
+def test_the_shards_of_a_survey_decide_about_the_cache(measured, field):
+    site, who, _ = measured
+    before = calibrate.key(calibrate_job(who, 27, site, SETTINGS))
+    write_reference_catalogue(site.reference / "ps1_dr2", survey_of(field), name="ps1_dr2")
+    with_survey = calibrate.key(calibrate_job(who, 27, site, SETTINGS))
+    other = CalibrationSettings(photometry=SETTINGS.photometry.with_values(preference=("gaia",)))
+    assert len({before, with_survey, calibrate.key(calibrate_job(who, 27, site, other))}) == 3
+    assert "ps1_dr2" not in " ".join(calibrate_job(who, 27, site, other).inputs)
+
+
+def test_what_is_missing_is_said(measured):
+    site, who, _ = measured
+    with pytest.raises(CcdError, match="step measure is missing"):
+        calibrate_job(who, 5, site, SETTINGS)
+    with pytest.raises(InputError, match="has not been calibrated"):
+        read_calibrated(who, site)
+    (site.reference / "gaia" / "partition_info.csv").unlink()
+    with pytest.raises(InputError, match="no reference catalogue"):
+        calibrate_job(who, 27, site, SETTINGS)
