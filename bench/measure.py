@@ -24,6 +24,7 @@ from bench.measure_scores import (
 from bench.peers import PeerResult, peers_installed, run_peers
 from bench.prepared import PreparedExposure, prepare_exposure
 from bench.report import Row, at_least, at_most, main
+from bench.scamp import run_scamp, scamp_installed
 from imaging.astrometry.reference import reference_at_epoch
 from imaging.astrometry.tie import tie_astrometry
 from imaging.catalogue.build import place_on_sky
@@ -46,9 +47,9 @@ SMALL_NOISE_MAS = 4.0
 """Photon noise of a centroid below which a star shows the coordinates rather than itself."""
 
 
-def measure(quick: bool) -> list[Row]:
-    """Measure accuracy and cost; ``quick`` takes one exposure of two CCDs and no other programs."""
-    runs, ccds = (RUNS[1:2], CCDS[2:4]) if quick else (RUNS, CCDS)
+def measure(quick: bool, ccds: tuple[int, ...] = CCDS) -> list[Row]:
+    """Measure accuracy and cost of some CCDs; ``quick`` takes one exposure of two and no other programs."""
+    runs, ccds = (RUNS[1:2], CCDS[2:4]) if quick else (RUNS, ccds)
     scores, peers = Scores(), PeerScores()
     for seed, seeing in runs:
         with tempfile.TemporaryDirectory() as folder:
@@ -127,8 +128,11 @@ def accuracy_rows(scores: Scores, seeds: Sequence[int]) -> list[Row]:
 
 def _position_rows(scores: Scores, seeds: Sequence[int]) -> list[Row]:
     """Return the errors of positions: of all stars, photon noise included, and of those where it is small."""
-    bright = np.concatenate(scores.centroid_noise, axis=1).max(axis=0) < SMALL_NOISE_MAS
-    rows = []
+    noise = np.concatenate(scores.centroid_noise, axis=1)
+    bright = noise.max(axis=0) < SMALL_NOISE_MAS
+    floor = _rms(noise)
+    identity = tuple(seeds)
+    rows = [Row("photon noise of positions above S/N 30, rms", floor, "mas", n=bright.size, seeds=identity)]
     for name, errors, limit in (
         ("CCD alone", scores.alone, 10.0),
         ("tied over the exposure", scores.tied, 7.0),
@@ -138,6 +142,14 @@ def _position_rows(scores: Scores, seeds: Sequence[int]) -> list[Row]:
         title = f"positions above S/N 30, {name}"
         rows += [
             at_most(f"{title}, rms", _rms(joined), "mas", limit, n=bright.size, seeds=seeds),
+            at_most(
+                "the same without the photon noise, rms",
+                float(np.sqrt(max(_rms(joined) ** 2 - floor**2, 0.0))),
+                "mas",
+                limit,
+                n=bright.size,
+                seeds=seeds,
+            ),
             at_most(
                 "the same, centroid noise below 4 mas",
                 _rms(joined[:, bright]),
@@ -178,6 +190,7 @@ class PeerScores:
     def __init__(self) -> None:
         self.theirs, self.ours = Scores(), Scores()
         self.their_cpu_s: list[float] = []
+        self.scamp_cpu_s: list[float] = []
 
     def add(self, prepared: PreparedExposure, measured: dict[int, MeasuredCcd], ccd: int, folder: Path) -> None:
         """Run the programs on one CCD."""
@@ -189,6 +202,19 @@ class PeerScores:
         score_photometry(self.ours, truth, result.catalogue)
         self.their_cpu_s.append(sum(peer.cpu_s.values()))
         self.ours.cpu_s.append(dict(result.times.cpu_s))
+        if scamp_installed():
+            self._add_scamp(prepared, result, ccd, folder, truth)
+
+    def _add_scamp(self, prepared: PreparedExposure, result: MeasuredCcd, ccd: int, folder: Path, truth: Truth) -> None:
+        """Run SCAMP, and hold our catalogue's positions under its coordinates and under ours against the truth."""
+        exposure = prepared.exposure
+        stars = reference_at_epoch(prepared.reference, exposure.mjd_mid, MeasureSettings().astrometry)
+        seed = seed_wcs(ccd, exposure.ra_deg, exposure.dec_deg)
+        scamp = run_scamp(prepared.images[ccd], seed, stars, folder / "scamp")
+        self.scamp_cpu_s.append(sum(scamp.cpu_s.values()))
+        for scores, wcs in ((self.theirs, scamp.wcs), (self.ours, result.wcs)):
+            errors, noise = position_errors(truth, result.catalogue, wcs.pixel_to_sky)
+            scores.alone.append(errors[:, noise.max(axis=0) < SMALL_NOISE_MAS])
 
     def rows(self, seeds: Sequence[int]) -> list[Row]:
         """Return their figures beside ours on the same CCDs; nothing if they are not installed."""
@@ -209,6 +235,15 @@ class PeerScores:
             ("SExtractor and PSFEx, cost", theirs_s, "CPU s"),
         )
         rows = [Row(name, value, unit, n=n, seeds=tuple(seeds)) for name, value, unit in figures]
+        if self.scamp_cpu_s:
+            scamp_s = float(np.mean(self.scamp_cpu_s))
+            theirs_s += scamp_s
+            more = (
+                ("SCAMP, positions of stars with centroid noise below 4 mas, rms", _joined(self.theirs.alone), "mas"),
+                ("ours, CCD alone, on the same stars, rms", _joined(self.ours.alone), "mas"),
+                ("SExtractor and SCAMP, cost", scamp_s, "CPU s"),
+            )
+            rows += [Row(name, value, unit, n=n, seeds=tuple(seeds)) for name, value, unit in more]
         return [*rows, at_least("their cost over ours", theirs_s / ours_s, "", 10.0, n=n, seeds=seeds)]
 
 
@@ -222,6 +257,10 @@ def _score_peer_photometry(scores: Scores, truth: Truth, peer: PeerResult) -> No
     faint = clean & (mag > 19.0) & (mag < 22.0)
     scores.stars.append(peer.spread_model[faint & truth.is_star[pairs.index]])
     scores.galaxies.append(peer.spread_model[faint & truth.is_galaxy[pairs.index]])
+
+
+def _joined(errors: Sequence[NDArray[np.float64]]) -> float:
+    return _rms(np.concatenate(errors, axis=1))
 
 
 def _rms(values: NDArray[np.float64] | Sequence[float]) -> float:

@@ -3,8 +3,10 @@
 import resource
 import shutil
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from astropy.io import fits
@@ -20,7 +22,7 @@ _FIRST = """NUMBER X_IMAGE Y_IMAGE FLUX_RADIUS FLUX_APER(1) FLUXERR_APER(1) ELON
 VIGNET(45,45)"""
 _SECOND = "NUMBER XWIN_IMAGE YWIN_IMAGE FLUX_PSF FLUXERR_PSF FLUX_AUTO SPREAD_MODEL SPREADERR_MODEL FLAGS"
 
-_SETTINGS = {
+SEXTRACTOR = {
     "FILTER_NAME": "gauss.conv",
     "CATALOG_TYPE": "FITS_LDAC",
     "DETECT_MINAREA": "4",
@@ -112,17 +114,14 @@ def run_peers(image: CcdImage, folder: Path, fwhm_pixels: float, saturation_elec
     saturation_electrons
         Level above which pixels are saturated.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    fits.PrimaryHDU(image.science).writeto(folder / "image.fits", overwrite=True)
-    fits.PrimaryHDU(image.weight).writeto(folder / "weight.fits", overwrite=True)
-    (folder / "gauss.conv").write_text(_FILTER)
-    settings = _SETTINGS | {"SATUR_LEVEL": str(saturation_electrons), "SEEING_FWHM": f"{fwhm_pixels * 0.263:.3f}"}
+    write_frame(image, folder, {})
+    settings = SEXTRACTOR | {"SATUR_LEVEL": str(saturation_electrons), "SEEING_FWHM": f"{fwhm_pixels * 0.263:.3f}"}
     times = {}
     first = settings | {"DETECT_THRESH": "3.0", "CATALOG_NAME": "first.cat"}
-    times["source-extractor for psfex"] = _run("source-extractor", "image.fits", first, folder, _FIRST)
-    times["psfex"] = _run("psfex", "first.cat", _PSFEX, folder)
+    times["source-extractor for psfex"] = run_program("source-extractor", "image.fits", first, folder, _FIRST)
+    times["psfex"] = run_program("psfex", "first.cat", _PSFEX, folder)
     second = settings | {"DETECT_THRESH": "1.5", "CATALOG_NAME": "second.cat", "PSF_NAME": "first.psf"}
-    times["source-extractor with psf"] = _run("source-extractor", "image.fits", second, folder, _SECOND)
+    times["source-extractor with psf"] = run_program("source-extractor", "image.fits", second, folder, _SECOND)
     rows = fits.getdata(folder / "second.cat", "LDAC_OBJECTS")
     columns = {name: np.asarray(rows[name]).astype(float) for name in _SECOND.split()}
     return PeerResult(
@@ -138,7 +137,16 @@ def run_peers(image: CcdImage, folder: Path, fwhm_pixels: float, saturation_elec
     )
 
 
-def _run(program: str, source: str, settings: dict[str, str], folder: Path, columns: str = "") -> float:
+def write_frame(image: CcdImage, folder: Path, header: Mapping[str, Any]) -> None:
+    """Write what SExtractor reads: pixels with some keywords, weights, the filter."""
+    folder.mkdir(parents=True, exist_ok=True)
+    keywords = fits.Header(list(header.items()))
+    fits.PrimaryHDU(image.science, keywords).writeto(folder / "image.fits", overwrite=True)
+    fits.PrimaryHDU(image.weight).writeto(folder / "weight.fits", overwrite=True)
+    (folder / "gauss.conv").write_text(_FILTER)
+
+
+def run_program(program: str, source: str, settings: dict[str, str], folder: Path, columns: str = "") -> float:
     """Run a program in a folder and return the CPU seconds it took."""
     if columns:
         (folder / "columns.param").write_text("\n".join(columns.split()) + "\n")

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from blocks.site import Site
+from imaging.errors import InputError
 from imaging.exposure import Exposure
 from imaging.io.calibrations import CalibrationLibrary, Kind
 from tasks.fingerprints import fingerprint
@@ -10,9 +11,22 @@ from tasks.records import FileRecord
 
 
 def calibration_record(site: Site, library: CalibrationLibrary, path: Path) -> FileRecord:
-    """Describe a calibration file; its content hash is the manifest's where the manifest states one."""
-    known = library.recorded_checksum(path)
-    return FileRecord.of(site, path, known_hash=known) if known else fingerprint(site, path)
+    """Describe a calibration file, and check it against the manifest's checksum where the manifest states one.
+
+    Raises
+    ------
+    InputError
+        If the file is not the one that the manifest records.
+    """
+    found, recorded = fingerprint(site, path), library.recorded_checksum(path)
+    if recorded is not None and recorded != found.content_hash:
+        raise InputError(
+            "calibration file is not the one that the manifest records",
+            value=f"{path}: checksum {found.content_hash}",
+            limit=recorded,
+            remedy="copy the file again, or record the new one in the manifest",
+        )
+    return found
 
 
 def optional_calibration(

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -51,7 +52,10 @@ def sky_job(
     inputs = {f"{MINI_SKY}{ccd:02d}": result.products["mini_sky"] for ccd, result in sorted(detrended.items())}
     library = CalibrationLibrary(site.calibrations)
     inputs |= optional_calibration(site, library, "sky_modes", observed, 0, epoch=epoch)
-    parameters = {"without": absentees(failures)}
+    parameters: dict[str, Any] = {"without": absentees(failures)}
+    warnings = library.age_warnings(observed, epoch=epoch)
+    if warnings:
+        parameters["calibration_warnings"] = list(warnings)
     return StepJob(exposure=exposure, site=site, inputs=inputs, settings=settings, parameters=parameters)
 
 
@@ -73,7 +77,8 @@ def fit_sky(job: StepJob) -> StepResult:
         "condition": fit.condition,
         "suspicious_ccds": len(fit.suspicious),
     }
-    return job.result({"sky": path}, quality=quality, notes=(fit.reason,) if fit.reason else ())
+    notes = (*((fit.reason,) if fit.reason else ()), *job.parameters.get("calibration_warnings", ()))
+    return job.result({"sky": path}, quality=quality, notes=notes)
 
 
 def read_sky_fit(path: Path) -> SkyFit:

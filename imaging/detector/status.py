@@ -1,12 +1,13 @@
 """Which CCDs and amplifiers work, by date.
 
 The original carried three different lists in its scripts and dropped CCD 2 for ever; here the facts stand with their
-dates. A row of another camera failure goes here and nowhere else.
+dates, in the table ``data/faults.csv``. Another failure of the camera is a row there and nowhere else.
 """
 
 from dataclasses import dataclass
 
-from imaging.detector.ccds import SCIENCE_CCDS, AmplifierName
+from imaging.detector.ccds import AMPLIFIERS, SCIENCE_CCDS, AmplifierName
+from imaging.io.package_data import read_table
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +39,14 @@ class Fault:
 
 FOREVER = 99991231
 
-FAULTS: tuple[Fault, ...] = (
-    Fault(61, None, 20121107, FOREVER, "damaged by over-illumination"),
-    Fault(2, None, 20131130, 20161230, "stopped imaging"),
-    Fault(31, "A", 20120912, FOREVER, "gain of the amplifier not constant"),
-)
+
+def _read_fault(row: dict[str, str]) -> Fault:
+    amplifier = next((name for name in AMPLIFIERS if name == row["amplifier"]), None)
+    last_night = int(row["last_night"]) if row["last_night"] else FOREVER
+    return Fault(int(row["ccdnum"]), amplifier, int(row["first_night"]), last_night, row["reason"])
+
+
+FAULTS: tuple[Fault, ...] = tuple(map(_read_fault, read_table("imaging.detector", "faults.csv")))
 """Known faults. CCD 2 works again from the end of December 2016."""
 
 

@@ -2,10 +2,11 @@
 
 The manifest is ``manifest.json`` at the library's root. Each entry names an epoch, a kind of calibration, the nights
 and exposure numbers for which it is valid, and a pattern of file names relative to the root in which ``{ccd:02d}``
-stands for the CCD. The epochs of the original (``y4e1`` and the like) are epochs here.
+stands for the CCD and ``{band}`` for the band. The epochs of the original (``y4e1`` and the like) are epochs here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from datetime import date
 from pathlib import Path
 from typing import Literal
 
@@ -32,6 +33,29 @@ Kind = Literal[
 BAND_DEPENDENT: frozenset[Kind] = frozenset(("flat", "star_flat", "sky_modes", "sky_templates"))
 
 
+class AgeLimit(BaseModel):
+    """How far in time from an exposure a calibration may have been made, before or after."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    warn_days: float = Field(gt=0)
+    """Days from which a run says that the calibration is old."""
+    refuse_days: float = Field(gt=0)
+    """Days from which it is refused unless its epoch is forced."""
+
+
+AGE_LIMITS: dict[Kind, AgeLimit] = {
+    "bias": AgeLimit(warn_days=180, refuse_days=1095),
+    "flat": AgeLimit(warn_days=180, refuse_days=1095),
+    "bad_pixels": AgeLimit(warn_days=180, refuse_days=730),
+    "star_flat": AgeLimit(warn_days=730, refuse_days=1825),
+    "sky_modes": AgeLimit(warn_days=730, refuse_days=1825),
+    "sky_templates": AgeLimit(warn_days=730, refuse_days=1825),
+}
+"""Limits where a manifest states none. The survey renewed masters every half year; bad pixels age fastest. Crosstalk,
+linearity and brighter-fatter kernels belong to the electronics and have no age."""
+
+
 class CalibrationEntry(BaseModel):
     """One kind of calibration of one epoch."""
 
@@ -40,9 +64,10 @@ class CalibrationEntry(BaseModel):
     epoch: str
     kind: Kind
     files: str
-    """Pattern of the file names, relative to the library; ``{ccd:02d}`` is the CCD."""
+    """Pattern of the file names, relative to the library; ``{ccd:02d}`` is the CCD, ``{band}`` the band."""
     band: str | None = None
-    """Band, for the kinds that depend on it."""
+    """The only band that it is for; it then goes before entries for any band. A kind that depends on the band needs
+    this or ``{band}`` in its pattern."""
     made_night: int
     """Night on which the calibration data were taken, YYYYMMDD: what its age is counted from."""
     first_night: int = 20120101
@@ -51,6 +76,19 @@ class CalibrationEntry(BaseModel):
     last_expnum: int = 10**12
     checksums: dict[str, str] = Field(default_factory=dict)
     """File name to the hash of its content."""
+
+    def name(self, ccd: int, band: str) -> str:
+        """Return the name of a CCD's file."""
+        return self.files.format(ccd=ccd, band=band)
+
+    def serves(self, kind: Kind, band: str) -> bool:
+        """Whether the entry is of a kind and for a band."""
+        any_band = kind not in BAND_DEPENDENT or "{band}" in self.files
+        return self.kind == kind and (self.band == band or (self.band is None and any_band))
+
+    def age_days(self, exposure: Exposure) -> float:
+        """Return the days between an exposure and the calibration data, whichever came first."""
+        return abs((_date(exposure.night) - _date(self.made_night)).days)
 
     def valid_for(self, exposure: Exposure) -> bool:
         """Whether the entry is valid for an exposure's night and number."""
@@ -67,6 +105,8 @@ class CalibrationManifest(BaseModel):
 
     version: Literal[1] = 1
     entries: tuple[CalibrationEntry, ...]
+    age_limits: dict[Kind, AgeLimit] = AGE_LIMITS
+    """Limits by kind; a kind that is not named has none."""
 
 
 class CalibrationLibrary:
@@ -107,15 +147,17 @@ class CalibrationLibrary:
         Parameters
         ----------
         epoch
-            Name of an epoch to use whatever its validity says; None to follow the validity.
+            Name of an epoch to use whatever its validity and age; None to follow them.
 
         Raises
         ------
         InputError
-            If none is valid or the file does not exist.
+            If none is valid, it is too old or the file does not exist.
         """
         entry = self._entry(kind, exposure, epoch)
-        path = self.root / entry.files.format(ccd=ccd)
+        if epoch is None:
+            self._require_young(entry, exposure)
+        path = self.root / entry.name(ccd, exposure.band)
         if not path.is_file():
             raise InputError(
                 f"calibration file missing: {kind}",
@@ -134,24 +176,45 @@ class CalibrationLibrary:
             return False
         return True
 
+    def age_warnings(self, exposure: Exposure, *, epoch: str | None = None) -> tuple[str, ...]:
+        """Say which of the calibrations that an exposure takes are old; those that are missing say nothing."""
+        warnings = []
+        for kind, limit in self.manifest.age_limits.items():
+            if not self.holds(kind, exposure, epoch=epoch):
+                continue
+            entry = self._entry(kind, exposure, epoch)
+            if entry.age_days(exposure) >= limit.warn_days:
+                warnings.append(
+                    f"calibration is old: {kind} of {entry.made_night}, {entry.age_days(exposure):.0f} days from the "
+                    f"exposure (warned of from {limit.warn_days:.0f})"
+                )
+        return tuple(warnings)
+
+    def _require_young(self, entry: CalibrationEntry, exposure: Exposure) -> None:
+        limit = self.manifest.age_limits.get(entry.kind)
+        if limit is not None and entry.age_days(exposure) >= limit.refuse_days:
+            raise InputError(
+                f"calibration too old: {entry.kind}, epoch {entry.epoch}",
+                expnum=exposure.expnum,
+                value=f"{entry.age_days(exposure):.0f} days from the exposure",
+                limit=f"less than {limit.refuse_days:.0f}",
+                remedy="build new ones with gw-workflow build-calibrations, or force the epoch by name",
+            )
+
     def recorded_checksum(self, path: Path) -> str | None:
         """Return the content hash that the manifest records for a file; None if it records none."""
         name = path.relative_to(self.root).as_posix()
         return next((e.checksums[name] for e in self.manifest.entries if name in e.checksums), None)
 
     def _entry(self, kind: Kind, exposure: Exposure, epoch: str | None) -> CalibrationEntry:
-        of_kind = [
-            entry
-            for entry in self.manifest.entries
-            if entry.kind == kind and (kind not in BAND_DEPENDENT or entry.band == exposure.band)
-        ]
+        of_kind = [entry for entry in self.manifest.entries if entry.serves(kind, exposure.band)]
         valid = [e for e in of_kind if (e.epoch == epoch if epoch else e.valid_for(exposure))]
         if valid:
-            return max(valid, key=lambda entry: entry.made_night)
+            return max(valid, key=lambda entry: (entry.band is not None, entry.made_night))
         what = f"{kind}, band {exposure.band}" if kind in BAND_DEPENDENT else kind
         if of_kind:
             problem = f"calibration outside its validity: {what}"
-            limit = "; ".join(f"{e.epoch} nights {e.first_night} to {e.last_night}" for e in of_kind)
+            limit = "; ".join(f"{e.epoch} {_validity(e)}" for e in of_kind)
         else:
             problem, limit = f"calibration missing: {what}", "an entry in the manifest"
         raise InputError(
@@ -163,9 +226,28 @@ class CalibrationLibrary:
         )
 
 
-def write_manifest(root: Path, entries: tuple[CalibrationEntry, ...]) -> None:
+def write_manifest(
+    root: Path, entries: Iterable[CalibrationEntry], age_limits: Mapping[Kind, AgeLimit] = AGE_LIMITS
+) -> None:
     """Write a library's manifest."""
-    write_text(Path(root) / MANIFEST, CalibrationManifest(entries=entries).model_dump_json(indent=1))
+    manifest = CalibrationManifest(entries=tuple(entries), age_limits=dict(age_limits))
+    write_text(Path(root) / MANIFEST, manifest.model_dump_json(indent=1))
+
+
+def _validity(entry: CalibrationEntry) -> str:
+    """Say for what an entry is valid."""
+    unbounded = CalibrationEntry.model_fields
+    nights = f"nights {entry.first_night} to {entry.last_night}"
+    if (entry.first_expnum, entry.last_expnum) == (
+        unbounded["first_expnum"].default,
+        unbounded["last_expnum"].default,
+    ):
+        return nights
+    return f"{nights}, exposures {entry.first_expnum} to {entry.last_expnum}"
+
+
+def _date(night: int) -> date:
+    return date(night // 10000, night // 100 % 100, night % 100)
 
 
 def read_calibration_image(path: Path, extension: str | int = 0) -> NDArray[np.float32]:

@@ -104,6 +104,7 @@ def library(tmp_path):
             ),
             CalibrationEntry(epoch="y4", kind="flat", band="g", files="flat_g_{ccd:02d}.fits", made_night=20151113),
         ),
+        age_limits={},
     )
     return CalibrationLibrary(tmp_path)
 

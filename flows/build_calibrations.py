@@ -1,0 +1,109 @@
+"""Build master calibrations from a night's raw bias and dome-flat exposures.
+
+map make_bias -> map make_flat, band by band -> scales over the camera -> map finish_masters -> the manifest
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+
+from blocks.compute import ComputeTaskRunner
+from blocks.folders import load_site
+from blocks.site import Site
+from flows.described import described
+from imaging.detector.status import working_ccds
+from imaging.errors import InputError
+from imaging.masters.settings import MasterSettings
+from tasks.masters import (
+    bias_job,
+    finish_jobs,
+    finish_masters,
+    flat_job,
+    make_bias,
+    make_flat,
+    record_masters,
+)
+from tasks.raw_files import RawFile, raw_of_kind
+from tasks.records import StepJob, StepResult
+from tasks.stage import Stage
+
+BIAS_KINDS, FLAT_KINDS = ("zero", "bias"), ("dome flat", "flat")
+"""Values of OBSTYPE in small letters."""
+
+
+@described
+@flow(name="build-calibrations", flow_run_name="build-calibrations-{night}", task_runner=ComputeTaskRunner())
+def build_calibrations(
+    night: int,
+    site: str = "default",
+    settings: MasterSettings = MasterSettings(),
+    ccds: tuple[int, ...] | None = None,
+    epoch: str | None = None,
+    overwrite: bool = False,
+) -> State[dict[str, Any]]:
+    """Build bias, dome flats and bad-pixel maps of a night and enter them into the calibration library.
+
+    Parameters
+    ----------
+    night
+        Night of the calibration exposures, YYYYMMDD; their raw files lie where those of the sky do.
+    site
+        Name or folder of the site.
+    settings
+        How it is done.
+    ccds
+        CCDs to build for; None for all that worked on that night and are in the files.
+    epoch
+        Name of the epoch; None for ``n`` and the night.
+    overwrite
+        Whether to build again what is known to be built.
+
+    Raises
+    ------
+    InputError
+        If the night has too few bias exposures or no dome flats.
+    """
+    place, name = load_site(site), epoch or f"n{night}"
+    stage = Stage("build-calibrations", StepJob(night=night, site=place), overwrite=overwrite)
+    biases, by_band = raw_of_kind(place, night, BIAS_KINDS), _by_band(raw_of_kind(place, night, FLAT_KINDS), night)
+    wanted = ccds or tuple(c for c in working_ccds(night) if all(c in raw.index.extensions for raw in biases))
+
+    jobs = stage.plan("make_bias", wanted, lambda ccd: bias_job(place, night, ccd, name, biases, settings))
+    made = stage.map(make_bias, jobs)
+    flats = {}
+    for band, raws in by_band.items():
+        plan = partial(_flat_job, place, night, name, made, raws, settings)
+        flats[band] = stage.map(make_flat, stage.plan("make_flat", made, plan))
+    if not made or not all(flats.values()):
+        return stage.verdict(())
+    finished = stage.map(finish_masters, finish_jobs(place, night, name, made, flats, settings))
+    if finished:
+        record_masters(place, night, name, sorted(finished), flats)
+    return stage.verdict(finished, epoch=name, bands=sorted(flats))
+
+
+def _flat_job(
+    site: Site,
+    night: int,
+    epoch: str,
+    biases: Mapping[int, StepResult],
+    raws: list[RawFile],
+    settings: MasterSettings,
+    ccd: int,
+) -> StepJob:
+    return flat_job(site, night, ccd, epoch, biases[ccd], raws, settings)
+
+
+def _by_band(raws: list[RawFile], night: int) -> dict[str, list[RawFile]]:
+    """Sort dome flats by their band."""
+    by_band: dict[str, list[RawFile]] = {}
+    for raw in raws:
+        by_band.setdefault(raw.exposure.band, []).append(raw)
+    if not by_band:
+        raise InputError(
+            "the night has no dome flats", value=night, remedy="give a night with bias and dome-flat exposures"
+        )
+    return by_band

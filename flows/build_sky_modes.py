@@ -1,0 +1,69 @@
+"""Build the sky modes of a band from exposures that have been detrended.
+
+mini-skies of all exposures -> find the modes -> map templates -> the manifest
+"""
+
+from typing import Any
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+
+from blocks.compute import ComputeTaskRunner
+from blocks.folders import load_site
+from flows.described import described
+from imaging.errors import InputError
+from imaging.masters.settings import SkyModeSettings
+from tasks.masters import master_path, record_files
+from tasks.records import StepJob
+from tasks.requests import ExposureRequest
+from tasks.sky_masters import common_ccds, find_modes, make_templates, modes_job, template_job
+from tasks.stage import Stage
+
+
+@described
+@flow(name="build-sky-modes", flow_run_name="build-sky-modes-{epoch}", task_runner=ComputeTaskRunner())
+def build_sky_modes(
+    exposures: tuple[ExposureRequest, ...],
+    epoch: str,
+    site: str = "default",
+    settings: SkyModeSettings = SkyModeSettings(),
+    overwrite: bool = False,
+) -> State[dict[str, Any]]:
+    """Build sky modes and templates of one band and enter them into the calibration library.
+
+    Parameters
+    ----------
+    exposures
+        Exposures of one band and of different fields, processed at least up to their mini-skies.
+    epoch
+        Name of the epoch.
+    site
+        Name or folder of the site.
+    settings
+        How it is done.
+    overwrite
+        Whether to build again what is known to be built.
+
+    Raises
+    ------
+    InputError
+        If there are no exposures, they are of several bands, or no CCD is common to them.
+    """
+    if not exposures:
+        raise InputError("no exposures to build sky modes from", limit=f"at least {settings.minimum_exposures}")
+    place = load_site(site).storing_in(exposures[0].destination)
+    identities = [request.exposure_id() for request in exposures]
+    ccds = common_ccds(identities, place)
+    band, night = identities[0].band, max(who.night for who in identities)
+    job = modes_job(identities, ccds, place, epoch, settings)
+    stage = Stage("build-sky-modes", StepJob(topic=job.topic, site=place), overwrite=overwrite)
+    found = stage.run(find_modes, job, ccds)
+    if found is None:
+        return stage.verdict(())
+    plan = stage.plan("make_templates", ccds, lambda ccd: template_job(identities, ccd, place, epoch, found, settings))
+    made = stage.map(make_templates, plan)
+    if made:
+        templates = [master_path(place, epoch, "sky_templates", ccd, band) for ccd in sorted(made)]
+        modes = [master_path(place, epoch, "sky_modes", 0, band)]
+        record_files(place, night, epoch, {("sky_modes", band): modes, ("sky_templates", band): templates})
+    return stage.verdict(made, epoch=epoch, band=band, rms_fraction=found.quality["rms_fraction"])

@@ -1,0 +1,50 @@
+"""Write catalogues as FITS_LDAC files, the form in which SExtractor hands its catalogues to SCAMP and PSFEx."""
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy.io import fits
+
+from imaging.export.catalogue import DesColumn
+from imaging.io.atomic import write_bytes
+
+CARD = 80
+
+
+def write_ldac(path: Path, columns: Mapping[str, DesColumn], header: Mapping[str, Any]) -> None:
+    """Write a catalogue atomically.
+
+    Parameters
+    ----------
+    path
+        File to write.
+    columns
+        Column name to values.
+    header
+        Keywords of the image that the catalogue was made from; they go, as 80-character cards, into the one row of
+        the extension LDAC_IMHEAD. None values and comments are left out.
+
+    Raises
+    ------
+    StorageError
+        If the file cannot be written.
+    """
+    cards = fits.Header([(k, v) for k, v in header.items() if v is not None and k not in ("COMMENT", "HISTORY")])
+    lines = [*(card.image[:CARD] for card in cards.cards), "END".ljust(CARD)]
+    text = np.array([lines], dtype=f"S{CARD}")
+    image_header = fits.BinTableHDU.from_columns(
+        [fits.Column("Field Header Card", f"{CARD * len(lines)}A", dim=f"({CARD},{len(lines)})", array=text)],
+        name="LDAC_IMHEAD",
+    )
+    objects = fits.BinTableHDU.from_columns(
+        [fits.Column(name, item.form, unit=item.unit or None, array=item.values) for name, item in columns.items()],
+        name="LDAC_OBJECTS",
+    )
+    for number, item in enumerate(columns.values(), start=1):
+        objects.header.comments[f"TTYPE{number}"] = item.meaning
+    buffer = io.BytesIO()
+    fits.HDUList([fits.PrimaryHDU(), image_header, objects]).writeto(buffer)
+    write_bytes(path, buffer.getvalue())

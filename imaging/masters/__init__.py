@@ -1,0 +1,1 @@
+"""Master calibrations from raw bias and dome-flat exposures."""

@@ -1,0 +1,84 @@
+"""The bad-pixel map of a CCD from its master bias and flat."""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import median_filter, zoom
+
+from imaging.bits import BpmBit
+from imaging.masters.settings import MasterSettings
+
+FloatImage = NDArray[np.float32]
+
+BLOCK = 64
+"""Side of the blocks whose medians are the surroundings of a pixel in the flat."""
+
+NEIGHBOURS = 31
+"""Columns over which the median of a stretch is taken to find columns that stand off it."""
+
+WHOLE_COLUMN = 0.9
+"""Share of bad stretches from which a column is bad altogether rather than from a pixel on."""
+
+
+def find_bad_pixels(bias: FloatImage, flat: FloatImage, settings: MasterSettings) -> NDArray[np.int16]:
+    """Make a bad-pixel map.
+
+    Parameters
+    ----------
+    bias
+        (ny, nx) float32, ADU.
+    flat
+        (ny, nx) float32, any scale.
+    settings
+        Limits.
+
+    Returns
+    -------
+    bad_pixels
+        (ny, nx) int16, bits of :class:`imaging.bits.BpmBit`. Columns that are off all along are FUNKY_COL, others
+        BIAS_COL with a BIAS_HOT pixel where they begin.
+    """
+    bad = np.zeros(bias.shape, dtype=np.int16)
+    response = flat / _surroundings(flat)
+    bad[response < settings.flat_minimum] |= np.int16(BpmBit.FLAT_MIN)
+    bad[response > settings.flat_maximum] |= np.int16(BpmBit.FLAT_MAX)
+    blocks = _stretches(bias, settings.column_rows)
+    _mark_columns(bad, bias, blocks, settings)
+    in_column = (bad & int(BpmBit.BIAS_COL | BpmBit.FUNKY_COL)) != 0
+    excess = bias - np.repeat(median_filter(blocks, (1, NEIGHBOURS)), settings.column_rows, axis=0)[: bias.shape[0]]
+    hot, warm = excess > settings.hot_adu, excess > settings.warm_adu
+    bad[hot & ~in_column] |= np.int16(BpmBit.BIAS_HOT)
+    bad[warm & ~hot & ~in_column] |= np.int16(BpmBit.BIAS_WARM)
+    for bit, width in ((BpmBit.NEAREDGE, settings.near_edge_columns), (BpmBit.EDGE, settings.edge_columns)):
+        bad[:, :width] |= np.int16(bit)
+        bad[:, bias.shape[1] - width :] |= np.int16(bit)
+    return bad
+
+
+def _surroundings(flat: FloatImage) -> FloatImage:
+    """Return the response of each pixel's surroundings: block medians, interpolated."""
+    ny, nx = flat.shape
+    blocks = np.median(flat.reshape(ny // BLOCK, BLOCK, nx // BLOCK, BLOCK), axis=(1, 3))
+    return np.maximum(zoom(blocks, BLOCK, order=1, mode="nearest", grid_mode=True), np.float32(1e-3))
+
+
+def _stretches(bias: FloatImage, rows: int) -> FloatImage:
+    """Return medians of stretches of columns: (ny / rows, nx)."""
+    ny, nx = bias.shape
+    return np.median(bias[: ny // rows * rows].reshape(ny // rows, rows, nx), axis=1).astype(np.float32)
+
+
+def _mark_columns(bad: NDArray[np.int16], bias: FloatImage, blocks: FloatImage, settings: MasterSettings) -> None:
+    off = np.abs(blocks - median_filter(blocks, (1, NEIGHBOURS))) > settings.column_adu
+    off[:, : settings.near_edge_columns] = off[:, bias.shape[1] - settings.near_edge_columns :] = False
+    rows = settings.column_rows
+    for x in np.flatnonzero(off.any(axis=0)):
+        if off[:, x].mean() > WHOLE_COLUMN:
+            bad[:, x] |= np.int16(BpmBit.FUNKY_COL)
+            continue
+        stretches = np.flatnonzero(off[:, x])
+        low, high = max(stretches[0] - 1, 0) * rows, min(stretches[-1] + 2, off.shape[0]) * rows
+        hottest = low + int(np.argmax(bias[low:high, x]))
+        first, last = (hottest, high) if hottest - low < high - hottest else (low, hottest + 1)
+        bad[first:last, x] |= np.int16(BpmBit.BIAS_COL)
+        if bias[hottest, x] > settings.hot_adu:
+            bad[hottest, x] |= np.int16(BpmBit.BIAS_HOT)

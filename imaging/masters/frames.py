@@ -1,0 +1,169 @@
+"""Master bias and dome flat of one CCD."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imaging.bits import NO_WEIGHT
+from imaging.detector.ccds import NX, Ccd
+from imaging.detector.linearity import LinearityTable
+from imaging.detrend.amplifiers import amplifier_figures
+from imaging.detrend.calibrations import DetrendCalibrations
+from imaging.detrend.chain import detrend_ccd
+from imaging.detrend.overscan import measure_overscan
+from imaging.detrend.pixels import subtract_overscan
+from imaging.errors import CcdError
+from imaging.exposure import Exposure
+from imaging.io.raw import RawCcd
+from imaging.masters.combine import combine_frames
+from imaging.masters.settings import MasterSettings
+
+FloatImage = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Master:
+    """A combined frame of one CCD.
+
+    Attributes
+    ----------
+    image
+        (ny, nx) float32: ADU above the overscan for a bias, response with median one for a flat.
+    levels
+        Exposure number to level: median ADU of a bias frame, median electrons of a flat frame.
+    noise
+        Noise of a pixel of one frame: ADU, or as a share of the level.
+    n_rejected
+        Values left out.
+    """
+
+    image: FloatImage
+    levels: dict[int, float]
+    noise: float
+    n_rejected: int
+
+
+def master_bias(ccd: Ccd, raws: Mapping[int, RawCcd], night: int, settings: MasterSettings) -> Master:
+    """Combine bias frames of one CCD.
+
+    Parameters
+    ----------
+    ccd
+        The CCD.
+    raws
+        Exposure number to raw extension.
+    night
+        Night, for the table of known faults.
+    settings
+        Overscan, clipping.
+
+    Raises
+    ------
+    CcdError
+        With reason ``too_few_exposures``.
+    """
+    _require_enough(ccd, len(raws), "bias", settings)
+    frames, noise = [], []
+    for raw in raws.values():
+        frame, frame_noise = _without_overscan(ccd, raw, night, settings)
+        frames.append(frame)
+        noise.append(frame_noise)
+    image, rejected = combine_frames(frames, noise, settings.clip_sigma)
+    levels = {number: float(np.median(frame[::8, ::8])) for number, frame in zip(raws, frames, strict=True)}
+    return Master(image, levels, float(np.median(noise)), int(rejected.sum()))
+
+
+def master_flat(
+    ccd: Ccd,
+    raws: Mapping[int, tuple[RawCcd, Exposure]],
+    bias: FloatImage,
+    linearity: LinearityTable | None,
+    settings: MasterSettings,
+) -> Master:
+    """Combine dome flats of one CCD and band, each scaled to its median.
+
+    Frames whose level lies outside the range that is used are left out.
+
+    Parameters
+    ----------
+    ccd
+        The CCD.
+    raws
+        Exposure number to raw extension and what its primary header says.
+    bias
+        (ny, nx) float32, master bias, ADU.
+    linearity
+        Response curves; None to assume a linear response.
+    settings
+        Range of levels, clipping.
+
+    Raises
+    ------
+    CcdError
+        With reason ``too_few_exposures``, or as :func:`imaging.detrend.chain.detrend_ccd`.
+    """
+    low, high = settings.flat_level_range_electrons
+    calibrations = DetrendCalibrations(bias=bias, linearity=linearity)
+    frames, levels = [], {}
+    for number, (raw, exposure) in raws.items():
+        detrended = detrend_ccd(ccd, raw, {}, exposure, calibrations, settings.detrend)
+        good = (detrended.mask[::8, ::8] & int(NO_WEIGHT)) == 0
+        level = float(np.median(detrended.science[::8, ::8][good]))
+        if low <= level <= high:
+            levels[number] = level
+            frames.append(detrended.science / np.float32(level))
+    _require_enough(ccd, len(frames), f"flat between {low:g} and {high:g} electrons", settings)
+    noise = [1.0 / np.sqrt(level) for level in levels.values()]
+    image, rejected = combine_frames(frames, noise, settings.clip_sigma)
+    return Master(image, levels, float(np.median(noise)), int(rejected.sum()))
+
+
+def relative_levels(levels: Mapping[int, Mapping[int, float]]) -> dict[int, float]:
+    """Return each CCD's level over the camera's: the scale of its flat.
+
+    Parameters
+    ----------
+    levels
+        CCD number to exposure number to level.
+
+    Returns
+    -------
+    scales
+        CCD number to scale: median over the exposures that all CCDs share, of the level over the CCDs' mean. The mean
+        of the scales is one to the precision of the frames.
+    """
+    shared = sorted(set.intersection(*(set(frames) for frames in levels.values())))
+    if not shared:
+        raise CcdError("no flat exposure serves all CCDs", reason="too_few_exposures", step="finish_masters", value=0)
+    ccds = sorted(levels)
+    table = np.array([[levels[ccd][number] for number in shared] for ccd in ccds])
+    scales = np.median(table / table.mean(axis=0), axis=1)
+    return dict(zip(ccds, scales.tolist(), strict=True))
+
+
+def _without_overscan(ccd: Ccd, raw: RawCcd, night: int, settings: MasterSettings) -> tuple[FloatImage, float]:
+    """Return a trimmed frame above its overscan, ADU, and the larger of its amplifiers' read noise."""
+    shape = (raw.pixels.shape[0], raw.pixels.shape[1])
+    science = np.empty((ccd.ny, NX), dtype=np.float32)
+    mask = np.zeros((ccd.ny, NX), dtype=np.int16)
+    noise = 0.0
+    for a in amplifier_figures(ccd, raw.header, shape, night, settings.detrend):
+        overscan = measure_overscan(raw.pixels, a.overscan, settings.detrend)
+        place = (a.data.y0, a.data.x0, overscan.levels_adu, science, mask)
+        subtract_overscan(raw.pixels, *place, a.columns.start, a.width)
+        noise = max(noise, overscan.noise_adu)
+    return science, noise
+
+
+def _require_enough(ccd: Ccd, found: int, kind: str, settings: MasterSettings) -> None:
+    if found < settings.minimum_exposures:
+        raise CcdError(
+            f"too few exposures of the kind {kind}",
+            reason="too_few_exposures",
+            ccd=ccd.ccdnum,
+            value=found,
+            limit=f"at least {settings.minimum_exposures}",
+            remedy="take more, or give another night",
+        )

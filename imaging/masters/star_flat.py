@@ -1,0 +1,133 @@
+"""The star flat: how the response to stars differs from that to the lamp, from the magnitudes of reference stars.
+
+A flat made with a lamp or the sky counts scattered light and the area of pixels as response (Bernstein et al. 2018,
+PASP 130, 054501). What is left shows in the zero points that the stars give at different places of a CCD, and a smooth
+polynomial through many exposures measures it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imaging.astrometry.fit import pixel_polynomial
+from imaging.detector.ccds import NX, NY
+from imaging.errors import CcdError
+from imaging.masters.settings import StarFlatSettings
+from imaging.numerics.robust import clipped
+from imaging.sky.image import upsample
+
+FloatArray = NDArray[np.float64]
+
+SHAPE = (NY, NX)
+
+DEGREE = 2
+"""Degree of the polynomial: what illumination by scattered light does within a CCD."""
+
+BIN_PIXELS = 16
+"""Bins in which the polynomial is evaluated."""
+
+
+@dataclass(frozen=True, eq=False)
+class StarZeropoints:
+    """Zero points that single stars give on one CCD of one exposure: (n,) arrays.
+
+    Attributes
+    ----------
+    x, y
+        Pixels, 0-based.
+    zeropoint_mag, error_mag
+        AB magnitude of one electron, and its error.
+    """
+
+    x: FloatArray
+    y: FloatArray
+    zeropoint_mag: FloatArray
+    error_mag: FloatArray
+
+
+@dataclass(frozen=True)
+class StarFlatFit:
+    """The response of one CCD to stars over that of the flats that were divided out.
+
+    Attributes
+    ----------
+    coefficients_mag
+        Polynomial of degree two in pixels scaled to -1 ... 1, low powers first: how much the zero point exceeds the
+        exposure's. The first one holds the offset of the CCD.
+    n_stars
+        Measurements that were used.
+    scatter_mag
+        Their scatter about the polynomial.
+    """
+
+    coefficients_mag: tuple[float, ...]
+    n_stars: int
+    scatter_mag: float
+
+    def response(self) -> NDArray[np.float32]:
+        """Return the response over the CCD: (4096, 2048) float32, one where stars have the camera's zero point."""
+        ny, nx = SHAPE[0] // BIN_PIXELS, SHAPE[1] // BIN_PIXELS
+        y, x = ((np.arange(n) + 0.5) * BIN_PIXELS - 0.5 for n in (ny, nx))
+        columns, rows = np.meshgrid(x, y)
+        design = pixel_polynomial(columns.ravel(), rows.ravel(), DEGREE, SHAPE)
+        excess = (design @ np.array(self.coefficients_mag)).reshape(ny, nx)
+        return upsample((10.0 ** (0.4 * excess)).astype(np.float32), SHAPE)
+
+
+def exposure_zeropoint(stars: Mapping[int, StarZeropoints]) -> float:
+    """Return the median zero point of the stars on all CCDs of an exposure, magnitudes."""
+    return float(np.median(np.concatenate([found.zeropoint_mag for found in stars.values()])))
+
+
+def fit_star_flat(
+    exposures: Mapping[int, StarZeropoints], zeropoints: Mapping[int, float], ccd: int, settings: StarFlatSettings
+) -> StarFlatFit:
+    """Fit the response of one CCD through many exposures.
+
+    Parameters
+    ----------
+    exposures
+        Exposure number to the stars on this CCD.
+    zeropoints
+        Exposure number to the exposure's zero point, magnitudes.
+    ccd
+        CCD number, for the message.
+    settings
+        Least number of stars, clipping.
+
+    Raises
+    ------
+    CcdError
+        With reason ``too_few_stars``.
+    """
+    x, y, excess, error = (
+        np.concatenate(parts)
+        for parts in zip(
+            *((s.x, s.y, s.zeropoint_mag - zeropoints[n], s.error_mag) for n, s in sorted(exposures.items())),
+            strict=True,
+        )
+    )
+    design = pixel_polynomial(x, y, DEGREE, SHAPE)
+    weight = 1.0 / np.hypot(error, settings.scatter_floor_mag)
+    keep = clipped(excess, settings.clip_sigma)
+    coefficients = np.zeros(design.shape[1])
+    for _ in range(5):
+        if keep.sum() < settings.minimum_stars:
+            raise CcdError(
+                "too few stars for a star flat",
+                reason="too_few_stars",
+                ccd=ccd,
+                value=int(keep.sum()),
+                limit=f"at least {settings.minimum_stars}",
+                remedy="give more exposures",
+            )
+        scaled = design[keep] * weight[keep, None]
+        coefficients = np.linalg.lstsq(scaled, excess[keep] * weight[keep], rcond=None)[0]
+        new = clipped(excess - design @ coefficients, settings.clip_sigma)
+        if np.array_equal(new, keep):
+            break
+        keep = new
+    scatter = float(np.std(excess[keep] - design[keep] @ coefficients))
+    return StarFlatFit(tuple(coefficients.tolist()), int(keep.sum()), scatter)

@@ -1,0 +1,106 @@
+"""Export: the products of a CCD under the names and in the formats of the original."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from blocks.site import Site
+from imaging.export.catalogue import des_columns
+from imaging.export.header import FPACK, des_keywords
+from imaging.export.settings import ExportSettings
+from imaging.export.text import corner_line, red_catlist, red_catlist_row, regions
+from imaging.identity import ExposureId
+from imaging.io.atomic import write_bytes, write_text
+from imaging.io.images import read_planes, write_planes
+from imaging.io.ldac import write_ldac
+from imaging.io.tables import read_table
+from imaging.timing import StepTimes
+from imaging.wcs.tpv import TpvWcs
+from tasks.fingerprints import fingerprint
+from tasks.products import product_inputs
+from tasks.quality_files import read_quality
+from tasks.records import StepJob, StepResult
+from tasks.seam import step
+
+PLANES = ("SCI", "MSK", "WGT")
+
+
+def export_job(exposure: ExposureId, ccd: int, site: Site, settings: ExportSettings) -> StepJob:
+    """Plan the export of one CCD from the products that the calibration has left.
+
+    Raises
+    ------
+    CcdError
+        If the CCD has not been calibrated (reason ``no_product``).
+    """
+    job = StepJob(exposure=exposure, ccd=ccd, site=site, settings=settings)
+    inputs = product_inputs(job, {"image": "immask.fits", "catalogue": "fullcat.parquet"}, "calibrate")
+    inputs |= product_inputs(job, {"psf": "psf.fits", "measured": "measure.json"}, "measure")
+    verified = job.product_path("quality.json")
+    if verified.is_file():
+        inputs["verified"] = fingerprint(site, verified)
+    return job.model_copy(update={"inputs": inputs})
+
+
+@step("export")
+def export(job: StepJob) -> StepResult:
+    """Write one CCD's image, catalogue, PSF, regions and corners as the original did."""
+    settings, times = job.settings_as(ExportSettings), StepTimes()
+    exposure, ccd = job.exposure, job.ccd or 0
+    if exposure is None:
+        raise TypeError("the step exports CCDs of exposures")
+    with times.step("read"):
+        planes, header = read_planes(job.input_path("image"), PLANES)
+        catalogue = read_table(job.input_path("catalogue"))
+        quality = read_quality(job.input_path("measured"))
+        if "verified" in job.inputs:
+            quality |= read_quality(job.input_path("verified"))
+    suffixes = {
+        "image": "immask.fits.fz" if settings.compress else "immask_des.fits",
+        "catalogue": "fullcat.fits",
+        "regions": "regions.reg",
+        "psf": "sextractorPSFEX.psf",
+    }
+    paths = {name: job.product_path(suffix) for name, suffix in suffixes.items()}
+    paths["corners"] = _corner_path(job, f"{exposure.expnum}_{ccd}.out")
+    keywords, wcs = des_keywords(header, quality), TpvWcs.from_header(header)
+    corners = corner_line(wcs, (planes["SCI"].shape[0], planes["SCI"].shape[1]), exposure.expnum, exposure.band, ccd)
+    with times.step("image"):
+        packed = keywords | (FPACK if settings.compress else {})
+        write_planes(paths["image"], {name: planes[name] for name in PLANES}, packed, compress=settings.compress)
+    with times.step("catalogue"):
+        write_ldac(paths["catalogue"], des_columns(catalogue, settings.instrumental_zeropoint_mag), _values(keywords))
+        write_text(paths["regions"], regions(catalogue))
+    write_bytes(paths["psf"], job.input_path("psf").read_bytes())
+    write_text(paths["corners"], corners)
+    row = red_catlist_row(header, paths["catalogue"].name)
+    return job.result(paths, quality=row | {"corners": corners}, times=times)
+
+
+def list_job(exported: Mapping[int, StepResult], exposure: ExposureId, site: Site) -> StepJob:
+    """Plan the lists of an exposure from the results of its CCDs' exports."""
+    rows = [dict(result.quality) for _, result in sorted(exported.items())]
+    return StepJob(exposure=exposure, site=site, parameters={"rows": rows})
+
+
+@step("list_exports")
+def list_exports(job: StepJob) -> StepResult:
+    """Write the list of an exposure's CCDs and the file of all their corners."""
+    exposure, rows = job.exposure, job.parameters["rows"]
+    if exposure is None:
+        raise TypeError("the step lists CCDs of an exposure")
+    name = f"D{exposure.expnum:08d}_{exposure.rpnum}_red_catlist.csv"
+    paths = {"list": _corner_path(job, name), "corners": _corner_path(job, f"{exposure.expnum}.out")}
+    write_text(paths["list"], red_catlist(rows))
+    write_text(paths["corners"], "".join(row["corners"] for row in rows))
+    return job.result(paths, quality={"n_ccds": len(rows)})
+
+
+def _corner_path(job: StepJob, name: str) -> Path:
+    """Return where a product goes whose name does not begin with the exposure's stem."""
+    return job.product_path("x").with_name(name)
+
+
+def _values(keywords: Mapping[str, Any]) -> dict[str, Any]:
+    """Return keywords without their comments."""
+    return {key: value[0] if isinstance(value, tuple) else value for key, value in keywords.items()}

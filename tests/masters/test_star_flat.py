@@ -1,0 +1,115 @@
+"""The star flat is recovered from the zero points of simulated stars, by the fit and by the steps."""
+
+import numpy as np
+import pytest
+
+from blocks.site import Site
+from imaging.errors import CcdError, InputError
+from imaging.exposure import Exposure
+from imaging.identity import ExposureId
+from imaging.io.calibrations import CalibrationLibrary, read_calibration_image
+from imaging.io.tables import make_table, write_table
+from imaging.masters.settings import StarFlatSettings
+from imaging.masters.star_flat import StarZeropoints, exposure_zeropoint, fit_star_flat
+from imaging.schemas.matches import ZEROPOINT_MATCHES
+from tasks.masters import master_path, record_files
+from tasks.star_flats import fit_job, fit_star_flats, fitted_ccds, write_job, write_star_flat
+
+SETTINGS = StarFlatSettings()
+CCDS = (26, 33)
+OFFSET = {26: 0.012, 33: -0.012}
+
+
+def excess_mag(ccd, x, y):
+    return OFFSET[ccd] + 0.02 * (x / 1024 - 1) - 0.015 * (y / 2048 - 1) ** 2 + 0.01 * (x / 1024 - 1) * (y / 2048 - 1)
+
+
+def draw(ccd, zeropoint, random, n=120):
+    x, y = random.uniform(0, 2048, n), random.uniform(0, 4096, n)
+    mag = zeropoint + excess_mag(ccd, x, y) + random.normal(0.0, 0.02, n)
+    mag[: n // 20] += 0.5
+    return StarZeropoints(x, y, mag, np.full(n, 0.02))
+
+
+@pytest.fixture
+def stars():
+    random = np.random.default_rng(3)
+    clouds = {1000 + k: 31.7 - 0.3 * random.random() for k in range(12)}
+    return {expnum: {ccd: draw(ccd, zp, random) for ccd in CCDS} for expnum, zp in clouds.items()}
+
+
+def pixels():
+    return np.meshgrid(np.arange(0, 2048, 64), np.arange(0, 4096, 64))
+
+
+def difference_mmag(response, ccd):
+    x, y = pixels()
+    measured = 2.5 * np.log10(response[::64, ::64])
+    return 1000.0 * (measured - excess_mag(ccd, x, y))
+
+
+def test_the_response_is_recovered_through_clouds_and_variables(stars):
+    zeropoints = {expnum: exposure_zeropoint(found) for expnum, found in stars.items()}
+    left = []
+    for ccd in CCDS:
+        fit = fit_star_flat({n: found[ccd] for n, found in stars.items()}, zeropoints, ccd, SETTINGS)
+        assert fit.scatter_mag == pytest.approx(0.02, rel=0.1)
+        assert fit.n_stars < 12 * 120
+        left.append(difference_mmag(fit.response(), ccd))
+    common = np.mean(left)  # the camera's mean belongs to the zero point
+    assert np.sqrt(np.mean((np.array(left) - common) ** 2)) < 2.0
+
+
+def test_too_few_stars_are_refused_with_their_number():
+    few = draw(26, 31.7, np.random.default_rng(1), 40)
+    with pytest.raises(CcdError) as caught:
+        fit_star_flat({1: few}, {1: 31.7}, 26, SETTINGS)
+    assert caught.value.reason == "too_few_stars"
+    assert caught.value.limit == "at least 100"
+
+
+def write_matches(site, who, ccd, stars):
+    n = stars.x.size
+    columns = {
+        field.name: np.zeros(n, field.type.to_pandas_dtype()) for field in ZEROPOINT_MATCHES if field.name != "band"
+    }
+    columns |= {"x": stars.x, "y": stars.y, "zeropoint_mag": stars.zeropoint_mag, "used": np.ones(n, bool)}
+    columns |= {"zeropoint_error_mag": stars.error_mag.astype(np.float32), "band": [who.band] * n}
+    for name in ZEROPOINT_MATCHES.names:
+        if columns[name].__class__ is np.ndarray and columns[name].dtype == object:
+            columns[name] = [""] * n
+    path = site.store / who.folder / f"{who.ccd_stem(ccd)}_zpmatches.parquet"
+    write_table(path, make_table(columns, ZEROPOINT_MATCHES))
+
+
+def test_the_steps_write_star_flats_that_the_library_finds(tmp_path, stars):
+    site = Site.at(tmp_path)
+    exposures = [ExposureId(expnum, "i", 20240501) for expnum in stars]
+    for who in exposures:
+        for ccd in CCDS:
+            write_matches(site, who, ccd, stars[who.expnum][ccd])
+    few = stars[1000][26]
+    write_matches(site, exposures[0], 34, StarZeropoints(*(v[:5] for v in vars(few).values())))
+    fit = fit_star_flats(fit_job(exposures, site, SETTINGS))
+    assert fitted_ccds(fit) == CCDS
+    assert "CCD 34: too few stars for a star flat" in fit.notes[0]
+    observed = Exposure(2000, "i", 20240501, 60430.0, 90.0, 10.0, 0.0, 1.0)
+    for ccd in CCDS:
+        write_star_flat(write_job(ccd, observed, site, "new", fit))
+    paths = [master_path(site, "new", "star_flat", ccd, "i") for ccd in CCDS]
+    record_files(site, 20240501, "new", {("star_flat", "i"): paths})
+    flat = read_calibration_image(CalibrationLibrary(site.calibrations).find("star_flat", observed, 33))
+    assert difference_mmag(flat, 33).std() < 2.0
+    again = write_job(33, observed, site, "again", fit)
+    twice = read_calibration_image(site.path(write_star_flat(again).products["star_flat"].path))
+    assert twice[2000, 1000] == pytest.approx(flat[2000, 1000] ** 2, abs=2e-4)
+
+
+def test_one_exposure_or_two_bands_are_refused(tmp_path):
+    one = [ExposureId(1, "i", 20240501)]
+    with pytest.raises(InputError, match="several exposures of one band"):
+        fit_job(one, Site.at(tmp_path), SETTINGS)
+    with pytest.raises(InputError, match="several exposures of one band"):
+        fit_job([*one, *(ExposureId(k, "z", 20240501) for k in range(2, 8))], Site.at(tmp_path), SETTINGS)
+    with pytest.raises(InputError, match="has not been calibrated"):
+        fit_job([ExposureId(k, "z", 20240501) for k in range(2, 8)], Site.at(tmp_path), SETTINGS)
