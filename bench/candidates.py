@@ -4,9 +4,11 @@
 kilonova that is above S/N 7 in two exposures. The real sky maps are looked for in ``../shared/data/skymaps``.
 """
 
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from bench.ranked_site import write_site
 from bench.report import Row, at_least, at_most, main
-from bench.synthetic_night import SyntheticNight, footprints_of, make_night
+from bench.synthetic_night import SyntheticNight, footprints_of, join_footprints, make_night
 from bench.synthetic_sources import MJD_EVENT, NIGHT
+from blocks.nights import read_night
 from imaging.candidates.associate import associate_detections, candidate_table
 from imaging.candidates.crossmatch import match_point_sources, match_reference_stars
 from imaging.candidates.hosts import add_distances, match_hosts
@@ -33,6 +37,8 @@ from imaging.skymap.footprints import covering
 from imaging.skymap.model import SkyMap
 from imaging.skymap.settings import CoverageSettings
 from imaging.wcs.sphere import offset_position
+from tasks.rank import rank as rank_step
+from tasks.ranked_tables import rerank_job
 
 REAL_MAPS = Path(__file__).resolve().parents[2] / "shared" / "data" / "skymaps"
 RIGHT_AREAS = (
@@ -102,6 +108,7 @@ def many_candidates(n: int, skymap: SkyMap) -> tuple[pa.Table, pa.Table]:
         "mag_last": rng.uniform(18, 23, n),
         "real_score": rng.uniform(0, 1, n),
         "flags": np.zeros(n, dtype=np.int64),
+        "detection_ids": pa.array(np.arange(n)[:, None].tolist(), type=pa.list_(pa.int64())),
         "motion_arcsec_per_hour": rng.uniform(0, 0.5, n),
         "motion_error_arcsec_per_hour": np.full(n, 0.2),
         "host_dlr": np.where(hosted, rng.uniform(0, 5, n), np.nan),
@@ -115,6 +122,7 @@ def many_candidates(n: int, skymap: SkyMap) -> tuple[pa.Table, pa.Table]:
     forced = {
         "candidate_id": pa.array(np.repeat(names, points)),
         "expnum": np.tile(np.arange(points), n),
+        "ccd": np.ones(total, dtype=np.int64),
         "band": pa.array(np.tile(np.array(list("gizgizri"), dtype=object), n)),
         "mjd": np.tile(MJD_EVENT + days, n),
         "flux": flux.ravel(),
@@ -143,10 +151,53 @@ def cost_rows(sizes: Sequence[int]) -> list[Row]:
         ranked = rank_candidates(table, forced, skymap, MJD_EVENT, rank, light, evidence)
         page = NightPage("S1", NIGHT, MJD_EVENT, ranked, forced, skymap, footprints)
         rows.append(Row(f"page of {n} candidates, the best 5000 shown", cpu_seconds(partial(build_page, page)), "s"))
+        del ranked, page
+        rows.append(again_row(n, table, forced, timed_map(skymap)))
     night = make_night(1, scale=7.0)
     n = night.detections.num_rows
     seconds = cpu_seconds(lambda: associate_detections(night.detections, NIGHT, AssociateSettings(), night.footprints))
     return [*rows, Row(f"associate {n} detections of 12 exposures", seconds, "s")]
+
+
+def timed_map(skymap: SkyMap) -> SkyMap:
+    """Return a sky map that states the time of the event."""
+    return replace(skymap, mjd=MJD_EVENT)
+
+
+def again_row(n: int, table: pa.Table, forced: pa.Table, skymap: SkyMap) -> Row:
+    """Measure the whole of ``gw-workflow rank`` from file to file: list, exports, regions, pages and pictures."""
+    parts = [
+        footprints_of(number, "i", MJD_EVENT + 0.5, 56.0 + 2.0 * (number % 5), -34.0 + 2.0 * (number // 5), 23.0)
+        for number in range(25)
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        site = write_site(Path(folder), table, forced, skymap, join_footprints(parts))
+        job = rerank_job(NIGHT, read_night(site, NIGHT).skymap, site)
+        seconds = cpu_seconds(lambda: rank_step(job))
+    return at_most(f"gw-workflow rank, {n} candidates, 25 exposures, all files", seconds, "s", 60.0)
+
+
+def found_row() -> Row:
+    """Compare the probability to have found a source of absolute magnitude -15 with draws from the map."""
+    skymap = gaussian_skymap(60.0, -30.0, 1.0, distance_mpc=200.0, distance_sigma_mpc=50.0, order=9)
+    bands = {"g": (60.2, -29.8, 22.6), "i": (60.6, -30.4, 22.0), "z": (59.5, -30.1, 21.4)}
+    parts = [footprints_of(n, b, MJD_EVENT, *place) for n, (b, place) in enumerate(bands.items())]
+    footprints = join_footprints(parts)
+    settings = CoverageSettings()
+    coverage = search_coverage(skymap, footprints, settings)
+    predicted = coverage.probability_found_absolute(dict.fromkeys(bands, -15.0))
+    rng, n = np.random.default_rng(3), 1_000_000
+    ra, dec = offset_position(60.0, -30.0, *rng.normal(0.0, 3600.0, (2, n)))
+    grid = np.linspace(0.5, 600.0, 20_000)
+    density = grid**2 * np.exp(-0.5 * ((grid - 200.0) / 50.0) ** 2)
+    distance = np.interp(rng.uniform(0, density.sum(), n), np.cumsum(density), grid)
+    footprint, position = covering(footprints, ra, dec)
+    mag = -15.0 + 5 * np.log10(distance[position]) + 25.0
+    softness = np.exp((mag - footprints.m50_mag[footprint]) / settings.efficiency_width_mag)
+    hit = rng.uniform(size=len(mag)) < settings.efficiency_plateau / (1 + softness)
+    counted = len(np.unique(position[hit])) / n
+    error = 100 * abs(predicted - counted) / counted
+    return at_most("probability to find M = -15, error against draws", error, "%", 1.0, n=n)
 
 
 def map_rows() -> list[Row]:
@@ -179,9 +230,10 @@ def map_rows() -> list[Row]:
 
 
 def measure(quick: bool) -> list[Row]:
-    """Measure everything; ``quick`` takes 20 nights and lists of at most 5,000 candidates."""
-    seeds = tuple(range(20)) if quick else tuple(range(100))
-    return rank_rows(seeds) + cost_rows((100, 5000) if quick else (100, 5000, 1_000_000)) + map_rows()
+    """Measure everything; ``quick`` takes lists of at most 5,000 candidates."""
+    seeds = tuple(range(20))
+    sizes = (100, 5000) if quick else (100, 5000, 1_000_000)
+    return [*rank_rows(seeds), *cost_rows(sizes), *map_rows(), found_row()]
 
 
 if __name__ == "__main__":

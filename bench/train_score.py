@@ -1,9 +1,10 @@
 """Train the real/bogus score on synthetic pairs and write it into the package: ``python -m bench.train_score``.
 
 Fakes and drawn transients against everything else that the search finds, on pairs of different seeing, turbulence
-and number of templates. A quarter of the pairs is held out; what the score does to them is printed. To train on a
-team's own labels, collect features (:func:`imaging.difference.score.features_of`) with their labels and call
-:func:`imaging.difference.train.train_score`.
+and number of templates. A quarter of the pairs is held out; what the score does to them is printed.
+
+A team's own labels, as the page of a night saves them, join the training: ``--labels labels_*.json --site SITE``; with
+``--pairs 0`` they are all there is. The real count as real, the bogus as bogus, the interesting are left out.
 """
 
 import argparse
@@ -15,10 +16,15 @@ from rich.console import Console
 
 import imaging.difference
 from bench.difference_runs import Scenario, labelled_features, run, take
+from bench.own_labels import Labelled, own_labels
+from blocks.site import Site
 from imaging.difference.train import confusion, model_content, train_score
 from imaging.io.atomic import write_text
 
 SEEINGS = ((1.15, 0.90), (0.95, 1.15), (1.30, 1.00), (1.05, 1.00), (0.90, 1.20), (1.20, 1.10))
+PARTS = 4
+"""Parts into which a team's labels are shared out; one of them is held out."""
+
 TURBULENCE = (3.0, 10.0, 30.0)
 
 
@@ -37,6 +43,11 @@ def scenarios(n: int, first_seed: int) -> list[Scenario]:
     ]
 
 
+def in_parts(labelled: Labelled) -> list[Labelled]:
+    """Share labelled detections out evenly, so that some are held out."""
+    return [tuple(column[part::PARTS] for column in labelled) for part in range(PARTS)]  # type: ignore[misc]
+
+
 def main() -> None:
     """Train, judge on held-out pairs, write."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -44,6 +55,8 @@ def main() -> None:
     parser.add_argument("--first-seed", type=int, default=500)
     parser.add_argument("--version", default="synthetic-1")
     parser.add_argument("--output", type=Path, default=Path(imaging.difference.__path__[0]) / "data" / "score.json")
+    parser.add_argument("--labels", type=Path, nargs="*", default=(), help="files that the pages of nights saved")
+    parser.add_argument("--site", type=Path, default=Path("gw-data"), help="site that holds the labelled detections")
     options = parser.parse_args()
     console = Console(stderr=True)
     sets = []
@@ -51,6 +64,9 @@ def main() -> None:
         truth = take(scenario)
         sets.append(labelled_features(run(truth, scenario), truth))
         console.print(f"{scenario}: {int(sets[-1][1].sum())} real, {int((~sets[-1][1]).sum())} bogus")
+    if options.labels:
+        sets += in_parts(own_labels(Site.at(options.site), options.labels))
+        console.print(f"{sum(len(part[1]) for part in sets[-PARTS:])} labelled detections")
     held = np.arange(len(sets)) % 4 == 3
     train = [np.concatenate([s[k] for s, h in zip(sets, held, strict=True) if not h]) for k in range(3)]
     test = [np.concatenate([s[k] for s, h in zip(sets, held, strict=True) if h]) for k in range(3)]

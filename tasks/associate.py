@@ -1,5 +1,6 @@
 """Associate the detections of a night over its exposures, and match them to stars and galaxies."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,10 +27,18 @@ from imaging.wcs.tpv import TpvWcs
 from tasks.records import FileRecord, StepJob, StepResult
 from tasks.seam import step
 
+NEEDED = "detection_id expnum band mjd ra dec position_error_arcsec snr mag mag_error real_score flags"
+
+ASSOCIATED = pa.schema([DETECTIONS.field(name) for name in NEEDED.split()])
+"""What the association needs to know of detections."""
+
 DETECTED, HOST_CATALOGUE, HOST_IMAGE = "detections_", "hosts_", "host_image_"
 
 MARGIN_DEG = 0.05
 """Stars and galaxies are read this far beyond the corners of a CCD: the largest host is two arcminutes wide."""
+
+CELL_DEG = 0.1
+"""CCD images whose middles are nearer than this to each other share one read of the reference catalogues."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +63,8 @@ class SearchedCcd:
         Catalogue and image of the best template CCD under it.
     host_zeropoint_mag
         Zero point of that image.
+    templates
+        Exposures that were subtracted from it.
     """
 
     expnum: int
@@ -67,6 +78,7 @@ class SearchedCcd:
     host_catalogue: FileRecord
     host_image: FileRecord
     host_zeropoint_mag: float
+    templates: tuple[int, ...] = ()
 
     @property
     def name(self) -> str:
@@ -105,7 +117,7 @@ def associate(job: StepJob) -> StepResult:
     """Turn the detections of a night into candidates that know their neighbours."""
     settings = job.settings_as(CandidateSettings)
     names = [name for name in sorted(job.inputs) if name.startswith(DETECTED)]
-    detections = read_tables([job.input_path(name) for name in names], DETECTIONS)
+    detections = read_tables([job.input_path(name) for name in names], ASSOCIATED)
     footprints = footprints_in(job)
     candidates = associate_detections(detections, job.night or 0, settings.associate, footprints)
     stars, galaxies = _neighbours(job, footprints)
@@ -147,12 +159,10 @@ def _hosts(job: StepJob, settings: CrossmatchSettings) -> pa.Table:
 def _neighbours(job: StepJob, footprints: Footprints) -> tuple[pa.Table, pa.Table]:
     """Read reference stars and galaxies around all CCDs of the night, each once."""
     stars, galaxies = [REFERENCE_STARS.empty_table()], [REFERENCE_GALAXIES.empty_table()]
-    for corners in footprints.corners:
-        centre = polygon_centre(corners)
-        radius = float(separation_deg(*centre, corners[:, 0], corners[:, 1]).max()) + MARGIN_DEG
-        stars.append(read_reference_cone(job.site.reference / "gaia", *centre, radius))
+    for ra, dec, radius in _cones(footprints):
+        stars.append(read_reference_cone(job.site.reference / "gaia", ra, dec, radius))
         try:
-            found = read_reference_cone(job.site.reference / "galaxies", *centre, radius, REFERENCE_GALAXIES)
+            found = read_reference_cone(job.site.reference / "galaxies", ra, dec, radius, REFERENCE_GALAXIES)
         except InputError:
             continue  # a site without a galaxy catalogue ranks without distances of hosts
         galaxies.append(found)
@@ -161,6 +171,23 @@ def _neighbours(job: StepJob, footprints: Footprints) -> tuple[pa.Table, pa.Tabl
     return _distinct(pa.concat_tables(stars)), pa.Table.from_arrays(
         [known.column(name) for name in ("ra", "dec", "distance_mpc", "distance_error_mpc", "mag_i")], schema=GALAXIES
     )
+
+
+def _cones(footprints: Footprints) -> list[tuple[float, float, float]]:
+    """Return (RA, Dec, radius), degrees, of cones that hold all CCD images; images of one place share a cone.
+
+    The middle of a cone is that of the first image there, and the images whose middles fall into the same cell of a
+    grid of :data:`CELL_DEG` lie inside.
+    """
+    cones: dict[tuple[int, int], tuple[float, float, float]] = {}
+    for corners in footprints.corners:
+        ra, dec = polygon_centre(corners)
+        row = round(dec / CELL_DEG)
+        cell = (round(ra * math.cos(math.radians(row * CELL_DEG)) / CELL_DEG), row)
+        ra, dec, radius = cones.get(cell, (ra, dec, 0.0))
+        reach = float(separation_deg(ra, dec, corners[:, 0], corners[:, 1]).max()) + MARGIN_DEG
+        cones[cell] = (ra, dec, max(radius, reach))
+    return list(cones.values())
 
 
 def _distinct(table: pa.Table) -> pa.Table:

@@ -1,25 +1,21 @@
 """What a night holds: its search exposures, the templates that they may need, and what has been searched."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-
-import numpy as np
 
 from blocks.nights import RegisteredNight
 from blocks.site import Site
-from imaging.detector.ccds import NX, NY
-from imaging.detector.distortion import seed_wcs
-from imaging.detector.status import working_ccds
-from imaging.io.exposure_list import ListedExposure
-from imaging.templates.select import TemplateCandidate, TemplateTarget, choose_templates
+from imaging.identity import ExposureId
+from imaging.templates.select import TemplateTarget, choose_templates
 from imaging.templates.settings import TemplateSettings
-from imaging.wcs.sphere import footprint
 from tasks.associate import SearchedCcd
 from tasks.fingerprints import fingerprint
+from tasks.listed import listed_candidate, listed_request, nominal_footprints
 from tasks.quality_files import read_quality
+from tasks.raw_files import is_at_hand
 from tasks.records import StepJob
 from tasks.requests import ExposureRequest, Version
-from tasks.templates import chosen_templates, summaries_of
+from tasks.templates import TemplateCcd, chosen_templates, summaries_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +55,22 @@ def plan_night(registered: RegisteredNight, version: Version, settings: Template
     listed = registered.listed()
     night = registered.record.night
     search = sorted((x for x in listed if x.exposure.night == night), key=lambda x: x.exposure.mjd)
-    others = [_candidate(item) for item in listed if item.exposure.night != night]
-    requests = {item.exposure.expnum: _request(item, version) for item in listed}
+    others = [listed_candidate(item) for item in listed if item.exposure.night != night]
+    requests = {item.exposure.expnum: listed_request(item, version) for item in listed}
     templates = {}
     for item in search:
-        target = TemplateTarget(item.exposure, _nominal_footprints(item))
+        target = TemplateTarget(item.exposure, nominal_footprints(item.exposure))
         rows = choose_templates(target, others, settings).to_pylist()
         chosen = sorted({row["template_expnum"] for row in rows if row["rank"] is not None})
         templates[item.exposure.expnum] = tuple(requests[expnum] for expnum in chosen)
     return NightPlan(tuple(requests[item.exposure.expnum] for item in search), templates)
+
+
+def exposures_at_hand(registered: RegisteredNight, site: Site) -> list[int]:
+    """Return the exposures of a registered night that a run which begins now can process."""
+    listed = [item.exposure for item in registered.listed()]
+    ids = [ExposureId(exposure.expnum, exposure.band, exposure.night) for exposure in listed]
+    return [who.expnum for who in ids if is_at_hand(site, who)]
 
 
 def searched_ccds(requests: Iterable[ExposureRequest], plan: NightPlan, site: Site) -> list[SearchedCcd]:
@@ -89,17 +92,21 @@ def searched_ccds(requests: Iterable[ExposureRequest], plan: NightPlan, site: Si
         templates = chosen_templates(job)
         known = summaries_of([t.exposure_id() for t in plan.templates[request.expnum]], site)
         for ccd in sorted(templates):
-            item = _searched(job.model_copy(update={"ccd": ccd}), request, templates[ccd][0], known)
+            item = _searched(job.model_copy(update={"ccd": ccd}), request, templates[ccd], known)
             if item is not None:
                 found.append(item)
     return found
 
 
-def _searched(job: StepJob, request: ExposureRequest, best: tuple[int, int], known: Mapping) -> SearchedCcd | None:
+def _searched(
+    job: StepJob, request: ExposureRequest, chosen: Sequence[TemplateCcd], known: Mapping
+) -> SearchedCcd | None:
+    """Find the difference of a CCD; ``chosen`` are its templates, the best first."""
     quality_path = job.product_path("difference.json")
     if not quality_path.exists():
         return None
     quality = read_quality(quality_path)
+    best = chosen[0]
     template, summary = known[best[0]]
     host = StepJob(exposure=template, ccd=best[1], site=job.site)
     stamps = job.product_path("stamps.fits")
@@ -116,18 +123,5 @@ def _searched(job: StepJob, request: ExposureRequest, best: tuple[int, int], kno
         host_catalogue=fingerprint(job.site, host.product_path("fullcat.parquet")),
         host_image=fingerprint(job.site, host.product_path("immask.fits")),
         host_zeropoint_mag=float(summary.ccds[best[1]]["zeropoint_mag"]),
+        templates=tuple(sorted({expnum for expnum, _ in chosen})),
     )
-
-
-def _request(item: ListedExposure, version: Version) -> ExposureRequest:
-    e = item.exposure
-    return ExposureRequest(expnum=e.expnum, band=e.band, night=e.night, **version.model_dump())
-
-
-def _candidate(item: ListedExposure) -> TemplateCandidate:
-    return TemplateCandidate(item.exposure, _nominal_footprints(item), t_eff=item.t_eff)
-
-
-def _nominal_footprints(item: ListedExposure) -> dict[int, np.ndarray]:
-    e = item.exposure
-    return {ccd: footprint(seed_wcs(ccd, e.ra_deg, e.dec_deg), NX, NY) for ccd in working_ccds(e.night)}

@@ -1,32 +1,41 @@
 """Rank the candidates of a night against the sky map, and put together what a person looks at."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import xxhash
 
 from blocks.nights import RegisteredNight
 from blocks.site import Site
 from imaging.candidates.page import NightPage, build_page
+from imaging.candidates.provenance import MadeWith, add_provenance
 from imaging.candidates.rank import rank_candidates
+from imaging.candidates.searched import search_report, searched_pixels
 from imaging.candidates.settings import CandidateSettings
+from imaging.errors import InputError
 from imaging.io.atomic import write_bytes, write_text
-from imaging.io.candidates import read_candidates, write_candidates, write_candidates_csv, write_ccd_regions
+from imaging.io.candidates import read_candidates
 from imaging.io.images import read_planes
 from imaging.io.skymaps import read_skymap
 from imaging.io.tables import read_tables, write_table
 from imaging.pictures.night import night_picture
+from imaging.pictures.search import search_picture
 from imaging.pictures.stamps import stamp_strip
 from imaging.schemas.difference import FORCED_PHOTOMETRY
+from imaging.settings import Settings
 from imaging.skymap.coverage import search_coverage
 from imaging.skymap.footprints import Footprints
 from imaging.skymap.model import SkyMap
 from tasks.associate import SearchedCcd, footprints_in, searched_parameters
+from tasks.code_version import code_version
 from tasks.fingerprints import fingerprint
-from tasks.pages import LISTED, candidates_page
+from tasks.pages import LISTED, candidates_page, embedded
+from tasks.ranked_tables import write_ranked_tables, write_ranking
 from tasks.records import FileRecord, StepJob, StepResult
 from tasks.seam import step
 
@@ -34,6 +43,14 @@ FORCED, STAMPS = "forced_", "stamps_"
 
 STAMPS_SHOWN = 300
 """Candidates whose stamps are put on the page."""
+
+LINKED = {"difference": "diff.fits", "template": "template.fits", "detections": "detections.parquet"}
+"""Products that the page links to, by what they are called there."""
+
+STEPS = "detrend sky measure tie calibrate solve verify templates difference associate force rank"
+
+CHAIN = tuple(f"tasks.{name}" for name in STEPS.split())
+"""Modules of all steps from the raw pixels to the list."""
 
 
 def rank_job(
@@ -43,6 +60,7 @@ def rank_job(
     searched: Sequence[SearchedCcd],
     site: Site,
     settings: CandidateSettings,
+    upstream: Mapping[str, Settings] | None = None,
 ) -> StepJob:
     """Plan the ranking of a night.
 
@@ -56,6 +74,8 @@ def rank_job(
         Every subtracted CCD of the night.
     site, settings
         Where and how.
+    upstream
+        Settings of the earlier stages, by name, for the provenance.
     """
     inputs: dict[str, FileRecord] = {
         "candidates": associated.products["candidates"],
@@ -63,52 +83,90 @@ def rank_job(
     }
     inputs |= {f"{FORCED}{number:05d}": result.products["forced"] for number, result in enumerate(forced)}
     inputs |= {f"{STAMPS}{item.name}": item.stamps for item in searched if item.stamps is not None}
-    parameters = {"event": registered.record.event, "searched": searched_parameters(searched)}
+    manifest = site.calibrations / "manifest.json"
+    parameters = {
+        "event": registered.record.event,
+        "searched": searched_parameters(searched),
+        "templates": [[item.expnum, item.ccd, list(item.templates)] for item in searched],
+        "code_version": code_version(*CHAIN),
+        "calibration_set": fingerprint(site, manifest).content_hash if manifest.exists() else "",
+        "upstream": {name: chosen.model_dump(mode="json") for name, chosen in (upstream or {}).items()},
+    }
     return StepJob(night=registered.record.night, site=site, inputs=inputs, settings=settings, parameters=parameters)
 
 
 @step("rank")
 def rank(job: StepJob) -> StepResult:
-    """Rank the candidates, and write the list, its exports, the page and the picture of the night."""
+    """Rank the candidates, and write the list, its exports, what was searched, the page and the pictures."""
     settings = job.settings_as(CandidateSettings)
     skymap = read_skymap(job.input_path("skymap"))
+    mjd = event_time(job, skymap)
     footprints = footprints_in(job)
     names = sorted(name for name in job.inputs if name.startswith(FORCED))
     forced = read_tables([job.input_path(name) for name in names], FORCED_PHOTOMETRY)
     candidates = read_candidates(job.input_path("candidates"))
-    ranked = rank_candidates(candidates, forced, skymap, skymap.mjd, settings.rank, settings.lightcurve)
+    ranked = rank_candidates(candidates, forced, skymap, mjd, settings.rank, settings.lightcurve)
+    templates = {(row[0], row[1]): row[2] for row in job.parameters["templates"]}
+    ranked = add_provenance(ranked, forced, templates, made_with(job))
     coverage = search_coverage(skymap, footprints, settings.coverage)
+    report = search_report(coverage, mjd, settings.lightcurve)
     facts = {
         "n_candidates": ranked.num_rows,
-        "probability_searched": coverage.probability_searched,
-        "area_searched_deg2": coverage.area_searched_deg2,
         "m50_mag": float(np.nanmedian(footprints.m50_mag)) if np.isfinite(footprints.m50_mag).any() else None,
+        **{name: value for name, value in report.items() if isinstance(value, float)},
     }
-    products = _write_tables(job, ranked, forced, footprints)
+    products = write_ranked_tables(job, ranked, forced, footprints)
+    products["searched"] = job.product_path("searched.parquet")
+    write_table(products["searched"], searched_pixels(coverage))
     title = f"{job.parameters['event']}, night {job.night}"
-    picture = night_picture(skymap, footprints, ranked, title=title)
-    products["picture"] = job.product_path("night.png")
-    write_bytes(products["picture"], picture)
+    pictures = {
+        "picture": night_picture(skymap, footprints, ranked, title=title),
+        "search_picture": search_picture(report, title=f"What the search would have found: {title}"),
+    }
+    for name, suffix in (("picture", "night.png"), ("search_picture", "searched.png")):
+        products[name] = job.product_path(suffix)
+        write_bytes(products[name], pictures[name])
     page = _page(job, ranked, forced, skymap, footprints, facts)
     products["page"] = job.product_path("candidates.html")
     write_text(products["page"], build_page(page))
     products["brief"] = job.product_path("candidates.md")
-    best = ranked.slice(0, LISTED).to_pylist()
-    write_text(products["brief"], candidates_page(best, page.stamps, picture, title, skymap.mjd))
+    brief = candidates_page(ranked.slice(0, LISTED).to_pylist(), page.stamps, pictures["picture"], title, mjd)
+    write_text(products["brief"], f"{brief}\n{embedded(pictures['search_picture'], 'what would have been found')}\n")
     products["summary"] = job.product_path("summary.json")
-    write_text(products["summary"], json.dumps(facts, indent=1, sort_keys=True) + "\n")
+    summary = facts | report | {"made_with": dict(page.provenance)}
+    write_text(products["summary"], json.dumps(summary, indent=1, sort_keys=True) + "\n")
+    products["ranking"] = write_ranking(job, mjd)
     return job.result(products, quality=facts)
 
 
-def _write_tables(job: StepJob, ranked: pa.Table, forced: pa.Table, footprints: Footprints) -> dict[str, Path]:
-    suffixes = {"candidates": "candidates.parquet", "csv": "candidates.csv", "forced": "lightcurves.parquet"}
-    paths = {name: job.product_path(suffix) for name, suffix in suffixes.items()}
-    write_candidates(paths["candidates"], ranked)
-    write_candidates_csv(paths["csv"], ranked)
-    write_table(paths["forced"], forced)
-    for path in write_ccd_regions(job.product_path("regions"), ranked, footprints):
-        paths[path.stem] = path
-    return paths
+def event_time(job: StepJob, skymap: SkyMap) -> float:
+    """Return the instant of the merger, UTC: as the map states it, or else the map that the night had before.
+
+    Raises
+    ------
+    InputError
+        If neither states it.
+    """
+    mjd = skymap.mjd if np.isfinite(skymap.mjd) else job.parameters.get("mjd_event")
+    if mjd is None:
+        raise InputError(
+            "the sky map does not say when the event was",
+            value=job.input_path("skymap"),
+            limit="a header keyword MJD-OBS",
+            remedy="give a map of the event that states it",
+        )
+    return float(mjd)
+
+
+def made_with(job: StepJob) -> MadeWith:
+    """Say what code, settings and calibrations a ranked list rests on.
+
+    The code is that of the run that made the night's tables, with that of the ranking as it is now.
+    """
+    settings = {**job.parameters["upstream"], "candidates": job.settings_as(CandidateSettings).model_dump(mode="json")}
+    digest = xxhash.xxh3_128_hexdigest(json.dumps(settings, sort_keys=True).encode())
+    code = xxhash.xxh3_128_hexdigest(f"{job.parameters['code_version']} {rank.code_version}".encode())
+    return MadeWith(code, digest, job.parameters["calibration_set"])
 
 
 def _page(
@@ -120,22 +178,46 @@ def _page(
     facts: Mapping[str, Any],
 ) -> NightPage:
     depth = "unknown" if facts["m50_mag"] is None else f"{facts['m50_mag']:.2f} mag"
+    made, found = made_with(job), facts.get("found_kilonova")
     return NightPage(
         event=job.parameters["event"],
         night=job.night or 0,
-        mjd_event=skymap.mjd,
+        mjd_event=event_time(job, skymap),
         candidates=ranked,
         forced=forced,
         skymap=skymap,
         footprints=footprints,
         stamps=candidate_stamps(job, ranked),
+        links=candidate_links(job, ranked),
         facts={
             "probability searched": f"{facts['probability_searched']:.1%}",
+            "a typical kilonova would have been found": "unknown distance" if found is None else f"{found:.1%}",
             "area searched": f"{facts['area_searched_deg2']:.1f} deg²",
             "median depth (m50)": depth,
         },
-        provenance={"settings": job.settings.digest() if job.settings else "", "code": rank.code_version},
+        provenance={
+            "code": made.code_version,
+            "settings": made.settings_hash,
+            "calibrations": made.calibration_set,
+            "sky map": job.inputs["skymap"].content_hash,
+        },
     )
+
+
+def candidate_links(job: StepJob, ranked: pa.Table) -> dict[str, list[tuple[str, str]]]:
+    """Return addresses of the products behind the best candidates, relative to the page: (text, address)."""
+    page = job.product_path("candidates.html").parent
+    links: dict[str, list[tuple[str, str]]] = {}
+    for row in ranked.slice(0, STAMPS_SHOWN).select(["candidate_id", "detection_ids"]).to_pylist():
+        for image in dict.fromkeys(map(detection_image, row["detection_ids"])):
+            record = job.inputs.get(f"{STAMPS}{image}")
+            if record is None:
+                continue
+            stem = str(job.site.path(record.path)).removesuffix("stamps.fits")
+            for text, suffix in LINKED.items():
+                address = Path(os.path.relpath(f"{stem}{suffix}", page)).as_posix()
+                links.setdefault(row["candidate_id"], []).append((f"{text} {image.replace('_', ' CCD ')}", address))
+    return links
 
 
 def candidate_stamps(job: StepJob, ranked: pa.Table) -> dict[str, list[tuple[str, bytes]]]:
@@ -145,8 +227,9 @@ def candidate_stamps(job: StepJob, ranked: pa.Table) -> dict[str, list[tuple[str
         for row in ranked.slice(0, STAMPS_SHOWN).select(["candidate_id", "detection_ids"]).to_pylist()
         for detection in row["detection_ids"]
     }
+    images = {f"{STAMPS}{detection_image(detection)}" for detection in wanted}
     drawn: dict[str, list[tuple[str, bytes]]] = {}
-    for name in sorted(name for name in job.inputs if name.startswith(STAMPS)):
+    for name in sorted(images & job.inputs.keys()):
         planes, header = read_planes(job.input_path(name), ("SEARCH", "TEMPLATE", "DIFFERENCE", "ID"))
         label = f"exposure {header['EXPNUM']} CCD {header['CCDNUM']}"
         for number, detection in enumerate(planes["ID"].tolist()):
@@ -155,3 +238,8 @@ def candidate_stamps(job: StepJob, ranked: pa.Table) -> dict[str, list[tuple[str
                 strip = stamp_strip(*(planes[plane][number] for plane in ("SEARCH", "TEMPLATE", "DIFFERENCE")))
                 drawn.setdefault(candidate, []).append((label, strip))
     return drawn
+
+
+def detection_image(detection_id: int) -> str:
+    """Return exposure and CCD of a detection, as :attr:`tasks.associate.SearchedCcd.name` writes them."""
+    return f"{detection_id // 10_000_000}_{detection_id // 100_000 % 100:02d}"

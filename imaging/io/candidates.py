@@ -19,6 +19,9 @@ from imaging.skymap.footprints import Footprints, covering
 
 REGION_RADIUS_ARCSEC = 3.0
 
+PROVENANCE = ("expnums", "templates", "code_version", "settings_hash", "calibration_set")
+"""Columns that say what a candidate was made from."""
+
 BEST_RANK = 10
 """Candidates up to this rank are drawn green in region files."""
 
@@ -35,14 +38,17 @@ def write_candidates(path: Path, candidates: pa.Table) -> None:
 
 
 def read_candidates(path: Path) -> pa.Table:
-    """Read candidates from Parquet.
+    """Read candidates from Parquet; a table that an earlier version wrote has no provenance.
 
     Raises
     ------
     StorageError
         If the file is missing or damaged.
     """
-    return read_table(path).select(CANDIDATES.names).cast(CANDIDATES)
+    table = read_table(path)
+    for name in set(PROVENANCE) - set(table.schema.names):
+        table = table.append_column(name, pa.nulls(table.num_rows, CANDIDATES.field(name).type))
+    return table.select(CANDIDATES.names).cast(CANDIDATES)
 
 
 def write_candidates_csv(path: Path, candidates: pa.Table) -> None:
@@ -55,10 +61,15 @@ def write_candidates_csv(path: Path, candidates: pa.Table) -> None:
     StorageError
         If the file cannot be written.
     """
-    names = [";".join(flag_names(int(flags or 0))) for flags in candidates.column("flags").to_pylist()]
-    lists = pc.binary_join(pc.cast(candidates.column("detection_ids"), pa.list_(pa.string())), ";")
-    table = candidates.set_column(candidates.schema.get_field_index("detection_ids"), "detection_ids", lists)
-    table = table.append_column("flag_names", pa.array(names, type=pa.string()))
+    table = candidates
+    for field in candidates.schema:
+        if pa.types.is_list(field.type):
+            joined = pc.binary_join(pc.cast(candidates.column(field.name), pa.list_(pa.string())), ";")
+            table = table.set_column(table.schema.get_field_index(field.name), field.name, joined)
+    if "flags" in table.schema.names:
+        bits = table.column("flags").fill_null(0).combine_chunks().dictionary_encode()
+        names = pa.array([";".join(flag_names(int(flags))) for flags in bits.dictionary.to_pylist()], type=pa.string())
+        table = table.append_column("flag_names", names.take(bits.indices))
     with atomic_path(path) as temporary:
         pacsv.write_csv(table, temporary)
 

@@ -67,4 +67,9 @@ CANDIDATES = schema(
     field("gaia_g_mag", F32, "mag", "its G magnitude"),
     field("flags", I32, "", "bits of CandidateFlag"),
     field("detection_ids", pa.list_(I64), "", "the detections, in order of time"),
+    field("expnums", pa.list_(I64), "", "exposures in which it was measured; null before the rank"),
+    field("templates", pa.list_(I64), "", "exposures that were subtracted from them"),
+    field("code_version", TEXT, "", "hash of the code of all steps"),
+    field("settings_hash", TEXT, "", "hash of the settings of all steps"),
+    field("calibration_set", TEXT, "", "hash of the manifest of the calibrations"),
 )

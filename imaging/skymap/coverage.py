@@ -28,6 +28,8 @@ class Coverage:
 
     Attributes
     ----------
+    pixel
+        (p,) their numbers, nested, at the order of the settings.
     ra_deg, dec_deg
         (p,) middles of the grid pixels that some CCD saw.
     probability
@@ -44,6 +46,7 @@ class Coverage:
         Settings that it was counted with.
     """
 
+    pixel: IntArray
     ra_deg: FloatArray
     dec_deg: FloatArray
     probability: FloatArray
@@ -104,10 +107,28 @@ class Coverage:
         probability
             NaN if the map has no distance; directions in which it has none count as not found.
         """
+        by_footprint = np.array([magnitudes.get(str(band), np.inf) for band in self.footprints.band])
+        return self.probability_found_footprints(by_footprint, steps=steps)
+
+    def probability_found_footprints(self, absolute_mag: FloatArray, *, steps: int = 21) -> float:
+        """Return the same for a source whose brightness changes with time.
+
+        Parameters
+        ----------
+        absolute_mag
+            (n,) absolute magnitude in the band and at the time of each footprint; infinite where there is no source.
+        steps
+            As for :meth:`probability_found_absolute`.
+
+        Returns
+        -------
+        probability
+            NaN if the map has no distance; directions in which it has none count as not found.
+        """
         known = np.isfinite(self.distance_mpc)
         if not known.any():
             return float("nan")
-        absolute = self._magnitude_of_pairs(magnitudes)
+        absolute = np.asarray(absolute_mag, dtype=float)[self.pair_footprint]
         found = np.zeros(len(self.probability))
         for quantile in ndtri((np.arange(steps) + 0.5) / steps):
             distance = np.where(known, np.maximum(self.distance_mpc + quantile * self.distance_sigma_mpc, 0.1), np.inf)
@@ -143,6 +164,10 @@ def at_least(required: int, group: IntArray, chance: FloatArray, n_groups: int) 
     n_groups
         Number of groups.
     """
+    if required == 1:
+        with np.errstate(divide="ignore"):
+            missed = np.bincount(group, np.log1p(-chance), minlength=n_groups)
+        return -np.expm1(missed)
     exactly = np.zeros((required, n_groups))
     exactly[0] = 1.0
     order = np.argsort(group, kind="stable")
@@ -181,7 +206,7 @@ def search_coverage(skymap: SkyMap, footprints: Footprints, settings: CoverageSe
     area = WHOLE_SKY_DEG2 / (12 * 4**settings.order)
     mean, sigma = conditional_distance(skymap, ra, dec)
     probability = skymap.probability_density(ra, dec) * area
-    return Coverage(ra, dec, probability, area, pair_pixel, pair_footprint, footprints, mean, sigma, settings)
+    return Coverage(pixels, ra, dec, probability, area, pair_pixel, pair_footprint, footprints, mean, sigma, settings)
 
 
 def _pixels_inside(footprints: Footprints, chosen: slice, order: int) -> tuple[IntArray, IntArray]:

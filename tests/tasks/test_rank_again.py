@@ -1,0 +1,169 @@
+"""A night is ranked again from its tables alone: on a new map, with other weights, by an event."""
+
+import json
+
+import numpy as np
+import pytest
+
+from bench.candidates import prepare
+from bench.ranked_site import write_site
+from bench.synthetic_sources import MJD_EVENT, NIGHT
+from blocks.nights import read_night
+from blocks.skymaps import adopt_skymap
+from flows.ranking import rank_night
+from imaging.candidates.settings import CandidateSettings
+from imaging.errors import InputError
+from imaging.io.candidates import read_candidates
+from imaging.io.skymaps import write_skymap
+from imaging.io.tables import column, read_table
+from imaging.skymap.build import gaussian_skymap
+from imaging.skymap.settings import CoverageSettings
+from tasks.associate import _cones
+from tasks.rank import candidate_links, detection_image, made_with, rank
+from tasks.ranked_tables import last_settings, rerank_job
+from tasks.records import FileRecord, StepJob
+
+COARSE = CandidateSettings(coverage=CoverageSettings(order=10))
+
+
+@pytest.fixture(scope="module")
+def night(tmp_path_factory):
+    synthetic, table, forced = prepare(2, scale=0.05)
+    root = tmp_path_factory.mktemp("ranked")
+    return synthetic, write_site(root, table, forced, synthetic.skymap, synthetic.footprints, COARSE)
+
+
+@pytest.fixture
+def site(night):
+    return night[1]
+
+
+@pytest.fixture(scope="module")
+def ranked(night):
+    synthetic, site = night
+    return synthetic, rank(rerank_job(NIGHT, read_night(site, NIGHT).skymap, site))
+
+
+def listed(site):
+    return read_candidates(site.store / "nights" / str(NIGHT) / "candidates.parquet")
+
+
+def content(site, result):
+    return {name: site.path(record.path).read_bytes() for name, record in result.products.items()}
+
+
+def test_ranking_again_on_the_same_map_gives_the_same_bytes(ranked, site):
+    before = content(site, ranked[1])
+    again = rank(rerank_job(NIGHT, read_night(site, NIGHT).skymap, site))
+    assert content(site, again) == before
+    assert len(before) > 50, "list, exports, pictures, page, and region files per CCD"
+
+
+def test_a_candidate_says_what_it_was_made_from(ranked, site):
+    rows = listed(site).to_pylist()
+    job = rerank_job(NIGHT, read_night(site, NIGHT).skymap, site)
+    other = job.model_copy(update={"parameters": job.parameters | {"code_version": "e" * 32}})
+    forced = read_table(site.store / "nights" / str(NIGHT) / "lightcurves.parquet")
+    for row in (rows[0], rows[-1]):
+        mine = [p["expnum"] for p in forced.to_pylist() if p["candidate_id"] == row["candidate_id"]]
+        assert row["expnums"] == sorted(set(mine))
+        assert row["calibration_set"] == "d" * 32
+        assert row["code_version"] == made_with(job).code_version != made_with(other).code_version
+        assert row["templates"] == [1200001, 1200002]
+    assert len({row["settings_hash"] for row in rows}) == 1
+
+
+def test_the_report_of_the_search_says_what_would_have_been_found(ranked, site):
+    summary = json.loads(site.path(ranked[1].products["summary"].path).read_text())
+    searched = summary["probability_searched"]
+    chances = [chance for _, chance in summary["found_apparent"]["i"]]
+    assert chances == sorted(chances, reverse=True)
+    assert 0.97 * searched <= chances[0] <= searched, "the plateau of one exposure, and both exposures in i"
+    assert chances[-1] < 0.01 * searched
+    assert 0 < summary["found_kilonova"] <= summary["found_at2017gfo"] < searched
+    faint = dict(map(tuple, summary["found_absolute"]))
+    assert faint[-18.0] > 2 * faint[-12.0] >= 0
+    pixels = read_table(site.path(ranked[1].products["searched"].path))
+    assert column(pixels, "probability").sum() == pytest.approx(searched)
+    depth = column(pixels, "m50_i")
+    assert np.nanmax(depth) == pytest.approx(22.7)
+    assert np.isnan(column(pixels, "m50_u")).all()
+
+
+def test_a_new_map_turns_the_list_round_and_is_kept(ranked, site, tmp_path, prefect_server):
+    first = listed(site).to_pylist()[0]
+    other = next(row for row in listed(site).to_pylist() if abs(row["ra"] - first["ra"]) > 0.8)
+    path = tmp_path / "update.fits"
+    moved = gaussian_skymap(
+        other["ra"], other["dec"], 0.02, distance_mpc=100, distance_sigma_mpc=20, order=11, mjd=MJD_EVENT
+    )
+    write_skymap(path, moved)
+    read_night(site, NIGHT).mark_started([7])
+    state = rank_night(event={"night": NIGHT, "skymap": str(path)}, site=str(site.root), return_state=True)
+    assert state.is_completed()
+    renewed = read_night(site, NIGHT)
+    assert renewed.record.revision == 2
+    assert renewed.skymap.read_bytes() == path.read_bytes()
+    assert renewed.is_started(), "the exposures are not processed again"
+    assert renewed.seen() == {7}
+    after = {row["candidate_id"]: row for row in listed(site).to_pylist()}
+    assert after[other["candidate_id"]]["rank"] < other["rank"]
+    assert after[first["candidate_id"]]["part_skymap"] < first["part_skymap"]
+    assert adopt_skymap(site, NIGHT, path).record.revision == 2, "the same map is no news"
+
+
+def test_weights_are_settings_that_the_next_ranking_keeps(ranked, site):
+    skymap = read_night(site, NIGHT).skymap
+    usual = last_settings(NIGHT, site)
+    changed = usual.with_values(rank=usual.rank.with_values(weight_skymap=0.0))
+    rank(rerank_job(NIGHT, skymap, site, changed))
+    rows = listed(site).to_pylist()
+    parts = ("distance", "real", "lightcurve", "host", "time", "history", "motion")
+    assert rows[0]["rank_score"] == pytest.approx(sum(rows[0][f"part_{name}"] for name in parts), abs=1e-4)
+    assert last_settings(NIGHT, site).rank.weight_skymap == 0.0
+    rank(rerank_job(NIGHT, skymap, site, COARSE))
+
+
+def test_what_is_missing_is_named(site, tmp_path):
+    with pytest.raises(InputError, match="cannot be ranked again"):
+        rerank_job(20200101, read_night(site, NIGHT).skymap, site)
+    bad = tmp_path / "map.fits"
+    bad.write_text("no map")
+    with pytest.raises(InputError, match="sky map"):
+        adopt_skymap(site, NIGHT, bad)
+
+
+def test_a_map_without_a_time_uses_that_of_the_map_before(ranked, site, tmp_path):
+    path = tmp_path / "timeless.fits"
+    write_skymap(path, gaussian_skymap(40.0, -24.0, 1.0, distance_mpc=100, distance_sigma_mpc=20, order=7))
+    assert rank(rerank_job(NIGHT, path, site)).quality["n_candidates"] > 10
+    job = rerank_job(NIGHT, path, site)
+    nothing = job.model_copy(update={"parameters": job.parameters | {"mjd_event": None}})
+    with pytest.raises(InputError, match="does not say when"):
+        rank(nothing)
+
+
+def test_exposures_of_one_field_share_their_reads_of_the_catalogue(ranked):
+    footprints = ranked[0].footprints
+    cones = _cones(footprints)
+    assert len(footprints) == 6 * 2 * 62
+    assert len(cones) <= 2 * 62
+    for corners in footprints.corners[:: len(footprints) // 40]:
+        inside = [
+            np.hypot((corners[:, 0] - ra) * np.cos(np.radians(dec)), corners[:, 1] - dec).max() < radius
+            for ra, dec, radius in cones
+        ]
+        assert any(inside)
+
+
+def test_the_page_links_to_the_products_of_every_detection(ranked, site):
+    row = listed(site).to_pylist()[0]
+    image = detection_image(row["detection_ids"][0])
+    expnum, ccd = image.split("_")
+    name = f"products/gw/exp/{NIGHT}/{expnum}/dp1/i_{ccd}/D_stamps.fits"
+    record = FileRecord(path=name, size=1, mtime_ns=1, content_hash="e")
+    job = StepJob(night=NIGHT, site=site, inputs={f"stamps_{image}": record})
+    links = candidate_links(job, listed(site).slice(0, 1))[row["candidate_id"]]
+    assert [text.split()[0] for text, _ in links] == ["difference", "template", "detections"]
+    page = job.product_path("candidates.html").parent
+    assert (page / links[0][1]).resolve() == site.path(name.replace("stamps", "diff")).resolve()
