@@ -110,8 +110,9 @@ def register_blocks(site: Site) -> None:
     What somebody has saved there, by hand or before, stays.
     """
     from blocks.cluster import ComputeCluster
+    from blocks.gcn import GcnCredentials
 
-    for kind in (StorageRoots, CalibrationLibraryBlock, ReferenceCatalogueBlock, ComputeCluster):
+    for kind in (StorageRoots, CalibrationLibraryBlock, ReferenceCatalogueBlock, ComputeCluster, GcnCredentials):
         kind.register_type_and_schema()
     if saved_block(StorageRoots, "default") is None:
         StorageRoots(root=site.root).save("default")

@@ -4,9 +4,12 @@ Each is a folder ``state/nights/{night}`` with ``night.json`` and the files that
 what registers a night or a revision of it; the files of a revision are written before and never changed.
 """
 
+import json
 import math
 import time
 import uuid
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +18,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from blocks.site import Site
 from imaging.errors import InputError
+from imaging.io.atomic import write_text
 from imaging.io.exposure_list import ListedExposure, read_exposure_list
 
 RECORD = "night.json"
+
+ARRIVALS = "arrivals"
+"""Folder, in that of the night, with a mark per exposure that has come late."""
 
 EVENT_NAME = "gw.night.registered"
 """Name of the event that a registered night emits."""
@@ -105,15 +112,47 @@ class RegisteredNight:
 
     def is_started(self) -> bool:
         """Whether a run has begun to process this revision."""
-        return self._mark("started").exists()
+        return self.is_marked("started")
 
     def mark_emitted(self) -> None:
         """Note that a server has accepted the event of this revision."""
-        self._mark("emitted").touch()
+        self.mark("emitted")
 
-    def mark_started(self) -> None:
-        """Note that a run has begun to process this revision."""
-        self._mark("started").touch()
+    def mark_started(self, seen: Iterable[int] = ()) -> None:
+        """Note that a run has begun to process this revision, and which exposures' raw files it has found."""
+        known = self.seen() | set(seen)
+        write_text(self._mark("started"), json.dumps(sorted(known)) + "\n")
+
+    def seen(self) -> set[int]:
+        """Return the exposures whose raw files were there when a run of this or an earlier revision began."""
+        found: set[int] = set()
+        for path in self.folder.glob("revision-*.started"):
+            with suppress(OSError, ValueError):
+                found |= set(json.loads(path.read_text(encoding="utf-8") or "[]"))
+        return found
+
+    def mark_arrived(self, expnum: int) -> None:
+        """Note that an exposure has arrived after a run had begun, and was announced."""
+        folder = self.folder / ARRIVALS
+        folder.mkdir(exist_ok=True)
+        (folder / str(expnum)).touch()
+
+    def arrived(self) -> set[int]:
+        """Return the exposures that have arrived after a run had begun."""
+        return {int(path.name) for path in (self.folder / ARRIVALS).glob("*") if path.name.isdigit()}
+
+    def seconds_since_arrival(self) -> float:
+        """How long ago the latest of them was announced; infinite if there is none."""
+        times = [path.stat().st_mtime for path in (self.folder / ARRIVALS).glob("*")]
+        return time.time() - max(times, default=-math.inf)
+
+    def mark(self, what: str) -> None:
+        """Note something about this revision."""
+        self._mark(what).touch()
+
+    def is_marked(self, what: str) -> bool:
+        """Whether something was noted about this revision."""
+        return self._mark(what).exists()
 
     def _mark(self, what: str) -> Path:
         return self.folder / f"revision-{self.record.revision}.{what}"

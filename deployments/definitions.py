@@ -9,17 +9,30 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from blocks.nights import EVENT_NAME
+from blocks.skymaps import EVENT_NAME as NEW_MAP
+from deployments.watching import ARRIVED
 
 if TYPE_CHECKING:
     from prefect.deployments.runner import RunnerDeployment
 
-PAYLOAD = {"__prefect_kind": "json", "value": {"__prefect_kind": "jinja", "template": "{{ event.payload | tojson }}"}}
-"""The whole payload of an event as one parameter: lists stay lists, and a bad one gives a visible failed run."""
+
+def from_event(what: str) -> dict[str, Any]:
+    """Return a parameter that is taken from the event as a whole: lists stay lists, a bad one gives a failed run.
+
+    Parameters
+    ----------
+    what
+        What is taken: ``event.payload``, or a part of it.
+    """
+    return {
+        "__prefect_kind": "json",
+        "value": {"__prefect_kind": "jinja", "template": "{{ " + what + " | tojson }}"},
+    }
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """When a deployment runs by itself, once somebody switches that on.
+    """When a deployment runs by itself.
 
     Attributes
     ----------
@@ -27,14 +40,17 @@ class Schedule:
         When.
     slug
         Name of the schedule.
-    parameters
-        Parameters of its runs.
+    active
+        Whether it is on from the beginning on a server with workers.
+    served
+        Whether it is on where a site is served; not what the serving process does itself.
     """
 
     cron: str
     timezone: str
     slug: str
-    parameters: Mapping[str, Any] = field(default_factory=dict)
+    active: bool = True
+    served: bool = True
 
 
 @dataclass(frozen=True)
@@ -50,13 +66,17 @@ class Definition:
     description
         What it does, for the pages.
     event
-        Name of the event that starts it; its parameter ``event`` receives the payload. None if none does.
+        Name of the event that starts it; None if none does.
     resource
         Pattern of the resources whose events count.
+    given
+        Parameters that are taken from the event, with what is taken.
     limit
         How many of its runs may go on at once; the others wait.
     schedule
-        An example of a schedule, switched off; None if there is none.
+        When it runs by itself; None if never.
+    tags
+        Tags, to find it on the pages.
     """
 
     name: str
@@ -64,8 +84,10 @@ class Definition:
     description: str
     event: str | None = None
     resource: str = "*"
+    given: Mapping[str, str] = field(default_factory=lambda: {"event": "event.payload"})
     limit: int | None = None
     schedule: Schedule | None = None
+    tags: tuple[str, ...] = ()
 
     @property
     def entrypoint(self) -> str:
@@ -80,9 +102,15 @@ class Definition:
         return {
             "type": "event",
             "expect": [self.event],
+            "name": f"{self.name}-on-event",
+            "description": f"{self.event} starts {self.name}",
             "match": {"prefect.resource.id": self.resource},
-            "parameters": {"event": PAYLOAD},
+            "parameters": self.event_parameters(),
         }
+
+    def event_parameters(self) -> dict[str, Any]:
+        """Return the parameters that are taken from the event."""
+        return {name: from_event(what) for name, what in self.given.items()}
 
 
 DEFINITIONS = (
@@ -93,22 +121,85 @@ DEFINITIONS = (
         event=EVENT_NAME,
         resource="gw.night.*",
         limit=1,
-        schedule=Schedule("30 9 * * *", "America/Santiago", "every-morning"),
+        tags=("night",),
     ),
     Definition(
         "process-exposure",
         "flows.exposure.process_exposure",
         "Process one exposure through all stages.",
+        event=ARRIVED,
+        resource="gw.exposure.*",
+        given={"exposure": "event.payload.exposure"},
         limit=2,
+        tags=("exposure",),
     ),
     Definition(
-        "single-epoch", "flows.single_epoch.single_epoch", "From raw exposure to images and catalogues.", limit=2
+        "rank-night",
+        "flows.ranking.rank_night",
+        "Rank the candidates of a processed night on a new sky map; no pixel is touched.",
+        event=NEW_MAP,
+        resource="gw.night.*",
+        limit=1,
+        tags=("night",),
     ),
     Definition(
-        "calibration", "flows.calibration.calibration", "Match to the reference stars; solve the zero points.", limit=2
+        "watch-incoming",
+        "deployments.upkeep.watch_incoming",
+        "Announce registered nights, and raw exposures that arrive late.",
+        limit=1,
+        schedule=Schedule("*/10 * * * *", "UTC", "every-ten-minutes", served=False),
+        tags=("upkeep",),
     ),
-    Definition("verification", "flows.verification.verification", "Look into every product and grade it.", limit=2),
-    Definition("difference", "flows.difference.difference", "Subtract templates and find what has changed.", limit=2),
+    Definition(
+        "housekeeping",
+        "deployments.upkeep.housekeeping",
+        "Remove intermediate products of old exposures, old scratch files and useless records.",
+        limit=1,
+        schedule=Schedule("0 15 * * *", "America/Santiago", "every-afternoon"),
+        tags=("upkeep",),
+    ),
+    Definition(
+        "single-epoch",
+        "flows.single_epoch.single_epoch",
+        "From raw exposure to images and catalogues.",
+        limit=2,
+        tags=("stage",),
+    ),
+    Definition(
+        "calibration",
+        "flows.calibration.calibration",
+        "Match to the reference stars; solve the zero points.",
+        limit=2,
+        tags=("stage",),
+    ),
+    Definition(
+        "verification",
+        "flows.verification.verification",
+        "Look into every product and grade it.",
+        limit=2,
+        tags=("stage",),
+    ),
+    Definition(
+        "difference",
+        "flows.difference.difference",
+        "Subtract templates and find what has changed.",
+        limit=2,
+        tags=("stage",),
+    ),
+    Definition(
+        "prepare-templates",
+        "flows.preparation.prepare_templates",
+        "Process the templates of planned pointings before the shutter opens.",
+        limit=1,
+        tags=("night",),
+    ),
+    Definition(
+        "reference-catalogue",
+        "flows.reference_catalogue.reference_catalogue",
+        "Build a reference catalogue from the tables of an archive.",
+        limit=1,
+        tags=("preparation",),
+    ),
 )
 """Every deployment of the project."""
 
@@ -140,14 +231,16 @@ def served_deployment(definition: Definition, site: str) -> "RunnerDeployment":
         triggers.append(
             DeploymentEventTrigger(
                 name=f"{definition.name}-on-event",
+                description=f"{definition.event} starts {definition.name}",
                 expect={definition.event},
                 match={"prefect.resource.id": definition.resource},
-                parameters={"event": PAYLOAD},
+                parameters=definition.event_parameters(),
             )
         )
     return load_flow(definition).to_deployment(
         name=definition.name,
         description=definition.description,
+        tags=list(definition.tags),
         parameters={"site": site},
         triggers=triggers,
         schedules=[
@@ -155,8 +248,7 @@ def served_deployment(definition: Definition, site: str) -> "RunnerDeployment":
                 schedule.cron,
                 timezone=schedule.timezone,
                 slug=schedule.slug,
-                active=False,
-                parameters=dict(schedule.parameters),
+                active=schedule.active and schedule.served,
             )
         ]
         if schedule

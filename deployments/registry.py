@@ -5,7 +5,6 @@ registry, and :func:`reconcile`, which the server's companion calls when it star
 The event has the same identity every time, and a run notes that it has begun, so that nothing is started twice.
 """
 
-import asyncio
 import fcntl
 import shutil
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from typing import Any
 
 from blocks.nights import EVENT_NAME, RECORD, NightRecord, RegisteredNight, night_folder, read_night, registered_nights
 from blocks.site import Site
+from deployments.events import emit
 from imaging.errors import InputError
 from imaging.identity import check_night
 from imaging.io.atomic import atomic_path, content_hash, storage_error, write_text
@@ -164,32 +164,25 @@ def _merged(known: tuple[ListedExposure, ...], new: tuple[ListedExposure, ...]) 
     return tuple(by_number[number] for number in sorted(by_number))
 
 
-def announce(night: RegisteredNight) -> None:
+def announce(night: RegisteredNight, *, emit_event: Callable[..., Any] = emit) -> None:
     """Emit the event of a night's latest revision to the server that Prefect's settings name.
+
+    Parameters
+    ----------
+    night
+        The night.
+    emit_event
+        Emits an event, with the parameters of :func:`deployments.events.emit`.
 
     Raises
     ------
     Exception
         If the server does not accept it; the night stays pending.
     """
-    asyncio.run(_emit(night.record))
+    record = night.record
+    resource = RESOURCE.format(night=record.night)
+    emit_event(EVENT_NAME, record.event_id, resource, about=record.event, payload=record.payload())
     night.mark_emitted()
-
-
-async def _emit(record: NightRecord) -> None:
-    from prefect.events import Event, Resource
-    from prefect.events.clients import get_events_client
-
-    event = Event(
-        id=record.event_id,
-        event=EVENT_NAME,
-        resource=Resource(
-            {"prefect.resource.id": RESOURCE.format(night=record.night), "prefect.resource.name": record.event}
-        ),
-        payload=record.payload(),
-    )
-    async with get_events_client() as client:
-        await client.emit(event)
 
 
 def pending_nights(site: Site) -> list[RegisteredNight]:
@@ -198,8 +191,15 @@ def pending_nights(site: Site) -> list[RegisteredNight]:
     return [night for night in nights if not night.is_started() and night.seconds_since_emitted() > FORGOTTEN_S]
 
 
-def reconcile(site: Site, *, emit: Callable[[RegisteredNight], Any] = announce) -> list[int]:
+def reconcile(site: Site, *, emit_event: Callable[..., Any] = emit) -> list[int]:
     """Announce every night that is still pending.
+
+    Parameters
+    ----------
+    site
+        The site.
+    emit_event
+        Emits an event, with the parameters of :func:`deployments.events.emit`.
 
     Returns
     -------
@@ -208,6 +208,6 @@ def reconcile(site: Site, *, emit: Callable[[RegisteredNight], Any] = announce) 
     """
     announced = []
     for night in pending_nights(site):
-        emit(night)
+        announce(night, emit_event=emit_event)
         announced.append(night.record.night)
     return announced

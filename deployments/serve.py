@@ -10,12 +10,12 @@ from contextvars import copy_context
 
 from blocks.site import Site
 from deployments.definitions import DEFINITIONS, Definition, served_deployment
-from deployments.registry import reconcile
 from deployments.server import Server, server_for
 from deployments.server_settings import HEARTBEAT_S
+from deployments.watching import look_around
 
-RECONCILE_S = 60.0
-"""Seconds between two looks for nights that no server has heard of."""
+LOOK_S = 30.0
+"""Seconds between two looks for nights that no server has heard of, and for exposures that come late."""
 
 POLL_S = 2
 """Seconds between two looks for runs to start."""
@@ -67,7 +67,7 @@ def serve(
         runner.handle_sigterm = lambda *_: sys.exit(0)  # type: ignore[method-assign]  # its own awaits nothing
         for definition in definitions:
             runner.add_deployment(served_deployment(definition, name or str(site.root)))
-        with _ended_children(), _reconciling(site):
+        with _ended_children(), _watching(site):
             if on_ready:
                 on_ready(server)
             with suppress(KeyboardInterrupt, TerminationSignal, SystemExit):
@@ -75,8 +75,8 @@ def serve(
 
 
 @contextmanager
-def _reconciling(site: Site) -> Iterator[None]:
-    """Announce pending nights now and every minute, in a thread, inside the ``with`` block."""
+def _watching(site: Site) -> Iterator[None]:
+    """Announce pending nights and late exposures, now and every half minute, in a thread, inside the ``with`` block."""
     from prefect.logging import get_logger
 
     logger = get_logger(__name__)
@@ -85,13 +85,14 @@ def _reconciling(site: Site) -> Iterator[None]:
     def work() -> None:
         while not stopped.is_set():
             try:
-                for night in reconcile(site):
-                    logger.info("Announced night %d", night)
-            except Exception as error:  # noqa: BLE001 (whatever went wrong, it is tried again in a minute)
-                logger.warning("Cannot announce the pending nights: %s", error)
-            stopped.wait(RECONCILE_S)
+                found = look_around(site)
+                if found:
+                    logger.info("Announced nights %s and exposures %s", found.nights, found.exposures)
+            except Exception as error:  # noqa: BLE001 (whatever went wrong, it is tried again)
+                logger.warning("Cannot announce what is pending: %s", error)
+            stopped.wait(LOOK_S)
 
-    thread = threading.Thread(target=copy_context().run, args=(work,), name="reconcile", daemon=True)
+    thread = threading.Thread(target=copy_context().run, args=(work,), name="watch", daemon=True)
     thread.start()
     try:
         yield

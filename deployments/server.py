@@ -10,14 +10,16 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
+from urllib.parse import urlsplit
 
 from blocks.site import Site
 from deployments.server_settings import client_environment, server_environment
@@ -29,6 +31,9 @@ START_TIMEOUT_S = 120.0
 
 HEALTH_TIMEOUT_S = 5.0
 """How long one question to the server may take."""
+
+WATCH_S = 1.0
+"""Seconds between two looks whether the server is still there."""
 
 _started: list[subprocess.Popen[bytes]] = []
 """Servers that this process has started; kept so that their end is noticed."""
@@ -104,6 +109,8 @@ def server_for(site: Site, *, port: int | None = None) -> Iterator[Server]:
 def embedded_server(site: Site, *, port: int | None = None) -> Iterator[Server]:
     """Keep the site's own server running inside the ``with`` block, without changing any setting of this process.
 
+    A server that dies is started again at the same address, with the same database; Prefect's clients wait that long.
+
     Raises
     ------
     InputError
@@ -120,8 +127,39 @@ def embedded_server(site: Site, *, port: int | None = None) -> Iterator[Server]:
             api_url = known_address(site)
             if api_url is None:
                 api_url = _start(folder, port or _free_port())
-        yield Server(api_url, embedded=True)
+        with _kept_alive(folder, api_url):
+            yield Server(api_url, embedded=True)
     # The last user's lock is gone here; the server sees that within a second and ends.
+
+
+@contextmanager
+def _kept_alive(folder: Path, api_url: str) -> Iterator[None]:
+    """Start the server again if it dies inside the ``with`` block, from a thread."""
+    port = urlsplit(api_url).port or 0
+    stopped = threading.Event()
+
+    def keep() -> None:
+        while not stopped.wait(WATCH_S):
+            if _is_open(port):
+                continue
+            with (folder / "start.lock").open("ab") as starting, suppress(InputError, StorageError):
+                fcntl.flock(starting, fcntl.LOCK_EX)
+                if not stopped.is_set() and not _is_open(port):  # another user may have been faster
+                    _start(folder, port)
+
+    thread = threading.Thread(target=keep, name="keep-server", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        thread.join(timeout=START_TIMEOUT_S)
+
+
+def _is_open(port: int) -> bool:
+    """Whether somebody listens on a port of this machine."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def known_address(site: Site) -> str | None:
@@ -167,9 +205,8 @@ def _free_port() -> int:
 
 def _start(folder: Path, port: int) -> str:
     """Start the server's process and wait until it answers; return the address of its API."""
-    with socket.socket() as probe:
-        if probe.connect_ex(("127.0.0.1", port)) == 0:
-            raise InputError("port is taken", value=port, limit="a free port", remedy="choose another port")
+    if _is_open(port):
+        raise InputError("port is taken", value=port, limit="a free port", remedy="choose another port")
     api_url = f"http://127.0.0.1:{port}/api"
     with (folder / "server.log").open("ab") as log:
         process = _spawn(folder, port, log)

@@ -4,6 +4,7 @@ import json
 import os
 import urllib.request
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from blocks.nights import read_night, registered_nights
@@ -11,24 +12,10 @@ from blocks.site import Site
 from deployments.cli.output import table_lines
 from deployments.server import HEALTH_TIMEOUT_S, known_address
 from tasks.failures import describe_failures, noted_failures
+from tasks.progress import EFFORT
 from tasks.record_names import parse_record_name
 
-STEPS = (
-    "detrend",
-    "fit_sky",
-    "measure",
-    "tie",
-    "calibrate",
-    "solve",
-    "inspect",
-    "verify",
-    "choose_templates",
-    "difference",
-    "gather",
-    "associate",
-    "force",
-    "rank",
-)
+STEPS = tuple(step for steps in EFFORT.values() for step in steps)
 """The steps in the order of the processing; others are shown after them."""
 
 
@@ -95,7 +82,7 @@ class SiteStatus:
         lines += [f"{s.subject} {step}: {text}" for s in self.subjects for step, text in s.failures.items()]
         if self.running is None:
             return [*lines, "no server is running"]
-        return lines + [f"{run['state']}: {run['name']}" for run in self.running]
+        return lines + [f"{run['state']}: {run['name']}{_doing(run)}" for run in self.running]
 
 
 def site_status(site: Site, night: int | None = None) -> SiteStatus:
@@ -145,24 +132,54 @@ def subject_status(site: Site, subject: str) -> SubjectStatus:
 
 
 def running_flows(site: Site) -> tuple[dict[str, str], ...] | None:
-    """Ask the server which runs go on or wait; None if no server is there."""
+    """Ask the server which runs go on or wait, and how far they have come; None if no server is there."""
     api_url = os.environ.get("PREFECT_API_URL") or known_address(site)
     if not api_url:
         return None
     states = ["RUNNING", "PENDING", "SCHEDULED", "PAUSED", "CANCELLING"]
-    question = {"flow_runs": {"state": {"type": {"any_": states}}}, "limit": 50}
-    request = urllib.request.Request(  # noqa: S310
-        f"{api_url}/flow_runs/filter", json.dumps(question).encode(), {"Content-Type": "application/json"}
-    )
+    due = {"before_": (datetime.now(UTC) + timedelta(minutes=1)).isoformat()}
+    question = {"flow_runs": {"state": {"type": {"any_": states}}, "expected_start_time": due}, "limit": 50}
     try:
-        with urllib.request.urlopen(request, timeout=HEALTH_TIMEOUT_S) as answer:  # noqa: S310
-            runs = json.load(answer)
+        runs = ask_server(api_url, "flow_runs/filter", question)
+        ids = [run["id"] for run in runs]
+        shown = {"artifacts": {"type": {"any_": ["progress"]}, "flow_run_id": {"any_": ids}}} if ids else None
+        progress = {a["flow_run_id"]: a for a in (ask_server(api_url, "artifacts/filter", shown) if shown else ())}
     except (OSError, ValueError):
         return None
-    return tuple({"name": run["name"], "state": run["state_name"]} for run in runs)
+    return tuple(_described(run, progress.get(run["id"])) for run in runs)
+
+
+def ask_server(api_url: str, what: str, question: dict[str, Any]) -> list[dict[str, Any]]:
+    """Ask the server's API a question and return what it finds.
+
+    Raises
+    ------
+    OSError, ValueError
+        If it does not answer, or not as it should.
+    """
+    request = urllib.request.Request(  # noqa: S310
+        f"{api_url}/{what}", json.dumps(question).encode(), {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=HEALTH_TIMEOUT_S) as answer:  # noqa: S310
+        return json.load(answer)
+
+
+def _described(run: dict[str, Any], progress: dict[str, Any] | None) -> dict[str, str]:
+    """Name a run, its state, and what it does or waits for."""
+    told = {"name": run["name"], "state": run["state_name"]}
+    if progress is not None:
+        percent, sentence = float(progress["data"] or 0.0), str(progress["description"] or "")
+        return told | {"progress": f"{percent:.0f} %", "doing": sentence.partition(": ")[2]}
+    waits = {"AwaitingConcurrencySlot": "waits for another run to end", "Late": "waits for a worker to take it"}
+    return told | ({"doing": waits[run["state_name"]]} if run["state_name"] in waits else {})
 
 
 def _cell(done: int, failed: int) -> str:
     if not done and not failed:
         return "-"
     return f"{done}+{failed} failed" if failed else str(done)
+
+
+def _doing(run: dict[str, str]) -> str:
+    parts = [run[name] for name in ("progress", "doing") if run.get(name)]
+    return f" ({', '.join(parts)})" if parts else ""

@@ -11,16 +11,19 @@ from prefect.client.schemas.objects import State
 
 from blocks.compute import ComputeTaskRunner
 from blocks.folders import load_site
+from flows.described import described
 from flows.settings import DifferenceSettings
 from tasks.difference import difference as difference_step
 from tasks.difference import difference_job
 from tasks.exhibits import exhibit_difference
 from tasks.gather import gather, gather_job
+from tasks.records import StepJob
 from tasks.requests import ExposureRequest
 from tasks.stage import Stage
 from tasks.templates import choose, choose_job, chosen_templates, processed_exposures, summaries_of
 
 
+@described
 @flow(name="difference", flow_run_name="difference-{exposure.expnum}", task_runner=ComputeTaskRunner())
 def difference(
     exposure: ExposureRequest,
@@ -54,7 +57,7 @@ def difference(
     """
     place = load_site(site).storing_in(exposure.destination)
     who, season = exposure.exposure_id(), exposure.season
-    stage = Stage("difference", f"exposure {exposure.expnum}", overwrite=overwrite, expnum=exposure.expnum)
+    stage = Stage("difference", StepJob(exposure=who, site=place), overwrite=overwrite)
     offered = processed_exposures(place, who) if templates is None else [request.exposure_id() for request in templates]
 
     job = choose_job(who, offered, season, place, settings.templates)

@@ -10,16 +10,20 @@ from prefect.client.schemas.objects import State
 
 from blocks.compute import ComputeTaskRunner
 from flows.calibration import calibration
+from flows.described import described
 from flows.settings import ExposureSettings
 from flows.single_epoch import single_epoch
 from flows.verification import verification
 from tasks.requests import ExposureRequest
+from tasks.run_page import on_this_page
+from tasks.run_progress import progress_on_page, stage_work
 from tasks.verdict import merged_verdict
 
 StageName = Literal["single_epoch", "calibration", "verification"]
 STAGES: tuple[StageName, ...] = ("single_epoch", "calibration", "verification")
 
 
+@described
 @flow(name="process-exposure", flow_run_name="process-exposure-{exposure.expnum}", task_runner=ComputeTaskRunner())
 def process_exposure(
     exposure: ExposureRequest,
@@ -57,12 +61,14 @@ def process_exposure(
         "verification": (verification, settings.verification),
     }
     states: dict[str, State[Any]] = {}
-    for name in STAGES:
-        if name not in stages:
-            continue
-        run, options = runs[name]
-        state = run(exposure, site, options, ccds, overwrite, return_state=True)
-        states[name] = state
-        if not state.is_completed():
-            break
-    return merged_verdict(f"exposure {exposure.expnum}", states)
+    what = f"exposure {exposure.expnum}"
+    with on_this_page(), progress_on_page(what, stage_work([exposure.expnum], stages)):
+        for name in STAGES:
+            if name not in stages:
+                continue
+            run, options = runs[name]
+            state = run(exposure, site, options, ccds, overwrite, return_state=True)
+            states[name] = state
+            if not state.is_completed():
+                break
+    return merged_verdict(what, states)

@@ -1,9 +1,10 @@
 """A night: from registered exposures to a ranked list of candidates.
 
-plan -> every exposure once (templates, then search exposures) -> difference of every search exposure
+plan -> every exposure once, templates first; each search exposure's difference as soon as its templates are done
 -> associate the detections of all -> map forced photometry -> rank against the sky map
 """
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,16 +16,19 @@ from blocks.compute import ComputeTaskRunner
 from blocks.folders import load_site
 from blocks.nights import RegisteredNight, read_night
 from blocks.site import Site
-from flows.concurrent import run_side_by_side
+from flows.described import described
 from flows.difference import difference
 from flows.exposure import process_exposure
 from flows.settings import NightSettings
+from flows.side_by_side import run_as_they_come
 from tasks.associate import SearchedCcd, associate, associate_job
-from tasks.exhibits import exhibit_night
+from tasks.exhibits import exhibit_account, exhibit_night
 from tasks.force import force, force_job
-from tasks.night_plan import plan_night, searched_ccds
+from tasks.night_plan import NightPlan, exposures_at_hand, plan_night, searched_ccds
 from tasks.rank import rank, rank_job
+from tasks.records import StepJob
 from tasks.requests import ExposureRequest, NightEvent
+from tasks.run_progress import night_work, progress_on_page
 from tasks.stage import Stage
 from tasks.verdict import night_verdict
 
@@ -35,6 +39,7 @@ def name_run() -> str:
     return f"process-night-{NightEvent.night_of(parameters.get('night'), parameters.get('event'))}"
 
 
+@described
 @flow(name="process-night", flow_run_name=name_run, task_runner=ComputeTaskRunner())
 def process_night(
     night: int | None = None,
@@ -65,17 +70,41 @@ def process_night(
     """
     place = load_site(site).storing_in(settings.version.destination)
     registered = read_night(place, NightEvent.night_of(night, event))
-    registered.mark_started()
+    registered.mark_started(exposures_at_hand(registered, place))
     what = f"night {registered.record.night}"
     plan = plan_night(registered, settings.version, settings.difference.templates)
 
-    processed = run_side_by_side(
+    search = [exposure.expnum for exposure in plan.search]
+    with progress_on_page(what, night_work(registered.record.night, [e.expnum for e in plan.all], search)):
+        processed, searched = run_stages(plan, site, settings, overwrite=overwrite)
+        done = [e for e in plan.search if e.expnum in searched and searched[e.expnum].is_completed()]
+        stage = Stage("candidates", StepJob(night=registered.record.night, site=place), overwrite=overwrite)
+        summary = find_candidates(stage, registered, done, searched_ccds(done, plan, place), place, settings)
+    state = night_verdict(what, processed, searched, stage.others, summary)
+    exhibit_account(registered.record.night, state, time.process_time())
+    return state
+
+
+def run_stages(
+    plan: NightPlan, site: str, settings: NightSettings, *, overwrite: bool
+) -> tuple[dict[int, State[Any]], dict[int, State[Any]]]:
+    """Process every exposure of a night, and search each search exposure as soon as it and its templates are done.
+
+    Parameters
+    ----------
+    plan
+        The exposures.
+    site, settings, overwrite
+        As for :func:`process_night`.
+
+    Returns
+    -------
+    processed, searched
+        Exposure number to the state in which its stages, and its difference, have ended.
+    """
+    return run_as_they_come(
         lambda exposure: process_exposure(exposure, site, settings.exposure, overwrite=overwrite, return_state=True),
         plan.all,
-        settings.concurrent_exposures,
-    )
-    ready = [exposure for exposure in plan.search if processed[exposure.expnum].is_completed()]
-    searched = run_side_by_side(
         lambda exposure: difference(
             exposure,
             site,
@@ -84,14 +113,9 @@ def process_night(
             overwrite=overwrite,
             return_state=True,
         ),
-        ready,
+        {expnum: [template.expnum for template in templates] for expnum, templates in plan.templates.items()},
         settings.concurrent_exposures,
     )
-    done = [exposure for exposure in ready if searched[exposure.expnum].is_completed()]
-
-    stage = Stage("candidates", what, overwrite=overwrite)
-    summary = find_candidates(stage, registered, done, searched_ccds(done, plan, place), place, settings)
-    return night_verdict(what, processed, searched, stage.others, summary)
 
 
 def find_candidates(
@@ -134,7 +158,9 @@ def find_candidates(
         if item.expnum == who.expnum
     ]
     forced = stage.map_all(force, jobs)
-    ranked = stage.run(rank, rank_job(registered, associated, forced, ccds, place, settings.candidates), ())
+    upstream = {"exposure": settings.exposure, "difference": settings.difference}
+    job = rank_job(registered, associated, forced, ccds, place, settings.candidates, upstream)
+    ranked = stage.run(rank, job, ())
     if ranked is None:
         return {}
     exhibit_night(registered, place)

@@ -10,10 +10,12 @@ from prefect.client.schemas.objects import State
 
 from blocks.compute import ComputeTaskRunner
 from blocks.folders import load_site
+from flows.described import described
 from flows.settings import SingleEpochSettings
 from tasks.detrend import detrend, detrend_planner
 from tasks.measure import measure, measure_planner
 from tasks.raw_files import ccds_to_process, find_raw
+from tasks.records import StepJob
 from tasks.requests import ExposureRequest
 from tasks.sky import fit_sky, sky_job
 from tasks.solutions import solve_anew
@@ -21,6 +23,7 @@ from tasks.stage import Stage
 from tasks.tie import tie, tie_job
 
 
+@described
 @flow(name="single-epoch", flow_run_name="single-epoch-{exposure.expnum}", task_runner=ComputeTaskRunner())
 def single_epoch(
     exposure: ExposureRequest,
@@ -51,7 +54,7 @@ def single_epoch(
     """
     place = load_site(site).storing_in(exposure.destination)
     who, epoch = exposure.exposure_id(), exposure.calibration_epoch
-    stage = Stage("single-epoch", f"exposure {exposure.expnum}", overwrite=overwrite, expnum=exposure.expnum)
+    stage = Stage("single-epoch", StepJob(exposure=who, site=place), overwrite=overwrite)
     raw = find_raw(place, who)
     wanted = ccds_to_process(raw, ccds)
 

@@ -10,15 +10,17 @@ from prefect.client.schemas.objects import State
 
 from blocks.compute import ComputeTaskRunner
 from blocks.folders import load_site
+from flows.described import described
 from imaging.quality.settings import VerificationSettings
 from tasks.exhibits import exhibit_exposure
 from tasks.failures import noted_failures
-from tasks.records import Failure
+from tasks.records import Failure, StepJob
 from tasks.requests import ExposureRequest
 from tasks.stage import Stage
 from tasks.verify import inspect, inspect_job, verifiable_ccds, verify, verify_job, zeropoint_rows
 
 
+@described
 @flow(name="verification", flow_run_name="verification-{exposure.expnum}", task_runner=ComputeTaskRunner())
 def verification(
     exposure: ExposureRequest,
@@ -44,7 +46,7 @@ def verification(
     """
     place = load_site(site).storing_in(exposure.destination)
     who = exposure.exposure_id()
-    stage = Stage("verification", f"exposure {exposure.expnum}", overwrite=overwrite, expnum=exposure.expnum)
+    stage = Stage("verification", StepJob(exposure=who, site=place), overwrite=overwrite)
     wanted = verifiable_ccds(who, place) if ccds is None else ccds
     zero_points = zeropoint_rows(who, place)
 

@@ -110,7 +110,7 @@ def difference(job: StepJob) -> StepResult:
     """Search one CCD for what has changed since its templates were taken."""
     search = read_calibrated(job, "search")
     names = sorted(name for name in job.parameters["zeropoints_mag"] if name != "search")
-    templates = [read_calibrated(job, name) for name in names]
+    templates = (read_calibrated(job, name) for name in names)
     observed = exposure_from_header(search.pixels.header, search.label)
     identity = Identity(observed.expnum, observed.band, observed.night, job.ccd or 0, observed.mjd_mid)
     stars = bright_stars(job, search, observed.mjd_mid)

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from blocks.site import Site
 from imaging.detector.ccds import format_ccd_list
 from imaging.io.atomic import write_text
-from tasks.records import Failure, Outcome
+from tasks.records import Failure, Outcome, StepJob
 
 
 class NotedFailure(BaseModel):
@@ -34,13 +34,23 @@ def note_outcome(step: str, outcome: Outcome) -> None:
     StorageError
         If the note cannot be written.
     """
-    job = outcome.job
-    ccd = "" if job.ccd is None else f"-ccd{job.ccd:02d}"
-    path = _folder(job.site) / job.subject / f"{step}{ccd}.json"
-    if outcome.failure is None or outcome.failure.kind == "no_work":
+    note_failure(step, outcome.job, outcome.failure)
+
+
+def note_failure(step: str, job: StepJob, failure: Failure | None) -> None:
+    """Note that a step has failed for a job, or was not even begun; without a failure forget what was noted.
+
+    Raises
+    ------
+    StorageError
+        If the note cannot be written.
+    """
+    part = f"-{job.part}" if job.part else "" if job.ccd is None else f"-ccd{job.ccd:02d}"
+    path = _folder(job.site) / job.subject / f"{step}{part}.json"
+    if failure is None or failure.kind == "no_work":
         path.unlink(missing_ok=True)
         return
-    note = NotedFailure(subject=job.subject, step=step, ccd=job.ccd, failure=outcome.failure)
+    note = NotedFailure(subject=job.subject, step=step, ccd=job.ccd, failure=failure)
     write_text(path, note.model_dump_json(indent=1) + "\n")
 
 

@@ -1,22 +1,29 @@
-"""Force photometry at every candidate of the night on one difference, found there or not."""
+"""Force photometry at every candidate of the night on one difference, found there or not, and on its epochs."""
+
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from blocks.site import Site
 from imaging.difference.chain import SearchSettings
+from imaging.difference.direct import DirectImage, direct_table
 from imaging.difference.forced import forced_table
 from imaging.difference.records import Identity
 from imaging.exposure import exposure_from_header
 from imaging.identity import ExposureId
 from imaging.image import CalibratedImage, CcdImage
 from imaging.io.candidates import read_candidates
-from imaging.io.images import read_planes
+from imaging.io.images import read_cutout, read_header, read_planes
 from imaging.io.psf import read_psf
 from imaging.io.tables import column, write_table
+from imaging.schemas.difference import DIRECT_PHOTOMETRY
 from imaging.wcs.tpv import TpvWcs
 from tasks.products import product_inputs
-from tasks.records import StepJob, StepResult
+from tasks.records import FileRecord, StepJob, StepResult
 from tasks.seam import step
+from tasks.summaries import read_summary, summary_path
+from tasks.templates import subtracted_epochs
 
 
 def force_job(
@@ -41,7 +48,26 @@ def force_job(
     job = StepJob(exposure=search, ccd=ccd, season=season, site=site, settings=settings)
     suffixes = {"image": "diff.fits", "psf": "diffpsf.fits", "template": "template.fits"}
     inputs = product_inputs(job, suffixes, "difference") | {"candidates": associated.products["candidates"]}
-    return job.model_copy(update={"inputs": inputs})
+    epochs, epoch_inputs = _epochs(job)
+    return job.model_copy(update={"inputs": inputs | epoch_inputs, "parameters": {"epochs": epochs}})
+
+
+def _epochs(job: StepJob) -> tuple[dict[str, dict[str, Any]], dict[str, FileRecord]]:
+    """Return the search exposure and the templates that were subtracted, by name, and the files of each."""
+    epochs: dict[str, dict[str, Any]] = {}
+    inputs: dict[str, FileRecord] = {}
+    members = [("search", job.exposure, job.ccd or 0)]
+    members += [("template", exposure, ccd) for exposure, ccd in subtracted_epochs(job)]
+    for number, (side, exposure, ccd) in enumerate(members):
+        if exposure is None:
+            continue
+        name = f"epoch_{number:02d}"
+        one = StepJob(exposure=exposure, ccd=ccd, site=job.site)
+        inputs |= product_inputs(one, {f"{name}_image": "immask.fits"}, "calibrate")
+        inputs |= product_inputs(one, {f"{name}_psf": "psf.fits"}, "measure")
+        summary = read_summary(summary_path(exposure, job.site), exposure.expnum)
+        epochs[name] = {"side": side, "ccd": ccd, "zeropoint_mag": summary.ccds[ccd]["zeropoint_mag"]}
+    return epochs, inputs
 
 
 @step("force")
@@ -69,6 +95,35 @@ def force(job: StepJob) -> StepResult:
         job.settings_as(SearchSettings).detection,
         read_planes(job.input_path("template"), ["FLX"])[0]["FLX"],
     )
-    path = job.product_path("forced.parquet")
-    write_table(path, table)
-    return job.result({"forced": path}, quality={"n_measured": table.num_rows})
+    paths = {"forced": job.product_path("forced.parquet"), "direct": job.product_path("direct.parquet")}
+    write_table(paths["forced"], table)
+    epochs = sorted(job.parameters["epochs"])
+    write_table(
+        paths["direct"], pa.concat_tables([DIRECT_PHOTOMETRY.empty_table(), *(_direct(job, e) for e in epochs)])
+    )
+    return job.result(paths, quality={"n_measured": table.num_rows, "n_epochs": len(epochs)})
+
+
+def _direct(job: StepJob, name: str) -> pa.Table:
+    """Measure the candidates on one image of the field itself."""
+    epoch, path = job.parameters["epochs"][name], job.input_path(f"{name}_image")
+    header = read_header(path)
+    observed = exposure_from_header(header, path.name)
+    image = DirectImage(
+        pixels=lambda y, x: (read_cutout(path, "SCI", y, x), read_cutout(path, "WGT", y, x)),
+        shape=(int(header["NAXIS2"]), int(header["NAXIS1"])),
+        wcs=TpvWcs.from_header(header),
+        psf=read_psf(job.input_path(f"{name}_psf")),
+        zeropoint_mag=float(epoch["zeropoint_mag"]),
+        gain=float(header.get("GAIN", 1.0)),
+    )
+    candidates = read_candidates(job.input_path("candidates"))
+    return direct_table(
+        image,
+        Identity(observed.expnum, observed.band, observed.night, int(epoch["ccd"]), observed.mjd_mid),
+        epoch["side"],
+        candidates.column("candidate_id").to_pylist(),
+        column(candidates, "ra").astype(np.float64),
+        column(candidates, "dec").astype(np.float64),
+        job.settings_as(SearchSettings).detection,
+    )

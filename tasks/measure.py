@@ -76,10 +76,12 @@ def measure_planner(
     return plan
 
 
-def reference_inputs(site: Site, observed: Exposure, ccd: int, margin_arcsec: float) -> dict[str, FileRecord]:
-    """Describe the shards of the reference catalogue around a CCD, under the names of their HEALPix pixels."""
-    paths = partitions_in_cone(site.reference / "gaia", *_cone(observed, ccd, margin_arcsec))
-    return {f"gaia_{path.stem}": fingerprint(site, path) for path in paths}
+def reference_inputs(
+    site: Site, observed: Exposure, ccd: int, margin_arcsec: float, catalogue: str = "gaia"
+) -> dict[str, FileRecord]:
+    """Describe the shards of a reference catalogue around a CCD, under the names of their HEALPix pixels."""
+    paths = partitions_in_cone(site.reference / catalogue, *_cone(observed, ccd, margin_arcsec))
+    return {f"{catalogue}_{path.stem}": fingerprint(site, path) for path in paths}
 
 
 def _cone(observed: Exposure, ccd: int, margin_arcsec: float) -> tuple[float, float, float]:

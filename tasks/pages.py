@@ -19,7 +19,10 @@ PICTURES = (
 LISTED = 20
 """Candidates on the page of a night's run; the candidate page has all."""
 
-MARKS = {"green": "🟢", "yellow": "🟡", "orange": "🟠", "red": "🔴", "unknown": "⚪"}
+MARKS = {"green": "", "yellow": " (fair)", "orange": " (POOR)", "red": " (BAD)", "unknown": " (not graded)"}
+"""What stands behind a number of a grade; words, because not every machine that shows the pages has coloured signs."""
+
+LEGEND = "A number without a word is good; others are marked (fair), (POOR) or (BAD)."
 
 
 def focal_plane_page(rows: Mapping[int, Mapping[str, Any]], what: str) -> str:
@@ -92,13 +95,12 @@ def graded_rows(rows: Sequence[Mapping[str, Any]], grades: Sequence[Mapping[str,
     by_ccd: dict[int, dict[str, str]] = {}
     for grade in grades:
         if grade["value"] is not None:
-            text = f"{MARKS[grade['grade']]} {grade['value']:.4g} {grade['unit']}".rstrip()
+            text = f"{grade['value']:.4g}{MARKS[grade['grade']]}"
             by_ccd.setdefault(grade["ccd"], {})[grade["key"]] = text
     keys = list(dict.fromkeys(grade["key"] for grade in grades if grade["value"] is not None))
     return [
-        {"CCD": row["ccd"], "status": row["status"]}
+        {"CCD": row["ccd"], "status": row["status"], "reason": row["reason"] or ""}
         | {key.replace("_", " "): by_ccd.get(row["ccd"], {}).get(key, "") for key in keys}
-        | {"reason": row["reason"] or ""}
         for row in rows
     ]
 

@@ -1,6 +1,7 @@
 """Find the raw files of exposures, and remember what was found in them."""
 
 import json
+import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,11 +11,11 @@ import xxhash
 
 from blocks.site import Site
 from imaging.detector.status import working_ccds
-from imaging.errors import InputError
+from imaging.errors import GWWorkflowError, InputError
 from imaging.exposure import Exposure
 from imaging.identity import ExposureId, raw_name
 from imaging.io.atomic import write_text
-from imaging.io.raw import RawExtension, RawIndex, index_raw
+from imaging.io.raw import RawExtension, RawIndex, index_raw, read_exposure
 from tasks.records import FileRecord
 
 
@@ -59,6 +60,50 @@ class RawFile:
         )
 
 
+QUIET_S = 10.0
+"""A file that was changed within as many seconds may still be written."""
+
+OLD_S = 600.0
+"""A file that nobody has changed for as long is not being written, whatever its content."""
+
+
+def raw_path(site: Site, exposure: ExposureId) -> Path:
+    """Return where the raw file of an exposure lies."""
+    return site.raw / str(exposure.night) / raw_name(exposure.expnum)
+
+
+def has_arrived(site: Site, exposure: ExposureId, *, quiet_s: float = QUIET_S) -> bool:
+    """Whether the raw file of an exposure is there and complete.
+
+    Parameters
+    ----------
+    site, exposure
+        Which file.
+    quiet_s
+        For how many seconds nobody must have written to it.
+    """
+    path = raw_path(site, exposure)
+    try:
+        age_s = time.time() - path.stat().st_mtime
+    except OSError:
+        return False
+    if age_s < quiet_s:
+        return False
+    try:
+        return bool(find_raw(site, exposure))
+    except GWWorkflowError:
+        return False
+
+
+def is_at_hand(site: Site, exposure: ExposureId) -> bool:
+    """Whether a run that begins now can count on the raw file: it is complete, or as it is for good."""
+    try:
+        age_s = time.time() - raw_path(site, exposure).stat().st_mtime
+    except OSError:
+        return False
+    return age_s > OLD_S or has_arrived(site, exposure, quiet_s=0.0)
+
+
 def find_raw(site: Site, exposure: ExposureId) -> RawFile:
     """Find the raw file of an exposure and check that it is the one that was asked for.
 
@@ -67,7 +112,7 @@ def find_raw(site: Site, exposure: ExposureId) -> RawFile:
     InputError
         If it is missing, unreadable, or of another exposure, night or band.
     """
-    path = site.raw / str(exposure.night) / raw_name(exposure.expnum)
+    path = raw_path(site, exposure)
     raw = RawFile(path, _remembered_index(site, path))
     found = raw.exposure
     for what, asked, got in (
@@ -84,6 +129,25 @@ def find_raw(site: Site, exposure: ExposureId) -> RawFile:
                 remedy=f"ask for the {what} {got}, or put the right file there",
             )
     return raw
+
+
+def raw_of_kind(site: Site, night: int, kinds: Iterable[str]) -> list[RawFile]:
+    """Return the raw files of a night whose kind of exposure is one of these, in order of exposure number.
+
+    Parameters
+    ----------
+    site, night
+        Where to look.
+    kinds
+        Values of OBSTYPE in small letters, such as ``zero`` or ``dome flat``.
+    """
+    wanted = set(kinds)
+    found = [
+        RawFile(path, _remembered_index(site, path))
+        for path in sorted((site.raw / str(night)).glob("DECam_*.fits*"))
+        if read_exposure(path).obstype.lower() in wanted
+    ]
+    return sorted(found, key=lambda raw: raw.exposure.expnum)
 
 
 def ccds_to_process(raw: RawFile, asked: tuple[int, ...] | None) -> tuple[int, ...]:

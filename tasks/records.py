@@ -90,6 +90,10 @@ class StepJob(Record):
     """The exposure; None for a step that sees a whole night."""
     night: int | None = None
     """The night, YYYYMMDD; that of the exposure where there is one."""
+    topic: str | None = None
+    """What the step is about if neither exposure nor night, such as ``catalogue-gaia``; used in file names."""
+    part: str | None = None
+    """Part of the topic, such as an input file."""
     ccd: int | None = None
     """CCD number; None for a step that sees a whole exposure."""
     season: int | None = None
@@ -107,23 +111,29 @@ class StepJob(Record):
 
     @model_validator(mode="after")
     def _has_a_subject(self) -> Self:
-        if self.exposure is None and self.night is None:
-            raise ValueError("a job needs an exposure or a night")
+        if self.exposure is None and self.night is None and self.topic is None:
+            raise ValueError("a job needs an exposure, a night or a topic")
         return self
 
     @property
     def subject(self) -> str:
-        """The exposure number, or ``night-YYYYMMDD``; used in file names."""
-        return f"night-{self.night}" if self.exposure is None else str(self.exposure.expnum)
+        """The exposure number, ``night-YYYYMMDD``, or the topic; used in file names."""
+        if self.exposure is not None:
+            return str(self.exposure.expnum)
+        return self.topic or f"night-{self.night}"
 
     @property
     def name(self) -> str:
         """Subject and CCD, such as ``1300001-ccd07``; used in the names of task runs."""
+        if self.part is not None:
+            return f"{self.subject}-{self.part}"
         return self.subject if self.ccd is None else f"{self.subject}-ccd{self.ccd:02d}"
 
     @property
     def label(self) -> str:
         """Subject and CCD in words, such as ``exposure 1300001 CCD 7``; used in messages."""
+        if self.topic is not None:
+            return f"{self.topic} {self.part}" if self.part else self.topic
         text = f"night {self.night}" if self.exposure is None else f"exposure {self.exposure.expnum}"
         return text if self.ccd is None else f"{text} CCD {self.ccd}"
 

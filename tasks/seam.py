@@ -38,7 +38,7 @@ from tasks.cache import record_key, recorded_result
 from tasks.code_version import code_version
 from tasks.failures import note_outcome
 from tasks.locks import FileLocks
-from tasks.progress import Progress, report
+from tasks.progress import SEVERAL, Progress, report
 from tasks.records import Failure, Outcome, StepJob, StepResult
 from tasks.resources import ResourceMeter, TimeLimit
 from tasks.settling import outcome_of, settle
@@ -261,6 +261,7 @@ def map_ccds(step: Step, jobs: Sequence[StepJob], *, overwrite: bool = False) ->
     known = {number for number, job in enumerate(jobs) if not overwrite and step.recorded(job) is not None}
     futures = {number: task.submit(job) for number, job in enumerate(jobs) if number not in known}
     outcomes: list[Outcome | None] = [None] * len(jobs)
+    subject = jobs[0].subject if len({job.subject for job in jobs}) == 1 else SEVERAL
     failed = 0
     for done, number in enumerate([*sorted(known), *futures], start=1):
         job = jobs[number]
@@ -268,7 +269,7 @@ def map_ccds(step: Step, jobs: Sequence[StepJob], *, overwrite: bool = False) ->
         outcome = outcomes[number] = outcome_of(job, state)
         note_outcome(step.name, outcome)
         failed += outcome.failure is not None
-        report(Progress(step.name, job.subject, done, len(jobs), failed, min(done, len(known))))
+        report(Progress(step.name, subject, done, len(jobs), failed, min(done, len(known))))
     return cast("list[Outcome]", outcomes)
 
 

@@ -3,9 +3,9 @@
 from typing import Any
 
 from distributed.scheduler import KilledWorker
+from httpx import HTTPError
 from prefect import get_client
 from prefect.client.schemas.objects import State
-from prefect.exceptions import ObjectNotFound
 from prefect.futures import PrefectFuture, PrefectWrappedFuture
 from prefect.logging import get_logger
 from prefect.results import ResultRecord
@@ -35,8 +35,9 @@ def settle(future: PrefectFuture[Any]) -> State[Any]:
     with get_client(sync_client=True) as client:
         try:
             client.set_task_run_state(future.task_run_id, Crashed(message=message), force=True)
-        except ObjectNotFound:
-            get_logger(__name__).info("task run %s died before its first event was recorded", future.task_run_id)
+        except HTTPError as failure:
+            # It has died before its first event was recorded, or the server is away: the outcome is the same.
+            get_logger(__name__).info("task run %s cannot be marked as crashed: %s", future.task_run_id, failure)
     return Crashed(message=message, data=error)
 
 

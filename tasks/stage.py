@@ -6,6 +6,7 @@ from typing import Any
 from prefect.client.schemas.objects import State
 
 from imaging.errors import CcdError, GWWorkflowError, InputError, StorageError
+from tasks.failures import note_failure
 from tasks.records import Failure, Outcome, StepJob, StepResult
 from tasks.seam import Step, map_ccds, run_step, split
 from tasks.settling import failure_of
@@ -19,18 +20,15 @@ class Stage:
     ----------
     name
         Name of the stage.
-    what
-        What it processes, in words: ``exposure 1300001``.
+    about
+        What it processes: a job without a CCD.
     overwrite
         Whether to do what is known to be done.
-    expnum
-        Number of the exposure, for what is said of its CCDs; None for a night.
     """
 
-    def __init__(self, name: str, what: str, *, overwrite: bool, expnum: int | None = None) -> None:
+    def __init__(self, name: str, about: StepJob, *, overwrite: bool) -> None:
         self.name = name
-        self.expnum = expnum
-        self.what = what
+        self.about = about
         self.overwrite = overwrite
         self.failures: dict[int, Failure] = {}
         self.failed_at: dict[int, str] = {}
@@ -54,11 +52,13 @@ class Stage:
             try:
                 jobs.append(make_job(ccd))
             except (CcdError, InputError, StorageError) as error:
-                errors[ccd] = error.located(expnum=self.expnum, ccd=ccd, step=step)
+                errors[ccd] = error.located(expnum=self.about.expnum, ccd=ccd, step=step)
         if errors and not jobs and all(isinstance(error, InputError) for error in errors.values()):
             raise next(iter(errors.values()))
         for ccd, found in errors.items():
-            self.miss(ccd, step, failure_of(found, found.sentence()))
+            failure = failure_of(found, found.sentence())
+            note_failure(step, self.about.model_copy(update={"ccd": ccd}), failure)
+            self.miss(ccd, step, failure)
         return jobs
 
     def map(self, step: Step, jobs: Sequence[StepJob]) -> dict[int, StepResult]:
@@ -106,7 +106,7 @@ class Stage:
         more
             Entries to add to the summary; they must be JSON.
         """
-        return verdict(self.what, sorted(done), self.failures, summary=self.summary(done) | more)
+        return verdict(self.about.label, sorted(done), self.failures, summary=self.summary(done) | more)
 
     def summary(self, done: Collection[int]) -> dict[str, Any]:
         """Return the account as JSON."""

@@ -25,6 +25,7 @@ from deployments.cli.options import (
 )
 from deployments.cli.output import Answer
 from deployments.cli.running import chosen_cluster, run_flow
+from deployments.cli.settings_files import SettingsFile, read_settings
 from deployments.products import check_magnitudes, find_exposure
 from imaging.identity import parse_season, parse_version_tag
 from tasks.requests import ExposureRequest
@@ -162,6 +163,7 @@ def difference(
     full_copy: Annotated[
         bool, Parameter(name=["--full-copy", "-F"], negative="", help="Keep every product: always so.")
     ] = False,
+    settings: SettingsFile = None,
     overwrite: Overwrite = False,
     workers: Workers = None,
     common: Common = DEFAULTS,
@@ -180,12 +182,17 @@ def difference(
         destination=destination,
         label=label,
     )
+    from flows.settings import DifferenceSettings
+
     chosen = ccds_of(ccds)
+    rules = {} if settings is None else {"settings": read_settings(settings, DifferenceSettings)}
 
     def call() -> "State[Any]":
         from flows.difference import difference as difference_flow
 
         with chosen_cluster(workers):
-            return difference_flow(request, site=found.name, ccds=chosen, overwrite=overwrite, return_state=True)
+            return difference_flow(
+                request, site=found.name, **rules, ccds=chosen, overwrite=overwrite, return_state=True
+            )
 
     return run_flow("difference", common, found.site, call, expnum=expnum, ccds=chosen, full_copy=full_copy)

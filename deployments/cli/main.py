@@ -9,7 +9,27 @@ from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError
 
-from deployments.cli import caching, demo, exposures, nights, serving, simulating
+from deployments.cli import (
+    alerting,
+    building,
+    caching,
+    demo,
+    deploying,
+    examining,
+    exporting,
+    exposures,
+    images,
+    listing,
+    nights,
+    original_calibration,
+    pictures,
+    preparing,
+    ranking,
+    reference,
+    reporting,
+    serving,
+    simulating,
+)
 from deployments.cli.output import Answer, write_answer, write_error
 from imaging.errors import GWWorkflowError, InputError
 from tasks.records import ExitCode
@@ -31,14 +51,30 @@ app = App(
 app.command(exposures.single_epoch, name="single-epoch")
 app.command(exposures.calibrate, name="calibrate")
 app.command(exposures.difference, name="difference")
+app.command(exporting.export, name="export")
+app.command(building.build_calibrations, name="build-calibrations")
+app.command(building.build_sky_modes, name="build-sky-modes")
+app.command(building.build_star_flat, name="build-star-flat")
+app.command(images.difference_images, name="difference-images")
 app.command(nights.night, name="night")
 app.command(nights.register_night, name="register-night")
-app.command(nights.candidates, name="candidates")
+app.command(preparing.prepare_templates, name="prepare-templates")
+app.command(listing.candidates, name="candidates")
+app.command(pictures.candidate_pictures, name="candidate-pictures")
+app.command(ranking.rank, name="rank")
+app.command(reporting.report, name="report")
 app.command(nights.status, name="status")
+app.command(examining.doctor, name="doctor")
+app.command(examining.timings, name="timings")
 app.command(serving.serve, name="serve")
+app.command(alerting.listen, name="listen")
+app.command(deploying.deploy, name="deploy")
+app.command(deploying.settings, name="settings")
 app.command(simulating.simulate, name="simulate")
 app.command(demo.demo, name="demo")
+app.command(original_calibration.export_calibration, name="export-calibration")
 app.command(caching.cache)
+app.command(reference.reference_catalog)
 
 
 def run(arguments: Sequence[str]) -> ExitCode:
@@ -57,7 +93,7 @@ def run(arguments: Sequence[str]) -> ExitCode:
     except InputError as error:
         return write_error(error.sentence(), ExitCode.BAD_INPUT, as_json=as_json)
     except GWWorkflowError as error:
-        return write_error(error.sentence(), ExitCode.FAILED, as_json=as_json)
+        return write_error(error.sentence(), ExitCode.FAILED, as_json=as_json, about=error.details())
     except KeyboardInterrupt:
         message = "interrupted; what is finished is kept, run the same command again to go on"
         return write_error(message, ExitCode.FAILED, as_json=as_json)

@@ -1,39 +1,52 @@
-"""Commands for a night: night, register-night, status, candidates."""
+"""Commands for a night: night, register-night, status."""
 
 import os
 import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from deployments.cli.options import DEFAULTS, Common, Overwrite, Workers, find_site
-from deployments.cli.output import Answer, table_lines
+from deployments.cli.output import Answer
 from deployments.cli.running import chosen_cluster, run_flow
+from deployments.cli.settings_files import SettingsFile, read_settings
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
 
     from blocks.site import Site
     from deployments.registry import Registration
+    from deployments.status import SiteStatus
 
 NightNumber = Annotated[int, Parameter(help="Local date at the beginning of the night, YYYYMMDD.")]
 
 
 def night(
-    night: NightNumber, /, *, overwrite: Overwrite = False, workers: Workers = None, common: Common = DEFAULTS
+    night: NightNumber,
+    /,
+    *,
+    settings: SettingsFile = None,
+    overwrite: Overwrite = False,
+    workers: Workers = None,
+    common: Common = DEFAULTS,
 ) -> Answer:
     """Process a registered night: its exposures, their differences, the ranked candidates."""
     from blocks.nights import read_night
+    from flows.settings import NightSettings
 
     found = find_site(common)
+    chosen = {} if settings is None else {"settings": read_settings(settings, NightSettings)}
     read_night(found.site, night)
 
     def call() -> "State[Any]":
         from flows.night import process_night
 
         with chosen_cluster(workers):
-            return process_night(night, None, site=found.name, overwrite=overwrite, return_state=True)
+            return process_night(night, None, site=found.name, settings=chosen, overwrite=overwrite, return_state=True)
 
     return run_flow("night", common, found.site, call, night=night)
 
@@ -90,29 +103,44 @@ def announce_if_possible(site: "Site", registration: "Registration") -> bool:
     return True
 
 
-def status(night: NightNumber | None = None, /, *, common: Common = DEFAULTS) -> Answer:
+def status(
+    night: NightNumber | None = None,
+    /,
+    *,
+    watch: Annotated[
+        bool, Parameter(name="--watch", negative="", help="Show it again and again until nothing runs, or interrupted.")
+    ] = False,
+    interval: Annotated[float, Parameter(name="--interval", help="Seconds between two looks.")] = 2.0,
+    common: Common = DEFAULTS,
+) -> Answer:
     """Tell how far the exposures have come: stages done, what failed and why, what is running."""
     from deployments.status import site_status
 
-    report = site_status(find_site(common).site, night)
-    return Answer({"command": "status", **report.document()}, report.lines())
+    site = find_site(common).site
+    if watch and not common.json:
+        watch_status(lambda: site_status(site, night), interval)
+    report = site_status(site, night)
+    return Answer({"command": "status", **report.document()}, () if watch else report.lines())
 
 
-def candidates(
-    night: NightNumber,
-    /,
-    *,
-    limit: Annotated[int, Parameter(name="--limit", help="How many of the best to show.")] = 20,
-    common: Common = DEFAULTS,
-) -> Answer:
-    """List the ranked candidates of a night."""
-    from deployments.candidates import read_candidates
+def watch_status(look: Callable[[], "SiteStatus"], interval_s: float) -> None:
+    """Show the status in one place of the terminal until nothing runs any more, or until interrupted.
 
-    rows = read_candidates(find_site(common).site, night)
-    columns = ("rank", "candidate_id", "ra", "dec", "n_detections", "mag_first", "mag_last", "real_score", "rank_score")
-    best = rows[:limit]
-    lines = table_lines(columns, [[row[name] for name in columns] for row in best])
-    return Answer(
-        {"command": "candidates", "night": night, "n_candidates": len(rows), "candidates": best},
-        (*lines, f"{len(rows)} candidates"),
-    )
+    Parameters
+    ----------
+    look
+        Returns the status.
+    interval_s
+        Seconds between two looks.
+    """
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    with suppress(KeyboardInterrupt), Live(console=Console(), auto_refresh=False) as shown:
+        while True:
+            report = look()
+            shown.update(Text("\n".join(report.lines())), refresh=True)
+            if not report.running:
+                return
+            time.sleep(interval_s)

@@ -55,11 +55,13 @@ def write_answer(answer: Answer, *, as_json: bool) -> ExitCode:
     return answer.exit_code
 
 
-def write_error(message: str, exit_code: ExitCode, *, as_json: bool) -> ExitCode:
+def write_error(
+    message: str, exit_code: ExitCode, *, as_json: bool, about: Mapping[str, Any] | None = None
+) -> ExitCode:
     """Write an error to standard error, and as a JSON document to standard output; return the exit code."""
     sys.stderr.write(f"gw-workflow: {message}\n")
     if as_json:
-        write_document({"error": message, "exit_code": int(exit_code)})
+        write_document({"error": message, **(about or {}), "exit_code": int(exit_code)})
     return exit_code
 
 

@@ -12,6 +12,7 @@ from prefect.serializers import JSONSerializer
 from blocks.site import Site
 from deployments.cli import main
 from imaging.identity import ExposureId
+from imaging.io.tables import read_table
 from tasks.fingerprints import fingerprint
 from tasks.record_names import parse_record_name, record_name
 from tasks.records import StepJob
@@ -19,13 +20,13 @@ from tasks.records import StepJob
 EXPOSURE = ExposureId(1300001, "i", 20170818, rnum=4, pnum=5)
 
 
-def record(site: Site, ccd: int, digest: str, pnum: int = 5) -> StepJob:
+def record(site: Site, ccd: int, digest: str, pnum: int = 5, cost: dict | None = None) -> StepJob:
     """Leave a product and its record, as Prefect writes it."""
     job = StepJob(exposure=replace(EXPOSURE, pnum=pnum), ccd=ccd, site=site)
     product = job.product_path("detrend.fits")
     product.parent.mkdir(parents=True, exist_ok=True)
     product.write_text("pixels")
-    result = job.result({"image": product}).model_copy(update={"step": "detrend"})
+    result = job.result({"image": product}).model_copy(update={"step": "detrend"} | (cost or {}))
     store = ResultStore(result_storage=LocalFileSystem(basepath=str(site.records)), serializer=JSONSerializer())
     kept: ResultRecord = store.create_result_record(result, key="x")
     path = site.records / job.subject / record_name("detrend", ccd, digest * 32)
@@ -99,3 +100,18 @@ def test_what_serves_nothing_is_pruned(site, cache):
 def test_names_can_be_read_back(step, ccd):
     assert parse_record_name(record_name(step, ccd, "0" * 32)) == (step, ccd)
     assert parse_record_name("something.json") is None
+
+
+def test_what_every_step_has_cost_is_a_table(site, tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    record(site, 4, "d", cost={"total_cpu_s": 2.5, "wall_s": 3.0, "peak_memory_mb": 800.0, "cpu_s": {"overscan": 0.5}})
+    target = tmp_path / "timings.parquet"
+    assert main.run(["timings", "--root", str(tmp_path), "--to", str(target), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["steps"] == [{"step": "detrend", "n": 4, "cpu_s": 2.5, "longest_s": 3.0, "peak_memory_mb": 800.0}]
+    table = read_table(target)
+    assert table.num_rows == document["n_rows"] == 4
+    last = table.to_pylist()[-1]
+    assert (last["subject"], last["ccd"], last["product_bytes"]) == ("1300001", 4, len("pixels"))
+    assert last["parts_cpu_s"] == [("overscan", 0.5)]
+    assert 60000 < last["finished_mjd"] < 80000

@@ -1,16 +1,26 @@
 """What ``prefect.yaml`` declares and what is served are the same."""
 
+import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import yaml
 from prefect import get_client
-from prefect.settings import PREFECT_API_URL
+from prefect.client.schemas.filters import DeploymentFilter, FlowRunFilter, FlowRunFilterName
+from prefect.utilities.callables import parameter_schema
+from test_registry import NIGHT, check_map, write_list
 
-from deployments.definitions import DEFINITIONS
+from blocks.nights import read_night
+from blocks.site import Site
+from deployments.automations import ZOMBIES
+from deployments.definitions import DEFINITIONS, load_flow
+from deployments.registry import announce, register_night
+from deployments.server import server_for
+from deployments.server_settings import CLIENT
 
 ROOT = Path(__file__).parents[2]
 DECLARED = {d["name"]: d for d in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]}
@@ -25,10 +35,11 @@ def test_a_deployment_is_declared_as_it_is_served(definition):
     declared = DECLARED[definition.name]
     assert declared["entrypoint"] == definition.entrypoint
     assert declared["description"] == definition.description
+    assert tuple(declared["tags"]) == definition.tags
     assert declared["concurrency_limit"] == {"limit": definition.limit, "collision_strategy": "ENQUEUE"}
     assert declared.get("triggers", []) == ([definition.trigger()] if definition.event else [])
     schedules = [
-        {"cron": s.cron, "timezone": s.timezone, "slug": s.slug, "active": False} for s in [definition.schedule] if s
+        {"cron": s.cron, "timezone": s.timezone, "slug": s.slug, "active": s.active} for s in [definition.schedule] if s
     ]
     assert declared.get("schedules", []) == schedules
 
@@ -39,25 +50,81 @@ def test_a_flow_lies_where_its_deployment_says(definition):
     assert f"def {definition.entrypoint.partition(':')[2]}(" in path.read_text()
 
 
+@pytest.mark.parametrize("folder", ["flows", "deployments"])
+def test_no_module_beside_an_entrypoint_hides_one_of_python(folder):
+    """Prefect puts the folder of an entrypoint in front of all others, and so do the processes of the workers."""
+    assert {path.stem for path in (ROOT / folder).glob("*.py")} & sys.stdlib_module_names == set()
+
+
+@pytest.mark.parametrize("definition", DEFINITIONS, ids=lambda d: d.name)
+def test_the_form_of_a_run_says_what_every_parameter_means(definition):
+    properties = parameter_schema(load_flow(definition)).properties
+    assert [name for name, about in properties.items() if not about.get("description")] == []
+
+
+@pytest.fixture
+def environment(tmp_path, monkeypatch):
+    """The environment of a machine that uses a server which runs elsewhere; this process uses it, too."""
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    with server_for(Site.at(tmp_path / "elsewhere")) as server:
+        paths = {"PREFECT_API_URL": server.api_url, "GW_WORKFLOW_ROOT": str(tmp_path / "site"), "PYTHONPATH": str(ROOT)}
+        yield os.environ | CLIENT | paths | {"PREFECT_LOGGING_LEVEL": "WARNING"}
+
+
+@pytest.mark.slow
 @pytest.mark.server
-def test_all_deployments_are_deployed_by_one_command_without_questions(prefect_server):
-    environment = os.environ | {"PREFECT_API_URL": str(PREFECT_API_URL.value()), "PREFECT_LOGGING_LEVEL": "WARNING"}
-
-    def prefect(*words):
-        command = [sys.executable, "-m", "prefect", "--no-prompt", *words]
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
-
-    prefect("work-pool", "create", "--type", "process", "gw-workflow")
-    prefect("deploy", "--all")
+def test_a_plain_server_and_a_worker_do_what_an_event_asks_for(environment, tmp_path):
+    """Deploy by one command, start a worker, register a night: the event starts its run in the worker."""
+    command = [sys.executable, "-m", "deployments.cli.main", "deploy", "--site", str(tmp_path / "site"), "--json"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads(done.stdout)["deployments"] == [definition.name for definition in DEFINITIONS]
     with get_client(sync_client=True) as client:
         found = {d.name: d for d in client.read_deployments()}
-        automations = client.read_automations()
-    assert set(found) >= {definition.name for definition in DEFINITIONS}
-    assert found["process-night"].parameters == {"site": "default"}
-    assert [s.active for s in found["process-night"].schedules] == [False]
+        automations = {a.name for a in client.read_automations()}
+        pool = client.read_work_pool("gw-workflow")
+        wait_for(lambda: client.read_flow_runs(deployment_filter=DeploymentFilter(name={"any_": ["watch-incoming"]})))
+    assert set(found) == {definition.name for definition in DEFINITIONS}
+    assert (pool.type, pool.concurrency_limit) == ("process", 3)
+    assert automations >= {"process-night-on-event", "process-exposure-on-event", ZOMBIES}
+    assert [s.active for s in found["watch-incoming"].schedules] == [True]
     assert found["process-night"].global_concurrency_limit.limit == 1
-    triggers = [a.trigger for a in automations if getattr(a.trigger, "expect", None) == {"gw.night.registered"}]
-    assert len(triggers) == 1
-    properties = found["process-night"].parameter_openapi_schema["properties"]
-    assert {"night", "event", "site", "settings", "overwrite"} <= set(properties), "the page shows a form"
+
+    # The block has to name a site; the raw file of its only exposure is missing, which the run has to say.
+    site = Site.at(tmp_path / "site")
+    skymap = tmp_path / "map.fits"
+    skymap.write_bytes(b"SIMPLE map")
+    exposures = write_list(tmp_path / "list.csv", [1300001], templates=())
+    words = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "gw-workflow", "--limit", "1"]
+    with subprocess.Popen(words, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL) as worker:
+        try:
+            announce(
+                register_night(
+                    site, NIGHT, event="GW170817", skymap=skymap, exposures=exposures, check_skymap=check_map
+                ).night
+            )
+            run = wait_for_end(f"process-night-{NIGHT}")
+        finally:
+            worker.terminate()
+            worker.wait(timeout=30)
+    assert run.parameters["event"]["exposures"] == [1300001], "lists stay lists"
+    assert run.state_name == "Failed"
+    assert "1 exposures, 0 searched" in run.state.message
+    assert read_night(site, NIGHT).is_started()
+
+
+def wait_for(condition, seconds=120.0):
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "it has not come about"
+        time.sleep(1.0)
+    return found
+
+
+def wait_for_end(name):
+    def ended():
+        found = client.read_flow_runs(flow_run_filter=FlowRunFilter(name=FlowRunFilterName(any_=[name])))
+        return found[0] if found and found[0].state and found[0].state.is_final() else None
+
+    with get_client(sync_client=True) as client:
+        return wait_for(ended)

@@ -177,20 +177,19 @@ def test_what_no_server_has_heard_of_is_announced_later(site, files, tmp_path):
     register(site, files)
     heard = []
 
-    def down(night):
+    def down(*event, **content):
         raise ConnectionError("no server")
 
-    def up(night):
-        heard.append((night.record.night, night.record.revision))
-        night.mark_emitted()
+    def up(name, event_id, resource, *, about, payload):
+        heard.append((payload["night"], payload["revision"]))
 
     with pytest.raises(ConnectionError):
-        reconcile(site, emit=down)
+        reconcile(site, emit_event=down)
     assert [night.record.night for night in pending_nights(site)] == [NIGHT]
-    assert reconcile(site, emit=up) == [NIGHT]
-    assert reconcile(site, emit=up) == []
+    assert reconcile(site, emit_event=up) == [NIGHT]
+    assert reconcile(site, emit_event=up) == []
     register(site, files, exposures=write_list(tmp_path / "more.csv", [1300009]), update=True)
-    assert reconcile(site, emit=up) == [NIGHT]
+    assert reconcile(site, emit_event=up) == [NIGHT]
     assert heard == [(NIGHT, 1), (NIGHT, 2)]
 
 

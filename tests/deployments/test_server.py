@@ -1,5 +1,6 @@
 """The embedded server: started once, shared, ended with its last user."""
 
+import json
 import os
 import signal
 import socket
@@ -47,6 +48,12 @@ def test_a_server_lives_as_long_as_its_users(site):
             other.wait()
             time.sleep(2)
             assert is_healthy(api_url), "the server ended although it is used"
+            run_a_flow()
+            os.kill(json.loads((site.state / "server" / "address.json").read_text())["pid"], signal.SIGKILL)
+            deadline = time.monotonic() + 60
+            while not is_healthy(api_url):
+                assert time.monotonic() < deadline, "a server that dies comes back at the same address"
+                time.sleep(0.2)
             run_a_flow()
         assert "PREFECT_API_URL" not in os.environ
     assert wait_until_stopped(site, timeout_s=20)

@@ -195,7 +195,7 @@ def test_retries_by_class_of_error(error, again):
 
 
 def test_a_job_needs_a_subject(site):
-    with pytest.raises(ValueError, match="exposure or a night"):
+    with pytest.raises(ValueError, match="an exposure, a night or a topic"):
         StepJob(site=site)
     assert StepJob(site=site, night=20170818).subject == "night-20170818"
     assert StepJob(site=site, exposure=EXPOSURE, ccd=3).label == "exposure 1300001 CCD 3"

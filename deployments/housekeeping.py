@@ -1,0 +1,97 @@
+"""Make room: remove intermediate products of old exposures, old scratch, and what killed processes have left."""
+
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from blocks.site import Site
+from deployments.cache_care import prune
+
+INTERMEDIATE = ("_detrend.fits", "_measured.fits", "_minisky.fits")
+"""Ends of the names of products that only the next step reads; they are made again if somebody needs them."""
+
+DAY_S = 86400.0
+
+
+def remove_intermediate(site: Site, older_than_days: float) -> tuple[int, int]:
+    """Remove the intermediate products of exposures that nobody has written to for some days.
+
+    The final images, catalogues, differences and candidates stay.
+
+    Parameters
+    ----------
+    site
+        The site; kept products and scratch are both looked at.
+    older_than_days
+        Age of the youngest file of an exposure, days.
+
+    Returns
+    -------
+    count, size
+        Files removed and their bytes.
+    """
+    count = size = 0
+    for folder in _exposure_folders(site):
+        files = [(path, path.stat()) for path in folder.iterdir() if path.is_file()]
+        youngest = max((status.st_mtime for _, status in files), default=0.0)
+        if time.time() - youngest < older_than_days * DAY_S:
+            continue
+        for path, status in files:
+            if path.name.endswith(INTERMEDIATE):
+                path.unlink(missing_ok=True)
+                count, size = count + 1, size + status.st_size
+    return count, size
+
+
+def remove_halves(site: Site) -> tuple[int, int]:
+    """Remove what killed processes have left of files that they were writing; return number and bytes."""
+    count = size = 0
+    for store in {site.products, site.scratch, site.state}:
+        for path in store.rglob(".*.tmp"):
+            status = path.stat()
+            if time.time() - status.st_mtime > DAY_S:
+                path.unlink(missing_ok=True)
+                count, size = count + 1, size + status.st_size
+    return count, size
+
+
+def _exposure_folders(site: Site) -> list[Path]:
+    return sorted(path for store in {site.products, site.scratch} for path in store.glob("*/exp/*/*") if path.is_dir())
+
+
+def keep_house(site: Site, *, intermediate_days: float, scratch_days: float) -> dict[str, Any]:
+    """Make room on a site.
+
+    Parameters
+    ----------
+    site
+        The site.
+    intermediate_days
+        Days after which intermediate products go.
+    scratch_days
+        Days after which whatever lies in scratch goes.
+
+    Returns
+    -------
+    account
+        What was removed and what room there is.
+    """
+    n_intermediate, size = remove_intermediate(site, intermediate_days)
+    n_halves, size_halves = remove_halves(site)
+    size += size_halves
+    n_scratch = 0
+    for path in site.scratch.rglob("*"):
+        if path.is_file() and time.time() - path.stat().st_mtime > scratch_days * DAY_S:
+            size += path.stat().st_size
+            path.unlink(missing_ok=True)
+            n_scratch += 1
+    site.state.mkdir(parents=True, exist_ok=True)
+    return {
+        "intermediate_products": n_intermediate,
+        "scratch_files": n_scratch,
+        "half_written_files": n_halves,
+        "freed_gb": round(size / 1e9, 3),
+        "records": prune(site) if n_intermediate or n_scratch else {},
+        "free_gb": round(shutil.disk_usage(site.state).free / 1e9, 1),
+    }

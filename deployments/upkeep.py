@@ -1,0 +1,54 @@
+"""Flows that look after a site: watch what comes in, keep house."""
+
+import json
+from typing import Any
+
+from prefect import flow, get_run_logger
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
+
+from blocks.folders import load_site
+from deployments.housekeeping import keep_house
+from deployments.watching import watch
+from flows.described import described
+
+
+@described
+@flow(name="watch-incoming", flow_run_name="watch-incoming")
+def watch_incoming(site: str = "default", minutes: float = 9.0, pause_s: float = 15.0) -> State[dict[str, Any]]:
+    """Announce registered nights, and raw exposures that arrive after the run of their night has begun.
+
+    Parameters
+    ----------
+    site
+        Name or folder of the site.
+    minutes
+        How long to watch; it ends at once when no exposure is expected.
+    pause_s
+        Seconds between two looks.
+    """
+    nights, exposures = watch(load_site(site), minutes, pause_s)
+    message = f"announced {len(nights)} nights and {len(exposures)} exposures"
+    get_run_logger().info("%s: %s, %s", message, nights, exposures)
+    return Completed(message=message, data={"nights": nights, "exposures": exposures})
+
+
+@described
+@flow(name="housekeeping", flow_run_name="housekeeping")
+def housekeeping(
+    site: str = "default", intermediate_days: float = 30.0, scratch_days: float = 14.0
+) -> State[dict[str, Any]]:
+    """Remove intermediate products of old exposures, old scratch files and records that serve nothing.
+
+    Parameters
+    ----------
+    site
+        Name or folder of the site.
+    intermediate_days
+        Days after which products that only the next step reads are removed; final ones stay.
+    scratch_days
+        Days after which files in scratch are removed.
+    """
+    account = keep_house(load_site(site), intermediate_days=intermediate_days, scratch_days=scratch_days)
+    get_run_logger().info("%s", json.dumps(account))
+    return Completed(message=f"{account['freed_gb']} GB freed, {account['free_gb']} GB free", data=account)

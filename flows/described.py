@@ -1,0 +1,42 @@
+"""Let Prefect's pages say what the parameters of a flow mean.
+
+Prefect finds the descriptions of parameters in docstrings of Google's style only; those of the flows are numpydoc.
+"""
+
+import inspect
+from typing import Any, TypeVar
+
+from griffe import Docstring, DocstringSectionKind, Parser, parse
+from prefect import Flow
+from prefect.logging.loggers import disable_logger
+from prefect.utilities.callables import parameter_schema
+
+AnyFlow = TypeVar("AnyFlow", bound=Flow[Any, Any])
+
+
+def described(run: AnyFlow) -> AnyFlow:
+    """Describe a flow and its parameters on Prefect's pages as its numpydoc docstring does.
+
+    Parameters
+    ----------
+    run
+        The flow; it is changed.
+
+    Returns
+    -------
+    run
+        The same flow.
+    """
+    summary: list[str] = []
+    parameters: list[str] = []
+    with disable_logger("griffe"):
+        sections = parse(Docstring(inspect.getdoc(run.fn) or ""), Parser.numpy)
+    for section in sections:
+        if section.kind is DocstringSectionKind.text and not parameters:
+            summary.append(section.value)
+        elif section.kind is DocstringSectionKind.parameters:
+            parameters += [f"    {item.name}: {' '.join(item.description.split())}" for item in section.value]
+    run.description = "\n\n".join(summary)
+    run.__doc__ = "\n".join([run.description, "", "Args:", *parameters])
+    run.parameters = parameter_schema(run)
+    return run

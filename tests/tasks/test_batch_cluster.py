@@ -1,0 +1,59 @@
+"""A cluster whose workers are jobs of a batch system, as HTCondor's and Slurm's are."""
+
+import pytest
+from prefect import flow
+from toy_steps import jobs_for, toy
+
+from blocks.cluster import ComputeCluster
+from blocks.compute import ComputeTaskRunner, using_cluster
+from blocks.site import Site
+from tasks.records import Outcome, StepJob
+from tasks.seam import map_ccds
+
+
+@flow(task_runner=ComputeTaskRunner())
+def batch_flow(jobs: list[StepJob]) -> list[Outcome]:
+    return map_ccds(toy, jobs)
+
+
+@pytest.mark.dask
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_the_steps_run_in_jobs_that_the_cluster_class_submits(tmp_path, prefect_server, monkeypatch):
+    """dask-jobqueue's own stand-in for a batch system starts each job script as a process of this machine."""
+    pytest.importorskip("dask_jobqueue")
+    import os
+    import sys
+
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
+    cluster = ComputeCluster(
+        cluster_class="dask_jobqueue.local.LocalCluster",
+        n_workers=1,
+        cluster_arguments={
+            "cores": 1,
+            "processes": 1,
+            "memory": "1 GB",
+            "death_timeout": 60,
+            "scheduler_options": {"host": "127.0.0.1", "dashboard_address": None},
+        },
+    )
+    with using_cluster(cluster):
+        outcomes = batch_flow(jobs_for(Site.at(tmp_path), [1, 2]))
+    assert [outcome.result is not None for outcome in outcomes] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "expected"),
+    [
+        ("SLURMCluster", {"queue": "standard", "walltime": "04:00:00"}, ["#SBATCH -p standard", "#SBATCH -t 04:00:00"]),
+        ("HTCondorCluster", {"disk": "8 GB"}, ["RequestMemory", "RequestDisk"]),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_the_job_scripts_of_the_documented_classes_ask_for_what_the_page_says(name, options, expected):
+    dask_jobqueue = pytest.importorskip("dask_jobqueue")
+    kind = getattr(dask_jobqueue, name)
+    arguments = {"cores": 1, "memory": "4 GB", "scheduler_options": {"host": "127.0.0.1", "dashboard_address": None}}
+    with kind(**arguments, **options) as cluster:
+        script = cluster.job_script()
+    assert [line for line in expected if line not in script] == []
