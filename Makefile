@@ -47,7 +47,7 @@ format: install-dev
 # Renew the lock files after a change of pyproject.toml (needs uv).
 lock:
 	uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate pyproject.toml requirements-build.in --output-file requirements.lock
-	uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate --extra test --extra lint --constraint requirements.lock pyproject.toml --output-file requirements-dev.lock
+	uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate --all-extras --constraint requirements.lock pyproject.toml --output-file requirements-dev.lock
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache
