@@ -13,7 +13,7 @@ from imaging.io.candidates import write_candidates, write_candidates_csv, write_
 from imaging.io.tables import write_table
 from imaging.skymap.footprints import Footprints
 from tasks.fingerprints import fingerprint
-from tasks.records import FileRecord, StepJob
+from tasks.records import StepJob
 
 RANKING = "ranking.json"
 """Name of the file from which a night can be ranked again."""
@@ -40,11 +40,12 @@ def write_ranked_tables(job: StepJob, ranked: pa.Table, forced: pa.Table, footpr
 
 def write_ranking(job: StepJob, mjd_event: float) -> Path:
     """Note what a ranked list was made from, so that it can be ranked again; return the path."""
-    stamps = {name: record.model_dump() for name, record in job.inputs.items() if name.startswith("stamps_")}
+    skymap = job.inputs["skymap"]
+    stamps = {name: record.path for name, record in job.inputs.items() if name.startswith("stamps_")}
     content = {
         "parameters": {name: job.parameters[name] for name in KEPT} | {"mjd_event": mjd_event},
         "settings": job.settings_as(CandidateSettings).model_dump(mode="json"),
-        "skymap": job.inputs["skymap"].model_dump(),
+        "skymap": {"path": skymap.path, "content_hash": skymap.content_hash},
         "stamps": stamps,
     }
     path = job.product_path(RANKING)
@@ -83,10 +84,10 @@ def rerank_job(night: int, skymap: Path, site: Site, settings: CandidateSettings
             value=error.filename,
             remedy="process the night first with gw-workflow night",
         ) from error
-    stamps = {name: FileRecord.model_validate(record) for name, record in known["stamps"].items()}
+    stamps = {name: site.path(path) for name, path in known["stamps"].items()}
     return job.model_copy(
         update={
-            "inputs": inputs | {name: record for name, record in stamps.items() if site.path(record.path).exists()},
+            "inputs": inputs | {name: fingerprint(site, path) for name, path in stamps.items() if path.exists()},
             "settings": settings or CandidateSettings.model_validate(known["settings"]),
             "parameters": known["parameters"],
         }

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+import imaging  # noqa: F401 (before NumPy, whose sums depend on the number of its threads)
 
+REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 OPTIONAL = ("real_data", "optional")
 """Markers of tests that need what a machine may lack; they do not count for the least number of tests."""

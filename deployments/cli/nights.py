@@ -46,7 +46,7 @@ def night(
         from flows.night import process_night
 
         with chosen_cluster(workers):
-            return process_night(night, None, site=found.name, settings=chosen, overwrite=overwrite, return_state=True)
+            return process_night(night, None, site=found.name, **chosen, overwrite=overwrite, return_state=True)
 
     return run_flow("night", common, found.site, call, night=night)
 

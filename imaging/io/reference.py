@@ -237,13 +237,18 @@ def partitions_in_cone(root: Path, ra_deg: float, dec_deg: float, radius_deg: fl
     Raises
     ------
     InputError
-        If there is no catalogue.
+        If there is no catalogue, or a file that it should have is missing.
     """
     paths = []
     for order, held in catalogue_partitions(root).items():
         healpix = HEALPix(nside=2**order, order="nested")
         wanted = healpix.cone_search_lonlat(ra_deg * u.deg, dec_deg * u.deg, radius=radius_deg * u.deg)
         paths += [partition_path(root, order, int(pixel)) for pixel in sorted(set(wanted.tolist()) & held)]
+    for path in paths:
+        if not path.exists():
+            raise InputError(
+                "a file of the reference catalogue is missing", value=path, remedy="build or copy the catalogue again"
+            )
     return paths
 
 
@@ -269,9 +274,9 @@ def read_reference_cone(
     Raises
     ------
     InputError
-        If there is no catalogue.
+        If there is no catalogue, or one of its files is missing.
     StorageError
-        If a partition is missing or damaged.
+        If a partition is damaged.
     """
     tables = [schema.empty_table()]
     for path in partitions_in_cone(root, ra_deg, dec_deg, radius_deg):
@@ -302,9 +307,9 @@ def read_reference_polygon(root: Path, corners: NDArray[np.float64], schema: pa.
     Raises
     ------
     InputError
-        If there is no catalogue.
+        If there is no catalogue, or one of its files is missing.
     StorageError
-        If a partition is missing or damaged.
+        If a partition is damaged.
     """
     ra, dec = polygon_centre(corners)
     radius = float(separation_deg(ra, dec, corners[:, 0], corners[:, 1]).max())
@@ -325,7 +330,7 @@ def _read_near(path: Path, ra_deg: float, dec_deg: float, radius_deg: float, sch
             return table.select(schema.names).cast(schema)
     except (OSError, KeyError, ValueError, pa.ArrowException) as error:
         raise StorageError(
-            f"partition of a reference catalogue missing or damaged: {str(error).splitlines()[0]}",
+            f"partition of a reference catalogue damaged: {str(error).splitlines()[0]}",
             value=path,
             remedy="build or copy the reference catalogue again",
         ) from error
