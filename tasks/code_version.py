@@ -11,6 +11,7 @@ import ast
 import importlib.metadata
 import importlib.util
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -36,8 +37,13 @@ NUMERICAL_LIBRARIES = {
 """Libraries that decide about pixels and numbers: import name to distribution."""
 
 _parsing = threading.Lock()
-"""Flows that run side by side ask at once, and CPython counts the recursion of all its parsing threads together, so
-that one of them may fail with "AST constructor recursion depth mismatch" (python/cpython issue 106905)."""
+"""Flows that run side by side ask at once, and some versions of CPython count the recursion of all their parsing
+threads together, so that one of them fails with "AST constructor recursion depth mismatch" (python/cpython issue
+106905)."""
+
+PARSE_ATTEMPTS = 20
+PARSE_PAUSE_S = 0.02
+"""Prefect parses too, in threads of its own; it is done in a moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,11 +136,20 @@ def _source_of(name: str) -> Source | None:
     path = _file_of(name)
     if path is None:
         return None
-    tree = ast.parse(path.read_bytes())
+    tree = _parsed(path.read_bytes())
     digest = xxhash.xxh3_128(_described(tree).encode())
     for table in _tables_beside(path):
         digest.update(f"{table.name}=".encode() + table.read_bytes() + b";")
     return Source(path, digest.digest(), frozenset(_imported(tree)))
+
+
+def _parsed(source: bytes) -> ast.Module:
+    for _ in range(PARSE_ATTEMPTS - 1):
+        try:
+            return ast.parse(source)
+        except SystemError:
+            time.sleep(PARSE_PAUSE_S)
+    return ast.parse(source)
 
 
 def _file_of(name: str) -> Path | None:

@@ -156,3 +156,20 @@ def test_code_versions_can_be_asked_for_in_many_threads_at_once():
         found = list(pool.map(code_version, modules))
     assert len(set(found)) == 4
     assert found[:4] == found[4:8] == found[8:12] == found[12:]
+
+
+def test_a_thread_that_parses_elsewhere_at_the_same_time_does_no_harm(monkeypatch):
+    parse, calls = ast.parse, []
+
+    def disturbed(source):
+        calls.append(source)
+        if len(calls) % 3 == 1:
+            raise SystemError("AST constructor recursion depth mismatch (before=78, after=90)")
+        return parse(source)
+
+    expected = code_version("tasks.measure")
+    versions._source_of.cache_clear()
+    versions._version_of.cache_clear()
+    monkeypatch.setattr(versions.ast, "parse", disturbed)
+    assert code_version("tasks.measure") == expected
+    assert len(calls) > 100
