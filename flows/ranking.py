@@ -9,6 +9,7 @@ from typing import Any
 from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
+from prefect.states import Completed
 
 from blocks.compute import ComputeTaskRunner
 from blocks.folders import load_site
@@ -76,4 +77,6 @@ def rank_night(
     if ranked is None:
         return stage.verdict(())
     exhibit_night(registered, place)
-    return stage.verdict((0,), ranked=dict(ranked.quality))
+    quality = dict(ranked.quality)
+    message = f"night {number}: {quality['n_candidates']:.0f} candidates ranked on {registered.record.skymap}"
+    return Completed(message=message, data=stage.summary((0,)) | {"ranked": quality})
