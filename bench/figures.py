@@ -16,7 +16,8 @@ INTRODUCTION = """# Figures
 
 Each table is what a bench prints; its command is given, and `--json` gives the same as one document. Where a figure was
 asked for, `limit` is that figure and `met` says whether it is reached: **NO** is a miss, not an omission. Simulated
-full-size CCDs are held against the simulator's truth, which the processing never sees.
+full-size CCDs are held against the simulator's truth, which the processing never sees. A commit with `+` is that commit
+with changes that were not yet its own; times come from a machine that did other work too.
 """
 
 
