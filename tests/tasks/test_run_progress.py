@@ -60,13 +60,19 @@ def test_who_listens_outside_goes_on_hearing():
 
 
 def test_without_a_run_nothing_is_sent(monkeypatch):
-    monkeypatch.setattr(run_progress, "show", None)
+    sent = []
+    monkeypatch.setattr(run_progress, "show", lambda *args: sent.append(args))
+    monkeypatch.setattr(run_progress, "PAUSE_S", 0.0)
     with progress_on_page("exposure 1", {("1", "detrend"): 1.0}):
         report(Progress("detrend", "1", 1, 1))
+    assert not sent
 
 
 def test_a_server_that_is_away_does_not_stop_the_work(monkeypatch):
+    tried, done = [], []
+
     def away(*args):
+        tried.append(args)
         raise httpx.ConnectError("no server")
 
     monkeypatch.setattr(run_progress, "show", away)
@@ -74,6 +80,9 @@ def test_a_server_that_is_away_does_not_stop_the_work(monkeypatch):
     monkeypatch.setattr(run_progress, "PAUSE_S", 0.0)
     with progress_on_page("exposure 1", {("1", "detrend"): 1.0}):
         report(Progress("detrend", "1", 1, 1))
+        done.append("the step after the report")
+    assert tried
+    assert done
 
 
 @flow
