@@ -19,7 +19,7 @@ CODE = ("imaging", "blocks", "tasks", "flows", "deployments", "bench")
 MAX_MODULE_LINES = 400
 MAX_FUNCTION_LINES = 60
 MIN_TEST_RATIO = 0.29
-"""Lines of tests per line of code; raise it as the tests grow, never lower it."""
+"""Lines of tests per line of code: what is reached; raise it as the tests grow. The best systems have 1."""
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

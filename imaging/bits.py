@@ -113,8 +113,3 @@ def bpm_to_mask(bpm: NDArray[np.integer]) -> NDArray[np.int16]:
     for bpm_bit, mask_bit in BPM_TO_MASK.items():
         mask[(bpm & int(bpm_bit)) != 0] |= np.int16(mask_bit)
     return mask
-
-
-def bit_names(value: int) -> str:
-    """Name the bits that are set in a mask value, for a person: ``'SATURATE|TRAIL'``, or ``''`` for none."""
-    return "|".join(bit.name for bit in MaskBit if value & bit and bit.name)

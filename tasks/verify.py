@@ -1,7 +1,6 @@
 """Verify: look into the products of every CCD, and say what the exposure is worth."""
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -17,6 +16,7 @@ from imaging.io.images import read_planes
 from imaging.io.psf import read_psf
 from imaging.io.tables import read_table, write_table
 from imaging.numerics.robust import finite_median
+from imaging.photometry.depth import point_source_depth_mag
 from imaging.quality.settings import VerificationSettings
 from imaging.quality.teff import effective_exposure, judge_exposure
 from imaging.quality.verify import verify_ccd
@@ -28,7 +28,7 @@ from tasks.quality_files import quality_table, read_quality, write_quality
 from tasks.records import Failure, StepJob, StepResult, plain_quality
 from tasks.seam import step
 
-ROW, SIGMAS = "row_", 5.0
+ROW = "row_"
 
 CALIBRATED = "immask.fits"
 UNCALIBRATED = {"image": "measured.fits", "catalogue": "cat.parquet"}
@@ -108,8 +108,7 @@ def _depth_mag(job: StepJob, row: Mapping[str, Any], shape: tuple[int, ...]) -> 
     sigma, zeropoint = row.get("sky_sigma_electrons"), row["zeropoint_mag"]
     if not sigma or zeropoint is None:
         return None
-    noise = sigma * math.sqrt(read_psf(job.input_path("psf")).noise_pixels(shape[1] / 2, shape[0] / 2))
-    return float(zeropoint - 2.5 * math.log10(SIGMAS * noise))
+    return point_source_depth_mag(read_psf(job.input_path("psf")), sigma, zeropoint, (shape[1] / 2, shape[0] / 2))
 
 
 def verify_job(

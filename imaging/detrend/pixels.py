@@ -7,7 +7,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from imaging.bits import BPM_TO_MASK, MaskBit
+from imaging.bits import MaskBit, bpm_to_mask
 
 CONVERTER_CEILING_ADU = 65535
 """What the 16-bit converter returns for everything above its range."""
@@ -15,15 +15,7 @@ CONVERTER_CEILING_ADU = 65535
 _SATURATE, _BPM, _SSXTALK = int(MaskBit.SATURATE), int(MaskBit.BPM), int(MaskBit.SSXTALK)
 
 
-def _translate_all() -> NDArray[np.int16]:
-    values = np.arange(1 << 15)
-    mask = np.zeros(values.size, dtype=np.int16)
-    for bpm_bit, mask_bit in BPM_TO_MASK.items():
-        mask[(values & int(bpm_bit)) != 0] |= np.int16(mask_bit)
-    return mask
-
-
-BPM_TRANSLATION = _translate_all()
+BPM_TRANSLATION = bpm_to_mask(np.arange(1 << 15))
 """(32768,) int16: image mask bits of every combination of calibration bits."""
 
 

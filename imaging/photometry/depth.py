@@ -1,35 +1,31 @@
 """How faint a point source an image shows."""
 
-import numpy as np
-from numpy.typing import NDArray
+import math
 
 from imaging.psf.model import PsfModel
 
 
 def point_source_depth_mag(
-    psf: PsfModel, weight: NDArray[np.float32], zeropoint_mag: float, n_sigma: float = 5.0
-) -> float | None:
-    """Return the magnitude of a point source of some signal to noise in the median sky noise.
+    psf: PsfModel,
+    sky_sigma_electrons: float,
+    zeropoint_mag: float,
+    place: tuple[float, float],
+    n_sigma: float = 5.0,
+) -> float:
+    """Return the magnitude of a point source of some signal to noise in the noise of the sky.
 
     Parameters
     ----------
     psf
         Point-spread function.
-    weight
-        (ny, nx) float32, inverse variance, 1/electrons^2.
+    sky_sigma_electrons
+        Noise of a pixel of blank sky, electrons.
     zeropoint_mag
         AB magnitude of a source of one electron.
+    place
+        Where on the CCD: x, y, pixels, 0-based.
     n_sigma
         Signal to noise at the limit.
-
-    Returns
-    -------
-    depth_mag
-        None if no pixel has weight.
     """
-    good = weight[::8, ::8]
-    good = good[good > 0]
-    if good.size == 0:
-        return None
-    noise = np.sqrt(psf.noise_pixels(*psf.origin) / float(np.median(good)))
-    return float(zeropoint_mag - 2.5 * np.log10(n_sigma * noise))
+    noise = sky_sigma_electrons * math.sqrt(psf.noise_pixels(*place))
+    return zeropoint_mag - 2.5 * math.log10(n_sigma * noise)

@@ -18,12 +18,12 @@ def gaussian_psf(sigma):
 
 def test_depth_of_a_gaussian():
     sigma_sky = 50.0
-    weight = np.full((100, 100), sigma_sky**-2, np.float32)
-    weight[::2] = 0.0
-    weight[::8, ::8] = sigma_sky**-2
     expected = 31.5 - 2.5 * math.log10(5.0 * sigma_sky * math.sqrt(4 * math.pi) * 1.8)
-    assert point_source_depth_mag(gaussian_psf(1.8), weight, 31.5) == pytest.approx(expected, abs=0.005)
+    assert point_source_depth_mag(gaussian_psf(1.8), sigma_sky, 31.5, (50.0, 50.0)) == pytest.approx(
+        expected, abs=0.005
+    )
 
 
-def test_nothing_seen_has_no_depth():
-    assert point_source_depth_mag(gaussian_psf(1.8), np.zeros((16, 16), np.float32), 31.5) is None
+def test_half_the_noise_shows_three_quarters_of_a_magnitude_more():
+    depths = [point_source_depth_mag(gaussian_psf(1.8), sigma, 31.5, (50.0, 50.0)) for sigma in (50.0, 25.0)]
+    assert depths[1] - depths[0] == pytest.approx(0.7526, abs=1e-3)
