@@ -6,6 +6,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+TEST_PROCESSES ?= 2
 
 .PHONY: install install-dev demo test test-fast lint format lock clean
 
@@ -29,7 +30,7 @@ demo: install
 	$(BIN)/gw-workflow demo
 
 test: install-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadgroup
 
 test-fast: install-dev
 	$(BIN)/python -m pytest -m "not slow and not server and not dask"

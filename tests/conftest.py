@@ -25,10 +25,10 @@ def real_data() -> Path:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep Prefect's files out of the home folder and its messages out of the report."""
-    if "PREFECT_HOME" not in os.environ:
-        os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="gw-workflow-tests-")
-        config.add_cleanup(lambda: shutil.rmtree(os.environ["PREFECT_HOME"], ignore_errors=True))
+    """Keep Prefect's files out of the home folder, each process's its own, and its messages out of the report."""
+    home = tempfile.mkdtemp(prefix="gw-workflow-tests-")
+    os.environ["PREFECT_HOME"] = home
+    config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
     os.environ.update(DO_NOT_TRACK="1", PREFECT_SERVER_ANALYTICS_ENABLED="false")
 
@@ -39,8 +39,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs the folder of real data."""
+    """Mark what needs the folder of real data, and keep the tests of a folder, which share what they set up, together."""
     for item in items:
+        item.add_marker(pytest.mark.xdist_group(item.path.parent.name))
         if "real_data" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.real_data)
 
@@ -80,8 +81,10 @@ class TestCount:
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Watch the number of tests when the whole suite is asked for."""
+    """Watch the number of tests when the whole suite is asked for, in the process that hears of all of them."""
     config = session.config
+    if hasattr(config, "workerinput"):
+        return
     is_whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS and not (
         config.option.keyword or config.option.markexpr or config.option.maxfail
     )
