@@ -30,6 +30,7 @@ def measure(quick: bool) -> list[Row]:
         night.costs.clear()
         for who in [*templates, *searches[:1]]:
             night.single_epoch(who)
+        # Memory only rises: what follows the first difference no longer shows that of the single epoch.
         night.difference(searches[0], templates)
         compiled = len(night.costs)
         night.difference(searches[0], templates)
@@ -58,6 +59,10 @@ def rows_of(costs: Sequence[Cost], seeds: tuple[int, ...]) -> list[Row]:
     rows.append(_limited("single epoch, raw to catalogue", total, len(by_step["measure"]), seeds))
     if "difference" in medians:
         rows.append(_limited("difference", medians["difference"], len(by_step["difference"]), seeds))
+    single = [cost.peak_memory_mb for cost in costs if cost.step in SINGLE_EPOCH]
+    rows.append(
+        at_most("peak memory, raw to catalogue", max(single), "MB", MEMORY_LIMIT_MB, n=len(single), seeds=seeds)
+    )
     peak = max(cost.peak_memory_mb for cost in costs)
     rows.append(at_most("peak memory of the process", peak, "MB", MEMORY_LIMIT_MB, n=len(costs), seeds=seeds))
     return rows

@@ -141,7 +141,7 @@ class ExposureBench:
         difference = (sky - truth.sky)[64::128, 64::128].ravel()
         science = result.science - sky
         timed("star flat", lambda: apply_star_flat(science, mask, header, star_flat))
-        weight = timed("weight", lambda: sky_weight(science, mask, sky, flat, star_flat, ccd, header))
+        weight = timed("weight", lambda: sky_weight(mask, sky, flat, star_flat, ccd, header))
         sigma = float(1.0 / np.sqrt(np.median(weight[weight > 0])))
         fwhm = self.truth.psf.fwhm_arcsec / PIXEL_SCALE_ARCSEC
         rays = timed("cosmic rays", lambda: find_cosmic_rays(science, weight, mask, fwhm, CosmicRaySettings()))

@@ -13,13 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.measure_scores import (
+    BrightStars,
     Scores,
     Truth,
     counterparts,
-    position_errors,
+    photon_noise,
     score_photometry,
     score_psf,
     separation_share,
+    windowed_centres,
 )
 from bench.peers import PeerResult, peers_installed, run_peers
 from bench.prepared import PreparedExposure, prepare_exposure
@@ -44,7 +46,7 @@ RUNS = ((11, 0.8), (12, 1.1), (13, 1.4))
 CCDS = (3, 12, 27, 28, 40, 60)
 
 SMALL_NOISE_MAS = 4.0
-"""Photon noise of a centroid below which a star shows the coordinates rather than itself."""
+"""Photon noise of a centroid from which on it, and not the centre's convention, makes the error."""
 
 
 def measure(quick: bool, ccds: tuple[int, ...] = CCDS) -> list[Row]:
@@ -83,15 +85,18 @@ def _score_astrometry(prepared: PreparedExposure, measured: dict[int, MeasuredCc
     matches = {ccd: result.matches for ccd, result in measured.items()}
     tie = tie_astrometry(matches, seeds, SHAPE, MeasureSettings().astrometry)
     for ccd, result in measured.items():
-        truth, tied = Truth.of(prepared.sources[ccd]), tie.ccds[ccd]
-        alone, noise = position_errors(truth, result.catalogue, result.wcs.pixel_to_sky)
-        scores.alone.append(alone)
-        scores.centroid_noise.append(noise)
-        scores.tied.append(position_errors(truth, result.catalogue, tied.wcs().pixel_to_sky)[0])
-        corrected, _ = position_errors(truth, result.catalogue, partial(tied.sky, shape=SHAPE))
-        scores.corrected.append(corrected)
-        weight = 1.0 / (noise**2 + 5.0**2)
-        scores.mean_offset_mas += np.average(corrected, axis=1, weights=weight).tolist()
+        stars = BrightStars.of(Truth.of(prepared.sources[ccd]), result.catalogue)
+        tied, stated = partial(tie.ccds[ccd].sky, shape=SHAPE), stars.stated_errors()
+        scores.alone.append(stars.position_errors(result.wcs.pixel_to_sky))
+        scores.tied.append(stars.position_errors(tied))
+        centres = windowed_centres(prepared, ccd, stars, result.psf.model.fwhm_pixels)
+        scores.coordinates_alone.append(stars.coordinate_errors(result.wcs.pixel_to_sky, centres))
+        scores.coordinates_tied.append(stars.coordinate_errors(tied, centres))
+        scores.centroid_error.append(stars.centroid_errors())
+        scores.centroid_noise.append(stated)
+        scores.photon_noise.append(photon_noise(prepared, ccd, stars))
+        weight = 1.0 / (stated**2 + 5.0**2)
+        scores.mean_offset_mas += np.average(scores.tied[-1], axis=1, weights=weight).tolist()
 
 
 def _score_zeropoints(prepared: PreparedExposure, measured: dict[int, MeasuredCcd], scores: Scores) -> None:
@@ -127,40 +132,55 @@ def accuracy_rows(scores: Scores, seeds: Sequence[int]) -> list[Row]:
 
 
 def _position_rows(scores: Scores, seeds: Sequence[int]) -> list[Row]:
-    """Return the errors of positions: of all stars, photon noise included, and of those where it is small."""
-    noise = np.concatenate(scores.centroid_noise, axis=1)
-    bright = noise.max(axis=0) < SMALL_NOISE_MAS
-    floor = _rms(noise)
-    identity = tuple(seeds)
-    rows = [Row("photon noise of positions above S/N 30, rms", floor, "mas", n=bright.size, seeds=identity)]
+    """Return the errors of the coordinates at the stars above S/N 30, and those of their measured positions.
+
+    The second are the first and the photon noise of the stars themselves, which no solution can take away.
+    """
+    stated, least = (np.concatenate(parts, axis=1) for parts in (scores.centroid_noise, scores.photon_noise))
+    centroids = np.concatenate(scores.centroid_error, axis=1)
+    n, faint = least.shape[1], least.max(axis=0) > SMALL_NOISE_MAS
+    rows = []
     for name, errors, limit in (
-        ("CCD alone", scores.alone, 10.0),
-        ("tied over the exposure", scores.tied, 7.0),
-        ("tied, with corrections", scores.corrected, 7.0),
+        ("CCD alone", scores.coordinates_alone, 10.0),
+        ("tied over the exposure", scores.coordinates_tied, 7.0),
     ):
-        joined = np.concatenate(errors, axis=1)
-        title = f"positions above S/N 30, {name}"
+        title = f"coordinates at stars above S/N 30, {name}"
+        worst = max(_rms(axis) for ccd in errors for axis in ccd)
         rows += [
-            at_most(f"{title}, rms", _rms(joined), "mas", limit, n=bright.size, seeds=seeds),
-            at_most(
-                "the same without the photon noise, rms",
-                float(np.sqrt(max(_rms(joined) ** 2 - floor**2, 0.0))),
-                "mas",
-                limit,
-                n=bright.size,
-                seeds=seeds,
-            ),
-            at_most(
-                "the same, centroid noise below 4 mas",
-                _rms(joined[:, bright]),
-                "mas",
-                limit,
-                n=int(bright.sum()),
-                seeds=seeds,
-            ),
+            at_most(f"{title}, rms per axis", _joined(errors), "mas", limit, n=n, seeds=seeds),
+            at_most("the same, worst CCD and axis", worst, "mas", limit, n=2 * len(errors), seeds=seeds),
         ]
     offsets = scores.mean_offset_mas
-    return [*rows, at_most("mean offset of a CCD, rms", _rms(offsets), "mas", 2.0, n=len(offsets), seeds=seeds)]
+    rows.append(at_most("mean offset of a CCD, rms", _rms(offsets), "mas", 2.0, n=len(offsets), seeds=seeds))
+    for name, errors, limit in (("CCD alone", scores.alone, 10.0), ("tied over the exposure", scores.tied, 7.0)):
+        title = f"measured positions of those stars, photon noise included, {name}, rms"
+        rows.append(at_most(title, _joined(errors), "mas", limit, n=n, seeds=seeds))
+    identity = tuple(seeds)
+    pull, efficiency = centroids[:, faint] / stated[:, faint], centroids[:, faint] / least[:, faint]
+    return [
+        *rows,
+        Row(
+            "photon noise of those stars, the least possible error (Cramer-Rao), rms",
+            _rms(least),
+            "mas",
+            n=n,
+            seeds=identity,
+        ),
+        Row(
+            "centroids of stars with more than 4 mas of it, over that bound, rms",
+            _rms(efficiency),
+            "",
+            n=int(faint.sum()),
+            seeds=identity,
+        ),
+        Row(
+            "centroids of those stars, over their stated errors, rms",
+            _rms(pull),
+            "",
+            n=int(faint.sum()),
+            seeds=identity,
+        ),
+    ]
 
 
 def _zeropoint_rows(scores: Scores, seeds: Sequence[int]) -> list[Row]:
@@ -198,8 +218,9 @@ class PeerScores:
         peer = run_peers(image, folder, result.psf.model.fwhm_pixels, 1.2e5)
         truth = Truth.of(prepared.sources[ccd])
         score_psf(self.theirs, prepared, ccd, peer.psf)
-        _score_peer_photometry(self.theirs, truth, peer)
+        score_psf(self.ours, prepared, ccd, result.psf.model)
         score_photometry(self.ours, truth, result.catalogue)
+        _score_peer_photometry(self.theirs, truth, peer, self.ours.clean_sources[-1])
         self.their_cpu_s.append(sum(peer.cpu_s.values()))
         self.ours.cpu_s.append(dict(result.times.cpu_s))
         if scamp_installed():
@@ -212,45 +233,73 @@ class PeerScores:
         seed = seed_wcs(ccd, exposure.ra_deg, exposure.dec_deg)
         scamp = run_scamp(prepared.images[ccd], seed, stars, folder / "scamp")
         self.scamp_cpu_s.append(sum(scamp.cpu_s.values()))
+        bright = BrightStars.of(truth, result.catalogue)
+        centres = windowed_centres(prepared, ccd, bright, result.psf.model.fwhm_pixels)
         for scores, wcs in ((self.theirs, scamp.wcs), (self.ours, result.wcs)):
-            errors, noise = position_errors(truth, result.catalogue, wcs.pixel_to_sky)
-            scores.alone.append(errors[:, noise.max(axis=0) < SMALL_NOISE_MAS])
+            scores.coordinates_alone.append(bright.coordinate_errors(wcs.pixel_to_sky, centres))
 
     def rows(self, seeds: Sequence[int]) -> list[Row]:
-        """Return their figures beside ours on the same CCDs; nothing if they are not installed."""
+        """Return their figures and ours on the same CCDs, pair by pair; nothing if they are not installed."""
         if not self.their_cpu_s:
             return []
-        flux = np.array(self.theirs.flux_difference_mmag)
-        shares = [
-            separation_share(np.concatenate(s.stars), np.concatenate(s.galaxies)) for s in (self.ours, self.theirs)
+        figures = [
+            ("PSFEx", "rms error of the PSF", "%", lambda s: 100 * _root_mean(s.psf_error)),
+            ("PSFEx", "flux bias of the PSF", "%", lambda s: 100 * float(np.mean(s.psf_bias))),
+            (
+                "SExtractor",
+                "PSF flux of stars 16.5 to 18.5, scatter",
+                "mmag",
+                lambda s: float(np.std(s.flux_difference_mmag)),
+            ),
+            ("SExtractor", "the same, bias", "mmag", lambda s: float(np.median(s.flux_difference_mmag))),
         ]
-        n, ours_s = len(self.their_cpu_s), float(np.mean([sum(cpu.values()) for cpu in self.ours.cpu_s]))
-        theirs_s = float(np.mean(self.their_cpu_s))
-        figures = (
-            ("PSFEx, rms error of the PSF", 100 * _root_mean(self.theirs.psf_error), "%"),
-            ("PSFEx, flux bias of the PSF", 100 * float(np.mean(self.theirs.psf_bias)), "%"),
-            ("SExtractor, PSF flux, stars 16.5 to 18.5, scatter", float(flux.std()), "mmag"),
-            ("SExtractor, SPREAD_MODEL, area under the curve", shares[1], ""),
-            ("ours on the same CCDs, area under the curve", shares[0], ""),
-            ("SExtractor and PSFEx, cost", theirs_s, "CPU s"),
-        )
-        rows = [Row(name, value, unit, n=n, seeds=tuple(seeds)) for name, value, unit in figures]
         if self.scamp_cpu_s:
-            scamp_s = float(np.mean(self.scamp_cpu_s))
-            theirs_s += scamp_s
-            more = (
-                ("SCAMP, positions of stars with centroid noise below 4 mas, rms", _joined(self.theirs.alone), "mas"),
-                ("ours, CCD alone, on the same stars, rms", _joined(self.ours.alone), "mas"),
-                ("SExtractor and SCAMP, cost", scamp_s, "CPU s"),
+            figures.append(
+                (
+                    "SCAMP",
+                    "coordinates at stars above S/N 30, CCD alone, rms",
+                    "mas",
+                    lambda s: _joined(s.coordinates_alone),
+                )
             )
-            rows += [Row(name, value, unit, n=n, seeds=tuple(seeds)) for name, value, unit in more]
-        return [*rows, at_least("their cost over ours", theirs_s / ours_s, "", 10.0, n=n, seeds=seeds)]
+        n, identity = len(self.their_cpu_s), tuple(seeds)
+        rows = []
+        for program, what, unit, figure in figures:
+            theirs, ours = figure(self.theirs), figure(self.ours)
+            rows += [
+                Row(f"{what}: {program}", theirs, unit, n=n, seeds=identity),
+                Row(f"{what}: ours on the same CCDs", ours, unit, n=n, seeds=identity),
+                Row(f"{what}: theirs over ours", abs(theirs / ours), "", n=n, seeds=identity),
+            ]
+        theirs, ours = _separation(self.theirs), _separation(self.ours)
+        rows.append(at_least("stars against galaxies, ours against SPREAD_MODEL", ours, "", theirs, n=n, seeds=seeds))
+        return rows + self._costs(seeds)
+
+    def _costs(self, seeds: Sequence[int]) -> list[Row]:
+        n, identity = len(self.their_cpu_s), tuple(seeds)
+        ours = float(np.mean([sum(cpu.values()) for cpu in self.ours.cpu_s]))
+        theirs = float(np.mean(self.their_cpu_s))
+        rows = [Row("cost, SExtractor, PSFEx, SExtractor with the PSF", theirs, "CPU s", n=n, seeds=identity)]
+        if self.scamp_cpu_s:
+            scamp = float(np.mean(self.scamp_cpu_s))
+            theirs += scamp
+            rows.append(Row("cost, SExtractor and SCAMP", scamp, "CPU s", n=n, seeds=identity))
+        return [
+            *rows,
+            Row("cost, ours for the same on the same CCDs", ours, "CPU s", n=n, seeds=identity),
+            at_least("their cost over ours", theirs / ours, "", 10.0, n=n, seeds=seeds),
+        ]
 
 
-def _score_peer_photometry(scores: Scores, truth: Truth, peer: PeerResult) -> None:
+def _separation(scores: Scores) -> float:
+    return separation_share(np.concatenate(scores.stars), np.concatenate(scores.galaxies))
+
+
+def _score_peer_photometry(scores: Scores, truth: Truth, peer: PeerResult, clean_sources: NDArray[np.int64]) -> None:
+    """Score what another program has measured, on the sources that lie on good pixels."""
     pairs = counterparts(truth, peer.x, peer.y)
     mag = truth.mag[pairs.index]
-    clean = pairs.same & pairs.alone & ((peer.flags & 12) == 0) & (peer.flux_psf > 0)
+    clean = pairs.same & np.isin(pairs.index, clean_sources) & ((peer.flags & 12) == 0) & (peer.flux_psf > 0)
     bright = clean & truth.is_star[pairs.index] & (mag > 16.5) & (mag < 18.5)
     difference = -2500 * np.log10(peer.flux_psf[bright] / truth.flux[pairs.index][bright])
     scores.flux_difference_mmag += difference.tolist()

@@ -11,16 +11,28 @@ from scipy.spatial import cKDTree
 from bench.prepared import PreparedExposure
 from imaging.bits import NO_WEIGHT
 from imaging.catalogue.flags import CatalogueFlag
+from imaging.detector.ccds import PIXEL_SCALE_ARCSEC
 from imaging.io.tables import column
+from imaging.numerics.gaussian import FWHM_TO_SIGMA
 from imaging.psf.model import PsfModel
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
+ToSky = Callable[[FloatArray, FloatArray], tuple[FloatArray, FloatArray]]
+"""From pixels to RA and Dec, degrees."""
+
 MAS_PER_DEGREE = 3.6e6
+MAS_PER_PIXEL = 1000.0 * PIXEL_SCALE_ARCSEC
+SIGNAL_TO_NOISE = 30.0
+"""Of the PSF flux: stars above it tell how good positions are."""
+
 MILLIMAG = 2500.0 / np.log(10.0)
 FAINTEST_NEIGHBOUR = 300.0
 """Sources fainter than this, electrons, are not counted as neighbours or counterparts."""
+
+NEIGHBOUR_PIXELS, NEIGHBOUR_SHARE = 14.0, 0.003
+"""A true source this close and this bright, as a share of the flux, is a neighbour."""
 
 DISTURBED = (
     CatalogueFlag.DEBLENDED | CatalogueFlag.SATURATED | CatalogueFlag.TRUNCATED | CatalogueFlag.APERTURE_INCOMPLETE
@@ -36,9 +48,13 @@ class Scores:
     flux_difference_mmag: list[float] = field(default_factory=list)
     alone: list[FloatArray] = field(default_factory=list)
     tied: list[FloatArray] = field(default_factory=list)
-    corrected: list[FloatArray] = field(default_factory=list)
+    coordinates_alone: list[FloatArray] = field(default_factory=list)
+    coordinates_tied: list[FloatArray] = field(default_factory=list)
     centroid_noise: list[FloatArray] = field(default_factory=list)
+    photon_noise: list[FloatArray] = field(default_factory=list)
+    centroid_error: list[FloatArray] = field(default_factory=list)
     mean_offset_mas: list[float] = field(default_factory=list)
+    clean_sources: list[NDArray[np.int64]] = field(default_factory=list)
     own_zeropoint_mmag: list[float] = field(default_factory=list)
     zeropoint_mmag: list[float] = field(default_factory=list)
     zeropoint_pull: list[float] = field(default_factory=list)
@@ -80,7 +96,7 @@ class Counterparts:
     """Which true source each catalogued one is: (n,) arrays.
 
     ``index`` into the truth; ``same`` whether the pair is closer than a pixel; ``alone`` whether no other true source
-    that matters lies within 14 pixels.
+    of more than 0.3 % of its flux lies within 14 pixels.
     """
 
     index: NDArray[np.int64]
@@ -91,9 +107,13 @@ class Counterparts:
 def counterparts(truth: Truth, x: FloatArray, y: FloatArray) -> Counterparts:
     """Pair catalogued positions with true sources."""
     tree = cKDTree(np.stack([truth.x, truth.y], axis=-1))
-    distance, nearest = tree.query(np.stack([x, y], axis=-1), k=2)
-    second = truth.flux[nearest[:, 1]] / truth.flux[nearest[:, 0]]
-    return Counterparts(nearest[:, 0], distance[:, 0] < 1.0, (distance[:, 1] > 14.0) | (second < 0.003))
+    distance, index = tree.query(np.stack([x, y], axis=-1))
+    around = tree.query_ball_point(np.stack([truth.x[index], truth.y[index]], axis=-1), NEIGHBOUR_PIXELS)
+    alone = [
+        all(truth.flux[other] < NEIGHBOUR_SHARE * truth.flux[own] for other in others if other != own)
+        for own, others in zip(index, around, strict=True)
+    ]
+    return Counterparts(index, distance < 1.0, np.array(alone, dtype=bool))
 
 
 def score_psf(scores: Scores, prepared: PreparedExposure, ccd: int, psf: PsfModel) -> None:
@@ -124,6 +144,7 @@ def score_photometry(scores: Scores, truth: Truth, catalogue: pa.Table) -> None:
     bright = clean & truth.is_star[pairs.index] & (mag > 16.5) & (mag < 18.5)
     difference = -MILLIMAG * np.log(flux[bright] / truth.flux[pairs.index][bright])
     scores.flux_difference_mmag += difference.tolist()
+    scores.clean_sources.append(pairs.index[clean])
     faint = clean & (mag > 19.0) & (mag < 22.0)
     scores.stars.append(spread[faint & truth.is_star[pairs.index]])
     scores.galaxies.append(spread[faint & truth.is_galaxy[pairs.index]])
@@ -135,21 +156,114 @@ def undisturbed(catalogue: pa.Table) -> BoolArray:
     return ((flags & int(DISTURBED)) == 0) & ((mask & int(NO_WEIGHT)) == 0)
 
 
-def position_errors(
-    truth: Truth, catalogue: pa.Table, to_sky: Callable[[FloatArray, FloatArray], tuple[FloatArray, FloatArray]]
-) -> tuple[FloatArray, FloatArray]:
-    """Return (2, n) position errors of the single stars above S/N 30, mas, and the (2, n) errors of their centroids."""
-    x, y = column(catalogue, "x"), column(catalogue, "y")
-    pairs = counterparts(truth, x, y)
-    snr = column(catalogue, "flux_psf").astype(float) / column(catalogue, "flux_psf_error").astype(float)
-    stars = pairs.same & pairs.alone & undisturbed(catalogue) & truth.is_star[pairs.index] & (snr > 30.0)
-    ra, dec = to_sky(x[stars], y[stars])
-    index = pairs.index[stars]
-    east = (ra - truth.ra[index]) * np.cos(np.radians(dec)) * MAS_PER_DEGREE
-    north = (dec - truth.dec[index]) * MAS_PER_DEGREE
-    # x runs to the south and y to the east.
-    noise = [column(catalogue, name).astype(float)[stars] * 263.0 for name in ("y_error", "x_error")]
-    return np.stack([east, north]), np.stack(noise)
+@dataclass(frozen=True, eq=False)
+class BrightStars:
+    """The single stars above S/N 30 of a CCD, and the truth about them.
+
+    Attributes
+    ----------
+    x, y, x_error, y_error
+        (n,) measured positions and their stated errors, pixels.
+    true_x, true_y, ra, dec, flux
+        (n,) truth: pixels, degrees, electrons.
+    """
+
+    x: FloatArray
+    y: FloatArray
+    x_error: FloatArray
+    y_error: FloatArray
+    true_x: FloatArray
+    true_y: FloatArray
+    ra: FloatArray
+    dec: FloatArray
+    flux: FloatArray
+
+    @classmethod
+    def of(cls, truth: Truth, catalogue: pa.Table) -> "BrightStars":
+        """Choose the stars of a catalogue."""
+        x, y, x_error, y_error, flux, flux_error = (
+            column(catalogue, name).astype(float)
+            for name in ("x", "y", "x_error", "y_error", "flux_psf", "flux_psf_error")
+        )
+        pairs = counterparts(truth, x, y)
+        keep = pairs.same & pairs.alone & undisturbed(catalogue) & truth.is_star[pairs.index]
+        keep &= flux > SIGNAL_TO_NOISE * flux_error
+        index = pairs.index[keep]
+        measured = (values[keep] for values in (x, y, x_error, y_error))
+        return cls(*measured, *(getattr(truth, name)[index] for name in ("x", "y", "ra", "dec", "flux")))
+
+    def position_errors(self, to_sky: ToSky) -> FloatArray:
+        """Return the (2, n) errors of the measured positions to the east and north, mas: photon noise included."""
+        return self._from_truth(*to_sky(self.x, self.y))
+
+    def coordinate_errors(self, to_sky: ToSky, centres: FloatArray) -> FloatArray:
+        """Return the (2, n) errors of the coordinates where the stars truly are, mas: what the solution adds.
+
+        ``centres`` (2, n) is by how many pixels in x and y the windowed centre of an image without noise lies from the
+        star's place; where the optics make images lopsided the coordinates are those of the centres.
+        """
+        return self._from_truth(*to_sky(self.true_x + centres[0], self.true_y + centres[1]))
+
+    def stated_errors(self) -> FloatArray:
+        """Return the (2, n) stated errors to the east and north, mas: x runs to the south and y to the east."""
+        return MAS_PER_PIXEL * np.stack([self.y_error, self.x_error])
+
+    def centroid_errors(self) -> FloatArray:
+        """Return the (2, n) errors of the centroids, mas, in the order of :meth:`stated_errors`, less their medians.
+
+        Where the centre of a lopsided image is, is a convention, and the coordinates follow it.
+        """
+        errors = MAS_PER_PIXEL * np.stack([self.y - self.true_y, self.x - self.true_x])
+        return np.asarray(errors - np.median(errors, axis=1, keepdims=True))
+
+    def _from_truth(self, ra: FloatArray, dec: FloatArray) -> FloatArray:
+        east = ((ra - self.ra + 180.0) % 360.0 - 180.0) * np.cos(np.radians(self.dec))
+        return MAS_PER_DEGREE * np.stack([east, dec - self.dec])
+
+
+PLACES = tuple((x, y) for y in (700.0, 2048.0, 3400.0) for x in (350.0, 1024.0, 1700.0))
+"""Pixels at which the true PSF is looked at."""
+
+
+def photon_noise(prepared: PreparedExposure, ccd: int, stars: BrightStars) -> FloatArray:
+    """Return the (2, n) least possible errors of the stars' centroids to the east and north, mas (Cramer and Rao).
+
+    From the true PSF at the nearest of nine places, the median weight of the CCD, and the star's own photons.
+    """
+    image = prepared.images[ccd]
+    sky_variance = 1.0 / float(np.median(image.weight[image.weight > 0.0]))
+    nearest = cKDTree(PLACES).query(np.stack([stars.true_x, stars.true_y], axis=-1))[1]
+    errors = np.empty((2, stars.flux.size))
+    for k, (x, y) in enumerate(PLACES):
+        stamp, right, up = (
+            prepared.true_stamp(ccd, x, y, 20, shift) for shift in ((0.0, 0.0), (0.05, 0.0), (0.0, 0.05))
+        )
+        slopes = np.stack([(up - stamp).ravel(), (right - stamp).ravel()]) / 0.05
+        for star in np.flatnonzero(nearest == k):
+            flux = stars.flux[star]
+            information = flux**2 * (slopes**2 / (sky_variance + flux * stamp.ravel())).sum(axis=1)
+            errors[:, star] = MAS_PER_PIXEL / np.sqrt(information)
+    return errors
+
+
+def windowed_centres(prepared: PreparedExposure, ccd: int, stars: BrightStars, fwhm_pixels: float) -> FloatArray:
+    """Return the (2, n) pixels in x and y from a star's place to the windowed centre of its image without noise.
+
+    A plane through what the true PSF has at nine places.
+    """
+    offsets = np.arange(-20, 21.0)
+    found = []
+    for x, y in PLACES:
+        stamp = prepared.true_stamp(ccd, x, y, 20, (0.0, 0.0))
+        centre = np.zeros(2)
+        for _ in range(20):
+            dx, dy = offsets[None, :] - centre[0], offsets[:, None] - centre[1]
+            weighted = stamp * np.exp(-0.5 * (dx**2 + dy**2) / (fwhm_pixels * FWHM_TO_SIGMA) ** 2)
+            centre += 2.0 * np.array([(weighted * dx).sum(), (weighted * dy).sum()]) / weighted.sum()
+        found.append(centre)
+    design = np.array([(1.0, x, y) for x, y in PLACES])
+    plane = np.linalg.lstsq(design, np.array(found), rcond=None)[0]
+    return np.asarray((np.stack([np.ones_like(stars.x), stars.true_x, stars.true_y], axis=-1) @ plane).T)
 
 
 def separation_share(stars: FloatArray, galaxies: FloatArray) -> float:

@@ -147,7 +147,7 @@ def _prepare(
     star_flat = read_calibration_image(library.find("star_flat", exposure, ccd))
     flat = read_calibration_image(library.find("flat", exposure, ccd))
     apply_star_flat(science, mask, header, star_flat)
-    weight = sky_weight(science, mask, sky, flat, star_flat, science_ccd(ccd), header)
+    weight = sky_weight(mask, sky, flat, star_flat, science_ccd(ccd), header)
     seeing = estimate_fwhm(science, mask, MeasureSettings())
     rays = find_cosmic_rays(science, weight, mask, seeing.fwhm_pixels, CosmicRaySettings())
     mask[rays.pixels] |= np.int16(MaskBit.CRAY)

@@ -10,6 +10,8 @@ from imaging.bands import band_of_filter
 from imaging.errors import InputError
 
 MJD_EPOCH = datetime(1858, 11, 17)
+FIRST_MJD, LAST_MJD = 56000.0, 100000.0
+"""From before the camera's first light, in 2012, to 2132."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,19 +107,40 @@ def exposure_from_header(header: Mapping[str, Any], source: str) -> Exposure:
             return math.nan
 
     mjd = number("MJD-OBS")
+    exptime_s, obstype = number("EXPTIME"), str(need("OBSTYPE")).strip()
+    _require_possible_times(mjd, exptime_s, obstype, source)
     return Exposure(
         expnum=int(number("EXPNUM")),
         band=band_of_filter(str(need("FILTER"))),
         night=night_of(mjd),
         mjd=mjd,
-        exptime_s=number("EXPTIME"),
+        exptime_s=exptime_s,
         ra_deg=angle_deg(need("TELRA" if header.get("TELRA") else "RA"), hours=True),
         dec_deg=angle_deg(need("TELDEC" if header.get("TELDEC") else "DEC")),
         airmass=optional("AIRMASS"),
-        obstype=str(need("OBSTYPE")).strip(),
+        obstype=obstype,
         object_name=str(header.get("OBJECT", "")).strip(),
         propid=str(header.get("PROPID", "")).strip(),
     )
+
+
+def _require_possible_times(mjd: float, exptime_s: float, obstype: str, source: str) -> None:
+    """Refuse an instant at which the camera did not exist, and an exposure of the sky that takes no time."""
+    remedy = "repair the header or fetch the file again"
+    if not FIRST_MJD < mjd < LAST_MJD:
+        raise InputError(
+            "raw header states an impossible time",
+            value=f"MJD-OBS = {mjd:g} in {source}",
+            limit=f"between {FIRST_MJD:g} and {LAST_MJD:g}",
+            remedy=remedy,
+        )
+    if not 0.0 <= exptime_s < math.inf or (obstype.lower() == "object" and exptime_s == 0.0):
+        raise InputError(
+            "raw header states an impossible exposure time",
+            value=f"EXPTIME = {exptime_s:g} s for OBSTYPE {obstype} in {source}",
+            limit="more than 0 s",
+            remedy=remedy,
+        )
 
 
 def angle_deg(value: str | float, *, hours: bool = False) -> float:

@@ -39,6 +39,6 @@ def optional_calibration(
     epoch: str | None = None,
 ) -> dict[str, FileRecord]:
     """Describe a calibration that a step can do without: its kind to its file, or nothing."""
-    if not library.holds(kind, exposure, epoch=epoch):
+    if not library.holds(kind, exposure, ccd, epoch=epoch):
         return {}
     return {kind: calibration_record(site, library, library.find(kind, exposure, ccd, epoch=epoch))}

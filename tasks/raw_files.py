@@ -140,6 +140,11 @@ def raw_of_kind(site: Site, night: int, kinds: Iterable[str]) -> list[RawFile]:
         Where to look.
     kinds
         Values of OBSTYPE in small letters, such as ``zero`` or ``dome flat``.
+
+    Raises
+    ------
+    InputError
+        If a file is not readable, or one of the kind is of another night.
     """
     wanted = set(kinds)
     found = [
@@ -147,6 +152,15 @@ def raw_of_kind(site: Site, night: int, kinds: Iterable[str]) -> list[RawFile]:
         for path in sorted((site.raw / str(night)).glob("DECam_*.fits*"))
         if read_exposure(path).obstype.lower() in wanted
     ]
+    for raw in found:
+        if raw.exposure.night != night:
+            raise InputError(
+                "the raw file is of another night",
+                expnum=raw.exposure.expnum,
+                value=f"{raw.exposure.night} in {raw.path}",
+                limit=night,
+                remedy="put the file into the folder of its night",
+            )
     return sorted(found, key=lambda raw: raw.exposure.expnum)
 
 

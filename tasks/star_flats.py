@@ -99,7 +99,8 @@ def write_job(ccd: int, observed: Exposure, site: Site, epoch: str, fit: StepRes
     if (site.calibrations / MANIFEST).is_file():
         library = CalibrationLibrary(site.calibrations)
         inputs = optional_calibration(site, library, "star_flat", observed, ccd)
-    terms = [float(str(value)) for name, value in sorted(fit.quality.items()) if name.startswith(f"c{ccd:02d}_")]
+    numbered = {name: value for name, value in fit.quality.items() if name.startswith(f"c{ccd:02d}_")}
+    terms = [float(str(numbered[f"c{ccd:02d}_{k}"])) for k in range(len(numbered))]
     parameters = {"epoch": epoch, "band": observed.band, "coefficients_mag": terms}
     return StepJob(topic=f"star-flat-{observed.band}", ccd=ccd, site=site, inputs=inputs, parameters=parameters)
 

@@ -39,6 +39,9 @@ def export(
     plain: Annotated[
         bool, Parameter(name="--uncompressed", negative="", help="Images without tile compression.")
     ] = False,
+    source_noise: Annotated[
+        bool, Parameter(name="--source-noise", negative="", help="Weights with the shot noise of the sources as well.")
+    ] = False,
     overwrite: Overwrite = False,
     workers: Workers = None,
     common: Common = DEFAULTS,
@@ -58,7 +61,7 @@ def export(
         schema_name=schema,
         destination=destination,
     )
-    chosen, settings = ccds_of(ccds), ExportSettings(compress=not plain)
+    chosen, settings = ccds_of(ccds), ExportSettings(compress=not plain, source_noise=source_noise)
 
     def call() -> "State[Any]":
         from flows.export import export_exposure

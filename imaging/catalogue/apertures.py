@@ -80,7 +80,7 @@ def aperture_photometry(
     good = good[good > 0]
     variance = float(1.0 / np.median(good)) if good.size else 0.0
     radii = np.array(APERTURE_DIAMETERS_PIXELS) / 2
-    flux, area = _circles(*planes, centroids.x, centroids.y, radii)
+    flux, area = circle_fluxes(*planes, centroids.x, centroids.y, radii)
     theta = np.radians(shapes.theta_deg)
     ellipses = _ellipse_coefficients(shapes.a, shapes.b, theta)
     limits = (
@@ -127,7 +127,7 @@ def covered_fraction(dx: float, dy: float, cxx: float, cxy: float, cyy: float, l
 
 
 @njit(cache=True)
-def _circles(
+def circle_fluxes(
     science: FloatImage,
     weight: FloatImage,
     segmentation: NDArray[np.int32],

@@ -20,6 +20,12 @@ MINIMUM_VARIANCE = 1.0 / 12.0
 """Second moment of a uniform pixel, added to sources that are thinner than that."""
 
 
+WINDOW_SLOPE = 0.4494
+"""How much the windowed first moment of a star grows per pixel of shift, over its windowed flux: the mean of 1 - u^2
+under window times profile, u in units of the window's sigma, for a Moffat profile of index 3 whose width at half
+maximum is the window's. A Gaussian has 0.5, and its errors would be a tenth too small for stars."""
+
+
 @dataclass(frozen=True, eq=False)
 class Shapes:
     """Isophotal figures of the sources; every array has one entry per source.
@@ -123,7 +129,7 @@ def _isophotes(
 
 @dataclass(frozen=True, eq=False)
 class Centroids:
-    """Windowed centroids: (n,) float64 arrays in pixels, with their one-sigma errors.
+    """Windowed centroids: (n,) float64 arrays in pixels, with their one-sigma errors (those of stars).
 
     Where the iteration leaves the source (a blend, a masked core) the starting position stays and ``converged`` is
     False.
@@ -205,8 +211,8 @@ def _windowed(
                 break
         result[k, 0] = cx if good else x[k]
         result[k, 1] = cy if good else y[k]
-        result[k, 2] = 2.0 * np.sqrt(vx) / total if total > 0.0 else sigma
-        result[k, 3] = 2.0 * np.sqrt(vy) / total if total > 0.0 else sigma
+        result[k, 2] = np.sqrt(vx) / (WINDOW_SLOPE * total) if total > 0.0 else sigma
+        result[k, 3] = np.sqrt(vy) / (WINDOW_SLOPE * total) if total > 0.0 else sigma
         result[k, 4] = 1.0 if good else 0.0
     return result
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from imaging.detector.crosstalk import CrosstalkMatrix
 from imaging.detector.linearity import LinearityTable
 from imaging.detrend.brighter_fatter import BrighterFatterKernel
+from imaging.errors import InputError
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,3 +42,21 @@ class DetrendCalibrations:
     crosstalk: CrosstalkMatrix | None = None
     brighter_fatter: BrighterFatterKernel | None = None
     names: Mapping[str, str] = field(default_factory=dict)
+
+    def require_shape(self, shape: tuple[int, int]) -> None:
+        """Refuse images of another size than the CCD's.
+
+        Raises
+        ------
+        InputError
+            If one has it.
+        """
+        for kind in ("bias", "flat", "bad_pixels"):
+            image = getattr(self, kind)
+            if image is not None and image.shape != shape:
+                raise InputError(
+                    f"calibration has the wrong size: {kind}",
+                    value=f"{image.shape} in {self.names.get(kind, 'the image given')}",
+                    limit=shape,
+                    remedy="copy the file of this CCD into the calibration library again",
+                )

@@ -20,7 +20,7 @@ from imaging.detrend.calibrations import DetrendCalibrations
 from imaging.detrend.columns import repair_columns
 from imaging.detrend.crosstalk import CrosstalkSources, remove_crosstalk
 from imaging.detrend.header import amplifier_keywords, initial_header
-from imaging.detrend.health import dark_rows, mask_dead_rows, noisy_rows, require_working
+from imaging.detrend.health import dark_rows, light_floor, mask_dead_rows, noisy_rows, require_working
 from imaging.detrend.history import record_correction
 from imaging.detrend.overscan import Overscan, measure_overscan
 from imaging.detrend.pixels import BPM_TRANSLATION, correct_response, divide_flat, subtract_overscan
@@ -104,10 +104,16 @@ def detrend_ccd(
     CcdError
         If the CCD is dead (``dead_ccd``), saw nothing (``no_light``), is saturated (``saturated``), hardly has a
         usable pixel (``masked``), or its raw array has the wrong shape (``unexpected_shape``).
+    InputError
+        If a calibration is of another size than the CCD.
     """
     where: dict[str, Any] = {"expnum": exposure.expnum, "ccd": ccd.ccdnum, "step": "detrend"}
     if ccd.ccdnum in dead_ccds(exposure.night):
-        raise CcdError("the CCD did not work on that night", reason="dead_ccd", value=exposure.night, **where)
+        limit = "a night outside of those in the table of faults"
+        raise CcdError(
+            "the CCD did not work on that night", reason="dead_ccd", value=exposure.night, limit=limit, **where
+        )
+    calibrations.require_shape((ccd.ny, NX))
     work = _Work(ccd, raw, exposure, calibrations, settings)
     work.remove_overscan()
     work.remove_crosstalk(sources)
@@ -203,7 +209,8 @@ class _Work:
             level, dead = dark_rows(self.science, usable, self.exposure, self.settings)
             for a in usable:
                 dead[a.name] |= noisy_rows(self.overscans[a.name], a.gain, self.settings.read_noise_range_electrons)
-            require_working(self.amplifiers, dead, level, where)
+            floor = light_floor(self.exposure, self.settings.light_fraction)
+            require_working(self.amplifiers, dead, level, floor, where)
             mask_dead_rows(self.mask, self.amplifiers, dead)
 
     def repair_columns(self) -> None:

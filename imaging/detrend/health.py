@@ -102,7 +102,11 @@ def mask_dead_rows(
 
 
 def require_working(
-    amplifiers: tuple[AmplifierFigures, ...], dead: dict[str, NDArray[np.bool_]], level: float, where: dict[str, object]
+    amplifiers: tuple[AmplifierFigures, ...],
+    dead: dict[str, NDArray[np.bool_]],
+    level: float,
+    floor: float,
+    where: dict[str, object],
 ) -> None:
     """Raise if no row of any amplifier can be used.
 
@@ -113,12 +117,21 @@ def require_working(
     """
     usable = [a for a in amplifiers if a.usable]
     if not usable:
-        raise CcdError("no amplifier of this CCD works", reason="dead_ccd", **where)
+        noise = ", ".join(f"{a.name} {a.read_noise_electrons:.1f}" for a in amplifiers)
+        raise CcdError(
+            "no amplifier of this CCD works",
+            reason="dead_ccd",
+            value=f"0 of {len(amplifiers)} usable; read noise {noise} electrons",
+            limit="at least 1",
+            remedy="check the overscan of the raw file",
+            **where,
+        )
     if all(dead[a.name].all() for a in usable):
         raise CcdError(
             "the CCD saw no light",
             reason="no_light",
             value=f"{level:.1f} electrons",
+            limit=f"at least {floor:.1f} for this band and exposure time",
             remedy="check the shutter and the filter of this exposure",
             **where,
         )

@@ -173,7 +173,7 @@ def correct_response(
     science, mask
         (ny, nx) the CCD, ADU in, electrons out.
     bias
-        (ny, nx) float32, ADU; (0, 0) for none.
+        (ny, nx) float32, ADU; (0, 0) for none. Where it is no number the pixel is masked as bad.
     bad_pixels
         (ny, nx) int16, calibration bits; (0, 0) for none.
     translation
@@ -193,9 +193,7 @@ def correct_response(
         row = science[y, column : column + width]
         bits = mask[y, column : column + width]
         if has_bias:
-            level = bias[y, column : column + width]
-            for x in range(width):
-                row[x] -= level[x]
+            _subtract_bias(row, bits, bias[y, column : column + width])
         if last > 0:
             for x in range(width):
                 position = row[x] - first
@@ -215,8 +213,18 @@ def correct_response(
 
 
 @njit(cache=True)
+def _subtract_bias(row: NDArray[np.float32], bits: NDArray[np.int16], level: NDArray[np.float32]) -> None:
+    """Subtract the bias from one row; where it is no number the pixel is masked as bad."""
+    for x in range(row.size):
+        if np.isfinite(level[x]):
+            row[x] -= level[x]
+        else:
+            bits[x] |= _BPM
+
+
+@njit(cache=True)
 def divide_flat(science: NDArray[np.float32], mask: NDArray[np.int16], flat: NDArray[np.float32]) -> int:
-    """Divide by a flat; where the flat is not positive the pixel is left as it is and masked as bad.
+    """Divide by a flat; where it is no positive number the pixel is left as it is and masked as bad.
 
     Parameters
     ----------
@@ -234,7 +242,7 @@ def divide_flat(science: NDArray[np.float32], mask: NDArray[np.int16], flat: NDA
     for y in range(science.shape[0]):
         row, bits, response = science[y], mask[y], flat[y]
         for x in range(row.size):
-            if response[x] > 0:
+            if 0 < response[x] < np.inf:
                 row[x] /= response[x]
             else:
                 bits[x] |= _BPM

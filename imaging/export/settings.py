@@ -12,3 +12,5 @@ class ExportSettings(Settings):
     """Zero point of the MAG columns, magnitudes: what the original's calibration expects of its catalogues."""
     compress: bool = True
     """Whether the image is tile-compressed (``.fits.fz``): a sixth of the size for 3 seconds per CCD."""
+    source_noise: bool = False
+    """Whether the exported weights hold the shot noise of the sources beside that of sky and readout (DESWGT says)."""

@@ -23,6 +23,7 @@ from imaging.detrend.calibrations import DetrendCalibrations
 from imaging.errors import InputError
 from imaging.exposure import Exposure
 from imaging.io.atomic import write_text
+from imaging.io.original_sky import TABLE, binned_templates, modes_by_ccd
 from imaging.sky.modes import SkyModes, SkyTemplates
 
 MANIFEST = "manifest.json"
@@ -68,6 +69,8 @@ class CalibrationEntry(BaseModel):
     band: str | None = None
     """The only band that it is for; it then goes before entries for any band. A kind that depends on the band needs
     this or ``{band}`` in its pattern."""
+    ccds: tuple[int, ...] | None = None
+    """The only CCDs that it is for, None for all: others take an entry made before it, if there is one."""
     made_night: int
     """Night on which the calibration data were taken, YYYYMMDD: what its age is counted from."""
     first_night: int = 20120101
@@ -81,10 +84,11 @@ class CalibrationEntry(BaseModel):
         """Return the name of a CCD's file."""
         return self.files.format(ccd=ccd, band=band)
 
-    def serves(self, kind: Kind, band: str) -> bool:
-        """Whether the entry is of a kind and for a band."""
+    def serves(self, kind: Kind, band: str, ccd: int | None = None) -> bool:
+        """Whether the entry is of a kind, for a band and, where one is named, for a CCD."""
         any_band = kind not in BAND_DEPENDENT or "{band}" in self.files
-        return self.kind == kind and (self.band == band or (self.band is None and any_band))
+        of_ccd = ccd is None or self.ccds is None or ccd in self.ccds
+        return self.kind == kind and of_ccd and (self.band == band or (self.band is None and any_band))
 
     def age_days(self, exposure: Exposure) -> float:
         """Return the days between an exposure and the calibration data, whichever came first."""
@@ -154,7 +158,7 @@ class CalibrationLibrary:
         InputError
             If none is valid, it is too old or the file does not exist.
         """
-        entry = self._entry(kind, exposure, epoch)
+        entry = self._entry(kind, exposure, epoch, ccd)
         if epoch is None:
             self._require_young(entry, exposure)
         path = self.root / entry.name(ccd, exposure.band)
@@ -168,10 +172,13 @@ class CalibrationLibrary:
             )
         return path
 
-    def holds(self, kind: Kind, exposure: Exposure, *, epoch: str | None = None) -> bool:
-        """Whether the library has a calibration of a kind for an exposure, or for an epoch that is forced."""
+    def holds(self, kind: Kind, exposure: Exposure, ccd: int | None = None, *, epoch: str | None = None) -> bool:
+        """Whether the library has a calibration of a kind for an exposure and a CCD (None: for any of them).
+
+        Of an epoch that is forced, whatever its validity.
+        """
         try:
-            self._entry(kind, exposure, epoch)
+            self._entry(kind, exposure, epoch, ccd)
         except InputError:
             return False
         return True
@@ -206,8 +213,8 @@ class CalibrationLibrary:
         name = path.relative_to(self.root).as_posix()
         return next((e.checksums[name] for e in self.manifest.entries if name in e.checksums), None)
 
-    def _entry(self, kind: Kind, exposure: Exposure, epoch: str | None) -> CalibrationEntry:
-        of_kind = [entry for entry in self.manifest.entries if entry.serves(kind, exposure.band)]
+    def _entry(self, kind: Kind, exposure: Exposure, epoch: str | None, ccd: int | None = None) -> CalibrationEntry:
+        of_kind = [entry for entry in self.manifest.entries if entry.serves(kind, exposure.band, ccd)]
         valid = [e for e in of_kind if (e.epoch == epoch if epoch else e.valid_for(exposure))]
         if valid:
             return max(valid, key=lambda entry: (entry.band is not None, entry.made_night))
@@ -220,6 +227,7 @@ class CalibrationLibrary:
         raise InputError(
             problem,
             expnum=exposure.expnum,
+            ccd=ccd,
             value=f"night {exposure.night}" + (f", epoch {epoch}" if epoch else ""),
             limit=limit,
             remedy="add a calibration of that time to the library, or force an epoch by name",
@@ -310,7 +318,7 @@ def read_brighter_fatter(path: Path, ccd: int) -> BrighterFatterKernel:
 
 
 def read_sky_modes(path: Path) -> SkyModes:
-    """Read the sky modes of a band: one image extension ``CCDnn`` of shape (n_modes, 32, 16) per CCD.
+    """Read the sky modes of a band: one image extension ``CCDnn`` of shape (n_modes, 32, 16) per CCD, or the survey's.
 
     Raises
     ------
@@ -319,6 +327,8 @@ def read_sky_modes(path: Path) -> SkyModes:
     """
     try:
         with fits.open(path, memmap=False) as hdus:
+            if TABLE in hdus:
+                return SkyModes(modes_by_ccd(np.asarray(hdus[TABLE].data), hdus[TABLE].header))
             values = {
                 int(hdu.name[3:]): np.ascontiguousarray(hdu.data, dtype=np.float32)
                 for hdu in hdus
@@ -331,7 +341,7 @@ def read_sky_modes(path: Path) -> SkyModes:
 
 def read_sky_templates(path: Path, ccd: int) -> SkyTemplates:
     """Read the sky templates of a CCD and band: an image of shape (n_modes, ny / b, nx / b)."""
-    return SkyTemplates(ccd, _read_image(path, 0).astype(np.float32, copy=False))
+    return SkyTemplates(ccd, binned_templates(_read_image(path, 0).astype(np.float32, copy=False)))
 
 
 def detrend_calibration_paths(
@@ -345,7 +355,7 @@ def detrend_calibration_paths(
         If a calibration is missing or outside its validity.
     """
     kinds: list[Kind] = ["bias", "flat", "bad_pixels", "linearity", "crosstalk"]
-    if library.holds("brighter_fatter", exposure, epoch=epoch):
+    if library.holds("brighter_fatter", exposure, ccd, epoch=epoch):
         kinds.append("brighter_fatter")
     return {kind: library.find(kind, exposure, ccd, epoch=epoch) for kind in kinds}
 

@@ -154,13 +154,18 @@ def _mask_trail(
 
 
 def _trail_length(rows: FloatImage, star: _Star, limit: float) -> int:
-    """Count the rows outwards from the saturated pixels in which the bleeding columns outshine those beside them."""
+    """Count the rows outwards from the saturated pixels in which the bleeding columns outshine those beside them.
+
+    None where there are no columns beside them: rows that are saturated from side to side are no star's trail.
+    """
     nx = rows.shape[1]
     beside = [
         slice(max(star.trail_x0 - 10, 0), max(star.trail_x0 - 4, 0)),
         slice(star.trail_x1 + 4, star.trail_x1 + 10),
     ]
     columns = [c for s in beside for c in range(*s.indices(nx))]
+    if not columns:
+        return 0
     length = 0
     while length < rows.shape[0]:
         part = rows[length : length + LOOK_AHEAD_ROWS]

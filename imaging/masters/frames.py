@@ -37,12 +37,15 @@ class Master:
         Noise of a pixel of one frame: ADU, or as a share of the level.
     n_rejected
         Values left out.
+    left_out
+        Exposure number to the reason why the whole frame was left out.
     """
 
     image: FloatImage
     levels: dict[int, float]
     noise: float
     n_rejected: int
+    left_out: dict[int, str]
 
 
 def master_bias(ccd: Ccd, raws: Mapping[int, RawCcd], night: int, settings: MasterSettings) -> Master:
@@ -65,14 +68,16 @@ def master_bias(ccd: Ccd, raws: Mapping[int, RawCcd], night: int, settings: Mast
         With reason ``too_few_exposures``.
     """
     _require_enough(ccd, len(raws), "bias", settings)
-    frames, noise = [], []
-    for raw in raws.values():
-        frame, frame_noise = _without_overscan(ccd, raw, night, settings)
-        frames.append(frame)
-        noise.append(frame_noise)
-    image, rejected = combine_frames(frames, noise, settings.clip_sigma)
-    levels = {number: float(np.median(frame[::8, ::8])) for number, frame in zip(raws, frames, strict=True)}
-    return Master(image, levels, float(np.median(noise)), int(rejected.sum()))
+    frames, noise = {}, {}
+    for number, raw in raws.items():
+        frames[number], noise[number] = _without_overscan(ccd, raw, night, settings)
+    unlike = outlying_frames(frames, settings.bias_outlier_adu)
+    left_out = {number: f"unlike the others by {by:.1f} ADU" for number, by in unlike.items()}
+    kept = [number for number in frames if number not in left_out]
+    _require_enough(ccd, len(kept), f"bias that are alike within {settings.bias_outlier_adu:g} ADU", settings)
+    image, rejected = combine_frames([frames[n] for n in kept], [noise[n] for n in kept], settings.clip_sigma)
+    levels = {number: float(np.median(frames[number][::8, ::8])) for number in kept}
+    return Master(image, levels, float(np.median([noise[n] for n in kept])), int(rejected.sum()), left_out)
 
 
 def master_flat(
@@ -84,7 +89,7 @@ def master_flat(
 ) -> Master:
     """Combine dome flats of one CCD and band, each scaled to its median.
 
-    Frames whose level lies outside the range that is used are left out.
+    Frames whose level lies outside the range that is used, or that are unlike the others, are left out.
 
     Parameters
     ----------
@@ -106,18 +111,49 @@ def master_flat(
     """
     low, high = settings.flat_level_range_electrons
     calibrations = DetrendCalibrations(bias=bias, linearity=linearity)
-    frames, levels = [], {}
+    frames: dict[int, FloatImage] = {}
+    levels, left_out = {}, {}
     for number, (raw, exposure) in raws.items():
         detrended = detrend_ccd(ccd, raw, {}, exposure, calibrations, settings.detrend)
         good = (detrended.mask[::8, ::8] & int(NO_WEIGHT)) == 0
         level = float(np.median(detrended.science[::8, ::8][good]))
         if low <= level <= high:
             levels[number] = level
-            frames.append(detrended.science / np.float32(level))
+            frames[number] = detrended.science / np.float32(level)
+        else:
+            left_out[number] = f"its level is {level:.0f} electrons"
     _require_enough(ccd, len(frames), f"flat between {low:g} and {high:g} electrons", settings)
+    for number, by in outlying_frames(frames, settings.flat_outlier_fraction).items():
+        left_out[number] = f"unlike the others by {by:.1%}"
+        del frames[number], levels[number]
+    _require_enough(ccd, len(frames), f"flat that are alike within {settings.flat_outlier_fraction:.1%}", settings)
     noise = [1.0 / np.sqrt(level) for level in levels.values()]
-    image, rejected = combine_frames(frames, noise, settings.clip_sigma)
-    return Master(image, levels, float(np.median(noise)), int(rejected.sum()))
+    image, rejected = combine_frames(list(frames.values()), noise, settings.clip_sigma)
+    return Master(image, levels, float(np.median(noise)), int(rejected.sum()), left_out)
+
+
+def outlying_frames(frames: Mapping[int, FloatImage], limit: float) -> dict[int, float]:
+    """Return the frames that are unlike the others, and by how much.
+
+    Parameters
+    ----------
+    frames
+        Exposure number to (ny, nx) float32.
+    limit
+        Difference from the median frame that a tenth of the blocks of 64 pixels may exceed, in the frames' unit.
+    """
+    blocks = {number: _block_medians(frame) for number, frame in frames.items()}
+    middle = np.median(list(blocks.values()), axis=0)
+    differences = {number: float(np.percentile(np.abs(block - middle), 90)) for number, block in blocks.items()}
+    return {number: by for number, by in differences.items() if by > limit}
+
+
+def _block_medians(frame: FloatImage) -> NDArray[np.float32]:
+    """Return the medians of every fourth pixel of blocks of 64 x 64."""
+    sample = frame[: frame.shape[0] // 64 * 64 : 4, : frame.shape[1] // 64 * 64 : 4]
+    rows, columns = sample.shape[0] // 16, sample.shape[1] // 16
+    blocks = sample.reshape(rows, 16, columns, 16).swapaxes(1, 2).reshape(rows, columns, 256)
+    return np.median(blocks, axis=2)
 
 
 def relative_levels(levels: Mapping[int, Mapping[int, float]]) -> dict[int, float]:

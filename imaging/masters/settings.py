@@ -17,6 +17,11 @@ class MasterSettings(Settings):
     """Exposures of a kind that are combined, the first ones; 20 frames of a CCD take 0.7 GB."""
     clip_sigma: float = Field(4.0, gt=2)
     """Rejection about the median of a pixel's values, in units of their expected noise: cosmic rays."""
+    bias_outlier_adu: float = Field(1.0, gt=0)
+    """Difference of a bias frame from the others, over a tenth of the CCD, from which on it is left out: light, or an
+    amplifier that had not settled. Blocks of frames that are alike differ by 0.1 ADU."""
+    flat_outlier_fraction: float = Field(0.005, gt=0)
+    """The same for flats, as a share of their level: a lamp that was off, a cloud of dust. Photon noise gives 0.001."""
     flat_level_range_electrons: tuple[float, float] = (5000.0, 130000.0)
     """Levels of a dome flat that are used: photon noise below, saturation and brighter-fatter effect above."""
     flat_minimum: float = Field(0.5, gt=0, lt=1)
@@ -59,7 +64,7 @@ class StarFlatSettings(Settings):
     minimum_exposures: int = Field(4, ge=2)
     """Exposures below which no star flat is sought: clouds of a single one would be taken for the camera."""
     minimum_stars: int = Field(100, ge=12)
-    """Measurements on a CCD below which it keeps its flat: 100 of 0.02 mag give each of six terms to some 5 mmag."""
+    """Measurements on a CCD below which it keeps its flat: 100 of 0.02 mag give its level to 2 mmag."""
     scatter_floor_mag: float = Field(0.01, gt=0)
     """Added to the errors of the stars: what colour terms and variability leave."""
     clip_sigma: float = Field(3.5, gt=2)

@@ -22,8 +22,8 @@ FloatArray = NDArray[np.float64]
 
 SHAPE = (NY, NX)
 
-DEGREE = 2
-"""Degree of the polynomial: what illumination by scattered light does within a CCD."""
+MAXIMUM_DEGREE = 3
+"""Highest degree of the polynomial: what illumination by scattered light does within a CCD is of the second."""
 
 BIN_PIXELS = 16
 """Bins in which the polynomial is evaluated."""
@@ -54,8 +54,8 @@ class StarFlatFit:
     Attributes
     ----------
     coefficients_mag
-        Polynomial of degree two in pixels scaled to -1 ... 1, low powers first: how much the zero point exceeds the
-        exposure's. The first one holds the offset of the CCD.
+        Polynomial in pixels scaled to -1 ... 1, low powers first: how much the zero point exceeds the exposure's. The
+        first one holds the offset of the CCD.
     n_stars
         Measurements that were used.
     scatter_mag
@@ -66,12 +66,17 @@ class StarFlatFit:
     n_stars: int
     scatter_mag: float
 
+    @property
+    def degree(self) -> int:
+        """Degree of the polynomial."""
+        return next(d for d in range(MAXIMUM_DEGREE + 1) if _n_terms(d) == len(self.coefficients_mag))
+
     def response(self) -> NDArray[np.float32]:
         """Return the response over the CCD: (4096, 2048) float32, one where stars have the camera's zero point."""
         ny, nx = SHAPE[0] // BIN_PIXELS, SHAPE[1] // BIN_PIXELS
         y, x = ((np.arange(n) + 0.5) * BIN_PIXELS - 0.5 for n in (ny, nx))
         columns, rows = np.meshgrid(x, y)
-        design = pixel_polynomial(columns.ravel(), rows.ravel(), DEGREE, SHAPE)
+        design = pixel_polynomial(columns.ravel(), rows.ravel(), self.degree, SHAPE)
         excess = (design @ np.array(self.coefficients_mag)).reshape(ny, nx)
         return upsample((10.0 ** (0.4 * excess)).astype(np.float32), SHAPE)
 
@@ -85,6 +90,9 @@ def fit_star_flat(
     exposures: Mapping[int, StarZeropoints], zeropoints: Mapping[int, float], ccd: int, settings: StarFlatSettings
 ) -> StarFlatFit:
     """Fit the response of one CCD through many exposures.
+
+    The degree of the polynomial is the one that the stars ask for: that of the least Bayesian information criterion
+    (Schwarz 1978), so that few stars on a flat that is right already do not bend it.
 
     Parameters
     ----------
@@ -109,10 +117,25 @@ def fit_star_flat(
             strict=True,
         )
     )
-    design = pixel_polynomial(x, y, DEGREE, SHAPE)
     weight = 1.0 / np.hypot(error, settings.scatter_floor_mag)
+    keep = _kept(pixel_polynomial(x, y, MAXIMUM_DEGREE, SHAPE), excess, weight, ccd, settings)
+    fits = []
+    for degree in range(MAXIMUM_DEGREE + 1):
+        design = pixel_polynomial(x[keep], y[keep], degree, SHAPE)
+        coefficients = _solve(design, excess[keep], weight[keep])
+        residual = excess[keep] - design @ coefficients
+        # The scale of the errors is unknown: stars that are alike in colour and brightness share some of theirs.
+        information = residual.size * np.log(np.mean((residual * weight[keep]) ** 2))
+        fits.append((information + coefficients.size * np.log(residual.size), coefficients, float(np.std(residual))))
+    _, coefficients, scatter = min(fits, key=lambda fit: fit[0])
+    return StarFlatFit(tuple(coefficients.tolist()), int(keep.sum()), scatter)
+
+
+def _kept(
+    design: FloatArray, excess: FloatArray, weight: FloatArray, ccd: int, settings: StarFlatSettings
+) -> NDArray[np.bool_]:
+    """Return the stars that a polynomial of the highest degree does not reject."""
     keep = clipped(excess, settings.clip_sigma)
-    coefficients = np.zeros(design.shape[1])
     for _ in range(5):
         if keep.sum() < settings.minimum_stars:
             raise CcdError(
@@ -123,11 +146,18 @@ def fit_star_flat(
                 limit=f"at least {settings.minimum_stars}",
                 remedy="give more exposures",
             )
-        scaled = design[keep] * weight[keep, None]
-        coefficients = np.linalg.lstsq(scaled, excess[keep] * weight[keep], rcond=None)[0]
+        coefficients = _solve(design[keep], excess[keep], weight[keep])
         new = clipped(excess - design @ coefficients, settings.clip_sigma)
         if np.array_equal(new, keep):
             break
         keep = new
-    scatter = float(np.std(excess[keep] - design[keep] @ coefficients))
-    return StarFlatFit(tuple(coefficients.tolist()), int(keep.sum()), scatter)
+    return keep
+
+
+def _solve(design: FloatArray, values: FloatArray, weight: FloatArray) -> FloatArray:
+    solution = np.linalg.lstsq(design * weight[:, None], values * weight, rcond=None)[0]
+    return np.asarray(solution, dtype=np.float64)
+
+
+def _n_terms(degree: int) -> int:
+    return (degree + 1) * (degree + 2) // 2

@@ -118,7 +118,7 @@ def clean_ccd(
         if calibrations.star_flat is not None:
             apply_star_flat(science, mask, header, calibrations.star_flat, calibrations.star_flat_name)
     with times.step("weight"):
-        weight = sky_weight(science, mask, background, calibrations.flat, calibrations.star_flat, ccd, header)
+        weight = sky_weight(mask, background, calibrations.flat, calibrations.star_flat, ccd, header)
         sky_electrons = float(np.median(background[::16, ::16]))
         del background
         if not weight.any():

@@ -154,7 +154,14 @@ def fit_sky(mini_skies: Mapping[int, MiniSky], modes: SkyModes | None, settings:
     """
     known = {ccd: sky for ccd, sky in sorted(mini_skies.items()) if np.isfinite(sky.values).any()}
     if not known:
-        raise CcdError("no CCD of the exposure shows the sky", reason="no_sky", step="fit sky")
+        raise CcdError(
+            "no CCD of the exposure shows the sky",
+            reason="no_sky",
+            step="fit sky",
+            value=f"0 superpixels on {len(mini_skies)} CCDs",
+            limit="at least 1",
+            remedy="check the exposures for clouds, saturation or a closed shutter",
+        )
     covered = {} if modes is None else {ccd: sky for ccd, sky in known.items() if ccd in modes.values}
     if modes is None or not covered:
         return _mesh_fit(known, settings, "there are no sky modes for these CCDs")

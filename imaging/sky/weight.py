@@ -15,26 +15,21 @@ FloatImage = NDArray[np.float32]
 
 
 def sky_weight(
-    science: FloatImage,
     mask: NDArray[np.int16],
     sky: FloatImage,
     flat: FloatImage | None,
     star_flat: FloatImage | None,
     ccd: Ccd,
     header: Mapping[str, Any],
-    *,
-    source_noise: bool = False,
 ) -> FloatImage:
     """Compute the inverse variance of a flattened image.
 
     A pixel that collected n electrons with a read noise r and was divided by the flat f and the star flat s has the
-    variance (r^2 + n) / (f s)^2, where n = f * sky. The light of the sources is left out unless asked for: weights
-    that know it bias fluxes.
+    variance (r^2 + n) / (f s)^2, where n = f * sky. The light of the sources is left out: weights that know it bias
+    fluxes.
 
     Parameters
     ----------
-    science
-        (ny, nx) float32, electrons, sky subtracted, flat and star flat applied; looked at with ``source_noise`` only.
     mask
         (ny, nx) int16.
     sky
@@ -45,8 +40,6 @@ def sky_weight(
         The CCD, for the columns of its amplifiers.
     header
         Keywords of the detrended image, which hold the measured read noise.
-    source_noise
-        Whether to add the shot noise of the sources.
 
     Returns
     -------
@@ -59,19 +52,34 @@ def sky_weight(
         If the header is not that of a detrended image.
     """
     noise = read_noise_electrons(header)
-    variance = np.empty(science.shape[1], dtype=np.float32)
+    variance = np.empty(sky.shape[1], dtype=np.float32)
     for name in AMPLIFIERS:
         variance[ccd.amplifier(name).columns] = noise[name] ** 2
     none = np.empty((0, 0), dtype=np.float32)
     flats = (none if flat is None else flat, none if star_flat is None else star_flat)
-    weight = np.empty_like(science)
-    _inverse_variance(science if source_noise else none, mask, int(NO_WEIGHT), sky, *flats, variance, weight)
+    weight = np.empty_like(sky)
+    _inverse_variance(mask, int(NO_WEIGHT), sky, *flats, variance, weight)
     return weight
+
+
+def with_source_noise(weight: FloatImage, science: FloatImage) -> FloatImage:
+    """Return weights that hold the shot noise of the sources as well.
+
+    An electron of a flattened image stands for as many collected ones as the flats' product says, which is near one;
+    the shot noise is right to as much as that differs from it, a few per cent.
+
+    Parameters
+    ----------
+    weight
+        (ny, nx) float32, inverse variance of sky and readout.
+    science
+        (ny, nx) float32, electrons, sky subtracted; negative pixels add nothing.
+    """
+    return weight / (np.float32(1.0) + weight * np.maximum(science, np.float32(0.0)))
 
 
 @njit(cache=True)
 def _inverse_variance(
-    sources: FloatImage,
     mask: NDArray[np.int16],
     bits: int,
     sky: FloatImage,
@@ -86,10 +94,7 @@ def _inverse_variance(
         for x in range(row.size):
             response = flat[y, x] if flat.size else one
             stellar = star_flat[y, x] if star_flat.size else one
-            light = level[x]
-            if sources.size:
-                light += max(sources[y, x], zero) * stellar
-            variance = read_variance[x] + response * max(light, zero)
+            variance = read_variance[x] + response * max(level[x], zero)
             factor = response * stellar
             good = (flags[x] & bits) == 0 and response > zero and stellar > zero and variance > zero
             row[x] = factor * factor / variance if good else zero

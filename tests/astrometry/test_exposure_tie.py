@@ -18,6 +18,7 @@ SETTINGS = AstrometrySettings()
 SHAPE = (4096, 2048)
 MAS = 3.6e6
 CCDS = (26, 27, 28, 33, 34, 35, 40, 41)
+POINTING = (197.45, -23.38)
 
 
 class Sky:
@@ -45,8 +46,8 @@ class Sky:
         return xi + 11.0 / 3600 + shift[:, 0], eta - 6.0 / 3600 + shift[:, 1]
 
 
-def match_table(sky, ccd, n, random, noise_mas=5.0):
-    seed = seed_wcs(ccd, 197.45, -23.38)
+def match_table(sky, ccd, n, random, noise_mas=5.0, pointing=POINTING):
+    seed = seed_wcs(ccd, *pointing)
     x, y = random.uniform(0, 2047, n), random.uniform(0, 4095, n)
     colour = np.clip(random.normal(1.2, 0.5, n), 0.3, 3.0)
     xi, eta = sky.truth(seed, x, y, colour, ccd)
@@ -157,11 +158,32 @@ def test_order_of_ccds_does_not_matter(exposure):
     assert backwards.model_dump_json() == tie.model_dump_json()
 
 
+@pytest.mark.parametrize(
+    "pointing", [(0.0, 10.0), (359.99, -45.0), (120.0, 89.95), (33.0, -89.95)], ids=["0", "360", "north", "south"]
+)
+def test_poles_and_ra_zero_are_tied_like_any_other_field(exposure, pointing):
+    sky, *_ = exposure
+    random = np.random.default_rng(5)
+    ccds = (26, 27, 33, 34)
+    matches = {ccd: match_table(sky, ccd, 220, random, pointing=pointing) for ccd in ccds}
+    matches[34] = ASTROMETRY_MATCHES.empty_table()
+    seeds = {ccd: seed_wcs(ccd, *pointing) for ccd in ccds}
+    tie = tie_astrometry(matches, seeds, SHAPE, SETTINGS)
+    assert tie.pointing_offset_arcsec == pytest.approx((11.0, -6.0), abs=0.3)
+    for ccd in (26, 27, 33):
+        assert max(tie.ccds[ccd].rms_mas) < 15.0
+        error = sky_error_mas(sky, seeds, tie.ccds[ccd], ccd, corrected=True)
+        assert np.sqrt(np.mean(error**2)) < 6.0
+        assert np.abs(error.mean(axis=1)).max() < 2.5
+    assert tie.ccds[34].source == "exposure"
+
+
 def test_no_stars_at_all_is_refused(exposure):
     _, _, seeds, _ = exposure
     with pytest.raises(CcdError) as caught:
         tie_astrometry({}, seeds, SHAPE, SETTINGS)
     assert caught.value.reason == "astrometry_no_match"
+    assert (caught.value.value, caught.value.limit) == ("0", "at least 4")
 
 
 def test_turbulence_statistics_and_prediction():

@@ -117,6 +117,21 @@ def test_the_compressed_image_reads_back_with_astropy_and_fitsio(site, exported)
     assert np.abs(weight[good] / planes["WGT"][good] - 1).max() < 0.02
 
 
+def test_the_weights_hold_the_noise_of_the_sources_where_it_is_asked_for(site, exported):
+    place, planes, _ = site
+    with fits.open(exported[0]["image"]) as hdus:
+        assert hdus["SCI"].header["DESWGT"] == "sky"
+    result = export(export_job(WHO, CCD, place, ExportSettings(compress=False, source_noise=True)))
+    with fits.open(place.path(result.products["image"].path)) as hdus:
+        assert hdus["SCI"].header["DESWGT"] == "all"
+        weight = hdus["WGT"].data
+    good = planes["WGT"] > 0
+    expected = 1.0 / planes["WGT"][good] + np.maximum(planes["SCI"][good], 0.0)
+    assert np.abs(1.0 / weight[good] / expected - 1.0).max() < 1e-3
+    assert (weight[~good] == 0.0).all()
+    export(export_job(WHO, CCD, place, ExportSettings()))
+
+
 def test_the_catalogue_is_an_ldac_that_keeps_the_image_header(exported, catalogue):
     with fits.open(exported[0]["catalogue"]) as hdus:
         assert [hdu.name for hdu in hdus[1:]] == ["LDAC_IMHEAD", "LDAC_OBJECTS"]

@@ -14,7 +14,7 @@ from imaging.io.calibrations import AgeLimit, CalibrationEntry, CalibrationLibra
 from imaging.io.raw import RawCcd
 from imaging.masters.bad_pixels import find_bad_pixels
 from imaging.masters.combine import combine_frames
-from imaging.masters.frames import master_bias, master_flat, relative_levels
+from imaging.masters.frames import master_bias, master_flat, outlying_frames, relative_levels
 from imaging.masters.settings import MasterSettings
 from tasks.calibration_files import calibration_record
 from tasks.masters import master_path, record_masters
@@ -88,6 +88,7 @@ def test_a_master_bias_has_the_truth_with_the_noise_of_its_frames(camera, bias):
 
 def test_a_master_flat_has_the_truth_and_leaves_out_a_frame_without_light(camera, flat):
     assert flat.levels.keys() == set(range(N))
+    assert flat.left_out == {99: flat.left_out[99]} and "electrons" in flat.left_out[99]
     ratio = flat.image / camera[1]
     good = np.ones(ratio.shape, bool)
     good[1990:2010, 1490:1510] = good[990:1010, 490:510] = False
@@ -148,6 +149,28 @@ def test_combination_leaves_out_what_stands_off():
     assert rejected.tolist() == [[0, 0], [0, 1]]
 
 
+def test_frames_that_are_unlike_the_others_are_left_out_and_named():
+    random = np.random.default_rng(7)
+    frames = {n: random.normal(0.0, 1.6, (1024, 512)).astype(np.float32) for n in range(5)}
+    assert outlying_frames(frames, SETTINGS.bias_outlier_adu) == {}
+    frames[1][:, :] += 5.0
+    frames[3][:150] += np.linspace(0, 40, 150, dtype=np.float32)[:, None]
+    frames[4][500:504, 100:104] += 3000.0
+    found = outlying_frames(frames, SETTINGS.bias_outlier_adu)
+    assert found.keys() == {1, 3}, "light all over, light in a corner; a cosmic ray is no reason"
+    assert found[1] == pytest.approx(5.0, abs=0.3)
+
+
+def test_a_lit_bias_does_not_reach_the_master(camera, bias):
+    raws = {n: raw_frame(camera, 0.0, n) for n in range(N)}
+    raws[50] = raw_frame(camera, 40.0, 50)
+    master = master_bias(CCD, raws, NIGHT, SETTINGS)
+    assert master.levels.keys() == set(range(N))
+    assert master.left_out.keys() == {50}
+    assert "ADU" in master.left_out[50]
+    assert np.array_equal(master.image, bias.image)
+
+
 def test_levels_become_scales_whatever_the_lamp_does():
     lamp = {1: 20000.0, 2: 30000.0, 3: 25000.0}
     levels = {ccd: {n: scale * light for n, light in lamp.items()} for ccd, scale in ((5, 0.9), (6, 1.0), (7, 1.1))}
@@ -162,6 +185,14 @@ def test_two_frames_are_too_few():
     with pytest.raises(CcdError) as caught:
         master_bias(CCD, {1: raw, 2: raw}, NIGHT, SETTINGS)
     assert (caught.value.reason, caught.value.value) == ("too_few_exposures", "2")
+
+
+def test_alike_frames_that_are_too_few_say_so(camera):
+    raws = {n: raw_frame(camera, 0.0 if n < 2 else 500.0 * n, n) for n in range(4)}
+    with pytest.raises(CcdError, match="alike within 1 ADU") as caught:
+        master_bias(CCD, raws, NIGHT, SETTINGS)
+    assert caught.value.reason == "too_few_exposures"
+    assert caught.value.limit == "at least 3"
 
 
 def build(site, ccds, night=NIGHT, value=1.0):
@@ -186,6 +217,8 @@ def test_the_library_takes_new_masters_and_keeps_what_it_had(tmp_path):
         assert path == master_path(site, "n1", "bias", ccd)
         assert calibration_record(site, library, path).content_hash == library.recorded_checksum(path)
         assert library.find("flat", observed, ccd).is_file()
+    assert all(entry.ccds == (33, 34) for entry in library.manifest.entries if entry.epoch == "n1")
+    assert not library.holds("flat", observed, 35)
     assert old in library.manifest.entries
     assert library.manifest.age_limits == {"flat": AgeLimit(warn_days=5, refuse_days=50)}
     assert sum(entry.epoch == "n1" for entry in library.manifest.entries) == 3

@@ -154,7 +154,10 @@ def test_reference_stars_of_another_field_are_refused():
     field, exposure, true, _ = scene(4)
     other = draw_field(99, psf=MoffatPsf(shape=SHAPE), n_stars=450, n_galaxies=0)
     result = measure_ccd(field.image, exposure, CCD, reference_stars(other, true, exposure.mjd_mid, 1), SETTINGS)
-    assert result.astrometry_failure.reason == "astrometry_no_match"
+    failure = result.astrometry_failure
+    assert failure.reason == "astrometry_no_match"
+    assert str(failure.value).startswith("chance ") and float(str(failure.value).split()[1]) > 1e-4
+    assert "0.0001" in str(failure.limit)
     assert result.matches.num_rows == 0
 
 
@@ -171,6 +174,8 @@ def test_noise_alone_is_refused():
     with pytest.raises(CcdError) as caught:
         measure_ccd(field.image, exposure, CCD, reference, SETTINGS)
     assert caught.value.reason == "too_few_stars"
+    assert caught.value.value == "0"
+    assert caught.value.limit == "at least 5 peaks above 20 sigma"
 
 
 def test_trailed_images_are_measured():
@@ -187,6 +192,15 @@ def test_thick_clouds():
     reference = reference_stars(field, true, exposure.mjd_mid, 9, zeropoint_mag=ZEROPOINT - 3.0)
     result = measure_ccd(field.image, exposure, CCD, reference, SETTINGS)
     assert np.sqrt(np.mean(wcs_error_mas(result.wcs, true) ** 2)) < 40.0
+
+
+def test_clouds_that_leave_nothing_are_refused_with_the_number_of_stars():
+    field = draw_field(9, psf=MoffatPsf(shape=SHAPE), n_stars=420, n_galaxies=130, zeropoint_mag=ZEROPOINT - 8.5)
+    with pytest.raises(CcdError) as caught:
+        measure_ccd(field.image, exposure_at(), CCD, scene(9)[3], SETTINGS)
+    assert caught.value.reason == "too_few_stars"
+    assert int(str(caught.value.value)) < 20
+    assert "at least" in str(caught.value.limit)
 
 
 def test_an_amplifier_that_dies_in_mid_exposure():

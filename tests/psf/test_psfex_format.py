@@ -86,3 +86,19 @@ def test_models_of_the_legacy_surveys_are_read(real_data):
         # PSFEx quotes the mean width of the stars; the model's origin lies off the chip for some of the cut-outs.
         assert model_fwhm(model) == pytest.approx(model.fwhm_pixels, rel=0.12)
         assert 30 < model.noise_pixels(120.0, 120.0) < 160
+
+
+@pytest.mark.optional
+@pytest.mark.parametrize("place", [(300.0, 700.0), (1023.5, 2047.5), (1900.0, 3900.0)])
+def test_galsims_reader_of_the_surveys_files_draws_the_same_stars(tmp_path, place):
+    """Its positions count from one and its profile has unit flux, ours unit flux in the reference aperture."""
+    galsim_des = pytest.importorskip("galsim.des")
+    galsim = pytest.importorskip("galsim")
+    model = small_model()
+    write_psf(tmp_path / "a.psf", model)
+    profile = galsim_des.DES_PSFEx(str(tmp_path / "a.psf")).getPSF(galsim.PositionD(place[0] + 1, place[1] + 1))
+    # The model's samples hold the response of the pixel.
+    drawn = profile.drawImage(nx=41, ny=41, scale=1.0, method="no_pixel").array
+    ours = model.stamp(np.floor(place[0] + 0.5), np.floor(place[1] + 0.5), 20)
+    difference = drawn / drawn.sum() - ours / ours.sum()
+    assert np.sqrt((difference**2).sum() / ((ours / ours.sum()) ** 2).sum()) < 0.003

@@ -41,6 +41,25 @@ def skies(ccds, truth=TRUTH, seed=1, error=ERROR):
     return found
 
 
+WITHOUT_61 = tuple(ccd for ccd in SCIENCE_CCDS if ccd != 61)
+
+
+@pytest.mark.parametrize("ccds", [(28,), (27, 34), (60, 62), WITHOUT_61[::6], WITHOUT_61], ids=len)
+def test_any_number_of_ccds_gives_a_sky_and_says_what_it_rests_on(ccds):
+    """One CCD, two neighbours, two at the edge, ten, and all that work: never degenerate, never silent."""
+    fit = fit_sky(skies(ccds), MODES, SETTINGS)
+    assert np.isfinite(fit.coefficients).all()
+    assert bool(fit.reason) == (fit.method == "mesh" or len(fit.modes_used) < 5)
+    assert fit.method == "mesh" or fit.condition <= SETTINGS.maximum_condition
+    header = fit.header()
+    assert header["SKYMETH"] == fit.method and header["SKYBRITE"] == pytest.approx(3000.0, rel=0.05)
+    assert sum(key.startswith("SKYPC") for key in header) == len(fit.coefficients)
+    for ccd in ccds:
+        true = np.tensordot(TRUTH, modes_of(ccd, 8).astype(float), axes=1)
+        error = sky_image(fit, SkyTemplates(ccd, modes_of(ccd, 8)), ccd, (4096, 2048))[4::8, 4::8] - true
+        assert np.ptp(error) < 0.001 * 3000.0, "residual gradient"
+
+
 @pytest.mark.parametrize("ccds", [SCIENCE_CCDS, (26, 27, 33, 34), (3, 20, 31, 44, 60)], ids=["all", "four", "five"])
 def test_the_sky_is_recovered_on_any_subset(ccds):
     fit = fit_sky(skies(ccds), MODES, SETTINGS)
@@ -131,6 +150,7 @@ def test_no_sky_at_all_is_a_typed_refusal():
     with pytest.raises(CcdError) as caught:
         fit_sky(empty, MODES, SETTINGS)
     assert caught.value.reason == "no_sky"
+    assert "0 superpixels" in str(caught.value.value)
 
 
 @pytest.mark.parametrize("modes", [MODES, None], ids=["modes", "mesh"])

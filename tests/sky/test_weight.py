@@ -8,7 +8,7 @@ from imaging.detector.ccds import science_ccd
 from imaging.errors import InputError
 from imaging.sky.noise import check_noise
 from imaging.sky.star_flat import apply_star_flat
-from imaging.sky.weight import sky_weight
+from imaging.sky.weight import sky_weight, with_source_noise
 
 CCD = science_ccd(33)
 HEADER = {"DESGAINC": True, "RDNOISEA": 6.0, "RDNOISEB": 8.0}
@@ -30,7 +30,7 @@ def frame():
 
 def test_the_noise_agrees_with_the_weight(frame):
     science, mask, sky, flat, star_flat = frame
-    weight = sky_weight(science, mask, sky, flat, star_flat, CCD, HEADER)
+    weight = sky_weight(mask, sky, flat, star_flat, CCD, HEADER)
     check = check_noise(science, weight, mask)
     assert check.ratio == pytest.approx(1.0, abs=5 / np.sqrt(2 * science.size))
     assert check.sigma_electrons == pytest.approx(science.std(), rel=0.01)
@@ -39,26 +39,29 @@ def test_the_noise_agrees_with_the_weight(frame):
 
 
 def test_amplifiers_have_their_own_read_noise(frame):
-    science, mask, _, _, _ = frame
-    weight = sky_weight(science, mask, np.zeros(SHAPE, np.float32), None, None, CCD, HEADER)
+    mask = frame[1]
+    weight = sky_weight(mask, np.zeros(SHAPE, np.float32), None, None, CCD, HEADER)
     assert weight[0, 0] == pytest.approx(1 / 36.0)
     assert weight[0, 2000] == pytest.approx(1 / 64.0)
 
 
 def test_source_noise_is_an_option(frame):
-    science, mask, sky, _, _ = frame
+    _, mask, sky, _, _ = frame
     science = np.full(SHAPE, 1000.0, np.float32)
-    without = sky_weight(science, mask, sky, None, None, CCD, HEADER)
-    with_source = sky_weight(science, mask, sky, None, None, CCD, HEADER, source_noise=True)
+    science[:, 5], mask[:, 6] = -300.0, np.int16(MaskBit.BPM)
+    without = sky_weight(mask, sky, None, None, CCD, HEADER)
+    with_source = with_source_noise(without, science)
     assert 1 / without[0, 0] == pytest.approx(SKY + 36.0)
     assert 1 / with_source[0, 0] == pytest.approx(SKY + 1000.0 + 36.0)
+    assert (with_source[:, 5] == without[:, 5]).all()
+    assert (with_source[:, 6] == 0.0).all()
 
 
 def test_pixels_without_information_weigh_nothing(frame):
-    science, mask, sky, flat, star_flat = frame
+    _, mask, sky, flat, star_flat = frame
     mask[0, :5] = [MaskBit.BPM, MaskBit.SATURATE, MaskBit.CRAY, MaskBit.STAR, MaskBit.SUSPECT]
     flat[0, 10] = 0.0
-    weight = sky_weight(science, mask, sky, flat, star_flat, CCD, HEADER)
+    weight = sky_weight(mask, sky, flat, star_flat, CCD, HEADER)
     assert (weight[0, :3] == 0).all()
     assert (weight[0, 3:5] > 0).all()  # halos and suspect pixels are measured, and flagged
     assert weight[0, 10] == 0.0
@@ -71,29 +74,29 @@ def test_sources_do_not_widen_the_noise(frame):
     for _ in range(150):
         y, x = random.integers(8, 500), random.integers(8, 2040)
         science[y - 6 : y + 7, x - 6 : x + 7] += np.float32(random.uniform(50, 3000))
-    weight = sky_weight(science, mask, sky, flat, star_flat, CCD, HEADER)
+    weight = sky_weight(mask, sky, flat, star_flat, CCD, HEADER)
     assert check_noise(science, weight, mask).ratio == pytest.approx(1.0, abs=0.01)
 
 
 def test_a_wrong_read_noise_shows_in_the_ratio(frame):
     science, mask, sky, flat, star_flat = frame
-    weight = sky_weight(science, mask, sky, flat, star_flat, CCD, HEADER | {"RDNOISEA": 30.0, "RDNOISEB": 30.0})
+    weight = sky_weight(mask, sky, flat, star_flat, CCD, HEADER | {"RDNOISEA": 30.0, "RDNOISEB": 30.0})
     assert check_noise(science, weight, mask).ratio < 0.9
 
 
 def test_no_blank_sky_gives_no_number(frame):
     science, mask, sky, flat, star_flat = frame
     mask[:] = MaskBit.BADAMP
-    weight = sky_weight(science, mask, sky, flat, star_flat, CCD, HEADER)
+    weight = sky_weight(mask, sky, flat, star_flat, CCD, HEADER)
     check = check_noise(science, weight, mask)
     assert np.isnan(check.ratio)
     assert check.n_pixels == 0
 
 
 def test_a_raw_image_is_refused(frame):
-    science, mask, sky, flat, star_flat = frame
+    _, mask, sky, flat, star_flat = frame
     with pytest.raises(InputError, match="not detrended"):
-        sky_weight(science, mask, sky, flat, star_flat, CCD, {})
+        sky_weight(mask, sky, flat, star_flat, CCD, {})
 
 
 def test_the_star_flat_divides_once():

@@ -1,0 +1,76 @@
+"""The sky modes of the Dark Energy Survey, as its files hold them.
+
+``skypca-binned-fp``: a table ``U`` with one column per mode and one row per superpixel of the whole camera, read row by
+row over the abutted focal plane; BADDET names the CCDs that are left out, and with HALFS7 only the working left half of
+S7 is in. ``skypca-tmpl``: an image ``TEMPLATES`` of all modes at every pixel of a CCD.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imaging.detector.ccds import CCDS, NX, NY
+from imaging.errors import InputError
+from imaging.sky.mini_sky import SUPERPIXEL
+
+TABLE = "U"
+"""Name of the extension with the modes of the whole camera."""
+
+HALF = "S7"
+"""Position of the CCD of which one half works."""
+
+TEMPLATE_BIN = 8
+"""Pixels per side of the bins in which templates are kept: fringes are some 60 pixels wide."""
+
+
+def modes_by_ccd(table: NDArray[np.floating], header: Mapping[str, Any]) -> dict[int, NDArray[np.float32]]:
+    """Take the survey's table of modes apart: CCD number to (n_modes, 32, 16) float32.
+
+    Parameters
+    ----------
+    table
+        (n_superpixels, n_modes).
+    header
+        Keywords of its extension: BLOCKSIZ, BADDET, HALFS7.
+
+    Raises
+    ------
+    InputError
+        If it is binned otherwise or has another number of superpixels than these CCDs.
+    """
+    left_out = {name.strip() for name in str(header.get("BADDET", "")).split(",")}
+    used = [ccd for ccd in CCDS.values() if not ccd.is_focus and ccd.detpos not in left_out]
+    shape = (NY // SUPERPIXEL, NX // SUPERPIXEL)
+    # DETSEC of eleven CCDs begins one row low; the survey's own corners are whole numbers of superpixels.
+    places = {ccd.ccdnum: np.rint((np.array(ccd.detsec) - 1) / SUPERPIXEL).astype(int) for ccd in used}
+    origin = np.min(list(places.values()), axis=0)
+    corners = {ccd: place - origin for ccd, place in places.items()}
+    widths = {c.ccdnum: shape[1] // 2 if c.detpos == HALF and "HALFS7" in header else shape[1] for c in used}
+    mosaic = np.zeros(np.max(list(corners.values()), axis=0)[::-1] + shape, dtype=np.int64)
+    for ccd, (x, y) in corners.items():
+        mosaic[y : y + shape[0], x : x + widths[ccd]] = 1
+    block = int(header.get("BLOCKSIZ", 0))
+    if block != SUPERPIXEL or table.ndim != 2 or table.shape[0] != mosaic.sum():
+        raise InputError(
+            "the table of sky modes is not of this camera",
+            value=f"{table.shape}, superpixels of {block}",
+            limit=f"{mosaic.sum()} rows, superpixels of {SUPERPIXEL}",
+            remedy="check BADDET and HALFS7 in its header",
+        )
+    rows = np.cumsum(mosaic.ravel()).reshape(mosaic.shape) - 1
+    found = {}
+    for ccd, (x, y) in corners.items():
+        values = table[rows[y : y + shape[0], x : x + widths[ccd]]].transpose(2, 0, 1)
+        missing = ((0, 0), (0, 0), (0, shape[1] - widths[ccd]))
+        found[ccd] = np.pad(values, missing, mode="edge").astype(np.float32)
+    return found
+
+
+def binned_templates(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Average templates of full size, (n_modes, 4096, 2048), over bins of 8 pixels; others are returned as they are."""
+    if values.shape[1:] != (NY, NX):
+        return values
+    bins = values.reshape(-1, NY // TEMPLATE_BIN, TEMPLATE_BIN, NX // TEMPLATE_BIN, TEMPLATE_BIN)
+    return np.ascontiguousarray(bins.mean(axis=(2, 4), dtype=np.float32))
