@@ -34,9 +34,9 @@ NOISE_PIXELS = 60.0
 """Pixels whose noise counts for a PSF flux, in average seeing."""
 FLUX_FLOOR = 0.003
 """Relative error of a flux that no light reduces: PSF model, flat field."""
-FLUX_SCALE_MAG = 0.001
-"""Error of the PSF's normalisation that the CCDs of an exposure share, magnitudes: what ``bench.measure`` allows and,
-within a factor of two, finds on simulated pixels."""
+FLUX_SCALE_MAG = 0.0003
+"""Error of the PSF's normalisation that the CCDs of an exposure share, magnitudes: measured on simulated pixels
+(``bench.calibrated_pixels``)."""
 CCD_SCATTER_MAG = 0.002
 """What star flats leave from CCD to CCD."""
 CLOUDS_MAG, PATCHINESS = 0.15, 0.3

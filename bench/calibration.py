@@ -1,11 +1,14 @@
-"""How well zero points and their stated errors hold: ``python -m bench.calibration [--json] [--quick]``.
+"""How well zero points and their errors hold: ``python -m bench.calibration [--json] [--quick] [--pixels FOLDER]``.
 
-All 62 CCDs of exposures in six bands through clouds, three seeds, as catalogues (``bench.calibrated_fields``); the
-chain from pixels to a zero point is in ``bench.measure``, and what a star flat leaves is not seen here. The importer
-reads a table of the form of Gaia's third release.
+All 62 CCDs of exposures in six bands through clouds, three seeds, as catalogues (``bench.calibrated_fields``); with
+``--pixels`` also from raw pixels, 354 full-size CCDs (``bench.calibrated_pixels``: half an hour of one core, kept in
+the folder and gone on with). What star flats leave is in ``bench.star_flat_uniformity``, lookups in a catalogue of
+1,000 square degrees in ``bench.reference_lookups``; the importer reads a table of the form of Gaia's third release.
 """
 
+import argparse
 import gzip
+import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -18,7 +21,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from bench.calibrated_fields import SimulatedCatalogues, SimulatedField, make_field, observe
-from bench.report import Row, at_least, at_most, main
+from bench.calibrated_pixels import measure_pixels, pixel_rows
+from bench.reference_lookups import lookup_rows
+from bench.report import Row, at_least, at_most, print_report
+from bench.star_flat_uniformity import uniformity_rows
 from blocks.site import Site
 from imaging.astrometry.reference import reference_at_epoch
 from imaging.astrometry.settings import AstrometrySettings
@@ -50,7 +56,6 @@ class Scores:
     def __init__(self) -> None:
         self.error_mmag: dict[str, list[float]] = {band: [] for band in BANDS}
         self.pull: list[float] = []
-        self.by_ccd: dict[int, list[float]] = {}
         self.ccd_s: list[float] = []
         self.lookup_s: list[float] = []
         self.solution_s: list[float] = []
@@ -72,8 +77,10 @@ def measure(quick: bool) -> Sequence[Row]:
                     own = own_zeropoints(observed, field, root, scores)
                     _score(observed, own, scores)
             nets.append(safety_nets(own, observed))
-        importer = importer_rows(Path(folder), SOURCE_ROWS // (5 if quick else 1))
-    return [*zeropoint_rows(scores, seeds), *safety_rows(nets, seeds), *cost_rows(scores, seeds), *importer]
+        rows = [*zeropoint_rows(scores, seeds), *safety_rows(nets, seeds), *cost_rows(scores, seeds)]
+        rows += uniformity_rows(seeds, (5,) if quick else (5, 10, 20))
+        rows += lookup_rows(Path(folder) / "lookups", seeds[0], 3 if quick else 10, 200.0 if quick else 4000.0)
+        return rows + importer_rows(Path(folder), SOURCE_ROWS // (5 if quick else 1))
 
 
 def own_zeropoints(
@@ -88,7 +95,7 @@ def own_zeropoints(
         scores.lookup_s.append(time.process_time() - start)
         reference = reference_at_epoch(stars, exposure.mjd_mid, AstrometrySettings())
         gaia = band_magnitudes(stars, exposure.band, field.colour_terms)
-        magnitudes = cascade_magnitudes(stars, gaia, {}, SETTINGS.preference, exposure.band)
+        magnitudes = cascade_magnitudes(stars, gaia, {}, SETTINGS.preferred(exposure.band), exposure.band)
         own[ccd], _ = ccd_zeropoint(match_reference(catalogue, reference, magnitudes, SETTINGS), SETTINGS)
         scores.ccd_s.append(time.process_time() - start)
     return own
@@ -104,11 +111,10 @@ def _score(observed: SimulatedCatalogues, own: Mapping[int, CcdZeropoint], score
         error = row["zeropoint_mag"] - observed.true_zeropoint_mag[row["ccd"]]
         scores.error_mmag[row["band"]].append(1000.0 * error)
         scores.pull.append(error / row["zeropoint_error_mag"])
-        scores.by_ccd.setdefault(row["ccd"], []).append(1000.0 * error)
 
 
 def zeropoint_rows(scores: Scores, seeds: Sequence[int]) -> list[Row]:
-    """Return bias and rms by band, the width of the pull, and what is left from CCD to CCD."""
+    """Return bias and rms by band, and the width of the pull."""
     rows = []
     for band, values in scores.error_mmag.items():
         if values:
@@ -123,9 +129,6 @@ def zeropoint_rows(scores: Scores, seeds: Sequence[int]) -> list[Row]:
     width = float(np.sqrt(np.mean(pull**2)))
     ok = bool(abs(width - 1.0) <= 0.05)
     rows.append(Row("stated error, width of the pull (1.00 +- 0.05)", width, "", 1.05, ok, pull.size, tuple(seeds)))
-    means = np.array([np.mean(values) for values in scores.by_ccd.values()])
-    name = "zero points over the focal plane, mean of each CCD, rms (star flats not simulated)"
-    rows.append(Row(name, float(means.std()), "mmag", n=means.size, seeds=tuple(seeds)))
     return rows
 
 
@@ -253,5 +256,19 @@ def write_gaia_like_source(path: Path, n: int) -> float:
     return len(text) / 1e6
 
 
+def main() -> None:
+    """Run the bench from the command line."""
+    parser = argparse.ArgumentParser(description="photometric calibration")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.add_argument("--quick", action="store_true", help="take about a minute")
+    parser.add_argument("--pixels", type=Path, help="also measure from raw pixels; results are kept in this folder")
+    options = parser.parse_args()
+    rows = list(measure(options.quick))
+    if options.pixels is not None:
+        options.pixels.mkdir(parents=True, exist_ok=True)
+        rows += pixel_rows(measure_pixels(options.pixels, say=lambda text: print(text, file=sys.stderr)))
+    print_report(rows, as_json=options.json, title="Photometric calibration and reference catalogues")
+
+
 if __name__ == "__main__":
-    main("photometric calibration", measure)
+    main()

@@ -5,15 +5,19 @@ Synthetic photometry: spectra of Pickles (1998, PASP 110, 863) through Gaia's pa
 atmosphere of the Dark Energy Survey. Photons are counted; camera magnitudes are AB, Gaia's are Vega.
 
 ``python -m bench.derive_colour_terms --throughputs DIR --spectra DIR --passbands DIR`` prints the terms beside those
-that ship; ``--csv`` prints lines for ``imaging/photometry/data/colour_terms.csv``. The spectra are those that the
-source distribution Barak 0.3.2 carries (``barak/data/templates/pickles``), the passbands those of speclite 1.0
-(``speclite/data/filters/gaiadr3-*.ecsv`` and ``decam2014-u.ecsv``, which holds the atmosphere); both are on PyPI.
+that ship, and what their difference in scale is made of; ``--csv`` prints lines for
+``imaging/photometry/data/colour_terms.csv``. The spectra are those that the source distribution Barak 0.3.2 carries
+(``barak/data/templates/pickles``), the passbands those of speclite 1.0 (``speclite/data/filters/gaiadr3-*.ecsv`` and
+``decam2014-u.ecsv``, which holds the atmosphere); both are on PyPI.
 
-The terms of g, r, i and z that ship are fits of real stars, on the scale of Pan-STARRS; synthetic ones lie 25 to 60
-mmag fainter. Bands without such a fit are moved by the mean difference in g and r, so that colours between bands agree.
+The terms of g, r, i and z that ship are fits of real stars, on the scale of Pan-STARRS, which lies 20 to 33 mmag
+brighter than AB (Scolnic et al. 2015, ApJ 815, 117); synthetic terms are AB. u and VR are moved by the mean difference
+in g and r, so that colours between bands agree; Y follows from the terms of i and z by the relations of Tucker et al.
+(DELVE DR2) between Pan-STARRS and the camera.
 """
 
 import argparse
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +26,7 @@ import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
 
-from imaging.photometry.colours import ColourTerm, published_colour_terms
+from imaging.photometry.colours import RELEASES, ColourTerm, published_colour_terms
 
 FloatArray = NDArray[np.float64]
 
@@ -50,12 +54,21 @@ RANGES = {
     "i": (0.3, 2.0),
     "z": (0.3, 2.0),
     "Y": (0.3, 2.0),
-    "VR": (0.3, 2.0),
+    "VR": (0.4, 2.0),
 }
 """Colours BP - RP in which the stars of all classes follow one relation."""
 
 SCALE_BANDS = ("g", "r")
 """Bands whose published terms set the scale of those that have none."""
+
+AB_MINUS_PANSTARRS_MMAG = {"g": 20.0, "r": 33.0, "i": 24.0, "z": 28.0}
+"""What must be added to magnitudes on the scale of Pan-STARRS to be AB (Scolnic et al. 2015)."""
+
+LEAST_SCATTER_MAG = {"VR": 0.02}
+"""Scatter of bands whose passband is not well known."""
+
+COMPOSED_RANGE, COMPOSED_DEGREE = (0.4, 1.9), 5
+"""Colours for which the relations that Y is composed of hold, and the degree of its polynomial."""
 
 DEGREES = {"u": 2, "g": 3, "r": 3, "i": 3, "z": 3, "Y": 3, "VR": 3}
 
@@ -137,11 +150,27 @@ def fit_term(stars: Synthetic, band: str) -> tuple[ColourTerm, int]:
     fit = np.polynomial.Polynomial.fit(colour, offset, DEGREES[band])
     misfit = offset - fit(colour)
     scatter = float(np.sqrt((misfit**2).sum() / (colour.size - DEGREES[band] - 1)))
+    scatter = max(scatter, LEAST_SCATTER_MAG.get(band, 0.0))
     coefficients = tuple(round(float(c), 6) for c in fit.convert().coef)
     term = ColourTerm(
         coefficients=coefficients, colour_min=low, colour_max=high, scatter_mag=round(scatter, 3), uncertain=True
     )
     return term, colour.size
+
+
+def composed_y(i: ColourTerm, z: ColourTerm) -> tuple[float, ...]:
+    """Return the coefficients of Y from the terms of i and z.
+
+    The relations of Tucker et al. give the camera's i, z and Y from Pan-STARRS' i and z, each linear in i - z; they are
+    solved for Pan-STARRS' magnitudes.
+    """
+    colour = np.linspace(*COMPOSED_RANGE, 400)
+    mag_i, mag_z = (np.polynomial.Polynomial(term.coefficients)(colour) for term in (i, z))
+    i_minus_z = (mag_i - mag_z - (0.0026 + 0.0074)) / (1.0 - 0.3407 + 0.2575)
+    panstarrs_z = mag_z + 0.2575 * i_minus_z + 0.0074
+    mag_y = panstarrs_z - 0.6032 * i_minus_z + 0.0185
+    fit = np.polynomial.Polynomial.fit(colour, mag_y, COMPOSED_DEGREE).convert()
+    return tuple(float(c) for c in fit.coef)
 
 
 def differences(term: ColourTerm, other: ColourTerm) -> tuple[float, float]:
@@ -159,19 +188,45 @@ def main() -> None:
     parser.add_argument("--csv", action="store_true", help="print lines of colour_terms.csv")
     options = parser.parse_args()
     stars = synthesise(options.throughputs, options.spectra, options.passbands)
-    published = {band: term for band, term in published_colour_terms().bands.items() if not term.uncertain}
     terms = {band: fit_term(stars, band) for band in RANGES}
-    scale_mmag = float(np.mean([differences(terms[band][0], published[band])[0] for band in SCALE_BANDS]))
-    for band, (term, n) in terms.items():
+    for release in RELEASES:
+        published = published_colour_terms(release).bands
         if options.csv:
-            moved = (term.coefficients[0] - scale_mmag / 1000, *term.coefficients[1:])
-            words = " ".join(f"{c:.6f}" for c in moved)
-            print(f"{band},{term.colour_min},{term.colour_max},{term.scatter_mag:.3f},1,{words}")
-            continue
-        text = f"{band:2s} {n} stars, BP-RP {term.colour_min} to {term.colour_max}, scatter {term.scatter_mag:.3f} mag"
-        if band in published:
-            mean, rms = differences(term, published[band])
-            text += f"; minus the published fit: mean {mean:.1f}, rms {rms:.1f} mmag"
+            _print_lines(release, terms, published)
+        else:
+            _print_comparison(release, terms, published)
+
+
+def _print_lines(
+    release: str, terms: Mapping[str, tuple[ColourTerm, int]], published: Mapping[str, ColourTerm]
+) -> None:
+    """Print the lines of the bands whose terms are not published, moved to the scale of those that are."""
+    scale_mmag = float(np.mean([differences(terms[band][0], published[band])[0] for band in SCALE_BANDS]))
+    for band in ("u", "VR"):
+        term = terms[band][0]
+        moved = (term.coefficients[0] - scale_mmag / 1000, *term.coefficients[1:])
+        _print_line(release, band, (term.colour_min, term.colour_max), term.scatter_mag, moved)
+    _print_line(release, "Y", COMPOSED_RANGE, published["Y"].scatter_mag, composed_y(published["i"], published["z"]))
+
+
+def _print_line(
+    release: str, band: str, limits: tuple[float, float], scatter_mag: float, coefficients: Sequence[float]
+) -> None:
+    words = " ".join(f"{c:.6f}" for c in coefficients)
+    print(f"{release},{band},{limits[0]},{limits[1]},{scatter_mag:.3f},1,{words}")
+
+
+def _print_comparison(
+    release: str, terms: Mapping[str, tuple[ColourTerm, int]], published: Mapping[str, ColourTerm]
+) -> None:
+    print(f"Gaia {release.upper()}: synthetic minus shipped term, mmag")
+    for band, (term, n) in terms.items():
+        text = f"  {band:2s} {n} spectra, BP-RP {term.colour_min} to {term.colour_max}, scatter {term.scatter_mag:.3f}"
+        mean, rms = differences(term, published[band])
+        text += f"; mean {mean:.1f}, rms {rms:.1f}"
+        if band in AB_MINUS_PANSTARRS_MMAG:
+            scale = AB_MINUS_PANSTARRS_MMAG[band]
+            text += f"; Pan-STARRS to AB {scale:.0f}, unexplained {mean - scale:+.1f}"
         print(text)
 
 

@@ -20,7 +20,7 @@ from bench.real_epochs import CONSTANT_STAR_MAG, VARIABLE, Epoch, read_epochs
 from imaging.astrometry.reference import reference_at_epoch
 from imaging.astrometry.settings import AstrometrySettings
 from imaging.io.source_tables import source_batches
-from imaging.photometry.colours import BandMagnitudes, band_magnitudes, published_colour_terms
+from imaging.photometry.colours import BandMagnitudes, band_magnitudes, gaia_release, published_colour_terms
 from imaging.photometry.match import MAG_PER_RELATIVE_FLUX
 from imaging.reference.gaia import reference_stars, source_types
 from imaging.reference.settings import CatalogueSettings
@@ -33,7 +33,8 @@ APERTURE_DIAMETER_ARCSEC = 7.0
 SKY_ANNULUS_ARCSEC = (6.0, 10.0)
 PIXEL_ARCSEC = 0.262
 SCALE_ERROR_MAG = 0.02
-"""Error of the terms' scale: by how much the zero points of surveys, Pan-STARRS' scale among them, differ from AB."""
+"""How well the survey's zero points and the terms follow the scale of Pan-STARRS, which both are on; how far that scale
+is from AB does not enter."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def real_zeropoints(folder: Path) -> list[RealZeropoint]:
 
 def _compare(epoch: Epoch, stars: pa.Table) -> RealZeropoint:
     reference = reference_at_epoch(stars, float(epoch.loaded.header["MJD-OBS"]), AstrometrySettings())
-    magnitudes = band_magnitudes(stars, epoch.band, published_colour_terms())
+    magnitudes = band_magnitudes(stars, epoch.band, published_colour_terms(gaia_release(stars)))
     ny, nx = epoch.loaded.science.shape
     x, y = epoch.loaded.wcs.sky_to_pixel(reference.ra, reference.dec)
     on = np.flatnonzero((x > 15) & (x < nx - 15) & (y > 15) & (y < ny - 15) & (reference.source_id != VARIABLE))

@@ -18,7 +18,7 @@ from imaging.io.reference import read_reference_cone
 from imaging.io.tables import column, read_table, write_table
 from imaging.measure.clean import mask_streaks
 from imaging.photometry.cascade import GAIA, cascade_magnitudes
-from imaging.photometry.colours import ColourTerms, band_magnitudes, published_colour_terms
+from imaging.photometry.colours import ColourTerms, band_magnitudes, gaia_release, published_colour_terms
 from imaging.photometry.match import match_reference
 from imaging.photometry.settings import CalibrationSettings, PhotometrySettings
 from imaging.photometry.zeropoint import CcdZeropoint, ccd_zeropoint
@@ -49,7 +49,7 @@ def calibrate_job(exposure: ExposureId, ccd: int, site: Site, settings: Calibrat
     inputs = product_inputs(job, {"image": "measured.fits", "catalogue": "cat.parquet"}, "measure")
     inputs |= product_inputs(job, {"tie": "tie.json"}, "tie")
     observed = observed_exposure(job, "measured.fits")
-    for catalogue in (GAIA, *_surveys(site, settings.photometry)):
+    for catalogue in (GAIA, *_surveys(site, settings.photometry, exposure.band)):
         inputs |= reference_inputs(site, observed, ccd, 0.0, catalogue)
     colour_terms = site.calibrations / COLOUR_TERMS
     if colour_terms.is_file():
@@ -57,9 +57,9 @@ def calibrate_job(exposure: ExposureId, ccd: int, site: Site, settings: Calibrat
     return job.model_copy(update={"inputs": inputs})
 
 
-def _surveys(site: Site, settings: PhotometrySettings) -> list[str]:
-    """Return the photometric surveys that the settings prefer and the site has."""
-    wanted = [name for name in settings.preference if name != GAIA]
+def _surveys(site: Site, settings: PhotometrySettings, band: str) -> list[str]:
+    """Return the photometric surveys that the settings prefer in a band and the site has."""
+    wanted = [name for name in settings.preferred(band) if name != GAIA]
     return [name for name in wanted if (site.reference / name / "partition_info.csv").is_file()]
 
 
@@ -124,25 +124,26 @@ def _match(
     centre = polygon_centre(corners)
     radius = float(separation_deg(*centre, corners[:, 0], corners[:, 1]).max()) + MARGIN_DEG
     stars = read_reference_cone(job.site.reference / GAIA, *centre, radius)
-    terms = _colour_terms(job)
+    terms = _colour_terms(job, stars)
     reference = reference_at_epoch(stars, observed.mjd_mid, settings.astrometry)
     surveys = {
         name: read_reference_cone(job.site.reference / name, *centre, radius, CALIBRATED_STARS)
-        for name in _surveys(job.site, settings.photometry)
+        for name in _surveys(job.site, settings.photometry, observed.band)
     }
-    magnitudes = cascade_magnitudes(
-        stars, band_magnitudes(stars, observed.band, terms), surveys, settings.photometry.preference, observed.band
-    )
+    preferred = settings.photometry.preferred(observed.band)
+    from_gaia = band_magnitudes(stars, observed.band, terms)
+    magnitudes = cascade_magnitudes(stars, from_gaia, surveys, preferred, observed.band)
     matches = match_reference(catalogue, reference, magnitudes, settings.photometry)
     own, used = ccd_zeropoint(matches, settings.photometry)
     number = matches.schema.get_field_index("used")
     return matches.set_column(number, matches.schema.field(number), pa.array(used)), own
 
 
-def _colour_terms(job: StepJob) -> ColourTerms:
+def _colour_terms(job: StepJob, stars: pa.Table) -> ColourTerms:
+    """Return the library's own colour terms or, where it has none, those that ship for the stars' release of Gaia."""
     if "colour_terms" in job.inputs:
         return read_colour_terms(job.input_path("colour_terms"))
-    return published_colour_terms()
+    return published_colour_terms(gaia_release(stars))
 
 
 def _write(job: StepJob, image: CcdImage, tied: TiedCcd, catalogue: pa.Table, matches: pa.Table) -> dict[str, Path]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from blocks.site import Site
 from imaging.bits import MaskBit
+from imaging.errors import InputError
 from imaging.exposure import exposure_from_header
 from imaging.identity import ExposureId
 from imaging.io.atomic import write_text
@@ -74,7 +75,7 @@ def inspect_job(
 @step("inspect")
 def inspect(job: StepJob) -> StepResult:
     """Look into the final products of one CCD."""
-    planes, header = read_planes(job.input_path("image"))
+    planes, header = read_planes(job.input_path("image"), present_only=True)
     zero_point = job.parameters["zero_point"]
     catalogue = read_table(job.input_path("catalogue"))
     settings = job.settings_as(VerificationSettings).verify
@@ -88,7 +89,7 @@ def inspect(job: StepJob) -> StepResult:
         "ccd": job.ccd,
         "status": found.status,
         "reason": found.reason,
-        "n_saturated": int(np.count_nonzero(planes["MSK"] & int(MaskBit.SATURATE))),
+        "n_saturated": _n_saturated(planes),
         "n_astrometry": header.get("SCAMPNUM"),
         "astrometry_rms_mas": header.get("ASTRRMS", row.get("astrometry_rms_mas")),
         "zeropoint_mag": zero_point.get("zeropoint_mag"),
@@ -97,10 +98,24 @@ def inspect(job: StepJob) -> StepResult:
         "exptime_s": observed.exptime_s,
         "exposure": plain_quality(asdict(observed)),
     }
-    row["corners"] = footprint(TpvWcs.from_header(header), *planes["SCI"].shape[::-1]).round(7).tolist()
-    row["depth_mag"] = _depth_mag(job, row, planes["SCI"].shape)
+    shape = next(iter(planes.values())).shape
+    row["corners"] = _corners(header, shape)
+    row["depth_mag"] = _depth_mag(job, row, shape)
     path = write_quality(job.product_path("quality.json"), row)
     return job.result({"quality": path}, quality={"status": found.status, "reason": found.reason})
+
+
+def _n_saturated(planes: Mapping[str, np.ndarray[Any, Any]]) -> int | None:
+    return int(np.count_nonzero(planes["MSK"] & int(MaskBit.SATURATE))) if "MSK" in planes else None
+
+
+def _corners(header: Mapping[str, Any], shape: tuple[int, ...]) -> list[list[float]] | None:
+    """Return RA and Dec of the corners, degrees; None without coordinates, which the verification has named."""
+    try:
+        corners: list[list[float]] = footprint(TpvWcs.from_header(header), shape[1], shape[0]).round(7).tolist()
+    except InputError:
+        return None
+    return corners
 
 
 def _depth_mag(job: StepJob, row: Mapping[str, Any], shape: tuple[int, ...]) -> float | None:

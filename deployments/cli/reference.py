@@ -30,7 +30,7 @@ def build(
     name: Name = None,
     mapping: Annotated[
         str | None,
-        Parameter(name="--mapping", help="For a photometric survey: delve_dr2, des_dr2, ps1_dr2, refcat2, or a file."),
+        Parameter(name="--mapping", help="For a photometric survey: its mapping (delve_dr2, ps1_dr2, ...), or a file."),
     ] = None,
     order: Annotated[int, Parameter(name="--order", help="HEALPix order of the partitions.")] = 5,
     faint_limit: Annotated[
@@ -81,16 +81,24 @@ def prefetch(
     skymap: Annotated[Path, Parameter(name="--skymap", help="Sky map: FITS, multi-order or flat.")],
     level: Annotated[float, Parameter(name="--level", help="Probability of the region that is copied.")] = 0.99,
     name: Name = None,
+    remember: Annotated[
+        bool,
+        Parameter(name="--remember", negative="", help="Copy from there for every night and sky map to come, too."),
+    ] = False,
     common: Common = DEFAULTS,
 ) -> Answer:
     """Copy the partitions of a sky map's region, and a camera's width around it, into the site."""
+    from deployments.prefetching import RememberedSource, remember_source
     from imaging.io.prefetch import prefetch_catalogue
     from imaging.io.skymaps import read_skymap
 
     if not 0.0 < level <= 1.0:
         raise InputError("probability out of range", value=level, limit="above 0, at most 1")
-    target = find_site(common).site.reference / (name or source.name)
+    site, called = find_site(common).site, name or source.name
+    target = site.reference / called
     copied = prefetch_catalogue(source, target, read_skymap(skymap), level)
+    if remember:
+        remember_source(site, called, RememberedSource(folder=source, level=level))
     document = {
         "command": "reference-catalog prefetch",
         "catalogue": str(target),

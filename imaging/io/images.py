@@ -87,8 +87,19 @@ def _records(header: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
     return records
 
 
-def read_planes(path: Path, names: Iterable[str] = ("SCI", "MSK", "WGT")) -> tuple[dict[str, Pixels], Header]:
+def read_planes(
+    path: Path, names: Iterable[str] = ("SCI", "MSK", "WGT"), *, present_only: bool = False
+) -> tuple[dict[str, Pixels], Header]:
     """Read image planes and the keywords of the first one.
+
+    Parameters
+    ----------
+    path
+        The file.
+    names
+        Planes, by the names of their extensions.
+    present_only
+        Whether planes that the file lacks are left out, unless it lacks all.
 
     Returns
     -------
@@ -105,6 +116,9 @@ def read_planes(path: Path, names: Iterable[str] = ("SCI", "MSK", "WGT")) -> tup
     wanted = list(names)
     try:
         with fitsio.FITS(str(path)) as file:
+            if present_only:
+                held = {hdu.get_extname() for hdu in file}
+                wanted = [name for name in wanted if name in held] or wanted
             planes = {name: _native(file[name].read()) for name in wanted}
             header = dict(file[wanted[0]].read_header())
     except (OSError, ValueError) as error:

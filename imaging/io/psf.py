@@ -6,11 +6,13 @@ are flux per sample. PSFEx normalises to the total flux; ours is the flux in the
 model is brought when it is read.
 """
 
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from astropy.io import fits
+from astropy.utils.exceptions import AstropyUserWarning
 from numpy.typing import NDArray
 
 from imaging.errors import InputError, StorageError
@@ -63,11 +65,13 @@ def read_psf(path: Path) -> PsfModel:
         If it is no PSF that varies with a polynomial in x and y.
     """
     try:
-        with fits.open(path, memmap=False) as hdus:
-            header = dict(hdus[1].header)
-            data = hdus[1].data
-            mask = np.array(data[data.names[0]][0], dtype=np.float32)
-    except (OSError, IndexError, AttributeError, TypeError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", AstropyUserWarning)  # so astropy says that a file is too short
+            with fits.open(path, memmap=False) as hdus:
+                header = dict(hdus[1].header)
+                data = hdus[1].data
+                mask = np.array(data[data.names[0]][0], dtype=np.float32)
+    except (OSError, IndexError, AttributeError, TypeError, AstropyUserWarning) as error:
         raise StorageError(
             f"PSF file missing or damaged: {error}", value=path, remedy="run the step that makes it again"
         ) from error

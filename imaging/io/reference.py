@@ -30,6 +30,9 @@ DIRECTORY_SIZE = 10_000
 ROWS_PER_GROUP = 16384
 """Stars per row group."""
 
+PIECES_LEVEL = 1
+"""Level of compression of pieces, which are read once and removed."""
+
 PIXELS = b"pixels"
 """Metadata of a file of pieces: the HEALPix pixel of each of its row groups."""
 
@@ -82,12 +85,13 @@ def write_partition(path: Path, stars: pa.Table, rows_per_group: int = ROWS_PER_
         pq.write_table(stars, temporary, row_group_size=rows_per_group, **_encoding(stars.schema))
 
 
-def _encoding(schema: pa.Schema) -> dict[str, object]:
-    """Return how columns are stored: floats byte by byte, integers by their differences."""
+def _encoding(schema: pa.Schema, level: int = 6) -> dict[str, object]:
+    """Return how columns are stored: floats byte by byte, integers by their differences; more or less tightly."""
     encodings = {f.name: "BYTE_STREAM_SPLIT" for f in schema if pa.types.is_floating(f.type)}
     encodings |= {f.name: "DELTA_BINARY_PACKED" for f in schema if pa.types.is_integer(f.type)}
     text = [f.name for f in schema if pa.types.is_string(f.type)]
-    return {"compression": "zstd", "compression_level": 6, "use_dictionary": text, "column_encoding": encodings or None}
+    tightly = {"compression": "zstd", "compression_level": level}
+    return {**tightly, "use_dictionary": text, "column_encoding": encodings or None}
 
 
 def finish_catalogue(root: Path, name: str, order: int, rows: Mapping[int, int], schema: pa.Schema) -> None:
@@ -171,7 +175,8 @@ def write_pieces(path: Path, stars: pa.Table, order: int) -> dict[int, int]:
         If the file cannot be written.
     """
     rows: dict[int, int] = {}
-    with atomic_path(path) as temporary, pq.ParquetWriter(temporary, stars.schema, **_encoding(stars.schema)) as writer:
+    encoding = _encoding(stars.schema, PIECES_LEVEL)
+    with atomic_path(path) as temporary, pq.ParquetWriter(temporary, stars.schema, **encoding) as writer:
         for pixel, part in split_by_pixel(stars, order):
             writer.write_table(part, row_group_size=part.num_rows)
             rows[pixel] = part.num_rows
@@ -229,6 +234,21 @@ def _read_partitions(path: Path, mtime_ns: int) -> dict[int, frozenset[int]]:  #
     table = pacsv.read_csv(path)
     orders, pixels = column(table, "Norder"), column(table, "Npix")
     return {int(order): frozenset(pixels[orders == order].tolist()) for order in np.unique(orders)}
+
+
+def covered(root: Path, ra_deg: NDArray[np.float64], dec_deg: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Say which positions (ICRS, degrees) lie in a partition that a catalogue has.
+
+    Raises
+    ------
+    InputError
+        If there is no catalogue.
+    """
+    found = np.zeros(np.shape(ra_deg), dtype=bool)
+    for order, held in catalogue_partitions(root).items():
+        pixels = HEALPix(nside=2**order, order="nested").lonlat_to_healpix(ra_deg * u.deg, dec_deg * u.deg)
+        found |= np.isin(pixels, list(held))
+    return found
 
 
 def partitions_in_cone(root: Path, ra_deg: float, dec_deg: float, radius_deg: float) -> list[Path]:

@@ -1,11 +1,10 @@
 """Read tables of stars as archives deliver them, a batch at a time: text, FITS, VOTable or Parquet, compressed or not.
 
 Only the columns that are asked for are converted; their names are matched without regard to case. Empty words and the
-word ``null`` are missing values. No more than a few batches are held in memory, but for VOTable, which is read whole.
+word ``null`` are missing values. No more than a few batches are held in memory.
 """
 
 import gzip
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from imaging.errors import InputError
+from imaging.io.votable import votable_batches
 
 BLOCK_BYTES = 1 << 24
 """Text that is parsed at once."""
@@ -146,19 +146,8 @@ def _fits(path: Path, types: Mapping[str, pa.DataType]) -> Iterator[pa.Table]:
 
 
 def _votable(path: Path, types: Mapping[str, pa.DataType]) -> Iterator[pa.Table]:
-    from astropy.io.votable import parse_single_table
-
-    with warnings.catch_warnings(), _opened(path) as stream:
-        warnings.simplefilter("ignore")
-        table = parse_single_table(stream)
-    names = [field.name for field in table.fields]
-    fields = [field.ID for field in table.fields]
-    wanted = _wanted(names, types)
-    columns = {}
-    for original, name in wanted.items():
-        values = table.array[fields[names.index(original)]]
-        columns[name] = _array(np.ma.getdata(values), types[name], np.ma.getmaskarray(values))
-    yield pa.table(columns)
+    with _opened(path) as stream:
+        yield from votable_batches(stream, types, NULL_WORDS, BATCH_ROWS)
 
 
 def _parquet(path: Path, types: Mapping[str, pa.DataType]) -> Iterator[pa.Table]:
@@ -169,13 +158,10 @@ def _parquet(path: Path, types: Mapping[str, pa.DataType]) -> Iterator[pa.Table]
             yield pa.table({name: table.column(original) for original, name in wanted.items()})
 
 
-def _array(values: np.ndarray[Any, Any], kind: pa.DataType, mask: np.ndarray[Any, Any] | None = None) -> pa.Array:
-    """Turn a FITS or VOTable column into Arrow; NaN and masked values become null."""
+def _array(values: np.ndarray[Any, Any], kind: pa.DataType) -> pa.Array:
+    """Turn a FITS column into Arrow; NaN becomes null."""
     if pa.types.is_string(kind):
         words = [w.decode("ascii", "replace") if isinstance(w, bytes) else str(w) for w in values]
-        return pa.array([word.strip() for word in words], pa.string(), mask=mask)
+        return pa.array([word.strip() for word in words], pa.string())
     native = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("="))
-    missing = np.zeros(native.shape, bool) if mask is None else np.asarray(mask)
-    if native.dtype.kind == "f":
-        missing = missing | np.isnan(native)
-    return pa.array(native, mask=missing).cast(kind)
+    return pa.array(native, mask=np.isnan(native) if native.dtype.kind == "f" else None).cast(kind)

@@ -1,8 +1,9 @@
 """Magnitudes of reference stars in the camera's bands, from Gaia's broad bands by colour.
 
 A band's magnitude is Gaia's G plus a polynomial in BP - RP, valid in a range of colours and with a scatter. The terms
-that ship with the package are published fits and synthetic ones (``data/colour_terms.csv`` names them); a calibration
-library may bring its own in ``colour_terms.json``. A band without terms says so instead of taking G for a magnitude.
+that ship with the package are published fits and synthetic ones (``data/colour_terms.csv`` names them), for the second
+and for the third release of Gaia, whose magnitudes differ by 10 to 30 mmag; a calibration library may bring its own in
+``colour_terms.json``. A band without terms says so instead of taking G for a magnitude.
 """
 
 from dataclasses import dataclass
@@ -17,6 +18,13 @@ from imaging.io.package_data import read_table
 from imaging.io.tables import column
 
 FloatArray = NDArray[np.float64]
+
+Release = Literal["dr2", "dr3"]
+RELEASES: tuple[Release, ...] = ("dr2", "dr3")
+"""Releases of Gaia that the shipped terms are for; the early third release has the magnitudes of the third."""
+
+LAST_DR2_EPOCH_YR = 2015.75
+"""Positions of the second release are for 2015.5, those of the third for 2016.0."""
 
 
 class ColourTerm(BaseModel):
@@ -50,8 +58,8 @@ class ColourTerms(BaseModel):
     """Band name to colour term."""
 
 
-def published_colour_terms() -> ColourTerms:
-    """Return the colour terms that ship with the package."""
+def published_colour_terms(release: Release = "dr3") -> ColourTerms:
+    """Return the colour terms that ship with the package, for the magnitudes of a release of Gaia."""
     bands = {
         row["band"]: ColourTerm(
             coefficients=tuple(float(word) for word in row["coefficients"].split()),
@@ -61,8 +69,21 @@ def published_colour_terms() -> ColourTerms:
             uncertain=row["uncertain"] == "1",
         )
         for row in read_table("imaging.photometry", "colour_terms.csv")
+        if row["release"] == release
     }
-    return ColourTerms(reference="published fits of Gaia EDR3 (Vega) to DECam (AB)", bands=bands)
+    return ColourTerms(reference=f"published fits of Gaia {release.upper()} (Vega) to DECam (AB)", bands=bands)
+
+
+def gaia_release(stars: pa.Table) -> Release:
+    """Return the release that a table of Gaia stars is from, by the epoch of its positions.
+
+    Parameters
+    ----------
+    stars
+        Columns of :data:`imaging.schemas.reference.REFERENCE_STARS`.
+    """
+    epoch = column(stars, "ref_epoch").astype(float)
+    return "dr2" if epoch.size and float(np.median(epoch)) < LAST_DR2_EPOCH_YR else "dr3"
 
 
 @dataclass(frozen=True, eq=False)

@@ -79,14 +79,14 @@ def solve_exposure_zeropoints(
     if not has_own.any():
         flags |= int(ZeropointFlag.UNCALIBRATED)
         nothing = np.full(len(ccds), np.nan)
-        return _table(ccds, own, exposure, nothing, nothing, np.nan, flags)
+        return _table(ccds, own, exposure, settings, nothing, nothing, np.nan, flags)
     good = _not_outlying(values, errors, place, has_own, settings)
     flags[has_own & ~good] |= int(ZeropointFlag.OUTLIER)
     n_outliers = int((has_own & ~good).sum())
     if n_outliers > 1 and n_outliers >= settings.many_outliers_fraction * has_own.sum():
         flags |= int(ZeropointFlag.MANY_OUTLIERS)
     adopted, adopted_error, exposure_value = _adopt(values, errors, place, has_own, good, settings)
-    return _table(ccds, own, exposure, adopted, adopted_error, exposure_value, flags)
+    return _table(ccds, own, exposure, settings, adopted, adopted_error, exposure_value, flags)
 
 
 def _or_nan(value: float | None) -> float:
@@ -208,6 +208,7 @@ def _table(
     ccds: list[int],
     own: Mapping[int, CcdZeropoint],
     exposure: Exposure,
+    settings: PhotometrySettings,
     adopted: FloatArray,
     adopted_error: FloatArray,
     exposure_value: float,
@@ -215,6 +216,7 @@ def _table(
 ) -> pa.Table:
     n = len(ccds)
     airmass = np.full(n, exposure.airmass, np.float32)
+    scale_error = settings.scale_error_mag.get(exposure.band, np.nan)
     columns = {
         "expnum": np.full(n, exposure.expnum, np.int64),
         "band": [exposure.band] * n,
@@ -222,6 +224,7 @@ def _table(
         "ccd": np.array(ccds, np.int16),
         "zeropoint_mag": _nullable(adopted),
         "zeropoint_error_mag": _nullable(adopted_error),
+        "zeropoint_scale_error_mag": _nullable(np.where(np.isfinite(adopted), scale_error, np.nan)),
         "own_zeropoint_mag": [own[c].zeropoint_mag for c in ccds],
         "own_zeropoint_error_mag": [own[c].zeropoint_error_mag for c in ccds],
         "scatter_mag": [own[c].scatter_mag for c in ccds],

@@ -22,7 +22,7 @@ from imaging.schemas.reference import CALIBRATED_BANDS, CALIBRATED_STARS
 
 FloatArray = NDArray[np.float64]
 
-SHIPPED = ("delve_dr2", "des_dr2", "ps1_dr2", "refcat2")
+SHIPPED = ("delve_dr2", "des_dr2", "ps1_dr2", "refcat2", "skymapper_dr2", "skymapper_dr4")
 """Mappings that ship with the package."""
 
 LIKELY_MAGNITUDES = (-5.0, 40.0)

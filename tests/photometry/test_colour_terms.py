@@ -9,7 +9,7 @@ import pytest
 from imaging.errors import InputError
 from imaging.io.colour_terms import read_colour_terms, write_colour_terms
 from imaging.io.tables import make_table
-from imaging.photometry.colours import ColourTerm, ColourTerms, band_magnitudes, published_colour_terms
+from imaging.photometry.colours import ColourTerm, ColourTerms, band_magnitudes, gaia_release, published_colour_terms
 from imaging.schemas.reference import REFERENCE_STARS
 
 
@@ -29,11 +29,32 @@ def stars(g, bp, rp, variable=None):
     return make_table(columns, REFERENCE_STARS)
 
 
-@pytest.mark.parametrize(("band", "mag"), [("g", 15.337), ("r", 14.917), ("i", 14.808), ("z", 14.785)])
+@pytest.mark.parametrize(("band", "mag"), [("g", 15.36), ("r", 14.93), ("i", 14.82), ("z", 14.79)])
 def test_the_sun_has_its_colours(band, mag):
-    # A star of BP - RP = 0.82 is a G2 dwarf: g - r = 0.42, r - i = 0.11, i - z = 0.02 in DECam's system.
+    # A star of BP - RP = 0.82 is a G2 dwarf: g - r = 0.43, r - i = 0.11, i - z = 0.03 in DECam's system.
     table = stars([15.0], [15.50], [14.68])
     assert band_magnitudes(table, band, published_colour_terms()).mag[0] == pytest.approx(mag, abs=0.02)
+
+
+@pytest.mark.parametrize(("epoch", "release"), [(2015.5, "dr2"), (2016.0, "dr3"), (None, "dr3")])
+def test_the_release_is_known_by_the_epoch_of_the_positions(epoch, release):
+    table = stars([15.0] if epoch else [], [15.5] if epoch else [], [14.7] if epoch else [])
+    number = table.schema.get_field_index("ref_epoch")
+    table = table.set_column(number, table.schema.field(number), pa.array([epoch] if epoch else [], pa.float64()))
+    assert gaia_release(table) == release
+
+
+@pytest.mark.parametrize(("band", "low", "high"), [("g", 15, 35), ("r", 10, 25), ("i", 0, 0), ("z", 3, 30)])
+def test_each_release_has_terms_of_its_own(band, low, high):
+    # Between the releases Gaia's G became 10 to 30 mmag brighter for stars of these colours.
+    colour = np.linspace(0.5, 2.0, 30)
+    second, third = (
+        np.polynomial.Polynomial(published_colour_terms(release).bands[band].coefficients)(colour)
+        for release in ("dr2", "dr3")
+    )
+    difference = 1000 * (third - second)
+    assert difference.min() >= low - 1e-9
+    assert difference.max() <= high + 1e-9
 
 
 def test_bands_grow_redder_with_colour():

@@ -8,10 +8,12 @@ from bench.derive_colour_terms import (
     RANGES,
     Synthetic,
     ab_magnitude,
+    composed_y,
     differences,
     fit_term,
 )
-from imaging.photometry.colours import ColourTerm, published_colour_terms
+from bench.derive_survey_terms import Rule, fit_rule
+from imaging.photometry.colours import RELEASES, ColourTerm, published_colour_terms
 
 
 def box(low, high):
@@ -60,13 +62,38 @@ def test_terms_are_compared_where_both_hold():
     assert differences(one, other) == pytest.approx((100.0, 0.0), abs=1e-6)
 
 
-def test_the_shipped_terms_hold_for_all_bands_of_the_camera():
-    terms = published_colour_terms().bands
+@pytest.mark.parametrize("release", RELEASES)
+def test_the_shipped_terms_hold_for_all_bands_of_the_camera(release):
+    terms = published_colour_terms(release).bands
     assert set(terms) == {"u", "g", "r", "i", "z", "Y", "VR"}
     assert {band for band, term in terms.items() if term.uncertain} == {"u", "Y", "VR"}
     for band, term in terms.items():
         steps = np.diff(np.polynomial.Polynomial(term.coefficients)(np.linspace(term.colour_min, term.colour_max, 50)))
         assert np.abs(steps).max() < 0.2, band  # no polynomial runs away inside its range
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_the_shipped_y_is_what_the_relations_of_i_and_z_give(release):
+    terms = published_colour_terms(release).bands
+    assert composed_y(terms["i"], terms["z"]) == pytest.approx(terms["Y"].coefficients, abs=2e-6)
+
+
+def test_a_star_without_colour_has_the_intercepts_of_the_relations_to_y():
+    # i - z = 0 in Pan-STARRS' system means i = +0.0026, z = -0.0074 and Y = +0.0185 in the camera's, relative to it.
+    flat = [ColourTerm(coefficients=(c,), colour_min=0.0, colour_max=2.0, scatter_mag=0.0) for c in (0.0026, -0.0074)]
+    assert composed_y(*flat) == pytest.approx((0.0185, 0, 0, 0, 0, 0), abs=1e-9)
+
+
+def test_the_transformation_of_a_survey_is_found_again():
+    random = np.random.default_rng(2)
+    colour = np.linspace(-0.5, 1.5, 80)
+    survey = {"g": 15.0 + colour, "r": np.full(80, 15.0)}
+    camera = survey["g"] + 0.01 + 0.3 * colour + random.normal(0.0, 0.005, 80)
+    camera[colour > 1.0] += 1.0  # giants leave the relation
+    coefficients, scatter, n = fit_rule(survey, camera, Rule("g", ("g", "r"), (0.0, 0.9)))
+    assert coefficients == pytest.approx((0.01, 0.3), abs=0.006)
+    assert scatter == pytest.approx(0.005, rel=0.3)
+    assert n == 40
 
 
 @pytest.mark.real_data

@@ -7,6 +7,7 @@ import pytest
 from imaging.io.tables import make_table
 from imaging.photometry.cascade import cascade_magnitudes
 from imaging.photometry.colours import BandMagnitudes
+from imaging.photometry.settings import PhotometrySettings
 from imaging.schemas.reference import CALIBRATED_STARS, REFERENCE_STARS
 
 PREFERENCE = ("des_dr2", "ps1_dr2", "gaia")
@@ -53,6 +54,16 @@ def test_the_preferred_catalogue_is_taken_and_recorded():
     assert found.catalogue.tolist() == ["des_dr2", "ps1_dr2", "ps1_dr2", "ps1_dr2", "gaia", "gaia"]
     assert found.mag.tolist() == [15.0, 16.0, 16.0, 16.0, 18.0, 18.0]
     assert found.usable.all()
+
+
+def test_a_band_may_have_an_order_of_its_own():
+    settings = PhotometrySettings(preference_by_band={"u": ("gaia", "skymapper_dr4")})
+    surveys = {"skymapper_dr4": survey([359.999], [15.0], band="u")}
+    usual = cascade_magnitudes(gaia_stars(), from_gaia(), surveys, PhotometrySettings().preferred("u"), "u")
+    other = cascade_magnitudes(gaia_stars(), from_gaia(), surveys, settings.preferred("u"), "u")
+    assert usual.catalogue.tolist() == ["skymapper_dr4"] + ["gaia"] * 5
+    assert other.catalogue.tolist() == ["gaia"] * 6
+    assert settings.preferred("g") == PhotometrySettings().preference
 
 
 def test_another_band_falls_through_to_gaia_or_to_nothing():

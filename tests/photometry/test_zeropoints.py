@@ -147,6 +147,17 @@ def test_a_band_without_reference_is_uncalibrated_and_null():
         assert row["zeropoint_error_mag"] is None
 
 
+def test_the_scale_of_the_reference_is_stated_beside_the_error():
+    _, own = exposure_zeropoints(9, SCIENCE_CCDS[:10])
+    for row in rows(own).values():
+        assert row["zeropoint_scale_error_mag"] == SETTINGS.scale_error_mag[EXPOSURE.band]
+        assert row["zeropoint_error_mag"] < 0.005  # what exposures of a band share is not in it
+    nothing = rows({c: CcdZeropoint(None, None, None, 0, 0) for c in (1, 2)})
+    assert all(row["zeropoint_scale_error_mag"] is None for row in nothing.values())
+    unknown = rows(own, SETTINGS.with_values(scale_error_mag={}))
+    assert all(row["zeropoint_scale_error_mag"] is None for row in unknown.values())
+
+
 @pytest.mark.parametrize("ccds", [(40,), (26, 27), (26, 27, 33, 34), SCIENCE_CCDS[:10]])
 def test_any_subset_of_ccds(ccds):
     true, own = exposure_zeropoints(7, ccds)

@@ -145,3 +145,16 @@ def test_the_part_that_a_sky_map_needs(tmp_path, order):
 def test_a_region_is_widened_by_the_camera():
     assert len(region_pixels(skymap(5, [4000]), 0.9, 5)) == 9
     assert len(region_pixels(skymap(5, [4000, 4001, 4002, 4003]), 1.0, 4)) == 9
+
+
+@pytest.mark.optional
+def test_hats_opens_what_is_written(tmp_path):
+    hats = pytest.importorskip("hats")
+    from hats.io.validation import is_valid_catalog
+
+    ra, dec = field(3000, 9, ra=0.0, dec=5.0, size=6.0)
+    write_reference_catalogue(tmp_path / "gaia", stars(ra % 360.0, dec), name="gaia")
+    assert is_valid_catalog(tmp_path / "gaia", strict=True)
+    catalogue = hats.read_hats(tmp_path / "gaia")
+    assert catalogue.catalog_info.total_rows == 3000
+    assert {pixel.order for pixel in catalogue.get_healpix_pixels()} == {5}

@@ -46,6 +46,38 @@ def test_stars_outside_the_colours_and_missing_values_have_no_magnitude():
     assert first["mag_i"] == pytest.approx(second["mag_i"])
 
 
+def sky_mapper(u, v, g, r, i, z, **changes):
+    """Make rows as the master tables of the second and the fourth release have them."""
+    n = len(u)
+    columns = {"object_id": np.arange(n), "raj2000": np.linspace(10, 11, n), "dej2000": np.full(n, -60.0)}
+    for band, mag in zip("uvgriz", (u, v, g, r, i, z), strict=True):
+        columns |= {f"{band}_psf": np.asarray(mag, float), f"e_{band}_psf": np.full(n, 0.01)}
+    columns |= {"flags": np.zeros(n), "class_star": np.full(n, 0.98)}
+    return pa.table(columns | changes)
+
+
+@pytest.mark.parametrize("release", ["skymapper_dr2", "skymapper_dr4"])
+def test_sky_mapper_becomes_decam(release):
+    source = sky_mapper([17.6], [17.1], [15.6], [15.2], [15.1], [15.05])
+    row = calibrated_stars(source, shipped_mapping(release), SETTINGS).to_pylist()[0]
+    assert row["mag_u"] == pytest.approx(17.6 + 0.1432 - 1.2396 * 0.5, abs=2e-4)  # u reaches halfway to v
+    assert row["mag_g"] == pytest.approx(15.6 + 0.0080 + 0.3768 * 0.4, abs=2e-4)  # SkyMapper's g is the redder one
+    assert row["mag_r"] == pytest.approx(15.2 + 0.0034 - 0.1187 * 0.5 + 0.0129 * 0.25, abs=2e-4)
+    assert row["mag_z"] == pytest.approx(15.05, abs=0.003)
+    assert row["mag_Y"] is None
+    assert row["mag_u_error"] > 0.05
+
+
+def test_sky_mapper_galaxies_flagged_and_incomplete_rows_are_left_out():
+    mags = [[17.6] * 4, [17.1] * 4, [15.6] * 4, [15.2] * 4, [15.1] * 4, [15.05] * 4]
+    mags[0][3] = np.nan  # not measured in u: empty in the archive's files
+    source = sky_mapper(*mags, flags=[0.0, 4.0, 0.0, 0.0], class_star=[0.98, 0.98, 0.1, 0.98])
+    stars = calibrated_stars(source, shipped_mapping("skymapper_dr4"), SETTINGS)
+    assert column(stars, "source_id").tolist() == [0, 3]
+    assert stars.column("mag_u").null_count == 1
+    assert stars.column("mag_r").null_count == 0
+
+
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_mappings_hold_for_the_bands_of_the_camera(name):
     mapping = shipped_mapping(name)

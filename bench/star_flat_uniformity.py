@@ -1,0 +1,147 @@
+"""How uniform zero points are over the focal plane once a star flat has been built from dithered exposures.
+
+At the level of catalogues: stars of a simulated field as Gaia and the camera see them, on the 60 usual CCDs, with the
+camera's true response to stars over that to the lamp, and thin clouds. The star flat is fitted as
+``flows/build_star_flat.py`` fits it and held against the truth.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.calibrated_fields import EXPTIME_S, FIELD, FLUX_FLOOR, MJD, NOISE_PIXELS
+from bench.report import Row, at_most
+from imaging.bands import BANDS
+from imaging.detector.ccds import NX, NY, SCIENCE_CCDS, science_ccd
+from imaging.detector.distortion import seed_wcs
+from imaging.masters.settings import StarFlatSettings
+from imaging.masters.star_flat import StarZeropoints, exposure_zeropoint, fit_star_flat
+from imaging.photometry.colours import band_magnitudes
+from imaging.photometry.match import MAG_PER_RELATIVE_FLUX
+from imaging.simulation.camera import make_star_flat
+from imaging.simulation.exposures import CloudTruth, Wave
+from imaging.simulation.reference_catalogues import gaia_like_table, locus_colour_terms
+from imaging.simulation.stars import Stars, make_stars
+from imaging.wcs.sphere import offset_position
+from imaging.wcs.tpv import sky_to_plane
+
+FloatArray = NDArray[np.float64]
+
+BAND = "i"
+CAMERA_SEED = 61
+CCDS = tuple(ccd for ccd in SCIENCE_CCDS if ccd not in (2, 61))
+SAMPLE_PIXELS = 64
+"""Grid on which the response is known and compared."""
+RADIUS_DEG = 1.9
+DITHER_ARCSEC = 1200.0
+"""Rms offset of the pointings: a CCD's width, so that most stars are seen on several CCDs."""
+CLOUDS_MAG, CLOUD_WAVES = 0.003, 4
+"""Rms extinction over the field on a photometric night, and how many plane waves it is made of."""
+MINIMUM_SNR = 50.0
+
+
+def uniformity_rows(seeds: Sequence[int], numbers: Sequence[int] = (5, 10, 20)) -> list[Row]:
+    """Return the rms over the focal plane that star flats from so many exposures leave, worst of the seeds."""
+    truth = {ccd: true_excess(ccd) for ccd in CCDS}
+    before = np.concatenate([excess.ravel() for excess in truth.values()])
+    rows = [Row("uniformity over the focal plane without star flat, rms", _millimag(before), "mmag", n=len(CCDS))]
+    left: dict[int, list[float]] = {number: [] for number in numbers}
+    for seed in seeds:
+        seen = observe_dithered(seed, max(numbers), truth)
+        for number in numbers:
+            left[number].append(_millimag(remaining({n: seen[n] for n in range(number)}, truth)))
+    for number, values in left.items():
+        name = f"uniformity over the focal plane after a star flat of {number} dithered exposures, rms"
+        rows.append(at_most(name, max(values), "mmag", 3.0, n=len(CCDS), seeds=seeds))
+    return rows
+
+
+def true_excess(ccd: int) -> FloatArray:
+    """Return by how much the camera's response to stars exceeds that to the lamp, magnitudes, on the coarse grid."""
+    response = make_star_flat(CAMERA_SEED, science_ccd(ccd), list(BANDS).index(BAND))
+    half = SAMPLE_PIXELS // 2
+    return 2.5 * np.log10(response[half::SAMPLE_PIXELS, half::SAMPLE_PIXELS].astype(float))
+
+
+def observe_dithered(seed: int, number: int, truth: dict[int, FloatArray]) -> dict[int, dict[int, StarZeropoints]]:
+    """Observe a field with dithered pointings.
+
+    Parameters
+    ----------
+    seed, number
+        Seed, and number of exposures.
+    truth
+        CCD number to the excess of its response.
+
+    Returns
+    -------
+    seen
+        Exposure to CCD number to the zero points that its stars give.
+    """
+    random = np.random.default_rng([seed, 7])
+    stars = make_stars(seed, *FIELD, RADIUS_DEG, 1.0, 20.0, MJD)
+    gaia = gaia_like_table(seed, stars)
+    known = band_magnitudes(gaia, BAND, locus_colour_terms())
+    by_id = {int(identity): k for k, identity in enumerate(stars.source_id)}
+    index = np.array([by_id[int(identity)] for identity in gaia.column("source_id").to_numpy()])
+    usable = np.flatnonzero(known.usable & (known.mag < 20.0))
+    reference, error, index = known.mag[usable], known.mag_error[usable], index[usable]
+    return {n: _observe(random, stars, index, reference, error, truth) for n in range(number)}
+
+
+def _observe(
+    random: np.random.Generator,
+    stars: Stars,
+    index: NDArray[np.int64],
+    reference: FloatArray,
+    error: FloatArray,
+    truth: dict[int, FloatArray],
+) -> dict[int, StarZeropoints]:
+    pointing = tuple(float(v) for v in offset_position(*FIELD, *random.normal(0.0, DITHER_ARCSEC, 2)))
+    ra, dec = (positions[index] for positions in stars.at_epoch(MJD))
+    true_mag = stars.magnitude(BAND, MJD)[index]
+    extinction = _clouds(random).extinction_mag(*sky_to_plane(ra, dec, *FIELD))
+    nominal = BANDS[BAND].zeropoint_rate_mag + 2.5 * np.log10(EXPTIME_S)
+    sky = BANDS[BAND].sky_rate_electrons * EXPTIME_S + 50.0
+    seen = {}
+    for ccd in CCDS:
+        x, y = seed_wcs(ccd, *pointing).sky_to_pixel(ra, dec)
+        on = np.flatnonzero((x > 20) & (x < NX - 20) & (y > 20) & (y < NY - 20))
+        excess = truth[ccd][(y[on] // SAMPLE_PIXELS).astype(int), (x[on] // SAMPLE_PIXELS).astype(int)]
+        flux = 10.0 ** (0.4 * (nominal + excess - extinction[on] - true_mag[on]))
+        flux_error = np.hypot(np.sqrt(flux + NOISE_PIXELS * sky), FLUX_FLOOR * flux)
+        measured = flux + flux_error * random.normal(0.0, 1.0, on.size)
+        good = (flux > MINIMUM_SNR * flux_error) & (flux < 2.5e6)
+        zeropoint = reference[on] + 2.5 * np.log10(np.maximum(measured, 1.0))
+        total = np.hypot(error[on], MAG_PER_RELATIVE_FLUX * flux_error / flux)
+        seen[ccd] = StarZeropoints(x[on][good], y[on][good], zeropoint[good], total[good])
+    return seen
+
+
+def _clouds(random: np.random.Generator) -> CloudTruth:
+    waves = []
+    for _ in range(CLOUD_WAVES):
+        k, direction = 2 * np.pi / random.uniform(0.8, 4.0), random.uniform(0.0, 2 * np.pi)
+        phase = float(random.uniform(0.0, 2 * np.pi))
+        amplitude = CLOUDS_MAG * np.sqrt(2.0 / CLOUD_WAVES)
+        waves.append(
+            Wave(amplitude=amplitude, kx=float(k * np.cos(direction)), ky=float(k * np.sin(direction)), phase=phase)
+        )
+    return CloudTruth(mean_mag=0.01, waves=tuple(waves))
+
+
+def remaining(seen: dict[int, dict[int, StarZeropoints]], truth: dict[int, FloatArray]) -> FloatArray:
+    """Fit the star flat and return what it leaves of the response on all CCDs, magnitudes."""
+    zeropoints = {number: exposure_zeropoint(stars) for number, stars in seen.items()}
+    left = []
+    for ccd, excess in truth.items():
+        fit = fit_star_flat({n: stars[ccd] for n, stars in seen.items()}, zeropoints, ccd, StarFlatSettings())
+        half = SAMPLE_PIXELS // 2
+        fitted = 2.5 * np.log10(fit.response()[half::SAMPLE_PIXELS, half::SAMPLE_PIXELS].astype(float))
+        left.append((excess - fitted).ravel())
+    return np.concatenate(left)
+
+
+def _millimag(excess: FloatArray) -> float:
+    return float(1000.0 * np.std(excess))

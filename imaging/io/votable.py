@@ -1,0 +1,308 @@
+"""Read the first table of a VOTable in parts, whatever its length: as text (TABLEDATA), BINARY or BINARY2.
+
+The file is parsed as it is read and rows are handed on as soon as there are enough of them, so that memory does not
+grow with the table (IVOA Recommendation VOTable 1.5, sections 5.1 to 5.3).
+"""
+
+import base64
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import IO
+from xml.parsers import expat
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+BLOCK_BYTES = 1 << 20
+"""Bytes of the file that are parsed at once."""
+
+SIZES = {
+    "boolean": 1,
+    "unsignedByte": 1,
+    "short": 2,
+    "int": 4,
+    "long": 8,
+    "char": 1,
+    "unicodeChar": 2,
+    "float": 4,
+    "double": 8,
+    "floatComplex": 8,
+    "doubleComplex": 16,
+}
+"""Bytes of one element in the binary forms; bits are packed."""
+
+NUMBERS = {"unsignedByte": ">u1", "short": ">i2", "int": ">i4", "long": ">i8", "float": ">f4", "double": ">f8"}
+TEXTS = {"char": "ascii", "unicodeChar": "utf-16-be"}
+
+
+@dataclass
+class _Field:
+    """A column: its name, type, number of elements (None if it varies) and the word for a missing integer."""
+
+    name: str
+    datatype: str
+    count: int | None
+    null: str = ""
+
+    @classmethod
+    def of(cls, attributes: Mapping[str, str]) -> "_Field":
+        sizes = attributes.get("arraysize", "1").split("x")
+        varies = sizes[-1].endswith("*")
+        count = None if varies else math.prod(int(size) for size in sizes)
+        return cls(attributes["name"], attributes.get("datatype", "char"), count)
+
+    def bytes_of(self, count: int) -> int:
+        if self.datatype == "bit":
+            return (count + 7) // 8
+        if self.datatype not in SIZES:
+            raise ValueError(f"column {self.name} is of the unknown type {self.datatype}")
+        return SIZES[self.datatype] * count
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a wanted column lies in a binary row: after how many columns of varying length, and how far behind."""
+
+    number: int
+    segment: int
+    offset: int
+
+
+class _Parser:
+    """What has been read of the table, and the rows that nobody has taken yet."""
+
+    def __init__(self, types: Mapping[str, pa.DataType], null_words: list[str]) -> None:
+        self.types, self.null_words = types, null_words
+        self.fields: list[_Field] = []
+        self.wanted: dict[int, str] = {}
+        self.form = ""
+        self.done = False
+        self.tables: list[pa.Table] = []
+        self.words: dict[int, list[str]] = {}
+        self.cell, self.n_words = -1, 0
+        self.text: list[str] | None = None
+        self.encoded, self.binary = "", b""
+        self.layout: tuple[list[int], list[int], list[_Place]] = ([], [], [])
+        self.expat = expat.ParserCreate()
+        self.expat.buffer_text = True
+        self.expat.StartElementHandler = self._start
+        self.expat.EndElementHandler = self._end
+        self.expat.CharacterDataHandler = self._characters
+
+    def feed(self, block: bytes, *, last: bool) -> None:
+        self.expat.Parse(block, last)
+        if self.form.startswith("BINARY"):
+            self._decode()
+        elif self.n_words:
+            self._take_words()
+
+    def _start(self, tag: str, attributes: dict[str, str]) -> None:
+        name = tag.rpartition(":")[2]
+        if self.done:
+            return
+        if name == "TD":
+            self.cell += 1
+            self.text = [] if self.cell in self.wanted else None
+        elif name == "TR":
+            self.cell = -1
+        elif name == "FIELD":
+            self.fields.append(_Field.of(attributes))
+        elif name == "VALUES" and self.fields:
+            self.fields[-1].null = attributes.get("null", "")
+        elif name in ("TABLEDATA", "BINARY", "BINARY2"):
+            self._begin(name)
+        elif name == "FITS":
+            raise ValueError("a VOTable that holds a FITS file; give the FITS file")
+        elif name == "STREAM":
+            if "href" in attributes or attributes.get("encoding", "base64") != "base64":
+                raise ValueError("a VOTable whose data lie elsewhere or are not encoded as base64")
+            self.text = []
+
+    def _begin(self, form: str) -> None:
+        self.form = form
+        names = [field.name.lower() for field in self.fields]
+        self.wanted = {number: name for number, name in enumerate(names) if name in self.types}
+        if not self.wanted:
+            raise ValueError("none of the columns that are wanted")
+        self.words = {number: [] for number in self.wanted}
+        if form != "TABLEDATA":
+            self.layout = _layout(self.fields, self.wanted, masked=form == "BINARY2")
+
+    def _end(self, tag: str) -> None:
+        name = tag.rpartition(":")[2]
+        if self.done:
+            return
+        if name == "TD":
+            if self.text is not None:
+                self.words[self.cell].append("".join(self.text))
+            self.text = None
+        elif name == "TR":
+            self.n_words += 1
+            for words in self.words.values():
+                words.extend([""] * (self.n_words - len(words)))
+        elif name == "STREAM":
+            self._gather()
+        elif name == "TABLE" and self.form:
+            self.done = True
+
+    def _characters(self, text: str) -> None:
+        if self.text is not None:
+            self.text.append(text)
+
+    def _take_words(self) -> None:
+        """Turn the rows that are complete into a table; the cells of one that is not stay."""
+        columns, n = {}, self.n_words
+        for number, name in self.wanted.items():
+            values = pc.utf8_trim_whitespace(pa.array(self.words[number][:n], pa.string()))
+            missing = pa.array([*self.null_words, self.fields[number].null], pa.string())
+            values = pc.if_else(pc.is_in(values, value_set=missing), pa.scalar(None, pa.string()), values)
+            columns[name] = values.cast(self.types[name])
+        self.tables.append(pa.table(columns))
+        self.words, self.n_words = {number: words[n:] for number, words in self.words.items()}, 0
+
+    def _gather(self) -> None:
+        if self.text:
+            self.encoded += "".join("".join(self.text).split())
+        if self.text is not None:
+            self.text.clear()
+
+    def _decode(self) -> None:
+        """Decode what has been read of the stream and take the rows that are complete."""
+        self._gather()
+        whole = len(self.encoded) // 4 * 4
+        self.binary += base64.b64decode(self.encoded[:whole], validate=True)
+        self.encoded = self.encoded[whole:]
+        starts, end = _row_starts(self.binary, self.fields, self.layout)
+        if starts.size:
+            columns = {self.wanted[place.number]: self._column(starts, place) for place in self.layout[2]}
+            self.tables.append(pa.table(columns))
+            self.binary = self.binary[end:]
+        if self.done and (self.binary or self.encoded):
+            raise ValueError("the stream ends in the middle of a row")
+
+    def _column(self, starts: NDArray[np.int64], place: _Place) -> pa.Array:
+        field, kind = self.fields[place.number], self.types[self.wanted[place.number]]
+        offset = starts[:, place.segment] + place.offset
+        data = np.frombuffer(self.binary, np.uint8)
+        if self.form == "BINARY2":
+            missing = (data[starts[:, 0] + place.number // 8] & (0x80 >> place.number % 8)) != 0
+        else:
+            missing = np.zeros(offset.size, bool)
+        if field.datatype in TEXTS:
+            words = [self._word(field, int(first)) for first in offset]
+            missing |= np.isin(words, self.null_words)
+            return pa.array(words, pa.string(), mask=missing).cast(kind)
+        if field.datatype not in NUMBERS or field.count != 1:
+            raise ValueError(f"column {field.name} is neither a number nor text")
+        size = SIZES[field.datatype]
+        values = data[offset[:, None] + np.arange(size)].view(NUMBERS[field.datatype]).ravel()
+        values = values.astype(values.dtype.newbyteorder("="))
+        missing |= np.isnan(values) if values.dtype.kind == "f" else np.zeros(values.shape, bool)
+        if field.null and values.dtype.kind != "f":
+            missing |= values == int(field.null)
+        return pa.array(values, mask=missing).cast(kind)
+
+    def _word(self, field: _Field, first: int) -> str:
+        if field.count is None:
+            n = int.from_bytes(self.binary[first : first + 4], "big")
+            first += 4
+        else:
+            n = field.count
+        raw = self.binary[first : first + n * SIZES[field.datatype]]
+        return raw.decode(TEXTS[field.datatype], "replace").split("\0")[0].strip()
+
+
+def _layout(
+    fields: list[_Field], wanted: Mapping[int, str], *, masked: bool
+) -> tuple[list[int], list[int], list[_Place]]:
+    """Return how a binary row is laid out.
+
+    Returns
+    -------
+    lengths
+        Bytes of fixed columns before, between and behind the columns of varying length; the row's mask is in the first.
+    varying
+        Numbers of the columns of varying length.
+    places
+        Where the wanted columns lie.
+    """
+    lengths, varying, places = [(len(fields) + 7) // 8 if masked else 0], [], []
+    for number, field in enumerate(fields):
+        if number in wanted:
+            places.append(_Place(number, len(lengths) - 1, lengths[-1]))
+        if field.count is None:
+            varying.append(number)
+            lengths.append(0)
+        else:
+            lengths[-1] += field.bytes_of(field.count)
+    return lengths, varying, places
+
+
+def _row_starts(
+    data: bytes, fields: list[_Field], layout: tuple[list[int], list[int], list[_Place]]
+) -> tuple[NDArray[np.int64], int]:
+    """Return where the parts of every complete row begin, (rows, parts), and where the last of them ends."""
+    lengths, varying, _ = layout
+    if not varying:
+        n = len(data) // lengths[0] if lengths[0] else 0
+        return np.arange(n, dtype=np.int64)[:, None] * lengths[0], n * lengths[0]
+    rows: list[list[int]] = []
+    end = 0
+    while True:
+        parts, place = [end], end
+        for length, number in zip(lengths[:-1], varying, strict=True):
+            place += length
+            if place + 4 > len(data):
+                return np.array(rows, np.int64).reshape(-1, len(lengths)), end
+            count = int.from_bytes(data[place : place + 4], "big")
+            place += 4 + fields[number].bytes_of(count)
+            parts.append(place)
+        place += lengths[-1]
+        if place > len(data):
+            return np.array(rows, np.int64).reshape(-1, len(lengths)), end
+        rows.append(parts)
+        end = place
+
+
+def votable_batches(
+    stream: IO[bytes], types: Mapping[str, pa.DataType], null_words: list[str], batch_rows: int
+) -> Iterator[pa.Table]:
+    """Read the wanted columns of the first table of a VOTable.
+
+    Parameters
+    ----------
+    stream
+        The file, decompressed.
+    types
+        Wanted columns, lower case, and the types in which they are wanted; those that the table lacks are left out.
+    null_words
+        Texts that stand for a missing value.
+    batch_rows
+        Rows that are handed on at once, at least, but for the last.
+
+    Yields
+    ------
+    batch
+        Lower-case names, in the order of the file.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged, or of a form that is not read.
+    """
+    parser, last = _Parser(types, null_words), False
+    while not last:
+        block = stream.read(BLOCK_BYTES)
+        try:
+            parser.feed(block, last=not block)
+        except expat.ExpatError as error:
+            raise ValueError(f"no valid XML: {error}") from error
+        last = parser.done or not block
+        if parser.tables and (last or sum(table.num_rows for table in parser.tables) >= batch_rows):
+            yield pa.concat_tables(parser.tables).combine_chunks()
+            parser.tables = []
+    if not parser.form:
+        raise ValueError("the file holds no table")
