@@ -91,9 +91,10 @@ def sextractor_seconds(searched: SearchedCcd) -> float | None:
 
 def hotpants_seconds(truth: Truth, searched: SearchedCcd) -> float | None:
     """Return the CPU seconds of HOTPANTS on the same stack; its path comes from the variable HOTPANTS."""
-    program = os.environ.get("HOTPANTS") or shutil.which("hotpants")
-    if not program:
+    found = shutil.which(os.environ.get("HOTPANTS", "hotpants"))
+    if found is None:
         return None
+    program = str(Path(found).resolve())
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         _write(truth.search.image, folder / "i.fits", folder / "iw.fits")

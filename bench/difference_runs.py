@@ -82,10 +82,10 @@ class Truth:
         return 10 ** (-0.4 * (self.sky.transient_mag - self.search.image.zeropoint_mag))
 
 
-def take(scenario: Scenario) -> Truth:
-    """Draw the images of a scenario."""
+def take(scenario: Scenario, sky: Sky | None = None) -> Truth:
+    """Draw the images of a scenario, of its own sky unless another is given."""
     s = scenario
-    sky = make_sky(s.seed, s.shape, s.n_transients)
+    sky = sky or make_sky(s.seed, s.shape, s.n_transients)
     search = expose(
         sky,
         ExposureSpec(
@@ -138,13 +138,15 @@ def is_true(detections: Detections, truth: Truth) -> tuple[BoolArray, NDArray[np
 
 
 def labelled_features(searched: SearchedCcd, truth: Truth) -> tuple[FloatArray, BoolArray, FloatArray]:
-    """Return features, labels and scores of positive detections: transients and fakes against everything else."""
+    """Return features, labels and moduli of the scores of detections: transients and fakes against everything else.
+
+    Negative detections, none of which is real here, stand for the positive noise and residuals that they mirror.
+    """
     fwhm = searched.difference.psf.fwhm_pixels
     real, _ = is_true(searched.detections, truth)
-    positive = searched.detections.score > 0
-    features = [features_of(searched.detections, fwhm)[positive]]
-    labels = [real[positive]]
-    scores = [searched.detections.score[positive]]
+    features = [features_of(searched.detections, fwhm)]
+    labels = [real]
+    scores = [np.abs(searched.detections.score)]
     if searched.fakes is not None:
         found = np.unique(searched.fakes.match[searched.fakes.detected])
         features.append(features_of(searched.fakes.detections, fwhm)[found])

@@ -47,7 +47,7 @@ def own_labels(site: Site, files: Sequence[Path]) -> Labelled:
             ids = column(table, "detection_id").tolist()
             rows = [number for number, detection in enumerate(ids) if detection in label]
             psf = path.with_name(path.name.replace("detections.parquet", "diffpsf.fits"))
-            if not rows or "spread_error" not in table.schema.names:
+            if not rows or "pixel_excess" not in table.schema.names:
                 continue  # products of an earlier version lack what a feature needs
             detections = detections_of_table(table.take(pa.array(rows)))
             features = features_of(detections, read_psf(psf).fwhm_pixels)

@@ -126,6 +126,22 @@ def score_near(result: ImageDifference, x: float, y: float, radius: int = 3) -> 
     return float(part.flat[np.argmax(np.abs(part))]) if part.size else float("nan")
 
 
+def noise_significance_near(result: ImageDifference, x: float, y: float, radius: int = 3) -> float:
+    """Return flux over noise alone where the score near a pixel is most significant.
+
+    The score's error also holds what is uncertain of the subtracted brightness and its position, which rules on a
+    star that has changed by a tenth; an independent subtraction that counts only the noise finds this number.
+    """
+    difference = result.searched.difference
+    filtered, score = difference.filtered, difference.score
+    j0, i0 = max(round(y) - radius, 0), max(round(x) - radius, 0)
+    part = np.abs(score[j0 : round(y) + radius + 1, i0 : round(x) + radius + 1])
+    j, i = np.unravel_index(int(np.argmax(part)), part.shape)
+    place = (j0 + j, i0 + i)
+    width = difference.widths[difference.tiling.index(float(place[1]), float(place[0]))]
+    return float(filtered.numerator[place] / np.sqrt(filtered.norm[place]) / width)
+
+
 def known_kernel_sum(search: Epoch, template: Epoch) -> float:
     """Return the kernel sum that one constant star asks for: by how much the survey's zero points are off."""
     return float(10 ** (-0.4 * (CONSTANT_STAR_MAG[search.date] - CONSTANT_STAR_MAG[template.date])))
@@ -161,6 +177,7 @@ def describe_pair(search: Epoch, template: Epoch, variable: tuple[float, float])
         "kernel_sum": round(quality["kernel_sum"], 4),
         "kernel_sum_over_known": round(quality["kernel_sum"] / known_kernel_sum(search, template), 4),
         "variable_sigma": round(score_near(result, x, y), 1),
+        "variable_noise_sigma": round(noise_significance_near(result, x, y), 1),
         "variable_expected": SIGNIFICANCE.get((search.date, template.date)),
         "detections": found,
     }

@@ -36,10 +36,17 @@ def exhibit_difference(exposure: ExposureId, season: int, site: Site) -> None:
     run = page_run()
     if run is None:
         return
-    table = read_table(StepJob(exposure=exposure, season=season, site=site).product_path("quality.parquet"))
+    job = StepJob(exposure=exposure, season=season, site=site)
+    table = read_table(job.product_path("quality.parquet"))
     rows = graded_rows(table.to_pylist(), grade_quality(table).to_pylist())
-    about = f"Quality of the differences of exposure {exposure.expnum} ({exposure.band}). {LEGEND}"
-    try_to_show(run, "table", f"difference-{exposure.expnum}", rows, about)
+    what = f"exposure {exposure.expnum} ({exposure.band})"
+    try_to_show(run, "table", f"difference-{exposure.expnum}", rows, f"Quality of the differences of {what}. {LEGEND}")
+    efficiency = [
+        {name: round(value, 3) if isinstance(value, float) else value for name, value in row.items()}
+        for row in read_table(job.product_path("efficiency.parquet")).to_pylist()
+    ]
+    about = f"Share of injected transients that the search of {what} found, by place and magnitude"
+    try_to_show(run, "table", f"efficiency-{exposure.expnum}", efficiency, about)
 
 
 def exhibit_night(registered: RegisteredNight, site: Site) -> None:

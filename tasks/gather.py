@@ -1,9 +1,12 @@
-"""Gather the quality numbers of an exposure's differences beside those of its single epoch."""
+"""Gather the quality numbers of an exposure's differences beside those of its single epoch, and its efficiency."""
 
 from collections.abc import Mapping
 from typing import Any
 
+import pyarrow as pa
+
 from blocks.site import Site
+from imaging.difference.efficiency import efficiency_by_place
 from imaging.identity import ExposureId
 from imaging.io.tables import read_table, write_table
 from imaging.numerics.robust import finite_median
@@ -12,7 +15,10 @@ from tasks.quality_files import quality_table, read_quality
 from tasks.records import StepJob, StepResult
 from tasks.seam import step
 
-ROW = "row_"
+ROW, FAKES = "row_", "fakes_"
+
+BIN_MAG = 0.5
+"""Width of the bins of the exposure's efficiency, magnitudes."""
 
 KEPT = ("zeropoint_mag", "zeropoint_error_mag")
 """Columns that keep the value of the single epoch."""
@@ -29,13 +35,14 @@ def gather_job(searched: Mapping[int, StepResult], exposure: ExposureId, season:
         What, under which season, where.
     """
     inputs = {f"{ROW}{ccd:02d}": result.products["quality"] for ccd, result in sorted(searched.items())}
+    inputs |= {f"{FAKES}{ccd:02d}": result.products["fakes"] for ccd, result in sorted(searched.items())}
     inputs["quality"] = fingerprint(site, StepJob(exposure=exposure, site=site).product_path("quality.parquet"))
     return StepJob(exposure=exposure, season=season, site=site, inputs=inputs)
 
 
 @step("gather")
 def gather(job: StepJob) -> StepResult:
-    """Put the numbers of the differences into the exposure's quality table."""
+    """Put the numbers of the differences into the exposure's quality table, and its fakes into one efficiency."""
     found = {int(n.removeprefix(ROW)): read_quality(job.input_path(n)) for n in job.inputs if n.startswith(ROW)}
     rows: list[dict[str, Any]] = []
     for row in read_table(job.input_path("quality")).to_pylist():
@@ -51,4 +58,7 @@ def gather(job: StepJob) -> StepResult:
     }
     for name in ("m50_mag", "snr50", "difference_noise_width", "registration_pixels"):
         quality[name] = finite_median([None if row.get(name) is None else float(row[name] or 0) for row in numbers])
-    return job.result({"quality": path}, quality=quality)
+    fakes = [read_table(job.input_path(name)) for name in sorted(job.inputs) if name.startswith(FAKES)]
+    efficiency = job.product_path("efficiency.parquet")
+    write_table(efficiency, efficiency_by_place(pa.concat_tables(fakes), BIN_MAG))
+    return job.result({"quality": path, "efficiency": efficiency}, quality=quality)

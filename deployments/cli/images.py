@@ -1,6 +1,7 @@
 """The command difference-images: subtract any calibrated images of one field."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,6 +168,8 @@ def user_images(names: Sequence[str], options: ImageOptions) -> list["UserImage"
     per_template = (options.template_mask, options.template_weight, options.template_psf, options.template_zeropoint)
     words = ("--template-mask", "--template-weight", "--template-psf", "--template-zeropoint")
     columns = [_per_template(values, n, word) for values, word in zip(per_template, words, strict=True)]
+    _check_zeropoints("--zeropoint", [options.zeropoint])
+    _check_zeropoints("--template-zeropoint", options.template_zeropoint or [])
     rows = [(options.mask, options.weight, options.psf, options.zeropoint), *zip(*columns, strict=True)]
     read = []
     for name, (mask, weight, psf, zeropoint) in zip(names, rows, strict=True):
@@ -185,6 +188,11 @@ def _psf_of(path: Path) -> "PsfModel":
         return read_psf(path)
     except StorageError as error:
         raise InputError(error.problem, value=path, limit="a PSFEx file") from error
+
+
+def _check_zeropoints(option: str, values: Sequence[float | None]) -> None:
+    if not all(value is None or math.isfinite(value) for value in values):
+        raise InputError(f"{option} is not a number", value=values, limit="AB magnitudes")
 
 
 def _per_template(values: Sequence[Value] | None, n: int, option: str) -> Sequence[Value | None]:

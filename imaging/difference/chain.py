@@ -141,6 +141,8 @@ def _quality(
         "n_passed": float(detections.passed.sum()),
         "m50_mag": efficiency.mag.half if efficiency else nan,
         "m50_error_mag": efficiency.mag.half_error if efficiency else nan,
+        "efficiency_width_mag": efficiency.mag.width if efficiency else nan,
+        "efficiency_ceiling": efficiency.mag.ceiling if efficiency else nan,
         "snr50": efficiency.snr.half if efficiency else nan,
         "snr50_error": efficiency.snr.half_error if efficiency else nan,
     }

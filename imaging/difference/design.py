@@ -189,12 +189,16 @@ def _convolve_patches(patches: FloatImage, kernels: FloatImage) -> FloatImage:
         for j in range(side):
             target = out[s, j]
             for b in range(size):
-                row = patches[s, j + b]
-                for a in range(size):
-                    value = kernels[s, b, a]
+                row, w = patches[s, j + b], kernels[s, b]
+                for a in range(0, size - 2, 3):  # three taps per pass over a line
+                    first, second, third = row[a : a + side], row[a + 1 :], row[a + 2 :]
+                    wa, wb, wc = w[a], w[a + 1], w[a + 2]
+                    for i in range(side):
+                        target[i] += wa * first[i] + wb * second[i] + wc * third[i]
+                for a in range(size - size % 3, size):
                     piece = row[a : a + side]
                     for i in range(side):
-                        target[i] += value * piece[i]
+                        target[i] += w[a] * piece[i]
     return out
 
 

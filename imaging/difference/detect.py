@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imaging.bits import MaskBit
-from imaging.detector.ccds import PIXEL_SCALE_ARCSEC
 from imaging.difference.filter import flux_errors
 from imaging.difference.measure import Measurements, measure_sources
 from imaging.difference.records import Difference
 from imaging.difference.settings import DetectionSettings
+from imaging.difference.sharpness import pixel_excess
 from imaging.image import FloatImage, MaskImage
 from imaging.psf.draw import draw_stamp, local_samples, position_terms
 from imaging.schemas.difference import DetectionFlag
@@ -49,6 +49,8 @@ class Detections:
         Electrons of the template within one FWHM.
     star_distance_arcsec
         Distance to the nearest bright star; NaN if far.
+    pixel_excess
+        By how many sigma one pixel of the search image is brighter than a point source would have it.
     flags
         Bits of :class:`imaging.schemas.difference.DetectionFlag`.
     """
@@ -58,6 +60,7 @@ class Detections:
     dipole_fraction: FloatArray
     template_flux: FloatArray
     star_distance_arcsec: FloatArray
+    pixel_excess: FloatArray
     flags: NDArray[np.int32]
 
     def __len__(self) -> int:
@@ -115,9 +118,10 @@ def detect(difference: Difference, settings: DetectionSettings, stars: BrightSta
     measured = replace(
         measured, spread_error=np.hypot(measured.spread_error, settings.template_spread_error * subtracted)
     )
-    distance, vetoed = _star_distances(measured.x, measured.y, stars, settings)
-    flags = _flags(difference, measured, score, dipole, vetoed, settings)
-    return Detections(measured, score, dipole, template, distance, flags)
+    distance, vetoed = _star_distances(measured.x, measured.y, stars, difference.pixel_scale_arcsec, settings)
+    excess = pixel_excess(difference.search, difference.model, measured.x, measured.y, measured.flux)
+    flags = _flags(difference, measured, score, dipole, excess, vetoed, settings)
+    return Detections(measured, score, dipole, template, distance, excess, flags)
 
 
 def find_peaks(score: FloatImage, threshold: float, radius: int) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -165,6 +169,7 @@ def _flags(
     m: Measurements,
     score: FloatArray,
     dipole: FloatArray,
+    excess: FloatArray,
     vetoed: NDArray[np.bool_],
     settings: DetectionSettings,
 ) -> NDArray[np.int32]:
@@ -172,6 +177,7 @@ def _flags(
     edge = settings.edge_pixels
     spread_sigma = m.spread / np.maximum(m.spread_error, 1e-9)
     sharp = (m.spread < settings.cosmic_ray_spread) & (spread_sigma < -settings.spread_sigma)
+    sharp |= (excess > settings.cosmic_ray_pixel_sigma) & (score > 0)
     wide = (m.spread > settings.not_psf_spread) & (spread_sigma > settings.spread_sigma)
     conditions = {
         DetectionFlag.NEGATIVE: score < 0,
@@ -255,7 +261,7 @@ def _aperture_sums(image: FloatImage, x: FloatArray, y: FloatArray, radius: floa
 
 
 def _star_distances(
-    x: FloatArray, y: FloatArray, stars: BrightStars, settings: DetectionSettings
+    x: FloatArray, y: FloatArray, stars: BrightStars, scale_arcsec: float, settings: DetectionSettings
 ) -> tuple[FloatArray, NDArray[np.bool_]]:
     """Return distances to the nearest bright star and whether any star's veto radius holds the detection."""
     distance, vetoed = np.full(x.size, np.nan), np.zeros(x.size, dtype=bool)
@@ -264,7 +270,7 @@ def _star_distances(
     radius = settings.veto_radius_arcsec * 10 ** (settings.veto_growth * (15.0 - stars.mag))
     radius = np.where(stars.mag < settings.veto_mag, radius, 0.0)
     for k in range(x.size):
-        all_distances = np.hypot(stars.x - x[k], stars.y - y[k]) * PIXEL_SCALE_ARCSEC
+        all_distances = np.hypot(stars.x - x[k], stars.y - y[k]) * scale_arcsec
         nearest = float(all_distances.min())
         distance[k] = nearest if nearest < STAR_SEARCH_ARCSEC else np.nan
         vetoed[k] = bool((all_distances < radius).any())

@@ -1,19 +1,26 @@
-"""How complete a search was: the share of fakes found against magnitude and signal to noise."""
+"""How complete a search was: the share of fakes found against magnitude, signal to noise and place."""
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import erf
 
 from imaging.difference.fakes import Fakes
+from imaging.io.tables import column, make_table
+from imaging.schemas.difference import EFFICIENCY
 
 FloatArray = NDArray[np.float64]
 
 MIN_FAKES = 20
+
+HOST_EDGES = (21.0, 22.5, 24.0)
+"""Surface brightness of hosts, mag/arcsec2, at which the places of fakes are told apart."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +101,49 @@ def measure_efficiency(fakes: Fakes, bin_mag: float) -> Efficiency:
         mag=fit_curve(-fakes.mag, fakes.passed, width=None, sign=-1.0),
         snr=fit_curve(fakes.snr_expected[good], fakes.detected[good], width=1.0, sign=1.0),
     )
+
+
+def efficiency_by_place(fakes: pa.Table, bin_mag: float) -> pa.Table:
+    """Return the efficiency against magnitude in blank sky and on hosts by surface brightness.
+
+    Parameters
+    ----------
+    fakes
+        Rows of :data:`imaging.schemas.difference.FAKES`, of one CCD or of many.
+    bin_mag
+        Width of the bins, magnitudes.
+
+    Returns
+    -------
+    efficiency
+        Table EFFICIENCY: one row per place and magnitude bin that holds fakes.
+    """
+    mag, place = column(fakes, "mag").astype(float), np.array(_places(fakes), dtype=object)
+    detected, passed = (column(fakes, name).astype(bool) for name in ("detected", "passed"))
+    number = np.floor(mag / bin_mag).astype(int)
+    rows: list[dict[str, object]] = []
+    for name in sorted(set(place)):
+        here = place == name
+        curve = fit_curve(-mag[here], passed[here], width=None, sign=-1.0)
+        known = math.isfinite(curve.half)
+        half = {"m50_mag": curve.half if known else None, "m50_error_mag": curve.half_error if known else None}
+        for k in np.unique(number[here]).tolist():
+            inside = here & (number == k)
+            injected, found = int(inside.sum()), int(passed[inside].sum())
+            bounds = wilson_interval(np.array([found]), np.array([injected]))
+            share = dict(zip(("share_passed", "share_low", "share_high"), (float(b[0]) for b in bounds), strict=True))
+            counts = {"n_injected": injected, "n_detected": int(detected[inside].sum()), "n_passed": found}
+            edges = {"mag_low": k * bin_mag, "mag_high": (k + 1) * bin_mag}
+            rows.append({"place": name} | edges | counts | share | half)
+    return make_table({name: [row[name] for row in rows] for name in EFFICIENCY.names}, EFFICIENCY)
+
+
+def _places(fakes: pa.Table) -> list[str]:
+    """Name the place of each fake by the surface brightness of its host."""
+    words = [f"host {low:g} to {high:g}" for low, high in itertools.pairwise(HOST_EDGES)]
+    words = [f"host brighter than {HOST_EDGES[0]:g}", *words, f"host fainter than {HOST_EDGES[-1]:g}"]
+    surface = fakes.column("host_surface_brightness").to_pylist()
+    return ["blank sky" if v is None else words[int(np.searchsorted(HOST_EDGES, v))] for v in surface]
 
 
 def fit_curve(brightness: FloatArray, found: NDArray[np.bool_], *, width: float | None, sign: float = 1.0) -> Curve:

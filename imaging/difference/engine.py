@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from imaging.difference.chain import SearchedCcd, SearchSettings, search_ccd
+from imaging.difference.efficiency import efficiency_by_place
 from imaging.difference.prepare import UNKNOWN_ZEROPOINT, calibrate
 from imaging.difference.records import Identity
 from imaging.difference.stamps import StampTriplet, cut_triplet
-from imaging.errors import CcdError
+from imaging.errors import CcdError, NoWorkError
 from imaging.exposure import MJD_EPOCH, night_of
 from imaging.image import CalibratedImage
 from imaging.io.calibrated import LoadedImage
@@ -17,6 +19,7 @@ from imaging.psf.model import PsfModel
 from imaging.schemas.difference import DetectionFlag
 from imaging.templates.grid import pixel_map
 from imaging.templates.relative import aperture_fluxes, find_bright_sources
+from imaging.wcs.sphere import footprint, overlap_fraction, polygon_centre, separation_deg
 
 SUMMARISED = (
     *("detection_id", "x", "y", "ra", "dec", "position_error_arcsec", "flux", "flux_error", "snr", "mag", "mag_error"),
@@ -90,25 +93,72 @@ def difference_images(
 
     Raises
     ------
+    NoWorkError
+        ``no_template_overlap`` if no template shows a part of the science image.
     CcdError
-        If an image has no usable star for its PSF, or for the reasons of :func:`imaging.difference.chain.search_ccd`.
+        If an image is empty or has no usable star for its PSF, or for the reasons of
+        :func:`imaging.difference.chain.search_ccd`.
     """
-    search = calibrate(science.loaded, psf=science.psf, zeropoint_mag=science.zeropoint_mag)
+    settings = settings or SearchSettings()
+    check_overlap(science.loaded, [template.loaded for template in templates], settings.stack.min_coverage)
+    search = _calibrated(science)
     known = science.zeropoint_mag is not None or science.loaded.zeropoint_mag is not None
     prepared = []
     for template in templates:
-        image = calibrate(template.loaded, psf=template.psf, zeropoint_mag=template.zeropoint_mag)
+        image = _calibrated(template)
         if not known or (template.zeropoint_mag is None and template.loaded.zeropoint_mag is None):
             image = tie_zeropoint(search, image)
         prepared.append(image)
-    searched = search_ccd(
-        search, prepared, _identity(science.loaded), settings or SearchSettings(), with_fakes=with_fakes
-    )
+    searched = search_ccd(search, prepared, _identity(science.loaded), settings, with_fakes=with_fakes)
     positions = searched.detections.measured
     stamps = tuple(cut_triplet(searched.difference, x, y) for x, y in zip(positions.x, positions.y, strict=True))
     first = prepared[0].zeropoint_mag - 2.5 * np.log10(templates[0].loaded.gain)
     unit = search.zeropoint_mag - 2.5 * np.log10(science.loaded.gain)
     return ImageDifference(searched, stamps, known, float(10 ** (0.4 * (unit - first))))
+
+
+def check_overlap(science: LoadedImage, templates: Sequence[LoadedImage], min_coverage: float) -> None:
+    """Refuse images of different fields before anything is measured on them.
+
+    Parameters
+    ----------
+    science, templates
+        The images.
+    min_coverage
+        Share of the science image that must be covered, for the message.
+
+    Raises
+    ------
+    NoWorkError
+        ``no_template_overlap`` if no template touches it.
+    """
+    corners = _footprint(science)
+    if any(overlap_fraction(corners, _footprint(template)) > 0.0 for template in templates):
+        return
+    centre, others = polygon_centre(corners), [polygon_centre(_footprint(template)) for template in templates]
+    distance = min(float(separation_deg(*centre, *other)) for other in others)
+    raise NoWorkError(
+        f"no template shows the field of the science image: the nearest is {distance:.3g} deg away",
+        reason="no_template_overlap",
+        step="difference_images",
+        value="0.0 %",
+        limit=f"at least {100 * min_coverage:g} %",
+        remedy="check the coordinates of the images, or give images of one field",
+    )
+
+
+def _footprint(loaded: LoadedImage) -> NDArray[np.float64]:
+    ny, nx = loaded.science.shape
+    return footprint(loaded.wcs, nx, ny)
+
+
+def _calibrated(image: UserImage) -> CalibratedImage:
+    """Calibrate an image; what is wrong with it is told with its name."""
+    try:
+        return calibrate(image.loaded, psf=image.psf, zeropoint_mag=image.zeropoint_mag)
+    except CcdError as error:
+        where = error.details() | {"reason": error.reason}
+        raise type(error)(f"{image.loaded.label}: {error.problem}", **where) from error
 
 
 def tie_zeropoint(search: CalibratedImage, template: CalibratedImage) -> CalibratedImage:
@@ -149,14 +199,17 @@ def tie_zeropoint(search: CalibratedImage, template: CalibratedImage) -> Calibra
     )
 
 
-def summary(result: ImageDifference) -> dict[str, object]:
+def summary(result: ImageDifference, bin_mag: float = 0.5) -> dict[str, object]:
     """Return what ``--json`` prints: the numbers of the difference and its detections.
 
     Parameters
     ----------
     result
         Result of :func:`difference_images`.
+    bin_mag
+        Width of the bins of the efficiency, if fakes were injected.
     """
+    fakes = result.searched.fakes_table
     searched, difference = result.searched, result.searched.difference
     quality = {key: value if np.isfinite(value) else None for key, value in searched.quality.items()}
     rows = searched.detections_table.to_pylist()
@@ -183,6 +236,7 @@ def summary(result: ImageDifference) -> dict[str, object]:
         "lag1_correlation": quality["difference_lag1"],
         "quality": quality,
         "cut_flow": searched.cut_flow,
+        "efficiency": [] if fakes is None else efficiency_by_place(fakes, bin_mag).to_pylist(),
         "detections": [
             {key: row[key] for key in SUMMARISED}
             | {"flags": [f.name for f in DetectionFlag if row["flags"] & f and f.name is not None]}

@@ -109,13 +109,14 @@ def inject_fakes(
     n_blank = max(round(settings.n_blank * min(share, 1.0)), min(settings.n_blank, 4))
     n_hosts = max(round(settings.n_hosts * min(share, 1.0)), min(settings.n_hosts, 4))
     x, y, on_host = _places(difference, real, rng, n_blank, n_hosts, settings)
-    mag = rng.uniform(settings.brightest_mag, settings.faintest_mag, x.size)
-    flux = 10 ** (-0.4 * (mag - difference.search.zeropoint_mag))
     noise, systematic = flux_errors(
         *(difference.filtered, x, y, difference.scale_error, difference.shift_error),
         *(difference.widths, difference.tiling),
     )
-    expected = flux / np.hypot(noise, systematic)
+    error = np.hypot(noise, systematic)
+    mag = draw_magnitudes(rng, error, difference.search.zeropoint_mag, detection.threshold_sigma, settings)
+    flux = 10 ** (-0.4 * (mag - difference.search.zeropoint_mag))
+    expected = flux / error
     copy = add_sources(difference, x, y, flux, rng)
     found = detect(copy, detection, stars)
     match = _match(x, y, found, settings.match_radius_fwhm * difference.psf.fwhm_pixels)
@@ -124,6 +125,32 @@ def inject_fakes(
         *(x, y, mag, flux, expected, on_host, difference.model[j, i].astype(float)),
         *(_on_good_pixels(difference, x, y), match, found),
     )
+
+
+def draw_magnitudes(
+    rng: np.random.Generator, error: FloatArray, zeropoint_mag: float, threshold: float, settings: FakeSettings
+) -> FloatArray:
+    """Draw magnitudes over the whole range, a share of them about the threshold, where the efficiency falls.
+
+    Parameters
+    ----------
+    rng
+        Random numbers.
+    error
+        (n,) error of a point source's flux at each place, electrons.
+    zeropoint_mag
+        AB magnitude of one electron.
+    threshold
+        Significance of detections.
+    settings
+        Range, share, and how wide about the threshold.
+    """
+    brightest, faintest = settings.brightest_mag, settings.faintest_mag
+    anywhere = rng.uniform(brightest, faintest, error.size)
+    limit = zeropoint_mag - 2.5 * np.log10(threshold * error)
+    near = limit + rng.uniform(-settings.threshold_width_mag, settings.threshold_width_mag, error.size)
+    chosen = (rng.uniform(size=error.size) < settings.threshold_share) & (near > brightest) & (near < faintest)
+    return np.where(chosen, near, anywhere)
 
 
 def add_sources(
@@ -141,6 +168,7 @@ def add_sources(
         Draws the photon noise.
     """
     image, numerator = difference.image.copy(), difference.filtered.numerator.copy()
+    science = difference.search.pixels.science.copy()
     gain = float(difference.search.pixels.header.get("GAIN", 1.0))
     half = PSF_HALF_WIDTH
     ny, nx = image.shape
@@ -150,9 +178,11 @@ def add_sources(
         shift = (x[k] - cx, y[k] - cy)
         source = flux[k] * draw_source(difference.search.psf, x[k], y[k], half + HALF, shift)
         photons = rng.standard_normal(source.shape) * np.sqrt(np.maximum(source, 0.0) / gain)
-        change = respond(source + photons, difference.noise.response[tile])
+        drawn = source + photons
+        change = respond(drawn, difference.noise.response[tile])
         ys, xs = slice(max(cy - half, 0), min(cy + half + 1, ny)), slice(max(cx - half, 0), min(cx + half + 1, nx))
         inner = (slice(ys.start - cy + half, ys.stop - cy + half), slice(xs.start - cx + half, xs.stop - cx + half))
+        science[ys, xs] += drawn[HALF:-HALF, HALF:-HALF][inner].astype(np.float32)
         weight = difference.weight[ys, xs]
         part = np.where(weight > 0, change[inner], 0.0)
         image[ys, xs] += part.astype(np.float32)
@@ -161,7 +191,8 @@ def add_sources(
         _add_filtered(numerator, weighted, difference.filtered.psf_stamps[tile], cx, cy)
     filtered = replace(difference.filtered, numerator=numerator)
     score = significance(filtered, difference.scale_error, difference.shift_error, difference.widths, difference.tiling)
-    return replace(difference, image=image, filtered=filtered, score=score)
+    search = replace(difference.search, pixels=replace(difference.search.pixels, science=science))
+    return replace(difference, search=search, image=image, filtered=filtered, score=score)
 
 
 def _add_filtered(numerator: NDArray[np.float32], weighted: FloatArray, psf: FloatArray, cx: int, cy: int) -> None:

@@ -39,6 +39,7 @@ def detections_of_table(table: pa.Table) -> Detections:
         measured,
         **{name: column(table, source).astype(float) for name, source in rest.items()},
         star_distance_arcsec=column(table, "star_distance_arcsec").astype(float),
+        pixel_excess=column(table, "pixel_excess").astype(float),
         flags=column(table, "flags").astype(np.int32),
     )
 

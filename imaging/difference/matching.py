@@ -18,7 +18,7 @@ from imaging.difference.registration import (
     no_shift_field,
 )
 from imaging.difference.settings import KernelSettings, RegistrationSettings
-from imaging.difference.sources import cut_stamps
+from imaging.difference.sources import common_ratio, cut_stamps
 from imaging.errors import CcdError
 from imaging.image import FloatImage
 from imaging.templates.stack import StackMakeup
@@ -77,7 +77,7 @@ def find_kernel(
     Raises
     ------
     CcdError
-        ``kernel_too_few_stamps``, ``kernel_sum`` or ``kernel_chi2``, of the first attempt.
+        ``kernel_too_few_stamps`` or ``kernel_chi2`` of the first attempt; ``kernel_sum`` of any.
     """
     problem: CcdError | None = None
     relaxed = settings.with_values(max_order=0, stamp_snr=settings.stamp_snr / 2)
@@ -86,13 +86,14 @@ def find_kernel(
             if attempt is not None:
                 match = _fit(target, reference, basis, correlation, makeup, attempt, fallback)
             else:
+                _check_ratio(target, reference, settings)
                 stamps = cut_stamps(target, reference, basis, relaxed, None)
                 match = Match(
                     kernel_from_psfs(reference.psf, target.psf, basis, _shape(target), stamps), stamps, fallback
                 )
             _check(match.kernel, settings)
         except CcdError as error:
-            problem = problem or error
+            problem = error if problem is None or error.reason == "kernel_sum" else problem
         else:
             return match
     raise problem if problem is not None else AssertionError("unreachable")
@@ -167,6 +168,13 @@ def _check(kernel: MatchingKernel, settings: KernelSettings) -> None:
         raise _error("the kernel's sum disagrees with the zero points", "kernel_sum", f"{total:.3f}", settings)
     if kernel.n_stamps and not kernel.chi2 <= settings.max_chi2:
         raise _error("the kernel does not fit", "kernel_chi2", f"{kernel.chi2:.2f}", settings)
+
+
+def _check_ratio(target: Side, reference: Side, settings: KernelSettings) -> None:
+    """Refuse a kernel that is not measured where the sources tell that the zero points are wrong."""
+    ratio = common_ratio(target, reference, settings)
+    if abs(ratio - 1.0) > settings.max_sum_error:
+        raise _error("the sources' fluxes disagree with the zero points", "kernel_sum", f"{ratio:.3g}", settings)
 
 
 def _error(problem: str, reason: str, value: object, settings: KernelSettings) -> CcdError:

@@ -85,6 +85,20 @@ def measure_sky(science: FloatImage, bad: BoolImage, weight: FloatImage | None) 
     return SkyModel(level, np.maximum(smooth, np.float32(1e-6) * smooth.max()))
 
 
+def _check_pixels(science: FloatImage, bad: BoolImage) -> None:
+    """Refuse an image without good pixels, or whose good pixels are all the same."""
+    good = science[~bad]
+    if good.size and good.min() < good.max():
+        return
+    raise CcdError(
+        "the image is empty: its good pixels are all the same" if good.size else "the image has no good pixel",
+        reason="no_good_pixels",
+        step="difference_images",
+        value=f"{good.size} good pixels",
+        remedy="check that the file holds a sky image, and that the mask marks bad pixels, not good ones",
+    )
+
+
 def calibrate(
     loaded: LoadedImage,
     *,
@@ -108,7 +122,8 @@ def calibrate(
     Raises
     ------
     CcdError
-        ``psf_too_few_stars`` or another reason of the PSF fit, if no PSF is given and the stars make none.
+        ``no_good_pixels`` for an empty image; ``psf_too_few_stars`` or another reason of the PSF fit, if no PSF is
+        given and the stars make none.
     """
     gain = np.float32(loaded.gain)
     mask = loaded.mask.copy()
@@ -117,6 +132,7 @@ def calibrate(
     if weight is not None:
         mask[~(weight > 0)] |= np.int16(MaskBit.BPM)
     bad = (mask & np.int16(int(NO_WEIGHT))) != 0
+    _check_pixels(science, bad)
     sky_electrons = float(loaded.header.get("SKYBRITE", 0.0) or 0.0)
     if loaded.is_own_product and weight is not None:
         pixels = CcdImage(science, mask, np.where(bad, np.float32(0.0), weight), dict(loaded.header))

@@ -176,6 +176,12 @@ class Difference:
     quality: dict[str, float]
     times: StepTimes = field(default_factory=StepTimes)
 
+    @property
+    def pixel_scale_arcsec(self) -> float:
+        """Side of a pixel in the middle of the image, arcseconds, as its coordinates have it."""
+        ny, nx = self.image.shape
+        return float(np.sqrt(self.search.wcs.pixel_area_arcsec2(nx / 2, ny / 2)))
+
     def as_image(self) -> CalibratedImage:
         """Return the difference as a calibrated image: what is written and what forced photometry reads."""
         header = dict(self.search.pixels.header) | {

@@ -1,8 +1,10 @@
 """The probability that a detection is real, from features that physics suggests.
 
 A transient has the PSF's shape, no negative side, no masked pixels and needs no bright star beneath it; cosmic rays are
-sharper, residuals of stars are dipoles or rings, and both grow with what was subtracted. A logistic model of these
-features and of their squares is enough, can be read by a person, and is trained by :mod:`imaging.difference.train`.
+sharper, residuals of stars are dipoles or rings, and both grow with what was subtracted. Noise peaks look like faint
+sources; only their number tells them, which falls as a Gaussian does: two per CCD above five sigma, one in ten CCDs
+above six. A logistic model of these features and of their squares is enough, can be read by a person, and is trained by
+:mod:`imaging.difference.train`.
 """
 
 import json
@@ -30,9 +32,14 @@ FEATURES = (
     "masked_fraction",
     "log_template_ratio",
     "star_nearness",
+    "noise_exponent",
+    "pixel_excess",
 )
 """Names of the features, in the order of the columns."""
 
+
+MAX_NOISE_SNR = 7.0
+"""Signal to noise beyond which no detection is noise."""
 
 SPREAD_SCALE = 0.005
 """Error of the spread statistic from which on its value is not to be trusted."""
@@ -98,6 +105,8 @@ def features_of(detections: Detections, fwhm_pixels: float) -> FloatArray:
             m.masked_fraction,
             np.log10(1.0 + np.maximum(detections.template_flux, 0.0) / flux),
             1.0 / (1.0 + distance),
+            0.5 * np.minimum(np.abs(detections.score), MAX_NOISE_SNR) ** 2,
+            np.clip(detections.pixel_excess, 0.0, 20.0),
         ],
         axis=1,
     )

@@ -161,6 +161,9 @@ class DetectionSettings(Settings):
     """Lowest significance of the weaker side."""
     cosmic_ray_spread: float = -0.008
     """Spread statistic below which, if significant, a detection is sharper than a point source."""
+    cosmic_ray_pixel_sigma: float = 6.0
+    """Excess of one pixel of the search image over a point source's, in sigma, from which on a detection is a cosmic
+    ray: where the search image was convolved, the difference shows rays as wide as stars."""
     spread_sigma: float = 3.5
     """Significance that a spread needs to count."""
     template_spread_error: float = 0.0008
@@ -199,6 +202,11 @@ class FakeSettings(Settings):
     """Brightest magnitude."""
     faintest_mag: float = 24.5
     """Faintest magnitude."""
+    threshold_share: float = Field(default=0.4, ge=0.0, le=1.0)
+    """Share of fakes whose magnitude is about the threshold of their place: they fix where the efficiency falls, the
+    others how far it is complete."""
+    threshold_width_mag: float = 0.7
+    """How far these are from the threshold at most, magnitudes."""
     separation_pixels: float = 60.0
     """Smallest distance between fakes, so that none sees another."""
     match_radius_fwhm: float = 0.7

@@ -32,6 +32,9 @@ CLEAN_RADIUS = 7
 SAME_SOURCE = (0.5, 2.0)
 """Bounds of the flux ratio of a source, whatever the seeings; a transient has another."""
 
+MAX_RATIOS, MIN_RATIOS, AGREEMENT = 50, 3, 0.1
+"""Sources that are asked for a common flux ratio, fewest that must agree, and how well."""
+
 BRIGHT_SHARE = 0.7
 """Highest peak of a stamp, as a share of the saturation level."""
 
@@ -125,6 +128,31 @@ def flux_ratio(target: Side, reference: Side, x: FloatArray, y: FloatArray) -> t
         return 1.0, 0.02
     weight = 1.0 / (error[known] ** 2 + RATIO_FLOOR**2)
     return weighted_median(ratio[known], weight), float(1.25 / np.sqrt(weight.sum()))
+
+
+def common_ratio(target: Side, reference: Side, settings: KernelSettings) -> float:
+    """Return the flux ratio that the bright sources of two images agree upon, whatever it is; NaN if they do not.
+
+    Parameters
+    ----------
+    target, reference
+        The two images.
+    settings
+        Which sources count.
+    """
+    x, y, _ = find_bright_sources(
+        *(reference.science, reference.weight),
+        min_snr=settings.stamp_snr,
+        maximum=BRIGHT_SHARE * reference.saturation,
+        border=CLEAN_RADIUS + 1,
+    )
+    ratio, error = _flux_ratios(target, reference, x[:MAX_RATIOS], y[:MAX_RATIOS])
+    ratio = ratio[error < KNOWN_RATIO]
+    if ratio.size < MIN_RATIOS:
+        return float("nan")
+    middle = float(np.median(ratio))
+    agree = np.abs(ratio / middle - 1.0) < AGREEMENT
+    return middle if agree.sum() >= MIN_RATIOS else float("nan")
 
 
 def _flux_ratios(target: Side, reference: Side, x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imaging.difference.alard_lupton import match_alard_lupton
+from imaging.difference.blank import blank_sky, quiet_sky
 from imaging.difference.filter import FilteredDifference, matched_filter, measure_scale_error, significance
 from imaging.difference.masks import usable
 from imaging.difference.noise import TileNoise, lag_one, noise_width, predicted_weight
@@ -14,7 +15,6 @@ from imaging.difference.pair import Pair, prepare_pair
 from imaging.difference.records import Difference, Matched
 from imaging.difference.response import difference_psf, photon_factor, tile_stamps
 from imaging.difference.settings import DifferenceSettings
-from imaging.difference.tiles import bands
 from imaging.difference.zogy import match_zogy
 from imaging.errors import CcdError
 from imaging.image import CalibratedImage, FloatImage
@@ -26,17 +26,11 @@ from imaging.timing import StepTimes
 FloatArray = NDArray[np.float64]
 BoolImage = NDArray[np.bool_]
 
-BLOCK = 4
-"""Side of the blocks that are told to be dark or not, pixels."""
-
 BRIGHT_SNR = 50.0
 """Signal to noise of the template in the pixels that tell how well bright sources are subtracted."""
 
 MIN_SOURCES = 10
 """With fewer sources behind the kernel that is not measured but assumed."""
-
-DARK_SIGMA = 3.0
-"""Significance of a dark block's light at most."""
 
 
 def subtract(
@@ -155,7 +149,7 @@ def _weigh(pair: Pair, matched: Matched, settings: DifferenceSettings) -> _Sky:
     matched.image[weight == 0] = 0.0
     normalised = np.sqrt(weight)
     normalised *= matched.image
-    blank = (weight > 0) & _without_sources(matched.model, weight)
+    blank = blank_sky(matched.model, weight)
     factors, _ = noise_width(normalised, blank, tiling, degree=settings.noise.normalise_degree)
     predicted = float(np.median(factors))
     _check_noise(predicted, settings)
@@ -183,26 +177,11 @@ def _score(
     """Return the score with unit width in quiet sky, the widths it was divided by, and the quiet pixels."""
     tiling = matched.tiling
     score = significance(filtered, scale_error, matched.shifts.rms_after_pixels, np.ones(tiling.grid), tiling)
-    quiet = np.empty(score.shape, dtype=bool)
-    for rows in bands(len(score)):
-        norm = filtered.norm[rows]
-        faint = np.abs(filtered.template_flux[rows]) * np.sqrt(norm) < settings.noise.blank_snr
-        quiet[rows] = (norm > 0) & faint
+    quiet = quiet_sky(filtered.template_flux, filtered.norm, np.float32(settings.noise.blank_snr))
     widths, _ = noise_width(score, quiet, tiling, degree=settings.noise.normalise_degree)
     for row, column, y, x in tiling:
         score[y, x] /= np.float32(widths[row, column])
     return score, widths, quiet
-
-
-def _without_sources(model: FloatImage, weight: FloatImage) -> BoolImage:
-    """Return which blocks of pixels hold no light of the template; single pixels would select on its noise."""
-    ny, nx = model.shape
-    rows, columns = np.arange(0, ny, BLOCK), np.arange(0, nx, BLOCK)
-    snr = np.sqrt(weight)
-    snr *= model
-    mean = np.add.reduceat(np.add.reduceat(snr, columns, axis=1), rows, axis=0) / BLOCK**2
-    dark = np.abs(mean) < DARK_SIGMA / BLOCK
-    return np.repeat(np.repeat(dark, BLOCK, axis=0), BLOCK, axis=1)[:ny, :nx]
 
 
 def _check_noise(predicted: float, settings: DifferenceSettings) -> None:

@@ -6,7 +6,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from imaging.detector.ccds import PIXEL_SCALE_ARCSEC
 from imaging.difference.detect import Detections
 from imaging.difference.fakes import Fakes
 from imaging.difference.records import Difference, Identity
@@ -43,7 +42,7 @@ def detections_table(
     """
     n, m = len(detections), detections.measured
     ra, dec = difference.search.wcs.pixel_to_sky(m.x, m.y)
-    centroid = np.sqrt(0.5 * (m.x_error**2 + m.y_error**2) + difference.shift_error**2) * PIXEL_SCALE_ARCSEC
+    centroid = np.sqrt(0.5 * (m.x_error**2 + m.y_error**2) + difference.shift_error**2) * difference.pixel_scale_arcsec
     positive = m.flux > 0
     mag = difference.search.zeropoint_mag - 2.5 * np.log10(np.where(positive, m.flux, 1.0))
     mag_error = MAG_PER_RELATIVE_ERROR * m.flux_error / np.where(positive, m.flux, 1.0)
@@ -71,6 +70,7 @@ def detections_table(
         "masked_fraction": m.masked_fraction,
         "template_flux": detections.template_flux,
         "star_distance_arcsec": _finite(detections.star_distance_arcsec),
+        "pixel_excess": detections.pixel_excess,
         "real_score": real_score,
         "flags": detections.flags,
     }
@@ -100,7 +100,7 @@ def fakes_table(difference: Difference, fakes: Fakes, real_score: FloatArray, id
         return pa.array(np.append(values, 0.0)[fakes.match], mask=missed)
 
     bright = fakes.on_host & (fakes.surface_brightness > 0)
-    surface = np.where(bright, fakes.surface_brightness, 1.0) / PIXEL_SCALE_ARCSEC**2
+    surface = np.where(bright, fakes.surface_brightness, 1.0) / difference.pixel_scale_arcsec**2
     columns = identity.columns(n) | {
         "fake_id": np.arange(1, n + 1, dtype=np.int32),
         "x": fakes.x,

@@ -43,6 +43,7 @@ DETECTIONS = schema(
     field("masked_fraction", F32, "", "share of masked pixels within one FWHM"),
     field("template_flux", F32, "e-", "flux of the template under it, aperture of one FWHM"),
     field("star_distance_arcsec", F32, "arcsec", "distance to the nearest bright reference star; null if far"),
+    field("pixel_excess", F32, "", "excess of the sharpest pixel of the search image over a point source's, sigma"),
     field("real_score", F32, "", "probability to be real, 0 to 1"),
     field("flags", I32, "", "bits of DetectionFlag"),
 )
@@ -66,6 +67,20 @@ FAKES = schema(
     field("flux_measured", F32, "e-", "PSF flux of the detection; null if not detected"),
     field("flux_error", F32, "e-", "its error"),
     field("real_score", F32, "", "score of the detection"),
+)
+
+EFFICIENCY = schema(
+    field("place", TEXT, "", "blank sky, or hosts of which surface brightness in mag/arcsec2"),
+    field("mag_low", F32, "mag", "bright edge of the bin of the injected magnitude"),
+    field("mag_high", F32, "mag", "faint edge"),
+    field("n_injected", I32, "", "fakes injected"),
+    field("n_detected", I32, "", "fakes found above the threshold"),
+    field("n_passed", I32, "", "fakes found that passed all cuts"),
+    field("share_passed", F32, "", "share that passed all cuts"),
+    field("share_low", F32, "", "lower bound of its 68 % interval"),
+    field("share_high", F32, "", "upper bound"),
+    field("m50_mag", F32, "mag", "magnitude at which half of the place's fakes pass; null if it cannot be fitted"),
+    field("m50_error_mag", F32, "mag", "its error"),
 )
 
 FORCED_PHOTOMETRY = schema(

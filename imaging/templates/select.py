@@ -12,7 +12,7 @@ from imaging.exposure import Exposure
 from imaging.io.tables import make_table
 from imaging.schemas.difference import TEMPLATE_CHOICES
 from imaging.templates.settings import TemplateSettings
-from imaging.wcs.sphere import overlap_fraction, polygon_centre, separation_deg
+from imaging.wcs.sphere import plane_overlap, polygon_centre, separation_deg
 from imaging.wcs.tpv import sky_to_plane
 
 FloatArray = NDArray[np.float64]
@@ -66,12 +66,13 @@ class TemplateCandidate:
 
 @dataclass(frozen=True, slots=True)
 class _Overlap:
-    """One CCD of one candidate that touches a search CCD."""
+    """One CCD of one candidate that touches a search CCD, with its corners in the plane of that CCD."""
 
     candidate: TemplateCandidate
     ccd: int
     share: float
     merit: float
+    corners: FloatArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +82,7 @@ class _Located:
     candidate: TemplateCandidate
     merit: float
     ccds: tuple[int, ...]
+    corners: FloatArray
     ra: FloatArray
     dec: FloatArray
     radius: FloatArray
@@ -196,8 +198,9 @@ def _choose_for_ccd(
     covers, taken = np.zeros(len(points), dtype=int), 0
     for overlap in sorted(overlaps, key=lambda o: (-o.merit * o.share, o.candidate.exposure.expnum, o.ccd)):
         rank: int | None = None
-        inside = _inside(points, overlap.candidate.footprints[overlap.ccd], polygon_centre(footprint))
-        wanted = float(np.mean(inside & (covers < settings.target_covers)))
+        open_points = covers < settings.target_covers
+        inside = _inside(points, overlap.corners) if open_points.any() else open_points
+        wanted = float(np.mean(inside & open_points))
         if overlap.share < settings.min_overlap:
             reason = f"overlap {100 * overlap.share:.1f} % is below {100 * settings.min_overlap:g} %"
         elif taken >= settings.max_templates:
@@ -221,9 +224,8 @@ def _sample(footprint: FloatArray, n: int = 12) -> FloatArray:
     return low + v * (high - low)
 
 
-def _inside(points: FloatArray, corners: FloatArray, centre: tuple[float, float]) -> NDArray[np.bool_]:
-    """Return which points of a tangent plane lie in a convex footprint."""
-    polygon = np.stack(sky_to_plane(corners[:, 0], corners[:, 1], *centre), axis=-1)
+def _inside(points: FloatArray, polygon: FloatArray) -> NDArray[np.bool_]:
+    """Return which points of a plane lie in a convex polygon."""
     edges = np.roll(polygon, -1, axis=0) - polygon
     side = edges[None, :, 0] * (points[:, None, 1] - polygon[None, :, 1]) - edges[None, :, 1] * (
         points[:, None, 0] - polygon[None, :, 0]
@@ -233,24 +235,28 @@ def _inside(points: FloatArray, corners: FloatArray, centre: tuple[float, float]
 
 def _locate(target: TemplateTarget, candidate: TemplateCandidate, settings: TemplateSettings) -> _Located:
     ccds = tuple(sorted(candidate.footprints))
-    centres = [polygon_centre(candidate.footprints[ccd]) for ccd in ccds]
-    corners = [candidate.footprints[ccd] for ccd in ccds]
-    radius = [float(separation_deg(*m, c[:, 0], c[:, 1]).max()) for m, c in zip(centres, corners, strict=True)]
-    ra, dec = (np.array([centre[axis] for centre in centres], dtype=float) for axis in (0, 1))
-    return _Located(candidate, merit(target.exposure, candidate, settings), ccds, ra, dec, np.array(radius))
+    corners = np.array([candidate.footprints[ccd] for ccd in ccds], dtype=float).reshape(len(ccds), -1, 2)
+    centres = np.array([polygon_centre(c) for c in corners]).reshape(-1, 2)
+    ra, dec = centres[:, 0], centres[:, 1]
+    radius = separation_deg(ra[:, None], dec[:, None], corners[..., 0], corners[..., 1]).max(axis=1, initial=0.0)
+    return _Located(candidate, merit(target.exposure, candidate, settings), ccds, corners, ra, dec, radius)
 
 
 def _overlaps(footprint: FloatArray, eligible: Sequence[_Located]) -> list[_Overlap]:
     centre = polygon_centre(footprint)
     reach = float(separation_deg(*centre, footprint[:, 0], footprint[:, 1]).max())
+    own = np.stack(sky_to_plane(footprint[:, 0], footprint[:, 1], *centre), axis=-1)
     overlaps = []
     for located in eligible:
-        near = separation_deg(*centre, located.ra, located.dec) <= reach + located.radius
-        for number in np.flatnonzero(near).tolist():
-            ccd = located.ccds[number]
-            share = overlap_fraction(footprint, located.candidate.footprints[ccd])
+        near = np.flatnonzero(separation_deg(*centre, located.ra, located.dec) <= reach + located.radius)
+        if near.size == 0:
+            continue
+        sky = located.corners[near]
+        planes = np.stack(sky_to_plane(sky[..., 0], sky[..., 1], *centre), axis=-1)
+        for number, corners in zip(near.tolist(), planes, strict=True):
+            share = float(plane_overlap(own, corners))
             if share > 0.0:
-                overlaps.append(_Overlap(located.candidate, ccd, share, located.merit))
+                overlaps.append(_Overlap(located.candidate, located.ccds[number], share, located.merit, corners))
     return overlaps
 
 

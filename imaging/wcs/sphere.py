@@ -1,5 +1,6 @@
 """Geometry on the sphere: separations, footprints and their overlap, right at the poles and across RA = 0."""
 
+import numba
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -66,14 +67,31 @@ def overlap_fraction(first: FloatArray, second: FloatArray) -> float:
     ra0, dec0 = polygon_centre(first)
     if separation_deg(ra0, dec0, second[:, 0], second[:, 1]).max() > 60.0:
         return 0.0
-    a = _counter_clockwise(np.stack(sky_to_plane(first[:, 0], first[:, 1], ra0, dec0), axis=-1))
-    b = _counter_clockwise(np.stack(sky_to_plane(second[:, 0], second[:, 1], ra0, dec0), axis=-1))
-    clipped = a
-    for start, end in zip(b, np.roll(b, -1, axis=0), strict=True):
+    a = np.stack(sky_to_plane(first[:, 0], first[:, 1], ra0, dec0), axis=-1)
+    b = np.stack(sky_to_plane(second[:, 0], second[:, 1], ra0, dec0), axis=-1)
+    return float(plane_overlap(a, b))
+
+
+@numba.njit(cache=True)
+def plane_overlap(first: FloatArray, second: FloatArray) -> float:
+    """Return the share of the first convex polygon's area that the second one covers (Sutherland and Hodgman 1974).
+
+    Parameters
+    ----------
+    first, second
+        (n, 2) corners in a plane, in cyclic order.
+    """
+    total, turn = _signed_area(first), _signed_area(second)
+    if total == 0.0 or turn == 0.0:
+        return 0.0
+    clipped = first.copy()
+    n = len(second)
+    for k in range(n):
+        start, end = (second[k], second[(k + 1) % n]) if turn > 0 else (second[n - 1 - k], second[(2 * n - 2 - k) % n])
         clipped = _clip(clipped, start, end)
         if len(clipped) < 3:
             return 0.0
-    return abs(_signed_area(clipped)) / abs(_signed_area(a))
+    return abs(_signed_area(clipped) / total)
 
 
 def offset_position(
@@ -85,25 +103,30 @@ def offset_position(
     )
 
 
+@numba.njit(cache=True)
 def _signed_area(polygon: FloatArray) -> float:
-    x, y = polygon[:, 0], polygon[:, 1]
-    return 0.5 * float(np.sum(x * np.roll(y, -1) - np.roll(x, -1) * y))
+    area, n = 0.0, len(polygon)
+    for i in range(n):
+        j = (i + 1) % n
+        area += polygon[i, 0] * polygon[j, 1] - polygon[j, 0] * polygon[i, 1]
+    return 0.5 * area
 
 
-def _counter_clockwise(polygon: FloatArray) -> FloatArray:
-    return polygon if _signed_area(polygon) > 0 else polygon[::-1]
-
-
+@numba.njit(cache=True)
 def _clip(polygon: FloatArray, start: FloatArray, end: FloatArray) -> FloatArray:
     """Keep the part of a polygon on the left of the line from start to end."""
-    edge = end - start
-    side = edge[0] * (polygon[:, 1] - start[1]) - edge[1] * (polygon[:, 0] - start[0])
-    kept: list[FloatArray] = []
-    for i in range(len(polygon)):
-        j = (i + 1) % len(polygon)
+    n = len(polygon)
+    kept = np.empty((2 * n, 2))
+    count = 0
+    edge_x, edge_y = end[0] - start[0], end[1] - start[1]
+    side = edge_x * (polygon[:, 1] - start[1]) - edge_y * (polygon[:, 0] - start[0])
+    for i in range(n):
+        j = (i + 1) % n
         if side[i] >= 0:
-            kept.append(polygon[i])
+            kept[count] = polygon[i]
+            count += 1
         if (side[i] > 0 > side[j]) or (side[i] < 0 < side[j]):
             t = side[i] / (side[i] - side[j])
-            kept.append(polygon[i] + t * (polygon[j] - polygon[i]))
-    return np.array(kept).reshape(-1, 2)
+            kept[count] = polygon[i] + t * (polygon[j] - polygon[i])
+            count += 1
+    return kept[:count].copy()

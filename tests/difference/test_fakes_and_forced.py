@@ -171,6 +171,7 @@ def test_features_and_scores(searched, truth):
 def test_training_learns_what_it_is_shown():
     rng = np.random.default_rng(11)
     features = rng.normal(size=(600, len(FEATURES)))
+    features[:, FEATURES.index("noise_exponent")] = 24.5
     labels = features[:, 2] - features[:, 6] > 0
     model = train_score(features[:400], labels[:400], "test")
     held = confusion(model, features[400:], labels[400:], 0.5)

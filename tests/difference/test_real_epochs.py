@@ -12,6 +12,7 @@ from bench.real_epochs import (
     VARIABLE,
     Epoch,
     gaia_stars,
+    noise_significance_near,
     pairs,
     read_epochs,
     score_near,
@@ -60,6 +61,8 @@ def test_the_variable_star_changes_as_known(results, folder):
         score = score_near(result, float(x), float(y))
         assert np.sign(score) == np.sign(expected), key
         assert abs(score) > 5.0 and 0.5 < score / expected < 1.5, key
+        noise = noise_significance_near(result, float(x), float(y))
+        assert 0.7 < noise / expected < 1.5, key
 
 
 def test_constant_stars_leave_nothing(results, folder):

@@ -1,0 +1,65 @@
+"""Pixels of blank sky, where the noise of a difference is measured."""
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from imaging.image import FloatImage
+
+BLOCK = 4
+"""Side of the blocks that are told to be dark or not, pixels."""
+
+DARK_SIGMA = np.float32(3.0)
+"""Significance of a dark block's light at most."""
+
+
+@numba.njit(cache=True)
+def blank_sky(model: FloatImage, weight: FloatImage) -> NDArray[np.bool_]:
+    """Return which good pixels lie in blocks without light of the template; single pixels would select on its noise.
+
+    Parameters
+    ----------
+    model
+        (ny, nx) float32, the matched template.
+    weight
+        (ny, nx) float32, inverse variance of the difference; zero for bad pixels.
+    """
+    ny, nx = model.shape
+    out = np.empty((ny, nx), dtype=np.bool_)
+    limit = DARK_SIGMA * np.float32(BLOCK)
+    for y0 in range(0, ny, BLOCK):
+        y1 = min(y0 + BLOCK, ny)
+        for x0 in range(0, nx, BLOCK):
+            x1 = min(x0 + BLOCK, nx)
+            total = np.float32(0.0)
+            for j in range(y0, y1):
+                for i in range(x0, x1):
+                    total += np.sqrt(weight[j, i]) * model[j, i]
+            dark = abs(total) < limit
+            for j in range(y0, y1):
+                for i in range(x0, x1):
+                    out[j, i] = dark and weight[j, i] > 0
+    return out
+
+
+@numba.njit(cache=True)
+def quiet_sky(template_flux: FloatImage, norm: FloatImage, snr: np.float32) -> NDArray[np.bool_]:
+    """Return which pixels have a score and less than a signal to noise of the template beneath them.
+
+    Parameters
+    ----------
+    template_flux
+        (ny, nx) float32, flux of the template through the matched filter.
+    norm
+        (ny, nx) float32, inverse variance of the difference's flux; zero where there is no score.
+    snr
+        Template flux in units of the difference's flux error.
+    """
+    ny, nx = norm.shape
+    out = np.empty((ny, nx), dtype=np.bool_)
+    limit = snr * snr
+    for j in range(ny):
+        for i in range(nx):
+            v = norm[j, i]
+            out[j, i] = v > 0 and template_flux[j, i] * template_flux[j, i] * v < limit
+    return out
