@@ -1,7 +1,8 @@
-"""Put together what is said of a night's candidates to others; nothing is sent."""
+"""Put together what is said of a night's candidates to others."""
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,7 +11,14 @@ import pyarrow.compute as pc
 from pydantic import ValidationError
 
 from blocks.site import Site
-from imaging.candidates.reports import ReportSettings, alert_packet, skyportal_requests, tns_report
+from imaging.candidates.reports import (
+    ReportSettings,
+    alert_packet,
+    require_settings,
+    skyportal_requests,
+    tns_entry,
+    tns_report,
+)
 from imaging.errors import InputError
 from imaging.io.images import read_planes
 from imaging.io.packets import cutout_bytes
@@ -45,7 +53,53 @@ def read_report_settings(path: Path | None) -> ReportSettings:
         ) from error
 
 
-def make_report(site: Site, night: int, chosen: pa.Table, form: Form, settings: ReportSettings) -> Any:  # noqa: ANN401
+@dataclass(frozen=True)
+class Told:
+    """What is said of one candidate.
+
+    Attributes
+    ----------
+    candidate_id, ra, dec
+        The candidate, with its position in degrees.
+    content
+        A packet, a list of requests, or an entry of a bulk report, after the form.
+    """
+
+    candidate_id: str
+    ra: float
+    dec: float
+    content: Any
+
+
+@dataclass(frozen=True)
+class Report:
+    """What is said of a night's candidates to one receiver.
+
+    Attributes
+    ----------
+    form
+        For whom.
+    told
+        What is said, candidate by candidate.
+    left_out
+        Candidates of which nothing can be said, and why.
+    """
+
+    form: Form
+    told: tuple[Told, ...]
+    left_out: Mapping[str, str]
+
+    def document(self) -> Any:  # noqa: ANN401
+        """Return the whole report: a list of packets, or a JSON document."""
+        contents = [item.content for item in self.told]
+        if self.form == "tns":
+            return tns_report(contents)
+        if self.form == "skyportal":
+            return {"requests": [request for requests in contents for request in requests]}
+        return contents
+
+
+def make_report(site: Site, night: int, chosen: pa.Table, form: Form, settings: ReportSettings) -> Report:
     """Make the report of some candidates.
 
     Parameters
@@ -59,30 +113,47 @@ def make_report(site: Site, night: int, chosen: pa.Table, form: Form, settings: 
     settings
         Who reports.
 
-    Returns
-    -------
-    report
-        A list of packets, or a JSON document.
-
     Raises
     ------
     InputError
-        If the settings lack something, or the night was not ranked.
+        If the settings lack something, the night was not ranked, or nothing can be said of any candidate.
     """
     job = StepJob(night=night, site=site)
     path = job.product_path(RANKING)
     if not path.is_file():
         raise InputError("night has not been ranked", value=path, remedy="process it with gw-workflow night")
+    require_settings(form, settings)
     known = json.loads(path.read_text(encoding="utf-8"))
     event, rows = known["parameters"]["event"], chosen.to_pylist()
     photometry = _photometry(job, chosen)
+    cutouts = _cutouts(site, rows, known["stamps"]) if form == "avro" else {}
+    told, left_out = [], {}
+    for row in rows:
+        name = row["candidate_id"]
+        try:
+            content = _content(form, row, photometry[name], event, settings, cutouts.get(name))
+        except InputError as error:
+            left_out[name] = error.sentence()
+            continue
+        told.append(Told(name, row["ra"], row["dec"], content))
+    if not told:
+        raise InputError(f"nothing can be reported: {next(iter(left_out.values()))}", value=f"{len(rows)} candidates")
+    return Report(form, tuple(told), left_out)
+
+
+def _content(
+    form: Form,
+    row: Mapping[str, Any],
+    points: list[dict[str, Any]],
+    event: str,
+    settings: ReportSettings,
+    cutouts: Mapping[str, bytes] | None,
+) -> Any:  # noqa: ANN401
     if form == "tns":
-        return tns_report([(row, photometry[row["candidate_id"]]) for row in rows], event, settings)
+        return tns_entry(row, points, event, settings)
     if form == "skyportal":
-        made = [skyportal_requests(row, photometry[row["candidate_id"]], event, settings) for row in rows]
-        return {"requests": [request for requests in made for request in requests]}
-    cutouts = _cutouts(site, rows, known["stamps"])
-    return [alert_packet(row, photometry[row["candidate_id"]], event, cutouts.get(row["candidate_id"])) for row in rows]
+        return skyportal_requests(row, points, event, settings)
+    return alert_packet(row, points, event, cutouts)
 
 
 def _photometry(job: StepJob, chosen: pa.Table) -> Photometry:

@@ -53,8 +53,9 @@ class SearchedCcd:
         Middle of the exposure, UTC.
     corners
         ((RA, Dec), ...) of its four corners, degrees.
-    m50_mag
-        Magnitude at which half of the fakes are found; None if unknown.
+    m50_mag, width_mag, ceiling
+        Efficiency of the fakes: magnitude at which half of them are found, width of the transition, and what is reached
+        far on the bright side; None if unknown.
     detections
         Its detections.
     stamps
@@ -79,6 +80,8 @@ class SearchedCcd:
     host_image: FileRecord
     host_zeropoint_mag: float
     templates: tuple[int, ...] = ()
+    width_mag: float | None = None
+    ceiling: float | None = None
 
     @property
     def name(self) -> str:
@@ -88,7 +91,10 @@ class SearchedCcd:
 
 def searched_parameters(searched: Sequence[SearchedCcd]) -> list[list[Any]]:
     """Describe subtracted CCDs as a job's parameter ``searched``, which :func:`footprints_in` reads."""
-    return [[s.expnum, s.ccd, s.band, s.mjd, [list(c) for c in s.corners], s.m50_mag] for s in searched]
+    return [
+        [s.expnum, s.ccd, s.band, s.mjd, [list(c) for c in s.corners], s.m50_mag, s.width_mag, s.ceiling]
+        for s in searched
+    ]
 
 
 def associate_job(searched: Sequence[SearchedCcd], night: int, site: Site, settings: CandidateSettings) -> StepJob:
@@ -135,14 +141,17 @@ def associate(job: StepJob) -> StepResult:
 def footprints_in(job: StepJob) -> Footprints:
     """Read the footprints of the night's CCDs off a job's parameter ``searched``."""
     rows = job.parameters["searched"]
-    depths = [np.nan if row[5] is None else row[5] for row in rows]
+    efficiency = np.array([[np.nan if v is None else v for v in (*row[5:], None, None)[:3]] for row in rows])
+    depth, width, ceiling = efficiency.reshape(-1, 3).astype(float).T
     return Footprints(
         expnum=np.array([row[0] for row in rows], dtype=np.int64),
         ccd=np.array([row[1] for row in rows], dtype=np.int64),
         band=np.array([row[2] for row in rows], dtype=np.str_),
         mjd=np.array([row[3] for row in rows], dtype=float),
         corners=np.array([row[4] for row in rows], dtype=float).reshape(-1, 4, 2),
-        m50_mag=np.array(depths, dtype=float),
+        m50_mag=depth,
+        width_mag=width,
+        ceiling=ceiling,
     )
 
 

@@ -8,25 +8,29 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import xxhash
 
 from blocks.nights import RegisteredNight
 from blocks.site import Site
+from imaging.candidates.history import template_history
 from imaging.candidates.page import NightPage, build_page
 from imaging.candidates.provenance import MadeWith, add_provenance
 from imaging.candidates.rank import rank_candidates
 from imaging.candidates.searched import search_report, searched_pixels
 from imaging.candidates.settings import CandidateSettings
+from imaging.detector.ccds import PIXEL_SCALE_ARCSEC
 from imaging.errors import InputError
 from imaging.io.atomic import write_bytes, write_text
 from imaging.io.candidates import read_candidates
 from imaging.io.images import read_planes
 from imaging.io.skymaps import read_skymap
 from imaging.io.tables import read_tables, write_table
+from imaging.pictures.depth import depth_picture
 from imaging.pictures.night import night_picture
 from imaging.pictures.search import search_picture
 from imaging.pictures.stamps import stamp_strip
-from imaging.schemas.difference import FORCED_PHOTOMETRY
+from imaging.schemas.difference import DIRECT_PHOTOMETRY, FORCED_PHOTOMETRY
 from imaging.settings import Settings
 from imaging.skymap.coverage import search_coverage
 from imaging.skymap.footprints import Footprints
@@ -35,14 +39,21 @@ from tasks.associate import SearchedCcd, footprints_in, searched_parameters
 from tasks.code_version import code_version
 from tasks.fingerprints import fingerprint
 from tasks.pages import LISTED, candidates_page, embedded
-from tasks.ranked_tables import write_ranked_tables, write_ranking
+from tasks.ranked_tables import EVIDENCE, judge_lightcurves, keep_judgement, write_ranked_tables, write_ranking
 from tasks.records import FileRecord, StepJob, StepResult
 from tasks.seam import step
 
-FORCED, STAMPS = "forced_", "stamps_"
+FORCED, STAMPS, DIRECT = "forced_", "stamps_", "direct_"
 
 STAMPS_SHOWN = 300
 """Candidates whose stamps are put on the page."""
+
+SHOWN_PICTURES = {
+    "picture": "sky map, exposures, candidates",
+    "depth_picture": "depth of the search in every pixel of the map",
+    "search_picture": "what would have been found",
+}
+"""Pictures of the night on its page, and what is said of them."""
 
 LINKED = {"difference": "diff.fits", "template": "template.fits", "detections": "detections.parquet"}
 """Products that the page links to, by what they are called there."""
@@ -82,6 +93,7 @@ def rank_job(
         "skymap": fingerprint(site, registered.skymap),
     }
     inputs |= {f"{FORCED}{number:05d}": result.products["forced"] for number, result in enumerate(forced)}
+    inputs |= {f"{DIRECT}{number:05d}": result.products["direct"] for number, result in enumerate(forced)}
     inputs |= {f"{STAMPS}{item.name}": item.stamps for item in searched if item.stamps is not None}
     manifest = site.calibrations / "manifest.json"
     parameters = {
@@ -102,12 +114,14 @@ def rank(job: StepJob) -> StepResult:
     skymap = read_skymap(job.input_path("skymap"))
     mjd = event_time(job, skymap)
     footprints = footprints_in(job)
-    names = sorted(name for name in job.inputs if name.startswith(FORCED))
-    forced = read_tables([job.input_path(name) for name in names], FORCED_PHOTOMETRY)
+    forced = night_lightcurves(job, settings)
     candidates = read_candidates(job.input_path("candidates"))
-    ranked = rank_candidates(candidates, forced, skymap, mjd, settings.rank, settings.lightcurve)
+    evidence = judge_lightcurves(job, candidates, forced, mjd)
+    ranked = rank_candidates(candidates, forced, skymap, mjd, settings.rank, settings.lightcurve, evidence)
     templates = {(row[0], row[1]): row[2] for row in job.parameters["templates"]}
-    ranked = add_provenance(ranked, forced, templates, made_with(job))
+    earlier = {expnum for chosen in templates.values() for expnum in chosen} - set(footprints.expnum.tolist())
+    of_templates = pc.is_in(forced.column("expnum"), value_set=pa.array(sorted(earlier), type=pa.int64()))
+    ranked = add_provenance(ranked, forced.filter(pc.invert(of_templates)), templates, made_with(job))
     coverage = search_coverage(skymap, footprints, settings.coverage)
     report = search_report(coverage, mjd, settings.lightcurve)
     facts = {
@@ -116,27 +130,43 @@ def rank(job: StepJob) -> StepResult:
         **{name: value for name, value in report.items() if isinstance(value, float)},
     }
     products = write_ranked_tables(job, ranked, forced, footprints)
+    products[EVIDENCE] = keep_judgement(job, evidence, products["forced"], mjd)
     products["searched"] = job.product_path("searched.parquet")
     write_table(products["searched"], searched_pixels(coverage))
     title = f"{job.parameters['event']}, night {job.night}"
     pictures = {
         "picture": night_picture(skymap, footprints, ranked, title=title),
+        "depth_picture": depth_picture(skymap, coverage, title=f"How deep the map was searched: {title}"),
         "search_picture": search_picture(report, title=f"What the search would have found: {title}"),
     }
-    for name, suffix in (("picture", "night.png"), ("search_picture", "searched.png")):
+    for name, suffix in (("picture", "night.png"), ("depth_picture", "depth.png"), ("search_picture", "searched.png")):
         products[name] = job.product_path(suffix)
         write_bytes(products[name], pictures[name])
-    page = _page(job, ranked, forced, skymap, footprints, facts)
+    page = _page(job, ranked, forced, skymap, footprints, facts, pictures)
     products["page"] = job.product_path("candidates.html")
     write_text(products["page"], build_page(page))
     products["brief"] = job.product_path("candidates.md")
     brief = candidates_page(ranked.slice(0, LISTED).to_pylist(), page.stamps, pictures["picture"], title, mjd)
-    write_text(products["brief"], f"{brief}\n{embedded(pictures['search_picture'], 'what would have been found')}\n")
+    others = "\n\n".join(embedded(png, about) for about, png in page.pictures[1:])
+    write_text(products["brief"], f"{brief}\n{others}\n")
     products["summary"] = job.product_path("summary.json")
     summary = facts | report | {"made_with": dict(page.provenance)}
     write_text(products["summary"], json.dumps(summary, indent=1, sort_keys=True) + "\n")
-    products["ranking"] = write_ranking(job, mjd)
+    products["ranking"] = write_ranking(job, mjd, products[EVIDENCE])
     return job.result(products, quality=facts)
+
+
+def night_lightcurves(job: StepJob, settings: CandidateSettings) -> pa.Table:
+    """Return the forced photometry of all candidates, and what the templates themselves tell of their places."""
+    tables = {
+        kind: [job.input_path(name) for name in sorted(job.inputs) if name.startswith(kind)]
+        for kind in (FORCED, DIRECT)
+    }
+    forced = read_tables(tables[FORCED], FORCED_PHOTOMETRY)
+    if not tables[DIRECT]:
+        return forced
+    direct = read_tables(tables[DIRECT], DIRECT_PHOTOMETRY)
+    return pa.concat_tables([forced, template_history(direct, settings.lightcurve)])
 
 
 def event_time(job: StepJob, skymap: SkyMap) -> float:
@@ -176,6 +206,7 @@ def _page(
     skymap: SkyMap,
     footprints: Footprints,
     facts: Mapping[str, Any],
+    pictures: Mapping[str, bytes],
 ) -> NightPage:
     depth = "unknown" if facts["m50_mag"] is None else f"{facts['m50_mag']:.2f} mag"
     made, found = made_with(job), facts.get("found_kilonova")
@@ -189,6 +220,7 @@ def _page(
         footprints=footprints,
         stamps=candidate_stamps(job, ranked),
         links=candidate_links(job, ranked),
+        pictures=[(about, pictures[name]) for name, about in SHOWN_PICTURES.items()],
         facts={
             "probability searched": f"{facts['probability_searched']:.1%}",
             "a typical kilonova would have been found": "unknown distance" if found is None else f"{found:.1%}",
@@ -231,7 +263,10 @@ def candidate_stamps(job: StepJob, ranked: pa.Table) -> dict[str, list[tuple[str
     drawn: dict[str, list[tuple[str, bytes]]] = {}
     for name in sorted(images & job.inputs.keys()):
         planes, header = read_planes(job.input_path(name), ("SEARCH", "TEMPLATE", "DIFFERENCE", "ID"))
-        label = f"exposure {header['EXPNUM']} CCD {header['CCDNUM']}"
+        width = planes["SEARCH"].shape[-1] * PIXEL_SCALE_ARCSEC
+        label = (
+            f"{header.get('BAND', '')} exposure {header['EXPNUM']} CCD {header['CCDNUM']}, {width:.0f}″ wide".strip()
+        )
         for number, detection in enumerate(planes["ID"].tolist()):
             candidate = wanted.get(detection)
             if candidate is not None:

@@ -105,10 +105,10 @@ def announced(night: int, skymap: Path) -> Answer:
     import uuid
 
     from blocks.skymaps import EVENT_NAME
-    from deployments.events import emit
     from deployments.registry import RESOURCE
     from imaging.io.atomic import content_hash
     from imaging.io.skymaps import read_skymap
+    from tasks.events import emit
 
     if not os.environ.get("PREFECT_API_URL"):
         raise InputError("no server to announce the map to", limit="PREFECT_API_URL", remedy="run gw-workflow serve")

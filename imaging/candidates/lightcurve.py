@@ -2,8 +2,8 @@
 
 All likelihoods are against "there is nothing", whose common factor cancels. Amplitudes are marginalised on a grid:
 the kilonova's stays a function of distance modulus, so that a new sky map needs no new pass over the photometry; the
-rivals' are even in magnitude. Photometry before the merger is judged apart, as history. Upper limits need no special
-treatment, because all is done in flux.
+rivals grow more frequent with magnitude, as all number counts do. Photometry before the merger is judged apart, as
+history. Upper limits need no special treatment, because all is done in flux.
 """
 
 from collections.abc import Mapping
@@ -81,16 +81,16 @@ def lightcurve_evidence(
     before = days[table["exposure"]] <= 0
     rows = _segments(table, after, n, "variance")
     rivals = np.empty((n, len(RIVALS)), dtype=np.float32)
-    amplitudes = _rival_amplitudes(settings)
+    amplitudes, prior = _rival_amplitudes(settings, settings.contaminant_slope)
     kilonova = _grid_likelihood(*rows, kilonova_fluxes(days, band, settings), 10 ** (-0.4 * moduli))
     for kind, fluxes in enumerate((supernova_fluxes(days, band, settings), variable_fluxes(band))):
-        rivals[:, kind] = _mean_likelihood(*rows, fluxes, amplitudes)
-    rivals[:, 2] = _scatter_likelihood(*rows[:3], amplitudes * AB_ZERO_NJY)
-    rivals[:, 3] = _flash_likelihood(*rows[:3], amplitudes * AB_ZERO_NJY)
+        rivals[:, kind] = _mean_likelihood(*rows, fluxes, amplitudes, prior)
+    rivals[:, 2] = _scatter_likelihood(*rows[:3], amplitudes * AB_ZERO_NJY, prior)
+    rivals[:, 3] = _flash_likelihood(*rows[:3], amplitudes * AB_ZERO_NJY, prior)
     shares = np.array(
         [settings.share_supernova, settings.share_slow_variable, settings.share_fast_variable, settings.share_flash]
     )
-    history, history_snr = _history(_segments(table, before, n, "noise"), band, amplitudes, settings)
+    history, history_snr = _history(_segments(table, before, n, "noise"), band, settings)
     return LightcurveEvidence(
         moduli,
         kilonova,
@@ -132,18 +132,21 @@ def _logsumexp(values: FloatArray) -> FloatArray:
     return top + np.log(np.exp(values - top[:, None]).sum(axis=1))
 
 
-def _rival_amplitudes(settings: LightcurveSettings) -> FloatArray:
+def _rival_amplitudes(settings: LightcurveSettings, slope: float) -> tuple[FloatArray, FloatArray]:
+    """Return amplitudes of the contaminants, and the log probability of each, which grows by ``slope`` per mag."""
     magnitudes = np.arange(
         settings.contaminant_bright_mag, settings.contaminant_faint_mag + 0.5 * AMPLITUDE_STEP_MAG, AMPLITUDE_STEP_MAG
     )
-    return 10 ** (-0.4 * magnitudes)
+    frequency = slope * magnitudes
+    return 10 ** (-0.4 * magnitudes), frequency - _logsumexp(frequency[None, :])[0]
 
 
 def _photometry(
     forced: pa.Table, candidate_ids: pa.Array | pa.ChunkedArray, settings: LightcurveSettings
 ) -> dict[str, NDArray]:
     """Return the usable points sorted by candidate and time, and the exposures that they belong to."""
-    place = pc.index_in(forced.column("candidate_id"), value_set=pa.array(candidate_ids)).to_numpy()
+    wanted = pa.array(candidate_ids, type=pa.string())
+    place = pc.index_in(forced.column("candidate_id"), value_set=wanted).to_numpy(zero_copy_only=False)
     flux, error = column(forced, "flux").astype(float), column(forced, "flux_error").astype(float)
     good = np.isfinite(place) & np.isfinite(flux) & np.isfinite(error) & (error > 0)
     good &= ~np.asarray(forced.column("masked").fill_null(False)).astype(bool)
@@ -181,11 +184,11 @@ def _segments(
 def _history(
     rows: tuple[IntArray, FloatArray, FloatArray, IntArray],
     band: NDArray[np.str_],
-    amplitudes: FloatArray,
     settings: LightcurveSettings,
 ) -> tuple[FloatArray, FloatArray]:
-    scatter = _scatter_likelihood(*rows[:3], amplitudes * AB_ZERO_NJY)
-    constant = _mean_likelihood(*rows, variable_fluxes(band), amplitudes)
+    amplitudes, prior = _rival_amplitudes(settings, 0.0)
+    scatter = _scatter_likelihood(*rows[:3], amplitudes * AB_ZERO_NJY, prior)
+    constant = _mean_likelihood(*rows, variable_fluxes(band), amplitudes, prior)
     active = np.logaddexp(scatter, constant) - np.log(2.0)
     share = settings.history_share
     start, flux, variance, _ = rows
@@ -237,8 +240,9 @@ def _mean_likelihood(
     exposure: IntArray,
     templates: FloatArray,
     amplitudes: FloatArray,
+    prior: FloatArray,
 ) -> FloatArray:
-    """Return (n,): log of the mean over templates and amplitudes of the likelihood."""
+    """Return (n,): log of the mean of the likelihood over templates, and over amplitudes by their log probability."""
     n, n_templates, n_amplitudes = len(start) - 1, templates.shape[0], len(amplitudes)
     result = np.zeros(n)
     for i in range(n):
@@ -250,40 +254,44 @@ def _mean_likelihood(
                 linear += flux[row] * s / variance[row]
                 square += s * s / variance[row]
             for j in range(n_amplitudes):
-                value = amplitudes[j] * linear - 0.5 * amplitudes[j] ** 2 * square
+                value = prior[j] + amplitudes[j] * linear - 0.5 * amplitudes[j] ** 2 * square
                 if value > top:
                     total = total * np.exp(top - value) + 1.0
                     top = value
                 elif value > top - 30.0:
                     total += np.exp(value - top)
-        result[i] = top + np.log(total / (n_templates * n_amplitudes))
+        result[i] = top + np.log(total / n_templates)
     return result
 
 
 @numba.njit(cache=True)
-def _scatter_likelihood(start: IntArray, flux: FloatArray, variance: FloatArray, amplitudes: FloatArray) -> FloatArray:
-    """Return (n,): log of the mean over amplitudes of independent Gaussian fluxes of that width."""
+def _scatter_likelihood(
+    start: IntArray, flux: FloatArray, variance: FloatArray, amplitudes: FloatArray, prior: FloatArray
+) -> FloatArray:
+    """Return (n,): log of the mean over amplitudes, by their log probability, of Gaussian fluxes of that width."""
     n = len(start) - 1
     result = np.zeros(n)
     for i in range(n):
         top, total = -np.inf, 0.0
-        for amplitude in amplitudes:
-            value = 0.0
+        for j in range(len(amplitudes)):
+            value = prior[j]
             for row in range(start[i], start[i + 1]):
-                wide = variance[row] + amplitude**2
+                wide = variance[row] + amplitudes[j] ** 2
                 value += 0.5 * (np.log(variance[row] / wide) + flux[row] ** 2 * (1.0 / variance[row] - 1.0 / wide))
             if value > top:
                 total = total * np.exp(top - value) + 1.0
                 top = value
             else:
                 total += np.exp(value - top)
-        result[i] = top + np.log(total / len(amplitudes))
+        result[i] = top + np.log(total)
     return result
 
 
 @numba.njit(cache=True)
-def _flash_likelihood(start: IntArray, flux: FloatArray, variance: FloatArray, amplitudes: FloatArray) -> FloatArray:
-    """Return (n,): log of the mean over points and amplitudes of a flux in that point alone."""
+def _flash_likelihood(
+    start: IntArray, flux: FloatArray, variance: FloatArray, amplitudes: FloatArray, prior: FloatArray
+) -> FloatArray:
+    """Return (n,): log of the mean over points, and amplitudes by their log probability, of a flux in one point."""
     n = len(start) - 1
     result = np.zeros(n)
     for i in range(n):
@@ -292,12 +300,12 @@ def _flash_likelihood(start: IntArray, flux: FloatArray, variance: FloatArray, a
             continue
         top, total = -np.inf, 0.0
         for row in range(start[i], start[i + 1]):
-            for amplitude in amplitudes:
-                value = (amplitude * flux[row] - 0.5 * amplitude**2) / variance[row]
+            for j in range(len(amplitudes)):
+                value = prior[j] + (amplitudes[j] * flux[row] - 0.5 * amplitudes[j] ** 2) / variance[row]
                 if value > top:
                     total = total * np.exp(top - value) + 1.0
                     top = value
                 else:
                     total += np.exp(value - top)
-        result[i] = top + np.log(total / (len(amplitudes) * count))
+        result[i] = top + np.log(total / count)
     return result

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from imaging.candidates.rank import PARTS
 from imaging.candidates.templates import kilonova_anchors
@@ -86,6 +87,8 @@ class NightPage:
         Candidate to (text, address) pairs of its products.
     facts
         Heading to value, shown at the top: searched probability, depth, ...
+    pictures
+        (Caption, PNG bytes) of the night as a whole.
     provenance
         What made the list: code version, settings digest, calibration set, ...
     max_candidates
@@ -102,6 +105,7 @@ class NightPage:
     stamps: Mapping[str, Sequence[tuple[str, bytes]]] = field(default_factory=dict)
     links: Mapping[str, Sequence[tuple[str, str]]] = field(default_factory=dict)
     facts: Mapping[str, str] = field(default_factory=dict)
+    pictures: Sequence[tuple[str, bytes]] = ()
     provenance: Mapping[str, str] = field(default_factory=dict)
     max_candidates: int = 5000
 
@@ -121,6 +125,11 @@ def build_page(page: NightPage) -> str:
         for number, piece in enumerate(_stamp_pieces(ids, page.stamps))
     )
     replacements = {
+        "<!--PICTURES-->": "\n".join(
+            f'<figure><img alt="{_escape(about)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
+            f"<figcaption>{_escape(about)}</figcaption></figure>"
+            for about, png in page.pictures
+        ),
         "/*STYLE*/": read_text(PACKAGE, "page.css"),
         "/*SCRIPT*/": read_text(PACKAGE, "page.js"),
         "<!--TITLE-->": _escape(f"{page.event} night {page.night}"),
@@ -150,7 +159,7 @@ def _data(page: NightPage, shown: pa.Table, ids: list[str]) -> dict[str, Any]:
         "words": words,
         "flagNames": [flag_names(int(row["flags"] or 0)) for row in rows],
         "flagWords": {flag.name: words for flag, words in FLAG_WORDS.items()},
-        "lightcurves": _lightcurves(page.forced, ids, page.mjd_event),
+        "lightcurves": _lightcurves(page, ids),
         "kilonova": kilonova_anchors(),
         "map": _map(page, shown),
         "links": {name: list(links) for name, links in page.links.items()},
@@ -168,27 +177,27 @@ def _column(table: pa.Table, name: str, digits: int | None) -> list[Any]:
     return [None if value is None or not math.isfinite(value) else round(value, digits) for value in values]
 
 
-def _lightcurves(forced: pa.Table, ids: list[str], mjd_event: float) -> list[list[list[Any]]]:
-    """Return per candidate its points: days after the merger, band, flux and error in microjansky."""
+def _lightcurves(page: NightPage, ids: list[str]) -> list[list[list[Any]]]:
+    """Return per candidate its points: days after the merger, band, flux and error in microjansky, 1 if a template."""
     place = {name: i for i, name in enumerate(ids)}
-    forced = forced.filter(pc.is_in(forced.column("candidate_id"), value_set=pa.array(ids, type=pa.string())))
+    forced = page.forced.filter(pc.is_in(page.forced.column("candidate_id"), value_set=pa.array(ids, type=pa.string())))
     result: list[list[list[Any]]] = [[] for _ in ids]
     masked = np.asarray(forced.column("masked").fill_null(True)).astype(bool)
-    days = np.round(column(forced, "mjd") - mjd_event, 4).tolist()
+    days = np.round(column(forced, "mjd") - page.mjd_event, 4).tolist()
+    template = (~np.isin(column(forced, "expnum"), page.footprints.expnum)).astype(int).tolist()
     flux, error = (np.round(column(forced, name).astype(float) / 1e3, 3).tolist() for name in ("flux", "flux_error"))
     names, bands = forced.column("candidate_id").to_pylist(), forced.column("band").to_pylist()
     for i in np.argsort(column(forced, "mjd"), kind="stable").tolist():
         if not masked[i] and math.isfinite(flux[i]) and 0.0 < error[i] < 1e4:
-            result[place[names[i]]].append([days[i], bands[i], flux[i], error[i]])
+            result[place[names[i]]].append([days[i], bands[i], flux[i], error[i], template[i]])
     return result
 
 
 def _map(page: NightPage, shown: pa.Table) -> dict[str, Any]:
     centre, radius = field_of(page.skymap, page.footprints)
     x, y = project(column(shown, "ra"), column(shown, "dec"), centre)
-    corners = page.footprints.corners.reshape(-1, 2)
-    outline_x, outline_y = project(corners[:, 0], corners[:, 1], centre)
-    outlines = np.unique(np.round(np.stack([outline_x, outline_y], axis=-1).reshape(-1, 8), 2), axis=0)
+    outlines, depth = _outlines(page.footprints, centre)
+    known = depth[np.isfinite(depth)]
     return {
         "png": base64.b64encode(map_background(page.skymap, centre, radius)).decode(),
         "radius": round(radius, 3),
@@ -196,7 +205,20 @@ def _map(page: NightPage, shown: pa.Table) -> dict[str, Any]:
         "x": np.round(x, 3).tolist(),
         "y": np.round(y, 3).tolist(),
         "outlines": outlines.tolist(),
+        "depth": [round(m, 2) if math.isfinite(m) else None for m in depth.tolist()],
+        "depthRange": [round(float(known.min()), 2), round(float(known.max()), 2)] if known.size else None,
     }
+
+
+def _outlines(footprints: Footprints, centre: tuple[float, float]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the different outlines of CCD images, (k, 8) offsets in degrees, deepest last, and the m50 of each."""
+    corners = footprints.corners.reshape(-1, 2)
+    places = np.round(np.stack(project(corners[:, 0], corners[:, 1], centre), axis=-1).reshape(-1, 8), 2)
+    outlines, which = np.unique(places, axis=0, return_inverse=True)
+    depth = np.full(len(outlines), -np.inf)
+    np.maximum.at(depth, which.ravel(), np.nan_to_num(footprints.m50_mag, nan=-np.inf))
+    order = np.argsort(depth, kind="stable")
+    return outlines[order], depth[order]
 
 
 def _stamp_pieces(

@@ -136,20 +136,27 @@ def _distance_part(candidates: pa.Table, place: _Place, settings: RankSettings) 
     """Overlap of the host's distance with the map's, against hosts that fill the volume evenly.
 
     A host without a distance is judged by the luminosity that it would have at the map's distance, because
-    kilonovae follow stellar mass. The association may be wrong, so a bad match costs no more than that chance.
+    kilonovae follow stellar mass. What sits in a core is mostly a residual of the subtraction or an active nucleus:
+    those go with the light received from the galaxy, so that near and bright hosts are no news. The association may be
+    wrong, so a bad match costs no more than that chance.
     """
     host, error = (column(candidates, f"host_{name}").astype(float) for name in ("distance_mpc", "distance_error_mpc"))
     error = np.where(np.isfinite(error), error, 0.2 * host)
     variance = error**2 + place.distance_sigma_mpc**2
     mag = column(candidates, "host_mag").astype(float)
+    nuclear = _flagged(candidates, CandidateFlag.NUCLEAR)
+    limit, slope, reach = (
+        settings.contaminant_host_limit_mag,
+        settings.contaminant_host_slope,
+        settings.distance_range_mpc,
+    )
     with np.errstate(invalid="ignore", divide="ignore", under="ignore"):
-        by_distance = (
-            _gaussian(host - place.distance_mpc, np.sqrt(variance)) * settings.distance_range_mpc**3 / 3.0 / host**2
-        )
+        elsewhere = np.where(nuclear, 1.0 / reach, 3.0 * host**2 / reach**3)
+        by_distance = _gaussian(host - place.distance_mpc, np.sqrt(variance)) / elsewhere
         modulus = 5.0 * np.log10(place.distance_mpc) + 25.0
         by_mag = _gaussian(mag - modulus - settings.host_absolute_mag, settings.host_absolute_scatter_mag)
-        fainter = np.minimum(mag - settings.contaminant_host_limit_mag, 0.0)
-        by_mag /= settings.contaminant_host_slope * np.exp(settings.contaminant_host_slope * fainter)
+        counts = slope * np.exp(slope * np.minimum(mag - limit, 0.0))
+        by_mag /= np.where(nuclear, 1.0 / (limit - settings.nuclear_host_bright_mag), counts)
     ratio = np.where(np.isfinite(host), by_distance, by_mag)
     share = settings.host_completeness
     return np.where(np.isfinite(ratio), np.log(share * np.nan_to_num(ratio) + 1.0 - share), 0.0)

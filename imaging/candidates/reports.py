@@ -1,12 +1,12 @@
 """Say what is known of candidates in the forms that other systems take: alert packets, SkyPortal, the TNS.
 
-Only documents are made here; nothing is sent. Sources of the forms: Masci et al. 2019 (PASP 131, 018003) for the
+Only documents are made here. Sources of the forms: Masci et al. 2019 (PASP 131, 018003) for the
 packets, whose outline is that of ZTF's; the API reference of SkyPortal; the bulk-report manual of the Transient Name
 Server. The TNS numbers of DECam and its filters are those of its tables of values.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -37,6 +37,12 @@ MICROJANSKY_ZEROPOINT = 23.9
 
 MIN_SNR = 5.0
 """Photometry above this is a detection in a report."""
+
+REQUIRED = {
+    "tns": ("reporter", "tns_group_id"),
+    "skyportal": ("skyportal_filter_ids", "skyportal_group_ids", "skyportal_instrument_id"),
+}
+"""Settings without which a form cannot be filled in."""
 
 
 class ReportSettings(Settings):
@@ -167,8 +173,7 @@ def skyportal_requests(
     InputError
         If the settings lack the filters, groups or instrument.
     """
-    for name in ("skyportal_filter_ids", "skyportal_group_ids", "skyportal_instrument_id"):
-        _require(settings, name)
+    require_settings("skyportal", settings)
     identity, origin = row["candidate_id"], f"gw-workflow:{event}"
     points = [p for p in in_order(photometry) if _usable(p)]
     groups = list(settings.skyportal_group_ids)
@@ -198,18 +203,23 @@ def skyportal_requests(
     annotation = {"origin": origin, "data": kept, "group_ids": groups}
     return [
         {"method": "POST", "path": "/api/candidates", "json": candidate},
-        {"method": "POST", "path": "/api/photometry", "json": fluxes},
+        {"method": "PUT", "path": "/api/photometry", "json": fluxes},
         {"method": "POST", "path": f"/api/sources/{identity}/annotations", "json": annotation},
     ]
 
 
-def tns_report(rows: Iterable[tuple[Row, Sequence[Row]]], event: str, settings: ReportSettings) -> dict[str, Any]:
-    """Return candidates as a bulk report of astronomical transients to the Transient Name Server.
+def tns_report(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Put entries of :func:`tns_entry` together to a bulk report of astronomical transients."""
+    return {"at_report": {str(number): entry for number, entry in enumerate(entries)}}
+
+
+def tns_entry(row: Row, photometry: Sequence[Row], event: str, settings: ReportSettings) -> dict[str, Any]:
+    """Return what a bulk report tells the Transient Name Server of one candidate.
 
     Parameters
     ----------
-    rows
-        Candidates, each with its forced photometry.
+    row, photometry
+        As for :func:`alert_packet`.
     event
         Event that was followed, for the remarks.
     settings
@@ -218,14 +228,9 @@ def tns_report(rows: Iterable[tuple[Row, Sequence[Row]]], event: str, settings: 
     Raises
     ------
     InputError
-        If the settings name no reporter or group, or a candidate was nowhere above five sigma.
+        If the settings name no reporter or group, or the candidate was nowhere above five sigma.
     """
-    _require(settings, "reporter")
-    _require(settings, "tns_group_id")
-    return {"at_report": {str(n): _tns_entry(row, points, event, settings) for n, (row, points) in enumerate(rows)}}
-
-
-def _tns_entry(row: Row, photometry: Sequence[Row], event: str, settings: ReportSettings) -> dict[str, Any]:
+    require_settings("tns", settings)
     points = [p for p in in_order(photometry) if _usable(p) and p["band"] in TNS_FILTERS]
     seen = [p for p in points if p["mag"] is not None and p["flux"] > MIN_SNR * p["flux_error"]]
     if not seen:
@@ -296,6 +301,16 @@ def _usable(point: Row) -> bool:
     return not point["masked"] and None not in (flux, error) and math.isfinite(flux) and error > 0
 
 
-def _require(settings: ReportSettings, name: str) -> None:
-    if not getattr(settings, name):
-        raise InputError("a report needs to know who reports", value=name, remedy="give it in the file of --settings")
+def require_settings(form: str, settings: ReportSettings) -> None:
+    """Check that the settings say who reports.
+
+    Raises
+    ------
+    InputError
+        If they lack something that the form asks for.
+    """
+    for name in REQUIRED.get(form, ()):
+        if not getattr(settings, name):
+            raise InputError(
+                "a report needs to know who reports", value=name, remedy="give it in the file of --settings"
+            )

@@ -139,10 +139,13 @@ class LightcurveSettings(Settings):
     """Number of moduli; the grid ends beyond 2 Gpc."""
 
     contaminant_bright_mag: float = 10.0
-    """Brightest magnitude of contaminants; they are as frequent in every magnitude bin from here ..."""
+    """Brightest magnitude of contaminants; they grow more frequent from here ..."""
 
     contaminant_faint_mag: float = 25.0
-    """... to here."""
+    """... to here, ..."""
+
+    contaminant_slope: float = Field(default=0.6, ge=0)
+    """... by this factor of e per magnitude: half the slope of a Euclidean universe, as supernovae and variables do."""
 
     supernova_ages_days: tuple[float, ...] = (-4.0, -1.5, 0.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 50.0)
     """Age of supernovae at the merger; negative if they explode after it."""
@@ -161,6 +164,9 @@ class LightcurveSettings(Settings):
 
     history_share: float = Field(default=0.5, gt=0, lt=1)
     """Share of contaminants that show something before the merger."""
+
+    history_host_fraction: float = Field(default=0.2, ge=0)
+    """Error of a template's flux as a fraction of the mean of all: a galaxy's grows so much with the seeing."""
 
 
 class RankSettings(Settings):
@@ -245,7 +251,11 @@ class RankSettings(Settings):
     """... by this factor of e per magnitude."""
 
     distance_range_mpc: float = Field(default=1500.0, gt=0)
-    """Contaminants' hosts fill the volume to this distance evenly."""
+    """Contaminants' hosts fill the volume to this distance evenly; those of nuclear ones go with the light that we
+    receive of galaxies, which is as much from every shell of distance."""
+
+    nuclear_host_bright_mag: float = 14.0
+    """Hosts of nuclear contaminants without a distance are as frequent in every magnitude from here to the limit."""
 
     default_distance_mpc: float = Field(default=150.0, gt=0)
     """Distance of the kilonova if the map has none."""

@@ -30,7 +30,7 @@ PART_TITLES: dict[str, str] = {
     "lightcurve": "light curve",
     "host": "place in host",
     "time": "time",
-    "history": "before it",
+    "history": "history",
     "motion": "motion",
 }
 

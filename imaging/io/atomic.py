@@ -15,10 +15,11 @@ CHUNK = 1 << 22
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, *, flush: bool = True) -> Iterator[Path]:
     """Yield a temporary name in the same folder; on success it becomes ``path``, on failure it vanishes.
 
-    The content is flushed to the disk before the rename, so that a crash leaves the old file or the new one.
+    The content is flushed to the disk before the rename, so that a crash leaves the old file or the new one. Without
+    ``flush`` a crash of the machine may leave an empty file; for many small files that are made again easily.
 
     Raises
     ------
@@ -30,8 +31,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        with temporary.open("rb") as stream:
-            os.fsync(stream.fileno())
+        if flush:
+            with temporary.open("rb") as stream:
+                os.fsync(stream.fileno())
         temporary.replace(path)
     except OSError as error:
         raise storage_error(error, path) from error
@@ -51,15 +53,15 @@ def storage_error(error: OSError, path: Path) -> StorageError:
     )
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a small file atomically."""
-    with atomic_path(path) as temporary:
+def write_bytes(path: Path, content: bytes, *, flush: bool = True) -> None:
+    """Write a small file atomically; ``flush`` as in :func:`atomic_path`."""
+    with atomic_path(path, flush=flush) as temporary:
         temporary.write_bytes(content)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a small text file atomically, in UTF-8."""
-    write_bytes(path, text.encode("utf-8"))
+def write_text(path: Path, text: str, *, flush: bool = True) -> None:
+    """Write a small text file atomically, in UTF-8; ``flush`` as in :func:`atomic_path`."""
+    write_bytes(path, text.encode("utf-8"), flush=flush)
 
 
 def content_hash(path: Path) -> str:

@@ -124,7 +124,7 @@ def write_ccd_regions(
     for number, chosen in _candidates_by_footprint(candidates, footprints):
         name = stem(int(footprints.expnum[number]), str(footprints.band[number]), int(footprints.ccd[number]))
         path = Path(folder) / f"{name}_candidates.reg"
-        write_text(path, region_text(chosen))
+        write_text(path, region_text(chosen), flush=False)
         paths.append(path)
     return paths
 

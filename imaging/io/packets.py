@@ -28,6 +28,17 @@ def write_packets(path: Path, packets: Sequence[dict[str, Any]]) -> None:
     StorageError
         If the file cannot be written.
     """
+    write_bytes(path, packets_bytes(packets))
+
+
+def packets_bytes(packets: Sequence[dict[str, Any]]) -> bytes:
+    """Return alert packets as an Avro container, which is also what a broker takes: one packet with its schema.
+
+    Raises
+    ------
+    InputError
+        If fastavro is not installed, or a packet does not fit the schema.
+    """
     fastavro = _fastavro()
     schema = fastavro.parse_schema(packet_schema())
     plain = io.BytesIO()
@@ -39,7 +50,7 @@ def write_packets(path: Path, packets: Sequence[dict[str, Any]]) -> None:
     marker = xxhash.xxh3_128_digest(plain.getvalue())
     buffer = io.BytesIO()
     fastavro.writer(buffer, schema, packets, codec="deflate", sync_marker=marker)
-    write_bytes(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def read_packets(path: Path) -> list[dict[str, Any]]:

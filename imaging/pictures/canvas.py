@@ -42,11 +42,21 @@ DIVERGING = "PuOr"
 """Colour map of differences."""
 
 
-def new_figure(width_in: float, height_in: float) -> tuple[Figure, Axes]:
-    """Return a figure with one pair of axes."""
-    figure = Figure(figsize=(width_in, height_in), dpi=DPI, layout="constrained")
+def new_figure(
+    width_in: float, height_in: float, *, place: tuple[float, float, float, float] | None = None
+) -> tuple[Figure, Axes]:
+    """Return a figure with one pair of axes.
+
+    Parameters
+    ----------
+    width_in, height_in
+        Size of the figure, inches.
+    place
+        Left, bottom, width and height of the axes as shares of the figure; None makes them fit what is drawn.
+    """
+    figure = Figure(figsize=(width_in, height_in), dpi=DPI, layout=None if place else "constrained")
     FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    axes = figure.add_axes(place) if place else figure.add_subplot()
     axes.tick_params(labelsize=9)
     return figure, axes
 
@@ -64,7 +74,7 @@ def to_png(figure: Figure) -> bytes:
 def encode(image: Image.Image) -> bytes:
     """Return an image as PNG bytes that do not depend on the moment."""
     buffer = io.BytesIO()
-    image.save(buffer, format="PNG", compress_level=9)
+    image.save(buffer, format="PNG", compress_level=6)
     return buffer.getvalue()
 
 

@@ -138,7 +138,7 @@ def zeropoint_picture(
     png
         PNG bytes.
     """
-    figure, axes = new_figure(7.2, 3.2)
+    figure, axes = new_figure(7.2, 3.2, place=(0.1, 0.15, 0.88, 0.74))
     for marked, fill, marker, name in ((False, "#0072b2", "o", "own"), (True, "none", "s", "flagged")):
         ccds = [ccd for ccd in sorted(zeropoints) if (ccd in set(flagged)) is marked]
         if ccds:

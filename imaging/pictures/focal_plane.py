@@ -1,5 +1,6 @@
 """The focal plane as seen on the sky, north up and east left, one box per CCD."""
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -23,6 +24,10 @@ from imaging.pictures.canvas import (
 )
 
 WIDTH_IN, HEIGHT_IN = 7.2, 6.4
+
+PLANE, BAR = (0.01, 0.06, 0.84, 0.88), (0.87, 0.15, 0.025, 0.7)
+"""Left, bottom, width and height of the focal plane and of the colour bar in the figure; to find a layout for them
+would take as long as drawing."""
 
 
 def focal_plane_picture(
@@ -61,15 +66,15 @@ def focal_plane_picture(
     scale = Normalize(low, high)
     colours = colormaps[DIVERGING if diverging else SEQUENTIAL]
     figure, axes = _plane(title)
+    texts = _told_apart(known)
     for ccd in SCIENCE_CCDS:
         if ccd in known:
             colour = colours(scale(known[ccd]))
-            _box(axes, ccd, colour, nice_number(known[ccd]), _ink(colour))
+            _box(axes, ccd, colour, texts[ccd], _ink(colour))
         else:
             _box(axes, ccd, "white", "", "#777777", hatch="////" if ccd in values else "")
-    figure.colorbar(
-        ScalarMappable(scale, colours), ax=axes, label=label_with_unit(label, unit), shrink=0.75, extend="both"
-    )
+    bar = figure.add_axes(BAR)
+    figure.colorbar(ScalarMappable(scale, colours), cax=bar, label=label_with_unit(label, unit), extend="both")
     if len(known) < len(values):
         _note(axes, f"hatched: {len(values) - len(known)} CCDs without a value")
     return to_png(figure)
@@ -117,11 +122,23 @@ def sky_offset(ccd: int) -> tuple[float, float]:
     return -y, -x
 
 
+def _told_apart(values: Mapping[int, float]) -> dict[int, str]:
+    """Write numbers as short as they are nice, or with as many digits as tell most of them apart."""
+    short = {ccd: nice_number(value) for ccd, value in values.items()}
+    span = max(values.values(), default=0.0) - min(values.values(), default=0.0)
+    if span <= 0.0 or len(set(short.values())) > len(short) // 4:
+        return short
+    digits = min(max(-math.floor(math.log10(span)), 0), 4)
+    return {ccd: f"{value:.{digits}f}" for ccd, value in values.items()}
+
+
 def _plane(title: str) -> tuple[Figure, Axes]:
-    figure, axes = new_figure(WIDTH_IN, HEIGHT_IN)
+    figure, axes = new_figure(WIDTH_IN, HEIGHT_IN, place=PLANE)
     axes.set_xlim(-15600, 15600)
     axes.set_ylim(-14200, 14200)
     axes.set_aspect("equal")
+    axes.set_xticks(())
+    axes.set_yticks(())
     axes.set_axis_off()
     axes.set_title(title, fontsize=11)
     for text, dx, dy in (("N", 0, 2200), ("E", -2200, 0)):
@@ -149,13 +166,10 @@ def _box(axes: Axes, ccd: int, colour: object, text: str, ink: str, hatch: str =
         linewidth=0.6,
         hatch=hatch,
     )
-    axes.add_patch(box)
+    axes.add_artist(box)
     plate = {"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.85} if hatch else None
-    if text:
-        axes.text(west, north - 330, text, ha="center", va="center", fontsize=7.5, color=ink, bbox=plate)
-    axes.text(
-        west, north + (430 if text else 0), str(ccd), ha="center", va="center", fontsize=6.5, color=ink, bbox=plate
-    )
+    words = f"{ccd}\n{text}" if text else str(ccd)
+    axes.text(west, north, words, ha="center", va="center", fontsize=7, color=ink, bbox=plate)
 
 
 def _note(axes: Axes, text: str) -> None:

@@ -1,5 +1,7 @@
 """The night on the sky: the map, what was searched and how deep, and where the candidates are."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pyarrow as pa
 from matplotlib import colormaps
@@ -115,35 +117,54 @@ def map_background(skymap: SkyMap, centre: tuple[float, float], radius: float, s
     png
         PNG bytes, north up and east left.
     """
-    _, _, density, level = _raster(skymap, centre, radius, size)
-    top = max(float(np.percentile(density, 99.8)), 1e-30)
-    shade = 24.0 + 60.0 * np.clip(density / top, 0.0, 1.0) ** 0.6
+    grid = raster(skymap, centre, radius, size)
+    top = max(float(np.percentile(grid.density, 99.8)), 1e-30)
+    shade = 24.0 + 60.0 * np.clip(grid.density / top, 0.0, 1.0) ** 0.6
     for limit, step in ((0.5, 16.0), (0.9, 12.0)):
-        shade += step * (level <= limit)
+        shade += step * (grid.level <= limit)
     pixels = np.clip(shade, 0, 255).astype(np.uint8)[::-1, ::-1]
     return encode(Image.fromarray(np.ascontiguousarray(pixels)))
 
 
-def _raster(
-    skymap: SkyMap, centre: tuple[float, float], radius: float, size: int
-) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-    """Return offsets east and north, density and credible level on a square grid of (size, size)."""
+@dataclass(frozen=True, eq=False)
+class Raster:
+    """A sky map on a square grid: offsets, positions, density and credible level, arrays of (size, size)."""
+
+    east: FloatArray
+    north: FloatArray
+    ra: FloatArray
+    dec: FloatArray
+    density: FloatArray
+    level: FloatArray
+
+
+def raster(skymap: SkyMap, centre: tuple[float, float], radius: float, size: int) -> Raster:
+    """Lay a sky map on a square grid in the projection of :func:`project`, first row in the south, west first."""
     grid = (np.arange(size) + 0.5) / size * 2.0 * radius - radius
     east, north = np.meshgrid(grid, grid)
-    ra, dec = (angle.ravel() for angle in unproject(east, north, centre))
-    level = skymap.credible_level_at(ra, dec).reshape(east.shape)
-    return east, north, skymap.probability_density(ra, dec).reshape(east.shape), level
+    ra, dec = unproject(east, north, centre)
+    level = skymap.credible_level_at(ra.ravel(), dec.ravel()).reshape(east.shape)
+    density = skymap.probability_density(ra.ravel(), dec.ravel()).reshape(east.shape)
+    return Raster(east, north, ra, dec, density, level)
 
 
 def _draw_map(axes: Axes, skymap: SkyMap, centre: tuple[float, float], radius: float) -> None:
-    east, north, density, level = _raster(skymap, centre, radius, 200)
-    top = max(float(np.percentile(density, 99.8)), 1e-30)
+    grid = raster(skymap, centre, radius, 200)
+    top = max(float(np.percentile(grid.density, 99.8)), 1e-30)
     axes.imshow(
-        density, origin="lower", extent=(-radius, radius, -radius, radius), cmap="Greys", vmin=0, vmax=1.6 * top,
+        grid.density, origin="lower", extent=(-radius, radius, -radius, radius), cmap="Greys", vmin=0, vmax=1.6 * top,
         interpolation="nearest",
     )  # fmt: skip
-    if level.min() < 0.5:
-        axes.contour(east, north, level, levels=[0.5, 0.9], colors="#b2432f", linewidths=1.1, linestyles=["-", "--"])
+    if grid.level.min() < 0.5:
+        axes.contour(
+            grid.east,
+            grid.north,
+            grid.level,
+            levels=[0.5, 0.9],
+            colors="#b2432f",
+            linewidths=1.1,
+            linestyles=["-", "--"],
+        )
 
 
 def _draw_footprints(figure: Figure, axes: Axes, footprints: Footprints, centre: tuple[float, float]) -> None:

@@ -13,12 +13,18 @@ BytePanel = NDArray[np.uint8]
 GAP = 1
 """Pixels between the panels of a strip."""
 
+GAP_SHADE = 24
+"""Their shade: as dark as the page, for eyes that are used to the night."""
+
+QUIET = 0.4
+"""Shade of zero in a difference: darker than the middle, because what shines matters more than what is missing."""
+
 
 def stamp_strip(search: Stamp, template: Stamp, difference: Stamp) -> bytes:
     """Put the three stamps side by side, pixel by pixel, as a small grey PNG for the page of a night.
 
-    Search and template share one stretch; the difference is centred on grey at five sigma. Pixels that are not finite
-    are black. The first row is at the bottom, as in image viewers.
+    Search and template share one stretch; the difference spans four sigma below zero to six above. Pixels that are not
+    finite are black. The first row is at the bottom, as in image viewers.
 
     Parameters
     ----------
@@ -32,7 +38,7 @@ def stamp_strip(search: Stamp, template: Stamp, difference: Stamp) -> bytes:
     """
     panels = [*_stretch(search, template), _centred(difference)]
     height = panels[0].shape[0]
-    gap = np.full((height, GAP), 255, dtype=np.uint8)
+    gap = np.full((height, GAP), GAP_SHADE, dtype=np.uint8)
     strip = np.concatenate([panels[0], gap, panels[1], gap, panels[2]], axis=1)
     return encode(Image.fromarray(np.ascontiguousarray(strip[::-1] >> 2 << 2)))
 
@@ -100,7 +106,7 @@ def _centred(difference: Stamp) -> BytePanel:
     finite = values[np.isfinite(values)]
     sigma = max(mad_sigma(finite), 1e-6) if finite.size else 1.0
     centre = float(np.median(finite)) if finite.size else 0.0
-    return _bytes(np.nan_to_num(0.5 + (values - centre) / (10.0 * sigma), nan=0.0))
+    return _bytes(np.nan_to_num(QUIET + (values - centre) / (10.0 * sigma), nan=0.0))
 
 
 def _bytes(values: NDArray[np.float64]) -> BytePanel:

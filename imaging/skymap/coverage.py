@@ -1,7 +1,8 @@
 """How much of a sky map the night searched, how deep, and what it would have found there.
 
 Footprints are laid on a fine HEALPix grid. A source of a given magnitude is found in an exposure with the efficiency
-that the fakes measured there: a logistic curve around the CCD's m50. Exposures count as independent.
+that the fakes measured there: a Gaussian integral around the CCD's m50, with the width and the ceiling of its fakes.
+Exposures count as independent.
 """
 
 from collections.abc import Mapping
@@ -11,10 +12,10 @@ import astropy.units as u
 import numpy as np
 from astropy_healpix import core as healpix
 from numpy.typing import NDArray
-from scipy.special import ndtri
+from scipy.special import ndtr, ndtri
 
 from imaging.skymap.distance import conditional_distance
-from imaging.skymap.footprints import Footprints, inside
+from imaging.skymap.footprints import Footprints, inside, known_or
 from imaging.skymap.model import WHOLE_SKY_DEG2, FloatArray, IntArray, SkyMap
 from imaging.skymap.settings import CoverageSettings
 
@@ -76,6 +77,18 @@ class Coverage:
         )
         np.maximum.at(depth, self.pair_pixel[chosen], self.footprints.m50_mag[self.pair_footprint[chosen]])
         return np.where(np.isfinite(depth), depth, np.nan)
+
+    def depth_at(self, ra_deg: FloatArray, dec_deg: FloatArray, band: str) -> FloatArray:
+        """Return the deepest m50 in a band at positions; NaN where the band was not observed, or off the sphere."""
+        ra, dec = np.radians(np.ravel(ra_deg)), np.radians(np.ravel(dec_deg))
+        known = np.flatnonzero(np.isfinite(ra) & np.isfinite(dec))
+        wanted = _healpix_of(ra[known], dec[known], self.settings.order)
+        place = np.minimum(np.searchsorted(self.pixel, wanted), max(len(self.pixel) - 1, 0))
+        depth = np.full(ra.size, np.nan)
+        if len(self.pixel):
+            here = self.pixel[place] == wanted
+            depth[known[here]] = self.depth_mag(band)[place[here]]
+        return depth
 
     def probability_found(self, magnitudes: Mapping[str, float]) -> float:
         """Return the probability that a source somewhere in the map would have been found.
@@ -142,11 +155,13 @@ class Coverage:
 
     def _found_per_pixel(self, magnitude: FloatArray) -> FloatArray:
         """Return the (p,) chance to be found in enough exposures, given the (k,) magnitude in each pair."""
-        m50 = self.footprints.m50_mag[self.pair_footprint]
-        usable = np.isfinite(m50) & np.isfinite(magnitude)
-        with np.errstate(over="ignore"):
-            softness = np.exp((magnitude[usable] - m50[usable]) / self.settings.efficiency_width_mag)
-        efficiency = self.settings.efficiency_plateau / (1.0 + softness)
+        n = len(self.footprints)
+        width = known_or(self.footprints.width_mag, self.settings.efficiency_width_mag, n)
+        ceiling = known_or(self.footprints.ceiling, self.settings.efficiency_plateau, n)
+        usable = np.isfinite(self.footprints.m50_mag[self.pair_footprint]) & np.isfinite(magnitude)
+        image = self.pair_footprint[usable]
+        depth = (self.footprints.m50_mag[image] - magnitude[usable]) / width[image]
+        efficiency = ceiling[image] * ndtr(depth)
         return at_least(self.settings.detections_required, self.pair_pixel[usable], efficiency, len(self.probability))
 
 

@@ -26,6 +26,9 @@ class Footprints:
         (n, 4, 2) RA and Dec of the outer corners, degrees, in cyclic order.
     m50_mag
         (n,) magnitude at which half of the fakes are found; NaN if unknown.
+    width_mag, ceiling
+        (n,) width of the Gaussian integral that the efficiency of the fakes follows, and the efficiency far on the
+        bright side; NaN, or None for all, if unknown.
     """
 
     expnum: IntArray
@@ -34,6 +37,8 @@ class Footprints:
     mjd: FloatArray
     corners: FloatArray
     m50_mag: FloatArray
+    width_mag: FloatArray | None = None
+    ceiling: FloatArray | None = None
 
     def __len__(self) -> int:
         """Return the number of CCD images."""
@@ -47,6 +52,13 @@ class Footprints:
         backwards = np.sum(diagonals * vectors.mean(axis=1), axis=1) < 0
         vectors[backwards] = vectors[backwards, ::-1]
         return vectors
+
+
+def known_or(values: FloatArray | None, default: float, n: int) -> FloatArray:
+    """Return (n,) values, with the default where they are unknown."""
+    if values is None:
+        return np.full(n, default)
+    return np.where(np.isfinite(values), values, default)
 
 
 def inside(corner_vectors: FloatArray, positions: FloatArray) -> NDArray[np.bool_]:

@@ -57,9 +57,9 @@ def constant(mag, start=-np.inf):
     return [njy(mag) if t > start else 0.0 for _, t in EPOCHS]
 
 
-def evidence_of(*curves, **options):
+def evidence_of(*curves, settings=SETTINGS, **options):
     table = forced([(f"C{i}", curve) for i, curve in enumerate(curves)], **options)
-    return lightcurve_evidence(table, pa.array([f"C{i}" for i in range(len(curves))]), T0, SETTINGS)
+    return lightcurve_evidence(table, pa.array([f"C{i}" for i in range(len(curves))]), T0, settings)
 
 
 def ratio(evidence, distance_mpc=100.0):
@@ -173,3 +173,11 @@ def test_nothing_to_judge():
     evidence = lightcurve_evidence(FORCED_PHOTOMETRY.empty_table(), pa.array(["A"]), T0, SETTINGS)
     assert evidence.n_after.tolist() == [0]
     assert ratio(evidence)[0] == pytest.approx(0.0, abs=1e-5)
+
+
+def test_a_bright_source_is_a_rarer_contaminant_than_a_faint_one():
+    steep, even = (LightcurveSettings(contaminant_slope=slope) for slope in (0.6, 0.0))
+    bright, faint = constant(18.0, start=0.0), constant(21.5, start=0.0)
+    rivals = [total_rivals(evidence_of(bright, faint, settings=s)) for s in (steep, even)]
+    change = rivals[0] - rivals[1]
+    assert change[1] - change[0] == pytest.approx(0.6 * 3.5, abs=0.2)

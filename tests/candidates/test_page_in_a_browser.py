@@ -49,7 +49,11 @@ def in_browser(ranked, folder, width, height):
     night, forced, table = ranked
     stamp = stamp_strip(*np.random.default_rng(1).normal(size=(3, 51, 51)))
     stamps = {name: [("i, exposure 7", stamp)] for name in table.column("candidate_id").to_pylist()}
-    html = build_page(NightPage("S1", NIGHT, MJD_EVENT, table, forced, night.skymap, night.footprints, stamps))
+    html = build_page(
+        NightPage(
+            "S1", NIGHT, MJD_EVENT, table, forced, night.skymap, night.footprints, stamps, pictures=[("<map>", stamp)]
+        )
+    )
     path = folder / "night.html"
     path.write_text(html.replace("</body>", f"<script>{ACTIONS}</script></body>"), encoding="utf-8")
     done = subprocess.run(
@@ -89,6 +93,9 @@ def test_the_page_works_by_keys_alone(ranked, tmp_path, width, height):
     labels = read_labels(tmp_path / "labels.json").to_pylist()
     assert [row["label"] for row in labels] == ["real", "bogus", "interesting"]
     assert labels[0]["detection_ids"] == table.column("detection_ids")[0].as_py()
+    assert (seen["night"], seen["nightPictures"]) == (True, 1)
+    assert seen["held"] == seen["before"], "keys do nothing behind the pictures of the night"
+    assert seen["earlier"] == 5, "exposures before the merger are squares"
     assert seen["width"][0] <= seen["width"][1]
     list_box, detail_box = seen["boxes"]
     below = detail_box[1] > list_box[1]

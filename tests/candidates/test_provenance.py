@@ -82,9 +82,9 @@ def test_the_chance_to_find_rises_with_depth_and_exposures():
 
     shallow, deep, twice = found(1, 21.0), found(1, 22.0), found(2, 21.0)
     assert deep[22.0] == pytest.approx(shallow[21.0], abs=1e-6), "one magnitude deeper is one magnitude fainter"
-    searched = shallow[18.0] / 0.97
+    searched = shallow[18.0] / 0.98
     p = shallow[21.0] / searched
-    assert p == pytest.approx(0.97 / 2, rel=1e-3), "half of the plateau at m50"
+    assert p == pytest.approx(0.98 / 2, rel=1e-3), "half of the plateau at m50"
     assert twice[21.0] == pytest.approx(searched * (1 - (1 - p) ** 2), rel=1e-4)
 
 

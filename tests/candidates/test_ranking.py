@@ -176,3 +176,13 @@ def test_words_for_every_flag_and_part():
     assert other["real"] == "no score"
     assert other["time"].endswith("before the merger")
     assert other["host"] == "no host within reach"
+
+
+def test_a_residual_on_a_near_galaxy_is_no_news():
+    nuclear = {"host_dlr": 0.1, "host_separation_arcsec": 0.1, "flags": int(CandidateFlag.NUCLEAR)}
+    off = {"host_dlr": 1.5, "host_separation_arcsec": 6.0}
+    near, bright = {"host_distance_mpc": 100.0}, {"host_mag": 15.0}
+    _, (core, disc, bright_core, bright_disc) = rank(nuclear | near, off | near, nuclear | bright, off | bright)
+    assert disc["part_distance"] > core["part_distance"] + 2.0, "every shell sends the same light"
+    assert core["part_distance"] > 0.5, "a distance that fits still speaks for it"
+    assert bright_disc["part_distance"] > bright_core["part_distance"] + 2.0

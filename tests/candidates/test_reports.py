@@ -17,6 +17,7 @@ from imaging.candidates.reports import (
     moment,
     packet_schema,
     skyportal_requests,
+    tns_entry,
     tns_report,
 )
 from imaging.candidates.settings import LightcurveSettings, RankSettings
@@ -94,7 +95,7 @@ def test_skyportal_gets_candidate_photometry_and_annotation(candidates):
 
 def test_the_tns_gets_detections_and_the_last_limit_before_them(candidates):
     row, points = candidates[0]
-    report = tns_report([(row, points)], "S1", WHO)
+    report = tns_report([tns_entry(row, points, "S1", WHO)])
     entry = json.loads(json.dumps(report))["at_report"]["0"]
     assert float(entry["ra"]["value"]) == pytest.approx(row["ra"], abs=1e-6)
     assert entry["reporting_group_id"] == entry["discovery_data_source_id"] == "135"
@@ -113,17 +114,17 @@ def test_the_tns_gets_detections_and_the_last_limit_before_them(candidates):
 def test_nobody_reports_anonymously_or_what_was_not_seen(candidates):
     row, points = candidates[0]
     with pytest.raises(InputError, match="reporter"):
-        tns_report([(row, points)], "S1", ReportSettings())
+        tns_entry(row, points, "S1", ReportSettings())
     with pytest.raises(InputError, match="skyportal_filter_ids"):
         skyportal_requests(row, points, "S1", ReportSettings())
     dark = [p | {"flux": 0.0, "mag": None} for p in points]
     with pytest.raises(InputError, match="measured nowhere"):
-        tns_report([(row, dark)], "S1", WHO)
+        tns_entry(row, dark, "S1", WHO)
 
 
 def test_a_night_without_earlier_photometry_points_to_the_archive(candidates):
     row, points = candidates[0]
     late = [p for p in points if p["mjd"] > MJD_EVENT and p["flux"] > 5 * p["flux_error"]]
-    entry = tns_report([(row, late)], "S1", WHO)["at_report"]["0"]
+    entry = tns_entry(row, late, "S1", WHO)
     assert entry["non_detection"]["archiveid"] == "0"
     assert "earlier DECam" in entry["non_detection"]["archival_remarks"]

@@ -5,19 +5,23 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.synthetic_night import footprints_of, make_night
+from bench.synthetic_night import footprints_of, join_footprints, make_night
 from bench.synthetic_sources import MJD_EVENT
 from imaging.candidates.associate import candidate_table
 from imaging.detector.ccds import CCDS, SCIENCE_CCDS
 from imaging.detector.distortion import seed_wcs
+from imaging.pictures import focal_plane
 from imaging.pictures.canvas import GRADE_COLOURS, STATUS_COLOURS, nice_number, robust_limits
 from imaging.pictures.curves import efficiency_picture, lightcurve_picture, zeropoint_picture
+from imaging.pictures.depth import depth_picture
 from imaging.pictures.focal_plane import focal_plane_picture, focal_plane_status, sky_offset
 from imaging.pictures.night import map_background, night_picture, project, unproject
 from imaging.pictures.stamps import candidate_picture, stamp_strip
 from imaging.quality.grades import Grade
 from imaging.schemas.difference import FORCED_PHOTOMETRY
 from imaging.skymap.build import gaussian_skymap
+from imaging.skymap.coverage import search_coverage
+from imaging.skymap.settings import CoverageSettings
 
 SKYMAP = gaussian_skymap(60.0, -30.0, 1.0, distance_mpc=100.0, distance_sigma_mpc=20.0, order=7)
 MAX_BYTES, MAX_SECONDS = 150_000, 1.0
@@ -65,6 +69,20 @@ PICTURES = {
         footprints_of(1, "i", 6e4, 60.0, -30.0, 23.0),
         candidate_table({"ra": np.linspace(59, 61, 30), "dec": np.full(30, -30.2), "candidate_id": ["A"] * 30}),
         title="night",
+    ),
+    "depth": lambda: depth_picture(
+        SKYMAP,
+        search_coverage(
+            SKYMAP,
+            join_footprints(
+                [footprints_of(1, "g", 6e4, 60.0, -30.0, 23.4), footprints_of(2, "z", 6e4, 60.3, -30.2, 22.1)]
+            ),
+            CoverageSettings(order=10),
+        ),
+        title="depth",
+    ),
+    "no depth": lambda: depth_picture(
+        SKYMAP, search_coverage(SKYMAP, empty_footprints(), CoverageSettings(order=10)), title="depth"
     ),
     "map alone": lambda: night_picture(SKYMAP, empty_footprints(), title="night"),
 }
@@ -128,7 +146,7 @@ def test_the_strip_shows_the_source_in_the_middle_of_search_and_difference_only(
     middle = [panel[24:27, 24:27].mean() for panel in panels]
     assert middle[0] > middle[1] + 50
     assert middle[2] > 230
-    assert abs(np.median(panels[2]) - 127) < 8
+    assert abs(np.median(panels[2]) - 102) < 8, "darker than the middle, for eyes used to the night"
     assert panels[0][25, 30] == pytest.approx(panels[1][25, 30], abs=40)
 
 
@@ -166,3 +184,12 @@ def test_numbers_limits_and_colours():
     assert low < high
     assert set(GRADE_COLOURS) == {str(grade) for grade in Grade}
     assert set(STATUS_COLOURS) == {"good", "usable", "bad", "missing"}
+
+
+def test_numbers_on_the_focal_plane_tell_ccds_apart_that_differ_little():
+    zeropoints = {ccd: 31.66 + 0.001 * ccd for ccd in SCIENCE_CCDS}
+    texts = focal_plane._told_apart(zeropoints)
+    assert (texts[1], texts[30], texts[62]) == ("31.66", "31.69", "31.72")
+    assert focal_plane._told_apart({1: 3.0, 2: 5.0}) == {1: "3.00", 2: "5.00"}
+    assert len(set(focal_plane._told_apart(dict.fromkeys(SCIENCE_CCDS, 5.0)).values())) == 1
+    assert focal_plane._told_apart({}) == {}

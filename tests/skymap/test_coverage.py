@@ -1,5 +1,8 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from scipy.special import ndtr
 
 from bench.synthetic_night import footprints_of, join_footprints
 from imaging.skymap.build import gaussian_skymap
@@ -91,3 +94,33 @@ def test_nothing_observed_is_nothing_searched():
     coverage = search_coverage(skymap, empty, CoverageSettings())
     assert coverage.probability_searched == 0.0
     assert coverage.probability_found({"g": 20.0}) == 0.0
+
+
+def test_every_ccd_has_the_curve_of_its_own_fakes():
+    skymap = gaussian_skymap(60.0, -30.0, 0.2, distance_mpc=100.0, distance_sigma_mpc=1.0, order=9)
+    usual = box(60.0, -30.0, 1.2)
+    own = replace(usual, width_mag=np.array([0.1]), ceiling=np.array([0.8]))
+    unknown = replace(usual, width_mag=np.array([np.nan]), ceiling=np.array([np.nan]))
+    settings = CoverageSettings()
+    found = {
+        name: [search_coverage(skymap, f, settings).probability_found({"g": m}) for m in (20.0, 22.9, 23.0, 23.1, 26.0)]
+        for name, f in (("usual", usual), ("own", own), ("unknown", unknown))
+    }
+    assert found["own"] == pytest.approx([0.8, 0.8 * ndtr(1.0), 0.4, 0.8 * ndtr(-1.0), 0.0], abs=0.002)
+    assert found["unknown"] == found["usual"]
+    assert found["usual"][1] == pytest.approx(0.98 * ndtr(0.1 / 0.27), abs=0.002)
+
+
+def test_the_depth_of_any_place_is_that_of_the_deepest_image_there():
+    skymap = gaussian_skymap(60.0, -30.0, 1.0, distance_mpc=100.0, distance_sigma_mpc=20.0, order=7)
+    both = join_footprints([box(60.0, -30.0, 0.5, m50=22.5), box(60.0, -30.0, 0.2, expnum=2, m50=23.5)])
+    coverage = search_coverage(skymap, both, CoverageSettings())
+    dec = np.array([-30.0, -30.4, -33.0, np.nan])
+    assert coverage.depth_at(np.full(4, 60.0), dec, "g") == pytest.approx([23.5, 22.5, np.nan, np.nan], nan_ok=True)
+    assert np.isnan(coverage.depth_at(np.array([60.0]), np.array([-30.0]), "i")).all()
+    nothing = search_coverage(
+        skymap,
+        both.__class__(*(v[:0] for v in (both.expnum, both.ccd, both.band, both.mjd, both.corners, both.m50_mag))),
+        CoverageSettings(),
+    )
+    assert np.isnan(nothing.depth_at(np.array([60.0]), np.array([-30.0]), "g")).all()

@@ -3,7 +3,10 @@
 import json
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
+import xxhash
 
 from bench.candidates import prepare
 from bench.ranked_site import write_site
@@ -15,9 +18,12 @@ from imaging.candidates.settings import CandidateSettings
 from imaging.errors import InputError
 from imaging.io.candidates import read_candidates
 from imaging.io.skymaps import write_skymap
-from imaging.io.tables import column, read_table
+from imaging.io.tables import column, make_table, read_table, write_table
+from imaging.schemas.candidates import CandidateFlag
+from imaging.schemas.difference import DIRECT_PHOTOMETRY
 from imaging.skymap.build import gaussian_skymap
 from imaging.skymap.settings import CoverageSettings
+from tasks import ranked_tables
 from tasks.associate import _cones
 from tasks.rank import candidate_links, detection_image, made_with, rank
 from tasks.ranked_tables import last_settings, rerank_job
@@ -167,3 +173,102 @@ def test_the_page_links_to_the_products_of_every_detection(ranked, site):
     assert [text.split()[0] for text, _ in links] == ["difference", "template", "detections"]
     page = job.product_path("candidates.html").parent
     assert (page / links[0][1]).resolve() == site.path(name.replace("stamps", "diff")).resolve()
+
+
+def counted_judgements(monkeypatch):
+    """Count how often light curves are judged anew."""
+    calls = []
+    real = ranked_tables.lightcurve_evidence
+    monkeypatch.setattr(ranked_tables, "lightcurve_evidence", lambda *a: calls.append(1) or real(*a))
+    return calls
+
+
+def test_light_curves_are_judged_once_for_all_maps_and_weights(ranked, site, tmp_path, monkeypatch):
+    calls = counted_judgements(monkeypatch)
+    path = tmp_path / "later.fits"
+    moved = gaussian_skymap(40.3, -24.2, 0.5, distance_mpc=70, distance_sigma_mpc=10, order=9, mjd=MJD_EVENT + 1e-7)
+    write_skymap(path, moved)
+    before = listed(site).column("part_lightcurve").to_pylist()
+    rank(rerank_job(NIGHT, path, site))
+    taken_over = listed(site)
+    assert not calls
+    assert taken_over.column("part_lightcurve").to_pylist() != before, "the map's distance still decides"
+    (site.store / "nights" / str(NIGHT) / "evidence.feather").unlink()
+    rank(rerank_job(NIGHT, path, site))
+    assert len(calls) == 1
+    assert listed(site).equals(taken_over), "what was kept is what would be found again"
+
+
+@pytest.mark.parametrize("change", ["another second", "another model", "damaged"])
+def test_a_judgement_that_no_longer_holds_is_made_again(ranked, site, tmp_path, monkeypatch, change):
+    skymap = read_night(site, NIGHT).skymap
+    rank(rerank_job(NIGHT, skymap, site))
+    settings = last_settings(NIGHT, site)
+    calls = counted_judgements(monkeypatch)
+    if change == "another second":
+        skymap = tmp_path / "shifted.fits"
+        shifted = gaussian_skymap(
+            40.0, -24.0, 0.5, distance_mpc=70, distance_sigma_mpc=10, order=8, mjd=MJD_EVENT + 0.1
+        )
+        write_skymap(skymap, shifted)
+    elif change == "another model":
+        settings = settings.with_values(lightcurve=settings.lightcurve.with_values(luminosity_scatter_mag=0.5))
+    else:
+        path = site.store / "nights" / str(NIGHT) / "evidence.feather"
+        path.write_bytes(path.read_bytes()[:-8] + b"nonsense")
+    rank(rerank_job(NIGHT, skymap, site, settings))
+    assert len(calls) == 1
+    rank(rerank_job(NIGHT, read_night(site, NIGHT).skymap, site, COARSE))
+
+
+def test_a_candidate_is_made_again_from_what_it_names(ranked, site, tmp_path):
+    rank(rerank_job(NIGHT, read_night(site, NIGHT).skymap, site, COARSE))
+    folder, row = site.store / "nights" / str(NIGHT), listed(site).to_pylist()[3]
+    known = json.loads((folder / "ranking.json").read_text())
+    settings = {**known["parameters"]["upstream"], "candidates": known["settings"]}
+    digest = xxhash.xxh3_128_hexdigest(json.dumps(settings, sort_keys=True).encode())
+    assert row["settings_hash"] == digest, "the settings of that hash are kept beside the list"
+    forced = read_table(folder / "lightcurves.parquet")
+    named = pc.is_in(forced.column("expnum"), value_set=pa.array(row["expnums"]))
+    mine = forced.filter(pc.and_(named, pc.equal(forced.column("candidate_id"), row["candidate_id"])))
+    alone = read_candidates(folder / "associated.parquet")
+    alone = alone.filter(pc.equal(alone.column("candidate_id"), row["candidate_id"]))
+    chosen = CandidateSettings.model_validate(known["settings"])
+    fresh = write_site(tmp_path, alone, mine, ranked[0].skymap, ranked[0].footprints, chosen)
+    rank(rerank_job(NIGHT, read_night(fresh, NIGHT).skymap, fresh))
+    again = listed(fresh).to_pylist()
+    assert again == [row | {"rank": 1}], "every number to the last bit, but for its place in a list of one"
+
+
+def test_what_the_templates_tell_stands_among_the_light_curves(ranked, site, tmp_path):
+    folder = site.store / "nights" / str(NIGHT)
+    names = listed(site).slice(0, 2).column("candidate_id").to_pylist()
+    n = 6
+    columns = {
+        "candidate_id": [names[0]] * 3 + [names[1]] * 3, "expnum": [1200001, 1200002, 1200003] * 2, "band": ["g"] * n,
+        "night": [20200101] * n, "ccd": [1] * n, "mjd": [MJD_EVENT - d for d in (400.0, 300.0, 200.0)] * 2,
+        "side": ["template"] * n, "flux": [0.0, 1e5, 0.0, 0.0, 100.0, 0.0], "flux_error": [500.0] * n,
+        "snr": [0.0] * n, "mag": pa.nulls(n, pa.float32()), "mag_error": pa.nulls(n, pa.float32()),
+        "limit_mag": [23.0] * n, "masked": [False] * n,
+    }  # fmt: skip
+    write_table(tmp_path / "direct.parquet", make_table(columns, DIRECT_PHOTOMETRY))
+    job = rerank_job(NIGHT, read_night(site, NIGHT).skymap, site)
+    job.inputs.pop("evidence", None)
+    before = {row["candidate_id"]: row for row in listed(site).to_pylist()}
+    kept = (folder / "lightcurves.parquet").read_bytes()
+    aside = tmp_path / "forced.parquet"
+    aside.write_bytes(kept)
+    inputs = job.inputs | {
+        "direct_00000": FileRecord.of(site, tmp_path / "direct.parquet"),
+        "forced_00000": FileRecord.of(site, aside),
+    }
+    named = [[expnum, ccd, [1200001, 1200002, 1200003]] for expnum, ccd, _ in job.parameters["templates"]]
+    rank(job.model_copy(update={"inputs": inputs, "parameters": job.parameters | {"templates": named}}))
+    after = {row["candidate_id"]: row for row in listed(site).to_pylist()}
+    written = read_table(folder / "lightcurves.parquet").num_rows
+    (folder / "lightcurves.parquet").write_bytes(kept)
+    assert written == read_table(aside).num_rows + n
+    assert after[names[0]]["part_history"] < before[names[0]]["part_history"] - 3.0, "it was there a year before"
+    assert after[names[0]]["flags"] & CandidateFlag.IN_HISTORY
+    assert after[names[1]]["part_history"] == pytest.approx(before[names[1]]["part_history"], abs=0.6)
+    assert after[names[0]]["expnums"] == before[names[0]]["expnums"], "templates are named as templates"

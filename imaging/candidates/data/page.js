@@ -125,7 +125,7 @@
     word.textContent = mark; word.className = mark;
     byId("place").textContent = `RA ${number(col.ra[i], 6)}  Dec ${number(col.dec[i], 6)}  ± ${number(col.position_error_arcsec[i], 2)}″ · ` +
       `${col.n_detections[i]} detections in ${col.n_exposures[i]} exposures, bands ${col.bands[i]} · ` +
-      `magnitude ${number(col.mag_first[i], 2)} to ${number(col.mag_last[i], 2)} · S/N ${number(col.snr_best[i], 1)} · rank ${col.rank[i]}, score ${number(col.rank_score[i], 2)}`;
+      `first ${number(col.mag_first[i], 2)}, last ${number(col.mag_last[i], 2)} mag · best S/N ${number(col.snr_best[i], 1)} · rank ${col.rank[i]}, score ${number(col.rank_score[i], 2)}`;
     byId("flags").replaceChildren(...data.flagNames[i].map((name) => make("li", data.flagWords[name])));
     drawStamps(i); drawLightcurve(i); drawMap(i); drawParts(i); drawNeighbours(i);
     byId("links").replaceChildren(...(data.links[col.candidate_id[i]] ?? []).map(([text, address]) => {
@@ -210,7 +210,7 @@
       shape(svg, "line", { x1: left, x2: right, y1: y(v), y2: y(v), stroke: v === 0 ? "#6a7383" : "#2a2f38" });
       shape(svg, "text", { x: left - 6, y: y(v) + 4, "text-anchor": "end" }, String(+v.toPrecision(3)));
     }
-    for (const v of [-1000, -300, -100, -30, -10, -3, -1, 1, 3, 10, 20]) {
+    for (const v of [-3000, -1000, -300, -100, -30, -10, -3, -1, 1, 3, 10, 20]) {
       if (squeeze(v) < t0 || squeeze(v) > t1) continue;
       shape(svg, "line", { x1: x(v), x2: x(v), y1: bottom, y2: bottom + 4, stroke: "#6a7383" });
       shape(svg, "text", { x: x(v), y: bottom + 17, "text-anchor": "middle" }, String(v));
@@ -225,13 +225,17 @@
       if (mpc && data.kilonova[band]) drawKilonova(svg, band, mpc, x, y, top, bottom, Math.max(...points.map((p) => p[0])));
     });
     if (mpc) shape(svg, "text", { x: right, y: 17, "text-anchor": "end" }, `lines: AT2017gfo at ${mpc.toFixed(0)} Mpc`);
-    for (const [days, band, flux, error] of points) {
-      const colour = bandColour[band] ?? "#fff";
+    for (const [days, band, flux, error, earlier] of points) {
+      const colour = bandColour[band] ?? "#fff", fill = flux > 3 * error ? colour : "#1b1e24";
       shape(svg, "line", { x1: x(days), x2: x(days), y1: y(flux - error), y2: y(flux + error), stroke: colour });
-      const dot = shape(svg, "circle", { cx: x(days), cy: y(flux), r: 3.4, fill: flux > 3 * error ? colour : "#1b1e24", stroke: colour });
+      const dot = earlier
+        ? shape(svg, "rect", { x: x(days) - 3, y: y(flux) - 3, width: 6, height: 6, fill, stroke: colour })
+        : shape(svg, "circle", { cx: x(days), cy: y(flux), r: 3.6, fill, stroke: colour });
       const mag = flux > 2 * error ? `, magnitude ${(23.9 - 2.5 * Math.log10(flux)).toFixed(2)}` : "";
-      shape(dot, "title", {}, `${band}, ${days.toFixed(3)} d: ${flux.toFixed(2)} ± ${error.toFixed(2)} µJy${mag}`);
+      const what = earlier ? "earlier exposure, against the mean of the earlier ones: " : "";
+      shape(dot, "title", {}, `${what}${band}, ${days.toFixed(3)} d: ${flux.toFixed(2)} ± ${error.toFixed(2)} µJy${mag}`);
     }
+    if (points.some((p) => p[4])) shape(svg, "text", { x: left + 4, y: bottom - 6 }, "squares: earlier exposures against their mean");
   }
   function drawKilonova(svg, band, mpc, x, y, top, bottom, until) {
     const modulus = 5 * Math.log10(mpc) + 25, steps = [];
@@ -247,16 +251,29 @@
   function drawBase() {
     const m = data.map, n = (base.width = base.height = byId("map").width), c = base.getContext("2d");
     c.drawImage(mapImage, 0, 0, n, n);
-    c.strokeStyle = "rgba(111,177,224,.75)"; c.lineWidth = 1;
-    for (const o of m.outlines) {
+    c.lineWidth = 1.2;
+    m.outlines.forEach((o, k) => {
+      c.strokeStyle = depthColour(m.depth[k]);
       c.beginPath();
-      for (let k = 0; k < 4; k++) c.lineTo(...onMap(o[2 * k], o[2 * k + 1], n));
+      for (let corner = 0; corner < 4; corner++) c.lineTo(...onMap(o[2 * corner], o[2 * corner + 1], n));
       c.closePath(); c.stroke();
-    }
+    });
     c.fillStyle = "rgba(215,218,224,.45)";
     for (let k = 0; k < total; k++) { const [px, py] = onMap(m.x[k], m.y[k], n); c.fillRect(px - 1, py - 1, 2, 2); }
-    c.fillStyle = "#c9ccd2"; c.font = "21px system-ui, sans-serif";
+    c.fillStyle = "#c9ccd2"; c.font = "23px system-ui, sans-serif";
     c.fillText(`${(2 * m.radius).toFixed(1)}° around RA ${m.centre[0].toFixed(1)} Dec ${m.centre[1].toFixed(1)}, N up, E left`, 10, n - 12);
+    if (m.depthRange) {
+      const [low, high] = m.depthRange, left = 150, width = high > low ? 200 : 0;
+      for (let k = 0; k < width; k++) { c.fillStyle = depthColour(low + (high - low) * k / width); c.fillRect(left + k, 12, 1, 14); }
+      c.fillStyle = "#c9ccd2"; c.fillText(`m50 ${low.toFixed(1)}`, 30, 28);
+      c.fillText(width ? `${high.toFixed(1)} mag` : "mag", left + width + 10, 28);
+    }
+  }
+  function depthColour(depth) {
+    if (depth === null || !data.map.depthRange) return "rgba(150,158,170,.7)";
+    const [low, high] = data.map.depthRange, f = Math.max(0, Math.min(1, (depth - low) / Math.max(high - low, 1e-6)));
+    const shades = [[66, 92, 160], [52, 160, 148], [240, 222, 90]], k = Math.min(1, Math.floor(2 * f)), t = 2 * f - k;
+    return `rgba(${shades[k].map((v, c) => Math.round(v + t * (shades[k + 1][c] - v))).join(",")},.85)`;
   }
   const onMap = (east, north, n) => [n / 2 * (1 - east / data.map.radius), n / 2 * (1 - north / data.map.radius)];
   function drawMap(i) {
@@ -292,6 +309,7 @@
     try { await navigator.clipboard.writeText(text); button.textContent = "copied"; } catch { button.textContent = text; }
     setTimeout(() => { button.textContent = "copy position"; }, 1500);
   }
+  function showNight() { if (byId("night").querySelector("img")) byId("night").showModal(); }
   function nextUnmarked() {
     const at = shown.findIndex((i, k) => k > current && !marks[col.candidate_id[i]]);
     if (at >= 0) select(at);
@@ -303,11 +321,11 @@
     j: () => select(current + 1), ArrowDown: () => select(current + 1), k: () => select(current - 1), ArrowUp: () => select(current - 1),
     g: () => select(0), G: () => select(shown.length - 1), Home: () => select(0), End: () => select(shown.length - 1),
     PageDown: () => select(current + 10), PageUp: () => select(current - 10), n: nextUnmarked, e: exportMarks, c: copyPosition,
-    "/": () => byId("filter").focus(), "?": () => byId("help").showModal(),
+    "/": () => byId("filter").focus(), "?": () => byId("help").showModal(), m: showNight,
     s: () => { sortNumber = (sortNumber + 1) % sorts.length; byId("sort").value = sortNumber; refresh(); },
   };
   document.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || byId("help").open) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || byId("help").open || byId("night").open) return;
     if (event.target.matches?.("input, select")) {
       if (event.key === "Escape" || event.key === "Enter") { event.target.blur(); list.focus(); }
       return;
@@ -322,6 +340,8 @@
   byId("sort").addEventListener("change", () => { sortNumber = Number(byId("sort").value); refresh(); });
   byId("export").addEventListener("click", exportMarks);
   byId("copy").addEventListener("click", copyPosition);
+  byId("night-button").hidden = !byId("night").querySelector("img");
+  byId("night-button").addEventListener("click", showNight);
   byId("help-button").addEventListener("click", () => byId("help").showModal());
   document.querySelector("nav").addEventListener("click", (event) => {
     const { step, mark: label } = event.target.dataset;

@@ -1,0 +1,72 @@
+"""How fast the page of a night is in headless Chromium: loaded, sorted, filtered, stepped through."""
+
+import json
+import re
+import shutil
+import subprocess
+import tempfile
+from html import unescape
+from pathlib import Path
+
+from bench.report import Row
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--dump-dom",
+]
+
+ACTIONS = """
+const seen = { load: performance.now() };
+const timed = (name, action) => { const t = performance.now(); action(); seen[name] = performance.now() - t; };
+const list = document.getElementById("list");
+const key = (k) => list.dispatchEvent(new KeyboardEvent("keydown", { key: k, bubbles: true }));
+const change = (id, value) => {
+  const element = document.getElementById(id);
+  element.value = value; element.dispatchEvent(new Event("change"));
+};
+timed("sort", () => change("sort", "4"));
+timed("step", () => { for (let i = 0; i < 100; i++) key("j"); });
+timed("mark", () => { for (let i = 0; i < 20; i++) key("r"); });
+document.getElementById("filter").value = "n>=2 mag<22 -single";
+timed("filter", () => change("marks", "all"));
+const out = document.createElement("pre");
+out.id = "seen"; out.textContent = JSON.stringify(seen); document.body.append(out);
+"""
+
+
+def browser_rows(html: str, n: int) -> list[Row]:
+    """Measure a page of n candidates; wall-clock milliseconds.
+
+    Parameters
+    ----------
+    html
+        The page.
+    n
+        Candidates on it, for the names of the rows.
+    """
+    browser = next((path for path in map(shutil.which, BROWSERS) if path), None)
+    if browser is None:
+        return [Row(f"page of {n} candidates in a browser: Chromium is absent", None, "ms")]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "night.html"
+        path.write_text(html.replace("</body>", f"<script>{ACTIONS}</script></body>"), encoding="utf-8")
+        words = [browser, *FLAGS, f"--user-data-dir={folder}/profile", path.as_uri()]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=300, check=False)
+    found = re.search(r'<pre id="seen">(.*?)</pre>', done.stdout, re.DOTALL)
+    if found is None:
+        return [Row(f"page of {n} candidates in a browser: it did not answer", None, "ms")]
+    seen = json.loads(unescape(found[1]))
+    shown = {
+        "load": ("loaded and drawn", 1), "sort": ("sorted by another column", 1), "filter": ("filtered", 1),
+        "step": ("step to the next candidate", 100), "mark": ("mark and step", 20),
+    }  # fmt: skip
+    return [Row(f"page of {n} in a browser, {text}", seen[name] / count, "ms") for name, (text, count) in shown.items()]

@@ -1,0 +1,89 @@
+"""What the templates themselves tell of a candidate's place: whether something came or went among them.
+
+A difference compares the night with the stack of the templates. That a source varied before the merger only the
+templates tell, each measured by itself: their departures from their common mean stand beside the forced photometry.
+"""
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from imaging.candidates.settings import LightcurveSettings
+from imaging.candidates.templates import AB_ZERO_NJY
+from imaging.io.tables import column, make_table
+from imaging.schemas.difference import FORCED_PHOTOMETRY
+
+FloatArray = NDArray[np.float64]
+
+LIMIT_SNR, SHOWN_SNR = 5.0, 2.0
+"""Significance of the limits, and below which no magnitude is given, as in the forced photometry."""
+
+
+def template_history(direct: pa.Table, settings: LightcurveSettings) -> pa.Table:
+    """Return the departure of every template exposure from the mean of those of its band.
+
+    Parameters
+    ----------
+    direct
+        Rows of :data:`imaging.schemas.difference.DIRECT_PHOTOMETRY`; what several searches measured of one template is
+        taken once. Search exposures, masked points and points without a flux are ignored.
+    settings
+        Systematic error: the flux of a galaxy in a point-spread function changes with the seeing.
+
+    Returns
+    -------
+    history
+        Rows of :data:`imaging.schemas.difference.FORCED_PHOTOMETRY`, ordered by candidate, band and time. A band with
+        one template gives none, for there is nothing to compare.
+    """
+    flux, error = (column(direct, name).astype(float) for name in ("flux", "flux_error"))
+    side = np.asarray(direct.column("side").to_pylist(), dtype=object)
+    masked = np.asarray(direct.column("masked").fill_null(True)).astype(bool)
+    chosen = np.flatnonzero((side == "template") & ~masked & np.isfinite(flux) & np.isfinite(error) & (error > 0))
+    names, bands = (
+        direct.column(name).take(pa.array(chosen)).combine_chunks().dictionary_encode()
+        for name in ("candidate_id", "band")
+    )
+    owner, band = (np.asarray(codes.indices).astype(np.int64) for codes in (names, bands))
+    keys = np.stack([owner, band, column(direct, "expnum")[chosen].astype(np.int64)])
+    _, first = np.unique(keys, axis=1, return_index=True)
+    chosen, group = chosen[first], owner[first] * max(len(bands.dictionary), 1) + band[first]
+    departure, error = _departures(flux[chosen], error[chosen], group, settings.history_host_fraction)
+    several = np.isfinite(departure)
+    return _table(direct.take(pa.array(chosen[several])), departure[several], error[several])
+
+
+def _departures(
+    flux: FloatArray, error: FloatArray, group: NDArray[np.int64], fraction: float
+) -> tuple[FloatArray, FloatArray]:
+    """Return departures from the weighted mean of each group, NaN where it has one member, and their errors."""
+    label = np.unique(group, return_inverse=True)[1]
+    weight = 1.0 / error**2
+    mean = (np.bincount(label, weight * flux) / np.bincount(label, weight))[label]
+    alone = (np.bincount(label) < 2)[label]
+    return np.where(alone, np.nan, flux - mean), np.hypot(error, fraction * np.maximum(mean, 0.0))
+
+
+def _table(rows: pa.Table, flux: FloatArray, error: FloatArray) -> pa.Table:
+    snr = flux / error
+    shown = snr > SHOWN_SNR
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mag = np.where(shown, -2.5 * np.log10(flux / AB_ZERO_NJY), np.nan)
+        mag_error = np.where(shown, 2.5 / np.log(10.0) / snr, np.nan)
+    kept = {
+        name: rows.column(name).combine_chunks() for name in ("candidate_id", "expnum", "band", "night", "ccd", "mjd")
+    }
+    table = make_table(
+        kept
+        | {
+            "flux": flux,
+            "flux_error": error,
+            "snr": snr,
+            "mag": pa.array(mag, mask=~shown, type=pa.float32()),
+            "mag_error": pa.array(mag_error, mask=~shown, type=pa.float32()),
+            "limit_mag": -2.5 * np.log10(LIMIT_SNR * error / AB_ZERO_NJY),
+            "masked": np.zeros(len(flux), dtype=bool),
+        },
+        FORCED_PHOTOMETRY,
+    )
+    return table.sort_by([("candidate_id", "ascending"), ("band", "ascending"), ("mjd", "ascending")])
