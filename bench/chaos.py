@@ -1,70 +1,29 @@
 """Kill workers, flows and servers at random instants, and see whether the night comes out the same.
 
-Every exposure is processed by a process of its own; while it works, one of its worker processes, itself, or the server
-is killed (SIGKILL) again and again; when it has ended without having finished, it is started again, as a person or a
-restarted service would. In the end the products must be, byte by byte, those of plain functions that nobody has killed.
+Two things are killed (SIGKILL), again and again, and started again when they have ended without having finished, as a
+person or a restarted service would: an exposure whose steps do next to nothing, so that most kills fall on the
+orchestration; and a small but complete simulated night, from raw exposures to the ranked list. In the end the products
+must be, byte by byte, those of a run that nobody has killed, and nothing that was finished may have been done again.
 """
 
-import json
-import os
 import random
-import subprocess
-import sys
 import tempfile
 import time
-from collections import Counter
-from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 
-import psutil
-
 from bench.report import Row, at_least, at_most, main
-from bench.storm_steps import EXECUTIONS, expected_products, products_of
+from bench.storm import VICTIMS, Prey, Storm, finish_under_fire
+from bench.storm_night import storm_over_nights
+from bench.storm_steps import EXECUTIONS, N_WORKERS, expected_products, products_of
 from blocks.site import Site
 
 SEED = 20170817
 N_CCDS = 8
-N_WORKERS = 2
 PAUSE_S = 0.4
 """Seconds that a step works."""
 
-CALM_S = (0.1, 2.5)
+CALM_S = (0.05, 1.0)
 """Between two kills, drawn evenly, counted from the first step of the process."""
-
-STUCK_S = 300.0
-"""A process that has not ended after as long hangs."""
-
-VICTIMS = {"worker": 6, "flow": 2, "server": 1}
-"""What is killed, and how often compared with the others."""
-
-
-@dataclass
-class Storm:
-    """What a storm did and what it left.
-
-    Attributes
-    ----------
-    kills
-        Kills by victim.
-    starts
-        How often a process was started.
-    executed, needed
-        Executions of steps, and how many there would have been in calm.
-    differing
-        Products that are missing or not as they should be.
-    """
-
-    kills: Counter[str] = field(default_factory=Counter)
-    starts: int = 0
-    executed: int = 0
-    needed: int = 0
-    differing: list[str] = field(default_factory=list)
-
-    @property
-    def allowed(self) -> int:
-        """Executions that may have been interrupted, and so done again: one per worker killed, all those of a flow."""
-        return self.kills["worker"] + N_WORKERS * (self.kills["flow"] + self.kills["server"])
 
 
 def storm(root: Path, n_kills: int, *, seed: int = SEED, kills_per_exposure: int = 8) -> Storm:
@@ -95,67 +54,28 @@ def storm(root: Path, n_kills: int, *, seed: int = SEED, kills_per_exposure: int
         expnum += 1
         left = min(kills_per_exposure, n_kills - result.kills.total())
         before = _executions(site)
-        _finish_under_fire(site, expnum, left, rng, result)
+        finish_under_fire(_exposure(site, expnum), left, rng, result)
         result.executed += _executions(site) - before
         expected = expected_products(quiet, expnum, tuple(range(1, N_CCDS + 1)))
         result.needed += 2 * N_CCDS + 2
         found = products_of(site, expnum)
         wrong = {name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)}
         result.differing += sorted(wrong)
+    result.redone = max(0, result.executed - result.needed - result.interrupted(N_WORKERS))
     return result
 
 
-def _finish_under_fire(site: Site, expnum: int, n_kills: int, rng: random.Random, result: Storm) -> None:
-    """Start the exposure's process until it finishes; kill something meanwhile, at most ``n_kills`` times."""
-    goal = result.kills.total() + n_kills
-    while True:
-        process = _start(site, expnum)
-        result.starts += 1
-        deadline = time.monotonic() + STUCK_S
-        begun = _executions(site)
-        while process.poll() is None:
-            if time.monotonic() > deadline:
-                process.kill()
-                raise TimeoutError(f"exposure {expnum} hangs after {dict(result.kills)}")
-            if result.kills.total() >= goal or _executions(site) == begun:
-                time.sleep(0.05)
-                continue
-            time.sleep(rng.uniform(*CALM_S))
-            victim = rng.choices(list(VICTIMS), weights=list(VICTIMS.values()))[0]
-            if process.poll() is None and _kill(victim, process, site, rng):
-                result.kills[victim] += 1
-                begun = _executions(site) if victim != "worker" else -1
-        if process.returncode == 0:
-            return
+def _exposure(site: Site, expnum: int) -> Prey:
+    begun = [_executions(site)]
 
+    def has_begun(process: object) -> bool:  # noqa: ARG001
+        return _executions(site) > begun[0]
 
-def _start(site: Site, expnum: int) -> subprocess.Popen[bytes]:
-    with (site.root / "storm.log").open("ab") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", "bench.storm_steps", str(site.root), str(expnum), str(N_CCDS)],
-            env=os.environ | {"STORM_PAUSE_S": str(PAUSE_S), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
+    def look() -> None:
+        begun[0] = _executions(site)
 
-
-def _kill(victim: str, process: subprocess.Popen[bytes], site: Site, rng: random.Random) -> bool:
-    """Kill one process; False if there was none of this kind."""
-    with suppress(psutil.NoSuchProcess, OSError, ValueError, KeyError):
-        if victim == "flow":
-            process.kill()
-            return True
-        if victim == "server":
-            address = json.loads((site.state / "server" / "address.json").read_text())
-            psutil.Process(address["pid"]).kill()
-            return True
-        workers = [
-            c for c in psutil.Process(process.pid).children(recursive=True) if "spawn_main" in " ".join(c.cmdline())
-        ]
-        if workers:
-            rng.choice(sorted(workers, key=lambda worker: worker.pid)).kill()
-            return True
-    return False
+    words = ("bench.storm_steps", str(site.root), str(expnum), str(N_CCDS))
+    return Prey(site, words, {"STORM_PAUSE_S": str(PAUSE_S)}, has_begun, look, CALM_S)
 
 
 def _executions(site: Site) -> int:
@@ -163,22 +83,33 @@ def _executions(site: Site) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
-def measure(quick: bool) -> list[Row]:
-    """Raise the storm."""
-    wanted = 20 if quick else 200
-    began = time.perf_counter()
-    with tempfile.TemporaryDirectory() as folder:
-        result = storm(Path(folder), wanted)
-    redone = result.executed - result.needed
-    seeds = (SEED,)
+def rows_of(what: str, result: Storm, wanted: int, seconds: float) -> list[Row]:
+    """Return what a storm has shown."""
+    n, seeds, again = result.needed, (SEED,), result.executed - result.needed
     return [
-        at_least("kills", result.kills.total(), "", wanted, n=result.starts, seeds=seeds),
-        *(Row(f"kills: {victim}", result.kills[victim], "") for victim in VICTIMS),
-        at_most("products that differ from those in calm", len(result.differing), "", 0, n=result.needed, seeds=seeds),
-        at_most("steps done again", redone, "", result.allowed, n=result.needed, seeds=seeds),
-        Row("processes started", result.starts, ""),
-        Row("wall", time.perf_counter() - began, "s"),
+        at_least(f"{what}: kills", result.kills.total(), "", wanted, n=result.starts, seeds=seeds),
+        *(Row(f"{what}: kills, {victim}", result.kills[victim], "") for victim in VICTIMS),
+        at_most(f"{what}: products that differ from those in calm", len(result.differing), "", 0, n=n, seeds=seeds),
+        at_most(f"{what}: finished steps done again", result.redone, "", 0, n=n, seeds=seeds),
+        Row(f"{what}: steps done more often than in calm", again, "", n=n, seeds=seeds),
+        Row(f"{what}: processes started", result.starts, ""),
+        Row(f"{what}: wall", seconds, "s"),
     ]
+
+
+def measure(quick: bool) -> list[Row]:
+    """Raise both storms."""
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        wanted = 10 if quick else 200
+        began = time.perf_counter()
+        result = storm(Path(folder) / "steps", wanted)
+        rows += rows_of("steps", result, wanted, time.perf_counter() - began)
+        wanted = 3 if quick else 200
+        began = time.perf_counter()
+        result = storm_over_nights(Path(folder) / "night", wanted, seed=SEED)
+        rows += rows_of("night", result, wanted, time.perf_counter() - began)
+    return rows
 
 
 if __name__ == "__main__":

@@ -3,33 +3,28 @@
 CPU seconds are those of all processes that take part: the flow's, the workers' and the server's.
 """
 
+import os
 import sqlite3
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from bench.postgresql import own_postgresql, postgresql_bytes
 from bench.report import Row, at_most, main
+from bench.step_times import CCD_S, CCD_STEPS, CCDS
 from blocks.site import Site
 from deployments.cli.running import quiet_console
+from deployments.database import VARIABLE
 from deployments.server import server_for, wait_until_stopped
 
 if TYPE_CHECKING:
     from prefect.task_runners import TaskRunner
-
-CCDS = tuple(range(1, 61))
-"""A full exposure: the 60 CCDs that work."""
-
-SCIENCE_CPU_S = 12.0
-"""CPU seconds of science per CCD of a search exposure, all steps together, that the share is given of."""
-
-TASK_RUNS_PER_CCD = 6
-"""Detrend, measure, calibrate, inspect, difference, force."""
 
 SETTLE_S = 6.0
 """The server records task runs in batches, after the fact; its cost is read when it has come to rest."""
@@ -78,6 +73,9 @@ def _children_cpu_s(server: psutil.Process) -> dict[int, float]:
 
 def database_bytes(site: Site) -> int:
     """Return the size of the server's database."""
+    address = os.environ.get(VARIABLE, "")
+    if address.startswith("postgresql"):
+        return postgresql_bytes(address)
     with sqlite3.connect(f"file:{site.state / 'server' / 'prefect.db'}?mode=ro", uri=True) as database:
         pages, size = (database.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
     return int(pages * size)
@@ -115,12 +113,16 @@ def measure_dask(site: Site, server: psutil.Process, ccds: Sequence[int]) -> lis
         begun = min(float(o.result.quality[BEGUN]) for o in first if o.result is not None)  # type: ignore[arg-type]
         rows = measure_runner("Dask", site, server, ccds, ComputeTaskRunner())
     per_task_s = sum(row.value or 0.0 for row in rows if "CPU" in row.name) / 1e3
-    share = 100 * per_task_s * TASK_RUNS_PER_CCD / SCIENCE_CPU_S
+    share = 100 * per_task_s * len(CCD_STEPS) / CCD_S
     return [
         Row("Dask: from the start of the flow to the first pixel", begun - submitted, "s"),
         *rows,
         at_most(
-            f"share of {SCIENCE_CPU_S:g} CPU s per CCD, {TASK_RUNS_PER_CCD} task runs", share, "%", 5.0, n=len(ccds)
+            f"share of {CCD_S:.3g} CPU s of science per CCD, {len(CCD_STEPS)} task runs",
+            share,
+            "%",
+            5.0,
+            n=len(ccds),
         ),
     ]
 
@@ -151,15 +153,36 @@ def measure_cached(site: Site, server: psutil.Process, ccds: Sequence[int]) -> l
 
 
 def measure(quick: bool) -> list[Row]:
-    """Measure everything, on a site of its own in a temporary folder."""
+    """Measure everything with each database that this machine has, on sites of their own in temporary folders."""
     quiet_console(verbose=False)
     ccds = CCDS[:20] if quick else CCDS
+    rows = measure_database("SQLite", ccds)
+    if not quick:
+        with own_postgresql() as address, using_database(address):
+            if address:
+                rows += measure_database("PostgreSQL", ccds)
+    return rows
+
+
+@contextmanager
+def using_database(address: str | None) -> Iterator[None]:
+    """Let servers that start inside the ``with`` block use a database."""
+    if address:
+        os.environ[VARIABLE] = address
+    try:
+        yield
+    finally:
+        os.environ.pop(VARIABLE, None)
+
+
+def measure_database(name: str, ccds: Sequence[int]) -> list[Row]:
+    """Measure everything with one database."""
     with tempfile.TemporaryDirectory() as folder:
         site = Site.at(folder)
         began = time.perf_counter()
         with server_for(site):
             first_start_s = time.perf_counter() - began
-            server = _server_process(site)
+            server = server_process(site)
             from prefect.task_runners import ThreadPoolTaskRunner
 
             rows = measure_runner("threads", site, server, ccds, ThreadPoolTaskRunner(max_workers=2))
@@ -171,10 +194,11 @@ def measure(quick: bool) -> list[Row]:
             rows.append(Row("start of the server on a new database", first_start_s, "s"))
             rows.append(Row("start of the server on a known database", time.perf_counter() - began, "s"))
         wait_until_stopped(site)
-    return rows
+    return [replace(row, name=f"{name}: {row.name}") for row in rows]
 
 
-def _server_process(site: Site) -> psutil.Process:
+def server_process(site: Site) -> psutil.Process:
+    """Return the process of the site's own server."""
     import json
 
     return psutil.Process(json.loads((Path(site.state) / "server" / "address.json").read_text())["pid"])

@@ -21,6 +21,7 @@ from tasks.seam import Step, map_ccds, run_step, split, step
 NIGHT = 20170818
 PAUSE_S = "pause_s"
 EXECUTIONS = "executions"
+N_WORKERS = 2
 
 
 def _work(job: StepJob, name: str) -> StepResult:
@@ -114,7 +115,7 @@ def main() -> None:
 
     root, expnum, last_ccd = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     quiet_console(verbose=False)
-    with server_for(Site.at(root)), using_cluster(ComputeCluster(n_workers=2, memory_limit_gb=2)):
+    with server_for(Site.at(root)), using_cluster(ComputeCluster(n_workers=N_WORKERS, memory_limit_gb=2)):
         state = storm_exposure(str(root), expnum, tuple(range(1, last_ccd + 1)), return_state=True)
         done = state.is_completed() and state.result()
     sys.exit(ExitCode.COMPLETE if done else ExitCode.MISSING)

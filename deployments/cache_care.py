@@ -83,8 +83,8 @@ def _has_content(path: Path, product: FileRecord) -> bool:
 def prune(site: Site) -> dict[str, int]:
     """Remove what serves nothing; products stay.
 
-    That is: damaged records, records of products that a later one has written again, errors that Prefect has kept, and
-    hashes of files that are gone.
+    That is: damaged records, records of products that a later one has written again, errors that Prefect has kept,
+    hashes of files that are gone, and what killed workers have left of their time limits.
 
     Returns
     -------
@@ -102,6 +102,8 @@ def prune(site: Site) -> dict[str, int]:
     for path in site.records.glob("*"):
         if path.is_file():
             counts["errors"] += _remove(path)
+    for path in (site.state / "stuck").glob("*.txt"):
+        counts["forgotten"] += _remove(path)
     for path in (site.state / "fingerprints").glob("*.json"):
         try:
             known = FileRecord.model_validate_json(path.read_bytes())

@@ -1,18 +1,20 @@
 """A night: from registered exposures to a ranked list of candidates.
 
-plan -> every exposure once, templates first; each search exposure's difference as soon as its templates are done
+plan -> every exposure once, the one nearest to the sky map's peak first, after its templates; each search exposure's
+difference as soon as its templates are done
 -> associate the detections of all -> map forced photometry -> rank against the sky map
 """
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 
-from blocks.compute import ComputeTaskRunner
+from blocks.compute import ComputeTaskRunner, prioritised
 from blocks.folders import load_site
 from blocks.nights import RegisteredNight, read_night
 from blocks.site import Site
@@ -21,10 +23,12 @@ from flows.difference import difference
 from flows.exposure import process_exposure
 from flows.settings import NightSettings
 from flows.side_by_side import run_as_they_come
+from tasks.announcements import announce_candidates
 from tasks.associate import SearchedCcd, associate, associate_job
 from tasks.exhibits import exhibit_account, exhibit_night
 from tasks.force import force, force_job
-from tasks.night_plan import NightPlan, exposures_at_hand, plan_night, searched_ccds
+from tasks.limits import WRITE_NIGHTS, slot
+from tasks.night_plan import NightPlan, exposures_at_hand, plan_night, searched_ccds, urgency_of
 from tasks.rank import rank, rank_job
 from tasks.records import StepJob
 from tasks.requests import ExposureRequest, NightEvent
@@ -70,16 +74,19 @@ def process_night(
     """
     place = load_site(site).storing_in(settings.version.destination)
     registered = read_night(place, NightEvent.night_of(night, event))
-    registered.mark_started(exposures_at_hand(registered, place))
+    at_hand = exposures_at_hand(registered, place)
+    registered.mark_started(at_hand)
     what = f"night {registered.record.night}"
     plan = plan_night(registered, settings.version, settings.difference.templates)
+    plan = replace(plan, urgency=urgency_of(registered, at_hand))
 
     search = [exposure.expnum for exposure in plan.search]
     with progress_on_page(what, night_work(registered.record.night, [e.expnum for e in plan.all], search)):
         processed, searched = run_stages(plan, site, settings, overwrite=overwrite)
         done = [e for e in plan.search if e.expnum in searched and searched[e.expnum].is_completed()]
         stage = Stage("candidates", StepJob(night=registered.record.night, site=place), overwrite=overwrite)
-        summary = find_candidates(stage, registered, done, searched_ccds(done, plan, place), place, settings)
+        with slot(WRITE_NIGHTS):
+            summary = find_candidates(stage, registered, done, searched_ccds(done, plan, place), place, settings)
     state = night_verdict(what, processed, searched, stage.others, summary)
     exhibit_account(registered.record.night, state, time.process_time())
     return state
@@ -102,20 +109,21 @@ def run_stages(
     processed, searched
         Exposure number to the state in which its stages, and its difference, have ended.
     """
-    return run_as_they_come(
-        lambda exposure: process_exposure(exposure, site, settings.exposure, overwrite=overwrite, return_state=True),
-        plan.all,
-        lambda exposure: difference(
-            exposure,
-            site,
-            settings.difference,
-            templates=plan.templates[exposure.expnum],
-            overwrite=overwrite,
-            return_state=True,
-        ),
-        {expnum: [template.expnum for template in templates] for expnum, templates in plan.templates.items()},
-        settings.concurrent_exposures,
-    )
+    priority = plan.priorities
+
+    def process(exposure: ExposureRequest) -> State[Any]:
+        with prioritised(priority[exposure.expnum]):
+            return process_exposure(exposure, site, settings.exposure, overwrite=overwrite, return_state=True)
+
+    def search(exposure: ExposureRequest) -> State[Any]:
+        templates = plan.templates[exposure.expnum]
+        with prioritised(priority[exposure.expnum]):
+            return difference(
+                exposure, site, settings.difference, templates=templates, overwrite=overwrite, return_state=True
+            )
+
+    needs = {expnum: [template.expnum for template in templates] for expnum, templates in plan.templates.items()}
+    return run_as_they_come(process, plan.all, search, needs, settings.concurrent_exposures)
 
 
 def find_candidates(
@@ -164,4 +172,5 @@ def find_candidates(
     if ranked is None:
         return {}
     exhibit_night(registered, place)
+    announce_candidates(registered, place)
     return dict(ranked.quality)

@@ -1,13 +1,30 @@
 """Run several flows side by side inside one."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from contextvars import copy_context
 from typing import Any
 
 from prefect.client.schemas.objects import State
 
 from tasks.requests import ExposureRequest
+
+
+@contextmanager
+def abandonable_pool(at_once: int) -> Iterator[ThreadPoolExecutor]:
+    """Give a pool of threads inside the ``with`` block, which is waited for unless the run is cancelled or interrupted.
+
+    Then nothing more begins, and what still runs in the threads ends with the run's cluster.
+    """
+    pool = ThreadPoolExecutor(max_workers=at_once)
+    try:
+        yield pool
+    except BaseException as error:
+        is_cancelled = not isinstance(error, Exception)
+        pool.shutdown(wait=not is_cancelled, cancel_futures=is_cancelled)
+        raise
+    pool.shutdown()
 
 
 def run_side_by_side(
@@ -29,7 +46,7 @@ def run_side_by_side(
     states
         Exposure number to the state in which its flow has ended.
     """
-    with ThreadPoolExecutor(max_workers=at_once) as pool:
+    with abandonable_pool(at_once) as pool:
         running = {e.expnum: pool.submit(copy_context().run, call, e) for e in exposures}
         return {expnum: future.result() for expnum, future in running.items()}
 
@@ -70,7 +87,7 @@ def run_as_they_come(
             running[expnum].result()
         return second(exposure) if running[exposure.expnum].result().is_completed() else None
 
-    with ThreadPoolExecutor(max_workers=at_once) as pool:
+    with abandonable_pool(at_once) as pool:
         following: dict[int, Future[State[Any] | None]] = {}
         waiting: list[ExposureRequest] = []
         for exposure in exposures:

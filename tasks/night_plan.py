@@ -1,13 +1,19 @@
 """What a night holds: its search exposures, the templates that they may need, and what has been searched."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+
+from prefect.logging import get_logger
 
 from blocks.nights import RegisteredNight
 from blocks.site import Site
+from imaging.errors import InputError, StorageError
+from imaging.exposure import Exposure
 from imaging.identity import ExposureId
+from imaging.io.skymaps import read_skymap
 from imaging.templates.select import TemplateTarget, choose_templates
 from imaging.templates.settings import TemplateSettings
+from imaging.wcs.sphere import separation_deg
 from tasks.associate import SearchedCcd
 from tasks.fingerprints import fingerprint
 from tasks.listed import listed_candidate, listed_request, nominal_footprints
@@ -28,16 +34,28 @@ class NightPlan:
         Its search exposures, in order of time.
     templates
         Number of a search exposure to the exposures that may serve it.
+    urgency
+        Numbers of the search exposures, that which is to be searched first in front; without it, in order of time.
     """
 
     search: tuple[ExposureRequest, ...]
     templates: Mapping[int, tuple[ExposureRequest, ...]]
+    urgency: tuple[int, ...] = ()
 
     @property
     def all(self) -> tuple[ExposureRequest, ...]:
-        """Every exposure once: templates that somebody waits for first, then the search exposures."""
-        needed = {t.expnum: t for templates in self.templates.values() for t in templates}
-        return (*(needed[expnum] for expnum in sorted(needed)), *self.search)
+        """Every exposure once: the most urgent search exposure after its templates, then the next."""
+        by_number = {request.expnum: request for request in self.search}
+        ordered: dict[int, ExposureRequest] = {}
+        for expnum in self.urgency or by_number:
+            for request in (*self.templates[expnum], by_number[expnum]):
+                ordered.setdefault(request.expnum, request)
+        return tuple(ordered.values())
+
+    @property
+    def priorities(self) -> dict[int, int]:
+        """Exposure number to the priority of its tasks: what goes first has most."""
+        return {request.expnum: -place for place, request in enumerate(self.all)}
 
 
 def plan_night(registered: RegisteredNight, version: Version, settings: TemplateSettings) -> NightPlan:
@@ -64,6 +82,36 @@ def plan_night(registered: RegisteredNight, version: Version, settings: Template
         chosen = sorted({row["template_expnum"] for row in rows if row["rank"] is not None})
         templates[item.exposure.expnum] = tuple(requests[expnum] for expnum in chosen)
     return NightPlan(tuple(requests[item.exposure.expnum] for item in search), templates)
+
+
+def urgency_of(registered: RegisteredNight, at_hand: Collection[int]) -> tuple[int, ...]:
+    """Order the search exposures of a night: those that have arrived first, and of these the nearest to the map's peak.
+
+    Parameters
+    ----------
+    registered
+        The night.
+    at_hand
+        Numbers of the exposures that have arrived; nobody can wait for the templates of the others yet.
+
+    Returns
+    -------
+    expnums
+        All search exposures; by time where equally near, or if the sky map cannot be read.
+    """
+    night = registered.record.night
+    search = [item.exposure for item in registered.listed() if item.exposure.night == night]
+    try:
+        peak = read_skymap(registered.skymap).peak()
+    except (InputError, StorageError) as error:
+        get_logger(__name__).warning("exposures are taken in order of time: %s", error.sentence())
+        peak = None
+
+    def urgency(exposure: Exposure) -> tuple[bool, float, float]:
+        distance = 0.0 if peak is None else float(separation_deg(exposure.ra_deg, exposure.dec_deg, *peak))
+        return exposure.expnum not in at_hand, distance, exposure.mjd
+
+    return tuple(exposure.expnum for exposure in sorted(search, key=urgency))
 
 
 def exposures_at_hand(registered: RegisteredNight, site: Site) -> list[int]:
@@ -118,6 +166,8 @@ def _searched(
         mjd=float(quality["mjd"] or 0.0),
         corners=tuple((ra, dec) for ra, dec in corners),
         m50_mag=quality["m50_mag"],  # type: ignore[arg-type]
+        width_mag=quality.get("efficiency_width_mag"),  # type: ignore[arg-type]
+        ceiling=quality.get("efficiency_ceiling"),  # type: ignore[arg-type]
         detections=fingerprint(job.site, job.product_path("detections.parquet")),
         stamps=fingerprint(job.site, stamps) if stamps.exists() else None,
         host_catalogue=fingerprint(job.site, host.product_path("fullcat.parquet")),

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, Self, TypeVar
@@ -17,7 +17,7 @@ from imaging.settings import Settings
 from imaging.timing import StepTimes
 
 QualityValue = float | int | str | None
-FailureKind = Literal["ccd", "no_work", "input", "storage", "lost", "defect"]
+FailureKind = Literal["ccd", "no_work", "input", "storage", "memory", "lost", "defect"]
 StageSettings = TypeVar("StageSettings", bound=Settings)
 
 
@@ -106,8 +106,6 @@ class StepJob(Record):
     """The settings that steer the step, and no others: they are part of its cache key."""
     parameters: dict[str, Any] = {}
     """Further small values that steer the step; they must be JSON."""
-    priority: int = 0
-    """Which of several waiting jobs goes first; higher is sooner. Not part of the cache key."""
 
     @model_validator(mode="after")
     def _has_a_subject(self) -> Self:
@@ -246,7 +244,7 @@ class Failure(Record):
     """One sentence: where, what, value, limit, remedy."""
     kind: FailureKind
     """``ccd``: it cannot be processed; ``no_work``: there was nothing to do; ``input``: bad input; ``storage``: the
-    disk failed; ``lost``: the worker died; ``defect``: the code failed."""
+    disk failed; ``memory``: there was not enough of it; ``lost``: the worker died; ``defect``: the code failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,6 +272,13 @@ class Outcome:
     def ccd(self) -> int | None:
         """CCD number of the job."""
         return self.job.ccd
+
+    def amended(self, circumstance: str) -> "Outcome":
+        """Return the same outcome, its failure (if it is one) told with a circumstance."""
+        if self.failure is None:
+            return self
+        message = f"{self.failure.message} ({circumstance})"
+        return replace(self, failure=self.failure.model_copy(update={"message": message}))
 
 
 def plain_quality(quality: Mapping[str, Any]) -> dict[str, QualityValue]:

@@ -5,11 +5,20 @@ import resource
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from distributed import get_worker
 
 PROCESS = Path("/proc/self")
+
+TIMES_STUCK = 2
+"""A step that was past its time limit this often is not tried again."""
+
+TRACE_BEGIN = "Timeout ("
+"""How the traceback of a process past its limit begins."""
+
+OWN_FOLDERS = ("imaging", "tasks")
+"""Where the code of steps lies, of which a person wants to know the line."""
 
 
 class ResourceMeter:
@@ -51,8 +60,12 @@ def peak_memory_mb() -> float:
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
 
 
+class StuckError(Exception):
+    """A step was past its time limit as often as it may."""
+
+
 class TimeLimit:
-    """Ends the process of a Dask worker that stays too long inside, printing where it was.
+    """Ends the process of a Dask worker that stays too long inside; the next one that begins the same is the last.
 
     A limit inside Python cannot interrupt compiled code in a thread, which is where Dask runs steps. Elsewhere than in
     a worker process there is no limit, because the process is the flow's.
@@ -61,24 +74,51 @@ class TimeLimit:
     ----------
     seconds
         Wall-clock limit.
+    trace
+        File in which a process that is ended leaves where it was; removed when the step ends by itself.
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, trace: Path) -> None:
         self._seconds = seconds
-        self._armed = False
+        self._trace = trace
+        self._stream: IO[str] | None = None
 
     def __enter__(self) -> None:
-        """Start to count."""
+        """Start to count.
+
+        Raises
+        ------
+        StuckError
+            If two processes have been ended already.
+        """
         try:
             in_own_process = bool(get_worker().nanny)
         except ValueError:
             return
         if not in_own_process:
             return
-        faulthandler.dump_traceback_later(self._seconds, exit=True)
-        self._armed = True
+        self._trace.parent.mkdir(parents=True, exist_ok=True)
+        self._stream = self._trace.open("a+")
+        self._stream.seek(0)
+        left = self._stream.read()
+        if left.count(TRACE_BEGIN) >= TIMES_STUCK:
+            self.__exit__()
+            raise StuckError(
+                f"{TIMES_STUCK} worker processes were past the time limit of {self._seconds:g} s{_place_in(left)}"
+            )
+        faulthandler.dump_traceback_later(self._seconds, exit=True, file=self._stream)
 
     def __exit__(self, *error: object) -> None:
         """Stop to count."""
-        if self._armed:
+        if self._stream is not None:
             faulthandler.cancel_dump_traceback_later()
+            self._stream.close()
+            self._stream = None
+            self._trace.unlink(missing_ok=True)
+
+
+def _place_in(trace: str) -> str:
+    """Say where the last process was, in the words of its traceback: that of the first thread in a step's own code."""
+    frames = [line.strip() for line in trace.rpartition(TRACE_BEGIN)[2].splitlines() if line.startswith("  File ")]
+    own = [frame for frame in frames if any(f"/{folder}/" in frame for folder in OWN_FOLDERS)]
+    return f", in {own[0].removeprefix('File ')}" if own else ""

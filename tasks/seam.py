@@ -21,27 +21,34 @@ Called directly, ``detrend(job)`` is the plain function: no server, no retries, 
 
 import importlib
 import logging
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
+from pathlib import Path
 from typing import Any, cast
 
+from httpx import TransportError
 from prefect import Task, get_run_logger
 from prefect.cache_policies import CacheKeyFnPolicy
 from prefect.client.schemas.objects import State, TaskRun
-from prefect.context import TaskRunContext
+from prefect.context import FlowRunContext, TaskRunContext
+from prefect.task_engine import TaskRunTimeoutError
 from prefect.tasks import exponential_backoff
 from prefect.transactions import IsolationLevel
 
+from blocks.compute import ComputeTaskRunner
 from blocks.site import Site
 from imaging.errors import GWWorkflowError, NoWorkError, StorageError
 from tasks.cache import record_key, recorded_result
 from tasks.code_version import code_version
 from tasks.failures import note_outcome
+from tasks.limits import slot
 from tasks.locks import FileLocks
 from tasks.progress import SEVERAL, Progress, report
 from tasks.records import Failure, Outcome, StepJob, StepResult
 from tasks.resources import ResourceMeter, TimeLimit
-from tasks.settling import outcome_of, settle
+from tasks.settling import done_outcome, outcome_of, settle
 
 StepFunction = Callable[[StepJob], StepResult]
 
@@ -53,6 +60,10 @@ RETRY_DELAY_S = 1.0
 
 TIME_LIMIT_S = 1800.0
 """Wall-clock limit of a step, many times what the slowest takes."""
+
+ALONE_DELAYS_S = (2.0, 20.0)
+"""Delays before CCDs that were lost are tried alone, so that what was wrong may pass: a server that is started again
+takes 10 s. Those whose workers died, or had too little memory, are tried alone once."""
 
 
 class Step:
@@ -66,12 +77,14 @@ class Step:
         The step.
     code
         Modules whose code decides about the products, besides those that the function's own module imports.
-    tags
-        Tags of the task, for Prefect's concurrency limits; each costs a call to the server per task run.
+    limit
+        The limit, of :mod:`tasks.limits`, of which a task run holds a slot while it works; that costs two calls to the
+        server. None if the step strains nothing that is shared.
     retries
         Attempts after the first.
     time_limit_s
-        A Dask worker that is still at the step after this long is ended and the step tried on another one.
+        A Dask worker that is still at the step after this long is ended and the step tried once more. In the process of
+        the flow the step is ended as soon as it comes back to Python, and not tried again.
     """
 
     def __init__(
@@ -80,14 +93,14 @@ class Step:
         function: StepFunction,
         *,
         code: Sequence[str] = (),
-        tags: Iterable[str] = (),
+        limit: str | None = None,
         retries: int = RETRIES,
         time_limit_s: float = TIME_LIMIT_S,
     ) -> None:
         self.name = name
         self.function = function
         self.code = (function.__module__, *code)
-        self.tags = tuple(tags)
+        self.limit = limit
         self.retries = retries
         self.time_limit_s = time_limit_s
         self.__doc__ = function.__doc__
@@ -119,7 +132,7 @@ class Step:
         logger = _logger()
         meter = ResourceMeter()
         try:
-            with TimeLimit(self.time_limit_s):
+            with TimeLimit(self.time_limit_s, trace_of(job)):
                 result = self.function(job)
         except NoWorkError as error:
             located = error.located(expnum=job.expnum, ccd=job.ccd, step=self.name)
@@ -145,14 +158,14 @@ class Step:
         """The Prefect task, not yet bound to a site."""
 
         def run(job: StepJob) -> StepResult:
-            return self.execute(job)
+            with slot(self.limit):
+                return self.execute(job)
 
         return Task(
             fn=run,
             name=self.name,
             description=self.__doc__,
             task_run_name=f"{self.name}-{{job.name}}",
-            tags=self.tags,
             retries=self.retries,
             retry_delay_seconds=exponential_backoff(RETRY_DELAY_S),
             retry_jitter_factor=0.3,
@@ -193,22 +206,25 @@ def step(
     name: str,
     *,
     code: Sequence[str] = (),
-    tags: Iterable[str] = (),
+    limit: str | None = None,
     retries: int = RETRIES,
     time_limit_s: float = TIME_LIMIT_S,
 ) -> Callable[[StepFunction], Step]:
     """Make a plain function a step; the arguments are those of :class:`Step`."""
 
     def decorate(function: StepFunction) -> Step:
-        return Step(name, function, code=code, tags=tags, retries=retries, time_limit_s=time_limit_s)
+        return Step(name, function, code=code, limit=limit, retries=retries, time_limit_s=time_limit_s)
 
     return decorate
 
 
 def retry_if_worth_it(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:  # noqa: ARG001
-    """Whether an error may go away by itself: those of disk, network and time limit may, a bad CCD stays bad."""
+    """Whether an error may go away by itself: those of disk, locks and network may, a bad CCD stays bad.
+
+    Neither is want of memory tried again beside the same neighbours, nor a step that was past its time limit.
+    """
     error = state.data
-    return isinstance(error, StorageError | OSError | MemoryError)
+    return isinstance(error, StorageError | OSError | TransportError) and not isinstance(error, TaskRunTimeoutError)
 
 
 def run_step(step: Step, job: StepJob, *, overwrite: bool = False) -> Outcome:
@@ -228,8 +244,12 @@ def run_step(step: Step, job: StepJob, *, overwrite: bool = False) -> Outcome:
     outcome
         Result or failure; no error of the step is raised.
     """
-    state = step.task_for(job.site, overwrite=overwrite)(job, return_state=True)
-    outcome = outcome_of(job, state)
+    known = None if overwrite else step.recorded(job)
+    if known is not None:
+        outcome = done_outcome(job, known, cached=True)
+    else:
+        task = step.task_for(job.site, overwrite=overwrite).with_options(timeout_seconds=step.time_limit_s)
+        outcome = outcome_of(job, task(job, return_state=True))
     note_outcome(step.name, outcome)
     report(Progress(step.name, job.subject, 1, 1, int(outcome.failure is not None), int(outcome.cached)))
     return outcome
@@ -238,8 +258,9 @@ def run_step(step: Step, job: StepJob, *, overwrite: bool = False) -> Outcome:
 def map_ccds(step: Step, jobs: Sequence[StepJob], *, overwrite: bool = False) -> list[Outcome]:
     """Do one step for many CCDs, on the task runner of the flow.
 
-    What is known to be done is shown as ``Cached`` from the process of the flow, which costs a tenth of a trip through
-    Dask; if everything is known, no cluster is started. A CCD that fails, in whatever way, costs itself only.
+    What is known to be done needs no task run: if everything is known, no cluster is started. A CCD that fails, in
+    whatever way, costs itself only. Those that ran out of memory, or whose workers died, are tried again one at a time,
+    with nothing else running and with more memory.
 
     Parameters
     ----------
@@ -257,20 +278,81 @@ def map_ccds(step: Step, jobs: Sequence[StepJob], *, overwrite: bool = False) ->
     """
     if not jobs:
         return []
-    task = step.task_for(jobs[0].site, overwrite=overwrite)
-    known = {number for number, job in enumerate(jobs) if not overwrite and step.recorded(job) is not None}
-    futures = {number: task.submit(job) for number, job in enumerate(jobs) if number not in known}
-    outcomes: list[Outcome | None] = [None] * len(jobs)
+    outcomes: dict[int, Outcome] = {}
+    failed: set[int] = set()
+    cached: set[int] = set()
     subject = jobs[0].subject if len({job.subject for job in jobs}) == 1 else SEVERAL
-    failed = 0
-    for done, number in enumerate([*sorted(known), *futures], start=1):
-        job = jobs[number]
-        state = settle(futures[number]) if number in futures else task(job, return_state=True)
-        outcome = outcomes[number] = outcome_of(job, state)
+
+    def end(number: int, outcome: Outcome) -> None:
+        outcomes[number] = outcome
+        for those, is_one in ((failed, outcome.failure is not None), (cached, outcome.cached)):
+            (those.add if is_one else those.discard)(number)
+        report(Progress(step.name, subject, len(outcomes), len(jobs), len(failed), len(cached)))
+
+    for number, job in enumerate(jobs):
+        known = None if overwrite else step.recorded(job)
+        if known is not None:
+            end(number, done_outcome(job, known, cached=True))
+    if outcomes:
+        _flow_logger().info(
+            "%s: %d of %d jobs of %s are known to be done", step.name, len(outcomes), len(jobs), subject
+        )
+    if len(outcomes) < len(jobs):
+        _do(step.task_for(jobs[0].site, overwrite=overwrite), jobs, outcomes, end)
+    for outcome in outcomes.values():
         note_outcome(step.name, outcome)
-        failed += outcome.failure is not None
-        report(Progress(step.name, subject, done, len(jobs), failed, min(done, len(known))))
-    return cast("list[Outcome]", outcomes)
+    return [outcomes[number] for number in range(len(jobs))]
+
+
+def _do(
+    task: Task[[StepJob], StepResult],
+    jobs: Sequence[StepJob],
+    outcomes: Mapping[int, Outcome],
+    end: Callable[[int, Outcome], None],
+) -> None:
+    """Do the jobs that have no outcome yet; those whose workers died or had too little memory once more, alone."""
+    with on_the_cluster():
+        futures = {number: task.submit(job) for number, job in enumerate(jobs) if number not in outcomes}
+        for number, future in futures.items():
+            end(number, outcome_of(jobs[number], settle(future)))
+    for attempt, delay_s in enumerate(ALONE_DELAYS_S):
+        lost = [number for number in futures if is_worth_being_alone(outcomes[number], attempt)]
+        if not lost:
+            return
+        _flow_logger().warning("%s: %d jobs are tried again alone, with more memory", task.name, len(lost))
+        time.sleep(delay_s)
+        with on_the_cluster(alone=True):
+            for number in lost:
+                outcome = outcome_of(jobs[number], settle(task.submit(jobs[number])))
+                end(number, outcome.amended("tried again alone, with more memory"))
+
+
+def is_worth_being_alone(outcome: Outcome, attempt: int) -> bool:
+    """Whether a job that was lost, or ran out of memory, may come through alone.
+
+    Parameters
+    ----------
+    outcome
+        How it has ended so far.
+    attempt
+        How often it was tried alone.
+    """
+    failure = outcome.failure
+    if failure is None or failure.kind not in ("memory", "lost") or failure.reason == "time_limit":
+        return False
+    return attempt == 0 or failure.reason == "lost"
+
+
+@contextmanager
+def on_the_cluster(*, alone: bool = False) -> Iterator[None]:
+    """Use the cluster of the run, together with the run's other flows or alone; no matter to other task runners."""
+    context = FlowRunContext.get()
+    runner = context.task_runner if context else None
+    if not isinstance(runner, ComputeTaskRunner):
+        yield
+        return
+    with runner.alone() if alone else runner.together():
+        yield
 
 
 def split(outcomes: Iterable[Outcome]) -> tuple[dict[int, StepResult], dict[int, Failure]]:
@@ -284,6 +366,18 @@ def split(outcomes: Iterable[Outcome]) -> tuple[dict[int, StepResult], dict[int,
         elif outcome.failure is not None:
             failures[ccd] = outcome.failure
     return results, failures
+
+
+def trace_of(job: StepJob) -> Path:
+    """Return the file in which a process leaves where it was when the current task run's time was up."""
+    context = TaskRunContext.get()
+    name = str(context.task_run.id) if context else job.name
+    return job.site.state / "stuck" / f"{name}.txt"
+
+
+def _flow_logger() -> logging.Logger | logging.LoggerAdapter[logging.Logger]:
+    """Return the flow run's logger; outside of a run, a plain one."""
+    return get_run_logger() if FlowRunContext.get() else logging.getLogger(__name__)
 
 
 def _logger() -> logging.Logger | logging.LoggerAdapter[logging.Logger]:

@@ -90,7 +90,9 @@ def test_what_serves_nothing_is_pruned(site, cache):
     os.utime(raw, (1, 1))
     fingerprint(site, raw)
     raw.unlink()
-    assert cache("prune")[1]["removed"] == {"damaged": 1, "replaced": 1, "errors": 1, "forgotten": 1}
+    (site.state / "stuck").mkdir()
+    (site.state / "stuck" / "a-killed-run.txt").touch()
+    assert cache("prune")[1]["removed"] == {"damaged": 1, "replaced": 1, "errors": 1, "forgotten": 2}
     left = sorted(path.name for path in (site.records / "1300001").iterdir())
     assert left == [record_name("detrend", ccd, digest * 32) for ccd, digest in ((1, "b"), (3, "a"), (3, "c"))]
     assert cache("prune")[1]["removed"] == {"damaged": 0, "replaced": 0, "errors": 0, "forgotten": 0}

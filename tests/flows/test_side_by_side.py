@@ -1,11 +1,13 @@
 """Exposures side by side: what waits for what."""
 
 import threading
+import time
 
 import pytest
+from prefect.exceptions import TerminationSignal
 from prefect.states import Completed, Failed
 
-from flows.side_by_side import run_as_they_come
+from flows.side_by_side import run_as_they_come, run_side_by_side
 from tasks.requests import ExposureRequest
 
 
@@ -75,6 +77,47 @@ def test_an_error_of_a_flow_reaches_the_night():
         run_as_they_come(broken, [request(1)], broken, {}, 1)
 
 
+@pytest.mark.parametrize("blow", [KeyboardInterrupt, TerminationSignal])
+def test_a_cancelled_run_waits_for_nobody_and_begins_nothing_more(blow):
+    """A night whose process is told to end must not first finish all the exposures that it has begun or planned."""
+    log, begun, free = Log(), threading.Event(), threading.Event()
+
+    def process(exposure):
+        log.note("begin", exposure.expnum)
+        begun.set()
+        free.wait(30)
+        return Completed()
+
+    def exposures():
+        yield request(1)
+        yield request(2)
+        assert begun.wait(10)
+        raise blow(15) if blow is TerminationSignal else blow
+
+    try:
+        began = time.monotonic()
+        with pytest.raises(blow):
+            run_side_by_side(process, exposures(), 1)
+        assert time.monotonic() - began < 20, "it waited for the exposure that was being processed"
+    finally:
+        free.set()
+    time.sleep(0.2)
+    assert log.lines == [("begin", 1)]
+
+
+def test_an_error_of_one_exposure_lets_the_others_end():
+    log = Log()
+
+    def process(exposure):
+        if exposure.expnum == 1:
+            raise ValueError("a defect")
+        return log.process(exposure)
+
+    with pytest.raises(ValueError, match="a defect"):
+        run_side_by_side(process, [request(1), request(2)], 1)
+    assert log.lines == [("begin", 2), ("end", 2)]
+
+
 def test_a_night_asks_for_every_exposure_once_and_for_differences_with_their_templates(monkeypatch):
     from flows import night
     from flows.settings import NightSettings
@@ -97,5 +140,5 @@ def test_a_night_asks_for_every_exposure_once_and_for_differences_with_their_tem
     plan = NightPlan((request(11), request(12)), needs)
     settings = NightSettings(concurrent_exposures=1)
     processed, searched = night.run_stages(plan, "site", settings, overwrite=False)
-    assert asked == [1, 2, 11, 12, (11, 1), (12, 1, 2)]
+    assert asked == [1, 11, 2, (11, 1), 12, (12, 1, 2)]
     assert (sorted(processed), sorted(searched)) == ([1, 2, 11, 12], [11, 12])

@@ -35,7 +35,7 @@ def test_the_key_can_be_read_by_a_person():
 
 def test_the_key_does_not_depend_on_where_and_when():
     file = FileRecord(path="raw/elsewhere.fits.fz", size=10, mtime_ns=999, content_hash="abc")
-    same = job(site=Site.at("/other"), inputs={"raw": file}, priority=5, parameters={})
+    same = job(site=Site.at("/other"), inputs={"raw": file}, parameters={})
     assert record_key("detrend", "code", same) == record_key("detrend", "code", job())
 
 

@@ -3,15 +3,18 @@
 import pickle
 import threading
 
+import httpx
 import pytest
 from prefect.states import Failed
-from toy_steps import EXPOSURE, calls, jobs_for, product, toy, toy_flow, whole_flow
+from prefect.task_engine import TaskRunTimeoutError
+from toy_steps import EXPOSURE, calls, hanging_flow, jobs_for, product, toy, toy_flow, whole_flow
 
 from blocks.site import Site
 from imaging.errors import CcdError, InputError, NoWorkError, StorageError
 from tasks.failures import noted_failures
 from tasks.progress import listening
 from tasks.records import StepJob
+from tasks.resources import StuckError
 from tasks.seam import retry_if_worth_it, split
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -156,6 +159,14 @@ def test_a_whole_exposure_step_runs_in_the_flow(site):
     assert whole_flow(job).cached
 
 
+def test_a_whole_exposure_step_that_hangs_is_ended(site):
+    outcome = hanging_flow(jobs_for(site, [None], {None: "always"})[0])
+    assert outcome.failure.kind == "lost"
+    assert outcome.failure.reason == "time_limit"
+    assert "1.0 s" in outcome.failure.message or "1.0 second" in outcome.failure.message
+    assert (site.root / "calls").read_text().count("None") == 1, "it is not tried again"
+
+
 def test_progress_is_reported(site):
     seen = []
     jobs = jobs_for(site, [1, 2, 3], {2: "bad"})
@@ -183,7 +194,11 @@ def test_a_step_travels_by_name():
         (OSError("disk"), True),
         (TimeoutError("net"), True),
         (ConnectionResetError("net"), True),
-        (MemoryError(), True),
+        (httpx.ConnectError("net"), True),
+        (BlockingIOError("lock"), True),
+        (MemoryError(), False),
+        (TaskRunTimeoutError(), False),
+        (StuckError(), False),
         (CcdError("bad", reason="bad"), False),
         (NoWorkError("none", reason="none"), False),
         (InputError("bad"), False),

@@ -1,5 +1,6 @@
 """The seam on Dask worker processes: lost workers, hanging steps, shared clusters."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 
@@ -8,10 +9,12 @@ from prefect import flow, get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from toy_steps import EXPOSURE, calls, hang, jobs_for, toy
 
-from blocks import compute
+from blocks import started_cluster
 from blocks.cluster import ComputeCluster
-from blocks.compute import ADDRESS_VARIABLE, ComputeTaskRunner
+from blocks.compute import NOBODY_WAITS, ComputeTaskRunner, prioritised
 from blocks.site import Site
+from blocks.started_cluster import ADDRESS_VARIABLE
+from tasks.failures import noted_failures
 from tasks.records import Outcome, StepJob
 from tasks.seam import map_ccds, split
 
@@ -43,13 +46,13 @@ def site(tmp_path) -> Site:
 def started(monkeypatch) -> list[str]:
     """The clusters that were started."""
     names: list[str] = []
-    start = compute.Cluster._start
+    start = started_cluster.Cluster._start
 
     def counted(self, configuration):
         names.append(str(configuration.n_workers))
         return start(self, configuration)
 
-    monkeypatch.setattr(compute.Cluster, "_start", counted)
+    monkeypatch.setattr(started_cluster.Cluster, "_start", counted)
     return names
 
 
@@ -59,7 +62,9 @@ def test_workers_that_die_cost_their_ccd_only(site, started):
     results, failures = split(state.result())
     assert sorted(results) == [1, 4, 5, 9]
     assert {ccd: f.kind for ccd, f in failures.items()} == {2: "ccd", 3: "lost"}
-    assert "4 worker processes died" in failures[3].message
+    assert "killed" in failures[3].message
+    assert "alone, with more memory" in failures[3].message
+    assert calls(site).count(3) == 4 + 1, "four workers beside the others, one alone"
     assert calls(site).count(9) == 2, "a step past its time limit is ended and tried again"
     with get_client(sync_client=True) as client:
         runs = client.read_task_runs(
@@ -67,10 +72,13 @@ def test_workers_that_die_cost_their_ccd_only(site, started):
         )
     lost = {run.name: run.state_name for run in runs if "ccd03" in run.name}
     assert lost == {"toy-1300001-ccd03": "Crashed"}, "a lost task does not stay Running"
+    assert not list((site.state / "stuck").glob("*")) or all(
+        path.stat().st_size == 0 for path in (site.state / "stuck").glob("*")
+    )
 
     outcomes = dask_flow(jobs_for(site, [1, 4, 5], modes), jobs_for(site, [9]))
     assert all(o.cached for o in outcomes)
-    assert started == ["2"], "nothing was pending, so no cluster was started"
+    assert started == ["2", "1"], "two workers, and the one with more memory; later nothing was pending"
 
 
 def test_child_flows_share_the_cluster_of_their_parent(site, started):
@@ -87,3 +95,54 @@ def test_a_running_scheduler_can_be_used(site, started, monkeypatch):
         monkeypatch.setenv(ADDRESS_VARIABLE, cluster.scheduler_address)
         assert all(o.result is not None for o in dask_flow(jobs_for(site, [1, 2])))
     assert started == []
+
+
+HUNGRY = ComputeCluster(n_workers=2, memory_limit_gb=1, retry_memory_gb=4)
+
+
+@flow(task_runner=ComputeTaskRunner(HUNGRY))
+def hungry_flow(eating: list[StepJob], refused: list[StepJob], hanging: list[StepJob]) -> list[Outcome]:
+    return map_ccds(toy, eating) + map_ccds(toy, refused) + map_ccds(hang, hanging)
+
+
+def test_a_ccd_that_ran_out_of_memory_is_tried_alone_with_more(site, started):
+    """Workers of 1 GiB die of the 1.3 GB that a CCD needs; a worker of 4 GiB does it."""
+    jobs = jobs_for(site, range(1, 5), {2: "eat", 3: "memory error", 4: "bad"})
+    outcomes = hungry_flow([jobs[0], jobs[1]], [jobs[2], jobs[3]], jobs_for(site, [9], {9: "always"}))
+    results, failures = split(outcomes)
+    assert sorted(results) == [1, 2, 3]
+    assert calls(site).count(2) == 4 + 1, "four workers of 1 GiB, one of 4 GiB"
+    assert calls(site).count(3) == 1 + 1, "MemoryError is not tried again beside the same neighbours"
+    assert calls(site).count(4) == 1, "a bad CCD is not tried again, alone or not"
+    assert started == ["2", "1", "1"]
+    assert sorted(note.ccd for note in noted_failures(site, "1300001")) == [4, 9]
+    stuck = failures[9]
+    assert (stuck.kind, stuck.reason) == ("lost", "time_limit")
+    assert "2 worker processes were past the time limit of 1 s" in stuck.message
+    assert calls(site).count(9) == 2, "a step that hangs twice is given up"
+
+
+@flow(task_runner=ComputeTaskRunner(ComputeCluster(n_workers=1, memory_limit_gb=2)))
+def urgent_flow(site: Site) -> None:
+    """Ask for six CCDs that nobody waits for; when the first has begun, for two that somebody waits for."""
+    slow = dict.fromkeys(range(1, 20), "slow")
+
+    def ask(priority: int, jobs: list[StepJob]) -> None:
+        with prioritised(priority):
+            map_ccds(toy, jobs)
+
+    with ThreadPoolExecutor(2) as pool:
+        late = pool.submit(copy_context().run, ask, NOBODY_WAITS, jobs_for(site, range(1, 7), slow))
+        while not calls(site):
+            time.sleep(0.05)
+        soon = pool.submit(copy_context().run, ask, 0, jobs_for(site, [11, 12], slow))
+        soon.result()
+        late.result()
+
+
+def test_a_ccd_that_somebody_waits_for_goes_before_those_that_wait_for_a_worker(site):
+    urgent_flow(site)
+    order = calls(site)
+    assert len(order) == 8
+    assert max(order.index(11), order.index(12)) <= 4, f"urgent CCDs waited: {order}"
+    assert set(order[-3:]) < set(range(1, 7))

@@ -1,11 +1,16 @@
 """How a run ends, in states and exit codes."""
 
+import logging
+import pickle
+import sys
+
 import pytest
 from prefect.states import Crashed
 
+from imaging.errors import InputError
 from tasks.failures import describe_failures
 from tasks.records import Failure
-from tasks.verdict import exit_code, summary_of, verdict
+from tasks.verdict import RunFailedError, error_of, exit_code, summary_of, verdict
 
 STARS = Failure(reason="too_few_stars", message="", kind="ccd")
 LOST = Failure(reason="lost_worker", message="", kind="lost")
@@ -46,3 +51,27 @@ def test_failures_may_be_named_by_text():
 def test_a_crash_has_no_summary_and_is_a_failure():
     assert summary_of(Crashed(message="killed")) == {}
     assert exit_code(Crashed(message="killed")) == 3
+
+
+def test_a_run_that_failed_says_so_in_one_line_of_the_log():
+    records = []
+    state = verdict("exposure 1", [], {1: LOST}, summary={"stage": "detrend"})
+    assert summary_of(state) == {"stage": "detrend"}
+    assert error_of(state) is None, "a verdict is no error"
+    again = pickle.loads(pickle.dumps(state.data))
+    assert (str(again), again.summary) == (state.message, {"stage": "detrend"})
+    logger = logging.getLogger("prefect.engine")
+    for error in (state.data, InputError("raw file is missing", expnum=1), TypeError("something else")):
+        try:
+            raise error
+        except (RunFailedError, InputError, TypeError):
+            record = logger.makeRecord(logger.name, logging.ERROR, "", 0, "unexpected exception", (), sys.exc_info())
+        assert logger.filter(record)
+        records.append(record)
+    verdicts, inputs, surprises = records
+    assert inputs.getMessage() == "The run has failed: exposure 1: raw file is missing."
+    assert inputs.exc_info is None
+    assert [f.__class__.__name__ for f in logging.getLogger("prefect.flow_runs").filters] == ["_ToldInOneSentence"]
+    assert verdicts.getMessage() == f"The run has failed: {state.message}"
+    assert verdicts.exc_info is None
+    assert surprises.exc_info is not None

@@ -5,6 +5,8 @@ import signal
 import time
 from pathlib import Path
 
+import numpy as np
+from distributed import get_worker
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
@@ -16,6 +18,10 @@ from tasks.records import Outcome, StepJob, StepResult
 from tasks.seam import map_ccds, run_step, step
 
 EXPOSURE = ExposureId(1300001, "i", 20170818, rnum=4, pnum=5)
+
+
+EATEN_BYTES = 1_300_000_000
+"""What a hungry step needs."""
 
 
 class ToySettings(Settings):
@@ -57,6 +63,12 @@ def toy(job: StepJob) -> StepResult:
             os.kill(os.getpid(), signal.SIGKILL)
         case "kill once" if attempt == 1:
             os.kill(os.getpid(), signal.SIGKILL)
+        case "eat":
+            eaten = np.ones(EATEN_BYTES // 8)
+            time.sleep(1.5)
+            del eaten
+        case "memory error" if get_worker().memory_manager.memory_limit < EATEN_BYTES:
+            raise MemoryError("cannot allocate")
         case "slow":
             time.sleep(1.5)
     path = job.product_path("toy.txt")
@@ -68,8 +80,9 @@ def toy(job: StepJob) -> StepResult:
 @step("hang", time_limit_s=1.0)
 def hang(job: StepJob) -> StepResult:
     """Never end by itself, the first time."""
-    if note_call(job) == 1:
-        time.sleep(60)
+    if note_call(job) == 1 or job.parameters.get("mode") == "always":
+        for _ in range(600):
+            time.sleep(0.1)
     return job.result()
 
 
@@ -95,6 +108,11 @@ def toy_flow(jobs: list[StepJob], overwrite: bool = False) -> list[Outcome]:
 @flow
 def whole_flow(job: StepJob) -> Outcome:
     return run_step(toy, job)
+
+
+@flow
+def hanging_flow(job: StepJob) -> Outcome:
+    return run_step(hang, job)
 
 
 def product(site: Site, ccd: int) -> Path:

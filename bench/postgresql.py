@@ -1,0 +1,100 @@
+"""A PostgreSQL for a measurement, from Debian's package, in a temporary folder."""
+
+import asyncio
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+START_S = 30.0
+
+
+def programs() -> Path | None:
+    """Return the folder of PostgreSQL's programs, the newest version; None where it is not installed."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
+    on_path = shutil.which("initdb")
+    return found[-1].parent if found else Path(on_path).resolve().parent if on_path else None
+
+
+@contextmanager
+def own_postgresql() -> Iterator[str | None]:
+    """Give the address of a database for a Prefect server inside the ``with`` block; None where it cannot be made."""
+    folder_of_programs = programs()
+    owner = _owner()
+    if folder_of_programs is None or (owner is None and os.geteuid() == 0):
+        yield None
+        return
+    folder = Path(tempfile.mkdtemp(prefix="gw-postgresql-"))
+    if owner is not None:
+        os.chown(folder, owner, -1)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    words = ["--pgdata", str(folder / "data"), "--username=prefect", "--no-sync", "--auth=trust"]
+    subprocess.run(
+        [str(folder_of_programs / "initdb"), *words], check=True, capture_output=True, user=owner, cwd=folder
+    )
+    settings = {"listen_addresses": "127.0.0.1", "unix_socket_directories": "", "port": port}
+    options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+    server = subprocess.Popen(
+        [str(folder_of_programs / "postgres"), "-D", str(folder / "data"), *options],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        user=owner,
+        cwd=folder,
+    )
+    try:
+        asyncio.run(_prepare(port))
+        yield f"postgresql+asyncpg://prefect@127.0.0.1:{port}/prefect"
+    finally:
+        server.terminate()
+        server.wait(timeout=START_S)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def postgresql_bytes(address: str) -> int:
+    """Return the size of a database."""
+    return int(str(asyncio.run(_ask(address, "SELECT pg_database_size(current_database())"))))
+
+
+def _owner() -> int | None:
+    """Return the user as whom PostgreSQL runs, which refuses to run as root; None for this one."""
+    if os.geteuid() != 0:
+        return None
+    try:
+        return pwd.getpwnam("postgres").pw_uid
+    except KeyError:
+        return None
+
+
+async def _prepare(port: int) -> None:
+    import asyncpg
+
+    deadline = time.monotonic() + START_S
+    while True:
+        try:
+            connection = await asyncpg.connect(f"postgresql://prefect@127.0.0.1:{port}/postgres")
+            break
+        except (OSError, asyncpg.PostgresError):
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(0.1)
+    await connection.execute("CREATE DATABASE prefect")
+    await connection.close()
+    await _ask(f"postgresql://prefect@127.0.0.1:{port}/prefect", "CREATE EXTENSION pg_trgm")
+
+
+async def _ask(address: str, question: str) -> object:
+    import asyncpg
+
+    connection = await asyncpg.connect(address.replace("+asyncpg", ""))
+    try:
+        return await connection.fetchval(question)
+    finally:
+        await connection.close()

@@ -1,0 +1,32 @@
+"""How long the steps of the processing take on one core, for what is said about a night of many exposures."""
+
+CCD_STEPS = {
+    "detrend": 0.79,
+    "measure": 3.65,
+    "calibrate": 0.34,
+    "inspect": 0.09,
+    "difference": 7.45,
+    "force": 0.07,
+}
+"""Seconds that a CCD takes on one core: medians of the step records of a simulated night of full-size CCDs."""
+
+WHOLE_STEPS = {
+    "fit_sky": 0.05,
+    "tie": 0.6,
+    "solve": 0.1,
+    "verify": 4.0,
+    "choose_templates": 0.1,
+    "gather": 0.1,
+    "associate": 5.0,
+    "rank": 10.0,
+}
+"""Seconds that a whole exposure of 60 CCDs, or the night, takes in the process of the flow."""
+
+CCDS = tuple(range(1, 61))
+"""A full exposure: the 60 CCDs that work."""
+
+CCD_S = sum(CCD_STEPS.values())
+"""Science of a CCD of a search exposure, all steps together."""
+
+EXPOSURE_S = sum(seconds for name, seconds in WHOLE_STEPS.items() if name not in ("associate", "rank"))
+"""What an exposure takes in the process of the flow."""

@@ -1,0 +1,113 @@
+"""What limits a night of many exposures, and the night that only waits."""
+
+import pytest
+
+from bench import dry_night
+from bench.dry_night import STAGES, waiting_job
+from bench.scaling import CORES, SETTINGS_THAT_HELP, Overhead, bottleneck, extrapolated, night_hours
+from bench.step_times import CCD_S, CCD_STEPS, WHOLE_STEPS
+
+FREE = Overhead(0.0, 0.0, 0.0)
+
+
+def test_without_overhead_few_cores_are_the_limit_and_twice_as_many_take_half_as_long():
+    small, large = night_hours(8, FREE), night_hours(16, FREE)
+    assert bottleneck(small) == bottleneck(large) == "cores"
+    assert small["cores"] == pytest.approx(2 * large["cores"])
+    assert small["cores"] == pytest.approx(200 * 60 * CCD_S / 8 / 3600)
+
+
+@pytest.mark.parametrize(
+    ("overhead", "limit"),
+    [
+        (Overhead(1.0, 0.0, 0.0), "the run's process"),
+        (Overhead(0.0, 0.0, 1.0), "the server"),
+        (Overhead(0.0, 5.0, 0.0), "cores"),
+    ],
+)
+def test_what_costs_most_is_the_limit(overhead, limit):
+    assert bottleneck(night_hours(16, overhead)) == limit
+
+
+def test_two_exposures_at_a_time_cannot_use_more_than_120_cores():
+    one, other = night_hours(128, FREE), night_hours(512, FREE)
+    assert one["exposures at a time"] == other["exposures at a time"]
+    assert bottleneck(other) == "exposures at a time"
+    assert night_hours(512, FREE, at_once=8)["exposures at a time"] == pytest.approx(other["exposures at a time"] / 4)
+
+
+def test_runs_share_the_work_of_a_process_but_not_that_of_the_server():
+    overhead = Overhead(0.1, 0.0, 0.1)
+    one, four = night_hours(512, overhead), night_hours(512, overhead, processes=4)
+    assert four["the run's process"] == pytest.approx(one["the run's process"] / 4)
+    assert four["the server"] == one["the server"]
+
+
+def test_every_number_of_cores_has_a_limit_and_what_moves_it():
+    rows = extrapolated(Overhead(0.015, 0.05, 0.02))
+    told = [row.name for row in rows]
+    assert [sum(f" {cores} cores" in name for name in told) for cores in CORES] == [1] * len(CORES)
+    assert all(any(f"({how})" in name for how in SETTINGS_THAT_HELP.values()) for name in told)
+    better = [k for k, name in enumerate(told) if name.startswith("  ")]
+    assert better
+    assert all(rows[k].value < 0.95 * rows[k - 1].value for k in better)
+
+
+def test_the_share_is_that_of_all_processes():
+    assert Overhead(0.01, 0.02, 0.03).share_percent == pytest.approx(100 * 6 * 0.06 / CCD_S)
+
+
+def test_all_steps_of_the_processing_are_rehearsed():
+    """The names are those of the real steps, so that a new step cannot be forgotten here."""
+    from tasks import (
+        associate,
+        calibrate,
+        detrend,
+        difference,
+        force,
+        gather,
+        measure,
+        rank,
+        sky,
+        solve,
+        templates,
+        tie,
+        verify,
+    )
+
+    real = {
+        step.name
+        for step in (
+            *(detrend.detrend, measure.measure, calibrate.calibrate, verify.inspect, difference.difference),
+            *(force.force, sky.fit_sky, tie.tie, solve.solve, verify.verify, templates.choose, gather.gather),
+            *(associate.associate, rank.rank),
+        )
+    }
+    assert real == set(CCD_STEPS) | set(WHOLE_STEPS)
+    assert {name for steps in STAGES.values() for name in steps} < real
+
+
+def test_a_step_waits_its_share_of_the_time_and_leaves_one_small_product(tmp_path):
+    job = waiting_job("measure", 7, 3, str(tmp_path), 365.0)
+    assert job.parameters["wait_s"] == pytest.approx(0.01)
+    result = dry_night.step_named("measure")(job)
+    assert 0.01 <= result.quality["ended"] - result.quality["began"] < 5.0
+    assert [record.size < 100 for record in result.products.values()] == [True]
+
+
+def test_a_small_night_is_done_once(tmp_path, prefect_server):
+    from prefect.task_runners import ThreadPoolTaskRunner
+
+    threads = {"task_runner": ThreadPoolTaskRunner(max_workers=4)}
+    night = dry_night.dry_night.with_options(**threads)
+    arguments = ((1, 2), (1, 2, 3), str(tmp_path), 1e6)
+    original = dry_night.dry_stage, dry_night.dry_exposure
+    dry_night.dry_stage, dry_night.dry_exposure = (run.with_options(**threads) for run in original)
+    try:
+        first = night(*arguments)
+        before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.txt")}
+        assert night(*arguments) == first
+    finally:
+        dry_night.dry_stage, dry_night.dry_exposure = original
+    assert first == {"records": 2 * (3 * 6 + 6) + 2, "failures": 0}
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.txt")} == before

@@ -1,0 +1,161 @@
+"""What a CCD that ran out of memory is given, and who waits for whom meanwhile."""
+
+import threading
+import time
+
+import dask
+import pytest
+from distributed.system import MEMORY_LIMIT
+
+from blocks import started_cluster
+from blocks.cluster import ComputeCluster
+from blocks.started_cluster import Turns
+
+GIB = 2**30
+
+
+def test_workers_of_this_machine_share_its_memory_unless_told():
+    assert ComputeCluster(n_workers=4).local_memory_bytes == MEMORY_LIMIT // 4
+    assert ComputeCluster(n_workers=4, memory_limit_gb=1).local_memory_bytes == GIB
+    assert ComputeCluster(memory_limit_gb=1e6).local_memory_bytes == MEMORY_LIMIT, "no more than there is"
+
+
+def test_alone_a_worker_has_all_the_memory_of_this_machine():
+    more = ComputeCluster(n_workers=4, memory_limit_gb=1).with_more_memory()
+    assert more.n_workers == 1
+    assert more.local_memory_bytes == pytest.approx(MEMORY_LIMIT, rel=1e-6)
+
+
+def test_the_memory_of_a_retry_can_be_set_and_is_never_less():
+    assert ComputeCluster(n_workers=4, memory_limit_gb=1, retry_memory_gb=3).with_more_memory().memory_limit_gb == 3
+    assert ComputeCluster(n_workers=4, memory_limit_gb=2, retry_memory_gb=1).with_more_memory().memory_limit_gb == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "retry_gb", "memory"),
+    [
+        ({"cores": 1, "memory": "4 GB"}, None, "16000000000 B"),
+        ({"cores": 1, "memory": "4 GB"}, 24, "24 GiB"),
+        ({"cores": 1}, None, None),
+    ],
+)
+def test_a_batch_system_is_asked_for_one_larger_job(arguments, retry_gb, memory):
+    cluster = ComputeCluster(
+        cluster_class="dask_jobqueue.SLURMCluster", n_workers=62, cluster_arguments=arguments, retry_memory_gb=retry_gb
+    )
+    more = cluster.with_more_memory()
+    assert more.n_workers == 1
+    assert more.cluster_class == cluster.cluster_class
+    assert more.cluster_arguments.get("memory") == memory
+    assert cluster.cluster_arguments == arguments, "the block itself stays"
+
+
+def test_the_larger_job_is_what_the_batch_system_would_be_asked_for():
+    dask_jobqueue = pytest.importorskip("dask_jobqueue")
+    options = {"host": "127.0.0.1", "dashboard_address": None}
+    cluster = ComputeCluster(
+        cluster_class="dask_jobqueue.SLURMCluster",
+        cluster_arguments={"cores": 1, "memory": "4 GB", "scheduler_options": options},
+    )
+    with dask_jobqueue.SLURMCluster(**cluster.with_more_memory().cluster_arguments) as started:
+        assert "#SBATCH --mem=15G" in started.job_script()
+
+
+@pytest.mark.parametrize(
+    ("cluster", "patience"),
+    [
+        (ComputeCluster(n_workers=1), "120s"),
+        (ComputeCluster(cluster_class="dask_jobqueue.SLURMCluster"), "43200s"),
+        (ComputeCluster(cluster_class="dask_jobqueue.SLURMCluster", queue_hours=0.5), "1800s"),
+    ],
+)
+def test_a_batch_queue_may_take_hours_before_the_first_worker_starts(cluster, patience, monkeypatch):
+    """With the patience of a local cluster every CCD would be lost after two minutes in the queue."""
+    asked = {}
+
+    def look(self, configuration):
+        for name in ("no-workers-timeout", "allowed-failures"):
+            asked[name] = dask.config.get(f"distributed.scheduler.{name}")
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(started_cluster.Cluster, "_start", look)
+    monkeypatch.setattr(started_cluster, "_require_server", lambda: None)
+    monkeypatch.delenv(started_cluster.ADDRESS_VARIABLE, raising=False)
+    started = started_cluster.Cluster(cluster)
+    with pytest.raises(ZeroDivisionError):
+        started.client()
+    started.close()
+    assert asked == {"no-workers-timeout": patience, "allowed-failures": 3}
+
+
+def test_a_running_scheduler_cannot_be_given_more():
+    cluster = ComputeCluster(address="tcp://127.0.0.1:8786", memory_limit_gb=1)
+    assert cluster.with_more_memory() is cluster
+
+
+def test_who_works_alone_waits_for_the_others_and_they_for_him():
+    turns, log = Turns(), []
+    working, finish = threading.Event(), threading.Event()
+
+    def together(name):
+        with turns.together():
+            log.append(f"{name} begins")
+            working.set()
+            finish.wait(5)
+            log.append(f"{name} ends")
+
+    def alone():
+        with turns.alone():
+            log.append("alone begins")
+            time.sleep(0.05)
+            log.append("alone ends")
+
+    first = threading.Thread(target=together, args=("first",))
+    first.start()
+    assert working.wait(5)
+    only = threading.Thread(target=alone)
+    only.start()
+    time.sleep(0.1)
+    late = threading.Thread(target=together, args=("late",))
+    late.start()
+    time.sleep(0.1)
+    assert log == ["first begins"], "one who wants to be alone goes before those who come later"
+    finish.set()
+    for thread in (first, only, late):
+        thread.join(5)
+    assert log == ["first begins", "first ends", "alone begins", "alone ends", "late begins", "late ends"]
+
+
+def test_many_work_together():
+    turns, inside = Turns(), threading.Barrier(3, timeout=5)
+
+    def work():
+        with turns.together():
+            inside.wait()
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(5)
+    assert not inside.broken
+
+
+def test_an_error_gives_the_turn_back():
+    turns = Turns()
+    for turn in (turns.alone, turns.together):
+        with pytest.raises(ZeroDivisionError), turn():
+            raise ZeroDivisionError
+    with turns.alone(), pytest.raises(AssertionError):
+        raise AssertionError
+
+
+def test_nothing_begins_on_the_cluster_of_a_run_that_has_ended(monkeypatch):
+    """Threads of a cancelled night that are still alive must not start a cluster of their own."""
+    monkeypatch.setattr(started_cluster.Cluster, "_start", lambda *_: pytest.fail("a cluster was started"))
+    cluster = started_cluster.Cluster(ComputeCluster(n_workers=1))
+    cluster.close()
+    with pytest.raises(RuntimeError, match="have ended"):
+        cluster.client()
+    with pytest.raises(RuntimeError, match="have ended"), cluster.with_more_memory():
+        pytest.fail("a worker with more memory was offered")

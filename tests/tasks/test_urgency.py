@@ -1,0 +1,71 @@
+"""What goes first: the exposure nearest to the peak, after its templates, before templates that nobody waits for."""
+
+import pytest
+
+from blocks.nights import RegisteredNight
+from blocks.site import Site
+from deployments.registry import register_night
+from imaging.exposure import Exposure
+from imaging.io.exposure_list import ListedExposure, write_exposure_list
+from imaging.io.skymaps import read_skymap, write_skymap
+from imaging.skymap.build import gaussian_skymap
+from imaging.templates.settings import TemplateSettings
+from tasks.night_plan import NightPlan, plan_night, urgency_of
+from tasks.requests import ExposureRequest, Version
+
+NIGHT, EARLIER = 20260817, 20260601
+PEAK = (150.0, -30.0)
+FAR, NEAR, NEAREST = 11, 12, 13
+"""Search exposures, in order of time: 20, 5 and 0 degrees from the peak."""
+
+
+def listed(expnum: int, night: int, dec_deg: float, mjd: float) -> ListedExposure:
+    return ListedExposure(Exposure(expnum, "i", night, mjd, 90.0, PEAK[0], dec_deg, 1.2), t_eff=1.0)
+
+
+@pytest.fixture
+def night(tmp_path) -> RegisteredNight:
+    """Three search exposures, each with one template of the same field."""
+    skymap, exposures = tmp_path / "map.multiorder.fits", tmp_path / "list.csv"
+    write_skymap(skymap, gaussian_skymap(*PEAK, 3.0, distance_mpc=100.0, distance_sigma_mpc=20.0, order=6))
+    fields = {FAR: -50.0, NEAR: -35.0, NEAREST: -30.0}
+    rows = [listed(n, NIGHT, dec, 61270.0 + n / 100) for n, dec in fields.items()]
+    rows += [listed(n - 10, EARLIER, dec, 61193.0) for n, dec in fields.items()]
+    write_exposure_list(exposures, rows)
+    site = Site.at(tmp_path / "site")
+    about = {"event": "S260817x", "skymap": skymap, "exposures": exposures, "check_skymap": read_skymap}
+    return register_night(site, NIGHT, **about).night
+
+
+def planned(night: RegisteredNight, at_hand) -> NightPlan:
+    plan = plan_night(night, Version(), TemplateSettings())
+    return NightPlan(plan.search, plan.templates, urgency_of(night, at_hand))
+
+
+def numbers(exposures) -> list[int]:
+    return [exposure.expnum for exposure in exposures]
+
+
+def test_the_exposure_nearest_to_the_peak_goes_first_after_its_template(night):
+    plan = planned(night, {FAR, NEAR, NEAREST})
+    assert numbers(plan.all) == [NEAREST - 10, NEAREST, NEAR - 10, NEAR, FAR - 10, FAR]
+    assert numbers(plan.search) == [FAR, NEAR, NEAREST], "the order of time is that of the account"
+
+
+def test_what_has_not_arrived_waits_and_so_do_the_templates_that_only_it_needs(night):
+    plan = planned(night, {FAR, NEAR})
+    assert numbers(plan.all) == [NEAR - 10, NEAR, FAR - 10, FAR, NEAREST - 10, NEAREST]
+
+
+def test_without_a_sky_map_the_order_is_that_of_time(night):
+    night.skymap.write_bytes(b"no map")
+    assert urgency_of(night, {FAR, NEAR, NEAREST}) == (FAR, NEAR, NEAREST)
+
+
+def test_priorities_fall_with_the_order():
+    def request(expnum):
+        return ExposureRequest(expnum=expnum, band="i", night=NIGHT)
+
+    plan = NightPlan((request(11), request(12)), {11: (request(1),), 12: (request(1), request(2))}, (12, 11))
+    assert numbers(plan.all) == [1, 2, 12, 11]
+    assert plan.priorities == {1: 0, 2: -1, 12: -2, 11: -3}
