@@ -2,9 +2,10 @@
 
 import os
 from pathlib import Path
+from typing import Annotated
 
 from prefect.blocks.core import Block
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from blocks.saved import saved_block
 from blocks.site import DEFAULT_ROOT, Site
@@ -45,6 +46,15 @@ class ReferenceCatalogueBlock(Block):
     folder: Path = Field(description="Folder that holds the catalogues gaia and galaxies.")
 
 
+def plain_text(value: object) -> object:
+    """Return what a form shows of a folder: its path, and nothing where none is given."""
+    return "" if value is None else str(value) if isinstance(value, Path) else value
+
+
+Folder = Annotated[str, BeforeValidator(plain_text)]
+"""A folder that may be left empty; as text, which the form shows as a line to fill in."""
+
+
 class StorageRoots(Block):
     """Where a site keeps raw exposures, products and state."""
 
@@ -53,21 +63,27 @@ class StorageRoots(Block):
     _description = "Where a site keeps raw exposures, calibrations, products and state."
 
     root: Path = Field(description="Folder of the site; the others lie below it unless they are given.")
-    raw: Path | None = Field(default=None, description="Raw exposures; empty for raw below the root.")
-    products: Path | None = Field(default=None, title="Persistent", description="Products that are kept.")
-    scratch: Path | None = Field(default=None, description="Products that are not kept.")
-    state: Path | None = Field(default=None, description="Step records and registered nights; on a local disk.")
+    raw: Folder = Field(default="", description="Raw exposures; empty for raw below the root.")
+    products: Folder = Field(
+        default="", title="Persistent", description="Products that are kept; empty for products below the root."
+    )
+    scratch: Folder = Field(default="", description="Products that are not kept; empty for scratch below the root.")
+    state: Folder = Field(
+        default="", description="Step records and registered nights, on a local disk; empty for state below the root."
+    )
     calibrations: CalibrationLibraryBlock | None = Field(default=None, description="Empty for calibrations.")
     reference: ReferenceCatalogueBlock | None = Field(default=None, description="Empty for reference.")
+
+    def _given(self) -> dict[str, str]:
+        """Return the folders that lie elsewhere."""
+        folders = {"raw": self.raw, "products": self.products, "scratch": self.scratch, "state": self.state}
+        return {name: folder for name, folder in folders.items() if folder}
 
     def site(self) -> Site:
         """Return the folders as a plain record."""
         return Site.at(
             self.root,
-            raw=self.raw,
-            products=self.products,
-            scratch=self.scratch,
-            state=self.state,
+            **{name: Path(folder) for name, folder in self._given().items()},
             calibrations=self.calibrations.folder if self.calibrations else None,
             reference=self.reference.folder if self.reference else None,
         )
@@ -111,10 +127,21 @@ def register_blocks(site: Site) -> None:
     """
     from blocks.cluster import ComputeCluster
     from blocks.gcn import GcnCredentials
+    from blocks.notification import NotificationTarget
+    from blocks.receivers import BrokerCredentials, SkyPortalCredentials, TnsCredentials
 
-    for kind in (StorageRoots, CalibrationLibraryBlock, ReferenceCatalogueBlock, ComputeCluster, GcnCredentials):
+    credentials = (GcnCredentials, SkyPortalCredentials, TnsCredentials, BrokerCredentials)
+    library = CalibrationLibraryBlock(folder=site.calibrations)
+    catalogue = ReferenceCatalogueBlock(folder=site.reference)
+    roots = StorageRoots(root=site.root, calibrations=library, reference=catalogue)
+    defaults: tuple[Block, ...] = (library, catalogue, roots, ComputeCluster(), NotificationTarget())
+    kinds: tuple[type[Block], ...] = (*map(type, defaults), *credentials)
+    for kind in kinds:
         kind.register_type_and_schema()
-    if saved_block(StorageRoots, "default") is None:
-        StorageRoots(root=site.root).save("default")
-    if saved_block(ComputeCluster, "default") is None:
-        ComputeCluster().save("default")
+    for block in defaults:
+        if saved_block(type(block), "default") is None:
+            block.save("default")
+        elif block is library:
+            roots.calibrations = saved_block(CalibrationLibraryBlock, "default")
+        elif block is catalogue:
+            roots.reference = saved_block(ReferenceCatalogueBlock, "default")

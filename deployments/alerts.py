@@ -19,11 +19,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from blocks.nights import read_night, registered_nights
 from blocks.site import Site
 from blocks.skymaps import EVENT_NAME as SKYMAP_RECEIVED
-from deployments.events import emit
 from deployments.registry import RESOURCE
 from imaging.errors import InputError
 from imaging.io.atomic import write_bytes, write_text
 from imaging.io.skymaps import read_skymap
+from tasks.events import emit
 
 RECORD = "event.json"
 

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from blocks.nights import EVENT_NAME
+from blocks.plans import EVENT_NAME as PLANNED
 from blocks.skymaps import EVENT_NAME as NEW_MAP
 from deployments.watching import ARRIVED
 
@@ -190,8 +191,39 @@ DEFINITIONS = (
         "prepare-templates",
         "flows.preparation.prepare_templates",
         "Process the templates of planned pointings before the shutter opens.",
+        event=PLANNED,
+        resource="gw.night.*",
         limit=1,
+        schedule=Schedule("30 17 * * *", "America/Santiago", "at-dusk"),
         tags=("night",),
+    ),
+    Definition(
+        "export",
+        "flows.export.export_exposure",
+        "Write the products of an exposure under the names and in the formats of the original.",
+        limit=2,
+        tags=("exposure",),
+    ),
+    Definition(
+        "build-calibrations",
+        "flows.build_calibrations.build_calibrations",
+        "Build bias, dome flats and bad-pixel maps from the raw exposures of a night.",
+        limit=1,
+        tags=("preparation",),
+    ),
+    Definition(
+        "build-sky-modes",
+        "flows.build_sky_modes.build_sky_modes",
+        "Build the sky modes of a band from exposures that have been detrended.",
+        limit=1,
+        tags=("preparation",),
+    ),
+    Definition(
+        "build-star-flat",
+        "flows.build_star_flat.build_star_flat",
+        "Build the star flat of a band from exposures that have been calibrated.",
+        limit=1,
+        tags=("preparation",),
     ),
     Definition(
         "reference-catalogue",

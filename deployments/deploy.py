@@ -1,4 +1,4 @@
-"""Deploy everything to a Prefect server with workers: work pool, blocks, automations, deployments."""
+"""Deploy everything to a Prefect server with workers: work pool, blocks, automations, limits, deployments."""
 
 import os
 import subprocess
@@ -15,11 +15,15 @@ POOL = "gw-workflow"
 
 DECLARATION = "prefect.yaml"
 
+CONCURRENT_RUNS = 8
+"""Runs that the pool's workers may do at once. What is heavy has limits of its own; with room left here, a ranking or a
+look at what comes in waits for no exposure."""
 
-def deploy(site: Site, folder: Path, *, concurrent_runs: int = 3) -> tuple[str, ...]:
-    """Make the work pool, the blocks and the automations, and deploy what ``prefect.yaml`` declares; ask nothing.
 
-    What exists already is renewed; blocks that somebody has saved stay as they are.
+def deploy(site: Site, folder: Path, *, concurrent_runs: int = CONCURRENT_RUNS) -> tuple[str, ...]:
+    """Make work pool, blocks, automations and limits, and deploy what ``prefect.yaml`` declares; ask nothing.
+
+    What exists already is renewed; blocks and limits that somebody has saved stay as they are.
 
     Parameters
     ----------
@@ -54,9 +58,11 @@ def deploy(site: Site, folder: Path, *, concurrent_runs: int = 3) -> tuple[str, 
     with server_for(site):
         from blocks.folders import register_blocks
         from deployments.automations import create_automations
+        from deployments.limits import create_limits
 
         register_blocks(site)
-        create_automations()
+        create_automations(flows=[definition.name for definition in DEFINITIONS])
+        create_limits()
         make_pool(concurrent_runs)
         words = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
         done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)

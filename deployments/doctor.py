@@ -3,20 +3,18 @@
 import fcntl
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from blocks.nights import RegisteredNight, read_night, registered_nights
+from blocks.nights import read_night, registered_nights
 from blocks.site import Site
+from deployments.database import address_in_use, parse_address, size_of
+from deployments.doctor_night import check_night
+from deployments.finding import Finding, Verdict
 from deployments.server import is_healthy, known_address
 from deployments.status import ask_server
-from imaging.detector.status import working_ccds
 from imaging.errors import GWWorkflowError
-from imaging.exposure import Exposure
-
-Verdict = Literal["good", "warning", "bad"]
 
 DISK_GB = (20.0, 200.0)
 """Free disk below the first is bad, below the second worth a warning: an exposure of 60 CCDs leaves 16 GB."""
@@ -24,37 +22,17 @@ DISK_GB = (20.0, 200.0)
 WORKER_GB = 2.2
 """Memory that the largest step of a CCD takes, GiB."""
 
+BLOCKS = (
+    "gw-storage-roots",
+    "gw-calibration-library",
+    "gw-reference-catalogue",
+    "gw-compute-cluster",
+    "gw-notification-target",
+)
+"""Kinds of blocks of which deploying makes one called ``default``."""
+
 DATABASE_GB = 5.0
 """A database that has grown beyond is worth a warning: its clean-up does not run."""
-
-FIELD_DEG = 1.1
-"""Radius of the focal plane on the sky."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What one check has found.
-
-    Attributes
-    ----------
-    check
-        What was looked at.
-    verdict
-        ``good``; ``warning``: a night can run; ``bad``: it cannot, or not to the end.
-    found
-        What was found.
-    remedy
-        What to do; empty if nothing.
-    """
-
-    check: str
-    verdict: Verdict
-    found: str
-    remedy: str = ""
-
-    def document(self) -> dict[str, str]:
-        """Return the finding as JSON."""
-        return asdict(self)
 
 
 def examine(site: Site) -> list[Finding]:
@@ -88,12 +66,54 @@ def check_server(site: Site) -> Iterator[Finding]:
     else:
         yield Finding("server", "good", f"answers at {api_url}")
         yield from _check_deployments(api_url, own=not named)
-    database = site.state / "server" / "prefect.db"
-    if database.exists():
-        size = database.stat().st_size / 2**30
-        verdict: Verdict = "good" if size < DATABASE_GB else "warning"
-        remedy = "" if verdict == "good" else "stop the server and remove state/server, or use PostgreSQL"
-        yield Finding("database", verdict, f"{database}: {size:.2f} GB", remedy)
+        yield from _check_supports(api_url, own=not named)
+    yield from _check_database(site)
+
+
+def _check_database(site: Site) -> Iterator[Finding]:
+    """Look at the server's database, if this machine knows where it is."""
+    address = address_in_use(site.state / "server")
+    shown = parse_address(address)
+    if shown.get_backend_name() == "sqlite" and not Path(str(shown.database)).exists():
+        return
+    try:
+        size = size_of(address) / 2**30
+    except GWWorkflowError as error:
+        yield Finding("database", "bad", error.sentence(), error.remedy or "")
+        return
+    verdict: Verdict = "good" if size < DATABASE_GB else "warning"
+    remedy = "" if verdict == "good" else "gw-workflow database vacuum; if it stays so large, use PostgreSQL"
+    yield Finding("database", verdict, f"{shown.render_as_string(hide_password=True)}: {size:.2f} GB", remedy)
+
+
+def _check_supports(api_url: str, *, own: bool) -> Iterator[Finding]:
+    """Look for the blocks, the limits, and whether anybody is told of what goes wrong."""
+    from deployments.automations import NIGHT_FAILED
+    from tasks.limits import LIMITS
+
+    again = "restart gw-workflow serve" if own else "gw-workflow deploy"
+    kinds = {kind["id"]: kind["slug"] for kind in ask_server(api_url, "block_types/filter", {"limit": 200})}
+    saved = {
+        kinds.get(block["block_type_id"])
+        for block in ask_server(api_url, "block_documents/filter", {"limit": 200})
+        if block["name"] == "default"
+    }
+    missing = [slug for slug in BLOCKS if slug not in saved]
+    if missing:
+        yield Finding("blocks", "bad", f"none is called default of {', '.join(missing)}", again)
+    else:
+        yield Finding("blocks", "good", f"all {len(BLOCKS)} defaults are there")
+    limits = {limit["name"] for limit in ask_server(api_url, "v2/concurrency_limits/filter", {"limit": 200})}
+    if set(LIMITS) - limits:
+        yield Finding("limits", "warning", f"missing: {', '.join(sorted(set(LIMITS) - limits))}", again)
+    else:
+        yield Finding("limits", "good", f"all {len(LIMITS)} are there")
+    told = {a["name"] for a in ask_server(api_url, "automations/filter", {"limit": 200}) if a["enabled"]}
+    if NIGHT_FAILED in told:
+        yield Finding("notifications", "good", "somebody is told of a failed night")
+    else:
+        remedy = f"fill in the block Notification Target / default, then {again}"
+        yield Finding("notifications", "warning", "nobody is told of a failed night", remedy)
 
 
 def _check_deployments(api_url: str, *, own: bool) -> Iterator[Finding]:
@@ -152,107 +172,6 @@ def _check_locks(path: Path) -> Finding:
     except OSError as error:
         return Finding("file locks", "bad", f"{path.parent}: {error}", "put the state folder on a local disk")
     return Finding("file locks", "bad", f"have no effect in {path.parent}", "put the state folder on a local disk")
-
-
-def check_night(site: Site, night: RegisteredNight) -> list[Finding]:
-    """Check a registered night: raw files, calibrations, reference stars, templates, sky map."""
-    what = f"night {night.record.night}"
-    listed = night.listed()
-    exposures = [item.exposure for item in listed]
-    checks: list[tuple[str, Callable[[], Finding]]] = [
-        ("raw files", lambda: _check_raw(site, exposures)),
-        ("calibrations", lambda: _check_calibrations(site, exposures)),
-        ("reference stars", lambda: _check_reference(site, exposures)),
-        ("templates", lambda: _check_templates(night)),
-        ("sky map", lambda: _check_skymap(night)),
-    ]
-    findings = []
-    for name, check in checks:
-        try:
-            found = check()
-        except GWWorkflowError as error:
-            found = Finding(name, "bad", error.sentence(), error.remedy or "")
-        findings.append(Finding(f"{what}: {name}", found.verdict, found.found, found.remedy))
-    return findings
-
-
-def _check_raw(site: Site, exposures: Iterable[Exposure]) -> Finding:
-    from imaging.identity import ExposureId
-    from tasks.raw_files import raw_path
-
-    listed = list(exposures)
-    missing = [e.expnum for e in listed if not raw_path(site, ExposureId(e.expnum, e.band, e.night)).exists()]
-    if missing:
-        found = f"{len(missing)} of {len(listed)} are not there: {_some(missing)}"
-        return Finding("raw files", "warning", found, f"copy them into {site.raw}; they are processed as they come")
-    return Finding("raw files", "good", f"all {len(listed)} are there")
-
-
-def _check_calibrations(site: Site, exposures: Iterable[Exposure]) -> Finding:
-    from imaging.io.calibrations import CalibrationLibrary, detrend_calibration_paths
-
-    library = CalibrationLibrary(site.calibrations)
-    firsts = {(e.night, e.band): e for e in exposures}
-    missing: list[str] = []
-    example = ""
-    warnings: dict[str, None] = {}
-    for exposure in firsts.values():
-        warnings |= dict.fromkeys(library.age_warnings(exposure))
-        lacking = []
-        for ccd in working_ccds(exposure.night):
-            try:
-                detrend_calibration_paths(library, exposure, ccd)
-            except GWWorkflowError as error:
-                lacking.append(ccd)
-                example = example or error.sentence()
-        if lacking:
-            missing.append(f"{len(lacking)} CCDs of night {exposure.night}, {exposure.band}")
-    if missing:
-        found = f"lacking for {'; '.join(missing)}; such as: {example}"
-        return Finding("calibrations", "warning", found, "these CCDs will fail; complete the library")
-    if warnings:
-        return Finding("calibrations", "warning", "; ".join(warnings), "gw-workflow build-calibrations")
-    return Finding("calibrations", "good", f"valid for all {len(firsts)} combinations of night and band")
-
-
-def _check_reference(site: Site, exposures: Iterable[Exposure]) -> Finding:
-    from imaging.io.reference import partitions_in_cone
-
-    absent = []
-    listed = list(exposures)
-    for e in listed:
-        paths = partitions_in_cone(site.reference / "gaia", e.ra_deg, e.dec_deg, FIELD_DEG)
-        if not paths or not all(path.exists() for path in paths):
-            absent.append(e.expnum)
-    if absent:
-        found = f"missing or incomplete below {len(absent)} exposures: {_some(absent)}"
-        return Finding("reference stars", "bad", found, "gw-workflow reference-catalog")
-    return Finding("reference stars", "good", f"there below all {len(listed)} exposures")
-
-
-def _check_templates(night: RegisteredNight) -> Finding:
-    from imaging.templates.settings import TemplateSettings
-    from tasks.night_plan import plan_night
-    from tasks.requests import Version
-
-    plan = plan_night(night, Version(), TemplateSettings())
-    without = [request.expnum for request in plan.search if not plan.templates[request.expnum]]
-    if without:
-        found = f"{len(without)} of {len(plan.search)} search exposures have none: {_some(without)}"
-        return Finding("templates", "warning", found, "add earlier exposures to the list with register-night --update")
-    return Finding("templates", "good", f"each of {len(plan.search)} search exposures has some")
-
-
-def _check_skymap(night: RegisteredNight) -> Finding:
-    from imaging.io.skymaps import read_skymap
-
-    read_skymap(night.skymap)
-    return Finding("sky map", "good", f"{night.skymap.name} can be read")
-
-
-def _some(numbers: list[int], most: int = 8) -> str:
-    text = ", ".join(map(str, numbers[:most]))
-    return text if len(numbers) <= most else f"{text}, ..."
 
 
 def summary(findings: Iterable[Finding]) -> dict[str, Any]:

@@ -7,6 +7,8 @@ from typing import Any
 
 from blocks.site import Site
 from deployments.cache_care import prune
+from deployments.database import address_in_use, vacuum
+from imaging.errors import GWWorkflowError
 
 INTERMEDIATE = ("_detrend.fits", "_measured.fits", "_minisky.fits")
 """Ends of the names of products that only the next step reads; they are made again if somebody needs them."""
@@ -60,6 +62,15 @@ def _exposure_folders(site: Site) -> list[Path]:
     return sorted(path for store in {site.products, site.scratch} for path in store.glob("*/exp/*/*") if path.is_dir())
 
 
+def vacuum_database(site: Site) -> dict[str, Any]:
+    """Give back the room of removed rows in the server's database, where this machine knows it; say what came of it."""
+    address = address_in_use(site.state / "server")
+    try:
+        return vacuum(address).document()
+    except GWWorkflowError as error:
+        return {"not_vacuumed": error.sentence()}
+
+
 def keep_house(site: Site, *, intermediate_days: float, scratch_days: float) -> dict[str, Any]:
     """Make room on a site.
 
@@ -93,5 +104,6 @@ def keep_house(site: Site, *, intermediate_days: float, scratch_days: float) -> 
         "half_written_files": n_halves,
         "freed_gb": round(size / 1e9, 3),
         "records": prune(site) if n_intermediate or n_scratch else {},
+        "database": vacuum_database(site),
         "free_gb": round(shutil.disk_usage(site.state).free / 1e9, 1),
     }

@@ -5,8 +5,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from blocks.site import Site
-from deployments.alerts import AlertRecord, announce_alerts, store_alert
+from deployments.alerts import AlertRecord, announce_alerts, event_folder, store_alert
+from deployments.prefetching import prefetch_remembered
 from imaging.errors import InputError
+from imaging.io.skymaps import read_skymap
 
 POLL_S = 1.0
 """Seconds that one question to the broker waits."""
@@ -102,7 +104,7 @@ def listen(
     deadline = None if seconds is None else time.monotonic() + seconds
     trouble = ""
     while deadline is None or time.monotonic() < deadline:
-        message = consumer.poll(POLL_S)
+        message, record = consumer.poll(POLL_S), None
         if message is not None and message.error() is not None:
             say(f"the broker says: {message.error()}")
         elif message is not None:
@@ -117,6 +119,8 @@ def listen(
             if trouble != str(error):
                 say(f"the server cannot be told: {type(error).__name__}: {error}")
             trouble = str(error)
+        if record is not None and record.skymap is not None:  # after the announcement, which must not wait for it
+            prefetch_remembered(site, read_skymap(event_folder(site, record.superevent) / record.skymap), say)
     return records
 
 

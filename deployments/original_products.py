@@ -21,7 +21,7 @@ from imaging.io.images import read_header
 from imaging.io.original_tables import write_csv
 from imaging.io.reference import read_reference_cone
 from imaging.io.tables import read_table
-from imaging.photometry.colours import band_magnitudes, published_colour_terms
+from imaging.photometry.colours import band_magnitudes, gaia_release, published_colour_terms
 from imaging.photometry.original import (
     all_zp_row,
     calibrated_catalogue,
@@ -178,7 +178,7 @@ def _vetoes(exposure: ExposureId, header: dict[str, Any], site: Site, settings: 
     radius = float(separation_deg(ra, dec, *_corners(header)).max()) + VETO_MARGIN_DEG
     table = read_reference_cone(site.reference / "gaia", ra, dec, radius)
     path = site.calibrations / COLOUR_TERMS
-    terms = read_colour_terms(path) if path.is_file() else published_colour_terms()
+    terms = read_colour_terms(path) if path.is_file() else published_colour_terms(gaia_release(table))
     stars = reference_at_epoch(table, observed.mjd_mid, AstrometrySettings())
     magnitudes = band_magnitudes(table, exposure.band, terms)
     return veto_stars(stars.ra, stars.dec, magnitudes.mag, stars.g_mag, settings)

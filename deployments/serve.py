@@ -14,8 +14,8 @@ from deployments.server import Server, server_for
 from deployments.server_settings import HEARTBEAT_S
 from deployments.watching import look_around
 
-LOOK_S = 30.0
-"""Seconds between two looks for nights that no server has heard of, and for exposures that come late."""
+LOOK_S = 15.0
+"""Seconds between two looks for nights that no server has heard of, exposures that come late, and dead runs."""
 
 POLL_S = 2
 """Seconds between two looks for runs to start."""
@@ -43,7 +43,7 @@ def serve(
     port
         Port of the server, if one has to be started; None for any free one.
     limit
-        How many runs may go on at once.
+        How many exposures may be processed at once, in whatever runs. A ranking waits for none of them.
     on_ready
         Called when runs can be started.
 
@@ -58,11 +58,14 @@ def serve(
 
         from blocks.folders import register_blocks
         from deployments.automations import create_automations
+        from deployments.limits import create_limits
 
         register_blocks(site)
-        create_automations()
+        create_automations(flows=[definition.name for definition in definitions])
+        create_limits(limit)
+        # The deployments' own limits say what may go on at once: a limit of all would let a ranking wait for exposures.
         runner = Runner(
-            name="gw-workflow", limit=limit, query_seconds=POLL_S, pause_on_shutdown=True, heartbeat_seconds=HEARTBEAT_S
+            name="gw-workflow", limit=None, query_seconds=POLL_S, pause_on_shutdown=True, heartbeat_seconds=HEARTBEAT_S
         )
         runner.handle_sigterm = lambda *_: sys.exit(0)  # type: ignore[method-assign]  # its own awaits nothing
         for definition in definitions:
@@ -76,11 +79,13 @@ def serve(
 
 @contextmanager
 def _watching(site: Site) -> Iterator[None]:
-    """Announce pending nights and late exposures, now and every half minute, in a thread, inside the ``with`` block."""
+    """Announce nights and late exposures, and close dead runs, again and again inside the ``with`` block."""
     from prefect.logging import get_logger
 
+    from deployments.dead_runs import DeadRuns
+
     logger = get_logger(__name__)
-    stopped = threading.Event()
+    stopped, dead_runs = threading.Event(), DeadRuns()
 
     def work() -> None:
         while not stopped.is_set():
@@ -88,8 +93,9 @@ def _watching(site: Site) -> Iterator[None]:
                 found = look_around(site)
                 if found:
                     logger.info("Announced nights %s and exposures %s", found.nights, found.exposures)
+                dead_runs.look()
             except Exception as error:  # noqa: BLE001 (whatever went wrong, it is tried again)
-                logger.warning("Cannot announce what is pending: %s", error)
+                logger.warning("Cannot look after the site: %s", error)
             stopped.wait(LOOK_S)
 
     thread = threading.Thread(target=copy_context().run, args=(work,), name="watch", daemon=True)

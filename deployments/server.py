@@ -1,7 +1,7 @@
 """A Prefect server for one machine: started when needed, shared by all who use the same site, ended with the last one.
 
-Its database lies below the site's state folder. Where ``PREFECT_API_URL`` names a server, that one is used and nothing
-is started.
+Its database lies below the site's state folder, or where ``PREFECT_SERVER_DATABASE_CONNECTION_URL`` says. Where
+``PREFECT_API_URL`` names a server, that one is used and nothing is started.
 """
 
 import fcntl
@@ -22,6 +22,7 @@ from typing import IO
 from urllib.parse import urlsplit
 
 from blocks.site import Site
+from deployments.database import VARIABLE, prepare_sqlite
 from deployments.server_settings import client_environment, server_environment
 from imaging.errors import InputError, StorageError
 from imaging.io.atomic import write_text
@@ -208,6 +209,8 @@ def _start(folder: Path, port: int) -> str:
     if _is_open(port):
         raise InputError("port is taken", value=port, limit="a free port", remedy="choose another port")
     api_url = f"http://127.0.0.1:{port}/api"
+    if not os.environ.get(VARIABLE):
+        prepare_sqlite(folder / "prefect.db")
     with (folder / "server.log").open("ab") as log:
         process = _spawn(folder, port, log)
     _started.append(process)
@@ -230,7 +233,9 @@ def _start(folder: Path, port: int) -> str:
 def _spawn(folder: Path, port: int, log: IO[bytes]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, "-m", "deployments.server_process", str(port), str(folder / "users.lock")],
-        env=os.environ | server_environment(folder) | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        env=os.environ
+        | server_environment(folder)
+        | {"PREFECT_UI_URL": f"http://127.0.0.1:{port}", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=subprocess.STDOUT,

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from deployments.database import VARIABLE, address_in_use
+
 QUIET = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -30,6 +32,8 @@ SERVER = {
     **QUIET,
     # A relative address of the API makes the pages work on any port and behind a proxy.
     "PREFECT_SERVER_UI_API_URL": "/api",
+    # The second version of the pages asks an outside address for its settings, on every page.
+    "PREFECT_SERVER_UI_V2_ENABLED": "false",
     # The recorders write one row at a time by default, at 60 ms of CPU each; in batches it is 15 ms.
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "100",
@@ -43,20 +47,22 @@ SERVER = {
     # Two thirds of the database are events; a week of them is Prefect's default, and nobody reads them.
     "PREFECT_SERVER_EVENTS_RETENTION_PERIOD": "P2D",
     # Runs are kept for ever by default; products and step records do not depend on them.
-    "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
+    # Orphans are what a removal that was interrupted, or somebody's SQL, has left of logs and pictures.
+    "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs,orphans",
     "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(RUN_RETENTION_DAYS * 86400),
     "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
+    # Prometheus finds the server's figures at /api/metrics.
+    "PREFECT_SERVER_METRICS_ENABLED": "true",
 }
 """Settings of the server."""
 
 
 def server_environment(folder: Path) -> dict[str, str]:
-    """Return the environment variables of a server whose database lies in a folder."""
-    return {
-        **SERVER,
-        "PREFECT_HOME": str(folder),
-        "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{folder / 'prefect.db'}",
-    }
+    """Return the environment variables of a server that keeps its files in a folder.
+
+    Its database lies there too, unless ``PREFECT_SERVER_DATABASE_CONNECTION_URL`` names another one.
+    """
+    return {**SERVER, "PREFECT_HOME": str(folder), VARIABLE: address_in_use(folder)}
 
 
 def client_environment(api_url: str, folder: Path) -> dict[str, str]:

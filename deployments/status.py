@@ -149,7 +149,7 @@ def running_flows(site: Site) -> tuple[dict[str, str], ...] | None:
     return tuple(_described(run, progress.get(run["id"])) for run in runs)
 
 
-def ask_server(api_url: str, what: str, question: dict[str, Any]) -> list[dict[str, Any]]:
+def ask_server(api_url: str, what: str, question: dict[str, Any]) -> Any:  # noqa: ANN401
     """Ask the server's API a question and return what it finds.
 
     Raises

@@ -1,6 +1,7 @@
 """Flows that look after a site: watch what comes in, keep house."""
 
 import json
+import time
 from typing import Any
 
 from prefect import flow, get_run_logger
@@ -8,6 +9,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from blocks.folders import load_site
+from deployments.dead_runs import SILENCE_S, DeadRuns
 from deployments.housekeeping import keep_house
 from deployments.watching import watch
 from flows.described import described
@@ -18,6 +20,8 @@ from flows.described import described
 def watch_incoming(site: str = "default", minutes: float = 9.0, pause_s: float = 15.0) -> State[dict[str, Any]]:
     """Announce registered nights, and raw exposures that arrive after the run of their night has begun.
 
+    Runs that nobody works on any more are closed.
+
     Parameters
     ----------
     site
@@ -27,10 +31,15 @@ def watch_incoming(site: str = "default", minutes: float = 9.0, pause_s: float =
     pause_s
         Seconds between two looks.
     """
+    dead_runs = DeadRuns()
+    closed = dead_runs.look()
     nights, exposures = watch(load_site(site), minutes, pause_s)
+    if dead_runs.has_suspects:
+        time.sleep(SILENCE_S)
+        closed += dead_runs.look()
     message = f"announced {len(nights)} nights and {len(exposures)} exposures"
-    get_run_logger().info("%s: %s, %s", message, nights, exposures)
-    return Completed(message=message, data={"nights": nights, "exposures": exposures})
+    get_run_logger().info("%s: %s, %s; closed: %s", message, nights, exposures, closed)
+    return Completed(message=message, data={"nights": nights, "exposures": exposures, "closed": closed})
 
 
 @described

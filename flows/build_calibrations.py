@@ -17,6 +17,7 @@ from flows.described import described
 from imaging.detector.status import working_ccds
 from imaging.errors import InputError
 from imaging.masters.settings import MasterSettings
+from tasks.limits import WRITE_CALIBRATIONS, slot
 from tasks.masters import (
     bias_job,
     finish_jobs,
@@ -81,7 +82,8 @@ def build_calibrations(
         return stage.verdict(())
     finished = stage.map(finish_masters, finish_jobs(place, night, name, made, flats, settings))
     if finished:
-        record_masters(place, night, name, sorted(finished), flats)
+        with slot(WRITE_CALIBRATIONS):
+            record_masters(place, night, name, sorted(finished), flats)
     return stage.verdict(finished, epoch=name, bands=sorted(flats))
 
 

@@ -13,6 +13,7 @@ from blocks.folders import load_site
 from flows.described import described
 from imaging.errors import InputError
 from imaging.masters.settings import SkyModeSettings
+from tasks.limits import WRITE_CALIBRATIONS, slot
 from tasks.masters import master_path, record_files
 from tasks.records import StepJob
 from tasks.requests import ExposureRequest
@@ -65,5 +66,6 @@ def build_sky_modes(
     if made:
         templates = [master_path(place, epoch, "sky_templates", ccd, band) for ccd in sorted(made)]
         modes = [master_path(place, epoch, "sky_modes", 0, band)]
-        record_files(place, night, epoch, {("sky_modes", band): modes, ("sky_templates", band): templates})
+        with slot(WRITE_CALIBRATIONS):
+            record_files(place, night, epoch, {("sky_modes", band): modes, ("sky_templates", band): templates})
     return stage.verdict(made, epoch=epoch, band=band, rms_fraction=found.quality["rms_fraction"])

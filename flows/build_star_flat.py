@@ -13,6 +13,7 @@ from blocks.folders import load_site
 from flows.described import described
 from imaging.errors import InputError
 from imaging.masters.settings import StarFlatSettings
+from tasks.limits import WRITE_CALIBRATIONS, slot
 from tasks.masters import master_path, record_files
 from tasks.products import ccds_with, observed_exposure
 from tasks.records import StepJob
@@ -66,5 +67,6 @@ def build_star_flat(
     made = stage.map(write_star_flat, plan)
     if made:
         paths = [master_path(place, epoch, "star_flat", ccd, latest.band) for ccd in sorted(made)]
-        record_files(place, latest.night, epoch, {("star_flat", latest.band): paths})
+        with slot(WRITE_CALIBRATIONS):
+            record_files(place, latest.night, epoch, {("star_flat", latest.band): paths})
     return stage.verdict(made, epoch=epoch, band=latest.band)

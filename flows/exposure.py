@@ -14,6 +14,7 @@ from flows.described import described
 from flows.settings import ExposureSettings
 from flows.single_epoch import single_epoch
 from flows.verification import verification
+from tasks.limits import EXPOSURES, slot
 from tasks.requests import ExposureRequest
 from tasks.run_page import on_this_page
 from tasks.run_progress import progress_on_page, stage_work
@@ -62,7 +63,7 @@ def process_exposure(
     }
     states: dict[str, State[Any]] = {}
     what = f"exposure {exposure.expnum}"
-    with on_this_page(), progress_on_page(what, stage_work([exposure.expnum], stages)):
+    with slot(EXPOSURES), on_this_page(), progress_on_page(what, stage_work([exposure.expnum], stages)):
         for name in STAGES:
             if name not in stages:
                 continue

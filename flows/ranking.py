@@ -18,7 +18,9 @@ from blocks.site import Destination
 from blocks.skymaps import adopt_skymap
 from flows.described import described
 from imaging.candidates.settings import CandidateSettings
+from tasks.announcements import announce_candidates
 from tasks.exhibits import exhibit_night
+from tasks.limits import WRITE_NIGHTS, slot
 from tasks.rank import rank
 from tasks.ranked_tables import rerank_job
 from tasks.records import StepJob
@@ -73,10 +75,12 @@ def rank_night(
     rerank_job(number, read_night(place, number).skymap, place)
     registered = adopt_skymap(place, number, Path(given)) if given else read_night(place, number)
     stage = Stage("ranking", StepJob(night=number, site=place), overwrite=overwrite)
-    ranked = stage.run(rank, rerank_job(number, registered.skymap, place, settings), (0,))
+    with slot(WRITE_NIGHTS):
+        ranked = stage.run(rank, rerank_job(number, registered.skymap, place, settings), (0,))
     if ranked is None:
         return stage.verdict(())
     exhibit_night(registered, place)
+    announce_candidates(registered, place)
     quality = dict(ranked.quality)
     message = f"night {number}: {quality['n_candidates']:.0f} candidates ranked on {registered.record.skymap}"
     return Completed(message=message, data=stage.summary((0,)) | {"ranked": quality})

@@ -13,6 +13,7 @@ from blocks.folders import load_site
 from flows.described import described
 from imaging.reference.mapping import CatalogueMapping
 from imaging.reference.settings import CatalogueSettings
+from tasks.limits import WRITE_REFERENCE, slot
 from tasks.records import StepJob
 from tasks.reference_catalogue import CataloguePlan, assemble, find_sources, import_source
 from tasks.stage import Stage
@@ -58,13 +59,14 @@ def reference_catalogue(
     if plan.is_built() and not overwrite:
         return verdict(what, [name], {}, summary=stage.summary(()) | {"already_built": True})
 
-    imported = stage.map_all(import_source, plan.import_jobs())
-    if stage.others:
-        return verdict(what, (), stage.others, summary=stage.summary(()))
-    assembled = stage.map_all(assemble, plan.assemble_jobs(imported))
-    if stage.others:
-        return verdict(what, (), stage.others, summary=stage.summary(()))
-    rows = plan.finish(assembled)
+    with slot(WRITE_REFERENCE):
+        imported = stage.map_all(import_source, plan.import_jobs())
+        if stage.others:
+            return verdict(what, (), stage.others, summary=stage.summary(()))
+        assembled = stage.map_all(assemble, plan.assemble_jobs(imported))
+        if stage.others:
+            return verdict(what, (), stage.others, summary=stage.summary(()))
+        rows = plan.finish(assembled)
     about = {
         "folder": str(plan.folder),
         "n_stars": sum(rows.values()),

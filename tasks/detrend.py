@@ -21,6 +21,7 @@ from imaging.io.calibrations import (
 from imaging.io.images import write_planes
 from imaging.io.raw import RawCcd, RawExtension, read_exposure, read_raw_ccd
 from tasks.calibration_files import calibration_record
+from tasks.limits import DISK
 from tasks.raw_files import RawFile
 from tasks.records import FileRecord, StepJob, StepResult
 from tasks.seam import step
@@ -71,7 +72,7 @@ def detrend_planner(
     return plan
 
 
-@step("detrend")
+@step("detrend", limit=DISK)
 def detrend(job: StepJob) -> StepResult:
     """Remove the instrument's signature from one CCD, mask it, and compress its sky."""
     ccd = science_ccd(job.ccd or 0)

@@ -14,9 +14,11 @@ from imaging.io.atomic import write_bytes, write_text
 from imaging.io.images import read_planes, write_planes
 from imaging.io.ldac import write_ldac
 from imaging.io.tables import read_table
+from imaging.sky.weight import with_source_noise
 from imaging.timing import StepTimes
 from imaging.wcs.tpv import TpvWcs
 from tasks.fingerprints import fingerprint
+from tasks.limits import DISK
 from tasks.products import product_inputs
 from tasks.quality_files import read_quality
 from tasks.records import StepJob, StepResult
@@ -42,7 +44,7 @@ def export_job(exposure: ExposureId, ccd: int, site: Site, settings: ExportSetti
     return job.model_copy(update={"inputs": inputs})
 
 
-@step("export")
+@step("export", limit=DISK)
 def export(job: StepJob) -> StepResult:
     """Write one CCD's image, catalogue, PSF, regions and corners as the original did."""
     settings, times = job.settings_as(ExportSettings), StepTimes()
@@ -65,6 +67,9 @@ def export(job: StepJob) -> StepResult:
     paths["corners"] = _corner_path(job, f"{exposure.expnum}_{ccd}.out")
     keywords, wcs = des_keywords(header, quality), TpvWcs.from_header(header)
     corners = corner_line(wcs, (planes["SCI"].shape[0], planes["SCI"].shape[1]), exposure.expnum, exposure.band, ccd)
+    if settings.source_noise:
+        planes["WGT"] = with_source_noise(planes["WGT"], planes["SCI"])
+    keywords |= {"DESWGT": ("all" if settings.source_noise else "sky", "noise in the weights, sources or not")}
     with times.step("image"):
         packed = keywords | (FPACK if settings.compress else {})
         write_planes(paths["image"], {name: planes[name] for name in PLANES}, packed, compress=settings.compress)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from blocks.site import Site
 from imaging.bits import BpmBit
-from imaging.detector.ccds import science_ccd
+from imaging.detector.ccds import CCDS, science_ccd
 from imaging.errors import InputError
 from imaging.exposure import Exposure
 from imaging.io.atomic import content_hash
@@ -22,10 +22,11 @@ from imaging.io.calibrations import (
 )
 from imaging.io.raw import RawCcd, RawExtension, read_exposure, read_raw_ccd
 from imaging.masters.bad_pixels import find_bad_pixels
-from imaging.masters.frames import master_bias, master_flat, relative_levels
+from imaging.masters.frames import Master, master_bias, master_flat, relative_levels
 from imaging.masters.settings import MasterSettings
 from imaging.timing import StepTimes
 from tasks.calibration_files import optional_calibration
+from tasks.limits import DISK
 from tasks.raw_files import RawFile
 from tasks.records import StepJob, StepResult
 from tasks.seam import step
@@ -56,7 +57,7 @@ def bias_job(
     return StepJob(night=night, ccd=ccd, site=site, inputs=inputs, settings=settings, parameters=parameters)
 
 
-@step("make_bias")
+@step("make_bias", limit=DISK)
 def make_bias(job: StepJob) -> StepResult:
     """Combine the bias exposures of one CCD."""
     settings, times, ccd = job.settings_as(MasterSettings), StepTimes(), science_ccd(job.ccd or 0)
@@ -68,7 +69,7 @@ def make_bias(job: StepJob) -> StepResult:
     header = {"CCDNUM": ccd.ccdnum, "DETPOS": ccd.detpos, "BUNIT": "adu", "NCOMBINE": len(master.levels)}
     write_calibration_image(path, master.image, header, step=BIAS_STEP_ADU)
     quality = {"n_exposures": len(master.levels), "noise_adu": master.noise, "n_rejected": master.n_rejected}
-    return job.result({"bias": path}, quality=quality, times=times)
+    return job.result({"bias": path}, quality=quality, times=times, notes=_left_out(job, "bias", master))
 
 
 def flat_job(
@@ -95,7 +96,7 @@ def flat_job(
     return StepJob(night=night, ccd=ccd, site=site, inputs=inputs, settings=settings, parameters=parameters)
 
 
-@step("make_flat")
+@step("make_flat", limit=DISK)
 def make_flat(job: StepJob) -> StepResult:
     """Combine the dome flats of one CCD and band; its scale against the other CCDs is not known yet."""
     settings, times, ccd = job.settings_as(MasterSettings), StepTimes(), science_ccd(job.ccd or 0)
@@ -108,7 +109,9 @@ def make_flat(job: StepJob) -> StepResult:
     path = job.product_path(f"flat_{job.parameters['band']}_c{ccd.ccdnum:02d}_unit.fits")
     write_calibration_image(path, master.image, {"CCDNUM": ccd.ccdnum, "BAND": job.parameters["band"]})
     quality: dict[str, float] = {f"level_{expnum}": level for expnum, level in master.levels.items()}
-    return job.result({"flat": path}, quality=quality | {"n_rejected": master.n_rejected}, times=times)
+    quality |= {"n_rejected": master.n_rejected}
+    notes = _left_out(job, f"{job.parameters['band']} flat", master)
+    return job.result({"flat": path}, quality=quality, times=times, notes=notes)
 
 
 def finish_jobs(
@@ -191,7 +194,8 @@ def record_masters(site: Site, night: int, epoch: str, ccds: Sequence[int], band
 def record_files(site: Site, night: int, epoch: str, built: Mapping[tuple[Kind, str | None], Sequence[Path]]) -> Path:
     """Enter calibration files into the library's manifest with their checksums; entries of other epochs stay.
 
-    Entries of the same epoch are replaced, but keep the checksums of CCDs that were built before.
+    Entries of the same epoch are replaced, but keep the CCDs that were built before. An entry is for the CCDs that have
+    a file; others go on with what they had.
 
     Parameters
     ----------
@@ -213,11 +217,13 @@ def record_files(site: Site, night: int, epoch: str, built: Mapping[tuple[Kind, 
         checksums = {name: value for entry in same for name, value in entry.checksums.items()}
         checksums |= {path.relative_to(site.calibrations).as_posix(): content_hash(path) for path in paths}
         number = "" if kind in WHOLE_CAMERA else "_c{ccd:02d}"
+        files = f"{epoch}/{_stem(kind, band or '')}{number}.fits"
         entry = CalibrationEntry(
             epoch=epoch,
             kind=kind,
-            files=f"{epoch}/{_stem(kind, band or '')}{number}.fits",
+            files=files,
             band=band,
+            ccds=tuple(c for c in CCDS if files.format(ccd=c) in checksums) if number else None,
             made_night=night,
             checksums=checksums,
         )
@@ -235,6 +241,11 @@ def master_path(site: Site, epoch: str, kind: Kind, ccd: int, band: str = "") ->
 
 def _stem(kind: Kind, band: str) -> str:
     return f"{kind}_{band}" if band else kind
+
+
+def _left_out(job: StepJob, kind: str, master: Master) -> tuple[str, ...]:
+    """Say which frames were left out, and why."""
+    return tuple(f"CCD {job.ccd}, {kind}: exposure {number} left out, {why}" for number, why in master.left_out.items())
 
 
 def _levels(flat: StepResult) -> dict[int, float]:

@@ -75,19 +75,20 @@ def candidates_page(
     lines = [
         f"# {title}\n",
         embedded(picture, "sky map, exposures, candidates") + "\n",
-        "| rank | search, template, difference | candidate | RA, Dec | mag | real | score | for and against |",
-        "|--:|---|---|---|--:|--:|--:|---|",
+        "| rank | search, template, difference | candidate | mag | real | score |",
+        "|--:|---|---|--:|--:|--:|",
     ]
+    reasons = ["\n## For and against\n"]  # below the table, where a narrow page does not cut it off
     for row in rows[:LISTED]:
         images = stamps.get(row["candidate_id"], ())
         shown = embedded(images[0][1], images[0][0]) if images else ""
         words = "; ".join([*parts_in_words(row, mjd).values(), *flags_in_words(row["flags"] or 0)])
         lines.append(
-            f"| {row['rank']} | {shown} | {row['candidate_id']} | {row['ra']:.5f} {row['dec']:+.5f} | "
-            f"{number(row['mag_last'], 2)} | {number(row['real_score'], 2)} | {number(row['rank_score'], 1)} | "
-            f"{words} |"
+            f"| {row['rank']} | {shown} | {row['candidate_id']} | "
+            f"{number(row['mag_last'], 2)} | {number(row['real_score'], 2)} | {number(row['rank_score'], 1)} |"
         )
-    return "\n".join(lines) + "\n"
+        reasons.append(f"{row['rank']}. `{row['ra']:.5f} {row['dec']:+.5f}` {words}")
+    return "\n".join([*lines, *(reasons if rows else ())]) + "\n"
 
 
 def graded_rows(rows: Sequence[Mapping[str, Any]], grades: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from prefect.client.schemas.objects import State
-from prefect.states import Completed, Failed
+from prefect.states import Completed
 
 from blocks.site import Site
 from imaging.errors import GWWorkflowError, InputError
@@ -23,7 +23,7 @@ from imaging.templates.settings import TemplateSettings
 from imaging.wcs.sphere import separation_deg
 from tasks.listed import listed_candidate, listed_request, nominal_footprints
 from tasks.requests import ExposureRequest, Version
-from tasks.verdict import WITH_FAILURES, summary_of
+from tasks.verdict import WITH_FAILURES, failed_state, summary_of
 
 FIELD_DEG = 2.2
 """Diameter of the camera's field: exposures whose centres are farther apart share nothing."""
@@ -157,7 +157,7 @@ def preparation_verdict(plan: Preparation, processed: Mapping[int, State[Any]]) 
     told = {str(e): {"state": s.name, "message": s.message} | summary_of(s) for e, s in processed.items()}
     data = {"pointings": rows, "exposures": told}
     if not ready:
-        return Failed(message=message, data=data)
+        return failed_state(message, data)
     complete = not missing and not bare and len(ready) == len(processed)
     return (
         Completed(message=message, data=data) if complete else Completed(name=WITH_FAILURES, message=message, data=data)

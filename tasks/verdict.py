@@ -1,5 +1,6 @@
 """How a run ended, so that a person can tell: complete, complete with CCDs missing, failed."""
 
+import logging
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -7,11 +8,51 @@ from prefect.client.schemas.objects import State
 from prefect.results import ResultRecord
 from prefect.states import Completed, Failed
 
+from imaging.errors import GWWorkflowError
 from tasks.failures import describe_failures
 from tasks.records import ExitCode, Failure
 
 WITH_FAILURES = "CompletedWithFailures"
 """Name of the state of a run that ended well but lacks CCDs; automations must name it beside ``Completed``."""
+
+
+class RunFailedError(Exception):
+    """The verdict of a run that has failed, as what Prefect wants to find in a failed state: an exception.
+
+    Parameters
+    ----------
+    message
+        How the run ended, in one sentence.
+    summary
+        What it has to say, as JSON.
+    """
+
+    def __init__(self, message: str, summary: Mapping[str, Any]) -> None:
+        super().__init__(message, summary)
+        self.summary = dict(summary)
+
+    def __str__(self) -> str:
+        """Return how the run ended."""
+        return str(self.args[0])
+
+
+class _ToldInOneSentence(logging.Filter):
+    """Leaves the traceback away that Prefect writes for verdicts and for errors that say in a sentence what to do."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, RunFailedError | GWWorkflowError):
+            record.msg, record.args, record.exc_info = f"The run has failed: {error}", (), None
+        return True
+
+
+for _name in ("prefect.engine", "prefect.flow_runs"):
+    logging.getLogger(_name).addFilter(_ToldInOneSentence())
+
+
+def failed_state(message: str, summary: Mapping[str, Any]) -> State[Any]:
+    """Return the state of a run that has failed and whose log has a sentence for it, not a traceback."""
+    return Failed(message=message, data=RunFailedError(message, summary))
 
 
 def verdict(
@@ -52,7 +93,7 @@ def verdict(
         return Completed(message=message, data=data)
     message += f"; failed: {describe_failures(failed)}"
     if len(done) < minimum:
-        return Failed(message=message, data=data)
+        return failed_state(message, data)
     return Completed(name=WITH_FAILURES, message=message, data=data)
 
 
@@ -129,7 +170,7 @@ def night_verdict(
     if lost:
         message += f"; failed: {', '.join(lost)}"
     if not summary:
-        return Failed(message=message, data=data)
+        return failed_state(message, data)
     if missing or lost:
         return Completed(name=WITH_FAILURES, message=message, data=data)
     return Completed(message=message, data=data)
@@ -141,18 +182,20 @@ def _told(state: State[Any]) -> dict[str, Any]:
 
 def summary_of(state: State[Any]) -> dict[str, Any]:
     """Return the summary that a flow's state carries; empty if it crashed before it had any."""
-    data = state.data
-    if isinstance(data, ResultRecord):
-        data = data.result
+    data = _content(state)
+    if isinstance(data, RunFailedError):
+        return data.summary
     return data if isinstance(data, dict) else {}
 
 
 def error_of(state: State[Any]) -> BaseException | None:
     """Return the error with which a flow ended; None if it ended with a verdict."""
-    data = state.data
-    if isinstance(data, ResultRecord):
-        data = data.result
-    return data if isinstance(data, BaseException) else None
+    data = _content(state)
+    return data if isinstance(data, BaseException) and not isinstance(data, RunFailedError) else None
+
+
+def _content(state: State[Any]) -> object:
+    return state.data.result if isinstance(state.data, ResultRecord) else state.data
 
 
 def exit_code(state: State[Any]) -> ExitCode:

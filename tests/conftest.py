@@ -39,7 +39,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs the folder of real data, and keep the tests of a folder, which share what they set up, together."""
+    """Mark what needs the real data, and keep the tests of a folder, which share what they set up, in one process."""
     for item in items:
         item.add_marker(pytest.mark.xdist_group(item.path.parent.name))
         if "real_data" in getattr(item, "fixturenames", ()):

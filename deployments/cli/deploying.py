@@ -7,16 +7,16 @@ from cyclopts import Parameter
 
 from deployments.cli.options import DEFAULT_DISPLAY, DEFAULTS, Common, Display, find_site
 from deployments.cli.output import Answer
+from deployments.deploy import CONCURRENT_RUNS, POOL
 
 
 def deploy(
     *,
     code: Annotated[Path, Parameter(name="--code", help="Folder of the checkout, with prefect.yaml.")] = Path(),
-    limit: Annotated[int, Parameter(name="--limit", help="How many runs may go on at once.")] = 3,
+    limit: Annotated[int, Parameter(name="--limit", help="How many runs may go on at once.")] = CONCURRENT_RUNS,
     common: Common = DEFAULTS,
 ) -> Answer:
-    """Deploy to the Prefect server that PREFECT_API_URL names: work pool, blocks, automations, deployments."""
-    from deployments.deploy import POOL
+    """Deploy to the Prefect server that PREFECT_API_URL names: work pool, blocks, automations, limits, deployments."""
     from deployments.deploy import deploy as deploy_all
 
     names = deploy_all(find_site(common).site, code.absolute(), concurrent_runs=limit)

@@ -13,6 +13,7 @@ from deployments.cli import (
     alerting,
     building,
     caching,
+    databases,
     demo,
     deploying,
     examining,
@@ -20,6 +21,7 @@ from deployments.cli import (
     exposures,
     images,
     listing,
+    measuring,
     nights,
     original_calibration,
     pictures,
@@ -67,6 +69,7 @@ app.command(nights.status, name="status")
 app.command(examining.doctor, name="doctor")
 app.command(examining.timings, name="timings")
 app.command(serving.serve, name="serve")
+app.command(measuring.metrics, name="metrics")
 app.command(alerting.listen, name="listen")
 app.command(deploying.deploy, name="deploy")
 app.command(deploying.settings, name="settings")
@@ -74,6 +77,7 @@ app.command(simulating.simulate, name="simulate")
 app.command(demo.demo, name="demo")
 app.command(original_calibration.export_calibration, name="export-calibration")
 app.command(caching.cache)
+app.command(databases.database)
 app.command(reference.reference_catalog)
 
 

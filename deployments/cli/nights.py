@@ -63,32 +63,51 @@ def register_night(
     ] = False,
     common: Common = DEFAULTS,
 ) -> Answer:
-    """Store a night and announce it to the server, which starts its processing."""
+    """Store a night, copy what its sky map needs of catalogues on slow storage, and announce it to the server."""
     from deployments import registry
+    from deployments.prefetching import prefetch_remembered
     from imaging.io.skymaps import read_skymap
 
     site = find_site(common).site
     registration = registry.register_night(
         site, night, event=event, skymap=skymap, exposures=exposures, check_skymap=read_skymap, update=update
     )
+    notes: list[str] = []
+    if registration.changed:
+        prefetch_remembered(site, read_skymap(registration.night.skymap), notes.append)
     announced = announce_if_possible(site, registration) if registration.changed else None
     record = registration.night.record
     document = {
         "command": "register-night",
         "changed": registration.changed,
         "announced": announced,
+        "prefetched": notes,
         **record.model_dump(mode="json"),
     }
     if not registration.changed:
         return Answer(document, (f"night {night} is registered already, nothing has changed",))
     what = f"night {night}, {record.event}: {len(record.exposures)} exposures, {len(record.templates)} templates"
     where = "announced" if announced else "will be announced when gw-workflow serve runs"
-    return Answer(document, (f"{what}; revision {record.revision}; {where}",))
+    return Answer(document, (f"{what}; revision {record.revision}; {where}", *notes))
 
 
 def announce_if_possible(site: "Site", registration: "Registration") -> bool:
     """Announce a night to the server of ``PREFECT_API_URL`` or to the site's own; False if none takes it now."""
     from deployments.registry import announce
+
+    return tell_server(site, lambda: announce(registration.night))
+
+
+def tell_server(site: "Site", tell: Callable[[], object]) -> bool:
+    """Tell the server of ``PREFECT_API_URL`` or the site's own something that is stored; False if none takes it now.
+
+    Parameters
+    ----------
+    site
+        The site.
+    tell
+        Emits the event to the server that Prefect's settings name.
+    """
     from deployments.server import is_healthy, known_address, server_for
 
     named = os.environ.get("PREFECT_API_URL")
@@ -96,8 +115,8 @@ def announce_if_possible(site: "Site", registration: "Registration") -> bool:
         return False
     try:
         with server_for(site):
-            announce(registration.night)
-    except Exception as error:  # noqa: BLE001 (whatever went wrong, the night is stored and is announced later)
+            tell()
+    except Exception as error:  # noqa: BLE001 (whatever went wrong, it is stored and taken up later)
         sys.stderr.write(f"gw-workflow: the server did not take the announcement ({type(error).__name__}: {error})\n")
         return False
     return True

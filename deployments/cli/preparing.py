@@ -1,5 +1,6 @@
 """The command prepare-templates."""
 
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +12,8 @@ from deployments.cli.options import (
     Destination,
     Night,
     Overwrite,
+    Pnum,
+    Rnum,
     Schema,
     Workers,
     find_site,
@@ -20,11 +23,14 @@ from deployments.cli.output import Answer, table_lines
 from deployments.cli.running import chosen_cluster, run_flow
 from deployments.cli.settings_files import SettingsFile, read_settings
 from imaging.identity import check_night
+from tasks.events import emit
 from tasks.requests import Version
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
 
+    from blocks.site import Site
+    from imaging.io.pointings import Pointing
     from tasks.preparation import Preparation
 
 SHOWN = ("ra_deg", "dec_deg", "band", "n_ccds", "n_covered", "templates")
@@ -38,12 +44,15 @@ def prepare_templates(
     exposures: Annotated[
         Path | None, Parameter(name="--exposures", help="List of exposures to choose from; the raw files without it.")
     ] = None,
-    rnum: Annotated[str, Parameter(name=["--rnum", "-r"], help="Request number, as the night will have.")] = "1",
-    pnum: Annotated[str, Parameter(name=["--pnum", "-p"], help="Processing number, as the night will have.")] = "1",
+    rnum: Rnum = "1",
+    pnum: Pnum = "1",
     destination: Destination = "persistent",
     schema: Schema = "gw",
     plan_only: Annotated[
         bool, Parameter(name="--plan", negative="", help="Only say which exposures would be processed.")
+    ] = False,
+    announce: Annotated[
+        bool, Parameter(name="--announce", negative="", help="Keep the plan and let the server do it, now or at dusk.")
     ] = False,
     settings: SettingsFile = None,
     overwrite: Overwrite = False,
@@ -60,6 +69,8 @@ def prepare_templates(
         rnum=version_number(rnum, "r"), pnum=version_number(pnum, "p"), schema_name=schema, destination=destination
     )
     chosen = read_settings(settings, NightSettings).model_copy(update={"version": version})
+    if announce:
+        return _announced(found.site, planned, night, exposures)
     if plan_only:
         from tasks.preparation import known_exposures, mjd_of_night, plan_preparation
 
@@ -77,6 +88,7 @@ def prepare_templates(
                 planned,
                 night,
                 listed,
+                None,
                 site=found.name,
                 settings=chosen,
                 overwrite=overwrite,
@@ -84,6 +96,23 @@ def prepare_templates(
             )
 
     return run_flow("prepare-templates", common, found.site, call, night=night, pointings=len(planned))
+
+
+def _announced(site: "Site", planned: "tuple[Pointing, ...]", night: int, exposures: Path | None) -> Answer:
+    """Keep a plan, and tell the server of it if there is one."""
+    from blocks.plans import EVENT_NAME, PointingPlan, plan_path, store_plan
+    from deployments.cli.nights import tell_server
+    from deployments.registry import RESOURCE
+    from imaging.io.atomic import content_hash
+
+    listed = None if exposures is None else str(exposures.resolve())
+    store_plan(site, PointingPlan(night=night, pointings=planned, exposure_list=listed))
+    event_id = uuid.uuid5(uuid.NAMESPACE_URL, f"gw-workflow/plan/{night}/{content_hash(plan_path(site, night))}")
+    resource, about = RESOURCE.format(night=night), f"{len(planned)} pointings of night {night}"
+    told = tell_server(site, lambda: emit(EVENT_NAME, event_id, resource, about=about, payload={"night": night}))
+    document = {"command": "prepare-templates", "night": night, "n_pointings": len(planned), "announced": told}
+    when = "announced" if told else "kept; the server takes it up at dusk"
+    return Answer(document, (f"{about}: {when}",))
 
 
 def _planned(plan: "Preparation", night: int) -> Answer:

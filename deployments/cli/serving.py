@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def serve(
     *,
     port: Annotated[int | None, Parameter(name="--port", help="Port of the server; any free one without it.")] = None,
-    limit: Annotated[int, Parameter(name="--limit", help="How many runs may go on at once.")] = 2,
+    limit: Annotated[int, Parameter(name="--limit", help="How many exposures may be processed at once.")] = 2,
     common: Common = DEFAULTS,
 ) -> Answer:
     """Serve the site: Prefect server, deployments and event triggers, until interrupted.

@@ -1,5 +1,8 @@
 """Blocks are saved, found again, and never start a server."""
 
+import json
+from pathlib import Path
+
 import pytest
 
 from blocks.cluster import ComputeCluster, load_cluster
@@ -11,6 +14,9 @@ from blocks.folders import (
     load_site,
     register_blocks,
 )
+from blocks.gcn import GcnCredentials
+from blocks.notification import NotificationTarget
+from blocks.saved import saved_block
 from blocks.site import Site
 from imaging.errors import InputError
 
@@ -46,6 +52,41 @@ def test_roots_may_be_set_apart(tmp_path):
     )
 
 
+def test_roots_that_were_saved_before_the_fields_were_text(tmp_path):
+    """A block of an earlier version has nulls where nothing was given."""
+    roots = StorageRoots.model_validate({"root": str(tmp_path), "raw": None, "products": "", "state": "/fast/state"})
+    assert roots.site() == Site.at(tmp_path, state=Path("/fast/state"))
+    assert {name: StorageRoots.model_json_schema()["properties"][name]["type"] for name in ("raw", "state")} == {
+        "raw": "string",
+        "state": "string",
+    }
+
+
+KINDS = {
+    StorageRoots: set(),
+    CalibrationLibraryBlock: set(),
+    ReferenceCatalogueBlock: set(),
+    ComputeCluster: set(),
+    NotificationTarget: {"webhook"},
+    GcnCredentials: {"client_secret"},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_every_field_of_a_form_is_explained_and_secrets_are_secret(kind):
+    schema = kind.model_json_schema()
+    assert all(field.get("description") for field in schema["properties"].values())
+    secrets = {name for name, field in schema["properties"].items() if '"writeOnly": true' in json.dumps(field)}
+    assert secrets == KINDS[kind]
+
+
+def test_nobody_is_told_by_default():
+    assert not NotificationTarget().is_set
+    assert not NotificationTarget(webhook="").is_set
+    assert NotificationTarget(webhook="http://127.0.0.1/hook").is_set
+    assert NotificationTarget(prefect_block="slack-webhook/astronomers").is_set
+
+
 def test_a_calibration_library_says_what_is_missing(tmp_path):
     with pytest.raises(InputError, match="no calibration library"):
         CalibrationLibraryBlock(folder=tmp_path).open()
@@ -66,8 +107,12 @@ def test_registering_keeps_what_somebody_saved(tmp_path):
     register_blocks(Site.at(tmp_path / "second"))
     assert load_cluster().n_workers == 3
     assert load_site("default") == Site.at(tmp_path / "first")
-    ComputeCluster.delete("default")
-    StorageRoots.delete("default")
+    assert saved_block(CalibrationLibraryBlock, "default").folder == tmp_path / "first" / "calibrations"
+    library = CalibrationLibraryBlock(folder=tmp_path / "elsewhere")
+    library.save("default", overwrite=True)
+    assert load_site("default").calibrations == tmp_path / "elsewhere", "the block of the form is the one that counts"
+    for kind in (StorageRoots, ComputeCluster, CalibrationLibraryBlock, ReferenceCatalogueBlock, NotificationTarget):
+        kind.delete("default")
 
 
 def test_without_a_block_the_machine_is_the_cluster():
@@ -77,7 +122,9 @@ def test_without_a_block_the_machine_is_the_cluster():
 def test_a_task_runner_is_lazy_and_needs_a_server(monkeypatch):
     with ComputeTaskRunner() as runner:
         assert not runner._shared.is_started
-        monkeypatch.setattr("blocks.compute.PREFECT_API_URL", type("Unset", (), {"value": staticmethod(lambda: None)}))
+        monkeypatch.setattr(
+            "blocks.started_cluster.PREFECT_API_URL", type("Unset", (), {"value": staticmethod(lambda: None)})
+        )
         with pytest.raises(InputError, match="need a Prefect server"):
             _ = runner.client
 

@@ -18,9 +18,12 @@ from blocks.nights import read_night
 from blocks.site import Site
 from deployments.automations import ZOMBIES
 from deployments.definitions import DEFINITIONS, load_flow
+from deployments.deploy import CONCURRENT_RUNS
+from deployments.doctor import BLOCKS
 from deployments.registry import announce, register_night
 from deployments.server import server_for
 from deployments.server_settings import CLIENT
+from tasks.limits import LIMITS
 
 ROOT = Path(__file__).parents[2]
 DECLARED = {d["name"]: d for d in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]}
@@ -83,10 +86,14 @@ def test_a_plain_server_and_a_worker_do_what_an_event_asks_for(environment, tmp_
         found = {d.name: d for d in client.read_deployments()}
         automations = {a.name for a in client.read_automations()}
         pool = client.read_work_pool("gw-workflow")
+        limits = {limit.name: limit.limit for limit in client.read_global_concurrency_limits(limit=50)}
+        blocks = {document.block_type.slug for document in client.read_block_documents() if document.name == "default"}
         wait_for(lambda: client.read_flow_runs(deployment_filter=DeploymentFilter(name={"any_": ["watch-incoming"]})))
     assert set(found) == {definition.name for definition in DEFINITIONS}
-    assert (pool.type, pool.concurrency_limit) == ("process", 3)
-    assert automations >= {"process-night-on-event", "process-exposure-on-event", ZOMBIES}
+    assert (pool.type, pool.concurrency_limit) == ("process", CONCURRENT_RUNS)
+    assert automations >= {"process-night-on-event", "process-exposure-on-event", "prepare-templates-on-event", ZOMBIES}
+    assert limits.items() >= LIMITS.items()
+    assert blocks >= set(BLOCKS)
     assert [s.active for s in found["watch-incoming"].schedules] == [True]
     assert found["process-night"].global_concurrency_limit.limit == 1
 
@@ -96,7 +103,8 @@ def test_a_plain_server_and_a_worker_do_what_an_event_asks_for(environment, tmp_
     skymap.write_bytes(b"SIMPLE map")
     exposures = write_list(tmp_path / "list.csv", [1300001], templates=())
     words = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "gw-workflow", "--limit", "1"]
-    with subprocess.Popen(words, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL) as worker:
+    log = tmp_path / "worker.log"
+    with log.open("wb") as written, subprocess.Popen(words, cwd=tmp_path, env=environment, stderr=written) as worker:
         try:
             announce(
                 register_night(
@@ -110,6 +118,7 @@ def test_a_plain_server_and_a_worker_do_what_an_event_asks_for(environment, tmp_
     assert run.parameters["event"]["exposures"] == [1300001], "lists stay lists"
     assert run.state_name == "Failed"
     assert "1 exposures, 0 searched" in run.state.message
+    assert "Traceback" not in log.read_text(), "a night that fails is no surprise"
     assert read_night(site, NIGHT).is_started()
 
 

@@ -142,9 +142,14 @@ def test_coordinates_that_astropy_wrote(truth, tmp_path):
         (["{0}", "{1}", "--threshold", "2"], "cannot be this threshold_sigma"),
         (["{0}", "{1}", "--settings", "{bad}"], "cannot be this difference.kernel.basis"),
         (["{0}", "{1}", "--psf", "none.psf"], "PSF file missing"),
+        (["{0}", "{1}", "--zeropoint", "nan"], "--zeropoint is not a number"),
+        (["{0}", "{1}", "--template-zeropoint", "inf"], "--template-zeropoint is not a number"),
         (["{0}"], "TEMPLATE"),
     ],
-    ids=["no file", "too many masks", "no extension", "low threshold", "wrong setting", "no PSF", "no template"],
+    ids=[
+        *("no file", "too many masks", "no extension", "low threshold", "wrong setting", "no PSF"),
+        *("zero point", "zero point of the template", "no template"),
+    ],
 )
 def test_bad_input_is_exit_code_1(command, files, tmp_path, words, message):
     bad = tmp_path / "bad.json"
@@ -181,6 +186,60 @@ def test_images_of_different_fields_fail_with_a_reason(command, files, truth, tm
     assert code is ExitCode.FAILED
     assert document["reason"] == "no_template_overlap" and document["value"] == "0.0 %"
     assert document["limit"] == "at least 10 %"
+
+
+def test_fields_that_share_nothing_are_told_apart_before_zero_points_are_asked_for(command, truth, tmp_path):
+    """Without zero points, and on the other side of the sky, it is still the field that is wrong."""
+    for name, crval in (("near", (152.0, -20.0)), ("opposite", (330.0, 20.0))):
+        image = truth.templates[0].image
+        wcs = TpvWcs(crval, image.wcs.crpix, image.wcs.cd, image.wcs.pv)
+        paths = [
+            write_counts(tmp_path / f"{name}_{k}.fits", truth.search.image, wcs=w) for k, w in enumerate((None, wcs))
+        ]
+        for path in paths:
+            with fitsio.FITS(str(path), "rw") as file:
+                file[0].write_key("MAGZERO", "unknown")
+        code, document, _ = command(*paths, "--output", tmp_path / "out")
+        assert code is ExitCode.FAILED and document["reason"] == "no_template_overlap", name
+        assert "deg away" in document["error"]
+
+
+def test_wrong_zero_points_are_not_hidden_by_a_fallback(command, files, tmp_path):
+    code, document, _ = command(*files, "--zeropoint", "24", "--output", tmp_path / "out")
+    assert code is ExitCode.FAILED
+    assert document["reason"] == "kernel_sum"
+    assert abs(np.log10(float(document["value"]))) > 0.5
+
+
+@pytest.mark.parametrize("level", [0.0, np.nan])
+def test_an_empty_image_is_called_empty(command, files, truth, tmp_path, level):
+    pixels = truth.search.image.pixels
+    blank = replace(truth.search.image, pixels=replace(pixels, science=np.full(pixels.shape, level, np.float32)))
+    path = write_counts(tmp_path / "blank.fits", blank)
+    code, document, _ = command(path, files[1], "--output", tmp_path / "out")
+    assert code is ExitCode.FAILED
+    assert document["reason"] == "no_good_pixels" and "blank" in document["error"]
+
+
+def test_magnitudes_per_area_and_vetoes_follow_the_pixels_of_the_image(command, truth, tmp_path):
+    """The same pixels with coordinates of half the scale: errors in arcseconds halve, pixels do not."""
+    documents = []
+    for name, factor in (("own", 1.0), ("half", 0.5)):
+        paths = []
+        for k, frame in enumerate((truth.search, truth.templates[0])):
+            own, first = frame.image.wcs, truth.search.image.wcs
+            dither = np.subtract(own.crval, first.crval) * factor
+            crval = (first.crval[0] + float(dither[0]), first.crval[1] + float(dither[1]))
+            wcs = TpvWcs(crval, own.crpix, own.cd * factor, own.pv)
+            paths.append(write_counts(tmp_path / f"{name}{k}.fits", frame.image, wcs=wcs))
+        _, document, _ = command(*paths, "--output", tmp_path / name)
+        documents.append({round(row["x"]): row for row in document["detections"]})
+    usual, half = documents
+    common = sorted(set(usual) & set(half))
+    assert common
+    for key in common:
+        a, b = (row[key]["position_error_arcsec"] ** 2 - 0.02**2 for row in (usual, half))
+        assert b == pytest.approx(a / 4, rel=0.15), key
 
 
 def test_a_plane_is_written_with_its_extension():

@@ -1,10 +1,13 @@
 """Making room: what goes and what stays."""
 
 import os
+import sqlite3
+from contextlib import closing
 
 import pytest
 
 from blocks.site import Site
+from deployments.database import VARIABLE, prepare_sqlite
 from deployments.housekeeping import keep_house, remove_intermediate
 from imaging.identity import ExposureId
 
@@ -71,3 +74,28 @@ def test_halves_of_killed_writers_go_after_a_day(site):
 def test_a_site_without_anything_is_no_error(site):
     account = keep_house(site, intermediate_days=30.0, scratch_days=14.0)
     assert (account["scratch_files"], account["freed_gb"]) == (0, 0.0)
+
+
+def test_the_room_of_removed_runs_goes_back_to_the_disk(site, monkeypatch):
+    monkeypatch.delenv(VARIABLE, raising=False)
+    path = site.state / "server" / "prefect.db"
+    path.parent.mkdir(parents=True)
+    prepare_sqlite(path)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE log (message TEXT)")
+        connection.executemany("INSERT INTO log VALUES (?)", [("x" * 1000,)] * 3000)
+        connection.commit()
+        connection.execute("DELETE FROM log")
+        connection.commit()
+    account = keep_house(site, intermediate_days=30.0, scratch_days=14.0)
+    assert account["database"]["freed_mb"] > 2.5
+    assert path.stat().st_size < 1e5
+
+
+def test_a_database_that_is_away_does_not_keep_the_rest_from_being_done(site, monkeypatch):
+    monkeypatch.setenv(VARIABLE, "postgresql+asyncpg://gw:secret@127.0.0.1:9/prefect")
+    products(site.storing_in("scratch"), 1, age_days=20)
+    account = keep_house(site, intermediate_days=30.0, scratch_days=14.0)
+    assert account["scratch_files"] == len(NAMES)
+    assert "PostgreSQL is not reached" in account["database"]["not_vacuumed"]
+    assert "secret" not in account["database"]["not_vacuumed"]

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+import uuid
 from pathlib import Path
 
 import psutil
@@ -15,9 +16,12 @@ from test_registry import NIGHT, check_map, write_list
 
 from blocks.nights import read_night
 from blocks.site import Site
+from blocks.skymaps import EVENT_NAME as NEW_MAP
 from deployments.automations import ZOMBIES
 from deployments.registry import announce, register_night
 from deployments.server import is_healthy, known_address, server_for, wait_until_stopped
+from tasks.events import emit
+from tasks.limits import EXPOSURES, slot
 
 pytestmark = pytest.mark.server
 
@@ -25,11 +29,13 @@ SERVE = """
 import sys
 from blocks.nights import EVENT_NAME
 from blocks.site import Site
+from blocks.skymaps import EVENT_NAME as NEW_MAP
 from deployments.definitions import Definition
 from deployments.serve import serve
 
 toy = Definition("toy-night", "toy_flows.toy_night", "A toy.", event=EVENT_NAME, resource="gw.night.*", limit=1)
-serve(Site.at(sys.argv[1]), definitions=[toy], on_ready=lambda server: print(server.api_url, flush=True))
+rank = Definition("toy-rank", "toy_flows.toy_rank", "A toy.", event=NEW_MAP, resource="gw.night.*", limit=1)
+serve(Site.at(sys.argv[1]), definitions=[toy, rank], limit=1, on_ready=lambda server: print(server.api_url, flush=True))
 print("ended", flush=True)
 """
 
@@ -55,8 +61,8 @@ def register(site, tmp_path):
 
 
 @pytest.fixture
-def served(site):
-    """A process that serves the site; it is ended after the test."""
+def served(site, each_database):
+    """A process that serves the site, with each kind of database; it is ended after the test."""
     paths = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
     process = subprocess.Popen(
         [sys.executable, "-c", SERVE, str(site.root)],
@@ -84,11 +90,12 @@ def automations(api_url: str) -> set[str]:
         return {automation["name"] for automation in json.load(answer)}
 
 
-def test_a_registered_night_starts_a_run_and_an_interrupt_ends_all(site, register, served):
+def test_a_registered_night_starts_a_run_and_an_interrupt_ends_all(site, register, served, each_database):
     pending = register()
     api_url = served.stdout.readline().strip()
     assert is_healthy(api_url)
     assert known_address(site) == api_url
+    assert (site.state / "server" / "prefect.db").exists() == (each_database == "sqlite")
     # The night was registered when no server ran; it is announced now.
     assert wait_for(site.root / "ran.json") == json.loads(json.dumps(pending.record.payload()))
     assert read_night(site, NIGHT).is_started()
@@ -102,7 +109,11 @@ def test_a_registered_night_starts_a_run_and_an_interrupt_ends_all(site, registe
     with server_for(site) as server:
         assert server.api_url == api_url
         announce(slow)
-    wait_for(site.root / "started.json")
+        wait_for(site.root / "started.json")
+        # A ranking does not wait for the night, nor for exposures, although only one exposure may go on at once.
+        with slot(EXPOSURES):
+            emit(NEW_MAP, uuid.uuid4(), f"gw.night.{NIGHT}", about="a map", payload={"night": NIGHT})
+            assert wait_for(site.root / "ranked.json") == {"night": NIGHT}
 
     children = psutil.Process(served.pid).children(recursive=True)
     assert children

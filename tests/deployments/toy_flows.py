@@ -20,3 +20,8 @@ def toy_night(night: int | None = None, event: dict[str, Any] | None = None, sit
         time.sleep(120)
     (here.root / "ran.json").write_text(json.dumps(event))
     return registered.record.event
+
+
+@flow
+def toy_rank(event: dict[str, Any] | None = None, site: str = "default") -> None:
+    (load_site(site).root / "ranked.json").write_text(json.dumps(event))

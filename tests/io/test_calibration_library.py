@@ -131,6 +131,22 @@ def test_an_entry_of_a_band_goes_before_one_of_any_band(tmp_path):
     assert found.find("flat", exposure(band="z"), 7).name == "only_z.fits"
 
 
+def test_an_entry_of_some_ccds_leaves_the_others_what_they_had(tmp_path):
+    old = CalibrationEntry(epoch="a", kind="bias", files="old_{ccd:02d}.fits", made_night=20240101)
+    new = CalibrationEntry(epoch="b", kind="bias", files="new_{ccd:02d}.fits", made_night=20240501, ccds=(7,))
+    for name in ("old_07.fits", "old_08.fits", "new_07.fits"):
+        (tmp_path / name).touch()
+    write_manifest(tmp_path, (old, new))
+    found = CalibrationLibrary(tmp_path)
+    assert found.find("bias", exposure(), 7).name == "new_07.fits"
+    assert found.find("bias", exposure(), 8).name == "old_08.fits"
+    assert found.holds("bias", exposure(), 8)
+    assert not found.holds("bias", exposure(), 8, epoch="b")
+    with pytest.raises(InputError, match=r"CCD 8: calibration outside its validity: bias") as caught:
+        found.find("bias", exposure(), 8, epoch="b")
+    assert "epoch b" in str(caught.value.value)
+
+
 @pytest.mark.parametrize(
     ("night", "dead", "amplifiers"),
     [

@@ -1,0 +1,174 @@
+"""How long a night that has crashed goes on saying ``Running`` on the pages, and when somebody is told of it.
+
+A stand-in for a night, which does nothing but wait in a run that it has called, is served as a real one is, and its
+process is killed (SIGKILL): alone; together with the process that serves; together with that, with the server ended and
+all of it started again, as after a cut of the power. Measured is the time from the kill, or from the new start, until
+the server calls the night crashed, until it calls the run that the night had called crashed, and until a notification
+has arrived. Where the server lives on and what served does not, that is started again at once.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+from prefect import flow
+from prefect.runtime import flow_run
+from pydantic import SecretStr
+
+from bench.receiver import receiving
+from bench.report import Row, at_most, main
+from blocks.folders import load_site
+from blocks.notification import NotificationTarget
+from blocks.site import Site
+from deployments.definitions import Definition
+from deployments.serve import serve
+from deployments.server import server_for
+
+LIMIT_S = 120.0
+
+GIVE_UP_S = 240.0
+
+RESULTS = ("says crashed", "the run it called says so", "somebody is told")
+
+NIGHT = Definition("process-night", "bench.crashed_nights.slow_night", "A stand-in for a night.", limit=1)
+
+
+@flow(flow_run_name="called-by-the-night")
+def called(minutes: float) -> None:
+    """Wait."""
+    time.sleep(60.0 * minutes)
+
+
+@flow(name="process-night", flow_run_name="process-night")
+def slow_night(site: str = "default", minutes: float = 10.0) -> None:
+    """Say which process it is, call another run, and wait there."""
+    place = load_site(site)
+    (place.root / f"{flow_run.id}.process").write_text(f"{os.getpid()}\n")
+    called(minutes)
+
+
+@contextmanager
+def serving(site: Site) -> Iterator[subprocess.Popen[bytes]]:
+    """Serve the stand-in from a process of its own, without the heartbeats of a server that somebody else keeps."""
+    words = [sys.executable, "-m", "bench.crashed_nights", "--serve", str(site.root)]
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, cwd=Path(__file__).parents[1]) as process:
+        try:
+            yield process
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(timeout=60)
+
+
+def wait_for(what: Any, seconds: float = GIVE_UP_S) -> float | None:  # noqa: ANN401
+    """Wait until a condition holds; return after how many seconds, or None if it does not come about."""
+    began = time.monotonic()
+    while time.monotonic() - began < seconds:
+        if what():
+            return time.monotonic() - began
+        time.sleep(0.5)
+    return None
+
+
+def start_night(client: Any, site: Site) -> tuple[Any, int]:  # noqa: ANN401
+    """Start the stand-in through its deployment; return its run and its process."""
+    wait_for(lambda: any(d.name == NIGHT.name for d in client.read_deployments()), 90.0)
+    deployment = client.read_deployment_by_name(f"{NIGHT.name}/{NIGHT.name}")
+    run = client.create_flow_run_from_deployment(deployment.id)
+    note = site.root / f"{run.id}.process"
+    if wait_for(note.exists, 120.0) is None:
+        raise TimeoutError("the stand-in for the night was not started")
+    time.sleep(8.0)  # until the run that it calls goes on too
+    return run, int(note.read_text())
+
+
+def state_names(client: Any, run: Any) -> list[str]:  # noqa: ANN401
+    """Return the names of the states of a night and of what it has called."""
+    called_runs = [r for r in client.read_flow_runs(limit=50) if r.parent_task_run_id and r.created >= run.created]
+    return [str(r.state_name) for r in (client.read_flow_run(run.id), *called_runs)]
+
+
+def crash(site: Site, victims: Sequence[str]) -> dict[str, float | None]:
+    """Kill a served night and what else is named; return the seconds until night and called run say so, and a message.
+
+    Parameters
+    ----------
+    site
+        A site.
+    victims
+        ``night``, ``serving``, ``server``.
+    """
+    from prefect import get_client
+
+    with receiving() as (address, texts):
+        with server_for(site), get_client(sync_client=True) as client:
+            NotificationTarget(webhook=SecretStr(address)).save("default", overwrite=True)
+            with serving(site) as process:
+                run, night = start_night(client, site)
+                if "serving" in victims:
+                    process.kill()
+                _kill(night)
+                if "server" not in victims:
+                    return _times(client, run, texts, site, again="serving" in victims)
+        with server_for(site), get_client(sync_client=True) as client, serving(site):
+            return _times(client, run, texts, site, again=False)
+
+
+def _kill(process: int) -> None:
+    """Kill a process and what it has started."""
+    family = [psutil.Process(process), *psutil.Process(process).children(recursive=True)]
+    for member in family:
+        member.kill()
+
+
+def _times(client: Any, run: Any, texts: list[str], site: Site, *, again: bool) -> dict[str, float | None]:  # noqa: ANN401
+    """Wait until everything has come about; return after how many seconds each has."""
+    conditions = {
+        RESULTS[0]: lambda: state_names(client, run)[0] == "Crashed",
+        RESULTS[1]: lambda: set(state_names(client, run)) == {"Crashed"},
+        RESULTS[2]: lambda: bool(texts),
+    }
+    found: dict[str, float | None] = dict.fromkeys(conditions)
+    began = time.monotonic()
+
+    def look() -> bool:
+        for name, condition in conditions.items():
+            if found[name] is None and condition():
+                found[name] = time.monotonic() - began
+        return None not in found.values()
+
+    with serving(site) if again else server_for(site):
+        wait_for(look)
+    return found
+
+
+CASES = {
+    "night killed": ("night",),
+    "night and serving process killed": ("night", "serving"),
+    "night and serving process killed, server ended; since the new start": ("night", "serving", "server"),
+}
+
+
+def measure(quick: bool) -> list[Row]:
+    """Measure the cases; quick: the first."""
+    os.environ.pop("PREFECT_API_URL", None)
+    rows = []
+    for what, victims in list(CASES.items())[: 1 if quick else None]:
+        with tempfile.TemporaryDirectory() as folder:
+            seconds = crash(Site.at(Path(folder) / "site"), victims)
+        rows += [at_most(f"{what}: {result}", value, "s", LIMIT_S) for result, value in seconds.items()]
+    return rows
+
+
+if __name__ == "__main__":
+    if "--serve" in sys.argv:
+        serve(Site.at(sys.argv[-1]), definitions=[NIGHT])
+    else:
+        main("How soon a crashed night is known", measure)
