@@ -30,7 +30,7 @@ demo: install
 	$(BIN)/gw-workflow demo
 
 test: install-dev
-	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadgroup
+	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES)
 
 test-fast: install-dev
 	$(BIN)/python -m pytest -m "not slow and not server and not dask"

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 import imaging  # noqa: F401 (before NumPy, whose sums depend on the number of its threads)
 
@@ -38,10 +40,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini("minimum_tests", "tests that must run when the whole suite runs", default="0")
 
 
+class ByFolder(LoadScopeScheduling):
+    """Gives the tests of a folder, which share what they set up, to one process."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return nodeid.split("::", 1)[0].rpartition("/")[0]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFolder:
+    """Say how tests are shared out where several processes run them."""
+    return ByFolder(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs the real data, and keep the tests of a folder, which share what they set up, in one process."""
+    """Mark what needs the folder of real data."""
     for item in items:
-        item.add_marker(pytest.mark.xdist_group(item.path.parent.name))
         if "real_data" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.real_data)
 
