@@ -17,7 +17,7 @@ from flows.ranking import rank_night
 from imaging.candidates.settings import CandidateSettings
 from imaging.errors import InputError
 from imaging.io.candidates import read_candidates
-from imaging.io.skymaps import write_skymap
+from imaging.io.skymaps import read_skymap, write_skymap
 from imaging.io.tables import column, make_table, read_table, write_table
 from imaging.schemas.candidates import CandidateFlag
 from imaging.schemas.difference import DIRECT_PHOTOMETRY
@@ -234,7 +234,8 @@ def test_a_candidate_is_made_again_from_what_it_names(ranked, site, tmp_path):
     alone = read_candidates(folder / "associated.parquet")
     alone = alone.filter(pc.equal(alone.column("candidate_id"), row["candidate_id"]))
     chosen = CandidateSettings.model_validate(known["settings"])
-    fresh = write_site(tmp_path, alone, mine, ranked[0].skymap, ranked[0].footprints, chosen)
+    skymap = read_skymap(read_night(site, NIGHT).skymap)
+    fresh = write_site(tmp_path, alone, mine, skymap, ranked[0].footprints, chosen)
     rank(rerank_job(NIGHT, read_night(fresh, NIGHT).skymap, fresh))
     again = listed(fresh).to_pylist()
     assert again == [row | {"rank": 1}], "every number to the last bit, but for its place in a list of one"
