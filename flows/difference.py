@@ -6,7 +6,7 @@ In a night CCDs are searched ahead, before the templates of the other CCDs are d
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
@@ -99,9 +99,12 @@ class CcdSearch:
         new = [ccd for ccd in self.wanted if ccd in ready and ccd not in self.chosen]
         taken = taken_templates(ranked_templates(self.choose_job())) if new else {}
         chosen = {ccd: taken[ccd] for ccd in new if ccd in taken}
-        with suppress(InputError):  # whether the input of every CCD is wrong, or of these only, is seen at the end
-            self._map(self._plan(chosen))
-            self.chosen |= chosen
+        try:
+            jobs = self._plan(chosen)
+        except InputError:
+            return  # whether the input of every CCD is wrong, or of these only, is seen at the end
+        self.chosen |= chosen
+        self._map(jobs)
 
     def rest(self, chosen: Mapping[int, list[TemplateCcd]]) -> None:
         """Search the others, and those for which the choice among all templates is another one than it was ahead.
