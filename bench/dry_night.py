@@ -122,7 +122,7 @@ def dry_night(
     run_as_they_come(
         lambda request: dry_exposure(request.expnum, ccds, root, compression, return_state=True),
         requests,
-        lambda request: dry_stage(request.expnum, "difference", SEARCH, ccds, root, compression, return_state=True),
+        lambda request, _: dry_stage(request.expnum, "difference", SEARCH, ccds, root, compression, return_state=True),
         dict.fromkeys(exposures, ()),
         at_once,
     )

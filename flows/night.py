@@ -1,12 +1,12 @@
 """A night: from registered exposures to a ranked list of candidates.
 
-plan -> every exposure once, the one nearest to the sky map's peak first, after its templates; each search exposure's
-difference as soon as its templates are done
+plan -> every exposure once, the one nearest to the sky map's peak first, after its templates; the difference of each
+search CCD as soon as the templates that it touches are done
 -> associate the detections of all -> map forced photometry -> rank against the sky map
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from blocks.folders import load_site
 from blocks.nights import RegisteredNight, read_night
 from blocks.site import Site
 from flows.described import described
-from flows.difference import difference
+from flows.difference import difference, searching_ahead
 from flows.exposure import process_exposure
 from flows.settings import NightSettings
 from flows.side_by_side import run_as_they_come
@@ -95,7 +95,7 @@ def process_night(
 def run_stages(
     plan: NightPlan, site: str, settings: NightSettings, *, overwrite: bool
 ) -> tuple[dict[int, State[Any]], dict[int, State[Any]]]:
-    """Process every exposure of a night, and search each search exposure as soon as it and its templates are done.
+    """Process every exposure of a night, and search each CCD as soon as its exposure and its templates are done.
 
     Parameters
     ----------
@@ -115,9 +115,10 @@ def run_stages(
         with prioritised(priority[exposure.expnum]):
             return process_exposure(exposure, site, settings.exposure, overwrite=overwrite, return_state=True)
 
-    def search(exposure: ExposureRequest) -> State[Any]:
+    def search(exposure: ExposureRequest, running: Iterable[frozenset[int]]) -> State[Any]:
         templates = plan.templates[exposure.expnum]
-        with prioritised(priority[exposure.expnum]):
+        ready = (plan.ready(exposure.expnum, left) for left in running)
+        with prioritised(priority[exposure.expnum]), searching_ahead(ready):
             return difference(
                 exposure, site, settings.difference, templates=templates, overwrite=overwrite, return_state=True
             )

@@ -1,7 +1,7 @@
 """Run several flows side by side inside one."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from contextvars import copy_context
 from typing import Any
@@ -51,26 +51,45 @@ def run_side_by_side(
         return {expnum: future.result() for expnum, future in running.items()}
 
 
+def still_running(needed: Iterable[int], running: Mapping[int, Future[State[Any]]]) -> Iterator[frozenset[int]]:
+    """Tell which flows have not ended yet, again whenever one has; the iteration ends with the last of them.
+
+    Parameters
+    ----------
+    needed
+        Numbers of the exposures that are waited for.
+    running
+        Number of each exposure to its flow, which has been submitted.
+    """
+    numbers = frozenset(needed)
+    while left := frozenset(expnum for expnum in numbers if not running[expnum].done()):
+        yield left
+        wait([running[expnum] for expnum in left], return_when=FIRST_COMPLETED)
+
+
 def run_as_they_come(
     first: Callable[[ExposureRequest], State[Any]],
     exposures: Iterable[ExposureRequest],
-    second: Callable[[ExposureRequest], State[Any]],
+    second: Callable[[ExposureRequest, Iterable[frozenset[int]]], State[Any]],
     needs: Mapping[int, Iterable[int]],
     at_once: int,
 ) -> tuple[dict[int, State[Any]], dict[int, State[Any]]]:
-    """Run one flow for each exposure, and a second one for some as soon as what it needs has gone through the first.
+    """Run one flow for each exposure, and a second one for some, which is told what it needs of the first.
 
     The second flow of an exposure is begun after the first flow of the one that follows, so that one of them has work
     for the cores while the other waits.
 
     Parameters
     ----------
-    first, second
-        Run a flow and return the state in which it ends.
+    first
+        Runs a flow and returns the state in which it ends.
+    second
+        The same, after the first flow of the exposure itself. What it needs of others may still be running: it is given
+        their numbers, again whenever one has ended, and is to go on to the end of that before it returns.
     exposures
         Exposures for the first flow, those that go first in front.
     needs
-        Number of each exposure for the second flow to those of the others that it waits for.
+        Number of each exposure for the second flow to those of the others that it needs.
     at_once
         Flows that run at the same time, in threads of this process.
 
@@ -83,9 +102,9 @@ def run_as_they_come(
     running: dict[int, Future[State[Any]]] = {}
 
     def follow(exposure: ExposureRequest) -> State[Any] | None:
-        for expnum in needs[exposure.expnum]:
-            running[expnum].result()
-        return second(exposure) if running[exposure.expnum].result().is_completed() else None
+        if not running[exposure.expnum].result().is_completed():
+            return None
+        return second(exposure, still_running(needs[exposure.expnum], running))
 
     with abandonable_pool(at_once) as pool:
         following: dict[int, Future[State[Any] | None]] = {}

@@ -1,7 +1,8 @@
 """What a night holds: its search exposures, the templates that they may need, and what has been searched."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from prefect.logging import get_logger
 
@@ -36,11 +37,14 @@ class NightPlan:
         Number of a search exposure to the exposures that may serve it.
     urgency
         Numbers of the search exposures, that which is to be searched first in front; without it, in order of time.
+    touched
+        Number of a search exposure to its CCDs, each with the numbers of those of its templates that overlap it.
     """
 
     search: tuple[ExposureRequest, ...]
     templates: Mapping[int, tuple[ExposureRequest, ...]]
     urgency: tuple[int, ...] = ()
+    touched: Mapping[int, Mapping[int, frozenset[int]]] = field(default_factory=dict)
 
     @property
     def all(self) -> tuple[ExposureRequest, ...]:
@@ -56,6 +60,19 @@ class NightPlan:
     def priorities(self) -> dict[int, int]:
         """Exposure number to the priority of its tasks: what goes first has most."""
         return {request.expnum: -place for place, request in enumerate(self.all)}
+
+    def ready(self, expnum: int, running: Collection[int]) -> tuple[int, ...]:
+        """Return the CCDs of a search exposure that overlap templates, none of which is still being processed.
+
+        Parameters
+        ----------
+        expnum
+            The search exposure.
+        running
+            Numbers of the exposures that are still being processed.
+        """
+        touched = self.touched.get(expnum, {})
+        return tuple(sorted(ccd for ccd, those in touched.items() if those.isdisjoint(running)))
 
 
 def plan_night(registered: RegisteredNight, version: Version, settings: TemplateSettings) -> NightPlan:
@@ -75,13 +92,23 @@ def plan_night(registered: RegisteredNight, version: Version, settings: Template
     search = sorted((x for x in listed if x.exposure.night == night), key=lambda x: x.exposure.mjd)
     others = [listed_candidate(item) for item in listed if item.exposure.night != night]
     requests = {item.exposure.expnum: listed_request(item, version) for item in listed}
-    templates = {}
+    templates, touched = {}, {}
     for item in search:
         target = TemplateTarget(item.exposure, nominal_footprints(item.exposure))
         rows = choose_templates(target, others, settings).to_pylist()
         chosen = sorted({row["template_expnum"] for row in rows if row["rank"] is not None})
         templates[item.exposure.expnum] = tuple(requests[expnum] for expnum in chosen)
-    return NightPlan(tuple(requests[item.exposure.expnum] for item in search), templates)
+        touched[item.exposure.expnum] = _touched(rows, chosen)
+    return NightPlan(tuple(requests[item.exposure.expnum] for item in search), templates, touched=touched)
+
+
+def _touched(rows: Iterable[Mapping[str, Any]], chosen: Collection[int]) -> dict[int, frozenset[int]]:
+    """Return which of the chosen exposures overlap each CCD, taken for it or not: once processed, they rank anew."""
+    overlapping: dict[int, set[int]] = {}
+    for row in rows:
+        if row["overlap_fraction"] > 0.0 and row["template_expnum"] in chosen:
+            overlapping.setdefault(row["ccd"], set()).add(row["template_expnum"])
+    return {ccd: frozenset(expnums) for ccd, expnums in overlapping.items()}
 
 
 def urgency_of(registered: RegisteredNight, at_hand: Collection[int]) -> tuple[int, ...]:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 
 from blocks.site import Site
 from imaging.exposure import night_of
@@ -55,21 +56,31 @@ def choose_job(
 @step("choose_templates")
 def choose(job: StepJob) -> StepResult:
     """Rank the candidates for every CCD by depth, seeing and time, and say why each was taken or left."""
+    table = ranked_templates(job)
+    path = job.product_path("templates.parquet")
+    write_table(path, table)
+    taken = {row["template_expnum"] for row in table.to_pylist() if row["rank"] is not None}
+    n_candidates = sum(name.startswith(CANDIDATE) for name in job.inputs)
+    return job.result({"templates": path}, quality={"n_candidates": n_candidates, "n_taken": len(taken)})
+
+
+def ranked_templates(job: StepJob) -> pa.Table:
+    """Rank the candidates of a job for every CCD; the table is that of its product."""
     search = read_summary(job.input_path(SEARCH))
     names = sorted(name for name in job.inputs if name.startswith(CANDIDATE))
     candidates = [_candidate(read_summary(job.input_path(name))) for name in names]
     target = TemplateTarget(search.exposure, _footprints(search))
-    table = choose_templates(target, candidates, job.settings_as(TemplateSettings))
-    path = job.product_path("templates.parquet")
-    write_table(path, table)
-    taken = [row for row in table.to_pylist() if row["rank"] is not None]
-    quality = {"n_candidates": len(candidates), "n_taken": len({row["template_expnum"] for row in taken})}
-    return job.result({"templates": path}, quality=quality)
+    return choose_templates(target, candidates, job.settings_as(TemplateSettings))
 
 
 def chosen_templates(job: StepJob) -> dict[int, list[TemplateCcd]]:
     """Read which template CCDs were taken for each search CCD, the best first."""
-    rows = [row for row in read_table(job.product_path("templates.parquet")).to_pylist() if row["rank"] is not None]
+    return taken_templates(read_table(job.product_path("templates.parquet")))
+
+
+def taken_templates(table: pa.Table) -> dict[int, list[TemplateCcd]]:
+    """Return which template CCDs a choice has taken for each search CCD, the best first."""
+    rows = [row for row in table.to_pylist() if row["rank"] is not None]
     chosen: dict[int, list[TemplateCcd]] = {}
     for row in sorted(rows, key=lambda row: (row["ccd"], row["rank"])):
         chosen.setdefault(row["ccd"], []).append((row["template_expnum"], row["template_ccd"]))

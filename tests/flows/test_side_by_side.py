@@ -8,6 +8,7 @@ from prefect.exceptions import TerminationSignal
 from prefect.states import Completed, Failed
 
 from flows.side_by_side import run_as_they_come, run_side_by_side
+from tasks.night_plan import NightPlan
 from tasks.requests import ExposureRequest
 
 
@@ -32,7 +33,9 @@ class Log:
         self.note("end", exposure.expnum)
         return Failed() if exposure.expnum == self.bad else Completed()
 
-    def search(self, exposure):
+    def search(self, exposure, running):
+        for _ in running:
+            pass
         self.note("search", exposure.expnum)
         return Completed()
 
@@ -121,7 +124,6 @@ def test_an_error_of_one_exposure_lets_the_others_end():
 def test_a_night_asks_for_every_exposure_once_and_for_differences_with_their_templates(monkeypatch):
     from flows import night
     from flows.settings import NightSettings
-    from tasks.night_plan import NightPlan
 
     asked = []
     monkeypatch.setattr(
@@ -142,3 +144,63 @@ def test_a_night_asks_for_every_exposure_once_and_for_differences_with_their_tem
     processed, searched = night.run_stages(plan, "site", settings, overwrite=False)
     assert asked == [1, 11, 2, (11, 1), 12, (12, 1, 2)]
     assert (sorted(processed), sorted(searched)) == ([1, 2, 11, 12], [11, 12])
+
+
+class Held:
+    """A night of two templates and a search exposure whose CCD 27 touches the first of them, CCD 34 both."""
+
+    def __init__(self, state: type = Completed) -> None:
+        self.log, self.go_on, self.state = Log(), threading.Event(), state
+        self.plan = NightPlan(
+            (request(11),), {11: (request(1), request(2))}, touched={11: {27: frozenset({1}), 34: frozenset({1, 2})}}
+        )
+
+    def process(self, exposure):
+        self.log.note("begin", exposure.expnum)
+        if exposure.expnum == 2:
+            self.go_on.wait(30)
+        self.log.note("end", exposure.expnum)
+        return self.state() if exposure.expnum == 2 else Completed()
+
+    def search(self, exposure, running):
+        begun: set[int] = set()
+        for left in running:
+            for ccd in set(self.plan.ready(exposure.expnum, left)) - begun:
+                begun.add(ccd)
+                self.log.note("search", ccd)
+            if begun:
+                self.go_on.set()
+        for ccd in {27, 34} - begun:
+            self.log.note("search", ccd)
+        return Completed()
+
+    def run(self):
+        needs = {11: (1, 2)}
+        return run_as_they_come(self.process, self.plan.all, self.search, needs, 2)
+
+
+@pytest.mark.parametrize("state", [Completed, Failed])
+def test_a_search_ccd_begins_before_a_template_ends_that_it_does_not_touch(state):
+    night = Held(state)
+    night.run()
+    log = night.log
+    assert log.at("end", 11) < log.at("search", 27) < log.at("end", 2) < log.at("search", 34)
+
+
+def test_what_runs_is_told_until_nothing_does():
+    told = []
+    free = {1: threading.Event(), 2: threading.Event()}
+
+    def process(exposure):
+        if exposure.expnum in free:
+            assert free[exposure.expnum].wait(30)
+        return Completed()
+
+    def search(exposure, running):
+        for left in running:
+            told.append(set(left))
+            free[min(left)].set()
+        return Completed()
+
+    run_as_they_come(process, [request(n) for n in (1, 2, 11)], search, {11: (1, 2)}, 3)
+    assert told == [{1, 2}, {2}]

@@ -69,3 +69,27 @@ def test_priorities_fall_with_the_order():
     plan = NightPlan((request(11), request(12)), {11: (request(1),), 12: (request(1), request(2))}, (12, 11))
     assert numbers(plan.all) == [1, 2, 12, 11]
     assert plan.priorities == {1: 0, 2: -1, 12: -2, 11: -3}
+
+
+def test_a_ccd_waits_for_no_template_that_it_does_not_touch(night):
+    """The second template is shifted by half a field, so that it covers CCDs of one side only."""
+    rows = [listed(NEAREST, NIGHT, PEAK[1], 61270.0), listed(1, EARLIER, PEAK[1], 61193.0)]
+    rows.append(listed(2, EARLIER, PEAK[1] + 1.0, 61194.0))
+    write_exposure_list(night.exposure_list, rows)
+    plan = plan_night(night, Version(), TemplateSettings())
+    assert numbers(plan.templates[NEAREST]) == [1, 2]
+    both, first = plan.ready(NEAREST, ()), plan.ready(NEAREST, (2,))
+    assert (len(both), plan.ready(NEAREST, (1,))) == (len(plan.touched[NEAREST]), ())
+    assert 10 < len(first) < 50
+    south = {ccd for ccd, those in plan.touched[NEAREST].items() if those == {1}}
+    assert set(first) == south
+
+
+def test_a_ccd_waits_also_for_a_template_that_better_ones_seem_to_make_needless(night):
+    """Their depth and seeing are not known before they are processed, and decide then."""
+    rows = [listed(NEAREST, NIGHT, PEAK[1], 61270.0), listed(5, EARLIER - 10000, PEAK[1], 60828.0)]
+    rows += [listed(n, EARLIER, PEAK[1] - 1.0, 61193.0) for n in range(1, 5)]
+    write_exposure_list(night.exposure_list, rows)
+    plan = plan_night(night, Version(), TemplateSettings())
+    assert all(5 in those for those in plan.touched[NEAREST].values())
+    assert {1, 2, 3, 5} in plan.touched[NEAREST].values()

@@ -1,0 +1,91 @@
+"""CCDs that are searched while the templates of others are still being processed."""
+
+import pytest
+
+from blocks.site import Site
+from flows import difference
+from flows.settings import DifferenceSettings
+from imaging.errors import CcdError, InputError
+from tasks.records import StepJob, StepResult
+from tasks.requests import ExposureRequest
+from tasks.stage import Stage
+
+SEARCH = ExposureRequest(expnum=11, band="i", night=20260817)
+WHO = SEARCH.exposure_id()
+FIRST, SECOND = (1, 27), (2, 34)
+
+
+class Searched:
+    """A search whose steps note what they are asked for; ``taken`` is what the choice says at the moment."""
+
+    def __init__(self, monkeypatch, tmp_path) -> None:
+        self.taken: dict[int, list[tuple[int, int]]] = {}
+        self.maps: list[list[int]] = []
+        self.bad: set[int] = set()
+        site = Site.at(tmp_path)
+        self.stage = Stage("difference", StepJob(exposure=WHO, site=site), overwrite=True)
+        monkeypatch.setattr(self.stage, "map", self.map)
+        monkeypatch.setattr(difference, "choose_job", lambda *_: self.stage.about)
+        monkeypatch.setattr(difference, "ranked_templates", lambda _: None)
+        monkeypatch.setattr(difference, "taken_templates", lambda _: self.taken)
+        monkeypatch.setattr(difference, "summaries_of", lambda *_: {})
+        monkeypatch.setattr(difference, "difference_job", self.job)
+        self.search = difference.CcdSearch(self.stage, SEARCH, (26, 27, 34), (), DifferenceSettings())
+
+    def job(self, who, ccd, templates, known, season, site, settings):
+        if not templates:
+            raise CcdError("no template overlaps the CCD", reason="no_template")
+        if ccd in self.bad:
+            raise InputError("no reference stars")
+        return StepJob(exposure=who, ccd=ccd, season=season, site=site)
+
+    def map(self, step, jobs):
+        if jobs:
+            self.maps.append([job.ccd for job in jobs])
+        return {job.ccd: StepResult() for job in jobs}
+
+
+@pytest.fixture
+def night(monkeypatch, tmp_path) -> Searched:
+    return Searched(monkeypatch, tmp_path)
+
+
+def test_every_ccd_is_searched_once_even_if_all_is_to_be_done_again(night):
+    night.taken = {27: [FIRST]}
+    night.search.ahead((27,))
+    night.search.ahead((27,))
+    night.search.rest({26: [SECOND], 27: [FIRST], 34: [SECOND]})
+    assert night.maps == [[27], [26, 34]]
+    assert sorted(night.search.searched) == [26, 27, 34]
+
+
+def test_a_ccd_whose_choice_changes_with_the_last_template_is_searched_again(night):
+    night.taken = {27: [FIRST], 34: [SECOND]}
+    night.search.ahead((27, 34))
+    night.search.rest({26: [FIRST], 27: [SECOND, FIRST], 34: [SECOND]})
+    assert night.maps == [[27, 34], [26, 27]]
+
+
+def test_a_template_that_failed_costs_the_ccds_that_have_no_other(night):
+    night.taken = {27: [FIRST]}
+    night.search.ahead((27, 34))
+    assert (night.maps, night.stage.failures) == ([[27]], {}), "34 may still get one"
+    night.search.rest({26: [FIRST], 27: [FIRST]})
+    assert night.maps == [[27], [26]]
+    assert {ccd: failure.reason for ccd, failure in night.stage.failures.items()} == {34: "no_template"}
+
+
+def test_wrong_input_of_one_ccd_does_not_stop_the_others_whenever_it_is_met(night):
+    night.bad, night.taken = {27}, {27: [FIRST], 34: [FIRST]}
+    night.search.ahead((27,))
+    night.search.ahead((27, 34))
+    night.search.rest({26: [FIRST], 27: [FIRST], 34: [FIRST]})
+    assert sorted(night.search.searched) == [26, 34]
+    assert list(night.stage.failures) == [27]
+
+
+def test_wrong_input_of_all_ccds_stops_the_search(night):
+    night.bad, night.taken = {26, 27, 34}, {27: [FIRST]}
+    night.search.ahead((27,))
+    with pytest.raises(InputError, match="no reference stars"):
+        night.search.rest({26: [FIRST], 27: [FIRST], 34: [FIRST]})
