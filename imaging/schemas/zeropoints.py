@@ -18,9 +18,7 @@ ZEROPOINTS = schema(
     *IDENTITY,
     field("zeropoint_mag", F64, "mag", "adopted: AB magnitude of a source of one electron in the exposure"),
     field("zeropoint_error_mag", F64, "mag", "its standard error, floor included, on the reference's scale"),
-    field(
-        "zeropoint_scale_error_mag", F64, "mag", "how far that scale may be from AB, for all of a band"
-    ),
+    field("zeropoint_scale_error_mag", F64, "mag", "how far that scale may be from AB, for all of a band"),
     field("own_zeropoint_mag", F64, "mag", "from this CCD's stars alone; null if there are none"),
     field("own_zeropoint_error_mag", F64, "mag", "its standard error"),
     field("scatter_mag", F64, "mag", "scatter of the stars about the CCD's zero point"),
