@@ -57,6 +57,11 @@ def searching_ahead(ready: Iterable[Collection[int]]) -> Iterator[None]:
         _ready.reset(token)
 
 
+def ready_ahead() -> Iterable[Collection[int]]:
+    """Return what :func:`searching_ahead` has given: a flow that travels to workers cannot hold it itself."""
+    return _ready.get()
+
+
 class CcdSearch:
     """The CCDs of an exposure that are searched, all at once or some ahead of the others.
 
@@ -172,7 +177,7 @@ def difference(
 
     wanted = tuple(read_summary(summary_path(who, place), who.expnum).usable) if ccds is None else ccds
     search = CcdSearch(stage, exposure, wanted, offered, settings)
-    for ready in _ready.get():
+    for ready in ready_ahead():
         search.ahead(ready)
     job = search.choose_job()
     if stage.run(choose, job, wanted) is None:

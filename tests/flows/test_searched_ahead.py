@@ -1,9 +1,12 @@
 """CCDs that are searched while the templates of others are still being processed."""
 
+import cloudpickle
 import pytest
 
 from blocks.site import Site
 from flows import difference
+from flows.exposure import process_exposure
+from flows.night import process_night
 from flows.settings import DifferenceSettings
 from imaging.errors import CcdError, InputError
 from tasks.records import StepJob, StepResult
@@ -89,3 +92,8 @@ def test_wrong_input_of_all_ccds_stops_the_search(night):
     night.search.ahead((27,))
     with pytest.raises(InputError, match="no reference stars"):
         night.search.rest({26: [FIRST], 27: [FIRST], 34: [FIRST]})
+
+
+@pytest.mark.parametrize("flow", [difference.difference, process_exposure, process_night], ids=lambda flow: flow.name)
+def test_a_flow_travels_to_the_workers_with_its_tasks(flow):
+    assert cloudpickle.loads(cloudpickle.dumps(flow)).name == flow.name
