@@ -11,6 +11,8 @@ from pathlib import Path
 from bench.report import Row
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM = next((path for path in map(shutil.which, BROWSERS) if path), None)
+"""The browser of this machine; None without one."""
 
 FLAGS = [
     "--headless",
@@ -53,13 +55,12 @@ def browser_rows(html: str, n: int) -> list[Row]:
     n
         Candidates on it, for the names of the rows.
     """
-    browser = next((path for path in map(shutil.which, BROWSERS) if path), None)
-    if browser is None:
+    if CHROMIUM is None:
         return [Row(f"page of {n} candidates in a browser: Chromium is absent", None, "ms")]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "night.html"
         path.write_text(html.replace("</body>", f"<script>{ACTIONS}</script></body>"), encoding="utf-8")
-        words = [browser, *FLAGS, f"--user-data-dir={folder}/profile", path.as_uri()]
+        words = [CHROMIUM, *FLAGS, f"--user-data-dir={folder}/profile", path.as_uri()]
         done = subprocess.run(words, capture_output=True, text=True, timeout=300, check=False)
     found = re.search(r'<pre id="seen">(.*?)</pre>', done.stdout, re.DOTALL)
     if found is None:

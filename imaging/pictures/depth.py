@@ -8,7 +8,7 @@ from matplotlib.colors import Normalize
 
 from imaging.bands import BANDS
 from imaging.pictures.canvas import SEQUENTIAL, new_figure, robust_limits, to_png
-from imaging.pictures.night import field_of, raster
+from imaging.pictures.night import draw_credible_regions, field_of, raster
 from imaging.skymap.coverage import Coverage
 from imaging.skymap.model import SkyMap
 
@@ -67,16 +67,7 @@ def _draw_panel(axes: Axes, skymap: SkyMap, coverage: Coverage, band: str, scale
         np.ma.masked_invalid(depth), origin="lower", extent=(-radius, radius, -radius, radius), cmap=SEQUENTIAL,
         norm=scale, interpolation="nearest",
     )  # fmt: skip
-    if grid.level.min() < 0.5:
-        axes.contour(
-            grid.east,
-            grid.north,
-            grid.level,
-            levels=[0.5, 0.9],
-            colors="#b2432f",
-            linewidths=1.0,
-            linestyles=["-", "--"],
-        )
+    draw_credible_regions(axes, grid)
     axes.set_xlim(radius, -radius)
     axes.set_aspect("equal")
     axes.set_xlabel("degrees east", fontsize=8.5)

@@ -148,13 +148,8 @@ def raster(skymap: SkyMap, centre: tuple[float, float], radius: float, size: int
     return Raster(east, north, ra, dec, density, level)
 
 
-def _draw_map(axes: Axes, skymap: SkyMap, centre: tuple[float, float], radius: float) -> None:
-    grid = raster(skymap, centre, radius, 200)
-    top = max(float(np.percentile(grid.density, 99.8)), 1e-30)
-    axes.imshow(
-        grid.density, origin="lower", extent=(-radius, radius, -radius, radius), cmap="Greys", vmin=0, vmax=1.6 * top,
-        interpolation="nearest",
-    )  # fmt: skip
+def draw_credible_regions(axes: Axes, grid: Raster) -> None:
+    """Draw the outlines of the 50 % and 90 % credible regions, unless the field lies outside the inner one."""
     if grid.level.min() < 0.5:
         axes.contour(
             grid.east,
@@ -165,6 +160,16 @@ def _draw_map(axes: Axes, skymap: SkyMap, centre: tuple[float, float], radius: f
             linewidths=1.1,
             linestyles=["-", "--"],
         )
+
+
+def _draw_map(axes: Axes, skymap: SkyMap, centre: tuple[float, float], radius: float) -> None:
+    grid = raster(skymap, centre, radius, 200)
+    top = max(float(np.percentile(grid.density, 99.8)), 1e-30)
+    axes.imshow(
+        grid.density, origin="lower", extent=(-radius, radius, -radius, radius), cmap="Greys", vmin=0, vmax=1.6 * top,
+        interpolation="nearest",
+    )  # fmt: skip
+    draw_credible_regions(axes, grid)
 
 
 def _draw_footprints(figure: Figure, axes: Axes, footprints: Footprints, centre: tuple[float, float]) -> None:

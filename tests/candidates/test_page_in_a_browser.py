@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import subprocess
 from html import unescape
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench.page_in_a_browser import CHROMIUM, FLAGS
 from bench.synthetic_night import make_night
 from bench.synthetic_sources import MJD_EVENT, NIGHT
 from imaging.candidates.associate import associate_detections
@@ -18,19 +18,6 @@ from imaging.candidates.rank import rank_candidates
 from imaging.candidates.settings import AssociateSettings, LightcurveSettings, RankSettings
 from imaging.io.candidates import read_labels
 from imaging.pictures.stamps import stamp_strip
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--virtual-time-budget=6000",
-]
 
 ACTIONS = (Path(__file__).parent / "page_actions.js").read_text(encoding="utf-8")
 
@@ -57,7 +44,8 @@ def in_browser(ranked, folder, width, height):
     path = folder / "night.html"
     path.write_text(html.replace("</body>", f"<script>{ACTIONS}</script></body>"), encoding="utf-8")
     done = subprocess.run(
-        [CHROMIUM, *FLAGS, f"--user-data-dir={folder / 'profile'}", f"--window-size={width},{height}", "--dump-dom",
+        [CHROMIUM, *FLAGS, f"--user-data-dir={folder / 'profile'}", f"--window-size={width},{height}",
+         "--virtual-time-budget=6000",
          path.as_uri()],
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
