@@ -289,7 +289,7 @@ def _real_rows() -> list[Row]:
         widths.append(quality["difference_noise_width"] - 1)
         predicted.append(quality["noise_width_predicted"] - 1)
         known = known_kernel_sum(search, template)
-        sums.append((quality["kernel_sum"] - 1, quality["kernel_sum"] / known - 1))
+        sums.append((quality["kernel_sum"] - 1, quality["kernel_sum"] / known - 1, known - 1))
         ny, nx = search.loaded.science.shape
         for star, (ra, dec, _) in stars.items():
             x, y = (float(v) for v in search.loaded.wcs.sky_to_pixel(ra, dec))
@@ -307,13 +307,14 @@ def _real_rows() -> list[Row]:
             near = np.hypot(m.x - COSMIC_RAYS[search.date][0], m.y - COSMIC_RAYS[search.date][1]) < 5
             rays += [bool(f & DetectionFlag.COSMIC_RAY) for f in result.searched.detections.flags[near]]
     most = partial(at_most, n=len(widths))
-    plain, corrected = (100 * abs(_worst([s[k] for s in sums])) for k in (0, 1))
+    plain, corrected, disagreement = (100 * abs(_worst(list(column))) for column in zip(*sums, strict=True))
     labelled = 100 * float(np.mean(rays))
     rows = [
         most("real epochs: |noise width - 1|", abs(_worst(widths)), "", 0.03),
         most("real epochs: the same before normalisation", abs(_worst(predicted)), "", 0.03),
         most("real epochs: kernel sum against the zero points", plain, "%", 4.0),
-        most("real epochs: the same, corrected by the constant star", corrected, "%", 4.0),
+        Row("real epochs: by how much the zero points disagree on the constant star", disagreement, "%"),
+        most("real epochs: kernel sum against the zero points, corrected by the constant star", corrected, "%", 4.0),
         at_most("real epochs: residual of constant stars", max(constant), "sigma", 5.0, n=len(constant)),
         at_least("real epochs: detected cosmic rays that are labelled", labelled, "%", 100.0, n=len(rays)),
     ]

@@ -127,7 +127,7 @@ def score_near(result: ImageDifference, x: float, y: float, radius: int = 3) -> 
 
 
 def noise_significance_near(result: ImageDifference, x: float, y: float, radius: int = 3) -> float:
-    """Return flux over noise alone where the score near a pixel is most significant.
+    """Return flux over noise alone where the score near a pixel is most significant; NaN where it is masked.
 
     The score's error also holds what is uncertain of the subtracted brightness and its position, which rules on a
     star that has changed by a tenth; an independent subtraction that counts only the noise finds this number.
@@ -138,6 +138,8 @@ def noise_significance_near(result: ImageDifference, x: float, y: float, radius:
     part = np.abs(score[j0 : round(y) + radius + 1, i0 : round(x) + radius + 1])
     j, i = np.unravel_index(int(np.argmax(part)), part.shape)
     place = (j0 + j, i0 + i)
+    if filtered.norm[place] <= 0.0:
+        return float("nan")
     width = difference.widths[difference.tiling.index(float(place[1]), float(place[0]))]
     return float(filtered.numerator[place] / np.sqrt(filtered.norm[place]) / width)
 

@@ -15,7 +15,7 @@ import psutil
 
 from blocks.site import Site
 
-VICTIMS = {"worker": 20, "flow": 1, "server": 1}
+VICTIMS = {"worker": 6, "flow": 2, "server": 1}
 """What is killed, and how often compared with the others."""
 
 STUCK_S = 900.0

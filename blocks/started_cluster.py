@@ -29,6 +29,9 @@ ADDRESS_VARIABLE = "GW_WORKFLOW_DASK_ADDRESS"
 ALLOWED_FAILURES = 3
 """Dask tries a task on this many further workers before it gives it up; fewer blame the innocent neighbours."""
 
+START_ATTEMPTS = 3
+"""Worker processes that die while they start, by the kernel's hand or a person's, are started this many times."""
+
 DASK_SETTINGS = {
     # What a worker has to say is that its connections end with the run; what matters is logged by the nanny here.
     "logging.distributed": "critical",
@@ -174,7 +177,7 @@ class Cluster:
             settings = get_current_settings().to_environment_variables(exclude_unset=True)
             options["env"] = settings | {name: os.environ.get(name, "1") for name in LIBRARY_THREAD_VARIABLES}
         return self._opened.enter_context(
-            distributed.LocalCluster(
+            _local_cluster(
                 n_workers=workers,
                 threads_per_worker=1,
                 processes=configuration.processes,
@@ -190,6 +193,22 @@ class Cluster:
             self._is_closed = True
             self._client = None
             self._opened.close()
+
+
+def _local_cluster(**options: Any) -> distributed.LocalCluster:  # noqa: ANN401
+    """Start worker processes on this machine, again if one of them dies before it is there.
+
+    Raises
+    ------
+    RuntimeError
+        If workers die in each of the attempts.
+    """
+    for _ in range(START_ATTEMPTS - 1):
+        try:
+            return distributed.LocalCluster(**options)
+        except RuntimeError as error:
+            get_logger(__name__).warning("The workers did not start (%s); starting them again", error)
+    return distributed.LocalCluster(**options)
 
 
 def _require_server() -> None:

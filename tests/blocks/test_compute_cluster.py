@@ -88,6 +88,26 @@ def test_a_batch_queue_may_take_hours_before_the_first_worker_starts(cluster, pa
     assert asked == {"no-workers-timeout": patience, "allowed-failures": 3}
 
 
+@pytest.mark.parametrize(("deaths", "comes_up"), [(2, True), (3, False)])
+def test_workers_that_die_while_they_start_are_started_again(deaths, comes_up, monkeypatch):
+    """The kernel kills where memory is short; a night of hours must not end for it in its first second."""
+    starts = []
+
+    class Dying:
+        def __init__(self, **options):
+            starts.append(options)
+            if len(starts) <= deaths:
+                raise RuntimeError("Nanny failed to start.")
+
+    monkeypatch.setattr(started_cluster.distributed, "LocalCluster", Dying)
+    if comes_up:
+        assert isinstance(started_cluster._local_cluster(n_workers=2), Dying)
+    else:
+        with pytest.raises(RuntimeError, match="Nanny failed to start"):
+            started_cluster._local_cluster(n_workers=2)
+    assert starts == [{"n_workers": 2}] * 3
+
+
 def test_a_running_scheduler_cannot_be_given_more():
     cluster = ComputeCluster(address="tcp://127.0.0.1:8786", memory_limit_gb=1)
     assert cluster.with_more_memory() is cluster
