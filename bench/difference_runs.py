@@ -10,6 +10,7 @@ from imaging.difference.chain import SearchedCcd, SearchSettings, search_ccd
 from imaging.difference.detect import Detections
 from imaging.difference.records import Identity
 from imaging.difference.score import features_of
+from imaging.templates.groundwork import with_groundwork
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -119,13 +120,11 @@ def take(scenario: Scenario, sky: Sky | None = None) -> Truth:
 
 
 def run(truth: Truth, scenario: Scenario, settings: SearchSettings | None = None) -> SearchedCcd:
-    """Search the images of a scenario."""
-    return search_ccd(
-        truth.search.image,
-        [frame.image for frame in truth.templates],
-        scenario.identity,
-        settings or SearchSettings(),
-    )
+    """Search the images of a scenario, whose groundwork has been laid as the calibration of a CCD leaves it."""
+    settings = settings or SearchSettings()
+    images = [truth.search.image, *(frame.image for frame in truth.templates)]
+    search, *templates = (with_groundwork(image, settings.stack.groundwork) for image in images)
+    return search_ccd(search, templates, scenario.identity, settings)
 
 
 def is_true(detections: Detections, truth: Truth) -> tuple[BoolArray, NDArray[np.int64]]:

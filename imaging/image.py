@@ -41,6 +41,47 @@ class CcdImage:
 
 
 @dataclass(frozen=True, eq=False)
+class Groundwork:
+    """Work on a final image that is the same whatever the image is compared with, so that it is done once.
+
+    Attributes
+    ----------
+    repaired_at
+        (n,) int32, places in the flattened image of the pixels that were bridged or filled.
+    repaired
+        (n,) float32, their values, electrons.
+    grown_at
+        (m,) int32, places of the pixels whose mask bits the growth of the mask changes.
+    grown
+        (m,) int16, mask bits there.
+    stars
+        (k, 2) float64, x and y of the centroids of bright unsaturated sources, pixels, the brightest first.
+    repair_gap_pixels, mask_growth_pixels
+        Widest bridged defect and growth of the mask, pixels.
+    """
+
+    repaired_at: NDArray[np.int32]
+    repaired: FloatImage
+    grown_at: NDArray[np.int32]
+    grown: MaskImage
+    stars: NDArray[np.float64]
+    repair_gap_pixels: int
+    mask_growth_pixels: int
+
+    def repair(self, science: FloatImage) -> FloatImage:
+        """Return a copy of the image's pixels (ny, nx) with saturated cores filled and narrow defects bridged."""
+        copy = science.copy()
+        copy.reshape(-1)[self.repaired_at] = self.repaired
+        return copy
+
+    def grow(self, mask: MaskImage) -> MaskImage:
+        """Return a copy of the image's mask (ny, nx), grown."""
+        copy = mask.copy()
+        copy.reshape(-1)[self.grown_at] = self.grown
+        return copy
+
+
+@dataclass(frozen=True, eq=False)
 class CalibratedImage:
     """Pixels that know their place on the sky, their point-spread function and their zero point.
 
@@ -60,6 +101,8 @@ class CalibratedImage:
         Level above which pixels are saturated.
     label
         Name for messages and tables, such as the product's stem.
+    groundwork
+        What was worked out on these pixels ahead of their comparison with others; None if nothing was.
     """
 
     pixels: CcdImage
@@ -69,3 +112,4 @@ class CalibratedImage:
     sky_electrons: float
     saturation_electrons: float
     label: str
+    groundwork: Groundwork | None = None

@@ -5,15 +5,18 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from blocks.site import Site
 from imaging.astrometry.reference import reference_at_epoch
 from imaging.astrometry.solution import TiedCcd
 from imaging.exposure import exposure_from_header
 from imaging.identity import ExposureId
-from imaging.image import CcdImage
+from imaging.image import CcdImage, Groundwork
 from imaging.io.colour_terms import COLOUR_TERMS, read_colour_terms
+from imaging.io.groundwork import groundwork_planes
 from imaging.io.images import read_planes, write_planes
+from imaging.io.psf import read_psf
 from imaging.io.reference import read_reference_cone
 from imaging.io.tables import column, read_table, write_table
 from imaging.measure.clean import mask_streaks
@@ -23,6 +26,7 @@ from imaging.photometry.match import match_reference
 from imaging.photometry.settings import CalibrationSettings, PhotometrySettings
 from imaging.photometry.zeropoint import CcdZeropoint, ccd_zeropoint
 from imaging.schemas.reference import CALIBRATED_STARS
+from imaging.templates.groundwork import lay_groundwork
 from imaging.timing import StepTimes
 from imaging.wcs.header import corner_keywords
 from imaging.wcs.sphere import footprint, polygon_centre, separation_deg
@@ -48,6 +52,8 @@ def calibrate_job(exposure: ExposureId, ccd: int, site: Site, settings: Calibrat
     job = StepJob(exposure=exposure, ccd=ccd, site=site, settings=settings)
     inputs = product_inputs(job, {"image": "measured.fits", "catalogue": "cat.parquet"}, "measure")
     inputs |= product_inputs(job, {"tie": "tie.json"}, "tie")
+    if job.product_path("psf.fits").is_file():
+        inputs |= product_inputs(job, {"psf": "psf.fits"}, "measure")
     observed = observed_exposure(job, "measured.fits")
     for catalogue in (GAIA, *_surveys(site, settings.photometry, exposure.band)):
         inputs |= reference_inputs(site, observed, ccd, 0.0, catalogue)
@@ -78,8 +84,10 @@ def calibrate(job: StepJob) -> StepResult:
         catalogue = place_sources(catalogue, tied, image.shape)
     with times.step("zero_point"):
         matches, own = _match(job, catalogue, tied, image, settings)
+    with times.step("groundwork"):
+        groundwork = _groundwork(job, image, settings)
     with times.step("write"):
-        products = _write(job, image, tied, catalogue, matches)
+        products = _write(job, image, groundwork, tied, catalogue, matches)
     quality = {
         "own_zeropoint_mag": own.zeropoint_mag,
         "own_zeropoint_error_mag": own.zeropoint_error_mag,
@@ -146,7 +154,22 @@ def _colour_terms(job: StepJob, stars: pa.Table) -> ColourTerms:
     return published_colour_terms(gaia_release(stars))
 
 
-def _write(job: StepJob, image: CcdImage, tied: TiedCcd, catalogue: pa.Table, matches: pa.Table) -> dict[str, Path]:
+def _groundwork(job: StepJob, image: CcdImage, settings: CalibrationSettings) -> Groundwork | None:
+    """Work out what every difference needs of the final image; None for products that have no PSF."""
+    if "psf" not in job.inputs:
+        return None
+    saturation = float(image.header.get("SATURATE", np.inf))
+    return lay_groundwork(image, read_psf(job.input_path("psf")), saturation, settings.groundwork)
+
+
+def _write(
+    job: StepJob,
+    image: CcdImage,
+    groundwork: Groundwork | None,
+    tied: TiedCcd,
+    catalogue: pa.Table,
+    matches: pa.Table,
+) -> dict[str, Path]:
     suffixes = {"image": "immask.fits", "catalogue": "fullcat.parquet", "zero_point_matches": "zpmatches.parquet"}
     paths = {name: job.product_path(suffix) for name, suffix in suffixes.items()}
     wcs = tied.wcs()
@@ -154,7 +177,10 @@ def _write(job: StepJob, image: CcdImage, tied: TiedCcd, catalogue: pa.Table, ma
     rms_mas = None if tied.rms_mas is None else float(np.hypot(*tied.rms_mas) / np.sqrt(2.0))
     header |= {"SCAMPNUM": tied.n_stars, "SCAMPREF": "GAIA", "SCAMPFLG": 0 if tied.source == "own" else 1}
     header["ASTRRMS"] = (rms_mas, "[mas] rms of bright reference stars per axis")
-    write_planes(paths["image"], {"SCI": image.science, "MSK": image.mask, "WGT": image.weight}, header)
+    planes: dict[str, NDArray[Any]] = {"SCI": image.science, "MSK": image.mask, "WGT": image.weight}
+    if groundwork is not None:
+        planes |= groundwork_planes(groundwork)
+    write_planes(paths["image"], planes, header)
     write_table(paths["catalogue"], catalogue)
     write_table(paths["zero_point_matches"], matches)
     return paths

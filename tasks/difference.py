@@ -18,6 +18,7 @@ from imaging.errors import CcdError
 from imaging.exposure import exposure_from_header
 from imaging.identity import ExposureId
 from imaging.image import CalibratedImage, CcdImage
+from imaging.io.groundwork import EXTENSIONS, groundwork_from
 from imaging.io.images import read_planes, write_planes
 from imaging.io.psf import read_psf, write_psf
 from imaging.io.reference import read_reference_cone
@@ -122,7 +123,7 @@ def difference(job: StepJob) -> StepResult:
 def read_calibrated(job: StepJob, name: str) -> CalibratedImage:
     """Read an input image with its PSF, and the zero point that the job gives it."""
     path = job.input_path(f"{name}_image")
-    planes, header = read_planes(path)
+    planes, header = read_planes(path, optional=EXTENSIONS)
     return CalibratedImage(
         pixels=CcdImage(planes["SCI"], planes["MSK"], planes["WGT"], header),
         wcs=TpvWcs.from_header(header),
@@ -131,6 +132,7 @@ def read_calibrated(job: StepJob, name: str) -> CalibratedImage:
         sky_electrons=float(header["SKYBRITE"]),
         saturation_electrons=float(header["SATURATE"]),
         label=path.name.removesuffix("_immask.fits"),
+        groundwork=groundwork_from(planes),
     )
 
 

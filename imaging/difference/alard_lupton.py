@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from imaging.difference.basis import KernelBasis, delta_basis, gaussian_basis
 from imaging.difference.convolve import convolve_varying
 from imaging.difference.coverage import kernel_changes, missing_input_error, share_changes
-from imaging.difference.kernel import MatchingKernel, n_terms
+from imaging.difference.kernel import MatchingKernel, term_powers
 from imaging.difference.masks import difference_mask, kernel_radius, usable
 from imaging.difference.matching import Match, find_kernel, find_shifts
 from imaging.difference.noise import TileNoise, tile_correlation, tile_noise, whiten
@@ -190,11 +190,9 @@ def _central_sum(kernel: MatchingKernel) -> float:
 def _subtract_background(image: FloatImage, kernel: MatchingKernel) -> None:
     """Subtract the differential background in place: a low polynomial, summed axis by axis."""
     ny, nx = image.shape
-    order = 0
-    while n_terms(order) < kernel.background.size:
-        order += 1
+    terms = term_powers(kernel.background.size)
+    order = sum(terms[-1])
     table = np.zeros((order + 1, order + 1))
-    terms = [(degree - j, j) for degree in range(order + 1) for j in range(degree + 1)]
     for (i, j), value in zip(terms, kernel.background, strict=True):
         table[j, i] = value
     u, v = ((np.arange(n) - o) / s for n, o, s in zip((nx, ny), kernel.origin, kernel.scale, strict=True))

@@ -27,18 +27,20 @@ def blank_sky(model: FloatImage, weight: FloatImage) -> NDArray[np.bool_]:
     ny, nx = model.shape
     out = np.empty((ny, nx), dtype=np.bool_)
     limit = DARK_SIGMA * np.float32(BLOCK)
+    light, dark = np.empty(nx, dtype=np.float32), np.empty(nx, dtype=np.bool_)
     for y0 in range(0, ny, BLOCK):
         y1 = min(y0 + BLOCK, ny)
+        light[:] = 0.0
+        for j in range(y0, y1):
+            values, weights = model[j], weight[j]
+            for i in range(nx):
+                light[i] += np.sqrt(weights[i]) * values[i]
         for x0 in range(0, nx, BLOCK):
-            x1 = min(x0 + BLOCK, nx)
-            total = np.float32(0.0)
-            for j in range(y0, y1):
-                for i in range(x0, x1):
-                    total += np.sqrt(weight[j, i]) * model[j, i]
-            dark = abs(total) < limit
-            for j in range(y0, y1):
-                for i in range(x0, x1):
-                    out[j, i] = dark and weight[j, i] > 0
+            dark[x0 : x0 + BLOCK] = abs(light[x0 : x0 + BLOCK].sum()) < limit
+        for j in range(y0, y1):
+            weights, target = weight[j], out[j]
+            for i in range(nx):
+                target[i] = dark[i] and weights[i] > 0
     return out
 
 

@@ -17,6 +17,7 @@ from imaging.difference.subtract import subtract
 from imaging.difference.tables import detections_table, fakes_table
 from imaging.image import CalibratedImage
 from imaging.settings import Settings
+from imaging.templates.groundwork import with_groundwork
 from imaging.templates.settings import StackSettings
 from imaging.templates.stack import Template, stack_templates
 from imaging.timing import StepTimes
@@ -107,6 +108,8 @@ def search_ccd(
         The reasons of :func:`imaging.difference.subtract.subtract`.
     """
     times = StepTimes()
+    with times.step("groundwork"):
+        search = with_groundwork(search, settings.stack.groundwork)
     template = stack_templates(search, templates, settings.stack)
     difference = subtract(search, template, settings.difference)
     times.add(template.times, difference.times)

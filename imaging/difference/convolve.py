@@ -1,19 +1,25 @@
-"""Convolve a whole image with a kernel that varies over it."""
+"""Convolve a whole image with a kernel that varies over it.
+
+The kernel is a sum of fixed kernels, each times a polynomial in position (Alard 2000), so the convolution is a sum of
+ordinary ones, each times that polynomial: tile by tile in Fourier space, exact at every pixel.
+"""
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
+from scipy import fft
 
-from imaging.difference.kernel import MatchingKernel
+from imaging.difference.kernel import MatchingKernel, term_powers
+from imaging.difference.tiles import Tiling
 from imaging.image import FloatImage
 
 FloatArray = NDArray[np.float64]
 
 BLOCK = 32
-"""Side of the blocks in which the kernel is constant, pixels: its change over a block is below 1e-4."""
+"""Side of the blocks in which further kernels are added, pixels."""
 
-TAPS = 6
-"""Kernel taps per pass over a line."""
+TILE = 8 * BLOCK
+"""Side of the tiles that are transformed, pixels."""
 
 
 def convolve_varying(
@@ -28,9 +34,10 @@ def convolve_varying(
     image
         (ny, nx) float32.
     kernel
-        Kernel, evaluated at the centre of every block of 32 pixels.
+        The kernel.
     changes, images
-        (n, m, k) coefficients of k further kernels (k, s, s) that are added block by block.
+        (n, m, k) coefficients, that sum to zero in every block of 32 pixels, of k further kernels (k, s, s) that are
+        added block by block.
 
     Returns
     -------
@@ -38,39 +45,65 @@ def convolve_varying(
         (ny, nx) float32; the background of the kernel's fit is not added.
     """
     ny, nx = image.shape
-    rows, columns = -(-ny // BLOCK), -(-nx // BLOCK)
-    gy, gx = np.meshgrid((np.arange(rows) + 0.5) * BLOCK, (np.arange(columns) + 0.5) * BLOCK, indexing="ij")
-    kernels = kernel.images(gx.ravel(), gy.ravel())
-    if changes is not None and images is not None:
-        for block in np.flatnonzero(changes.any(axis=2)):
-            kernels[block] += np.tensordot(changes[block // columns, block % columns], images, axes=1)
-    kernels = kernels[:, ::-1, ::-1].astype(np.float32)
     reach = kernel.basis.half_width
-    kernels = np.pad(kernels, ((0, 0), (0, 0), (0, -kernels.shape[2] % TAPS)))
-    pad_y, pad_x = (reach, rows * BLOCK - ny + reach), (reach, columns * BLOCK - nx + reach + TAPS)
-    padded = np.pad(image, (pad_y, pad_x), mode="edge")
-    return _convolve_blocks(padded, kernels, columns)[:ny, :nx]
+    tiling = Tiling((ny, nx), TILE, reach)
+    spectra = _spectra(np.tensordot(kernel.coefficients.T, kernel.basis.images, axes=1), tiling)
+    further = None if images is None else _spectra(images[:-1] - images[-1], tiling)
+    powers = term_powers(kernel.coefficients.shape[1])
+    u, v = ((np.arange(n) - o) / s for n, o, s in zip((nx, ny), kernel.origin, kernel.scale, strict=True))
+    out = np.zeros((ny, nx), dtype=np.float32)
+    for _, _, y, x in tiling:
+        spectrum = fft.rfft2(_with_border(image, y, x, reach), s=tiling.fft_shape)
+        for term, (i, j) in zip(spectra, powers, strict=True):
+            _add(out[y, x], _inverse(spectrum * term, tiling), *_float32(v[y] ** j, u[x] ** i))
+        if changes is None or further is None:
+            continue
+        coefficients = changes[y.start // BLOCK : -(-y.stop // BLOCK), x.start // BLOCK : -(-x.stop // BLOCK)]
+        if coefficients.any():
+            for number, term in enumerate(further):
+                _add_blocks(out[y, x], _inverse(spectrum * term, tiling), *_float32(coefficients[:, :, number]))
+    return out
+
+
+def _spectra(kernels: FloatArray, tiling: Tiling) -> NDArray[np.complex64]:
+    """Return the transforms of (n, k, k) kernels whose first pixel is the origin."""
+    return fft.rfft2(kernels.astype(np.float32), s=tiling.fft_shape)
+
+
+def _with_border(image: FloatImage, y: slice, x: slice, reach: int) -> FloatImage:
+    """Return a tile with its border; what lies beyond the image repeats its outermost pixels."""
+    ny, nx = image.shape
+    below, above = max(reach - y.start, 0), max(y.stop + reach - ny, 0)
+    left, right = max(reach - x.start, 0), max(x.stop + reach - nx, 0)
+    part = image[y.start - reach + below : y.stop + reach - above, x.start - reach + left : x.stop + reach - right]
+    return np.pad(part, ((below, above), (left, right)), mode="edge") if below + above + left + right else part
+
+
+def _inverse(spectrum: NDArray[np.complex64], tiling: Tiling) -> FloatImage:
+    """Transform back; the tile begins behind its border and as far again, because the kernels begin at the origin."""
+    return fft.irfft2(spectrum, s=tiling.fft_shape, overwrite_x=True)[2 * tiling.border :, 2 * tiling.border :]
+
+
+def _float32(*arrays: FloatArray) -> tuple[NDArray[np.float32], ...]:
+    return tuple(array.astype(np.float32) for array in arrays)
 
 
 @numba.njit(cache=True, fastmath={"contract"})
-def _convolve_blocks(padded: FloatImage, kernels: NDArray[np.float32], columns: int) -> FloatImage:
-    """Convolve block by block; six taps at a time keep the running sums in registers."""
-    rows, size, width = kernels.shape[0] // columns, kernels.shape[1], kernels.shape[2]
-    out = np.empty((rows * BLOCK, columns * BLOCK), dtype=np.float32)
-    total = np.empty(BLOCK, dtype=np.float32)
-    for block in range(rows * columns):
-        y0, x0 = (block // columns) * BLOCK, (block % columns) * BLOCK
-        kernel = kernels[block]
-        for y in range(y0, y0 + BLOCK):
-            total[:] = 0.0
-            for j in range(size):
-                line = padded[y + j, x0 : x0 + BLOCK + width]
-                w = kernel[j]
-                for k in range(0, width, TAPS):
-                    a, b, c, d = line[k : k + BLOCK], line[k + 1 :], line[k + 2 :], line[k + 3 :]
-                    e, f = line[k + 4 :], line[k + 5 :]
-                    wa, wb, wc, wd, we, wf = w[k], w[k + 1], w[k + 2], w[k + 3], w[k + 4], w[k + 5]
-                    for i in range(BLOCK):
-                        total[i] += wa * a[i] + wb * b[i] + wc * c[i] + wd * d[i] + we * e[i] + wf * f[i]
-            out[y, x0 : x0 + BLOCK] = total
-    return out
+def _add(out: FloatImage, plane: FloatImage, across: FloatImage, along: FloatImage) -> None:
+    """Add a plane times a function of y and one of x."""
+    for j in range(out.shape[0]):
+        target, values, factor = out[j], plane[j], across[j]
+        for i in range(target.size):
+            target[i] += factor * along[i] * values[i]
+
+
+@numba.njit(cache=True, fastmath={"contract"})
+def _add_blocks(out: FloatImage, plane: FloatImage, blocks: FloatImage) -> None:
+    """Add a plane times a coefficient per block."""
+    for j in range(out.shape[0]):
+        for block in range(blocks.shape[1]):
+            factor, first = blocks[j // BLOCK, block], block * BLOCK
+            target, values = out[j, first : first + BLOCK], plane[j, first : first + BLOCK]
+            if factor != 0:
+                for i in range(target.size):
+                    target[i] += factor * values[i]

@@ -77,16 +77,17 @@ def _deficit(weight: FloatImage, usual: FloatImage, block: int, radius: int, dif
     ny, nx = weight.shape
     out = np.zeros((ny, nx), dtype=np.float32)
     for j in range(ny):
-        for i in range(nx):
-            typical = usual[j // block, i // block]
-            if weight[j, i] <= 0 or typical <= 0:
-                continue
-            missing = np.float32(1.0) - weight[j, i] / typical
-            if missing > MIN_DEFICIT:
-                value = missing * difference
-                for b in range(max(0, j - radius), min(ny, j + radius + 1)):
-                    for a in range(max(0, i - radius), min(nx, i + radius + 1)):
-                        out[b, a] = max(out[b, a], value)
+        for x0 in range(0, nx, block):
+            typical = usual[j // block, x0 // block]
+            enough = np.float32(1.0 - MIN_DEFICIT) * typical
+            values = weight[j, x0 : x0 + block]
+            for k in range(values.size):
+                if 0 < values[k] < enough:
+                    value = (np.float32(1.0) - values[k] / typical) * difference
+                    i = x0 + k
+                    for b in range(max(0, j - radius), min(ny, j + radius + 1)):
+                        for a in range(max(0, i - radius), min(nx, i + radius + 1)):
+                            out[b, a] = max(out[b, a], value)
     return out
 
 

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, replace
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
+from scipy import fft
 
 from imaging.difference.basis import KernelBasis
 from imaging.difference.pair import Side
@@ -59,13 +59,26 @@ class Stamps:
 
     def convolved(self, kernels: FloatArray) -> FloatImage:
         """Return (n, p) float32, the reference convolved with one kernel (n, k, k) per stamp."""
-        turned = np.ascontiguousarray(kernels[:, ::-1, ::-1], dtype=np.float32)
-        return _convolve_patches(self.patches, turned).reshape(len(self.x), -1)
+        size = self.patches.shape[1]
+        spectrum = self._spectra(self.patches) * self._spectra(kernels.astype(np.float32))
+        inner = slice(kernels.shape[1] - 1, size)
+        return fft.irfft2(spectrum, s=self._transform)[:, inner, inner].reshape(len(self.x), -1)
+
+    @property
+    def _transform(self) -> tuple[int, int]:
+        """Shape of the transforms of the patches."""
+        size = fft.next_fast_len(self.patches.shape[1], real=True)
+        return size, size
+
+    def _spectra(self, images: FloatImage) -> NDArray[np.complex64]:
+        return fft.rfft2(images, s=self._transform)
 
     def moved(self, change: FloatImage) -> "Stamps":
         """Return the stamps with a small change (n, p) of the target image and the same weights."""
         weighted = (self.weight * change).reshape(-1, self.side, self.side)
-        lags = _correlate_patches(self.patches, weighted)
+        spectrum = self._spectra(self.patches) * self._spectra(weighted).conj()
+        size = self.patches.shape[1] - self.side + 1
+        lags = fft.irfft2(spectrum, s=self._transform)[:, :size, :size]
         flat = self.basis.images[:, ::-1, ::-1].reshape(len(self.basis.pairs), -1)
         right = self.right.copy()
         right[:, :-1] += lags.reshape(len(self.x), -1).astype(float) @ flat.T
@@ -129,19 +142,26 @@ def _indices(centre: NDArray[np.int64], reach: int, size: int) -> NDArray[np.int
 def _normal_equations(
     patches: FloatImage, data: FloatImage, weight: FloatImage, basis: KernelBasis
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return products of the columns, with the data, and of the data; one stamp at a time stays in the cache."""
+    """Return products of the columns, with the data, and of the data; one stamp at a time stays in the cache.
+
+    They are summed in double precision, because a few stamps hardly tell some functions from others.
+    """
     n, p = data.shape
     m = len(basis.pairs)
-    factors = basis.factors.astype(np.float32)
     side = round(p**0.5)
-    along = np.empty((len(factors), patches.shape[1], side), dtype=np.float32)
-    columns = np.empty((m + 2, p), dtype=np.float32)
+    rows = _convolutions(basis.factors, side)
+    wide = rows.transpose(1, 0, 2).reshape(patches.shape[1], -1)
+    partners = [np.flatnonzero(basis.pairs[:, 0] == f) for f in range(len(rows))]
+    tall = [rows[basis.pairs[members, 1]].transpose(0, 2, 1).reshape(-1, patches.shape[1]) for members in partners]
+    columns = np.empty((m + 2, p))
     products = np.empty((n, m + 2, m + 2))
     for k in range(n):
-        _convolve_stamp(patches[k], factors, basis.pairs, along, columns.reshape(m + 2, side, side))
+        along = (patches[k] @ wide).reshape(-1, len(rows), side)
+        for f, members in enumerate(partners):
+            columns[members] = (tall[f] @ along[:, f]).reshape(-1, p)
         columns[m] = 1.0
         columns[m + 1] = data[k]
-        columns *= np.sqrt(weight[k])
+        columns *= np.sqrt(weight[k].astype(float))
         products[k] = columns @ columns.T
     transform = np.eye(m + 1)
     transform[:m, :m] = basis.transform
@@ -150,73 +170,10 @@ def _normal_equations(
     return normal, right, products[:, m + 1, m + 1]
 
 
-@numba.njit(cache=True, fastmath={"contract"})
-def _convolve_stamp(
-    patch: FloatImage, factors: FloatImage, pairs: NDArray[np.int64], along: FloatImage, out: FloatImage
-) -> None:
-    """Fill ``out`` (m or more, s, s) with a patch convolved with products of a function of x and one of y."""
-    n_factors, size = factors.shape
-    tall, side = patch.shape[0], along.shape[2]
-    for f in range(n_factors):
-        for j in range(tall):
-            row, line = patch[j], along[f, j]
-            line[:] = 0.0
-            for k in range(size):
-                value = factors[f, size - 1 - k]
-                piece = row[k : k + side]
-                for i in range(side):
-                    line[i] += value * piece[i]
-    for m in range(pairs.shape[0]):
-        fx, fy = pairs[m, 0], pairs[m, 1]
-        for j in range(side):
-            target = out[m, j]
-            target[:] = 0.0
-            for k in range(size):
-                value = factors[fy, size - 1 - k]
-                line = along[fx, j + k]
-                for i in range(side):
-                    target[i] += value * line[i]
-
-
-@numba.njit(cache=True, fastmath={"contract"})
-def _convolve_patches(patches: FloatImage, kernels: FloatImage) -> FloatImage:
-    """Convolve the inner part of (n, t, t) patches with one turned kernel (n, k, k) each."""
-    n, tall, _ = patches.shape
-    size = kernels.shape[1]
-    side = tall - size + 1
-    out = np.zeros((n, side, side), dtype=np.float32)
-    for s in range(n):
-        for j in range(side):
-            target = out[s, j]
-            for b in range(size):
-                row, w = patches[s, j + b], kernels[s, b]
-                for a in range(0, size - 2, 3):  # three taps per pass over a line
-                    first, second, third = row[a : a + side], row[a + 1 :], row[a + 2 :]
-                    wa, wb, wc = w[a], w[a + 1], w[a + 2]
-                    for i in range(side):
-                        target[i] += wa * first[i] + wb * second[i] + wc * third[i]
-                for a in range(size - size % 3, size):
-                    piece = row[a : a + side]
-                    for i in range(side):
-                        target[i] += w[a] * piece[i]
-    return out
-
-
-@numba.njit(cache=True, fastmath={"contract"})
-def _correlate_patches(patches: FloatImage, values: FloatImage) -> FloatImage:
-    """Sum (n, t, t) patches times (n, s, s) values at every offset that keeps the values inside the patch."""
-    n, tall, _ = patches.shape
-    side = values.shape[1]
-    size = tall - side + 1
-    out = np.zeros((n, size, size), dtype=np.float32)
-    for s in range(n):
-        for j in range(side):
-            for i in range(side):
-                value = values[s, j, i]
-                if value != 0.0:
-                    for b in range(size):
-                        row = patches[s, j + b, i : i + size]
-                        target = out[s, b]
-                        for a in range(size):
-                            target[a] += value * row[a]
-    return out
+def _convolutions(factors: FloatArray, side: int) -> NDArray[np.float32]:
+    """Return (f, side + k - 1, side) matrices that convolve a line with factors (f, k): line @ matrix."""
+    n, size = factors.shape
+    matrices = np.zeros((n, side + size - 1, side), dtype=np.float32)
+    for i in range(side):
+        matrices[:, i : i + size, i] = factors[:, ::-1]
+    return matrices

@@ -191,7 +191,8 @@ def add_sources(
         _add_filtered(numerator, weighted, difference.filtered.psf_stamps[tile], cx, cy)
     filtered = replace(difference.filtered, numerator=numerator)
     score = significance(filtered, difference.scale_error, difference.shift_error, difference.widths, difference.tiling)
-    search = replace(difference.search, pixels=replace(difference.search.pixels, science=science))
+    pixels = replace(difference.search.pixels, science=science)
+    search = replace(difference.search, pixels=pixels, groundwork=None)
     return replace(difference, search=search, image=image, filtered=filtered, score=score)
 
 

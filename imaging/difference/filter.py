@@ -12,7 +12,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from imaging.difference.tiles import Pixels, Tiling, bands, filter_tiles, pixels_of
+from imaging.difference.tiles import Pixels, Tiling, filter_tiles, pixels_of
 from imaging.image import FloatImage
 
 FloatArray = NDArray[np.float64]
@@ -172,7 +172,7 @@ def flux_errors(
     return noise, systematic
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy")
 def _significance(
     out: FloatImage,
     numerator: FloatImage,
@@ -184,24 +184,35 @@ def _significance(
     tile: int,
 ) -> None:
     ny, nx = norm.shape
-    quarter = np.float32(0.25)
+    quarter, zero = np.float32(0.25), np.float32(0.0)
+    slopes, scaling = np.zeros((2, nx), dtype=np.float32)
     for j in range(ny):
-        up, down = min(j + 1, ny - 1), max(j - 1, 0)
+        if j % tile == 0:
+            for i in range(nx):
+                scaling[i] = factors[j // tile, i // tile]
+        here, up, down = template[j], template[min(j + 1, ny - 1)], template[max(j - 1, 0)]
+        left, right, middle = here[: nx - 2], here[2:], slopes[1:]
+        for i in range(left.size):
+            middle[i] = right[i] - left[i]
+        slopes[0], slopes[nx - 1] = here[min(1, nx - 1)] - here[0], here[nx - 1] - here[max(nx - 2, 0)]
+        sums, norms, target = numerator[j], norm[j], out[j]
         for i in range(nx):
-            v = norm[j, i]
-            if v <= 0:
-                continue
-            right, left = min(i + 1, nx - 1), max(i - 1, 0)
-            gx, gy = template[j, right] - template[j, left], template[up, i] - template[down, i]
-            extra = scale2 * template[j, i] * template[j, i] + quarter * shift2 * (gx * gx + gy * gy)
-            out[j, i] = numerator[j, i] / np.sqrt(v + extra * v * v) * factors[j // tile, i // tile]
+            v, gx, gy = norms[i], slopes[i], up[i] - down[i]
+            extra = scale2 * here[i] * here[i] + quarter * shift2 * (gx * gx + gy * gy)
+            value = sums[i] / np.sqrt(v + extra * v * v) * scaling[i]
+            target[i] = value if v > zero else zero
 
 
-def brighter_than(filtered: FilteredDifference, snr: float) -> NDArray[np.bool_]:
-    """Return (ny, nx) where the template's flux is above a signal to noise of the difference."""
-    out = np.empty(filtered.norm.shape, dtype=bool)
-    for rows in bands(len(out)):
-        out[rows] = filtered.template_flux[rows] * np.sqrt(np.maximum(filtered.norm[rows], 0.0)) > snr
+@numba.njit(cache=True)
+def _bright_pixels(template_flux: FloatImage, norm: FloatImage, snr: np.float32) -> NDArray[np.bool_]:
+    """Return (ny, nx) where the template is above a signal to noise of the difference, the image's edge left out."""
+    ny, nx = norm.shape
+    out = np.zeros((ny, nx), dtype=np.bool_)
+    limit, zero = snr * snr, np.float32(0.0)
+    for j in range(1, ny - 1):
+        fluxes, norms, target = template_flux[j, 1 : nx - 1], norm[j, 1 : nx - 1], out[j, 1 : nx - 1]
+        for i in range(target.size):
+            target[i] = fluxes[i] > zero and fluxes[i] * fluxes[i] * norms[i] > limit
     return out
 
 
@@ -224,11 +235,7 @@ def measure_scale_error(filtered: FilteredDifference, shift_error: float, *, min
     scale_error
         Relative error with which the residuals of those pixels have unit width; NaN for too few pixels.
     """
-    bright = brighter_than(filtered, min_snr)
-    rows, columns = np.nonzero(bright)
-    ny, nx = bright.shape
-    inner = (rows > 0) & (columns > 0) & (rows < ny - 1) & (columns < nx - 1)
-    rows, columns = rows[inner], columns[inner]
+    rows, columns = np.nonzero(_bright_pixels(filtered.template_flux, filtered.norm, np.float32(min_snr)))
     if rows.size < 100:
         return float("nan")
     template = filtered.template_flux

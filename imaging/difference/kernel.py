@@ -85,12 +85,17 @@ def position_terms(
     """Return (..., n) monomials of the normalised position, sorted by degree."""
     u = (np.asarray(x, dtype=float) - origin[0]) / scale[0]
     v = (np.asarray(y, dtype=float) - origin[1]) / scale[1]
-    columns: list[FloatArray] = []
+    return np.stack([u**i * v**j for i, j in term_powers(n)], axis=-1)
+
+
+def term_powers(n: int) -> list[tuple[int, int]]:
+    """Return the exponents of u and v in the first n monomials, sorted by degree."""
+    powers: list[tuple[int, int]] = []
     degree = 0
-    while len(columns) < n:
-        columns += [u ** (degree - j) * v**j for j in range(degree + 1)]
+    while len(powers) < n:
+        powers += [(degree - j, j) for j in range(degree + 1)]
         degree += 1
-    return np.stack(columns[:n], axis=-1)
+    return powers[:n]
 
 
 def n_terms(order: int) -> int:

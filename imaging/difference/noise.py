@@ -200,7 +200,7 @@ def predicted_weight(
     return out
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy")
 def _weight(
     out: FloatImage,
     search_weight: FloatImage,
@@ -210,13 +210,12 @@ def _weight(
     template: np.float32,
     photons: np.float32,
 ) -> None:
+    zero, one = np.float32(0.0), np.float32(1.0)
     for j in range(out.shape[0]):
-        for i in range(out.shape[1]):
-            ws, wt = search_weight[j, i], template_weight[j, i]
-            if ws > 0 and wt > 0:
-                out[j, i] = np.float32(1.0) / (
-                    search / ws + template / wt + photons * max(model[j, i], np.float32(0.0))
-                )
+        target, ours, theirs, light = out[j], search_weight[j], template_weight[j], model[j]
+        for i in range(target.size):
+            value = one / (search / ours[i] + template / theirs[i] + photons * max(light[i], zero))
+            target[i] = value if ours[i] > zero and theirs[i] > zero else zero
 
 
 def noise_width(

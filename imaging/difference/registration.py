@@ -242,22 +242,27 @@ def _apply_shift(image: FloatImage, node_x: FloatImage, node_y: FloatImage) -> F
     for y in range(2, ny - 2):
         cy = y // NODE
         fy = np.float32(y - cy * NODE) * step
-        up2, up, here, down, down2 = image[y + 2], image[y + 1], image[y], image[y - 1], image[y - 2]
         for cx in range(node_x.shape[1] - 1):
             ax = node_x[cy, cx] + fy * (node_x[cy + 1, cx] - node_x[cy, cx])
             bx = node_x[cy, cx + 1] + fy * (node_x[cy + 1, cx + 1] - node_x[cy, cx + 1])
             ay = node_y[cy, cx] + fy * (node_y[cy + 1, cx] - node_y[cy, cx])
             by = node_y[cy, cx + 1] + fy * (node_y[cy + 1, cx + 1] - node_y[cy, cx + 1])
-            for x in range(max(cx * NODE, 2), min((cx + 1) * NODE, nx - 2)):
-                f = np.float32(x - cx * NODE) * step
+            first, last = max(cx * NODE, 2), min((cx + 1) * NODE, nx - 2)
+            if first >= last:
+                continue
+            wide = slice(first - 2, last + 2)
+            here, target = image[y, wide], out[y, first:last]
+            up, up2, down, down2 = image[y + 1, wide], image[y + 2, wide], image[y - 1, wide], image[y - 2, wide]
+            for i in range(target.size):
+                f = np.float32(first - cx * NODE + i) * step
                 dx, dy = ax + f * (bx - ax), ay + f * (by - ay)
-                first_x = near * (here[x + 1] - here[x - 1]) - far * (here[x + 2] - here[x - 2])
-                first_y = near * (up[x] - down[x]) - far * (up2[x] - down2[x])
-                second_x = here[x + 1] - here[x] - here[x] + here[x - 1]
-                second_y = up[x] - here[x] - here[x] + down[x]
-                mixed = quarter * (up[x + 1] - up[x - 1] - down[x + 1] + down[x - 1])
-                out[y, x] = (
-                    here[x]
+                middle, right, left, above, below = here[i + 2], here[i + 3], here[i + 1], up[i + 2], down[i + 2]
+                first_x = near * (right - left) - far * (here[i + 4] - here[i])
+                first_y = near * (above - below) - far * (up2[i + 2] - down2[i + 2])
+                second_x, second_y = right - middle - middle + left, above - middle - middle + below
+                mixed = quarter * (up[i + 3] - up[i + 1] - down[i + 3] + down[i + 1])
+                target[i] = (
+                    middle
                     - dx * first_x
                     - dy * first_y
                     + half * (dx * dx * second_x + dy * dy * second_y)

@@ -9,7 +9,6 @@ from scipy import fft
 
 from imaging.image import FloatImage
 
-ComplexImage = NDArray[np.complex64]
 Pixels = Callable[[slice, slice], FloatImage]
 
 
@@ -76,14 +75,6 @@ class Tiling:
         plane[ys.start - y0 : ys.stop - y0, xs.start - x0 : xs.stop - x0] = pixels(ys, xs)
         return plane
 
-    def transform_kernel(self, kernel: NDArray[np.floating]) -> ComplexImage:
-        """Return the transform of a kernel of odd sides whose middle is its origin."""
-        height, width = self.fft_shape
-        plane = np.zeros((height, width), dtype=np.float32)
-        size_y, size_x = kernel.shape
-        plane[:size_y, :size_x] = kernel
-        return fft.rfft2(np.roll(plane, (-(size_y // 2), -(size_x // 2)), axis=(0, 1)))
-
 
 def tiling_of(shape: tuple[int, ...], tile: int, border: int) -> Tiling:
     """Divide an image into tiles of the wanted side, smaller ones in an image of less than two tiles."""
@@ -123,11 +114,12 @@ def filter_tiles(
         (ny, nx) float32 each.
     """
     outputs = tuple(np.empty(tiling.shape, dtype=np.float32) for _ in images)
-    b = tiling.border
     for row, column, y, x in tiling:
         for pixels, kernel, output in zip(images, kernel_at(row, column), outputs, strict=True):
             spectrum = fft.rfft2(tiling.cut(row, column, pixels))
-            spectrum *= tiling.transform_kernel(kernel)
-            filtered = fft.irfft2(spectrum, s=tiling.fft_shape)
-            output[y, x] = filtered[b : b + y.stop - y.start, b : b + x.stop - x.start]
+            spectrum *= fft.rfft2(kernel.astype(np.float32, copy=False), s=tiling.fft_shape)
+            filtered = fft.irfft2(spectrum, s=tiling.fft_shape, overwrite_x=True)
+            # the kernel's first pixel was its origin, which moves the image by half a kernel
+            first_y, first_x = (tiling.border + side // 2 for side in kernel.shape)
+            output[y, x] = filtered[first_y : first_y + y.stop - y.start, first_x : first_x + x.stop - x.start]
     return outputs

@@ -88,7 +88,11 @@ def _records(header: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
 
 
 def read_planes(
-    path: Path, names: Iterable[str] = ("SCI", "MSK", "WGT"), *, present_only: bool = False
+    path: Path,
+    names: Iterable[str] = ("SCI", "MSK", "WGT"),
+    *,
+    present_only: bool = False,
+    optional: Iterable[str] = (),
 ) -> tuple[dict[str, Pixels], Header]:
     """Read image planes and the keywords of the first one.
 
@@ -100,6 +104,8 @@ def read_planes(
         Planes, by the names of their extensions.
     present_only
         Whether planes that the file lacks are left out, unless it lacks all.
+    optional
+        Further extensions, which are left out if the file lacks them.
 
     Returns
     -------
@@ -116,9 +122,10 @@ def read_planes(
     wanted = list(names)
     try:
         with fitsio.FITS(str(path)) as file:
+            held = {hdu.get_extname() for hdu in file} if present_only or optional else set()
             if present_only:
-                held = {hdu.get_extname() for hdu in file}
                 wanted = [name for name in wanted if name in held] or wanted
+            wanted += [name for name in optional if name in held]
             planes = {name: _native(file[name].read()) for name in wanted}
             header = dict(file[wanted[0]].read_header())
     except (OSError, ValueError) as error:

@@ -4,6 +4,7 @@ from pydantic import Field
 
 from imaging.astrometry.settings import AstrometrySettings
 from imaging.settings import Settings
+from imaging.templates.settings import GroundworkSettings
 
 
 class PhotometrySettings(Settings):
@@ -78,3 +79,5 @@ class CalibrationSettings(Settings):
     """How reference stars are moved to the epoch and chosen."""
     photometry: PhotometrySettings = PhotometrySettings()
     """Zero points."""
+    groundwork: GroundworkSettings = GroundworkSettings()
+    """What every difference needs of the final image, as search image or as template."""

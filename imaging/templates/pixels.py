@@ -41,7 +41,23 @@ def grow_bits(mask: MaskImage, radius: int) -> MaskImage:
     """Spread every bit over a square of half width ``radius`` pixels."""
     if radius == 0:
         return mask.copy()
-    return _grow_columns(_grow_rows(mask, radius), radius)
+    return _grow(mask, radius)
+
+
+@numba.njit(cache=True)
+def changed_places(before: MaskImage, after: MaskImage) -> NDArray[np.int32]:
+    """Return (n,) int32, the places in the flattened image at which two masks differ."""
+    first, second = before.ravel(), after.ravel()
+    count = 0
+    for k in range(first.size):
+        count += first[k] != second[k]
+    places = np.empty(count, dtype=np.int32)
+    count = 0
+    for k in range(first.size):
+        if first[k] != second[k]:
+            places[count] = k
+            count += 1
+    return places
 
 
 @numba.njit(cache=True)
@@ -75,25 +91,32 @@ def _repair_rows(science: FloatImage, mask: MaskImage, bits: np.int16, stopping:
 
 
 @numba.njit(cache=True)
-def _grow_rows(mask: MaskImage, radius: int) -> MaskImage:
+def _grow(mask: MaskImage, radius: int) -> MaskImage:
+    """Spread bits along the rows, and these rows over their neighbours; only rows that are needed again are kept."""
     ny, nx = mask.shape
-    out = mask.copy()
-    for j in range(ny):
-        for i in range(nx):
-            value = mask[j, i]
-            if value != 0:
-                for k in range(max(0, i - radius), min(nx, i + radius + 1)):
-                    out[j, k] |= value
+    size = 2 * radius + 1
+    out = np.empty_like(mask)
+    wide = np.zeros((size, nx), dtype=mask.dtype)
+    line = np.zeros(nx + 2 * radius, dtype=mask.dtype)
+    middle = line[radius:]
+    for j in range(-radius, ny):
+        grown = wide[(j + radius) % size]
+        grown[:] = 0
+        if j + radius < ny:
+            values = mask[j + radius]
+            for i in range(nx):
+                middle[i] = values[i]
+            for k in range(size):
+                _join(grown, line[k:])
+        if j >= 0:
+            target = out[j]
+            target[:] = 0
+            for k in range(size):
+                _join(target, wide[k])
     return out
 
 
 @numba.njit(cache=True)
-def _grow_columns(mask: MaskImage, radius: int) -> MaskImage:
-    ny, nx = mask.shape
-    out = mask.copy()
-    for j in range(ny):
-        for k in range(max(0, j - radius), min(ny, j + radius + 1)):
-            if k != j:
-                for i in range(nx):
-                    out[j, i] |= mask[k, i]
-    return out
+def _join(target: MaskImage, values: MaskImage) -> None:
+    for i in range(target.size):
+        target[i] |= values[i]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -44,25 +45,47 @@ def find_bright_sources(
         Peaks of good pixels that are the highest within three pixels, brightest first.
     """
     ny, nx = science.shape
-    rows, columns = ny // block, nx // block
-    value = np.where(weight > 0, science, -np.inf)[: rows * block, : columns * block]
-    blocks = value.reshape(rows, block, columns, block).transpose(0, 2, 1, 3).reshape(rows * columns, -1)
-    best = blocks.argmax(axis=1)
-    y = (np.arange(rows * columns) // columns) * block + best // block
-    x = (np.arange(rows * columns) % columns) * block + best % block
-    peak = blocks[np.arange(best.size), best].astype(float)
-    good = (peak > min_snr / np.sqrt(np.maximum(weight[y, x], 1e-30))) & (peak < maximum)
+    x, y = _block_peaks(science, weight, block)
+    peak = science[y, x].astype(float)
+    good = (peak > min_snr / np.sqrt(np.maximum(weight[y, x], 1e-30))) & (peak < maximum) & (weight[y, x] > 0)
     good &= (x >= border) & (y >= border) & (x < nx - border) & (y < ny - border)
     x, y, peak = x[good], y[good], peak[good]
-    highest = np.array([_is_highest(science, i, j) for i, j in zip(x, y, strict=True)], dtype=bool)
+    highest = _are_highest(science, x, y)
     x, y, peak = x[highest], y[highest], peak[highest]
     order = np.argsort(-peak, kind="stable")
     return x[order].astype(float), y[order].astype(float), peak[order]
 
 
-def _is_highest(science: FloatImage, x: int, y: int, reach: int = 3) -> bool:
-    around = science[max(y - reach, 0) : y + reach + 1, max(x - reach, 0) : x + reach + 1]
-    return bool(science[y, x] >= np.nanmax(around))
+@numba.njit(cache=True)
+def _block_peaks(science: FloatImage, weight: FloatImage, block: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return x and y of the highest good pixel of every whole block, or of its first pixel if none is good."""
+    rows, columns = science.shape[0] // block, science.shape[1] // block
+    x, y = np.empty((2, rows * columns), dtype=np.int64)
+    for number in range(rows * columns):
+        y0, x0 = (number // columns) * block, (number % columns) * block
+        x[number], y[number] = x0, y0
+        best = np.float32(-np.inf)
+        for j in range(y0, y0 + block):
+            values, weights = science[j, x0 : x0 + block], weight[j, x0 : x0 + block]
+            for i in range(block):
+                if values[i] > best and weights[i] > 0:
+                    best = values[i]
+                    x[number], y[number] = x0 + i, j
+    return x, y
+
+
+@numba.njit(cache=True)
+def _are_highest(science: FloatImage, x: NDArray[np.int64], y: NDArray[np.int64], reach: int = 3) -> NDArray[np.bool_]:
+    """Return which pixels no other within ``reach`` is higher than."""
+    ny, nx = science.shape
+    out = np.ones(x.size, dtype=np.bool_)
+    for k in range(x.size):
+        value = science[y[k], x[k]]
+        for j in range(max(y[k] - reach, 0), min(y[k] + reach + 1, ny)):
+            for i in range(max(x[k] - reach, 0), min(x[k] + reach + 1, nx)):
+                if science[j, i] > value:
+                    out[k] = False
+    return out
 
 
 def relative_zeropoints(
@@ -136,28 +159,45 @@ def aperture_fluxes(
     flux, error
         (n,) electrons; NaN where the aperture is not clean or leaves the image, or the background is not known.
     """
-    ny, nx = science.shape
     offsets = np.arange(-ANNULUS_OUTER, ANNULUS_OUTER + 1)
     distance = np.hypot(offsets[:, None], offsets[None, :])
     inside = np.clip(REFERENCE_APERTURE_PIXELS / 2 + 0.5 - distance, 0.0, 1.0)
     annulus = (distance >= ANNULUS_INNER) & (distance <= ANNULUS_OUTER)
+    return _aperture_fluxes(science, weight, x.astype(np.int64), y.astype(np.int64), inside, annulus, maximum)
+
+
+@numba.njit(cache=True)
+def _aperture_fluxes(
+    science: FloatImage,
+    weight: FloatImage,
+    x: NDArray[np.int64],
+    y: NDArray[np.int64],
+    inside: FloatArray,
+    annulus: NDArray[np.bool_],
+    maximum: float,
+) -> tuple[FloatArray, FloatArray]:
+    """Sum (s, s) shares of the pixels ``inside`` an aperture above the median of the ``annulus``."""
+    ny, nx = science.shape
+    half, reach = inside.shape[0] // 2, int(REFERENCE_APERTURE_PIXELS / 2) + 1
     flux, error = np.full(x.size, np.nan), np.full(x.size, np.nan)
-    reach = int(REFERENCE_APERTURE_PIXELS / 2) + 1
-    for k, (i, j) in enumerate(zip(x.astype(int), y.astype(int), strict=True)):
-        if not (reach <= i < nx - reach and reach <= j < ny - reach):
+    sky = np.empty(inside.size, dtype=np.float32)
+    for k in range(x.size):
+        if x[k] < reach or y[k] < reach or x[k] >= nx - reach or y[k] >= ny - reach:
             continue
-        y0, y1 = max(j - ANNULUS_OUTER, 0), min(j + ANNULUS_OUTER + 1, ny)
-        x0, x1 = max(i - ANNULUS_OUTER, 0), min(i + ANNULUS_OUTER + 1, nx)
-        part = (
-            slice(y0 - j + ANNULUS_OUTER, y1 - j + ANNULUS_OUTER),
-            slice(x0 - i + ANNULUS_OUTER, x1 - i + ANNULUS_OUTER),
-        )
-        value, w = science[y0:y1, x0:x1].astype(float), weight[y0:y1, x0:x1]
-        aperture, sky = inside[part], annulus[part] & (w > 0)
-        if (w[aperture > 0] == 0).any() or value[aperture > 0].max() > maximum:
-            continue
-        if np.count_nonzero(sky) < MIN_SKY_PIXELS:
-            continue
-        flux[k] = np.sum(aperture * (value - np.median(value[sky])))
-        error[k] = np.sqrt(np.sum(aperture**2 / np.where(w > 0, w, 1.0)) + max(flux[k], 0.0))
+        count, clean, total, share, variance = 0, True, 0.0, 0.0, 0.0
+        for j in range(max(y[k] - half, 0), min(y[k] + half + 1, ny)):
+            for i in range(max(x[k] - half, 0), min(x[k] + half + 1, nx)):
+                part = (j - y[k] + half, i - x[k] + half)
+                value, w = science[j, i], weight[j, i]
+                if annulus[part] and w > 0:
+                    sky[count] = value
+                    count += 1
+                if inside[part] > 0:
+                    clean = clean and w > 0 and value <= maximum
+                    total += inside[part] * value
+                    share += inside[part]
+                    variance += inside[part] ** 2 / w if w > 0 else 0.0
+        if clean and count >= MIN_SKY_PIXELS:
+            flux[k] = total - share * np.median(sky[:count])
+            error[k] = np.sqrt(variance + max(flux[k], 0.0))
     return flux, error

@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 
 from imaging.bits import NO_WEIGHT, MaskBit
 from imaging.image import CalibratedImage, FloatImage, MaskImage
-from imaging.templates.align import Alignment, Sources, find_sources, measure_alignment
+from imaging.templates.align import Alignment, measure_alignment
 from imaging.templates.grid import PixelMap, pixel_map
-from imaging.templates.pixels import grow_bits
-from imaging.templates.saturated import repair_pixels
+from imaging.templates.groundwork import groundwork_of
 from imaging.templates.settings import StackSettings
 
 FloatArray = NDArray[np.float64]
@@ -61,9 +60,7 @@ def lanczos_table() -> NDArray[np.float32]:
     return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
-def resample(
-    image: CalibratedImage, search: CalibratedImage, settings: StackSettings, sources: Sources | None = None
-) -> Resampled:
+def resample(image: CalibratedImage, search: CalibratedImage, settings: StackSettings) -> Resampled:
     """Bring an image on the pixel grid of another, aligned by the sources that both show.
 
     Parameters
@@ -72,10 +69,8 @@ def resample(
         Image to resample. Bad columns, cosmic rays and trails are bridged before and masked after.
     search
         Image whose grid is wanted.
-    sources
-        Bright sources of the search image, if they are known already.
     settings
-        Accuracy of the map, widest gap to repair, growth of the mask.
+        Accuracy of the map; how the groundwork of an image that brings none is laid.
 
     Raises
     ------
@@ -86,10 +81,11 @@ def resample(
     grid = pixel_map(
         search.wcs, shape, image.wcs, step=settings.map_step_pixels, max_error_pixels=settings.map_error_pixels
     )
-    alignment = measure_alignment(sources or find_sources(search), image, grid, settings)
+    laid = groundwork_of(image, settings.groundwork)
+    stars = groundwork_of(search, settings.groundwork).stars
+    alignment = measure_alignment(stars, laid.stars, grid, settings)
     grid = alignment.apply(grid)
-    science = repair_pixels(image, settings.repair_gap_pixels)
-    mask = grow_bits(pixels.mask, settings.mask_growth_pixels)
+    science, mask = laid.repair(pixels.science), laid.grow(pixels.mask)
     table = lanczos_table()
     squares = (table.astype(float) ** 2).sum(axis=1).astype(np.float32)
     no_weight, outside = np.int16(int(NO_WEIGHT)), np.int16(int(MaskBit.EDGE))
@@ -147,7 +143,7 @@ def _lags(position: FloatArray) -> FloatArray:
     return per_phase[np.rint(phase * PHASES).astype(int)]
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy", fastmath={"contract"})
 def _resample(
     out: FloatImage,
     out_mask: MaskImage,

@@ -4,17 +4,22 @@ A convolution spreads a saturated core, and the light that is missing there, ove
 positives around every bright star. The star's flux is known from its wings, and with it what the core would have been.
 """
 
+from itertools import pairwise
+
+import numba
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from imaging.bits import NO_WEIGHT, MaskBit
-from imaging.image import CalibratedImage, FloatImage, MaskImage
+from imaging.image import CcdImage, FloatImage, MaskImage
 from imaging.psf.draw import draw_stamp_and_slopes, local_samples, position_terms
 from imaging.psf.model import PsfModel
 from imaging.templates.pixels import repair_rows
 
 FloatArray = NDArray[np.float64]
+
+MIN_CORE = 3
+"""Fewest saturated pixels that are a star's core."""
 
 REACH = 20
 """Radius of the wings that are fitted, pixels."""
@@ -32,19 +37,20 @@ MAX_RESIDUAL = 0.3
 """Largest relative residual of the wings, beyond which a core is left alone: a blend or a galaxy."""
 
 
-def repair_pixels(image: CalibratedImage, max_gap: int = 12) -> FloatImage:
+def repair_pixels(pixels: CcdImage, psf: PsfModel, max_gap: int = 12) -> FloatImage:
     """Return an image's pixels with saturated cores filled and narrow defects bridged.
 
     Parameters
     ----------
-    image
-        Image with its PSF.
+    pixels
+        The image.
+    psf
+        Its PSF.
     max_gap
         Widest defect that is bridged along the row, pixels.
     """
-    pixels = image.pixels
     science = repair_rows(pixels.science, pixels.mask, max_gap)
-    fill_saturated_cores(science, pixels.mask, pixels.weight, image.psf)
+    fill_saturated_cores(science, pixels.mask, pixels.weight, psf)
     return science
 
 
@@ -67,19 +73,48 @@ def fill_saturated_cores(science: FloatImage, mask: MaskImage, weight: FloatImag
     n_filled
         Number of cores.
     """
-    saturated = (mask & np.int16(MaskBit.SATURATE)) != 0
-    labels, n = ndimage.label(saturated, structure=np.ones((3, 3)))
+    places, first = _connected(mask, np.int16(MaskBit.SATURATE))
     filled = 0
-    for number, box in enumerate(ndimage.find_objects(labels, n), start=1):
-        core = labels[box] == number
-        if core.sum() < 3:
-            continue
-        widest = int(np.argmax(core.sum(axis=1)))
-        x = box[1].start + float(np.flatnonzero(core[widest]).mean())
-        rows = np.flatnonzero(core.sum(axis=1) >= 0.8 * core[widest].sum())
-        y = box[0].start + float(rows.mean())
-        filled += _fill_one(science, mask, weight, psf, x, y)
+    for start, end in pairwise(first):
+        if end - start >= MIN_CORE:
+            filled += _fill_one(science, mask, weight, psf, *_middle(*np.divmod(places[start:end], mask.shape[1])))
     return filled
+
+
+def _middle(y: NDArray[np.int64], x: NDArray[np.int64]) -> tuple[float, float]:
+    """Return x and y of a core's middle: its widest rows', so that a bleed trail does not shift it."""
+    rows, widths = np.unique(y, return_counts=True)
+    widest = rows[int(np.argmax(widths))]
+    return float(x[y == widest].mean()), float(rows[widths >= 0.8 * widths.max()].mean())
+
+
+@numba.njit(cache=True)
+def _connected(mask: MaskImage, bit: np.int16) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the places, in the flattened image, of pixels with a bit, and where each group of neighbours begins."""
+    ny, nx = mask.shape
+    flat = mask.ravel()
+    total = 0
+    for k in range(flat.size):
+        total += (flat[k] & bit) != 0
+    places, first = np.empty(total, dtype=np.int64), [0]
+    seen = np.zeros(flat.size if total else 0, dtype=np.bool_)
+    top = 0
+    for seed in range(flat.size if total else 0):
+        if (flat[seed] & bit) == 0 or seen[seed]:
+            continue
+        places[top], seen[seed], done = seed, True, top
+        top += 1
+        while done < top:
+            j, i = places[done] // nx, places[done] % nx
+            done += 1
+            for b in range(max(j - 1, 0), min(j + 2, ny)):
+                for a in range(max(i - 1, 0), min(i + 2, nx)):
+                    k = b * nx + a
+                    if (flat[k] & bit) != 0 and not seen[k]:
+                        places[top], seen[k] = k, True
+                        top += 1
+        first.append(top)
+    return places, np.array(first)
 
 
 def _fill_one(science: FloatImage, mask: MaskImage, weight: FloatImage, psf: PsfModel, x: float, y: float) -> bool:

@@ -41,8 +41,20 @@ class TemplateSettings(Settings):
     """Loss of rank per year between template and search (proper motions, flat fields that change)."""
 
 
+class GroundworkSettings(Settings):
+    """What is worked out on a final image once, before it is compared with any other."""
+
+    repair_gap_pixels: int = Field(default=12, ge=0)
+    """Widest defect that is bridged along the row before resampling, pixels."""
+    mask_growth_pixels: int = Field(default=2, ge=0)
+    """Growth of a template's mask, pixels: the Lanczos kernel's weights beyond two pixels are below 0.03."""
+
+
 class StackSettings(Settings):
     """How templates are resampled and stacked."""
+
+    groundwork: GroundworkSettings = GroundworkSettings()
+    """Repair and growth; an image whose own groundwork was laid with other values is worked on again."""
 
     map_step_pixels: int = 32
     """Spacing of the exact coordinates in pixels; halved where the accuracy asks for it."""
@@ -54,10 +66,6 @@ class StackSettings(Settings):
     """Fewest common sources for a correction of the template's coordinates."""
     align_linear_sources: int = 30
     """Common sources from which on the correction may change linearly over the image."""
-    repair_gap_pixels: int = 12
-    """Widest defect that is bridged along the row before resampling, pixels."""
-    mask_growth_pixels: int = 2
-    """Growth of the mask, pixels: the Lanczos kernel's weights beyond two pixels are below 0.03."""
     correlation_tile_pixels: int = 128
     """Side of the tiles in which the correlation of the noise is recorded, pixels."""
     min_zeropoint_stars: int = 10

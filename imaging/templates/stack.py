@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from imaging.errors import NoWorkError
 from imaging.image import CalibratedImage, CcdImage, FloatImage
 from imaging.psf.model import PsfModel
-from imaging.templates.align import Alignment, find_sources
+from imaging.templates.align import Alignment
 from imaging.templates.combine import combine
+from imaging.templates.groundwork import with_groundwork
 from imaging.templates.psf import fine_samples, fit_psf_model, pixel_matrix, turned
 from imaging.templates.relative import relative_zeropoints
 from imaging.templates.resample import Resampled, resample
@@ -171,10 +172,10 @@ def _resample_all(
     search: CalibratedImage, templates: Iterable[CalibratedImage], settings: StackSettings
 ) -> tuple[list[Resampled], list[CalibratedImage]]:
     """Return the templates on the search image's grid, and what else is known of them."""
-    sources = find_sources(search)
+    search = with_groundwork(search, settings.groundwork)
     planes, described = [], []
     for image in templates:
-        planes.append(resample(image, search, settings, sources))
+        planes.append(resample(image, search, settings))
         described.append(_without_pixels(image))
     return planes, described
 
@@ -183,7 +184,7 @@ def _without_pixels(image: CalibratedImage) -> CalibratedImage:
     """Return what is known of an image, without its pixels."""
     none = np.zeros((0, 0))
     pixels = CcdImage(none.astype(np.float32), none.astype(np.int16), none.astype(np.float32), image.pixels.header)
-    return replace(image, pixels=pixels)
+    return replace(image, pixels=pixels, groundwork=None)
 
 
 def _stack_image(

@@ -9,17 +9,22 @@ import pytest
 from bench.calibrated_fields import FIELD, make_field, observe
 from blocks.site import Site
 from deployments.original_products import read_calibrated
+from imaging.bits import MaskBit
 from imaging.detector.ccds import NX, NY
 from imaging.detector.distortion import seed_wcs
+from imaging.difference.prepare import moffat_psf
 from imaging.errors import CcdError, InputError
 from imaging.identity import ExposureId
 from imaging.io.colour_terms import COLOUR_TERMS, write_colour_terms
-from imaging.io.images import write_planes
+from imaging.io.images import read_planes, write_planes
+from imaging.io.psf import write_psf
 from imaging.io.reference import write_reference_catalogue
 from imaging.io.tables import column, make_table, read_table, write_table
 from imaging.photometry.settings import CalibrationSettings
 from imaging.schemas.reference import CALIBRATED_STARS
 from tasks.calibrate import calibrate, calibrate_job
+from tasks.difference import read_calibrated as read_final
+from tasks.fingerprints import fingerprint
 from tasks.records import StepJob
 from tasks.solve import solve, solve_job
 
@@ -130,3 +135,41 @@ def test_what_is_missing_is_said(measured):
     (site.reference / "gaia" / "partition_info.csv").unlink()
     with pytest.raises(InputError, match="no reference catalogue"):
         calibrate_job(who, 27, site, SETTINGS)
+
+
+def test_final_image_carries_what_every_difference_needs_of_it(measured):
+    """Repair, mask growth and stars are in the file of the final image, the same bytes again, and known by its key."""
+    site, who, _ = measured
+    job = StepJob(exposure=who, ccd=27, site=site)
+    planes, header = read_planes(job.product_path("measured.fits"))
+    stars = np.random.default_rng(1).uniform(200, 1800, (30, 2)).round()
+    psf = moffat_psf(4.0)
+    for x, y in stars.astype(int):
+        planes["SCI"][y - 20 : y + 21, x - 20 : x + 21] += 3e4 * psf.stamp(x, y, 20).astype(np.float32)
+    planes["WGT"][:] = 0.01
+    planes["MSK"][:, 900] = planes["MSK"][3000, 950] = MaskBit.BPM
+    planes["WGT"][planes["MSK"] != 0] = 0.0
+    planes["SCI"][:, 900] = 500.0
+    write_planes(job.product_path("measured.fits"), planes, header | {"SATURATE": 1e5, "SKYBRITE": 100.0})
+    without = calibrate.key(calibrate_job(who, 27, site, SETTINGS))
+    write_psf(job.product_path("psf.fits"), psf)
+    planned = calibrate_job(who, 27, site, SETTINGS)
+    wider = SETTINGS.with_values(groundwork={"mask_growth_pixels": 3})
+    assert len({without, calibrate.key(planned), calibrate.key(calibrate_job(who, 27, site, wider))}) == 3
+    path = site.path(calibrate(planned).products["image"].path)
+    first = path.read_bytes()
+    path.unlink()
+    calibrate(planned)
+    assert path.read_bytes() == first
+    inputs = {"search_image": fingerprint(site, path), "search_psf": fingerprint(site, job.product_path("psf.fits"))}
+    reading = job.model_copy(update={"inputs": inputs, "parameters": {"zeropoints_mag": {"search": 30.0}}})
+    image = read_final(reading, "search")
+    assert image.groundwork is not None
+    assert len(image.groundwork.stars) == 30
+    nearest = np.hypot(*(image.groundwork.stars[:, None] - stars).transpose(2, 0, 1)).min(axis=1)
+    assert nearest.max() < 0.05
+    repaired, mask = image.groundwork.repair(image.pixels.science), image.groundwork.grow(image.pixels.mask)
+    assert abs(np.median(repaired[:, 900])) < 5.0
+    assert np.median(image.pixels.science[:, 900]) == 500.0  # the product's own pixels are as they were measured
+    assert (mask[2998:3003, 948:953] == MaskBit.BPM).all()
+    assert np.count_nonzero(mask) == 4096 * 5 + 25
