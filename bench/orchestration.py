@@ -3,8 +3,12 @@
 CPU seconds are those of all processes that take part: the flow's, the workers' and the server's.
 """
 
+import json
 import os
+import resource
 import sqlite3
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -21,13 +25,17 @@ from bench.step_times import CCD_S, CCD_STEPS, CCDS
 from blocks.site import Site
 from deployments.cli.running import quiet_console
 from deployments.database import VARIABLE
-from deployments.server import server_for, wait_until_stopped
+from deployments.server import embedded_server, server_for, wait_until_stopped
 
 if TYPE_CHECKING:
     from prefect.task_runners import TaskRunner
 
 SETTLE_S = 6.0
 """The server records task runs in batches, after the fact; its cost is read when it has come to rest."""
+
+
+EXPOSURES = 2
+"""The search exposure and the template of the night that is known."""
 
 
 @dataclass
@@ -152,6 +160,54 @@ def measure_cached(site: Site, server: psutil.Process, ccds: Sequence[int]) -> l
     ]
 
 
+def measure_known() -> list[Row]:
+    """Measure the command of a night all of whose steps are known: two whole exposures, the chain of the processing."""
+    from bench.known_exposure import Lender
+
+    with tempfile.TemporaryDirectory(prefix="gw-workflow-bench-") as folder:
+        lender = Lender.simulate(Path(folder) / "lender")
+        site, costs = lender.known_site(Path(folder) / "known")
+        night = lender.simulated.settings.night
+        with embedded_server(site):
+            run_night(site, night)
+            done = record_times(site)
+            server = server_process(site)
+            served = _cpu_s(server)
+            known = run_night(site, night)
+            time.sleep(SETTLE_S)
+            known.server_cpu_s = _cpu_s(server) - served
+        wait_until_stopped(site)
+        alone = run_night(site, night)
+        if record_times(site) != done:
+            raise AssertionError("a run did work that was done")
+    n = len(done)
+    what = "real steps known, search exposure and template of 60 CCDs"
+    whole = {cost.step: cost.cpu_s for cost in costs}
+    return [
+        Row(f"{what}: wall of gw-workflow night", known.wall_s, "s", n=n),
+        at_most("the same, per exposure", known.wall_s / EXPOSURES, "s", 15.0, n=EXPOSURES),
+        Row(f"{what}: CPU of the command, its start included", known.flow_cpu_s, "s", n=n),
+        Row(f"{what}: CPU of the server", known.server_cpu_s, "s", n=n),
+        Row(f"{what}: wall with the start of a server", alone.wall_s, "s", n=n),
+        *(Row(f"CPU of the step {step} of 60 CCDs, once", seconds, "s") for step, seconds in whole.items()),
+    ]
+
+
+def run_night(site: Site, night: int) -> Cost:
+    """Process a registered night by its command, in a process of its own, and measure that."""
+    command = [sys.executable, "-m", "deployments.cli.main", "night", str(night), "--site", str(site.root), "--json"]
+    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    wall_s, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Cost(flow_cpu_s=cpu_s, wall_s=wall_s)
+
+
+def record_times(site: Site) -> dict[str, int]:
+    """Return when each step record of a site was written."""
+    return {path.name: path.stat().st_mtime_ns for path in site.records.glob("*/*.json")}
+
+
 def measure(quick: bool) -> list[Row]:
     """Measure everything with each database that this machine has, on sites of their own in temporary folders."""
     quiet_console(verbose=False)
@@ -161,6 +217,7 @@ def measure(quick: bool) -> list[Row]:
         with own_postgresql() as address, using_database(address):
             if address:
                 rows += measure_database("PostgreSQL", ccds)
+        rows += measure_known()
     return rows
 
 
@@ -199,8 +256,6 @@ def measure_database(name: str, ccds: Sequence[int]) -> list[Row]:
 
 def server_process(site: Site) -> psutil.Process:
     """Return the process of the site's own server."""
-    import json
-
     return psutil.Process(json.loads((Path(site.state) / "server" / "address.json").read_text())["pid"])
 
 

@@ -14,7 +14,7 @@ import psutil
 
 from bench.orchestration import Cost, database_bytes, measured, server_process
 from bench.report import Row, at_least, at_most, main
-from bench.step_times import CCD_S, CCD_STEPS, CCDS, EXPOSURE_S, WHOLE_STEPS
+from bench.step_times import CCD_S, CCD_STEPS, CCDS, EXPOSURE_S, EXPOSURE_STEPS, NIGHT_STEPS, TASKS_PER_EXPOSURE
 from blocks.site import Site
 from deployments.cli.running import quiet_console
 from deployments.server import server_for
@@ -30,8 +30,6 @@ NIGHT_EXPOSURES = 200
 CORES = (32, 64, 128, 256, 512)
 FLOW_RUNS = (1, 2, 4, 8)
 """How many processes share the exposures of a night: runs of ``process-exposure`` beside that of the night."""
-
-TASKS_PER_CCD = len(CCD_STEPS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +53,9 @@ class Overhead:
 
     @property
     def share_percent(self) -> float:
-        """All of it, as a share of the science of a CCD."""
-        return 100 * TASKS_PER_CCD * (self.flow_s + self.worker_s + self.server_s) / CCD_S
+        """All of it, as a share of the science of an exposure."""
+        science_s = len(CCDS) * CCD_S + EXPOSURE_S
+        return 100 * TASKS_PER_EXPOSURE * (self.flow_s + self.worker_s + self.server_s) / science_s
 
 
 SETTINGS_THAT_HELP = {
@@ -86,15 +85,14 @@ def night_hours(
     processes
         Runs that share the exposures.
     """
-    tasks = exposures * len(CCDS) * TASKS_PER_CCD
-    ccd_s = CCD_S + TASKS_PER_CCD * overhead.worker_s
-    one_exposure_s = (
-        sum(-(-len(CCDS) // cores) * (seconds + overhead.worker_s) for seconds in CCD_STEPS.values()) + EXPOSURE_S
-    )
+    tasks = exposures * TASKS_PER_EXPOSURE
+    steps_s = [-(-len(CCDS) // cores) * (seconds + overhead.worker_s) for seconds in CCD_STEPS.values()]
+    steps_s += [seconds + overhead.worker_s for seconds in EXPOSURE_STEPS.values()]
+    science_s = exposures * (len(CCDS) * CCD_S + EXPOSURE_S)
     return {
-        "cores": exposures * len(CCDS) * ccd_s / cores / 3600,
-        "exposures at a time": exposures * one_exposure_s / (at_once * processes) / 3600,
-        "the run's process": (tasks * overhead.flow_s + exposures * EXPOSURE_S) / processes / 3600,
+        "cores": (science_s + tasks * overhead.worker_s) / cores / 3600,
+        "exposures at a time": exposures * sum(steps_s) / (at_once * processes) / 3600,
+        "the run's process": tasks * overhead.flow_s / processes / 3600,
         "the server": tasks * overhead.server_s / 3600,
     }
 
@@ -128,8 +126,7 @@ def rehearse(site: Site, server: psutil.Process, exposures: Sequence[int]) -> tu
     from blocks.cluster import ComputeCluster
     from blocks.compute import using_cluster
 
-    n_tasks = len(exposures) * len(CCDS) * TASKS_PER_CCD
-    n_steps = n_tasks + len(exposures) * (len(WHOLE_STEPS) - 2) + 2
+    n_tasks = len(exposures) * TASKS_PER_EXPOSURE
     before = database_bytes(site)
     arguments = (tuple(exposures), CCDS, str(site.root), COMPRESSION)
     memory = psutil.Process().memory_info().rss
@@ -141,9 +138,9 @@ def rehearse(site: Site, server: psutil.Process, exposures: Sequence[int]) -> tu
     overhead = Overhead.of(cost, n_tasks)
     n = len(exposures)
     return [
-        at_least("steps done", done["records"], "", n_steps, n=n),
+        at_least("steps done", done["records"], "", n_tasks + len(NIGHT_STEPS), n=n),
         Row("wall of the night", cost.wall_s, "s", n=n),
-        Row("wall if only the waiting counted", n * len(CCDS) * CCD_S / COMPRESSION / WORKERS, "s", n=n),
+        Row("wall if only the waiting counted", n * (len(CCDS) * CCD_S + EXPOSURE_S) / COMPRESSION / WORKERS, "s", n=n),
         Row("CPU of the run's process per task run", 1e3 * overhead.flow_s, "ms", n=n_tasks),
         Row("CPU of the workers per task run", 1e3 * overhead.worker_s, "ms", n=n_tasks),
         Row("CPU of the server per task run", 1e3 * overhead.server_s, "ms", n=n_tasks),

@@ -12,15 +12,20 @@ CCD_STEPS = {
 
 WHOLE_STEPS = {
     "fit_sky": 0.05,
-    "tie": 0.6,
-    "solve": 0.1,
-    "verify": 4.0,
+    "tie": 1.4,
+    "solve": 0.34,
+    "verify": 0.6,
     "choose_templates": 0.1,
-    "gather": 0.1,
+    "gather": 0.15,
     "associate": 5.0,
     "rank": 10.0,
 }
-"""Seconds that a whole exposure of 60 CCDs, or the night, takes in the process of the flow."""
+"""Seconds that a whole exposure of 60 CCDs takes on one core, pictures included, and the night's own two steps in the
+process of the flow."""
+
+NIGHT_STEPS = ("associate", "rank")
+
+EXPOSURE_STEPS = {name: seconds for name, seconds in WHOLE_STEPS.items() if name not in NIGHT_STEPS}
 
 CCDS = tuple(range(1, 61))
 """A full exposure: the 60 CCDs that work."""
@@ -28,5 +33,8 @@ CCDS = tuple(range(1, 61))
 CCD_S = sum(CCD_STEPS.values())
 """Science of a CCD of a search exposure, all steps together."""
 
-EXPOSURE_S = sum(seconds for name, seconds in WHOLE_STEPS.items() if name not in ("associate", "rank"))
-"""What an exposure takes in the process of the flow."""
+EXPOSURE_S = sum(EXPOSURE_STEPS.values())
+"""Science of an exposure as a whole, on a worker."""
+
+TASKS_PER_EXPOSURE = len(CCDS) * len(CCD_STEPS) + len(EXPOSURE_STEPS)
+"""Task runs of a search exposure, all steps together."""

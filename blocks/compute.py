@@ -88,6 +88,13 @@ class ComputeTaskRunner(DaskTaskRunner):
 
     __hash__ = None  # type: ignore[assignment]
 
+    @classmethod
+    def current(cls) -> Self | None:
+        """Return the task runner of the current flow run if it is of this class."""
+        context = FlowRunContext.get()
+        runner = context.task_runner if context else None
+        return runner if isinstance(runner, cls) else None
+
     def duplicate(self) -> Self:
         """Return a runner with the same configuration, not started."""
         return type(self)(self._configuration)

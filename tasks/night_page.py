@@ -7,16 +7,16 @@ from tasks.pages import number
 
 COLUMNS = (
     ("depth_mag", "depth, mag", 2),
-    ("fwhm_arcsec", "seeing, arcsec", 2),
+    ("fwhm_arcsec", 'seeing, "', 2),
     ("zeropoint_loss_mag", "clouds, mag", 2),
-    ("t_eff", "effective time", 2),
+    ("t_eff", "t_eff", 2),
     ("sky_electrons", "sky, e-", 0),
     ("airmass", "airmass", 2),
 )
 """Numbers of an exposure: name, heading, digits."""
 
-IN_FLOW = ("fit_sky", "tie", "solve", "verify", "choose_templates", "gather", "associate", "rank")
-"""Steps that see more than a CCD; they are done by the process that directs the run."""
+IN_FLOW = ("associate", "rank")
+"""Steps that see the whole night; they are done by the process that directs the run."""
 
 LISTED = 100
 """Failures that are named on the page; the rest are counted."""

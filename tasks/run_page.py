@@ -17,6 +17,8 @@ from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 from prefect.context import FlowRunContext
 from prefect.logging import get_logger
 
+from tasks.records import plain_quality
+
 _page: ContextVar[UUID | None] = ContextVar("run_page", default=None)
 
 
@@ -53,7 +55,7 @@ def show(run: UUID, kind: str, key: str, data: Any, description: str) -> UUID:  
     key
         Name; the same key in another run is a new version of it. Lower-case letters, digits and dashes.
     data
-        Text, rows or percent.
+        Text, rows or percent; numbers of rows that are not finite are left empty, the page could not read them.
     description
         What it is.
 
@@ -62,7 +64,7 @@ def show(run: UUID, kind: str, key: str, data: Any, description: str) -> UUID:  
     httpx.HTTPError
         If the server does not take it.
     """
-    content = json.dumps(data) if kind == "table" else data
+    content = json.dumps([plain_quality(row) for row in data], allow_nan=False) if kind == "table" else data
     artifact = ArtifactCreate(type=kind, key=key, data=content, description=description, flow_run_id=run)
     with get_client(sync_client=True) as client:
         return client.create_artifact(artifact).id

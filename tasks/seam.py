@@ -228,7 +228,7 @@ def retry_if_worth_it(task: Task[..., Any], run: TaskRun, state: State[Any]) -> 
 
 
 def run_step(step: Step, job: StepJob, *, overwrite: bool = False) -> Outcome:
-    """Do one step of a whole exposure or night, in the process of the flow.
+    """Do one step of a whole exposure, on a worker as those of CCDs are, or of a night, in the process of the flow.
 
     Parameters
     ----------
@@ -245,14 +245,19 @@ def run_step(step: Step, job: StepJob, *, overwrite: bool = False) -> Outcome:
         Result or failure; no error of the step is raised.
     """
     known = None if overwrite else step.recorded(job)
-    if known is not None:
-        outcome = done_outcome(job, known, cached=True)
-    else:
-        task = step.task_for(job.site, overwrite=overwrite).with_options(timeout_seconds=step.time_limit_s)
-        outcome = outcome_of(job, task(job, return_state=True))
+    outcome = done_outcome(job, known, cached=True) if known is not None else _do_whole(step, job, overwrite=overwrite)
     note_outcome(step.name, outcome)
     report(Progress(step.name, job.subject, 1, 1, int(outcome.failure is not None), int(outcome.cached)))
     return outcome
+
+
+def _do_whole(step: Step, job: StepJob, *, overwrite: bool) -> Outcome:
+    task = step.task_for(job.site, overwrite=overwrite)
+    if job.exposure is None or ComputeTaskRunner.current() is None:
+        return outcome_of(job, task.with_options(timeout_seconds=step.time_limit_s)(job, return_state=True))
+    outcomes: dict[int, Outcome] = {}
+    _do(task, [job], outcomes, outcomes.__setitem__)
+    return outcomes[0]
 
 
 def map_ccds(step: Step, jobs: Sequence[StepJob], *, overwrite: bool = False) -> list[Outcome]:
@@ -346,9 +351,8 @@ def is_worth_being_alone(outcome: Outcome, attempt: int) -> bool:
 @contextmanager
 def on_the_cluster(*, alone: bool = False) -> Iterator[None]:
     """Use the cluster of the run, together with the run's other flows or alone; no matter to other task runners."""
-    context = FlowRunContext.get()
-    runner = context.task_runner if context else None
-    if not isinstance(runner, ComputeTaskRunner):
+    runner = ComputeTaskRunner.current()
+    if runner is None:
         yield
         return
     with runner.alone() if alone else runner.together():

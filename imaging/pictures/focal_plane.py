@@ -10,6 +10,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
+from matplotlib.ticker import MaxNLocator
 
 from imaging.detector.ccds import CCDS, NX, NY, SCIENCE_CCDS
 from imaging.pictures.canvas import (
@@ -25,9 +26,12 @@ from imaging.pictures.canvas import (
 
 WIDTH_IN, HEIGHT_IN = 7.2, 6.4
 
-PLANE, BAR = (0.01, 0.06, 0.84, 0.88), (0.87, 0.15, 0.025, 0.7)
+PLANE, BAR = (0.01, 0.06, 0.82, 0.88), (0.835, 0.15, 0.025, 0.7)
 """Left, bottom, width and height of the focal plane and of the colour bar in the figure; to find a layout for them
-would take as long as drawing."""
+would take as long as drawing. Right of the bar there is room for numbers of seven digits."""
+
+BAR_STEPS = 5
+"""At most so many steps are marked on the colour bar."""
 
 
 def focal_plane_picture(
@@ -75,6 +79,9 @@ def focal_plane_picture(
             _box(axes, ccd, "white", "", "#777777", hatch="////" if ccd in values else "")
     bar = figure.add_axes(BAR)
     figure.colorbar(ScalarMappable(scale, colours), cax=bar, label=label_with_unit(label, unit), extend="both")
+    bar.ticklabel_format(axis="y", style="plain", useOffset=False)
+    bar.yaxis.set_major_locator(MaxNLocator(BAR_STEPS))
+    bar.tick_params(labelsize=9)
     if len(known) < len(values):
         _note(axes, f"hatched: {len(values) - len(known)} CCDs without a value")
     return to_png(figure)

@@ -5,7 +5,7 @@ import pytest
 from bench import dry_night
 from bench.dry_night import STAGES, waiting_job
 from bench.scaling import CORES, SETTINGS_THAT_HELP, Overhead, bottleneck, extrapolated, night_hours
-from bench.step_times import CCD_S, CCD_STEPS, WHOLE_STEPS
+from bench.step_times import CCD_S, CCD_STEPS, EXPOSURE_S, TASKS_PER_EXPOSURE, WHOLE_STEPS
 
 FREE = Overhead(0.0, 0.0, 0.0)
 
@@ -14,7 +14,7 @@ def test_without_overhead_few_cores_are_the_limit_and_twice_as_many_take_half_as
     small, large = night_hours(8, FREE), night_hours(16, FREE)
     assert bottleneck(small) == bottleneck(large) == "cores"
     assert small["cores"] == pytest.approx(2 * large["cores"])
-    assert small["cores"] == pytest.approx(200 * 60 * CCD_S / 8 / 3600)
+    assert small["cores"] == pytest.approx(200 * (60 * CCD_S + EXPOSURE_S) / 8 / 3600)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,14 @@ def test_every_number_of_cores_has_a_limit_and_what_moves_it():
 
 
 def test_the_share_is_that_of_all_processes():
-    assert Overhead(0.01, 0.02, 0.03).share_percent == pytest.approx(100 * 6 * 0.06 / CCD_S)
+    assert TASKS_PER_EXPOSURE == 60 * 6 + 6
+    share = 100 * 366 * 0.06 / (60 * CCD_S + EXPOSURE_S)
+    assert Overhead(0.01, 0.02, 0.03).share_percent == pytest.approx(share)
+
+
+def test_what_is_done_for_whole_exposures_holds_no_process_of_a_run_up():
+    assert night_hours(64, FREE)["the run's process"] == 0.0
+    assert night_hours(64, FREE)["cores"] > 200 * 60 * CCD_S / 64 / 3600
 
 
 def test_all_steps_of_the_processing_are_rehearsed():

@@ -193,3 +193,11 @@ def test_numbers_on_the_focal_plane_tell_ccds_apart_that_differ_little():
     assert focal_plane._told_apart({1: 3.0, 2: 5.0}) == {1: "3.00", 2: "5.00"}
     assert len(set(focal_plane._told_apart(dict.fromkeys(SCIENCE_CCDS, 5.0)).values())) == 1
     assert focal_plane._told_apart({}) == {}
+
+
+def test_the_label_of_the_colour_bar_is_inside_the_picture_however_long_its_numbers():
+    """Zero points that differ by millimagnitudes need seven digits; the last columns of the picture stay white."""
+    values = {26: 31.72415, 27: 31.7232, 33: 31.7217, 34: 31.7231}
+    picture = pixels(focal_plane_picture(values, label="zero point", unit="mag"))
+    border = picture[:, -4:]
+    assert (border > 250).all()

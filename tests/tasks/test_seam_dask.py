@@ -16,7 +16,7 @@ from blocks.site import Site
 from blocks.started_cluster import ADDRESS_VARIABLE
 from tasks.failures import noted_failures
 from tasks.records import Outcome, StepJob
-from tasks.seam import map_ccds, split
+from tasks.seam import map_ccds, run_step, split
 
 pytestmark = [pytest.mark.dask, pytest.mark.usefixtures("prefect_server")]
 
@@ -95,6 +95,36 @@ def test_a_running_scheduler_can_be_used(site, started, monkeypatch):
         monkeypatch.setenv(ADDRESS_VARIABLE, cluster.scheduler_address)
         assert all(o.result is not None for o in dask_flow(jobs_for(site, [1, 2])))
     assert started == []
+
+
+@flow(task_runner=ComputeTaskRunner(TWO_WORKERS))
+def whole_flow(jobs: list[StepJob]) -> list[Outcome]:
+    return [run_step(toy, job) for job in jobs]
+
+
+def test_a_step_of_a_whole_exposure_is_done_by_a_worker(site, started):
+    """What kills its process does not take the flow along, is tried again, and is then known without a cluster."""
+    job = jobs_for(site, [None], {None: "kill once"})[0]
+    (outcome,) = whole_flow([job])
+    assert outcome.failure is None
+    assert (site.root / "calls").read_text().split() == ["None", "None"]
+    assert started == ["2"]
+    (again,) = whole_flow([job])
+    assert again.cached
+    assert again.result == outcome.result
+    assert started == ["2"], "what is known starts no cluster"
+
+
+def test_a_bad_exposure_stays_bad_on_a_worker_too(site, started):
+    """A night's step stays in the process of the flow, where nothing has to be started for it."""
+    night = jobs_for(site, [None])[0].model_copy(update={"exposure": None, "night": 20170818})
+    outcomes = whole_flow([night])
+    assert outcomes[0].result is not None
+    assert started == []
+    (bad,) = whole_flow(jobs_for(site, [None], {None: "bad"}))
+    assert (bad.failure.kind, bad.failure.reason) == ("ccd", "too_few_stars")
+    assert [note.failure.reason for note in noted_failures(site, "1300001")] == ["too_few_stars"]
+    assert started == ["2"]
 
 
 HUNGRY = ComputeCluster(n_workers=2, memory_limit_gb=1, retry_memory_gb=4)
