@@ -40,6 +40,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini("minimum_tests", "tests that must run when the whole suite runs", default="0")
 
 
+LONGEST = "flows"
+"""Folder of the tests that take nearly half of the time, few as they are."""
+
+
 class ByFolder(LoadScopeScheduling):
     """Gives the tests of a folder, which share what they set up, to one process."""
 
@@ -49,12 +53,14 @@ class ByFolder(LoadScopeScheduling):
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFolder:
-    """Say how tests are shared out where several processes run them."""
+    """Say how tests are shared out where several processes run them: folders in the order of their collection."""
+    config.option.loadscopereorder = False
     return ByFolder(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs the folder of real data."""
+    """Put the folder first that takes longest, so that nobody waits for it, and mark what needs the real data."""
+    items.sort(key=lambda item: item.path.parent.name != LONGEST)
     for item in items:
         if "real_data" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.real_data)
