@@ -20,8 +20,8 @@ from deployments.cli.running import quiet_console
 from deployments.server import server_for
 
 EXPOSURES = 20
-COMPRESSION = 20.0
-"""The steps wait a twentieth of the time that the real ones take."""
+COMPRESSION = 10.0
+"""The steps wait a tenth of the time that the real ones take."""
 
 WORKERS = 4
 """Worker processes; those that wait need no core of their own."""

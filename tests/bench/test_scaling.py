@@ -44,7 +44,7 @@ def test_runs_share_the_work_of_a_process_but_not_that_of_the_server():
 
 
 def test_every_number_of_cores_has_a_limit_and_what_moves_it():
-    rows = extrapolated(Overhead(0.015, 0.05, 0.02))
+    rows = extrapolated(Overhead(0.009, 0.025, 0.012))
     told = [row.name for row in rows]
     assert [sum(f" {cores} cores" in name for name in told) for cores in CORES] == [1] * len(CORES)
     assert all(any(f"({how})" in name for how in SETTINGS_THAT_HELP.values()) for name in told)
@@ -95,7 +95,7 @@ def test_all_steps_of_the_processing_are_rehearsed():
 
 
 def test_a_step_waits_its_share_of_the_time_and_leaves_one_small_product(tmp_path):
-    job = waiting_job("measure", 7, 3, str(tmp_path), 365.0)
+    job = waiting_job("measure", 7, 3, str(tmp_path), 100 * CCD_STEPS["measure"])
     assert job.parameters["wait_s"] == pytest.approx(0.01)
     result = dry_night.step_named("measure")(job)
     assert 0.01 <= result.quality["ended"] - result.quality["began"] < 5.0
