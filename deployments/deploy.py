@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 from blocks.site import Site
-from deployments.definitions import DEFINITIONS
 from deployments.server import server_for
 from imaging.errors import InputError, StorageError
 
@@ -58,6 +57,7 @@ def deploy(site: Site, folder: Path, *, concurrent_runs: int = CONCURRENT_RUNS) 
     with server_for(site):
         from blocks.folders import register_blocks
         from deployments.automations import create_automations
+        from deployments.definitions import DEFINITIONS
         from deployments.limits import create_limits
 
         register_blocks(site)

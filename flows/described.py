@@ -1,6 +1,7 @@
 """Let Prefect's pages say what the parameters of a flow mean.
 
-Prefect finds the descriptions of parameters in docstrings of Google's style only; those of the flows are numpydoc.
+Prefect finds the descriptions of parameters in docstrings of Google's style only; those of the flows are numpydoc. To
+let it look again would take as long as all else about a flow: the schema of its settings is large.
 """
 
 import inspect
@@ -9,7 +10,6 @@ from typing import Any, TypeVar
 from griffe import Docstring, DocstringSectionKind, Parser, parse
 from prefect import Flow
 from prefect.logging.loggers import disable_logger
-from prefect.utilities.callables import parameter_schema
 
 AnyFlow = TypeVar("AnyFlow", bound=Flow[Any, Any])
 
@@ -28,15 +28,18 @@ def described(run: AnyFlow) -> AnyFlow:
         The same flow.
     """
     summary: list[str] = []
-    parameters: list[str] = []
+    parameters: dict[str, str] = {}
     with disable_logger("griffe"):
         sections = parse(Docstring(inspect.getdoc(run.fn) or ""), Parser.numpy)
     for section in sections:
         if section.kind is DocstringSectionKind.text and not parameters:
             summary.append(section.value)
         elif section.kind is DocstringSectionKind.parameters:
-            parameters += [f"    {item.name}: {' '.join(item.description.split())}" for item in section.value]
+            parameters |= {item.name: " ".join(item.description.split()) for item in section.value}
     run.description = "\n\n".join(summary)
-    run.__doc__ = "\n".join([run.description, "", "Args:", *parameters])
-    run.parameters = parameter_schema(run)
+    lines = [f"    {name}: {text}" for name, text in parameters.items()]
+    run.__doc__ = "\n".join([run.description, "", "Args:", *lines])
+    for name, schema in run.parameters.properties.items():
+        if name in parameters:
+            schema["description"] = parameters[name]
     return run

@@ -5,6 +5,8 @@ tables that ship beside those modules, and the versions of the numerical librari
 and layout do not count, so that a better explanation recomputes nothing. Library versions count in full, because a
 product is promised to be the same bytes for the same inputs and code; the lock file keeps them from changing by
 accident. The hash is the same on every machine and for every supported Python.
+
+Every file is read; what its bytes were found to say is remembered (:mod:`tasks.source_memory`).
 """
 
 import ast
@@ -12,12 +14,14 @@ import importlib.metadata
 import importlib.util
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import xxhash
+
+from tasks.source_memory import Reading, SourceMemory
 
 SCIENCE = "imaging"
 """The package whose imports are followed."""
@@ -91,12 +95,18 @@ def code_version(*modules: str) -> str:
 def _version_of(modules: tuple[str, ...]) -> str:
     digest = xxhash.xxh3_128()
     closure = import_closure(modules)
+    _memory().keep()
     for name in sorted(closure):
         digest.update(f"{name}=".encode() + closure[name].described)
     libraries = {found.partition(".")[0] for source in closure.values() for found in source.imported}
     for library in sorted(libraries & set(NUMERICAL_LIBRARIES)):
-        digest.update(f"{library}={importlib.metadata.version(NUMERICAL_LIBRARIES[library])};".encode())
+        digest.update(f"{library}={_library_version(NUMERICAL_LIBRARIES[library])};".encode())
     return digest.hexdigest()
+
+
+@cache
+def _library_version(distribution: str) -> str:
+    return importlib.metadata.version(distribution)
 
 
 def import_closure(modules: Iterable[str]) -> dict[str, Source]:
@@ -136,11 +146,31 @@ def _source_of(name: str) -> Source | None:
     path = _file_of(name)
     if path is None:
         return None
-    tree = _parsed(path.read_bytes())
+    source = path.read_bytes()
+    tables = {table.name: table.read_bytes() for table in _tables_beside(path)}
+    content = xxhash.xxh3_128(f"{len(source)} ".encode() + source)
+    for table, held in tables.items():
+        content.update(f"{table} {len(held)} ".encode() + held)
+    memory = _memory()
+    reading = memory.get(content.hexdigest())
+    if reading is None:
+        reading = _read(source, tables)
+        memory.add(content.hexdigest(), reading)
+    return Source(path, bytes.fromhex(reading[0]), frozenset(reading[1]))
+
+
+@cache
+def _memory() -> SourceMemory:
+    return SourceMemory.open((Path(__file__),))
+
+
+def _read(source: bytes, tables: Mapping[str, bytes]) -> Reading:
+    """Parse a source; the tables beside it count as they are."""
+    tree = _parsed(source)
     digest = xxhash.xxh3_128(_described(tree).encode())
-    for table in _tables_beside(path):
-        digest.update(f"{table.name}=".encode() + table.read_bytes() + b";")
-    return Source(path, digest.digest(), frozenset(_imported(tree)))
+    for table, held in tables.items():
+        digest.update(f"{table}=".encode() + held + b";")
+    return digest.hexdigest(), tuple(sorted(set(_imported(tree))))
 
 
 def _parsed(source: bytes) -> ast.Module:

@@ -1,6 +1,7 @@
 """The key of a record and the version of a step's code."""
 
 import ast
+import shutil
 import textwrap
 from concurrent.futures import ThreadPoolExecutor
 
@@ -87,9 +88,23 @@ def package(tmp_path, monkeypatch):
     return root
 
 
+@pytest.fixture(autouse=True)
+def memory(tmp_path, monkeypatch):
+    """A folder of caches of the test's own, and a process that has read nothing."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    start_anew()
+    yield tmp_path / "caches" / "gw-workflow" / "sources"
+    start_anew()
+
+
+def start_anew() -> None:
+    """Forget what this process knows, as a new one would not know it."""
+    for known in (versions._version_of, versions._source_of, versions._library_version, versions._memory):
+        known.cache_clear()
+
+
 def version() -> str:
-    versions._version_of.cache_clear()
-    versions._source_of.cache_clear()
+    start_anew()
     return code_version("sciencepackage.top")
 
 
@@ -149,8 +164,6 @@ def test_the_science_of_the_project_can_be_versioned():
 
 
 def test_code_versions_can_be_asked_for_in_many_threads_at_once():
-    versions._source_of.cache_clear()
-    versions._version_of.cache_clear()
     modules = ["tasks.measure", "tasks.difference", "tasks.detrend", "tasks.rank"] * 4
     with ThreadPoolExecutor(len(modules)) as pool:
         found = list(pool.map(code_version, modules))
@@ -158,7 +171,7 @@ def test_code_versions_can_be_asked_for_in_many_threads_at_once():
     assert found[:4] == found[4:8] == found[8:12] == found[12:]
 
 
-def test_a_thread_that_parses_elsewhere_at_the_same_time_does_no_harm(monkeypatch):
+def test_a_thread_that_parses_elsewhere_at_the_same_time_does_no_harm(memory, monkeypatch):
     parse, calls = ast.parse, []
 
     def disturbed(source):
@@ -168,8 +181,8 @@ def test_a_thread_that_parses_elsewhere_at_the_same_time_does_no_harm(monkeypatc
         return parse(source)
 
     expected = code_version("tasks.measure")
-    versions._source_of.cache_clear()
-    versions._version_of.cache_clear()
+    shutil.rmtree(memory)
+    start_anew()
     monkeypatch.setattr(versions.ast, "parse", disturbed)
     assert code_version("tasks.measure") == expected
     assert len(calls) > 100
