@@ -20,8 +20,8 @@ WHOLE_STEPS = {
     "associate": 5.0,
     "rank": 10.0,
 }
-"""CPU seconds that a whole exposure of 60 CCDs takes on one core, pictures included, and the night's own two steps in the
-process of the flow."""
+"""CPU seconds that a whole exposure of 60 CCDs takes on one core, pictures included, and the night's own two steps in
+the process of the flow."""
 
 NIGHT_STEPS = ("associate", "rank")
 

@@ -66,6 +66,18 @@ def prioritised(priority: int) -> Iterator[None]:
         _priority.reset(token)
 
 
+ALL_WAIT = 1_000
+"""By how much what all CCDs of an exposure wait for goes before CCDs, those of more urgent exposures too: it is short,
+and without it workers would be idle as soon as the urgent ones come to their end."""
+
+
+@contextmanager
+def before_ccds() -> Iterator[None]:
+    """Let the tasks of the flow inside the ``with`` block go before all CCDs that somebody waits for."""
+    with prioritised(_priority.get() + ALL_WAIT):
+        yield
+
+
 class ComputeTaskRunner(DaskTaskRunner):
     """Runs tasks on the cluster of the run.
 

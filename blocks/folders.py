@@ -71,8 +71,12 @@ class StorageRoots(Block):
     state: Folder = Field(
         default="", description="Step records and registered nights, on a local disk; empty for state below the root."
     )
-    calibrations: CalibrationLibraryBlock | None = Field(default=None, description="Empty for calibrations.")
-    reference: ReferenceCatalogueBlock | None = Field(default=None, description="Empty for reference.")
+    calibrations: CalibrationLibraryBlock | None = Field(
+        default=None, description="Empty for the folder calibrations below the root."
+    )
+    reference: ReferenceCatalogueBlock | None = Field(
+        default=None, description="Empty for the folder reference below the root."
+    )
 
     def _given(self) -> dict[str, str]:
         """Return the folders that lie elsewhere."""

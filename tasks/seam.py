@@ -37,7 +37,7 @@ from prefect.task_engine import TaskRunTimeoutError
 from prefect.tasks import exponential_backoff
 from prefect.transactions import IsolationLevel
 
-from blocks.compute import ComputeTaskRunner
+from blocks.compute import ComputeTaskRunner, before_ccds
 from blocks.site import Site
 from imaging.errors import GWWorkflowError, NoWorkError, StorageError
 from tasks.cache import record_key, recorded_result
@@ -256,7 +256,8 @@ def _do_whole(step: Step, job: StepJob, *, overwrite: bool) -> Outcome:
     if job.exposure is None or ComputeTaskRunner.current() is None:
         return outcome_of(job, task.with_options(timeout_seconds=step.time_limit_s)(job, return_state=True))
     outcomes: dict[int, Outcome] = {}
-    _do(task, [job], outcomes, outcomes.__setitem__)
+    with before_ccds():
+        _do(task, [job], outcomes, outcomes.__setitem__)
     return outcomes[0]
 
 

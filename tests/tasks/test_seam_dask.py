@@ -176,3 +176,24 @@ def test_a_ccd_that_somebody_waits_for_goes_before_those_that_wait_for_a_worker(
     assert len(order) == 8
     assert max(order.index(11), order.index(12)) <= 4, f"urgent CCDs waited: {order}"
     assert set(order[-3:]) < set(range(1, 7))
+
+
+@flow(task_runner=ComputeTaskRunner(ComputeCluster(n_workers=1, memory_limit_gb=2)))
+def gathering_flow(site: Site) -> None:
+    """Ask for six CCDs; when the first has begun, for a step of another, less urgent exposure as a whole."""
+    jobs = jobs_for(site, range(1, 7), dict.fromkeys(range(1, 7), "slow"))
+    with ThreadPoolExecutor(1) as pool:
+        ccds = pool.submit(copy_context().run, map_ccds, toy, jobs)
+        while not calls(site):
+            time.sleep(0.05)
+        with prioritised(-5):
+            run_step(toy, jobs_for(site, [None])[0])
+        ccds.result()
+
+
+def test_what_all_ccds_of_an_exposure_wait_for_goes_before_ccds_of_a_more_urgent_one(site):
+    """Behind them it would leave workers idle at the end of the urgent exposure."""
+    gathering_flow(site)
+    order = (site.root / "calls").read_text().split()
+    assert len(order) == 7
+    assert order.index("None") <= 3, f"the whole exposure waited: {order}"
