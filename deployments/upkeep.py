@@ -13,9 +13,11 @@ from deployments.dead_runs import SILENCE_S, DeadRuns
 from deployments.housekeeping import keep_house
 from deployments.watching import watch
 from flows.described import described
+from tasks.ends import remembered
 
 
 @described
+@remembered
 @flow(name="watch-incoming", flow_run_name="watch-incoming")
 def watch_incoming(site: str = "default", minutes: float = 9.0, pause_s: float = 15.0) -> State[dict[str, Any]]:
     """Announce registered nights, and raw exposures that arrive after the run of their night has begun.
@@ -43,6 +45,7 @@ def watch_incoming(site: str = "default", minutes: float = 9.0, pause_s: float =
 
 
 @described
+@remembered
 @flow(name="housekeeping", flow_run_name="housekeeping")
 def housekeeping(
     site: str = "default", intermediate_days: float = 30.0, scratch_days: float = 14.0

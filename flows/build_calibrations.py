@@ -17,6 +17,7 @@ from flows.described import described
 from imaging.detector.status import working_ccds
 from imaging.errors import InputError
 from imaging.masters.settings import MasterSettings
+from tasks.ends import remembered
 from tasks.limits import WRITE_CALIBRATIONS, slot
 from tasks.masters import (
     bias_job,
@@ -36,6 +37,7 @@ BIAS_KINDS, FLAT_KINDS = ("zero", "bias"), ("dome flat", "flat")
 
 
 @described
+@remembered
 @flow(name="build-calibrations", flow_run_name="build-calibrations-{night}", task_runner=ComputeTaskRunner())
 def build_calibrations(
     night: int,

@@ -13,6 +13,7 @@ from blocks.folders import load_site
 from flows.described import described
 from imaging.errors import InputError
 from imaging.masters.settings import SkyModeSettings
+from tasks.ends import remembered
 from tasks.limits import WRITE_CALIBRATIONS, slot
 from tasks.masters import master_path, record_files
 from tasks.records import StepJob
@@ -22,6 +23,7 @@ from tasks.stage import Stage
 
 
 @described
+@remembered
 @flow(name="build-sky-modes", flow_run_name="build-sky-modes-{epoch}", task_runner=ComputeTaskRunner())
 def build_sky_modes(
     exposures: tuple[ExposureRequest, ...],

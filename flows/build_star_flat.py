@@ -13,6 +13,7 @@ from blocks.folders import load_site
 from flows.described import described
 from imaging.errors import InputError
 from imaging.masters.settings import StarFlatSettings
+from tasks.ends import remembered
 from tasks.limits import WRITE_CALIBRATIONS, slot
 from tasks.masters import master_path, record_files
 from tasks.products import ccds_with, observed_exposure
@@ -23,6 +24,7 @@ from tasks.star_flats import fit_job, fit_star_flats, fitted_ccds, write_job, wr
 
 
 @described
+@remembered
 @flow(name="build-star-flat", flow_run_name="build-star-flat-{epoch}", task_runner=ComputeTaskRunner())
 def build_star_flat(
     exposures: tuple[ExposureRequest, ...],

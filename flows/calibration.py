@@ -13,6 +13,7 @@ from blocks.folders import load_site
 from flows.described import described
 from imaging.photometry.settings import CalibrationSettings
 from tasks.calibrate import calibrate, calibrate_job
+from tasks.ends import remembered
 from tasks.products import ccds_with
 from tasks.records import StepJob
 from tasks.requests import ExposureRequest
@@ -23,6 +24,7 @@ from tasks.zeropoint_page import exhibit_zeropoints
 
 
 @described
+@remembered
 @flow(name="calibration", flow_run_name="calibration-{exposure.expnum}", task_runner=ComputeTaskRunner())
 def calibration(
     exposure: ExposureRequest,

@@ -21,6 +21,7 @@ from imaging.errors import InputError
 from imaging.identity import ExposureId
 from tasks.difference import difference as difference_step
 from tasks.difference import difference_job
+from tasks.ends import remembered
 from tasks.exhibits import exhibit_difference
 from tasks.gather import gather, gather_job
 from tasks.records import StepJob, StepResult
@@ -139,6 +140,7 @@ class CcdSearch:
 
 
 @described
+@remembered
 @flow(name="difference", flow_run_name="difference-{exposure.expnum}", task_runner=ComputeTaskRunner())
 def difference(
     exposure: ExposureRequest,

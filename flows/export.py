@@ -12,6 +12,7 @@ from blocks.compute import ComputeTaskRunner
 from blocks.folders import load_site
 from flows.described import described
 from imaging.export.settings import ExportSettings
+from tasks.ends import remembered
 from tasks.export import export, export_job, list_exports, list_job
 from tasks.products import ccds_with
 from tasks.records import StepJob
@@ -20,6 +21,7 @@ from tasks.stage import Stage
 
 
 @described
+@remembered
 @flow(name="export", flow_run_name="export-{exposure.expnum}", task_runner=ComputeTaskRunner())
 def export_exposure(
     exposure: ExposureRequest,

@@ -14,6 +14,7 @@ from flows.described import described
 from flows.settings import ExposureSettings
 from flows.single_epoch import single_epoch
 from flows.verification import verification
+from tasks.ends import remembered
 from tasks.limits import EXPOSURES, slot
 from tasks.requests import ExposureRequest
 from tasks.run_page import on_this_page
@@ -25,6 +26,7 @@ STAGES: tuple[StageName, ...] = ("single_epoch", "calibration", "verification")
 
 
 @described
+@remembered
 @flow(name="process-exposure", flow_run_name="process-exposure-{exposure.expnum}", task_runner=ComputeTaskRunner())
 def process_exposure(
     exposure: ExposureRequest,

@@ -25,6 +25,7 @@ from flows.settings import NightSettings
 from flows.side_by_side import run_as_they_come
 from tasks.announcements import announce_candidates
 from tasks.associate import SearchedCcd, associate, associate_job
+from tasks.ends import remembered
 from tasks.exhibits import exhibit_account, exhibit_night
 from tasks.force import force, force_job
 from tasks.limits import WRITE_NIGHTS, slot
@@ -44,6 +45,7 @@ def name_run() -> str:
 
 
 @described
+@remembered
 @flow(name="process-night", flow_run_name=name_run, task_runner=ComputeTaskRunner())
 def process_night(
     night: int | None = None,

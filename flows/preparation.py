@@ -23,6 +23,7 @@ from flows.settings import NightSettings
 from flows.side_by_side import run_side_by_side
 from imaging.exposure import night_of
 from imaging.io.pointings import Pointing
+from tasks.ends import remembered
 from tasks.preparation import known_exposures, mjd_of_night, plan_preparation, preparation_verdict
 from tasks.requests import NightEvent
 
@@ -43,6 +44,7 @@ def name_run() -> str:
 
 
 @described
+@remembered
 @flow(name="prepare-templates", flow_run_name=name_run, task_runner=ComputeTaskRunner())
 def prepare_templates(
     pointings: Sequence[Pointing] | None = None,

@@ -19,6 +19,7 @@ from blocks.skymaps import adopt_skymap
 from flows.described import described
 from imaging.candidates.settings import CandidateSettings
 from tasks.announcements import announce_candidates
+from tasks.ends import remembered
 from tasks.exhibits import exhibit_night
 from tasks.limits import WRITE_NIGHTS, slot
 from tasks.rank import rank
@@ -35,6 +36,7 @@ def name_run() -> str:
 
 
 @described
+@remembered
 @flow(name="rank-night", flow_run_name=name_run, task_runner=ComputeTaskRunner())
 def rank_night(
     night: int | None = None,

@@ -13,6 +13,7 @@ from blocks.folders import load_site
 from flows.described import described
 from imaging.reference.mapping import CatalogueMapping
 from imaging.reference.settings import CatalogueSettings
+from tasks.ends import remembered
 from tasks.limits import WRITE_REFERENCE, slot
 from tasks.records import StepJob
 from tasks.reference_catalogue import CataloguePlan, assemble, find_sources, import_source
@@ -21,6 +22,7 @@ from tasks.verdict import verdict
 
 
 @described
+@remembered
 @flow(name="reference-catalogue", flow_run_name="reference-catalogue-{name}", task_runner=ComputeTaskRunner())
 def reference_catalogue(
     sources: tuple[str, ...],

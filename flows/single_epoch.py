@@ -13,6 +13,7 @@ from blocks.folders import load_site
 from flows.described import described
 from flows.settings import SingleEpochSettings
 from tasks.detrend import detrend, detrend_planner
+from tasks.ends import remembered
 from tasks.measure import measure, measure_planner
 from tasks.raw_files import ccds_to_process, find_raw
 from tasks.records import StepJob
@@ -24,6 +25,7 @@ from tasks.tie import tie, tie_job
 
 
 @described
+@remembered
 @flow(name="single-epoch", flow_run_name="single-epoch-{exposure.expnum}", task_runner=ComputeTaskRunner())
 def single_epoch(
     exposure: ExposureRequest,

@@ -12,6 +12,7 @@ from blocks.compute import ComputeTaskRunner
 from blocks.folders import load_site
 from flows.described import described
 from imaging.quality.settings import VerificationSettings
+from tasks.ends import remembered
 from tasks.exhibits import exhibit_exposure
 from tasks.failures import noted_failures
 from tasks.records import Failure, StepJob
@@ -21,6 +22,7 @@ from tasks.verify import inspect, inspect_job, verifiable_ccds, verify, verify_j
 
 
 @described
+@remembered
 @flow(name="verification", flow_run_name="verification-{exposure.expnum}", task_runner=ComputeTaskRunner())
 def verification(
     exposure: ExposureRequest,

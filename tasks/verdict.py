@@ -5,10 +5,10 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from prefect.client.schemas.objects import State
-from prefect.results import ResultRecord
 from prefect.states import Completed, Failed
 
 from imaging.errors import GWWorkflowError
+from tasks.ends import content_of
 from tasks.failures import describe_failures
 from tasks.records import ExitCode, Failure
 
@@ -118,6 +118,9 @@ def merged_verdict(what: str, stages: Mapping[str, State[Any]]) -> State[dict[st
         if error is not None:
             raise error
         summaries[name] = summary_of(state)
+        if not summaries[name]:
+            message = f"{what}: {name} ended as {state.name} without an account of its CCDs; run it again to go on"
+            return failed_state(message, {"done": [], "failures": {}, "stages": summaries})
     failures: dict[int, Failure] = {}
     told: dict[str, Any] = {}
     for summary in summaries.values():
@@ -182,7 +185,7 @@ def _told(state: State[Any]) -> dict[str, Any]:
 
 def summary_of(state: State[Any]) -> dict[str, Any]:
     """Return the summary that a flow's state carries; empty if it crashed before it had any."""
-    data = _content(state)
+    data = content_of(state)
     if isinstance(data, RunFailedError):
         return data.summary
     return data if isinstance(data, dict) else {}
@@ -190,12 +193,8 @@ def summary_of(state: State[Any]) -> dict[str, Any]:
 
 def error_of(state: State[Any]) -> BaseException | None:
     """Return the error with which a flow ended; None if it ended with a verdict."""
-    data = _content(state)
+    data = content_of(state)
     return data if isinstance(data, BaseException) and not isinstance(data, RunFailedError) else None
-
-
-def _content(state: State[Any]) -> object:
-    return state.data.result if isinstance(state.data, ResultRecord) else state.data
 
 
 def exit_code(state: State[Any]) -> ExitCode:

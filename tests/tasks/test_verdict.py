@@ -10,7 +10,7 @@ from prefect.states import Crashed
 from imaging.errors import InputError
 from tasks.failures import describe_failures
 from tasks.records import Failure
-from tasks.verdict import RunFailedError, error_of, exit_code, summary_of, verdict
+from tasks.verdict import RunFailedError, error_of, exit_code, merged_verdict, summary_of, verdict
 
 STARS = Failure(reason="too_few_stars", message="", kind="ccd")
 LOST = Failure(reason="lost_worker", message="", kind="lost")
@@ -51,6 +51,16 @@ def test_failures_may_be_named_by_text():
 def test_a_crash_has_no_summary_and_is_a_failure():
     assert summary_of(Crashed(message="killed")) == {}
     assert exit_code(Crashed(message="killed")) == 3
+
+
+def test_an_exposure_whose_stage_gave_no_account_is_not_complete():
+    done = verdict("exposure 1", [27], {}, summary={"done": [27], "failures": {}})
+    state = merged_verdict("exposure 1", {"single_epoch": done, "calibration": Crashed(message="killed")})
+    assert exit_code(state) == 3
+    assert state.message == (
+        "exposure 1: calibration ended as Crashed without an account of its CCDs; run it again to go on"
+    )
+    assert summary_of(state)["stages"]["single_epoch"] == {"done": [27], "failures": {}}
 
 
 def test_a_run_that_failed_says_so_in_one_line_of_the_log():
