@@ -14,9 +14,10 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
@@ -32,6 +33,12 @@ START_TIMEOUT_S = 120.0
 
 HEALTH_TIMEOUT_S = 5.0
 """How long one question to the server may take."""
+
+PATIENCE_S = 10.0
+"""How long a server that somebody else keeps is asked whether it is there: it may be started again just now."""
+
+STALL_S = 60.0
+"""How long the site's own server is waited for while it has its port but does not answer: its disk may be busy."""
 
 WATCH_S = 1.0
 """Seconds between two looks whether the server is still there."""
@@ -70,6 +77,16 @@ def is_healthy(api_url: str, timeout_s: float = HEALTH_TIMEOUT_S) -> bool:
         return False
 
 
+def _answers(api_url: str, within_s: float, is_there: Callable[[], bool] = lambda: True) -> bool:
+    """Ask a server again and again whether it is healthy, as long as it seems to be there."""
+    deadline = time.monotonic() + within_s
+    while not is_healthy(api_url):
+        if not is_there() or time.monotonic() > deadline:
+            return False
+        time.sleep(0.5)
+    return True
+
+
 @contextmanager
 def server_for(site: Site, *, port: int | None = None) -> Iterator[Server]:
     """Use a Prefect server inside the ``with`` block: the one of ``PREFECT_API_URL``, else the site's embedded one.
@@ -92,7 +109,7 @@ def server_for(site: Site, *, port: int | None = None) -> Iterator[Server]:
     """
     named = os.environ.get("PREFECT_API_URL")
     if named:
-        if not is_healthy(named):
+        if not _answers(named, PATIENCE_S):
             raise InputError(
                 "no Prefect server answers", value=named, remedy="start it, or unset PREFECT_API_URL to use an own one"
             )
@@ -125,8 +142,8 @@ def embedded_server(site: Site, *, port: int | None = None) -> Iterator[Server]:
         with (folder / "start.lock").open("ab") as starting:
             fcntl.flock(starting, fcntl.LOCK_EX)
             fcntl.flock(users, fcntl.LOCK_SH)
-            api_url = known_address(site)
-            if api_url is None:
+            api_url = _noted_address(site)
+            if api_url is None or not _answers(api_url, STALL_S, partial(_is_open, _port_of(api_url))):
                 api_url = _start(folder, port or _free_port())
         with _kept_alive(folder, api_url):
             yield Server(api_url, embedded=True)
@@ -136,7 +153,7 @@ def embedded_server(site: Site, *, port: int | None = None) -> Iterator[Server]:
 @contextmanager
 def _kept_alive(folder: Path, api_url: str) -> Iterator[None]:
     """Start the server again if it dies inside the ``with`` block, from a thread."""
-    port = urlsplit(api_url).port or 0
+    port = _port_of(api_url)
     stopped = threading.Event()
 
     def keep() -> None:
@@ -157,6 +174,10 @@ def _kept_alive(folder: Path, api_url: str) -> Iterator[None]:
         thread.join(timeout=START_TIMEOUT_S)
 
 
+def _port_of(api_url: str) -> int:
+    return urlsplit(api_url).port or 0
+
+
 def _is_open(port: int) -> bool:
     """Whether somebody listens on a port of this machine."""
     with socket.socket() as probe:
@@ -164,12 +185,17 @@ def _is_open(port: int) -> bool:
 
 
 def known_address(site: Site) -> str | None:
-    """Return the address of the site's embedded server if it is running."""
+    """Return the address of the site's embedded server if it is running, and answers at once."""
+    api_url = _noted_address(site)
+    return api_url if api_url and is_healthy(api_url) else None
+
+
+def _noted_address(site: Site) -> str | None:
+    """Return the address that the site's embedded server had last."""
     try:
-        api_url = str(json.loads((_folder(site) / "address.json").read_text())["api_url"])
+        return str(json.loads((_folder(site) / "address.json").read_text())["api_url"])
     except (OSError, ValueError, KeyError):
         return None
-    return api_url if is_healthy(api_url) else None
 
 
 def wait_until_stopped(site: Site, timeout_s: float = 30.0) -> bool:

@@ -25,6 +25,10 @@ CLIENT = {
     "PREFECT_RUNNER_POLL_FREQUENCY": "2",
     "PREFECT_WORKER_QUERY_SECONDS": "2",
     "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_S),
+    # A request that the server could not do is sent again, six times within two minutes. Prefect does so after some
+    # errors only, not after the one of a server whose connections to a stalled database are all in use.
+    "PREFECT_CLIENT_RETRY_EXTRA_CODES": "500",
+    "PREFECT_CLIENT_MAX_RETRIES": "6",
 }
 """Settings of every process that runs flows or tasks."""
 

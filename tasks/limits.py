@@ -10,11 +10,15 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 import httpx
+from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
 from prefect.concurrency.sync import concurrency
 from prefect.exceptions import PrefectException
 from prefect.settings import PREFECT_API_URL
 
 logger = logging.getLogger(__name__)
+
+SERVER_AWAY = (httpx.HTTPError, PrefectException, ConcurrencySlotAcquisitionError)
+"""What Prefect's client raises where a server is away, or does not answer in time."""
 
 EXPOSURES = "gw-exposures"
 DISK = "gw-disk"
@@ -46,12 +50,12 @@ def slot(name: str | None) -> Iterator[None]:
     held = ExitStack()
     try:
         held.enter_context(concurrency(name, lease_duration=LEASE_S, strict=False))
-    except (httpx.HTTPError, PrefectException) as error:
+    except SERVER_AWAY as error:
         logger.warning("going on without a slot of %s: %s", name, error)
     try:
         yield
     finally:
         try:
             held.close()
-        except (httpx.HTTPError, PrefectException) as error:
+        except SERVER_AWAY as error:
             logger.warning("the slot of %s is given back when its lease ends: %s", name, error)

@@ -6,7 +6,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -75,8 +77,50 @@ def run_a_flow() -> None:
 
 def test_a_named_server_that_is_down_is_an_error(site, monkeypatch):
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    monkeypatch.setattr("deployments.server.PATIENCE_S", 0.0)
     with pytest.raises(InputError, match=r"no Prefect server answers.*unset PREFECT_API_URL"), server_for(site):
         pass
+
+
+class Sleepy(BaseHTTPRequestHandler):
+    """Answers no question before the third one."""
+
+    asked = 0
+
+    def do_GET(self):
+        Sleepy.asked += 1
+        self.send_response(503 if Sleepy.asked < 3 else 200)
+        self.end_headers()
+
+    def log_message(self, *_words):
+        pass
+
+
+@pytest.fixture
+def sleepy():
+    """The address of a server that is there, but stalled at first."""
+    Sleepy.asked = 0
+    with ThreadingHTTPServer(("127.0.0.1", 0), Sleepy) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/api"
+        server.shutdown()
+
+
+def test_a_named_server_that_is_stalled_is_waited_for(site, sleepy, monkeypatch):
+    monkeypatch.setenv("PREFECT_API_URL", sleepy)
+    with server_for(site) as server:
+        assert server.api_url == sleepy
+    assert Sleepy.asked == 3
+
+
+def test_no_second_server_is_started_beside_one_that_is_stalled(site, sleepy, monkeypatch):
+    """Two servers on one database would lock it for each other."""
+    folder = site.state / "server"
+    folder.mkdir(parents=True)
+    (folder / "address.json").write_text(json.dumps({"api_url": sleepy, "pid": os.getpid()}))
+    monkeypatch.setattr("deployments.server._start", lambda folder, port: pytest.fail("a second server"))
+    with embedded_server(site) as server:
+        assert server.api_url == sleepy
 
 
 def test_a_port_that_is_taken_is_an_error(site):

@@ -12,6 +12,7 @@ from typing import Any
 
 from blocks.site import Site
 from imaging.identity import raw_name
+from tasks.records import ExitCode
 
 ROOT = Path(__file__).parents[2]
 
@@ -39,9 +40,11 @@ class Ran:
         return self.document["summary"]["failures"]
 
 
-def gw_workflow(*words: object) -> Ran:
-    """Run a command in a process of its own, without any server named."""
+def gw_workflow(*words: object, api_url: str | None = None) -> Ran:
+    """Run a command in a process of its own, with the server that is named, or without any."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_API")}
+    if api_url:
+        environment["PREFECT_API_URL"] = api_url
     done = subprocess.run(
         [sys.executable, "-m", "deployments.cli.main", *map(str, words), "--json"],
         cwd=ROOT,
@@ -52,7 +55,7 @@ def gw_workflow(*words: object) -> Ran:
         timeout=840,
     )
     assert done.stdout.strip(), done.stderr[-3000:]
-    return Ran(done.returncode, json.loads(done.stdout), done.stderr)
+    return Ran(ExitCode(done.returncode), json.loads(done.stdout), done.stderr)
 
 
 @dataclass(frozen=True)

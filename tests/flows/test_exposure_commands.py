@@ -13,6 +13,7 @@ CALIBRATE = ["calibrate", "--expnum", SEARCH[0], "--reqnum", 1, "--attnum", 1]
 
 def steps(ran):
     """Return how many steps each stage has done anew and found done."""
+    assert ran.code is ExitCode.COMPLETE, ran.document
     stages = ran.document["summary"]["stages"]
     return {name: (stage["n_computed"], stage["n_cached"]) for name, stage in stages.items()}
 

@@ -48,7 +48,10 @@ def site(afternoon, tmp_path):
 
 @pytest.fixture
 def command(prefect_server, capsys, monkeypatch):
-    """Run a command in this process and return its exit code and what it says."""
+    """Run a command in this process, with the server that all tests share; return its exit code and what it says."""
+    from prefect.settings import PREFECT_API_URL
+
+    monkeypatch.setenv("PREFECT_API_URL", PREFECT_API_URL.value())
     monkeypatch.setattr(building, "chosen_cluster", lambda _: chosen_cluster(None, in_process=True))
 
     def run(site, *words):
@@ -89,7 +92,7 @@ def test_masters_are_built_and_entered_for_the_ccds_that_have_them(command, site
 
     code, said = build(command, site)
 
-    assert code is ExitCode.COMPLETE
+    assert code is ExitCode.COMPLETE, said
     notes = " ".join(said["summary"]["notes"])
     assert f"CCD {CCD}, bias: exposure 1299000 left out, unlike the others by" in notes
     library = CalibrationLibrary(site.calibrations)
@@ -106,7 +109,7 @@ def test_masters_are_built_and_entered_for_the_ccds_that_have_them(command, site
     # The library of the simulation names CCD 34 in its pattern but holds CCD 33 alone.
     assert all(not entry.serves(entry.kind, "i", 34) for entry in entries)
     again, repeated = build(command, site)
-    assert again is ExitCode.COMPLETE
+    assert again is ExitCode.COMPLETE, repeated
     assert repeated["summary"]["n_computed"] == 0
 
 
