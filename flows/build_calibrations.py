@@ -42,10 +42,10 @@ BIAS_KINDS, FLAT_KINDS = ("zero", "bias"), ("dome flat", "flat")
 def build_calibrations(
     night: int,
     site: str = "default",
-    settings: MasterSettings = MasterSettings(),
     ccds: tuple[int, ...] | None = None,
     epoch: str | None = None,
     overwrite: bool = False,
+    settings: MasterSettings = MasterSettings(),
 ) -> State[dict[str, Any]]:
     """Build bias, dome flats and bad-pixel maps of a night and enter them into the calibration library.
 
@@ -55,14 +55,14 @@ def build_calibrations(
         Night of the calibration exposures, YYYYMMDD; their raw files lie where those of the sky do.
     site
         Name or folder of the site.
-    settings
-        How it is done.
     ccds
         CCDs to build for; None for all that worked on that night and are in the files.
     epoch
         Name of the epoch; None for ``n`` and the night.
     overwrite
         Whether to build again what is known to be built.
+    settings
+        How it is done.
 
     Raises
     ------

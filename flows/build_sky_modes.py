@@ -29,8 +29,8 @@ def build_sky_modes(
     exposures: tuple[ExposureRequest, ...],
     epoch: str,
     site: str = "default",
-    settings: SkyModeSettings = SkyModeSettings(),
     overwrite: bool = False,
+    settings: SkyModeSettings = SkyModeSettings(),
 ) -> State[dict[str, Any]]:
     """Build sky modes and templates of one band and enter them into the calibration library.
 
@@ -42,10 +42,10 @@ def build_sky_modes(
         Name of the epoch.
     site
         Name or folder of the site.
-    settings
-        How it is done.
     overwrite
         Whether to build again what is known to be built.
+    settings
+        How it is done.
 
     Raises
     ------

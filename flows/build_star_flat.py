@@ -30,8 +30,8 @@ def build_star_flat(
     exposures: tuple[ExposureRequest, ...],
     epoch: str,
     site: str = "default",
-    settings: StarFlatSettings = StarFlatSettings(),
     overwrite: bool = False,
+    settings: StarFlatSettings = StarFlatSettings(),
 ) -> State[dict[str, Any]]:
     """Build the star flat of one band and enter it into the calibration library.
 
@@ -43,10 +43,10 @@ def build_star_flat(
         Name of the epoch.
     site
         Name or folder of the site.
-    settings
-        How it is done.
     overwrite
         Whether to build again what is known to be built.
+    settings
+        How it is done.
 
     Raises
     ------

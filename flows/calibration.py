@@ -29,9 +29,9 @@ from tasks.zeropoint_page import exhibit_zeropoints
 def calibration(
     exposure: ExposureRequest,
     site: str = "default",
-    settings: CalibrationSettings = CalibrationSettings(),
     ccds: tuple[int, ...] | None = None,
     overwrite: bool = False,
+    settings: CalibrationSettings = CalibrationSettings(),
 ) -> State[dict[str, Any]]:
     """Calibrate the CCDs of an exposure that the single-epoch stage has measured.
 
@@ -41,12 +41,12 @@ def calibration(
         Which exposure, and under which version its products are filed.
     site
         Name or folder of the site.
-    settings
-        How it is done.
     ccds
         CCDs to calibrate; None for all that have been measured.
     overwrite
         Whether to compute what is known to be done.
+    settings
+        How it is done.
 
     Raises
     ------

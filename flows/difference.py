@@ -145,10 +145,10 @@ class CcdSearch:
 def difference(
     exposure: ExposureRequest,
     site: str = "default",
-    settings: DifferenceSettings = DifferenceSettings(),
     ccds: tuple[int, ...] | None = None,
     templates: Sequence[ExposureRequest] | None = None,
     overwrite: bool = False,
+    settings: DifferenceSettings = DifferenceSettings(),
 ) -> State[dict[str, Any]]:
     """Search the verified CCDs of an exposure.
 
@@ -158,14 +158,14 @@ def difference(
         The search exposure, and the season under which its products are filed.
     site
         Name or folder of the site.
-    settings
-        How it is done.
     ccds
         CCDs to search; None for all that verification has passed.
     templates
         Exposures to choose from; None for all processed ones of the same band and version.
     overwrite
         Whether to compute what is known to be done.
+    settings
+        How it is done.
 
     Raises
     ------

@@ -26,9 +26,9 @@ from tasks.stage import Stage
 def export_exposure(
     exposure: ExposureRequest,
     site: str = "default",
-    settings: ExportSettings = ExportSettings(),
     ccds: tuple[int, ...] | None = None,
     overwrite: bool = False,
+    settings: ExportSettings = ExportSettings(),
 ) -> State[dict[str, Any]]:
     """Export the CCDs of an exposure that have been calibrated, beside the products that they are made from.
 
@@ -38,12 +38,12 @@ def export_exposure(
         Which exposure, and under which version its products are filed.
     site
         Name or folder of the site.
-    settings
-        How it is done.
     ccds
         CCDs to export; None for all that have been calibrated.
     overwrite
         Whether to write again what is known to be written.
+    settings
+        How it is done.
     """
     place = load_site(site).storing_in(exposure.destination)
     who = exposure.exposure_id()

@@ -31,10 +31,10 @@ STAGES: tuple[StageName, ...] = ("single_epoch", "calibration", "verification")
 def process_exposure(
     exposure: ExposureRequest,
     site: str = "default",
-    settings: ExposureSettings = ExposureSettings(),
     ccds: tuple[int, ...] | None = None,
     stages: tuple[StageName, ...] = STAGES,
     overwrite: bool = False,
+    settings: ExposureSettings = ExposureSettings(),
 ) -> State[dict[str, Any]]:
     """Process one exposure through its stages; a CCD that fails in one of them costs itself only.
 
@@ -44,14 +44,14 @@ def process_exposure(
         Which exposure, and under which version its products are filed.
     site
         Name or folder of the site.
-    settings
-        How it is done, stage by stage.
     ccds
         CCDs to process; None for all there are.
     stages
         Stages to run, in their natural order.
     overwrite
         Whether to compute what is known to be done.
+    settings
+        How it is done, stage by stage.
 
     Raises
     ------
@@ -70,7 +70,7 @@ def process_exposure(
             if name not in stages:
                 continue
             run, options = runs[name]
-            state = run(exposure, site, options, ccds, overwrite, return_state=True)
+            state = run(exposure, site, ccds, overwrite, options, return_state=True)
             states[name] = state
             if not state.is_completed():
                 break

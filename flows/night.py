@@ -51,8 +51,8 @@ def process_night(
     night: int | None = None,
     event: dict[str, Any] | None = None,
     site: str = "default",
-    settings: NightSettings = NightSettings(),
     overwrite: bool = False,
+    settings: NightSettings = NightSettings(),
 ) -> State[dict[str, Any]]:
     """Process a registered night.
 
@@ -64,10 +64,10 @@ def process_night(
         Payload of the event that registered the night.
     site
         Name or folder of the site.
-    settings
-        How it is done, stage by stage.
     overwrite
         Whether to compute what is known to be done.
+    settings
+        How it is done, stage by stage.
 
     Raises
     ------
@@ -115,14 +115,19 @@ def run_stages(
 
     def process(exposure: ExposureRequest) -> State[Any]:
         with prioritised(priority[exposure.expnum]):
-            return process_exposure(exposure, site, settings.exposure, overwrite=overwrite, return_state=True)
+            return process_exposure(exposure, site, overwrite=overwrite, settings=settings.exposure, return_state=True)
 
     def search(exposure: ExposureRequest, running: Iterable[frozenset[int]]) -> State[Any]:
         templates = plan.templates[exposure.expnum]
         ready = (plan.ready(exposure.expnum, left) for left in running)
         with prioritised(priority[exposure.expnum]), searching_ahead(ready):
             return difference(
-                exposure, site, settings.difference, templates=templates, overwrite=overwrite, return_state=True
+                exposure,
+                site,
+                templates=templates,
+                overwrite=overwrite,
+                settings=settings.difference,
+                return_state=True,
             )
 
     needs = {expnum: [template.expnum for template in templates] for expnum, templates in plan.templates.items()}

@@ -52,8 +52,8 @@ def prepare_templates(
     exposure_list: str | None = None,
     event: dict[str, Any] | None = None,
     site: str = "default",
-    settings: NightSettings = NightSettings(),
     overwrite: bool = False,
+    settings: NightSettings = NightSettings(),
 ) -> State[dict[str, Any]]:
     """Process the exposures that planned pointings will be compared with; the night then finds them done.
 
@@ -70,10 +70,10 @@ def prepare_templates(
         Payload of the event of a plan.
     site
         Name or folder of the site.
-    settings
-        Those of the night: its version, the stages of every exposure, the rules of the choice.
     overwrite
         Whether to compute what is known to be done.
+    settings
+        Those of the night: its version, the stages of every exposure, the rules of the choice.
 
     Raises
     ------
@@ -90,7 +90,9 @@ def prepare_templates(
     plan = plan_preparation(planned.pointings, mjd_of_night(number), listed, settings.version, rules)
     with prioritised(NOBODY_WAITS):
         processed = run_side_by_side(
-            lambda request: process_exposure(request, site, settings.exposure, overwrite=overwrite, return_state=True),
+            lambda request: process_exposure(
+                request, site, overwrite=overwrite, settings=settings.exposure, return_state=True
+            ),
             plan.exposures,
             settings.concurrent_exposures,
         )

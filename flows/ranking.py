@@ -43,9 +43,9 @@ def rank_night(
     skymap: str | None = None,
     event: dict[str, Any] | None = None,
     site: str = "default",
-    settings: CandidateSettings | None = None,
     destination: Destination = "persistent",
     overwrite: bool = False,
+    settings: CandidateSettings | None = None,
 ) -> State[dict[str, Any]]:
     """Rank the candidates of a night again; no pixel is touched.
 
@@ -59,12 +59,12 @@ def rank_night(
         Payload of the event of a new map: its night, and the file as ``skymap``.
     site
         Name or folder of the site.
-    settings
-        Weights and models; None for those of the last ranking.
     destination
         Where the night's products are.
     overwrite
         Whether to rank even if just this is known to be done.
+    settings
+        Weights and models; None for those of the last ranking.
 
     Raises
     ------

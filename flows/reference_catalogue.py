@@ -28,9 +28,9 @@ def reference_catalogue(
     sources: tuple[str, ...],
     name: str = "gaia",
     site: str = "default",
-    settings: CatalogueSettings = CatalogueSettings(),
     mapping: CatalogueMapping | None = None,
     overwrite: bool = False,
+    settings: CatalogueSettings = CatalogueSettings(),
 ) -> State[dict[str, Any]]:
     """Build a reference catalogue of a site.
 
@@ -42,12 +42,12 @@ def reference_catalogue(
         Name of the catalogue: its folder below the site's reference folder.
     site
         Name or folder of the site.
-    settings
-        Partitions and rounding.
     mapping
         How the columns of a photometric survey are read; None for Gaia's source tables.
     overwrite
         Whether to build what is built.
+    settings
+        Partitions and rounding.
 
     Raises
     ------

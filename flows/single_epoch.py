@@ -30,9 +30,9 @@ from tasks.tie import tie, tie_job
 def single_epoch(
     exposure: ExposureRequest,
     site: str = "default",
-    settings: SingleEpochSettings = SingleEpochSettings(),
     ccds: tuple[int, ...] | None = None,
     overwrite: bool = False,
+    settings: SingleEpochSettings = SingleEpochSettings(),
 ) -> State[dict[str, Any]]:
     """Process the CCDs of a raw exposure up to tied catalogues.
 
@@ -42,12 +42,12 @@ def single_epoch(
         Which exposure, and under which version its products are filed.
     site
         Name or folder of the site.
-    settings
-        How it is done.
     ccds
         CCDs to process; None for all that worked on that night and are in the file.
     overwrite
         Whether to compute what is known to be done.
+    settings
+        How it is done.
 
     Raises
     ------

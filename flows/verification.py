@@ -27,9 +27,9 @@ from tasks.verify import inspect, inspect_job, verifiable_ccds, verify, verify_j
 def verification(
     exposure: ExposureRequest,
     site: str = "default",
-    settings: VerificationSettings = VerificationSettings(),
     ccds: tuple[int, ...] | None = None,
     overwrite: bool = False,
+    settings: VerificationSettings = VerificationSettings(),
 ) -> State[dict[str, Any]]:
     """Verify the CCDs of an exposure; a CCD that is bad is a failure of this stage.
 
@@ -39,12 +39,12 @@ def verification(
         Which exposure, and under which version its products are filed.
     site
         Name or folder of the site.
-    settings
-        Limits.
     ccds
         CCDs to verify; None for all that have products.
     overwrite
         Whether to compute what is known to be done.
+    settings
+        Limits.
     """
     place = load_site(site).storing_in(exposure.destination)
     who = exposure.exposure_id()

@@ -67,6 +67,6 @@ def export(
         from flows.export import export_exposure
 
         with chosen_cluster(workers):
-            return export_exposure(request, found.name, settings, chosen, overwrite, return_state=True)
+            return export_exposure(request, found.name, chosen, overwrite, settings, return_state=True)
 
     return run_flow("export", common, found.site, call, expnum=expnum, ccds=chosen)

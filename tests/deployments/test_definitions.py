@@ -65,6 +65,14 @@ def test_the_form_of_a_run_says_what_every_parameter_means(definition):
     assert [name for name, about in properties.items() if not about.get("description")] == []
 
 
+@pytest.mark.parametrize("definition", DEFINITIONS, ids=lambda d: d.name)
+def test_the_settings_do_not_hide_what_is_asked_for_more_often(definition):
+    """They are a long form of their own; whatever comes after them on the page is found by nobody."""
+    properties = parameter_schema(load_flow(definition)).properties
+    names = sorted(properties, key=lambda name: properties[name]["position"])
+    assert "settings" not in names[:-1]
+
+
 @pytest.fixture
 def environment(tmp_path, monkeypatch):
     """The environment of a machine that uses a server which runs elsewhere; this process uses it, too."""
