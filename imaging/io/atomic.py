@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,9 @@ import xxhash
 from imaging.errors import StorageError
 
 CHUNK = 1 << 22
+
+FULL_BELOW_BYTES = 1 << 24
+"""A file system with less room than this has refused a write for want of it, whatever the library says."""
 
 
 @contextmanager
@@ -43,14 +47,23 @@ def atomic_path(path: Path, *, flush: bool = True) -> Iterator[Path]:
 
 def storage_error(error: OSError, path: Path) -> StorageError:
     """Say what the file system refused, and what helps."""
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT) or "disk" in str(error).lower()
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT) or "disk" in str(error).lower() or _has_no_room(path.parent)
+    reason = (error.strerror or str(error) or type(error).__name__).splitlines()[0]
     return StorageError(
-        "cannot write a file: the disk is full" if full else f"cannot write a file: {error.strerror or error}",
+        f"cannot write a file: {'the disk is full' if full else reason}",
         value=path,
         remedy="free some disk space and run the same command again; nothing finished is lost"
         if full
         else "check the folder's permissions and that it is mounted, then run the same command again",
     )
+
+
+def _has_no_room(folder: Path) -> bool:
+    """Whether the disk of a folder is full; CFITSIO says only that it could not write."""
+    try:
+        return shutil.disk_usage(folder).free < FULL_BELOW_BYTES
+    except OSError:
+        return False
 
 
 def write_bytes(path: Path, content: bytes, *, flush: bool = True) -> None:

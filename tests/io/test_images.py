@@ -1,4 +1,5 @@
 import errno
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -71,6 +72,18 @@ def test_a_failed_write_leaves_nothing(tmp_path):
     assert "free some disk space" in str(caught.value)
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["x.bin"]
+
+
+@pytest.mark.parametrize(
+    ("free", "said"), [(1 << 20, "the disk is full"), (1 << 30, "FITSIO status = 106: error writing to FITS file")]
+)
+def test_a_library_that_hides_why_it_could_not_write(tmp_path, monkeypatch, free, said):
+    """CFITSIO gives a page of text without an error number, on a full disk as on one that fails."""
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=free))
+    path = tmp_path / "x.fits"
+    with pytest.raises(StorageError) as caught, atomic_path(path):
+        raise OSError("FITSIO status = 106: error writing to FITS file\nffgcnn could not find column: ZBLANK\n")
+    assert str(caught.value).startswith(f"cannot write a file: {said} ({path})")
 
 
 def test_a_truncated_product_is_an_error_that_says_so(tmp_path):
