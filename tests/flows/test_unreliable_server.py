@@ -6,8 +6,8 @@ from urllib.parse import urlsplit
 import pytest
 from night_site import SEARCH, borrow_processed, gw_workflow, single_epoch
 from prefect.settings import PREFECT_API_URL
-from unreliable import Faults, unreliable
 
+from bench.unreliable import WAYS, Faults, unreliable
 from tasks.records import ExitCode
 
 pytestmark = pytest.mark.slow
@@ -58,7 +58,7 @@ def test_the_account_of_an_exposure_survives_the_loss_of_every_answer_about_a_st
 
 
 def test_every_kind_of_request_may_fail_once(through, processed):
-    ways = itertools.cycle(("unavailable", "broken", "answer lost"))
+    ways = itertools.cycle(WAYS)
     faults = Faults(lambda kind, n: next(ways) if n == 1 else None)
     ran = through(faults, processed, *single_epoch("-C", ccds=BOTH))
     assert ran.code is ExitCode.COMPLETE, ran.message

@@ -7,10 +7,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 Fault = Literal["answer lost", "unavailable", "broken"]
 """What happens to a request: it is done and nobody hears of it; it is refused with 503, with 500."""
+
+WAYS: tuple[Fault, ...] = get_args(Fault)
 
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}")
 STATUS = {"unavailable": "503 Service Unavailable", "broken": "500 Internal Server Error"}
@@ -31,6 +33,7 @@ class Faults:
     met: Counter[tuple[str, Fault]] = field(default_factory=Counter)
 
     def of(self, line: str) -> Fault | None:
+        """Say what happens to a request, by the first line of its head."""
         kind = UUID.sub("*", " ".join(line.split()[:2]))
         self.seen[kind] += 1
         fault = self.decide(kind, self.seen[kind])
@@ -78,7 +81,7 @@ async def _serve(client: asyncio.StreamReader, back: asyncio.StreamWriter, upstr
             length = re.search(rb"content-length: (\d+)", head, re.I)
             body = await client.readexactly(int(length[1])) if length else b""
             fault = faults.of(head.split(b"\r\n", 1)[0].decode())
-            if fault in STATUS:
+            if fault is not None and fault in STATUS:
                 answer = f"HTTP/1.1 {STATUS[fault]}\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{{}}".encode()
             else:
                 answer = await _ask(head, body, upstream_port)

@@ -1,0 +1,215 @@
+"""Process nights with a server that loses requests, whose database is locked, and that stalls; compare the products.
+
+A small but complete night is processed on worker processes, from raw exposures to the ranked list: once in calm, then
+with each fault. The run must be complete, and its products byte by byte those of the calm one.
+"""
+
+import json
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from bench.report import Row, at_most, main
+from bench.storm_night import N_WORKERS, products_of, registered_copy, simulate_small_night
+from bench.unreliable import WAYS, Fault, Faults, unreliable
+from blocks.site import Site
+from deployments.server import embedded_server
+
+SEED = 20170817
+FRACTION = 0.2
+"""Of the requests, which fail; each one once or more, in one of three ways."""
+
+BEGIN_S, LOCKED_S, STALLED_S = 30.0, 25.0, 70.0
+"""Calm before the database is locked, or the server is stopped; for how long, again and again. Prefect's client gives a
+request up after 60 s, its server a locked database after 10 s."""
+
+
+@dataclass
+class Nights:
+    """What nights with a fault have come to.
+
+    Attributes
+    ----------
+    n
+        Nights that were processed.
+    incomplete
+        What was said by nights that did not end as complete.
+    differing
+        Products that are missing, too many or different.
+    more_records
+        Steps recorded beyond those of the calm night.
+    requests, failed
+        Requests to the server, and those that met with a fault.
+    """
+
+    n: int = 0
+    incomplete: list[str] = field(default_factory=list)
+    differing: list[str] = field(default_factory=list)
+    more_records: int = 0
+    requests: int = 0
+    failed: int = 0
+
+
+@contextmanager
+def losing(api_url: str, folder: Path, rng: random.Random, nights: Nights) -> Iterator[str]:  # noqa: ARG001
+    """Give the address of a proxy that loses requests and answers."""
+
+    def decide(_kind: str, _n: int) -> Fault | None:
+        return rng.choice(WAYS) if rng.random() < FRACTION else None
+
+    faults = Faults(decide)
+    with unreliable(urlsplit(api_url).port or 0, faults) as port:
+        yield f"http://127.0.0.1:{port}/api"
+    nights.requests += faults.seen.total()
+    nights.failed += faults.met.total()
+
+
+@contextmanager
+def locking(api_url: str, folder: Path, rng: random.Random, nights: Nights) -> Iterator[str]:  # noqa: ARG001
+    """Lock the server's SQLite database again and again, as somebody's long transaction does."""
+
+    def lock(ended: threading.Event) -> None:
+        with sqlite3.connect(folder / "prefect.db", timeout=60.0, isolation_level=None) as database:
+            database.execute("BEGIN IMMEDIATE")
+            ended.wait(LOCKED_S)
+            database.execute("ROLLBACK")
+        database.close()
+        nights.failed += 1
+
+    with _again_and_again(lock):
+        yield api_url
+
+
+@contextmanager
+def stalling(api_url: str, folder: Path, rng: random.Random, nights: Nights) -> Iterator[str]:  # noqa: ARG001
+    """Stop the server's process again and again, as a machine that swaps, or a disk that hangs, does."""
+    server = int(json.loads((folder / "address.json").read_text())["pid"])
+
+    def stop(ended: threading.Event) -> None:
+        os.kill(server, signal.SIGSTOP)
+        ended.wait(STALLED_S)
+        os.kill(server, signal.SIGCONT)
+        nights.failed += 1
+
+    with _again_and_again(stop):
+        yield api_url
+
+
+FAULTS = {"one request of five fails": losing, "database locked": locking, "server stalls": stalling}
+
+
+def nights_with(fault: str, root: Path, n: int, *, seed: int = SEED) -> Nights:
+    """Process the same night again and again with a fault, and hold its products against those of a calm one.
+
+    Parameters
+    ----------
+    fault
+        One of :data:`FAULTS`.
+    root
+        Folder to work in.
+    n
+        Nights.
+    seed
+        Seed of the requests that fail.
+
+    Raises
+    ------
+    RuntimeError
+        If the calm night is not complete.
+    """
+    simulated = simulate_small_night(root / "lender")
+    calm, _ = registered_copy(simulated, root / "calm")
+    rng, result = random.Random(seed), Nights()
+    with embedded_server(calm) as server:
+        said = process(calm, simulated.settings.night, server.api_url)
+        if said:
+            raise RuntimeError(f"the calm night: {said}")
+        expected, needed = products_of(calm), len(list(calm.records.glob("*/*.json")))
+        for _ in range(n):
+            site, _ = registered_copy(simulated, root / f"faulty{result.n:03d}")
+            with FAULTS[fault](server.api_url, calm.state / "server", rng, result) as api_url:
+                said = process(site, simulated.settings.night, api_url)
+            found = products_of(site)
+            result.n += 1
+            result.incomplete += [said] if said else []
+            result.differing += sorted(
+                name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)
+            )
+            result.more_records += len(list(site.records.glob("*/*.json"))) - needed
+            shutil.rmtree(site.root, ignore_errors=True)
+    return result
+
+
+def process(site: Site, night: int, api_url: str) -> str:
+    """Process a night in a process of its own; return what it says if it does not end as complete, else nothing."""
+    words = ("night", str(night), "--site", str(site.root), "--workers", str(N_WORKERS), "--json")
+    done = subprocess.run(
+        [sys.executable, "-m", "deployments.cli.main", *words],
+        env=os.environ | {"PREFECT_API_URL": api_url, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode == 0:
+        return ""
+    try:
+        told = json.loads(done.stdout)
+    except ValueError:
+        return done.stderr[-1000:]
+    return str(told.get("error") or told.get("message"))
+
+
+def rows_of(fault: str, result: Nights) -> list[Row]:
+    """Return what nights with a fault have shown."""
+    for said in result.incomplete:
+        sys.stderr.write(f"{fault}: {said}\n")
+    n, seeds = result.n, (SEED,)
+    return [
+        Row(f"{fault}: nights", result.n, ""),
+        Row(f"{fault}: faults", result.failed, "", n=max(result.requests, result.failed)),
+        at_most(f"{fault}: nights that are not complete", len(result.incomplete), "", 0, n=n, seeds=seeds),
+        at_most(f"{fault}: products that differ from those in calm", len(result.differing), "", 0, n=n, seeds=seeds),
+        at_most(f"{fault}: steps done more often than in calm", result.more_records, "", 0, n=n, seeds=seeds),
+    ]
+
+
+@contextmanager
+def _again_and_again(happen: Callable[[threading.Event], None]) -> Iterator[None]:
+    """Let something happen every so often inside the ``with`` block, from a thread."""
+    ended = threading.Event()
+
+    def repeat() -> None:
+        while not ended.wait(BEGIN_S):
+            happen(ended)
+
+    thread = threading.Thread(target=repeat, name="fault")
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def measure(quick: bool) -> list[Row]:
+    """Process nights with each fault."""
+    rows = []
+    for fault in FAULTS:
+        with tempfile.TemporaryDirectory() as folder:
+            rows += rows_of(fault, nights_with(fault, Path(folder), 1 if quick else 5))
+    return rows
+
+
+if __name__ == "__main__":
+    main("Faulty server: lost requests, a locked database, stalls", measure)
