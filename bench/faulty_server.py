@@ -25,6 +25,7 @@ from bench.storm_night import N_WORKERS, products_of, registered_copy, simulate_
 from bench.unreliable import WAYS, Fault, Faults, unreliable
 from blocks.site import Site
 from deployments.server import embedded_server
+from imaging.simulation.night import SimulatedNight
 
 SEED = 20170817
 FRACTION = 0.2
@@ -109,44 +110,73 @@ def stalling(api_url: str, folder: Path, rng: random.Random, nights: Nights) -> 
 FAULTS = {"one request of five fails": losing, "database locked": locking, "server stalls": stalling}
 
 
-def nights_with(fault: str, root: Path, n: int, *, seed: int = SEED) -> Nights:
-    """Process the same night again and again with a fault, and hold its products against those of a calm one.
+@dataclass(frozen=True)
+class CalmNight:
+    """A night that was processed with a server that was always there.
+
+    Attributes
+    ----------
+    simulated
+        The raw night.
+    site
+        Where it was processed; its server serves the other nights, too.
+    products
+        Name of each product to its content's hash.
+    n_records
+        Steps that were done.
+    """
+
+    simulated: SimulatedNight
+    site: Site
+    products: dict[str, str]
+    n_records: int
+
+
+def calm_night(root: Path) -> CalmNight:
+    """Simulate and process a small night.
+
+    Raises
+    ------
+    RuntimeError
+        If it is not complete.
+    """
+    simulated = simulate_small_night(root / "lender")
+    site, _ = registered_copy(simulated, root / "calm")
+    with embedded_server(site) as server:
+        said = process(site, simulated.settings.night, server.api_url)
+    if said:
+        raise RuntimeError(f"the calm night: {said}")
+    return CalmNight(simulated, site, products_of(site), len(list(site.records.glob("*/*.json"))))
+
+
+def nights_with(fault: str, calm: CalmNight, root: Path, n: int, *, seed: int = SEED) -> Nights:
+    """Process the same night again and again with a fault, and hold its products against those of the calm one.
 
     Parameters
     ----------
     fault
         One of :data:`FAULTS`.
+    calm
+        The calm night.
     root
         Folder to work in.
     n
         Nights.
     seed
         Seed of the requests that fail.
-
-    Raises
-    ------
-    RuntimeError
-        If the calm night is not complete.
     """
-    simulated = simulate_small_night(root / "lender")
-    calm, _ = registered_copy(simulated, root / "calm")
     rng, result = random.Random(seed), Nights()
-    with embedded_server(calm) as server:
-        said = process(calm, simulated.settings.night, server.api_url)
-        if said:
-            raise RuntimeError(f"the calm night: {said}")
-        expected, needed = products_of(calm), len(list(calm.records.glob("*/*.json")))
+    with embedded_server(calm.site) as server:
         for _ in range(n):
-            site, _ = registered_copy(simulated, root / f"faulty{result.n:03d}")
-            with FAULTS[fault](server.api_url, calm.state / "server", rng, result) as api_url:
-                said = process(site, simulated.settings.night, api_url)
-            found = products_of(site)
-            result.n += 1
+            site, _ = registered_copy(calm.simulated, root / f"faulty{result.n:03d}")
+            with FAULTS[fault](server.api_url, calm.site.state / "server", rng, result) as api_url:
+                said = process(site, calm.simulated.settings.night, api_url)
+            found, result.n = products_of(site), result.n + 1
             result.incomplete += [said] if said else []
             result.differing += sorted(
-                name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)
+                name for name in calm.products.keys() | found.keys() if calm.products.get(name) != found.get(name)
             )
-            result.more_records += len(list(site.records.glob("*/*.json"))) - needed
+            result.more_records += len(list(site.records.glob("*/*.json"))) - calm.n_records
             shutil.rmtree(site.root, ignore_errors=True)
     return result
 
@@ -205,9 +235,10 @@ def _again_and_again(happen: Callable[[threading.Event], None]) -> Iterator[None
 def measure(quick: bool) -> list[Row]:
     """Process nights with each fault."""
     rows = []
-    for fault in FAULTS:
-        with tempfile.TemporaryDirectory() as folder:
-            rows += rows_of(fault, nights_with(fault, Path(folder), 1 if quick else 5))
+    with tempfile.TemporaryDirectory() as folder:
+        calm = calm_night(Path(folder))
+        for fault in FAULTS:
+            rows += rows_of(fault, nights_with(fault, calm, Path(folder), 1 if quick else 5))
     return rows
 
 
