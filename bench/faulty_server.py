@@ -238,7 +238,7 @@ def measure(quick: bool) -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         calm = calm_night(Path(folder))
         for fault in FAULTS:
-            rows += rows_of(fault, nights_with(fault, calm, Path(folder), 1 if quick else 5))
+            rows += rows_of(fault, nights_with(fault, calm, Path(folder), 1 if quick else 3))
     return rows
 
 
