@@ -31,7 +31,7 @@ SEED = 20170817
 FRACTION = 0.2
 """Of the requests, which fail; each one once or more, in one of three ways."""
 
-BEGIN_S, LOCKED_S, STALLED_S = 30.0, 25.0, 70.0
+BEGIN_S, LOCKED_S, STALLED_S = 15.0, 25.0, 70.0
 """Calm before the database is locked, or the server is stopped; for how long, again and again. Prefect's client gives a
 request up after 60 s, its server a locked database after 10 s."""
 

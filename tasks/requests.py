@@ -30,8 +30,16 @@ class Version(Settings):
     """A version label that is passed on to the run's page."""
 
 
+def needed_first(schema: dict[str, Any]) -> None:
+    """Put what must be given in front of what has a default, in the form that Prefect's pages make of a schema."""
+    needed = schema["required"]
+    schema["properties"] = dict(sorted(schema["properties"].items(), key=lambda entry: entry[0] not in needed))
+
+
 class ExposureRequest(Version):
     """One exposure and the version under which its products are filed."""
+
+    model_config = ConfigDict(json_schema_extra=needed_first)
 
     expnum: int
     """Exposure number, of any length."""

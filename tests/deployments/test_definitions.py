@@ -24,6 +24,7 @@ from deployments.registry import announce, register_night
 from deployments.server import server_for
 from deployments.server_settings import CLIENT
 from tasks.limits import LIMITS
+from tasks.requests import ExposureRequest
 
 ROOT = Path(__file__).parents[2]
 DECLARED = {d["name"]: d for d in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]}
@@ -71,6 +72,10 @@ def test_the_settings_do_not_hide_what_is_asked_for_more_often(definition):
     properties = parameter_schema(load_flow(definition)).properties
     names = sorted(properties, key=lambda name: properties[name]["position"])
     assert "settings" not in names[:-1]
+
+
+def test_the_form_of_an_exposure_begins_with_what_names_it():
+    assert list(ExposureRequest.model_json_schema()["properties"])[:4] == ["expnum", "band", "night", "rnum"]
 
 
 @pytest.fixture
