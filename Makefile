@@ -39,7 +39,7 @@ lint: install-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m bench.style --check
+	$(BIN)/python -m tools.style --check
 
 format: install-dev
 	$(BIN)/ruff check --fix .

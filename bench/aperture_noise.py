@@ -6,11 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.difference_runs import Truth
-from bench.pairs import Frame
-from imaging.difference.chain import SearchedCcd
+from imaging.difference.chain import CcdSearchResult
 from imaging.image import CalibratedImage, FloatImage
 from imaging.numerics.robust import mad_sigma
 from imaging.psf.model import PsfModel
+from imaging.simulation.pairs import Frame
 from imaging.templates.settings import StackSettings
 from imaging.templates.stack import stack_templates
 
@@ -25,7 +25,7 @@ DARK_SNR = 3.0
 """Template flux, in units of the flux error, under an aperture at most."""
 
 
-def noise_over_ideal(truth: Truth, searched: SearchedCcd) -> float:
+def noise_over_ideal(truth: Truth, searched: CcdSearchResult) -> float:
     """Return the noise of an aperture flux in blank sky over that of the ideal difference of the same frames.
 
     In the ideal difference the true brightness is subtracted from search image and templates before they are stacked

@@ -20,11 +20,12 @@ from bench.report import Row, at_most
 from imaging.astrometry.fit import pixel_polynomial
 from imaging.detector.ccds import NX, NY, SCIENCE_CCDS
 from imaging.io.atomic import write_text
-from imaging.io.tables import column, read_table
+from imaging.io.tables import read_table
 from imaging.simulation.night import simulate_night
 from imaging.simulation.settings import SimulationSettings
-from tasks.records import StepJob
-from tasks.verify import zeropoint_rows
+from imaging.tables import column
+from tasks.check_products import zeropoint_rows
+from tasks.jobs import StepJob
 
 FloatArray = NDArray[np.float64]
 

@@ -1,9 +1,10 @@
 """How well zero points and their errors hold: ``python -m bench.calibration [--json] [--quick] [--pixels FOLDER]``.
 
-All 62 CCDs of exposures in six bands through clouds, three seeds, as catalogues (``bench.calibrated_fields``); with
-``--pixels`` also from raw pixels, 354 full-size CCDs (``bench.calibrated_pixels``: half an hour of one core, kept in
-the folder and gone on with). What star flats leave is in ``bench.star_flat_uniformity``, lookups in a catalogue of
-1,000 square degrees in ``bench.reference_lookups``; the importer reads a table of the form of Gaia's third release.
+All 62 CCDs of exposures in six bands through clouds, three seeds, as catalogues
+(``imaging.simulation.calibrated_fields``); with ``--pixels`` also from raw pixels, 354 full-size CCDs
+(``bench.calibrated_pixels``: half an hour of one core, kept in the folder and gone on with). What star flats leave is
+in ``bench.star_flat_uniformity``, lookups in a catalogue of 1,000 square degrees in ``bench.reference_lookups``; the
+importer reads a table of the form of Gaia's third release.
 """
 
 import argparse
@@ -20,7 +21,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from bench.calibrated_fields import SimulatedCatalogues, SimulatedField, make_field, observe
 from bench.calibrated_pixels import measure_pixels, pixel_rows
 from bench.reference_lookups import lookup_rows
 from bench.report import Row, at_least, at_most, print_report
@@ -35,9 +35,10 @@ from imaging.photometry.match import match_reference
 from imaging.photometry.settings import PhotometrySettings
 from imaging.photometry.solve import solve_exposure_zeropoints
 from imaging.photometry.zeropoint import CcdZeropoint, ccd_zeropoint
-from imaging.reference.settings import CatalogueSettings
+from imaging.reference.settings import ReferenceCatalogueSettings
 from imaging.schemas.zeropoints import ZeropointFlag
-from tasks.reference_catalogue import CataloguePlan, assemble, import_source
+from imaging.simulation.calibrated_fields import SimulatedCatalogues, SimulatedField, make_field, observe
+from tasks.import_catalogue import CataloguePlan, assemble, import_source
 
 FloatArray = NDArray[np.float64]
 
@@ -203,8 +204,8 @@ def import_once(path: Path, root: Path) -> tuple[float, float, float, float]:
     """Import a source file; return CPU seconds to the pieces and to the partitions, megabytes, peak memory in GB."""
     pa.set_cpu_count(1)
     site = Site.at(root)
-    import_source(CataloguePlan("warm", [path], site, CatalogueSettings()).import_jobs()[0])
-    plan = CataloguePlan("gaia", [path], site, CatalogueSettings())
+    import_source(CataloguePlan("warm", [path], site, ReferenceCatalogueSettings()).import_jobs()[0])
+    plan = CataloguePlan("gaia", [path], site, ReferenceCatalogueSettings())
     start = time.process_time()
     imported = [import_source(job) for job in plan.import_jobs()]
     read_s = time.process_time() - start

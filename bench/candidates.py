@@ -1,7 +1,8 @@
 """Candidates: where the kilonova ends up, what stands before it, and what ranking, page and sky maps cost.
 
-``python -m bench.candidates``. The nights are those of :mod:`bench.synthetic_night`: tables without pixels, with one
-kilonova that is above S/N 7 in two exposures. The real sky maps are looked for in ``../shared/data/skymaps``.
+``python -m bench.candidates``. The nights are those of :mod:`imaging.simulation.candidate_night`: tables
+without pixels, with one kilonova
+that is above S/N 7 in two exposures. The real sky maps are looked for in ``../shared/data/skymaps``.
 """
 
 import tempfile
@@ -21,24 +22,24 @@ from bench.page_in_a_browser import browser_rows
 from bench.ranked_site import write_site
 from bench.report import Row, at_least, at_most, main
 from bench.searched_truth import truth_rows
-from bench.synthetic_night import SyntheticNight, footprints_of, join_footprints, make_night
-from bench.synthetic_sources import MJD_EVENT, NIGHT
 from blocks.nights import read_night
 from imaging.candidates.associate import associate_detections, candidate_table
 from imaging.candidates.crossmatch import match_point_sources, match_reference_stars
 from imaging.candidates.hosts import add_distances, match_hosts
-from imaging.candidates.lightcurve import lightcurve_evidence
-from imaging.candidates.page import NightPage, build_page
+from imaging.candidates.lightcurve import lightcurve_likelihood
 from imaging.candidates.rank import rank_candidates
 from imaging.candidates.settings import AssociateSettings, CrossmatchSettings, LightcurveSettings, RankSettings
 from imaging.io.skymaps import read_skymap, write_skymap
-from imaging.io.tables import make_table
+from imaging.pictures.candidate_page import NightPage, build_page
 from imaging.schemas.difference import FORCED_PHOTOMETRY
+from imaging.simulation.candidate_night import SyntheticNight, footprints_of, join_footprints, make_night
+from imaging.simulation.candidate_sources import MJD_EVENT, NIGHT
 from imaging.skymap.build import gaussian_skymap
 from imaging.skymap.coverage import search_coverage
 from imaging.skymap.footprints import covering
 from imaging.skymap.model import SkyMap
 from imaging.skymap.settings import CoverageSettings
+from imaging.tables import make_table
 from imaging.wcs.sphere import offset_position
 from tasks.rank import rank as rank_step
 from tasks.ranked_tables import rerank_job
@@ -168,10 +169,10 @@ def cost_rows(sizes: Sequence[int]) -> list[Row]:
         table, forced = many_candidates(n, skymap)
         seconds = cpu_seconds(partial(rank_candidates, table, forced, skymap, MJD_EVENT, rank, light))
         rows.append(at_most(f"rank {n} candidates", seconds, "s", 60.0))
-        evidence = lightcurve_evidence(forced, table.column("candidate_id"), MJD_EVENT, light)
-        again = cpu_seconds(partial(rank_candidates, table, forced, skymap, MJD_EVENT, rank, light, evidence))
+        likelihood = lightcurve_likelihood(forced, table.column("candidate_id"), MJD_EVENT, light)
+        again = cpu_seconds(partial(rank_candidates, table, forced, skymap, MJD_EVENT, rank, light, likelihood))
         rows.append(Row(f"re-rank {n} with kept light curves", again, "s"))
-        ranked = rank_candidates(table, forced, skymap, MJD_EVENT, rank, light, evidence)
+        ranked = rank_candidates(table, forced, skymap, MJD_EVENT, rank, light, likelihood)
         page = NightPage("S1", NIGHT, MJD_EVENT, ranked, forced, skymap, footprints)
         rows.append(Row(f"page of {n} candidates, the best 5000 shown", cpu_seconds(partial(build_page, page)), "s"))
         if n <= page.max_candidates:

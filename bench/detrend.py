@@ -22,7 +22,6 @@ from bench.detrend_truth import (
     score_streaks,
 )
 from bench.report import Row, at_least, at_most, main
-from bench.star_fields import MoffatPsf, draw_field
 from imaging.bits import NO_WEIGHT, MaskBit
 from imaging.detector.ccds import PIXEL_SCALE_ARCSEC, science_ccd
 from imaging.detector.distortion import seed_wcs
@@ -46,6 +45,7 @@ from imaging.masks.streaks import find_streaks
 from imaging.simulation.exposures import SimulatedExposure
 from imaging.simulation.night import SimulatedNight, simulate_night
 from imaging.simulation.settings import DEMO_CCDS, SimulationSettings
+from imaging.simulation.star_fields import MoffatPsf, draw_field
 from imaging.sky.fit import SkyFit, fit_sky
 from imaging.sky.image import sky_image
 from imaging.sky.noise import check_noise

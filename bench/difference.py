@@ -34,15 +34,15 @@ from bench.real_epochs import (
     subtract_epochs,
 )
 from bench.report import Row, at_least, at_most, main
-from imaging.difference.chain import SearchedCcd, SearchSettings
+from imaging.difference.chain import CcdSearchResult, SearchSettings
 from imaging.difference.detect import detect
 from imaging.difference.fakes import add_sources
 from imaging.difference.forced import measure_forced
-from imaging.difference.settings import DetectionSettings, DifferenceSettings
+from imaging.difference.settings import DetectionSettings, SubtractionSettings
 from imaging.difference.subtract import subtract
 from imaging.numerics.robust import mad_sigma
 from imaging.schemas.difference import DetectionFlag
-from imaging.templates.groundwork import with_groundwork
+from imaging.templates.resampling_inputs import with_resampling_inputs
 
 FloatArray = NDArray[np.float64]
 
@@ -63,7 +63,7 @@ class Outcome:
 
     scenario: Scenario
     truth: Truth
-    searched: SearchedCcd
+    searched: CcdSearchResult
 
 
 def measure(quick: bool) -> list[Row]:
@@ -214,18 +214,18 @@ def _cost_rows(outcomes: Sequence[Outcome]) -> list[Row]:
         most("stack of 3 templates", total(STACKING), "CPU s", 2.0),
         most("subtraction with backgrounds and masks", subtraction, "CPU s", 2.0),
         most("filter, detection and fakes", total(DETECTION), "CPU s", 2.5),
-        Row("groundwork of a CCD, laid once with its calibration", _groundwork_seconds(outcomes[0]), "CPU s"),
+        Row("resampling_inputs of a CCD, laid once with its calibration", _resampling_seconds(outcomes[0]), "CPU s"),
         at_most("peak memory of the search, its input images included", _peak_memory_gb(outcomes[0]), "GB", 1.2),
     ]
 
 
-def _groundwork_seconds(outcome: Outcome, rounds: int = 3) -> float:
+def _resampling_seconds(outcome: Outcome, rounds: int = 3) -> float:
     """Return what repair, growth of the mask and stars of one image cost, the least of some rounds."""
-    image, settings = outcome.truth.search.image, SearchSettings().stack.groundwork
+    image, settings = outcome.truth.search.image, SearchSettings().stack.resampling_inputs
     seconds = []
     for _ in range(rounds):
         begin = time.process_time()
-        with_groundwork(image, settings)
+        with_resampling_inputs(image, settings)
         seconds.append(time.process_time() - begin)
     return min(seconds)
 
@@ -253,7 +253,7 @@ def _search_and_report(outcome: Outcome, sender: Connection) -> None:
 def _second_method_rows(outcome: Outcome) -> list[Row]:
     """Compare the two methods on one pair: noise, false positives, and whether they find the same transients."""
     first = outcome.searched
-    settings = SearchSettings(difference=DifferenceSettings(method="zogy"))
+    settings = SearchSettings(difference=SubtractionSettings(method="zogy"))
     difference = subtract(outcome.truth.search.image, first.template, settings.difference)
     detections = detect(difference, settings.detection)
     real, nearest = is_true(detections, outcome.truth)

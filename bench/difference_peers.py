@@ -11,7 +11,7 @@ import fitsio
 import numpy as np
 
 from bench.difference_runs import Truth
-from imaging.difference.chain import SearchedCcd
+from imaging.difference.chain import CcdSearchResult
 from imaging.image import CalibratedImage
 
 SWARP_NAMES, SEXTRACTOR_NAMES = ("SWarp", "swarp"), ("source-extractor", "sex")
@@ -67,7 +67,7 @@ def swarp_seconds(truth: Truth) -> float | None:
         return _cpu_s([program, *files, *(part for k, v in options.items() for part in (f"-{k}", v))], folder)
 
 
-def sextractor_seconds(searched: SearchedCcd) -> float | None:
+def sextractor_seconds(searched: CcdSearchResult) -> float | None:
     """Return the CPU seconds of a catalogue of the difference at one sigma per pixel."""
     program = find(SEXTRACTOR_NAMES)
     if program is None:
@@ -89,7 +89,7 @@ def sextractor_seconds(searched: SearchedCcd) -> float | None:
         return _cpu_s([program, "d.fits", *(part for k, v in options.items() for part in (f"-{k}", v))], folder)
 
 
-def hotpants_seconds(truth: Truth, searched: SearchedCcd) -> float | None:
+def hotpants_seconds(truth: Truth, searched: CcdSearchResult) -> float | None:
     """Return the CPU seconds of HOTPANTS on the same stack; its path comes from the variable HOTPANTS."""
     found = shutil.which(os.environ.get("HOTPANTS", "hotpants"))
     if found is None:

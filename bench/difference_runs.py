@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.pairs import ExposureSpec, Frame, Sky, expose, make_sky
-from imaging.difference.chain import SearchedCcd, SearchSettings, search_ccd
-from imaging.difference.detect import Detections
+from imaging.difference.chain import CcdSearchResult, SearchSettings, search_ccd
+from imaging.difference.detect import DifferenceDetections
 from imaging.difference.records import Identity
 from imaging.difference.score import features_of
-from imaging.templates.groundwork import with_groundwork
+from imaging.simulation.pairs import ExposureSpec, Frame, Sky, expose, make_sky
+from imaging.templates.resampling_inputs import with_resampling_inputs
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -119,15 +119,15 @@ def take(scenario: Scenario, sky: Sky | None = None) -> Truth:
     return Truth(sky, search, templates)
 
 
-def run(truth: Truth, scenario: Scenario, settings: SearchSettings | None = None) -> SearchedCcd:
-    """Search the images of a scenario, whose groundwork has been laid as the calibration of a CCD leaves it."""
+def run(truth: Truth, scenario: Scenario, settings: SearchSettings | None = None) -> CcdSearchResult:
+    """Search the images of a scenario, whose resampling_inputs has been laid as the calibration of a CCD leaves it."""
     settings = settings or SearchSettings()
     images = [truth.search.image, *(frame.image for frame in truth.templates)]
-    search, *templates = (with_groundwork(image, settings.stack.groundwork) for image in images)
+    search, *templates = (with_resampling_inputs(image, settings.stack.resampling_inputs) for image in images)
     return search_ccd(search, templates, scenario.identity, settings)
 
 
-def is_true(detections: Detections, truth: Truth) -> tuple[BoolArray, NDArray[np.int64]]:
+def is_true(detections: DifferenceDetections, truth: Truth) -> tuple[BoolArray, NDArray[np.int64]]:
     """Return which detections are transients of the truth, and the nearest transient of each."""
     x, y = detections.measured.x, detections.measured.y
     distance = np.hypot(x[:, None] - truth.search.true_x, y[:, None] - truth.search.true_y)
@@ -136,7 +136,7 @@ def is_true(detections: Detections, truth: Truth) -> tuple[BoolArray, NDArray[np
     return near & (detections.score > 0), nearest
 
 
-def labelled_features(searched: SearchedCcd, truth: Truth) -> tuple[FloatArray, BoolArray, FloatArray]:
+def labelled_features(searched: CcdSearchResult, truth: Truth) -> tuple[FloatArray, BoolArray, FloatArray]:
     """Return features, labels and moduli of the scores of detections: transients and fakes against everything else.
 
     Negative detections, none of which is real here, stand for the positive noise and residuals that they mirror.

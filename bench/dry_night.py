@@ -7,32 +7,33 @@ of this can be reached from the processing itself.
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from bench.step_times import CCD_STEPS, WHOLE_STEPS
-from blocks.compute import ComputeTaskRunner
 from blocks.site import Site
 from flows.side_by_side import run_as_they_come
 from imaging.identity import ExposureId
 from imaging.io.atomic import write_text
-from tasks.records import StepJob, StepResult
+from tasks.engine.final_state import merged_state
+from tasks.engine.jobs import StepInfo, StepResult
+from tasks.engine.stage import Stage
+from tasks.engine.step import Step
+from tasks.engine.task_runner import ComputeTaskRunner
+from tasks.jobs import StepJob
 from tasks.requests import ExposureRequest
-from tasks.seam import Step
-from tasks.stage import Stage
-from tasks.verdict import merged_verdict
+from tasks.steps import CCD, NIGHT_STAGES, STEPS, steps_of
 
 NIGHT = 20260817
 
 STAGES: Mapping[str, tuple[str, ...]] = {
-    "single-epoch": ("detrend", "fit_sky", "measure", "tie"),
-    "calibration": ("calibrate", "solve"),
-    "verification": ("inspect", "verify"),
+    stage.replace("_", "-"): tuple(step.name for step in steps_of(stage))
+    for stage in ("single_epoch", "calibration", "verification")
 }
-SEARCH = ("choose_templates", "difference", "gather")
+SEARCH = tuple(step.name for step in steps_of("difference"))
 
 
 def wait(job: StepJob) -> StepResult:
@@ -44,28 +45,14 @@ def wait(job: StepJob) -> StepResult:
     return job.result({"text": path}, quality={"began": began, "ended": time.time()})
 
 
-def _step(name: str) -> Step:
-    step = Step(name, wait)
-    step.__name__ = f"dry_{name}"
+def _step(info: StepInfo) -> Step:
+    step = Step(replace(info, products={}), wait)
+    step.__name__ = f"dry_{info.name}"
     return step
 
 
-(
-    dry_detrend,
-    dry_measure,
-    dry_calibrate,
-    dry_inspect,
-    dry_difference,
-    dry_force,
-    dry_fit_sky,
-    dry_tie,
-    dry_solve,
-    dry_verify,
-    dry_choose_templates,
-    dry_gather,
-    dry_associate,
-    dry_rank,
-) = (_step(name) for name in (*CCD_STEPS, *WHOLE_STEPS))
+for _info in steps_of(*NIGHT_STAGES):
+    globals()[f"dry_{_info.name}"] = _step(_info)
 
 
 def step_named(name: str) -> Step:
@@ -75,18 +62,19 @@ def step_named(name: str) -> Step:
 
 def waiting_job(step: str, expnum: int | None, ccd: int | None, root: str, compression: float) -> StepJob:
     """Return the job of a waiting step; its time is divided by the compression."""
-    seconds = (CCD_STEPS | WHOLE_STEPS)[step] / compression
+    seconds = STEPS[step].cpu_s / compression
     about: dict[str, Any] = {"site": Site.at(root), "parameters": {"step": step, "wait_s": seconds}}
     if expnum is None:
         return StepJob(night=NIGHT, **about)
     return StepJob(exposure=ExposureId(expnum, "i", NIGHT), ccd=ccd, **about)
 
 
-def run_steps(stage: Stage, steps: tuple[str, ...], ccds: tuple[int, ...], root: str, compression: float) -> None:
-    """Do the steps of a stage one after the other."""
-    expnum = stage.about.expnum
+def run_steps(
+    stage: Stage, expnum: int, steps: tuple[str, ...], ccds: tuple[int, ...], root: str, compression: float
+) -> None:
+    """Do the steps of a stage of an exposure one after the other."""
     for name in steps:
-        if name in CCD_STEPS:
+        if STEPS[name].mapped_over == CCD:
             jobs = [waiting_job(name, expnum, ccd, root, compression) for ccd in ccds]
             stage.map(step_named(name), jobs)
         else:
@@ -99,8 +87,8 @@ def dry_stage(
 ) -> State[dict[str, Any]]:
     """Do one stage of an exposure."""
     account = Stage(stage, StepJob(exposure=ExposureId(expnum, "i", NIGHT), site=Site.at(root)), overwrite=False)
-    run_steps(account, steps, ccds, root, compression)
-    return account.verdict(ccds)
+    run_steps(account, expnum, steps, ccds, root, compression)
+    return account.final_state(ccds)
 
 
 @flow(name="dry-exposure", flow_run_name="dry-exposure-{expnum}", task_runner=ComputeTaskRunner())
@@ -110,7 +98,7 @@ def dry_exposure(expnum: int, ccds: tuple[int, ...], root: str, compression: flo
         stage: dry_stage(expnum, stage, steps, ccds, root, compression, return_state=True)
         for stage, steps in STAGES.items()
     }
-    return merged_verdict(f"exposure {expnum}", states)
+    return merged_state(f"exposure {expnum}", states)
 
 
 @flow(name="dry-night", task_runner=ComputeTaskRunner())
@@ -128,8 +116,8 @@ def dry_night(
     )
     stage = Stage("candidates", StepJob(night=NIGHT, site=Site.at(root)), overwrite=False)
     stage.run(step_named("associate"), waiting_job("associate", None, None, root, compression), ())
-    jobs = [waiting_job("force", expnum, ccd, root, compression) for expnum in exposures for ccd in ccds]
-    stage.map_all(step_named("force"), jobs)
+    jobs = [waiting_job("forced_photometry", expnum, ccd, root, compression) for expnum in exposures for ccd in ccds]
+    stage.map_all(step_named("forced_photometry"), jobs)
     stage.run(step_named("rank"), waiting_job("rank", None, None, root, compression), ())
     records = len(list((Path(root) / "state" / "records").glob("*/*.json")))
     return {"records": records, "failures": len(stage.others)}

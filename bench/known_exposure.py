@@ -26,12 +26,13 @@ from imaging.io.tables import read_table, write_table
 from imaging.simulation.night import SimulatedNight, simulate_night
 from imaging.simulation.settings import demo_settings
 from imaging.wcs.sphere import footprint
-from tasks.cache import record_path
-from tasks.gather import gather, gather_job
+from tasks.collect_quality import collect_quality, collect_quality_job
+from tasks.engine.cache import record_path
+from tasks.engine.jobs import FileRecord, StepResult
+from tasks.engine.step import Step
+from tasks.jobs import StepJob
 from tasks.quality_files import read_quality, write_quality
 from tasks.raw_files import find_raw
-from tasks.records import FileRecord, StepJob, StepResult
-from tasks.seam import Step
 
 LENDER = 27
 """The CCD that is processed; the simulated kilonova lies on it."""
@@ -215,7 +216,7 @@ class Lender:
             night.single_epoch(who)
         searched = night.difference(self.search, [self.template])
         season = night.settings.version.season
-        night.run(gather, gather_job(searched, self.search, season, night.site))
+        night.run(collect_quality, collect_quality_job(searched, self.search, season, night.site))
 
     def known_site(self, root: Path) -> tuple[Site, list[Cost]]:
         """Make a site with the same night registered, where all steps of all CCDs up to the differences are known.

@@ -28,7 +28,7 @@ from bench.prepared import PreparedExposure, prepare_exposure
 from bench.report import Row, at_least, at_most, main
 from bench.scamp import run_scamp, scamp_installed
 from imaging.astrometry.reference import reference_at_epoch
-from imaging.astrometry.tie import tie_astrometry
+from imaging.astrometry.tie import tie_exposure
 from imaging.catalogue.build import place_on_sky
 from imaging.detector.distortion import seed_wcs
 from imaging.measure.chain import MeasuredCcd, measure_ccd
@@ -83,7 +83,7 @@ def _score_astrometry(prepared: PreparedExposure, measured: dict[int, MeasuredCc
     exposure = prepared.exposure
     seeds = {ccd: seed_wcs(ccd, exposure.ra_deg, exposure.dec_deg) for ccd in measured}
     matches = {ccd: result.matches for ccd, result in measured.items()}
-    tie = tie_astrometry(matches, seeds, SHAPE, MeasureSettings().astrometry)
+    tie = tie_exposure(matches, seeds, SHAPE, MeasureSettings().astrometry)
     for ccd, result in measured.items():
         stars = BrightStars.of(Truth.of(prepared.sources[ccd]), result.catalogue)
         tied, stated = partial(tie.ccds[ccd].sky, shape=SHAPE), stars.stated_errors()

@@ -12,9 +12,9 @@ from bench.prepared import PreparedExposure
 from imaging.bits import NO_WEIGHT
 from imaging.catalogue.flags import CatalogueFlag
 from imaging.detector.ccds import PIXEL_SCALE_ARCSEC
-from imaging.io.tables import column
 from imaging.numerics.gaussian import FWHM_TO_SIGMA
 from imaging.psf.model import PsfModel
+from imaging.tables import column
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]

@@ -113,13 +113,12 @@ def measure_dask(site: Site, server: psutil.Process, ccds: Sequence[int]) -> lis
     """Measure Dask's overhead per task run, and how long the first pixel takes from a standing start."""
     from bench.toy_steps import BEGUN, toy_exposure
     from blocks.cluster import ComputeCluster
-    from blocks.compute import ComputeTaskRunner, using_cluster
+    from tasks.engine.task_runner import ComputeTaskRunner
 
-    with using_cluster(ComputeCluster()):
-        submitted = time.time()
-        first = toy_exposure(str(site.root), (1, 2), ("detrend",), 2)
-        begun = min(float(o.result.quality[BEGUN]) for o in first if o.result is not None)  # type: ignore[arg-type]
-        rows = measure_runner("Dask", site, server, ccds, ComputeTaskRunner())
+    submitted = time.time()
+    first = toy_exposure(str(site.root), (1, 2), ("detrend",), 2)
+    begun = min(float(o.result.quality[BEGUN]) for o in first if o.result is not None)  # type: ignore[arg-type]
+    rows = measure_runner("Dask", site, server, ccds, ComputeTaskRunner(ComputeCluster()))
     per_task_s = sum(row.value or 0.0 for row in rows if "CPU" in row.name) / 1e3
     share = 100 * per_task_s * len(CCD_STEPS) / CCD_S
     return [

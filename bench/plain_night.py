@@ -10,18 +10,20 @@ from flows.settings import NightSettings
 from imaging.identity import ExposureId
 from imaging.io.exposure_list import ListedExposure, read_exposure_list
 from tasks.calibrate import calibrate, calibrate_job
+from tasks.check_products import check_products, check_products_job, zeropoint_rows
+from tasks.choose_templates import choose_templates, choose_templates_job, chosen_templates, summaries_of
 from tasks.detrend import detrend, detrend_planner
 from tasks.difference import difference, difference_job
+from tasks.engine.jobs import StepResult
+from tasks.engine.limits import ResourceMeter
+from tasks.engine.step import Step
+from tasks.fit_sky import fit_sky, fit_sky_job
+from tasks.jobs import StepJob
 from tasks.measure import measure, measure_planner
 from tasks.raw_files import ccds_to_process, find_raw
-from tasks.records import StepJob, StepResult
-from tasks.resources import ResourceMeter
-from tasks.seam import Step
-from tasks.sky import fit_sky, sky_job
-from tasks.solve import solve, solve_job
-from tasks.templates import choose, choose_job, chosen_templates, summaries_of
-from tasks.tie import tie, tie_job
-from tasks.verify import inspect, inspect_job, verify, verify_job, zeropoint_rows
+from tasks.solve_zeropoints import solve_zeropoints, solve_zeropoints_job
+from tasks.tie_astrometry import tie_astrometry, tie_astrometry_job
+from tasks.verify import verify, verify_job
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,24 +100,26 @@ class PlainNight:
         observed, ccds = raw.exposure, ccds_to_process(raw, None)
         plan = detrend_planner(raw, who, site, settings.single_epoch.detrend)
         detrended = {ccd: self.run(detrend, plan(ccd)) for ccd in ccds}
-        sky = self.run(fit_sky, sky_job(detrended, {}, observed, who, site, settings.single_epoch.sky))
+        sky = self.run(fit_sky, fit_sky_job(detrended, {}, observed, who, site, settings.single_epoch.sky))
         measuring = settings.single_epoch.measure
         plan = measure_planner(detrended, sky, observed, who, site, measuring)
         measured = {ccd: self.run(measure, plan(ccd)) for ccd in detrended}
-        self.run(tie, tie_job(measured, {}, observed, who, site, measuring))
+        self.run(tie_astrometry, tie_astrometry_job(measured, {}, observed, who, site, measuring))
         calibrated = {c: self.run(calibrate, calibrate_job(who, c, site, settings.calibration)) for c in measured}
-        self.run(solve, solve_job(calibrated, {}, who, site, settings.calibration))
+        self.run(solve_zeropoints, solve_zeropoints_job(calibrated, {}, who, site, settings.calibration))
         rows = zeropoint_rows(who, site)
         verification = settings.verification
-        seen = {c: self.run(inspect, inspect_job(who, c, site, rows[c], verification)) for c in calibrated}
+        seen = {
+            c: self.run(check_products, check_products_job(who, c, site, rows[c], verification)) for c in calibrated
+        }
         self.run(verify, verify_job(seen, {}, who, site, verification))
         return calibrated
 
     def difference(self, who: ExposureId, templates: list[ExposureId]) -> dict[int, StepResult]:
         """Search one exposure against templates that have been processed."""
         season, settings = self.settings.version.season, self.settings.difference
-        job = choose_job(who, templates, season, self.site, settings.templates)
-        self.run(choose, job)
+        job = choose_templates_job(who, templates, season, self.site, settings.templates)
+        self.run(choose_templates, job)
         chosen = chosen_templates(job)
         known = summaries_of([who, *templates], self.site)
         return {

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from bench.synthetic_sources import NIGHT
 from blocks.nights import RECORD, NightRecord, night_folder
 from blocks.site import Site
 from imaging.candidates.settings import CandidateSettings
@@ -13,10 +12,11 @@ from imaging.io.atomic import content_hash, write_text
 from imaging.io.candidates import write_candidates
 from imaging.io.skymaps import write_skymap
 from imaging.io.tables import write_table
+from imaging.simulation.candidate_sources import NIGHT
 from imaging.skymap.footprints import Footprints
 from imaging.skymap.model import SkyMap
+from tasks.jobs import StepJob
 from tasks.ranked_tables import RANKING
-from tasks.records import StepJob
 
 
 def write_site(

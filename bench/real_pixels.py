@@ -28,9 +28,9 @@ from imaging.detrend.overscan import measure_overscan
 from imaging.detrend.settings import DetrendSettings
 from imaging.image import CcdImage
 from imaging.io.calibrated import COMMUNITY_PIPELINE_CODES, read_image
-from imaging.io.tables import make_table
 from imaging.numerics.robust import mad_sigma
 from imaging.schemas.reference import REFERENCE_STARS
+from imaging.tables import make_table
 from imaging.wcs.tpv import TpvWcs
 
 EPOCHS, RAW = REAL_DATA, REAL_DATA.parent / "raw_decam_cutout"

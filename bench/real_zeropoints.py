@@ -23,7 +23,7 @@ from imaging.io.source_tables import source_batches
 from imaging.photometry.colours import BandMagnitudes, band_magnitudes, gaia_release, published_colour_terms
 from imaging.photometry.match import MAG_PER_RELATIVE_FLUX
 from imaging.reference.gaia import reference_stars, source_types
-from imaging.reference.settings import CatalogueSettings
+from imaging.reference.settings import ReferenceCatalogueSettings
 
 FloatArray = NDArray[np.float64]
 
@@ -77,7 +77,7 @@ def survey_scatter_mag(rows: Sequence[RealZeropoint]) -> dict[str, float]:
 
 def read_gaia(folder: Path) -> pa.Table:
     """Import the field's Gaia tables (second data release)."""
-    settings, types = CatalogueSettings(compress=False), source_types()
+    settings, types = ReferenceCatalogueSettings(compress=False), source_types()
     paths = sorted((folder / "gaia").glob("*.fits"))
     return pa.concat_tables(
         reference_stars(batch, settings, path.name) for path in paths for batch in source_batches(path, types)

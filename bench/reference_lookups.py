@@ -21,9 +21,9 @@ from imaging.astrometry.settings import AstrometrySettings
 from imaging.detector.ccds import NX, NY, SCIENCE_CCDS
 from imaging.detector.distortion import seed_wcs
 from imaging.io.reference import read_reference_cone, read_reference_polygon
-from imaging.reference.settings import CatalogueSettings
+from imaging.reference.settings import ReferenceCatalogueSettings
 from imaging.wcs.sphere import footprint, polygon_centre, separation_deg
-from tasks.reference_catalogue import CataloguePlan, assemble, import_source
+from tasks.import_catalogue import CataloguePlan, assemble, import_source
 
 FloatArray = NDArray[np.float64]
 
@@ -86,7 +86,7 @@ def build(folder: Path, site: Site, ra: FloatArray, dec: FloatArray, random: np.
         part = slice(first, first + ROWS_PER_FILE)
         paths.append(sources / f"GaiaSource_{number:04d}.parquet")
         pq.write_table(_source(first, ra[part], dec[part], random), paths[-1])
-    plan = CataloguePlan("gaia", paths, site, CatalogueSettings())
+    plan = CataloguePlan("gaia", paths, site, ReferenceCatalogueSettings())
     imported = [import_source(job) for job in plan.import_jobs()]
     plan.finish([assemble(job) for job in plan.assemble_jobs(imported)])
     return plan.folder

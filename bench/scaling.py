@@ -124,14 +124,15 @@ def rehearse(site: Site, server: psutil.Process, exposures: Sequence[int]) -> tu
     """Run the waiting night, then once more with everything known; return the rows and the overhead."""
     from bench.dry_night import dry_night
     from blocks.cluster import ComputeCluster
-    from blocks.compute import using_cluster
+    from tasks.engine.task_runner import with_options
 
     n_tasks = len(exposures) * TASKS_PER_EXPOSURE
     before = database_bytes(site)
     arguments = (tuple(exposures), CCDS, str(site.root), COMPRESSION)
     memory = psutil.Process().memory_info().rss
-    with using_cluster(ComputeCluster(n_workers=WORKERS, memory_limit_gb=2)), measured(server) as cost:
-        done = dry_night(*arguments)
+    run = with_options(dry_night, cluster=ComputeCluster(n_workers=WORKERS, memory_limit_gb=2))
+    with measured(server) as cost:
+        done = run(*arguments)
     grown = psutil.Process().memory_info().rss - memory
     with measured(server) as known:
         dry_night(*arguments)

@@ -12,9 +12,9 @@ import numpy as np
 from astropy_healpix import HEALPix
 
 from bench.difference_runs import Scenario, is_true, run, take
-from bench.pairs import CCD, POINTING, make_sky
 from bench.report import Row, at_most
 from imaging.detector.distortion import seed_wcs
+from imaging.simulation.pairs import CCD, POINTING, make_sky
 from imaging.skymap.build import skymap_from_flat
 from imaging.skymap.coverage import search_coverage
 from imaging.skymap.distance import norm_of
@@ -95,7 +95,7 @@ def draw(scenario: Scenario) -> Drawn:
     measured = replace(
         image,
         width_mag=np.array([quality["efficiency_width_mag"]]),
-        ceiling=np.array([quality["efficiency_ceiling"]]),
+        efficiency_max=np.array([quality["efficiency_max"]]),
     )
     settings = CoverageSettings(order=15)
     own, usual = (search_coverage(skymap, f, settings) for f in (measured, image))

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.calibrated_fields import EXPTIME_S, FIELD, FLUX_FLOOR, MJD, NOISE_PIXELS
 from bench.report import Row, at_most
 from imaging.bands import BANDS
 from imaging.detector.ccds import NX, NY, SCIENCE_CCDS, science_ccd
@@ -19,6 +18,7 @@ from imaging.masters.settings import StarFlatSettings
 from imaging.masters.star_flat import StarZeropoints, exposure_zeropoint, fit_star_flat
 from imaging.photometry.colours import band_magnitudes
 from imaging.photometry.match import MAG_PER_RELATIVE_FLUX
+from imaging.simulation.calibrated_fields import EXPTIME_S, FIELD, FLUX_FLOOR, MJD, NOISE_PIXELS
 from imaging.simulation.camera import make_star_flat
 from imaging.simulation.exposures import CloudTruth, Wave
 from imaging.simulation.reference_catalogues import gaia_like_table, locus_colour_terms

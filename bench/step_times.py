@@ -1,33 +1,21 @@
-"""How long the steps of the processing take on one core, for what is said about a night of many exposures."""
+"""What the steps of a night cost on one core by what they state, for estimates of a night of many exposures."""
 
-CCD_STEPS = {
-    "detrend": 0.47,
-    "measure": 2.48,
-    "calibrate": 0.22,
-    "inspect": 0.07,
-    "difference": 3.29,
-    "force": 0.07,
-}
-"""CPU seconds that a full-size CCD takes, as ``python -m bench.chain`` measures them."""
+from tasks.steps import CCD, CCDS_OF_EXPOSURE, EXPOSURE, NIGHT, NIGHT_STAGES, steps_of
 
-WHOLE_STEPS = {
-    "fit_sky": 0.05,
-    "tie": 1.4,
-    "solve": 0.34,
-    "verify": 0.6,
-    "choose_templates": 0.1,
-    "gather": 0.15,
-    "associate": 5.0,
-    "rank": 10.0,
-}
-"""CPU seconds that a whole exposure of 60 CCDs takes on one core, pictures included, and the night's own two steps in
-the process of the flow."""
+STEPS = steps_of(*NIGHT_STAGES)
 
-NIGHT_STEPS = ("associate", "rank")
+CCD_STEPS = {step.name: step.cpu_s for step in STEPS if step.mapped_over == CCD}
+"""CPU seconds that a full-size CCD takes."""
 
-EXPOSURE_STEPS = {name: seconds for name, seconds in WHOLE_STEPS.items() if name not in NIGHT_STEPS}
+EXPOSURE_STEPS = {step.name: step.cpu_s for step in STEPS if step.mapped_over == EXPOSURE}
+"""CPU seconds that a whole exposure of 60 CCDs takes, pictures included."""
 
-CCDS = tuple(range(1, 61))
+NIGHT_STEPS = {step.name: step.cpu_s for step in STEPS if step.mapped_over == NIGHT}
+"""CPU seconds of the night's own steps."""
+
+WHOLE_STEPS = EXPOSURE_STEPS | NIGHT_STEPS
+
+CCDS = tuple(range(1, CCDS_OF_EXPOSURE + 1))
 """A full exposure: the 60 CCDs that work."""
 
 CCD_S = sum(CCD_STEPS.values())

@@ -11,12 +11,13 @@ from pathlib import Path
 
 from prefect import flow
 
-from blocks.compute import ComputeTaskRunner
 from blocks.site import Site
 from imaging.identity import ExposureId
 from imaging.io.atomic import content_hash, write_text
-from tasks.records import ExitCode, Outcome, StepJob, StepResult
-from tasks.seam import Step, map_ccds, run_step, split, step
+from tasks.engine.jobs import ExitCode, Outcome, StepInfo, StepResult
+from tasks.engine.step import Step, map_step, run_step, split, step
+from tasks.engine.task_runner import ComputeTaskRunner
+from tasks.jobs import StepJob
 
 NIGHT = 20170818
 PAUSE_S = "pause_s"
@@ -34,25 +35,25 @@ def _work(job: StepJob, name: str) -> StepResult:
     return job.result({"text": path})
 
 
-@step("grow")
+@step(StepInfo("grow", "storm", "ccd", 0.0))
 def grow(job: StepJob) -> StepResult:
     """Make the first product of a CCD."""
     return _work(job, "grow")
 
 
-@step("gather_all")
+@step(StepInfo("gather_all", "storm", "exposure", 0.0))
 def gather_all(job: StepJob) -> StepResult:
     """See all CCDs."""
     return _work(job, "gather")
 
 
-@step("refine")
+@step(StepInfo("refine", "storm", "ccd", 0.0))
 def refine(job: StepJob) -> StepResult:
     """Make the second product of a CCD from its first and from what was seen of all."""
     return _work(job, "refine")
 
 
-@step("list_all")
+@step(StepInfo("list_all", "storm", "exposure", 0.0))
 def list_all(job: StepJob) -> StepResult:
     """List what was found on all CCDs."""
     return _work(job, "list")
@@ -72,7 +73,7 @@ def _reduced(step: Step, jobs: list[StepJob], results: dict[int, StepResult]) ->
 def storm_exposure(root: str, expnum: int, ccds: tuple[int, ...]) -> bool:
     """Process an exposure; return whether all of it is done."""
     jobs = exposure_jobs(Site.at(root), expnum, ccds)
-    grown, lost = split(map_ccds(grow, jobs))
+    grown, lost = split(map_step(grow, jobs))
     if lost:
         return False
     gathered = _reduced(gather_all, jobs, grown)
@@ -82,7 +83,7 @@ def storm_exposure(root: str, expnum: int, ccds: tuple[int, ...]) -> bool:
     second = [
         job.model_copy(update={"inputs": together | {"own": grown[job.ccd or 0].products["text"]}}) for job in jobs
     ]
-    refined, lost = split(map_ccds(refine, second))
+    refined, lost = split(map_step(refine, second))
     return not lost and _reduced(list_all, jobs, refined).result is not None
 
 
@@ -109,14 +110,15 @@ def products_of(site: Site, expnum: int) -> dict[str, str]:
 def main() -> None:
     """Process the exposure that the command line names; the exit code says whether it is done."""
     from blocks.cluster import ComputeCluster
-    from blocks.compute import using_cluster
     from deployments.cli.running import quiet_console
     from deployments.server import server_for
+    from tasks.engine.task_runner import with_options
 
     root, expnum, last_ccd = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     quiet_console(verbose=False)
-    with server_for(Site.at(root)), using_cluster(ComputeCluster(n_workers=N_WORKERS, memory_limit_gb=2)):
-        state = storm_exposure(str(root), expnum, tuple(range(1, last_ccd + 1)), return_state=True)
+    run = with_options(storm_exposure, cluster=ComputeCluster(n_workers=N_WORKERS, memory_limit_gb=2))
+    with server_for(Site.at(root)):
+        state = run(str(root), expnum, tuple(range(1, last_ccd + 1)), return_state=True)
         done = state.is_completed() and state.result()
     sys.exit(ExitCode.COMPLETE if done else ExitCode.MISSING)
 

@@ -4,11 +4,12 @@ import time
 
 from prefect import flow
 
-from blocks.compute import ComputeTaskRunner
 from blocks.site import Site
 from imaging.identity import ExposureId
-from tasks.records import Outcome, StepJob, StepResult
-from tasks.seam import Step, map_ccds
+from tasks.engine.jobs import Outcome, StepInfo, StepResult
+from tasks.engine.step import Step, map_step
+from tasks.engine.task_runner import ComputeTaskRunner
+from tasks.jobs import StepJob
 
 NAMES = ("detrend", "measure", "calibrate", "verify", "difference")
 """As many steps per CCD as the processing has."""
@@ -26,7 +27,9 @@ def write_one_file(job: StepJob) -> StepResult:
     return job.result({"text": path}, quality={BEGUN: began})
 
 
-detrend, measure, calibrate, verify, difference = (Step(name, write_one_file) for name in NAMES)
+detrend, measure, calibrate, verify, difference = (
+    Step(StepInfo(name, "toy", "ccd", 0.0), write_one_file) for name in NAMES
+)
 STEPS = {step.name: step for step in (detrend, measure, calibrate, verify, difference)}
 for _step in STEPS.values():
     _step.__name__ = _step.name
@@ -41,5 +44,5 @@ def toy_exposure(root: str, ccds: tuple[int, ...], names: tuple[str, ...] = NAME
             StepJob(exposure=ExposureId(expnum, "i", 20170818), ccd=ccd, site=Site.at(root), parameters={"step": name})
             for ccd in ccds
         ]
-        outcomes += map_ccds(STEPS[name], jobs)
+        outcomes += map_step(STEPS[name], jobs)
     return outcomes

@@ -23,7 +23,7 @@ from deployments.registry import RESOURCE
 from imaging.errors import InputError
 from imaging.io.atomic import write_bytes, write_text
 from imaging.io.skymaps import read_skymap
-from tasks.events import emit
+from tasks.engine.events import emit
 
 RECORD = "event.json"
 

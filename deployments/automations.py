@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from blocks.notification import NotificationTarget, load_target, sending_block
 from deployments.server_settings import HEARTBEAT_S
-from tasks.announcements import RANKED
-from tasks.verdict import WITH_FAILURES
+from tasks.announce_candidates import RANKED
+from tasks.engine.final_state import WITH_FAILURES
 
 if TYPE_CHECKING:
     from prefect.automations import AutomationCore

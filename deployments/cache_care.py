@@ -6,9 +6,9 @@ from pathlib import Path
 
 from blocks.site import Site
 from imaging.io.atomic import content_hash
-from tasks.cache import read_record
-from tasks.record_names import parse_record_name
-from tasks.records import FileRecord, StepResult
+from tasks.engine.cache import parse_record_name, read_record
+from tasks.engine.jobs import FileRecord, StepResult
+from tasks.jobs import ccd_of
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,8 @@ def all_records(site: Site) -> Iterator[Recorded]:
         for path in sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns):
             found = parse_record_name(path.name)
             if found:
-                yield Recorded(path, folder.name, *found, read_record(path))
+                step, unit = found
+                yield Recorded(path, folder.name, step, ccd_of(unit), read_record(path))
 
 
 def damage_of(site: Site, record: Recorded, *, deep: bool = False) -> str | None:

@@ -15,12 +15,13 @@ from scipy.spatial import KDTree
 
 from blocks.site import Site
 from imaging.errors import StorageError
-from imaging.io.tables import column, read_table
+from imaging.io.tables import read_table
 from imaging.io.truth import sky_table_path, source_truth_path
+from imaging.tables import column
 from imaging.wcs.sphere import separation_deg
-from tasks.cache import read_record
-from tasks.record_names import parse_record_name
-from tasks.records import StepResult
+from tasks.engine.cache import parse_record_name, read_record
+from tasks.engine.jobs import StepResult
+from tasks.jobs import ccd_of
 
 MATCH_PIXELS = 1.5
 """A true source this near a measured one is the same; turbulence and centroids are ten times better."""
@@ -104,7 +105,7 @@ def _records(site: Site, subject: str) -> list[tuple[int, str, StepResult]]:
     """Return (CCD or ``WHOLE``, step, result) of a subject, the earliest first."""
     paths = sorted((site.records / subject).glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
     found = [(parse_record_name(path.name), read_record(path)) for path in paths]
-    return [(name[1] or WHOLE, name[0], result) for name, result in found if name and result]
+    return [(ccd_of(name[1]) or WHOLE, name[0], result) for name, result in found if name and result]
 
 
 def completeness(site: Site, expnums: Iterable[int]) -> list[Row]:

@@ -89,7 +89,7 @@ def _check_database(site: Site) -> Iterator[Finding]:
 def _check_supports(api_url: str, *, own: bool) -> Iterator[Finding]:
     """Look for the blocks, the limits, and whether anybody is told of what goes wrong."""
     from deployments.automations import NIGHT_FAILED
-    from tasks.limits import LIMITS
+    from tasks.steps import LIMITS
 
     again = "restart gw-workflow serve" if own else "gw-workflow deploy"
     kinds = {kind["id"]: kind["slug"] for kind in ask_server(api_url, "block_types/filter", {"limit": 200})}

@@ -94,7 +94,7 @@ def _check_calibrations(site: Site, exposures: Sequence[Exposure], expected: Map
 def _check_reference(site: Site, exposures: Sequence[Exposure], expected: Mapping[int, Sequence[int]]) -> Finding:
     """Look for the partitions of the catalogue under the corners and the middle of every CCD."""
     from imaging.io.reference import covered, partitions_in_cone
-    from tasks.listed import nominal_footprints
+    from tasks.exposure_requests import nominal_footprints
 
     root = site.reference / "gaia"
     absent: dict[int, int] = {}
@@ -116,17 +116,17 @@ def _check_reference(site: Site, exposures: Sequence[Exposure], expected: Mappin
 
 
 def _check_templates(night: RegisteredNight, expected: Mapping[int, Sequence[int]]) -> Finding:
-    from imaging.templates.select import TemplateTarget, choose_templates
+    from imaging.templates.select import TemplateTarget, select_templates
     from imaging.templates.settings import TemplateSettings
-    from tasks.listed import listed_candidate, nominal_footprints
+    from tasks.exposure_requests import candidate_of_listed, nominal_footprints
 
     listed = night.listed()
     search = [item.exposure for item in listed if item.exposure.night == night.record.night]
-    others = [listed_candidate(item) for item in listed if item.exposure.night != night.record.night]
+    others = [candidate_of_listed(item) for item in listed if item.exposure.night != night.record.night]
     lacking = []
     for exposure in search:
         target = TemplateTarget(exposure, nominal_footprints(exposure))
-        rows = choose_templates(target, others, TemplateSettings()).to_pylist()
+        rows = select_templates(target, others, TemplateSettings()).to_pylist()
         served = {row["ccd"] for row in rows if row["rank"] is not None}
         without = [ccd for ccd in expected[exposure.expnum] if ccd not in served]
         if without:

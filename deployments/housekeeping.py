@@ -9,9 +9,7 @@ from blocks.site import Site
 from deployments.cache_care import prune
 from deployments.database import address_in_use, vacuum
 from imaging.errors import GWWorkflowError
-
-INTERMEDIATE = ("_detrend.fits", "_measured.fits", "_minisky.fits")
-"""Ends of the names of products that only the next step reads; they are made again if somebody needs them."""
+from tasks.steps import intermediate_suffixes
 
 DAY_S = 86400.0
 
@@ -40,7 +38,7 @@ def remove_intermediate(site: Site, older_than_days: float) -> tuple[int, int]:
         if time.time() - youngest < older_than_days * DAY_S:
             continue
         for path, status in files:
-            if path.name.endswith(INTERMEDIATE):
+            if path.name.endswith(intermediate_suffixes()):
                 path.unlink(missing_ok=True)
                 count, size = count + 1, size + status.st_size
     return count, size

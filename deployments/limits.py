@@ -1,6 +1,6 @@
 """Make the limits that protect what runs share, on the server that Prefect's settings name."""
 
-from tasks.limits import EXPOSURES, LIMITS
+from tasks.steps import EXPOSURES, LIMITS
 
 
 def create_limits(exposures: int | None = None) -> None:

@@ -32,8 +32,8 @@ from imaging.photometry.original import (
 )
 from imaging.photometry.star_lists import StarList, StarListSettings, calibration_stars, list_text, veto_stars
 from imaging.wcs.sphere import separation_deg
+from tasks.jobs import StepJob
 from tasks.products import ccds_with
-from tasks.records import StepJob
 
 FloatArray = NDArray[np.float64]
 

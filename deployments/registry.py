@@ -18,7 +18,7 @@ from imaging.errors import InputError
 from imaging.identity import check_night
 from imaging.io.atomic import atomic_path, content_hash, storage_error, write_text
 from imaging.io.exposure_list import ListedExposure, read_exposure_list, write_exposure_list
-from tasks.events import emit
+from tasks.engine.events import emit
 
 FORGOTTEN_S = 600.0
 """A server that restarts forgets events; an event without a run is emitted again after this long. A server that still
@@ -172,7 +172,7 @@ def announce(night: RegisteredNight, *, emit_event: Callable[..., Any] = emit) -
     night
         The night.
     emit_event
-        Emits an event, with the parameters of :func:`tasks.events.emit`.
+        Emits an event, with the parameters of :func:`tasks.engine.events.emit`.
 
     Raises
     ------
@@ -199,7 +199,7 @@ def reconcile(site: Site, *, emit_event: Callable[..., Any] = emit) -> list[int]
     site
         The site.
     emit_event
-        Emits an event, with the parameters of :func:`tasks.events.emit`.
+        Emits an event, with the parameters of :func:`tasks.engine.events.emit`.
 
     Returns
     -------

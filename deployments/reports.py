@@ -23,9 +23,10 @@ from imaging.errors import InputError
 from imaging.io.images import read_planes
 from imaging.io.packets import cutout_bytes
 from imaging.io.tables import read_table
+from tasks.engine.jobs import FileRecord
+from tasks.jobs import StepJob
 from tasks.rank import STAMPS, detection_image
 from tasks.ranked_tables import RANKING
-from tasks.records import FileRecord, StepJob
 
 Form = Literal["avro", "skyportal", "tns"]
 

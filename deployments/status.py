@@ -11,11 +11,11 @@ from blocks.nights import read_night, registered_nights
 from blocks.site import Site
 from deployments.cli.output import table_lines
 from deployments.server import HEALTH_TIMEOUT_S, known_address
-from tasks.failures import describe_failures, noted_failures
-from tasks.progress import EFFORT
-from tasks.record_names import parse_record_name
+from tasks.engine.cache import parse_record_name
+from tasks.engine.failures import describe_failures, noted_failures
+from tasks.steps import NIGHT_STAGES, steps_of
 
-STEPS = tuple(step for steps in EFFORT.values() for step in steps)
+STEPS = tuple(step.name for step in steps_of(*NIGHT_STAGES))
 """The steps in the order of the processing; others are shown after them."""
 
 
@@ -115,14 +115,14 @@ def site_status(site: Site, night: int | None = None) -> SiteStatus:
 
 def subject_status(site: Site, subject: str) -> SubjectStatus:
     """Tell how far one exposure or night has come, from its records and noted failures."""
-    done: dict[str, set[int | None]] = {}
+    done: dict[str, set[str]] = {}
     for path in (site.records / subject).glob("*.json"):
         found = parse_record_name(path.name)
         if found:
             done.setdefault(found[0], set()).add(found[1])
     by_step: dict[str, dict[Any, Any]] = {}
     for note in noted_failures(site, subject):
-        by_step.setdefault(note.step, {})[note.ccd if note.ccd is not None else subject] = note.failure
+        by_step.setdefault(note.step, {})[note.unit if note.unit is not None else subject] = note.failure
     return SubjectStatus(
         subject,
         done={step: len(ccds) for step, ccds in done.items()},

@@ -12,26 +12,20 @@ from blocks.folders import load_site
 from deployments.dead_runs import SILENCE_S, DeadRuns
 from deployments.housekeeping import keep_house
 from deployments.watching import watch
-from flows.described import described
-from tasks.ends import remembered
+from tasks.engine.final_state import keep_result
 
 
-@described
-@remembered
+@keep_result
 @flow(name="watch-incoming", flow_run_name="watch-incoming")
 def watch_incoming(site: str = "default", minutes: float = 9.0, pause_s: float = 15.0) -> State[dict[str, Any]]:
     """Announce registered nights, and raw exposures that arrive after the run of their night has begun.
 
     Runs that nobody works on any more are closed.
 
-    Parameters
-    ----------
-    site
-        Name or folder of the site.
-    minutes
-        How long to watch; it ends at once when no exposure is expected.
-    pause_s
-        Seconds between two looks.
+    Args:
+        site: Name or folder of the site.
+        minutes: How long to watch; it ends at once when no exposure is expected.
+        pause_s: Seconds between two looks.
     """
     dead_runs = DeadRuns()
     closed = dead_runs.look()
@@ -44,22 +38,17 @@ def watch_incoming(site: str = "default", minutes: float = 9.0, pause_s: float =
     return Completed(message=message, data={"nights": nights, "exposures": exposures, "closed": closed})
 
 
-@described
-@remembered
+@keep_result
 @flow(name="housekeeping", flow_run_name="housekeeping")
 def housekeeping(
     site: str = "default", intermediate_days: float = 30.0, scratch_days: float = 14.0
 ) -> State[dict[str, Any]]:
     """Remove intermediate products of old exposures, old scratch files and records that serve nothing.
 
-    Parameters
-    ----------
-    site
-        Name or folder of the site.
-    intermediate_days
-        Days after which products that only the next step reads are removed; final ones stay.
-    scratch_days
-        Days after which files in scratch are removed.
+    Args:
+        site: Name or folder of the site.
+        intermediate_days: Days after which products that only the next step reads are removed; final ones stay.
+        scratch_days: Days after which files in scratch are removed.
     """
     account = keep_house(load_site(site), intermediate_days=intermediate_days, scratch_days=scratch_days)
     get_run_logger().info("%s", json.dumps(account))

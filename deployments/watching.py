@@ -17,7 +17,7 @@ import xxhash
 from blocks.nights import EVENT_NAME, RegisteredNight, read_night, registered_nights
 from blocks.site import Site
 from deployments.registry import RESOURCE, reconcile
-from tasks.events import emit
+from tasks.engine.events import emit
 from tasks.raw_files import has_arrived
 from tasks.requests import ExposureRequest
 
@@ -65,7 +65,7 @@ def look_around(site: Site, *, emit_event: Emit = emit) -> Look:
     site
         The site.
     emit_event
-        Emits an event, with the parameters of :func:`tasks.events.emit`.
+        Emits an event, with the parameters of :func:`tasks.engine.events.emit`.
 
     Raises
     ------

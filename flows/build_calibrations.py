@@ -10,34 +10,26 @@ from typing import Any
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from blocks.compute import ComputeTaskRunner
 from blocks.folders import load_site
 from blocks.site import Site
-from flows.described import described
 from imaging.detector.status import working_ccds
 from imaging.errors import InputError
 from imaging.masters.settings import MasterSettings
-from tasks.ends import remembered
-from tasks.limits import WRITE_CALIBRATIONS, slot
-from tasks.masters import (
-    bias_job,
-    finish_jobs,
-    finish_masters,
-    flat_job,
-    make_bias,
-    make_flat,
-    record_masters,
-)
+from tasks.build_masters import bias_job, finish_jobs, finish_masters, flat_job, make_bias, make_flat, record_masters
+from tasks.engine.final_state import keep_result
+from tasks.engine.jobs import StepResult
+from tasks.engine.limits import slot
+from tasks.engine.stage import Stage
+from tasks.engine.task_runner import ComputeTaskRunner
+from tasks.jobs import StepJob
 from tasks.raw_files import RawFile, raw_of_kind
-from tasks.records import StepJob, StepResult
-from tasks.stage import Stage
+from tasks.steps import MAKE_BIAS, MAKE_FLAT, WRITE_CALIBRATIONS
 
 BIAS_KINDS, FLAT_KINDS = ("zero", "bias"), ("dome flat", "flat")
 """Values of OBSTYPE in small letters."""
 
 
-@described
-@remembered
+@keep_result
 @flow(name="build-calibrations", flow_run_name="build-calibrations-{night}", task_runner=ComputeTaskRunner())
 def build_calibrations(
     night: int,
@@ -49,44 +41,36 @@ def build_calibrations(
 ) -> State[dict[str, Any]]:
     """Build bias, dome flats and bad-pixel maps of a night and enter them into the calibration library.
 
-    Parameters
-    ----------
-    night
-        Night of the calibration exposures, YYYYMMDD; their raw files lie where those of the sky do.
-    site
-        Name or folder of the site.
-    ccds
-        CCDs to build for; None for all that worked on that night and are in the files.
-    epoch
-        Name of the epoch; None for ``n`` and the night.
-    overwrite
-        Whether to build again what is known to be built.
-    settings
-        How it is done.
+    Args:
+        night: Night of the calibration exposures, YYYYMMDD; their raw files lie where those of the sky do.
+        site: Name or folder of the site.
+        ccds: CCDs to build for; None for all that worked on that night and are in the files.
+        epoch: Name of the epoch; None for ``n`` and the night.
+        overwrite: Build again what is cached.
+        settings: Settings of the stage.
 
     Raises
     ------
-    InputError
-        If the night has too few bias exposures or no dome flats.
+        InputError: If the night has too few bias exposures or no dome flats.
     """
     place, name = load_site(site), epoch or f"n{night}"
     stage = Stage("build-calibrations", StepJob(night=night, site=place), overwrite=overwrite)
     biases, by_band = raw_of_kind(place, night, BIAS_KINDS), _by_band(raw_of_kind(place, night, FLAT_KINDS), night)
     wanted = ccds or tuple(c for c in working_ccds(night) if all(c in raw.index.extensions for raw in biases))
 
-    jobs = stage.plan("make_bias", wanted, lambda ccd: bias_job(place, night, ccd, name, biases, settings))
+    jobs = stage.plan(MAKE_BIAS, wanted, lambda ccd: bias_job(place, night, ccd, name, biases, settings))
     made = stage.map(make_bias, jobs)
     flats = {}
     for band, raws in by_band.items():
         plan = partial(_flat_job, place, night, name, made, raws, settings)
-        flats[band] = stage.map(make_flat, stage.plan("make_flat", made, plan))
+        flats[band] = stage.map(make_flat, stage.plan(MAKE_FLAT, made, plan))
     if not made or not all(flats.values()):
-        return stage.verdict(())
+        return stage.final_state(())
     finished = stage.map(finish_masters, finish_jobs(place, night, name, made, flats, settings))
     if finished:
         with slot(WRITE_CALIBRATIONS):
             record_masters(place, night, name, sorted(finished), flats)
-    return stage.verdict(finished, epoch=name, bands=sorted(flats))
+    return stage.final_state(finished, epoch=name, bands=sorted(flats))
 
 
 def _flat_job(

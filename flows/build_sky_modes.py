@@ -8,22 +8,21 @@ from typing import Any
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from blocks.compute import ComputeTaskRunner
 from blocks.folders import load_site
-from flows.described import described
 from imaging.errors import InputError
 from imaging.masters.settings import SkyModeSettings
-from tasks.ends import remembered
-from tasks.limits import WRITE_CALIBRATIONS, slot
-from tasks.masters import master_path, record_files
-from tasks.records import StepJob
+from tasks.build_masters import master_path, record_files
+from tasks.build_sky_modes import common_ccds, find_modes, make_templates, modes_job, template_job
+from tasks.engine.final_state import keep_result
+from tasks.engine.limits import slot
+from tasks.engine.stage import Stage
+from tasks.engine.task_runner import ComputeTaskRunner
+from tasks.jobs import StepJob
 from tasks.requests import ExposureRequest
-from tasks.sky_masters import common_ccds, find_modes, make_templates, modes_job, template_job
-from tasks.stage import Stage
+from tasks.steps import MAKE_TEMPLATES, WRITE_CALIBRATIONS
 
 
-@described
-@remembered
+@keep_result
 @flow(name="build-sky-modes", flow_run_name="build-sky-modes-{epoch}", task_runner=ComputeTaskRunner())
 def build_sky_modes(
     exposures: tuple[ExposureRequest, ...],
@@ -34,23 +33,16 @@ def build_sky_modes(
 ) -> State[dict[str, Any]]:
     """Build sky modes and templates of one band and enter them into the calibration library.
 
-    Parameters
-    ----------
-    exposures
-        Exposures of one band and of different fields, processed at least up to their mini-skies.
-    epoch
-        Name of the epoch.
-    site
-        Name or folder of the site.
-    overwrite
-        Whether to build again what is known to be built.
-    settings
-        How it is done.
+    Args:
+        exposures: Exposures of one band and of different fields, processed at least up to their mini-skies.
+        epoch: Name of the epoch.
+        site: Name or folder of the site.
+        overwrite: Build again what is cached.
+        settings: Settings of the stage.
 
     Raises
     ------
-    InputError
-        If there are no exposures, they are of several bands, or no CCD is common to them.
+        InputError: If there are no exposures, they are of several bands, or no CCD is common to them.
     """
     if not exposures:
         raise InputError("no exposures to build sky modes from", limit=f"at least {settings.minimum_exposures}")
@@ -62,12 +54,12 @@ def build_sky_modes(
     stage = Stage("build-sky-modes", StepJob(topic=job.topic, site=place), overwrite=overwrite)
     found = stage.run(find_modes, job, ccds)
     if found is None:
-        return stage.verdict(())
-    plan = stage.plan("make_templates", ccds, lambda ccd: template_job(identities, ccd, place, epoch, found, settings))
+        return stage.final_state(())
+    plan = stage.plan(MAKE_TEMPLATES, ccds, lambda ccd: template_job(identities, ccd, place, epoch, found, settings))
     made = stage.map(make_templates, plan)
     if made:
         templates = [master_path(place, epoch, "sky_templates", ccd, band) for ccd in sorted(made)]
         modes = [master_path(place, epoch, "sky_modes", 0, band)]
         with slot(WRITE_CALIBRATIONS):
             record_files(place, night, epoch, {("sky_modes", band): modes, ("sky_templates", band): templates})
-    return stage.verdict(made, epoch=epoch, band=band, rms_fraction=found.quality["rms_fraction"])
+    return stage.final_state(made, epoch=epoch, band=band, rms_fraction=found.quality["rms_fraction"])

@@ -8,23 +8,22 @@ from typing import Any
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from blocks.compute import ComputeTaskRunner
 from blocks.folders import load_site
-from flows.described import described
 from imaging.errors import InputError
 from imaging.masters.settings import StarFlatSettings
-from tasks.ends import remembered
-from tasks.limits import WRITE_CALIBRATIONS, slot
-from tasks.masters import master_path, record_files
+from tasks.build_masters import master_path, record_files
+from tasks.build_star_flat import fit_job, fit_star_flats, fitted_ccds, write_job, write_star_flat
+from tasks.engine.final_state import keep_result
+from tasks.engine.limits import slot
+from tasks.engine.stage import Stage
+from tasks.engine.task_runner import ComputeTaskRunner
+from tasks.jobs import StepJob
 from tasks.products import ccds_with, observed_exposure
-from tasks.records import StepJob
 from tasks.requests import ExposureRequest
-from tasks.stage import Stage
-from tasks.star_flats import fit_job, fit_star_flats, fitted_ccds, write_job, write_star_flat
+from tasks.steps import WRITE_CALIBRATIONS, WRITE_STAR_FLAT
 
 
-@described
-@remembered
+@keep_result
 @flow(name="build-star-flat", flow_run_name="build-star-flat-{epoch}", task_runner=ComputeTaskRunner())
 def build_star_flat(
     exposures: tuple[ExposureRequest, ...],
@@ -35,23 +34,16 @@ def build_star_flat(
 ) -> State[dict[str, Any]]:
     """Build the star flat of one band and enter it into the calibration library.
 
-    Parameters
-    ----------
-    exposures
-        Calibrated exposures of one band, pointed differently, taken in clear nights.
-    epoch
-        Name of the epoch.
-    site
-        Name or folder of the site.
-    overwrite
-        Whether to build again what is known to be built.
-    settings
-        How it is done.
+    Args:
+        exposures: Calibrated exposures of one band, pointed differently, taken in clear nights.
+        epoch: Name of the epoch.
+        site: Name or folder of the site.
+        overwrite: Build again what is cached.
+        settings: Settings of the stage.
 
     Raises
     ------
-    InputError
-        If there are too few exposures, they are of several bands, or one has not been calibrated.
+        InputError: If there are too few exposures, they are of several bands, or one has not been calibrated.
     """
     if not exposures:
         raise InputError("no exposures to build a star flat from", limit=f"at least {settings.minimum_exposures}")
@@ -61,14 +53,14 @@ def build_star_flat(
     stage = Stage("build-star-flat", StepJob(topic=job.topic, site=place), overwrite=overwrite)
     fit = stage.run(fit_star_flats, job, ())
     if fit is None:
-        return stage.verdict(())
+        return stage.final_state(())
     latest = max(identities, key=lambda who: who.night)
     some_ccd = ccds_with(latest, place, "immask.fits")[0]
     observed = observed_exposure(StepJob(exposure=latest, ccd=some_ccd, site=place), "immask.fits")
-    plan = stage.plan("write_star_flat", fitted_ccds(fit), lambda ccd: write_job(ccd, observed, place, epoch, fit))
+    plan = stage.plan(WRITE_STAR_FLAT, fitted_ccds(fit), lambda ccd: write_job(ccd, observed, place, epoch, fit))
     made = stage.map(write_star_flat, plan)
     if made:
         paths = [master_path(place, epoch, "star_flat", ccd, latest.band) for ccd in sorted(made)]
         with slot(WRITE_CALIBRATIONS):
             record_files(place, latest.night, epoch, {("star_flat", latest.band): paths})
-    return stage.verdict(made, epoch=epoch, band=latest.band)
+    return stage.final_state(made, epoch=epoch, band=latest.band)

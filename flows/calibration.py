@@ -8,23 +8,22 @@ from typing import Any
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from blocks.compute import ComputeTaskRunner
 from blocks.folders import load_site
-from flows.described import described
 from imaging.photometry.settings import CalibrationSettings
+from tasks.artifacts import show_zeropoints
 from tasks.calibrate import calibrate, calibrate_job
-from tasks.ends import remembered
+from tasks.engine.final_state import keep_result
+from tasks.engine.stage import Stage
+from tasks.engine.task_runner import ComputeTaskRunner
+from tasks.exposure_solution import discard_solution
+from tasks.jobs import StepJob
 from tasks.products import ccds_with
-from tasks.records import StepJob
 from tasks.requests import ExposureRequest
-from tasks.solutions import solve_anew
-from tasks.solve import solve, solve_job
-from tasks.stage import Stage
-from tasks.zeropoint_page import exhibit_zeropoints
+from tasks.solve_zeropoints import solve_zeropoints, solve_zeropoints_job
+from tasks.steps import CALIBRATE
 
 
-@described
-@remembered
+@keep_result
 @flow(name="calibration", flow_run_name="calibration-{exposure.expnum}", task_runner=ComputeTaskRunner())
 def calibration(
     exposure: ExposureRequest,
@@ -35,37 +34,30 @@ def calibration(
 ) -> State[dict[str, Any]]:
     """Calibrate the CCDs of an exposure that the single-epoch stage has measured.
 
-    Parameters
-    ----------
-    exposure
-        Which exposure, and under which version its products are filed.
-    site
-        Name or folder of the site.
-    ccds
-        CCDs to calibrate; None for all that have been measured.
-    overwrite
-        Whether to compute what is known to be done.
-    settings
-        How it is done.
+    Args:
+        exposure: Which exposure, and under which version its products are filed.
+        site: Name or folder of the site.
+        ccds: CCDs to calibrate; None for all that have been measured.
+        overwrite: Recompute cached steps.
+        settings: Settings of the stage.
 
     Raises
     ------
-    InputError
-        If there is no reference catalogue.
+        InputError: If there is no reference catalogue.
     """
     place = load_site(site).storing_in(exposure.destination)
     who = exposure.exposure_id()
     stage = Stage("calibration", StepJob(exposure=who, site=place), overwrite=overwrite)
     wanted = ccds_with(who, place, "measured.fits") if ccds is None else ccds
 
-    jobs = stage.plan("calibrate", wanted, lambda ccd: calibrate_job(who, ccd, place, settings))
+    jobs = stage.plan(CALIBRATE, wanted, lambda ccd: calibrate_job(who, ccd, place, settings))
     calibrated = stage.map(calibrate, jobs)
     if not calibrated:
-        return stage.verdict(())
-    job = solve_job(calibrated, stage.failures, who, place, settings)
+        return stage.final_state(())
+    job = solve_zeropoints_job(calibrated, stage.failures, who, place, settings)
     if overwrite:
-        solve_anew(job, "zeropoints.parquet")
-    solved = stage.run(solve, job, calibrated)
+        discard_solution(job, "zeropoints.parquet")
+    solved = stage.run(solve_zeropoints, job, calibrated)
     if solved is not None:
-        exhibit_zeropoints(who, place)
-    return stage.verdict(calibrated if solved else ())
+        show_zeropoints(who, place)
+    return stage.final_state(calibrated if solved else ())

@@ -8,20 +8,19 @@ from typing import Any
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from blocks.compute import ComputeTaskRunner
 from blocks.folders import load_site
-from flows.described import described
 from imaging.export.settings import ExportSettings
-from tasks.ends import remembered
+from tasks.engine.final_state import keep_result
+from tasks.engine.stage import Stage
+from tasks.engine.task_runner import ComputeTaskRunner
 from tasks.export import export, export_job, list_exports, list_job
+from tasks.jobs import StepJob
 from tasks.products import ccds_with
-from tasks.records import StepJob
 from tasks.requests import ExposureRequest
-from tasks.stage import Stage
+from tasks.steps import EXPORT
 
 
-@described
-@remembered
+@keep_result
 @flow(name="export", flow_run_name="export-{exposure.expnum}", task_runner=ComputeTaskRunner())
 def export_exposure(
     exposure: ExposureRequest,
@@ -32,25 +31,19 @@ def export_exposure(
 ) -> State[dict[str, Any]]:
     """Export the CCDs of an exposure that have been calibrated, beside the products that they are made from.
 
-    Parameters
-    ----------
-    exposure
-        Which exposure, and under which version its products are filed.
-    site
-        Name or folder of the site.
-    ccds
-        CCDs to export; None for all that have been calibrated.
-    overwrite
-        Whether to write again what is known to be written.
-    settings
-        How it is done.
+    Args:
+        exposure: Which exposure, and under which version its products are filed.
+        site: Name or folder of the site.
+        ccds: CCDs to export; None for all that have been calibrated.
+        overwrite: Write again what is cached.
+        settings: Settings of the stage.
     """
     place = load_site(site).storing_in(exposure.destination)
     who = exposure.exposure_id()
     stage = Stage("export", StepJob(exposure=who, site=place), overwrite=overwrite)
     wanted = ccds_with(who, place, "immask.fits") if ccds is None else ccds
-    exported = stage.map(export, stage.plan("export", wanted, lambda ccd: export_job(who, ccd, place, settings)))
+    exported = stage.map(export, stage.plan(EXPORT, wanted, lambda ccd: export_job(who, ccd, place, settings)))
     if not exported:
-        return stage.verdict(())
+        return stage.final_state(())
     listed = stage.run(list_exports, list_job(exported, who, place), exported)
-    return stage.verdict(exported if listed else ())
+    return stage.final_state(exported if listed else ())

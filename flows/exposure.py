@@ -8,25 +8,23 @@ from typing import Any, Literal
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from blocks.compute import ComputeTaskRunner
 from flows.calibration import calibration
-from flows.described import described
 from flows.settings import ExposureSettings
 from flows.single_epoch import single_epoch
 from flows.verification import verification
-from tasks.ends import remembered
-from tasks.limits import EXPOSURES, slot
+from tasks.engine.final_state import keep_result, merged_state
+from tasks.engine.limits import slot
+from tasks.engine.progress import progress_artifact
+from tasks.engine.task_runner import ComputeTaskRunner, current_run, with_options
+from tasks.night_plan import stage_work
 from tasks.requests import ExposureRequest
-from tasks.run_page import on_this_page
-from tasks.run_progress import progress_on_page, stage_work
-from tasks.verdict import merged_verdict
+from tasks.steps import EXPOSURES
 
 StageName = Literal["single_epoch", "calibration", "verification"]
 STAGES: tuple[StageName, ...] = ("single_epoch", "calibration", "verification")
 
 
-@described
-@remembered
+@keep_result
 @flow(name="process-exposure", flow_run_name="process-exposure-{exposure.expnum}", task_runner=ComputeTaskRunner())
 def process_exposure(
     exposure: ExposureRequest,
@@ -38,25 +36,17 @@ def process_exposure(
 ) -> State[dict[str, Any]]:
     """Process one exposure through its stages; a CCD that fails in one of them costs itself only.
 
-    Parameters
-    ----------
-    exposure
-        Which exposure, and under which version its products are filed.
-    site
-        Name or folder of the site.
-    ccds
-        CCDs to process; None for all there are.
-    stages
-        Stages to run, in their natural order.
-    overwrite
-        Whether to compute what is known to be done.
-    settings
-        How it is done, stage by stage.
+    Args:
+        exposure: Which exposure, and under which version its products are filed.
+        site: Name or folder of the site.
+        ccds: CCDs to process; None for all there are.
+        stages: Stages to run, in their natural order.
+        overwrite: Recompute cached steps.
+        settings: Settings of each stage.
 
     Raises
     ------
-    InputError
-        If the exposure's input is missing or wrong.
+        InputError: If the exposure's input is missing or wrong.
     """
     runs: dict[StageName, tuple[Any, Any]] = {
         "single_epoch": (single_epoch, settings.single_epoch),
@@ -65,13 +55,14 @@ def process_exposure(
     }
     states: dict[str, State[Any]] = {}
     what = f"exposure {exposure.expnum}"
-    with slot(EXPOSURES), on_this_page(), progress_on_page(what, stage_work([exposure.expnum], stages)):
+    with slot(EXPOSURES), progress_artifact(what, stage_work([exposure.expnum], stages)) as listener:
         for name in STAGES:
             if name not in stages:
                 continue
             run, options = runs[name]
+            run = with_options(run, page_run=current_run(), listener=listener)
             state = run(exposure, site, ccds, overwrite, options, return_state=True)
             states[name] = state
             if not state.is_completed():
                 break
-    return merged_verdict(what, states)
+    return merged_state(what, states)

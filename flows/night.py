@@ -1,7 +1,7 @@
 """A night: from registered exposures to a ranked list of candidates.
 
 plan -> every exposure once, the one nearest to the sky map's peak first, after its templates; the difference of each
-search CCD as soon as the templates that it touches are done
+search CCD as soon as the templates that overlap it are processed
 -> associate the detections of all -> map forced photometry -> rank against the sky map
 """
 
@@ -14,28 +14,35 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 
-from blocks.compute import ComputeTaskRunner, prioritised
 from blocks.folders import load_site
 from blocks.nights import RegisteredNight, read_night
 from blocks.site import Site
-from flows.described import described
-from flows.difference import difference, searching_ahead
+from flows.difference import difference
 from flows.exposure import process_exposure
 from flows.settings import NightSettings
 from flows.side_by_side import run_as_they_come
-from tasks.announcements import announce_candidates
+from tasks.announce_candidates import announce_candidates
+from tasks.artifacts import show_candidates, show_night_summary
 from tasks.associate import SearchedCcd, associate, associate_job
-from tasks.ends import remembered
-from tasks.exhibits import exhibit_account, exhibit_night
-from tasks.force import force, force_job
-from tasks.limits import WRITE_NIGHTS, slot
-from tasks.night_plan import NightPlan, exposures_at_hand, plan_night, searched_ccds, urgency_of
+from tasks.engine.final_state import keep_result
+from tasks.engine.limits import slot
+from tasks.engine.progress import Listener, progress_artifact
+from tasks.engine.stage import Stage
+from tasks.engine.task_runner import ComputeTaskRunner, with_options
+from tasks.forced_photometry import forced_photometry, forced_photometry_job
+from tasks.jobs import StepJob
+from tasks.night_plan import (
+    NightPlan,
+    exposures_at_hand,
+    night_state,
+    night_work,
+    plan_night,
+    searched_ccds,
+    urgency_of,
+)
 from tasks.rank import rank, rank_job
-from tasks.records import StepJob
 from tasks.requests import ExposureRequest, NightEvent
-from tasks.run_progress import night_work, progress_on_page
-from tasks.stage import Stage
-from tasks.verdict import night_verdict
+from tasks.steps import WRITE_NIGHTS
 
 
 def name_run() -> str:
@@ -44,8 +51,7 @@ def name_run() -> str:
     return f"process-night-{NightEvent.night_of(parameters.get('night'), parameters.get('event'))}"
 
 
-@described
-@remembered
+@keep_result
 @flow(name="process-night", flow_run_name=name_run, task_runner=ComputeTaskRunner())
 def process_night(
     night: int | None = None,
@@ -56,23 +62,16 @@ def process_night(
 ) -> State[dict[str, Any]]:
     """Process a registered night.
 
-    Parameters
-    ----------
-    night
-        Night, YYYYMMDD; None if the event names it.
-    event
-        Payload of the event that registered the night.
-    site
-        Name or folder of the site.
-    overwrite
-        Whether to compute what is known to be done.
-    settings
-        How it is done, stage by stage.
+    Args:
+        night: Night, YYYYMMDD; None if the event names it.
+        event: Payload of the event that registered the night.
+        site: Name or folder of the site.
+        overwrite: Recompute cached steps.
+        settings: Settings of each stage.
 
     Raises
     ------
-    InputError
-        If the night is not registered, or neither night nor event is given.
+        InputError: If the night is not registered, or neither night nor event is given.
     """
     place = load_site(site).storing_in(settings.version.destination)
     registered = read_night(place, NightEvent.night_of(night, event))
@@ -83,21 +82,22 @@ def process_night(
     plan = replace(plan, urgency=urgency_of(registered, at_hand))
 
     search = [exposure.expnum for exposure in plan.search]
-    with progress_on_page(what, night_work(registered.record.night, [e.expnum for e in plan.all], search)):
-        processed, searched = run_stages(plan, site, settings, overwrite=overwrite)
+    work = night_work(registered.record.night, [e.expnum for e in plan.all], search)
+    with progress_artifact(what, work) as listener:
+        processed, searched = run_stages(plan, site, settings, listener, overwrite=overwrite)
         done = [e for e in plan.search if e.expnum in searched and searched[e.expnum].is_completed()]
         stage = Stage("candidates", StepJob(night=registered.record.night, site=place), overwrite=overwrite)
         with slot(WRITE_NIGHTS):
             summary = find_candidates(stage, registered, done, searched_ccds(done, plan, place), place, settings)
-    state = night_verdict(what, processed, searched, stage.others, summary)
-    exhibit_account(registered.record.night, state, time.process_time())
+    state = night_state(what, processed, searched, stage.others, summary)
+    show_night_summary(registered.record.night, state, time.process_time())
     return state
 
 
 def run_stages(
-    plan: NightPlan, site: str, settings: NightSettings, *, overwrite: bool
+    plan: NightPlan, site: str, settings: NightSettings, listener: Listener | None, *, overwrite: bool
 ) -> tuple[dict[int, State[Any]], dict[int, State[Any]]]:
-    """Process every exposure of a night, and search each CCD as soon as its exposure and its templates are done.
+    """Process every exposure of a night, and search each CCD as soon as its exposure and its templates are processed.
 
     Parameters
     ----------
@@ -105,6 +105,8 @@ def run_stages(
         The exposures.
     site, settings, overwrite
         As for :func:`process_night`.
+    listener
+        Function to be called with every progress.
 
     Returns
     -------
@@ -114,21 +116,20 @@ def run_stages(
     priority = plan.priorities
 
     def process(exposure: ExposureRequest) -> State[Any]:
-        with prioritised(priority[exposure.expnum]):
-            return process_exposure(exposure, site, overwrite=overwrite, settings=settings.exposure, return_state=True)
+        run = with_options(process_exposure, priority=priority[exposure.expnum], listener=listener)
+        return run(exposure, site, overwrite=overwrite, settings=settings.exposure, return_state=True)
 
     def search(exposure: ExposureRequest, running: Iterable[frozenset[int]]) -> State[Any]:
-        templates = plan.templates[exposure.expnum]
-        ready = (plan.ready(exposure.expnum, left) for left in running)
-        with prioritised(priority[exposure.expnum]), searching_ahead(ready):
-            return difference(
-                exposure,
-                site,
-                templates=templates,
-                overwrite=overwrite,
-                settings=settings.difference,
-                return_state=True,
-            )
+        run = with_options(difference, priority=priority[exposure.expnum], listener=listener)
+        return run(
+            exposure,
+            site,
+            templates=plan.templates[exposure.expnum],
+            overwrite=overwrite,
+            settings=settings.difference,
+            ready=(plan.ready(exposure.expnum, left) for left in running),
+            return_state=True,
+        )
 
     needs = {expnum: [template.expnum for template in templates] for expnum, templates in plan.templates.items()}
     return run_as_they_come(process, plan.all, search, needs, settings.concurrent_exposures)
@@ -168,17 +169,17 @@ def find_candidates(
     if associated is None:
         return {}
     jobs = [
-        force_job(who.exposure_id(), item.ccd, who.season, associated, place, settings.difference.search)
+        forced_photometry_job(who.exposure_id(), item.ccd, who.season, associated, place, settings.difference.search)
         for who in exposures
         for item in ccds
         if item.expnum == who.expnum
     ]
-    forced = stage.map_all(force, jobs)
+    forced = stage.map_all(forced_photometry, jobs)
     upstream = {"exposure": settings.exposure, "difference": settings.difference}
     job = rank_job(registered, associated, forced, ccds, place, settings.candidates, upstream)
     ranked = stage.run(rank, job, ())
     if ranked is None:
         return {}
-    exhibit_night(registered, place)
+    show_candidates(registered, place)
     announce_candidates(registered, place)
     return dict(ranked.quality)

@@ -13,18 +13,17 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Completed
 
-from blocks.compute import NOBODY_WAITS, ComputeTaskRunner, prioritised
 from blocks.folders import load_site
 from blocks.plans import PointingPlan, read_plan
 from blocks.site import Site
-from flows.described import described
 from flows.exposure import process_exposure
 from flows.settings import NightSettings
 from flows.side_by_side import run_side_by_side
 from imaging.exposure import night_of
 from imaging.io.pointings import Pointing
-from tasks.ends import remembered
-from tasks.preparation import known_exposures, mjd_of_night, plan_preparation, preparation_verdict
+from tasks.engine.final_state import keep_result
+from tasks.engine.task_runner import NOBODY_WAITS, ComputeTaskRunner, with_options
+from tasks.prepare_templates import known_exposures, mjd_of_night, plan_preparation, preparation_state
 from tasks.requests import NightEvent
 
 UNIX_EPOCH_MJD = 40587.0
@@ -43,8 +42,7 @@ def name_run() -> str:
     return f"prepare-templates-{chosen_night(parameters.get('night'), parameters.get('event'))}"
 
 
-@described
-@remembered
+@keep_result
 @flow(name="prepare-templates", flow_run_name=name_run, task_runner=ComputeTaskRunner())
 def prepare_templates(
     pointings: Sequence[Pointing] | None = None,
@@ -57,28 +55,19 @@ def prepare_templates(
 ) -> State[dict[str, Any]]:
     """Process the exposures that planned pointings will be compared with; the night then finds them done.
 
-    Parameters
-    ----------
-    pointings
-        RA, Dec and band of the planned exposures; None for those that the site keeps for the night.
-    night
-        Night for which they are planned, YYYYMMDD: the time windows of the choice count from it. None for that of the
-        event, or else the one that begins or goes on now.
-    exposure_list
-        File that lists the exposures to choose from; None for all whose raw files the site has.
-    event
-        Payload of the event of a plan.
-    site
-        Name or folder of the site.
-    overwrite
-        Whether to compute what is known to be done.
-    settings
-        Those of the night: its version, the stages of every exposure, the rules of the choice.
+    Args:
+        pointings: RA, Dec and band of the planned exposures; None for those that the site keeps for the night.
+        night: Night for which they are planned, YYYYMMDD: the time windows of the choice count from it. None for that
+            of the event, or else the one that begins or goes on now.
+        exposure_list: File that lists the exposures to choose from; None for all whose raw files the site has.
+        event: Payload of the event of a plan.
+        site: Name or folder of the site.
+        overwrite: Recompute cached steps.
+        settings: Those of the night: its version, the stages of every exposure, the rules of the choice.
 
     Raises
     ------
-    InputError
-        If the exposure list cannot be read, or there is no exposure to choose from.
+        InputError: If the exposure list cannot be read, or there is no exposure to choose from.
     """
     place = load_site(site).storing_in(settings.version.destination)
     number = chosen_night(night, event)
@@ -88,15 +77,13 @@ def prepare_templates(
     listed = known_exposures(place, None if planned.exposure_list is None else Path(planned.exposure_list))
     rules = settings.difference.templates
     plan = plan_preparation(planned.pointings, mjd_of_night(number), listed, settings.version, rules)
-    with prioritised(NOBODY_WAITS):
-        processed = run_side_by_side(
-            lambda request: process_exposure(
-                request, site, overwrite=overwrite, settings=settings.exposure, return_state=True
-            ),
-            plan.exposures,
-            settings.concurrent_exposures,
-        )
-    return preparation_verdict(plan, processed)
+    run = with_options(process_exposure, priority=NOBODY_WAITS)
+    processed = run_side_by_side(
+        lambda request: run(request, site, overwrite=overwrite, settings=settings.exposure, return_state=True),
+        plan.exposures,
+        settings.concurrent_exposures,
+    )
+    return preparation_state(plan, processed)
 
 
 def given_plan(

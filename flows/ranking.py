@@ -11,22 +11,22 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Completed
 
-from blocks.compute import ComputeTaskRunner
 from blocks.folders import load_site
 from blocks.nights import read_night
 from blocks.site import Destination
 from blocks.skymaps import adopt_skymap
-from flows.described import described
 from imaging.candidates.settings import CandidateSettings
-from tasks.announcements import announce_candidates
-from tasks.ends import remembered
-from tasks.exhibits import exhibit_night
-from tasks.limits import WRITE_NIGHTS, slot
+from tasks.announce_candidates import announce_candidates
+from tasks.artifacts import show_candidates
+from tasks.engine.final_state import keep_result
+from tasks.engine.limits import slot
+from tasks.engine.stage import Stage
+from tasks.engine.task_runner import ComputeTaskRunner
+from tasks.jobs import StepJob
 from tasks.rank import rank
 from tasks.ranked_tables import rerank_job
-from tasks.records import StepJob
 from tasks.requests import NightEvent
-from tasks.stage import Stage
+from tasks.steps import WRITE_NIGHTS
 
 
 def name_run() -> str:
@@ -35,8 +35,7 @@ def name_run() -> str:
     return f"rank-night-{NightEvent.night_of(parameters.get('night'), parameters.get('event'))}"
 
 
-@described
-@remembered
+@keep_result
 @flow(name="rank-night", flow_run_name=name_run, task_runner=ComputeTaskRunner())
 def rank_night(
     night: int | None = None,
@@ -49,27 +48,18 @@ def rank_night(
 ) -> State[dict[str, Any]]:
     """Rank the candidates of a night again; no pixel is touched.
 
-    Parameters
-    ----------
-    night
-        Night, YYYYMMDD; None if the event names it.
-    skymap
-        File of the new sky map, which becomes the night's; None to keep the one that it has.
-    event
-        Payload of the event of a new map: its night, and the file as ``skymap``.
-    site
-        Name or folder of the site.
-    destination
-        Where the night's products are.
-    overwrite
-        Whether to rank even if just this is known to be done.
-    settings
-        Weights and models; None for those of the last ranking.
+    Args:
+        night: Night, YYYYMMDD; None if the event names it.
+        skymap: File of the new sky map, which becomes the night's; None to keep the one that it has.
+        event: Payload of the event of a new map: its night, and the file as ``skymap``.
+        site: Name or folder of the site.
+        destination: Where the night's products are.
+        overwrite: Rank again even if the result is cached.
+        settings: Weights and models; None for those of the last ranking.
 
     Raises
     ------
-    InputError
-        If the night is not registered or was never ranked, or the sky map cannot be read.
+        InputError: If the night is not registered or was never ranked, or the sky map cannot be read.
     """
     place = load_site(site).storing_in(destination)
     number = NightEvent.night_of(night, event)
@@ -80,8 +70,8 @@ def rank_night(
     with slot(WRITE_NIGHTS):
         ranked = stage.run(rank, rerank_job(number, registered.skymap, place, settings), (0,))
     if ranked is None:
-        return stage.verdict(())
-    exhibit_night(registered, place)
+        return stage.final_state(())
+    show_candidates(registered, place)
     announce_candidates(registered, place)
     quality = dict(ranked.quality)
     message = f"night {number}: {quality['n_candidates']:.0f} candidates ranked on {registered.record.skymap}"

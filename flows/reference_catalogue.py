@@ -8,21 +8,19 @@ from typing import Any
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from blocks.compute import ComputeTaskRunner
 from blocks.folders import load_site
-from flows.described import described
 from imaging.reference.mapping import CatalogueMapping
-from imaging.reference.settings import CatalogueSettings
-from tasks.ends import remembered
-from tasks.limits import WRITE_REFERENCE, slot
-from tasks.records import StepJob
-from tasks.reference_catalogue import CataloguePlan, assemble, find_sources, import_source
-from tasks.stage import Stage
-from tasks.verdict import verdict
+from imaging.reference.settings import ReferenceCatalogueSettings
+from tasks.engine.final_state import final_state, keep_result
+from tasks.engine.limits import slot
+from tasks.engine.stage import Stage
+from tasks.engine.task_runner import ComputeTaskRunner
+from tasks.import_catalogue import CataloguePlan, assemble, find_sources, import_source
+from tasks.jobs import StepJob
+from tasks.steps import WRITE_REFERENCE
 
 
-@described
-@remembered
+@keep_result
 @flow(name="reference-catalogue", flow_run_name="reference-catalogue-{name}", task_runner=ComputeTaskRunner())
 def reference_catalogue(
     sources: tuple[str, ...],
@@ -30,44 +28,36 @@ def reference_catalogue(
     site: str = "default",
     mapping: CatalogueMapping | None = None,
     overwrite: bool = False,
-    settings: CatalogueSettings = CatalogueSettings(),
+    settings: ReferenceCatalogueSettings = ReferenceCatalogueSettings(),
 ) -> State[dict[str, Any]]:
     """Build a reference catalogue of a site.
 
-    Parameters
-    ----------
-    sources
-        Files, folders or patterns of the source tables.
-    name
-        Name of the catalogue: its folder below the site's reference folder.
-    site
-        Name or folder of the site.
-    mapping
-        How the columns of a photometric survey are read; None for Gaia's source tables.
-    overwrite
-        Whether to build what is built.
-    settings
-        Partitions and rounding.
+    Args:
+        sources: Files, folders or patterns of the source tables.
+        name: Name of the catalogue: its folder below the site's reference folder.
+        site: Name or folder of the site.
+        mapping: How the columns of a photometric survey are read; None for Gaia's source tables.
+        overwrite: Build again what is cached.
+        settings: Partitions and rounding.
 
     Raises
     ------
-    InputError
-        If there are no source files.
+        InputError: If there are no source files.
     """
     place = load_site(site)
     plan = CataloguePlan(name, find_sources(sources), place, settings, mapping)
     what = f"catalogue {name}"
     stage = Stage("reference-catalogue", StepJob(topic=f"catalogue-{name}", site=place), overwrite=overwrite)
     if plan.is_built() and not overwrite:
-        return verdict(what, [name], {}, summary=stage.summary(()) | {"already_built": True})
+        return final_state(what, [name], {}, summary=stage.summary(()) | {"already_built": True})
 
     with slot(WRITE_REFERENCE):
         imported = stage.map_all(import_source, plan.import_jobs())
         if stage.others:
-            return verdict(what, (), stage.others, summary=stage.summary(()))
+            return final_state(what, (), stage.others, summary=stage.summary(()))
         assembled = stage.map_all(assemble, plan.assemble_jobs(imported))
         if stage.others:
-            return verdict(what, (), stage.others, summary=stage.summary(()))
+            return final_state(what, (), stage.others, summary=stage.summary(()))
         rows = plan.finish(assembled)
     about = {
         "folder": str(plan.folder),
@@ -76,4 +66,4 @@ def reference_catalogue(
         "source_mb": sum(record.size for record in plan.records) / 1e6,
         "catalogue_mb": sum(file.size for result in assembled for file in result.products.values()) / 1e6,
     }
-    return verdict(what, [name], {}, summary=stage.summary(()) | about)
+    return final_state(what, [name], {}, summary=stage.summary(()) | about)

@@ -36,7 +36,7 @@ class ExposureSettings(Settings):
     """What products must fulfil."""
 
 
-class DifferenceSettings(Settings):
+class DifferenceStageSettings(Settings):
     """Settings of the difference stage."""
 
     templates: TemplateSettings = TemplateSettings()
@@ -52,7 +52,7 @@ class NightSettings(Settings):
     """Under which version and season the products are filed."""
     exposure: ExposureSettings = ExposureSettings()
     """Stages of every exposure."""
-    difference: DifferenceSettings = DifferenceSettings()
+    difference: DifferenceStageSettings = DifferenceStageSettings()
     """Difference imaging of the search exposures."""
     candidates: CandidateSettings = CandidateSettings()
     """Association, cross-match, rank."""

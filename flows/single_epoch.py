@@ -8,24 +8,23 @@ from typing import Any
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from blocks.compute import ComputeTaskRunner
 from blocks.folders import load_site
-from flows.described import described
 from flows.settings import SingleEpochSettings
 from tasks.detrend import detrend, detrend_planner
-from tasks.ends import remembered
+from tasks.engine.final_state import keep_result
+from tasks.engine.stage import Stage
+from tasks.engine.task_runner import ComputeTaskRunner
+from tasks.exposure_solution import discard_solution
+from tasks.fit_sky import fit_sky, fit_sky_job
+from tasks.jobs import StepJob
 from tasks.measure import measure, measure_planner
 from tasks.raw_files import ccds_to_process, find_raw
-from tasks.records import StepJob
 from tasks.requests import ExposureRequest
-from tasks.sky import fit_sky, sky_job
-from tasks.solutions import solve_anew
-from tasks.stage import Stage
-from tasks.tie import tie, tie_job
+from tasks.steps import DETREND, MEASURE
+from tasks.tie_astrometry import tie_astrometry, tie_astrometry_job
 
 
-@described
-@remembered
+@keep_result
 @flow(name="single-epoch", flow_run_name="single-epoch-{exposure.expnum}", task_runner=ComputeTaskRunner())
 def single_epoch(
     exposure: ExposureRequest,
@@ -36,23 +35,16 @@ def single_epoch(
 ) -> State[dict[str, Any]]:
     """Process the CCDs of a raw exposure up to tied catalogues.
 
-    Parameters
-    ----------
-    exposure
-        Which exposure, and under which version its products are filed.
-    site
-        Name or folder of the site.
-    ccds
-        CCDs to process; None for all that worked on that night and are in the file.
-    overwrite
-        Whether to compute what is known to be done.
-    settings
-        How it is done.
+    Args:
+        exposure: Which exposure, and under which version its products are filed.
+        site: Name or folder of the site.
+        ccds: CCDs to process; None for all that worked on that night and are in the file.
+        overwrite: Recompute cached steps.
+        settings: Settings of the stage.
 
     Raises
     ------
-    InputError
-        If the raw file, a calibration or the reference catalogue is missing or wrong.
+        InputError: If the raw file, a calibration or the reference catalogue is missing or wrong.
     """
     place = load_site(site).storing_in(exposure.destination)
     who, epoch = exposure.exposure_id(), exposure.calibration_epoch
@@ -61,22 +53,22 @@ def single_epoch(
     wanted = ccds_to_process(raw, ccds)
 
     plan = detrend_planner(raw, who, place, settings.detrend, epoch=epoch)
-    detrended = stage.map(detrend, stage.plan("detrend", wanted, plan))
+    detrended = stage.map(detrend, stage.plan(DETREND, wanted, plan))
     if not detrended:
-        return stage.verdict(())
-    job = sky_job(detrended, stage.failures, raw.exposure, who, place, settings.sky, epoch=epoch)
+        return stage.final_state(())
+    job = fit_sky_job(detrended, stage.failures, raw.exposure, who, place, settings.sky, epoch=epoch)
     if overwrite:
-        solve_anew(job, "skyfit.json")
+        discard_solution(job, "skyfit.json")
     sky = stage.run(fit_sky, job, detrended)
     if sky is None:
-        return stage.verdict(())
+        return stage.final_state(())
 
     plan = measure_planner(detrended, sky, raw.exposure, who, place, settings.measure, epoch=epoch)
-    measured = stage.map(measure, stage.plan("measure", sorted(detrended), plan))
+    measured = stage.map(measure, stage.plan(MEASURE, sorted(detrended), plan))
     if not measured:
-        return stage.verdict(())
-    job = tie_job(measured, stage.failures, raw.exposure, who, place, settings.measure)
+        return stage.final_state(())
+    job = tie_astrometry_job(measured, stage.failures, raw.exposure, who, place, settings.measure)
     if overwrite:
-        solve_anew(job, "tie.json")
-    tied = stage.run(tie, job, measured)
-    return stage.verdict(measured if tied else ())
+        discard_solution(job, "tie.json")
+    tied = stage.run(tie_astrometry, job, measured)
+    return stage.final_state(measured if tied else ())

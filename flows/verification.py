@@ -1,6 +1,6 @@
 """Verification: look into every product, decide CCD by CCD what may go on, and say what the exposure is worth.
 
-map inspect -> verify the exposure -> pictures and graded table on the run's page
+map check_products -> verify the exposure -> pictures and graded table on the run's page
 """
 
 from typing import Any
@@ -8,21 +8,22 @@ from typing import Any
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from blocks.compute import ComputeTaskRunner
 from blocks.folders import load_site
-from flows.described import described
 from imaging.quality.settings import VerificationSettings
-from tasks.ends import remembered
-from tasks.exhibits import exhibit_exposure
-from tasks.failures import noted_failures
-from tasks.records import Failure, StepJob
+from tasks.artifacts import show_exposure
+from tasks.check_products import check_products, check_products_job, verifiable_ccds, zeropoint_rows
+from tasks.engine.failures import noted_failures
+from tasks.engine.final_state import keep_result
+from tasks.engine.jobs import Failure
+from tasks.engine.stage import Stage
+from tasks.engine.task_runner import ComputeTaskRunner
+from tasks.jobs import StepJob
 from tasks.requests import ExposureRequest
-from tasks.stage import Stage
-from tasks.verify import inspect, inspect_job, verifiable_ccds, verify, verify_job, zeropoint_rows
+from tasks.steps import CHECK_PRODUCTS, VERIFY
+from tasks.verify import verify, verify_job
 
 
-@described
-@remembered
+@keep_result
 @flow(name="verification", flow_run_name="verification-{exposure.expnum}", task_runner=ComputeTaskRunner())
 def verification(
     exposure: ExposureRequest,
@@ -33,18 +34,12 @@ def verification(
 ) -> State[dict[str, Any]]:
     """Verify the CCDs of an exposure; a CCD that is bad is a failure of this stage.
 
-    Parameters
-    ----------
-    exposure
-        Which exposure, and under which version its products are filed.
-    site
-        Name or folder of the site.
-    ccds
-        CCDs to verify; None for all that have products.
-    overwrite
-        Whether to compute what is known to be done.
-    settings
-        Limits.
+    Args:
+        exposure: Which exposure, and under which version its products are filed.
+        site: Name or folder of the site.
+        ccds: CCDs to verify; None for all that have products.
+        overwrite: Recompute cached steps.
+        settings: Limits.
     """
     place = load_site(site).storing_in(exposure.destination)
     who = exposure.exposure_id()
@@ -52,18 +47,20 @@ def verification(
     wanted = verifiable_ccds(who, place) if ccds is None else ccds
     zero_points = zeropoint_rows(who, place)
 
-    jobs = stage.plan("inspect", wanted, lambda ccd: inspect_job(who, ccd, place, zero_points.get(ccd), settings))
-    inspected = stage.map(inspect, jobs)
-    for ccd, result in inspected.items():
+    jobs = stage.plan(
+        CHECK_PRODUCTS, wanted, lambda ccd: check_products_job(who, ccd, place, zero_points.get(ccd), settings)
+    )
+    checked = stage.map(check_products, jobs)
+    for ccd, result in checked.items():
         if result.quality["status"] == "bad":
-            text = f"exposure {exposure.expnum}, CCD {ccd}, verify: {result.quality['reason']}"
-            stage.miss(ccd, "verify", Failure(reason="verification", message=text, kind="ccd"))
-    if not inspected:
-        return stage.verdict(())
-    missing = {n.ccd: n.failure for n in noted_failures(place, str(exposure.expnum)) if n.ccd is not None}
-    missing |= {ccd: failure for ccd, failure in stage.failures.items() if ccd not in inspected}
-    missing = {ccd: failure for ccd, failure in missing.items() if ccd not in inspected}
-    verified = stage.run(verify, verify_job(inspected, missing, who, place, settings), inspected)
+            text = f"exposure {exposure.expnum}, CCD {ccd}, {VERIFY.name}: {result.quality['reason']}"
+            stage.miss(ccd, VERIFY.name, Failure(reason="verification", message=text, kind="ccd"))
+    if not checked:
+        return stage.final_state(())
+    missing = {n.unit: n.failure for n in noted_failures(place, str(exposure.expnum)) if n.unit is not None}
+    missing |= {ccd: failure for ccd, failure in stage.failures.items() if ccd not in checked}
+    missing = {ccd: failure for ccd, failure in missing.items() if ccd not in checked}
+    verified = stage.run(verify, verify_job(checked, missing, who, place, settings), checked)
     if verified is not None:
-        exhibit_exposure(who, place)
-    return stage.verdict(set(inspected) - set(stage.failures), exposure=verified.quality if verified else {})
+        show_exposure(who, place)
+    return stage.final_state(set(checked) - set(stage.failures), exposure=verified.quality if verified else {})

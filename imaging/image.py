@@ -41,7 +41,7 @@ class CcdImage:
 
 
 @dataclass(frozen=True, eq=False)
-class Groundwork:
+class ResamplingInputs:
     """Work on a final image that is the same whatever the image is compared with, so that it is done once.
 
     Attributes
@@ -101,7 +101,7 @@ class CalibratedImage:
         Level above which pixels are saturated.
     label
         Name for messages and tables, such as the product's stem.
-    groundwork
+    resampling_inputs
         What was worked out on these pixels ahead of their comparison with others; None if nothing was.
     """
 
@@ -112,4 +112,4 @@ class CalibratedImage:
     sky_electrons: float
     saturation_electrons: float
     label: str
-    groundwork: Groundwork | None = None
+    resampling_inputs: ResamplingInputs | None = None

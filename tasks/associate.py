@@ -17,15 +17,18 @@ from imaging.errors import InputError
 from imaging.io.candidates import write_candidates
 from imaging.io.images import read_header
 from imaging.io.reference import read_reference_cone
-from imaging.io.tables import column, read_table, read_tables
+from imaging.io.tables import read_table, read_tables
 from imaging.schemas.difference import DETECTIONS
 from imaging.schemas.hosts import GALAXIES, HOSTS
 from imaging.schemas.reference import REFERENCE_GALAXIES, REFERENCE_STARS
 from imaging.skymap.footprints import Footprints
+from imaging.tables import column
 from imaging.wcs.sphere import polygon_centre, separation_deg
 from imaging.wcs.tpv import TpvWcs
-from tasks.records import FileRecord, StepJob, StepResult
-from tasks.seam import step
+from tasks.engine.jobs import FileRecord, StepResult
+from tasks.engine.step import step
+from tasks.jobs import StepJob
+from tasks.steps import ASSOCIATE
 
 NEEDED = "detection_id expnum band mjd ra dec position_error_arcsec snr mag mag_error real_score flags"
 
@@ -53,7 +56,7 @@ class SearchedCcd:
         Middle of the exposure, UTC.
     corners
         ((RA, Dec), ...) of its four corners, degrees.
-    m50_mag, width_mag, ceiling
+    m50_mag, width_mag, efficiency_max
         Efficiency of the fakes: magnitude at which half of them are found, width of the transition, and what is reached
         far on the bright side; None if unknown.
     detections
@@ -81,7 +84,7 @@ class SearchedCcd:
     host_zeropoint_mag: float
     templates: tuple[int, ...] = ()
     width_mag: float | None = None
-    ceiling: float | None = None
+    efficiency_max: float | None = None
 
     @property
     def name(self) -> str:
@@ -92,7 +95,7 @@ class SearchedCcd:
 def searched_parameters(searched: Sequence[SearchedCcd]) -> list[list[Any]]:
     """Describe subtracted CCDs as a job's parameter ``searched``, which :func:`footprints_in` reads."""
     return [
-        [s.expnum, s.ccd, s.band, s.mjd, [list(c) for c in s.corners], s.m50_mag, s.width_mag, s.ceiling]
+        [s.expnum, s.ccd, s.band, s.mjd, [list(c) for c in s.corners], s.m50_mag, s.width_mag, s.efficiency_max]
         for s in searched
     ]
 
@@ -118,7 +121,7 @@ def associate_job(searched: Sequence[SearchedCcd], night: int, site: Site, setti
     return StepJob(night=night, site=site, inputs=inputs, settings=settings, parameters=parameters)
 
 
-@step("associate")
+@step(ASSOCIATE)
 def associate(job: StepJob) -> StepResult:
     """Turn the detections of a night into candidates that know their neighbours."""
     settings = job.settings_as(CandidateSettings)
@@ -132,17 +135,17 @@ def associate(job: StepJob) -> StepResult:
     candidates = match_reference_stars(candidates, stars, mjd, settings.crossmatch)
     candidates = match_point_sources(candidates, hosts, settings.crossmatch)
     candidates = match_hosts(candidates, hosts, settings.crossmatch)
-    path = job.product_path("associated.parquet")
-    write_candidates(path, candidates)
+    paths = job.product_paths(ASSOCIATE)
+    write_candidates(paths["candidates"], candidates)
     quality = {"n_detections": detections.num_rows, "n_candidates": candidates.num_rows}
-    return job.result({"candidates": path}, quality=quality)
+    return job.result(paths, quality=quality)
 
 
 def footprints_in(job: StepJob) -> Footprints:
     """Read the footprints of the night's CCDs off a job's parameter ``searched``."""
     rows = job.parameters["searched"]
     efficiency = np.array([[np.nan if v is None else v for v in (*row[5:], None, None)[:3]] for row in rows])
-    depth, width, ceiling = efficiency.reshape(-1, 3).astype(float).T
+    depth, width, highest = efficiency.reshape(-1, 3).astype(float).T
     return Footprints(
         expnum=np.array([row[0] for row in rows], dtype=np.int64),
         ccd=np.array([row[1] for row in rows], dtype=np.int64),
@@ -151,7 +154,7 @@ def footprints_in(job: StepJob) -> Footprints:
         corners=np.array([row[4] for row in rows], dtype=float).reshape(-1, 4, 2),
         m50_mag=depth,
         width_mag=width,
-        ceiling=ceiling,
+        efficiency_max=highest,
     )
 
 

@@ -12,13 +12,12 @@ from imaging.astrometry.reference import reference_at_epoch
 from imaging.astrometry.solution import TiedCcd
 from imaging.exposure import exposure_from_header
 from imaging.identity import ExposureId
-from imaging.image import CcdImage, Groundwork
+from imaging.image import CcdImage, ResamplingInputs
 from imaging.io.colour_terms import COLOUR_TERMS, read_colour_terms
-from imaging.io.groundwork import groundwork_planes
 from imaging.io.images import read_planes, write_planes
 from imaging.io.psf import read_psf
 from imaging.io.reference import read_reference_cone
-from imaging.io.tables import column, read_table, write_table
+from imaging.io.tables import read_table, write_table
 from imaging.measure.clean import mask_streaks
 from imaging.photometry.cascade import GAIA, cascade_magnitudes
 from imaging.photometry.colours import ColourTerms, band_magnitudes, gaia_release, published_colour_terms
@@ -26,16 +25,20 @@ from imaging.photometry.match import match_reference
 from imaging.photometry.settings import CalibrationSettings, PhotometrySettings
 from imaging.photometry.zeropoint import CcdZeropoint, ccd_zeropoint
 from imaging.schemas.reference import CALIBRATED_STARS
-from imaging.templates.groundwork import lay_groundwork
+from imaging.tables import column
+from imaging.templates.resampling_inputs import make_resampling_inputs
+from imaging.templates.resampling_planes import resampling_planes
 from imaging.timing import StepTimes
 from imaging.wcs.header import corner_keywords
 from imaging.wcs.sphere import footprint, polygon_centre, separation_deg
-from tasks.fingerprints import fingerprint
+from tasks.engine.cache import fingerprint
+from tasks.engine.jobs import StepResult
+from tasks.engine.step import step
+from tasks.jobs import StepJob
 from tasks.measure import reference_inputs
 from tasks.products import observed_exposure, product_inputs
-from tasks.records import StepJob, StepResult
-from tasks.seam import step
-from tasks.tie import read_ccd_tie
+from tasks.steps import CALIBRATE
+from tasks.tie_astrometry import read_ccd_tie
 
 MARGIN_DEG = 0.005
 """Reference stars are read this far beyond the corners of a CCD."""
@@ -69,7 +72,7 @@ def _surveys(site: Site, settings: PhotometrySettings, band: str) -> list[str]:
     return [name for name in wanted if (site.reference / name / "partition_info.csv").is_file()]
 
 
-@step("calibrate")
+@step(CALIBRATE)
 def calibrate(job: StepJob) -> StepResult:
     """Give one CCD its final coordinates and mask, and match its stars to the reference catalogue."""
     settings = job.settings_as(CalibrationSettings)
@@ -84,10 +87,10 @@ def calibrate(job: StepJob) -> StepResult:
         catalogue = place_sources(catalogue, tied, image.shape)
     with times.step("zero_point"):
         matches, own = _match(job, catalogue, tied, image, settings)
-    with times.step("groundwork"):
-        groundwork = _groundwork(job, image, settings)
+    with times.step("resampling_inputs"):
+        resampling_inputs = _resampling_inputs(job, image, settings)
     with times.step("write"):
-        products = _write(job, image, groundwork, tied, catalogue, matches)
+        products = _write(job, image, resampling_inputs, tied, catalogue, matches)
     quality = {
         "own_zeropoint_mag": own.zeropoint_mag,
         "own_zeropoint_error_mag": own.zeropoint_error_mag,
@@ -99,7 +102,7 @@ def calibrate(job: StepJob) -> StepResult:
         "n_astrometry": tied.n_stars,
         "astrometry_rms_mas": None if tied.rms_mas is None else float(np.hypot(*tied.rms_mas) / np.sqrt(2.0)),
     }
-    return job.result(products, quality=quality, times=times)
+    return job.result(products, quality=quality, cpu_s=times.cpu_s)
 
 
 def own_zeropoint(result: StepResult) -> CcdZeropoint:
@@ -154,32 +157,31 @@ def _colour_terms(job: StepJob, stars: pa.Table) -> ColourTerms:
     return published_colour_terms(gaia_release(stars))
 
 
-def _groundwork(job: StepJob, image: CcdImage, settings: CalibrationSettings) -> Groundwork | None:
+def _resampling_inputs(job: StepJob, image: CcdImage, settings: CalibrationSettings) -> ResamplingInputs | None:
     """Work out what every difference needs of the final image; None for products that have no PSF."""
     if "psf" not in job.inputs:
         return None
     saturation = float(image.header.get("SATURATE", np.inf))
-    return lay_groundwork(image, read_psf(job.input_path("psf")), saturation, settings.groundwork)
+    return make_resampling_inputs(image, read_psf(job.input_path("psf")), saturation, settings.resampling_inputs)
 
 
 def _write(
     job: StepJob,
     image: CcdImage,
-    groundwork: Groundwork | None,
+    resampling_inputs: ResamplingInputs | None,
     tied: TiedCcd,
     catalogue: pa.Table,
     matches: pa.Table,
 ) -> dict[str, Path]:
-    suffixes = {"image": "immask.fits", "catalogue": "fullcat.parquet", "zero_point_matches": "zpmatches.parquet"}
-    paths = {name: job.product_path(suffix) for name, suffix in suffixes.items()}
+    paths = job.product_paths(CALIBRATE)
     wcs = tied.wcs()
     header = image.header | wcs.to_header() | corner_keywords(wcs, image.shape)
     rms_mas = None if tied.rms_mas is None else float(np.hypot(*tied.rms_mas) / np.sqrt(2.0))
     header |= {"SCAMPNUM": tied.n_stars, "SCAMPREF": "GAIA", "SCAMPFLG": 0 if tied.source == "own" else 1}
     header["ASTRRMS"] = (rms_mas, "[mas] rms of bright reference stars per axis")
     planes: dict[str, NDArray[Any]] = {"SCI": image.science, "MSK": image.mask, "WGT": image.weight}
-    if groundwork is not None:
-        planes |= groundwork_planes(groundwork)
+    if resampling_inputs is not None:
+        planes |= resampling_planes(resampling_inputs)
     write_planes(paths["image"], planes, header)
     write_table(paths["catalogue"], catalogue)
     write_table(paths["zero_point_matches"], matches)

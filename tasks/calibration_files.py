@@ -6,8 +6,8 @@ from blocks.site import Site
 from imaging.errors import InputError
 from imaging.exposure import Exposure
 from imaging.io.calibrations import CalibrationLibrary, Kind
-from tasks.fingerprints import fingerprint
-from tasks.records import FileRecord
+from tasks.engine.cache import fingerprint
+from tasks.engine.jobs import FileRecord
 
 
 def calibration_record(site: Site, library: CalibrationLibrary, path: Path) -> FileRecord:

@@ -21,10 +21,11 @@ from imaging.io.calibrations import (
 from imaging.io.images import write_planes
 from imaging.io.raw import RawCcd, RawExtension, read_exposure, read_raw_ccd
 from tasks.calibration_files import calibration_record
-from tasks.limits import DISK
+from tasks.engine.jobs import FileRecord, StepResult
+from tasks.engine.step import step
+from tasks.jobs import StepJob
 from tasks.raw_files import RawFile
-from tasks.records import FileRecord, StepJob, StepResult
-from tasks.seam import step
+from tasks.steps import DETREND, DISK
 
 
 def detrend_planner(
@@ -72,7 +73,7 @@ def detrend_planner(
     return plan
 
 
-@step("detrend", limit=DISK)
+@step(DETREND, limit=DISK)
 def detrend(job: StepJob) -> StepResult:
     """Remove the instrument's signature from one CCD, mask it, and compress its sky."""
     ccd = science_ccd(job.ccd or 0)
@@ -84,11 +85,11 @@ def detrend(job: StepJob) -> StepResult:
     calibrations = read_detrend_calibrations({kind: job.input_path(kind) for kind in kinds}, ccd.ccdnum)
     settings = job.settings_as(DetrendSettings)
     detrended = detrend_ccd(ccd, raw, sources, read_exposure(path), calibrations, settings)
-    image, sky = job.product_path("detrend.fits"), job.product_path("minisky.fits")
-    write_planes(image, {"SCI": detrended.science, "MSK": detrended.mask}, detrended.header)
-    write_planes(sky, {"SKY": detrended.mini_sky.values.astype(np.float32)}, {"CCDNUM": ccd.ccdnum})
+    paths = job.product_paths(DETREND)
+    write_planes(paths["image"], {"SCI": detrended.science, "MSK": detrended.mask}, detrended.header)
+    write_planes(paths["mini_sky"], {"SKY": detrended.mini_sky.values.astype(np.float32)}, {"CCDNUM": ccd.ccdnum})
     quality = detrended.quality | {"crosstalk_sources_missing": float(len(others) - len(sources))}
-    return job.result({"image": image, "mini_sky": sky}, quality=quality, times=detrended.times)
+    return job.result(paths, quality=quality, cpu_s=detrended.times.cpu_s)
 
 
 def _read_source(job: StepJob, extension: RawExtension) -> RawCcd | None:

@@ -10,7 +10,7 @@ import pyarrow as pa
 from blocks.site import Site
 from imaging.astrometry.reference import reference_at_epoch
 from imaging.astrometry.settings import AstrometrySettings
-from imaging.difference.chain import SearchedCcd, SearchSettings, search_ccd
+from imaging.difference.chain import CcdSearchResult, SearchSettings, search_ccd
 from imaging.difference.detect import BrightStars
 from imaging.difference.records import Identity
 from imaging.difference.stamps import StampTriplet, cut_triplet
@@ -18,21 +18,24 @@ from imaging.errors import CcdError
 from imaging.exposure import exposure_from_header
 from imaging.identity import ExposureId
 from imaging.image import CalibratedImage, CcdImage
-from imaging.io.groundwork import EXTENSIONS, groundwork_from
 from imaging.io.images import read_planes, write_planes
 from imaging.io.psf import read_psf, write_psf
 from imaging.io.reference import read_reference_cone
-from imaging.io.tables import column, write_table
+from imaging.io.tables import write_table
 from imaging.schemas.difference import FAKES
+from imaging.tables import column
+from imaging.templates.resampling_planes import EXTENSIONS, resampling_inputs_from
 from imaging.wcs.sphere import footprint, polygon_centre, separation_deg
 from imaging.wcs.tpv import TpvWcs
+from tasks.choose_templates import TemplateCcd
+from tasks.engine.jobs import FileRecord, StepResult
+from tasks.engine.step import step
+from tasks.jobs import StepJob
 from tasks.measure import reference_inputs
 from tasks.products import product_inputs
 from tasks.quality_files import write_quality
-from tasks.records import FileRecord, StepJob, StepResult
-from tasks.seam import step
+from tasks.steps import DIFFERENCE
 from tasks.summaries import ExposureSummary
-from tasks.templates import TemplateCcd
 
 BRIGHT_MAG = 18.0
 """Stars of the reference catalogue brighter than this in G keep a veto around them."""
@@ -106,7 +109,7 @@ def _image_inputs(exposure: ExposureId, ccd: int, site: Site, name: str) -> dict
     )
 
 
-@step("difference")
+@step(DIFFERENCE)
 def difference(job: StepJob) -> StepResult:
     """Search one CCD for what has changed since its templates were taken."""
     search = read_calibrated(job, "search")
@@ -117,7 +120,7 @@ def difference(job: StepJob) -> StepResult:
     stars = bright_stars(job, search, observed.mjd_mid)
     found = search_ccd(search, templates, identity, job.settings_as(SearchSettings), stars=stars)
     quality = found.quality | {f"cut_{name.lower()}": float(n) for name, n in found.cut_flow.items()}
-    return job.result(_write(job, found, identity, quality), quality=quality, times=found.times)
+    return job.result(_write(job, found, identity, quality), quality=quality, cpu_s=found.times.cpu_s)
 
 
 def read_calibrated(job: StepJob, name: str) -> CalibratedImage:
@@ -132,7 +135,7 @@ def read_calibrated(job: StepJob, name: str) -> CalibratedImage:
         sky_electrons=float(header["SKYBRITE"]),
         saturation_electrons=float(header["SATURATE"]),
         label=path.name.removesuffix("_immask.fits"),
-        groundwork=groundwork_from(planes),
+        resampling_inputs=resampling_inputs_from(planes),
     )
 
 
@@ -149,17 +152,9 @@ def bright_stars(job: StepJob, search: CalibratedImage, mjd: float) -> BrightSta
     return BrightStars(x, y, moved.g_mag)
 
 
-def _write(job: StepJob, found: SearchedCcd, identity: Identity, quality: Mapping[str, float]) -> dict[str, Path]:
+def _write(job: StepJob, found: CcdSearchResult, identity: Identity, quality: Mapping[str, float]) -> dict[str, Path]:
     image = found.difference.as_image()
-    suffixes = {
-        "difference": "diff.fits",
-        "template": "template.fits",
-        "psf": "diffpsf.fits",
-        "detections": "detections.parquet",
-        "fakes": "fakes.parquet",
-        "quality": "difference.json",
-    }
-    paths = {name: job.product_path(suffix) for name, suffix in suffixes.items()}
+    paths = job.product_paths(DIFFERENCE)
     pixels = image.pixels
     header = pixels.header | {"MAGZERO": image.zeropoint_mag, "SEASON": job.season}
     write_planes(paths["difference"], {"SCI": pixels.science, "MSK": pixels.mask, "WGT": pixels.weight}, header)
@@ -172,13 +167,14 @@ def _write(job: StepJob, found: SearchedCcd, identity: Identity, quality: Mappin
     row: dict[str, Any] = dict(quality) | {"mjd": identity.mjd, "zeropoint_mag": image.zeropoint_mag}
     write_quality(paths["quality"], row | {"corners": footprint(image.wcs, nx, ny).round(7).tolist()})
     stamps = stamps_of(found)
-    if stamps is not None:
-        paths["stamps"] = job.product_path("stamps.fits")
+    if stamps is None:
+        del paths["stamps"]
+    else:
         write_planes(paths["stamps"], stamps, {"EXPNUM": identity.expnum, "CCDNUM": identity.ccd})
     return paths
 
 
-def stamps_of(found: SearchedCcd) -> dict[str, np.ndarray] | None:
+def stamps_of(found: CcdSearchResult) -> dict[str, np.ndarray] | None:
     """Cut stamps about every detection that passed the cuts.
 
     Returns

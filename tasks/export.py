@@ -17,12 +17,13 @@ from imaging.io.tables import read_table
 from imaging.sky.weight import with_source_noise
 from imaging.timing import StepTimes
 from imaging.wcs.tpv import TpvWcs
-from tasks.fingerprints import fingerprint
-from tasks.limits import DISK
+from tasks.engine.cache import fingerprint
+from tasks.engine.jobs import StepResult
+from tasks.engine.step import step
+from tasks.jobs import StepJob
 from tasks.products import product_inputs
 from tasks.quality_files import read_quality
-from tasks.records import StepJob, StepResult
-from tasks.seam import step
+from tasks.steps import DISK, EXPORT, LIST_EXPORTS
 
 PLANES = ("SCI", "MSK", "WGT")
 
@@ -44,7 +45,7 @@ def export_job(exposure: ExposureId, ccd: int, site: Site, settings: ExportSetti
     return job.model_copy(update={"inputs": inputs})
 
 
-@step("export", limit=DISK)
+@step(EXPORT, limit=DISK)
 def export(job: StepJob) -> StepResult:
     """Write one CCD's image, catalogue, PSF, regions and corners as the original did."""
     settings, times = job.settings_as(ExportSettings), StepTimes()
@@ -79,7 +80,7 @@ def export(job: StepJob) -> StepResult:
     write_bytes(paths["psf"], job.input_path("psf").read_bytes())
     write_text(paths["corners"], corners)
     row = red_catlist_row(header, paths["catalogue"].name)
-    return job.result(paths, quality=row | {"corners": corners}, times=times)
+    return job.result(paths, quality=row | {"corners": corners}, cpu_s=times.cpu_s)
 
 
 def list_job(exported: Mapping[int, StepResult], exposure: ExposureId, site: Site) -> StepJob:
@@ -88,7 +89,7 @@ def list_job(exported: Mapping[int, StepResult], exposure: ExposureId, site: Sit
     return StepJob(exposure=exposure, site=site, parameters={"rows": rows})
 
 
-@step("list_exports")
+@step(LIST_EXPORTS)
 def list_exports(job: StepJob) -> StepResult:
     """Write the list of an exposure's CCDs and the file of all their corners."""
     exposure, rows = job.exposure, job.parameters["rows"]

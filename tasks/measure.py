@@ -19,11 +19,13 @@ from imaging.measure.clean import CleanCalibrations, CleanCcd, clean_ccd
 from imaging.measure.settings import MeasureSettings
 from imaging.timing import StepTimes
 from tasks.calibration_files import calibration_record, optional_calibration
-from tasks.fingerprints import fingerprint
+from tasks.engine.cache import fingerprint
+from tasks.engine.jobs import FileRecord, StepResult
+from tasks.engine.step import step
+from tasks.fit_sky import read_sky_fit
+from tasks.jobs import StepJob
 from tasks.quality_files import write_quality
-from tasks.records import FileRecord, StepJob, StepResult
-from tasks.seam import step
-from tasks.sky import read_sky_fit
+from tasks.steps import MEASURE
 
 HALF_DIAGONAL_DEG = 0.168
 """From the middle of a CCD to its corner."""
@@ -90,7 +92,7 @@ def _cone(observed: Exposure, ccd: int, margin_arcsec: float) -> tuple[float, fl
     return float(ra), float(dec), HALF_DIAGONAL_DEG + margin_arcsec / 3600.0
 
 
-@step("measure")
+@step(MEASURE)
 def measure(job: StepJob) -> StepResult:
     """Subtract the sky of one CCD, mask what is not of the sky, and measure its sources."""
     settings = job.settings_as(MeasureSettings)
@@ -110,7 +112,7 @@ def measure(job: StepJob) -> StepResult:
         products = _write(job, clean, measured)
     failure = measured.astrometry_failure
     notes = () if failure is None else (failure.located(expnum=job.expnum, ccd=job.ccd, step="astrometry").sentence(),)
-    return job.result(products, quality=_quality(clean, measured), times=times, notes=notes)
+    return job.result(products, quality=_quality(clean, measured), cpu_s=times.cpu_s, notes=notes)
 
 
 def _read_calibrations(job: StepJob) -> CleanCalibrations:
@@ -128,16 +130,7 @@ def _write(job: StepJob, clean: CleanCcd, measured: MeasuredCcd) -> dict[str, Pa
     exposure, ccd = job.exposure, job.ccd or 0
     if exposure is None:
         raise TypeError("the step measures CCDs of exposures")
-    suffixes = {
-        "image": "measured.fits",
-        "psf": "psf.fits",
-        "catalogue": "cat.parquet",
-        "matches": "matches.parquet",
-        "streaks": "streaks.parquet",
-        "cosmic_rays": "crays.parquet",
-        "quality": "measure.json",
-    }
-    paths = {name: job.product_path(suffix) for name, suffix in suffixes.items()}
+    paths = job.product_paths(MEASURE)
     image = clean.image
     header = image.header | measured.wcs.to_header() | {"FWHM": measured.psf.model.fwhm_pixels}
     write_planes(paths["image"], {"SCI": image.science, "MSK": image.mask, "WGT": image.weight}, header)

@@ -4,7 +4,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from prefect.client.schemas.objects import State
 from prefect.logging import get_logger
+from prefect.states import Completed
 
 from blocks.nights import RegisteredNight
 from blocks.site import Site
@@ -12,17 +14,21 @@ from imaging.errors import InputError, StorageError
 from imaging.exposure import Exposure
 from imaging.identity import ExposureId
 from imaging.io.skymaps import read_skymap
-from imaging.templates.select import TemplateTarget, choose_templates
+from imaging.templates.select import TemplateTarget, select_templates
 from imaging.templates.settings import TemplateSettings
 from imaging.wcs.sphere import separation_deg
 from tasks.associate import SearchedCcd
-from tasks.fingerprints import fingerprint
-from tasks.listed import listed_candidate, listed_request, nominal_footprints
+from tasks.choose_templates import TemplateCcd, chosen_templates, summaries_of
+from tasks.engine.cache import fingerprint
+from tasks.engine.final_state import WITH_FAILURES, failed_state, summary_of
+from tasks.engine.jobs import Failure
+from tasks.engine.progress import SEVERAL
+from tasks.exposure_requests import candidate_of_listed, nominal_footprints, request_of_listed
+from tasks.jobs import StepJob
 from tasks.quality_files import read_quality
 from tasks.raw_files import is_at_hand
-from tasks.records import StepJob
 from tasks.requests import ExposureRequest, Version
-from tasks.templates import TemplateCcd, chosen_templates, summaries_of
+from tasks.steps import NIGHT, exposure_cpu_s, steps_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +96,12 @@ def plan_night(registered: RegisteredNight, version: Version, settings: Template
     listed = registered.listed()
     night = registered.record.night
     search = sorted((x for x in listed if x.exposure.night == night), key=lambda x: x.exposure.mjd)
-    others = [listed_candidate(item) for item in listed if item.exposure.night != night]
-    requests = {item.exposure.expnum: listed_request(item, version) for item in listed}
+    others = [candidate_of_listed(item) for item in listed if item.exposure.night != night]
+    requests = {item.exposure.expnum: request_of_listed(item, version) for item in listed}
     templates, touched = {}, {}
     for item in search:
         target = TemplateTarget(item.exposure, nominal_footprints(item.exposure))
-        rows = choose_templates(target, others, settings).to_pylist()
+        rows = select_templates(target, others, settings).to_pylist()
         chosen = sorted({row["template_expnum"] for row in rows if row["rank"] is not None})
         templates[item.exposure.expnum] = tuple(requests[expnum] for expnum in chosen)
         touched[item.exposure.expnum] = _touched(rows, chosen)
@@ -194,7 +200,7 @@ def _searched(
         corners=tuple((ra, dec) for ra, dec in corners),
         m50_mag=quality["m50_mag"],  # type: ignore[arg-type]
         width_mag=quality.get("efficiency_width_mag"),  # type: ignore[arg-type]
-        ceiling=quality.get("efficiency_ceiling"),  # type: ignore[arg-type]
+        efficiency_max=quality.get("efficiency_max"),  # type: ignore[arg-type]
         detections=fingerprint(job.site, job.product_path("detections.parquet")),
         stamps=fingerprint(job.site, stamps) if stamps.exists() else None,
         host_catalogue=fingerprint(job.site, host.product_path("fullcat.parquet")),
@@ -202,3 +208,88 @@ def _searched(
         host_zeropoint_mag=float(summary.ccds[best[1]]["zeropoint_mag"]),
         templates=tuple(sorted({expnum for expnum, _ in chosen})),
     )
+
+
+def stage_work(subjects: Iterable[object], stages: Iterable[str]) -> dict[tuple[str, str], float]:
+    """Return the nominal CPU seconds of every step of some stages for each of some subjects.
+
+    Parameters
+    ----------
+    subjects
+        Exposure numbers or names of nights, as in file names.
+    stages
+        Names of stages.
+    """
+    steps = steps_of(*stages)
+    return {(str(subject), step.name): exposure_cpu_s(step) for subject in subjects for step in steps}
+
+
+def night_work(night: int, exposures: Iterable[int], search: Iterable[int]) -> dict[tuple[str, str], float]:
+    """Return the work of a night: all its exposures, the differences of the search exposures, the candidates.
+
+    Parameters
+    ----------
+    night
+        The night, YYYYMMDD.
+    exposures, search
+        Numbers of all exposures, and of those that are searched.
+    """
+    searched = tuple(search)
+    work = stage_work(exposures, ("single_epoch", "calibration", "verification"))
+    work |= stage_work(searched, ("difference",))
+    for step in steps_of("candidates"):
+        if step.mapped_over == NIGHT:
+            work[f"night-{night}", step.name] = step.cpu_s
+        else:
+            work[SEVERAL, step.name] = exposure_cpu_s(step) * len(searched)
+    return work
+
+
+def night_state(
+    what: str,
+    processed: Mapping[int, State[Any]],
+    searched: Mapping[int, State[Any]],
+    failures: Mapping[str, Failure],
+    summary: Mapping[str, Any],
+) -> State[dict[str, Any]]:
+    """Return the state in which a night ends.
+
+    Parameters
+    ----------
+    what
+        The night, in words.
+    processed, searched
+        Exposure number to the state in which its stages, and its difference, have ended.
+    failures
+        Failures of the night's own steps, by name.
+    summary
+        Quality numbers of the ranked list; empty if there is none.
+    """
+    ended = {**{f"{n} stages": s for n, s in processed.items()}, **{f"{n} difference": s for n, s in searched.items()}}
+    lost = dict(failures)
+    missing = 0
+    for name, state in ended.items():
+        if not state.is_completed():
+            lost[name] = Failure(reason="exposure_failed", message=state.message or state.name or "", kind="defect")
+        missing += len(summary_of(state).get("failures", {}))
+    data = {
+        "exposures": {str(n): _brief(state) for n, state in processed.items()},
+        "differences": {str(n): _brief(state) for n, state in searched.items()},
+        "failures": {name: failure.model_dump() for name, failure in lost.items()},
+        "candidates": dict(summary),
+    }
+    message = f"{what}: {len(processed)} exposures, {len(searched)} searched, "
+    message += f"{summary.get('n_candidates', 'no')} candidates"
+    if missing:
+        message += f"; {missing} CCDs missing"
+    if lost:
+        message += f"; failed: {', '.join(lost)}"
+    if not summary:
+        return failed_state(message, data)
+    if missing or lost:
+        return Completed(name=WITH_FAILURES, message=message, data=data)
+    return Completed(message=message, data=data)
+
+
+def _brief(state: State[Any]) -> dict[str, Any]:
+    return {"state": state.name, "message": state.message} | summary_of(state)

@@ -8,8 +8,9 @@ from imaging.errors import CcdError
 from imaging.exposure import Exposure, exposure_from_header
 from imaging.identity import ExposureId
 from imaging.io.images import read_header
-from tasks.fingerprints import fingerprint
-from tasks.records import FileRecord, StepJob
+from tasks.engine.cache import fingerprint
+from tasks.engine.jobs import FileRecord
+from tasks.jobs import StepJob
 
 
 def ccds_with(exposure: ExposureId, site: Site, suffix: str) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ import pyarrow as pa
 from imaging.errors import StorageError
 from imaging.io.atomic import write_text
 from imaging.schemas.quality import QUALITY
-from tasks.records import QualityValue, plain_quality
+from tasks.engine.jobs import QualityValue, plain_quality
 
 
 def write_quality(path: Path, quality: Mapping[str, Any]) -> Path:

@@ -14,7 +14,6 @@ import xxhash
 from blocks.nights import RegisteredNight
 from blocks.site import Site
 from imaging.candidates.history import template_history
-from imaging.candidates.page import NightPage, build_page
 from imaging.candidates.provenance import MadeWith, add_provenance
 from imaging.candidates.rank import rank_candidates
 from imaging.candidates.searched import search_report, searched_pixels
@@ -26,7 +25,9 @@ from imaging.io.candidates import read_candidates
 from imaging.io.images import read_planes
 from imaging.io.skymaps import read_skymap
 from imaging.io.tables import read_tables, write_table
+from imaging.pictures.candidate_page import NightPage, build_page
 from imaging.pictures.depth import depth_picture
+from imaging.pictures.markdown import LISTED, candidates_page, embedded
 from imaging.pictures.night import night_picture
 from imaging.pictures.search import search_picture
 from imaging.pictures.stamps import stamp_strip
@@ -36,12 +37,13 @@ from imaging.skymap.coverage import search_coverage
 from imaging.skymap.footprints import Footprints
 from imaging.skymap.model import SkyMap
 from tasks.associate import SearchedCcd, footprints_in, searched_parameters
-from tasks.code_version import code_version
-from tasks.fingerprints import fingerprint
-from tasks.pages import LISTED, candidates_page, embedded
-from tasks.ranked_tables import EVIDENCE, judge_lightcurves, keep_judgement, write_ranked_tables, write_ranking
-from tasks.records import FileRecord, StepJob, StepResult
-from tasks.seam import step
+from tasks.engine.cache import fingerprint
+from tasks.engine.code_version import code_version
+from tasks.engine.jobs import FileRecord, StepResult
+from tasks.engine.step import step
+from tasks.jobs import StepJob
+from tasks.ranked_tables import LIKELIHOOD, keep_likelihood, known_or_new_likelihood, write_ranked_tables, write_ranking
+from tasks.steps import NIGHT_STAGES, RANK, steps_of
 
 FORCED, STAMPS, DIRECT = "forced_", "stamps_", "direct_"
 
@@ -58,10 +60,8 @@ SHOWN_PICTURES = {
 LINKED = {"difference": "diff.fits", "template": "template.fits", "detections": "detections.parquet"}
 """Products that the page links to, by what they are called there."""
 
-STEPS = "detrend sky measure tie calibrate solve verify templates difference associate force rank"
-
-CHAIN = tuple(f"tasks.{name}" for name in STEPS.split())
-"""Modules of all steps from the raw pixels to the list."""
+CHAIN = tuple((f"tasks.{step.name}", step.name) for step in steps_of(*NIGHT_STAGES))
+"""Functions of all steps from the raw pixels to the list: each has the name of its module."""
 
 
 def rank_job(
@@ -107,7 +107,7 @@ def rank_job(
     return StepJob(night=registered.record.night, site=site, inputs=inputs, settings=settings, parameters=parameters)
 
 
-@step("rank")
+@step(RANK)
 def rank(job: StepJob) -> StepResult:
     """Rank the candidates, and write the list, its exports, what was searched, the page and the pictures."""
     settings = job.settings_as(CandidateSettings)
@@ -116,8 +116,8 @@ def rank(job: StepJob) -> StepResult:
     footprints = footprints_in(job)
     forced = night_lightcurves(job, settings)
     candidates = read_candidates(job.input_path("candidates"))
-    evidence = judge_lightcurves(job, candidates, forced, mjd)
-    ranked = rank_candidates(candidates, forced, skymap, mjd, settings.rank, settings.lightcurve, evidence)
+    likelihood = known_or_new_likelihood(job, candidates, forced, mjd)
+    ranked = rank_candidates(candidates, forced, skymap, mjd, settings.rank, settings.lightcurve, likelihood)
     templates = {(row[0], row[1]): row[2] for row in job.parameters["templates"]}
     earlier = {expnum for chosen in templates.values() for expnum in chosen} - set(footprints.expnum.tolist())
     of_templates = pc.is_in(forced.column("expnum"), value_set=pa.array(sorted(earlier), type=pa.int64()))
@@ -129,9 +129,8 @@ def rank(job: StepJob) -> StepResult:
         "m50_mag": float(np.nanmedian(footprints.m50_mag)) if np.isfinite(footprints.m50_mag).any() else None,
         **{name: value for name, value in report.items() if isinstance(value, float)},
     }
-    products = write_ranked_tables(job, ranked, forced, footprints)
-    products[EVIDENCE] = keep_judgement(job, evidence, products["forced"], mjd)
-    products["searched"] = job.product_path("searched.parquet")
+    products = job.product_paths(RANK) | write_ranked_tables(job, ranked, forced, footprints)
+    products[LIKELIHOOD] = keep_likelihood(job, likelihood, products["forced"], mjd)
     write_table(products["searched"], searched_pixels(coverage))
     title = f"{job.parameters['event']}, night {job.night}"
     pictures = {
@@ -139,20 +138,16 @@ def rank(job: StepJob) -> StepResult:
         "depth_picture": depth_picture(skymap, coverage, title=f"How deep the map was searched: {title}"),
         "search_picture": search_picture(report, title=f"What the search would have found: {title}"),
     }
-    for name, suffix in (("picture", "night.png"), ("depth_picture", "depth.png"), ("search_picture", "searched.png")):
-        products[name] = job.product_path(suffix)
-        write_bytes(products[name], pictures[name])
+    for name, png in pictures.items():
+        write_bytes(products[name], png)
     page = _page(job, ranked, forced, skymap, footprints, facts, pictures)
-    products["page"] = job.product_path("candidates.html")
     write_text(products["page"], build_page(page))
-    products["brief"] = job.product_path("candidates.md")
     brief = candidates_page(ranked.slice(0, LISTED).to_pylist(), page.stamps, pictures["picture"], title, mjd)
     others = "\n\n".join(embedded(png, about) for about, png in page.pictures[1:])
     write_text(products["brief"], f"{brief}\n{others}\n")
-    products["summary"] = job.product_path("summary.json")
     summary = facts | report | {"made_with": dict(page.provenance)}
     write_text(products["summary"], json.dumps(summary, indent=1, sort_keys=True) + "\n")
-    products["ranking"] = write_ranking(job, mjd, products[EVIDENCE])
+    write_ranking(job, mjd, products[LIKELIHOOD])
     return job.result(products, quality=facts)
 
 

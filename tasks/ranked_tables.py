@@ -10,26 +10,27 @@ import xxhash
 from pydantic import ValidationError
 
 from blocks.site import Site
-from imaging.candidates.lightcurve import LightcurveEvidence, lightcurve_evidence
+from imaging.candidates.lightcurve import LightcurveLikelihood, lightcurve_likelihood
 from imaging.candidates.settings import CandidateSettings
 from imaging.errors import InputError
 from imaging.io.atomic import content_hash, write_text
 from imaging.io.candidates import write_candidates, write_candidates_csv, write_ccd_regions
-from imaging.io.evidence import read_evidence, write_evidence
+from imaging.io.lightcurve_likelihood import read_lightcurve_likelihood, write_lightcurve_likelihood
 from imaging.io.tables import write_table
 from imaging.skymap.footprints import Footprints
-from tasks.code_version import code_version
-from tasks.fingerprints import fingerprint
-from tasks.records import StepJob
+from tasks.engine.cache import fingerprint
+from tasks.engine.code_version import code_version
+from tasks.jobs import StepJob
+from tasks.steps import RANK
 
-RANKING = "ranking.json"
+RANKING = RANK.products["ranking"]
 """Name of the file from which a night can be ranked again."""
 
 LIGHTCURVES = "forced_00000"
 """Name of the night's light curves among the inputs of a later ranking."""
 
-EVIDENCE, EVIDENCE_FILE = "evidence", "evidence.feather"
-"""Name of the judged light curves among products and inputs, and their file."""
+LIKELIHOOD = "likelihood"
+"""Name of the likelihoods of the light curves among products and inputs."""
 
 REGIONS_BEST = 20_000
 """The best candidates that are drawn in region files: DS9 is slow with more."""
@@ -39,8 +40,7 @@ KEPT = ("event", "searched", "templates", "code_version", "calibration_set", "up
 
 def write_ranked_tables(job: StepJob, ranked: pa.Table, forced: pa.Table, footprints: Footprints) -> dict[str, Path]:
     """Write the list as Parquet and CSV, the light curves, and region files per CCD image; return their paths."""
-    suffixes = {"candidates": "candidates.parquet", "csv": "candidates.csv", "forced": "lightcurves.parquet"}
-    paths = {name: job.product_path(suffix) for name, suffix in suffixes.items()}
+    paths = {name: job.product_path(RANK.products[name]) for name in ("candidates", "csv", "forced")}
     write_candidates(paths["candidates"], ranked)
     write_candidates_csv(paths["csv"], ranked)
     if all(job.input_path(name) != paths["forced"] for name in job.inputs):
@@ -51,8 +51,10 @@ def write_ranked_tables(job: StepJob, ranked: pa.Table, forced: pa.Table, footpr
     return paths
 
 
-def judge_lightcurves(job: StepJob, candidates: pa.Table, forced: pa.Table, mjd_event: float) -> LightcurveEvidence:
-    """Judge the light curves, or take over what the ranking before has thought of them where it still holds.
+def known_or_new_likelihood(
+    job: StepJob, candidates: pa.Table, forced: pa.Table, mjd_event: float
+) -> LightcurveLikelihood:
+    """Return the likelihoods of the light curves: those of the last ranking where they still hold.
 
     Parameters
     ----------
@@ -63,42 +65,42 @@ def judge_lightcurves(job: StepJob, candidates: pa.Table, forced: pa.Table, mjd_
     mjd_event
         Instant of the merger, UTC.
     """
-    kept = job.inputs.get(EVIDENCE)
+    kept = job.inputs.get(LIKELIHOOD)
     if kept is not None:
-        key = _evidence_key(job, job.inputs[LIGHTCURVES].content_hash, mjd_event)
-        known = read_evidence(job.site.path(kept.path), key)
+        key = _likelihood_key(job, job.inputs[LIGHTCURVES].content_hash, mjd_event)
+        known = read_lightcurve_likelihood(job.site.path(kept.path), key)
         if known is not None:
             return known
     settings = job.settings_as(CandidateSettings).lightcurve
-    return lightcurve_evidence(forced, candidates.column("candidate_id"), _settled(mjd_event), settings)
+    return lightcurve_likelihood(forced, candidates.column("candidate_id"), _to_a_second(mjd_event), settings)
 
 
-def keep_judgement(job: StepJob, evidence: LightcurveEvidence, lightcurves: Path, mjd_event: float) -> Path:
-    """Keep what was thought of the light curves in a file for the next ranking; return its path."""
-    path, key = job.product_path(EVIDENCE_FILE), _evidence_key(job, content_hash(lightcurves), mjd_event)
-    if EVIDENCE not in job.inputs or read_evidence(path, key) is None:
-        write_evidence(path, evidence, key)
+def keep_likelihood(job: StepJob, likelihood: LightcurveLikelihood, lightcurves: Path, mjd_event: float) -> Path:
+    """Write the likelihoods of the light curves for the next ranking; return the path."""
+    path, key = job.product_path(RANK.products[LIKELIHOOD]), _likelihood_key(job, content_hash(lightcurves), mjd_event)
+    if LIKELIHOOD not in job.inputs or read_lightcurve_likelihood(path, key) is None:
+        write_lightcurve_likelihood(path, likelihood, key)
     return path
 
 
-def _settled(mjd_event: float) -> float:
+def _to_a_second(mjd_event: float) -> float:
     """Return the instant of the merger to a second: maps of one event differ by less, light curves do not notice."""
     return round(mjd_event, 5)
 
 
-def _evidence_key(job: StepJob, lightcurves_hash: str, mjd_event: float) -> str:
-    """Name candidates, light curves, merger and models that a judgement belongs to."""
+def _likelihood_key(job: StepJob, lightcurves_hash: str, mjd_event: float) -> str:
+    """Return a hash of the candidates, light curves, merger and models that likelihoods belong to."""
     about = [
         job.inputs["candidates"].content_hash,
         lightcurves_hash,
-        repr(_settled(mjd_event)),
+        repr(_to_a_second(mjd_event)),
         job.settings_as(CandidateSettings).lightcurve.digest(),
         code_version("imaging.candidates.lightcurve"),
     ]
     return xxhash.xxh3_128_hexdigest(" ".join(about).encode())
 
 
-def write_ranking(job: StepJob, mjd_event: float, evidence: Path) -> Path:
+def write_ranking(job: StepJob, mjd_event: float, likelihood: Path) -> Path:
     """Note what a ranked list was made from, so that it can be ranked again; return the path."""
     skymap = job.inputs["skymap"]
     stamps = {name: record.path for name, record in job.inputs.items() if name.startswith("stamps_")}
@@ -107,7 +109,7 @@ def write_ranking(job: StepJob, mjd_event: float, evidence: Path) -> Path:
         "settings": job.settings_as(CandidateSettings).model_dump(mode="json"),
         "skymap": {"path": skymap.path, "content_hash": skymap.content_hash},
         "stamps": stamps,
-        EVIDENCE: content_hash(evidence),
+        LIKELIHOOD: content_hash(likelihood),
     }
     path = job.product_path(RANKING)
     write_text(path, json.dumps(content, sort_keys=True) + "\n")
@@ -145,9 +147,9 @@ def rerank_job(night: int, skymap: Path, site: Site, settings: CandidateSettings
             value=error.filename,
             remedy="process the night first with gw-workflow night",
         ) from error
-    judged = job.product_path(EVIDENCE_FILE)
-    if judged.exists() and fingerprint(site, judged).content_hash == known.get(EVIDENCE):
-        inputs[EVIDENCE] = fingerprint(site, judged)
+    kept = job.product_path(RANK.products[LIKELIHOOD])
+    if kept.exists() and fingerprint(site, kept).content_hash == known.get(LIKELIHOOD):
+        inputs[LIKELIHOOD] = fingerprint(site, kept)
     stamps = {name: site.path(path) for name, path in known["stamps"].items()}
     return job.model_copy(
         update={

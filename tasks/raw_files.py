@@ -16,7 +16,7 @@ from imaging.exposure import Exposure
 from imaging.identity import ExposureId, raw_name
 from imaging.io.atomic import write_text
 from imaging.io.raw import RawExtension, RawIndex, index_raw, read_exposure
-from tasks.records import FileRecord
+from tasks.engine.jobs import FileRecord
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from blocks.site import Site
 from imaging.errors import InputError
 from imaging.exposure import Exposure
 from imaging.identity import ExposureId
-from tasks.records import StepJob
+from tasks.jobs import StepJob
 
 
 @dataclass(frozen=True, slots=True)

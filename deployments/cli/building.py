@@ -1,8 +1,7 @@
 """The commands that build calibrations: masters from raw frames, sky modes and star flats from processed exposures."""
 
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
@@ -19,13 +18,13 @@ from deployments.cli.options import (
     version_number,
 )
 from deployments.cli.output import Answer
-from deployments.cli.running import chosen_cluster, run_flow
+from deployments.cli.running import run_flow
 from deployments.products import find_exposure
 from imaging.identity import check_night
 from tasks.requests import ExposureRequest
 
 if TYPE_CHECKING:
-    from prefect.client.schemas.objects import State
+    pass
 
 Epoch = Annotated[str, Parameter(name="--epoch", help="Name of the epoch under which the files are entered.")]
 
@@ -43,14 +42,9 @@ def build_calibrations(
     """Build master bias, dome flats and bad-pixel maps from a night's raw frames, and enter them into the library."""
     check_night(night)
     found, chosen = find_site(common), ccds_of(ccds)
-
-    def call() -> "State[Any]":
-        from flows.build_calibrations import build_calibrations as build
-
-        with chosen_cluster(workers):
-            return build(night, site=found.name, ccds=chosen, epoch=epoch, overwrite=overwrite, return_state=True)
-
-    return run_flow("build-calibrations", common, found.site, call, night=night, ccds=chosen)
+    parameters = {"night": night, "site": found.name, "ccds": chosen, "epoch": epoch, "overwrite": overwrite}
+    flow, about = "flows.build_calibrations:build_calibrations", {"night": night, "ccds": chosen}
+    return run_flow("build-calibrations", common, found.site, flow, parameters, workers=workers, about=about)
 
 
 def build_sky_modes(
@@ -63,13 +57,8 @@ def build_sky_modes(
     common: Common = DEFAULTS,
 ) -> Answer:
     """Build the sky modes of a band from processed exposures, and enter them into the library."""
-
-    def load() -> "Callable[..., State[Any]]":
-        from flows.build_sky_modes import build_sky_modes as build
-
-        return partial(build, overwrite=overwrite)
-
-    return _build("build-sky-modes", load, expnums, epoch, (rnum, pnum), workers, common)
+    flow = "flows.build_sky_modes:build_sky_modes"
+    return _build("build-sky-modes", flow, expnums, epoch, (rnum, pnum), workers, common, overwrite=overwrite)
 
 
 def build_star_flat(
@@ -82,23 +71,20 @@ def build_star_flat(
     common: Common = DEFAULTS,
 ) -> Answer:
     """Build the star flat of a band from calibrated exposures, and enter it into the library."""
-
-    def load() -> "Callable[..., State[Any]]":
-        from flows.build_star_flat import build_star_flat as build
-
-        return partial(build, overwrite=overwrite)
-
-    return _build("build-star-flat", load, expnums, epoch, (rnum, pnum), workers, common)
+    flow = "flows.build_star_flat:build_star_flat"
+    return _build("build-star-flat", flow, expnums, epoch, (rnum, pnum), workers, common, overwrite=overwrite)
 
 
 def _build(
     command: str,
-    load: "Callable[[], Callable[..., State[Any]]]",
+    flow: str,
     expnums: Sequence[int],
     epoch: str,
     version: tuple[str, str],
     workers: int | None,
     common: Common,
+    *,
+    overwrite: bool,
 ) -> Answer:
     """Run a flow that builds from exposures which have been processed under a version."""
     found = find_site(common)
@@ -108,9 +94,6 @@ def _build(
         ExposureRequest(expnum=who.expnum, band=who.band, night=who.night, rnum=who.rnum, pnum=who.pnum)
         for who in identities
     )
-
-    def call() -> "State[Any]":
-        with chosen_cluster(workers):
-            return load()(requests, epoch, site=found.name, return_state=True)
-
-    return run_flow(command, common, found.site, call, expnums=expnums, epoch=epoch)
+    parameters = {"exposures": requests, "epoch": epoch, "site": found.name, "overwrite": overwrite}
+    about = {"expnums": expnums, "epoch": epoch}
+    return run_flow(command, common, found.site, flow, parameters, workers=workers, about=about)

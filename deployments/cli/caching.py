@@ -6,7 +6,7 @@ from cyclopts import App, Parameter
 
 from deployments.cli.options import DEFAULTS, Common, find_site
 from deployments.cli.output import Answer, table_lines
-from tasks.records import ExitCode
+from tasks.engine.jobs import ExitCode
 
 cache = App(name="cache", help="Look after what is known to be done.", help_format="plaintext")
 

@@ -18,7 +18,7 @@ from deployments.cli.options import DEFAULT_DISPLAY, Ccds, Display, ccds_of
 from deployments.cli.output import Answer, table_lines
 from deployments.cli.simulating import Seed, simulation_bars, simulation_settings
 from imaging.errors import StorageError
-from tasks.records import ExitCode
+from tasks.engine.jobs import ExitCode
 
 if TYPE_CHECKING:
     from imaging.simulation.night import SimulatedNight

@@ -7,7 +7,7 @@ from cyclopts import Parameter
 
 from deployments.cli.options import DEFAULTS, Common, find_site
 from deployments.cli.output import Answer, table_lines
-from tasks.records import ExitCode
+from tasks.engine.jobs import ExitCode
 
 
 def doctor(*, common: Common = DEFAULTS) -> Answer:

@@ -1,6 +1,6 @@
 """The command export: the products of an exposure under the names and in the formats of the original."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
@@ -20,12 +20,12 @@ from deployments.cli.options import (
     version_number,
 )
 from deployments.cli.output import Answer
-from deployments.cli.running import chosen_cluster, run_flow
+from deployments.cli.running import run_flow
 from deployments.products import find_exposure
 from tasks.requests import ExposureRequest
 
 if TYPE_CHECKING:
-    from prefect.client.schemas.objects import State
+    pass
 
 
 def export(
@@ -62,11 +62,12 @@ def export(
         destination=destination,
     )
     chosen, settings = ccds_of(ccds), ExportSettings(compress=not plain, source_noise=source_noise)
-
-    def call() -> "State[Any]":
-        from flows.export import export_exposure
-
-        with chosen_cluster(workers):
-            return export_exposure(request, found.name, chosen, overwrite, settings, return_state=True)
-
-    return run_flow("export", common, found.site, call, expnum=expnum, ccds=chosen)
+    parameters = {
+        "exposure": request,
+        "site": found.name,
+        "ccds": chosen,
+        "overwrite": overwrite,
+        "settings": settings,
+    }
+    flow, about = "flows.export:export_exposure", {"expnum": expnum, "ccds": chosen}
+    return run_flow("export", common, found.site, flow, parameters, workers=workers, about=about)

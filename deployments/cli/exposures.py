@@ -1,7 +1,7 @@
 """Commands for one exposure: single-epoch, calibrate, difference. Their letters are those of the original's scripts."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
@@ -24,14 +24,14 @@ from deployments.cli.options import (
     version_number,
 )
 from deployments.cli.output import Answer
-from deployments.cli.running import chosen_cluster, run_flow
+from deployments.cli.running import run_flow
 from deployments.cli.settings_files import SettingsFile, read_settings
 from deployments.products import check_magnitudes, find_exposure
 from imaging.identity import parse_season, parse_version_tag
 from tasks.requests import ExposureRequest
 
 if TYPE_CHECKING:
-    from prefect.client.schemas.objects import State
+    pass
 
 ORIGINAL_EPOCH = "y4e1"
 """Calibration epoch that the original's switch -Y forces."""
@@ -83,16 +83,23 @@ def single_epoch(
     wanted = {"single_epoch": not skip_single_epoch, "calibration": calibrate or skip_single_epoch}
     stages = tuple(stage for stage, is_wanted in (wanted | {"verification": not template}).items() if is_wanted)
     chosen = ccds_of(ccds)
-
-    def call() -> "State[Any]":
-        from flows.exposure import process_exposure
-
-        with chosen_cluster(workers, in_process=single_process):
-            return process_exposure(
-                request, site=found.name, ccds=chosen, stages=stages, overwrite=overwrite, return_state=True
-            )
-
-    return run_flow("single-epoch", common, found.site, call, expnum=expnum, ccds=chosen, stages=stages)
+    parameters = {
+        "exposure": request,
+        "site": found.name,
+        "ccds": chosen,
+        "stages": stages,
+        "overwrite": overwrite,
+    }
+    return run_flow(
+        "single-epoch",
+        common,
+        found.site,
+        "flows.exposure:process_exposure",
+        parameters,
+        workers=workers,
+        in_process=single_process,
+        about={"expnum": expnum, "ccds": chosen, "stages": stages},
+    )
 
 
 def calibrate(
@@ -131,21 +138,15 @@ def calibrate(
     )
     chosen = ccds_of(ccds)
     check_magnitudes(magnitudes)
-
-    def call() -> "State[Any]":
-        from flows.calibration import calibration
-
-        with chosen_cluster(workers):
-            return calibration(request, site=found.name, ccds=chosen, overwrite=overwrite, return_state=True)
-
+    parameters = {"exposure": request, "site": found.name, "ccds": chosen, "overwrite": overwrite}
     return run_flow(
         "calibrate",
         common,
         found.site,
-        call,
-        expnum=expnum,
-        ccds=chosen,
-        instrumental_zeropoint_mag=instrumental_zeropoint,
+        "flows.calibration:calibration",
+        parameters,
+        workers=workers,
+        about={"expnum": expnum, "ccds": chosen, "instrumental_zeropoint_mag": instrumental_zeropoint},
     )
 
 
@@ -182,17 +183,10 @@ def difference(
         destination=destination,
         label=label,
     )
-    from flows.settings import DifferenceSettings
+    from flows.settings import DifferenceStageSettings
 
     chosen = ccds_of(ccds)
-    rules = {} if settings is None else {"settings": read_settings(settings, DifferenceSettings)}
-
-    def call() -> "State[Any]":
-        from flows.difference import difference as difference_flow
-
-        with chosen_cluster(workers):
-            return difference_flow(
-                request, site=found.name, **rules, ccds=chosen, overwrite=overwrite, return_state=True
-            )
-
-    return run_flow("difference", common, found.site, call, expnum=expnum, ccds=chosen, full_copy=full_copy)
+    rules = {} if settings is None else {"settings": read_settings(settings, DifferenceStageSettings)}
+    parameters = {"exposure": request, "site": found.name, **rules, "ccds": chosen, "overwrite": overwrite}
+    flow, about = "flows.difference:difference", {"expnum": expnum, "ccds": chosen, "full_copy": full_copy}
+    return run_flow("difference", common, found.site, flow, parameters, workers=workers, about=about)

@@ -34,7 +34,7 @@ from deployments.cli import (
 )
 from deployments.cli.output import Answer, write_answer, write_error
 from imaging.errors import GWWorkflowError, InputError
-from tasks.records import ExitCode
+from tasks.engine.jobs import ExitCode
 
 EXIT_CODES = (
     "Exit codes: 0 all good; 1 bad usage or input, nothing was started; 2 finished with CCDs missing; 3 failed. "

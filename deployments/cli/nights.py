@@ -6,18 +6,16 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from deployments.cli.options import DEFAULTS, Common, Overwrite, Workers, find_site
 from deployments.cli.output import Answer
-from deployments.cli.running import chosen_cluster, run_flow
+from deployments.cli.running import run_flow
 from deployments.cli.settings_files import SettingsFile, read_settings
 
 if TYPE_CHECKING:
-    from prefect.client.schemas.objects import State
-
     from blocks.site import Site
     from deployments.registry import Registration
     from deployments.status import SiteStatus
@@ -42,13 +40,9 @@ def night(
     chosen = {} if settings is None else {"settings": read_settings(settings, NightSettings)}
     read_night(found.site, night)
 
-    def call() -> "State[Any]":
-        from flows.night import process_night
-
-        with chosen_cluster(workers):
-            return process_night(night, None, site=found.name, **chosen, overwrite=overwrite, return_state=True)
-
-    return run_flow("night", common, found.site, call, night=night)
+    parameters = {"night": night, "site": found.name, **chosen, "overwrite": overwrite}
+    flow, about = "flows.night:process_night", {"night": night}
+    return run_flow("night", common, found.site, flow, parameters, workers=workers, about=about)
 
 
 def register_night(

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tasks.records import ExitCode
+from tasks.engine.jobs import ExitCode
 
 FORMATS = {
     "ra": ".5f",

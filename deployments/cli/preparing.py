@@ -2,7 +2,7 @@
 
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
@@ -20,18 +20,16 @@ from deployments.cli.options import (
     version_number,
 )
 from deployments.cli.output import Answer, table_lines
-from deployments.cli.running import chosen_cluster, run_flow
+from deployments.cli.running import run_flow
 from deployments.cli.settings_files import SettingsFile, read_settings
 from imaging.identity import check_night
-from tasks.events import emit
+from tasks.engine.events import emit
 from tasks.requests import Version
 
 if TYPE_CHECKING:
-    from prefect.client.schemas.objects import State
-
     from blocks.site import Site
     from imaging.io.pointings import Pointing
-    from tasks.preparation import Preparation
+    from tasks.prepare_templates import Preparation
 
 SHOWN = ("ra_deg", "dec_deg", "band", "n_ccds", "n_covered", "templates")
 
@@ -72,30 +70,24 @@ def prepare_templates(
     if announce:
         return _announced(found.site, planned, night, exposures)
     if plan_only:
-        from tasks.preparation import known_exposures, mjd_of_night, plan_preparation
+        from tasks.prepare_templates import known_exposures, mjd_of_night, plan_preparation
 
         listed = known_exposures(found.site.storing_in(destination), exposures)
         return _planned(
             plan_preparation(planned, mjd_of_night(night), listed, version, chosen.difference.templates), night
         )
 
-    def call() -> "State[Any]":
-        from flows.preparation import prepare_templates as flow
-
-        listed = None if exposures is None else str(exposures.resolve())
-        with chosen_cluster(workers):
-            return flow(
-                planned,
-                night,
-                listed,
-                None,
-                site=found.name,
-                settings=chosen,
-                overwrite=overwrite,
-                return_state=True,
-            )
-
-    return run_flow("prepare-templates", common, found.site, call, night=night, pointings=len(planned))
+    parameters = {
+        "pointings": planned,
+        "night": night,
+        "exposure_list": None if exposures is None else str(exposures.resolve()),
+        "site": found.name,
+        "settings": chosen,
+        "overwrite": overwrite,
+    }
+    flow = "flows.preparation:prepare_templates"
+    about = {"night": night, "pointings": len(planned)}
+    return run_flow("prepare-templates", common, found.site, flow, parameters, workers=workers, about=about)
 
 
 def _announced(site: "Site", planned: "tuple[Pointing, ...]", night: int, exposures: Path | None) -> Answer:

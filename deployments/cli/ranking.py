@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
@@ -13,8 +13,6 @@ from deployments.cli.running import run_flow
 from imaging.errors import InputError
 
 if TYPE_CHECKING:
-    from prefect.client.schemas.objects import State
-
     from imaging.candidates.settings import CandidateSettings
 
 Weights = Annotated[
@@ -48,21 +46,16 @@ def rank(
             raise InputError("an announced map needs a file and takes no weights", remedy="give --skymap FILE alone")
         return announced(night, Path(file))
 
-    def call() -> "State[Any]":
-        from flows.ranking import rank_night
-
-        return rank_night(
-            night,
-            file,
-            None,
-            site=found.name,
-            settings=settings,
-            destination=destination,
-            overwrite=overwrite,
-            return_state=True,
-        )
-
-    return run_flow("rank", common, found.site, call, night=night, skymap=file)
+    parameters = {
+        "night": night,
+        "skymap": file,
+        "site": found.name,
+        "settings": settings,
+        "destination": destination,
+        "overwrite": overwrite,
+    }
+    about = {"night": night, "skymap": file}
+    return run_flow("rank", common, found.site, "flows.ranking:rank_night", parameters, about=about)
 
 
 def weighted(settings: "CandidateSettings", weights: tuple[str, ...]) -> "CandidateSettings":
@@ -108,7 +101,7 @@ def announced(night: int, skymap: Path) -> Answer:
     from deployments.registry import RESOURCE
     from imaging.io.atomic import content_hash
     from imaging.io.skymaps import read_skymap
-    from tasks.events import emit
+    from tasks.engine.events import emit
 
     if not os.environ.get("PREFECT_API_URL"):
         raise InputError("no server to announce the map to", limit="PREFECT_API_URL", remedy="run gw-workflow serve")

@@ -1,18 +1,16 @@
 """The commands reference-catalog build and reference-catalog prefetch."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
 from deployments.cli.options import DEFAULTS, Common, Overwrite, Workers, find_site
 from deployments.cli.output import Answer
-from deployments.cli.running import chosen_cluster, run_flow
+from deployments.cli.running import run_flow
 from imaging.errors import InputError
 
 if TYPE_CHECKING:
-    from prefect.client.schemas.objects import State
-
     from imaging.reference.mapping import CatalogueMapping
 
 reference_catalog = App(
@@ -46,31 +44,27 @@ def build(
     """Turn an archive's tables into a catalogue that is read by position; a repeated run goes on where one ended."""
     from pydantic import ValidationError
 
-    from imaging.reference.settings import CatalogueSettings
+    from imaging.reference.settings import ReferenceCatalogueSettings
 
     found = find_site(common)
     chosen = None if mapping is None else _mapping(mapping)
     called = name or ("gaia" if chosen is None else chosen.name)
     try:
-        settings = CatalogueSettings(order=order, faint_limit_mag=faint_limit, compress=not exact)
+        settings = ReferenceCatalogueSettings(order=order, faint_limit_mag=faint_limit, compress=not exact)
     except ValidationError as error:
         raise InputError("HEALPix order out of range", value=order, limit=error.errors()[0]["msg"]) from error
 
-    def call() -> "State[Any]":
-        from flows.reference_catalogue import reference_catalogue
-
-        with chosen_cluster(workers):
-            return reference_catalogue(
-                tuple(sources),
-                name=called,
-                site=found.name,
-                settings=settings,
-                mapping=chosen,
-                overwrite=overwrite,
-                return_state=True,
-            )
-
-    return run_flow("reference-catalog build", common, found.site, call, catalogue=called)
+    parameters = {
+        "sources": tuple(sources),
+        "name": called,
+        "site": found.name,
+        "settings": settings,
+        "mapping": chosen,
+        "overwrite": overwrite,
+    }
+    flow = "flows.reference_catalogue:reference_catalogue"
+    about = {"catalogue": called}
+    return run_flow("reference-catalog build", common, found.site, flow, parameters, workers=workers, about=about)
 
 
 @reference_catalog.command

@@ -11,7 +11,7 @@ from deployments.cli.nights import NightNumber
 from deployments.cli.options import DEFAULTS, Common, Destination, find_site
 from deployments.cli.output import Answer, table_lines
 from imaging.errors import InputError
-from tasks.records import ExitCode
+from tasks.engine.jobs import ExitCode
 
 if TYPE_CHECKING:
     from blocks.site import Site

@@ -2,8 +2,9 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from blocks.site import Site
@@ -11,17 +12,27 @@ from deployments.cli.options import Common
 from deployments.cli.output import Answer
 from deployments.server import Server, server_for
 from imaging.errors import GWWorkflowError, InputError
-from tasks.records import ExitCode
+from tasks.engine.jobs import ExitCode
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
 
-    from tasks.progress import Progress
+    from tasks.engine.progress import Progress
 
 
-def run_flow(command: str, common: Common, site: Site, call: Callable[[], "State[Any]"], **about: object) -> Answer:
+def run_flow(
+    command: str,
+    common: Common,
+    site: Site,
+    flow: str,
+    parameters: Mapping[str, Any],
+    *,
+    workers: int | None = None,
+    in_process: bool = False,
+    about: Mapping[str, object],
+) -> Answer:
     """Run a flow in this process and say how it ended.
 
     Parameters
@@ -32,8 +43,14 @@ def run_flow(command: str, common: Common, site: Site, call: Callable[[], "State
         Options of every command.
     site
         The site.
-    call
-        Imports the flow and calls it with ``return_state=True``.
+    flow
+        The flow as ``module:name``; it is imported when a server is there.
+    parameters
+        Its parameters.
+    workers
+        Worker processes; None to leave it to the site.
+    in_process
+        One step at a time, in a thread of this process.
     about
         What was asked for, for the answer.
 
@@ -44,31 +61,19 @@ def run_flow(command: str, common: Common, site: Site, call: Callable[[], "State
     """
     quiet_console(verbose=common.verbose)
     with server_for(site) as server:
-        with progress_bars(show=not common.verbose):
-            state = call()
+        from blocks.cluster import ComputeCluster
+        from tasks.engine.task_runner import with_options
+
+        cluster = None
+        if in_process:
+            cluster = ComputeCluster(n_workers=1, processes=False)
+        elif workers is not None:
+            cluster = ComputeCluster(n_workers=workers)
+        module, _, name = flow.partition(":")
+        with progress_bars(show=not common.verbose) as listener:
+            run = with_options(getattr(import_module(module), name), cluster=cluster, listener=listener)
+            state = run(**parameters, return_state=True)
         return answer_of(command, state, server, **about)
-
-
-@contextmanager
-def chosen_cluster(workers: int | None, *, in_process: bool = False) -> Iterator[None]:
-    """Let the flows inside the ``with`` block use so many workers; the site's cluster if nothing is chosen.
-
-    Parameters
-    ----------
-    workers
-        Worker processes; None to leave it to the site.
-    in_process
-        One step at a time, in a thread of this process.
-    """
-    if workers is None and not in_process:
-        yield
-        return
-    from blocks.cluster import ComputeCluster
-    from blocks.compute import using_cluster
-
-    cluster = ComputeCluster(n_workers=1, processes=False) if in_process else ComputeCluster(n_workers=workers)
-    with using_cluster(cluster):
-        yield
 
 
 def answer_of(command: str, state: "State[Any]", server: Server, **about: object) -> Answer:
@@ -79,7 +84,7 @@ def answer_of(command: str, state: "State[Any]", server: Server, **about: object
     InputError
         If the flow found its input wrong.
     """
-    from tasks.verdict import error_of, exit_code, summary_of
+    from tasks.engine.final_state import error_of, exit_code, summary_of
 
     error = error_of(state)
     if isinstance(error, InputError):
@@ -106,13 +111,11 @@ def quiet_console(*, verbose: bool) -> None:
 
 
 @contextmanager
-def progress_bars(*, show: bool) -> Iterator[None]:
-    """Show a bar per step and subject on standard error inside the ``with`` block, if that is a terminal."""
+def progress_bars(*, show: bool) -> Iterator["Callable[[Progress], None] | None"]:
+    """Show a bar per step and subject on standard error, if that is a terminal; yield what is to hear the progress."""
     if not show or not sys.stderr.isatty():
-        yield
+        yield None
         return
-    from tasks.progress import listening
-
     with bars() as shown:
         rows: dict[tuple[str, str], TaskID] = {}
 
@@ -123,8 +126,7 @@ def progress_bars(*, show: bool) -> Iterator[None]:
             text = f"{progress.subject} {progress.step}" + (f" ({progress.failed} failed)" if progress.failed else "")
             shown.update(rows[key], completed=progress.done, description=text)
 
-        with listening(update):
-            yield
+        yield update
 
 
 def bars() -> "Bars":

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from imaging.astrometry.settings import AstrometrySettings
-from imaging.io.tables import column
+from imaging.tables import column
 from imaging.wcs.sphere import unit_vectors
 
 FloatArray = NDArray[np.float64]

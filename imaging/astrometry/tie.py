@@ -19,7 +19,7 @@ from imaging.astrometry.settings import AstrometrySettings
 from imaging.astrometry.solution import ExposureAstrometry, TiedCcd
 from imaging.astrometry.turbulence import Interpolation, Turbulence, interpolate, measure_turbulence
 from imaging.errors import CcdError
-from imaging.io.tables import column
+from imaging.tables import column
 from imaging.wcs.tpv import TpvWcs, sky_to_plane
 
 FloatArray = NDArray[np.float64]
@@ -55,7 +55,7 @@ class _Stars:
     colour: FloatArray
 
 
-def tie_astrometry(
+def tie_exposure(
     matches: Mapping[int, pa.Table],
     seeds: Mapping[int, TpvWcs],
     shape: tuple[int, int],

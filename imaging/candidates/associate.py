@@ -13,10 +13,10 @@ from imaging.candidates.motion import link_movers
 from imaging.candidates.naming import candidate_ids
 from imaging.candidates.points import ARCSEC, FloatArray, IntArray, Points, fit_motion, mean_vectors
 from imaging.candidates.settings import AssociateSettings
-from imaging.io.tables import column, make_table
 from imaging.schemas.candidates import CANDIDATES, CandidateFlag
 from imaging.schemas.difference import DetectionFlag
 from imaging.skymap.footprints import Footprints, count_exposures
+from imaging.tables import column, make_table
 from imaging.wcs.sphere import unit_vectors
 
 

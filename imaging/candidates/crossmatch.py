@@ -9,8 +9,8 @@ from scipy.spatial import cKDTree
 
 from imaging.candidates.points import ARCSEC, FloatArray
 from imaging.candidates.settings import CrossmatchSettings
-from imaging.io.tables import column
 from imaging.schemas.candidates import CANDIDATES, CandidateFlag
+from imaging.tables import column
 from imaging.wcs.sphere import unit_vectors
 
 MJD_J2000 = 51544.5

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from imaging.candidates.settings import LightcurveSettings
 from imaging.candidates.templates import AB_ZERO_NJY
-from imaging.io.tables import column, make_table
 from imaging.schemas.difference import FORCED_PHOTOMETRY
+from imaging.tables import column, make_table
 
 FloatArray = NDArray[np.float64]
 

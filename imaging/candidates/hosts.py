@@ -12,9 +12,9 @@ from scipy.spatial import cKDTree
 from imaging.candidates.crossmatch import with_columns
 from imaging.candidates.points import ARCSEC, FloatArray, IntArray
 from imaging.candidates.settings import CrossmatchSettings
-from imaging.io.tables import column, make_table
 from imaging.schemas.candidates import CandidateFlag
 from imaging.schemas.hosts import HOSTS
+from imaging.tables import column, make_table
 from imaging.wcs.sphere import unit_vectors
 from imaging.wcs.tpv import TpvWcs
 

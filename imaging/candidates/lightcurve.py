@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from imaging.candidates.settings import LightcurveSettings
 from imaging.candidates.templates import AB_ZERO_NJY, kilonova_fluxes, supernova_fluxes, variable_fluxes
-from imaging.io.tables import column
+from imaging.tables import column
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -29,7 +29,7 @@ AMPLITUDE_STEP_MAG = 0.25
 
 
 @dataclass(frozen=True, eq=False)
-class LightcurveEvidence:
+class LightcurveLikelihood:
     """Log likelihoods of the light curves of n candidates against "there is nothing".
 
     Attributes
@@ -56,9 +56,9 @@ class LightcurveEvidence:
     n_after: IntArray
 
 
-def lightcurve_evidence(
+def lightcurve_likelihood(
     forced: pa.Table, candidate_ids: pa.Array | pa.ChunkedArray, mjd_event: float, settings: LightcurveSettings
-) -> LightcurveEvidence:
+) -> LightcurveLikelihood:
     """Judge the light curves of candidates.
 
     Parameters
@@ -91,7 +91,7 @@ def lightcurve_evidence(
         [settings.share_supernova, settings.share_slow_variable, settings.share_fast_variable, settings.share_flash]
     )
     history, history_snr = _history(_segments(table, before, n, "noise"), band, settings)
-    return LightcurveEvidence(
+    return LightcurveLikelihood(
         moduli,
         kilonova,
         rivals + np.log(shares / shares.sum()).astype(np.float32),
@@ -101,12 +101,12 @@ def lightcurve_evidence(
     )
 
 
-def marginal_kilonova(evidence: LightcurveEvidence, modulus: FloatArray, sigma: FloatArray) -> FloatArray:
+def marginal_kilonova(likelihood: LightcurveLikelihood, modulus: FloatArray, sigma: FloatArray) -> FloatArray:
     """Return the log likelihood of a kilonova at an uncertain distance.
 
     Parameters
     ----------
-    evidence
+    likelihood
         Light curves of n candidates.
     modulus, sigma
         (n,) mean and scatter of the distance modulus, the scatter of the luminosity included.
@@ -115,16 +115,16 @@ def marginal_kilonova(evidence: LightcurveEvidence, modulus: FloatArray, sigma: 
     step = 100_000
     for first in range(0, len(modulus), step):
         chosen = slice(first, first + step)
-        offset = (evidence.moduli[None, :] - modulus[chosen, None]) / sigma[chosen, None]
+        offset = (likelihood.moduli[None, :] - modulus[chosen, None]) / sigma[chosen, None]
         prior = -0.5 * offset**2
         prior -= _logsumexp(prior)[:, None]
-        result[chosen] = _logsumexp(prior + evidence.kilonova[chosen])
+        result[chosen] = _logsumexp(prior + likelihood.kilonova[chosen])
     return result
 
 
-def total_rivals(evidence: LightcurveEvidence) -> FloatArray:
+def total_rivals(likelihood: LightcurveLikelihood) -> FloatArray:
     """Return the (n,) log likelihood of the contaminants together."""
-    return _logsumexp(evidence.rivals.astype(float))
+    return _logsumexp(likelihood.rivals.astype(float))
 
 
 def _logsumexp(values: FloatArray) -> FloatArray:

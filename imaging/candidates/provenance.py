@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from imaging.candidates.crossmatch import with_columns
-from imaging.io.tables import column
+from imaging.tables import column
 
 CcdKey = tuple[int, int]
 

@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 from imaging.candidates.crossmatch import with_columns
 from imaging.candidates.lightcurve import (
     RIVALS,
-    LightcurveEvidence,
-    lightcurve_evidence,
+    LightcurveLikelihood,
+    lightcurve_likelihood,
     marginal_kilonova,
     total_rivals,
 )
 from imaging.candidates.settings import LightcurveSettings, RankSettings
-from imaging.io.tables import column
 from imaging.schemas.candidates import CandidateFlag
 from imaging.skymap.distance import conditional_distance
 from imaging.skymap.model import WHOLE_SKY_DEG2, SkyMap
+from imaging.tables import column
 
 FloatArray = NDArray[np.float64]
 
@@ -49,7 +49,7 @@ def rank_candidates(
     mjd_event: float,
     settings: RankSettings,
     lightcurve_settings: LightcurveSettings,
-    evidence: LightcurveEvidence | None = None,
+    likelihood: LightcurveLikelihood | None = None,
 ) -> pa.Table:
     """Rank candidates against a sky map.
 
@@ -66,7 +66,7 @@ def rank_candidates(
         Instant of the merger, UTC.
     settings, lightcurve_settings
         Weights and models.
-    evidence
+    likelihood
         Light curves judged before, for these candidates in this order; ``forced`` is then not looked at.
 
     Returns
@@ -76,21 +76,21 @@ def rank_candidates(
     """
     if candidates.num_rows == 0:
         return candidates
-    if evidence is None:
-        evidence = lightcurve_evidence(forced, candidates.column("candidate_id"), mjd_event, lightcurve_settings)
+    if likelihood is None:
+        likelihood = lightcurve_likelihood(forced, candidates.column("candidate_id"), mjd_event, lightcurve_settings)
     place = _place(candidates, skymap)
-    parts, kind = _parts(candidates, place, evidence, mjd_event, settings, lightcurve_settings)
+    parts, kind = _parts(candidates, place, likelihood, mjd_event, settings, lightcurve_settings)
     score = sum((getattr(settings, f"weight_{name}") * parts[name] for name in PARTS), np.zeros(candidates.num_rows))
     ranked = with_columns(
         candidates,
         rank_score=score,
-        lightcurve_class=pa.array(kind, type=pa.string(), mask=evidence.n_after == 0),
+        lightcurve_class=pa.array(kind, type=pa.string(), mask=likelihood.n_after == 0),
         credible_level=place.level,
         skymap_density=place.density,
         distance_mean_mpc=place.distance_mpc,
         distance_sigma_mpc=place.distance_sigma_mpc,
-        flags=_event_flags(candidates, place, evidence, mjd_event, settings),
-        **{f"part_{name}": values for name, values in parts.items()},
+        flags=_event_flags(candidates, place, likelihood, mjd_event, settings),
+        **{f"loglr_{name}": values for name, values in parts.items()},
     )
     order = np.lexsort((column(candidates, "dec"), column(candidates, "ra"), -score))
     ranked = ranked.take(pa.array(order))
@@ -100,13 +100,13 @@ def rank_candidates(
 def _parts(
     candidates: pa.Table,
     place: _Place,
-    evidence: LightcurveEvidence,
+    likelihood: LightcurveLikelihood,
     mjd_event: float,
     settings: RankSettings,
     lightcurve_settings: LightcurveSettings,
 ) -> tuple[dict[str, FloatArray], NDArray[np.object_]]:
     """Return the parts within their bounds, and the kind of light curve that fits best."""
-    lightcurve, kind = _lightcurve_part(place, evidence, settings, lightcurve_settings)
+    lightcurve, kind = _lightcurve_part(place, likelihood, settings, lightcurve_settings)
     parts = {
         "skymap": _skymap_part(place),
         "distance": _distance_part(candidates, place, settings),
@@ -114,7 +114,7 @@ def _parts(
         "lightcurve": lightcurve,
         "host": _host_part(candidates, settings),
         "time": _time_part(candidates, mjd_event, settings),
-        "history": _history_part(candidates, evidence, settings),
+        "history": _history_part(candidates, likelihood, settings),
         "motion": _motion_part(candidates, settings),
     }
     return {name: np.clip(values, settings.floor, settings.ceiling) for name, values in parts.items()}, kind
@@ -174,17 +174,17 @@ def _real_part(candidates: pa.Table, settings: RankSettings) -> FloatArray:
 
 
 def _lightcurve_part(
-    place: _Place, evidence: LightcurveEvidence, settings: RankSettings, lightcurve_settings: LightcurveSettings
+    place: _Place, likelihood: LightcurveLikelihood, settings: RankSettings, lightcurve_settings: LightcurveSettings
 ) -> tuple[FloatArray, NDArray[np.object_]]:
     """Light curve of a kilonova at the map's distance against the contaminants', and the kind that fits best."""
     known = np.isfinite(place.distance_mpc) & (place.distance_mpc > 0)
     mean = np.where(known, place.distance_mpc, settings.default_distance_mpc)
     sigma = np.where(known, place.distance_sigma_mpc, settings.default_distance_sigma_mpc)
     scatter = np.hypot(5.0 / np.log(10.0) * sigma / mean, lightcurve_settings.luminosity_scatter_mag)
-    kilonova = marginal_kilonova(evidence, 5.0 * np.log10(mean) + 25.0, scatter)
-    kinds = np.concatenate([kilonova[:, None], evidence.rivals], axis=1)
+    kilonova = marginal_kilonova(likelihood, 5.0 * np.log10(mean) + 25.0, scatter)
+    kinds = np.concatenate([kilonova[:, None], likelihood.rivals], axis=1)
     names = np.array(["kilonova", *RIVALS], dtype=object)
-    return kilonova - total_rivals(evidence), names[np.argmax(kinds, axis=1)]
+    return kilonova - total_rivals(likelihood), names[np.argmax(kinds, axis=1)]
 
 
 def _host_part(candidates: pa.Table, settings: RankSettings) -> FloatArray:
@@ -224,7 +224,7 @@ def _time_part(candidates: pa.Table, mjd_event: float, settings: RankSettings) -
     return np.where(days < -settings.early_tolerance_days, settings.early_penalty, late)
 
 
-def _history_part(candidates: pa.Table, evidence: LightcurveEvidence, settings: RankSettings) -> FloatArray:
+def _history_part(candidates: pa.Table, likelihood: LightcurveLikelihood, settings: RankSettings) -> FloatArray:
     """Silence before the merger, and what the catalogues know of the place; the worst entry counts."""
     penalty = np.zeros(candidates.num_rows)
     for flag, value in (
@@ -234,7 +234,7 @@ def _history_part(candidates: pa.Table, evidence: LightcurveEvidence, settings: 
         (CandidateFlag.NEGATIVE, settings.negative_penalty),
     ):
         penalty = np.minimum(penalty, np.where(_flagged(candidates, flag), value, 0.0))
-    return evidence.history + penalty
+    return likelihood.history + penalty
 
 
 def _motion_part(candidates: pa.Table, settings: RankSettings) -> FloatArray:
@@ -268,14 +268,14 @@ def _flagged(candidates: pa.Table, flag: CandidateFlag) -> NDArray[np.bool_]:
 
 
 def _event_flags(
-    candidates: pa.Table, place: _Place, evidence: LightcurveEvidence, mjd_event: float, settings: RankSettings
+    candidates: pa.Table, place: _Place, likelihood: LightcurveLikelihood, mjd_event: float, settings: RankSettings
 ) -> NDArray[np.int64]:
     """Renew the flags that depend on the event: IN_HISTORY, OUTSIDE_MAP and BEFORE_EVENT."""
     renewed = CandidateFlag.IN_HISTORY | CandidateFlag.OUTSIDE_MAP | CandidateFlag.BEFORE_EVENT
     flags = column(candidates, "flags").astype(np.int64) & ~int(renewed)
     early = column(candidates, "mjd_first") < mjd_event - settings.early_tolerance_days
     for flag, holds in (
-        (CandidateFlag.IN_HISTORY, evidence.history_snr > settings.history_significance),
+        (CandidateFlag.IN_HISTORY, likelihood.history_snr > settings.history_significance),
         (CandidateFlag.OUTSIDE_MAP, place.level > settings.outside_level),
         (CandidateFlag.BEFORE_EVENT, early),
     ):

@@ -8,11 +8,11 @@ import pyarrow as pa
 from imaging.bands import BANDS
 from imaging.candidates.settings import LightcurveSettings
 from imaging.candidates.templates import kilonova_magnitude
-from imaging.io.tables import make_table
 from imaging.schemas.searched import SEARCHED_PIXELS
 from imaging.skymap.coverage import Coverage
 from imaging.skymap.footprints import Footprints
 from imaging.skymap.model import FloatArray
+from imaging.tables import make_table
 
 MAGNITUDES = tuple(float(m) for m in np.arange(18.0, 25.01, 0.5))
 """Apparent magnitudes for which the chance is told."""

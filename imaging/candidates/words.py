@@ -98,7 +98,7 @@ def _distance(row: Row) -> str:
 
 
 def _lightcurve(row: Row) -> str:
-    part, kind = row["part_lightcurve"], row["lightcurve_class"]
+    part, kind = row["loglr_lightcurve"], row["lightcurve_class"]
     if kind is None or part is None:
         return "no photometry after the merger"
     factor = math.exp(min(abs(part), 30.0))

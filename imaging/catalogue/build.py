@@ -16,9 +16,9 @@ from imaging.catalogue.settings import CatalogueSettings
 from imaging.catalogue.shapes import Centroids, Shapes, core_widths, isophotal_shapes, windowed_centroids
 from imaging.exposure import Exposure
 from imaging.image import CcdImage
-from imaging.io.tables import column, make_table
 from imaging.psf.model import PsfModel
 from imaging.schemas.catalogue import CATALOGUE
+from imaging.tables import column, make_table
 from imaging.wcs.tpv import TpvWcs
 
 FloatArray = NDArray[np.float64]

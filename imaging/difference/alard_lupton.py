@@ -17,7 +17,7 @@ from imaging.difference.noise import TileNoise, tile_correlation, tile_noise, wh
 from imaging.difference.pair import Pair, Side, typical_variances
 from imaging.difference.records import KernelSummary, Matched
 from imaging.difference.registration import apply_shift
-from imaging.difference.settings import DifferenceSettings, KernelSettings
+from imaging.difference.settings import KernelSettings, SubtractionSettings
 from imaging.difference.tiles import Tiling, bands, tiling_of
 from imaging.image import FloatImage
 from imaging.templates.psf import fine_samples, fwhm_of_samples
@@ -27,7 +27,7 @@ FloatArray = NDArray[np.float64]
 BoolImage = NDArray[np.bool_]
 
 
-def match_alard_lupton(pair: Pair, settings: DifferenceSettings, times: StepTimes) -> Matched:
+def match_alard_lupton(pair: Pair, settings: SubtractionSettings, times: StepTimes) -> Matched:
     """Fit the kernel, subtract, correct the registration and whiten.
 
     The image with the better seeing is convolved. Where that is the search image, the difference is divided by the
@@ -169,7 +169,7 @@ def _noise(
     good: BoolImage,
     variances: tuple[FloatArray, FloatArray],
     tiling: Tiling,
-    settings: DifferenceSettings,
+    settings: SubtractionSettings,
 ) -> TileNoise:
     """Return what the matching has done to signal and noise in every tile."""
     x, y = tiling.centres()

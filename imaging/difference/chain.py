@@ -7,17 +7,17 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from imaging.difference.detect import BrightStars, Detections, detect
+from imaging.difference.detect import BrightStars, DifferenceDetections, detect
 from imaging.difference.efficiency import Efficiency, measure_efficiency
 from imaging.difference.fakes import Fakes, inject_fakes
 from imaging.difference.records import Difference, Identity
 from imaging.difference.score import score_detections
-from imaging.difference.settings import DetectionSettings, DifferenceSettings, FakeSettings
+from imaging.difference.settings import DetectionSettings, FakeSettings, SubtractionSettings
 from imaging.difference.subtract import subtract
 from imaging.difference.tables import detections_table, fakes_table
 from imaging.image import CalibratedImage
 from imaging.settings import Settings
-from imaging.templates.groundwork import with_groundwork
+from imaging.templates.resampling_inputs import with_resampling_inputs
 from imaging.templates.settings import StackSettings
 from imaging.templates.stack import Template, stack_templates
 from imaging.timing import StepTimes
@@ -30,7 +30,7 @@ class SearchSettings(Settings):
 
     stack: StackSettings = StackSettings()
     """The template stack."""
-    difference: DifferenceSettings = DifferenceSettings()
+    difference: SubtractionSettings = SubtractionSettings()
     """The subtraction."""
     detection: DetectionSettings = DetectionSettings()
     """Detection and cuts."""
@@ -39,7 +39,7 @@ class SearchSettings(Settings):
 
 
 @dataclass(frozen=True, eq=False)
-class SearchedCcd:
+class CcdSearchResult:
     """Everything that the search of one CCD leaves.
 
     Attributes
@@ -64,7 +64,7 @@ class SearchedCcd:
 
     template: Template
     difference: Difference
-    detections: Detections
+    detections: DifferenceDetections
     detections_table: pa.Table
     fakes: Fakes | None
     fakes_table: pa.Table | None
@@ -82,7 +82,7 @@ def search_ccd(
     *,
     stars: BrightStars | None = None,
     with_fakes: bool = True,
-) -> SearchedCcd:
+) -> CcdSearchResult:
     """Search one CCD for transients.
 
     Parameters
@@ -108,8 +108,8 @@ def search_ccd(
         The reasons of :func:`imaging.difference.subtract.subtract`.
     """
     times = StepTimes()
-    with times.step("groundwork"):
-        search = with_groundwork(search, settings.stack.groundwork)
+    with times.step("resampling_inputs"):
+        search = with_resampling_inputs(search, settings.stack.resampling_inputs)
     template = stack_templates(search, templates, settings.stack)
     difference = subtract(search, template, settings.difference)
     times.add(template.times, difference.times)
@@ -127,14 +127,14 @@ def search_ccd(
             fake_rows = fakes_table(difference, fakes, score_detections(fakes.detections, fwhm), identity)
     quality = _quality(template, difference, detections, efficiency)
     quality["poorly_covered"] = float(template.coverage < settings.stack.good_coverage)
-    return SearchedCcd(
+    return CcdSearchResult(
         *(template, difference, detections, table, fakes, fake_rows, efficiency),
         *(detections.cut_flow(), quality, times),
     )
 
 
 def _quality(
-    template: Template, difference: Difference, detections: Detections, efficiency: Efficiency | None
+    template: Template, difference: Difference, detections: DifferenceDetections, efficiency: Efficiency | None
 ) -> dict[str, float]:
     nan = float("nan")
     return difference.quality | {
@@ -145,7 +145,7 @@ def _quality(
         "m50_mag": efficiency.mag.half if efficiency else nan,
         "m50_error_mag": efficiency.mag.half_error if efficiency else nan,
         "efficiency_width_mag": efficiency.mag.width if efficiency else nan,
-        "efficiency_ceiling": efficiency.mag.ceiling if efficiency else nan,
+        "efficiency_max": efficiency.mag.efficiency_max if efficiency else nan,
         "snr50": efficiency.snr.half if efficiency else nan,
         "snr50_error": efficiency.snr.half_error if efficiency else nan,
     }

@@ -34,7 +34,7 @@ class BrightStars:
 
 
 @dataclass(frozen=True, eq=False)
-class Detections:
+class DifferenceDetections:
     """Detections on one difference, in order of position; (n,) arrays.
 
     Attributes
@@ -82,7 +82,9 @@ class Detections:
         return counts | {"passed": int(left.sum())}
 
 
-def detect(difference: Difference, settings: DetectionSettings, stars: BrightStars | None = None) -> Detections:
+def detect(
+    difference: Difference, settings: DetectionSettings, stars: BrightStars | None = None
+) -> DifferenceDetections:
     """Find and measure everything above the threshold, of either sign.
 
     Parameters
@@ -121,7 +123,7 @@ def detect(difference: Difference, settings: DetectionSettings, stars: BrightSta
     distance, vetoed = _star_distances(measured.x, measured.y, stars, difference.pixel_scale_arcsec, settings)
     excess = pixel_excess(difference.search, difference.model, measured.x, measured.y, measured.flux)
     flags = _flags(difference, measured, score, dipole, excess, vetoed, settings)
-    return Detections(measured, score, dipole, template, distance, excess, flags)
+    return DifferenceDetections(measured, score, dipole, template, distance, excess, flags)
 
 
 def find_peaks(score: FloatImage, threshold: float, radius: int) -> tuple[FloatArray, FloatArray, FloatArray]:

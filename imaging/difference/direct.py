@@ -15,9 +15,9 @@ from imaging.difference.forced import ForcedFluxes, forced_fluxes, photometry_co
 from imaging.difference.records import Identity
 from imaging.difference.settings import DetectionSettings
 from imaging.image import FloatImage
-from imaging.io.tables import make_table
 from imaging.psf.model import PsfModel
 from imaging.schemas.difference import DIRECT_PHOTOMETRY
+from imaging.tables import make_table
 from imaging.wcs.tpv import TpvWcs
 
 FloatArray = NDArray[np.float64]

@@ -12,8 +12,8 @@ from scipy.optimize import minimize
 from scipy.special import erf
 
 from imaging.difference.fakes import Fakes
-from imaging.io.tables import column, make_table
 from imaging.schemas.difference import EFFICIENCY
+from imaging.tables import column, make_table
 
 FloatArray = NDArray[np.float64]
 
@@ -25,17 +25,17 @@ HOST_EDGES = (21.0, 22.5, 24.0)
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """A fitted efficiency curve: ceiling times a Gaussian integral.
+    """A fitted efficiency curve: a maximum times a Gaussian integral.
 
     Attributes
     ----------
     half
-        Magnitude or signal to noise at which half of the ceiling is reached.
+        Magnitude or signal to noise at which half of the maximum is reached.
     half_error
         Its standard error.
     width
         Standard deviation of the Gaussian.
-    ceiling
+    efficiency_max
         Efficiency far on the bright side.
     n
         Fakes behind it.
@@ -44,7 +44,7 @@ class Curve:
     half: float
     half_error: float
     width: float
-    ceiling: float
+    efficiency_max: float
     n: int
 
 
@@ -171,9 +171,9 @@ def fit_curve(brightness: FloatArray, found: NDArray[np.bool_], *, width: float 
         return Curve(nan, nan, nan, float(found.mean()) if n else nan, n)
 
     def negative_log_likelihood(parameters: FloatArray) -> float:
-        half, ceiling = parameters[0], 1.0 / (1.0 + math.exp(-parameters[1]))
+        half, highest = parameters[0], 1.0 / (1.0 + math.exp(-parameters[1]))
         sigma = width if width is not None else math.exp(parameters[2])
-        p = np.clip(ceiling * 0.5 * (1.0 + erf((brightness - half) / (math.sqrt(2.0) * sigma))), 1e-6, 1 - 1e-6)
+        p = np.clip(highest * 0.5 * (1.0 + erf((brightness - half) / (math.sqrt(2.0) * sigma))), 1e-6, 1 - 1e-6)
         prior = 0.5 * ((parameters[2] - math.log(0.25)) / 0.7) ** 2 if width is None else 0.0
         return -float(np.sum(np.where(found, np.log(p), np.log1p(-p)))) + prior + 0.01 * (parameters[1] - 4.0) ** 2
 
@@ -181,9 +181,9 @@ def fit_curve(brightness: FloatArray, found: NDArray[np.bool_], *, width: float 
     start = np.array([order[min(int(0.1 * order.size), order.size - 1)], 4.0, math.log(0.25)])
     size = 3 if width is None else 2
     best = minimize(negative_log_likelihood, start[:size], method="Nelder-Mead", options={"maxiter": 2000})
-    half, ceiling = float(best.x[0]), 1.0 / (1.0 + math.exp(-best.x[1]))
+    half, highest = float(best.x[0]), 1.0 / (1.0 + math.exp(-best.x[1]))
     sigma = width if width is not None else math.exp(float(best.x[2]))
-    return Curve(sign * half, _error(negative_log_likelihood, best.x), sigma, ceiling, n)
+    return Curve(sign * half, _error(negative_log_likelihood, best.x), sigma, highest, n)
 
 
 def _error(function: Callable[[FloatArray], float], solution: FloatArray) -> float:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from imaging.difference.chain import SearchedCcd, SearchSettings, search_ccd
+from imaging.difference.chain import CcdSearchResult, SearchSettings, search_ccd
 from imaging.difference.efficiency import efficiency_by_place
 from imaging.difference.prepare import UNKNOWN_ZEROPOINT, calibrate
 from imaging.difference.records import Identity
@@ -65,7 +65,7 @@ class ImageDifference:
         Counts of the search image per count of the first template for one source, according to the zero points.
     """
 
-    searched: SearchedCcd
+    searched: CcdSearchResult
     stamps: tuple[StampTriplet, ...]
     zeropoint_known: bool
     zeropoint_ratio: float

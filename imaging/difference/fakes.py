@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from imaging.difference.detect import BrightStars, Detections, detect
+from imaging.difference.detect import BrightStars, DifferenceDetections, detect
 from imaging.difference.filter import flux_errors, significance
 from imaging.difference.noise import HALF
 from imaging.difference.records import Difference
@@ -62,7 +62,7 @@ class Fakes:
     surface_brightness: FloatArray
     on_good_pixels: BoolArray
     match: NDArray[np.int64]
-    detections: Detections
+    detections: DifferenceDetections
 
     def __len__(self) -> int:
         return self.x.size
@@ -81,7 +81,7 @@ class Fakes:
 
 def inject_fakes(
     difference: Difference,
-    real: Detections,
+    real: DifferenceDetections,
     seed: tuple[int, ...],
     settings: FakeSettings,
     detection: DetectionSettings,
@@ -192,7 +192,7 @@ def add_sources(
     filtered = replace(difference.filtered, numerator=numerator)
     score = significance(filtered, difference.scale_error, difference.shift_error, difference.widths, difference.tiling)
     pixels = replace(difference.search.pixels, science=science)
-    search = replace(difference.search, pixels=pixels, groundwork=None)
+    search = replace(difference.search, pixels=pixels, resampling_inputs=None)
     return replace(difference, search=search, image=image, filtered=filtered, score=score)
 
 
@@ -209,7 +209,7 @@ def _add_filtered(numerator: NDArray[np.float32], weighted: FloatArray, psf: Flo
 
 def _places(
     difference: Difference,
-    real: Detections,
+    real: DifferenceDetections,
     rng: np.random.Generator,
     n_blank: int,
     n_hosts: int,
@@ -262,7 +262,7 @@ def _galaxies(difference: Difference) -> tuple[FloatArray, FloatArray]:
     return x[extended], y[extended]
 
 
-def _match(x: FloatArray, y: FloatArray, found: Detections, radius: float) -> NDArray[np.int64]:
+def _match(x: FloatArray, y: FloatArray, found: DifferenceDetections, radius: float) -> NDArray[np.int64]:
     match = np.full(x.size, -1, dtype=np.int64)
     if len(found) == 0:
         return match

@@ -13,10 +13,10 @@ from imaging.difference.point_source import cut_window, fit_flux
 from imaging.difference.records import Identity
 from imaging.difference.settings import DetectionSettings
 from imaging.image import CalibratedImage, FloatImage
-from imaging.io.tables import make_table
 from imaging.psf.draw import local_samples, position_terms
 from imaging.psf.model import PsfModel
 from imaging.schemas.difference import FORCED_PHOTOMETRY
+from imaging.tables import make_table
 
 FloatArray = NDArray[np.float64]
 

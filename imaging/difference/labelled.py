@@ -5,9 +5,9 @@ from collections.abc import Iterable
 import numpy as np
 import pyarrow as pa
 
-from imaging.difference.detect import Detections
+from imaging.difference.detect import DifferenceDetections
 from imaging.difference.measure import Measurements
-from imaging.io.tables import column
+from imaging.tables import column
 
 WORDS = {"real": True, "bogus": False}
 """Labels that decide; ``interesting`` says nothing of either."""
@@ -19,7 +19,7 @@ NOT_KEPT = ("x_error", "y_error")
 """Measurements that the table does not hold; they are NaN."""
 
 
-def detections_of_table(table: pa.Table) -> Detections:
+def detections_of_table(table: pa.Table) -> DifferenceDetections:
     """Read detections back from their table.
 
     Parameters
@@ -35,7 +35,7 @@ def detections_of_table(table: pa.Table) -> Detections:
         }
     )
     rest = {"score": "snr", "dipole_fraction": "dipole_fraction", "template_flux": "template_flux"}
-    return Detections(
+    return DifferenceDetections(
         measured,
         **{name: column(table, source).astype(float) for name, source in rest.items()},
         star_distance_arcsec=column(table, "star_distance_arcsec").astype(float),

@@ -11,7 +11,7 @@ from imaging.difference.tiles import Tiling
 from imaging.errors import CcdError
 from imaging.image import CalibratedImage, FloatImage, MaskImage
 from imaging.psf.model import PsfModel
-from imaging.templates.groundwork import groundwork_of
+from imaging.templates.resampling_inputs import resampling_inputs_of
 from imaging.templates.stack import StackMakeup, Template
 
 FloatArray = NDArray[np.float64]
@@ -123,7 +123,7 @@ def _side(image: CalibratedImage, scale: float, *, fill: bool) -> Side:
     """
     pixels = image.pixels
     factor = np.float32(scale)
-    science = groundwork_of(image).repair(pixels.science) if fill else pixels.science
+    science = resampling_inputs_of(image).repair(pixels.science) if fill else pixels.science
     bad = ~usable(pixels.mask)
     weight = np.where(bad, np.float32(0.0), pixels.weight) if pixels.weight[bad].any() else pixels.weight
     if scale != 1.0:

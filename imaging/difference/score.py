@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from imaging.difference.detect import Detections
+from imaging.difference.detect import DifferenceDetections
 from imaging.io.package_data import read_text
 
 FloatArray = NDArray[np.float64]
@@ -78,7 +78,7 @@ def design(features: FloatArray, mean: FloatArray, scale: FloatArray) -> FloatAr
     return np.concatenate([standard, standard**2], axis=1)
 
 
-def features_of(detections: Detections, fwhm_pixels: float) -> FloatArray:
+def features_of(detections: DifferenceDetections, fwhm_pixels: float) -> FloatArray:
     """Return the (n, k) features of detections, in the order of :data:`FEATURES`.
 
     Parameters
@@ -122,7 +122,9 @@ def shipped_model() -> ScoreModel:
     return ScoreModel(str(content["version"]), mean, scale, weights, float(content["offset"]))
 
 
-def score_detections(detections: Detections, fwhm_pixels: float, model: ScoreModel | None = None) -> FloatArray:
+def score_detections(
+    detections: DifferenceDetections, fwhm_pixels: float, model: ScoreModel | None = None
+) -> FloatArray:
     """Return the (n,) probabilities to be real.
 
     Parameters

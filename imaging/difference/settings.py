@@ -119,7 +119,7 @@ class ZogySettings(Settings):
     """Largest correction of the flux ratio that the zero points give."""
 
 
-class DifferenceSettings(Settings):
+class SubtractionSettings(Settings):
     """All settings of a subtraction."""
 
     method: Literal["alard_lupton", "zogy"] = "alard_lupton"

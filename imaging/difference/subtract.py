@@ -14,7 +14,7 @@ from imaging.difference.noise import TileNoise, lag_one, noise_width, predicted_
 from imaging.difference.pair import Pair, prepare_pair
 from imaging.difference.records import Difference, Matched
 from imaging.difference.response import difference_psf, photon_factor, tile_stamps
-from imaging.difference.settings import DifferenceSettings
+from imaging.difference.settings import SubtractionSettings
 from imaging.difference.zogy import match_zogy
 from imaging.errors import CcdError
 from imaging.image import CalibratedImage, FloatImage
@@ -34,7 +34,7 @@ MIN_SOURCES = 10
 
 
 def subtract(
-    search: CalibratedImage, template: Template | CalibratedImage, settings: DifferenceSettings | None = None
+    search: CalibratedImage, template: Template | CalibratedImage, settings: SubtractionSettings | None = None
 ) -> Difference:
     """Subtract a template from a search image, so that five sigma mean five sigma.
 
@@ -53,7 +53,7 @@ def subtract(
         ``shapes_differ``, ``no_good_pixels``; ``kernel_too_few_stamps``, ``kernel_sum``, ``kernel_chi2`` where no
         kernel can be trusted; ``difference_noise`` where the noise is far from the prediction.
     """
-    settings, times = settings or DifferenceSettings(), StepTimes()
+    settings, times = settings or SubtractionSettings(), StepTimes()
     with times.step("prepare"):
         pair = prepare_pair(search, template)
     match = match_alard_lupton if settings.method == "alard_lupton" else match_zogy
@@ -138,7 +138,7 @@ def _in_reference_aperture(search: CalibratedImage, matched: Matched) -> tuple[M
     return replace(matched, noise=scaled), replace(psf, coefficients=coefficients)
 
 
-def _weigh(pair: Pair, matched: Matched, settings: DifferenceSettings) -> _Sky:
+def _weigh(pair: Pair, matched: Matched, settings: SubtractionSettings) -> _Sky:
     """Predict the weight of every pixel and normalise it so that blank sky has unit width; bad pixels become zero."""
     tiling = matched.tiling
     gains = (pair.search.gain, pair.template.gain)
@@ -162,7 +162,7 @@ def _weigh(pair: Pair, matched: Matched, settings: DifferenceSettings) -> _Sky:
     return _Sky(weight, predicted, width * float(np.mean(level)), lag, already)
 
 
-def _scale_error(matched: Matched, filtered: FilteredDifference, settings: DifferenceSettings) -> float:
+def _scale_error(matched: Matched, filtered: FilteredDifference, settings: SubtractionSettings) -> float:
     """Return the relative error of the subtracted brightness, measured where there are enough sources."""
     shift_error = matched.shifts.rms_after_pixels
     error = measure_scale_error(filtered, shift_error, min_snr=BRIGHT_SNR, maximum=settings.noise.max_scale_error)
@@ -172,7 +172,7 @@ def _scale_error(matched: Matched, filtered: FilteredDifference, settings: Diffe
 
 
 def _score(
-    matched: Matched, filtered: FilteredDifference, scale_error: float, settings: DifferenceSettings
+    matched: Matched, filtered: FilteredDifference, scale_error: float, settings: SubtractionSettings
 ) -> tuple[FloatImage, FloatArray, BoolImage]:
     """Return the score with unit width in quiet sky, the widths it was divided by, and the quiet pixels."""
     tiling = matched.tiling
@@ -184,7 +184,7 @@ def _score(
     return score, widths, quiet
 
 
-def _check_noise(predicted: float, settings: DifferenceSettings) -> None:
+def _check_noise(predicted: float, settings: SubtractionSettings) -> None:
     limit = settings.noise.max_normalisation
     if not 1.0 / limit <= predicted <= limit:
         raise CcdError(

@@ -6,12 +6,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from imaging.difference.detect import Detections
+from imaging.difference.detect import DifferenceDetections
 from imaging.difference.fakes import Fakes
 from imaging.difference.records import Difference, Identity
 from imaging.difference.settings import DetectionSettings
-from imaging.io.tables import make_table
 from imaging.schemas.difference import DETECTIONS, FAKES
+from imaging.tables import make_table
 
 FloatArray = NDArray[np.float64]
 
@@ -20,7 +20,7 @@ MAG_PER_RELATIVE_ERROR = 2.5 / math.log(10.0)
 
 def detections_table(
     difference: Difference,
-    detections: Detections,
+    detections: DifferenceDetections,
     real_score: FloatArray,
     identity: Identity,
     settings: DetectionSettings,

@@ -17,7 +17,7 @@ from imaging.difference.noise import GRID, HALF, TileNoise, correlation_power, r
 from imaging.difference.pair import Pair, typical_variances
 from imaging.difference.records import KernelSummary, Matched
 from imaging.difference.registration import SourceShifts, apply_shift, fit_shift_field, measure_shifts
-from imaging.difference.settings import DifferenceSettings
+from imaging.difference.settings import SubtractionSettings
 from imaging.difference.sources import choose_places, flux_ratio
 from imaging.difference.tiles import Pixels, Tiling, filter_tiles, pixels_of, tiling_of
 from imaging.errors import CcdError
@@ -32,7 +32,7 @@ CORE = 1e-3
 transforms is that of the models' noise, and this makes it one."""
 
 
-def match_zogy(pair: Pair, settings: DifferenceSettings, times: StepTimes) -> Matched:
+def match_zogy(pair: Pair, settings: SubtractionSettings, times: StepTimes) -> Matched:
     """Subtract with the PSF models alone; flux ratio, background and registration are measured.
 
     Parameters
@@ -141,7 +141,7 @@ def _measure(
     weight: FloatImage,
     x: FloatArray,
     y: FloatArray,
-    settings: DifferenceSettings,
+    settings: SubtractionSettings,
 ) -> tuple[SourceShifts, float]:
     """Measure shifts of bright sources between the two filtered images, and their median reduced chi-square."""
     half = settings.kernel.stamp_half_width

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.special import erfc
 
 from imaging.detector.ccds import PIXEL_SCALE_ARCSEC
-from imaging.io.tables import column
+from imaging.tables import column
 
 FloatArray = NDArray[np.float64]
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from imaging.bits import MaskBit
 from imaging.errors import InputError
-from imaging.io.tables import column
+from imaging.tables import column
 from imaging.wcs.tpv import TpvWcs
 
 ELLIPSE_FACTOR = 5.0

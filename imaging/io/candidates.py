@@ -11,11 +11,12 @@ import pyarrow.csv as pacsv
 from imaging.candidates.words import flag_names
 from imaging.errors import InputError
 from imaging.io.atomic import atomic_path, write_text
-from imaging.io.tables import column, make_table, read_table, write_table
+from imaging.io.tables import read_table, write_table
 from imaging.schemas.candidates import CANDIDATES, CandidateFlag
 from imaging.schemas.hosts import GALAXIES
 from imaging.schemas.labels import LABEL_NAMES, LABELS
 from imaging.skymap.footprints import Footprints, covering
+from imaging.tables import column, make_table
 
 REGION_RADIUS_ARCSEC = 3.0
 

@@ -11,7 +11,8 @@ from imaging.image import CalibratedImage, CcdImage, FloatImage
 from imaging.io.atomic import write_bytes
 from imaging.io.images import read_planes, write_planes
 from imaging.io.psf import read_psf, write_psf
-from imaging.io.tables import column, write_table
+from imaging.io.tables import write_table
+from imaging.tables import column
 from imaging.wcs.tpv import TpvWcs
 
 

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from imaging.errors import InputError, StorageError
 from imaging.io.atomic import atomic_path, write_text
-from imaging.io.tables import column
 from imaging.reference.partition import split_by_pixel
 from imaging.schemas.reference import REFERENCE_STARS
+from imaging.tables import column
 from imaging.wcs.sphere import inside_convex, polygon_centre, separation_deg
 
 DIRECTORY_SIZE = 10_000

@@ -19,13 +19,13 @@ from imaging.detector.distortion import seed_wcs
 from imaging.errors import CcdError
 from imaging.exposure import Exposure
 from imaging.image import CcdImage
-from imaging.io.tables import make_table
 from imaging.measure.fwhm import estimate_fwhm
 from imaging.measure.settings import MeasureSettings
 from imaging.psf.fit import PsfFit, fit_psf
 from imaging.psf.select import StarCandidates, select_psf_stars
 from imaging.psf.shape import psf_ellipticity
 from imaging.schemas.matches import ASTROMETRY_MATCHES
+from imaging.tables import make_table
 from imaging.timing import StepTimes
 from imaging.wcs.tpv import TpvWcs, sky_to_plane
 

@@ -12,8 +12,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from imaging.io.tables import column
 from imaging.photometry.colours import BandMagnitudes
+from imaging.tables import column
 from imaging.wcs.sphere import unit_vectors
 
 FloatArray = NDArray[np.float64]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from imaging.io.package_data import read_table
-from imaging.io.tables import column
+from imaging.tables import column
 
 FloatArray = NDArray[np.float64]
 

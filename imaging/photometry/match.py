@@ -9,10 +9,10 @@ from imaging.astrometry.reference import ReferenceStars
 from imaging.bits import NO_WEIGHT
 from imaging.catalogue.flags import CatalogueFlag
 from imaging.detector.ccds import PIXEL_SCALE_ARCSEC
-from imaging.io.tables import column, make_table
 from imaging.photometry.colours import BandMagnitudes
 from imaging.photometry.settings import PhotometrySettings
 from imaging.schemas.matches import ZEROPOINT_MATCHES
+from imaging.tables import column, make_table
 from imaging.wcs.sphere import polygon_centre
 from imaging.wcs.tpv import sky_to_plane
 

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from imaging.detector.ccds import PIXEL_SCALE_ARCSEC
 from imaging.identity import ExposureId
-from imaging.io.tables import column
 from imaging.photometry.match import MAG_PER_RELATIVE_FLUX
 from imaging.schemas.zeropoints import ZeropointFlag
+from imaging.tables import column
 
 FloatArray = NDArray[np.float64]
 Row = dict[str, Any]

@@ -4,7 +4,7 @@ from pydantic import Field
 
 from imaging.astrometry.settings import AstrometrySettings
 from imaging.settings import Settings
-from imaging.templates.settings import GroundworkSettings
+from imaging.templates.settings import ResamplingInputSettings
 
 
 class PhotometrySettings(Settings):
@@ -79,5 +79,5 @@ class CalibrationSettings(Settings):
     """How reference stars are moved to the epoch and chosen."""
     photometry: PhotometrySettings = PhotometrySettings()
     """Zero points."""
-    groundwork: GroundworkSettings = GroundworkSettings()
+    resampling_inputs: ResamplingInputSettings = ResamplingInputSettings()
     """What every difference needs of the final image, as search image or as template."""

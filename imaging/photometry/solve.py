@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from imaging.detector.ccds import science_ccd
 from imaging.exposure import Exposure
-from imaging.io.tables import make_table
 from imaging.photometry.settings import PhotometrySettings
 from imaging.photometry.zeropoint import CcdZeropoint, intrinsic_scatter
 from imaging.schemas.zeropoints import ZEROPOINTS, ZeropointFlag
+from imaging.tables import make_table
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]

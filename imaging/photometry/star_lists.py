@@ -16,8 +16,8 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-from imaging.io.tables import column
 from imaging.settings import Settings
+from imaging.tables import column
 from imaging.wcs.sphere import unit_vectors
 
 FloatArray = NDArray[np.float64]

@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from imaging.io.tables import column
 from imaging.photometry.settings import PhotometrySettings
+from imaging.tables import column
 
 FloatArray = NDArray[np.float64]
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from imaging.bands import BANDS
 from imaging.candidates.templates import AB_ZERO_NJY, kilonova_magnitude
-from imaging.io.tables import column
 from imaging.pictures.canvas import BAND_COLOURS, BAND_MARKERS, new_figure, to_png
+from imaging.tables import column
 
 NJY_PER_MICROJANSKY = 1000.0
 

@@ -14,10 +14,10 @@ from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 from PIL import Image
 
-from imaging.io.tables import column
 from imaging.pictures.canvas import SEQUENTIAL, encode, new_figure, robust_limits, to_png
 from imaging.skymap.footprints import Footprints
 from imaging.skymap.model import SkyMap
+from imaging.tables import column
 from imaging.wcs.sphere import polygon_centre
 
 FloatArray = NDArray[np.float64]

@@ -12,8 +12,8 @@ import pyarrow as pa
 from imaging.bands import band_named
 from imaging.errors import InputError
 from imaging.io.package_data import read_table
-from imaging.io.tables import column, make_table
 from imaging.schemas.grades import GRADES
+from imaging.tables import column, make_table
 
 ANY_BAND = "*"
 

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from imaging.bits import NOT_SKY
 from imaging.detector.ccds import NX, NY, PIXEL_SCALE_ARCSEC
 from imaging.errors import InputError
-from imaging.io.tables import column
 from imaging.quality.settings import VerifySettings
 from imaging.schemas.zeropoints import ZeropointFlag
+from imaging.tables import column
 from imaging.wcs.sphere import footprint, separation_deg
 from imaging.wcs.tpv import TpvWcs
 
@@ -24,7 +24,7 @@ PLANES = ("SCI", "MSK", "WGT")
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CcdVerification:
     """One thing that is not as it should be.
 
     Attributes
@@ -57,7 +57,7 @@ class Verification:
     """
 
     status: Status
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[CcdVerification, ...] = ()
     numbers: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -129,72 +129,76 @@ def noise_ratio(science: NDArray[Any], mask: NDArray[Any], weight: NDArray[Any],
     return float(middle - lower)
 
 
-def _check_planes(planes: Mapping[str, NDArray[Any]], shape: tuple[int, int]) -> Iterator[Finding]:
+def _check_planes(planes: Mapping[str, NDArray[Any]], shape: tuple[int, int]) -> Iterator[CcdVerification]:
     for name in PLANES:
         if name not in planes:
-            yield Finding("bad", "missing_plane", f"plane {name} is missing")
+            yield CcdVerification("bad", "missing_plane", f"plane {name} is missing")
         elif planes[name].shape != shape:
-            yield Finding("bad", "wrong_shape", f"plane {name} has shape {planes[name].shape} instead of {shape}")
+            yield CcdVerification(
+                "bad", "wrong_shape", f"plane {name} has shape {planes[name].shape} instead of {shape}"
+            )
     if set(PLANES) <= set(planes):
         weight = planes["WGT"]
         if not np.all(np.isfinite(weight)) or weight.min(initial=0.0) < 0:
-            yield Finding("bad", "bad_weight", "weights are negative or not finite")
+            yield CcdVerification("bad", "bad_weight", "weights are negative or not finite")
         elif weight.shape == planes["SCI"].shape:
             unknown = int(np.count_nonzero(~np.isfinite(planes["SCI"]) & (weight > 0)))
             if unknown:
-                yield Finding("bad", "not_finite", f"{unknown} pixels with weight are not finite")
+                yield CcdVerification("bad", "not_finite", f"{unknown} pixels with weight are not finite")
 
 
 def _check_pixels(
     planes: Mapping[str, NDArray[Any]], settings: VerifySettings, numbers: dict[str, float]
-) -> Iterator[Finding]:
+) -> Iterator[CcdVerification]:
     masked = float(np.mean(planes["WGT"] <= 0))
     numbers["masked_fraction"] = masked
     for status, limit in _levels(bad=settings.masked_bad, usable=settings.masked_usable):
         if masked > limit:
-            yield Finding(status, "masked", f"share of pixels without weight {masked:.2f} above {limit:.2f}")
+            yield CcdVerification(status, "masked", f"share of pixels without weight {masked:.2f} above {limit:.2f}")
             break
     ratio = noise_ratio(planes["SCI"], planes["MSK"], planes["WGT"], settings.noise_stride)
     numbers["noise_ratio"] = ratio
     if np.isnan(ratio):
-        yield Finding("bad", "no_sky", "no pixel says anything of the sky")
+        yield CcdVerification("bad", "no_sky", "no pixel says anything of the sky")
         return
     for status, limit in _levels(bad=settings.noise_bad, usable=settings.noise_usable):
         if abs(ratio - 1.0) > limit:
             text = f"noise over prediction {ratio:.3f}, more than {limit:g} from one"
-            yield Finding(status, "noise", text)
+            yield CcdVerification(status, "noise", text)
             break
 
 
 def _check_coordinates(
     header: Mapping[str, Any], shape: tuple[int, int], settings: VerifySettings, numbers: dict[str, float]
-) -> Iterator[Finding]:
+) -> Iterator[CcdVerification]:
     ny, nx = shape
     try:
         wcs = TpvWcs.from_header(header)
     except InputError as error:
-        yield Finding("bad", "no_wcs", f"no coordinates: {error.problem}")
+        yield CcdVerification("bad", "no_wcs", f"no coordinates: {error.problem}")
         return
     corners = footprint(wcs, nx, ny)
     area = wcs.pixel_area_arcsec2([0.0, nx / 2, nx - 1.0], [0.0, ny / 2, ny - 1.0])
     x, y = wcs.sky_to_pixel(corners[:, 0], corners[:, 1])
     scale = np.sqrt(area)
     if not np.all(np.isfinite(corners)) or not np.all(np.isfinite(scale)):
-        yield Finding("bad", "no_wcs", "coordinates are not finite")
+        yield CcdVerification("bad", "no_wcs", "coordinates are not finite")
         return
     numbers["scale_error"] = departure = float(np.max(np.abs(scale / PIXEL_SCALE_ARCSEC - 1.0)))
     if departure > settings.scale_tolerance:
-        yield Finding("bad", "wcs_scale", f"pixel scale off by {departure:.3f}, more than {settings.scale_tolerance:g}")
+        yield CcdVerification(
+            "bad", "wcs_scale", f"pixel scale off by {departure:.3f}, more than {settings.scale_tolerance:g}"
+        )
     wander = float(np.max(np.hypot(x - [-0.5, nx - 0.5, nx - 0.5, -0.5], y - [-0.5, -0.5, ny - 0.5, ny - 0.5])))
     if not wander < 0.01:
-        yield Finding("bad", "wcs_inverse", f"coordinates do not invert: {wander:.3g} pixels")
+        yield CcdVerification("bad", "wcs_inverse", f"coordinates do not invert: {wander:.3g} pixels")
     stated = _stated_corners(header)
     if stated is not None:
         distance = separation_deg(stated[:, None, 0], stated[:, None, 1], corners[None, :, 0], corners[None, :, 1])
         numbers["corner_error_arcsec"] = float(distance.min(axis=1).max() * 3600.0)
         if not numbers["corner_error_arcsec"] <= settings.corner_tolerance_arcsec:
             text = f"corners in the header off by {numbers['corner_error_arcsec']:.1f} arcsec"
-            yield Finding("bad", "wcs_corners", f"{text}, more than {settings.corner_tolerance_arcsec:g}")
+            yield CcdVerification("bad", "wcs_corners", f"{text}, more than {settings.corner_tolerance_arcsec:g}")
 
 
 def _stated_corners(header: Mapping[str, Any]) -> NDArray[np.float64] | None:
@@ -207,7 +211,7 @@ def _stated_corners(header: Mapping[str, Any]) -> NDArray[np.float64] | None:
         return np.full((4, 2), np.nan)
 
 
-def _check_stars(catalogue: pa.Table, settings: VerifySettings, numbers: dict[str, float]) -> Iterator[Finding]:
+def _check_stars(catalogue: pa.Table, settings: VerifySettings, numbers: dict[str, float]) -> Iterator[CcdVerification]:
     flux, error = column(catalogue, "flux_psf"), column(catalogue, "flux_psf_error")
     stars = np.abs(column(catalogue, "spread_model")) < settings.star_spread_model
     stars &= (column(catalogue, "flags") == 0) & (flux > settings.star_min_snr * error)
@@ -215,22 +219,22 @@ def _check_stars(catalogue: pa.Table, settings: VerifySettings, numbers: dict[st
     numbers["n_stars"] = n
     for status, limit in _levels(bad=settings.min_stars_bad, usable=settings.min_stars_usable):
         if n < limit:
-            yield Finding(status, "few_stars", f"{n} point sources, fewer than {limit}")
+            yield CcdVerification(status, "few_stars", f"{n} point sources, fewer than {limit}")
             break
 
 
-def _check_zeropoint(flags: int | None) -> Iterator[Finding]:
+def _check_zeropoint(flags: int | None) -> Iterator[CcdVerification]:
     if flags is None:
         return
     if flags & ZeropointFlag.UNCALIBRATED:
-        yield Finding("bad", "uncalibrated", "no zero point: there is no reference for this band or field")
+        yield CcdVerification("bad", "uncalibrated", "no zero point: there is no reference for this band or field")
     for flag, text in (
         (ZeropointFlag.TOO_FEW_STARS, "zero point from the exposure: too few stars in the CCD"),
         (ZeropointFlag.OUTLIER, "zero point from the exposure: the CCD's own is an outlier"),
         (ZeropointFlag.MANY_OUTLIERS, "zero points of the exposure disagree: too many outliers"),
     ):
         if flags & flag:
-            yield Finding("usable", f"zeropoint_{flag.name.lower() if flag.name else ''}", text)
+            yield CcdVerification("usable", f"zeropoint_{flag.name.lower() if flag.name else ''}", text)
 
 
 def _levels(*, bad: float, usable: float) -> tuple[tuple[Status, float], ...]:

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from imaging.errors import InputError
 from imaging.reference.rounding import round_columns
-from imaging.reference.settings import CatalogueSettings
+from imaging.reference.settings import ReferenceCatalogueSettings
 from imaging.schemas.reference import REFERENCE_STARS
 
 MAG_PER_RELATIVE_FLUX = 2.5 / np.log(10.0)
@@ -36,7 +36,7 @@ def source_types() -> dict[str, pa.DataType]:
     return types | {"phot_variable_flag": pa.string()}
 
 
-def reference_stars(source: pa.Table, settings: CatalogueSettings, where: str = "") -> pa.Table:
+def reference_stars(source: pa.Table, settings: ReferenceCatalogueSettings, where: str = "") -> pa.Table:
     """Turn rows of a Gaia source table into reference stars.
 
     Parameters

@@ -15,10 +15,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from imaging.errors import InputError
 from imaging.io.package_data import read_text
-from imaging.io.tables import column
 from imaging.reference.rounding import MAGNITUDE_STEP, POSITION_STEP_DEG, round_columns
-from imaging.reference.settings import CatalogueSettings
+from imaging.reference.settings import ReferenceCatalogueSettings
 from imaging.schemas.reference import CALIBRATED_BANDS, CALIBRATED_STARS
+from imaging.tables import column
 
 FloatArray = NDArray[np.float64]
 
@@ -134,7 +134,7 @@ def shipped_mapping(name: str) -> CatalogueMapping:
 
 
 def calibrated_stars(
-    source: pa.Table, mapping: CatalogueMapping, settings: CatalogueSettings, where: str = ""
+    source: pa.Table, mapping: CatalogueMapping, settings: ReferenceCatalogueSettings, where: str = ""
 ) -> pa.Table:
     """Turn rows of a survey into stars with magnitudes in the camera's bands.
 

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from astropy_healpix import core as healpix
 from numpy.typing import NDArray
 
-from imaging.io.tables import column
+from imaging.tables import column
 
 DEEPEST_ORDER = 29
 """HEALPix order along whose nested curve stars are sorted, so that neighbours lie near each other in a file."""

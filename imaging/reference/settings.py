@@ -5,7 +5,7 @@ from pydantic import Field
 from imaging.settings import Settings
 
 
-class CatalogueSettings(Settings):
+class ReferenceCatalogueSettings(Settings):
     """How a reference catalogue is partitioned and rounded."""
 
     order: int = Field(default=5, ge=0, le=10)

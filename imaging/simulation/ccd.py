@@ -13,7 +13,7 @@ from imaging.detector.crosstalk import CrosstalkMatrix, observatory_crosstalk
 from imaging.detector.status import dead_ccds
 from imaging.io.calibrations import read_calibration_image
 from imaging.io.raw_write import encode_extension
-from imaging.io.tables import make_table, write_table
+from imaging.io.tables import write_table
 from imaging.io.truth import pixel_truth_path, read_array, source_truth_path, write_array, write_part, write_pixel_truth
 from imaging.schemas.truth import TRUE_SOURCES
 from imaging.simulation.background import sky_image
@@ -37,6 +37,7 @@ from imaging.simulation.settings import SimulationSettings
 from imaging.simulation.streaks import add_streaks
 from imaging.simulation.streams import random_stream
 from imaging.simulation.truth import read_sky, true_geometry
+from imaging.tables import make_table
 
 FloatImage = NDArray[np.float32]
 

@@ -20,13 +20,13 @@ FOCAL_PLANE_RADIUS_PIXELS = 14336.0
 """Length that u = 1 stands for."""
 
 
-class Record(BaseModel):
+class TruthRecord(BaseModel):
     """A frozen record of the truth."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
-class PsfTruth(Record):
+class PsfTruth(TruthRecord):
     """How the point-spread function varies over the focal plane."""
 
     fwhm_arcsec: float
@@ -43,7 +43,7 @@ class PsfTruth(Record):
     """Rms of the terms that each CCD adds to size and ellipticity."""
 
 
-class Wave(Record):
+class Wave(TruthRecord):
     """One plane wave of a smooth field over the sky."""
 
     amplitude: float
@@ -58,7 +58,7 @@ class Wave(Record):
         return self.amplitude * np.cos(self.kx * xi + self.ky * eta + self.phase)
 
 
-class CloudTruth(Record):
+class CloudTruth(TruthRecord):
     """Grey extinction over the field."""
 
     mean_mag: float = 0.0
@@ -70,7 +70,7 @@ class CloudTruth(Record):
         return np.maximum(total, 0.0)
 
 
-class TurbulenceTruth(Record):
+class TurbulenceTruth(TruthRecord):
     """The displacement field of the atmosphere."""
 
     seed: tuple[int, int] = (0, 0)
@@ -79,7 +79,7 @@ class TurbulenceTruth(Record):
     wind_deg: float = 0.0
 
 
-class Streak(Record):
+class Streak(TruthRecord):
     """A satellite's trail on the tangent plane of the exposure."""
 
     xi_deg: float
@@ -97,7 +97,7 @@ class Streak(Record):
     tumbling_period_deg: float = 1.0
 
 
-class SimulatedExposure(Record):
+class SimulatedExposure(TruthRecord):
     """An exposure and everything that is true of it."""
 
     seed: int = 0

@@ -6,12 +6,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from imaging.io.tables import make_table
 from imaging.photometry.colours import ColourTerm, ColourTerms
 from imaging.schemas.reference import REFERENCE_GALAXIES, REFERENCE_STARS
 from imaging.simulation.galaxies import Galaxies, luminosity_distance_mpc
 from imaging.simulation.stars import INTRINSIC_SCATTER_MAG, REFERENCE_EPOCH_YR, Stars, stellar_locus
 from imaging.simulation.streams import random_stream
+from imaging.tables import make_table
 
 FloatArray = NDArray[np.float64]
 

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from imaging.bands import BANDS
 from imaging.io.atomic import write_text
-from imaging.io.tables import column, make_table, read_table, write_table
+from imaging.io.tables import read_table, write_table
 from imaging.io.truth import exposure_truth_path, read_truth_text, sky_table_path
 from imaging.schemas.truth import TRUE_ASTEROIDS, TRUE_GALAXIES, TRUE_STARS, TRUE_TRANSIENTS
 from imaging.simulation.asteroids import Asteroids
@@ -24,6 +24,7 @@ from imaging.simulation.settings import SimulationSettings
 from imaging.simulation.sky import Sky
 from imaging.simulation.stars import Stars
 from imaging.simulation.transients import Transients
+from imaging.tables import column, make_table
 
 Record = TypeVar("Record", Stars, Galaxies, Transients)
 

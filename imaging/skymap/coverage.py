@@ -1,8 +1,8 @@
 """How much of a sky map the night searched, how deep, and what it would have found there.
 
 Footprints are laid on a fine HEALPix grid. A source of a given magnitude is found in an exposure with the efficiency
-that the fakes measured there: a Gaussian integral around the CCD's m50, with the width and the ceiling of its fakes.
-Exposures count as independent.
+that the fakes measured there: a Gaussian integral around the CCD's m50, with the width and the maximum of its
+fakes' efficiency. Exposures count as independent.
 """
 
 from collections.abc import Mapping
@@ -157,11 +157,11 @@ class Coverage:
         """Return the (p,) chance to be found in enough exposures, given the (k,) magnitude in each pair."""
         n = len(self.footprints)
         width = known_or(self.footprints.width_mag, self.settings.efficiency_width_mag, n)
-        ceiling = known_or(self.footprints.ceiling, self.settings.efficiency_plateau, n)
+        highest = known_or(self.footprints.efficiency_max, self.settings.efficiency_plateau, n)
         usable = np.isfinite(self.footprints.m50_mag[self.pair_footprint]) & np.isfinite(magnitude)
         image = self.pair_footprint[usable]
         depth = (self.footprints.m50_mag[image] - magnitude[usable]) / width[image]
-        efficiency = ceiling[image] * ndtr(depth)
+        efficiency = highest[image] * ndtr(depth)
         return at_least(self.settings.detections_required, self.pair_pixel[usable], efficiency, len(self.probability))
 
 

@@ -26,7 +26,7 @@ class Footprints:
         (n, 4, 2) RA and Dec of the outer corners, degrees, in cyclic order.
     m50_mag
         (n,) magnitude at which half of the fakes are found; NaN if unknown.
-    width_mag, ceiling
+    width_mag, efficiency_max
         (n,) width of the Gaussian integral that the efficiency of the fakes follows, and the efficiency far on the
         bright side; NaN, or None for all, if unknown.
     """
@@ -38,7 +38,7 @@ class Footprints:
     corners: FloatArray
     m50_mag: FloatArray
     width_mag: FloatArray | None = None
-    ceiling: FloatArray | None = None
+    efficiency_max: FloatArray | None = None
 
     def __len__(self) -> int:
         """Return the number of CCD images."""

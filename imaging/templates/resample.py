@@ -14,7 +14,7 @@ from imaging.bits import NO_WEIGHT, MaskBit
 from imaging.image import CalibratedImage, FloatImage, MaskImage
 from imaging.templates.align import Alignment, measure_alignment
 from imaging.templates.grid import PixelMap, pixel_map
-from imaging.templates.groundwork import groundwork_of
+from imaging.templates.resampling_inputs import resampling_inputs_of
 from imaging.templates.settings import StackSettings
 
 FloatArray = NDArray[np.float64]
@@ -70,7 +70,7 @@ def resample(image: CalibratedImage, search: CalibratedImage, settings: StackSet
     search
         Image whose grid is wanted.
     settings
-        Accuracy of the map; how the groundwork of an image that brings none is laid.
+        Accuracy of the map; how the resampling_inputs of an image that brings none is laid.
 
     Raises
     ------
@@ -81,8 +81,8 @@ def resample(image: CalibratedImage, search: CalibratedImage, settings: StackSet
     grid = pixel_map(
         search.wcs, shape, image.wcs, step=settings.map_step_pixels, max_error_pixels=settings.map_error_pixels
     )
-    laid = groundwork_of(image, settings.groundwork)
-    stars = groundwork_of(search, settings.groundwork).stars
+    laid = resampling_inputs_of(image, settings.resampling_inputs)
+    stars = resampling_inputs_of(search, settings.resampling_inputs).stars
     alignment = measure_alignment(stars, laid.stars, grid, settings)
     grid = alignment.apply(grid)
     science, mask = laid.repair(pixels.science), laid.grow(pixels.mask)

@@ -9,8 +9,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from imaging.exposure import Exposure
-from imaging.io.tables import make_table
 from imaging.schemas.difference import TEMPLATE_CHOICES
+from imaging.tables import make_table
 from imaging.templates.settings import TemplateSettings
 from imaging.wcs.sphere import plane_overlap, polygon_centre, separation_deg
 from imaging.wcs.tpv import sky_to_plane
@@ -88,7 +88,7 @@ class _Located:
     radius: FloatArray
 
 
-def choose_templates(
+def select_templates(
     target: TemplateTarget, candidates: Sequence[TemplateCandidate], settings: TemplateSettings
 ) -> pa.Table:
     """Choose templates for every CCD of a search exposure.

@@ -41,7 +41,7 @@ class TemplateSettings(Settings):
     """Loss of rank per year between template and search (proper motions, flat fields that change)."""
 
 
-class GroundworkSettings(Settings):
+class ResamplingInputSettings(Settings):
     """What is worked out on a final image once, before it is compared with any other."""
 
     repair_gap_pixels: int = Field(default=12, ge=0)
@@ -53,8 +53,8 @@ class GroundworkSettings(Settings):
 class StackSettings(Settings):
     """How templates are resampled and stacked."""
 
-    groundwork: GroundworkSettings = GroundworkSettings()
-    """Repair and growth; an image whose own groundwork was laid with other values is worked on again."""
+    resampling_inputs: ResamplingInputSettings = ResamplingInputSettings()
+    """Repair and growth; an image whose own resampling_inputs was laid with other values is worked on again."""
 
     map_step_pixels: int = 32
     """Spacing of the exact coordinates in pixels; halved where the accuracy asks for it."""

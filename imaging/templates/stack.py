@@ -12,10 +12,10 @@ from imaging.image import CalibratedImage, CcdImage, FloatImage
 from imaging.psf.model import PsfModel
 from imaging.templates.align import Alignment
 from imaging.templates.combine import combine
-from imaging.templates.groundwork import with_groundwork
 from imaging.templates.psf import fine_samples, fit_psf_model, pixel_matrix, turned
 from imaging.templates.relative import relative_zeropoints
 from imaging.templates.resample import Resampled, resample
+from imaging.templates.resampling_inputs import with_resampling_inputs
 from imaging.templates.settings import StackSettings
 from imaging.timing import StepTimes
 
@@ -172,7 +172,7 @@ def _resample_all(
     search: CalibratedImage, templates: Iterable[CalibratedImage], settings: StackSettings
 ) -> tuple[list[Resampled], list[CalibratedImage]]:
     """Return the templates on the search image's grid, and what else is known of them."""
-    search = with_groundwork(search, settings.groundwork)
+    search = with_resampling_inputs(search, settings.resampling_inputs)
     planes, described = [], []
     for image in templates:
         planes.append(resample(image, search, settings))
@@ -184,7 +184,7 @@ def _without_pixels(image: CalibratedImage) -> CalibratedImage:
     """Return what is known of an image, without its pixels."""
     none = np.zeros((0, 0))
     pixels = CcdImage(none.astype(np.float32), none.astype(np.int16), none.astype(np.float32), image.pixels.header)
-    return replace(image, pixels=pixels, groundwork=None)
+    return replace(image, pixels=pixels, resampling_inputs=None)
 
 
 def _stack_image(

@@ -6,12 +6,12 @@ import pytest
 from imaging.astrometry.fit import Pairs, fit_ccd, pair_errors_mas
 from imaging.astrometry.settings import AstrometrySettings
 from imaging.astrometry.solution import ExposureAstrometry
-from imaging.astrometry.tie import tie_astrometry
+from imaging.astrometry.tie import tie_exposure
 from imaging.astrometry.turbulence import interpolate, measure_turbulence
 from imaging.detector.distortion import seed_wcs
 from imaging.errors import CcdError
-from imaging.io.tables import column, make_table
 from imaging.schemas.matches import ASTROMETRY_MATCHES
+from imaging.tables import column, make_table
 from imaging.wcs.tpv import plane_to_sky, sky_to_plane
 
 SETTINGS = AstrometrySettings()
@@ -84,7 +84,7 @@ def exposure():
     matches[34] = match_table(sky, 34, 5, random)
     matches[35] = ASTROMETRY_MATCHES.empty_table()
     seeds = {ccd: seed_wcs(ccd, 197.45, -23.38) for ccd in CCDS}
-    return sky, matches, seeds, tie_astrometry(matches, seeds, SHAPE, SETTINGS)
+    return sky, matches, seeds, tie_exposure(matches, seeds, SHAPE, SETTINGS)
 
 
 def sky_error_mas(sky, seeds, tied, ccd, *, corrected):
@@ -154,7 +154,7 @@ def test_solution_survives_json(exposure):
 
 def test_order_of_ccds_does_not_matter(exposure):
     _, matches, seeds, tie = exposure
-    backwards = tie_astrometry(dict(reversed(matches.items())), dict(reversed(seeds.items())), SHAPE, SETTINGS)
+    backwards = tie_exposure(dict(reversed(matches.items())), dict(reversed(seeds.items())), SHAPE, SETTINGS)
     assert backwards.model_dump_json() == tie.model_dump_json()
 
 
@@ -168,7 +168,7 @@ def test_poles_and_ra_zero_are_tied_like_any_other_field(exposure, pointing):
     matches = {ccd: match_table(sky, ccd, 220, random, pointing=pointing) for ccd in ccds}
     matches[34] = ASTROMETRY_MATCHES.empty_table()
     seeds = {ccd: seed_wcs(ccd, *pointing) for ccd in ccds}
-    tie = tie_astrometry(matches, seeds, SHAPE, SETTINGS)
+    tie = tie_exposure(matches, seeds, SHAPE, SETTINGS)
     assert tie.pointing_offset_arcsec == pytest.approx((11.0, -6.0), abs=0.3)
     for ccd in (26, 27, 33):
         assert max(tie.ccds[ccd].rms_mas) < 15.0
@@ -181,7 +181,7 @@ def test_poles_and_ra_zero_are_tied_like_any_other_field(exposure, pointing):
 def test_no_stars_at_all_is_refused(exposure):
     _, _, seeds, _ = exposure
     with pytest.raises(CcdError) as caught:
-        tie_astrometry({}, seeds, SHAPE, SETTINGS)
+        tie_exposure({}, seeds, SHAPE, SETTINGS)
     assert caught.value.reason == "astrometry_no_match"
     assert (caught.value.value, caught.value.limit) == ("0", "at least 4")
 

@@ -9,8 +9,8 @@ from astropy.time import Time
 
 from imaging.astrometry.reference import reference_at_epoch
 from imaging.astrometry.settings import AstrometrySettings
-from imaging.io.tables import make_table
 from imaging.schemas.reference import REFERENCE_STARS
+from imaging.tables import make_table
 
 SETTINGS = AstrometrySettings()
 

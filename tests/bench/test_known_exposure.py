@@ -18,11 +18,11 @@ from blocks.site import Site
 from imaging.detector.ccds import SCIENCE_CCDS
 from imaging.identity import ExposureId, raw_name
 from imaging.wcs.sphere import separation_deg
+from tasks.check_products import check_products
 from tasks.detrend import detrend
+from tasks.jobs import StepJob
 from tasks.quality_files import read_quality, write_quality
 from tasks.raw_files import find_raw
-from tasks.records import StepJob
-from tasks.verify import inspect
 
 WHO = ExposureId(1300001, "i", 20240510)
 
@@ -95,7 +95,9 @@ def test_every_ccd_lies_at_its_own_place(sites):
     lending = LendingNight(lender)
     lending.results["inspect", WHO.expnum] = job_of(lender, LENDER).result({"quality": path})
     night = night_with(site, lending)
-    rows = [read_quality(site.path(night.run(inspect, job_of(site, ccd)).products["quality"].path)) for ccd in (4, 5)]
+    rows = [
+        read_quality(site.path(night.run(check_products, job_of(site, ccd)).products["quality"].path)) for ccd in (4, 5)
+    ]
     assert [row["ccd"] for row in rows] == [4, 5]
     assert [row["status"] for row in rows] == ["good", "good"]
     (ra, dec), (other_ra, other_dec) = (row["corners"][0] for row in rows)

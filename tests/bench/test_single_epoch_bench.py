@@ -4,7 +4,7 @@ import pytest
 
 from bench import single_epoch
 from bench.report import at_most
-from bench.star_fields import MoffatPsf, draw_field
+from imaging.simulation.star_fields import MoffatPsf, draw_field
 
 
 class Part:

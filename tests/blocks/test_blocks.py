@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from blocks.cluster import ComputeCluster, load_cluster
-from blocks.compute import ComputeTaskRunner
 from blocks.folders import (
     CalibrationLibraryBlock,
     ReferenceCatalogueBlock,
@@ -19,6 +18,7 @@ from blocks.notification import NotificationTarget
 from blocks.saved import saved_block
 from blocks.site import Site
 from imaging.errors import InputError
+from tasks.engine.task_runner import ComputeTaskRunner
 
 
 def test_a_folder_is_a_site(tmp_path):
@@ -123,7 +123,7 @@ def test_a_task_runner_is_lazy_and_needs_a_server(monkeypatch):
     with ComputeTaskRunner() as runner:
         assert not runner._shared.is_started
         monkeypatch.setattr(
-            "blocks.started_cluster.PREFECT_API_URL", type("Unset", (), {"value": staticmethod(lambda: None)})
+            "tasks.engine.cluster.PREFECT_API_URL", type("Unset", (), {"value": staticmethod(lambda: None)})
         )
         with pytest.raises(InputError, match="need a Prefect server"):
             _ = runner.client

@@ -7,9 +7,9 @@ import dask
 import pytest
 from distributed.system import MEMORY_LIMIT
 
-from blocks import started_cluster
 from blocks.cluster import ComputeCluster
-from blocks.started_cluster import Turns
+from tasks.engine import cluster as started_cluster
+from tasks.engine.cluster import Turns
 
 GIB = 2**30
 

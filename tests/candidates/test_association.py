@@ -2,13 +2,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from bench.synthetic_night import NIGHT, footprints_of, make_night
 from imaging.candidates.associate import associate_detections
 from imaging.candidates.naming import candidate_ids
 from imaging.candidates.settings import AssociateSettings
-from imaging.io.tables import column, make_table
 from imaging.schemas.candidates import CandidateFlag
 from imaging.schemas.difference import DETECTIONS, DetectionFlag
+from imaging.simulation.candidate_night import NIGHT, footprints_of, make_night
+from imaging.tables import column, make_table
 
 MJD = 60900.2
 SETTINGS = AssociateSettings()
@@ -142,7 +142,7 @@ def test_bands_magnitudes_and_covering_exposures():
     assert row["real_score"] == pytest.approx(0.9)
     assert row["n_exposures"] == 2
     assert row["rank"] is None
-    assert row["part_skymap"] is None
+    assert row["loglr_skymap"] is None
 
 
 def test_no_detections_give_no_candidates():

@@ -2,7 +2,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from imaging.candidates.lightcurve import RIVALS, lightcurve_evidence, marginal_kilonova, total_rivals
+from imaging.candidates.lightcurve import RIVALS, lightcurve_likelihood, marginal_kilonova, total_rivals
 from imaging.candidates.settings import LightcurveSettings
 from imaging.candidates.templates import (
     AB_ZERO_NJY,
@@ -13,8 +13,8 @@ from imaging.candidates.templates import (
     supernova_fluxes,
 )
 from imaging.errors import InputError
-from imaging.io.tables import make_table
 from imaging.schemas.difference import FORCED_PHOTOMETRY
+from imaging.tables import make_table
 
 T0 = 60000.0
 SETTINGS = LightcurveSettings()
@@ -57,15 +57,15 @@ def constant(mag, start=-np.inf):
     return [njy(mag) if t > start else 0.0 for _, t in EPOCHS]
 
 
-def evidence_of(*curves, settings=SETTINGS, **options):
+def likelihood_of(*curves, settings=SETTINGS, **options):
     table = forced([(f"C{i}", curve) for i, curve in enumerate(curves)], **options)
-    return lightcurve_evidence(table, pa.array([f"C{i}" for i in range(len(curves))]), T0, settings)
+    return lightcurve_likelihood(table, pa.array([f"C{i}" for i in range(len(curves))]), T0, settings)
 
 
-def ratio(evidence, distance_mpc=100.0):
-    n = len(evidence.history)
+def ratio(likelihood, distance_mpc=100.0):
+    n = len(likelihood.history)
     modulus = np.full(n, 5 * np.log10(distance_mpc) + 25)
-    return marginal_kilonova(evidence, modulus, np.full(n, 1.1)) - total_rivals(evidence)
+    return marginal_kilonova(likelihood, modulus, np.full(n, 1.1)) - total_rivals(likelihood)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_a_kilonova_beats_its_rivals_and_they_beat_it():
     random = njy(21.0) * rng.normal(size=len(EPOCHS))
     flash = [njy(20.5) if k == 3 else 0.0 for k in range(len(EPOCHS))]
     rising = [njy(20.0) * max(t + 3.0, 0.0) ** 2 / 20.0 for _, t in EPOCHS]
-    found = ratio(evidence_of(kilonova(100.0), constant(20.5), constant(20.5, start=0.0), random, flash, rising))
+    found = ratio(likelihood_of(kilonova(100.0), constant(20.5), constant(20.5, start=0.0), random, flash, rising))
     assert found[0] > 3.0
     assert (found[1:] < -2.0).all()
 
@@ -109,19 +109,19 @@ def test_a_kilonova_beats_its_rivals_and_they_beat_it():
 @pytest.mark.parametrize("stretch", [0.7, 1.3])
 @pytest.mark.parametrize("offset", [-0.3, 1.5])
 def test_other_kilonovae_are_recognised_too(stretch, offset):
-    assert ratio(evidence_of(kilonova(100.0, offset, stretch)))[0] > 2.0
+    assert ratio(likelihood_of(kilonova(100.0, offset, stretch)))[0] > 2.0
 
 
 def test_the_distance_matters():
-    evidence = evidence_of(kilonova(100.0))
-    assert ratio(evidence, 100.0)[0] > ratio(evidence, 400.0)[0] + 3.0
-    assert ratio(evidence, 100.0)[0] > ratio(evidence, 15.0)[0] + 3.0
+    likelihood = likelihood_of(kilonova(100.0))
+    assert ratio(likelihood, 100.0)[0] > ratio(likelihood, 400.0)[0] + 3.0
+    assert ratio(likelihood, 100.0)[0] > ratio(likelihood, 15.0)[0] + 3.0
 
 
 def test_rivals_are_told_apart():
     flash = [njy(20.5) if k == 3 else 0.0 for k in range(len(EPOCHS))]
-    evidence = evidence_of(constant(20.5, start=0.0), [-f for f in constant(20.5)], flash)
-    best = [RIVALS[k] for k in evidence.rivals.argmax(axis=1)]
+    likelihood = likelihood_of(constant(20.5, start=0.0), [-f for f in constant(20.5)], flash)
+    best = [RIVALS[k] for k in likelihood.rivals.argmax(axis=1)]
     assert best[1:] == ["slow variable", "flash"]
     assert best[0] in ("supernova", "slow variable")
 
@@ -129,19 +129,19 @@ def test_rivals_are_told_apart():
 def test_history_knows_activity_before_the_merger():
     quiet, active = kilonova(100.0), kilonova(100.0)
     active[0] = 5 * 500.0
-    evidence = evidence_of(quiet, active, [-f for f in active])
-    assert evidence.history[0] == pytest.approx(np.log(2), abs=0.2)
-    assert (evidence.history[1:] < -5.0).all()
-    assert evidence.history_snr[0] == 0.0
-    assert evidence.history_snr[1] == pytest.approx(5.0)
+    likelihood = likelihood_of(quiet, active, [-f for f in active])
+    assert likelihood.history[0] == pytest.approx(np.log(2), abs=0.2)
+    assert (likelihood.history[1:] < -5.0).all()
+    assert likelihood.history_snr[0] == 0.0
+    assert likelihood.history_snr[1] == pytest.approx(5.0)
 
 
 def test_upper_limits_speak():
     seen_once = [0.0, 0.0, njy(20.9), 0.0, 0.0, 0.0, 0.0, 0.0]
     # a kilonova this bright in g must be there in i and z as well
-    assert ratio(evidence_of(seen_once))[0] < -5.0
+    assert ratio(likelihood_of(seen_once))[0] < -5.0
     alone = forced([("C0", seen_once)]).slice(2, 1)
-    assert ratio(lightcurve_evidence(alone, pa.array(["C0"]), T0, SETTINGS))[0] > -2.0
+    assert ratio(lightcurve_likelihood(alone, pa.array(["C0"]), T0, SETTINGS))[0] > -2.0
 
 
 def test_points_that_say_nothing_are_ignored():
@@ -151,11 +151,11 @@ def test_points_that_say_nothing_are_ignored():
     zero = forced([("C0", [1e5] * len(EPOCHS))], error=0.0)
     later = [(band, 100.0 + k) for k, (band, _) in enumerate(EPOCHS)]
     late = forced([("C0", [1e5] * len(EPOCHS))], epochs=later, first_expnum=50)
-    expected = lightcurve_evidence(good, pa.array(["C0"]), T0, SETTINGS)
+    expected = lightcurve_likelihood(good, pa.array(["C0"]), T0, SETTINGS)
     for other in (bad, broken, zero, late):
-        found = lightcurve_evidence(pa.concat_tables([other, good]), pa.array(["C0"]), T0, SETTINGS)
+        found = lightcurve_likelihood(pa.concat_tables([other, good]), pa.array(["C0"]), T0, SETTINGS)
         np.testing.assert_array_equal(found.kilonova, expected.kilonova)
-    nothing = lightcurve_evidence(good, pa.array(["other"]), T0, SETTINGS)
+    nothing = lightcurve_likelihood(good, pa.array(["other"]), T0, SETTINGS)
     assert nothing.n_after[0] == 0
     assert ratio(nothing)[0] == pytest.approx(0.0, abs=1e-5)
 
@@ -163,21 +163,21 @@ def test_points_that_say_nothing_are_ignored():
 def test_the_order_of_points_and_candidates_does_not_matter():
     table = forced([("A", kilonova(100.0)), ("B", constant(20.0))])
     shuffled = table.take(pa.array(np.random.default_rng(2).permutation(table.num_rows)))
-    first = lightcurve_evidence(table, pa.array(["A", "B"]), T0, SETTINGS)
-    second = lightcurve_evidence(shuffled, pa.array(["B", "A"]), T0, SETTINGS)
+    first = lightcurve_likelihood(table, pa.array(["A", "B"]), T0, SETTINGS)
+    second = lightcurve_likelihood(shuffled, pa.array(["B", "A"]), T0, SETTINGS)
     np.testing.assert_array_equal(first.kilonova, second.kilonova[::-1])
     np.testing.assert_array_equal(first.rivals, second.rivals[::-1])
 
 
 def test_nothing_to_judge():
-    evidence = lightcurve_evidence(FORCED_PHOTOMETRY.empty_table(), pa.array(["A"]), T0, SETTINGS)
-    assert evidence.n_after.tolist() == [0]
-    assert ratio(evidence)[0] == pytest.approx(0.0, abs=1e-5)
+    likelihood = lightcurve_likelihood(FORCED_PHOTOMETRY.empty_table(), pa.array(["A"]), T0, SETTINGS)
+    assert likelihood.n_after.tolist() == [0]
+    assert ratio(likelihood)[0] == pytest.approx(0.0, abs=1e-5)
 
 
 def test_a_bright_source_is_a_rarer_contaminant_than_a_faint_one():
     steep, even = (LightcurveSettings(contaminant_slope=slope) for slope in (0.6, 0.0))
     bright, faint = constant(18.0, start=0.0), constant(21.5, start=0.0)
-    rivals = [total_rivals(evidence_of(bright, faint, settings=s)) for s in (steep, even)]
+    rivals = [total_rivals(likelihood_of(bright, faint, settings=s)) for s in (steep, even)]
     change = rivals[0] - rivals[1]
     assert change[1] - change[0] == pytest.approx(0.6 * 3.5, abs=0.2)

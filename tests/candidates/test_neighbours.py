@@ -7,11 +7,11 @@ from imaging.candidates.crossmatch import match_point_sources, match_reference_s
 from imaging.candidates.hosts import add_distances, directional_light_radius, hosts_of_catalogue, match_hosts
 from imaging.candidates.settings import CrossmatchSettings
 from imaging.detector.distortion import seed_wcs
-from imaging.io.tables import make_table
 from imaging.schemas.candidates import CandidateFlag
 from imaging.schemas.catalogue import CATALOGUE
 from imaging.schemas.hosts import HOSTS
 from imaging.schemas.reference import REFERENCE_STARS
+from imaging.tables import make_table
 from imaging.wcs.sphere import offset_position
 
 SETTINGS = CrossmatchSettings()

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from bench.page_in_a_browser import CHROMIUM, FLAGS
-from bench.synthetic_night import make_night
-from bench.synthetic_sources import MJD_EVENT, NIGHT
 from imaging.candidates.associate import associate_detections
-from imaging.candidates.page import NightPage, build_page
 from imaging.candidates.rank import rank_candidates
 from imaging.candidates.settings import AssociateSettings, LightcurveSettings, RankSettings
 from imaging.io.candidates import read_labels
+from imaging.pictures.candidate_page import NightPage, build_page
 from imaging.pictures.stamps import stamp_strip
+from imaging.simulation.candidate_night import make_night
+from imaging.simulation.candidate_sources import MJD_EVENT, NIGHT
 
 ACTIONS = (Path(__file__).parent / "page_actions.js").read_text(encoding="utf-8")
 

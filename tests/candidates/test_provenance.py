@@ -9,7 +9,7 @@ from imaging.candidates.provenance import MadeWith, add_provenance
 from imaging.candidates.searched import kilonova_by_footprint, search_report, searched_pixels
 from imaging.candidates.settings import LightcurveSettings
 from imaging.io.candidates import read_candidates, write_candidates_csv
-from imaging.io.tables import column, make_table, write_table
+from imaging.io.tables import write_table
 from imaging.pictures.search import search_picture
 from imaging.schemas.candidates import CANDIDATES
 from imaging.schemas.difference import FORCED_PHOTOMETRY
@@ -17,6 +17,7 @@ from imaging.skymap.build import gaussian_skymap
 from imaging.skymap.coverage import at_least, search_coverage
 from imaging.skymap.footprints import Footprints
 from imaging.skymap.settings import CoverageSettings
+from imaging.tables import column, make_table
 
 MADE_WITH = MadeWith("code", "settings", "calibrations")
 

@@ -2,19 +2,19 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from bench.synthetic_night import make_night
-from bench.synthetic_sources import MJD_EVENT, NIGHT
 from imaging.candidates.associate import associate_detections, candidate_table
 from imaging.candidates.crossmatch import match_point_sources, match_reference_stars
 from imaging.candidates.hosts import add_distances, match_hosts
-from imaging.candidates.lightcurve import lightcurve_evidence
+from imaging.candidates.lightcurve import lightcurve_likelihood
 from imaging.candidates.rank import PARTS, ecliptic_latitude_deg, rank_candidates
 from imaging.candidates.settings import AssociateSettings, CrossmatchSettings, LightcurveSettings, RankSettings
 from imaging.candidates.words import FLAG_WORDS, PART_TITLES, flags_in_words, parts_in_words
-from imaging.io.tables import column
 from imaging.schemas.candidates import CANDIDATES, CandidateFlag
 from imaging.schemas.difference import FORCED_PHOTOMETRY
+from imaging.simulation.candidate_night import make_night
+from imaging.simulation.candidate_sources import MJD_EVENT, NIGHT
 from imaging.skymap.build import gaussian_skymap, skymap_from_flat
+from imaging.tables import column
 
 T0 = 60000.0
 SKYMAP = gaussian_skymap(60.0, -60.0, 2.0, distance_mpc=100.0, distance_sigma_mpc=20.0, order=7)
@@ -65,10 +65,10 @@ def rank(*rows, skymap=SKYMAP, settings=RANK):
 )
 def test_each_part_says_what_it_should_and_decides_the_rank(part, better, worse):
     ranked, (first, second) = rank(better, worse)
-    assert first[f"part_{part}"] > second[f"part_{part}"] + 0.2
+    assert first[f"loglr_{part}"] > second[f"loglr_{part}"] + 0.2
     others = [name for name in PARTS if name != part]
     if part not in ("skymap",) and not (set(better) | set(worse)) & {"host_dlr"}:
-        assert [first[f"part_{n}"] for n in others] == [second[f"part_{n}"] for n in others]
+        assert [first[f"loglr_{n}"] for n in others] == [second[f"loglr_{n}"] for n in others]
     assert first["rank"] == 1
     assert ranked.column("candidate_id")[0].as_py() == "C0"
 
@@ -78,14 +78,14 @@ def test_the_score_is_the_weighted_sum_of_the_parts():
     _, rows = rank({"real_score": 0.3}, {"mjd_first": T0 + 9.0}, settings=settings)
     weights = {name: getattr(settings, f"weight_{name}") for name in PARTS}
     for row in rows:
-        assert row["rank_score"] == pytest.approx(sum(weights[n] * row[f"part_{n}"] for n in PARTS), abs=1e-4)
+        assert row["rank_score"] == pytest.approx(sum(weights[n] * row[f"loglr_{n}"] for n in PARTS), abs=1e-4)
     assert rows[1]["rank"] == 1
 
 
 def test_no_part_leaves_its_bounds():
     _, rows = rank({"dec": 60.0, "mjd_first": T0 - 50.0, "flags": int(CandidateFlag.MOVER)}, {"host_distance_mpc": 3.0})
     for row in rows:
-        parts = [row[f"part_{name}"] for name in PARTS]
+        parts = [row[f"loglr_{name}"] for name in PARTS]
         assert RANK.floor <= min(parts)
         assert max(parts) <= RANK.ceiling
 
@@ -103,14 +103,14 @@ def test_a_single_detection_is_an_asteroid_in_the_ecliptic_only():
     assert abs(ecliptic_latitude_deg(np.array([0.0]), np.array([0.0]))[0]) < 1e-9
     assert ecliptic_latitude_deg(np.array([90.0]), np.array([0.0]))[0] == pytest.approx(-23.44, abs=0.01)
     _, rows = rank(single | {"ra": 0.0, "dec": 0.0}, single)
-    assert rows[0]["part_motion"] < -1.5
-    assert rows[1]["part_motion"] > -0.1
+    assert rows[0]["loglr_motion"] < -1.5
+    assert rows[1]["loglr_motion"] > -0.1
 
 
 def test_a_map_without_distance_still_ranks():
     flat = skymap_from_flat(np.full(48, 1 / 48), nested=True)
     _, rows = rank({"host_distance_mpc": 100.0}, {}, skymap=flat)
-    assert rows[0]["part_distance"] == rows[1]["part_distance"] == 0.0
+    assert rows[0]["loglr_distance"] == rows[1]["loglr_distance"] == 0.0
     assert rows[0]["distance_mean_mpc"] is None
     assert np.isfinite(rows[0]["rank_score"])
 
@@ -144,8 +144,8 @@ def test_the_kilonova_leads_the_list_and_evidence_can_be_kept():
     ranks = []
     for seed in range(8):
         night, table, forced = whole_night(seed)
-        evidence = lightcurve_evidence(forced, table.column("candidate_id"), MJD_EVENT, LIGHT)
-        ranked = rank_candidates(table, forced, night.skymap, MJD_EVENT, RANK, LIGHT, evidence)
+        likelihood = lightcurve_likelihood(forced, table.column("candidate_id"), MJD_EVENT, LIGHT)
+        ranked = rank_candidates(table, forced, night.skymap, MJD_EVENT, RANK, LIGHT, likelihood)
         ranks.append(night.kind_of(ranked).index("kilonova") + 1)
         if seed == 0:
             assert ranked.equals(rank_candidates(table, forced, night.skymap, MJD_EVENT, RANK, LIGHT))
@@ -183,6 +183,6 @@ def test_a_residual_on_a_near_galaxy_is_no_news():
     off = {"host_dlr": 1.5, "host_separation_arcsec": 6.0}
     near, bright = {"host_distance_mpc": 100.0}, {"host_mag": 15.0}
     _, (core, disc, bright_core, bright_disc) = rank(nuclear | near, off | near, nuclear | bright, off | bright)
-    assert disc["part_distance"] > core["part_distance"] + 2.0, "every shell sends the same light"
-    assert core["part_distance"] > 0.5, "a distance that fits still speaks for it"
-    assert bright_disc["part_distance"] > bright_core["part_distance"] + 2.0
+    assert disc["loglr_distance"] > core["loglr_distance"] + 2.0, "every shell sends the same light"
+    assert core["loglr_distance"] > 0.5, "a distance that fits still speaks for it"
+    assert bright_disc["loglr_distance"] > bright_core["loglr_distance"] + 2.0

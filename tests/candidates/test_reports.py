@@ -9,7 +9,6 @@ import pytest
 
 import imaging.candidates
 from bench.candidates import prepare
-from bench.synthetic_sources import MJD_EVENT
 from imaging.candidates.rank import rank_candidates
 from imaging.candidates.reports import (
     ReportSettings,
@@ -23,6 +22,7 @@ from imaging.candidates.reports import (
 from imaging.candidates.settings import LightcurveSettings, RankSettings
 from imaging.errors import InputError
 from imaging.io.packets import cutout_bytes, cutout_stamp, read_packets, write_packets
+from imaging.simulation.candidate_sources import MJD_EVENT
 
 WHO = ReportSettings(
     reporter="A. Person, on behalf of a team",
@@ -89,7 +89,7 @@ def test_skyportal_gets_candidate_photometry_and_annotation(candidates):
     measured = next(p for p in points if p["mjd"] == sent["mjd"][brightest])
     assert magnitude == pytest.approx(measured["mag"], abs=1e-3)
     assert sent["filter"][brightest] == f"des{measured['band']}"
-    assert annotation["json"]["data"]["part_lightcurve"] == row["part_lightcurve"]
+    assert annotation["json"]["data"]["loglr_lightcurve"] == row["loglr_lightcurve"]
     assert json.loads(json.dumps([candidate, photometry, annotation])) == [candidate, photometry, annotation]
 
 

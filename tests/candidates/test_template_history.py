@@ -5,10 +5,10 @@ import pyarrow as pa
 import pytest
 
 from imaging.candidates.history import template_history
-from imaging.candidates.lightcurve import lightcurve_evidence
+from imaging.candidates.lightcurve import lightcurve_likelihood
 from imaging.candidates.settings import LightcurveSettings
-from imaging.io.tables import make_table
 from imaging.schemas.difference import DIRECT_PHOTOMETRY, FORCED_PHOTOMETRY
+from imaging.tables import make_table
 
 T0, ERROR = 60000.0, 500.0
 SETTINGS = LightcurveSettings()
@@ -82,8 +82,8 @@ def test_a_galaxy_that_breathes_with_the_seeing_is_no_history_but_a_supernova_is
     supernova = [("S", e, "g", 20 * ERROR if e == 3 else 0.0) for e in epochs]
     quiet = [("Q", e, "g", 0.0) for e in epochs]
     history = template_history(direct(*galaxy, *supernova, *quiet), SETTINGS)
-    evidence = lightcurve_evidence(history, pa.array(["G", "S", "Q"]), T0, SETTINGS)
-    assert evidence.history_snr[0] < 1.0
-    assert evidence.history_snr[1] > 3.5
-    assert evidence.history[1] < -4.0
-    assert evidence.history[2] > 0.3
+    likelihood = lightcurve_likelihood(history, pa.array(["G", "S", "Q"]), T0, SETTINGS)
+    assert likelihood.history_snr[0] < 1.0
+    assert likelihood.history_snr[1] > 3.5
+    assert likelihood.history[1] < -4.0
+    assert likelihood.history[2] > 0.3

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from bench.star_fields import MoffatPsf, draw_field
 from imaging.catalogue.build import find_sources
 from imaging.catalogue.psf_photometry import psf_photometry
 from imaging.catalogue.settings import CatalogueSettings
 from imaging.image import CcdImage
 from imaging.psf.model import PsfModel
 from imaging.psf.shape import model_fwhm, normalised
+from imaging.simulation.star_fields import MoffatPsf, draw_field
 
 SETTINGS = CatalogueSettings()
 SHAPE = (1500, 1200)

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from bench.star_fields import MoffatPsf, draw_field
 from imaging.bits import MaskBit
 from imaging.catalogue.detect import detect, matched_filter
 from imaging.catalogue.settings import CatalogueSettings
 from imaging.errors import CcdError
 from imaging.image import CcdImage
+from imaging.simulation.star_fields import MoffatPsf, draw_field
 
 SETTINGS = CatalogueSettings()
 SHAPE = (600, 700)

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from scipy.spatial import cKDTree
 
-from bench.star_fields import MoffatPsf, add_moffats, draw_field
 from imaging.catalogue.apertures import aperture_photometry
 from imaging.catalogue.detect import Detections, detect
 from imaging.catalogue.settings import CatalogueSettings
 from imaging.catalogue.shapes import core_widths, isophotal_shapes, windowed_centroids
 from imaging.image import CcdImage
 from imaging.schemas.catalogue import APERTURE_DIAMETERS_PIXELS
+from imaging.simulation.star_fields import MoffatPsf, add_moffats, draw_field
 
 SETTINGS = CatalogueSettings()
 SIZE = 121

@@ -13,9 +13,8 @@ from blocks.site import Site
 from deployments.cli import main
 from imaging.identity import ExposureId
 from imaging.io.tables import read_table
-from tasks.fingerprints import fingerprint
-from tasks.record_names import parse_record_name, record_name
-from tasks.records import StepJob
+from tasks.engine.cache import fingerprint, parse_record_name, record_name
+from tasks.jobs import StepJob
 
 EXPOSURE = ExposureId(1300001, "i", 20170818, rnum=4, pnum=5)
 

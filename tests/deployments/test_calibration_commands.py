@@ -13,12 +13,13 @@ from imaging.identity import ExposureId
 from imaging.io.images import write_planes
 from imaging.io.reference import read_reference_cone, write_reference_catalogue
 from imaging.io.skymaps import write_skymap
-from imaging.io.tables import make_table, write_table
+from imaging.io.tables import write_table
 from imaging.schemas.catalogue import CATALOGUE
 from imaging.schemas.reference import REFERENCE_STARS
 from imaging.schemas.zeropoints import ZEROPOINTS
 from imaging.skymap.model import SkyMap
-from tasks.records import ExitCode
+from imaging.tables import make_table
+from tasks.engine.jobs import ExitCode
 
 EXPOSURE = ExposureId(1300001, "i", 20240510)
 

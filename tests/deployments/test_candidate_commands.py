@@ -9,7 +9,6 @@ import pytest
 
 from bench.candidates import prepare
 from bench.ranked_site import write_site
-from bench.synthetic_sources import NIGHT
 from blocks.nights import read_night
 from deployments.cli import main
 from deployments.cli.ranking import weighted
@@ -17,6 +16,7 @@ from deployments.selection import select_rows
 from imaging.candidates.settings import CandidateSettings
 from imaging.errors import InputError
 from imaging.io.candidates import read_candidates
+from imaging.simulation.candidate_sources import NIGHT
 from imaging.skymap.settings import CoverageSettings
 from tasks.rank import rank
 from tasks.ranked_tables import rerank_job

@@ -12,10 +12,11 @@ from blocks.site import Site
 from deployments.candidates import candidate_table
 from deployments.cli import main
 from imaging.io.images import write_planes
-from imaging.io.tables import make_table, write_table
+from imaging.io.tables import write_table
 from imaging.schemas.candidates import CANDIDATES
 from imaging.schemas.difference import FORCED_PHOTOMETRY
-from tasks.records import ExitCode
+from imaging.tables import make_table
+from tasks.engine.jobs import ExitCode
 
 NIGHT, EXPNUM, CCD = 20260817, 1300001, 27
 FIRST = (EXPNUM * 100 + CCD) * 100_000 + 3

@@ -19,10 +19,10 @@ from deployments.cli import main, running
 from deployments.registry import pending_nights
 from deployments.server import Server
 from imaging.errors import InputError
-from tasks.failures import note_outcome
-from tasks.records import ExitCode, Failure, Outcome
+from tasks.engine.failures import note_failure
+from tasks.engine.final_state import final_state
+from tasks.engine.jobs import ExitCode, Failure
 from tasks.requests import ExposureRequest
-from tasks.verdict import verdict
 
 ROOT = Path(__file__).parents[2]
 LETTERS = {"-r": "4", "-p": "5", "-E": "1300001", "-b": "i", "-n": "20170818", "-S": "60"}
@@ -57,8 +57,8 @@ def asked(monkeypatch, prefect_server):
     notes = {"state": lambda: Completed(message="done", data={"ccds": 1})}
 
     def fake(module, name):
-        def noting(*args, return_state, **kwargs):
-            notes[name] = (args, kwargs)
+        def noting(*, return_state, **given):
+            notes[name] = given
             state = notes["state"]
 
             @flow
@@ -131,13 +131,14 @@ def test_bad_input_is_one_sentence_and_exit_code_1(command, words, message):
 )
 def test_the_stages_that_the_original_letters_mean(command, asked, letters, stages):
     assert command(*SINGLE_EPOCH, *letters)[0] is ExitCode.COMPLETE
-    assert asked["process_exposure"][1]["stages"] == stages
+    assert asked["process_exposure"]["stages"] == stages
 
 
 def test_single_epoch_passes_on_what_it_is_told(command, asked, tmp_path):
     words = [*SINGLE_EPOCH, "-c", "3-4,1", "-d", "scratch", "-m", "wsdiff", "-Y", "-O"]
     code, document, _ = command(*words, "--json")
-    (request,), given = asked["process_exposure"]
+    given = asked["process_exposure"]
+    request = given.pop("exposure")
     assert code == 0
     assert request == ExposureRequest(
         expnum=1300001,
@@ -165,7 +166,8 @@ def test_difference_passes_on_what_it_is_told(command, asked):
         "difference",
         *["-E", "1300001", "-r", "r4p5", "-p", "dp60", "-n", "20170818", "-b", "Y", "-c", "7", "-v", "gw8", "-F"],
     )
-    (request,), given = asked["difference"]
+    given = asked["difference"]
+    request = given.pop("exposure")
     assert (request.rnum, request.pnum, request.season, request.label) == (4, 5, 60, "gw8")
     assert given["ccds"] == (7,)
 
@@ -177,7 +179,8 @@ def test_calibrate_finds_night_and_band_of_a_processed_exposure(command, asked, 
     command(
         "calibrate", *["--expnum", "1300001", "--reqnum", "4", "--attnum", "5", "--ccd", "7", "--magsType", "mag_psf"]
     )
-    (request,), given = asked["calibration"]
+    given = asked["calibration"]
+    request = given.pop("exposure")
     assert (request.band, request.night, given["ccds"]) == ("VR", 20170818, (7,))
 
 
@@ -200,7 +203,7 @@ def test_calibrate_knows_one_kind_of_magnitudes(command, tmp_path):
     ],
 )
 def test_exit_codes_tell_how_a_run_ended(command, asked, done, failures, code, word):
-    asked["state"] = lambda: verdict("exposure 1300001", done, failures)
+    asked["state"] = lambda: final_state("exposure 1300001", done, failures)
     found, text, _ = command(*SINGLE_EPOCH)
     assert found == code
     assert word in text
@@ -264,10 +267,7 @@ def test_a_registered_night_can_be_processed(command, night_files, asked, tmp_pa
     command("register-night", NIGHT, *night_files)
     code, _, _ = command("night", NIGHT, "-O")
     assert code == 0
-    assert asked["process_night"] == (
-        (NIGHT, None),
-        {"site": str(tmp_path / "site"), "overwrite": True},
-    )
+    assert asked["process_night"] == {"night": NIGHT, "site": str(tmp_path / "site"), "overwrite": True}
 
 
 def test_status_counts_what_is_done_and_names_what_failed(command, night_files, tmp_path):
@@ -276,7 +276,7 @@ def test_status_counts_what_is_done_and_names_what_failed(command, night_files, 
     command("register-night", NIGHT, *night_files)
     jobs = record_toys(tmp_path / "site", ccds=(1, 2, 3))
     failure = Failure(reason="too_few_stars", message="", kind="ccd")
-    note_outcome("measure", Outcome(jobs[2], failure=failure))
+    note_failure("measure", jobs[2], failure)
     code, document, _ = command("status", NIGHT, "--json")
     assert code == 0
     by_subject = {s["subject"]: s for s in document["subjects"]}

@@ -23,8 +23,8 @@ from deployments.doctor import BLOCKS
 from deployments.registry import announce, register_night
 from deployments.server import server_for
 from deployments.server_settings import CLIENT
-from tasks.limits import LIMITS
 from tasks.requests import ExposureRequest
+from tasks.steps import LIMITS
 
 ROOT = Path(__file__).parents[2]
 DECLARED = {d["name"]: d for d in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]}

@@ -11,13 +11,14 @@ from deployments.cli.demo import latest_run, read_document, report_lines
 from deployments.cli.output import table_lines
 from deployments.demo_figures import ccd_figures, completeness, kilonova_rank, stage_costs
 from imaging.errors import InputError
-from imaging.io.tables import make_table, write_table
+from imaging.io.tables import write_table
 from imaging.io.truth import sky_table_path, source_truth_path
 from imaging.schemas.candidates import CANDIDATES
 from imaging.schemas.catalogue import CATALOGUE
 from imaging.schemas.difference import FAKES
 from imaging.schemas.truth import TRUE_SOURCES, TRUE_TRANSIENTS
 from imaging.schemas.zeropoints import ZEROPOINTS
+from imaging.tables import make_table
 
 EXPNUM, CCD, N = 1300001, 26, 400
 STEM = "D01300001_i"

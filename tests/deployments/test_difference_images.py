@@ -17,7 +17,7 @@ from imaging.errors import InputError
 from imaging.image import CalibratedImage
 from imaging.io.images import read_planes
 from imaging.wcs.tpv import TpvWcs
-from tasks.records import ExitCode
+from tasks.engine.jobs import ExitCode
 
 GAIN = 4.0
 SKY = 700.0

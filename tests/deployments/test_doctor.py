@@ -23,9 +23,9 @@ from imaging.io.reference import write_reference_catalogue
 from imaging.io.skymaps import write_skymap
 from imaging.schemas.reference import REFERENCE_STARS
 from imaging.skymap.build import gaussian_skymap
-from tasks.limits import LIMITS
-from tasks.listed import nominal_footprints
+from tasks.exposure_requests import nominal_footprints
 from tasks.raw_files import raw_path
+from tasks.steps import LIMITS
 
 
 @pytest.fixture

@@ -18,9 +18,9 @@ from imaging.exposure import Exposure
 from imaging.io.exposure_list import ListedExposure, write_exposure_list
 from imaging.io.reference import read_reference_cone, write_reference_catalogue
 from imaging.io.skymaps import write_skymap
-from imaging.io.tables import make_table
 from imaging.schemas.reference import REFERENCE_STARS
 from imaging.skymap.model import SkyMap
+from imaging.tables import make_table
 
 NIGHT = 20240510
 

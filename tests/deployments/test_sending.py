@@ -8,7 +8,6 @@ from receivers import KEY, TOKEN, USER_AGENT, receiving
 
 from bench.candidates import prepare
 from bench.ranked_site import write_site
-from bench.synthetic_sources import NIGHT
 from blocks.nights import read_night
 from blocks.receivers import BrokerCredentials, SkyPortalCredentials, TnsCredentials
 from deployments.candidates import ranked_table
@@ -21,6 +20,7 @@ from imaging.candidates.reports import ReportSettings
 from imaging.candidates.settings import CandidateSettings
 from imaging.errors import InputError
 from imaging.io.packets import read_packets
+from imaging.simulation.candidate_sources import NIGHT
 from imaging.skymap.settings import CoverageSettings
 from tasks.rank import rank
 from tasks.ranked_tables import rerank_job

@@ -20,8 +20,9 @@ from blocks.skymaps import EVENT_NAME as NEW_MAP
 from deployments.automations import ZOMBIES
 from deployments.registry import announce, register_night
 from deployments.server import is_healthy, known_address, server_for, wait_until_stopped
-from tasks.events import emit
-from tasks.limits import EXPOSURES, slot
+from tasks.engine.events import emit
+from tasks.engine.limits import slot
+from tasks.steps import EXPOSURES
 
 pytestmark = pytest.mark.server
 

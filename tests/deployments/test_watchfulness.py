@@ -37,9 +37,10 @@ from deployments.server import server_for
 from imaging.errors import InputError
 from imaging.io.candidates import write_candidates
 from imaging.schemas.candidates import CANDIDATES
-from tasks.announcements import announce_candidates
-from tasks.limits import EXPOSURES, LIMITS, WRITE_NIGHTS, slot
-from tasks.records import StepJob
+from tasks.announce_candidates import announce_candidates
+from tasks.engine.limits import slot
+from tasks.jobs import StepJob
+from tasks.steps import EXPOSURES, LIMITS, WRITE_NIGHTS
 
 pytestmark = pytest.mark.server
 
@@ -228,9 +229,9 @@ def test_a_limit_that_cannot_be_asked_for_holds_nobody_up(monkeypatch, caplog):
     def away(*names, **options):
         raise httpx.ConnectError("no server")
 
-    monkeypatch.setattr("tasks.limits.concurrency", away)
+    monkeypatch.setattr("tasks.engine.limits.concurrency", away)
     monkeypatch.setattr(
-        "tasks.limits.PREFECT_API_URL", type("Set", (), {"value": staticmethod(lambda: "http://x/api")})
+        "tasks.engine.limits.PREFECT_API_URL", type("Set", (), {"value": staticmethod(lambda: "http://x/api")})
     )
     with slot(WRITE_NIGHTS):
         pass

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from blocks.site import Site
 from imaging.identity import ExposureId
-from tasks.records import StepJob
+from tasks.jobs import StepJob
 
 EXPOSURE = ExposureId(1300001, "i", 20170818, rnum=4, pnum=5)
 

@@ -3,7 +3,7 @@
 import pytest
 
 from bench.difference_runs import Scenario, Truth, run, take
-from imaging.difference.chain import SearchedCcd
+from imaging.difference.chain import CcdSearchResult
 from imaging.templates.settings import StackSettings
 from imaging.templates.stack import Template, stack_templates
 
@@ -26,5 +26,5 @@ def template(truth: Truth) -> Template:
 
 
 @pytest.fixture(scope="session")
-def searched(truth: Truth) -> SearchedCcd:
+def searched(truth: Truth) -> CcdSearchResult:
     return run(truth, SMALL)

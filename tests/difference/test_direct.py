@@ -7,8 +7,8 @@ from imaging.difference.direct import DirectImage, direct_table
 from imaging.difference.forced import NANOJANSKY_ZEROPOINT
 from imaging.difference.records import Identity
 from imaging.difference.settings import DetectionSettings
-from imaging.io.tables import column
 from imaging.numerics.robust import mad_sigma
+from imaging.tables import column
 
 IDENTITY = Identity(41, "r", 20260101, 10, 61041.1)
 

@@ -8,8 +8,8 @@ from imaging.difference.efficiency import efficiency_by_place, fit_curve
 from imaging.difference.engine import ImageDifference, summary
 from imaging.difference.fakes import draw_magnitudes
 from imaging.difference.settings import FakeSettings
-from imaging.io.tables import make_table
 from imaging.schemas.difference import FAKES
+from imaging.tables import make_table
 
 
 def fakes_with(mag, surface, passed):

@@ -18,8 +18,8 @@ from imaging.difference.stamps import cut_triplet, triplet_picture
 from imaging.difference.train import confusion, model_content, train_score
 from imaging.io.differences import read_difference, write_image_difference
 from imaging.io.images import read_planes
-from imaging.io.tables import column
 from imaging.schemas.difference import DETECTIONS, FAKES, DetectionFlag
+from imaging.tables import column
 
 DETECTION = DetectionSettings()
 
@@ -88,7 +88,7 @@ def test_efficiency_curve_finds_half_and_its_error():
     curve = fit_curve(snr, found, width=1.0)
     assert curve.half == pytest.approx(5.0, abs=4 * curve.half_error)
     assert 0.05 < curve.half_error < 0.3
-    assert curve.ceiling > 0.98
+    assert curve.efficiency_max > 0.98
     assert np.isnan(fit_curve(snr[:5], found[:5], width=1.0).half)
     assert np.isnan(fit_curve(snr, np.ones(600, bool), width=1.0).half)
 

@@ -5,7 +5,6 @@ import pytest
 from numpy.typing import NDArray
 from scipy.signal import fftconvolve
 
-from bench.pairs import ExposureSpec, expose, make_sky
 from imaging.difference.basis import gaussian_basis
 from imaging.difference.blank import blank_sky
 from imaging.difference.convolve import BLOCK, TILE, convolve_varying
@@ -17,6 +16,7 @@ from imaging.difference.noise import TileNoise, predicted_weight
 from imaging.difference.pair import prepare_pair
 from imaging.difference.settings import KernelSettings
 from imaging.difference.tiles import Tiling
+from imaging.simulation.pairs import ExposureSpec, expose, make_sky
 from imaging.templates.relative import aperture_fluxes
 from imaging.templates.stack import StackMakeup
 

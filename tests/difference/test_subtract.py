@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 
 from bench.difference_runs import Scenario, is_true, take
-from bench.pairs import ExposureSpec, expose, make_sky
 from imaging.difference.detect import detect
 from imaging.difference.masks import kernel_radius
 from imaging.difference.pair import prepare_pair
-from imaging.difference.settings import DetectionSettings, DifferenceSettings, KernelSettings
+from imaging.difference.settings import DetectionSettings, KernelSettings, SubtractionSettings
 from imaging.difference.subtract import subtract
 from imaging.errors import CcdError
 from imaging.numerics.robust import weighted_median
 from imaging.schemas.difference import DetectionFlag
+from imaging.simulation.pairs import ExposureSpec, expose, make_sky
 from imaging.templates.settings import StackSettings
 from imaging.templates.stack import stack_templates
 
@@ -92,7 +92,7 @@ def test_template_with_the_worse_seeing_turns_the_convolution_round():
 
 
 def test_proper_subtraction_answers_through_the_same_interface(truth, template):
-    difference = subtract(truth.search.image, template, DifferenceSettings(method="zogy"))
+    difference = subtract(truth.search.image, template, SubtractionSettings(method="zogy"))
     assert difference.method == "zogy"
     assert difference.quality["difference_noise_width"] == pytest.approx(1.0, abs=0.03)
     assert abs(difference.quality["difference_lag1"]) < 0.03
@@ -105,7 +105,7 @@ def test_proper_subtraction_answers_through_the_same_interface(truth, template):
 
 
 def test_delta_kernel_is_an_option(truth, template):
-    settings = DifferenceSettings(kernel=KernelSettings(basis="delta", max_order=0))
+    settings = SubtractionSettings(kernel=KernelSettings(basis="delta", max_order=0))
     difference = subtract(truth.search.image, template, settings)
     assert difference.quality["kernel_sum"] == pytest.approx(1.0, abs=0.03)
     assert difference.quality["difference_noise_width"] == pytest.approx(1.0, abs=0.03)

@@ -19,9 +19,10 @@ from imaging.export.text import RED_CATLIST, corner_line, red_catlist, red_catli
 from imaging.identity import ExposureId
 from imaging.io.images import write_planes
 from imaging.io.psf import read_psf, write_psf
-from imaging.io.tables import column, make_table, write_table
+from imaging.io.tables import write_table
 from imaging.psf.model import PsfModel
 from imaging.schemas.catalogue import CATALOGUE
+from imaging.tables import column, make_table
 from imaging.wcs.header import corner_keywords
 from tasks.export import export, export_job, list_exports, list_job
 from tasks.quality_files import write_quality

@@ -8,7 +8,7 @@ from night_site import CCDS, Demonstration, Ran, borrow, gw_workflow
 
 from blocks.site import Site
 from deployments.cli import main
-from tasks.records import ExitCode
+from tasks.engine.jobs import ExitCode
 
 
 @pytest.fixture(scope="session")

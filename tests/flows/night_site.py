@@ -12,7 +12,7 @@ from typing import Any
 
 from blocks.site import Site
 from imaging.identity import raw_name
-from tasks.records import ExitCode
+from tasks.engine.jobs import ExitCode
 
 ROOT = Path(__file__).parents[2]
 

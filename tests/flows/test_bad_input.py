@@ -11,7 +11,7 @@ from night_site import NIGHT, SEARCH, gw_workflow, raw_file, replace_file, singl
 import tasks.measure
 from imaging.io.atomic import atomic_path
 from imaging.io.images import write_planes
-from tasks.records import ExitCode
+from tasks.engine.jobs import ExitCode
 
 pytestmark = pytest.mark.slow
 

@@ -4,7 +4,7 @@ import pytest
 from night_site import SEARCH, contents, single_epoch
 
 from blocks.site import Site
-from tasks.records import ExitCode
+from tasks.engine.jobs import ExitCode
 
 pytestmark = pytest.mark.slow
 

@@ -7,13 +7,13 @@ import pytest
 
 from blocks.site import Site
 from imaging.io.reference import catalogue_partitions, read_properties, read_reference_cone
-from imaging.io.tables import column
 from imaging.reference.mapping import shipped_mapping
-from imaging.reference.settings import CatalogueSettings
+from imaging.reference.settings import ReferenceCatalogueSettings
 from imaging.schemas.reference import CALIBRATED_STARS
-from tasks.cache import read_record
-from tasks.reference_catalogue import CataloguePlan, find_sources, pieces_folder
-from tasks.verdict import summary_of
+from imaging.tables import column
+from tasks.engine.cache import read_record
+from tasks.engine.final_state import summary_of
+from tasks.import_catalogue import CataloguePlan, find_sources, pieces_folder
 
 pytestmark = pytest.mark.server
 
@@ -29,11 +29,11 @@ def write_source(path, first, n=400, seed=1):
 
 def build(site, sources, **options):
     from blocks.cluster import ComputeCluster
-    from blocks.compute import using_cluster
     from flows.reference_catalogue import reference_catalogue
+    from tasks.engine.task_runner import with_options
 
-    with using_cluster(ComputeCluster(n_workers=1, processes=False)):
-        return reference_catalogue((str(sources),), site=str(site.root), return_state=True, **options)
+    run = with_options(reference_catalogue, cluster=ComputeCluster(n_workers=1, processes=False))
+    return run((str(sources),), site=str(site.root), return_state=True, **options)
 
 
 def test_a_catalogue_is_complete_or_absent_and_is_gone_on_with(tmp_path, prefect_server):
@@ -80,12 +80,12 @@ def test_a_survey_with_a_mapping(tmp_path, prefect_server):
 def test_a_lost_partition_is_noticed(tmp_path):
     site, path = Site.at(tmp_path / "site"), tmp_path / "a.csv.gz"
     write_source(path, 0)
-    plan = CataloguePlan("gaia", find_sources([str(tmp_path / "*.csv.gz")]), site, CatalogueSettings())
-    from tasks.reference_catalogue import assemble, import_source
+    plan = CataloguePlan("gaia", find_sources([str(tmp_path / "*.csv.gz")]), site, ReferenceCatalogueSettings())
+    from tasks.import_catalogue import assemble, import_source
 
     imported = [import_source(job) for job in plan.import_jobs()]
     plan.finish([assemble(job) for job in plan.assemble_jobs(imported)])
     assert plan.is_built()
-    assert not CataloguePlan("gaia", [path], site, CatalogueSettings(faint_limit_mag=18.0)).is_built()
+    assert not CataloguePlan("gaia", [path], site, ReferenceCatalogueSettings(faint_limit_mag=18.0)).is_built()
     next((site.reference / "gaia" / "dataset").rglob("Npix=*.parquet")).unlink()
     assert not plan.is_built()

@@ -7,11 +7,12 @@ from blocks.site import Site
 from flows import difference
 from flows.exposure import process_exposure
 from flows.night import process_night
-from flows.settings import DifferenceSettings
+from flows.settings import DifferenceStageSettings
 from imaging.errors import CcdError, InputError
-from tasks.records import StepJob, StepResult
+from tasks.engine.jobs import StepResult
+from tasks.engine.stage import Stage
+from tasks.jobs import StepJob
 from tasks.requests import ExposureRequest
-from tasks.stage import Stage
 
 SEARCH = ExposureRequest(expnum=11, band="i", night=20260817)
 WHO = SEARCH.exposure_id()
@@ -33,7 +34,7 @@ class Searched:
         monkeypatch.setattr(difference, "taken_templates", lambda _: self.taken)
         monkeypatch.setattr(difference, "summaries_of", lambda *_: {})
         monkeypatch.setattr(difference, "difference_job", self.job)
-        self.search = difference.CcdSearch(self.stage, SEARCH, (26, 27, 34), (), DifferenceSettings())
+        self.search = difference.CcdSearch(self.stage, SEARCH, (26, 27, 34), (), DifferenceStageSettings())
 
     def job(self, who, ccd, templates, known, season, site, settings):
         if not templates:

@@ -8,7 +8,7 @@ from night_site import SEARCH, borrow_processed, gw_workflow, single_epoch
 from prefect.settings import PREFECT_API_URL
 
 from bench.unreliable import WAYS, Faults, unreliable
-from tasks.records import ExitCode
+from tasks.engine.jobs import ExitCode
 
 pytestmark = pytest.mark.slow
 

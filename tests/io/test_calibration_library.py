@@ -12,7 +12,7 @@ from imaging.io.calibrations import AgeLimit, CalibrationEntry, CalibrationLibra
 from imaging.io.original_epochs import original_entries
 from imaging.sky.settings import SkySettings
 from tasks.calibration_files import calibration_record
-from tasks.sky import sky_job
+from tasks.fit_sky import fit_sky_job
 
 
 def exposure(expnum=1300001, band="i", night=20240510):
@@ -98,7 +98,7 @@ def test_an_old_calibration_is_a_note_of_the_run(tmp_path):
     site = Site.at(tmp_path)
     site.calibrations.mkdir()
     library(site.calibrations, 20240401, warn_days=30, refuse_days=300)
-    job = sky_job({}, {}, exposure(), ExposureId(1300001, "i", 20240510), site, SkySettings())
+    job = fit_sky_job({}, {}, exposure(), ExposureId(1300001, "i", 20240510), site, SkySettings())
     assert job.parameters["calibration_warnings"] == [
         "calibration is old: bias of 20240401, 39 days from the exposure (warned of from 30)"
     ]

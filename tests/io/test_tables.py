@@ -7,8 +7,9 @@ from imaging.io.calibrations import CalibrationEntry, CalibrationLibrary, write_
 from imaging.io.exposure_list import read_exposure_list, write_exposure_list
 from imaging.io.raw import Exposure
 from imaging.io.reference import read_reference_cone, write_reference_catalogue
-from imaging.io.tables import column, make_table, read_table, write_table
+from imaging.io.tables import read_table, write_table
 from imaging.schemas.reference import REFERENCE_STARS
+from imaging.tables import column, make_table
 from imaging.wcs.sphere import separation_deg
 
 SCHEMA = pa.schema([("a", pa.int64()), ("b", pa.float32()), ("c", pa.list_(pa.float32(), 3)), ("d", pa.string())])

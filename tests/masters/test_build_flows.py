@@ -9,17 +9,18 @@ import pytest
 
 from blocks.site import Site
 from deployments.cli import building, main
-from deployments.cli.running import chosen_cluster
+from deployments.cli.running import run_flow
 from imaging.exposure import Exposure
 from imaging.identity import ExposureId, raw_name
 from imaging.io.atomic import content_hash
 from imaging.io.calibrations import CalibrationLibrary, read_calibration_image
 from imaging.io.images import write_planes
-from imaging.io.tables import make_table, write_table
+from imaging.io.tables import write_table
 from imaging.schemas.matches import ZEROPOINT_MATCHES
 from imaging.simulation.night import simulate_night
 from imaging.simulation.settings import SimulationSettings
-from tasks.records import ExitCode
+from imaging.tables import make_table
+from tasks.engine.jobs import ExitCode
 
 pytestmark = pytest.mark.slow
 
@@ -52,7 +53,9 @@ def command(prefect_server, capsys, monkeypatch):
     from prefect.settings import PREFECT_API_URL
 
     monkeypatch.setenv("PREFECT_API_URL", PREFECT_API_URL.value())
-    monkeypatch.setattr(building, "chosen_cluster", lambda _: chosen_cluster(None, in_process=True))
+    monkeypatch.setattr(
+        building, "run_flow", lambda *words, workers, about: run_flow(*words, in_process=True, about=about)
+    )
 
     def run(site, *words):
         code = main.run([*map(str, words), "--site", str(site.root), "--json"])

@@ -8,12 +8,13 @@ from imaging.errors import CcdError, InputError
 from imaging.exposure import Exposure
 from imaging.identity import ExposureId
 from imaging.io.calibrations import CalibrationLibrary, read_calibration_image
-from imaging.io.tables import make_table, write_table
+from imaging.io.tables import write_table
 from imaging.masters.settings import StarFlatSettings
 from imaging.masters.star_flat import StarZeropoints, exposure_zeropoint, fit_star_flat
 from imaging.schemas.matches import ZEROPOINT_MATCHES
-from tasks.masters import master_path, record_files
-from tasks.star_flats import fit_job, fit_star_flats, fitted_ccds, write_job, write_star_flat
+from imaging.tables import make_table
+from tasks.build_masters import master_path, record_files
+from tasks.build_star_flat import fit_job, fit_star_flats, fitted_ccds, write_job, write_star_flat
 
 SETTINGS = StarFlatSettings()
 CCDS = (26, 33)

@@ -6,7 +6,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from bench.star_fields import MoffatPsf, draw_field, reference_stars
 from imaging.astrometry.reference import reference_at_epoch
 from imaging.bits import MaskBit
 from imaging.catalogue.build import place_on_sky
@@ -14,7 +13,6 @@ from imaging.detector.distortion import seed_wcs
 from imaging.errors import CcdError
 from imaging.exposure import Exposure
 from imaging.image import CcdImage
-from imaging.io.tables import column
 from imaging.measure.chain import measure_ccd
 from imaging.measure.settings import MeasureSettings
 from imaging.photometry.colours import band_magnitudes, published_colour_terms
@@ -23,6 +21,8 @@ from imaging.photometry.settings import PhotometrySettings
 from imaging.photometry.zeropoint import ccd_zeropoint
 from imaging.schemas.catalogue import CATALOGUE
 from imaging.schemas.matches import ASTROMETRY_MATCHES
+from imaging.simulation.star_fields import MoffatPsf, draw_field, reference_stars
+from imaging.tables import column
 
 SETTINGS = MeasureSettings()
 SHAPE = (1300, 1150)

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from bench.star_fields import MoffatPsf, draw_field
 from imaging.errors import CcdError
 from imaging.measure.fwhm import estimate_fwhm
 from imaging.measure.settings import MeasureSettings
+from imaging.simulation.star_fields import MoffatPsf, draw_field
 
 SETTINGS = MeasureSettings()
 SHAPE = (1500, 1200)

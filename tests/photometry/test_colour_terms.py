@@ -8,9 +8,9 @@ import pytest
 
 from imaging.errors import InputError
 from imaging.io.colour_terms import read_colour_terms, write_colour_terms
-from imaging.io.tables import make_table
 from imaging.photometry.colours import ColourTerm, ColourTerms, band_magnitudes, gaia_release, published_colour_terms
 from imaging.schemas.reference import REFERENCE_STARS
+from imaging.tables import make_table
 
 
 def stars(g, bp, rp, variable=None):

@@ -7,7 +7,6 @@ import pytest
 
 from imaging.identity import ExposureId
 from imaging.io.original_tables import write_csv
-from imaging.io.tables import column, make_table
 from imaging.photometry.original import (
     all_zp_row,
     calibrated_catalogue,
@@ -26,6 +25,7 @@ from imaging.photometry.star_lists import (
 )
 from imaging.schemas.catalogue import CATALOGUE
 from imaging.schemas.zeropoints import ZeropointFlag
+from imaging.tables import column, make_table
 
 EXPOSURE = ExposureId(1300001, "i", 20240510, 4, 5)
 SETTINGS = StarListSettings()

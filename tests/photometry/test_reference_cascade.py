@@ -4,11 +4,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from imaging.io.tables import make_table
 from imaging.photometry.cascade import cascade_magnitudes
 from imaging.photometry.colours import BandMagnitudes
 from imaging.photometry.settings import PhotometrySettings
 from imaging.schemas.reference import CALIBRATED_STARS, REFERENCE_STARS
+from imaging.tables import make_table
 
 PREFERENCE = ("des_dr2", "ps1_dr2", "gaia")
 

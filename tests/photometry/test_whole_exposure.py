@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from bench.calibrated_fields import make_field, observe
 from bench.calibration import SETTINGS, safety_nets
 from imaging.astrometry.reference import reference_at_epoch
 from imaging.astrometry.settings import AstrometrySettings
@@ -13,6 +12,7 @@ from imaging.photometry.match import match_reference
 from imaging.photometry.solve import solve_exposure_zeropoints
 from imaging.photometry.zeropoint import ccd_zeropoint
 from imaging.schemas.zeropoints import ZeropointFlag
+from imaging.simulation.calibrated_fields import make_field, observe
 
 
 @pytest.fixture(scope="module")

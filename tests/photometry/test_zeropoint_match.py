@@ -5,11 +5,11 @@ import pyarrow as pa
 import pytest
 
 from imaging.astrometry.reference import ReferenceStars
-from imaging.io.tables import column, make_table
 from imaging.photometry.colours import BandMagnitudes
 from imaging.photometry.match import match_reference
 from imaging.photometry.settings import PhotometrySettings
 from imaging.schemas.catalogue import CATALOGUE
+from imaging.tables import column, make_table
 
 SETTINGS = PhotometrySettings()
 ARCSEC = 1.0 / 3600.0

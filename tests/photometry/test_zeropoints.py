@@ -5,12 +5,12 @@ import pytest
 
 from imaging.detector.ccds import SCIENCE_CCDS, science_ccd
 from imaging.exposure import Exposure
-from imaging.io.tables import make_table
 from imaging.photometry.settings import PhotometrySettings
 from imaging.photometry.solve import solve_exposure_zeropoints
 from imaging.photometry.zeropoint import CcdZeropoint, ccd_zeropoint
 from imaging.schemas.matches import ZEROPOINT_MATCHES
 from imaging.schemas.zeropoints import ZEROPOINTS, ZeropointFlag
+from imaging.tables import make_table
 
 SETTINGS = PhotometrySettings()
 EXPOSURE = Exposure(1300001, "i", 20240510, 60441.0, 90.0, 190.5, -10.0, 1.12)

@@ -5,8 +5,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.synthetic_night import footprints_of, join_footprints, make_night
-from bench.synthetic_sources import MJD_EVENT
 from imaging.candidates.associate import candidate_table
 from imaging.detector.ccds import CCDS, SCIENCE_CCDS
 from imaging.detector.distortion import seed_wcs
@@ -19,6 +17,8 @@ from imaging.pictures.night import map_background, night_picture, project, unpro
 from imaging.pictures.stamps import candidate_picture, stamp_strip
 from imaging.quality.grades import Grade
 from imaging.schemas.difference import FORCED_PHOTOMETRY
+from imaging.simulation.candidate_night import footprints_of, join_footprints, make_night
+from imaging.simulation.candidate_sources import MJD_EVENT
 from imaging.skymap.build import gaussian_skymap
 from imaging.skymap.coverage import search_coverage
 from imaging.skymap.settings import CoverageSettings

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from bench.star_fields import MoffatPsf
 from imaging.psf.draw import draw_stamp, draw_stamp_and_slopes, local_samples, position_terms
 from imaging.psf.model import PsfModel
+from imaging.simulation.star_fields import MoffatPsf
 
 
 def random_model(degree=2):

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from bench.star_fields import MoffatPsf, draw_field
 from imaging.catalogue.detect import detect
 from imaging.catalogue.settings import CatalogueSettings
 from imaging.errors import CcdError
 from imaging.psf.fit import fit_psf
 from imaging.psf.settings import PsfSettings
 from imaging.psf.shape import aperture_flux, psf_ellipticity
+from imaging.simulation.star_fields import MoffatPsf, draw_field
 
 SETTINGS = PsfSettings()
 SHAPE = (1400, 1200)

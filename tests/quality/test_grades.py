@@ -5,7 +5,6 @@ import pytest
 
 from imaging.bands import BANDS
 from imaging.errors import InputError
-from imaging.io.tables import make_table
 from imaging.quality.grades import (
     ANY_BAND,
     Grade,
@@ -17,6 +16,7 @@ from imaging.quality.grades import (
     worst,
 )
 from imaging.schemas.quality import QUALITY
+from imaging.tables import make_table
 
 OTHER_KEYS = {"t_eff", "zeropoint_loss_mag"}
 

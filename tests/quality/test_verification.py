@@ -3,11 +3,11 @@ import pytest
 
 from imaging.bits import MaskBit
 from imaging.detector.distortion import seed_wcs
-from imaging.io.tables import make_table
 from imaging.quality.settings import VerifySettings
 from imaging.quality.verify import noise_ratio, verify_ccd
 from imaging.schemas.catalogue import CATALOGUE
 from imaging.schemas.zeropoints import ZeropointFlag
+from imaging.tables import make_table
 from imaging.wcs.sphere import footprint
 
 SETTINGS = VerifySettings()

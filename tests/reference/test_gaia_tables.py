@@ -9,12 +9,12 @@ import pytest
 
 from imaging.errors import InputError
 from imaging.io.source_tables import source_batches
-from imaging.io.tables import column
 from imaging.reference.gaia import SOURCE_COLUMNS, reference_stars, source_types
-from imaging.reference.settings import CatalogueSettings
+from imaging.reference.settings import ReferenceCatalogueSettings
 from imaging.schemas.reference import REFERENCE_STARS
+from imaging.tables import column
 
-EXACT = CatalogueSettings(compress=False)
+EXACT = ReferenceCatalogueSettings(compress=False)
 
 
 def read(path, settings=EXACT):
@@ -102,7 +102,7 @@ def test_archive_download(tmp_path, compressed):
     assert stars.column("parallax").null_count == 2  # the release does not have it
     assert stars.column("variable").to_pylist() == [True, None]
     assert column(stars, "phot_g_mean_mag_error") == pytest.approx([1.0857362 / 500, 1.0857362 / 20])
-    assert read(path, CatalogueSettings(compress=False, faint_limit_mag=18.0)).num_rows == 1
+    assert read(path, ReferenceCatalogueSettings(compress=False, faint_limit_mag=18.0)).num_rows == 1
 
 
 def test_parquet_and_text_agree(tmp_path):
@@ -121,7 +121,7 @@ def test_rounding_stays_below_the_errors_of_the_best_stars(tmp_path):
     columns = {name: random.uniform(0.01, 20.0, n) for name in source_types() if name != "phot_variable_flag"}
     columns |= {"source_id": np.arange(n), "ra": random.uniform(0, 360, n), "dec": random.uniform(-90, 90, n)}
     source = pa.table({name: pa.array(values, source_types()[name]) for name, values in columns.items()})
-    exact, rounded = (reference_stars(source, CatalogueSettings(compress=value)) for value in (False, True))
+    exact, rounded = (reference_stars(source, ReferenceCatalogueSettings(compress=value)) for value in (False, True))
 
     def worst(name):
         return np.abs(column(exact, name).astype(float) - column(rounded, name).astype(float)).max()

@@ -6,14 +6,14 @@ import json
 import numpy as np
 import pytest
 
-import tasks.reference_catalogue as steps
+import tasks.import_catalogue as steps
 from blocks.site import Site
 from imaging.errors import InputError
 from imaging.io.reference import read_pieces, read_reference_cone
-from imaging.io.tables import column
-from imaging.reference.settings import CatalogueSettings
-from tasks.records import StepJob
-from tasks.reference_catalogue import CataloguePlan, assemble, find_sources, import_source, source_record
+from imaging.reference.settings import ReferenceCatalogueSettings
+from imaging.tables import column
+from tasks.import_catalogue import CataloguePlan, assemble, find_sources, import_source, source_record
+from tasks.jobs import StepJob
 
 
 def write_source(path, first, n, seed=1, size=4.0):
@@ -58,7 +58,7 @@ def test_a_large_source_is_held_in_pieces(tmp_path, site, monkeypatch):
     monkeypatch.setattr("imaging.io.source_tables.BLOCK_BYTES", 16384)
     path = tmp_path / "a.csv.gz"
     write_source(path, 0, 4000)
-    plan = CataloguePlan("gaia", [path], site, CatalogueSettings())
+    plan = CataloguePlan("gaia", [path], site, ReferenceCatalogueSettings())
     result = import_source(plan.import_jobs()[0])
     assert len(result.products) == 4
     assert result.quality["n_stars"] == 4000
@@ -74,7 +74,7 @@ def test_partitions_are_shared_out_by_stars(tmp_path, site, monkeypatch):
     paths = [tmp_path / f"{n}.csv.gz" for n in range(2)]
     for n, path in enumerate(paths):
         write_source(path, 10_000 * n, 3000, seed=n)
-    plan = CataloguePlan("gaia", paths, site, CatalogueSettings())
+    plan = CataloguePlan("gaia", paths, site, ReferenceCatalogueSettings())
     imported = [import_source(job) for job in plan.import_jobs()]
     jobs = plan.assemble_jobs(imported)
     pixels = [pixel for job in jobs for pixel in job.parameters["pixels"]]
@@ -93,7 +93,7 @@ def test_the_same_sources_give_the_same_bytes(tmp_path):
     write_source(path, 0, 500)
     contents = []
     for name in ("one", "two"):
-        plan = CataloguePlan("gaia", [path], Site.at(tmp_path / name), CatalogueSettings())
+        plan = CataloguePlan("gaia", [path], Site.at(tmp_path / name), ReferenceCatalogueSettings())
         plan.finish([assemble(job) for job in plan.assemble_jobs(map(import_source, plan.import_jobs()))])
         files = sorted(f for f in plan.folder.rglob("*") if f.is_file())
         contents.append({f.relative_to(plan.folder): f.read_bytes() for f in files})

@@ -21,10 +21,10 @@ from imaging.io.reference import (
     write_pieces,
     write_reference_catalogue,
 )
-from imaging.io.tables import column, make_table
 from imaging.reference.partition import merge_pieces, sort_along_sky
 from imaging.schemas.reference import REFERENCE_STARS
 from imaging.skymap.model import SkyMap
+from imaging.tables import column, make_table
 from imaging.wcs.sphere import separation_deg
 from imaging.wcs.tpv import plane_to_sky
 

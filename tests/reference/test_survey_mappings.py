@@ -7,12 +7,12 @@ import pyarrow as pa
 import pytest
 
 from imaging.errors import InputError
-from imaging.io.tables import column
 from imaging.reference.mapping import SHIPPED, calibrated_stars, parse_mapping, shipped_mapping
-from imaging.reference.settings import CatalogueSettings
+from imaging.reference.settings import ReferenceCatalogueSettings
 from imaging.schemas.reference import CALIBRATED_STARS
+from imaging.tables import column
 
-SETTINGS = CatalogueSettings()
+SETTINGS = ReferenceCatalogueSettings()
 
 
 def pan_starrs(g, r, i, z, detections=10):

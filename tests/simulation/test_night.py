@@ -14,7 +14,7 @@ from imaging.io.calibrations import CalibrationLibrary, read_bad_pixels, read_ca
 from imaging.io.exposure_list import read_exposure_list
 from imaging.io.raw import index_raw, read_raw_ccd
 from imaging.io.reference import read_reference_cone
-from imaging.io.tables import column, read_table
+from imaging.io.tables import read_table
 from imaging.io.truth import pixel_truth_path, read_pixel_truth, source_truth_path
 from imaging.schemas.reference import REFERENCE_GALAXIES
 from imaging.simulation.background import sky_image
@@ -24,6 +24,7 @@ from imaging.simulation.crosstalk import add_crosstalk
 from imaging.simulation.night import open_night, simulate_night
 from imaging.simulation.settings import SimulationSettings
 from imaging.simulation.truth import read_exposure_truth, read_sky, true_geometry, true_zeropoint_mag
+from imaging.tables import column
 from imaging.wcs.sphere import separation_deg
 
 

@@ -5,7 +5,6 @@ import pytest
 
 from imaging.errors import InputError
 from imaging.exposure import night_of
-from imaging.io.tables import column
 from imaging.simulation.asteroids import make_asteroids
 from imaging.simulation.galaxies import luminosity_distance_mpc, make_galaxies, redshift_at
 from imaging.simulation.observing import dark_hours, horizontal
@@ -15,6 +14,7 @@ from imaging.simulation.settings import SimulationSettings, demo_settings
 from imaging.simulation.sky import CCD_AREA_DEG2, make_sky
 from imaging.simulation.stars import make_stars, stellar_locus
 from imaging.simulation.transients import INVISIBLE_MAG, kilonova_magnitude
+from imaging.tables import column
 from imaging.wcs.sphere import separation_deg
 
 RADIUS = 0.4

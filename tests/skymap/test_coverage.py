@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import ndtr
 
-from bench.synthetic_night import footprints_of, join_footprints
+from imaging.simulation.candidate_night import footprints_of, join_footprints
 from imaging.skymap.build import gaussian_skymap
 from imaging.skymap.coverage import at_least, search_coverage
 from imaging.skymap.footprints import Footprints, count_exposures, covering
@@ -99,8 +99,8 @@ def test_nothing_observed_is_nothing_searched():
 def test_every_ccd_has_the_curve_of_its_own_fakes():
     skymap = gaussian_skymap(60.0, -30.0, 0.2, distance_mpc=100.0, distance_sigma_mpc=1.0, order=9)
     usual = box(60.0, -30.0, 1.2)
-    own = replace(usual, width_mag=np.array([0.1]), ceiling=np.array([0.8]))
-    unknown = replace(usual, width_mag=np.array([np.nan]), ceiling=np.array([np.nan]))
+    own = replace(usual, width_mag=np.array([0.1]), efficiency_max=np.array([0.8]))
+    unknown = replace(usual, width_mag=np.array([np.nan]), efficiency_max=np.array([np.nan]))
     settings = CoverageSettings()
     found = {
         name: [search_coverage(skymap, f, settings).probability_found({"g": m}) for m in (20.0, 22.9, 23.0, 23.1, 26.0)]

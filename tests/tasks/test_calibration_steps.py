@@ -6,7 +6,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from bench.calibrated_fields import FIELD, make_field, observe
 from blocks.site import Site
 from deployments.original_products import read_calibrated
 from imaging.bits import MaskBit
@@ -19,14 +18,16 @@ from imaging.io.colour_terms import COLOUR_TERMS, write_colour_terms
 from imaging.io.images import read_planes, write_planes
 from imaging.io.psf import write_psf
 from imaging.io.reference import write_reference_catalogue
-from imaging.io.tables import column, make_table, read_table, write_table
+from imaging.io.tables import read_table, write_table
 from imaging.photometry.settings import CalibrationSettings
 from imaging.schemas.reference import CALIBRATED_STARS
+from imaging.simulation.calibrated_fields import FIELD, make_field, observe
+from imaging.tables import column, make_table
 from tasks.calibrate import calibrate, calibrate_job
 from tasks.difference import read_calibrated as read_final
-from tasks.fingerprints import fingerprint
-from tasks.records import StepJob
-from tasks.solve import solve, solve_job
+from tasks.engine.cache import fingerprint
+from tasks.jobs import StepJob
+from tasks.solve_zeropoints import solve_zeropoints, solve_zeropoints_job
 
 CCDS = (27, 33)
 SETTINGS = CalibrationSettings()
@@ -75,7 +76,7 @@ def survey_of(field, shift_mag=0.0, share=1.0):
 
 def run_calibration(site, who, ccds=CCDS):
     results = {ccd: calibrate(calibrate_job(who, ccd, site, SETTINGS)) for ccd in ccds}
-    solved = solve(solve_job(results, {}, who, site, SETTINGS))
+    solved = solve_zeropoints(solve_zeropoints_job(results, {}, who, site, SETTINGS))
     rows = read_table(site.path(solved.products["zero_points"].path)).to_pylist()
     return results, {row["ccd"]: row for row in rows}, solved
 
@@ -154,7 +155,7 @@ def test_final_image_carries_what_every_difference_needs_of_it(measured):
     without = calibrate.key(calibrate_job(who, 27, site, SETTINGS))
     write_psf(job.product_path("psf.fits"), psf)
     planned = calibrate_job(who, 27, site, SETTINGS)
-    wider = SETTINGS.with_values(groundwork={"mask_growth_pixels": 3})
+    wider = SETTINGS.with_values(resampling_inputs={"mask_growth_pixels": 3})
     assert len({without, calibrate.key(planned), calibrate.key(calibrate_job(who, 27, site, wider))}) == 3
     path = site.path(calibrate(planned).products["image"].path)
     first = path.read_bytes()
@@ -164,11 +165,14 @@ def test_final_image_carries_what_every_difference_needs_of_it(measured):
     inputs = {"search_image": fingerprint(site, path), "search_psf": fingerprint(site, job.product_path("psf.fits"))}
     reading = job.model_copy(update={"inputs": inputs, "parameters": {"zeropoints_mag": {"search": 30.0}}})
     image = read_final(reading, "search")
-    assert image.groundwork is not None
-    assert len(image.groundwork.stars) == 30
-    nearest = np.hypot(*(image.groundwork.stars[:, None] - stars).transpose(2, 0, 1)).min(axis=1)
+    assert image.resampling_inputs is not None
+    assert len(image.resampling_inputs.stars) == 30
+    nearest = np.hypot(*(image.resampling_inputs.stars[:, None] - stars).transpose(2, 0, 1)).min(axis=1)
     assert nearest.max() < 0.05
-    repaired, mask = image.groundwork.repair(image.pixels.science), image.groundwork.grow(image.pixels.mask)
+    repaired, mask = (
+        image.resampling_inputs.repair(image.pixels.science),
+        image.resampling_inputs.grow(image.pixels.mask),
+    )
     assert abs(np.median(repaired[:, 900])) < 5.0
     assert np.median(image.pixels.science[:, 900]) == 500.0  # the product's own pixels are as they were measured
     assert (mask[2998:3003, 948:953] == MaskBit.BPM).all()

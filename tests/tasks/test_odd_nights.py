@@ -7,12 +7,12 @@ import pytest
 
 from bench.candidates import prepare
 from bench.ranked_site import write_site
-from bench.synthetic_sources import MJD_EVENT, NIGHT
 from blocks.nights import read_night
 from blocks.site import Site
 from deployments.cli import main
 from imaging.candidates.settings import CandidateSettings
 from imaging.io.candidates import read_candidates
+from imaging.simulation.candidate_sources import MJD_EVENT, NIGHT
 from imaging.skymap.build import skymap_from_flat
 from imaging.skymap.footprints import Footprints
 from imaging.skymap.settings import CoverageSettings
@@ -89,7 +89,7 @@ def test_a_map_without_distances_ranks_by_place_alone(usual, tmp_path):
     n = 12 * 32**2
     flat = skymap_from_flat(np.arange(1.0, n + 1), nested=True, name="flat", mjd=MJD_EVENT)
     found, summary, page = ranked(write_site(tmp_path, table, forced, flat, synthetic.footprints, COARSE))
-    assert (np.asarray(found.column("part_distance")) == 0).all()
+    assert (np.asarray(found.column("loglr_distance")) == 0).all()
     assert found.column("distance_mean_mpc").null_count == N
     assert summary["found_kilonova"] is None
     assert all(chance is None for _, chance in summary["found_absolute"])

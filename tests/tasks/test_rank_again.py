@@ -10,7 +10,6 @@ import xxhash
 
 from bench.candidates import prepare
 from bench.ranked_site import write_site
-from bench.synthetic_sources import MJD_EVENT, NIGHT
 from blocks.nights import read_night
 from blocks.skymaps import adopt_skymap
 from flows.ranking import rank_night
@@ -18,16 +17,19 @@ from imaging.candidates.settings import CandidateSettings
 from imaging.errors import InputError
 from imaging.io.candidates import read_candidates
 from imaging.io.skymaps import read_skymap, write_skymap
-from imaging.io.tables import column, make_table, read_table, write_table
+from imaging.io.tables import read_table, write_table
 from imaging.schemas.candidates import CandidateFlag
 from imaging.schemas.difference import DIRECT_PHOTOMETRY
+from imaging.simulation.candidate_sources import MJD_EVENT, NIGHT
 from imaging.skymap.build import gaussian_skymap
 from imaging.skymap.settings import CoverageSettings
+from imaging.tables import column, make_table
 from tasks import ranked_tables
 from tasks.associate import _cones
+from tasks.engine.jobs import FileRecord
+from tasks.jobs import StepJob
 from tasks.rank import candidate_links, detection_image, made_with, rank
 from tasks.ranked_tables import last_settings, rerank_job
-from tasks.records import FileRecord, StepJob
 
 COARSE = CandidateSettings(coverage=CoverageSettings(order=10))
 
@@ -114,7 +116,7 @@ def test_a_new_map_turns_the_list_round_and_is_kept(ranked, site, tmp_path, pref
     assert renewed.seen() == {7}
     after = {row["candidate_id"]: row for row in listed(site).to_pylist()}
     assert after[other["candidate_id"]]["rank"] < other["rank"]
-    assert after[first["candidate_id"]]["part_skymap"] < first["part_skymap"]
+    assert after[first["candidate_id"]]["loglr_skymap"] < first["loglr_skymap"]
     assert adopt_skymap(site, NIGHT, path).record.revision == 2, "the same map is no news"
 
 
@@ -125,7 +127,7 @@ def test_weights_are_settings_that_the_next_ranking_keeps(ranked, site):
     rank(rerank_job(NIGHT, skymap, site, changed))
     rows = listed(site).to_pylist()
     parts = ("distance", "real", "lightcurve", "host", "time", "history", "motion")
-    assert rows[0]["rank_score"] == pytest.approx(sum(rows[0][f"part_{name}"] for name in parts), abs=1e-4)
+    assert rows[0]["rank_score"] == pytest.approx(sum(rows[0][f"loglr_{name}"] for name in parts), abs=1e-4)
     assert last_settings(NIGHT, site).rank.weight_skymap == 0.0
     rank(rerank_job(NIGHT, skymap, site, COARSE))
 
@@ -178,8 +180,8 @@ def test_the_page_links_to_the_products_of_every_detection(ranked, site):
 def counted_judgements(monkeypatch):
     """Count how often light curves are judged anew."""
     calls = []
-    real = ranked_tables.lightcurve_evidence
-    monkeypatch.setattr(ranked_tables, "lightcurve_evidence", lambda *a: calls.append(1) or real(*a))
+    real = ranked_tables.lightcurve_likelihood
+    monkeypatch.setattr(ranked_tables, "lightcurve_likelihood", lambda *a: calls.append(1) or real(*a))
     return calls
 
 
@@ -188,12 +190,12 @@ def test_light_curves_are_judged_once_for_all_maps_and_weights(ranked, site, tmp
     path = tmp_path / "later.fits"
     moved = gaussian_skymap(40.3, -24.2, 0.5, distance_mpc=70, distance_sigma_mpc=10, order=9, mjd=MJD_EVENT + 1e-7)
     write_skymap(path, moved)
-    before = listed(site).column("part_lightcurve").to_pylist()
+    before = listed(site).column("loglr_lightcurve").to_pylist()
     rank(rerank_job(NIGHT, path, site))
     taken_over = listed(site)
     assert not calls
-    assert taken_over.column("part_lightcurve").to_pylist() != before, "the map's distance still decides"
-    (site.store / "nights" / str(NIGHT) / "evidence.feather").unlink()
+    assert taken_over.column("loglr_lightcurve").to_pylist() != before, "the map's distance still decides"
+    (site.store / "nights" / str(NIGHT) / "likelihood.feather").unlink()
     rank(rerank_job(NIGHT, path, site))
     assert len(calls) == 1
     assert listed(site).equals(taken_over), "what was kept is what would be found again"
@@ -214,7 +216,7 @@ def test_a_judgement_that_no_longer_holds_is_made_again(ranked, site, tmp_path, 
     elif change == "another model":
         settings = settings.with_values(lightcurve=settings.lightcurve.with_values(luminosity_scatter_mag=0.5))
     else:
-        path = site.store / "nights" / str(NIGHT) / "evidence.feather"
+        path = site.store / "nights" / str(NIGHT) / "likelihood.feather"
         path.write_bytes(path.read_bytes()[:-8] + b"nonsense")
     rank(rerank_job(NIGHT, skymap, site, settings))
     assert len(calls) == 1
@@ -254,7 +256,7 @@ def test_what_the_templates_tell_stands_among_the_light_curves(ranked, site, tmp
     }  # fmt: skip
     write_table(tmp_path / "direct.parquet", make_table(columns, DIRECT_PHOTOMETRY))
     job = rerank_job(NIGHT, read_night(site, NIGHT).skymap, site)
-    job.inputs.pop("evidence", None)
+    job.inputs.pop("likelihood", None)
     before = {row["candidate_id"]: row for row in listed(site).to_pylist()}
     kept = (folder / "lightcurves.parquet").read_bytes()
     aside = tmp_path / "forced.parquet"
@@ -269,7 +271,7 @@ def test_what_the_templates_tell_stands_among_the_light_curves(ranked, site, tmp
     written = read_table(folder / "lightcurves.parquet").num_rows
     (folder / "lightcurves.parquet").write_bytes(kept)
     assert written == read_table(aside).num_rows + n
-    assert after[names[0]]["part_history"] < before[names[0]]["part_history"] - 3.0, "it was there a year before"
+    assert after[names[0]]["loglr_history"] < before[names[0]]["loglr_history"] - 3.0, "it was there a year before"
     assert after[names[0]]["flags"] & CandidateFlag.IN_HISTORY
-    assert after[names[1]]["part_history"] == pytest.approx(before[names[1]]["part_history"], abs=0.6)
+    assert after[names[1]]["loglr_history"] == pytest.approx(before[names[1]]["loglr_history"], abs=0.6)
     assert after[names[0]]["expnums"] == before[names[0]]["expnums"], "templates are named as templates"

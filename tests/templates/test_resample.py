@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bench.pairs import ExposureSpec, expose, make_sky
 from imaging.bits import MaskBit
 from imaging.image import CalibratedImage
+from imaging.simulation.pairs import ExposureSpec, expose, make_sky
 from imaging.templates.pixels import grow_bits, repair_rows
 from imaging.templates.resample import lanczos_table, resample
 from imaging.templates.saturated import fill_saturated_cores

@@ -7,8 +7,8 @@ import pytest
 
 from imaging.detector.distortion import seed_wcs
 from imaging.exposure import Exposure
-from imaging.io.tables import column
-from imaging.templates.select import TemplateCandidate, TemplateTarget, choose_templates, merit, rule_broken
+from imaging.tables import column
+from imaging.templates.select import TemplateCandidate, TemplateTarget, merit, rule_broken, select_templates
 from imaging.templates.settings import TemplateSettings
 from imaging.wcs.sphere import footprint
 
@@ -70,7 +70,7 @@ def test_ranking_prefers_deep_sharp_and_near_in_time():
 def test_overlap_is_exact_and_every_candidate_has_a_row():
     target = TemplateTarget(exposure(1), footprints((10,), 150.0, -20.0))
     half = 0.5 * 2048 * 0.263 / 3600
-    table = choose_templates(
+    table = select_templates(
         target, [candidate(2, -40.0), candidate(3, -40.0, band="g"), candidate(4, -40.0, ccds=(60,))], SETTINGS
     )
     taken = table.filter(table.column("rank").is_valid())
@@ -78,7 +78,7 @@ def test_overlap_is_exact_and_every_candidate_has_a_row():
     assert column(taken, "overlap_fraction")[0] == pytest.approx(1.0, abs=1e-6)
     assert set(column(table, "template_expnum").tolist()) == {2, 3}
     shifted = TemplateCandidate(exposure(5, 59000.0), {10: footprint(seed_wcs(10, 150.0, -20.0 + half), 2048, 4096)})
-    row = choose_templates(target, [shifted], SETTINGS)
+    row = select_templates(target, [shifted], SETTINGS)
     assert column(row, "overlap_fraction")[0] == pytest.approx(0.5, abs=0.01)
 
 
@@ -87,18 +87,18 @@ def test_a_crossing_without_a_corner_inside_counts():
         exposure(1), {10: np.array([[149.9, -20.1], [150.1, -20.1], [150.1, -20.0], [149.9, -20.0]])}
     )
     band = {3: np.array([[149.98, -20.3], [150.02, -20.3], [150.02, -19.8], [149.98, -19.8]])}
-    table = choose_templates(target, [TemplateCandidate(exposure(2, 59900.0), band)], SETTINGS)
+    table = select_templates(target, [TemplateCandidate(exposure(2, 59900.0), band)], SETTINGS)
     assert column(table, "overlap_fraction")[0] == pytest.approx(0.2, abs=0.01)
 
 
 def test_enough_covers_and_the_cap_leave_the_rest():
     target = TemplateTarget(exposure(1), footprints((10,), 150.0, -20.0))
     many = [candidate(10 + k, -40.0 - k, limit_mag=23.0 + 0.1 * k, ccds=(10,)) for k in range(8)]
-    table = choose_templates(target, many, SETTINGS)
+    table = select_templates(target, many, SETTINGS)
     taken = table.filter(table.column("rank").is_valid())
     assert column(taken, "template_expnum").tolist() == [17, 16, 15, 14]
     assert table.num_rows == 8
-    capped = choose_templates(target, many, SETTINGS.with_values(max_templates=2))
+    capped = select_templates(target, many, SETTINGS.with_values(max_templates=2))
     assert capped.column("rank").null_count == 6
 
 
@@ -116,7 +116,7 @@ def test_a_candidate_for_an_uncovered_part_is_taken_after_better_ones():
     south = TemplateCandidate(
         exposure(30, 59900.0), {10: footprint(seed_wcs(10, 150.0, -20.0 - half), 2048, 4096)}, limit_mag=22.0
     )
-    table = choose_templates(target, [*north, south], SETTINGS)
+    table = select_templates(target, [*north, south], SETTINGS)
     taken = table.filter(table.column("rank").is_valid())
     assert 30 in column(taken, "template_expnum").tolist()
     assert table.num_rows == 6 and taken.num_rows == 5
@@ -126,6 +126,6 @@ def test_ra_zero_and_the_pole_work():
     for ra, dec in ((0.02, -20.0), (10.0, 89.95)):
         target = TemplateTarget(exposure(1), footprints((10,), ra, dec))
         other = TemplateCandidate(exposure(2, 59900.0), footprints((10,), ra, dec))
-        assert column(choose_templates(target, [other], SETTINGS), "overlap_fraction")[0] == pytest.approx(
+        assert column(select_templates(target, [other], SETTINGS), "overlap_fraction")[0] == pytest.approx(
             1.0, abs=1e-3
         )

@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bench.pairs import ExposureSpec, Frame, expose, make_sky
 from imaging.detector.distortion import seed_wcs
 from imaging.errors import NoWorkError
 from imaging.numerics.robust import mad_sigma
+from imaging.simulation.pairs import ExposureSpec, Frame, expose, make_sky
 from imaging.templates.psf import pixel_matrix, turned
 from imaging.templates.resample import resample
 from imaging.templates.settings import StackSettings

@@ -1,0 +1,243 @@
+"""The page of a night: one HTML file with everything in it, to look at the candidates and to mark them.
+
+The page holds its data as JSON, its stamps as PNG text in pieces that are read when they are needed, and draws light
+curves and map itself, so that thousands of candidates stay light. It asks nothing of the network.
+"""
+
+import base64
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from imaging.candidates.rank import PARTS
+from imaging.candidates.templates import kilonova_anchors
+from imaging.candidates.words import FLAG_WORDS, PART_TITLES, flag_names, parts_in_words
+from imaging.io.package_data import read_text
+from imaging.pictures.night import field_of, map_background, project
+from imaging.schemas.labels import LABEL_NAMES
+from imaging.skymap.footprints import Footprints
+from imaging.skymap.model import SkyMap
+from imaging.tables import column
+
+PACKAGE = "imaging.pictures"
+
+COLUMNS = {
+    "candidate_id": None,
+    "rank": None,
+    "rank_score": 2,
+    "ra": 6,
+    "dec": 6,
+    "position_error_arcsec": 3,
+    "n_detections": None,
+    "n_exposures": None,
+    "bands": None,
+    "mjd_first": 5,
+    "mjd_last": 5,
+    "snr_best": 1,
+    "mag_first": 3,
+    "mag_last": 3,
+    "real_score": 3,
+    **{f"loglr_{name}": 2 for name in PARTS},
+    "credible_level": 4,
+    "distance_mean_mpc": 1,
+    "distance_sigma_mpc": 1,
+    "lightcurve_class": None,
+    "host_ra": 6,
+    "host_dec": 6,
+    "host_separation_arcsec": 2,
+    "host_dlr": 2,
+    "host_mag": 2,
+    "host_distance_mpc": 1,
+    "gaia_separation_arcsec": 2,
+    "gaia_g_mag": 2,
+    "flags": None,
+}
+"""Columns that the page carries, with the decimals kept; None keeps the value as it is."""
+
+STAMPS_PER_PIECE = 100
+"""Candidates whose stamps are read together."""
+
+
+@dataclass(frozen=True, eq=False)
+class NightPage:
+    """What a page is made of.
+
+    Attributes
+    ----------
+    event, night, mjd_event
+        Event, night (YYYYMMDD) and instant of the merger (UTC).
+    candidates
+        Ranked rows of :data:`imaging.schemas.candidates.CANDIDATES`, best first.
+    forced
+        Rows of :data:`imaging.schemas.difference.FORCED_PHOTOMETRY` of the candidates.
+    skymap
+        Sky map.
+    footprints
+        CCD images of the night.
+    stamps
+        Candidate to (label, PNG bytes) pairs, such as :func:`imaging.pictures.stamps.stamp_strip` makes.
+    links
+        Candidate to (text, address) pairs of its products.
+    facts
+        Heading to value, shown at the top: searched probability, depth, ...
+    pictures
+        (Caption, PNG bytes) of the night as a whole.
+    provenance
+        What made the list: code version, settings digest, calibration set, ...
+    max_candidates
+        The best this many are shown; the page says how many there are.
+    """
+
+    event: str
+    night: int
+    mjd_event: float
+    candidates: pa.Table
+    forced: pa.Table
+    skymap: SkyMap
+    footprints: Footprints
+    stamps: Mapping[str, Sequence[tuple[str, bytes]]] = field(default_factory=dict)
+    links: Mapping[str, Sequence[tuple[str, str]]] = field(default_factory=dict)
+    facts: Mapping[str, str] = field(default_factory=dict)
+    pictures: Sequence[tuple[str, bytes]] = ()
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    max_candidates: int = 5000
+
+
+def build_page(page: NightPage) -> str:
+    """Build the page of a night.
+
+    Returns
+    -------
+    html
+        A complete HTML document without references to anything outside.
+    """
+    shown = page.candidates.slice(0, page.max_candidates)
+    ids = shown.column("candidate_id").to_pylist()
+    pieces = "\n".join(
+        f'<script type="application/json" id="stamps-{number}">{_json(piece)}</script>'
+        for number, piece in enumerate(_stamp_pieces(ids, page.stamps))
+    )
+    replacements = {
+        "<!--PICTURES-->": "\n".join(
+            f'<figure><img alt="{_escape(about)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
+            f"<figcaption>{_escape(about)}</figcaption></figure>"
+            for about, png in page.pictures
+        ),
+        "/*STYLE*/": read_text(PACKAGE, "page.css"),
+        "/*SCRIPT*/": read_text(PACKAGE, "page.js"),
+        "<!--TITLE-->": _escape(f"{page.event} night {page.night}"),
+        "<!--DATA-->": f'<script type="application/json" id="data">{_json(_data(page, shown, ids))}</script>\n{pieces}',
+    }
+    text = read_text(PACKAGE, "page.html")
+    for mark, content in replacements.items():
+        before, found, after = text.partition(mark)
+        if not found:
+            raise ValueError(f"the template of the page lacks {mark}")
+        text = before + content + after
+    return text
+
+
+def _data(page: NightPage, shown: pa.Table, ids: list[str]) -> dict[str, Any]:
+    rows = shown.to_pylist()
+    left_out = page.candidates.num_rows - shown.num_rows
+    words = [list(parts_in_words(row, page.mjd_event).values()) for row in rows]
+    return {
+        "event": page.event,
+        "night": page.night,
+        "mjdEvent": page.mjd_event,
+        "labels": list(LABEL_NAMES),
+        "columns": {name: _column(shown, name, digits) for name, digits in COLUMNS.items()},
+        "detections": [[str(i) for i in row["detection_ids"] or ()] for row in rows],
+        "parts": [[name, PART_TITLES[name]] for name in PARTS],
+        "words": words,
+        "flagNames": [flag_names(int(row["flags"] or 0)) for row in rows],
+        "flagWords": {flag.name: words for flag, words in FLAG_WORDS.items()},
+        "lightcurves": _lightcurves(page, ids),
+        "kilonova": kilonova_anchors(),
+        "map": _map(page, shown),
+        "links": {name: list(links) for name, links in page.links.items()},
+        "stampsPerPiece": STAMPS_PER_PIECE,
+        "hasStamps": bool(page.stamps),
+        "facts": dict(page.facts) | ({"not shown": f"{left_out} of lower rank"} if left_out else {}),
+        "provenance": dict(page.provenance),
+    }
+
+
+def _column(table: pa.Table, name: str, digits: int | None) -> list[Any]:
+    values = table.column(name).to_pylist()
+    if digits is None:
+        return values
+    return [None if value is None or not math.isfinite(value) else round(value, digits) for value in values]
+
+
+def _lightcurves(page: NightPage, ids: list[str]) -> list[list[list[Any]]]:
+    """Return per candidate its points: days after the merger, band, flux and error in microjansky, 1 if a template."""
+    place = {name: i for i, name in enumerate(ids)}
+    forced = page.forced.filter(pc.is_in(page.forced.column("candidate_id"), value_set=pa.array(ids, type=pa.string())))
+    result: list[list[list[Any]]] = [[] for _ in ids]
+    masked = np.asarray(forced.column("masked").fill_null(True)).astype(bool)
+    days = np.round(column(forced, "mjd") - page.mjd_event, 4).tolist()
+    template = (~np.isin(column(forced, "expnum"), page.footprints.expnum)).astype(int).tolist()
+    flux, error = (np.round(column(forced, name).astype(float) / 1e3, 3).tolist() for name in ("flux", "flux_error"))
+    names, bands = forced.column("candidate_id").to_pylist(), forced.column("band").to_pylist()
+    for i in np.argsort(column(forced, "mjd"), kind="stable").tolist():
+        if not masked[i] and math.isfinite(flux[i]) and 0.0 < error[i] < 1e4:
+            result[place[names[i]]].append([days[i], bands[i], flux[i], error[i], template[i]])
+    return result
+
+
+def _map(page: NightPage, shown: pa.Table) -> dict[str, Any]:
+    centre, radius = field_of(page.skymap, page.footprints)
+    x, y = project(column(shown, "ra"), column(shown, "dec"), centre)
+    outlines, depth = _outlines(page.footprints, centre)
+    known = depth[np.isfinite(depth)]
+    return {
+        "png": base64.b64encode(map_background(page.skymap, centre, radius)).decode(),
+        "radius": round(radius, 3),
+        "centre": [round(centre[0], 3), round(centre[1], 3)],
+        "x": np.round(x, 3).tolist(),
+        "y": np.round(y, 3).tolist(),
+        "outlines": outlines.tolist(),
+        "depth": [round(m, 2) if math.isfinite(m) else None for m in depth.tolist()],
+        "depthRange": [round(float(known.min()), 2), round(float(known.max()), 2)] if known.size else None,
+    }
+
+
+def _outlines(footprints: Footprints, centre: tuple[float, float]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the different outlines of CCD images, (k, 8) offsets in degrees, deepest last, and the m50 of each."""
+    corners = footprints.corners.reshape(-1, 2)
+    places = np.round(np.stack(project(corners[:, 0], corners[:, 1], centre), axis=-1).reshape(-1, 8), 2)
+    outlines, which = np.unique(places, axis=0, return_inverse=True)
+    depth = np.full(len(outlines), -np.inf)
+    np.maximum.at(depth, which.ravel(), np.nan_to_num(footprints.m50_mag, nan=-np.inf))
+    order = np.argsort(depth, kind="stable")
+    return outlines[order], depth[order]
+
+
+def _stamp_pieces(
+    ids: list[str], stamps: Mapping[str, Sequence[tuple[str, bytes]]]
+) -> Iterator[list[list[tuple[str, str]]]]:
+    if not stamps:
+        return
+    for first in range(0, len(ids), STAMPS_PER_PIECE):
+        yield [
+            [(label, base64.b64encode(png).decode()) for label, png in stamps.get(name, ())]
+            for name in ids[first : first + STAMPS_PER_PIECE]
+        ]
+
+
+def _json(value: object) -> str:
+    """Write JSON that may stand inside a script element."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def _escape(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

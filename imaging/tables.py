@@ -1,0 +1,43 @@
+"""Arrow tables with fixed schemas, in memory: built from columns, and read back as arrays."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+Columns = Mapping[str, NDArray[Any] | Sequence[Any]]
+
+
+def make_table(columns: Columns, schema: pa.Schema) -> pa.Table:
+    """Build a table of a fixed schema from columns.
+
+    Raises
+    ------
+    ValueError
+        If a column is missing or too many, so that a schema never drifts.
+    """
+    if set(columns) != set(schema.names):
+        missing, extra = set(schema.names) - set(columns), set(columns) - set(schema.names)
+        raise ValueError(f"columns do not match the schema: missing {sorted(missing)}, unknown {sorted(extra)}")
+    arrays = [_arrow_array(columns[field.name], field.type) for field in schema]
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _arrow_array(values: NDArray[Any] | Sequence[Any], kind: pa.DataType) -> pa.Array:
+    if isinstance(values, np.ndarray) and values.ndim == 2 and pa.types.is_fixed_size_list(kind):
+        flat = pa.array(np.ascontiguousarray(values).ravel(), type=kind.value_type)
+        return pa.FixedSizeListArray.from_arrays(flat, kind.list_size)
+    return pa.array(values, type=kind)
+
+
+def column(table: pa.Table, name: str) -> NDArray[Any]:
+    """Return a column as a NumPy array; a fixed-size list becomes a second axis, a null float becomes NaN."""
+    chunk = table.column(name).combine_chunks()
+    if isinstance(chunk, pa.ChunkedArray):
+        chunk = pa.concat_arrays(chunk.chunks) if chunk.num_chunks else pa.array([], type=chunk.type)
+    if pa.types.is_fixed_size_list(chunk.type):
+        values = chunk.flatten().to_numpy(zero_copy_only=False)
+        return values.reshape(len(chunk), chunk.type.list_size)
+    return chunk.to_numpy(zero_copy_only=False)

@@ -1,0 +1,123 @@
+"""Work on a final image once, whatever it will be compared with: repair, growth of the mask, centroids of stars."""
+
+from dataclasses import replace
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from imaging.image import CalibratedImage, CcdImage, FloatImage, ResamplingInputs
+from imaging.psf.model import PsfModel
+from imaging.templates.pixels import changed_places, grow_bits
+from imaging.templates.relative import find_bright_sources
+from imaging.templates.saturated import repair_pixels
+from imaging.templates.settings import ResamplingInputSettings
+
+FloatArray = NDArray[np.float64]
+
+MAX_STARS = 400
+"""Stars that are enough to align two images."""
+
+MIN_SNR, MAX_PEAK = 15.0, 0.8
+"""Lowest signal to noise of a star's peak pixel, and its highest value as a share of the saturation level."""
+
+
+def make_resampling_inputs(
+    pixels: CcdImage, psf: PsfModel, saturation_electrons: float, settings: ResamplingInputSettings
+) -> ResamplingInputs:
+    """Repair an image, grow its mask and find its stars.
+
+    Parameters
+    ----------
+    pixels
+        The final image, sky subtracted.
+    psf
+        Its PSF.
+    saturation_electrons
+        Level above which its pixels are saturated.
+    settings
+        Widest defect that is bridged, growth of the mask.
+    """
+    repaired = repair_pixels(pixels, psf, settings.repair_gap_pixels)
+    repaired_at = np.flatnonzero(repaired != pixels.science).astype(np.int32)
+    grown = grow_bits(pixels.mask, settings.mask_growth_pixels)
+    grown_at = changed_places(pixels.mask, grown)
+    return ResamplingInputs(
+        repaired_at=repaired_at,
+        repaired=repaired.reshape(-1)[repaired_at],
+        grown_at=grown_at,
+        grown=grown.reshape(-1)[grown_at],
+        stars=_stars(pixels, psf, saturation_electrons),
+        repair_gap_pixels=settings.repair_gap_pixels,
+        mask_growth_pixels=settings.mask_growth_pixels,
+    )
+
+
+def resampling_inputs_of(image: CalibratedImage, settings: ResamplingInputSettings | None = None) -> ResamplingInputs:
+    """Return the resampling_inputs that an image brings along, or lay it.
+
+    Parameters
+    ----------
+    image
+        The image.
+    settings
+        With which settings it must have been laid; None for any, and for the defaults if the image brings none.
+    """
+    laid = image.resampling_inputs
+    if laid is not None and (settings is None or settings == _settings_of(laid)):
+        return laid
+    return make_resampling_inputs(
+        image.pixels, image.psf, image.saturation_electrons, settings or ResamplingInputSettings()
+    )
+
+
+def with_resampling_inputs(image: CalibratedImage, settings: ResamplingInputSettings) -> CalibratedImage:
+    """Return an image with resampling_inputs that was laid with these settings."""
+    return replace(image, resampling_inputs=resampling_inputs_of(image, settings))
+
+
+def _settings_of(resampling_inputs: ResamplingInputs) -> ResamplingInputSettings:
+    return ResamplingInputSettings(
+        repair_gap_pixels=resampling_inputs.repair_gap_pixels, mask_growth_pixels=resampling_inputs.mask_growth_pixels
+    )
+
+
+def _stars(pixels: CcdImage, psf: PsfModel, saturation_electrons: float) -> FloatArray:
+    """Return (n, 2) centroids of the brightest unsaturated sources."""
+    x, y, _ = find_bright_sources(
+        pixels.science, pixels.weight, min_snr=MIN_SNR, maximum=MAX_PEAK * saturation_electrons
+    )
+    centres = _window(pixels.science, x[:MAX_STARS], y[:MAX_STARS], psf.fwhm_pixels / 2.3548)
+    return centres[np.isfinite(centres[:, 0])]
+
+
+@numba.njit(cache=True)
+def _window(science: FloatImage, x: FloatArray, y: FloatArray, sigma: float) -> FloatArray:
+    """Return (n, 2) Gaussian-windowed centroids, NaN where the iteration leaves the source or the image."""
+    ny, nx = science.shape
+    reach = int(np.ceil(3.0 * sigma))
+    out = np.full((x.size, 2), np.nan)
+    for k in range(x.size):
+        cx, cy = x[k], y[k]
+        for _ in range(20):
+            i0, j0 = int(np.rint(cx)) - reach, int(np.rint(cy)) - reach
+            if i0 < 0 or j0 < 0 or i0 + 2 * reach >= nx or j0 + 2 * reach >= ny:
+                break
+            total = mx = my = 0.0
+            for j in range(j0, j0 + 2 * reach + 1):
+                for i in range(i0, i0 + 2 * reach + 1):
+                    dx, dy = i - cx, j - cy
+                    value = science[j, i] * np.exp(-0.5 * (dx * dx + dy * dy) / (sigma * sigma))
+                    total += value
+                    mx += value * dx
+                    my += value * dy
+            if total <= 0.0:
+                break
+            cx += 2.0 * mx / total
+            cy += 2.0 * my / total
+            if (cx - x[k]) ** 2 + (cy - y[k]) ** 2 > 9.0:
+                break
+            if mx * mx + my * my < (1e-3 * total) ** 2:
+                out[k, 0], out[k, 1] = cx, cy
+                break
+    return out

@@ -1,0 +1,103 @@
+"""Artifacts on the page of a run: graded tables, and the Markdown pages that the steps have made."""
+
+from typing import Any
+
+from prefect.client.schemas.objects import State
+
+from blocks.nights import RegisteredNight
+from blocks.site import Site
+from imaging.identity import ExposureId
+from imaging.io.tables import read_table
+from imaging.pictures.markdown import LEGEND, embedded, graded_rows
+from imaging.pictures.night_summary import night_summary_page
+from imaging.pictures.zeropoints import NAMES
+from imaging.quality.grades import grade_quality
+from tasks.engine.artifacts import try_to_create_artifact
+from tasks.engine.final_state import summary_of
+from tasks.engine.task_runner import page_run
+from tasks.jobs import StepJob
+from tasks.steps import STEPS
+
+
+def show_exposure(exposure: ExposureId, site: Site) -> None:
+    """Put an exposure's graded quality table and its focal-plane pictures on the page of the run."""
+    run = page_run()
+    if run is None:
+        return
+    job = StepJob(exposure=exposure, site=site)
+    table = read_table(job.product_path("quality.parquet"))
+    what = f"exposure {exposure.expnum} ({exposure.band})"
+    rows = graded_rows(table.to_pylist(), grade_quality(table).to_pylist())
+    try_to_create_artifact(run, "table", f"quality-{exposure.expnum}", rows, f"Quality of {what}, CCD by CCD. {LEGEND}")
+    page = job.product_path("focalplane.md").read_text(encoding="utf-8")
+    about = f"Status, seeing, sky, astrometry, depth and zero point of {what}"
+    try_to_create_artifact(run, "markdown", f"focal-plane-{exposure.expnum}", page, about)
+
+
+def show_difference(exposure: ExposureId, season: int, site: Site) -> None:
+    """Put the quality of an exposure's differences on the page of the run."""
+    run = page_run()
+    if run is None:
+        return
+    job = StepJob(exposure=exposure, season=season, site=site)
+    table = read_table(job.product_path("quality.parquet"))
+    rows = graded_rows(table.to_pylist(), grade_quality(table).to_pylist())
+    what = f"exposure {exposure.expnum} ({exposure.band})"
+    try_to_create_artifact(
+        run, "table", f"difference-{exposure.expnum}", rows, f"Quality of the differences of {what}. {LEGEND}"
+    )
+    efficiency = [
+        {name: round(value, 3) if isinstance(value, float) else value for name, value in row.items()}
+        for row in read_table(job.product_path("efficiency.parquet")).to_pylist()
+    ]
+    about = f"Share of injected transients that the search of {what} found, by place and magnitude"
+    try_to_create_artifact(run, "table", f"efficiency-{exposure.expnum}", efficiency, about)
+
+
+def show_candidates(registered: RegisteredNight, site: Site) -> None:
+    """Put the best candidates of a night, with stamps, and its picture on the page of the run."""
+    run = page_run()
+    if run is None:
+        return
+    record = registered.record
+    job = StepJob(night=record.night, site=site)
+    page = job.product_path("candidates.md").read_text(encoding="utf-8")
+    page += f"\nThe page with all candidates: `{job.product_path('candidates.html')}`\n"
+    try_to_create_artifact(
+        run, "markdown", f"candidates-{record.night}", page, f"Candidates of {record.event}, night {record.night}"
+    )
+
+
+def show_night_summary(night: int, state: State[dict[str, Any]], flow_cpu_s: float) -> None:
+    """Put the summary of a night on the page of the run: exposures, time per step, failures.
+
+    Parameters
+    ----------
+    night
+        The night, YYYYMMDD.
+    state
+        The state in which it ends.
+    flow_cpu_s
+        CPU seconds of the process that has directed the run.
+    """
+    run = page_run()
+    if run is None:
+        return
+    in_flow = tuple(name for name, step in STEPS.items() if step.runs_in_flow)
+    page = night_summary_page(summary_of(state), state.message or "", flow_cpu_s, in_flow)
+    try_to_create_artifact(run, "markdown", f"night-{night}", page, f"Exposures, time and failures of night {night}")
+
+
+def show_zeropoints(exposure: ExposureId, site: Site) -> None:
+    """Put the focal-plane pictures of an exposure's zero points on the page of the run; outside of one, do nothing."""
+    run = page_run()
+    if run is None:
+        return
+    job = StepJob(exposure=exposure, site=site)
+    paths = {label: job.product_path(f"{suffix}.png") for suffix, label in NAMES.items()}
+    images = [embedded(path.read_bytes(), label) for label, path in paths.items() if path.is_file()]
+    what = f"exposure {exposure.expnum} ({exposure.band})"
+    page = f"# Zero points of {what}\n\n" + "\n\n".join(images) + "\n"
+    try_to_create_artifact(
+        run, "markdown", f"zero-points-{exposure.expnum}", page, f"Zero points of {what}, their deviations and stars"
+    )

@@ -1,0 +1,278 @@
+"""Build master calibrations: bias, dome flat and bad-pixel map of a CCD, then their place in the library."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple
+from pathlib import Path
+
+from blocks.site import Site
+from imaging.bits import BpmBit
+from imaging.detector.ccds import CCDS, science_ccd
+from imaging.errors import InputError
+from imaging.exposure import Exposure
+from imaging.io.atomic import content_hash
+from imaging.io.calibration_write import write_calibration_image
+from imaging.io.calibrations import (
+    MANIFEST,
+    CalibrationEntry,
+    CalibrationLibrary,
+    Kind,
+    read_calibration_image,
+    read_linearity,
+    write_manifest,
+)
+from imaging.io.raw import RawCcd, RawExtension, read_exposure, read_raw_ccd
+from imaging.masters.bad_pixels import find_bad_pixels
+from imaging.masters.frames import Master, master_bias, master_flat, relative_levels
+from imaging.masters.settings import MasterSettings
+from imaging.timing import StepTimes
+from tasks.calibration_files import optional_calibration
+from tasks.engine.jobs import StepResult
+from tasks.engine.step import step
+from tasks.jobs import StepJob
+from tasks.raw_files import RawFile
+from tasks.steps import DISK, FINISH_MASTERS, MAKE_BIAS, MAKE_FLAT
+
+BIAS_STEP_ADU, FLAT_STEP = 0.02, 1.0 / 16384.0
+"""Quantisation of the files: a hundredth of the read noise, and 0.07 mmag, which averages out over a source."""
+
+RAW = "raw_"
+
+WHOLE_CAMERA: frozenset[Kind] = frozenset(("sky_modes",))
+"""Kinds with one file for all CCDs."""
+
+
+def bias_job(
+    site: Site, night: int, ccd: int, epoch: str, raws: Sequence[RawFile], settings: MasterSettings
+) -> StepJob:
+    """Plan the master bias of one CCD from a night's bias exposures.
+
+    Raises
+    ------
+    InputError
+        If there are too few exposures.
+    """
+    chosen = _enough(raws, night, "bias", settings)
+    inputs = {f"{RAW}{raw.exposure.expnum}": raw.record(site, [ccd]) for raw in chosen}
+    extensions = {f"{RAW}{raw.exposure.expnum}": astuple(raw.extension(ccd)) for raw in chosen}
+    parameters = {"epoch": epoch, "extensions": extensions}
+    return StepJob(night=night, ccd=ccd, site=site, inputs=inputs, settings=settings, parameters=parameters)
+
+
+@step(MAKE_BIAS, limit=DISK)
+def make_bias(job: StepJob) -> StepResult:
+    """Combine the bias exposures of one CCD."""
+    settings, times, ccd = job.settings_as(MasterSettings), StepTimes(), science_ccd(job.ccd or 0)
+    with times.step("read"):
+        raws = {expnum: raw for expnum, (raw, _) in _read_raws(job).items()}
+    with times.step("combine"):
+        master = master_bias(ccd, raws, job.night or 0, settings)
+    path = master_path(job.site, job.parameters["epoch"], "bias", ccd.ccdnum)
+    header = {"CCDNUM": ccd.ccdnum, "DETPOS": ccd.detpos, "BUNIT": "adu", "NCOMBINE": len(master.levels)}
+    write_calibration_image(path, master.image, header, step=BIAS_STEP_ADU)
+    quality = {"n_exposures": len(master.levels), "noise_adu": master.noise, "n_rejected": master.n_rejected}
+    return job.result({"bias": path}, quality=quality, cpu_s=times.cpu_s, notes=_left_out(job, "bias", master))
+
+
+def flat_job(
+    site: Site, night: int, ccd: int, epoch: str, bias: StepResult, raws: Sequence[RawFile], settings: MasterSettings
+) -> StepJob:
+    """Plan the dome flat of one CCD and band from a night's flat exposures, all of one band.
+
+    The linearity table is that of the library, where it has one.
+
+    Raises
+    ------
+    InputError
+        If there are too few exposures.
+    """
+    chosen = _enough(raws, night, "dome flat", settings)
+    inputs = {f"{RAW}{raw.exposure.expnum}": raw.record(site, [ccd]) for raw in chosen} | {
+        "bias": bias.products["bias"]
+    }
+    if (site.calibrations / MANIFEST).is_file():
+        library = CalibrationLibrary(site.calibrations)
+        inputs |= optional_calibration(site, library, "linearity", chosen[0].exposure, ccd)
+    extensions = {f"{RAW}{raw.exposure.expnum}": astuple(raw.extension(ccd)) for raw in chosen}
+    parameters = {"epoch": epoch, "band": chosen[0].exposure.band, "extensions": extensions}
+    return StepJob(night=night, ccd=ccd, site=site, inputs=inputs, settings=settings, parameters=parameters)
+
+
+@step(MAKE_FLAT, limit=DISK)
+def make_flat(job: StepJob) -> StepResult:
+    """Combine the dome flats of one CCD and band; its scale against the other CCDs is not known yet."""
+    settings, times, ccd = job.settings_as(MasterSettings), StepTimes(), science_ccd(job.ccd or 0)
+    with times.step("read"):
+        raws = _read_raws(job)
+        bias = read_calibration_image(job.input_path("bias"))
+        linear = read_linearity(job.input_path("linearity"), ccd.ccdnum) if "linearity" in job.inputs else None
+    with times.step("combine"):
+        master = master_flat(ccd, raws, bias, linear, settings)
+    path = job.product_path(f"flat_{job.parameters['band']}_c{ccd.ccdnum:02d}_unit.fits")
+    write_calibration_image(path, master.image, {"CCDNUM": ccd.ccdnum, "BAND": job.parameters["band"]})
+    quality: dict[str, float] = {f"level_{expnum}": level for expnum, level in master.levels.items()}
+    quality |= {"n_rejected": master.n_rejected}
+    notes = _left_out(job, f"{job.parameters['band']} flat", master)
+    return job.result({"flat": path}, quality=quality, cpu_s=times.cpu_s, notes=notes)
+
+
+def finish_jobs(
+    site: Site,
+    night: int,
+    epoch: str,
+    biases: Mapping[int, StepResult],
+    flats: Mapping[str, Mapping[int, StepResult]],
+    settings: MasterSettings,
+) -> list[StepJob]:
+    """Plan the last step of every CCD: its flats on the scale of the camera, and its bad-pixel map.
+
+    Parameters
+    ----------
+    site, night, epoch, settings
+        Where, when, under which name, how.
+    biases, flats
+        Results of the steps before: CCD number to bias, band to CCD number to flat. CCDs that lack one are left out.
+    """
+    scales = {
+        band: relative_levels({ccd: _levels(flat) for ccd, flat in by_ccd.items()}) for band, by_ccd in flats.items()
+    }
+    complete = [ccd for ccd in sorted(biases) if all(ccd in by_ccd for by_ccd in flats.values())]
+    return [
+        StepJob(
+            night=night,
+            ccd=ccd,
+            site=site,
+            inputs={"bias": biases[ccd].products["bias"]}
+            | {f"flat_{band}": by_ccd[ccd].products["flat"] for band, by_ccd in flats.items()},
+            settings=settings,
+            parameters={"epoch": epoch, "scales": {band: scales[band][ccd] for band in flats}},
+        )
+        for ccd in complete
+    ]
+
+
+@step(FINISH_MASTERS)
+def finish_masters(job: StepJob) -> StepResult:
+    """Put the flats of one CCD on the scale of the camera and find its bad pixels."""
+    settings, ccd, epoch = job.settings_as(MasterSettings), science_ccd(job.ccd or 0), job.parameters["epoch"]
+    bias, products, bad = read_calibration_image(job.input_path("bias")), {}, None
+    for band, scale in job.parameters["scales"].items():
+        flat = read_calibration_image(job.input_path(f"flat_{band}"))
+        found = find_bad_pixels(bias, flat, settings)
+        bad = found if bad is None else bad | found
+        path = products[f"flat_{band}"] = master_path(job.site, epoch, "flat", ccd.ccdnum, band)
+        header = {"CCDNUM": ccd.ccdnum, "DETPOS": ccd.detpos, "BAND": band}
+        write_calibration_image(path, flat * flat.dtype.type(scale), header, step=FLAT_STEP)
+    if bad is None:
+        raise InputError("there is no flat to build from", ccd=ccd.ccdnum)
+    path = products["bad_pixels"] = master_path(job.site, epoch, "bad_pixels", ccd.ccdnum)
+    write_calibration_image(path, bad, {"CCDNUM": ccd.ccdnum, "DETPOS": ccd.detpos})
+    defects = int(~(BpmBit.EDGE | BpmBit.NEAREDGE))
+    return job.result(products, quality={"n_bad_pixels": int(((bad & defects) != 0).sum())})
+
+
+def record_masters(site: Site, night: int, epoch: str, ccds: Sequence[int], bands: Iterable[str]) -> Path:
+    """Enter the bias, flats and bad-pixel maps of an epoch into the library's manifest.
+
+    Parameters
+    ----------
+    site, night, epoch
+        Where; the night that the data were taken on; name of the epoch.
+    ccds, bands
+        What was built.
+
+    Returns
+    -------
+    manifest
+        The file.
+    """
+    kinds: list[tuple[Kind, str | None]] = [("bias", None), ("bad_pixels", None), *(("flat", band) for band in bands)]
+    built = {
+        (kind, band): [master_path(site, epoch, kind, ccd, band or "") for ccd in sorted(ccds)] for kind, band in kinds
+    }
+    return record_files(site, night, epoch, built)
+
+
+def record_files(site: Site, night: int, epoch: str, built: Mapping[tuple[Kind, str | None], Sequence[Path]]) -> Path:
+    """Enter calibration files into the library's manifest with their checksums; entries of other epochs stay.
+
+    Entries of the same epoch are replaced, but keep the CCDs that were built before. An entry is for the CCDs that have
+    a file; others go on with what they had.
+
+    Parameters
+    ----------
+    site, night, epoch
+        Where; the night that the data were taken on; name of the epoch.
+    built
+        Kind and band to the files, whose names are those of :func:`master_path`.
+
+    Returns
+    -------
+    manifest
+        The file.
+    """
+    manifest = site.calibrations / MANIFEST
+    kept = CalibrationLibrary(site.calibrations).manifest if manifest.is_file() else None
+    entries = list(kept.entries) if kept else []
+    for (kind, band), paths in built.items():
+        same = [e for e in entries if (e.epoch, e.kind, e.band) == (epoch, kind, band)]
+        checksums = {name: value for entry in same for name, value in entry.checksums.items()}
+        checksums |= {path.relative_to(site.calibrations).as_posix(): content_hash(path) for path in paths}
+        number = "" if kind in WHOLE_CAMERA else "_c{ccd:02d}"
+        files = f"{epoch}/{_stem(kind, band or '')}{number}.fits"
+        entry = CalibrationEntry(
+            epoch=epoch,
+            kind=kind,
+            files=files,
+            band=band,
+            ccds=tuple(c for c in CCDS if files.format(ccd=c) in checksums) if number else None,
+            made_night=night,
+            checksums=checksums,
+        )
+        entries = [*(e for e in entries if e not in same), entry]
+    limits = {"age_limits": kept.age_limits} if kept else {}
+    write_manifest(site.calibrations, entries, **limits)
+    return manifest
+
+
+def master_path(site: Site, epoch: str, kind: Kind, ccd: int, band: str = "") -> Path:
+    """Return where a master lies in the library; the CCD does not matter for those of the whole camera."""
+    number = "" if kind in WHOLE_CAMERA else f"_c{ccd:02d}"
+    return site.calibrations / epoch / f"{_stem(kind, band)}{number}.fits"
+
+
+def _stem(kind: Kind, band: str) -> str:
+    return f"{kind}_{band}" if band else kind
+
+
+def _left_out(job: StepJob, kind: str, master: Master) -> tuple[str, ...]:
+    """Say which frames were left out, and why."""
+    return tuple(f"CCD {job.ccd}, {kind}: exposure {number} left out, {why}" for number, why in master.left_out.items())
+
+
+def _levels(flat: StepResult) -> dict[int, float]:
+    return {
+        int(name.removeprefix("level_")): float(value)
+        for name, value in flat.quality.items()
+        if name.startswith("level_") and isinstance(value, float)
+    }
+
+
+def _enough(raws: Sequence[RawFile], night: int, kind: str, settings: MasterSettings) -> Sequence[RawFile]:
+    """Return the exposures to combine."""
+    if len(raws) < settings.minimum_exposures:
+        raise InputError(
+            f"too few exposures of the kind {kind}",
+            value=f"{len(raws)} in the night {night}",
+            limit=f"at least {settings.minimum_exposures}",
+            remedy="give a night with calibration exposures",
+        )
+    return raws[: settings.maximum_exposures]
+
+
+def _read_raws(job: StepJob) -> dict[int, tuple[RawCcd, Exposure]]:
+    """Read a CCD of every raw file of a job: exposure number to pixels and what the primary header says."""
+    raws = {}
+    for name, values in job.parameters["extensions"].items():
+        path, expnum = job.input_path(name), int(name.removeprefix(RAW))
+        raws[expnum] = (read_raw_ccd(path, RawExtension(*values), expnum), read_exposure(path))
+    return raws

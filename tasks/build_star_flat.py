@@ -1,0 +1,128 @@
+"""Build star flats: zero points of single stars of many exposures to a smooth response, CCD by CCD."""
+
+from collections.abc import Sequence
+
+from blocks.site import Site
+from imaging.errors import CcdError, InputError
+from imaging.exposure import Exposure
+from imaging.identity import ExposureId
+from imaging.io.calibration_write import write_calibration_image
+from imaging.io.calibrations import MANIFEST, CalibrationLibrary, read_calibration_image
+from imaging.io.tables import read_table
+from imaging.masters.settings import StarFlatSettings
+from imaging.masters.star_flat import StarFlatFit, StarZeropoints, exposure_zeropoint, fit_star_flat
+from imaging.tables import column
+from tasks.build_masters import FLAT_STEP, master_path
+from tasks.calibration_files import optional_calibration
+from tasks.engine.cache import fingerprint
+from tasks.engine.jobs import StepResult
+from tasks.engine.step import step
+from tasks.jobs import StepJob
+from tasks.products import ccds_with
+from tasks.steps import FIT_STAR_FLATS, WRITE_STAR_FLAT
+
+MATCHES = "zpmatches.parquet"
+
+
+def fit_job(exposures: Sequence[ExposureId], site: Site, settings: StarFlatSettings) -> StepJob:
+    """Plan the fit of the star flats of a band from the zero-point matches of calibrated exposures.
+
+    Raises
+    ------
+    InputError
+        If there are too few exposures, they are of several bands, or one has not been calibrated.
+    """
+    bands = sorted({exposure.band for exposure in exposures})
+    if len(bands) != 1 or len(exposures) < settings.minimum_exposures:
+        raise InputError(
+            "a star flat needs several exposures of one band",
+            value=f"{len(exposures)} of the bands {', '.join(bands)}",
+            limit=f"at least {settings.minimum_exposures} of one band",
+        )
+    inputs = {}
+    for exposure in exposures:
+        found = ccds_with(exposure, site, MATCHES)
+        if not found:
+            raise InputError(
+                "the exposure has not been calibrated",
+                expnum=exposure.expnum,
+                remedy="run gw-workflow single-epoch --calibrate on it first",
+            )
+        for ccd in found:
+            path = StepJob(exposure=exposure, ccd=ccd, site=site).product_path(MATCHES)
+            inputs[f"{exposure.expnum}_{ccd:02d}"] = fingerprint(site, path)
+    return StepJob(topic=f"star-flat-{bands[0]}", site=site, inputs=inputs, settings=settings)
+
+
+@step(FIT_STAR_FLATS)
+def fit_star_flats(job: StepJob) -> StepResult:
+    """Fit the response of every CCD to stars; CCDs with too few are left out and named."""
+    settings = job.settings_as(StarFlatSettings)
+    by_exposure: dict[int, dict[int, StarZeropoints]] = {}
+    for name in sorted(job.inputs):
+        expnum, ccd = (int(part) for part in name.split("_"))
+        stars = _read_stars(job, name)
+        if stars.x.size:
+            by_exposure.setdefault(expnum, {})[ccd] = stars
+    zeropoints = {expnum: exposure_zeropoint(stars) for expnum, stars in by_exposure.items()}
+    quality: dict[str, float] = {}
+    notes: list[str] = []
+    for ccd in sorted({ccd for stars in by_exposure.values() for ccd in stars}):
+        seen = {expnum: stars[ccd] for expnum, stars in by_exposure.items() if ccd in stars}
+        try:
+            fit = fit_star_flat(seen, zeropoints, ccd, settings)
+        except CcdError as error:
+            notes.append(error.sentence())
+            continue
+        quality |= {f"c{ccd:02d}_{k}": value for k, value in enumerate(fit.coefficients_mag)}
+        quality |= {f"stars_c{ccd:02d}": float(fit.n_stars), f"scatter_mag_c{ccd:02d}": fit.scatter_mag}
+    return job.result(quality=quality, notes=tuple(notes))
+
+
+def fitted_ccds(fit: StepResult) -> tuple[int, ...]:
+    """Return the CCDs that a result of :func:`fit_star_flats` covers."""
+    return tuple(sorted(int(name[len("stars_c") :]) for name in fit.quality if name.startswith("stars_c")))
+
+
+def write_job(ccd: int, observed: Exposure, site: Site, epoch: str, fit: StepResult) -> StepJob:
+    """Plan the star flat of one CCD: what the library has for the exposures, times the response that was fitted.
+
+    Parameters
+    ----------
+    ccd
+        CCD number.
+    observed
+        The last of the exposures, for the star flat that they were divided by.
+    site, epoch
+        Where, and the name of the epoch.
+    fit
+        Result of :func:`fit_star_flats`.
+    """
+    inputs = {}
+    if (site.calibrations / MANIFEST).is_file():
+        library = CalibrationLibrary(site.calibrations)
+        inputs = optional_calibration(site, library, "star_flat", observed, ccd)
+    numbered = {name: value for name, value in fit.quality.items() if name.startswith(f"c{ccd:02d}_")}
+    terms = [float(str(numbered[f"c{ccd:02d}_{k}"])) for k in range(len(numbered))]
+    parameters = {"epoch": epoch, "band": observed.band, "coefficients_mag": terms}
+    return StepJob(topic=f"star-flat-{observed.band}", ccd=ccd, site=site, inputs=inputs, parameters=parameters)
+
+
+@step(WRITE_STAR_FLAT)
+def write_star_flat(job: StepJob) -> StepResult:
+    """Write the star flat of one CCD."""
+    ccd, band = job.ccd or 0, job.parameters["band"]
+    response = StarFlatFit(tuple(job.parameters["coefficients_mag"]), 0, 0.0).response()
+    if "star_flat" in job.inputs:
+        response *= read_calibration_image(job.input_path("star_flat"))
+    path = master_path(job.site, job.parameters["epoch"], "star_flat", ccd, band)
+    write_calibration_image(path, response, {"CCDNUM": ccd, "BAND": band}, step=FLAT_STEP)
+    return job.result({"star_flat": path})
+
+
+def _read_stars(job: StepJob, name: str) -> StarZeropoints:
+    table = read_table(job.input_path(name), ["x", "y", "zeropoint_mag", "zeropoint_error_mag", "used"])
+    used = column(table, "used").astype(bool)
+    return StarZeropoints(
+        *(column(table, key).astype(float)[used] for key in ("x", "y", "zeropoint_mag", "zeropoint_error_mag"))
+    )

@@ -1,0 +1,122 @@
+"""Check the products of a CCD: whether they are what they claim to be, and how good they are."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from blocks.site import Site
+from imaging.bits import MaskBit
+from imaging.errors import InputError
+from imaging.exposure import exposure_from_header
+from imaging.identity import ExposureId
+from imaging.io.images import read_planes
+from imaging.io.psf import read_psf
+from imaging.io.tables import read_table
+from imaging.photometry.depth import point_source_depth_mag
+from imaging.quality.settings import VerificationSettings
+from imaging.quality.verify import verify_ccd
+from imaging.wcs.sphere import footprint
+from imaging.wcs.tpv import TpvWcs
+from tasks.engine.jobs import StepResult, plain_quality
+from tasks.engine.step import step
+from tasks.jobs import StepJob
+from tasks.products import ccds_with, product_inputs
+from tasks.quality_files import read_quality, write_quality
+from tasks.steps import CHECK_PRODUCTS
+
+CALIBRATED = "immask.fits"
+UNCALIBRATED = {"image": "measured.fits", "catalogue": "cat.parquet"}
+
+
+def verifiable_ccds(exposure: ExposureId, site: Site) -> tuple[int, ...]:
+    """Return the CCDs of an exposure that have products to verify: calibrated ones or, if there are none, measured."""
+    return ccds_with(exposure, site, CALIBRATED) or ccds_with(exposure, site, UNCALIBRATED["image"])
+
+
+def zeropoint_rows(exposure: ExposureId, site: Site) -> dict[int, dict[str, Any]]:
+    """Read the adopted zero points of an exposure, by CCD number; nothing if it has not been calibrated."""
+    path = StepJob(exposure=exposure, site=site).product_path("zeropoints.parquet")
+    return {row["ccd"]: row for row in read_table(path).to_pylist()} if path.exists() else {}
+
+
+def check_products_job(
+    exposure: ExposureId, ccd: int, site: Site, zeropoint: Mapping[str, Any] | None, settings: VerificationSettings
+) -> StepJob:
+    """Plan the check of one CCD: of its calibrated products or, where it has none, of those of the single epoch.
+
+    Parameters
+    ----------
+    exposure, ccd, site, settings
+        What, where and how.
+    zeropoint
+        Its row of the zero-point table; None if it has none.
+
+    Raises
+    ------
+    CcdError
+        If the CCD has not been measured (reason ``no_product``).
+    """
+    names = ("zeropoint_mag", "zeropoint_error_mag", "flags")
+    numbers = {name: zeropoint[name] for name in names} if zeropoint else {}
+    job = StepJob(exposure=exposure, ccd=ccd, site=site, settings=settings, parameters={"zero_point": numbers})
+    calibrated = job.product_path(CALIBRATED).exists()
+    products = {"image": CALIBRATED, "catalogue": "fullcat.parquet"} if calibrated else UNCALIBRATED
+    inputs = product_inputs(job, {**products, "psf": "psf.fits", "quality": "measure.json"}, "measure")
+    return job.model_copy(update={"inputs": inputs})
+
+
+@step(CHECK_PRODUCTS)
+def check_products(job: StepJob) -> StepResult:
+    """Check the final products of one CCD."""
+    planes, header = read_planes(job.input_path("image"), present_only=True)
+    zero_point = job.parameters["zero_point"]
+    catalogue = read_table(job.input_path("catalogue"))
+    settings = job.settings_as(VerificationSettings).verify
+    found = verify_ccd(planes, header, catalogue, zero_point.get("flags"), settings)
+    observed = exposure_from_header(header, str(job.input_path("image")))
+    row: dict[str, Any] = read_quality(job.input_path("quality")) | found.numbers
+    row |= {
+        "expnum": observed.expnum,
+        "band": observed.band,
+        "night": observed.night,
+        "ccd": job.ccd,
+        "status": found.status,
+        "reason": found.reason,
+        "n_saturated": _n_saturated(planes),
+        "n_astrometry": header.get("SCAMPNUM"),
+        "astrometry_rms_mas": header.get("ASTRRMS", row.get("astrometry_rms_mas")),
+        "zeropoint_mag": zero_point.get("zeropoint_mag"),
+        "zeropoint_error_mag": zero_point.get("zeropoint_error_mag"),
+        "airmass": observed.airmass,
+        "exptime_s": observed.exptime_s,
+        "exposure": plain_quality(asdict(observed)),
+    }
+    shape = next(iter(planes.values())).shape
+    row["corners"] = _corners(header, shape)
+    row["depth_mag"] = _depth_mag(job, row, shape)
+    paths = job.product_paths(CHECK_PRODUCTS)
+    write_quality(paths["quality"], row)
+    return job.result(paths, quality={"status": found.status, "reason": found.reason})
+
+
+def _n_saturated(planes: Mapping[str, np.ndarray[Any, Any]]) -> int | None:
+    return int(np.count_nonzero(planes["MSK"] & int(MaskBit.SATURATE))) if "MSK" in planes else None
+
+
+def _corners(header: Mapping[str, Any], shape: tuple[int, ...]) -> list[list[float]] | None:
+    """Return RA and Dec of the corners, degrees; None without coordinates, which the verification has named."""
+    try:
+        corners: list[list[float]] = footprint(TpvWcs.from_header(header), shape[1], shape[0]).round(7).tolist()
+    except InputError:
+        return None
+    return corners
+
+
+def _depth_mag(job: StepJob, row: Mapping[str, Any], shape: tuple[int, ...]) -> float | None:
+    """Return the magnitude of a point source of five sigma in the middle of the CCD; None without a zero point."""
+    sigma, zeropoint = row.get("sky_sigma_electrons"), row["zeropoint_mag"]
+    if not sigma or zeropoint is None:
+        return None
+    return point_source_depth_mag(read_psf(job.input_path("psf")), sigma, zeropoint, (shape[1] / 2, shape[0] / 2))

@@ -1,0 +1,260 @@
+"""What the syntax trees of sources say, kept from one process to the next.
+
+Parsing every module behind the steps takes longer than all else that a command with nothing to do does. What is kept
+belongs to the bytes of a file, never to its name or its time, and to the code that read them. It lies in the user's
+folder of caches; if it is damaged, or cannot be written, everything is parsed again.
+"""
+
+import ast
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import xxhash
+
+from imaging.errors import StorageError
+from imaging.io.atomic import write_bytes
+from imaging.io.kernel_cache import remove_unused
+
+FILE = "sources.json"
+
+MOST = 5000
+"""Entries that are kept, ten times what the project has files; the oldest go first."""
+
+ENGINE = "tasks.engine"
+"""Decorators that come from there are left out of a definition: they say how a step is run, not what it does."""
+
+PARSE_ATTEMPTS = 20
+PARSE_PAUSE_S = 0.02
+"""Prefect parses too, in threads of its own, which CPython may count together with ours; it is done in a moment."""
+
+
+class Reading(NamedTuple):
+    """What a source says.
+
+    Attributes
+    ----------
+    digest
+        Hash of the whole syntax tree, and of the tables beside the module.
+    imported
+        Dotted names that it imports, anywhere; of ``from a import b`` both ``a`` and ``a.b``.
+    names
+        Name that an import of the module's top level gives to ``module:attribute``, or ``module:`` for a module.
+    definitions
+        Name of each function, class and constant to its hash and the names that it uses; what other statements of the
+        top level do is kept under the empty name.
+    constants
+        Names of the constants among the definitions.
+    """
+
+    digest: str
+    imported: tuple[str, ...]
+    names: Mapping[str, str]
+    definitions: Mapping[str, tuple[str, tuple[str, ...]]]
+    constants: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class SourceCache:
+    """Readings of sources by the hash of their bytes.
+
+    Attributes
+    ----------
+    folder
+        Where they are kept; None if nowhere.
+    known
+        Those of earlier processes.
+    fresh
+        Those of this process that are not kept yet.
+    """
+
+    folder: Path | None
+    known: Mapping[str, Reading]
+    fresh: dict[str, Reading] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, root: Path | None = None) -> Self:
+        """Return what this version of the code, under this Python, has kept.
+
+        Parameters
+        ----------
+        root
+            Folder of all versions; None for ``gw-workflow/sources`` in the user's folder of caches.
+        """
+        digest = xxhash.xxh3_64(sys.version.encode())
+        try:
+            digest.update(Path(__file__).read_bytes())
+            folder = (root or caches() / "sources") / digest.hexdigest()
+        except (OSError, RuntimeError):  # sources within an archive; a user without a home
+            return cls(None, {})
+        return cls(folder, readings_in(folder / FILE))
+
+    def get(self, content: str) -> Reading | None:
+        """Return the reading of a source by the hash of its bytes; None if it is not known."""
+        return self.known.get(content) or self.fresh.get(content)
+
+    def add(self, content: str, reading: Reading) -> None:
+        """Remember a reading in this process."""
+        self.fresh[content] = reading
+
+    def keep(self) -> None:
+        """Keep what is new for later processes, beside what others have kept meanwhile."""
+        if self.folder is None or not self.fresh:
+            return
+        self.known = {**readings_in(self.folder / FILE), **self.known, **self.fresh}
+        self.fresh = {}
+        content = json.dumps(dict(list(self.known.items())[-MOST:]), separators=(",", ":")).encode()
+        with suppress(OSError, StorageError):
+            write_bytes(self.folder / FILE, _check(content) + b"\n" + content, flush=False)
+            remove_unused(self.folder.parent)
+
+
+def caches() -> Path:
+    """Return the project's folder in the user's folder of caches.
+
+    Raises
+    ------
+    RuntimeError
+        If the user has no home.
+    """
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gw-workflow"
+
+
+def readings_in(path: Path) -> dict[str, Reading]:
+    """Return the readings in a file; none if it is absent, or not as it was written."""
+    try:
+        check, _, content = path.read_bytes().partition(b"\n")
+    except OSError:
+        return {}
+    if check != _check(content):
+        return {}
+    return {key: Reading(*values) for key, values in json.loads(content).items()}
+
+
+def _check(content: bytes) -> bytes:
+    return xxhash.xxh3_128_hexdigest(content).encode()
+
+
+def read_source(source: bytes, tables: Mapping[str, bytes], known: SourceCache) -> Reading:
+    """Return what a source says, parsing it only if nobody has before.
+
+    Parameters
+    ----------
+    source
+        Bytes of the file.
+    tables
+        Name to content of the tables beside the module, which count as they are.
+    known
+        Readings to look it up in, and to add it to.
+    """
+    content = xxhash.xxh3_128(f"{len(source)} ".encode() + source)
+    for name, held in tables.items():
+        content.update(f"{name} {len(held)} ".encode() + held)
+    reading = known.get(content.hexdigest())
+    if reading is None:
+        reading = _read(_parsed(source), tables)
+        known.add(content.hexdigest(), reading)
+    return reading
+
+
+def _parsed(source: bytes) -> ast.Module:
+    for _ in range(PARSE_ATTEMPTS - 1):
+        try:
+            return ast.parse(source)
+        except SystemError:
+            time.sleep(PARSE_PAUSE_S)
+    return ast.parse(source)
+
+
+def _read(tree: ast.Module, tables: Mapping[str, bytes]) -> Reading:
+    digest = xxhash.xxh3_128(described(tree).encode())
+    for table, held in tables.items():
+        digest.update(f"{table}=".encode() + held + b";")
+    names = dict(pair for node in tree.body for pair in _given_names(node))
+    parts: dict[str, list[ast.stmt]] = {}
+    for node in tree.body:
+        if not isinstance(node, ast.Import | ast.ImportFrom):
+            for name in _defined_names(node) or [""]:
+                parts.setdefault(name, []).append(node)
+    definitions = {name: _definition(nodes, names) for name, nodes in parts.items()}
+    constants = tuple(
+        name for name, nodes in parts.items() if name and isinstance(nodes[0], ast.Assign | ast.AnnAssign)
+    )
+    return Reading(digest.hexdigest(), tuple(sorted(set(_imported(tree)))), names, definitions, constants)
+
+
+def _definition(nodes: list[ast.stmt], names: Mapping[str, str]) -> tuple[str, tuple[str, ...]]:
+    """Return hash and used names of the statements that make a definition."""
+    for node in nodes:
+        if isinstance(node, ast.FunctionDef):
+            node.decorator_list = [d for d in node.decorator_list if not _is_of_engine(d, names)]
+    used = sorted({word for node in nodes for word in _used_words(node)})
+    return xxhash.xxh3_128_hexdigest(described(nodes).encode()), tuple(used)
+
+
+def _is_of_engine(decorator: ast.expr, names: Mapping[str, str]) -> bool:
+    target = decorator.func if isinstance(decorator, ast.Call) else decorator
+    return isinstance(target, ast.Name) and names.get(target.id, "").startswith(ENGINE)
+
+
+def _defined_names(node: ast.stmt) -> list[str]:
+    """Return the names that a statement of the top level defines; none for a statement that only does something."""
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return [node.name]
+    if isinstance(node, ast.Assign):
+        return [name.id for target in node.targets for name in ast.walk(target) if isinstance(name, ast.Name)]
+    return [node.target.id] if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) else []
+
+
+def _given_names(node: ast.stmt) -> Iterator[tuple[str, str]]:
+    """Yield what an import of the top level gives a name to."""
+    if isinstance(node, ast.Import):
+        for alias in node.names:
+            yield (alias.asname, f"{alias.name}:") if alias.asname else (alias.name.partition(".")[0], f"{alias.name}:")
+    elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+        for alias in node.names:
+            yield alias.asname or alias.name, f"{node.module}:{alias.name}"
+
+
+def _used_words(node: ast.AST) -> Iterator[str]:
+    """Yield the names that a statement uses, ``name.attribute`` of each name, and ``module:name`` of inner imports."""
+    for inner in ast.walk(node):
+        if isinstance(inner, ast.Name):
+            yield inner.id
+        elif isinstance(inner, ast.Attribute) and isinstance(inner.value, ast.Name):
+            yield f"{inner.value.id}.{inner.attr}"
+        elif isinstance(inner, ast.Import | ast.ImportFrom):
+            yield from (target for _, target in _given_names(inner))
+        elif isinstance(inner, ast.Constant) and isinstance(inner.value, str) and inner.value.isidentifier():
+            yield inner.value  # an annotation in quotes
+
+
+def _imported(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def described(node: object) -> str:
+    """Write a syntax tree as text: without positions, docstrings and whatever is empty in some versions of Python."""
+    if isinstance(node, ast.AST):
+        fields = ((name, getattr(node, name, None)) for name in node._fields)
+        parts = [f"{name}={described(value)}" for name, value in fields if value is not None and value != []]
+        return f"{type(node).__name__}({','.join(parts)})"
+    if isinstance(node, list):
+        return f"[{','.join(described(item) for item in node if not _is_bare_text(item))}]"
+    return repr(node)
+
+
+def _is_bare_text(node: object) -> bool:
+    """Whether a statement is a string that nothing uses: a docstring, of a module, class, function or attribute."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)

@@ -1,0 +1,118 @@
+"""Fit the sky of an exposure from the mini-skies of all its CCDs."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from blocks.site import Site
+from imaging.errors import InputError
+from imaging.exposure import Exposure
+from imaging.identity import ExposureId
+from imaging.io.atomic import write_text
+from imaging.io.calibrations import CalibrationLibrary, read_sky_modes
+from imaging.io.images import read_planes
+from imaging.sky.fit import SkyFit
+from imaging.sky.fit import fit_sky as fit_modes
+from imaging.sky.mini_sky import MiniSky
+from imaging.sky.settings import SkySettings
+from tasks.calibration_files import optional_calibration
+from tasks.engine.jobs import Failure, StepResult
+from tasks.engine.step import step
+from tasks.exposure_solution import Basis, absentees
+from tasks.jobs import StepJob
+from tasks.steps import FIT_SKY
+
+MINI_SKY = "mini_sky_"
+
+
+def fit_sky_job(
+    detrended: Mapping[int, StepResult],
+    failures: Mapping[int, Failure],
+    observed: Exposure,
+    exposure: ExposureId,
+    site: Site,
+    settings: SkySettings,
+    *,
+    epoch: str | None = None,
+) -> StepJob:
+    """Plan the sky fit of an exposure.
+
+    Parameters
+    ----------
+    detrended, failures
+        CCD number to the result of its detrending, or to why there is none.
+    observed
+        What the raw file says of the exposure.
+    exposure, site, settings
+        What, where and how.
+    epoch
+        Calibration epoch to force, if any.
+    """
+    inputs = {f"{MINI_SKY}{ccd:02d}": result.products["mini_sky"] for ccd, result in sorted(detrended.items())}
+    library = CalibrationLibrary(site.calibrations)
+    inputs |= optional_calibration(site, library, "sky_modes", observed, 0, epoch=epoch)
+    parameters: dict[str, Any] = {"without": absentees(failures)}
+    warnings = library.age_warnings(observed, epoch=epoch)
+    if warnings:
+        parameters["calibration_warnings"] = list(warnings)
+    return StepJob(exposure=exposure, site=site, inputs=inputs, settings=settings, parameters=parameters)
+
+
+@step(FIT_SKY)
+def fit_sky(job: StepJob) -> StepResult:
+    """Fit the focal-plane modes of the sky to all CCDs at once; keep an earlier fit that a late CCD can join."""
+    paths = job.product_paths(FIT_SKY)
+    path = paths["sky"]
+    basis = Basis.of(job, fit_sky.code_version, MINI_SKY)
+    fit = _earlier_fit(path, basis)
+    if fit is None:
+        modes = read_sky_modes(job.input_path("sky_modes")) if "sky_modes" in job.inputs else None
+        fit = fit_modes(_read_mini_skies(job), modes, job.settings_as(SkySettings))
+        write_text(path, json.dumps({"basis": basis.model_dump(), "fit": fit.to_dict()}, indent=1))
+    quality = {
+        "method": fit.method,
+        "n_modes": len(fit.modes_used),
+        "sky_electrons": fit.sky_electrons,
+        "rms_fraction": fit.rms_fraction,
+        "condition": fit.condition,
+        "suspicious_ccds": len(fit.suspicious),
+    }
+    notes = (*((fit.reason,) if fit.reason else ()), *job.parameters.get("calibration_warnings", ()))
+    return job.result(paths, quality=quality, notes=notes)
+
+
+def read_sky_fit(path: Path) -> SkyFit:
+    """Read the sky of an exposure.
+
+    Raises
+    ------
+    InputError
+        If the file is not a sky fit.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))["fit"]
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError("sky fit missing or damaged", value=path, remedy="fit the sky again") from error
+    return SkyFit.from_dict(document)
+
+
+def _earlier_fit(path: Path, basis: Basis) -> SkyFit | None:
+    """Return the fit that exists already if the CCDs that are new may simply take it."""
+    try:
+        earlier = Basis.model_validate(json.loads(path.read_text(encoding="utf-8"))["basis"])
+        fit = read_sky_fit(path)
+    except (OSError, ValueError, KeyError, ValidationError, InputError):
+        return None
+    return fit if fit.method == "modes" and not fit.reason and basis.joins(earlier) else None
+
+
+def _read_mini_skies(job: StepJob) -> dict[int, MiniSky]:
+    skies = {}
+    for name in sorted(job.inputs):
+        if name.startswith(MINI_SKY):
+            planes, header = read_planes(job.input_path(name), ["SKY"])
+            skies[int(header["CCDNUM"])] = MiniSky(int(header["CCDNUM"]), planes["SKY"])
+    return skies

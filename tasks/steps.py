@@ -1,0 +1,150 @@
+"""Every step of the pipeline: name, stage, what it is mapped over, nominal cost, products; and the limits they share.
+
+This is the only list of steps: progress, status, timings, housekeeping, provenance and benches ask it. It imports no
+science, so that a look at a site is quick. The costs are those of full-size CCDs and of exposures of 60 CCDs on one
+core; ``python -m bench.chain`` measures them.
+"""
+
+from tasks.engine.jobs import StepInfo
+
+EXPOSURES = "gw-exposures"
+DISK = "gw-disk"
+WRITE_CALIBRATIONS = "gw-write-calibrations"
+WRITE_REFERENCE = "gw-write-reference"
+WRITE_NIGHTS = "gw-write-nights"
+
+LIMITS = {EXPOSURES: 2, DISK: 16, WRITE_CALIBRATIONS: 1, WRITE_REFERENCE: 1, WRITE_NIGHTS: 1}
+"""Limits and how many slots each has at first: exposures that are processed at the same time, in whatever runs; CCDs
+that read raw files or write exports at the same time, over all workers; and one writer for each of three datasets: the
+calibration library, the reference catalogues, the tables of nights."""
+
+CCD, EXPOSURE, NIGHT, FILE = "ccd", "exposure", "night", "file"
+"""What steps are mapped over."""
+
+DETREND = StepInfo(
+    "detrend",
+    "single_epoch",
+    CCD,
+    0.47,
+    {"image": "detrend.fits", "mini_sky": "minisky.fits"},
+    intermediate=("image", "mini_sky"),
+)
+FIT_SKY = StepInfo("fit_sky", "single_epoch", EXPOSURE, 0.05, {"sky": "skyfit.json"})
+MEASURE = StepInfo(
+    "measure",
+    "single_epoch",
+    CCD,
+    2.48,
+    {
+        "image": "measured.fits",
+        "psf": "psf.fits",
+        "catalogue": "cat.parquet",
+        "matches": "matches.parquet",
+        "streaks": "streaks.parquet",
+        "cosmic_rays": "crays.parquet",
+        "quality": "measure.json",
+    },
+    intermediate=("image",),
+)
+TIE_ASTROMETRY = StepInfo("tie_astrometry", "single_epoch", EXPOSURE, 1.4, {"tie": "tie.json"})
+CALIBRATE = StepInfo(
+    "calibrate",
+    "calibration",
+    CCD,
+    0.22,
+    {"image": "immask.fits", "catalogue": "fullcat.parquet", "zero_point_matches": "zpmatches.parquet"},
+)
+SOLVE_ZEROPOINTS = StepInfo("solve_zeropoints", "calibration", EXPOSURE, 0.34, {"zero_points": "zeropoints.parquet"})
+CHECK_PRODUCTS = StepInfo("check_products", "verification", CCD, 0.07, {"quality": "quality.json"})
+VERIFY = StepInfo(
+    "verify",
+    "verification",
+    EXPOSURE,
+    0.6,
+    {"quality": "quality.parquet", "summary": "summary.json", "page": "focalplane.md"},
+)
+CHOOSE_TEMPLATES = StepInfo("choose_templates", "difference", EXPOSURE, 0.1, {"templates": "templates.parquet"})
+DIFFERENCE = StepInfo(
+    "difference",
+    "difference",
+    CCD,
+    3.29,
+    {
+        "difference": "diff.fits",
+        "template": "template.fits",
+        "psf": "diffpsf.fits",
+        "detections": "detections.parquet",
+        "fakes": "fakes.parquet",
+        "quality": "difference.json",
+        "stamps": "stamps.fits",
+    },
+)
+COLLECT_QUALITY = StepInfo(
+    "collect_quality",
+    "difference",
+    EXPOSURE,
+    0.15,
+    {"quality": "quality.parquet", "efficiency": "efficiency.parquet"},
+)
+ASSOCIATE = StepInfo("associate", "candidates", NIGHT, 5.0, {"candidates": "associated.parquet"}, runs_in_flow=True)
+FORCED_PHOTOMETRY = StepInfo(
+    "forced_photometry", "candidates", CCD, 0.07, {"forced": "forced.parquet", "direct": "direct.parquet"}
+)
+RANK = StepInfo(
+    "rank",
+    "candidates",
+    NIGHT,
+    10.0,
+    {
+        "candidates": "candidates.parquet",
+        "csv": "candidates.csv",
+        "forced": "lightcurves.parquet",
+        "likelihood": "lightcurve_likelihood.feather",
+        "searched": "searched.parquet",
+        "picture": "night.png",
+        "depth_picture": "depth.png",
+        "search_picture": "searched.png",
+        "page": "candidates.html",
+        "brief": "candidates.md",
+        "summary": "summary.json",
+        "ranking": "ranking.json",
+    },
+    runs_in_flow=True,
+)
+
+EXPORT = StepInfo("export", "export", CCD, 1.0)
+LIST_EXPORTS = StepInfo("list_exports", "export", EXPOSURE, 0.01)
+
+MAKE_BIAS = StepInfo("make_bias", "build_calibrations", CCD, 2.0)
+MAKE_FLAT = StepInfo("make_flat", "build_calibrations", CCD, 2.0)
+FINISH_MASTERS = StepInfo("finish_masters", "build_calibrations", CCD, 1.0)
+FIND_MODES = StepInfo("find_modes", "build_sky_modes", EXPOSURE, 1.0, runs_in_flow=True)
+MAKE_TEMPLATES = StepInfo("make_templates", "build_sky_modes", CCD, 1.0)
+FIT_STAR_FLATS = StepInfo("fit_star_flats", "build_star_flat", EXPOSURE, 1.0, runs_in_flow=True)
+WRITE_STAR_FLAT = StepInfo("write_star_flat", "build_star_flat", CCD, 0.3)
+IMPORT_SOURCE = StepInfo("import_source", "reference_catalogue", FILE, 2.0)
+ASSEMBLE = StepInfo("assemble", "reference_catalogue", FILE, 2.0)
+
+STEPS = {info.name: info for info in list(globals().values()) if isinstance(info, StepInfo)}
+"""Name of each step to what it states, in their order."""
+
+NIGHT_STAGES = ("single_epoch", "calibration", "verification", "difference", "candidates")
+"""Stages from the raw pixels to the list, in their order."""
+
+CCDS_OF_EXPOSURE = 60
+"""CCDs of a full exposure, for estimates."""
+
+
+def steps_of(*stages: str) -> tuple[StepInfo, ...]:
+    """Return the steps of some stages, in their order."""
+    return tuple(info for stage in stages for info in STEPS.values() if info.stage == stage)
+
+
+def exposure_cpu_s(info: StepInfo, n_ccds: int = CCDS_OF_EXPOSURE) -> float:
+    """Return the nominal CPU seconds that a step takes for a whole exposure (or, for steps of a night, the night)."""
+    return info.cpu_s * (n_ccds if info.mapped_over == CCD else 1)
+
+
+def intermediate_suffixes() -> tuple[str, ...]:
+    """Return the ends of the file names of products that only the next steps read."""
+    return tuple(f"_{info.products[name]}" for info in STEPS.values() for name in info.intermediate)

@@ -1,0 +1,129 @@
+"""Tie an exposure together: one astrometric solution, and streaks followed from CCD to CCD."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import pyarrow as pa
+from pydantic import ValidationError
+
+from blocks.site import Site
+from imaging.astrometry.solution import ExposureAstrometry, TiedCcd
+from imaging.astrometry.tie import tie_exposure
+from imaging.detector.ccds import NX, NY
+from imaging.detector.distortion import seed_wcs
+from imaging.errors import InputError
+from imaging.exposure import Exposure
+from imaging.identity import ExposureId
+from imaging.io.atomic import write_text
+from imaging.io.tables import read_table
+from imaging.masks.streak_links import link_streaks
+from imaging.masks.streak_model import Streak
+from imaging.masks.tables import streaks_from_table
+from imaging.measure.settings import MeasureSettings
+from tasks.engine.jobs import Failure, StepResult
+from tasks.engine.step import step
+from tasks.exposure_solution import Basis, absentees
+from tasks.jobs import StepJob
+from tasks.steps import TIE_ASTROMETRY
+
+MATCHES, STREAKS = "matches_", "streaks_"
+
+
+def tie_astrometry_job(
+    measured: Mapping[int, StepResult],
+    failures: Mapping[int, Failure],
+    observed: Exposure,
+    exposure: ExposureId,
+    site: Site,
+    settings: MeasureSettings,
+) -> StepJob:
+    """Plan the tie of an exposure.
+
+    Parameters
+    ----------
+    measured, failures
+        CCD number to the result of its measurement, or to why there is none.
+    observed
+        What the raw file says of the exposure.
+    exposure, site, settings
+        What, where and how.
+    """
+    inputs = {}
+    for ccd, result in sorted(measured.items()):
+        inputs[f"{MATCHES}{ccd:02d}"] = result.products["matches"]
+        inputs[f"{STREAKS}{ccd:02d}"] = result.products["streaks"]
+    parameters = {"pointing": [observed.ra_deg, observed.dec_deg], "without": absentees(failures)}
+    return StepJob(exposure=exposure, site=site, inputs=inputs, settings=settings, parameters=parameters)
+
+
+@step(TIE_ASTROMETRY)
+def tie_astrometry(job: StepJob) -> StepResult:
+    """Solve the astrometry of all CCDs together and predict the streaks that a CCD was too shallow to show."""
+    settings = job.settings_as(MeasureSettings)
+    basis = Basis.of(job, tie_astrometry.code_version, MATCHES)
+    ccds = sorted(basis.inputs)
+    seeds = {ccd: seed_wcs(ccd, *job.parameters["pointing"]) for ccd in ccds}
+    matches = {ccd: read_table(job.input_path(f"{MATCHES}{ccd:02d}")) for ccd in ccds}
+    astrometry = tie_exposure(matches, seeds, (NY, NX), settings.astrometry)
+    found = streaks_from_table(pa.concat_tables(read_table(job.input_path(f"{STREAKS}{ccd:02d}")) for ccd in ccds))
+    linked = link_streaks(found, seeds, settings.streaks)
+    kept = _kept_ccds(job, basis)
+    products = job.product_paths(TIE_ASTROMETRY)
+    for ccd in ccds:
+        path = products[f"tie_{ccd:02d}"] = ccd_tie_path(job, ccd)
+        if ccd not in kept:
+            streaks = [asdict(streak) for streak in linked.predicted.get(ccd, ())]
+            part = {"solution": astrometry.ccds[ccd].model_dump(), "predicted_streaks": streaks}
+            write_text(path, json.dumps(part, indent=1))
+    summary = astrometry.model_dump(exclude={"ccds"})
+    trails = [asdict(trail) for trail in linked.trails]
+    document: dict[str, object] = {"basis": basis.model_dump(), "astrometry": summary, "trails": trails}
+    write_text(products["tie"], json.dumps(document, indent=1))
+    return job.result(products, quality=_quality(astrometry) | {"n_trails": len(trails)})
+
+
+def ccd_tie_path(job: StepJob, ccd: int) -> Path:
+    """Return the file of one CCD's part in the solution of its exposure."""
+    return job.model_copy(update={"ccd": ccd}).product_path("tie.json")
+
+
+def read_ccd_tie(path: Path) -> tuple[TiedCcd, list[Streak]]:
+    """Read one CCD's coordinates and the streaks predicted on it.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or damaged.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        streaks = [Streak(**item) for item in document["predicted_streaks"]]
+        return TiedCcd.model_validate(document["solution"]), streaks
+    except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
+        raise InputError("tie of a CCD missing or damaged", value=path, remedy="tie the exposure again") from error
+
+
+def _kept_ccds(job: StepJob, basis: Basis) -> set[int]:
+    """Return the CCDs whose part of an earlier solution stays, because the others only join it."""
+    try:
+        document = json.loads(job.product_path("tie.json").read_text(encoding="utf-8"))
+        earlier = Basis.model_validate(document["basis"])
+        if not basis.joins(earlier):
+            return set()
+        for ccd in earlier.inputs:
+            read_ccd_tie(ccd_tie_path(job, ccd))
+    except (OSError, ValueError, KeyError, ValidationError, InputError):
+        return set()
+    return set(earlier.inputs)
+
+
+def _quality(astrometry: ExposureAstrometry) -> dict[str, float]:
+    return {
+        "n_stars": astrometry.n_stars,
+        "scatter_mas": astrometry.scatter_mas,
+        "turbulence_mas": astrometry.turbulence_mas,
+        "pointing_offset_east_arcsec": astrometry.pointing_offset_arcsec[0],
+        "pointing_offset_north_arcsec": astrometry.pointing_offset_arcsec[1],
+    }

@@ -1,0 +1,65 @@
+"""Which lost CCDs are tried again alone, how often, and that what was lost is told."""
+
+import pytest
+from toy_steps import jobs_for
+
+from blocks.site import Site
+from tasks.engine import step as engine
+from tasks.engine.jobs import Failure, Outcome, StepResult
+from tasks.engine.outcomes import LostTaskError, LostWorkerError, OutOfMemoryError, failure_of
+from tasks.engine.step import _submit, is_worth_being_alone
+
+NO_SERVER = LostTaskError.of(RuntimeError("Failed to reach API at http://127.0.0.1:4200/api/"))
+
+
+class Script:
+    """Stands in for task and cluster: how each attempt of each CCD ends; None if it is done."""
+
+    name = "toy"
+
+    def __init__(self, monkeypatch, ends: dict[int, list[Exception | None]]) -> None:
+        self.ends = ends
+        self.tried: list[int] = []
+        self.slept: list[float] = []
+        monkeypatch.setattr(engine, "final_task_state", lambda job: job)
+        monkeypatch.setattr(engine, "outcome_of", self.outcome_of)
+        monkeypatch.setattr(engine.time, "sleep", self.slept.append)
+
+    def submit(self, job):
+        return job
+
+    def outcome_of(self, job, state):
+        self.tried.append(job.ccd)
+        error = self.ends[job.ccd][self.tried.count(job.ccd) - 1]
+        return Outcome(job, failure=failure_of(error, str(error))) if error else Outcome(job, result=StepResult())
+
+    def run(self, site: Site) -> dict[int, Outcome]:
+        jobs = jobs_for(site, sorted(self.ends))
+        outcomes: dict[int, Outcome] = {}
+        _submit(self, jobs, outcomes, outcomes.__setitem__)
+        return {outcome.ccd: outcome for outcome in outcomes.values()}
+
+
+def test_a_ccd_is_tried_alone_until_the_server_is_back(monkeypatch, tmp_path):
+    script = Script(monkeypatch, {1: [None], 2: [NO_SERVER, NO_SERVER, None], 3: [NO_SERVER, None]})
+    outcomes = script.run(Site.at(tmp_path))
+    assert all(outcome.result is not None for outcome in outcomes.values())
+    assert script.tried == [1, 2, 3, 2, 3, 2]
+    assert script.slept == list(engine.ALONE_DELAYS_S), "the second time more patiently"
+
+
+def test_what_kills_its_worker_alone_too_is_not_tried_for_ever(monkeypatch, tmp_path):
+    killed, hungry = LostWorkerError("killed"), OutOfMemoryError("out of memory at 9 GiB")
+    script = Script(monkeypatch, {1: [killed] * 9, 2: [hungry] * 9, 3: [NO_SERVER] * 9, 4: [ValueError("defect")] * 9})
+    outcomes = script.run(Site.at(tmp_path))
+    assert [script.tried.count(ccd) for ccd in (1, 2, 3, 4)] == [2, 2, 3, 1]
+    reasons = {ccd: outcome.failure.reason for ccd, outcome in outcomes.items()}
+    assert reasons == {1: "lost_worker", 2: "out_of_memory", 3: "lost", 4: "ValueError"}
+    assert "9 GiB (tried again alone, with more memory)" in outcomes[2].failure.message
+    assert "Failed to reach API" in outcomes[3].failure.message
+
+
+@pytest.mark.parametrize("kind", ["ccd", "no_work", "input", "storage", "defect"])
+def test_other_failures_are_not_tried_alone(kind, tmp_path):
+    failure = Failure(reason="lost", message="", kind=kind)
+    assert not is_worth_being_alone(Outcome(jobs_for(Site.at(tmp_path), [1])[0], failure=failure), 0)

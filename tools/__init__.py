@@ -1,0 +1,1 @@
+"""What developers run: training, deriving, checks of style and of tests."""
