@@ -9,7 +9,7 @@ from imaging.difference.chain import CcdSearchResult, SearchSettings, search_ccd
 from imaging.difference.detect import DifferenceDetections
 from imaging.difference.records import Identity
 from imaging.difference.score import features_of
-from imaging.simulation.pairs import ExposureSpec, Frame, Sky, expose, make_sky
+from imaging.simulation.pairs import ExposureSpec, Frame, PairSky, expose, make_pair_sky
 from imaging.templates.resampling_inputs import with_resampling_inputs
 
 FloatArray = NDArray[np.float64]
@@ -73,7 +73,7 @@ class Truth:
         The templates' frames.
     """
 
-    sky: Sky
+    sky: PairSky
     search: Frame
     templates: list[Frame]
 
@@ -83,10 +83,10 @@ class Truth:
         return 10 ** (-0.4 * (self.sky.transient_mag - self.search.image.zeropoint_mag))
 
 
-def take(scenario: Scenario, sky: Sky | None = None) -> Truth:
+def take(scenario: Scenario, sky: PairSky | None = None) -> Truth:
     """Draw the images of a scenario, of its own sky unless another is given."""
     s = scenario
-    sky = sky or make_sky(s.seed, s.shape, s.n_transients)
+    sky = sky or make_pair_sky(s.seed, s.shape, s.n_transients)
     search = expose(
         sky,
         ExposureSpec(

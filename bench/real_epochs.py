@@ -20,7 +20,8 @@ from rich.table import Table
 
 from imaging.difference.chain import SearchSettings
 from imaging.difference.engine import ImageDifference, UserImage, difference_images
-from imaging.io.calibrated import LoadedImage, read_image
+from imaging.image import LoadedImage
+from imaging.io.calibrated import read_image
 from imaging.schemas.difference import DetectionFlag
 
 REAL_DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data" / "decam_epochs"

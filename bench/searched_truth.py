@@ -14,7 +14,7 @@ from astropy_healpix import HEALPix
 from bench.difference_runs import Scenario, is_true, run, take
 from bench.report import Row, at_most
 from imaging.detector.distortion import seed_wcs
-from imaging.simulation.pairs import CCD, POINTING, make_sky
+from imaging.simulation.pairs import CCD, POINTING, make_pair_sky
 from imaging.skymap.build import skymap_from_flat
 from imaging.skymap.coverage import search_coverage
 from imaging.skymap.distance import norm_of
@@ -81,7 +81,7 @@ def draw(scenario: Scenario) -> Drawn:
     x, y = wcs.sky_to_pixel(ra, dec)
     on = (x > -0.5) & (x < shape[1] - 0.5) & (y > -0.5) & (y < shape[0] - 0.5)
     mag = ABSOLUTE_MAG + 5.0 * np.log10(distance[on]) + 25.0
-    sky = replace(make_sky(scenario.seed, shape, 0), transient_x=x[on], transient_y=y[on], transient_mag=mag)
+    sky = replace(make_pair_sky(scenario.seed, shape, 0), transient_x=x[on], transient_y=y[on], transient_mag=mag)
     truth = take(scenario, sky)
     result = run(truth, scenario)
     real, nearest = is_true(result.detections, truth)

@@ -2,6 +2,7 @@
 
 from typing import cast
 
+from prefect import get_client
 from prefect.blocks.core import Block
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from pydantic import Field, SecretStr
@@ -88,4 +89,6 @@ def _named_block(name: str) -> str:
         raise InputError("no such notification block", value=name, limit=limit) from error
     if "notify" not in block.get_block_capabilities():
         raise InputError("the block does not send notifications", value=name)
-    return str(block._block_document_id)
+    kind, _, saved_as = name.partition("/")
+    with get_client(sync_client=True) as client:
+        return str(client.read_block_document_by_name(saved_as, kind, include_secrets=False).id)

@@ -7,7 +7,7 @@ is the CCD: one process per core, one thread per process.
 
 from pathlib import Path
 
-from imaging.io.kernel_cache import keep_kernels_apart
+from imaging.kernel_cache import keep_kernels_apart
 from imaging.memory import return_freed_memory
 from imaging.threads import pin_library_threads
 

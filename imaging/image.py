@@ -1,5 +1,6 @@
 """The pixels of one CCD, as they pass between the stages."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,3 +114,59 @@ class CalibratedImage:
     saturation_electrons: float
     label: str
     resampling_inputs: ResamplingInputs | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RawCcd:
+    """One raw CCD.
+
+    Attributes
+    ----------
+    header
+        The extension's keywords.
+    pixels
+        (ny, nx) uint16, ADU, with prescan, overscan and post-scan.
+    """
+
+    header: Mapping[str, Any]
+    pixels: NDArray[np.uint16]
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedImage:
+    """An image as its file has it.
+
+    Attributes
+    ----------
+    science
+        (ny, nx) float32, in the file's unit; the sky may still be in it.
+    mask
+        (ny, nx) int16, bits of :class:`imaging.bits.MaskBit`.
+    weight
+        (ny, nx) float32, inverse variance in the file's unit; None if the file knows none.
+    wcs
+        World coordinates.
+    header
+        Keywords of the file's primary HDU and of the image's, the latter winning.
+    gain
+        Photo-electrons per unit of the image; 1 if the header says nothing.
+    zeropoint_mag
+        AB magnitude of one unit of the image; None if the header says nothing.
+    saturation
+        Saturation level in the file's unit; infinite if the header says nothing.
+    is_own_product
+        Whether this project made the file, so that its weight is known to hold sky and readout noise alone.
+    label
+        Name for messages.
+    """
+
+    science: FloatImage
+    mask: MaskImage
+    weight: FloatImage | None
+    wcs: TpvWcs
+    header: dict[str, Any]
+    gain: float
+    zeropoint_mag: float | None
+    saturation: float
+    is_own_product: bool
+    label: str

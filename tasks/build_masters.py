@@ -9,6 +9,7 @@ from imaging.bits import BpmBit
 from imaging.detector.ccds import CCDS, science_ccd
 from imaging.errors import InputError
 from imaging.exposure import Exposure
+from imaging.image import RawCcd
 from imaging.io.atomic import content_hash
 from imaging.io.calibration_write import write_calibration_image
 from imaging.io.calibrations import (
@@ -20,7 +21,7 @@ from imaging.io.calibrations import (
     read_linearity,
     write_manifest,
 )
-from imaging.io.raw import RawCcd, RawExtension, read_exposure, read_raw_ccd
+from imaging.io.raw import RawExtension, read_exposure, read_raw_ccd
 from imaging.masters.bad_pixels import find_bad_pixels
 from imaging.masters.frames import Master, master_bias, master_flat, relative_levels
 from imaging.masters.settings import MasterSettings

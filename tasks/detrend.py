@@ -11,6 +11,7 @@ from imaging.detrend.chain import detrend_ccd
 from imaging.detrend.settings import DetrendSettings
 from imaging.errors import CcdError
 from imaging.identity import ExposureId
+from imaging.image import RawCcd
 from imaging.io.calibrations import (
     CalibrationLibrary,
     Kind,
@@ -19,7 +20,7 @@ from imaging.io.calibrations import (
     read_detrend_calibrations,
 )
 from imaging.io.images import write_planes
-from imaging.io.raw import RawCcd, RawExtension, read_exposure, read_raw_ccd
+from imaging.io.raw import RawExtension, read_exposure, read_raw_ccd
 from tasks.calibration_files import calibration_record
 from tasks.engine.jobs import FileRecord, StepResult
 from tasks.engine.step import step

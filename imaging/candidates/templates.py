@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from imaging.bands import BANDS
 from imaging.candidates.settings import LightcurveSettings
 from imaging.errors import InputError
-from imaging.io.package_data import read_table
+from imaging.package_data import read_table
 
 FloatArray = NDArray[np.float64]
 

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from imaging.errors import InputError
-from imaging.io.package_data import read_table
+from imaging.package_data import read_table
 
 NX, NY = 2048, 4096
 """Trimmed size of a science CCD in pixels."""

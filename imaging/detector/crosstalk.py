@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from imaging.detector.ccds import AMPLIFIERS, AmplifierName
 from imaging.errors import InputError
-from imaging.io.package_data import read_table
+from imaging.package_data import read_table
 
 NEGLIGIBLE = 1e-6
 """Coefficients smaller than this are dropped, as the original does."""

@@ -5,7 +5,7 @@ from functools import lru_cache
 import numpy as np
 
 from imaging.detector.ccds import CCDS
-from imaging.io.package_data import read_table
+from imaging.package_data import read_table
 from imaging.wcs.tpv import TpvWcs
 
 CD_MATRIX = ((-1.8249413473e-07, 7.28535892432e-05), (-7.2849900453899e-05, -1.82181666096e-07))

@@ -7,7 +7,7 @@ dates, in the table ``data/faults.csv``. Another failure of the camera is a row 
 from dataclasses import dataclass
 
 from imaging.detector.ccds import AMPLIFIERS, SCIENCE_CCDS, AmplifierName
-from imaging.io.package_data import read_table
+from imaging.package_data import read_table
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from imaging.detrend.pixels import BPM_TRANSLATION, correct_response, divide_fla
 from imaging.detrend.settings import DetrendSettings
 from imaging.errors import CcdError
 from imaging.exposure import Exposure
-from imaging.io.raw import RawCcd
+from imaging.image import RawCcd
 from imaging.masks.bleeds import mask_bleeds, sample_sky
 from imaging.masks.counts import mask_shares
 from imaging.sky.mini_sky import MiniSky, make_mini_sky

@@ -13,7 +13,7 @@ from imaging.detrend.overscan import Overscan, measure_overscan
 from imaging.detrend.pixels import subtract_crosstalk
 from imaging.detrend.settings import DetrendSettings
 from imaging.errors import CcdError
-from imaging.io.raw import RawCcd
+from imaging.image import RawCcd
 
 
 class CrosstalkSources:

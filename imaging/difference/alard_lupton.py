@@ -12,7 +12,7 @@ from imaging.difference.convolve import convolve_varying
 from imaging.difference.coverage import kernel_changes, missing_input_error, share_changes
 from imaging.difference.kernel import MatchingKernel, term_powers
 from imaging.difference.masks import difference_mask, kernel_radius, usable
-from imaging.difference.matching import Match, find_kernel, find_shifts
+from imaging.difference.matching import KernelMatch, find_kernel, find_shifts
 from imaging.difference.noise import TileNoise, tile_correlation, tile_noise, whiten
 from imaging.difference.pair import Pair, Side, typical_variances
 from imaging.difference.records import KernelSummary, Matched
@@ -203,7 +203,7 @@ def _subtract_background(image: FloatImage, kernel: MatchingKernel) -> None:
         image[rows] -= across[rows] @ along
 
 
-def _summary(match: Match, convolved: Literal["search", "template"]) -> KernelSummary:
+def _summary(match: KernelMatch, convolved: Literal["search", "template"]) -> KernelSummary:
     kernel = match.kernel
     total = float(kernel.coefficients[0, 0])
     return KernelSummary(

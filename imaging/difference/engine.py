@@ -13,8 +13,7 @@ from imaging.difference.records import Identity
 from imaging.difference.stamps import StampTriplet, cut_triplet
 from imaging.errors import CcdError, NoWorkError
 from imaging.exposure import MJD_EPOCH, night_of
-from imaging.image import CalibratedImage
-from imaging.io.calibrated import LoadedImage
+from imaging.image import CalibratedImage, LoadedImage
 from imaging.psf.model import PsfModel
 from imaging.schemas.difference import DetectionFlag
 from imaging.templates.grid import pixel_map

@@ -33,7 +33,7 @@ MAX_OWN_SHIFT = 0.5
 
 
 @dataclass(frozen=True, eq=False)
-class Match:
+class KernelMatch:
     """A kernel with the stamps it was judged by.
 
     Attributes
@@ -58,7 +58,7 @@ def find_kernel(
     correlation: FloatArray,
     makeup: StackMakeup | None,
     settings: KernelSettings,
-) -> Match:
+) -> KernelMatch:
     """Fit the kernel; if it cannot be trusted, fit a constant one, then take the one of the two PSF models.
 
     Parameters
@@ -88,7 +88,7 @@ def find_kernel(
             else:
                 _check_ratio(target, reference, settings)
                 stamps = cut_stamps(target, reference, basis, relaxed, None)
-                match = Match(
+                match = KernelMatch(
                     kernel_from_psfs(reference.psf, target.psf, basis, _shape(target), stamps), stamps, fallback
                 )
             _check(match.kernel, settings)
@@ -99,7 +99,7 @@ def find_kernel(
     raise problem if problem is not None else AssertionError("unreachable")
 
 
-def find_shifts(match: Match, shape: tuple[int, int], settings: RegistrationSettings) -> ShiftField:
+def find_shifts(match: KernelMatch, shape: tuple[int, int], settings: RegistrationSettings) -> ShiftField:
     """Fit the field of shifts that the kernel has not taken up.
 
     Parameters
@@ -130,7 +130,7 @@ def _fit(
     makeup: StackMakeup | None,
     settings: KernelSettings,
     fallback: str,
-) -> Match:
+) -> KernelMatch:
     """Fit the kernel, take the sources' own shifts out of the stamps, and fit it again."""
     stamps = cut_stamps(target, reference, basis, settings, makeup)
     if len(stamps.x) < settings.min_stamps:
@@ -148,7 +148,7 @@ def _fit(
         kernel, _ = fit_kernel(moved, basis, correlation, shape, settings)
     if kernel.n_stamps < settings.min_stamps:
         raise _error("too few sources agree on a kernel", "kernel_too_few_stamps", kernel.n_stamps, settings)
-    return Match(kernel, stamps, fallback)
+    return KernelMatch(kernel, stamps, fallback)
 
 
 def _residual(kernel: MatchingKernel, stamps: Stamps) -> tuple[FloatImage, FloatImage]:

@@ -11,8 +11,7 @@ from scipy.ndimage import binary_dilation
 from imaging.bits import NO_WEIGHT, MaskBit
 from imaging.catalogue.build import find_sources
 from imaging.errors import CcdError
-from imaging.image import CalibratedImage, CcdImage, FloatImage
-from imaging.io.calibrated import LoadedImage
+from imaging.image import CalibratedImage, CcdImage, FloatImage, LoadedImage
 from imaging.measure.chain import psf_candidates
 from imaging.measure.fwhm import estimate_fwhm
 from imaging.measure.settings import MeasureSettings

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from imaging.difference.detect import DifferenceDetections
-from imaging.io.package_data import read_text
+from imaging.package_data import read_text
 
 FloatArray = NDArray[np.float64]
 

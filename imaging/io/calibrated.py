@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 
 from imaging.bits import MaskBit
 from imaging.errors import InputError
-from imaging.image import FloatImage, MaskImage
+from imaging.image import LoadedImage, MaskImage
 from imaging.wcs.foreign import wcs_of_header
-from imaging.wcs.tpv import TpvWcs
 
 COMMUNITY_PIPELINE_CODES = {
     1: MaskBit.BPM,
@@ -72,46 +71,6 @@ class Plane:
         if not name and beside is None:
             raise InputError("image not understood", value=repr(text), limit="FILE or FILE[EXTENSION]")
         return cls(Path(name) if name or beside is None else beside.path, extension)
-
-
-@dataclass(frozen=True, eq=False)
-class LoadedImage:
-    """An image as its file has it.
-
-    Attributes
-    ----------
-    science
-        (ny, nx) float32, in the file's unit; the sky may still be in it.
-    mask
-        (ny, nx) int16, bits of :class:`imaging.bits.MaskBit`.
-    weight
-        (ny, nx) float32, inverse variance in the file's unit; None if the file knows none.
-    wcs
-        World coordinates.
-    header
-        Keywords of the file's primary HDU and of the image's, the latter winning.
-    gain
-        Photo-electrons per unit of the image; 1 if the header says nothing.
-    zeropoint_mag
-        AB magnitude of one unit of the image; None if the header says nothing.
-    saturation
-        Saturation level in the file's unit; infinite if the header says nothing.
-    is_own_product
-        Whether this project made the file, so that its weight is known to hold sky and readout noise alone.
-    label
-        Name for messages.
-    """
-
-    science: FloatImage
-    mask: MaskImage
-    weight: FloatImage | None
-    wcs: TpvWcs
-    header: dict[str, Any]
-    gain: float
-    zeropoint_mag: float | None
-    saturation: float
-    is_own_product: bool
-    label: str
 
 
 def read_image(

@@ -7,7 +7,7 @@ The survey's file names stay as they are: a library is a folder with its files a
 import re
 
 from imaging.io.calibrations import CalibrationEntry, Kind
-from imaging.io.package_data import read_table
+from imaging.package_data import read_table
 
 _PATTERNS: tuple[tuple[Kind, str, str], ...] = (
     ("bias", "bias", "D_{span}_c{{ccd:02d}}_{tag}_biascor.fits"),

@@ -7,16 +7,16 @@ as good as a whole one.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import fitsio
 import numpy as np
 import xxhash
 from astropy.io import fits
-from numpy.typing import NDArray
 
 from imaging.errors import CcdError, InputError
 from imaging.exposure import Exposure, exposure_from_header
+from imaging.image import RawCcd
 
 BLOCK = 2880
 
@@ -60,22 +60,6 @@ class RawIndex:
     exposure: Exposure
     header_hash: str
     extensions: Mapping[int, RawExtension]
-
-
-@dataclass(frozen=True, slots=True)
-class RawCcd:
-    """One raw CCD.
-
-    Attributes
-    ----------
-    header
-        The extension's keywords.
-    pixels
-        (ny, nx) uint16, ADU, with prescan, overscan and post-scan.
-    """
-
-    header: Mapping[str, Any]
-    pixels: NDArray[np.uint16]
 
 
 def index_raw(path: Path) -> RawIndex:

@@ -16,7 +16,7 @@ from imaging.detrend.overscan import measure_overscan
 from imaging.detrend.pixels import subtract_overscan
 from imaging.errors import CcdError
 from imaging.exposure import Exposure
-from imaging.io.raw import RawCcd
+from imaging.image import RawCcd
 from imaging.masters.combine import combine_frames
 from imaging.masters.settings import MasterSettings
 

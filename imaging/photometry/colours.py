@@ -14,7 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from imaging.io.package_data import read_table
+from imaging.package_data import read_table
 from imaging.tables import column
 
 FloatArray = NDArray[np.float64]

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from imaging.candidates.rank import PARTS
 from imaging.candidates.templates import kilonova_anchors
 from imaging.candidates.words import FLAG_WORDS, PART_TITLES, flag_names, parts_in_words
-from imaging.io.package_data import read_text
+from imaging.package_data import read_text
 from imaging.pictures.night import field_of, map_background, project
 from imaging.schemas.labels import LABEL_NAMES
 from imaging.skymap.footprints import Footprints

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from imaging.bands import band_named
 from imaging.errors import InputError
-from imaging.io.package_data import read_table
+from imaging.package_data import read_table
 from imaging.schemas.grades import GRADES
 from imaging.tables import column, make_table
 

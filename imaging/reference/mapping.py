@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from imaging.errors import InputError
-from imaging.io.package_data import read_text
+from imaging.package_data import read_text
 from imaging.reference.rounding import MAGNITUDE_STEP, POSITION_STEP_DEG, round_columns
 from imaging.reference.settings import ReferenceCatalogueSettings
 from imaging.schemas.reference import CALIBRATED_BANDS, CALIBRATED_STARS

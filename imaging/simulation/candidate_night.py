@@ -22,7 +22,7 @@ from imaging.simulation.candidate_sources import (
     NIGHT,
     Exposures,
     FloatArray,
-    Sources,
+    NightSources,
     draw_contaminants,
     draw_galaxies,
     draw_kilonova,
@@ -175,7 +175,7 @@ def _footprints(exposures: Exposures) -> Footprints:
 
 def _observe(
     rng: np.random.Generator,
-    kinds: list[Sources],
+    kinds: list[NightSources],
     exposures: Exposures,
     skymap: SkyMap,
     footprints: Footprints,

@@ -33,7 +33,7 @@ class Exposures:
 
 
 @dataclass(frozen=True, eq=False)
-class Sources:
+class NightSources:
     """Sources of one kind: places, fluxes in nanojansky per exposure, motion and score."""
 
     kind: str
@@ -85,7 +85,7 @@ def draw_kilonova(
     distance: float,
     near: dict[str, FloatArray],
     hosts: dict[str, FloatArray],
-) -> tuple[Sources, dict[str, FloatArray], dict[str, FloatArray]]:
+) -> tuple[NightSources, dict[str, FloatArray], dict[str, FloatArray]]:
     """Draw a kilonova inside the map that is above S/N 7 in two exposures, with its host."""
     ra, dec = (float(np.clip(v, low, high)) for v, low, high in zip(
         offset_position(float(centre[0]), float(centre[1]), *rng.normal(0, 2500.0, 2)),
@@ -106,7 +106,11 @@ def draw_kilonova(
         if np.sum(flux / flux_errors(exposures) > 7.5) >= 4:  # both pointings carry the same sequence
             break
     one = np.ones(1)
-    return Sources("kilonova", ra * one, dec * one, flux[None, :], 0 * one, 0 * one, _real_scores(rng, 1)), near, hosts
+    return (
+        NightSources("kilonova", ra * one, dec * one, flux[None, :], 0 * one, 0 * one, _real_scores(rng, 1)),
+        near,
+        hosts,
+    )
 
 
 def _kilonova_flux(rng: np.random.Generator, exposures: Exposures, distance: float) -> FloatArray:
@@ -145,7 +149,7 @@ def _near_galaxies(
 
 def draw_contaminants(
     rng: np.random.Generator, exposures: Exposures, hosts: dict[str, FloatArray], scale: float
-) -> list[Sources]:
+) -> list[NightSources]:
     """Draw everything that is not the kilonova, at the densities of a shallow search times ``scale``."""
     days = exposures.mjd - MJD_EVENT
     band = exposures.band
@@ -154,9 +158,9 @@ def draw_contaminants(
         ("asteroid", 80), ("artefact", 1500),
     )}  # fmt: skip
 
-    def standing(kind: str, place: tuple[FloatArray, FloatArray], flux: FloatArray, score: FloatArray) -> Sources:
+    def standing(kind: str, place: tuple[FloatArray, FloatArray], flux: FloatArray, score: FloatArray) -> NightSources:
         still = np.zeros(len(place[0]))
-        return Sources(kind, *place, flux, still, still, score)
+        return NightSources(kind, *place, flux, still, still, score)
 
     n = number["supernova"]
     peak = 24.5 - rng.exponential(0.75, n)
@@ -183,11 +187,11 @@ def draw_contaminants(
     mag = rng.uniform(19.0, 23.0, (n, 1)) - np.array([{"g": -0.3, "r": 0.2, "i": 0.4, "z": 0.4}[str(b)] for b in band])
     rate, angle = rng.lognormal(np.log(25.0), 0.5, n), rng.uniform(0, 2 * np.pi, n)
     seen = np.where(days > 0, AB_ZERO_NJY * 10 ** (-0.4 * mag), 0.0)
-    asteroids = Sources("asteroid", *_places(rng, n), seen, rate, angle, _real_scores(rng, n))
+    asteroids = NightSources("asteroid", *_places(rng, n), seen, rate, angle, _real_scores(rng, n))
     return [supernovae, nuclei, variables, flares, fast, asteroids, _artefacts(rng, number["artefact"], days, hosts)]
 
 
-def _artefacts(rng: np.random.Generator, n: int, days: FloatArray, hosts: dict[str, FloatArray]) -> Sources:
+def _artefacts(rng: np.random.Generator, n: int, days: FloatArray, hosts: dict[str, FloatArray]) -> NightSources:
     """Return single false detections anywhere, and residuals that repeat on the cores of galaxies."""
     repeat = n // 8
     core_ra, core_dec = _near_galaxies(rng, hosts, repeat, 0.08)
@@ -199,7 +203,7 @@ def _artefacts(rng: np.random.Generator, n: int, days: FloatArray, hosts: dict[s
     flux *= AB_ZERO_NJY * 10 ** (-0.4 * rng.uniform(20.0, 22.8, (n, 1)))
     still = np.zeros(n)
     score = rng.beta(1.0, 4.0, n)
-    return Sources("artefact", np.append(core_ra, ra), np.append(core_dec, dec), flux, still, still, score)
+    return NightSources("artefact", np.append(core_ra, ra), np.append(core_dec, dec), flux, still, still, score)
 
 
 def _supernova_flux(rng: np.random.Generator, peak: FloatArray, days: FloatArray, band: NDArray[np.str_]) -> FloatArray:
@@ -225,7 +229,7 @@ def _wandering_flux(
 
 
 def draw_stars(
-    rng: np.random.Generator, kinds: list[Sources], hosts: dict[str, FloatArray], scale: float
+    rng: np.random.Generator, kinds: list[NightSources], hosts: dict[str, FloatArray], scale: float
 ) -> tuple[pa.Table, pa.Table]:
     """Return reference stars, with most variables and half of the flare stars, and the hosts with fainter ones."""
     by_kind = {sources.kind: sources for sources in kinds}

@@ -79,7 +79,7 @@ class TurbulenceTruth(TruthRecord):
     wind_deg: float = 0.0
 
 
-class Streak(TruthRecord):
+class StreakTruth(TruthRecord):
     """A satellite's trail on the tangent plane of the exposure."""
 
     xi_deg: float
@@ -136,7 +136,7 @@ class SimulatedExposure(TruthRecord):
     psf: PsfTruth = PsfTruth(fwhm_arcsec=1.0)
     clouds: CloudTruth = CloudTruth()
     turbulence: TurbulenceTruth = TurbulenceTruth()
-    streaks: tuple[Streak, ...] = ()
+    streaks: tuple[StreakTruth, ...] = ()
     cosmic_rays_per_ccd: float = 0.0
     t_eff: float = 0.0
     """Effective exposure-time factor; zero if the shutter was closed to the sky."""

@@ -30,7 +30,7 @@ from imaging.simulation.plan import first_search_mjd, plan_exposures
 from imaging.simulation.raw_headers import header_angle_deg, primary_cards
 from imaging.simulation.reference_catalogues import gaia_like_table, galaxy_table
 from imaging.simulation.settings import SimulationSettings
-from imaging.simulation.sky import Sky, make_sky
+from imaging.simulation.sky import SimulatedSky, make_sky
 from imaging.simulation.skymap import make_skymap, write_skymap_file
 from imaging.simulation.truth import read_exposure_truth, write_exposure_truth, write_sky
 
@@ -177,7 +177,7 @@ def _as_header_says(exposure: SimulatedExposure) -> SimulatedExposure:
     return exposure.model_copy(update=changes)
 
 
-def _write_sky_and_catalogues(night: SimulatedNight, sky: Sky) -> None:
+def _write_sky_and_catalogues(night: SimulatedNight, sky: SimulatedSky) -> None:
     settings, root = night.settings, night.root
     write_sky(root, sky)
     write_text(settings_truth_path(root), settings.model_dump_json(indent=1) + "\n")

@@ -31,7 +31,7 @@ EXPONENTIAL = ((0.00077, 0.02393), (0.01017, 0.06490), (0.07313, 0.13580), (0.37
 
 
 @dataclass(frozen=True)
-class Sky:
+class PairSky:
     """What is there: positions in pixels of the search CCD before turbulence, magnitudes, shapes."""
 
     star_x: FloatArray
@@ -77,7 +77,7 @@ class Frame:
     missed: list[tuple[float, float]] = field(default_factory=list)
 
 
-def make_sky(seed: int, shape: tuple[int, int] = (4096, 2048), n_transients: int = 200) -> Sky:
+def make_pair_sky(seed: int, shape: tuple[int, int] = (4096, 2048), n_transients: int = 200) -> PairSky:
     """Draw stars, galaxies and transients at high galactic latitude for an image of this shape."""
     rng = np.random.default_rng((seed, 1))
     ny, nx = shape
@@ -101,10 +101,12 @@ def make_sky(seed: int, shape: tuple[int, int] = (4096, 2048), n_transients: int
     offset = rng.normal(0.0, 1.0, (2, hosts.size)) * radius[hosts] / PIXEL_ARCSEC
     x[: hosts.size] = np.clip(galaxy_x[hosts] + offset[0], 20, nx - 20)
     y[: hosts.size] = np.clip(galaxy_y[hosts] + offset[1], 20, ny - 20)
-    return Sky(*(star_x, star_y, star_mag, galaxy_x, galaxy_y, galaxy_mag, radius, e1 * shrink, e2 * shrink, x, y, mag))
+    return PairSky(
+        *(star_x, star_y, star_mag, galaxy_x, galaxy_y, galaxy_mag, radius, e1 * shrink, e2 * shrink, x, y, mag)
+    )
 
 
-def expose(sky: Sky, spec: ExposureSpec, shape: tuple[int, int] = (4096, 2048), label: str = "frame") -> Frame:
+def expose(sky: PairSky, spec: ExposureSpec, shape: tuple[int, int] = (4096, 2048), label: str = "frame") -> Frame:
     """Take an image of a sky: returns the calibrated image and what is in it."""
     rng = np.random.default_rng((spec.seed, 2))
     nx = shape[1]

@@ -12,7 +12,7 @@ from imaging.simulation.exposures import (
     Quadratic,
     Role,
     SimulatedExposure,
-    Streak,
+    StreakTruth,
     TurbulenceTruth,
     Wave,
     effective_time_factor,
@@ -189,13 +189,13 @@ def _sky_modes(random: np.random.Generator, band: str) -> tuple[float, ...]:
     return tuple(float(mode) for mode in (modes if fringes else modes[:5]))
 
 
-def _streaks(settings: SimulationSettings, random: np.random.Generator, sky_sigma: float) -> tuple[Streak, ...]:
+def _streaks(settings: SimulationSettings, random: np.random.Generator, sky_sigma: float) -> tuple[StreakTruth, ...]:
     streaks = []
     for _ in range(random.poisson(settings.streaks_per_exposure)):
         radius = 1.0 * np.sqrt(random.random())
         place = random.uniform(0.0, 2 * np.pi)
         streaks.append(
-            Streak(
+            StreakTruth(
                 xi_deg=float(radius * np.cos(place)),
                 eta_deg=float(radius * np.sin(place)),
                 angle_deg=float(random.uniform(0.0, 180.0)),

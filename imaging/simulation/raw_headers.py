@@ -10,7 +10,7 @@ from imaging.detector.ccds import AMPLIFIERS, Ccd
 from imaging.detector.distortion import CD_MATRIX, seed_wcs
 from imaging.detector.sections import POSTSCAN, raw_sections
 from imaging.exposure import MJD_EPOCH
-from imaging.io.package_data import read_table
+from imaging.package_data import read_table
 from imaging.simulation.exposures import PROPID, SimulatedExposure
 from imaging.simulation.streams import random_stream
 

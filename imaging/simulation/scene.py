@@ -12,7 +12,7 @@ from imaging.simulation.galaxies import DE_VAUCOULEURS, EXPONENTIAL, Galaxies
 from imaging.simulation.optics import TrueGeometry
 from imaging.simulation.psf import PsfMixture, true_psf
 from imaging.simulation.render import draw_extended, draw_points
-from imaging.simulation.sky import Sky
+from imaging.simulation.sky import SimulatedSky
 from imaging.simulation.stars import Stars
 from imaging.simulation.transients import KINDS, Transients
 
@@ -30,7 +30,7 @@ SOURCE_KINDS = ("star", "variable_star", "galaxy", *KINDS, "asteroid")
 
 
 @dataclass(frozen=True, eq=False)
-class Sources:
+class SceneSources:
     """Sources before they are drawn; all arrays have length n.
 
     Attributes
@@ -54,9 +54,9 @@ class Sources:
     mag: FloatArray
     g_minus_i: FloatArray
 
-    def take(self, chosen: NDArray[np.intp]) -> "Sources":
+    def take(self, chosen: NDArray[np.intp]) -> "SceneSources":
         """Return the chosen sources."""
-        return Sources(*(getattr(self, item.name)[chosen] for item in fields(self)))
+        return SceneSources(*(getattr(self, item.name)[chosen] for item in fields(self)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +76,7 @@ class Scene:
     sources: dict[str, NDArray]
 
 
-def draw_scene(exposure: SimulatedExposure, ccdnum: int, geometry: TrueGeometry, sky: Sky) -> Scene:
+def draw_scene(exposure: SimulatedExposure, ccdnum: int, geometry: TrueGeometry, sky: SimulatedSky) -> Scene:
     """Draw every source that sends light onto a CCD.
 
     Parameters
@@ -117,7 +117,7 @@ class _Painter:
         mjd = self.exposure.mjd_mid
         kind = np.where(stars.variability > 0, SOURCE_KINDS.index("variable_star"), SOURCE_KINDS.index("star"))
         mag = stars.magnitude(self.exposure.band, mjd)
-        self._points(Sources(stars.source_id, kind, *stars.at_epoch(mjd), mag, stars.mags["g"] - stars.mags["i"]))
+        self._points(SceneSources(stars.source_id, kind, *stars.at_epoch(mjd), mag, stars.mags["g"] - stars.mags["i"]))
 
     def transients(self, transients: Transients) -> None:
         """Draw the kilonova, supernovae and active nuclei."""
@@ -125,7 +125,7 @@ class _Painter:
         kind = SOURCE_KINDS.index(KINDS[0]) + transients.kind
         mag = transients.magnitude(self.exposure.band, mjd)
         colour = np.clip(transients.magnitude("g", mjd) - transients.magnitude("i", mjd), -1.0, 3.0)
-        self._points(Sources(transients.source_id, kind, transients.ra, transients.dec, mag, colour))
+        self._points(SceneSources(transients.source_id, kind, transients.ra, transients.dec, mag, colour))
 
     def galaxies(self, galaxies: Galaxies) -> None:
         """Draw the galaxies: a bulge and a disc each."""
@@ -133,7 +133,7 @@ class _Painter:
         chosen = np.flatnonzero(_on_ccd(*rough, np.clip(30.0 * galaxies.radius_arcsec, 40.0, 500.0)))
         kind = np.full(len(galaxies.ra), SOURCE_KINDS.index("galaxy"))
         mag, colour = galaxies.mags[self.exposure.band], galaxies.mags["g"] - galaxies.mags["i"]
-        sources = Sources(galaxies.source_id, kind, galaxies.ra, galaxies.dec, mag, colour).take(chosen)
+        sources = SceneSources(galaxies.source_id, kind, galaxies.ra, galaxies.dec, mag, colour).take(chosen)
         x, y, flux, psf = self._place(sources)
         shape, bulge = galaxies.shape_pixels(chosen), galaxies.bulge[chosen]
         draw_extended(self.light, x, y, flux * bulge, shape, DE_VAUCOULEURS, psf)
@@ -146,7 +146,7 @@ class _Painter:
         n = len(asteroids.mag_i)
         kind, mag = np.full(n, SOURCE_KINDS.index("asteroid")), asteroids.magnitude(e.band)
         colour = asteroids.magnitude("g") - asteroids.magnitude("i")
-        everything = Sources(asteroids.source_id, kind, *asteroids.position(e.mjd_mid), mag, colour)
+        everything = SceneSources(asteroids.source_id, kind, *asteroids.position(e.mjd_mid), mag, colour)
         chosen = np.flatnonzero(_on_ccd(*self.geometry.wcs.sky_to_pixel(everything.ra, everything.dec), 200.0))
         if not len(chosen):
             return
@@ -161,7 +161,7 @@ class _Painter:
         sources = everything.take(chosen)
         self._record(sources, *self._place(sources))
 
-    def _points(self, sources: Sources) -> None:
+    def _points(self, sources: SceneSources) -> None:
         """Draw point sources; bright ones from farther outside."""
         visible = sources.take(np.flatnonzero(sources.mag < FAINTEST_MAG))
         rough_flux = 10.0 ** (-0.4 * (visible.mag - self.exposure.zeropoint_mag))
@@ -172,14 +172,14 @@ class _Painter:
         draw_points(self.light, x, y, flux, psf)
         self._record(near, x, y, flux, psf)
 
-    def _place(self, sources: Sources) -> tuple[FloatArray, FloatArray, FloatArray, PsfMixture]:
+    def _place(self, sources: SceneSources) -> tuple[FloatArray, FloatArray, FloatArray, PsfMixture]:
         """Return where sources fall (pixels), their fluxes (electrons), and the point-spread functions there."""
         x, y = self.geometry.sky_to_pixel(sources.ra, sources.dec, sources.g_minus_i)
         clouds = self.exposure.clouds.extinction_mag(*self.geometry.plane(sources.ra, sources.dec))
         flux = 10.0 ** (-0.4 * (sources.mag + clouds - self.exposure.zeropoint_mag))
         return x, y, flux, true_psf(self.exposure, self.ccdnum, x, y)
 
-    def _record(self, sources: Sources, x: FloatArray, y: FloatArray, flux: FloatArray, psf: PsfMixture) -> None:
+    def _record(self, sources: SceneSources, x: FloatArray, y: FloatArray, flux: FloatArray, psf: PsfMixture) -> None:
         keep = _on_ccd(x, y, RECORDED_MARGIN_PIXELS)
         columns = {item.name: getattr(sources, item.name) for item in fields(sources)}
         columns |= {"x": x, "y": y, "flux_electrons": flux, "flux_aperture_electrons": flux * psf.aperture_fraction()}

@@ -36,7 +36,7 @@ ASTEROID_FIELD_DEG = 1.4
 
 
 @dataclass(frozen=True, eq=False)
-class Sky:
+class SimulatedSky:
     """Everything in the sky of a simulation.
 
     Attributes
@@ -74,7 +74,7 @@ def concatenate(first: Catalogue, second: Catalogue) -> Catalogue:
     return replace(first, **changes)
 
 
-def make_sky(settings: SimulationSettings, exposures: tuple[SimulatedExposure, ...]) -> Sky:
+def make_sky(settings: SimulationSettings, exposures: tuple[SimulatedExposure, ...]) -> SimulatedSky:
     """Draw the sky: the same for the same seed and field, whichever CCDs are simulated.
 
     Parameters
@@ -108,7 +108,7 @@ def make_sky(settings: SimulationSettings, exposures: tuple[SimulatedExposure, .
     merger = search_mjd - settings.merger_age_h / 24.0
     host = len(galaxies.ra) - 1
     transients = make_transients(settings.seed, galaxies, host, numbers, search_mjd, merger, settings.distance_mpc)
-    sky = Sky(stars, galaxies, transients, _asteroids(settings, exposures, ra, dec))
+    sky = SimulatedSky(stars, galaxies, transients, _asteroids(settings, exposures, ra, dec))
     return _near_ccds(sky, settings.ccds, ra, dec)
 
 
@@ -169,10 +169,10 @@ def _asteroids(
     }
 
 
-def _near_ccds(sky: Sky, ccds: tuple[int, ...], ra: float, dec: float) -> Sky:
+def _near_ccds(sky: SimulatedSky, ccds: tuple[int, ...], ra: float, dec: float) -> SimulatedSky:
     """Keep the sources that may touch one of the CCDs."""
     transients = select(sky.transients, near_any(sky.transients.ra, sky.transients.dec, ccds, ra, dec))
-    return Sky(
+    return SimulatedSky(
         select(sky.stars, near_any(sky.stars.ra, sky.stars.dec, ccds, ra, dec)),
         select(sky.galaxies, near_any(sky.galaxies.ra, sky.galaxies.dec, ccds, ra, dec)),
         transients,

@@ -5,7 +5,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from imaging.simulation.cosmic_rays import SparsePixels
-from imaging.simulation.exposures import SimulatedExposure, Streak
+from imaging.simulation.exposures import SimulatedExposure, StreakTruth
 from imaging.simulation.optics import TrueGeometry
 
 FloatImage = NDArray[np.float32]
@@ -88,7 +88,7 @@ def add_streaks(image: FloatImage, exposure: SimulatedExposure, geometry: TrueGe
 
 
 def streak_ends(
-    streak: Streak, geometry: TrueGeometry, shape: tuple[int, ...]
+    streak: StreakTruth, geometry: TrueGeometry, shape: tuple[int, ...]
 ) -> tuple[float, float, float, float, float, float] | None:
     """Return where a trail crosses a CCD, or None.
 

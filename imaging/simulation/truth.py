@@ -21,7 +21,7 @@ from imaging.simulation.galaxies import Galaxies
 from imaging.simulation.optics import TrueGeometry, camera_misalignment
 from imaging.simulation.psf import true_psf
 from imaging.simulation.settings import SimulationSettings
-from imaging.simulation.sky import Sky
+from imaging.simulation.sky import SimulatedSky
 from imaging.simulation.stars import Stars
 from imaging.simulation.transients import Transients
 from imaging.tables import column, make_table
@@ -29,7 +29,7 @@ from imaging.tables import column, make_table
 Record = TypeVar("Record", Stars, Galaxies, Transients)
 
 
-def write_sky(root: Path, sky: Sky) -> None:
+def write_sky(root: Path, sky: SimulatedSky) -> None:
     """Write the tables of the sky below ``truth/sky``."""
     for name, record, schema in (
         ("stars", sky.stars, TRUE_STARS),
@@ -64,7 +64,7 @@ def _asteroid_table(asteroids: Mapping[int, Asteroids]) -> pa.Table:
 
 
 @lru_cache(maxsize=2)
-def read_sky(root: Path) -> Sky:
+def read_sky(root: Path) -> SimulatedSky:
     """Read the sky of a simulation.
 
     Raises
@@ -80,7 +80,7 @@ def read_sky(root: Path) -> Sky:
         for name in ("night", "field_ra", "field_dec", "mjd"):
             values[name] = values[name][0].item()
         nights[night] = Asteroids(**values)
-    return Sky(
+    return SimulatedSky(
         _read(root, "stars", Stars), _read(root, "galaxies", Galaxies), _read(root, "transients", Transients), nights
     )
 

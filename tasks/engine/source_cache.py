@@ -20,7 +20,7 @@ import xxhash
 
 from imaging.errors import StorageError
 from imaging.io.atomic import write_bytes
-from imaging.io.kernel_cache import remove_unused
+from imaging.kernel_cache import remove_unused
 
 FILE = "sources.json"
 

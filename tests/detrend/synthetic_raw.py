@@ -10,7 +10,7 @@ from imaging.detector.linearity import LinearityTable
 from imaging.detector.sections import POSTSCAN, RAW_NX, raw_sections
 from imaging.detrend.calibrations import DetrendCalibrations
 from imaging.exposure import Exposure
-from imaging.io.raw import RawCcd
+from imaging.image import RawCcd
 
 EXPOSURE = Exposure(
     expnum=1300001,

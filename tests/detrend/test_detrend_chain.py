@@ -12,7 +12,7 @@ from imaging.detrend.header import read_noise_electrons
 from imaging.detrend.history import record_correction
 from imaging.detrend.settings import DetrendSettings
 from imaging.errors import CcdError, InputError
-from imaging.io.raw import RawCcd
+from imaging.image import RawCcd
 
 SKY = 2800.0
 NORTH, SOUTH = science_ccd(33), science_ccd(26)

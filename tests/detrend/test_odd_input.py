@@ -10,7 +10,7 @@ from imaging.detrend.chain import detrend_ccd
 from imaging.detrend.settings import DetrendSettings
 from imaging.errors import CcdError, InputError
 from imaging.exposure import exposure_from_header
-from imaging.io.raw import RawCcd
+from imaging.image import RawCcd
 from imaging.measure.clean import CleanCalibrations, clean_ccd
 from imaging.measure.settings import MeasureSettings
 from imaging.sky.fit import fit_sky

@@ -26,7 +26,7 @@ from imaging.difference.alard_lupton import choose_basis, match_alard_lupton, su
 from imaging.difference.basis import gaussian_basis
 from imaging.difference.design import build_stamps
 from imaging.difference.kernel import MatchingKernel
-from imaging.difference.matching import Match, find_kernel, find_shifts
+from imaging.difference.matching import KernelMatch, find_kernel, find_shifts
 from imaging.difference.noise import predicted_weight
 from imaging.difference.response import tile_stamps
 from imaging.difference.settings import KernelSettings, NoiseSettings, RegistrationSettings, SubtractionSettings
@@ -247,13 +247,13 @@ def test_shift_of_the_target_is_found_with_its_sign():
     kernel = MatchingKernel(basis, np.ones((1, 1)), np.zeros(1), (150, 160), (150, 160), 0, 0, 36, 0, 1.0, 1e-3)
     stamps, nothing = (build_stamps(*sides, np.round(x[:n]), np.round(y[:n]), basis, KernelSettings()) for n in (36, 0))
     settings = RegistrationSettings(scales_pixels=(150.0, 300.0))
-    field = find_shifts(Match(kernel, stamps, ""), SHAPE, settings)
+    field = find_shifts(KernelMatch(kernel, stamps, ""), SHAPE, settings)
     assert field.n_sources == 36
     assert (field.dx[0, 1:5].mean(), field.dy[0, 1:5].mean()) == pytest.approx((-0.12, 0.08), abs=0.02)
     assert (field.dx[5, 1:5].mean(), field.dy[5, 1:5].mean()) == pytest.approx((0.12, -0.08), abs=0.02)
-    assert find_shifts(Match(kernel, nothing, ""), SHAPE, settings).n_sources == 0
+    assert find_shifts(KernelMatch(kernel, nothing, ""), SHAPE, settings).n_sources == 0
     proud = replace(kernel, background=np.array([40.0]))  # four sigma beside the data: no stamp is sound
-    assert find_shifts(Match(proud, stamps, ""), SHAPE, settings).n_sources == 0
+    assert find_shifts(KernelMatch(proud, stamps, ""), SHAPE, settings).n_sources == 0
 
 
 @pytest.mark.parametrize("convolved", ["template", "search"])

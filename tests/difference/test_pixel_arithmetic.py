@@ -16,7 +16,7 @@ from imaging.difference.noise import TileNoise, predicted_weight
 from imaging.difference.pair import prepare_pair
 from imaging.difference.settings import KernelSettings
 from imaging.difference.tiles import Tiling
-from imaging.simulation.pairs import ExposureSpec, expose, make_sky
+from imaging.simulation.pairs import ExposureSpec, expose, make_pair_sky
 from imaging.templates.relative import aperture_fluxes
 from imaging.templates.stack import StackMakeup
 
@@ -83,7 +83,7 @@ def test_image_of_a_single_tile_is_convolved_too():
 def stamps() -> Stamps:
     """Stamps of a real pair, small ones with a narrow kernel."""
     shape = (300, 300)
-    sky = make_sky(6, shape, n_transients=2)
+    sky = make_pair_sky(6, shape, n_transients=2)
     frames = [expose(sky, ExposureSpec(0.9 + 0.2 * k, 60 + k, turbulence_mas=0.0), shape).image for k in range(2)]
     pair = prepare_pair(frames[1], frames[0])
     settings = KernelSettings(stamp_half_width=9)

@@ -12,8 +12,7 @@ from imaging.detector.distortion import seed_wcs
 from imaging.difference.engine import check_overlap, tie_zeropoint
 from imaging.difference.prepare import UNKNOWN_ZEROPOINT, calibrate, measure_psf, measure_sky, moffat_psf
 from imaging.errors import CcdError, NoWorkError
-from imaging.image import CcdImage
-from imaging.io.calibrated import LoadedImage
+from imaging.image import CcdImage, LoadedImage
 from tests.difference.drawn import FWHM, ROUND, SIGMA, difference_of, draw, model_of
 
 SHAPE = (256, 320)

@@ -14,7 +14,7 @@ from imaging.difference.subtract import subtract
 from imaging.errors import CcdError
 from imaging.numerics.robust import weighted_median
 from imaging.schemas.difference import DetectionFlag
-from imaging.simulation.pairs import ExposureSpec, expose, make_sky
+from imaging.simulation.pairs import ExposureSpec, expose, make_pair_sky
 from imaging.templates.settings import StackSettings
 from imaging.templates.stack import stack_templates
 
@@ -135,7 +135,7 @@ def test_wrong_zero_point_is_a_typed_failure(truth, template):
 
 
 def test_empty_images_fall_back_to_the_psf_models():
-    sky = make_sky(5, (300, 300), 0)
+    sky = make_pair_sky(5, (300, 300), 0)
     frames = [expose(sky, ExposureSpec(fwhm, seed, cosmic_rays=0), (300, 300)) for fwhm, seed in ((1.2, 1), (0.9, 2))]
     images = []
     for frame in frames:

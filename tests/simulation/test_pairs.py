@@ -13,7 +13,7 @@ from sky_judges import coordinates
 
 from imaging.bits import MaskBit
 from imaging.detector.distortion import seed_wcs
-from imaging.simulation.pairs import CCD, POINTING, ExposureSpec, Sky, expose, make_sky
+from imaging.simulation.pairs import CCD, POINTING, ExposureSpec, PairSky, expose, make_pair_sky
 
 SHAPE = (300, 260)
 STILL = ExposureSpec(1.052, 5, turbulence_mas=0.0, astrometry_error_mas=0.0, cosmic_rays=0)
@@ -24,8 +24,8 @@ def electrons(mag):
     return 10.0 ** (-0.4 * (np.asarray(mag, dtype=float) - ZEROPOINT))
 
 
-def a_sky(*, stars=((), (), ()), galaxies=((), (), (), (), (), ()), transients=((), (), ())) -> Sky:
-    return Sky(*(np.array(column, dtype=float) for column in (*stars, *galaxies, *transients)))
+def a_sky(*, stars=((), (), ()), galaxies=((), (), (), (), (), ()), transients=((), (), ())) -> PairSky:
+    return PairSky(*(np.array(column, dtype=float) for column in (*stars, *galaxies, *transients)))
 
 
 def astropy_of(image) -> WCS:
@@ -34,12 +34,12 @@ def astropy_of(image) -> WCS:
 
 @pytest.fixture(scope="module")
 def crowd():
-    sky = make_sky(3, (1200, 1000), n_transients=300)
+    sky = make_pair_sky(3, (1200, 1000), n_transients=300)
     return sky, expose(sky, replace(STILL, transients=True), (1200, 1000))
 
 
 def test_the_sky_has_the_sources_of_high_latitude():
-    sky = make_sky(3, n_transients=400)
+    sky = make_pair_sky(3, n_transients=400)
     area = (4096 + 160) * (2048 + 160) / (4096 * 2048)
     for values, expected in ((sky.star_x, 2300 * area), (sky.galaxy_x, 14000 * area)):
         assert abs(values.size - expected) < 4 * np.sqrt(expected)
@@ -67,7 +67,7 @@ def test_the_same_seed_gives_the_same_pixels_and_another_exposure_other_noise():
     noise = [(f.image.pixels.science - f.model)[f.image.pixels.mask == 0] for f in (first, other)]
     n = min(len(v) for v in noise)
     assert abs(np.corrcoef(noise[0][:n], noise[1][:n])[0, 1]) < 4 / np.sqrt(n)
-    assert not np.array_equal(make_sky(1, SHAPE).star_x, make_sky(2, SHAPE).star_x)
+    assert not np.array_equal(make_pair_sky(1, SHAPE).star_x, make_pair_sky(2, SHAPE).star_x)
 
 
 @pytest.mark.parametrize(("sky_electrons", "read_noise"), [(2500.0, 7.0), (400.0, 15.0)])

@@ -11,7 +11,7 @@ from detector_frames import exposure_of, rng
 from scipy.stats import kstest
 
 from imaging.simulation.cosmic_rays import add_cosmic_rays
-from imaging.simulation.exposures import Streak
+from imaging.simulation.exposures import StreakTruth
 from imaging.simulation.optics import TrueGeometry, camera_misalignment
 from imaging.simulation.streaks import add_streaks
 
@@ -148,7 +148,7 @@ NOWHERE = camera_misalignment(61, 27, 0.0, 0.0)
 
 def trail(**changes):
     values = {"xi_deg": 0.0, "eta_deg": 0.0, "angle_deg": 0.0, "peak_electrons": 500.0, "sigma_pixels": 3.0}
-    return Streak(**(values | changes))
+    return StreakTruth(**(values | changes))
 
 
 def centre_of(ccdnum, x, y):

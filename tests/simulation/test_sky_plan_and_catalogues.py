@@ -15,7 +15,16 @@ from imaging.simulation.observing import horizontal
 from imaging.simulation.plan import field_of, first_search_mjd, plan_exposures
 from imaging.simulation.reference_catalogues import gaia_like_table, galaxy_table
 from imaging.simulation.settings import SimulationSettings
-from imaging.simulation.sky import CCD_AREA_DEG2, Sky, concatenate, host_ccd, host_position, make_sky, near_any, select
+from imaging.simulation.sky import (
+    CCD_AREA_DEG2,
+    SimulatedSky,
+    concatenate,
+    host_ccd,
+    host_position,
+    make_sky,
+    near_any,
+    select,
+)
 from imaging.simulation.streams import random_stream
 from imaging.simulation.truth import read_exposure_truth, read_sky, write_exposure_truth, write_sky
 from imaging.tables import column
@@ -316,7 +325,7 @@ def test_the_sky_survives_its_files(sky, tmp_path):
     exposure = an_exposure(expnum=12)
     write_exposure_truth(tmp_path, exposure)
     assert read_exposure_truth(tmp_path, 12) == exposure
-    write_sky(tmp_path, Sky(made.stars, made.galaxies, made.transients, {}))
+    write_sky(tmp_path, SimulatedSky(made.stars, made.galaxies, made.transients, {}))
     assert read_sky(tmp_path).asteroids == {}
 
 

@@ -24,7 +24,7 @@ from imaging.simulation.render import (
 )
 from imaging.simulation.scene import SOURCE_KINDS, draw_scene
 from imaging.simulation.settings import SimulationSettings
-from imaging.simulation.sky import Sky
+from imaging.simulation.sky import SimulatedSky
 from imaging.simulation.streams import random_stream
 from imaging.simulation.truth import true_geometry, true_zeropoint_mag
 
@@ -51,7 +51,9 @@ def scene_of(exposure, *, stars=None, galaxies=None, transients=None, asteroids=
     nothing = some_transients(1, peak_mag=np.array([40.0]))
     far = some_stars(10.0, 40.0, 29.0)
     away = some_galaxies(10.0, 40.0, 29.0)
-    sky = Sky(stars or far, galaxies or away, transients or nothing, {exposure.night: asteroids} if asteroids else {})
+    sky = SimulatedSky(
+        stars or far, galaxies or away, transients or nothing, {exposure.night: asteroids} if asteroids else {}
+    )
     return draw_scene(exposure, CCD, true_geometry(PERFECT, exposure, CCD), sky)
 
 

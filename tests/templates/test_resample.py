@@ -7,7 +7,7 @@ import pytest
 
 from imaging.bits import MaskBit
 from imaging.image import CalibratedImage
-from imaging.simulation.pairs import ExposureSpec, expose, make_sky
+from imaging.simulation.pairs import ExposureSpec, expose, make_pair_sky
 from imaging.templates.pixels import grow_bits, repair_rows
 from imaging.templates.resample import lanczos_table, resample
 from imaging.templates.saturated import fill_saturated_cores
@@ -19,7 +19,7 @@ SETTINGS = StackSettings()
 
 @pytest.fixture(scope="module")
 def pair() -> tuple[CalibratedImage, CalibratedImage]:
-    sky = make_sky(3, SHAPE, n_transients=5)
+    sky = make_pair_sky(3, SHAPE, n_transients=5)
     spec = ExposureSpec(1.1, 31, turbulence_mas=0.0, astrometry_error_mas=0.0, cosmic_rays=3)
     other = ExposureSpec(
         0.9, 32, turbulence_mas=0.0, astrometry_error_mas=0.0, cosmic_rays=3, dither_pixels=(9.3, -7.6)

@@ -10,7 +10,7 @@ from scipy import ndimage
 from imaging.bits import MaskBit
 from imaging.image import CalibratedImage, CcdImage
 from imaging.io.images import read_planes, write_planes
-from imaging.simulation.pairs import ExposureSpec, expose, make_sky
+from imaging.simulation.pairs import ExposureSpec, expose, make_pair_sky
 from imaging.templates import resampling_inputs as groundwork_module
 from imaging.templates import resampling_planes as groundwork_file
 from imaging.templates.pixels import grow_bits
@@ -29,7 +29,7 @@ STAR_ELECTRONS = 6e6
 @pytest.fixture(scope="module")
 def images() -> list[CalibratedImage]:
     """A search image and two templates; the first template has a bad column and a saturated star."""
-    sky = make_sky(3, SHAPE, n_transients=5)
+    sky = make_pair_sky(3, SHAPE, n_transients=5)
     specs = [
         ExposureSpec(0.9 + 0.1 * k, 41 + k, turbulence_mas=0.0, cosmic_rays=8, dither_pixels=(9.3 * k, -7.6 * k))
         for k in range(3)

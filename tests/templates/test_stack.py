@@ -8,7 +8,7 @@ import pytest
 from imaging.detector.distortion import seed_wcs
 from imaging.errors import NoWorkError
 from imaging.numerics.robust import mad_sigma
-from imaging.simulation.pairs import ExposureSpec, Frame, expose, make_sky
+from imaging.simulation.pairs import ExposureSpec, Frame, expose, make_pair_sky
 from imaging.templates.psf import pixel_matrix, turned
 from imaging.templates.resample import resample
 from imaging.templates.settings import StackSettings
@@ -22,7 +22,7 @@ ZEROPOINTS = (31.4, 31.55, 31.25)
 
 @pytest.fixture(scope="module")
 def frames() -> tuple[Frame, list[Frame]]:
-    sky = make_sky(7, SHAPE, n_transients=5)
+    sky = make_pair_sky(7, SHAPE, n_transients=5)
     search = expose(sky, ExposureSpec(1.1, 71, turbulence_mas=5.0), SHAPE, "search")
     templates = [
         expose(

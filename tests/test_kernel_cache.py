@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from imaging.io.kernel_cache import VARIABLE, keep_kernels_apart, remove_unused, version_of_kernels
+from imaging.kernel_cache import VARIABLE, keep_kernels_apart, remove_unused, version_of_kernels
 
 CALLEE = "from numba import njit\n@njit(cache=True)\ndef inner(x):\n    return x + {number}\n"
 CALLER = """
@@ -20,7 +20,7 @@ def outer(x):
 RUN = """
 import os, sys
 from pathlib import Path
-from imaging.io.kernel_cache import keep_kernels_apart
+from imaging.kernel_cache import keep_kernels_apart
 del os.environ["NUMBA_CACHE_DIR"]
 keep_kernels_apart(Path(sys.argv[1]), Path(sys.argv[2]))
 from kernels.caller import outer
