@@ -214,7 +214,7 @@ def _cost_rows(outcomes: Sequence[Outcome]) -> list[Row]:
         most("stack of 3 templates", total(STACKING), "CPU s", 2.0),
         most("subtraction with backgrounds and masks", subtraction, "CPU s", 2.0),
         most("filter, detection and fakes", total(DETECTION), "CPU s", 2.5),
-        Row("resampling_inputs of a CCD, laid once with its calibration", _resampling_seconds(outcomes[0]), "CPU s"),
+        Row("resampling inputs of a CCD, made once with its calibration", _resampling_seconds(outcomes[0]), "CPU s"),
         at_most("peak memory of the search, its input images included", _peak_memory_gb(outcomes[0]), "GB", 1.2),
     ]
 

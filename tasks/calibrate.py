@@ -26,8 +26,7 @@ from imaging.photometry.settings import CalibrationSettings, PhotometrySettings
 from imaging.photometry.zeropoint import CcdZeropoint, ccd_zeropoint
 from imaging.schemas.reference import CALIBRATED_STARS
 from imaging.tables import column
-from imaging.templates.resampling_inputs import make_resampling_inputs
-from imaging.templates.resampling_planes import resampling_planes
+from imaging.templates.resampling_inputs import make_resampling_inputs, resampling_planes
 from imaging.timing import StepTimes
 from imaging.wcs.header import corner_keywords
 from imaging.wcs.sphere import footprint, polygon_centre, separation_deg

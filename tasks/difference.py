@@ -24,7 +24,7 @@ from imaging.io.reference import read_reference_cone
 from imaging.io.tables import write_table
 from imaging.schemas.difference import FAKES
 from imaging.tables import column
-from imaging.templates.resampling_planes import EXTENSIONS, resampling_inputs_from
+from imaging.templates.resampling_inputs import EXTENSIONS, resampling_inputs_from
 from imaging.wcs.sphere import footprint, polygon_centre, separation_deg
 from imaging.wcs.tpv import TpvWcs
 from tasks.choose_templates import TemplateCcd

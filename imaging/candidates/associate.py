@@ -91,7 +91,6 @@ def _in_fixed_order(detections: pa.Table) -> pa.Table:
 def _passes(detections: pa.Table, settings: AssociateSettings) -> NDArray[np.bool_]:
     score = column(detections, "real_score")
     passes = (column(detections, "flags") & settings.rejected_flags) == 0
-    passes &= column(detections, "snr") >= settings.min_snr
     return passes & (np.isnan(score) | (score >= settings.min_real_score))
 
 

@@ -1,6 +1,8 @@
 """Settings of association, cross-match, light curves and rank."""
 
-from pydantic import Field
+from typing import Any
+
+from pydantic import Field, model_validator
 
 from imaging.schemas.difference import DetectionFlag
 from imaging.settings import Settings
@@ -8,7 +10,7 @@ from imaging.skymap.settings import CoverageSettings
 
 
 class AssociateSettings(Settings):
-    """How detections of one night become candidates."""
+    """How detections of one night become candidates; their threshold is that of the search."""
 
     rejected_flags: int = int(
         DetectionFlag.NEGATIVE
@@ -21,9 +23,6 @@ class AssociateSettings(Settings):
         | DetectionFlag.EDGE
     )
     """Detection flags that keep a detection from making a candidate. NEAR_STAR is not among them: it becomes a flag."""
-
-    min_snr: float = Field(default=5.0, ge=0)
-    """Lowest score of a detection that counts; the threshold of the search."""
 
     min_real_score: float = Field(default=0.1, ge=0, le=1)
     """Lowest real/bogus score that counts. Low, because the score is a part of the rank."""
@@ -63,6 +62,16 @@ class AssociateSettings(Settings):
 
     pair_mag_limit: float = Field(default=0.7, gt=0)
     """A mover seen only twice must keep its magnitude within this, plus three sigma, in the same band."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_version_0_1(cls, values: Any) -> Any:  # noqa: ANN401
+        """Read settings of version 0.1, which had a second threshold."""
+        if isinstance(values, dict) and "min_snr" in values:
+            if values["min_snr"] != 5.0:
+                raise ValueError("min_snr is gone; set the threshold of the search: detection.threshold_sigma")
+            return {name: value for name, value in values.items() if name != "min_snr"}
+        return values
 
 
 class CrossmatchSettings(Settings):

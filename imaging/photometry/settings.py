@@ -1,5 +1,8 @@
 """Settings of the photometric calibration."""
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from pydantic import Field
 
 from imaging.astrometry.settings import AstrometrySettings
@@ -74,6 +77,8 @@ class PhotometrySettings(Settings):
 
 class CalibrationSettings(Settings):
     """Settings of the calibration stage."""
+
+    OLD_NAMES: ClassVar[Mapping[str, str]] = {"groundwork": "resampling_inputs"}
 
     astrometry: AstrometrySettings = AstrometrySettings()
     """How reference stars are moved to the epoch and chosen."""

@@ -70,7 +70,7 @@ def resample(image: CalibratedImage, search: CalibratedImage, settings: StackSet
     search
         Image whose grid is wanted.
     settings
-        Accuracy of the map; how the resampling_inputs of an image that brings none is laid.
+        Accuracy of the map; how the resampling inputs of an image that brings none are made.
 
     Raises
     ------

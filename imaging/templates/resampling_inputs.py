@@ -1,6 +1,8 @@
 """Work on a final image once, whatever it will be compared with: repair, growth of the mask, centroids of stars."""
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numba
 import numpy as np
@@ -54,7 +56,7 @@ def make_resampling_inputs(
 
 
 def resampling_inputs_of(image: CalibratedImage, settings: ResamplingInputSettings | None = None) -> ResamplingInputs:
-    """Return the resampling_inputs that an image brings along, or lay it.
+    """Return the resampling inputs that an image brings along, or make them.
 
     Parameters
     ----------
@@ -72,7 +74,7 @@ def resampling_inputs_of(image: CalibratedImage, settings: ResamplingInputSettin
 
 
 def with_resampling_inputs(image: CalibratedImage, settings: ResamplingInputSettings) -> CalibratedImage:
-    """Return an image with resampling_inputs that was laid with these settings."""
+    """Return an image with resampling inputs that were made with these settings."""
     return replace(image, resampling_inputs=resampling_inputs_of(image, settings))
 
 
@@ -121,3 +123,58 @@ def _window(science: FloatImage, x: FloatArray, y: FloatArray, sigma: float) -> 
                 out[k, 0], out[k, 1] = cx, cy
                 break
     return out
+
+
+SETTINGS = "RESAMPLING"
+"""Extension that states the widest bridged defect and the growth of the mask, pixels."""
+
+SETTINGS_0_1 = "GROUNDWORK"
+"""Its name in version 0.1."""
+
+LISTS: dict[str, Any] = {
+    "REPAIRED_AT": np.int32,
+    "REPAIRED": np.float32,
+    "GROWN_AT": np.int32,
+    "GROWN": np.int16,
+    "STARS": np.float64,
+}
+"""Extensions with the rest and what they hold; one that would be empty is left out."""
+
+EXTENSIONS = (SETTINGS, SETTINGS_0_1, *LISTS)
+
+
+def resampling_planes(resampling_inputs: ResamplingInputs) -> dict[str, NDArray[Any]]:
+    """Return the extensions that keep resampling inputs in the file of its image."""
+    arrays: dict[str, NDArray[Any]] = {
+        SETTINGS: np.array([resampling_inputs.repair_gap_pixels, resampling_inputs.mask_growth_pixels], dtype=np.int32),
+        "REPAIRED_AT": resampling_inputs.repaired_at,
+        "REPAIRED": resampling_inputs.repaired,
+        "GROWN_AT": resampling_inputs.grown_at,
+        "GROWN": resampling_inputs.grown,
+        "STARS": resampling_inputs.stars,
+    }
+    return {name: array for name, array in arrays.items() if array.size}
+
+
+def resampling_inputs_from(planes: Mapping[str, NDArray[Any]]) -> ResamplingInputs | None:
+    """Return the resampling inputs that a file keeps, None if it keeps none.
+
+    Parameters
+    ----------
+    planes
+        Extensions of the file, at least those of EXTENSIONS that it has.
+    """
+    stated = planes.get(SETTINGS, planes.get(SETTINGS_0_1))
+    if stated is None:
+        return None
+    gap, growth = stated.tolist()
+    arrays = {name: planes.get(name, np.empty(0, dtype=kind)) for name, kind in LISTS.items()}
+    return ResamplingInputs(
+        repaired_at=arrays["REPAIRED_AT"],
+        repaired=arrays["REPAIRED"],
+        grown_at=arrays["GROWN_AT"],
+        grown=arrays["GROWN"],
+        stars=arrays["STARS"].reshape(-1, 2),
+        repair_gap_pixels=gap,
+        mask_growth_pixels=growth,
+    )

@@ -1,5 +1,8 @@
 """Settings of the choice of templates and of their stack."""
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from pydantic import Field
 
 from imaging.settings import Settings
@@ -53,8 +56,10 @@ class ResamplingInputSettings(Settings):
 class StackSettings(Settings):
     """How templates are resampled and stacked."""
 
+    OLD_NAMES: ClassVar[Mapping[str, str]] = {"groundwork": "resampling_inputs"}
+
     resampling_inputs: ResamplingInputSettings = ResamplingInputSettings()
-    """Repair and growth; an image whose own resampling_inputs was laid with other values is worked on again."""
+    """Repair and growth; where an image brings the result for other values, it is computed again."""
 
     map_step_pixels: int = 32
     """Spacing of the exact coordinates in pixels; halved where the accuracy asks for it."""

@@ -57,6 +57,18 @@ def test_a_single_detection_is_a_candidate():
     assert found[0]["motion_arcsec_per_hour"] is None
 
 
+@pytest.mark.parametrize("snr", [3.5, 4.2, 6.0])
+def test_the_threshold_of_the_search_is_the_only_one(snr):
+    """What the search has detected, at whatever threshold, makes a candidate."""
+    assert len(associate([(1, 0, 0, 0, {"snr": snr})])) == 1
+
+
+def test_the_second_threshold_of_version_0_1_is_read_where_it_changed_nothing():
+    assert AssociateSettings.model_validate({"min_snr": 5.0}) == SETTINGS
+    with pytest.raises(ValueError, match="set the threshold of the search: detection.threshold_sigma"):
+        AssociateSettings.model_validate({"min_snr": 7.0})
+
+
 def test_two_detections_of_one_exposure_are_two_sources():
     assert len(associate([(1, 0, 0, 0), (1, 0, 0.2, 0)])) == 2
 

@@ -41,7 +41,7 @@ from imaging.photometry.colours import ColourTerm, ColourTerms, published_colour
 from imaging.schemas.reference import REFERENCE_GALAXIES
 from imaging.skymap.build import gaussian_skymap
 from imaging.tables import make_table
-from imaging.templates.resampling_planes import EXTENSIONS, resampling_inputs_from, resampling_planes
+from imaging.templates.resampling_inputs import EXTENSIONS, resampling_inputs_from, resampling_planes
 
 IMAGE = np.random.default_rng(1).normal(size=(90, 70)).astype(np.float32)
 GALAXIES = {name: np.linspace(1, 2, 400) for name in ("ra", "dec", "distance_mpc", "distance_error_mpc", "mag")}

@@ -15,8 +15,14 @@ from imaging.templates import resampling_inputs as groundwork_module
 from imaging.templates import resampling_planes as groundwork_file
 from imaging.templates.pixels import grow_bits
 from imaging.templates.relative import find_bright_sources
-from imaging.templates.resampling_inputs import make_resampling_inputs, resampling_inputs_of, with_resampling_inputs
-from imaging.templates.resampling_planes import EXTENSIONS, resampling_inputs_from, resampling_planes
+from imaging.templates.resampling_inputs import (
+    EXTENSIONS,
+    make_resampling_inputs,
+    resampling_inputs_from,
+    resampling_inputs_of,
+    resampling_planes,
+    with_resampling_inputs,
+)
 from imaging.templates.saturated import _connected, fill_saturated_cores, repair_pixels
 from imaging.templates.settings import ResamplingInputSettings, StackSettings
 from imaging.templates.stack import stack_templates
