@@ -65,7 +65,7 @@ def test_the_threshold_of_the_search_is_the_only_one(snr):
 
 def test_the_second_threshold_of_version_0_1_is_read_where_it_changed_nothing():
     assert AssociateSettings.model_validate({"min_snr": 5.0}) == SETTINGS
-    with pytest.raises(ValueError, match="set the threshold of the search: detection.threshold_sigma"):
+    with pytest.raises(ValueError, match=r"set the threshold of the search: detection\.threshold_sigma"):
         AssociateSettings.model_validate({"min_snr": 7.0})
 
 
@@ -136,7 +136,7 @@ def test_a_standing_source_is_no_mover():
 def test_cuts_and_negative_flags():
     dipole = {"flags": int(DetectionFlag.DIPOLE)}
     negative = {"flags": int(DetectionFlag.NEGATIVE), "snr": -9.0}
-    rows = [(1, 0, 0, 0), (2, 60, 0, 0, negative), (1, 0, 60, 0, dipole), (1, 0, -60, 0, {"snr": 4.0})]
+    rows = [(1, 0, 0, 0), (2, 60, 0, 0, negative), (1, 0, 60, 0, dipole), (1, 0, -60, 0, {"real_score": 0.05})]
     rows += [(2, 60, 90, 0, {"real_score": 0.01}), (2, 60, 120, 0, {"flags": int(DetectionFlag.NEAR_STAR)})]
     found = associate(rows)
     assert len(found) == 2
@@ -159,7 +159,7 @@ def test_bands_magnitudes_and_covering_exposures():
 
 def test_no_detections_give_no_candidates():
     assert associate([]) == []
-    assert associate([(1, 0, 0, 0, {"snr": 1.0})]) == []
+    assert associate([(1, 0, 0, 0, {"flags": int(DetectionFlag.DIPOLE)})]) == []
 
 
 def test_names_come_from_positions():

@@ -129,19 +129,19 @@ def test_a_night_asks_for_every_exposure_once_and_for_differences_with_their_tem
     monkeypatch.setattr(
         night,
         "process_exposure",
-        lambda exposure, site, settings, *, overwrite, return_state: asked.append(exposure.expnum) or Completed(),
+        lambda exposure, site, *, settings, overwrite, return_state: asked.append(exposure.expnum) or Completed(),
     )
     monkeypatch.setattr(
         night,
         "difference",
-        lambda exposure, site, settings, *, templates, overwrite, return_state: (
+        lambda exposure, site, *, settings, templates, overwrite, ready, return_state: (
             asked.append((exposure.expnum, *(t.expnum for t in templates))) or Completed()
         ),
     )
     needs = {11: (request(1),), 12: (request(1), request(2))}
     plan = NightPlan((request(11), request(12)), needs)
     settings = NightSettings(concurrent_exposures=1)
-    processed, searched = night.run_stages(plan, "site", settings, overwrite=False)
+    processed, searched = night.run_stages(plan, "site", settings, None, overwrite=False)
     assert asked == [1, 11, 2, (11, 1), 12, (12, 1, 2)]
     assert (sorted(processed), sorted(searched)) == ([1, 2, 11, 12], [11, 12])
 
