@@ -22,7 +22,7 @@ from tasks.engine.stage import Stage
 from tasks.engine.task_runner import ComputeTaskRunner
 from tasks.jobs import StepJob
 from tasks.requests import ExposureRequest
-from tasks.search_ccds import CcdSearch
+from tasks.search_ccds import CcdSearch, ReadyCcds
 from tasks.summaries import read_summary, summary_path
 
 
@@ -35,7 +35,7 @@ def difference(
     templates: Sequence[ExposureRequest] | None = None,
     overwrite: bool = False,
     settings: DifferenceStageSettings = DifferenceStageSettings(),
-    ready: Annotated[Any, SkipJsonSchema()] = (),  # noqa: ANN401 (an iterator, which must not be consumed by a check)
+    ready: Annotated[Any, SkipJsonSchema()] = ReadyCcds(),  # noqa: ANN401 (pydantic knows no schema of its class)
 ) -> State[dict[str, Any]]:
     """Search the verified CCDs of an exposure.
 
@@ -46,8 +46,7 @@ def difference(
         templates: Exposures to choose from; None for all processed ones of the same band and version.
         overwrite: Recompute cached steps.
         settings: Settings of the stage.
-        ready: For a flow in whose process templates are still being processed: CCDs whose templates are complete, again
-            whenever there are more; it ends when those of all CCDs are. These CCDs are searched at once.
+        ready: For a caller in whose process templates are still being processed: CCDs that can be searched already.
 
     Raises
     ------
@@ -60,8 +59,8 @@ def difference(
     wanted = tuple(read_summary(summary_path(who, place), who.expnum).usable) if ccds is None else ccds
 
     search = CcdSearch(stage, exposure, wanted, offered, settings.templates, settings.search)
-    for ccds_ready in ready:
-        search.search_ahead(ccds_ready)
+    for batch in ready.batches():
+        search.search_ahead(batch)
     job = search.choose_templates_job()
     if stage.run(choose_templates, job, wanted) is None:
         return stage.final_state(())

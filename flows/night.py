@@ -42,6 +42,7 @@ from tasks.night_plan import (
 )
 from tasks.rank import rank, rank_job
 from tasks.requests import ExposureRequest, NightEvent
+from tasks.search_ccds import ReadyCcds
 from tasks.steps import WRITE_NIGHTS
 
 
@@ -127,7 +128,7 @@ def run_stages(
             templates=plan.templates[exposure.expnum],
             overwrite=overwrite,
             settings=settings.difference,
-            ready=(plan.ready(exposure.expnum, left) for left in running),
+            ready=ReadyCcds(plan.ready(exposure.expnum, left) for left in running),
             return_state=True,
         )
 

@@ -1,6 +1,7 @@
 """Plan and run the search of an exposure's CCDs, all at once or some ahead of the others."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Self
 
 from imaging.difference.chain import SearchSettings
 from imaging.errors import InputError
@@ -19,6 +20,32 @@ from tasks.engine.stage import Stage
 from tasks.jobs import StepJob
 from tasks.requests import ExposureRequest
 from tasks.steps import DIFFERENCE
+
+
+class ReadyCcds:
+    """CCDs whose templates are complete, in batches, as they become so while the others are processed.
+
+    It is given to a flow that runs in the same process. Prefect stores the parameters of a run and sends them to workers:
+    so that this uses nothing up, it is no iterable and has no attributes to look into, and it is empty on a worker.
+
+    Parameters
+    ----------
+    batches
+        Numbers of CCDs, again whenever there are more; it ends when those of all CCDs have been given.
+    """
+
+    __slots__ = ("_batches",)
+
+    def __init__(self, batches: Iterable[Collection[int]] = ()) -> None:
+        self._batches = batches
+
+    def batches(self) -> Iterator[Collection[int]]:
+        """Yield the batches, waiting for each; once only."""
+        yield from self._batches
+
+    def __reduce__(self) -> tuple[type[Self], tuple[()]]:
+        """Travel empty."""
+        return type(self), ()
 
 
 class CcdSearch:

@@ -122,6 +122,8 @@ def _compare_headers(before: fits.Header, after: fits.Header) -> Iterator[str]:
     skipped = {"CHECKSUM", "DATASUM", "EXTNAME", "", "HISTORY", "COMMENT"}
     old = {RENAMED["card"].get(key, key): value for key, value in before.items() if key not in skipped}
     new = {key: value for key, value in after.items() if key not in skipped}
+    if "DES_EXT" in old:
+        old["DES_EXT"] = RENAMED["extension"].get(old["DES_EXT"], old["DES_EXT"])
     changed = [key for key in old | new if old.get(key) != new.get(key)]
     yield from (f"card {key}: {old.get(key)!r}, then {new.get(key)!r}" for key in changed)
 

@@ -1,6 +1,7 @@
 """Write candidates for people and their tools; read galaxies with distances and the labels that people gave."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -26,6 +27,9 @@ PROVENANCE = ("expnums", "templates", "code_version", "settings_hash", "calibrat
 BEST_RANK = 10
 """Candidates up to this rank are drawn green in region files."""
 
+OLD_TERM = re.compile(r"^part_")
+"""How version 0.1 began the names of the terms of the rank."""
+
 
 def write_candidates(path: Path, candidates: pa.Table) -> None:
     """Write candidates as Parquet.
@@ -39,7 +43,10 @@ def write_candidates(path: Path, candidates: pa.Table) -> None:
 
 
 def read_candidates(path: Path) -> pa.Table:
-    """Read candidates from Parquet; a table that an earlier version wrote has no provenance.
+    """Read candidates from Parquet.
+
+    Tables of earlier versions are read too: their terms of the rank are called ``part_*``, and the oldest have no
+    provenance.
 
     Raises
     ------
@@ -47,6 +54,7 @@ def read_candidates(path: Path) -> pa.Table:
         If the file is missing or damaged.
     """
     table = read_table(path)
+    table = table.rename_columns([OLD_TERM.sub("loglr_", name) for name in table.column_names])
     for name in set(PROVENANCE) - set(table.schema.names):
         table = table.append_column(name, pa.nulls(table.num_rows, CANDIDATES.field(name).type))
     return table.select(CANDIDATES.names).cast(CANDIDATES)

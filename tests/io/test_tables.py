@@ -4,10 +4,12 @@ import pytest
 
 from imaging.errors import InputError, StorageError
 from imaging.io.calibrations import CalibrationEntry, CalibrationLibrary, write_manifest
+from imaging.io.candidates import read_candidates
 from imaging.io.exposure_list import read_exposure_list, write_exposure_list
 from imaging.io.raw import Exposure
 from imaging.io.reference import read_reference_cone, write_reference_catalogue
 from imaging.io.tables import read_table, write_table
+from imaging.schemas.candidates import CANDIDATES
 from imaging.schemas.reference import REFERENCE_STARS
 from imaging.tables import column, make_table
 from imaging.wcs.sphere import separation_deg
@@ -126,3 +128,16 @@ def test_missing_calibrations_are_named(library, tmp_path):
         library.find("bias", exposure(20250101), 8)
     with pytest.raises(InputError, match="no calibration library"):
         CalibrationLibrary(tmp_path / "absent")
+
+
+def test_terms_of_the_rank_under_their_old_names_are_read(tmp_path):
+    """Version 0.1 called them part_*."""
+    rng = np.random.default_rng(3)
+    columns = {field.name: pa.nulls(2, field.type) for field in CANDIDATES}
+    columns["loglr_skymap"] = pa.array(rng.normal(size=2), CANDIDATES.field("loglr_skymap").type)
+    now = pa.Table.from_pydict(columns, schema=CANDIDATES)
+    old = now.rename_columns([name.replace("loglr_", "part_") for name in now.column_names])
+    write_table(tmp_path / "candidates.parquet", old.drop_columns(["code_version"]))
+    read = read_candidates(tmp_path / "candidates.parquet")
+    assert read.schema == CANDIDATES
+    assert read.column("loglr_skymap").equals(now.column("loglr_skymap"))
