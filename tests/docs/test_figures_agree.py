@@ -1,0 +1,111 @@
+"""The README states the figures of docs/figures.md, docs/architecture.md the steps of tasks/steps.py."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tasks.steps import NIGHT_STAGES, STEPS, steps_of
+
+ROOT = Path(__file__).resolve().parents[2]
+SINGLE, PHOTOMETRY = "bench.single_epoch", "bench.calibration"
+DIFFERENCE, CANDIDATES = "bench.difference", "bench.candidates"
+GRIZ = tuple(f"from pixels, {band}: zero point of a CCD, rms" for band in "griz")
+
+# Figure by figure of a row's second column: the bench, rows of its table (the largest counts) and a factor.
+SOURCES = {
+    "`make demo`": [("bench.demo", ("wall time with installation (make demo, seed 1)",), 1)],
+    "raw to catalogue": [(SINGLE, ("chain: single epoch, raw to catalogue, per CCD",), 1)],
+    "CPU time of SExtractor": [(SINGLE, ("measure: their cost over ours",), 1)],
+    "difference (template stack": [(SINGLE, ("chain: difference, per CCD",), 1)],
+    "coordinates of stars": [
+        (SINGLE, ("measure: coordinates at stars above S/N 30, tied over the exposure, rms per axis",), 1)
+    ],
+    "measured positions": [
+        (SINGLE, ("measure: measured positions of those stars, photon noise included, tied over the exposure, rms",), 1)
+    ],
+    "zero point of a CCD": [(PHOTOMETRY, GRIZ, 1)],
+    "PSF model": [(SINGLE, ("measure: PSF, rms error",), 1)],
+    "width of the noise": [None, (DIFFERENCE, (r"noise width of blank sky, \|width - 1\|",), 1)],
+    "S/N at which half": [(DIFFERENCE, ("S/N of 50 % completeness",), 1)],
+    "false positives": [
+        (DIFFERENCE, ("false positives per CCD that pass the cuts",), 1),
+        (DIFFERENCE, ("false positives per CCD with score 0.3 or more",), 1),
+    ],
+    "nights with the kilonova": [
+        (CANDIDATES, ("nights with the kilonova at rank 1",), 1),
+        (CANDIDATES, ("kilonova ranked first on further nights, never looked at before",), 40),
+    ],
+    "a million candidates": [
+        (CANDIDATES, ("gw-workflow rank on a new map, 1000000 candidates, 25 exposures, all files, wall clock",), 1)
+    ],
+    "orchestration": [("bench.scaling", ("share of the science",), 1)],
+    "kills of workers": [
+        ("bench.chaos", ("night: kills",), 1),
+        ("bench.chaos", ("night: products that differ from those in calm",), 1),
+        ("bench.chaos", ("night: finished steps done again",), 1),
+    ],
+    "nights whose server": [
+        ("bench.faulty_server", ("one request of five fails: nights",), 1),
+        ("bench.faulty_server", ("one request of five fails: products that differ from those in calm",), 1),
+    ],
+}
+
+
+def rows(text: str) -> list[list[str]]:
+    """Return the cells of the first table in a text, its heading left out."""
+    lines = re.search(r"(?:^\|.*\n)+", text, re.MULTILINE)[0].splitlines()
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines[2:]]
+
+
+def figures() -> dict[tuple[str, str], float]:
+    """Return bench and row of every figure of docs/figures.md to its value."""
+    sections = (ROOT / "docs" / "figures.md").read_text(encoding="utf-8").split("\n## ")[1:]
+    return {
+        (re.search(r"`python -m (\S+)`", text)[1], row[0]): float(row[1]) for text in sections for row in rows(text)
+    }
+
+
+README = rows((ROOT / "README.md").read_text(encoding="utf-8").partition("## How good, how fast")[2])
+FIGURES = figures()
+
+
+def test_every_row_of_the_readme_has_a_source():
+    assert [[start for start in SOURCES if what.startswith(start)] for what, *_ in README] == [[s] for s in SOURCES]
+
+
+@pytest.mark.parametrize("what, reached", [(row[0], row[1]) for row in README])
+def test_the_readme_states_the_figures_of_the_benches(what, reached):
+    (sources,) = (found for start, found in SOURCES.items() if what.startswith(start))
+    stated = re.findall(r"\d+(?:\.\d+)?", reached)
+    assert len(stated) == len(sources)
+    for text, source in zip(stated, sources, strict=True):
+        if source is not None:
+            bench, names, factor = source
+            digits = len(text.partition(".")[2])
+            measured = factor * max(FIGURES[bench, name] for name in names)
+            assert abs(float(text) - measured) <= 0.5001 * 10.0**-digits, f"{what}: {text}, measured {measured}"
+
+
+def test_the_bound_of_the_positions_is_that_of_the_figures():
+    (what,) = (row[0] for row in README if row[0].startswith("measured positions"))
+    bound = FIGURES[SINGLE, "measure: photon noise of those stars, the least possible error (Cramer-Rao), rms"]
+    assert re.search(r"bound: ([\d.]+) mas", what)[1] == f"{bound:.1f}"
+
+
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").partition("## Steps")[2]
+STEP_ROWS = {row[0].strip("`"): row for row in rows(ARCHITECTURE)}
+
+
+def test_the_table_of_steps_is_complete_and_in_order():
+    assert list(STEP_ROWS) == [info.name for info in steps_of(*NIGHT_STAGES)]
+
+
+@pytest.mark.parametrize("name", STEP_ROWS)
+def test_a_row_of_the_table_is_what_the_step_states(name):
+    _, mapped_over, _, products, science = STEP_ROWS[name]
+    outside_brackets = re.sub(r"\([^)]*\)", "", products)
+    assert mapped_over == STEPS[name].mapped_over
+    assert set(re.findall(r"`(.+?)`", outside_brackets)) == set(STEPS[name].products.values())
+    assert all((ROOT / folder).is_dir() for folder in re.findall(r"`(.+?)`", science))
+    assert (ROOT / "tasks" / f"{name}.py").is_file()
