@@ -25,8 +25,8 @@ from tasks.steps import DIFFERENCE
 class ReadyCcds:
     """CCDs whose templates are complete, in batches, as they become so while the others are processed.
 
-    It is given to a flow that runs in the same process. Prefect stores the parameters of a run and sends them to workers;
-    so that this consumes nothing, it is not iterable, has no visible attributes, and is empty on a worker.
+    It is given to a flow that runs in the same process. Prefect stores the parameters of a run and sends them to
+    workers; so that this consumes nothing, it is not iterable, has no visible attributes, and is empty on a worker.
 
     Parameters
     ----------
