@@ -26,6 +26,7 @@ from imaging.simulation.settings import SimulationSettings
 from imaging.tables import column
 from tasks.check_products import zeropoint_rows
 from tasks.jobs import StepJob
+from tasks.steps import SOLVE_ZEROPOINTS
 
 FloatArray = NDArray[np.float64]
 
@@ -141,7 +142,7 @@ def process_exposure(work: Path, seed: int, band: str, ccds: tuple[int, ...]) ->
                 n_used=row["n_used"],
                 flags=row["flags"],
                 calibrate_s=seconds["calibrate", ccd],
-                solve_s=seconds["solve", 0],
+                solve_s=seconds[SOLVE_ZEROPOINTS.name, 0],
             )
         )
     shutil.rmtree(work)

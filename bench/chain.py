@@ -59,6 +59,8 @@ def rows_of(costs: Sequence[Cost], seeds: tuple[int, ...]) -> list[Row]:
     rows.append(_limited("single epoch, raw to catalogue", total, len(by_step["measure"]), seeds))
     if "difference" in medians:
         rows.append(_limited("difference", medians["difference"], len(by_step["difference"]), seeds))
+    ratios = [medians[name] / STEPS[name].cpu_s for name in medians if STEPS[name].mapped_over == CCD]
+    rows.append(at_most("measured cost over the one in tasks/steps.py, largest", max(ratios), "", 1.5, n=len(ratios)))
     single = [cost.peak_memory_mb for cost in costs if cost.step in SINGLE_EPOCH]
     rows.append(
         at_most("peak memory, raw to catalogue", max(single), "MB", MEMORY_LIMIT_MB, n=len(single), seeds=seeds)

@@ -33,11 +33,20 @@ from tasks.engine.step import Step
 from tasks.jobs import StepJob
 from tasks.quality_files import read_quality, write_quality
 from tasks.raw_files import find_raw
+from tasks.steps import (
+    CHECK_PRODUCTS,
+    CHOOSE_TEMPLATES,
+    COLLECT_QUALITY,
+    DIFFERENCE,
+    SOLVE_ZEROPOINTS,
+    TIE_ASTROMETRY,
+    VERIFY,
+)
 
 LENDER = 27
 """The CCD that is processed; the simulated kilonova lies on it."""
 
-WHOLE = ("solve", "verify", "choose_templates", "gather")
+WHOLE = tuple(step.name for step in (SOLVE_ZEROPOINTS, VERIFY, CHOOSE_TEMPLATES, COLLECT_QUALITY))
 """Steps of whole exposures that do their real work on all CCDs."""
 
 
@@ -79,7 +88,7 @@ class LentNight(PlainNight):
 
     def _lent(self, step: Step, job: StepJob) -> StepResult:
         lent = self.lender.results[step.name, job.expnum or 0]
-        if step.name == "tie":
+        if step.info == TIE_ASTROMETRY:
             part = lent.products[f"tie_{LENDER:02d}"]
             ccds = sorted(int(name.removeprefix("matches_")) for name in job.inputs if name.startswith("matches_"))
             products = {"tie": self._linked(lent.products["tie"], job, None)}
@@ -131,9 +140,9 @@ def _without_detections(lent: Path, path: Path, job: StepJob) -> None:
 
 
 CHANGES: dict[tuple[str, str], Change] = {
-    ("inspect", "quality"): _placed,
-    ("difference", "quality"): _placed,
-    ("difference", "detections"): _without_detections,
+    (CHECK_PRODUCTS.name, "quality"): _placed,
+    (DIFFERENCE.name, "quality"): _placed,
+    (DIFFERENCE.name, "detections"): _without_detections,
 }
 """Step and product to what makes it a CCD's own."""
 

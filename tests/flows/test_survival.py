@@ -16,13 +16,14 @@ from night_site import ROOT, SEARCH, borrow, contents, gw_workflow, single_epoch
 from bench.storm import Prey, Storm, finish_under_fire, workers_of
 from bench.storm_night import Records
 from blocks.site import Site
+from tasks.steps import steps_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.dask, pytest.mark.server]
 
 WORDS = [word for word in single_epoch("-C") if word != "-s"]
 """All stages of one CCD of a search exposure, on worker processes."""
 
-STEPS = {"detrend", "fit_sky", "measure", "tie", "calibrate", "solve", "inspect", "verify"}
+STEPS = {step.name for step in steps_of("single_epoch", "calibration", "verification")}
 
 
 def command(site: Site) -> tuple[str, ...]:
