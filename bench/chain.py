@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from bench.plain_night import Cost, PlainNight, simulated_site
 from bench.report import Row, at_most, main
 from imaging.simulation.settings import demo_settings
+from tasks.steps import CCD, STEPS
 
 SINGLE_EPOCH = ("detrend", "measure", "calibrate")
 LIMITS = {"single epoch, raw to catalogue": 5.0, "difference": 6.5}
