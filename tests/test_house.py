@@ -150,6 +150,18 @@ def test_internals_of_prefect_are_named_in_the_engine_alone():
     assert not wrong
 
 
+def test_no_value_travels_in_a_context_variable():
+    """What a called flow must know is an argument or an option of its task runner."""
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for folder in ALLOWED
+        for path in modules(folder)
+        for name in imported(path)
+        if name == "contextvars" and "ContextVar" in path.read_text(encoding="utf-8")
+    ]
+    assert not wrong
+
+
 def test_every_third_party_import_is_declared():
     with (ROOT / "pyproject.toml").open("rb") as stream:
         project = tomllib.load(stream)["project"]
