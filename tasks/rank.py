@@ -25,9 +25,10 @@ from imaging.io.candidates import read_candidates
 from imaging.io.images import read_planes
 from imaging.io.skymaps import read_skymap
 from imaging.io.tables import read_tables, write_table
+from imaging.pictures.candidate_list import LISTED, candidates_page
 from imaging.pictures.candidate_page import NightPage, build_page
 from imaging.pictures.depth import depth_picture
-from imaging.pictures.markdown import LISTED, candidates_page, embedded
+from imaging.pictures.markdown import embedded
 from imaging.pictures.night import night_picture
 from imaging.pictures.search import search_picture
 from imaging.pictures.stamps import stamp_strip

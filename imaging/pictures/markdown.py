@@ -4,7 +4,6 @@ import base64
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from imaging.candidates.words import flags_in_words, parts_in_words
 from imaging.pictures.curves import zeropoint_picture
 from imaging.pictures.focal_plane import focal_plane_picture, focal_plane_status
 
@@ -15,9 +14,6 @@ PICTURES = (
     ("depth_mag", "five-sigma depth", "mag"),
 )
 """Quality numbers that are drawn over the focal plane: column, label, unit."""
-
-LISTED = 20
-"""Candidates on the page of a night's run; the candidate page has all."""
 
 MARKS = {"green": "", "yellow": " (fair)", "orange": " (POOR)", "red": " (BAD)", "unknown": " (not graded)"}
 """What stands behind a number of a grade; words, because not every machine that shows the pages has coloured signs."""
@@ -48,47 +44,6 @@ def focal_plane_page(rows: Mapping[int, Mapping[str, Any]], what: str) -> str:
         middle = sorted(value for value, _ in known.values())[len(known) // 2]
         images.append(embedded(zeropoint_picture(known, (), exposure_mag=middle, title=what), "zero point"))
     return f"# Focal plane of {what}\n\n" + "\n\n".join(images) + "\n"
-
-
-def candidates_page(
-    rows: Sequence[Mapping[str, Any]],
-    stamps: Mapping[str, Sequence[tuple[str, bytes]]],
-    picture: bytes,
-    title: str,
-    mjd: float,
-) -> str:
-    """List the best candidates of a night with their stamps, below the picture of the night.
-
-    Parameters
-    ----------
-    rows
-        Ranked candidates, best first.
-    stamps
-        Candidate to its stamps (label, PNG).
-    picture
-        PNG of sky map, exposures and candidates.
-    title
-        Heading.
-    mjd
-        Instant of the merger, UTC.
-    """
-    lines = [
-        f"# {title}\n",
-        embedded(picture, "sky map, exposures, candidates") + "\n",
-        "| rank | search, template, difference | candidate | mag | real | score |",
-        "|--:|---|---|--:|--:|--:|",
-    ]
-    reasons = ["\n## For and against\n"]  # below the table, where a narrow page does not cut it off
-    for row in rows[:LISTED]:
-        images = stamps.get(row["candidate_id"], ())
-        shown = embedded(images[0][1], images[0][0]) if images else ""
-        words = "; ".join([*parts_in_words(row, mjd).values(), *flags_in_words(row["flags"] or 0)])
-        lines.append(
-            f"| {row['rank']} | {shown} | {row['candidate_id']} | "
-            f"{number(row['mag_last'], 2)} | {number(row['real_score'], 2)} | {number(row['rank_score'], 1)} |"
-        )
-        reasons.append(f"{row['rank']}. `{row['ra']:.5f} {row['dec']:+.5f}` {words}")
-    return "\n".join([*lines, *(reasons if rows else ())]) + "\n"
 
 
 def graded_rows(rows: Sequence[Mapping[str, Any]], grades: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -74,7 +74,7 @@ def changed(tmp_path_factory):
 DECIDES = [
     # What decides the bytes of a product, though it lies outside of the step's own module or of the science.
     ("tasks/ranked_tables.py", "REGIONS_BEST = 20_000", "REGIONS_BEST = 10_000", {"rank"}),
-    ("imaging/pictures/markdown.py", "LISTED = 20", "LISTED = 30", {"rank", "verify"}),
+    ("imaging/pictures/candidate_list.py", "LISTED = 20", "LISTED = 30", {"rank"}),
     (
         "tasks/quality_files.py",
         "indent=1, sort_keys=True",
