@@ -235,7 +235,7 @@ def test_a_limit_that_cannot_be_asked_for_holds_nobody_up(monkeypatch, caplog):
     )
     with slot(WRITE_NIGHTS):
         pass
-    assert "going on without a slot of gw-write-nights" in caplog.text
+    assert "continuing without a slot of gw-write-nights" in caplog.text
     with slot(None):
         pass
 

@@ -57,7 +57,7 @@ def test_an_exposure_whose_stage_left_no_summary_is_not_complete():
     done = final_state("exposure 1", [27], {}, summary={"done": [27], "failures": {}})
     state = merged_state("exposure 1", {"single_epoch": done, "calibration": Crashed(message="killed")})
     assert exit_code(state) == 3
-    assert state.message == ("exposure 1: calibration ended as Crashed without a summary; run it again to go on")
+    assert state.message == ("exposure 1: calibration ended as Crashed without a summary; run it again to continue")
     assert summary_of(state)["stages"]["single_epoch"] == {"done": [27], "failures": {}}
 
 

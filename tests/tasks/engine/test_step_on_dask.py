@@ -153,7 +153,7 @@ def test_a_ccd_that_ran_out_of_memory_is_tried_alone_with_more(site, started):
     assert sorted(note.unit for note in noted_failures(site, "1300001")) == [4, 9]
     stuck = failures[9]
     assert (stuck.kind, stuck.reason) == ("lost", "time_limit")
-    assert "2 worker processes were past the time limit of 1 s" in stuck.message
+    assert "2 worker processes exceeded the time limit of 1 s" in stuck.message
     assert calls(site).count(9) == 2, "a step that hangs twice is given up"
 
 

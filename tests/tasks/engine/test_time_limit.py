@@ -37,7 +37,7 @@ def test_the_place_is_the_first_line_of_the_own_code(in_worker, tmp_path):
     with pytest.raises(StuckError) as caught, TimeLimit(1800, path):
         pytest.fail("it was begun once more")
     assert str(caught.value) == (
-        '2 worker processes were past the time limit of 1800 s, in "/opt/gw-workflow/imaging/psf/solve.py", '
+        '2 worker processes exceeded the time limit of 1800 s, in "/opt/gw-workflow/imaging/psf/solve.py", '
         "line 41 in solve_psf"
     )
     assert in_worker == [], "no limit is left behind"

@@ -55,7 +55,7 @@ def test_what_kills_its_worker_alone_too_is_not_tried_for_ever(monkeypatch, tmp_
     assert [script.tried.count(ccd) for ccd in (1, 2, 3, 4)] == [2, 2, 3, 1]
     reasons = {ccd: outcome.failure.reason for ccd, outcome in outcomes.items()}
     assert reasons == {1: "lost_worker", 2: "out_of_memory", 3: "lost", 4: "ValueError"}
-    assert "9 GiB (tried again alone, with more memory)" in outcomes[2].failure.message
+    assert "9 GiB (after a retry alone, with more memory)" in outcomes[2].failure.message
     assert "Failed to reach API" in outcomes[3].failure.message
 
 
