@@ -1,8 +1,8 @@
-"""Difference imaging: what has changed since the templates were taken.
+"""Difference imaging: search for transients and variables relative to the templates.
 
 choose templates for every CCD -> map difference (stack, subtract, detect, fakes) -> collect the quality numbers
 
-In a night CCDs are searched ahead, before the templates of the other CCDs are processed.
+In a night, a CCD is searched as soon as its own templates are processed.
 """
 
 from collections.abc import Sequence
@@ -40,14 +40,14 @@ def difference(
     """Search the verified CCDs of an exposure.
 
     Args:
-        exposure: The search exposure, and the season under which its products are filed.
+        exposure: The search exposure, and the season of its products.
         site: Name or folder of the site.
-        ccds: CCDs to search; None for all that verification has passed.
-        templates: Exposures to choose from; None for all processed ones of the same band and version.
+        ccds: CCDs to search; None for all that passed verification.
+        templates: Exposures to choose templates from; None for all processed ones of the same band and version.
         overwrite: Recompute cached steps.
         settings: Settings of the stage.
-        ready: For a flow in whose process templates are still being processed: CCDs whose templates are complete, again
-            whenever there are more; it ends when those of all CCDs are. These CCDs are searched at once.
+        ready: Only for calls from another flow: iterator over sets of CCDs whose templates are complete, while other
+            templates are still being processed. These CCDs are searched immediately, the others when it is exhausted.
 
     Raises
     ------
