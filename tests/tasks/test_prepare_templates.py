@@ -84,7 +84,7 @@ def test_a_bad_list_of_pointings_says_what_is_wrong(tmp_path, text, message):
 
 
 def test_without_raw_files_there_is_nothing_to_choose_from(tmp_path):
-    with pytest.raises(InputError, match="no exposure that may serve"):
+    with pytest.raises(InputError, match="no exposures to choose templates from"):
         known_exposures(Site.at(tmp_path), None)
 
 

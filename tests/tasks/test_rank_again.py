@@ -147,7 +147,7 @@ def test_a_map_without_a_time_uses_that_of_the_map_before(ranked, site, tmp_path
     assert rank(rerank_job(NIGHT, path, site)).quality["n_candidates"] > 10
     job = rerank_job(NIGHT, path, site)
     nothing = job.model_copy(update={"parameters": job.parameters | {"mjd_event": None}})
-    with pytest.raises(InputError, match="does not say when"):
+    with pytest.raises(InputError, match="lacks the time of the event"):
         rank(nothing)
 
 
