@@ -93,7 +93,7 @@ def test_every_ccd_lies_at_its_own_place(sites):
     path = job_of(lender, LENDER).product_path("quality.json")
     write_quality(path, {"ccd": LENDER, "status": "good", "corners": [[0.0, 0.0]] * 4})
     lending = LendingNight(lender)
-    lending.results["inspect", WHO.expnum] = job_of(lender, LENDER).result({"quality": path})
+    lending.results["check_products", WHO.expnum] = job_of(lender, LENDER).result({"quality": path})
     night = night_with(site, lending)
     rows = [
         read_quality(site.path(night.run(check_products, job_of(site, ccd)).products["quality"].path)) for ccd in (4, 5)

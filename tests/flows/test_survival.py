@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.dask, pytest.mark.server]
 WORDS = [word for word in single_epoch("-C") if word != "-s"]
 """All stages of one CCD of a search exposure, on worker processes."""
 
-STEPS = {"detrend", "fit_sky", "measure", "tie", "calibrate", "solve", "inspect", "verify"}
+STEPS = {"detrend", "fit_sky", "measure", "tie_astrometry", "calibrate", "solve_zeropoints", "check_products", "verify"}
 
 
 def command(site: Site) -> tuple[str, ...]:
