@@ -226,7 +226,7 @@ def main() -> None:
     parser.add_argument("folders", nargs="*", metavar="FOLDER", help=f"folders of tests: {', '.join(CORE)}")
     parser.add_argument("--function", action="append", metavar="MODULE:NAME", help="only this function")
     parser.add_argument("--most", type=int, default=8, metavar="N", help="mutants per function; 0 for all")
-    parser.add_argument("--limit", type=float, default=120.0, metavar="S", help="minimum time limit of the tests, seconds")
+    parser.add_argument("--limit", type=float, default=120.0, metavar="S", help="minimum time limit of tests, s")
     parser.add_argument("--list", action="store_true", help="list the mutants without running tests")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     options = parser.parse_args()

@@ -1,4 +1,4 @@
-"""How a run ends, in states and exit codes."""
+"""Final states and exit codes of runs."""
 
 import logging
 import pickle
@@ -61,7 +61,7 @@ def test_an_exposure_whose_stage_left_no_summary_is_not_complete():
     assert summary_of(state)["stages"]["single_epoch"] == {"done": [27], "failures": {}}
 
 
-def test_a_run_that_failed_says_so_in_one_line_of_the_log():
+def test_a_failed_run_is_logged_in_one_line():
     records = []
     state = final_state("exposure 1", [], {1: LOST}, summary={"stage": "detrend"})
     assert summary_of(state) == {"stage": "detrend"}
