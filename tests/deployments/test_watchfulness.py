@@ -178,7 +178,7 @@ def test_a_block_that_does_not_send_is_refused(server):
     for name in ("slack-webhook/nobody", "nonsense"):
         with pytest.raises(InputError, match="no such notification block"):
             create_automations(NotificationTarget(prefect_block=name))
-    with pytest.raises(InputError, match="does not send"):
+    with pytest.raises(InputError, match="not a notification block"):
         create_automations(NotificationTarget(prefect_block="gw-compute-cluster/default"))
 
 
