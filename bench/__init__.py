@@ -1,3 +1,3 @@
-"""What it costs and how accurate it is; run one with ``python -m bench.NAME [--json] [--quick]``."""
+"""Benchmarks of cost and accuracy; run one with ``python -m bench.NAME [--json] [--quick]``."""
 
-import imaging as imaging  # pins the thread pools of the libraries before NumPy is loaded
+import imaging as imaging  # sets the number of library threads before NumPy is loaded

@@ -1,4 +1,4 @@
-"""Aperture noise of a difference against the best that the same frames allow: the truth subtracted from each."""
+"""Aperture noise of a difference relative to the ideal difference of the same frames, with the truth subtracted."""
 
 from dataclasses import replace
 
@@ -22,7 +22,7 @@ RADIUS_FWHM = 1.0
 PLACES = 30_000
 
 DARK_SNR = 3.0
-"""Template flux, in units of the flux error, under an aperture at most."""
+"""Maximum template flux in an aperture of blank sky, in units of the flux error."""
 
 
 def noise_over_ideal(truth: Truth, searched: CcdSearchResult) -> float:
@@ -37,7 +37,7 @@ def noise_over_ideal(truth: Truth, searched: CcdSearchResult) -> float:
     truth
         The frames.
     searched
-        What their search has made.
+        Result of their search.
     """
     difference = searched.difference
     search = _noise_of(truth.search)
@@ -55,7 +55,7 @@ def noise_over_ideal(truth: Truth, searched: CcdSearchResult) -> float:
 
 
 def _noise_of(frame: Frame) -> CalibratedImage:
-    """Return a frame without the light that was drawn into it."""
+    """Return a frame with the simulated sources subtracted."""
     pixels = frame.image.pixels
     return replace(frame.image, pixels=replace(pixels, science=pixels.science - frame.model))
 

@@ -1,8 +1,8 @@
-"""Zero points of full-size simulated CCDs from raw pixels, through clouds, against the truth.
+"""Zero points of full-size simulated CCDs from raw pixels, through clouds, compared with the truth.
 
-``python -m bench.calibration --pixels FOLDER``: in each of three seeds an exposure in every band of a third of the
-focal plane goes through the whole chain, raw file to zero points, and what each CCD shows is kept in ``FOLDER``; a run
-that was interrupted goes on with the exposures that are missing.
+``python -m bench.calibration --pixels FOLDER``: for each of three seeds and every band, an exposure of a third of the
+focal plane is processed from raw file to zero points, and the results per CCD are kept in ``FOLDER``; an interrupted
+run continues with the missing exposures.
 """
 
 import json
@@ -38,27 +38,27 @@ CLOUDS_MAG = 0.15
 UNUSUAL_CCDS = (2, 31, 61)
 """Dead CCDs, and one with a dead amplifier."""
 BRIGHT_SNR = 100.0
-"""Signal to noise of the stars that show how PSF fluxes are scaled."""
+"""Minimum signal to noise of stars used to measure the scale of PSF fluxes."""
 
 
 @dataclass(frozen=True, slots=True)
 class PixelZeropoint:
-    """What one CCD showed.
+    """Results of one CCD.
 
     Attributes
     ----------
     seed, band, ccd
-        Which.
+        Seed, band and CCD number.
     error_mmag, stated_mmag
-        Adopted minus true zero point, the latter the mean over the CCD's area, and the stated error.
+        Adopted minus true zero point, the latter averaged over the CCD's area, and the stated error.
     own_error_mmag, own_stated_mmag
-        The same of the CCD's own zero point; None without one.
+        The same for the zero point of the CCD alone; None without one.
     scale_mmag, scale_error_mmag
         Measured minus true magnitude of bright single stars: mean and standard error.
     n_used, flags
-        Stars that the own zero point rests on, and flags.
+        Number of stars in the zero point of the CCD alone, and flags.
     calibrate_s, solve_s
-        CPU seconds of the CCD's step, reading and writing included, and of the exposure's solution.
+        CPU seconds of the CCD's step, including input and output, and of the exposure's solution.
     """
 
     seed: int
@@ -77,13 +77,13 @@ class PixelZeropoint:
 
 
 def ccds_of(seed: int) -> tuple[int, ...]:
-    """Return the CCDs that a seed's exposures have: a third of the focal plane, evenly spread."""
+    """Return the CCDs of a seed's exposures: a third of the focal plane, evenly distributed."""
     usual = [ccd for ccd in SCIENCE_CCDS if ccd not in UNUSUAL_CCDS]
     return tuple(usual[SEEDS.index(seed) :: len(SEEDS)])
 
 
 def measure_pixels(folder: Path, say: Callable[[str], None]) -> list[PixelZeropoint]:
-    """Return what all CCDs show; exposures whose results lie in the folder are not simulated again."""
+    """Return the results of all CCDs; exposures with results in the folder are not simulated again."""
     found = []
     for seed in SEEDS:
         for band in BANDS:
@@ -97,14 +97,14 @@ def measure_pixels(folder: Path, say: Callable[[str], None]) -> list[PixelZeropo
 
 
 def process_exposure(work: Path, seed: int, band: str, ccds: tuple[int, ...]) -> list[PixelZeropoint]:
-    """Simulate an exposure, take it from raw file to zero points, and hold these against the truth.
+    """Simulate an exposure, process it from raw file to zero points, and compare these with the truth.
 
     Parameters
     ----------
     work
-        Folder for the simulation and its products; it is removed before and afterwards.
+        Folder for the simulation and its products; deleted before and afterwards.
     seed, band, ccds
-        What is simulated.
+        Seed, band and CCDs of the exposure.
     """
     shutil.rmtree(work, ignore_errors=True)
     settings = SimulationSettings(
@@ -150,7 +150,7 @@ def process_exposure(work: Path, seed: int, band: str, ccds: tuple[int, ...]) ->
 
 
 def mean_zeropoint_mag(truth: Truth) -> float:
-    """Return the true zero point, averaged over the area of a CCD: a smooth function that the stars sample."""
+    """Return the true zero point averaged over the area of a CCD, from a smooth function fitted to its stars."""
     stars = truth.is_star & (truth.x > 0) & (truth.x < NX) & (truth.y > 0) & (truth.y < NY)
     values = truth.mag[stars] + 2.5 * np.log10(truth.flux[stars])
     design = pixel_polynomial(truth.x[stars], truth.y[stars], 3, (NY, NX))
@@ -172,7 +172,7 @@ def flux_scale_mmag(truth: Truth, path: Path) -> tuple[float, float]:
 
 
 def pixel_rows(found: Sequence[PixelZeropoint]) -> list[Row]:
-    """Return bias and rms by band, the pull, what PSF fluxes contribute, and what the steps cost."""
+    """Return bias and rms by band, the pull, the contribution of PSF fluxes, and the cost of the steps."""
     seeds, n = sorted({item.seed for item in found}), len(found)
     rows = []
     for band in dict.fromkeys(item.band for item in found):
@@ -193,12 +193,14 @@ def pixel_rows(found: Sequence[PixelZeropoint]) -> list[Row]:
         Row("from pixels: scale of PSF fluxes, shared by an exposure, rms", shared, "mmag", n=n_exposures),
         Row("from pixels: scale of PSF fluxes, from CCD to CCD, rms", own, "mmag", n=n),
         at_most("from pixels, cost: the whole step calibrate of a CCD", cpu_s, "CPU s", 0.3, n=n, seeds=seeds),
-        at_most("from pixels, cost: the step solve of an exposure", solve_s, "CPU s", 2.0, n=n_exposures, seeds=seeds),
+        at_most(
+            "from pixels, cost: solve_zeropoints of an exposure", solve_s, "CPU s", 2.0, n=n_exposures, seeds=seeds
+        ),
     ]
 
 
 def scale_parts_mmag(found: Sequence[PixelZeropoint]) -> tuple[float, float]:
-    """Return the rms of the scale of PSF fluxes: of the exposures' means, and of CCDs about them less the noise."""
+    """Return the rms of the scale of PSF fluxes: between exposures, and between CCDs of an exposure without noise."""
     means, scatter = [], []
     for exposure in {(item.seed, item.band) for item in found}:
         items = [item for item in found if (item.seed, item.band) == exposure]

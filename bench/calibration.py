@@ -1,10 +1,10 @@
-"""How well zero points and their errors hold: ``python -m bench.calibration [--json] [--quick] [--pixels FOLDER]``.
+"""Accuracy of zero points and their errors: ``python -m bench.calibration [--json] [--quick] [--pixels FOLDER]``.
 
 All 62 CCDs of exposures in six bands through clouds, three seeds, as catalogues
 (``imaging.simulation.calibrated_fields``); with ``--pixels`` also from raw pixels, 354 full-size CCDs
-(``bench.calibrated_pixels``: half an hour of one core, kept in the folder and gone on with). What star flats leave is
-in ``bench.star_flat_uniformity``, lookups in a catalogue of 1,000 square degrees in ``bench.reference_lookups``; the
-importer reads a table of the form of Gaia's third release.
+(``bench.calibrated_pixels``: half an hour on one core; results are kept in the folder). Residuals after star flats are
+measured in ``bench.star_flat_uniformity``, lookups in a catalogue of 1,000 square degrees in
+``bench.reference_lookups``; the importer reads a table in the format of Gaia DR3.
 """
 
 import argparse
@@ -52,7 +52,7 @@ SOURCE_COLUMNS = 152
 
 
 class Scores:
-    """What the exposures have shown."""
+    """Results of all exposures."""
 
     def __init__(self) -> None:
         self.error_mmag: dict[str, list[float]] = {band: [] for band in BANDS}
@@ -87,7 +87,7 @@ def measure(quick: bool) -> Sequence[Row]:
 def own_zeropoints(
     observed: SimulatedCatalogues, field: SimulatedField, root: Path, scores: Scores
 ) -> dict[int, CcdZeropoint]:
-    """Give every CCD of an exposure its own zero point, as the step ``calibrate`` does."""
+    """Return the zero point of every CCD of an exposure alone, as computed by the step ``calibrate``."""
     exposure, own = observed.exposure, {}
     for ccd, catalogue in observed.catalogues.items():
         start = time.process_time()
@@ -134,7 +134,7 @@ def zeropoint_rows(scores: Scores, seeds: Sequence[int]) -> list[Row]:
 
 
 def safety_nets(own: dict[int, CcdZeropoint], observed: SimulatedCatalogues) -> dict[str, bool]:
-    """Try what must be noticed: a CCD moved by 0.2 mag, one with two stars, no reference, other subsets and orders."""
+    """Check the handling of a CCD offset by 0.2 mag, one with two stars, no reference, other subsets and orders."""
     exposure, truth = observed.exposure, observed.true_zeropoint_mag
 
     def solved(given: Mapping[int, CcdZeropoint]) -> dict[int, dict[str, float]]:
@@ -154,7 +154,7 @@ def safety_nets(own: dict[int, CcdZeropoint], observed: SimulatedCatalogues) -> 
         return int(row["flags"]) == flag and close and row["zeropoint_error_mag"] > usual[28]["zeropoint_error_mag"]
 
     return {
-        "a CCD moved by 0.2 mag is an outlier and takes the exposure's value": takes_the_exposure(
+        "a CCD offset by 0.2 mag is an outlier and takes the exposure's value": takes_the_exposure(
             moved, ZeropointFlag.OUTLIER
         ),
         "a CCD with two stars takes the exposure's value": takes_the_exposure(few, ZeropointFlag.TOO_FEW_STARS),
@@ -167,13 +167,13 @@ def safety_nets(own: dict[int, CcdZeropoint], observed: SimulatedCatalogues) -> 
 
 
 def safety_rows(nets: Sequence[dict[str, bool]], seeds: Sequence[int]) -> list[Row]:
-    """Return how often each of the safety nets held."""
+    """Return the share of exposures that passed each check."""
     held = {name: float(np.mean([net[name] for net in nets])) for name in nets[0]}
     return [at_least(name, share, "", 1.0, n=len(nets), seeds=seeds) for name, share in held.items()]
 
 
 def cost_rows(scores: Scores, seeds: Sequence[int]) -> list[Row]:
-    """Return CPU seconds of a CCD's zero point, of a lookup in it, and of an exposure's solution."""
+    """Return CPU seconds of a CCD's zero point, of its catalogue lookup, and of an exposure's solution."""
     n, n_solved = len(scores.ccd_s), len(scores.solution_s)
     ccd_s, lookup_s = float(np.median(scores.ccd_s)), float(np.median(scores.lookup_s))
     return [
@@ -184,7 +184,7 @@ def cost_rows(scores: Scores, seeds: Sequence[int]) -> list[Row]:
 
 
 def importer_rows(folder: Path, n: int) -> list[Row]:
-    """Import a table of the form of Gaia's third release, in a process of its own; return speed, memory and size."""
+    """Import a table in the format of Gaia DR3, in a separate process; return speed, memory and size."""
     path = folder / "GaiaSource_000000-003111.csv.gz"
     text_mb = write_gaia_like_source(path, n)
     compressed_mb = path.stat().st_size / 1e6
@@ -216,15 +216,15 @@ def import_once(path: Path, root: Path) -> tuple[float, float, float, float]:
 
 
 def peak_memory_gb() -> float:
-    """Return the largest resident memory of this process; the usual call counts that of its parent, too."""
+    """Return the peak resident memory of this process, GB; ``getrusage`` would include that of its parent."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) / 1e6
 
 
 def write_gaia_like_source(path: Path, n: int) -> float:
-    """Write n sources as the archive delivers them, 152 columns; return the megabytes of text.
+    """Write n sources in the format of the archive, 152 columns; return the megabytes of text.
 
-    Values have as many digits as the archive's; a third of the columns that are not kept are null.
+    Values have as many digits as in the archive; a third of the columns that are not imported are null.
     """
     random = np.random.default_rng(5)
     pixel = np.sort(random.integers(0, 4**7, n))
@@ -262,7 +262,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="photometric calibration")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.add_argument("--quick", action="store_true", help="take about a minute")
-    parser.add_argument("--pixels", type=Path, help="also measure from raw pixels; results are kept in this folder")
+    parser.add_argument("--pixels", type=Path, help="also measure from raw pixels; keep results in this folder")
     options = parser.parse_args()
     rows = list(measure(options.quick))
     if options.pixels is not None:

@@ -1,8 +1,7 @@
-"""Candidates: where the kilonova ends up, what stands before it, and what ranking, page and sky maps cost.
+"""Candidates: rank of the kilonova, contaminants ranked before it, and cost of ranking, page and sky maps.
 
-``python -m bench.candidates``. The nights are those of :mod:`imaging.simulation.candidate_night`: tables
-without pixels, with one kilonova
-that is above S/N 7 in two exposures. The real sky maps are looked for in ``../shared/data/skymaps``.
+``python -m bench.candidates``. The nights are those of :mod:`imaging.simulation.candidate_night`: tables without
+pixels, with one kilonova above S/N 7 in two exposures. Real sky maps are read from ``../shared/data/skymaps``.
 """
 
 import tempfile
@@ -63,7 +62,7 @@ def prepare(seed: int, scale: float = 1.0) -> tuple[SyntheticNight, pa.Table, pa
 
 
 def kinds_of_best(seeds: Sequence[int]) -> list[list[str]]:
-    """Return what the candidates of each night are, best first."""
+    """Return the true kind of each candidate of each night, the best-ranked first."""
     kinds = []
     for seed in seeds:
         night, table, forced = prepare(seed)
@@ -73,7 +72,7 @@ def kinds_of_best(seeds: Sequence[int]) -> list[list[str]]:
 
 
 def rank_rows(seeds: Sequence[int], further: Sequence[int]) -> list[Row]:
-    """Measure the rank of the kilonova, and what kinds of contaminants stand in the first ten."""
+    """Measure the rank of the kilonova, and the kinds of contaminants among the first ten."""
     kinds = kinds_of_best(seeds)
     ranks = [_rank_of_kilonova(kind) for kind in kinds]
     contaminants = Counter(name for kind in kinds for name in kind[:10] if name != "kilonova")
@@ -88,14 +87,14 @@ def rank_rows(seeds: Sequence[int], further: Sequence[int]) -> list[Row]:
     if further:
         others = [_rank_of_kilonova(kind) for kind in kinds_of_best(further)]
         m = len(others)
-        label = "on further nights, never looked at before"
+        label = "on further nights, not used for tuning"
         rows.append(at_least(f"kilonova ranked first {label}", others.count(1) / m, "share", 0.95, n=m, seeds=further))
         rows.append(at_most(f"worst rank {label}", max(others), "", 3, n=m))
     return rows
 
 
 def _rank_of_kilonova(kind: list[str]) -> int:
-    """Return the rank of the kilonova; one beyond the list if it is not in it."""
+    """Return the rank of the kilonova; the length of the list plus one if it is not listed."""
     return kind.index("kilonova") + 1 if "kilonova" in kind else len(kind) + 1
 
 
@@ -158,7 +157,7 @@ def many_candidates(n: int, skymap: SkyMap) -> tuple[pa.Table, pa.Table]:
 
 
 def cost_rows(sizes: Sequence[int]) -> list[Row]:
-    """Measure the CPU seconds of association, of ranking, of re-ranking with kept light curves, and of the page."""
+    """Measure the CPU seconds of association, ranking, re-ranking with kept light-curve likelihoods, and the page."""
     skymap = gaussian_skymap(60.0, -30.0, 6.0, distance_mpc=100.0, distance_sigma_mpc=20.0, order=8)
     rank, light = RankSettings(), LightcurveSettings()
     footprints = footprints_of(1, "i", MJD_EVENT + 0.5, 60.0, -30.0, 23.0)
@@ -186,14 +185,14 @@ def cost_rows(sizes: Sequence[int]) -> list[Row]:
 
 
 def timed_map(skymap: SkyMap) -> SkyMap:
-    """Return a sky map that states the time of the event."""
+    """Return the sky map with the time of the event set."""
     return replace(skymap, mjd=MJD_EVENT)
 
 
 def again_rows(n: int, table: pa.Table, forced: pa.Table, skymap: SkyMap) -> list[Row]:
-    """Measure the whole of ``gw-workflow rank`` from file to file: list, exports, regions, pages and pictures.
+    """Measure ``gw-workflow rank`` with all its files: list, exports, regions, pages and pictures.
 
-    First without any judgement of the light curves, then on a new map, with the judgement that was kept.
+    First without cached light-curve likelihoods, then on a new map, with cached ones.
     """
     parts = [
         footprints_of(number, "i", MJD_EVENT + 0.5, 56.0 + 2.0 * (number % 5), -34.0 + 2.0 * (number // 5), 23.0)
@@ -214,7 +213,7 @@ def again_rows(n: int, table: pa.Table, forced: pa.Table, skymap: SkyMap) -> lis
 
 
 def found_row() -> Row:
-    """Compare the probability to have found a source of absolute magnitude -15 with draws from the map."""
+    """Compare the probability to detect a source of absolute magnitude -15 with draws from the map."""
     skymap = gaussian_skymap(60.0, -30.0, 1.0, distance_mpc=200.0, distance_sigma_mpc=50.0, order=9)
     bands = {"g": (60.2, -29.8, 22.6), "i": (60.6, -30.4, 22.0), "z": (59.5, -30.1, 21.4)}
     parts = [footprints_of(n, b, MJD_EVENT, *place) for n, (b, place) in enumerate(bands.items())]
@@ -237,7 +236,7 @@ def found_row() -> Row:
 
 
 def map_rows() -> list[Row]:
-    """Compare areas of real maps with the published ones, and the searched probability with a count of draws."""
+    """Compare areas of real maps with published values, and the searched probability with random draws."""
     rows = []
     for event, name, right in RIGHT_AREAS:
         if not (REAL_MAPS / name).exists():

@@ -1,7 +1,7 @@
-"""Seconds and memory of every step on a full-size CCD, from the raw file to candidates' detections.
+"""CPU seconds and memory of every step on a full-size CCD, from the raw file to detections.
 
 ``python -m bench.chain [--json] [--quick]``: a simulated night of 4 CCDs (2 quick), each step as a plain function in
-one process on one core, the kernels compiled before; medians over CCDs and exposures.
+one process on one core, with kernels compiled before; medians over CCDs and exposures.
 """
 
 import statistics
@@ -15,7 +15,7 @@ from tasks.steps import CCD, STEPS
 
 SINGLE_EPOCH = ("detrend", "measure", "calibrate")
 LIMITS = {"single epoch, raw to catalogue": 5.0, "difference": 6.5}
-"""Core seconds per CCD that were asked for: 5 to the catalogue; stack 2.0, subtraction 2.0, detection and fakes 2.5."""
+"""Limits, core seconds per CCD: 5 to the catalogue; stack 2.0, subtraction 2.0, detection and fakes 2.5."""
 
 MEMORY_LIMIT_MB = 1.2 * 1024
 
@@ -31,7 +31,7 @@ def measure(quick: bool) -> list[Row]:
         night.costs.clear()
         for who in [*templates, *searches[:1]]:
             night.single_epoch(who)
-        # Memory only rises: what follows the first difference no longer shows that of the single epoch.
+        # Peak memory never falls: after the first difference it no longer shows that of the single epoch.
         night.difference(searches[0], templates)
         compiled = len(night.costs)
         night.difference(searches[0], templates)
@@ -40,7 +40,7 @@ def measure(quick: bool) -> list[Row]:
 
 
 def rows_of(costs: Sequence[Cost], seeds: tuple[int, ...]) -> list[Row]:
-    """Turn costs into rows: a total and its parts for each step, then the sums that limits are set for."""
+    """Return the rows: total and parts of each step, then the sums that have limits."""
     by_step: dict[str, list[Cost]] = defaultdict(list)
     for cost in costs:
         by_step[cost.step].append(cost)

@@ -1,9 +1,8 @@
-"""Kill workers, flows and servers at random instants, and see whether the night comes out the same.
+"""Kill workers, flows and servers at random times, and compare the products with those of an undisturbed run.
 
-Two things are killed (SIGKILL), again and again, and started again when they have ended without having finished, as a
-person or a restarted service would: an exposure whose steps do next to nothing, so that most kills fall on the
-orchestration; and a small but complete simulated night, from raw exposures to the ranked list. In the end the products
-must be, byte by byte, those of a run that nobody has killed, and nothing that was finished may have been done again.
+Two runs are killed (SIGKILL) repeatedly and restarted until they finish: an exposure with trivial steps, so that most
+kills hit the orchestration; and a small but complete simulated night, from raw exposures to the ranked list. The
+products must be identical, byte for byte, to those of an undisturbed run, and no finished step may run again.
 """
 
 import random
@@ -20,25 +19,25 @@ from blocks.site import Site
 SEED = 20170817
 N_CCDS = 8
 PAUSE_S = 0.4
-"""Seconds that a step works."""
+"""Duration of a step, seconds."""
 
 CALM_S = (0.05, 1.0)
-"""Between two kills, drawn evenly, counted from the first step of the process."""
+"""Range of the time between two kills, seconds, drawn uniformly, from the first step of the process."""
 
 
 def storm(root: Path, n_kills: int, *, seed: int = SEED, kills_per_exposure: int = 8) -> Storm:
-    """Process exposures under fire until so many kills have fallen, and check what comes out.
+    """Process exposures while killing processes, until a number of kills is reached, and check the products.
 
     Parameters
     ----------
     root
-        Folder to work in.
+        Working folder.
     n_kills
-        Kills, all together.
+        Total number of kills.
     seed
-        Seed of victims and instants.
+        Seed of victims and times.
     kills_per_exposure
-        After so many kills an exposure is left in peace to be finished.
+        Kills after which an exposure is left to finish.
 
     Raises
     ------
@@ -84,21 +83,21 @@ def _executions(site: Site) -> int:
 
 
 def rows_of(what: str, result: Storm, wanted: int, seconds: float) -> list[Row]:
-    """Return what a storm has shown."""
+    """Return the rows of a test."""
     n, seeds, again = result.needed, (SEED,), result.executed - result.needed
     return [
         at_least(f"{what}: kills", result.kills.total(), "", wanted, n=result.starts, seeds=seeds),
         *(Row(f"{what}: kills, {victim}", result.kills[victim], "") for victim in VICTIMS),
-        at_most(f"{what}: products that differ from those in calm", len(result.differing), "", 0, n=n, seeds=seeds),
-        at_most(f"{what}: finished steps done again", result.redone, "", 0, n=n, seeds=seeds),
-        Row(f"{what}: steps done more often than in calm", again, "", n=n, seeds=seeds),
+        at_most(f"{what}: products that differ", len(result.differing), "", 0, n=n, seeds=seeds),
+        at_most(f"{what}: finished steps that ran again", result.redone, "", 0, n=n, seeds=seeds),
+        Row(f"{what}: interrupted steps that ran again", again, "", n=n, seeds=seeds),
         Row(f"{what}: processes started", result.starts, ""),
         Row(f"{what}: wall", seconds, "s"),
     ]
 
 
 def measure(quick: bool) -> list[Row]:
-    """Raise both storms."""
+    """Run both tests."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         wanted = 10 if quick else 200

@@ -1,10 +1,9 @@
-"""How long a night that has crashed goes on saying ``Running`` on the pages, and when somebody is told of it.
+"""Time until a crashed night is shown as ``Crashed`` in the UI, and until a notification arrives.
 
-A stand-in for a night, which does nothing but wait in a run that it has called, is served as a real one is, and its
-process is killed (SIGKILL): alone; together with the process that serves; together with that, with the server ended and
-all of it started again, as after a cut of the power. Measured is the time from the kill, or from the new start, until
-the server calls the night crashed, until it calls the run that the night had called crashed, and until a notification
-has arrived. Where the server lives on and what served does not, that is started again at once.
+A stand-in for a night, which only waits in a subflow, is served like a real one, and its process is killed (SIGKILL):
+alone; together with the serving process; together with that and a restart of the server, as after a power cut. The time
+is measured from the kill, or from the restart, until the night is Crashed, until its subflow is Crashed, and until a
+notification arrives. If only the serving process died with the night, it is restarted at once.
 """
 
 import os
@@ -36,7 +35,7 @@ LIMIT_S = 120.0
 
 GIVE_UP_S = 240.0
 
-RESULTS = ("says crashed", "the run it called says so", "somebody is told")
+RESULTS = ("run Crashed", "subflow Crashed", "notification received")
 
 NIGHT = Definition("process-night", "bench.crashed_nights.slow_night", "A stand-in for a night.", limit=1)
 
@@ -49,7 +48,7 @@ def called(minutes: float) -> None:
 
 @flow(name="process-night", flow_run_name="process-night")
 def slow_night(site: str = "default", minutes: float = 10.0) -> None:
-    """Say which process it is, call another run, and wait there."""
+    """Write the process identifier, call a subflow, and wait there."""
     place = load_site(site)
     (place.root / f"{flow_run.id}.process").write_text(f"{os.getpid()}\n")
     called(minutes)
@@ -57,7 +56,7 @@ def slow_night(site: str = "default", minutes: float = 10.0) -> None:
 
 @contextmanager
 def serving(site: Site) -> Iterator[subprocess.Popen[bytes]]:
-    """Serve the stand-in from a process of its own, without the heartbeats of a server that somebody else keeps."""
+    """Serve the stand-in from a separate process, without the heartbeats of a server managed elsewhere."""
     words = [sys.executable, "-m", "bench.crashed_nights", "--serve", str(site.root)]
     with subprocess.Popen(words, stdout=subprocess.DEVNULL, cwd=Path(__file__).parents[1]) as process:
         try:
@@ -68,7 +67,7 @@ def serving(site: Site) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def wait_for(what: Any, seconds: float = GIVE_UP_S) -> float | None:  # noqa: ANN401
-    """Wait until a condition holds; return after how many seconds, or None if it does not come about."""
+    """Wait until a condition holds; return the elapsed seconds, or None after the timeout."""
     began = time.monotonic()
     while time.monotonic() - began < seconds:
         if what():
@@ -85,25 +84,25 @@ def start_night(client: Any, site: Site) -> tuple[Any, int]:  # noqa: ANN401
     note = site.root / f"{run.id}.process"
     if wait_for(note.exists, 120.0) is None:
         raise TimeoutError("the stand-in for the night was not started")
-    time.sleep(8.0)  # until the run that it calls goes on too
+    time.sleep(8.0)  # until the subflow is running, too
     return run, int(note.read_text())
 
 
 def state_names(client: Any, run: Any) -> list[str]:  # noqa: ANN401
-    """Return the names of the states of a night and of what it has called."""
+    """Return the state names of a night and of its subflow."""
     called_runs = [r for r in client.read_flow_runs(limit=50) if r.parent_task_run_id and r.created >= run.created]
     return [str(r.state_name) for r in (client.read_flow_run(run.id), *called_runs)]
 
 
 def crash(site: Site, victims: Sequence[str]) -> dict[str, float | None]:
-    """Kill a served night and what else is named; return the seconds until night and called run say so, and a message.
+    """Kill a served night and other processes; return the seconds until each of :data:`RESULTS`.
 
     Parameters
     ----------
     site
         A site.
     victims
-        ``night``, ``serving``, ``server``.
+        Some of ``night``, ``serving``, ``server``.
     """
     from prefect import get_client
 
@@ -122,14 +121,14 @@ def crash(site: Site, victims: Sequence[str]) -> dict[str, float | None]:
 
 
 def _kill(process: int) -> None:
-    """Kill a process and what it has started."""
+    """Kill a process and its children."""
     family = [psutil.Process(process), *psutil.Process(process).children(recursive=True)]
     for member in family:
         member.kill()
 
 
 def _times(client: Any, run: Any, texts: list[str], site: Site, *, again: bool) -> dict[str, float | None]:  # noqa: ANN401
-    """Wait until everything has come about; return after how many seconds each has."""
+    """Wait until all :data:`RESULTS` are reached; return the seconds of each."""
     conditions = {
         RESULTS[0]: lambda: state_names(client, run)[0] == "Crashed",
         RESULTS[1]: lambda: set(state_names(client, run)) == {"Crashed"},
@@ -152,7 +151,7 @@ def _times(client: Any, run: Any, texts: list[str], site: Site, *, again: bool) 
 CASES = {
     "night killed": ("night",),
     "night and serving process killed": ("night", "serving"),
-    "night and serving process killed, server ended; since the new start": ("night", "serving", "server"),
+    "night and serving process killed, server restarted; since the restart": ("night", "serving", "server"),
 }
 
 

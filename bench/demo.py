@@ -1,7 +1,7 @@
-"""The figures of the demonstration: from raw files to the rank of the kilonova, held against the simulation's truth.
+"""Results of the demonstration, from raw files to the rank of the kilonova, compared with the simulated truth.
 
-``python -m bench.demo [--json] [--quick]`` runs ``gw-workflow demo --json`` in a folder of its own, for one seed
-(quick, with 2 CCDs) or three, and grades what it says.
+``python -m bench.demo [--json] [--quick]`` runs ``gw-workflow demo --json`` in a temporary folder, for one seed (quick,
+with 2 CCDs) or three, and compares its results with the limits.
 """
 
 import json
@@ -19,11 +19,11 @@ from bench.report import Row, at_least, at_most, main
 SEEDS = (1, 2, 3)
 
 NOT_FOUND = 9999
-"""In place of a rank."""
+"""Rank of a kilonova that is not in the list."""
 
 
 def measure(quick: bool) -> list[Row]:
-    """Run the demonstration and grade it."""
+    """Run the demonstration and compare its results with the limits."""
     seeds = SEEDS[:1] if quick else SEEDS
     ccds = ["--ccds", "26,27"] if quick else []
     documents, minutes = [], []
@@ -35,17 +35,17 @@ def measure(quick: bool) -> list[Row]:
 
 
 def run_demo(options: Sequence[str]) -> dict[str, Any]:
-    """Run the demonstration in a temporary folder and return what it says."""
+    """Run the demonstration in a temporary folder and return its JSON document."""
     with tempfile.TemporaryDirectory(prefix="gw-workflow-demo-") as folder:
         command = [sys.executable, "-m", "deployments.cli.main", "demo", "--json", "--root", folder, *options]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if not done.stdout.strip():
-            raise RuntimeError(f"the demonstration said nothing: {done.stderr[-2000:]}")
+            raise RuntimeError(f"the demonstration printed nothing: {done.stderr[-2000:]}")
         return json.loads(done.stdout)
 
 
 def grade(documents: Sequence[dict[str, Any]], seeds: Sequence[int]) -> list[Row]:
-    """Turn what demonstrations say into rows with the limits that were asked for."""
+    """Return the rows with limits for the documents of demonstrations."""
     ccds = [row for document in documents for row in document["ccds"]]
     searched = [row for row in ccds if row["difference_noise_width"] is not None]
     fakes = [found_share(document["completeness"], 10.0) for document in documents]
@@ -73,7 +73,7 @@ def grade(documents: Sequence[dict[str, Any]], seeds: Sequence[int]) -> list[Row
 
 
 def found_share(completeness: Sequence[dict[str, Any]], snr_min: float) -> tuple[float, int]:
-    """Return the share of injected transients above a signal to noise that were found and passed, and their number."""
+    """Return the share of injected transients above a signal to noise that were recovered, and their number."""
     bins = [row for row in completeness if row["snr_min"] >= snr_min and row["n"]]
     number = sum(row["n"] for row in bins)
     return sum(row["passed"] * row["n"] for row in bins) / number, number

@@ -76,12 +76,12 @@ class Costs:
         return result
 
     def median(self, *names: str) -> float:
-        """Return the median over the CCDs of the sum of some steps; the first CCD loads the compiled kernels."""
+        """Return the median over CCDs of the summed steps, without the first CCD, which loads the compiled kernels."""
         return float(np.median(np.sum([self.seconds[name] for name in names], axis=0)[1:]))
 
 
 class ExposureBench:
-    """One simulated exposure and everything that is read with it."""
+    """One simulated exposure with its calibrations."""
 
     def __init__(self, night: SimulatedNight, exposure: SimulatedExposure, scores: Scores, costs: Costs) -> None:
         self.night, self.truth, self.scores, self.costs = night, exposure, scores, costs
@@ -166,7 +166,7 @@ class ExposureBench:
 
 
 def invented_streaks(n: int) -> int:
-    """Count the streaks found on clean fields of stars and galaxies of varying density and seeing."""
+    """Count false streaks on fields of stars and galaxies of varying density and seeing."""
     total = 0
     for seed in range(n):
         random = np.random.default_rng(seed)
@@ -178,7 +178,7 @@ def invented_streaks(n: int) -> int:
 
 
 def accuracy_rows(scores: Scores, seeds: Sequence[int], clean_fields: int) -> list[Row]:
-    """Make the rows of accuracy."""
+    """Return the rows of accuracy."""
     n_ccds = len(scores.noise_ratio)
 
     def worst(values: ArrayLike) -> float:
@@ -193,7 +193,7 @@ def accuracy_rows(scores: Scores, seeds: Sequence[int], clean_fields: int) -> li
     crosstalk = abs(scores.crosstalk_sum) / max(scores.crosstalk_weight, 1.0)
     noise = float(np.sqrt(scores.crosstalk_variance) / max(scores.crosstalk_weight, 1.0))
     streaks = scores.streaks_found / max(scores.streaks_true, 1)
-    invented = at_most("streaks invented on clean fields", invented_streaks(clean_fields), "", 0, n=clean_fields)
+    invented = at_most("false streaks on clean fields", invented_streaks(clean_fields), "", 0, n=clean_fields)
     return [
         most("detrended against truth, mean, worst amplifier", worst(scores.mean_error_electrons), "e-", 0.5),
         most("gain and flat from the sky, worst amplifier", worst(scores.flat_millimag), "mmag", 1.0),
@@ -208,13 +208,13 @@ def accuracy_rows(scores: Scores, seeds: Sequence[int], clean_fields: int) -> li
         most("cosmic rays, false pixels", scores.false_pixels / scores.good_pixels, "", 1e-5),
         most("cosmic rays, star cores hit", scores.star_cores, "", 0),
         least("streaks above 1 sigma per pixel masked", streaks, 1.0, scores.streaks_true),
-        most("streaks invented on these CCDs", scores.streaks_false, "", 0),
+        most("false streaks on these CCDs", scores.streaks_false, "", 0),
         invented,
     ]
 
 
 def cost_rows(costs: Costs) -> list[Row]:
-    """Make the rows of CPU seconds per CCD."""
+    """Return the rows of CPU seconds per CCD."""
     n = len(costs.seconds["overscan"])
     detrend = (*ARITHMETIC, "bleeds", "mini_sky", "quality")
     rows = [

@@ -1,4 +1,4 @@
-"""Hold a detrended and cleaned CCD against the simulator's truth."""
+"""Compare a detrended and cleaned CCD with the simulated truth."""
 
 from dataclasses import dataclass, field
 
@@ -25,7 +25,7 @@ VISIBLE_PIXELS = 2000
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """What is true of one CCD of one exposure.
+    """The truth about one CCD of one exposure.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class Truth:
 
 @dataclass
 class Scores:
-    """Figures gathered over CCDs; lists hold one entry per CCD unless their name says otherwise."""
+    """Results of all CCDs; lists have one entry per CCD unless their name says otherwise."""
 
     mean_error_electrons: list[float] = field(default_factory=list)
     flat_millimag: list[float] = field(default_factory=list)
@@ -72,7 +72,7 @@ class Scores:
 
 
 def read_truth(night: SimulatedNight, expnum: int, ccdnum: int) -> Truth:
-    """Draw again what fell on a CCD."""
+    """Recreate the simulated light on a CCD."""
     exposure = read_exposure_truth(night.root, expnum)
     geometry = true_geometry(night.settings, exposure, ccdnum)
     scene = draw_scene(exposure, ccdnum, geometry, read_sky(night.root))
@@ -116,7 +116,7 @@ def score_crosstalk(
     full: dict[int, NDArray[np.int32]],
     matrix: CrosstalkMatrix,
 ) -> None:
-    """Average what full wells left in their victims, in units of their signal, by the sign of the coefficient."""
+    """Average the residual crosstalk of full wells, in units of their signal, by the sign of the coefficient."""
     for ccdnum, error in errors.items():
         allowed = (masks[ccdnum] & np.int16((NO_WEIGHT | MaskBit.STAR) & ~MaskBit.SSXTALK)) == 0
         for term in matrix.into(ccdnum):
@@ -139,7 +139,7 @@ def score_crosstalk(
 def score_cosmic_rays(
     scores: Scores, rays: CosmicRays, mask: NDArray[np.int16], truth: Truth, sigma_electrons: float
 ) -> None:
-    """Count tracks and pixels found, pixels invented, and star cores hit.
+    """Count detected tracks and pixels, false pixels, and masked star cores.
 
     ``mask`` is the one before the search. A track counts if one of its pixels on good ground exceeds five sigma, a
     pixel if it exceeds one; a masked pixel is false if no true one touches it. A star core is hit if it is masked and
@@ -170,7 +170,7 @@ def score_streaks(
     pixels: dict[str, NDArray],
     sigma: float,
 ) -> None:
-    """Count the true streaks above one sigma per pixel that are masked, and those that were invented.
+    """Count the true streaks above one sigma per pixel that are masked, and the false streaks.
 
     ``mask`` is the one before the search.
     """

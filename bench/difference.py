@@ -1,7 +1,7 @@
-"""Difference imaging against truth, cost and rivals: ``python -m bench.difference [--quick] [--json]``.
+"""Accuracy and cost of difference imaging, also of other programs: ``python -m bench.difference [--quick] [--json]``.
 
-Full-size synthetic pairs and stacks of three templates, three seeds, seeing both ways, weak and strong turbulence; then
-the real epochs, where their folder is present.
+Full-size synthetic pairs and stacks of three templates, three seeds, search image sharper and broader than the
+templates, weak and strong turbulence; then the real epochs, if their folder is present.
 """
 
 import multiprocessing
@@ -59,7 +59,7 @@ DETECTION = ("filter", "detect", "fakes")
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """One scenario with what its search made of it."""
+    """One scenario with the result of its search."""
 
     scenario: Scenario
     truth: Truth
@@ -121,7 +121,7 @@ def _aperture_noise(outcomes: Sequence[Outcome]) -> float:
 
 
 def _flux_rows(outcomes: Sequence[Outcome]) -> list[Row]:
-    """Force photometry at the drawn transients and at many added sources, whose fluxes are known."""
+    """Measure forced photometry of the simulated transients and of many added sources of known flux."""
     ratios, errors, pulls = [], [], []
     for o in outcomes:
         difference, settings = o.searched.difference, DetectionSettings()
@@ -151,7 +151,7 @@ def _flux_rows(outcomes: Sequence[Outcome]) -> list[Row]:
 
 
 def _added_sources(outcome: Outcome, n: int = 1500) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Choose places away from each other and from the drawn transients, and fluxes of magnitude 18 to 24."""
+    """Draw isolated positions, away from the simulated transients, and fluxes of magnitude 18 to 24."""
     rng = np.random.default_rng((outcome.scenario.seed, 7))
     ny, nx = outcome.searched.difference.image.shape
     side = int(np.sqrt(nx * ny / n))
@@ -164,7 +164,7 @@ def _added_sources(outcome: Outcome, n: int = 1500) -> tuple[FloatArray, FloatAr
 
 
 def _alone(truth: Truth) -> NDArray[np.bool_]:
-    """Return which transients are fainter than saturation and have no other transient near."""
+    """Return which transients are isolated and below saturation."""
     x, y = truth.search.true_x, truth.search.true_y
     distance = np.hypot(x[:, None] - x, y[:, None] - y) + 1e9 * np.eye(x.size)
     return distance.min(axis=1) > 15
@@ -220,7 +220,7 @@ def _cost_rows(outcomes: Sequence[Outcome]) -> list[Row]:
 
 
 def _resampling_seconds(outcome: Outcome, rounds: int = 3) -> float:
-    """Return what repair, growth of the mask and stars of one image cost, the least of some rounds."""
+    """Return CPU seconds to compute the resampling inputs of one image, the minimum of several rounds."""
     image, settings = outcome.truth.search.image, SearchSettings().stack.resampling_inputs
     seconds = []
     for _ in range(rounds):
@@ -231,7 +231,7 @@ def _resampling_seconds(outcome: Outcome, rounds: int = 3) -> float:
 
 
 def _peak_memory_gb(outcome: Outcome) -> float:
-    """Run the search once more in a child process and return what it needs at most, inputs and results."""
+    """Run the search in a child process and return its peak memory, with inputs and results, GB."""
     images = [outcome.truth.search.image, *(frame.image for frame in outcome.truth.templates)]
     inputs = sum(p.nbytes for i in images for p in (i.pixels.science, i.pixels.mask, i.pixels.weight))
     context = multiprocessing.get_context("fork")
@@ -327,7 +327,7 @@ def _real_rows() -> list[Row]:
         most("real epochs: |noise width - 1|", abs(_worst(widths)), "", 0.03),
         most("real epochs: the same before normalisation", abs(_worst(predicted)), "", 0.03),
         most("real epochs: kernel sum against the zero points", plain, "%", 4.0),
-        Row("real epochs: by how much the zero points disagree on the constant star", disagreement, "%"),
+        Row("real epochs: disagreement of the zero points on the constant star", disagreement, "%"),
         most("real epochs: kernel sum against the zero points, corrected by the constant star", corrected, "%", 4.0),
         at_most("real epochs: residual of constant stars", max(constant), "sigma", 5.0, n=len(constant)),
         at_least("real epochs: detected cosmic rays that are labelled", labelled, "%", 100.0, n=len(rays)),

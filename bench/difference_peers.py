@@ -1,4 +1,4 @@
-"""SWarp, SExtractor and HOTPANTS on the frames of a synthetic pair, where they are installed: what a user would run."""
+"""SWarp, SExtractor and HOTPANTS on the frames of a synthetic pair, if installed, with a user's typical options."""
 
 import os
 import resource
@@ -90,7 +90,7 @@ def sextractor_seconds(searched: CcdSearchResult) -> float | None:
 
 
 def hotpants_seconds(truth: Truth, searched: CcdSearchResult) -> float | None:
-    """Return the CPU seconds of HOTPANTS on the same stack; its path comes from the variable HOTPANTS."""
+    """Return the CPU seconds of HOTPANTS on the same stack; its path is in the environment variable HOTPANTS."""
     found = shutil.which(os.environ.get("HOTPANTS", "hotpants"))
     if found is None:
         return None

@@ -1,4 +1,4 @@
-"""Search synthetic pairs and compare with their truth: shared by the bench and by the training of the score."""
+"""Search synthetic pairs and compare with the truth; used by the bench and by the training of the score."""
 
 from dataclasses import dataclass
 
@@ -21,16 +21,16 @@ MATCH_PIXELS = 2.5
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """How a search image and its templates are taken.
+    """Conditions of a search image and its templates.
 
     Attributes
     ----------
     seed
-        Sky and noise.
+        Seed of sky and noise.
     search_fwhm, template_fwhm
         Seeing, arcseconds; the templates differ by 0.05 from one to the next.
     turbulence_mas
-        Rms of the shifts that the coordinates do not know.
+        Rms of atmospheric shifts that the coordinates do not include, mas.
     n_templates
         Number of templates.
     missed_cosmic_rays
@@ -40,7 +40,7 @@ class Scenario:
     n_transients
         Transients in the search image.
     cosmic_rays
-        Cosmic rays of every image that its mask knows.
+        Masked cosmic rays of every image.
     """
 
     seed: int
@@ -61,7 +61,7 @@ class Scenario:
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """What was drawn.
+    """The simulated frames of a scenario.
 
     Attributes
     ----------
@@ -84,7 +84,7 @@ class Truth:
 
 
 def take(scenario: Scenario, sky: PairSky | None = None) -> Truth:
-    """Draw the images of a scenario, of its own sky unless another is given."""
+    """Simulate the images of a scenario, with the given sky or one from its seed."""
     s = scenario
     sky = sky or make_pair_sky(s.seed, s.shape, s.n_transients)
     search = expose(
@@ -120,7 +120,7 @@ def take(scenario: Scenario, sky: PairSky | None = None) -> Truth:
 
 
 def run(truth: Truth, scenario: Scenario, settings: SearchSettings | None = None) -> CcdSearchResult:
-    """Search the images of a scenario, whose resampling_inputs has been laid as the calibration of a CCD leaves it."""
+    """Search the images of a scenario, with resampling inputs computed as in the calibration of a CCD."""
     settings = settings or SearchSettings()
     images = [truth.search.image, *(frame.image for frame in truth.templates)]
     search, *templates = (with_resampling_inputs(image, settings.stack.resampling_inputs) for image in images)
@@ -128,7 +128,7 @@ def run(truth: Truth, scenario: Scenario, settings: SearchSettings | None = None
 
 
 def is_true(detections: DifferenceDetections, truth: Truth) -> tuple[BoolArray, NDArray[np.int64]]:
-    """Return which detections are transients of the truth, and the nearest transient of each."""
+    """Return which detections are true transients, (n,) bool, and the index of the nearest transient, (n,)."""
     x, y = detections.measured.x, detections.measured.y
     distance = np.hypot(x[:, None] - truth.search.true_x, y[:, None] - truth.search.true_y)
     nearest = distance.argmin(axis=1) if len(detections) else np.zeros(0, dtype=np.int64)
@@ -139,7 +139,7 @@ def is_true(detections: DifferenceDetections, truth: Truth) -> tuple[BoolArray, 
 def labelled_features(searched: CcdSearchResult, truth: Truth) -> tuple[FloatArray, BoolArray, FloatArray]:
     """Return features, labels and moduli of the scores of detections: transients and fakes against everything else.
 
-    Negative detections, none of which is real here, stand for the positive noise and residuals that they mirror.
+    Negative detections, none of which is real here, represent positive noise and residuals.
     """
     fwhm = searched.difference.psf.fwhm_pixels
     real, _ = is_true(searched.detections, truth)

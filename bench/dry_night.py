@@ -1,8 +1,8 @@
-"""A night whose steps only wait as long as the real ones take: real flows, server, Dask, records; no pixels.
+"""A night whose steps only wait as long as the real ones take, with real flows, server, Dask and records.
 
-The flows have the shape of the real ones: two exposures at a time, each a run of stages whose steps are mapped over the
-CCDs or done for the whole exposure, then the detections of all put together. A step leaves one small product. Nothing
-of this can be reached from the processing itself.
+The flows have the structure of the real ones: two exposures at a time, each a run of stages whose steps are mapped over
+CCDs or run once per exposure, then the steps of the night. Each step writes one small product. The pipeline itself does
+not use this module.
 """
 
 import time
@@ -37,7 +37,7 @@ SEARCH = tuple(step.name for step in steps_of("difference"))
 
 
 def wait(job: StepJob) -> StepResult:
-    """Wait as long as the job says, and leave one small product."""
+    """Wait for the time given by the job, and write one small product."""
     began = time.time()
     time.sleep(job.parameters["wait_s"])
     path = job.product_path(f"dry_{job.parameters['step']}.txt")
@@ -56,12 +56,12 @@ for _info in steps_of(*NIGHT_STAGES):
 
 
 def step_named(name: str) -> Step:
-    """Return the waiting step of a name."""
+    """Return the waiting step for the name of a real one."""
     return globals()[f"dry_{name}"]
 
 
 def waiting_job(step: str, expnum: int | None, ccd: int | None, root: str, compression: float) -> StepJob:
-    """Return the job of a waiting step; its time is divided by the compression."""
+    """Return the job of a waiting step; its time is the nominal one divided by ``compression``."""
     seconds = STEPS[step].cpu_s / compression
     about: dict[str, Any] = {"site": Site.at(root), "parameters": {"step": step, "wait_s": seconds}}
     if expnum is None:
@@ -72,7 +72,7 @@ def waiting_job(step: str, expnum: int | None, ccd: int | None, root: str, compr
 def run_steps(
     stage: Stage, expnum: int, steps: tuple[str, ...], ccds: tuple[int, ...], root: str, compression: float
 ) -> None:
-    """Do the steps of a stage of an exposure one after the other."""
+    """Run the steps of a stage of an exposure in sequence."""
     for name in steps:
         if STEPS[name].mapped_over == CCD:
             jobs = [waiting_job(name, expnum, ccd, root, compression) for ccd in ccds]
@@ -85,7 +85,7 @@ def run_steps(
 def dry_stage(
     expnum: int, stage: str, steps: tuple[str, ...], ccds: tuple[int, ...], root: str, compression: float
 ) -> State[dict[str, Any]]:
-    """Do one stage of an exposure."""
+    """Run one stage of an exposure."""
     account = Stage(stage, StepJob(exposure=ExposureId(expnum, "i", NIGHT), site=Site.at(root)), overwrite=False)
     run_steps(account, expnum, steps, ccds, root, compression)
     return account.final_state(ccds)
@@ -93,7 +93,7 @@ def dry_stage(
 
 @flow(name="dry-exposure", flow_run_name="dry-exposure-{expnum}", task_runner=ComputeTaskRunner())
 def dry_exposure(expnum: int, ccds: tuple[int, ...], root: str, compression: float) -> State[dict[str, Any]]:
-    """Do the stages of an exposure."""
+    """Run the stages of an exposure."""
     states = {
         stage: dry_stage(expnum, stage, steps, ccds, root, compression, return_state=True)
         for stage, steps in STAGES.items()
@@ -105,7 +105,7 @@ def dry_exposure(expnum: int, ccds: tuple[int, ...], root: str, compression: flo
 def dry_night(
     exposures: tuple[int, ...], ccds: tuple[int, ...], root: str, compression: float, at_once: int = 2
 ) -> dict[str, int]:
-    """Do all stages of all exposures, and the night's own steps; return how many steps were done and known."""
+    """Run all stages of all exposures and the steps of the night; return the numbers of records and failures."""
     requests = [ExposureRequest(expnum=expnum, band="i", night=NIGHT) for expnum in exposures]
     run_as_they_come(
         lambda request: dry_exposure(request.expnum, ccds, root, compression, return_state=True),

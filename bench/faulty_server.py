@@ -1,7 +1,7 @@
-"""Process nights with a server that loses requests, whose database is locked, and that stalls; compare the products.
+"""Process nights with a server that loses requests, whose database is locked, or that stalls; compare the products.
 
-A small but complete night is processed on worker processes, from raw exposures to the ranked list: once in calm, then
-with each fault. The run must be complete, and its products byte by byte those of the calm one.
+A small but complete night is processed on worker processes, from raw exposures to the ranked list: once undisturbed,
+then with each fault. The run must complete, with products identical, byte for byte, to those of the undisturbed one.
 """
 
 import json
@@ -29,29 +29,29 @@ from imaging.simulation.night import SimulatedNight
 
 SEED = 20170817
 FRACTION = 0.2
-"""Of the requests, which fail; each one once or more, in one of three ways."""
+"""Share of requests that fail, in one of three ways."""
 
 BEGIN_S, LOCKED_S, STALLED_S = 15.0, 25.0, 70.0
-"""Calm before the database is locked, or the server is stopped; for how long, again and again. Prefect's client gives a
-request up after 60 s, its server a locked database after 10 s."""
+"""Seconds before each fault, and durations of a database lock and of a stall. Prefect's client gives up a request after
+60 s, its server a locked database after 10 s."""
 
 
 @dataclass
 class Nights:
-    """What nights with a fault have come to.
+    """Results of nights with a fault.
 
     Attributes
     ----------
     n
-        Nights that were processed.
+        Number of processed nights.
     incomplete
-        What was said by nights that did not end as complete.
+        Messages of nights that did not complete.
     differing
-        Products that are missing, too many or different.
+        Products that are missing, additional or different.
     more_records
-        Steps recorded beyond those of the calm night.
+        Number of step records in excess of the undisturbed night.
     requests, failed
-        Requests to the server, and those that met with a fault.
+        Number of requests to the server, and of requests with a fault.
     """
 
     n: int = 0
@@ -64,7 +64,7 @@ class Nights:
 
 @contextmanager
 def losing(api_url: str, folder: Path, rng: random.Random, nights: Nights) -> Iterator[str]:  # noqa: ARG001
-    """Give the address of a proxy that loses requests and answers."""
+    """Yield the address of a proxy that loses requests and responses."""
 
     def decide(_kind: str, _n: int) -> Fault | None:
         return rng.choice(WAYS) if rng.random() < FRACTION else None
@@ -78,7 +78,7 @@ def losing(api_url: str, folder: Path, rng: random.Random, nights: Nights) -> It
 
 @contextmanager
 def locking(api_url: str, folder: Path, rng: random.Random, nights: Nights) -> Iterator[str]:  # noqa: ARG001
-    """Lock the server's SQLite database again and again, as somebody's long transaction does."""
+    """Lock the server's SQLite database repeatedly, as a long transaction does."""
 
     def lock(ended: threading.Event) -> None:
         with sqlite3.connect(folder / "prefect.db", timeout=60.0, isolation_level=None) as database:
@@ -94,7 +94,7 @@ def locking(api_url: str, folder: Path, rng: random.Random, nights: Nights) -> I
 
 @contextmanager
 def stalling(api_url: str, folder: Path, rng: random.Random, nights: Nights) -> Iterator[str]:  # noqa: ARG001
-    """Stop the server's process again and again, as a machine that swaps, or a disk that hangs, does."""
+    """Suspend the server's process repeatedly, as a swapping machine or a hanging disk does."""
     server = int(json.loads((folder / "address.json").read_text())["pid"])
 
     def stop(ended: threading.Event) -> None:
@@ -112,18 +112,18 @@ FAULTS = {"one request of five fails": losing, "database locked": locking, "serv
 
 @dataclass(frozen=True)
 class CalmNight:
-    """A night that was processed with a server that was always there.
+    """A night processed with an undisturbed server.
 
     Attributes
     ----------
     simulated
         The raw night.
     site
-        Where it was processed; its server serves the other nights, too.
+        Site of the run; its server is used for the other nights, too.
     products
-        Name of each product to its content's hash.
+        Name of each product to its content hash.
     n_records
-        Steps that were done.
+        Number of step records.
     """
 
     simulated: SimulatedNight
@@ -138,30 +138,30 @@ def calm_night(root: Path) -> CalmNight:
     Raises
     ------
     RuntimeError
-        If it is not complete.
+        If the run does not complete.
     """
     simulated = simulate_small_night(root / "lender")
     site, _ = registered_copy(simulated, root / "calm")
     with embedded_server(site) as server:
         said = process(site, simulated.settings.night, server.api_url)
     if said:
-        raise RuntimeError(f"the calm night: {said}")
+        raise RuntimeError(f"the undisturbed night: {said}")
     return CalmNight(simulated, site, products_of(site), len(list(site.records.glob("*/*.json"))))
 
 
 def nights_with(fault: str, calm: CalmNight, root: Path, n: int, *, seed: int = SEED) -> Nights:
-    """Process the same night again and again with a fault, and hold its products against those of the calm one.
+    """Process the same night repeatedly with a fault, and compare its products with those of the undisturbed one.
 
     Parameters
     ----------
     fault
         One of :data:`FAULTS`.
     calm
-        The calm night.
+        The undisturbed night.
     root
-        Folder to work in.
+        Working folder.
     n
-        Nights.
+        Number of nights.
     seed
         Seed of the requests that fail.
     """
@@ -182,7 +182,7 @@ def nights_with(fault: str, calm: CalmNight, root: Path, n: int, *, seed: int = 
 
 
 def process(site: Site, night: int, api_url: str) -> str:
-    """Process a night in a process of its own; return what it says if it does not end as complete, else nothing."""
+    """Process a night in a separate process; return its message if it does not complete, otherwise ``""``."""
     words = ("night", str(night), "--site", str(site.root), "--workers", str(N_WORKERS), "--json")
     done = subprocess.run(
         [sys.executable, "-m", "deployments.cli.main", *words],
@@ -201,22 +201,22 @@ def process(site: Site, night: int, api_url: str) -> str:
 
 
 def rows_of(fault: str, result: Nights) -> list[Row]:
-    """Return what nights with a fault have shown."""
+    """Return the rows of nights with a fault."""
     for said in result.incomplete:
         sys.stderr.write(f"{fault}: {said}\n")
     n, seeds = result.n, (SEED,)
     return [
         Row(f"{fault}: nights", result.n, ""),
         Row(f"{fault}: faults", result.failed, "", n=max(result.requests, result.failed)),
-        at_most(f"{fault}: nights that are not complete", len(result.incomplete), "", 0, n=n, seeds=seeds),
-        at_most(f"{fault}: products that differ from those in calm", len(result.differing), "", 0, n=n, seeds=seeds),
-        at_most(f"{fault}: steps done more often than in calm", result.more_records, "", 0, n=n, seeds=seeds),
+        at_most(f"{fault}: nights that did not complete", len(result.incomplete), "", 0, n=n, seeds=seeds),
+        at_most(f"{fault}: products that differ", len(result.differing), "", 0, n=n, seeds=seeds),
+        at_most(f"{fault}: steps in excess of an undisturbed run", result.more_records, "", 0, n=n, seeds=seeds),
     ]
 
 
 @contextmanager
 def _again_and_again(happen: Callable[[threading.Event], None]) -> Iterator[None]:
-    """Let something happen every so often inside the ``with`` block, from a thread."""
+    """Call a function repeatedly from a thread inside the ``with`` block."""
     ended = threading.Event()
 
     def repeat() -> None:

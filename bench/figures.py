@@ -1,6 +1,6 @@
-"""The page of figures: what the benches have printed as JSON, as tables in Markdown.
+"""The page of figures: JSON documents of the benches as Markdown tables.
 
-``python -m bench.figures FILE.json ... > docs/figures.md``; a file carries the name of the bench that printed it.
+``python -m bench.figures FILE.json ... > docs/figures.md``; each file is named after its bench.
 """
 
 import argparse
@@ -14,20 +14,20 @@ from bench.report import HEADINGS, Row, cells
 
 INTRODUCTION = """# Figures
 
-Each table is what a bench prints; its command is given, and `--json` gives the same as one document. Where a figure was
-asked for, `limit` is that figure and `met` says whether it is reached: **NO** is a miss, not an omission. Simulated
-full-size CCDs are held against the simulator's truth, which the processing never sees. A commit with `+` is that commit
-with changes that were not yet its own; times come from a machine that did other work too.
+Each table is the output of the bench command above it; `--json` prints the same as JSON. `limit` is the required value
+and `met` says whether it is reached; **NO** means that it is missed. Results for simulated full-size CCDs are compared
+with the simulated truth, which the processing does not use. A commit with `+` had uncommitted changes; times were
+measured on a machine that also ran other work.
 """
 
 
 def page(benches: Iterable[tuple[str, dict[str, Any]]]) -> str:
-    """Lay out the documents of several benches.
+    """Return the Markdown page of several benches.
 
     Parameters
     ----------
     benches
-        Name of each bench and the document that it printed.
+        (name, JSON document) of each bench.
     """
     return "\n".join([INTRODUCTION, *(text for name, document in benches for text in section(name, document))])
 
@@ -54,7 +54,7 @@ def _emphasised(text: str) -> str:
 
 
 def main() -> None:
-    """Print the page of the files that the command line names."""
+    """Print the page for the files on the command line."""
     parser = argparse.ArgumentParser(description="The page of figures")
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE.json")
     options = parser.parse_args()

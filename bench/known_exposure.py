@@ -1,8 +1,8 @@
-"""A search exposure of 60 CCDs and its template, all stages of them known to be done, without the hours of doing it.
+"""A fully cached search exposure of 60 CCDs and its template, without processing all CCDs.
 
-One CCD of both exposures is simulated and processed in earnest. All others are lent its products as hard links, with
-what tells CCDs apart (places on the sky, detections) made their own. Planners, keys, records, and the check of every
-product are those of the processing, so that a run which finds everything known costs what it costs of real pixels.
+One CCD of both exposures is simulated and processed. The other CCDs get hard links to its products, with CCD-specific
+content (positions, detections) replaced. Planners, keys, records and the checks of products are those of the pipeline,
+so that a cached run costs as much as after real processing.
 """
 
 import json
@@ -44,7 +44,7 @@ from tasks.steps import (
 )
 
 LENDER = 27
-"""The CCD that is processed; the simulated kilonova lies on it."""
+"""The CCD that is processed; it contains the simulated kilonova."""
 
 WHOLE = tuple(step.name for step in (SOLVE_ZEROPOINTS, VERIFY, CHOOSE_TEMPLATES, COLLECT_QUALITY))
 """Steps of whole exposures that do their real work on all CCDs."""
@@ -63,25 +63,25 @@ class LendingNight(PlainNight):
     results: dict[tuple[str, int], StepResult] = field(default_factory=dict)
 
     def run(self, step: Step, job: StepJob) -> StepResult:
-        """Do a step and keep its result."""
+        """Run a step and keep its result."""
         result = self.results[step.name, job.expnum or 0] = super().run(step, job)
         return result
 
 
 @dataclass
 class LentNight(PlainNight):
-    """A night of many CCDs whose steps, instead of being done, take the products of a night of one.
+    """A night of many CCDs whose steps copy the products of a processed night of one CCD.
 
     Attributes
     ----------
     lender
-        That night, processed.
+        The processed night.
     """
 
     lender: LendingNight = field(kw_only=True)
 
     def run(self, step: Step, job: StepJob) -> StepResult:
-        """Take what the lender has, or do a step of :data:`WHOLE`, and record it as done."""
+        """Copy the lender's result, or run a step of :data:`WHOLE`, and write its record."""
         result = super().run(step, job) if step.name in WHOLE else self._lent(step, job)
         record_done(step, job, result)
         return result
@@ -101,7 +101,7 @@ class LentNight(PlainNight):
         return lent.model_copy(update={"products": products})
 
     def _linked(self, record: FileRecord, job: StepJob, ccd: int | None) -> FileRecord:
-        """Give a CCD a product of the lender under its own name."""
+        """Link a product of the lender under the name of another CCD."""
         name = record.path if ccd is None else name_for(record.path, job, ccd)
         path = self.site.path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -110,31 +110,31 @@ class LentNight(PlainNight):
         return record.model_copy(update={"path": name})
 
     def _changed(self, record: FileRecord, job: StepJob, change: "Change") -> FileRecord:
-        """Give a CCD a product of the lender that has been made its own."""
+        """Write a product of the lender, changed for another CCD."""
         path = self.site.path(name_for(record.path, job, job.ccd or 0))
         change(self.lender.site.path(record.path), path, job)
         return FileRecord.of(self.site, path)
 
 
 def name_for(name: str, job: StepJob, ccd: int) -> str:
-    """Return the name of a CCD's product from that of the lender's."""
+    """Return the name of a CCD's product from that of the lender's product."""
     band = job.exposure.band if job.exposure else ""
     return re.sub(rf"(?<=[/_]){band}_{LENDER:02d}(?=[/_])", f"{band}_{ccd:02d}", name)
 
 
 Change = Callable[[Path, Path, StepJob], None]
-"""Makes a product of the lender (the first file) that of a job's CCD (the second)."""
+"""Converts a product of the lender (first file) to that of a job's CCD (second file)."""
 
 
 def _placed(lent: Path, path: Path, job: StepJob) -> None:
-    """Give quality numbers the CCD's own number and place on the sky."""
+    """Set CCD number and corners in quality numbers."""
     row: dict[str, Any] = read_quality(lent)
     own = {"ccd": job.ccd} if "ccd" in row else {}
     write_quality(path, row | own | {"corners": corners_of(job)})
 
 
 def _without_detections(lent: Path, path: Path, job: StepJob) -> None:
-    """Leave the detections to the lender: what lies at one place cannot be seen by 60 CCDs."""
+    """Remove the detections, because one source cannot be detected on 60 CCDs."""
     table = read_table(lent)
     write_table(path, table if job.ccd == LENDER else table.slice(0, 0))
 
@@ -144,13 +144,13 @@ CHANGES: dict[tuple[str, str], Change] = {
     (DIFFERENCE.name, "quality"): _placed,
     (DIFFERENCE.name, "detections"): _without_detections,
 }
-"""Step and product to what makes it a CCD's own."""
+"""(step, product) to the function that converts it."""
 
 
 def corners_of(job: StepJob) -> list[list[float]]:
-    """Return RA and Dec of the corners of a job's CCD, where the pointing of its exposure puts them."""
+    """Return RA and Dec of the corners of a job's CCD, degrees, from the pointing of its exposure."""
     if job.exposure is None or job.ccd is None:
-        raise TypeError("a CCD of an exposure has corners")
+        raise TypeError("the job needs a CCD of an exposure")
     observed = find_raw(job.site, job.exposure).exposure
     corners: list[list[float]] = (
         footprint(seed_wcs(job.ccd, observed.ra_deg, observed.dec_deg), NX, NY).round(7).tolist()
@@ -159,7 +159,7 @@ def corners_of(job: StepJob) -> list[list[float]]:
 
 
 def record_done(step: Step, job: StepJob, result: StepResult) -> None:
-    """Write a step's record as Prefect does when the step has been done."""
+    """Write a step's record as Prefect does after the step."""
     key = step.key(job)
     about = ResultRecordMetadata(serializer=JSONSerializer(), storage_key=key)
     done = result.model_copy(update={"step": step.name})
@@ -168,7 +168,7 @@ def record_done(step: Step, job: StepJob, result: StepResult) -> None:
 
 
 def lend_raw_files(lender: Site, site: Site) -> None:
-    """Let raw files of one CCD pass for files of all: what was found in them is remembered, and read from there."""
+    """Change the cached index of raw files of one CCD, so that they appear to contain all CCDs."""
     for memory in (lender.state / "raw").glob("*.json"):
         document = json.loads(memory.read_text(encoding="utf-8"))
         own = next(item for item in document["extensions"] if item["ccdnum"] == LENDER)
@@ -180,7 +180,7 @@ def lend_raw_files(lender: Site, site: Site) -> None:
 
 
 def lend_calibrations(folder: Path) -> None:
-    """Give every CCD the calibrations of the lender."""
+    """Link the calibrations of the lender's CCD for every CCD."""
     for path in list(folder.rglob(f"*_c{LENDER:02d}.fits")):
         for ccd in SCIENCE_CCDS:
             target = path.with_name(path.name.replace(f"_c{LENDER:02d}.", f"_c{ccd:02d}."))
@@ -190,14 +190,14 @@ def lend_calibrations(folder: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Lender:
-    """A simulated night of one CCD, processed in earnest.
+    """A simulated and processed night of one CCD.
 
     Attributes
     ----------
     simulated
-        Where its parts lie.
+        Paths of the simulated night.
     night
-        Its results.
+        The processed night with its results.
     search, template
         Its two exposures.
     """
@@ -220,7 +220,7 @@ class Lender:
         return lender
 
     def process(self, night: PlainNight) -> None:
-        """Take template and search exposure through all stages of an exposure."""
+        """Process template and search exposure through all stages of an exposure."""
         for who in (self.template, self.search):
             night.single_epoch(who)
         searched = night.difference(self.search, [self.template])
@@ -228,16 +228,16 @@ class Lender:
         night.run(collect_quality, collect_quality_job(searched, self.search, season, night.site))
 
     def known_site(self, root: Path) -> tuple[Site, list[Cost]]:
-        """Make a site with the same night registered, where all steps of all CCDs up to the differences are known.
+        """Create a site with the same night registered, where all steps of all CCDs up to the differences are cached.
 
-        The steps of the night itself, and the photometry forced on its differences, are left to the first run.
+        The steps of the night itself, and the forced photometry, are left to the first run.
 
         Returns
         -------
         site
             The site.
         costs
-            What the steps of :data:`WHOLE` have cost.
+            Cost of the steps of :data:`WHOLE`.
         """
         lend_calibrations(self.night.site.calibrations)
         site, _ = registered_copy(self.simulated, root)

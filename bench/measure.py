@@ -1,7 +1,7 @@
 """Accuracy and cost of measuring a CCD: PSF, photometry, astrometry, zero points, stars against galaxies.
 
-Simulated full-size CCDs at a seeing of 0.8, 1.1 and 1.4 arcsec go through the whole chain and are held against the
-simulator's truth. Where SExtractor and PSFEx are installed they measure the same pixels.
+Simulated full-size CCDs with a seeing of 0.8, 1.1 and 1.4 arcsec are processed and compared with the simulated truth.
+SExtractor and PSFEx, if installed, measure the same pixels.
 """
 
 import tempfile
@@ -46,7 +46,7 @@ RUNS = ((11, 0.8), (12, 1.1), (13, 1.4))
 CCDS = (3, 12, 27, 28, 40, 60)
 
 SMALL_NOISE_MAS = 4.0
-"""Photon noise of a centroid from which on it, and not the centre's convention, makes the error."""
+"""Photon noise of a centroid, mas, above which it dominates over the definition of the centre."""
 
 
 def measure(quick: bool, ccds: tuple[int, ...] = CCDS) -> list[Row]:
@@ -115,7 +115,7 @@ def _score_zeropoints(prepared: PreparedExposure, measured: dict[int, MeasuredCc
 
 
 def accuracy_rows(scores: Scores, seeds: Sequence[int]) -> list[Row]:
-    """Return the rows of accuracy; the limits are those asked of a survey's single-epoch processing."""
+    """Return the rows of accuracy; the limits are typical of a survey's single-epoch processing."""
     flux, n_ccds = np.array(scores.flux_difference_mmag), len(scores.cpu_s)
     stars, galaxies = np.concatenate(scores.stars), np.concatenate(scores.galaxies)
     share = separation_share(stars, galaxies)
@@ -134,7 +134,7 @@ def accuracy_rows(scores: Scores, seeds: Sequence[int]) -> list[Row]:
 def _position_rows(scores: Scores, seeds: Sequence[int]) -> list[Row]:
     """Return the errors of the coordinates at the stars above S/N 30, and those of their measured positions.
 
-    The second are the first and the photon noise of the stars themselves, which no solution can take away.
+    The second include the photon noise of the stars themselves, which no astrometric solution can remove.
     """
     stated, least = (np.concatenate(parts, axis=1) for parts in (scores.centroid_noise, scores.photon_noise))
     centroids = np.concatenate(scores.centroid_error, axis=1)
@@ -205,7 +205,7 @@ def cost_rows(scores: Scores, seeds: Sequence[int]) -> list[Row]:
 
 
 class PeerScores:
-    """What SExtractor and PSFEx reach on the same CCDs."""
+    """Results of SExtractor and PSFEx on the same CCDs."""
 
     def __init__(self) -> None:
         self.theirs, self.ours = Scores(), Scores()
@@ -227,7 +227,7 @@ class PeerScores:
             self._add_scamp(prepared, result, ccd, folder, truth)
 
     def _add_scamp(self, prepared: PreparedExposure, result: MeasuredCcd, ccd: int, folder: Path, truth: Truth) -> None:
-        """Run SCAMP, and hold our catalogue's positions under its coordinates and under ours against the truth."""
+        """Run SCAMP; compare positions of our catalogue, with SCAMP's coordinates and with ours, with the truth."""
         exposure = prepared.exposure
         stars = reference_at_epoch(prepared.reference, exposure.mjd_mid, MeasureSettings().astrometry)
         seed = seed_wcs(ccd, exposure.ra_deg, exposure.dec_deg)
@@ -239,7 +239,7 @@ class PeerScores:
             scores.coordinates_alone.append(bright.coordinate_errors(wcs.pixel_to_sky, centres))
 
     def rows(self, seeds: Sequence[int]) -> list[Row]:
-        """Return their figures and ours on the same CCDs, pair by pair; nothing if they are not installed."""
+        """Return their results and ours on the same CCDs; no rows if the programs are not installed."""
         if not self.their_cpu_s:
             return []
         figures = [
@@ -296,7 +296,7 @@ def _separation(scores: Scores) -> float:
 
 
 def _score_peer_photometry(scores: Scores, truth: Truth, peer: PeerResult, clean_sources: NDArray[np.int64]) -> None:
-    """Score what another program has measured, on the sources that lie on good pixels."""
+    """Score the measurements of another program on sources without masked pixels."""
     pairs = counterparts(truth, peer.x, peer.y)
     mag = truth.mag[pairs.index]
     clean = pairs.same & np.isin(pairs.index, clean_sources) & ((peer.flags & 12) == 0) & (peer.flux_psf > 0)

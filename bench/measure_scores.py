@@ -1,4 +1,4 @@
-"""Hold the measurement of simulated CCDs against the truth."""
+"""Compare the measurement of simulated CCDs with the truth."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,19 +20,19 @@ FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
 ToSky = Callable[[FloatArray, FloatArray], tuple[FloatArray, FloatArray]]
-"""From pixels to RA and Dec, degrees."""
+"""Function from pixel coordinates to RA and Dec, degrees."""
 
 MAS_PER_DEGREE = 3.6e6
 MAS_PER_PIXEL = 1000.0 * PIXEL_SCALE_ARCSEC
 SIGNAL_TO_NOISE = 30.0
-"""Of the PSF flux: stars above it tell how good positions are."""
+"""Minimum signal to noise of the PSF flux of stars used to measure position errors."""
 
 MILLIMAG = 2500.0 / np.log(10.0)
 FAINTEST_NEIGHBOUR = 300.0
-"""Sources fainter than this, electrons, are not counted as neighbours or counterparts."""
+"""Minimum flux of neighbours and counterparts, electrons."""
 
 NEIGHBOUR_PIXELS, NEIGHBOUR_SHARE = 14.0, 0.003
-"""A true source this close and this bright, as a share of the flux, is a neighbour."""
+"""Maximum distance and minimum relative flux of a true source that counts as a neighbour."""
 
 DISTURBED = (
     CatalogueFlag.DEBLENDED | CatalogueFlag.SATURATED | CatalogueFlag.TRUNCATED | CatalogueFlag.APERTURE_INCOMPLETE
@@ -41,7 +41,7 @@ DISTURBED = (
 
 @dataclass
 class Scores:
-    """Figures gathered over CCDs and exposures."""
+    """Results of all CCDs and exposures."""
 
     psf_error: list[float] = field(default_factory=list)
     psf_bias: list[float] = field(default_factory=list)
@@ -78,7 +78,7 @@ class Truth:
 
     @classmethod
     def of(cls, sources: pa.Table) -> "Truth":
-        """Read the simulator's table; sources too faint to matter are left out."""
+        """Read the simulator's table, without sources fainter than :data:`FAINTEST_NEIGHBOUR`."""
         kind = np.array(sources.column("kind").to_pylist())
         flux = column(sources, "flux_aperture_electrons").astype(float)
         keep = flux > FAINTEST_NEIGHBOUR
@@ -93,7 +93,7 @@ class Truth:
 
 @dataclass(frozen=True, eq=False)
 class Counterparts:
-    """Which true source each catalogued one is: (n,) arrays.
+    """The true source of each catalogued source: (n,) arrays.
 
     ``index`` into the truth; ``same`` whether the pair is closer than a pixel; ``alone`` whether no other true source
     of more than 0.3 % of its flux lies within 14 pixels.
@@ -105,7 +105,7 @@ class Counterparts:
 
 
 def counterparts(truth: Truth, x: FloatArray, y: FloatArray) -> Counterparts:
-    """Pair catalogued positions with true sources."""
+    """Match catalogued positions to true sources."""
     tree = cKDTree(np.stack([truth.x, truth.y], axis=-1))
     distance, index = tree.query(np.stack([x, y], axis=-1))
     around = tree.query_ball_point(np.stack([truth.x[index], truth.y[index]], axis=-1), NEIGHBOUR_PIXELS)
@@ -117,7 +117,7 @@ def counterparts(truth: Truth, x: FloatArray, y: FloatArray) -> Counterparts:
 
 
 def score_psf(scores: Scores, prepared: PreparedExposure, ccd: int, psf: PsfModel) -> None:
-    """Compare a PSF with the truth on a grid; a displacement is allowed, because the centre is a convention."""
+    """Compare a PSF with the truth on a grid, up to a shift, because the definition of the centre is arbitrary."""
     half_width, h = 15, 0.02
     offsets = np.arange(-half_width, half_width + 1)
     core = np.hypot(*np.meshgrid(offsets, offsets)) < 7
@@ -151,7 +151,7 @@ def score_photometry(scores: Scores, truth: Truth, catalogue: pa.Table) -> None:
 
 
 def undisturbed(catalogue: pa.Table) -> BoolArray:
-    """Return which sources are whole and on good pixels."""
+    """Return which sources are complete and without masked pixels, (n,) bool."""
     flags, mask = column(catalogue, "flags"), column(catalogue, "mask")
     return ((flags & int(DISTURBED)) == 0) & ((mask & int(NO_WEIGHT)) == 0)
 
@@ -193,14 +193,14 @@ class BrightStars:
         return cls(*measured, *(getattr(truth, name)[index] for name in ("x", "y", "ra", "dec", "flux")))
 
     def position_errors(self, to_sky: ToSky) -> FloatArray:
-        """Return the (2, n) errors of the measured positions to the east and north, mas: photon noise included."""
+        """Return the (2, n) errors of the measured positions to the east and north, mas, including photon noise."""
         return self._from_truth(*to_sky(self.x, self.y))
 
     def coordinate_errors(self, to_sky: ToSky, centres: FloatArray) -> FloatArray:
-        """Return the (2, n) errors of the coordinates where the stars truly are, mas: what the solution adds.
+        """Return the (2, n) errors of the coordinates at the true star positions, mas: those of the solution alone.
 
-        ``centres`` (2, n) is by how many pixels in x and y the windowed centre of an image without noise lies from the
-        star's place; where the optics make images lopsided the coordinates are those of the centres.
+        ``centres`` (2, n) is the offset in pixels, x and y, of the windowed centre of a noiseless image from the star's
+        true position: for asymmetric images the coordinates refer to the windowed centres.
         """
         return self._from_truth(*to_sky(self.true_x + centres[0], self.true_y + centres[1]))
 
@@ -211,7 +211,7 @@ class BrightStars:
     def centroid_errors(self) -> FloatArray:
         """Return the (2, n) errors of the centroids, mas, in the order of :meth:`stated_errors`, less their medians.
 
-        Where the centre of a lopsided image is, is a convention, and the coordinates follow it.
+        The centre of an asymmetric image is a matter of definition, which the coordinates follow.
         """
         errors = MAS_PER_PIXEL * np.stack([self.y - self.true_y, self.x - self.true_x])
         return np.asarray(errors - np.median(errors, axis=1, keepdims=True))
@@ -222,7 +222,7 @@ class BrightStars:
 
 
 PLACES = tuple((x, y) for y in (700.0, 2048.0, 3400.0) for x in (350.0, 1024.0, 1700.0))
-"""Pixels at which the true PSF is looked at."""
+"""Pixel positions at which the true PSF is evaluated."""
 
 
 def photon_noise(prepared: PreparedExposure, ccd: int, stars: BrightStars) -> FloatArray:
@@ -247,9 +247,9 @@ def photon_noise(prepared: PreparedExposure, ccd: int, stars: BrightStars) -> Fl
 
 
 def windowed_centres(prepared: PreparedExposure, ccd: int, stars: BrightStars, fwhm_pixels: float) -> FloatArray:
-    """Return the (2, n) pixels in x and y from a star's place to the windowed centre of its image without noise.
+    """Return the (2, n) offset in pixels, x and y, from the true star position to the windowed centre without noise.
 
-    A plane through what the true PSF has at nine places.
+    A plane fitted to the offsets of the true PSF at nine positions.
     """
     offsets = np.arange(-20, 21.0)
     found = []

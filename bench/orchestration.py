@@ -1,6 +1,6 @@
-"""What orchestration costs: per task run, per cached exposure, until the first pixel, in the database.
+"""Cost of the orchestration: per task run, per cached exposure, until the first pixel, and in the database.
 
-CPU seconds are those of all processes that take part: the flow's, the workers' and the server's.
+CPU seconds are those of all processes: flow, workers and server.
 """
 
 import json
@@ -31,16 +31,16 @@ if TYPE_CHECKING:
     from prefect.task_runners import TaskRunner
 
 SETTLE_S = 6.0
-"""The server records task runs in batches, after the fact; its cost is read when it has come to rest."""
+"""Seconds to wait before the server's CPU time is read, because it records task runs in batches with a delay."""
 
 
 EXPOSURES = 2
-"""The search exposure and the template of the night that is known."""
+"""Exposures of the cached night: one search exposure and one template."""
 
 
 @dataclass
 class Cost:
-    """CPU and wall seconds of a piece of work."""
+    """CPU and wall-clock seconds of a measured block."""
 
     flow_cpu_s: float = 0.0
     worker_cpu_s: float = 0.0
@@ -55,7 +55,7 @@ class Cost:
 
 @contextmanager
 def measured(server: psutil.Process) -> Iterator[Cost]:
-    """Measure what happens inside the ``with`` block."""
+    """Measure the cost of the ``with`` block."""
     cost = Cost()
     workers, served = _children_cpu_s(server), _cpu_s(server)
     own, began = time.process_time(), time.perf_counter()
@@ -92,7 +92,7 @@ def database_bytes(site: Site) -> int:
 def measure_runner(
     name: str, site: Site, server: psutil.Process, ccds: Sequence[int], runner: "TaskRunner[Any]"
 ) -> list[Row]:
-    """Measure the overhead per task run of a task runner, with steps that do nothing."""
+    """Measure the overhead per task run of a task runner, with trivial steps."""
     from bench.toy_steps import toy_exposure
 
     flow = toy_exposure.with_options(task_runner=runner)
@@ -110,7 +110,7 @@ def measure_runner(
 
 
 def measure_dask(site: Site, server: psutil.Process, ccds: Sequence[int]) -> list[Row]:
-    """Measure Dask's overhead per task run, and how long the first pixel takes from a standing start."""
+    """Measure Dask's overhead per task run, and the time from a cold start to the first pixel."""
     from bench.toy_steps import BEGUN, toy_exposure
     from blocks.cluster import ComputeCluster
     from tasks.engine.task_runner import ComputeTaskRunner
@@ -135,7 +135,7 @@ def measure_dask(site: Site, server: psutil.Process, ccds: Sequence[int]) -> lis
 
 
 def measure_cached(site: Site, server: psutil.Process, ccds: Sequence[int]) -> list[Row]:
-    """Measure an exposure of 5 steps, then its cached re-run, and how the database grows."""
+    """Measure an exposure of 5 steps, its cached re-run, and the growth of the database."""
     from prefect.task_runners import ThreadPoolTaskRunner
 
     from bench.toy_steps import NAMES, toy_exposure
@@ -149,7 +149,7 @@ def measure_cached(site: Site, server: psutil.Process, ccds: Sequence[int]) -> l
         outcomes = toy_exposure(str(site.root), tuple(ccds), NAMES, 3)
     n = len(outcomes)
     if not all(outcome.cached for outcome in outcomes):
-        raise AssertionError("the second run did work that was done")
+        raise AssertionError("the re-run recomputed cached steps")
     return [
         at_most("cached re-run of an exposure, 5 steps: wall", cost.wall_s, "s", 15.0, n=n),
         Row("cached re-run of an exposure, 5 steps: CPU", cost.cpu_s, "s", n=n),
@@ -160,7 +160,7 @@ def measure_cached(site: Site, server: psutil.Process, ccds: Sequence[int]) -> l
 
 
 def measure_known() -> list[Row]:
-    """Measure the command of a night all of whose steps are known: two whole exposures, the chain of the processing."""
+    """Measure the command of a fully cached night: two whole exposures with the real steps."""
     from bench.known_exposure import Lender
 
     with tempfile.TemporaryDirectory(prefix="gw-workflow-bench-") as folder:
@@ -178,9 +178,9 @@ def measure_known() -> list[Row]:
         wait_until_stopped(site)
         alone = run_night(site, night)
         if record_times(site) != done:
-            raise AssertionError("a run did work that was done")
+            raise AssertionError("a run recomputed cached steps")
     n = len(done)
-    what = "real steps known, search exposure and template of 60 CCDs"
+    what = "real steps cached, search exposure and template of 60 CCDs"
     whole = {cost.step: cost.cpu_s for cost in costs}
     return [
         Row(f"{what}: wall of gw-workflow night", known.wall_s, "s", n=n),
@@ -193,7 +193,7 @@ def measure_known() -> list[Row]:
 
 
 def run_night(site: Site, night: int) -> Cost:
-    """Process a registered night by its command, in a process of its own, and measure that."""
+    """Process a registered night by its command, in a separate process, and measure its cost."""
     command = [sys.executable, "-m", "deployments.cli.main", "night", str(night), "--site", str(site.root), "--json"]
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
@@ -203,12 +203,12 @@ def run_night(site: Site, night: int) -> Cost:
 
 
 def record_times(site: Site) -> dict[str, int]:
-    """Return when each step record of a site was written."""
+    """Return the modification time of each step record of a site, ns."""
     return {path.name: path.stat().st_mtime_ns for path in site.records.glob("*/*.json")}
 
 
 def measure(quick: bool) -> list[Row]:
-    """Measure everything with each database that this machine has, on sites of their own in temporary folders."""
+    """Measure everything with each database available on this machine, on separate temporary sites."""
     quiet_console(verbose=False)
     ccds = CCDS[:20] if quick else CCDS
     rows = measure_database("SQLite", ccds)
@@ -222,7 +222,7 @@ def measure(quick: bool) -> list[Row]:
 
 @contextmanager
 def using_database(address: str | None) -> Iterator[None]:
-    """Let servers that start inside the ``with`` block use a database."""
+    """Set the database of servers that start inside the ``with`` block."""
     if address:
         os.environ[VARIABLE] = address
     try:
@@ -248,7 +248,7 @@ def measure_database(name: str, ccds: Sequence[int]) -> list[Row]:
         began = time.perf_counter()
         with server_for(site):
             rows.append(Row("start of the server on a new database", first_start_s, "s"))
-            rows.append(Row("start of the server on a known database", time.perf_counter() - began, "s"))
+            rows.append(Row("start of the server on an existing database", time.perf_counter() - began, "s"))
         wait_until_stopped(site)
     return [replace(row, name=f"{name}: {row.name}") for row in rows]
 

@@ -1,4 +1,4 @@
-"""How fast the page of a night is in headless Chromium: loaded, sorted, filtered, stepped through."""
+"""Speed of a night's candidate page in headless Chromium: load, sort, filter, step."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from bench.report import Row
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next((path for path in map(shutil.which, BROWSERS) if path), None)
-"""The browser of this machine; None without one."""
+"""Path of the browser; None if there is none."""
 
 FLAGS = [
     "--headless",

@@ -1,4 +1,4 @@
-"""Other programs on the same pixels: SExtractor and PSFEx, where they are installed (Debian packages)."""
+"""Other programs on the same pixels: SExtractor and PSFEx, if installed (Debian packages)."""
 
 import resource
 import shutil
@@ -38,8 +38,8 @@ SEXTRACTOR = {
     "NTHREADS": "1",
     "VERBOSE_TYPE": "QUIET",
 }
-# With the survey's SAMPLE_VARIABILITY 0.2 and SAMPLE_MINSN 20 small galaxies pass for stars and the PSF has an error
-# of 2 %; with these values 0.4 %. Of the degrees, one does better than two on 200 stars (0.44 against 0.64 %).
+# With the survey's SAMPLE_VARIABILITY 0.2 and SAMPLE_MINSN 20 small galaxies are taken for stars and the PSF error is
+# 2 %; with these values 0.4 %. Degree one is better than two with 200 stars (0.44 instead of 0.64 %).
 _PSFEX = {
     "BASIS_TYPE": "PIXEL_AUTO",
     "PSF_SIZE": "45,45",
@@ -68,7 +68,7 @@ _FILTER = """CONV NORM
 
 @dataclass(frozen=True, eq=False)
 class PeerResult:
-    """What SExtractor and PSFEx make of an image.
+    """Results of SExtractor and PSFEx for an image.
 
     Attributes
     ----------
@@ -140,7 +140,7 @@ def run_peers(image: CcdImage, folder: Path, fwhm_pixels: float, saturation_elec
 
 
 def write_frame(image: CcdImage, folder: Path, header: Mapping[str, Any]) -> None:
-    """Write what SExtractor reads: pixels with some keywords, weights, the filter."""
+    """Write the input files of SExtractor: pixels with some keywords, weights, the filter."""
     folder.mkdir(parents=True, exist_ok=True)
     keywords = fits.Header(list(header.items()))
     fits.PrimaryHDU(image.science, keywords).writeto(folder / "image.fits", overwrite=True)

@@ -1,4 +1,4 @@
-"""Run the steps of a night as plain functions in this process: no server, no cache, nothing but the science."""
+"""Run the steps of a night as plain functions in this process, without server and cache."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,16 +28,16 @@ from tasks.verify import verify, verify_job
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What one step cost once.
+    """Cost of one run of a step.
 
     Attributes
     ----------
     step, expnum, ccd
-        Which; CCD 0 for a whole exposure.
+        Step, exposure number and CCD number; CCD 0 for a whole exposure.
     cpu_s
-        CPU seconds, reading and writing included.
+        CPU seconds, including input and output.
     peak_memory_mb
-        Largest resident memory of the process while the step ran.
+        Peak resident memory of the process while the step ran, MiB.
     parts
         CPU seconds by part of the step.
     """
@@ -57,11 +57,11 @@ class PlainNight:
     Attributes
     ----------
     site
-        Where it lies.
+        Site of the night.
     settings
-        How it is processed.
+        Settings of the night.
     costs
-        What every step has cost so far.
+        Costs of all steps so far.
     """
 
     site: Site
@@ -70,11 +70,11 @@ class PlainNight:
 
     @classmethod
     def at(cls, root: Path) -> "PlainNight":
-        """Return the night that was simulated in a folder."""
+        """Return the night simulated in a folder."""
         return cls(Site.at(root))
 
     def listed(self, night: int, *, search: bool) -> list[ListedExposure]:
-        """Return the exposures of the night itself, or the earlier ones."""
+        """Return the exposures of the night itself (``search``), or those of other nights."""
         rows = read_exposure_list(self.site.root / "exposures.csv")
         return [item for item in rows if (item.exposure.night == night) == search]
 
@@ -84,7 +84,7 @@ class PlainNight:
         return ExposureId(item.exposure.expnum, item.exposure.band, item.exposure.night, version.rnum, version.pnum)
 
     def run(self, step: Step, job: StepJob) -> StepResult:
-        """Do a step and note what it cost."""
+        """Run a step and record its cost."""
         meter = ResourceMeter()
         result = step(job)
         cost = meter.read()
@@ -130,7 +130,7 @@ class PlainNight:
 
 @contextmanager
 def simulated_site(settings: object, root: Path | None = None) -> Iterator[Path]:
-    """Simulate a night in a folder that is removed afterwards, or in ``root``, which stays."""
+    """Simulate a night in a temporary folder, or in ``root``, which is kept."""
     import tempfile
 
     from imaging.simulation.night import simulate_night

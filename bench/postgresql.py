@@ -1,4 +1,4 @@
-"""A PostgreSQL for a measurement, from Debian's package, in a temporary folder."""
+"""A temporary PostgreSQL server, from Debian's package, in a temporary folder."""
 
 import asyncio
 import os
@@ -16,7 +16,7 @@ START_S = 30.0
 
 
 def programs() -> Path | None:
-    """Return the folder of PostgreSQL's programs, the newest version; None where it is not installed."""
+    """Return the program folder of the newest PostgreSQL; None if it is not installed."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
     on_path = shutil.which("initdb")
     return found[-1].parent if found else Path(on_path).resolve().parent if on_path else None
@@ -24,7 +24,7 @@ def programs() -> Path | None:
 
 @contextmanager
 def own_postgresql() -> Iterator[str | None]:
-    """Give the address of a database for a Prefect server inside the ``with`` block; None where it cannot be made."""
+    """Yield the URL of a new database for a Prefect server; None if it cannot be created."""
     folder_of_programs = programs()
     owner = _owner()
     if folder_of_programs is None or (owner is None and os.geteuid() == 0):
@@ -59,12 +59,12 @@ def own_postgresql() -> Iterator[str | None]:
 
 
 def postgresql_bytes(address: str) -> int:
-    """Return the size of a database."""
+    """Return the size of a database, bytes."""
     return int(str(asyncio.run(_ask(address, "SELECT pg_database_size(current_database())"))))
 
 
 def _owner() -> int | None:
-    """Return the user as whom PostgreSQL runs, which refuses to run as root; None for this one."""
+    """Return the user ID to run PostgreSQL with, which refuses to run as root; None for the current user."""
     if os.geteuid() != 0:
         return None
     try:

@@ -1,4 +1,4 @@
-"""Simulated CCDs brought to the point where they are measured: detrended, sky subtracted, masked, weighted."""
+"""Simulated CCDs prepared for measurement: detrended, sky subtracted, masked, weighted."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -55,7 +55,7 @@ class PreparedExposure:
     Attributes
     ----------
     exposure
-        What the header says.
+        Exposure of the header.
     images
         CCD number to image.
     reference
@@ -76,7 +76,7 @@ class PreparedExposure:
     root: Path
 
     def true_stamp(self, ccd: int, x: float, y: float, half_width: int, shift: tuple[float, float]) -> FloatArray:
-        """Draw the true PSF: unit flux in the reference aperture, displaced by ``shift`` pixels."""
+        """Return the true PSF: unit flux in the reference aperture, shifted by ``shift`` pixels."""
         truth = read_exposure_truth(self.root, self.exposure.expnum)
         mixture = true_psf(truth, ccd, [x], [y])
         offsets = np.arange(-half_width, half_width + 1.0)

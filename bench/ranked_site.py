@@ -1,4 +1,4 @@
-"""A site that holds nothing but one night's tables, to rank it again and to work with its list."""
+"""A site with only the tables of one night, to rank it again and to use its list."""
 
 import json
 from pathlib import Path
@@ -34,11 +34,11 @@ def write_site(
     root
         Folder of the site.
     candidates, forced
-        Candidates that were not ranked, and their forced photometry.
+        Candidates before ranking, and their forced photometry.
     skymap, footprints
-        Sky map and CCD images of the night.
+        Sky map and CCD footprints of the night.
     settings
-        How it is to be ranked.
+        Settings of the ranking.
     """
     site = Site.at(root)
     job = StepJob(night=NIGHT, site=site)
@@ -66,7 +66,7 @@ def write_site(
 
 
 def register(site: Site, skymap: SkyMap) -> None:
-    """Put the night into the site's registry, with its sky map and without exposures."""
+    """Register the night at the site, with its sky map and without exposures."""
     folder = night_folder(site, NIGHT)
     write_skymap(folder / "skymap-1.fits", skymap)
     write_text(folder / "exposures-1.csv", "")

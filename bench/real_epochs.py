@@ -1,7 +1,7 @@
-"""Nine real cut-outs of one field from the Community Pipeline: what is known of them, and their subtraction.
+"""Nine real cut-outs of one field from the Community Pipeline: known properties, and their subtraction.
 
-A variable star, three constant ones, a galaxy and two cosmic rays that the masks miss. The folder with the pixels lies
-beside a developer's checkout and is not part of the project. ``python -m bench.real_epochs [--json]`` prints a table of
+A variable star, three constant ones, a galaxy and two cosmic rays that the masks miss. The folder with the pixels is
+beside a developer's checkout and not part of the project. ``python -m bench.real_epochs [--json]`` prints a table of
 all pairs.
 """
 
@@ -25,7 +25,7 @@ from imaging.io.calibrated import read_image
 from imaging.schemas.difference import DetectionFlag
 
 REAL_DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data" / "decam_epochs"
-"""Where the cut-outs are, in a developer's checkout."""
+"""Folder of the cut-outs, beside a developer's checkout."""
 
 VARIABLE = 3960312480907107968
 """Gaia identifier of the variable star."""
@@ -36,7 +36,7 @@ SIGNIFICANCE = {
     ("2018-02-12", "2017-03-16"): -7.0,
     ("2017-05-22", "2018-01-28"): 10.0,
 }
-"""Change of the variable star (search minus template, sigma) that an independent subtraction found."""
+"""Change of the variable star (search minus template, sigma) in an independent subtraction."""
 
 COSMIC_RAYS = {"2018-02-12": (213.0, 30.0), "2017-05-22": (62.0, 75.0)}
 """Pixels of cosmic rays that the masks miss."""
@@ -52,7 +52,7 @@ CONSTANT_STAR_MAG = {
     "2017-03-29": 19.64,
     "2018-02-25": 19.65,
 }
-"""Magnitude of one constant star with the survey's zero points: by how much these themselves disagree."""
+"""Magnitude of one constant star with the survey's zero points; its scatter is that of the zero points."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +120,7 @@ def gaia_stars(folder: Path) -> dict[int, tuple[float, float, float]]:
 
 
 def score_near(result: ImageDifference, x: float, y: float, radius: int = 3) -> float:
-    """Return the most significant value of the score near a pixel; NaN beyond the image."""
+    """Return the score of largest modulus near a pixel; NaN outside of the image."""
     score = result.searched.difference.score
     j, i = round(y), round(x)
     part = score[max(j - radius, 0) : max(j + radius + 1, 0), max(i - radius, 0) : max(i + radius + 1, 0)]
@@ -128,10 +128,10 @@ def score_near(result: ImageDifference, x: float, y: float, radius: int = 3) -> 
 
 
 def noise_significance_near(result: ImageDifference, x: float, y: float, radius: int = 3) -> float:
-    """Return flux over noise alone where the score near a pixel is most significant; NaN where it is masked.
+    """Return flux over noise at the most significant score near a pixel; NaN if it is masked.
 
-    The score's error also holds what is uncertain of the subtracted brightness and its position, which rules on a
-    star that has changed by a tenth; an independent subtraction that counts only the noise finds this number.
+    The error of the score also includes the uncertainties of the subtracted flux and position, which dominate for a
+    star that changed by 10 %; an independent subtraction with only the noise in its error gives this number.
     """
     difference = result.searched.difference
     filtered, score = difference.filtered, difference.score
@@ -146,7 +146,7 @@ def noise_significance_near(result: ImageDifference, x: float, y: float, radius:
 
 
 def known_kernel_sum(search: Epoch, template: Epoch) -> float:
-    """Return the kernel sum that one constant star asks for: by how much the survey's zero points are off."""
+    """Return the kernel sum expected from one constant star, that is, the error of the survey's zero points."""
     return float(10 ** (-0.4 * (CONSTANT_STAR_MAG[search.date] - CONSTANT_STAR_MAG[template.date])))
 
 

@@ -1,9 +1,9 @@
-"""Real pixels of the camera: the right answers that are known of them, and what the chain's functions measure.
+"""Measurements of the pipeline's functions on real pixels of the camera, compared with known values.
 
-The overscan of a raw exposure, and nine calibrated cut-outs of one field with three stars of Gaia (their pixels, masks
-and weights from the Community Pipeline, their zero points and offsets from the Legacy Surveys). The folder with the
-pixels lies beside a developer's checkout and is not part of the project. ``python -m bench.real_pixels [--json]``
-prints the table; without the folder it has no rows.
+The overscan of a raw exposure, and nine calibrated cut-outs of one field with three Gaia stars (pixels, masks and
+weights from the Community Pipeline, zero points and offsets from the Legacy Surveys). The folder with the pixels is
+beside a developer's checkout and not part of the project. ``python -m bench.real_pixels [--json]`` prints the table;
+without the folder it has no rows.
 """
 
 from collections.abc import Sequence
@@ -63,15 +63,15 @@ class CutOut:
     Attributes
     ----------
     row
-        What the survey states of it.
+        Row of the survey's table.
     image
         Pixels less their median, mask, weight (zero where masked).
     codes
-        The Community Pipeline's mask.
+        Mask codes of the Community Pipeline.
     wcs
         Coordinates of the file.
     stars, gaia
-        Gaia's stars at the epoch, and as they are catalogued.
+        Gaia stars at the epoch, and as catalogued.
     """
 
     row: np.void
@@ -122,16 +122,16 @@ class CutOut:
         return float(self.row["ccdzpt"] - 2.5 * np.log10(flux[0, 0] / self.row["exptime"]))
 
     def noise_over_stated(self) -> float:
-        """Return the noise of the sky over that which the weights state, from differences of neighbouring pixels.
+        """Return the sky noise relative to the weights, from differences of neighbouring pixels.
 
-        No gradient of the sky enters them, and pixels on sources, more than four sigma up, do not count.
+        Differences are insensitive to gradients of the sky; pixels above four sigma are excluded.
         """
         scaled = self.image.science * np.sqrt(self.image.weight)
         differences = np.diff(np.where((self.image.weight > 0.0) & (scaled < 4.0), scaled, np.nan), axis=1)
         return mad_sigma(differences[np.isfinite(differences)]) / np.sqrt(2.0)
 
     def masks_agree(self) -> bool:
-        """Return whether every code has become its bits, and nothing else has been masked."""
+        """Return whether every code was converted to its mask bits, and nothing else was masked."""
         bits = np.array([int(COMMUNITY_PIPELINE_CODES.get(int(code), 0)) for code in range(int(self.codes.max()) + 1)])
         return bool(np.array_equal(bits[self.codes], self.image.mask))
 
@@ -190,7 +190,7 @@ def overscan_differences(folder: Path) -> tuple[NDArray[np.float64], NDArray[np.
 
 
 def measure(quick: bool) -> Sequence[Row]:  # noqa: ARG001 (it takes three seconds)
-    """Measure the real pixels; no rows where the folder is absent."""
+    """Measure the real pixels; no rows if the folder is absent."""
     if not EPOCHS.is_dir():
         return []
     levels, noises = overscan_differences(RAW)

@@ -1,9 +1,9 @@
-"""Zero points of real exposures from Gaia, beside those of a survey: ``python -m bench.real_zeropoints FOLDER``.
+"""Zero points of real exposures from Gaia, compared with those of a survey: ``python -m bench.real_zeropoints FOLDER``.
 
-The folder is that of ``bench.real_epochs``: nine cut-outs of one field with three stars that Gaia knows, of which one
-varies. Each constant star whose colour the band's term holds for gives a zero point; their weighted mean is held
-against the survey's, with the stated error: photons, Gaia's errors, scatter of the colour term, and its scale. How well
-the survey's zero points agree among themselves is seen by the magnitudes that they give to one constant star.
+The folder is that of ``bench.real_epochs``: nine cut-outs of one field with three Gaia stars, one of them variable.
+Each constant star within the colour range of the band's colour term gives a zero point; their weighted mean is compared
+with the survey's, with the stated error: photon noise, Gaia's errors, scatter and scale of the colour term. The
+consistency of the survey's zero points is measured by the magnitudes that they give to one constant star.
 """
 
 import argparse
@@ -33,24 +33,24 @@ APERTURE_DIAMETER_ARCSEC = 7.0
 SKY_ANNULUS_ARCSEC = (6.0, 10.0)
 PIXEL_ARCSEC = 0.262
 SCALE_ERROR_MAG = 0.02
-"""How well the survey's zero points and the terms follow the scale of Pan-STARRS, which both are on; how far that scale
-is from AB does not enter."""
+"""Uncertainty with which the survey's zero points and the terms follow the scale of Pan-STARRS, mag. Both are on that
+scale, so that its offset from AB cancels."""
 
 
 @dataclass(frozen=True)
 class RealZeropoint:
-    """One exposure's zero point beside the survey's.
+    """One exposure's zero point compared with the survey's.
 
     Attributes
     ----------
     date, band
-        Which exposure.
+        Date and band of the exposure.
     survey_mag
         The survey's zero point of one count.
     difference_mag, error_mag
         Zero point from Gaia minus the survey's, and its stated error; NaN without a star in the term's range.
     n_stars
-        Stars that it rests on.
+        Number of stars used.
     constant_mag, constant_gaia_mag
         Magnitude of the brighter constant star with the survey's zero point, and from Gaia (NaN out of range).
     """
@@ -120,7 +120,7 @@ def _mean(
 
 
 def _photometry(epoch: Epoch, x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return fluxes and errors in the survey's aperture, the sky taken from a ring."""
+    """Return fluxes and errors in the survey's aperture, with the sky from an annulus."""
     image = np.ascontiguousarray(epoch.loaded.science, dtype=np.float32)
     weight = epoch.loaded.weight
     if weight is None:

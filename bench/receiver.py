@@ -1,4 +1,4 @@
-"""What takes notifications on this machine."""
+"""A local HTTP server that receives notifications."""
 
 import json
 import threading
@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @contextmanager
 def receiving() -> Iterator[tuple[str, list[str]]]:
-    """Listen inside the ``with`` block; give the address, and the list to which the texts are added that come."""
+    """Listen inside the ``with`` block; yield the URL and a list to which received texts are appended."""
     texts: list[str] = []
 
     class Take(BaseHTTPRequestHandler):

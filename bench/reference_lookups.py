@@ -1,8 +1,8 @@
-"""What a lookup in a large reference catalogue costs, and whether it finds what it should.
+"""Cost and correctness of lookups in a large reference catalogue.
 
 A catalogue of 1,000 square degrees around RA = 0, with a cap around the south pole, is built from source tables by the
-importer, at the density of Gaia at high galactic latitude; then every CCD of exposures at random places looks its stars
-up, as the step ``calibrate`` does, and moves them to the epoch of the exposure.
+importer, with Gaia's density at high galactic latitude. The stars of every CCD of exposures at random positions are
+then read and moved to the epoch of the exposure, as in the step ``calibrate``.
 """
 
 import time
@@ -36,11 +36,11 @@ CAP_DEG = 3.0
 ROWS_PER_FILE = 500_000
 MJD = 60440.1
 CHECKED = 40
-"""Lookups that are compared with a search through all stars."""
+"""Number of lookups that are compared with a search of all stars."""
 
 
 def lookup_rows(folder: Path, seed: int, n_exposures: int, density_per_deg2: float = DENSITY_PER_DEG2) -> list[Row]:
-    """Build the catalogue and look up the CCDs of so many exposures, the last two of them over the pole."""
+    """Build the catalogue and look up the CCDs of ``n_exposures``, the last two of them at the pole."""
     random = np.random.default_rng(seed)
     ra, dec = draw_positions(random, density_per_deg2)
     site = Site.at(folder / "site")
@@ -48,7 +48,7 @@ def lookup_rows(folder: Path, seed: int, n_exposures: int, density_per_deg2: flo
     root = build(folder, site, ra, dec, random)
     build_s = time.process_time() - start
     pointings = [*_pointings(random, n_exposures - 2), (40.0, -88.9), (200.0, -89.8)]
-    for pointing in pointings:  # fills the cache of files
+    for pointing in pointings:  # fills the file cache
         look_up(root, pointing, SCIENCE_CCDS[:4])
     seconds, cpu_s, found = zip(*(item for p in pointings for item in look_up(root, p, SCIENCE_CCDS)), strict=True)
     right = [_is_right(root, random, ra, dec) for _ in range(CHECKED)]
@@ -57,7 +57,7 @@ def lookup_rows(folder: Path, seed: int, n_exposures: int, density_per_deg2: flo
     return [
         at_most(f"lookup of a CCD, {where}, median", float(np.median(cpu_s)), "CPU s", 0.05, n=n, seeds=seeds),
         at_most("the same, 99th percentile", float(np.percentile(cpu_s, 99)), "CPU s", 0.05, n=n, seeds=seeds),
-        at_most("the same, median of the clock", float(np.median(seconds)), "s", 0.05, n=n, seeds=seeds),
+        at_most("the same, median of the wall clock", float(np.median(seconds)), "s", 0.05, n=n, seeds=seeds),
         Row("stars of a lookup, median", float(np.median(found)), "", n=n, seeds=seeds),
         at_least("cones and polygons that hold exactly the right stars", float(np.mean(right)), "", 1.0, n=CHECKED),
         Row("importer: stars from Parquet to partitions", ra.size / build_s / 1e6, "million per CPU s", n=ra.size),
@@ -65,7 +65,7 @@ def lookup_rows(folder: Path, seed: int, n_exposures: int, density_per_deg2: flo
 
 
 def draw_positions(random: np.random.Generator, density_per_deg2: float) -> tuple[FloatArray, FloatArray]:
-    """Draw positions in the region and in the cap, evenly over the sky."""
+    """Draw positions in the region and in the cap, uniform on the sky; return RA and Dec, (n,), degrees."""
     (west, east), (south, north) = REGION_DEG
     low, high = (float(np.sin(np.radians(dec))) for dec in (south, north))
     area = (east - west) % 360.0 * np.degrees(high - low)
@@ -137,7 +137,7 @@ def _is_right(root: Path, random: np.random.Generator, ra: FloatArray, dec: Floa
     corners = footprint(wcs, NX, NY)
     close = np.flatnonzero(separation_deg(*where, ra, dec) < 0.6)
     x, y = wcs.sky_to_pixel(ra[close], dec[close])
-    margin = 3.0  # pixels by which the sides of the polygon, great circles, may leave the CCD's border
+    margin = 3.0  # pixels by which the sides of the polygon, great circles, may deviate from the CCD's border
     inside = (x > margin) & (x < NX - margin) & (y > margin) & (y < NY - margin)
     polygon = set(read_reference_polygon(root, corners).column("source_id").to_numpy().tolist())
     return bool(np.array_equal(cone, near)) and set(close[inside].tolist()) <= polygon

@@ -1,4 +1,4 @@
-"""The common form of every bench: rows with a value, a unit, the limit asked for and whether it is met."""
+"""Output of the benches: rows with a value, a unit, a limit and whether it is met."""
 
 import argparse
 import json
@@ -17,24 +17,24 @@ from rich.table import Table
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One measured figure.
+    """One measured value.
 
     Attributes
     ----------
     name
         What was measured.
     value
-        The figure; None if it could not be measured.
+        The value; None if it could not be measured.
     unit
         Its unit.
     limit
-        The figure asked for; None if none was.
+        The required value; None if there is none.
     ok
         Whether the limit is met; None without a limit or a value.
     n
-        How many independent things the figure rests on.
+        Number of independent measurements.
     seeds
-        Simulation seeds it was measured on.
+        Seeds of the simulations.
     """
 
     name: str
@@ -47,12 +47,12 @@ class Row:
 
 
 def at_most(name: str, value: float | None, unit: str, limit: float, *, n: int = 1, seeds: Sequence[int] = ()) -> Row:
-    """Make a row whose value must not exceed its limit."""
+    """Return a row whose value must not exceed its limit."""
     return Row(name, value, unit, limit, None if value is None else bool(value <= limit), n, tuple(seeds))
 
 
 def at_least(name: str, value: float | None, unit: str, limit: float, *, n: int = 1, seeds: Sequence[int] = ()) -> Row:
-    """Make a row whose value must reach its limit."""
+    """Return a row whose value must reach its limit."""
     return Row(name, value, unit, limit, None if value is None else bool(value >= limit), n, tuple(seeds))
 
 

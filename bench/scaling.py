@@ -1,8 +1,8 @@
-"""How far one run, one server and one cluster carry: a night that only waits, and what follows from it for larger ones.
+"""Scaling of one run, one server and one cluster: a night whose steps only wait, extrapolated to larger nights.
 
-20 exposures of 60 CCDs go through all stages, the real server, Dask and the records, with steps that wait a stated
-fraction of the time that the real ones take. What orchestration costs in each process is measured; with that, the time
-of a night of 200 exposures follows for any number of cores, and what limits it.
+20 exposures of 60 CCDs run through all stages with the real server, Dask and records, but with steps that only wait a
+fraction of the real time. The cost of the orchestration in each process is measured; from it the duration of a night of
+200 exposures and its bottleneck are derived for any number of cores.
 """
 
 import tempfile
@@ -21,20 +21,20 @@ from deployments.server import server_for
 
 EXPOSURES = 20
 COMPRESSION = 10.0
-"""The steps wait a tenth of the time that the real ones take."""
+"""Real duration of a step over its waiting time."""
 
 WORKERS = 4
-"""Worker processes; those that wait need no core of their own."""
+"""Number of worker processes; waiting ones need no core."""
 
 NIGHT_EXPOSURES = 200
 CORES = (32, 64, 128, 256, 512)
 FLOW_RUNS = (1, 2, 4, 8)
-"""How many processes share the exposures of a night: runs of ``process-exposure`` beside that of the night."""
+"""Numbers of processes that share the exposures of a night: runs of ``process-exposure`` beside that of the night."""
 
 
 @dataclass(frozen=True, slots=True)
 class Overhead:
-    """What orchestration costs per task run, seconds.
+    """Cost of the orchestration per task run, seconds.
 
     Attributes
     ----------
@@ -48,12 +48,12 @@ class Overhead:
 
     @classmethod
     def of(cls, cost: Cost, n_tasks: int) -> "Overhead":
-        """Return the overhead of a measured piece of work."""
+        """Return the overhead from the cost of ``n_tasks`` task runs."""
         return cls(cost.flow_cpu_s / n_tasks, cost.worker_cpu_s / n_tasks, cost.server_cpu_s / n_tasks)
 
     @property
     def share_percent(self) -> float:
-        """All of it, as a share of the science of an exposure."""
+        """Total overhead in percent of the science of an exposure."""
         science_s = len(CCDS) * CCD_S + EXPOSURE_S
         return 100 * TASKS_PER_EXPOSURE * (self.flow_s + self.worker_s + self.server_s) / science_s
 
@@ -64,26 +64,26 @@ SETTINGS_THAT_HELP = {
     "the run's process": "runs of process-exposure before the night's, deploy --limit",
     "the server": "a server per site",
 }
-"""What limits a night, and what moves it."""
+"""Bottleneck to the setting that removes it."""
 
 
 def night_hours(
     cores: int, overhead: Overhead, *, exposures: int = NIGHT_EXPOSURES, at_once: int = 2, processes: int = 1
 ) -> dict[str, float]:
-    """Return how long each part of the machinery takes for a night, hours; the longest is the bottleneck.
+    """Return the hours that each resource needs for a night; the largest is the bottleneck.
 
     Parameters
     ----------
     cores
-        Worker processes.
+        Number of worker processes.
     overhead
-        What a task run costs.
+        Overhead per task run.
     exposures
-        Exposures of 60 CCDs, all searched.
+        Number of exposures of 60 CCDs, all searched.
     at_once
-        Exposures that one run processes at the same time.
+        Number of exposures that one run processes at the same time.
     processes
-        Runs that share the exposures.
+        Number of runs that share the exposures.
     """
     tasks = exposures * TASKS_PER_EXPOSURE
     steps_s = [-(-len(CCDS) // cores) * (seconds + overhead.worker_s) for seconds in CCD_STEPS.values()]
@@ -98,12 +98,12 @@ def night_hours(
 
 
 def bottleneck(hours: dict[str, float]) -> str:
-    """Return the name of what takes longest."""
+    """Return the name of the resource that needs most time."""
     return max(hours, key=hours.__getitem__)
 
 
 def extrapolated(overhead: Overhead) -> list[Row]:
-    """Return the hours of a night for each number of cores: as it comes, and with the bottleneck moved."""
+    """Return the hours of a night for each number of cores, with default settings and with the bottleneck removed."""
     rows = []
     for cores in CORES:
         rows.append(_row(f"{NIGHT_EXPOSURES} exposures, {cores} cores", night_hours(cores, overhead)))
@@ -121,7 +121,7 @@ def _row(what: str, hours: dict[str, float]) -> Row:
 
 
 def rehearse(site: Site, server: psutil.Process, exposures: Sequence[int]) -> tuple[list[Row], Overhead]:
-    """Run the waiting night, then once more with everything known; return the rows and the overhead."""
+    """Run the waiting night, then again fully cached; return the rows and the overhead."""
     from bench.dry_night import dry_night
     from blocks.cluster import ComputeCluster
     from tasks.engine.task_runner import with_options
@@ -141,7 +141,7 @@ def rehearse(site: Site, server: psutil.Process, exposures: Sequence[int]) -> tu
     return [
         at_least("steps done", done["records"], "", n_tasks + len(NIGHT_STEPS), n=n),
         Row("wall of the night", cost.wall_s, "s", n=n),
-        Row("wall if only the waiting counted", n * (len(CCDS) * CCD_S + EXPOSURE_S) / COMPRESSION / WORKERS, "s", n=n),
+        Row("wall without overhead", n * (len(CCDS) * CCD_S + EXPOSURE_S) / COMPRESSION / WORKERS, "s", n=n),
         Row("CPU of the run's process per task run", 1e3 * overhead.flow_s, "ms", n=n_tasks),
         Row("CPU of the workers per task run", 1e3 * overhead.worker_s, "ms", n=n_tasks),
         Row("CPU of the server per task run", 1e3 * overhead.server_s, "ms", n=n_tasks),

@@ -1,4 +1,4 @@
-"""SCAMP on the same pixels and the same reference stars, where it is installed (a Debian package)."""
+"""SCAMP on the same pixels and the same reference stars, if installed (a Debian package)."""
 
 import shutil
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ _SCAMP = {
 
 @dataclass(frozen=True, eq=False)
 class ScampResult:
-    """What SCAMP makes of a CCD.
+    """Results of SCAMP for a CCD.
 
     Attributes
     ----------
@@ -72,7 +72,7 @@ def run_scamp(image: CcdImage, seed: TpvWcs, stars: ReferenceStars, folder: Path
     image
         Sky-subtracted pixels.
     seed
-        Coordinates to start from, those that the header gives.
+        Initial coordinates from the header.
     stars
         Reference stars at the epoch.
     folder
@@ -90,7 +90,7 @@ def run_scamp(image: CcdImage, seed: TpvWcs, stars: ReferenceStars, folder: Path
 
 
 def _write_reference(path: Path, stars: ReferenceStars, chosen: NDArray[np.bool_]) -> None:
-    """Write reference stars as an LDAC file; SCAMP wants the errors as an ellipse, degrees."""
+    """Write reference stars as an LDAC file; SCAMP expects error ellipses in degrees."""
     n, error = int(chosen.sum()), stars.ra_error_mas[chosen] / 3.6e6
     values: dict[str, tuple[FloatArray, str, str]] = {
         "RA": (stars.ra[chosen], "D", "deg"),

@@ -1,8 +1,8 @@
-"""Whether "a kilonova of this magnitude in the map would have been found" is true: kilonovae in the pixels, counted.
+"""Test of the predicted detection probability of a kilonova with kilonovae injected into the pixels.
 
-Kilonovae are drawn from a sky map with distances and put into the pixels of search images wherever they fall inside.
-The search runs, with fakes of its own; the probability that it states from map, footprint and fakes is held against
-the share of the kilonovae that it found. Nothing of the prediction knows where they are.
+Kilonovae are drawn from a sky map with distances and injected into search images. The search runs with its own fakes;
+the detection probability that it predicts from map, footprint and fakes is compared with the share of kilonovae that it
+detects. The prediction does not use the injected positions.
 """
 
 from dataclasses import dataclass, replace
@@ -24,29 +24,29 @@ from imaging.skymap.settings import CoverageSettings
 from imaging.wcs.sphere import footprint, offset_position, separation_deg
 
 DRAWS = 600
-"""Kilonovae drawn from the map for each search image; some 60 % fall inside it."""
+"""Number of kilonovae drawn from the map for each search image; about 60 % fall inside it."""
 
 SIGMA_DEG, DISTANCE_MPC, DISTANCE_SIGMA_MPC = 0.08, 200.0, 50.0
-"""The map: as wide as a CCD, so that its edge matters."""
+"""Width of the map, about that of a CCD, so that CCD edges matter, and its distance with standard deviation."""
 
 ABSOLUTE_MAG = -13.6
-"""At the distance of the map about as faint as the search is deep, so that the efficiency matters."""
+"""Absolute magnitude; at the distance of the map close to the search depth, so that the efficiency matters."""
 
 SCENARIOS = (Scenario(71), Scenario(72, search_fwhm=1.4), Scenario(73, search_fwhm=0.9, n_templates=1))
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """One search image: what was predicted, and what came of the kilonovae in its pixels.
+    """Predicted and measured detection probability for one search image.
 
     Attributes
     ----------
     predicted, predicted_usual
-        Probability to be found, with the efficiency curve of the image's own fakes, and with m50 alone.
+        Detection probability, with the efficiency curve of the image's own fakes, and with m50 alone.
     found
-        Share of the kilonovae of the map that were found and passed all cuts.
+        Share of the kilonovae of the map that were detected and passed all cuts.
     inside, searched
-        Share of them that lies on the image, counted and predicted.
+        Share of them on the image, counted and predicted.
     """
 
     predicted: float
@@ -57,7 +57,7 @@ class Drawn:
 
 
 def narrow_skymap(ra_deg: float, dec_deg: float, order: int = 13) -> SkyMap:
-    """Return the map: a round Gaussian with one distance, in pixels of half an arcminute around its middle."""
+    """Return the map: a circular Gaussian with one distance, in pixels of 0.5 arcmin around its centre."""
     grid = HEALPix(2**order, order="nested")
     pixel = grid.cone_search_lonlat(ra_deg * u.deg, dec_deg * u.deg, 7.0 * SIGMA_DEG * u.deg)
     ra, dec = (a.to_value("deg") for a in grid.healpix_to_lonlat(pixel))
@@ -109,7 +109,7 @@ def draw(scenario: Scenario) -> Drawn:
 
 
 def truth_rows(quick: bool) -> list[Row]:
-    """Hold the predictions against the counts; one search image if ``quick``."""
+    """Compare the predictions with the counts; one search image if ``quick``."""
     scenarios = SCENARIOS[:1] if quick else SCENARIOS
     drawn = [draw(scenario) for scenario in scenarios]
     n, seeds = len(drawn) * DRAWS, [scenario.seed for scenario in scenarios]
@@ -120,11 +120,9 @@ def truth_rows(quick: bool) -> list[Row]:
     inside = float(np.mean([d.inside - d.searched for d in drawn]))
     worst = max((d.predicted - d.found for d in drawn), key=abs)
     return [
-        Row("kilonovae of the map that were found in the pixels", 100 * found, "%", n=n, seeds=tuple(seeds)),
-        at_most(
-            "predicted share less the share found", abs(100 * (predicted - found)), "%", 2.5 * spread, n=n, seeds=seeds
-        ),
+        Row("kilonovae of the map that were detected", 100 * found, "%", n=n, seeds=tuple(seeds)),
+        at_most("predicted minus detected share", abs(100 * (predicted - found)), "%", 2.5 * spread, n=n, seeds=seeds),
         Row("the same for the worst image", 100 * worst, "%", n=DRAWS),
         Row("the same with one curve for all images", 100 * (usual - found), "%", n=n),
-        Row("share on the image, predicted less counted", -100 * inside, "%", n=n),
+        Row("share on the image, predicted minus counted", -100 * inside, "%", n=n),
     ]

@@ -1,4 +1,4 @@
-"""What simulating costs: core-seconds per raw CCD written, everything included. ``python -m bench.simulation``."""
+"""Cost of the simulation: core seconds per raw CCD, in total. ``python -m bench.simulation``."""
 
 import os
 import tempfile
@@ -20,7 +20,7 @@ def core_seconds() -> float:
 
 
 def cost(name: str, settings: SimulationSettings, processes: int) -> Row:
-    """Simulate a night into a folder that vanishes, and return its cost per raw CCD."""
+    """Simulate a night into a temporary folder, and return its cost per raw CCD."""
     with tempfile.TemporaryDirectory(prefix="gw-workflow-bench-") as folder:
         before = core_seconds()
         night = simulate_night(Path(folder), settings, processes=processes)

@@ -1,10 +1,10 @@
-"""Single-epoch processing in one table: accuracy of every step, and its cost, beside the programs it replaces.
+"""Single-epoch processing in one table: accuracy and cost of every step, compared with the programs that it replaces.
 
 ``python -m bench.single_epoch [--json] [--quick] [--keep FOLDER]`` runs the benches of detrending (12 CCDs, three
 seeds, seeing 0.8, 1.1 and 1.4 arcsec, 60 clean fields), of measuring (the same CCDs and seeing; with SExtractor, PSFEx
-and SCAMP on the same frames where they are installed), of real pixels and of the chain (cost and memory), one after the
-other. With ``--keep``, what has been measured with the same code is taken from the folder, so that an interrupted run
-can be taken up. The names of the rows begin with the bench that they come from.
+and SCAMP on the same frames if installed), of real pixels and of the chain (cost and memory), one after the other. With
+``--keep``, results of the same code are read from the folder, so that an interrupted run can be continued. The names of
+the rows begin with that of their bench.
 """
 
 import argparse
@@ -35,11 +35,11 @@ PARTS: dict[str, Bench] = {
     "detrend": detrend.measure,
     "measure": measure_as_wide,
 }
-"""Name of a bench to what runs it; each can be run alone as ``python -m bench.NAME``."""
+"""Name of a bench to the function that runs it; each can be run alone as ``python -m bench.NAME``."""
 
 
 def apart(run: Bench, quick: bool) -> Sequence[Row]:
-    """Run a bench in a process of its own, whose peak of memory is that bench's alone."""
+    """Run a bench in a separate process, so that its peak memory does not include that of other benches."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(run, quick).result()
 
@@ -50,18 +50,18 @@ def measure_all(
     parts: Mapping[str, Bench] = PARTS,
     start: Callable[[Bench, bool], Sequence[Row]] = apart,
 ) -> list[Row]:
-    """Run the benches and put their rows together.
+    """Run the benches and return all rows.
 
     Parameters
     ----------
     quick
-        Whether to take minutes less.
+        Whether to run the quick versions.
     keep
-        Folder in which each bench's rows are kept; those of the same code are not measured again.
+        Folder for the rows of each bench; rows of the same code are not measured again.
     parts
         The benches.
     start
-        What runs a bench.
+        Function that runs a bench.
     """
     rows = []
     for part, run in parts.items():
@@ -76,7 +76,7 @@ def measure_all(
 
 
 def code_hash() -> str:
-    """Return a hash of the sources that the figures depend on."""
+    """Return a hash of the sources that the results depend on."""
     root = Path(__file__).parents[1]
     found = hashlib.sha256()
     for path in sorted(path for folder in ("imaging", "bench") for path in (root / folder).rglob("*.py")):
@@ -89,7 +89,7 @@ def _file(keep: Path, part: str) -> Path:
 
 
 def _kept(keep: Path, part: str, quick: bool) -> list[Row] | None:
-    """Return the rows that a bench has left, None if there are none of this code."""
+    """Return the kept rows of a bench; None if there are none of this code."""
     path = _file(keep, part)
     if not path.is_file():
         return None
@@ -110,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Single-epoch processing")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.add_argument("--quick", action="store_true", help="two CCDs and one seed: some minutes")
-    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep and take up what has been measured")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep results in this folder, and reuse them")
     options = parser.parse_args(arguments)
     rows = measure_all(options.quick, options.keep)
     print_report(rows, as_json=options.json, title="Single-epoch processing")

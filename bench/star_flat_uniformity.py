@@ -1,8 +1,8 @@
-"""How uniform zero points are over the focal plane once a star flat has been built from dithered exposures.
+"""Uniformity of zero points over the focal plane with a star flat built from dithered exposures.
 
-At the level of catalogues: stars of a simulated field as Gaia and the camera see them, on the 60 usual CCDs, with the
-camera's true response to stars over that to the lamp, and thin clouds. The star flat is fitted as
-``flows/build_star_flat.py`` fits it and held against the truth.
+At the level of catalogues: stars of a simulated field as measured by Gaia and by the camera, on the 60 usual CCDs, with
+the camera's true response to stars relative to the dome lamp, and thin clouds. The star flat is fitted as in
+``flows/build_star_flat.py`` and compared with the truth.
 """
 
 from collections.abc import Sequence
@@ -32,17 +32,17 @@ BAND = "i"
 CAMERA_SEED = 61
 CCDS = tuple(ccd for ccd in SCIENCE_CCDS if ccd not in (2, 61))
 SAMPLE_PIXELS = 64
-"""Grid on which the response is known and compared."""
+"""Grid spacing on which the response is defined and compared, pixels."""
 RADIUS_DEG = 1.9
 DITHER_ARCSEC = 1200.0
-"""Rms offset of the pointings: a CCD's width, so that most stars are seen on several CCDs."""
+"""Rms offset of the pointings, arcsec: a CCD's width, so that most stars are observed on several CCDs."""
 CLOUDS_MAG, CLOUD_WAVES = 0.003, 4
-"""Rms extinction over the field on a photometric night, and how many plane waves it is made of."""
+"""Rms extinction over the field on a photometric night, and the number of plane waves that it is composed of."""
 MINIMUM_SNR = 50.0
 
 
 def uniformity_rows(seeds: Sequence[int], numbers: Sequence[int] = (5, 10, 20)) -> list[Row]:
-    """Return the rms over the focal plane that star flats from so many exposures leave, worst of the seeds."""
+    """Return the residual rms over the focal plane for star flats of ``numbers`` exposures, worst of the seeds."""
     truth = {ccd: true_excess(ccd) for ccd in CCDS}
     before = np.concatenate([excess.ravel() for excess in truth.values()])
     rows = [Row("uniformity over the focal plane without star flat, rms", _millimag(before), "mmag", n=len(CCDS))]
@@ -58,7 +58,7 @@ def uniformity_rows(seeds: Sequence[int], numbers: Sequence[int] = (5, 10, 20)) 
 
 
 def true_excess(ccd: int) -> FloatArray:
-    """Return by how much the camera's response to stars exceeds that to the lamp, magnitudes, on the coarse grid."""
+    """Return the camera's response to stars minus that to the lamp, magnitudes, on the coarse grid."""
     response = make_star_flat(CAMERA_SEED, science_ccd(ccd), list(BANDS).index(BAND))
     half = SAMPLE_PIXELS // 2
     return 2.5 * np.log10(response[half::SAMPLE_PIXELS, half::SAMPLE_PIXELS].astype(float))
@@ -77,7 +77,7 @@ def observe_dithered(seed: int, number: int, truth: dict[int, FloatArray]) -> di
     Returns
     -------
     seen
-        Exposure to CCD number to the zero points that its stars give.
+        Exposure to CCD number to the zero points of its stars.
     """
     random = np.random.default_rng([seed, 7])
     stars = make_stars(seed, *FIELD, RADIUS_DEG, 1.0, 20.0, MJD)
@@ -132,7 +132,7 @@ def _clouds(random: np.random.Generator) -> CloudTruth:
 
 
 def remaining(seen: dict[int, dict[int, StarZeropoints]], truth: dict[int, FloatArray]) -> FloatArray:
-    """Fit the star flat and return what it leaves of the response on all CCDs, magnitudes."""
+    """Fit the star flat and return the residual response on all CCDs, magnitudes."""
     zeropoints = {number: exposure_zeropoint(stars) for number, stars in seen.items()}
     left = []
     for ccd, excess in truth.items():

@@ -1,4 +1,4 @@
-"""Kill what takes part in a run at random instants, until the run has finished in spite of it."""
+"""Kill processes of a run at random times, and restart the run until it finishes."""
 
 import json
 import os
@@ -16,31 +16,31 @@ import psutil
 from blocks.site import Site
 
 VICTIMS = {"worker": 6, "flow": 2, "server": 1}
-"""What is killed, and how often compared with the others."""
+"""Kind of victim to its relative frequency."""
 
 STUCK_S = 900.0
-"""A process that has not ended after as long hangs."""
+"""Seconds after which a process counts as hanging."""
 
 LOOK_S = 0.1
-"""Seconds between two looks at a process."""
+"""Polling interval, seconds."""
 
 
 @dataclass
 class Storm:
-    """What a storm did and what it left.
+    """Results of a test with random kills.
 
     Attributes
     ----------
     kills
-        Kills by victim.
+        Number of kills by kind of victim.
     starts
-        How often a process was started.
+        Number of process starts.
     executed, needed
-        Steps that were done, and how many there would have been in calm.
+        Number of executed steps, and of steps in an undisturbed run.
     redone
-        Steps that were finished and yet done again.
+        Number of finished steps that ran again.
     differing
-        Products that are missing or not as they should be.
+        Products that are missing or different.
     """
 
     kills: Counter[str] = field(default_factory=Counter)
@@ -51,28 +51,28 @@ class Storm:
     differing: list[str] = field(default_factory=list)
 
     def interrupted(self, n_workers: int) -> int:
-        """Return how many steps may have been interrupted: one per worker killed, those of all workers of a flow."""
+        """Return the maximum number of interrupted steps: one per killed worker, those of all workers of a flow."""
         return self.kills["worker"] + n_workers * (self.kills["flow"] + self.kills["server"])
 
 
 @dataclass
 class Prey:
-    """A run that is to be killed again and again.
+    """A run whose processes are killed repeatedly.
 
     Attributes
     ----------
     site
-        Where it works.
+        Site of the run.
     command
         Module and arguments of its process.
     environment
-        Variables of its process.
+        Environment variables of its process.
     has_begun
-        Whether the process that has just been started is at work, and so worth a kill.
+        Whether a newly started process has begun to work; kills start after that.
     look
-        Called before each kill, to see what is finished.
+        Called before each kill, to record finished steps.
     calm_s
-        Seconds between two kills, drawn evenly.
+        Range of the time between two kills, seconds, drawn uniformly.
     """
 
     site: Site
@@ -84,7 +84,7 @@ class Prey:
 
 
 def finish_under_fire(prey: Prey, n_kills: int, rng: random.Random, result: Storm) -> None:
-    """Start the run until it finishes; kill something meanwhile, at most ``n_kills`` times.
+    """Restart the run until it finishes; kill one of its processes at random times, at most ``n_kills`` times.
 
     Raises
     ------
@@ -133,7 +133,7 @@ def workers_of(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
 
 
 def _kill(victim: str, process: subprocess.Popen[bytes], site: Site, rng: random.Random) -> bool:
-    """Kill one process; False if there was none of this kind."""
+    """Kill one process; return False if there is none of this kind."""
     with suppress(psutil.NoSuchProcess, OSError, ValueError, KeyError):
         if victim == "flow":
             process.kill()

@@ -1,4 +1,4 @@
-"""A small but complete night, from raw exposures to the ranked list, that can be killed at any instant."""
+"""A small but complete night, from raw exposures to the ranked list, for tests with random kills."""
 
 import random
 import shutil
@@ -15,26 +15,26 @@ from imaging.simulation.night import SimulatedNight, simulate_night
 from imaging.simulation.settings import demo_settings
 
 CCDS = (27, 34)
-"""Neighbours, on one of which the kilonova lies."""
+"""Neighbouring CCDs, one of which contains the kilonova."""
 
 N_WORKERS = 2
 
 CALM_S = (0.3, 6.0)
-"""Between two kills; a CCD's step takes one to five seconds on an idle core."""
+"""Range of the time between two kills, seconds; a CCD's step takes one to five seconds on an idle core."""
 
 
 @dataclass
 class Records:
-    """The step records of a site, as they were when they were first seen.
+    """The step records of a site at their first appearance.
 
     Attributes
     ----------
     site
         The site.
     seen
-        Name of a record to the time at which it was written.
+        Name of a record to its modification time.
     redone
-        Records that were written again: their steps were finished, and yet done once more.
+        Records that were written again, although their steps had finished.
     """
 
     site: Site
@@ -42,7 +42,7 @@ class Records:
     redone: list[str] = field(default_factory=list)
 
     def look(self) -> None:
-        """Compare what is there with what was seen before."""
+        """Compare the records with those seen before."""
         for path in self.site.records.glob("*/*.json"):
             try:
                 written = path.stat().st_mtime_ns
@@ -60,7 +60,7 @@ def simulate_small_night(root: Path) -> SimulatedNight:
 
 
 def registered_copy(night: SimulatedNight, root: Path) -> tuple[Site, RegisteredNight]:
-    """Make a site with the raw exposures and calibrations of a simulated night, and register the night there."""
+    """Create a site with the raw exposures and calibrations of a simulated night, and register the night."""
     lender, site = Site.at(night.root), Site.at(root)
     for folder in ("raw", "calibrations", "reference"):
         target = site.root / folder
@@ -78,13 +78,13 @@ def registered_copy(night: SimulatedNight, root: Path) -> tuple[Site, Registered
 
 
 def products_of(site: Site) -> dict[str, str]:
-    """Return the name of each product and its content's hash; halves of killed writers are none."""
+    """Return name to content hash of each product, without temporary files of killed writers."""
     files = (path for path in sorted(site.store.rglob("*")) if path.is_file() and not path.name.startswith("."))
     return {path.relative_to(site.store).as_posix(): content_hash(path) for path in files}
 
 
 def prey_in(site: Site, night: int, records: Records, calm_s: tuple[float, float] = CALM_S) -> Prey:
-    """Return the command that processes a night, as something to be killed."""
+    """Return the run of the command that processes a night."""
     words = ("night", str(night), "--site", str(site.root), "--workers", str(N_WORKERS), "--json")
     return Prey(
         site,
@@ -99,20 +99,20 @@ def prey_in(site: Site, night: int, records: Records, calm_s: tuple[float, float
 def storm_over_nights(
     root: Path, n_kills: int, *, seed: int, kills_per_night: int = 25, calm_s: tuple[float, float] = CALM_S
 ) -> Storm:
-    """Process the night under fire again and again until so many kills have fallen; hold it against a calm one.
+    """Process the night repeatedly with random kills, until ``n_kills``; compare it with an undisturbed one.
 
     Parameters
     ----------
     root
-        Folder to work in.
+        Working folder.
     n_kills
-        Kills, all together.
+        Total number of kills.
     seed
-        Seed of victims and instants.
+        Seed of victims and times.
     kills_per_night
-        After so many kills a night is left in peace to be finished.
+        Kills after which a night is left to finish.
     calm_s
-        Seconds between two kills.
+        Range of the time between two kills, seconds.
 
     Raises
     ------

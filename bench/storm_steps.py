@@ -1,7 +1,7 @@
-"""A small but complete exposure, map -> reduce -> map -> reduce, whose steps can be killed at any instant.
+"""A small but complete exposure, map -> reduce -> map -> reduce, for tests with random kills.
 
-What a step writes follows from what it reads, so that the products of a run that was killed many times can be held
-against those of a run that was not, byte by byte. Every execution leaves a line in the site's file ``executions``.
+The output of a step depends only on its input, so that the products of a run with kills can be compared, byte for byte,
+with those of an undisturbed run. Every execution appends a line to the site's file ``executions``.
 """
 
 import os
@@ -37,25 +37,25 @@ def _work(job: StepJob, name: str) -> StepResult:
 
 @step(StepInfo("grow", "storm", "ccd", 0.0))
 def grow(job: StepJob) -> StepResult:
-    """Make the first product of a CCD."""
+    """Write the first product of a CCD."""
     return _work(job, "grow")
 
 
 @step(StepInfo("gather_all", "storm", "exposure", 0.0))
 def gather_all(job: StepJob) -> StepResult:
-    """See all CCDs."""
+    """Combine the first products of all CCDs."""
     return _work(job, "gather")
 
 
 @step(StepInfo("refine", "storm", "ccd", 0.0))
 def refine(job: StepJob) -> StepResult:
-    """Make the second product of a CCD from its first and from what was seen of all."""
+    """Write the second product of a CCD from its first and from the combined one."""
     return _work(job, "refine")
 
 
 @step(StepInfo("list_all", "storm", "exposure", 0.0))
 def list_all(job: StepJob) -> StepResult:
-    """List what was found on all CCDs."""
+    """Combine the second products of all CCDs."""
     return _work(job, "list")
 
 
@@ -71,7 +71,7 @@ def _reduced(step: Step, jobs: list[StepJob], results: dict[int, StepResult]) ->
 
 @flow(task_runner=ComputeTaskRunner())
 def storm_exposure(root: str, expnum: int, ccds: tuple[int, ...]) -> bool:
-    """Process an exposure; return whether all of it is done."""
+    """Process an exposure; return whether all steps succeeded."""
     jobs = exposure_jobs(Site.at(root), expnum, ccds)
     grown, lost = split(map_step(grow, jobs))
     if lost:
@@ -88,7 +88,7 @@ def storm_exposure(root: str, expnum: int, ccds: tuple[int, ...]) -> bool:
 
 
 def expected_products(site: Site, expnum: int, ccds: tuple[int, ...]) -> dict[str, str]:
-    """Do the exposure as plain functions in a quiet place; return the name of each product and its content's hash."""
+    """Run the exposure as plain functions on another site; return name to content hash of each product."""
     jobs = exposure_jobs(site, expnum, ccds)
     site.root.mkdir(parents=True, exist_ok=True)
     grown = {job.ccd: grow(job).products["text"] for job in jobs}
@@ -102,13 +102,13 @@ def expected_products(site: Site, expnum: int, ccds: tuple[int, ...]) -> dict[st
 
 
 def products_of(site: Site, expnum: int) -> dict[str, str]:
-    """Return the name of each product of an exposure and its content's hash; halves of killed writers are none."""
+    """Return name to content hash of each product of an exposure, without temporary files of killed writers."""
     folder = site.products / ExposureId(expnum, "i", NIGHT).folder
     return {path.name: content_hash(path) for path in sorted(folder.glob("[!.]*")) if path.is_file()}
 
 
 def main() -> None:
-    """Process the exposure that the command line names; the exit code says whether it is done."""
+    """Process the exposure of the command line; exit with 0 if all steps succeeded."""
     from blocks.cluster import ComputeCluster
     from deployments.cli.running import quiet_console
     from deployments.server import server_for

@@ -1,4 +1,4 @@
-"""Steps that do next to nothing, to measure what it costs to have them done."""
+"""Trivial steps, to measure the cost of the orchestration."""
 
 import time
 
@@ -12,10 +12,10 @@ from tasks.engine.task_runner import ComputeTaskRunner
 from tasks.jobs import StepJob
 
 NAMES = ("detrend", "measure", "calibrate", "verify", "difference")
-"""As many steps per CCD as the processing has."""
+"""Names of the steps, as many per CCD as in the pipeline."""
 
 BEGUN = "begun_at"
-"""Name of the number that says when a step began, seconds since 1970."""
+"""Name of the quality number with the start time of a step, seconds since 1970."""
 
 
 def write_one_file(job: StepJob) -> StepResult:
@@ -37,7 +37,7 @@ for _step in STEPS.values():
 
 @flow(task_runner=ComputeTaskRunner())
 def toy_exposure(root: str, ccds: tuple[int, ...], names: tuple[str, ...] = NAMES, expnum: int = 1) -> list[Outcome]:
-    """Do the steps for the CCDs of one exposure."""
+    """Run the steps for the CCDs of one exposure."""
     outcomes: list[Outcome] = []
     for name in names:
         jobs = [

@@ -1,4 +1,4 @@
-"""A proxy before a Prefect server that loses requests and answers, as a server with a stalled disk does."""
+"""A proxy for a Prefect server that loses requests and responses, as a server with a stalled disk does."""
 
 import asyncio
 import re
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 Fault = Literal["answer lost", "unavailable", "broken"]
-"""What happens to a request: it is done and nobody hears of it; it is refused with 503, with 500."""
+"""Fault of a request: it is processed but its response is lost; it is rejected with 503, or with 500."""
 
 WAYS: tuple[Fault, ...] = get_args(Fault)
 
@@ -20,12 +20,13 @@ STATUS = {"unavailable": "503 Service Unavailable", "broken": "500 Internal Serv
 
 @dataclass
 class Faults:
-    """Decides which requests meet with a fault, and counts them.
+    """Selects the requests that fail, and counts them.
 
     Attributes
     ----------
     decide
-        Given a request's kind (method and path, without identities) and how often it was seen, the fault or None.
+        Function of a request's kind (method and path without identifiers) and its number, that returns the fault or
+        None.
     """
 
     decide: Callable[[str, int], Fault | None]
@@ -33,7 +34,7 @@ class Faults:
     met: Counter[tuple[str, Fault]] = field(default_factory=Counter)
 
     def of(self, line: str) -> Fault | None:
-        """Say what happens to a request, by the first line of its head."""
+        """Return the fault of a request, given its request line."""
         kind = UUID.sub("*", " ".join(line.split()[:2]))
         self.seen[kind] += 1
         fault = self.decide(kind, self.seen[kind])
@@ -44,7 +45,7 @@ class Faults:
 
 @contextmanager
 def unreliable(upstream_port: int, faults: Faults) -> Iterator[int]:
-    """Give the port of a proxy before a server of this machine, inside the ``with`` block."""
+    """Yield the port of a proxy for a server of this machine."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
@@ -71,7 +72,7 @@ async def _end(server: asyncio.Server) -> None:
 
 
 async def _serve(client: asyncio.StreamReader, back: asyncio.StreamWriter, upstream_port: int, faults: Faults) -> None:
-    """Pass one request on, and its answer back; then close, so that every request comes by a connection of its own."""
+    """Forward one request and its response, then close, so that every request uses a new connection."""
     with suppress(asyncio.IncompleteReadError, ConnectionError):
         try:
             head = await client.readuntil(b"\r\n\r\n")

@@ -1,1 +1,1 @@
-"""Where things are and how to reach them: folders, calibrations, reference catalogue, compute."""
+"""Prefect blocks and the registry of nights: folders of a site, compute cluster, credentials, notifications."""

@@ -1,4 +1,4 @@
-"""The block that says which compute cluster a run uses."""
+"""The block that configures the compute cluster of a run."""
 
 from typing import Any, Self
 
@@ -11,47 +11,48 @@ from pydantic import Field
 from blocks.saved import saved_block
 
 LOCAL_PATIENCE_S = 120.0
-"""A scheduler without workers would wait for ever."""
+"""Seconds to wait for a first worker, except with a batch system; without a limit a task would wait without end."""
 
 MORE_MEMORY = 4
-"""How many times the memory of its workers a batch system is asked for when a CCD ran out of it."""
+"""Factor by which the memory of a batch job is increased for the retry of a CCD that ran out of memory."""
 
 
 class ComputeCluster(Block):
-    """Where the tasks of a run are done: processes on this machine, a running scheduler, or a cluster class."""
+    """The Dask cluster of a run: processes on this machine, a running scheduler, or a cluster class."""
 
     _block_type_name = "Compute Cluster"
     _block_type_slug = "gw-compute-cluster"
-    _description = "Where the tasks of a run are done."
+    _description = "Dask cluster that runs the tasks: local processes, a running scheduler, or a cluster class."
 
     n_workers: int | None = Field(
-        default=None, ge=1, title="Workers", description="Worker processes; empty for one per core of this machine."
+        default=None, ge=1, title="Workers", description="Worker processes; empty: one per core of this machine."
     )
     memory_limit_gb: float | None = Field(
         default=None,
         gt=0,
         title="Memory limit",
-        description="GiB per worker process, above which it is restarted; empty for an equal share of the machine's.",
+        description="GiB per worker process; a worker above it is restarted. Empty: an equal share of this machine's "
+        "memory.",
     )
     retry_memory_gb: float | None = Field(
         default=None,
         gt=0,
         title="Memory for a retry",
-        description="GiB for the one worker on which a CCD that ran out of memory is tried again, alone; empty for all "
-        "of this machine's memory, or four times the argument memory of a cluster class.",
+        description="GiB for the single worker that retries a CCD which ran out of memory. Empty: all memory of this "
+        "machine, or four times the argument memory of the cluster class.",
     )
     processes: bool = Field(
-        default=True, description="Whether each worker is a process; otherwise they are threads, for debugging."
+        default=True, description="Run each worker as a process; off: as threads of the flow's process, for debugging."
     )
     address: str | None = Field(
         default=None,
-        description="Address of a running Dask scheduler, such as tcp://host:8786. Cancelling a run does not stop its "
-        "tasks there; a cluster of its own per run does.",
+        description="Address of a running Dask scheduler, such as tcp://host:8786. Tasks there continue after their "
+        "run is cancelled; a cluster started per run ends with it.",
     )
     cluster_class: str | None = Field(
         default=None,
         title="Cluster class",
-        description="Dotted name of a Dask cluster class, such as dask_jobqueue.HTCondorCluster; imported when needed.",
+        description="Import path of a Dask cluster class, such as dask_jobqueue.HTCondorCluster.",
     )
     cluster_arguments: dict[str, Any] = Field(
         default_factory=dict, title="Cluster arguments", description="Keyword arguments of the cluster class."
@@ -59,13 +60,13 @@ class ComputeCluster(Block):
     queue_hours: float = Field(
         default=12.0,
         gt=0,
-        title="Patience",
-        description="Hours for which CCDs wait while a batch system has not started any worker; then they fail.",
+        title="Queue timeout",
+        description="Hours to wait for the batch system to start a first worker; after that the CCDs fail.",
     )
 
     @property
     def patience_s(self) -> float:
-        """Seconds for which a task waits while there is no worker at all: workers of this machine start in a moment."""
+        """Seconds that a task waits for a first worker: the queue timeout of a cluster class; otherwise two minutes."""
         return 3600.0 * self.queue_hours if self.cluster_class else LOCAL_PATIENCE_S
 
     @property
@@ -75,13 +76,13 @@ class ComputeCluster(Block):
 
     @property
     def local_memory_bytes(self) -> int:
-        """Memory of each worker process on this machine, above which it is restarted."""
+        """Memory limit of each worker process on this machine, bytes."""
         if self.memory_limit_gb is None:
             return MEMORY_LIMIT // self.local_workers
         return min(int(self.memory_limit_gb * 2**30), MEMORY_LIMIT)
 
     def with_more_memory(self) -> Self:
-        """Return one worker of the same kind with more memory; a running scheduler stays as it is."""
+        """Return the configuration of one worker with more memory; that of a running scheduler is unchanged."""
         if self.address:
             return self
         if not self.cluster_class:
@@ -96,5 +97,5 @@ class ComputeCluster(Block):
 
 
 def load_cluster(name: str = "default") -> ComputeCluster:
-    """Return the saved block of this name; the processes of this machine if there is no server or no such block."""
+    """Return the saved block of this name; local worker processes if there is no server or no such block."""
     return saved_block(ComputeCluster, name) or ComputeCluster()

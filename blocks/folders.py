@@ -1,4 +1,4 @@
-"""The blocks that say where a site keeps its files, with forms in Prefect's pages, and how a flow finds its site."""
+"""Blocks with the folders of a site, and the lookup of a site by name."""
 
 import os
 from pathlib import Path
@@ -13,7 +13,7 @@ from imaging.errors import InputError
 from imaging.io.calibrations import CalibrationLibrary
 
 ROOT_VARIABLE = "GW_WORKFLOW_ROOT"
-"""Environment variable with the folder of the site that is called ``default``."""
+"""Environment variable with the folder of the site ``default``."""
 
 
 class CalibrationLibraryBlock(Block):
@@ -21,7 +21,7 @@ class CalibrationLibraryBlock(Block):
 
     _block_type_name = "Calibration Library"
     _block_type_slug = "gw-calibration-library"
-    _description = "A folder of calibration files with its manifest."
+    _description = "Folder of master calibrations, indexed by manifest.json."
 
     folder: Path = Field(description="Folder that holds manifest.json.")
 
@@ -31,60 +31,60 @@ class CalibrationLibraryBlock(Block):
         Raises
         ------
         InputError
-            If there is none or it cannot be understood.
+            If it is missing or malformed.
         """
         return CalibrationLibrary(self.folder)
 
 
 class ReferenceCatalogueBlock(Block):
-    """A folder of reference catalogues, partitioned on the sky."""
+    """A folder of reference catalogues, partitioned by position."""
 
     _block_type_name = "Reference Catalogue"
     _block_type_slug = "gw-reference-catalogue"
-    _description = "A folder of reference catalogues: gaia and galaxies."
+    _description = "Folder of the reference catalogues: stars (gaia) and galaxies."
 
-    folder: Path = Field(description="Folder that holds the catalogues gaia and galaxies.")
+    folder: Path = Field(description="Folder with the catalogues gaia and galaxies.")
 
 
 def plain_text(value: object) -> object:
-    """Return what a form shows of a folder: its path, and nothing where none is given."""
+    """Return a folder as text for the form: its path; empty for None."""
     return "" if value is None else str(value) if isinstance(value, Path) else value
 
 
 Folder = Annotated[str, BeforeValidator(plain_text)]
-"""A folder that may be left empty; as text, which the form shows as a line to fill in."""
+"""An optional folder, stored as text so that the form shows a text field."""
 
 
 class StorageRoots(Block):
-    """Where a site keeps raw exposures, products and state."""
+    """The folders of a site: raw exposures, calibrations, products and state."""
 
     _block_type_name = "Storage Roots"
     _block_type_slug = "gw-storage-roots"
-    _description = "Where a site keeps raw exposures, calibrations, products and state."
+    _description = "Folders of a site: raw exposures, calibrations, products and state."
 
-    root: Path = Field(description="Folder of the site; the others lie below it unless they are given.")
-    raw: Folder = Field(default="", description="Raw exposures; empty for raw below the root.")
+    root: Path = Field(description="Folder of the site; parent of all folders that are left empty.")
+    raw: Folder = Field(default="", description="Raw exposures; empty: raw below the root.")
     products: Folder = Field(
-        default="", title="Persistent", description="Products that are kept; empty for products below the root."
+        default="", title="Persistent", description="Persistent products; empty: products below the root."
     )
-    scratch: Folder = Field(default="", description="Products that are not kept; empty for scratch below the root.")
+    scratch: Folder = Field(default="", description="Scratch products; empty: scratch below the root.")
     state: Folder = Field(
-        default="", description="Step records and registered nights, on a local disk; empty for state below the root."
+        default="", description="Step records and registered nights; must be a local disk. Empty: state below the root."
     )
     calibrations: CalibrationLibraryBlock | None = Field(
-        default=None, description="Empty for the folder calibrations below the root."
+        default=None, description="Calibration Library block; empty: calibrations below the root."
     )
     reference: ReferenceCatalogueBlock | None = Field(
-        default=None, description="Empty for the folder reference below the root."
+        default=None, description="Reference Catalogue block; empty: reference below the root."
     )
 
     def _given(self) -> dict[str, str]:
-        """Return the folders that lie elsewhere."""
+        """Return the folders that are not below the root."""
         folders = {"raw": self.raw, "products": self.products, "scratch": self.scratch, "state": self.state}
         return {name: folder for name, folder in folders.items() if folder}
 
     def site(self) -> Site:
-        """Return the folders as a plain record."""
+        """Return the site that the block describes."""
         return Site.at(
             self.root,
             **{name: Path(folder) for name, folder in self._given().items()},
@@ -99,14 +99,14 @@ def load_site(name_or_path: str | Path = "default") -> Site:
     Parameters
     ----------
     name_or_path
-        Name of a saved block ``StorageRoots``, or a folder: anything that holds a path separator or exists. The site
-        called ``default`` is, in this order, the saved block of that name, the folder that ``GW_WORKFLOW_ROOT`` names,
-        and ``gw-data`` below the current folder.
+        Name of a saved block ``StorageRoots``, or a folder: an existing one, or text with a path separator. The site
+        ``default`` is the first of: the saved block of that name, the folder in ``GW_WORKFLOW_ROOT``, ``gw-data`` in
+        the current folder.
 
     Raises
     ------
     InputError
-        If it is neither.
+        If there is no such block or folder.
     """
     text = str(name_or_path)
     if isinstance(name_or_path, Path) or os.sep in text or Path(text).is_dir():
@@ -125,9 +125,9 @@ def load_site(name_or_path: str | Path = "default") -> Site:
 
 
 def register_blocks(site: Site) -> None:
-    """Make the block types known to the server, and save this site's under the name ``default`` if none is.
+    """Register the block types with the server, and save this site's blocks as ``default``.
 
-    What somebody has saved there, by hand or before, stays.
+    Blocks that already exist under that name are kept.
     """
     from blocks.cluster import ComputeCluster
     from blocks.gcn import GcnCredentials

@@ -1,7 +1,7 @@
-"""The nights that a site knows: what was observed, for which event, with which sky map.
+"""The registry of nights: exposures, gravitational-wave event and sky map of each registered night.
 
-Each is a folder ``state/nights/{night}`` with ``night.json`` and the files that it names. Writing ``night.json`` is
-what registers a night or a revision of it; the files of a revision are written before and never changed.
+A night is a folder ``state/nights/{night}`` with ``night.json`` and the files named there. Writing ``night.json``
+registers the night or a new revision of it; the files of a revision are written before and never changed.
 """
 
 import json
@@ -24,10 +24,10 @@ from imaging.io.exposure_list import ListedExposure, read_exposure_list
 RECORD = "night.json"
 
 ARRIVALS = "arrivals"
-"""Folder, in that of the night, with a mark per exposure that has come late."""
+"""Subfolder of a night with one marker file per late exposure."""
 
 EVENT_NAME = "gw.night.registered"
-"""Name of the event that a registered night emits."""
+"""Name of the Prefect event of a registered night."""
 
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "gw-workflow/night")
 
@@ -52,18 +52,18 @@ class NightRecord(BaseModel):
     exposures: tuple[int, ...]
     """Exposure numbers of the night itself, in order."""
     templates: tuple[int, ...]
-    """Exposure numbers of other nights in the list: the templates."""
+    """Exposure numbers of other nights in the list, used as templates."""
     exposure_list_hash: str
     """128-bit XXH3 hash of the exposure list."""
 
     @property
     def event_id(self) -> uuid.UUID:
-        """Identity of the Prefect event of this revision: the same whenever and wherever it is emitted."""
+        """Identifier of the Prefect event of this revision: the same each time it is emitted."""
         content = xxhash.xxh3_128_hexdigest(self.model_dump_json().encode())
         return uuid.uuid5(_NAMESPACE, f"{self.night}/{self.revision}/{content}")
 
     def payload(self) -> dict[str, Any]:
-        """Return what the event carries."""
+        """Return the payload of the event."""
         return {
             "night": self.night,
             "event": self.event,
@@ -100,31 +100,31 @@ class RegisteredNight:
         return self.folder / self.record.exposure_list
 
     def listed(self) -> tuple[ListedExposure, ...]:
-        """Read the exposure list: exposures of the night and templates."""
+        """Read the exposure list: the exposures of the night and the templates."""
         return read_exposure_list(self.exposure_list)
 
     def seconds_since_emitted(self) -> float:
-        """How long ago a server has accepted the event of this revision; infinite if none has."""
+        """Seconds since a server accepted the event of this revision; infinite if none has."""
         try:
             return time.time() - self._mark("emitted").stat().st_mtime
         except FileNotFoundError:
             return math.inf
 
     def is_started(self) -> bool:
-        """Whether a run has begun to process this revision."""
+        """Whether a run of this revision has started."""
         return self.is_marked("started")
 
     def mark_emitted(self) -> None:
-        """Note that a server has accepted the event of this revision."""
+        """Mark that a server has accepted the event of this revision."""
         self.mark("emitted")
 
     def mark_started(self, seen: Iterable[int] = ()) -> None:
-        """Note that a run has begun to process this revision, and which exposures' raw files it has found."""
+        """Mark that a run of this revision has started, and which exposures' raw files it found."""
         known = self.seen() | set(seen)
         write_text(self._mark("started"), json.dumps(sorted(known)) + "\n")
 
     def seen(self) -> set[int]:
-        """Return the exposures whose raw files were there when a run of this or an earlier revision began."""
+        """Return the exposures whose raw files existed when a run of this or an earlier revision started."""
         found: set[int] = set()
         for path in self.folder.glob("revision-*.started"):
             with suppress(OSError, ValueError):
@@ -132,26 +132,26 @@ class RegisteredNight:
         return found
 
     def mark_arrived(self, expnum: int) -> None:
-        """Note that an exposure has arrived after a run had begun, and was announced."""
+        """Mark that an exposure arrived after the start of a run, and was announced."""
         folder = self.folder / ARRIVALS
         folder.mkdir(exist_ok=True)
         (folder / str(expnum)).touch()
 
     def arrived(self) -> set[int]:
-        """Return the exposures that have arrived after a run had begun."""
+        """Return the exposures that arrived after the start of a run."""
         return {int(path.name) for path in (self.folder / ARRIVALS).glob("*") if path.name.isdigit()}
 
     def seconds_since_arrival(self) -> float:
-        """How long ago the latest of them was announced; infinite if there is none."""
+        """Seconds since the last late exposure was announced; infinite if there is none."""
         times = [path.stat().st_mtime for path in (self.folder / ARRIVALS).glob("*")]
         return time.time() - max(times, default=-math.inf)
 
     def mark(self, what: str) -> None:
-        """Note something about this revision."""
+        """Write a marker file for this revision."""
         self._mark(what).touch()
 
     def is_marked(self, what: str) -> bool:
-        """Whether something was noted about this revision."""
+        """Whether a marker file of this revision exists."""
         return self._mark(what).exists()
 
     def _mark(self, what: str) -> Path:

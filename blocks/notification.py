@@ -1,4 +1,4 @@
-"""The block that says who is told of failed nights and of candidates that stand out."""
+"""The block that sets where notifications of failed nights and high-ranked candidates are sent."""
 
 from typing import cast
 
@@ -11,62 +11,63 @@ from blocks.saved import saved_block
 from imaging.errors import InputError
 
 WEBHOOK = "gw-workflow"
-"""Name of Prefect's own block that the server sends with; it is made from the target."""
+"""Name of the webhook block that is created from the target, for the server to send with."""
 
 
 class NotificationTarget(Block):
-    """Who is told of failed nights, crashed runs and candidates that stand out."""
+    """Where notifications of failed nights, crashed runs and high-ranked candidates are sent."""
 
     _block_type_name = "Notification Target"
     _block_type_slug = "gw-notification-target"
     _description = (
-        "Who is told of failed nights, crashed runs and candidates that stand out. Deploy again after a change."
+        "Where notifications of failed nights, crashed runs and high-ranked candidates are sent. "
+        "Run gw-workflow deploy after a change."
     )
 
     webhook: SecretStr | None = Field(
         default=None,
         title="Webhook",
-        description='Address that takes {"text": "..."} by POST, as Slack, Mattermost and Rocket.Chat give them out; '
-        "empty: nobody is told.",
+        description='URL of an incoming webhook that accepts {"text": "..."} by POST, as in Slack, Mattermost and '
+        "Rocket.Chat. Empty: no notifications.",
     )
     prefect_block: str = Field(
         default="",
         title="Prefect block",
-        description="TYPE/NAME of one of Prefect's own notification blocks, such as slack-webhook/astronomers, to be "
-        "used in place of the webhook.",
+        description="TYPE/NAME of a saved Prefect notification block, such as slack-webhook/astronomers, used instead "
+        "of the webhook.",
     )
     minimum_score: float = Field(
         default=10.0,
         title="Minimum score",
-        description="Candidates with at least this rank_score, and no flag against them, are told of: 10 is a "
+        description="Minimum rank_score of candidates that are announced, if they have no disqualifying flag. 10 is a "
         "likelihood ratio of 22,000 to 1.",
     )
 
     @property
     def address(self) -> str:
-        """The webhook in plain text; empty if there is none."""
+        """URL of the webhook in plain text; empty if there is none."""
         return self.webhook.get_secret_value() if self.webhook else ""
 
     @property
     def is_set(self) -> bool:
-        """Whether there is anybody to tell."""
+        """Whether a webhook or a block is set."""
         return bool(self.address or self.prefect_block)
 
 
 def load_target() -> NotificationTarget:
-    """Return the saved block; one that tells nobody if there is none."""
+    """Return the saved block; an empty one if there is none."""
     return saved_block(NotificationTarget, "default") or NotificationTarget()
 
 
 def sending_block(target: NotificationTarget) -> str:
-    """Make or find the block of Prefect that sends to a target; return the identity of its document.
+    """Create or find the Prefect notification block of a target; return the identifier of its document.
 
-    The server loads what it sends with by itself and knows Prefect's own kinds of blocks only.
+    The server loads this block to send, and can load only block types that ship with Prefect.
 
     Raises
     ------
     InputError
-        If the target names a block that does not exist or does not send.
+        If the target names a block that does not exist or is not a notification block.
     """
     if target.prefect_block:
         return _named_block(target.prefect_block)
@@ -88,7 +89,7 @@ def _named_block(name: str) -> str:
         limit = "TYPE/NAME of a saved block"
         raise InputError("no such notification block", value=name, limit=limit) from error
     if "notify" not in block.get_block_capabilities():
-        raise InputError("the block does not send notifications", value=name)
+        raise InputError("not a notification block", value=name)
     kind, _, saved_as = name.partition("/")
     with get_client(sync_client=True) as client:
         return str(client.read_block_document_by_name(saved_as, kind, include_secrets=False).id)

@@ -1,7 +1,7 @@
-"""Where the telescope is going to point in a night, kept in ``state/plans/{night}.json``.
+"""The planned pointings of a night, stored in ``state/plans/{night}.json``.
 
-A plan is stored before anybody is told of it: the run that its event starts finds it there, and so does the one that a
-schedule starts at dusk, if no server heard the event.
+A plan is stored before its event is emitted. The run started by the event reads it from there; so does the scheduled
+run at dusk if the event was lost.
 """
 
 from pathlib import Path
@@ -15,7 +15,7 @@ from imaging.io.atomic import write_text
 from imaging.io.pointings import Pointing
 
 EVENT_NAME = "gw.pointings.planned"
-"""Name of the event of a plan; its payload names the ``night``."""
+"""Name of the event of a plan; its payload has the key ``night``."""
 
 
 class PointingPlan(BaseModel):
@@ -26,23 +26,23 @@ class PointingPlan(BaseModel):
     night: int
     """Local date at the beginning of the night, YYYYMMDD."""
     pointings: tuple[Pointing, ...]
-    """RA, Dec and band of each."""
+    """RA, Dec and band of each pointing."""
     exposure_list: str | None = None
-    """File that lists the exposures to choose templates from; None for all whose raw files the site has."""
+    """Exposure list to choose templates from; None for all exposures with raw files at the site."""
 
 
 def plan_path(site: Site, night: int) -> Path:
-    """Return where the plan of a night is kept."""
+    """Return the file of a night's plan."""
     return site.state / "plans" / f"{night}.json"
 
 
 def store_plan(site: Site, plan: PointingPlan) -> None:
-    """Keep the plan of a night; it takes the place of an earlier one.
+    """Store the plan of a night, replacing an earlier one.
 
     Raises
     ------
     InputError
-        If the night is no date.
+        If the night is not a date.
     StorageError
         If it cannot be written.
     """
@@ -56,7 +56,7 @@ def read_plan(site: Site, night: int) -> PointingPlan | None:
     Raises
     ------
     InputError
-        If it is damaged.
+        If the file is damaged.
     """
     path = plan_path(site, night)
     try:

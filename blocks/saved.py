@@ -1,4 +1,4 @@
-"""Look up saved blocks without ever starting a server for it."""
+"""Load saved blocks without starting a temporary server."""
 
 from typing import TypeVar
 
@@ -9,11 +9,11 @@ Kind = TypeVar("Kind", bound=Block)
 
 
 def saved_block(kind: type[Kind], name: str) -> Kind | None:
-    """Return the saved block of a kind and name; None if no server is named or it has no such block."""
+    """Return the saved block of a class and name; None if ``PREFECT_API_URL`` is not set or there is no such block."""
     if not PREFECT_API_URL.value():
         return None
     try:
         block = kind.load(name)
-    except ValueError:  # Prefect's word for a block that does not exist
+    except ValueError:  # raised by Prefect for a block that does not exist
         return None
     return block if isinstance(block, kind) else None

@@ -1,4 +1,4 @@
-"""Where a site keeps its files, as a plain record that travels with every job."""
+"""The folders of a site, a plain record that is part of every job."""
 
 from pathlib import Path
 from typing import Literal
@@ -10,23 +10,23 @@ from imaging.errors import InputError
 Destination = Literal["persistent", "scratch"]
 
 DEFAULT_ROOT = Path("gw-data")
-"""Folder of the default site, below the current one, where nothing else says."""
+"""Folder of the default site, relative to the current folder, if no other is configured."""
 
 FOLDERS = ("raw", "calibrations", "reference", "products", "scratch", "state")
-"""The named folders of a site; also the first parts of the names that :meth:`Site.name_of` gives."""
+"""The named folders of a site; also the first component of file names from :meth:`Site.name_of`."""
 
 
 class Site(BaseModel):
     """The folders of one site.
 
-    Records of what was done name files relative to these folders (``products/gw/exp/...``), so that a site may be moved
-    or mounted elsewhere without anything being computed again.
+    Step records name files relative to these folders (``products/gw/exp/...``), so that the cache stays valid if a site
+    is moved or mounted elsewhere.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     root: Path
-    """The folder that holds the others unless they are set apart."""
+    """Parent of the folders that are not set separately."""
     raw: Path
     """Raw exposures, ``{night}/DECam_{expnum}.fits.fz``."""
     calibrations: Path
@@ -34,13 +34,13 @@ class Site(BaseModel):
     reference: Path
     """Reference catalogues: ``gaia`` and ``galaxies``."""
     products: Path
-    """What the processing leaves, kept."""
+    """Persistent products."""
     scratch: Path
-    """What the processing leaves, when asked not to keep it."""
+    """Scratch products, which may be deleted."""
     state: Path
-    """What the orchestration knows: step records, registered nights, the server's database."""
+    """State of the orchestration: step records, registered nights, the server's database."""
     destination: Destination = "persistent"
-    """Where products are written: ``products`` or ``scratch``."""
+    """Whether products are written to ``products`` or to ``scratch``."""
 
     @classmethod
     def at(cls, root: Path | str, **folders: Path | None) -> "Site":
@@ -51,7 +51,7 @@ class Site(BaseModel):
         root
             Folder of the site; it need not exist.
         folders
-            Named folders that lie elsewhere; None for their usual place.
+            Named folders outside of the root; None for the folder of that name below it.
         """
         root = Path(root).expanduser().absolute()
         placed = {name: Path(folders.get(name) or root / name).expanduser().absolute() for name in FOLDERS}
@@ -77,7 +77,7 @@ class Site(BaseModel):
         return self.model_copy(update={"destination": destination})
 
     def path(self, name: str) -> Path:
-        """Return the path of a file that :meth:`name_of` has named.
+        """Return the path of a file named by :meth:`name_of`.
 
         Raises
         ------
@@ -92,7 +92,7 @@ class Site(BaseModel):
         return getattr(self, folder) / rest
 
     def name_of(self, path: Path) -> str:
-        """Name a file relative to the site's folders; the absolute path if it lies outside of them."""
+        """Return the name of a file relative to the site's folders; its absolute path if it is outside of them."""
         path = Path(path).absolute()
         for folder in FOLDERS:
             base: Path = getattr(self, folder)

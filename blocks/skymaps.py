@@ -1,4 +1,4 @@
-"""Give a registered night a new sky map."""
+"""Replace the sky map of a registered night."""
 
 import fcntl
 import shutil
@@ -11,13 +11,13 @@ from imaging.io.atomic import atomic_path, content_hash, storage_error, write_te
 from imaging.io.skymaps import read_skymap
 
 EVENT_NAME = "gw.skymap.received"
-"""Name of the event of a new sky map; its payload names the ``night`` and the file ``skymap``."""
+"""Name of the event of a new sky map; its payload has the keys ``night`` and ``skymap``, a file."""
 
 
 def adopt_skymap(site: Site, night: int, skymap: Path) -> RegisteredNight:
     """Store a new sky map as a revision of a registered night.
 
-    The revision counts as announced and begun where the one before did, so that nothing but the ranking is done again.
+    The revision inherits the markers of the previous one (announced, started), so that only the ranking runs again.
 
     Parameters
     ----------
@@ -31,12 +31,12 @@ def adopt_skymap(site: Site, night: int, skymap: Path) -> RegisteredNight:
     Returns
     -------
     night
-        The night with its new map; unchanged if the map is the one that it has.
+        The night with its new map; unchanged if the map is the same as before.
 
     Raises
     ------
     InputError
-        If the night is not registered or the file is no sky map.
+        If the night is not registered or the file is not a sky map.
     StorageError
         If the registry cannot be written.
     """

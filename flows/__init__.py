@@ -1,1 +1,1 @@
-"""What runs, in which order: one flow per file, each reads like its flowchart."""
+"""The flows: one per file, each readable as a flowchart of its steps."""

@@ -1,6 +1,6 @@
 """Build master calibrations from a night's raw bias and dome-flat exposures.
 
-map make_bias -> map make_flat, band by band -> scales over the camera -> map finish_masters -> the manifest
+map make_bias -> map make_flat per band -> scales over the camera -> map finish_masters -> manifest
 """
 
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ from tasks.raw_files import RawFile, raw_of_kind
 from tasks.steps import MAKE_BIAS, MAKE_FLAT, WRITE_CALIBRATIONS
 
 BIAS_KINDS, FLAT_KINDS = ("zero", "bias"), ("dome flat", "flat")
-"""Values of OBSTYPE in small letters."""
+"""Values of OBSTYPE in lower case."""
 
 
 @keep_result
@@ -39,18 +39,17 @@ def build_calibrations(
     overwrite: bool = False,
     settings: MasterSettings = MasterSettings(),
 ) -> State[dict[str, Any]]:
-    """Build bias, dome flats and bad-pixel maps of a night and enter them into the calibration library.
+    """Build bias, dome flats and bad-pixel maps of a night and add them to the calibration library.
 
     Args:
-        night: Night of the calibration exposures, YYYYMMDD; their raw files lie where those of the sky do.
+        night: Night of the calibration exposures, YYYYMMDD; their raw files lie in the folder of that night.
         site: Name or folder of the site.
-        ccds: CCDs to build for; None for all that worked on that night and are in the files.
-        epoch: Name of the epoch; None for ``n`` and the night.
-        overwrite: Build again what is cached.
+        ccds: CCDs to build for; None for all that were functional on that night and are in the files.
+        epoch: Name of the calibration epoch; None for ``n`` and the night.
+        overwrite: Recompute cached steps.
         settings: Settings of the stage.
 
-    Raises
-    ------
+    Raises:
         InputError: If the night has too few bias exposures or no dome flats.
     """
     place, name = load_site(site), epoch or f"n{night}"
@@ -86,7 +85,7 @@ def _flat_job(
 
 
 def _by_band(raws: list[RawFile], night: int) -> dict[str, list[RawFile]]:
-    """Sort dome flats by their band."""
+    """Group dome flats by band."""
     by_band: dict[str, list[RawFile]] = {}
     for raw in raws:
         by_band.setdefault(raw.exposure.band, []).append(raw)

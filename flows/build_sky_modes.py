@@ -1,6 +1,6 @@
-"""Build the sky modes of a band from exposures that have been detrended.
+"""Build the sky modes of a band from detrended exposures.
 
-mini-skies of all exposures -> find the modes -> map templates -> the manifest
+mini-skies of all exposures -> find the modes -> map templates -> manifest
 """
 
 from typing import Any
@@ -31,18 +31,17 @@ def build_sky_modes(
     overwrite: bool = False,
     settings: SkyModeSettings = SkyModeSettings(),
 ) -> State[dict[str, Any]]:
-    """Build sky modes and templates of one band and enter them into the calibration library.
+    """Build sky modes and templates of one band and add them to the calibration library.
 
     Args:
-        exposures: Exposures of one band and of different fields, processed at least up to their mini-skies.
-        epoch: Name of the epoch.
+        exposures: Exposures of one band and of different fields, processed at least up to detrending.
+        epoch: Name of the calibration epoch.
         site: Name or folder of the site.
-        overwrite: Build again what is cached.
+        overwrite: Recompute cached steps.
         settings: Settings of the stage.
 
-    Raises
-    ------
-        InputError: If there are no exposures, they are of several bands, or no CCD is common to them.
+    Raises:
+        InputError: If there are no exposures, they are of several bands, or have no CCD in common.
     """
     if not exposures:
         raise InputError("no exposures to build sky modes from", limit=f"at least {settings.minimum_exposures}")

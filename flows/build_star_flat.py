@@ -1,6 +1,6 @@
 """Build the star flat of a band from calibrated exposures.
 
-zero points of single stars of all exposures -> fit -> map write -> the manifest
+zero points of single stars of all exposures -> fit -> map write -> manifest
 """
 
 from typing import Any
@@ -32,17 +32,16 @@ def build_star_flat(
     overwrite: bool = False,
     settings: StarFlatSettings = StarFlatSettings(),
 ) -> State[dict[str, Any]]:
-    """Build the star flat of one band and enter it into the calibration library.
+    """Build the star flat of one band and add it to the calibration library.
 
     Args:
-        exposures: Calibrated exposures of one band, pointed differently, taken in clear nights.
-        epoch: Name of the epoch.
+        exposures: Calibrated, dithered exposures of one band, taken on photometric nights.
+        epoch: Name of the calibration epoch.
         site: Name or folder of the site.
-        overwrite: Build again what is cached.
+        overwrite: Recompute cached steps.
         settings: Settings of the stage.
 
-    Raises
-    ------
+    Raises:
         InputError: If there are too few exposures, they are of several bands, or one has not been calibrated.
     """
     if not exposures:

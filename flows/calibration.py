@@ -1,6 +1,6 @@
 """Photometric calibration: final coordinates and zero points.
 
-map calibrate (coordinates, match to the reference stars) -> solve the zero points of all CCDs
+map calibrate (coordinates, match to reference stars) -> solve the zero points of all CCDs
 """
 
 from typing import Any
@@ -32,17 +32,16 @@ def calibration(
     overwrite: bool = False,
     settings: CalibrationSettings = CalibrationSettings(),
 ) -> State[dict[str, Any]]:
-    """Calibrate the CCDs of an exposure that the single-epoch stage has measured.
+    """Calibrate the measured CCDs of an exposure.
 
     Args:
-        exposure: Which exposure, and under which version its products are filed.
+        exposure: The exposure, and the version of its products.
         site: Name or folder of the site.
         ccds: CCDs to calibrate; None for all that have been measured.
         overwrite: Recompute cached steps.
         settings: Settings of the stage.
 
-    Raises
-    ------
+    Raises:
         InputError: If there is no reference catalogue.
     """
     place = load_site(site).storing_in(exposure.destination)

@@ -1,8 +1,8 @@
-"""Difference imaging: what has changed since the templates were taken.
+"""Difference imaging: search for transients and variables relative to the templates.
 
 choose templates for every CCD -> map difference (stack, subtract, detect, fakes) -> collect the quality numbers
 
-In a night CCDs are searched ahead, before the templates of the other CCDs are processed.
+In a night, a CCD is searched as soon as its own templates are processed.
 """
 
 from collections.abc import Sequence
@@ -40,16 +40,15 @@ def difference(
     """Search the verified CCDs of an exposure.
 
     Args:
-        exposure: The search exposure, and the season under which its products are filed.
+        exposure: The search exposure, and the season of its products.
         site: Name or folder of the site.
-        ccds: CCDs to search; None for all that verification has passed.
-        templates: Exposures to choose from; None for all processed ones of the same band and version.
+        ccds: CCDs to search; None for all that passed verification.
+        templates: Exposures to choose templates from; None for all processed ones of the same band and version.
         overwrite: Recompute cached steps.
         settings: Settings of the stage.
         ready: For a caller in whose process templates are still being processed: CCDs that can be searched already.
 
-    Raises
-    ------
+    Raises:
         InputError: If the exposure has not been verified.
     """
     place = load_site(site).storing_in(exposure.destination)

@@ -1,4 +1,4 @@
-"""Export: the products of an exposure under the names and in the formats of the original.
+"""Export: the products of an exposure under the file names and in the formats of the DES pipeline.
 
 map export (image, catalogue, regions, PSF, corners) -> list the CCDs
 """
@@ -29,13 +29,13 @@ def export_exposure(
     overwrite: bool = False,
     settings: ExportSettings = ExportSettings(),
 ) -> State[dict[str, Any]]:
-    """Export the CCDs of an exposure that have been calibrated, beside the products that they are made from.
+    """Export the calibrated CCDs of an exposure into the folder of its products.
 
     Args:
-        exposure: Which exposure, and under which version its products are filed.
+        exposure: The exposure, and the version of its products.
         site: Name or folder of the site.
-        ccds: CCDs to export; None for all that have been calibrated.
-        overwrite: Write again what is cached.
+        ccds: CCDs to export; None for all calibrated ones.
+        overwrite: Recompute cached steps.
         settings: Settings of the stage.
     """
     place = load_site(site).storing_in(exposure.destination)

@@ -1,4 +1,4 @@
-"""All stages of one exposure, one after the other.
+"""All stages of one exposure, in sequence.
 
 single epoch -> calibration -> verification (-> difference, for a search exposure)
 """
@@ -34,19 +34,18 @@ def process_exposure(
     overwrite: bool = False,
     settings: ExposureSettings = ExposureSettings(),
 ) -> State[dict[str, Any]]:
-    """Process one exposure through its stages; a CCD that fails in one of them costs itself only.
+    """Process one exposure through its stages; a CCD that fails does not affect the others.
 
     Args:
-        exposure: Which exposure, and under which version its products are filed.
+        exposure: The exposure, and the version of its products.
         site: Name or folder of the site.
-        ccds: CCDs to process; None for all there are.
-        stages: Stages to run, in their natural order.
+        ccds: CCDs to process; None for all.
+        stages: Stages to run; they run in pipeline order.
         overwrite: Recompute cached steps.
         settings: Settings of each stage.
 
-    Raises
-    ------
-        InputError: If the exposure's input is missing or wrong.
+    Raises:
+        InputError: If an input of the exposure is missing or wrong.
     """
     runs: dict[StageName, tuple[Any, Any]] = {
         "single_epoch": (single_epoch, settings.single_epoch),

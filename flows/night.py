@@ -1,8 +1,8 @@
 """A night: from registered exposures to a ranked list of candidates.
 
-plan -> every exposure once, the one nearest to the sky map's peak first, after its templates; the difference of each
-search CCD as soon as the templates that overlap it are processed
--> associate the detections of all -> map forced photometry -> rank against the sky map
+plan -> every exposure once: the one nearest to the sky map's peak first, preceded by its templates; the difference of
+each search CCD as soon as the templates that overlap it are processed
+-> associate all detections -> map forced photometry -> rank with the sky map
 """
 
 import time
@@ -47,7 +47,7 @@ from tasks.steps import WRITE_NIGHTS
 
 
 def name_run() -> str:
-    """Name a run after its night, whoever has asked for it."""
+    """Return the name of a run: that of its night, however the run was started."""
     parameters = flow_run.parameters
     return f"process-night-{NightEvent.night_of(parameters.get('night'), parameters.get('event'))}"
 
@@ -68,10 +68,9 @@ def process_night(
         event: Payload of the event that registered the night.
         site: Name or folder of the site.
         overwrite: Recompute cached steps.
-        settings: Settings of each stage.
+        settings: Settings of all stages.
 
-    Raises
-    ------
+    Raises:
         InputError: If the night is not registered, or neither night nor event is given.
     """
     place = load_site(site).storing_in(settings.version.destination)
@@ -103,16 +102,16 @@ def run_stages(
     Parameters
     ----------
     plan
-        The exposures.
+        The plan of the night.
     site, settings, overwrite
-        As for :func:`process_night`.
+        As in :func:`process_night`.
     listener
-        Function to be called with every progress.
+        Listener of progress; None for none.
 
     Returns
     -------
     processed, searched
-        Exposure number to the state in which its stages, and its difference, have ended.
+        Exposure number to the final state of its stages, and of its difference.
     """
     priority = plan.priorities
 
@@ -144,25 +143,25 @@ def find_candidates(
     place: Site,
     settings: NightSettings,
 ) -> dict[str, Any]:
-    """Associate the detections of searched CCDs, force photometry at them all, and rank them.
+    """Associate the detections of searched CCDs, measure forced photometry of all candidates, and rank them.
 
     Parameters
     ----------
     stage
-        What has failed or was left out is noted there.
+        Stage in which failures are recorded.
     registered
         The night.
     exposures, ccds
-        What has been searched.
+        Searched exposures and CCDs.
     place
-        Where products are.
+        Site with the products.
     settings
-        How it is done.
+        Settings of the night.
 
     Returns
     -------
     summary
-        Quality numbers of the ranked list; empty if there is none.
+        Quality numbers of the ranked list; empty if there is no list.
     """
     if not ccds:
         return {}

@@ -1,4 +1,4 @@
-"""Preparation: process the templates of planned pointings before the shutter opens.
+"""Preparation: process the templates of planned pointings before the observations.
 
 plan -> every template once, through its stages
 """
@@ -30,14 +30,14 @@ UNIX_EPOCH_MJD = 40587.0
 
 
 def chosen_night(night: int | None, event: Mapping[str, Any] | None) -> int:
-    """Return the night that was asked for, by number or by the payload of an event; the one that begins or goes on."""
+    """Return the night given by number or by the payload of an event; otherwise the current or coming night."""
     if night is None and event is None:
         return night_of(time.time() / 86400.0 + UNIX_EPOCH_MJD)
     return NightEvent.night_of(night, event)
 
 
 def name_run() -> str:
-    """Name a run after its night, whoever has asked for it."""
+    """Return the name of a run: that of its night, however the run was started."""
     parameters = flow_run.parameters
     return f"prepare-templates-{chosen_night(parameters.get('night'), parameters.get('event'))}"
 
@@ -53,21 +53,20 @@ def prepare_templates(
     overwrite: bool = False,
     settings: NightSettings = NightSettings(),
 ) -> State[dict[str, Any]]:
-    """Process the exposures that planned pointings will be compared with; the night then finds them done.
+    """Process the templates of planned pointings, so that the run of the night finds them cached.
 
     Args:
-        pointings: RA, Dec and band of the planned exposures; None for those that the site keeps for the night.
-        night: Night for which they are planned, YYYYMMDD: the time windows of the choice count from it. None for that
-            of the event, or else the one that begins or goes on now.
-        exposure_list: File that lists the exposures to choose from; None for all whose raw files the site has.
+        pointings: RA, Dec and band of the planned exposures; None for the stored plan of the night.
+        night: Night of the plan, YYYYMMDD, to which the time windows for templates refer. None for the night of the
+            event, otherwise the current or coming night.
+        exposure_list: Exposure list to choose templates from; None for all exposures with raw files at the site.
         event: Payload of the event of a plan.
         site: Name or folder of the site.
         overwrite: Recompute cached steps.
-        settings: Those of the night: its version, the stages of every exposure, the rules of the choice.
+        settings: Settings of the night: version, stages of every exposure, choice of templates.
 
-    Raises
-    ------
-        InputError: If the exposure list cannot be read, or there is no exposure to choose from.
+    Raises:
+        InputError: If the exposure list cannot be read, or there are no exposures to choose from.
     """
     place = load_site(site).storing_in(settings.version.destination)
     number = chosen_night(night, event)
@@ -89,7 +88,7 @@ def prepare_templates(
 def given_plan(
     place: Site, night: int, pointings: Sequence[Pointing] | None, exposure_list: str | None
 ) -> PointingPlan | None:
-    """Return the plan that was asked for, or the one that the site keeps for the night; None if there is neither."""
+    """Return the plan with the given pointings, or the stored plan of the night; None if there is neither."""
     if pointings is None:
         return read_plan(place, night)
     return PointingPlan(night=night, pointings=tuple(pointings), exposure_list=exposure_list)

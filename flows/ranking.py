@@ -1,6 +1,6 @@
-"""Ranking: order the candidates of a processed night on another sky map, or with other weights.
+"""Ranking: rank the candidates of a processed night again, with another sky map or other weights.
 
-adopt the new map -> rank, from the night's tables alone -> list, pages and pictures
+store the new map -> rank from the night's tables -> list, pages and pictures
 """
 
 from pathlib import Path
@@ -30,7 +30,7 @@ from tasks.steps import WRITE_NIGHTS
 
 
 def name_run() -> str:
-    """Name a run after its night, whoever has asked for it."""
+    """Return the name of a run: that of its night, however the run was started."""
     parameters = flow_run.parameters
     return f"rank-night-{NightEvent.night_of(parameters.get('night'), parameters.get('event'))}"
 
@@ -46,19 +46,18 @@ def rank_night(
     overwrite: bool = False,
     settings: CandidateSettings | None = None,
 ) -> State[dict[str, Any]]:
-    """Rank the candidates of a night again; no pixel is touched.
+    """Rank the candidates of a night again, from its tables; no images are processed.
 
     Args:
         night: Night, YYYYMMDD; None if the event names it.
-        skymap: File of the new sky map, which becomes the night's; None to keep the one that it has.
-        event: Payload of the event of a new map: its night, and the file as ``skymap``.
+        skymap: File of a new sky map, which is stored for the night; None to use the current one.
+        event: Payload of the event of a new sky map, with ``night`` and ``skymap``.
         site: Name or folder of the site.
-        destination: Where the night's products are.
-        overwrite: Rank again even if the result is cached.
+        destination: Destination of the night's products: persistent or scratch.
+        overwrite: Recompute cached steps.
         settings: Weights and models; None for those of the last ranking.
 
-    Raises
-    ------
+    Raises:
         InputError: If the night is not registered or was never ranked, or the sky map cannot be read.
     """
     place = load_site(site).storing_in(destination)
@@ -74,5 +73,5 @@ def rank_night(
     show_candidates(registered, place)
     announce_candidates(registered, place)
     quality = dict(ranked.quality)
-    message = f"night {number}: {quality['n_candidates']:.0f} candidates ranked on {registered.record.skymap}"
+    message = f"night {number}: {quality['n_candidates']:.0f} candidates ranked with {registered.record.skymap}"
     return Completed(message=message, data=stage.summary((0,)) | {"ranked": quality})

@@ -1,6 +1,6 @@
-"""A reference catalogue: from the files of an archive to partitions that are read by position.
+"""A reference catalogue: from the files of an archive to partitions by position.
 
-map import (keep the columns that matter, sort into pieces) -> map assemble (pieces into partitions) -> finish
+map import_source (select columns, split into pieces) -> map assemble (pieces into partitions) -> finish
 """
 
 from typing import Any
@@ -33,15 +33,14 @@ def reference_catalogue(
     """Build a reference catalogue of a site.
 
     Args:
-        sources: Files, folders or patterns of the source tables.
-        name: Name of the catalogue: its folder below the site's reference folder.
+        sources: Files, folders or glob patterns of the source tables.
+        name: Name of the catalogue, and of its folder below the site's reference folder.
         site: Name or folder of the site.
-        mapping: How the columns of a photometric survey are read; None for Gaia's source tables.
-        overwrite: Build again what is cached.
-        settings: Partitions and rounding.
+        mapping: Column mapping of a photometric survey; None for Gaia's source tables.
+        overwrite: Recompute cached steps.
+        settings: Partitioning and rounding.
 
-    Raises
-    ------
+    Raises:
         InputError: If there are no source files.
     """
     place = load_site(site)

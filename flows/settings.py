@@ -1,4 +1,4 @@
-"""The settings of the flows: those of their stages, put together."""
+"""The settings of the flows, composed of those of their stages."""
 
 from pydantic import Field
 
@@ -18,44 +18,44 @@ class SingleEpochSettings(Settings):
     """Settings of the single-epoch stage."""
 
     detrend: DetrendSettings = DetrendSettings()
-    """How the instrument's signature is removed."""
+    """Detrending: removal of the instrumental signature."""
     sky: SkySettings = SkySettings()
-    """How the sky of the exposure is fitted."""
+    """Sky fit of the whole exposure."""
     measure: MeasureSettings = MeasureSettings()
-    """How a CCD is cleaned and measured."""
+    """Masks, astrometry, PSF and catalogue of a CCD."""
 
 
 class ExposureSettings(Settings):
     """Settings of all stages of one exposure."""
 
     single_epoch: SingleEpochSettings = SingleEpochSettings()
-    """From raw pixels to catalogues."""
+    """Single-epoch stage: from raw pixels to catalogues."""
     calibration: CalibrationSettings = CalibrationSettings()
-    """Zero points."""
+    """Calibration stage: final coordinates and zero points."""
     verification: VerificationSettings = VerificationSettings()
-    """What products must fulfil."""
+    """Verification stage: limits that products must meet."""
 
 
 class DifferenceStageSettings(Settings):
     """Settings of the difference stage."""
 
     templates: TemplateSettings = TemplateSettings()
-    """Which exposures may serve as templates, and which are preferred."""
+    """Selection and ranking of template exposures."""
     search: SearchSettings = SearchSettings()
-    """Stack, subtraction, detection, fakes."""
+    """Stack of templates, subtraction, detection, fakes."""
 
 
 class NightSettings(Settings):
     """Settings of a whole night."""
 
     version: Version = Version()
-    """Under which version and season the products are filed."""
+    """Version and season of the products."""
     exposure: ExposureSettings = ExposureSettings()
     """Stages of every exposure."""
     difference: DifferenceStageSettings = DifferenceStageSettings()
     """Difference imaging of the search exposures."""
     candidates: CandidateSettings = CandidateSettings()
-    """Association, cross-match, rank."""
+    """Association, cross-match and ranking of candidates."""
     concurrent_exposures: int = Field(default=2, ge=1)
-    """Exposures that are processed at the same time: with two, the cores have work while one exposure waits for its
-    last CCD."""
+    """Number of exposures processed at the same time; with two, cores stay busy while one exposure waits for its last
+    CCD."""

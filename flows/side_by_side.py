@@ -1,4 +1,4 @@
-"""Run several flows side by side inside one."""
+"""Run several subflows concurrently inside one flow."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -13,9 +13,9 @@ from tasks.requests import ExposureRequest
 
 @contextmanager
 def abandonable_pool(at_once: int) -> Iterator[ThreadPoolExecutor]:
-    """Give a pool of threads inside the ``with`` block, which is waited for unless the run is cancelled or interrupted.
+    """Yield a thread pool that is joined at the end, unless the run is cancelled or interrupted.
 
-    Then nothing more begins, and what still runs in the threads ends with the run's cluster.
+    In that case no further call starts, and calls that are still running end when the run's cluster is closed.
     """
     pool = ThreadPoolExecutor(max_workers=at_once)
     try:
@@ -30,21 +30,21 @@ def abandonable_pool(at_once: int) -> Iterator[ThreadPoolExecutor]:
 def run_side_by_side(
     call: Callable[[ExposureRequest], State[Any]], exposures: Iterable[ExposureRequest], at_once: int
 ) -> dict[int, State[Any]]:
-    """Run a flow for each exposure, some at once: while one waits for all its CCDs, the next keeps the cores busy.
+    """Run a flow for each exposure, several at once: while one waits for its last CCD, the next keeps the cores busy.
 
     Parameters
     ----------
     call
-        Runs the flow and returns the state in which it ends.
+        Runs the flow and returns its final state.
     exposures
-        Exposures, those that go first in front.
+        Exposures in the order in which their flows start.
     at_once
-        Flows that run at the same time, in threads of this process.
+        Number of flows that run at the same time, in threads of this process.
 
     Returns
     -------
     states
-        Exposure number to the state in which its flow has ended.
+        Exposure number to the final state of its flow.
     """
     with abandonable_pool(at_once) as pool:
         running = {e.expnum: pool.submit(copy_context().run, call, e) for e in exposures}
@@ -52,14 +52,16 @@ def run_side_by_side(
 
 
 def still_running(needed: Iterable[int], running: Mapping[int, Future[State[Any]]]) -> Iterator[frozenset[int]]:
-    """Tell which flows have not ended yet, again whenever one has; the iteration ends with the last of them.
+    """Yield the numbers of needed exposures whose flows are still running, each time one of them has ended.
+
+    The iteration ends when all of them have ended.
 
     Parameters
     ----------
     needed
-        Numbers of the exposures that are waited for.
+        Numbers of the needed exposures.
     running
-        Number of each exposure to its flow, which has been submitted.
+        Exposure number to the future of its flow.
     """
     numbers = frozenset(needed)
     while left := frozenset(expnum for expnum in numbers if not running[expnum].done()):
@@ -74,30 +76,29 @@ def run_as_they_come(
     needs: Mapping[int, Iterable[int]],
     at_once: int,
 ) -> tuple[dict[int, State[Any]], dict[int, State[Any]]]:
-    """Run one flow for each exposure, and a second one for some, which is told what it needs of the first.
+    """Run a first flow for each exposure, and a second flow for some, which depends on first flows of other exposures.
 
-    The second flow of an exposure is begun after the first flow of the one that follows, so that one of them has work
-    for the cores while the other waits.
+    The second flow of an exposure is submitted after the first flow of the next exposure, so that one of them keeps the
+    cores busy while the other waits.
 
     Parameters
     ----------
     first
-        Runs a flow and returns the state in which it ends.
+        Runs the first flow of an exposure and returns its final state.
     second
-        The same, after the first flow of the exposure itself. What it needs of others may still be running: it is given
-        their numbers, again whenever one has ended, and is to go on to the end of that before it returns.
+        Runs the second flow of an exposure, whose first flow has completed. Its second argument iterates over the
+        numbers of needed exposures that are still running, as in :func:`still_running`; it must be exhausted.
     exposures
-        Exposures for the first flow, those that go first in front.
+        Exposures in the order in which their first flows start.
     needs
-        Number of each exposure for the second flow to those of the others that it needs.
+        Number of each exposure with a second flow to the numbers of the exposures that it needs.
     at_once
-        Flows that run at the same time, in threads of this process.
+        Number of flows that run at the same time, in threads of this process.
 
     Returns
     -------
     first_states, second_states
-        Exposure number to the state in which its flow has ended; an exposure that did not complete the first flow has
-        no second.
+        Exposure number to the final state of its flow; an exposure whose first flow did not complete has no second.
     """
     running: dict[int, Future[State[Any]]] = {}
 

@@ -1,6 +1,6 @@
 """Single-epoch processing: from the raw exposure to images, coordinates and catalogues of its CCDs.
 
-raw -> map detrend -> fit the sky of all CCDs -> map measure -> tie the CCDs together
+raw -> map detrend -> fit the sky of all CCDs -> map measure -> joint astrometric solution of all CCDs
 """
 
 from typing import Any
@@ -33,17 +33,16 @@ def single_epoch(
     overwrite: bool = False,
     settings: SingleEpochSettings = SingleEpochSettings(),
 ) -> State[dict[str, Any]]:
-    """Process the CCDs of a raw exposure up to tied catalogues.
+    """Process the CCDs of a raw exposure up to catalogues with a joint astrometric solution.
 
     Args:
-        exposure: Which exposure, and under which version its products are filed.
+        exposure: The exposure, and the version of its products.
         site: Name or folder of the site.
-        ccds: CCDs to process; None for all that worked on that night and are in the file.
+        ccds: CCDs to process; None for all that were functional on that night and are in the file.
         overwrite: Recompute cached steps.
         settings: Settings of the stage.
 
-    Raises
-    ------
+    Raises:
         InputError: If the raw file, a calibration or the reference catalogue is missing or wrong.
     """
     place = load_site(site).storing_in(exposure.destination)

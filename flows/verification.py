@@ -1,6 +1,6 @@
-"""Verification: look into every product, decide CCD by CCD what may go on, and say what the exposure is worth.
+"""Verification: check every product, accept or reject each CCD, and grade the exposure.
 
-map check_products -> verify the exposure -> pictures and graded table on the run's page
+map check_products -> verify the exposure -> pictures and graded table on the page of the run
 """
 
 from typing import Any
@@ -32,14 +32,14 @@ def verification(
     overwrite: bool = False,
     settings: VerificationSettings = VerificationSettings(),
 ) -> State[dict[str, Any]]:
-    """Verify the CCDs of an exposure; a CCD that is bad is a failure of this stage.
+    """Verify the CCDs of an exposure; a CCD with bad status is a failure of this stage.
 
     Args:
-        exposure: Which exposure, and under which version its products are filed.
+        exposure: The exposure, and the version of its products.
         site: Name or folder of the site.
         ccds: CCDs to verify; None for all that have products.
         overwrite: Recompute cached steps.
-        settings: Limits.
+        settings: Limits of the quality numbers.
     """
     place = load_site(site).storing_in(exposure.destination)
     who = exposure.exposure_id()

@@ -1,1 +1,1 @@
-"""The steps that are mapped, retried, cached and watched: one thin Prefect task per step."""
+"""The steps of the pipeline, one thin Prefect task per step, and the planning of their inputs."""

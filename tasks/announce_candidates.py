@@ -1,4 +1,4 @@
-"""Tell the server of candidates that stand out, so that it can tell people."""
+"""Emit events for high-ranked candidates, for which the server sends notifications."""
 
 import json
 import uuid
@@ -18,10 +18,10 @@ from tasks.engine.events import emit
 from tasks.jobs import StepJob
 
 RANKED = "gw.candidate.ranked"
-"""Name of the event of candidates that rank high and have not done so before."""
+"""Name of the event of new high-ranked candidates."""
 
 SHOWN = 10
-"""Candidates that one event names; the list has all."""
+"""Maximum number of candidates listed in one event."""
 
 COLUMNS = ("candidate_id", "rank", "rank_score", "ra", "dec", "mag_last", "flags")
 
@@ -35,25 +35,25 @@ def announce_candidates(
     emit_event: Callable[..., Any] = emit,
     minimum_score: float | None = None,
 ) -> list[str]:
-    """Emit an event with the candidates of a ranked night that stand out and have not been announced before.
+    """Emit an event with the high-ranked candidates of a night that have not been announced before.
 
-    A server that does not take it is told at the next ranking; that is no reason for a run to fail.
+    If the server is unavailable, a warning is logged and the candidates are announced after the next ranking.
 
     Parameters
     ----------
     registered
         The night.
     site
-        Where its products are.
+        Site with its products.
     emit_event
-        Emits an event, with the parameters of :func:`tasks.engine.events.emit`.
+        Function that emits an event, with the parameters of :func:`tasks.engine.events.emit`.
     minimum_score
-        Score from which on a candidate stands out; None for that of the block Notification Target.
+        Minimum ``rank_score``; None for that of the block Notification Target.
 
     Returns
     -------
     names
-        Candidates announced.
+        Names of the announced candidates.
     """
     if minimum_score is None:
         if not PREFECT_API_URL.value():
@@ -78,20 +78,20 @@ def announce_candidates(
     event_id = uuid.uuid5(_NAMESPACE, f"{record.night}/{','.join(names)}")
     try:
         emit_event(RANKED, event_id, f"gw.night.{record.night}", about=record.event, payload=payload)
-    except Exception as error:  # noqa: BLE001 (whatever went wrong, they are announced with the next ranking)
-        get_logger(__name__).warning("the server was not told of %s: %s", what, error)
+    except Exception as error:  # noqa: BLE001 (after any error they are announced with the next ranking)
+        get_logger(__name__).warning("cannot announce %s: %s", what, error)
         return []
     write_text(known_path, json.dumps(sorted(known | set(names))) + "\n")
     return names
 
 
 def stands_out(row: dict[str, Any], minimum_score: float) -> bool:
-    """Whether a ranked candidate is worth being told of at once: its score is high, nothing speaks against it."""
+    """Whether a ranked candidate is announced: ``rank_score`` of at least ``minimum_score`` and no flags."""
     return row["rank_score"] is not None and row["rank_score"] >= minimum_score and not row["flags"]
 
 
 def candidate_lines(rows: list[dict[str, Any]]) -> Iterable[str]:
-    """Yield a line per candidate for a message, the best first."""
+    """Yield one line of text per candidate for a notification, the best first."""
     for row in rows[:SHOWN]:
         mag = "" if row["mag_last"] is None else f", {row['mag_last']:.2f} mag"
         where = f"{row['ra']:.5f} {row['dec']:+.5f}"

@@ -1,4 +1,4 @@
-"""Artifacts on the page of a run: graded tables, and the Markdown pages that the steps have made."""
+"""Artifacts of flow runs: quality tables and Markdown pages."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ from tasks.steps import STEPS
 
 
 def show_exposure(exposure: ExposureId, site: Site) -> None:
-    """Put an exposure's graded quality table and its focal-plane pictures on the page of the run."""
+    """Create artifacts with the quality table and the focal-plane pictures of an exposure."""
     run = page_run()
     if run is None:
         return
@@ -35,7 +35,7 @@ def show_exposure(exposure: ExposureId, site: Site) -> None:
 
 
 def show_difference(exposure: ExposureId, season: int, site: Site) -> None:
-    """Put the quality of an exposure's differences on the page of the run."""
+    """Create artifacts with the quality and the search efficiency of an exposure's difference images."""
     run = page_run()
     if run is None:
         return
@@ -44,41 +44,41 @@ def show_difference(exposure: ExposureId, season: int, site: Site) -> None:
     rows = graded_rows(table.to_pylist(), grade_quality(table).to_pylist())
     what = f"exposure {exposure.expnum} ({exposure.band})"
     try_to_create_artifact(
-        run, "table", f"difference-{exposure.expnum}", rows, f"Quality of the differences of {what}. {LEGEND}"
+        run, "table", f"difference-{exposure.expnum}", rows, f"Quality of the difference images of {what}. {LEGEND}"
     )
     efficiency = [
         {name: round(value, 3) if isinstance(value, float) else value for name, value in row.items()}
         for row in read_table(job.product_path("efficiency.parquet")).to_pylist()
     ]
-    about = f"Share of injected transients that the search of {what} found, by place and magnitude"
+    about = f"Recovered fraction of injected transients in {what}, by environment and magnitude"
     try_to_create_artifact(run, "table", f"efficiency-{exposure.expnum}", efficiency, about)
 
 
 def show_candidates(registered: RegisteredNight, site: Site) -> None:
-    """Put the best candidates of a night, with stamps, and its picture on the page of the run."""
+    """Create an artifact with the best candidates of a night, their stamps, and the picture of the night."""
     run = page_run()
     if run is None:
         return
     record = registered.record
     job = StepJob(night=record.night, site=site)
     page = job.product_path("candidates.md").read_text(encoding="utf-8")
-    page += f"\nThe page with all candidates: `{job.product_path('candidates.html')}`\n"
+    page += f"\nPage with all candidates: `{job.product_path('candidates.html')}`\n"
     try_to_create_artifact(
         run, "markdown", f"candidates-{record.night}", page, f"Candidates of {record.event}, night {record.night}"
     )
 
 
 def show_night_summary(night: int, state: State[dict[str, Any]], flow_cpu_s: float) -> None:
-    """Put the summary of a night on the page of the run: exposures, time per step, failures.
+    """Create an artifact with the summary of a night: exposures, time per step, failures.
 
     Parameters
     ----------
     night
         The night, YYYYMMDD.
     state
-        The state in which it ends.
+        Its final state.
     flow_cpu_s
-        CPU seconds of the process that has directed the run.
+        CPU seconds of the flow's process.
     """
     run = page_run()
     if run is None:
@@ -89,7 +89,7 @@ def show_night_summary(night: int, state: State[dict[str, Any]], flow_cpu_s: flo
 
 
 def show_zeropoints(exposure: ExposureId, site: Site) -> None:
-    """Put the focal-plane pictures of an exposure's zero points on the page of the run; outside of one, do nothing."""
+    """Create an artifact with focal-plane pictures of an exposure's zero points; do nothing outside of a run."""
     run = page_run()
     if run is None:
         return

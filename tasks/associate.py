@@ -33,42 +33,42 @@ from tasks.steps import ASSOCIATE
 NEEDED = "detection_id expnum band mjd ra dec position_error_arcsec snr mag mag_error real_score flags"
 
 ASSOCIATED = pa.schema([DETECTIONS.field(name) for name in NEEDED.split()])
-"""What the association needs to know of detections."""
+"""Columns of detections that the association uses."""
 
 DETECTED, HOST_CATALOGUE, HOST_IMAGE = "detections_", "hosts_", "host_image_"
 
 MARGIN_DEG = 0.05
-"""Stars and galaxies are read this far beyond the corners of a CCD: the largest host is two arcminutes wide."""
+"""Margin around a CCD within which stars and galaxies are read, degrees; the largest hosts are 2 arcmin wide."""
 
 CELL_DEG = 0.1
-"""CCD images whose middles are nearer than this to each other share one read of the reference catalogues."""
+"""Grid size in degrees: CCD images with centres in the same cell share one read of the reference catalogues."""
 
 
 @dataclass(frozen=True, slots=True)
 class SearchedCcd:
-    """One CCD of a search exposure that has been subtracted.
+    """A searched CCD: one CCD of a search exposure with a difference image.
 
     Attributes
     ----------
     expnum, ccd, band
-        Which.
+        Exposure number, CCD number and band.
     mjd
-        Middle of the exposure, UTC.
+        Mid-exposure time, MJD UTC.
     corners
         ((RA, Dec), ...) of its four corners, degrees.
     m50_mag, width_mag, efficiency_max
-        Efficiency of the fakes: magnitude at which half of them are found, width of the transition, and what is reached
-        far on the bright side; None if unknown.
+        Efficiency curve of the fakes: magnitude at half of the maximum, width of the transition, and maximum at bright
+        magnitudes; None if unknown.
     detections
-        Its detections.
+        Table of its detections.
     stamps
-        Stamps of its detections; None if none passed the cuts.
+        Stamps of its detections; None if no detection passed the cuts.
     host_catalogue, host_image
-        Catalogue and image of the best template CCD under it.
+        Catalogue and image of the best overlapping template CCD.
     host_zeropoint_mag
         Zero point of that image.
     templates
-        Exposures that were subtracted from it.
+        Exposures in the subtracted template stack.
     """
 
     expnum: int
@@ -88,12 +88,12 @@ class SearchedCcd:
 
     @property
     def name(self) -> str:
-        """Exposure and CCD, for the names of inputs."""
+        """Exposure and CCD number, used in the names of inputs."""
         return f"{self.expnum}_{self.ccd:02d}"
 
 
 def searched_parameters(searched: Sequence[SearchedCcd]) -> list[list[Any]]:
-    """Describe subtracted CCDs as a job's parameter ``searched``, which :func:`footprints_in` reads."""
+    """Return searched CCDs as the job parameter ``searched``, which :func:`footprints_in` reads."""
     return [
         [s.expnum, s.ccd, s.band, s.mjd, [list(c) for c in s.corners], s.m50_mag, s.width_mag, s.efficiency_max]
         for s in searched
@@ -106,9 +106,9 @@ def associate_job(searched: Sequence[SearchedCcd], night: int, site: Site, setti
     Parameters
     ----------
     searched
-        Every subtracted CCD of the night.
+        All searched CCDs of the night.
     night, site, settings
-        What, where and how.
+        Night, YYYYMMDD; site; settings of the candidates.
     """
     inputs = {}
     for item in searched:
@@ -123,7 +123,7 @@ def associate_job(searched: Sequence[SearchedCcd], night: int, site: Site, setti
 
 @step(ASSOCIATE)
 def associate(job: StepJob) -> StepResult:
-    """Turn the detections of a night into candidates that know their neighbours."""
+    """Associate the detections of a night into candidates, and match these to stars and galaxies."""
     settings = job.settings_as(CandidateSettings)
     names = [name for name in sorted(job.inputs) if name.startswith(DETECTED)]
     detections = read_tables([job.input_path(name) for name in names], ASSOCIATED)
@@ -142,7 +142,7 @@ def associate(job: StepJob) -> StepResult:
 
 
 def footprints_in(job: StepJob) -> Footprints:
-    """Read the footprints of the night's CCDs off a job's parameter ``searched``."""
+    """Return the footprints of the searched CCDs from the job parameter ``searched``."""
     rows = job.parameters["searched"]
     efficiency = np.array([[np.nan if v is None else v for v in (*row[5:], None, None)[:3]] for row in rows])
     depth, width, highest = efficiency.reshape(-1, 3).astype(float).T
@@ -159,7 +159,7 @@ def footprints_in(job: StepJob) -> Footprints:
 
 
 def _hosts(job: StepJob, settings: CrossmatchSettings) -> pa.Table:
-    """Gather possible hosts from the catalogues of the templates."""
+    """Return possible host galaxies from the catalogues of the templates."""
     tables = []
     for digest, zeropoint_mag in sorted(job.parameters["host_zeropoints_mag"].items()):
         catalogue = read_table(job.input_path(f"{HOST_CATALOGUE}{digest}"))
@@ -169,14 +169,14 @@ def _hosts(job: StepJob, settings: CrossmatchSettings) -> pa.Table:
 
 
 def _neighbours(job: StepJob, footprints: Footprints) -> tuple[pa.Table, pa.Table]:
-    """Read reference stars and galaxies around all CCDs of the night, each once."""
+    """Return the reference stars and galaxies around all CCDs of the night, without duplicates."""
     stars, galaxies = [REFERENCE_STARS.empty_table()], [REFERENCE_GALAXIES.empty_table()]
     for ra, dec, radius in _cones(footprints):
         stars.append(read_reference_cone(job.site.reference / "gaia", ra, dec, radius))
         try:
             found = read_reference_cone(job.site.reference / "galaxies", ra, dec, radius, REFERENCE_GALAXIES)
         except InputError:
-            continue  # a site without a galaxy catalogue ranks without distances of hosts
+            continue  # without a galaxy catalogue candidates are ranked without host distances
         galaxies.append(found)
     known = _distinct(pa.concat_tables(galaxies))
     known = known.filter(pa.array(np.isfinite(column(known, "distance_mpc"))))
@@ -186,10 +186,9 @@ def _neighbours(job: StepJob, footprints: Footprints) -> tuple[pa.Table, pa.Tabl
 
 
 def _cones(footprints: Footprints) -> list[tuple[float, float, float]]:
-    """Return (RA, Dec, radius), degrees, of cones that hold all CCD images; images of one place share a cone.
+    """Return (RA, Dec, radius), degrees, of cones that cover all CCD images.
 
-    The middle of a cone is that of the first image there, and the images whose middles fall into the same cell of a
-    grid of :data:`CELL_DEG` lie inside.
+    Images with centres in the same cell of a grid of :data:`CELL_DEG` share a cone around the first of them.
     """
     cones: dict[tuple[int, int], tuple[float, float, float]] = {}
     for corners in footprints.corners:

@@ -1,4 +1,4 @@
-"""Build master calibrations: bias, dome flat and bad-pixel map of a CCD, then their place in the library."""
+"""Build master calibrations: bias, dome flat and bad-pixel map per CCD, and their entries in the library."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple
@@ -34,12 +34,12 @@ from tasks.raw_files import RawFile
 from tasks.steps import DISK, FINISH_MASTERS, MAKE_BIAS, MAKE_FLAT
 
 BIAS_STEP_ADU, FLAT_STEP = 0.02, 1.0 / 16384.0
-"""Quantisation of the files: a hundredth of the read noise, and 0.07 mmag, which averages out over a source."""
+"""Quantisation steps of the files: 1 % of the read noise, and 0.07 mmag, which averages out over a source."""
 
 RAW = "raw_"
 
 WHOLE_CAMERA: frozenset[Kind] = frozenset(("sky_modes",))
-"""Kinds with one file for all CCDs."""
+"""Kinds of calibration with one file for all CCDs."""
 
 
 def bias_job(
@@ -100,7 +100,7 @@ def flat_job(
 
 @step(MAKE_FLAT, limit=DISK)
 def make_flat(job: StepJob) -> StepResult:
-    """Combine the dome flats of one CCD and band; its scale against the other CCDs is not known yet."""
+    """Combine the dome flats of one CCD and band, normalised to 1 over this CCD."""
     settings, times, ccd = job.settings_as(MasterSettings), StepTimes(), science_ccd(job.ccd or 0)
     with times.step("read"):
         raws = _read_raws(job)
@@ -124,14 +124,15 @@ def finish_jobs(
     flats: Mapping[str, Mapping[int, StepResult]],
     settings: MasterSettings,
 ) -> list[StepJob]:
-    """Plan the last step of every CCD: its flats on the scale of the camera, and its bad-pixel map.
+    """Plan the last step of every CCD: flats on the common scale of the camera, and the bad-pixel map.
 
     Parameters
     ----------
     site, night, epoch, settings
-        Where, when, under which name, how.
+        Site; night of the data, YYYYMMDD; name of the calibration epoch; settings.
     biases, flats
-        Results of the steps before: CCD number to bias, band to CCD number to flat. CCDs that lack one are left out.
+        Results of the previous steps: CCD number to bias, band to CCD number to flat. CCDs without a bias or flat are
+        skipped.
     """
     scales = {
         band: relative_levels({ccd: _levels(flat) for ccd, flat in by_ccd.items()}) for band, by_ccd in flats.items()
@@ -153,7 +154,7 @@ def finish_jobs(
 
 @step(FINISH_MASTERS)
 def finish_masters(job: StepJob) -> StepResult:
-    """Put the flats of one CCD on the scale of the camera and find its bad pixels."""
+    """Scale the flats of one CCD to the camera and find its bad pixels."""
     settings, ccd, epoch = job.settings_as(MasterSettings), science_ccd(job.ccd or 0), job.parameters["epoch"]
     bias, products, bad = read_calibration_image(job.input_path("bias")), {}, None
     for band, scale in job.parameters["scales"].items():
@@ -172,19 +173,19 @@ def finish_masters(job: StepJob) -> StepResult:
 
 
 def record_masters(site: Site, night: int, epoch: str, ccds: Sequence[int], bands: Iterable[str]) -> Path:
-    """Enter the bias, flats and bad-pixel maps of an epoch into the library's manifest.
+    """Add the bias, flats and bad-pixel maps of an epoch to the library's manifest.
 
     Parameters
     ----------
     site, night, epoch
-        Where; the night that the data were taken on; name of the epoch.
+        Site; night of the data, YYYYMMDD; name of the calibration epoch.
     ccds, bands
-        What was built.
+        CCDs and bands that were built.
 
     Returns
     -------
     manifest
-        The file.
+        Path of the manifest.
     """
     kinds: list[tuple[Kind, str | None]] = [("bias", None), ("bad_pixels", None), *(("flat", band) for band in bands)]
     built = {
@@ -194,22 +195,22 @@ def record_masters(site: Site, night: int, epoch: str, ccds: Sequence[int], band
 
 
 def record_files(site: Site, night: int, epoch: str, built: Mapping[tuple[Kind, str | None], Sequence[Path]]) -> Path:
-    """Enter calibration files into the library's manifest with their checksums; entries of other epochs stay.
+    """Add calibration files to the library's manifest with their checksums; entries of other epochs are kept.
 
-    Entries of the same epoch are replaced, but keep the CCDs that were built before. An entry is for the CCDs that have
-    a file; others go on with what they had.
+    Entries of the same epoch are replaced, but keep the CCDs built before. An entry applies to the CCDs with a file;
+    other CCDs continue to use the entries of earlier epochs.
 
     Parameters
     ----------
     site, night, epoch
-        Where; the night that the data were taken on; name of the epoch.
+        Site; night of the data, YYYYMMDD; name of the calibration epoch.
     built
-        Kind and band to the files, whose names are those of :func:`master_path`.
+        (kind, band) to the files, named by :func:`master_path`.
 
     Returns
     -------
     manifest
-        The file.
+        Path of the manifest.
     """
     manifest = site.calibrations / MANIFEST
     kept = CalibrationLibrary(site.calibrations).manifest if manifest.is_file() else None
@@ -236,7 +237,7 @@ def record_files(site: Site, night: int, epoch: str, built: Mapping[tuple[Kind, 
 
 
 def master_path(site: Site, epoch: str, kind: Kind, ccd: int, band: str = "") -> Path:
-    """Return where a master lies in the library; the CCD does not matter for those of the whole camera."""
+    """Return the path of a master in the library; the CCD is ignored for kinds of :data:`WHOLE_CAMERA`."""
     number = "" if kind in WHOLE_CAMERA else f"_c{ccd:02d}"
     return site.calibrations / epoch / f"{_stem(kind, band)}{number}.fits"
 
@@ -246,7 +247,7 @@ def _stem(kind: Kind, band: str) -> str:
 
 
 def _left_out(job: StepJob, kind: str, master: Master) -> tuple[str, ...]:
-    """Say which frames were left out, and why."""
+    """Return notes on the frames that were left out, with the reasons."""
     return tuple(f"CCD {job.ccd}, {kind}: exposure {number} left out, {why}" for number, why in master.left_out.items())
 
 
@@ -259,11 +260,11 @@ def _levels(flat: StepResult) -> dict[int, float]:
 
 
 def _enough(raws: Sequence[RawFile], night: int, kind: str, settings: MasterSettings) -> Sequence[RawFile]:
-    """Return the exposures to combine."""
+    """Return the exposures to combine; raise ``InputError`` if there are too few."""
     if len(raws) < settings.minimum_exposures:
         raise InputError(
             f"too few exposures of the kind {kind}",
-            value=f"{len(raws)} in the night {night}",
+            value=f"{len(raws)} on night {night}",
             limit=f"at least {settings.minimum_exposures}",
             remedy="give a night with calibration exposures",
         )
@@ -271,7 +272,7 @@ def _enough(raws: Sequence[RawFile], night: int, kind: str, settings: MasterSett
 
 
 def _read_raws(job: StepJob) -> dict[int, tuple[RawCcd, Exposure]]:
-    """Read a CCD of every raw file of a job: exposure number to pixels and what the primary header says."""
+    """Read the CCD from every raw file of a job: exposure number to (pixels, exposure of the primary header)."""
     raws = {}
     for name, values in job.parameters["extensions"].items():
         path, expnum = job.input_path(name), int(name.removeprefix(RAW))

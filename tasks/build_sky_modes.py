@@ -1,4 +1,4 @@
-"""Build sky modes: the mini-skies of many exposures to modes, then templates CCD by CCD."""
+"""Build sky modes from the mini-skies of many exposures, and sky templates per CCD."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,7 +27,7 @@ from tasks.steps import FIND_MODES, MAKE_TEMPLATES
 
 
 def common_ccds(exposures: Sequence[ExposureId], site: Site) -> tuple[int, ...]:
-    """Return the CCDs that all these exposures have been detrended on.
+    """Return the CCDs that have been detrended in all these exposures.
 
     Raises
     ------
@@ -51,7 +51,7 @@ def common_ccds(exposures: Sequence[ExposureId], site: Site) -> tuple[int, ...]:
 def modes_job(
     exposures: Sequence[ExposureId], ccds: Sequence[int], site: Site, epoch: str, settings: SkyModeSettings
 ) -> StepJob:
-    """Plan the search for the modes in the mini-skies of detrended exposures of one band."""
+    """Plan the fit of sky modes to the mini-skies of detrended exposures of one band."""
     inputs = {
         f"{exposure.expnum}_{ccd:02d}": fingerprint(site, _product(exposure, ccd, site, "minisky.fits"))
         for exposure in exposures
@@ -63,7 +63,7 @@ def modes_job(
 
 @step(FIND_MODES)
 def find_modes(job: StepJob) -> StepResult:
-    """Find the sky modes of a band in the mini-skies of many exposures."""
+    """Fit the sky modes of a band to the mini-skies of many exposures."""
     skies: dict[int, dict[int, MiniSky]] = {}
     for name in sorted(job.inputs):
         expnum, ccd = (int(part) for part in name.split("_"))
@@ -83,7 +83,7 @@ def find_modes(job: StepJob) -> StepResult:
 def template_job(
     exposures: Sequence[ExposureId], ccd: int, site: Site, epoch: str, modes: StepResult, settings: SkyModeSettings
 ) -> StepJob:
-    """Plan the templates of one CCD; bands with fringes need the detrended images, the others the modes alone."""
+    """Plan the sky templates of one CCD; bands with fringes need the detrended images, others only the modes."""
     band = exposures[0].band
     inputs = {"modes": modes.products["modes"]}
     amplitudes: dict[str, list[float]] = {}
@@ -97,7 +97,7 @@ def template_job(
 
 @step(MAKE_TEMPLATES)
 def make_templates(job: StepJob) -> StepResult:
-    """Write the templates of one CCD: the modes at the resolution of their structure."""
+    """Write the sky templates of one CCD: fitted to binned detrended images in bands with fringes, else the modes."""
     settings, times, ccd = job.settings_as(SkyModeSettings), StepTimes(), job.ccd or 0
     templates = read_sky_modes(job.input_path("modes")).values[ccd]
     amplitudes: Mapping[str, list[float]] = job.parameters["amplitudes"]

@@ -1,4 +1,4 @@
-"""Build star flats: zero points of single stars of many exposures to a smooth response, CCD by CCD."""
+"""Build star flats: a smooth response per CCD, fitted to zero points of single stars of many exposures."""
 
 from collections.abc import Sequence
 
@@ -56,7 +56,7 @@ def fit_job(exposures: Sequence[ExposureId], site: Site, settings: StarFlatSetti
 
 @step(FIT_STAR_FLATS)
 def fit_star_flats(job: StepJob) -> StepResult:
-    """Fit the response of every CCD to stars; CCDs with too few are left out and named."""
+    """Fit the response of every CCD to stars; CCDs with too few stars are left out, with a note."""
     settings = job.settings_as(StarFlatSettings)
     by_exposure: dict[int, dict[int, StarZeropoints]] = {}
     for name in sorted(job.inputs):
@@ -80,21 +80,21 @@ def fit_star_flats(job: StepJob) -> StepResult:
 
 
 def fitted_ccds(fit: StepResult) -> tuple[int, ...]:
-    """Return the CCDs that a result of :func:`fit_star_flats` covers."""
+    """Return the CCDs in a result of :func:`fit_star_flats`."""
     return tuple(sorted(int(name[len("stars_c") :]) for name in fit.quality if name.startswith("stars_c")))
 
 
 def write_job(ccd: int, observed: Exposure, site: Site, epoch: str, fit: StepResult) -> StepJob:
-    """Plan the star flat of one CCD: what the library has for the exposures, times the response that was fitted.
+    """Plan the star flat of one CCD: the library's star flat of the exposures times the fitted response.
 
     Parameters
     ----------
     ccd
         CCD number.
     observed
-        The last of the exposures, for the star flat that they were divided by.
+        The last of the exposures, which selects the star flat that was applied to them.
     site, epoch
-        Where, and the name of the epoch.
+        Site, and name of the calibration epoch.
     fit
         Result of :func:`fit_star_flats`.
     """

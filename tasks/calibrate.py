@@ -1,4 +1,4 @@
-"""Calibrate a CCD: its final coordinates, the streaks its neighbours showed, its own zero point."""
+"""Calibrate a CCD: final coordinates, streaks predicted from its neighbours, and its own zero point."""
 
 from pathlib import Path
 from typing import Any
@@ -40,20 +40,20 @@ from tasks.steps import CALIBRATE
 from tasks.tie_astrometry import read_ccd_tie
 
 MARGIN_DEG = 0.005
-"""Reference stars are read this far beyond the corners of a CCD."""
+"""Margin around a CCD within which reference stars are read, degrees."""
 
 
 def calibrate_job(exposure: ExposureId, ccd: int, site: Site, settings: CalibrationSettings) -> StepJob:
-    """Plan the calibration of one CCD from the products that measuring and tying have left.
+    """Plan the calibration of one CCD from the products of ``measure`` and ``tie_astrometry``.
 
     Raises
     ------
     CcdError
-        If the CCD has not been measured or its exposure not been tied (reason ``no_product``).
+        If one of these products is missing (reason ``no_product``).
     """
     job = StepJob(exposure=exposure, ccd=ccd, site=site, settings=settings)
     inputs = product_inputs(job, {"image": "measured.fits", "catalogue": "cat.parquet"}, "measure")
-    inputs |= product_inputs(job, {"tie": "tie.json"}, "tie")
+    inputs |= product_inputs(job, {"tie": "tie.json"}, "tie_astrometry")
     if job.product_path("psf.fits").is_file():
         inputs |= product_inputs(job, {"psf": "psf.fits"}, "measure")
     observed = observed_exposure(job, "measured.fits")
@@ -66,14 +66,14 @@ def calibrate_job(exposure: ExposureId, ccd: int, site: Site, settings: Calibrat
 
 
 def _surveys(site: Site, settings: PhotometrySettings, band: str) -> list[str]:
-    """Return the photometric surveys that the settings prefer in a band and the site has."""
+    """Return the photometric surveys that the settings prefer in a band and that the site has."""
     wanted = [name for name in settings.preferred(band) if name != GAIA]
     return [name for name in wanted if (site.reference / name / "partition_info.csv").is_file()]
 
 
 @step(CALIBRATE)
 def calibrate(job: StepJob) -> StepResult:
-    """Give one CCD its final coordinates and mask, and match its stars to the reference catalogue."""
+    """Write the final image of one CCD with coordinates and mask, and match its stars to the reference catalogue."""
     settings = job.settings_as(CalibrationSettings)
     times = StepTimes()
     with times.step("read"):
@@ -105,7 +105,7 @@ def calibrate(job: StepJob) -> StepResult:
 
 
 def own_zeropoint(result: StepResult) -> CcdZeropoint:
-    """Read a CCD's own zero point off the result of its calibration."""
+    """Return the zero point of a CCD alone from the result of its calibration."""
     quality: dict[str, Any] = dict(result.quality)
     return CcdZeropoint(
         zeropoint_mag=quality["own_zeropoint_mag"],
@@ -117,7 +117,7 @@ def own_zeropoint(result: StepResult) -> CcdZeropoint:
 
 
 def place_sources(catalogue: pa.Table, tied: TiedCcd, shape: tuple[int, int]) -> pa.Table:
-    """Give the sources of a catalogue their positions under the exposure's solution."""
+    """Return a catalogue with positions from the exposure's astrometric solution."""
     ra, dec = tied.sky(column(catalogue, "x"), column(catalogue, "y"), shape)
     for name, values in (("ra", ra), ("dec", dec)):
         number = catalogue.schema.get_field_index(name)
@@ -128,7 +128,7 @@ def place_sources(catalogue: pa.Table, tied: TiedCcd, shape: tuple[int, int]) ->
 def _match(
     job: StepJob, catalogue: pa.Table, tied: TiedCcd, image: CcdImage, settings: CalibrationSettings
 ) -> tuple[pa.Table, CcdZeropoint]:
-    """Match the catalogue to the reference and average the zero point; the matches say which stars were used."""
+    """Match the catalogue to the reference and return (matches with a flag for used stars, zero point)."""
     observed = exposure_from_header(image.header, str(job.input_path("image")))
     corners = footprint(tied.wcs(), image.shape[1], image.shape[0])
     centre = polygon_centre(corners)
@@ -150,14 +150,14 @@ def _match(
 
 
 def _colour_terms(job: StepJob, stars: pa.Table) -> ColourTerms:
-    """Return the library's own colour terms or, where it has none, those that ship for the stars' release of Gaia."""
+    """Return the colour terms of the library; if it has none, those shipped for the Gaia release of the stars."""
     if "colour_terms" in job.inputs:
         return read_colour_terms(job.input_path("colour_terms"))
     return published_colour_terms(gaia_release(stars))
 
 
 def _resampling_inputs(job: StepJob, image: CcdImage, settings: CalibrationSettings) -> ResamplingInputs | None:
-    """Work out what every difference needs of the final image; None for products that have no PSF."""
+    """Compute the resampling inputs of the final image, used by every difference; None for products without PSF."""
     if "psf" not in job.inputs:
         return None
     saturation = float(image.header.get("SATURATE", np.inf))

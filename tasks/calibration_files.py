@@ -11,17 +11,17 @@ from tasks.engine.jobs import FileRecord
 
 
 def calibration_record(site: Site, library: CalibrationLibrary, path: Path) -> FileRecord:
-    """Describe a calibration file, and check it against the manifest's checksum where the manifest states one.
+    """Describe a calibration file, and check it against the checksum in the manifest, if there is one.
 
     Raises
     ------
     InputError
-        If the file is not the one that the manifest records.
+        If the checksum differs.
     """
     found, recorded = fingerprint(site, path), library.recorded_checksum(path)
     if recorded is not None and recorded != found.content_hash:
         raise InputError(
-            "calibration file is not the one that the manifest records",
+            "checksum of the calibration file differs from the manifest",
             value=f"{path}: checksum {found.content_hash}",
             limit=recorded,
             remedy="copy the file again, or record the new one in the manifest",
@@ -38,7 +38,7 @@ def optional_calibration(
     *,
     epoch: str | None = None,
 ) -> dict[str, FileRecord]:
-    """Describe a calibration that a step can do without: its kind to its file, or nothing."""
+    """Describe an optional calibration: its kind to its file; empty if there is none."""
     if not library.holds(kind, exposure, ccd, epoch=epoch):
         return {}
     return {kind: calibration_record(site, library, library.find(kind, exposure, ccd, epoch=epoch))}

@@ -1,4 +1,4 @@
-"""Check the products of a CCD: whether they are what they claim to be, and how good they are."""
+"""Check the products of a CCD: completeness, consistency and quality numbers."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -36,7 +36,7 @@ def verifiable_ccds(exposure: ExposureId, site: Site) -> tuple[int, ...]:
 
 
 def zeropoint_rows(exposure: ExposureId, site: Site) -> dict[int, dict[str, Any]]:
-    """Read the adopted zero points of an exposure, by CCD number; nothing if it has not been calibrated."""
+    """Return the adopted zero points of an exposure, CCD number to table row; empty if it has not been calibrated."""
     path = StepJob(exposure=exposure, site=site).product_path("zeropoints.parquet")
     return {row["ccd"]: row for row in read_table(path).to_pylist()} if path.exists() else {}
 
@@ -44,14 +44,14 @@ def zeropoint_rows(exposure: ExposureId, site: Site) -> dict[int, dict[str, Any]
 def check_products_job(
     exposure: ExposureId, ccd: int, site: Site, zeropoint: Mapping[str, Any] | None, settings: VerificationSettings
 ) -> StepJob:
-    """Plan the check of one CCD: of its calibrated products or, where it has none, of those of the single epoch.
+    """Plan the check of one CCD: of its calibrated products, or of those of the single epoch if it has none.
 
     Parameters
     ----------
     exposure, ccd, site, settings
-        What, where and how.
+        Exposure and CCD, site, limits.
     zeropoint
-        Its row of the zero-point table; None if it has none.
+        Row of the zero-point table; None if there is none.
 
     Raises
     ------
@@ -106,7 +106,7 @@ def _n_saturated(planes: Mapping[str, np.ndarray[Any, Any]]) -> int | None:
 
 
 def _corners(header: Mapping[str, Any], shape: tuple[int, ...]) -> list[list[float]] | None:
-    """Return RA and Dec of the corners, degrees; None without coordinates, which the verification has named."""
+    """Return RA and Dec of the corners, degrees; None without coordinates, which is reported separately."""
     try:
         corners: list[list[float]] = footprint(TpvWcs.from_header(header), shape[1], shape[0]).round(7).tolist()
     except InputError:
@@ -115,7 +115,7 @@ def _corners(header: Mapping[str, Any], shape: tuple[int, ...]) -> list[list[flo
 
 
 def _depth_mag(job: StepJob, row: Mapping[str, Any], shape: tuple[int, ...]) -> float | None:
-    """Return the magnitude of a point source of five sigma in the middle of the CCD; None without a zero point."""
+    """Return the 5 sigma point-source depth at the centre of the CCD, mag; None without a zero point."""
     sigma, zeropoint = row.get("sky_sigma_electrons"), row["zeropoint_mag"]
     if not sigma or zeropoint is None:
         return None

@@ -1,4 +1,4 @@
-"""Choose the templates of a search exposure, CCD by CCD, among the exposures that have been processed."""
+"""Choose the templates of each CCD of a search exposure among the processed exposures."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,7 +23,7 @@ from tasks.summaries import ExposureSummary, read_summary, summary_path
 SEARCH, CANDIDATE = "search", "candidate_"
 
 TemplateCcd = tuple[int, int]
-"""Exposure number and CCD of a template."""
+"""Exposure number and CCD number of a template."""
 
 
 def choose_templates_job(
@@ -36,9 +36,9 @@ def choose_templates_job(
     search
         The search exposure.
     candidates
-        Exposures that may serve; those that have not been verified are passed over.
+        Exposures to choose from; those that have not been verified are ignored.
     season, site, settings
-        What, where and how.
+        Season of the products, site, rules of the choice.
 
     Raises
     ------
@@ -57,7 +57,7 @@ def choose_templates_job(
 
 @step(CHOOSE_TEMPLATES)
 def choose_templates(job: StepJob) -> StepResult:
-    """Rank the candidates for every CCD by depth, seeing and time, and say why each was taken or left."""
+    """Rank the candidate templates of every CCD by depth, seeing and time, with the reason for each decision."""
     table = ranked_templates(job)
     paths = job.product_paths(CHOOSE_TEMPLATES)
     write_table(paths["templates"], table)
@@ -67,7 +67,7 @@ def choose_templates(job: StepJob) -> StepResult:
 
 
 def ranked_templates(job: StepJob) -> pa.Table:
-    """Rank the candidates of a job for every CCD; the table is that of its product."""
+    """Return the table of ranked candidate templates for every CCD, as written to the product."""
     search = read_summary(job.input_path(SEARCH))
     names = sorted(name for name in job.inputs if name.startswith(CANDIDATE))
     candidates = [_candidate(read_summary(job.input_path(name))) for name in names]
@@ -76,12 +76,12 @@ def ranked_templates(job: StepJob) -> pa.Table:
 
 
 def chosen_templates(job: StepJob) -> dict[int, list[TemplateCcd]]:
-    """Read which template CCDs were taken for each search CCD, the best first."""
+    """Read the template CCDs chosen for each search CCD, the best first, from the step's product."""
     return taken_templates(read_table(job.product_path("templates.parquet")))
 
 
 def taken_templates(table: pa.Table) -> dict[int, list[TemplateCcd]]:
-    """Return which template CCDs a choice has taken for each search CCD, the best first."""
+    """Return the template CCDs chosen for each search CCD, the best first."""
     rows = [row for row in table.to_pylist() if row["rank"] is not None]
     chosen: dict[int, list[TemplateCcd]] = {}
     for row in sorted(rows, key=lambda row: (row["ccd"], row["rank"])):
@@ -90,7 +90,7 @@ def taken_templates(table: pa.Table) -> dict[int, list[TemplateCcd]]:
 
 
 def processed_exposures(site: Site, like: ExposureId) -> list[ExposureId]:
-    """Find the verified exposures of the same band, version and tree in the store, in order of number."""
+    """Return the verified exposures with the same band, version and output tree, in order of exposure number."""
     found = []
     pattern = f"{like.schema}/exp/*/*/D*_{like.band}_{like.rpnum}_summary.json"
     for path in site.store.glob(pattern):
@@ -101,12 +101,12 @@ def processed_exposures(site: Site, like: ExposureId) -> list[ExposureId]:
 
 
 def subtracted_epochs(job: StepJob) -> list[tuple[ExposureId, int]]:
-    """Return the exposures whose stack was subtracted from a CCD, each with the CCD of it, the best first.
+    """Return (exposure, CCD number) of the templates that were stacked and subtracted from a CCD, the best first.
 
     Parameters
     ----------
     job
-        A job of the search exposure, its season and one of its CCDs.
+        A job with search exposure, season and CCD.
     """
     search = job.exposure
     if search is None:
@@ -121,7 +121,7 @@ def subtracted_epochs(job: StepJob) -> list[tuple[ExposureId, int]]:
 
 
 def summaries_of(exposures: Sequence[ExposureId], site: Site) -> Mapping[int, tuple[ExposureId, ExposureSummary]]:
-    """Read the summaries of exposures, by number; those without one are left out."""
+    """Read the summaries of exposures by exposure number; exposures without a summary are left out."""
     summaries = {}
     for exposure in exposures:
         path = summary_path(exposure, site)

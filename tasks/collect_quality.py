@@ -1,4 +1,4 @@
-"""Collect the quality numbers of an exposure's differences beside those of its single epoch, and its efficiency."""
+"""Collect the quality numbers and the search efficiency of an exposure's difference images."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,10 +20,10 @@ from tasks.steps import COLLECT_QUALITY
 ROW, FAKES = "row_", "fakes_"
 
 BIN_MAG = 0.5
-"""Width of the bins of the exposure's efficiency, magnitudes."""
+"""Bin width of the exposure's efficiency, magnitudes."""
 
 KEPT = ("zeropoint_mag", "zeropoint_error_mag")
-"""Columns that keep the value of the single epoch."""
+"""Columns that keep their values of the single epoch."""
 
 
 def collect_quality_job(searched: Mapping[int, StepResult], exposure: ExposureId, season: int, site: Site) -> StepJob:
@@ -34,7 +34,7 @@ def collect_quality_job(searched: Mapping[int, StepResult], exposure: ExposureId
     searched
         CCD number to the result of its search.
     exposure, season, site
-        What, under which season, where.
+        Exposure, season of the products, site.
     """
     inputs = {f"{ROW}{ccd:02d}": result.products["quality"] for ccd, result in sorted(searched.items())}
     inputs |= {f"{FAKES}{ccd:02d}": result.products["fakes"] for ccd, result in sorted(searched.items())}
@@ -44,7 +44,7 @@ def collect_quality_job(searched: Mapping[int, StepResult], exposure: ExposureId
 
 @step(COLLECT_QUALITY)
 def collect_quality(job: StepJob) -> StepResult:
-    """Put the numbers of the differences into the exposure's quality table, and its fakes into one efficiency."""
+    """Add the numbers of the differences to the exposure's quality table, and compute the efficiency from all fakes."""
     found = {int(n.removeprefix(ROW)): read_quality(job.input_path(n)) for n in job.inputs if n.startswith(ROW)}
     rows: list[dict[str, Any]] = []
     for row in read_table(job.input_path("quality")).to_pylist():

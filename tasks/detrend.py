@@ -1,4 +1,4 @@
-"""Detrend: from raw pixels to electrons on a flat response, CCD by CCD."""
+"""Detrend: from raw pixels to flat-fielded electrons, per CCD."""
 
 from collections.abc import Callable
 from dataclasses import astuple
@@ -32,16 +32,16 @@ from tasks.steps import DETREND, DISK
 def detrend_planner(
     raw: RawFile, exposure: ExposureId, site: Site, settings: DetrendSettings, *, epoch: str | None = None
 ) -> Callable[[int], StepJob]:
-    """Return what plans the detrending of a CCD of an exposure.
+    """Return a function that plans the detrending of a CCD of an exposure.
 
     Parameters
     ----------
     raw
         The raw file.
     exposure, site, settings
-        What, where and how.
+        Exposure, site, settings of the step.
     epoch
-        Calibration epoch to use whatever its validity says; None to follow the validity.
+        Calibration epoch to use regardless of its validity; None to follow the validity.
 
     Returns
     -------
@@ -76,7 +76,7 @@ def detrend_planner(
 
 @step(DETREND, limit=DISK)
 def detrend(job: StepJob) -> StepResult:
-    """Remove the instrument's signature from one CCD, mask it, and compress its sky."""
+    """Remove the instrumental signature from one CCD, mask bad pixels, and bin its sky into a mini-sky."""
     ccd = science_ccd(job.ccd or 0)
     path = job.input_path("raw")
     own, *others = (RawExtension(*values) for values in job.parameters["extensions"])
@@ -94,7 +94,7 @@ def detrend(job: StepJob) -> StepResult:
 
 
 def _read_source(job: StepJob, extension: RawExtension) -> RawCcd | None:
-    """Read a CCD that leaks into this one; None if it is damaged, which costs its own victims a faint ghost only."""
+    """Read a CCD with crosstalk into this one; None if it is damaged: then this crosstalk is not corrected."""
     try:
         return read_raw_ccd(job.input_path("raw"), extension, job.expnum or 0)
     except CcdError:

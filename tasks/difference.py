@@ -1,4 +1,4 @@
-"""Difference: stack templates on a search CCD, subtract, detect, score, and learn from fakes how complete it was."""
+"""Difference: stack templates on a search CCD, subtract, detect, score, and measure the completeness with fakes."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -38,10 +38,10 @@ from tasks.steps import DIFFERENCE
 from tasks.summaries import ExposureSummary
 
 BRIGHT_MAG = 18.0
-"""Stars of the reference catalogue brighter than this in G keep a veto around them."""
+"""Limit in G, mag: detections near brighter stars of the reference catalogue are vetoed."""
 
 STAR_MARGIN_ARCSEC = 60.0
-"""Stars this far beyond the border of a CCD reach into it."""
+"""Margin around a CCD within which bright stars are read, arcsec, because their halos reach into it."""
 
 Known = Mapping[int, tuple[ExposureId, ExposureSummary]]
 
@@ -60,18 +60,18 @@ def difference_job(
     Parameters
     ----------
     search, ccd
-        Which CCD of which exposure.
+        Search exposure and CCD number.
     templates
         Template CCDs, the best first.
     known
-        Exposure number to identity and summary, of the search exposure and of all templates.
+        Exposure number to (identity, summary), of the search exposure and of all templates.
     season, site, settings
-        Under which season, where and how.
+        Season of the products, site, settings of the search.
 
     Raises
     ------
     CcdError
-        If nothing overlaps the CCD (reason ``no_template``) or a product is missing (``no_product``).
+        If no template overlaps the CCD (reason ``no_template``) or a product is missing (``no_product``).
     """
     if not templates:
         raise CcdError(
@@ -80,8 +80,8 @@ def difference_job(
             expnum=search.expnum,
             ccd=ccd,
             value=f"{len(known) - 1} processed exposures of band {search.band}",
-            limit="at least 1 that overlaps and obeys the rules",
-            remedy="process earlier exposures of the field, or see templates.parquet for why they were left",
+            limit="at least 1 that overlaps and meets the template settings",
+            remedy="process earlier exposures of the field; templates.parquet gives the reason for each rejected one",
         )
     inputs = _image_inputs(search, ccd, site, "search")
     inputs |= reference_inputs(site, known[search.expnum][1].exposure, ccd, STAR_MARGIN_ARCSEC)
@@ -111,7 +111,7 @@ def _image_inputs(exposure: ExposureId, ccd: int, site: Site, name: str) -> dict
 
 @step(DIFFERENCE)
 def difference(job: StepJob) -> StepResult:
-    """Search one CCD for what has changed since its templates were taken."""
+    """Search one CCD for transients and variables relative to its templates."""
     search = read_calibrated(job, "search")
     names = sorted(name for name in job.parameters["zeropoints_mag"] if name != "search")
     templates = (read_calibrated(job, name) for name in names)
@@ -124,7 +124,7 @@ def difference(job: StepJob) -> StepResult:
 
 
 def read_calibrated(job: StepJob, name: str) -> CalibratedImage:
-    """Read an input image with its PSF, and the zero point that the job gives it."""
+    """Read an input image with its PSF and with the zero point from the job's parameters."""
     path = job.input_path(f"{name}_image")
     planes, header = read_planes(path, optional=EXTENSIONS)
     return CalibratedImage(
@@ -140,7 +140,7 @@ def read_calibrated(job: StepJob, name: str) -> CalibratedImage:
 
 
 def bright_stars(job: StepJob, search: CalibratedImage, mjd: float) -> BrightStars:
-    """Place the bright stars of the reference catalogue on a search image, those beyond its border included."""
+    """Return the bright stars of the reference catalogue on and around a search image, at epoch ``mjd``."""
     ny, nx = search.pixels.shape
     corners = footprint(search.wcs, nx, ny)
     centre = polygon_centre(corners)
@@ -175,13 +175,13 @@ def _write(job: StepJob, found: CcdSearchResult, identity: Identity, quality: Ma
 
 
 def stamps_of(found: CcdSearchResult) -> dict[str, np.ndarray] | None:
-    """Cut stamps about every detection that passed the cuts.
+    """Cut stamps around every detection that passed the cuts.
 
     Returns
     -------
     planes
-        SEARCH, TEMPLATE and DIFFERENCE of shape (n, 51, 51), and ID of shape (n,): the detections' numbers. None
-        without any.
+        SEARCH, TEMPLATE and DIFFERENCE of shape (n, 51, 51), and ID of shape (n,), the detection numbers; None if no
+        detection passed.
     """
     table = found.detections_table
     passed = table.filter(pa.array(column(table, "flags") == 0))

@@ -1,4 +1,4 @@
-"""Export: the products of a CCD under the names and in the formats of the original."""
+"""Export: the products of a CCD under the file names and in the formats of the DES pipeline."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,7 +29,7 @@ PLANES = ("SCI", "MSK", "WGT")
 
 
 def export_job(exposure: ExposureId, ccd: int, site: Site, settings: ExportSettings) -> StepJob:
-    """Plan the export of one CCD from the products that the calibration has left.
+    """Plan the export of one CCD from the products of the calibration.
 
     Raises
     ------
@@ -47,7 +47,7 @@ def export_job(exposure: ExposureId, ccd: int, site: Site, settings: ExportSetti
 
 @step(EXPORT, limit=DISK)
 def export(job: StepJob) -> StepResult:
-    """Write one CCD's image, catalogue, PSF, regions and corners as the original did."""
+    """Write image, catalogue, PSF, regions and corners of one CCD in the formats of the DES pipeline."""
     settings, times = job.settings_as(ExportSettings), StepTimes()
     exposure, ccd = job.exposure, job.ccd or 0
     if exposure is None:
@@ -84,7 +84,7 @@ def export(job: StepJob) -> StepResult:
 
 
 def list_job(exported: Mapping[int, StepResult], exposure: ExposureId, site: Site) -> StepJob:
-    """Plan the lists of an exposure from the results of its CCDs' exports."""
+    """Plan the lists of an exposure from the export results of its CCDs."""
     rows = [dict(result.quality) for _, result in sorted(exported.items())]
     return StepJob(exposure=exposure, site=site, parameters={"rows": rows})
 
@@ -103,7 +103,7 @@ def list_exports(job: StepJob) -> StepResult:
 
 
 def _corner_path(job: StepJob, name: str) -> Path:
-    """Return where a product goes whose name does not begin with the exposure's stem."""
+    """Return the path of a product whose file name does not begin with the exposure's stem."""
     return job.product_path("x").with_name(name)
 
 

@@ -1,8 +1,8 @@
-"""Solutions of a whole exposure, and when they are kept although another CCD has joined.
+"""Reuse of the solutions of a whole exposure when a repaired CCD is added later.
 
-Sky, astrometry and zero points rest on all CCDs of an exposure. When a CCD that could not be processed is repaired
-later, solving again would change every other CCD's products by next to nothing and cost the whole exposure; so the
-solution that the others were made with is kept, and the late CCD takes it. Overwriting solves again.
+Sky fit, astrometry and zero points depend on all CCDs of an exposure. If a CCD that failed is repaired later, a new
+solution would change the products of all other CCDs marginally, at the cost of reprocessing the exposure. The existing
+solution is kept instead and applied to the repaired CCD. ``overwrite`` computes a new solution.
 """
 
 from collections.abc import Mapping
@@ -12,22 +12,22 @@ from tasks.engine.jobs import Failure, Record
 from tasks.jobs import StepJob
 
 PERMANENT = ("ccd", "input")
-"""Kinds of failure after which a CCD may join later. A CCD that only its worker has lost makes the solution anew."""
+"""Kinds of failure after which a CCD may be added to a solution. CCDs with other failures cause a new solution."""
 
 
 class Basis(Record):
-    """What a solution rests on."""
+    """The inputs of an exposure's solution."""
 
     version: str
-    """Code and settings."""
+    """Code version and digest of the settings."""
     inputs: dict[int, str]
-    """CCD number to the content hash of what it contributed."""
+    """CCD number to the content hash of its input."""
     without: dict[int, str]
-    """CCDs that could not contribute, with the reason."""
+    """CCD number to the reason of its failure, for CCDs without an input."""
 
     @classmethod
     def of(cls, job: StepJob, code_version: str, prefix: str) -> Self:
-        """Read the basis of a solution off its job, whose inputs are named ``{prefix}{ccd}``."""
+        """Return the basis of a solution from its job, whose inputs are named ``{prefix}{ccd}``."""
         settings = job.settings.digest() if job.settings else ""
         files = {int(n.removeprefix(prefix)): f for n, f in job.inputs.items() if n.startswith(prefix)}
         return cls(
@@ -37,17 +37,17 @@ class Basis(Record):
         )
 
     def joins(self, earlier: "Basis") -> bool:
-        """Whether this basis is an earlier one and CCDs that could not contribute then."""
+        """Whether this basis equals an earlier one except for CCDs that had failed then."""
         unchanged = all(self.inputs.get(ccd) == digest for ccd, digest in earlier.inputs.items())
         added = set(self.inputs) - set(earlier.inputs)
         return self.version == earlier.version and unchanged and added <= set(earlier.without)
 
 
 def absentees(failures: Mapping[int, Failure]) -> dict[str, str]:
-    """Return the CCDs that an exposure's solution has to do without for good, as a job's parameter ``without``."""
+    """Return CCD to reason for failures of kind :data:`PERMANENT`, as the job parameter ``without``."""
     return {str(ccd): failure.reason for ccd, failure in sorted(failures.items()) if failure.kind in PERMANENT}
 
 
 def discard_solution(job: StepJob, suffix: str) -> None:
-    """Forget an exposure's solution, so that the next one is not a continuation of it."""
+    """Delete an exposure's solution, so that the next one is computed from scratch."""
     job.product_path(suffix).unlink(missing_ok=True)

@@ -43,13 +43,13 @@ def fit_sky_job(
     Parameters
     ----------
     detrended, failures
-        CCD number to the result of its detrending, or to why there is none.
+        CCD number to the result of its detrending, and to its failure.
     observed
-        What the raw file says of the exposure.
+        Exposure of the raw file's header.
     exposure, site, settings
-        What, where and how.
+        Exposure, site, settings of the step.
     epoch
-        Calibration epoch to force, if any.
+        Calibration epoch to use regardless of its validity; None to follow the validity.
     """
     inputs = {f"{MINI_SKY}{ccd:02d}": result.products["mini_sky"] for ccd, result in sorted(detrended.items())}
     library = CalibrationLibrary(site.calibrations)
@@ -63,7 +63,7 @@ def fit_sky_job(
 
 @step(FIT_SKY)
 def fit_sky(job: StepJob) -> StepResult:
-    """Fit the focal-plane modes of the sky to all CCDs at once; keep an earlier fit that a late CCD can join."""
+    """Fit the sky modes to all CCDs of an exposure; keep an earlier fit if only repaired CCDs were added."""
     paths = job.product_paths(FIT_SKY)
     path = paths["sky"]
     basis = Basis.of(job, fit_sky.code_version, MINI_SKY)
@@ -90,7 +90,7 @@ def read_sky_fit(path: Path) -> SkyFit:
     Raises
     ------
     InputError
-        If the file is not a sky fit.
+        If the file is missing or not a sky fit.
     """
     try:
         document = json.loads(path.read_text(encoding="utf-8"))["fit"]
@@ -100,7 +100,7 @@ def read_sky_fit(path: Path) -> SkyFit:
 
 
 def _earlier_fit(path: Path, basis: Basis) -> SkyFit | None:
-    """Return the fit that exists already if the CCDs that are new may simply take it."""
+    """Return the existing fit if only repaired CCDs were added; None otherwise."""
     try:
         earlier = Basis.model_validate(json.loads(path.read_text(encoding="utf-8"))["basis"])
         fit = read_sky_fit(path)

@@ -1,4 +1,4 @@
-"""Force photometry at every candidate of the night on one difference, found there or not, and on its epochs."""
+"""Forced photometry of all candidates of a night on one difference image, and on its search and template images."""
 
 from typing import Any
 
@@ -32,21 +32,21 @@ from tasks.summaries import read_summary, summary_path
 def forced_photometry_job(
     search: ExposureId, ccd: int, season: int, associated: StepResult, site: Site, settings: SearchSettings
 ) -> StepJob:
-    """Plan the forced photometry on one difference.
+    """Plan the forced photometry on one difference image.
 
     Parameters
     ----------
     search, ccd, season
-        Which difference.
+        Search exposure, CCD number and season of the difference image.
     associated
         Result of the night's association.
     site, settings
-        Where and how.
+        Site and settings.
 
     Raises
     ------
     CcdError
-        If the CCD has not been subtracted (reason ``no_product``).
+        If the CCD has no difference image (reason ``no_product``).
     """
     job = StepJob(exposure=search, ccd=ccd, season=season, site=site, settings=settings)
     suffixes = {"image": "diff.fits", "psf": "diffpsf.fits", "template": "template.fits"}
@@ -56,7 +56,7 @@ def forced_photometry_job(
 
 
 def _epochs(job: StepJob) -> tuple[dict[str, dict[str, Any]], dict[str, FileRecord]]:
-    """Return the search exposure and the templates that were subtracted, by name, and the files of each."""
+    """Return the search exposure and its subtracted templates by name, and the input files of each."""
     epochs: dict[str, dict[str, Any]] = {}
     inputs: dict[str, FileRecord] = {}
     members = [("search", job.exposure, job.ccd or 0)]
@@ -75,7 +75,7 @@ def _epochs(job: StepJob) -> tuple[dict[str, dict[str, Any]], dict[str, FileReco
 
 @step(FORCED_PHOTOMETRY)
 def forced_photometry(job: StepJob) -> StepResult:
-    """Measure the candidates that lie on one difference."""
+    """Measure forced photometry of the candidates on one difference image."""
     planes, header = read_planes(job.input_path("image"))
     image = CalibratedImage(
         pixels=CcdImage(planes["SCI"], planes["MSK"], planes["WGT"], header),
@@ -108,7 +108,7 @@ def forced_photometry(job: StepJob) -> StepResult:
 
 
 def _direct(job: StepJob, name: str) -> pa.Table:
-    """Measure the candidates on one image of the field itself."""
+    """Measure the candidates on one search or template image, not subtracted."""
     epoch, path = job.parameters["epochs"][name], job.input_path(f"{name}_image")
     header = read_header(path)
     observed = exposure_from_header(header, path.name)

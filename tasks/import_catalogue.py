@@ -1,7 +1,7 @@
-"""Build a reference catalogue: source files into pieces by place on the sky, pieces into partitions.
+"""Build a reference catalogue: source files into pieces by position, pieces into partitions.
 
-A piece holds what one source file contributes; a partition is put together when all files have been read. Pieces lie
-below the site's state folder until the catalogue is finished.
+A piece holds stars of one source file; partitions are assembled when all files have been read. Pieces are kept below
+the site's state folder until the catalogue is finished.
 """
 
 import json
@@ -30,30 +30,30 @@ from tasks.jobs import StepJob
 from tasks.steps import ASSEMBLE, IMPORT_SOURCE
 
 PIXELS_PER_JOB = 64
-"""Partitions that one task puts together."""
+"""Maximum number of partitions per task."""
 
 STARS_PER_JOB = 2_000_000
-"""Stars that one task puts together, unless a single partition holds more."""
+"""Maximum number of stars per task, unless a single partition holds more."""
 
 STARS_PER_PIECE = 1_000_000
-"""Stars that are held in memory before they are written to a piece."""
+"""Number of stars held in memory before they are written to a piece."""
 
 SAMPLE_BYTES = 1 << 20
-"""Bytes at the beginning and at the end of a source file that tell whether it has changed."""
+"""Bytes at the beginning and at the end of a source file that are hashed to detect changes."""
 
 BUILD = "build.json"
-"""File in the catalogue's folder that says what it was built from."""
+"""File in the catalogue's folder that records sources and settings."""
 
 
 def find_sources(places: Iterable[str]) -> list[Path]:
-    """Return the source files that files, folders and patterns name, in order of their names.
+    """Return the source files given by files, folders and glob patterns, in order of their names.
 
-    Of a folder, files whose name begins with an underscore are left out: so the archive calls licence and checksums.
+    In folders, files with a leading underscore are skipped: the archive names its licence and checksums so.
 
     Raises
     ------
     InputError
-        If there is none, or one is of an unknown format.
+        If there are none, or one is of an unknown format.
     """
     found: set[Path] = set()
     for place in places:
@@ -63,7 +63,7 @@ def find_sources(places: Iterable[str]) -> list[Path]:
             found |= {child for child in children if child.is_file() and format_of(child)}
         elif path.is_file():
             if format_of(path) is None:
-                raise InputError("format of a table not known", value=path.name, limit=", ".join(FORMATS))
+                raise InputError("unknown table format", value=path.name, limit=", ".join(FORMATS))
             found.add(path)
         else:
             found |= {child for child in path.parent.glob(path.name) if child.is_file() and format_of(child)}
@@ -73,7 +73,7 @@ def find_sources(places: Iterable[str]) -> list[Path]:
 
 
 def source_record(site: Site, path: Path) -> FileRecord:
-    """Describe a source file by its size, its beginning and its end; reading all of it would take as long as importing.
+    """Describe a source file by its size, beginning and end; hashing all of it would take as long as the import.
 
     Raises
     ------
@@ -90,7 +90,7 @@ def source_record(site: Site, path: Path) -> FileRecord:
 
 
 class CataloguePlan:
-    """What is built, from what, where.
+    """The plan to build a reference catalogue.
 
     Parameters
     ----------
@@ -99,11 +99,11 @@ class CataloguePlan:
     sources
         Source files.
     site
-        Where the catalogue goes.
+        Site of the catalogue.
     settings
-        Partitions and rounding.
+        Partitioning and rounding.
     mapping
-        How the columns of a photometric survey are read; None for Gaia's source tables.
+        Column mapping of a photometric survey; None for Gaia's source tables.
     """
 
     def __init__(
@@ -130,12 +130,12 @@ class CataloguePlan:
 
     @property
     def build(self) -> dict[str, object]:
-        """What the catalogue is built from, for its build file."""
+        """Sources and settings of the catalogue, as JSON for its build file."""
         inputs = {Path(record.path).name: record.content_hash for record in self.records}
         return {"inputs": inputs, "settings": self.settings.digest(), "parameters": self.parameters}
 
     def is_built(self) -> bool:
-        """Whether the catalogue lies there complete, from the same files and settings."""
+        """Whether the catalogue exists, complete and built from the same files and settings."""
         try:
             known = json.loads((self.folder / BUILD).read_text(encoding="utf-8"))
             rows = known.pop("rows")
@@ -149,7 +149,7 @@ class CataloguePlan:
         return [self._job(Path(record.path).name, {"source": record}) for record in self.records]
 
     def assemble_jobs(self, imported: Iterable[StepResult]) -> list[StepJob]:
-        """Plan the partitions, some to a job, from what the source files have contributed."""
+        """Plan the assembly of the partitions, several per job, from the results of the import."""
         pieces: dict[int, dict[str, FileRecord]] = {}
         stars: Counter[int] = Counter()
         for result in imported:
@@ -164,7 +164,7 @@ class CataloguePlan:
         return jobs
 
     def finish(self, assembled: Iterable[StepResult]) -> dict[int, int]:
-        """Make the partitions a catalogue, forget the pieces and their records; return the number of stars by pixel.
+        """Finish the catalogue, delete the pieces and their records; return HEALPix pixel to number of stars.
 
         Raises
         ------
@@ -192,7 +192,7 @@ class CataloguePlan:
 
 
 def _batches(stars: Mapping[int, int]) -> Iterator[list[int]]:
-    """Share the pixels out, in order, so that no batch holds too many pixels or too many stars for the memory."""
+    """Split the pixels, in order, into batches that are limited in pixels and in stars."""
     batch: list[int] = []
     for pixel in sorted(stars):
         if batch and (len(batch) == PIXELS_PER_JOB or sum(stars[p] for p in [*batch, pixel]) > STARS_PER_JOB):
@@ -204,13 +204,13 @@ def _batches(stars: Mapping[int, int]) -> Iterator[list[int]]:
 
 
 def pieces_folder(site: Site, name: str) -> Path:
-    """Return the folder in which the pieces of a catalogue wait."""
+    """Return the folder of a catalogue's pieces."""
     return site.state / "catalogues" / name
 
 
 @step(IMPORT_SOURCE)
 def import_source(job: StepJob) -> StepResult:
-    """Read one source file and leave its stars in pieces, sorted into partitions."""
+    """Read one source file and write its stars into pieces, sorted by partition."""
     settings, times = job.settings_as(ReferenceCatalogueSettings), StepTimes()
     record = job.inputs["source"]
     mapping = _mapping(job)
@@ -232,7 +232,7 @@ def import_source(job: StepJob) -> StepResult:
 def _pieces(
     path: Path, mapping: CatalogueMapping | None, settings: ReferenceCatalogueSettings, times: StepTimes
 ) -> Iterator[pa.Table]:
-    """Yield the stars of a source file, so many at a time that they fit in memory."""
+    """Yield the stars of a source file in tables of limited size."""
     types = source_types() if mapping is None else mapping.source_types()
     batches = source_batches(path, types)
     held: list[pa.Table] = []
@@ -259,7 +259,7 @@ def _mapping(job: StepJob) -> CatalogueMapping | None:
 
 @step(ASSEMBLE)
 def assemble(job: StepJob) -> StepResult:
-    """Put some partitions of a catalogue together from their pieces."""
+    """Assemble some partitions of a catalogue from their pieces."""
     settings, times = job.settings_as(ReferenceCatalogueSettings), StepTimes()
     root = job.site.reference / job.parameters["name"]
     pixels, products, rows = job.parameters["pixels"], {}, {}

@@ -9,30 +9,30 @@ from imaging.identity import ExposureId
 from tasks.engine.jobs import Job, StepInfo
 
 UNIT = "ccd{:02d}"
-"""How a CCD is written in the names of records and task runs."""
+"""Format of a CCD in the names of records and task runs."""
 
 
 def ccd_of(unit_name: str) -> int | None:
-    """Return the CCD that a unit in the name of a record is; None if it is none."""
+    """Return the CCD number from a unit name such as ``ccd07``; None if it is not a CCD."""
     digits = unit_name.removeprefix("ccd")
     return int(digits) if unit_name.startswith("ccd") and digits.isdigit() else None
 
 
 class StepJob(Job):
-    """One step to be done for one CCD, one exposure, one night or one topic."""
+    """The arguments of a step for one CCD, one exposure, one night or one topic."""
 
     exposure: ExposureId | None = None
-    """The exposure; None for a step that sees a whole night."""
+    """The exposure; None for a step of a night or a topic."""
     night: int | None = None
-    """The night, YYYYMMDD; that of the exposure where there is one."""
+    """The night, YYYYMMDD; that of the exposure if there is one."""
     topic: str | None = None
-    """What the step is about if neither exposure nor night, such as ``catalogue-gaia``; used in file names."""
+    """Subject other than an exposure or a night, such as ``catalogue-gaia``; used in file names."""
     part: str | None = None
     """Part of the topic, such as an input file."""
     ccd: int | None = None
-    """CCD number; None for a step that sees a whole exposure."""
+    """CCD number; None for a step of a whole exposure."""
     season: int | None = None
-    """Season under which products of the difference are filed; None for those of the single epoch."""
+    """Season of the products of the difference stage; None for those of the single epoch."""
 
     @model_validator(mode="after")
     def _has_a_subject(self) -> Self:
@@ -58,12 +58,12 @@ class StepJob(Job):
         return self.part or ("" if self.ccd is None else UNIT.format(self.ccd))
 
     def at_unit(self, unit: int) -> Self:
-        """Return the same job for one CCD."""
+        """Return a copy of the job for one CCD."""
         return self.model_copy(update={"ccd": unit})
 
     @property
     def label(self) -> str:
-        """Subject and CCD in words, such as ``exposure 1300001 CCD 7``; used in messages."""
+        """Subject and CCD for messages, such as ``exposure 1300001 CCD 7``."""
         if self.topic is not None:
             return f"{self.topic} {self.part}" if self.part else self.topic
         text = f"night {self.night}" if self.exposure is None else f"exposure {self.exposure.expnum}"
@@ -92,7 +92,7 @@ class StepJob(Job):
         return None if self.exposure is None else self.exposure.expnum
 
     def product_path(self, suffix: str) -> Path:
-        """Return where a product goes: the store, the folder of exposure or season, the CCD's stem and the suffix.
+        """Return the path of a product: store, folder of exposure or season, stem of the CCD, and suffix.
 
         Parameters
         ----------
@@ -108,5 +108,5 @@ class StepJob(Job):
         return self.site.store / folder / f"{stem}_{suffix}"
 
     def product_paths(self, step: StepInfo) -> dict[str, Path]:
-        """Return where the products of a step go, by name."""
+        """Return the paths of a step's products by name."""
         return {name: self.product_path(suffix) for name, suffix in step.products.items()}

@@ -28,7 +28,7 @@ from tasks.quality_files import write_quality
 from tasks.steps import MEASURE
 
 HALF_DIAGONAL_DEG = 0.168
-"""From the middle of a CCD to its corner."""
+"""Distance from the centre of a CCD to its corner, degrees."""
 
 
 def measure_planner(
@@ -41,7 +41,7 @@ def measure_planner(
     *,
     epoch: str | None = None,
 ) -> Callable[[int], StepJob]:
-    """Return what plans the measurement of a detrended CCD of an exposure.
+    """Return a function that plans the measurement of a detrended CCD of an exposure.
 
     Parameters
     ----------
@@ -50,11 +50,11 @@ def measure_planner(
     sky
         Result of the exposure's sky fit.
     observed
-        What the raw file says of the exposure.
+        Exposure of the raw file's header.
     exposure, site, settings
-        What, where and how.
+        Exposure, site, settings of the step.
     epoch
-        Calibration epoch to force, if any.
+        Calibration epoch to use regardless of its validity; None to follow the validity.
 
     Returns
     -------
@@ -81,20 +81,20 @@ def measure_planner(
 def reference_inputs(
     site: Site, observed: Exposure, ccd: int, margin_arcsec: float, catalogue: str = "gaia"
 ) -> dict[str, FileRecord]:
-    """Describe the shards of a reference catalogue around a CCD, under the names of their HEALPix pixels."""
+    """Describe the partitions of a reference catalogue around a CCD, named by their HEALPix pixels."""
     paths = partitions_in_cone(site.reference / catalogue, *_cone(observed, ccd, margin_arcsec))
     return {f"{catalogue}_{path.stem}": fingerprint(site, path) for path in paths}
 
 
 def _cone(observed: Exposure, ccd: int, margin_arcsec: float) -> tuple[float, float, float]:
-    """Return RA, Dec and radius in degrees of a cone that surely holds a CCD, as far off as the pointing may be."""
+    """Return RA, Dec and radius in degrees of a cone that contains a CCD, with a margin for the pointing error."""
     ra, dec = seed_wcs(ccd, observed.ra_deg, observed.dec_deg).pixel_to_sky(NX / 2, NY / 2)
     return float(ra), float(dec), HALF_DIAGONAL_DEG + margin_arcsec / 3600.0
 
 
 @step(MEASURE)
 def measure(job: StepJob) -> StepResult:
-    """Subtract the sky of one CCD, mask what is not of the sky, and measure its sources."""
+    """Subtract the sky of one CCD, mask cosmic rays and streaks, and measure its sources."""
     settings = job.settings_as(MeasureSettings)
     times = StepTimes()
     with times.step("read"):

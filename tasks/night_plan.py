@@ -1,4 +1,4 @@
-"""What a night holds: its search exposures, the templates that they may need, and what has been searched."""
+"""The plan of a night: search exposures, their templates and priorities, and its final state."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -40,11 +40,11 @@ class NightPlan:
     search
         Its search exposures, in order of time.
     templates
-        Number of a search exposure to the exposures that may serve it.
+        Number of a search exposure to its candidate templates.
     urgency
-        Numbers of the search exposures, that which is to be searched first in front; without it, in order of time.
+        Numbers of the search exposures in the order in which to search them; if empty, in order of time.
     touched
-        Number of a search exposure to its CCDs, each with the numbers of those of its templates that overlap it.
+        Number of a search exposure to CCD number to the numbers of the templates that overlap the CCD.
     """
 
     search: tuple[ExposureRequest, ...]
@@ -54,7 +54,7 @@ class NightPlan:
 
     @property
     def all(self) -> tuple[ExposureRequest, ...]:
-        """Every exposure once: the most urgent search exposure after its templates, then the next."""
+        """Every exposure once, in order of urgency, each search exposure preceded by its templates."""
         by_number = {request.expnum: request for request in self.search}
         ordered: dict[int, ExposureRequest] = {}
         for expnum in self.urgency or by_number:
@@ -64,11 +64,11 @@ class NightPlan:
 
     @property
     def priorities(self) -> dict[int, int]:
-        """Exposure number to the priority of its tasks: what goes first has most."""
+        """Exposure number to the priority of its tasks, highest for the first exposure."""
         return {request.expnum: -place for place, request in enumerate(self.all)}
 
     def ready(self, expnum: int, running: Collection[int]) -> tuple[int, ...]:
-        """Return the CCDs of a search exposure that overlap templates, none of which is still being processed.
+        """Return the CCDs of a search exposure that overlap templates, all of which have been processed.
 
         Parameters
         ----------
@@ -82,7 +82,7 @@ class NightPlan:
 
 
 def plan_night(registered: RegisteredNight, version: Version, settings: TemplateSettings) -> NightPlan:
-    """Sort the exposures of a registered night, and find the templates worth processing by their nominal footprints.
+    """Order the exposures of a registered night, and choose the templates to process by their nominal footprints.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ def plan_night(registered: RegisteredNight, version: Version, settings: Template
     version
         Version, season and destination of all requests of the night.
     settings
-        Rules of the choice.
+        Rules for the choice of templates.
     """
     listed = registered.listed()
     night = registered.record.night
@@ -109,7 +109,7 @@ def plan_night(registered: RegisteredNight, version: Version, settings: Template
 
 
 def _touched(rows: Iterable[Mapping[str, Any]], chosen: Collection[int]) -> dict[int, frozenset[int]]:
-    """Return which of the chosen exposures overlap each CCD, taken for it or not: once processed, they rank anew."""
+    """Return CCD number to all chosen exposures that overlap it, because they are ranked again once processed."""
     overlapping: dict[int, set[int]] = {}
     for row in rows:
         if row["overlap_fraction"] > 0.0 and row["template_expnum"] in chosen:
@@ -118,26 +118,26 @@ def _touched(rows: Iterable[Mapping[str, Any]], chosen: Collection[int]) -> dict
 
 
 def urgency_of(registered: RegisteredNight, at_hand: Collection[int]) -> tuple[int, ...]:
-    """Order the search exposures of a night: those that have arrived first, and of these the nearest to the map's peak.
+    """Order the search exposures of a night: first those that have arrived, in order of distance from the map's peak.
 
     Parameters
     ----------
     registered
         The night.
     at_hand
-        Numbers of the exposures that have arrived; nobody can wait for the templates of the others yet.
+        Numbers of the exposures whose raw files have arrived.
 
     Returns
     -------
     expnums
-        All search exposures; by time where equally near, or if the sky map cannot be read.
+        Numbers of all search exposures; in order of time at equal distance, or if the sky map cannot be read.
     """
     night = registered.record.night
     search = [item.exposure for item in registered.listed() if item.exposure.night == night]
     try:
         peak = read_skymap(registered.skymap).peak()
     except (InputError, StorageError) as error:
-        get_logger(__name__).warning("exposures are taken in order of time: %s", error.sentence())
+        get_logger(__name__).warning("exposures are processed in order of time: %s", error.sentence())
         peak = None
 
     def urgency(exposure: Exposure) -> tuple[bool, float, float]:
@@ -148,23 +148,23 @@ def urgency_of(registered: RegisteredNight, at_hand: Collection[int]) -> tuple[i
 
 
 def exposures_at_hand(registered: RegisteredNight, site: Site) -> list[int]:
-    """Return the exposures of a registered night that a run which begins now can process."""
+    """Return the exposures of a registered night whose raw files have arrived."""
     listed = [item.exposure for item in registered.listed()]
     ids = [ExposureId(exposure.expnum, exposure.band, exposure.night) for exposure in listed]
     return [who.expnum for who in ids if is_at_hand(site, who)]
 
 
 def searched_ccds(requests: Iterable[ExposureRequest], plan: NightPlan, site: Site) -> list[SearchedCcd]:
-    """Find the differences of a night's search exposures, and the best template under each.
+    """Return the searched CCDs of a night, each with the best template that overlaps it.
 
     Parameters
     ----------
     requests
         Search exposures whose difference stage has run.
     plan
-        The night's plan.
+        The plan of the night.
     site
-        Where the products lie.
+        Site with the products.
     """
     found = []
     for request in requests:
@@ -182,7 +182,7 @@ def searched_ccds(requests: Iterable[ExposureRequest], plan: NightPlan, site: Si
 def _searched(
     job: StepJob, request: ExposureRequest, chosen: Sequence[TemplateCcd], known: Mapping
 ) -> SearchedCcd | None:
-    """Find the difference of a CCD; ``chosen`` are its templates, the best first."""
+    """Return a searched CCD; ``chosen`` are its templates, the best first. None if it has no difference image."""
     quality_path = job.product_path("difference.json")
     if not quality_path.exists():
         return None
@@ -211,7 +211,7 @@ def _searched(
 
 
 def stage_work(subjects: Iterable[object], stages: Iterable[str]) -> dict[tuple[str, str], float]:
-    """Return the nominal CPU seconds of every step of some stages for each of some subjects.
+    """Return (subject, step) to nominal CPU seconds, for all steps of some stages.
 
     Parameters
     ----------
@@ -225,14 +225,14 @@ def stage_work(subjects: Iterable[object], stages: Iterable[str]) -> dict[tuple[
 
 
 def night_work(night: int, exposures: Iterable[int], search: Iterable[int]) -> dict[tuple[str, str], float]:
-    """Return the work of a night: all its exposures, the differences of the search exposures, the candidates.
+    """Return (subject, step) to nominal CPU seconds of a night: all exposures, differences, candidates.
 
     Parameters
     ----------
     night
         The night, YYYYMMDD.
     exposures, search
-        Numbers of all exposures, and of those that are searched.
+        Numbers of all exposures, and of the search exposures.
     """
     searched = tuple(search)
     work = stage_work(exposures, ("single_epoch", "calibration", "verification"))
@@ -252,14 +252,14 @@ def night_state(
     failures: Mapping[str, Failure],
     summary: Mapping[str, Any],
 ) -> State[dict[str, Any]]:
-    """Return the state in which a night ends.
+    """Return the final state of a night.
 
     Parameters
     ----------
     what
-        The night, in words.
+        The night, such as ``night 20170818``.
     processed, searched
-        Exposure number to the state in which its stages, and its difference, have ended.
+        Exposure number to the final state of its stages, and of its difference.
     failures
         Failures of the night's own steps, by name.
     summary

@@ -1,4 +1,4 @@
-"""Find the templates that planned pointings will need, and say how far they are prepared."""
+"""Find the templates of planned pointings, and summarise their preparation."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -26,23 +26,23 @@ from tasks.exposure_requests import candidate_of_listed, nominal_footprints, req
 from tasks.requests import ExposureRequest, Version
 
 FIELD_DEG = 2.2
-"""Diameter of the camera's field: exposures whose centres are farther apart share nothing."""
+"""Diameter of the camera's field, degrees: exposures with more distant centres do not overlap."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedTemplates:
-    """What one pointing will be compared with.
+    """The templates of one pointing.
 
     Attributes
     ----------
     pointing
         The pointing.
     templates
-        Exposures, those used by most of its CCDs first.
+        Template exposures, those used by most of its CCDs first.
     n_ccds, n_covered
-        CCDs of the pointing, and those that a template overlaps.
+        Number of CCDs of the pointing, and of CCDs with a template.
     left
-        Reason to number of exposures of the band that overlap the pointing and were left for it.
+        Reason to number of overlapping exposures of the band that were rejected for it.
     """
 
     pointing: Pointing
@@ -54,14 +54,14 @@ class PlannedTemplates:
 
 @dataclass(frozen=True, slots=True)
 class Preparation:
-    """The work that a list of pointings asks for.
+    """The templates to process for a list of pointings.
 
     Attributes
     ----------
     pointings
-        Each with its templates.
+        The pointings with their templates.
     exposures
-        Every template once, however many pointings need it: those that most CCDs wait for first.
+        Every template exposure once; those needed by most CCDs first.
     """
 
     pointings: tuple[PlannedTemplates, ...]
@@ -69,12 +69,12 @@ class Preparation:
 
 
 def known_exposures(site: Site, exposure_list: Path | None) -> tuple[ListedExposure, ...]:
-    """Return the exposures that may serve as templates: those listed, or those whose raw files the site has.
+    """Return the exposures to choose templates from: those of the list, or all with raw files at the site.
 
     Raises
     ------
     InputError
-        If the list cannot be read, or the site has no raw file.
+        If the list cannot be read, or the site has no raw files.
     """
     if exposure_list is not None:
         return read_exposure_list(exposure_list)
@@ -83,13 +83,13 @@ def known_exposures(site: Site, exposure_list: Path | None) -> tuple[ListedExpos
         try:
             found.append(ListedExposure(read_exposure(path)))
         except GWWorkflowError:
-            continue  # the stage that reads the pixels says what is wrong with it, if it is asked for
+            continue  # reported by the single-epoch stage if the exposure is processed
     if not found:
         raise InputError(
-            "no exposure that may serve as a template",
+            "no exposures to choose templates from",
             value=site.raw,
             limit="raw files, or an exposure list",
-            remedy="fetch earlier exposures of the fields, or give their list",
+            remedy="fetch earlier exposures of the fields, or give an exposure list",
         )
     return tuple(found)
 
@@ -101,20 +101,20 @@ def plan_preparation(
     version: Version,
     settings: TemplateSettings,
 ) -> Preparation:
-    """Choose the templates of pointings that have not been observed yet, by nominal footprints.
+    """Choose the templates of planned pointings by nominal footprints.
 
     Parameters
     ----------
     pointings
-        Where the telescope is going to point.
+        Planned pointings.
     mjd
-        When, MJD UTC: the time windows count from it.
+        Time of the observations, MJD UTC, to which the time windows for templates refer.
     listed
-        Exposures that may serve as templates.
+        Exposures to choose templates from.
     version
         Version of the requests.
     settings
-        Rules of the choice, the same as for a night.
+        Rules for the choice of templates, the same as for a night.
     """
     items = {item.exposure.expnum: item for item in listed}
     near = _NearBy(list(items.values()))
@@ -135,14 +135,14 @@ def plan_preparation(
 
 
 def preparation_state(plan: Preparation, processed: Mapping[int, State[Any]]) -> State[dict[str, Any]]:
-    """Return the state in which the preparation ends.
+    """Return the final state of the preparation.
 
     Parameters
     ----------
     plan
-        What was to be done.
+        The plan.
     processed
-        Exposure number to the state in which its stages have ended.
+        Exposure number to the final state of its stages.
     """
     ready = {expnum for expnum, state in processed.items() if state.is_completed()}
     missing = sum(len(summary_of(state).get("failures", {})) for state in processed.values())
@@ -165,7 +165,7 @@ def preparation_state(plan: Preparation, processed: Mapping[int, State[Any]]) ->
 
 
 def mjd_of_night(night: int) -> float:
-    """Return local midnight at the observatory of a night written YYYYMMDD, MJD UTC to an hour."""
+    """Return local midnight at the observatory, MJD UTC to an hour, of a night given as YYYYMMDD."""
     year, rest = divmod(night, 10000)
     date = MJD_EPOCH.replace(year=year, month=rest // 100, day=rest % 100)
     return (date - MJD_EPOCH).days + 1.0 + 4.0 / 24.0
@@ -177,7 +177,7 @@ def _target(pointing: Pointing, mjd: float) -> TemplateTarget:
 
 
 class _NearBy:
-    """Finds the exposures that may overlap a pointing, and makes the footprints of these only."""
+    """Finds the exposures that may overlap a pointing, and computes footprints for these only."""
 
     def __init__(self, listed: Sequence[ListedExposure]) -> None:
         self.listed = listed
@@ -188,7 +188,7 @@ class _NearBy:
         self.made: dict[int, TemplateCandidate] = {}
 
     def candidates(self, pointing: Pointing) -> list[TemplateCandidate]:
-        """Return the exposures of the band whose field touches that of a pointing."""
+        """Return the exposures of the band whose field overlaps that of a pointing."""
         apart = separation_deg(pointing.ra_deg, pointing.dec_deg, self.ra, self.dec)
         numbers = np.flatnonzero((self.band == pointing.band) & (apart < FIELD_DEG)).tolist()
         for number in numbers:
@@ -198,7 +198,7 @@ class _NearBy:
 
 
 def _left(table: pa.Table, taken: Mapping[int, int]) -> dict[str, int]:
-    """Count the exposures that were not taken for any CCD by the reason that their last row gives."""
+    """Return reason to number of exposures that were not chosen for any CCD, with the reason of their last row."""
     reasons = {
         row["template_expnum"]: row["reason"] for row in table.to_pylist() if row["template_expnum"] not in taken
     }

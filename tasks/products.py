@@ -1,4 +1,4 @@
-"""Find the products of earlier stages where they lie, by their names."""
+"""Find products of earlier stages by their file names."""
 
 import re
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from tasks.jobs import StepJob
 
 
 def ccds_with(exposure: ExposureId, site: Site, suffix: str) -> tuple[int, ...]:
-    """Return the CCDs of an exposure that have a product of this suffix, in order."""
+    """Return the CCD numbers of an exposure that have a product with this suffix, sorted."""
     folder = site.store / exposure.folder
     name = re.compile(rf"D0*{exposure.expnum}_{exposure.band}_(\d+)_{exposure.rpnum}_{re.escape(suffix)}")
     matches = (name.fullmatch(path.name) for path in folder.glob(f"D*_{suffix}"))
@@ -27,16 +27,16 @@ def product_inputs(job: StepJob, suffixes: Mapping[str, str], made_by: str) -> d
     Parameters
     ----------
     job
-        The job, which names exposure and CCD.
+        A job with exposure and CCD.
     suffixes
         Name of the input to suffix of the product.
     made_by
-        The step that makes them, for the message.
+        Name of the step that writes them, for the message.
 
     Raises
     ------
     CcdError
-        If one does not exist (reason ``no_product``).
+        If a product does not exist (reason ``no_product``).
     """
     inputs = {}
     for name, suffix in suffixes.items():
@@ -56,7 +56,7 @@ def product_inputs(job: StepJob, suffixes: Mapping[str, str], made_by: str) -> d
 
 
 def observed_exposure(job: StepJob, suffix: str) -> Exposure:
-    """Read what is known of the exposure off the header of a CCD's image product.
+    """Read the exposure from the header of a CCD's image product.
 
     Raises
     ------

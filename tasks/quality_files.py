@@ -1,4 +1,4 @@
-"""Keep the quality numbers of a CCD beside its products, where every later stage finds them."""
+"""Read and write the quality numbers of a CCD, stored beside its products."""
 
 import json
 from collections.abc import Mapping
@@ -36,7 +36,7 @@ def read_quality(path: Path) -> dict[str, QualityValue]:
 
 
 def quality_table(rows: list[dict[str, Any]]) -> pa.Table:
-    """Put quality numbers of CCDs into a table of schema QUALITY; what is not one of its columns is left out."""
+    """Return the quality numbers of CCDs as a table of schema QUALITY; other numbers are left out."""
     names = QUALITY.names
     integers = {f.name for f in QUALITY if pa.types.is_integer(f.type)}
     clean = [

@@ -1,4 +1,4 @@
-"""Rank the candidates of a night against the sky map, and put together what a person looks at."""
+"""Rank the candidates of a night with the sky map, and write lists, pages and pictures."""
 
 import json
 import os
@@ -49,20 +49,20 @@ from tasks.steps import NIGHT_STAGES, RANK, steps_of
 FORCED, STAMPS, DIRECT = "forced_", "stamps_", "direct_"
 
 STAMPS_SHOWN = 300
-"""Candidates whose stamps are put on the page."""
+"""Number of candidates with stamps on the page."""
 
 SHOWN_PICTURES = {
     "picture": "sky map, exposures, candidates",
     "depth_picture": "depth of the search in every pixel of the map",
-    "search_picture": "what would have been found",
+    "search_picture": "detection probability against magnitude, by band",
 }
-"""Pictures of the night on its page, and what is said of them."""
+"""Pictures of the night on its page, with captions."""
 
 LINKED = {"difference": "diff.fits", "template": "template.fits", "detections": "detections.parquet"}
-"""Products that the page links to, by what they are called there."""
+"""Link text to file suffix of the products that the page links to."""
 
 CHAIN = tuple((f"tasks.{step.name}", step.name) for step in steps_of(*NIGHT_STAGES))
-"""Functions of all steps from the raw pixels to the list: each has the name of its module."""
+"""(module, function) of all steps from the raw pixels to the ranked list."""
 
 
 def rank_job(
@@ -79,15 +79,15 @@ def rank_job(
     Parameters
     ----------
     registered
-        The night: its event and sky map.
+        The night, with its event and sky map.
     associated, forced
-        Results of the association, and of the forced photometry on every difference.
+        Results of the association, and of the forced photometry on every difference image.
     searched
-        Every subtracted CCD of the night.
+        All searched CCDs of the night.
     site, settings
-        Where and how.
+        Site and settings.
     upstream
-        Settings of the earlier stages, by name, for the provenance.
+        Settings of the earlier stages by name, for the provenance.
     """
     inputs: dict[str, FileRecord] = {
         "candidates": associated.products["candidates"],
@@ -110,7 +110,7 @@ def rank_job(
 
 @step(RANK)
 def rank(job: StepJob) -> StepResult:
-    """Rank the candidates, and write the list, its exports, what was searched, the page and the pictures."""
+    """Rank the candidates, and write the list, its exports, the searched area, the page and the pictures."""
     settings = job.settings_as(CandidateSettings)
     skymap = read_skymap(job.input_path("skymap"))
     mjd = event_time(job, skymap)
@@ -136,8 +136,8 @@ def rank(job: StepJob) -> StepResult:
     title = f"{job.parameters['event']}, night {job.night}"
     pictures = {
         "picture": night_picture(skymap, footprints, ranked, title=title),
-        "depth_picture": depth_picture(skymap, coverage, title=f"How deep the map was searched: {title}"),
-        "search_picture": search_picture(report, title=f"What the search would have found: {title}"),
+        "depth_picture": depth_picture(skymap, coverage, title=f"Search depth: {title}"),
+        "search_picture": search_picture(report, title=f"Detection probability: {title}"),
     }
     for name, png in pictures.items():
         write_bytes(products[name], png)
@@ -153,7 +153,7 @@ def rank(job: StepJob) -> StepResult:
 
 
 def night_lightcurves(job: StepJob, settings: CandidateSettings) -> pa.Table:
-    """Return the forced photometry of all candidates, and what the templates themselves tell of their places."""
+    """Return the forced photometry of all candidates, on the difference images and on the templates themselves."""
     tables = {
         kind: [job.input_path(name) for name in sorted(job.inputs) if name.startswith(kind)]
         for kind in (FORCED, DIRECT)
@@ -166,28 +166,28 @@ def night_lightcurves(job: StepJob, settings: CandidateSettings) -> pa.Table:
 
 
 def event_time(job: StepJob, skymap: SkyMap) -> float:
-    """Return the instant of the merger, UTC: as the map states it, or else the map that the night had before.
+    """Return the time of the merger, MJD UTC, from the sky map or, if it has none, from the night's previous map.
 
     Raises
     ------
     InputError
-        If neither states it.
+        If neither map states it.
     """
     mjd = skymap.mjd if np.isfinite(skymap.mjd) else job.parameters.get("mjd_event")
     if mjd is None:
         raise InputError(
-            "the sky map does not say when the event was",
+            "the sky map lacks the time of the event",
             value=job.input_path("skymap"),
             limit="a header keyword MJD-OBS",
-            remedy="give a map of the event that states it",
+            remedy="give a sky map with this keyword",
         )
     return float(mjd)
 
 
 def made_with(job: StepJob) -> MadeWith:
-    """Say what code, settings and calibrations a ranked list rests on.
+    """Return the provenance of a ranked list: code, settings and calibrations.
 
-    The code is that of the run that made the night's tables, with that of the ranking as it is now.
+    The code version combines that of the run that made the night's tables with the current one of the ranking.
     """
     settings = {**job.parameters["upstream"], "candidates": job.settings_as(CandidateSettings).model_dump(mode="json")}
     digest = xxhash.xxh3_128_hexdigest(json.dumps(settings, sort_keys=True).encode())
@@ -219,7 +219,7 @@ def _page(
         pictures=[(about, pictures[name]) for name, about in SHOWN_PICTURES.items()],
         facts={
             "probability searched": f"{facts['probability_searched']:.1%}",
-            "a typical kilonova would have been found": "unknown distance" if found is None else f"{found:.1%}",
+            "probability to detect a typical kilonova": "unknown distance" if found is None else f"{found:.1%}",
             "area searched": f"{facts['area_searched_deg2']:.1f} deg²",
             "median depth (m50)": depth,
         },
@@ -233,7 +233,7 @@ def _page(
 
 
 def candidate_links(job: StepJob, ranked: pa.Table) -> dict[str, list[tuple[str, str]]]:
-    """Return addresses of the products behind the best candidates, relative to the page: (text, address)."""
+    """Return candidate to links to its products, (text, path relative to the page), for the best candidates."""
     page = job.product_path("candidates.html").parent
     links: dict[str, list[tuple[str, str]]] = {}
     for row in ranked.slice(0, STAMPS_SHOWN).select(["candidate_id", "detection_ids"]).to_pylist():
@@ -249,7 +249,7 @@ def candidate_links(job: StepJob, ranked: pa.Table) -> dict[str, list[tuple[str,
 
 
 def candidate_stamps(job: StepJob, ranked: pa.Table) -> dict[str, list[tuple[str, bytes]]]:
-    """Draw the stamps of the best candidates' detections: candidate to (exposure and CCD, PNG bytes)."""
+    """Return candidate to stamps of its detections, (caption, PNG bytes), for the best candidates."""
     wanted = {
         detection: row["candidate_id"]
         for row in ranked.slice(0, STAMPS_SHOWN).select(["candidate_id", "detection_ids"]).to_pylist()
@@ -272,5 +272,5 @@ def candidate_stamps(job: StepJob, ranked: pa.Table) -> dict[str, list[tuple[str
 
 
 def detection_image(detection_id: int) -> str:
-    """Return exposure and CCD of a detection, as :attr:`tasks.associate.SearchedCcd.name` writes them."""
+    """Return exposure and CCD of a detection in the format of :attr:`tasks.associate.SearchedCcd.name`."""
     return f"{detection_id // 10_000_000}_{detection_id // 100_000 % 100:02d}"

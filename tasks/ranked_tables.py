@@ -1,4 +1,4 @@
-"""The tables of a ranked night, and what a later ranking needs to know of it."""
+"""The tables of a ranked night, and the records needed to rank it again."""
 
 import json
 from collections.abc import Mapping
@@ -24,22 +24,22 @@ from tasks.jobs import StepJob
 from tasks.steps import RANK
 
 RANKING = RANK.products["ranking"]
-"""Name of the file from which a night can be ranked again."""
+"""Name of the file with the parameters to rank a night again."""
 
 LIGHTCURVES = "forced_00000"
 """Name of the night's light curves among the inputs of a later ranking."""
 
 LIKELIHOOD = "likelihood"
-"""Name of the likelihoods of the light curves among products and inputs."""
+"""Name of the light-curve likelihoods among products and inputs."""
 
 REGIONS_BEST = 20_000
-"""The best candidates that are drawn in region files: DS9 is slow with more."""
+"""Maximum number of candidates in region files; DS9 is slow with more."""
 
 KEPT = ("event", "searched", "templates", "code_version", "calibration_set", "upstream")
 
 
 def write_ranked_tables(job: StepJob, ranked: pa.Table, forced: pa.Table, footprints: Footprints) -> dict[str, Path]:
-    """Write the list as Parquet and CSV, the light curves, and region files per CCD image; return their paths."""
+    """Write the ranked list as Parquet and CSV, the light curves, and region files per CCD; return paths by name."""
     paths = {name: job.product_path(RANK.products[name]) for name in ("candidates", "csv", "forced")}
     write_candidates(paths["candidates"], ranked)
     write_candidates_csv(paths["csv"], ranked)
@@ -54,7 +54,7 @@ def write_ranked_tables(job: StepJob, ranked: pa.Table, forced: pa.Table, footpr
 def known_or_new_likelihood(
     job: StepJob, candidates: pa.Table, forced: pa.Table, mjd_event: float
 ) -> LightcurveLikelihood:
-    """Return the likelihoods of the light curves: those of the last ranking where they still hold.
+    """Return the light-curve likelihoods, from the last ranking if its inputs are unchanged, otherwise computed.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def known_or_new_likelihood(
     candidates, forced
         The candidates in the order of their file, and their forced photometry.
     mjd_event
-        Instant of the merger, UTC.
+        Time of the merger, MJD UTC.
     """
     kept = job.inputs.get(LIKELIHOOD)
     if kept is not None:
@@ -76,7 +76,7 @@ def known_or_new_likelihood(
 
 
 def keep_likelihood(job: StepJob, likelihood: LightcurveLikelihood, lightcurves: Path, mjd_event: float) -> Path:
-    """Write the likelihoods of the light curves for the next ranking; return the path."""
+    """Write the light-curve likelihoods for later rankings; return the path."""
     path, key = job.product_path(RANK.products[LIKELIHOOD]), _likelihood_key(job, content_hash(lightcurves), mjd_event)
     if LIKELIHOOD not in job.inputs or read_lightcurve_likelihood(path, key) is None:
         write_lightcurve_likelihood(path, likelihood, key)
@@ -84,12 +84,12 @@ def keep_likelihood(job: StepJob, likelihood: LightcurveLikelihood, lightcurves:
 
 
 def _to_a_second(mjd_event: float) -> float:
-    """Return the instant of the merger to a second: maps of one event differ by less, light curves do not notice."""
+    """Return the time of the merger rounded to a second: maps of one event differ by less, without effect here."""
     return round(mjd_event, 5)
 
 
 def _likelihood_key(job: StepJob, lightcurves_hash: str, mjd_event: float) -> str:
-    """Return a hash of the candidates, light curves, merger and models that likelihoods belong to."""
+    """Return a hash of the inputs of likelihoods: candidates, light curves, merger time and models."""
     about = [
         job.inputs["candidates"].content_hash,
         lightcurves_hash,
@@ -101,7 +101,7 @@ def _likelihood_key(job: StepJob, lightcurves_hash: str, mjd_event: float) -> st
 
 
 def write_ranking(job: StepJob, mjd_event: float, likelihood: Path) -> Path:
-    """Note what a ranked list was made from, so that it can be ranked again; return the path."""
+    """Write the parameters of a ranking, so that the night can be ranked again; return the path."""
     skymap = job.inputs["skymap"]
     stamps = {name: record.path for name, record in job.inputs.items() if name.startswith("stamps_")}
     content = {
@@ -117,7 +117,7 @@ def write_ranking(job: StepJob, mjd_event: float, likelihood: Path) -> Path:
 
 
 def rerank_job(night: int, skymap: Path, site: Site, settings: CandidateSettings | None = None) -> StepJob:
-    """Plan to rank a night's candidates again, on another sky map or with other weights, from its tables alone.
+    """Plan to rank a night's candidates again from its tables, with another sky map or other weights.
 
     Parameters
     ----------
@@ -126,9 +126,9 @@ def rerank_job(night: int, skymap: Path, site: Site, settings: CandidateSettings
     skymap
         The sky map.
     site
-        Where the night's products are.
+        Site with the night's products.
     settings
-        How; None for the settings of its last ranking.
+        Settings; None for those of the last ranking.
 
     Raises
     ------
@@ -161,12 +161,12 @@ def rerank_job(night: int, skymap: Path, site: Site, settings: CandidateSettings
 
 
 def last_settings(night: int, site: Site) -> CandidateSettings:
-    """Return the settings with which a night was ranked last; the usual ones if it was not.
+    """Return the settings of a night's last ranking; the defaults if it has not been ranked.
 
     Raises
     ------
     InputError
-        If they were written by a version that had other settings.
+        If they were written by a version with other settings.
     """
     path = StepJob(night=night, site=site).product_path(RANKING)
     if not path.exists():
@@ -179,7 +179,7 @@ def _settings_of(content: Mapping[str, Any]) -> CandidateSettings:
         return CandidateSettings.model_validate(content)
     except ValidationError as error:
         raise InputError(
-            "the settings of the last ranking are those of another version",
+            "the settings of the last ranking were written by another version",
             value=f"{RANKING}: {error.errors()[0]['loc']}",
             remedy="process the night again with gw-workflow night",
         ) from error

@@ -1,4 +1,4 @@
-"""Find the raw files of exposures, and remember what was found in them."""
+"""Find the raw files of exposures, and cache the index of their contents."""
 
 import json
 import time
@@ -21,7 +21,7 @@ from tasks.engine.jobs import FileRecord
 
 @dataclass(frozen=True, slots=True)
 class RawFile:
-    """A raw file and its contents.
+    """A raw file and the index of its contents.
 
     Attributes
     ----------
@@ -36,19 +36,19 @@ class RawFile:
 
     @property
     def exposure(self) -> Exposure:
-        """What the primary header says."""
+        """The exposure of the primary header."""
         return self.index.exposure
 
     def extension(self, ccd: int) -> RawExtension:
-        """Return where a CCD lies; if the file does not hold it, a description that says so when it is read."""
+        """Return the extension of a CCD; if the file lacks it, a placeholder that raises the error when it is read."""
         absent = RawExtension(ccd, -1, "", "the raw file has no extension of this CCD")
         return self.index.extensions.get(ccd, absent)
 
     def record(self, site: Site, ccds: Iterable[int]) -> FileRecord:
         """Describe the file as an input of a step that reads only some of its CCDs.
 
-        The content hash is that of these CCDs and the primary header, so that a repaired copy of the file recomputes
-        only what was broken.
+        The content hash covers these CCDs and the primary header, so that a repaired copy of the file recomputes only
+        the CCDs that changed.
         """
         status = self.path.stat()
         parts = [self.index.header_hash, *(f"{ccd}={self.extension(ccd).content_hash}" for ccd in sorted(ccds))]
@@ -61,26 +61,26 @@ class RawFile:
 
 
 QUIET_S = 10.0
-"""A file that was changed within as many seconds may still be written."""
+"""Seconds since the last change of a file below which it may still be written."""
 
 OLD_S = 600.0
-"""A file that nobody has changed for as long is not being written, whatever its content."""
+"""Seconds since the last change of a file above which it counts as final, even if incomplete."""
 
 
 def raw_path(site: Site, exposure: ExposureId) -> Path:
-    """Return where the raw file of an exposure lies."""
+    """Return the path of the raw file of an exposure."""
     return site.raw / str(exposure.night) / raw_name(exposure.expnum)
 
 
 def has_arrived(site: Site, exposure: ExposureId, *, quiet_s: float = QUIET_S) -> bool:
-    """Whether the raw file of an exposure is there and complete.
+    """Whether the raw file of an exposure exists and is complete.
 
     Parameters
     ----------
     site, exposure
-        Which file.
+        Site and exposure.
     quiet_s
-        For how many seconds nobody must have written to it.
+        Minimum time since the last change of the file, seconds.
     """
     path = raw_path(site, exposure)
     try:
@@ -96,7 +96,7 @@ def has_arrived(site: Site, exposure: ExposureId, *, quiet_s: float = QUIET_S) -
 
 
 def is_at_hand(site: Site, exposure: ExposureId) -> bool:
-    """Whether a run that begins now can count on the raw file: it is complete, or as it is for good."""
+    """Whether the raw file of an exposure can be processed now: it is complete, or unchanged for :data:`OLD_S`."""
     try:
         age_s = time.time() - raw_path(site, exposure).stat().st_mtime
     except OSError:
@@ -105,7 +105,7 @@ def is_at_hand(site: Site, exposure: ExposureId) -> bool:
 
 
 def find_raw(site: Site, exposure: ExposureId) -> RawFile:
-    """Find the raw file of an exposure and check that it is the one that was asked for.
+    """Find the raw file of an exposure and check exposure number, night and band.
 
     Raises
     ------
@@ -122,29 +122,29 @@ def find_raw(site: Site, exposure: ExposureId) -> RawFile:
     ):
         if asked != got:
             raise InputError(
-                f"the raw file is of another {what}",
+                f"raw file of another {what}",
                 expnum=exposure.expnum,
                 value=f"{got} in {path}",
                 limit=asked,
-                remedy=f"ask for the {what} {got}, or put the right file there",
+                remedy=f"process the {what} {got}, or replace the file",
             )
     return raw
 
 
 def raw_of_kind(site: Site, night: int, kinds: Iterable[str]) -> list[RawFile]:
-    """Return the raw files of a night whose kind of exposure is one of these, in order of exposure number.
+    """Return the raw files of a night with one of these observation types, in order of exposure number.
 
     Parameters
     ----------
     site, night
-        Where to look.
+        Site and night, YYYYMMDD.
     kinds
-        Values of OBSTYPE in small letters, such as ``zero`` or ``dome flat``.
+        Values of OBSTYPE in lower case, such as ``zero`` or ``dome flat``.
 
     Raises
     ------
     InputError
-        If a file is not readable, or one of the kind is of another night.
+        If a file is not readable, or is of another night.
     """
     wanted = set(kinds)
     found = [
@@ -155,24 +155,24 @@ def raw_of_kind(site: Site, night: int, kinds: Iterable[str]) -> list[RawFile]:
     for raw in found:
         if raw.exposure.night != night:
             raise InputError(
-                "the raw file is of another night",
+                "raw file of another night",
                 expnum=raw.exposure.expnum,
                 value=f"{raw.exposure.night} in {raw.path}",
                 limit=night,
-                remedy="put the file into the folder of its night",
+                remedy="move the file to the folder of its night",
             )
     return sorted(found, key=lambda raw: raw.exposure.expnum)
 
 
 def ccds_to_process(raw: RawFile, asked: tuple[int, ...] | None) -> tuple[int, ...]:
-    """Return the CCDs to process: those asked for, or all that worked on the night and are in the file."""
+    """Return the CCDs to process: the given ones, or all that were functional on the night and are in the file."""
     if asked is not None:
         return asked
     return tuple(ccd for ccd in working_ccds(raw.exposure.night) if ccd in raw.index.extensions)
 
 
 def _remembered_index(site: Site, path: Path) -> RawIndex:
-    """Index a raw file, or return what was found when it had the same size and time."""
+    """Return the index of a raw file, cached as long as its size and modification time are unchanged."""
     memory = site.state / "raw" / f"{path.name}.json"
     try:
         status = path.stat()
@@ -181,7 +181,7 @@ def _remembered_index(site: Site, path: Path) -> RawIndex:
         if document["stamp"] == stamp:
             return _index_from(document)
     except (OSError, ValueError, KeyError, TypeError):
-        pass  # nothing usable is remembered
+        pass  # no usable cache
     index = index_raw(path)
     status = path.stat()
     document = {

@@ -1,4 +1,4 @@
-"""What a person or an event asks for: an exposure or a night, processed under a version."""
+"""Requests to process an exposure or a night, from parameters of flows or payloads of events."""
 
 from collections.abc import Mapping
 from typing import Any, Literal, Self
@@ -12,32 +12,32 @@ from imaging.settings import Settings
 
 
 class Version(Settings):
-    """Under which version products are filed, and where."""
+    """Version and destination of products."""
 
     rnum: int = 1
     """Request number, the first half of the version tag."""
     pnum: int = 1
     """Processing number, the second half of the version tag."""
     season: int = 1
-    """Season under which difference products are filed."""
+    """Season of the products of the difference stage."""
     schema_name: Literal["gw", "wsdiff"] = "gw"
     """Name of the output tree."""
     destination: Destination = "persistent"
-    """Where products are written: kept, or scratch."""
+    """Destination of products: persistent or scratch."""
     calibration_epoch: str | None = None
-    """Calibration epoch to use whatever its validity says, such as y4e1; None to follow the validity."""
+    """Calibration epoch to use regardless of its validity, such as y4e1; None to follow the validity."""
     label: str = ""
-    """A version label that is passed on to the run's page."""
+    """Version label, shown on the page of the run."""
 
 
 def needed_first(schema: dict[str, Any]) -> None:
-    """Put what must be given in front of what has a default, in the form that Prefect's pages make of a schema."""
+    """Sort the properties of a JSON schema, required ones first, for the form in Prefect's UI."""
     needed = schema["required"]
     schema["properties"] = dict(sorted(schema["properties"].items(), key=lambda entry: entry[0] not in needed))
 
 
 class ExposureRequest(Version):
-    """One exposure and the version under which its products are filed."""
+    """One exposure, and the version of its products."""
 
     model_config = ConfigDict(json_schema_extra=needed_first)
 
@@ -59,13 +59,13 @@ class ExposureRequest(Version):
         Raises
         ------
         InputError
-            If band, night or number are none.
+            If band, night or exposure number are invalid.
         """
         return ExposureId(self.expnum, self.band, self.night, self.rnum, self.pnum, self.schema_name)
 
 
 class NightEvent(BaseModel):
-    """What the run of a night needs of the event that registered it."""
+    """The part of a night event's payload that the flows use."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -73,20 +73,20 @@ class NightEvent(BaseModel):
 
     @classmethod
     def night_of(cls, night: int | None, event: Mapping[str, Any] | None) -> int:
-        """Return the night that was asked for, by number or by the payload of an event.
+        """Return the night, YYYYMMDD, from a flow's parameter or from the payload of an event.
 
         Raises
         ------
         InputError
-            If neither names one, or the payload is not that of a registered night.
+            If neither is given, or the payload has no valid night.
         """
         if night is not None:
             return night
         if event is None:
-            raise InputError("no night asked for", limit="a night, YYYYMMDD, or the event that registered one")
+            raise InputError("no night given", limit="a night, YYYYMMDD, or the event of a registered night")
         try:
             return cls.model_validate(dict(event)).night
         except ValidationError as error:
             raise InputError(
-                "event names no night", value=error.errors()[0]["msg"], limit="a payload with night"
+                "event has no valid night", value=error.errors()[0]["msg"], limit="a payload with night"
             ) from error

@@ -1,4 +1,4 @@
-"""Plan and run the search of an exposure's CCDs, all at once or some ahead of the others."""
+"""Plan and run the search of an exposure's CCDs, together or some ahead of the others."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Self
@@ -49,12 +49,12 @@ class ReadyCcds:
 
 
 class CcdSearch:
-    """The CCDs of an exposure that are searched.
+    """The search of some CCDs of an exposure.
 
     Parameters
     ----------
     stage
-        The stage, whose job names the site.
+        The stage, whose job has the site.
     exposure
         The search exposure.
     wanted
@@ -62,7 +62,7 @@ class CcdSearch:
     offered
         Exposures to choose templates from.
     templates, search
-        Rules of the choice; settings of the search.
+        Rules for the choice of templates; settings of the search.
     """
 
     def __init__(
@@ -82,28 +82,28 @@ class CcdSearch:
         self.searched: dict[int, StepResult] = {}
 
     def choose_templates_job(self) -> StepJob:
-        """Plan the choice among the templates that are processed by now."""
+        """Plan the choice among the templates that have been processed so far."""
         return choose_templates_job(self.who, self.offered, self.season, self.site, self.templates)
 
     def search_ahead(self, ready: Collection[int]) -> None:
-        """Search those of some CCDs that have templates and have not been searched."""
+        """Search those of the ready CCDs that have templates and have not been searched yet."""
         new = [ccd for ccd in self.wanted if ccd in ready and ccd not in self.chosen]
         taken = taken_templates(ranked_templates(self.choose_templates_job())) if new else {}
         chosen = {ccd: taken[ccd] for ccd in new if ccd in taken}
         try:
             jobs = self._plan(chosen)
         except InputError:
-            return  # whether the input of every CCD is wrong, or of these only, is seen at the end
+            return  # search_rest raises the error if the input of all CCDs is wrong
         self.chosen |= chosen
         self.searched |= self.stage.map(difference, jobs)
 
     def search_rest(self, chosen: Mapping[int, list[TemplateCcd]]) -> dict[int, StepResult]:
-        """Search the others, and those for which the choice among all templates is another one than it was ahead.
+        """Search the remaining CCDs, and again those whose final choice of templates differs from the one used ahead.
 
         Returns
         -------
         searched
-            Result of every CCD that has been searched, now or ahead.
+            CCD number to result, of all CCDs searched now or ahead.
 
         Raises
         ------

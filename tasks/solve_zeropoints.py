@@ -42,9 +42,9 @@ def solve_zeropoints_job(
     Parameters
     ----------
     calibrated, failures
-        CCD number to the result of its calibration, or to why there is none.
+        CCD number to the result of its calibration, and to its failure.
     exposure, site, settings
-        What, where and how.
+        Exposure, site, settings of the step.
     """
     inputs = {f"{MATCHES}{c:02d}": r.products["zero_point_matches"] for c, r in sorted(calibrated.items())}
     inputs["image"] = next(iter(calibrated.values())).products["image"]
@@ -55,7 +55,7 @@ def solve_zeropoints_job(
 
 @step(SOLVE_ZEROPOINTS)
 def solve_zeropoints(job: StepJob) -> StepResult:
-    """Tie the zero points of the CCDs to the exposure, flag those that stand out, and draw them."""
+    """Solve the zero points of all CCDs of an exposure jointly, flag outliers, and draw them."""
     observed = exposure_from_header(read_header(job.input_path("image")), str(job.input_path("image")))
     own = {int(ccd): CcdZeropoint(**values) for ccd, values in job.parameters["own"].items()}
     settings = job.settings_as(CalibrationSettings).photometry
@@ -79,7 +79,7 @@ def solve_zeropoints(job: StepJob) -> StepResult:
 
 
 def _keep_earlier(table: pa.Table, path: Path, basis: Basis) -> pa.Table:
-    """Put the rows of an earlier solution in place of the new ones, if the other CCDs only join it."""
+    """Return the new rows with those of an earlier solution kept, if only repaired CCDs were added to it."""
     try:
         earlier = read_table(path)
         joins = basis.joins(Basis.model_validate_json((earlier.schema.metadata or {})[BASIS]))

@@ -1,8 +1,8 @@
-"""Every step of the pipeline: name, stage, what it is mapped over, nominal cost, products; and the limits they share.
+"""Every step of the pipeline (name, stage, what it is mapped over, nominal CPU time, products), and shared limits.
 
-This is the only list of steps: progress, status, timings, housekeeping, provenance and benches ask it. It imports no
-science, so that a look at a site is quick. The costs are those of full-size CCDs and of exposures of 60 CCDs on one
-core; ``python -m bench.chain`` measures them.
+This is the only list of steps, used by progress, status, timings, housekeeping, provenance and benches. It imports no
+science, so that commands that only inspect a site start quickly. CPU seconds are for full-size CCDs, or exposures of 60
+CCDs, on one core, as measured by ``python -m bench.chain``.
 """
 
 from tasks.engine.jobs import StepInfo
@@ -14,12 +14,12 @@ WRITE_REFERENCE = "gw-write-reference"
 WRITE_NIGHTS = "gw-write-nights"
 
 LIMITS = {EXPOSURES: 2, DISK: 16, WRITE_CALIBRATIONS: 1, WRITE_REFERENCE: 1, WRITE_NIGHTS: 1}
-"""Limits and how many slots each has at first: exposures that are processed at the same time, in whatever runs; CCDs
-that read raw files or write exports at the same time, over all workers; and one writer for each of three datasets: the
-calibration library, the reference catalogues, the tables of nights."""
+"""Global concurrency limits and their initial numbers of slots: exposures processed at the same time, over all runs;
+CCDs that read raw files or write exports at the same time, over all workers; one writer each for the calibration
+library, the reference catalogues and the tables of nights."""
 
 CCD, EXPOSURE, NIGHT, FILE = "ccd", "exposure", "night", "file"
-"""What steps are mapped over."""
+"""Values of :attr:`StepInfo.mapped_over`."""
 
 DETREND = StepInfo(
     "detrend",
@@ -126,25 +126,25 @@ IMPORT_SOURCE = StepInfo("import_source", "reference_catalogue", FILE, 2.0)
 ASSEMBLE = StepInfo("assemble", "reference_catalogue", FILE, 2.0)
 
 STEPS = {info.name: info for info in list(globals().values()) if isinstance(info, StepInfo)}
-"""Name of each step to what it states, in their order."""
+"""Name to :class:`StepInfo` of each step, in pipeline order."""
 
 NIGHT_STAGES = ("single_epoch", "calibration", "verification", "difference", "candidates")
-"""Stages from the raw pixels to the list, in their order."""
+"""Stages from the raw pixels to the ranked list, in pipeline order."""
 
 CCDS_OF_EXPOSURE = 60
-"""CCDs of a full exposure, for estimates."""
+"""Number of CCDs of a full exposure, for estimates."""
 
 
 def steps_of(*stages: str) -> tuple[StepInfo, ...]:
-    """Return the steps of some stages, in their order."""
+    """Return the steps of some stages, in pipeline order."""
     return tuple(info for stage in stages for info in STEPS.values() if info.stage == stage)
 
 
 def exposure_cpu_s(info: StepInfo, n_ccds: int = CCDS_OF_EXPOSURE) -> float:
-    """Return the nominal CPU seconds that a step takes for a whole exposure (or, for steps of a night, the night)."""
+    """Return the nominal CPU seconds of a step for a whole exposure or, for steps of a night, for the night."""
     return info.cpu_s * (n_ccds if info.mapped_over == CCD else 1)
 
 
 def intermediate_suffixes() -> tuple[str, ...]:
-    """Return the ends of the file names of products that only the next steps read."""
+    """Return the file-name endings of intermediate products."""
     return tuple(f"_{info.products[name]}" for info in STEPS.values() for name in info.intermediate)

@@ -1,4 +1,4 @@
-"""What verification says of an exposure as a whole, as the later stages read it."""
+"""The summary of a verified exposure, read by later stages."""
 
 import json
 import math
@@ -23,7 +23,7 @@ class ExposureSummary:
     exposure
         The exposure.
     numbers
-        What it is worth: ``t_eff``, ``depth_mag``, ``fwhm_arcsec``, ...; None where unknown.
+        Quality numbers of the exposure: ``t_eff``, ``depth_mag``, ``fwhm_arcsec``, ...; None if unknown.
     ccds
         CCD number to its ``status``, ``corners``, ``zeropoint_mag``, ``depth_mag`` and ``fwhm_arcsec``.
     """
@@ -34,13 +34,13 @@ class ExposureSummary:
 
     @property
     def usable(self) -> dict[int, Mapping[str, Any]]:
-        """The CCDs that may go on: verified as not bad, with a zero point."""
+        """The CCDs that later stages may use: those with a zero point and a status other than bad."""
         good = {c: row for c, row in self.ccds.items() if row["status"] in ("good", "usable")}
         return {ccd: row for ccd, row in good.items() if row["zeropoint_mag"] is not None}
 
 
 def summary_path(exposure: ExposureId, site: Site) -> Path:
-    """Return where the summary of an exposure lies."""
+    """Return the path of an exposure's summary."""
     return StepJob(exposure=exposure, site=site).product_path("summary.json")
 
 

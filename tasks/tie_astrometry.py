@@ -1,4 +1,4 @@
-"""Tie an exposure together: one astrometric solution, and streaks followed from CCD to CCD."""
+"""Tie the astrometry of an exposure: one joint solution of all CCDs, and streaks extrapolated across CCDs."""
 
 import json
 from collections.abc import Mapping
@@ -39,16 +39,16 @@ def tie_astrometry_job(
     site: Site,
     settings: MeasureSettings,
 ) -> StepJob:
-    """Plan the tie of an exposure.
+    """Plan the joint astrometric solution of an exposure.
 
     Parameters
     ----------
     measured, failures
-        CCD number to the result of its measurement, or to why there is none.
+        CCD number to the result of its measurement, and to its failure.
     observed
-        What the raw file says of the exposure.
+        Exposure of the raw file's header.
     exposure, site, settings
-        What, where and how.
+        Exposure, site, settings of the step.
     """
     inputs = {}
     for ccd, result in sorted(measured.items()):
@@ -60,7 +60,7 @@ def tie_astrometry_job(
 
 @step(TIE_ASTROMETRY)
 def tie_astrometry(job: StepJob) -> StepResult:
-    """Solve the astrometry of all CCDs together and predict the streaks that a CCD was too shallow to show."""
+    """Solve the astrometry of all CCDs jointly, and predict streaks on CCDs where they were too faint to detect."""
     settings = job.settings_as(MeasureSettings)
     basis = Basis.of(job, tie_astrometry.code_version, MATCHES)
     ccds = sorted(basis.inputs)
@@ -85,7 +85,7 @@ def tie_astrometry(job: StepJob) -> StepResult:
 
 
 def ccd_tie_path(job: StepJob, ccd: int) -> Path:
-    """Return the file of one CCD's part in the solution of its exposure."""
+    """Return the path of one CCD's part of the joint solution."""
     return job.model_copy(update={"ccd": ccd}).product_path("tie.json")
 
 
@@ -106,7 +106,7 @@ def read_ccd_tie(path: Path) -> tuple[TiedCcd, list[Streak]]:
 
 
 def _kept_ccds(job: StepJob, basis: Basis) -> set[int]:
-    """Return the CCDs whose part of an earlier solution stays, because the others only join it."""
+    """Return the CCDs whose part of an earlier solution is kept, because only repaired CCDs were added to it."""
     try:
         document = json.loads(job.product_path("tie.json").read_text(encoding="utf-8"))
         earlier = Basis.model_validate(document["basis"])

@@ -1,4 +1,4 @@
-"""Verify an exposure: put the quality numbers of its CCDs together, and say what the exposure is worth."""
+"""Verify an exposure: collect the quality numbers of its CCDs, and grade the exposure."""
 
 import json
 from collections.abc import Mapping
@@ -35,9 +35,9 @@ def verify_job(
     checked
         CCD number to the result of its check.
     missing
-        CCDs that have no products, and why.
+        CCD number to failure, for CCDs without products.
     exposure, site, settings
-        What, where and how.
+        Exposure, site, limits.
     """
     inputs = {f"{ROW}{ccd:02d}": result.products["quality"] for ccd, result in sorted(checked.items())}
     parameters = {"missing": {str(ccd): failure.message for ccd, failure in sorted(missing.items())}}
@@ -46,7 +46,7 @@ def verify_job(
 
 @step(VERIFY)
 def verify(job: StepJob) -> StepResult:
-    """Put the quality numbers of an exposure together, its missing CCDs included, and work out what it is worth."""
+    """Collect the quality numbers of an exposure, including its missing CCDs, and compute its grade."""
     rows: list[dict[str, Any]] = [read_quality(job.input_path(name)) for name in sorted(job.inputs)]
     if job.exposure is None:
         raise TypeError("the step verifies exposures")
@@ -70,12 +70,12 @@ def verify(job: StepJob) -> StepResult:
 
 
 def _brief(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the choice of templates asks of a CCD."""
+    """Return the quality numbers of a CCD that the choice of templates uses."""
     return {name: row.get(name) for name in ("status", "corners", "zeropoint_mag", "depth_mag", "fwhm_arcsec")}
 
 
 def exposure_numbers(rows: list[dict[str, Any]], job: StepJob) -> dict[str, Any]:
-    """Return what an exposure as a whole is worth, from its CCDs' quality numbers."""
+    """Return the quality numbers of an exposure as a whole, from those of its CCDs."""
     settings = job.settings_as(VerificationSettings).effective_exposure
     middle = {
         name: finite_median([row.get(name) for row in rows])

@@ -1,1 +1,1 @@
-"""What developers run: training, deriving, checks of style and of tests."""
+"""Developer tools: training, derivation of tables, checks of style and of tests."""

@@ -1,8 +1,8 @@
 """Compare the products of two sites: pixels, table values, header cards and texts, to the last bit.
 
 ``python -m tools.compare_products BEFORE AFTER`` compares the folders of two sites that were processed from the same
-raw files by two versions of the code. It prints every difference and exits with 1 if there is one. Names that have
-changed are those of :data:`RENAMED`; what states the version of code and settings (:data:`VERSIONS`) is not compared.
+raw files by two versions of the code. It prints all differences and exits with 1 if there are any. Renamed items are in
+:data:`RENAMED`; versions of code and settings (:data:`VERSIONS`) are not compared.
 """
 
 import argparse
@@ -34,16 +34,16 @@ RENAMED: dict[str, dict[str, str]] = {
     "key": {"efficiency_ceiling": "efficiency_max", "evidence": "likelihood", "groundwork": "resampling_inputs"},
     "card": {},
 }
-"""Kind of name to name before and after."""
+"""Kind of name to {name before: name after}."""
 
 VERSIONS = {"code_version", "settings_hash", "made_with", "version", "upstream", "code", "settings", "likelihood"}
-"""Columns and keys that state code, settings, or the hash of something that states them."""
+"""Columns and keys with versions of code or settings, or with hashes of files that contain these."""
 
 WORDS = {
     "evidence": "likelihood ratio",
     "was not judged": "has no likelihood",
 }
-"""Parts of column descriptions that have changed."""
+"""Changed parts of column descriptions."""
 
 
 def compare_sites(before: Path, after: Path) -> tuple[list[str], Counter[str]]:
@@ -54,7 +54,7 @@ def compare_sites(before: Path, after: Path) -> tuple[list[str], Counter[str]]:
     differences
         One line each: file and what differs.
     counts
-        Number of files compared, by how they agree.
+        Number of compared files by kind of agreement.
     """
     differences: list[str] = []
     counts: Counter[str] = Counter()

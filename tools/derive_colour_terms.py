@@ -1,19 +1,19 @@
-"""Derive the colour terms from Gaia to the camera's bands from spectra of stars and measured throughputs.
+"""Derive the colour terms from Gaia to the camera's bands from stellar spectra and measured throughputs.
 
 Synthetic photometry: spectra of Pickles (1998, PASP 110, 863) through Gaia's passbands and zero points (Riello et al.
 2021, A&A 649, A3) and through the camera's throughput (Marshall et al. 2013, averaged over the CCDs) and the standard
 atmosphere of the Dark Energy Survey. Photons are counted; camera magnitudes are AB, Gaia's are Vega.
 
-``python -m tools.derive_colour_terms --throughputs DIR --spectra DIR --passbands DIR`` prints the terms beside those
-that ship, and what their difference in scale is made of; ``--csv`` prints lines for
-``imaging/photometry/data/colour_terms.csv``. The spectra are those that the source distribution Barak 0.3.2 carries
+``python -m tools.derive_colour_terms --throughputs DIR --spectra DIR --passbands DIR`` compares the terms with the
+shipped ones, and explains their difference in scale; ``--csv`` prints lines for
+``imaging/photometry/data/colour_terms.csv``. The spectra are those in the source distribution of Barak 0.3.2
 (``barak/data/templates/pickles``), the passbands those of speclite 1.0 (``speclite/data/filters/gaiadr3-*.ecsv`` and
-``decam2014-u.ecsv``, which holds the atmosphere); both are on PyPI.
+``decam2014-u.ecsv``, which includes the atmosphere); both are on PyPI.
 
-The terms of g, r, i and z that ship are fits of real stars, on the scale of Pan-STARRS, which lies 20 to 33 mmag
-brighter than AB (Scolnic et al. 2015, ApJ 815, 117); synthetic terms are AB. u and VR are moved by the mean difference
-in g and r, so that colours between bands agree; Y follows from the terms of i and z by the relations of Tucker et al.
-(DELVE DR2) between Pan-STARRS and the camera.
+The shipped terms of g, r, i and z are fits to real stars, on the scale of Pan-STARRS, which is 20 to 33 mmag brighter
+than AB (Scolnic et al. 2015, ApJ 815, 117); synthetic terms are AB. u and VR are shifted by the mean difference in g
+and r, so that colours between bands are consistent; Y is derived from the terms of i and z with the relations of Tucker
+et al. (DELVE DR2) between Pan-STARRS and the camera.
 """
 
 import argparse
@@ -42,10 +42,10 @@ GAIA_VEGA_MINUS_AB = {
 CAMERA_FILES = ("g", "r", "i", "z", "Y")
 
 VR_EDGES_ANGSTROM = (5000.0, 7600.0)
-"""Half-transmission wavelengths of VR, from centre and width in its name in the headers; its shape is not public."""
+"""Half-transmission wavelengths of VR, from centre and width in the header's filter name; its curve is not public."""
 
 CLASSES = ("V", "IV", "III")
-"""Luminosity classes of the stars of a field: dwarfs, subgiants, giants."""
+"""Luminosity classes of field stars: dwarfs, subgiants, giants."""
 
 RANGES = {
     "u": (0.5, 1.1),
@@ -62,13 +62,13 @@ SCALE_BANDS = ("g", "r")
 """Bands whose published terms set the scale of those that have none."""
 
 AB_MINUS_PANSTARRS_MMAG = {"g": 20.0, "r": 33.0, "i": 24.0, "z": 28.0}
-"""What must be added to magnitudes on the scale of Pan-STARRS to be AB (Scolnic et al. 2015)."""
+"""AB minus Pan-STARRS magnitudes, mmag (Scolnic et al. 2015)."""
 
 LEAST_SCATTER_MAG = {"VR": 0.02}
-"""Scatter of bands whose passband is not well known."""
+"""Minimum scatter of bands whose passband is not well known, mag."""
 
 COMPOSED_RANGE, COMPOSED_DEGREE = (0.4, 1.9), 5
-"""Colours for which the relations that Y is composed of hold, and the degree of its polynomial."""
+"""Colour range of the relations from which Y is composed, and the degree of its polynomial."""
 
 DEGREES = {"u": 2, "g": 3, "r": 3, "i": 3, "z": 3, "Y": 3, "VR": 3}
 
@@ -141,8 +141,8 @@ def synthesise(throughputs: Path, spectra: Path, passbands: Path) -> Synthetic:
 def fit_term(stars: Synthetic, band: str) -> tuple[ColourTerm, int]:
     """Fit the colour term of a band; return it and the number of stars.
 
-    The scatter is that of the stars about the polynomial, degrees of freedom counted: classes and metallicities
-    differ, and the spectra are calibrated to one or two per cent.
+    The scatter is that of the stars about the polynomial, per degree of freedom: classes and metallicities differ, and
+    the spectra are calibrated to 1 to 2 %.
     """
     low, high = RANGES[band]
     chosen = (stars.colour >= low - 0.05) & (stars.colour <= high + 0.05)
@@ -174,7 +174,7 @@ def composed_y(i: ColourTerm, z: ColourTerm) -> tuple[float, ...]:
 
 
 def differences(term: ColourTerm, other: ColourTerm) -> tuple[float, float]:
-    """Return mean and rms difference of two terms over the colours that both hold for, millimagnitudes."""
+    """Return mean and rms difference of two terms over their common colour range, mmag."""
     colour = np.linspace(max(term.colour_min, other.colour_min), min(term.colour_max, other.colour_max), 100)
     here, there = (np.polynomial.Polynomial(t.coefficients)(colour) for t in (term, other))
     return float(1000 * np.mean(here - there)), float(1000 * np.std(here - there))
@@ -200,7 +200,7 @@ def main() -> None:
 def _print_lines(
     release: str, terms: Mapping[str, tuple[ColourTerm, int]], published: Mapping[str, ColourTerm]
 ) -> None:
-    """Print the lines of the bands whose terms are not published, moved to the scale of those that are."""
+    """Print the lines of the bands without published terms, shifted to the scale of those with."""
     scale_mmag = float(np.mean([differences(terms[band][0], published[band])[0] for band in SCALE_BANDS]))
     for band in ("u", "VR"):
         term = terms[band][0]

@@ -1,9 +1,9 @@
-"""Derive the transformations from SkyMapper's bands to the camera's from spectra of stars and measured throughputs.
+"""Derive the transformations from SkyMapper's bands to the camera's from stellar spectra and measured throughputs.
 
-``python -m tools.derive_survey_terms --throughputs DIR --spectra DIR --passbands DIR --filters FILE`` prints, band by
-band, the polynomial that the mappings ``skymapper_*.json`` hold, with its scatter. The first three folders are those of
-``tools.derive_colour_terms``; the file is pyphot's library of filters (``pyphot/libs/new_filters.hd5``, on PyPI), in
-which SkyMapper's passbands (Bessell et al. 2011, PASP 123, 789) hold the atmosphere; reading it takes ``h5py``.
+``python -m tools.derive_survey_terms --throughputs DIR --spectra DIR --passbands DIR --filters FILE`` prints for each
+band the polynomial in the mappings ``skymapper_*.json``, with its scatter. The folders are those of
+``tools.derive_colour_terms``; the file is pyphot's filter library (``pyphot/libs/new_filters.hd5``, on PyPI), in which
+SkyMapper's passbands (Bessell et al. 2011, PASP 123, 789) include the atmosphere; reading it requires ``h5py``.
 """
 
 import argparse
@@ -22,16 +22,16 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Rule:
-    """How a band of the camera is to follow from the survey's.
+    """Form of the transformation to a band of the camera.
 
     Attributes
     ----------
     magnitude
-        Band of the survey that is nearest.
+        Nearest band of the survey.
     colour
         Bands of the survey whose difference is the colour.
     limits
-        Colours in which it is fitted.
+        Colour range of the fit.
     degree
         Degree of the polynomial.
     """
@@ -49,7 +49,7 @@ RULES = {
     "i": Rule("i", ("g", "i"), (0.0, 1.4), 2),
     "z": Rule("z", ("i", "z"), (-0.1, 0.3), 1),
 }
-"""Colours are those of dwarfs from F to K and giants to K0, of which all follow one relation."""
+"""Colour ranges are those of dwarfs from F to K and giants to K0, which all follow one relation."""
 
 
 def read_filters(path: Path) -> dict[str, FloatArray]:
@@ -74,7 +74,7 @@ def fit_rule(survey: Mapping[str, FloatArray], camera: FloatArray, rule: Rule) -
     camera
         (n,) magnitudes in the camera's band.
     rule
-        What is fitted.
+        Form of the transformation.
 
     Returns
     -------

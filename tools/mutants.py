@@ -1,8 +1,8 @@
-"""Change signs, bounds and factors of the core functions, one at a time, and see whether the tests find it.
+"""Mutation tests: change signs, bounds and factors of the core functions, one at a time, and run the tests.
 
 ``python -m tools.mutants [FOLDER ...] [--function MODULE:NAME] [--most N] [--list] [--json]`` runs ``tests/FOLDER``
-against each mutant in a copy of the tree; the status is 1 if any survives. No library does this: mutmut (3.8, tried)
-leaves functions with decorators alone, thus all compiled kernels, and Numba cannot compile how it chooses a mutant.
+against each mutant in a copy of the tree; the exit code is 1 if any survives. No library can do this: mutmut 3.8 skips
+decorated functions, that is, all compiled kernels, and Numba cannot compile the code with which it selects a mutant.
 """
 
 import argparse
@@ -35,14 +35,14 @@ CORE = {
     "masks": "cosmic_rays:_is_steep cosmic_rays:_find_steep bleeds:_trail_length streak_search:_radon "
     "streak_trace:_add_polynomial",
 }
-"""Functions that decide the numbers which astronomers rely on, by their folder, which is that of the tests as well."""
+"""Core functions to mutate, by folder of :mod:`imaging` and of the tests."""
 
 _STEEP = "imaging.masks.cosmic_rays:_find_steep"
 EQUIVALENT = {
     (_STEEP, "beside = beside or (mask[y - dy, x + dx] & avoid) != 0"): "the box is symmetric",
     (_STEEP, "beside = beside or (mask[y + dy, x - dx] & avoid) != 0"): "the box is symmetric",
 }
-"""Mutants that are left out, ``(MODULE:NAME, line after the change)``, and why they change no result."""
+"""Equivalent mutants, which are left out: ``(MODULE:NAME, line after the change)`` to the reason."""
 
 _PAIRS = ("+ -", "* /", "< <=", "> >=", "== !=", "and or", "& |", "+= -=", "*= /=", "&= |=")
 SWAPS = {a: b for pair in _PAIRS for a, b in (pair.split(), pair.split()[::-1])}
@@ -52,7 +52,7 @@ OPERATIONS = (ast.BinOp, ast.AugAssign, ast.Compare, ast.BoolOp)
 UNTOUCHED = (ast.Raise, ast.Assert, ast.JoinedStr, ast.arguments)
 UNTOUCHED_KEYWORDS = {"axis", "axes", "level", "stacklevel"}
 UNTOUCHED_FIELDS = {"annotation", "returns", "decorator_list"}
-MEMORY_BYTES = 8 * 2**30  # a mutant that wants more fails its tests
+MEMORY_BYTES = 8 * 2**30  # a mutant that needs more memory fails its tests
 
 
 @dataclass(frozen=True, order=True)
@@ -68,7 +68,7 @@ class Change:
 
 @dataclass
 class Outcome:
-    """What became of a function's mutants."""
+    """Results of a function's mutants."""
 
     function: str
     place: str
@@ -77,7 +77,7 @@ class Outcome:
 
 
 def find_changes(source: str, name: str) -> list[Change]:
-    """List the mutants of a function, or ``Class.method``, of a module's text in the order of the text."""
+    """Return the mutants of a function, or ``Class.method``, of a module's source, in order of lines."""
     lines, function, changes = source.splitlines(), ast.parse(source), set()
     for part in name.split("."):
         function = {getattr(node, "name", ""): node for node in function.body}[part]  # type: ignore[assignment]
@@ -106,7 +106,7 @@ def find_changes(source: str, name: str) -> list[Change]:
 
 
 def _walk(node: ast.AST) -> Iterator[ast.AST]:
-    """Yield what is worth changing: no error messages, annotations, defaults or axes."""
+    """Yield the nodes to mutate: no error messages, annotations, defaults or axes."""
     if isinstance(node, UNTOUCHED) or (isinstance(node, ast.keyword) and node.arg in UNTOUCHED_KEYWORDS):
         return
     yield node
@@ -121,7 +121,7 @@ def _replaced(text: str, column: int, old: str, new: str) -> str:
 
 
 def choose_changes(name: str, most: int) -> list[Change]:
-    """Choose at most so many mutants of ``MODULE:NAME``, evenly over its text; all of them if ``most`` is 0."""
+    """Choose at most ``most`` mutants of ``MODULE:NAME``, evenly over its lines; all of them if ``most`` is 0."""
     module, function = name.split(":")
     source = ROOT.joinpath(*module.split(".")).with_suffix(".py").read_text(encoding="utf-8")
     changes = [c for c in find_changes(source, function) if (name, c.text) not in EQUIVALENT]
@@ -130,7 +130,7 @@ def choose_changes(name: str, most: int) -> list[Change]:
 
 
 class Copy:
-    """A copy of a working tree of git, without what git ignores, in which one module at a time is changed."""
+    """A copy of a git working tree, without ignored files, in which one module at a time is changed."""
 
     def __init__(self, root: Path, folder: Path) -> None:
         self.root, self.kernels, self.report = (folder / name for name in ("tree", "kernels", "report"))
@@ -142,7 +142,7 @@ class Copy:
         self.imports = {path: self._imported(path) for path in self.root.rglob("*.py")}
 
     def _imported(self, path: Path) -> set[Path]:
-        """Return the files that a file imports by name, and for a test the conftest.py beside it."""
+        """Return the files that a file imports, and for a test the conftest.py beside it."""
         names = {"conftest"} if path.name.startswith("test_") else set()
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom) and node.module:
@@ -153,7 +153,7 @@ class Copy:
         return {p.with_suffix(".py") for p in places} | {p / "__init__.py" for p in places}
 
     def importers(self, module: Path) -> dict[Path, int]:
-        """Return the files that import a module, directly or not, with the number of steps."""
+        """Return the files that import a module, directly or indirectly, with the length of the import chain."""
         steps, queue = {module: 0}, deque([module])
         while queue:
             path = queue.popleft()
@@ -163,14 +163,14 @@ class Copy:
         return steps
 
     def write(self, module: Path, text: str, stamp: int) -> None:
-        """Replace a module's text, dated to its own second, and forget the machine code of all that may call it."""
+        """Replace a module's source, with a unique time stamp, and delete the compiled kernels of its importers."""
         module.write_text(text, encoding="utf-8")
         os.utime(module, (stamp, stamp))
         for kernel in [k for path in self.importers(module) for k in self.kernels.rglob(f"{path.stem}.*.nb?")]:
             kernel.unlink(missing_ok=True)
 
     def tests_pass(self, files: list[Path], limit_s: float) -> bool:
-        """Run tests until the first failure; those that take longer than the limit have failed."""
+        """Run tests until the first failure; return False also if they exceed the time limit."""
         with self.report.open("w") as report:
             process = subprocess.Popen(
                 [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *map(str, files)],
@@ -192,7 +192,7 @@ class Copy:
 
 
 def try_function(copy: Copy, function: str, tests: list[Path], changes: list[Change], limit_s: float) -> Outcome:
-    """Run tests against each change of a function, those first that are nearest to its module."""
+    """Run tests against each change of a function, in order of the import distance from its module."""
     module = copy.root.joinpath(*function.split(":")[0].split(".")).with_suffix(".py")
     steps = copy.importers(module)
     ordered = sorted(tests, key=lambda path: (steps.get(path, len(steps)), path))
@@ -210,7 +210,7 @@ def try_function(copy: Copy, function: str, tests: list[Path], changes: list[Cha
 
 
 def try_folder(root: Path, folder: str, functions: dict[str, list[Change]], limit_s: float) -> list[Outcome]:
-    """Run the tests of a folder against changes of functions; stop if they fail without any change."""
+    """Run the tests of a folder against changes of functions; exit if they fail without any change."""
     with tempfile.TemporaryDirectory(prefix="mutants-") as temporary:
         copy, start = Copy(root, Path(temporary)), time.monotonic()
         tests = sorted((copy.root / "tests" / folder).rglob("test_*.py"))
@@ -221,13 +221,13 @@ def try_folder(root: Path, folder: str, functions: dict[str, list[Change]], limi
 
 
 def main() -> None:
-    """Print what became of the mutants; the status is 1 if any survived."""
+    """Print the results of the mutants; exit with 1 if any survived."""
     parser = argparse.ArgumentParser(description="Mutants of the core functions")
     parser.add_argument("folders", nargs="*", metavar="FOLDER", help=f"folders of tests: {', '.join(CORE)}")
     parser.add_argument("--function", action="append", metavar="MODULE:NAME", help="only this function")
     parser.add_argument("--most", type=int, default=8, metavar="N", help="mutants per function; 0 for all")
-    parser.add_argument("--limit", type=float, default=120.0, metavar="S", help="least seconds that tests may take")
-    parser.add_argument("--list", action="store_true", help="say what would be changed, and run nothing")
+    parser.add_argument("--limit", type=float, default=120.0, metavar="S", help="minimum time limit of tests, s")
+    parser.add_argument("--list", action="store_true", help="list the mutants without running tests")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     options = parser.parse_args()
     names = options.function or [f"imaging.{f}.{name}" for f in options.folders or CORE for name in CORE[f].split()]

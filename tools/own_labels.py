@@ -1,4 +1,4 @@
-"""Features of the detections that a team has labelled, from the products of a site."""
+"""Features of detections labelled by a team, from the products of a site."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,19 +25,19 @@ def own_labels(site: Site, files: Sequence[Path]) -> Labelled:
     Parameters
     ----------
     site
-        Where the products of the difference are.
+        Site with the products of the difference stage.
     files
-        Files that the pages of nights saved.
+        Label files saved from the pages of nights.
 
     Returns
     -------
     features, is_real, score
-        (n, k), (n,) and (n,).
+        (n, k) float, (n,) bool and (n,) float.
 
     Raises
     ------
     InputError
-        If a file holds no labels, or no detections table of the site holds any of the labelled detections.
+        If a file has no labels, or no labelled detection is among the site's products.
     """
     label = labels_by_detection(read_labels(path) for path in files)
     found: list[Labelled] = []
@@ -49,7 +49,7 @@ def own_labels(site: Site, files: Sequence[Path]) -> Labelled:
             rows = [number for number, detection in enumerate(ids) if detection in label]
             psf = path.with_name(path.name.replace("detections.parquet", "diffpsf.fits"))
             if not rows or "pixel_excess" not in table.schema.names:
-                continue  # products of an earlier version lack what a feature needs
+                continue  # products of an earlier version lack columns for some features
             detections = detections_of_table(table.take(pa.array(rows)))
             features = features_of(detections, read_psf(psf).fwhm_pixels)
             found.append((features, np.array([label[ids[row]] for row in rows]), detections.score))

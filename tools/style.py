@@ -1,6 +1,6 @@
-"""Measure the style of the code itself: sizes, documentation, annotation, tests.
+"""Measure the style of the code: sizes, docstrings, annotations, tests.
 
-``python -m tools.style`` prints the table, ``--check`` also fails when a limit is broken.
+``python -m tools.style`` prints a table; with ``--check`` it fails if a limit is exceeded.
 """
 
 import argparse
@@ -21,13 +21,13 @@ CODE = ("imaging", "blocks", "tasks", "flows", "deployments", "bench", "tools")
 MAX_MODULE_LINES = 400
 MAX_FUNCTION_LINES = 60
 MIN_TEST_RATIO = 0.5
-"""Lines of tests per line of code, over everything; raise it as the tests grow."""
+"""Minimum lines of tests per line of code, in total."""
 
 MIN_FOLDER_RATIO = 0.5
 """The same for each folder of :data:`CORE`."""
 
 CORE = ("simulation", "catalogue", "difference", "io", "masks")
-"""The folders of imaging that everything else is measured by."""
+"""The folders of imaging with a limit of their own."""
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -61,7 +61,7 @@ def measure_module(path: Path) -> ModuleStyle:
 
 
 def _functions(tree: ast.Module) -> Iterator[tuple[Function, bool]]:
-    """Yield module-level functions and methods with whether they are public; nested functions belong to their owner."""
+    """Yield (function, is public) of module-level functions and methods; nested functions belong to their owner."""
     for node in tree.body:
         if isinstance(node, Function):
             yield node, not node.name.startswith("_")
@@ -83,7 +83,7 @@ def _measure_function(node: Function, place: str, public: bool) -> FunctionStyle
 
 
 def code_lines(path: Path) -> int:
-    """Return the number of lines of a Python file that are neither blank, comment nor docstring."""
+    """Return the number of lines of a Python file without blank lines, comments and docstrings."""
     text = path.read_text(encoding="utf-8")
     texts = (node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Expr))
     strings = [node for node in texts if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)]
@@ -95,7 +95,7 @@ def code_lines(path: Path) -> int:
 
 
 def test_ratios() -> list[Row]:
-    """Return the lines of test per line of code, folder by folder: those of imaging, then the others."""
+    """Return the lines of tests per line of code of each folder: those of imaging, then the others."""
     folders = [path for path in sorted((ROOT / "imaging").iterdir()) if (path / "__init__.py").is_file()]
     folders += [ROOT / name for name in CODE if name != "imaging"]
     rows = []
@@ -116,7 +116,7 @@ def measure_style() -> tuple[list[Row], list[str]]:
     rows
         The style table.
     offences
-        One line per place that breaks a limit.
+        One line per exceeded limit.
     """
     modules = [measure_module(p) for folder in CODE for p in sorted((ROOT / folder).rglob("*.py"))]
     functions = [f for m in modules for f in m.functions]
@@ -147,10 +147,10 @@ def _share(flags: list[bool]) -> float:
 
 
 def main() -> None:
-    """Print the style table; with ``--check`` fail on a broken limit."""
+    """Print the style table; with ``--check`` exit with 1 if a limit is exceeded."""
     parser = argparse.ArgumentParser(description="Style of the code")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
-    parser.add_argument("--check", action="store_true", help="exit with 1 if a limit is broken")
+    parser.add_argument("--check", action="store_true", help="exit with 1 if a limit is exceeded")
     options = parser.parse_args()
     rows, offences = measure_style()
     print_report(rows, as_json=options.json, title="Style of the code")

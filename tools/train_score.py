@@ -1,10 +1,10 @@
 """Train the real/bogus score on synthetic pairs and write it into the package: ``python -m tools.train_score``.
 
-Fakes and drawn transients against everything else that the search finds, on pairs of different seeing, turbulence
-and number of templates. A quarter of the pairs is held out; what the score does to them is printed.
+Fakes and simulated transients are separated from all other detections, on pairs of different seeing, turbulence and
+number of templates. A quarter of the pairs is held out for testing; the results on these are printed.
 
-A team's own labels, as the page of a night saves them, join the training: ``--labels labels_*.json --site SITE``; with
-``--pairs 0`` they are all there is. The real count as real, the bogus as bogus, the interesting are left out.
+Labels of a team, saved from the page of a night, are added to the training with ``--labels labels_*.json --site SITE``;
+with ``--pairs 0`` only these are used. Labels real and bogus are used, interesting is ignored.
 """
 
 import argparse
@@ -24,15 +24,15 @@ from tools.own_labels import Labelled, own_labels
 
 SEEINGS = ((1.15, 0.90), (0.95, 1.15), (1.30, 1.00), (1.05, 1.00), (0.90, 1.20), (1.20, 1.10))
 PARTS = 4
-"""Parts into which a team's labels are shared out; one of them is held out."""
+"""Number of parts into which a team's labels are split; one of them is held out."""
 
 TURBULENCE = (3.0, 10.0, 30.0)
 MISSED_RAYS = (15, 40, 15, 25)
-"""Cosmic rays that the mask of the search image misses."""
+"""Numbers of unmasked cosmic rays in the search image."""
 
 
 def scenarios(n: int, first_seed: int) -> list[Scenario]:
-    """Return n pairs that run through seeings, turbulence and numbers of templates."""
+    """Return n scenarios of varying seeing, turbulence and number of templates."""
     return [
         Scenario(
             seed=first_seed + k,
@@ -47,19 +47,19 @@ def scenarios(n: int, first_seed: int) -> list[Scenario]:
 
 
 def in_parts(labelled: Labelled) -> list[Labelled]:
-    """Share labelled detections out evenly, so that some are held out."""
+    """Split labelled detections evenly into :data:`PARTS`."""
     return [tuple(column[part::PARTS] for column in labelled) for part in range(PARTS)]  # type: ignore[misc]
 
 
 def main() -> None:
-    """Train, judge on held-out pairs, write."""
+    """Train, evaluate on held-out pairs, and write the model."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pairs", type=int, default=32, help="full-size pairs to draw")
+    parser.add_argument("--pairs", type=int, default=32, help="number of full-size pairs to simulate")
     parser.add_argument("--first-seed", type=int, default=1000)
     parser.add_argument("--version", default="synthetic-2")
     parser.add_argument("--output", type=Path, default=Path(imaging.difference.__path__[0]) / "data" / "score.json")
-    parser.add_argument("--labels", type=Path, nargs="*", default=(), help="files that the pages of nights saved")
-    parser.add_argument("--site", type=Path, default=Path("gw-data"), help="site that holds the labelled detections")
+    parser.add_argument("--labels", type=Path, nargs="*", default=(), help="label files saved from the pages of nights")
+    parser.add_argument("--site", type=Path, default=Path("gw-data"), help="site with the labelled detections")
     options = parser.parse_args()
     console = Console(stderr=True)
     sets = []
@@ -75,7 +75,7 @@ def main() -> None:
 
 
 def train_and_judge(sets: Sequence[Labelled], version: str, recipe: str, console: Console) -> dict[str, object]:
-    """Train on three sets of four, say what the model does to the others, and return what is shipped."""
+    """Train on three of every four sets, print the results on the others, and return the content of the model file."""
     held = np.arange(len(sets)) % 4 == 3
     train = [np.concatenate([s[k] for s, h in zip(sets, held, strict=True) if not h]) for k in range(3)]
     test = [np.concatenate([s[k] for s, h in zip(sets, held, strict=True) if h]) for k in range(3)]

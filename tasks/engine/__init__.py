@@ -1,1 +1,1 @@
-"""How any step is run, and nothing of astronomy: jobs, cache, retries, cluster, outcomes, progress, artifacts."""
+"""Step engine, free of astronomy: jobs, cache, retries, cluster, outcomes, progress, artifacts."""

@@ -1,4 +1,4 @@
-"""Artifacts on the pages of runs: tables, Markdown and progress."""
+"""Artifacts of flow runs: tables, Markdown and progress."""
 
 import json
 from typing import Any
@@ -13,25 +13,25 @@ from tasks.engine.jobs import plain_quality
 
 
 def create_artifact(run: UUID, kind: str, key: str, data: Any, description: str) -> UUID:  # noqa: ANN401
-    """Create an artifact of a run; return its identity.
+    """Create an artifact of a flow run; return its identifier.
 
     Parameters
     ----------
     run
-        The run.
+        Identifier of the flow run.
     kind
         ``markdown``, ``table`` or ``progress``.
     key
-        Name; the same key in another run is a new version of it. Lower-case letters, digits and dashes.
+        Artifact key of lower-case letters, digits and dashes; the same key in another run makes a new version.
     data
-        Text, rows or percent; numbers of rows that are not finite are left empty, the page could not read them.
+        Markdown text, table rows or percentage. NaN and infinities in rows become null, because JSON has neither.
     description
-        What it is.
+        Description of the artifact.
 
     Raises
     ------
     httpx.HTTPError
-        If the server does not take it.
+        If the server is unavailable or rejects the artifact.
     """
     content = json.dumps([plain_quality(row) for row in data], allow_nan=False) if kind == "table" else data
     artifact = ArtifactCreate(type=kind, key=key, data=content, description=description, flow_run_id=run)
@@ -40,11 +40,11 @@ def create_artifact(run: UUID, kind: str, key: str, data: Any, description: str)
 
 
 def try_to_create_artifact(run: UUID, kind: str, key: str, data: Any, description: str) -> None:  # noqa: ANN401
-    """Create an artifact of a run; a server that does not take it is no reason for the run to fail."""
+    """Create an artifact of a flow run; log a warning if the server is unavailable or rejects it."""
     try:
         create_artifact(run, kind, key, data, description)
     except httpx.HTTPError as error:
-        get_logger(__name__).warning("the server did not take %s: %s", key, error)
+        get_logger(__name__).warning("cannot create artifact %s: %s", key, error)
 
 
 def update_artifact(artifact: UUID, data: Any, description: str) -> None:  # noqa: ANN401
@@ -53,7 +53,7 @@ def update_artifact(artifact: UUID, data: Any, description: str) -> None:  # noq
     Raises
     ------
     httpx.HTTPError
-        If the server does not take it.
+        If the server is unavailable or rejects the update.
     """
     with get_client(sync_client=True) as client:
         client.update_artifact(artifact, ArtifactUpdate(data=data, description=description))

@@ -1,13 +1,12 @@
-"""How a re-run knows what is done: the key of a step's record, and the check of its products.
+"""The cache of step results: keys, records, and the check of their products.
 
-A step is done if there is a record under its key and every product in that record is intact. The key is a hash of all
-that decides about the outcome: step, identity, content of the inputs, settings, parameters, product suffixes and
-version of the code. It does not hold paths or times, so it is the same wherever the site lies. The records are the JSON
-files in which Prefect keeps a task's result, below the site's state folder, named so that a person can find them.
+A result is reused if a record exists under its cache key and all products of that record are intact. The key is a hash
+of step name, job identity, content of the inputs, settings, parameters, product suffixes and code version. It contains
+no paths or times, so a site can be moved. Records are the JSON files in which Prefect persists task results, below the
+site's state folder; their names state subject, step and unit.
 
-The content of an input file is hashed once (:func:`fingerprint`): the hash is kept below the site's state folder and
-holds as long as the file's size and time do, so that a second run does not read gigabytes to learn that nothing
-changed.
+Content hashes of input files are cached below the site's state folder (:func:`fingerprint`) and reused while size and
+modification time of the file are unchanged, so that a re-run does not read the raw files.
 """
 
 import json
@@ -23,11 +22,11 @@ from imaging.io.atomic import write_text
 from tasks.engine.jobs import FileRecord, Job, StepInfo, StepResult
 
 FORMAT = 2
-"""Version of the records; another one recomputes everything."""
+"""Version of the record format, part of every key: a new one invalidates all records."""
 
 
 def record_key(step: StepInfo, code: str, job: Job) -> str:
-    """Return the key of a job's record: folder of its subject, step and unit, hash.
+    """Return the cache key of a job: ``{subject}/{step}[-{unit}]-{hash}.json``.
 
     Parameters
     ----------
@@ -36,7 +35,12 @@ def record_key(step: StepInfo, code: str, job: Job) -> str:
     code
         Version of its code, from :func:`tasks.engine.code_version.code_version`.
     job
-        The job.
+        The job, with all inputs hashed.
+
+    Returns
+    -------
+    key
+        Path of the record relative to the site's record folder.
     """
     content = job.identity | {
         "format": FORMAT,
@@ -55,14 +59,14 @@ RECORD_NAME = re.compile(r"(?P<step>[^-]+)(?:-(?P<unit>.+))?-[0-9a-f]{32}\.json"
 
 
 def record_name(step: str, unit: str, digest: str) -> str:
-    """Name the record of a step.
+    """Return the file name of a step's record.
 
     Parameters
     ----------
     step
         Name of the step.
     unit
-        What of the subject it was done for, such as ``ccd07``; empty for all of it.
+        Unit of the subject, such as ``ccd07``; empty for the whole subject.
     digest
         32 hexadecimal digits.
     """
@@ -70,7 +74,7 @@ def record_name(step: str, unit: str, digest: str) -> str:
 
 
 def parse_record_name(name: str) -> tuple[str, str] | None:
-    """Return step and unit of a record, the unit empty where there is none; None if this is no record's name."""
+    """Return (step, unit) from a record's file name, unit "" for a whole subject; None if it is not a record's name."""
     match = RECORD_NAME.fullmatch(name)
     return (match["step"], match["unit"] or "") if match else None
 
@@ -82,7 +86,7 @@ def record_path(site: Site, key: str) -> Path:
 
 def read_record(path: Path) -> StepResult | None:
     """Read a record; None if there is none or it is damaged."""
-    from prefect.results import ResultRecord  # slow to import, and a look at a site needs no record
+    from prefect.results import ResultRecord  # slow to import; most commands read no records
 
     try:
         content = path.read_bytes()
@@ -96,7 +100,7 @@ def read_record(path: Path) -> StepResult | None:
 
 
 def recorded_result(site: Site, key: str) -> StepResult | None:
-    """Return the recorded result of a step if all its products are intact; otherwise drop the record."""
+    """Return the recorded result of a step if all its products are intact; otherwise delete the record."""
     path = record_path(site, key)
     result = read_record(path)
     if result is None or not all(product.is_intact(site) for product in result.products.values()):
@@ -106,16 +110,16 @@ def recorded_result(site: Site, key: str) -> StepResult | None:
 
 
 SETTLED_NS = 2_000_000_000
-"""A file that changed less than this long ago may change again within the resolution of its time stamp, ns."""
+"""Age in ns above which a file's modification time is trusted: a younger file may change within its resolution."""
 
 
 def fingerprint(site: Site, path: Path) -> FileRecord:
-    """Describe an input file, its content hashed once.
+    """Describe an input file, with a cached content hash.
 
     Parameters
     ----------
     site
-        Site whose state folder remembers the hash.
+        Site whose state folder caches the hash.
     path
         The file.
 
@@ -124,7 +128,7 @@ def fingerprint(site: Site, path: Path) -> FileRecord:
     OSError
         If the file does not exist.
     StorageError
-        If the hash cannot be remembered.
+        If the hash cannot be written to the cache.
     """
     name = site.name_of(path)
     memory = site.state / "fingerprints" / f"{xxhash.xxh3_128_hexdigest(name.encode())}.json"

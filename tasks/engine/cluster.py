@@ -1,8 +1,7 @@
-"""A cluster of Dask workers that is started when it is first needed, and the turns that its users take.
+"""The Dask cluster of a run, started on first use, and shared or exclusive access to it.
 
-Which cluster it is, is decided when it is first needed, in this order: the address of a running scheduler in
-``GW_WORKFLOW_DASK_ADDRESS``; the block ``ComputeCluster`` that it was given or that is saved as ``default``; one worker
-process per core of this machine.
+The first of these that is available is used: the running scheduler at the address in ``GW_WORKFLOW_DASK_ADDRESS``; the
+``ComputeCluster`` block passed in, or saved as ``default``; one worker process per core of this machine.
 """
 
 import logging
@@ -27,19 +26,20 @@ ADDRESS_VARIABLE = "GW_WORKFLOW_DASK_ADDRESS"
 """Environment variable with the address of a running scheduler, such as ``tcp://127.0.0.1:8786``."""
 
 ALLOWED_FAILURES = 3
-"""Dask tries a task on this many further workers before it gives it up; fewer blame the innocent neighbours."""
+"""Worker deaths per task that Dask tolerates (``distributed.scheduler.allowed-failures``). With a lower value tasks
+that shared a dying worker with the task that killed it would fail, too."""
 
 START_ATTEMPTS = 3
-"""Worker processes that die while they start, by the kernel's hand or a person's, are started this many times."""
+"""Attempts to start the local workers if they die during start-up, for example by the kernel's OOM killer."""
 
 DASK_SETTINGS = {
-    # What a worker has to say is that its connections end with the run; what matters is logged by the nanny here.
+    # Workers only log that connections close at the end of the run; their deaths are logged by the nannies here.
     "logging.distributed": "critical",
 }
 
 
 class Turns:
-    """Lets many work together or one alone; who wants to be alone goes before those who come later."""
+    """A readers-writer lock with writer preference: shared use by many threads, or exclusive use by one."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -49,7 +49,7 @@ class Turns:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Work with others inside the ``with`` block, after those who want to be alone."""
+        """Hold shared access inside the ``with`` block; wait for holders of, and waiters for, exclusive access."""
         with self._changed:
             self._changed.wait_for(lambda: not self._alone and not self._waiting)
             self._together += 1
@@ -62,7 +62,7 @@ class Turns:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Work alone inside the ``with`` block, as soon as the others have ended."""
+        """Hold exclusive access inside the ``with`` block; wait until all shared access has ended."""
         with self._changed:
             self._waiting += 1
             self._changed.wait_for(lambda: not self._alone and not self._together)
@@ -77,21 +77,21 @@ class Turns:
 
 
 class Cluster:
-    """A cluster that is started when it is first needed and closed by who made it.
+    """A Dask cluster that starts on first use; its creator closes it.
 
     Parameters
     ----------
     configuration
-        What it is; None to look it up when it is first needed.
+        The block that describes it; None to load the saved one on first use.
     allowed_failures
-        On how many further workers Dask tries a task whose worker died before it gives the task up.
+        Worker deaths per task that Dask tolerates before the task fails.
 
     Attributes
     ----------
     knows_settings
-        Whether the workers were started with Prefect's settings of this process, so that they need not be sent along.
+        Whether the workers inherited this process's Prefect settings, so that tasks need not carry them.
     turns
-        Who uses it with others, and who alone.
+        Lock for shared and exclusive use.
     """
 
     def __init__(
@@ -108,19 +108,25 @@ class Cluster:
 
     @property
     def is_started(self) -> bool:
-        """Whether anything has needed it."""
+        """Whether the cluster has been started."""
         return self._client is not None
 
     @property
     def configuration(self) -> ComputeCluster:
-        """What it is."""
+        """The block that describes the cluster."""
         if self._configuration is None:
             self._configuration = load_cluster()
         return self._configuration
 
     @contextmanager
     def with_more_memory(self) -> Iterator["Cluster"]:
-        """Wait until nobody works here, and offer one worker with more memory inside the ``with`` block."""
+        """Yield a cluster of one worker with more memory, with exclusive access to this cluster.
+
+        Raises
+        ------
+        RuntimeError
+            If this cluster has been closed.
+        """
         with self.turns.alone():
             if self._is_closed:
                 raise RuntimeError("the run and its cluster have ended")
@@ -131,12 +137,14 @@ class Cluster:
                 roomy.close()
 
     def client(self) -> PrefectDaskClient:
-        """Return the client, starting or reaching the cluster if nobody has yet.
+        """Return the client; start the cluster, or connect to its scheduler, on first use.
 
         Raises
         ------
         RuntimeError
-            If it has been closed: the run is over, and nothing of it may begin any more.
+            If the cluster has been closed because its run ended.
+        InputError
+            If ``PREFECT_API_URL`` is not set.
         """
         with self._lock:
             if self._is_closed:
@@ -188,7 +196,7 @@ class Cluster:
         )
 
     def close(self) -> None:
-        """End the client and, if it was started here, the cluster."""
+        """Close the client and, if it was started here, the cluster."""
         with self._lock:
             self._is_closed = True
             self._client = None
@@ -196,7 +204,7 @@ class Cluster:
 
 
 def _local_cluster(**options: Any) -> distributed.LocalCluster:  # noqa: ANN401
-    """Start worker processes on this machine, again if one of them dies before it is there.
+    """Start worker processes on this machine; try again if one of them dies during start-up.
 
     Raises
     ------
@@ -212,12 +220,12 @@ def _local_cluster(**options: Any) -> distributed.LocalCluster:  # noqa: ANN401
 
 
 def _require_server() -> None:
-    """Refuse to let every worker process start a temporary server of its own.
+    """Require a Prefect server: without one every worker process would start a temporary server of its own.
 
     Raises
     ------
     InputError
-        If no Prefect server is named.
+        If ``PREFECT_API_URL`` is not set.
     """
     if not PREFECT_API_URL.value():
         raise InputError(

@@ -1,16 +1,15 @@
-"""The version of a step's code: a hash of what it does, not of the repository.
+"""The version of a step's code: a hash of the source code that the step uses.
 
-It covers what the step's function reaches in this repository, the engine excepted. In the packages of
-:data:`BY_DEFINITION` it follows functions and classes one by one, with all constants of their modules, so that planning
-a job, which decides through inputs and parameters alone, does not count. In :data:`BY_MODULE`, the science, every
-module that is imported, directly or through others, counts in full, with the small tables that ship beside it. So do
-the versions of the numerical libraries: a product is promised to be the same bytes for the same inputs and code; the
-lock file keeps them from changing by accident.
+It covers everything in this repository that the step's function depends on, except the engine. In the packages of
+:data:`BY_DEFINITION` dependencies are followed per function and class, plus all constants of their modules; code that
+only plans jobs is left out, because it acts through inputs and parameters, which are in the cache key. In the packages
+of :data:`BY_MODULE`, the science, every module that is imported, directly or indirectly, is hashed in full, with the
+data tables beside it. Versions of the numerical libraries are included, because the same inputs and code must give the
+same bytes; the lock file pins them.
 
-Comments, docstrings and layout do not count, so that a better explanation recomputes nothing. What is called by a name
-that only exists at run time (``getattr``) is not seen. The hash is the same on every machine and for every supported
-Python. Every file is read; what its bytes were found to say is kept between processes
-(:mod:`tasks.engine.source_cache`).
+Comments, docstrings and formatting are ignored. Names that are resolved at run time (``getattr``) are not followed. The
+hash is the same on all machines and supported Python versions. All source files are read; parsed sources are cached
+between processes (:mod:`tasks.engine.source_cache`).
 """
 
 import importlib.metadata
@@ -26,13 +25,13 @@ import xxhash
 from tasks.engine.source_cache import Reading, SourceCache, read_source
 
 BY_MODULE = ("imaging",)
-"""Packages whose modules count in full."""
+"""Packages whose modules are hashed as a whole."""
 
 BY_DEFINITION = ("tasks", "blocks")
-"""Packages of which only those definitions count that are reached."""
+"""Packages of which only the definitions in use are hashed."""
 
 NOT_FOLLOWED = ("tasks.engine", "tasks.steps")
-"""The engine, and what steps state of themselves: their product suffixes are part of the key, their cost is not."""
+"""Modules left out: the engine, and the list of steps, whose product suffixes enter the cache key by themselves."""
 
 NUMERICAL_LIBRARIES = {
     "astropy": "astropy",
@@ -46,15 +45,14 @@ NUMERICAL_LIBRARIES = {
     "sep": "sep",
     "skimage": "scikit-image",
 }
-"""Libraries that decide about pixels and numbers: import name to distribution."""
+"""Libraries that affect results: import name to distribution name."""
 
 Start = str | tuple[str, str]
-"""A module, or a module and the name of one of its definitions."""
+"""A module, or a (module, definition) pair."""
 
 _reading = threading.Lock()
-"""Flows that run side by side ask at once, and some versions of CPython count the recursion of all their parsing
-threads together, so that one of them fails with "AST constructor recursion depth mismatch" (python/cpython issue
-106905)."""
+"""Serialises parsing: in some CPython versions concurrent ``ast.parse`` calls share one recursion counter and fail with
+"AST constructor recursion depth mismatch" (python/cpython issue 106905)."""
 
 
 def code_version(*starts: Start) -> str:
@@ -98,14 +96,14 @@ def _library_version(distribution: str) -> str:
 
 @dataclass(slots=True)
 class Reach:
-    """What some code reaches.
+    """Dependencies of some code.
 
     Attributes
     ----------
     parts
         ``module`` or ``module:definition`` to the hash of its syntax tree.
     libraries
-        Top-level names of other packages that are imported.
+        Top-level names of imported packages outside this repository.
     """
 
     parts: dict[str, str] = field(default_factory=dict)
@@ -113,9 +111,9 @@ class Reach:
 
 
 def reached(*starts: Start) -> Reach:
-    """Return what functions or modules reach, themselves included.
+    """Return the dependencies of functions or modules, themselves included.
 
-    Imports are read from the source, so those inside functions count and nothing is executed.
+    Imports are read from the source, including those inside functions; nothing is executed.
 
     Raises
     ------
@@ -139,14 +137,14 @@ def reached(*starts: Start) -> Reach:
 
 
 def _visit(module: str, name: str, reach: Reach) -> Iterator[tuple[str, str]]:
-    """Add a module (of which ``name`` is wanted, all of it if empty) to what is reached; yield what it leads to."""
+    """Add a definition of a module (the whole module if ``name`` is empty) to ``reach``; yield its dependencies."""
     if _is_in(module, NOT_FOLLOWED):
         return
     if not _is_in(module, (*BY_MODULE, *BY_DEFINITION)):
         reach.libraries.add(module.partition(".")[0])
         return
     source = _source_of(module)
-    if source is None:  # an object of its module, whose own module is reached beside it
+    if source is None:  # not a module but an object of one; the module itself is visited separately
         return
     if _is_in(module, BY_MODULE):
         reach.parts[module] = source.digest
@@ -160,12 +158,12 @@ def _visit(module: str, name: str, reach: Reach) -> Iterator[tuple[str, str]]:
         reach.parts[f"{module}:{wanted}"] = digest
         for word in used:
             yield from _meant(module, source, word)
-    if name in source.names:  # imported there only to be handed on
+    if name in source.names:  # re-exported from another module
         yield from _meant(module, source, name)
 
 
 def _meant(module: str, source: Reading, word: str) -> Iterator[tuple[str, str]]:
-    """Yield what a name, or ``name.attribute``, or ``from`` import that stands in a definition means."""
+    """Resolve a name, ``name.attribute`` or ``from`` import used in a definition to modules and their definitions."""
     if ":" in word:
         target, _, attribute = word.partition(":")
         yield from _both(target, attribute)
@@ -179,7 +177,7 @@ def _meant(module: str, source: Reading, word: str) -> Iterator[tuple[str, str]]
 
 
 def _both(module: str, name: str) -> Iterator[tuple[str, str]]:
-    """Yield what ``from module import name`` may mean: something of the module, or a module itself."""
+    """Yield both readings of ``from module import name``: a definition of the module, or a submodule."""
     if name:
         yield f"{module}.{name}", ""
     if not name or not _is_module(f"{module}.{name}"):
@@ -197,7 +195,7 @@ def _is_in(name: str, packages: tuple[str, ...]) -> bool:
 
 @cache
 def _source_of(name: str) -> Reading | None:
-    """Read a module's source once; None if there is no such module."""
+    """Return the parsed source of a module; None if there is no such module."""
     path = _file_of(name)
     if path is None:
         return None
@@ -212,7 +210,7 @@ def _sources() -> SourceCache:
 
 
 def _file_of(name: str) -> Path | None:
-    """Find the file of a module without importing it; only its top package is located by the import system."""
+    """Return the file of a module without importing it; only its top-level package is found by the import system."""
     top, *rest = name.split(".")
     spec = importlib.util.find_spec(top)
     if spec is None:

@@ -1,4 +1,4 @@
-"""Emit events to the Prefect server in a way that fails when nobody hears them."""
+"""Emit events to the Prefect server, with an error if the server does not accept them."""
 
 import asyncio
 import uuid
@@ -9,30 +9,31 @@ RESOURCE_ID = "prefect.resource.id"
 
 
 def emit(name: str, event_id: uuid.UUID, resource: str, *, about: str, payload: Mapping[str, Any]) -> None:
-    """Emit an event to the server that Prefect's settings name.
+    """Emit an event to the server at ``PREFECT_API_URL``.
 
     Parameters
     ----------
     name
-        What has happened, such as ``gw.night.registered``.
+        Event name, such as ``gw.night.registered``.
     event_id
-        Its identity; the same event emitted again is one event.
+        Identifier; the server stores events with the same identifier once.
     resource
-        What it has happened to, such as ``gw.night.20170818``.
+        Resource identifier, such as ``gw.night.20170818``.
     about
-        The resource in words, for the pages.
+        Resource name shown in the UI.
     payload
-        What the run that it starts needs; JSON.
+        JSON payload: the parameters of the run that an automation starts.
 
     Raises
     ------
     Exception
-        If the server does not accept it.
+        If the server is unavailable or rejects the event.
     """
     asyncio.run(_emit(name, event_id, {RESOURCE_ID: resource, "prefect.resource.name": about}, dict(payload)))
 
 
 async def _emit(name: str, event_id: uuid.UUID, resource: dict[str, str], payload: dict[str, Any]) -> None:
+    # The public prefect.events.emit_event queues events and drops them without an error if the server is unavailable.
     from prefect.events import Event, Resource
     from prefect.events.clients import get_events_client
 

@@ -1,6 +1,6 @@
-"""The last failure of every job, kept below the site's state folder so that ``status`` needs no server.
+"""The last failure of every job, kept in files below the site's state folder, so that ``status`` needs no server.
 
-A step that succeeds, or has nothing to do, removes the note of its failure.
+The file of a failure is deleted when its step succeeds or has nothing to do.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,7 +15,7 @@ from tasks.engine.jobs import Failure, Job
 
 
 class NotedFailure(BaseModel):
-    """A failure and where it happened."""
+    """A failure with its step and unit."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -27,12 +27,12 @@ class NotedFailure(BaseModel):
 
 
 def note_failure(step: str, job: Job, failure: Failure | None) -> None:
-    """Note that a step has failed for a job, or was not even begun; without a failure forget what was noted.
+    """Write the failure of a job; without a failure delete the earlier one.
 
     Raises
     ------
     StorageError
-        If the note cannot be written.
+        If the file cannot be written.
     """
     path = _folder(job.site) / job.subject / f"{step}{'-' if job.unit_name else ''}{job.unit_name}.json"
     if failure is None or failure.kind == "no_work":
@@ -43,7 +43,7 @@ def note_failure(step: str, job: Job, failure: Failure | None) -> None:
 
 
 def noted_failures(site: Site, subject: str) -> list[NotedFailure]:
-    """Return what failed last for a subject, by step and unit."""
+    """Return the last failures of a subject, in order of step and unit."""
     notes = []
     for path in sorted((_folder(site) / subject).glob("*.json")):
         try:
@@ -54,7 +54,7 @@ def noted_failures(site: Site, subject: str) -> list[NotedFailure]:
 
 
 def describe_failures(failures: Mapping[Any, Failure]) -> str:
-    """Name what failed by reason: ``too_few_stars 7,31; lost 12``."""
+    """Return a summary of failures by reason, such as ``too_few_stars 7,31; lost 12``."""
     by_reason: dict[str, list[Any]] = {}
     for key, failure in failures.items():
         by_reason.setdefault(failure.reason, []).append(key)
@@ -70,7 +70,7 @@ def _folder(site: Site) -> Path:
 
 
 def number_ranges(numbers: Iterable[int]) -> str:
-    """Write numbers as ``1,3-5,25``."""
+    """Return sorted numbers as text such as ``1,3-5,25``."""
     runs: list[list[int]] = []
     for number in sorted(set(numbers)):
         if runs and number == runs[-1][1] + 1:

@@ -1,9 +1,9 @@
-"""How a flow run ends, so that a person can tell: complete, complete with units missing, failed.
+"""Final states of flow runs: completed, completed with failures, failed.
 
-What a flow returns or raises is also kept in this process (:func:`keep_result`), because the server's answer carries no
-data: when the answer to the last state of a run is lost (a locked database, a proxy that gives up), Prefect's client
-asks again, is told that the state is known already, and is given the server's copy of it: type, name and message, but
-neither the summary nor the error that the flow had put into it.
+What a flow returns or raises is also kept in this process (:func:`keep_result`). If the response to the request that
+sets a run's final state is lost (locked database, proxy timeout), Prefect's client retries, the server rejects the
+transition, and the client continues with the server's copy of the state: type, name and message, but without its data,
+the summary or the error. Prefect has no public way to keep the data of the proposed state in that case.
 """
 
 import functools
@@ -23,18 +23,18 @@ from tasks.engine.failures import describe_failures
 from tasks.engine.jobs import ExitCode, Failure
 
 WITH_FAILURES = "CompletedWithFailures"
-"""Name of the state of a run that ended well but lacks units; automations must name it beside ``Completed``."""
+"""Name of the completed state of a run with failed units; automations must list it in addition to ``Completed``."""
 
 
 class RunFailedError(Exception):
-    """The summary of a run that has failed, as what Prefect wants to find in a failed state: an exception.
+    """The summary of a failed run as an exception, because the data of Prefect's failed states must be one.
 
     Parameters
     ----------
     message
-        How the run ended, in one sentence.
+        One sentence: the reason of the failure.
     summary
-        Its summary, as JSON.
+        Summary of the run, JSON.
     """
 
     def __init__(self, message: str, summary: Mapping[str, Any]) -> None:
@@ -42,12 +42,12 @@ class RunFailedError(Exception):
         self.summary = dict(summary)
 
     def __str__(self) -> str:
-        """Return how the run ended."""
+        """Return the message."""
         return str(self.args[0])
 
 
 class _OneSentence(logging.Filter):
-    """Drops the traceback that Prefect logs for failed states and for errors that say in a sentence what to do."""
+    """Replaces the tracebacks that Prefect logs for failed states and for this project's errors by one sentence."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
@@ -56,12 +56,13 @@ class _OneSentence(logging.Filter):
         return True
 
 
+# Prefect has no public option to log a failed flow run without its traceback; these loggers of its engine write them.
 for _name in ("prefect.engine", "prefect.flow_runs"):
     logging.getLogger(_name).addFilter(_OneSentence())
 
 
 def failed_state(message: str, summary: Mapping[str, Any]) -> State[Any]:
-    """Return the state of a run that has failed and whose log has a sentence for it, not a traceback."""
+    """Return a failed state that is logged as one sentence, without a traceback."""
     return Failed(message=message, data=RunFailedError(message, summary))
 
 
@@ -73,7 +74,7 @@ def final_state(
     minimum: int = 1,
     summary: Mapping[str, Any] | None = None,
 ) -> State[dict[str, Any]]:
-    """Return the state in which a flow ends.
+    """Return the final state of a flow run.
 
     Parameters
     ----------
@@ -82,11 +83,11 @@ def final_state(
     done
         Numbers of the units with a result.
     failures
-        The others with their failures. Those where there was nothing to do are no failures.
+        Unit to its failure; those of kind ``no_work`` do not count as failed.
     minimum
-        How many must be done for the run not to have failed, if any failed at all.
+        Units that must be done; with fewer, and at least one failure, the run has failed.
     summary
-        Summary of the run, as JSON; it becomes the state's data.
+        Summary of the run, JSON; the data of the state.
 
     Returns
     -------
@@ -108,19 +109,19 @@ def final_state(
 
 
 def merged_state(what: str, stages: Mapping[str, State[Any]]) -> State[dict[str, Any]]:
-    """Return the state in which a flow of several stages ends: what came through the last, what failed in any.
+    """Return the final state of a flow of several stages: units done in the last stage, failures of all stages.
 
     Parameters
     ----------
     what
         What was processed, such as ``exposure 1300001``.
     stages
-        Name of each stage that ran to the state in which it ended, in their order.
+        Name of each stage that ran to its final state, in order.
 
     Raises
     ------
     Exception
-        The error with which a stage ended, if it ended with one.
+        The error of a stage that raised one.
     """
     summaries = {}
     for name, state in stages.items():
@@ -129,7 +130,7 @@ def merged_state(what: str, stages: Mapping[str, State[Any]]) -> State[dict[str,
             raise error
         summaries[name] = summary_of(state)
         if not summaries[name]:
-            message = f"{what}: {name} ended as {state.name} without a summary; run it again to go on"
+            message = f"{what}: {name} ended as {state.name} without a summary; run it again to continue"
             return failed_state(message, {"done": [], "failures": {}, "stages": summaries})
     failures: dict[int, Failure] = {}
     entries: dict[str, Any] = {}
@@ -144,7 +145,7 @@ def merged_state(what: str, stages: Mapping[str, State[Any]]) -> State[dict[str,
 
 
 def summary_of(state: State[Any]) -> dict[str, Any]:
-    """Return the summary that a flow's state carries; empty if it crashed before it had any."""
+    """Return the summary in a flow's final state; empty if the run crashed."""
     data = result_of(state)
     if isinstance(data, RunFailedError):
         return data.summary
@@ -152,13 +153,13 @@ def summary_of(state: State[Any]) -> dict[str, Any]:
 
 
 def error_of(state: State[Any]) -> BaseException | None:
-    """Return the error with which a flow ended; None if it ended with a summary."""
+    """Return the error that a flow raised; None if it ended with a summary."""
     data = result_of(state)
     return data if isinstance(data, BaseException) and not isinstance(data, RunFailedError) else None
 
 
 def exit_code(state: State[Any]) -> ExitCode:
-    """Return the exit code that says how a flow ended."""
+    """Return the exit code of a command for the final state of its flow."""
     if not state.is_completed():
         return ExitCode.FAILED
     return ExitCode.MISSING if state.name == WITH_FAILURES else ExitCode.COMPLETE
@@ -167,16 +168,16 @@ def exit_code(state: State[Any]) -> ExitCode:
 AnyFlow = TypeVar("AnyFlow", bound=Flow[Any, Any])
 
 _RESULTS: dict[UUID, object] = {}
-"""Flow run to what its function has returned or raised."""
+"""Flow run to the result or error of its function."""
 
 
 def keep_result(run: AnyFlow) -> AnyFlow:
-    """Keep what a flow returns or raises until its process ends, for :func:`result_of`; decorates a flow.
+    """Keep the result or error of a flow's runs in this process, for :func:`result_of`; a decorator of flows.
 
     Parameters
     ----------
     run
-        The flow; it is changed.
+        The flow, modified in place.
 
     Returns
     -------
@@ -200,7 +201,10 @@ def keep_result(run: AnyFlow) -> AnyFlow:
 
 
 def result_of(state: State[Any]) -> object:
-    """Return the data of the state in which a flow has ended, also where only this process still knows them."""
+    """Return the data of a flow's final state; from this process's copy if the state has lost its data.
+
+    None for a run of another process, or a state without a run.
+    """
     if state.data is None or isinstance(state.data, ResultRecordMetadata):
         run = state.state_details.flow_run_id
         return None if run is None else _RESULTS.get(run)

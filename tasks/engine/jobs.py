@@ -1,7 +1,7 @@
-"""What goes into a step and what comes out of it: small frozen records, never pixels.
+"""Inputs and outputs of steps: small frozen records, never pixels.
 
-A step states of itself what others need to know (:class:`StepInfo`); what it is done for is a :class:`Job`, of which a
-project makes its own subclass; how it ends is an :class:`Outcome`.
+:class:`StepInfo` describes a step; a :class:`Job`, which the project subclasses, holds its arguments; a
+:class:`StepResult` or a :class:`Failure` is its :class:`Outcome`.
 """
 
 import math
@@ -25,36 +25,36 @@ StageSettings = TypeVar("StageSettings", bound=Settings)
 
 
 class ExitCode(IntEnum):
-    """How a command ends."""
+    """Exit codes of the commands."""
 
     COMPLETE = 0
     BAD_INPUT = 1
     MISSING = 2
-    """It finished, but CCDs are missing."""
+    """Completed, but some CCDs failed."""
     FAILED = 3
 
 
 @dataclass(frozen=True, slots=True)
 class StepInfo:
-    """What a step states of itself; every list of steps is derived from these.
+    """Static properties of a step; every list of steps is derived from these.
 
     Attributes
     ----------
     name
-        A verb; the name in task runs, records and failures.
+        Name in task runs, records and failures.
     stage
-        The stage that it belongs to.
+        Stage of the pipeline.
     mapped_over
-        What it is done for each of, such as ``ccd``, ``exposure`` or ``night``.
+        What the step is mapped over, such as ``ccd``, ``exposure`` or ``night``.
     cpu_s
         Nominal CPU seconds of one job on one core.
     products
-        Name of each product to the suffix of its file; they are part of the cache key. Products whose names depend on
-        the job are left out.
+        Name of each product to its file suffix; part of the cache key. Products whose names depend on the job are not
+        included.
     intermediate
-        Names of the products that only the next steps read; housekeeping may remove them.
+        Names of products that only the next steps read; housekeeping may delete them.
     runs_in_flow
-        Whether it runs in the process of the flow rather than on a worker.
+        Whether the step runs in the flow's process instead of on a worker.
     """
 
     name: str
@@ -67,7 +67,7 @@ class StepInfo:
 
 
 class Record(BaseModel):
-    """A frozen record; unknown names are refused."""
+    """A frozen pydantic model that rejects unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -80,7 +80,7 @@ class FileRecord(Record):
     size: int
     """Bytes."""
     mtime_ns: int
-    """Time of the last change, nanoseconds since 1970."""
+    """Modification time, nanoseconds since 1970."""
     content_hash: str
     """128-bit XXH3 hash of the content."""
 
@@ -91,11 +91,11 @@ class FileRecord(Record):
         Parameters
         ----------
         site
-            Site whose folders the name is relative to.
+            Site to whose folders the recorded path is relative.
         path
             The file.
         known_hash
-            Hash of the content, where a manifest or an earlier record states it; None to compute it.
+            Content hash from a manifest or an earlier record; None to compute it.
 
         Raises
         ------
@@ -107,7 +107,7 @@ class FileRecord(Record):
         return cls(path=site.name_of(path), size=status.st_size, mtime_ns=status.st_mtime_ns, content_hash=digest)
 
     def is_intact(self, site: Site) -> bool:
-        """Whether the file is still what the record says: same size and time, or else the same content."""
+        """Whether the file is unchanged: same size and modification time, or the same content hash."""
         path = site.path(self.path)
         try:
             status = path.stat()
@@ -119,45 +119,45 @@ class FileRecord(Record):
 
 
 class Job(Record):
-    """One step to be done for one thing; a subclass says what that may be."""
+    """The arguments of one run of a step; subclasses define subject and unit."""
 
     site: Site
-    """Where the files are."""
+    """Folders of the input files and products."""
     inputs: dict[str, FileRecord] = {}
-    """Input files by a name that the step knows."""
+    """Input files by name."""
     settings: SerializeAsAny[Settings] | None = None
-    """The settings that steer the step, and no others: they are part of its cache key."""
+    """Settings that the step uses, and no others: they are part of its cache key."""
     parameters: dict[str, Any] = {}
-    """Further small values that steer the step; they must be JSON."""
+    """Other small JSON values that the step uses; part of its cache key."""
 
     @property
     @abstractmethod
     def subject(self) -> str:
-        """What the job is about, as in the name of a folder."""
+        """Subject of the job, usable as a folder name."""
 
     @property
     @abstractmethod
     def unit(self) -> int | None:
-        """Number of the one that is meant among those of the subject; None for all of it."""
+        """Number of the unit within the subject, such as a CCD; None for the whole subject."""
 
     @property
     @abstractmethod
     def unit_name(self) -> str:
-        """The unit as in file names; empty for all of the subject."""
+        """The unit as used in file names; empty for the whole subject."""
 
     @abstractmethod
     def at_unit(self, unit: int) -> Self:
-        """Return the same job for one unit of the subject."""
+        """Return a copy of the job for one unit of the subject."""
 
     @property
     @abstractmethod
     def label(self) -> str:
-        """Subject and unit in words; used in messages."""
+        """Subject and unit for messages."""
 
     @property
     @abstractmethod
     def identity(self) -> dict[str, Any]:
-        """All that tells the job from others of its step, as JSON for the cache key."""
+        """JSON values that identify the job among those of its step, for the cache key."""
 
     @property
     @abstractmethod
@@ -166,16 +166,16 @@ class Job(Record):
 
     @property
     def name(self) -> str:
-        """Subject and unit; used in the names of task runs."""
+        """Subject and unit for the names of task runs."""
         return f"{self.subject}-{self.unit_name}" if self.unit_name else self.subject
 
     def settings_as(self, kind: type[StageSettings]) -> StageSettings:
-        """Return the settings, which must be of this kind.
+        """Return the settings, checked to be of this class.
 
         Raises
         ------
         TypeError
-            If the job was made with other settings: a defect of the flow.
+            If the job has settings of another class, a programming error of the planner.
         """
         if not isinstance(self.settings, kind):
             raise TypeError(f"{self.label}: settings are {type(self.settings).__name__}, not {kind.__name__}")
@@ -192,7 +192,7 @@ class Job(Record):
         try:
             return self.site.path(self.inputs[name].path)
         except KeyError:
-            raise InputError("a step lacks an input", **self.place, value=name, limit=", ".join(self.inputs)) from None
+            raise InputError("step has no such input", **self.place, value=name, limit=", ".join(self.inputs)) from None
 
     def result(
         self,
@@ -202,18 +202,18 @@ class Job(Record):
         cpu_s: Mapping[str, float] | None = None,
         notes: tuple[str, ...] = (),
     ) -> "StepResult":
-        """Return what the step has done, its products hashed.
+        """Return the result of the step, with its products hashed.
 
         Parameters
         ----------
         products
-            Files that the step has written, by a name that the next steps know.
+            Files written by the step, by name.
         quality
-            Numbers that describe the outcome; NumPy scalars become plain ones, NaN and infinities None.
+            Quality numbers; NumPy scalars become Python numbers, NaN and infinities None.
         cpu_s
             CPU seconds by part of the step.
         notes
-            Sentences for the person who looks at the run.
+            Sentences shown on the page of the run.
         """
         return StepResult(
             products={name: FileRecord.of(self.site, path) for name, path in (products or {}).items()},
@@ -224,14 +224,14 @@ class Job(Record):
 
 
 class StepResult(Record):
-    """What a step has done."""
+    """Result of a step."""
 
     step: str = ""
     """Name of the step; filled in by the engine."""
     products: dict[str, FileRecord] = {}
     """Files written, by name."""
     quality: dict[str, QualityValue] = {}
-    """Numbers that describe the outcome, with their units in their names."""
+    """Quality numbers, with units in their names."""
     cpu_s: dict[str, float] = {}
     """CPU seconds by part of the step."""
     total_cpu_s: float = 0.0
@@ -239,40 +239,39 @@ class StepResult(Record):
     wall_s: float = 0.0
     """Wall-clock seconds of the whole step; filled in by the engine."""
     peak_memory_mb: float = 0.0
-    """Largest resident memory while the step ran; filled in by the engine."""
+    """Peak resident memory while the step ran, MiB; filled in by the engine."""
     notes: tuple[str, ...] = ()
-    """Sentences for the person who looks at the run."""
+    """Sentences shown on the page of the run."""
     nothing_to_do: str | None = None
-    """Why there was, normally, nothing to do; None if there was."""
+    """Reason why the step had nothing to do, which is no failure; None if it did its work."""
 
 
 class Failure(Record):
     """Why a job has no result."""
 
     reason: str
-    """A short name for tables and counts, such as ``too_few_stars``."""
+    """Short identifier for tables and counts, such as ``too_few_stars``."""
     message: str
-    """One sentence: where, what, value, limit, remedy."""
+    """One sentence: place, problem, value, limit, remedy."""
     kind: FailureKind
-    """``ccd``: this unit cannot be processed; ``no_work``: there was nothing to do; ``input``: bad
-    input; ``storage``: the disk failed; ``memory``: there was not enough of it; ``lost``: the worker died; ``defect``:
-    the code failed."""
+    """``ccd``: this unit cannot be processed; ``no_work``: nothing to do; ``input``: bad input; ``storage``: disk or
+    network error; ``memory``: out of memory; ``lost``: worker or task lost; ``defect``: bug in the code."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a job ended: with a result or with a failure.
+    """Outcome of a job: a result or a failure.
 
     Attributes
     ----------
     job
         The job.
     result
-        What was done; None if it failed or there was nothing to do.
+        The result; None if the job failed or had nothing to do.
     failure
-        Why there is no result; None if there is one.
+        The failure, of kind ``no_work`` if there was nothing to do; None if there is a result.
     cached
-        Whether the result was known from an earlier run.
+        Whether the result comes from the cache.
     """
 
     job: Job
@@ -286,7 +285,7 @@ class Outcome:
         return self.job.unit
 
     def amended(self, circumstance: str) -> "Outcome":
-        """Return the same outcome, its failure (if it is one) told with a circumstance."""
+        """Return the outcome with a circumstance appended to the message of its failure, if any."""
         if self.failure is None:
             return self
         message = f"{self.failure.message} ({circumstance})"
@@ -294,6 +293,6 @@ class Outcome:
 
 
 def plain_quality(quality: Mapping[str, Any]) -> dict[str, QualityValue]:
-    """Return quality numbers as JSON can hold them: NumPy scalars become plain, NaN and infinities None."""
+    """Return quality numbers as JSON values: NumPy scalars become Python numbers, NaN and infinities None."""
     plain = {name: value.item() if hasattr(value, "item") else value for name, value in quality.items()}
     return {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in plain.items()}

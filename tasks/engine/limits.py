@@ -1,9 +1,8 @@
-"""What a step may take: slots of what runs share, time and memory; and what it has taken.
+"""Concurrency limits and time limits of steps, and measurement of their CPU time and memory.
 
-Slots are those of Prefect's global concurrency limits, which are made when the project is deployed. A run that finds no
-free slot waits. A slot is a lease that its holder renews, so a killed run gives it back within :data:`LEASE_S`. A limit
-that does not exist, or a server that is away, holds nobody up: limits protect disks and datasets from too much at once,
-and steps are safe without them.
+Slots are those of Prefect's global concurrency limits, which are created on deployment. A step waits for a free slot. A
+slot is a lease that its holder renews, so the slot of a killed run is free again after :data:`LEASE_S`. If a limit does
+not exist or the server is unavailable, steps run without a slot: limits only reduce the load on disks and datasets.
 """
 
 import faulthandler
@@ -26,20 +25,20 @@ from prefect.settings import PREFECT_API_URL
 logger = logging.getLogger(__name__)
 
 SERVER_AWAY = (httpx.HTTPError, PrefectException, ConcurrencySlotAcquisitionError)
-"""What Prefect's client raises where a server is away, or does not answer in time."""
+"""Errors of Prefect's client if the server is unavailable or does not respond in time."""
 
 LEASE_S = 60.0
-"""Seconds after which the slot of a holder that has died is free again; Prefect takes no shorter lease."""
+"""Lease of a slot, seconds: the slot of a dead holder is free again after it. The minimum that Prefect accepts."""
 
 
 @contextmanager
 def slot(name: str | None) -> Iterator[None]:
-    """Hold a slot of a limit inside the ``with`` block; wait for it as long as it takes.
+    """Hold a slot of a global concurrency limit inside the ``with`` block; wait for it without a timeout.
 
     Parameters
     ----------
     name
-        Name of the limit; None to hold nothing.
+        Name of the limit; None for no limit.
     """
     if name is None or not PREFECT_API_URL.value():
         yield
@@ -48,33 +47,33 @@ def slot(name: str | None) -> Iterator[None]:
     try:
         held.enter_context(concurrency(name, lease_duration=LEASE_S, strict=False))
     except SERVER_AWAY as error:
-        logger.warning("going on without a slot of %s: %s", name, error)
+        logger.warning("continuing without a slot of %s: %s", name, error)
     try:
         yield
     finally:
         try:
             held.close()
         except SERVER_AWAY as error:
-            logger.warning("the slot of %s is given back when its lease ends: %s", name, error)
+            logger.warning("the slot of %s is released when its lease expires: %s", name, error)
 
 
 PROCESS = Path("/proc/self")
 
 TIMES_STUCK = 2
-"""A step that was past its time limit this often is not tried again."""
+"""Number of times a step may exceed its time limit before it fails."""
 
 TRACE_BEGIN = "Timeout ("
-"""How the traceback of a process past its limit begins."""
+"""First characters of a traceback that ``faulthandler`` writes on a timeout."""
 
 OWN_FOLDERS = ("imaging", "tasks")
-"""Where the code of steps lies, of which a person wants to know the line."""
+"""Folders of the steps' code; the first stack frame in them is quoted in messages."""
 
 
 class ResourceMeter:
-    """Measures from its making until :meth:`read`.
+    """Measures time and memory from its construction to :meth:`read`.
 
-    CPU seconds and memory are those of the process, which is the step's own where each worker runs one step at a time;
-    with threads they include the neighbours.
+    CPU seconds and memory are those of the whole process. A worker process runs one step at a time; threads of one
+    process are counted together.
     """
 
     def __init__(self) -> None:
@@ -83,7 +82,7 @@ class ResourceMeter:
         self._wall = time.perf_counter()
 
     def read(self) -> dict[str, Any]:
-        """Return ``total_cpu_s``, ``wall_s`` and ``peak_memory_mb``."""
+        """Return ``total_cpu_s`` and ``wall_s``, seconds, and ``peak_memory_mb``, MiB."""
         return {
             "total_cpu_s": round(time.process_time() - self._cpu, 4),
             "wall_s": round(time.perf_counter() - self._wall, 4),
@@ -92,7 +91,7 @@ class ResourceMeter:
 
 
 def _reset_peak_memory() -> None:
-    """Forget the peak so far, where the system can (Linux)."""
+    """Reset the kernel's peak memory counter of this process (Linux only)."""
     try:
         (PROCESS / "clear_refs").write_text("5")
     except OSError:
@@ -100,7 +99,7 @@ def _reset_peak_memory() -> None:
 
 
 def peak_memory_mb() -> float:
-    """Return the largest resident memory of this process since the last reset, in MiB."""
+    """Return the peak resident memory of this process since the last reset, MiB."""
     try:
         lines = (PROCESS / "status").read_text().splitlines()
     except OSError:
@@ -110,21 +109,22 @@ def peak_memory_mb() -> float:
 
 
 class StuckError(Exception):
-    """A step was past its time limit as often as it may."""
+    """A step exceeded its time limit :data:`TIMES_STUCK` times."""
 
 
 class TimeLimit:
-    """Ends the process of a Dask worker that stays too long inside; the next one that begins the same is the last.
+    """Context manager that terminates a Dask worker process if a step exceeds its time limit.
 
-    A limit inside Python cannot interrupt compiled code in a thread, which is where Dask runs steps. Elsewhere than in
-    a worker process there is no limit, because the process is the flow's.
+    The step is retried once on another worker. A timeout inside Python, such as Prefect's, cannot interrupt compiled
+    code in the threads in which Dask runs steps. Outside of a worker process there is no limit, because terminating the
+    process would end the flow.
 
     Parameters
     ----------
     seconds
         Wall-clock limit.
     trace
-        File in which a process that is ended leaves where it was; removed when the step ends by itself.
+        File to which a terminated process writes its traceback; deleted when the step ends by itself.
     """
 
     def __init__(self, seconds: float, trace: Path) -> None:
@@ -133,12 +133,12 @@ class TimeLimit:
         self._stream: IO[str] | None = None
 
     def __enter__(self) -> None:
-        """Start to count.
+        """Start the timer.
 
         Raises
         ------
         StuckError
-            If two processes have been ended already.
+            If :data:`TIMES_STUCK` processes have already been terminated in this step.
         """
         try:
             in_own_process = bool(get_worker().nanny)
@@ -153,12 +153,12 @@ class TimeLimit:
         if left.count(TRACE_BEGIN) >= TIMES_STUCK:
             self.__exit__()
             raise StuckError(
-                f"{TIMES_STUCK} worker processes were past the time limit of {self._seconds:g} s{_place_in(left)}"
+                f"{TIMES_STUCK} worker processes exceeded the time limit of {self._seconds:g} s{_place_in(left)}"
             )
         faulthandler.dump_traceback_later(self._seconds, exit=True, file=self._stream)
 
     def __exit__(self, *error: object) -> None:
-        """Stop to count."""
+        """Stop the timer."""
         if self._stream is not None:
             faulthandler.cancel_dump_traceback_later()
             self._stream.close()
@@ -167,7 +167,7 @@ class TimeLimit:
 
 
 def _place_in(trace: str) -> str:
-    """Say where the last process was, in the words of its traceback: that of the first thread in a step's own code."""
+    """Return ``, in FILE, line N, in FUNCTION``: the first frame of the last traceback in a step's code, or ``""``."""
     frames = [line.strip() for line in trace.rpartition(TRACE_BEGIN)[2].splitlines() if line.startswith("  File ")]
     own = [frame for frame in frames if any(f"/{folder}/" in frame for folder in OWN_FOLDERS)]
     return f", in {own[0].removeprefix('File ')}" if own else ""

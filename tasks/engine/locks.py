@@ -1,8 +1,8 @@
-"""A lock per step record that dies with its holder.
+"""A lock per step record that is released when its process dies.
 
-Prefect's own file lock is a file that outlives the process which made it: kill the holder, and every later run of that
-step waits for ever. These locks are the operating system's (``flock``), which releases them when the process ends, in
-whatever way. Two runs of the same night then do each step once: the second waits and finds the record of the first.
+A lock of Prefect's own ``FileSystemLockManager`` is a file that survives its process: after a kill every later run of
+that step waits without end. These locks use ``flock``, which the kernel releases when the process ends. With them two
+concurrent runs of a night compute each step once: the second run waits and uses the record of the first.
 """
 
 import asyncio
@@ -15,16 +15,16 @@ from pathlib import Path
 from prefect.locking.protocol import LockManager
 
 POLL_S = 0.05
-"""Seconds between two looks at a lock that is taken."""
+"""Polling interval for a lock that is held elsewhere, seconds."""
 
 
 class FileLocks(LockManager):
-    """Locks below a folder, for the transactions in which Prefect runs a task.
+    """Lock manager for Prefect's task transactions, with lock files below a folder.
 
     Parameters
     ----------
     folder
-        Folder of the lock files; made when first needed. It must be on a file system that supports ``flock``.
+        Folder of the lock files, created on first use, on a file system that supports ``flock``.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -33,11 +33,11 @@ class FileLocks(LockManager):
         self._guard = threading.Lock()
 
     def __reduce__(self) -> tuple[type["FileLocks"], tuple[Path]]:
-        """Travel to a worker without the locks that are held here."""
+        """Pickle the folder only; locks that are held stay in this process."""
         return FileLocks, (self.folder,)
 
     def __deepcopy__(self, memo: object) -> "FileLocks":
-        """Stay one object in this process: a copy would not know what is held."""
+        """Return the same object, because a copy would not know which locks are held."""
         return self
 
     def acquire_lock(
@@ -47,9 +47,14 @@ class FileLocks(LockManager):
         acquire_timeout: float | None = None,
         hold_timeout: float | None = None,  # noqa: ARG002
     ) -> bool:
-        """Take the lock of a record; wait for it at most ``acquire_timeout`` seconds, or as long as it takes.
+        """Acquire the lock of a record; wait at most ``acquire_timeout`` seconds, without limit if it is None.
 
-        ``hold_timeout`` is not needed, because a lock ends with its holder.
+        ``hold_timeout`` is ignored, because a lock is released when its process ends.
+
+        Returns
+        -------
+        acquired
+            Whether the lock was acquired in time.
         """
         if self.is_lock_holder(key, holder):
             return True
@@ -65,11 +70,11 @@ class FileLocks(LockManager):
     async def aacquire_lock(
         self, key: str, holder: str, acquire_timeout: float | None = None, hold_timeout: float | None = None
     ) -> bool:
-        """Do as :meth:`acquire_lock`, in a thread."""
+        """Call :meth:`acquire_lock` in a thread."""
         return await asyncio.to_thread(self.acquire_lock, key, holder, acquire_timeout, hold_timeout)
 
     def release_lock(self, key: str, holder: str) -> None:
-        """Give the lock of a record back.
+        """Release the lock of a record.
 
         Raises
         ------
@@ -84,7 +89,7 @@ class FileLocks(LockManager):
         os.close(descriptor)
 
     def is_locked(self, key: str) -> bool:
-        """Whether anybody holds the lock of a record."""
+        """Whether the lock of a record is held, by any process."""
         with self._guard:
             if key in self._held:
                 return True
@@ -97,12 +102,12 @@ class FileLocks(LockManager):
         return False
 
     def is_lock_holder(self, key: str, holder: str) -> bool:
-        """Whether ``holder``, in this process, holds the lock of a record."""
+        """Whether the lock of a record is held by ``holder`` in this process."""
         with self._guard:
             return self._held.get(key, ("", 0))[0] == holder
 
     def wait_for_lock(self, key: str, timeout: float | None = None) -> bool:
-        """Wait until nobody holds the lock of a record; False if ``timeout`` seconds did not suffice."""
+        """Wait until the lock of a record is free; return False if it is still held after ``timeout`` seconds."""
         deadline = None if timeout is None else time.monotonic() + timeout
         while self.is_locked(key):
             if deadline is not None and time.monotonic() >= deadline:
@@ -111,14 +116,14 @@ class FileLocks(LockManager):
         return True
 
     async def await_for_lock(self, key: str, timeout: float | None = None) -> bool:
-        """Do as :meth:`wait_for_lock`, in a thread."""
+        """Call :meth:`wait_for_lock` in a thread."""
         return await asyncio.to_thread(self.wait_for_lock, key, timeout)
 
     def _file(self, key: str) -> Path:
         return self.folder / f"{key}.lock"
 
     def _try(self, key: str) -> int | None:
-        """Take the lock if it is free; return its file descriptor or None."""
+        """Try to acquire the lock; return its file descriptor, or None if it is held elsewhere."""
         path = self._file(key)
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
@@ -127,6 +132,6 @@ class FileLocks(LockManager):
             if os.fstat(descriptor).st_ino == path.stat().st_ino:
                 return descriptor
         except (BlockingIOError, FileNotFoundError):
-            pass  # taken, or removed by the holder who has just finished
+            pass  # held, or deleted by the holder on release
         os.close(descriptor)
         return None

@@ -1,4 +1,4 @@
-"""Turn the end of a task run, whatever it was, into a typed outcome."""
+"""Convert final states of task runs, including lost and killed ones, into outcomes."""
 
 from typing import Any
 
@@ -21,9 +21,10 @@ from tasks.engine.limits import StuckError
 
 
 def final_task_state(future: PrefectFuture[Any]) -> State[Any]:
-    """Wait for a task run and return the state in which it ended.
+    """Wait for a task run and return its final state.
 
-    A task that Dask has given up on stays ``Running`` in Prefect for ever; it is marked ``Crashed`` here.
+    A task run that Dask gave up stays ``Running`` in Prefect, which has no public way to learn of it from the task
+    runner; it is set to ``Crashed`` here.
     """
     future.wait()
     state = future.state
@@ -39,53 +40,53 @@ def final_task_state(future: PrefectFuture[Any]) -> State[Any]:
         try:
             client.set_task_run_state(future.task_run_id, Crashed(message=message), force=True)
         except HTTPError as failure:
-            # It has died before its first event was recorded, or the server is away: the outcome is the same.
-            get_logger(__name__).info("task run %s cannot be marked as crashed: %s", future.task_run_id, failure)
+            # The server does not know the task run yet, or is unavailable: the outcome is the same.
+            get_logger(__name__).info("cannot set task run %s to Crashed: %s", future.task_run_id, failure)
     return Crashed(message=message, data=error)
 
 
 class LostTaskError(Exception):
-    """A step was not even begun, or nobody knows how it ended: no worker, no server, no connection."""
+    """A step did not start, or its final state is unknown: no worker, no server, or no connection."""
 
     @classmethod
     def of(cls, error: BaseException | None) -> "LostTaskError":
-        """Return what Dask says of a step that has not come to an end of its own."""
+        """Return the error for a task that Dask gave up with ``error``."""
         return cls(f"lost by Dask: {type(error).__name__}: {error}")
 
 
 class LostWorkerError(Exception):
-    """Every worker that began a step has died."""
+    """Every worker process that ran a step died."""
 
 
 class OutOfMemoryError(MemoryError):
-    """Workers that began a step went beyond their memory and were ended."""
+    """Workers that ran a step exceeded their memory limit and were terminated by their nannies."""
 
 
 MEMORY_EVENTS = "worker-restart-memory"
-"""Topic under which Dask's nannies say which workers they have ended for want of memory."""
+"""Dask event topic of workers that their nannies terminated at the memory limit."""
 
 
 def why_killed(client: Client, error: KilledWorker) -> LostWorkerError | OutOfMemoryError:
-    """Tell a step whose workers ran out of memory from one whose workers were killed.
+    """Return whether the workers of a step ran out of memory or were killed by something else.
 
     Parameters
     ----------
     client
         Client of the cluster.
     error
-        What Dask says when it has given up a step.
+        The error with which Dask gave up the task.
     """
     times = error.allowed_failures + 1
-    died = f"{times} worker process{'es' if times > 1 else ''} died of it"
+    died = f"{times} worker process{'es' if times > 1 else ''} died while running it"
     events = client.get_events(MEMORY_EVENTS)
     used = [event["rss"] for _, event in events if event["worker"] == error.last_worker.address]
     if used:
         return OutOfMemoryError(f"{died}: out of memory at {format_bytes(used[-1])}")
-    return LostWorkerError(f"{died}: killed, perhaps by the system for want of memory")
+    return LostWorkerError(f"{died}: killed, perhaps by the kernel because memory ran out")
 
 
 def outcome_of(job: Job, state: State[Any]) -> Outcome:
-    """Turn the state in which a task run ended into a result or a failure."""
+    """Return the outcome of a job from the final state of its task run."""
     data = state.data.result if isinstance(state.data, ResultRecord) else state.data
     if state.is_completed() and isinstance(data, StepResult):
         return done_outcome(job, data, cached=state.name == "Cached")
@@ -94,7 +95,7 @@ def outcome_of(job: Job, state: State[Any]) -> Outcome:
 
 
 def done_outcome(job: Job, result: StepResult, *, cached: bool) -> Outcome:
-    """Return the outcome of a step that was done, or that found nothing to do."""
+    """Return the outcome of a job from its result; a failure of kind ``no_work`` if there was nothing to do."""
     if result.nothing_to_do is None:
         return Outcome(job, result=result, cached=cached)
     failure = Failure(reason=result.nothing_to_do, message=" ".join(result.notes), kind="no_work")
@@ -102,14 +103,14 @@ def done_outcome(job: Job, result: StepResult, *, cached: bool) -> Outcome:
 
 
 def failure_of(error: object, message: str) -> Failure:
-    """Say of which kind an error is.
+    """Classify an error.
 
     Parameters
     ----------
     error
-        What the step raised, or what Dask said when it lost the step.
+        Error raised by the step, or by Dask when it lost the step.
     message
-        What to say if the error does not say it in one sentence itself.
+        Message to use for errors that are not of this project.
     """
     match error:
         case NoWorkError():
@@ -137,7 +138,10 @@ def failure_of(error: object, message: str) -> Failure:
 
 
 def _forget_persisted_error(site: Site, state: State[Any]) -> None:
-    """Remove the file in which Prefect keeps the error of a failed task: errors are no records."""
+    """Delete the file in which Prefect persists the error of a failed task, so that it is not taken for a record.
+
+    ``persist_result`` applies to results and errors alike; Prefect has no public option to persist results only.
+    """
     if isinstance(state.data, ResultRecord) and state.data.metadata.storage_key:
         path = site.records / state.data.metadata.storage_key
         if path.parent.resolve() == site.records.resolve():

@@ -1,4 +1,4 @@
-"""How far a run has come: passed to listeners, and shown as a progress artifact on the run's page."""
+"""Progress of a run, passed to listeners and shown as a progress artifact of the run."""
 
 import logging
 import re
@@ -17,20 +17,20 @@ from tasks.engine.task_runner import ComputeTaskRunner, current_run
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far one step of one subject has come.
+    """Progress of one step of one subject.
 
     Attributes
     ----------
     step
         Name of the step.
     subject
-        Exposure number or night, as in file names; :data:`SEVERAL` where the jobs are of several.
+        Exposure number or night, as in file names; :data:`SEVERAL` if the jobs are of several subjects.
     done, total
-        Jobs that have ended, and all of them.
+        Number of jobs that have ended, and of all jobs.
     failed
-        Those of the ended that have no result.
+        Number of ended jobs without a result.
     cached
-        Those of the ended that were known from an earlier run.
+        Number of ended jobs with a cached result.
     """
 
     step: str
@@ -42,13 +42,13 @@ class Progress:
 
 
 SEVERAL = "several"
-"""The subject of a step whose jobs are of more than one."""
+"""Subject of a step whose jobs have more than one subject."""
 
 Listener = Callable[[Progress], None]
 
 
 def report(progress: Progress) -> None:
-    """Pass a progress to the listeners of the current run."""
+    """Pass progress to the listeners of the current run."""
     runner = ComputeTaskRunner.current()
     for listener in runner.options.listeners if runner else ():
         listener(progress)
@@ -57,22 +57,22 @@ def report(progress: Progress) -> None:
 logger = logging.getLogger(__name__)
 
 Work = Mapping[tuple[str, str], float]
-"""Subject and step to the effort that they cost, in any unit."""
+"""(subject, step) to its cost, in any unit."""
 
 PAUSE_S = 5.0
-"""Seconds between two messages to the server, so that a run with thousands of steps sends few."""
+"""Minimum interval between updates of the artifact, seconds; limits the requests of runs with thousands of steps."""
 
 FORETELL_S = 30.0
-"""A run must have gone on for as long before it says how long it will take."""
+"""Elapsed seconds after which the remaining time is estimated."""
 
 
 class RunProgress:
-    """How far the work of a run has come.
+    """Progress of a run over all its steps, weighted by cost.
 
     Parameters
     ----------
     work
-        What has to be done; a step of another subject counts nothing.
+        Cost of each step of each subject; progress of other steps is ignored.
     """
 
     def __init__(self, work: Work) -> None:
@@ -82,7 +82,7 @@ class RunProgress:
         self._began = time.monotonic()
 
     def note(self, progress: Progress) -> None:
-        """Take note of a progress."""
+        """Add the progress of a step."""
         key = (progress.subject, progress.step)
         if key in self._work:
             self._latest.pop(key, None)
@@ -90,7 +90,7 @@ class RunProgress:
 
     @property
     def percent(self) -> float:
-        """How much is done, 0 to 100."""
+        """Completed share of the cost, 0 to 100."""
         latest = tuple(self._latest.items())
         done = sum(self._work[key] * p.done / p.total for key, p in latest if p.total)
         return min(100.0 * done / self._total, 100.0) if self._total else 100.0
@@ -101,7 +101,7 @@ class RunProgress:
         return sum(progress.failed for progress in tuple(self._latest.values()))
 
     def sentence(self) -> str:
-        """Say what goes on, what has failed and how long it will take."""
+        """Return the latest step, the number of failures and the estimated remaining time as one sentence."""
         latest = tuple(self._latest.values())
         if not latest:
             return "begins"
@@ -117,7 +117,7 @@ class RunProgress:
 
 
 class _Page:
-    """The progress as an artifact of the run, written seldom and never in the way of the work."""
+    """The progress artifact of a run, updated at most every :data:`PAUSE_S`; errors of the server are ignored."""
 
     def __init__(self, what: str, progress: RunProgress, run: UUID) -> None:
         self._what = what
@@ -142,7 +142,7 @@ class _Page:
             self._send(100.0, f"ended; {failed} failed" if failed else "ended")
 
     def _send(self, percent: float, sentence: str) -> None:
-        """Write the artifact; the run is named because a run that was called by it may report."""
+        """Create or update the artifact of the outer run, even if a subflow reports."""
         self._sent = time.monotonic()
         text = f"Progress of {self._what}: {sentence}"
         try:
@@ -152,26 +152,26 @@ class _Page:
             else:
                 update_artifact(self._artifact, round(percent, 1), text)
         except httpx.HTTPError as error:
-            logger.debug("the server did not take the progress: %s", error)
+            logger.debug("cannot update the progress artifact: %s", error)
 
 
 @contextmanager
 def progress_artifact(what: str, work: Work) -> Iterator[Listener | None]:
-    """Show the progress of the work inside the ``with`` block on the page of the current run, if there is one.
+    """Show the progress inside the ``with`` block as an artifact of the current flow run, if there is one.
 
-    A run that is over sooner than :data:`PAUSE_S` sends one message, at its end.
+    A run shorter than :data:`PAUSE_S` sends one update, at its end.
 
     Parameters
     ----------
     what
-        What is processed, in words: ``exposure 1300001``.
+        What is processed, such as ``exposure 1300001``.
     work
-        What has to be done.
+        Cost of each step of each subject.
 
     Yields
     ------
     listener
-        To be given to the flows that do the work; None outside of a run.
+        Listener to pass to the flows; None outside of a flow run.
     """
     run = current_run()
     if run is None:

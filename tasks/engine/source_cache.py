@@ -1,8 +1,8 @@
-"""What the syntax trees of sources say, kept from one process to the next.
+"""A cache of parsed source files, shared between processes.
 
-Parsing every module behind the steps takes longer than all else that a command with nothing to do does. What is kept
-belongs to the bytes of a file, never to its name or its time, and to the code that read them. It lies in the user's
-folder of caches; if it is damaged, or cannot be written, everything is parsed again.
+Parsing all modules of the steps dominates the run time of a command that finds everything cached. Entries are keyed by
+the content of a source file, never by name or time, and by the version of this code. The cache lies in the user's cache
+folder; if it is damaged or not writable, sources are parsed again.
 """
 
 import ast
@@ -25,30 +25,31 @@ from imaging.kernel_cache import remove_unused
 FILE = "sources.json"
 
 MOST = 5000
-"""Entries that are kept, ten times what the project has files; the oldest go first."""
+"""Maximum number of entries, ten times the number of source files; the oldest are dropped."""
 
 ENGINE = "tasks.engine"
-"""Decorators that come from there are left out of a definition: they say how a step is run, not what it does."""
+"""Package whose decorators are left out of a definition's hash: they affect how a step runs, not its result."""
 
 PARSE_ATTEMPTS = 20
 PARSE_PAUSE_S = 0.02
-"""Prefect parses too, in threads of its own, which CPython may count together with ours; it is done in a moment."""
+"""Delay before parsing is retried, seconds: a thread of Prefect that parses at the same time may trigger the CPython
+bug described in :mod:`tasks.engine.code_version`."""
 
 
 class Reading(NamedTuple):
-    """What a source says.
+    """Hashes, imports and definitions of one source file.
 
     Attributes
     ----------
     digest
-        Hash of the whole syntax tree, and of the tables beside the module.
+        Hash of the whole syntax tree, and of the data tables beside the module.
     imported
-        Dotted names that it imports, anywhere; of ``from a import b`` both ``a`` and ``a.b``.
+        Dotted names of all imports; of ``from a import b`` both ``a`` and ``a.b``.
     names
-        Name that an import of the module's top level gives to ``module:attribute``, or ``module:`` for a module.
+        Name bound by a top-level import to ``module:attribute``, or ``module:`` for a module.
     definitions
-        Name of each function, class and constant to its hash and the names that it uses; what other statements of the
-        top level do is kept under the empty name.
+        Name of each function, class and constant to its hash and the names that it uses; other top-level statements
+        are under the empty name.
     constants
         Names of the constants among the definitions.
     """
@@ -62,16 +63,16 @@ class Reading(NamedTuple):
 
 @dataclass(slots=True)
 class SourceCache:
-    """Readings of sources by the hash of their bytes.
+    """Parsed sources by the hash of their content.
 
     Attributes
     ----------
     folder
-        Where they are kept; None if nowhere.
+        Folder of the cache files; None if there is none.
     known
-        Those of earlier processes.
+        Entries of earlier processes.
     fresh
-        Those of this process that are not kept yet.
+        Entries of this process that are not written yet.
     """
 
     folder: Path | None
@@ -80,31 +81,31 @@ class SourceCache:
 
     @classmethod
     def open(cls, root: Path | None = None) -> Self:
-        """Return what this version of the code, under this Python, has kept.
+        """Open the cache of this version of the code and of Python.
 
         Parameters
         ----------
         root
-            Folder of all versions; None for ``gw-workflow/sources`` in the user's folder of caches.
+            Folder of all versions; None for ``gw-workflow/sources`` in the user's cache folder.
         """
         digest = xxhash.xxh3_64(sys.version.encode())
         try:
             digest.update(Path(__file__).read_bytes())
             folder = (root or caches() / "sources") / digest.hexdigest()
-        except (OSError, RuntimeError):  # sources within an archive; a user without a home
+        except (OSError, RuntimeError):  # source files in an archive; a user without a home folder
             return cls(None, {})
         return cls(folder, readings_in(folder / FILE))
 
     def get(self, content: str) -> Reading | None:
-        """Return the reading of a source by the hash of its bytes; None if it is not known."""
+        """Return the entry of a content hash; None if there is none."""
         return self.known.get(content) or self.fresh.get(content)
 
     def add(self, content: str, reading: Reading) -> None:
-        """Remember a reading in this process."""
+        """Add an entry, in memory only."""
         self.fresh[content] = reading
 
     def keep(self) -> None:
-        """Keep what is new for later processes, beside what others have kept meanwhile."""
+        """Write new entries, merged with those that other processes have written in the meantime."""
         if self.folder is None or not self.fresh:
             return
         self.known = {**readings_in(self.folder / FILE), **self.known, **self.fresh}
@@ -116,18 +117,18 @@ class SourceCache:
 
 
 def caches() -> Path:
-    """Return the project's folder in the user's folder of caches.
+    """Return the project's folder in the user's cache folder.
 
     Raises
     ------
     RuntimeError
-        If the user has no home.
+        If the user has no home folder.
     """
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gw-workflow"
 
 
 def readings_in(path: Path) -> dict[str, Reading]:
-    """Return the readings in a file; none if it is absent, or not as it was written."""
+    """Return the entries of a cache file; none if it is missing or damaged."""
     try:
         check, _, content = path.read_bytes().partition(b"\n")
     except OSError:
@@ -142,16 +143,16 @@ def _check(content: bytes) -> bytes:
 
 
 def read_source(source: bytes, tables: Mapping[str, bytes], known: SourceCache) -> Reading:
-    """Return what a source says, parsing it only if nobody has before.
+    """Return the hashes, imports and definitions of a source file, from the cache if possible.
 
     Parameters
     ----------
     source
-        Bytes of the file.
+        Content of the file.
     tables
-        Name to content of the tables beside the module, which count as they are.
+        Name to content of the data tables beside the module, which are hashed byte by byte.
     known
-        Readings to look it up in, and to add it to.
+        The cache.
     """
     content = xxhash.xxh3_128(f"{len(source)} ".encode() + source)
     for name, held in tables.items():
@@ -190,7 +191,7 @@ def _read(tree: ast.Module, tables: Mapping[str, bytes]) -> Reading:
 
 
 def _definition(nodes: list[ast.stmt], names: Mapping[str, str]) -> tuple[str, tuple[str, ...]]:
-    """Return hash and used names of the statements that make a definition."""
+    """Return hash and used names of the statements of one definition."""
     for node in nodes:
         if isinstance(node, ast.FunctionDef):
             node.decorator_list = [d for d in node.decorator_list if not _is_of_engine(d, names)]
@@ -204,7 +205,7 @@ def _is_of_engine(decorator: ast.expr, names: Mapping[str, str]) -> bool:
 
 
 def _defined_names(node: ast.stmt) -> list[str]:
-    """Return the names that a statement of the top level defines; none for a statement that only does something."""
+    """Return the names that a top-level statement defines; none for an expression statement."""
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         return [node.name]
     if isinstance(node, ast.Assign):
@@ -213,7 +214,7 @@ def _defined_names(node: ast.stmt) -> list[str]:
 
 
 def _given_names(node: ast.stmt) -> Iterator[tuple[str, str]]:
-    """Yield what an import of the top level gives a name to."""
+    """Yield (name, ``module:attribute``) for each name that a top-level import binds."""
     if isinstance(node, ast.Import):
         for alias in node.names:
             yield (alias.asname, f"{alias.name}:") if alias.asname else (alias.name.partition(".")[0], f"{alias.name}:")
@@ -232,7 +233,7 @@ def _used_words(node: ast.AST) -> Iterator[str]:
         elif isinstance(inner, ast.Import | ast.ImportFrom):
             yield from (target for _, target in _given_names(inner))
         elif isinstance(inner, ast.Constant) and isinstance(inner.value, str) and inner.value.isidentifier():
-            yield inner.value  # an annotation in quotes
+            yield inner.value  # possibly a quoted annotation
 
 
 def _imported(tree: ast.AST) -> Iterator[str]:
@@ -245,7 +246,7 @@ def _imported(tree: ast.AST) -> Iterator[str]:
 
 
 def described(node: object) -> str:
-    """Write a syntax tree as text: without positions, docstrings and whatever is empty in some versions of Python."""
+    """Return a syntax tree as text, without positions, docstrings and fields that some Python versions leave empty."""
     if isinstance(node, ast.AST):
         fields = ((name, getattr(node, name, None)) for name in node._fields)
         parts = [f"{name}={described(value)}" for name, value in fields if value is not None and value != []]
@@ -256,5 +257,5 @@ def described(node: object) -> str:
 
 
 def _is_bare_text(node: object) -> bool:
-    """Whether a statement is a string that nothing uses: a docstring, of a module, class, function or attribute."""
+    """Whether a statement is a bare string: the docstring of a module, class, function or attribute."""
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)

@@ -1,4 +1,4 @@
-"""Run the steps of a stage, and keep what came of them: results, failures, cost."""
+"""Run the steps of a stage and collect results, failures and cost."""
 
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeVar
@@ -16,14 +16,14 @@ AnyJob = TypeVar("AnyJob", bound=Job)
 
 
 class Stage:
-    """One stage: which units (CCDs) are done, which failed where and why, what it cost.
+    """One run of a stage: results, failures per unit (CCD) and cost of its steps.
 
     Parameters
     ----------
     name
         Name of the stage.
     about
-        What it processes: a job without a unit.
+        A job without a unit, which identifies site and subject.
     overwrite
         Recompute cached steps.
     """
@@ -41,12 +41,12 @@ class Stage:
         self.n_computed = 0
 
     def plan(self, step: StepInfo, units: Collection[int], make_job: Callable[[int], AnyJob]) -> list[AnyJob]:
-        """Make the jobs of some units; one for which none can be made is noted as failed at this step.
+        """Create the jobs of some units; a unit whose job cannot be created is recorded as failed.
 
         Raises
         ------
         InputError
-            If the input of every unit is wrong: then it is not one that is missing, and nothing is started.
+            If no job can be created because the input of every unit is wrong.
         """
         jobs: list[AnyJob] = []
         errors: dict[int, GWWorkflowError] = {}
@@ -64,7 +64,7 @@ class Stage:
         return jobs
 
     def map(self, step: Step, jobs: Sequence[Job]) -> dict[int, StepResult]:
-        """Do a step for every unit; those that fail are noted and left out of what is returned."""
+        """Run a mapped step; return the results by unit, without the failures, which are recorded."""
         outcomes = map_step(step, jobs, overwrite=self.overwrite)
         for outcome in outcomes:
             self._note(step.name, outcome)
@@ -74,7 +74,7 @@ class Stage:
         return results
 
     def map_all(self, step: Step, jobs: Sequence[Job]) -> list[StepResult]:
-        """Do a step for units of several subjects; those that fail are noted and left out of what is returned."""
+        """Run a step mapped over units of several subjects; return the results without the failures."""
         outcomes = map_step(step, jobs, overwrite=self.overwrite)
         for outcome in outcomes:
             self._note(step.name, outcome)
@@ -83,7 +83,7 @@ class Stage:
         return [outcome.result for outcome in outcomes if outcome.result is not None]
 
     def run(self, step: Step, job: Job, units: Collection[int]) -> StepResult | None:
-        """Do a step that is not mapped; None if it fails, which then is the failure of all these units."""
+        """Run a step that is not mapped; if it fails, return None and record its failure for all ``units``."""
         outcome = run_step(step, job, overwrite=self.overwrite)
         self._note(step.name, outcome)
         if outcome.failure is not None:
@@ -94,24 +94,24 @@ class Stage:
         return outcome.result
 
     def miss(self, unit: int, step: str, failure: Failure) -> None:
-        """Note that a unit goes no further, and why."""
+        """Record a failure of a unit at a step."""
         self.failures[unit] = failure
         self.failed_at[unit] = step
 
     def final_state(self, done: Collection[int], **more: Any) -> State[dict[str, Any]]:  # noqa: ANN401
-        """Return the state in which the stage ends.
+        """Return the final state of the stage.
 
         Parameters
         ----------
         done
-            Units that have come through.
+            Units that passed all steps.
         more
-            Entries to add to the summary; they must be JSON.
+            JSON entries to add to the summary.
         """
         return final_state(self.about.label, sorted(done), self.failures, summary=self.summary(done) | more)
 
     def summary(self, done: Collection[int]) -> dict[str, Any]:
-        """Return the summary as JSON."""
+        """Return the summary of the stage, JSON."""
         return {
             "stage": self.name,
             "done": sorted(done),

@@ -1,7 +1,7 @@
 """A step: a plain function from a job to a result, and the Prefect task around it.
 
-The function reads its own inputs, calls the science, writes its own products. :func:`step` makes it a Prefect task with
-a readable name, retries for errors worth retrying, a time limit, and a cache that is checked against the products::
+The function reads its inputs, calls the science, and writes its products. :func:`step` makes it a Prefect task with a
+readable name, retries of transient errors, a time limit, and a cache that is validated against the products::
 
     @step(DETREND)
     def detrend(job: Job) -> StepResult:
@@ -11,7 +11,7 @@ a readable name, retries for errors worth retrying, a time limit, and a cache th
         write_planes(paths["image"], planes, header)
         return job.result(paths, quality={"sky_electrons": sky})
 
-A flow maps it over CCDs and sees every job end, one way or the other::
+A flow maps it over CCDs and gets the outcome of every job::
 
     results, failures = split(map_step(detrend, jobs, overwrite=overwrite))
 
@@ -49,39 +49,39 @@ from tasks.engine.progress import SEVERAL, Progress, report
 from tasks.engine.task_runner import ComputeTaskRunner
 
 StepFunction = Callable[[Any], StepResult]
-"""From a job, of the class that the project has for it, to a result."""
+"""A function of a job, of the project's subclass, that returns a result."""
 
 RETRIES = 3
-"""Attempts after the first, for errors worth retrying."""
+"""Retries of transient errors."""
 
 RETRY_DELAY_S = 1.0
-"""Delay before the first retry; it doubles. It is slept in the worker, so it must be short."""
+"""Delay before the first retry, seconds, doubled each time. It is short because it blocks the worker."""
 
 TIME_LIMIT_S = 1800.0
-"""Wall-clock limit of a step, many times what the slowest takes."""
+"""Wall-clock limit of a step, seconds; many times the duration of the slowest step."""
 
 ALONE_DELAYS_S = (2.0, 20.0)
-"""Delays before jobs that were lost are tried alone, so that what was wrong may pass: a server that is started again
-takes 10 s. Those whose workers died, or had too little memory, are tried alone once."""
+"""Delays in seconds before lost jobs are retried alone; a restart of the server takes 10 s. Jobs whose workers died or
+ran out of memory are retried alone once."""
 
 
 class Step:
-    """A step of the processing: a plain function and the Prefect task around it.
+    """A step of the pipeline: a plain function and the Prefect task around it.
 
     Parameters
     ----------
     info
-        What it states of itself.
+        Name, stage, cost and products.
     function
-        The step.
+        The function.
     limit
-        The limit, of :mod:`tasks.engine.limits`, of which a task run holds a slot while it works; that costs two calls
-        to the server. None if the step strains nothing that is shared.
+        Global concurrency limit of which a task run holds a slot, at the cost of two requests to the server; None if
+        the step uses no shared resource.
     retries
-        Attempts after the first.
+        Retries of transient errors.
     time_limit_s
-        A Dask worker that is still at the step after this long is ended and the step tried once more. In the process of
-        the flow the step is ended as soon as it comes back to Python, and not tried again.
+        Wall-clock limit, seconds. A Dask worker that exceeds it is terminated and the step retried once. In the flow's
+        process the step is interrupted when it returns to Python, and not retried.
     """
 
     def __init__(
@@ -102,11 +102,11 @@ class Step:
         self.__name__ = function.__name__
 
     def __call__(self, job: Job) -> StepResult:
-        """Do the step as a plain function."""
+        """Run the step as a plain function."""
         return self.function(job)
 
     def __reduce__(self) -> str | tuple[Any, ...]:
-        """Travel to a worker by name, as functions do, rather than as a copy of code."""
+        """Pickle by name, as functions are, instead of by value."""
         return _find_step, (self.function.__module__, self.__name__)
 
     @property
@@ -116,19 +116,19 @@ class Step:
 
     @property
     def code_version(self) -> str:
-        """Version of the code behind the step."""
+        """Version of the step's code, 32 hexadecimal digits."""
         return code_version((self.function.__module__, self.__name__))
 
     def key(self, job: Job) -> str:
-        """Return the key of a job's record."""
+        """Return the cache key of a job."""
         return record_key(self.info, self.code_version, job)
 
     def recorded(self, job: Job) -> StepResult | None:
-        """Return the result of an earlier run whose products are intact; None if the step has to be done."""
+        """Return the cached result of a job if its products are intact; None otherwise."""
         return recorded_result(job.site, self.key(job))
 
     def execute(self, job: Job) -> StepResult:
-        """Do the step, measured, limited in time, with its place in every error; having nothing to do is a result."""
+        """Run the step with measurement, time limit and located errors; ``NoWorkError`` becomes an empty result."""
         logger = _logger()
         meter = ResourceMeter()
         try:
@@ -155,7 +155,7 @@ class Step:
 
     @cached_property
     def task(self) -> Task[[Job], StepResult]:
-        """The Prefect task, not yet bound to a site."""
+        """The Prefect task, without the result storage of a site."""
 
         def run(job: Job) -> StepResult:
             with slot(self.limit):
@@ -177,7 +177,7 @@ class Step:
         )
 
     def task_for(self, site: Site, *, overwrite: bool = False) -> Task[[Job], StepResult]:
-        """Return the task with its records and locks in a site's state folder.
+        """Return the task with result storage and locks in a site's state folder.
 
         Parameters
         ----------
@@ -194,7 +194,7 @@ class Step:
         )
 
     def _cache_key(self, context: TaskRunContext, parameters: dict[str, Any]) -> str:
-        """Return the key for Prefect, after dropping a record whose products are gone."""
+        """Return the cache key for Prefect, after deleting a record whose products are missing or damaged."""
         job: Job = parameters["job"]
         key = self.key(job)
         if not context.task.refresh_cache:
@@ -209,7 +209,7 @@ def step(
     retries: int = RETRIES,
     time_limit_s: float = TIME_LIMIT_S,
 ) -> Callable[[StepFunction], Step]:
-    """Make a plain function a step; the arguments are those of :class:`Step`."""
+    """Decorate a plain function as a step; the parameters are those of :class:`Step`."""
 
     def decorate(function: StepFunction) -> Step:
         return Step(info, function, limit=limit, retries=retries, time_limit_s=time_limit_s)
@@ -218,16 +218,13 @@ def step(
 
 
 def retry_if_worth_it(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:  # noqa: ARG001
-    """Whether an error may go away by itself: those of disk, locks and network may, bad input stays bad.
-
-    Neither is want of memory tried again beside the same neighbours, nor a step that was past its time limit.
-    """
+    """Whether an error is transient: errors of disk, locks and network are; a timeout or a lack of memory is not."""
     error = state.data
     return isinstance(error, StorageError | OSError | TransportError) and not isinstance(error, TaskRunTimeoutError)
 
 
 def run_step(step: Step, job: Job, *, overwrite: bool = False) -> Outcome:
-    """Do one step that is not mapped: on a worker, or in the process of the flow if the step says so.
+    """Run one step that is not mapped: on a worker, or in the flow's process if ``info.runs_in_flow``.
 
     Parameters
     ----------
@@ -241,7 +238,7 @@ def run_step(step: Step, job: Job, *, overwrite: bool = False) -> Outcome:
     Returns
     -------
     outcome
-        Result or failure; no error of the step is raised.
+        Result or failure; errors of the step are not raised.
     """
     known = None if overwrite else step.recorded(job)
     outcome = done_outcome(job, known, cached=True) if known is not None else _run_one(step, job, overwrite=overwrite)
@@ -260,11 +257,11 @@ def _run_one(step: Step, job: Job, *, overwrite: bool) -> Outcome:
 
 
 def map_step(step: Step, jobs: Sequence[Job], *, overwrite: bool = False) -> list[Outcome]:
-    """Do one step for many jobs, on the task runner of the flow.
+    """Run one step for many jobs on the task runner of the flow.
 
-    Cached results need no task run: if everything is cached, no cluster is started. A job that fails, in whatever way,
-    costs itself only. Those that ran out of memory, or whose workers died, are tried again one at a time, with nothing
-    else running and with more memory.
+    Cached results need no task run: if everything is cached, no cluster is started. A failed job does not affect the
+    others. Jobs that ran out of memory, or whose workers died, are retried one at a time, with nothing else running and
+    with more memory.
 
     Parameters
     ----------
@@ -278,7 +275,7 @@ def map_step(step: Step, jobs: Sequence[Job], *, overwrite: bool = False) -> lis
     Returns
     -------
     outcomes
-        One per job, in the order of the jobs; no error of a step is raised.
+        One per job, in the order of the jobs; errors of the step are not raised.
     """
     if not jobs:
         return []
@@ -314,7 +311,7 @@ def _submit(
     *,
     ahead: bool = False,
 ) -> None:
-    """Do the jobs that have no outcome yet; those whose workers died or had too little memory once more, alone."""
+    """Run the jobs that have no outcome yet; retry those that were lost or ran out of memory, one at a time."""
     with on_the_cluster(ahead=ahead):
         futures = {number: task.submit(job) for number, job in enumerate(jobs) if number not in outcomes}
         for number, future in futures.items():
@@ -323,23 +320,23 @@ def _submit(
         lost = [number for number in futures if is_worth_being_alone(outcomes[number], attempt)]
         if not lost:
             return
-        _flow_logger().warning("%s: %d jobs are tried again alone, with more memory", task.name, len(lost))
+        _flow_logger().warning("%s: retrying %d jobs one at a time, with more memory", task.name, len(lost))
         time.sleep(delay_s)
         with on_the_cluster(alone=True):
             for number in lost:
                 outcome = outcome_of(jobs[number], final_task_state(task.submit(jobs[number])))
-                end(number, outcome.amended("tried again alone, with more memory"))
+                end(number, outcome.amended("after a retry alone, with more memory"))
 
 
 def is_worth_being_alone(outcome: Outcome, attempt: int) -> bool:
-    """Whether a job that was lost, or ran out of memory, may come through alone.
+    """Whether to retry a job alone: it was lost or ran out of memory, and did not exceed its time limit.
 
     Parameters
     ----------
     outcome
-        How it has ended so far.
+        Outcome of the last attempt.
     attempt
-        How often it was tried alone.
+        Number of earlier attempts alone; with 1 or more only lost tasks are retried, not dead workers or memory.
     """
     failure = outcome.failure
     if failure is None or failure.kind not in ("memory", "lost") or failure.reason == "time_limit":
@@ -349,9 +346,9 @@ def is_worth_being_alone(outcome: Outcome, attempt: int) -> bool:
 
 @contextmanager
 def on_the_cluster(*, alone: bool = False, ahead: bool = False) -> Iterator[None]:
-    """Use the cluster of the run, with the run's other flows, ahead of their mapped jobs, or alone.
+    """Hold shared access to the run's cluster (``ahead``: with raised priority), or exclusive access (``alone``).
 
-    Task runners of other classes have no such cluster; then nothing is done.
+    Does nothing with task runners of other classes.
     """
     runner = ComputeTaskRunner.current()
     if runner is None:
@@ -362,7 +359,7 @@ def on_the_cluster(*, alone: bool = False, ahead: bool = False) -> Iterator[None
 
 
 def split(outcomes: Iterable[Outcome]) -> tuple[dict[int, StepResult], dict[int, Failure]]:
-    """Separate outcomes into results and failures, by the number of their unit."""
+    """Split outcomes into (results, failures), each by unit number; 0 for jobs without a unit."""
     results: dict[int, StepResult] = {}
     failures: dict[int, Failure] = {}
     for outcome in outcomes:
@@ -375,19 +372,19 @@ def split(outcomes: Iterable[Outcome]) -> tuple[dict[int, StepResult], dict[int,
 
 
 def trace_of(job: Job) -> Path:
-    """Return the file in which a process leaves where it was when the current task run's time was up."""
+    """Return the file for the traceback of the current task run if it exceeds its time limit."""
     context = TaskRunContext.get()
     name = str(context.task_run.id) if context else job.name
     return job.site.state / "stuck" / f"{name}.txt"
 
 
 def _flow_logger() -> logging.Logger | logging.LoggerAdapter[logging.Logger]:
-    """Return the flow run's logger; outside of a run, a plain one."""
+    """Return the logger of the flow run; outside of a run, the module's logger."""
     return get_run_logger() if FlowRunContext.get() else logging.getLogger(__name__)
 
 
 def _logger() -> logging.Logger | logging.LoggerAdapter[logging.Logger]:
-    """Return the run's logger, whose lines appear in the UI; outside of a run, a plain one."""
+    """Return the logger of the task run, shown in the UI; outside of a run, the module's logger."""
     return get_run_logger() if TaskRunContext.get() else logging.getLogger(__name__)
 
 

@@ -1,8 +1,8 @@
-"""The task runner of the flows: worker processes on this machine, or a cluster that the site names.
+"""The task runner of the flows: Dask workers on this machine, or the cluster of the ``ComputeCluster`` block.
 
-The runner is lazy: as long as nothing is submitted, no cluster is started. A flow that is called by another flow shares
-the cluster of its parent, whatever thread it runs in, so that there is one cluster per run and ending the run ends its
-work. It takes over the parent's options, unless :func:`with_options` gives it others.
+The cluster is started when the first task is submitted. Subflows share the cluster of their parent, in any thread, so
+that there is one cluster per run and ending the run ends its tasks. They inherit the parent's options, unless
+:func:`with_options` sets others.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -29,37 +29,36 @@ from tasks.engine.cluster import Cluster
 
 
 def _is_child_run() -> bool:
-    """Whether the current flow run was called by another one, which then gives the signs of life for both.
+    """Whether the current flow run is a subflow run, whose parent emits the heartbeats.
 
-    A flow that gives them itself takes up to a second to end: most of the time of a run that has nothing to do.
+    Heartbeats delay the end of a flow run by up to a second, most of the time of a fully cached subflow.
     """
     context = FlowRunContext.get()
     return bool(context and context.flow_run and context.flow_run.parent_task_run_id)
 
 
 NOBODY_WAITS = -1_000_000
-"""Priority of what is done before anybody waits for it."""
+"""Priority of work that is done in advance, such as the preparation of templates."""
 
 AHEAD = 1_000
-"""By how much a step that all jobs of a subject wait for goes before mapped jobs, those of more urgent
-subjects too: it is short, and without it workers would be idle as soon as the urgent ones come to their end."""
+"""Added to the priority of steps that are not mapped, above that of all mapped jobs: such a step is short, and all
+later jobs of its subject depend on it, so that running it late would leave workers idle."""
 
 AnyFlow = TypeVar("AnyFlow", bound=Flow[Any, Any])
 
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """What a flow run is told by the run that called it.
+    """Options that a flow run passes to its subflows.
 
     Attributes
     ----------
     priority
-        Priority of its tasks; those of higher priority go first where tasks of several flows wait for a worker.
+        Dask priority of its tasks; among waiting tasks of several flows, those of higher priority run first.
     page_run
-        Run on whose page its artifacts are shown; None for its own. A called flow has a page of its own, where nobody
-        looks for the result of the whole.
+        Flow run that gets its artifacts; None for its own. Artifacts of subflows belong on the page of the outer run.
     listeners
-        Functions that are called with every :class:`tasks.engine.progress.Progress`.
+        Functions called with every :class:`tasks.engine.progress.Progress`.
     """
 
     priority: int = 0
@@ -68,13 +67,13 @@ class RunOptions:
 
 
 def current_run() -> UUID | None:
-    """Return the identity of the current flow run; None outside of one."""
+    """Return the identifier of the current flow run; None outside of one."""
     context = FlowRunContext.get()
     return context.flow_run.id if context and context.flow_run else None
 
 
 def page_run() -> UUID | None:
-    """Return the run on whose page artifacts are shown now; None where there is no run."""
+    """Return the identifier of the flow run that gets the artifacts; None outside of a run."""
     runner = ComputeTaskRunner.current()
     return (runner.options.page_run if runner else None) or current_run()
 
@@ -87,18 +86,18 @@ def with_options(
     page_run: UUID | None = None,
     listener: Callable[[Any], None] | None = None,
 ) -> AnyFlow:
-    """Return a flow to be called with other options than those of the current run, whose cluster it shares.
+    """Return a copy of a flow with other options than the current run, whose cluster it shares.
 
     Parameters
     ----------
     flow
         The flow.
     cluster
-        Cluster to use where there is no current run; None to look it up.
+        Cluster to use outside of a run; None for the saved block.
     priority, page_run
         As in :class:`RunOptions`; None for those of the current run.
     listener
-        Function to be called with every progress, besides those that are called already.
+        Additional listener of progress.
     """
     runner = ComputeTaskRunner.current()
     options = runner.options if runner else RunOptions()
@@ -112,14 +111,14 @@ def with_options(
 
 
 class ComputeTaskRunner(DaskTaskRunner):
-    """Runs tasks on the cluster of the run.
+    """Submits tasks to the Dask cluster of the run.
 
     Parameters
     ----------
     configuration
-        The cluster; None to look it up when it is first needed. A run that is called by another one shares the other's.
+        The cluster; None to load the saved block on first use. Ignored by subflows, which share the parent's cluster.
     options
-        Options of the run; None for those of the run that calls it.
+        Options of the run; None to inherit those of the parent run.
     """
 
     def __init__(self, configuration: ComputeCluster | None = None, *, options: RunOptions | None = None) -> None:
@@ -133,7 +132,7 @@ class ComputeTaskRunner(DaskTaskRunner):
         super().__init__()
 
     def __reduce__(self) -> tuple[type[Self], tuple[ComputeCluster | None]]:
-        """Travel to a worker, within its flow, without what lives in this process."""
+        """Pickle the configuration only, for flows that are sent to workers with their tasks."""
         return type(self), (self._configuration,)
 
     def __eq__(self, other: object) -> bool:
@@ -150,11 +149,11 @@ class ComputeTaskRunner(DaskTaskRunner):
         return runner if isinstance(runner, cls) else None
 
     def duplicate(self) -> Self:
-        """Return a runner with the same configuration, not started."""
+        """Return a new runner with the same configuration and options, not started."""
         return type(self)(self._configuration, options=self._given)
 
     def __enter__(self) -> Self:
-        """Join the parent flow's cluster, or get ready to start one."""
+        """Share the parent flow's cluster, or prepare one that starts on first use."""
         super().__enter__()
         parent = self.current()
         if parent is not None:
@@ -165,11 +164,12 @@ class ComputeTaskRunner(DaskTaskRunner):
             self._is_owner = True
         if _is_child_run():
             quiet = temporary_settings(restore_defaults={PREFECT_FLOWS_HEARTBEAT_FREQUENCY})
+            # TaskRunner has no public way to register a context that ends with it; _exit_stack is closed in __exit__.
             self._exit_stack.enter_context(quiet)
         return self
 
     def __exit__(self, *args: Any) -> None:  # noqa: ANN401
-        """End the cluster if this runner's flow is the one that made it."""
+        """Close the cluster if this runner owns it."""
         try:
             if self._is_owner and self._shared is not None:
                 self._shared.close()
@@ -179,7 +179,7 @@ class ComputeTaskRunner(DaskTaskRunner):
 
     @property
     def client(self) -> PrefectDaskClient:
-        """The client of the run's cluster, which is started here if nobody has needed it yet."""
+        """The client of the run's cluster, which is started on first use."""
         return self._run_cluster().client()
 
     def _run_cluster(self) -> Cluster:
@@ -189,12 +189,12 @@ class ComputeTaskRunner(DaskTaskRunner):
 
     @contextmanager
     def together(self, *, ahead: bool = False) -> Iterator[None]:
-        """Work on the run's cluster with the flows that share it inside the ``with`` block.
+        """Hold shared access to the run's cluster inside the ``with`` block.
 
         Parameters
         ----------
         ahead
-            Whether what is submitted goes before all mapped jobs.
+            Whether to submit with a priority above that of all mapped jobs.
         """
         with self._run_cluster().turns.together():
             self._is_ahead = ahead
@@ -205,7 +205,7 @@ class ComputeTaskRunner(DaskTaskRunner):
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Work alone, on one worker with more memory, inside the ``with`` block: other flows of the run wait."""
+        """Hold exclusive access, to one worker with more memory, inside the ``with`` block; other flows wait."""
         shared = self._run_cluster()
         with shared.with_more_memory() as roomy:
             self._shared = roomy
@@ -221,9 +221,12 @@ class ComputeTaskRunner(DaskTaskRunner):
         wait_for: Iterable[Any] | None = None,
         dependencies: dict[str, set[RunInput]] | None = None,
     ) -> PrefectDaskFuture[Any]:
-        """Submit a task, with the priority of its run.
+        """Submit a task with the priority of its run.
 
-        This does what the parent class does, at a third of its cost.
+        Does the same as ``DaskTaskRunner.submit`` and ``PrefectDaskClient.submit`` at a third of the cost. These
+        serialize the context for every task; Prefect has no public way to reuse it. Hence the internals: ``_started``
+        (no public property says whether a runner is started), ``_optimize_futures`` (no public function turns Prefect's
+        futures into Dask's), ``run_task_sync`` and ``collect_task_run_inputs_sync``.
         """
         if not self._started:
             raise RuntimeError("the task runner must be started before work is submitted")
@@ -245,10 +248,10 @@ class ComputeTaskRunner(DaskTaskRunner):
         return PrefectDaskFuture[Any](wrapped_future=future, task_run_id=task_run_id)
 
     def _context(self) -> dict[str, Any]:
-        """Return the context of the flow run for the workers.
+        """Return the serialized context of the flow run, computed once.
 
-        It is the same for all tasks of a run, and making it costs more than everything else of a submission, most of it
-        for Prefect's settings; so it is made once, and without the settings where the workers have them.
+        It is the same for all tasks of a run, and serializing it, mostly Prefect's settings, is the largest cost of a
+        submission. The settings are left out if the workers have inherited them.
         """
         if self._serialized is None:
             self._serialized = serialize_context()

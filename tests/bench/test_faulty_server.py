@@ -1,4 +1,4 @@
-"""The faults that a server is given, and what is said about nights that have borne them."""
+"""Faults of the server, and the rows of nights with faults."""
 
 import json
 import random
@@ -29,7 +29,7 @@ def until(what):
         time.sleep(0.01)
 
 
-def test_a_locked_database_takes_nobody_elses_write_until_the_end(tmp_path):
+def test_a_locked_database_rejects_writes_until_the_lock_ends(tmp_path):
     path, nights = tmp_path / "prefect.db", Nights()
     database = sqlite3.connect(path, timeout=0, isolation_level=None)
     database.execute("CREATE TABLE runs (name TEXT)")
@@ -49,7 +49,7 @@ def test_a_locked_database_takes_nobody_elses_write_until_the_end(tmp_path):
     database.close()
 
 
-def test_a_stalled_server_is_stopped_and_goes_on_at_the_end(tmp_path):
+def test_a_stalled_server_is_suspended_and_resumed(tmp_path):
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as server:
         (tmp_path / "address.json").write_text(json.dumps({"api_url": URL, "pid": server.pid}))
 
@@ -63,7 +63,7 @@ def test_a_stalled_server_is_stopped_and_goes_on_at_the_end(tmp_path):
     assert server.returncode == 0
 
 
-def test_requests_are_told_by_their_kind():
+def test_requests_are_distinguished_by_kind():
     faults = Faults(lambda kind, n: "broken" if n == 2 else None)
     run = "01a20669-4b87-7c7a-a1d1-03ead536be60"
     lines = [f"POST /api/flow_runs/{run[:-1]}{digit}/set_state HTTP/1.1" for digit in "012"]

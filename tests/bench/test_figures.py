@@ -1,4 +1,4 @@
-"""The form of the benches: what is met, what is missed, what goes onto the page of figures."""
+"""Output of the benches: limits that are met or missed, and the page of figures."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""An exposure whose CCDs are lent the products of one: what the cached re-run of real steps is measured on."""
+"""The fully cached exposure whose CCDs link the products of one processed CCD."""
 
 import json
 
@@ -33,7 +33,7 @@ def job_of(site: Site, ccd: int | None) -> StepJob:
 
 @pytest.fixture
 def sites(tmp_path) -> tuple[Site, Site]:
-    """A site with the raw file of one CCD, indexed, and one that has the same raw folder."""
+    """A site with the indexed raw file of one CCD, and a second site with the same raw folder."""
     lender, site = Site.at(tmp_path / "lender"), Site.at(tmp_path / "site")
     raw = lender.raw / str(WHO.night) / raw_name(WHO.expnum)
     raw.parent.mkdir(parents=True)
@@ -60,14 +60,14 @@ def night_with(site: Site, lender: LendingNight) -> LentNight:
     return LentNight(site, lender.settings, lender=lender)
 
 
-def test_the_raw_file_of_one_ccd_passes_for_one_of_all_with_other_content_each(sites):
+def test_the_index_of_a_one_ccd_raw_file_covers_all_ccds_with_distinct_hashes(sites):
     raw = find_raw(sites[1], WHO)
     assert sorted(raw.index.extensions) == sorted(SCIENCE_CCDS)
     records = {raw.record(sites[1], [ccd]).content_hash for ccd in SCIENCE_CCDS}
     assert len(records) == len(SCIENCE_CCDS)
 
 
-def test_a_lent_product_takes_no_room_and_is_recorded_as_done(sites):
+def test_a_linked_product_uses_no_disk_space_and_has_a_record(sites):
     lender, site = sites
     path = job_of(lender, LENDER).product_path("detrend.fits")
     path.parent.mkdir(parents=True)
@@ -87,8 +87,8 @@ def test_a_lent_product_takes_no_room_and_is_recorded_as_done(sites):
     assert detrend.recorded(job) is None, "the record is checked against the product as any other"
 
 
-def test_every_ccd_lies_at_its_own_place(sites):
-    """Otherwise each CCD would find all CCDs of the template under it, and planning would be measured too long."""
+def test_every_ccd_has_its_own_corners(sites):
+    """Otherwise all CCDs of the template would overlap each CCD, and planning would take too long."""
     lender, site = sites
     path = job_of(lender, LENDER).product_path("quality.json")
     write_quality(path, {"ccd": LENDER, "status": "good", "corners": [[0.0, 0.0]] * 4})

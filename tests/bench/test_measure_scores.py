@@ -1,4 +1,4 @@
-"""What the bench of measuring takes for an error: of the coordinates, of the centroid, of a blend."""
+"""Errors in the bench of measuring: of coordinates, of centroids, of blends."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def truth(x, y, flux):
     ],
     ids=["nobody", "faint", "close", "a bright one behind a faint one", "far"],
 )
-def test_a_star_is_alone_when_nobody_near_it_matters(neighbours, alone):
+def test_a_star_is_isolated_if_its_neighbours_are_faint(neighbours, alone):
     x = [100.0, *(100.0 + distance for distance, _ in neighbours)]
     flux = [1e5, *(1e5 * share for _, share in neighbours)]
     pairs = counterparts(truth(x, [50.0] * len(x), flux), np.array([100.2]), np.array([50.1]))
@@ -43,8 +43,8 @@ def straight(x, y):
     return (y - 100.0) * scale % 360.0, -(x - 100.0) * scale
 
 
-def test_the_errors_of_coordinates_and_of_positions_are_told_apart():
-    """The measured place is off by the photons; the coordinates are off by what they say of the true place."""
+def test_errors_of_coordinates_and_of_positions_are_separated():
+    """Positions include photon noise; errors of the coordinates are those at the true positions."""
     star = star_on_a_grid(100.1, 100.0, 100.0, 100.0)
     east_mas = 0.00001 * 3.6e6  # across RA = 0
     assert star.position_errors(straight)[:, 0] == pytest.approx((east_mas, -26.3), abs=1e-3)

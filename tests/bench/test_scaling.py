@@ -1,4 +1,4 @@
-"""What limits a night of many exposures, and the night that only waits."""
+"""The bottleneck of a night of many exposures, and the night whose steps only wait."""
 
 import pytest
 
@@ -25,7 +25,7 @@ def test_without_overhead_few_cores_are_the_limit_and_twice_as_many_take_half_as
         (Overhead(0.0, 5.0, 0.0), "cores"),
     ],
 )
-def test_what_costs_most_is_the_limit(overhead, limit):
+def test_the_most_expensive_resource_is_the_limit(overhead, limit):
     assert bottleneck(night_hours(16, overhead)) == limit
 
 
@@ -43,12 +43,12 @@ def test_runs_share_the_work_of_a_process_but_not_that_of_the_server():
     assert four["the server"] == one["the server"]
 
 
-def test_every_number_of_cores_has_a_limit_and_what_moves_it():
+def test_every_number_of_cores_has_a_limit_and_a_setting_against_it():
     rows = extrapolated(Overhead(0.009, 0.025, 0.012))
-    told = [row.name for row in rows]
-    assert [sum(f" {cores} cores" in name for name in told) for cores in CORES] == [1] * len(CORES)
-    assert all(any(f"({how})" in name for how in SETTINGS_THAT_HELP.values()) for name in told)
-    better = [k for k, name in enumerate(told) if name.startswith("  ")]
+    names = [row.name for row in rows]
+    assert [sum(f" {cores} cores" in name for name in names) for cores in CORES] == [1] * len(CORES)
+    assert all(any(f"({how})" in name for how in SETTINGS_THAT_HELP.values()) for name in names)
+    better = [k for k, name in enumerate(names) if name.startswith("  ")]
     assert better
     assert all(rows[k].value < 0.95 * rows[k - 1].value for k in better)
 
@@ -59,7 +59,7 @@ def test_the_share_is_that_of_all_processes():
     assert Overhead(0.01, 0.02, 0.03).share_percent == pytest.approx(share)
 
 
-def test_what_is_done_for_whole_exposures_holds_no_process_of_a_run_up():
+def test_steps_of_whole_exposures_do_not_block_the_flow_process():
     assert night_hours(64, FREE)["the run's process"] == 0.0
     assert night_hours(64, FREE)["cores"] > 200 * 60 * CCD_S / 64 / 3600
 
@@ -69,7 +69,7 @@ def test_all_steps_of_the_processing_are_rehearsed():
     assert rehearsed | {"associate", "forced_photometry", "rank"} == set(CCD_STEPS) | set(WHOLE_STEPS)
 
 
-def test_a_step_waits_its_share_of_the_time_and_leaves_one_small_product(tmp_path):
+def test_a_step_waits_its_share_of_the_time_and_writes_one_small_product(tmp_path):
     job = waiting_job("measure", 7, 3, str(tmp_path), 100 * CCD_STEPS["measure"])
     assert job.parameters["wait_s"] == pytest.approx(0.01)
     result = dry_night.step_named("measure")(job)

@@ -1,4 +1,4 @@
-"""The bench of single-epoch processing: what was measured is kept, and only with the code it was measured with."""
+"""The bench of single-epoch processing keeps results, and reuses them only with the same code."""
 
 import pytest
 
@@ -30,7 +30,7 @@ def parts():
     return {"chain": Part(3.4), "measure": Part(12.0)}
 
 
-def test_an_interrupted_run_is_taken_up_where_it_stopped(tmp_path, parts):
+def test_an_interrupted_run_continues_where_it_stopped(tmp_path, parts):
     parts["measure"].fails = True
     with pytest.raises(RuntimeError, match="interrupted"):
         single_epoch.measure_all(False, tmp_path / "kept", parts, start=here)

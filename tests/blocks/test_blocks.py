@@ -1,4 +1,4 @@
-"""Blocks are saved, found again, and never start a server."""
+"""Blocks are saved and loaded without starting a server."""
 
 import json
 from pathlib import Path
@@ -40,7 +40,7 @@ def test_an_unknown_site_is_refused(tmp_path, monkeypatch):
         load_site("nowhere")
 
 
-def test_roots_may_be_set_apart(tmp_path):
+def test_folders_may_be_outside_of_the_root(tmp_path):
     roots = StorageRoots(
         root=tmp_path,
         raw=tmp_path / "archive",
@@ -80,14 +80,14 @@ def test_every_field_of_a_form_is_explained_and_secrets_are_secret(kind):
     assert secrets == KINDS[kind]
 
 
-def test_nobody_is_told_by_default():
+def test_there_are_no_notifications_by_default():
     assert not NotificationTarget().is_set
     assert not NotificationTarget(webhook="").is_set
     assert NotificationTarget(webhook="http://127.0.0.1/hook").is_set
     assert NotificationTarget(prefect_block="slack-webhook/astronomers").is_set
 
 
-def test_a_calibration_library_says_what_is_missing(tmp_path):
+def test_a_calibration_library_names_what_is_missing(tmp_path):
     with pytest.raises(InputError, match="no calibration library"):
         CalibrationLibraryBlock(folder=tmp_path).open()
 
@@ -101,7 +101,7 @@ def test_saved_blocks_are_found_by_name(tmp_path):
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_registering_keeps_what_somebody_saved(tmp_path):
+def test_registering_keeps_saved_blocks(tmp_path):
     ComputeCluster(n_workers=3).save("default", overwrite=True)
     register_blocks(Site.at(tmp_path / "first"))
     register_blocks(Site.at(tmp_path / "second"))
@@ -115,7 +115,7 @@ def test_registering_keeps_what_somebody_saved(tmp_path):
         kind.delete("default")
 
 
-def test_without_a_block_the_machine_is_the_cluster():
+def test_without_a_block_the_cluster_is_local():
     assert load_cluster("nothing of the kind") == ComputeCluster()
 
 

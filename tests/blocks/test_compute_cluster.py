@@ -1,4 +1,4 @@
-"""What a CCD that ran out of memory is given, and who waits for whom meanwhile."""
+"""Memory of a retried CCD, and shared and exclusive access to the cluster."""
 
 import threading
 import time
@@ -14,13 +14,13 @@ from tasks.engine.cluster import Turns
 GIB = 2**30
 
 
-def test_workers_of_this_machine_share_its_memory_unless_told():
+def test_local_workers_share_the_memory_by_default():
     assert ComputeCluster(n_workers=4).local_memory_bytes == MEMORY_LIMIT // 4
     assert ComputeCluster(n_workers=4, memory_limit_gb=1).local_memory_bytes == GIB
     assert ComputeCluster(memory_limit_gb=1e6).local_memory_bytes == MEMORY_LIMIT, "no more than there is"
 
 
-def test_alone_a_worker_has_all_the_memory_of_this_machine():
+def test_the_retry_worker_has_all_the_memory_of_this_machine():
     more = ComputeCluster(n_workers=4, memory_limit_gb=1).with_more_memory()
     assert more.n_workers == 1
     assert more.local_memory_bytes == pytest.approx(MEMORY_LIMIT, rel=1e-6)
@@ -39,7 +39,7 @@ def test_the_memory_of_a_retry_can_be_set_and_is_never_less():
         ({"cores": 1}, None, None),
     ],
 )
-def test_a_batch_system_is_asked_for_one_larger_job(arguments, retry_gb, memory):
+def test_a_batch_system_gets_one_larger_job(arguments, retry_gb, memory):
     cluster = ComputeCluster(
         cluster_class="dask_jobqueue.SLURMCluster", n_workers=62, cluster_arguments=arguments, retry_memory_gb=retry_gb
     )
@@ -50,7 +50,7 @@ def test_a_batch_system_is_asked_for_one_larger_job(arguments, retry_gb, memory)
     assert cluster.cluster_arguments == arguments, "the block itself stays"
 
 
-def test_the_larger_job_is_what_the_batch_system_would_be_asked_for():
+def test_the_job_script_requests_the_larger_memory():
     dask_jobqueue = pytest.importorskip("dask_jobqueue")
     options = {"host": "127.0.0.1", "dashboard_address": None}
     cluster = ComputeCluster(
@@ -70,7 +70,7 @@ def test_the_larger_job_is_what_the_batch_system_would_be_asked_for():
     ],
 )
 def test_a_batch_queue_may_take_hours_before_the_first_worker_starts(cluster, patience, monkeypatch):
-    """With the patience of a local cluster every CCD would be lost after two minutes in the queue."""
+    """With the timeout of a local cluster every CCD would be lost after two minutes in the queue."""
     asked = {}
 
     def look(self, configuration):
@@ -90,7 +90,7 @@ def test_a_batch_queue_may_take_hours_before_the_first_worker_starts(cluster, pa
 
 @pytest.mark.parametrize(("deaths", "comes_up"), [(2, True), (3, False)])
 def test_workers_that_die_while_they_start_are_started_again(deaths, comes_up, monkeypatch):
-    """The kernel kills where memory is short; a night of hours must not end for it in its first second."""
+    """The kernel may kill a starting worker when memory is short; the run must not fail because of it."""
     starts = []
 
     class Dying:
@@ -113,7 +113,7 @@ def test_a_running_scheduler_cannot_be_given_more():
     assert cluster.with_more_memory() is cluster
 
 
-def test_who_works_alone_waits_for_the_others_and_they_for_him():
+def test_exclusive_access_waits_for_shared_access_and_blocks_it():
     turns, log = Turns(), []
     working, finish = threading.Event(), threading.Event()
 
@@ -146,7 +146,7 @@ def test_who_works_alone_waits_for_the_others_and_they_for_him():
     assert log == ["first begins", "first ends", "alone begins", "alone ends", "late begins", "late ends"]
 
 
-def test_many_work_together():
+def test_shared_access_is_concurrent():
     turns, inside = Turns(), threading.Barrier(3, timeout=5)
 
     def work():
@@ -161,7 +161,7 @@ def test_many_work_together():
     assert not inside.broken
 
 
-def test_an_error_gives_the_turn_back():
+def test_an_error_releases_the_access():
     turns = Turns()
     for turn in (turns.alone, turns.together):
         with pytest.raises(ZeroDivisionError), turn():
@@ -170,8 +170,8 @@ def test_an_error_gives_the_turn_back():
         raise AssertionError
 
 
-def test_nothing_begins_on_the_cluster_of_a_run_that_has_ended(monkeypatch):
-    """Threads of a cancelled night that are still alive must not start a cluster of their own."""
+def test_a_closed_cluster_does_not_start_again(monkeypatch):
+    """Threads of a cancelled night that are still alive must not start a new cluster."""
     monkeypatch.setattr(started_cluster.Cluster, "_start", lambda *_: pytest.fail("a cluster was started"))
     cluster = started_cluster.Cluster(ComputeCluster(n_workers=1))
     cluster.close()

@@ -1,4 +1,4 @@
-"""Where a site keeps its files."""
+"""The folders of a site."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ def test_a_folder_may_lie_elsewhere(tmp_path):
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
-def test_names_are_relative_and_lead_back(tmp_path, folder):
+def test_names_are_relative_and_convert_back(tmp_path, folder):
     site = Site.at(tmp_path, raw=Path("/archive"))
     path = getattr(site, folder) / "a" / "b.fits"
     assert site.name_of(path) == f"{folder}/a/b.fits"

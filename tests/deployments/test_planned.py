@@ -79,7 +79,7 @@ def test_at_dusk_the_night_is_the_one_that_begins(monkeypatch):
     assert chosen_night(None, None) == NIGHT
     assert chosen_night(None, {"night": 20260818}) == 20260818
     assert chosen_night(20260101, {"night": 20260818}) == 20260101
-    with pytest.raises(InputError, match="event names no night"):
+    with pytest.raises(InputError, match="event has no valid night"):
         chosen_night(None, {})
 
 

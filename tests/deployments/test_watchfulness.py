@@ -178,7 +178,7 @@ def test_a_block_that_does_not_send_is_refused(server):
     for name in ("slack-webhook/nobody", "nonsense"):
         with pytest.raises(InputError, match="no such notification block"):
             create_automations(NotificationTarget(prefect_block=name))
-    with pytest.raises(InputError, match="does not send"):
+    with pytest.raises(InputError, match="not a notification block"):
         create_automations(NotificationTarget(prefect_block="gw-compute-cluster/default"))
 
 
@@ -235,7 +235,7 @@ def test_a_limit_that_cannot_be_asked_for_holds_nobody_up(monkeypatch, caplog):
     )
     with slot(WRITE_NIGHTS):
         pass
-    assert "going on without a slot of gw-write-nights" in caplog.text
+    assert "continuing without a slot of gw-write-nights" in caplog.text
     with slot(None):
         pass
 

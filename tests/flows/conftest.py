@@ -1,4 +1,4 @@
-"""One simulated night, processed once from its registration on, that the tests of the flows share."""
+"""One simulated and processed night, shared by the tests of the flows."""
 
 import json
 from pathlib import Path
@@ -27,7 +27,7 @@ def simulated(demonstration: Demonstration) -> Site:
 
 @pytest.fixture
 def borrowed(simulated: Site, tmp_path: Path) -> Site:
-    """Return a site with the input of the simulated night and nothing done; every file may be replaced."""
+    """Return an unprocessed site with the input of the simulated night; every file may be replaced."""
     return borrow(simulated, tmp_path / "site")
 
 

@@ -1,4 +1,4 @@
-"""What the tests of the flows have in common: commands to run, sites to run them on."""
+"""Helpers for the tests of the flows: commands and sites."""
 
 import hashlib
 import json
@@ -23,7 +23,7 @@ CCDS = (27, 34)
 
 @dataclass(frozen=True)
 class Ran:
-    """What a command has said."""
+    """Output of a command."""
 
     code: int
     document: dict[str, Any]
@@ -31,17 +31,17 @@ class Ran:
 
     @property
     def message(self) -> str:
-        """The sentence for a person."""
+        """The error message."""
         return str(self.document.get("error") or self.document.get("message"))
 
     @property
     def failures(self) -> dict[str, Any]:
-        """What failed, by CCD."""
+        """Failures by CCD."""
         return self.document["summary"]["failures"]
 
 
 def gw_workflow(*words: object, api_url: str | None = None) -> Ran:
-    """Run a command in a process of its own, with the server that is named, or without any."""
+    """Run a command in a separate process, with the given server or without any."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_API")}
     if api_url:
         environment["PREFECT_API_URL"] = api_url
@@ -60,7 +60,7 @@ def gw_workflow(*words: object, api_url: str | None = None) -> Ran:
 
 @dataclass(frozen=True)
 class Demonstration:
-    """A night that was simulated, registered, and processed because its event said so."""
+    """A night that was simulated, registered, and processed on its event."""
 
     site: Site
     ran: Ran
@@ -76,14 +76,14 @@ def contents(site: Site) -> dict[str, str]:
 
 
 def borrow(lender: Site, root: Path) -> Site:
-    """Make a site whose input files are links to those of another one."""
+    """Create a site whose input files are links to those of another one."""
     for folder in (lender.raw, lender.calibrations, lender.reference):
         link_files(folder, root / folder.relative_to(lender.root))
     return Site.at(root)
 
 
 def borrow_processed(lender: Site, root: Path) -> Site:
-    """Make a site like another one that knows what is done there; what is written here stays here."""
+    """Create a site with links to inputs, products and records of another one, which stays unchanged."""
     site = borrow(lender, root)
     link_files(lender.store, site.store)
     for folder in (lender.records, lender.nights):
@@ -92,7 +92,7 @@ def borrow_processed(lender: Site, root: Path) -> Site:
 
 
 def link_files(source: Path, target: Path) -> None:
-    """Make links to all files below a folder."""
+    """Link all files below a folder."""
     for path in source.rglob("*"):
         if path.is_file():
             link = target / path.relative_to(source)
@@ -106,7 +106,7 @@ def raw_file(site: Site, expnum: int = SEARCH[0]) -> Path:
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Put a file in the place of a link, without touching what it points to."""
+    """Replace a link by a file, without changing the target of the link."""
     path.unlink()
     path.write_bytes(content)
 
@@ -114,5 +114,5 @@ def replace_file(path: Path, content: bytes) -> None:
 def single_epoch(
     *more: object, expnum: int = SEARCH[0], band: str = "i", night: int = NIGHT, ccds: str = "27"
 ) -> list[object]:
-    """Return the words of the command for one exposure, one CCD at a time in this process."""
+    """Return the arguments of the command for one exposure, one CCD at a time in this process."""
     return ["single-epoch", "-E", expnum, "-b", band, "-n", night, "-r", 1, "-p", 1, "-S", 1, "-c", ccds, "-s", *more]

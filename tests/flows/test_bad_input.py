@@ -1,4 +1,4 @@
-"""Bad input on real products: one sentence that names the place and the remedy, the right exit code, nothing lost."""
+"""Bad input on real products: one sentence with place and remedy, the right exit code, no lost products."""
 
 import errno
 import json
@@ -73,7 +73,7 @@ def test_raw_file_lacks_a_keyword(command, borrowed):
     assert refused(command(borrowed, *single_epoch()), "FILTER")
 
 
-def test_truncated_raw_file_costs_the_ccds_behind_the_cut_and_a_repair_does_just_these(command, borrowed):
+def test_truncated_raw_file_fails_the_ccds_behind_the_cut_and_a_repair_recomputes_only_these(command, borrowed):
     whole = raw_file(borrowed).read_bytes()
     replace_file(raw_file(borrowed), whole[: int(0.8 * len(whole))])
 
@@ -161,7 +161,7 @@ def test_difference_of_what_was_not_processed(command, borrowed):
     assert refused(command(borrowed, *DIFFERENCE), f"exposure {SEARCH[0]}", "has not been verified", "single-epoch")
 
 
-def test_disk_full_in_mid_write_loses_nothing(command, borrowed, monkeypatch):
+def test_disk_full_during_a_write_loses_nothing(command, borrowed, monkeypatch):
     is_full = True
 
     def write_on_full_disk(path, *args):
@@ -174,10 +174,10 @@ def test_disk_full_in_mid_write_loses_nothing(command, borrowed, monkeypatch):
     monkeypatch.setattr(tasks.measure, "write_planes", write_on_full_disk)
     failed = command(borrowed, *single_epoch())
     assert failed.code is ExitCode.FAILED
-    told = failed.failures["27"]["message"]
-    assert f"exposure {SEARCH[0]}, CCD 27, measure: cannot write a file: the disk is full" in told
-    assert "_measured.fits" in told
-    assert "free some disk space and run the same command again" in told
+    message = failed.failures["27"]["message"]
+    assert f"exposure {SEARCH[0]}, CCD 27, measure: cannot write a file: the disk is full" in message
+    assert "_measured.fits" in message
+    assert "free some disk space and run the same command again" in message
     assert not list(borrowed.root.rglob("*.tmp"))
 
     is_full = False

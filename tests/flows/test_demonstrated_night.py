@@ -1,4 +1,4 @@
-"""The whole way on a simulated night: registered, started by its event, searched, ranked, and not done twice."""
+"""A simulated night from registration and event to the ranked list, and its cached re-run."""
 
 import time
 
@@ -17,52 +17,52 @@ of it for Prefect's flow runs); a machine that does other work too needs twice a
 
 
 def computed(document):
-    """Return how many steps a night's run has done anew, by exposure and stage."""
+    """Return the number of computed (not cached) steps of a night's run by exposure and stage."""
     summary = document["summary"]
     counts = {
         (number, name): stage["n_computed"]
-        for number, told in summary["exposures"].items()
-        for name, stage in told["stages"].items()
+        for number, result in summary["exposures"].items()
+        for name, stage in result["stages"].items()
     }
-    return counts | {(number, "difference"): told["n_computed"] for number, told in summary["differences"].items()}
+    return counts | {(number, "difference"): result["n_computed"] for number, result in summary["differences"].items()}
 
 
 @pytest.fixture(scope="module")
-def told(demonstration: Demonstration):
+def result(demonstration: Demonstration):
     return demonstration.ran.document
 
 
-def test_an_event_starts_a_run_that_ends_well(demonstration, told):
+def test_an_event_starts_a_run_that_ends_well(demonstration, result):
     assert demonstration.ran.code == 0, demonstration.ran.error[-2000:]
-    assert told["state"] == "Completed"
-    assert f"night {NIGHT}: 5 exposures, 2 searched" in told["message"]
+    assert result["state"] == "Completed"
+    assert f"night {NIGHT}: 5 exposures, 2 searched" in result["message"]
 
 
-def test_kilonova_is_among_the_first_three(told):
-    assert told["kilonova_rank"] in (1, 2, 3)
+def test_kilonova_is_among_the_first_three(result):
+    assert result["kilonova_rank"] in (1, 2, 3)
 
 
-def test_astrometry_and_zero_points_hold_against_the_truth(told):
-    assert {(row["expnum"], row["ccd"]) for row in told["ccds"]} == {(e, c) for e in EXPOSURES for c in CCDS}
-    assert max(row["astrometry_rms_mas"] for row in told["ccds"]) < 20.0
-    assert max(abs(row["zeropoint_error_mmag"]) for row in told["ccds"]) < 10.0
+def test_astrometry_and_zero_points_hold_against_the_truth(result):
+    assert {(row["expnum"], row["ccd"]) for row in result["ccds"]} == {(e, c) for e in EXPOSURES for c in CCDS}
+    assert max(row["astrometry_rms_mas"] for row in result["ccds"]) < 20.0
+    assert max(abs(row["zeropoint_error_mmag"]) for row in result["ccds"]) < 10.0
 
 
-def test_difference_noise_is_what_is_said(told):
-    widths = [row["difference_noise_width"] for row in told["ccds"] if row["expnum"] in SEARCH]
+def test_difference_noise_agrees_with_its_stated_error(result):
+    widths = [row["difference_noise_width"] for row in result["ccds"] if row["expnum"] in SEARCH]
     assert len(widths) == len(SEARCH) * len(CCDS)
     assert all(abs(width - 1.0) < 0.05 for width in widths)
 
 
-def test_injected_transients_are_found(told):
-    bright = [row for row in told["completeness"] if row["snr_min"] >= 10.0]
+def test_injected_transients_are_found(result):
+    bright = [row for row in result["completeness"] if row["snr_min"] >= 10.0]
     n = sum(row["n"] for row in bright)
     assert n > 300
     assert sum(row["passed"] * row["n"] for row in bright) / n > 0.95
 
 
-def test_every_stage_tells_its_cost(told):
-    stages = {row["step"]: row for row in told["stages"]}
+def test_every_stage_reports_its_cost(result):
+    stages = {row["step"]: row for row in result["stages"]}
     assert stages["measure"]["n"] == len(EXPOSURES) * len(CCDS)
     assert stages["difference"]["n"] == len(SEARCH) * len(CCDS)
     assert all(row["cpu_s"] > 0 and row["peak_memory_mb"] > 100 for row in stages.values())
@@ -77,7 +77,7 @@ def test_no_product_contains_a_fake(demonstration):
         assert read_table(detections).num_rows < found
 
 
-def test_second_run_does_no_pixel_work(demonstration):
+def test_second_run_recomputes_nothing(demonstration):
     before = contents(demonstration.site)
     began = time.monotonic()
     ran = gw_workflow("night", NIGHT, "--site", demonstration.site.root)
@@ -103,7 +103,7 @@ def test_missing_and_damaged_products_are_made_again_byte_for_byte(demonstration
     assert contents(site) == before
 
 
-def test_candidates_and_status_can_be_asked_for(demonstration):
+def test_commands_candidates_and_status(demonstration):
     listed = gw_workflow("candidates", NIGHT, "--site", demonstration.site.root)
     assert listed.code == 0
     assert [row["rank"] for row in listed.document["candidates"][:3]] == [1, 2, 3]
@@ -113,14 +113,14 @@ def test_candidates_and_status_can_be_asked_for(demonstration):
     assert {subject["subject"] for subject in status.document["subjects"]} >= {str(e) for e in EXPOSURES}
 
 
-def test_pages_stand_by_themselves(demonstration):
+def test_pages_are_self_contained(demonstration):
     (folder,) = demonstration.site.store.glob(f"nights/{NIGHT}")
     page = (folder / "candidates.html").read_text(encoding="utf-8")
     assert "GWJ" in page
     assert "http://" not in page.replace("http://www.w3.org", "")
 
 
-def test_an_exposure_that_never_arrived_costs_itself_only_and_joins_when_it_does(demonstration, tmp_path):
+def test_a_late_exposure_fails_alone_and_is_added_when_it_arrives(demonstration, tmp_path):
     site = borrow_processed(demonstration.site, tmp_path / "site")
     before = contents(site)
     raw_file(site, SEARCH[1]).unlink()
@@ -129,9 +129,9 @@ def test_an_exposure_that_never_arrived_costs_itself_only_and_joins_when_it_does
     assert without.code == 2
     assert without.document["state"] == "CompletedWithFailures"
     assert f"failed: {SEARCH[1]} stages" in without.message
-    told = without.document["summary"]["failures"][f"{SEARCH[1]} stages"]["message"]
-    assert "raw file missing" in told
-    assert str(raw_file(site, SEARCH[1])) in told
+    result = without.document["summary"]["failures"][f"{SEARCH[1]} stages"]["message"]
+    assert "raw file missing" in result
+    assert str(raw_file(site, SEARCH[1])) in result
     assert without.document["summary"]["candidates"]["n_candidates"] > 0
 
     raw_file(site, SEARCH[1]).symlink_to(raw_file(demonstration.site, SEARCH[1]))

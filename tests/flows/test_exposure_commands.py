@@ -1,4 +1,4 @@
-"""The stages of one exposure, one by one, again, and over again."""
+"""The stages of one exposure: run one by one, re-run, overwritten."""
 
 import pytest
 from night_site import SEARCH, contents, single_epoch
@@ -12,7 +12,7 @@ CALIBRATE = ["calibrate", "--expnum", SEARCH[0], "--reqnum", 1, "--attnum", 1]
 
 
 def steps(ran):
-    """Return how many steps each stage has done anew and found done."""
+    """Return the numbers of computed and cached steps of each stage."""
     assert ran.code is ExitCode.COMPLETE, ran.document
     stages = ran.document["summary"]["stages"]
     return {name: (stage["n_computed"], stage["n_cached"]) for name, stage in stages.items()}
@@ -29,7 +29,7 @@ def calibrated(command, borrowed):
     return borrowed
 
 
-def test_stages_can_be_asked_for_singly_and_add_up(command, borrowed):
+def test_stages_can_be_run_one_by_one(command, borrowed):
     only_epoch = command(borrowed, *single_epoch("-t"))
     assert steps(only_epoch) == {"single_epoch": (4, 0)}
     assert names(borrowed, "_cat.parquet") == {f"D0{SEARCH[0]}_i_27_r1p1_cat.parquet"}
@@ -47,7 +47,7 @@ def test_stages_can_be_asked_for_singly_and_add_up(command, borrowed):
     assert (alone.document["summary"]["n_computed"], alone.document["summary"]["n_cached"]) == (0, 2)
 
 
-def test_overwriting_does_all_again_and_gives_the_same_bytes(command, calibrated):
+def test_overwriting_recomputes_all_and_gives_the_same_bytes(command, calibrated):
     before = contents(calibrated)
     again = command(calibrated, *single_epoch("-C", "-O"))
     assert again.code is ExitCode.COMPLETE
@@ -81,8 +81,8 @@ def test_scratch_products_do_not_mix_with_the_kept_ones(command, calibrated):
 def test_status_names_what_failed(command, borrowed):
     (borrowed.calibrations / "bias" / "bias_c34.fits").unlink()
     command(borrowed, *single_epoch("-t", ccds="27,34"))
-    told = command(borrowed, "status").document
-    (subject,) = [subject for subject in told["subjects"] if subject["subject"] == str(SEARCH[0])]
+    status = command(borrowed, "status").document
+    (subject,) = [subject for subject in status["subjects"] if subject["subject"] == str(SEARCH[0])]
     assert subject["done"]["measure"] == 1
     assert subject["failed"] == {"detrend": 1}
     assert subject["reasons"] == {"detrend": "bad_input 34"}

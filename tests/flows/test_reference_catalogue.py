@@ -1,4 +1,4 @@
-"""Building a reference catalogue: complete or absent, gone on with where it ended, nothing done twice."""
+"""Building a reference catalogue: complete or absent, continued after an interruption, cached."""
 
 import gzip
 
@@ -36,7 +36,7 @@ def build(site, sources, **options):
     return run((str(sources),), site=str(site.root), return_state=True, **options)
 
 
-def test_a_catalogue_is_complete_or_absent_and_is_gone_on_with(tmp_path, prefect_server):
+def test_a_catalogue_is_complete_or_absent_and_an_interrupted_build_continues(tmp_path, prefect_server):
     site, sources = Site.at(tmp_path / "site"), tmp_path / "sources"
     sources.mkdir()
     for n in range(3):

@@ -1,4 +1,4 @@
-"""CCDs that are searched while the templates of others are still being processed."""
+"""CCDs that are searched while templates of other CCDs are still being processed."""
 
 import pickle
 
@@ -24,7 +24,7 @@ FIRST, SECOND = (1, 27), (2, 34)
 
 
 class Searched:
-    """A search whose steps note what they are asked for; ``taken`` is what the choice says at the moment."""
+    """A search whose steps record their jobs; ``taken`` is the current choice of templates."""
 
     def __init__(self, monkeypatch, tmp_path) -> None:
         self.taken: dict[int, list[tuple[int, int]]] = {}
@@ -59,7 +59,7 @@ def night(monkeypatch, tmp_path) -> Searched:
     return Searched(monkeypatch, tmp_path)
 
 
-def test_every_ccd_is_searched_once_even_if_all_is_to_be_done_again(night):
+def test_every_ccd_is_searched_once_even_with_overwrite(night):
     night.taken = {27: [FIRST]}
     night.search.search_ahead((27,))
     night.search.search_ahead((27,))
@@ -75,7 +75,7 @@ def test_a_ccd_whose_choice_changes_with_the_last_template_is_searched_again(nig
     assert night.maps == [[27, 34], [26, 27]]
 
 
-def test_a_template_that_failed_costs_the_ccds_that_have_no_other(night):
+def test_a_failed_template_fails_the_ccds_without_another(night):
     night.taken = {27: [FIRST]}
     night.search.search_ahead((27, 34))
     assert (night.maps, night.stage.failures) == ([[27]], {}), "34 may still get one"
@@ -84,7 +84,7 @@ def test_a_template_that_failed_costs_the_ccds_that_have_no_other(night):
     assert {ccd: failure.reason for ccd, failure in night.stage.failures.items()} == {34: "no_template"}
 
 
-def test_wrong_input_of_one_ccd_does_not_stop_the_others_whenever_it_is_met(night):
+def test_wrong_input_of_one_ccd_does_not_stop_the_others_at_any_time(night):
     night.bad, night.taken = {27}, {27: [FIRST], 34: [FIRST]}
     night.search.search_ahead((27,))
     night.search.search_ahead((27, 34))

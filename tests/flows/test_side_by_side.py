@@ -1,4 +1,4 @@
-"""Exposures side by side: what waits for what."""
+"""Concurrent exposures and their dependencies."""
 
 import threading
 import time
@@ -17,7 +17,7 @@ def request(expnum: int) -> ExposureRequest:
 
 
 class Log:
-    """Notes begin and end of every flow."""
+    """Records start and end of every flow."""
 
     def __init__(self, bad: int = 0) -> None:
         self.lines: list[tuple[str, int]] = []
@@ -67,7 +67,7 @@ def test_the_first_search_begins_before_the_last_exposure():
     assert log.lines.count(("begin", 1)) == 1, "a template is processed once"
 
 
-def test_an_exposure_that_failed_is_not_searched_and_a_failed_template_stops_nobody():
+def test_a_failed_exposure_is_not_searched_and_a_failed_template_stops_no_search():
     assert sorted(run(Log(bad=12), 2)[1]) == [11, 13, 14]
     assert sorted(run(Log(bad=1), 2)[1]) == [11, 12, 13, 14]
 
@@ -81,8 +81,8 @@ def test_an_error_of_a_flow_reaches_the_night():
 
 
 @pytest.mark.parametrize("blow", [KeyboardInterrupt, TerminationSignal])
-def test_a_cancelled_run_waits_for_nobody_and_begins_nothing_more(blow):
-    """A night whose process is told to end must not first finish all the exposures that it has begun or planned."""
+def test_a_cancelled_run_does_not_wait_and_starts_nothing_more(blow):
+    """A cancelled night must not first finish all exposures that are running or planned."""
     log, begun, free = Log(), threading.Event(), threading.Event()
 
     def process(exposure):
@@ -121,7 +121,7 @@ def test_an_error_of_one_exposure_lets_the_others_end():
     assert log.lines == [("begin", 2), ("end", 2)]
 
 
-def test_a_night_asks_for_every_exposure_once_and_for_differences_with_their_templates(monkeypatch):
+def test_a_night_processes_every_exposure_once_and_searches_with_their_templates(monkeypatch):
     from flows import night
     from flows.settings import NightSettings
 
@@ -147,7 +147,7 @@ def test_a_night_asks_for_every_exposure_once_and_for_differences_with_their_tem
 
 
 class Held:
-    """A night of two templates and a search exposure whose CCD 27 touches the first of them, CCD 34 both."""
+    """A night of two templates and a search exposure; CCD 27 overlaps the first of them, CCD 34 both."""
 
     def __init__(self, state: type = Completed) -> None:
         self.log, self.go_on, self.state = Log(), threading.Event(), state
@@ -180,15 +180,15 @@ class Held:
 
 
 @pytest.mark.parametrize("state", [Completed, Failed])
-def test_a_search_ccd_begins_before_a_template_ends_that_it_does_not_touch(state):
+def test_a_ccd_is_searched_before_templates_end_that_do_not_overlap_it(state):
     night = Held(state)
     night.run()
     log = night.log
     assert log.at("end", 11) < log.at("search", 27) < log.at("end", 2) < log.at("search", 34)
 
 
-def test_what_runs_is_told_until_nothing_does():
-    told = []
+def test_running_exposures_are_reported_until_all_have_ended():
+    reported = []
     free = {1: threading.Event(), 2: threading.Event()}
 
     def process(exposure):
@@ -198,9 +198,9 @@ def test_what_runs_is_told_until_nothing_does():
 
     def search(exposure, running):
         for left in running:
-            told.append(set(left))
+            reported.append(set(left))
             free[min(left)].set()
         return Completed()
 
     run_as_they_come(process, [request(n) for n in (1, 2, 11)], search, {11: (1, 2)}, 3)
-    assert told == [{1, 2}, {2}]
+    assert reported == [{1, 2}, {2}]

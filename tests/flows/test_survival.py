@@ -1,4 +1,4 @@
-"""The real chain on one CCD: killed at random, asked for twice at once, cancelled; it comes out the same, once."""
+"""The real steps on one CCD with random kills, concurrent runs and cancellation: the same products, computed once."""
 
 import json
 import os
@@ -47,14 +47,14 @@ def own_contents(site: Site) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def calm(simulated: Site, tmp_path_factory) -> Site:
-    """A site on which one CCD was processed in peace."""
+    """A site on which one CCD was processed without disturbance."""
     site = borrow(simulated, tmp_path_factory.mktemp("calm"))
     ran = gw_workflow(*WORDS, "--workers", "1", "--site", site.root)
     assert ran.code == 0, ran.error[-2000:]
     return site
 
 
-def test_a_ccd_under_fire_comes_out_the_same_and_nothing_finished_is_done_again(calm, borrowed):
+def test_random_kills_change_no_product_and_repeat_no_finished_step(calm, borrowed):
     records, result = Records(borrowed), Storm()
     prey = Prey(borrowed, command(borrowed), {}, lambda run: bool(workers_of(run)), records.look, (0.2, 2.0))
     finish_under_fire(prey, 3, random.Random(3), result)
@@ -64,7 +64,7 @@ def test_a_ccd_under_fire_comes_out_the_same_and_nothing_finished_is_done_again(
     assert steps_recorded(borrowed) == sorted(STEPS)
 
 
-def test_two_runs_at_once_do_every_step_once(calm, borrowed):
+def test_two_concurrent_runs_compute_every_step_once(calm, borrowed):
     runs = [started(borrowed) for _ in range(2)]
     answers = [json.loads(run.communicate(timeout=600)[0]) for run in runs]
     assert [run.returncode for run in runs] == [0, 0]

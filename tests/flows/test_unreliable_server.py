@@ -1,4 +1,4 @@
-"""A server that loses requests and answers costs time, not results."""
+"""A server that loses requests and responses costs time, but no results."""
 
 import itertools
 from urllib.parse import urlsplit
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def through(prefect_server):
-    """Run a command, in a process of its own, whose server is reached by a proxy with faults."""
+    """Run a command in a separate process, with its server behind a proxy with faults."""
 
     def run(faults, site, *words):
         with unreliable(urlsplit(PREFECT_API_URL.value()).port, faults) as port:
@@ -30,8 +30,8 @@ def processed(simulated, tmp_path):
 
 
 def stages(ran):
-    told = ran.document["summary"]["stages"]
-    return {name: (stage["done"], stage["n_computed"], stage["n_cached"]) for name, stage in told.items()}
+    found = ran.document["summary"]["stages"]
+    return {name: (stage["done"], stage["n_computed"], stage["n_cached"]) for name, stage in found.items()}
 
 
 ALL_KNOWN = {
@@ -43,12 +43,12 @@ BOTH = "27,34"
 
 
 def lose_every_other(kind, n):
-    """Lose the answer about each state once; the server knows the state when it is asked again."""
+    """Lose the response about each state once; the server has the state when the request is repeated."""
     return "answer lost" if kind.endswith("/set_state") and n % 2 else None
 
 
-def test_the_account_of_an_exposure_survives_the_loss_of_every_answer_about_a_state(through, processed):
-    """The server's copy of a state has no account in it: the process of the run must know it."""
+def test_the_summary_of_an_exposure_survives_the_loss_of_every_response_about_a_state(through, processed):
+    """The server's copy of a state has no summary: it must come from the process of the run."""
     faults = Faults(lose_every_other)
     ran = through(faults, processed, *single_epoch("-C", ccds=BOTH))
     assert faults.met["POST /api/flow_runs/*/set_state", "answer lost"] >= 8, "four runs, each begun and ended"
@@ -67,7 +67,7 @@ def test_every_kind_of_request_may_fail_once(through, processed):
     assert {"GET /api/health", "POST /api/flow_runs/", "POST /api/artifacts/"} <= kinds
 
 
-def test_a_failed_ccd_says_why_although_the_answer_about_its_stage_was_lost(through, processed):
+def test_a_failed_ccd_has_its_reason_although_the_response_about_its_stage_was_lost(through, processed):
     (processed.calibrations / "bias" / "bias_c27.fits").unlink()
     ran = through(Faults(lose_every_other), processed, *single_epoch("-t", ccds=BOTH))
     assert ran.code is ExitCode.MISSING

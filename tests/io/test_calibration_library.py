@@ -116,7 +116,7 @@ def test_a_file_that_differs_from_its_checksum_is_refused(tmp_path):
     found = CalibrationLibrary(site.calibrations)
     assert calibration_record(site, found, path).content_hash == recorded["bias_07.fits"]
     write_text(path, "another bias")
-    with pytest.raises(InputError, match="not the one that the manifest records"):
+    with pytest.raises(InputError, match="differs from the manifest"):
         calibration_record(site, found, path)
 
 

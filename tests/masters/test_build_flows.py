@@ -122,7 +122,7 @@ def test_two_biases_are_too_few(command, site):
     code, said = build(command, site)
     assert code is ExitCode.BAD_INPUT
     assert "too few exposures of the kind bias" in said["error"]
-    assert "2 in the night 20240510" in said["error"] and "at least 3" in said["error"]
+    assert "2 on night 20240510" in said["error"] and "at least 3" in said["error"]
 
 
 def test_flats_that_are_left_out_cost_the_flat_and_the_manifest_stays(command, site):

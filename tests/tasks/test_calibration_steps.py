@@ -1,4 +1,4 @@
-"""The steps calibrate and solve on the catalogues of simulated CCDs: survey before Gaia, pictures, cache, export."""
+"""The steps calibrate and solve_zeropoints on catalogues of simulated CCDs: surveys, pictures, cache, export."""
 
 import json
 
@@ -40,7 +40,7 @@ def field():
 
 @pytest.fixture
 def measured(field, tmp_path):
-    """A site as measuring and tying leave it, with Gaia for a reference; and the truth."""
+    """A site with the products of measure and tie_astrometry, a Gaia reference, and the truth."""
     site = Site.at(tmp_path)
     observed = observe(field, "i", 0, ccds=CCDS)
     who = ExposureId(observed.exposure.expnum, "i", 20240510)
@@ -64,7 +64,7 @@ def measured(field, tmp_path):
 
 
 def survey_of(field, shift_mag=0.0, share=1.0):
-    """What a survey in the camera's own system knows of the field's stars."""
+    """The field's stars as a survey in the camera's photometric system."""
     stars = field.stars
     keep = np.flatnonzero((stars.g < 21) & (stars.ra < np.quantile(stars.ra, share)))
     columns = {f.name: pa.nulls(keep.size, f.type) for f in CALIBRATED_STARS}
@@ -85,7 +85,7 @@ def references(site, results, ccd):
     return set(read_table(site.path(results[ccd].products["zero_point_matches"].path)).column("reference").to_pylist())
 
 
-def test_gaia_alone_and_what_the_solution_leaves(measured):
+def test_gaia_alone_and_the_residuals_of_the_solution(measured):
     site, who, observed = measured
     results, rows, solved = run_calibration(site, who)
     for ccd in CCDS:
@@ -117,7 +117,7 @@ def test_a_survey_is_preferred_where_it_has_observed(measured, field):
         assert rows[ccd]["scatter_mag"] < 0.7 * alone[ccd]["scatter_mag"]
 
 
-def test_the_shards_of_a_survey_decide_about_the_cache(measured, field):
+def test_the_cache_depends_on_the_partitions_of_a_survey(measured, field):
     site, who, _ = measured
     before = calibrate.key(calibrate_job(who, 27, site, SETTINGS))
     write_reference_catalogue(site.reference / "ps1_dr2", survey_of(field), name="ps1_dr2")
@@ -127,7 +127,7 @@ def test_the_shards_of_a_survey_decide_about_the_cache(measured, field):
     assert "ps1_dr2" not in " ".join(calibrate_job(who, 27, site, other).inputs)
 
 
-def test_what_is_missing_is_said(measured):
+def test_missing_input_is_named(measured):
     site, who, _ = measured
     with pytest.raises(CcdError, match="step measure is missing"):
         calibrate_job(who, 5, site, SETTINGS)
@@ -138,8 +138,8 @@ def test_what_is_missing_is_said(measured):
         calibrate_job(who, 27, site, SETTINGS)
 
 
-def test_final_image_carries_what_every_difference_needs_of_it(measured):
-    """Repair, mask growth and stars are in the file of the final image, the same bytes again, and known by its key."""
+def test_final_image_contains_its_resampling_inputs(measured):
+    """The resampling inputs are in the file of the final image, reproducible to the byte, and part of its cache key."""
     site, who, _ = measured
     job = StepJob(exposure=who, ccd=27, site=site)
     planes, header = read_planes(job.product_path("measured.fits"))

@@ -1,4 +1,4 @@
-"""Each product of a CCD is spoilt in turn: the step inspect names what is wrong, and the other CCDs go on."""
+"""Damaged products of a CCD: check_products names what is wrong, and other CCDs are not affected."""
 
 import json
 from functools import partial
@@ -69,7 +69,7 @@ def small_ccds(monkeypatch):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """A site with the products of one CCD, as they should be."""
+    """A site with the complete products of one CCD."""
     site = Site.at(tmp_path_factory.mktemp("whole"))
     write_products(site, CCD)
     return site
@@ -77,7 +77,7 @@ def whole(tmp_path_factory):
 
 @pytest.fixture
 def products(whole, tmp_path):
-    """A copy that may be spoilt; what is not touched costs nothing."""
+    """A copy that may be damaged; unchanged files are links."""
     job = StepJob(exposure=WHO, ccd=CCD, site=Site.at(tmp_path))
     for suffix in ("immask.fits", "fullcat.parquet", "psf.fits", "measure.json"):
         target = job.product_path(suffix)
@@ -98,7 +98,7 @@ def rewrite(job, change):
     write_planes(path, planes, header)
 
 
-def test_whole_products_are_good_and_their_numbers_are_kept(products):
+def test_complete_products_are_good_and_their_numbers_are_kept(products):
     result = look(products)
     assert dict(result.quality) == {"status": "good", "reason": ""}
     row = json.loads(products.site.path(result.products["quality"].path).read_text())
@@ -151,7 +151,7 @@ def without_coordinates(_, header):
         (without_coordinates, "bad", "no coordinates"),
     ],
 )
-def test_a_spoilt_image_is_named(products, change, status, words):
+def test_a_damaged_image_is_named(products, change, status, words):
     rewrite(products, change)
     found = look(products).quality
     assert found["status"] == status

@@ -1,4 +1,4 @@
-"""What an exposure's differences leave: quality numbers of every CCD, and one efficiency of all their fakes."""
+"""Quality numbers of an exposure's difference images, and one efficiency of all their fakes."""
 
 import numpy as np
 import pyarrow as pa

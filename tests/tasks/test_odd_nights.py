@@ -1,4 +1,4 @@
-"""Nights that are not as they should be: nothing found, one exposure, a map without distances, stamps that are gone."""
+"""Unusual nights: no detections, one exposure, a map without distances, missing stamps."""
 
 import json
 
@@ -53,7 +53,7 @@ def footprints_of_exposures(footprints, expnums):
     return Footprints(*(getattr(footprints, name)[chosen] for name in FIELDS))
 
 
-def test_a_night_that_found_nothing_says_so(usual, tmp_path, command):
+def test_a_night_without_detections(usual, tmp_path, command):
     synthetic, table, forced = usual
     site = write_site(tmp_path, table.slice(0, 0), forced.slice(0, 0), synthetic.skymap, synthetic.footprints, COARSE)
     found, summary, page = ranked(site)
@@ -77,14 +77,14 @@ def test_one_exposure_is_enough(usual, tmp_path):
     assert np.isfinite(found.column("rank_score").to_numpy()).all()
 
 
-def test_no_exposure_has_searched_nothing(usual, tmp_path):
+def test_without_exposures_nothing_is_searched(usual, tmp_path):
     synthetic, table, forced = usual
     images = footprints_of_exposures(synthetic.footprints, [])
     found, summary, _ = ranked(write_site(tmp_path, table, forced, synthetic.skymap, images, COARSE))
     assert (found.num_rows, summary["probability_searched"], summary["m50_mag"]) == (N, 0.0, None)
 
 
-def test_a_map_without_distances_ranks_by_place_alone(usual, tmp_path):
+def test_a_map_without_distances_ranks_by_position_alone(usual, tmp_path):
     synthetic, table, forced = usual
     n = 12 * 32**2
     flat = skymap_from_flat(np.arange(1.0, n + 1), nested=True, name="flat", mjd=MJD_EVENT)
@@ -97,7 +97,7 @@ def test_a_map_without_distances_ranks_by_place_alone(usual, tmp_path):
     assert summary["found_apparent"]["i"][0][1] > 0
 
 
-def test_stamps_that_are_gone_leave_the_rest(usual, tmp_path):
+def test_missing_stamps_leave_the_rest(usual, tmp_path):
     synthetic, table, forced = usual
     site = write_site(tmp_path, table, forced, synthetic.skymap, synthetic.footprints, COARSE)
     path = site.store / "nights" / str(NIGHT) / "ranking.json"
@@ -109,7 +109,7 @@ def test_stamps_that_are_gone_leave_the_rest(usual, tmp_path):
     assert '"hasStamps":false' in page
 
 
-def test_a_night_of_another_version_is_refused_in_words(usual, tmp_path, command):
+def test_a_night_of_another_version_is_refused_with_a_message(usual, tmp_path, command):
     synthetic, table, forced = usual
     site = write_site(tmp_path, table, forced, synthetic.skymap, synthetic.footprints, COARSE)
     path = site.store / "nights" / str(NIGHT) / "ranking.json"
@@ -123,7 +123,7 @@ def test_a_night_of_another_version_is_refused_in_words(usual, tmp_path, command
 @pytest.mark.parametrize(
     "words", [("candidates", 20200101), ("candidates", 20201399), ("report", 20200101, "--form", "tns")]
 )
-def test_a_night_that_nobody_knows_is_refused(tmp_path, command, words):
+def test_an_unregistered_night_is_refused(tmp_path, command, words):
     code, document = command(Site.at(tmp_path), *words)
     assert code == 1
     assert str(words[1]) in document["error"]

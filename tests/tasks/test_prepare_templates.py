@@ -1,4 +1,4 @@
-"""Templates of planned pointings: read, chosen, processed once each before the night."""
+"""Templates of planned pointings: read, chosen, and processed once before the night."""
 
 import json
 from pathlib import Path
@@ -31,7 +31,7 @@ def plan(*pointings: Pointing, exposures: list[ListedExposure]) -> Preparation:
     return plan_preparation(pointings, MJD, exposures, Version(rnum=4, pnum=5), TemplateSettings())
 
 
-def test_a_template_is_asked_for_once_however_many_pointings_need_it():
+def test_a_template_of_several_pointings_is_processed_once():
     dithers = [Pointing(ra_deg=10.0 + 0.02 * k, dec_deg=-30.0, band="i") for k in range(3)]
     prepared = plan(*dithers, exposures=[listed(1, 10.0, -30.0), listed(2, 10.05, -30.02), listed(3, 200.0, 10.0)])
     assert sorted(request.expnum for request in prepared.exposures) == [1, 2]
@@ -39,7 +39,7 @@ def test_a_template_is_asked_for_once_however_many_pointings_need_it():
     assert all(set(item.templates) == {1, 2} and item.n_covered == item.n_ccds for item in prepared.pointings)
 
 
-def test_time_windows_count_from_the_planned_night_and_reasons_are_told():
+def test_time_windows_refer_to_the_planned_night_and_rejections_have_reasons():
     field = Pointing(ra_deg=10.0, dec_deg=-30.0, band="i")
     exposures = [listed(1, 10.0, -30.0, days=-14.0), listed(2, 10.0, -30.0, days=-16.0), listed(3, 10, -30, band="g")]
     (item,) = plan(field, exposures=exposures).pointings
@@ -76,7 +76,7 @@ def test_pointings_as_the_observers_write_them(tmp_path):
         ("RA,DEC,BAND\n1,2,i\nx,2,i\n", "angle not understood|pointing 2"),
     ],
 )
-def test_a_bad_list_of_pointings_says_what_is_wrong(tmp_path, text, message):
+def test_a_bad_list_of_pointings_names_the_error(tmp_path, text, message):
     path = tmp_path / "plan.csv"
     path.write_text(text)
     with pytest.raises(InputError, match=message):
@@ -84,11 +84,11 @@ def test_a_bad_list_of_pointings_says_what_is_wrong(tmp_path, text, message):
 
 
 def test_without_raw_files_there_is_nothing_to_choose_from(tmp_path):
-    with pytest.raises(InputError, match="no exposure that may serve"):
+    with pytest.raises(InputError, match="no exposures to choose templates from"):
         known_exposures(Site.at(tmp_path), None)
 
 
-def test_the_verdict_names_pointings_that_are_left_bare():
+def test_the_final_message_counts_pointings_without_template():
     fields = [Pointing(ra_deg=10.0, dec_deg=-30.0, band="i"), Pointing(ra_deg=90.0, dec_deg=0.0, band="i")]
     prepared = plan(*fields, exposures=[listed(1, 10.0, -30.0)])
     state = preparation_state(prepared, {1: Completed(message="fine")})
@@ -122,7 +122,7 @@ def test_the_flow_processes_each_template_once_with_the_settings_of_the_night(mo
     assert exit_code(state) is ExitCode.COMPLETE
 
 
-def test_the_command_tells_the_plan_without_doing_it(capsys, tmp_path):
+def test_the_command_prints_the_plan_without_running_it(capsys, tmp_path):
     write_exposure_list(tmp_path / "exposures.csv", [listed(1, 10.0, -30.0), listed(2, 100.0, 20.0)])
     (tmp_path / "plan.csv").write_text("RA,DEC,BAND\n10,-30,i\n10.1,-30,i\n")
     words = ["prepare-templates", str(tmp_path / "plan.csv"), "--night", str(NIGHT), "--plan", "--json"]

@@ -1,4 +1,4 @@
-"""A night is ranked again from its tables alone: on a new map, with other weights, by an event."""
+"""A night is ranked again from its tables: with a new map, with other weights, by an event."""
 
 import json
 
@@ -67,7 +67,7 @@ def test_ranking_again_on_the_same_map_gives_the_same_bytes(ranked, site):
     assert len(before) > 50, "list, exports, pictures, page, and region files per CCD"
 
 
-def test_a_candidate_says_what_it_was_made_from(ranked, site):
+def test_a_candidate_has_its_provenance(ranked, site):
     rows = listed(site).to_pylist()
     job = rerank_job(NIGHT, read_night(site, NIGHT).skymap, site)
     other = job.model_copy(update={"parameters": job.parameters | {"code_version": "e" * 32}})
@@ -81,7 +81,7 @@ def test_a_candidate_says_what_it_was_made_from(ranked, site):
     assert len({row["settings_hash"] for row in rows}) == 1
 
 
-def test_the_report_of_the_search_says_what_would_have_been_found(ranked, site):
+def test_the_search_report_has_detection_probabilities(ranked, site):
     summary = json.loads(site.path(ranked[1].products["summary"].path).read_text())
     searched = summary["probability_searched"]
     chances = [chance for _, chance in summary["found_apparent"]["i"]]
@@ -98,7 +98,7 @@ def test_the_report_of_the_search_says_what_would_have_been_found(ranked, site):
     assert np.isnan(column(pixels, "m50_u")).all()
 
 
-def test_a_new_map_turns_the_list_round_and_is_kept(ranked, site, tmp_path, prefect_server):
+def test_a_new_map_reverses_the_list_and_is_stored(ranked, site, tmp_path, prefect_server):
     first = listed(site).to_pylist()[0]
     other = next(row for row in listed(site).to_pylist() if abs(row["ra"] - first["ra"]) > 0.8)
     path = tmp_path / "update.fits"
@@ -141,13 +141,13 @@ def test_what_is_missing_is_named(site, tmp_path):
         adopt_skymap(site, NIGHT, bad)
 
 
-def test_a_map_without_a_time_uses_that_of_the_map_before(ranked, site, tmp_path):
+def test_a_map_without_a_time_uses_that_of_the_previous_map(ranked, site, tmp_path):
     path = tmp_path / "timeless.fits"
     write_skymap(path, gaussian_skymap(40.0, -24.0, 1.0, distance_mpc=100, distance_sigma_mpc=20, order=7))
     assert rank(rerank_job(NIGHT, path, site)).quality["n_candidates"] > 10
     job = rerank_job(NIGHT, path, site)
     nothing = job.model_copy(update={"parameters": job.parameters | {"mjd_event": None}})
-    with pytest.raises(InputError, match="does not say when"):
+    with pytest.raises(InputError, match="lacks the time of the event"):
         rank(nothing)
 
 
@@ -177,16 +177,16 @@ def test_the_page_links_to_the_products_of_every_detection(ranked, site):
     assert (page / links[0][1]).resolve() == site.path(name.replace("stamps", "diff")).resolve()
 
 
-def counted_judgements(monkeypatch):
-    """Count how often light curves are judged anew."""
+def counted_likelihoods(monkeypatch):
+    """Count how often likelihoods of light curves are computed."""
     calls = []
     real = ranked_tables.lightcurve_likelihood
     monkeypatch.setattr(ranked_tables, "lightcurve_likelihood", lambda *a: calls.append(1) or real(*a))
     return calls
 
 
-def test_light_curves_are_judged_once_for_all_maps_and_weights(ranked, site, tmp_path, monkeypatch):
-    calls = counted_judgements(monkeypatch)
+def test_likelihoods_are_computed_once_for_all_maps_and_weights(ranked, site, tmp_path, monkeypatch):
+    calls = counted_likelihoods(monkeypatch)
     path = tmp_path / "later.fits"
     moved = gaussian_skymap(40.3, -24.2, 0.5, distance_mpc=70, distance_sigma_mpc=10, order=9, mjd=MJD_EVENT + 1e-7)
     write_skymap(path, moved)
@@ -202,11 +202,11 @@ def test_light_curves_are_judged_once_for_all_maps_and_weights(ranked, site, tmp
 
 
 @pytest.mark.parametrize("change", ["another second", "another model", "damaged"])
-def test_a_judgement_that_no_longer_holds_is_made_again(ranked, site, tmp_path, monkeypatch, change):
+def test_outdated_likelihoods_are_recomputed(ranked, site, tmp_path, monkeypatch, change):
     skymap = read_night(site, NIGHT).skymap
     rank(rerank_job(NIGHT, skymap, site))
     settings = last_settings(NIGHT, site)
-    calls = counted_judgements(monkeypatch)
+    calls = counted_likelihoods(monkeypatch)
     if change == "another second":
         skymap = tmp_path / "shifted.fits"
         shifted = gaussian_skymap(
@@ -223,7 +223,7 @@ def test_a_judgement_that_no_longer_holds_is_made_again(ranked, site, tmp_path, 
     rank(rerank_job(NIGHT, read_night(site, NIGHT).skymap, site, COARSE))
 
 
-def test_a_candidate_is_made_again_from_what_it_names(ranked, site, tmp_path):
+def test_a_candidate_can_be_reproduced_from_its_provenance(ranked, site, tmp_path):
     rank(rerank_job(NIGHT, read_night(site, NIGHT).skymap, site, COARSE))
     folder, row = site.store / "nights" / str(NIGHT), listed(site).to_pylist()[3]
     known = json.loads((folder / "ranking.json").read_text())
@@ -243,7 +243,7 @@ def test_a_candidate_is_made_again_from_what_it_names(ranked, site, tmp_path):
     assert again == [row | {"rank": 1}], "every number to the last bit, but for its place in a list of one"
 
 
-def test_what_the_templates_tell_stands_among_the_light_curves(ranked, site, tmp_path):
+def test_photometry_of_the_templates_is_in_the_light_curves(ranked, site, tmp_path):
     folder = site.store / "nights" / str(NIGHT)
     names = listed(site).slice(0, 2).column("candidate_id").to_pylist()
     n = 6

@@ -1,4 +1,4 @@
-"""What goes first: the exposure nearest to the peak, after its templates, before templates that nobody waits for."""
+"""Order of processing: the exposure nearest to the peak first, after its templates."""
 
 import pytest
 
@@ -52,7 +52,7 @@ def test_the_exposure_nearest_to_the_peak_goes_first_after_its_template(night):
     assert numbers(plan.search) == [FAR, NEAR, NEAREST], "the order of time is that of the account"
 
 
-def test_what_has_not_arrived_waits_and_so_do_the_templates_that_only_it_needs(night):
+def test_exposures_that_have_not_arrived_and_their_own_templates_are_last(night):
     plan = planned(night, {FAR, NEAR})
     assert numbers(plan.all) == [NEAR - 10, NEAR, FAR - 10, FAR, NEAREST - 10, NEAREST]
 
@@ -71,7 +71,7 @@ def test_priorities_fall_with_the_order():
     assert plan.priorities == {1: 0, 2: -1, 12: -2, 11: -3}
 
 
-def test_a_ccd_waits_for_no_template_that_it_does_not_touch(night):
+def test_a_ccd_does_not_wait_for_templates_that_do_not_overlap_it(night):
     """The second template is shifted by half a field, so that it covers CCDs of one side only."""
     rows = [listed(NEAREST, NIGHT, PEAK[1], 61270.0), listed(1, EARLIER, PEAK[1], 61193.0)]
     rows.append(listed(2, EARLIER, PEAK[1] + 1.0, 61194.0))
@@ -85,8 +85,8 @@ def test_a_ccd_waits_for_no_template_that_it_does_not_touch(night):
     assert set(first) == south
 
 
-def test_a_ccd_waits_also_for_a_template_that_better_ones_seem_to_make_needless(night):
-    """Their depth and seeing are not known before they are processed, and decide then."""
+def test_a_ccd_also_waits_for_templates_that_rank_low_before_processing(night):
+    """Their depth and seeing are only known after processing, and may change the ranking."""
     rows = [listed(NEAREST, NIGHT, PEAK[1], 61270.0), listed(5, EARLIER - 10000, PEAK[1], 60828.0)]
     rows += [listed(n, EARLIER, PEAK[1] - 1.0, 61193.0) for n in range(1, 5)]
     write_exposure_list(night.exposure_list, rows)

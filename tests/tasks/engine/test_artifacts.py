@@ -1,4 +1,4 @@
-"""What reaches the pages of runs must be readable there."""
+"""Artifacts are readable on the pages of runs."""
 
 import json
 from types import SimpleNamespace

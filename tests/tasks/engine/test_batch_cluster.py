@@ -1,4 +1,4 @@
-"""A cluster whose workers are jobs of a batch system, as HTCondor's and Slurm's are."""
+"""A cluster whose workers are jobs of a batch system such as HTCondor or Slurm."""
 
 import json
 import os
@@ -27,7 +27,7 @@ def batch_flow(jobs: list[StepJob]) -> list[Outcome]:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_the_steps_run_in_jobs_that_the_cluster_class_submits(tmp_path, prefect_server, monkeypatch):
-    """dask-jobqueue's own stand-in for a batch system starts each job script as a process of this machine."""
+    """The LocalCluster of dask-jobqueue runs each job script as a process of this machine."""
     pytest.importorskip("dask_jobqueue")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
     cluster = ComputeCluster(

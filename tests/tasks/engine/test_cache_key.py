@@ -30,7 +30,7 @@ def job(**changes) -> StepJob:
     return StepJob(**(given | changes))
 
 
-def test_the_key_can_be_read_by_a_person():
+def test_the_key_is_readable():
     key = record_key(DETREND, "code", job())
     assert key.startswith("1300001/detrend-ccd07-")
     assert key.endswith(".json")
@@ -57,7 +57,7 @@ def test_the_key_does_not_depend_on_where_and_when():
         {"site": Site.at("/data").storing_in("scratch")},
     ],
 )
-def test_the_key_depends_on_what_decides(changes):
+def test_the_key_depends_on_all_that_affects_the_result(changes):
     assert record_key(DETREND, "code", job(**changes)) != record_key(DETREND, "code", job())
 
 
@@ -73,7 +73,7 @@ def test_the_key_is_the_same_for_every_order_of_parameters():
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    """A package in place of the science: ``top`` imports ``low`` inside a function, nobody ``other``."""
+    """A package in place of the science: ``top`` imports ``low`` inside a function, no module imports ``other``."""
     root = tmp_path / "sciencepackage"
     (root / "sub" / "data").mkdir(parents=True)
     files = {
@@ -93,7 +93,7 @@ def package(tmp_path, monkeypatch):
 
 @pytest.fixture(autouse=True)
 def memory(tmp_path, monkeypatch):
-    """A folder of caches of the test's own, and a process that has read nothing."""
+    """A separate cache folder, and a process that has parsed nothing."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
     start_anew()
     yield tmp_path / "caches" / "gw-workflow" / "sources"
@@ -101,7 +101,7 @@ def memory(tmp_path, monkeypatch):
 
 
 def start_anew() -> None:
-    """Forget what this process knows, as a new one would not know it."""
+    """Clear the caches of this process, as in a new one."""
     for known in (
         versions._version_of,
         versions._source_of,
@@ -172,7 +172,7 @@ def test_the_science_of_the_project_can_be_versioned():
     assert "imaging.errors" in reached("imaging.wcs.tpv").parts
 
 
-def test_code_versions_can_be_asked_for_in_many_threads_at_once():
+def test_code_versions_can_be_computed_in_many_threads_at_once():
     modules = ["tasks.measure", "tasks.difference", "tasks.detrend", "tasks.rank"] * 4
     with ThreadPoolExecutor(len(modules)) as pool:
         found = list(pool.map(code_version, modules))

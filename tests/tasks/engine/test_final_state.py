@@ -1,4 +1,4 @@
-"""How a run ends, in states and exit codes."""
+"""Final states and exit codes of runs."""
 
 import logging
 import pickle
@@ -57,11 +57,11 @@ def test_an_exposure_whose_stage_left_no_summary_is_not_complete():
     done = final_state("exposure 1", [27], {}, summary={"done": [27], "failures": {}})
     state = merged_state("exposure 1", {"single_epoch": done, "calibration": Crashed(message="killed")})
     assert exit_code(state) == 3
-    assert state.message == ("exposure 1: calibration ended as Crashed without a summary; run it again to go on")
+    assert state.message == ("exposure 1: calibration ended as Crashed without a summary; run it again to continue")
     assert summary_of(state)["stages"]["single_epoch"] == {"done": [27], "failures": {}}
 
 
-def test_a_run_that_failed_says_so_in_one_line_of_the_log():
+def test_a_failed_run_is_logged_in_one_line():
     records = []
     state = final_state("exposure 1", [], {1: LOST}, summary={"stage": "detrend"})
     assert summary_of(state) == {"stage": "detrend"}

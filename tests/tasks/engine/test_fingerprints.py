@@ -1,4 +1,4 @@
-"""Content hashes that are computed once."""
+"""Cached content hashes of input files."""
 
 import os
 
@@ -43,7 +43,7 @@ def test_a_file_that_has_just_changed_is_not_trusted(tmp_path, raw):
     assert not (tmp_path / "state" / "fingerprints").exists()
 
 
-def test_a_damaged_memory_is_made_anew(tmp_path, raw):
+def test_a_damaged_cache_file_is_written_again(tmp_path, raw):
     site = Site.at(tmp_path)
     first = fingerprint(site, raw)
     next((tmp_path / "state" / "fingerprints").iterdir()).write_text("{")

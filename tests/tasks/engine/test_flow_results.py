@@ -1,4 +1,4 @@
-"""What a flow has returned or raised is known where the server's word for it has lost it."""
+"""Results and errors of flows are kept in the process when the server's state has lost them."""
 
 import cloudpickle
 import pytest
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("prefect_server")
 @keep_result
 @flow
 def ends(how: str) -> State:
-    """End in one of several ways."""
+    """End with a summary, a failure or an error."""
     if how == "error":
         raise InputError("raw file is missing", expnum=1)
     if how == "failed":

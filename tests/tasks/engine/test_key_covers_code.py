@@ -107,14 +107,14 @@ LEAVES = [
 ]
 
 
-def test_what_decides_the_bytes_gives_exactly_its_steps_another_version(changed):
+def test_code_that_affects_the_bytes_changes_the_version_of_exactly_its_steps(changed):
     answers = changed([change[:3] for change in DECIDES])
     assert {change[:2]: steps for change, steps in zip(DECIDES, answers, strict=True)} == {
         change[:2]: change[3] for change in DECIDES
     }
 
 
-def test_planning_words_and_cost_leave_every_version(changed):
+def test_planning_docstrings_and_cost_change_no_version(changed):
     answers = changed(LEAVES)
     assert {change[:2]: steps for change, steps in zip(LEAVES, answers, strict=True) if steps} == {}
 

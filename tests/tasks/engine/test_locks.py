@@ -1,4 +1,4 @@
-"""Locks that die with their holder."""
+"""Locks that are released when their process dies."""
 
 import pickle
 import subprocess
@@ -22,7 +22,7 @@ time.sleep(60)
 """
 
 
-def test_one_holds_and_the_other_waits(tmp_path):
+def test_a_second_holder_waits(tmp_path):
     one, other = FileLocks(tmp_path), FileLocks(tmp_path)
     assert one.acquire_lock(KEY, "one")
     assert one.is_lock_holder(KEY, "one")
@@ -37,7 +37,7 @@ def test_one_holds_and_the_other_waits(tmp_path):
     assert not [path for path in tmp_path.rglob("*") if path.is_file()], "no lock file stays behind"
 
 
-def test_a_lock_of_somebody_else_cannot_be_released(tmp_path):
+def test_a_lock_of_another_holder_cannot_be_released(tmp_path):
     locks = FileLocks(tmp_path)
     locks.acquire_lock(KEY, "one")
     with pytest.raises(ValueError, match="not held"):
@@ -45,7 +45,7 @@ def test_a_lock_of_somebody_else_cannot_be_released(tmp_path):
     locks.release_lock(KEY, "one")
 
 
-def test_a_killed_holder_holds_nothing(tmp_path):
+def test_a_killed_process_releases_its_lock(tmp_path):
     with subprocess.Popen([sys.executable, "-c", HOLD, tmp_path, KEY], stdout=subprocess.PIPE) as holder:
         assert holder.stdout.readline() == b"held\n"
         locks = FileLocks(tmp_path)
@@ -77,7 +77,7 @@ def test_threads_take_turns(tmp_path):
     assert most == 1
 
 
-def test_locks_travel_without_what_is_held(tmp_path):
+def test_held_locks_are_not_pickled(tmp_path):
     locks = FileLocks(tmp_path)
     locks.acquire_lock(KEY, "one")
     assert not pickle.loads(pickle.dumps(locks)).is_lock_holder(KEY, "one")

@@ -1,4 +1,4 @@
-"""How far a run has come, as its page says it."""
+"""Progress of a run, as shown on its page."""
 
 from uuid import uuid4
 
@@ -14,7 +14,7 @@ from tasks.night_plan import night_work, stage_work
 from tasks.steps import STEPS
 
 
-def test_a_night_that_has_done_everything_is_at_100_percent():
+def test_a_completed_night_is_at_100_percent():
     progress = RunProgress(night_work(20170818, [1, 2, 3], [3]))
     for (subject, step), _ in night_work(20170818, [1, 2, 3], [3]).items():
         assert progress.percent < 100.0
@@ -22,7 +22,7 @@ def test_a_night_that_has_done_everything_is_at_100_percent():
     assert progress.percent == pytest.approx(100.0)
 
 
-def test_effort_weighs_more_than_the_number_of_steps():
+def test_steps_are_weighted_by_cost():
     progress = RunProgress(stage_work([1], ["single_epoch"]))
     progress.note(Progress("detrend", "1", 60, 60))
     progress.note(Progress("fit_sky", "1", 1, 1))
@@ -31,7 +31,7 @@ def test_effort_weighs_more_than_the_number_of_steps():
     assert 55.0 < progress.percent < 65.0
 
 
-def test_what_is_not_of_this_run_does_not_count():
+def test_steps_of_other_subjects_do_not_count():
     progress = RunProgress(stage_work([1], ["calibration"]))
     progress.note(Progress("calibrate", "2", 60, 60))
     assert progress.percent == 0.0
@@ -64,7 +64,7 @@ def test_without_a_run_nothing_is_sent(monkeypatch):
     assert not sent
 
 
-def test_a_server_that_is_away_does_not_stop_the_work(monkeypatch):
+def test_an_unavailable_server_does_not_stop_the_run(monkeypatch):
     tried = []
 
     def away(*args):

@@ -1,4 +1,4 @@
-"""What sources say is remembered between processes, and never believed of other bytes."""
+"""The cache of parsed sources between processes, and its validation."""
 
 import ast
 import os
@@ -23,7 +23,7 @@ def root(tmp_path):
 
 @pytest.fixture
 def science(tmp_path, monkeypatch):
-    """A package in place of the science, a folder of caches of its own, and the trees that were parsed."""
+    """A package in place of the science, a separate cache folder, and the list of parsed sources."""
     package = tmp_path / "sciencepackage"
     (package / "data").mkdir(parents=True)
     (package / "__init__.py").write_text("")
@@ -68,7 +68,7 @@ def test_a_later_process_parses_nothing_and_finds_the_same_version(science):
 
 
 @pytest.mark.parametrize(("name", "text"), [("sums.py", "def add(x):\n    return x + 2\n"), ("data/table.csv", "2\n")])
-def test_a_changed_byte_is_noticed_though_size_and_time_are_the_same(science, name, text):
+def test_a_changed_byte_is_detected_even_with_the_same_size_and_time(science, name, text):
     package, parsed = science
     path = package / name
     then = path.stat()
@@ -81,7 +81,7 @@ def test_a_changed_byte_is_noticed_though_size_and_time_are_the_same(science, na
     assert len(parsed) == read + 1
 
 
-def test_what_was_undone_is_known_again(science):
+def test_a_reverted_change_is_found_in_the_cache(science):
     package, parsed = science
     path = package / "sums.py"
     text, first = path.read_text(), version_in_a_new_process()
@@ -94,7 +94,7 @@ def test_what_was_undone_is_known_again(science):
 
 
 @pytest.mark.parametrize("place", [0, 10, 33, 60, -1])
-def test_a_damaged_memory_is_not_believed(science, tmp_path, place):
+def test_a_damaged_cache_is_ignored(science, tmp_path, place):
     _, parsed = science
     first = version_in_a_new_process()
     (path,) = tmp_path.glob(f"caches/gw-workflow/sources/*/{FILE}")
@@ -108,13 +108,13 @@ def test_a_damaged_memory_is_not_believed(science, tmp_path, place):
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"{}", b"\x00" * 100])
-def test_a_memory_that_was_cut_short_is_no_memory(tmp_path, content):
+def test_a_truncated_cache_is_ignored(tmp_path, content):
     path = tmp_path / FILE
     path.write_bytes(content)
     assert readings_in(path) == {}
 
 
-def test_a_folder_that_cannot_be_written_costs_nothing_but_time(science, tmp_path):
+def test_a_read_only_folder_only_costs_time(science, tmp_path):
     _, parsed = science
     (tmp_path / "caches").write_text("a file where the folder should be")
     first = version_in_a_new_process()
@@ -122,7 +122,7 @@ def test_a_folder_that_cannot_be_written_costs_nothing_but_time(science, tmp_pat
     assert len(parsed) == 4
 
 
-def test_a_user_without_a_home_has_no_memory(monkeypatch):
+def test_a_user_without_a_home_folder_has_no_cache(monkeypatch):
     def homeless() -> Path:
         raise RuntimeError("Could not determine home directory.")
 
@@ -134,7 +134,7 @@ def test_a_user_without_a_home_has_no_memory(monkeypatch):
     assert found.get("key") == READING
 
 
-def test_what_other_code_has_read_is_not_believed(root, monkeypatch, tmp_path):
+def test_entries_of_another_code_version_are_ignored(root, monkeypatch, tmp_path):
     first = memory(root)
     first.add("key", READING)
     first.keep()
@@ -145,7 +145,7 @@ def test_what_other_code_has_read_is_not_believed(root, monkeypatch, tmp_path):
     assert memory(root).get("key") is None
 
 
-def test_what_others_kept_meanwhile_stays(root):
+def test_entries_of_other_processes_are_kept(root):
     one, other = memory(root), memory(root)
     for found, key in ((one, "one"), (other, "other")):
         found.add(key, READING)
@@ -153,7 +153,7 @@ def test_what_others_kept_meanwhile_stays(root):
     assert set(memory(root).known) == {"one", "other"}
 
 
-def test_processes_that_keep_at_once_leave_a_whole_memory(root):
+def test_concurrent_writes_leave_a_valid_cache(root):
     script = (
         "import sys; from pathlib import Path; from tasks.engine.source_cache import Reading, SourceCache\n"
         "for n in range(40):\n"
@@ -168,7 +168,7 @@ def test_processes_that_keep_at_once_leave_a_whole_memory(root):
     assert {"a39", "b39"} & set(memory(root).known)
 
 
-def test_the_oldest_readings_go_first(root):
+def test_the_oldest_entries_are_dropped_first(root):
     first = memory(root)
     for number in range(MOST):
         first.add(str(number), READING)

@@ -42,7 +42,7 @@ def test_a_second_run_does_nothing(site):
     assert [o.result for o in second] == [o.result for o in first]
 
 
-def test_a_result_says_what_was_done(site):
+def test_a_result_has_products_quality_and_cost(site):
     outcome = toy_flow(jobs_for(site, [7]))[0]
     record = outcome.result.products["text"]
     assert record.path == "products/gw/exp/20170818/1300001/D01300001_i_07_r4p5_toy.txt"
@@ -53,7 +53,7 @@ def test_a_result_says_what_was_done(site):
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated", "altered"])
-def test_a_damaged_product_is_made_again(site, damage):
+def test_a_damaged_product_is_recomputed(site, damage):
     jobs = jobs_for(site, [1, 2])
     before = toy_flow(jobs)
     path = product(site, 2)
@@ -76,7 +76,7 @@ def test_a_product_with_another_date_but_the_same_content_is_accepted(site):
     assert toy_flow(jobs)[0].cached
 
 
-def test_a_damaged_record_is_made_again(site):
+def test_a_damaged_record_is_recomputed(site):
     jobs = jobs_for(site, [1])
     toy_flow(jobs)
     record = next((site.records / "1300001").iterdir())
@@ -84,7 +84,7 @@ def test_a_damaged_record_is_made_again(site):
     assert not toy_flow(jobs)[0].cached
 
 
-def test_other_settings_are_other_work(site):
+def test_other_settings_recompute(site):
     toy_flow(jobs_for(site, [1]))
     assert not toy_flow(jobs_for(site, [1], level=2.0))[0].cached
     assert product(site, 1).read_text() == "1300001-ccd01 2.0\n"
@@ -97,7 +97,7 @@ def test_a_site_may_be_moved(tmp_path):
     assert toy_flow(jobs_for(Site.at(tmp_path / "there"), [1]))[0].cached
 
 
-def test_overwrite_does_everything_again(site):
+def test_overwrite_recomputes_everything(site):
     jobs = jobs_for(site, [1, 2])
     toy_flow(jobs)
     outcomes = toy_flow(jobs, overwrite=True)
@@ -106,7 +106,7 @@ def test_overwrite_does_everything_again(site):
     assert all(o.cached for o in toy_flow(jobs))
 
 
-def test_a_bad_ccd_costs_itself_only(site):
+def test_a_bad_ccd_does_not_affect_the_others(site):
     modes = {2: "bad", 3: "nothing", 4: "input", 5: "defect", 6: "full"}
     results, failures = split(toy_flow(jobs_for(site, range(1, 8), modes)))
     assert sorted(results) == [1, 7]
@@ -126,7 +126,7 @@ def test_a_bad_ccd_costs_itself_only(site):
     assert [path.name for path in site.records.iterdir()] == ["1300001"], "errors are no records"
 
 
-def test_a_rerun_does_just_the_failed_ccd(site):
+def test_a_rerun_computes_only_the_failed_ccd(site):
     toy_flow(jobs_for(site, [1, 2, 3], {2: "bad", 3: "nothing"}))
     assert [(n.unit, n.step, n.failure.reason) for n in noted_failures(site, "1300001")] == [
         (2, "toy", "too_few_stars")
@@ -137,13 +137,13 @@ def test_a_rerun_does_just_the_failed_ccd(site):
     assert noted_failures(site, "1300001") == []
 
 
-def test_a_passing_error_is_tried_again(site):
+def test_a_transient_error_is_retried(site):
     outcome = toy_flow(jobs_for(site, [1], {1: "flaky"}))[0]
     assert outcome.result is not None
     assert calls(site) == [1, 1, 1]
 
 
-def test_two_runs_at_once_do_each_step_once(site):
+def test_two_concurrent_runs_compute_each_step_once(site):
     jobs = jobs_for(site, [1, 2], {1: "slow", 2: "slow"})
     outcomes = []
     threads = [threading.Thread(target=lambda: outcomes.append(toy_flow(jobs))) for _ in range(2)]
@@ -162,7 +162,7 @@ def test_a_whole_exposure_step_runs_in_the_flow(site):
     assert whole_flow(job).cached
 
 
-def test_a_whole_exposure_step_that_hangs_is_ended(site):
+def test_a_whole_exposure_step_that_hangs_is_terminated(site):
     outcome = hanging_flow(jobs_for(site, [None], {None: "always"})[0])
     assert outcome.failure.kind == "lost"
     assert outcome.failure.reason == "time_limit"
@@ -184,7 +184,7 @@ def test_a_step_is_a_plain_function(site):
         toy(jobs_for(site, [1], {1: "bad"})[0])
 
 
-def test_a_step_travels_by_name():
+def test_a_step_is_pickled_by_name():
     assert pickle.loads(pickle.dumps(toy)) is toy
     assert len(pickle.dumps(toy)) < 200
 

@@ -57,7 +57,7 @@ def started(monkeypatch) -> list[str]:
     return names
 
 
-def test_workers_that_die_cost_their_ccd_only(site, started):
+def test_dead_workers_affect_only_their_ccd(site, started):
     modes = {2: "bad", 3: "kill", 4: "kill once"}
     state = dask_flow(jobs_for(site, range(1, 6), modes), jobs_for(site, [9]), return_state=True)
     results, failures = split(state.result())
@@ -108,8 +108,8 @@ def night_flow(job: StepJob) -> Outcome:
     return run_step(toy_night, job)
 
 
-def test_a_step_of_a_whole_exposure_is_done_by_a_worker(site, started):
-    """What kills its process does not take the flow along, is tried again, and is then known without a cluster."""
+def test_a_step_of_a_whole_exposure_runs_on_a_worker(site, started):
+    """A step that kills its process does not end the flow, is retried, and is then cached without a cluster."""
     job = jobs_for(site, [None], {None: "kill once"})[0]
     (outcome,) = whole_flow([job])
     assert outcome.failure is None
@@ -122,7 +122,7 @@ def test_a_step_of_a_whole_exposure_is_done_by_a_worker(site, started):
 
 
 def test_a_bad_exposure_stays_bad_on_a_worker_too(site, started):
-    """A night's step stays in the process of the flow, where nothing has to be started for it."""
+    """A night's step runs in the flow's process, without starting a cluster."""
     night = jobs_for(site, [None])[0].model_copy(update={"exposure": None, "night": 20170818})
     assert night_flow(night).result is not None
     assert started == []
@@ -140,8 +140,8 @@ def hungry_flow(eating: list[StepJob], refused: list[StepJob], hanging: list[Ste
     return map_step(toy, eating) + map_step(toy, refused) + map_step(hang, hanging)
 
 
-def test_a_ccd_that_ran_out_of_memory_is_tried_alone_with_more(site, started):
-    """Workers of 1 GiB die of the 1.3 GB that a CCD needs; a worker of 4 GiB does it."""
+def test_a_ccd_that_ran_out_of_memory_is_retried_alone_with_more(site, started):
+    """Workers of 1 GiB die with a CCD that needs 1.3 GB; a worker of 4 GiB completes it."""
     jobs = jobs_for(site, range(1, 5), {2: "eat", 3: "memory error", 4: "bad"})
     outcomes = hungry_flow([jobs[0], jobs[1]], [jobs[2], jobs[3]], jobs_for(site, [9], {9: "always"}))
     results, failures = split(outcomes)
@@ -153,7 +153,7 @@ def test_a_ccd_that_ran_out_of_memory_is_tried_alone_with_more(site, started):
     assert sorted(note.unit for note in noted_failures(site, "1300001")) == [4, 9]
     stuck = failures[9]
     assert (stuck.kind, stuck.reason) == ("lost", "time_limit")
-    assert "2 worker processes were past the time limit of 1 s" in stuck.message
+    assert "2 worker processes exceeded the time limit of 1 s" in stuck.message
     assert calls(site).count(9) == 2, "a step that hangs twice is given up"
 
 
@@ -169,7 +169,7 @@ def single_flow(job: StepJob) -> Outcome:
 
 @flow(task_runner=ComputeTaskRunner(ComputeCluster(n_workers=1, memory_limit_gb=2)))
 def urgent_flow(site: Site) -> None:
-    """Ask for six CCDs that nobody waits for; when the first has begun, for two that somebody waits for."""
+    """Submit six CCDs of low priority; when the first has started, two of high priority."""
     slow = dict.fromkeys(range(1, 20), "slow")
 
     def ask(priority: int, jobs: list[StepJob]) -> None:
@@ -184,7 +184,7 @@ def urgent_flow(site: Site) -> None:
         late.result()
 
 
-def test_a_ccd_that_somebody_waits_for_goes_before_those_that_wait_for_a_worker(site):
+def test_a_ccd_of_higher_priority_runs_before_waiting_ones(site):
     urgent_flow(site)
     order = calls(site)
     assert len(order) == 8
@@ -193,8 +193,8 @@ def test_a_ccd_that_somebody_waits_for_goes_before_those_that_wait_for_a_worker(
 
 
 @flow(task_runner=ComputeTaskRunner(ComputeCluster(n_workers=1, memory_limit_gb=2)))
-def gathering_flow(site: Site) -> None:
-    """Ask for six CCDs; when the first has begun, for a step of another, less urgent exposure as a whole."""
+def mixed_flow(site: Site) -> None:
+    """Submit six CCDs; when the first has started, a step of a whole exposure of lower priority."""
     jobs = jobs_for(site, range(1, 7), dict.fromkeys(range(1, 7), "slow"))
     with ThreadPoolExecutor(1) as pool:
         ccds = pool.submit(copy_context().run, mapping_flow, jobs)
@@ -204,9 +204,9 @@ def gathering_flow(site: Site) -> None:
         ccds.result()
 
 
-def test_what_all_ccds_of_an_exposure_wait_for_goes_before_ccds_of_a_more_urgent_one(site):
-    """Behind them it would leave workers idle at the end of the urgent exposure."""
-    gathering_flow(site)
+def test_a_step_of_a_whole_exposure_runs_before_ccds_of_a_more_urgent_exposure(site):
+    """Otherwise workers would be idle at the end of the urgent exposure."""
+    mixed_flow(site)
     order = (site.root / "calls").read_text().split()
     assert len(order) == 7
     assert order.index("None") <= 3, f"the whole exposure waited: {order}"

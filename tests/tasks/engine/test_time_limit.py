@@ -1,4 +1,4 @@
-"""What is known of a step that was past its time limit."""
+"""Messages of steps that exceeded their time limit."""
 
 import pytest
 
@@ -30,28 +30,28 @@ def in_worker(monkeypatch):
     return armed
 
 
-def test_the_place_is_the_first_line_of_the_own_code(in_worker, tmp_path):
+def test_the_place_is_the_first_line_of_project_code(in_worker, tmp_path):
     path = tmp_path / "stuck" / "run.txt"
     path.parent.mkdir()
     path.write_text(TRACE * resources.TIMES_STUCK)
     with pytest.raises(StuckError) as caught, TimeLimit(1800, path):
         pytest.fail("it was begun once more")
     assert str(caught.value) == (
-        '2 worker processes were past the time limit of 1800 s, in "/opt/gw-workflow/imaging/psf/solve.py", '
+        '2 worker processes exceeded the time limit of 1800 s, in "/opt/gw-workflow/imaging/psf/solve.py", '
         "line 41 in solve_psf"
     )
     assert in_worker == [], "no limit is left behind"
     assert not path.exists()
 
 
-def test_a_trace_without_own_code_names_no_place(in_worker, tmp_path):
+def test_a_traceback_without_project_code_names_no_place(in_worker, tmp_path):
     path = tmp_path / "run.txt"
     path.write_text('Timeout (0:00:01)!\n  File "/usr/lib/python3.11/threading.py", line 324 in wait\n' * 2)
     with pytest.raises(StuckError, match=r"limit of 5 s$"), TimeLimit(5, path):
         pytest.fail("it was begun once more")
 
 
-def test_after_one_time_the_step_is_begun_again(in_worker, tmp_path):
+def test_after_one_timeout_the_step_runs_again(in_worker, tmp_path):
     path = tmp_path / "run.txt"
     path.write_text(TRACE)
     with TimeLimit(1800, path):

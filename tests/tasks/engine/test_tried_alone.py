@@ -1,4 +1,4 @@
-"""Which lost CCDs are tried again alone, how often, and that what was lost is told."""
+"""Which lost CCDs are retried alone, how often, and their messages."""
 
 import pytest
 from toy_steps import jobs_for
@@ -13,7 +13,7 @@ NO_SERVER = LostTaskError.of(RuntimeError("Failed to reach API at http://127.0.0
 
 
 class Script:
-    """Stands in for task and cluster: how each attempt of each CCD ends; None if it is done."""
+    """Stub of task and cluster with the error of each attempt of each CCD; None for success."""
 
     name = "toy"
 
@@ -40,7 +40,7 @@ class Script:
         return {outcome.ccd: outcome for outcome in outcomes.values()}
 
 
-def test_a_ccd_is_tried_alone_until_the_server_is_back(monkeypatch, tmp_path):
+def test_a_ccd_is_retried_alone_until_the_server_is_back(monkeypatch, tmp_path):
     script = Script(monkeypatch, {1: [None], 2: [NO_SERVER, NO_SERVER, None], 3: [NO_SERVER, None]})
     outcomes = script.run(Site.at(tmp_path))
     assert all(outcome.result is not None for outcome in outcomes.values())
@@ -48,18 +48,18 @@ def test_a_ccd_is_tried_alone_until_the_server_is_back(monkeypatch, tmp_path):
     assert script.slept == list(engine.ALONE_DELAYS_S), "the second time more patiently"
 
 
-def test_what_kills_its_worker_alone_too_is_not_tried_for_ever(monkeypatch, tmp_path):
+def test_a_ccd_that_also_kills_its_worker_alone_is_not_retried_without_end(monkeypatch, tmp_path):
     killed, hungry = LostWorkerError("killed"), OutOfMemoryError("out of memory at 9 GiB")
     script = Script(monkeypatch, {1: [killed] * 9, 2: [hungry] * 9, 3: [NO_SERVER] * 9, 4: [ValueError("defect")] * 9})
     outcomes = script.run(Site.at(tmp_path))
     assert [script.tried.count(ccd) for ccd in (1, 2, 3, 4)] == [2, 2, 3, 1]
     reasons = {ccd: outcome.failure.reason for ccd, outcome in outcomes.items()}
     assert reasons == {1: "lost_worker", 2: "out_of_memory", 3: "lost", 4: "ValueError"}
-    assert "9 GiB (tried again alone, with more memory)" in outcomes[2].failure.message
+    assert "9 GiB (after a retry alone, with more memory)" in outcomes[2].failure.message
     assert "Failed to reach API" in outcomes[3].failure.message
 
 
 @pytest.mark.parametrize("kind", ["ccd", "no_work", "input", "storage", "defect"])
-def test_other_failures_are_not_tried_alone(kind, tmp_path):
+def test_other_failures_are_not_retried_alone(kind, tmp_path):
     failure = Failure(reason="lost", message="", kind=kind)
     assert not is_worth_being_alone(Outcome(jobs_for(Site.at(tmp_path), [1])[0], failure=failure), 0)

@@ -1,4 +1,4 @@
-"""Steps that write one small file and do as their parameters say; each call leaves a line in the site's ``calls``."""
+"""Steps that write one small file, controlled by their parameters; each call adds a line to the site's ``calls``."""
 
 import os
 import signal
@@ -34,7 +34,7 @@ class ToySettings(Settings):
 
 
 def note_call(job: StepJob) -> int:
-    """Note the call; return which call of this CCD it is, from 1."""
+    """Record the call; return its number for this CCD, from 1."""
     path = job.site.root / "calls"
     with path.open("a") as stream:
         stream.write(f"{job.ccd}\n")
@@ -85,7 +85,7 @@ def toy(job: StepJob) -> StepResult:
 
 @step(StepInfo("toy_night", "toys", "night", 0.01, runs_in_flow=True))
 def toy_night(job: StepJob) -> StepResult:
-    """Note the call."""
+    """Record the call."""
     job.site.root.mkdir(parents=True, exist_ok=True)
     note_call(job)
     return job.result()
@@ -93,7 +93,7 @@ def toy_night(job: StepJob) -> StepResult:
 
 @step(HANG, time_limit_s=1.0)
 def hang(job: StepJob) -> StepResult:
-    """Never end by itself, the first time."""
+    """Hang on the first call."""
     if note_call(job) == 1 or job.parameters.get("mode") == "always":
         for _ in range(600):
             time.sleep(0.1)
