@@ -136,8 +136,8 @@ def rank(job: StepJob) -> StepResult:
     title = f"{job.parameters['event']}, night {job.night}"
     pictures = {
         "picture": night_picture(skymap, footprints, ranked, title=title),
-        "depth_picture": depth_picture(skymap, coverage, title=f"Search depth: {title}"),
-        "search_picture": search_picture(report, title=f"Detection probability: {title}"),
+        "depth_picture": depth_picture(skymap, coverage, title=f"How deep the map was searched: {title}"),
+        "search_picture": search_picture(report, title=f"What the search would have found: {title}"),
     }
     for name, png in pictures.items():
         write_bytes(products[name], png)

@@ -40,10 +40,11 @@ VERSIONS = {"code_version", "settings_hash", "made_with", "version", "upstream",
 """Columns and keys with versions of code or settings, or with hashes of files that contain these."""
 
 WORDS = {
-    "evidence": "likelihood ratio",
-    "was not judged": "has no likelihood",
+    "part_${": "loglr_${",
+    "what would have been found": "detection probability against magnitude, by band",
+    "a typical kilonova would have been found": "probability to detect a typical kilonova",
 }
-"""Changed parts of column descriptions."""
+"""Words on pages and in descriptions of columns, before and after."""
 
 
 def compare_sites(before: Path, after: Path) -> tuple[list[str], Counter[str]]:
@@ -181,7 +182,7 @@ HASH = re.compile(r"\b[0-9a-f]{32}\b")
 
 
 def _compare_texts(before: str, after: str) -> Iterator[str]:
-    for name, then in RENAMED["column"].items():
+    for name, then in (RENAMED["column"] | WORDS).items():
         before = before.replace(name, then)
     old, new = (HASH.sub("HASH", text).splitlines() for text in (before, after))
     lines = [number for number, (one, other) in enumerate(zip(old, new, strict=False), 1) if one != other]
