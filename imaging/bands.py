@@ -1,4 +1,4 @@
-"""The bands of the Dark Energy Camera: what their filters are called and what a good night gives in each."""
+"""The bands of the Dark Energy Camera: filter names, zero points, sky brightness, extinction and seeing."""
 
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -8,16 +8,16 @@ from imaging.errors import InputError
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """One filter and its typical figures.
+    """One filter and its typical values.
 
     Attributes
     ----------
     name
-        Band as used in product names.
+        Name of the band in product names.
     filter_id
-        The raw header's FILTER string.
+        FILTER string of the raw header.
     cassette
-        The raw header's FILTPOS string.
+        FILTPOS string of the raw header.
     wavelength_nm
         Central wavelength.
     zeropoint_rate_mag
@@ -29,7 +29,7 @@ class Band:
     reference_fwhm_arcsec
         Seeing for which the effective-exposure factor is one.
     has_fringes
-        Whether night-sky lines interfere in the CCDs.
+        Whether images have fringes from night-sky lines.
     """
 
     name: str
@@ -54,7 +54,7 @@ _ALL = (
 )
 
 BANDS = MappingProxyType({band.name: band for band in _ALL})
-"""Every band by name. Zero points and sky: DECam's first-epoch values and its observers' dark-sky targets."""
+"""Band by name. Zero points and sky: DECam's first-epoch values and the observers' dark-sky targets."""
 
 
 def band_named(name: str) -> Band:
@@ -74,6 +74,6 @@ def band_named(name: str) -> Band:
 
 
 def band_of_filter(filter_id: str) -> str:
-    """Name the band of a raw header's FILTER string: its first word (``'VR'``, ``'N964'``, ``'g'``)."""
+    """Return the band name in a raw header's FILTER string: its first word (``'VR'``, ``'N964'``, ``'g'``)."""
     words = filter_id.split()
     return words[0] if words else ""

@@ -1,7 +1,6 @@
-"""The one table of mask bits: what a flagged pixel means, in the image mask and in the bad-pixel calibration.
+"""Mask bits of images (DES BADPIX) and of bad-pixel calibration maps (DES BPMDEF).
 
-The values are those of the Dark Energy Survey (BADPIX for images, BPMDEF for the calibration map), so that masks can
-be exchanged with its tools.
+The values are those of the Dark Energy Survey, so that masks can be exchanged with its tools.
 """
 
 from enum import IntFlag
@@ -66,7 +65,7 @@ BPM_TO_MASK: dict[BpmBit, MaskBit] = {
     BpmBit.NEAREDGE: MaskBit.NEAREDGE,
     BpmBit.TAPEBUMP: MaskBit.TAPEBUMP,
 }
-"""How a calibration bit becomes an image bit; CORR has no counterpart and is dropped, as in the original."""
+"""Image bit of each calibration bit; CORR has no counterpart and is dropped, as in the original pipeline."""
 
 NOT_SKY = (
     MaskBit.BPM
@@ -81,7 +80,7 @@ NOT_SKY = (
     | MaskBit.EDGE
     | MaskBit.STREAK
 )
-"""Pixels that say nothing of the sky."""
+"""Pixels not used to measure the sky."""
 
 NO_WEIGHT = (
     MaskBit.BPM
@@ -93,7 +92,7 @@ NO_WEIGHT = (
     | MaskBit.EDGE
     | MaskBit.STREAK
 )
-"""Pixels whose value carries no information: weight zero wherever sources are measured."""
+"""Pixels with weight zero in the measurement of sources."""
 
 
 def bpm_to_mask(bpm: NDArray[np.integer]) -> NDArray[np.int16]:

@@ -1,16 +1,16 @@
-"""Errors that a person can act upon: what was wrong, where, against which limit, and what to do.
+"""Exceptions for user-facing errors: problem, exposure, CCD, step, limit and remedy.
 
-Three kinds, because three things happen to them. :class:`InputError`: the user's input is bad, nothing was started,
-exit code 1. :class:`CcdError`: this CCD of this exposure cannot be processed, the others go on, and trying again
-without a change gives the same result, so it is never retried. :class:`StorageError`: the machine failed (full disk,
-lost mount), so the step may be tried again. Anything else is a defect of the code.
+:class:`InputError`: the user's input is invalid, nothing was started, exit code 1. :class:`CcdError`: this CCD of this
+exposure cannot be processed; the other CCDs continue; it is never retried, because the same input gives the same
+error. :class:`StorageError`: the machine failed (full disk, lost mount), so the step may be retried. Any other
+exception is a bug.
 """
 
 from typing import Any
 
 
 class GWWorkflowError(Exception):
-    """An error in one sentence.
+    """Base class: an error with a one-sentence message.
 
     Parameters
     ----------
@@ -21,7 +21,7 @@ class GWWorkflowError(Exception):
     step
         Name of the processing step.
     value, limit
-        The offending value, and what was allowed.
+        The offending value, and the allowed values.
     remedy
         What the user can do.
     """
@@ -47,7 +47,7 @@ class GWWorkflowError(Exception):
         super().__init__(self.sentence())
 
     def sentence(self) -> str:
-        """Say it in one sentence."""
+        """Return the error message in one sentence."""
         where = [
             text
             for text in (
@@ -76,13 +76,13 @@ class GWWorkflowError(Exception):
         }
 
     def details(self) -> dict[str, Any]:
-        """Return what is known of the error, for a document; what is unknown is left out."""
+        """Return the known fields of the error as a dictionary."""
         return {key: value for key, value in self._keywords().items() if value is not None}
 
     def located(
         self, *, expnum: int | None = None, ccd: int | None = None, step: str | None = None
     ) -> "GWWorkflowError":
-        """Return the same error with the place filled in where it was not known yet."""
+        """Return a copy of the error with missing exposure, CCD and step filled in."""
         keywords = self._keywords()
         for key, found in (("expnum", expnum), ("ccd", ccd), ("step", step)):
             if keywords[key] is None:
@@ -90,16 +90,16 @@ class GWWorkflowError(Exception):
         return _rebuild(type(self), self.problem, keywords)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Survive the way between processes with all fields."""
+        """Pickle the error with all its fields."""
         return _rebuild, (type(self), self.problem, self._keywords())
 
 
 class InputError(GWWorkflowError):
-    """The user's input is missing or wrong; nothing was started."""
+    """The user's input is missing or invalid; nothing was started."""
 
 
 class CcdError(GWWorkflowError):
-    """A CCD of an exposure cannot be processed; the other CCDs go on.
+    """A CCD of an exposure cannot be processed; the other CCDs continue.
 
     Parameters
     ----------
@@ -116,11 +116,11 @@ class CcdError(GWWorkflowError):
 
 
 class NoWorkError(CcdError):
-    """There is nothing to do for this CCD, and that is normal (no template overlaps it, say)."""
+    """Nothing to do for this CCD, which is a normal outcome (for example, no template overlaps it)."""
 
 
 class StorageError(GWWorkflowError):
-    """The disk or the file system failed; the same step may succeed later."""
+    """The disk or file system failed; the step may be retried."""
 
 
 def _rebuild(kind: type[GWWorkflowError], problem: str, keywords: dict[str, Any]) -> GWWorkflowError:

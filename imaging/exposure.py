@@ -1,4 +1,4 @@
-"""What is known of an exposure before it is processed."""
+"""Description of an exposure from its raw header: band, night, time, pointing, airmass."""
 
 import math
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from imaging.errors import InputError
 
 MJD_EPOCH = datetime(1858, 11, 17)
 FIRST_MJD, LAST_MJD = 56000.0, 100000.0
-"""From before the camera's first light, in 2012, to 2132."""
+"""Range of plausible dates, MJD: from before DECam's first light in 2012 to 2132."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +33,11 @@ class Exposure:
     ra_deg, dec_deg
         Telescope pointing, ICRS to a few arcseconds.
     airmass
-        Airmass; NaN if the header does not know it.
+        Airmass; NaN if the header lacks it.
     obstype
         Kind of exposure: ``object``, ``zero``, ``dome flat``, ...
     object_name
-        What the observer called it.
+        Name given by the observer.
     propid
         Observing proposal.
     """
@@ -61,7 +61,7 @@ class Exposure:
 
 
 def night_of(mjd: float) -> int:
-    """Return the night (YYYYMMDD) that an instant belongs to: the UTC date twelve hours before."""
+    """Return the night (YYYYMMDD) of an MJD: the UTC date twelve hours earlier."""
     date = MJD_EPOCH + timedelta(days=mjd - 0.5)
     return date.year * 10000 + date.month * 100 + date.day
 
@@ -72,14 +72,14 @@ def exposure_from_header(header: Mapping[str, Any], source: str) -> Exposure:
     Parameters
     ----------
     header
-        Keywords and values. Numbers that are the string ``'NaN'``, which the observatory writes, count as unknown.
+        Keywords and values. The string ``'NaN'``, which the observatory writes for some numbers, counts as unknown.
     source
-        Name of the file, for the message.
+        File name for error messages.
 
     Raises
     ------
     InputError
-        If a keyword that the processing cannot do without is missing or makes no sense.
+        If a required keyword is missing or invalid.
     """
 
     def need(key: str) -> Any:  # noqa: ANN401
@@ -88,7 +88,7 @@ def exposure_from_header(header: Mapping[str, Any], source: str) -> Exposure:
             raise InputError(
                 "raw header lacks a keyword",
                 value=f"{key} in {source}",
-                remedy="repair the header or fetch the file again",
+                remedy="repair the header or download the file again",
             )
         return value
 
@@ -125,8 +125,8 @@ def exposure_from_header(header: Mapping[str, Any], source: str) -> Exposure:
 
 
 def _require_possible_times(mjd: float, exptime_s: float, obstype: str, source: str) -> None:
-    """Refuse an instant at which the camera did not exist, and an exposure of the sky that takes no time."""
-    remedy = "repair the header or fetch the file again"
+    """Raise if the date is outside the camera's lifetime, or a sky exposure has no exposure time."""
+    remedy = "repair the header or download the file again"
     if not FIRST_MJD < mjd < LAST_MJD:
         raise InputError(
             "raw header states an impossible time",

@@ -1,4 +1,4 @@
-"""Who an exposure is, and how its products are called."""
+"""Identity of an exposure (number, band, night, version tag) and the names of its products."""
 
 import re
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ from imaging.errors import InputError
 class ExposureId:
     """One processing of one exposure.
 
-    The names follow the original: ``D{expnum:08}_{band}_{ccd:02}_r{rnum}p{pnum}_{suffix}`` per CCD, the same without
-    the CCD per exposure. The padding of the exposure number is a minimum: numbers of any length work.
+    Names follow the original pipeline: ``D{expnum:08}_{band}_{ccd:02}_r{rnum}p{pnum}_{suffix}`` per CCD, the same
+    without the CCD per exposure. Exposure numbers of more than eight digits also work.
 
     Attributes
     ----------
@@ -58,11 +58,11 @@ class ExposureId:
 
     @property
     def folder(self) -> PurePosixPath:
-        """Folder of the products, below the root of the store."""
+        """Folder of the products, relative to the root of the store."""
         return PurePosixPath(self.schema) / "exp" / str(self.night) / str(self.expnum)
 
     def season_folder(self, season: int, ccd: int | None = None) -> PurePosixPath:
-        """Folder of the difference products of a season, those of one CCD or those of the exposure."""
+        """Folder of the difference products of a season, for one CCD or for the whole exposure."""
         folder = self.folder / f"dp{season}"
         return folder if ccd is None else folder / f"{self.band}_{ccd:02d}"
 

@@ -1,4 +1,4 @@
-"""The pixels of one CCD, as they pass between the stages."""
+"""Image data of one CCD: raw pixels, pixels with mask and weight, calibrated image."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,9 +25,9 @@ class CcdImage:
     mask
         (ny, nx) int16, bits of :class:`imaging.bits.MaskBit`.
     weight
-        (ny, nx) float32, inverse variance in 1/electrons^2 from sky and readout; zero where a pixel says nothing.
+        (ny, nx) float32, inverse variance in 1/electrons^2 from sky and readout; zero for unusable pixels.
     header
-        Keywords that go with the pixels.
+        Header keywords.
     """
 
     science: FloatImage
@@ -43,22 +43,22 @@ class CcdImage:
 
 @dataclass(frozen=True, eq=False)
 class ResamplingInputs:
-    """Work on a final image that is the same whatever the image is compared with, so that it is done once.
+    """Preparation of a final image for resampling, computed once because it does not depend on the other image.
 
     Attributes
     ----------
     repaired_at
-        (n,) int32, places in the flattened image of the pixels that were bridged or filled.
+        (n,) int32, flat indices of the interpolated or filled pixels.
     repaired
-        (n,) float32, their values, electrons.
+        (n,) float32, values of those pixels, electrons.
     grown_at
-        (m,) int32, places of the pixels whose mask bits the growth of the mask changes.
+        (m,) int32, flat indices of the pixels whose mask bits change by the growth of the mask.
     grown
-        (m,) int16, mask bits there.
+        (m,) int16, mask bits of those pixels.
     stars
-        (k, 2) float64, x and y of the centroids of bright unsaturated sources, pixels, the brightest first.
+        (k, 2) float64, x and y of the centroids of bright unsaturated sources, pixels, brightest first.
     repair_gap_pixels, mask_growth_pixels
-        Widest bridged defect and growth of the mask, pixels.
+        Widest interpolated defect and growth of the mask, pixels.
     """
 
     repaired_at: NDArray[np.int32]
@@ -70,13 +70,13 @@ class ResamplingInputs:
     mask_growth_pixels: int
 
     def repair(self, science: FloatImage) -> FloatImage:
-        """Return a copy of the image's pixels (ny, nx) with saturated cores filled and narrow defects bridged."""
+        """Return a copy of the pixels (ny, nx) with saturated cores filled and narrow defects interpolated."""
         copy = science.copy()
         copy.reshape(-1)[self.repaired_at] = self.repaired
         return copy
 
     def grow(self, mask: MaskImage) -> MaskImage:
-        """Return a copy of the image's mask (ny, nx), grown."""
+        """Return a copy of the mask (ny, nx), grown."""
         copy = mask.copy()
         copy.reshape(-1)[self.grown_at] = self.grown
         return copy
@@ -84,7 +84,7 @@ class ResamplingInputs:
 
 @dataclass(frozen=True, eq=False)
 class CalibratedImage:
-    """Pixels that know their place on the sky, their point-spread function and their zero point.
+    """Calibrated image: pixels with world coordinates, point-spread function and zero point.
 
     Attributes
     ----------
@@ -97,13 +97,13 @@ class CalibratedImage:
     zeropoint_mag
         AB magnitude of a source of one electron.
     sky_electrons
-        Level of the sky that was subtracted.
+        Level of the subtracted sky.
     saturation_electrons
         Level above which pixels are saturated.
     label
         Name for messages and tables, such as the product's stem.
     resampling_inputs
-        What was worked out on these pixels ahead of their comparison with others; None if nothing was.
+        Stored preparation for resampling; None if there is none.
     """
 
     pixels: CcdImage
@@ -134,28 +134,28 @@ class RawCcd:
 
 @dataclass(frozen=True, eq=False)
 class LoadedImage:
-    """An image as its file has it.
+    """An image as read from its file.
 
     Attributes
     ----------
     science
-        (ny, nx) float32, in the file's unit; the sky may still be in it.
+        (ny, nx) float32, in the file's unit; possibly not sky-subtracted.
     mask
         (ny, nx) int16, bits of :class:`imaging.bits.MaskBit`.
     weight
-        (ny, nx) float32, inverse variance in the file's unit; None if the file knows none.
+        (ny, nx) float32, inverse variance in the file's unit; None if the file has none.
     wcs
         World coordinates.
     header
-        Keywords of the file's primary HDU and of the image's, the latter winning.
+        Keywords of the primary HDU and of the image's HDU, the latter taking precedence.
     gain
-        Photo-electrons per unit of the image; 1 if the header says nothing.
+        Photo-electrons per unit of the image; 1 if not in the header.
     zeropoint_mag
-        AB magnitude of one unit of the image; None if the header says nothing.
+        AB magnitude of one unit of the image; None if not in the header.
     saturation
-        Saturation level in the file's unit; infinite if the header says nothing.
+        Saturation level in the file's unit; infinite if not in the header.
     is_own_product
-        Whether this project made the file, so that its weight is known to hold sky and readout noise alone.
+        Whether this project wrote the file; its weight then contains sky and readout noise only.
     label
         Name for messages.
     """

@@ -1,7 +1,7 @@
-"""Where the machine code of the kernels is kept: apart for every version of their sources.
+"""Cache folder of Numba-compiled kernels, separate for every version of their source files.
 
-Numba looks at the file of a kernel only, not at those of the kernels that it calls, so machine code that it has kept
-beside the sources may hold an older version of a kernel from another file.
+Numba checks only the file of a kernel, not those of the kernels that it calls, so its default cache may contain an
+older version of a kernel from another file.
 """
 
 import hashlib
@@ -14,25 +14,25 @@ from shutil import rmtree
 VARIABLE = "NUMBA_CACHE_DIR"
 
 UNUSED_DAYS = 30.0
-"""Machine code that no process has used for as long is removed."""
+"""Cache folders unused for this many days are removed."""
 
 
 def keep_kernels_apart(package: Path, caches: Path | None = None) -> Path | None:
-    """Let Numba keep machine code in a folder named after the content of all files with kernels.
+    """Set Numba's cache folder to one named after the content hash of all files with kernels.
 
-    Runs before Numba is imported. If the folder cannot be written, Numba keeps its own.
+    Must run before Numba is imported. If the folder is not writable, Numba's default remains.
 
     Parameters
     ----------
     package
-        Folder of the package whose kernels they are.
+        Folder of the package with the kernels.
     caches
-        Folder of all versions; None for ``gw-workflow/kernels`` in the user's folder of caches.
+        Parent folder of all versions; None for ``gw-workflow/kernels`` in the user's cache folder.
 
     Returns
     -------
     folder
-        The folder; None if the user has chosen one by ``NUMBA_CACHE_DIR``.
+        The folder; None if the user has set ``NUMBA_CACHE_DIR``.
     """
     if os.environ.get(VARIABLE):
         return None
@@ -47,7 +47,7 @@ def keep_kernels_apart(package: Path, caches: Path | None = None) -> Path | None
 
 
 def version_of_kernels(package: Path) -> str:
-    """Return a hash of every file of a package that has a kernel."""
+    """Return a hash of all files of a package that contain kernels."""
     digest = hashlib.blake2b(digest_size=8)
     for path in sorted(package.rglob("*.py")):
         content = path.read_bytes()
@@ -57,7 +57,7 @@ def version_of_kernels(package: Path) -> str:
 
 
 def remove_unused(root: Path, unused_days: float = UNUSED_DAYS) -> None:
-    """Remove the folders below a root that were not used for some days."""
+    """Remove folders below a root that were unused for some days."""
     for folder in root.iterdir():
         if time.time() - folder.stat().st_mtime > unused_days * 86400.0:
             rmtree(folder, ignore_errors=True)

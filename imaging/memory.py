@@ -1,30 +1,30 @@
-"""Let a long-lived process give the memory of one CCD back before it takes on the next."""
+"""Make glibc return freed arrays to the system, so that workers do not grow from CCD to CCD."""
 
 import ctypes
 import sys
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-"""Names of glibc's settings (malloc.h)."""
+"""Parameters of glibc's mallopt (malloc.h)."""
 
 LARGE_BYTES = 8 << 20
-"""Arrays of this size are mapped on their own, so that they go back to the system when they are freed."""
+"""Arrays of at least this size are allocated with mmap and returned to the system when freed."""
 
 
 def return_freed_memory(large_bytes: int = LARGE_BYTES) -> bool:
-    """Keep glibc from growing its heap by the masks of every CCD that a worker has seen.
+    """Fix glibc's mmap threshold, so that freed arrays do not fragment the heap of a worker.
 
-    Left to itself it raises the size from which arrays are mapped on their own, up to that of a CCD's pixels; smaller
-    arrays then leave holes in a heap that never shrinks, which cost a worker 100 MB after two CCDs.
+    By default glibc raises the threshold up to the size of a CCD's pixels; smaller arrays then fragment a heap that
+    never shrinks, which costs a worker 100 MB after two CCDs.
 
     Parameters
     ----------
     large_bytes
-        Size from which arrays are mapped on their own.
+        Size above which arrays are allocated with mmap.
 
     Returns
     -------
     done
-        False where the C library is another one.
+        False if the C library is not glibc.
     """
     if not sys.platform.startswith("linux"):
         return False

@@ -7,13 +7,13 @@ from importlib import resources
 
 @lru_cache
 def read_text(package: str, name: str) -> str:
-    """Return a text that lies in a package's ``data`` folder."""
+    """Return the text of a file in a package's ``data`` folder."""
     return resources.files(package).joinpath("data", name).read_text(encoding="utf-8")
 
 
 @lru_cache
 def read_table(package: str, name: str) -> tuple[dict[str, str], ...]:
-    """Read a comma-separated table that lies beside a module; lines that start with ``#`` are comments.
+    """Read a comma-separated table from a package's ``data`` folder; lines starting with ``#`` are comments.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
-"""What every stage's settings have in common.
+"""Base class of all settings: frozen, validated, with a digest for cache keys.
 
-Each stage keeps its own model beside its science (``imaging/STAGE/settings.py``). The models are flow parameters, so
-the Prefect UI shows them as a form, and their digest is part of the cache key of the step that they steer.
+Each stage defines its settings in ``imaging/STAGE/settings.py``. The models are flow parameters, so the Prefect UI
+shows them as a form, and their digest is part of the cache key of the steps that use them.
 """
 
 from collections.abc import Mapping
@@ -12,12 +12,12 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 
 class Settings(BaseModel):
-    """A frozen set of settings; unknown names are refused, because a misspelt setting is a silent default."""
+    """A frozen set of settings; unknown names are rejected, so that a misspelt setting is not ignored."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     OLD_NAMES: ClassVar[Mapping[str, str]] = {}
-    """Names of version 0.1 that are still read, with their new ones."""
+    """Names of version 0.1 that are still accepted, with their new names."""
 
     @model_validator(mode="before")
     @classmethod

@@ -1,4 +1,4 @@
-"""Arrow tables with fixed schemas, in memory: built from columns, and read back as arrays."""
+"""Build Arrow tables with fixed schemas from columns, and read columns as NumPy arrays."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,7 +16,7 @@ def make_table(columns: Columns, schema: pa.Schema) -> pa.Table:
     Raises
     ------
     ValueError
-        If a column is missing or too many, so that a schema never drifts.
+        If a column is missing or unknown.
     """
     if set(columns) != set(schema.names):
         missing, extra = set(schema.names) - set(columns), set(columns) - set(schema.names)

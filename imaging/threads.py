@@ -1,4 +1,4 @@
-"""Pin the thread pools of the numerical libraries, before any of them is loaded."""
+"""Set the number of threads of the numerical libraries before they are imported."""
 
 import os
 
@@ -14,7 +14,7 @@ LIBRARY_THREAD_VARIABLES = (
 
 
 def pin_library_threads(threads: int = 1) -> None:
-    """Set every library's thread count, unless the user has set it already.
+    """Set every library's thread count, unless the user has set it.
 
     The libraries read these variables once, when they are first imported, so this runs in ``imaging/__init__.py``
     before NumPy. Child processes inherit the setting.

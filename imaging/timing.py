@@ -1,4 +1,4 @@
-"""Time the steps of a chain, as data."""
+"""Measure CPU and wall time of the steps of a processing chain."""
 
 import time
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ class StepTimes:
             self.wall_s[name] = self.wall_s.get(name, 0.0) + time.perf_counter() - wall
 
     def add(self, *others: "StepTimes") -> None:
-        """Add the times of other chains to this one."""
+        """Add the times of other chains."""
         for other in others:
             for mine, theirs in ((self.cpu_s, other.cpu_s), (self.wall_s, other.wall_s)):
                 for name, seconds in theirs.items():

@@ -1,1 +1,1 @@
-"""Where a pixel is on the sky: matching to reference stars, coordinates per CCD, and the tie over the exposure."""
+"""Astrometric calibration: match to reference stars, WCS fit per CCD, joint solution of the exposure."""

@@ -1,4 +1,4 @@
-"""Fit a CCD's coordinates to its matched stars: a correction to the seed, folded into the TPV polynomial."""
+"""Fit a CCD's TPV world coordinates to matched reference stars, as a polynomial correction to the nominal WCS."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ MAS_PER_DEGREE = 3.6e6
 """Milliarcseconds per degree."""
 
 GRID = 9
-"""Points per axis on which a corrected mapping is turned into TPV coefficients; a cubic needs four."""
+"""Points per axis of the grid to which TPV coefficients are fitted; a cubic needs four."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +29,7 @@ class Pairs:
     xi, eta
         Standard coordinates of the reference stars about the seed's tangent point, degrees.
     xi_error_mas, eta_error_mas
-        Combined errors of detection and reference.
+        Combined errors of detection and reference position.
     snr
         Signal to noise of the detections.
     """
@@ -62,7 +62,7 @@ class CcdAstrometry:
         Rms residual along xi and eta of the used stars above the signal-to-noise limit (all used ones if there are
         fewer than three above it).
     scatter_mas
-        Scatter per axis beyond the formal errors: turbulence, mostly.
+        Scatter per axis beyond the formal errors, mostly turbulence.
     chi2
         Reduced chi-square of the used stars under formal errors and scatter.
     """
@@ -102,15 +102,15 @@ def pair_errors_mas(
 def fit_ccd(seed: TpvWcs, pairs: Pairs, shape: tuple[int, int], settings: AstrometrySettings) -> CcdAstrometry:
     """Fit the coordinates of a CCD.
 
-    The difference between reference and seed is a polynomial in pixels, of a degree that the number of stars allows,
-    fitted with weights and clipped. Its sum with the seed's cubic is a cubic again and is written as TPV.
+    The correction to the seed is a weighted, clipped polynomial in pixels, of a degree that depends on the number of
+    stars. Its sum with the seed's cubic is again a cubic and is written as TPV.
 
     Parameters
     ----------
     seed
         Nominal coordinates.
     pairs
-        Matched stars, possibly some false ones.
+        Matched stars; may include false matches.
     shape
         (ny, nx) of the CCD.
     settings
@@ -185,12 +185,12 @@ def corrected_wcs(seed: TpvWcs, correction_deg: FloatArray, degree: int, shape: 
 
 
 def wcs_through(seed: TpvWcs, x: FloatArray, y: FloatArray, xi: FloatArray, eta: FloatArray) -> TpvWcs:
-    """Return the TPV system with a seed's tangent point and linear part that best maps pixels to given coordinates.
+    """Fit a TPV system, with the seed's tangent point and linear part, to pixels with known coordinates.
 
     Parameters
     ----------
     seed
-        Gives tangent point, reference pixel and CD matrix.
+        Source of tangent point, reference pixel and CD matrix.
     x, y
         (n,) pixels, 0-based.
     xi, eta
@@ -248,5 +248,5 @@ def _refused(problem: str, value: object, limit: object) -> CcdError:
         step="astrometry",
         value=value,
         limit=limit,
-        remedy="check the focus and the telescope pointing; the CCD can take the exposure's solution",
+        remedy="check the focus and the telescope pointing; the CCD can use the exposure's solution",
     )

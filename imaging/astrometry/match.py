@@ -1,9 +1,9 @@
-"""Match detections to reference stars when the pointing is known to a minute of arc.
+"""Match detections to reference stars by a histogram of offsets, for a pointing known to an arcminute.
 
 All differences between the brightest reference stars and the brightest detections are counted in a histogram of
-offsets; the true pairs pile up in one place. The pile is tested against the chance of such a pile in the counts
-around it, so that a wrong match is refused and not fitted. A similarity transformation of the pairs in the pile, fitted
-robustly while the matching radius shrinks, leads to the final mutual nearest neighbours.
+offsets; true pairs form a peak. The peak is tested against the chance of such a peak in the surrounding counts, so
+that a wrong match is rejected. A similarity transformation of the pairs in the peak, fitted robustly with decreasing
+matching radius, gives the final mutual nearest neighbours.
 """
 
 from dataclasses import dataclass
@@ -22,14 +22,14 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 BIN_ARCSEC = 1.5
-"""Bin of the offset histogram."""
+"""Bin width of the offset histogram."""
 
 BOXES = (3, 5)
-"""Sides, in bins, of the boxes in which pairs are counted: the pile is as wide as what scale and rotation do within a
-CCD, which is little where they are known."""
+"""Sides, in bins, of the boxes in which pairs are counted: the peak is as wide as the displacements by scale and
+rotation within a CCD, which are small where both are known."""
 
 DEPTHS = (3, 10)
-"""Numbers of detections that are tried, in units of the number of reference stars, beside all."""
+"""Numbers of brightest detections tried, in units of the number of reference stars, beside all detections."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +44,7 @@ class Match:
         (2, 3) from the seed's standard coordinates to the reference's, both in arcseconds: the last column is the
         offset at the CCD.
     chance
-        Probability that the pile of pairs arose by chance.
+        Probability that the peak of pairs arose by chance.
     """
 
     detection: IntArray
@@ -63,7 +63,7 @@ def match_stars(
     detected
         (n, 2) standard coordinates of the detections under the seed, arcseconds.
     brightness
-        (n,) anything that rises with flux.
+        (n,) any quantity that increases with flux.
     reference
         (m, 2) standard coordinates of the reference stars on and around the CCD, arcseconds.
     mag
@@ -85,7 +85,7 @@ def match_stars(
     ranked = detected[np.argsort(-brightness, kind="stable")[: settings.search_stars]] - centre
     chance, turn, offset, bright = _search(ranked, stars, settings)
     if chance > settings.chance_probability:
-        raise _no_match("no offset brings detections and reference stars together", f"chance {chance:.1e}", settings)
+        raise _no_match("no significant match between detections and reference stars", f"chance {chance:.1e}", settings)
     transformation = _refine(bright, stars, turn, offset, settings)
     pairs = _mutual_pairs((detected - centre) @ transformation[:, :2].T + transformation[:, 2], reference - centre, 1.0)
     transformation = _similarity(*_taken(detected - centre, reference - centre, pairs), transformation)
@@ -99,15 +99,15 @@ def match_stars(
 def _search(
     ranked: FloatArray, stars: FloatArray, settings: AstrometrySettings
 ) -> tuple[float, FloatArray, FloatArray, FloatArray]:
-    """Try depths, rotations and scales in turn until a match is beyond doubt.
+    """Try depths, rotations and scales in turn until a match is significant.
 
-    Where the reference stars are few, the brightest detections are tried alone first: the more detections, the larger
-    the chance of a pile.
+    If there are few reference stars, only the brightest detections are tried first: chance peaks become more likely
+    with more detections.
 
     Returns
     -------
     chance, turn, offset, bright
-        Probability of a chance pile, (2, 2) turn and offset of the best try, and the detections it was made with.
+        Probability of a chance peak, (2, 2) rotation and offset of the best try, and the detections used.
     """
     depths = sorted({min(len(ranked), factor * len(stars)) for factor in DEPTHS} | {len(ranked)})
     best = (np.inf, np.eye(2), np.zeros(2), ranked)
@@ -129,7 +129,7 @@ def _turn(rotation_deg: float, scale: float) -> FloatArray:
 
 
 def _best_offset(detected: FloatArray, stars: FloatArray, settings: AstrometrySettings) -> tuple[FloatArray, float]:
-    """Return the offset at which most pairs pile up, and the probability of such a pile by chance."""
+    """Return the offset of the highest peak of pairs, and the probability of such a peak by chance."""
     half = int(np.ceil(settings.search_radius_arcsec / BIN_ARCSEC))
     size = 2 * half + 1
     difference = (stars[:, None, :] - detected[None, :, :]).reshape(-1, 2)
@@ -161,7 +161,7 @@ def _log_chance(counts: FloatArray, side: int) -> FloatArray:
 
 
 def _mutual_pairs(moved: FloatArray, reference: FloatArray, radius: float) -> tuple[IntArray, IntArray]:
-    """Return the pairs that are each other's nearest neighbour within a radius."""
+    """Return the pairs of mutual nearest neighbours within a radius."""
     distance, nearest = cKDTree(reference).query(moved, distance_upper_bound=radius)
     _, back = cKDTree(moved).query(reference)
     found = np.flatnonzero(np.isfinite(distance))
@@ -178,19 +178,21 @@ def _taken(
 def _refine(
     detected: FloatArray, stars: FloatArray, turn: FloatArray, offset: FloatArray, settings: AstrometrySettings
 ) -> FloatArray:
-    """Follow the pile of pairs down to a transformation good to a fraction of an arcsecond."""
+    """Refine the peak of pairs to a transformation accurate to a fraction of an arcsecond."""
     transformation = np.column_stack([turn, offset])
     for radius in (4.0, 3.0, 2.0, 1.5, 1.0):
         moved = detected @ transformation[:, :2].T + transformation[:, 2]
         pairs = _mutual_pairs(moved, stars, radius)
         if pairs[0].size < settings.minimum_stars:
-            raise _no_match(f"the match dissolves at a radius of {radius:g} arcsec", f"{pairs[0].size} pairs", settings)
+            raise _no_match(
+                f"too few pairs remain at a matching radius of {radius:g} arcsec", f"{pairs[0].size} pairs", settings
+            )
         transformation = _similarity(*_taken(detected, stars, pairs), transformation)
     return transformation
 
 
 def _similarity(source: FloatArray, target: FloatArray, start: FloatArray) -> FloatArray:
-    """Fit shift, rotation and scale to pairs, clipped; with fewer than five pairs only the shift moves."""
+    """Fit shift, rotation and scale to pairs, clipped; with fewer than five pairs only the shift."""
     if len(source) < 3:
         return start
     transformation = start.copy()

@@ -1,4 +1,4 @@
-"""Reference stars at the epoch of the exposure, and which of them are fit for use."""
+"""Propagate reference stars to the epoch of the exposure, and select those usable for astrometry."""
 
 from dataclasses import dataclass
 
@@ -30,15 +30,15 @@ class ReferenceStars:
     source_id
         int64, identifier.
     ra, dec
-        float64, degrees, ICRS, at the epoch, as seen from the Earth.
+        float64, degrees, ICRS, at the epoch, with parallax.
     ra_error_mas, dec_error_mas
-        float64, errors at the epoch, the one of ra times cos(dec).
+        float64, errors at the epoch; that of ra times cos(dec).
     g_mag
         float64, Gaia G.
     colour_mag
         float64, BP - RP; NaN if unknown.
     good
-        bool, fit for astrometry: within the magnitude limits, well-behaved and alone.
+        bool, usable for astrometry: within the magnitude limits, low RUWE, isolated.
     """
 
     source_id: NDArray[np.int64]
@@ -54,7 +54,7 @@ class ReferenceStars:
         return self.ra.size
 
     def select(self, keep: NDArray[np.bool_] | NDArray[np.int64]) -> "ReferenceStars":
-        """Return some of the stars."""
+        """Return the selected stars."""
         return ReferenceStars(
             *(getattr(self, name)[keep] for name in self.__dataclass_fields__)  # fields in order
         )
@@ -63,8 +63,8 @@ class ReferenceStars:
 def reference_at_epoch(stars: pa.Table, mjd: float, settings: AstrometrySettings) -> ReferenceStars:
     """Move reference stars to the epoch of an exposure.
 
-    Proper motion and parallax are applied to unit vectors, so that the poles need no special care; the position of
-    the Earth is that of ERFA's epv00. Light deflection and aberration are left to the pointing, which is fitted.
+    Proper motion and parallax are applied to unit vectors, so that the poles need no special treatment; the position of
+    the Earth is that of ERFA's epv00. Light deflection and aberration are absorbed by the fitted pointing.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The astrometric solution of an exposure, as it is stored and used."""
+"""The astrometric solution of an exposure: storage format, and mapping of pixels to the sky."""
 
 from typing import Literal
 
@@ -24,14 +24,14 @@ class TiedCcd(BaseModel):
     n_stars: int
     """Stars of this CCD in the solution."""
     source: Literal["own", "exposure"]
-    """Whether the CCD's own stars take part, or the exposure's other CCDs speak for it."""
+    """Whether the solution includes stars of this CCD, not only those of other CCDs."""
     rms_mas: tuple[float, float] | None
-    """Rms residuals along xi and eta of its stars of high signal to noise under the TPV system; None without stars."""
+    """Rms residuals along xi and eta of stars of high signal to noise under the TPV system; None without stars."""
     left_out_rms_mas: tuple[float, float] | None
-    """The same against the prediction from all other stars; None without stars."""
+    """The same after the turbulence predicted from all other stars; None without stars."""
     correction_mas: list[list[list[float]]]
-    """What the TPV system leaves of the interpolated turbulence: on a regular grid over the CCD, rows along y, two
-    values (xi, eta) per point, to be added to the standard coordinates."""
+    """Residual of the solution after the TPV system, mostly interpolated turbulence: on a regular grid over the CCD,
+    rows along y, two values (xi, eta) per point, to be added to the standard coordinates."""
 
     def wcs(self) -> TpvWcs:
         """Return the TPV system."""
@@ -75,7 +75,7 @@ class ExposureAstrometry(BaseModel):
     turbulence_mas: float
     """Standard deviation per axis of the turbulence."""
     turbulence_length_arcmin: float
-    """Its correlation length."""
+    """Correlation length of the turbulence."""
     colour_shift_mas: tuple[float, float]
     """Displacement along xi and eta per magnitude of BP - RP: differential refraction."""
     pointing_offset_arcsec: tuple[float, float]

@@ -1,10 +1,10 @@
-"""Tie the astrometry of an exposure's CCDs together.
+"""Joint astrometric solution of all CCDs of an exposure.
 
-The CCDs share the telescope's pointing, its scale and rotation, the focal plane's distortion and the atmosphere's
-dispersion; each has a small place, tilt and curvature of its own, on which there is a prior; what is left is
-turbulence, interpolated from the stars. One linear fit, clipped, gives everything but the turbulence. A CCD with few
-stars or none thereby takes the exposure's solution. The result is written as a TPV system per CCD; what a cubic cannot
-follow remains as a table of corrections.
+The CCDs share the telescope's pointing, scale and rotation, the distortion of the focal plane and the atmospheric
+dispersion; each has a small offset, linear and cubic distortion of its own, with priors; the remaining turbulence is
+interpolated from the stars. One clipped linear fit gives everything but the turbulence, so that a CCD with few or no
+stars uses the exposure's solution. The result is a TPV system per CCD and a table of corrections for what a cubic
+cannot represent.
 """
 
 from collections.abc import Mapping
@@ -31,19 +31,19 @@ CCD_DEGREE = 3
 """Degree of a CCD's own correction."""
 
 GRID = (17, 9)
-"""Points along y and x of the table of corrections."""
+"""Grid points along y and x of the table of corrections."""
 
 MAS_PER_ARCSEC = 1000.0
 
 COMMON_PRIOR_MAS = 1e6
-"""The common terms are free: the pointing may be off by minutes of arc."""
+"""Prior of the common terms, effectively none: the pointing may be off by arcminutes."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Stars:
     """All matched stars of the exposure, CCD after CCD.
 
-    ``ccd`` (n,) number; ``pairs`` the pairs; ``place`` (n, 2) seed's standard coordinates in degrees; ``residual``
+    ``ccd`` (n,) number; ``pairs`` the pairs; ``place`` (n, 2) standard coordinates by the seed in degrees; ``residual``
     (n, 2) reference minus seed, mas; ``error`` (n, 2) mas; ``colour`` (n,) BP - RP minus its median, 0 where unknown.
     """
 
@@ -69,7 +69,7 @@ def tie_exposure(
         CCD number to columns of :data:`imaging.schemas.matches.ASTROMETRY_MATCHES`; CCDs without a match may be absent
         or empty.
     seeds
-        Nominal coordinates of every CCD that a solution is wanted for, all about the same tangent point.
+        Nominal coordinates of every CCD to solve, all with the same tangent point.
     shape
         (ny, nx) of a CCD.
     settings
@@ -149,7 +149,7 @@ def _gather(matches: Mapping[int, pa.Table], seeds: Mapping[int, TpvWcs], ccds: 
 
 
 class _LinearModel:
-    """Common distortion, colour, and each CCD's own correction, fitted together with priors.
+    """Joint fit of common distortion, colour term and each CCD's own correction, with priors.
 
     The unknowns of one axis are the common polynomial in the focal plane, the colour coefficient, and one polynomial
     in pixels per CCD.
@@ -248,7 +248,7 @@ def _tie_ccd(
     shape: tuple[int, int],
     settings: AstrometrySettings,
 ) -> TiedCcd:
-    """Write one CCD's share of the solution."""
+    """Return the solution of one CCD."""
     ny, nx = shape
     x, y = (a.ravel() for a in np.meshgrid(np.linspace(0, nx - 1, GRID[1]), np.linspace(0, ny - 1, GRID[0])))
     xi, eta = seed.pixel_to_plane(x, y)
@@ -293,7 +293,7 @@ def _rms(
 def _left_out_rms(
     field: Interpolation, own: NDArray[np.bool_], snr: FloatArray, settings: AstrometrySettings
 ) -> tuple[float, float] | None:
-    """Return the rms residuals of a CCD's stars against the turbulence that the other stars predict."""
+    """Return the rms residuals of a CCD's stars after the turbulence predicted from the other stars."""
     if own.sum() < 3:
         return None
     rms = np.sqrt(np.mean(field.left_out[own][_bright(snr[own], settings)] ** 2, axis=0))

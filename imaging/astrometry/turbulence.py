@@ -1,8 +1,8 @@
-"""Interpolate what a smooth model leaves: the turbulence of the atmosphere, correlated over arcminutes.
+"""Interpolate astrometric residuals of atmospheric turbulence with a Gaussian process.
 
-A Gaussian process per axis with the covariance ``a^2 exp(-(r/l)^(5/3) / 2)``, the form of a turbulent field at
-separations below its outer scale; Fortino, Bernstein, Bernardinelli et al. (2021, AJ 162, 106) interpolate DECam's
-turbulence with a Gaussian process.
+One Gaussian process per axis with the covariance ``a^2 exp(-(r/l)^(5/3) / 2)``, the form of a turbulent field at
+separations below its outer scale, as Fortino, Bernstein, Bernardinelli et al. (2021, AJ 162, 106) do for DECam. The
+turbulence is correlated over arcminutes.
 """
 
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ FloatArray = NDArray[np.float64]
 EXPONENT = 5.0 / 3.0
 
 LENGTHS_ARCMIN = np.geomspace(0.5, 8.0, 13)
-"""Correlation lengths that are tried."""
+"""Correlation lengths tried."""
 
 MAXIMUM_STARS = 1500
-"""Most stars that one interpolation uses, the ones of smallest error."""
+"""Largest number of stars in one interpolation; those of smallest error are used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +48,8 @@ class Turbulence:
 def measure_turbulence(places: list[FloatArray], residuals: list[FloatArray]) -> Turbulence:
     """Estimate amplitude and correlation length from the products of residuals of pairs of stars.
 
-    Noise is not correlated between stars, so the products measure the field alone. The best of a list of lengths is
-    taken, each with the amplitude that fits it.
+    Noise is not correlated between stars, so the products measure the turbulence alone. The best of a list of lengths
+    is chosen, each with its best-fitting amplitude.
 
     Parameters
     ----------
@@ -86,14 +86,14 @@ def measure_turbulence(places: list[FloatArray], residuals: list[FloatArray]) ->
 
 @dataclass(frozen=True, eq=False)
 class Interpolation:
-    """Turbulence predicted at some places.
+    """Turbulence predicted at given positions.
 
     Attributes
     ----------
     values
         (m, 2) predicted displacement, mas.
     left_out
-        (n, 2) residual of each star against the prediction from all others, mas.
+        (n, 2) residual of each star after the prediction from all others, mas.
     """
 
     values: FloatArray
@@ -103,7 +103,7 @@ class Interpolation:
 def interpolate(
     turbulence: Turbulence, place: FloatArray, residual: FloatArray, error_mas: FloatArray, wanted: FloatArray
 ) -> Interpolation:
-    """Predict the turbulence at places from the residuals of stars.
+    """Predict the turbulence at given positions from the residuals of stars.
 
     Parameters
     ----------

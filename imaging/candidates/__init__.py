@@ -1,1 +1,1 @@
-"""From detections to a list that a team can act upon: association, cross-match, light curves, rank, the page."""
+"""Transient candidates: association of detections, cross-match, light curves, ranking, reports."""

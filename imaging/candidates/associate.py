@@ -1,4 +1,4 @@
-"""Turn the detections of all exposures of a night into candidates."""
+"""Associate the detections of all exposures of a night into candidates."""
 
 from typing import Any
 
@@ -25,8 +25,8 @@ def associate_detections(
 ) -> pa.Table:
     """Associate the detections of a night over its exposures.
 
-    Detections of a standing source become one candidate, and so do those of an object that moves; a detection that
-    nothing matches is a candidate of its own. The result does not depend on the order of the rows.
+    Detections of a stationary source become one candidate, as do those of a moving object; an unmatched detection is a
+    candidate by itself. The result does not depend on the order of the rows.
 
     Parameters
     ----------
@@ -37,14 +37,14 @@ def associate_detections(
     settings
         Cuts and limits.
     footprints
-        CCD images of the night, from which the exposures that cover a candidate are counted; without them only
-        those that detected it count.
+        CCD images of the night, to count the exposures that cover a candidate; without them only exposures that
+        detected it count.
 
     Returns
     -------
     candidates
-        Rows of :data:`imaging.schemas.candidates.CANDIDATES`, ordered by right ascension; the columns that later
-        steps fill are null.
+        Rows of :data:`imaging.schemas.candidates.CANDIDATES`, ordered by right ascension; columns of later steps are
+        null.
     """
     ordered = _in_fixed_order(detections)
     usable = _passes(ordered, settings)
@@ -69,7 +69,7 @@ def associate_detections(
 
 
 def candidate_table(columns: dict[str, Any]) -> pa.Table:
-    """Build a table of candidates; columns that are not given are null, as are floats that are not finite."""
+    """Build a table of candidates; missing columns and non-finite floats are null."""
     n = len(columns["ra"])
     filled: dict[str, Any] = {}
     for field in CANDIDATES:
@@ -164,7 +164,7 @@ def _bands(label: IntArray, band: NDArray[np.str_], n: int) -> NDArray[np.object
 
 
 def _negative_flags(detections: pa.Table, columns: dict[str, Any], settings: AssociateSettings) -> IntArray:
-    """Return the flag NEGATIVE for sources at whose place some exposure shows a negative detection."""
+    """Return the flag NEGATIVE for sources with a negative detection at their position in some exposure."""
     ra, dec, error = columns["ra"], columns["dec"], columns["position_error_arcsec"]
     flags = np.zeros(len(ra), dtype=np.int64)
     all_flags = column(detections, "flags")

@@ -1,4 +1,4 @@
-"""Compare candidates with reference stars and with the point sources of the template."""
+"""Cross-match candidates with reference stars and with point sources of the template."""
 
 from typing import Any
 
@@ -70,7 +70,7 @@ def match_point_sources(candidates: pa.Table, hosts: pa.Table, settings: Crossma
     candidates
         Rows of :data:`imaging.schemas.candidates.CANDIDATES`.
     hosts
-        Rows of :data:`imaging.schemas.hosts.HOSTS`; those that are not point-like are ignored.
+        Rows of :data:`imaging.schemas.hosts.HOSTS`; extended sources are ignored.
     settings
         Radii.
     """
@@ -85,7 +85,7 @@ def match_point_sources(candidates: pa.Table, hosts: pa.Table, settings: Crossma
 
 
 def with_columns(candidates: pa.Table, **columns: Any) -> pa.Table:  # noqa: ANN401
-    """Return the candidates with some columns replaced; floats that are not finite become null."""
+    """Return the candidates with some columns replaced; non-finite floats become null."""
     for name, values in columns.items():
         field = CANDIDATES.field(name)
         if isinstance(values, np.ndarray) and pa.types.is_floating(field.type):
@@ -111,7 +111,7 @@ def _positions_at(stars: pa.Table, mjd: float) -> tuple[FloatArray, FloatArray]:
 
 
 def _moves(stars: pa.Table, settings: CrossmatchSettings) -> NDArray[np.bool_]:
-    """Say which reference sources have a parallax or proper motion, as only stars do."""
+    """Return which reference sources have a significant parallax or proper motion, hence are stars."""
     significant = np.zeros(stars.num_rows, dtype=bool)
     for name in ("parallax", "pmra", "pmdec"):
         value = column(stars, name).astype(float)

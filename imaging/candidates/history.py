@@ -1,7 +1,8 @@
-"""What the templates themselves tell of a candidate's place: whether something came or went among them.
+"""Variability of candidates among the template exposures, before the merger.
 
-A difference compares the night with the stack of the templates. That a source varied before the merger only the
-templates tell, each measured by itself: their departures from their common mean stand beside the forced photometry.
+A difference compares the night with the stack of templates and does not show whether a source varied among the
+templates. Each template is therefore measured separately, and its deviation from their mean is added to the forced
+photometry.
 """
 
 import numpy as np
@@ -16,25 +17,25 @@ from imaging.tables import column, make_table
 FloatArray = NDArray[np.float64]
 
 LIMIT_SNR, SHOWN_SNR = 5.0, 2.0
-"""Significance of the limits, and below which no magnitude is given, as in the forced photometry."""
+"""Significance of the limiting magnitudes, and the lowest for a magnitude, as in the forced photometry."""
 
 
 def template_history(direct: pa.Table, settings: LightcurveSettings) -> pa.Table:
-    """Return the departure of every template exposure from the mean of those of its band.
+    """Return the flux deviation of every template exposure from the mean of its band.
 
     Parameters
     ----------
     direct
-        Rows of :data:`imaging.schemas.difference.DIRECT_PHOTOMETRY`; what several searches measured of one template is
-        taken once. Search exposures, masked points and points without a flux are ignored.
+        Rows of :data:`imaging.schemas.difference.DIRECT_PHOTOMETRY`; a template measured for several search exposures
+        counts once. Search exposures, masked points and points without a flux are ignored.
     settings
-        Systematic error: the flux of a galaxy in a point-spread function changes with the seeing.
+        Systematic error: PSF fluxes of galaxies change with the seeing.
 
     Returns
     -------
     history
-        Rows of :data:`imaging.schemas.difference.FORCED_PHOTOMETRY`, ordered by candidate, band and time. A band with
-        one template gives none, for there is nothing to compare.
+        Rows of :data:`imaging.schemas.difference.FORCED_PHOTOMETRY`, ordered by candidate, band and time; none for a
+        band with only one template.
     """
     flux, error = (column(direct, name).astype(float) for name in ("flux", "flux_error"))
     side = np.asarray(direct.column("side").to_pylist(), dtype=object)
@@ -56,7 +57,7 @@ def template_history(direct: pa.Table, settings: LightcurveSettings) -> pa.Table
 def _departures(
     flux: FloatArray, error: FloatArray, group: NDArray[np.int64], fraction: float
 ) -> tuple[FloatArray, FloatArray]:
-    """Return departures from the weighted mean of each group, NaN where it has one member, and their errors."""
+    """Return deviations from the weighted mean of each group, NaN for groups of one, and their errors."""
     label = np.unique(group, return_inverse=True)[1]
     weight = 1.0 / error**2
     mean = (np.bincount(label, weight * flux) / np.bincount(label, weight))[label]

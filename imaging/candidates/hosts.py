@@ -1,8 +1,8 @@
-"""Find the galaxy that a transient belongs to, by directional light radius.
+"""Associate transients with host galaxies by directional light radius (DLR).
 
 The separation is measured in units of the galaxy's rms radius in the direction of the transient (Sullivan et al.
-2006, ApJ 648, 868; Gupta et al. 2016, AJ 152, 154), so that a source on the edge of a large spiral is not given to the
-faint galaxy behind it.
+2006, ApJ 648, 868; Gupta et al. 2016, AJ 152, 154), so that a source on the edge of a large spiral is not associated
+with a faint galaxy behind it.
 """
 
 import numpy as np
@@ -19,13 +19,13 @@ from imaging.wcs.sphere import unit_vectors
 from imaging.wcs.tpv import TpvWcs
 
 TRUNCATED_OR_SATURATED = 4 | 8
-"""Extraction flags of sources whose shape cannot be trusted."""
+"""Extraction flags of sources with unreliable shapes."""
 
 
 def hosts_of_catalogue(
     catalogue: pa.Table, wcs: TpvWcs, zeropoint_mag: float, settings: CrossmatchSettings
 ) -> pa.Table:
-    """Turn the source catalogue of a template image into possible hosts and point sources.
+    """Convert the source catalogue of a template image to possible hosts and point sources.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def hosts_of_catalogue(
 
 
 def add_distances(hosts: pa.Table, galaxies: pa.Table, settings: CrossmatchSettings) -> pa.Table:
-    """Give hosts the distances of a galaxy catalogue; galaxies that the template lacks are added.
+    """Add distances from a galaxy catalogue to hosts; galaxies without a counterpart in the template are appended.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def add_distances(hosts: pa.Table, galaxies: pa.Table, settings: CrossmatchSetti
     galaxies
         A table with ``ra``, ``dec``, ``distance_mpc``, ``distance_error_mpc`` and ``mag``.
     settings
-        Radius of the match and the size of galaxies without a shape.
+        Match radius, and size of galaxies without a shape.
     """
     if galaxies.num_rows == 0:
         return hosts
@@ -193,7 +193,7 @@ def _direction_on_sky(wcs: TpvWcs, x: FloatArray, y: FloatArray, theta: FloatArr
 
 
 def _match_galaxies(hosts: pa.Table, galaxies: pa.Table, settings: CrossmatchSettings) -> tuple[IntArray, np.ndarray]:
-    """Return for each catalogued galaxy the index of the nearest extended host, and whether it is the same."""
+    """Return for each catalogued galaxy the index of the nearest extended host, and whether they match."""
     if hosts.num_rows == 0:
         return np.zeros(galaxies.num_rows, dtype=np.int64), np.zeros(galaxies.num_rows, dtype=bool)
     tree = cKDTree(unit_vectors(column(hosts, "ra"), column(hosts, "dec")))

@@ -1,9 +1,9 @@
-"""How well a kilonova explains the forced photometry of each candidate, and how well its rivals do.
+"""Likelihoods of kilonova and contaminant models for the forced photometry of candidates.
 
-All likelihoods are against "there is nothing", whose common factor cancels. Amplitudes are marginalised on a grid:
-the kilonova's stays a function of distance modulus, so that a new sky map needs no new pass over the photometry; the
-rivals grow more frequent with magnitude, as all number counts do. Photometry before the merger is judged apart, as
-history. Upper limits need no special treatment, because all is done in flux.
+All likelihoods are relative to zero flux. Amplitudes are marginalised on a grid: the kilonova likelihood is kept as a
+function of distance modulus, so that a new sky map does not require a new fit; the amplitudes of contaminants follow
+number counts that rise with magnitude. Photometry before the merger enters a separate history term. Upper limits need
+no special treatment, because all models are fitted in flux.
 """
 
 from collections.abc import Mapping
@@ -23,27 +23,27 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 RIVALS = ("supernova", "slow variable", "fast variable", "flash")
-"""The kinds of contaminants, in the order of the columns."""
+"""Classes of contaminants, in the order of the columns."""
 
 AMPLITUDE_STEP_MAG = 0.25
 
 
 @dataclass(frozen=True, eq=False)
 class LightcurveLikelihood:
-    """Log likelihoods of the light curves of n candidates against "there is nothing".
+    """Log likelihoods of the light curves of n candidates relative to zero flux.
 
     Attributes
     ----------
     moduli
         (j,) distance moduli.
     kilonova
-        (n, j) float32, a kilonova of AT2017gfo's typical luminosity at each modulus.
+        (n, j) float32, a kilonova of the luminosity of AT2017gfo at each modulus.
     rivals
-        (n, 4) float32, the kinds of :data:`RIVALS`, each with its share.
+        (n, 4) float32, the classes of :data:`RIVALS`, each weighted by its fraction.
     history
-        (n,) log likelihood ratio of silence before the merger against a mixture of silence and activity.
+        (n,) log likelihood ratio of no activity before the merger against a mixture of activity and none.
     history_snr
-        (n,) largest significance of the flux before the merger, of either sign; zero without such photometry.
+        (n,) largest absolute significance of the flux before the merger; zero without such photometry.
     n_after
         (n,) photometric points after the merger.
     """
@@ -59,7 +59,7 @@ class LightcurveLikelihood:
 def lightcurve_likelihood(
     forced: pa.Table, candidate_ids: pa.Array | pa.ChunkedArray, mjd_event: float, settings: LightcurveSettings
 ) -> LightcurveLikelihood:
-    """Judge the light curves of candidates.
+    """Compute the light-curve likelihoods of candidates.
 
     Parameters
     ----------
@@ -67,9 +67,9 @@ def lightcurve_likelihood(
         Rows of :data:`imaging.schemas.difference.FORCED_PHOTOMETRY`, in any order. Masked points and points without
         a finite flux and a positive error are ignored.
     candidate_ids
-        (n,) the candidates to judge, in the order of the result.
+        (n,) candidates, in the order of the result.
     mjd_event
-        Instant of the merger, UTC.
+        Time of the merger, MJD UTC.
     settings
         Templates and priors.
     """
@@ -123,7 +123,7 @@ def marginal_kilonova(likelihood: LightcurveLikelihood, modulus: FloatArray, sig
 
 
 def total_rivals(likelihood: LightcurveLikelihood) -> FloatArray:
-    """Return the (n,) log likelihood of the contaminants together."""
+    """Return the (n,) log likelihood of the mixture of contaminants."""
     return _logsumexp(likelihood.rivals.astype(float))
 
 
@@ -133,7 +133,7 @@ def _logsumexp(values: FloatArray) -> FloatArray:
 
 
 def _rival_amplitudes(settings: LightcurveSettings, slope: float) -> tuple[FloatArray, FloatArray]:
-    """Return amplitudes of the contaminants, and the log probability of each, which grows by ``slope`` per mag."""
+    """Return amplitudes of the contaminants and their log probabilities, which grow by ``slope`` per mag."""
     magnitudes = np.arange(
         settings.contaminant_bright_mag, settings.contaminant_faint_mag + 0.5 * AMPLITUDE_STEP_MAG, AMPLITUDE_STEP_MAG
     )
@@ -172,9 +172,9 @@ def _photometry(
 def _segments(
     table: Mapping[str, NDArray], chosen: NDArray[np.bool_], n: int, variance: str
 ) -> tuple[IntArray, FloatArray, FloatArray, IntArray]:
-    """Return where each candidate's points begin (n + 1), and their fluxes, variances and exposures.
+    """Return the first index of each candidate's points (n + 1), and their fluxes, variances and exposures.
 
-    ``variance`` names the column: ``noise`` alone where there should be nothing, with the templates' error elsewhere.
+    ``variance`` names the column: ``noise`` alone for zero expected flux, otherwise with the model error.
     """
     candidate = table["candidate"][chosen]
     start = np.searchsorted(candidate, np.arange(n + 1))

@@ -1,11 +1,10 @@
-"""Tell which detections of a night are the same standing source.
+"""Group the detections of a night into stationary sources.
 
 Pairs of detections in different exposures whose separation is within their errors are joined; the connected groups
 are candidates unless they hold two detections of one exposure or are wider than the errors allow. Such groups are
-taken apart by following the exposures in time, each matched to the sources known so far at the least total
-chi-square over the whole group (the assignment problem), so that no detection is given to its nearest neighbour at
-the cost of another. A wide group that one uniform motion explains is left whole: a slow mover. The answer does not
-depend on the order of the input.
+split by going through the exposures in time, each matched to the sources found so far at the least total chi-square
+over the whole group (the assignment problem) rather than to nearest neighbours. A wide group that fits one uniform
+motion is not split: a slowly moving object. The result does not depend on the order of the input.
 """
 
 from dataclasses import replace
@@ -22,7 +21,7 @@ from imaging.candidates.settings import AssociateSettings
 
 
 def link_standing(points: Points, settings: AssociateSettings) -> IntArray:
-    """Return the (n,) number of the standing source that each detection belongs to, from 0 without gaps."""
+    """Return the (n,) number of the stationary source of each detection, from 0 without gaps."""
     n = len(points)
     pairs = cKDTree(points.vector).query_pairs(settings.max_separation_arcsec * ARCSEC, output_type="ndarray")
     first, second = pairs[:, 0], pairs[:, 1]
@@ -40,9 +39,9 @@ def link_standing(points: Points, settings: AssociateSettings) -> IntArray:
 
 
 def moves_uniformly(track: Points, settings: AssociateSettings) -> bool:
-    """Say whether detections, all of one object and of different exposures, show a significant uniform motion.
+    """Return whether detections of one object in different exposures show a significant uniform motion.
 
-    Three or more are needed; the rate must be possible and five times its error, and the path straight.
+    Three or more are needed; the rate must be within the limits and five times its error, and the path straight.
     """
     n = len(track)
     if n < 3 or len(np.unique(track.expnum)) < n:
@@ -54,7 +53,7 @@ def moves_uniformly(track: Points, settings: AssociateSettings) -> bool:
 
 
 def _path_error(track: Points, settings: AssociateSettings) -> float:
-    """Return by how much a track may leave uniform motion: the floor of a whole night, less for a short time."""
+    """Return the allowed deviation from uniform motion: that of a whole night, less for a shorter time."""
     hours = float(np.ptp(track.mjd)) * 24.0
     return settings.path_floor_arcsec * min(1.0, (hours / 6.0) ** 2)
 
@@ -65,7 +64,7 @@ def _pair_chi2(points: Points, first: IntArray, second: IntArray) -> FloatArray:
 
 
 def _doubtful_groups(points: Points, label: NDArray[np.integer], settings: AssociateSettings) -> list[IntArray]:
-    """Return the groups that hold an exposure twice or a detection too far from the mean."""
+    """Return the groups with two detections of one exposure or a detection too far from the mean."""
     mean, _ = mean_vectors(points, label.astype(np.int64))
     separation = np.linalg.norm(points.vector - mean[label], axis=1) / ARCSEC
     far = (separation / points.sigma_arcsec) ** 2 > settings.chi2_limit
@@ -78,7 +77,7 @@ def _doubtful_groups(points: Points, label: NDArray[np.integer], settings: Assoc
 
 
 def _take_apart(points: Points, group: IntArray, settings: AssociateSettings) -> IntArray:
-    """Return numbers from 0 for the members of a doubtful group, which are ordered by time."""
+    """Return source numbers from 0 for the members of an ambiguous group, which are ordered by time."""
     number = np.full(len(group), -1, dtype=np.int64)
     sums = np.empty((0, 4))
     for expnum in dict.fromkeys(points.expnum[group].tolist()):

@@ -1,8 +1,8 @@
-"""Find what moves within a night.
+"""Find moving objects (asteroids) within a night by linking detections into tracks.
 
-Tracks are started from pairs of detections at a possible rate, extended to all other exposures, and accepted if three
-or more detections lie on a great circle at a constant rate (the tracklets of Kubica et al. 2007, Icarus 189, 151), or
-two whose meeting by chance is improbable.
+Tracks start from pairs of detections within the rate limits, are extended to all other exposures, and are accepted if
+three or more detections are on a great circle at a constant rate (the tracklets of Kubica et al. 2007, Icarus 189,
+151), or if a chance pair of two is improbable.
 """
 
 import numpy as np
@@ -15,23 +15,23 @@ from imaging.candidates.settings import AssociateSettings
 
 
 def link_movers(points: Points, label: IntArray, settings: AssociateSettings) -> tuple[IntArray, NDArray[np.bool_]]:
-    """Join detections that no standing source explains into tracks.
+    """Link detections that do not belong to a stationary source into tracks.
 
     Parameters
     ----------
     points
         Detections.
     label
-        (n,) standing source of each, as :func:`imaging.candidates.link.link_standing` gives them.
+        (n,) stationary source of each, from :func:`imaging.candidates.link.link_standing`.
     settings
         Rates and limits.
 
     Returns
     -------
     label
-        (n,) source of each detection, standing or moving, from 0 without gaps.
+        (n,) source of each detection, stationary or moving, from 0 without gaps.
     moving
-        (n,) whether the detection belongs to a mover.
+        (n,) whether the detection belongs to a moving object.
     """
     moving = np.zeros(len(points), dtype=bool)
     joined = label.copy()
@@ -54,7 +54,7 @@ def _drifting(points: Points, label: IntArray, settings: AssociateSettings) -> l
 
 
 def _loose(points: Points, label: IntArray, settings: AssociateSettings) -> IntArray:
-    """Return the detections of sources that were seen for a short time only."""
+    """Return the detections of sources that were detected for a short time only."""
     earliest = np.full(label.max() + 1, np.inf)
     latest = np.full(label.max() + 1, -np.inf)
     np.minimum.at(earliest, label, points.mjd)
@@ -63,7 +63,7 @@ def _loose(points: Points, label: IntArray, settings: AssociateSettings) -> IntA
 
 
 def _tracks(points: Points, label: IntArray, settings: AssociateSettings) -> list[IntArray]:
-    """Return the accepted tracks, longest and straightest first, no detection in two of them."""
+    """Return the accepted tracks, longest and straightest first, without common detections."""
     loose = _loose(points, label, settings)
     first, second = _start_pairs(points, label, loose, settings)
     free = np.ones(len(points), dtype=bool)
@@ -80,7 +80,7 @@ def _tracks(points: Points, label: IntArray, settings: AssociateSettings) -> lis
 def _start_pairs(
     points: Points, label: IntArray, loose: IntArray, settings: AssociateSettings
 ) -> tuple[IntArray, IntArray]:
-    """Return pairs of detections (earlier, later) of different sources at a possible rate."""
+    """Return pairs of detections (earlier, later) of different sources within the rate limits."""
     exposures = np.unique(points.expnum[loose])
     members = [loose[points.expnum[loose] == expnum] for expnum in exposures]
     members.sort(key=lambda here: (points.mjd[here[0]], points.expnum[here[0]]))
@@ -106,7 +106,7 @@ def _start_pairs(
 
 
 def _reach(first: cKDTree, second: cKDTree, reach: float, settings: AssociateSettings) -> float:
-    """Shorten a reach (radians) until no more detections than allowed lie within it on average."""
+    """Reduce a search radius (radians) until it contains no more detections on average than allowed."""
     crowding = first.count_neighbors(second, reach) / first.n
     return reach * min(1.0, np.sqrt(settings.link_crowding / crowding)) if crowding > 0 else reach
 
@@ -114,7 +114,7 @@ def _reach(first: cKDTree, second: cKDTree, reach: float, settings: AssociateSet
 def _extend(
     points: Points, loose: IntArray, first: IntArray, second: IntArray, settings: AssociateSettings
 ) -> list[IntArray]:
-    """Follow each pair to all other exposures; returns the distinct sets of three or more detections met."""
+    """Extend each pair to all other exposures; return the distinct sets of three or more detections."""
     if len(first) == 0:
         return []
     start, step = points.vector[first], points.vector[second] - points.vector[first]
@@ -148,7 +148,7 @@ def _believable_pairs(
     free: NDArray[np.bool_],
     settings: AssociateSettings,
 ) -> list[IntArray]:
-    """Return pairs that chance would hardly make: few loose detections around, and no jump in magnitude."""
+    """Return pairs unlikely by chance: few unassociated detections around, and consistent magnitudes."""
     kept = free[first] & free[second]
     first, second = first[kept], second[kept]
     if len(first) == 0:
@@ -168,9 +168,9 @@ def _believable_pairs(
 
 
 def _loose_density(points: Points, loose: IntArray, first: IntArray) -> FloatArray:
-    """Return the density of loose detections of other exposures around a pair, per square arcsecond.
+    """Return the density of unassociated detections of other exposures around a pair, per square arcsecond.
 
-    Counted within two arcminutes; the pair itself does not count.
+    Counted within two arcminutes, without the pair itself.
     """
     radius = 120.0
     tree = cKDTree(points.vector[loose])

@@ -1,4 +1,4 @@
-"""Names of candidates, made from their positions."""
+"""Names of candidates from their positions."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,9 +7,9 @@ FloatArray = NDArray[np.float64]
 
 
 def candidate_ids(ra_deg: FloatArray, dec_deg: FloatArray) -> list[str]:
-    """Name positions ``GWJhhmmss.ss+ddmmss.s``, cut off rather than rounded, as the IAU recommends.
+    """Name positions ``GWJhhmmss.ss+ddmmss.s``, truncated rather than rounded, as the IAU recommends.
 
-    Positions that would share a name get a letter in the order in which they are given.
+    Positions with the same name get a letter in the given order.
 
     Parameters
     ----------

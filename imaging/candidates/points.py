@@ -1,4 +1,4 @@
-"""Detections as points on the sphere, and the fits to groups of them."""
+"""Detections as points on the sphere; mean positions and uniform motions of groups."""
 
 from dataclasses import dataclass, fields
 
@@ -11,7 +11,7 @@ IntArray = NDArray[np.int64]
 ARCSEC = np.radians(1.0 / 3600.0)
 
 MIN_STEP_HOURS = 1.0 / 60.0
-"""Two exposures closer in time than this say nothing about motion."""
+"""Shortest time between two exposures for a measurement of motion."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +47,7 @@ class Points:
         return len(self.expnum)
 
     def subset(self, chosen: IntArray) -> "Points":
-        """Return some of the detections."""
+        """Return the selected detections."""
         return Points(*(getattr(self, field.name)[chosen] for field in fields(self)))
 
 
@@ -81,8 +81,8 @@ def fit_motion(points: Points, label: IntArray) -> tuple[FloatArray, FloatArray,
     Returns
     -------
     rate_arcsec_per_hour, error_arcsec_per_hour, chi2
-        (m,) rate, its error per axis, and chi-square of the fit (2 n - 4 degrees of freedom); the rate is NaN for
-        sources with one instant, whose error is infinite.
+        (m,) rate, its error per axis, and chi-square of the fit (2 n - 4 degrees of freedom); for sources with one
+        epoch the rate is NaN and the error infinite.
     """
     east, north = _local_offsets(points, label)
     weight = 1.0 / points.sigma_arcsec**2

@@ -1,4 +1,4 @@
-"""Say of every candidate what it was made from, so that it can be made again."""
+"""Provenance of candidates: exposures, templates, code version, settings and calibrations."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,16 +16,16 @@ CcdKey = tuple[int, int]
 
 @dataclass(frozen=True)
 class MadeWith:
-    """What made a list of candidates, besides its exposures and templates.
+    """Provenance common to a list of candidates: code, settings and calibrations.
 
     Attributes
     ----------
     code_version
-        Hash of the code of every step from the raw pixels to the list.
+        Hash of the code of every step from the raw pixels to the candidates.
     settings_hash
         Hash of the settings of every step.
     calibration_set
-        Hash of the manifest of the calibrations, which holds their checksums.
+        Hash of the calibration manifest, which contains the checksums.
     """
 
     code_version: str
@@ -36,17 +36,16 @@ class MadeWith:
 def add_provenance(
     candidates: pa.Table, forced: pa.Table, templates: Mapping[CcdKey, Sequence[int]], made_with: MadeWith
 ) -> pa.Table:
-    """Fill the columns of provenance.
+    """Fill the provenance columns.
 
     Parameters
     ----------
     candidates
         Rows of :data:`imaging.schemas.candidates.CANDIDATES`.
     forced
-        Rows of :data:`imaging.schemas.difference.FORCED_PHOTOMETRY`: the exposures of a candidate are those in which it
-        was measured.
+        Rows of :data:`imaging.schemas.difference.FORCED_PHOTOMETRY`, which give the exposures of each candidate.
     templates
-        (Exposure, CCD) of a search image to the template exposures that were subtracted from it.
+        (Exposure, CCD) of a search image to the template exposures subtracted from it.
     made_with
         Code, settings and calibrations.
 
@@ -71,9 +70,9 @@ def add_provenance(
 
 
 def _image_sets(candidates: pa.Table, forced: pa.Table) -> tuple[NDArray[np.int64], list[list[CcdKey]]]:
-    """Return the (n,) number of each candidate's set of images, and those sets: candidates share a few of them.
+    """Return the (n,) index of each candidate's set of images, and the few distinct sets.
 
-    Sets are told apart by the sum, modulo 2^64, of a random number per image.
+    Sets are identified by the sum, modulo 2^64, of a random number per image.
     """
     n = candidates.num_rows
     place = pc.index_in(forced.column("candidate_id"), value_set=candidates.column("candidate_id").combine_chunks())

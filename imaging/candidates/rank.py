@@ -1,7 +1,7 @@
-"""Rank candidates by how much better a kilonova at the place of the merger explains each than a contaminant does.
+"""Rank candidates by the log likelihood ratio of a kilonova from the merger against contaminants.
 
-The score is a sum of named parts, each the natural logarithm of a likelihood ratio of two simple models, so that a
-person can read off why a candidate stands where it stands. Weights, floors and rates are settings.
+The score is a weighted sum of named parts, each the natural logarithm of a likelihood ratio of two simple models, so
+that the reasons for a rank are visible. Weights, floors and rates are settings.
 """
 
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ OBLIQUITY_DEG = 23.4393
 
 @dataclass(frozen=True, eq=False)
 class _Place:
-    """What the sky map says of the candidates' places; arrays of n."""
+    """Sky-map quantities at the candidates' positions; arrays of n."""
 
     density: FloatArray
     level: FloatArray
@@ -56,23 +56,23 @@ def rank_candidates(
     Parameters
     ----------
     candidates
-        Rows of :data:`imaging.schemas.candidates.CANDIDATES`, matched to hosts and stars. Ranks and parts that they
-        may have from another sky map are replaced.
+        Rows of :data:`imaging.schemas.candidates.CANDIDATES`, matched to hosts and stars. Existing ranks and parts are
+        replaced.
     forced
         Rows of :data:`imaging.schemas.difference.FORCED_PHOTOMETRY` of the candidates.
     skymap
         Sky map.
     mjd_event
-        Instant of the merger, UTC.
+        Time of the merger, MJD UTC.
     settings, lightcurve_settings
         Weights and models.
     likelihood
-        Light curves judged before, for these candidates in this order; ``forced`` is then not looked at.
+        Light-curve likelihoods already computed for these candidates in this order; ``forced`` is then ignored.
 
     Returns
     -------
     ranked
-        The candidates with every part, the flags that depend on the event, and the rank, best first.
+        The candidates, best first, with rank, parts, and the flags that depend on the event.
     """
     if candidates.num_rows == 0:
         return candidates
@@ -105,7 +105,7 @@ def _parts(
     settings: RankSettings,
     lightcurve_settings: LightcurveSettings,
 ) -> tuple[dict[str, FloatArray], NDArray[np.object_]]:
-    """Return the parts within their bounds, and the kind of light curve that fits best."""
+    """Return the parts within their limits, and the best-fitting light-curve class."""
     lightcurve, kind = _lightcurve_part(place, likelihood, settings, lightcurve_settings)
     parts = {
         "skymap": _skymap_part(place),
@@ -127,18 +127,18 @@ def _place(candidates: pa.Table, skymap: SkyMap) -> _Place:
 
 
 def _skymap_part(place: _Place) -> FloatArray:
-    """Density of the map against that of a source anywhere on the sky."""
+    """Probability density of the map over a uniform density on the sky."""
     with np.errstate(divide="ignore"):
         return np.log(place.density * WHOLE_SKY_DEG2)
 
 
 def _distance_part(candidates: pa.Table, place: _Place, settings: RankSettings) -> FloatArray:
-    """Overlap of the host's distance with the map's, against hosts that fill the volume evenly.
+    """Overlap of the host's distance with the map's, against hosts uniform in volume.
 
-    A host without a distance is judged by the luminosity that it would have at the map's distance, because
-    kilonovae follow stellar mass. What sits in a core is mostly a residual of the subtraction or an active nucleus:
-    those go with the light received from the galaxy, so that near and bright hosts are no news. The association may be
-    wrong, so a bad match costs no more than that chance.
+    For a host without a distance, the luminosity that it would have at the map's distance is used, because kilonovae
+    follow stellar mass. Nuclear candidates are mostly subtraction residuals or active nuclei, whose frequency follows
+    the apparent brightness of the galaxy; near and bright hosts are no evidence for them. Because the association may
+    be wrong, the penalty for a mismatch is limited by that probability.
     """
     host, error = (column(candidates, f"host_{name}").astype(float) for name in ("distance_mpc", "distance_error_mpc"))
     error = np.where(np.isfinite(error), error, 0.2 * host)
@@ -167,7 +167,7 @@ def _gaussian(x: FloatArray, sigma: FloatArray | float) -> FloatArray:
 
 
 def _real_part(candidates: pa.Table, settings: RankSettings) -> FloatArray:
-    """Probability to be real; a score that is not known neither helps nor harms."""
+    """Real/bogus score; zero if unknown."""
     score = column(candidates, "real_score").astype(float)
     part = np.where(np.isnan(score), 0.0, np.log(np.maximum(np.nan_to_num(score), settings.real_score_floor)))
     return part + np.where(_flagged(candidates, CandidateFlag.NEAR_STAR), settings.near_star_penalty, 0.0)
@@ -176,7 +176,7 @@ def _real_part(candidates: pa.Table, settings: RankSettings) -> FloatArray:
 def _lightcurve_part(
     place: _Place, likelihood: LightcurveLikelihood, settings: RankSettings, lightcurve_settings: LightcurveSettings
 ) -> tuple[FloatArray, NDArray[np.object_]]:
-    """Light curve of a kilonova at the map's distance against the contaminants', and the kind that fits best."""
+    """Kilonova at the map's distance against contaminants, and the best-fitting light-curve class."""
     known = np.isfinite(place.distance_mpc) & (place.distance_mpc > 0)
     mean = np.where(known, place.distance_mpc, settings.default_distance_mpc)
     sigma = np.where(known, place.distance_sigma_mpc, settings.default_distance_sigma_mpc)
@@ -188,10 +188,10 @@ def _lightcurve_part(
 
 
 def _host_part(candidates: pa.Table, settings: RankSettings) -> FloatArray:
-    """Place in the host: kilonovae follow the light, contaminants sit in cores or nowhere near a galaxy.
+    """Position in the host: kilonovae follow the light, contaminants are in cores or far from any galaxy.
 
-    Densities per directional light radius d: a gamma distribution of order two for transients, what lies within half
-    an arcsecond for nuclear sources, and for chance alignments a density that grows like d.
+    Densities per directional light radius d: a gamma distribution of order two for transients, its integral within
+    half an arcsecond for nuclear sources, and a density proportional to d for chance alignments.
     """
     dlr, separation = (column(candidates, f"host_{name}").astype(float) for name in ("dlr", "separation_arcsec"))
     hosted = np.isfinite(dlr)
@@ -208,13 +208,13 @@ def _host_part(candidates: pa.Table, settings: RankSettings) -> FloatArray:
 
 
 def _gamma(d: FloatArray, scale: float) -> FloatArray:
-    """Return the gamma density of order two, kept from vanishing at the centre."""
+    """Return the gamma density of order two, with a floor at the centre."""
     d = np.maximum(d, 0.05)
     return d / scale**2 * np.exp(-d / scale)
 
 
 def _gamma_inside(x: FloatArray) -> FloatArray:
-    """Return the share of the gamma distribution of order two within x scales."""
+    """Return the cumulative gamma distribution of order two at x scales."""
     return np.maximum(1.0 - (1.0 + x) * np.exp(-x), 1e-4)
 
 
@@ -225,7 +225,7 @@ def _time_part(candidates: pa.Table, mjd_event: float, settings: RankSettings) -
 
 
 def _history_part(candidates: pa.Table, likelihood: LightcurveLikelihood, settings: RankSettings) -> FloatArray:
-    """Silence before the merger, and what the catalogues know of the place; the worst entry counts."""
+    """No activity before the merger, and the largest penalty by catalogued stars, point sources and variability."""
     penalty = np.zeros(candidates.num_rows)
     for flag, value in (
         (CandidateFlag.ON_POINT_SOURCE, settings.point_source_penalty),
@@ -238,7 +238,7 @@ def _history_part(candidates: pa.Table, likelihood: LightcurveLikelihood, settin
 
 
 def _motion_part(candidates: pa.Table, settings: RankSettings) -> FloatArray:
-    """Rest against the motion of an asteroid, where two instants show it; else the share of asteroids there."""
+    """No motion against that of an asteroid, if measured at two epochs; else the local fraction of asteroids."""
     rate, error = (
         column(candidates, f"motion_{n}").astype(float) for n in ("arcsec_per_hour", "error_arcsec_per_hour")
     )
@@ -270,7 +270,7 @@ def _flagged(candidates: pa.Table, flag: CandidateFlag) -> NDArray[np.bool_]:
 def _event_flags(
     candidates: pa.Table, place: _Place, likelihood: LightcurveLikelihood, mjd_event: float, settings: RankSettings
 ) -> NDArray[np.int64]:
-    """Renew the flags that depend on the event: IN_HISTORY, OUTSIDE_MAP and BEFORE_EVENT."""
+    """Update the flags that depend on the event: IN_HISTORY, OUTSIDE_MAP and BEFORE_EVENT."""
     renewed = CandidateFlag.IN_HISTORY | CandidateFlag.OUTSIDE_MAP | CandidateFlag.BEFORE_EVENT
     flags = column(candidates, "flags").astype(np.int64) & ~int(renewed)
     early = column(candidates, "mjd_first") < mjd_event - settings.early_tolerance_days

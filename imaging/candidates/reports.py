@@ -1,8 +1,8 @@
-"""Say what is known of candidates in the forms that other systems take: alert packets, SkyPortal, the TNS.
+"""Candidate reports for other systems: Avro alert packets, SkyPortal requests, TNS bulk reports.
 
-Only documents are made here. Sources of the forms: Masci et al. 2019 (PASP 131, 018003) for the
-packets, whose outline is that of ZTF's; the API reference of SkyPortal; the bulk-report manual of the Transient Name
-Server. The TNS numbers of DECam and its filters are those of its tables of values.
+This module only builds the documents and sends nothing. Formats: Masci et al. 2019 (PASP 131, 018003) for the alert
+packets, which follow ZTF's; the API reference of SkyPortal; the bulk-report manual of the Transient Name Server. The
+TNS numbers of DECam and its filters are those of its tables of values.
 """
 
 import math
@@ -33,38 +33,38 @@ TNS_AB_MAG = "1"
 TNS_OTHER_ARCHIVE = "0"
 
 MICROJANSKY_ZEROPOINT = 23.9
-"""AB magnitude of one microjansky, the zero point of fluxes that SkyPortal takes."""
+"""AB magnitude of one microjansky, the unit of SkyPortal fluxes."""
 
 MIN_SNR = 5.0
-"""Photometry above this is a detection in a report."""
+"""Lowest signal to noise of a detection in a report."""
 
 REQUIRED = {
     "tns": ("reporter", "tns_group_id"),
     "skyportal": ("skyportal_filter_ids", "skyportal_group_ids", "skyportal_instrument_id"),
 }
-"""Settings without which a form cannot be filled in."""
+"""Required settings of each report."""
 
 
 class ReportSettings(Settings):
-    """Who reports, and under which numbers the other system knows them."""
+    """Reporter, groups and identifiers in SkyPortal and the TNS."""
 
     reporter: str = ""
-    """Authors of a TNS report, as they are to be cited."""
+    """Authors of a TNS report, as cited."""
 
     tns_group_id: int | None = None
     """Number of the reporting group at the TNS."""
 
     tns_data_source_id: int | None = None
-    """Number of the group whose data these are; None for the reporting group."""
+    """Number of the group that owns the data; None for the reporting group."""
 
     skyportal_filter_ids: tuple[int, ...] = ()
-    """Filters of the SkyPortal instance that the candidates are said to have passed."""
+    """Numbers of the SkyPortal filters that the candidates passed."""
 
     skyportal_group_ids: tuple[int, ...] = ()
-    """Groups that may see photometry and annotations."""
+    """Numbers of the SkyPortal groups with access to photometry and annotations."""
 
     skyportal_instrument_id: int = Field(default=0, ge=0)
-    """Number of DECam in the SkyPortal instance; 0 if not set."""
+    """Number of the instrument DECam in the SkyPortal instance; 0 if not set."""
 
 
 def packet_schema() -> dict[str, Any]:
@@ -85,9 +85,9 @@ def packet_schema() -> dict[str, Any]:
         "fields": [
             {"name": "schemavsn", "type": "string", "doc": "version of this schema"},
             {"name": "publisher", "type": "string"},
-            {"name": "objectId", "type": "string", "doc": "name made from the position"},
-            {"name": "candid", "type": "long", "doc": "its first detection"},
-            {"name": "event", "type": "string", "doc": "gravitational-wave event that was followed"},
+            {"name": "objectId", "type": "string", "doc": "name from the position"},
+            {"name": "candid", "type": "long", "doc": "identifier of the first detection"},
+            {"name": "event", "type": "string", "doc": "name of the gravitational-wave event that was followed up"},
             {"name": "candidate", "type": _record("candidate", CANDIDATES)},
             {
                 "name": "prv_candidates",
@@ -131,7 +131,7 @@ def alert_packet(
     photometry
         Its rows of :data:`imaging.schemas.difference.FORCED_PHOTOMETRY`.
     event
-        Event that was followed.
+        Name of the event that was followed up.
     cutouts
         Plane (``SEARCH``, ``TEMPLATE``, ``DIFFERENCE``) to the compressed image of its first detection with stamps.
     """
@@ -154,19 +154,19 @@ def alert_packet(
 def skyportal_requests(
     row: Row, photometry: Sequence[Row], event: str, settings: ReportSettings
 ) -> list[dict[str, Any]]:
-    """Return the requests that make a candidate known to a SkyPortal instance, in their order.
+    """Return the HTTP requests that post a candidate to a SkyPortal instance, in order.
 
     Parameters
     ----------
     row, photometry, event
         As for :func:`alert_packet`.
     settings
-        Numbers of the instance.
+        Identifiers in the instance.
 
     Returns
     -------
     requests
-        ``method``, ``path`` below the instance's address, and ``json``: candidate, photometry, annotation.
+        ``method``, ``path`` relative to the instance's address, and ``json``: candidate, photometry, annotation.
 
     Raises
     ------
@@ -209,33 +209,33 @@ def skyportal_requests(
 
 
 def tns_report(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Put entries of :func:`tns_entry` together to a bulk report of astronomical transients."""
+    """Combine entries of :func:`tns_entry` into a TNS bulk report of astronomical transients."""
     return {"at_report": {str(number): entry for number, entry in enumerate(entries)}}
 
 
 def tns_entry(row: Row, photometry: Sequence[Row], event: str, settings: ReportSettings) -> dict[str, Any]:
-    """Return what a bulk report tells the Transient Name Server of one candidate.
+    """Return the entry of one candidate in a TNS bulk report.
 
     Parameters
     ----------
     row, photometry
         As for :func:`alert_packet`.
     event
-        Event that was followed, for the remarks.
+        Name of the event, for the remarks.
     settings
-        Who reports.
+        Reporter and groups.
 
     Raises
     ------
     InputError
-        If the settings name no reporter or group, or the candidate was nowhere above five sigma.
+        If the settings lack reporter or group, or the candidate has no photometry above five sigma.
     """
     require_settings("tns", settings)
     points = [p for p in in_order(photometry) if _usable(p) and p["band"] in TNS_FILTERS]
     seen = [p for p in points if p["mag"] is not None and p["flux"] > MIN_SNR * p["flux_error"]]
     if not seen:
         raise InputError(
-            "candidate cannot be reported: it was measured nowhere with enough significance",
+            "candidate cannot be reported: no photometry is significant enough",
             value=row["candidate_id"],
             limit=f"S/N {MIN_SNR:g} in forced photometry",
             remedy="leave it out with --where",
@@ -287,12 +287,12 @@ def _non_detection(point: Row | None) -> dict[str, str]:
 
 
 def moment(mjd: float) -> str:
-    """Write an instant, UTC, to the second: ``2017-08-17T12:41:04``."""
+    """Format an MJD as UTC to the second: ``2017-08-17T12:41:04``."""
     return (MJD_EPOCH + timedelta(days=mjd)).isoformat(timespec="seconds")
 
 
 def in_order(photometry: Sequence[Row]) -> list[Row]:
-    """Return photometry in the order of time, then of exposure."""
+    """Return photometry sorted by time, then exposure."""
     return sorted(photometry, key=lambda point: (point["mjd"], point["expnum"]))
 
 
@@ -302,15 +302,17 @@ def _usable(point: Row) -> bool:
 
 
 def require_settings(form: str, settings: ReportSettings) -> None:
-    """Check that the settings say who reports.
+    """Raise unless the required settings are given.
 
     Raises
     ------
     InputError
-        If they lack something that the form asks for.
+        If a required setting is missing.
     """
     for name in REQUIRED.get(form, ()):
         if not getattr(settings, name):
             raise InputError(
-                "a report needs to know who reports", value=name, remedy="give it in the file of --settings"
+                "a setting required for the report is missing",
+                value=name,
+                remedy="set it in the file given with --settings",
             )

@@ -1,4 +1,4 @@
-"""What a night would have found of a sky map: depth pixel by pixel, and the chance to find a source of given light."""
+"""Depth of a night over the sky map, and the probability to detect a source of given brightness."""
 
 from typing import Any
 
@@ -15,13 +15,13 @@ from imaging.skymap.model import FloatArray
 from imaging.tables import make_table
 
 MAGNITUDES = tuple(float(m) for m in np.arange(18.0, 25.01, 0.5))
-"""Apparent magnitudes for which the chance is told."""
+"""Apparent magnitudes for which the detection probability is computed."""
 
 ABSOLUTE_MAGNITUDES = (-18.0, -17.0, -16.0, -15.0, -14.0, -13.0, -12.0)
-"""Absolute magnitudes, the same in every band and exposure, for which the chance is told."""
+"""Absolute magnitudes, equal in all bands and exposures, for which the detection probability is computed."""
 
 STEPS = 11
-"""Distances that stand for the map's distribution along each line of sight."""
+"""Number of distances that sample the map's distribution along each line of sight."""
 
 
 def searched_pixels(coverage: Coverage) -> pa.Table:
@@ -47,16 +47,16 @@ def searched_pixels(coverage: Coverage) -> pa.Table:
 
 
 def search_report(coverage: Coverage, mjd_event: float, settings: LightcurveSettings) -> dict[str, Any]:
-    """Say what the night would have found, as JSON.
+    """Return the detection probabilities of the night as a JSON document.
 
     Parameters
     ----------
     coverage
         The searched part of the map.
     mjd_event
-        Instant of the merger, UTC.
+        Time of the merger, MJD UTC.
     settings
-        How kilonovae differ from AT2017gfo.
+        Luminosity of kilonovae relative to AT2017gfo.
 
     Returns
     -------
@@ -88,7 +88,7 @@ def search_report(coverage: Coverage, mjd_event: float, settings: LightcurveSett
 def kilonova_by_footprint(footprints: Footprints, mjd_event: float) -> FloatArray:
     """Return the (n,) absolute magnitude of AT2017gfo at the time and in the band of every CCD image.
 
-    Infinite before the merger, and in bands for which there is no light curve.
+    Infinite before the merger, and in bands without a light curve.
     """
     magnitude = np.full(len(footprints), np.inf)
     for band in ("u", "g", "r", "i", "z", "Y"):

@@ -1,8 +1,8 @@
-"""Light curves of a kilonova and of what is mistaken for one, as fluxes by time and band.
+"""Light-curve templates of kilonovae, supernovae and slow variables, as fluxes by time and band.
 
-The kilonova is AT2017gfo made faster or slower, redder or bluer. Supernovae are three shapes (Ia-like, stripped
-envelope, plateau) with the colours of a cooling black body. Sources that change slowly against the template are
-constants of either sign and any colour. Shapes are coarse on purpose: they tell a decline within days from weeks.
+Kilonovae are AT2017gfo with other time scales and reddenings. Supernovae have three shapes (Ia-like, stripped
+envelope, plateau) with the colours of a cooling black body. Slow variables are constant flux differences of either
+sign and any colour. The shapes are coarse: they only distinguish a decline within days from one within weeks.
 """
 
 from functools import lru_cache
@@ -29,10 +29,10 @@ SUPERNOVA_SHAPES = (
     (12.0, 0.060, 25.0, 0.015),
     (8.0, 0.008, 90.0, 0.050),
 )
-"""Ia-like, stripped envelope, plateau."""
+"""Supernova light-curve shapes: Ia-like, stripped envelope, plateau."""
 
 SUPERNOVA_REDDENING_MAG = (0.0, 0.7)
-"""Dust and redshift, magnitudes between g and z."""
+"""Reddening of supernovae by dust and redshift, magnitudes between g and z."""
 
 VARIABLE_SLOPES = (-1.5, 0.0, 1.5, 3.0)
 """Colours of slow variables: flux density as a power of wavelength, from quasars to late-type stars."""
@@ -60,7 +60,7 @@ def kilonova_magnitude(days: FloatArray, band: str) -> FloatArray:
     Returns
     -------
     magnitude
-        (n,) infinite before the merger; interpolated in the logarithm of time and continued at both ends.
+        (n,) infinite before the merger; interpolated in the logarithm of time and extrapolated at both ends.
 
     Raises
     ------
@@ -81,7 +81,7 @@ def kilonova_magnitude(days: FloatArray, band: str) -> FloatArray:
 
 
 def kilonova_anchors() -> dict[str, list[float]]:
-    """Return the points that :func:`kilonova_magnitude` joins: ``days``, and absolute magnitudes by band."""
+    """Return the data points of :func:`kilonova_magnitude`: ``days``, and absolute magnitudes by band."""
     days, magnitudes = _anchors()
     return {"days": days.tolist()} | {band: values.tolist() for band, values in magnitudes.items()}
 
@@ -154,7 +154,7 @@ def reddening_shape(band: str) -> float:
 
 
 def _supernova_shape(days: FloatArray, rise: float, fast: float, knee: float, slow: float) -> FloatArray:
-    """Return the flux against the peak: quadratic rise, then two exponential declines."""
+    """Return the flux relative to the peak: quadratic rise, then two exponential declines."""
     past = np.maximum(days - rise, 0.0)
     magnitudes = fast * np.minimum(past, knee) + slow * np.maximum(past - knee, 0.0)
     decline = 10 ** (-0.4 * magnitudes)
@@ -162,7 +162,7 @@ def _supernova_shape(days: FloatArray, rise: float, fast: float, knee: float, sl
 
 
 def _cooling_colour(days: FloatArray, wavelength_nm: FloatArray) -> FloatArray:
-    """Return the flux density against that in i of a black body that cools from 14,000 K to 5,500 K in 25 days."""
+    """Return the flux density relative to i of a black body that cools from 14,000 K to 5,500 K in 25 days."""
     temperature = 5500.0 + 8500.0 * np.exp(-np.maximum(days, 0.0) / 12.0)
     reference = BANDS["i"].wavelength_nm
     return (reference / wavelength_nm) ** 3 * (

@@ -1,4 +1,4 @@
-"""Say in words what the columns of a candidate mean."""
+"""Descriptions in words of a candidate's flags and rank parts."""
 
 import math
 from collections.abc import Mapping
@@ -36,24 +36,24 @@ PART_TITLES: dict[str, str] = {
 
 
 def flag_names(flags: int) -> list[str]:
-    """Name the bits that are set: ``['MOVER', 'NEGATIVE']``."""
+    """Return the names of the bits that are set: ``['MOVER', 'NEGATIVE']``."""
     return [flag.name for flag in CandidateFlag if flags & flag and flag.name]
 
 
 def flags_in_words(flags: int) -> list[str]:
-    """Say what the bits that are set mean, one sentence part each."""
+    """Return a short description of each bit that is set."""
     return [FLAG_WORDS[flag] for flag in CandidateFlag if flags & flag]
 
 
 def parts_in_words(row: Row, mjd_event: float) -> dict[str, str]:
-    """Say what each part of a candidate's rank rests on.
+    """Return a sentence about the data behind each part of a candidate's rank score.
 
     Parameters
     ----------
     row
         A ranked row of :data:`imaging.schemas.candidates.CANDIDATES` as a dictionary; null is None.
     mjd_event
-        Instant of the merger, UTC.
+        Time of the merger, MJD UTC.
 
     Returns
     -------

@@ -1,1 +1,1 @@
-"""From pixels to a catalogue: detection, shapes, apertures, PSF fluxes, stars against galaxies."""
+"""Source catalogues: detection, shapes, aperture and PSF photometry, star/galaxy separation."""

@@ -1,4 +1,4 @@
-"""Fluxes in circular apertures and in the Kron ellipse, and half-light radii.
+"""Aperture photometry in circles and in the Kron ellipse, and half-light radii.
 
 Definitions: the SExtractor manual (Bertin 2010, section 10.4); the Kron radius after Kron (1980, ApJS 43, 305).
 """
@@ -19,10 +19,10 @@ from imaging.schemas.catalogue import APERTURE_DIAMETERS_PIXELS
 FloatArray = NDArray[np.float64]
 
 HALF_DIAGONAL = 0.7072
-"""Half the diagonal of a pixel: pixels farther than this from a circle lie wholly on one side of it."""
+"""Half the diagonal of a pixel: pixels farther than this from a circle are entirely on one side of it."""
 
 SUBPIXELS = 5
-"""Divisions per axis of a pixel that a circle or ellipse cuts (SExtractor)."""
+"""Subpixels per axis of pixels cut by a circle or ellipse (SExtractor)."""
 
 FIRST_MOMENT_REACH = 6.0
 """The Kron radius is measured within this many rms axes (SExtractor)."""
@@ -43,9 +43,9 @@ class AperturePhotometry:
     flux_radius
         (n,) float64, radius of half of the AUTO flux, pixels.
     neighbour_fraction, missing_fraction
-        (n,) float64, share of the AUTO ellipse that neighbours or masks occupy, and that nothing could replace.
+        (n,) float64, fraction of the AUTO ellipse occupied by neighbours or masks, and fraction without a replacement.
     truncated
-        (n,) bool, the AUTO ellipse reaches over the border.
+        (n,) bool, the AUTO ellipse crosses the border.
     """
 
     flux: FloatArray
@@ -64,7 +64,7 @@ def aperture_photometry(
 ) -> AperturePhotometry:
     """Measure all sources in the twelve DES apertures and in their Kron ellipses.
 
-    Pixels that are masked or belong to a neighbour are replaced by the opposite one.
+    Pixels that are masked or belong to a neighbour are replaced by the pixel opposite to them about the centre.
 
     Parameters
     ----------

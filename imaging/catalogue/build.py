@@ -1,4 +1,4 @@
-"""Put a CCD's catalogue together: first look, then photometry with the PSF, then the table."""
+"""Build a CCD's source catalogue: detection and shapes, then PSF photometry, then the table."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -24,25 +24,25 @@ from imaging.wcs.tpv import TpvWcs
 FloatArray = NDArray[np.float64]
 
 SNR_APERTURE = 3
-"""Aperture, 7.41 pixels, in which the signal to noise of a source is counted."""
+"""Index of the aperture of 7.41 pixels, used for the signal to noise of a source."""
 
 REFERENCE_APERTURE = 7
-"""Aperture, 22.22 pixels, that the PSF and the zero point refer to."""
+"""Index of the reference aperture of PSF and zero point, 22.22 pixels."""
 
 NEIGHBOUR_LIMIT = 0.1
-"""Share of the AUTO ellipse that neighbours may occupy without a flag (SExtractor)."""
+"""Largest fraction of the AUTO ellipse occupied by neighbours without a flag (SExtractor)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Sources:
-    """What a first look at an image finds, before PSF and coordinates are known.
+    """Sources of an image with all measurements that need neither PSF nor coordinates.
 
     Attributes
     ----------
     detections, shapes, centroids, apertures
         Results of the steps, one entry per source.
     fwhm_pixels
-        (n,) float64, widths of the cores; NaN where none could be measured.
+        (n,) float64, widths of the cores; NaN if not measurable.
     flags
         (n,) int16, bits of :class:`imaging.catalogue.flags.CatalogueFlag`.
     """
@@ -64,7 +64,7 @@ class Sources:
 
 
 def find_sources(image: CcdImage, fwhm_pixels: float, settings: CatalogueSettings) -> Sources:
-    """Detect the sources of an image and measure all that needs no PSF.
+    """Detect the sources of an image and measure everything that needs no PSF.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def find_sources(image: CcdImage, fwhm_pixels: float, settings: CatalogueSetting
     Raises
     ------
     CcdError
-        If there are too many sources to tell apart.
+        If there are too many sources to separate.
     """
     detections = detect(image, fwhm_pixels, settings)
     shapes = isophotal_shapes(image, detections)
@@ -112,14 +112,14 @@ def build_catalogue(
     ccd: int,
     settings: CatalogueSettings,
 ) -> pa.Table:
-    """Measure the PSF fluxes of all sources and make the catalogue.
+    """Measure the PSF fluxes of all sources and build the catalogue.
 
     Parameters
     ----------
     image
         Sky-subtracted pixels.
     sources
-        First look.
+        Result of the detection.
     psf, wcs
         Point-spread function and coordinates.
     exposure, ccd
@@ -178,12 +178,12 @@ def _columns(
 
 
 def nullable(values: FloatArray) -> pa.Array:
-    """Return float32 values with null where they are not finite."""
+    """Return float32 values, null where not finite."""
     return pa.array(values.astype(np.float32), mask=~np.isfinite(values))
 
 
 def place_on_sky(catalogue: pa.Table, wcs: TpvWcs) -> pa.Table:
-    """Return a catalogue with positions on the sky from other coordinates, such as those of the exposure's tie.
+    """Return a catalogue with ra and dec from another WCS, such as the exposure's joint solution.
 
     Parameters
     ----------

@@ -1,9 +1,9 @@
-"""Find sources: a weighted matched filter, then connected pixels and deblending.
+"""Detect sources: weighted matched filter, connected pixels, deblending.
 
 The filter is that of Bosch, AlSayyad, Armstrong et al. (2018, PASJ 70, S5, section 4.7.2) with a Gaussian for the
-PSF: the image is divided by its variance before smoothing, so that bad pixels and noisy amplifiers take no part, and
-the result is the signal-to-noise of a point source at each pixel. Connected pixels and the deblending tree are those
-of SExtractor (Bertin and Arnouts 1996), through sep.
+PSF: the image is divided by its variance before smoothing, so that bad pixels are ignored and noisy amplifiers have
+less weight, and the result is the signal-to-noise of a point source at each pixel. Connected pixels and the deblending
+tree are those of SExtractor (Bertin and Arnouts 1996), through sep.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from imaging.image import CcdImage, FloatImage, MaskImage
 from imaging.numerics.gaussian import FWHM_TO_SIGMA
 
 MESH_PIXELS = 64
-"""Mesh of the background that is taken off where a halo covers the CCD."""
+"""Mesh size of the background subtracted if a halo covers the CCD."""
 
 SEP_MERGED = 1
 """sep's flag of a source that was deblended from another one."""
@@ -52,7 +52,7 @@ class Detections:
 def matched_filter(science: FloatImage, mask: MaskImage, weight: FloatImage, fwhm_pixels: float) -> NDArray[np.float32]:
     """Return the signal-to-noise ratio of a Gaussian source at every pixel.
 
-    Saturated pixels take part with the image's median weight, so that a saturated star is one source and not a ring
+    Saturated pixels are included with the image's median weight, so that a saturated star is one source and not a ring
     of fragments.
 
     Parameters
@@ -135,8 +135,8 @@ def _filter(
 def detect(image: CcdImage, fwhm_pixels: float, settings: CatalogueSettings) -> Detections:
     """Find and deblend the sources of an image.
 
-    Where more of the image lies above the threshold than sources can cover (the halo of a very bright star, a sky that
-    went wrong), a mesh of local medians is taken off before the search.
+    If more of the image is above the threshold than sources can cover (the halo of a very bright star, a wrong sky), a
+    mesh of local medians is subtracted first.
 
     Parameters
     ----------
@@ -150,7 +150,7 @@ def detect(image: CcdImage, fwhm_pixels: float, settings: CatalogueSettings) -> 
     Raises
     ------
     CcdError
-        If there are so many sources that they cannot be told apart.
+        If there are too many sources to separate.
     """
     snr = matched_filter(image.science, image.mask, image.weight, fwhm_pixels)
     if np.mean(snr[::8, ::8] > settings.detection_snr) > settings.maximum_covered_fraction:
@@ -183,10 +183,10 @@ def detect(image: CcdImage, fwhm_pixels: float, settings: CatalogueSettings) -> 
 
 def _too_many(value: object, settings: CatalogueSettings) -> CcdError:
     return CcdError(
-        "too many sources to tell apart",
+        "too many sources to separate",
         reason="too_many_sources",
         step="detect",
         value=value,
         limit=settings.maximum_sources,
-        remedy="look at the sky subtraction of this CCD, or raise detection_snr",
+        remedy="check the sky subtraction of this CCD, or raise detection_snr",
     )

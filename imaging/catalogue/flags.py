@@ -1,4 +1,4 @@
-"""What may be wrong with a catalogued source."""
+"""Extraction flags of catalogued sources (SExtractor's FLAGS)."""
 
 from enum import IntFlag
 
@@ -10,4 +10,4 @@ class CatalogueFlag(IntFlag):
     DEBLENDED = 2  # split from another source
     SATURATED = 4  # a saturated pixel in the isophote
     TRUNCATED = 8  # the AUTO ellipse or the isophote reaches the border
-    APERTURE_INCOMPLETE = 16  # masked pixels in the AUTO ellipse that nothing could replace
+    APERTURE_INCOMPLETE = 16  # masked pixels in the AUTO ellipse without a replacement

@@ -1,6 +1,6 @@
-"""One pixel of a source's neighbourhood, repaired: the shared kernel of shapes and apertures.
+"""Value of a pixel near a source, with masked and neighbours' pixels replaced; used by shapes and apertures.
 
-A pixel that is masked or belongs to another source is replaced by the one opposite to it through the source's centre
+A pixel that is masked or belongs to another source is replaced by the pixel opposite to it about the source's centre
 (SExtractor's MASK_TYPE CORRECT).
 """
 
@@ -10,7 +10,7 @@ from numba import njit
 from imaging.image import FloatImage
 
 OWN, MIRRORED, UNKNOWN, OUTSIDE = 0, 1, 2, 3
-"""Where a pixel's value comes from; an unknown or outside value is zero."""
+"""Origin of a pixel's value; unknown or outside pixels have the value zero."""
 
 
 @njit(cache=True, inline="always")
@@ -24,7 +24,7 @@ def repaired_pixel(
     two_y: int,
     two_x: int,
 ) -> tuple[float, int]:
-    """Return a pixel's value and where it comes from; (two_y, two_x) is twice the centre, rounded."""
+    """Return a pixel's value and its origin; (two_y, two_x) is twice the centre, rounded."""
     ny, nx = science.shape
     if j < 0 or j >= ny or i < 0 or i >= nx:
         return 0.0, OUTSIDE

@@ -1,9 +1,9 @@
-"""PSF fluxes of all sources, each with its neighbours subtracted, and the star/galaxy statistic.
+"""PSF photometry of all sources with neighbours subtracted, and the star/galaxy statistic SPREAD_MODEL.
 
 Every source is fitted with position and flux free, brightest first, on an image from which the current models of all
 other sources are subtracted; a few sweeps converge even in crowded fields (the scheme of DAOPHOT's ALLSTAR and of
-DoPHOT: Stetson 1987, PASP 99, 191; Schechter, Mateo and Saha 1993, PASP 105, 1342). The weights come from the sky's
-noise alone, so that an imperfect PSF biases bright and faint stars alike and the zero point takes the bias away. The
+DoPHOT: Stetson 1987, PASP 99, 191; Schechter, Mateo and Saha 1993, PASP 105, 1342). The weights are those of the sky
+noise alone, so that an imperfect PSF biases bright and faint stars equally and the zero point removes the bias. The
 star/galaxy statistic is SPREAD_MODEL (Desai, Armstrong, Mohr et al. 2012, ApJ 757, 83).
 """
 
@@ -24,13 +24,13 @@ from imaging.psf.model import PsfModel
 FloatArray = NDArray[np.float64]
 
 SPREAD_SCALE_FWHM = 1.0 / 16.0
-"""Scale length of the exponential disk that SPREAD_MODEL compares with, in FWHM."""
+"""Scale length of the exponential disk of SPREAD_MODEL, in FWHM."""
 
 NEIGHBOUR_FWHM = 4.0
-"""From the third sweep on, only sources with a neighbour within this distance, in FWHM, are fitted again."""
+"""From the third sweep on, only sources with a neighbour within this distance, in FWHM, are refitted."""
 
 WING_SIGMA = 0.2
-"""A source is subtracted out to where its model falls below this share of the sky noise."""
+"""A source is subtracted to the radius where its model falls below this fraction of the sky noise."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +40,7 @@ class PsfPhotometry:
     Attributes
     ----------
     flux, flux_error
-        Electrons in the reference aperture; NaN where no usable pixel lies under the source.
+        Electrons in the reference aperture; NaN if the source has no usable pixel.
     chi2
         Reduced chi-square of the fit.
     background
@@ -77,7 +77,7 @@ def psf_photometry(
     x, y
         (n,) windowed centroids, pixels, 0-based.
     brightness
-        (n,) anything that rises with flux; sets the order of the fits.
+        (n,) any quantity that increases with flux; sets the order of the fits.
     settings
         Radii and number of sweeps.
 
@@ -118,7 +118,7 @@ def psf_photometry(
 
 
 def _has_neighbour(x: FloatArray, y: FloatArray, distance: float) -> NDArray[np.bool_]:
-    """Return which positions have another one within a distance."""
+    """Return which positions have a neighbour within a distance."""
     if x.size < 2:
         return np.zeros(x.size, bool)
     places = np.stack([x, y], axis=-1)
@@ -126,7 +126,7 @@ def _has_neighbour(x: FloatArray, y: FloatArray, distance: float) -> NDArray[np.
 
 
 def _wing_extent(psf: PsfModel, sigma: float) -> FloatArray:
-    """Return the flux at which a source must be drawn with each half width, from 0 to that of the model."""
+    """Return the flux limit of each half width of the drawn model, from 0 to that of the PSF model."""
     reach = int(psf.step * (psf.coefficients.shape[1] // 2))
     stamp = np.abs(psf.stamp(*psf.origin, reach))
     rows, columns = np.indices(stamp.shape) - reach

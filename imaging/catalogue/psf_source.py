@@ -1,9 +1,9 @@
-"""What is measured on one source with the PSF, on an image from which its neighbours are subtracted.
+"""PSF measurements of one source, on an image with its neighbours subtracted.
 
 Common to the functions here: ``image`` and ``weight`` are (ny, nx) float32 planes, ``samples`` the finely sampled PSF
 at the source with ``step`` pixels per sample, ``start`` its windowed centroid and ``place`` its position in the PSF fit
-(x, y; pixels, 0-based), ``background`` the local background in electrons per pixel, ``radius`` that of the fit in
-pixels.
+(x, y; pixels, 0-based), ``background`` the local background in electrons per pixel, ``radius`` the radius of the fit
+in pixels.
 """
 
 import numpy as np
@@ -18,7 +18,7 @@ FloatArray = NDArray[np.float64]
 
 @njit(cache=True)
 def samples_at(model: tuple, x: float, y: float, half_width: int) -> NDArray[np.float32]:
-    """Return the finely sampled PSF of a position, as far as a stamp of some half width needs it.
+    """Return the finely sampled PSF at a position, large enough for a stamp of some half width.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def add_source(
     x, y, flux
         Position, pixels, and electrons.
     half_width
-        Half size of what is drawn, pixels.
+        Half size of the drawn stamp, pixels.
     """
     ny, nx = image.shape
     cx, cy = int(np.floor(x + 0.5)), int(np.floor(y + 0.5))
@@ -69,7 +69,7 @@ def normal_equations(
     background: float,
     radius: float,
 ) -> tuple[FloatArray, FloatArray]:
-    """Sum up the normal equations of flux, and flux times the shift in x and y, for one source.
+    """Compute the normal equations of flux, and flux times the shift in x and y, for one source.
 
     Parameters
     ----------
@@ -113,9 +113,9 @@ def fit_one(
     radius: float,
     max_shift: float,
 ) -> tuple[float, float, float]:
-    """Fit flux and position of one source by Gauss-Newton, with the weights of the sky noise alone.
+    """Fit flux and position of one source by Gauss-Newton, weighted by the sky noise alone.
 
-    A step that leads too far from the windowed centroid, or a negative flux, holds the source there.
+    If a step leads too far from the windowed centroid, or the flux is negative, the position is fixed at the centroid.
 
     Parameters
     ----------
@@ -171,7 +171,7 @@ def error_and_chi2(
 ) -> tuple[float, float]:
     """Return the error of a PSF flux and the reduced chi-square of the fit.
 
-    The error holds the source's own shot noise and that the position was free.
+    The error includes the source's shot noise and the free position.
 
     Returns
     -------
@@ -213,7 +213,7 @@ def error_and_chi2(
 
 @njit(cache=True)
 def window_slopes(stamp: NDArray[np.float32], x: float, y: float, sigma: float) -> tuple[float, float]:
-    """Return how much the windowed first moments grow per pixel of shift, in units of the windowed flux.
+    """Return the change of the windowed first moments per pixel of shift, in units of the windowed flux.
 
     One half where the PSF is a Gaussian of the window's width, a tenth less for the wings of a Moffat profile.
 
@@ -248,7 +248,7 @@ def window_one(
     background: float,
     sigma: float,
 ) -> FloatArray:
-    """Measure the Gaussian-windowed centroid of one source; masked pixels take the model's value.
+    """Measure the Gaussian-windowed centroid of one source; masked pixels are replaced by the model.
 
     Parameters
     ----------
@@ -312,7 +312,7 @@ def spread_model(
     background: float,
     radius: float,
 ) -> tuple[float, float]:
-    """Return SPREAD_MODEL and its error (Desai et al. 2012); masked pixels take no part.
+    """Return SPREAD_MODEL and its error (Desai et al. 2012); masked pixels are ignored.
 
     Parameters
     ----------

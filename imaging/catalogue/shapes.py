@@ -17,18 +17,18 @@ from imaging.numerics.gaussian import FWHM_TO_SIGMA
 FloatArray = NDArray[np.float64]
 
 MINIMUM_VARIANCE = 1.0 / 12.0
-"""Second moment of a uniform pixel, added to sources that are thinner than that."""
+"""Second moment of a uniform pixel, added to sources thinner than that."""
 
 
 WINDOW_SLOPE = 0.4494
-"""How much the windowed first moment of a star grows per pixel of shift, over its windowed flux: the mean of 1 - u^2
-under window times profile, u in units of the window's sigma, for a Moffat profile of index 3 whose width at half
-maximum is the window's. A Gaussian has 0.5, and its errors would be a tenth too small for stars."""
+"""Change of a star's windowed first moment per pixel of shift, over its windowed flux: the mean of 1 - u^2 under window
+times profile, u in units of the window's sigma, for a Moffat profile of index 3 with the window's width at half
+maximum. The value for a Gaussian, 0.5, makes errors of stars a tenth too small."""
 
 
 @dataclass(frozen=True, eq=False)
 class Shapes:
-    """Isophotal figures of the sources; every array has one entry per source.
+    """Isophotal measurements of the sources; every array has one entry per source.
 
     Attributes
     ----------
@@ -129,9 +129,9 @@ def _isophotes(
 
 @dataclass(frozen=True, eq=False)
 class Centroids:
-    """Windowed centroids: (n,) float64 arrays in pixels, with their one-sigma errors (those of stars).
+    """Windowed centroids: (n,) float64 arrays in pixels, with one-sigma errors (valid for stars).
 
-    Where the iteration leaves the source (a blend, a masked core) the starting position stays and ``converged`` is
+    If the iteration leaves the source (a blend, a masked core), the starting position is kept and ``converged`` is
     False.
     """
 
@@ -147,8 +147,8 @@ def windowed_centroids(
 ) -> Centroids:
     """Measure Gaussian-windowed centroids.
 
-    The window has the width of the seeing for every source, which is the best one for stars and lets galaxies be
-    centred on their cores.
+    The window has the width of the seeing for all sources, which is optimal for stars and centres galaxies on their
+    cores.
 
     Parameters
     ----------
@@ -159,7 +159,7 @@ def windowed_centroids(
     fwhm_pixels
         Seeing.
     max_shift
-        Shift from the barycentre, pixels, beyond which the result is not believed.
+        Largest accepted shift from the barycentre, pixels.
     """
     result = _windowed(
         image.science, image.weight, detections.segmentation, shapes.x, shapes.y, fwhm_pixels * FWHM_TO_SIGMA, max_shift
@@ -219,7 +219,7 @@ def _windowed(
 
 @njit(cache=True, inline="always")
 def _weight_near(weight: FloatImage, j: int, i: int, two_y: int, two_x: int) -> float:
-    """Return the weight of a pixel or, where it has none, of the one that replaces it."""
+    """Return the weight of a pixel or, if it has none, of the pixel that replaces it."""
     w = weight[j, i]
     return float(w) if w > 0.0 else float(weight[two_y - j, two_x - i])
 
@@ -243,7 +243,7 @@ def core_widths(
     peak
         (n,) brightest pixel of each source, electrons.
     reach
-        Half size of the box that is looked at, pixels.
+        Half size of the box used, pixels.
 
     Returns
     -------

@@ -1,1 +1,1 @@
-"""What is known of the camera: its CCDs, their amplifiers, where they sit, how the optics distort, what is broken."""
+"""The camera: CCDs, amplifiers, focal-plane geometry, optical distortion, crosstalk, known faults."""

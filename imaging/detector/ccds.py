@@ -1,8 +1,8 @@
 """The 62 science and 8 focus CCDs of DECam and their amplifiers.
 
-An amplifier's name and its side differ between the halves of the camera: A is the left half of a CCD whose position
-begins with N and the right half of one that begins with S (the focus CCDs have rules of their own). Left and right are
-always those of the trimmed image.
+The side of an amplifier differs between the halves of the camera: A is the left half of CCDs whose position begins with
+N and the right half of CCDs whose position begins with S (focus CCDs differ). Left and right always refer to the
+trimmed image.
 """
 
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ AMPLIFIERS: tuple[AmplifierName, AmplifierName] = ("A", "B")
 
 @dataclass(frozen=True, slots=True)
 class Amplifier:
-    """One readout channel, with its nominal figures.
+    """One readout channel with its nominal gain, noise and saturation.
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ class Amplifier:
     gain
         Electrons per ADU.
     read_noise_electrons
-        As the headers say; the overscan of CCDs 28 to 31 and 35 to 38 is quieter than that.
+        From the headers; the overscan noise of CCDs 28 to 31 and 35 to 38 is lower.
     saturation_adu
         Above the bias level.
     """
@@ -58,7 +58,7 @@ class Amplifier:
 
 @dataclass(frozen=True, slots=True)
 class Ccd:
-    """One CCD and its place in the camera.
+    """One CCD and its position in the camera.
 
     Attributes
     ----------
@@ -101,7 +101,7 @@ class Ccd:
         return NY // 2 if self.is_focus else NY
 
     def amplifier(self, name: AmplifierName) -> Amplifier:
-        """Return the amplifier of this name."""
+        """Return the amplifier with this name."""
         return self.amplifiers[AMPLIFIERS.index(name)]
 
     @property
@@ -133,7 +133,7 @@ def _read_ccd(row: dict[str, str]) -> Ccd:
 
 
 CCDS = MappingProxyType({c.ccdnum: c for c in map(_read_ccd, read_table("imaging.detector", "ccds.csv"))})
-"""Every CCD by number, in the order of the raw file's extensions."""
+"""CCDs by number, in the order of the raw file's extensions."""
 
 SCIENCE_CCDS: tuple[int, ...] = tuple(sorted(number for number, c in CCDS.items() if not c.is_focus))
 """The numbers of the 62 science CCDs."""
@@ -141,7 +141,7 @@ SCIENCE_CCDS: tuple[int, ...] = tuple(sorted(number for number, c in CCDS.items(
 
 @lru_cache
 def science_ccd(ccdnum: int) -> Ccd:
-    """Return the science CCD of this number.
+    """Return the science CCD with this number.
 
     Raises
     ------
@@ -154,7 +154,7 @@ def science_ccd(ccdnum: int) -> Ccd:
 
 
 def parse_ccd_list(text: str) -> tuple[int, ...]:
-    """Read a list such as ``1,3-5,25`` into sorted science CCD numbers without repetition.
+    """Parse a list such as ``1,3-5,25`` into sorted, unique science CCD numbers.
 
     Raises
     ------
@@ -180,7 +180,7 @@ def parse_ccd_list(text: str) -> tuple[int, ...]:
 
 
 def format_ccd_list(ccds: tuple[int, ...] | list[int]) -> str:
-    """Write CCD numbers the way :func:`parse_ccd_list` reads them: ``1,3-5,25``."""
+    """Format CCD numbers as :func:`parse_ccd_list` reads them: ``1,3-5,25``."""
     runs: list[list[int]] = []
     for number in sorted(set(ccds)):
         if runs and number == runs[-1][1] + 1:

@@ -1,4 +1,4 @@
-"""Which amplifiers leak into which: the crosstalk matrix, in the observatory's text format.
+"""The crosstalk matrix between amplifiers, and the observatory's text format of it.
 
 A line holds victim, source, coefficient, its error, the onset of non-linearity in ADU and the polynomial beyond it:
 ``ccd25B ccd25A 1.34e-04 1.13e-05 4.078154e+04 1.537540e-04 -6.980507e-08 5.963848e-12``. Up to the onset the victim
@@ -14,21 +14,21 @@ from imaging.errors import InputError
 from imaging.package_data import read_table
 
 NEGLIGIBLE = 1e-6
-"""Coefficients smaller than this are dropped, as the original does."""
+"""Coefficients smaller than this are dropped, as in the original pipeline."""
 
 
 @dataclass(frozen=True, slots=True)
 class CrosstalkTerm:
-    """What one amplifier receives from another.
+    """Crosstalk from one amplifier into another.
 
     Attributes
     ----------
     victim, source
         (CCD number, amplifier).
     coefficient
-        Received ADU per ADU of the source, below the onset.
+        ADU in the victim per ADU of the source, below the onset.
     onset_adu
-        Where the response becomes non-linear.
+        Signal of the source above which the response is non-linear.
     polynomial
         Coefficients of the excess above the onset, first power first.
     """
@@ -42,21 +42,21 @@ class CrosstalkTerm:
 
 @dataclass(frozen=True, slots=True)
 class CrosstalkMatrix:
-    """All terms of the camera."""
+    """All crosstalk terms of the camera."""
 
     terms: tuple[CrosstalkTerm, ...]
 
     def into(self, ccdnum: int) -> tuple[CrosstalkTerm, ...]:
-        """Return the terms whose victim is a CCD."""
+        """Return the terms with a given victim CCD."""
         return tuple(term for term in self.terms if term.victim[0] == ccdnum)
 
     def sources_of(self, ccdnum: int) -> tuple[int, ...]:
-        """Return the other CCDs that leak into a CCD."""
+        """Return the other CCDs with crosstalk into a CCD."""
         return tuple(sorted({term.source[0] for term in self.into(ccdnum)} - {ccdnum}))
 
 
 def observatory_crosstalk() -> CrosstalkMatrix:
-    """Return the matrix that the observatory published in 2013."""
+    """Return the matrix published by the observatory in 2013."""
     return CrosstalkMatrix(
         tuple(
             CrosstalkTerm(
@@ -72,19 +72,19 @@ def observatory_crosstalk() -> CrosstalkMatrix:
 
 
 def parse_crosstalk(text: str, source: str = "crosstalk table") -> CrosstalkMatrix:
-    """Read the observatory's text format; negligible terms are dropped.
+    """Parse the observatory's text format; negligible terms are dropped.
 
     Parameters
     ----------
     text
         Content of the file.
     source
-        Its name, for messages.
+        Name of the file for error messages.
 
     Raises
     ------
     InputError
-        If a line cannot be understood.
+        If a line is invalid.
     """
     terms = []
     for number, line in enumerate(text.splitlines(), start=1):
@@ -107,7 +107,7 @@ def parse_crosstalk(text: str, source: str = "crosstalk table") -> CrosstalkMatr
 
 
 def format_crosstalk(terms: Iterable[CrosstalkTerm]) -> str:
-    """Write terms in the observatory's text format."""
+    """Format terms in the observatory's text format."""
     lines = ["# victim source x x_err src_nl poly_coeff"]
     for term in terms:
         names = [f"ccd{ccd:02d}{amplifier}" for ccd, amplifier in (term.victim, term.source)]

@@ -1,4 +1,4 @@
-"""The optical distortion of the camera as the observatory writes it: the seed of every astrometric solution."""
+"""Nominal WCS of each CCD with the camera's optical distortion, the starting point of astrometric solutions."""
 
 from functools import lru_cache
 
@@ -12,7 +12,7 @@ CD_MATRIX = ((-1.8249413473e-07, 7.28535892432e-05), (-7.2849900453899e-05, -1.8
 """Degrees per pixel, common to all science CCDs: x runs to the south, y to the east."""
 
 TERMS = (0, 1, 2, 4, 5, 6, 7, 8, 9, 10)
-"""The TPV terms in use: all up to the third order but the radial one."""
+"""TPV terms used: all up to third order except the radial one."""
 
 
 @lru_cache
@@ -24,12 +24,12 @@ def seed_wcs(ccdnum: int, ra_deg: float = 0.0, dec_deg: float = 0.0) -> TpvWcs:
     ccdnum
         Science CCD.
     ra_deg, dec_deg
-        Where the camera's centre points, ICRS.
+        Position of the camera's centre, ICRS.
 
     Returns
     -------
     wcs
-        Good to a few arcseconds, plus the telescope's pointing error.
+        Accurate to a few arcseconds, plus the telescope's pointing error.
     """
     row = next(r for r in read_table("imaging.detector", "distortion.csv") if int(r["ccdnum"]) == ccdnum)
     pv = np.zeros((2, 11))

@@ -1,4 +1,4 @@
-"""The response curve of an amplifier: what it reports against what it should."""
+"""Linearity correction: response curve of each amplifier."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from imaging.errors import InputError
 
 @dataclass(frozen=True, eq=False)
 class LinearityTable:
-    """Linearity of one CCD, as the linearity file tabulates it.
+    """Linearity of one CCD, as tabulated in the linearity file.
 
     Attributes
     ----------
@@ -29,9 +29,9 @@ class LinearityTable:
             raise InputError("linearity table is not increasing", value=f"{self.adu.size} rows")
 
     def corrections(self, amplifier: AmplifierName) -> tuple[int, NDArray[np.float32]]:
-        """Tabulate what must be added to a signal on a grid of 1 ADU.
+        """Tabulate the correction to add to a signal, on a grid of 1 ADU.
 
-        Outside the table's range the correction is not defined, and none is applied.
+        Outside the table's range no correction is applied.
 
         Returns
         -------

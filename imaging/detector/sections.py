@@ -1,4 +1,4 @@
-"""FITS sections such as ``[57:2104,51:4146]``, and where the parts of a raw DECam extension lie."""
+"""Parse FITS sections such as ``[57:2104,51:4146]``; nominal sections of a raw DECam extension."""
 
 import re
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ RAW_NX = NX + 2 * (PRESCAN + OVERSCAN)
 class Section:
     """A rectangle of pixels: 0-based half-open bounds in code, 1-based inclusive ones in FITS.
 
-    A section whose FITS bounds run backwards (readout order, as in AMPSEC) keeps that in ``flip_x`` and ``flip_y``.
+    FITS bounds in reverse (readout order, as in AMPSEC) set ``flip_x`` and ``flip_y``.
     """
 
     x0: int
@@ -44,7 +44,7 @@ class Section:
 
 
 def parse_section(text: str) -> Section:
-    """Read a FITS section.
+    """Parse a FITS section.
 
     Raises
     ------
@@ -61,7 +61,7 @@ def parse_section(text: str) -> Section:
 def raw_sections(ccd: Ccd) -> dict[str, Section]:
     """Return the section keywords that the observatory writes for a CCD.
 
-    The post-scan rows lie above the data where amplifier A is on the left (all N CCDs) and below them elsewhere.
+    The post-scan rows are above the data if amplifier A is on the left (all N CCDs), otherwise below.
 
     Returns
     -------

@@ -1,7 +1,7 @@
-"""Which CCDs and amplifiers work, by date.
+"""Working and failed CCDs and amplifiers by date.
 
-The original carried three different lists in its scripts and dropped CCD 2 for ever; here the facts stand with their
-dates, in the table ``data/faults.csv``. Another failure of the camera is a row there and nowhere else.
+Faults are listed with their dates in the table ``data/faults.csv``; a new failure of the camera needs only a new row
+there. (The original pipeline had three different lists in its scripts and never used CCD 2.)
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from imaging.package_data import read_table
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A period in which a CCD, or one amplifier of it, is not usable.
+    """A period in which a CCD or one of its amplifiers is not usable.
 
     Attributes
     ----------
@@ -23,7 +23,7 @@ class Fault:
     first_night, last_night
         Nights (YYYYMMDD) of the period, both inclusive.
     reason
-        What happened.
+        Cause of the fault.
     """
 
     ccdnum: int
@@ -56,12 +56,12 @@ def faults_on(night: int) -> tuple[Fault, ...]:
 
 
 def dead_ccds(night: int) -> frozenset[int]:
-    """Return the CCDs that give no image at all on a night."""
+    """Return the CCDs without any image on a night."""
     return frozenset(fault.ccdnum for fault in faults_on(night) if fault.amplifier is None)
 
 
 def working_ccds(night: int) -> tuple[int, ...]:
-    """Return the science CCDs worth processing on a night, in order."""
+    """Return the working science CCDs of a night, in order."""
     dead = dead_ccds(night)
     return tuple(ccd for ccd in SCIENCE_CCDS if ccd not in dead)
 

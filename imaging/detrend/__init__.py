@@ -1,1 +1,1 @@
-"""Remove the instrument's signature: from raw ADU to electrons on a flat response."""
+"""Detrending: overscan, crosstalk, bias, linearity, gain, brighter-fatter and flat-field corrections."""

@@ -1,4 +1,4 @@
-"""The figures of a CCD's amplifiers: from the raw header where they make sense, nominal ones elsewhere."""
+"""Gain, read noise, saturation and sections of amplifiers, from the raw header or nominal if implausible."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,21 +20,21 @@ class AmplifierFigures:
     name
         ``A`` or ``B``.
     columns
-        Its columns of the trimmed CCD.
+        Columns of the trimmed CCD that it reads.
     data, overscan
-        Where its pixels and its overscan lie in the raw array.
+        Sections of its pixels and its overscan in the raw array.
     is_left
         Whether it reads the left half.
     gain
         Electrons per ADU.
     read_noise_electrons
-        Read noise; measured in the overscan once that has been looked at.
+        Read noise; replaced by the value measured in the overscan.
     saturation_adu
         Saturation level above the bias.
     usable
-        Whether its pixels mean anything.
+        Whether its pixels are usable.
     fallbacks
-        Header figures that made no sense and were replaced by nominal ones.
+        Implausible header values that were replaced by nominal ones.
     """
 
     name: AmplifierName
@@ -50,7 +50,7 @@ class AmplifierFigures:
 
     @property
     def width(self) -> int:
-        """Columns that it reads."""
+        """Number of columns that it reads."""
         return self.columns.stop - self.columns.start
 
     @property
@@ -62,7 +62,7 @@ class AmplifierFigures:
 def amplifier_figures(
     ccd: Ccd, header: Mapping[str, Any], shape: tuple[int, int], night: int, settings: DetrendSettings
 ) -> tuple[AmplifierFigures, AmplifierFigures]:
-    """Read the figures of both amplifiers of a CCD.
+    """Read the properties of both amplifiers of a CCD from its header.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def amplifier_figures(
     night
         Night of the exposure, for the table of known faults.
     settings
-        Ranges within which header figures are believed.
+        Plausible ranges of header values.
 
     Returns
     -------
@@ -85,7 +85,7 @@ def amplifier_figures(
     Raises
     ------
     CcdError
-        If the raw array is too small to hold the CCD (``unexpected_shape``).
+        If the raw array is too small for the CCD (``unexpected_shape``).
     """
     faulty = bad_amplifiers(night, ccd.ccdnum)
     a, b = (_figures(ccd, amplifier, header, shape, settings, amplifier.name in faulty) for amplifier in ccd.amplifiers)
@@ -126,7 +126,7 @@ def _figures(
                 step="detrend",
                 value=f"{shape[1]} x {shape[0]} pixels",
                 limit=f"{key}{amplifier.name} = {nominal}",
-                remedy="fetch the raw file again",
+                remedy="download the raw file again",
             )
         return found
 
@@ -145,7 +145,7 @@ def _figures(
 
 
 def _fits(section: Section, rows: int, columns: int | None, shape: tuple[int, int]) -> bool:
-    """Whether a section has the right size and lies inside the array; the overscan may have any width."""
+    """Whether a section has the right size and is inside the array; the overscan may have any width."""
     height, width = section.shape
     inside = section.y1 <= shape[0] and section.x1 <= shape[1]
     return inside and height == rows and (width == columns if columns is not None else width >= 10)

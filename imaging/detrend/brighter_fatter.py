@@ -1,4 +1,4 @@
-"""Move charge back to where its light fell: the brighter-fatter effect.
+"""Correct the brighter-fatter effect by moving charge across pixel borders.
 
 Charge collected in a pixel repels later charge, so that the borders of a bright pixel move inwards. To first order the
 shift of a border is a linear function of the charges around it (Antilogus et al. 2014, JINST 9, C03048; Gruen et al.
@@ -15,12 +15,12 @@ from imaging.bits import MaskBit
 from imaging.errors import InputError
 
 IGNORED = MaskBit.BPM | MaskBit.SATURATE | MaskBit.TRAIL | MaskBit.EDGEBLEED | MaskBit.BADAMP
-"""Pixels whose charge is not what fell on them."""
+"""Pixels whose charge is unknown."""
 
 
 @dataclass(frozen=True, eq=False)
 class BrighterFatterKernel:
-    """How far one electron moves the borders of the pixels around it.
+    """Shifts of pixel borders per electron of surrounding charge.
 
     The border between the pixels (y, x) and (y, x + 1) moves in positive x by ``sum_ij right[j, i] (Q(y + j, x + 1 +
     i) - Q(y + j, x - i))``, with j running over both signs of its index; a positive shift enlarges pixel (y, x). A
@@ -57,7 +57,7 @@ def correct_brighter_fatter(
     kernel
         Border shifts per electron.
     sky_electrons
-        Level that stands in for pixels whose charge is unknown.
+        Value substituted for pixels whose charge is unknown.
 
     Returns
     -------
@@ -90,7 +90,7 @@ def _pairs(axis: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
 def _shifts(
     charge: NDArray[np.float32], kernel: BrighterFatterKernel
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Convolve the charges with the two kernels: the shift of the border on the right of and above each pixel."""
+    """Convolve the charges with the two kernels: shift of the right and of the upper border of each pixel."""
     n = kernel.right.shape[0]
     level = np.float32(np.median(charge[::16, ::16]))
     ny, nx = charge.shape
@@ -118,7 +118,7 @@ def _full_kernel(quarter: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _wrapped(full: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[np.float32]:
-    """Lay out correlation weights for a cyclic convolution of this shape."""
+    """Arrange correlation weights for a cyclic convolution of this shape."""
     n = full.shape[0] // 2
     image = np.zeros(shape, dtype=np.float32)
     offsets = -np.arange(-n, n + 1)

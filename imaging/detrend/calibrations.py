@@ -1,4 +1,4 @@
-"""What detrending needs beside the raw pixels."""
+"""Calibrations of one CCD for detrending."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from imaging.errors import InputError
 
 @dataclass(frozen=True, eq=False)
 class DetrendCalibrations:
-    """The calibrations of one CCD; None means that the correction is not made.
+    """The calibrations of one CCD; None skips the correction.
 
     Attributes
     ----------
@@ -44,12 +44,12 @@ class DetrendCalibrations:
     names: Mapping[str, str] = field(default_factory=dict)
 
     def require_shape(self, shape: tuple[int, int]) -> None:
-        """Refuse images of another size than the CCD's.
+        """Raise if a calibration image does not have the size of the CCD.
 
         Raises
         ------
         InputError
-            If one has it.
+            If the size differs.
         """
         for kind in ("bias", "flat", "bad_pixels"):
             image = getattr(self, kind)

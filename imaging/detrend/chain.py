@@ -1,6 +1,6 @@
-"""From the raw pixels of a CCD to electrons on a flat response, masked, with its mini-sky.
+"""Detrending of one CCD: from raw pixels to flat-fielded electrons, with mask and mini-sky.
 
-Order and meaning of the corrections are those of the Dark Energy Survey (Morganson et al. 2018, PASP 130, 074501;
+The corrections and their order are those of the Dark Energy Survey (Morganson et al. 2018, PASP 130, 074501;
 Bernstein et al. 2017, PASP 129, 114502).
 """
 
@@ -40,7 +40,7 @@ _NO_TABLE = np.empty(0, dtype=np.float32)
 
 @dataclass(frozen=True, eq=False)
 class DetrendedCcd:
-    """A CCD without the instrument's signature; the sky is still in it.
+    """A detrended CCD; the sky is not subtracted.
 
     Attributes
     ----------
@@ -49,13 +49,13 @@ class DetrendedCcd:
     mask
         (ny, nx) int16, bits of :class:`imaging.bits.MaskBit`.
     header
-        Keywords, among them one per correction.
+        Keywords, including one per correction.
     mini_sky
         Medians of the sky in superpixels.
     amplifiers
-        Figures of A and B, with the read noise measured in the overscan.
+        Amplifiers A and B, with the read noise measured in the overscan.
     quality
-        Numbers that say how it went.
+        Quality metrics.
     times
         CPU and wall seconds per step.
     """
@@ -77,7 +77,7 @@ def detrend_ccd(
     calibrations: DetrendCalibrations,
     settings: DetrendSettings,
 ) -> DetrendedCcd:
-    """Remove the instrument's signature from one CCD.
+    """Detrend one CCD.
 
     Parameters
     ----------
@@ -86,13 +86,13 @@ def detrend_ccd(
     raw
         Its raw extension.
     sources
-        CCD number to raw extension of the CCDs that leak into it; those that are missing are counted.
+        CCD number to raw extension of the CCDs with crosstalk into this one; missing ones are counted.
     exposure
-        What the primary header says.
+        Exposure from the primary header.
     calibrations
         Calibrations of this CCD and band.
     settings
-        How it is done.
+        Detrending settings.
 
     Returns
     -------
@@ -102,14 +102,14 @@ def detrend_ccd(
     Raises
     ------
     CcdError
-        If the CCD is dead (``dead_ccd``), saw nothing (``no_light``), is saturated (``saturated``), hardly has a
-        usable pixel (``masked``), or its raw array has the wrong shape (``unexpected_shape``).
+        If the CCD is dead (``dead_ccd``), has no light (``no_light``), is saturated (``saturated``), is almost entirely
+        masked (``masked``), or its raw array has the wrong shape (``unexpected_shape``).
     InputError
         If a calibration is of another size than the CCD.
     """
     where: dict[str, Any] = {"expnum": exposure.expnum, "ccd": ccd.ccdnum, "step": "detrend"}
     if ccd.ccdnum in dead_ccds(exposure.night):
-        limit = "a night outside of those in the table of faults"
+        limit = "a night outside the periods in the table of faults"
         raise CcdError(
             "the CCD did not work on that night", reason="dead_ccd", value=exposure.night, limit=limit, **where
         )
@@ -129,7 +129,7 @@ def detrend_ccd(
 
 
 class _Work:
-    """A CCD on its way through the corrections: each method makes one, times it, and leaves its key in the header."""
+    """A CCD during detrending: each method applies one correction, times it, and writes its key to the header."""
 
     def __init__(
         self, ccd: Ccd, raw: RawCcd, exposure: Exposure, calibrations: DetrendCalibrations, settings: DetrendSettings
@@ -146,7 +146,7 @@ class _Work:
         self.mask = np.zeros((ccd.ny, NX), dtype=np.int16)
 
     def record(self, key: str, kind: str) -> None:
-        """Leave the key of a correction, with the name of its calibration file if there is one."""
+        """Write the key of a correction, with the name of its calibration file if there is one."""
         record_correction(self.header, key, self.calibrations.names.get(kind, True))
 
     def remove_overscan(self) -> None:
@@ -160,7 +160,7 @@ class _Work:
         record_correction(self.header, "DESOSCN", self.settings.overscan_method)
 
     def _with_measured_noise(self) -> tuple[AmplifierFigures, AmplifierFigures]:
-        """Replace nominal read noise by measured, and give up amplifiers whose overscan is absurd."""
+        """Replace nominal by measured read noise, and mark amplifiers with implausible overscan noise as unusable."""
         measured = []
         low, high = self.settings.read_noise_range_electrons
         for a in self.amplifiers:
@@ -203,7 +203,7 @@ class _Work:
         self.header.update(amplifier_keywords(self.amplifiers))
 
     def judge_rows(self, where: dict[str, Any]) -> None:
-        """Mask amplifiers and rows that did not work; give up a CCD of which nothing worked."""
+        """Mask amplifiers and rows that did not work; raise if none did."""
         with self.times.step("health"):
             usable = tuple(a for a in self.amplifiers if a.usable)
             level, dead = dark_rows(self.science, usable, self.exposure, self.settings)
@@ -243,7 +243,7 @@ class _Work:
             self.quality |= mask_bleeds(self.science, self.mask, self.ccd, noise, self.settings.bleeds)
 
     def compress_sky(self) -> MiniSky:
-        """Make the mini-sky, and count the masked pixels."""
+        """Measure the mini-sky, and count the masked pixels."""
         with self.times.step("mini_sky"):
             mini_sky = make_mini_sky(self.science, self.mask, self.ccd.ccdnum)
         with self.times.step("quality"):
@@ -252,7 +252,7 @@ class _Work:
 
 
 def _counts(mask: NDArray[np.int16], mini_sky: MiniSky) -> dict[str, float]:
-    """Count masked pixels and take the level of the sky."""
+    """Count masked pixels and measure the sky level."""
     saturated, bad_amplifier, masked, not_sky = mask_shares(mask, MaskBit.SATURATE, MaskBit.BADAMP, NO_WEIGHT, NOT_SKY)
     known = mini_sky.values[np.isfinite(mini_sky.values)]
     return {
@@ -267,10 +267,10 @@ def _counts(mask: NDArray[np.int16], mini_sky: MiniSky) -> dict[str, float]:
 
 
 def _require_pixels(quality: Mapping[str, float], settings: DetrendSettings, where: dict[str, Any]) -> None:
-    """Raise if too little of the CCD is left to work with."""
+    """Raise if too few pixels of the CCD are usable."""
     for reason, key, limit, problem in (
         ("saturated", "saturated_fraction", settings.saturated_limit, "the CCD is saturated"),
-        ("masked", "not_sky_fraction", settings.masked_limit, "hardly a pixel of the CCD shows the sky"),
+        ("masked", "not_sky_fraction", settings.masked_limit, "almost all pixels of the CCD are masked"),
     ):
         if quality[key] > limit:
             raise CcdError(

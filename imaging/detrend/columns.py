@@ -1,8 +1,8 @@
-"""Repair bad columns that are only shifted: add a constant and keep their pixels.
+"""Repair bad columns that have a constant offset, and keep their pixels.
 
-A hot pixel spills into all pixels that are read through it, which shifts the rest of its column by a constant. Such
-columns carry good photometry once the constant is gone (the column repair of the Dark Energy Survey's pixcorrect,
-Bernstein et al. 2017, PASP 129, 114502).
+A hot pixel adds charge to all pixels that are read through it, a constant offset of the rest of its column. Photometry
+on such columns is good after correction (the column repair of the Dark Energy Survey's pixcorrect, Bernstein et al.
+2017, PASP 129, 114502).
 """
 
 import numpy as np
@@ -23,7 +23,7 @@ _KEEP_BAD = int(
     | BpmBit.BADAMP
     | BpmBit.EDGE
 )
-"""Calibration bits of pixels that no constant can repair."""
+"""Calibration bits of pixels that cannot be repaired by a constant."""
 _BAD = int(MaskBit.BPM | MaskBit.SATURATE | MaskBit.BADAMP | MaskBit.EDGE | MaskBit.SSXTALK)
 
 
@@ -33,11 +33,11 @@ def repair_columns(
     bad_pixels: NDArray[np.int16],
     settings: ColumnSettings,
 ) -> int:
-    """Add a constant to every bad column that needs no more than that, and mark its pixels FIXED.
+    """Correct the offset of every repairable bad column, and set FIXED on its pixels.
 
-    Candidates are columns flagged FUNKY_COL, and those flagged BIAS_COL that hold exactly one hot pixel. A candidate
-    is compared, row by row, with the mean of its nearest good neighbours; it is repaired if enough rows survive the
-    clipping and its variance is that of its neighbours.
+    Candidates are columns flagged FUNKY_COL, and those flagged BIAS_COL with exactly one hot pixel. A candidate is
+    compared, row by row, with the mean of its nearest good neighbours; it is repaired if enough rows survive the
+    clipping and its variance agrees with its neighbours'.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ def _repair(
     bad_columns: frozenset[int],
     settings: ColumnSettings,
 ) -> bool:
-    """Compare one column with its neighbours and repair it if a constant is enough."""
+    """Compare one column with its neighbours and repair it if a constant suffices."""
     near = sorted(
         (c for c in range(column - settings.reach, column + settings.reach + 1) if c not in bad_columns),
         key=lambda c: abs(c - column),

@@ -1,4 +1,4 @@
-"""Take out of a CCD what other amplifiers leaked into it."""
+"""Subtract crosstalk from other amplifiers."""
 
 from collections.abc import Mapping
 
@@ -17,7 +17,7 @@ from imaging.image import RawCcd
 
 
 class CrosstalkSources:
-    """The raw CCDs that leak, with the overscan of each amplifier measured once.
+    """Raw CCDs that are sources of crosstalk, with the overscan of each amplifier measured once.
 
     Parameters
     ----------
@@ -35,12 +35,12 @@ class CrosstalkSources:
         self._overscans: dict[tuple[int, str], Overscan] = {}
 
     def add(self, ccdnum: int, amplifiers: tuple[AmplifierFigures, ...], overscans: Mapping[str, Overscan]) -> None:
-        """Enter what is known of a CCD already."""
+        """Store amplifiers and overscans of a CCD that were already measured."""
         self._amplifiers[ccdnum] = amplifiers
         self._overscans |= {(ccdnum, name): overscan for name, overscan in overscans.items()}
 
     def amplifier(self, ccdnum: int, name: str) -> AmplifierFigures | None:
-        """Return the figures of an amplifier; None if its CCD was not read or has the wrong shape."""
+        """Return an amplifier's properties; None if its CCD was not read or has the wrong shape."""
         if ccdnum not in self.raws:
             return None
         if ccdnum not in self._amplifiers:
@@ -69,7 +69,7 @@ def remove_crosstalk(
 ) -> dict[str, float]:
     """Subtract every term of the crosstalk matrix whose victim is this CCD.
 
-    The sources are taken as read, above their overscan: crosstalk within them would enter at second order only, below
+    The sources are used as read, above their overscan: crosstalk within them would matter at second order only, below
     1e-6 of their signal. Amplifiers on different sides are read in opposite directions, so that the image of the
     source is mirrored in the victim.
 
@@ -87,7 +87,7 @@ def remove_crosstalk(
     Returns
     -------
     quality
-        ``crosstalk_largest_adu``, ``crosstalk_flagged`` (pixels), ``crosstalk_sources_missing`` (terms left out because
+        ``crosstalk_largest_adu``, ``crosstalk_flagged`` (pixels), ``crosstalk_sources_missing`` (terms skipped because
         the source CCD could not be read).
     """
     largest, missing = 0.0, 0

@@ -1,4 +1,4 @@
-"""The keywords of a detrended image."""
+"""Header keywords of a detrended image."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +12,7 @@ from imaging.exposure import Exposure
 
 
 def initial_header(ccd: Ccd, raw_header: Mapping[str, Any], exposure: Exposure) -> dict[str, Any]:
-    """Start the header of a trimmed image: who took it, where it lies in the camera.
+    """Return the first keywords of a trimmed image: exposure, CCD and position in the camera.
 
     Parameters
     ----------
@@ -21,7 +21,7 @@ def initial_header(ccd: Ccd, raw_header: Mapping[str, Any], exposure: Exposure) 
     raw_header
         Keywords of the raw extension.
     exposure
-        What the primary header says.
+        Exposure from the primary header.
 
     Returns
     -------
@@ -59,9 +59,9 @@ def initial_header(ccd: Ccd, raw_header: Mapping[str, Any], exposure: Exposure) 
 
 
 def amplifier_keywords(amplifiers: tuple[AmplifierFigures, ...]) -> dict[str, Any]:
-    """Return the keywords of amplifiers whose pixels have become electrons: unit gain; noise, saturation in electrons.
+    """Return the amplifier keywords of pixels in electrons: unit gain, noise and saturation in electrons.
 
-    ``GAINRAWA`` and ``GAINRAWB`` keep the factors that were applied.
+    ``GAINRAWA`` and ``GAINRAWB`` are the applied gains.
     """
     header: dict[str, Any] = {"BUNIT": "electrons", "GAIN": 1.0}
     for amplifier in amplifiers:
@@ -74,7 +74,7 @@ def amplifier_keywords(amplifiers: tuple[AmplifierFigures, ...]) -> dict[str, An
 
 
 def read_noise_electrons(header: Mapping[str, Any]) -> dict[str, float]:
-    """Read the amplifiers' noise back from a detrended image's header.
+    """Read the amplifiers' read noise from a detrended image's header.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Notice amplifiers that did not work, wholly or from some row on."""
+"""Detect amplifiers that did not work, entirely or in some rows."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,15 +13,15 @@ from imaging.errors import CcdError
 from imaging.exposure import Exposure
 
 SAMPLED_COLUMNS = 32
-"""Columns per amplifier whose median stands for a row."""
+"""Number of columns per amplifier of which the median is taken in each row."""
 SMOOTHED_ROWS = 65
-"""Rows over which the state of an amplifier is judged; a bad stretch shorter than half of it goes unnoticed."""
+"""Rows over which an amplifier is tested; bad stretches shorter than half of it are not detected."""
 WITHOUT_LIGHT = ("zero", "bias", "dark")
-"""Kinds of exposure that are dark on purpose."""
+"""Observation types without light."""
 
 
 def noisy_rows(overscan: Overscan, gain: float, limits: tuple[float, float]) -> NDArray[np.bool_]:
-    """Find the rows in which an amplifier's noise is absurd: far too high, or none at all.
+    """Find the rows in which an amplifier's noise is far too high or zero.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ def noisy_rows(overscan: Overscan, gain: float, limits: tuple[float, float]) -> 
     gain
         Electrons per ADU.
     limits
-        Believable noise, electrons.
+        Plausible range of the noise, electrons.
 
     Returns
     -------
@@ -47,16 +47,16 @@ def dark_rows(
     exposure: Exposure,
     settings: DetrendSettings,
 ) -> tuple[float, dict[str, NDArray[np.bool_]]]:
-    """Find the rows in which an amplifier saw no light while the CCD did.
+    """Find the rows in which an amplifier received no light while the CCD did.
 
     Parameters
     ----------
     science
         (ny, nx) float32, electrons.
     amplifiers
-        The amplifiers to look at; those known to be unusable left out.
+        The amplifiers to test, without those known to be unusable.
     exposure
-        For the sky to be expected.
+        Gives the expected sky.
     settings
         Fractions of the sky that count as light.
 
@@ -81,7 +81,7 @@ def dark_rows(
 
 
 def light_floor(exposure: Exposure, fraction: float) -> float:
-    """Return the level in electrons that even the darkest sky exceeds; one electron for bands without figures."""
+    """Return the level in electrons that any sky exceeds; one electron for bands without a dark-sky level."""
     band = BANDS.get(exposure.band)
     return fraction * band.sky_rate_electrons * exposure.exptime_s if band else 1.0
 
@@ -91,7 +91,7 @@ def mask_dead_rows(
 ) -> None:
     """Set BADAMP on dead rows, and on the whole half of an amplifier that is unusable.
 
-    A dead stretch is widened by half the smoothing length, because its end is known no better.
+    A dead stretch is widened by half the smoothing length, the accuracy of its end.
     """
     for amplifier in amplifiers:
         if not amplifier.usable:
@@ -113,7 +113,7 @@ def require_working(
     Raises
     ------
     CcdError
-        With reason ``dead_ccd`` if no amplifier works, ``no_light`` if those that work saw nothing.
+        With reason ``dead_ccd`` if no amplifier works, ``no_light`` if the working ones received no light.
     """
     usable = [a for a in amplifiers if a.usable]
     if not usable:
@@ -128,7 +128,7 @@ def require_working(
         )
     if all(dead[a.name].all() for a in usable):
         raise CcdError(
-            "the CCD saw no light",
+            "the CCD received no light",
             reason="no_light",
             value=f"{level:.1f} electrons",
             limit=f"at least {floor:.1f} for this band and exposure time",

@@ -1,4 +1,4 @@
-"""Remember in the header which corrections an image has had, and refuse to apply one twice."""
+"""Record applied corrections in the header, and refuse to apply one twice."""
 
 from collections.abc import Mapping, MutableMapping
 from typing import Any
@@ -27,7 +27,7 @@ def refuse_repetition(header: Mapping[str, Any], key: str) -> None:
     Raises
     ------
     InputError
-        If the header holds the correction's key.
+        If the header has the correction's key.
     """
     if key in header:
         raise InputError(
@@ -47,7 +47,7 @@ def record_correction(header: MutableMapping[str, Any], key: str, name: str | bo
     key
         One of :data:`CORRECTIONS`.
     name
-        Name of the calibration file, or True where there is none.
+        Name of the calibration file, or True if there is none.
 
     Raises
     ------

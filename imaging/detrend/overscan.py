@@ -1,4 +1,4 @@
-"""The level and the noise of an amplifier, from the columns read after its pixels."""
+"""Bias level and read noise of an amplifier from its overscan columns."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -38,15 +38,15 @@ class Overscan:
 def measure_overscan(pixels: NDArray[np.uint16], section: Section, settings: DetrendSettings) -> Overscan:
     """Measure the overscan row by row.
 
-    A pixel farther from its row's median than the clipping distance, in units of the amplifier's read noise, does not
-    count.
+    Pixels farther from their row's median than the clipping limit, in units of the amplifier's read noise, are
+    rejected.
 
     Parameters
     ----------
     pixels
         (ny, nx) uint16, raw array.
     section
-        The overscan's rectangle in it.
+        Section of the overscan.
     settings
         Method, trimming, clipping.
 
@@ -69,14 +69,14 @@ def measure_overscan(pixels: NDArray[np.uint16], section: Section, settings: Det
 
 
 def _first_noise(block: NDArray[np.uint16]) -> float:
-    """Estimate the noise from the differences of neighbouring pixels, which no level enters."""
+    """Estimate the noise from the differences of neighbouring pixels, independent of the level."""
     sample = block[:: max(block.shape[0] // 512, 1)].astype(float)
     return clipped_mean(np.diff(sample, axis=1).ravel(), 4.0)[1] / np.sqrt(2.0)
 
 
 @njit(cache=True)
 def _row_statistics(block: NDArray[np.uint16], distance: float) -> Any:  # noqa: ANN401
-    """Clip each row about its median: means, medians, sums of squared deviations and counts of what is kept."""
+    """Clip each row about its median: means, medians, sums of squared deviations and counts of the kept pixels."""
     ny, nx = block.shape
     means = np.empty(ny)
     medians = np.empty(ny)
@@ -107,7 +107,7 @@ def _row_statistics(block: NDArray[np.uint16], distance: float) -> Any:  # noqa:
 
 
 def _smooth(levels: NDArray[np.float64], rows_per_knot: int, error: float) -> NDArray[np.float64]:
-    """Fit a cubic spline along the rows, leaving out rows that stand off it by more than five errors."""
+    """Fit a cubic spline over the rows, rejecting rows that deviate by more than five errors."""
     rows = np.arange(levels.size, dtype=float)
     keep = np.ones(levels.size, dtype=bool)
     knots = np.arange(rows_per_knot, levels.size - rows_per_knot, rows_per_knot, dtype=float)

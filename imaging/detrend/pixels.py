@@ -1,6 +1,6 @@
-"""The arithmetic on every pixel, as kernels that pass once over the half of a CCD that one amplifier reads.
+"""Pixel arithmetic of detrending, as Numba kernels that pass once over the half CCD of one amplifier.
 
-All change their arrays in place. Signals are ADU above the overscan until the gain is applied, electrons afterwards.
+All change arrays in place. Signals are ADU above the overscan until the gain is applied, electrons afterwards.
 """
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from imaging.bits import MaskBit, bpm_to_mask
 
 CONVERTER_CEILING_ADU = 65535
-"""What the 16-bit converter returns for everything above its range."""
+"""Largest value of the 16-bit converter, returned for all higher signals."""
 
 _SATURATE, _BPM, _SSXTALK = int(MaskBit.SATURATE), int(MaskBit.BPM), int(MaskBit.SSXTALK)
 
@@ -30,7 +30,7 @@ def subtract_overscan(
     column: int,
     width: int,
 ) -> None:
-    """Subtract each row's overscan level, and mask what the converter could not represent.
+    """Subtract each row's overscan level, and mask pixels beyond the range of the converter.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def subtract_crosstalk(
     limits: tuple[float, float, float, float],
     polynomial: NDArray[np.float64],
 ) -> float:
-    """Subtract what one amplifier leaked into another.
+    """Subtract the crosstalk of one amplifier into another.
 
     Up to the onset the victim received ``coefficient`` times the source's signal s, above it ``coefficient * onset +
     sum_n polynomial[n] (s - onset)^(n + 1)`` (the observatory's crosstalk model of 2013).
@@ -173,7 +173,7 @@ def correct_response(
     science, mask
         (ny, nx) the CCD, ADU in, electrons out.
     bias
-        (ny, nx) float32, ADU; (0, 0) for none. Where it is no number the pixel is masked as bad.
+        (ny, nx) float32, ADU; (0, 0) for none. Pixels that are not finite are masked as bad.
     bad_pixels
         (ny, nx) int16, calibration bits; (0, 0) for none.
     translation
@@ -181,9 +181,9 @@ def correct_response(
     column, width
         The amplifier's columns.
     first_adu, corrections
-        Linearity: what to add at ``first_adu``, ``first_adu + 1``, ... ADU, interpolated between; empty for none.
+        Linearity: correction to add at ``first_adu``, ``first_adu + 1``, ... ADU, interpolated; empty for none.
     saturation
-        ADU from which a pixel is saturated.
+        ADU above which a pixel is saturated.
     gain
         Electrons per ADU.
     """
@@ -214,7 +214,7 @@ def correct_response(
 
 @njit(cache=True)
 def _subtract_bias(row: NDArray[np.float32], bits: NDArray[np.int16], level: NDArray[np.float32]) -> None:
-    """Subtract the bias from one row; where it is no number the pixel is masked as bad."""
+    """Subtract the bias from one row; pixels whose bias is not finite are masked as bad."""
     for x in range(row.size):
         if np.isfinite(level[x]):
             row[x] -= level[x]
@@ -224,7 +224,7 @@ def _subtract_bias(row: NDArray[np.float32], bits: NDArray[np.int16], level: NDA
 
 @njit(cache=True)
 def divide_flat(science: NDArray[np.float32], mask: NDArray[np.int16], flat: NDArray[np.float32]) -> int:
-    """Divide by a flat; where it is no positive number the pixel is left as it is and masked as bad.
+    """Divide by a flat; pixels whose flat is not positive are unchanged and masked as bad.
 
     Parameters
     ----------

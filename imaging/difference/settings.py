@@ -1,4 +1,4 @@
-"""Settings of the subtraction."""
+"""Settings of image subtraction, detection on the difference, and fakes."""
 
 from typing import Literal
 
@@ -8,17 +8,17 @@ from imaging.settings import Settings
 
 
 class KernelSettings(Settings):
-    """How the matching kernel is built and fitted (Alard and Lupton 1998; Alard 2000; Becker et al. 2012)."""
+    """The PSF-matching kernel and its fit (Alard and Lupton 1998; Alard 2000; Becker et al. 2012)."""
 
     basis: Literal["gaussian", "delta"] = "gaussian"
-    """Gaussians times polynomials, or one free value per pixel with a smoothness penalty."""
+    """Kernel basis: ``gaussian`` (Gaussians times polynomials) or ``delta`` (one value per pixel, smoothed)."""
     sigma_factors: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)
-    """Widths of the Gaussians in units of the width that matches the two seeings; the widest one carries the wings, and
-    without it bright stars keep rings."""
+    """Widths of the Gaussians in units of the width that matches the two seeings; the widest one models the wings,
+    without which bright stars leave rings."""
     degrees: tuple[int, ...] = (4, 3, 2, 1)
     """Degree of the polynomial of each Gaussian."""
     min_sigma_pixels: float = 0.7
-    """Narrowest Gaussian, pixels; a narrower one is not sampled."""
+    """Narrowest Gaussian, pixels; narrower ones are undersampled."""
     min_half_width: int = 7
     """Smallest half width of the kernel, pixels."""
     max_half_width: int = 14
@@ -28,86 +28,86 @@ class KernelSettings(Settings):
     delta_penalty: float = 0.1
     """Weight of the penalty on the second differences of a delta-function kernel, relative to the data's."""
     max_order: int = Field(default=2, ge=0, le=3)
-    """Highest order in position that cross-validation may choose for the kernel's shape."""
+    """Highest spatial order of the kernel shape from which cross-validation chooses."""
     scale_order: int = Field(default=0, ge=0, le=2)
-    """Order in position of the kernel's sum: zero, because both images are flat-fielded for stars."""
+    """Spatial order of the kernel sum: zero, because both images are flat-fielded for stars."""
     background_order: int = Field(default=2, ge=0, le=3)
-    """Order in position of the differential background; first order left 5 % more noise in a test."""
+    """Spatial order of the differential background; first order left 5 % more noise in a test."""
     stamp_half_width: int = 15
-    """Half size of the stamps around the sources that fix the kernel, pixels."""
+    """Half size of the stamps around the sources to which the kernel is fitted, pixels."""
     stamp_cell_pixels: int = 256
-    """Side of the cells from which stamps are taken evenly, pixels."""
+    """Side of the cells over which stamps are distributed evenly, pixels."""
     stamps_per_cell: int = 3
     """Most stamps per cell."""
     stamp_snr: float = 12.0
     """Lowest signal to noise of a stamp's peak pixel in the image that is convolved."""
     min_stamps: int = 3
-    """Fewest stamps of a kernel; with fewer the kernel is computed from the two PSF models."""
+    """Fewest stamps for a kernel fit; with fewer the kernel is computed from the two PSF models."""
     template_noise_share: float = 0.3
-    """Share of the convolved image's noise variance that the kernel leaves, for the weights of the fit."""
+    """Fraction of the convolved image's noise variance that remains after convolution, for the weights of the fit."""
     error_floor: float = 0.002
-    """Error of the model as a share of the brightness, so that the few brightest stars do not rule the fit."""
+    """Model error as a fraction of the brightness, so that the few brightest stars do not dominate the fit."""
     clip_sigma: float = 4.0
-    """Distance at which a stamp's chi-square is an outlier (variable stars, transients, blends with defects)."""
+    """Clipping limit of a stamp's chi-square in sigma; rejects variable stars, transients, blends with defects."""
     max_iterations: int = 6
-    """Rounds of clipping at most."""
+    """Largest number of clipping iterations."""
     cross_validation_folds: int = 5
-    """Parts of the stamps that are held out in turn to choose complexity and order."""
+    """Number of cross-validation folds for the choice of kernel complexity and order."""
     max_sum_error: float = 0.20
-    """Largest deviation of the kernel's sum from the ratio of the zero points; beyond, nothing fits together."""
+    """Largest relative deviation of the kernel sum from the flux ratio of the zero points; beyond, the CCD fails."""
     max_chi2: float = 10.0
     """Largest median reduced chi-square of the stamps."""
 
 
 class RegistrationSettings(Settings):
-    """How the remaining shift between search and template is measured and corrected."""
+    """Measurement and correction of the residual shift between search and template."""
 
     correct: bool = True
-    """Whether to correct the shift field after the kernel has taken up its smooth part."""
+    """Correct the residual shift field that the kernel does not absorb."""
     min_snr: float = 30.0
-    """Lowest signal to noise of a source whose shift is measured."""
+    """Lowest signal to noise of the sources whose shifts are measured."""
     scales_pixels: tuple[float, ...] = (150.0, 300.0, 600.0, 1200.0)
-    """Correlation lengths that are tried for the shift field, pixels: turbulence is correlated over arcminutes."""
+    """Correlation lengths tried for the shift field, pixels: turbulence is correlated over arcminutes."""
     min_stars: int = 20
     """Fewest sources for a shift field."""
     max_shift_pixels: float = 1.0
-    """A larger shift of one source is not believed."""
+    """Largest shift of a single source; larger ones are rejected."""
 
 
 class NoiseSettings(Settings):
-    """How the noise of the difference is whitened and normalised."""
+    """Whitening and normalisation of the difference noise."""
 
     decorrelate: bool = True
-    """Whether to whiten the noise that the convolution has correlated."""
+    """Whiten the noise that the convolution has correlated (decorrelation kernel)."""
     tile_pixels: int = 256
-    """Side of the tiles in which kernel, PSF and noise are taken as constant, pixels."""
+    """Side of the tiles in which kernel, PSF and noise are constant, pixels."""
     border_pixels: int = 20
-    """Reach of the whitening kernel and of the PSF beyond a tile, pixels."""
+    """Margin around a tile for the whitening kernel and the PSF, pixels."""
     normalise_degree: int = 2
-    """Degree in position of the factor by which the predicted noise is brought to the measured one."""
+    """Spatial degree of the factor that scales the predicted noise to the measured noise."""
     max_normalisation: float = 1.5
-    """Largest such factor; beyond, the prediction is wrong and the difference is refused."""
+    """Largest such factor; beyond, the noise prediction is wrong and the difference is rejected."""
     background_mesh_pixels: int = 128
-    """Side of the mesh of the residual background, pixels; zero leaves it out."""
+    """Mesh size of the residual background, pixels; zero disables its subtraction."""
     blank_snr: float = 5.0
     """Template flux, in units of the difference's flux error, below which a pixel counts as blank sky.
-    A stricter cut would select on the template's noise, which is part of the difference's."""
+    A stricter cut would select on the template noise, which is part of the difference noise."""
     default_scale_error: float = 0.004
-    """Relative error of the template model under a source where too few sources are there to measure it."""
+    """Relative error of the template model under a source if too few sources are available to measure it."""
     max_scale_error: float = 0.05
-    """Largest such error that is believed."""
+    """Largest accepted relative error of the template model."""
 
 
 class MaskSettings(Settings):
-    """Which pixels of the difference say nothing."""
+    """Masking of difference pixels."""
 
     kernel_share: float = 0.8
-    """A defect of the convolved image spoils the pixels within the radius that holds this share of the kernel."""
+    """A defect of the convolved image masks the pixels within the radius that contains this fraction of the kernel."""
     saturated_growth_pixels: int = 3
-    """Growth of saturated pixels and trails of either image, pixels, before the kernel's reach."""
+    """Growth of the masks of saturated pixels and trails of either image, pixels, before the growth by the kernel."""
     bright_error: float = 0.15
-    """Error of the model of a saturated star's surroundings, as a share of its brightness: beyond the
-    kernel's reach the wings of the two images differ."""
+    """Relative error of the model around a saturated star: beyond the kernel's size the wings of the two images
+    differ."""
     bright_sigma: float = 2.0
     """Pixels around saturated stars are masked where that error exceeds this many sigma of the sky."""
 
@@ -116,33 +116,33 @@ class ZogySettings(Settings):
     """Proper image subtraction in tiles (Zackay, Ofek and Gal-Yam 2016)."""
 
     max_flux_ratio_error: float = 0.1
-    """Largest correction of the flux ratio that the zero points give."""
+    """Largest relative correction of the flux ratio given by the zero points."""
 
 
 class SubtractionSettings(Settings):
-    """All settings of a subtraction."""
+    """All settings of image subtraction."""
 
     method: Literal["alard_lupton", "zogy"] = "alard_lupton"
-    """Kernel fitted to the images, or proper subtraction from the PSF models."""
+    """``alard_lupton``: kernel fitted to the images; ``zogy``: proper image subtraction from the PSF models."""
     kernel: KernelSettings = KernelSettings()
-    """The matching kernel."""
+    """PSF-matching kernel (``alard_lupton``)."""
     registration: RegistrationSettings = RegistrationSettings()
-    """Relative astrometry."""
+    """Registration of search and template."""
     noise: NoiseSettings = NoiseSettings()
     """Noise of the difference."""
     masks: MaskSettings = MaskSettings()
     """Masks of the difference."""
     zogy: ZogySettings = ZogySettings()
-    """The second method."""
+    """Proper image subtraction (``zogy``)."""
 
 
 class DetectionSettings(Settings):
-    """What counts as a detection, and what is wrong with one."""
+    """Detection on the difference, and the cuts that flag detections."""
 
     threshold_sigma: float = Field(default=5.0, gt=3.0)
-    """Lowest significance, in true sigma: half a noise peak per CCD."""
+    """Detection threshold in sigma of the measured noise; 5 gives half a noise peak per CCD."""
     peak_radius_pixels: int = 3
-    """A peak is the highest pixel within this distance."""
+    """A peak is the highest pixel within this radius."""
     stamp_half_width: int = 12
     """Half size of the window in which a detection is measured, pixels."""
     fit_radius_fwhm: float = 1.5
@@ -152,66 +152,66 @@ class DetectionSettings(Settings):
     max_shift_pixels: float = 2.0
     """Largest distance between the peak and the fitted position; beyond, the fit stays at the peak."""
     psf_error: float = 0.02
-    """Error of the PSF as a share of its local value, so that bright transients are not judged by it."""
+    """Relative error of the PSF model, so that bright transients are not rejected for it."""
     dipole_radius_fwhm: float = 2.0
-    """Distance within which a peak of the other sign makes a dipole, in FWHM."""
+    """Largest distance of the two peaks of opposite sign of a dipole, in FWHM."""
     max_dipole_fraction: float = 0.35
-    """Flux of the weaker side over that of the stronger one from which on a detection is a dipole."""
+    """Flux ratio of the weaker to the stronger side above which a detection is a dipole."""
     dipole_sigma: float = 3.0
-    """Lowest significance of the weaker side."""
+    """Lowest significance of a dipole's weaker side."""
     cosmic_ray_spread: float = -0.008
-    """Spread statistic below which, if significant, a detection is sharper than a point source."""
+    """spread_model below which, if significant, a detection is sharper than a point source."""
     cosmic_ray_pixel_sigma: float = 6.0
-    """Excess of one pixel of the search image over a point source's, in sigma, from which on a detection is a cosmic
-    ray: where the search image was convolved, the difference shows rays as wide as stars."""
+    """Excess of one pixel of the search image over a point source, in sigma, above which a detection is a cosmic ray:
+    where the search image was convolved, cosmic rays are as wide as stars on the difference."""
     spread_sigma: float = 3.5
-    """Significance that a spread needs to count."""
+    """Lowest significance of spread_model for these two cuts."""
     template_spread_error: float = 0.0008
-    """Error of the spread statistic per unit of template flux over flux: what is left of a bright star's profile
-    changes the shape of its variation."""
+    """Error of spread_model per unit of template flux over flux: residuals of a bright star's profile change the shape
+    of its variation."""
     not_psf_spread: float = 0.020
-    """Spread statistic above which, if significant, a detection is wider than a point source."""
+    """spread_model above which, if significant, a detection is wider than a point source."""
     max_chi2: float = 3.0
     """Largest reduced chi-square of the PSF fit."""
     max_negative_fraction: float = 0.20
-    """Largest share of pixels below minus two sigma in the window (noise alone has 0.023)."""
+    """Largest fraction of pixels below minus two sigma in the window (noise alone gives 0.023)."""
     max_masked_fraction: float = 0.30
-    """Largest share of masked pixels within one FWHM."""
+    """Largest fraction of masked pixels within one FWHM."""
     edge_pixels: int = 10
     """Detections closer to the border than this are flagged."""
     streak_pixels: int = 12
-    """Detections closer to a masked streak than this are flagged as its remains."""
+    """Detections closer to a masked streak than this are flagged STREAK."""
     veto_mag: float = 16.0
-    """Stars brighter than this have a veto radius."""
+    """Faintest star with a veto radius."""
     veto_radius_arcsec: float = 5.0
     """Veto radius of a star of magnitude 15."""
     veto_growth: float = 0.12
     """Growth of the veto radius, dex per magnitude."""
     astrometry_floor_arcsec: float = 0.02
-    """Error of the coordinates that is added to every position."""
+    """Systematic astrometric error added to every position."""
 
 
 class FakeSettings(Settings):
-    """The transients that are added to a copy of the difference to learn how complete the search is."""
+    """Fakes: transients injected into a copy of the difference to measure the detection efficiency."""
 
     n_blank: int = 160
-    """Fakes at random places, on a full CCD; fewer on smaller images."""
+    """Number of fakes at random positions on a full CCD; fewer on smaller images."""
     n_hosts: int = 120
-    """Fakes on galaxies, on a full CCD."""
+    """Number of fakes on galaxies on a full CCD."""
     brightest_mag: float = 18.0
-    """Brightest magnitude."""
+    """Brightest magnitude of fakes."""
     faintest_mag: float = 24.5
-    """Faintest magnitude."""
+    """Faintest magnitude of fakes."""
     threshold_share: float = Field(default=0.4, ge=0.0, le=1.0)
-    """Share of fakes whose magnitude is about the threshold of their place: they fix where the efficiency falls, the
-    others how far it is complete."""
+    """Fraction of fakes with magnitudes near the local detection threshold: they measure where the efficiency falls,
+    the others where the search is complete."""
     threshold_width_mag: float = 0.7
-    """How far these are from the threshold at most, magnitudes."""
+    """Largest difference between these magnitudes and the threshold."""
     separation_pixels: float = 60.0
-    """Smallest distance between fakes, so that none sees another."""
+    """Smallest distance between fakes, so that they do not overlap."""
     match_radius_fwhm: float = 0.7
-    """Distance within which a detection is the fake, in FWHM."""
+    """Matching radius between fakes and detections, in FWHM."""
     bin_mag: float = 0.5
-    """Width of the bins of the efficiency, magnitudes."""
+    """Width of the efficiency bins, magnitudes."""
     max_host_offset_pixels: float = 4.0
-    """Largest offset of a fake from the centre of its host, pixels."""
+    """Largest offset of a fake from its host's centre, pixels."""

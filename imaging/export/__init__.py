@@ -1,1 +1,1 @@
-"""Products under the names and in the formats of the Dark Energy Survey: pure translations, no files."""
+"""Export to the names and formats of Dark Energy Survey products: conversions only, no files."""

@@ -1,4 +1,4 @@
-"""The source catalogue under the column names of the Dark Energy Survey's ``fullcat`` files (SExtractor's names)."""
+"""Convert the source catalogue to the columns of DES ``fullcat`` files (SExtractor names)."""
 
 from dataclasses import dataclass
 
@@ -13,10 +13,10 @@ from imaging.tables import column
 FloatArray = NDArray[np.float64]
 
 NO_MAGNITUDE = 99.0
-"""What SExtractor writes for the magnitude of a flux that is not positive, and for its error."""
+"""SExtractor's magnitude and magnitude error of a flux that is not positive."""
 
 STAR_LIMIT = 0.005
-"""Value of SPREAD_MODEL, half way between stars and the smallest galaxies, at which CLASS_STAR is one half."""
+"""SPREAD_MODEL at which CLASS_STAR is one half, half way between stars and the smallest galaxies."""
 
 STAR_WIDTH = 0.002
 """Scatter of SPREAD_MODEL among bright stars."""
@@ -24,29 +24,29 @@ STAR_WIDTH = 0.002
 _PLAIN = {
     "NUMBER": ("number", "J", "", "running object number"),
     "FLAGS": ("flags", "I", "", "extraction flags"),
-    "IMAFLAGS_ISO": ("mask", "I", "", "mask bits over the isophote"),
+    "IMAFLAGS_ISO": ("mask", "I", "", "mask bits within the isophote"),
     "ALPHA_J2000": ("ra", "D", "deg", "right ascension, ICRS, epoch of the exposure"),
     "DELTA_J2000": ("dec", "D", "deg", "declination"),
-    "ALPHAWIN_J2000": ("ra", "D", "deg", "the same: one position per source"),
-    "DELTAWIN_J2000": ("dec", "D", "deg", "the same"),
+    "ALPHAWIN_J2000": ("ra", "D", "deg", "right ascension, the same as ALPHA_J2000"),
+    "DELTAWIN_J2000": ("dec", "D", "deg", "declination, the same as DELTA_J2000"),
     "FLUX_AUTO": ("flux_auto", "E", "count", "flux in the Kron ellipse, electrons"),
-    "FLUXERR_AUTO": ("flux_auto_error", "E", "count", "its error"),
+    "FLUXERR_AUTO": ("flux_auto_error", "E", "count", "error of FLUX_AUTO"),
     "FLUX_PSF": ("flux_psf", "E", "count", "flux of the PSF fit, electrons"),
-    "FLUXERR_PSF": ("flux_psf_error", "E", "count", "its error"),
+    "FLUXERR_PSF": ("flux_psf_error", "E", "count", "error of FLUX_PSF"),
     "CHI2_PSF": ("chi2_psf", "E", "", "reduced chi-square of the PSF fit"),
     "FLUX_APER": ("flux_aper", "12E", "count", "fluxes in the twelve apertures, electrons"),
-    "FLUXERR_APER": ("flux_aper_error", "12E", "count", "their errors"),
-    "BACKGROUND": ("background", "E", "count", "local background that was subtracted"),
-    "A_IMAGE": ("a_image", "E", "pixel", "major axis, rms"),
-    "B_IMAGE": ("b_image", "E", "pixel", "minor axis, rms"),
-    "THETA_IMAGE": ("theta_image", "E", "deg", "position angle against x"),
+    "FLUXERR_APER": ("flux_aper_error", "12E", "count", "errors of FLUX_APER"),
+    "BACKGROUND": ("background", "E", "count", "subtracted local background"),
+    "A_IMAGE": ("a_image", "E", "pixel", "rms along the major axis"),
+    "B_IMAGE": ("b_image", "E", "pixel", "rms along the minor axis"),
+    "THETA_IMAGE": ("theta_image", "E", "deg", "position angle of the major axis against x"),
     "KRON_RADIUS": ("kron_radius", "E", "", "Kron radius in units of A_IMAGE"),
-    "FLUX_RADIUS": ("flux_radius", "E", "pixel", "radius of half the flux"),
+    "FLUX_RADIUS": ("flux_radius", "E", "pixel", "radius that encloses half of FLUX_AUTO"),
     "FWHM_IMAGE": ("fwhm_image", "E", "pixel", "full width at half maximum"),
     "ISOAREA_IMAGE": ("isoarea", "J", "pixel**2", "pixels above the threshold"),
     "FLUX_MAX": ("peak", "E", "count", "brightest pixel"),
     "SPREAD_MODEL": ("spread_model", "E", "", "star/galaxy statistic"),
-    "SPREADERR_MODEL": ("spread_model_error", "E", "", "its error"),
+    "SPREADERR_MODEL": ("spread_model_error", "E", "", "error of SPREAD_MODEL"),
     "ERRXPSF_IMAGE": ("x_error", "E", "pixel", "error of the position along x"),
     "ERRYPSF_IMAGE": ("y_error", "E", "pixel", "error of the position along y"),
 }
@@ -77,18 +77,18 @@ class DesColumn:
 
 
 def des_columns(catalogue: pa.Table, instrumental_zeropoint_mag: float) -> dict[str, DesColumn]:
-    """Translate a catalogue into the columns of a DES ``fullcat``.
+    """Convert a catalogue to the columns of a DES ``fullcat``.
 
-    Positions become 1-based. Every source has one position, that of its PSF fit, which stands under all of
-    SExtractor's names for it. CLASS_STAR, which SExtractor takes from a neural network, is the probability that
-    SPREAD_MODEL lies below the limit between stars and galaxies.
+    Positions become 1-based. Every source has one position, that of its PSF fit, which is written to all of
+    SExtractor's position columns. CLASS_STAR, in SExtractor from a neural network, is the probability that SPREAD_MODEL
+    is below the limit between stars and galaxies.
 
     Parameters
     ----------
     catalogue
         Columns of :data:`imaging.schemas.catalogue.CATALOGUE`.
     instrumental_zeropoint_mag
-        Zero point of the MAG columns; they are uncalibrated, as in the original.
+        Zero point of the MAG columns, which are uncalibrated, as in the original pipeline.
 
     Returns
     -------
@@ -108,7 +108,7 @@ def des_columns(catalogue: pa.Table, instrumental_zeropoint_mag: float) -> dict[
         columns[f"MAG_{kind}"] = DesColumn(
             mag, flux.form, "mag", f"instrumental, zero point {instrumental_zeropoint_mag}"
         )
-        columns[f"MAGERR_{kind}"] = DesColumn(mag_error, flux.form, "mag", "its error")
+        columns[f"MAGERR_{kind}"] = DesColumn(mag_error, flux.form, "mag", "error of the magnitude")
     a, b = column(catalogue, "a_image").astype(float), column(catalogue, "b_image").astype(float)
     columns["ELLIPTICITY"] = DesColumn(1.0 - b / a, "E", "", "1 - B_IMAGE / A_IMAGE")
     columns["ELONGATION"] = DesColumn(a / b, "E", "", "A_IMAGE / B_IMAGE")
@@ -122,7 +122,7 @@ def des_columns(catalogue: pa.Table, instrumental_zeropoint_mag: float) -> dict[
 def instrumental_magnitudes(
     flux: NDArray[np.generic], error: NDArray[np.generic], zeropoint_mag: float
 ) -> tuple[FloatArray, FloatArray]:
-    """Turn fluxes into magnitudes and errors; both are 99 where the flux is not positive or unknown."""
+    """Convert fluxes to magnitudes and errors; both are 99 if the flux is not positive or unknown."""
     values, errors = np.asarray(flux, dtype=float), np.asarray(error, dtype=float)
     good = values > 0
     safe = np.where(good, values, 1.0)
@@ -131,6 +131,6 @@ def instrumental_magnitudes(
 
 
 def class_star(spread: FloatArray, error: FloatArray) -> FloatArray:
-    """Return the probability that a source is a star by its SPREAD_MODEL; one half where that is unknown."""
+    """Return the probability that a source is a star by its SPREAD_MODEL; one half if unknown."""
     distance = (np.asarray(spread, dtype=float) - STAR_LIMIT) / np.hypot(np.asarray(error, dtype=float), STAR_WIDTH)
     return np.where(np.isfinite(distance), 0.5 * erfc(distance / np.sqrt(2.0)), 0.5)

@@ -1,4 +1,4 @@
-"""The keywords that readers of the Dark Energy Survey's images look for, beside those that every product has."""
+"""Additional FITS keywords of exported images, as in Dark Energy Survey images."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,7 +18,7 @@ FILE_KEYS = {
 """Key of a correction to the key with the name of its calibration file."""
 
 FPACK = {"FZALGOR": "RICE_1", "FZQMETHD": "SUBTRACTIVE_DITHER_2", "FZQVALUE": 16, "FZDTHRSD": "CHECKSUM"}
-"""How the planes are compressed, as fpack says it."""
+"""Compression keywords of the planes, as written by fpack."""
 
 
 def des_keywords(header: Mapping[str, Any], quality: Mapping[str, Any]) -> dict[str, Any]:
@@ -29,13 +29,13 @@ def des_keywords(header: Mapping[str, Any], quality: Mapping[str, Any]) -> dict[
     header
         Keywords of the final image.
     quality
-        Quality numbers of the CCD under the names of :data:`imaging.schemas.quality.QUALITY`; what is not known is
-        left out of the header.
+        Quality metrics of the CCD, named as in :data:`imaging.schemas.quality.QUALITY`; unknown values are not
+        written.
 
     Returns
     -------
     keywords
-        The header's own, and file names of the corrections, FWHM, ELLIPTIC, SKYSIGMA, SCAMPCHI, MAGZERO and others.
+        Those of the header, and file names of the corrections, FWHM, ELLIPTIC, SKYSIGMA, SCAMPCHI, MAGZERO and others.
     """
     added: dict[str, Any] = {
         file_key: header[key] for key, file_key in FILE_KEYS.items() if isinstance(header.get(key), str)
@@ -50,7 +50,7 @@ def des_keywords(header: Mapping[str, Any], quality: Mapping[str, Any]) -> dict[
         "NSATPIX": quality.get("n_saturated"),
         "SCAMPCHI": quality.get("astrometry_chi2"),
         "MAGZERO": (quality.get("zeropoint_mag"), "AB magnitude of one electron"),
-        "MAGZERR": (quality.get("zeropoint_error_mag"), "its error"),
+        "MAGZERR": (quality.get("zeropoint_error_mag"), "error of MAGZERO"),
     }
     fwhm = quality.get("fwhm_arcsec")
     if "FWHM" not in header and fwhm is not None:

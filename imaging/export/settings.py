@@ -1,4 +1,4 @@
-"""How products are exported."""
+"""Settings of the export to DES product names and formats."""
 
 from pydantic import Field
 
@@ -6,11 +6,11 @@ from imaging.settings import Settings
 
 
 class ExportSettings(Settings):
-    """Settings of the exports under the original's names."""
+    """Export of products under the names of the original pipeline."""
 
     instrumental_zeropoint_mag: float = Field(25.0, gt=0)
-    """Zero point of the MAG columns, magnitudes: what the original's calibration expects of its catalogues."""
+    """Zero point of the MAG columns, magnitudes; the value that the original calibration expects."""
     compress: bool = True
-    """Whether the image is tile-compressed (``.fits.fz``): a sixth of the size for 3 seconds per CCD."""
+    """Tile-compress the image (``.fits.fz``): a sixth of the size, 3 seconds more per CCD."""
     source_noise: bool = False
-    """Whether the exported weights hold the shot noise of the sources beside that of sky and readout (DESWGT says)."""
+    """Include the shot noise of sources in the exported weights, beside sky and readout noise (keyword DESWGT)."""

@@ -1,4 +1,4 @@
-"""The text products of the original: ds9 regions, corners, the list of an exposure's CCDs."""
+"""Text products of the original pipeline: ds9 regions, CCD corners, CCD list of an exposure."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -12,13 +12,13 @@ from imaging.tables import column
 from imaging.wcs.tpv import TpvWcs
 
 ELLIPSE_FACTOR = 5.0
-"""Axes of the drawn ellipses over A_IMAGE and B_IMAGE."""
+"""Axes of the drawn ellipses in units of A_IMAGE and B_IMAGE."""
 
 STAR_SPREAD = 0.003
 """Absolute SPREAD_MODEL below which a source is drawn as a star."""
 
 CORNER_MARGIN = 16
-"""Pixels from the edges at which the original evaluates its corners; the upper ones lie one nearer."""
+"""Distance from the edges of the corners in the original pipeline, pixels; one less at the upper edges."""
 
 _CORNERS = tuple(f"{axis}C{corner}" for corner in range(1, 5) for axis in ("RA", "DEC"))
 
@@ -30,10 +30,10 @@ RED_CATLIST = (
 
 
 def regions(catalogue: pa.Table) -> str:
-    """Write ds9 regions of a catalogue: an ellipse per source in image coordinates, coloured by what it is.
+    """Format ds9 regions of a catalogue: an ellipse per source in image coordinates, coloured by class.
 
-    Red are stars, yellow galaxies, green what is sharper than a star; blue lie in the halo of a bright star, cyan on
-    other masked pixels, magenta are saturated, truncated or incomplete.
+    Red: stars; yellow: galaxies; green: sharper than a star; blue: in the halo of a bright star; cyan: on other masked
+    pixels; magenta: saturated, truncated or incomplete.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def regions(catalogue: pa.Table) -> str:
 
 
 def region_colours(flags: np.ndarray, mask: np.ndarray, spread: np.ndarray) -> list[str]:
-    """Return the original's colour of each source from its flags, mask bits and SPREAD_MODEL, all (n,)."""
+    """Return the original pipeline's colour of each source from its flags, mask bits and SPREAD_MODEL, all (n,)."""
     chosen = np.select(
         [
             flags >= 4,
@@ -67,7 +67,7 @@ def region_colours(flags: np.ndarray, mask: np.ndarray, spread: np.ndarray) -> l
 
 
 def corner_line(wcs: TpvWcs, shape: tuple[int, int], expnum: int, band: str, ccd: int) -> str:
-    """Write the line of a CCD in the original's corner file.
+    """Format the line of a CCD in the original pipeline's corner file.
 
     Exposure, band, CCD; then RA and Dec at the pixels (16, 16), (16, 4081), (2033, 16), (2033, 4081), 1-based and in
     this order, which is not cyclic.
@@ -80,7 +80,7 @@ def corner_line(wcs: TpvWcs, shape: tuple[int, int], expnum: int, band: str, ccd
 
 
 def red_catlist_row(header: Mapping[str, Any], filename: str) -> dict[str, Any]:
-    """Return a CCD's row of the exposure's list.
+    """Return a CCD's row in the CCD list of the exposure.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def red_catlist_row(header: Mapping[str, Any], filename: str) -> dict[str, Any]:
     Raises
     ------
     InputError
-        If a keyword is missing. The original puts in an air mass of 1.3 or band g instead.
+        If a keyword is missing. (The original pipeline assumes an airmass of 1.3 or band g instead.)
     """
     row: dict[str, Any] = {"FILENAME": filename}
     for name in RED_CATLIST:
@@ -108,7 +108,7 @@ def red_catlist_row(header: Mapping[str, Any], filename: str) -> dict[str, Any]:
 
 
 def red_catlist(rows: Iterable[Mapping[str, Any]]) -> str:
-    """Write the list of an exposure's CCDs as CSV, by CCD number; an unknown air mass stays empty."""
+    """Format the CCD list of an exposure as CSV, by CCD number; an unknown airmass is empty."""
     ordered = sorted(rows, key=lambda row: int(row["CCDNUM"]))
     lines = [",".join(RED_CATLIST), *(",".join(_cell(row[name]) for name in RED_CATLIST) for row in ordered)]
     return "\n".join(lines) + "\n"

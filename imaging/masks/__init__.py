@@ -1,1 +1,1 @@
-"""Find what is neither sky nor source: bleed trails, star halos, cosmic rays, streaks."""
+"""Masks of bleed trails, star halos, cosmic rays and streaks."""

@@ -1,8 +1,8 @@
-"""Bleed trails of saturated stars, their spills at the readout edge, and their halos.
+"""Mask bleed trails of saturated stars, edge bleeds and halos.
 
 After the algorithm of the Dark Energy Survey's mkbleedmask: saturated pixels are grouped into stars; columns that
-bleed are followed until they fade into the columns beside them; trails that reach the readout edge are searched for
-charge that spread along it; the halo is a circle in proportion to the star's size.
+bleed are followed until they fade into the adjacent columns; at trails that reach the readout edge, charge spread along
+the edge is searched for; the halo is a circle proportional to the star's size.
 """
 
 from dataclasses import dataclass
@@ -20,16 +20,16 @@ FloatImage = NDArray[np.float32]
 MaskImage = NDArray[np.int16]
 
 BLOCK_ROWS = 8
-"""Rows that are averaged when a trail is followed."""
+"""Rows averaged when following a trail."""
 SPILL_ROWS = 24
-"""Rows at the readout edge in which spilt charge saturates, and looks like the core of a star."""
+"""Rows at the readout edge in which spilt charge saturates and resembles the core of a star."""
 CELL = (8, 16)
-"""(rows, columns) of the cells in which spilt charge is looked for."""
+"""(rows, columns) of the cells in which spilt charge is searched for."""
 LOOK_AHEAD_ROWS = 512
 MEDIAN_NOISE = 1.2533
-"""Noise of a median over that of a mean."""
+"""Ratio of the noise of a median to that of a mean."""
 RAY_ANGLES = np.radians([d + q for q in (0, 180) for d in (-60, -45, -30, -15, 0, 15, 30, 45, 60)])
-"""Directions in which a star's profile is taken: those of its trail are left out."""
+"""Directions in which a star's profile is measured, without those of its trail."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ def mask_bleeds(
     Parameters
     ----------
     science
-        (ny, nx) float32, electrons, with the sky in it.
+        (ny, nx) float32, electrons, not sky-subtracted.
     mask
         (ny, nx) int16 with SATURATE set; changed.
     ccd
@@ -84,7 +84,7 @@ def mask_bleeds(
             spills += _mask_spill(science, mask, star, (low, high), ccd, sigma, settings)
     for star in stars:
         if mask[round(star.y), round(star.x)] & int(MaskBit.BADAMP):
-            continue  # the level around it means nothing
+            continue  # the surrounding level is undefined
         _mask_halo(mask, star, _star_radius(science, mask, star, sky, sigma, settings), settings)
     return {
         "n_saturated_stars": float(len(stars)),
@@ -99,7 +99,7 @@ def readout_at_bottom(ccd: Ccd) -> bool:
 
 
 def sample_sky(science: FloatImage, mask: MaskImage) -> float:
-    """Return the median of every 16th pixel along both axes that shows the sky, electrons; 0 if none does."""
+    """Return the median of the unmasked pixels on every 16th row and column, electrons; 0 if there are none."""
     bits = mask[8::16, 8::16] & np.int16(NOT_SKY)
     good = science[8::16, 8::16][bits == 0]
     return float(np.median(good)) if good.size else 0.0
@@ -120,7 +120,7 @@ def _saturated_stars(runs: Runs, ccd: Ccd, settings: BleedSettings) -> list[_Sta
 def _describe(
     y: NDArray[np.int32], x0: NDArray[np.int32], x1: NDArray[np.int32], from_edge: NDArray[np.int32], trail_rows: int
 ) -> _Star:
-    """Find the columns in which a star bleeds, and its centre where it is widest, spills at the readout edge apart."""
+    """Find the bleeding columns of a star, and its centre at its widest row, ignoring spills at the readout edge."""
     left, right = int(x0.min()), int(x1.max())
     heights = np.zeros(right - left + 1, dtype=np.int64)
     np.add.at(heights, x0 - left, 1)
@@ -154,9 +154,9 @@ def _mask_trail(
 
 
 def _trail_length(rows: FloatImage, star: _Star, limit: float) -> int:
-    """Count the rows outwards from the saturated pixels in which the bleeding columns outshine those beside them.
+    """Count the rows outwards from the saturated pixels in which the bleeding columns exceed the adjacent ones.
 
-    None where there are no columns beside them: rows that are saturated from side to side are no star's trail.
+    None if there are no adjacent columns: rows saturated over the whole width are not a star's trail.
     """
     nx = rows.shape[1]
     beside = [
@@ -191,7 +191,7 @@ def _mask_spill(
     sigma: float,
     settings: BleedSettings,
 ) -> bool:
-    """Mask charge that a trail spilt along the readout edge; return whether the trail came that far."""
+    """Mask charge spilt along the readout edge by a trail; return whether the trail reaches the edge."""
     ny, nx = science.shape
     bottom = readout_at_bottom(ccd)
     if (rows[0] if bottom else ny - rows[1]) > settings.edge_reach_rows:
@@ -213,7 +213,7 @@ def _mask_spill(
 
 
 def _column_levels(cells: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the median of each column of cells; columns of which nothing is known take the median of all, or 0."""
+    """Return the median of each column of cells; columns without data get the median of all, or 0."""
     known = np.isfinite(cells)
     levels = np.full(cells.shape[1], float(np.median(cells[known])) if known.any() else 0.0)
     some = known.any(axis=0)
@@ -234,7 +234,7 @@ def _cells(science: FloatImage, mask: MaskImage) -> NDArray[np.float64]:
 
 
 def _grow_from(flagged: NDArray[np.bool_], seeds: slice, *, at_end: bool) -> NDArray[np.bool_]:
-    """Keep the flagged cells that hang together with flagged ones in some columns of the row at the edge."""
+    """Keep the flagged cells connected to flagged cells in some columns of the row at the edge."""
     start = np.zeros_like(flagged)
     start[-1 if at_end else 0, seeds] = True
     start[:, seeds] |= flagged[:, seeds]

@@ -1,9 +1,9 @@
-"""Find cosmic rays: pixels that are sharper than the point-spread function allows.
+"""Detect cosmic rays: pixels sharper than the point-spread function.
 
-A source that passed the atmosphere cannot change faster than the point-spread function: the mean of two pixels on
-opposite sides of a third is at least its value times the profile's drop at their distance. Pixels that break this rule
-significantly start a cosmic ray (the test of the Sloan survey's photometric pipeline, Lupton et al. 2001, ASP Conf.
-Ser. 238, 269, and of Rubin's); their bright neighbours join it.
+An astronomical source cannot be sharper than the point-spread function: the mean of two pixels on opposite sides of a
+third is at least its value times the profile's drop at their distance. Pixels that violate this significantly are seeds
+of a cosmic ray (the test of the SDSS photometric pipeline, Lupton et al. 2001, ASP Conf. Ser. 238, 269, and of Rubin);
+bright neighbours are added.
 """
 
 from dataclasses import dataclass
@@ -21,12 +21,12 @@ from imaging.numerics.runs import find_runs
 FloatImage = NDArray[np.float32]
 
 MOFFAT_BETA = 3.0
-"""Profile of the sharpest source that must survive."""
+"""Moffat index of the profile of the sharpest source that must not be masked."""
 SHARES = (0.7, 0.35, 0.2)
-"""Signal that neighbours may have, step by step away from the steep pixels, over that of the brightest one near them:
-charge does not diffuse farther. What has more belongs to a source that the cosmic ray hit."""
+"""Largest signal of added neighbours, by step from the seed pixels, relative to the brightest seed nearby: charge
+diffuses no farther. Brighter pixels belong to a source under the cosmic ray."""
 _MARGIN = 2
-"""Largest distance of the pixels that are compared."""
+"""Largest distance of the compared pixels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,9 +36,9 @@ class CosmicRays:
     Attributes
     ----------
     pixels
-        (ny, nx) bool, True where a cosmic ray fell.
+        (ny, nx) bool, True on cosmic rays.
     x, y
-        (n,) float64, centres weighted by signal, pixels, 0-based.
+        (n,) float64, flux-weighted centres, pixels, 0-based.
     n_pixels
         (n,) int32, size.
     flux
@@ -59,7 +59,7 @@ def find_cosmic_rays(
     fwhm_pixels: float,
     settings: CosmicRaySettings,
 ) -> CosmicRays:
-    """Find the cosmic rays of a sky-subtracted image.
+    """Detect the cosmic rays of a sky-subtracted image.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def find_cosmic_rays(
     weight
         (ny, nx) float32, inverse variance without the sources' shot noise.
     mask
-        (ny, nx) int16; pixels with a bit of ``NO_WEIGHT``, and those beside saturated ones, are not looked at.
+        (ny, nx) int16; pixels with a bit of ``NO_WEIGHT``, and those beside saturated ones, are ignored.
     fwhm_pixels
         Seeing on this CCD, along the short axis if the stars are elongated.
     settings
@@ -82,8 +82,8 @@ def find_cosmic_rays(
     Raises
     ------
     CcdError
-        If the seeing is unknown or too sharp to tell stars from cosmic rays (``cosmic_rays_seeing``), or if so many
-        pixels are found that they cannot be cosmic rays (``cosmic_rays_failed``).
+        If the seeing is unknown or too sharp to separate stars from cosmic rays (``cosmic_rays_seeing``), or if
+        implausibly many pixels are found (``cosmic_rays_failed``).
     """
     _require_seeing(fwhm_pixels, settings)
     drops = sharpest_drops(settings.sharpness * fwhm_pixels)
@@ -100,7 +100,7 @@ def find_cosmic_rays(
 def _require_seeing(fwhm_pixels: float, settings: CosmicRaySettings) -> None:
     if not fwhm_pixels >= settings.minimum_fwhm_pixels:
         raise CcdError(
-            "the seeing is not one in which stars differ from cosmic rays",
+            "seeing too sharp to separate stars from cosmic rays, or unknown",
             reason="cosmic_rays_seeing",
             step="cosmic rays",
             value=f"{fwhm_pixels:.2f} pixels",
@@ -121,7 +121,7 @@ def _require_few(share: float, settings: CosmicRaySettings) -> None:
 
 
 def sharpest_drops(fwhm_pixels: float) -> NDArray[np.float32]:
-    """Return how far a source of this width falls over the distances that are compared.
+    """Return the drop of the profile of a source of this width over the compared distances.
 
     Returns
     -------
@@ -143,7 +143,7 @@ def _is_steep(
     drops: NDArray[np.float32],
     threshold: float,
 ) -> bool:
-    """Whether a pixel stands too high above one of the eight pairs of pixels on opposite sides of it."""
+    """Whether a pixel exceeds one of the eight pairs of pixels on opposite sides of it by too much."""
     value = science[y, x]
     variance = np.float32(1.0) / weight[y, x] + value
     for step in range(1, _MARGIN + 1):
@@ -211,7 +211,7 @@ def _find_steep(
 def _local_level(
     science: FloatImage, weight: FloatImage, state: NDArray[np.uint8], y: int, x: int, values: NDArray[np.float32]
 ) -> float:
-    """Median of the good pixels that no cosmic ray touches, 7 x 7 around a pixel; 0 if there are none."""
+    """Median of the good pixels without cosmic rays, 7 x 7 around a pixel; 0 if there are none."""
     ny, nx = science.shape
     n = 0
     for v in range(max(y - 3, 0), min(y + 4, ny)):
@@ -245,7 +245,7 @@ def _grow(
     shares: NDArray[np.float32],
     state: NDArray[np.uint8],
 ) -> None:
-    """Add neighbours that stand above their surroundings, step by step outwards; the last step starts from all."""
+    """Add neighbours brighter than their surroundings, step by step outwards; the last step starts from all."""
     ny, nx = science.shape
     values = np.empty(49, dtype=np.float32)
     front, ray = seeds, seeds
@@ -294,7 +294,7 @@ def _measure(
     flux: Any,  # noqa: ANN401
     n_pixels: NDArray[np.int32],
 ) -> None:
-    """Sum positions and signal over the pixels of each group; every pixel counts with a positive signal at least."""
+    """Sum positions and signal over the pixels of each group, with positive weights."""
     weights = np.zeros(x.size)
     for i in range(rows.size):
         g = group[i]

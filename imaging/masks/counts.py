@@ -6,14 +6,14 @@ from numpy.typing import NDArray
 
 
 def mask_shares(mask: NDArray[np.int16], *selections: int) -> tuple[float, ...]:
-    """Return the share of pixels that have any bit of each selection.
+    """Return the fraction of pixels with any bit of each selection.
 
     Parameters
     ----------
     mask
         (ny, nx) int16.
     selections
-        Bits, or several of them together.
+        Bit masks.
 
     Returns
     -------

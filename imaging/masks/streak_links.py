@@ -1,7 +1,7 @@
-"""Join the streaks of an exposure's CCDs into trails, and predict them where they were too faint to be seen.
+"""Link the streaks of an exposure's CCDs into trails, and predict them on CCDs where they were not detected.
 
-Everything happens in the tangent plane of the camera, where the path of a satellite is straight: the distortion of the
-optics bends it by a dozen pixels over the focal plane.
+All positions are in the tangent plane of the camera, where the path of a satellite is straight: in pixels, the optical
+distortion bends it by a dozen pixels over the focal plane.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,9 +18,9 @@ from imaging.wcs.tpv import TpvWcs
 FloatArray = NDArray[np.float64]
 
 STEP_PIXELS = 8.0
-"""Spacing of the points at which a trail is tested against a CCD."""
+"""Spacing of the points at which a trail is tested for crossing a CCD."""
 END_MARGIN_PIXELS = 160.0
-"""A streak that ends farther than this from every border of its CCD has ended."""
+"""A streak whose end is farther than this from every border of its CCD ends there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Trail:
     seen
         CCDs on which it was found.
     predicted
-        CCDs on which it was not, but must be.
+        CCDs that it crosses without having been found.
     angle_deg
         Direction in the tangent plane, from xi (east) towards eta (north).
     distance_deg
@@ -55,9 +55,9 @@ class LinkedStreaks:
     Attributes
     ----------
     trails
-        Trails seen on at least as many CCDs as asked for.
+        Trails found on at least the required number of CCDs.
     predicted
-        CCD number to the streaks that must be masked there beside those found.
+        CCD number to the additional streaks to mask.
     """
 
     trails: tuple[Trail, ...]
@@ -66,7 +66,7 @@ class LinkedStreaks:
 
 @dataclass(frozen=True, eq=False)
 class _Piece:
-    """A streak in the tangent plane, pixels of the nominal scale: points along it, and which of its ends are real."""
+    """A streak in the tangent plane, pixels of the nominal scale: points along it, and which ends are on the CCD."""
 
     ccd: int
     streak: Streak
@@ -98,7 +98,7 @@ def link_streaks(
     Parameters
     ----------
     streaks
-        CCD number to the streaks found on it; CCDs without any may be left out.
+        CCD number to the streaks found on it; CCDs without streaks may be missing.
     geometry
         CCD number to coordinates, for every CCD of the exposure; all must share one tangent point. The nominal ones
         (:func:`imaging.detector.distortion.seed_wcs`) are good enough.
@@ -108,7 +108,7 @@ def link_streaks(
     Returns
     -------
     linked
-        Trails, and streaks to be masked on CCDs that did not show them.
+        Trails, and streaks to mask on CCDs where they were not detected.
     """
     pieces = [
         _in_plane(ccd, streak, geometry[ccd]) for ccd in sorted(streaks) for streak in streaks[ccd] if ccd in geometry
@@ -147,7 +147,7 @@ def _in_plane(ccd: int, streak: Streak, wcs: TpvWcs) -> _Piece:
 
 
 def _gather(pieces: list[_Piece], settings: StreakSettings) -> tuple[_Line, list[_Piece]]:
-    """Collect the pieces that lie on the line of the first one, nearest first, refitting as it grows."""
+    """Collect the pieces on the line of the first one, nearest first, refitting after each."""
     members = [pieces[0]]
     line = _fit(members)
     centre = np.array([pieces[0].x.mean(), pieces[0].y.mean()])
@@ -164,7 +164,7 @@ def _gather(pieces: list[_Piece], settings: StreakSettings) -> tuple[_Line, list
 
 
 def _lever(line: _Line, members: list[_Piece], piece: _Piece) -> float:
-    """Return how far off the line may be at a piece: its direction is known to about a pixel over its length."""
+    """Return the error of the line at a piece: its direction is known to about a pixel over its length."""
     along = np.concatenate([line.along(member.x, member.y) for member in members])
     length = max(float(np.ptp(along)), 1.0)
     return float(np.abs(line.along(piece.x, piece.y) - along.mean()).max()) / length
@@ -194,7 +194,7 @@ def _extent(line: _Line, members: list[_Piece]) -> tuple[float, float]:
 
 
 def _predict(line: _Line, members: list[_Piece], wcs: TpvWcs, settings: StreakSettings) -> Streak | None:
-    """Draw the trail on a CCD that did not show it; None if it misses the CCD."""
+    """Return the predicted streak of a trail on a CCD; None if it misses the CCD."""
     corners = wcs.pixel_to_plane(np.array([0.0, NX - 1, NX - 1, 0.0]), np.array([0.0, 0.0, NY - 1, NY - 1]))
     scale = 3600.0 / PIXEL_SCALE_ARCSEC
     reach = line.along(corners[0] * scale, corners[1] * scale)

@@ -20,16 +20,16 @@ class Streak:
     x0, y0, x1, y1
         End points, pixels, 0-based; beyond the border where the streak leaves the CCD.
     sagitta_pixels
-        Distance of its middle from the chord, positive to the left of the way from the first to the second end point:
-        the distortion of the optics bends straight lines by up to a pixel per CCD, an aircraft's path by more.
+        Distance of its middle from the chord, positive to the left of the direction from first to second end point:
+        optical distortion bends straight lines by up to a pixel per CCD; paths of aircraft are more curved.
     fwhm_pixels
-        Full width at half maximum across.
+        Full width at half maximum across the streak.
     half_width_pixels
         Half width of the mask.
     surface_electrons
         Peak surface brightness across the streak, electrons per pixel, median along it.
     surface_sigma
-        The same in units of the pixel noise.
+        Peak surface brightness in units of the pixel noise.
     significance
         Signal to noise of the whole streak; zero if it is predicted from other CCDs.
     """

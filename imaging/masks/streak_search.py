@@ -1,4 +1,4 @@
-"""Search a binned image for straight lines: a Radon transform of clipped signal to noise, window by window."""
+"""Detect straight lines on a binned image by a Radon transform of clipped signal to noise in windows."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -15,10 +15,10 @@ FloatImage = NDArray[np.float32]
 N_ANGLES = 256
 """Directions over 180 degrees: steps of 0.7 degrees move the end of a half window of 64 bins by less than a bin."""
 LEVEL_BINS = 31
-"""Side of the box whose mean is taken off: halos and sky residuals are wider than that."""
+"""Side of the box whose mean is subtracted; halos and sky residuals are wider."""
 CANDIDATES_PER_WINDOW = 4
 SUPPRESSED = (10, 6)
-"""Cells of angle and distance around a candidate that are the same line."""
+"""Half widths in angle and distance of the cells around a candidate that count as the same line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ def search_lines(
     mask
         (ny, nx) int16.
     bits
-        Bits of pixels that are left out.
+        Bits of ignored pixels.
     settings
         Binning, clipping, threshold.
 
@@ -80,7 +80,7 @@ def search_lines(
 def binned_signal(
     science: FloatImage, weight: FloatImage, mask: NDArray[np.int16], bits: int, settings: StreakSettings
 ) -> tuple[FloatImage, NDArray[np.bool_]]:
-    """Bin to signal over noise, clip, take off the local mean, and scale to unit variance.
+    """Bin to signal over noise, clip, subtract the local mean, and scale to unit variance.
 
     Returns
     -------
@@ -126,7 +126,7 @@ def _bin(science: FloatImage, weight: FloatImage, mask: NDArray[np.int16], bits:
 def _search_window(
     values: FloatImage, valid: NDArray[np.bool_], corner: tuple[int, int], settings: StreakSettings
 ) -> list[Candidate]:
-    """Transform one window and take its highest peaks."""
+    """Transform one window and return its highest peaks."""
     ny, nx = values.shape
     sums, counts = _radon(np.ascontiguousarray(values), np.ascontiguousarray(valid))
     minimum = settings.minimum_length_pixels[0] / settings.bin_pixels
@@ -150,7 +150,7 @@ def _search_window(
 
 
 def _suppress(sigma: NDArray[np.float32], k: int, r: int) -> None:
-    """Clear the cells around a peak; the direction is cyclic, and the distance changes its sign on the way round."""
+    """Clear the cells around a peak; the direction is cyclic, with a change of sign of the distance."""
     for dk in range(-SUPPRESSED[0], SUPPRESSED[0] + 1):
         row, column = k + dk, r
         if not 0 <= row < N_ANGLES:

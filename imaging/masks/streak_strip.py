@@ -1,4 +1,4 @@
-"""A straightened strip of the image along a line: medians of signal to noise, piece by piece."""
+"""Straighten a strip of the image along a line, and take medians of signal to noise in pieces along it."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,9 +13,9 @@ FloatArray = NDArray[np.float64]
 HALF_WIDTH = 24
 """Half width of the strip, samples."""
 MINIMUM_PIECES = 6
-"""Pieces that a short line is divided into at least."""
+"""Smallest number of pieces of a short line."""
 MEDIAN_NOISE = 1.2533
-"""Noise of a median over that of a mean."""
+"""Ratio of the noise of a median to that of a mean."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Course:
         return self.x + along * self.ux - across * self.uy, self.y + along * self.uy + across * self.ux
 
     def chord(self, shape: tuple[int, ...]) -> tuple[float, float]:
-        """Return the limits along the line between which it lies inside an image of this shape."""
+        """Return the limits along the line within which it is inside an image of this shape."""
         low, high = -np.inf, np.inf
         for origin, direction, size in ((self.x, self.ux, shape[1]), (self.y, self.uy, shape[0])):
             if abs(direction) < 1e-9:
@@ -98,11 +98,11 @@ def straighten(
     image
         Science, weight and mask, (ny, nx).
     bits
-        Bits of pixels that are left out.
+        Bits of ignored pixels.
     course
         The course.
     limits
-        From where to where along the line, pixels.
+        Start and end along the line, pixels.
     piece_pixels
         Length of a piece; a short line has shorter ones.
     step
@@ -160,14 +160,14 @@ def _straighten(
 
 
 def without_sides(profile: FloatArray, fwhm_samples: float | None) -> FloatArray:
-    """Take off the mean of the levels to the left and right of the streak."""
+    """Subtract the mean of the levels to the left and right of the streak."""
     left, right = _side_levels(profile, fwhm_samples)
     level = np.where(np.isnan(left), right, np.where(np.isnan(right), left, 0.5 * (left + right)))
     return profile - level[:, None]
 
 
 def _side_levels(profile: FloatArray, fwhm_samples: float | None) -> list[FloatArray]:
-    """Return the levels to the left and to the right of the streak, piece by piece; NaN where they are masked."""
+    """Return the levels to the left and to the right of the streak for each piece; NaN if masked."""
     inner = HALF_WIDTH // 2 if fwhm_samples is None else min(int(np.ceil(1.5 * fwhm_samples)), HALF_WIDTH - 5)
     levels = []
     for side in (profile[:, : HALF_WIDTH - inner], profile[:, HALF_WIDTH + inner + 1 :]):
@@ -179,7 +179,7 @@ def _side_levels(profile: FloatArray, fwhm_samples: float | None) -> list[FloatA
 
 
 def step_across(profile: FloatArray, fwhm_samples: float) -> float:
-    """Return by how much the two sides of a streak differ, median over the pieces."""
+    """Return the difference between the two sides of a streak, median over the pieces."""
     left, right = _side_levels(profile, fwhm_samples)
     known = np.isfinite(left) & np.isfinite(right)
     return float(abs(np.median((right - left)[known]))) if known.any() else 0.0

@@ -1,4 +1,4 @@
-"""Follow a candidate line over the CCD: straighten it, fit its course and profile, find its ends."""
+"""Verify a candidate streak: straighten it, fit its course and profile, find its ends."""
 
 from dataclasses import replace
 from typing import Any
@@ -24,22 +24,22 @@ FloatImage = NDArray[np.float32]
 FloatArray = NDArray[np.float64]
 
 WIDE_STEP = 5
-"""Pixels per sample across, where the streak fills the narrow strip."""
+"""Pixels per sample across, if the streak fills the narrow strip."""
 MOFFAT_POWER = 2.5
 """Fall of a Moffat profile (beta 3) integrated along a line: (1 + t^2 / alpha^2)^-2.5."""
 MAXIMUM_STEP = 0.5
-"""Difference of the levels on both sides of a streak over its brightness: more is the rim of something else."""
+"""Largest difference of the levels on both sides of a streak over its brightness; more indicates an edge."""
 
 
 class StreakTracer:
-    """Follows candidates on one image.
+    """Trace streak candidates on one image.
 
     Parameters
     ----------
     science, weight, mask
         (ny, nx) float32 electrons, float32 inverse variance, int16.
     bits
-        Bits of pixels that are left out.
+        Bits of ignored pixels.
     settings
         Limits.
     """
@@ -53,8 +53,8 @@ class StreakTracer:
     def trace(self, candidate: Candidate) -> Streak | None:
         """Verify a candidate and measure it; None if it is not a streak.
 
-        What fills a narrow strip is looked at in one that is five times as wide as well, and the more significant
-        result taken: the narrow one sees but the middle of a wide streak.
+        If the candidate fills the narrow strip, a strip five times as wide is tried too, and the more significant
+        result is used: the narrow strip contains only the middle of a wide streak.
         """
         narrow = self._trace(candidate, 1)
         if narrow is not None and narrow.fwhm_pixels < 0.4 * HALF_WIDTH:
@@ -81,7 +81,7 @@ class StreakTracer:
         return straighten(image, self.bits, course, (low, high), self.settings.segment_pixels, step)
 
     def _align(self, candidate: Candidate, step: int) -> Course | None:
-        """Find the offset and tilt, within the resolution of the search, at which the window's pieces add up best."""
+        """Find the offset and tilt, within the resolution of the search, that maximise the sum of the pieces."""
         course = Course(candidate.x, candidate.y, float(np.cos(candidate.angle)), float(np.sin(candidate.angle)))
         edge_low, edge_high = course.chord(self.science.shape)
         low, high = max(-candidate.reach, edge_low), min(candidate.reach, edge_high)
@@ -101,7 +101,7 @@ class StreakTracer:
         return replace(course, a=choice[0], b=choice[1])
 
     def _fit_course(self, course: Course, low: float, high: float, step: int) -> Course:
-        """Fit a parabola to the places where the pieces peak, weighting each by its signal."""
+        """Fit a parabola to the peak positions of the pieces, weighted by their signal."""
         for reach, degree in ((10, 1), (8, 2), (6, 2)):
             strip = self._strip(course, low, high, step)
             window = smooth(without_sides(strip.profile, None))[:, HALF_WIDTH - reach : HALF_WIDTH + reach + 1]
@@ -120,7 +120,7 @@ class StreakTracer:
         return course
 
     def _measure(self, course: Course, strip: Strip, fwhm: float, limits: tuple[float, float]) -> Streak | None:
-        """Find the ends of the streak and judge it."""
+        """Find the ends of the streak and test it."""
         settings = self.settings
         flux, error = _piece_fluxes(strip, fwhm)
         known = np.isfinite(flux)
@@ -182,7 +182,7 @@ class StreakTracer:
 
 
 def mask_half_width(fwhm_pixels: float, surface_sigma: float, settings: StreakSettings) -> float:
-    """Return how far from its middle a streak must be masked for less than the allowed light to remain."""
+    """Return the half width of the mask beyond which a streak is fainter than the limit."""
     alpha = fwhm_pixels / (2.0 * np.sqrt(2.0 ** (1.0 / MOFFAT_POWER) - 1.0))
     ratio = max(surface_sigma / settings.mask_residual_sigma, 1.0)
     wings = alpha * np.sqrt(ratio ** (1.0 / MOFFAT_POWER) - 1.0)
@@ -251,7 +251,7 @@ def _stacked_fwhm(strip: Strip, reach: float) -> float | None:
 
 
 def _piece_fluxes(strip: Strip, fwhm: float) -> tuple[FloatArray, FloatArray]:
-    """Average each piece over the streak's core, above its sides: value and error in units of the pixel noise."""
+    """Average each piece over the streak's core, minus its sides: value and error in units of the pixel noise."""
     core = np.abs(strip.across) <= max(0.6 * fwhm, strip.step)
     flat = without_sides(strip.profile, fwhm / strip.step)[:, core]
     known = np.isfinite(flat).mean(axis=1) > 0.7
@@ -264,7 +264,7 @@ def _piece_fluxes(strip: Strip, fwhm: float) -> tuple[FloatArray, FloatArray]:
 def _best_interval(present: NDArray[np.bool_], known: NDArray[np.bool_]) -> tuple[int, int]:
     """Return the half-open interval of pieces with the largest number of present minus absent ones.
 
-    Masked pieces next to it, of which nothing is known, belong to it.
+    Adjacent masked pieces are included.
     """
     score = np.where(known, np.where(present, 1, -1), 0)
     best, start, total, interval = 0, 0, 0, (0, 0)

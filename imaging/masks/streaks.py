@@ -1,4 +1,4 @@
-"""Find the streaks of satellites, aircraft and meteors on one CCD."""
+"""Detect streaks of satellites, aircraft and meteors on one CCD."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,10 +10,10 @@ from imaging.masks.streak_search import Candidate, search_lines
 from imaging.masks.streak_trace import StreakTracer
 
 LEFT_OUT = int((NO_WEIGHT | MaskBit.STAR | MaskBit.SSXTALK) & ~MaskBit.STREAK)
-"""Bits of pixels in which no streak is looked for: halos and their ghosts have edges of their own."""
+"""Bits of pixels ignored in the search; halos and ghosts have edges that mimic streaks."""
 NEARLY_VERTICAL_DEG = 0.2
 NARROW_PIXELS = 4.0
-"""Lines as steep and as narrow as this are columns of the detector."""
+"""Lines at least as steep and as narrow as this are detector columns."""
 
 
 def find_streaks(
@@ -22,8 +22,8 @@ def find_streaks(
     """Find streaks.
 
     Lines are searched on the binned image, in windows, with a Radon transform of clipped signal to noise; each
-    candidate is then straightened and followed piece by piece over the CCD. What shows in too few pieces, such as a
-    chain of sources, is not a streak.
+    candidate is then straightened and verified piece by piece over the CCD. Candidates visible in too few pieces, such
+    as chains of sources, are rejected.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def find_streaks(
 
 
 def _same_line(candidate: Candidate, streak: Streak, settings: StreakSettings) -> bool:
-    """Whether a candidate is a piece or a wing of a streak that has been found."""
+    """Whether a candidate is part of a streak already found."""
     length = streak.length_pixels
     ux, uy = (streak.x1 - streak.x0) / length, (streak.y1 - streak.y0) / length
     turn = abs(np.sin(candidate.angle) * ux - np.cos(candidate.angle) * uy)
@@ -66,7 +66,7 @@ def _same_line(candidate: Candidate, streak: Streak, settings: StreakSettings) -
 
 
 def _overlaps(streak: Streak, other: Streak) -> bool:
-    """Whether most of a streak lies on another one."""
+    """Whether a streak mostly overlaps another one."""
     x, y = streak.points(9)
     length = other.length_pixels
     ux, uy = (other.x1 - other.x0) / length, (other.y1 - other.y0) / length

@@ -1,4 +1,4 @@
-"""Cosmic rays and streaks as tables."""
+"""Convert cosmic rays and streaks to and from Arrow tables."""
 
 from collections.abc import Iterable
 from dataclasses import fields
@@ -16,14 +16,14 @@ _STREAK_FIELDS = tuple(field.name for field in fields(Streak))
 
 
 def cosmic_ray_table(rays: CosmicRays, exposure: ExposureId, ccdnum: int) -> pa.Table:
-    """List the cosmic rays of a CCD: a table of schema ``COSMIC_RAYS``."""
+    """Return the cosmic rays of a CCD as a table of schema ``COSMIC_RAYS``."""
     columns = _identity(exposure, ccdnum, rays.x.size)
     columns |= {"x": rays.x, "y": rays.y, "n_pixels": rays.n_pixels, "flux": rays.flux}
     return _table(columns, COSMIC_RAYS)
 
 
 def streak_table(streaks: Iterable[Streak], exposure: ExposureId, ccdnum: int) -> pa.Table:
-    """List the streaks of a CCD, found or predicted: a table of schema ``STREAKS``."""
+    """Return the streaks of a CCD, found or predicted, as a table of schema ``STREAKS``."""
     items = list(streaks)
     columns = _identity(exposure, ccdnum, len(items))
     columns |= {name: np.array([getattr(s, name) for s in items], dtype=float) for name in _STREAK_FIELDS}
@@ -32,7 +32,7 @@ def streak_table(streaks: Iterable[Streak], exposure: ExposureId, ccdnum: int) -
 
 
 def streaks_from_table(table: pa.Table) -> dict[int, list[Streak]]:
-    """Read streaks back: CCD number to the streaks found on it; predicted ones are left out."""
+    """Return streaks from a table: CCD number to the streaks found on it, without predicted ones."""
     found: dict[int, list[Streak]] = {}
     for row in table.to_pylist():
         if not row["predicted"]:

@@ -1,4 +1,4 @@
-"""Settings of the measurement of a CCD."""
+"""Settings of the per-CCD measurement: seeing, masks, astrometry, PSF and catalogue."""
 
 from pydantic import Field
 
@@ -10,23 +10,23 @@ from imaging.settings import Settings
 
 
 class MeasureSettings(Settings):
-    """How a CCD is cleaned and measured: seeing, cosmic rays, streaks, astrometry, PSF, catalogue."""
+    """Cleaning and measurement of a CCD: seeing, cosmic rays, streaks, astrometry, PSF, catalogue."""
 
     seeing_peak_sigma: float = Field(default=20.0, gt=5.0)
-    """Height of a peak above the sky, in sigma, from which the seeing is measured."""
+    """Lowest peak above the sky, in sigma, of the sources used to measure the seeing."""
     seeing_maximum_peaks: int = Field(default=600, ge=20)
-    """The brightest unsaturated peaks are used; more would only be fainter."""
+    """Number of brightest unsaturated peaks used to measure the seeing."""
     seeing_minimum_stars: int = Field(default=5, ge=1)
-    """Fewer stars than this do not tell the seeing."""
+    """Fewest stars to measure the seeing."""
     seeing_range_pixels: tuple[float, float] = (2.0, 15.0)
-    """Widths that a stellar image can have: 0.5 to 4 arcsec."""
+    """Accepted range of stellar FWHM: 0.5 to 4 arcsec."""
     cosmic_rays: CosmicRaySettings = CosmicRaySettings()
-    """Cosmic rays."""
+    """Cosmic-ray masks."""
     streaks: StreakSettings = StreakSettings()
-    """Satellites and aircraft."""
+    """Streak masks (satellites and aircraft)."""
     catalogue: CatalogueSettings = CatalogueSettings()
     """Detection and photometry."""
     astrometry: AstrometrySettings = AstrometrySettings()
-    """Matching to reference stars and the coordinate fit."""
+    """Astrometric calibration."""
     psf: PsfSettings = PsfSettings()
-    """The PSF model."""
+    """PSF model."""

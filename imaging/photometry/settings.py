@@ -11,7 +11,7 @@ from imaging.templates.settings import ResamplingInputSettings
 
 
 class PhotometrySettings(Settings):
-    """How stars are chosen for the zero point, and how the zero points of an exposure are tied together."""
+    """Selection of calibration stars, and the joint fit of the zero points of an exposure."""
 
     preference: tuple[str, ...] = (
         "des_dr2",
@@ -22,67 +22,67 @@ class PhotometrySettings(Settings):
         "skymapper_dr2",
         "gaia",
     )
-    """Reference catalogues in the order in which a star's magnitude is looked for. Those in the camera's own system
-    come first, then those that are close to it, then Gaia's broad bands by colour; one that a site lacks is passed
-    over."""
+    """Reference catalogues in the order in which a star's magnitude is searched: first those in the camera's system,
+    then those close to it, then Gaia's broad bands by colour. Catalogues that a site lacks are skipped."""
     preference_by_band: dict[str, tuple[str, ...]] = Field(default={})
-    """Another order for single bands."""
+    """Order of the reference catalogues for single bands, instead of the general one."""
     match_radius_arcsec: float = Field(default=1.5, gt=0.0)
-    """Pairs farther apart are not looked at."""
+    """Search radius for pairs of detections and reference stars."""
     match_chi: float = Field(default=5.0, gt=0.0)
     """Largest separation of a pair in units of its error."""
     position_floor_mas: float = Field(default=40.0, gt=0.0)
-    """Error of a separation beyond the formal ones: turbulence and unknown proper motions."""
+    """Systematic error of a separation beyond the formal errors: turbulence and unknown proper motions."""
     minimum_snr: float = Field(default=25.0, gt=0.0)
-    """Signal to noise of a calibrating star: fainter ones are biased towards the bright side of the threshold."""
+    """Lowest signal to noise of a calibration star; fainter ones have a selection bias at the threshold."""
     spread_limit: float = Field(default=0.003, gt=0.0)
-    """Largest absolute SPREAD_MODEL of a star (DES); three errors are allowed if that is more."""
+    """Largest absolute SPREAD_MODEL of a star (DES), or three times its error if that is larger."""
     reference_error_limit_mag: float = Field(default=0.1, gt=0.0)
-    """Reference magnitudes with larger errors are not used."""
+    """Largest error of a reference magnitude."""
     clip_sigma: float = Field(default=3.5, gt=1.0)
-    """Deviation of a star from the zero point, in its error, beyond which it is left out."""
+    """Clipping limit: deviation of a star from the zero point in units of its error."""
     error_floor_mag: float = Field(default=0.0005, ge=0.0)
-    """Systematic error of a CCD's zero point that more stars do not reduce: normalisation of PSF and flat field."""
+    """Systematic error of a CCD's zero point, independent of the number of stars: PSF normalisation and flat field."""
     common_error_mag: float = Field(default=0.0006, ge=0.0)
-    """Error that all CCDs of an exposure share, of the colour transformation mostly: a polynomial follows the stellar
-    locus to a few millimagnitudes, and the stars of a field average that down. Measured on simulated exposures, from
-    pixels and from catalogues (``bench.calibration``); the scale of PSF fluxes contributes 0.3 mmag."""
+    """Systematic error common to all CCDs of an exposure, mostly from the colour transformation: a polynomial fits the
+    stellar locus to a few millimagnitudes, which the stars of a field average down. Measured on simulated exposures,
+    from pixels and from catalogues (``bench.calibration``); the scale of PSF fluxes contributes 0.3 mmag."""
     scale_error_mag: dict[str, float] = Field(
         default={"u": 0.03, "g": 0.02, "r": 0.033, "i": 0.024, "z": 0.028, "Y": 0.03, "VR": 0.033}
     )
-    """How far the scale of the reference magnitudes may be from AB, by band. All catalogues and the shipped colour
-    terms are on the scale of Pan-STARRS, which Scolnic et al. (2015, ApJ 815, 117) find this far from AB in g, r, i
-    and z; u, Y and VR are moved to it. Stated beside the zero point's own error, because exposures of a band share
-    it."""
+    """Systematic error of the reference magnitude scale against AB, by band. All catalogues and the shipped colour
+    terms are on the Pan-STARRS scale, for which Scolnic et al. (2015, ApJ 815, 117) find these offsets from AB in g, r,
+    i and z; u, Y and VR are transformed to it. Reported separately from the zero point's error, because all exposures
+    of a band share it."""
     minimum_stars: int = Field(default=4, ge=2)
-    """Fewer stars than this make no zero point of a CCD's own (the original's limit)."""
+    """Fewest stars for a CCD's own zero point (limit of the original pipeline)."""
     maximum_error_mag: float = Field(default=0.3, gt=0.0)
-    """A zero point with a larger error is none (the original's limit)."""
+    """Largest error of a CCD's own zero point (limit of the original pipeline)."""
     outlier_mag: float = Field(default=0.15, gt=0.0)
-    """Deviation of a CCD from the exposure that makes it an outlier (the original's limit)."""
+    """Deviation of a CCD's zero point from the exposure's that makes it an outlier (limit of the original pipeline)."""
     many_outliers_fraction: float = Field(default=0.2, gt=0.0, le=1.0)
-    """Share of outliers, if there are two or more, that casts doubt on the whole exposure (the original's limit)."""
+    """Fraction of outliers, if two or more, above which the whole exposure is flagged MANY_OUTLIERS (limit of the
+    original pipeline)."""
     minimum_ccds_for_outliers: int = Field(default=3, ge=3)
-    """With fewer CCDs nobody can say which one is the outlier."""
+    """Fewest CCDs to identify outliers."""
     field_gain: float = Field(default=10.0, gt=0.0)
-    """Drop of chi-square per term, with the scatter among CCDs in the errors, that a smooth field of clouds over the
-    focal plane must bring before it is used."""
+    """Lowest decrease of chi-square per term, with the scatter among CCDs in the errors, for which a smooth cloud
+    extinction field over the focal plane is fitted."""
     maximum_field_degree: int = Field(default=2, ge=0, le=2)
-    """Highest degree of that field."""
+    """Highest polynomial degree of the cloud extinction field."""
 
     def preferred(self, band: str) -> tuple[str, ...]:
-        """Return the catalogues that are asked in a band, in order."""
+        """Return the reference catalogues of a band, in order of preference."""
         return self.preference_by_band.get(band, self.preference)
 
 
 class CalibrationSettings(Settings):
-    """Settings of the calibration stage."""
+    """Settings of the photometric calibration stage."""
 
     OLD_NAMES: ClassVar[Mapping[str, str]] = {"groundwork": "resampling_inputs"}
 
     astrometry: AstrometrySettings = AstrometrySettings()
-    """How reference stars are moved to the epoch and chosen."""
+    """Epoch propagation and selection of reference stars."""
     photometry: PhotometrySettings = PhotometrySettings()
     """Zero points."""
     resampling_inputs: ResamplingInputSettings = ResamplingInputSettings()
-    """What every difference needs of the final image, as search image or as template."""
+    """Repair and mask growth of the final image, used by every later subtraction."""

@@ -6,48 +6,48 @@ from imaging.settings import Settings
 
 
 class PsfSettings(Settings):
-    """How PSF stars are chosen and the model is fitted."""
+    """Selection of PSF stars and fit of the PSF model."""
 
     minimum_snr: float = Field(default=40.0, gt=0.0)
-    """Signal to noise of a PSF star: fainter ones cost time and add nothing to the sum of the squared signals."""
+    """Lowest signal to noise of a PSF star; fainter ones cost time and add little information."""
     maximum_stars: int = Field(default=250, ge=10)
-    """The brightest ones are taken."""
+    """Largest number of PSF stars; the brightest are used."""
     minimum_stars: int = Field(default=5, ge=1)
-    """Fewer stars than this make no model, not even a constant one."""
+    """Fewest stars for a PSF model, even a constant one."""
     enough_stars: int = Field(default=40, ge=5)
-    """With fewer stars than this, stars with more of their surroundings lost to neighbours are admitted."""
+    """With fewer stars than this, stars with more contamination by neighbours are accepted."""
     neighbour_limits: tuple[float, ...] = (0.02, 0.1, 0.3)
-    """Shares of a star's surroundings that neighbours may occupy, tried in this order."""
+    """Largest fractions of a star's surroundings that neighbours may occupy, tried in this order."""
     size_range_pixels: tuple[float, float] = (2.0, 15.0)
-    """Full widths at half maximum that a stellar image can have: 0.5 to 4 arcsec."""
+    """Accepted range of stellar FWHM: 0.5 to 4 arcsec."""
     locus_half_width: float = Field(default=0.12, gt=0.0)
-    """First cut about the size of the stars, relative: wider than the variation of the seeing over a CCD."""
+    """Relative half width of the first cut in size: wider than the variation of the seeing over a CCD."""
     locus_sigma: float = Field(default=3.5, gt=0.0)
-    """Clipping of size and concentration about their smooth variation over the CCD."""
+    """Clipping limit in sigma of size and concentration about their smooth variation over the CCD."""
     maximum_ellipticity: float = Field(default=0.6, gt=0.0, le=1.0)
-    """1 - b/a; high enough for trailed exposures, low enough to refuse streaks."""
+    """Largest ellipticity 1 - b/a: high enough for trailed exposures, low enough to reject streaks."""
     maximum_degree: int = Field(default=3, ge=0, le=4)
-    """Highest degree of the polynomial in position that cross-validation may choose."""
+    """Highest degree of the spatial polynomial from which cross-validation chooses."""
     stars_per_term: int = Field(default=6, ge=1)
-    """Stars needed for each term of that polynomial."""
+    """Fewest stars per term of that polynomial."""
     fit_radius_fwhm: float = Field(default=4.0, gt=1.0)
-    """Radius of the fit in FWHM. The reference aperture always lies inside."""
+    """Radius of the fit in FWHM. It always includes the reference aperture."""
     maximum_radius_pixels: float = Field(default=25.0, gt=11.2)
-    """Radius of the model; beyond the fit it follows the power law of the wings."""
+    """Radius of the model; beyond the fit it follows a power law (wings)."""
     error_floor: float = Field(default=0.01, ge=0.0)
-    """Error of the model, as a share of the local value, that is added to the noise of a star: it keeps the few
-    brightest stars, whose images brighter-fatter has changed, from fixing the model alone."""
+    """Relative model error added to the noise of a star, so that the few brightest stars, which the brighter-fatter
+    effect changes, do not dominate the fit."""
     pixel_clip_sigma: float = Field(default=6.0, gt=0.0)
-    """Pixels farther than this from the model are left out: faint neighbours and cosmic rays."""
+    """Clipping limit of pixels about the model; rejects faint neighbours and cosmic rays."""
     star_clip_sigma: float = Field(default=5.0, gt=0.0)
-    """Stars whose chi-square is this far above that of the others are left out: galaxies and blends."""
+    """Clipping limit of a star's chi-square above that of the others; rejects galaxies and blends."""
     iterations: int = Field(default=3, ge=1)
-    """Rounds of fluxes and centroids, clipping, and the model."""
+    """Number of iterations of fluxes and centroids, clipping, and model."""
     constant_prior: float = Field(default=0.3, gt=0.0)
-    """Expected deviation of the profile from a Moffat one, relative, at the centre of the CCD."""
+    """Prior: expected relative deviation of the profile from a Moffat profile at the centre of the CCD."""
     variation_priors: tuple[float, ...] = (0.008, 0.025, 0.08)
-    """Relative changes of the profile from the centre to the edge of the CCD among which cross-validation chooses."""
+    """Prior: relative changes of the profile from centre to edge of the CCD from which cross-validation chooses."""
     background_inner_fwhm: float = Field(default=7.0, gt=1.0)
-    """Inner radius of the ring in which a star's background is measured, in FWHM: outside of the star's own wings."""
+    """Inner radius of the annulus in which a star's background is measured, in FWHM: outside the star's wings."""
     background_outer_fwhm: float = Field(default=14.0, gt=1.0)
-    """Outer radius of that ring; its 8,000 pixels tell the background to half an electron."""
+    """Outer radius of that annulus; its 8,000 pixels give the background to half an electron."""

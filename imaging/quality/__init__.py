@@ -1,1 +1,1 @@
-"""Is a product what it claims to be, and how good was the night: verification, grades, effective exposure."""
+"""Quality control: verification of products, grades, effective exposure."""

@@ -1,4 +1,4 @@
-"""Grade quality numbers green, yellow, orange or red from a table of limits that ships with the package."""
+"""Grade quality metrics green, yellow, orange or red by the package's table of limits."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -19,7 +19,7 @@ ANY_BAND = "*"
 
 
 class Grade(StrEnum):
-    """How good a number is; ``UNKNOWN`` if it is missing or nobody said what is good."""
+    """Grade of a quality metric; ``UNKNOWN`` if the value is missing or has no limits."""
 
     GREEN = "green"
     YELLOW = "yellow"
@@ -33,18 +33,18 @@ SEVERITY = (Grade.UNKNOWN, Grade.GREEN, Grade.YELLOW, Grade.ORANGE, Grade.RED)
 
 @dataclass(frozen=True, slots=True)
 class GradeLimits:
-    """The ranges of one quality number in one band.
+    """The ranges of one quality metric in one band.
 
     Attributes
     ----------
     key, band
-        Name of the number; band or ``*``.
+        Name of the metric; band or ``*``.
     unit
         Unit of the limits.
     green, yellow, orange
         (low, high), both inclusive; infinite where open. Each contains the one before.
     meaning
-        What the number is.
+        Description of the metric.
     """
 
     key: str
@@ -70,7 +70,7 @@ class GradeLimits:
 
 
 def parse_limits(rows: Iterable[dict[str, str]]) -> dict[tuple[str, str], GradeLimits]:
-    """Read the lines of a table of limits, by key and band.
+    """Parse a table of limits, by key and band.
 
     Raises
     ------
@@ -99,36 +99,36 @@ def parse_limits(rows: Iterable[dict[str, str]]) -> dict[tuple[str, str], GradeL
 
 @lru_cache
 def grade_limits() -> dict[tuple[str, str], GradeLimits]:
-    """Return the limits that ship with the package, by key and band."""
+    """Return the package's limits, by key and band."""
     return parse_limits(read_table("imaging.quality", "grades.csv"))
 
 
 def limits_of(key: str, band: str) -> GradeLimits | None:
-    """Return the limits of a number in a band, or None if nobody said what is good."""
+    """Return the limits of a metric in a band, or None if there are none."""
     limits = grade_limits()
     return limits.get((key, band)) or limits.get((key, ANY_BAND))
 
 
 def grade_value(key: str, band: str, value: float | None) -> Grade:
-    """Grade one quality number; missing values and numbers without limits are unknown."""
+    """Grade one quality metric; missing values and metrics without limits are unknown."""
     limits = limits_of(key, band)
     return Grade.UNKNOWN if limits is None or value is None else limits.grade(float(value))
 
 
 def grade_quality(quality: pa.Table, keys: Sequence[str] | None = None) -> pa.Table:
-    """Grade a table of quality numbers.
+    """Grade a table of quality metrics.
 
     Parameters
     ----------
     quality
-        Identity columns and quality numbers, such as rows of :data:`imaging.schemas.quality.QUALITY`.
+        Identity columns and quality metrics, such as rows of :data:`imaging.schemas.quality.QUALITY`.
     keys
-        Numbers to grade; by default all columns that have limits.
+        Metrics to grade; by default all columns with limits.
 
     Returns
     -------
     grades
-        Rows of :data:`imaging.schemas.grades.GRADES`, CCD by CCD, numbers in the order of ``keys``.
+        Rows of :data:`imaging.schemas.grades.GRADES`, CCD by CCD, metrics in the order of ``keys``.
     """
     graded = {key for key, _ in grade_limits()}
     chosen = [key for key in (keys if keys is not None else quality.column_names) if key in graded]
@@ -153,7 +153,7 @@ def grade_quality(quality: pa.Table, keys: Sequence[str] | None = None) -> pa.Ta
 
 
 def worst(grades: Iterable[Grade | str]) -> Grade:
-    """Return the worst of some grades; unknown only if nothing is known."""
+    """Return the worst of some grades; unknown only if all are."""
     return max((Grade(grade) for grade in grades), key=SEVERITY.index, default=Grade.UNKNOWN)
 
 

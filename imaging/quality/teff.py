@@ -1,9 +1,9 @@
-"""The effective exposure: what an exposure is worth against one in good conditions.
+"""Effective exposure-time factor t_eff of an exposure relative to good conditions.
 
 t_eff = F B C (Neilsen et al. 2015, FERMILAB-TM-2610): F from the seeing, B from the sky, C from the transparency.
-Against the original's check three things are mended: the sky is a rate in electrons whatever the header's gain says;
-the zero point is compared with what is expected at this airmass, so that extinction counts once; and clouds count
-from the first hundredth of a magnitude instead of being forgiven up to 0.2.
+Differences from the original pipeline: the sky is a rate in electrons, independent of the header's gain; the zero point
+is compared with that expected at the airmass, so that extinction counts once; clouds count from the first hundredth of
+a magnitude instead of from 0.2.
 """
 
 import math
@@ -18,7 +18,7 @@ ExposureGrade = Literal["good", "seeing", "depth", "unknown"]
 
 @dataclass(frozen=True, slots=True)
 class EffectiveExposure:
-    """The factors of the effective exposure; NaN where something is not known.
+    """The factors of the effective exposure; NaN if unknown.
 
     Attributes
     ----------
@@ -39,12 +39,12 @@ class EffectiveExposure:
 
     @property
     def total(self) -> float:
-        """The effective-exposure factor; times the exposure time it is the time that a good night would have needed."""
+        """Effective exposure-time factor; times the exposure time it gives the time needed in good conditions."""
         return self.seeing * self.sky * self.transparency
 
 
 def expected_zeropoint_mag(band: Band, exptime_s: float, airmass: float) -> float:
-    """Return the AB magnitude of one electron in the whole exposure, in a clear sky."""
+    """Return the expected zero point: AB magnitude of one electron in the whole exposure, in a clear sky."""
     return band.zeropoint_rate_mag + 2.5 * math.log10(exptime_s) - band.extinction_mag * (airmass - 1.0)
 
 
@@ -57,7 +57,7 @@ def effective_exposure(
     sky_electrons: float,
     zeropoint_mag: float,
 ) -> EffectiveExposure:
-    """Work out what an exposure is worth.
+    """Compute the effective-exposure factors of an exposure.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def effective_exposure(
 def judge_exposure(
     band_name: str, fwhm_arcsec: float, effective: EffectiveExposure, settings: EffectiveExposureSettings
 ) -> ExposureGrade:
-    """Say whether an exposure is deep enough: good, or bad for its seeing or its depth, or unknown."""
+    """Return whether an exposure is good, bad for its seeing or depth, or unknown."""
     band = band_named(band_name)
     if math.isnan(effective.total) or math.isnan(fwhm_arcsec):
         return "unknown"

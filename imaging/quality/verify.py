@@ -1,4 +1,4 @@
-"""Look into the products of a CCD: whether they are complete and agree with each other, and whether it may go on."""
+"""Verify the final products of a CCD: completeness, consistency, and status good, usable or bad."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -25,16 +25,16 @@ PLANES = ("SCI", "MSK", "WGT")
 
 @dataclass(frozen=True, slots=True)
 class CcdVerification:
-    """One thing that is not as it should be.
+    """One problem found in a CCD's products.
 
     Attributes
     ----------
     status
-        What it makes of the CCD.
+        Status of a CCD with this problem.
     name
         Short name for tables, such as ``few_stars``.
     text
-        What is wrong, with the number and its limit.
+        Description with the value and its limit.
     """
 
     status: Status
@@ -51,9 +51,9 @@ class Verification:
     status
         The worst of the findings.
     findings
-        What is not as it should be; empty if all is good.
+        Problems found; empty if none.
     numbers
-        What was measured: ``masked_fraction``, ``noise_ratio``, ``n_stars``, ``corner_error_arcsec``, ...
+        Measured values: ``masked_fraction``, ``noise_ratio``, ``n_stars``, ``corner_error_arcsec``, ...
     """
 
     status: Status
@@ -62,7 +62,7 @@ class Verification:
 
     @property
     def reason(self) -> str:
-        """Why the CCD is not good, in words; empty if it is."""
+        """Why the CCD is not good; empty if it is."""
         return "; ".join(finding.text for finding in self.findings)
 
 
@@ -86,7 +86,7 @@ def verify_ccd(
     catalogue
         Rows of :data:`imaging.schemas.catalogue.CATALOGUE` of the CCD.
     zeropoint_flags
-        Bits of :class:`imaging.schemas.zeropoints.ZeropointFlag`; None if the CCD has no zero point yet.
+        Bits of :class:`imaging.schemas.zeropoints.ZeropointFlag`; None if not yet calibrated.
     settings
         Limits.
     shape
@@ -106,7 +106,7 @@ def verify_ccd(
 def noise_ratio(science: NDArray[Any], mask: NDArray[Any], weight: NDArray[Any], stride: int) -> float:
     """Return the measured over the predicted noise of blank sky.
 
-    The width of science times the root of the weight below its median, which sources hardly touch.
+    The width, below its median, of science times the square root of the weight, which sources hardly affect.
 
     Parameters
     ----------
@@ -118,7 +118,7 @@ def noise_ratio(science: NDArray[Any], mask: NDArray[Any], weight: NDArray[Any],
     Returns
     -------
     ratio
-        NaN if no pixel says anything of the sky.
+        NaN if there is no sky pixel.
     """
     thin = (slice(None, None, stride), slice(None, None, stride))
     sky = (weight[thin] > 0) & ((mask[thin] & int(NOT_SKY)) == 0)
@@ -154,12 +154,12 @@ def _check_pixels(
     numbers["masked_fraction"] = masked
     for status, limit in _levels(bad=settings.masked_bad, usable=settings.masked_usable):
         if masked > limit:
-            yield CcdVerification(status, "masked", f"share of pixels without weight {masked:.2f} above {limit:.2f}")
+            yield CcdVerification(status, "masked", f"fraction of pixels without weight {masked:.2f} above {limit:.2f}")
             break
     ratio = noise_ratio(planes["SCI"], planes["MSK"], planes["WGT"], settings.noise_stride)
     numbers["noise_ratio"] = ratio
     if np.isnan(ratio):
-        yield CcdVerification("bad", "no_sky", "no pixel says anything of the sky")
+        yield CcdVerification("bad", "no_sky", "no unmasked sky pixels")
         return
     for status, limit in _levels(bad=settings.noise_bad, usable=settings.noise_usable):
         if abs(ratio - 1.0) > limit:
@@ -175,7 +175,7 @@ def _check_coordinates(
     try:
         wcs = TpvWcs.from_header(header)
     except InputError as error:
-        yield CcdVerification("bad", "no_wcs", f"no coordinates: {error.problem}")
+        yield CcdVerification("bad", "no_wcs", f"no WCS: {error.problem}")
         return
     corners = footprint(wcs, nx, ny)
     area = wcs.pixel_area_arcsec2([0.0, nx / 2, nx - 1.0], [0.0, ny / 2, ny - 1.0])
@@ -191,7 +191,7 @@ def _check_coordinates(
         )
     wander = float(np.max(np.hypot(x - [-0.5, nx - 0.5, nx - 0.5, -0.5], y - [-0.5, -0.5, ny - 0.5, ny - 0.5])))
     if not wander < 0.01:
-        yield CcdVerification("bad", "wcs_inverse", f"coordinates do not invert: {wander:.3g} pixels")
+        yield CcdVerification("bad", "wcs_inverse", f"WCS inversion error {wander:.3g} pixels")
     stated = _stated_corners(header)
     if stated is not None:
         distance = separation_deg(stated[:, None, 0], stated[:, None, 1], corners[None, :, 0], corners[None, :, 1])
@@ -227,7 +227,7 @@ def _check_zeropoint(flags: int | None) -> Iterator[CcdVerification]:
     if flags is None:
         return
     if flags & ZeropointFlag.UNCALIBRATED:
-        yield CcdVerification("bad", "uncalibrated", "no zero point: there is no reference for this band or field")
+        yield CcdVerification("bad", "uncalibrated", "no zero point: no reference stars for this band or field")
     for flag, text in (
         (ZeropointFlag.TOO_FEW_STARS, "zero point from the exposure: too few stars in the CCD"),
         (ZeropointFlag.OUTLIER, "zero point from the exposure: the CCD's own is an outlier"),

@@ -1,4 +1,4 @@
-"""Settings of the building of a reference catalogue."""
+"""Settings of building a reference catalogue: partitions, row groups, rounding."""
 
 from pydantic import Field
 
@@ -6,14 +6,14 @@ from imaging.settings import Settings
 
 
 class ReferenceCatalogueSettings(Settings):
-    """How a reference catalogue is partitioned and rounded."""
+    """Partitioning and rounding of a reference catalogue."""
 
     order: int = Field(default=5, ge=0, le=10)
-    """HEALPix order of the partitions; 5 is 3.4 square degrees, of which a camera field touches three or four."""
+    """HEALPix order of the partitions; 5 is 3.4 square degrees, so that a camera field needs three or four."""
     rows_per_group: int = Field(default=16384, ge=1024)
-    """Stars per row group, in order of position: what a lookup has to read at least."""
+    """Stars per Parquet row group, sorted by position: the smallest unit that a lookup reads."""
     faint_limit_mag: float | None = None
-    """Stars fainter than this in Gaia G are left out; None keeps all."""
+    """Faintest star kept, Gaia G; None keeps all."""
     compress: bool = True
-    """Whether numbers are rounded to what they are worth, which halves the size: positions to 4 microarcseconds, proper
-    motions and parallaxes to 1 in the last thousandth, magnitudes to 0.12 mmag, errors to 1 part in 256."""
+    """Round values below their precision, which halves the size: positions to 4 microarcseconds, proper motions and
+    parallaxes to 1 in the last thousandth, magnitudes to 0.12 mmag, errors to 1 part in 256."""

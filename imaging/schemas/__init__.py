@@ -1,1 +1,1 @@
-"""The columns of every table that leaves a stage: names, types and, in the field's metadata, units and meaning."""
+"""Arrow schemas of all tables that the stages write: column names and types, units and meanings as field metadata."""

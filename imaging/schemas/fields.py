@@ -1,4 +1,4 @@
-"""Build Arrow schemas whose fields carry their unit and meaning."""
+"""Build Arrow schemas with unit and meaning in the metadata of each field."""
 
 import pyarrow as pa
 
@@ -7,12 +7,12 @@ F32, F64, TEXT, BOOL = pa.float32(), pa.float64(), pa.string(), pa.bool_()
 
 
 def field(name: str, kind: pa.DataType, unit: str, meaning: str) -> pa.Field:
-    """Describe a column; an empty unit means a pure number or text."""
+    """Return the Arrow field of a column; an empty unit means a dimensionless number or text."""
     return pa.field(name, kind, metadata={"unit": unit, "meaning": meaning})
 
 
 def schema(*fields: pa.Field) -> pa.Schema:
-    """Put columns together."""
+    """Return the Arrow schema of some fields."""
     return pa.schema(list(fields))
 
 
@@ -22,4 +22,4 @@ IDENTITY = (
     field("night", I32, "", "night, YYYYMMDD"),
     field("ccd", I16, "", "CCD number"),
 )
-"""The columns with which every table of one CCD begins."""
+"""First columns of every per-CCD table."""

@@ -1,13 +1,13 @@
-"""Cosmic rays and streaks of one CCD."""
+"""Arrow schemas of the cosmic rays and streaks of one CCD."""
 
 from imaging.schemas.fields import BOOL, F32, I32, IDENTITY, field, schema
 
 COSMIC_RAYS = schema(
     *IDENTITY,
-    field("x", F32, "pixel", "centre weighted by signal, 0-based"),
-    field("y", F32, "pixel", "centre weighted by signal, 0-based"),
+    field("x", F32, "pixel", "flux-weighted centre, 0-based"),
+    field("y", F32, "pixel", "flux-weighted centre, 0-based"),
     field("n_pixels", I32, "", "size"),
-    field("flux", F32, "e-", "signal in it"),
+    field("flux", F32, "e-", "total signal of the cosmic ray"),
 )
 
 STREAKS = schema(
@@ -16,11 +16,11 @@ STREAKS = schema(
     field("y0", F32, "pixel", "first end point, 0-based"),
     field("x1", F32, "pixel", "second end point, 0-based"),
     field("y1", F32, "pixel", "second end point, 0-based"),
-    field("sagitta_pixels", F32, "pixel", "distance of its middle from the chord, positive to the left"),
-    field("fwhm_pixels", F32, "pixel", "full width at half maximum across"),
+    field("sagitta_pixels", F32, "pixel", "distance of the streak's middle from its chord, positive to the left"),
+    field("fwhm_pixels", F32, "pixel", "full width at half maximum across the streak"),
     field("half_width_pixels", F32, "pixel", "half width of the mask"),
     field("surface_electrons", F32, "e-", "peak surface brightness per pixel"),
-    field("surface_sigma", F32, "", "the same in units of the pixel noise"),
-    field("significance", F32, "", "signal to noise of the whole; zero if predicted from other CCDs"),
-    field("predicted", BOOL, "", "not seen on this CCD, but on others in line with it"),
+    field("surface_sigma", F32, "", "peak surface brightness in units of the pixel noise"),
+    field("significance", F32, "", "signal to noise of the whole streak; zero if predicted from other CCDs"),
+    field("predicted", BOOL, "", "not detected on this CCD, predicted from a trail on other CCDs"),
 )

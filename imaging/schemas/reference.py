@@ -1,4 +1,4 @@
-"""Reference catalogues: stars under the names of the Gaia archive, and galaxies with distances."""
+"""Arrow schemas of reference catalogues: stars with Gaia column names, galaxies with distances, survey photometry."""
 
 from imaging.schemas.fields import BOOL, F32, F64, I64, field, schema
 
@@ -16,11 +16,11 @@ REFERENCE_STARS = schema(
     field("parallax", F32, "mas", "parallax; null if unknown"),
     field("parallax_error", F32, "mas", "standard error of parallax"),
     field("phot_g_mean_mag", F32, "mag", "G magnitude, Vega"),
-    field("phot_g_mean_mag_error", F32, "mag", "its error"),
+    field("phot_g_mean_mag_error", F32, "mag", "error of phot_g_mean_mag"),
     field("phot_bp_mean_mag", F32, "mag", "BP magnitude, Vega; null if unknown"),
-    field("phot_bp_mean_mag_error", F32, "mag", "its error"),
+    field("phot_bp_mean_mag_error", F32, "mag", "error of phot_bp_mean_mag"),
     field("phot_rp_mean_mag", F32, "mag", "RP magnitude, Vega; null if unknown"),
-    field("phot_rp_mean_mag_error", F32, "mag", "its error"),
+    field("phot_rp_mean_mag_error", F32, "mag", "error of phot_rp_mean_mag"),
     field("ruwe", F32, "", "renormalised unit weight error of the astrometry"),
     field("variable", BOOL, "", "known photometric variable"),
 )
@@ -31,7 +31,7 @@ REFERENCE_GALAXIES = schema(
     field("dec", F64, "deg", "declination, ICRS"),
     field("redshift", F32, "", "heliocentric redshift; null if unknown"),
     field("distance_mpc", F32, "Mpc", "luminosity distance; null if unknown"),
-    field("distance_error_mpc", F32, "Mpc", "its standard error"),
+    field("distance_error_mpc", F32, "Mpc", "standard error of distance_mpc"),
     field("mag_b", F32, "mag", "apparent B magnitude; null if unknown"),
     field("mag_i", F32, "mag", "apparent i magnitude, AB; null if unknown"),
     field("half_light_radius_arcsec", F32, "arcsec", "half-light radius along the major axis; null if unknown"),
@@ -49,8 +49,10 @@ CALIBRATED_STARS = schema(
         for band in CALIBRATED_BANDS
         for column in (
             field(f"mag_{band}", F32, "mag", f"{band} magnitude in the camera's system, AB; null if unknown"),
-            field(f"mag_{band}_error", F32, "mag", "its error, scatter of the transformation included"),
+            field(
+                f"mag_{band}_error", F32, "mag", "error of the magnitude, scatter of the colour transformation included"
+            ),
         )
     ),
 )
-"""A photometric survey, brought into the bands of the camera."""
+"""Photometric survey catalogue with magnitudes transformed to the camera's bands."""

@@ -1,15 +1,17 @@
-"""What a night searched of a sky map: one row per pixel of a HEALPix grid that some CCD saw."""
+"""Arrow schema of the searched part of a sky map: one row per HEALPix pixel covered by at least one CCD image."""
 
 from imaging.bands import BANDS
 from imaging.schemas.fields import F32, F64, I16, I64, field, schema
 
 SEARCHED_PIXELS = schema(
-    field("healpix", I64, "", "pixel number, nested, at the order that the settings of the coverage name"),
-    field("ra", F64, "deg", "right ascension of its middle, ICRS"),
-    field("dec", F64, "deg", "declination of its middle, ICRS"),
-    field("probability", F64, "", "probability of the map inside it"),
-    field("distance_mean_mpc", F32, "Mpc", "distance of the map there; null if it has none"),
-    field("distance_sigma_mpc", F32, "Mpc", "its standard deviation"),
-    field("n_images", I16, "", "CCD images that saw it"),
-    *(field(f"m50_{band}", F32, "mag", f"deepest m50 of the fakes in {band}; null if unknown") for band in BANDS),
+    field("healpix", I64, "", "pixel number, nested scheme, at the order of the coverage settings"),
+    field("ra", F64, "deg", "right ascension of the pixel centre, ICRS"),
+    field("dec", F64, "deg", "declination of the pixel centre, ICRS"),
+    field("probability", F64, "", "probability of the sky map in the pixel"),
+    field(
+        "distance_mean_mpc", F32, "Mpc", "mean distance of the sky map in the pixel; null if the map has no distances"
+    ),
+    field("distance_sigma_mpc", F32, "Mpc", "standard deviation of that distance"),
+    field("n_images", I16, "", "CCD images that cover the pixel"),
+    *(field(f"m50_{band}", F32, "mag", f"faintest m50 of the fakes in {band}; null if unknown") for band in BANDS),
 )

@@ -1,4 +1,4 @@
-"""The truth of a simulated night, which tests and benches compare with; the processing never reads it."""
+"""Arrow schemas of the truth tables of a simulated night; only tests and benchmarks read them."""
 
 from imaging.bands import BANDS
 from imaging.schemas.fields import BOOL, F64, I8, I32, I64, TEXT, field, schema
@@ -29,9 +29,9 @@ TRUE_GALAXIES = schema(
     field("redshift", F64, "", "redshift"),
     *_MAGNITUDES,
     field("radius_arcsec", F64, "arcsec", "half-light radius along the major axis"),
-    field("axis_ratio", F64, "", "minor over major axis"),
-    field("position_angle_deg", F64, "deg", "of the major axis, from north to east"),
-    field("bulge", F64, "", "share of the light in a de Vaucouleurs profile"),
+    field("axis_ratio", F64, "", "minor over major axis length"),
+    field("position_angle_deg", F64, "deg", "position angle of the major axis, from north to east"),
+    field("bulge", F64, "", "fraction of the light in a de Vaucouleurs profile"),
 )
 
 TRUE_TRANSIENTS = schema(
@@ -40,18 +40,18 @@ TRUE_TRANSIENTS = schema(
     field("ra", F64, "deg", "right ascension, ICRS"),
     field("dec", F64, "deg", "declination, ICRS"),
     field("host_id", I64, "", "galaxy"),
-    field("start_mjd", F64, "d", "merger or explosion"),
-    field("peak_mag", F64, "mag", "AB magnitude in i at maximum, or mean of a nucleus"),
-    field("stretch", F64, "", "factor on time, or rms of a nucleus' changes in magnitudes"),
+    field("start_mjd", F64, "d", "MJD of the merger or explosion"),
+    field("peak_mag", F64, "mag", "AB magnitude in i at maximum light; mean magnitude of an active nucleus"),
+    field("stretch", F64, "", "stretch factor of the light curve; rms variability in magnitudes of an active nucleus"),
     field("distance_mpc", F64, "Mpc", "luminosity distance"),
 )
 
 TRUE_ASTEROIDS = schema(
     field("source_id", I64, "", "identifier"),
     field("night", I32, "", "night, YYYYMMDD"),
-    field("field_ra", F64, "deg", "tangent point of xi and eta"),
-    field("field_dec", F64, "deg", "tangent point of xi and eta"),
-    field("mjd", F64, "d", "instant of the position, UTC"),
+    field("field_ra", F64, "deg", "right ascension of the tangent point of xi and eta"),
+    field("field_dec", F64, "deg", "declination of the tangent point of xi and eta"),
+    field("mjd", F64, "d", "MJD of the position, UTC"),
     field("xi", F64, "deg", "position to the east of the tangent point"),
     field("eta", F64, "deg", "position to the north of the tangent point"),
     field("rate_east", F64, "arcsec/h", "motion to the east"),
@@ -60,7 +60,7 @@ TRUE_ASTEROIDS = schema(
 )
 
 TRUE_SOURCES = schema(
-    field("source_id", I64, "", "identifier, as in the tables of the sky"),
+    field("source_id", I64, "", "identifier, as in the true-sky tables"),
     field(
         "kind",
         TEXT,
@@ -68,13 +68,13 @@ TRUE_SOURCES = schema(
         "star, variable_star, galaxy, kilonova, supernova_ia, supernova_ii, active_nucleus or asteroid",
     ),
     field("x", F64, "pixel", "true position on the trimmed CCD, 0-based, with turbulence and refraction"),
-    field("y", F64, "pixel", "true position"),
-    field("ra", F64, "deg", "true place at the epoch of the exposure, ICRS"),
-    field("dec", F64, "deg", "true place at the epoch of the exposure, ICRS"),
+    field("y", F64, "pixel", "true position on the trimmed CCD, 0-based, with turbulence and refraction"),
+    field("ra", F64, "deg", "true right ascension at the epoch of the exposure, ICRS"),
+    field("dec", F64, "deg", "true declination at the epoch of the exposure, ICRS"),
     field("mag", F64, "mag", "AB magnitude in the exposure's band at its time"),
-    field("flux_electrons", F64, "e-", "total flux at response one, clouds included"),
+    field("flux_electrons", F64, "e-", "total flux for unit response, clouds included"),
     field("flux_aperture_electrons", F64, "e-", "flux in the reference aperture if it were a point source"),
     field("g_minus_i", F64, "mag", "colour"),
-    field("is_saturated", BOOL, "", "its brightest pixel or a neighbour is full or holds charge of others"),
+    field("is_saturated", BOOL, "", "its brightest pixel or a neighbour is saturated or holds bled charge"),
 )
 """One row per source on a CCD of an exposure, or within 20 pixels of it."""

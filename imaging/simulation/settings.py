@@ -1,4 +1,4 @@
-"""What a simulated night is like."""
+"""Settings of a simulated night."""
 
 from typing import Self
 
@@ -12,12 +12,12 @@ from imaging.settings import Settings
 
 
 class SimulationSettings(Settings):
-    """A night of search exposures, the earlier epochs of the same field, and the sky they look at."""
+    """A night of search exposures, template epochs of the same field, and the simulated sky."""
 
     seed: int = Field(1, ge=0)
     """Seed of the sky, the weather and the noise."""
     camera_seed: int = Field(61, ge=0)
-    """Seed of the camera's bias, flat, defects and small misalignments; the same camera serves every seed."""
+    """Seed of the camera's bias, flat, defects and small misalignments, independent of the seed of the night."""
     event: str = "MS240510a"
     """Name of the gravitational-wave event; MS marks a mock superevent."""
     night: int = 20240510
@@ -25,84 +25,84 @@ class SimulationSettings(Settings):
     ccds: tuple[int, ...] = SCIENCE_CCDS
     """Science CCDs to write."""
     focus_ccds: bool | None = None
-    """Whether to write the eight focus CCDs; None writes them when all 62 science CCDs are written."""
+    """Write the eight focus CCDs; None writes them if all 62 science CCDs are written."""
     bands: tuple[str, ...] = ("i",)
-    """Bands; every visit takes all of them one after the other."""
+    """Bands; every visit takes one exposure in each."""
     n_search_exposures: int = Field(2, ge=0)
-    """Search exposures per band."""
+    """Number of search exposures per band."""
     n_template_epochs: int = Field(3, ge=0)
-    """Earlier nights on which the same field was observed in every band."""
+    """Number of earlier nights with exposures of the same field in every band."""
     exptime_s: float = Field(90.0, gt=0)
-    """Exposure time of search exposures and templates, seconds; that of DES wide-field exposures."""
+    """Exposure time of search and template exposures, seconds; the default is that of the DES wide survey."""
     first_expnum: int = Field(1300001, ge=1)
-    """Exposure number of the first search exposure; seven digits, as in the year of the default night."""
+    """Exposure number of the first search exposure; seven digits, as in 2024."""
     search_interval_h: float = Field(2.5, ge=0)
-    """Hours between the visits of the search; enough to tell moving objects and a fast decline."""
+    """Hours between the search visits; enough to recognise moving objects and a fast decline."""
     template_ages_days: tuple[float, float] = (40.0, 110.0)
-    """Least and greatest age of the templates, days before the search; the field was up in those nights too."""
+    """Smallest and largest age of the templates, days before the search; the field is observable on those nights."""
     field_ra_deg: float | None = None
-    """Right ascension of the pointing; None chooses a field of high galactic latitude that culminates at night."""
+    """Right ascension of the pointing; None chooses a field at high galactic latitude that culminates at night."""
     field_dec_deg: float | None = None
-    """Declination of the pointing; None as above."""
+    """Declination of the pointing; None as for field_ra_deg."""
     search_dither_arcsec: float = Field(30.0, ge=0)
-    """Rms offset of the pointings of the search."""
+    """Rms offset of the search pointings."""
     template_dither_arcsec: float = Field(60.0, ge=0)
-    """Rms offset of the templates' pointings: other programmes point elsewhere."""
+    """Rms offset of the template pointings, larger because they come from other programmes."""
     rotation_deg: float = Field(0.05, ge=0)
-    """Rms rotation of the camera against the header."""
+    """Rms rotation of the camera relative to the header."""
     pointing_error_arcsec: float = Field(20.0, ge=0)
     """Largest error of the telescope coordinates in the header."""
 
     search_seeing_arcsec: tuple[float, float] = (0.9, 1.2)
     """Range of the delivered seeing in i at airmass 1, full width at half maximum; DECam's median is about 0.95."""
     template_seeing_arcsec: tuple[float, float] = (0.8, 1.0)
-    """The same for the templates, which are chosen for their seeing."""
+    """Range of the delivered seeing of the templates, which are selected for good seeing."""
     sky_brightness: float = Field(1.0, gt=0)
-    """Sky brightness over that of a dark night."""
+    """Sky brightness relative to a dark night."""
     cloud_mag: float = Field(0.01, ge=0)
     """Mean grey extinction by clouds, magnitudes; 0.01 is a photometric night."""
     cloud_patchiness: float = Field(0.3, ge=0)
-    """Rms of the extinction over the field in units of its mean."""
+    """Rms variation of the cloud extinction over the field in units of its mean."""
     turbulence_mas: float = Field(10.0, ge=0)
     """Rms displacement per axis by atmospheric turbulence in 90 s; DES measured 7 to 12 mas."""
     turbulence_arcmin: float = Field(6.0, gt=0)
     """Correlation length of the turbulence."""
     distortion_mas: float = Field(10.0, ge=0)
-    """Rms of the camera's smooth distortion that the header's polynomials do not know."""
+    """Rms of the camera's smooth distortion that the header's polynomials do not include."""
     ccd_offset_arcsec: float = Field(0.1, ge=0)
-    """Rms offset of a CCD against the header's reference pixel."""
+    """Rms offset of a CCD from the header's reference pixel."""
 
     distance_mpc: float = Field(165.0, gt=0)
-    """Distance of the kilonova; at this one it has i = 20.5 half a day after the merger."""
+    """Distance of the kilonova; at the default it has i = 20.5 half a day after the merger."""
     merger_age_h: float = Field(16.0, ge=0)
     """Hours from the merger to the first search exposure."""
     host_ccd: int | None = None
-    """CCD on which the kilonova lies; None takes the working one nearest to the camera's centre."""
+    """CCD of the kilonova; None takes the working CCD nearest to the camera's centre."""
     star_density: float = Field(1.0, ge=0)
-    """Stars over those of a field at 45 degrees galactic latitude."""
+    """Star density relative to a field at 45 degrees galactic latitude."""
     galaxy_density: float = Field(1.0, ge=0)
-    """Galaxies over the cosmic mean."""
+    """Galaxy density relative to the cosmic mean."""
     supernovae_per_ccd: float = Field(6.0, ge=0)
-    """Supernovae of all phases, a third of them visible; far more than in nature, so that statistics come cheaply."""
+    """Number of supernovae of all phases, a third of them visible; far more than in nature, for better statistics."""
     active_nuclei_per_ccd: float = Field(2.0, ge=0)
-    """Galaxies with a variable nucleus."""
+    """Number of galaxies with a variable nucleus."""
     variable_stars_per_ccd: float = Field(5.0, ge=0)
-    """RR Lyrae stars, eclipsing binaries and flare stars together."""
+    """Number of RR Lyrae stars, eclipsing binaries and flare stars together."""
     asteroids_per_ccd: float = Field(2.0, ge=0)
-    """Asteroids brighter than 23.5 mag; about what lies 15 degrees from the ecliptic."""
+    """Number of asteroids brighter than 23.5 mag; the default is typical at 15 degrees from the ecliptic."""
     extra_star_mag: float | None = None
-    """Gaia G of one very bright star in a quarter of the kilonova's CCD; None for none."""
+    """Gaia G of one very bright star in one quarter of the kilonova's CCD; None for none."""
 
     cosmic_rays_per_minute: float = Field(55.0, ge=0)
-    """Cosmic-ray tracks per science CCD and minute; 80 in 90 s."""
+    """Cosmic-ray tracks per science CCD and minute; the default gives about 80 in 90 s."""
     streaks_per_exposure: float = Field(1.0, ge=0)
     """Mean number of satellite streaks through the field."""
     brighter_fatter: bool = False
-    """Whether charge is repelled by the charge already collected."""
+    """Simulate the brighter-fatter effect: collected charge repels further charge."""
     n_bias_exposures: int = Field(0, ge=0)
-    """Raw bias exposures to write for the night."""
+    """Number of raw bias exposures to write for the night."""
     n_flat_exposures: int = Field(0, ge=0)
-    """Raw dome-flat exposures to write for the night, per band."""
+    """Number of raw dome-flat exposures per band to write for the night."""
 
     @field_validator("bands")
     @classmethod
@@ -145,11 +145,11 @@ DEMO_CCDS = (26, 27, 33, 34)
 
 
 def demo_settings(**changes: object) -> SimulationSettings:
-    """Return the small night of the demonstration: 4 CCDs, one band, 2 search exposures and 3 template epochs.
+    """Return the settings of the demonstration night: 4 CCDs, one band, 2 search exposures and 3 template epochs.
 
     Parameters
     ----------
     changes
-        Settings to take instead.
+        Settings that override the defaults.
     """
     return SimulationSettings(ccds=DEMO_CCDS).with_values(**changes)

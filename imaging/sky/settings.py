@@ -1,4 +1,4 @@
-"""How the sky of an exposure is fitted."""
+"""Settings of the sky subtraction."""
 
 from pydantic import Field
 
@@ -9,26 +9,26 @@ class SkySettings(Settings):
     """Settings of the focal-plane sky fit."""
 
     maximum_condition: float = Field(1000.0, gt=1)
-    """Largest condition number of the design matrix, columns normalised: beyond it the CCDs present cannot tell the
-    modes apart, and one is given up. One CCD near the camera's centre gives 500, a dozen over the field 3; the sky on
-    the CCDs present is well determined in either case, but at 1000 single superpixels begin to show."""
+    """Largest condition number of the design matrix, columns normalised: beyond it the available CCDs cannot separate
+    the modes, and one is dropped. One CCD near the camera's centre gives 500, a dozen over the field 3; the sky on the
+    available CCDs is well determined in either case, but at 1000 single superpixels begin to matter."""
     minimum_visibility: float = Field(0.02, gt=0, lt=1)
-    """Size of a mode on the CCDs present over its size on all CCDs below which it is given up: a ghost at the centre of
-    the camera cannot be measured at its edge."""
+    """Ratio of a mode's amplitude on the available CCDs to that on all CCDs below which the mode is dropped: a ghost at
+    the centre of the camera cannot be measured at its edge."""
     clip_sigma: float = Field(3.0, gt=1)
-    """Clipping of superpixels that bright sources, halos or ghosts have spoilt."""
+    """Clipping limit of superpixels in sigma; rejects bright sources, halos and ghosts."""
     maximum_iterations: int = Field(10, ge=1)
-    """Rounds of clipping at most."""
+    """Largest number of clipping iterations."""
     minimum_superpixels_per_mode: int = Field(20, ge=2)
-    """Superpixels that each fitted mode must rest on."""
+    """Fewest superpixels per fitted mode."""
     minimum_fraction: float = Field(0.5, gt=0, le=1)
-    """Share of the superpixels that must survive the clipping for the modes to be believed."""
+    """Fraction of the superpixels that must survive the clipping for the fit of modes to be accepted."""
     maximum_rms_fraction: float = Field(0.02, gt=0)
-    """Residual rms, as a share of the sky, above which the modes do not describe this sky and the mesh is taken."""
+    """Residual rms, as a fraction of the sky, above which the modes are rejected and a mesh of medians is used."""
     mesh_smoothing: int = Field(5, ge=1)
-    """Superpixels of the median filter of the mesh: wide enough to pass over galaxies and halos."""
+    """Width of the mesh's median filter in superpixels: wide enough to remove galaxies and halos."""
     mesh_minimum_superpixels: int = Field(16, ge=1)
-    """Superpixels of its own that a CCD's mesh must rest on."""
+    """Fewest superpixels of a CCD for its own mesh."""
     residual_limit_fraction: float = Field(0.002, gt=0)
-    """Residual of a CCD, as a share of the sky, above which its fit counts as suspicious; if modes had to be given up,
-    the mesh is taken instead."""
+    """Residual of a CCD, as a fraction of the sky, above which its fit is suspicious; if modes were dropped, the mesh
+    is used instead."""
