@@ -31,7 +31,7 @@ from tasks.engine.cache import record_path
 from tasks.engine.jobs import FileRecord, StepResult
 from tasks.engine.step import Step
 from tasks.jobs import StepJob
-from tasks.quality_files import read_quality, write_quality
+from tasks.products import read_quality, write_quality
 from tasks.raw_files import find_raw
 from tasks.steps import (
     CHECK_PRODUCTS,

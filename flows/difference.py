@@ -17,13 +17,13 @@ from flows.settings import DifferenceStageSettings
 from tasks.artifacts import show_difference
 from tasks.choose_templates import choose_templates, chosen_templates, processed_exposures
 from tasks.collect_quality import collect_quality, collect_quality_job
+from tasks.difference import CcdSearch, ReadyCcds
 from tasks.engine.final_state import keep_result
 from tasks.engine.stage import Stage
 from tasks.engine.task_runner import ComputeTaskRunner
 from tasks.jobs import StepJob
+from tasks.products import read_summary, summary_path
 from tasks.requests import ExposureRequest
-from tasks.search_ccds import CcdSearch, ReadyCcds
-from tasks.summaries import read_summary, summary_path
 
 
 @keep_result

@@ -24,6 +24,7 @@ from flows.side_by_side import run_as_they_come
 from tasks.announce_candidates import announce_candidates
 from tasks.artifacts import show_candidates, show_night_summary
 from tasks.associate import SearchedCcd, associate, associate_job
+from tasks.difference import ReadyCcds
 from tasks.engine.final_state import keep_result
 from tasks.engine.limits import slot
 from tasks.engine.progress import Listener, progress_artifact
@@ -42,7 +43,6 @@ from tasks.night_plan import (
 )
 from tasks.rank import rank, rank_job
 from tasks.requests import ExposureRequest, NightEvent
-from tasks.search_ccds import ReadyCcds
 from tasks.steps import WRITE_NIGHTS
 
 

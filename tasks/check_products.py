@@ -22,8 +22,7 @@ from imaging.wcs.tpv import TpvWcs
 from tasks.engine.jobs import StepResult, plain_quality
 from tasks.engine.step import step
 from tasks.jobs import StepJob
-from tasks.products import ccds_with, product_inputs
-from tasks.quality_files import read_quality, write_quality
+from tasks.products import ccds_with, product_inputs, read_quality, write_quality
 from tasks.steps import CHECK_PRODUCTS
 
 CALIBRATED = "immask.fits"

@@ -17,8 +17,8 @@ from tasks.engine.cache import fingerprint
 from tasks.engine.jobs import FileRecord, StepResult
 from tasks.engine.step import step
 from tasks.jobs import StepJob
+from tasks.products import ExposureSummary, read_summary, summary_path
 from tasks.steps import CHOOSE_TEMPLATES
-from tasks.summaries import ExposureSummary, read_summary, summary_path
 
 SEARCH, CANDIDATE = "search", "candidate_"
 

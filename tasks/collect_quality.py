@@ -14,7 +14,7 @@ from tasks.engine.cache import fingerprint
 from tasks.engine.jobs import StepResult
 from tasks.engine.step import step
 from tasks.jobs import StepJob
-from tasks.quality_files import quality_table, read_quality
+from tasks.products import quality_table, read_quality
 from tasks.steps import COLLECT_QUALITY
 
 ROW, FAKES = "row_", "fakes_"

@@ -1,8 +1,11 @@
-"""Difference: stack templates on a search CCD, subtract, detect, score, and measure the completeness with fakes."""
+"""Difference: stack templates on a search CCD, subtract, detect, score, and measure the completeness with fakes.
 
-from collections.abc import Mapping, Sequence
+:class:`CcdSearch` plans the CCDs of an exposure, all at once or some ahead of the others.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +17,7 @@ from imaging.difference.chain import CcdSearchResult, SearchSettings, search_ccd
 from imaging.difference.detect import BrightStars
 from imaging.difference.records import Identity
 from imaging.difference.stamps import StampTriplet, cut_triplet
-from imaging.errors import CcdError
+from imaging.errors import CcdError, InputError
 from imaging.exposure import exposure_from_header
 from imaging.identity import ExposureId
 from imaging.image import CalibratedImage, CcdImage
@@ -25,17 +28,24 @@ from imaging.io.tables import write_table
 from imaging.schemas.difference import FAKES
 from imaging.tables import column
 from imaging.templates.resampling_inputs import EXTENSIONS, resampling_inputs_from
+from imaging.templates.settings import TemplateSettings
 from imaging.wcs.sphere import footprint, polygon_centre, separation_deg
 from imaging.wcs.tpv import TpvWcs
-from tasks.choose_templates import TemplateCcd
+from tasks.choose_templates import (
+    TemplateCcd,
+    choose_templates_job,
+    ranked_templates,
+    summaries_of,
+    taken_templates,
+)
 from tasks.engine.jobs import FileRecord, StepResult
+from tasks.engine.stage import Stage
 from tasks.engine.step import step
 from tasks.jobs import StepJob
 from tasks.measure import reference_inputs
-from tasks.products import product_inputs
-from tasks.quality_files import write_quality
+from tasks.products import ExposureSummary, product_inputs, write_quality
+from tasks.requests import ExposureRequest
 from tasks.steps import DIFFERENCE
-from tasks.summaries import ExposureSummary
 
 BRIGHT_MAG = 18.0
 """Limit in G, mag: detections near brighter stars of the reference catalogue are vetoed."""
@@ -195,3 +205,108 @@ def stamps_of(found: CcdSearchResult) -> dict[str, np.ndarray] | None:
         "DIFFERENCE": np.stack([stamp.difference for stamp in cut]),
         "ID": column(passed, "detection_id").astype(np.int64),
     }
+
+
+class ReadyCcds:
+    """CCDs whose templates are complete, in batches, as they become so while the others are processed.
+
+    It is given to a flow that runs in the same process. Prefect stores the parameters of a run and sends them to
+    workers; so that this consumes nothing, it is not iterable, has no visible attributes, and is empty on a worker.
+
+    Parameters
+    ----------
+    batches
+        Numbers of CCDs, again whenever there are more; it ends when those of all CCDs have been given.
+    """
+
+    __slots__ = ("_batches",)
+
+    def __init__(self, batches: Iterable[Collection[int]] = ()) -> None:
+        self._batches = batches
+
+    def batches(self) -> Iterator[Collection[int]]:
+        """Yield the batches, waiting for each; once only."""
+        yield from self._batches
+
+    def __reduce__(self) -> tuple[type[Self], tuple[()]]:
+        """Travel empty."""
+        return type(self), ()
+
+
+class CcdSearch:
+    """The search of some CCDs of an exposure.
+
+    Parameters
+    ----------
+    stage
+        The stage, whose job has the site.
+    exposure
+        The search exposure.
+    wanted
+        CCDs to search.
+    offered
+        Exposures to choose templates from.
+    templates, search
+        Rules for the choice of templates; settings of the search.
+    """
+
+    def __init__(
+        self,
+        stage: Stage,
+        exposure: ExposureRequest,
+        wanted: Collection[int],
+        offered: Sequence[ExposureId],
+        templates: TemplateSettings,
+        search: SearchSettings,
+    ) -> None:
+        self.stage, self.site = stage, stage.about.site
+        self.who, self.season = exposure.exposure_id(), exposure.season
+        self.wanted, self.offered = wanted, offered
+        self.templates, self.search = templates, search
+        self.chosen: dict[int, list[TemplateCcd]] = {}
+        self.searched: dict[int, StepResult] = {}
+
+    def choose_templates_job(self) -> StepJob:
+        """Plan the choice among the templates that have been processed so far."""
+        return choose_templates_job(self.who, self.offered, self.season, self.site, self.templates)
+
+    def search_ahead(self, ready: Collection[int]) -> None:
+        """Search those of the ready CCDs that have templates and have not been searched yet."""
+        new = [ccd for ccd in self.wanted if ccd in ready and ccd not in self.chosen]
+        taken = taken_templates(ranked_templates(self.choose_templates_job())) if new else {}
+        chosen = {ccd: taken[ccd] for ccd in new if ccd in taken}
+        try:
+            jobs = self._plan(chosen)
+        except InputError:
+            return  # search_rest raises the error if the input of all CCDs is wrong
+        self.chosen |= chosen
+        self.searched |= self.stage.map(difference, jobs)
+
+    def search_rest(self, chosen: Mapping[int, list[TemplateCcd]]) -> dict[int, StepResult]:
+        """Search the remaining CCDs, and again those whose final choice of templates differs from the one used ahead.
+
+        Returns
+        -------
+        searched
+            CCD number to result, of all CCDs searched now or ahead.
+
+        Raises
+        ------
+        InputError
+            If the input of every CCD is wrong.
+        """
+        final = {ccd: chosen.get(ccd, []) for ccd in self.wanted}
+        left = {ccd for ccd, templates in final.items() if self.chosen.get(ccd) != templates}
+        for ccd in left:
+            self.searched.pop(ccd, None)
+            self.stage.failures.pop(ccd, None)
+        self.searched |= self.stage.map(difference, [job for job in self._plan(final) if job.unit in left])
+        return self.searched
+
+    def _plan(self, chosen: Mapping[int, list[TemplateCcd]]) -> list[StepJob]:
+        known = summaries_of([self.who, *self.offered], self.site)
+        return self.stage.plan(
+            DIFFERENCE,
+            chosen,
+            lambda ccd: difference_job(self.who, ccd, chosen[ccd], known, self.season, self.site, self.search),
+        )

@@ -21,8 +21,7 @@ from tasks.engine.cache import fingerprint
 from tasks.engine.jobs import StepResult
 from tasks.engine.step import step
 from tasks.jobs import StepJob
-from tasks.products import product_inputs
-from tasks.quality_files import read_quality
+from tasks.products import product_inputs, read_quality
 from tasks.steps import DISK, EXPORT, LIST_EXPORTS
 
 PLANES = ("SCI", "MSK", "WGT")

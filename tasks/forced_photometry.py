@@ -24,9 +24,8 @@ from tasks.choose_templates import subtracted_epochs
 from tasks.engine.jobs import FileRecord, StepResult
 from tasks.engine.step import step
 from tasks.jobs import StepJob
-from tasks.products import product_inputs
+from tasks.products import product_inputs, read_summary, summary_path
 from tasks.steps import FORCED_PHOTOMETRY
-from tasks.summaries import read_summary, summary_path
 
 
 def forced_photometry_job(

@@ -24,7 +24,7 @@ from tasks.engine.jobs import FileRecord, StepResult
 from tasks.engine.step import step
 from tasks.fit_sky import read_sky_fit
 from tasks.jobs import StepJob
-from tasks.quality_files import write_quality
+from tasks.products import write_quality
 from tasks.steps import MEASURE
 
 HALF_DIAGONAL_DEG = 0.168

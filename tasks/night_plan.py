@@ -25,7 +25,7 @@ from tasks.engine.jobs import Failure
 from tasks.engine.progress import SEVERAL
 from tasks.exposure_requests import candidate_of_listed, nominal_footprints, request_of_listed
 from tasks.jobs import StepJob
-from tasks.quality_files import read_quality
+from tasks.products import read_quality
 from tasks.raw_files import is_at_hand
 from tasks.requests import ExposureRequest, Version
 from tasks.steps import NIGHT, exposure_cpu_s, steps_of

@@ -1,15 +1,24 @@
-"""Find products of earlier stages by their file names."""
+"""Products of earlier steps: found by their file names, described as inputs, and read (quality numbers, summaries)."""
 
+import json
+import math
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
 
 from blocks.site import Site
-from imaging.errors import CcdError
+from imaging.errors import CcdError, InputError, StorageError
 from imaging.exposure import Exposure, exposure_from_header
 from imaging.identity import ExposureId
+from imaging.io.atomic import write_text
 from imaging.io.images import read_header
+from imaging.schemas.quality import QUALITY
 from tasks.engine.cache import fingerprint
-from tasks.engine.jobs import FileRecord
+from tasks.engine.jobs import FileRecord, QualityValue, plain_quality
 from tasks.jobs import StepJob
 
 
@@ -65,3 +74,91 @@ def observed_exposure(job: StepJob, suffix: str) -> Exposure:
     """
     path = job.product_path(suffix)
     return exposure_from_header(read_header(path), str(path))
+
+
+def write_quality(path: Path, quality: Mapping[str, Any]) -> Path:
+    """Write quality numbers as JSON and return the path; NaN and infinities become null."""
+    write_text(path, json.dumps(plain_quality(quality), indent=1, sort_keys=True) + "\n")
+    return path
+
+
+def read_quality(path: Path) -> dict[str, QualityValue]:
+    """Read quality numbers.
+
+    Raises
+    ------
+    StorageError
+        If the file is missing or damaged.
+    """
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise StorageError(
+            "quality numbers missing or damaged", value=path, remedy="run the step that makes them again"
+        ) from error
+
+
+def quality_table(rows: list[dict[str, Any]]) -> pa.Table:
+    """Return the quality numbers of CCDs as a table of schema QUALITY; other numbers are left out."""
+    names = QUALITY.names
+    integers = {f.name for f in QUALITY if pa.types.is_integer(f.type)}
+    clean = [
+        {n: int(v) if n in integers and (v := row.get(n)) is not None else row.get(n) for n in names} for row in rows
+    ]
+    return pa.Table.from_pylist(clean, schema=QUALITY)
+
+
+@dataclass(frozen=True, slots=True)
+class ExposureSummary:
+    """A verified exposure.
+
+    Attributes
+    ----------
+    exposure
+        The exposure.
+    numbers
+        Quality numbers of the exposure: ``t_eff``, ``depth_mag``, ``fwhm_arcsec``, ...; None if unknown.
+    ccds
+        CCD number to its ``status``, ``corners``, ``zeropoint_mag``, ``depth_mag`` and ``fwhm_arcsec``.
+    """
+
+    exposure: Exposure
+    numbers: Mapping[str, Any]
+    ccds: Mapping[int, Mapping[str, Any]]
+
+    @property
+    def usable(self) -> dict[int, Mapping[str, Any]]:
+        """The CCDs that later stages may use: those with a zero point and a status other than bad."""
+        good = {c: row for c, row in self.ccds.items() if row["status"] in ("good", "usable")}
+        return {ccd: row for ccd, row in good.items() if row["zeropoint_mag"] is not None}
+
+
+def summary_path(exposure: ExposureId, site: Site) -> Path:
+    """Return the path of an exposure's summary."""
+    return StepJob(exposure=exposure, site=site).product_path("summary.json")
+
+
+def read_summary(path: Path, expnum: int | None = None) -> ExposureSummary:
+    """Read the summary of a verified exposure.
+
+    Raises
+    ------
+    InputError
+        If the exposure has not been verified or the file is damaged.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        known = {field.name: document["exposure"][field.name] for field in fields(Exposure)}
+        known["airmass"] = math.nan if known["airmass"] is None else known["airmass"]
+        return ExposureSummary(
+            Exposure(**known), document["numbers"], {int(ccd): row for ccd, row in document["ccds"].items()}
+        )
+    except FileNotFoundError as error:
+        raise InputError(
+            "the exposure has not been verified",
+            expnum=expnum,
+            value=path.name,
+            remedy="process it with gw-workflow single-epoch -C first",
+        ) from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError("summary of an exposure damaged", value=path, remedy="verify the exposure again") from error

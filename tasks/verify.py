@@ -15,7 +15,7 @@ from imaging.quality.teff import effective_exposure, judge_exposure
 from tasks.engine.jobs import Failure, StepResult, plain_quality
 from tasks.engine.step import step
 from tasks.jobs import StepJob
-from tasks.quality_files import quality_table, read_quality
+from tasks.products import quality_table, read_quality
 from tasks.steps import VERIFY
 
 ROW = "row_"

@@ -21,7 +21,7 @@ from imaging.wcs.sphere import separation_deg
 from tasks.check_products import check_products
 from tasks.detrend import detrend
 from tasks.jobs import StepJob
-from tasks.quality_files import read_quality, write_quality
+from tasks.products import read_quality, write_quality
 from tasks.raw_files import find_raw
 
 WHO = ExposureId(1300001, "i", 20240510)

@@ -25,7 +25,7 @@ from imaging.schemas.catalogue import CATALOGUE
 from imaging.tables import column, make_table
 from imaging.wcs.header import corner_keywords
 from tasks.export import export, export_job, list_exports, list_job
-from tasks.quality_files import write_quality
+from tasks.products import write_quality
 
 WHO = ExposureId(1300001, "i", 20240510, 4, 5)
 CCD, SHAPE, N = 27, (256, 128), 30

@@ -11,12 +11,12 @@ from flows.exposure import process_exposure
 from flows.night import process_night
 from flows.settings import DifferenceStageSettings
 from imaging.errors import CcdError, InputError
-from tasks import search_ccds
+from tasks import difference as search_ccds
+from tasks.difference import CcdSearch, ReadyCcds
 from tasks.engine.jobs import StepResult
 from tasks.engine.stage import Stage
 from tasks.jobs import StepJob
 from tasks.requests import ExposureRequest
-from tasks.search_ccds import CcdSearch, ReadyCcds
 
 SEARCH = ExposureRequest(expnum=11, band="i", night=20260817)
 WHO = SEARCH.exposure_id()

@@ -24,7 +24,7 @@ from imaging.wcs.header import corner_keywords
 from tasks.check_products import check_products, check_products_job
 from tasks.engine.jobs import Failure
 from tasks.jobs import StepJob
-from tasks.quality_files import write_quality
+from tasks.products import write_quality
 from tasks.verify import verify, verify_job
 
 WHO = ExposureId(1300001, "i", 20240510)

@@ -10,7 +10,7 @@ from imaging.schemas.difference import FAKES
 from imaging.tables import make_table
 from tasks.collect_quality import collect_quality, collect_quality_job
 from tasks.jobs import StepJob
-from tasks.quality_files import quality_table, write_quality
+from tasks.products import quality_table, write_quality
 
 CCDS = (26, 27)
 SEARCH = ExposureId(1300001, "i", 20240510)

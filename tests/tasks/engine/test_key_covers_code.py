@@ -76,7 +76,7 @@ DECIDES = [
     ("tasks/ranked_tables.py", "REGIONS_BEST = 20_000", "REGIONS_BEST = 10_000", {"rank"}),
     ("imaging/pictures/candidate_list.py", "LISTED = 20", "LISTED = 30", {"rank"}),
     (
-        "tasks/quality_files.py",
+        "tasks/products.py",
         "indent=1, sort_keys=True",
         "indent=2, sort_keys=True",
         {"measure", "check_products", "difference"},
