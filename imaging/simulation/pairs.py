@@ -1,8 +1,8 @@
 """Simulate pairs of images of one sky with known truth, to test difference imaging.
 
 Simpler than a simulated night: no detector, no raw format. Included are the effects relevant to subtraction: varying
-and different point-spread functions, turbulence not in the WCS, dithers, saturation and bleed trails, cosmic rays of which
-some are unmasked, bad columns, transients on blank sky and on galaxies.
+and different point-spread functions, turbulence not in the WCS, dithers, saturation and bleed trails, cosmic rays of
+which some are unmasked, bad columns, transients on blank sky and on galaxies.
 """
 
 import math
