@@ -88,7 +88,7 @@ def exposure_from_header(header: Mapping[str, Any], source: str) -> Exposure:
             raise InputError(
                 "raw header lacks a keyword",
                 value=f"{key} in {source}",
-                remedy="repair the header or download the file again",
+                remedy="repair the header or fetch the file again",
             )
         return value
 
@@ -126,7 +126,7 @@ def exposure_from_header(header: Mapping[str, Any], source: str) -> Exposure:
 
 def _require_possible_times(mjd: float, exptime_s: float, obstype: str, source: str) -> None:
     """Raise if the date is outside the camera's lifetime, or a sky exposure has no exposure time."""
-    remedy = "repair the header or download the file again"
+    remedy = "repair the header or fetch the file again"
     if not FIRST_MJD < mjd < LAST_MJD:
         raise InputError(
             "raw header states an impossible time",

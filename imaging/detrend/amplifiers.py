@@ -126,7 +126,7 @@ def _figures(
                 step="detrend",
                 value=f"{shape[1]} x {shape[0]} pixels",
                 limit=f"{key}{amplifier.name} = {nominal}",
-                remedy="download the raw file again",
+                remedy="fetch the raw file again",
             )
         return found
 

@@ -1,1 +1,1 @@
-"""Difference imaging: matching, subtraction, noise, detection, fakes, scores and forced photometry."""
+"""Difference imaging: PSF matching, subtraction, noise, detection, fakes, real/bogus score, forced photometry."""

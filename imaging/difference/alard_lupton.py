@@ -1,4 +1,4 @@
-"""Match a pair with a fitted kernel and subtract it (Alard and Lupton 1998)."""
+"""Image subtraction with a fitted PSF-matching kernel (Alard and Lupton 1998)."""
 
 import math
 from typing import Literal
@@ -30,8 +30,8 @@ BoolImage = NDArray[np.bool_]
 def match_alard_lupton(pair: Pair, settings: SubtractionSettings, times: StepTimes) -> Matched:
     """Fit the kernel, subtract, correct the registration and whiten.
 
-    The image with the better seeing is convolved. Where that is the search image, the difference is divided by the
-    kernel's sum, so that it is in the search image's electrons either way.
+    The image with the better seeing is convolved. If that is the search image, the difference is divided by the kernel
+    sum, so that it is always in electrons of the search image.
 
     Parameters
     ----------
@@ -40,12 +40,12 @@ def match_alard_lupton(pair: Pair, settings: SubtractionSettings, times: StepTim
     settings
         All settings of the subtraction.
     times
-        Receives the seconds per step.
+        Timer of the steps.
 
     Raises
     ------
     CcdError
-        ``kernel_too_few_stamps``, ``kernel_sum`` or ``kernel_chi2`` if no fallback gives a kernel to be trusted.
+        ``kernel_too_few_stamps``, ``kernel_sum`` or ``kernel_chi2`` if no fallback gives an acceptable kernel.
     """
     ny, nx = pair.search.science.shape
     fwhm = {"search": _fwhm(pair.search), "template": _fwhm(pair.template)}
@@ -91,7 +91,7 @@ def choose_basis(sharp_fwhm: float, broad_fwhm: float, settings: KernelSettings)
     Parameters
     ----------
     sharp_fwhm, broad_fwhm
-        Full widths at half maximum of the image that is convolved and of the other one, pixels.
+        Full widths at half maximum of the convolved image and of the other one, pixels.
     settings
         Widths, degrees, sizes.
     """
@@ -105,20 +105,20 @@ def choose_basis(sharp_fwhm: float, broad_fwhm: float, settings: KernelSettings)
 
 
 def subtract_mesh(plain: FloatImage, good: BoolImage, model: FloatImage, sigma: float, mesh: int) -> FloatImage:
-    """Subtract the background that is left, measured on a mesh of pixels without bright sources.
+    """Subtract the residual background, measured on a mesh of pixels without bright sources.
 
     Parameters
     ----------
     plain
         (ny, nx) float32, difference.
     good
-        (ny, nx) bool, pixels to be used.
+        (ny, nx) bool, pixels to use.
     model
-        (ny, nx) float32, the matched template, which shows where sources are.
+        (ny, nx) float32, the matched template, to exclude sources.
     sigma
         Noise of a pixel, electrons.
     mesh
-        Side of the mesh, pixels; zero, or an image smaller than it, leaves the difference as it is.
+        Mesh size, pixels; the difference is unchanged if it is zero or larger than the image.
     """
     if mesh == 0 or min(plain.shape) < mesh:
         return plain
@@ -142,7 +142,7 @@ def _white() -> FloatArray:
 def _subtract(
     pair: Pair, kernel: MatchingKernel, convolved: Literal["search", "template"]
 ) -> tuple[FloatImage, FloatImage]:
-    """Return search minus template, in electrons of the search, and the template as it was subtracted."""
+    """Return search minus template, in electrons of the search, and the subtracted template."""
     changes, images = None, None
     if pair.makeup is not None:
         changes = share_changes(pair.makeup)
@@ -171,7 +171,7 @@ def _noise(
     tiling: Tiling,
     settings: SubtractionSettings,
 ) -> TileNoise:
-    """Return what the matching has done to signal and noise in every tile."""
+    """Return whitening kernel, response kernel and variance factors of every tile."""
     x, y = tiling.centres()
     scale = _central_sum(kernel) if convolved == "search" else 1.0
     images = kernel.images(x.ravel(), y.ravel())
@@ -188,7 +188,7 @@ def _central_sum(kernel: MatchingKernel) -> float:
 
 
 def _subtract_background(image: FloatImage, kernel: MatchingKernel) -> None:
-    """Subtract the differential background in place: a low polynomial, summed axis by axis."""
+    """Subtract the differential background, a low-order polynomial, in place."""
     ny, nx = image.shape
     terms = term_powers(kernel.background.size)
     order = sum(terms[-1])

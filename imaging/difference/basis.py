@@ -1,6 +1,6 @@
-"""The functions that a matching kernel is made of.
+"""Basis functions of the PSF-matching kernel: Gaussians times polynomials, or delta functions.
 
-Every function is a product of one function of x and one of y, so that stamps are convolved along rows and columns.
+Every function is separable in x and y, so that stamps are convolved along rows and columns.
 All but the first have zero sum: the first one's coefficient is the kernel's sum, the photometric scale (Alard 2000).
 """
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float64]
 
 N_CORE = 3
-"""Gaussians that describe the kernel's core."""
+"""Number of Gaussians that describe the kernel's core."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,11 +27,11 @@ class KernelBasis:
     pairs
         (m, 2) int64, factor in x and factor in y of each raw function.
     transform
-        (m, m) turns raw functions into those of unit or zero sum.
+        (m, m) from raw functions to functions of unit or zero sum.
     levels
-        (m,) int, complexity of each function: models may stop at a level.
+        (m,) int, complexity level of each function; models use all functions up to a level.
     penalty
-        (m, m) smoothness penalty, zero for bases that need none.
+        (m, m) smoothness penalty, zero for bases without one.
     """
 
     factors: FloatArray
@@ -59,8 +59,8 @@ class KernelBasis:
 def gaussian_basis(sigmas: tuple[float, ...], degrees: tuple[int, ...], half_width: int) -> KernelBasis:
     """Build Gaussians times polynomials (Alard and Lupton 1998).
 
-    A function's level is the degree of its polynomial; the Gaussians beyond the third, which carry the wings and are
-    hard to tell from a background where sources are few, have the highest level.
+    A function's level is the degree of its polynomial; the Gaussians beyond the third, which model the wings and are
+    nearly degenerate with the background if there are few sources, have the highest level.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Pixels of blank sky, where the noise of a difference is measured."""
+"""Select blank-sky pixels to measure the noise of a difference."""
 
 import numba
 import numpy as np
@@ -7,15 +7,15 @@ from numpy.typing import NDArray
 from imaging.image import FloatImage
 
 BLOCK = 4
-"""Side of the blocks that are told to be dark or not, pixels."""
+"""Side of the blocks tested for template light, pixels."""
 
 DARK_SIGMA = np.float32(3.0)
-"""Significance of a dark block's light at most."""
+"""Largest significance of the template light in a dark block."""
 
 
 @numba.njit(cache=True)
 def blank_sky(model: FloatImage, weight: FloatImage) -> NDArray[np.bool_]:
-    """Return which good pixels lie in blocks without light of the template; single pixels would select on its noise.
+    """Return the good pixels in blocks without template light; a cut on single pixels would select on its noise.
 
     Parameters
     ----------
@@ -46,14 +46,14 @@ def blank_sky(model: FloatImage, weight: FloatImage) -> NDArray[np.bool_]:
 
 @numba.njit(cache=True)
 def quiet_sky(template_flux: FloatImage, norm: FloatImage, snr: np.float32) -> NDArray[np.bool_]:
-    """Return which pixels have a score and less than a signal to noise of the template beneath them.
+    """Return the pixels that have a score and less template flux than a signal-to-noise limit.
 
     Parameters
     ----------
     template_flux
         (ny, nx) float32, flux of the template through the matched filter.
     norm
-        (ny, nx) float32, inverse variance of the difference's flux; zero where there is no score.
+        (ny, nx) float32, inverse variance of the difference's flux; zero for pixels without a score.
     snr
         Template flux in units of the difference's flux error.
     """

@@ -1,4 +1,4 @@
-"""The whole search of one CCD: stack, subtract, detect, score, and learn from fakes how complete it was."""
+"""Transient search of one CCD: stack templates, subtract, detect, score, and measure the efficiency with fakes."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -26,21 +26,21 @@ FloatArray = NDArray[np.float64]
 
 
 class SearchSettings(Settings):
-    """All settings of the search of one CCD, once its templates are chosen."""
+    """All settings of the search of one CCD, except the selection of templates."""
 
     stack: StackSettings = StackSettings()
-    """The template stack."""
+    """Template stack."""
     difference: SubtractionSettings = SubtractionSettings()
-    """The subtraction."""
+    """Image subtraction."""
     detection: DetectionSettings = DetectionSettings()
-    """Detection and cuts."""
+    """Detection and cuts on the difference."""
     fakes: FakeSettings = FakeSettings()
-    """Fakes and efficiency."""
+    """Fakes and detection efficiency."""
 
 
 @dataclass(frozen=True, eq=False)
 class CcdSearchResult:
-    """Everything that the search of one CCD leaves.
+    """All results of the search of one CCD.
 
     Attributes
     ----------
@@ -51,13 +51,13 @@ class CcdSearchResult:
     detections, detections_table
         Detections as a record and as the table DETECTIONS.
     fakes, fakes_table
-        Fakes as a record and as the table FAKES; None where none were injected.
+        Fakes as a record and as the table FAKES; None if none were injected.
     efficiency
-        Efficiency of the search; None where no fakes were injected.
+        Efficiency of the search; None if no fakes were injected.
     cut_flow
         Detections that each cut removes.
     quality
-        Numbers for the quality table; NaN where unknown.
+        Values for the quality table; NaN if unknown.
     times
         Seconds per step.
     """
@@ -90,13 +90,13 @@ def search_ccd(
     search
         Search image.
     templates
-        Images of the same field, best first; asked for one after the other, so that they need not all be in memory.
+        Images of the same field, best first; iterated once, so that they need not all be in memory.
     identity
         Exposure and CCD; seeds the fakes.
     settings
         All settings.
     stars
-        Bright stars, if a catalogue knows them; those of the template otherwise.
+        Bright stars from a catalogue; None takes those of the template.
     with_fakes
         Whether to measure the efficiency.
 

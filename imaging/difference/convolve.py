@@ -1,4 +1,4 @@
-"""Convolve a whole image with a kernel that varies over it.
+"""Convolve an image with a spatially varying kernel.
 
 The kernel is a sum of fixed kernels, each times a polynomial in position (Alard 2000), so the convolution is a sum of
 ordinary ones, each times that polynomial: tile by tile in Fourier space, exact at every pixel.
@@ -16,10 +16,10 @@ from imaging.image import FloatImage
 FloatArray = NDArray[np.float64]
 
 BLOCK = 32
-"""Side of the blocks in which further kernels are added, pixels."""
+"""Side of the blocks with constant coefficients of additional kernels, pixels."""
 
 TILE = 8 * BLOCK
-"""Side of the tiles that are transformed, pixels."""
+"""Side of the Fourier-transformed tiles, pixels."""
 
 
 def convolve_varying(
@@ -27,7 +27,7 @@ def convolve_varying(
 ) -> FloatImage:
     """Convolve an image with a matching kernel.
 
-    Beyond its edges the image is continued with its outermost pixels.
+    The image is padded with its outermost pixels.
 
     Parameters
     ----------
@@ -36,13 +36,12 @@ def convolve_varying(
     kernel
         The kernel.
     changes, images
-        (n, m, k) coefficients, that sum to zero in every block of 32 pixels, of k further kernels (k, s, s) that are
-        added block by block.
+        (n, m, k) coefficients per block of 32 pixels, with zero sum in every block, of k additional kernels (k, s, s).
 
     Returns
     -------
     convolved
-        (ny, nx) float32; the background of the kernel's fit is not added.
+        (ny, nx) float32, without the background of the kernel fit.
     """
     ny, nx = image.shape
     reach = kernel.basis.half_width
@@ -71,7 +70,7 @@ def _spectra(kernels: FloatArray, tiling: Tiling) -> NDArray[np.complex64]:
 
 
 def _with_border(image: FloatImage, y: slice, x: slice, reach: int) -> FloatImage:
-    """Return a tile with its border; what lies beyond the image repeats its outermost pixels."""
+    """Return a tile with its border, padded with the outermost pixels of the image."""
     ny, nx = image.shape
     below, above = max(reach - y.start, 0), max(y.stop + reach - ny, 0)
     left, right = max(reach - x.start, 0), max(x.stop + reach - nx, 0)
@@ -80,7 +79,7 @@ def _with_border(image: FloatImage, y: slice, x: slice, reach: int) -> FloatImag
 
 
 def _inverse(spectrum: NDArray[np.complex64], tiling: Tiling) -> FloatImage:
-    """Transform back; the tile begins behind its border and as far again, because the kernels begin at the origin."""
+    """Transform back; the tile starts at twice the border width, because the kernels start at the origin."""
     return fft.irfft2(spectrum, s=tiling.fft_shape, overwrite_x=True)[2 * tiling.border :, 2 * tiling.border :]
 
 

@@ -1,7 +1,7 @@
-"""Let the kernel follow the stack where the number of its inputs changes.
+"""Adapt the matching kernel to changes of the stack's PSF where the number of its inputs changes.
 
-At the border of an input the stack's PSF jumps, which no smooth kernel can follow. The jump is known from the inputs'
-PSF models and their shares of the weight, and to first order the kernel changes in proportion to them.
+At the border of an input the stack's PSF is discontinuous, which a smooth kernel cannot model. The step is known from
+the inputs' PSF models and their fractions of the weight, and to first order the kernel changes in proportion to them.
 """
 
 import numba
@@ -17,27 +17,27 @@ from imaging.templates.stack import StackMakeup
 FloatArray = NDArray[np.float64]
 
 MIN_CHANGE = 0.05
-"""Changes of an input's share below this are left to the smooth kernel."""
+"""Smaller changes of an input's fraction of the weight are left to the smooth kernel."""
 
 MIN_DEFICIT = 0.12
-"""Lack of weight below this is the interpolation's and the amplifiers' doing."""
+"""Smaller relative deficits of weight are due to interpolation and amplifiers, not to a missing input."""
 
 OTHER_DIFFERENCES = 0.05
-"""Relative difference of two inputs at the place of a source from turbulence and noise of the PSFs."""
+"""Relative difference of two inputs at a source, from turbulence and noise of the PSFs."""
 
 HALF_WIDTH = 12
-"""Half width of the PSF stamps that are compared, pixels."""
+"""Half width of the compared PSF stamps, pixels."""
 
 
 def share_changes(makeup: StackMakeup) -> FloatArray:
-    """Return (n, m, k) differences of the inputs' shares from their means, zero where they are small."""
+    """Return (n, m, k) deviations of the inputs' weight fractions from their means, zero if small."""
     change = makeup.shares - makeup.mean_shares
     change[np.abs(change).max(axis=2) < MIN_CHANGE] = 0.0
     return change
 
 
 def is_typical(makeup: StackMakeup, x: FloatArray, y: FloatArray, limit: float = 0.15) -> NDArray[np.bool_]:
-    """Return at which positions the shares are near their means, so that sources there show the main kernel."""
+    """Return the positions where the weight fractions are near their means, so that the main kernel applies."""
     change = np.abs(share_changes(makeup)).max(axis=2)
     rows = np.minimum(np.asarray(y, dtype=int) // makeup.block, change.shape[0] - 1)
     columns = np.minimum(np.asarray(x, dtype=int) // makeup.block, change.shape[1] - 1)
@@ -45,10 +45,10 @@ def is_typical(makeup: StackMakeup, x: FloatArray, y: FloatArray, limit: float =
 
 
 def missing_input_error(makeup: StackMakeup, weight: FloatImage, radius: int) -> FloatImage:
-    """Estimate how wrong the matched stack is, relative to its brightness, where single pixels lack an input.
+    """Estimate the relative error of the matched stack around pixels that lack an input.
 
-    A bad column or a cosmic ray of one input changes the stack's PSF in a few pixels. The change is the missing share
-    of the weight times the difference of the inputs' PSFs.
+    A bad column or a cosmic ray of one input changes the stack's PSF in a few pixels, by the missing fraction of the
+    weight times the difference of the inputs' PSFs.
 
     Parameters
     ----------
@@ -57,12 +57,12 @@ def missing_input_error(makeup: StackMakeup, weight: FloatImage, radius: int) ->
     weight
         (ny, nx) float32, inverse variance of the stack.
     radius
-        Reach of the kernel, pixels.
+        Radius of the kernel, pixels.
 
     Returns
     -------
     error
-        (ny, nx) float32, zero where no input is missing.
+        (ny, nx) float32, zero if no input is missing.
     """
     peaks = makeup.psf_stamps[:, makeup.psf_stamps.shape[1] // 2, makeup.psf_stamps.shape[2] // 2]
     difference = OTHER_DIFFERENCES + float(np.max(np.abs(peaks / np.sum(makeup.mean_shares * peaks) - 1.0)))
@@ -92,16 +92,16 @@ def _deficit(weight: FloatImage, usual: FloatImage, block: int, radius: int, dif
 
 
 def kernel_changes(kernel: MatchingKernel, makeup: StackMakeup, search: PsfModel | None) -> FloatArray:
-    """Compute by how much the kernel changes per change of each input's share.
+    """Compute the change of the kernel per change of each input's weight fraction.
 
     Parameters
     ----------
     kernel
         Kernel of the typical stack.
     makeup
-        Inputs' PSFs and shares.
+        PSFs and weight fractions of the inputs.
     search
-        PSF of the search image if that is the one that is convolved; None if the template is.
+        PSF of the search image if it is convolved; None if the template is.
 
     Returns
     -------

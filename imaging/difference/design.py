@@ -1,4 +1,4 @@
-"""Stamps around sources and the normal equations that each contributes to the matching kernel."""
+"""Stamps around sources and their normal equations for the fit of the matching kernel."""
 
 from dataclasses import dataclass, replace
 
@@ -16,7 +16,7 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Stamps:
-    """Stamps and what they say about the kernel.
+    """Stamps and their normal equations.
 
     Attributes
     ----------
@@ -29,9 +29,9 @@ class Stamps:
     weight
         (n, p) float32, inverse variance of target minus model; zero for bad pixels.
     patches
-        (n, t, t) float32, reference image in each stamp and within the kernel's reach of it.
+        (n, t, t) float32, reference image in each stamp with a margin of the kernel's half width.
     basis
-        The kernel's functions, whose columns are those of the reference convolved with them.
+        Kernel functions; the columns of the design are the reference convolved with them.
     normal
         (n, m + 1, m + 1) weighted products of the columns and a constant.
     right
@@ -41,7 +41,7 @@ class Stamps:
     n_pixels
         (n,) good pixels.
     noise_bias
-        (n,) sum of weight times noise variance of the reference: how far its noise inflates the products.
+        (n,) sum of weight times noise variance of the reference: bias of the products by its noise.
     """
 
     x: FloatArray
@@ -74,7 +74,7 @@ class Stamps:
         return fft.rfft2(images, s=self._transform)
 
     def moved(self, change: FloatImage) -> "Stamps":
-        """Return the stamps with a small change (n, p) of the target image and the same weights."""
+        """Return the stamps with a small change (n, p) added to the target image, with the same weights."""
         weighted = (self.weight * change).reshape(-1, self.side, self.side)
         spectrum = self._spectra(self.patches) * self._spectra(weighted).conj()
         size = self.patches.shape[1] - self.side + 1
@@ -96,9 +96,9 @@ def build_stamps(
     Parameters
     ----------
     target, reference
-        The kernel turns the reference into the target.
+        The kernel matches the reference to the target.
     x, y
-        (n,) centres; pixels of a stamp that lie beyond the image, or near its edge, have no weight.
+        (n,) centres; pixels of a stamp outside the image or near its edge have no weight.
     basis
         Kernel functions.
     settings
@@ -135,16 +135,16 @@ def build_stamps(
 
 
 def _indices(centre: NDArray[np.int64], reach: int, size: int) -> NDArray[np.int64]:
-    """Return (n, 2 reach + 1) indices about centres, held inside the image."""
+    """Return (n, 2 reach + 1) indices about centres, clipped to the image."""
     return np.clip(centre[:, None] + np.arange(-reach, reach + 1), 0, size - 1)
 
 
 def _normal_equations(
     patches: FloatImage, data: FloatImage, weight: FloatImage, basis: KernelBasis
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return products of the columns, with the data, and of the data; one stamp at a time stays in the cache.
+    """Return products of the columns, with the data, and of the data; one stamp at a time, to stay in the cache.
 
-    They are summed in double precision, because a few stamps hardly tell some functions from others.
+    They are summed in double precision, because some functions are nearly degenerate for few stamps.
     """
     n, p = data.shape
     m = len(basis.pairs)

@@ -1,4 +1,4 @@
-"""Find point sources of either sign on a difference and say what is wrong with each."""
+"""Detect positive and negative point sources on a difference, measure and flag them."""
 
 import math
 from dataclasses import dataclass, replace
@@ -21,12 +21,12 @@ from imaging.templates.relative import find_bright_sources
 FloatArray = NDArray[np.float64]
 
 STAR_SEARCH_ARCSEC = 60.0
-"""Bright stars farther away than this are not recorded."""
+"""Largest recorded distance to a bright star."""
 
 
 @dataclass(frozen=True, eq=False)
 class BrightStars:
-    """Stars near which detections are not to be trusted: (n,) positions in pixels, magnitudes."""
+    """Bright stars with veto radii: (n,) positions in pixels, magnitudes."""
 
     x: FloatArray
     y: FloatArray
@@ -42,15 +42,15 @@ class DifferenceDetections:
     measured
         Fluxes, positions, shapes.
     score
-        Flux over its true error at the peak, signed.
+        Flux over its measured error at the peak, signed.
     dipole_fraction
-        Flux of a neighbouring peak of the other sign over this one's, 0 to 1.
+        Flux of a neighbouring peak of opposite sign over that of this one, 0 to 1.
     template_flux
         Electrons of the template within one FWHM.
     star_distance_arcsec
         Distance to the nearest bright star; NaN if far.
     pixel_excess
-        By how many sigma one pixel of the search image is brighter than a point source would have it.
+        Excess of one pixel of the search image over a point source, sigma.
     flags
         Bits of :class:`imaging.schemas.difference.DetectionFlag`.
     """
@@ -68,11 +68,11 @@ class DifferenceDetections:
 
     @property
     def passed(self) -> NDArray[np.bool_]:
-        """Which have no flag."""
+        """Which detections have no flag."""
         return self.flags == 0
 
     def cut_flow(self) -> dict[str, int]:
-        """Return how many detections each cut removes from those that the cuts before it have left."""
+        """Return the number of detections that each cut removes after the previous cuts."""
         counts = {"detected": len(self)}
         left = np.ones(len(self), dtype=bool)
         for flag in DetectionFlag:
@@ -85,7 +85,7 @@ class DifferenceDetections:
 def detect(
     difference: Difference, settings: DetectionSettings, stars: BrightStars | None = None
 ) -> DifferenceDetections:
-    """Find and measure everything above the threshold, of either sign.
+    """Detect and measure all sources above the threshold, of either sign.
 
     Parameters
     ----------
@@ -94,12 +94,12 @@ def detect(
     settings
         Threshold and cuts.
     stars
-        Bright stars; those of the matched template if left out.
+        Bright stars; None takes those of the matched template.
 
     Returns
     -------
     detections
-        All of them; those without a flag have passed the cuts.
+        All detections; those without a flag have passed the cuts.
     """
     stars = stars or bright_stars(difference)
     x, y, score = find_peaks(difference.score, settings.threshold_sigma, settings.peak_radius_pixels)
@@ -136,7 +136,7 @@ def find_peaks(score: FloatImage, threshold: float, radius: int) -> tuple[FloatA
     threshold
         Lowest absolute value.
     radius
-        Distance within which a peak is the highest (or, if negative, the lowest) pixel.
+        Radius within which a peak is the highest (if negative, the lowest) pixel.
 
     Returns
     -------
@@ -148,14 +148,14 @@ def find_peaks(score: FloatImage, threshold: float, radius: int) -> tuple[FloatA
 
 
 def bright_stars(difference: Difference, brightest: float = 18.0) -> BrightStars:
-    """Take the bright stars of the matched template, whose saturated cores have been filled.
+    """Return the bright stars of the matched template, whose saturated cores are filled.
 
     Parameters
     ----------
     difference
         The difference.
     brightest
-        Faintest magnitude that counts.
+        Magnitude of the faintest star.
     """
     zeropoint, psf = difference.search.zeropoint_mag, difference.search.psf
     ny, nx = difference.model.shape
@@ -203,7 +203,7 @@ def _flags(
 def _dipole_fractions(
     difference: Difference, x: FloatArray, y: FloatArray, score: FloatArray, settings: DetectionSettings
 ) -> FloatArray:
-    """Fit two PSFs, one at the peak and one at the strongest peak of the other sign near it."""
+    """Fit two PSFs, one at the peak and one at the strongest nearby peak of opposite sign."""
     psf = difference.psf
     reach = math.ceil(settings.dipole_radius_fwhm * psf.fwhm_pixels)
     half = reach + 6
@@ -233,7 +233,7 @@ def _dipole_fractions(
 
 
 class _Padded:
-    """Windows of an image that may reach beyond it."""
+    """Windows of an image that may extend beyond it."""
 
     def __init__(self, image: FloatImage, weight: FloatImage, half: int) -> None:
         self.image, self.weight, self.half = image, weight, half
@@ -265,7 +265,7 @@ def _aperture_sums(image: FloatImage, x: FloatArray, y: FloatArray, radius: floa
 def _star_distances(
     x: FloatArray, y: FloatArray, stars: BrightStars, scale_arcsec: float, settings: DetectionSettings
 ) -> tuple[FloatArray, NDArray[np.bool_]]:
-    """Return distances to the nearest bright star and whether any star's veto radius holds the detection."""
+    """Return distances to the nearest bright star, and whether the detection is within any star's veto radius."""
     distance, vetoed = np.full(x.size, np.nan), np.zeros(x.size, dtype=bool)
     if stars.x.size == 0:
         return distance, vetoed

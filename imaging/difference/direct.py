@@ -1,7 +1,7 @@
-"""Forced PSF photometry on the images themselves: what shone at a candidate's place in every epoch, host included.
+"""Forced PSF photometry on the unsubtracted search and template images, host light included.
 
-A difference tells how an epoch deviates from the stack of the templates; that a source varied among the templates, or
-was there long before, only the templates themselves tell.
+A difference measures the deviation of an epoch from the stack of templates; variability among the templates, or a
+source present in all of them, is only visible on the template images.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,18 +23,18 @@ from imaging.wcs.tpv import TpvWcs
 FloatArray = NDArray[np.float64]
 
 MARGIN = 10
-"""Pixels around the window of a fit that are read with it, for the local background."""
+"""Margin around the window of a fit for the local background, pixels."""
 
 RING_FWHM = 3.0
-"""Distance from which on pixels tell the local background, in FWHM."""
+"""Inner radius of the local background, in FWHM."""
 
 MIN_RING = 200
-"""Fewest good pixels of the ring; with fewer the sky is left as it is."""
+"""Fewest good pixels of the annulus; with fewer no local background is subtracted."""
 
 
 @dataclass(frozen=True, eq=False)
 class DirectImage:
-    """An image whose pixels are read where they are needed.
+    """An image whose pixels are read on demand.
 
     Attributes
     ----------
@@ -69,22 +69,23 @@ def direct_table(
     dec_deg: FloatArray,
     settings: DetectionSettings,
 ) -> pa.Table:
-    """Measure candidates on one image and put the result into the table DIRECT_PHOTOMETRY.
+    """Measure candidates on one image and return the table DIRECT_PHOTOMETRY.
 
-    The median of a ring around each is taken away first: the sky model of an image with many faint sources is too high.
+    The median of an annulus around each is subtracted first, because the sky model of an image with many faint sources
+    is too high.
 
     Parameters
     ----------
     image
         The image.
     identity
-        Its exposure and CCD.
+        Exposure and CCD of the image.
     side
         ``search`` or ``template``.
     candidate_ids
         (n,) names.
     ra_deg, dec_deg
-        (n,) positions; those outside the image are left out of the table.
+        (n,) positions; those outside the image are omitted from the table.
     settings
         Radius of the fit, as on the difference.
     """
@@ -113,7 +114,7 @@ def direct_table(
 
 
 def _background(science: FloatImage, weight: FloatImage, x: FloatArray, y: FloatArray, inner: float) -> np.float32:
-    """Return the median of the good pixels beyond a radius: what the sky model has left, or taken too much."""
+    """Return the median of the good pixels beyond a radius: the residual of the sky model."""
     rows, columns = np.ogrid[: science.shape[0], : science.shape[1]]
     ring = (np.hypot(rows - y[0], columns - x[0]) > inner) & (weight > 0)
     return np.float32(np.median(science[ring])) if ring.sum() >= MIN_RING else np.float32(0.0)

@@ -1,4 +1,4 @@
-"""How complete a search was: the share of fakes found against magnitude, signal to noise and place."""
+"""Detection efficiency: fraction of recovered fakes by magnitude, signal to noise and host surface brightness."""
 
 import itertools
 import math
@@ -20,7 +20,7 @@ FloatArray = NDArray[np.float64]
 MIN_FAKES = 20
 
 HOST_EDGES = (21.0, 22.5, 24.0)
-"""Surface brightness of hosts, mag/arcsec2, at which the places of fakes are told apart."""
+"""Bin edges of the host surface brightness of fakes, mag/arcsec2."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,13 +32,13 @@ class Curve:
     half
         Magnitude or signal to noise at which half of the maximum is reached.
     half_error
-        Its standard error.
+        Standard error of ``half``.
     width
         Standard deviation of the Gaussian.
     efficiency_max
-        Efficiency far on the bright side.
+        Efficiency at the bright end.
     n
-        Fakes behind it.
+        Number of fakes.
     """
 
     half: float
@@ -72,7 +72,7 @@ class Efficiency:
     snr: Curve
 
     def share_passed(self) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Return the share that passed per bin, with the bounds of its 68 % (Wilson) interval."""
+        """Return the fraction that passed per bin, with the bounds of its 68 % (Wilson) interval."""
         return wilson_interval(self.n_passed, self.n_injected)
 
 
@@ -82,7 +82,7 @@ def measure_efficiency(fakes: Fakes, bin_mag: float) -> Efficiency:
     Parameters
     ----------
     fakes
-        Fakes and what became of them.
+        Fakes with their detections.
     bin_mag
         Width of the bins, magnitudes.
     """
@@ -116,7 +116,7 @@ def efficiency_by_place(fakes: pa.Table, bin_mag: float) -> pa.Table:
     Returns
     -------
     efficiency
-        Table EFFICIENCY: one row per place and magnitude bin that holds fakes.
+        Table EFFICIENCY: one row per place and non-empty magnitude bin.
     """
     mag, place = column(fakes, "mag").astype(float), np.array(_places(fakes), dtype=object)
     detected, passed = (column(fakes, name).astype(bool) for name in ("detected", "passed"))
@@ -152,18 +152,18 @@ def fit_curve(brightness: FloatArray, found: NDArray[np.bool_], *, width: float 
     Parameters
     ----------
     brightness
-        (n,) a quantity that grows with the chance to be found.
+        (n,) a quantity that increases with the detection probability.
     found
-        (n,) whether it was.
+        (n,) whether detected.
     width
-        Width of the transition if it is known (one for a significance), else None.
+        Width of the transition if known (one for a significance), else None.
     sign
-        Factor that turns the brightness at half efficiency into the quantity to report.
+        Factor from the brightness at half efficiency to the reported quantity.
 
     Returns
     -------
     curve
-        NaN where there are too few fakes, or all or none were found.
+        NaN if there are too few fakes, or if all or none were detected.
     """
     n = found.size
     if n < MIN_FAKES or found.all() or not found.any():
@@ -207,7 +207,7 @@ def _error(function: Callable[[FloatArray], float], solution: FloatArray) -> flo
 def wilson_interval(
     successes: NDArray[np.int64], trials: NDArray[np.int64], z: float = 1.0
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return shares and the bounds of their binomial intervals (Wilson 1927); NaN where there were no trials."""
+    """Return fractions and the bounds of their binomial intervals (Wilson 1927); NaN without trials."""
     n = np.where(trials > 0, trials, np.nan).astype(float)
     share = successes / n
     centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)

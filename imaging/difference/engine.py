@@ -1,4 +1,4 @@
-"""Subtract any calibrated images of one field: what stands behind ``difference-images``."""
+"""Subtract arbitrary calibrated images of one field (the command ``difference-images``)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,23 +24,23 @@ SUMMARISED = (
     *("detection_id", "x", "y", "ra", "dec", "position_error_arcsec", "flux", "flux_error", "snr", "mag", "mag_error"),
     *("chi2_psf", "spread_model", "dipole_fraction", "real_score"),
 )
-"""Columns of a detection that the summary shows."""
+"""Columns of a detection in the summary."""
 
 __all__ = ["ImageDifference", "UserImage", "difference_images", "summary"]
 
 
 @dataclass(frozen=True, eq=False)
 class UserImage:
-    """An image as a user gives it.
+    """An image given by the user.
 
     Attributes
     ----------
     loaded
-        What its file holds.
+        Content of its file.
     psf
-        Its PSF, if the user has one.
+        PSF given by the user; None if none.
     zeropoint_mag
-        AB magnitude of one unit of the file, if the header's is not to be used.
+        AB magnitude of one unit of the file, overriding the header; None uses the header's.
     """
 
     loaded: LoadedImage
@@ -50,7 +50,7 @@ class UserImage:
 
 @dataclass(frozen=True, eq=False)
 class ImageDifference:
-    """A user's difference.
+    """Difference of images given by the user.
 
     Attributes
     ----------
@@ -77,23 +77,23 @@ def difference_images(
     *,
     with_fakes: bool = False,
 ) -> ImageDifference:
-    """Subtract the stack of some images from another one of the same field.
+    """Subtract the stack of template images from a science image of the same field.
 
     Parameters
     ----------
     science
         Image to search.
     templates
-        Images to compare it with, best first.
+        Images to subtract, best first.
     settings
-        All settings; the defaults if left out.
+        All settings; defaults if None.
     with_fakes
         Whether to measure the efficiency with fakes.
 
     Raises
     ------
     NoWorkError
-        ``no_template_overlap`` if no template shows a part of the science image.
+        ``no_template_overlap`` if no template overlaps the science image.
     CcdError
         If an image is empty or has no usable star for its PSF, or for the reasons of
         :func:`imaging.difference.chain.search_ccd`.
@@ -117,19 +117,19 @@ def difference_images(
 
 
 def check_overlap(science: LoadedImage, templates: Sequence[LoadedImage], min_coverage: float) -> None:
-    """Refuse images of different fields before anything is measured on them.
+    """Raise if the images are of different fields, before any measurement.
 
     Parameters
     ----------
     science, templates
         The images.
     min_coverage
-        Share of the science image that must be covered, for the message.
+        Fraction of the science image that must be covered, for the message.
 
     Raises
     ------
     NoWorkError
-        ``no_template_overlap`` if no template touches it.
+        ``no_template_overlap`` if no template overlaps it.
     """
     corners = _footprint(science)
     if any(overlap_fraction(corners, _footprint(template)) > 0.0 for template in templates):
@@ -137,7 +137,7 @@ def check_overlap(science: LoadedImage, templates: Sequence[LoadedImage], min_co
     centre, others = polygon_centre(corners), [polygon_centre(_footprint(template)) for template in templates]
     distance = min(float(separation_deg(*centre, *other)) for other in others)
     raise NoWorkError(
-        f"no template shows the field of the science image: the nearest is {distance:.3g} deg away",
+        f"no template overlaps the science image: the nearest is {distance:.3g} deg away",
         reason="no_template_overlap",
         step="difference_images",
         value="0.0 %",
@@ -152,7 +152,7 @@ def _footprint(loaded: LoadedImage) -> NDArray[np.float64]:
 
 
 def _calibrated(image: UserImage) -> CalibratedImage:
-    """Calibrate an image; what is wrong with it is told with its name."""
+    """Calibrate an image; errors include its name."""
     try:
         return calibrate(image.loaded, psf=image.psf, zeropoint_mag=image.zeropoint_mag)
     except CcdError as error:
@@ -161,7 +161,7 @@ def _calibrated(image: UserImage) -> CalibratedImage:
 
 
 def tie_zeropoint(search: CalibratedImage, template: CalibratedImage) -> CalibratedImage:
-    """Give a template the zero point that its stars have in the search image.
+    """Set the zero point of a template from the stars in common with the search image.
 
     Parameters
     ----------
@@ -171,7 +171,7 @@ def tie_zeropoint(search: CalibratedImage, template: CalibratedImage) -> Calibra
     Raises
     ------
     CcdError
-        ``no_common_stars`` if the two share no star bright enough.
+        ``no_common_stars`` if they have no bright star in common.
     """
     pixels, other = search.pixels, template.pixels
     grid = pixel_map(search.wcs, pixels.shape, template.wcs)
@@ -199,7 +199,7 @@ def tie_zeropoint(search: CalibratedImage, template: CalibratedImage) -> Calibra
 
 
 def summary(result: ImageDifference, bin_mag: float = 0.5) -> dict[str, object]:
-    """Return what ``--json`` prints: the numbers of the difference and its detections.
+    """Return the document of ``--json``: properties of the difference and its detections.
 
     Parameters
     ----------
@@ -250,7 +250,7 @@ def _known(value: float) -> float | None:
 
 
 def _identity(loaded: LoadedImage) -> Identity:
-    """Read what the header knows of exposure and CCD; zeros where it knows nothing."""
+    """Read exposure and CCD from the header; zeros if missing."""
     header = loaded.header
 
     def number(key: str) -> float:

@@ -1,11 +1,10 @@
-"""Add fake transients to a copy of a difference and see which are found.
+"""Inject fake transients into a copy of a difference and match them to detections.
 
-Once the kernel and the background are known the subtraction is linear: a source added to the search image changes the
-whitened difference by that source convolved with the response kernel of its place, and nothing else. So the fakes are
-added to the difference itself, with the photon noise that they would have brought, and go through the same filter,
-the same detection and the same cuts as everything else. That is what injecting into the search image and subtracting
-again with the known kernel would give, at a hundredth of the cost. The kernel itself hardly knows of a transient:
-stamps of deviating sources are clipped.
+For a given kernel and background the subtraction is linear: a source added to the search image changes the whitened
+difference only by that source convolved with the local response kernel. The fakes are therefore added to the
+difference, with their photon noise, and pass through the same filter, detection and cuts as real sources. This is
+equivalent to injection into the search image and subtraction with the same kernel, at a hundredth of the cost.
+Transients hardly affect the kernel itself, because stamps of deviating sources are clipped.
 """
 
 from dataclasses import dataclass, replace
@@ -31,24 +30,24 @@ SIZE = fft.next_fast_len(4 * PSF_HALF_WIDTH + 1, real=True)
 
 @dataclass(frozen=True, eq=False)
 class Fakes:
-    """Fakes and what became of them; (n,) arrays.
+    """Fakes with their detections; (n,) arrays.
 
     Attributes
     ----------
     x, y
         Position, pixels.
     mag, flux
-        Magnitude and electrons injected.
+        Injected magnitude and electrons.
     snr_expected
-        Flux over the flux error of the place.
+        Flux over the local flux error.
     on_host
         Whether it was placed on a galaxy.
     surface_brightness
-        Electrons per pixel of the template under it.
+        Electrons per pixel of the template at the position.
     on_good_pixels
         Whether no masked pixel lies within one FWHM.
     match
-        Index of the detection that is it; -1 if there is none.
+        Index of the matching detection; -1 if there is none.
     detections
         All detections on the copy.
     """
@@ -69,12 +68,12 @@ class Fakes:
 
     @property
     def detected(self) -> BoolArray:
-        """Which were found above the threshold."""
+        """Which were detected above the threshold."""
         return self.match >= 0
 
     @property
     def passed(self) -> BoolArray:
-        """Which were found and passed all cuts."""
+        """Which were detected and passed all cuts."""
         passed = np.append(self.detections.passed, False)
         return passed[self.match] & self.detected
 
@@ -94,11 +93,11 @@ def inject_fakes(
     difference
         The difference; it is not changed.
     real
-        Its own detections: no fake is placed on one.
+        Detections on the difference; fakes are not placed on them.
     seed
         Numbers that identify exposure and CCD.
     settings
-        How many, how bright, where.
+        Numbers, magnitudes and positions of fakes.
     detection
         Settings of the search itself.
     stars
@@ -130,20 +129,20 @@ def inject_fakes(
 def draw_magnitudes(
     rng: np.random.Generator, error: FloatArray, zeropoint_mag: float, threshold: float, settings: FakeSettings
 ) -> FloatArray:
-    """Draw magnitudes over the whole range, a share of them about the threshold, where the efficiency falls.
+    """Draw magnitudes over the whole range, a fraction of them near the threshold, where the efficiency falls.
 
     Parameters
     ----------
     rng
         Random numbers.
     error
-        (n,) error of a point source's flux at each place, electrons.
+        (n,) error of a point source's flux at each position, electrons.
     zeropoint_mag
         AB magnitude of one electron.
     threshold
-        Significance of detections.
+        Detection threshold, sigma.
     settings
-        Range, share, and how wide about the threshold.
+        Magnitude range, fraction near the threshold, and width of that range.
     """
     brightest, faintest = settings.brightest_mag, settings.faintest_mag
     anywhere = rng.uniform(brightest, faintest, error.size)
@@ -165,7 +164,7 @@ def add_sources(
     x, y, flux
         (n,) positions (pixels) and electrons.
     rng
-        Draws the photon noise.
+        Random generator of the photon noise.
     """
     image, numerator = difference.image.copy(), difference.filtered.numerator.copy()
     science = difference.search.pixels.science.copy()
@@ -215,7 +214,7 @@ def _places(
     n_hosts: int,
     settings: FakeSettings,
 ) -> tuple[FloatArray, FloatArray, BoolArray]:
-    """Choose places for fakes: on galaxies first, then anywhere, none near another or near a detection."""
+    """Choose positions of fakes: on galaxies first, then anywhere, not close to each other or to detections."""
     ny, nx = difference.image.shape
     hosts_x, hosts_y = _galaxies(difference)
     order = rng.permutation(hosts_x.size)
@@ -246,7 +245,7 @@ def _places(
 
 
 def _galaxies(difference: Difference) -> tuple[FloatArray, FloatArray]:
-    """Find extended sources of the template: those whose light is less concentrated than the PSF's."""
+    """Find extended sources of the template: those less concentrated than the PSF."""
     model = difference.model
     sigma = 1.0 / np.sqrt(np.median(difference.weight[difference.weight > 0][::97]))
     ones = np.ones_like(model)

@@ -1,9 +1,9 @@
-"""The matched filter: the best estimate of a point source's flux at every pixel, and its significance.
+"""Matched filter of a difference: point-source flux and its significance at every pixel.
 
-In white noise of known variance the most sensitive test for a source of known shape is the sum of the image times that
-shape, weighted with the inverse variance. Two further errors grow with what was subtracted: of its brightness and of
-its position. Both are measured on the CCD itself, so that a bright star's residual does not pass for a discovery
-(the source noise and the astrometric noise of Zackay, Ofek and Gal-Yam 2016).
+In white noise of known variance the optimal test for a source of known shape is the inverse-variance weighted sum of
+the image times that shape. Two further errors increase with the subtracted flux: of its scale and of its position. Both
+are measured on the CCD, so that residuals of bright stars are not significant (the source noise and the astrometric
+noise of Zackay, Ofek and Gal-Yam 2016).
 """
 
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ from imaging.image import FloatImage
 FloatArray = NDArray[np.float64]
 
 MIN_GOOD_SHARE = 0.5
-"""Where less than this share of the pixels under the PSF's core is good there is no score."""
+"""Smallest fraction of good pixels in the PSF's core for a score."""
 
 
 @dataclass(frozen=True, eq=False)
 class FilteredDifference:
-    """The difference seen through the matched filter.
+    """The matched-filtered difference.
 
     Attributes
     ----------
@@ -31,11 +31,11 @@ class FilteredDifference:
         (ny, nx) float32, weighted sum of difference times PSF.
     norm
         (ny, nx) float32, weighted sum of the squared PSF: numerator over norm is the flux, one over norm its variance;
-        zero where too little of the PSF falls on good pixels.
+        zero if too little of the PSF is on good pixels.
     template_flux
-        (ny, nx) float32, flux of the subtracted template seen through the same filter.
+        (ny, nx) float32, flux of the subtracted template through the same filter.
     psf_stamps
-        (n, m, k, k) PSF per tile that made the filter.
+        (n, m, k, k) PSF per tile used in the filter.
     """
 
     numerator: FloatImage
@@ -58,7 +58,7 @@ def matched_filter(
     psf_stamps
         (n, m, k, k) PSF at the tiles' centres.
     core_radius
-        Half width of the square that counts as the PSF's core, pixels.
+        Half width of the square core of the PSF, pixels.
     tiling
         Tiles.
     """
@@ -82,7 +82,7 @@ def matched_filter(
 
 @numba.njit(cache=True)
 def good_share(weight: FloatImage, radius: int) -> FloatImage:
-    """Return the share of pixels of positive weight in the square of half width ``radius`` about every pixel."""
+    """Return the fraction of pixels of positive weight in the square of half width ``radius`` about every pixel."""
     ny, nx = weight.shape
     size = 2 * radius + 1
     across = np.zeros((ny, nx), dtype=np.int16)
@@ -111,7 +111,7 @@ def good_share(weight: FloatImage, radius: int) -> FloatImage:
 def significance(
     filtered: FilteredDifference, scale_error: float, shift_error: float, widths: FloatArray, tiling: Tiling
 ) -> FloatImage:
-    """Return the flux over its error at every pixel, zero where there is none.
+    """Return the flux over its error at every pixel, zero if undefined.
 
     Parameters
     ----------
@@ -143,7 +143,7 @@ def flux_errors(
     widths: FloatArray,
     tiling: Tiling,
 ) -> tuple[FloatArray, FloatArray]:
-    """Return what a point source's flux is uncertain by at positions.
+    """Return the error of a point source's flux at given positions.
 
     Parameters
     ----------
@@ -157,7 +157,7 @@ def flux_errors(
     Returns
     -------
     noise, systematic
-        (n,) electrons: from the noise of the sky, and from the subtracted template; infinite where there is no score.
+        (n,) electrons: from the sky noise, and from the subtracted template; infinite if there is no score.
     """
     ny, nx = filtered.norm.shape
     i, j = np.clip(np.rint(x).astype(int), 0, nx - 1), np.clip(np.rint(y).astype(int), 0, ny - 1)
@@ -205,7 +205,7 @@ def _significance(
 
 @numba.njit(cache=True)
 def _bright_pixels(template_flux: FloatImage, norm: FloatImage, snr: np.float32) -> NDArray[np.bool_]:
-    """Return (ny, nx) where the template is above a signal to noise of the difference, the image's edge left out."""
+    """Return (ny, nx) pixels where the template is above a signal to noise of the difference, without the edge."""
     ny, nx = norm.shape
     out = np.zeros((ny, nx), dtype=np.bool_)
     limit, zero = snr * snr, np.float32(0.0)
@@ -226,14 +226,14 @@ def measure_scale_error(filtered: FilteredDifference, shift_error: float, *, min
     shift_error
         Error of the position, pixels per axis.
     min_snr
-        Lowest template flux, in units of its error, of the pixels that count.
+        Lowest template flux of the pixels used, in units of its error.
     maximum
         Largest value to return.
 
     Returns
     -------
     scale_error
-        Relative error with which the residuals of those pixels have unit width; NaN for too few pixels.
+        Relative error for which the residuals of those pixels have unit width; NaN for too few pixels.
     """
     rows, columns = np.nonzero(_bright_pixels(filtered.template_flux, filtered.norm, np.float32(min_snr)))
     if rows.size < 100:

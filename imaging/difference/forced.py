@@ -1,4 +1,4 @@
-"""Forced PSF photometry on a difference: the flux at given positions, found or not."""
+"""Forced PSF photometry on a difference at given positions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ LIMIT_SIGMA = 5.0
 """Significance of the limiting magnitude."""
 
 MAGNITUDE_SIGMA = 2.0
-"""Significance from which on a flux has a magnitude."""
+"""Lowest significance of a flux with a magnitude."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +37,7 @@ class ForcedFluxes:
     Attributes
     ----------
     flux, error
-        Electrons; NaN where no pixel under the PSF is good.
+        Electrons; NaN if the PSF covers no good pixel.
     masked
         Whether the position falls on masked pixels.
     """
@@ -56,19 +56,20 @@ def measure_forced(
 ) -> ForcedFluxes:
     """Measure PSF fluxes at fixed positions.
 
-    The noise of a whitened difference is white, so the error of the weighted sum is that of its weights; the width of
-    the noise measured through the PSF, and the errors of what was subtracted, come from the header of the difference.
+    The noise of a whitened difference is white, so that the error of the weighted sum follows from its weights; the
+    noise width measured through the PSF, and the errors of the subtracted template, are read from the header of the
+    difference.
 
     Parameters
     ----------
     difference
         Whitened difference as an image (:meth:`imaging.difference.records.Difference.as_image`).
     x, y
-        (n,) positions, pixels; positions beyond the image give NaN.
+        (n,) positions, pixels; positions outside the image give NaN.
     settings
         Radius of the fit.
     template_flux
-        (ny, nx) float32, subtracted template seen through the matched filter, for the error that grows with it.
+        (ny, nx) float32, subtracted template through the matched filter, for the error that is proportional to it.
     """
     header = difference.pixels.header
     flux, error, masked_share = forced_fluxes(
@@ -92,7 +93,7 @@ def forced_table(
     settings: DetectionSettings,
     template_flux: FloatImage | None = None,
 ) -> pa.Table:
-    """Measure candidates on one difference and put the result into the table FORCED_PHOTOMETRY.
+    """Measure candidates on one difference and return the table FORCED_PHOTOMETRY.
 
     Parameters
     ----------
@@ -120,7 +121,7 @@ def forced_table(
 
 
 def photometry_columns(forced: ForcedFluxes, zeropoint_mag: float) -> dict[str, Any]:
-    """Return the columns that every table of forced photometry has: fluxes, magnitudes, limits.
+    """Return the common columns of all forced-photometry tables: fluxes, magnitudes, limits.
 
     Parameters
     ----------
@@ -181,9 +182,9 @@ def forced_fluxes(
     Returns
     -------
     flux, error
-        (n,) electrons; NaN where no pixel of the PSF is good.
+        (n,) electrons; NaN if the PSF covers no good pixel.
     masked_fraction
-        (n,) share of masked pixels within one FWHM.
+        (n,) fraction of masked pixels within one FWHM.
     """
     values = _forced_all(
         *(image, weight, psf.coefficients, psf.degree, psf.origin, psf.scale, psf.step, psf.fwhm_pixels),

@@ -1,7 +1,7 @@
-"""Fit the kernel that turns one image into another: linear least squares on stamps, clipped, order chosen by data.
+"""Fit the PSF-matching kernel: clipped linear least squares on stamps, complexity chosen by cross-validation.
 
 Alard and Lupton (1998), Alard (2000) for the spatial variation and the constant sum. The noise of the convolved image
-biases plain least squares towards small kernels; the bias is computed and taken out, to first order.
+biases plain least squares towards small kernels; the bias is computed and removed to first order.
 """
 
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
 RIDGE = 3e-6
-"""Relative increase of the normal matrix's diagonal: keeps functions that the data do not fix from running away."""
+"""Relative increase of the normal matrix's diagonal, which regularises poorly constrained functions."""
 
 
 @dataclass(frozen=True, eq=False)
 class MatchingKernel:
-    """A kernel that varies over an image, and the background that goes with it.
+    """A spatially varying kernel and differential background.
 
     Attributes
     ----------
@@ -37,9 +37,9 @@ class MatchingKernel:
     origin, scale
         Position and lengths, pixels, that normalise the polynomials: u = (x - origin) / scale.
     order
-        Order in position of the kernel's shape.
+        Spatial order of the kernel shape.
     level
-        Highest level of the basis functions in use.
+        Highest level of the basis functions used.
     n_stamps, n_rejected
         Stamps used and clipped.
     chi2
@@ -133,7 +133,7 @@ def _expand(products: FloatArray, k: int, width: int) -> FloatArray:
 
 
 def _factor(matrix: FloatArray) -> tuple[FloatArray, bool]:
-    """Factor a normal matrix, with as little regularisation as it takes: few stamps leave functions undetermined."""
+    """Factor a normal matrix with the least sufficient regularisation; few stamps do not constrain all functions."""
     diagonal = np.diag_indices_from(matrix)
     ridge = RIDGE
     while True:
@@ -149,7 +149,7 @@ def _factor(matrix: FloatArray) -> tuple[FloatArray, bool]:
 
 @dataclass(frozen=True, eq=False)
 class _Problem:
-    """Everything that does not change while stamps are clipped and orders are tried."""
+    """Quantities of the fit that do not change with clipping and order."""
 
     stamps: Stamps
     basis: KernelBasis
@@ -229,12 +229,12 @@ def fit_kernel(
     *,
     choose: bool = True,
 ) -> tuple[MatchingKernel, BoolArray]:
-    """Fit the kernel and clip the stamps that disagree.
+    """Fit the kernel with clipping of deviating stamps.
 
     Parameters
     ----------
     stamps
-        Stamps of the reference, convolved, and the target.
+        Stamps of the reference, which is convolved, and of the target.
     basis
         Kernel functions.
     correlation
@@ -244,14 +244,14 @@ def fit_kernel(
     settings
         Orders to try, clipping, penalty.
     choose
-        Whether to choose the complexity by cross-validation; otherwise the highest that the stamps can carry is taken.
+        Whether to choose the complexity by cross-validation; otherwise the highest that the stamps allow is used.
 
     Returns
     -------
     kernel
-        The kernel with the complexity that predicts held-out stamps best.
+        The kernel with the complexity that best predicts held-out stamps.
     used
-        (n,) which stamps it rests on.
+        (n,) whether each stamp was used.
     """
     ny, nx = shape
     problem = _Problem(stamps, basis, settings, noise_products(basis, correlation), (nx / 2, ny / 2), (nx / 2, ny / 2))
@@ -278,12 +278,12 @@ def _functions(basis: KernelBasis, level: int) -> NDArray[np.int64]:
 
 
 def _affordable_order(n_stamps: int) -> int:
-    """Return the highest order in position that so many stamps can carry."""
+    """Return the highest spatial order for a number of stamps."""
     return 2 if n_stamps >= 18 else 1 if n_stamps >= 9 else 0
 
 
 def _clip(problem: _Problem, coefficients: FloatArray, background: FloatArray, use: BoolArray) -> BoolArray:
-    """Return which stamps agree with the model, judged by the scatter of those in use."""
+    """Return which stamps agree with the model, relative to the scatter of the stamps used."""
     chi2 = problem.stamp_chi2(coefficients, background) / np.maximum(problem.stamps.n_pixels, 1.0)
     centre = float(np.median(chi2[use]))
     width = max(mad_sigma(chi2[use]), 0.05 * centre)
@@ -292,7 +292,7 @@ def _clip(problem: _Problem, coefficients: FloatArray, background: FloatArray, u
 
 
 def _choose_complexity(problem: _Problem, use: BoolArray) -> tuple[int, int]:
-    """Return the level of the basis and the order in position that predict held-out stamps best."""
+    """Return the basis level and spatial order that best predict held-out stamps."""
     levels = np.unique(problem.basis.levels)
     simple = sorted({int(levels[k]) for k in (min(2, levels.size - 1), max(levels.size - 2, 0), levels.size - 1)})
     candidates = [(level, 0) for level in simple]
@@ -314,7 +314,7 @@ def _choose_complexity(problem: _Problem, use: BoolArray) -> tuple[int, int]:
 def _held_out_loss(
     problem: _Problem, use: BoolArray, members: NDArray[np.int64], folds: int, candidate: tuple[int, int]
 ) -> float:
-    """Return the mean reduced chi-square of stamps, each predicted without its fold and bounded against outliers."""
+    """Return the mean reduced chi-square of stamps, each predicted without its fold and clipped."""
     level, order = candidate
     loss = np.empty(members.size)
     for fold in range(folds):

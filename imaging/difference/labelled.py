@@ -1,4 +1,4 @@
-"""From the marks that people gave to candidates to what the score is trained on."""
+"""Training sets of the real/bogus score from people's labels of candidates."""
 
 from collections.abc import Iterable
 
@@ -10,17 +10,17 @@ from imaging.difference.measure import Measurements
 from imaging.tables import column
 
 WORDS = {"real": True, "bogus": False}
-"""Labels that decide; ``interesting`` says nothing of either."""
+"""Labels used as classes; ``interesting`` is ignored."""
 
 TABLE_NAMES = {"chi2": "chi2_psf", "spread": "spread_model"}
-"""Measurements whose column has another name."""
+"""Measurements whose column has a different name."""
 
 NOT_KEPT = ("x_error", "y_error")
-"""Measurements that the table does not hold; they are NaN."""
+"""Measurements that are not in the table; they are NaN."""
 
 
 def detections_of_table(table: pa.Table) -> DifferenceDetections:
-    """Read detections back from their table.
+    """Convert a table of detections to a record.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def detections_of_table(table: pa.Table) -> DifferenceDetections:
 
 
 def labels_by_detection(labels: Iterable[pa.Table]) -> dict[int, bool]:
-    """Return which detections are real and which bogus; of several opinions the latest counts.
+    """Return which detections are real and which bogus; the latest of several labels counts.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Which pixels of a difference say nothing."""
+"""Mask of a difference: defects of both images, grown by the kernel, and surroundings of saturated stars."""
 
 import math
 
@@ -17,7 +17,7 @@ SATURATED = int(MaskBit.SATURATE | MaskBit.TRAIL | MaskBit.EDGEBLEED)
 
 
 def kernel_radius(kernel: FloatArray, share: float) -> int:
-    """Return the radius in whole pixels within which a kernel has a share of its absolute sum."""
+    """Return the radius in whole pixels that contains a given fraction of a kernel's absolute sum."""
     half = kernel.shape[0] // 2
     distance = np.maximum(*np.abs(np.mgrid[-half : half + 1, -half : half + 1]))
     total = np.abs(kernel).sum()
@@ -34,20 +34,20 @@ def difference_mask(
     noise_pixels: float,
     settings: MaskSettings,
 ) -> MaskImage:
-    """Combine the masks of both images with what the convolution spreads.
+    """Combine the masks of both images, grown by the convolution.
 
     Parameters
     ----------
     fixed, convolved
-        (ny, nx) int16, masks of the image that was left alone and of the one that was convolved.
+        (ny, nx) int16, masks of the unconvolved and of the convolved image.
     kernel
         (k, k) typical matching kernel.
     model
-        (ny, nx) float32, the matched template: shows how far the light of saturated stars reaches.
+        (ny, nx) float32, the matched template, for the extent of saturated stars.
     sky_sigma
         Noise of a pixel of the difference in blank sky, electrons.
     noise_pixels
-        Pixels whose noise a PSF fit carries.
+        Effective number of pixels in a PSF fit.
     settings
         Growth around defects and saturated stars.
     """
@@ -67,7 +67,7 @@ def difference_mask(
 
 
 def usable(mask: MaskImage) -> NDArray[np.bool_]:
-    """Return which pixels have no defect that stops their weight."""
+    """Return which pixels have no defect that sets their weight to zero."""
     return (mask & np.int16(int(NO_WEIGHT))) == 0
 
 

@@ -1,4 +1,4 @@
-"""Find a matching kernel that can be trusted, or say why there is none."""
+"""Fit and verify the matching kernel, with fallbacks to a constant kernel and to the PSF models."""
 
 from dataclasses import dataclass
 
@@ -26,15 +26,15 @@ from imaging.templates.stack import StackMakeup
 FloatArray = NDArray[np.float64]
 
 ENOUGH_FOR_SHIFTS = 20
-"""With fewer stamps the sources' own shifts are left to the kernel."""
+"""With fewer stamps the shifts of single sources are not removed before the fit."""
 
 MAX_OWN_SHIFT = 0.5
-"""A larger shift of one source is not turbulence, pixels."""
+"""Largest shift of a single source by turbulence, pixels."""
 
 
 @dataclass(frozen=True, eq=False)
 class KernelMatch:
-    """A kernel with the stamps it was judged by.
+    """A kernel with the stamps used to verify it.
 
     Attributes
     ----------
@@ -43,7 +43,7 @@ class KernelMatch:
     stamps
         The stamps.
     fallback
-        What was done because the first fit could not be trusted; empty if nothing.
+        Fallback used because the first fit was rejected; empty if none.
     """
 
     kernel: MatchingKernel
@@ -59,12 +59,12 @@ def find_kernel(
     makeup: StackMakeup | None,
     settings: KernelSettings,
 ) -> KernelMatch:
-    """Fit the kernel; if it cannot be trusted, fit a constant one, then take the one of the two PSF models.
+    """Fit the kernel; if it is rejected, fit a constant kernel, then use the kernel of the two PSF models.
 
     Parameters
     ----------
     target, reference
-        The kernel turns the reference into the target.
+        The kernel matches the reference to the target.
     basis
         Kernel functions.
     correlation
@@ -72,7 +72,7 @@ def find_kernel(
     makeup
         Inputs of the template.
     settings
-        Limits within which a kernel is trusted.
+        Acceptance limits of a kernel.
 
     Raises
     ------
@@ -100,7 +100,7 @@ def find_kernel(
 
 
 def find_shifts(match: KernelMatch, shape: tuple[int, int], settings: RegistrationSettings) -> ShiftField:
-    """Fit the field of shifts that the kernel has not taken up.
+    """Fit the shift field that the kernel has not absorbed.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def find_shifts(match: KernelMatch, shape: tuple[int, int], settings: Registrati
     shape
         (ny, nx) of the image.
     settings
-        Which sources count, and how the field is interpolated.
+        Selection of sources, and interpolation.
     """
     stamps, kernel = match.stamps, match.kernel
     if len(stamps.x) == 0:
@@ -131,7 +131,7 @@ def _fit(
     settings: KernelSettings,
     fallback: str,
 ) -> KernelMatch:
-    """Fit the kernel, take the sources' own shifts out of the stamps, and fit it again."""
+    """Fit the kernel, remove the shifts of single sources from the stamps, and fit again."""
     stamps = cut_stamps(target, reference, basis, settings, makeup)
     if len(stamps.x) < settings.min_stamps:
         raise _error("too few sources to match the two images", "kernel_too_few_stamps", len(stamps.x), settings)
@@ -152,7 +152,7 @@ def _fit(
 
 
 def _residual(kernel: MatchingKernel, stamps: Stamps) -> tuple[FloatImage, FloatImage]:
-    """Return (n, p) the matched reference in the stamps, and what it leaves of the target."""
+    """Return (n, p) the matched reference in the stamps, and the residual of the target."""
     model = stamps.convolved(kernel.images(stamps.x, stamps.y))
     background = kernel.background_at(stamps.x, stamps.y).astype(np.float32)
     return model, stamps.data - model - background[:, None]
@@ -165,13 +165,13 @@ def _shape(side: Side) -> tuple[int, int]:
 def _check(kernel: MatchingKernel, settings: KernelSettings) -> None:
     total = float(kernel.coefficients[0, 0])
     if not abs(total - 1.0) <= settings.max_sum_error:
-        raise _error("the kernel's sum disagrees with the zero points", "kernel_sum", f"{total:.3f}", settings)
+        raise _error("the kernel sum disagrees with the zero points", "kernel_sum", f"{total:.3f}", settings)
     if kernel.n_stamps and not kernel.chi2 <= settings.max_chi2:
-        raise _error("the kernel does not fit", "kernel_chi2", f"{kernel.chi2:.2f}", settings)
+        raise _error("the kernel fit is poor", "kernel_chi2", f"{kernel.chi2:.2f}", settings)
 
 
 def _check_ratio(target: Side, reference: Side, settings: KernelSettings) -> None:
-    """Refuse a kernel that is not measured where the sources tell that the zero points are wrong."""
+    """Raise if the kernel is not fitted and the source fluxes show that the zero points are wrong."""
     ratio = common_ratio(target, reference, settings)
     if abs(ratio - 1.0) > settings.max_sum_error:
         raise _error("the sources' fluxes disagree with the zero points", "kernel_sum", f"{ratio:.3g}", settings)

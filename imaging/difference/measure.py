@@ -1,4 +1,4 @@
-"""Measure point sources on a whitened difference: flux, position, shape, and what speaks against them."""
+"""Measure sources on a whitened difference: PSF flux, position, shape, negative and masked pixels."""
 
 import math
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Measurements:
     x, y
         Fitted position, pixels.
     flux, flux_error
-        PSF flux and its error, electrons; the source's own photon noise is part of the error.
+        PSF flux and its error, electrons, including the source's photon noise.
     x_error, y_error
         Errors of the position, pixels.
     chi2
@@ -38,11 +38,11 @@ class Measurements:
     a_image, b_image
         Windowed rms axes, pixels.
     spread, spread_error
-        Shape against the PSF, as SExtractor's SPREAD_MODEL: negative is sharper, positive wider; and its error.
+        Shape relative to the PSF, as SExtractor's SPREAD_MODEL: negative is sharper, positive wider; and its error.
     negative_fraction
-        Share of pixels in the window below minus two sigma (above plus two sigma for a negative source).
+        Fraction of pixels in the window below minus two sigma (above plus two sigma for a negative source).
     masked_fraction
-        Share of masked pixels within one FWHM.
+        Fraction of masked pixels within one FWHM.
     """
 
     x: FloatArray
@@ -80,7 +80,7 @@ def measure_sources(
     x, y
         (n,) peaks, pixels.
     gain
-        Photo-electrons per unit of flux, for the sources' own noise.
+        Photo-electrons per unit of flux, for the sources' photon noise.
     settings
         Radius of the fit, size of the window.
     """
@@ -207,7 +207,7 @@ def _spread_error(
 def _window_shares(
     out: FloatArray, data: FloatArray, inverse: FloatArray, dx: float, dy: float, half: int, fwhm: float
 ) -> None:
-    """Fill the shares of pixels of the wrong sign and of masked pixels."""
+    """Fill the fractions of pixels of opposite sign and of masked pixels."""
     sign = 1.0 if out[2] >= 0 else -1.0
     negative = pixels = masked = near = 0
     for j in range(2 * half + 1):

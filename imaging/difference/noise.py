@@ -1,8 +1,8 @@
-"""The noise of a difference: predicted, whitened, and compared with what blank sky shows.
+"""Noise of a difference: prediction, whitening (decorrelation), and normalisation to blank sky.
 
-Search and template contribute white noise and noise that the interpolation has correlated; one of the two has been
-convolved. Their power spectrum is known, so one more convolution with sqrt(P(0) / P) makes the noise white again and
-keeps the flux (Reiss and Lupton 2016, DMTN-021). Tile by tile, because kernel and interpolation vary.
+The search image has white noise and the template noise correlated by interpolation; one of the two is convolved. The
+power spectrum P is known, so that a convolution with sqrt(P(0) / P) whitens the noise and preserves the flux (Reiss and
+Lupton 2016, DMTN-021). This is done in tiles, because kernel and interpolation vary.
 """
 
 from dataclasses import dataclass
@@ -20,29 +20,29 @@ FloatArray = NDArray[np.float64]
 BoolImage = NDArray[np.bool_]
 
 GRID = 64
-"""Side of the transforms that kernels and power spectra are computed on, pixels."""
+"""Side of the Fourier grid for kernels and power spectra, pixels."""
 
 HALF = 19
-"""Half width of the response kernels, pixels; a part in a thousand lies beyond where one image is far noisier than the
+"""Half width of the response kernels, pixels; a part in a thousand is beyond it if one image is far noisier than the
 other."""
 
 SAMPLE = 1_000_000
-"""Pixels that are enough for the width of the noise."""
+"""Number of pixels sufficient to measure the noise width."""
 
 SPECTRUM_FLOOR = 0.01
-"""Lowest power, relative to the highest, that is whitened: below there is no noise to speak of, and no signal."""
+"""Floor of the whitened power relative to the highest: lower power contains neither noise nor signal."""
 
 
 @dataclass(frozen=True, eq=False)
 class TileNoise:
-    """What the matching has done to signal and noise in every tile.
+    """Whitening kernel, response kernel and variance factors of every tile.
 
     Attributes
     ----------
     whitening
         (n, m, k, k) float32, kernel that whitens the plain difference.
     response
-        (n, m, k, k) float32, what a point of one electron in the search image becomes in the whitened difference.
+        (n, m, k, k) float32, image in the whitened difference of a point of one electron in the search image.
     search_factor, template_factor
         (n, m) variance of the whitened difference per variance of a pixel of the search and of the template.
     """
@@ -62,18 +62,18 @@ def tile_noise(
     *,
     decorrelate: bool,
 ) -> TileNoise:
-    """Compute whitening kernels and variances from what was done to the two images.
+    """Compute whitening kernels and variance factors from the kernels applied to the two images.
 
     Parameters
     ----------
     search_kernels, template_kernels
-        (n, m, k, k) kernels that each image was convolved with before the subtraction, odd k.
+        (n, m, k, k) kernels with which each image was convolved before the subtraction, odd k.
     search_variance, template_variance
-        (n, m) typical variance of a pixel of blank sky, before that.
+        (n, m) typical variance of a blank-sky pixel before the convolution.
     correlation
         (n, m, 6, 6) autocorrelation of the template's noise at lags 0 to 5, one at lag zero.
     decorrelate
-        Whether to whiten; otherwise the whitening kernel is a point.
+        Whether to whiten; otherwise the whitening kernel is a delta function.
     """
     search_spectrum, template_spectrum = _spectra(search_kernels), _spectra(template_kernels)
     search_power = np.abs(search_spectrum) ** 2
@@ -115,7 +115,7 @@ def real_space(spectrum: NDArray[np.complex128]) -> NDArray[np.float32]:
 
 
 def tile_medians(values: FloatImage, good: BoolImage, tiling: Tiling, stride: int = 4) -> FloatArray:
-    """Return the median of every ``stride``-th good pixel per tile; that of all tiles where there are none."""
+    """Return the median of every ``stride``-th good pixel per tile; that of all tiles if a tile has none."""
     medians = np.full(tiling.grid, np.nan)
     for row, column, y, x in tiling:
         sample = values[y, x][::stride, ::stride][good[y, x][::stride, ::stride]]
@@ -127,7 +127,7 @@ def tile_medians(values: FloatImage, good: BoolImage, tiling: Tiling, stride: in
 
 
 def tile_correlation(correlation: NDArray[np.float32], source_tile: int, good: BoolImage, tiling: Tiling) -> FloatArray:
-    """Average a stack's noise correlation, recorded in tiles of another size, over the tiles of the difference.
+    """Average a stack's noise correlation, stored in tiles of another size, over the tiles of the difference.
 
     Parameters
     ----------
@@ -136,7 +136,7 @@ def tile_correlation(correlation: NDArray[np.float32], source_tile: int, good: B
     source_tile
         Side of those tiles.
     good
-        (ny, nx) bool, pixels that count.
+        (ny, nx) bool, pixels used.
     tiling
         Tiles of the difference.
     """
@@ -173,7 +173,7 @@ def predicted_weight(
     noise: TileNoise,
     tiling: Tiling,
 ) -> FloatImage:
-    """Return the inverse variance of the whitened difference's pixels, with the photon noise of what was subtracted.
+    """Return the inverse variance of the whitened difference, including the photon noise of the subtracted template.
 
     Parameters
     ----------
@@ -184,7 +184,7 @@ def predicted_weight(
     gains
         Photo-electrons per unit of flux of the two images.
     model_error
-        (ny, nx) float32, relative error of the model where inputs of the stack are missing; None if there is none.
+        (ny, nx) float32, relative error of the model at pixels with missing stack inputs; None if there is none.
     noise, tiling
         Variance factors per tile.
     """
@@ -232,7 +232,7 @@ def noise_width(
     tiling
         Tiles in which the width is measured.
     degree
-        Degree of the polynomial in position through the tiles' widths.
+        Degree of the spatial polynomial fitted to the tiles' widths.
     offset
         First pixel along both axes: in a large image every second or third pixel is used.
 

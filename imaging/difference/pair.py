@@ -1,4 +1,4 @@
-"""Prepare a search image and a template for the subtraction, whatever the method."""
+"""Prepare a search image and a template for subtraction: common flux scale, repaired defects."""
 
 from dataclasses import dataclass
 
@@ -24,7 +24,7 @@ class Side:
     Attributes
     ----------
     science
-        (ny, nx) float32, narrow defects bridged.
+        (ny, nx) float32, narrow defects interpolated.
     mask
         (ny, nx) int16.
     weight
@@ -45,7 +45,7 @@ class Side:
     psf: PsfModel
 
     def variance(self) -> FloatImage:
-        """Return the variance from sky and readout, zero where the weight is."""
+        """Return the variance from sky and readout, zero where the weight is zero."""
         return np.divide(1.0, self.weight, out=np.zeros_like(self.weight), where=self.weight > 0)
 
 
@@ -62,7 +62,7 @@ class Pair:
     correlation_tile
         Side of those tiles, pixels.
     makeup
-        Inputs of the template where there are several.
+        Inputs of the template if it is a stack.
     """
 
     search: Side
@@ -73,14 +73,14 @@ class Pair:
 
 
 def prepare_pair(search: CalibratedImage, template: Template | CalibratedImage) -> Pair:
-    """Bring both images to the search image's flux scale and bridge narrow defects.
+    """Scale both images to the search image's flux scale and interpolate narrow defects.
 
     Parameters
     ----------
     search
         Search image; its sky is subtracted.
     template
-        Stack, or calibrated image, on the same grid. The noise of a plain image is taken as white.
+        Stack, or calibrated image, on the same grid. The noise of a single image is assumed white.
 
     Raises
     ------
@@ -90,7 +90,7 @@ def prepare_pair(search: CalibratedImage, template: Template | CalibratedImage) 
     image = template.image if isinstance(template, Template) else template
     if image.pixels.shape != search.pixels.shape:
         raise CcdError(
-            "search and template are not on one grid",
+            "search and template have different grids",
             reason="shapes_differ",
             step="subtract",
             value=f"{search.pixels.shape} and {image.pixels.shape}",
@@ -117,9 +117,9 @@ def prepare_pair(search: CalibratedImage, template: Template | CalibratedImage) 
 
 
 def _side(image: CalibratedImage, scale: float, *, fill: bool) -> Side:
-    """Bring an image to the common flux scale; a stack's saturated cores were filled when it was made.
+    """Scale an image to the common flux scale; a stack's saturated cores are already filled.
 
-    What need not be changed is shared with the image.
+    Unchanged arrays are shared with the image.
     """
     pixels = image.pixels
     factor = np.float32(scale)

@@ -1,4 +1,4 @@
-"""Fit a point source to a window of pixels: the compiled core of detection and forced photometry.
+"""PSF fit of a point source to a window of pixels: Numba kernels of detection and forced photometry.
 
 The functions fill rows of measurements whose first seven entries are x, y, flux, flux error, x error, y error and
 reduced chi-square.
@@ -14,12 +14,12 @@ from imaging.psf.draw import draw_stamp_and_slopes
 FloatArray = NDArray[np.float64]
 
 ITERATIONS = 6
-"""Rounds of the fit of a position at most."""
+"""Largest number of iterations of the position fit."""
 
 
 @numba.njit(cache=True)
 def cut_window(image: FloatImage, weight: FloatImage, cx: int, cy: int, half: int) -> tuple[FloatArray, FloatArray]:
-    """Return image and weight (2 half + 1 squared) about a pixel; zeros beyond the image."""
+    """Return image and weight (2 half + 1 squared) about a pixel; zeros outside the image."""
     ny, nx = image.shape
     size = 2 * half + 1
     data, inverse = np.zeros((size, size)), np.zeros((size, size))
@@ -42,7 +42,7 @@ def fit_position(
     radius: float,
     max_shift: float,
 ) -> tuple[float, float]:
-    """Find flux and position by Gauss-Newton; returns the position, or the start where it runs away."""
+    """Fit flux and position by Gauss-Newton; return the position, or the start if the fit diverges."""
     start_x, start_y = dx, dy
     for _ in range(ITERATIONS):
         stamp, slope_x, slope_y = draw_stamp_and_slopes(samples, step, dx, dy, half)
@@ -89,8 +89,8 @@ def fit_flux(
 ) -> None:
     """Fill flux, its error, position errors and chi-square at a position.
 
-    The flux has the weights of blank sky, because weights that follow the data are biased; its error has the
-    source's photons.
+    The flux is weighted as for blank sky, because weights that depend on the data are biased; its error includes the
+    source's photon noise.
     """
     stamp, slope_x, slope_y = draw_stamp_and_slopes(samples, step, dx, dy, half)
     norm = total = 0.0

@@ -1,4 +1,4 @@
-"""Turn an image that another pipeline made into one that can be subtracted: sky, weight, PSF, zero point."""
+"""Prepare images of other pipelines for subtraction: sky, weight, PSF, zero point."""
 
 import math
 from dataclasses import dataclass
@@ -27,14 +27,14 @@ MESH = 64
 """Side of the mesh of sky and variance, pixels."""
 
 SOURCE_GROWTH = 4
-"""Growth of the sources that are masked for the sky, pixels."""
+"""Growth of the source masks for the sky measurement, pixels."""
 
 FAINT_SNR, FAINT_PEAK, FAINT_NEIGHBOURS = 12.0, 8.0, (0.1, 0.3, 0.6)
-"""Where an image has no bright star: signal to noise of a PSF star, significance of the peaks that tell the seeing, and
-shares of a star's surroundings that neighbours may occupy."""
+"""Relaxed limits for images without a bright star: signal to noise of a PSF star, significance of the peaks used for
+the seeing, and fractions of a star's surroundings that neighbours may occupy."""
 
 UNKNOWN_ZEROPOINT = 30.0
-"""Zero point given to an image whose header has none; the template is tied to it by common stars."""
+"""Zero point assumed for an image without one in the header; the template is scaled to it by common stars."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,15 +54,15 @@ class SkyModel:
 def measure_sky(science: FloatImage, bad: BoolImage, weight: FloatImage | None) -> SkyModel:
     """Measure the sky's level and the variance of its pixels on a mesh, with sources masked.
 
-    A weight map that was made from the image itself holds the sources' photon noise and follows the sky's own noise;
-    its median in blank sky has neither. Without a weight map the noise is measured.
+    A weight map derived from the image includes the sources' photon noise and follows noise fluctuations of the sky;
+    its median in blank sky does not. Without a weight map the noise is measured.
 
     Parameters
     ----------
     science
         (ny, nx) float32.
     bad
-        (ny, nx) bool, pixels to leave out.
+        (ny, nx) bool, pixels to ignore.
     weight
         (ny, nx) float32, inverse variance; None if there is none.
     """
@@ -85,7 +85,7 @@ def measure_sky(science: FloatImage, bad: BoolImage, weight: FloatImage | None) 
 
 
 def _check_pixels(science: FloatImage, bad: BoolImage) -> None:
-    """Refuse an image without good pixels, or whose good pixels are all the same."""
+    """Raise if an image has no good pixels, or if all good pixels are equal."""
     good = science[~bad]
     if good.size and good.min() < good.max():
         return
@@ -94,7 +94,7 @@ def _check_pixels(science: FloatImage, bad: BoolImage) -> None:
         reason="no_good_pixels",
         step="difference_images",
         value=f"{good.size} good pixels",
-        remedy="check that the file holds a sky image, and that the mask marks bad pixels, not good ones",
+        remedy="check that the file contains a sky image, and that the mask marks bad pixels, not good ones",
     )
 
 
@@ -105,24 +105,24 @@ def calibrate(
     zeropoint_mag: float | None = None,
     settings: MeasureSettings | None = None,
 ) -> CalibratedImage:
-    """Bring a loaded image to this project's conventions: electrons, sky subtracted, weight of the sky alone, PSF.
+    """Convert a loaded image to this project's conventions: electrons, sky subtracted, weight without sources, PSF.
 
     Parameters
     ----------
     loaded
-        Image as its file has it.
+        Image as read from its file.
     psf
-        Its PSF, if known; measured from its stars otherwise.
+        PSF, if known; otherwise measured from stars.
     zeropoint_mag
-        AB magnitude of one unit of the file, if the header's is not to be used.
+        AB magnitude of one unit of the file, overriding the header; None uses the header's.
     settings
-        How stars are found and the PSF is fitted; the defaults, but for smaller numbers of stars, if left out.
+        Star selection and PSF fit; None takes the defaults with smaller numbers of stars.
 
     Raises
     ------
     CcdError
         ``no_good_pixels`` for an empty image; ``psf_too_few_stars`` or another reason of the PSF fit, if no PSF is
-        given and the stars make none.
+        given and none can be fitted.
     """
     gain = np.float32(loaded.gain)
     mask = loaded.mask.copy()
@@ -157,22 +157,22 @@ def calibrate(
 
 
 def measure_psf(pixels: CcdImage, settings: MeasureSettings | None = None) -> PsfModel:
-    """Fit a PSF to the stars of an image, with as few and as faint ones as there are.
+    """Fit a PSF to the stars of an image, even if they are few and faint.
 
-    In an image of a few hundred pixels there may be no star of the usual brightness. Then fainter ones are taken, and
-    at last a round Moffat profile of the width of the sharpest sources.
+    An image of a few hundred pixels may have no star of the usual brightness. Then fainter ones are used, and finally a
+    round Moffat profile of the width of the sharpest sources.
 
     Parameters
     ----------
     pixels
         Image, sky subtracted.
     settings
-        How stars are found and the PSF is fitted.
+        Star selection and PSF fit.
 
     Raises
     ------
     CcdError
-        ``too_few_stars`` if there is not a single source to tell the seeing.
+        ``too_few_stars`` if there is no source to measure the seeing.
     """
     base = settings or MeasureSettings()
     few = base.with_values(seeing_minimum_stars=1, psf=base.psf.with_values(minimum_stars=1).model_dump())
@@ -187,7 +187,7 @@ def measure_psf(pixels: CcdImage, settings: MeasureSettings | None = None) -> Ps
 
 
 def moffat_psf(fwhm_pixels: float, beta: float = 3.5, half_width: int = 25) -> PsfModel:
-    """Return a round Moffat profile as a PSF model that is the same everywhere.
+    """Return a constant PSF model with a round Moffat profile.
 
     Parameters
     ----------

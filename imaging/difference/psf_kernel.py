@@ -1,4 +1,4 @@
-"""The matching kernel of two PSF models: what is left where too few sources fix one."""
+"""Matching kernel from two PSF models, for images with too few sources to fit one."""
 
 import numpy as np
 from scipy.signal import fftconvolve
@@ -13,18 +13,18 @@ from imaging.psf.model import PsfModel
 def kernel_from_psfs(
     reference: PsfModel, target: PsfModel, basis: KernelBasis, shape: tuple[int, int], stamps: Stamps
 ) -> MatchingKernel:
-    """Compute the constant kernel that turns one PSF into another, with the sum that the sources ask for.
+    """Compute the constant kernel that matches one PSF to another, with its sum from the source fluxes.
 
     Parameters
     ----------
     reference, target
-        PSF models of the image that is convolved and of the other one.
+        PSF models of the convolved image and of the other one.
     basis
         Kernel functions.
     shape
         (ny, nx) of the images.
     stamps
-        Stamps, perhaps few or none, that the background is measured on and the kernel is judged by.
+        Stamps (possibly none) to measure the background and the chi-square.
     """
     x, y = shape[1] / 2, shape[0] / 2
     half = 12
@@ -58,7 +58,7 @@ def kernel_from_psfs(
 
 
 def _scale(model: FloatImage, stamps: Stamps) -> tuple[float, float]:
-    """Return the median flux ratio of the stamps to the model, one if there are none to be trusted, and its error."""
+    """Return the median flux ratio of the stamps to the model and its error; one without usable stamps."""
     centred = model - model.mean(axis=1, keepdims=True)
     power = np.sum(stamps.weight * centred**2, axis=1, dtype=float)
     known = power > 50.0**2

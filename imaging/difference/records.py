@@ -1,4 +1,4 @@
-"""The records of a subtraction."""
+"""Data classes of image subtraction: identity, kernel summary, matched pair, difference."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -21,7 +21,7 @@ Method = Literal["alard_lupton", "zogy"]
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Exposure and CCD, as every table names them.
+    """Exposure and CCD: the identity columns of tables.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class Identity:
 
 @dataclass(frozen=True, eq=False)
 class KernelSummary:
-    """What the matching came to, in numbers.
+    """Summary of the PSF matching.
 
     Attributes
     ----------
@@ -58,17 +58,17 @@ class KernelSummary:
     sum
         Sum of the kernel over the ratio of the zero points; one if the calibrations agree.
     sum_error
-        Its standard error.
+        Standard error of the sum.
     n_stamps, n_rejected
         Stamps used and clipped.
     chi2
         Median reduced chi-square of the stamps.
     order, level
-        Order in position and level of the basis that cross-validation chose.
+        Spatial order and basis level chosen by cross-validation.
     half_width
         Half width of the kernel, pixels.
     fallback
-        What was done because the first fit could not be trusted; empty if nothing.
+        Fallback used because the first fit was rejected; empty if none.
     """
 
     convolved: Literal["template", "search"]
@@ -85,7 +85,7 @@ class KernelSummary:
 
 @dataclass(frozen=True, eq=False)
 class Matched:
-    """A plain or already whitened difference, before its noise is compared with the sky's.
+    """A whitened difference before the normalisation of its noise.
 
     Attributes
     ----------
@@ -94,7 +94,7 @@ class Matched:
     model
         (ny, nx) float32, the matched template.
     model_error
-        (ny, nx) float32, relative error of the model where inputs of the stack are missing; None for a plain template.
+        (ny, nx) float32, relative error of the model at pixels with missing stack inputs; None for a single template.
     mask
         (ny, nx) int16.
     noise
@@ -132,27 +132,27 @@ class Difference:
     weight
         (ny, nx) float32, inverse variance, normalised so that blank sky has unit width; zero where masked.
     score
-        (ny, nx) float32, flux of a point source at each pixel over its true error; zero where there is none.
+        (ny, nx) float32, flux of a point source at each pixel over its measured error; zero if undefined.
     psf
         PSF of the difference.
     model
         (ny, nx) float32, the matched template that was subtracted, in electrons of the search image.
     filtered
-        The matched filter's sums.
+        Sums of the matched filter.
     widths
-        (n, m) width of the score's noise per tile that the score has been divided by.
+        (n, m) noise width of the score per tile, by which the score was divided.
     scale_error, shift_error
         Relative error of the subtracted brightness; error of its position, pixels per axis.
     photon_gain
-        Photo-electrons per unit of flux that make a source's own noise what it is after the whitening.
+        Effective photo-electrons per unit of flux after whitening, for a source's photon noise.
     noise, tiling
-        What the matching has done to signal and noise, per tile.
+        Whitening kernel, response kernel and variance factors per tile.
     kernel
         Summary of the match.
     method
-        Which method made it.
+        Subtraction method.
     quality
-        Numbers for the quality table and for people.
+        Quality metrics.
     times
         Seconds per step.
     """
@@ -178,12 +178,12 @@ class Difference:
 
     @property
     def pixel_scale_arcsec(self) -> float:
-        """Side of a pixel in the middle of the image, arcseconds, as its coordinates have it."""
+        """Pixel scale at the centre of the image, arcseconds, from its WCS."""
         ny, nx = self.image.shape
         return float(np.sqrt(self.search.wcs.pixel_area_arcsec2(nx / 2, ny / 2)))
 
     def as_image(self) -> CalibratedImage:
-        """Return the difference as a calibrated image: what is written and what forced photometry reads."""
+        """Return the difference as a calibrated image, as written to disk and used by forced photometry."""
         header = dict(self.search.pixels.header) | {
             "SCALEERR": self.scale_error,
             "SHIFTERR": self.shift_error,

@@ -1,8 +1,8 @@
-"""Measure and correct the shift between search and template that the kernel has not taken up.
+"""Measure and correct the residual shift field between search and template.
 
-The kernel absorbs shifts that vary smoothly over the CCD. What is left is turbulence, correlated over arcminutes. It is
-measured at every source from the residual of the match, interpolated as a Gaussian process whose length and amplitude
-the data choose, and applied to the matched image.
+The kernel absorbs shifts that vary smoothly over the CCD. The remaining turbulence, correlated over arcminutes, is
+measured at every source from the residual of the match, interpolated by a Gaussian process with fitted length and
+amplitude, and applied to the matched image.
 """
 
 from dataclasses import dataclass, replace
@@ -23,7 +23,7 @@ NODE = 64
 
 @dataclass(frozen=True, eq=False)
 class SourceShifts:
-    """Shift and brightness of the search's sources against the matched template.
+    """Shift and brightness of sources in the search image relative to the matched template.
 
     Attributes
     ----------
@@ -32,11 +32,11 @@ class SourceShifts:
     dx, dy
         (n,) shift of the search image, pixels.
     error
-        (n,) its standard error per axis.
+        (n,) standard error of the shift per axis.
     scale
         (n,) relative excess of brightness.
     scale_error
-        (n,) its standard error.
+        (n,) standard error of ``scale``.
     """
 
     x: FloatArray
@@ -48,7 +48,7 @@ class SourceShifts:
     scale_error: FloatArray
 
     def select(self, keep: NDArray[np.bool_]) -> "SourceShifts":
-        """Return some of the sources."""
+        """Return the selected sources."""
         return SourceShifts(
             *(a[keep] for a in (self.x, self.y, self.dx, self.dy, self.error, self.scale, self.scale_error))
         )
@@ -63,10 +63,10 @@ class ShiftField:
     dx, dy
         (n, m) shifts at every 64th pixel, starting at zero.
     length_pixels
-        Correlation length; zero if the field is zero everywhere.
+        Correlation length; zero if the field is zero.
     rms_before_pixels, rms_after_pixels
-        Scatter of the sources' shifts per axis beyond their errors, before and after the correction; the latter with
-        each source predicted from the others.
+        Scatter of the sources' shifts per axis beyond their errors, before and after the correction, the latter by
+        leave-one-out prediction.
     n_sources
         Sources measured.
     """
@@ -79,7 +79,7 @@ class ShiftField:
     n_sources: int
 
     def opposite(self) -> "ShiftField":
-        """Return the field of the opposite shifts."""
+        """Return the field with reversed sign."""
         return replace(self, dx=-self.dx, dy=-self.dy)
 
 
@@ -93,7 +93,7 @@ def measure_shifts(
     Parameters
     ----------
     model, residual, weight
-        (n, p) float32, stamps of ``side`` pixels squared; weight zero where a pixel must not be used.
+        (n, p) float32, stamps of ``side`` pixels squared; weight zero for unusable pixels.
     x, y
         (n,) centres of the stamps.
     side
@@ -120,8 +120,8 @@ def measure_shifts(
 def fit_shift_field(shifts: SourceShifts, shape: tuple[int, int], settings: RegistrationSettings) -> ShiftField:
     """Interpolate the shifts of the sources as a Gaussian process.
 
-    The covariance is exponential in the distance; its amplitude is the scatter beyond the errors, its length the one of
-    highest marginal likelihood. Where no length beats a field of zero, the field is zero.
+    The covariance is exponential in the distance; its amplitude is the scatter beyond the errors, its length that of
+    highest marginal likelihood. If no length is better than a zero field, the field is zero.
 
     Parameters
     ----------
@@ -172,7 +172,7 @@ def no_shift_field(shape: tuple[int, int], scatter_pixels: float = 0.0, n_source
     shape
         (ny, nx) of the image.
     scatter_pixels
-        Scatter of the sources that it leaves.
+        Scatter of the sources' shifts.
     n_sources
         Sources measured.
     """
@@ -181,7 +181,7 @@ def no_shift_field(shape: tuple[int, int], scatter_pixels: float = 0.0, n_source
 
 
 def apply_shift(image: FloatImage, field: ShiftField) -> FloatImage:
-    """Move an image by a shift field of a small fraction of a pixel (second-order Taylor expansion).
+    """Shift an image by a field of a small fraction of a pixel (second-order Taylor expansion).
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What a point source of the search image looks like in the whitened difference."""
+"""Image of a point source of the search image in the whitened difference: its PSF and photon noise."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from imaging.templates.psf import fit_psf_model
 FloatArray = NDArray[np.float64]
 
 PSF_HALF_WIDTH = 20
-"""Half width of the PSF in the difference, pixels: the wings beyond hold a percent of the flux and little signal."""
+"""Half width of the PSF in the difference, pixels; the wings beyond contain a percent of the flux and little signal."""
 
 PSF_DEGREE = 3
 PSF_NODES = 5
@@ -34,9 +34,9 @@ def draw_response(
     psf
         PSF of the search image.
     response
-        (k, k) response kernel of the place.
+        (k, k) local response kernel.
     x, y
-        Position at which the PSF is taken, pixels.
+        Position of the PSF, pixels.
     half_width
         Half size of the stamp.
     shift
@@ -60,7 +60,7 @@ def draw_source(
 
 
 def respond(stamp: FloatArray, response: NDArray[np.float32]) -> FloatArray:
-    """Return what a stamp (n, n) of the search image adds to the whitened difference, (n - 2 HALF, n - 2 HALF)."""
+    """Return the contribution of a search-image stamp (n, n) to the whitened difference, (n - 2 HALF, n - 2 HALF)."""
     side = stamp.shape[0]
     size = fft.next_fast_len(side, real=True)
     full = fft.irfft2(fft.rfft2(stamp, s=(size, size)) * fft.rfft2(response, s=(size, size)), s=(size, size))
@@ -68,16 +68,16 @@ def respond(stamp: FloatArray, response: NDArray[np.float32]) -> FloatArray:
 
 
 def photon_factor(psf: PsfModel, noise: TileNoise, tiling: Tiling) -> float:
-    """Compare the noise that a source's photons bring to its flux with that of white noise of the source's own profile.
+    """Return the ratio of a source's photon noise in its flux to that of white noise with the source's profile.
 
-    The photons are white in the search image and pass through the response kernel with the source.
+    Photon noise is white in the search image and is convolved with the response kernel like the source.
 
     Parameters
     ----------
     psf
         PSF of the search image.
     noise, tiling
-        Response kernels in tiles; the one in the middle stands for all.
+        Response kernels in tiles; the central one is used.
     """
     ny, nx = tiling.shape
     x, y = nx // 2, ny // 2

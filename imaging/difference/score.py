@@ -1,10 +1,10 @@
-"""The probability that a detection is real, from features that physics suggests.
+"""Real/bogus score: probability that a detection is real, by logistic regression on physical features.
 
-A transient has the PSF's shape, no negative side, no masked pixels and needs no bright star beneath it; cosmic rays are
-sharper, residuals of stars are dipoles or rings, and both grow with what was subtracted. Noise peaks look like faint
-sources; only their number tells them, which falls as a Gaussian does: two per CCD above five sigma, one in ten CCDs
-above six. A logistic model of these features and of their squares is enough, can be read by a person, and is trained by
-:mod:`imaging.difference.train`.
+Transients have the shape of the PSF, no negative side, no masked pixels and no bright star at their position; cosmic
+rays are sharper; residuals of stars are dipoles or rings and increase with the subtracted flux. Noise peaks resemble
+faint sources; they are identified only by their frequency, which falls like a Gaussian: two per CCD above five sigma,
+one in ten CCDs above six. A logistic model of these features and their squares is sufficient and interpretable;
+:mod:`imaging.difference.train` trains it.
 """
 
 import json
@@ -39,10 +39,10 @@ FEATURES = (
 
 
 MAX_NOISE_SNR = 7.0
-"""Signal to noise beyond which no detection is noise."""
+"""Signal to noise above which no detection is noise."""
 
 SPREAD_SCALE = 0.005
-"""Error of the spread statistic from which on its value is not to be trusted."""
+"""Largest error of a reliable spread_model."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,11 +52,11 @@ class ScoreModel:
     Attributes
     ----------
     version
-        Name of the training.
+        Name of the training run.
     mean, scale
         (k,) standardisation of the features.
     weights
-        (2 k,) of the standardised features and of their squares.
+        (2 k,) weights of the standardised features and of their squares.
     offset
         Constant.
     """
@@ -73,7 +73,7 @@ class ScoreModel:
 
 
 def design(features: FloatArray, mean: FloatArray, scale: FloatArray) -> FloatArray:
-    """Return the (n, 2 k) standardised features, held within five sigma, and their squares."""
+    """Return the (n, 2 k) standardised features, clipped at five sigma, and their squares."""
     standard = np.clip((features - mean) / scale, -5.0, 5.0)
     return np.concatenate([standard, standard**2], axis=1)
 
@@ -114,10 +114,10 @@ def features_of(detections: DifferenceDetections, fwhm_pixels: float) -> FloatAr
 
 @lru_cache
 def shipped_model() -> ScoreModel:
-    """Return the model that ships with the package."""
+    """Return the package's model."""
     content = json.loads(read_text("imaging.difference", "score.json"))
     if tuple(content["features"]) != FEATURES:
-        raise ValueError("the shipped score model was trained on other features: train it again")
+        raise ValueError("the package's score model was trained on other features: train it again")
     mean, scale, weights = (np.array(content[key], dtype=float) for key in ("mean", "scale", "weights"))
     return ScoreModel(str(content["version"]), mean, scale, weights, float(content["offset"]))
 
@@ -134,7 +134,7 @@ def score_detections(
     fwhm_pixels
         Seeing of the difference.
     model
-        Model; the shipped one if left out.
+        Model; None takes the package's.
     """
     if len(detections) == 0:
         return np.zeros(0)

@@ -1,7 +1,7 @@
-"""Tell cosmic rays from point sources by the search image's own pixels.
+"""Separate cosmic rays from point sources by the sharpness of pixels in the search image.
 
-A cosmic ray lights one pixel or two. Where the search image is the sharper one it is convolved before the subtraction,
-and the difference shows the ray as wide as a star: only the search image still has its single bright pixel.
+A cosmic ray covers one or two pixels. If the search image is the sharper one, it is convolved before the subtraction,
+and a cosmic ray is as wide as a star in the difference; only the search image still shows the single bright pixel.
 """
 
 import math
@@ -16,25 +16,25 @@ from imaging.psf.draw import draw_stamp, local_samples, position_terms
 FloatArray = NDArray[np.float64]
 
 HALF = 2
-"""Half width of the square whose inner pixels are judged, pixels."""
+"""Half width of the square whose inner pixels are tested, pixels."""
 
 NEIGHBOURS = ((0, 1), (1, 0), (0, -1), (-1, 0))
 
 SUBTRACTED_ERROR = 0.15
-"""Error of what the matched template says of a pixel's excess, as a share of its brightness: its seeing differs."""
+"""Error of a pixel's excess in the matched template, as a fraction of its brightness: its seeing differs."""
 
 SOURCE_ERROR = 0.10
-"""Error of the source's own excess, as a share of its peak: position and PSF."""
+"""Error of the source's excess, as a fraction of its peak: position and PSF."""
 
 
 def pixel_excess(
     search: CalibratedImage, model: FloatImage, x: FloatArray, y: FloatArray, flux: FloatArray
 ) -> FloatArray:
-    """Return by how many sigma the sharpest pixel of each source exceeds its neighbours more than a point source would.
+    """Return the excess in sigma of the sharpest pixel of each source over its neighbours beyond a point source's.
 
     The excess of a pixel over the mean of its four neighbours is compared with that of the PSF at the source's position
-    and flux and of what was subtracted; of the nine pixels about the position the largest counts, so that a point
-    source has 1.5 +- 0.6. For a negative source the pixels are turned over.
+    and flux and of the subtracted template; the largest of the nine pixels about the position counts, so that a point
+    source has 1.5 +- 0.6. For a negative source the sign of the pixels is reversed.
 
     Parameters
     ----------

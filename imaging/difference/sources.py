@@ -1,4 +1,4 @@
-"""Choose the sources whose stamps fix the matching kernel."""
+"""Select the sources whose stamps are used to fit the matching kernel."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,45 +15,45 @@ from imaging.templates.stack import StackMakeup
 FloatArray = NDArray[np.float64]
 
 ENOUGH_STAMPS = 20
-"""With so many stamps in the typical part of a stack those in its other parts are left out."""
+"""Number of stamps in the typical part of a stack above which those in other parts are not used."""
 
 MIN_TOTAL = 40
-"""In a small image a cell may give more stamps, up to this number in all."""
+"""Number of stamps up to which cells of a small image may give more stamps than usual."""
 
 RATIO_FLOOR = 0.02
-"""Deviation of a source's flux ratio from the others' that blends and colours may cause."""
+"""Scatter of flux ratios by blends and colours."""
 
 KNOWN_RATIO = 0.07
-"""Error of a flux ratio below which it counts: a signal to noise of twenty in both images."""
+"""Largest error of a flux ratio used: a signal to noise of twenty in both images."""
 
 CLEAN_RADIUS = 7
-"""No bad pixel is allowed within this distance of a stamp's centre, pixels."""
+"""Radius about a stamp's centre without bad pixels, pixels."""
 
 SAME_SOURCE = (0.5, 2.0)
-"""Bounds of the flux ratio of a source, whatever the seeings; a transient has another."""
+"""Range of the flux ratio of a constant source for any seeing; transients are outside it."""
 
 MAX_RATIOS, MIN_RATIOS, AGREEMENT = 50, 3, 0.1
-"""Sources that are asked for a common flux ratio, fewest that must agree, and how well."""
+"""Number of sources tested for a common flux ratio, fewest that must agree, and tolerance."""
 
 BRIGHT_SHARE = 0.7
-"""Highest peak of a stamp, as a share of the saturation level."""
+"""Highest peak of a stamp, as a fraction of the saturation level."""
 
 
 def cut_stamps(
     target: Side, reference: Side, basis: KernelBasis, settings: KernelSettings, makeup: StackMakeup | None
 ) -> Stamps:
-    """Cut the stamps that the kernel is fitted to.
+    """Cut the stamps for the kernel fit.
 
     Parameters
     ----------
     target, reference
-        The kernel turns the reference into the target.
+        The kernel matches the reference to the target.
     basis
         Kernel functions.
     settings
         Brightness, number and size of the stamps.
     makeup
-        Inputs of the template: where they are not the usual ones the kernel is another.
+        Inputs of the template; where they differ from the usual ones, the kernel differs.
     """
     x, y = choose_places(target, reference, settings)
     if makeup is not None:
@@ -64,7 +64,7 @@ def cut_stamps(
 
 
 def choose_places(target: Side, reference: Side, settings: KernelSettings) -> tuple[FloatArray, FloatArray]:
-    """Choose the brightest clean sources, evenly over the image and not on top of each other.
+    """Select the brightest clean sources, distributed evenly over the image, without overlap.
 
     Returns
     -------
@@ -101,7 +101,7 @@ def choose_places(target: Side, reference: Side, settings: KernelSettings) -> tu
 
 
 def _is_clean(target: Side, reference: Side, x: int, y: int) -> bool:
-    """Return whether a source has only good pixels, is not saturated, and is there in both images."""
+    """Return whether a source has only good pixels, is not saturated, and is in both images."""
     around = (slice(y - CLEAN_RADIUS, y + CLEAN_RADIUS + 1), slice(x - CLEAN_RADIUS, x + CLEAN_RADIUS + 1))
     if not ((target.weight[around] > 0).all() and (reference.weight[around] > 0).all()):
         return False
@@ -112,7 +112,7 @@ def _is_clean(target: Side, reference: Side, x: int, y: int) -> bool:
 
 
 def _is_steady(target: Side, reference: Side, x: FloatArray, y: FloatArray) -> NDArray[np.bool_]:
-    """Return which sources have the flux ratio of the others: one variable star in a small image bends the kernel."""
+    """Return which sources have a consistent flux ratio; a variable star would distort the kernel of a small image."""
     ratio, error = _flux_ratios(target, reference, x, y)
     known = error < KNOWN_RATIO
     if known.sum() < 3:
@@ -121,7 +121,7 @@ def _is_steady(target: Side, reference: Side, x: FloatArray, y: FloatArray) -> N
 
 
 def flux_ratio(target: Side, reference: Side, x: FloatArray, y: FloatArray) -> tuple[float, float]:
-    """Measure the flux ratio of two images from aperture fluxes of sources; one, with a large error, without any."""
+    """Measure the flux ratio of two images from aperture fluxes; one with a large error if there are no sources."""
     ratio, error = _flux_ratios(target, reference, x, y)
     known = error < KNOWN_RATIO
     if not known.any():
@@ -131,14 +131,14 @@ def flux_ratio(target: Side, reference: Side, x: FloatArray, y: FloatArray) -> t
 
 
 def common_ratio(target: Side, reference: Side, settings: KernelSettings) -> float:
-    """Return the flux ratio that the bright sources of two images agree upon, whatever it is; NaN if they do not.
+    """Return the common flux ratio of bright sources in two images; NaN if they do not agree.
 
     Parameters
     ----------
     target, reference
         The two images.
     settings
-        Which sources count.
+        Source selection.
     """
     x, y, _ = find_bright_sources(
         *(reference.science, reference.weight),
@@ -156,7 +156,7 @@ def common_ratio(target: Side, reference: Side, settings: KernelSettings) -> flo
 
 
 def _flux_ratios(target: Side, reference: Side, x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return (n,) flux ratios and their errors; the error is infinite where there is none."""
+    """Return (n,) flux ratios and their errors; the error is infinite if there is no ratio."""
     first, first_error = aperture_fluxes(target.science, target.weight, x, y, BRIGHT_SHARE * target.saturation)
     second, second_error = aperture_fluxes(
         reference.science, reference.weight, x, y, BRIGHT_SHARE * reference.saturation

@@ -1,4 +1,4 @@
-"""Cut search, template and difference stamps, and put them on one picture that a person can judge in a second."""
+"""Cut search, template and difference stamps, and draw them side by side as a PNG."""
 
 import io
 from dataclasses import dataclass
@@ -11,22 +11,22 @@ from imaging.difference.records import Difference
 from imaging.image import FloatImage
 
 STAMP_SIDE = 51
-"""Pixels along a stamp's side, as in the original."""
+"""Side of a stamp in pixels, as in the original pipeline."""
 
 ZOOM = 4
 GAP = 6
 INNER = 8
-"""Half width of the part of search and template stamps that sets their stretch: a bright neighbour must not."""
+"""Half width of the central part of search and template stamps that sets their stretch, without bright neighbours."""
 
 
 @dataclass(frozen=True, eq=False)
 class StampTriplet:
-    """Three stamps about one position, (51, 51) float32 each, electrons of the search image; NaN beyond the image.
+    """Three stamps about one position, (51, 51) float32 each, electrons of the search image; NaN outside the image.
 
     Attributes
     ----------
     search, template, difference
-        The search image, the template as it was matched, and the whitened difference.
+        The search image, the matched template, and the whitened difference.
     """
 
     search: FloatImage
@@ -65,7 +65,7 @@ def cut_stamp(image: FloatImage, x: int, y: int, half: int) -> FloatImage:
 
 
 def triplet_picture(triplet: StampTriplet) -> bytes:
-    """Draw the three stamps side by side as a PNG: search and template on one stretch, the difference on its own.
+    """Draw the three stamps side by side as a PNG: search and template with one stretch, the difference with its own.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ def _grey(plane: FloatImage, low: float, high: float, *, linear: bool = False) -
 
 
 def _mark(picture: NDArray[np.uint8], x: int, y: int) -> None:
-    """Draw two short lines beside the middle, in a colour that all eyes tell from grey."""
+    """Draw two short lines beside the centre, in a colour distinguishable from grey without colour vision."""
     colour = np.array([230, 159, 0], dtype=np.uint8)
     picture[y - 1 : y + 1, x + 7 * ZOOM : x + 11 * ZOOM] = colour
     picture[y - 11 * ZOOM : y - 7 * ZOOM, x - 1 : x + 1] = colour

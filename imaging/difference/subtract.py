@@ -27,16 +27,16 @@ FloatArray = NDArray[np.float64]
 BoolImage = NDArray[np.bool_]
 
 BRIGHT_SNR = 50.0
-"""Signal to noise of the template in the pixels that tell how well bright sources are subtracted."""
+"""Signal to noise of the template in the pixels used to measure the subtraction of bright sources."""
 
 MIN_SOURCES = 10
-"""With fewer sources behind the kernel that is not measured but assumed."""
+"""With fewer kernel sources the relative error of the subtracted brightness is assumed, not measured."""
 
 
 def subtract(
     search: CalibratedImage, template: Template | CalibratedImage, settings: SubtractionSettings | None = None
 ) -> Difference:
-    """Subtract a template from a search image, so that five sigma mean five sigma.
+    """Subtract a template from a search image, with a significance that is calibrated on blank sky.
 
     Parameters
     ----------
@@ -50,8 +50,8 @@ def subtract(
     Raises
     ------
     CcdError
-        ``shapes_differ``, ``no_good_pixels``; ``kernel_too_few_stamps``, ``kernel_sum``, ``kernel_chi2`` where no
-        kernel can be trusted; ``difference_noise`` where the noise is far from the prediction.
+        ``shapes_differ``, ``no_good_pixels``; ``kernel_too_few_stamps``, ``kernel_sum``, ``kernel_chi2`` if no
+        kernel is acceptable; ``difference_noise`` if the noise is far from the prediction.
     """
     settings, times = settings or SubtractionSettings(), StepTimes()
     with times.step("prepare"):
@@ -96,7 +96,7 @@ def subtract(
 
 @dataclass(frozen=True, eq=False)
 class _Sky:
-    """The noise of the difference as blank sky shows it.
+    """The noise of the difference measured in blank sky.
 
     Attributes
     ----------
@@ -105,11 +105,11 @@ class _Sky:
     predicted
         Median width of the noise before the normalisation.
     width
-        Width of the normalised noise, on other pixels than the normalisation used.
+        Width of the normalised noise, on pixels not used for the normalisation.
     lag
         Correlation of neighbouring pixels, the larger of those along x and y.
     already_masked
-        Share of pixels that search or template mask by themselves.
+        Fraction of pixels masked in search or template before the convolution.
     """
 
     weight: FloatImage
@@ -120,9 +120,9 @@ class _Sky:
 
 
 def _in_reference_aperture(search: CalibratedImage, matched: Matched) -> tuple[Matched, PsfModel]:
-    """Bring the difference to the convention that a source of unit flux has it in the reference aperture.
+    """Scale the difference so that flux refers to the reference aperture.
 
-    The whitening keeps the total flux and moves a thousandth of it across the aperture's edge.
+    Whitening preserves the total flux and moves a thousandth of it across the aperture's edge.
     """
     psf = difference_psf(search.psf, matched.noise, matched.tiling)
     flux = aperture_flux(psf)
@@ -163,7 +163,7 @@ def _weigh(pair: Pair, matched: Matched, settings: SubtractionSettings) -> _Sky:
 
 
 def _scale_error(matched: Matched, filtered: FilteredDifference, settings: SubtractionSettings) -> float:
-    """Return the relative error of the subtracted brightness, measured where there are enough sources."""
+    """Return the relative error of the subtracted brightness, measured if there are enough sources."""
     shift_error = matched.shifts.rms_after_pixels
     error = measure_scale_error(filtered, shift_error, min_snr=BRIGHT_SNR, maximum=settings.noise.max_scale_error)
     if math.isnan(error) or matched.kernel.n_stamps < MIN_SOURCES:
@@ -188,7 +188,7 @@ def _check_noise(predicted: float, settings: SubtractionSettings) -> None:
     limit = settings.noise.max_normalisation
     if not 1.0 / limit <= predicted <= limit:
         raise CcdError(
-            "the noise of the difference is far from its prediction",
+            "the noise of the difference is inconsistent with its prediction",
             reason="difference_noise",
             step="subtract",
             value=f"{predicted:.2f} times the prediction",
@@ -198,7 +198,7 @@ def _check_noise(predicted: float, settings: SubtractionSettings) -> None:
 
 
 def _quality(matched: Matched, sky: _Sky, score: FloatImage, quiet: BoolImage) -> dict[str, float]:
-    """Put together what the quality table asks for."""
+    """Return the values for the quality table."""
     score_level, score_width = noise_width(score, quiet, matched.tiling, degree=0, offset=1)
     masked = float(np.mean(sky.weight == 0))
     kernel, shifts = matched.kernel, matched.shifts

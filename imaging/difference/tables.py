@@ -1,4 +1,4 @@
-"""Put detections and fakes into their tables."""
+"""Convert detections and fakes to Arrow tables."""
 
 import math
 
@@ -38,7 +38,7 @@ def detections_table(
     identity
         Exposure and CCD.
     settings
-        Error of the coordinates.
+        Systematic astrometric error.
     """
     n, m = len(detections), detections.measured
     ra, dec = difference.search.wcs.pixel_to_sky(m.x, m.y)
@@ -85,7 +85,7 @@ def fakes_table(difference: Difference, fakes: Fakes, real_score: FloatArray, id
     difference
         The difference.
     fakes
-        Fakes and what became of them.
+        Fakes with their detections.
     real_score
         (m,) probabilities to be real of all detections on the copy with fakes.
     identity

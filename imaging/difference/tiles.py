@@ -1,4 +1,4 @@
-"""Cut an image into tiles that are processed in Fourier space with a border on all sides."""
+"""Divide an image into tiles with borders for processing in Fourier space."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,9 +21,9 @@ class Tiling:
     shape
         (ny, nx) of the image.
     tile
-        Side of a tile, pixels; those at the upper borders may be smaller.
+        Side of a tile, pixels; tiles at the upper borders may be smaller.
     border
-        Pixels around a tile that are transformed with it.
+        Margin around a tile in the transform, pixels.
     """
 
     shape: tuple[int, int]
@@ -58,7 +58,7 @@ class Tiling:
         return x, y
 
     def index(self, x: float, y: float) -> tuple[int, int]:
-        """Return (row, column) of the tile that holds a position."""
+        """Return (row, column) of the tile that contains a position."""
         rows, columns = self.grid
         return (
             int(np.clip(np.floor(y + 0.5) // self.tile, 0, rows - 1)),
@@ -66,7 +66,7 @@ class Tiling:
         )
 
     def cut(self, row: int, column: int, pixels: Pixels) -> FloatImage:
-        """Return a tile with its border in the shape of the transforms, zero beyond the image."""
+        """Return a tile with its border in the shape of the transforms, zero outside the image."""
         height, width = self.fft_shape
         y0, x0 = row * self.tile - self.border, column * self.tile - self.border
         ys = slice(max(y0, 0), min(y0 + height, self.shape[0]))
@@ -77,13 +77,13 @@ class Tiling:
 
 
 def tiling_of(shape: tuple[int, ...], tile: int, border: int) -> Tiling:
-    """Divide an image into tiles of the wanted side, smaller ones in an image of less than two tiles."""
+    """Divide an image into tiles of a given side, or smaller ones for an image of less than two tiles."""
     ny, nx = shape
     return Tiling((ny, nx), min(tile, max(-(-min(ny, nx) // 2), 64)), border)
 
 
 def bands(ny: int, rows: int = 256) -> Iterator[slice]:
-    """Yield the rows of an image, some at a time, so that intermediate images need not exist as a whole."""
+    """Yield groups of rows of an image, so that intermediate images need not be in memory entirely."""
     for first in range(0, ny, rows):
         yield slice(first, min(first + rows, ny))
 
@@ -96,15 +96,15 @@ def pixels_of(image: FloatImage) -> Pixels:
 def filter_tiles(
     tiling: Tiling, images: tuple[Pixels, ...], kernel_at: Callable[[int, int], tuple[NDArray[np.floating], ...]]
 ) -> tuple[FloatImage, ...]:
-    """Convolve images, each with a kernel of its own that differs from tile to tile.
+    """Convolve images, each with its own kernel per tile.
 
     Parameters
     ----------
     tiling
         Division of the images; its border is at least the kernels' half width.
     images
-        Functions of a slice in y and one in x that return these pixels, float32; so that an image that is computed
-        from others need not exist as a whole.
+        Functions of a slice in y and one in x that return these pixels, float32, so that a computed image need not be
+        in memory entirely.
     kernel_at
         Function of a tile's row and column that returns one kernel (odd sides) per image.
 

@@ -1,4 +1,4 @@
-"""Train the real/bogus score: logistic regression of fakes against artefacts, with a held-out part."""
+"""Train the real/bogus score by logistic regression of fakes against artefacts, and test it on held-out data."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,26 +14,26 @@ FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
 PENALTY = 1.0
-"""Weight of the squared weights against the log likelihood: what the training set does not constrain stays small."""
+"""Weight of the L2 penalty on the weights relative to the log likelihood."""
 
 
 NOISE_SNR, NOISE_PRIOR = 6.0, 4.0
-"""Bogus ones fainter than this signal to noise count so many times: fakes are common there, but transients are not,
-and two noise peaks above five sigma are in every CCD."""
+"""Signal to noise below which bogus detections have this larger weight: fakes are common there, but transients are not,
+and every CCD has two noise peaks above five sigma."""
 
 
 @dataclass(frozen=True, slots=True)
 class Confusion:
-    """What a threshold does to a labelled set.
+    """Completeness and contamination of a labelled set at a threshold.
 
     Attributes
     ----------
     threshold
-        Lowest probability that is kept.
+        Lowest accepted probability.
     real_kept
-        Share of the real ones that are kept.
+        Fraction of real detections accepted.
     bogus_kept
-        Share of the others that are kept.
+        Fraction of bogus detections accepted.
     n_real, n_bogus
         Size of the set.
     """
@@ -55,9 +55,9 @@ def train_score(features: FloatArray, is_real: BoolArray, version: str, weight: 
     is_real
         (n,) labels.
     version
-        Name of the training.
+        Name of the training run.
     weight
-        (n,) weights; :func:`class_weights` if left out.
+        (n,) weights; None takes :func:`class_weights`.
     """
     if features.shape[1] != len(FEATURES):
         raise ValueError(f"{features.shape[1]} features given, {len(FEATURES)} expected")
@@ -81,7 +81,7 @@ def train_score(features: FloatArray, is_real: BoolArray, version: str, weight: 
 
 
 def class_weights(features: FloatArray, is_real: BoolArray) -> FloatArray:
-    """Return (n,) weights that give both classes the same sum, and then noise peaks the odds that they have.
+    """Return (n,) weights with equal sums of both classes, then increased for noise peaks by their true odds.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ def confusion(model: ScoreModel, features: FloatArray, is_real: BoolArray, thres
     features, is_real
         (n, k) features and (n,) labels.
     threshold
-        Lowest probability that is kept.
+        Lowest accepted probability.
     """
     kept = model.probability(features) >= threshold
     n_real, n_bogus = int(is_real.sum()), int((~is_real).sum())
@@ -117,21 +117,21 @@ def confusion(model: ScoreModel, features: FloatArray, is_real: BoolArray, thres
 
 
 def reliability(model: ScoreModel, features: FloatArray, is_real: BoolArray, bins: int = 5) -> list[dict[str, float]]:
-    """Compare the probabilities that a model gives with the shares that are real, weighted as in the training.
+    """Compare a model's probabilities with the fractions that are real, weighted as in the training.
 
     Parameters
     ----------
     model
         Model.
     features, is_real
-        (n, k) features and (n,) labels of a set that it was not trained on.
+        (n, k) features and (n,) labels of a held-out set.
     bins
         Bins of the probability.
 
     Returns
     -------
     rows
-        Per bin that is not empty: mean probability, share that is real, number of detections.
+        Per non-empty bin: mean probability, fraction that is real, number of detections.
     """
     probability = model.probability(features)
     weight = class_weights(features, is_real)
@@ -147,16 +147,16 @@ def reliability(model: ScoreModel, features: FloatArray, is_real: BoolArray, bin
 
 
 def model_content(model: ScoreModel, recipe: str, judged: Sequence[Mapping[str, float]] = ()) -> dict[str, object]:
-    """Return what is shipped of a model, ready for JSON; numbers rounded to six digits.
+    """Return a model as a JSON document; numbers are rounded to six digits.
 
     Parameters
     ----------
     model
         Model.
     recipe
-        How it was trained, for a person.
+        Description of the training.
     judged
-        Its :func:`reliability` on what was held out.
+        Its :func:`reliability` on held-out data.
     """
 
     def rounded(values: FloatArray) -> list[float]:

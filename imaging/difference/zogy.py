@@ -1,8 +1,8 @@
-"""Proper image subtraction in tiles (Zackay, Ofek and Gal-Yam 2016): the second, independent method.
+"""Proper image subtraction, ZOGY (Zackay, Ofek and Gal-Yam 2016), in tiles; independent of the fitted kernel.
 
-Each image is convolved with the other's PSF over the square root of the noise's power: the difference has white noise
-and the two images the same effective PSF, without any fit. The PSFs and their variation come from the two models, so
-errors of the models show as residuals; a fitted kernel has no such errors but those of its own.
+Each image is convolved with the other's PSF over the square root of the noise power: the difference has white noise and
+both images have the same effective PSF, without a fit. The PSFs and their variation come from the two models, so that
+errors of the models cause residuals, unlike for a fitted kernel.
 """
 
 import math
@@ -28,12 +28,12 @@ from imaging.timing import StepTimes
 FloatArray = NDArray[np.float64]
 
 CORE = 1e-3
-"""Flux of a point at the centre that is added to both PSFs: where the optics pass nothing, the ratio of the two
-transforms is that of the models' noise, and this makes it one."""
+"""Flux of a central point added to both PSFs: at frequencies that the optics do not transmit, the ratio of the two
+transforms would be dominated by the models' noise; this makes it one."""
 
 
 def match_zogy(pair: Pair, settings: SubtractionSettings, times: StepTimes) -> Matched:
-    """Subtract with the PSF models alone; flux ratio, background and registration are measured.
+    """Subtract using the PSF models; flux ratio, background and registration are measured.
 
     Parameters
     ----------
@@ -42,12 +42,12 @@ def match_zogy(pair: Pair, settings: SubtractionSettings, times: StepTimes) -> M
     settings
         All settings of the subtraction.
     times
-        Receives the seconds per step.
+        Timer of the steps.
 
     Raises
     ------
     CcdError
-        ``kernel_sum`` if the stars' flux ratio is far from the zero points'.
+        ``kernel_sum`` if the stars' flux ratio disagrees with the zero points.
     """
     search, template = pair.search, pair.template
     ny, nx = search.science.shape
@@ -102,7 +102,7 @@ def _proper_kernels(
     correlation: FloatArray,
     tiling: Tiling,
 ) -> tuple[TileNoise, NDArray[np.float32]]:
-    """Return the kernel of the search image as its response, and that of the template, for every tile."""
+    """Return the kernel of the search image (its response) and that of the template, for every tile."""
     x, y = tiling.centres()
     a, b = (_psf_spectra(psf, x, y) for psf in (search, template))
     shape = correlation_power(correlation)
@@ -126,7 +126,7 @@ def _proper_kernels(
 
 
 def _psf_spectra(psf: PsfModel, x: FloatArray, y: FloatArray) -> NDArray[np.complex128]:
-    """Return the transforms of the PSF at positions; its flux in the reference aperture is one."""
+    """Return the transforms of the PSF at given positions, with unit flux in the reference aperture."""
     half = GRID // 2 - 1
     planes = np.zeros((*x.shape, GRID, GRID))
     for index in np.ndindex(*x.shape):

@@ -1,1 +1,1 @@
-"""Where files are opened: the only place of :mod:`imaging` that touches the disk."""
+"""Reading and writing of files; no other part of :mod:`imaging` accesses the disk."""

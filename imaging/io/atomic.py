@@ -1,4 +1,4 @@
-"""Write files that are complete or absent."""
+"""Write files atomically: a file is complete or absent."""
 
 import errno
 import os
@@ -15,15 +15,15 @@ from imaging.errors import StorageError
 CHUNK = 1 << 22
 
 FULL_BELOW_BYTES = 1 << 24
-"""A file system with less room than this has refused a write for want of it, whatever the library says."""
+"""Free space below which a failed write counts as a full disk."""
 
 
 @contextmanager
 def atomic_path(path: Path, *, flush: bool = True) -> Iterator[Path]:
-    """Yield a temporary name in the same folder; on success it becomes ``path``, on failure it vanishes.
+    """Yield a temporary name in the same folder; on success it is renamed to ``path``, on failure removed.
 
-    The content is flushed to the disk before the rename, so that a crash leaves the old file or the new one. Without
-    ``flush`` a crash of the machine may leave an empty file; for many small files that are made again easily.
+    The content is flushed to disk before the rename, so that a crash leaves the old file or the new one. Without
+    ``flush`` a crash of the machine may leave an empty file; use this for many small files that are easily recreated.
 
     Raises
     ------
@@ -46,7 +46,7 @@ def atomic_path(path: Path, *, flush: bool = True) -> Iterator[Path]:
 
 
 def storage_error(error: OSError, path: Path) -> StorageError:
-    """Say what the file system refused, and what helps."""
+    """Return a storage error with cause and remedy."""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT) or "disk" in str(error).lower() or _has_no_room(path.parent)
     reason = (error.strerror or str(error) or type(error).__name__).splitlines()[0]
     return StorageError(
@@ -59,7 +59,7 @@ def storage_error(error: OSError, path: Path) -> StorageError:
 
 
 def _has_no_room(folder: Path) -> bool:
-    """Whether the disk of a folder is full; CFITSIO says only that it could not write."""
+    """Whether the disk of a folder is full; CFITSIO only reports that it could not write."""
     try:
         return shutil.disk_usage(folder).free < FULL_BELOW_BYTES
     except OSError:

@@ -1,8 +1,8 @@
-"""Read calibrated images that other pipelines made: pixels, mask and weight in whatever form they come.
+"""Read calibrated images of this and other pipelines: pixels, mask, weight and WCS.
 
-Understood are this project's own products (planes SCI, MSK, WGT), the Community Pipeline's triples of files (ooi, ood,
-oow), and plain FITS images with celestial coordinates, whose mask and weight are extensions of the same file, files of
-their own, or absent.
+Supported are this project's products (planes SCI, MSK, WGT), the Community Pipeline's triples of files (ooi, ood, oow),
+and plain FITS images with celestial coordinates, whose mask and weight are extensions of the same file, separate files,
+or absent.
 """
 
 import math
@@ -31,10 +31,10 @@ COMMUNITY_PIPELINE_CODES = {
     7: MaskBit.SUSPECT,  # differs from a stack of the same field
     8: MaskBit.STREAK,
 }
-"""What the codes of the Community Pipeline's data-quality map mean (one code per pixel, not bits)."""
+"""Mask bits of the codes of the Community Pipeline's data-quality map (one code per pixel, not bits)."""
 
 OWN_PLANES = frozenset({"SCI", "MSK", "WGT"})
-"""Extensions by which this project's products, and those of the Dark Energy Survey, are known."""
+"""Extension names of the products of this project and of the Dark Energy Survey."""
 
 MASK_NAMES = ("MSK", "MASK", "DQ", "FLAGS", "BPM")
 WEIGHT_NAMES = ("WGT", "WEIGHT", "WHT", "IVAR", "INVVAR", "WT")
@@ -44,7 +44,7 @@ ERROR_NAMES = ("ERR", "ERROR", "RMS", "UNCERT")
 
 @dataclass(frozen=True, slots=True)
 class Plane:
-    """Where an image is: a file, and the name or number of its extension if it is not the first image.
+    """Location of an image plane: a file, and the name or number of its extension if it is not the first image.
 
     Attributes
     ----------
@@ -59,12 +59,12 @@ class Plane:
 
     @classmethod
     def named(cls, text: str, beside: "Plane | None" = None) -> Self:
-        """Read a plane written ``file.fits``, ``file.fits[EXT]`` or, of the same file as another one, ``[EXT]``.
+        """Parse a plane written ``file.fits``, ``file.fits[EXT]`` or, in the file of another plane, ``[EXT]``.
 
         Raises
         ------
         InputError
-            If an extension is given without a file, and there is no other plane to take it from.
+            If an extension is given without a file and without another plane.
         """
         match = re.fullmatch(r"(.*?)(?:\[([^\[\]]+)\])?", text)
         name, extension = (match[1], match[2]) if match else (text, None)
@@ -81,11 +81,11 @@ def read_image(
     Parameters
     ----------
     path
-        FITS file. For a Community Pipeline image the ``ood`` and ``oow`` files beside it are found by their names.
+        FITS file. For a Community Pipeline image the ``ood`` and ``oow`` files in the same folder are found by name.
     extension
-        Name or number of the extension; the first two-dimensional one if left out.
+        Name or number of the extension; None takes the first two-dimensional one.
     mask, weight
-        Where mask (non-zero is bad; the codes of an ``ood`` file are understood) and inverse variance are, if not in
+        Planes of mask (non-zero is bad; the codes of an ``ood`` file are translated) and inverse variance, if not in
         extensions of the same file with one of the usual names.
 
     Raises
@@ -197,7 +197,7 @@ def _find_weight(path: Path, place: Plane | None) -> NDArray[Any] | None:
 
 
 def _extension_names(path: Path) -> dict[str, int]:
-    """Return the number of every extension by its name, in capitals."""
+    """Return the number of every extension by its upper-case name."""
     with fitsio.FITS(str(path)) as file:
         return {str(hdu.get_extname()).strip().upper(): number for number, hdu in enumerate(file)}
 

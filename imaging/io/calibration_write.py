@@ -1,4 +1,4 @@
-"""Write the files of a calibration library, and other small FITS files; the same content gives the same bytes."""
+"""Write calibration files and other small FITS files, reproducible byte by byte."""
 
 import io
 from collections.abc import Mapping
@@ -26,8 +26,8 @@ def write_calibration_image(path: Path, image: NDArray[Any], header: Header, *, 
     header
         Keywords.
     step
-        Quantisation of a float image that is kept as 16-bit integers (BSCALE), which halves the file; readers see
-        floats. None writes the array as it is.
+        Quantisation of a float image stored as 16-bit integers (BSCALE), which halves the file; readers get floats.
+        None writes the array unchanged.
     """
     if step is None:
         hdu = fits.PrimaryHDU(image)
@@ -42,7 +42,7 @@ def write_calibration_image(path: Path, image: NDArray[Any], header: Header, *, 
 
 
 def write_image_extensions(path: Path, images: Mapping[str, NDArray[Any]], header: Header) -> None:
-    """Write named image extensions after an empty primary HDU that holds the keywords."""
+    """Write named image extensions after an empty primary HDU with the keywords."""
     hdus: list[Any] = [fits.PrimaryHDU()]
     hdus[0].header.update(dict(header))
     hdus += [fits.ImageHDU(image, name=name) for name, image in images.items()]

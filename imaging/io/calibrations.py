@@ -1,4 +1,4 @@
-"""The calibration library: a manifest that says which file is valid when, and the readers of the files.
+"""The calibration library: manifest of files with their validity, and readers of the files.
 
 The manifest is ``manifest.json`` at the library's root. Each entry names an epoch, a kind of calibration, the nights
 and exposure numbers for which it is valid, and a pattern of file names relative to the root in which ``{ccd:02d}``
@@ -35,14 +35,14 @@ BAND_DEPENDENT: frozenset[Kind] = frozenset(("flat", "star_flat", "sky_modes", "
 
 
 class AgeLimit(BaseModel):
-    """How far in time from an exposure a calibration may have been made, before or after."""
+    """Limits on the age of a calibration: the time between it and the exposure, in either direction."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     warn_days: float = Field(gt=0)
-    """Days from which a run says that the calibration is old."""
+    """Age in days above which a warning is given."""
     refuse_days: float = Field(gt=0)
-    """Days from which it is refused unless its epoch is forced."""
+    """Age in days above which the calibration is refused, unless its epoch is forced."""
 
 
 AGE_LIMITS: dict[Kind, AgeLimit] = {
@@ -53,8 +53,8 @@ AGE_LIMITS: dict[Kind, AgeLimit] = {
     "sky_modes": AgeLimit(warn_days=730, refuse_days=1825),
     "sky_templates": AgeLimit(warn_days=730, refuse_days=1825),
 }
-"""Limits where a manifest states none. The survey renewed masters every half year; bad pixels age fastest. Crosstalk,
-linearity and brighter-fatter kernels belong to the electronics and have no age."""
+"""Default limits. DES renewed its master calibrations every half year; bad pixels age fastest. Crosstalk, linearity and
+brighter-fatter kernels are properties of the electronics and have no age limit."""
 
 
 class CalibrationEntry(BaseModel):
@@ -67,12 +67,12 @@ class CalibrationEntry(BaseModel):
     files: str
     """Pattern of the file names, relative to the library; ``{ccd:02d}`` is the CCD, ``{band}`` the band."""
     band: str | None = None
-    """The only band that it is for; it then goes before entries for any band. A kind that depends on the band needs
-    this or ``{band}`` in its pattern."""
+    """Band of the entry, None for any; entries for one band take precedence. A band-dependent kind needs this or
+    ``{band}`` in its pattern."""
     ccds: tuple[int, ...] | None = None
-    """The only CCDs that it is for, None for all: others take an entry made before it, if there is one."""
+    """CCDs of the entry, None for all; other CCDs use an earlier entry, if there is one."""
     made_night: int
-    """Night on which the calibration data were taken, YYYYMMDD: what its age is counted from."""
+    """Night on which the calibration data were taken, YYYYMMDD; the reference of its age."""
     first_night: int = 20120101
     last_night: int = 99991231
     first_expnum: int = 0
@@ -85,13 +85,13 @@ class CalibrationEntry(BaseModel):
         return self.files.format(ccd=ccd, band=band)
 
     def serves(self, kind: Kind, band: str, ccd: int | None = None) -> bool:
-        """Whether the entry is of a kind, for a band and, where one is named, for a CCD."""
+        """Whether the entry is of a kind, for a band and, if given, for a CCD."""
         any_band = kind not in BAND_DEPENDENT or "{band}" in self.files
         of_ccd = ccd is None or self.ccds is None or ccd in self.ccds
         return self.kind == kind and of_ccd and (self.band == band or (self.band is None and any_band))
 
     def age_days(self, exposure: Exposure) -> float:
-        """Return the days between an exposure and the calibration data, whichever came first."""
+        """Return the absolute time between an exposure and the calibration data, days."""
         return abs((_date(exposure.night) - _date(self.made_night)).days)
 
     def valid_for(self, exposure: Exposure) -> bool:
@@ -110,7 +110,7 @@ class CalibrationManifest(BaseModel):
     version: Literal[1] = 1
     entries: tuple[CalibrationEntry, ...]
     age_limits: dict[Kind, AgeLimit] = AGE_LIMITS
-    """Limits by kind; a kind that is not named has none."""
+    """Age limits by kind; other kinds have none."""
 
 
 class CalibrationLibrary:
@@ -119,12 +119,12 @@ class CalibrationLibrary:
     Parameters
     ----------
     root
-        Folder that holds ``manifest.json``.
+        Folder with ``manifest.json``.
 
     Raises
     ------
     InputError
-        If there is no manifest or it cannot be understood.
+        If there is no manifest or it is invalid.
     """
 
     def __init__(self, root: Path) -> None:
@@ -146,12 +146,12 @@ class CalibrationLibrary:
             ) from error
 
     def find(self, kind: Kind, exposure: Exposure, ccd: int, *, epoch: str | None = None) -> Path:
-        """Find the file of a calibration for an exposure and CCD; of several valid ones the most recently made.
+        """Find the file of a calibration for an exposure and CCD; the most recent of several valid ones.
 
         Parameters
         ----------
         epoch
-            Name of an epoch to use whatever its validity and age; None to follow them.
+            Name of an epoch to use regardless of validity and age; None uses both.
 
         Raises
         ------
@@ -175,7 +175,7 @@ class CalibrationLibrary:
     def holds(self, kind: Kind, exposure: Exposure, ccd: int | None = None, *, epoch: str | None = None) -> bool:
         """Whether the library has a calibration of a kind for an exposure and a CCD (None: for any of them).
 
-        Of an epoch that is forced, whatever its validity.
+        For a forced epoch, regardless of its validity.
         """
         try:
             self._entry(kind, exposure, epoch, ccd)
@@ -184,7 +184,7 @@ class CalibrationLibrary:
         return True
 
     def age_warnings(self, exposure: Exposure, *, epoch: str | None = None) -> tuple[str, ...]:
-        """Say which of the calibrations that an exposure takes are old; those that are missing say nothing."""
+        """Return warnings about old calibrations of an exposure; missing ones are ignored."""
         warnings = []
         for kind, limit in self.manifest.age_limits.items():
             if not self.holds(kind, exposure, epoch=epoch):
@@ -193,7 +193,7 @@ class CalibrationLibrary:
             if entry.age_days(exposure) >= limit.warn_days:
                 warnings.append(
                     f"calibration is old: {kind} of {entry.made_night}, {entry.age_days(exposure):.0f} days from the "
-                    f"exposure (warned of from {limit.warn_days:.0f})"
+                    f"exposure (warning limit {limit.warn_days:.0f})"
                 )
         return tuple(warnings)
 
@@ -209,7 +209,7 @@ class CalibrationLibrary:
             )
 
     def recorded_checksum(self, path: Path) -> str | None:
-        """Return the content hash that the manifest records for a file; None if it records none."""
+        """Return the content hash of a file in the manifest; None if there is none."""
         name = path.relative_to(self.root).as_posix()
         return next((e.checksums[name] for e in self.manifest.entries if name in e.checksums), None)
 
@@ -243,7 +243,7 @@ def write_manifest(
 
 
 def _validity(entry: CalibrationEntry) -> str:
-    """Say for what an entry is valid."""
+    """Describe the validity of an entry."""
     unbounded = CalibrationEntry.model_fields
     nights = f"nights {entry.first_night} to {entry.last_night}"
     if (entry.first_expnum, entry.last_expnum) == (
@@ -299,7 +299,7 @@ def read_linearity(path: Path, ccd: int) -> LinearityTable:
     Raises
     ------
     InputError
-        If the file cannot be read or does not hold the CCD.
+        If the file cannot be read or does not contain the CCD.
     """
     try:
         with fits.open(path, memmap=False) as hdus:
@@ -318,12 +318,12 @@ def read_brighter_fatter(path: Path, ccd: int) -> BrighterFatterKernel:
 
 
 def read_sky_modes(path: Path) -> SkyModes:
-    """Read the sky modes of a band: one image extension ``CCDnn`` of shape (n_modes, 32, 16) per CCD, or the survey's.
+    """Read the sky modes of a band: an image extension ``CCDnn`` of shape (n_modes, 32, 16) per CCD, or a DES file.
 
     Raises
     ------
     InputError
-        If the file cannot be read or holds no modes.
+        If the file cannot be read or contains no modes.
     """
     try:
         with fits.open(path, memmap=False) as hdus:
@@ -347,7 +347,7 @@ def read_sky_templates(path: Path, ccd: int) -> SkyTemplates:
 def detrend_calibration_paths(
     library: CalibrationLibrary, exposure: Exposure, ccd: int, *, epoch: str | None = None
 ) -> dict[Kind, Path]:
-    """Find everything that the detrending of a CCD needs; the brighter-fatter kernel only if the library has one.
+    """Find all calibration files for detrending a CCD; the brighter-fatter kernel is optional.
 
     Raises
     ------
@@ -361,7 +361,7 @@ def detrend_calibration_paths(
 
 
 def read_detrend_calibrations(paths: Mapping[Kind, Path], ccd: int) -> DetrendCalibrations:
-    """Read the calibrations that :func:`detrend_calibration_paths` has found.
+    """Read the calibrations found by :func:`detrend_calibration_paths`.
 
     Raises
     ------

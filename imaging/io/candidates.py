@@ -1,4 +1,4 @@
-"""Write candidates for people and their tools; read galaxies with distances and the labels that people gave."""
+"""Write candidates as Parquet, CSV and DS9 regions; read galaxy catalogues and candidate labels."""
 
 import json
 import re
@@ -22,7 +22,7 @@ from imaging.tables import column, make_table
 REGION_RADIUS_ARCSEC = 3.0
 
 PROVENANCE = ("expnums", "templates", "code_version", "settings_hash", "calibration_set")
-"""Columns that say what a candidate was made from."""
+"""Provenance columns."""
 
 BEST_RANK = 10
 """Candidates up to this rank are drawn green in region files."""
@@ -84,9 +84,9 @@ def write_candidates_csv(path: Path, candidates: pa.Table) -> None:
 
 
 def region_text(candidates: pa.Table) -> str:
-    """Describe candidates as a DS9 region file: circles with rank and score, coloured by what they are.
+    """Format candidates as a DS9 region file: circles with rank and score, coloured by class.
 
-    Green are the best of the list, red what carries a flag against it, yellow the others.
+    Green: best ranks; red: flagged; yellow: others.
     """
     lines = ["# Region file format: DS9 version 4.1", "global width=2 font='helvetica 11 normal roman'", "icrs"]
     doubtful = CandidateFlag.MOVER | CandidateFlag.KNOWN_VARIABLE | CandidateFlag.ON_STAR | CandidateFlag.IN_HISTORY
@@ -106,18 +106,18 @@ def write_ccd_regions(
     footprints: Footprints,
     stem: Callable[[int, str, int], str] = "D{:08d}_{}_{:02d}".format,
 ) -> list[Path]:
-    """Write one DS9 region file for each CCD image that holds candidates.
+    """Write one DS9 region file for each CCD image with candidates.
 
     Parameters
     ----------
     folder
-        Where the files go.
+        Output folder.
     candidates
         Rows of :data:`imaging.schemas.candidates.CANDIDATES`.
     footprints
         CCD images.
     stem
-        Makes the name of an image from exposure number, band and CCD; ``_candidates.reg`` is added.
+        Function of exposure number, band and CCD that returns the stem of the name; ``_candidates.reg`` is added.
 
     Returns
     -------
@@ -164,7 +164,7 @@ def read_galaxies(path: Path) -> pa.Table:
 
 
 def read_labels(path: Path) -> pa.Table:
-    """Read the marks that the page of a night saved.
+    """Read the labels saved from the page of a night.
 
     Returns
     -------
@@ -174,13 +174,13 @@ def read_labels(path: Path) -> pa.Table:
     Raises
     ------
     InputError
-        If the file is not one of labels.
+        If the file is not a file of labels.
     """
-    remedy = "give a file that the page of a night saved"
+    remedy = "give a file saved from the page of a night"
     try:
         document = json.loads(Path(path).read_text(encoding="utf-8"))
         if document["kind"] != "gw-workflow labels":
-            raise InputError("the file holds no labels", value=path, remedy=remedy)
+            raise InputError("the file contains no labels", value=path, remedy=remedy)
         rows = document["labels"]
         unknown = {row["label"] for row in rows} - set(LABEL_NAMES)
         if unknown:

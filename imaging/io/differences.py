@@ -1,4 +1,4 @@
-"""Write what the subtraction of a user's images leaves, and read a difference back."""
+"""Write the results of ``difference-images``, and read a difference image."""
 
 from pathlib import Path
 from typing import Any
@@ -17,20 +17,20 @@ from imaging.wcs.tpv import TpvWcs
 
 
 def write_image_difference(folder: Path, result: ImageDifference) -> dict[str, Path]:
-    """Write difference, template, PSF, tables, stamps and pictures into a folder, in place of those of an earlier run.
+    """Write difference, template, PSF, tables, stamps and pictures into a folder, replacing those of an earlier run.
 
     Parameters
     ----------
     folder
-        Folder to write into; made if it does not exist.
+        Output folder; created if necessary.
     result
         Result of :func:`imaging.difference.engine.difference_images`.
 
     Returns
     -------
     paths
-        What was written: ``difference`` (planes SCI, MSK, WGT, SCORE), ``psf``, ``template`` (planes SCI, MSK, WGT of
-        the stack and MATCHED, the template as it was subtracted), ``detections``, ``stamps`` (cubes SEARCH, TEMPLATE,
+        Written files: ``difference`` (planes SCI, MSK, WGT, SCORE), ``psf``, ``template`` (planes SCI, MSK, WGT of the
+        stack and MATCHED, the subtracted matched template), ``detections``, ``stamps`` (cubes SEARCH, TEMPLATE,
         DIFFERENCE and the detections' numbers, ID), ``pictures`` (the folder of one PNG per detection), and ``fakes``
         if there were any.
 
@@ -71,7 +71,7 @@ def write_image_difference(folder: Path, result: ImageDifference) -> dict[str, P
 
 
 def read_difference(path: Path, psf_path: Path) -> tuple[CalibratedImage, FloatImage]:
-    """Read a difference back, ready for forced photometry.
+    """Read a difference image, ready for forced photometry.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ def _planes(image: CalibratedImage) -> dict[str, Any]:
 
 
 def _header(image: CalibratedImage) -> dict[str, Any]:
-    """Return the keywords of an image's file: those it came with, its coordinates and its calibration."""
+    """Return the keywords of an image's file: its own, WCS and calibration."""
     simple = {k: v for k, v in image.pixels.header.items() if isinstance(v, (int, float, str)) and len(k) <= 8}
     return (
         simple

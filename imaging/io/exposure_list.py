@@ -1,7 +1,7 @@
-"""The list of exposures of a night and of the earlier ones that may serve as templates.
+"""Read and write exposure lists: search exposures of a night and possible template exposures.
 
-Comma-separated, with the original's columns: EXPNUM, NITE, MJD, RA, DEC, BAND, EXPTIME, PROPID, OBSTYPE, TEFF, OBJECT.
-The first seven are required; RA and DEC are degrees.
+Comma-separated, with the columns of the original pipeline: EXPNUM, NITE, MJD, RA, DEC, BAND, EXPTIME, PROPID, OBSTYPE,
+TEFF, OBJECT. The first seven are required; RA and DEC are degrees.
 """
 
 import csv
@@ -41,8 +41,7 @@ def read_exposure_list(path: Path) -> tuple[ListedExposure, ...]:
     Raises
     ------
     InputError
-        If the file is missing, lacks a column, or a line cannot be understood; an exposure listed twice counts as one
-        that cannot.
+        If the file is missing, lacks a column, has an invalid line, or lists an exposure twice.
     """
     path = Path(path)
     try:

@@ -1,8 +1,8 @@
 """Write and read image products: SCI, MSK and WGT planes in one FITS file.
 
 SCI is float32 in electrons, MSK int16 with the bits of :mod:`imaging.bits`, WGT float32 inverse variance. Products are
-written plain, because compressing a plane costs more than most of the science; archives are compressed when they are
-kept. Nothing that depends on the moment is written, so that the same inputs give the same bytes.
+written uncompressed, because compressing a plane takes longer than most processing steps; archives are compressed.
+No time stamps are written, so that the same inputs give the same bytes.
 """
 
 from collections.abc import Iterable, Mapping
@@ -43,9 +43,9 @@ def write_planes(
         Extension name to (ny, nx) array. The first plane becomes the primary HDU of an uncompressed file, as the DES
         tools expect; a compressed file has an empty primary.
     header
-        Keywords of the first plane; None values are left out. Values may be (value, comment).
+        Keywords of the first plane; None values are omitted. Values may be (value, comment).
     compress
-        Tile-compress with RICE: integers without loss, floats with 16 steps per sigma and subtractive dither.
+        Tile-compress with RICE: integers losslessly, floats with 16 steps per sigma and subtractive dither.
 
     Raises
     ------
@@ -82,7 +82,7 @@ def _records(header: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
         if isinstance(value, np.generic):
             value = value.item()
         if isinstance(value, float) and not np.isfinite(value):
-            continue  # FITS has no NaN in headers; an absent key says the same
+            continue  # FITS headers cannot contain NaN; the key is omitted instead
         records.append({"name": key, "value": value, "comment": comment})
     return records
 
@@ -101,18 +101,18 @@ def read_planes(
     path
         The file.
     names
-        Planes, by the names of their extensions.
+        Extension names of the planes.
     present_only
-        Whether planes that the file lacks are left out, unless it lacks all.
+        Whether to skip missing planes, unless all are missing.
     optional
-        Further extensions, which are left out if the file lacks them.
+        Further extensions, skipped if missing.
 
     Returns
     -------
     planes
         Extension name to (ny, nx) array in native byte order.
     header
-        Keywords of the first plane that was asked for.
+        Keywords of the first requested plane.
 
     Raises
     ------
@@ -159,5 +159,5 @@ def _unreadable(path: Path, error: Exception) -> StorageError:
     return StorageError(
         f"image product missing or damaged: {str(error).splitlines()[0]}",
         value=path,
-        remedy="run the step that makes it again",
+        remedy="rerun the step that writes it",
     )

@@ -1,4 +1,4 @@
-"""Write catalogues as FITS_LDAC files, the form in which SExtractor hands its catalogues to SCAMP and PSFEx."""
+"""Write catalogues as FITS_LDAC files, the format of SExtractor catalogues for SCAMP and PSFEx."""
 
 import io
 from collections.abc import Mapping
@@ -24,8 +24,8 @@ def write_ldac(path: Path, columns: Mapping[str, DesColumn], header: Mapping[str
     columns
         Column name to values.
     header
-        Keywords of the image that the catalogue was made from; they go, as 80-character cards, into the one row of
-        the extension LDAC_IMHEAD. None values and comments are left out.
+        Keywords of the image of the catalogue, written as 80-character cards to the single row of the extension
+        LDAC_IMHEAD. None values and comments are omitted.
 
     Raises
     ------

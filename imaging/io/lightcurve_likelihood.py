@@ -1,4 +1,4 @@
-"""Keep what was judged of light curves between two rankings, so that a new sky map needs no look at the photometry."""
+"""Cache light-curve likelihoods between rankings, so that a new sky map does not require new fits."""
 
 from pathlib import Path
 
@@ -12,22 +12,22 @@ from imaging.io.atomic import atomic_path
 from imaging.tables import column
 
 ARRAYS = ("kilonova", "rivals", "history", "history_snr", "n_after")
-"""Fields of the judgement that are columns; the grid of moduli is in the metadata."""
+"""Fields of the likelihoods stored as columns; the grid of moduli is in the metadata."""
 
 MODULI, KEY = b"moduli", b"key"
 
 
 def write_lightcurve_likelihood(path: Path, likelihood: LightcurveLikelihood, key: str) -> None:
-    """Write what was judged of the light curves of n candidates: an uncompressed Feather file, read in place.
+    """Write the light-curve likelihoods of n candidates as an uncompressed, memory-mappable Feather file.
 
     Parameters
     ----------
     path
         The file.
     likelihood
-        What was judged.
+        Light-curve likelihoods.
     key
-        Names the light curves and the settings that it was judged with.
+        Identifies the light curves and the settings used.
 
     Raises
     ------
@@ -46,7 +46,7 @@ def write_lightcurve_likelihood(path: Path, likelihood: LightcurveLikelihood, ke
 
 
 def read_lightcurve_likelihood(path: Path, key: str) -> LightcurveLikelihood | None:
-    """Read what was judged of light curves; None if it was judged of others or with other settings.
+    """Read light-curve likelihoods; None if they are of other light curves or settings.
 
     Raises
     ------
@@ -62,7 +62,7 @@ def read_lightcurve_likelihood(path: Path, key: str) -> LightcurveLikelihood | N
         return LightcurveLikelihood(moduli, *(column(table, name) for name in ARRAYS))
     except (OSError, KeyError, ValueError, pa.ArrowException) as error:
         raise StorageError(
-            f"judged light curves missing or damaged: {str(error).splitlines()[0]}",
+            f"file of light-curve likelihoods missing or damaged: {str(error).splitlines()[0]}",
             value=path,
-            remedy="delete the file; the next ranking makes it again",
+            remedy="delete the file; the next ranking writes it again",
         ) from error

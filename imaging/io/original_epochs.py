@@ -1,7 +1,7 @@
-"""The calibration epochs of the Dark Energy Survey, as entries of a manifest over its files.
+"""Manifest entries for the calibration epochs of the Dark Energy Survey.
 
-The survey's file names stay as they are: a library is a folder with its files and the manifest that
-:func:`original_entries` gives. Its linearity, crosstalk and brighter-fatter files serve all epochs.
+The survey's file names are unchanged: a library is a folder with its files and the manifest from
+:func:`original_entries`. Its linearity, crosstalk and brighter-fatter files are valid for all epochs.
 """
 
 import re
@@ -27,9 +27,9 @@ _COMMON: tuple[tuple[Kind, str], ...] = (
 
 
 def original_entries() -> tuple[CalibrationEntry, ...]:
-    """Return the original's epochs: which set an exposure takes by its number, band u by rows of its own.
+    """Return the original pipeline's epochs by exposure number, with separate entries for band u.
 
-    The epoch ``y4e1`` is the one that the switch ``-Y`` forces.
+    The option ``-Y`` forces the epoch ``y4e1``.
     """
     rows = read_table("imaging.detector", "des_epochs.csv")
     entries = [_entry(row, kind, row[name], pattern) for row in rows for kind, name, pattern in _PATTERNS]

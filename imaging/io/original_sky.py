@@ -1,8 +1,8 @@
-"""The sky modes of the Dark Energy Survey, as its files hold them.
+"""Read the sky modes of the Dark Energy Survey from its file formats.
 
 ``skypca-binned-fp``: a table ``U`` with one column per mode and one row per superpixel of the whole camera, read row by
-row over the abutted focal plane; BADDET names the CCDs that are left out, and with HALFS7 only the working left half of
-S7 is in. ``skypca-tmpl``: an image ``TEMPLATES`` of all modes at every pixel of a CCD.
+row over the abutted focal plane; BADDET lists the excluded CCDs, and with HALFS7 only the working left half of S7 is
+included. ``skypca-tmpl``: an image ``TEMPLATES`` of all modes at every pixel of a CCD.
 """
 
 from collections.abc import Mapping
@@ -19,14 +19,14 @@ TABLE = "U"
 """Name of the extension with the modes of the whole camera."""
 
 HALF = "S7"
-"""Position of the CCD of which one half works."""
+"""Position of the CCD with one working half."""
 
 TEMPLATE_BIN = 8
-"""Pixels per side of the bins in which templates are kept: fringes are some 60 pixels wide."""
+"""Side of the bins of the templates, pixels: fringes are some 60 pixels wide."""
 
 
 def modes_by_ccd(table: NDArray[np.floating], header: Mapping[str, Any]) -> dict[int, NDArray[np.float32]]:
-    """Take the survey's table of modes apart: CCD number to (n_modes, 32, 16) float32.
+    """Split the survey's table of modes by CCD: CCD number to (n_modes, 32, 16) float32.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def modes_by_ccd(table: NDArray[np.floating], header: Mapping[str, Any]) -> dict
     Raises
     ------
     InputError
-        If it is binned otherwise or has another number of superpixels than these CCDs.
+        If the binning or the number of superpixels does not match.
     """
     left_out = {name.strip() for name in str(header.get("BADDET", "")).split(",")}
     used = [ccd for ccd in CCDS.values() if not ccd.is_focus and ccd.detpos not in left_out]
@@ -54,7 +54,7 @@ def modes_by_ccd(table: NDArray[np.floating], header: Mapping[str, Any]) -> dict
     block = int(header.get("BLOCKSIZ", 0))
     if block != SUPERPIXEL or table.ndim != 2 or table.shape[0] != mosaic.sum():
         raise InputError(
-            "the table of sky modes is not of this camera",
+            "the table of sky modes does not match the camera",
             value=f"{table.shape}, superpixels of {block}",
             limit=f"{mosaic.sum()} rows, superpixels of {SUPERPIXEL}",
             remedy="check BADDET and HALFS7 in its header",
@@ -69,7 +69,7 @@ def modes_by_ccd(table: NDArray[np.floating], header: Mapping[str, Any]) -> dict
 
 
 def binned_templates(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Average templates of full size, (n_modes, 4096, 2048), over bins of 8 pixels; others are returned as they are."""
+    """Average templates of full size, (n_modes, 4096, 2048), over bins of 8 pixels; return others unchanged."""
     if values.shape[1:] != (NY, NX):
         return values
     bins = values.reshape(-1, NY // TEMPLATE_BIN, TEMPLATE_BIN, NX // TEMPLATE_BIN, TEMPLATE_BIN)

@@ -1,4 +1,4 @@
-"""Write the comma-separated tables and lists of the original."""
+"""Write the CSV tables and lists of the original pipeline."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,14 +11,14 @@ from imaging.io.atomic import atomic_path
 
 
 def write_csv(path: Path, rows: pa.Table | Sequence[Mapping[str, Any]]) -> None:
-    """Write a table as comma-separated values with a line of names; what is unknown is empty.
+    """Write a table as comma-separated values with a header line; unknown values are empty.
 
     Parameters
     ----------
     path
         The file.
     rows
-        A table, or its rows, all with the same names.
+        A table, or rows with the same keys.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Write and read alert packets: Avro files that carry their schema."""
+"""Write and read alert packets as Avro files."""
 
 import gzip
 import io
@@ -32,7 +32,7 @@ def write_packets(path: Path, packets: Sequence[dict[str, Any]]) -> None:
 
 
 def packets_bytes(packets: Sequence[dict[str, Any]]) -> bytes:
-    """Return alert packets as an Avro container, which is also what a broker takes: one packet with its schema.
+    """Return alert packets as the bytes of an Avro container with schema, the message format of brokers.
 
     Raises
     ------
@@ -59,7 +59,7 @@ def read_packets(path: Path) -> list[dict[str, Any]]:
     Raises
     ------
     InputError
-        If fastavro is not installed or the file is none.
+        If fastavro is not installed or the file is not a packet file.
     """
     fastavro = _fastavro()
     try:
@@ -69,14 +69,14 @@ def read_packets(path: Path) -> list[dict[str, Any]]:
 
 
 def cutout_bytes(stamp: NDArray[np.floating]) -> bytes:
-    """Return a stamp as a compressed FITS image, as packets carry it."""
+    """Return a stamp as a compressed FITS image for a packet."""
     buffer = io.BytesIO()
     fits.PrimaryHDU(np.ascontiguousarray(stamp, dtype=np.float32)).writeto(buffer)
     return gzip.compress(buffer.getvalue(), mtime=0)
 
 
 def cutout_stamp(content: bytes) -> NDArray[np.float32]:
-    """Return the stamp of a packet's cutout."""
+    """Return the pixels of a packet's cutout."""
     with fits.open(io.BytesIO(gzip.decompress(content))) as file:
         return np.asarray(file[0].data, dtype=np.float32)
 

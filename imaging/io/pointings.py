@@ -1,6 +1,6 @@
-"""Read where the telescope is going to point: RA, Dec and band of planned exposures.
+"""Read planned pointings: RA, Dec and band.
 
-Comma-separated text with these columns, or JSON: a list of objects, as the observatory's queue takes them.
+Comma-separated text with these columns, or JSON: a list of objects, as for the observatory's queue.
 """
 
 import csv
@@ -17,7 +17,7 @@ from imaging.exposure import angle_deg
 from imaging.settings import Settings
 
 NAMES = {"ra_deg": ("RA", "RA_DEG"), "dec_deg": ("DEC", "DEC_DEG"), "band": ("BAND", "FILTER")}
-"""What the columns may be called, in capitals."""
+"""Accepted column names, upper case."""
 
 
 class Pointing(Settings):
@@ -37,7 +37,7 @@ class Pointing(Settings):
 
 
 def read_pointings(path: Path) -> tuple[Pointing, ...]:
-    """Read planned pointings; the same one listed twice counts once.
+    """Read planned pointings; duplicates count once.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ def read_pointings(path: Path) -> tuple[Pointing, ...]:
     Raises
     ------
     InputError
-        If the file is missing, holds no pointing, or one cannot be understood.
+        If the file is missing, contains no pointing, or has an invalid one.
     """
     path = Path(path)
     try:

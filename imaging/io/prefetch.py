@@ -1,4 +1,4 @@
-"""Copy the part of a reference catalogue that a sky map needs, before the night."""
+"""Copy the partitions of a reference catalogue within a sky map's region, before the night."""
 
 import shutil
 from collections.abc import Iterable
@@ -17,14 +17,14 @@ from imaging.skymap.model import SkyMap
 
 @dataclass(frozen=True, slots=True)
 class Prefetched:
-    """What was copied.
+    """Summary of a copy.
 
     Attributes
     ----------
     n_partitions
         Partitions of the region.
     n_copied
-        Those that were not there yet.
+        Partitions copied; the others were present.
     size_mb
         Size of the region's partitions.
     n_missing
@@ -38,16 +38,16 @@ class Prefetched:
 
 
 def region_pixels(skymap: SkyMap, level: float, order: int) -> set[int]:
-    """Return the nested pixels of an order that touch a sky map's region, and their neighbours for the camera's width.
+    """Return the nested pixels that overlap a sky map's region, and their neighbours as a margin for the camera.
 
     Parameters
     ----------
     skymap
         The sky map.
     level
-        Probability of the smallest region that is covered.
+        Probability of the credible region.
     order
-        HEALPix order. A pixel should be no smaller than the camera's radius of 1.1 degrees: order 5 at the most.
+        HEALPix order, at most 5: a pixel should be no smaller than the camera's radius of 1.1 degrees.
     """
     chosen = skymap.region(level)
     touched: set[int] = set()
@@ -59,9 +59,9 @@ def region_pixels(skymap: SkyMap, level: float, order: int) -> set[int]:
 
 
 def prefetch_catalogue(source: Path, target: Path, skymap: SkyMap, level: float) -> Prefetched:
-    """Copy the partitions around a sky map's region into another folder, which becomes a catalogue of its own.
+    """Copy the partitions around a sky map's region into another folder, which becomes a catalogue itself.
 
-    Files that are there with the same size are not copied again; what was copied for another map stays.
+    Files present with the same size are not copied again; partitions copied for other maps are kept.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def prefetch_catalogue(source: Path, target: Path, skymap: SkyMap, level: float)
     Raises
     ------
     InputError
-        If the source is no catalogue, or its partitions are of mixed orders or too small.
+        If the source is not a catalogue, or its partitions have mixed orders or are too small.
     StorageError
         If a file cannot be copied.
     """
@@ -97,7 +97,7 @@ def prefetch_catalogue(source: Path, target: Path, skymap: SkyMap, level: float)
 
 
 def _copy(path: Path, place: Path) -> bool:
-    """Copy a file unless it is there; say whether it was copied."""
+    """Copy a file unless it is present; return whether it was copied."""
     try:
         if place.is_file() and place.stat().st_size == path.stat().st_size:
             return False
@@ -115,7 +115,7 @@ def _finish(source: Path, target: Path, order: int, copied: Iterable[int]) -> No
         earlier = frozenset()
     pixels = sorted({*earlier, *copied})
     if not pixels:
-        raise InputError("the catalogue holds nothing of the sky map's region", value=source)
+        raise InputError("the catalogue has no partition in the sky map's region", value=source)
     try:
         parts = {pixel: pq.read_metadata(partition_path(target, order, pixel)) for pixel in pixels}
         schema = pq.read_schema(partition_path(target, order, pixels[0]))

@@ -1,9 +1,9 @@
-"""Write and read PSF models in PSFEx's format, so that other programs can use ours and we theirs.
+"""Write and read PSF models in PSFEx format.
 
 The format is a binary table with one row and the column PSF_MASK of (n_terms, n, n) values; its header gives the
 polynomial in position (PSFEx user's manual, Bertin 2011). Positions in the header are 1-based, as in FITS, and values
-are flux per sample. PSFEx normalises to the total flux; ours is the flux in the reference aperture, to which a foreign
-model is brought when it is read.
+are flux per sample. PSFEx normalises to the total flux, this project to the flux in the reference aperture; models of
+other programs are renormalised when read.
 """
 
 import warnings
@@ -55,25 +55,25 @@ def write_psf(path: Path, psf: PsfModel) -> None:
 
 
 def read_psf(path: Path) -> PsfModel:
-    """Read a PSFEx file, written by :func:`write_psf`, by PSFEx, or by a program that follows it.
+    """Read a PSFEx file, written by :func:`write_psf`, PSFEx or another program.
 
     Raises
     ------
     StorageError
         If the file is missing or damaged.
     InputError
-        If it is no PSF that varies with a polynomial in x and y.
+        If the model is not a polynomial in x and y.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", AstropyUserWarning)  # so astropy says that a file is too short
+            warnings.simplefilter("error", AstropyUserWarning)  # so that truncated files raise
             with fits.open(path, memmap=False) as hdus:
                 header = dict(hdus[1].header)
                 data = hdus[1].data
                 mask = np.array(data[data.names[0]][0], dtype=np.float32)
     except (OSError, IndexError, AttributeError, TypeError, AstropyUserWarning) as error:
         raise StorageError(
-            f"PSF file missing or damaged: {error}", value=path, remedy="run the step that makes it again"
+            f"PSF file missing or damaged: {error}", value=path, remedy="rerun the step that writes it"
         ) from error
     return normalised(_model(header, mask, path))
 

@@ -1,7 +1,7 @@
-"""Read raw DECam exposures: one multi-extension file, one tile-compressed extension per CCD, in any order.
+"""Read raw DECam exposures: a multi-extension FITS file with one tile-compressed extension per CCD.
 
-Extensions are found by their CCDNUM, never by their place in the file, and a file that holds only some of the CCDs is
-as good as a whole one.
+Extensions are identified by their CCDNUM, not by their position in the file, and files with only some of the CCDs are
+valid.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ BLOCK = 2880
 
 @dataclass(frozen=True, slots=True)
 class RawExtension:
-    """Where one CCD lies in a raw file.
+    """Location and state of one CCD in a raw file.
 
     Attributes
     ----------
@@ -50,11 +50,11 @@ class RawIndex:
     Attributes
     ----------
     exposure
-        What the primary header says.
+        Exposure from the primary header.
     header_hash
         Hash of the primary header's bytes.
     extensions
-        Every CCD that the file names, by number.
+        CCDs in the file, by number.
     """
 
     exposure: Exposure
@@ -63,12 +63,12 @@ class RawIndex:
 
 
 def index_raw(path: Path) -> RawIndex:
-    """Walk through a raw file once: find its CCDs, hash them, notice where it is damaged.
+    """Scan a raw file once: find its CCDs, hash them, detect damage.
 
     Raises
     ------
     InputError
-        If the file is missing, is not FITS, has no usable primary header or names no CCD.
+        If the file is missing, is not FITS, has no usable primary header or contains no CCD.
     """
     path = Path(path)
     remedy = "fetch the raw file again"
@@ -98,12 +98,12 @@ def index_raw(path: Path) -> RawIndex:
             if not complete:
                 break
     if not extensions:
-        raise InputError("raw file holds no CCD", expnum=exposure.expnum, value=path, remedy=remedy)
+        raise InputError("raw file contains no CCD", expnum=exposure.expnum, value=path, remedy=remedy)
     return RawIndex(exposure, header_hash, extensions)
 
 
 def _read_hdu(stream: BinaryIO, size: int, path: Path) -> tuple[fits.Header, bool, str]:
-    """Read one HDU: its header, whether all its data are there, and the hash of its bytes."""
+    """Read one HDU: its header, whether its data are complete, and the hash of its bytes."""
     start = stream.tell()
     try:
         header = fits.Header.fromfile(stream, endcard=True, padding=True)
@@ -133,7 +133,7 @@ def _data_length(header: fits.Header) -> int:
 
 
 def read_exposure(path: Path) -> Exposure:
-    """Read what a raw file's primary header says of the exposure.
+    """Read the exposure from a raw file's primary header.
 
     Raises
     ------

@@ -1,7 +1,6 @@
-"""Write raw DECam exposures the way the observatory does: one RICE-compressed extension per CCD, checksums included.
+"""Write raw DECam exposures in the observatory's format: RICE-compressed extensions with checksums.
 
-The extensions are encoded one by one, in any process, and joined byte by byte; nothing that depends on the moment is
-written.
+The extensions are encoded one by one, in any process, and concatenated; no time stamps are written.
 """
 
 import shutil
@@ -20,7 +19,7 @@ from imaging.io.atomic import atomic_path
 BLOCK = 2880
 
 Card = tuple[str, Any, str]
-"""Key, value, comment; None stands for what the encoding of the pixels determines."""
+"""Key, value, comment; None marks values determined by the encoding of the pixels."""
 
 _FROM_ENCODING = ("NAXIS2", "PCOUNT", "TFORM1", "ZNAXIS1", "ZNAXIS2", "ZTILE1")
 
@@ -72,7 +71,7 @@ def encode_extension(cards: Sequence[Card], pixels: NDArray[np.uint16], date: st
 
 
 def write_raw(path: Path, primary: bytes, extensions: Iterable[Path]) -> None:
-    """Join a raw file from its primary HDU and its encoded extensions, atomically.
+    """Write a raw file from its primary HDU and its encoded extensions, atomically.
 
     Raises
     ------

@@ -1,8 +1,8 @@
-"""Reference catalogues of stars and galaxies: HEALPix-partitioned Parquet in the HATS layout, read by position.
+"""Read and write reference catalogues of stars and galaxies: HEALPix-partitioned Parquet (HATS), read by position.
 
 A catalogue is a folder ``dataset/Norder=K/Dir=D/Npix=P.parquet`` of nested HEALPix pixels with ``hats.properties`` and
-``partition_info.csv`` beside it, which lsdb and hats open. Inside a partition the stars are sorted along the sky in row
-groups, of which a lookup reads those that it touches. Nothing here touches the network.
+``partition_info.csv``, readable by lsdb and hats. Inside a partition the stars are sorted by position in row groups,
+and a lookup reads only the row groups that it overlaps. This module does not access the network.
 """
 
 from collections.abc import Iterable, Mapping
@@ -31,14 +31,14 @@ ROWS_PER_GROUP = 16384
 """Stars per row group."""
 
 PIECES_LEVEL = 1
-"""Level of compression of pieces, which are read once and removed."""
+"""Compression level of pieces, which are read once and removed."""
 
 PIXELS = b"pixels"
 """Metadata of a file of pieces: the HEALPix pixel of each of its row groups."""
 
 
 def partition_path(root: Path, order: int, pixel: int) -> Path:
-    """Return the file of a HEALPix pixel."""
+    """Return the path of a HEALPix pixel's partition."""
     directory = pixel // DIRECTORY_SIZE * DIRECTORY_SIZE
     return Path(root) / "dataset" / f"Norder={order}" / f"Dir={directory}" / f"Npix={pixel}.parquet"
 
@@ -65,14 +65,14 @@ def write_reference_catalogue(root: Path, stars: pa.Table, *, name: str, order: 
 
 
 def write_partition(path: Path, stars: pa.Table, rows_per_group: int = ROWS_PER_GROUP) -> None:
-    """Write the stars of one partition, complete or not at all.
+    """Write the stars of one partition atomically.
 
     Parameters
     ----------
     path
         The file.
     stars
-        Stars, sorted along the sky.
+        Stars, sorted by position.
     rows_per_group
         Stars per row group.
 
@@ -86,7 +86,7 @@ def write_partition(path: Path, stars: pa.Table, rows_per_group: int = ROWS_PER_
 
 
 def _encoding(schema: pa.Schema, level: int = 6) -> dict[str, object]:
-    """Return how columns are stored: floats byte by byte, integers by their differences; more or less tightly."""
+    """Return Parquet options: byte-stream split for floats, delta encoding for integers, compression level."""
     encodings = {f.name: "BYTE_STREAM_SPLIT" for f in schema if pa.types.is_floating(f.type)}
     encodings |= {f.name: "DELTA_BINARY_PACKED" for f in schema if pa.types.is_integer(f.type)}
     text = [f.name for f in schema if pa.types.is_string(f.type)]
@@ -95,7 +95,7 @@ def _encoding(schema: pa.Schema, level: int = 6) -> dict[str, object]:
 
 
 def finish_catalogue(root: Path, name: str, order: int, rows: Mapping[int, int], schema: pa.Schema) -> None:
-    """Write what makes a folder of partitions a catalogue; readers see the new partitions from here on.
+    """Write the metadata of a catalogue; readers see new partitions afterwards.
 
     Parameters
     ----------
@@ -136,7 +136,7 @@ def finish_catalogue(root: Path, name: str, order: int, rows: Mapping[int, int],
 
 
 def read_properties(root: Path) -> dict[str, str]:
-    """Read what a catalogue says of itself (``hats.properties``).
+    """Read the properties of a catalogue (``hats.properties``).
 
     Raises
     ------
@@ -153,7 +153,7 @@ def read_properties(root: Path) -> dict[str, str]:
 
 
 def write_pieces(path: Path, stars: pa.Table, order: int) -> dict[int, int]:
-    """Write what one source file contributes to the partitions: a row group per pixel.
+    """Write the stars of one source file by partition: one row group per pixel.
 
     Parameters
     ----------
@@ -185,14 +185,14 @@ def write_pieces(path: Path, stars: pa.Table, order: int) -> dict[int, int]:
 
 
 def read_pieces(path: Path, pixels: Iterable[int]) -> dict[int, pa.Table]:
-    """Read what a source file contributes to some partitions.
+    """Read the stars of one source file in some partitions.
 
     Parameters
     ----------
     path
-        File that :func:`write_pieces` has left.
+        File written by :func:`write_pieces`.
     pixels
-        Wanted pixels; those without stars in the file are left out.
+        Requested pixels; those without stars in the file are omitted.
 
     Raises
     ------
@@ -208,12 +208,12 @@ def read_pieces(path: Path, pixels: Iterable[int]) -> dict[int, pa.Table]:
         raise StorageError(
             "pieces of a reference catalogue missing or damaged",
             value=path,
-            remedy="run the same command again; nothing finished is lost",
+            remedy="run the same command again; finished work is kept",
         ) from error
 
 
 def catalogue_partitions(root: Path) -> dict[int, frozenset[int]]:
-    """Return which pixels a catalogue holds: HEALPix order to pixel numbers.
+    """Return the pixels of a catalogue: HEALPix order to pixel numbers.
 
     Raises
     ------
@@ -237,7 +237,7 @@ def _read_partitions(path: Path, mtime_ns: int) -> dict[int, frozenset[int]]:  #
 
 
 def covered(root: Path, ra_deg: NDArray[np.float64], dec_deg: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Say which positions (ICRS, degrees) lie in a partition that a catalogue has.
+    """Return which positions (ICRS, degrees) are in a partition of a catalogue.
 
     Raises
     ------
@@ -252,12 +252,12 @@ def covered(root: Path, ra_deg: NDArray[np.float64], dec_deg: NDArray[np.float64
 
 
 def partitions_in_cone(root: Path, ra_deg: float, dec_deg: float, radius_deg: float) -> list[Path]:
-    """Return the files of a catalogue that touch a cone (ICRS, degrees), in order of their pixels.
+    """Return the files of a catalogue that overlap a cone (ICRS, degrees), in order of their pixels.
 
     Raises
     ------
     InputError
-        If there is no catalogue, or a file that it should have is missing.
+        If there is no catalogue, or one of its files is missing.
     """
     paths = []
     for order, held in catalogue_partitions(root).items():
@@ -282,14 +282,14 @@ def read_reference_cone(
     root
         Folder of the catalogue.
     ra_deg, dec_deg, radius_deg
-        Cone, ICRS. Right across RA = 0 and at the poles.
+        Cone, ICRS. Valid across RA = 0 and at the poles.
     schema
-        What the catalogue holds: stars, or :data:`imaging.schemas.reference.REFERENCE_GALAXIES`.
+        Schema of the catalogue: stars, or :data:`imaging.schemas.reference.REFERENCE_GALAXIES`.
 
     Returns
     -------
     table
-        Columns of the schema, sorted by ``source_id``; empty where the catalogue has nothing.
+        Columns of the schema, sorted by ``source_id``; empty if there are no sources.
 
     Raises
     ------
@@ -314,10 +314,10 @@ def read_reference_polygon(root: Path, corners: NDArray[np.float64], schema: pa.
     root
         Folder of the catalogue.
     corners
-        (n, 2) RA and Dec of the corners in degrees, ICRS, in cyclic order; smaller than a hemisphere. Right across
+        (n, 2) RA and Dec of the corners in degrees, ICRS, in cyclic order; smaller than a hemisphere. Valid across
         RA = 0 and at the poles.
     schema
-        What the catalogue holds.
+        Schema of the catalogue.
 
     Returns
     -------
@@ -338,7 +338,7 @@ def read_reference_polygon(root: Path, corners: NDArray[np.float64], schema: pa.
 
 
 def _read_near(path: Path, ra_deg: float, dec_deg: float, radius_deg: float, schema: pa.Schema) -> pa.Table:
-    """Read the row groups of a partition that may reach into a cone."""
+    """Read the row groups of a partition that may overlap a cone."""
     try:
         with pq.ParquetFile(path, memory_map=True) as file:
             near = [
@@ -357,7 +357,7 @@ def _read_near(path: Path, ra_deg: float, dec_deg: float, radius_deg: float, sch
 
 
 def _may_touch(group: pq.RowGroupMetaData, ra_deg: float, dec_deg: float, radius_deg: float) -> bool:
-    """Whether the stars of a row group may lie in a cone, by the smallest and largest coordinates that it states."""
+    """Whether the stars of a row group may be in a cone, by its minimum and maximum coordinates."""
     limits = {}
     for index in range(group.num_columns):
         about = group.column(index)

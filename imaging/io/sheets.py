@@ -1,4 +1,4 @@
-"""One picture per candidate: its stamps above its light curve."""
+"""Combine pictures vertically: one PNG per candidate with stamps and light curve."""
 
 import io
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ WHITE = (255, 255, 255)
 
 
 def sheet(pictures: Sequence[bytes]) -> bytes:
-    """Put pictures below each other on white, each in the middle.
+    """Stack pictures vertically on white, each centred.
 
     Parameters
     ----------
@@ -21,7 +21,7 @@ def sheet(pictures: Sequence[bytes]) -> bytes:
     Returns
     -------
     png
-        PNG bytes as wide as the widest of them.
+        PNG bytes, as wide as the widest picture.
     """
     images = [Image.open(io.BytesIO(picture)).convert("RGB") for picture in pictures]
     width, height = max(image.width for image in images), sum(image.height for image in images)

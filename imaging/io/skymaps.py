@@ -1,9 +1,9 @@
-"""Read sky maps and the alerts that carry them; write sky maps.
+"""Read sky maps and gravitational-wave alerts; write sky maps.
 
-Maps come as FITS tables, compressed or not: multi-order (``UNIQ`` and ``PROBDENSITY``) or flat (``PROB``,
-``PROBABILITY`` or ``PROBDENSITY``), nested or in rings, complete or with a column of pixel numbers, with or without
-distance. Alerts are the JSON documents of the International Gravitational-Wave Observatory Network, whose map is
-FITS in base64.
+Maps are FITS tables, compressed or not: multi-order (``UNIQ`` and ``PROBDENSITY``) or flat (``PROB``, ``PROBABILITY``
+or ``PROBDENSITY``), in NESTED or RING order, complete or with a column of pixel numbers, with or without distance.
+Alerts are the JSON documents of the International Gravitational-Wave Observatory Network, with the map as
+base64-encoded FITS.
 """
 
 import base64
@@ -42,12 +42,12 @@ def read_skymap(source: Path | bytes) -> SkyMap:
     Parameters
     ----------
     source
-        Path of a FITS file, or the content of one; gzip is undone.
+        Path or content of a FITS file, possibly gzipped.
 
     Raises
     ------
     InputError
-        If there is no readable sky map in it.
+        If it contains no readable sky map.
     """
     content, name = _content(source)
     try:
@@ -65,7 +65,7 @@ def read_skymap(source: Path | bytes) -> SkyMap:
 
 
 def write_skymap(path: Path, skymap: SkyMap) -> None:
-    """Write a sky map as a multi-order FITS table, the form in which the network publishes them.
+    """Write a sky map as a multi-order FITS table, the format of published maps.
 
     Raises
     ------
@@ -105,12 +105,12 @@ def write_skymap(path: Path, skymap: SkyMap) -> None:
 
 
 def read_alert(source: Path | bytes) -> Alert:
-    """Read an alert in the network's JSON form, with the sky map that it carries.
+    """Read an alert in the network's JSON format, with its sky map.
 
     Raises
     ------
     InputError
-        If it is not such an alert, or its map cannot be read.
+        If it is not a valid alert, or its map cannot be read.
     """
     content, name = _content(source)
     try:
@@ -135,7 +135,7 @@ def read_alert(source: Path | bytes) -> Alert:
 
 
 def skymap_from_base64(text: str) -> SkyMap:
-    """Read a sky map from the base64 text in which alerts carry it.
+    """Read a sky map from the base64 text in an alert.
 
     Raises
     ------
@@ -201,7 +201,7 @@ def _build(table: fits.BinTableHDU) -> SkyMap:
     ordering = str(header.get("ORDERING", "")).strip().upper()
     if ordering not in ("NESTED", "NEST", "RING"):
         raise InputError(
-            "the sky map's order of pixels is unknown",
+            "the sky map's pixel ordering is unknown",
             value=repr(ordering),
             limit="NESTED, RING or NUNIQ",
             remedy=REMEDY,

@@ -1,7 +1,7 @@
-"""Read tables of stars as archives deliver them, a batch at a time: text, FITS, VOTable or Parquet, compressed or not.
+"""Read source tables of archives in batches: text, FITS, VOTable or Parquet, compressed or not.
 
-Only the columns that are asked for are converted; their names are matched without regard to case. Empty words and the
-word ``null`` are missing values. No more than a few batches are held in memory.
+Only requested columns are converted; names are matched case-insensitively. Empty fields and the word ``null`` are
+missing values. At most a few batches are in memory.
 """
 
 import gzip
@@ -19,32 +19,32 @@ from imaging.errors import InputError
 from imaging.io.votable import votable_batches
 
 BLOCK_BYTES = 1 << 24
-"""Text that is parsed at once."""
+"""Bytes of text parsed at once."""
 BATCH_ROWS = 200_000
-"""Rows of the other formats that are read at once."""
+"""Rows of other formats read at once."""
 NULL_WORDS = ["", "null", "NULL", "nan", "NaN", "--"]
 TEXT, FITS, VOTABLE, PARQUET = (".csv", ".ecsv", ".txt"), (".fits", ".fit"), (".vot", ".xml", ".votable"), (".parquet",)
 FORMATS = (*TEXT, *FITS, *VOTABLE, *PARQUET)
-"""File name endings that are understood; ``.gz`` may follow those of text, FITS and VOTable."""
+"""Supported file name endings; ``.gz`` may follow those of text, FITS and VOTable."""
 
 DAMAGED = (OSError, EOFError, ValueError, KeyError, IndexError, TypeError, pa.ArrowException)
 
 
 def format_of(path: Path) -> str | None:
-    """Return the ending that says how a file is read, without ``.gz``; None if it is none of :data:`FORMATS`."""
+    """Return the file name ending without ``.gz``; None if it is not in :data:`FORMATS`."""
     name = path.name.lower().removesuffix(".gz")
     return next((ending for ending in FORMATS if name.endswith(ending)), None)
 
 
 def source_batches(path: Path, types: Mapping[str, pa.DataType]) -> Iterator[pa.Table]:
-    """Read the wanted columns of a table.
+    """Read the requested columns of a table.
 
     Parameters
     ----------
     path
         The file.
     types
-        Wanted columns, lower case, and the types in which they are wanted; those that the file lacks are left out.
+        Requested columns, lower case, and their types; missing ones are omitted.
 
     Yields
     ------
@@ -70,7 +70,7 @@ def source_batches(path: Path, types: Mapping[str, pa.DataType]) -> Iterator[pa.
 
 @contextmanager
 def _opened(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file, decompressing; ISA-L does so at three times the speed of zlib where it is installed."""
+    """Open a file, decompressing; ISA-L, if installed, is three times as fast as zlib."""
     if not path.name.lower().endswith(".gz"):
         with path.open("rb") as stream:
             yield stream
@@ -124,10 +124,10 @@ def _head(stream: IO[bytes]) -> tuple[int, str, list[str]]:
 
 
 def _wanted(names: list[str], types: Mapping[str, pa.DataType]) -> dict[str, str]:
-    """Return the name in the file to the lower-case name, for the columns that are wanted."""
+    """Return the name in the file to the lower-case name, for the requested columns."""
     wanted = {name: name.lower() for name in names if name.lower() in types}
     if not wanted:
-        raise ValueError("none of the columns that are wanted")
+        raise ValueError("none of the requested columns")
     return wanted
 
 
@@ -137,7 +137,7 @@ def _fits(path: Path, types: Mapping[str, pa.DataType]) -> Iterator[pa.Table]:
     with fitsio.FITS(str(path)) as file:
         table = next((hdu for hdu in file if hdu.get_exttype() == "BINARY_TBL"), None)
         if table is None:
-            raise ValueError("the file holds no binary table")
+            raise ValueError("the file contains no binary table")
         wanted = _wanted(table.get_colnames(), types)
         for first in range(0, table.get_nrows(), BATCH_ROWS):
             last = min(first + BATCH_ROWS, table.get_nrows())
@@ -159,7 +159,7 @@ def _parquet(path: Path, types: Mapping[str, pa.DataType]) -> Iterator[pa.Table]
 
 
 def _array(values: np.ndarray[Any, Any], kind: pa.DataType) -> pa.Array:
-    """Turn a FITS column into Arrow; NaN becomes null."""
+    """Convert a FITS column to Arrow; NaN becomes null."""
     if pa.types.is_string(kind):
         words = [w.decode("ascii", "replace") if isinstance(w, bytes) else str(w) for w in values]
         return pa.array([word.strip() for word in words], pa.string())

@@ -1,6 +1,6 @@
 """Write and read Parquet tables with fixed schemas.
 
-Floats are stored byte-stream-split without dictionaries, which halves both size and time against the defaults.
+Floats are stored byte-stream-split without dictionaries, which halves size and time relative to the defaults.
 """
 
 from collections.abc import Iterable, Sequence
@@ -47,11 +47,11 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
         raise StorageError(
             f"table missing or damaged: {str(error).splitlines()[0]}",
             value=path,
-            remedy="run the step that makes it again",
+            remedy="rerun the step that writes it",
         ) from error
 
 
 def read_tables(paths: Iterable[Path], schema: pa.Schema) -> pa.Table:
-    """Read several tables of one schema into one, in the given order; no path gives an empty table."""
+    """Read and concatenate several tables of one schema, in the given order; no path gives an empty table."""
     tables = [read_table(path).select(schema.names).cast(schema) for path in paths]
     return pa.concat_tables(tables) if tables else schema.empty_table()

@@ -1,4 +1,4 @@
-"""Write and read the truth of a simulation, and what it passes between its own steps."""
+"""Write and read the truth of a simulation, and its intermediate files."""
 
 import os
 from collections.abc import Mapping
@@ -13,27 +13,27 @@ from imaging.io.atomic import atomic_path, storage_error
 
 
 def settings_truth_path(root: Path) -> Path:
-    """Return the file of a simulation's settings, below its folder."""
+    """Return the path of a simulation's settings."""
     return Path(root) / "truth" / "settings.json"
 
 
 def sky_table_path(root: Path, name: str) -> Path:
-    """Return the file of a table of the sky, below the simulation's folder."""
+    """Return the path of a true-sky table of a simulation."""
     return Path(root) / "truth" / "sky" / f"{name}.parquet"
 
 
 def exposure_truth_path(root: Path, expnum: int) -> Path:
-    """Return the file of what is true of an exposure."""
+    """Return the path of the truth of an exposure."""
     return Path(root) / "truth" / "exposures" / f"{expnum:08d}.json"
 
 
 def source_truth_path(root: Path, expnum: int, ccd: int) -> Path:
-    """Return the table of the true sources on a CCD."""
+    """Return the path of the table of true sources on a CCD."""
     return Path(root) / "truth" / "sources" / f"{expnum:08d}" / f"c{ccd:02d}.parquet"
 
 
 def pixel_truth_path(root: Path, expnum: int, ccd: int) -> Path:
-    """Return the file of the true cosmic-ray, streak and full pixels of a CCD."""
+    """Return the path of the true cosmic-ray, streak and saturated pixels of a CCD."""
     return Path(root) / "truth" / "pixels" / f"{expnum:08d}" / f"c{ccd:02d}.npz"
 
 
@@ -78,7 +78,7 @@ def read_truth_text(path: Path) -> str:
 
 
 def write_array(path: Path, array: NDArray[Any]) -> None:
-    """Write one intermediate array, plain; it need not survive a crash.
+    """Write one intermediate array, uncompressed and not flushed to disk.
 
     Raises
     ------
@@ -93,12 +93,12 @@ def write_array(path: Path, array: NDArray[Any]) -> None:
 
 
 def read_array(path: Path) -> NDArray[Any]:
-    """Map an intermediate array into memory."""
+    """Open an intermediate array as a memory map."""
     return np.load(path, mmap_mode="r")
 
 
 def write_part(path: Path, content: bytes) -> None:
-    """Write the bytes of one encoded extension; they need not survive a crash.
+    """Write the bytes of one encoded extension, not flushed to disk.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Read the first table of a VOTable in parts, whatever its length: as text (TABLEDATA), BINARY or BINARY2.
+"""Read the first table of a VOTable in batches: TABLEDATA, BINARY or BINARY2.
 
 The file is parsed as it is read and rows are handed on as soon as there are enough of them, so that memory does not
 grow with the table (IVOA Recommendation VOTable 1.5, sections 5.1 to 5.3). An answer whose QUERY_STATUS is ERROR or
@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 BLOCK_BYTES = 1 << 20
-"""Bytes of the file that are parsed at once."""
+"""Bytes of the file parsed at once."""
 
 SIZES = {
     "boolean": 1,
@@ -37,7 +37,7 @@ SIZES = {
     "floatComplex": 8,
     "doubleComplex": 16,
 }
-"""Bytes of one element in the binary forms; bits are packed."""
+"""Bytes of one element in the binary formats; bits are packed."""
 
 NUMBERS = {"unsignedByte": ">u1", "short": ">i2", "int": ">i4", "long": ">i8", "float": ">f4", "double": ">f8"}
 TEXTS = {"char": "ascii", "unicodeChar": "utf-16-be"}
@@ -47,7 +47,7 @@ REFUSED = ("ERROR", "OVERFLOW")
 
 @dataclass
 class _Field:
-    """A column: its name, type, number of elements (None if it varies) and the word for a missing integer."""
+    """A column: its name, type, number of elements (None if it varies) and the text of a missing integer."""
 
     name: str
     datatype: str
@@ -65,13 +65,13 @@ class _Field:
         if self.datatype == "bit":
             return (count + 7) // 8
         if self.datatype not in SIZES:
-            raise ValueError(f"column {self.name} is of the unknown type {self.datatype}")
+            raise ValueError(f"column {self.name} has the unknown type {self.datatype}")
         return SIZES[self.datatype] * count
 
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where a wanted column lies in a binary row: after how many columns of varying length, and how far behind."""
+    """Position of a requested column in a binary row: number of preceding variable-length columns, and offset."""
 
     number: int
     segment: int
@@ -79,7 +79,7 @@ class _Place:
 
 
 class _Parser:
-    """What has been read of the table, and the rows that nobody has taken yet."""
+    """State of the parser, and the rows not yet returned."""
 
     def __init__(self, types: Mapping[str, pa.DataType], null_words: list[str]) -> None:
         self.types, self.null_words = types, null_words
@@ -125,10 +125,10 @@ class _Parser:
         elif name in ("TABLEDATA", "BINARY", "BINARY2"):
             self._begin(name)
         elif name == "FITS":
-            raise ValueError("a VOTable that holds a FITS file; give the FITS file")
+            raise ValueError("the VOTable contains a FITS file; give the FITS file")
         elif name == "STREAM":
             if "href" in attributes or attributes.get("encoding", "base64") != "base64":
-                raise ValueError("a VOTable whose data lie elsewhere or are not encoded as base64")
+                raise ValueError("the data of the VOTable are in another file or not encoded as base64")
             self.text = []
 
     def _begin(self, form: str) -> None:
@@ -136,7 +136,7 @@ class _Parser:
         names = [field.name.lower() for field in self.fields]
         self.wanted = {number: name for number, name in enumerate(names) if name in self.types}
         if not self.wanted:
-            raise ValueError("none of the columns that are wanted")
+            raise ValueError("none of the requested columns")
         self.words = {number: [] for number in self.wanted}
         if form != "TABLEDATA":
             self.layout = _layout(self.fields, self.wanted, masked=form == "BINARY2")
@@ -172,7 +172,7 @@ class _Parser:
             self.message += text
 
     def _take_words(self) -> None:
-        """Turn the rows that are complete into a table; the cells of one that is not stay."""
+        """Return the complete rows as a table; cells of an incomplete row are kept."""
         columns, n = {}, self.n_words
         for number, name in self.wanted.items():
             values = pc.utf8_trim_whitespace(pa.array(self.words[number][:n], pa.string()))
@@ -189,7 +189,7 @@ class _Parser:
             self.text.clear()
 
     def _decode(self) -> None:
-        """Decode what has been read of the stream and take the rows that are complete."""
+        """Decode the data read so far and extract the complete rows."""
         self._gather()
         whole = len(self.encoded) // 4 * 4
         self.binary += base64.b64decode(self.encoded[:whole], validate=True)
@@ -237,16 +237,16 @@ class _Parser:
 def _layout(
     fields: list[_Field], wanted: Mapping[int, str], *, masked: bool
 ) -> tuple[list[int], list[int], list[_Place]]:
-    """Return how a binary row is laid out.
+    """Return the layout of a binary row.
 
     Returns
     -------
     lengths
-        Bytes of fixed columns before, between and behind the columns of varying length; the row's mask is in the first.
+        Bytes of fixed columns before, between and after the variable-length columns; the first includes the row's mask.
     varying
-        Numbers of the columns of varying length.
+        Indices of the variable-length columns.
     places
-        Where the wanted columns lie.
+        Positions of the requested columns.
     """
     lengths, varying, places = [(len(fields) + 7) // 8 if masked else 0], [], []
     for number, field in enumerate(fields):
@@ -263,7 +263,7 @@ def _layout(
 def _row_starts(
     data: bytes, fields: list[_Field], layout: tuple[list[int], list[int], list[_Place]]
 ) -> tuple[NDArray[np.int64], int]:
-    """Return where the parts of every complete row begin, (rows, parts), and where the last of them ends."""
+    """Return the start of the parts of every complete row, (rows, parts), and the end of the last row."""
     lengths, varying, _ = layout
     if not varying:
         n = len(data) // lengths[0] if lengths[0] else 0
@@ -289,18 +289,18 @@ def _row_starts(
 def votable_batches(
     stream: IO[bytes], types: Mapping[str, pa.DataType], null_words: list[str], batch_rows: int
 ) -> Iterator[pa.Table]:
-    """Read the wanted columns of the first table of a VOTable.
+    """Read the requested columns of the first table of a VOTable.
 
     Parameters
     ----------
     stream
         The file, decompressed.
     types
-        Wanted columns, lower case, and the types in which they are wanted; those that the table lacks are left out.
+        Requested columns, lower case, and their types; missing ones are omitted.
     null_words
-        Texts that stand for a missing value.
+        Texts of missing values.
     batch_rows
-        Rows that are handed on at once, at least, but for the last.
+        Smallest number of rows per batch, except the last.
 
     Yields
     ------
@@ -324,4 +324,4 @@ def votable_batches(
             yield pa.concat_tables(parser.tables).combine_chunks()
             parser.tables = []
     if not parser.form:
-        raise ValueError("the file holds no table")
+        raise ValueError("the file contains no table")

@@ -1,1 +1,1 @@
-"""Master calibrations from raw bias and dome-flat exposures."""
+"""Master calibrations: bias, dome flat, bad-pixel map, sky modes, star flat."""

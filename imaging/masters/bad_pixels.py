@@ -1,4 +1,4 @@
-"""The bad-pixel map of a CCD from its master bias and flat."""
+"""Build the bad-pixel map of a CCD from its master bias and flat."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,17 +10,17 @@ from imaging.masters.settings import MasterSettings
 FloatImage = NDArray[np.float32]
 
 BLOCK = 64
-"""Side of the blocks whose medians are the surroundings of a pixel in the flat."""
+"""Side of the blocks whose medians define the surroundings of a pixel in the flat."""
 
 NEIGHBOURS = 31
-"""Columns over which the median of a stretch is taken to find columns that stand off it."""
+"""Width in columns of the median filter with which column segments are compared."""
 
 WHOLE_COLUMN = 0.9
-"""Share of bad stretches from which a column is bad altogether rather than from a pixel on."""
+"""Fraction of bad segments above which a column is bad entirely rather than from a pixel on."""
 
 
 def find_bad_pixels(bias: FloatImage, flat: FloatImage, settings: MasterSettings) -> NDArray[np.int16]:
-    """Make a bad-pixel map.
+    """Build a bad-pixel map.
 
     Parameters
     ----------
@@ -34,8 +34,8 @@ def find_bad_pixels(bias: FloatImage, flat: FloatImage, settings: MasterSettings
     Returns
     -------
     bad_pixels
-        (ny, nx) int16, bits of :class:`imaging.bits.BpmBit`. Columns that are off all along are FUNKY_COL, others
-        BIAS_COL with a BIAS_HOT pixel where they begin.
+        (ny, nx) int16, bits of :class:`imaging.bits.BpmBit`. Columns with an offset over their whole length are
+        FUNKY_COL, others BIAS_COL with a BIAS_HOT pixel where the offset begins.
     """
     bad = np.zeros(bias.shape, dtype=np.int16)
     response = flat / _surroundings(flat)
@@ -62,7 +62,7 @@ def _surroundings(flat: FloatImage) -> FloatImage:
 
 
 def _stretches(bias: FloatImage, rows: int) -> FloatImage:
-    """Return medians of stretches of columns: (ny / rows, nx)."""
+    """Return medians of column segments: (ny / rows, nx)."""
     ny, nx = bias.shape
     return np.median(bias[: ny // rows * rows].reshape(ny // rows, rows, nx), axis=1).astype(np.float32)
 

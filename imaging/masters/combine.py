@@ -1,4 +1,4 @@
-"""Combine frames of one CCD, leaving cosmic rays out."""
+"""Combine frames of one CCD with rejection of cosmic rays."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ FloatImage = NDArray[np.float32]
 def combine_frames(
     frames: Sequence[FloatImage], noise: Sequence[float], clip_sigma: float
 ) -> tuple[FloatImage, NDArray[np.int16]]:
-    """Average frames pixel by pixel without the values that stand off the pixel's median.
+    """Average frames pixel by pixel with rejection about the median.
 
     Parameters
     ----------
@@ -21,14 +21,14 @@ def combine_frames(
     noise
         Expected noise of a pixel of each frame, in the frames' unit.
     clip_sigma
-        Distance from the median, in units of the noise, beyond which a value is left out.
+        Deviation from the median, in units of the noise, beyond which a value is rejected.
 
     Returns
     -------
     mean
         (ny, nx) float32.
     rejected
-        (ny, nx) int16, values left out.
+        (ny, nx) int16, number of rejected values.
     """
     stack = np.stack(frames)
     mean = np.empty(stack.shape[1:], dtype=np.float32)

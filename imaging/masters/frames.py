@@ -1,4 +1,4 @@
-"""Master bias and dome flat of one CCD."""
+"""Build the master bias and dome flat of one CCD."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -34,11 +34,11 @@ class Master:
     levels
         Exposure number to level: median ADU of a bias frame, median electrons of a flat frame.
     noise
-        Noise of a pixel of one frame: ADU, or as a share of the level.
+        Noise of a pixel of one frame: ADU, or as a fraction of the level.
     n_rejected
-        Values left out.
+        Number of rejected values.
     left_out
-        Exposure number to the reason why the whole frame was left out.
+        Exposure number to the reason why the whole frame was rejected.
     """
 
     image: FloatImage
@@ -89,14 +89,14 @@ def master_flat(
 ) -> Master:
     """Combine dome flats of one CCD and band, each scaled to its median.
 
-    Frames whose level lies outside the range that is used, or that are unlike the others, are left out.
+    Frames with a level outside the accepted range, or that differ from the others, are rejected.
 
     Parameters
     ----------
     ccd
         The CCD.
     raws
-        Exposure number to raw extension and what its primary header says.
+        Exposure number to raw extension and exposure.
     bias
         (ny, nx) float32, master bias, ADU.
     linearity
@@ -133,7 +133,7 @@ def master_flat(
 
 
 def outlying_frames(frames: Mapping[int, FloatImage], limit: float) -> dict[int, float]:
-    """Return the frames that are unlike the others, and by how much.
+    """Return the frames that differ from the others, and by how much.
 
     Parameters
     ----------
@@ -167,12 +167,14 @@ def relative_levels(levels: Mapping[int, Mapping[int, float]]) -> dict[int, floa
     Returns
     -------
     scales
-        CCD number to scale: median over the exposures that all CCDs share, of the level over the CCDs' mean. The mean
+        CCD number to scale: median, over the exposures common to all CCDs, of the level over the CCDs' mean. The mean
         of the scales is one to the precision of the frames.
     """
     shared = sorted(set.intersection(*(set(frames) for frames in levels.values())))
     if not shared:
-        raise CcdError("no flat exposure serves all CCDs", reason="too_few_exposures", step="finish_masters", value=0)
+        raise CcdError(
+            "no flat exposure is usable for all CCDs", reason="too_few_exposures", step="finish_masters", value=0
+        )
     ccds = sorted(levels)
     table = np.array([[levels[ccd][number] for number in shared] for ccd in ccds])
     scales = np.median(table / table.mean(axis=0), axis=1)
@@ -201,5 +203,5 @@ def _require_enough(ccd: Ccd, found: int, kind: str, settings: MasterSettings) -
             ccd=ccd.ccdnum,
             value=found,
             limit=f"at least {settings.minimum_exposures}",
-            remedy="take more, or give another night",
+            remedy="take more exposures, or give another night",
         )

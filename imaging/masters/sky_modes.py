@@ -1,4 +1,4 @@
-"""Sky modes of a band from the skies of many exposures: a principal-component analysis that passes over sources.
+"""Derive the sky modes of a band by robust principal-component analysis of the skies of many exposures.
 
 The method is that of Bernstein et al. (2017, PASP 129, 114502, section 4): components of the mini-skies over the focal
 plane first, then, CCD by CCD, the response of every bin of the images to their amplitudes.
@@ -22,12 +22,12 @@ FloatArray = NDArray[np.float64]
 
 
 CONVERGED = 1e-5
-"""Change of the mean sky, as a share of it, below which the search ends."""
+"""Relative change of the mean sky below which the iteration stops."""
 
 
 @dataclass(frozen=True, eq=False)
 class FoundModes:
-    """Sky modes and what they were found from.
+    """Sky modes and the amplitudes of the exposures used.
 
     Attributes
     ----------
@@ -36,9 +36,9 @@ class FoundModes:
     amplitudes
         Exposure number to (n_modes,) amplitudes, electrons.
     rms_fraction
-        Robust scatter of the superpixels about the modes, as a share of the sky.
+        Robust scatter of the superpixels about the modes, as a fraction of the sky.
     shares
-        (n_modes - 1,) rms amplitude of each further mode as a share of the sky.
+        (n_modes - 1,) rms amplitude of each further mode as a fraction of the sky.
     """
 
     modes: SkyModes
@@ -48,12 +48,12 @@ class FoundModes:
 
 
 def find_sky_modes(skies: Mapping[int, Mapping[int, MiniSky]], settings: SkyModeSettings) -> FoundModes:
-    """Find the modes of the sky.
+    """Derive the sky modes.
 
     Parameters
     ----------
     skies
-        Exposure number to CCD number to mini-sky, all of one band. CCDs that some exposure lacks are left out.
+        Exposure number to CCD number to mini-sky, all of one band. CCDs missing in any exposure are ignored.
     settings
         Number of modes, clipping.
 
@@ -92,7 +92,7 @@ def find_sky_modes(skies: Mapping[int, Mapping[int, MiniSky]], settings: SkyMode
 
 
 def _filled_median(values: FloatArray) -> FloatArray:
-    """Return the median over the exposures; superpixels that no exposure saw are one."""
+    """Return the median over the exposures; superpixels without data are one."""
     seen = np.isfinite(values).any(axis=0)
     median = np.ones(values.shape[1])
     median[seen] = np.nanmedian(values[:, seen], axis=0)
@@ -102,15 +102,15 @@ def _filled_median(values: FloatArray) -> FloatArray:
 def _components(
     skies: FloatArray, mean: FloatArray, n: int, settings: SkyModeSettings
 ) -> tuple[FloatArray, FloatArray, NDArray[np.bool_]]:
-    """Find the mean and the components of skies of unit level, clipping what neither describes.
+    """Find mean and components of skies of unit level, with clipping.
 
-    What is clipped or unknown takes the value of the model. The median that the mean begins with is no linear
-    combination of the skies, so the mean is corrected by what the components leave of it.
+    Clipped and unknown values are replaced by the model. The initial mean is a median, which is not a linear
+    combination of the skies, so that the mean is corrected by its residual after the components.
 
     Returns
     -------
     mean, components, good
-        (n_superpixels,), (n, n_superpixels) of unit rms, and which of the skies' values were used.
+        (n_superpixels,), (n, n_superpixels) of unit rms, and which values of the skies were used.
     """
     known = np.isfinite(skies)
     good, model = known, np.zeros(skies.shape)
@@ -137,7 +137,7 @@ def _amplitudes(vectors: FloatArray, values: FloatArray, good: NDArray[np.bool_]
 
 
 def bin_sky(science: NDArray[np.float32], mask: NDArray[np.int16], side: int) -> NDArray[np.float32]:
-    """Return medians of blocks of pixels that show the sky: (ny / side, nx / side); NaN where fewer than half do."""
+    """Return medians of the sky pixels of blocks: (ny / side, nx / side); NaN if less than half are sky."""
     ny, nx = science.shape
     values = np.where((mask & int(NOT_SKY)) == 0, science, np.float32(np.nan))
     blocks = values.reshape(ny // side, side, nx // side, side).transpose(0, 2, 1, 3).reshape(-1, side * side)
@@ -155,7 +155,7 @@ def fit_templates(
     Parameters
     ----------
     binned
-        (by, bx) skies of the CCD, electrons, one per exposure; NaN where a bin does not show the sky.
+        (by, bx) skies of the CCD, electrons, one per exposure; NaN for bins without sky.
     amplitudes
         (n_modes,) amplitudes of each exposure.
     settings
@@ -164,7 +164,7 @@ def fit_templates(
     Returns
     -------
     templates
-        (n_modes, by, bx) float32; bins with fewer than two exposures more than modes take their neighbours' value.
+        (n_modes, by, bx) float32; bins with fewer than two exposures more than modes get their neighbours' value.
     """
     values = np.stack([image.ravel() for image in binned]).astype(float)
     design = np.stack(amplitudes)
@@ -186,7 +186,7 @@ def fit_templates(
 
 
 def _repaired(templates: FloatArray, good: NDArray[np.bool_]) -> FloatArray:
-    """Give bins without a solution the value of the nearest one that has."""
+    """Replace bins without a solution by the nearest bin with one."""
     if good.all() or not good.any():
         return templates
     nearest = distance_transform_edt(~good, return_distances=False, return_indices=True)

@@ -1,8 +1,8 @@
-"""The star flat: how the response to stars differs from that to the lamp, from the magnitudes of reference stars.
+"""Derive the star flat: correction of the flat field from photometry of reference stars.
 
-A flat made with a lamp or the sky counts scattered light and the area of pixels as response (Bernstein et al. 2018,
-PASP 130, 054501). What is left shows in the zero points that the stars give at different places of a CCD, and a smooth
-polynomial through many exposures measures it.
+Dome and sky flats include scattered light and the area of pixels in the response (Bernstein et al. 2018, PASP 130,
+054501). The error appears in the zero points of stars as a function of position on a CCD, and is measured by a smooth
+polynomial over many exposures.
 """
 
 from collections.abc import Mapping
@@ -23,15 +23,15 @@ FloatArray = NDArray[np.float64]
 SHAPE = (NY, NX)
 
 MAXIMUM_DEGREE = 3
-"""Highest degree of the polynomial: what illumination by scattered light does within a CCD is of the second."""
+"""Highest degree of the polynomial: scattered light varies within a CCD with the second degree."""
 
 BIN_PIXELS = 16
-"""Bins in which the polynomial is evaluated."""
+"""Side of the bins in which the polynomial is evaluated."""
 
 
 @dataclass(frozen=True, eq=False)
 class StarZeropoints:
-    """Zero points that single stars give on one CCD of one exposure: (n,) arrays.
+    """Zero points from single stars on one CCD of one exposure: (n,) arrays.
 
     Attributes
     ----------
@@ -49,17 +49,17 @@ class StarZeropoints:
 
 @dataclass(frozen=True)
 class StarFlatFit:
-    """The response of one CCD to stars over that of the flats that were divided out.
+    """The response of one CCD to stars relative to the applied flats.
 
     Attributes
     ----------
     coefficients_mag
-        Polynomial in pixels scaled to -1 ... 1, low powers first: how much the zero point exceeds the exposure's. The
-        first one holds the offset of the CCD.
+        Polynomial in pixels scaled to -1 ... 1, low powers first: local minus exposure's zero point. The first
+        coefficient includes the offset of the CCD.
     n_stars
-        Measurements that were used.
+        Number of measurements used.
     scatter_mag
-        Their scatter about the polynomial.
+        Scatter of the measurements about the polynomial.
     """
 
     coefficients_mag: tuple[float, ...]
@@ -89,10 +89,10 @@ def exposure_zeropoint(stars: Mapping[int, StarZeropoints]) -> float:
 def fit_star_flat(
     exposures: Mapping[int, StarZeropoints], zeropoints: Mapping[int, float], ccd: int, settings: StarFlatSettings
 ) -> StarFlatFit:
-    """Fit the response of one CCD through many exposures.
+    """Fit the response of one CCD over many exposures.
 
-    The degree of the polynomial is the one that the stars ask for: that of the least Bayesian information criterion
-    (Schwarz 1978), so that few stars on a flat that is right already do not bend it.
+    The degree of the polynomial is that of the least Bayesian information criterion (Schwarz 1978), so that few stars
+    do not distort a flat that is already right.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ def fit_star_flat(
         design = pixel_polynomial(x[keep], y[keep], degree, SHAPE)
         coefficients = _solve(design, excess[keep], weight[keep])
         residual = excess[keep] - design @ coefficients
-        # The scale of the errors is unknown: stars that are alike in colour and brightness share some of theirs.
+        # The scale of the errors is unknown: stars of similar colour and brightness have correlated errors.
         information = residual.size * np.log(np.mean((residual * weight[keep]) ** 2))
         fits.append((information + coefficients.size * np.log(residual.size), coefficients, float(np.std(residual))))
     _, coefficients, scatter = min(fits, key=lambda fit: fit[0])
@@ -134,7 +134,7 @@ def fit_star_flat(
 def _kept(
     design: FloatArray, excess: FloatArray, weight: FloatArray, ccd: int, settings: StarFlatSettings
 ) -> NDArray[np.bool_]:
-    """Return the stars that a polynomial of the highest degree does not reject."""
+    """Return the stars not rejected by a fit of the highest degree."""
     keep = clipped(excess, settings.clip_sigma)
     for _ in range(5):
         if keep.sum() < settings.minimum_stars:

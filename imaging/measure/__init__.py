@@ -1,1 +1,1 @@
-"""Measuring a CCD: seeing, astrometry, PSF and catalogue in one chain."""
+"""Measurement of a CCD: sky subtraction, masks, seeing, astrometry, PSF and catalogue in one chain."""

@@ -1,4 +1,4 @@
-"""Measure a CCD: find its sources, place them on the sky, model the PSF, make the catalogue."""
+"""Measure a CCD: source detection, astrometric solution, PSF model, catalogue."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,38 +32,38 @@ from imaging.wcs.tpv import TpvWcs, sky_to_plane
 FloatArray = NDArray[np.float64]
 
 BORDER_PIXELS = 12
-"""Stars closer to the border than the reference aperture's radius make no PSF."""
+"""Smallest distance of PSF stars from the border: the radius of the reference aperture."""
 
 STELLAR_TOLERANCE = 0.25
-"""Relative difference of a source's width from the seeing beyond which it is no star."""
+"""Largest relative difference of a star's width from the seeing."""
 
 EXTENDED_FACTOR = 1e-6
-"""What the brightness of extended sources is multiplied with where stars are ranked."""
+"""Factor on the brightness of extended sources in the ranking of stars."""
 
 UNUSABLE = CatalogueFlag.SATURATED | CatalogueFlag.DEBLENDED | CatalogueFlag.TRUNCATED
-"""Sources with these flags do not take part in the fits of coordinates and PSF."""
+"""Sources with these flags are not used in the fits of WCS and PSF."""
 
 
 @dataclass(frozen=True, eq=False)
 class MeasuredCcd:
-    """Everything that is measured on one CCD.
+    """Results of the measurement of one CCD.
 
     Attributes
     ----------
     wcs
-        Coordinates: the CCD's own solution or, where there is none, the seed.
+        World coordinates: the CCD's own solution, or the nominal ones if it failed.
     astrometry
         The CCD's own solution; None if it failed.
     astrometry_failure
-        Why it failed; None if it did not. The exposure's tie replaces it.
+        Why the solution failed, else None. The exposure's joint solution replaces it.
     psf
-        PSF and how it was fitted.
+        PSF model and its fit.
     catalogue
         Columns of :data:`imaging.schemas.catalogue.CATALOGUE`.
     matches
         Columns of :data:`imaging.schemas.matches.ASTROMETRY_MATCHES`; empty without a match.
     quality
-        Figures under the names of :data:`imaging.schemas.quality.QUALITY`.
+        Quality metrics, named as in :data:`imaging.schemas.quality.QUALITY`.
     times
         Seconds per step.
     """
@@ -86,14 +86,14 @@ def measure_ccd(
     settings: MeasureSettings,
     fwhm_pixels: float | None = None,
 ) -> MeasuredCcd:
-    """Measure a CCD whose sky is subtracted and whose cosmic rays and streaks are masked.
+    """Measure a sky-subtracted CCD with cosmic rays and streaks masked.
 
     Parameters
     ----------
     image
-        Sky-subtracted pixels, mask with everything masked that will be, and weight.
+        Sky-subtracted pixels, final mask, and weight.
     exposure
-        The exposure; its pointing seeds the coordinates.
+        The exposure; its pointing gives the nominal coordinates.
     ccd
         CCD number.
     reference
@@ -101,13 +101,13 @@ def measure_ccd(
     settings
         Settings.
     fwhm_pixels
-        Seeing if it is known already; otherwise it is estimated.
+        Seeing, if known; otherwise it is estimated.
 
     Raises
     ------
     CcdError
-        If the CCD has too few stars for a seeing or a PSF, or too many sources. A failed astrometric match is not an
-        error: it is recorded, and the whole exposure's solution takes its place.
+        If the CCD has too few stars to measure the seeing or the PSF, or too many sources. A failed astrometric match
+        is recorded without an error, and the exposure's joint solution is used instead.
     """
     times = StepTimes()
     if fwhm_pixels is None:
@@ -160,14 +160,14 @@ def _solve_astrometry(
 
 
 def _brightness_of_stars(sources: Sources, fwhm_pixels: float) -> FloatArray:
-    """Return the fluxes of the sources, those of extended ones far below all stars: they match no reference star."""
+    """Return the fluxes of the sources, with extended ones ranked below all stars: they match no reference star."""
     saturated = (sources.flags & int(CatalogueFlag.SATURATED)) != 0
     stellar = saturated | (np.abs(sources.fwhm_pixels / fwhm_pixels - 1.0) < STELLAR_TOLERANCE)
     return np.where(stellar, 1.0, EXTENDED_FACTOR) * sources.shapes.flux
 
 
 def _near_ccd(stars: ReferenceStars, seed: TpvWcs, shape: tuple[int, int], margin_arcsec: float) -> NDArray[np.bool_]:
-    """Return which stars may fall on the CCD when the pointing is off by as much as the search allows."""
+    """Return which stars may be on the CCD for any pointing error within the search radius."""
     margin = margin_arcsec / PIXEL_SCALE_ARCSEC
     xi, eta = sky_to_plane(stars.ra, stars.dec, *seed.crval)
     ahead = np.isfinite(xi) & (np.hypot(xi, eta) < 3.0)
@@ -244,7 +244,7 @@ def _model_psf(image: CcdImage, sources: Sources, fwhm_pixels: float, settings: 
 
 
 def psf_candidates(image: CcdImage, sources: Sources) -> StarCandidates:
-    """Return what the selection of PSF stars looks at."""
+    """Return the input of the PSF star selection."""
     ny, nx = image.shape
     x, y = sources.centroids.x, sources.centroids.y
     flux = sources.apertures.flux

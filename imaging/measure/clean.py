@@ -1,4 +1,4 @@
-"""Make a detrended CCD ready to be measured: take its sky away, mask what is not of the sky, weigh its pixels."""
+"""Prepare a detrended CCD for measurement: sky subtraction, weight map, cosmic-ray and streak masks."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -26,12 +26,12 @@ from imaging.timing import StepTimes
 
 @dataclass(frozen=True, eq=False)
 class CleanCalibrations:
-    """Calibrations that cleaning needs; None means that the correction is not made.
+    """Calibrations for cleaning; None skips the correction.
 
     Attributes
     ----------
     flat
-        (ny, nx) float32, the flat that was divided out.
+        (ny, nx) float32, the applied flat.
     star_flat
         (ny, nx) float32.
     star_flat_name
@@ -48,7 +48,7 @@ class CleanCalibrations:
 
 @dataclass(frozen=True, eq=False)
 class CleanCcd:
-    """A CCD ready to be measured.
+    """A CCD prepared for measurement.
 
     Attributes
     ----------
@@ -57,11 +57,11 @@ class CleanCcd:
     fwhm_pixels
         Seeing.
     cosmic_rays, streaks
-        What was masked.
+        Masked cosmic rays and streaks.
     noise
-        Blank sky against the weights.
+        Noise of blank sky relative to the weights.
     sky_electrons
-        Median of the sky that was subtracted.
+        Median of the subtracted sky.
     times
         Seconds per step.
     """
@@ -84,9 +84,9 @@ def clean_ccd(
     calibrations: CleanCalibrations,
     settings: MeasureSettings,
 ) -> CleanCcd:
-    """Subtract the sky, divide by the star flat, weigh, find cosmic rays and streaks.
+    """Subtract the sky, divide by the star flat, compute weights, mask cosmic rays and streaks.
 
-    The seeing comes before the cosmic rays, because what is sharper than a star depends on how sharp stars are.
+    The seeing is measured first, because cosmic rays are identified as sharper than stars.
 
     Parameters
     ----------
@@ -102,12 +102,12 @@ def clean_ccd(
     Returns
     -------
     clean
-        The image and what was found on it.
+        The image, and the cosmic rays and streaks found on it.
 
     Raises
     ------
     CcdError
-        As :func:`estimate_fwhm` and :func:`find_cosmic_rays`, or if no pixel keeps a weight (``masked``).
+        As :func:`estimate_fwhm` and :func:`find_cosmic_rays`, or if no pixel has weight (``masked``).
     """
     times = StepTimes()
     with times.step("sky"):
@@ -122,7 +122,7 @@ def clean_ccd(
         sky_electrons = float(np.median(background[::16, ::16]))
         del background
         if not weight.any():
-            raise CcdError("no pixel of the CCD keeps a weight", reason="masked", value="0 pixels", limit="more than 0")
+            raise CcdError("all pixels of the CCD are masked", reason="masked", value="0 pixels", limit="more than 0")
     image = CcdImage(science, mask, weight, header)
     with times.step("seeing"):
         fwhm_pixels = estimate_fwhm(science, mask, settings).fwhm_pixels
@@ -138,14 +138,14 @@ def clean_ccd(
 
 
 def mask_cosmic_rays(image: CcdImage, rays: CosmicRays) -> None:
-    """Mask cosmic rays on an image in place, take the weight of their pixels away and count them in the header."""
+    """Mask cosmic rays on an image in place, set their weight to zero and count them in the header."""
     image.mask[rays.pixels] |= np.int16(MaskBit.CRAY)
     image.weight[rays.pixels] = 0.0
     image.header["DESNCRAY"] = int(rays.x.size)
 
 
 def mask_streaks(image: CcdImage, streaks: list[Streak]) -> None:
-    """Mask streaks on an image in place, take the weight of their pixels away and count them in the header."""
+    """Mask streaks on an image in place, set their weight to zero and count them in the header."""
     for streak in streaks:
         mask_streak(image.mask, streak)
     if streaks:

@@ -1,4 +1,4 @@
-"""Estimate the seeing of a CCD before anything else is known of its stars."""
+"""Estimate the seeing (FWHM) of a CCD from its brightest peaks, before source detection."""
 
 from dataclasses import dataclass
 
@@ -29,7 +29,7 @@ class Seeing:
     fwhm_pixels
         Full width at half maximum of a star.
     n_stars
-        Stars near that width.
+        Number of stars near that width.
     """
 
     fwhm_pixels: float
@@ -39,13 +39,13 @@ class Seeing:
 def estimate_fwhm(science: FloatImage, mask: MaskImage, settings: MeasureSettings) -> Seeing:
     """Estimate the seeing from the brightest unsaturated peaks.
 
-    Cosmic rays, which need not be masked yet, are told by how steeply they fall to their neighbours; of the widths that
-    are common among the other peaks the sharpest is that of the stars.
+    Cosmic rays, which need not be masked, are identified by their steep drop to neighbouring pixels; the sharpest of
+    the common widths of the other peaks is that of the stars.
 
     Parameters
     ----------
     science
-        (ny, nx) float32; the sky is subtracted, or at least flat.
+        (ny, nx) float32, sky-subtracted, or with flat sky.
     mask
         (ny, nx) int16, saturated and bad pixels.
     settings
@@ -81,9 +81,9 @@ def estimate_fwhm(science: FloatImage, mask: MaskImage, settings: MeasureSetting
 def _peaks(
     science: FloatImage, mask: MaskImage, level: float, threshold: float, bad: int
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Find pixels above a threshold that are the highest of their 7 x 7 neighbours, none of which is masked.
+    """Find pixels above a threshold that are local maxima of 7 x 7 unmasked pixels.
 
-    A peak whose four neighbours hold less than 0.35 of it on average is a cosmic ray, whatever the seeing.
+    A peak whose four neighbours have less than 0.35 of it on average is a cosmic ray for any seeing.
     """
     ny, nx = science.shape
     xs, ys, peaks = [0.0], [0.0], [0.0]
@@ -135,5 +135,5 @@ def _too_few(found: int, settings: MeasureSettings) -> CcdError:
         step="seeing",
         value=found,
         limit=f"at least {settings.seeing_minimum_stars} peaks above {settings.seeing_peak_sigma:g} sigma",
-        remedy="check for clouds, a closed dome or a wrong focus; the CCD is left out",
+        remedy="check for clouds, a closed dome or a wrong focus; the CCD is skipped",
     )

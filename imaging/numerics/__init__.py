@@ -1,1 +1,1 @@
-"""Small numerical tools that several stages share."""
+"""Numerical functions used by several stages: robust statistics, local backgrounds, connected pixels."""

@@ -1,4 +1,4 @@
-"""Local backgrounds: the median of the pixels in a ring around a position."""
+"""Local background: median of the pixels in an annulus around a position."""
 
 import numpy as np
 from numba import njit
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float64]
 
 FEWEST = 50
-"""Usable pixels below which a ring says nothing."""
+"""Fewest usable pixels in an annulus."""
 
 
 @njit(cache=True)
@@ -26,16 +26,16 @@ def ring_medians(
     image
         (ny, nx) float32.
     usable
-        (ny, nx) bool, pixels that may be looked at.
+        (ny, nx) bool, usable pixels.
     x, y
         (n,) positions, pixels, 0-based.
     inner, outer
-        Radii of the ring, pixels.
+        Radii of the annulus, pixels.
 
     Returns
     -------
     background
-        (n,) float64, medians; 0 where fewer than fifty pixels are usable.
+        (n,) float64, medians; 0 if fewer than fifty pixels are usable.
     """
     ny, nx = image.shape
     result = np.zeros(x.size)

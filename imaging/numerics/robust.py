@@ -1,4 +1,4 @@
-"""Location and width of contaminated samples."""
+"""Robust statistics: sigma clipping, median absolute deviation, weighted median."""
 
 from collections.abc import Sequence
 from math import erf, exp, pi, sqrt
@@ -21,17 +21,17 @@ def mad_sigma(values: ArrayLike) -> float:
 def clipped(values: ArrayLike, n_sigma: float = 3.0, max_iterations: int = 10) -> NDArray[np.bool_]:
     """Return which values survive iterative clipping about the median.
 
-    The width is the median absolute deviation in the first round and the standard deviation, corrected for the
-    truncation of a Gaussian, afterwards.
+    The width is the median absolute deviation in the first iteration, then the standard deviation corrected for the
+    truncation of a Gaussian.
 
     Parameters
     ----------
     values
-        (n,) sample; values that are not finite never survive.
+        (n,) sample; non-finite values are rejected.
     n_sigma
-        Clipping distance.
+        Clipping limit, sigma.
     max_iterations
-        Rounds at most.
+        Largest number of iterations.
 
     Returns
     -------
@@ -70,13 +70,13 @@ def weighted_median(values: ArrayLike, weights: ArrayLike) -> float:
 
 
 def finite_median(values: Sequence[float | None]) -> float:
-    """Return the median of the values that are known and finite; NaN if none is."""
+    """Return the median of the finite values that are not None; NaN if there are none."""
     known = np.array([value for value in values if value is not None], dtype=float)
     known = known[np.isfinite(known)]
     return float(np.median(known)) if known.size else float("nan")
 
 
 def _truncation(n_sigma: float) -> float:
-    """Return the standard deviation of a unit Gaussian cut at plus and minus ``n_sigma``."""
+    """Return the standard deviation of a unit Gaussian truncated at plus and minus ``n_sigma``."""
     inside = erf(n_sigma / sqrt(2.0))
     return sqrt(max(1.0 - 2.0 * n_sigma * exp(-0.5 * n_sigma**2) / sqrt(2.0 * pi) / inside, 1e-6))

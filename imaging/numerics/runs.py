@@ -1,7 +1,7 @@
-"""Connected groups of flagged pixels, found from runs along the rows.
+"""Label connected groups of flagged pixels by run-length encoding of the rows.
 
-Flagged pixels are rare, so that runs are far cheaper than a label image: a CCD is scanned once, and everything after
-that costs in proportion to what is flagged.
+Flagged pixels are rare, so that runs are far cheaper than a label image: a CCD is scanned once, and the remaining cost
+is proportional to the number of flagged pixels.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, eq=False)
 class Runs:
-    """Runs of flagged pixels along the rows, and the group that each belongs to.
+    """Runs of flagged pixels along the rows, and the group of each.
 
     Attributes
     ----------
@@ -39,16 +39,16 @@ class Runs:
 
 
 def find_runs(mask: NDArray[np.int16], bits: int, reach: int = 1) -> Runs:
-    """Find the connected groups of pixels that have any of some bits.
+    """Find the connected groups of pixels with any of some bits.
 
     Parameters
     ----------
     mask
         (ny, nx) int16.
     bits
-        Bits to look for.
+        Mask bits.
     reach
-        Pixels within this distance along x and y belong together; 1 is eight-connectivity.
+        Largest distance of connected pixels along x and y; 1 is eight-connectivity.
 
     Returns
     -------

@@ -1,1 +1,1 @@
-"""Photometric calibration: reference magnitudes in the camera's bands, zero points, and their tie over the exposure."""
+"""Photometric calibration: reference magnitudes in the camera's bands, and zero points of CCDs and exposures."""

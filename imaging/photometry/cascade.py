@@ -1,8 +1,8 @@
-"""Choose, star by star, the catalogue from which its magnitude is taken.
+"""Select the reference catalogue for the magnitude of each calibration star.
 
-Surveys in the camera's own bands know a star better than a transformation of Gaia's broad bands does, where they have
-observed it. The catalogues are asked in order of preference; a star takes its magnitude from the first that has one in
-the band, and Gaia, which covers the sky, comes last. Positions are always Gaia's.
+Surveys in the camera's own bands are more accurate than a transformation of Gaia's broad bands. Catalogues are searched
+in order of preference; a star gets its magnitude from the first that has one in the band, and Gaia, which covers the
+sky, is the last. Positions are always Gaia's.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,16 +19,16 @@ from imaging.wcs.sphere import unit_vectors
 FloatArray = NDArray[np.float64]
 
 GAIA = "gaia"
-"""Name of the catalogue that holds the positions."""
+"""Name of the catalogue of positions."""
 
 MATCH_ARCSEC = 0.7
-"""Distance within which a star of Gaia, moved to a survey's epoch, and one of the survey are the same."""
+"""Match radius between Gaia stars, moved to a survey's epoch, and survey stars."""
 
 
 def cascade_magnitudes(
     stars: pa.Table, gaia: BandMagnitudes, surveys: Mapping[str, pa.Table], preference: Sequence[str], band: str
 ) -> BandMagnitudes:
-    """Take each star's magnitude from the first catalogue that has one.
+    """Return each star's magnitude from the first catalogue that has one.
 
     Parameters
     ----------
@@ -39,14 +39,14 @@ def cascade_magnitudes(
     surveys
         Name of a survey to its stars: columns of :data:`imaging.schemas.reference.CALIBRATED_STARS`.
     preference
-        Names in order of preference; those that are neither ``gaia`` nor a survey are passed over.
+        Names in order of preference; names other than ``gaia`` and the surveys are skipped.
     band
         Band name.
 
     Returns
     -------
     magnitudes
-        One per star, with the catalogue that it was taken from. Known variables stay unusable.
+        One per star, with its catalogue. Known variables remain unusable.
     """
     n = stars.num_rows
     mag, error = np.full(n, np.nan), np.full(n, np.nan)
@@ -69,7 +69,7 @@ def cascade_magnitudes(
 
 
 def _survey_magnitudes(stars: pa.Table, survey: pa.Table, band: str) -> tuple[FloatArray, FloatArray]:
-    """Return a survey's magnitudes and errors of Gaia stars, NaN where it has none; pairs are mutually nearest."""
+    """Return a survey's magnitudes and errors of Gaia stars, NaN if missing; pairs are mutual nearest neighbours."""
     mag, error = np.full(stars.num_rows, np.nan), np.full(stars.num_rows, np.nan)
     if f"mag_{band}" not in survey.column_names or survey.num_rows == 0 or stars.num_rows == 0:
         return mag, error
@@ -86,7 +86,7 @@ def _survey_magnitudes(stars: pa.Table, survey: pa.Table, band: str) -> tuple[Fl
 
 
 def _vectors_at(stars: pa.Table, epoch_yr: float) -> FloatArray:
-    """Return unit vectors of Gaia stars moved to an epoch; unknown motions count as none."""
+    """Return unit vectors of Gaia stars moved to an epoch; unknown proper motions count as zero."""
     ra, dec = column(stars, "ra"), column(stars, "dec")
     years = epoch_yr - column(stars, "ref_epoch")
     motion_ra, motion_dec = (np.nan_to_num(column(stars, name).astype(float)) / 3.6e6 for name in ("pmra", "pmdec"))

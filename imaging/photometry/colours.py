@@ -1,9 +1,9 @@
-"""Magnitudes of reference stars in the camera's bands, from Gaia's broad bands by colour.
+"""Transform Gaia magnitudes to the camera's bands by colour terms.
 
-A band's magnitude is Gaia's G plus a polynomial in BP - RP, valid in a range of colours and with a scatter. The terms
-that ship with the package are published fits and synthetic ones (``data/colour_terms.csv`` names them), for the second
-and for the third release of Gaia, whose magnitudes differ by 10 to 30 mmag; a calibration library may bring its own in
-``colour_terms.json``. A band without terms says so instead of taking G for a magnitude.
+The magnitude in a band is Gaia's G plus a polynomial in BP - RP, valid in a range of colours and with a scatter. The
+package's terms are published fits and synthetic ones (listed in ``data/colour_terms.csv``), for the second and third
+data release of Gaia, whose magnitudes differ by 10 to 30 mmag; a calibration library may have its own in
+``colour_terms.json``. Bands without terms are uncalibrated.
 """
 
 from dataclasses import dataclass
@@ -21,10 +21,10 @@ FloatArray = NDArray[np.float64]
 
 Release = Literal["dr2", "dr3"]
 RELEASES: tuple[Release, ...] = ("dr2", "dr3")
-"""Releases of Gaia that the shipped terms are for; the early third release has the magnitudes of the third."""
+"""Gaia releases of the package's terms; the early third release has the magnitudes of the third."""
 
 LAST_DR2_EPOCH_YR = 2015.75
-"""Positions of the second release are for 2015.5, those of the third for 2016.0."""
+"""Limit between the epochs of the second (2015.5) and the third release (2016.0)."""
 
 
 class ColourTerm(BaseModel):
@@ -35,13 +35,13 @@ class ColourTerm(BaseModel):
     coefficients: tuple[float, ...] = Field(min_length=1)
     """Magnitude minus Gaia G as a polynomial in BP - RP, lowest power first, magnitudes."""
     colour_min: float
-    """Smallest BP - RP for which the polynomial holds, magnitudes."""
+    """Smallest valid BP - RP of the polynomial, magnitudes."""
     colour_max: float
-    """Largest BP - RP for which it holds."""
+    """Largest valid BP - RP of the polynomial, magnitudes."""
     scatter_mag: float = Field(ge=0.0)
     """Scatter of stars about the polynomial."""
     uncertain: bool = False
-    """Whether the term was composed of others and not fitted."""
+    """Whether the term is a combination of others and not a fit."""
 
 
 class ColourTerms(BaseModel):
@@ -51,15 +51,15 @@ class ColourTerms(BaseModel):
 
     version: Literal[1] = 1
     reference: str = ""
-    """Where the terms come from."""
+    """Source of the terms."""
     formula: str = "mag = G + sum_k coefficients[k] * (BP - RP)^k for colour_min <= BP - RP <= colour_max"
-    """What the numbers mean, for a person who opens the file."""
+    """Definition of the coefficients, for readers of the file."""
     bands: dict[str, ColourTerm]
     """Band name to colour term."""
 
 
 def published_colour_terms(release: Release = "dr3") -> ColourTerms:
-    """Return the colour terms that ship with the package, for the magnitudes of a release of Gaia."""
+    """Return the package's colour terms for a Gaia release."""
     bands = {
         row["band"]: ColourTerm(
             coefficients=tuple(float(word) for word in row["coefficients"].split()),
@@ -75,7 +75,7 @@ def published_colour_terms(release: Release = "dr3") -> ColourTerms:
 
 
 def gaia_release(stars: pa.Table) -> Release:
-    """Return the release that a table of Gaia stars is from, by the epoch of its positions.
+    """Return the Gaia release of a table of stars, from the epoch of its positions.
 
     Parameters
     ----------
@@ -93,11 +93,11 @@ class BandMagnitudes:
     Attributes
     ----------
     mag, mag_error
-        float64, AB magnitudes and their errors, scatter of the colour term included; NaN where not usable.
+        float64, AB magnitudes and their errors, scatter of the colour term included; NaN if not usable.
     usable
-        bool; measured in all three Gaia bands, of a colour in range, not variable.
+        bool; measured in all three Gaia bands, colour in range, not variable.
     catalogue
-        (n,) text, catalogue that each magnitude was taken from; None if all are Gaia's.
+        (n,) text, catalogue of each magnitude; None if all are Gaia's.
     """
 
     mag: FloatArray
@@ -107,7 +107,7 @@ class BandMagnitudes:
 
 
 def band_magnitudes(stars: pa.Table, band: str, colour_terms: ColourTerms) -> BandMagnitudes:
-    """Transform Gaia magnitudes into a band of the camera.
+    """Transform Gaia magnitudes to a band of the camera.
 
     Parameters
     ----------

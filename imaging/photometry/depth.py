@@ -1,4 +1,4 @@
-"""How faint a point source an image shows."""
+"""Limiting magnitude (point-source depth) of an image."""
 
 import math
 
@@ -12,7 +12,7 @@ def point_source_depth_mag(
     place: tuple[float, float],
     n_sigma: float = 5.0,
 ) -> float:
-    """Return the magnitude of a point source of some signal to noise in the noise of the sky.
+    """Return the magnitude of a point source with a given signal to noise for sky noise.
 
     Parameters
     ----------
@@ -23,7 +23,7 @@ def point_source_depth_mag(
     zeropoint_mag
         AB magnitude of a source of one electron.
     place
-        Where on the CCD: x, y, pixels, 0-based.
+        Position on the CCD: x, y, pixels, 0-based.
     n_sigma
         Signal to noise at the limit.
     """

@@ -1,4 +1,4 @@
-"""Pair catalogue sources with reference stars for the zero point."""
+"""Match catalogue sources to reference stars for the zero point."""
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +22,7 @@ IntArray = NDArray[np.int64]
 REFUSED = (
     CatalogueFlag.DEBLENDED | CatalogueFlag.SATURATED | CatalogueFlag.TRUNCATED | CatalogueFlag.APERTURE_INCOMPLETE
 )
-"""Sources with these flags calibrate nothing; a faint neighbour is taken care of by the PSF fit."""
+"""Sources with these flags are not used for calibration; faint neighbours are handled by the PSF fit."""
 
 MAG_PER_RELATIVE_FLUX = 2.5 / np.log(10.0)
 
@@ -33,11 +33,11 @@ def match_reference(
     magnitudes: BandMagnitudes,
     settings: PhotometrySettings,
 ) -> pa.Table:
-    """Match a CCD's catalogue to reference stars and give each pair the zero point that it implies.
+    """Match a CCD's catalogue to reference stars and compute the zero point of each pair.
 
-    A pair must be mutually nearest, and closer than a limit in units of its error: positions of source and star,
-    and a floor. Saturated, blended, masked and extended sources, stars that are not alone or have no magnitude, and
-    faint sources stay in the table with ``used`` false.
+    Pairs must be mutual nearest neighbours, and closer than a limit in units of the error, which includes the positions
+    of source and star and a floor. Saturated, blended, masked, extended and faint sources, and stars with neighbours or
+    without a magnitude, are kept in the table with ``used`` false.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ def match_reference(
 def _pairs(
     sources: FloatArray, stars: FloatArray, settings: PhotometrySettings
 ) -> tuple[IntArray, IntArray, FloatArray]:
-    """Return the mutually nearest pairs within the radius and their separations in arcseconds."""
+    """Return the pairs of mutual nearest neighbours within the radius and their separations in arcseconds."""
     distance, nearest = cKDTree(stars).query(sources, distance_upper_bound=settings.match_radius_arcsec)
     _, back = cKDTree(sources).query(stars)
     found = np.flatnonzero(np.isfinite(distance))

@@ -1,9 +1,9 @@
-"""The tables of the original's photometric calibration, under its names and columns.
+"""Tables of the original pipeline's photometric calibration, with its names and columns.
 
-Programs that read them expect its conventions: ``ZP`` is minus the zero point (so that a magnitude is
-``-2.5 log10(flux) - ZP``), ``ZPrms`` is the zero point's standard error, ``NewZPFlag`` is the sum of 1 (the exposure's
-value was taken), -1000 (outlier) and -9999 (too many outliers). What was repaired: exposure numbers and running numbers
-are 64-bit, and what is unknown is empty, never -999.
+Its conventions: ``ZP`` is minus the zero point (so that a magnitude is ``-2.5 log10(flux) - ZP``), ``ZPrms`` is the
+zero point's standard error, ``NewZPFlag`` is the sum of 1 (the exposure's value is adopted), -1000 (outlier) and -9999
+(too many outliers). Differences: exposure numbers and running numbers are 64-bit, and unknown values are empty, never
+-999.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,10 +23,10 @@ FloatArray = NDArray[np.float64]
 Row = dict[str, Any]
 
 FALLBACK, OUTLIER, MANY_OUTLIERS = 1, -1000, -9999
-"""The original's flags."""
+"""Flags of the original pipeline."""
 
 HALF_STAR_SPREAD = 0.01
-"""SPREAD_MODEL at which CLASS_STAR is a half: what takes the place of the original's neural network."""
+"""SPREAD_MODEL at which CLASS_STAR, a neural network in the original pipeline, is one half."""
 
 
 def zero_row(exposure: ExposureId, zeropoint: Mapping[str, Any]) -> Row:
@@ -74,7 +74,7 @@ def catalogue_list_row(exposure: ExposureId, ccd: int, header: Mapping[str, Any]
     ccd
         CCD number.
     header
-        Header of the CCD's final image, which states its centre and corners.
+        Header of the CCD's final image, with its centre and corners.
     """
     places = ["RA_CENT", "DEC_CENT", *(f"{axis}C{number}" for number in range(1, 5) for axis in ("RA", "DEC"))]
     return {
@@ -91,7 +91,7 @@ def catalogue_list_row(exposure: ExposureId, ccd: int, header: Mapping[str, Any]
 def merged_rows(
     exposure: ExposureId, zeropoints: Sequence[Mapping[str, Any]], catalogue_list: Mapping[int, Row]
 ) -> dict[int, Row]:
-    """Return the lines of ``Merged_``: what is known of each CCD and the zero point that was adopted.
+    """Return the lines of ``Merged_``: properties and adopted zero point of each CCD.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def merged_rows(
     rows = {}
     for row in zeropoints:
         ccd = int(row["ccd"])
-        # The original asks how far the CCD's own value lies off, before the exposure's takes its place.
+        # The original uses the deviation of the CCD's own value, before it is replaced by the exposure's.
         value = row["own_zeropoint_mag"] if row["own_zeropoint_mag"] is not None else row["zeropoint_mag"]
         difference = None if value is None or median is None else median - value
         flags = original_flags(int(row["flags"]))
@@ -144,7 +144,7 @@ def merged_all_row(exposure: ExposureId, ccd: int, merged: Mapping[str, Any]) ->
 
 
 def original_flags(flags: int) -> tuple[int, int, int]:
-    """Return the original's three flags of a zero point: fallback, outlier, too many outliers."""
+    """Return the original pipeline's three flags of a zero point: fallback, outlier, too many outliers."""
     fallback = flags & (ZeropointFlag.TOO_FEW_STARS | ZeropointFlag.OUTLIER | ZeropointFlag.UNCALIBRATED)
     return (
         FALLBACK if fallback else 0,

@@ -1,9 +1,9 @@
-"""Tie the zero points of an exposure's CCDs together.
+"""Joint zero-point solution of all CCDs of an exposure.
 
-The CCDs of an exposure share a zero point up to clouds, which are smooth over the focal plane, and to a scatter from
-CCD to CCD. Both are estimated from all CCDs that are given, whatever their number and order; each CCD's adopted value
-is the mean of its own and of what the others predict for its place, weighted with the errors (the shrinkage of Efron
-and Morris 1975, JASA 70, 311). A CCD without stars takes the prediction; so does one that deviates too far, flagged.
+The CCDs of an exposure share a zero point except for clouds, which are smooth over the focal plane, and a scatter from
+CCD to CCD. Both are estimated from all given CCDs, in any number and order; each CCD's adopted value is the weighted
+mean of its own and of the prediction from the others at its position (the shrinkage of Efron and Morris 1975, JASA 70,
+311). CCDs without stars get the prediction, as do outliers, with a flag.
 """
 
 from collections.abc import Mapping
@@ -26,15 +26,15 @@ BoolArray = NDArray[np.bool_]
 FOCAL_PLANE_HALF_WIDTH_PIXELS = 14336.0
 
 UPPER = 0.7
-"""Standard errors by which the scatter from CCD to CCD is taken above its best value."""
+"""Number of standard errors by which the estimated scatter from CCD to CCD is increased."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Field:
     """A smooth zero point over the focal plane.
 
-    ``coefficients`` with their ``covariance`` multiply the polynomial of ``degree``; ``scatter`` is that of the CCDs
-    about it, magnitudes.
+    ``coefficients`` with their ``covariance`` are those of the polynomial of ``degree``; ``scatter`` is that of the
+    CCDs about it, magnitudes.
     """
 
     degree: int
@@ -43,7 +43,7 @@ class _Field:
     scatter: float
 
     def predict(self, place: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Return value and error, without the scatter, at (n, 2) places."""
+        """Return value and error, without the scatter, at (n, 2) positions."""
         design = _design(place, self.degree)
         error = np.sqrt(np.einsum("ni,ij,nj->n", design, self.covariance, design))
         return design @ self.coefficients, error
@@ -52,7 +52,7 @@ class _Field:
 def solve_exposure_zeropoints(
     own: Mapping[int, CcdZeropoint], exposure: Exposure, settings: PhotometrySettings
 ) -> pa.Table:
-    """Adopt a zero point for every CCD of an exposure.
+    """Compute the adopted zero point of every CCD of an exposure.
 
     Parameters
     ----------
@@ -118,7 +118,7 @@ def _not_outlying(
 
 
 def _fit_field(values: FloatArray, errors: FloatArray, place: FloatArray, settings: PhotometrySettings) -> _Field:
-    """Fit a constant, or a smooth field where it is worth its terms."""
+    """Fit a constant, or a smooth field if its terms are significant."""
     best = _fit_degree(values, errors, place, 0)
     for degree in range(1, settings.maximum_field_degree + 1):
         n_terms = (degree + 1) * (degree + 2) // 2
@@ -199,7 +199,7 @@ def _predict_from(
 
 
 def _upper_scatter(field: _Field, errors: FloatArray) -> float:
-    """Return the scatter from CCD to CCD, raised by its own uncertainty: few CCDs do not tell it."""
+    """Return the scatter from CCD to CCD, increased by its uncertainty, which is large for few CCDs."""
     total2 = float(np.mean(errors**2)) + field.scatter**2
     return float(np.sqrt(field.scatter**2 + UPPER * np.sqrt(2.0 / errors.size) * total2))
 

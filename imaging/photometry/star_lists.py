@@ -1,8 +1,7 @@
-"""Lists of calibration stars (SNSTAR) and of circles around bright stars (SNVETO), as the original's difference wants.
+"""Calibration-star lists (SNSTAR) and bright-star veto lists (SNVETO) in the original pipeline's format.
 
-Calibration stars come from calibrated catalogues of one or several exposures. Vetoes come from the reference catalogue,
-so that the saturated stars, which need them most, are among them; the original took them from its own catalogues, which
-had none.
+Calibration stars are selected from calibrated catalogues of one or several exposures. Vetoes are selected from the
+reference catalogue, so that they include saturated stars, which the original pipeline's own catalogues did not.
 """
 
 from collections.abc import Sequence
@@ -23,25 +22,25 @@ from imaging.wcs.sphere import unit_vectors
 FloatArray = NDArray[np.float64]
 
 VETO_TYPE = 6
-"""The original's only kind of veto."""
+"""Veto type; the original pipeline has only this one."""
 
 
 class StarListSettings(Settings):
-    """Which stars are listed."""
+    """Selection of calibration stars and vetoes."""
 
     spread_limit: float = Field(default=0.003, gt=0.0)
-    """Largest absolute SPREAD_MODEL of a calibration star (the original's limit, there on one side only)."""
+    """Largest absolute SPREAD_MODEL of a calibration star (one-sided limit in the original pipeline)."""
     mag_bright: float = 12.0
     """Brightest calibration star, magnitudes."""
     mag_faint: float = 21.5
-    """Faintest calibration star."""
+    """Faintest calibration star, magnitudes."""
     maximum_error_mag: float = Field(default=0.011, gt=0.0)
     """Largest error of a calibration star's magnitude."""
     same_star_arcsec: float = Field(default=1.0, gt=0.0)
-    """Stars of several exposures closer than this are one."""
+    """Match radius of stars from several exposures."""
     veto_mag_faint: float = 16.0
-    """Faintest star that gets a veto, in the band, or in Gaia G where the band is unknown. Fainter ones leave nothing
-    that the difference's own masks do not hold."""
+    """Faintest star with a veto, in the band, or in Gaia G if unknown in the band. Residuals of fainter stars are
+    covered by the masks of the difference."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,13 +68,13 @@ class StarList:
         return self.ra.size
 
     def select(self, keep: NDArray[np.bool_]) -> "StarList":
-        """Return some of the stars."""
+        """Return the selected stars."""
         radius = None if self.radius_arcsec is None else self.radius_arcsec[keep]
         return StarList(self.ra[keep], self.dec[keep], self.mag[keep], self.mag_error[keep], radius)
 
 
 def calibration_stars(catalogues: Sequence[pa.Table], settings: StarListSettings) -> StarList:
-    """Choose and merge the calibration stars of calibrated catalogues.
+    """Select and merge the calibration stars of calibrated catalogues.
 
     Parameters
     ----------
@@ -87,7 +86,7 @@ def calibration_stars(catalogues: Sequence[pa.Table], settings: StarListSettings
     Returns
     -------
     stars
-        Of the detections of one star: mean position, median magnitude, error of the mean.
+        Mean position, median magnitude and error of the mean of the detections of each star.
     """
     rows = [_good_stars(table, settings) for table in catalogues]
     ra, dec, mag, error = np.concatenate([np.zeros((4, 0)), *rows], axis=1)
@@ -115,14 +114,14 @@ def veto_radius_arcsec(mag: FloatArray) -> FloatArray:
 def veto_stars(
     ra_deg: FloatArray, dec_deg: FloatArray, mag: FloatArray, g_mag: FloatArray, settings: StarListSettings
 ) -> StarList:
-    """Choose the stars of the reference catalogue that get a veto, however bright.
+    """Select the stars of the reference catalogue with a veto, without a bright limit.
 
     Parameters
     ----------
     ra_deg, dec_deg
         (n,) positions at the epoch of the exposure.
     mag, g_mag
-        (n,) magnitudes in the band, NaN where unknown, and Gaia G, which then takes their place.
+        (n,) magnitudes in the band, NaN if unknown, and Gaia G, which is then used instead.
     settings
         Limits.
     """
@@ -135,7 +134,7 @@ def veto_stars(
 
 
 def list_text(stars: StarList, band: str, version: str) -> str:
-    """Write a list as the original's programs read it: tab-separated, with its header lines.
+    """Format a list for the original pipeline: tab-separated, with its header lines.
 
     Parameters
     ----------
@@ -171,7 +170,7 @@ def list_text(stars: StarList, band: str, version: str) -> str:
 
 
 def _good_stars(table: pa.Table, settings: StarListSettings) -> FloatArray:
-    """Return (4, n) right ascension, declination, magnitude and error of the stars that calibrate."""
+    """Return (4, n) right ascension, declination, magnitude and error of the calibration stars."""
     names = ("ALPHAWIN_J2000", "DELTAWIN_J2000", "MAG_PSF", "MAGERR_PSF")
     ra, dec, mag, error = (column(table, name).astype(float) for name in names)
     good = np.abs(column(table, "SPREAD_MODEL").astype(float)) < settings.spread_limit
@@ -182,7 +181,7 @@ def _good_stars(table: pa.Table, settings: StarListSettings) -> FloatArray:
 
 
 def _groups(ra: FloatArray, dec: FloatArray, radius_arcsec: float) -> NDArray[np.int64]:
-    """Return the number of the group to which each position belongs: those linked by less than a radius."""
+    """Return the group number of each position; positions closer than a radius are linked."""
     chord = 2.0 * np.sin(np.radians(radius_arcsec / 3600.0) / 2.0)
     pairs = cKDTree(unit_vectors(ra, dec)).query_pairs(chord, output_type="ndarray")
     links = coo_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(ra.size, ra.size))

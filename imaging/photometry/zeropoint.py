@@ -1,4 +1,4 @@
-"""The zero point of one CCD from its matched stars."""
+"""Compute the zero point of one CCD from its matched stars."""
 
 from dataclasses import dataclass
 
@@ -14,18 +14,18 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class CcdZeropoint:
-    """What a CCD's own stars say.
+    """Zero point from a CCD's own stars.
 
     Attributes
     ----------
     zeropoint_mag
         AB magnitude of a source of one electron; None if there are too few stars.
     zeropoint_error_mag
-        Its standard error, floor included; None likewise.
+        Standard error of the zero point, floor included; None if there are too few stars.
     scatter_mag
-        Weighted rms of the stars about it; None likewise.
+        Weighted rms of the stars about the zero point; None if there are too few stars.
     n_matched, n_used
-        Matched stars, and those that the zero point rests on.
+        Numbers of matched stars and of stars used.
     """
 
     zeropoint_mag: float | None
@@ -38,8 +38,8 @@ class CcdZeropoint:
 def ccd_zeropoint(matches: pa.Table, settings: PhotometrySettings) -> tuple[CcdZeropoint, NDArray[np.bool_]]:
     """Average the stars' zero points.
 
-    Inverse-variance weights with an intrinsic scatter that makes the chi-square one, clipped about the weighted
-    median at first and about the mean afterwards.
+    Inverse-variance weights with an intrinsic scatter that makes the reduced chi-square one, clipped first about the
+    weighted median, then about the mean.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def ccd_zeropoint(matches: pa.Table, settings: PhotometrySettings) -> tuple[CcdZ
     zeropoint
         The CCD's own zero point.
     used
-        (n,) bool, matches that it rests on.
+        (n,) bool, matches used.
     """
     used = np.asarray(column(matches, "used"), dtype=bool).copy()
     values = column(matches, "zeropoint_mag").astype(float)

@@ -1,1 +1,1 @@
-"""Pictures of a night as PNG bytes: small enough for an artifact, readable without colour vision."""
+"""Pictures and pages of a night: small PNGs for Prefect artifacts, readable without colour vision."""

@@ -7,7 +7,7 @@ from imaging.candidates.words import flags_in_words, parts_in_words
 from imaging.pictures.markdown import embedded, number
 
 LISTED = 20
-"""Candidates on the page of a night's run; the candidate page has all."""
+"""Number of candidates on the page of a night's run; the candidate page has all."""
 
 
 def candidates_page(

@@ -1,7 +1,7 @@
-"""The page of a night: one HTML file with everything in it, to look at the candidates and to mark them.
+"""The candidate page of a night: a self-contained HTML file to inspect and label candidates.
 
-The page holds its data as JSON, its stamps as PNG text in pieces that are read when they are needed, and draws light
-curves and map itself, so that thousands of candidates stay light. It asks nothing of the network.
+The page contains its data as JSON and its stamps as base64 PNGs in pieces that are loaded on demand, and draws light
+curves and map itself, so that it remains small for thousands of candidates. It needs no network.
 """
 
 import base64
@@ -59,20 +59,20 @@ COLUMNS = {
     "gaia_g_mag": 2,
     "flags": None,
 }
-"""Columns that the page carries, with the decimals kept; None keeps the value as it is."""
+"""Columns in the page with their number of decimals; None keeps the value unchanged."""
 
 STAMPS_PER_PIECE = 100
-"""Candidates whose stamps are read together."""
+"""Number of candidates whose stamps are loaded together."""
 
 
 @dataclass(frozen=True, eq=False)
 class NightPage:
-    """What a page is made of.
+    """Content of a candidate page.
 
     Attributes
     ----------
     event, night, mjd_event
-        Event, night (YYYYMMDD) and instant of the merger (UTC).
+        Event, night (YYYYMMDD) and time of the merger (MJD UTC).
     candidates
         Ranked rows of :data:`imaging.schemas.candidates.CANDIDATES`, best first.
     forced
@@ -82,17 +82,17 @@ class NightPage:
     footprints
         CCD images of the night.
     stamps
-        Candidate to (label, PNG bytes) pairs, such as :func:`imaging.pictures.stamps.stamp_strip` makes.
+        Candidate to (label, PNG bytes) pairs, for example from :func:`imaging.pictures.stamps.stamp_strip`.
     links
-        Candidate to (text, address) pairs of its products.
+        Candidate to (text, URL) pairs of its products.
     facts
         Heading to value, shown at the top: searched probability, depth, ...
     pictures
         (Caption, PNG bytes) of the night as a whole.
     provenance
-        What made the list: code version, settings digest, calibration set, ...
+        Provenance of the list: code version, settings digest, calibration set, ...
     max_candidates
-        The best this many are shown; the page says how many there are.
+        Number of best candidates shown; the page also states the total.
     """
 
     event: str
@@ -116,7 +116,7 @@ def build_page(page: NightPage) -> str:
     Returns
     -------
     html
-        A complete HTML document without references to anything outside.
+        A complete HTML document without external references.
     """
     shown = page.candidates.slice(0, page.max_candidates)
     ids = shown.column("candidate_id").to_pylist()
@@ -178,7 +178,7 @@ def _column(table: pa.Table, name: str, digits: int | None) -> list[Any]:
 
 
 def _lightcurves(page: NightPage, ids: list[str]) -> list[list[list[Any]]]:
-    """Return per candidate its points: days after the merger, band, flux and error in microjansky, 1 if a template."""
+    """Return the points of each candidate: days after the merger, band, flux and error in uJy, 1 if a template."""
     place = {name: i for i, name in enumerate(ids)}
     forced = page.forced.filter(pc.is_in(page.forced.column("candidate_id"), value_set=pa.array(ids, type=pa.string())))
     result: list[list[list[Any]]] = [[] for _ in ids]
@@ -211,7 +211,7 @@ def _map(page: NightPage, shown: pa.Table) -> dict[str, Any]:
 
 
 def _outlines(footprints: Footprints, centre: tuple[float, float]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the different outlines of CCD images, (k, 8) offsets in degrees, deepest last, and the m50 of each."""
+    """Return the distinct outlines of CCD images, (k, 8) offsets in degrees, deepest last, and the m50 of each."""
     corners = footprints.corners.reshape(-1, 2)
     places = np.round(np.stack(project(corners[:, 0], corners[:, 1], centre), axis=-1).reshape(-1, 8), 2)
     outlines, which = np.unique(places, axis=0, return_inverse=True)
@@ -234,7 +234,7 @@ def _stamp_pieces(
 
 
 def _json(value: object) -> str:
-    """Write JSON that may stand inside a script element."""
+    """Return JSON escaped for a script element."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 

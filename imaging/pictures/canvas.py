@@ -1,4 +1,4 @@
-"""The common look of all pictures, and the way from a figure to PNG bytes."""
+"""Common style of all pictures, and conversion of figures to PNG bytes."""
 
 import io
 import math
@@ -21,7 +21,7 @@ BAND_COLOURS = {
     "Y": "#b8860b",
     "VR": "#0072b2",
 }
-"""Colours that differ for every kind of colour vision (after Okabe and Ito 2008); markers differ as well."""
+"""Colours distinguishable with any colour vision (after Okabe and Ito 2008); markers differ as well."""
 
 BAND_MARKERS = {"u": "v", "g": "o", "r": "s", "i": "D", "z": "^", "Y": "P", "VR": "X"}
 
@@ -52,7 +52,7 @@ def new_figure(
     width_in, height_in
         Size of the figure, inches.
     place
-        Left, bottom, width and height of the axes as shares of the figure; None makes them fit what is drawn.
+        Left, bottom, width and height of the axes as fractions of the figure; None fits them to the content.
     """
     figure = Figure(figsize=(width_in, height_in), dpi=DPI, layout=None if place else "constrained")
     FigureCanvasAgg(figure)
@@ -72,14 +72,14 @@ def to_png(figure: Figure) -> bytes:
 
 
 def encode(image: Image.Image) -> bytes:
-    """Return an image as PNG bytes that do not depend on the moment."""
+    """Return an image as reproducible PNG bytes, without time stamps."""
     buffer = io.BytesIO()
     image.save(buffer, format="PNG", compress_level=6)
     return buffer.getvalue()
 
 
 def robust_limits(values: NDArray[np.float64]) -> tuple[float, float]:
-    """Return limits of a colour scale that outliers do not spoil: percentiles 2 and 98, kept apart."""
+    """Return robust limits of a colour scale: percentiles 2 and 98, kept distinct."""
     finite = values[np.isfinite(values)]
     if finite.size == 0:
         return 0.0, 1.0
@@ -91,12 +91,12 @@ def robust_limits(values: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def label_with_unit(label: str, unit: str) -> str:
-    """Return ``label [unit]``, or the label alone for a pure number."""
+    """Return ``label [unit]``, or the label alone for a dimensionless number."""
     return f"{label} [{unit}]" if unit else label
 
 
 def nice_number(value: float) -> str:
-    """Write a number with three significant digits and no exponent where it can be helped."""
+    """Format a number with three significant digits, without exponent if possible."""
     if not math.isfinite(value):
         return "–"
     digits = 2 - math.floor(math.log10(abs(value))) if value else 0

@@ -1,4 +1,4 @@
-"""Curves: the light of a candidate, the efficiency of the search, the zero points of an exposure."""
+"""Plots of light curves, detection efficiency and zero points."""
 
 from collections.abc import Mapping, Sequence
 
@@ -22,9 +22,9 @@ def lightcurve_picture(forced: pa.Table, mjd_event: float, *, title: str, distan
     Parameters
     ----------
     forced
-        Rows of :data:`imaging.schemas.difference.FORCED_PHOTOMETRY` of the candidate; masked points are left out.
+        Rows of :data:`imaging.schemas.difference.FORCED_PHOTOMETRY` of the candidate; masked points are omitted.
     mjd_event
-        Instant of the merger, UTC.
+        Time of the merger, MJD UTC.
     title
         Heading.
     distance_mpc
@@ -76,7 +76,7 @@ def lightcurve_picture(forced: pa.Table, mjd_event: float, *, title: str, distan
 def efficiency_picture(
     magnitudes: NDArray[np.floating], found: NDArray[np.bool_], *, title: str, m50_mag: float | None = None
 ) -> bytes:
-    """Draw the share of injected sources that were found, by magnitude.
+    """Draw the detection efficiency: fraction of injected sources found, by magnitude.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def efficiency_picture(
     title
         Heading.
     m50_mag
-        Magnitude at which half are found, marked if given.
+        Magnitude at which half are found; marked if given.
 
     Returns
     -------
@@ -127,7 +127,7 @@ def zeropoint_picture(
     zeropoints
         CCD number to zero point and error, magnitudes.
     flagged
-        CCDs whose zero point carries a flag, drawn as open squares.
+        CCDs with a flagged zero point, drawn as open squares.
     exposure_mag
         Zero point of the exposure.
     title
@@ -171,7 +171,7 @@ def _draw_kilonova(axes: Axes, band: str, days: NDArray[np.float64], distance_mp
 
 
 def _wilson(hits: NDArray[np.float64], total: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the one-sigma confidence interval of shares (Wilson 1927)."""
+    """Return the one-sigma confidence interval of fractions (Wilson 1927)."""
     share = hits / total
     middle = (share + 0.5 / total) / (1.0 + 1.0 / total)
     half = np.sqrt(share * (1 - share) / total + 0.25 / total**2) / (1.0 + 1.0 / total)

@@ -1,4 +1,4 @@
-"""How deep the sky map was searched, band by band: the m50 of the fakes in every pixel of the map."""
+"""Depth map of the searched part of a sky map: faintest m50 per pixel and band."""
 
 import numpy as np
 from matplotlib import colormaps
@@ -19,14 +19,14 @@ COLUMNS = 3
 
 
 def depth_picture(skymap: SkyMap, coverage: Coverage, *, title: str) -> bytes:
-    """Draw the deepest m50 of every pixel of the map, a panel per band, with the map's 50 % and 90 % regions.
+    """Draw the faintest m50 of every pixel of the map, one panel per band, with the map's 50 % and 90 % regions.
 
     Parameters
     ----------
     skymap
         Sky map.
     coverage
-        What was searched of it.
+        Searched part of the map.
     title
         Heading.
 

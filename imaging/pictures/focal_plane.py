@@ -1,4 +1,4 @@
-"""The focal plane as seen on the sky, north up and east left, one box per CCD."""
+"""Focal-plane pictures: one box per CCD, as on the sky, north up and east left."""
 
 import math
 from collections.abc import Mapping
@@ -27,11 +27,11 @@ from imaging.pictures.canvas import (
 WIDTH_IN, HEIGHT_IN = 7.2, 6.4
 
 PLANE, BAR = (0.01, 0.06, 0.82, 0.88), (0.835, 0.15, 0.025, 0.7)
-"""Left, bottom, width and height of the focal plane and of the colour bar in the figure; to find a layout for them
-would take as long as drawing. Right of the bar there is room for numbers of seven digits."""
+"""Left, bottom, width and height of the focal plane and of the colour bar in the figure; an automatic layout would take
+as long as drawing. There is space for numbers of seven digits to the right of the bar."""
 
 BAR_STEPS = 5
-"""At most so many steps are marked on the colour bar."""
+"""Largest number of ticks on the colour bar."""
 
 
 def focal_plane_picture(
@@ -43,20 +43,20 @@ def focal_plane_picture(
     diverging: bool = False,
     limits: tuple[float, float] | None = None,
 ) -> bytes:
-    """Draw one number per CCD.
+    """Draw one value per CCD.
 
     Parameters
     ----------
     values
-        CCD number to value; CCDs whose value is None or NaN are hatched, those that are not named stay empty.
+        CCD number to value; CCDs whose value is None or NaN are hatched, missing ones are empty.
     label, unit
-        What the number is.
+        Label and unit of the value.
     title
         Heading.
     diverging
-        Whether the sign matters: a colour map with a neutral zero.
+        Whether to use a diverging colour map with a neutral zero.
     limits
-        Ends of the colour scale; robust ones if None.
+        Limits of the colour scale; robust ones if None.
 
     Returns
     -------
@@ -93,7 +93,7 @@ def focal_plane_status(statuses: Mapping[int, str], *, title: str = "") -> bytes
     Parameters
     ----------
     statuses
-        CCD number to status; CCDs that are not named are no part of the exposure and stay empty.
+        CCD number to status; CCDs missing here are not part of the exposure and are empty.
     title
         Heading.
 
@@ -121,7 +121,7 @@ def focal_plane_status(statuses: Mapping[int, str], *, title: str = "") -> bytes
 
 
 def sky_offset(ccd: int) -> tuple[float, float]:
-    """Return where the middle of a CCD lies on the sky from the camera's centre, in pixels to the west and north.
+    """Return the offset of a CCD's centre on the sky from the camera's centre, in pixels to the west and north.
 
     The x axis of a CCD runs to the south and its y axis to the east.
     """
@@ -130,7 +130,7 @@ def sky_offset(ccd: int) -> tuple[float, float]:
 
 
 def _told_apart(values: Mapping[int, float]) -> dict[int, str]:
-    """Write numbers as short as they are nice, or with as many digits as tell most of them apart."""
+    """Format numbers briefly, with enough digits to distinguish most of them."""
     short = {ccd: nice_number(value) for ccd, value in values.items()}
     span = max(values.values(), default=0.0) - min(values.values(), default=0.0)
     if span <= 0.0 or len(set(short.values())) > len(short) // 4:
@@ -184,6 +184,6 @@ def _note(axes: Axes, text: str) -> None:
 
 
 def _ink(colour: tuple[float, float, float, float]) -> str:
-    """Return black or white, whichever can be read on a colour."""
+    """Return black or white, whichever has more contrast on a colour."""
     red, green, blue = colour[:3]
     return "black" if 0.3 * red + 0.59 * green + 0.11 * blue > 0.45 else "white"

@@ -1,4 +1,4 @@
-"""Markdown pages with embedded pictures, made once as products and then shown on the page of every run."""
+"""Markdown pages with embedded pictures, stored as products and shown as Prefect artifacts."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -13,16 +13,16 @@ PICTURES = (
     ("astrometry_rms_mas", "astrometric rms", "mas"),
     ("depth_mag", "five-sigma depth", "mag"),
 )
-"""Quality numbers that are drawn over the focal plane: column, label, unit."""
+"""Quality metrics drawn over the focal plane: column, label, unit."""
 
 MARKS = {"green": "", "yellow": " (fair)", "orange": " (POOR)", "red": " (BAD)", "unknown": " (not graded)"}
-"""What stands behind a number of a grade; words, because not every machine that shows the pages has coloured signs."""
+"""Text after a graded number; words, because coloured symbols are not available everywhere."""
 
 LEGEND = "A number without a word is good; others are marked (fair), (POOR) or (BAD)."
 
 
 def focal_plane_page(rows: Mapping[int, Mapping[str, Any]], what: str) -> str:
-    """Draw status, quality numbers and zero points of an exposure over the focal plane.
+    """Draw status, quality metrics and zero points of an exposure over the focal plane.
 
     Parameters
     ----------
@@ -62,10 +62,10 @@ def graded_rows(rows: Sequence[Mapping[str, Any]], grades: Sequence[Mapping[str,
 
 
 def embedded(png: bytes, alt: str) -> str:
-    """Return a PNG as a Markdown image that needs no file and no network."""
+    """Return a PNG as an embedded Markdown image (data URL)."""
     return f"![{alt}](data:image/png;base64,{base64.b64encode(png).decode()})"
 
 
 def number(value: float | None, digits: int) -> str:
-    """Write a number, or a dash where there is none."""
+    """Format a number, or a dash if there is none."""
     return "–" if value is None else f"{value:.{digits}f}"

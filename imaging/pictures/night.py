@@ -1,4 +1,4 @@
-"""The night on the sky: the map, what was searched and how deep, and where the candidates are."""
+"""Picture of a night: sky map, CCD images coloured by depth, and candidates."""
 
 from dataclasses import dataclass
 
@@ -39,7 +39,7 @@ def night_picture(
     title
         Heading.
     labelled
-        Candidates that get their rank written beside them.
+        Number of candidates labelled with their rank.
 
     Returns
     -------
@@ -89,7 +89,7 @@ def unproject(
 
 
 def field_of(skymap: SkyMap, footprints: Footprints) -> tuple[tuple[float, float], float]:
-    """Return the middle (RA, Dec) and half width, degrees, of a field that shows the footprints, or the map if none."""
+    """Return centre (RA, Dec) and half width, degrees, of a field with all footprints, or of the map if none."""
     if len(footprints):
         corners = footprints.corners.reshape(-1, 2)
         centre = polygon_centre(corners)
@@ -101,14 +101,14 @@ def field_of(skymap: SkyMap, footprints: Footprints) -> tuple[tuple[float, float
 
 
 def map_background(skymap: SkyMap, centre: tuple[float, float], radius: float, size: int = 270) -> bytes:
-    """Draw the density of a sky map, dark to light, with its 50 % and 90 % regions, to be drawn upon.
+    """Draw the density of a sky map, dark to light, with its 50 % and 90 % regions, as a background.
 
     Parameters
     ----------
     skymap
         Sky map.
     centre, radius
-        Middle (RA, Dec) and half width, degrees, of a field in the projection of :func:`project`.
+        Centre (RA, Dec) and half width, degrees, of a field in the projection of :func:`project`.
     size
         Pixels per side.
 
@@ -139,7 +139,7 @@ class Raster:
 
 
 def raster(skymap: SkyMap, centre: tuple[float, float], radius: float, size: int) -> Raster:
-    """Lay a sky map on a square grid in the projection of :func:`project`, first row in the south, west first."""
+    """Sample a sky map on a square grid in the projection of :func:`project`, first row in the south, west first."""
     grid = (np.arange(size) + 0.5) / size * 2.0 * radius - radius
     east, north = np.meshgrid(grid, grid)
     ra, dec = unproject(east, north, centre)
@@ -149,7 +149,7 @@ def raster(skymap: SkyMap, centre: tuple[float, float], radius: float, size: int
 
 
 def draw_credible_regions(axes: Axes, grid: Raster) -> None:
-    """Draw the outlines of the 50 % and 90 % credible regions, unless the field lies outside the inner one."""
+    """Draw the outlines of the 50 % and 90 % credible regions, unless the field is outside the inner one."""
     if grid.level.min() < 0.5:
         axes.contour(
             grid.east,

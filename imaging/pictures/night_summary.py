@@ -1,4 +1,4 @@
-"""The summary of a night in Markdown: its exposures, what failed and why, where the time went."""
+"""Markdown summary of a night: exposures, failures with remedies, CPU time by step."""
 
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
@@ -13,25 +13,25 @@ COLUMNS = (
     ("sky_electrons", "sky, e-", 0),
     ("airmass", "airmass", 2),
 )
-"""Numbers of an exposure: name, heading, digits."""
+"""Quality metrics of an exposure: name, heading, digits."""
 
 LISTED = 100
-"""Failures that are named on the page; the rest are counted."""
+"""Number of failures listed on the page; the others are counted."""
 
 
 def night_summary_page(data: Mapping[str, Any], message: str, flow_cpu_s: float, in_flow: Collection[str]) -> str:
-    """Write the summary of a night as Markdown.
+    """Return the summary of a night as Markdown.
 
     Parameters
     ----------
     data
-        The data of the state in which the night ended, as JSON.
+        Data of the night's final state, as JSON.
     message
-        How the night ended, in one sentence.
+        Message of the final state, in one sentence.
     flow_cpu_s
         CPU seconds of the flow's process.
     in_flow
-        Steps that run in that process.
+        Steps that ran in that process.
     """
     parts = [f"{message}.", "## Exposures", *exposure_table(data), "## Where the time went"]
     parts += time_table(data, flow_cpu_s, in_flow)
@@ -44,7 +44,7 @@ def night_summary_page(data: Mapping[str, Any], message: str, flow_cpu_s: float,
 
 
 def exposure_table(data: Mapping[str, Any]) -> list[str]:
-    """Return a table row per exposure: what came through, the light, what the difference found."""
+    """Return a table row per exposure: CCDs processed, conditions, detections."""
     headings = ["exposure", "CCDs", "failed", "searched", "detections", "m50, mag"]
     headings += [heading for _, heading, _ in COLUMNS]
     lines = ["| " + " | ".join(headings) + " |", "|--:" * len(headings) + "|"]
@@ -86,7 +86,7 @@ def time_table(data: Mapping[str, Any], flow_cpu_s: float, in_flow: Collection[s
 
 
 def failure_lines(data: Mapping[str, Any]) -> Iterator[str]:
-    """Yield a line per failure: where, why, what to do."""
+    """Yield a line per failure: exposure or CCD, reason, remedy."""
     for expnum, told in (*data["exposures"].items(), *data["differences"].items()):
         if told["state"] not in ("Completed", "CompletedWithFailures") and not told.get("failures"):
             yield f"- exposure {expnum}: {told['message']}"

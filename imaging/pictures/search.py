@@ -1,4 +1,4 @@
-"""What the night would have found: the chance to find a source in the map against its magnitude."""
+"""Plot of the probability to detect a source in the sky map against its magnitude."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,12 +7,12 @@ from imaging.pictures.canvas import BAND_COLOURS, BAND_MARKERS, new_figure, to_p
 
 
 def search_picture(report: Mapping[str, Any], *, title: str) -> bytes:
-    """Draw the probability to find a source somewhere in the map against its apparent magnitude, by band.
+    """Draw the probability to detect a source anywhere in the map against its apparent magnitude, by band.
 
     Parameters
     ----------
     report
-        What :func:`imaging.candidates.searched.search_report` returns.
+        Result of :func:`imaging.candidates.searched.search_report`.
     title
         Heading.
 

@@ -1,4 +1,4 @@
-"""Stamps of a candidate: what was seen, what was there before, and the difference."""
+"""Stamps of a candidate: search, template and difference."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,17 +14,17 @@ GAP = 1
 """Pixels between the panels of a strip."""
 
 GAP_SHADE = 24
-"""Their shade: as dark as the page, for eyes that are used to the night."""
+"""Shade of these pixels: that of the dark page."""
 
 QUIET = 0.4
-"""Shade of zero in a difference: darker than the middle, because what shines matters more than what is missing."""
+"""Shade of zero in a difference: darker than the middle, to leave more range for positive flux."""
 
 
 def stamp_strip(search: Stamp, template: Stamp, difference: Stamp) -> bytes:
-    """Put the three stamps side by side, pixel by pixel, as a small grey PNG for the page of a night.
+    """Combine the three stamps side by side, without scaling, as a small grey PNG for the page of a night.
 
-    Search and template share one stretch; the difference spans four sigma below zero to six above. Pixels that are not
-    finite are black. The first row is at the bottom, as in image viewers.
+    Search and template share one stretch; the difference spans four sigma below zero to six above. Non-finite pixels
+    are black. The first row is at the bottom, as in image viewers.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def candidate_picture(
 
 
 def _stretch(search: Stamp, template: Stamp) -> tuple[BytePanel, BytePanel]:
-    """Scale both stamps alike: an inverse hyperbolic sine from two sigma below the sky to the brightest pixels."""
+    """Scale both stamps equally: an inverse hyperbolic sine from two sigma below the sky to the brightest pixels."""
     both = np.concatenate([search.ravel(), template.ravel()]).astype(float)
     both = both[np.isfinite(both)]
     if both.size == 0:

@@ -1,4 +1,4 @@
-"""Pictures of an exposure's zero points over the focal plane."""
+"""Focal-plane pictures of an exposure's zero points."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,12 +7,12 @@ import numpy as np
 
 from imaging.pictures.focal_plane import focal_plane_picture
 
-NAMES = {"ZP": "zero point", "deltaZP": "deviation of the zero point", "NumClipstar": "stars behind the zero point"}
-"""Suffix of each picture, as the original called it, and what it shows."""
+NAMES = {"ZP": "zero point", "deltaZP": "deviation of the zero point", "NumClipstar": "stars used for the zero point"}
+"""Suffix of each picture, as in the original pipeline, and its title."""
 
 
 def zeropoint_pictures(rows: Sequence[Mapping[str, Any]], what: str) -> dict[str, bytes]:
-    """Draw an exposure's zero points, how far the CCDs' own lie from their median, and how many stars they rest on.
+    """Draw an exposure's zero points, the deviations of the CCDs' own from their median, and the numbers of stars.
 
     Parameters
     ----------
@@ -37,5 +37,5 @@ def zeropoint_pictures(rows: Sequence[Mapping[str, Any]], what: str) -> dict[str
         "deltaZP": focal_plane_picture(
             deviation, label="own zero point minus median", unit="mmag", title=what, diverging=True
         ),
-        "NumClipstar": focal_plane_picture(stars, label="stars behind the zero point", unit="", title=what),
+        "NumClipstar": focal_plane_picture(stars, label="stars used for the zero point", unit="", title=what),
     }

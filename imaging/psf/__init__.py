@@ -1,1 +1,1 @@
-"""The point-spread function of a CCD: selecting stars, modelling, exchanging."""
+"""The point-spread function (PSF) of a CCD: star selection, model fit, drawing."""

@@ -1,4 +1,4 @@
-"""Fast drawing of PSF stamps: the compiled twin of :meth:`imaging.psf.model.PsfModel.stamp`."""
+"""Numba kernels that draw PSF stamps, equivalent to :meth:`imaging.psf.model.PsfModel.stamp`."""
 
 import numpy as np
 from numba import njit
@@ -27,7 +27,7 @@ def position_terms(
 
 @njit(cache=True)
 def local_samples(coefficients: NDArray[np.float32], terms: FloatArray, reach: int) -> NDArray[np.float32]:
-    """Sum the coefficient images into the finely sampled PSF of one position.
+    """Sum the coefficient images to the finely sampled PSF of one position.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def local_samples(coefficients: NDArray[np.float32], terms: FloatArray, reach: i
 def lanczos_weights(offset: float, step: float, n: int, taps: FloatArray) -> int:
     """Fill the eight Lanczos taps that sample a centred grid of spacing ``step`` at ``offset``; return the first index.
 
-    The taps are normalised to one over those that lie on the grid, and all zero outside of it.
+    The taps on the grid are normalised to sum one; all are zero if outside the grid.
     """
     position = offset / step + (n - 1) / 2
     first = int(np.floor(position)) - ORDER + 1
@@ -127,7 +127,7 @@ def _separable(
 
 @njit(cache=True)
 def draw_stamp(samples: NDArray[np.float32], step: float, dx: float, dy: float, half_width: int) -> FloatArray:
-    """Draw a source of unit flux whose centre lies (dx, dy) pixels from the middle pixel of the stamp.
+    """Draw a source of unit flux with its centre (dx, dy) pixels from the central pixel of the stamp.
 
     Parameters
     ----------

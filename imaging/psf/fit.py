@@ -1,10 +1,10 @@
-"""Fit a PSF that varies over the CCD to its stars.
+"""Fit a spatially varying PSF model to the stars of a CCD.
 
 The unknowns are the coefficients of :class:`imaging.psf.profile.ProfileBasis`, each a polynomial in position. They are
-found by linear least squares on the stars' own pixels, without resampling, under two exact constraints at every
-position: unit flux in the reference aperture and windowed centroid at the origin. Fluxes and centroids of the stars
-alternate with the model. A Gaussian prior keeps coefficients small that the stars do not ask for, and the degree of
-the polynomial is chosen by five-fold cross-validation.
+fitted by linear least squares to the stars' pixels, without resampling, under two exact constraints at every position:
+unit flux in the reference aperture and windowed centroid at the origin. Fluxes and centroids of the stars are fitted in
+alternation with the model. A Gaussian prior keeps unconstrained coefficients small, and the degree of the polynomial is
+chosen by five-fold cross-validation.
 """
 
 from dataclasses import dataclass, replace
@@ -26,18 +26,18 @@ from imaging.psf.stars import StarStamps, cut_out_stars, fit_envelope, fit_radiu
 FloatArray = NDArray[np.float64]
 
 FOLDS = 5
-"""Parts of the cross-validation."""
+"""Number of folds of the cross-validation."""
 
 CHI2_NOISE = 0.05
-"""Least scatter of the reduced chi-square among stars: that of 800 pixels of pure noise."""
+"""Lower limit of the scatter of the reduced chi-square among stars: that of 800 pixels of pure noise."""
 
 GAIN = 4.0
-"""Drop of the cross-validated chi-square that a more complicated variation must bring."""
+"""Smallest decrease of the cross-validated chi-square to accept a more complex variation."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Choice:
-    """How the PSF may vary over the CCD: degree of the polynomial and expected relative change."""
+    """Variation of the PSF over the CCD: degree of the polynomial and expected relative change."""
 
     degree: int
     variation: float
@@ -45,18 +45,18 @@ class _Choice:
 
 @dataclass(frozen=True, eq=False)
 class PsfFit:
-    """A fitted PSF and the stars behind it.
+    """A fitted PSF and its stars.
 
     Attributes
     ----------
     model
         The PSF.
     used
-        (n,) bool, stars that the final model rests on.
+        (n,) bool, stars used in the final model.
     star_chi2
         (n,) float64, reduced chi-square of each star.
     variation
-        Relative change of the profile over the CCD that cross-validation found best.
+        Relative change of the profile over the CCD chosen by cross-validation.
     """
 
     model: PsfModel
@@ -67,7 +67,7 @@ class PsfFit:
 
 @dataclass(frozen=True, eq=False)
 class _Problem:
-    """What stays fixed during the fit: the basis, its constraints, and the geometry of the CCD."""
+    """Fixed quantities of the fit: basis, constraints, and geometry of the CCD."""
 
     basis: ProfileBasis
     base: FloatArray
@@ -115,7 +115,7 @@ def fit_psf(
     science, weight
         (ny, nx) planes; the sky is subtracted.
     segmentation
-        (ny, nx) isophotes, so that neighbours' pixels are left out.
+        (ny, nx) isophotes, to ignore neighbours' pixels.
     x, y, flux
         (n,) centroids and reference-aperture fluxes of the stars.
     fwhm_pixels
@@ -171,7 +171,7 @@ def _set_up(
 def _star_pixels(
     stamps: StarStamps, k: int, problem: _Problem
 ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-    """Return offsets, data and variance of the usable pixels of one star."""
+    """Return offsets, values and variance of the usable pixels of one star."""
     use = np.isfinite(stamps.variance[k]) & (np.hypot(stamps.dx[k], stamps.dy[k]) < problem.basis.radius)
     return stamps.dx[k][use], stamps.dy[k][use], stamps.data[k][use], stamps.variance[k][use]
 
@@ -187,7 +187,7 @@ def _degree_of(solution: FloatArray) -> int:
 
 
 def _refine_stars(stamps: StarStamps, problem: _Problem, solution: FloatArray) -> StarStamps:
-    """Fit flux and centroid of every star with the current model held."""
+    """Fit flux and centroid of every star with the current model fixed."""
     profile = _local_profile(problem, solution, stamps)
     h = 0.05
     flux, shift = stamps.flux.copy(), np.zeros((len(stamps), 2))
@@ -243,7 +243,7 @@ def _prior(problem: _Problem, choice: _Choice) -> FloatArray:
 def _solve(
     normals: _Normals, stamps: StarStamps, problem: _Problem, used: NDArray[np.bool_], choice: _Choice
 ) -> FloatArray:
-    """Solve for the (n_terms, n_free) free coefficients from the stars in use."""
+    """Solve for the (n_terms, n_free) free coefficients from the stars used."""
     terms = problem.position_terms(stamps.x[used], stamps.y[used], choice.degree)
     n_terms, n_free = terms.shape[1], problem.free.shape[1]
     outer = (terms[:, :, None] * terms[:, None, :]).reshape(len(terms), -1)
@@ -264,7 +264,7 @@ def _star_chi2(normals: _Normals, problem: _Problem, solution: FloatArray, stamp
 
 
 def _clip_stars(star_chi2: FloatArray, settings: PsfSettings) -> NDArray[np.bool_]:
-    """Return which stars fit as well as the others; of a few stars, the best ones always stay."""
+    """Return which stars fit as well as the others; the best few stars are always kept."""
     centre = float(np.median(star_chi2))
     good = star_chi2 <= centre + settings.star_clip_sigma * max(mad_sigma(star_chi2), CHI2_NOISE * centre)
     good[np.argsort(star_chi2, kind="stable")[: settings.minimum_stars]] = True
@@ -272,7 +272,7 @@ def _clip_stars(star_chi2: FloatArray, settings: PsfSettings) -> NDArray[np.bool
 
 
 def _choices(n_stars: int, settings: PsfSettings) -> list[_Choice]:
-    """Return the variations over the CCD that a number of stars allows to try, the simplest first."""
+    """Return the variations to try for a number of stars, simplest first."""
     choices = [_Choice(0, 0.0)]
     for degree in range(1, settings.maximum_degree + 1):
         if n_stars >= settings.stars_per_term * len(polynomial_terms(degree)):
@@ -281,7 +281,7 @@ def _choices(n_stars: int, settings: PsfSettings) -> list[_Choice]:
 
 
 def _choose(normals: _Normals, stamps: StarStamps, problem: _Problem, used: NDArray[np.bool_]) -> _Choice:
-    """Return the variation over the CCD that predicts stars best which it has not seen."""
+    """Return the variation over the CCD that best predicts held-out stars."""
     fold = np.arange(len(stamps)) % FOLDS
     best, best_score = _Choice(0, 0.0), np.inf
     for choice in _choices(int(used.sum()), problem.settings):
@@ -325,5 +325,5 @@ def _too_few(found: int, settings: PsfSettings) -> CcdError:
         step="psf",
         value=found,
         limit=f"at least {settings.minimum_stars}",
-        remedy="check the focus and the masks of this CCD; it is left out",
+        remedy="check the focus and the masks of this CCD; it is skipped",
     )

@@ -1,8 +1,8 @@
-"""A point-spread function that varies over the CCD.
+"""Spatially varying PSF model, as in PSFEx.
 
-The model is a polynomial in position whose coefficients are images on a grid finer than the pixels, as in PSFEx
-(Bertin 2011, ADASS XX). A stamp is the image of a source whose flux in the reference aperture is one, so that PSF
-fluxes, aperture fluxes and zero points share one convention.
+The model is a polynomial in position whose coefficients are images on a grid finer than the pixels (Bertin 2011,
+ADASS XX). A stamp is the image of a source with unit flux in the reference aperture, so that PSF fluxes, aperture
+fluxes and zero points share one convention.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float64]
 
 REFERENCE_APERTURE_PIXELS = 22.22
-"""Diameter of the aperture in which a source's flux is counted: 5.84 arcsec, the eighth of the DES apertures."""
+"""Diameter of the reference aperture for fluxes: 5.84 arcsec, the eighth of the DES apertures."""
 
 
 def polynomial_terms(degree: int) -> tuple[tuple[int, int], ...]:
@@ -37,9 +37,9 @@ class PsfModel:
     origin, scale
         Position in pixels (x, y; 0-based) and lengths that normalise the polynomial: u = (x - origin) / scale.
     fwhm_pixels
-        Full width at half maximum at the middle of the image.
+        Full width at half maximum at the centre of the image.
     n_stars
-        Stars that made the model.
+        Number of stars used.
     chi2
         Reduced chi-square of those stars.
     """
@@ -73,7 +73,7 @@ class PsfModel:
         x, y
             Position of the source, pixels, 0-based.
         half_width
-            The stamp's half size.
+            Half size of the stamp.
 
         Returns
         -------
@@ -104,7 +104,7 @@ class PsfModel:
         return wy @ self.samples(x, y) @ wx.T
 
     def noise_pixels(self, x: float, y: float) -> float:
-        """Return the number of pixels whose noise a PSF fit at a position carries: 1 / sum(psf^2)."""
+        """Return the effective number of noise pixels of a PSF fit at a position: 1 / sum(psf^2)."""
         stamp = self.stamp(np.floor(x + 0.5), np.floor(y + 0.5), 15)
         return float(1.0 / np.sum(stamp**2))
 

@@ -1,11 +1,11 @@
-"""A linear basis for point-spread functions: a Moffat profile times splines in radius and harmonics in angle.
+"""Linear basis for PSF profiles: a Moffat profile times radial splines and angular harmonics.
 
 A PSF is written as ``E(r) (1 + sum_mj c_mj S_j(s) t^(m/2) cos or sin (m phi))`` where E is a Moffat profile (Moffat
 1969, A&A 3, 455) of core radius alpha, ``s = ln(1 + r^2/alpha^2)``, ``t = r^2 / (r^2 + alpha^2)`` and S_j are cubic
 B-splines. Both s and t are smooth functions of the pixel coordinates, so there is no cusp at the centre. The expansion
-describes the ratio to a Moffat profile, which is close to one: few splines do, and the wings go on smoothly where the
-stars no longer say anything. Radius and angle are those of a sheared frame in which the mean star is round, so that
-trailed images need no more terms than good ones.
+describes the ratio to a Moffat profile, which is close to one: few splines suffice, and the wings are smooth where the
+stars do not constrain them. Radius and angle are those of a sheared frame in which the mean star is round, so that
+trailed images need no additional terms.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from imaging.psf.model import REFERENCE_APERTURE_PIXELS
 FloatArray = NDArray[np.float64]
 
 RADIAL_ROUND, RADIAL_HARMONIC = 9, 6
-"""Radial splines of the round part and of each harmonic."""
+"""Number of radial splines of the round part and of each harmonic."""
 
 HARMONICS = 4
 """Highest angular harmonic: shift, ellipticity, trefoil, and the cross of the spider's vanes."""
@@ -39,7 +39,7 @@ class ProfileBasis:
     alpha, beta
         Core radius (pixels) and index of the Moffat profile.
     radius
-        Radius in pixels up to which the splines reach; beyond it they keep their last value.
+        Radius of the splines in pixels; beyond it they are constant.
     """
 
     frame: FloatArray
@@ -57,7 +57,7 @@ class ProfileBasis:
         return _evaluate(np.ravel(dx), np.ravel(dy), self.frame, self.alpha, self.beta, self.radius)
 
     def functionals(self, step: float = 0.2) -> FloatArray:
-        """Integrate each basis function over what fixes a PSF's normalisation and centre.
+        """Compute the functionals of each basis function that define a PSF's normalisation and centre.
 
         Parameters
         ----------
@@ -68,7 +68,7 @@ class ProfileBasis:
         -------
         functionals
             (3, N_BASIS): flux in the reference aperture, and the two first moments under a Gaussian window of the
-            PSF's width, which vanish when the windowed centroid lies at the origin.
+            PSF's width, which vanish if the windowed centroid is at the origin.
         """
         half = REFERENCE_APERTURE_PIXELS / 2
         grid = np.arange(-np.ceil(half / step), np.ceil(half / step) + 1) * step
@@ -86,7 +86,7 @@ class ProfileBasis:
         return coefficients / float(self.functionals()[0] @ coefficients)
 
     def prior_scale(self) -> FloatArray:
-        """Return the (N_BASIS,) relative size of the deviations expected of each coefficient."""
+        """Return the (N_BASIS,) expected relative deviations of the coefficients."""
         scale = np.empty(N_BASIS)
         scale[:RADIAL_ROUND] = 1.0
         for m in range(1, HARMONICS + 1):

@@ -1,4 +1,4 @@
-"""Choose the stars that make the PSF model: the locus of point sources in size and concentration."""
+"""Select PSF stars from the point-source locus in size and concentration."""
 
 from dataclasses import dataclass
 
@@ -12,12 +12,12 @@ from imaging.psf.settings import PsfSettings
 FloatArray = NDArray[np.float64]
 
 SEEING_TOLERANCE = 0.3
-"""Relative difference from the seeing beyond which a source cannot be a star."""
+"""Largest relative difference of a star's size from the seeing."""
 
 
 @dataclass(frozen=True, eq=False)
 class StarCandidates:
-    """What the selection looks at; every array has one entry per source.
+    """Input of the selection; every array has one entry per source.
 
     Attributes
     ----------
@@ -28,7 +28,7 @@ class StarCandidates:
     snr
         Signal to noise in a small aperture.
     fwhm_pixels
-        Width of the core; NaN if it could not be measured.
+        Width of the core; NaN if not measured.
     concentration_mag
         Magnitude difference between a small and a large aperture.
     ellipticity
@@ -36,7 +36,7 @@ class StarCandidates:
     clean
         bool; not deblended, no masked pixel, not saturated, away from the border, centroid found.
     neighbour_fraction
-        Share of the star's surroundings that neighbours or masks occupy.
+        Fraction of the star's surroundings occupied by neighbours or masks.
     """
 
     x: FloatArray
@@ -51,11 +51,11 @@ class StarCandidates:
 
 
 def stellar_size(fwhm_pixels: FloatArray) -> float:
-    """Return the size that the stars among many sources share.
+    """Return the common size of the stars among many sources.
 
-    Stars crowd at one size, galaxies spread over larger ones, and what is sharper than a star has been left out
-    before: of the common sizes, the sharpest is that of the stars. The distribution of the logarithms is smoothed with
-    a Gaussian of 4 %; a size is common if its density reaches 0.4 of the highest.
+    Stars have one size, galaxies are larger, and sharper sources are already excluded: the smallest common size is that
+    of the stars. The distribution of the logarithms is smoothed with a Gaussian of 4 %; a size is common if its density
+    reaches 0.4 of the highest.
 
     Parameters
     ----------
@@ -75,10 +75,10 @@ def stellar_size(fwhm_pixels: FloatArray) -> float:
 def select_psf_stars(
     sources: StarCandidates, settings: PsfSettings, seeing_pixels: float | None = None
 ) -> NDArray[np.int64]:
-    """Choose PSF stars.
+    """Select PSF stars.
 
-    Clean sources of high signal to noise near the size of the stars are clipped in size and concentration about a
-    plane in position, so that a PSF that varies over the CCD keeps its stars and compact galaxies go.
+    Clean sources of high signal to noise near the stellar size are clipped in size and concentration about a plane in
+    position, which keeps the stars of a varying PSF and removes compact galaxies.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def select_psf_stars(
     settings
         Limits.
     seeing_pixels
-        Seeing if it is known: sources of very different size are not looked at.
+        Seeing, if known: sources of very different size are ignored.
 
     Returns
     -------
@@ -151,5 +151,5 @@ def _too_few(found: int, settings: PsfSettings) -> CcdError:
         step="psf",
         value=found,
         limit=f"at least {settings.minimum_stars} clean stars above S/N {settings.minimum_snr:g}",
-        remedy="check the focus and the clouds of this exposure; the CCD is left out",
+        remedy="check this exposure for bad focus and clouds; the CCD is skipped",
     )

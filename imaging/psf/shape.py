@@ -1,4 +1,4 @@
-"""Sizes and shapes of a PSF model."""
+"""FWHM, ellipticity and aperture normalisation of a PSF model."""
 
 from dataclasses import replace
 
@@ -8,10 +8,10 @@ from imaging.numerics.gaussian import FWHM_TO_SIGMA
 from imaging.psf.model import REFERENCE_APERTURE_PIXELS, FloatArray, PsfModel
 
 FINE_STEP = 0.2
-"""Pixels per sample where sizes and shapes are measured."""
+"""Pixels per sample for the measurement of sizes and shapes."""
 
 NORMALISED = 1e-4
-"""Deviation of the flux in the reference aperture from one that needs no correction."""
+"""Largest deviation from one of the flux in the reference aperture without a correction."""
 
 
 def model_fwhm(model: PsfModel) -> float:
@@ -46,7 +46,7 @@ def aperture_flux(model: PsfModel) -> float:
 
 
 def normalised(model: PsfModel) -> PsfModel:
-    """Return a PSF with unit flux in the reference aperture at its origin; one that has it comes back unchanged."""
+    """Return a PSF normalised to unit flux in the reference aperture at its origin; unchanged if it already is."""
     flux = aperture_flux(model)
     if abs(flux - 1.0) < NORMALISED:
         return model

@@ -26,8 +26,8 @@ class StarStamps:
     flux
         (n,) electrons in the reference aperture.
     data, variance
-        (n, size, size) float64 pixels and their sky variance; the variance is infinite where a pixel is masked,
-        belongs to a neighbour or lies outside.
+        (n, size, size) float64 pixels and their sky variance; the variance is infinite for pixels that are masked,
+        belong to a neighbour or are outside the image.
     dx, dy
         (n, size, size) float64, offsets of the pixels from the centroid.
     """
@@ -53,14 +53,14 @@ def cut_out_stars(
     flux: FloatArray,
     half_width: int,
 ) -> StarStamps:
-    """Cut out stars with the pixels of other sources left out.
+    """Cut out stars, ignoring the pixels of other sources.
 
     Parameters
     ----------
     science, weight
         (ny, nx) planes.
     segmentation
-        (ny, nx) isophotes; zeros everywhere if the stars are known to stand alone.
+        (ny, nx) isophotes; all zero if the stars are known to be isolated.
     x, y, flux
         (n,) stars.
     half_width
@@ -90,7 +90,7 @@ def cut_out_stars(
 def mean_frame(stamps: StarStamps, fwhm_pixels: float) -> FloatArray:
     """Return the (2, 2) matrix of determinant one that makes the median star round.
 
-    The moments are weighted with a Gaussian of the seeing's width and freed of it as if the star were Gaussian.
+    The moments are weighted with a Gaussian of the seeing's width and corrected for it as for a Gaussian star.
     """
     sigma2 = (fwhm_pixels * FWHM_TO_SIGMA) ** 2
     good = np.isfinite(stamps.variance)

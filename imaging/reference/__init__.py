@@ -1,1 +1,1 @@
-"""Reference catalogues: what is kept of a source catalogue, how it is rounded, partitioned and put together."""
+"""Reference catalogues: column selection and mapping, rounding, HEALPix partitions."""

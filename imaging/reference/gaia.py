@@ -1,8 +1,8 @@
-"""What is kept of Gaia's source tables, by column name, whatever the release.
+"""Convert Gaia source tables of any release to reference stars.
 
 The second and third data releases (Gaia Collaboration 2018, A&A 616, A1; 2023, A&A 674, A1) differ in number and order
-of columns; the names of those that matter have stayed. What a release lacks is null. Errors of magnitudes are derived
-from the flux over its error.
+of columns; the relevant columns have the same names. Columns missing in a release are null. Magnitude errors are
+derived from the flux over its error.
 """
 
 import numpy as np
@@ -17,7 +17,7 @@ from imaging.schemas.reference import REFERENCE_STARS
 MAG_PER_RELATIVE_FLUX = 2.5 / np.log(10.0)
 
 REQUIRED = ("source_id", "ra", "dec", "ref_epoch", "phot_g_mean_mag")
-"""Without these columns a table is no table of Gaia sources."""
+"""Required columns of a Gaia source table."""
 
 PHOTOMETRY = ("g", "bp", "rp")
 
@@ -26,18 +26,18 @@ SOURCE_COLUMNS = (
     *(f"phot_{name}_mean_flux_over_error" for name in PHOTOMETRY),
     "phot_variable_flag",
 )
-"""Columns that are read, where a release has them."""
+"""Columns read, if present in a release."""
 
 
 def source_types() -> dict[str, pa.DataType]:
-    """Return the Arrow type in which each of :data:`SOURCE_COLUMNS` is read."""
+    """Return the Arrow type of each of :data:`SOURCE_COLUMNS`."""
     types = {name: pa.float32() for name in SOURCE_COLUMNS}
     types |= {name: REFERENCE_STARS.field(name).type for name in SOURCE_COLUMNS if name in REFERENCE_STARS.names}
     return types | {"phot_variable_flag": pa.string()}
 
 
 def reference_stars(source: pa.Table, settings: ReferenceCatalogueSettings, where: str = "") -> pa.Table:
-    """Turn rows of a Gaia source table into reference stars.
+    """Convert rows of a Gaia source table to reference stars.
 
     Parameters
     ----------
@@ -46,12 +46,12 @@ def reference_stars(source: pa.Table, settings: ReferenceCatalogueSettings, wher
     settings
         Limit and rounding.
     where
-        Name of the source, for the message.
+        Name of the source, for error messages.
 
     Returns
     -------
     stars
-        Columns of :data:`imaging.schemas.reference.REFERENCE_STARS`; rows without G or position are left out.
+        Columns of :data:`imaging.schemas.reference.REFERENCE_STARS`; rows without G or position are omitted.
 
     Raises
     ------
@@ -83,7 +83,7 @@ def reference_stars(source: pa.Table, settings: ReferenceCatalogueSettings, wher
 
 
 def _column(source: pa.Table, name: str, kind: pa.DataType) -> pa.ChunkedArray:
-    """Return a column in its type; NaN becomes null, and so does a column that is not there."""
+    """Return a column in its type; NaN and missing columns become null."""
     if name not in source.column_names:
         return pa.chunked_array([pa.nulls(source.num_rows, kind)])
     values = source.column(name).cast(kind)
@@ -96,7 +96,7 @@ def _magnitude_error(source: pa.Table, name: str) -> pa.ChunkedArray:
 
 
 def _variable(source: pa.Table) -> pa.ChunkedArray:
-    """Say which stars are known to vary; null where the release does not say or had too little to say it."""
+    """Return which stars are known to be variable; null if the release has no or insufficient information."""
     if "phot_variable_flag" not in source.column_names:
         return pa.chunked_array([pa.nulls(source.num_rows, pa.bool_())])
     flag = source.column("phot_variable_flag")

@@ -1,8 +1,8 @@
-"""Bring the table of a photometric survey into the bands of the camera by a small mapping of column names.
+"""Convert tables of photometric surveys to the camera's bands by a mapping of columns and colour terms.
 
-A mapping names the columns of identifier and position, the rows to keep, and for each band of the camera the survey's
-magnitude, its error and, where the survey's system is another one, a polynomial in a colour of the survey with the
-range in which it holds. The mappings that ship are in ``data``; a survey of one's own needs a JSON file of that form.
+A mapping gives the columns of identifier and position, the rows to keep, and for each band of the camera the survey's
+magnitude, its error and, if the survey's system differs, a polynomial in a survey colour with its valid range. The
+package's mappings are in ``data``; other surveys need a JSON file of the same format.
 """
 
 from collections.abc import Mapping
@@ -23,10 +23,10 @@ from imaging.tables import column
 FloatArray = NDArray[np.float64]
 
 SHIPPED = ("delve_dr2", "des_dr2", "ps1_dr2", "refcat2", "skymapper_dr2", "skymapper_dr4")
-"""Mappings that ship with the package."""
+"""Names of the package's mappings."""
 
 LIKELY_MAGNITUDES = (-5.0, 40.0)
-"""Magnitudes outside are codes for missing values (99, -999)."""
+"""Range of valid magnitudes; values outside are codes of missing values (99, -999)."""
 
 
 class Cut(BaseModel):
@@ -37,43 +37,43 @@ class Cut(BaseModel):
     column: str
     """Column of the survey."""
     minimum: float | None = None
-    """Smallest value that is kept; None for no limit."""
+    """Smallest value kept; None for no limit."""
     maximum: float | None = None
-    """Largest value that is kept; None for no limit."""
+    """Largest value kept; None for no limit."""
 
 
 class BandRule(BaseModel):
-    """How the magnitude of a band follows from the survey's columns."""
+    """Transformation of the survey's columns to the magnitude of a band."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     magnitude: str
     """Column of the survey's magnitude."""
     error: str | None = None
-    """Column of its error; None where the survey has none, and the scatter has to do."""
+    """Column of the magnitude error; None if the survey has none; then only the scatter is used."""
     colour: tuple[str, str] | None = None
-    """Columns whose difference is the colour of the polynomial; None if the survey's system is the camera's."""
+    """Columns whose difference is the colour of the polynomial; None if the survey has the camera's system."""
     coefficients: tuple[float, ...] = ()
     """Camera minus survey magnitude as a polynomial in the colour, lowest power first."""
     colour_min: float | None = None
-    """Smallest colour for which it holds; None for no limit."""
+    """Smallest valid colour of the polynomial; None for no limit."""
     colour_max: float | None = None
-    """Largest colour; None for no limit."""
+    """Largest valid colour; None for no limit."""
     scatter_mag: float = Field(default=0.0, ge=0.0)
-    """Scatter of stars about the polynomial, or calibration error of the survey; added to the errors."""
+    """Scatter of stars about the polynomial, or calibration error of the survey, added to the errors."""
     cuts: tuple[Cut, ...] = ()
-    """Values that the star must have for this band to be used."""
+    """Conditions on a star for the use of this band."""
 
 
 class CatalogueMapping(BaseModel):
-    """How a survey's table is read."""
+    """Mapping of a survey's table."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     name: str = Field(pattern=r"^[a-z0-9_]+$")
-    """Name of the catalogue: its folder, and what is recorded per star."""
+    """Name of the catalogue: its folder, and the name recorded per star."""
     reference: str = ""
-    """Where the numbers come from."""
+    """Source of the transformations."""
     source_id: str
     """Column of the identifier, an integer."""
     ra: str
@@ -85,7 +85,7 @@ class CatalogueMapping(BaseModel):
     cuts: tuple[Cut, ...] = ()
     """Rows to keep."""
     bands: dict[str, BandRule] = Field(min_length=1)
-    """Band of the camera to its rule."""
+    """Band of the camera to its transformation."""
 
     @field_validator("bands")
     @classmethod
@@ -96,7 +96,7 @@ class CatalogueMapping(BaseModel):
         return bands
 
     def source_types(self) -> dict[str, pa.DataType]:
-        """Return the columns that are read, lower case, and their Arrow types."""
+        """Return the columns to read, lower case, and their Arrow types."""
         rules = self.bands.values()
         names = [self.ra, self.dec, *(cut.column for cut in self.cuts)]
         names += [name for rule in rules for name in (rule.magnitude, rule.error, *(rule.colour or ())) if name]
@@ -105,7 +105,7 @@ class CatalogueMapping(BaseModel):
 
 
 def parse_mapping(text: str, where: str) -> CatalogueMapping:
-    """Read a mapping from its JSON.
+    """Parse a mapping from JSON.
 
     Raises
     ------
@@ -121,12 +121,12 @@ def parse_mapping(text: str, where: str) -> CatalogueMapping:
 
 
 def shipped_mapping(name: str) -> CatalogueMapping:
-    """Return a mapping that ships with the package.
+    """Return one of the package's mappings.
 
     Raises
     ------
     InputError
-        If there is none of this name.
+        If there is none with this name.
     """
     if name not in SHIPPED:
         raise InputError("no such mapping", value=name, limit=f"{', '.join(SHIPPED)}, or a JSON file")
@@ -136,7 +136,7 @@ def shipped_mapping(name: str) -> CatalogueMapping:
 def calibrated_stars(
     source: pa.Table, mapping: CatalogueMapping, settings: ReferenceCatalogueSettings, where: str = ""
 ) -> pa.Table:
-    """Turn rows of a survey into stars with magnitudes in the camera's bands.
+    """Convert rows of a survey to stars with magnitudes in the camera's bands.
 
     Parameters
     ----------
@@ -147,22 +147,22 @@ def calibrated_stars(
     settings
         Rounding.
     where
-        Name of the source, for the message.
+        Name of the source, for error messages.
 
     Returns
     -------
     stars
-        Columns of :data:`imaging.schemas.reference.CALIBRATED_STARS`; rows without any magnitude are left out.
+        Columns of :data:`imaging.schemas.reference.CALIBRATED_STARS`; rows without any magnitude are omitted.
 
     Raises
     ------
     InputError
-        If a column that the mapping names is missing.
+        If a column of the mapping is missing.
     """
     missing = sorted(set(mapping.source_types()) - set(source.column_names))
     if missing:
         raise InputError(
-            f"columns missing that the mapping {mapping.name} names: {', '.join(missing)}",
+            f"columns of the mapping {mapping.name} are missing: {', '.join(missing)}",
             value=where,
             remedy="correct the mapping or give other files",
         )
@@ -186,7 +186,7 @@ def calibrated_stars(
 STEPS: Mapping[str, float] = {"ra": POSITION_STEP_DEG, "dec": POSITION_STEP_DEG} | {
     f"mag_{band}": MAGNITUDE_STEP for band in CALIBRATED_BANDS
 }
-"""Steps to which the columns of a calibrated catalogue are rounded."""
+"""Rounding steps of the columns of a calibrated catalogue."""
 
 
 def _column(source: pa.Table, name: str) -> FloatArray:
@@ -212,7 +212,7 @@ def _magnitude(source: pa.Table, name: str) -> FloatArray:
 
 
 def _band(source: pa.Table, rule: BandRule | None) -> tuple[FloatArray, FloatArray]:
-    """Return the magnitudes of a band and their errors, NaN where the rule gives none."""
+    """Return the magnitudes of a band and their errors, NaN if undefined."""
     if rule is None:
         nothing = np.full(source.num_rows, np.nan)
         return nothing, nothing

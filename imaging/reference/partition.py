@@ -1,4 +1,4 @@
-"""Sort stars into HEALPix partitions."""
+"""Divide stars into HEALPix partitions, sorted by position."""
 
 from collections.abc import Iterator, Sequence
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from imaging.tables import column
 
 DEEPEST_ORDER = 29
-"""HEALPix order along whose nested curve stars are sorted, so that neighbours lie near each other in a file."""
+"""HEALPix order of the nested curve along which stars are sorted, so that neighbours are close in a file."""
 
 
 def sort_along_sky(stars: pa.Table) -> tuple[pa.Table, NDArray[np.int64]]:
@@ -28,7 +28,7 @@ def sort_along_sky(stars: pa.Table) -> tuple[pa.Table, NDArray[np.int64]]:
     sorted_stars
         The same stars.
     place
-        (n,) int64, their pixels at :data:`DEEPEST_ORDER`.
+        (n,) int64, pixels of the stars at :data:`DEEPEST_ORDER`.
     """
     ra, dec = column(stars, "ra") * u.deg, column(stars, "dec") * u.deg
     place = np.asarray(healpix.lonlat_to_healpix(ra, dec, 2**DEEPEST_ORDER, order="nested"), dtype=np.int64)
@@ -37,7 +37,7 @@ def sort_along_sky(stars: pa.Table) -> tuple[pa.Table, NDArray[np.int64]]:
 
 
 def split_by_pixel(stars: pa.Table, order: int) -> Iterator[tuple[int, pa.Table]]:
-    """Yield each HEALPix pixel of an order that holds stars, in order, with its stars sorted along the sky."""
+    """Yield each non-empty HEALPix pixel of an order, in order, with its stars sorted by position."""
     ordered, place = sort_along_sky(stars)
     pixels = place >> (2 * (DEEPEST_ORDER - order))
     found, first = np.unique(pixels, return_index=True)
@@ -47,7 +47,7 @@ def split_by_pixel(stars: pa.Table, order: int) -> Iterator[tuple[int, pa.Table]
 
 
 def merge_pieces(pieces: Sequence[pa.Table]) -> pa.Table:
-    """Put the pieces of one partition together: sorted along the sky, each source once."""
+    """Combine the pieces of one partition: sorted by position, without duplicate sources."""
     ordered, _ = sort_along_sky(pa.concat_tables(pieces).combine_chunks())
     if pc.count_distinct(ordered.column("source_id")).as_py() == ordered.num_rows:
         return ordered

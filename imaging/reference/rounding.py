@@ -1,7 +1,7 @@
-"""Round numbers to what they are worth, so that they compress.
+"""Round catalogue columns below their precision, for better compression.
 
-A number that is a multiple of a power of two has zeros at its end in binary; they cost nothing once the bytes of a
-column are stored place by place. The steps lie at least ten times below the errors of the brightest Gaia stars.
+A multiple of a power of two ends with zeros in binary, which compress to nothing with byte-stream splitting. The steps
+are at least ten times smaller than the errors of the brightest Gaia stars.
 """
 
 from collections.abc import Mapping
@@ -13,13 +13,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 POSITION_STEP_DEG = 2.0**-30
-"""3.4 microarcseconds."""
+"""Rounding step of positions: 3.4 microarcseconds."""
 MOTION_STEP = 2.0**-10
-"""Thousandths of a milliarcsecond, or of one per year."""
+"""Rounding step of parallaxes and proper motions: a thousandth of a milliarcsecond (per year)."""
 MAGNITUDE_STEP = 2.0**-13
-"""0.12 mmag."""
+"""Rounding step of magnitudes: 0.12 mmag."""
 ERROR_BITS = 8
-"""Bits that are kept of an error: half a part in 256."""
+"""Bits kept of an error: half a part in 256."""
 
 STEPS: Mapping[str, float] = MappingProxyType(
     {
@@ -33,18 +33,18 @@ STEPS: Mapping[str, float] = MappingProxyType(
         "phot_rp_mean_mag": MAGNITUDE_STEP,
     }
 )
-"""Step of each column of :data:`imaging.schemas.reference.REFERENCE_STARS` that is not an error."""
+"""Rounding step of each column of :data:`imaging.schemas.reference.REFERENCE_STARS` that is not an error."""
 
 
 def round_columns(table: pa.Table, steps: Mapping[str, float] = STEPS) -> pa.Table:
-    """Round the numbers of a table of stars; nulls stay null.
+    """Round the numbers of a table of stars; nulls are kept.
 
     Parameters
     ----------
     table
         Stars; columns whose name ends in ``_error``, and ``ruwe``, keep :data:`ERROR_BITS` bits.
     steps
-        Column to the step that it is rounded to.
+        Column to its rounding step.
     """
     for index, field in enumerate(table.schema):
         if field.name in steps:

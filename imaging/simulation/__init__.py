@@ -1,4 +1,4 @@
-"""Simulated nights in the observatory's raw format, with everything a night needs beside it and the truth.
+"""Simulated nights in the observatory's raw format, with calibrations, reference catalogues, sky map and truth.
 
-Only tests and benches open the truth; the processing never does.
+Only tests and benchmarks read the truth; the processing never does.
 """

@@ -1,4 +1,4 @@
-"""Asteroids: a new set every night, moving on straight lines."""
+"""Simulated asteroids: a new set every night, in uniform motion."""
 
 from dataclasses import dataclass
 
@@ -15,10 +15,10 @@ COUNT_SLOPE = 0.35
 """Slope of log10(counts per magnitude)."""
 
 _SOLAR_MINUS_I = {"u": 2.1, "g": 0.62, "r": 0.14, "i": 0.0, "z": -0.02, "Y": -0.04, "VR": 0.36}
-"""Reflected sunlight: AB magnitude minus i."""
+"""Colours of reflected sunlight: AB magnitude minus i."""
 
 FAST_SHARE = 0.1
-"""Share of near-Earth objects, which leave trails."""
+"""Fraction of near-Earth objects, which leave trails."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,9 +34,9 @@ class Asteroids:
     field_ra, field_dec
         Tangent point of the coordinates below, degrees.
     mjd
-        Instant of the positions.
+        Time of the positions, MJD UTC.
     xi, eta
-        Position at that instant, degrees to the east and to the north of the tangent point.
+        Position at that time, degrees to the east and to the north of the tangent point.
     rate_east, rate_north
         Motion, arcseconds per hour.
     mag_i
@@ -55,7 +55,7 @@ class Asteroids:
     mag_i: FloatArray
 
     def position(self, mjd: float) -> tuple[FloatArray, FloatArray]:
-        """Return RA and Dec at an instant, degrees."""
+        """Return RA and Dec at a given time, degrees."""
         everything = np.arange(len(self.mag_i))
         return self.position_of(everything, np.full(len(everything), (mjd - self.mjd) * 24.0))
 
@@ -82,11 +82,11 @@ def make_asteroids(
     night
         The night, YYYYMMDD.
     mjd
-        Instant at which they fill the field evenly.
+        Time at which they are distributed uniformly over the field.
     ra_deg, dec_deg, radius_deg
         The field, a disc.
     mean_number
-        Asteroids in the field brighter than 23.5 mag, on average.
+        Mean number of asteroids brighter than 23.5 mag in the field.
     """
     random = random_stream(seed, "asteroids", night)
     n = random.poisson(mean_number)

@@ -1,4 +1,4 @@
-"""What the atmosphere does to positions: turbulence and differential refraction."""
+"""Simulated displacement of positions by turbulence and differential refraction."""
 
 from functools import lru_cache
 
@@ -13,7 +13,7 @@ FloatArray = NDArray[np.float64]
 
 GRID = 320
 GRID_STEP_DEG = 0.01
-"""The turbulence is drawn on a periodic square of 3.2 degrees, which the field fits into."""
+"""Size of the periodic square on which turbulence is drawn: 3.2 degrees, larger than the field."""
 
 DISPERSION_ARCSEC = {"u": 0.150, "g": 0.045, "r": 0.0084, "i": 0.0032, "z": 0.0014, "Y": 0.001, "VR": 0.030}
 """Displacement towards the horizon per magnitude of g - i and per tangent of the zenith distance: Bernstein et al.
@@ -72,7 +72,7 @@ def refraction_arcsec(
 ) -> tuple[FloatArray, FloatArray]:
     """Return the displacement of sources by their colour, to the east and north in arcseconds.
 
-    Blue light is refracted more, so that a blue star stands nearer to the zenith.
+    Blue light is refracted more, so that a blue star is displaced towards the zenith.
 
     Parameters
     ----------

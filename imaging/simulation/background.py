@@ -1,4 +1,4 @@
-"""The night sky: a level times a few modes over the focal plane, and fringes within the CCDs."""
+"""Simulated sky background: a level times a few focal-plane modes, and fringes within the CCDs."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ FloatImage = NDArray[np.float32]
 FloatArray = NDArray[np.float64]
 
 MODES = ("level", "gradient_x", "gradient_y", "radius", "pupil_ghost")
-"""The smooth modes; bands with fringes have one more."""
+"""Number of smooth modes; bands with fringes have one more."""
 
 TEMPLATE_BIN = 8
 """Pixels per side of a bin of the sky templates."""
@@ -44,7 +44,7 @@ def fringe_phase(camera_seed: int, ccdnum: int, band: str) -> FloatArray:
 
 
 def fringes(camera_seed: int, ccdnum: int, band: str, step: int = 1) -> FloatImage:
-    """Return the fringe pattern at the middle of bins: (4096/step, 2048/step) float32, of amplitude one."""
+    """Return the fringe pattern at bin centres: (4096/step, 2048/step) float32, of amplitude one."""
     phase = upsample(fringe_phase(camera_seed, ccdnum, band), 64, (NY, NX))
     if step > 1:
         phase = phase.reshape(NY // step, step, NX // step, step).mean(axis=(1, 3), dtype=np.float32)
@@ -52,7 +52,7 @@ def fringes(camera_seed: int, ccdnum: int, band: str, step: int = 1) -> FloatIma
 
 
 def sky_image(exposure: SimulatedExposure, camera_seed: int, ccdnum: int, ny: int = NY) -> FloatImage:
-    """Return the sky of an exposure where the flat is one: (ny, 2048) float32, electrons."""
+    """Return the sky of an exposure for unit flat: (ny, 2048) float32, electrons."""
     x, y = np.meshgrid(np.arange(0, NX + 1, 64, dtype=float), np.arange(0, ny + 1, 64, dtype=float))
     amplitudes = exposure.sky_modes
     smooth = np.tensordot(amplitudes[: len(MODES)], smooth_modes(ccdnum, x, y)[: len(amplitudes)], axes=1)

@@ -1,4 +1,4 @@
-"""Full wells that overflow: bleed trails along the columns, and what reaches the readout register."""
+"""Simulated saturation: bleed trails along the columns, and edge bleeds at the readout register."""
 
 import numpy as np
 from numba import njit
@@ -8,15 +8,14 @@ FloatImage = NDArray[np.float32]
 FloatArray = NDArray[np.float64]
 
 EDGE_BLEED_ROWS = 12
-"""Rows next to the register over which spilt charge spreads."""
+"""Rows next to the register over which spilt charge is spread."""
 
 
 @njit(cache=True)
 def bleed_columns(electrons: FloatImage, full_well: FloatArray, register_below: bool) -> FloatArray:
-    """Let charge above the full well flow along the columns, half to either side, conserving it.
+    """Redistribute charge above the full well along the columns, half to either side, conserving the total.
 
-    Charge that arrives at the far end turns back; once a trail reaches the register, half a well per step leaves into
-    it.
+    Charge is reflected at the far end; once a trail reaches the register, half a well per step flows into it.
 
     Parameters
     ----------
@@ -25,12 +24,12 @@ def bleed_columns(electrons: FloatImage, full_well: FloatArray, register_below: 
     full_well
         (nx,) full well of each column, electrons.
     register_below
-        Whether the register lies below row 0 or above the last row.
+        Whether the register is below row 0 or above the last row.
 
     Returns
     -------
     spilt
-        (nx,) charge that left each column into the register, electrons.
+        (nx,) charge from each column into the register, electrons.
     """
     ny, nx = electrons.shape
     overflows = np.zeros(nx, dtype=np.bool_)
@@ -49,7 +48,7 @@ def bleed_columns(electrons: FloatImage, full_well: FloatArray, register_below: 
 
 @njit(cache=True)
 def _bleed_column(line: FloatImage, well: float, register_below: bool) -> float:
-    """Level one column, in place, and return what left it."""
+    """Level one column in place, and return the charge that left it."""
     ny = len(line)
     spilt = 0.0
     row = 0
@@ -82,18 +81,18 @@ def _bleed_column(line: FloatImage, well: float, register_below: bool) -> float:
 def spread_at_register(
     electrons: FloatImage, spilt: FloatArray, full_well: FloatArray, register_below: bool, halves: tuple[slice, slice]
 ) -> None:
-    """Spread spilt charge along the rows at the register, over the amplifier that reads it: an edge bleed.
+    """Simulate an edge bleed: spread spilt charge along the rows at the register, within its amplifier.
 
     Parameters
     ----------
     electrons
-        (ny, nx) float32, changed in place; raised to at most the full well.
+        (ny, nx) float32, changed in place; increased to at most the full well.
     spilt
         (nx,) charge in the register by column, electrons.
     full_well
         (nx,) electrons.
     register_below
-        Where the register lies.
+        Whether the register is below row 0.
     halves
         Columns of the two amplifiers.
     """

@@ -1,4 +1,4 @@
-"""The brighter-fatter effect: charge repels charge, so that the borders of bright pixels move inwards.
+"""Simulated brighter-fatter effect: charge shifts the borders of bright pixels inwards.
 
 To first order the shift of a border is linear in the charges around it (Antilogus et al. 2014, JINST 9, C03048).
 """
@@ -18,7 +18,7 @@ NEAREST = 3.0e-7
 
 
 def border_kernels() -> tuple[FloatArray, FloatArray]:
-    """Return the shifts that one electron causes: (6, 6) for borders on the right and on top, pixels per electron.
+    """Return the border shifts by one electron: (6, 6) for borders on the right and on top, pixels per electron.
 
     ``right[j, i]`` belongs to charges j rows away and i columns from the border on either side, ``top[j, i]`` to
     charges j rows from the border and i columns away. The field of a charge falls with the square of the distance.
@@ -30,12 +30,12 @@ def border_kernels() -> tuple[FloatArray, FloatArray]:
 
 
 def redistribute(electrons: FloatImage) -> FloatImage:
-    """Return the image as it is collected when charge repels charge; the total does not change.
+    """Return the image with the brighter-fatter effect; the total charge is conserved.
 
     Parameters
     ----------
     electrons
-        (ny, nx) float32, electrons that light would leave without the effect.
+        (ny, nx) float32, electrons without the effect.
     """
     right, _ = border_kernels()
     n = REACH

@@ -1,8 +1,8 @@
-"""Exposures of the whole focal plane at the level of catalogues: what a CCD's measurement would leave, with the truth.
+"""Simulated catalogues of whole exposures without pixels, with true zero points.
 
-Sky, stars, clouds, what Gaia knows of them and the colour terms are the simulator's. Pixels are left out: a source's
-flux is the true one with photon and sky noise and with errors that more light does not reduce, of the size that
-measured pixels show: a few thousandths from star to star, and a scale that all CCDs of an exposure share.
+Sky, stars, clouds, Gaia catalogue and colour terms are those of the simulator. Fluxes are the true ones with photon and
+sky noise and with systematic errors of the size measured on pixels: a few thousandths from star to star, and a scale
+error common to all CCDs of an exposure.
 """
 
 from dataclasses import dataclass
@@ -31,21 +31,21 @@ RADIUS_DEG = 1.2
 MJD = 60440.1
 EXPTIME_S = 90.0
 NOISE_PIXELS = 60.0
-"""Pixels whose noise counts for a PSF flux, in average seeing."""
+"""Effective number of noise pixels of a PSF flux, in average seeing."""
 FLUX_FLOOR = 0.003
-"""Relative error of a flux that no light reduces: PSF model, flat field."""
+"""Relative systematic error of a flux: PSF model, flat field."""
 FLUX_SCALE_MAG = 0.0003
-"""Error of the PSF's normalisation that the CCDs of an exposure share, magnitudes: measured on simulated pixels
+"""Error of the PSF normalisation common to the CCDs of an exposure, magnitudes: measured on simulated pixels
 (``bench.calibrated_pixels``)."""
 CCD_SCATTER_MAG = 0.002
-"""What star flats leave from CCD to CCD."""
+"""Residual error of the star flats from CCD to CCD."""
 CLOUDS_MAG, PATCHINESS = 0.15, 0.3
 """Mean extinction of the clouds, and its rms over the field in units of the mean."""
 
 
 @dataclass(frozen=True)
 class SimulatedField:
-    """Stars, what Gaia knows of them, and the transformations of its magnitudes."""
+    """Stars, their Gaia catalogue, and the colour terms."""
 
     seed: int
     stars: Stars
@@ -78,7 +78,7 @@ def observe(field: SimulatedField, band: str, number: int, ccds: tuple[int, ...]
     band
         Band.
     number
-        Which of its exposures; noise and clouds differ.
+        Number of the exposure; noise and clouds differ between numbers.
     ccds
         CCDs.
     """

@@ -1,4 +1,4 @@
-"""Write the calibration library of the simulated camera: exactly the camera that took the exposures."""
+"""Write the calibration library of the simulated camera, with its exact properties."""
 
 from datetime import date, timedelta
 from pathlib import Path
@@ -28,7 +28,7 @@ from imaging.simulation.settings import SimulationSettings
 
 FOLDER = "calibrations"
 BIAS_STEP_ADU, FLAT_STEP = 0.05, 1.0 / 16384.0
-"""Quantisation of the files; the simulation reads them back, so that they hold the truth exactly."""
+"""Quantisation of the files; the simulation uses the quantised values, so that the files are exact."""
 
 PATTERNS: dict[Kind, str] = {
     "bias": "bias/bias_c{ccd:02d}.fits",
@@ -41,11 +41,11 @@ PATTERNS: dict[Kind, str] = {
     "crosstalk": "crosstalk.txt",
     "brighter_fatter": "brighter_fatter.fits",
 }
-"""File names; BAND stands for the band."""
+"""File names; BAND is replaced by the band."""
 
 
 def calibration_path(root: Path, kind: Kind, ccd: int = 0, band: str = "") -> Path:
-    """Return the file of a calibration below the simulation's folder."""
+    """Return the path of a calibration in the simulation's folder."""
     return Path(root) / FOLDER / PATTERNS[kind].replace("BAND", band).format(ccd=ccd)
 
 
@@ -71,7 +71,7 @@ def write_ccd_calibrations(root: Path, settings: SimulationSettings, ccdnum: int
 
 
 def write_camera_calibrations(root: Path, settings: SimulationSettings) -> None:
-    """Write what belongs to the whole camera: linearity, sky modes, crosstalk, brighter-fatter, colour terms."""
+    """Write the calibrations of the whole camera: linearity, sky modes, crosstalk, brighter-fatter, colour terms."""
     seed = settings.camera_seed
     tables = {}
     for ccdnum in settings.ccds:
@@ -119,5 +119,5 @@ def write_library_manifest(root: Path, settings: SimulationSettings) -> None:
 def true_linearity(
     settings: SimulationSettings, ccdnum: int
 ) -> tuple[NDArray[np.float64], dict[AmplifierName, NDArray[np.float64]]]:
-    """Return the measured ADU and the linear ADU of each amplifier there."""
+    """Return measured ADU, and the corresponding linear ADU of each amplifier."""
     return LINEARITY_ADU, linearity_table(settings.camera_seed, CCDS[ccdnum])

@@ -1,4 +1,4 @@
-"""The true camera, CCD by CCD: bias, flat, star flat, defects, linearity. It is the same for every seed of the sky."""
+"""The simulated camera per CCD: bias, flat, star flat, defects, linearity; independent of the seed of the sky."""
 
 from dataclasses import dataclass
 
@@ -15,16 +15,16 @@ FloatImage = NDArray[np.float32]
 FloatArray = NDArray[np.float64]
 
 EDGE_COLUMNS, NEAR_EDGE_COLUMNS = 9, 30
-"""Columns along the long sides whose pixels glow, and whose shapes are distorted."""
+"""Numbers of columns along the long sides with glow, and with distorted shapes."""
 
 HOT_PIXELS, DEAD_PIXELS, BIAS_COLUMNS, FUNKY_COLUMNS, DEAD_COLUMNS, TAPE_BUMPS = 120, 60, 3, 2, 1, 4
 
 SHARED_BACKPLANE = "BKP4"
-"""The backplane of the CCDs whose readout overlaps with that of the focus CCDs."""
+"""Backplane shared with the focus CCDs."""
 
 NOISE_OVER_HEADER = {SHARED_BACKPLANE: 0.68}
 TYPICAL_NOISE_OVER_HEADER = 1.045
-"""Read noise in the overscan over that of the header: measured on exposure 941420."""
+"""Ratio of the read noise in the overscan to that in the header, measured on exposure 941420."""
 
 LINEARITY_ADU = np.concatenate([np.arange(0.0, 2000.0, 50.0), np.arange(2000.0, 65001.0, 500.0)])
 
@@ -36,9 +36,9 @@ class Defects:
     Attributes
     ----------
     column, first_row, last_row
-        (n,) the pixels concerned, rows inclusive.
+        (n,) affected pixels, rows inclusive.
     mean_adu
-        (n,) mean offset, part of the bias.
+        (n,) mean offset, included in the bias.
     """
 
     column: NDArray[np.intp]
@@ -55,12 +55,12 @@ def read_noise_electrons(ccd: Ccd, amplifier: AmplifierName) -> float:
 
 
 def register_below(ccd: Ccd) -> bool:
-    """Whether the readout register lies below row 0 (N CCDs) or above the last row (S CCDs)."""
+    """Whether the readout register is below row 0 (N CCDs) or above the last row (S CCDs)."""
     return ccd.a_is_left
 
 
 def column_defects(camera_seed: int, ccd: Ccd) -> Defects:
-    """Draw the columns that trail a hot pixel away from the register, and those that are funky throughout."""
+    """Draw the columns with an offset beyond a hot pixel, away from the register, and entirely funky ones."""
     random = random_stream(camera_seed, "columns", ccd.ccdnum)
     n = BIAS_COLUMNS + FUNKY_COLUMNS
     column = random.choice(np.arange(60, NX - 60), n, replace=False)
@@ -99,8 +99,8 @@ def make_bias(camera_seed: int, ccd: Ccd) -> FloatImage:
 def make_flat(camera_seed: int, ccd: Ccd, band_number: int) -> FloatImage:
     """Return the dome flat, normalised over the focal plane: (ny, nx) float32.
 
-    It holds the throughput of CCD and amplifiers, vignetting, the pixels' response, tree rings, the glowing edges, tape
-    bumps, dead pixels and columns. All but the large-scale illumination is common to the bands.
+    It includes the throughput of CCD and amplifiers, vignetting, pixel response, tree rings, glowing edges, tape bumps,
+    dead pixels and columns. All but the large-scale illumination is common to the bands.
     """
     ny = ccd.ny
     common = random_stream(camera_seed, "flat", ccd.ccdnum)
@@ -130,7 +130,7 @@ def _illumination(random: np.random.Generator, ccd: Ccd) -> FloatImage:
 
 
 def upsample(coarse: FloatArray, step: int, shape: tuple[int, int]) -> FloatImage:
-    """Interpolate a grid bilinearly onto pixels.
+    """Interpolate a grid bilinearly to pixels.
 
     Parameters
     ----------
@@ -179,7 +179,7 @@ def _add_defects(camera_seed: int, ccd: Ccd, image: FloatImage) -> None:
 def make_star_flat(camera_seed: int, ccd: Ccd, band_number: int) -> FloatImage:
     """Return the true response to stars over the dome flat: (ny, nx) float32, smooth.
 
-    The flat lamp fills pixels in proportion to their area and scatters; stars do neither.
+    The flat lamp illuminates pixels in proportion to their area and includes scattered light; stars do not.
     """
     random = random_stream(camera_seed, "star flat", ccd.ccdnum, band_number)
     x, y = np.arange(0, NX + 1, 64), np.arange(0, ccd.ny + 1, 64)
@@ -218,7 +218,7 @@ def make_bad_pixels(camera_seed: int, ccd: Ccd, bias: FloatImage, flat: FloatIma
 
 
 def linearity_table(camera_seed: int, ccd: Ccd) -> dict[AmplifierName, FloatArray]:
-    """Return what the amplifiers should have reported at :data:`LINEARITY_ADU`, ADU: half a per cent, at both ends."""
+    """Return the linear ADU at the measured :data:`LINEARITY_ADU`: deviations of half a per cent at both ends."""
     random = random_stream(camera_seed, "linearity", ccd.ccdnum)
     table = {}
     for name in AMPLIFIERS:

@@ -1,6 +1,6 @@
-"""A simulated night in tables, without pixels: a kilonova among what is mistaken for one.
+"""Simulated candidate tables of a night without pixels: a kilonova among contaminants.
 
-The kilonova follows linear declines per band with wide scatter, not the templates that the ranking uses. Around it are
+The kilonova follows linear declines per band with wide scatter, not the templates of the ranking. Contaminants are
 supernovae, active nuclei, variable and flaring stars, hostless fast transients, asteroids and artefacts, at the
 densities of a shallow DECam search, with galaxies, reference stars and a sky map.
 """
@@ -40,12 +40,12 @@ from imaging.wcs.tpv import plane_to_sky
 
 @dataclass(frozen=True, eq=False)
 class SyntheticNight:
-    """Everything that association and ranking need, and the truth.
+    """Input of association and ranking, and the truth.
 
     Attributes
     ----------
     detections, hosts, stars, galaxies
-        Tables under the schemas of their stages; ``galaxies`` are those with distances.
+        Tables with the schemas of their stages; ``galaxies`` are those with distances.
     skymap, footprints
         Sky map and CCD images.
     kind
@@ -109,7 +109,7 @@ def make_night(seed: int, *, scale: float = 1.0, days_after: float | None = None
     Parameters
     ----------
     seed
-        Everything is drawn from it.
+        Random seed.
     scale
         Factor on the numbers of contaminants.
     days_after
@@ -159,7 +159,7 @@ def footprints_of(expnum: int, band: str, mjd: float, ra: float, dec: float, m50
 
 
 def join_footprints(parts: list[Footprints]) -> Footprints:
-    """Put footprints together."""
+    """Concatenate footprints."""
     names = ("expnum", "ccd", "band", "mjd", "corners", "m50_mag")
     return Footprints(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
@@ -227,7 +227,7 @@ def _observe(
 
 
 def _covered(ra: FloatArray, dec: FloatArray, exposures: Exposures) -> NDArray[np.bool_]:
-    """Say which pointing's square a source lies in; the gaps between CCDs are ignored."""
+    """Return the pointing whose square contains a source; gaps between CCDs are ignored."""
     centres = np.array([pointing_of(int(p)) for p in exposures.pointing])
     return (np.abs(ra[:, None] - centres[:, 0]) < 1.0) & (np.abs(dec[:, None] - centres[:, 1]) < 0.95)
 

@@ -1,4 +1,4 @@
-"""Sources with their fluxes, galaxies and stars of the night in :mod:`imaging.simulation.candidate_night`."""
+"""Sources, galaxies and stars of :mod:`imaging.simulation.candidate_night`."""
 
 from dataclasses import dataclass
 
@@ -34,7 +34,7 @@ class Exposures:
 
 @dataclass(frozen=True, eq=False)
 class NightSources:
-    """Sources of one kind: places, fluxes in nanojansky per exposure, motion and score."""
+    """Sources of one kind: positions, fluxes in nanojansky per exposure, motion and score."""
 
     kind: str
     ra: FloatArray
@@ -103,7 +103,7 @@ def draw_kilonova(
             near = {k: np.append(v, extra[k]) for k, v in near.items()}
     while True:
         flux = _kilonova_flux(rng, exposures, distance)
-        if np.sum(flux / flux_errors(exposures) > 7.5) >= 4:  # both pointings carry the same sequence
+        if np.sum(flux / flux_errors(exposures) > 7.5) >= 4:  # both pointings have the same sequence
             break
     one = np.ones(1)
     return (
@@ -136,7 +136,7 @@ def _real_scores(rng: np.random.Generator, n: int) -> FloatArray:
 def _near_galaxies(
     rng: np.random.Generator, hosts: dict[str, FloatArray], n: int, spread: float, mag: FloatArray | None = None
 ) -> tuple[FloatArray, FloatArray]:
-    """Return places at random galaxies, of given magnitudes if any, scattered by ``spread`` of their axes."""
+    """Return positions at random galaxies, of given magnitudes if any, scattered by ``spread`` times their axes."""
     chosen = rng.integers(0, len(hosts["ra"]), n)
     if mag is not None:
         order = np.argsort(hosts["mag"])
@@ -150,7 +150,7 @@ def _near_galaxies(
 def draw_contaminants(
     rng: np.random.Generator, exposures: Exposures, hosts: dict[str, FloatArray], scale: float
 ) -> list[NightSources]:
-    """Draw everything that is not the kilonova, at the densities of a shallow search times ``scale``."""
+    """Draw the contaminants, at the densities of a shallow search times ``scale``."""
     days = exposures.mjd - MJD_EVENT
     band = exposures.band
     number = {k: rng.poisson(v * scale) for k, v in (
@@ -192,7 +192,7 @@ def draw_contaminants(
 
 
 def _artefacts(rng: np.random.Generator, n: int, days: FloatArray, hosts: dict[str, FloatArray]) -> NightSources:
-    """Return single false detections anywhere, and residuals that repeat on the cores of galaxies."""
+    """Return single false detections at random positions, and repeated residuals on the cores of galaxies."""
     repeat = n // 8
     core_ra, core_dec = _near_galaxies(rng, hosts, repeat, 0.08)
     ra, dec = _places(rng, n - repeat)

@@ -1,4 +1,4 @@
-"""Simulate one CCD of one exposure: the work of one process."""
+"""Simulate one CCD of one exposure, in one process."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -71,16 +71,16 @@ class CcdJob:
         return CCDS[self.ccdnum]
 
     def analog_path(self, ccdnum: int) -> Path:
-        """Return the file of a CCD's analog image."""
+        """Return the path of a CCD's analog image."""
         return self.root / WORK_FOLDER / f"{self.exposure.expnum:08d}" / f"analog_{ccdnum:02d}.npy"
 
     @property
     def part_path(self) -> Path:
-        """The file of the encoded extension."""
+        """Path of the encoded extension."""
         return self.root / WORK_FOLDER / f"{self.exposure.expnum:08d}" / f"extension_{self.ccdnum:02d}.fits"
 
     def random(self, purpose: str) -> np.random.Generator:
-        """Return the generator of a step for this CCD and exposure."""
+        """Return the random generator of a step for this CCD and exposure."""
         return random_stream(self.settings.seed, purpose, self.exposure.expnum, self.ccdnum)
 
 
@@ -90,7 +90,7 @@ def _crosstalk() -> CrosstalkMatrix:
 
 
 def expected_electrons(job: CcdJob) -> FloatImage:
-    """Return the image before noise and detector: sources (without streaks) and sky where all responses are one.
+    """Return the image before noise and detector: sources (without streaks) and sky for unit response.
 
     Parameters
     ----------
@@ -100,8 +100,8 @@ def expected_electrons(job: CcdJob) -> FloatImage:
     Returns
     -------
     expected
-        (4096, 2048) float32, electrons: what detrending, dome flat applied, should give on average once sources are
-        divided by the star flat. Streaks and cosmic rays are not in it.
+        (4096, 2048) float32, electrons: expectation of the detrended image, dome flat applied, with sources divided by
+        the star flat, without streaks and cosmic rays.
     """
     geometry = true_geometry(job.settings, job.exposure, job.ccdnum)
     scene = draw_scene(job.exposure, job.ccdnum, geometry, read_sky(job.root))
@@ -109,7 +109,7 @@ def expected_electrons(job: CcdJob) -> FloatImage:
 
 
 def simulate_analog(job: CcdJob) -> None:
-    """Simulate a CCD up to what its amplifiers deliver, and write that and the truth (first pass).
+    """Simulate a CCD up to the signal of its amplifiers, and write it with the truth (first pass).
 
     Parameters
     ----------
@@ -149,7 +149,7 @@ def _without_image(job: CcdJob) -> FloatImage:
 
 
 def _light(job: CcdJob) -> tuple[FloatImage, dict[str, NDArray[Any]] | None, SparsePixels | None]:
-    """Return the light of all sources, the record of them, and the streaks' pixels."""
+    """Return the light of all sources, their table, and the streaks' pixels."""
     if not job.exposure.is_on_sky:
         return np.zeros((job.ccd.ny, NX), dtype=np.float32), None, None
     geometry = true_geometry(job.settings, job.exposure, job.ccdnum)
@@ -189,7 +189,7 @@ def _write_truth(
 
 
 def finish_ccd(job: CcdJob) -> None:
-    """Add crosstalk and bias level to a CCD, digitise and encode it (second pass, when all neighbours are done).
+    """Add crosstalk and bias level to a CCD, digitise and encode it (second pass, after all neighbours).
 
     Parameters
     ----------
@@ -208,6 +208,6 @@ def finish_ccd(job: CcdJob) -> None:
 
 
 def header_date(exposure: SimulatedExposure) -> str:
-    """Return the date that the checksums carry: that of the exposure, so that files do not depend on the moment."""
+    """Return the date in the checksum comments: that of the exposure, so that files are reproducible."""
     night = str(exposure.night)
     return f"{night[:4]}-{night[4:6]}-{night[6:]}T00:00:00"

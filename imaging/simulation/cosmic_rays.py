@@ -1,4 +1,4 @@
-"""Cosmic rays: muons, wandering electrons and compact hits in 250 micrometres of silicon."""
+"""Simulated cosmic rays: muons, scattered electrons and compact hits in 250 micrometres of silicon."""
 
 from dataclasses import dataclass
 
@@ -10,16 +10,16 @@ FloatImage = NDArray[np.float32]
 FloatArray = NDArray[np.float64]
 
 THICKNESS_PIXELS = 250.0 / 15.0
-"""The fully depleted CCDs are 250 micrometres thick, a pixel is 15 wide."""
+"""Thickness of the CCDs in pixels: 250 micrometres, pixels of 15."""
 
 ELECTRONS_PER_PIXEL_LENGTH = 75.0 * 15.0
-"""A minimum-ionising particle frees about 75 electrons per micrometre."""
+"""Charge of a minimum-ionising particle: about 75 electrons per micrometre."""
 
 DIFFUSION_PIXELS = 0.45
-"""Diffusion of charge that crosses the whole thickness, Gaussian sigma."""
+"""Diffusion over the whole thickness, Gaussian sigma."""
 
 MUON_SHARE, WORM_SHARE = 0.6, 0.2
-"""Shares of muons and of low-energy electrons (worms); the rest are compact hits."""
+"""Fractions of muons and of low-energy electrons (worms); the rest are compact hits."""
 
 STEP_PIXELS = 0.25
 
@@ -35,7 +35,7 @@ class SparsePixels:
     electrons
         (n,) float32.
     label
-        (n,) int16, the track or streak.
+        (n,) int16, number of the track or streak.
     """
 
     index: NDArray[np.int32]
@@ -74,7 +74,7 @@ def add_cosmic_rays(image: FloatImage, mean_number: float, random: np.random.Gen
     image
         (ny, nx) float32, electrons.
     mean_number
-        Tracks, on average.
+        Mean number of tracks.
     random
         Generator.
 
@@ -120,7 +120,7 @@ def _draw_track(random: np.random.Generator, nx: int, ny: int) -> tuple[FloatArr
 
 
 def _muon(random: np.random.Generator, x0: float, y0: float) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-    """Draw a straight line through the thickness, its zenith angle after cos^2 for a camera that looks aside."""
+    """Draw a straight line through the thickness, with a cos^2 zenith-angle distribution for a tilted camera."""
     tangent = min(np.tan(np.arccos(max(random.random() ** (1.0 / 3.0), 0.05))) * random.uniform(0.5, 3.0), 15.0)
     azimuth = random.uniform(0.0, 2 * np.pi)
     length = THICKNESS_PIXELS * np.hypot(1.0, tangent)
@@ -134,7 +134,7 @@ def _muon(random: np.random.Generator, x0: float, y0: float) -> tuple[FloatArray
 
 
 def _worm(random: np.random.Generator, x0: float, y0: float) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-    """Draw a slow electron that scatters: its direction walks randomly, ever more towards the end."""
+    """Draw a scattered slow electron: a random walk in direction that increases towards the end."""
     n = int(random.uniform(8.0, 60.0) / STEP_PIXELS)
     turn = np.cumsum(random.normal(0.0, 1.0, n) * np.linspace(0.06, 0.30, n)) + random.uniform(0.0, 2 * np.pi)
     x, y = x0 + np.cumsum(np.cos(turn)) * STEP_PIXELS, y0 + np.cumsum(np.sin(turn)) * STEP_PIXELS

@@ -1,4 +1,4 @@
-"""Crosstalk as the electronics do it: every amplifier receives a little of what others deliver at the same moment."""
+"""Simulated crosstalk between amplifiers that are read out simultaneously."""
 
 from collections.abc import Mapping
 
@@ -14,7 +14,7 @@ FloatImage = NDArray[np.float32]
 FloatArray = NDArray[np.float64]
 
 LARGEST_ADU = 63000.0
-"""What an amplifier can deliver above its level."""
+"""Largest signal of an amplifier above its level."""
 
 
 @njit(cache=True)
@@ -39,7 +39,7 @@ def _leak(
 def add_crosstalk(
     victim: FloatImage, ccdnum: int, terms: tuple[CrosstalkTerm, ...], sources: Mapping[int, FloatImage]
 ) -> FloatImage:
-    """Return a CCD's analog image with what leaks into it.
+    """Return a CCD's analog image with crosstalk.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def add_crosstalk(
     terms
         Terms into the victim.
     sources
-        Analog images of the CCDs that leak, the victim's own included; others that are missing leak nothing.
+        Analog images of the source CCDs, including the victim; missing ones contribute nothing.
     """
     out = victim.copy()
     for term in terms:

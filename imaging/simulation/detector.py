@@ -1,4 +1,4 @@
-"""From light to ADU: photons, wells, amplifiers, readout."""
+"""Simulated detector: Poisson noise, full wells, linearity, read noise, bias, digitisation."""
 
 import math
 
@@ -15,10 +15,10 @@ FloatImage = NDArray[np.float32]
 FloatArray = NDArray[np.float64]
 
 FULL_WELL_OVER_SATURATION = 1.03
-"""Full well over the header's saturation level."""
+"""Ratio of the full well to the header's saturation level."""
 
 FOCUS_ROWS = 2048 + POSTSCAN
-"""Rows of the focus CCDs, after whose readout the level of CCDs on the shared backplane jumps."""
+"""Rows of the focus CCDs; after their readout the level of CCDs on the shared backplane jumps."""
 
 UNSTABLE_AMPLIFIER: tuple[int, AmplifierName] = (31, "A")
 
@@ -31,7 +31,7 @@ def _collect(
     sky: FloatImage,
     noise: FloatImage,
 ) -> None:
-    """Turn the light of sources into collected electrons, in place: response, sky, Poisson noise.
+    """Convert the light of sources to collected electrons in place: response, sky, Poisson noise.
 
     The noise is a Gaussian with the Poisson distribution's variance and skewness (Cornish and Fisher 1938).
     """
@@ -49,16 +49,16 @@ def _collect(
 def collect_light(
     light: FloatImage, star_flat: FloatImage, flat: FloatImage, sky: FloatImage, random: np.random.Generator
 ) -> FloatImage:
-    """Return the electrons that a CCD collects.
+    """Return the electrons collected by a CCD.
 
     Parameters
     ----------
     light
-        (ny, nx) float32, electrons of the sources at response one; it is overwritten.
+        (ny, nx) float32, electrons of the sources for unit response; overwritten.
     star_flat, flat
-        (ny, nx) float32, response to stars over that to the flat lamp, and that response.
+        (ny, nx) float32, response to stars over that to the flat lamp, and response to the flat lamp.
     sky
-        (ny, nx) float32, electrons of the sky where the flat is one.
+        (ny, nx) float32, electrons of the sky for unit flat.
     random
         Generator.
     """
@@ -67,7 +67,7 @@ def collect_light(
 
 
 def overflow(electrons: FloatImage, ccd: Ccd) -> NDArray[np.bool_]:
-    """Bleed what exceeds the full wells, in place.
+    """Redistribute charge above the full wells, in place.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ def overflow(electrons: FloatImage, ccd: Ccd) -> NDArray[np.bool_]:
     Returns
     -------
     altered
-        (ny, nx) bool: pixels whose well is full or that received charge from others.
+        (ny, nx) bool: saturated pixels and pixels with bled charge.
     """
     before = electrons.copy()
     full_well = np.empty(NX)
@@ -101,7 +101,7 @@ def _convert(
     gain: FloatArray,
     measured: FloatArray,
 ) -> None:
-    """Add signal in measured ADU and bias to noise that is already there."""
+    """Add signal in measured ADU and bias to existing noise."""
     ny, nx = electrons.shape
     last = len(measured) - 2
     for row in range(ny):
@@ -120,16 +120,16 @@ def read_out(
     ccd: Ccd,
     random: np.random.Generator,
 ) -> FloatImage:
-    """Return what the amplifiers deliver above their bias level, before crosstalk: raw layout, float32 ADU.
+    """Return the signal of the amplifiers above their bias level, before crosstalk: raw layout, float32 ADU.
 
     Parameters
     ----------
     electrons
-        (ny, nx) float32; None for a CCD that gives no image.
+        (ny, nx) float32; None for a CCD without an image.
     bias
         (ny, nx) float32, ADU.
     linearity
-        Measured ADU, and the linear ADU of each amplifier there.
+        Measured ADU, and the corresponding linear ADU of each amplifier.
     ccd
         The CCD.
     random
@@ -159,7 +159,7 @@ def _unstable_gain(ny: int, random: np.random.Generator) -> FloatArray:
 
 
 def add_column_offsets(bias: FloatImage, defects: Defects, random: np.random.Generator) -> FloatImage:
-    """Return the bias of one exposure: bad columns lie off their mean level by a third, all along."""
+    """Return the bias of one exposure: bad columns deviate from their mean level by a third over their length."""
     changed = bias.copy()
     for x, y0, y1, level in zip(defects.column, defects.first_row, defects.last_row, defects.mean_adu, strict=True):
         changed[y0 : y1 + 1, x] += np.float32(level * random.normal(0.0, 0.33))
@@ -169,8 +169,8 @@ def add_column_offsets(bias: FloatImage, defects: Defects, random: np.random.Gen
 def bias_level(ccd: Ccd, amplifier: AmplifierName, random: np.random.Generator) -> FloatImage:
     """Return the overscan level of each raw row: (ny + 50,) float32, ADU.
 
-    It settles within the first rows read, wanders by a fraction of an ADU, and jumps on the shared backplane when the
-    focus CCDs have been read.
+    It settles within the first rows read, varies by a fraction of an ADU, and jumps on the shared backplane after the
+    readout of the focus CCDs.
     """
     rows = ccd.ny + POSTSCAN
     step = np.arange(rows)
@@ -199,7 +199,7 @@ def _digitise(out: NDArray[np.uint16], analog: FloatImage, left: FloatImage, rig
 
 
 def digitise(analog: FloatImage, left_level: FloatImage, right_level: FloatImage) -> NDArray[np.uint16]:
-    """Return the raw image: bias levels added, rounded, cut to 16 bits.
+    """Return the raw image: bias levels added, rounded, clipped to 16 bits.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What is true of a simulated exposure: where it really points, its atmosphere, its sky."""
+"""True parameters of a simulated exposure: pointing, PSF, clouds, turbulence, sky, satellites."""
 
 from typing import Literal
 
@@ -17,17 +17,17 @@ Quadratic = tuple[float, float, float, float, float, float]
 """Coefficients of 1, u, v, u^2, uv, v^2 with u, v from -1 to 1 over the focal plane."""
 
 FOCAL_PLANE_RADIUS_PIXELS = 14336.0
-"""Length that u = 1 stands for."""
+"""Length of u = 1."""
 
 
 class TruthRecord(BaseModel):
-    """A frozen record of the truth."""
+    """Base class of true parameters, frozen."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class PsfTruth(TruthRecord):
-    """How the point-spread function varies over the focal plane."""
+    """Variation of the point-spread function over the focal plane."""
 
     fwhm_arcsec: float
     """Full width at half maximum at the centre."""
@@ -38,9 +38,9 @@ class PsfTruth(TruthRecord):
     e2: Quadratic = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
     """Ellipticity along the diagonal."""
     coma: tuple[float, float] = (0.0, 0.0)
-    """Displacement of the widest against the narrowest components at u = v = 1, in units of the width."""
+    """Displacement of the widest relative to the narrowest components at u = v = 1, in units of the width."""
     ccd_scatter: float = 0.0
-    """Rms of the terms that each CCD adds to size and ellipticity."""
+    """Rms of the additional terms of size and ellipticity of each CCD."""
 
 
 class Wave(TruthRecord):
@@ -98,39 +98,39 @@ class StreakTruth(TruthRecord):
 
 
 class SimulatedExposure(TruthRecord):
-    """An exposure and everything that is true of it."""
+    """A simulated exposure with all true parameters."""
 
     seed: int = 0
-    """Seed of the simulation that it belongs to."""
+    """Seed of the simulation."""
     expnum: int
     role: Role
     band: str
     night: int
     mjd: float
-    """Opening of the shutter, UTC."""
+    """Start of the exposure, MJD UTC."""
     exptime_s: float
     object_name: str = ""
     ra_deg: float
-    """Pointing as the header says."""
+    """Pointing in the header."""
     dec_deg: float
     true_ra_deg: float
-    """Where the optical axis really points."""
+    """True pointing of the optical axis."""
     true_dec_deg: float
     rotation_deg: float = 0.0
     """Rotation of the camera, from north to east."""
     scale: float = 1.0
-    """True over nominal pixel scale."""
+    """Ratio of true to nominal pixel scale."""
     shear: tuple[float, float] = (0.0, 0.0)
-    """Refraction's squeeze of the field along and across the diagonals of east and north."""
+    """Compression of the field by refraction, along and across the diagonals of east and north."""
     hour_angle_deg: float = 0.0
     zenith_distance_deg: float = 0.0
     azimuth_deg: float = 0.0
     parallactic_deg: float = 0.0
     airmass: float = 1.0
     zeropoint_mag: float
-    """AB magnitude of a source of one electron in total, clear sky, at this airmass, response one."""
+    """AB magnitude of a source of one electron in total, clear sky, at this airmass, for unit response."""
     sky_electrons: float
-    """Sky level at response one, electrons per pixel."""
+    """Sky level for unit response, electrons per pixel."""
     sky_modes: tuple[float, ...] = ()
     """Amplitudes of the sky's modes relative to the level."""
     psf: PsfTruth = PsfTruth(fwhm_arcsec=1.0)
@@ -139,7 +139,7 @@ class SimulatedExposure(TruthRecord):
     streaks: tuple[StreakTruth, ...] = ()
     cosmic_rays_per_ccd: float = 0.0
     t_eff: float = 0.0
-    """Effective exposure-time factor; zero if the shutter was closed to the sky."""
+    """Effective exposure-time factor; zero if it is not a sky exposure."""
 
     @property
     def mjd_mid(self) -> float:
@@ -148,7 +148,7 @@ class SimulatedExposure(TruthRecord):
 
     @property
     def is_on_sky(self) -> bool:
-        """Whether the shutter was open to the sky."""
+        """Whether it is a sky exposure."""
         return self.role in ("search", "template")
 
     @property
@@ -158,11 +158,11 @@ class SimulatedExposure(TruthRecord):
 
     @property
     def obstype(self) -> str:
-        """Kind of exposure as the header says."""
+        """Kind of exposure in the header (OBSTYPE)."""
         return "object" if self.is_on_sky else self.role
 
     def listed(self) -> Exposure:
-        """Return the exposure as the processing sees it."""
+        """Return the exposure record of the processing."""
         return Exposure(
             expnum=self.expnum,
             band=self.band,
@@ -179,13 +179,13 @@ class SimulatedExposure(TruthRecord):
 
 
 PROPID = "2024A-999999"
-"""A proposal that does not exist."""
+"""Fictitious proposal number."""
 
 _GOOD_SKY_ADU_PER_S = {"u": 0.2, "g": 1.05, "r": 2.66, "i": 7.87, "z": 16.51, "Y": 14.56, "VR": 3.71}
 
 
 def effective_time_factor(band: str, fwhm_arcsec: float, sky_electrons_per_s: float, transparency: float) -> float:
-    """Return t_eff: how much of the exposure time counts, against a good night (Neilsen et al. 2016).
+    """Return the effective exposure-time factor t_eff (Neilsen et al. 2016).
 
     Parameters
     ----------
@@ -196,7 +196,7 @@ def effective_time_factor(band: str, fwhm_arcsec: float, sky_electrons_per_s: fl
     sky_electrons_per_s
         Sky brightness, electrons per second and pixel.
     transparency
-        Share of the light that passes the clouds.
+        Fraction of the light transmitted by clouds.
     """
     seeing = (BANDS[band].reference_fwhm_arcsec / fwhm_arcsec) ** 2
     return float(seeing * _GOOD_SKY_ADU_PER_S[band] / (sky_electrons_per_s / 4.0) * transparency**2)

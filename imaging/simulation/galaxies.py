@@ -14,7 +14,7 @@ from imaging.wcs.tpv import plane_to_sky
 FloatArray = NDArray[np.float64]
 
 GALAXIES_PER_DEG2 = 120_000.0
-"""Galaxies brighter than i = 25, about what deep surveys count."""
+"""Number of galaxies brighter than i = 25, as in deep surveys."""
 BRIGHTEST_I, FAINTEST_I = 13.5, 25.5
 
 EXPONENTIAL = (
@@ -51,9 +51,9 @@ class Galaxies:
     axis_ratio
         Minor over major axis.
     position_angle_deg
-        Of the major axis, from north to east.
+        Position angle of the major axis, from north to east.
     bulge
-        Share of the light in a de Vaucouleurs profile; the rest is exponential.
+        Fraction of the light in a de Vaucouleurs profile; the rest is exponential.
     """
 
     source_id: NDArray[np.int64]
@@ -90,7 +90,7 @@ def redshift_at(distance_mpc: float) -> float:
 
 
 def make_galaxies(seed: int, ra_deg: float, dec_deg: float, radius_deg: float, density: float) -> Galaxies:
-    """Draw the galaxies of a field; a fifth of them stand in groups and clusters.
+    """Draw the galaxies of a field; a fifth of them are in groups and clusters.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def make_galaxies(seed: int, ra_deg: float, dec_deg: float, radius_deg: float, d
     ra_deg, dec_deg, radius_deg
         The field, a disc.
     density
-        Galaxies over the cosmic mean.
+        Density relative to the cosmic mean.
     """
     random = random_stream(seed, "galaxies")
     quantile, magnitude, per_deg2 = _magnitude_distribution()

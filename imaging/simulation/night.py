@@ -1,4 +1,4 @@
-"""Simulate a night, with the earlier epochs of its field and everything the processing needs beside the exposures."""
+"""Simulate a night: raw exposures, template epochs, calibrations, reference catalogues, sky map, truth."""
 
 import multiprocessing
 import os
@@ -35,7 +35,7 @@ from imaging.simulation.skymap import make_skymap, write_skymap_file
 from imaging.simulation.truth import read_exposure_truth, write_exposure_truth, write_sky
 
 Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much is done, and how much there is."""
+"""Callback with description, amount done and total."""
 
 Item = TypeVar("Item")
 
@@ -45,7 +45,7 @@ EXPOSURES_NAME = "exposures.csv"
 
 @dataclass(frozen=True)
 class SimulatedNight:
-    """Where the parts of a simulated night lie.
+    """Paths of a simulated night.
 
     Attributes
     ----------
@@ -54,7 +54,7 @@ class SimulatedNight:
     settings
         Its settings.
     exposures
-        All exposures, the earliest first.
+        All exposures, in order of time.
     raw, calibrations, stars, galaxies, skymap, exposure_list
         Raw files by night, calibration library, reference catalogues, sky map, list of exposures.
     """
@@ -70,7 +70,7 @@ class SimulatedNight:
     exposure_list: Path
 
     def raw_path(self, exposure: SimulatedExposure) -> Path:
-        """Return the raw file of an exposure."""
+        """Return the path of an exposure's raw file."""
         return self.raw / str(exposure.night) / raw_name(exposure.expnum)
 
 
@@ -81,30 +81,30 @@ def simulate_night(
     processes: int | None = None,
     progress: Progress | None = None,
 ) -> SimulatedNight:
-    """Write a simulated night below a folder.
+    """Simulate a night and write it into a folder.
 
-    The files are the same, byte for byte, whatever the number of processes.
+    The files are identical for any number of processes.
 
     Parameters
     ----------
     directory
-        Folder to write into.
+        Output folder.
     settings
-        What the night is like.
+        Settings of the night.
     processes
-        Processes to use; None takes one per core, 1 works in this process.
+        Number of processes; None takes one per core, 1 uses this process.
     progress
-        Called as the work proceeds.
+        Progress callback.
 
     Returns
     -------
     night
-        Where everything lies.
+        Paths of the files.
 
     Raises
     ------
     InputError
-        If the folder holds another simulation.
+        If the folder contains another simulation.
     StorageError
         If a file cannot be written.
     """
@@ -128,12 +128,12 @@ def simulate_night(
 
 
 def open_night(directory: Path) -> SimulatedNight:
-    """Return a night that was simulated before.
+    """Return an existing simulated night.
 
     Raises
     ------
     InputError
-        If the folder holds no simulation.
+        If the folder contains no simulation.
     """
     root = Path(directory)
     settings = SimulationSettings.model_validate_json(read_truth_text(settings_truth_path(root)))
@@ -144,7 +144,7 @@ def _refuse_another_simulation(root: Path, settings: SimulationSettings) -> None
     path = settings_truth_path(root)
     if path.exists() and open_night(root).settings != settings:
         raise InputError(
-            "the folder holds a simulation with other settings",
+            "the folder contains a simulation with other settings",
             value=root,
             remedy="choose an empty folder, or remove this one",
         )
@@ -153,7 +153,7 @@ def _refuse_another_simulation(root: Path, settings: SimulationSettings) -> None
 def simulated_night(
     root: Path, settings: SimulationSettings, exposures: tuple[SimulatedExposure, ...]
 ) -> SimulatedNight:
-    """Say where the parts of a night lie below a folder."""
+    """Return the paths of a night in a folder."""
     return SimulatedNight(
         root,
         settings,
@@ -168,7 +168,7 @@ def simulated_night(
 
 
 def _as_header_says(exposure: SimulatedExposure) -> SimulatedExposure:
-    """Round the nominal pointing to what the header's text holds."""
+    """Round the nominal pointing to the precision of the header."""
     changes = {
         "ra_deg": header_angle_deg(exposure.ra_deg, hours=True),
         "dec_deg": header_angle_deg(exposure.dec_deg),
@@ -196,7 +196,7 @@ def _write_sky_and_catalogues(night: SimulatedNight, sky: SimulatedSky) -> None:
 
 
 def _write_exposure(night: SimulatedNight, exposure: SimulatedExposure, executor: Executor | None) -> None:
-    """Simulate the CCDs, then let them leak into one another, then join the file."""
+    """Simulate the CCDs, then add crosstalk, then write the file."""
     chosen = set(night.settings.ccds)
     ccds = [n for n, ccd in CCDS.items() if n in chosen or (ccd.is_focus and night.settings.writes_focus_ccds)]
     jobs = [CcdJob(night.root, night.settings, exposure, ccdnum) for ccdnum in ccds]

@@ -1,6 +1,6 @@
-"""Where things stand in the sky of the observatory: sidereal time, airmass, darkness.
+"""Observing conditions at Cerro Tololo: sidereal time, airmass, dark time, choice of fields.
 
-Low-precision formulae of the Astronomical Almanac: good to an arcminute, which is all that weather and airmass need.
+Low-precision formulae of the Astronomical Almanac, accurate to an arcminute.
 """
 
 from dataclasses import dataclass
@@ -11,17 +11,17 @@ import numpy as np
 from imaging.exposure import MJD_EPOCH
 
 LATITUDE_DEG, LONGITUDE_DEG = -30.16606, -70.81489
-"""Cerro Tololo, longitude to the east."""
+"""Longitude of Cerro Tololo, positive to the east."""
 
 MAX_ZENITH_DISTANCE_DEG = 60.0
-"""The atmosphere of lower fields is that of this zenith distance, so that any field can be simulated."""
+"""Largest zenith distance used for the atmosphere, so that any field can be simulated."""
 
 ARCSEC_PER_RADIAN = 206264.806247
 
 
 @dataclass(frozen=True, slots=True)
 class Horizontal:
-    """Where a field stands.
+    """Horizontal position of a field.
 
     Attributes
     ----------
@@ -52,7 +52,7 @@ def local_sidereal_deg(mjd: float) -> float:
 
 
 def horizontal(ra_deg: float, dec_deg: float, mjd: float) -> Horizontal:
-    """Return where a position stands at an instant (MJD, UTC)."""
+    """Return the horizontal position of a field at a time (MJD, UTC)."""
     hour_angle = (local_sidereal_deg(mjd) - ra_deg + 180.0) % 360.0 - 180.0
     h, d, p = np.radians([hour_angle, dec_deg, LATITUDE_DEG])
     cos_z = np.sin(p) * np.sin(d) + np.cos(p) * np.cos(d) * np.cos(h)
@@ -76,7 +76,7 @@ def sun_altitude_deg(mjd: float) -> float:
 
 
 def dark_hours(night: int) -> tuple[float, float]:
-    """Return when the night is dark (Sun 18 degrees below the horizon): first and last instant, MJD."""
+    """Return start and end of the dark time (Sun 18 degrees below the horizon), MJD."""
     instants = night_start_mjd(night) + np.arange(0.0, 1.0, 2.0 / 1440.0)
     dark = [mjd for mjd in instants if sun_altitude_deg(mjd) < -18.0]
     return float(dark[0]), float(dark[-1])
@@ -98,7 +98,7 @@ def default_field(night: int, interval_h: float) -> tuple[float, float]:
     night
         Night of the search.
     interval_h
-        Hours over which the field is to be observed.
+        Duration of the observation, hours.
 
     Returns
     -------
@@ -119,7 +119,7 @@ def default_field(night: int, interval_h: float) -> tuple[float, float]:
 
 
 def best_instant(ra_deg: float, dec_deg: float, night: int, duration_h: float = 0.0) -> float:
-    """Return the dark instant of a night at which a field is highest, leaving half a duration on either side.
+    """Return the dark time of a night at which a field is highest, with half a duration on either side.
 
     Parameters
     ----------
@@ -128,7 +128,7 @@ def best_instant(ra_deg: float, dec_deg: float, night: int, duration_h: float = 
     night
         Night.
     duration_h
-        Length of the observation; more than the night is cut to it.
+        Length of the observation; limited to the night.
     """
     first, last = dark_hours(night)
     margin = min(duration_h / 48.0, (last - first) / 2 - 1e-3)

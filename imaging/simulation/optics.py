@@ -1,4 +1,4 @@
-"""Where the light of a position on the sky really falls."""
+"""True mapping from sky to pixels of a simulated CCD, with distortion, turbulence and refraction."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ from imaging.wcs.tpv import TpvWcs, plane_to_sky, sky_to_plane
 FloatArray = NDArray[np.float64]
 
 _OTHER_AXIS = (0, 2, 1, 3, 6, 5, 4, 10, 9, 8, 7)
-"""Which TPV term of the other axis is the same monomial."""
+"""TPV term of the other axis with the same monomial."""
 
 
 def focal_plane(ccdnum: int, x: ArrayLike, y: ArrayLike) -> tuple[FloatArray, FloatArray]:
@@ -36,14 +36,14 @@ def focal_plane(ccdnum: int, x: ArrayLike, y: ArrayLike) -> tuple[FloatArray, Fl
 
 @dataclass(frozen=True, slots=True)
 class Misalignment:
-    """How a camera differs from its header's polynomials.
+    """Deviation of the camera from its header's polynomials.
 
     Attributes
     ----------
     shift_pixels
         Offset of the CCD's content, (x, y).
     waves
-        The smooth distortion: two sets of plane waves, arcseconds to the east and to the north.
+        Smooth distortion: two sets of plane waves, arcseconds to the east and to the north.
     """
 
     shift_pixels: tuple[float, float]
@@ -51,7 +51,7 @@ class Misalignment:
 
 
 def camera_misalignment(camera_seed: int, ccdnum: int, offset_arcsec: float, distortion_mas: float) -> Misalignment:
-    """Draw the small displacement of a CCD and the camera's unknown smooth distortion."""
+    """Draw the small displacement of a CCD and the camera's additional smooth distortion."""
     shift = random_stream(camera_seed, "ccd offset", ccdnum).normal(0.0, offset_arcsec / PIXEL_SCALE_ARCSEC, 2)
     random = random_stream(camera_seed, "distortion")
     axes = []
@@ -72,7 +72,7 @@ def camera_misalignment(camera_seed: int, ccdnum: int, offset_arcsec: float, dis
 
 
 class TrueGeometry:
-    """The way from the sky to the pixels of one CCD of one exposure.
+    """Mapping from the sky to the pixels of one CCD of one exposure.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ class TrueGeometry:
     ccdnum
         Science CCD.
     misalignment
-        The camera's.
+        Misalignment of the camera.
     """
 
     def __init__(self, exposure: SimulatedExposure, ccdnum: int, misalignment: Misalignment) -> None:
@@ -95,7 +95,7 @@ class TrueGeometry:
         return sky_to_plane(ra_deg, dec_deg, *self.wcs.crval)
 
     def displacement_arcsec(self, xi: FloatArray, eta: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Return by how much light is displaced beyond :attr:`wcs`: turbulence and unknown distortion, arcseconds."""
+        """Return the displacement beyond :attr:`wcs`, by turbulence and additional distortion, arcseconds."""
         east, north = turbulence_arcsec(self.exposure.turbulence, xi, eta)
         for wave_east, wave_north in zip(*self.misalignment.waves, strict=True):
             east, north = east + wave_east.at(xi, eta), north + wave_north.at(xi, eta)
@@ -104,14 +104,14 @@ class TrueGeometry:
     def sky_to_pixel(
         self, ra_deg: ArrayLike, dec_deg: ArrayLike, g_minus_i: ArrayLike | None = None
     ) -> tuple[FloatArray, FloatArray]:
-        """Return where light falls.
+        """Map positions to pixels.
 
         Parameters
         ----------
         ra_deg, dec_deg
             (n,) positions at the epoch of the exposure, ICRS.
         g_minus_i
-            (n,) colours for the differential refraction; None leaves it out.
+            (n,) colours for the differential refraction; None ignores it.
 
         Returns
         -------
@@ -137,9 +137,9 @@ class TrueGeometry:
 
 
 def true_wcs(exposure: SimulatedExposure, ccdnum: int, misalignment: Misalignment) -> TpvWcs:
-    """Return the true coordinate system without turbulence and unknown distortion, as an exact TPV.
+    """Return the true coordinate system without turbulence and additional distortion, as an exact TPV.
 
-    The camera's rotation, scale and shear multiply the plane of the nominal polynomials; since both axes hold the same
+    The camera's rotation, scale and shear multiply the plane of the nominal polynomials; since both axes have the same
     monomials, the product is a TPV again.
     """
     seed = seed_wcs(ccdnum)

@@ -1,8 +1,8 @@
-"""Draw pairs of full-size images of one sky, with every truth known: what difference imaging is measured on.
+"""Simulate pairs of images of one sky with known truth, to test difference imaging.
 
-Much simpler than the simulated night: no detector, no raw format. What matters for a subtraction is there: point-spread
-functions that vary and differ, turbulence that the coordinate systems do not know, dithers, saturation and bleed
-trails, cosmic rays of which some are missed by the mask, bad columns, transients on blank sky and on galaxies.
+Simpler than a simulated night: no detector, no raw format. Included are the effects relevant to subtraction: varying
+and different point-spread functions, turbulence not in the WCS, dithers, saturation and bleed trails, cosmic rays of
+which some are unmasked, bad columns, transients on blank sky and on galaxies.
 """
 
 import math
@@ -32,7 +32,7 @@ EXPONENTIAL = ((0.00077, 0.02393), (0.01017, 0.06490), (0.07313, 0.13580), (0.37
 
 @dataclass(frozen=True)
 class PairSky:
-    """What is there: positions in pixels of the search CCD before turbulence, magnitudes, shapes."""
+    """Simulated sky: positions in pixels of the search CCD before turbulence, magnitudes, shapes."""
 
     star_x: FloatArray
     star_y: FloatArray
@@ -50,7 +50,7 @@ class PairSky:
 
 @dataclass(frozen=True)
 class ExposureSpec:
-    """How one image is taken."""
+    """Observing conditions of one image."""
 
     fwhm_arcsec: float
     seed: int
@@ -107,7 +107,7 @@ def make_pair_sky(seed: int, shape: tuple[int, int] = (4096, 2048), n_transients
 
 
 def expose(sky: PairSky, spec: ExposureSpec, shape: tuple[int, int] = (4096, 2048), label: str = "frame") -> Frame:
-    """Take an image of a sky: returns the calibrated image and what is in it."""
+    """Simulate an image of a sky; return the calibrated image and its truth."""
     rng = np.random.default_rng((spec.seed, 2))
     nx = shape[1]
     centre = seed_wcs(CCD, *POINTING)
@@ -194,7 +194,7 @@ class _VaryingPsf:
         _draw(image, x, y, flux, radius, e1, e2, fwhm, p1, p2, self.amplitude, self.sigma, galaxy)
 
     def model(self, degree: int = 3, half: int = 42, step: float = 0.5) -> PsfModel:
-        """Return the same function as a model that the pipeline reads."""
+        """Return the same function as a PSF model."""
         ny, nx = self.shape
         gy, gx = (g.ravel() for g in np.meshgrid(np.linspace(0, ny, 7), np.linspace(0, nx, 7), indexing="ij"))
         fwhm, p1, p2 = self.parameters(gx, gy)
@@ -294,7 +294,7 @@ def _turbulence(rng: np.random.Generator, shape: tuple[int, int], rms_pixels: fl
 
 
 def _saturate(science: NDArray[np.float32], mask: NDArray[np.int16], limit: float) -> None:
-    """Clip at the full well, let the excess run along the columns and flag both."""
+    """Clip at the full well, bleed the excess along the columns and flag both."""
     full = science > limit
     excess = np.where(full, science - limit, 0.0).sum(axis=0)
     for column in np.flatnonzero(excess > 0):
@@ -313,7 +313,7 @@ def _saturate(science: NDArray[np.float32], mask: NDArray[np.int16], limit: floa
 def _cosmic_rays(
     rng: np.random.Generator, science: NDArray[np.float32], mask: NDArray[np.int16], n: int, n_missed: int
 ) -> list[tuple[float, float]]:
-    """Add tracks; all but ``n_missed`` of them are flagged. Returns where the missed ones are."""
+    """Add tracks, flag all but ``n_missed``, and return the positions of the unflagged ones."""
     ny, nx = science.shape
     missed = []
     for k in range(n + n_missed):

@@ -1,4 +1,4 @@
-"""Draw the exposures of a simulation: when, where, under which sky."""
+"""Plan the exposures of a simulation: times, pointings, conditions."""
 
 from collections.abc import Iterator
 
@@ -26,7 +26,7 @@ READOUT_S = 29.0
 """Time between two exposures."""
 
 EXPOSURES_PER_NIGHT = 300
-"""By how much exposure numbers grow in a night."""
+"""Number of exposure numbers per night."""
 
 DOME_FLAT_ELECTRONS = 60000.0
 DOME_FLAT_EXPTIME_S = 10.0
@@ -44,14 +44,14 @@ def field_of(settings: SimulationSettings) -> tuple[float, float]:
 
 
 def plan_exposures(settings: SimulationSettings) -> tuple[SimulatedExposure, ...]:
-    """Draw all exposures, those of the earliest night first."""
+    """Draw all exposures, in order of time."""
     ra, dec = field_of(settings)
     exposures = [*_templates(settings, ra, dec), *_search(settings, ra, dec), *_calibrations(settings, ra, dec)]
     return tuple(sorted(exposures, key=lambda exposure: exposure.expnum))
 
 
 def first_search_mjd(settings: SimulationSettings) -> float:
-    """Return when the first search exposure begins."""
+    """Return the start of the first search exposure."""
     duration = settings.search_interval_h * max(settings.n_search_exposures - 1, 0)
     ra, dec = field_of(settings)
     return best_instant(ra, dec, settings.night, duration) - duration / 48.0
@@ -209,7 +209,7 @@ def _streaks(settings: SimulationSettings, random: np.random.Generator, sky_sigm
 
 
 def _calibrations(settings: SimulationSettings, ra: float, dec: float) -> Iterator[SimulatedExposure]:
-    """Bias and dome-flat exposures of the afternoon."""
+    """Draw bias and dome-flat exposures of the afternoon."""
     mjd = first_search_mjd(settings) - 0.2
     kinds: list[tuple[Role, str]] = [("zero", settings.bands[0])] * settings.n_bias_exposures
     kinds += [("dome flat", band) for band in settings.bands for _ in range(settings.n_flat_exposures)]

@@ -1,7 +1,7 @@
-"""The true point-spread function: a Moffat profile with an aureole, written as a mixture of Gaussians.
+"""Simulated point-spread function: a Moffat profile with an aureole, as a mixture of Gaussians.
 
-A mixture makes the image of a galaxy, itself a mixture (Hogg and Lang 2013), exact: covariances add. The function is
-the effective one, pixel response included, so that pixels take its value at their centres.
+With a mixture, convolution with a galaxy, also a mixture (Hogg and Lang 2013), is exact: covariances add. The function
+includes the pixel response, so that pixel values are its values at pixel centres.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ fit, within 5e-5 of the peak everywhere and within a fifth of the profile out to
 
 AUREOLE_SIGMA_ARCSEC = np.array([4.0, 12.0])
 AUREOLE_WEIGHT = np.array([0.006, 0.004])
-"""What dust and scattering add far out, whatever the seeing (the shape after King 1971)."""
+"""Aureole by dust and scattering, independent of the seeing (the shape after King 1971)."""
 
 N_CORE, N_COMPONENTS = len(MOFFAT_SIGMA), len(MOFFAT_SIGMA) + len(AUREOLE_SIGMA_ARCSEC)
 
@@ -39,7 +39,7 @@ class PsfMixture:
     Attributes
     ----------
     weight
-        (9,) share of the flux in each component.
+        (9,) fraction of the flux in each component.
     covariance
         (n, 9, 3) xx, xy, yy in square pixels.
     offset
@@ -52,7 +52,7 @@ class PsfMixture:
     offset: FloatArray
 
     def aperture_fraction(self, diameter_pixels: float = REFERENCE_APERTURE_PIXELS) -> FloatArray:
-        """Return the share of the flux inside a circular aperture: (n,); the displacements are neglected."""
+        """Return the fraction of the flux inside a circular aperture: (n,); the displacements are neglected."""
         xx, xy, yy = np.moveaxis(self.covariance, -1, 0)
         determinant = xx * yy - xy**2
         total = np.zeros(xx.shape)

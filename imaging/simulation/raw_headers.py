@@ -1,4 +1,4 @@
-"""The keywords of a simulated raw file: all that the observatory writes, in its order and with its types."""
+"""Headers of simulated raw files, with all keywords of the observatory in its order and types."""
 
 from datetime import timedelta
 from typing import Any
@@ -61,7 +61,7 @@ def extension_cards(exposure: SimulatedExposure, ccd: Ccd) -> list[Card]:
 
 
 def _has(ccd: Ccd, only: str) -> bool:
-    """Whether a CCD's header has a key that not all have."""
+    """Whether a CCD's header has a key that only some CCDs have."""
     wide = ccd.backplane in ("BKP1", "BKP3", "BKP5")
     if only.startswith("not "):
         return ccd.detpos != only.removeprefix("not ")
@@ -158,7 +158,7 @@ def _ccd_values(e: SimulatedExposure, ccd: Ccd) -> dict[str, Any]:
 
 
 def sexagesimal(value: float) -> str:
-    """Write hours or degrees as ``-21:12:15.998``, as the telescope does."""
+    """Format hours or degrees as ``-21:12:15.998``, as the telescope does."""
     sign = "-" if value < 0 else ""
     milli = round(abs(value) * 3_600_000)
     hours, rest = divmod(milli, 3_600_000)
@@ -167,6 +167,6 @@ def sexagesimal(value: float) -> str:
 
 
 def header_angle_deg(value_deg: float, *, hours: bool = False) -> float:
-    """Round an angle to what the header's text can hold, degrees."""
+    """Round an angle to the precision of the header, degrees."""
     unit = 15.0 if hours else 1.0
     return float(np.round(value_deg / unit * 3_600_000) / 3_600_000 * unit)

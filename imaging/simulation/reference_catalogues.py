@@ -1,4 +1,4 @@
-"""The catalogues that the processing knows: Gaia-like stars, nearby galaxies with distances, and the stellar locus."""
+"""Reference catalogues of a simulated night: Gaia-like stars, galaxies with distances, colour terms."""
 
 from typing import Any
 
@@ -16,18 +16,18 @@ from imaging.tables import make_table
 FloatArray = NDArray[np.float64]
 
 FAINTEST_G, COMPLETENESS = 20.9, 0.975
-"""Limit of the star catalogue, and its share of the stars above it."""
+"""Magnitude limit of the star catalogue, and its completeness above it."""
 
 LOCUS_RANGE = (0.4, 2.8)
 LOCUS_DEGREE = 6
-"""Colours BP - RP for which the exported transformations hold, and the degree of their polynomials."""
+"""Valid range of BP - RP of the exported colour terms, and the degree of their polynomials."""
 
 GALAXY_FAINTEST_I, GALAXY_COMPLETENESS = 17.5, 0.7
-"""Limit of the galaxy catalogue and its share of the galaxies; like GLADE+ it is incomplete."""
+"""Magnitude limit of the galaxy catalogue and its completeness; it is incomplete like GLADE+."""
 
 
 def gaia_like_table(seed: int, stars: Stars) -> pa.Table:
-    """Return what Gaia would know of the stars, with its errors: columns of REFERENCE_STARS.
+    """Return a Gaia-like catalogue of the stars, with errors: columns of REFERENCE_STARS.
 
     The errors follow those of the third data release with magnitude; a twentieth of the stars are unresolved binaries
     with a poor astrometric fit.
@@ -118,7 +118,7 @@ def galaxy_table(seed: int, galaxies: Galaxies, host_id: int, distance_mpc: floa
 
 
 def locus_colour_terms() -> ColourTerms:
-    """Return the polynomials that lead from Gaia's magnitudes to each band, as a survey would measure them."""
+    """Return the colour terms from Gaia magnitudes to each band, as fitted to the stars."""
     colour = np.linspace(*LOCUS_RANGE, 400)
     bands = {}
     for band, offset in stellar_locus(colour).items():

@@ -1,4 +1,4 @@
-"""Draw sources: sums of elliptical Gaussians, as wide as they matter."""
+"""Draw sources as sums of elliptical Gaussians, truncated at negligible levels."""
 
 import numpy as np
 from numba import njit
@@ -10,10 +10,10 @@ FloatArray = NDArray[np.float64]
 FloatImage = NDArray[np.float32]
 
 FAINTEST_POINT_ELECTRONS, FAINTEST_GALAXY_ELECTRONS = 0.003, 0.01
-"""A component is drawn to where it falls below this many electrons per pixel (the night sky's noise is above 8) ..."""
+"""Level in electrons per pixel to which a component is drawn (the night sky's noise is above 8)."""
 
 LEAST_REACH = 3.5
-"""... and at least to this many of its widths where its peak stands above the faintest level."""
+"""Smallest radius in units of its width to which a component is drawn, if its peak is above the faintest level."""
 
 
 @njit(cache=True)
@@ -33,7 +33,7 @@ def add_gaussian(
     xx, xy, yy
         Covariance, square pixels.
     faintest
-        Level to which the Gaussian is drawn; one that peaks below a tenth of it is left out.
+        Level to which the Gaussian is drawn; it is skipped if its peak is below a tenth of it.
     """
     ny, nx = image.shape
     determinant = xx * yy - xy * xy
@@ -128,7 +128,7 @@ def draw_points(image: FloatImage, x: FloatArray, y: FloatArray, flux: FloatArra
     image
         (ny, nx) float32, electrons, changed in place.
     x, y
-        (n,) positions, pixels, 0-based; they may lie outside.
+        (n,) positions, pixels, 0-based; may be outside the image.
     flux
         (n,) total fluxes, electrons.
     psf
@@ -153,7 +153,7 @@ def draw_extended(
     image, x, y, flux, psf
         As in :func:`draw_points`.
     shape
-        (n, 3) xx, xy, yy of the half-light ellipse: squares of its semi-axes turned to the pixel axes, square pixels.
+        (n, 3) xx, xy, yy of the half-light ellipse: squares of its semi-axes rotated to the pixel axes, square pixels.
     profile
         Weights and variances (in units of the squared half-light radius) of the profile's Gaussians.
     """

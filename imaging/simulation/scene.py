@@ -1,4 +1,4 @@
-"""The light that falls on one CCD during one exposure, source by source."""
+"""Draw all sources on one CCD of a simulated exposure."""
 
 from dataclasses import dataclass, fields, replace
 
@@ -21,10 +21,10 @@ FloatArray = NDArray[np.float64]
 
 FAINTEST_MAG = 28.0
 TRAIL_STEP_PIXELS = 0.5
-"""A moving source is drawn as points this far apart."""
+"""Spacing of the points that represent a moving source."""
 
 RECORDED_MARGIN_PIXELS = 20.0
-"""Sources up to this far outside the CCD are recorded."""
+"""Largest distance outside the CCD of recorded sources."""
 
 SOURCE_KINDS = ("star", "variable_star", "galaxy", *KINDS, "asteroid")
 
@@ -40,7 +40,7 @@ class SceneSources:
     kind
         Index into :data:`SOURCE_KINDS`.
     ra, dec
-        Place at the epoch of the exposure, degrees.
+        Position at the epoch of the exposure, degrees.
     mag
         AB magnitude in the exposure's band.
     g_minus_i
@@ -61,12 +61,12 @@ class SceneSources:
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """The light on a CCD and where it comes from.
+    """The light on a CCD and its sources.
 
     Attributes
     ----------
     light
-        (ny, nx) float32, expected electrons of the sources at response one.
+        (ny, nx) float32, expected electrons of the sources for unit response.
     sources
         Columns of the sources on the CCD or just outside: source_id, kind (index into :data:`SOURCE_KINDS`), x, y, ra,
         dec, mag, flux_electrons, flux_aperture_electrons, g_minus_i.
@@ -77,7 +77,7 @@ class Scene:
 
 
 def draw_scene(exposure: SimulatedExposure, ccdnum: int, geometry: TrueGeometry, sky: SimulatedSky) -> Scene:
-    """Draw every source that sends light onto a CCD.
+    """Draw all sources with light on a CCD.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ def draw_scene(exposure: SimulatedExposure, ccdnum: int, geometry: TrueGeometry,
 
 
 class _Painter:
-    """Draws kinds of sources onto one CCD and keeps the record of them."""
+    """Draw kinds of sources on one CCD and record them."""
 
     def __init__(self, exposure: SimulatedExposure, ccdnum: int, geometry: TrueGeometry) -> None:
         self.exposure, self.ccdnum, self.geometry = exposure, ccdnum, geometry
@@ -141,7 +141,7 @@ class _Painter:
         self._record(sources, x, y, flux, psf)
 
     def asteroids(self, asteroids: Asteroids) -> None:
-        """Draw the asteroids as rows of points along their way during the exposure."""
+        """Draw the asteroids as rows of points along their paths during the exposure."""
         e = self.exposure
         n = len(asteroids.mag_i)
         kind, mag = np.full(n, SOURCE_KINDS.index("asteroid")), asteroids.magnitude(e.band)
@@ -162,7 +162,7 @@ class _Painter:
         self._record(sources, *self._place(sources))
 
     def _points(self, sources: SceneSources) -> None:
-        """Draw point sources; bright ones from farther outside."""
+        """Draw point sources; bright ones from farther outside the CCD."""
         visible = sources.take(np.flatnonzero(sources.mag < FAINTEST_MAG))
         rough_flux = 10.0 ** (-0.4 * (visible.mag - self.exposure.zeropoint_mag))
         margin = np.where(rough_flux > 3e6, 1000.0, np.where(rough_flux > 1e5, 200.0, 50.0))
@@ -173,7 +173,7 @@ class _Painter:
         self._record(near, x, y, flux, psf)
 
     def _place(self, sources: SceneSources) -> tuple[FloatArray, FloatArray, FloatArray, PsfMixture]:
-        """Return where sources fall (pixels), their fluxes (electrons), and the point-spread functions there."""
+        """Return positions (pixels), fluxes (electrons) and point-spread functions of sources."""
         x, y = self.geometry.sky_to_pixel(sources.ra, sources.dec, sources.g_minus_i)
         clouds = self.exposure.clouds.extinction_mag(*self.geometry.plane(sources.ra, sources.dec))
         flux = 10.0 ** (-0.4 * (sources.mag + clouds - self.exposure.zeropoint_mag))
@@ -187,5 +187,5 @@ class _Painter:
 
 
 def _on_ccd(x: FloatArray, y: FloatArray, margin: FloatArray | float) -> NDArray[np.bool_]:
-    """Return which positions lie on the CCD or within a margin around it."""
+    """Return which positions are on the CCD or within a margin around it."""
     return (x > -margin) & (x < NX + margin) & (y > -margin) & (y < NY + margin)

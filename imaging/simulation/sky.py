@@ -1,4 +1,4 @@
-"""The whole sky of a simulation, and what of it falls on a CCD."""
+"""The simulated sky: stars, galaxies, transients, asteroids, and the part on each CCD."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -24,27 +24,27 @@ FloatArray = NDArray[np.float64]
 Catalogue = TypeVar("Catalogue", Stars, Galaxies, Transients)
 
 FIELD_RADIUS_DEG = 1.25
-"""Radius of the sky that is drawn: the camera's field, dithers and a margin."""
+"""Radius of the simulated sky: the camera's field, dithers and a margin."""
 
 FIELD_AREA_DEG2 = np.pi * FIELD_RADIUS_DEG**2
 CCD_AREA_DEG2 = NX * NY * (PIXEL_SCALE_ARCSEC / 3600.0) ** 2
 
 MARGIN_PIXELS = 1500.0
-"""Sources up to this far outside a CCD of the nominal pointing are kept: dither, pointing error and wide wings."""
+"""Margin around a CCD of the nominal pointing within which sources are kept: dither, pointing error, wide wings."""
 
 ASTEROID_FIELD_DEG = 1.4
 
 
 @dataclass(frozen=True, eq=False)
 class SimulatedSky:
-    """Everything in the sky of a simulation.
+    """All sources of a simulated sky.
 
     Attributes
     ----------
     stars, galaxies, transients
-        Sources that stay.
+        Stationary sources.
     asteroids
-        By night.
+        Asteroids by night.
     """
 
     stars: Stars
@@ -75,7 +75,7 @@ def concatenate(first: Catalogue, second: Catalogue) -> Catalogue:
 
 
 def make_sky(settings: SimulationSettings, exposures: tuple[SimulatedExposure, ...]) -> SimulatedSky:
-    """Draw the sky: the same for the same seed and field, whichever CCDs are simulated.
+    """Draw the sky; it depends on seed and field, not on the simulated CCDs.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ def make_sky(settings: SimulationSettings, exposures: tuple[SimulatedExposure, .
 
 
 def host_ccd(settings: SimulationSettings) -> int:
-    """Return the CCD on which the kilonova lies."""
+    """Return the CCD of the kilonova."""
     if settings.host_ccd is not None:
         return settings.host_ccd
     poor = {2, 31, 61}
@@ -138,7 +138,7 @@ def host_position(settings: SimulationSettings) -> tuple[float, float]:
 
 
 def _extra_star(stars: Stars, settings: SimulationSettings) -> Stars:
-    """Copy a star of solar colour to a place on the host's CCD, at the wanted magnitude."""
+    """Copy a star of solar colour to a position on the host's CCD, at a given magnitude."""
     star = select(stars, np.array([int(np.argmin(np.abs(stars.bp - stars.rp - 0.82)))]))
     ra, dec = seed_wcs(host_ccd(settings), *field_of(settings)).pixel_to_sky([NX * 0.85], [NY * 0.8])
     shift = float(settings.extra_star_mag or 0.0) - star.g
@@ -170,7 +170,7 @@ def _asteroids(
 
 
 def _near_ccds(sky: SimulatedSky, ccds: tuple[int, ...], ra: float, dec: float) -> SimulatedSky:
-    """Keep the sources that may touch one of the CCDs."""
+    """Keep the sources that may affect one of the CCDs."""
     transients = select(sky.transients, near_any(sky.transients.ra, sky.transients.dec, ccds, ra, dec))
     return SimulatedSky(
         select(sky.stars, near_any(sky.stars.ra, sky.stars.dec, ccds, ra, dec)),
@@ -183,7 +183,7 @@ def _near_ccds(sky: SimulatedSky, ccds: tuple[int, ...], ra: float, dec: float) 
 def near_any(
     ra_deg: FloatArray, dec_deg: FloatArray, ccds: tuple[int, ...], ra0_deg: float, dec0_deg: float
 ) -> NDArray[np.bool_]:
-    """Return which positions lie on or near one of the CCDs of a nominal pointing."""
+    """Return which positions are on or near one of the CCDs of a nominal pointing."""
     xi, eta = sky_to_plane(ra_deg, dec_deg, ra0_deg, dec0_deg)
     margin = MARGIN_PIXELS * PIXEL_SCALE_ARCSEC / 3600.0
     near = np.zeros(len(xi), dtype=bool)

@@ -1,4 +1,4 @@
-"""A multi-order sky map around the kilonova, with distance, as the gravitational-wave network publishes them."""
+"""Simulated multi-order sky map with distances around the kilonova, in the format of published maps."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,11 +18,11 @@ from imaging.wcs.tpv import plane_to_sky, sky_to_plane
 FloatArray = NDArray[np.float64]
 
 FIRST_ORDER, ROUNDS = 4, 7
-"""BAYESTAR's scheme: every round splits the likeliest pixels, a quarter as many as the first order has (Singer and
-Price 2016)."""
+"""BAYESTAR's refinement: every round splits the most probable pixels, a quarter of the number of pixels of the first
+order (Singer and Price 2016)."""
 
 WIDTHS_DEG = (2.6, 4.8)
-"""Sigma across and along the ellipse; the 90 % area is about 180 square degrees, and the map bends a little."""
+"""Sigma across and along the ellipse; the 90 % area is about 180 square degrees; the map is slightly curved."""
 
 DISTANCE_ERROR = 0.22
 """Relative error of the distance along a line of sight."""
@@ -56,7 +56,7 @@ class SimulatedSkyMap:
 
 
 def make_skymap(seed: int, ra_deg: float, dec_deg: float, distance_mpc: float) -> SimulatedSkyMap:
-    """Make a map on which the source lies within the 90 % region, at a distance within its error.
+    """Return a map with the source in its 90 % region, at a distance within its error.
 
     Parameters
     ----------
@@ -77,14 +77,14 @@ def make_skymap(seed: int, ra_deg: float, dec_deg: float, distance_mpc: float) -
     area = 4 * np.pi / (12.0 * 4.0**order)
     density = probability / np.sum(probability * area)
     mean = distance_mpc * (1.0 + DISTANCE_ERROR * float(np.clip(random.normal(0.0, 0.4), -0.7, 0.7)))
-    location = mean * (1.0 + DISTANCE_ERROR**2) / (1.0 + 3.0 * DISTANCE_ERROR**2)  # r^2 pulls the mean outwards
+    location = mean * (1.0 + DISTANCE_ERROR**2) / (1.0 + 3.0 * DISTANCE_ERROR**2)  # r^2 shifts the mean outwards
     distmu = location * (1.0 - 0.15 * np.sin(np.radians(2 * (ra - ra_deg))) * np.cos(np.radians(dec)))
     distsigma = DISTANCE_ERROR * distmu
     return SimulatedSkyMap(uniq, density, distmu, distsigma, _distance_norm(distmu, distsigma))
 
 
 def _shape(ra: FloatArray, dec: FloatArray, centre: tuple[float, ...], angle: float) -> FloatArray:
-    """Evaluate a bent Gaussian, with a floor far away as real maps have."""
+    """Evaluate a curved Gaussian, with a floor far away as in real maps."""
     xi, eta = sky_to_plane(ra, dec, *centre)
     along, across = xi * np.cos(angle) + eta * np.sin(angle), -xi * np.sin(angle) + eta * np.cos(angle)
     across = across - 0.02 * along**2
@@ -121,7 +121,7 @@ def _distance_norm(mu: FloatArray, sigma: FloatArray) -> FloatArray:
 
 
 def write_skymap_file(path: Path, skymap: SimulatedSkyMap, event: str, merger_mjd: float) -> None:
-    """Write a map with the keywords of a real one."""
+    """Write a map with the keywords of a published one."""
     weight = skymap.density * skymap.pixel_steradian
     mu, sigma = skymap.distmu, skymap.distsigma
     mean = (mu**3 + 3 * mu * sigma**2) * skymap.distnorm

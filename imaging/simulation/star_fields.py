@@ -1,7 +1,7 @@
-"""Synthetic CCDs with a known answer: stars of a varying Moffat PSF and round galaxies on noise.
+"""Simulated CCD images with known truth: stars with a varying Moffat PSF and round galaxies on noise.
 
-Much smaller than the simulator: no detector, no optics, only what a measurement must get right. The PSF is the
-effective one, sampled at pixel centres.
+Simpler than a simulated night: no detector, no optics. The PSF includes the pixel response and is sampled at pixel
+centres.
 """
 
 from dataclasses import dataclass
@@ -97,7 +97,7 @@ def add_moffats(
 
 
 def aperture_fraction(psf: MoffatPsf, x: FloatArray, y: FloatArray) -> FloatArray:
-    """Return the share of the total flux inside the reference aperture (round profile of the same area)."""
+    """Return the fraction of the total flux inside the reference aperture (round profile of the same area)."""
     shapes = psf.inverse_shape(x, y)
     determinant = shapes[:, 0] * shapes[:, 2] - 0.25 * shapes[:, 1] ** 2
     q = (REFERENCE_APERTURE_PIXELS / 2) ** 2 * np.sqrt(determinant)
@@ -106,7 +106,7 @@ def aperture_fraction(psf: MoffatPsf, x: FloatArray, y: FloatArray) -> FloatArra
 
 @dataclass(frozen=True)
 class StarField:
-    """A synthetic CCD and the truth about it.
+    """A simulated CCD image and its truth.
 
     Attributes
     ----------
@@ -152,9 +152,9 @@ def draw_field(
     Parameters
     ----------
     seed
-        Seed of everything random.
+        Random seed.
     psf
-        The PSF, which also carries the size of the CCD.
+        The PSF, which also gives the size of the CCD.
     n_stars, n_galaxies
         Numbers of sources.
     mag_range, slope
@@ -225,7 +225,7 @@ FAINTEST_G = 20.7
 def reference_stars(
     field: StarField, wcs: TpvWcs, mjd: float, seed: int, *, band: str = "i", zeropoint_mag: float = 31.76
 ) -> pa.Table:
-    """Make the reference catalogue of a synthetic CCD: its stars, moved back to 2016, with errors.
+    """Return the reference catalogue of a simulated CCD: its stars, moved back to 2016, with errors.
 
     Parameters
     ----------

@@ -17,11 +17,11 @@ FloatArray = NDArray[np.float64]
 
 REFERENCE_EPOCH_YR = 2016.0
 STARS_PER_DEG2 = 5600.0
-"""Stars brighter than G = 20.7 at galactic latitude 45 degrees; the Gaia archive has about 250 on a CCD there."""
+"""Number of stars brighter than G = 20.7 at galactic latitude 45 degrees; the Gaia archive has about 250 per CCD."""
 FAINTEST_G = 26.0
 
 _COUNT_SLOPES = ((4.0, 0.33), (14.0, 0.22), (17.0, 0.14), (20.5, 0.11), (23.0, 0.06), (FAINTEST_G, 0.0))
-"""Slope of log10(counts per magnitude) from each magnitude on."""
+"""Slope of log10(counts per magnitude) above each magnitude."""
 
 _COLOUR = np.array([-0.4, 0.0, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.2])
 _LOCUS = {
@@ -32,7 +32,7 @@ _LOCUS = {
     "i-z": np.array([-0.22, -0.15, -0.01, 0.03, 0.06, 0.19, 0.33, 0.50, 0.68, 0.86, 1.12]),
     "z-Y": np.array([-0.10, -0.06, 0.00, 0.02, 0.03, 0.07, 0.11, 0.16, 0.22, 0.28, 0.38]),
 }
-"""The stellar locus against BP - RP: DECam AB colours of main-sequence stars and Gaia's G (Vega) minus r."""
+"""The stellar locus as a function of BP - RP: DECam AB colours of main-sequence stars and Gaia's G (Vega) minus r."""
 
 _ABSOLUTE_G = np.array([9.0, 1.2, 3.2, 4.6, 5.6, 7.2, 8.4, 9.8, 11.5, 13.0, 15.0])
 """Absolute G of the main sequence at the same colours."""
@@ -41,7 +41,7 @@ INTRINSIC_SCATTER_MAG = 0.012
 """Rms of a star's magnitude about the locus."""
 
 WIGGLE_MAG = 0.003
-"""Amplitude of the locus' small waves, which no low polynomial follows."""
+"""Amplitude of small waves of the locus that low-order polynomials cannot fit."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +65,7 @@ class Stars:
     variability
         0 none, 1 RR Lyrae, 2 eclipsing binary, 3 flare star.
     amplitude_mag, period_d, phase
-        Parameters of the variability; of a flare the period is its decay time and the phase its MJD.
+        Parameters of the variability; for flares the period is the decay time and the phase the MJD.
     """
 
     source_id: NDArray[np.int64]
@@ -84,7 +84,7 @@ class Stars:
     phase: FloatArray
 
     def at_epoch(self, mjd: float) -> tuple[FloatArray, FloatArray]:
-        """Return RA and Dec (degrees) at an instant: proper motion and parallax, no aberration."""
+        """Return RA and Dec (degrees) at a given time: proper motion and parallax, no aberration."""
         years = 2000.0 + (mjd - 51544.5) / 365.25 - REFERENCE_EPOCH_YR
         a, d = np.radians(self.ra), np.radians(self.dec)
         x, y, z = erfa.epv00(2400000.5, mjd)[1]["p"]
@@ -94,7 +94,7 @@ class Stars:
         return (self.ra + east / 3.6e6 / np.maximum(np.cos(d), 1e-9)) % 360.0, np.clip(dec, -90.0, 90.0)
 
     def magnitude(self, band: str, mjd: float) -> FloatArray:
-        """Return AB magnitudes in a band at an instant, variability included."""
+        """Return AB magnitudes in a band at a given time, variability included."""
         return self.mags[band] + self._variation(band, mjd)
 
     def _variation(self, band: str, mjd: float) -> FloatArray:
@@ -121,7 +121,7 @@ def stellar_locus(bp_rp: FloatArray) -> dict[str, FloatArray]:
     Parameters
     ----------
     bp_rp
-        (n,) colours; outside -0.4 to 4.2 the ends hold.
+        (n,) colours; clipped to -0.4 to 4.2.
     """
     c = np.clip(bp_rp, _COLOUR[0], _COLOUR[-1])
     step = {name: PchipInterpolator(_COLOUR, knots)(c) for name, knots in _LOCUS.items()}
@@ -147,11 +147,11 @@ def make_stars(
     ra_deg, dec_deg, radius_deg
         The field, a disc.
     density
-        Stars over those at galactic latitude 45 degrees.
+        Density relative to galactic latitude 45 degrees.
     variables_per_deg2
-        Variable stars.
+        Number of variable stars per square degree.
     mjd
-        Instant around which flares are placed.
+        Time around which flares occur.
     """
     random = random_stream(seed, "stars")
     magnitude, number_per_deg2 = _magnitude_distribution()

@@ -1,4 +1,4 @@
-"""Satellite trails through the field."""
+"""Simulated satellite trails."""
 
 import numpy as np
 from numba import njit
@@ -11,17 +11,17 @@ from imaging.simulation.optics import TrueGeometry
 FloatImage = NDArray[np.float32]
 
 REACH = 4.5
-"""A trail is drawn to this many of its widths."""
+"""Radius to which a trail is drawn, in units of its width."""
 
 FIELD_DEG = 1.6
-"""Half length of a trail, more than the field's radius."""
+"""Half length of a trail, larger than the field's radius."""
 
 
 @njit(cache=True)
 def _draw(
     image: FloatImage, x0: float, y0: float, x1: float, y1: float, peak: FloatImage, sigma: float, reach: float
 ) -> None:
-    """Add a Gaussian ridge between two points; its brightness along the way is tabulated in ``peak``."""
+    """Add a Gaussian ridge between two points, with the brightness along it tabulated in ``peak``."""
     ny, nx = image.shape
     length = np.hypot(x1 - x0, y1 - y0)
     ux, uy = (x1 - x0) / length, (y1 - y0) / length
@@ -57,7 +57,7 @@ def add_streaks(image: FloatImage, exposure: SimulatedExposure, geometry: TrueGe
     exposure
         The exposure.
     geometry
-        Of the CCD; a trail is straight on the sky and all but straight on the CCD.
+        Geometry of the CCD; trails are straight on the sky and nearly straight on the CCD.
 
     Returns
     -------
@@ -90,12 +90,12 @@ def add_streaks(image: FloatImage, exposure: SimulatedExposure, geometry: TrueGe
 def streak_ends(
     streak: StreakTruth, geometry: TrueGeometry, shape: tuple[int, ...]
 ) -> tuple[float, float, float, float, float, float] | None:
-    """Return where a trail crosses a CCD, or None.
+    """Return the crossing of a trail and a CCD, or None.
 
     Returns
     -------
     ends
-        x, y of two points beyond the CCD's borders (pixels), and their distances along the trail (degrees).
+        x, y of two points outside the CCD's borders (pixels), and their distances along the trail (degrees).
     """
     along = np.linspace(-FIELD_DEG, FIELD_DEG, 4097)
     angle = np.radians(streak.angle_deg)

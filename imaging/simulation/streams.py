@@ -1,4 +1,4 @@
-"""Random numbers that depend on what they are for, and on nothing else."""
+"""Reproducible random generators identified by seed, purpose and exposure or CCD."""
 
 from zlib import crc32
 
@@ -6,15 +6,15 @@ import numpy as np
 
 
 def random_stream(seed: int, purpose: str, *identity: int) -> np.random.Generator:
-    """Return the generator of a purpose: the same for the same arguments, in whatever order they are asked for.
+    """Return the random generator of a purpose; it depends only on the arguments.
 
     Parameters
     ----------
     seed
         Seed of the simulation or of the camera.
     purpose
-        What the numbers are for, such as ``"stars"``.
+        Purpose, such as ``"stars"``.
     identity
-        What they belong to: exposure number, CCD.
+        Exposure number, CCD.
     """
     return np.random.default_rng([seed, crc32(purpose.encode()), *identity])

@@ -1,4 +1,4 @@
-"""What appears and changes: the kilonova, supernovae, active nuclei."""
+"""Simulated kilonova, supernovae and active galactic nuclei."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ KINDS = ("kilonova", "supernova_ia", "supernova_ii", "active_nucleus")
 
 @dataclass(frozen=True, eq=False)
 class Transients:
-    """Sources that change without moving; all arrays have length n.
+    """Stationary variable sources; all arrays have length n.
 
     Attributes
     ----------
@@ -58,13 +58,13 @@ class Transients:
     ra, dec
         Position, degrees.
     host_id
-        The galaxy it belongs to.
+        Identifier of the host galaxy.
     start_mjd
-        Merger or explosion; of an active nucleus the phase of its changes.
+        Merger or explosion, MJD; phase of the variability of active nuclei.
     peak_mag
-        i magnitude at maximum; of an active nucleus the mean.
+        i magnitude at maximum; mean magnitude of active nuclei.
     stretch
-        Factor on time; of an active nucleus the rms of its changes in magnitudes.
+        Stretch factor of the light curve; rms variability in magnitudes of active nuclei.
     distance_mpc
         Luminosity distance.
     """
@@ -80,7 +80,7 @@ class Transients:
     distance_mpc: FloatArray
 
     def magnitude(self, band: str, mjd: float) -> FloatArray:
-        """Return AB magnitudes in a band at an instant; 99 before anything is seen."""
+        """Return AB magnitudes in a band at a given time; 99 before the merger or explosion."""
         mags = np.full(len(self.kind), INVISIBLE_MAG)
         days = mjd - self.start_mjd
         for code, kind in enumerate(KINDS):
@@ -124,7 +124,7 @@ def _supernova(kind: str, band: str, days: FloatArray, peak_mag: FloatArray) -> 
 
 
 def nucleus_wander(days: FloatArray, source_id: NDArray[np.int64]) -> FloatArray:
-    """Return a wandering curve of rms one for each nucleus: 24 waves with periods from three days to three years."""
+    """Return a random light curve of rms one for each nucleus: 24 waves with periods from three days to three years."""
     frequency = np.geomspace(1.0 / 1000.0, 1.0 / 3.0, 24)
     weight = frequency**-0.45
     weight *= np.sqrt(2.0 / np.sum(weight**2))
@@ -156,7 +156,7 @@ def make_transients(
     search_mjd
         Time of the search; supernovae exploded up to 110 days before it.
     merger_mjd, distance_mpc
-        Instant and distance of the merger.
+        Time and distance of the merger.
     """
     random = random_stream(seed, "transients")
     mag_i = galaxies.mags["i"]

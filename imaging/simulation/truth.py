@@ -1,4 +1,4 @@
-"""The truth as records: written by the simulation, read by tests and benches."""
+"""Write and read the truth of a simulation, and true zero points and geometry."""
 
 from collections.abc import Mapping
 from dataclasses import fields
@@ -30,7 +30,7 @@ Record = TypeVar("Record", Stars, Galaxies, Transients)
 
 
 def write_sky(root: Path, sky: SimulatedSky) -> None:
-    """Write the tables of the sky below ``truth/sky``."""
+    """Write the true-sky tables to ``truth/sky``."""
     for name, record, schema in (
         ("stars", sky.stars, TRUE_STARS),
         ("galaxies", sky.galaxies, TRUE_GALAXIES),
@@ -97,12 +97,12 @@ def _read(root: Path, name: str, kind: type[Record]) -> Record:
 
 
 def write_exposure_truth(root: Path, exposure: SimulatedExposure) -> None:
-    """Write what is true of an exposure as JSON."""
+    """Write the true parameters of an exposure as JSON."""
     write_text(exposure_truth_path(root, exposure.expnum), exposure.model_dump_json(indent=1) + "\n")
 
 
 def read_exposure_truth(root: Path, expnum: int) -> SimulatedExposure:
-    """Read what is true of an exposure.
+    """Read the true parameters of an exposure.
 
     Raises
     ------
@@ -131,8 +131,8 @@ def true_zeropoint_mag(
     Returns
     -------
     zeropoint_mag
-        (n,) AB magnitude of a point source that leaves one electron in the reference aperture of a detrended image
-        (divided by dome flat and star flat): clouds and the share of the light outside the aperture are in it.
+        (n,) AB magnitude of a point source of one electron in the reference aperture of a detrended image (divided by
+        dome flat and star flat), with clouds and aperture losses included.
     """
     geometry = true_geometry(settings, exposure, ccdnum)
     clouds = exposure.clouds.extinction_mag(*geometry.wcs.pixel_to_plane(x, y))
@@ -141,7 +141,7 @@ def true_zeropoint_mag(
 
 
 def true_geometry(settings: SimulationSettings, exposure: SimulatedExposure, ccdnum: int) -> TrueGeometry:
-    """Return the true way from the sky to the pixels of a CCD."""
+    """Return the true mapping from the sky to the pixels of a CCD."""
     misalignment = camera_misalignment(
         settings.camera_seed, ccdnum, settings.ccd_offset_arcsec, settings.distortion_mas
     )

@@ -1,1 +1,1 @@
-"""The sky of a whole exposure: mini-skies, focal-plane modes, sky images, weights."""
+"""Sky subtraction over the whole exposure: mini-skies, focal-plane modes, sky images, star flat, weights."""

@@ -1,4 +1,4 @@
-"""Fit the sky of an exposure from the mini-skies of all its CCDs."""
+"""Fit the sky background of an exposure to the mini-skies of all its CCDs."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -19,7 +19,7 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class CcdSkyResidual:
-    """What the fit left on one CCD, as shares of the sky.
+    """Residuals of the fit on one CCD, as fractions of the sky.
 
     Attributes
     ----------
@@ -30,7 +30,7 @@ class CcdSkyResidual:
     rms
         Robust scatter of the superpixels.
     n_superpixels
-        Superpixels that showed the sky.
+        Number of superpixels with sky.
     """
 
     offset: float
@@ -54,27 +54,27 @@ class SkyFit:
     method
         ``modes``: focal-plane modes; ``mesh``: every CCD's own superpixels.
     reason
-        Why fewer modes than there are, or the mesh, were taken; empty if all modes were.
+        Why not all modes, or the mesh, were used; empty if all modes were used.
     coefficients
-        Amplitudes of all modes, electrons; zero for those that were not used.
+        Amplitudes of all modes, electrons; zero for unused ones.
     modes_used
-        Numbers of the modes that were fitted.
+        Numbers of the fitted modes.
     sky_electrons
         Median of the superpixels.
     rms_fraction
-        Robust scatter of the superpixels about the fit, as a share of the sky.
+        Robust scatter of the superpixels about the fit, as a fraction of the sky.
     used_fraction
-        Share of the superpixels that survived the clipping.
+        Fraction of the superpixels that survived the clipping.
     n_superpixels
-        Superpixels that showed the sky.
+        Number of superpixels with sky.
     condition
-        Condition number of the design matrix of the CCDs present; NaN for the mesh.
+        Condition number of the design matrix of the available CCDs; NaN for the mesh.
     residuals
-        CCD number to what the fit left there.
+        CCD number to its residuals.
     suspicious
         CCDs whose residual exceeds the limit.
     meshes
-        CCD number to (ny / 128, nx / 128) electrons, for CCDs whose sky is their own mesh.
+        CCD number to (ny / 128, nx / 128) electrons, for CCDs with their own mesh.
     """
 
     method: Literal["modes", "mesh"]
@@ -91,7 +91,7 @@ class SkyFit:
     meshes: dict[int, tuple[tuple[float, ...], ...]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fit as plain values for JSON; a NaN becomes None."""
+        """Return the fit as a JSON-serialisable dictionary; NaN becomes None."""
         document = asdict(self)
         document["condition"] = self.condition if np.isfinite(self.condition) else None
         for name in ("residuals", "meshes"):
@@ -100,12 +100,12 @@ class SkyFit:
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> "SkyFit":
-        """Read what :meth:`to_dict` wrote.
+        """Restore a fit from the dictionary of :meth:`to_dict`.
 
         Raises
         ------
         InputError
-            If it is not that.
+            If the dictionary is invalid.
         """
         values = dict(document)
         try:
@@ -120,37 +120,37 @@ class SkyFit:
             raise InputError("sky fit not understood", value=error, remedy="fit the sky again") from error
 
     def header(self) -> dict[str, Any]:
-        """Return the keywords that go with a sky-subtracted image; names of the Dark Energy Survey where it has one."""
+        """Return the keywords of a sky-subtracted image, with DES names where they exist."""
         cards: dict[str, Any] = {"SKYMETH": self.method, "SKYBRITE": self.sky_electrons}
         cards |= {f"SKYPC{k:02d}": value for k, value in enumerate(self.coefficients)}
         return cards | {"SKYRMS": self.rms_fraction, "SKYFRAC": self.used_fraction, "SKYCOND": self.condition}
 
 
 def fit_sky(mini_skies: Mapping[int, MiniSky], modes: SkyModes | None, settings: SkySettings) -> SkyFit:
-    """Fit the modes of the sky to all CCDs of an exposure at once.
+    """Fit the sky modes to all CCDs of an exposure simultaneously.
 
-    The fit is linear, weighted equally and clipped. Of modes that the CCDs present cannot tell apart, those are given
-    up whose loss helps most; if the modes that remain do not describe the sky, every CCD takes a smoothed mesh of its
-    own superpixels. CCDs without modes take a mesh too.
+    The fit is linear, equally weighted and clipped. Of modes that are degenerate on the available CCDs, those whose
+    removal helps most are dropped; if the remaining modes do not describe the sky, every CCD uses a smoothed mesh of
+    its superpixels. CCDs without modes also use a mesh.
 
     Parameters
     ----------
     mini_skies
         CCD number to mini-sky.
     modes
-        Modes of the band; None where the calibrations hold none.
+        Modes of the band; None if the calibrations have none.
     settings
         Limits.
 
     Returns
     -------
     fit
-        Coefficients and how far they can be trusted.
+        Coefficients and quality of the fit.
 
     Raises
     ------
     CcdError
-        If no superpixel of any CCD shows the sky (``no_sky``).
+        If no CCD has a superpixel with sky (``no_sky``).
     """
     known = {ccd: sky for ccd, sky in sorted(mini_skies.items()) if np.isfinite(sky.values).any()}
     if not known:
@@ -171,7 +171,7 @@ def fit_sky(mini_skies: Mapping[int, MiniSky], modes: SkyModes | None, settings:
 def _modes_fit(
     known: Mapping[int, MiniSky], covered: Mapping[int, MiniSky], modes: SkyModes, settings: SkySettings
 ) -> SkyFit:
-    """Fit the modes to the CCDs that they cover; take the mesh if they do not describe the sky."""
+    """Fit the modes to the CCDs that they cover; use the mesh if they do not describe the sky."""
     design, data, owner = _design(covered, modes)
     used, condition, reason = _distinguishable(design, _sizes(modes), settings)
     if not used:
@@ -206,7 +206,7 @@ def _modes_fit(
 
 
 def _design(skies: Mapping[int, MiniSky], modes: SkyModes) -> tuple[FloatArray, FloatArray, NDArray[np.int64]]:
-    """Stack the modes at the superpixels that show the sky: (n, n_modes), their values (n,), their CCDs (n,)."""
+    """Stack the modes at the superpixels with sky: (n, n_modes), their values (n,), their CCDs (n,)."""
     rows, values, owners = [], [], []
     for ccd, sky in skies.items():
         good = np.isfinite(sky.values)
@@ -217,13 +217,13 @@ def _design(skies: Mapping[int, MiniSky], modes: SkyModes) -> tuple[FloatArray, 
 
 
 def _sizes(modes: SkyModes) -> FloatArray:
-    """Return the rms of each mode over all CCDs that it is known for."""
+    """Return the rms of each mode over all its CCDs."""
     squares = np.stack([np.mean(values.astype(float) ** 2, axis=(1, 2)) for values in modes.values.values()])
     return np.sqrt(squares.mean(axis=0))
 
 
 def _distinguishable(design: FloatArray, sizes: FloatArray, settings: SkySettings) -> tuple[list[int], float, str]:
-    """Return the modes that the superpixels can tell apart, their condition number, and why not all."""
+    """Return the non-degenerate modes, their condition number, and why modes were dropped."""
     offered = design.shape[1]
     enough = design.shape[0] // settings.minimum_superpixels_per_mode
     visible = np.sqrt(np.mean(design**2, axis=0)) > settings.minimum_visibility * sizes
@@ -235,7 +235,7 @@ def _distinguishable(design: FloatArray, sizes: FloatArray, settings: SkySetting
         condition = _condition(design[:, used])
     if len(used) == offered:
         return used, condition, ""
-    reason = f"{len(used)} of {offered} modes can be told apart on {design.shape[0]} superpixels of the CCDs present"
+    reason = f"{len(used)} of {offered} modes can be separated on {design.shape[0]} superpixels of the available CCDs"
     return used, condition, reason
 
 
@@ -261,14 +261,14 @@ def _robust_fit(design: FloatArray, data: FloatArray, settings: SkySettings) -> 
 
 
 def _spread(values: FloatArray, like: NDArray[np.float32]) -> FloatArray:
-    """Put the values of the superpixels that show the sky back into their places."""
+    """Return the values of the superpixels with sky on the grids of their CCDs."""
     image = np.full(like.shape, np.nan)
     image[np.isfinite(like)] = values
     return image
 
 
 def _ccd_residual(image: FloatArray, keep: NDArray[np.bool_]) -> CcdSkyResidual:
-    """Fit a plane to the residual of one CCD over the superpixels that were kept, all of them if few were."""
+    """Fit a plane to the residual of one CCD over the kept superpixels, or over all if few were kept."""
     y, x = np.nonzero(np.isfinite(image))
     values = image[y, x]
     n = int(values.size)
@@ -283,7 +283,7 @@ def _ccd_residual(image: FloatArray, keep: NDArray[np.bool_]) -> CcdSkyResidual:
 
 
 def _mesh_fit(skies: Mapping[int, MiniSky], settings: SkySettings, reason: str) -> SkyFit:
-    """Give every CCD that has enough superpixels its own mesh."""
+    """Return the mesh of every CCD with enough superpixels."""
     data = np.concatenate([sky.values[np.isfinite(sky.values)] for sky in skies.values()]).astype(float)
     level = float(np.median(data))
     meshes, residuals = {}, {}
@@ -309,7 +309,7 @@ def _mesh_fit(skies: Mapping[int, MiniSky], settings: SkySettings, reason: str) 
 
 
 def _mesh(sky: MiniSky, settings: SkySettings) -> tuple[tuple[float, ...], ...]:
-    """Smooth a CCD's superpixels; those without sky take the value of the nearest one, few ones their median."""
+    """Smooth a CCD's superpixels; those without sky get the nearest value, or the median if few have sky."""
     values = sky.values.astype(float)
     good = np.isfinite(values)
     if good.sum() < settings.mesh_minimum_superpixels:

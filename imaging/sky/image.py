@@ -1,4 +1,4 @@
-"""Draw the fitted sky on the pixels of a CCD."""
+"""Evaluate the fitted sky on the pixels of a CCD."""
 
 import numpy as np
 from numba import njit
@@ -10,7 +10,7 @@ from imaging.sky.fit import SkyFit
 from imaging.sky.modes import SkyTemplates
 
 FINE_BINNING = 16
-"""Binning up to which linear interpolation is exact enough: the sky's curvature over a bin is below 1e-5 of it."""
+"""Largest binning for linear interpolation: the sky's curvature over a bin is below 1e-5 of it."""
 
 
 def sky_image(fit: SkyFit, templates: SkyTemplates | None, ccdnum: int, shape: tuple[int, int]) -> NDArray[np.float32]:
@@ -21,7 +21,7 @@ def sky_image(fit: SkyFit, templates: SkyTemplates | None, ccdnum: int, shape: t
     fit
         Sky of the exposure.
     templates
-        Modes of this CCD; not needed where the CCD's sky is a mesh.
+        Modes of this CCD; not needed if its sky is a mesh.
     ccdnum
         CCD number.
     shape
@@ -35,7 +35,7 @@ def sky_image(fit: SkyFit, templates: SkyTemplates | None, ccdnum: int, shape: t
     Raises
     ------
     InputError
-        If the fit needs templates and there are none, too few, or those of another CCD.
+        If the fit needs templates and they are missing, too few, or of another CCD.
     """
     if ccdnum in fit.meshes:
         return upsample(np.array(fit.meshes[ccdnum], dtype=np.float32), shape)
@@ -54,8 +54,8 @@ def sky_image(fit: SkyFit, templates: SkyTemplates | None, ccdnum: int, shape: t
 def upsample(binned: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
     """Interpolate the means of bins to pixels.
 
-    Coarse bins are first refined with a cubic spline, then the values between bin centres are interpolated linearly;
-    towards the edges the outermost gradient continues.
+    Coarse bins are first refined with a cubic spline, then values between bin centres are interpolated linearly;
+    towards the edges the outermost gradient is extrapolated.
 
     Parameters
     ----------

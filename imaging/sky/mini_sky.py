@@ -1,4 +1,4 @@
-"""The sky of a CCD in superpixels."""
+"""Mini-sky: median sky of a CCD in superpixels of 128 pixels."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,15 +10,15 @@ from numpy.typing import NDArray
 from imaging.bits import NOT_SKY
 
 SUPERPIXEL = 128
-"""Side of a superpixel in pixels, that of the Dark Energy Survey's sky modes."""
+"""Side of a superpixel in pixels, as in the Dark Energy Survey's sky modes."""
 
 MINIMUM_SHARE = 0.1
-"""Share of a superpixel's pixels that must show the sky for its median to count."""
+"""Smallest fraction of sky pixels in a valid superpixel."""
 
 BINS = 1024
 CLIP, ROUNDS = 1.5, 4
-"""Interquartile ranges within which the median is taken again, and how often: the light of faint sources, which skews
-the upper side, drops out."""
+"""Clipping in interquartile ranges about the median, and number of iterations: removes the light of faint sources,
+which skews the upper side."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +30,7 @@ class MiniSky:
     ccdnum
         CCD number.
     values
-        (ny / 128, nx / 128) float32, electrons; NaN where too few pixels show the sky.
+        (ny / 128, nx / 128) float32, electrons; NaN for superpixels with too few sky pixels.
     """
 
     ccdnum: int
@@ -38,7 +38,7 @@ class MiniSky:
 
 
 def make_mini_sky(science: NDArray[np.float32], mask: NDArray[np.int16], ccdnum: int) -> MiniSky:
-    """Compress the sky of a CCD into superpixels.
+    """Compute the mini-sky of a CCD: medians of superpixels.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def _block_medians(
     minimum: int,
     values: NDArray[np.float32],
 ) -> None:
-    """Take the median of each block from a histogram about a first estimate.
+    """Compute the median of each block from a histogram about a first estimate.
 
     The histogram spans four widths of a sample of every fourth pixel along x and y; its bins are a hundredth of the
     width, and the median is interpolated within its bin, which leaves an error far below that of the median itself.
@@ -97,7 +97,7 @@ def _block_medians(
 
 @njit(cache=True)
 def _middle(counts: NDArray[np.int64], low: float, high: float) -> float:
-    """Return the median of what a histogram holds between two positions, in bins, interpolated."""
+    """Return the interpolated median of a histogram between two positions, in bins."""
     first, last = int(low), min(int(high), counts.size - 1)
     total = 0.0
     for b in range(first, last + 1):
@@ -114,7 +114,7 @@ def _middle(counts: NDArray[np.int64], low: float, high: float) -> float:
 
 @njit(cache=True)
 def _first_estimate(block: NDArray[np.float32], flags: NDArray[np.int16], bits: int) -> Any:  # noqa: ANN401
-    """Return median and interquartile range of every fourth pixel along both axes; a range of 0 if there are few."""
+    """Return median and interquartile range of every fourth pixel along both axes; the range is 0 for few pixels."""
     sample = np.empty(block.size, dtype=np.float32)
     n = 0
     for y in range(1, block.shape[0], 4):
@@ -137,7 +137,7 @@ def _count(
     scale: float,
     counts: NDArray[np.int64],
 ) -> int:
-    """Fill the histogram, its first and last bin with what lies outside, and return the number of pixels."""
+    """Fill the histogram, with outliers in its first and last bin, and return the number of pixels."""
     counts[:] = 0
     total = 0
     for y in range(block.shape[0]):

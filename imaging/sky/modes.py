@@ -1,4 +1,4 @@
-"""The shapes that the sky of an exposure is made of.
+"""Sky modes: principal components of the sky over the focal plane.
 
 The modes are the principal components of many skies in one band; mode 0 is the mean sky, the others are its gradients,
 ghosts and fringes (Bernstein et al. 2017, PASP 129, 114502, section 4).
@@ -39,7 +39,7 @@ class SkyModes:
 
 @dataclass(frozen=True, eq=False)
 class SkyTemplates:
-    """Modes of one CCD at the resolution of its structure.
+    """Modes of one CCD at the resolution of their structure.
 
     Attributes
     ----------
@@ -54,7 +54,7 @@ class SkyTemplates:
 
 
 def templates_of_modes(modes: SkyModes, ccdnum: int) -> SkyTemplates:
-    """Take a CCD's superpixels for its templates, where no finer ones exist.
+    """Use a CCD's superpixels as templates, if no finer ones exist.
 
     Raises
     ------

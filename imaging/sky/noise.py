@@ -1,4 +1,4 @@
-"""Check the weights against the scatter of the blank sky."""
+"""Check the weights against the measured noise of blank sky."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,18 +10,18 @@ from numpy.typing import NDArray
 from imaging.bits import NOT_SKY
 
 BLOCK = 8
-"""Side of the blocks that tell blank sky from sources."""
+"""Side of the blocks used to separate blank sky from sources."""
 BLANK_SIGMA = 2.0
-"""Blocks whose mean is farther from zero than this, in units of its own error, hold sources."""
+"""Blocks whose mean deviates from zero by more than this, in units of its error, contain sources."""
 BLANK_VARIANCE = 1.0 - (1.0 - 0.7737413035) / BLOCK**2
-"""Variance of a unit Gaussian's pixels in the blocks that remain: the mean of a block carries 1/64 of the variance,
-and a Gaussian cut at two sigma keeps 0.774 of it."""
+"""Variance of a unit Gaussian's pixels in the remaining blocks: the mean of a block has 1/64 of the variance, of which
+a Gaussian truncated at two sigma keeps 0.774."""
 BINS, RANGE = 4096, 8.0
 
 
 @dataclass(frozen=True, slots=True)
 class NoiseCheck:
-    """Blank sky against its weights.
+    """Noise of blank sky relative to the weights.
 
     Attributes
     ----------
@@ -30,9 +30,9 @@ class NoiseCheck:
     sigma_electrons
         Measured noise of a pixel of blank sky.
     offset_electrons
-        Median of blank sky: what the sky subtraction left.
+        Median of blank sky: residual of the sky subtraction.
     n_pixels
-        Pixels that it rests on.
+        Number of pixels used.
     """
 
     ratio: float
@@ -42,10 +42,10 @@ class NoiseCheck:
 
 
 def check_noise(science: NDArray[np.float32], weight: NDArray[np.float32], mask: NDArray[np.int16]) -> NoiseCheck:
-    """Compare the scatter of blank sky with the weights.
+    """Compare the noise of blank sky with the weights.
 
-    Blocks of 8 x 8 pixels whose mean stands off zero hold sources and are left out; the width of the pixels of the
-    others, in units of their predicted noise, is half the distance of their 16th and 84th percentiles.
+    Blocks of 8 x 8 pixels with a significant mean contain sources and are ignored; the width of the other pixels, in
+    units of their predicted noise, is half the distance of their 16th and 84th percentiles.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Divide by the star flat: what the response to a star differs from the response to uniform light."""
+"""Apply the star flat: ratio of the response to stars to that to uniform light."""
 
 from collections.abc import MutableMapping
 from typing import Any
@@ -19,8 +19,8 @@ def apply_star_flat(
 ) -> int:
     """Divide a sky-subtracted image by the star flat.
 
-    The dome flat holds light that never came from the sky (reflections, pupil ghost) and pixels of unequal area; the
-    star flat holds the rest (Bernstein et al. 2017, PASP 129, 114502).
+    The dome flat includes scattered light (reflections, pupil ghost) and the unequal area of pixels; the star flat
+    corrects for both (Bernstein et al. 2017, PASP 129, 114502).
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def apply_star_flat(
     Raises
     ------
     InputError
-        If the image has been divided by a star flat already.
+        If a star flat has already been applied.
     """
     record_correction(header, "DESSTAR", name)
     return divide_flat(science, mask, star_flat)

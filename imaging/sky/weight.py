@@ -1,4 +1,4 @@
-"""Weights: the inverse variance of every pixel."""
+"""Weight maps: inverse variance of every pixel from sky and readout noise."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -25,7 +25,7 @@ def sky_weight(
     """Compute the inverse variance of a flattened image.
 
     A pixel that collected n electrons with a read noise r and was divided by the flat f and the star flat s has the
-    variance (r^2 + n) / (f s)^2, where n = f * sky. The light of the sources is left out: weights that know it bias
+    variance (r^2 + n) / (f s)^2, where n = f * sky. The light of sources is not included, because such weights bias
     fluxes.
 
     Parameters
@@ -33,13 +33,13 @@ def sky_weight(
     mask
         (ny, nx) int16.
     sky
-        (ny, nx) float32, sky that was subtracted, before the star flat, electrons.
+        (ny, nx) float32, subtracted sky, before the star flat, electrons.
     flat, star_flat
-        (ny, nx) float32; None where none was applied.
+        (ny, nx) float32; None if not applied.
     ccd
         The CCD, for the columns of its amplifiers.
     header
-        Keywords of the detrended image, which hold the measured read noise.
+        Keywords of the detrended image, with the measured read noise.
 
     Returns
     -------
@@ -63,10 +63,10 @@ def sky_weight(
 
 
 def with_source_noise(weight: FloatImage, science: FloatImage) -> FloatImage:
-    """Return weights that hold the shot noise of the sources as well.
+    """Return weights that include the shot noise of sources.
 
-    An electron of a flattened image stands for as many collected ones as the flats' product says, which is near one;
-    the shot noise is right to as much as that differs from it, a few per cent.
+    The number of collected electrons per electron of a flattened image is the product of the flats, assumed to be one;
+    the shot noise is accurate to its deviation from one, a few per cent.
 
     Parameters
     ----------

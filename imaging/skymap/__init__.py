@@ -1,1 +1,1 @@
-"""Sky maps of gravitational-wave and gamma-ray events, and how much of one the night's exposures cover."""
+"""Sky maps of gravitational-wave and gamma-ray events, and their coverage by the night's exposures."""

@@ -1,4 +1,4 @@
-"""An alert of the gravitational-wave network: what happened, when, and where it may be."""
+"""Gravitational-wave alert: event, times, significance, classification and sky map."""
 
 from dataclasses import dataclass, field
 
@@ -16,21 +16,21 @@ class Alert:
     kind
         ``EARLYWARNING``, ``PRELIMINARY``, ``INITIAL``, ``UPDATE`` or ``RETRACTION``.
     mjd_issued
-        When the notice was written, UTC.
+        Time of the notice, MJD UTC.
     mjd_event
-        Instant of the merger, UTC; NaN in a retraction.
+        Time of the merger, MJD UTC; NaN in a retraction.
     significant
-        Whether the network calls it significant.
+        Whether the network classifies it as significant.
     false_alarm_rate_hz
         False-alarm rate; NaN if not stated.
     classification
-        Probability by kind of source (BNS, NSBH, BBH, Terrestrial).
+        Probability by source class (BNS, NSBH, BBH, Terrestrial).
     properties
         Probability by property (HasNS, HasRemnant, ...).
     instruments
-        Detectors that saw it.
+        Detectors that contributed.
     skymap
-        The sky map inside the notice, or None.
+        The sky map in the notice, or None.
     url
         Page of the event.
     """
@@ -49,5 +49,5 @@ class Alert:
 
     @property
     def is_retraction(self) -> bool:
-        """Whether the event is withdrawn."""
+        """Whether the notice is a retraction."""
         return self.kind == "RETRACTION"

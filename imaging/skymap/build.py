@@ -1,4 +1,4 @@
-"""Make a :class:`~imaging.skymap.model.SkyMap` from the columns of a file, of either kind."""
+"""Build a :class:`~imaging.skymap.model.SkyMap` from flat or multi-order HEALPix columns."""
 
 from collections.abc import Mapping
 
@@ -27,8 +27,8 @@ def skymap_from_flat(
 ) -> SkyMap:
     """Build a sky map from pixels of one size.
 
-    Neighbours that carry the same values are joined into larger pixels without loss, and pixels without probability
-    are left out, so that a map of 50 million pixels becomes one of thousands.
+    Neighbours with the same values are merged into larger pixels without loss, and pixels without probability are
+    dropped, which reduces a map of 50 million pixels to thousands.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ def skymap_from_multiorder(
     distance: Mapping[str, ArrayLike] | None = None,
     **about: str | float,
 ) -> SkyMap:
-    """Build a sky map from a multi-order one.
+    """Build a sky map from multi-order pixels.
 
     Parameters
     ----------
@@ -195,9 +195,9 @@ def _finish(
 def _join_equal(
     order: IntArray, pixel: IntArray, columns: list[FloatArray]
 ) -> tuple[IntArray, IntArray, list[FloatArray]]:
-    """Replace four sisters that carry equal values by their mother, again and again.
+    """Merge four sibling pixels with equal values into their parent pixel, repeatedly.
 
-    ``columns[0]`` is a probability and adds up; the other columns are the same in the mother.
+    ``columns[0]`` is a probability and is summed; the other columns are unchanged in the parent.
     """
     done: list[tuple[IntArray, IntArray, list[FloatArray]]] = []
     while pixel.size >= 4 and order[0] > 0:

@@ -1,8 +1,8 @@
-"""How much of a sky map the night searched, how deep, and what it would have found there.
+"""Coverage of a sky map by a night: searched probability and area, depth, detection probability of sources.
 
-Footprints are laid on a fine HEALPix grid. A source of a given magnitude is found in an exposure with the efficiency
-that the fakes measured there: a Gaussian integral around the CCD's m50, with the width and the maximum of its
-fakes' efficiency. Exposures count as independent.
+Footprints are sampled on a fine HEALPix grid. A source of a given magnitude is detected in an exposure with the
+efficiency measured by the fakes: a Gaussian integral about the CCD's m50, with the width and maximum of the efficiency
+of its fakes. Exposures are assumed independent.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ from imaging.skymap.model import WHOLE_SKY_DEG2, FloatArray, IntArray, SkyMap
 from imaging.skymap.settings import CoverageSettings
 
 FOOTPRINTS_AT_ONCE = 2000
-"""Footprints that are laid on the grid together, which bounds the memory to some 200 MB."""
+"""Number of footprints sampled on the grid together, which limits the memory to some 200 MB."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,21 +30,21 @@ class Coverage:
     Attributes
     ----------
     pixel
-        (p,) their numbers, nested, at the order of the settings.
+        (p,) numbers of the covered grid pixels, nested, at the order of the settings.
     ra_deg, dec_deg
-        (p,) middles of the grid pixels that some CCD saw.
+        (p,) centres of these pixels.
     probability
-        (p,) probability of the map inside each.
+        (p,) probability of the map in each.
     area_deg2
         Area of one grid pixel.
     pair_pixel, pair_footprint
-        (k,) which footprint (index into ``footprints``) saw which grid pixel.
+        (k,) pairs of grid pixel and footprint (index into ``footprints``) that covers it.
     footprints
         The CCD images.
     distance_mpc, distance_sigma_mpc
-        (p,) distance of the map there; NaN if it has none.
+        (p,) distance of the map in the pixel; NaN if it has none.
     settings
-        Settings that it was counted with.
+        Settings used.
     """
 
     pixel: IntArray
@@ -61,16 +61,16 @@ class Coverage:
 
     @property
     def probability_searched(self) -> float:
-        """Probability of the map inside at least one CCD."""
+        """Probability of the map covered by at least one CCD."""
         return float(self.probability.sum())
 
     @property
     def area_searched_deg2(self) -> float:
-        """Area seen by at least one CCD, square degrees."""
+        """Area covered by at least one CCD, square degrees."""
         return self.area_deg2 * len(self.probability)
 
     def depth_mag(self, band: str) -> FloatArray:
-        """Return the (p,) deepest m50 in a band over the grid pixels; NaN where the band was not observed."""
+        """Return the (p,) faintest m50 in a band over the grid pixels; NaN if the band was not observed."""
         depth = np.full(len(self.probability), -np.inf)
         chosen = (self.footprints.band[self.pair_footprint] == band) & np.isfinite(
             self.footprints.m50_mag[self.pair_footprint]
@@ -79,7 +79,7 @@ class Coverage:
         return np.where(np.isfinite(depth), depth, np.nan)
 
     def depth_at(self, ra_deg: FloatArray, dec_deg: FloatArray, band: str) -> FloatArray:
-        """Return the deepest m50 in a band at positions; NaN where the band was not observed, or off the sphere."""
+        """Return the faintest m50 in a band at positions; NaN if the band was not observed, or off the sphere."""
         ra, dec = np.radians(np.ravel(ra_deg)), np.radians(np.ravel(dec_deg))
         known = np.flatnonzero(np.isfinite(ra) & np.isfinite(dec))
         wanted = _healpix_of(ra[known], dec[known], self.settings.order)
@@ -91,7 +91,7 @@ class Coverage:
         return depth
 
     def probability_found(self, magnitudes: Mapping[str, float]) -> float:
-        """Return the probability that a source somewhere in the map would have been found.
+        """Return the probability that a source anywhere in the map would have been detected.
 
         Parameters
         ----------
@@ -101,42 +101,42 @@ class Coverage:
         Returns
         -------
         probability
-            Of the whole map: what was not searched counts as not found.
+            For the whole map; unsearched parts count as not detected.
         """
         return float(np.sum(self.probability * self._found_per_pixel(self._magnitude_of_pairs(magnitudes))))
 
     def probability_found_absolute(self, magnitudes: Mapping[str, float], *, steps: int = 21) -> float:
-        """Return the same for a source of given absolute magnitudes at the map's distance in each direction.
+        """Return the detection probability for given absolute magnitudes at the map's distance in each direction.
 
         Parameters
         ----------
         magnitudes
             Absolute magnitude by band.
         steps
-            Distances that stand for the distribution in each direction, at equal probability of a Gaussian.
+            Number of distances that sample the distribution in each direction, at equal probability of a Gaussian.
 
         Returns
         -------
         probability
-            NaN if the map has no distance; directions in which it has none count as not found.
+            NaN if the map has no distances; directions without a distance count as not detected.
         """
         by_footprint = np.array([magnitudes.get(str(band), np.inf) for band in self.footprints.band])
         return self.probability_found_footprints(by_footprint, steps=steps)
 
     def probability_found_footprints(self, absolute_mag: FloatArray, *, steps: int = 21) -> float:
-        """Return the same for a source whose brightness changes with time.
+        """Return the detection probability for a source whose brightness changes with time.
 
         Parameters
         ----------
         absolute_mag
-            (n,) absolute magnitude in the band and at the time of each footprint; infinite where there is no source.
+            (n,) absolute magnitude in the band and at the time of each footprint; infinite if there is no source.
         steps
             As for :meth:`probability_found_absolute`.
 
         Returns
         -------
         probability
-            NaN if the map has no distance; directions in which it has none count as not found.
+            NaN if the map has no distances; directions without a distance count as not detected.
         """
         known = np.isfinite(self.distance_mpc)
         if not known.any():
@@ -154,7 +154,7 @@ class Coverage:
         return by_footprint[self.pair_footprint]
 
     def _found_per_pixel(self, magnitude: FloatArray) -> FloatArray:
-        """Return the (p,) chance to be found in enough exposures, given the (k,) magnitude in each pair."""
+        """Return the (p,) probability of detection in enough exposures, given the (k,) magnitude in each pair."""
         n = len(self.footprints)
         width = known_or(self.footprints.width_mag, self.settings.efficiency_width_mag, n)
         highest = known_or(self.footprints.efficiency_max, self.settings.efficiency_plateau, n)
@@ -171,11 +171,11 @@ def at_least(required: int, group: IntArray, chance: FloatArray, n_groups: int) 
     Parameters
     ----------
     required
-        Successes needed.
+        Number of successes required.
     group
-        (k,) group that each trial belongs to.
+        (k,) group of each trial.
     chance
-        (k,) chance of each trial.
+        (k,) success probability of each trial.
     n_groups
         Number of groups.
     """
@@ -198,7 +198,7 @@ def at_least(required: int, group: IntArray, chance: FloatArray, n_groups: int) 
 
 
 def search_coverage(skymap: SkyMap, footprints: Footprints, settings: CoverageSettings) -> Coverage:
-    """Count what a set of CCD images saw of a sky map.
+    """Compute the coverage of a sky map by a set of CCD images.
 
     Parameters
     ----------
@@ -225,9 +225,9 @@ def search_coverage(skymap: SkyMap, footprints: Footprints, settings: CoverageSe
 
 
 def _pixels_inside(footprints: Footprints, chosen: slice, order: int) -> tuple[IntArray, IntArray]:
-    """Return (footprint, HEALPix pixel) of all grid pixels whose middle lies inside a footprint.
+    """Return (footprint, HEALPix pixel) of all grid pixels whose centre is inside a footprint.
 
-    Points finer than the grid are thrown over a slightly enlarged footprint to find the pixels to be tested.
+    Points spaced finer than the grid, over a slightly enlarged footprint, give the pixels to test.
     """
     vectors = footprints.corner_vectors()[chosen]
     pixel_size = np.sqrt(WHOLE_SKY_DEG2 / (12 * 4**order))
@@ -257,7 +257,7 @@ def _pixels_inside(footprints: Footprints, chosen: slice, order: int) -> tuple[I
 
 
 def _points(side_deg: float, margin_deg: float, pixel_deg: float) -> FloatArray:
-    """Return fractions of a side, reaching past its ends, closer than half a pixel."""
+    """Return fractions along a side, extending past its ends, spaced by less than half a pixel."""
     edge = margin_deg / side_deg
     return np.linspace(-edge, 1 + edge, int(np.ceil(side_deg * (1 + 2 * edge) / (0.5 * pixel_deg))) + 1)
 

@@ -1,7 +1,7 @@
 """Distance along the line of sight, from the conditional distributions of a sky map.
 
 Each pixel has p(r) = norm N(r; mu, sigma) r^2 for r > 0 (Singer et al. 2016, ApJL 829, L15). The moments are those of a
-Gaussian cut at zero, in closed form.
+Gaussian truncated at zero, in closed form.
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""The sky that the CCDs of a night's exposures saw, and which of them saw a position."""
+"""Footprints of CCD images on the sky, and which of them cover a position."""
 
 from dataclasses import dataclass
 
@@ -27,8 +27,8 @@ class Footprints:
     m50_mag
         (n,) magnitude at which half of the fakes are found; NaN if unknown.
     width_mag, efficiency_max
-        (n,) width of the Gaussian integral that the efficiency of the fakes follows, and the efficiency far on the
-        bright side; NaN, or None for all, if unknown.
+        (n,) width of the Gaussian integral fitted to the efficiency of the fakes, and efficiency at the bright end;
+        NaN, or None for all, if unknown.
     """
 
     expnum: IntArray
@@ -55,19 +55,19 @@ class Footprints:
 
 
 def known_or(values: FloatArray | None, default: float, n: int) -> FloatArray:
-    """Return (n,) values, with the default where they are unknown."""
+    """Return (n,) values, with the default for unknown ones."""
     if values is None:
         return np.full(n, default)
     return np.where(np.isfinite(values), values, default)
 
 
 def inside(corner_vectors: FloatArray, positions: FloatArray) -> NDArray[np.bool_]:
-    """Say which positions lie in which convex footprint, pair by pair.
+    """Return whether each position is inside the convex footprint of the same index.
 
     Parameters
     ----------
     corner_vectors
-        (n, 4, 3) as :meth:`Footprints.corner_vectors` gives them.
+        (n, 4, 3) from :meth:`Footprints.corner_vectors`.
     positions
         (n, 3) unit vectors.
 

@@ -1,6 +1,6 @@
-"""A sky map in one form, whatever form it came in: HEALPix pixels of mixed sizes that do not overlap.
+"""Sky map as non-overlapping HEALPix pixels of mixed orders, with credible regions.
 
-Places that no pixel covers have no probability. Multi-order maps follow Fernique et al. 2015 (IVOA MOC); credible
+Positions outside all pixels have zero probability. Multi-order maps follow Fernique et al. 2015 (IVOA MOC); credible
 regions are those of highest density, as in Singer & Price 2016 (PRD 93, 024013).
 """
 
@@ -16,7 +16,7 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 DEEPEST_ORDER = 29
-"""Deepest HEALPix order whose pixel numbers fit 64 bits; positions are looked up at this order."""
+"""Highest HEALPix order whose pixel numbers fit 64 bits; used to look up positions."""
 
 WHOLE_SKY_DEG2 = 4 * np.pi * np.degrees(1.0) ** 2
 
@@ -28,7 +28,7 @@ class DistanceColumns:
     Attributes
     ----------
     mu_mpc, sigma_mpc
-        (n,) location and scale; not finite where the map says nothing.
+        (n,) location and scale; not finite where the map has no distance.
     norm
         (n,) normalisation, 1/Mpc^2.
     """
@@ -49,17 +49,17 @@ class SkyMap:
     pixel
         (n,) int64, nested pixel number at that order; pixels do not overlap and are sorted along the nested curve.
     probability
-        (n,) float64, probability inside each pixel; sums to one.
+        (n,) float64, probability in each pixel; sums to one.
     total
-        What the probabilities summed to before they were normalised.
+        Sum of the probabilities before normalisation.
     distance
         Distance columns, or None.
     name
-        Event, or what else the file calls itself.
+        Name of the event, or other name in the file.
     mjd
-        Instant of the event, UTC; NaN if the map does not say.
+        Time of the event, MJD UTC; NaN if unknown.
     distance_mean_mpc, distance_sigma_mpc
-        Distance of the whole map as the file states it; NaN if it does not.
+        Distance of the whole map from the file's header; NaN if unknown.
     """
 
     order: IntArray
@@ -89,7 +89,7 @@ class SkyMap:
 
     @cached_property
     def _by_density(self) -> IntArray:
-        """Pixels from the densest to the emptiest."""
+        """Pixel indices in order of decreasing density."""
         return np.argsort(-self.density_per_deg2, kind="stable")
 
     @cached_property
@@ -100,12 +100,12 @@ class SkyMap:
         return level
 
     def find(self, ra_deg: ArrayLike, dec_deg: ArrayLike) -> IntArray:
-        """Return the index of the pixel that contains each position, -1 where there is none.
+        """Return the index of the pixel that contains each position, -1 if there is none.
 
         Parameters
         ----------
         ra_deg, dec_deg
-            (n,) positions, degrees, ICRS. Positions that are not finite have no pixel.
+            (n,) positions, degrees, ICRS. Non-finite positions have no pixel.
         """
         ra, dec = np.broadcast_arrays(np.asarray(ra_deg, dtype=float), np.asarray(dec_deg, dtype=float))
         good = np.isfinite(ra) & np.isfinite(dec)
@@ -127,25 +127,25 @@ class SkyMap:
         return np.where(index >= 0, self.credible_level[index], 1.0)
 
     def area_at_level_deg2(self, level: float) -> float:
-        """Return the area of the smallest region that holds the probability ``level``, square degrees.
+        """Return the area of the smallest region with the probability ``level``, square degrees.
 
-        The last pixel counts by the share of it that is needed.
+        The last pixel counts by the required fraction.
         """
         probability = np.concatenate(([0.0], np.cumsum(self.probability[self._by_density])))
         area = np.concatenate(([0.0], np.cumsum(self.area_deg2[self._by_density])))
         return float(np.interp(level, probability, area))
 
     def region(self, level: float) -> IntArray:
-        """Return the indices of the pixels of the smallest region that holds the probability ``level``."""
+        """Return the indices of the pixels of the smallest region with the probability ``level``."""
         return np.flatnonzero(self.credible_level - self.probability < level)
 
     def centres(self, index: ArrayLike | None = None) -> tuple[FloatArray, FloatArray]:
-        """Return RA and Dec in degrees of the middle of the pixels, or of some of them."""
+        """Return RA and Dec in degrees of the centres of all or some pixels."""
         chosen = slice(None) if index is None else np.asarray(index)
         ra, dec = healpix.healpix_to_lonlat(self.pixel[chosen], 2 ** self.order[chosen], order="nested")
         return np.asarray(ra.to_value(u.deg)), np.asarray(dec.to_value(u.deg))
 
     def peak(self) -> tuple[float, float]:
-        """Return RA and Dec in degrees of the middle of the densest pixel."""
+        """Return RA and Dec in degrees of the centre of the densest pixel."""
         ra, dec = self.centres(self._by_density[:1])
         return float(ra[0]), float(dec[0])

@@ -1,1 +1,1 @@
-"""Templates: which earlier exposures a search CCD is compared with, and their stack on its pixel grid."""
+"""Templates: selection of exposures, resampling to the search CCD's pixel grid, stacking."""

@@ -1,4 +1,4 @@
-"""Measure how far a template's coordinates are off the search image's, from the sources that both show."""
+"""Measure the astrometric offset between a template and the search image from common sources."""
 
 from dataclasses import dataclass, replace
 
@@ -13,12 +13,12 @@ from imaging.templates.settings import StackSettings
 FloatArray = NDArray[np.float64]
 
 BIN = 0.5
-"""Bin of the histogram of offsets, pixels."""
+"""Bin width of the histogram of offsets, pixels."""
 
 
 @dataclass(frozen=True, slots=True)
 class Alignment:
-    """A correction of where search pixels lie in a template.
+    """A correction of the mapping from search pixels to template pixels.
 
     Attributes
     ----------
@@ -26,9 +26,9 @@ class Alignment:
         Constant, slope along x and slope along y of the correction in template pixels; positions are in thousands of
         search pixels.
     n_sources
-        Common sources behind it; zero if there were too few and the correction is none.
+        Number of common sources used; zero if there were too few and there is no correction.
     rms_pixels
-        Scatter of the sources about it, per axis.
+        Scatter of the sources about the correction, per axis.
     """
 
     x: tuple[float, float, float] = (0.0, 0.0, 0.0)
@@ -37,7 +37,7 @@ class Alignment:
     rms_pixels: float = float("nan")
 
     def apply(self, grid: PixelMap) -> PixelMap:
-        """Return a map that contains the correction."""
+        """Return a map with the correction applied."""
         rows, columns = grid.x.shape
         x, y = np.meshgrid(np.arange(columns) * grid.step / 1000.0, np.arange(rows) * grid.step / 1000.0)
         return replace(
@@ -50,15 +50,15 @@ class Alignment:
 def measure_alignment(search: FloatArray, template: FloatArray, grid: PixelMap, settings: StackSettings) -> Alignment:
     """Compare centroids of bright sources of search and template.
 
-    The most common offset of pairs is found first, then the mean of the pairs around it, clipped; with enough sources
-    it may change linearly over the image.
+    The most common offset of pairs is found first, then the clipped mean of the pairs around it; with enough sources a
+    linear variation over the image is fitted.
 
     Parameters
     ----------
     search, template
         (n, 2) and (m, 2) x and y of bright sources of the two images, each on its own pixels.
     grid
-        Where search pixels lie in the template, according to the coordinates of both.
+        Map from search pixels to template pixels by the WCS of both.
     settings
         Largest offset, fewest sources.
     """

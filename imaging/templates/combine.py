@@ -1,4 +1,4 @@
-"""Average images on one grid without their outliers."""
+"""Average images on one grid with rejection of outliers."""
 
 from collections.abc import Sequence
 
@@ -14,10 +14,10 @@ from imaging.templates.settings import StackSettings
 FloatArray = NDArray[np.float64]
 
 BAND, HALO = 128, 2
-"""Rows that are averaged at once, and those around them that the search for outliers looks at."""
+"""Rows averaged at once, and margin of rows for the rejection of outliers."""
 
 SUSPECT_SHARE = np.float32(0.6)
-"""Pixels beside an outlier are left out from this share of the tolerance for noise on."""
+"""Fraction of the noise tolerance above which pixels beside an outlier are rejected too."""
 
 
 def combine(
@@ -30,16 +30,16 @@ def combine(
     planes
         Images on one grid.
     scales
-        (n,) factors that bring them to a common zero point.
+        (n,) factors to a common zero point.
     settings
         Tolerances of the clipping.
 
     Returns
     -------
     science, mask, weight
-        The stack; mask bits are those of the inputs' common defects, EDGE where no input reaches.
+        The stack; mask bits are those of the inputs' common defects, EDGE where there is no input.
     clipped
-        (n,) pixels left out per input.
+        (n,) number of rejected pixels per input.
     """
     factors = scales.astype(np.float32)
     tolerances = tuple(np.float32(t) for t in (settings.clip_sigma, settings.clip_gradient, settings.clip_fraction))
@@ -62,7 +62,7 @@ def combine(
 
 
 def _combine_masks(masks: Sequence[MaskImage], lost: NDArray[np.bool_]) -> MaskImage:
-    """Return the inputs' common defects where no input is left, and what all of them suspect elsewhere."""
+    """Return the inputs' common defects where no input is used, and their common suspect bits elsewhere."""
     bits = np.bitwise_and.reduce(masks)
     everywhere = np.bitwise_or.reduce(masks)
     bits[~lost] &= np.int16(MaskBit.STAR | MaskBit.SUSPECT)
@@ -116,9 +116,9 @@ def _clip(
     first: int,
     last: int,
 ) -> NDArray[np.int64]:
-    """Set the weight of outliers, and of the less deviant pixels that touch them, to zero.
+    """Set the weight of outliers, and of less deviant adjacent pixels, to zero.
 
-    Returns their numbers in rows ``first`` to ``last``.
+    Return their numbers in rows ``first`` to ``last``.
     """
     n, ny, nx = science.shape
     counts = np.zeros(n, dtype=np.int64)
@@ -141,7 +141,7 @@ def _find_outliers(
     gradient: np.float32,
     fraction: np.float32,
 ) -> None:
-    """Mark outliers with 2 and pixels that are worth suspecting beside one with 1."""
+    """Mark outliers with 2 and suspect pixels beside one with 1."""
     ny, nx = science.shape
     outlier[:] = 0
     for j in range(1, ny - 1):

@@ -1,4 +1,4 @@
-"""Map the pixels of one image to those of another through a coarse grid of exact coordinates."""
+"""Map pixels of one image to those of another by interpolating a coarse grid of exact coordinates."""
 
 from dataclasses import dataclass
 
@@ -14,13 +14,13 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class PixelMap:
-    """Where the pixels of an output image lie in an input image, exact at every ``step``-th pixel.
+    """Map from pixels of an output image to an input image, exact at every ``step``-th pixel.
 
     Attributes
     ----------
     x, y
-        (n, m) input pixels, 0-based, of the output pixels (i step, j step); the last node lies on or beyond the
-        output's last pixel.
+        (n, m) input pixels, 0-based, of the output pixels (i step, j step); the last node is on or beyond the output's
+        last pixel.
     step
         Spacing of the nodes in output pixels.
     shape
@@ -44,7 +44,7 @@ class PixelMap:
         return _bilinear(self.x, i, j, fu, fv), _bilinear(self.y, i, j, fu, fv)
 
     def area_ratio(self) -> FloatArray:
-        """Return (n - 1, m - 1) input pixels per output pixel in each cell: what flux conservation multiplies by."""
+        """Return (n - 1, m - 1) input pixels per output pixel in each cell, the factor of flux conservation."""
         ax, ay = np.diff(self.x, axis=1)[:-1], np.diff(self.y, axis=1)[:-1]
         bx, by = np.diff(self.x, axis=0)[:, :-1], np.diff(self.y, axis=0)[:, :-1]
         return np.abs(ax * by - ay * bx) / self.step**2
@@ -53,7 +53,7 @@ class PixelMap:
 def pixel_map(
     output: TpvWcs, shape: tuple[int, int], source: TpvWcs, *, step: int = 32, max_error_pixels: float = 1e-3
 ) -> PixelMap:
-    """Tabulate where output pixels lie in an input image, as finely as the wanted accuracy needs.
+    """Build the map from output to input pixels, with the spacing required for a given accuracy.
 
     Parameters
     ----------
@@ -64,14 +64,14 @@ def pixel_map(
     source
         World coordinates of the input image.
     step
-        Spacing of the nodes to begin with, pixels; halved until the interpolation is accurate.
+        Initial spacing of the nodes, pixels; halved until the interpolation is accurate.
     max_error_pixels
         Largest error allowed at the centres of the cells.
 
     Raises
     ------
     CcdError
-        ``resample_map`` if a spacing of two pixels is not enough or the images lie on opposite sides of the sky.
+        ``resample_map`` if a spacing of two pixels is not enough or the images are on opposite sides of the sky.
     """
     spacing = step
     while spacing >= 2:

@@ -1,4 +1,4 @@
-"""Repair and spread bad pixels, before and after an image is resampled or convolved."""
+"""Interpolate defects before resampling or convolution, and grow masks after it."""
 
 import numba
 import numpy as np
@@ -10,11 +10,11 @@ FloatImage = NDArray[np.float32]
 MaskImage = NDArray[np.int16]
 
 REPAIRABLE = MaskBit.BPM | MaskBit.CRAY | MaskBit.TRAIL
-"""Defects that are narrow along the row: their pixels may be bridged from both sides."""
+"""Mask bits of defects that are narrow along the row and can be interpolated from both sides."""
 
 
 def repair_rows(science: FloatImage, mask: MaskImage, max_gap: int = 12, bits: int = int(REPAIRABLE)) -> FloatImage:
-    """Bridge narrow defects along the rows, so that an interpolation does not ring around them.
+    """Interpolate narrow defects along the rows, to avoid ringing in the resampling.
 
     Parameters
     ----------
@@ -23,14 +23,14 @@ def repair_rows(science: FloatImage, mask: MaskImage, max_gap: int = 12, bits: i
     mask
         (ny, nx) int16, bits of :class:`imaging.bits.MaskBit`.
     max_gap
-        Widest gap to bridge, pixels; wider ones keep their values, and non-finite values become zero.
+        Widest gap to interpolate, pixels; wider ones keep their values, and non-finite values become zero.
     bits
-        Which defects to bridge.
+        Mask bits of the defects.
 
     Returns
     -------
     repaired
-        A copy: linear between the nearest pixels without weight-stopping defects on both sides of each gap.
+        A copy, linear between the nearest usable pixels on both sides of each gap.
     """
     repaired = science.copy()
     _repair_rows(repaired, mask, np.int16(bits), np.int16(int(NO_WEIGHT)), max_gap)
@@ -38,7 +38,7 @@ def repair_rows(science: FloatImage, mask: MaskImage, max_gap: int = 12, bits: i
 
 
 def grow_bits(mask: MaskImage, radius: int) -> MaskImage:
-    """Spread every bit over a square of half width ``radius`` pixels."""
+    """Grow every bit over a square of half width ``radius`` pixels."""
     if radius == 0:
         return mask.copy()
     return _grow(mask, radius)
@@ -46,7 +46,7 @@ def grow_bits(mask: MaskImage, radius: int) -> MaskImage:
 
 @numba.njit(cache=True)
 def changed_places(before: MaskImage, after: MaskImage) -> NDArray[np.int32]:
-    """Return (n,) int32, the places in the flattened image at which two masks differ."""
+    """Return (n,) int32, the flat indices at which two masks differ."""
     first, second = before.ravel(), after.ravel()
     count = 0
     for k in range(first.size):
@@ -92,7 +92,7 @@ def _repair_rows(science: FloatImage, mask: MaskImage, bits: np.int16, stopping:
 
 @numba.njit(cache=True)
 def _grow(mask: MaskImage, radius: int) -> MaskImage:
-    """Spread bits along the rows, and these rows over their neighbours; only rows that are needed again are kept."""
+    """Grow bits along the rows, then over neighbouring rows, keeping only the rows still needed."""
     ny, nx = mask.shape
     size = 2 * radius + 1
     out = np.empty_like(mask)

@@ -1,4 +1,4 @@
-"""Build PSF models from PSF models: of a stack from its inputs', of a difference from the science image's."""
+"""Build PSF models from other PSF models: of a stack from its inputs, of a difference from the search image."""
 
 from collections.abc import Callable
 
@@ -12,10 +12,10 @@ from imaging.wcs.tpv import TpvWcs
 FloatArray = NDArray[np.float64]
 
 PARALLEL = 0.02
-"""Largest deviation of two images' pixel axes that a PSF does not notice."""
+"""Largest deviation of two images' pixel axes that is ignored."""
 
 STEP = 0.5
-"""Pixels per sample of the models that are built here: coarser ones lose 0.2 % of a sharp star's flux."""
+"""Pixels per sample of the built models: coarser ones lose 0.2 % of a sharp star's flux."""
 
 
 def fine_samples(psf: PsfModel, x: float, y: float, half_width: int) -> FloatArray:
@@ -33,7 +33,7 @@ def fine_samples(psf: PsfModel, x: float, y: float, half_width: int) -> FloatArr
     Returns
     -------
     samples
-        (4 half_width + 1, 4 half_width + 1), flux per pixel, sample [2 half_width, 2 half_width] in the middle.
+        (4 half_width + 1, 4 half_width + 1), flux per pixel, centred on sample [2 half_width, 2 half_width].
     """
     offsets = np.arange(-2.0 * half_width, 2 * half_width + 1) * STEP
     return psf.at_offsets(x, y, offsets, offsets)
@@ -55,14 +55,14 @@ def pixel_matrix(output: TpvWcs, source: TpvWcs, x: float, y: float) -> FloatArr
 
 
 def turned(samples: FloatArray, matrix: FloatArray) -> FloatArray:
-    """Show a PSF on the pixel axes of another image; axes that are parallel to a degree are taken as the same.
+    """Resample a PSF to the pixel axes of another image; axes that agree to a degree are treated as the same.
 
     Parameters
     ----------
     samples
         (n, n) flux per pixel, odd n, centre in the middle.
     matrix
-        (2, 2) as :func:`pixel_matrix` returns it.
+        (2, 2) from :func:`pixel_matrix`.
     """
     if np.abs(matrix - np.eye(2)).max() < PARALLEL:
         return samples
@@ -80,7 +80,7 @@ def fit_psf_model(
     nodes: int,
     n_stars: int = 0,
 ) -> PsfModel:
-    """Fit a model that varies as a polynomial to a PSF that is known everywhere.
+    """Fit a polynomial model to a PSF known at all positions.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Tie the zero points of images of one field to each other by the stars that they share."""
+"""Relative zero points of images of one field from common stars."""
 
 from collections.abc import Sequence
 
@@ -33,7 +33,7 @@ def find_bright_sources(
     min_snr
         Lowest signal to noise of the peak pixel.
     maximum
-        Highest pixel value, electrons: brighter ones are near saturation.
+        Highest pixel value, electrons, to exclude stars near saturation.
     block
         Side of a block, pixels.
     border
@@ -76,7 +76,7 @@ def _block_peaks(science: FloatImage, weight: FloatImage, block: int) -> tuple[N
 
 @numba.njit(cache=True)
 def _are_highest(science: FloatImage, x: NDArray[np.int64], y: NDArray[np.int64], reach: int = 3) -> NDArray[np.bool_]:
-    """Return which pixels no other within ``reach`` is higher than."""
+    """Return which pixels are local maxima within ``reach``."""
     ny, nx = science.shape
     out = np.ones(x.size, dtype=np.bool_)
     for k in range(x.size):
@@ -95,7 +95,7 @@ def relative_zeropoints(
     saturation: Sequence[float],
     settings: StackSettings,
 ) -> tuple[FloatArray, NDArray[np.int64]]:
-    """Measure how far each image's zero point is from the common one, from aperture fluxes of common stars.
+    """Measure corrections of each image's zero point to a common one, from aperture fluxes of common stars.
 
     Parameters
     ----------
@@ -111,9 +111,9 @@ def relative_zeropoints(
     Returns
     -------
     corrections
-        (n,) mag to add to each zero point; their median is zero. Zero where there are too few stars.
+        (n,) mag to add to each zero point; their median is zero. Zero if there are too few stars.
     n_stars
-        (n,) stars that each rests on.
+        (n,) number of stars used.
     """
     n = len(science)
     deepest = int(np.argmax([np.count_nonzero(w) for w in weight]))
@@ -130,7 +130,7 @@ def relative_zeropoints(
     magnitudes = magnitudes[:, np.isfinite(magnitudes).sum(axis=0) >= 2]
     if magnitudes.shape[1] == 0:
         return corrections, counts
-    for _ in range(ROUNDS):  # stars miss in some images, so means and offsets are found in turns
+    for _ in range(ROUNDS):  # stars are missing in some images, so means and offsets are fitted alternately
         mean = np.nanmean(magnitudes + corrections[:, None], axis=0)
         for k in range(n):
             offsets = (magnitudes[k] - mean)[np.isfinite(magnitudes[k])]
@@ -152,12 +152,12 @@ def aperture_fluxes(
     x, y
         (n,) centres, pixels.
     maximum
-        Sources with a brighter pixel are left out, electrons.
+        Highest pixel value of a source, electrons; brighter ones are ignored.
 
     Returns
     -------
     flux, error
-        (n,) electrons; NaN where the aperture is not clean or leaves the image, or the background is not known.
+        (n,) electrons; NaN if the aperture is not clean or leaves the image, or the background is unknown.
     """
     offsets = np.arange(-ANNULUS_OUTER, ANNULUS_OUTER + 1)
     distance = np.hypot(offsets[:, None], offsets[None, :])
@@ -176,7 +176,7 @@ def _aperture_fluxes(
     annulus: NDArray[np.bool_],
     maximum: float,
 ) -> tuple[FloatArray, FloatArray]:
-    """Sum (s, s) shares of the pixels ``inside`` an aperture above the median of the ``annulus``."""
+    """Sum the pixels of an aperture, weighted by their (s, s) fraction ``inside``, above the ``annulus`` median."""
     ny, nx = science.shape
     half, reach = inside.shape[0] // 2, int(REFERENCE_APERTURE_PIXELS / 2) + 1
     flux, error = np.full(x.size, np.nan), np.full(x.size, np.nan)

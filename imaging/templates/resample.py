@@ -1,4 +1,4 @@
-"""Resample an image on another pixel grid with a Lanczos-3 kernel, its mask and weight with it.
+"""Resample an image with mask and weight to another pixel grid with a Lanczos-3 kernel.
 
 Lanczos resampling: Duchon (1979), as in SWarp (Bertin et al. 2002). The coordinates come from a coarse grid, the
 weights from a table of sub-pixel phases. Flux is conserved: each value is multiplied by the ratio of the pixels' areas.
@@ -37,11 +37,11 @@ class Resampled:
         (ny, nx) float32, inverse variance of the single pixel from sky and readout; zero where masked or outside.
     correlation
         (n, m, 6, 6) float32, mean autocorrelation of the noise in tiles, lags 0 to 5 in y and x, in units of the
-        variance of an input pixel (lag zero is the factor by which the interpolation lowers the pixel's variance).
+        variance of an input pixel (lag zero is the factor by which the interpolation reduces the variance).
     grid
-        Where the pixels came from.
+        Map from output to input pixels.
     alignment
-        Correction of the coordinates that the map contains.
+        Correction of the coordinates included in the map.
     """
 
     science: FloatImage
@@ -61,16 +61,16 @@ def lanczos_table() -> NDArray[np.float32]:
 
 
 def resample(image: CalibratedImage, search: CalibratedImage, settings: StackSettings) -> Resampled:
-    """Bring an image on the pixel grid of another, aligned by the sources that both show.
+    """Resample an image to the pixel grid of another, aligned by common sources.
 
     Parameters
     ----------
     image
-        Image to resample. Bad columns, cosmic rays and trails are bridged before and masked after.
+        Image to resample. Bad columns, cosmic rays and trails are interpolated before and masked after.
     search
-        Image whose grid is wanted.
+        Image that defines the grid.
     settings
-        Accuracy of the map; how the resampling inputs of an image that brings none are made.
+        Accuracy of the map; settings of the resampling inputs, if the image has none.
 
     Raises
     ------
@@ -89,7 +89,7 @@ def resample(image: CalibratedImage, search: CalibratedImage, settings: StackSet
     table = lanczos_table()
     squares = (table.astype(float) ** 2).sum(axis=1).astype(np.float32)
     no_weight, outside = np.int16(int(NO_WEIGHT)), np.int16(int(MaskBit.EDGE))
-    # what a template does not cover stays untouched here, and the system gives it no memory
+    # pixels that a template does not cover are never written, so that they use no memory
     out, out_weight = np.zeros(shape, dtype=np.float32), np.zeros(shape, dtype=np.float32)
     out_mask = np.full(shape, outside, dtype=np.int16)
     _resample(
@@ -101,11 +101,11 @@ def resample(image: CalibratedImage, search: CalibratedImage, settings: StackSet
 
 
 def noise_correlation(grid: PixelMap, source_shape: tuple[int, int], tile: int) -> NDArray[np.float32]:
-    """Compute how the interpolation correlates white noise, tile by tile.
+    """Compute the noise correlation by the interpolation of white noise, in tiles.
 
     Neighbouring output pixels share input pixels; with the weights w of the taps at a sub-pixel phase the covariance
-    at lag k is the sum of w[i] w[i + k], a product of both axes. The phases drift slowly over an image, so the mean
-    over a few places of a tile describes it.
+    at lag k is the sum of w[i] w[i + k], a product of both axes. The phases vary slowly over an image, so that the mean
+    over a few positions of a tile is sufficient.
 
     Parameters
     ----------
@@ -159,7 +159,7 @@ def _resample(
     squares: NDArray[np.float32],
     no_weight: np.int16,
 ) -> None:
-    """Fill the output where the input reaches."""
+    """Fill the output pixels covered by the input."""
     ny, nx = out.shape
     my, mx = science.shape
     for y in range(ny):

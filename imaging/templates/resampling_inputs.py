@@ -1,4 +1,4 @@
-"""Work on a final image once, whatever it will be compared with: repair, growth of the mask, centroids of stars."""
+"""Prepare a final image for resampling once: repair of defects, mask growth, centroids of stars."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -18,10 +18,10 @@ from imaging.templates.settings import ResamplingInputSettings
 FloatArray = NDArray[np.float64]
 
 MAX_STARS = 400
-"""Stars that are enough to align two images."""
+"""Number of stars sufficient to align two images."""
 
 MIN_SNR, MAX_PEAK = 15.0, 0.8
-"""Lowest signal to noise of a star's peak pixel, and its highest value as a share of the saturation level."""
+"""Lowest signal to noise of a star's peak pixel, and its highest value as a fraction of the saturation level."""
 
 
 def make_resampling_inputs(
@@ -36,9 +36,9 @@ def make_resampling_inputs(
     psf
         Its PSF.
     saturation_electrons
-        Level above which its pixels are saturated.
+        Saturation level.
     settings
-        Widest defect that is bridged, growth of the mask.
+        Widest interpolated defect, growth of the mask.
     """
     repaired = repair_pixels(pixels, psf, settings.repair_gap_pixels)
     repaired_at = np.flatnonzero(repaired != pixels.science).astype(np.int32)
@@ -56,14 +56,14 @@ def make_resampling_inputs(
 
 
 def resampling_inputs_of(image: CalibratedImage, settings: ResamplingInputSettings | None = None) -> ResamplingInputs:
-    """Return the resampling inputs that an image brings along, or make them.
+    """Return the stored resampling inputs of an image, or compute them.
 
     Parameters
     ----------
     image
         The image.
     settings
-        With which settings it must have been laid; None for any, and for the defaults if the image brings none.
+        Required settings; None accepts any stored ones, and uses the defaults if there are none.
     """
     laid = image.resampling_inputs
     if laid is not None and (settings is None or settings == _settings_of(laid)):
@@ -74,7 +74,7 @@ def resampling_inputs_of(image: CalibratedImage, settings: ResamplingInputSettin
 
 
 def with_resampling_inputs(image: CalibratedImage, settings: ResamplingInputSettings) -> CalibratedImage:
-    """Return an image with resampling inputs that were made with these settings."""
+    """Return an image with resampling inputs for these settings."""
     return replace(image, resampling_inputs=resampling_inputs_of(image, settings))
 
 
@@ -95,7 +95,7 @@ def _stars(pixels: CcdImage, psf: PsfModel, saturation_electrons: float) -> Floa
 
 @numba.njit(cache=True)
 def _window(science: FloatImage, x: FloatArray, y: FloatArray, sigma: float) -> FloatArray:
-    """Return (n, 2) Gaussian-windowed centroids, NaN where the iteration leaves the source or the image."""
+    """Return (n, 2) Gaussian-windowed centroids, NaN if the iteration leaves the source or the image."""
     ny, nx = science.shape
     reach = int(np.ceil(3.0 * sigma))
     out = np.full((x.size, 2), np.nan)
@@ -126,10 +126,10 @@ def _window(science: FloatImage, x: FloatArray, y: FloatArray, sigma: float) -> 
 
 
 SETTINGS = "RESAMPLING"
-"""Extension that states the widest bridged defect and the growth of the mask, pixels."""
+"""Extension with the widest interpolated defect and the growth of the mask, pixels."""
 
 SETTINGS_0_1 = "GROUNDWORK"
-"""Its name in version 0.1."""
+"""Name of this extension in version 0.1."""
 
 LISTS: dict[str, Any] = {
     "REPAIRED_AT": np.int32,
@@ -138,13 +138,13 @@ LISTS: dict[str, Any] = {
     "GROWN": np.int16,
     "STARS": np.float64,
 }
-"""Extensions with the rest and what they hold; one that would be empty is left out."""
+"""Other extensions and their fields; empty ones are omitted."""
 
 EXTENSIONS = (SETTINGS, SETTINGS_0_1, *LISTS)
 
 
 def resampling_planes(resampling_inputs: ResamplingInputs) -> dict[str, NDArray[Any]]:
-    """Return the extensions that keep resampling inputs in the file of its image."""
+    """Return the FITS extensions of resampling inputs."""
     arrays: dict[str, NDArray[Any]] = {
         SETTINGS: np.array([resampling_inputs.repair_gap_pixels, resampling_inputs.mask_growth_pixels], dtype=np.int32),
         "REPAIRED_AT": resampling_inputs.repaired_at,
@@ -157,12 +157,12 @@ def resampling_planes(resampling_inputs: ResamplingInputs) -> dict[str, NDArray[
 
 
 def resampling_inputs_from(planes: Mapping[str, NDArray[Any]]) -> ResamplingInputs | None:
-    """Return the resampling inputs that a file keeps, None if it keeps none.
+    """Return the resampling inputs from a file's extensions, None if there are none.
 
     Parameters
     ----------
     planes
-        Extensions of the file, at least those of EXTENSIONS that it has.
+        Extensions of the file, including those of EXTENSIONS that it has.
     """
     stated = planes.get(SETTINGS, planes.get(SETTINGS_0_1))
     if stated is None:

@@ -1,7 +1,7 @@
-"""Put back the light that saturation has taken from a star's core, before the image is resampled or convolved.
+"""Fill saturated star cores by a PSF fit to the wings, before resampling or convolution.
 
-A convolution spreads a saturated core, and the light that is missing there, over the kernel's reach: rings of false
-positives around every bright star. The star's flux is known from its wings, and with it what the core would have been.
+A convolution spreads the missing light of a saturated core over the size of the kernel, which causes rings of false
+positives around bright stars. The wings give the star's flux and thereby its core.
 """
 
 from itertools import pairwise
@@ -19,26 +19,26 @@ from imaging.templates.pixels import repair_rows
 FloatArray = NDArray[np.float64]
 
 MIN_CORE = 3
-"""Fewest saturated pixels that are a star's core."""
+"""Fewest saturated pixels of a star's core."""
 
 REACH = 20
-"""Radius of the wings that are fitted, pixels."""
+"""Radius of the fitted wings, pixels."""
 
 ITERATIONS = 5
-"""Rounds of the fit of flux and position."""
+"""Largest number of iterations of flux and position."""
 
 ENOUGH = 0.03
-"""Change of the position at which the fit has converged, pixels."""
+"""Change of the position below which the fit has converged, pixels."""
 
 MAX_SHIFT = 4.0
-"""Farthest that the position may move from the core's middle pixel."""
+"""Largest shift of the position from the core's central pixel."""
 
 MAX_RESIDUAL = 0.3
-"""Largest relative residual of the wings, beyond which a core is left alone: a blend or a galaxy."""
+"""Largest relative residual of the wings; cores beyond it are not filled (a blend or a galaxy)."""
 
 
 def repair_pixels(pixels: CcdImage, psf: PsfModel, max_gap: int = 12) -> FloatImage:
-    """Return an image's pixels with saturated cores filled and narrow defects bridged.
+    """Return an image's pixels with saturated cores filled and narrow defects interpolated.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def repair_pixels(pixels: CcdImage, psf: PsfModel, max_gap: int = 12) -> FloatIm
     psf
         Its PSF.
     max_gap
-        Widest defect that is bridged along the row, pixels.
+        Widest defect interpolated along the row, pixels.
     """
     science = repair_rows(pixels.science, pixels.mask, max_gap)
     fill_saturated_cores(science, pixels.mask, pixels.weight, psf)
@@ -62,7 +62,7 @@ def fill_saturated_cores(science: FloatImage, mask: MaskImage, weight: FloatImag
     science
         (ny, nx) float32, changed where cores are filled.
     mask
-        (ny, nx) int16; it is not changed.
+        (ny, nx) int16; not changed.
     weight
         (ny, nx) float32, inverse variance.
     psf
@@ -82,7 +82,7 @@ def fill_saturated_cores(science: FloatImage, mask: MaskImage, weight: FloatImag
 
 
 def _middle(y: NDArray[np.int64], x: NDArray[np.int64]) -> tuple[float, float]:
-    """Return x and y of a core's middle: its widest rows', so that a bleed trail does not shift it."""
+    """Return x and y of a core's centre, from its widest rows, so that a bleed trail does not shift it."""
     rows, widths = np.unique(y, return_counts=True)
     widest = rows[int(np.argmax(widths))]
     return float(x[y == widest].mean()), float(rows[widths >= 0.8 * widths.max()].mean())
@@ -90,7 +90,7 @@ def _middle(y: NDArray[np.int64], x: NDArray[np.int64]) -> tuple[float, float]:
 
 @numba.njit(cache=True)
 def _connected(mask: MaskImage, bit: np.int16) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the places, in the flattened image, of pixels with a bit, and where each group of neighbours begins."""
+    """Return the flat indices of pixels with a bit, and the start of each group of neighbours."""
     ny, nx = mask.shape
     flat = mask.ravel()
     total = 0
@@ -118,7 +118,7 @@ def _connected(mask: MaskImage, bit: np.int16) -> tuple[NDArray[np.int64], NDArr
 
 
 def _fill_one(science: FloatImage, mask: MaskImage, weight: FloatImage, psf: PsfModel, x: float, y: float) -> bool:
-    """Fit the wings about a place and fill the core; returns whether that was possible."""
+    """Fit the wings about a position and fill the core; return whether that was possible."""
     cx, cy = round(x), round(y)
     ny, nx = science.shape
     if not (REACH <= cx < nx - REACH and REACH <= cy < ny - REACH):

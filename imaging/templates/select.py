@@ -1,4 +1,4 @@
-"""Choose templates for the CCDs of a search exposure, and say why each candidate was taken or left."""
+"""Select templates for the CCDs of a search exposure, with the reason for each choice or rejection."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ FloatArray = NDArray[np.float64]
 DAYS_PER_YEAR = 365.25
 
 CALIBRATION_NAMES = ("zero", "flat", "test", "junk", "bias", "slew", "pointing", "commish")
-"""Words in an object's name that mark an exposure without science (the original's list)."""
+"""Words in an object's name that mark a test or calibration exposure (the original pipeline's list)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +41,7 @@ class TemplateTarget:
 
 @dataclass(frozen=True, eq=False)
 class TemplateCandidate:
-    """An earlier (or later) exposure that may serve as a template.
+    """An earlier (or later) exposure that may be used as a template.
 
     Attributes
     ----------
@@ -66,7 +66,7 @@ class TemplateCandidate:
 
 @dataclass(frozen=True, slots=True)
 class _Overlap:
-    """One CCD of one candidate that touches a search CCD, with its corners in the plane of that CCD."""
+    """One CCD of one candidate that overlaps a search CCD, with its corners in the plane of that CCD."""
 
     candidate: TemplateCandidate
     ccd: int
@@ -77,7 +77,7 @@ class _Overlap:
 
 @dataclass(frozen=True, eq=False)
 class _Located:
-    """A candidate that obeys the rules, with its worth and the circles around its CCDs, degrees."""
+    """A candidate that passes the cuts, with its rating and the circles around its CCDs, degrees."""
 
     candidate: TemplateCandidate
     merit: float
@@ -91,26 +91,26 @@ class _Located:
 def select_templates(
     target: TemplateTarget, candidates: Sequence[TemplateCandidate], settings: TemplateSettings
 ) -> pa.Table:
-    """Choose templates for every CCD of a search exposure.
+    """Select templates for every CCD of a search exposure.
 
-    An exposure must obey the rules of the original (band, exposure time, effective time, time windows, nights,
-    blacklist). Those that do are ranked, per search CCD, by depth, seeing and time, and taken until the CCD is covered
-    often enough.
+    An exposure must pass the cuts of the original pipeline (band, exposure time, effective time, time windows, nights,
+    blacklist). Those that pass are ranked, per search CCD, by depth, seeing and time, and chosen until the CCD is
+    covered often enough.
 
     Parameters
     ----------
     target
         Search exposure.
     candidates
-        Exposures to choose from; the search exposure itself is left.
+        Exposures to choose from; the search exposure itself is rejected.
     settings
-        Rules, weights of the ranking, cap.
+        Cuts, weights of the ranking, largest number.
 
     Returns
     -------
     choices
-        Table TEMPLATE_CHOICES: one row per search CCD and template CCD considered, and one per exposure that broke a
-        rule or touches nothing; ``rank`` is set for those that were taken.
+        Table TEMPLATE_CHOICES: one row per search CCD and template CCD considered, and one per exposure that failed a
+        cut or has no overlap; ``rank`` is set for those chosen.
     """
     rows: list[dict[str, object]] = []
     eligible: list[_Located] = []
@@ -127,7 +127,7 @@ def select_templates(
 
 
 def rule_broken(search: Exposure, candidate: TemplateCandidate, settings: TemplateSettings) -> str:
-    """Name the rule that forbids a candidate; empty if there is none.
+    """Return the reason why a candidate is rejected; empty if it passes.
 
     Parameters
     ----------
@@ -136,7 +136,7 @@ def rule_broken(search: Exposure, candidate: TemplateCandidate, settings: Templa
     candidate
         Candidate.
     settings
-        The rules.
+        The cuts.
     """
     exposure = candidate.exposure
     delta = exposure.mjd - search.mjd
@@ -164,14 +164,15 @@ def rule_broken(search: Exposure, candidate: TemplateCandidate, settings: Templa
 
 
 def merit(search: Exposure, candidate: TemplateCandidate, settings: TemplateSettings) -> float:
-    """Return the worth of a template: inverse noise variance of a point source, less for what time changes.
+    """Return the rating of a template: inverse noise variance of a point source, decreased with time difference.
 
     Parameters
     ----------
     search
         Search exposure.
     candidate
-        Candidate; without a depth its exposure time and effective factor stand for it, without a seeing the reference.
+        Candidate; an unknown depth is replaced by exposure time and effective factor, an unknown seeing by the
+        reference.
     settings
         Weights.
     """
@@ -216,7 +217,7 @@ def _choose_for_ccd(
 
 
 def _sample(footprint: FloatArray, n: int = 12) -> FloatArray:
-    """Return (n n, 2) points spread evenly over a footprint, in its tangent plane, degrees."""
+    """Return (n n, 2) points distributed evenly over a footprint, in its tangent plane, degrees."""
     corners = np.stack(sky_to_plane(footprint[:, 0], footprint[:, 1], *polygon_centre(footprint)), axis=-1)
     u, v = (g.ravel()[:, None] for g in np.meshgrid((np.arange(n) + 0.5) / n, (np.arange(n) + 0.5) / n))
     low = corners[0] + u * (corners[1] - corners[0])
@@ -225,7 +226,7 @@ def _sample(footprint: FloatArray, n: int = 12) -> FloatArray:
 
 
 def _inside(points: FloatArray, polygon: FloatArray) -> NDArray[np.bool_]:
-    """Return which points of a plane lie in a convex polygon."""
+    """Return which points of a plane are in a convex polygon."""
     edges = np.roll(polygon, -1, axis=0) - polygon
     side = edges[None, :, 0] * (points[:, None, 1] - polygon[None, :, 1]) - edges[None, :, 1] * (
         points[:, None, 0] - polygon[None, :, 0]

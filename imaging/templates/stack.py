@@ -1,4 +1,4 @@
-"""Stack the templates of a search CCD on its pixel grid."""
+"""Resample and stack the templates of a search CCD on its pixel grid."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,27 +25,27 @@ PSF_HALF_WIDTH = 20
 PSF_DEGREE = 3
 PSF_NODES = 5
 BLOCK = 32
-"""Side of the blocks in which the inputs' shares are recorded, pixels."""
+"""Side of the blocks in which the inputs' weight fractions are recorded, pixels."""
 
 
 @dataclass(frozen=True, slots=True)
 class StackInput:
-    """What one template contributed.
+    """Contribution of one template.
 
     Attributes
     ----------
     label
         Name of the input image.
     share
-        Share of the search CCD that its good pixels cover.
+        Fraction of the search CCD covered by its good pixels.
     weight
-        Its mean share of the stack's weight.
+        Its mean fraction of the stack's weight.
     zeropoint_correction_mag
         Correction of its zero point by common stars.
     n_stars
-        Stars behind that correction.
+        Number of stars used for that correction.
     clipped_pixels
-        Pixels left out as outliers.
+        Number of pixels rejected as outliers.
     alignment
         Correction of its coordinates.
     """
@@ -61,18 +61,18 @@ class StackInput:
 
 @dataclass(frozen=True, eq=False)
 class StackMakeup:
-    """Which inputs make the stack where.
+    """Weight fractions of the inputs as a function of position.
 
     Attributes
     ----------
     shares
-        (n, m, k) share of each input in the stack's weight, in blocks of ``block`` pixels.
+        (n, m, k) fraction of each input in the stack's weight, in blocks of ``block`` pixels.
     block
         Side of the blocks, pixels.
     mean_shares
         (k,) the same for the whole image.
     psf_stamps
-        (k, s, s) PSF of each input at the middle of the image.
+        (k, s, s) PSF of each input at the centre of the image.
     """
 
     shares: FloatArray
@@ -94,11 +94,11 @@ class Template:
     correlation_tile_pixels
         Side of those tiles.
     coverage
-        Share of pixels that at least one input covers with good pixels.
+        Fraction of pixels with at least one good input pixel.
     inputs
-        What each input contributed.
+        Contribution of each input.
     makeup
-        Which inputs make the stack where.
+        Weight fractions of the inputs as a function of position.
     times
         Seconds per step.
     """
@@ -113,26 +113,27 @@ class Template:
 
 
 def stack_templates(search: CalibratedImage, templates: Iterable[CalibratedImage], settings: StackSettings) -> Template:
-    """Resample templates on a search image's grid and combine them.
+    """Resample templates to a search image's grid and combine them.
 
-    The mean is weighted with the inverse variance of the pixels. A pixel of one input is left out where it differs
-    from the median of all inputs by more than its noise, a share of the local contrast and a share of the brightness:
-    the tolerance follows the seeing, so that cosmic rays go and the cores of stars stay (after Gruen et al. 2014).
+    The mean is weighted with the inverse variance of the pixels. A pixel of one input is rejected if it differs from
+    the median of all inputs by more than its noise, a fraction of the local contrast and a fraction of the brightness:
+    the tolerance depends on the seeing, so that cosmic rays are removed and cores of stars kept (after Gruen et al.
+    2014).
 
     Parameters
     ----------
     search
-        The image whose grid is wanted.
+        The image that defines the grid.
     templates
-        Calibrated images, best first. They are asked for one after the other, and the pixels of each are let go before
-        the next. The stack has the zero point of the search image.
+        Calibrated images, best first. They are iterated once, and the pixels of each are released before the next. The
+        stack has the zero point of the search image.
     settings
         See :class:`imaging.templates.settings.StackSettings`.
 
     Raises
     ------
     NoWorkError
-        ``no_template_overlap`` if less than the smallest share of the search image is covered.
+        ``no_template_overlap`` if less than the smallest fraction of the search image is covered.
     """
     times = StepTimes()
     shape = search.pixels.shape
@@ -171,7 +172,7 @@ def stack_templates(search: CalibratedImage, templates: Iterable[CalibratedImage
 def _resample_all(
     search: CalibratedImage, templates: Iterable[CalibratedImage], settings: StackSettings
 ) -> tuple[list[Resampled], list[CalibratedImage]]:
-    """Return the templates on the search image's grid, and what else is known of them."""
+    """Return the templates on the search image's grid, and their properties."""
     search = with_resampling_inputs(search, settings.resampling_inputs)
     planes, described = [], []
     for image in templates:
@@ -181,7 +182,7 @@ def _resample_all(
 
 
 def _without_pixels(image: CalibratedImage) -> CalibratedImage:
-    """Return what is known of an image, without its pixels."""
+    """Return the properties of an image, without its pixels."""
     none = np.zeros((0, 0))
     pixels = CcdImage(none.astype(np.float32), none.astype(np.int16), none.astype(np.float32), image.pixels.header)
     return replace(image, pixels=pixels, resampling_inputs=None)

@@ -1,1 +1,1 @@
-"""Coordinates: the TPV projection of DECam, and geometry on the sphere."""
+"""World coordinates: the TPV projection of DECam, conversion of other projections, spherical geometry."""

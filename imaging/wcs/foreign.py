@@ -1,4 +1,4 @@
-"""Bring the coordinates of images that other programs wrote into the one projection that this project computes with."""
+"""Convert celestial WCS of other programs (TAN, SIP, ZPN, ...) to TPV."""
 
 import warnings
 from collections.abc import Mapping
@@ -16,14 +16,14 @@ from imaging.wcs.tpv import N_TERMS, RADIAL_TERM, TpvWcs, sky_to_plane, tpv_basi
 FloatArray = NDArray[np.float64]
 
 NODES = 15
-"""Places along each axis at which the coordinates are compared."""
+"""Number of points along each axis at which the coordinates are compared."""
 
 MAX_ERROR_PIXELS = 0.02
-"""Largest error of the polynomial: two images of one field are aligned by their sources to better than 0.05 pixel."""
+"""Largest error of the polynomial; images of one field are aligned by their sources to better than 0.05 pixel."""
 
 
 def wcs_of_header(header: Mapping[str, Any], shape: tuple[int, int]) -> TpvWcs:
-    """Read celestial coordinates in any projection that astropy knows.
+    """Read celestial coordinates in any projection supported by astropy.
 
     TPV, and TAN with a CD matrix, are read exactly; anything else (PC matrix, SIP, ZPN and so on) is replaced by the
     TPV polynomial that fits it over the image.
@@ -38,7 +38,7 @@ def wcs_of_header(header: Mapping[str, Any], shape: tuple[int, int]) -> TpvWcs:
     Raises
     ------
     InputError
-        If the header has no equatorial coordinates, or the polynomial misses them by more than 0.02 pixel.
+        If the header has no equatorial coordinates, or the error of the polynomial exceeds 0.02 pixel.
     """
     if str(header.get("CTYPE1", "")).strip() in ("RA---TPV", "RA---TAN") and "CD1_1" in header:
         return TpvWcs.from_header(header)
@@ -54,7 +54,7 @@ def wcs_of_header(header: Mapping[str, Any], shape: tuple[int, int]) -> TpvWcs:
     )
     if not error < MAX_ERROR_PIXELS:
         raise InputError(
-            "the projection cannot be brought to a polynomial",
+            "the projection cannot be approximated by a TPV polynomial",
             value=f"{header['CTYPE1']}: {error:.3f} pixel",
             limit=f"{MAX_ERROR_PIXELS:g} pixel",
             remedy="give a smaller cut-out, or refit the coordinates as TPV",
@@ -78,16 +78,16 @@ def _astropy_wcs(header: Mapping[str, Any]) -> WCS:
     types = [str(name)[:4] for name in wcs.wcs.ctype]
     if types != ["RA--", "DEC-"]:
         raise InputError(
-            "the header has no equatorial coordinates in the projections that are known",
+            "the header has no equatorial coordinates in a supported projection",
             value=repr(header.get("CTYPE1", "")),
-            limit="RA and Dec in a projection that astropy knows",
+            limit="RA and Dec in a projection supported by astropy",
             remedy="give an image with celestial coordinates",
         )
     return wcs
 
 
 def _fit(x: FloatArray, y: FloatArray, ra: FloatArray, dec: FloatArray, shape: tuple[int, int]) -> TpvWcs:
-    """Fit the matrix first and the polynomial of third order to what it leaves."""
+    """Fit the matrix first and the third-order polynomial to the residuals."""
     ny, nx = shape
     crval = polygon_centre(np.stack([ra, dec], axis=1))
     crpix = ((nx + 1) / 2, (ny + 1) / 2)

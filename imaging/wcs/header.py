@@ -1,4 +1,4 @@
-"""Keywords that follow from an image's coordinates."""
+"""Header keywords of an image's centre and corners."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from imaging.wcs.tpv import TpvWcs
 
 
 def corner_keywords(wcs: TpvWcs, shape: tuple[int, int]) -> dict[str, Any]:
-    """Return centre and corners of an image under the names of the Dark Energy Survey.
+    """Return the DES keywords of centre and corners of an image.
 
     Parameters
     ----------
@@ -21,7 +21,7 @@ def corner_keywords(wcs: TpvWcs, shape: tuple[int, int]) -> dict[str, Any]:
     -------
     keywords
         RA_CENT, DEC_CENT; RAC1 ... DECC4 for the centres of the corner pixels (1,1), (nx,1), (nx,ny), (1,ny); their
-        extremes RACMIN ... DECCMAX; CROSSRA0 is ``Y`` if the image lies across RA = 0, and then RACMIN exceeds RACMAX.
+        extremes RACMIN ... DECCMAX; CROSSRA0 is ``Y`` if the image crosses RA = 0, and then RACMIN exceeds RACMAX.
     """
     ny, nx = shape
     x = np.array([nx / 2 - 1, 0, nx - 1, nx - 1, 0])

@@ -1,4 +1,4 @@
-"""Geometry on the sphere: separations, footprints and their overlap, right at the poles and across RA = 0."""
+"""Spherical geometry: separations, footprints and their overlap, valid at the poles and across RA = 0."""
 
 import numba
 import numpy as np
@@ -36,7 +36,7 @@ def polygon_centre(corners: FloatArray) -> tuple[float, float]:
 
 
 def inside_convex(corners: FloatArray, ra_deg: ArrayLike, dec_deg: ArrayLike) -> NDArray[np.bool_]:
-    """Return which positions lie inside a convex footprint of less than a hemisphere, its edges great circles.
+    """Return which positions are inside a convex footprint of less than a hemisphere with great-circle edges.
 
     Parameters
     ----------
@@ -54,10 +54,10 @@ def inside_convex(corners: FloatArray, ra_deg: ArrayLike, dec_deg: ArrayLike) ->
 
 
 def overlap_fraction(first: FloatArray, second: FloatArray) -> float:
-    """Return the share of the first convex footprint's area that the second one covers.
+    """Return the fraction of the first convex footprint's area covered by the second.
 
-    Both are projected on the plane that touches the sphere in the middle of the first one and clipped there
-    (Sutherland and Hodgman 1974); edges of images smaller than a few degrees are straight in that plane.
+    Both are projected on the tangent plane at the centre of the first one and clipped there (Sutherland and Hodgman
+    1974); edges of images smaller than a few degrees are straight in that plane.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def overlap_fraction(first: FloatArray, second: FloatArray) -> float:
 
 @numba.njit(cache=True)
 def plane_overlap(first: FloatArray, second: FloatArray) -> float:
-    """Return the share of the first convex polygon's area that the second one covers (Sutherland and Hodgman 1974).
+    """Return the fraction of the first convex polygon's area covered by the second (Sutherland and Hodgman 1974).
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def plane_overlap(first: FloatArray, second: FloatArray) -> float:
 def offset_position(
     ra_deg: float, dec_deg: float, east_arcsec: ArrayLike, north_arcsec: ArrayLike
 ) -> tuple[FloatArray, FloatArray]:
-    """Move a position by small offsets on the tangent plane; returns RA and Dec in degrees."""
+    """Move a position by small offsets on the tangent plane; return RA and Dec in degrees."""
     return plane_to_sky(
         np.asarray(east_arcsec, dtype=float) / 3600.0, np.asarray(north_arcsec, dtype=float) / 3600.0, ra_deg, dec_deg
     )
@@ -114,7 +114,7 @@ def _signed_area(polygon: FloatArray) -> float:
 
 @numba.njit(cache=True)
 def _clip(polygon: FloatArray, start: FloatArray, end: FloatArray) -> FloatArray:
-    """Keep the part of a polygon on the left of the line from start to end."""
+    """Return the part of a polygon on the left of the line from start to end."""
     n = len(polygon)
     kept = np.empty((2 * n, 2))
     count = 0

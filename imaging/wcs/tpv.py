@@ -17,7 +17,7 @@ FloatArray = NDArray[np.float64]
 
 N_TERMS = 11
 RADIAL_TERM = 3
-"""Index of the term in the radius, which DECam does not use and this class refuses."""
+"""Index of the radial term, which DECam does not use and this class does not support."""
 
 _POWERS = ((0, 0), (1, 0), (0, 1), (0, 0), (2, 0), (1, 1), (0, 2), (3, 0), (2, 1), (1, 2), (0, 3))
 
@@ -28,7 +28,7 @@ def tpv_basis(u: FloatArray, v: FloatArray) -> FloatArray:
     Parameters
     ----------
     u, v
-        (n,) the axis's own intermediate coordinate and the other one, degrees.
+        (n,) intermediate coordinates of this axis and of the other one, degrees.
 
     Returns
     -------
@@ -138,7 +138,7 @@ class TpvWcs:
         return type(self)(self.crval, (self.crpix[0] + dx, self.crpix[1] + dy), self.cd, self.pv)
 
     def to_header(self) -> dict[str, Any]:
-        """Return the FITS keywords, in the order in which they are written."""
+        """Return the FITS keywords, in order."""
         cards: dict[str, Any] = {
             "CTYPE1": "RA---TPV",
             "CTYPE2": "DEC--TPV",
@@ -166,7 +166,7 @@ class TpvWcs:
         Raises
         ------
         InputError
-            If the projection is another one or a keyword is missing or not a number.
+            If the projection is not supported or a keyword is missing or not a number.
         """
         ctype = str(header.get("CTYPE1", "")).strip()
         if ctype not in ("RA---TPV", "RA---TAN"):

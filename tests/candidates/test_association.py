@@ -65,7 +65,7 @@ def test_the_threshold_of_the_search_is_the_only_one(snr):
 
 def test_the_second_threshold_of_version_0_1_is_read_where_it_changed_nothing():
     assert AssociateSettings.model_validate({"min_snr": 5.0}) == SETTINGS
-    with pytest.raises(ValueError, match=r"set the threshold of the search: detection\.threshold_sigma"):
+    with pytest.raises(ValueError, match=r"set detection\.threshold_sigma, the threshold of the search"):
         AssociateSettings.model_validate({"min_snr": 7.0})
 
 

@@ -118,7 +118,7 @@ def test_nobody_reports_anonymously_or_what_was_not_seen(candidates):
     with pytest.raises(InputError, match="skyportal_filter_ids"):
         skyportal_requests(row, points, "S1", ReportSettings())
     dark = [p | {"flux": 0.0, "mag": None} for p in points]
-    with pytest.raises(InputError, match="measured nowhere"):
+    with pytest.raises(InputError, match="no photometry is significant enough"):
         tns_entry(row, dark, "S1", WHO)
 
 

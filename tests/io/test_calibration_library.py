@@ -100,7 +100,7 @@ def test_an_old_calibration_is_a_note_of_the_run(tmp_path):
     library(site.calibrations, 20240401, warn_days=30, refuse_days=300)
     job = fit_sky_job({}, {}, exposure(), ExposureId(1300001, "i", 20240510), site, SkySettings())
     assert job.parameters["calibration_warnings"] == [
-        "calibration is old: bias of 20240401, 39 days from the exposure (warned of from 30)"
+        "calibration is old: bias of 20240401, 39 days from the exposure (warning limit 30)"
     ]
 
 

@@ -86,6 +86,6 @@ def test_a_sky_is_fitted_with_them_and_drawn_from_the_full_size_templates(tmp_pa
 
 @pytest.mark.parametrize("wrong", [{"block": 256}, {"left_out": "N30"}], ids=["binning", "ccds"])
 def test_a_table_of_another_shape_is_refused_with_its_numbers(tmp_path, wrong):
-    with pytest.raises(InputError, match="not of this camera") as caught:
+    with pytest.raises(InputError, match="does not match the camera") as caught:
         read_sky_modes(write_modes(tmp_path / "modes.fits", **wrong))
     assert "30464" in str(caught.value.value) and "BADDET" in caught.value.remedy

@@ -73,7 +73,7 @@ def test_partial_maps_with_pixel_numbers():
         (flat_bytes(np.ones(12), ordering="NESTED", nside=1)[:4000], "cannot be read|no table"),
         (flat_bytes(np.ones(3072), ordering="NESTED", nside=16)[:-4000], "cannot be read"),
         (flat_bytes(np.ones(12), ordering="NESTED", nside=1, name="FLUX"), "no table of probabilities"),
-        (flat_bytes(np.ones(12), ordering="", nside=1), "order of pixels"),
+        (flat_bytes(np.ones(12), ordering="", nside=1), "pixel ordering"),
         (flat_bytes(-np.ones(12), ordering="RING", nside=1), "negative"),
         (flat_bytes(np.ones(11), ordering="RING"), "number of pixels"),
         (flat_bytes(np.ones(12), ordering="RING", system="G"), "equatorial"),

@@ -176,7 +176,7 @@ def test_galaxies_from_text_and_parquet_are_the_same_and_a_lost_column_is_named(
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"kind": "other"}, "holds no labels"),
+        ({"kind": "other"}, "contains no labels"),
         ({"label": "maybe"}, "unknown labels.*maybe"),
         ({"night": "soon"}, "cannot be read"),
     ],

@@ -137,7 +137,7 @@ def test_rounding_stays_below_the_errors_of_the_best_stars(tmp_path):
 def test_what_is_no_gaia_table_is_refused(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("a,b\n1,2\n")
-    with pytest.raises(InputError, match="none of the columns"):
+    with pytest.raises(InputError, match="none of the requested columns"):
         list(source_batches(path, source_types()))
     with pytest.raises(InputError, match="columns missing: source_id"):
         reference_stars(pa.table({"ra": [1.0]}), EXACT, "a.csv")

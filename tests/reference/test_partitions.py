@@ -138,7 +138,7 @@ def test_the_part_that_a_sky_map_needs(tmp_path, order):
     assert len(catalogue_partitions(part)[5]) < len(catalogue_partitions(whole)[5]) or order == 3
     again = prefetch_catalogue(whole, part, region, 0.9)
     assert again.n_copied == 0
-    with pytest.raises(InputError, match="nothing of the sky map's region"):
+    with pytest.raises(InputError, match="no partition in the sky map's region"):
         prefetch_catalogue(whole, tmp_path / "other", skymap(5, [12 * 4**5 - 1]), 0.9)
 
 

@@ -117,7 +117,7 @@ def test_only_the_first_table_counts_and_prefixes_do_not(tmp_path):
     ("body", "message"),
     [
         ("<DATA><BINARY><STREAM encoding='base64'>P/gAAAAAAAA/</STREAM></BINARY></DATA></TABLE>", "middle of a row"),
-        ("<DATA><BINARY><STREAM href='x.bin'/></BINARY></DATA></TABLE>", "lie elsewhere"),
+        ("<DATA><BINARY><STREAM href='x.bin'/></BINARY></DATA></TABLE>", "in another file"),
         ("<DATA><FITS><STREAM/></FITS></DATA></TABLE>", "give the FITS file"),
         ("<DATA><TABLEDATA><TR><TD>bright</TD></TR></TABLEDATA></DATA></TABLE>", "bright"),
         ("<DATA><TABLEDATA><TR><TD>1.5</TD>", "no valid XML"),

@@ -142,13 +142,13 @@ def without_coordinates(_, header):
 @pytest.mark.parametrize(
     ("change", "status", "words"),
     [
-        (without_weights, "bad", "share of pixels without weight 0.73 above 0.60"),
+        (without_weights, "bad", "fraction of pixels without weight 0.73 above 0.60"),
         (with_wrong_weights, "bad", "more than 0.3 from one"),
         (with_a_hole, "bad", "1 pixels with weight are not finite"),
         (without_mask, "bad", "plane MSK is missing"),
         (cut_short, "bad", "plane SCI has shape (412, 256)"),
         (displaced, "bad", "corners in the header off by 31"),
-        (without_coordinates, "bad", "no coordinates"),
+        (without_coordinates, "bad", "no WCS"),
     ],
 )
 def test_a_damaged_image_is_named(products, change, status, words):
