@@ -28,9 +28,9 @@ from bench.report import Row, at_most, main
 from blocks.folders import load_site
 from blocks.notification import NotificationTarget
 from blocks.site import Site
-from deployments.definitions import Definition
-from deployments.serve import serve
-from deployments.server import server_for
+from deployments.server.definitions import Definition
+from deployments.server.serve import serve
+from deployments.server.server import server_for
 
 LIMIT_S = 120.0
 

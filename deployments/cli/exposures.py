@@ -1,7 +1,8 @@
-"""Commands for one exposure: single-epoch, calibrate, difference. Their letters are those of the original's scripts."""
+"""Commands for one exposure: single-epoch, calibrate, difference, export, export-calibration."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import Annotated
 
 from cyclopts import Parameter
 
@@ -18,20 +19,19 @@ from deployments.cli.options import (
     Rnum,
     Schema,
     Season,
+    SettingsFile,
     Workers,
     ccds_of,
     find_site,
+    read_settings,
     version_number,
 )
 from deployments.cli.output import Answer
 from deployments.cli.running import run_flow
-from deployments.cli.settings_files import SettingsFile, read_settings
-from deployments.products import check_magnitudes, find_exposure
+from deployments.products.find_exposure import check_magnitudes, find_exposure
+from imaging.errors import InputError
 from imaging.identity import parse_season, parse_version_tag
 from tasks.requests import ExposureRequest
-
-if TYPE_CHECKING:
-    pass
 
 ORIGINAL_EPOCH = "y4e1"
 """Calibration epoch that the original's switch -Y forces."""
@@ -190,3 +190,92 @@ def difference(
     parameters = {"exposure": request, "site": found.name, **rules, "ccds": chosen, "overwrite": overwrite}
     flow, about = "flows.difference:difference", {"expnum": expnum, "ccds": chosen, "full_copy": full_copy}
     return run_flow("difference", common, found.site, flow, parameters, workers=workers, about=about)
+
+
+def export(
+    *,
+    expnum: ExpNum,
+    rnum: Rnum,
+    pnum: Pnum,
+    ccds: Ccds = None,
+    destination: Destination = "persistent",
+    schema: Schema = "gw",
+    plain: Annotated[
+        bool, Parameter(name="--uncompressed", negative="", help="Images without tile compression.")
+    ] = False,
+    source_noise: Annotated[
+        bool, Parameter(name="--source-noise", negative="", help="Weights with the shot noise of the sources as well.")
+    ] = False,
+    overwrite: Overwrite = False,
+    workers: Workers = None,
+    common: Common = DEFAULTS,
+) -> Answer:
+    """Write a calibrated exposure's images, catalogues, PSFs, regions and corners as the original did."""
+    from imaging.export.settings import ExportSettings
+
+    found = find_site(common)
+    numbers = version_number(rnum, "r"), version_number(pnum, "p")
+    exposure = find_exposure(found.site.storing_in(destination), expnum, *numbers, schema)
+    request = ExposureRequest(
+        expnum=expnum,
+        band=exposure.band,
+        night=exposure.night,
+        rnum=exposure.rnum,
+        pnum=exposure.pnum,
+        schema_name=schema,
+        destination=destination,
+    )
+    chosen, settings = ccds_of(ccds), ExportSettings(compress=not plain, source_noise=source_noise)
+    parameters = {
+        "exposure": request,
+        "site": found.name,
+        "ccds": chosen,
+        "overwrite": overwrite,
+        "settings": settings,
+    }
+    flow, about = "flows.export:export_exposure", {"expnum": expnum, "ccds": chosen}
+    return run_flow("export", common, found.site, flow, parameters, workers=workers, about=about)
+
+
+def export_calibration(
+    *,
+    expnum: Annotated[int, Parameter(name="--expnum", help="Exposure number.")],
+    reqnum: Annotated[str, Parameter(name="--reqnum", help="Request number of the single-epoch run.")],
+    attnum: Annotated[str, Parameter(name="--attnum", help="Processing number of the single-epoch run.")],
+    directory: Annotated[Path, Parameter(name=["--directory", "-o"], help="Folder to write into.")] = Path(),
+    ccds: Annotated[str | None, Parameter(name=["--ccd", "--ccds"], help="CCDs such as 1,3-5,25.")] = None,
+    star_lists: Annotated[
+        bool, Parameter(name="--star-lists", negative="", help="Also the lists SNSTAR and SNVETO.")
+    ] = False,
+    stars_from: Annotated[
+        str | None,
+        Parameter(
+            name="--stars-from", help="Exposures whose stars SNSTAR lists, such as 1270601,1277501; else its own."
+        ),
+    ] = None,
+    destination: Destination = "persistent",
+    schema: Schema = "gw",
+    common: Common = DEFAULTS,
+) -> Answer:
+    """Write the original's CSV tables of a calibrated exposure, and on request its star and veto lists."""
+    from deployments.products.original_calibration import export_star_lists, export_tables, read_calibrated
+    from imaging.photometry.star_lists import StarListSettings
+
+    site = find_site(common).site.storing_in(destination)
+    rnum, pnum = version_number(reqnum, "r"), version_number(attnum, "p")
+    calibrated = read_calibrated(find_exposure(site, expnum, rnum, pnum, schema), site, ccds_of(ccds))
+    paths = export_tables(calibrated, directory)
+    if star_lists or stars_from:
+        others = [
+            read_calibrated(find_exposure(site, number, rnum, pnum, schema), site) for number in _numbers(stars_from)
+        ]
+        paths += export_star_lists(calibrated, others, site, directory, StarListSettings())
+    document = {"command": "export-calibration", "expnum": expnum, "files": [str(path) for path in paths]}
+    return Answer(document, (f"{len(paths)} files written to {directory}",))
+
+
+def _numbers(text: str | None) -> list[int]:
+    words = [] if text is None else text.replace(" ", "").split(",")
+    if not all(word.isdigit() for word in words):
+        raise InputError("exposure numbers not understood", value=repr(text), limit="numbers such as 1270601,1277501")
+    return [int(word) for word in words]

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from cyclopts import Parameter
 
-from deployments.cli.options import DEFAULT_DISPLAY, Display
+from deployments.cli.options import DEFAULT_DISPLAY, Display, SettingsFile, read_settings, refused
 from deployments.cli.output import Answer, table_lines
-from deployments.cli.settings_files import SettingsFile, read_settings, refused
 from imaging.errors import InputError, StorageError
 
 if TYPE_CHECKING:

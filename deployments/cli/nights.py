@@ -1,8 +1,9 @@
-"""Commands for a night: night, register-night, status."""
+"""Commands for a night: night, register-night, status, prepare-templates, rank."""
 
 import os
 import sys
 import time
+import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -10,17 +11,36 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from deployments.cli.options import DEFAULTS, Common, Overwrite, Workers, find_site
-from deployments.cli.output import Answer
+from deployments.cli.options import (
+    DEFAULTS,
+    Common,
+    Destination,
+    Night,
+    NightNumber,
+    Overwrite,
+    Pnum,
+    Rnum,
+    Schema,
+    SettingsFile,
+    Workers,
+    find_site,
+    read_settings,
+    version_number,
+)
+from deployments.cli.output import Answer, table_lines
 from deployments.cli.running import run_flow
-from deployments.cli.settings_files import SettingsFile, read_settings
+from imaging.errors import InputError
+from imaging.identity import check_night
+from tasks.engine.events import emit
+from tasks.requests import Version
 
 if TYPE_CHECKING:
     from blocks.site import Site
-    from deployments.registry import Registration
-    from deployments.status import SiteStatus
-
-NightNumber = Annotated[int, Parameter(help="Local date at the beginning of the night, YYYYMMDD.")]
+    from deployments.checks.status import SiteStatus
+    from deployments.events.registry import Registration
+    from imaging.candidates.settings import CandidateSettings
+    from imaging.io.pointings import Pointing
+    from tasks.prepare_templates import Preparation
 
 
 def night(
@@ -58,8 +78,8 @@ def register_night(
     common: Common = DEFAULTS,
 ) -> Answer:
     """Store a night, copy what its sky map needs of catalogues on slow storage, and announce it to the server."""
-    from deployments import registry
-    from deployments.prefetching import prefetch_remembered
+    from deployments.events import registry
+    from deployments.events.prefetching import prefetch_remembered
     from imaging.io.skymaps import read_skymap
 
     site = find_site(common).site
@@ -87,7 +107,7 @@ def register_night(
 
 def announce_if_possible(site: "Site", registration: "Registration") -> bool:
     """Announce a night to the server of ``PREFECT_API_URL`` or to the site's own; False if none takes it now."""
-    from deployments.registry import announce
+    from deployments.events.registry import announce
 
     return tell_server(site, lambda: announce(registration.night))
 
@@ -102,7 +122,7 @@ def tell_server(site: "Site", tell: Callable[[], object]) -> bool:
     tell
         Emits the event to the server that Prefect's settings name.
     """
-    from deployments.server import is_healthy, known_address, server_for
+    from deployments.server.server import is_healthy, known_address, server_for
 
     named = os.environ.get("PREFECT_API_URL")
     if not (is_healthy(named) if named else known_address(site)):
@@ -127,7 +147,7 @@ def status(
     common: Common = DEFAULTS,
 ) -> Answer:
     """Tell how far the exposures have come: stages done, what failed and why, what is running."""
-    from deployments.status import site_status
+    from deployments.checks.status import site_status
 
     site = find_site(common).site
     if watch and not common.json:
@@ -157,3 +177,188 @@ def watch_status(look: Callable[[], "SiteStatus"], interval_s: float) -> None:
             if not report.running:
                 return
             time.sleep(interval_s)
+
+
+SHOWN = ("ra_deg", "dec_deg", "band", "n_ccds", "n_covered", "templates")
+
+
+def prepare_templates(
+    pointings: Annotated[Path, Parameter(help="Planned pointings: CSV or JSON with RA, Dec and band (or filter).")],
+    /,
+    *,
+    night: Night,
+    exposures: Annotated[
+        Path | None, Parameter(name="--exposures", help="List of exposures to choose from; the raw files without it.")
+    ] = None,
+    rnum: Rnum = "1",
+    pnum: Pnum = "1",
+    destination: Destination = "persistent",
+    schema: Schema = "gw",
+    plan_only: Annotated[
+        bool, Parameter(name="--plan", negative="", help="Only say which exposures would be processed.")
+    ] = False,
+    announce: Annotated[
+        bool, Parameter(name="--announce", negative="", help="Keep the plan and let the server do it, now or at dusk.")
+    ] = False,
+    settings: SettingsFile = None,
+    overwrite: Overwrite = False,
+    workers: Workers = None,
+    common: Common = DEFAULTS,
+) -> Answer:
+    """Process the templates of planned pointings before the shutter opens, each once however many pointings need it."""
+    from flows.settings import NightSettings
+    from imaging.io.pointings import read_pointings
+
+    check_night(night)
+    found, planned = find_site(common), read_pointings(pointings)
+    version = Version(
+        rnum=version_number(rnum, "r"), pnum=version_number(pnum, "p"), schema_name=schema, destination=destination
+    )
+    chosen = read_settings(settings, NightSettings).model_copy(update={"version": version})
+    if announce:
+        return _announced(found.site, planned, night, exposures)
+    if plan_only:
+        from tasks.prepare_templates import known_exposures, mjd_of_night, plan_preparation
+
+        listed = known_exposures(found.site.storing_in(destination), exposures)
+        return _planned(
+            plan_preparation(planned, mjd_of_night(night), listed, version, chosen.difference.templates), night
+        )
+
+    parameters = {
+        "pointings": planned,
+        "night": night,
+        "exposure_list": None if exposures is None else str(exposures.resolve()),
+        "site": found.name,
+        "settings": chosen,
+        "overwrite": overwrite,
+    }
+    flow = "flows.preparation:prepare_templates"
+    about = {"night": night, "pointings": len(planned)}
+    return run_flow("prepare-templates", common, found.site, flow, parameters, workers=workers, about=about)
+
+
+def _announced(site: "Site", planned: "tuple[Pointing, ...]", night: int, exposures: Path | None) -> Answer:
+    """Keep a plan, and tell the server of it if there is one."""
+    from blocks.plans import EVENT_NAME, PointingPlan, plan_path, store_plan
+    from deployments.events.registry import RESOURCE
+    from imaging.io.atomic import content_hash
+
+    listed = None if exposures is None else str(exposures.resolve())
+    store_plan(site, PointingPlan(night=night, pointings=planned, exposure_list=listed))
+    event_id = uuid.uuid5(uuid.NAMESPACE_URL, f"gw-workflow/plan/{night}/{content_hash(plan_path(site, night))}")
+    resource, about = RESOURCE.format(night=night), f"{len(planned)} pointings of night {night}"
+    told = tell_server(site, lambda: emit(EVENT_NAME, event_id, resource, about=about, payload={"night": night}))
+    document = {"command": "prepare-templates", "night": night, "n_pointings": len(planned), "announced": told}
+    when = "announced" if told else "kept; the server takes it up at dusk"
+    return Answer(document, (f"{about}: {when}",))
+
+
+def _planned(plan: "Preparation", night: int) -> Answer:
+    """Say what would be done."""
+    rows = [
+        item.pointing.model_dump()
+        | {"n_ccds": item.n_ccds, "n_covered": item.n_covered, "templates": list(item.templates), "left": item.left}
+        for item in plan.pointings
+    ]
+    needed = [request.expnum for request in plan.exposures]
+    document = {"command": "prepare-templates", "night": night, "pointings": rows, "exposures": needed}
+    shown = [[" ".join(map(str, r[k])) if k == "templates" else r[k] for k in SHOWN] for r in rows]
+    return Answer(document, (*table_lines(SHOWN, shown), f"{len(needed)} exposures to process"))
+
+
+Weights = Annotated[
+    tuple[str, ...],
+    Parameter(name="--weight", help="Weight of a part, such as skymap=2; may be given several times."),
+]
+
+
+def rank(
+    night: NightNumber,
+    /,
+    *,
+    skymap: Annotated[Path | None, Parameter(name="--skymap", help="New sky map, which becomes the night's.")] = None,
+    weight: Weights = (),
+    announce: Annotated[
+        bool, Parameter(name="--announce", negative="", help="Let the server do it: emit the event of a new map.")
+    ] = False,
+    destination: Destination = "persistent",
+    overwrite: Overwrite = False,
+    common: Common = DEFAULTS,
+) -> Answer:
+    """Rank the candidates of a processed night again, from its tables alone: no pixel is touched."""
+    from tasks.ranked_tables import last_settings
+
+    found = find_site(common)
+    place = found.site.storing_in(destination)
+    settings = None if not weight else weighted(last_settings(night, place), weight)
+    file = None if skymap is None else str(skymap.resolve())
+    if announce:
+        if file is None or weight:
+            raise InputError("an announced map needs a file and takes no weights", remedy="give --skymap FILE alone")
+        return announced(night, Path(file))
+
+    parameters = {
+        "night": night,
+        "skymap": file,
+        "site": found.name,
+        "settings": settings,
+        "destination": destination,
+        "overwrite": overwrite,
+    }
+    about = {"night": night, "skymap": file}
+    return run_flow("rank", common, found.site, "flows.ranking:rank_night", parameters, about=about)
+
+
+def weighted(settings: "CandidateSettings", weights: tuple[str, ...]) -> "CandidateSettings":
+    """Return settings with some weights of the rank changed.
+
+    Parameters
+    ----------
+    settings
+        The settings.
+    weights
+        Texts such as ``skymap=2``.
+
+    Raises
+    ------
+    InputError
+        If a part is unknown or a weight no number.
+    """
+    from imaging.candidates.rank import PARTS
+
+    changes = {}
+    for text in weights:
+        part, _, number = text.partition("=")
+        try:
+            changes[f"weight_{part}"] = float(number)
+        except ValueError:
+            part = ""
+        if part not in PARTS:
+            raise InputError("weight not understood", value=text, limit=f"PART=NUMBER, PART of {', '.join(PARTS)}")
+    return settings.with_values(rank=settings.rank.with_values(**changes))
+
+
+def announced(night: int, skymap: Path) -> Answer:
+    """Emit the event of a new sky map to the server that PREFECT_API_URL names.
+
+    Raises
+    ------
+    InputError
+        If no server is named or the file is no sky map.
+    """
+    import uuid
+
+    from blocks.skymaps import EVENT_NAME
+    from deployments.events.registry import RESOURCE
+    from imaging.io.atomic import content_hash
+    from imaging.io.skymaps import read_skymap
+    from tasks.engine.events import emit
+
+    if not os.environ.get("PREFECT_API_URL"):
+        raise InputError("no server to announce the map to", limit="PREFECT_API_URL", remedy="run gw-workflow serve")
+    read_skymap(skymap)
+    payload = {"night": night, "skymap": str(skymap)}
+    event_id = uuid.uuid5(uuid.NAMESPACE_URL, f"gw-workflow/skymap/{night}/{content_hash(skymap)}")
+    emit(EVENT_NAME, event_id, RESOURCE.format(night=night), about=f"sky map {skymap.name}", payload=payload)
+    return Answer({"command": "rank", "announced": True, **payload}, (f"night {night}: {skymap.name} announced",))

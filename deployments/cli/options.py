@@ -1,14 +1,17 @@
-"""Options that several commands share."""
+"""Options that several commands share, and the JSON files of ``--settings``."""
 
 import os
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
 
 from cyclopts import Parameter
+from pydantic import ValidationError
 
 from blocks.site import DEFAULT_ROOT, Site
 from imaging.detector.ccds import parse_ccd_list
 from imaging.errors import InputError
+from imaging.settings import Settings
 
 
 @Parameter(name="*")
@@ -51,6 +54,7 @@ DEFAULTS = Common()
 ExpNum = Annotated[int, Parameter(name=["--expnum", "-E"], help="Exposure number, of any length.")]
 Band = Annotated[str, Parameter(name=["--band", "-b"], help="Band: u, g, r, i, z, Y or VR.")]
 Night = Annotated[int, Parameter(name=["--night", "-n"], help="Night, YYYYMMDD.")]
+NightNumber = Annotated[int, Parameter(help="Local date at the beginning of the night, YYYYMMDD.")]
 Rnum = Annotated[str, Parameter(name=["--rnum", "-r"], help="Request number, the first half of the version tag.")]
 Pnum = Annotated[str, Parameter(name=["--pnum", "-p"], help="Processing number, the second half.")]
 Season = Annotated[str, Parameter(name=["--season", "-S"], help="Season of the difference products: 60 or dp60.")]
@@ -120,3 +124,42 @@ def version_number(text: str, letter: str) -> int:
     if not digits.isdigit():
         raise InputError("version number not understood", value=repr(text), limit=f"a number, or {letter} and a number")
     return int(digits)
+
+
+Chosen = TypeVar("Chosen", bound=Settings)
+
+SettingsFile = Annotated[
+    Path | None, Parameter(name="--settings", help="JSON file with those settings that are not to be the defaults.")
+]
+
+
+def read_settings(path: Path | None, model: type[Chosen]) -> Chosen:
+    """Read settings: those that the file names, and the defaults of the others.
+
+    Parameters
+    ----------
+    path
+        JSON file; None for the defaults.
+    model
+        What is set.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, a name is unknown or a value refused.
+    """
+    if path is None:
+        return model()
+    try:
+        return model.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise InputError("settings file missing or unreadable", value=path) from error
+    except ValidationError as error:
+        raise refused(error, str(path)) from error
+
+
+def refused(error: ValidationError, where: str) -> InputError:
+    """Say which setting was refused, and why."""
+    first = error.errors()[0]
+    name = ".".join(map(str, first["loc"])) or where
+    return InputError(f"there cannot be this {name}", value=first["input"], limit=first["msg"], remedy=f"see {where}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from blocks.site import Site
 from deployments.cli.options import Common
 from deployments.cli.output import Answer
-from deployments.server import Server, server_for
+from deployments.server.server import Server, server_for
 from imaging.errors import GWWorkflowError, InputError
 from tasks.engine.jobs import ExitCode
 

@@ -7,9 +7,9 @@ import pytest
 from test_registry import check_map, write_list
 
 from blocks.site import Site
-from deployments.alerts import announce_alerts, event_folder, parse_alert, read_event, store_alert
-from deployments.listening import listen, open_consumer
-from deployments.registry import register_night
+from deployments.events.alerts import announce_alerts, event_folder, parse_alert, read_event, store_alert
+from deployments.events.listening import listen, open_consumer
+from deployments.events.registry import register_night
 from imaging.errors import InputError
 from imaging.io.skymaps import read_skymap
 

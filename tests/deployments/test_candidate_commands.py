@@ -11,8 +11,8 @@ from bench.candidates import prepare
 from bench.ranked_site import write_site
 from blocks.nights import read_night
 from deployments.cli import main
-from deployments.cli.ranking import weighted
-from deployments.selection import select_rows
+from deployments.cli.nights import weighted
+from deployments.reports.selection import select_rows
 from imaging.candidates.settings import CandidateSettings
 from imaging.errors import InputError
 from imaging.io.candidates import read_candidates
@@ -79,7 +79,7 @@ def test_flags_have_names_in_a_condition(table):
     ],
 )
 def test_a_condition_can_do_nothing_else(table, where, monkeypatch):
-    monkeypatch.setattr("deployments.selection.STEPS", 100_000)
+    monkeypatch.setattr("deployments.reports.selection.STEPS", 100_000)
     with pytest.raises(InputError, match="condition is not understood"):
         select_rows(table, where)
 

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from blocks.site import Site
-from deployments.candidates import candidate_table
 from deployments.cli import main
+from deployments.reports.candidates import candidate_table
 from imaging.io.images import write_planes
 from imaging.io.tables import write_table
 from imaging.schemas.candidates import CANDIDATES

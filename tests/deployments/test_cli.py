@@ -16,8 +16,8 @@ from test_registry import NIGHT, write_list
 from blocks.nights import read_night
 from blocks.site import Site
 from deployments.cli import main, running
-from deployments.registry import pending_nights
-from deployments.server import Server
+from deployments.events.registry import pending_nights
+from deployments.server.server import Server
 from imaging.errors import InputError
 from tasks.engine.failures import note_failure
 from tasks.engine.final_state import final_state
@@ -254,9 +254,9 @@ def test_a_night_that_the_server_does_not_take_is_stored_all_the_same(command, n
     def refuse(night):
         raise ConnectionResetError("gone")
 
-    monkeypatch.setattr("deployments.server.known_address", lambda site: "http://127.0.0.1:1/api")
-    monkeypatch.setattr("deployments.server.server_for", lambda site: nullcontext())
-    monkeypatch.setattr("deployments.registry.announce", refuse)
+    monkeypatch.setattr("deployments.server.server.known_address", lambda site: "http://127.0.0.1:1/api")
+    monkeypatch.setattr("deployments.server.server.server_for", lambda site: nullcontext())
+    monkeypatch.setattr("deployments.events.registry.announce", refuse)
     code, document, error = command("register-night", NIGHT, *night_files, "--json")
     assert (code, document["announced"]) == (0, False)
     assert "did not take the announcement" in error

@@ -9,7 +9,7 @@ from contextlib import closing
 import pytest
 
 from deployments.cli import main
-from deployments.database import (
+from deployments.server.database import (
     CHANGED_FRACTION,
     LARGE_TABLES,
     VARIABLE,
@@ -20,7 +20,7 @@ from deployments.database import (
     size_of,
     vacuum,
 )
-from deployments.server_settings import server_environment
+from deployments.server.server_settings import server_environment
 from imaging.errors import InputError, StorageError
 
 
@@ -70,7 +70,7 @@ def test_a_database_that_exists_is_not_touched_by_preparing(tmp_path):
 def test_an_older_sqlite_is_turned_when_nobody_uses_it_and_left_when_somebody_does(tmp_path, monkeypatch):
     path = tmp_path / "prefect.db"
     fill(path)
-    monkeypatch.setattr("deployments.database.CONNECT_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("deployments.server.database.CONNECT_TIMEOUT_S", 0.1)
     with closing(sqlite3.connect(path)) as other:
         other.execute("BEGIN EXCLUSIVE")
         with pytest.raises(StorageError, match="stop the server"):

@@ -16,13 +16,13 @@ from test_registry import NIGHT, check_map, write_list
 
 from blocks.nights import read_night
 from blocks.site import Site
-from deployments.automations import ZOMBIES
-from deployments.definitions import DEFINITIONS, load_flow
-from deployments.deploy import CONCURRENT_RUNS
-from deployments.doctor import BLOCKS
-from deployments.registry import announce, register_night
-from deployments.server import server_for
-from deployments.server_settings import CLIENT
+from deployments.checks.doctor import BLOCKS
+from deployments.events.registry import announce, register_night
+from deployments.server.automations import ZOMBIES
+from deployments.server.definitions import DEFINITIONS, load_flow
+from deployments.server.deploy import CONCURRENT_RUNS
+from deployments.server.server import server_for
+from deployments.server.server_settings import CLIENT
 from tasks.requests import ExposureRequest
 from tasks.steps import LIMITS
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from blocks.site import Site
-from deployments.candidates import candidate_table, read_candidates
 from deployments.cli.demo import latest_run, read_document, report_lines
 from deployments.cli.output import table_lines
-from deployments.demo_figures import ccd_figures, completeness, kilonova_rank, stage_costs
+from deployments.products.compare_with_truth import ccd_figures, completeness, kilonova_rank, stage_costs
+from deployments.reports.candidates import candidate_table, read_candidates
 from imaging.errors import InputError
 from imaging.io.tables import write_table
 from imaging.io.truth import sky_table_path, source_truth_path

@@ -10,12 +10,12 @@ import pytest
 from test_registry import NIGHT, check_map, write_list
 
 from blocks.site import Site
-from deployments import doctor, doctor_night
-from deployments.automations import NIGHT_FAILED, ZOMBIES
+from deployments.checks import doctor, doctor_night
 from deployments.cli import main
-from deployments.database import VARIABLE, prepare_sqlite
-from deployments.definitions import DEFINITIONS
-from deployments.registry import register_night
+from deployments.events.registry import register_night
+from deployments.server.automations import NIGHT_FAILED, ZOMBIES
+from deployments.server.database import VARIABLE, prepare_sqlite
+from deployments.server.definitions import DEFINITIONS
 from imaging.detector.status import working_ccds
 from imaging.errors import InputError
 from imaging.identity import ExposureId

@@ -7,8 +7,8 @@ from contextlib import closing
 import pytest
 
 from blocks.site import Site
-from deployments.database import VARIABLE, prepare_sqlite
-from deployments.housekeeping import keep_house, remove_intermediate
+from deployments.maintenance.cleanup import keep_house, remove_intermediate
+from deployments.server.database import VARIABLE, prepare_sqlite
 from imaging.identity import ExposureId
 
 DAY_S = 86400.0

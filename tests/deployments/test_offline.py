@@ -32,14 +32,14 @@ USE = """
 import socket, sys, urllib.request
 from pathlib import Path
 from blocks.site import Site
-from deployments.server import server_for
+from deployments.server.server import server_for
 
 site = Site.at(sys.argv[1])
 with server_for(site) as server:
     from prefect import flow, task
     from blocks.folders import register_blocks
-    from deployments.automations import create_automations
-    from deployments.limits import create_limits
+    from deployments.server.automations import create_automations
+    from deployments.server.limits import create_limits
 
     register_blocks(site)
     create_automations()

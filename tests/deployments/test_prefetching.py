@@ -9,10 +9,10 @@ import pytest
 from astropy_healpix import HEALPix
 
 from blocks.site import Site
-from deployments.alerts import event_folder
 from deployments.cli.main import run
-from deployments.listening import listen
-from deployments.prefetching import RememberedSource, prefetch_remembered, remember_source, remembered_sources
+from deployments.events.alerts import event_folder
+from deployments.events.listening import listen
+from deployments.events.prefetching import RememberedSource, prefetch_remembered, remember_source, remembered_sources
 from imaging.errors import InputError
 from imaging.exposure import Exposure
 from imaging.io.exposure_list import ListedExposure, write_exposure_list
@@ -119,7 +119,7 @@ def test_an_alert_copies_after_it_has_been_announced(site, monkeypatch):
     folder.mkdir(parents=True)
     write_skymap(folder / "new.fits", skymap(10.0))
     record = SimpleNamespace(superevent="S240510a", skymap="new.fits", alert_type="UPDATE", classification={})
-    monkeypatch.setattr("deployments.listening.store_alert", lambda site, content: record)
+    monkeypatch.setattr("deployments.events.listening.store_alert", lambda site, content: record)
     message = SimpleNamespace(error=lambda: None, value=lambda: b"alert")
     consumer = SimpleNamespace(poll=lambda seconds: message, commit=lambda **_: None)
     order = []

@@ -11,7 +11,7 @@ from contextlib import suppress
 import pytest
 from prefect.settings import PREFECT_API_URL
 
-from deployments.server_settings import CLIENT
+from deployments.server.server_settings import CLIENT
 
 
 def free_port() -> int:

@@ -7,7 +7,7 @@ import pytest
 
 from blocks.nights import is_registered, read_night, registered_nights
 from blocks.site import Site
-from deployments.registry import pending_nights, reconcile, register_night
+from deployments.events.registry import pending_nights, reconcile, register_night
 from imaging.errors import InputError, StorageError
 from imaging.exposure import Exposure
 from imaging.io.exposure_list import ListedExposure, write_exposure_list

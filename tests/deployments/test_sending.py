@@ -10,12 +10,12 @@ from bench.candidates import prepare
 from bench.ranked_site import write_site
 from blocks.nights import read_night
 from blocks.receivers import BrokerCredentials, SkyPortalCredentials, TnsCredentials
-from deployments.candidates import ranked_table
 from deployments.cli import main
-from deployments.reports import Report, make_report
-from deployments.sending import TRIES, counts, send_to_broker, send_to_skyportal
-from deployments.sending_tns import judge_entry, send_to_tns
-from deployments.sent import known_of, ledger_path, open_ledger
+from deployments.reports.candidates import ranked_table
+from deployments.reports.ledger import known_of, ledger_path, open_ledger
+from deployments.reports.reports import Report, make_report
+from deployments.reports.sending import TRIES, counts, send_to_broker, send_to_skyportal
+from deployments.reports.sending_tns import judge_entry, send_to_tns
 from imaging.candidates.reports import ReportSettings
 from imaging.candidates.settings import CandidateSettings
 from imaging.errors import InputError
@@ -286,7 +286,7 @@ def command(ranked, capsys, monkeypatch, prefect_server, tmp_path):
 
 @pytest.mark.parametrize("form", ["skyportal", "tns"])
 def test_the_command_sends_with_a_block_and_the_flag_only(command, ranked, receiver, form, monkeypatch):
-    monkeypatch.setattr("deployments.sending_tns.REPLY_WAIT_S", 0.0)
+    monkeypatch.setattr("deployments.reports.sending_tns.REPLY_WAIT_S", 0.0)
     without = command("--form", form, "--send", "--receiver", "nobody")
     assert (without.code, "no credentials" in without.document["error"]) == (1, True)
     if form == "tns":

@@ -17,9 +17,9 @@ from test_registry import NIGHT, check_map, write_list
 from blocks.nights import read_night
 from blocks.site import Site
 from blocks.skymaps import EVENT_NAME as NEW_MAP
-from deployments.automations import ZOMBIES
-from deployments.registry import announce, register_night
-from deployments.server import is_healthy, known_address, server_for, wait_until_stopped
+from deployments.events.registry import announce, register_night
+from deployments.server.automations import ZOMBIES
+from deployments.server.server import is_healthy, known_address, server_for, wait_until_stopped
 from tasks.engine.events import emit
 from tasks.engine.limits import slot
 from tasks.steps import EXPOSURES
@@ -31,8 +31,8 @@ import sys
 from blocks.nights import EVENT_NAME
 from blocks.site import Site
 from blocks.skymaps import EVENT_NAME as NEW_MAP
-from deployments.definitions import Definition
-from deployments.serve import serve
+from deployments.server.definitions import Definition
+from deployments.server.serve import serve
 
 toy = Definition("toy-night", "toy_flows.toy_night", "A toy.", event=EVENT_NAME, resource="gw.night.*", limit=1)
 rank = Definition("toy-rank", "toy_flows.toy_rank", "A toy.", event=NEW_MAP, resource="gw.night.*", limit=1)

@@ -14,14 +14,14 @@ from pathlib import Path
 import pytest
 
 from blocks.site import Site
-from deployments.server import embedded_server, is_healthy, known_address, server_for, wait_until_stopped
-from deployments.server_settings import client_environment, one_certificate, server_environment
+from deployments.server.server import embedded_server, is_healthy, known_address, server_for, wait_until_stopped
+from deployments.server.server_settings import client_environment, one_certificate, server_environment
 from imaging.errors import InputError, StorageError
 
 USE = """
 import sys, time
 from blocks.site import Site
-from deployments.server import embedded_server
+from deployments.server.server import embedded_server
 with embedded_server(Site.at(sys.argv[1])) as server:
     print(server.api_url, flush=True)
     time.sleep(60)
@@ -77,7 +77,7 @@ def run_a_flow() -> None:
 
 def test_a_named_server_that_is_down_is_an_error(site, monkeypatch):
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
-    monkeypatch.setattr("deployments.server.PATIENCE_S", 0.0)
+    monkeypatch.setattr("deployments.server.server.PATIENCE_S", 0.0)
     with pytest.raises(InputError, match=r"no Prefect server answers.*unset PREFECT_API_URL"), server_for(site):
         pass
 
@@ -118,7 +118,7 @@ def test_no_second_server_is_started_beside_one_that_is_stalled(site, sleepy, mo
     folder = site.state / "server"
     folder.mkdir(parents=True)
     (folder / "address.json").write_text(json.dumps({"api_url": sleepy, "pid": os.getpid()}))
-    monkeypatch.setattr("deployments.server._start", lambda folder, port: pytest.fail("a second server"))
+    monkeypatch.setattr("deployments.server.server._start", lambda folder, port: pytest.fail("a second server"))
     with embedded_server(site) as server:
         assert server.api_url == sleepy
 
@@ -135,7 +135,7 @@ def test_a_port_that_is_taken_is_an_error(site):
 
 
 def test_a_server_that_does_not_start_says_where_to_look(site, monkeypatch):
-    monkeypatch.setattr("deployments.server.sys.executable", "/bin/false")
+    monkeypatch.setattr("deployments.server.server.sys.executable", "/bin/false")
     with pytest.raises(StorageError, match=r"does not start.*server\.log"), embedded_server(site):
         pass
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from deployments.cli.settings_files import read_settings
+from deployments.cli.options import read_settings
 from flows.settings import DifferenceStageSettings, NightSettings
 from imaging.errors import InputError
 from imaging.templates.settings import TemplateSettings

@@ -3,9 +3,9 @@
 import pytest
 
 from blocks.site import Site
-from deployments import status
+from deployments.checks import status
+from deployments.checks.status import SiteStatus, running_flows
 from deployments.cli import nights
-from deployments.status import SiteStatus, running_flows
 
 
 @pytest.fixture

@@ -20,7 +20,8 @@ from blocks.folders import register_blocks
 from blocks.nights import read_night
 from blocks.notification import WEBHOOK, NotificationTarget
 from blocks.site import Site
-from deployments.automations import (
+from deployments.events.registry import register_night
+from deployments.server.automations import (
     CANDIDATE_RANKED,
     NIGHT_FAILED,
     NOTIFICATIONS,
@@ -29,11 +30,10 @@ from deployments.automations import (
     ZOMBIES,
     create_automations,
 )
-from deployments.dead_runs import DeadRuns
-from deployments.limits import create_limits
-from deployments.metrics import serve_metrics
-from deployments.registry import register_night
-from deployments.server import server_for
+from deployments.server.dead_runs import DeadRuns
+from deployments.server.limits import create_limits
+from deployments.server.metrics import serve_metrics
+from deployments.server.server import server_for
 from imaging.errors import InputError
 from imaging.io.candidates import write_candidates
 from imaging.schemas.candidates import CANDIDATES
@@ -267,7 +267,7 @@ SILENCE_S = 6.0
 @pytest.fixture
 def left_running(server, monkeypatch):
     """Return a function that leaves a run as a cut of the power does: it says Running, and nobody works on it."""
-    monkeypatch.setattr("deployments.dead_runs.SILENCE_S", SILENCE_S)
+    monkeypatch.setattr("deployments.server.dead_runs.SILENCE_S", SILENCE_S)
     runs = []
 
     @flow
@@ -319,7 +319,7 @@ def test_a_run_that_has_gone_silent_is_closed_when_it_was_silent_for_long(server
         def away(*question):
             raise ConnectionRefusedError
 
-        patch.setattr("deployments.dead_runs.ask_server", away)
+        patch.setattr("deployments.server.dead_runs.ask_server", away)
         with pytest.raises(ConnectionRefusedError):
             runs.look()
     assert not runs.has_suspects, "a server that is away makes the silence count anew"

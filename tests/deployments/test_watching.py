@@ -7,9 +7,9 @@ import pytest
 from test_registry import NIGHT, check_map, write_list
 
 from blocks.site import Site
-from deployments import watching
-from deployments.registry import register_night
-from deployments.watching import ARRIVED, PATIENCE_S, look_around, watch
+from deployments.events import watching
+from deployments.events.registry import register_night
+from deployments.events.watching import ARRIVED, PATIENCE_S, look_around, watch
 from imaging.identity import ExposureId
 from tasks import raw_files
 from tasks.night_plan import exposures_at_hand

@@ -1,0 +1,219 @@
+"""Take gravitational-wave alerts: keep what they say and their sky maps, and tell the server.
+
+Every alert of an event is kept in ``state/events/{superevent}``; ``event.json`` says what holds now. The same alert
+twice is one alert, and an older alert that comes late does not take the place of a newer one. A new map of an event for
+which nights are registered lets their candidates be ranked again, and nothing else; a retraction closes the event.
+"""
+
+import base64
+import binascii
+import json
+import re
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from blocks.nights import read_night, registered_nights
+from blocks.site import Site
+from blocks.skymaps import EVENT_NAME as SKYMAP_RECEIVED
+from deployments.events.registry import RESOURCE
+from imaging.errors import InputError
+from imaging.io.atomic import write_bytes, write_text
+from imaging.io.skymaps import read_skymap
+from tasks.engine.events import emit
+
+RECORD = "event.json"
+
+EVENT_RESOURCE = "gw.event.{superevent}"
+
+_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "gw-workflow/alert")
+_SUPEREVENT = re.compile(r"[A-Z]{1,4}\d{6}[a-z]+")
+
+Emit = Callable[..., Any]
+
+
+class AlertRecord(BaseModel):
+    """One alert of an event, without its sky map."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    superevent: str
+    """Name of the event, such as S190814bv."""
+    alert_type: Literal["EARLYWARNING", "PRELIMINARY", "INITIAL", "UPDATE", "RETRACTION"]
+    """Kind of the alert."""
+    time_created: str
+    """When it was sent, UTC."""
+    time_event: str | None = None
+    """When the waves arrived, UTC."""
+    false_alarms_per_second: float | None = None
+    """How often noise looks like this, Hz."""
+    significant: bool = False
+    """Whether the collaborations call it significant."""
+    classification: dict[str, float] = {}
+    """Probability of each kind of source."""
+    properties: dict[str, float] = {}
+    """Probability of a neutron star, of a remnant."""
+    skymap: str | None = None
+    """File of the sky map, beside this record; None if the alert has none."""
+    gracedb: str | None = None
+    """Page of the event."""
+
+    @property
+    def is_retraction(self) -> bool:
+        """Whether the alert takes the event back."""
+        return self.alert_type == "RETRACTION"
+
+    @property
+    def name(self) -> str:
+        """Name of the alert's files: when and what."""
+        return f"{re.sub(r'[^0-9TZ]', '', self.time_created)}-{self.alert_type.lower()}"
+
+    @property
+    def event_name(self) -> str:
+        """Name of the Prefect event of this alert."""
+        return "gw.event.retracted" if self.is_retraction else "gw.event.received"
+
+
+def parse_alert(content: bytes) -> tuple[AlertRecord, bytes | None]:
+    """Read an alert of the International Gravitational-Wave Network as it comes over Kafka.
+
+    Parameters
+    ----------
+    content
+        The JSON document; its sky map is multi-order FITS in base64.
+
+    Returns
+    -------
+    record, skymap
+        What it says, and the bytes of its sky map if it has one.
+
+    Raises
+    ------
+    InputError
+        If it is no such alert.
+    """
+    try:
+        document = json.loads(content)
+        event = document.get("event") or {}
+        encoded = event.get("skymap")
+        record = AlertRecord(
+            superevent=document["superevent_id"],
+            alert_type=document["alert_type"],
+            time_created=document["time_created"],
+            time_event=event.get("time"),
+            false_alarms_per_second=event.get("far"),
+            significant=bool(event.get("significant", False)),
+            classification=event.get("classification") or {},
+            properties=event.get("properties") or {},
+            gracedb=(document.get("urls") or {}).get("gracedb"),
+        )
+        skymap = base64.b64decode(encoded, validate=True) if encoded else None
+    except (ValueError, KeyError, AttributeError, TypeError, ValidationError, binascii.Error) as error:
+        raise InputError("alert not understood", value=f"{type(error).__name__}: {error}"[:300]) from error
+    if not _SUPEREVENT.fullmatch(record.superevent):
+        raise InputError("alert not understood", value=record.superevent[:80], limit="a name such as S190814bv")
+    if skymap is not None:
+        record = record.model_copy(update={"skymap": f"{record.name}.multiorder.fits"})
+    return record, skymap
+
+
+def event_folder(site: Site, superevent: str) -> Path:
+    """Return the folder of an event."""
+    return site.state / "events" / superevent
+
+
+def store_alert(site: Site, content: bytes) -> AlertRecord | None:
+    """Keep an alert and its sky map; return its record, or None if it was known.
+
+    Raises
+    ------
+    InputError
+        If it is not understood or its map cannot be read.
+    StorageError
+        If it cannot be written.
+    """
+    record, skymap = parse_alert(content)
+    folder = event_folder(site, record.superevent)
+    path = folder / f"{record.name}.json"
+    if path.exists():
+        return None
+    if skymap is not None and record.skymap is not None:
+        write_bytes(folder / record.skymap, skymap)
+        try:
+            read_skymap(folder / record.skymap)
+        except InputError:
+            (folder / record.skymap).unlink()
+            raise
+    text = record.model_dump_json(indent=1) + "\n"
+    write_text(path, text)
+    current = read_event(site, record.superevent)
+    if current is None or record.time_created >= current.time_created:
+        write_text(folder / RECORD, text)
+    return record
+
+
+def read_event(site: Site, superevent: str) -> AlertRecord | None:
+    """Return the alert that holds now for an event; None if the event is not known."""
+    return _read(event_folder(site, superevent) / RECORD)
+
+
+def _read(path: Path) -> AlertRecord | None:
+    try:
+        return AlertRecord.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+def pending_alerts(site: Site) -> Iterator[tuple[AlertRecord, Path]]:
+    """Yield the alerts that no server has been told of, the oldest first, with the mark to set when one has."""
+    for path in sorted((site.state / "events").glob("*/*-*.json")):
+        mark = path.with_suffix(".announced")
+        record = _read(path)
+        if record is not None and not mark.exists():
+            yield record, mark
+
+
+def announce_alerts(site: Site, *, emit_event: Emit = emit) -> list[str]:
+    """Tell the server of every alert that it has not been told of.
+
+    An event says that an alert was received, or that the event was retracted; of a new map that holds now, another
+    event per registered night lets its candidates be ranked again.
+
+    Returns
+    -------
+    names
+        Events and alerts announced.
+
+    Raises
+    ------
+    Exception
+        If the server does not accept an event; the rest is announced the next time.
+    """
+    announced = []
+    for record, mark in pending_alerts(site):
+        identity = f"{record.superevent}/{record.name}"
+        resource = EVENT_RESOURCE.format(superevent=record.superevent)
+        payload = record.model_dump(mode="json")
+        emit_event(
+            record.event_name, uuid.uuid5(_NAMESPACE, identity), resource, about=record.superevent, payload=payload
+        )
+        if record.skymap is not None and record == read_event(site, record.superevent):
+            skymap = event_folder(site, record.superevent) / record.skymap
+            for night in _nights_of(site, record.superevent):
+                emit_event(
+                    SKYMAP_RECEIVED,
+                    uuid.uuid5(_NAMESPACE, f"{identity}/{night}"),
+                    RESOURCE.format(night=night),
+                    about=f"sky map {record.skymap}",
+                    payload={"night": night, "skymap": str(skymap)},
+                )
+        mark.touch()
+        announced.append(identity)
+    return announced
+
+
+def _nights_of(site: Site, superevent: str) -> list[int]:
+    return [number for number in registered_nights(site) if read_night(site, number).record.event == superevent]

@@ -1,0 +1,183 @@
+"""Figures of a site for Prometheus: how far its nights have come, what runs, what waits, what room there is.
+
+They are found anew at every scrape, from the site's state folder and its Prefect server, so that one small process on
+one machine is enough whatever number of workers there is.
+"""
+
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from blocks.nights import read_night, registered_nights
+from blocks.site import Site
+from deployments.checks.status import subject_status
+from deployments.events.alerts import pending_alerts
+from deployments.events.registry import pending_nights
+from deployments.server.database import address_in_use, size_of
+from deployments.server.server import ask_server, is_healthy, known_address
+from imaging.errors import GWWorkflowError, InputError
+
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric
+
+PORT = 9108
+"""Port at which the figures are served where none is given."""
+
+NIGHTS = 3
+"""Nights whose steps are counted, the latest ones: every further one costs a look at its records at every scrape."""
+
+RUN_STATES = ("RUNNING", "SCHEDULED", "PENDING", "FAILED", "CRASHED", "COMPLETED", "CANCELLED")
+
+DAY = timedelta(days=1)
+
+
+class SiteCollector:
+    """Finds the figures of a site when Prometheus asks for them.
+
+    Parameters
+    ----------
+    site
+        The site.
+    """
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+
+    def collect(self) -> "Iterator[Metric]":
+        """Yield the figures."""
+        yield from self.nights()
+        yield from self.waiting()
+        yield from self.room()
+        yield from self.server()
+
+    def nights(self) -> "Iterator[Metric]":
+        """Yield, for the latest nights, how many exposures are registered and how many CCDs each step has done."""
+        exposures = _gauge("gw_night_exposures", "Search exposures of a registered night.", ("night",))
+        ccds = _gauge("gw_step_ccds", "CCDs that a step has done, or failed, in a night.", ("night", "step", "outcome"))
+        for number in registered_nights(self.site)[-NIGHTS:]:
+            record = read_night(self.site, number).record
+            exposures.add_metric((str(number),), len(record.exposures))
+            counts: dict[tuple[str, str], int] = {}
+            for subject in (*map(str, (*record.exposures, *record.templates)), f"night-{number}"):
+                status = subject_status(self.site, subject)
+                for outcome, found in (("done", status.done), ("failed", status.n_failed)):
+                    for step, count in found.items():
+                        counts[step, outcome] = counts.get((step, outcome), 0) + count
+            for (step, outcome), count in counts.items():
+                ccds.add_metric((str(number), step, outcome), count)
+        yield exposures
+        yield ccds
+
+    def waiting(self) -> "Iterator[Metric]":
+        """Yield how many nights and alerts no server has heard of."""
+        nights = _gauge("gw_pending_nights", "Registered nights that have to be announced: no run has begun.")
+        nights.add_metric((), len(pending_nights(self.site)))
+        yield nights
+        alerts = _gauge("gw_pending_alerts", "Alerts that no server has been told of.")
+        alerts.add_metric((), sum(1 for _ in pending_alerts(self.site)))
+        yield alerts
+
+    def room(self) -> "Iterator[Metric]":
+        """Yield the free disk of the site's folders and the size of the server's database."""
+        free = _gauge("gw_disk_free_bytes", "Free disk of a folder of the site.", ("folder",))
+        for name in ("raw", "products", "scratch", "state"):
+            folder = getattr(self.site, name)
+            if folder.is_dir():
+                free.add_metric((name,), shutil.disk_usage(folder).free)
+        yield free
+        database = _gauge("gw_database_bytes", "Size of the server's database, where this machine knows its address.")
+        try:
+            database.add_metric((), size_of(address_in_use(self.site.state / "server")))
+        except GWWorkflowError:
+            return
+        yield database
+
+    def server(self) -> "Iterator[Metric]":
+        """Yield whether the server answers, its runs by state, and the workers that are there."""
+        api_url = os.environ.get("PREFECT_API_URL") or known_address(self.site)
+        answers = bool(api_url) and is_healthy(str(api_url))
+        up = _gauge("gw_server_up", "Whether the Prefect server answers.")
+        up.add_metric((), float(answers))
+        yield up
+        if not answers:
+            return
+        runs = _gauge("gw_runs", "Flow runs of the last day, those that nobody else has called, by state.", ("state",))
+        workers = _gauge("gw_workers", "Prefect workers of a pool, by whether they are heard of.", ("pool", "status"))
+        try:
+            for state, count in count_runs(str(api_url)).items():
+                runs.add_metric((state.lower(),), count)
+            for labels, count in count_workers(str(api_url)).items():
+                workers.add_metric(labels, count)
+        except (OSError, ValueError):
+            return
+        yield runs
+        yield workers
+
+
+def count_runs(api_url: str) -> dict[str, int]:
+    """Count the flow runs of the last day that no other run has called, by kind of state.
+
+    Raises
+    ------
+    OSError, ValueError
+        If the server does not answer as it should.
+    """
+    since = (datetime.now(UTC) - DAY).isoformat()
+    chosen = {"parent_task_run_id": {"is_null_": True}, "expected_start_time": {"after_": since}}
+    counts = {}
+    for state in RUN_STATES:
+        question = {"flow_runs": chosen | {"state": {"type": {"any_": [state]}}}}
+        counts[state] = int(ask_server(api_url, "flow_runs/count", question))
+    return counts
+
+
+def count_workers(api_url: str) -> dict[tuple[str, str], int]:
+    """Count the workers of every pool by whether they are heard of: ``online`` or ``offline``.
+
+    Raises
+    ------
+    OSError, ValueError
+        If the server does not answer as it should.
+    """
+    counts: dict[tuple[str, str], int] = {}
+    for pool in ask_server(api_url, "work_pools/filter", {"limit": 50}):
+        for worker in ask_server(api_url, f"work_pools/{pool['name']}/workers/filter", {"limit": 200}):
+            key = (pool["name"], str(worker["status"]).lower())
+            counts[key] = counts.get(key, 0) + 1
+    return counts
+
+
+def write_metrics(site: Site) -> str:
+    """Return the figures of a site in Prometheus's text format."""
+    from prometheus_client import CollectorRegistry, generate_latest
+
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(SiteCollector(site))
+    return generate_latest(registry).decode()
+
+
+def serve_metrics(site: Site, port: int, host: str = "127.0.0.1") -> Any:  # noqa: ANN401
+    """Answer Prometheus from a thread of this process; return the HTTP server, whose ``shutdown`` ends that.
+
+    Raises
+    ------
+    InputError
+        If the port is taken.
+    """
+    from prometheus_client import CollectorRegistry, start_http_server
+
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(SiteCollector(site))
+    try:
+        server, _ = start_http_server(port, addr=host, registry=registry)
+    except OSError as error:
+        raise InputError("port is taken", value=port, limit="a free port", remedy="choose another port") from error
+    return server
+
+
+def _gauge(name: str, documentation: str, labels: Iterable[str] = ()) -> Any:  # noqa: ANN401
+    from prometheus_client.core import GaugeMetricFamily
+
+    return GaugeMetricFamily(name, documentation, labels=list(labels))
