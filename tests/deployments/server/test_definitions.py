@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from listed_nights import NIGHT, check_map, write_list
 from prefect import get_client
 from prefect.client.schemas.filters import DeploymentFilter, FlowRunFilter, FlowRunFilterName
 from prefect.utilities.callables import parameter_schema
-from test_registry import NIGHT, check_map, write_list
 
 from blocks.nights import read_night
 from blocks.site import Site
@@ -26,7 +26,7 @@ from deployments.server.server_settings import CLIENT
 from tasks.requests import ExposureRequest
 from tasks.steps import LIMITS
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 DECLARED = {d["name"]: d for d in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]}
 
 

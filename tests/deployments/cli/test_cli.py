@@ -9,9 +9,9 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from listed_nights import NIGHT, write_list
 from prefect import flow
 from prefect.states import Completed
-from test_registry import NIGHT, write_list
 
 from blocks.nights import read_night
 from blocks.site import Site
@@ -24,7 +24,7 @@ from tasks.engine.final_state import final_state
 from tasks.engine.jobs import ExitCode, Failure
 from tasks.requests import ExposureRequest
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 LETTERS = {"-r": "4", "-p": "5", "-E": "1300001", "-b": "i", "-n": "20170818", "-S": "60"}
 
 

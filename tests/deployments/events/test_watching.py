@@ -4,7 +4,7 @@ import os
 import uuid
 
 import pytest
-from test_registry import NIGHT, check_map, write_list
+from listed_nights import NIGHT, check_map, write_list
 
 from blocks.site import Site
 from deployments.events import watching

@@ -21,7 +21,7 @@ from imaging.skymap.settings import CoverageSettings
 from tasks.rank import rank
 from tasks.ranked_tables import rerank_job
 
-DOCS = (Path(__file__).parents[2] / "docs" / "candidates.md").read_text(encoding="utf-8")
+DOCS = (Path(__file__).parents[3] / "docs" / "candidates.md").read_text(encoding="utf-8")
 QUESTIONS = re.findall(r"^\*\*(\d+)\. .*?```python\n(.*?)```", DOCS, re.DOTALL | re.MULTILINE)
 
 

@@ -4,28 +4,12 @@ import os
 import threading
 
 import pytest
+from listed_nights import NIGHT, check_map, write_list
 
 from blocks.nights import is_registered, read_night, registered_nights
 from blocks.site import Site
 from deployments.events.registry import pending_nights, reconcile, register_night
 from imaging.errors import InputError, StorageError
-from imaging.exposure import Exposure
-from imaging.io.exposure_list import ListedExposure, write_exposure_list
-
-NIGHT = 20170818
-
-
-def write_list(path, numbers, night=NIGHT, templates=(900001,)):
-    def exposure(number, date):
-        return ListedExposure(Exposure(number, "i", date, 57983.0, 90.0, 197.45, -23.38, 1.2))
-
-    write_exposure_list(path, [exposure(n, night) for n in numbers] + [exposure(n, 20170301) for n in templates])
-    return path
-
-
-def check_map(path):
-    if b"SIMPLE" not in path.read_bytes():
-        raise InputError("sky map not readable", value=path)
 
 
 @pytest.fixture

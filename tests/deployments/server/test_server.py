@@ -36,7 +36,7 @@ def site(tmp_path, monkeypatch) -> Site:
 
 @pytest.mark.server
 def test_a_server_lives_as_long_as_its_users(site):
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
     with subprocess.Popen(
         [sys.executable, "-c", USE, str(site.root)], stdout=subprocess.PIPE, text=True, env=environment
     ) as other:

@@ -8,12 +8,12 @@ from contextvars import copy_context
 
 import pyarrow as pa
 import pytest
+from listed_nights import NIGHT, check_map, write_list
 from prefect import flow, get_client
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.events import Event, Resource
 from prefect.states import Crashed, Failed, Running
 from pydantic import SecretStr
-from test_registry import NIGHT, check_map, write_list
 
 from bench.receiver import receiving
 from blocks.folders import register_blocks

@@ -4,7 +4,7 @@ import base64
 import json
 
 import pytest
-from test_registry import check_map, write_list
+from listed_nights import check_map, write_list
 
 from blocks.site import Site
 from deployments.events.alerts import announce_alerts, event_folder, parse_alert, read_event, store_alert

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pyarrow as pa
 import pytest
-from test_registry import NIGHT, check_map, write_list
+from listed_nights import NIGHT, check_map, write_list
 
 from blocks.site import Site
 from deployments.checks import doctor, doctor_night

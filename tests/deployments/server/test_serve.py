@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from test_registry import NIGHT, check_map, write_list
+from listed_nights import NIGHT, check_map, write_list
 
 from blocks.nights import read_night
 from blocks.site import Site
@@ -64,7 +64,7 @@ def register(site, tmp_path):
 @pytest.fixture
 def served(site, each_database):
     """A process that serves the site, with each kind of database; it is ended after the test."""
-    paths = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
+    paths = [str(Path(__file__).parents[1]), str(Path(__file__).parents[3])]
     process = subprocess.Popen(
         [sys.executable, "-c", SERVE, str(site.root)],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
