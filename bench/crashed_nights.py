@@ -38,7 +38,12 @@ GIVE_UP_S = 240.0
 
 RESULTS = ("says crashed", "the run it called says so", "somebody is told")
 
-NIGHT = Definition("process-night", "bench.crashed_nights.slow_night", "A stand-in for a night.", limit=1)
+NIGHT = Definition(
+    name="process-night",
+    entrypoint="bench/crashed_nights.py:slow_night",
+    description="A stand-in for a night.",
+    concurrency_limit={"limit": 1, "collision_strategy": "ENQUEUE"},
+)
 
 
 @flow(flow_run_name="called-by-the-night")

@@ -157,7 +157,7 @@ def _check_deployments(api_url: str, *, own: bool) -> Iterator[Finding]:
         yield Finding("deployments", "bad", f"missing: {', '.join(missing)}", again)
     else:
         yield Finding("deployments", "good", f"all {len(DEFINITIONS)} are there")
-    wanted = {ZOMBIES} | {f"{d.name}-on-event" for d in DEFINITIONS if d.event}
+    wanted = {ZOMBIES} | {trigger["name"] for d in DEFINITIONS for trigger in d.triggers}
     found = {a["name"] for a in ask_server(api_url, "automations/filter", {"limit": 200}) if a["enabled"]}
     if wanted - found:
         yield Finding("automations", "bad", f"missing or off: {', '.join(sorted(wanted - found))}", again)

@@ -57,18 +57,19 @@ def deploy(site: Site, folder: Path, *, concurrent_runs: int = CONCURRENT_RUNS) 
     with server_for(site):
         from blocks.folders import register_blocks
         from deployments.server.automations import create_automations
-        from deployments.server.definitions import DEFINITIONS
+        from deployments.server.definitions import read_definitions
         from deployments.server.limits import create_limits
 
+        names = tuple(definition.name for definition in read_definitions(declared))
         register_blocks(site)
-        create_automations(flows=[definition.name for definition in DEFINITIONS])
+        create_automations(flows=names)
         create_limits()
         make_pool(concurrent_runs)
         words = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
         done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
         raise StorageError("Prefect does not deploy", value=" ".join((done.stdout + done.stderr).split())[-500:])
-    return tuple(definition.name for definition in DEFINITIONS)
+    return names
 
 
 def make_pool(concurrent_runs: int) -> None:

@@ -88,7 +88,7 @@ def server(site, monkeypatch):
         "deployments/filter": [{"name": d.name, "status": "READY"} for d in DEFINITIONS],
         "automations/filter": [
             {"name": name, "enabled": True}
-            for name in [ZOMBIES, NIGHT_FAILED] + [f"{d.name}-on-event" for d in DEFINITIONS if d.event]
+            for name in [ZOMBIES, NIGHT_FAILED] + [trigger["name"] for d in DEFINITIONS for trigger in d.triggers]
         ],
         "block_types/filter": [{"id": slug, "slug": slug} for slug in doctor.BLOCKS],
         "block_documents/filter": [{"block_type_id": slug, "name": "default"} for slug in doctor.BLOCKS],

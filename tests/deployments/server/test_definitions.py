@@ -1,4 +1,4 @@
-"""What ``prefect.yaml`` declares and what is served are the same."""
+"""``prefect.yaml`` declares the deployments; what is served and what is deployed come from it."""
 
 import json
 import os
@@ -14,12 +14,16 @@ from prefect import get_client
 from prefect.client.schemas.filters import DeploymentFilter, FlowRunFilter, FlowRunFilterName
 from prefect.utilities.callables import parameter_schema
 
+from blocks.nights import EVENT_NAME as NIGHT_REGISTERED
 from blocks.nights import read_night
+from blocks.plans import EVENT_NAME as POINTINGS_PLANNED
 from blocks.site import Site
+from blocks.skymaps import EVENT_NAME as SKYMAP_RECEIVED
 from deployments.checks.doctor import BLOCKS
 from deployments.events.registry import announce, register_night
+from deployments.events.watching import ARRIVED
 from deployments.server.automations import ZOMBIES
-from deployments.server.definitions import DEFINITIONS, load_flow
+from deployments.server.definitions import DECLARATION, DEFINITIONS, served_deployment
 from deployments.server.deploy import CONCURRENT_RUNS
 from deployments.server.server import server_for
 from deployments.server.server_settings import CLIENT
@@ -28,24 +32,47 @@ from tasks.steps import LIMITS
 
 ROOT = Path(__file__).parents[3]
 DECLARED = {d["name"]: d for d in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]}
+EMITTED = {NIGHT_REGISTERED, POINTINGS_PLANNED, SKYMAP_RECEIVED, ARRIVED}
+"""Events that start deployments."""
 
 
-def test_the_same_deployments_are_declared():
-    assert list(DECLARED) == [definition.name for definition in DEFINITIONS]
+def test_the_package_holds_the_declaration_of_the_checkout():
+    assert DECLARATION.resolve() == ROOT / "prefect.yaml"
+    assert [definition.name for definition in DEFINITIONS] == list(DECLARED)
 
 
 @pytest.mark.parametrize("definition", DEFINITIONS, ids=lambda d: d.name)
-def test_a_deployment_is_declared_as_it_is_served(definition):
-    declared = DECLARED[definition.name]
-    assert declared["entrypoint"] == definition.entrypoint
-    assert declared["description"] == definition.description
-    assert tuple(declared["tags"]) == definition.tags
-    assert declared["concurrency_limit"] == {"limit": definition.limit, "collision_strategy": "ENQUEUE"}
-    assert declared.get("triggers", []) == ([definition.trigger()] if definition.event else [])
+def test_a_deployment_is_served_as_it_is_declared(definition):
+    declared, served = DECLARED[definition.name], served_deployment(definition, "mountain")
+    assert (served.name, served.description) == (definition.name, declared["description"])
+    assert served.entrypoint == declared["entrypoint"].replace("/", ".").replace(".py:", ".")
+    assert list(served.tags) == declared["tags"]
+    assert served.parameters == declared["parameters"] | {"site": "mountain"}
+    assert {"limit": served.concurrency_limit, "collision_strategy": served.concurrency_options.collision_strategy} == (
+        declared["concurrency_limit"]
+    )
+    triggers = [t.model_dump(mode="json") for t in served.triggers]
+    assert [{k: t[k] for k in d} for t, d in zip(triggers, declared.get("triggers", []), strict=True)] == (
+        declared.get("triggers", [])
+    )
     schedules = [
-        {"cron": s.cron, "timezone": s.timezone, "slug": s.slug, "active": s.active} for s in [definition.schedule] if s
+        {"cron": s.schedule.cron, "timezone": s.schedule.timezone, "slug": s.slug, "active": s.active}
+        for s in served.schedules or ()
     ]
-    assert declared.get("schedules", []) == schedules
+    is_done_by_serve = definition.name == "watch-incoming"
+    assert schedules == [s | ({"active": False} if is_done_by_serve else {}) for s in declared.get("schedules", [])]
+
+
+def test_every_trigger_waits_for_an_event_that_is_emitted():
+    triggers = [trigger for definition in DEFINITIONS for trigger in definition.triggers]
+    assert {name for trigger in triggers for name in trigger["expect"]} == EMITTED
+    assert [trigger["name"] for trigger in triggers] == [f"{d.name}-on-event" for d in DEFINITIONS if d.triggers]
+
+
+@pytest.mark.parametrize("definition", DEFINITIONS, ids=lambda d: d.name)
+def test_runs_wait_for_each_other(definition):
+    assert definition.concurrency_limit["collision_strategy"] == "ENQUEUE"
+    assert definition.concurrency_limit["limit"] in (1, 2)
 
 
 @pytest.mark.parametrize("definition", DEFINITIONS, ids=lambda d: d.name)
@@ -54,22 +81,23 @@ def test_a_flow_lies_where_its_deployment_says(definition):
     assert f"def {definition.entrypoint.partition(':')[2]}(" in path.read_text()
 
 
-@pytest.mark.parametrize("folder", ["flows", "deployments"])
+@pytest.mark.parametrize("folder", sorted({(ROOT / d.entrypoint.partition(":")[0]).parent for d in DEFINITIONS}))
 def test_no_module_beside_an_entrypoint_hides_one_of_python(folder):
     """Prefect puts the folder of an entrypoint in front of all others, and so do the processes of the workers."""
-    assert {path.stem for path in (ROOT / folder).glob("*.py")} & sys.stdlib_module_names == set()
+    names = {path.stem for path in folder.iterdir() if path.suffix == ".py" or path.is_dir()}
+    assert names & (sys.stdlib_module_names | {path.name for path in ROOT.iterdir() if path.is_dir()}) == set()
 
 
 @pytest.mark.parametrize("definition", DEFINITIONS, ids=lambda d: d.name)
 def test_the_form_of_a_run_says_what_every_parameter_means(definition):
-    properties = parameter_schema(load_flow(definition)).properties
+    properties = parameter_schema(definition.load_flow()).properties
     assert [name for name, about in properties.items() if not about.get("description")] == []
 
 
 @pytest.mark.parametrize("definition", DEFINITIONS, ids=lambda d: d.name)
 def test_the_settings_do_not_hide_what_is_asked_for_more_often(definition):
     """They are a long form of their own; whatever comes after them on the page is found by nobody."""
-    properties = parameter_schema(load_flow(definition)).properties
+    properties = parameter_schema(definition.load_flow()).properties
     names = sorted(properties, key=lambda name: properties[name]["position"])
     assert "settings" not in names[:-1]
 

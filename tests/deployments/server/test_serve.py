@@ -14,7 +14,7 @@ import psutil
 import pytest
 from listed_nights import NIGHT, check_map, write_list
 
-from blocks.nights import read_night
+from blocks.nights import EVENT_NAME, read_night
 from blocks.site import Site
 from blocks.skymaps import EVENT_NAME as NEW_MAP
 from deployments.events.registry import announce, register_night
@@ -28,17 +28,33 @@ pytestmark = pytest.mark.server
 
 SERVE = """
 import sys
-from blocks.nights import EVENT_NAME
+from pathlib import Path
 from blocks.site import Site
-from blocks.skymaps import EVENT_NAME as NEW_MAP
-from deployments.server.definitions import Definition
+from deployments.server.definitions import read_definitions
 from deployments.server.serve import serve
 
-toy = Definition("toy-night", "toy_flows.toy_night", "A toy.", event=EVENT_NAME, resource="gw.night.*", limit=1)
-rank = Definition("toy-rank", "toy_flows.toy_rank", "A toy.", event=NEW_MAP, resource="gw.night.*", limit=1)
-serve(Site.at(sys.argv[1]), definitions=[toy, rank], limit=1, on_ready=lambda server: print(server.api_url, flush=True))
+toys = read_definitions(Path(sys.argv[2]))
+serve(Site.at(sys.argv[1]), definitions=toys, limit=1, on_ready=lambda server: print(server.api_url, flush=True))
 print("ended", flush=True)
 """
+
+TOY = """
+  - name: {name}
+    entrypoint: toy_flows.py:{flow}
+    description: A toy.
+    concurrency_limit: {{limit: 1, collision_strategy: ENQUEUE}}
+    triggers:
+      - type: event
+        expect: [{event}]
+        name: {name}-on-event
+        match: {{prefect.resource.id: gw.night.*}}
+        parameters:
+          event:
+            __prefect_kind: json
+            value: {{__prefect_kind: jinja, template: "{{{{ event.payload | tojson }}}}"}}
+"""
+
+TOYS = [("toy-night", "toy_night", EVENT_NAME), ("toy-rank", "toy_rank", NEW_MAP)]
 
 
 @pytest.fixture
@@ -62,11 +78,14 @@ def register(site, tmp_path):
 
 
 @pytest.fixture
-def served(site, each_database):
+def served(site, each_database, tmp_path):
     """A process that serves the site, with each kind of database; it is ended after the test."""
+    declared = tmp_path / "prefect.yaml"
+    toys = [TOY.format(name=name, flow=flow, event=event) for name, flow, event in TOYS]
+    declared.write_text("".join(["deployments:", *toys]))
     paths = [str(Path(__file__).parents[1]), str(Path(__file__).parents[3])]
     process = subprocess.Popen(
-        [sys.executable, "-c", SERVE, str(site.root)],
+        [sys.executable, "-c", SERVE, str(site.root), str(declared)],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
         stdout=subprocess.PIPE,
         text=True,
