@@ -10,7 +10,7 @@ import binascii
 import json
 import re
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -56,6 +56,8 @@ class AlertRecord(BaseModel):
     """Probability of each kind of source."""
     properties: dict[str, float] = {}
     """Probability of a neutron star, of a remnant."""
+    instruments: tuple[str, ...] = ()
+    """Detectors that saw it."""
     skymap: str | None = None
     """File of the sky map, beside this record; None if the alert has none."""
     gracedb: str | None = None
@@ -101,13 +103,14 @@ def parse_alert(content: bytes) -> tuple[AlertRecord, bytes | None]:
         encoded = event.get("skymap")
         record = AlertRecord(
             superevent=document["superevent_id"],
-            alert_type=document["alert_type"],
+            alert_type=str(document["alert_type"]).upper(),
             time_created=document["time_created"],
             time_event=event.get("time"),
             false_alarms_per_second=event.get("far"),
             significant=bool(event.get("significant", False)),
-            classification=event.get("classification") or {},
-            properties=event.get("properties") or {},
+            classification=_stated(event.get("classification")),
+            properties=_stated(event.get("properties")),
+            instruments=event.get("instruments") or (),
             gracedb=(document.get("urls") or {}).get("gracedb"),
         )
         skymap = base64.b64decode(encoded, validate=True) if encoded else None
@@ -118,6 +121,11 @@ def parse_alert(content: bytes) -> tuple[AlertRecord, bytes | None]:
     if skymap is not None:
         record = record.model_copy(update={"skymap": f"{record.name}.multiorder.fits"})
     return record, skymap
+
+
+def _stated(values: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the probabilities that an alert states."""
+    return {name: value for name, value in (values or {}).items() if value is not None}
 
 
 def event_folder(site: Site, superevent: str) -> Path:

@@ -4,6 +4,7 @@ import base64
 import json
 
 import pytest
+from astropy.time import Time
 from listed_nights import check_map, write_list
 
 from blocks.site import Site
@@ -11,7 +12,8 @@ from deployments.events.alerts import announce_alerts, event_folder, parse_alert
 from deployments.events.listening import listen, open_consumer
 from deployments.events.registry import register_night
 from imaging.errors import InputError
-from imaging.io.skymaps import read_skymap
+from imaging.io.skymaps import read_skymap, write_skymap
+from imaging.skymap.build import gaussian_skymap
 
 EVENT = "MS260605l"
 NIGHT = 20260605
@@ -27,6 +29,78 @@ def alerts(real_data):
     """A preliminary alert, as it was sent, and its retraction."""
     folder = real_data / "skymaps"
     return [(folder / f"igwn_gwalert_{kind}.json").read_bytes() for kind in ("preliminary", "retraction")]
+
+
+def alert_bytes(skymap_text):
+    event = {"time": "2025-01-02T12:00:00.5Z", "far": 1e-12, "significant": True, "instruments": ["H1", "L1"]}
+    event |= {"classification": {"BNS": 0.9}, "properties": {"HasNS": 1.0}, "skymap": skymap_text}
+    document = {"superevent_id": "S250102a", "alert_type": "INITIAL", "time_created": "2025-01-02T12:03:00Z"}
+    return json.dumps(document | {"event": event}).encode()
+
+
+@pytest.fixture(scope="module")
+def skymap():
+    return gaussian_skymap(150.0, 2.0, 2.0, distance_mpc=90.0, distance_sigma_mpc=15.0, order=6, name="SIM")
+
+
+def mjd(text: str) -> float:
+    return Time(text.removesuffix("Z").removesuffix("+00:00"), scale="utc").mjd
+
+
+def test_an_alert_carries_its_map(skymap, tmp_path):
+    write_skymap(tmp_path / "m.fits", skymap)
+    record, content = parse_alert(alert_bytes(base64.b64encode((tmp_path / "m.fits").read_bytes()).decode()))
+    assert (record.superevent, record.alert_type, record.significant) == ("S250102a", "INITIAL", True)
+    assert not record.is_retraction
+    assert mjd(record.time_event) == pytest.approx(60677.5 + 0.5 / 86400, abs=1e-9)
+    assert record.skymap is not None
+    assert read_skymap(content).peak() == skymap.peak()
+
+
+def test_a_retraction_has_no_event():
+    document = {"superevent_id": "S250102a", "alert_type": "RETRACTION", "time_created": "2025-01-02T12:03:00Z"}
+    record, content = parse_alert(json.dumps(document | {"event": None}).encode())
+    assert record.is_retraction
+    assert (record.skymap, content) == (None, None)
+    assert record.time_event is None
+
+
+def test_an_alert_is_read_field_by_field(tmp_path, skymap):
+    write_skymap(tmp_path / "m.fits", skymap)
+    text = base64.b64encode((tmp_path / "m.fits").read_bytes()).decode()
+    event = {"time": "2024-04-01T06:00:00.125Z", "far": 3e-9, "instruments": ["L1", "V1"], "significant": False}
+    event |= {"classification": {"BNS": 0.75, "Terrestrial": None}, "properties": {"HasNS": 1}, "skymap": text}
+    document = {"superevent_id": "S240401x", "alert_type": "update", "time_created": "2024-04-01T07:30:00+00:00"}
+    document |= {"urls": {"gracedb": "https://example.org/S240401x"}, "event": event}
+    record, content = parse_alert(json.dumps(document).encode())
+    times = Time(["2024-04-01T06:00:00.125", "2024-04-01T07:30:00"], scale="utc").mjd
+    assert [mjd(record.time_event), mjd(record.time_created)] == pytest.approx(times, abs=1e-9)
+    assert (record.alert_type, record.superevent) == ("UPDATE", "S240401x")
+    assert record.gracedb == "https://example.org/S240401x"
+    assert (record.false_alarms_per_second, record.instruments, record.significant) == (3e-9, ("L1", "V1"), False)
+    assert (record.classification, record.properties) == ({"BNS": 0.75}, {"HasNS": 1.0})
+    assert (read_skymap(content).probability == read_skymap(tmp_path / "m.fits").probability).all()
+
+
+@pytest.mark.real_data
+def test_real_alerts(alerts):
+    record, content = parse_alert(alerts[0])
+    assert (record.superevent, record.alert_type, record.instruments) == (EVENT, "PRELIMINARY", ("H1", "L1", "V1"))
+    skymap = read_skymap(content)
+    assert skymap.mjd == pytest.approx(mjd(record.time_event), abs=1e-6)
+    assert skymap.distance_mean_mpc == pytest.approx(39.59, abs=0.01)
+    assert parse_alert(alerts[1])[0].is_retraction
+
+
+@pytest.mark.parametrize("encoded", [b"x", b"SIMPLE"])
+def test_an_alert_whose_map_cannot_be_read_is_refused(encoded, site):
+    with pytest.raises(InputError, match="sky map"):
+        store_alert(site, alert_bytes(base64.b64encode(encoded).decode()))
+
+
+def test_a_map_that_is_not_base64_is_refused():
+    with pytest.raises(InputError, match="base64"):
+        parse_alert(alert_bytes("not base64!"))
 
 
 def later(alert: bytes, kind: str, when: str, **event) -> bytes:
@@ -100,6 +174,8 @@ def test_what_a_server_did_not_hear_is_said_again(alerts, site, heard):
     "content",
     [
         b"no json",
+        b"{",
+        alert_bytes("%%%"),
         b"[]",
         b'{"superevent_id": "S1"}',
         json.dumps(
