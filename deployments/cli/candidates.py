@@ -15,7 +15,7 @@ from tasks.engine.jobs import ExitCode
 if TYPE_CHECKING:
     from blocks.site import Site
     from deployments.reports.reports import Report
-    from deployments.reports.sending import Outcome
+    from deployments.reports.sending import Delivery
 
 SHOWN = "rank,candidate_id,ra,dec,n_detections,mag_first,mag_last,real_score,rank_score"
 
@@ -27,10 +27,11 @@ def candidates(
     where: Annotated[
         str | None, Parameter(name="--where", help='SQL condition, such as "mag_last < 22 AND n_detections > 1".')
     ] = None,
-    limit: Annotated[int, Parameter(name="--limit", help="How many of the best to show.")] = 20,
-    columns: Annotated[str, Parameter(name="--columns", help="Columns to show, comma separated.")] = SHOWN,
+    limit: Annotated[int, Parameter(name="--limit", help="Number of candidates to show, the best first.")] = 20,
+    columns: Annotated[str, Parameter(name="--columns", help="Columns to show, separated by commas.")] = SHOWN,
     output: Annotated[
-        Path | None, Parameter(name="--output", help="Write all that fit to a file: .parquet, .csv or .reg.")
+        Path | None,
+        Parameter(name="--output", help="Write all that meet the condition to a file: .parquet, .csv or .reg."),
     ] = None,
     destination: Destination = "persistent",
     common: Common = DEFAULTS,
@@ -58,9 +59,9 @@ def candidate_pictures(
     /,
     *,
     output: Annotated[
-        Path | None, Parameter(name=["--output", "-o"], help="Folder to write into; pictures, beside the list.")
+        Path | None, Parameter(name=["--output", "-o"], help="Output folder; default: pictures, beside the list.")
     ] = None,
-    limit: Annotated[int, Parameter(name="--limit", help="How many of the best to draw.")] = 20,
+    limit: Annotated[int, Parameter(name="--limit", help="Number of candidates to draw, the best first.")] = 20,
     common: Common = DEFAULTS,
 ) -> Answer:
     """Draw the best candidates of a night, one PNG each: search, template and difference above the light curve."""
@@ -78,41 +79,44 @@ def report(
     night: NightNumber,
     /,
     *,
-    form: Annotated[Literal["avro", "skyportal", "tns"], Parameter(name="--form", help="For whom.")],
-    where: Annotated[str | None, Parameter(name="--where", help="SQL condition that the candidates must meet.")] = None,
-    best: Annotated[int, Parameter(name="--best", help="How many of the best that fit.")] = 10,
+    form: Annotated[
+        Literal["avro", "skyportal", "tns"],
+        Parameter(name="--form", help="Form of the report: broker, SkyPortal or TNS."),
+    ],
+    where: Annotated[str | None, Parameter(name="--where", help="SQL condition on the candidates.")] = None,
+    best: Annotated[int, Parameter(name="--best", help="Number of candidates, the best first.")] = 10,
     settings: Annotated[
-        Path | None, Parameter(name="--settings", help="JSON file that says who reports; see docs/candidates.md.")
+        Path | None, Parameter(name="--settings", help="JSON file with reporter and groups; see docs/candidates.md.")
     ] = None,
     output: Annotated[
-        Path | None, Parameter(name="--output", help="Write the report to this file; without it, it is printed.")
+        Path | None, Parameter(name="--output", help="Write the report to this file; default: print it.")
     ] = None,
     send: Annotated[
-        bool, Parameter(name="--send", negative="", help="Send it. Without this nothing leaves the machine.")
+        bool, Parameter(name="--send", negative="", help="Send the report; without this option nothing is sent.")
     ] = False,
-    again: Annotated[
-        bool, Parameter(name="--again", negative="", help="Send what was sent before once more; with --send.")
+    resend: Annotated[
+        bool, Parameter(name=["--resend", "--again"], negative="", help="With --send: send delivered reports again.")
     ] = False,
     receiver: Annotated[str, Parameter(name="--receiver", help="Name of the block with the credentials.")] = "default",
     destination: Destination = "persistent",
     common: Common = DEFAULTS,
 ) -> Answer:
-    """Say of the best candidates what brokers, SkyPortal or the TNS are to be told; send it only with --send."""
+    """Report the best candidates to a broker, SkyPortal or the TNS: print or write the report; send it with --send."""
     from deployments.reports.candidates import ranked_table
     from deployments.reports.reports import make_report, read_report_settings
     from deployments.reports.selection import select_rows
 
-    if again and not send:
-        raise InputError("--again says what to send", remedy="give --send with it")
+    if resend and not send:
+        raise InputError("--resend needs --send", remedy="give --send with it")
     if best < 1:
         raise InputError("nothing to report", value=f"--best {best}", limit="1 or more")
     site = find_site(common).site.storing_in(destination)
     table = ranked_table(site, night)
     chosen = (table if where is None else select_rows(table, where)).slice(0, best)
     if not chosen.num_rows:
-        raise InputError("no candidate fits", value=where or f"--best {best}")
+        raise InputError("no candidate meets the condition", value=where or f"--best {best}")
     made = make_report(site, night, chosen, form, read_report_settings(settings))
-    about: dict[str, Any] = {"command": "report", "night": night, "form": form, "n_candidates": len(made.told)}
+    about: dict[str, Any] = {"command": "report", "night": night, "form": form, "n_candidates": len(made.entries)}
     about |= {"left_out": dict(made.left_out)} if made.left_out else {}
     for reason in made.left_out.values():
         sys.stderr.write(f"gw-workflow: {reason}\n")
@@ -120,7 +124,7 @@ def report(
         _write(output, made)
         about["file"] = str(output)
     if send:
-        return _sent(about, _send(site, made, receiver, again=again))
+        return _sent(about, _send(site, made, receiver, resend=resend))
     return _dry_run(about, site, made, output)
 
 
@@ -135,13 +139,13 @@ def _write(path: Path, made: "Report") -> None:
 
 
 def _dry_run(about: dict[str, Any], site: "Site", made: "Report", output: Path | None) -> Answer:
-    """Say what would go, and what of it is known to have gone before."""
-    from deployments.reports.ledger import known_of
+    """Print the report and earlier deliveries; send nothing."""
+    from deployments.reports.ledger import earlier_deliveries
 
-    known = known_of(site, made.form, {item.candidate_id for item in made.told})
-    about |= {"sent": False} | ({"sent_before": known} if known else {})
-    n = len(made.told)
-    note = f"{n} candidates, {len(known)} of them sent before; nothing was sent, --send sends it"
+    earlier = earlier_deliveries(site, made.form, {item.candidate_id for item in made.entries})
+    about |= {"sent": False} | ({"sent_before": earlier} if earlier else {})
+    n = len(made.entries)
+    note = f"{n} candidates, {len(earlier)} of them sent before; nothing was sent (use --send)"
     if output is not None:
         return Answer(about, (f"written to {output}: {note}",))
     sys.stderr.write(f"gw-workflow: {note}\n")
@@ -149,7 +153,7 @@ def _dry_run(about: dict[str, Any], site: "Site", made: "Report", output: Path |
     return Answer(about | {"report": json.loads(text)}, (text,))
 
 
-def _send(site: "Site", made: "Report", receiver: str, *, again: bool) -> "list[Outcome]":
+def _send(site: "Site", made: "Report", receiver: str, *, resend: bool) -> "list[Delivery]":
     from prefect.blocks.core import Block
 
     from blocks.receivers import BrokerCredentials, SkyPortalCredentials, TnsCredentials
@@ -172,33 +176,33 @@ def _send(site: "Site", made: "Report", receiver: str, *, again: bool) -> "list[
             "no credentials: nothing was sent",
             value=receiver,
             limit=f"a saved block {kind.get_block_type_name()} of this name",
-            remedy="save one on the page Blocks of gw-workflow serve",
+            remedy="create it on the page Blocks of gw-workflow serve",
         )
     if isinstance(block, BrokerCredentials):
         with open_ledger(site, made.form, f"{block.servers}/{block.topic}") as ledger:
-            return send_to_broker(made, open_producer(block), block.topic, ledger, again=again)
+            return send_to_broker(made, open_producer(block), block.topic, ledger, resend=resend)
     if isinstance(block, TnsCredentials):
         with open_ledger(site, made.form, block.address) as ledger:
-            return send_to_tns(made, block, ledger, again=again)
+            return send_to_tns(made, block, ledger, resend=resend)
     assert isinstance(block, SkyPortalCredentials)
     with open_ledger(site, made.form, block.address) as ledger:
-        return send_to_skyportal(made, block, ledger, again=again)
+        return send_to_skyportal(made, block, ledger, resend=resend)
 
 
-def _sent(about: dict[str, Any], outcomes: "list[Outcome]") -> Answer:
-    """Say what became of every candidate."""
+def _sent(about: dict[str, Any], deliveries: "list[Delivery]") -> Answer:
+    """Return the deliveries as an answer."""
     from deployments.reports.sending import counts
 
-    counted = counts(outcomes)
-    rows = [[o.candidate_id, o.what, o.state if o.sent else f"{o.state} before", o.reply] for o in outcomes]
+    counted = counts(deliveries)
+    rows = [[o.candidate_id, o.what, o.state if o.sent else f"{o.state} before", o.reply] for o in deliveries]
     lines = table_lines(("candidate", "sent", "state", "answer"), rows)
     lines.append(", ".join(f"{n} {state}" for state, n in counted.items()))
-    told = [
+    outcomes = [
         {"candidate_id": o.candidate_id, "what": o.what, "state": o.state, "reply": o.reply, "sent": o.sent}
-        for o in outcomes
+        for o in deliveries
     ]
     good = counted.get("taken", 0) + counted.get("waiting", 0)
     total = sum(counted.values())
     code = ExitCode.COMPLETE if good == total else ExitCode.MISSING if good else ExitCode.FAILED
-    sent = any(outcome.sent for outcome in outcomes)
-    return Answer(about | {"sent": sent, "outcomes": told, "counts": counted}, lines, code)
+    sent = any(delivery.sent for delivery in deliveries)
+    return Answer(about | {"sent": sent, "outcomes": outcomes, "counts": counted}, lines, code)

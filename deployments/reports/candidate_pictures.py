@@ -1,4 +1,4 @@
-"""Draw one picture per candidate of a night: the stamps of its best detection, and its light curve."""
+"""Draw one picture per candidate of a night: stamps of its best detection and light curve."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,7 +23,7 @@ from imaging.pictures.stamps import candidate_picture
 PLANES = ("SEARCH", "TEMPLATE", "DIFFERENCE")
 
 PER_CCD, PER_EXPOSURE = 100_000, 100
-"""How a detection's number is made: (exposure number x 100 + CCD) x 100000 + running number."""
+"""A detection's number is (exposure number x 100 + CCD) x 100000 + running number."""
 
 
 def write_candidate_pictures(site: Site, night: int, folder: Path, limit: int) -> list[Path]:
@@ -32,11 +32,11 @@ def write_candidate_pictures(site: Site, night: int, folder: Path, limit: int) -
     Parameters
     ----------
     site, night
-        Which night.
+        Site and night.
     folder
         Folder for one PNG per candidate, named by rank and candidate.
     limit
-        How many, the best first.
+        Number of candidates, the best first.
 
     Raises
     ------
@@ -68,7 +68,7 @@ def _picture(site: Site, row: Mapping[str, Any], forced: pa.Table, mjd_event: fl
 
 
 def _stamps(site: Site, detection_ids: list[int]) -> tuple[str, list[np.ndarray]] | None:
-    """Find the stamps of the first detection that has some, by what its number says of exposure and CCD."""
+    """Find the stamps of the first detection that has some; its number gives exposure and CCD."""
     for detection in detection_ids:
         expnum, ccd = divmod(detection // PER_CCD, PER_EXPOSURE)
         for path in sorted(site.store.glob(f"*/exp/*/{expnum}/dp*/*_{ccd:02d}/*_stamps.fits")):

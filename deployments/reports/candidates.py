@@ -11,7 +11,7 @@ from imaging.identity import check_night
 
 
 def candidate_table(site: Site, night: int) -> Path:
-    """Return where a night's ranked candidates lie."""
+    """Return the path of a night's ranked candidates."""
     return site.store / "nights" / str(night) / "candidates.parquet"
 
 
@@ -26,7 +26,7 @@ def ranked_table(site: Site, night: int) -> pa.Table:
     Raises
     ------
     InputError
-        If there are none.
+        If the night has no candidates.
     """
     from imaging.io.candidates import read_candidates as read
 
@@ -43,7 +43,7 @@ def read_candidates(site: Site, night: int) -> list[dict[str, Any]]:
     Raises
     ------
     InputError
-        If there are none.
+        If the night has no candidates.
     """
     return ranked_table(site, night).to_pylist()
 
@@ -64,12 +64,12 @@ def chosen_columns(table: pa.Table, text: str) -> list[str]:
 
 
 def write_selection(path: Path, candidates: pa.Table) -> None:
-    """Write candidates in the format that the file's name says.
+    """Write candidates in the format of the file's suffix.
 
     Raises
     ------
     InputError
-        If it says none that is known.
+        If the suffix is unknown.
     StorageError
         If the file cannot be written.
     """

@@ -1,8 +1,8 @@
-"""What was sent to whom: a ledger, so that nothing is told twice.
+"""The report ledger: every report that was sent, to whom, and with which result.
 
-``state/sent/{form}.jsonl`` has a line per step: what is about to be sent, and what became of it. The first line of a
-report is on the disk before the report leaves. A report whose end is not known, because the process died or the answer
-never came, is therefore not sent again unless a person says so.
+``state/sent/{form}.jsonl`` has a line per change of state of a report. The first line is on the disk before the report
+is sent. A report whose result is unknown, because the process died or no answer came, is therefore sent again only on
+request.
 """
 
 import fcntl
@@ -21,18 +21,18 @@ from imaging.io.atomic import storage_error
 from imaging.wcs.sphere import separation_deg
 
 SAME_ARCSEC = 1.5
-"""A candidate of another night within this of one that was reported is the same source."""
+"""A candidate of another night within this distance of a reported one is the same source."""
 
 State = Literal["sending", "waiting", "taken", "refused", "unknown"]
 
 
-class SentRecord(BaseModel):
+class LedgerRecord(BaseModel):
     """One line of the ledger."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     address: str
-    """Whom it was sent to."""
+    """Address of the receiver."""
     candidate_id: str
     """Name of the candidate."""
     ra: float
@@ -40,13 +40,13 @@ class SentRecord(BaseModel):
     dec: float
     """Declination, degrees."""
     what: str
-    """What was sent: the path of the request, or the kind of the report."""
+    """Path of the request, or kind of the report."""
     state: State
-    """``sending``: about to leave; ``waiting``: arrived, without a verdict; ``unknown``: it may have arrived."""
+    """``sending``: about to be sent; ``waiting``: arrived, without feedback; ``unknown``: may have arrived."""
     reply: str = ""
-    """What the receiver said: the name that it gave, the number of the report, or why it refused."""
+    """Answer of the receiver: assigned name, number of the report, or reason of the refusal."""
     at: str = ""
-    """When this was noted, UTC."""
+    """Time of this line, UTC."""
 
 
 class Ledger:
@@ -59,7 +59,7 @@ class Ledger:
     address
         The receiver.
     by_place
-        Whether a source at the same place under another name counts as the same; for receivers that keep sources
+        Whether a source at the same position under another name counts as the same; for receivers that store sources
         rather than nights.
 
     Raises
@@ -70,19 +70,19 @@ class Ledger:
 
     def __init__(self, path: Path, address: str, *, by_place: bool = False) -> None:
         self._path, self._address, self._by_place = path, address, by_place
-        self._records: dict[tuple[str, str], SentRecord] = {}
+        self._records: dict[tuple[str, str], LedgerRecord] = {}
         for record in read_records(path):
             if record.address == address:
                 self._keep(record)
 
-    def _keep(self, record: SentRecord) -> None:
-        """Keep the last line of a report; what was once taken stays taken."""
+    def _keep(self, record: LedgerRecord) -> None:
+        """Keep the last line of a report; the state ``taken`` is final."""
         key = record.candidate_id, record.what
         if key not in self._records or self._records[key].state != "taken":
             self._records[key] = record
 
-    def last(self, candidate_id: str, ra: float, dec: float, what: str) -> SentRecord | None:
-        """Return the last that is known of a report; None if it was never begun."""
+    def last(self, candidate_id: str, ra: float, dec: float, what: str) -> LedgerRecord | None:
+        """Return the last record of a report; None if it was never sent."""
         record = self._records.get((candidate_id, what))
         if record is not None or not self._by_place:
             return record
@@ -92,15 +92,15 @@ class Ledger:
                 return other
         return None
 
-    def note(self, candidate_id: str, ra: float, dec: float, what: str, state: State, reply: str = "") -> SentRecord:
-        """Write a line and see it on the disk.
+    def note(self, candidate_id: str, ra: float, dec: float, what: str, state: State, reply: str = "") -> LedgerRecord:
+        """Write a line and flush it to the disk.
 
         Raises
         ------
         StorageError
-            If it cannot be written; nothing may be sent then.
+            If it cannot be written; then nothing may be sent.
         """
-        record = SentRecord(
+        record = LedgerRecord(
             address=self._address,
             candidate_id=candidate_id,
             ra=ra,
@@ -124,18 +124,18 @@ class Ledger:
 
 
 def ledger_path(site: Site, form: str) -> Path:
-    """Return where the ledger of a form lies."""
+    """Return the path of the ledger of a form."""
     return site.state / "sent" / f"{form}.jsonl"
 
 
 @contextmanager
 def open_ledger(site: Site, form: str, address: str) -> Iterator[Ledger]:
-    """Hold the ledger of a form for as long as something is being sent.
+    """Lock the ledger of a form while reports are sent.
 
     Raises
     ------
     InputError
-        If another process holds it, or it is damaged.
+        If another process has locked it, or it is damaged.
     StorageError
         If it cannot be written.
     """
@@ -149,17 +149,17 @@ def open_ledger(site: Site, form: str, address: str) -> Iterator[Ledger]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise InputError("another report is being sent", value=path, remedy="wait until it has ended") from None
+            raise InputError("another report is being sent", value=path, remedy="wait until it has finished") from None
         yield Ledger(path, address, by_place=form == "tns")
 
 
-def read_records(path: Path) -> list[SentRecord]:
-    """Read a ledger; a line that was cut off while it was written is left out, for nothing had left by then.
+def read_records(path: Path) -> list[LedgerRecord]:
+    """Read a ledger; skip a line that was cut off while it was written, before the report was sent.
 
     Raises
     ------
     InputError
-        If a whole line is not understood.
+        If a complete line is not valid.
     """
     records = []
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
@@ -167,16 +167,16 @@ def read_records(path: Path) -> list[SentRecord]:
         if not line.endswith("}"):
             continue
         try:
-            records.append(SentRecord.model_validate_json(line))
+            records.append(LedgerRecord.model_validate_json(line))
         except ValidationError as error:
             raise InputError(
-                "the ledger of what was sent is damaged", value=f"{path}, line {number}", remedy="mend the line by hand"
+                "the report ledger is damaged", value=f"{path}, line {number}", remedy="correct the line by hand"
             ) from error
     return records
 
 
-def known_of(site: Site, form: str, candidate_ids: Container[str]) -> dict[str, list[dict[str, Any]]]:
-    """Return what the ledger of a form knows of candidates: address, what, state, reply and time of the last lines."""
+def earlier_deliveries(site: Site, form: str, candidate_ids: Container[str]) -> dict[str, list[dict[str, Any]]]:
+    """Return the last ledger records of candidates: address, what, state, reply and time."""
     last = {(r.address, r.candidate_id, r.what): r for r in read_records(ledger_path(site, form))}
     found: dict[str, list[dict[str, Any]]] = {}
     for record in last.values():

@@ -1,4 +1,4 @@
-"""Put together what is said of a night's candidates to others."""
+"""Make the reports on a night's candidates for brokers, SkyPortal and the Transient Name Server."""
 
 import json
 from collections.abc import Mapping
@@ -34,12 +34,12 @@ Photometry = Mapping[str, list[dict[str, Any]]]
 
 
 def read_report_settings(path: Path | None) -> ReportSettings:
-    """Read who reports from a JSON file; nobody without one.
+    """Read reporter and groups from a JSON file; the defaults without one.
 
     Raises
     ------
     InputError
-        If it cannot be read or names something unknown.
+        If it cannot be read or has an unknown setting.
     """
     if path is None:
         return ReportSettings()
@@ -55,15 +55,15 @@ def read_report_settings(path: Path | None) -> ReportSettings:
 
 
 @dataclass(frozen=True)
-class Told:
-    """What is said of one candidate.
+class CandidateReport:
+    """The report on one candidate.
 
     Attributes
     ----------
     candidate_id, ra, dec
-        The candidate, with its position in degrees.
+        Name and position, degrees.
     content
-        A packet, a list of requests, or an entry of a bulk report, after the form.
+        An alert packet, a list of requests, or an entry of a bulk report, depending on the form.
     """
 
     candidate_id: str
@@ -74,25 +74,25 @@ class Told:
 
 @dataclass(frozen=True)
 class Report:
-    """What is said of a night's candidates to one receiver.
+    """The report on a night's candidates in one form.
 
     Attributes
     ----------
     form
-        For whom.
-    told
-        What is said, candidate by candidate.
+        ``avro``, ``skyportal`` or ``tns``.
+    entries
+        Reports by candidate.
     left_out
-        Candidates of which nothing can be said, and why.
+        Candidates that cannot be reported, with the reason.
     """
 
     form: Form
-    told: tuple[Told, ...]
+    entries: tuple[CandidateReport, ...]
     left_out: Mapping[str, str]
 
     def document(self) -> Any:  # noqa: ANN401
         """Return the whole report: a list of packets, or a JSON document."""
-        contents = [item.content for item in self.told]
+        contents = [item.content for item in self.entries]
         if self.form == "tns":
             return tns_report(contents)
         if self.form == "skyportal":
@@ -106,18 +106,18 @@ def make_report(site: Site, night: int, chosen: pa.Table, form: Form, settings: 
     Parameters
     ----------
     site, night
-        Where the night's products are.
+        Site and night.
     chosen
         Rows of :data:`imaging.schemas.candidates.CANDIDATES`.
     form
-        For whom.
+        ``avro``, ``skyportal`` or ``tns``.
     settings
-        Who reports.
+        Reporter and groups.
 
     Raises
     ------
     InputError
-        If the settings lack something, the night was not ranked, or nothing can be said of any candidate.
+        If a setting is missing, the night was not ranked, or no candidate can be reported.
     """
     job = StepJob(night=night, site=site)
     path = job.product_path(RANKING)
@@ -128,7 +128,7 @@ def make_report(site: Site, night: int, chosen: pa.Table, form: Form, settings: 
     event, rows = known["parameters"]["event"], chosen.to_pylist()
     photometry = _photometry(job, chosen)
     cutouts = _cutouts(site, rows, known["stamps"]) if form == "avro" else {}
-    told, left_out = [], {}
+    entries, left_out = [], {}
     for row in rows:
         name = row["candidate_id"]
         try:
@@ -136,10 +136,10 @@ def make_report(site: Site, night: int, chosen: pa.Table, form: Form, settings: 
         except InputError as error:
             left_out[name] = error.sentence()
             continue
-        told.append(Told(name, row["ra"], row["dec"], content))
-    if not told:
+        entries.append(CandidateReport(name, row["ra"], row["dec"], content))
+    if not entries:
         raise InputError(f"nothing can be reported: {next(iter(left_out.values()))}", value=f"{len(rows)} candidates")
-    return Report(form, tuple(told), left_out)
+    return Report(form, tuple(entries), left_out)
 
 
 def _content(
@@ -167,7 +167,7 @@ def _photometry(job: StepJob, chosen: pa.Table) -> Photometry:
 
 
 def _cutouts(site: Site, rows: list[dict[str, Any]], stamps: Mapping[str, Any]) -> dict[str, dict[str, bytes]]:
-    """Return the compressed stamps of the first detection of each candidate that has any."""
+    """Return the compressed stamps of each candidate's first detection that has some."""
     wanted: dict[str, dict[int, str]] = {}
     for row in rows:
         for detection in row["detection_ids"] or ():

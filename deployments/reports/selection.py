@@ -1,4 +1,4 @@
-"""Choose candidates by an SQL condition: that of SQLite, on a table in memory that nothing can change."""
+"""Select candidates by an SQL condition, which SQLite evaluates on a read-only table in memory."""
 
 import sqlite3
 
@@ -12,24 +12,24 @@ READING = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION}
 FORBIDDEN = {"load_extension", "readfile", "writefile", "edit", "randomblob", "zeroblob"}
 
 STEPS = 200_000_000
-"""Steps of SQLite's machine after which a condition is given up; a plain one takes ten a row and term."""
+"""Limit of SQLite's virtual-machine steps for a condition; a simple one takes ten per row and term."""
 
 
 def select_rows(table: pa.Table, where: str) -> pa.Table:
-    """Return the rows of a table for which an SQL condition holds, in their order.
+    """Return the rows of a table that meet an SQL condition, in their order.
 
     Parameters
     ----------
     table
-        Candidates. Every column may be used that is no list, and ``flag_names``: the names of the flags, joined by
-        semicolons.
+        Candidates. The condition may use every column that is not a list, and ``flag_names``: the names of the flags,
+        joined by semicolons.
     where
-        What stands behind WHERE, such as ``mag_last < 22 AND flag_names NOT LIKE '%MOVER%'``.
+        Condition after WHERE, such as ``mag_last < 22 AND flag_names NOT LIKE '%MOVER%'``.
 
     Raises
     ------
     InputError
-        If the condition is not understood, or is more than a condition.
+        If the condition is invalid, or is more than a condition.
     """
     columns = _columns(table, where)
     connection = sqlite3.connect(":memory:")
@@ -45,7 +45,7 @@ def select_rows(table: pa.Table, where: str) -> pa.Table:
         return table.take(pa.array([row[0] for row in found], type=pa.int64()))
     except (sqlite3.Error, sqlite3.Warning) as error:
         raise InputError(
-            f"the condition is not understood: {error}",
+            f"invalid SQL condition: {error}",
             value=where,
             limit=f"SQL on {', '.join([*_usable(table), 'flag_names'])}",
         ) from error
@@ -58,7 +58,7 @@ def _usable(table: pa.Table) -> list[str]:
 
 
 def _columns(table: pa.Table, where: str) -> dict[str, list[object]]:
-    """Return the columns whose names occur in a condition."""
+    """Return the columns that a condition names."""
     text = where.lower()
     columns = {name: table.column(name).to_pylist() for name in _usable(table) if name.lower() in text}
     if "flag_names" in text:
@@ -69,7 +69,7 @@ def _columns(table: pa.Table, where: str) -> dict[str, list[object]]:
 
 
 def _authorise(action: int, first: str | None, second: str | None, *_: str | None) -> int:
-    """Allow reading and functions, except those that reach outside or fill the memory."""
+    """Allow reading and functions, except functions that access files or fill the memory."""
     if action not in READING or (action == sqlite3.SQLITE_FUNCTION and (second or first) in FORBIDDEN):
         return sqlite3.SQLITE_DENY
     return sqlite3.SQLITE_OK

@@ -1,8 +1,8 @@
-"""Send reports to SkyPortal, the Transient Name Server and alert brokers: each thing once, and never by accident.
+"""Send reports to SkyPortal and to alert brokers, each once.
 
-Every report is noted in the ledger of :mod:`deployments.reports.ledger` before it leaves and when it was answered. What was
-taken, and what may have arrived, is not sent again unless it is asked for. One candidate that is refused does not keep
-the others from being sent.
+Every report is written to the ledger (:mod:`deployments.reports.ledger`) before it is sent and when it is answered. A
+report that was delivered, or may have been, is sent again only on request. A refused candidate does not stop the
+others. The Transient Name Server is in :mod:`deployments.reports.sending_tns`.
 """
 
 import time
@@ -13,49 +13,49 @@ from typing import Any, Protocol
 import httpx
 
 from blocks.receivers import BrokerCredentials, SkyPortalCredentials
-from deployments.reports.ledger import Ledger, SentRecord, State
-from deployments.reports.reports import Report, Told
+from deployments.reports.ledger import Ledger, LedgerRecord, State
+from deployments.reports.reports import CandidateReport, Report
 from imaging.errors import InputError
 from imaging.io.packets import packets_bytes
 
 TRIES = 5
-"""How often a busy or failing receiver is asked."""
+"""Number of attempts at a busy or failing receiver."""
 
 FIRST_WAIT_S = 2.0
-"""Wait before the second try; doubled before each further one."""
+"""Wait before the second attempt; doubled before each further one."""
 
 LONGEST_WAIT_S = 60.0
-"""No wait is longer than this, whatever the receiver asks for."""
+"""Upper limit of a wait, also of one that the receiver asks for."""
 
 TIMEOUT_S = 60.0
-"""How long one answer may take."""
+"""Timeout of one answer."""
 
 PACKET = "packet"
-"""What the ledger calls an alert packet."""
+"""Name of an alert packet in the ledger."""
 
 Wait = Callable[[float], None]
 
 
 class UnansweredError(Exception):
-    """The request left, and nobody knows whether it has arrived."""
+    """The request was sent, but it is unknown whether it arrived."""
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What became of one report on a candidate.
+class Delivery:
+    """The delivery of one report on a candidate.
 
     Attributes
     ----------
     candidate_id
         The candidate.
     what
-        What was to be sent.
+        Path of the request, or kind of the report.
     state
-        As in :class:`deployments.reports.ledger.SentRecord`.
+        As in :class:`deployments.reports.ledger.LedgerRecord`.
     reply
-        What the receiver said.
+        Answer of the receiver.
     sent
-        Whether it was sent now; otherwise it was known before.
+        Whether it was sent now; False if an earlier run had sent it.
     """
 
     candidate_id: str
@@ -73,16 +73,16 @@ def ask(
     wait: Wait = time.sleep,
     **content: Any,  # noqa: ANN401
 ) -> httpx.Response:
-    """Send a request, again while the receiver cannot be reached, is busy (429) or fails (5xx).
+    """Send a request; repeat it while the receiver cannot be reached, is busy (429) or fails (5xx).
 
     Parameters
     ----------
     client
-        Client with the receiver's address and the credentials.
+        Client with the receiver's address and credentials.
     method, path
         The request.
     wait
-        Waits so many seconds.
+        Waits for a number of seconds.
     content
         ``json`` or ``data``.
 
@@ -94,7 +94,7 @@ def ask(
     Raises
     ------
     UnansweredError
-        If the request may have arrived without an answer: it must not be repeated blindly.
+        If the request may have arrived without an answer; it must not be repeated automatically.
     InputError
         If the receiver cannot be reached at all.
     """
@@ -122,14 +122,14 @@ def ask(
 
 
 def _asked_wait(response: httpx.Response) -> float:
-    """Return the seconds that a busy receiver asks to wait; zero if it does not say."""
+    """Return the seconds that a busy receiver asks to wait; zero if it states none."""
     text = response.headers.get("retry-after") or response.headers.get("x-rate-limit-reset") or ""
     return float(text) if text.isdigit() else 0.0
 
 
-def settled(record: SentRecord | None, *, again: bool) -> bool:
-    """Whether what is known of a report forbids to send it: it was taken, or may have arrived."""
-    return record is not None and record.state != "refused" and not again
+def is_delivered(record: LedgerRecord) -> bool:
+    """Whether the report was, or may have been, delivered."""
+    return record.state != "refused"
 
 
 def send_to_skyportal(
@@ -137,9 +137,9 @@ def send_to_skyportal(
     credentials: SkyPortalCredentials,
     ledger: Ledger,
     *,
-    again: bool = False,
+    resend: bool = False,
     wait: Wait = time.sleep,
-) -> list[Outcome]:
+) -> list[Delivery]:
     """Send the requests of each candidate in their order; a candidate ends with its first refusal.
 
     Parameters
@@ -147,33 +147,33 @@ def send_to_skyportal(
     report
         Report of the form ``skyportal``.
     credentials
-        Whom to send it to.
+        Address and token.
     ledger
-        What was sent to it before.
-    again
-        Whether to send what was sent before once more.
+        Earlier deliveries to this receiver.
+    resend
+        Whether to send delivered reports again.
     wait
-        Waits so many seconds.
+        Waits for a number of seconds.
     """
     headers = {"Authorization": f"token {credentials.token.get_secret_value()}"}
-    outcomes = []
+    deliveries = []
     with httpx.Client(base_url=credentials.address, headers=headers, timeout=TIMEOUT_S) as client:
-        for item in report.told:
+        for item in report.entries:
             for request in item.content:
-                outcome = _send_request(client, item, request, ledger, again=again, wait=wait)
-                outcomes.append(outcome)
-                if outcome.state != "taken":
+                delivery = _send_request(client, item, request, ledger, resend=resend, wait=wait)
+                deliveries.append(delivery)
+                if delivery.state != "taken":
                     break
-    return outcomes
+    return deliveries
 
 
 def _send_request(
-    client: httpx.Client, item: Told, request: dict[str, Any], ledger: Ledger, *, again: bool, wait: Wait
-) -> Outcome:
+    client: httpx.Client, item: CandidateReport, request: dict[str, Any], ledger: Ledger, *, resend: bool, wait: Wait
+) -> Delivery:
     who, what = (item.candidate_id, item.ra, item.dec), request["path"]
     known = ledger.last(*who, what)
-    if known is not None and settled(known, again=again):
-        return Outcome(item.candidate_id, what, unfinished(known.state), known.reply, sent=False)
+    if known is not None and is_delivered(known) and not resend:
+        return Delivery(item.candidate_id, what, unfinished(known.state), known.reply, sent=False)
     ledger.note(*who, what, "sending")
     state: State
     try:
@@ -186,16 +186,16 @@ def _send_request(
     else:
         state, reply = _judge(response)
     ledger.note(*who, what, state, reply)
-    return Outcome(item.candidate_id, what, state, reply, sent=True)
+    return Delivery(item.candidate_id, what, state, reply, sent=True)
 
 
 def unfinished(state: State) -> State:
-    """Return a state from an earlier process: what was being sent when it ended may have arrived."""
+    """Return the state that an earlier process left: a report that it was sending may have arrived."""
     return "unknown" if state == "sending" else state
 
 
 def _judge(response: httpx.Response) -> tuple[State, str]:
-    """Tell from SkyPortal's answer whether a request was taken."""
+    """Return state and reply from SkyPortal's answer."""
     answer = json_of(response)
     if response.status_code == 200 and answer.get("status") == "success":
         return "taken", str(answer.get("data") or "")
@@ -204,7 +204,7 @@ def _judge(response: httpx.Response) -> tuple[State, str]:
 
 
 def json_of(response: httpx.Response) -> dict[str, Any]:
-    """Return the JSON object of an answer; an empty one if it has none."""
+    """Return the JSON object of an answer; an empty one if there is none."""
     try:
         answer = response.json()
     except ValueError:
@@ -213,13 +213,13 @@ def json_of(response: httpx.Response) -> dict[str, Any]:
 
 
 class Producer(Protocol):
-    """What is used of ``confluent_kafka.Producer``."""
+    """The part of ``confluent_kafka.Producer`` that is used."""
 
     def produce(self, topic: str, value: bytes, key: str, on_delivery: Callable[[object, object], None]) -> None:
-        """Take a message to be sent."""
+        """Queue a message."""
 
     def flush(self, timeout: float) -> int:
-        """Send what was taken; return how many messages are left."""
+        """Send the queued messages; return how many are left."""
 
 
 def open_producer(credentials: BrokerCredentials) -> Producer:
@@ -240,8 +240,8 @@ def open_producer(credentials: BrokerCredentials) -> Producer:
 
 
 def send_to_broker(
-    report: Report, producer: Producer, topic: str, ledger: Ledger, *, again: bool = False
-) -> list[Outcome]:
+    report: Report, producer: Producer, topic: str, ledger: Ledger, *, resend: bool = False
+) -> list[Delivery]:
     """Send one alert packet, with its schema, per candidate.
 
     Parameters
@@ -249,19 +249,19 @@ def send_to_broker(
     report
         Report of the form ``avro``.
     producer, topic
-        Where it goes.
+        Broker and topic.
     ledger
-        What was sent there before.
-    again
-        Whether to send what was sent before once more.
+        Earlier deliveries to them.
+    resend
+        Whether to send delivered reports again.
     """
-    outcomes: list[Outcome] = []
+    deliveries: list[Delivery] = []
     waiting: dict[tuple[str, float, float], list[object]] = {}
-    for item in report.told:
+    for item in report.entries:
         who = (item.candidate_id, item.ra, item.dec)
         known = ledger.last(*who, PACKET)
-        if known is not None and settled(known, again=again):
-            outcomes.append(Outcome(item.candidate_id, PACKET, unfinished(known.state), known.reply, sent=False))
+        if known is not None and is_delivered(known) and not resend:
+            deliveries.append(Delivery(item.candidate_id, PACKET, unfinished(known.state), known.reply, sent=False))
             continue
         content = packets_bytes([item.content])
         ledger.note(*who, PACKET, "sending")
@@ -271,8 +271,8 @@ def send_to_broker(
     for who, said in waiting.items():
         state, reply = _delivered(said)
         ledger.note(*who, PACKET, state, reply)
-        outcomes.append(Outcome(who[0], PACKET, state, reply, sent=True))
-    return outcomes
+        deliveries.append(Delivery(who[0], PACKET, state, reply, sent=True))
+    return deliveries
 
 
 def _kept_in(said: list[object]) -> Callable[[object, object], None]:
@@ -280,17 +280,17 @@ def _kept_in(said: list[object]) -> Callable[[object, object], None]:
 
 
 def _delivered(said: list[object]) -> tuple[State, str]:
-    """Tell from what the broker has said of a packet whether it was taken."""
+    """Return state and reply from the broker's delivery report on a packet."""
     if not said:
         return "unknown", "no answer in time"
     return ("taken", "") if said[0] is None else ("refused", str(said[0]))
 
 
-def counts(outcomes: Iterable[Outcome]) -> dict[str, int]:
-    """Count candidates by the state of what was sent of each; a candidate stands where its worst report stands."""
+def counts(deliveries: Iterable[Delivery]) -> dict[str, int]:
+    """Count candidates by state; a candidate counts with the worst state of its reports."""
     order: tuple[State, ...] = ("refused", "unknown", "sending", "waiting", "taken")
     worst: dict[str, State] = {}
-    for outcome in outcomes:
-        found = worst.get(outcome.candidate_id, "taken")
-        worst[outcome.candidate_id] = min(found, outcome.state, key=order.index)
+    for delivery in deliveries:
+        found = worst.get(delivery.candidate_id, "taken")
+        worst[delivery.candidate_id] = min(found, delivery.state, key=order.index)
     return {state: list(worst.values()).count(state) for state in order if state in worst.values()}

@@ -1,8 +1,8 @@
-"""Send a bulk report to the Transient Name Server and fetch its verdict on every candidate.
+"""Send a bulk report to the Transient Name Server and fetch its feedback on every candidate.
 
-The form is that of the TNS's manual of its API: a form-encoded ``api_key`` and ``data`` to ``/api/set/bulk-report``,
-a number in return, and under that number the feedback at ``/api/get/bulk-report-reply``, one entry per candidate in
-the order of the report; 404 until it has been looked at.
+The protocol is that of the TNS API manual: ``api_key`` and ``data``, form-encoded, to ``/api/set/bulk-report``, which
+returns a report number; with this number ``/api/get/bulk-report-reply`` returns the feedback, one entry per candidate
+in the order of the report, or 404 until the report has been processed.
 """
 
 import json
@@ -14,64 +14,75 @@ import httpx
 
 from blocks.receivers import TnsCredentials
 from deployments.reports.ledger import Ledger, State
-from deployments.reports.reports import Report, Told
-from deployments.reports.sending import TIMEOUT_S, Outcome, UnansweredError, Wait, ask, json_of, settled, unfinished
+from deployments.reports.reports import CandidateReport, Report
+from deployments.reports.sending import (
+    TIMEOUT_S,
+    Delivery,
+    UnansweredError,
+    Wait,
+    ask,
+    is_delivered,
+    json_of,
+    unfinished,
+)
 from imaging.candidates.reports import tns_report
 from imaging.errors import InputError
 
 WHAT = "at_report"
-"""What the ledger calls a report of a transient."""
+"""Name of a report of a transient in the ledger."""
 
 REPORT_PATH, REPLY_PATH = "/api/set/bulk-report", "/api/get/bulk-report-reply"
 
 REPLY_WAIT_S = 5.0
-"""Seconds between two questions for the verdict."""
+"""Seconds between two requests for the feedback."""
 
 REPLY_TURNS = 12
-"""How often to ask for it; later, the next run with the same candidates asks again."""
+"""Number of requests; after them, the next run with the same candidates asks again."""
 
 
 def send_to_tns(
-    report: Report, credentials: TnsCredentials, ledger: Ledger, *, again: bool = False, wait: Wait = time.sleep
-) -> list[Outcome]:
-    """Report the candidates that the TNS does not have from here, in one bulk report.
+    report: Report, credentials: TnsCredentials, ledger: Ledger, *, resend: bool = False, wait: Wait = time.sleep
+) -> list[Delivery]:
+    """Report the candidates that were not reported before, in one bulk report.
 
     Parameters
     ----------
     report
         Report of the form ``tns``.
     credentials
-        The bot, and whether it is the sandbox that is told.
+        API key and bot, for the sandbox or the real TNS.
     ledger
-        What was reported before. A report that waits for its verdict is not sent again; the verdict is asked for.
-    again
-        Whether to report what was reported before once more.
+        Earlier reports. One without feedback is not sent again; its feedback is requested.
+    resend
+        Whether to report candidates again that were reported before.
     wait
-        Waits so many seconds.
+        Waits for a number of seconds.
     """
     headers = {"User-Agent": credentials.user_agent}
-    outcomes: list[Outcome] = []
-    fresh: list[Told] = []
-    waiting: dict[str, list[tuple[int, Told]]] = {}
-    for item in report.told:
+    deliveries: list[Delivery] = []
+    fresh: list[CandidateReport] = []
+    waiting: dict[str, list[tuple[int, CandidateReport]]] = {}
+    for item in report.entries:
         known = ledger.last(item.candidate_id, item.ra, item.dec, WHAT)
-        if known is not None and known.state == "waiting" and not again:
+        if known is not None and known.state == "waiting" and not resend:
             ticket, _, number = known.reply.partition("#")
             waiting.setdefault(ticket, []).append((int(number), item))
-        elif known is not None and settled(known, again=again):
-            outcomes.append(Outcome(item.candidate_id, WHAT, unfinished(known.state), known.reply, sent=False))
+        elif known is not None and is_delivered(known) and not resend:
+            deliveries.append(Delivery(item.candidate_id, WHAT, unfinished(known.state), known.reply, sent=False))
         else:
             fresh.append(item)
     with httpx.Client(base_url=credentials.address, headers=headers, timeout=TIMEOUT_S) as client:
         key = credentials.api_key.get_secret_value()
         for ticket, places in waiting.items():
-            outcomes += _verdicts(client, key, ticket, places, ledger, sent=False, wait=wait)
+            deliveries += _verdicts(client, key, ticket, places, ledger, sent=False, wait=wait)
         if fresh:
-            outcomes += _send_bulk(client, key, fresh, ledger, wait=wait)
-    return outcomes
+            deliveries += _send_bulk(client, key, fresh, ledger, wait=wait)
+    return deliveries
 
 
-def _send_bulk(client: httpx.Client, key: str, items: list[Told], ledger: Ledger, *, wait: Wait) -> list[Outcome]:
+def _send_bulk(
+    client: httpx.Client, key: str, items: list[CandidateReport], ledger: Ledger, *, wait: Wait
+) -> list[Delivery]:
     document = tns_report([item.content for item in items])
     for item in items:
         ledger.note(item.candidate_id, item.ra, item.dec, WHAT, "sending")
@@ -97,13 +108,13 @@ def _verdicts(
     client: httpx.Client,
     key: str,
     ticket: str,
-    places: list[tuple[int, Told]],
+    places: list[tuple[int, CandidateReport]],
     ledger: Ledger,
     *,
     sent: bool,
     wait: Wait,
-) -> list[Outcome]:
-    """Ask for the verdict on candidates at their places in a report, until there is one or patience ends."""
+) -> list[Delivery]:
+    """Request the feedback on candidates at their places in a report, up to ``REPLY_TURNS`` times."""
     feedback: list[Any] | None = None
     for turn in range(REPLY_TURNS):
         if turn:
@@ -121,7 +132,7 @@ def _verdicts(
             break
     if feedback is None:
         return [
-            Outcome(item.candidate_id, WHAT, "waiting", f"report {ticket} has no verdict yet", sent=sent)
+            Delivery(item.candidate_id, WHAT, "waiting", f"report {ticket} has no feedback yet", sent=sent)
             for _, item in places
         ]
     judged = [judge_entry(feedback[number] if number < len(feedback) else {}) for number, _ in places]
@@ -129,12 +140,12 @@ def _verdicts(
 
 
 def judge_entry(entry: Any) -> tuple[State, str]:  # noqa: ANN401
-    """Tell from the feedback on one candidate whether it was taken.
+    """Return state and reply from the feedback on one candidate.
 
     Parameters
     ----------
     entry
-        JSON of any depth: a code with an ``objname`` for a new or known object, else messages about what was wrong.
+        JSON of any depth: a code with an ``objname`` for a new or known object, else error messages.
 
     Returns
     -------
@@ -149,7 +160,7 @@ def judge_entry(entry: Any) -> tuple[State, str]:  # noqa: ANN401
 
 
 def _leaves(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:  # noqa: ANN401
-    """Yield the values of a JSON document, each with the name that it has."""
+    """Yield the values of a JSON document with their keys."""
     if isinstance(node, dict):
         for name, value in node.items():
             yield from _leaves(value, name)
@@ -160,10 +171,12 @@ def _leaves(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:  # noqa: ANN
         yield key, node
 
 
-def _settle(items: list[Told], ledger: Ledger, judged: list[tuple[State, str]], *, sent: bool) -> list[Outcome]:
-    """Note what became of candidates, and return it."""
-    outcomes = []
+def _settle(
+    items: list[CandidateReport], ledger: Ledger, judged: list[tuple[State, str]], *, sent: bool
+) -> list[Delivery]:
+    """Write the states of candidates to the ledger and return the deliveries."""
+    deliveries = []
     for item, (state, reply) in zip(items, judged, strict=True):
         ledger.note(item.candidate_id, item.ra, item.dec, WHAT, state, reply)
-        outcomes.append(Outcome(item.candidate_id, WHAT, state, reply, sent=sent))
-    return outcomes
+        deliveries.append(Delivery(item.candidate_id, WHAT, state, reply, sent=sent))
+    return deliveries

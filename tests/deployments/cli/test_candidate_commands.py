@@ -80,7 +80,7 @@ def test_flags_have_names_in_a_condition(table):
 )
 def test_a_condition_can_do_nothing_else(table, where, monkeypatch):
     monkeypatch.setattr("deployments.reports.selection.STEPS", 100_000)
-    with pytest.raises(InputError, match="condition is not understood"):
+    with pytest.raises(InputError, match="invalid SQL condition"):
         select_rows(table, where)
 
 

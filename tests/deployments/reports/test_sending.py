@@ -12,7 +12,7 @@ from blocks.nights import read_night
 from blocks.receivers import BrokerCredentials, SkyPortalCredentials, TnsCredentials
 from deployments.cli import main
 from deployments.reports.candidates import ranked_table
-from deployments.reports.ledger import known_of, ledger_path, open_ledger
+from deployments.reports.ledger import earlier_deliveries, ledger_path, open_ledger
 from deployments.reports.reports import Report, make_report
 from deployments.reports.sending import TRIES, counts, send_to_broker, send_to_skyportal
 from deployments.reports.sending_tns import judge_entry, send_to_tns
@@ -76,8 +76,8 @@ def to_tns(site, receiver, waits, n=3, **options):
 
 
 def test_skyportal_takes_three_requests_of_each_candidate_and_nothing_twice(site, receiver, waits):
-    outcomes = to_skyportal(site, receiver, waits)
-    assert counts(outcomes) == {"taken": 3}
+    deliveries = to_skyportal(site, receiver, waits)
+    assert counts(deliveries) == {"taken": 3}
     names = [row["candidate_id"] for row in ranked_table(site, NIGHT).slice(0, 3).to_pylist()]
     right = [p for name in names for p in ("/api/candidates", "/api/photometry", f"/api/sources/{name}/annotations")]
     assert receiver.paths() == right
@@ -85,10 +85,10 @@ def test_skyportal_takes_three_requests_of_each_candidate_and_nothing_twice(site
     again = to_skyportal(site, receiver, waits)
     assert len(receiver.got) == 9, "nothing is sent twice"
     assert {(o.state, o.sent) for o in again} == {("taken", False)}
-    to_skyportal(site, receiver, waits, again=True)
+    to_skyportal(site, receiver, waits, resend=True)
     assert len(receiver.got) == 18
     receiver.refused = set(names)
-    assert counts(to_skyportal(site, receiver, waits, again=True)) == {"refused": 3}
+    assert counts(to_skyportal(site, receiver, waits, resend=True)) == {"refused": 3}
     assert counts(to_skyportal(site, receiver, waits)) == {"taken": 3}, "what was once taken stays taken"
 
 
@@ -100,9 +100,9 @@ def test_a_busy_receiver_is_asked_again_with_growing_waits(site, receiver, waits
 
 def test_patience_ends_and_the_next_run_goes_on_where_it_ended(site, receiver, waits):
     receiver.troubles = [503] * TRIES
-    outcomes = to_skyportal(site, receiver, waits)
-    assert counts(outcomes) == {"refused": 1, "taken": 2}
-    assert "503" in next(o.reply for o in outcomes if o.state == "refused")
+    deliveries = to_skyportal(site, receiver, waits)
+    assert counts(deliveries) == {"refused": 1, "taken": 2}
+    assert "503" in next(o.reply for o in deliveries if o.state == "refused")
     assert counts(to_skyportal(site, receiver, waits)) == {"taken": 3}
     assert len(receiver.got) == 9
 
@@ -119,17 +119,17 @@ def test_what_may_have_arrived_is_not_repeated(site, receiver, waits):
 def test_one_refused_candidate_does_not_keep_the_others(site, receiver, waits):
     victim = ranked_table(site, NIGHT).column("candidate_id")[1].as_py()
     receiver.refused = {victim}
-    outcomes = to_skyportal(site, receiver, waits)
-    assert [(o.candidate_id, o.reply) for o in outcomes if o.state == "refused"] == [
+    deliveries = to_skyportal(site, receiver, waits)
+    assert [(o.candidate_id, o.reply) for o in deliveries if o.state == "refused"] == [
         (victim, "400: Insufficient permissions")
     ]
-    assert counts(outcomes) == {"refused": 1, "taken": 2}
+    assert counts(deliveries) == {"refused": 1, "taken": 2}
 
 
 def test_a_wrong_token_is_said_and_kept_out_of_the_ledger(site, receiver, waits):
-    outcomes = to_skyportal(site, receiver, waits, token="nothing")
-    assert counts(outcomes) == {"refused": 3}
-    assert "401" in outcomes[0].reply
+    deliveries = to_skyportal(site, receiver, waits, token="nothing")
+    assert counts(deliveries) == {"refused": 3}
+    assert "401" in deliveries[0].reply
     to_skyportal(site, receiver, waits)
     assert TOKEN not in ledger_path(site, "skyportal").read_text()
 
@@ -144,9 +144,9 @@ def test_a_receiver_that_is_not_there_is_an_error(site, waits):
 
 def test_the_tns_gets_one_report_and_gives_names(site, receiver, waits):
     receiver.verdicts_late = 2
-    outcomes = to_tns(site, receiver, waits)
-    assert [o.reply for o in outcomes] == ["2026aaa", "2026aab", "2026aac"]
-    assert (counts(outcomes), waits) == ({"taken": 3}, [5.0, 5.0])
+    deliveries = to_tns(site, receiver, waits)
+    assert [o.reply for o in deliveries] == ["2026aaa", "2026aab", "2026aac"]
+    assert (counts(deliveries), waits) == ({"taken": 3}, [5.0, 5.0])
     assert receiver.paths() == ["/api/set/bulk-report"]
     names = [entry["internal_name"] for entry in receiver.reports[0].values()]
     assert names == ranked_table(site, NIGHT).slice(0, 3).column("candidate_id").to_pylist()
@@ -158,29 +158,29 @@ def test_the_tns_gets_one_report_and_gives_names(site, receiver, waits):
 def test_the_tns_says_of_each_candidate_what_is_wrong(site, receiver, waits):
     victim = ranked_table(site, NIGHT).column("candidate_id")[2].as_py()
     receiver.refused = {victim}
-    outcomes = to_tns(site, receiver, waits)
-    assert [(o.state, o.reply) for o in outcomes][2] == ("refused", "Wrong discovery date")
-    assert counts(outcomes) == {"refused": 1, "taken": 2}
+    deliveries = to_tns(site, receiver, waits)
+    assert [(o.state, o.reply) for o in deliveries][2] == ("refused", "Wrong discovery date")
+    assert counts(deliveries) == {"refused": 1, "taken": 2}
 
 
 def test_a_verdict_that_is_late_is_fetched_by_the_next_run(site, receiver, waits):
     receiver.verdicts_late = 1000
     assert counts(to_tns(site, receiver, waits)) == {"waiting": 3}
     receiver.verdicts_late = 0
-    outcomes = to_tns(site, receiver, waits)
-    assert [o.reply for o in outcomes] == ["2026aaa", "2026aab", "2026aac"]
+    deliveries = to_tns(site, receiver, waits)
+    assert [o.reply for o in deliveries] == ["2026aaa", "2026aab", "2026aac"]
     assert len(receiver.reports) == 1
 
 
 def test_the_same_source_of_another_night_is_not_reported_again(site, receiver, waits):
     to_tns(site, receiver, waits)
     made = report_of(site, "tns", 1)
-    told = made.told[0]
+    told = made.entries[0]
     moved = Report("tns", (type(told)("GWJother", told.ra, told.dec + 0.5 / 3600, told.content),), {})
     block = TnsCredentials(address=receiver.address, bot_id=7, bot_name="a_bot", api_key=KEY)
     with open_ledger(site, "tns", block.address) as ledger:
-        outcomes = send_to_tns(moved, block, ledger, wait=waits.append)
-    assert (outcomes[0].reply, outcomes[0].sent) == ("2026aaa", False)
+        deliveries = send_to_tns(moved, block, ledger, wait=waits.append)
+    assert (deliveries[0].reply, deliveries[0].sent) == ("2026aaa", False)
 
 
 def test_a_bot_presents_itself_as_the_tns_wants():
@@ -223,21 +223,21 @@ def test_a_broker_gets_a_packet_with_its_schema_per_candidate(site, tmp_path):
     made = report_of(site, "avro")
     producer = FakeProducer([None, "message too large"])
     with open_ledger(site, "avro", "broker/topic") as ledger:
-        outcomes = send_to_broker(made, producer, "kilonovae", ledger)
-    assert [(o.state, o.reply) for o in outcomes] == [
+        deliveries = send_to_broker(made, producer, "kilonovae", ledger)
+    assert [(o.state, o.reply) for o in deliveries] == [
         ("taken", ""),
         ("refused", "message too large"),
         ("unknown", "no answer in time"),
     ]
-    assert [(topic, key) for topic, key, _ in producer.taken] == [("kilonovae", t.candidate_id) for t in made.told]
+    assert [(topic, key) for topic, key, _ in producer.taken] == [("kilonovae", t.candidate_id) for t in made.entries]
     (tmp_path / "one.avro").write_bytes(producer.taken[0][2])
-    assert read_packets(tmp_path / "one.avro") == [made.told[0].content]
+    assert read_packets(tmp_path / "one.avro") == [made.entries[0].content]
     with open_ledger(site, "avro", "broker/topic") as ledger:
         again = send_to_broker(made, FakeProducer([None]), "kilonovae", ledger)
     assert {o.candidate_id: (o.state, o.sent) for o in again} == {
-        made.told[0].candidate_id: ("taken", False),
-        made.told[1].candidate_id: ("taken", True),
-        made.told[2].candidate_id: ("unknown", False),
+        made.entries[0].candidate_id: ("taken", False),
+        made.entries[1].candidate_id: ("taken", True),
+        made.entries[2].candidate_id: ("unknown", False),
     }
 
 
@@ -261,7 +261,7 @@ def test_the_ledger_survives_a_death_in_mid_line_and_admits_one_sender(site):
     with open_ledger(site, "tns", "a") as ledger:
         assert ledger.last("y", 3.0, 4.0, "at_report").state == "sending"
         assert ledger.last("z", 9.0, 4.0, "at_report") is None
-    assert known_of(site, "tns", {"x"})["x"][0]["reply"] == "2026a"
+    assert earlier_deliveries(site, "tns", {"x"})["x"][0]["reply"] == "2026a"
     path.write_text("{}\n")
     with pytest.raises(InputError, match="damaged"), open_ledger(site, "tns", "a"):
         pass
@@ -306,4 +306,4 @@ def test_the_command_sends_with_a_block_and_the_flag_only(command, ranked, recei
     assert len(receiver.got) == {"tns": 1, "skyportal": 6}[form]
     assert command("--form", form, "--again").code == 1
     receiver.refused = set(ranked_table(ranked, NIGHT).column("candidate_id").to_pylist())
-    assert command("--form", form, "--receiver", "test-sending", "--send", "--again").code == 3
+    assert command("--form", form, "--receiver", "test-sending", "--send", "--resend").code == 3
