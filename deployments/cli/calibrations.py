@@ -23,7 +23,7 @@ from deployments.products.find_exposure import find_exposure
 from imaging.identity import check_night
 from tasks.requests import ExposureRequest
 
-Epoch = Annotated[str, Parameter(name="--epoch", help="Name of the epoch under which the files are entered.")]
+Epoch = Annotated[str, Parameter(name="--epoch", help="Name of the calibration epoch of the new files.")]
 
 
 def build_calibrations(
@@ -31,12 +31,14 @@ def build_calibrations(
     /,
     *,
     ccds: Ccds = None,
-    epoch: Annotated[str | None, Parameter(name="--epoch", help="Name of the epoch; nYYYYMMDD without it.")] = None,
+    epoch: Annotated[
+        str | None, Parameter(name="--epoch", help="Name of the calibration epoch; default: nYYYYMMDD.")
+    ] = None,
     overwrite: Overwrite = False,
     workers: Workers = None,
     common: Common = DEFAULTS,
 ) -> Answer:
-    """Build master bias, dome flats and bad-pixel maps from a night's raw frames, and enter them into the library."""
+    """Build master bias, dome flats and bad-pixel maps from a night's raw frames, and add them to the library."""
     check_night(night)
     found, chosen = find_site(common), ccds_of(ccds)
     parameters = {"night": night, "site": found.name, "ccds": chosen, "epoch": epoch, "overwrite": overwrite}
@@ -53,7 +55,7 @@ def build_sky_modes(
     workers: Workers = None,
     common: Common = DEFAULTS,
 ) -> Answer:
-    """Build the sky modes of a band from processed exposures, and enter them into the library."""
+    """Build the sky modes of a band from processed exposures, and add them to the library."""
     flow = "flows.build_sky_modes:build_sky_modes"
     return _build("build-sky-modes", flow, expnums, epoch, (rnum, pnum), workers, common, overwrite=overwrite)
 
@@ -67,7 +69,7 @@ def build_star_flat(
     workers: Workers = None,
     common: Common = DEFAULTS,
 ) -> Answer:
-    """Build the star flat of a band from calibrated exposures, and enter it into the library."""
+    """Build the star flat of a band from calibrated exposures, and add it to the library."""
     flow = "flows.build_star_flat:build_star_flat"
     return _build("build-star-flat", flow, expnums, epoch, (rnum, pnum), workers, common, overwrite=overwrite)
 
@@ -83,7 +85,7 @@ def _build(
     *,
     overwrite: bool,
 ) -> Answer:
-    """Run a flow that builds from exposures which have been processed under a version."""
+    """Run a flow that builds from processed exposures of a version."""
     found = find_site(common)
     numbers = version_number(version[0], "r"), version_number(version[1], "p")
     identities = [find_exposure(found.site, expnum, *numbers) for expnum in expnums]

@@ -14,10 +14,14 @@ if TYPE_CHECKING:
     from imaging.reference.mapping import CatalogueMapping
 
 reference_catalog = App(
-    name="reference-catalog", help="Build reference catalogues and copy what a night needs.", help_format="plaintext"
+    name="reference-catalog",
+    help="Build reference catalogues and copy the part that a night needs.",
+    help_format="plaintext",
 )
 
-Name = Annotated[str | None, Parameter(name="--name", help="Name of the catalogue; gaia, or that of the mapping.")]
+Name = Annotated[
+    str | None, Parameter(name="--name", help="Name of the catalogue; default: gaia, or that of the mapping.")
+]
 
 
 @reference_catalog.command
@@ -28,20 +32,20 @@ def build(
     name: Name = None,
     mapping: Annotated[
         str | None,
-        Parameter(name="--mapping", help="For a photometric survey: its mapping (delve_dr2, ps1_dr2, ...), or a file."),
+        Parameter(name="--mapping", help="Mapping of a photometric survey (delve_dr2, ps1_dr2, ...), or a file."),
     ] = None,
     order: Annotated[int, Parameter(name="--order", help="HEALPix order of the partitions.")] = 5,
     faint_limit: Annotated[
-        float | None, Parameter(name="--faint-limit", help="Faintest Gaia G that is kept; all without it.")
+        float | None, Parameter(name="--faint-limit", help="Faintest Gaia G magnitude; default: no limit.")
     ] = None,
     exact: Annotated[
-        bool, Parameter(name="--exact", negative="", help="Keep every digit: about twice the size.")
+        bool, Parameter(name="--exact", negative="", help="Keep full precision; about twice the size.")
     ] = False,
     overwrite: Overwrite = False,
     workers: Workers = None,
     common: Common = DEFAULTS,
 ) -> Answer:
-    """Turn an archive's tables into a catalogue that is read by position; a repeated run goes on where one ended."""
+    """Build a catalogue indexed by position from an archive's tables; a repeated run continues where one ended."""
     from pydantic import ValidationError
 
     from imaging.reference.settings import ReferenceCatalogueSettings
@@ -73,15 +77,15 @@ def prefetch(
     /,
     *,
     skymap: Annotated[Path, Parameter(name="--skymap", help="Sky map: FITS, multi-order or flat.")],
-    level: Annotated[float, Parameter(name="--level", help="Probability of the region that is copied.")] = 0.99,
+    level: Annotated[float, Parameter(name="--level", help="Probability of the region to copy.")] = 0.99,
     name: Name = None,
     remember: Annotated[
         bool,
-        Parameter(name="--remember", negative="", help="Copy from there for every night and sky map to come, too."),
+        Parameter(name="--remember", negative="", help="Also copy for every future night and sky map."),
     ] = False,
     common: Common = DEFAULTS,
 ) -> Answer:
-    """Copy the partitions of a sky map's region, and a camera's width around it, into the site."""
+    """Copy the partitions of a sky map's region, plus a margin of the camera's width, into the site."""
     from deployments.events.prefetching import RememberedSource, remember_source
     from imaging.io.prefetch import prefetch_catalogue
     from imaging.io.skymaps import read_skymap
@@ -107,7 +111,7 @@ def prefetch(
 
 
 def _mapping(text: str) -> "CatalogueMapping":
-    """Return a mapping that ships with the package, or that of a file."""
+    """Return a mapping of the package, or that of a file."""
     from imaging.reference.mapping import SHIPPED, parse_mapping, shipped_mapping
 
     if text in SHIPPED or not text.endswith(".json"):

@@ -34,7 +34,7 @@ from imaging.identity import parse_season, parse_version_tag
 from tasks.requests import ExposureRequest
 
 ORIGINAL_EPOCH = "y4e1"
-"""Calibration epoch that the original's switch -Y forces."""
+"""Calibration epoch of the original's switch -Y."""
 
 
 def single_epoch(
@@ -49,25 +49,27 @@ def single_epoch(
     destination: Destination = "persistent",
     schema: Schema = "gw",
     calibrate: Annotated[
-        bool, Parameter(name=["--calibrate", "-C"], negative="", help="Also solve the zero points.")
+        bool, Parameter(name=["--calibrate", "-C"], negative="", help="Also solve for the zero points.")
     ] = False,
     skip_single_epoch: Annotated[
-        bool, Parameter(name=["--skip-single-epoch", "-j"], negative="", help="Begin with the calibration.")
+        bool, Parameter(name=["--skip-single-epoch", "-j"], negative="", help="Start with the calibration.")
     ] = False,
     single_process: Annotated[
-        bool, Parameter(name=["--single-process", "-s"], negative="", help="One CCD at a time, in this process.")
+        bool,
+        Parameter(name=["--single-process", "-s"], negative="", help="Process one CCD at a time, in this process."),
     ] = False,
     y4_calibrations: Annotated[
         bool, Parameter(name=["--y4-calibrations", "-Y"], negative="", help="Use the calibration epoch y4e1.")
     ] = False,
     overwrite: Overwrite = False,
     template: Annotated[
-        bool, Parameter(name=["--template", "-t"], negative="", help="A template: stop before verification.")
+        bool,
+        Parameter(name=["--template", "-t"], negative="", help="The exposure is a template: skip the verification."),
     ] = False,
     workers: Workers = None,
     common: Common = DEFAULTS,
 ) -> Answer:
-    """Process a raw exposure: images, astrometry and catalogues; on request zero points; then verification."""
+    """Process a raw exposure: images, astrometry and catalogues, optionally zero points, then verification."""
     found = find_site(common)
     request = ExposureRequest(
         expnum=expnum,
@@ -109,10 +111,11 @@ def calibrate(
     attnum: Annotated[str, Parameter(name="--attnum", help="Processing number of the single-epoch run.")],
     ccds: Annotated[str | None, Parameter(name=["--ccd", "--ccds"], help="CCDs such as 1,3-5,25.")] = None,
     magnitudes: Annotated[
-        str, Parameter(name=["--magsType", "--magType", "--magnitudes"], help="Magnitudes to solve from: mag_psf.")
+        str,
+        Parameter(name=["--magsType", "--magType", "--magnitudes"], help="Magnitudes for the zero points: mag_psf."),
     ] = "mag_psf",
     instrumental_zeropoint: Annotated[
-        float, Parameter(name=["--sex_mag_zeropoint", "--instrumental-zeropoint"], help="Stated in the answer.")
+        float, Parameter(name=["--sex_mag_zeropoint", "--instrumental-zeropoint"], help="Copied to the JSON document.")
     ] = 25.0,
     debug: Annotated[bool, Parameter(name="--debug", negative="", help="The same as --verbose.")] = False,
     destination: Destination = "persistent",
@@ -121,7 +124,7 @@ def calibrate(
     workers: Workers = None,
     common: Common = DEFAULTS,
 ) -> Answer:
-    """Match a processed exposure to the reference stars and solve its zero points."""
+    """Match a processed exposure to the reference stars and solve for its zero points."""
     common = replace(common, verbose=common.verbose or debug)
     found = find_site(common)
     site = found.site.storing_in(destination)
@@ -160,16 +163,16 @@ def difference(
     ccds: Ccds = None,
     destination: Destination = "persistent",
     schema: Schema = "gw",
-    label: Annotated[str, Parameter(name=["--version-label", "-v"], help="A label for the run's page.")] = "",
+    label: Annotated[str, Parameter(name=["--version-label", "-v"], help="Label of the run on its page.")] = "",
     full_copy: Annotated[
-        bool, Parameter(name=["--full-copy", "-F"], negative="", help="Keep every product: always so.")
+        bool, Parameter(name=["--full-copy", "-F"], negative="", help="Keep every product (always the case).")
     ] = False,
     settings: SettingsFile = None,
     overwrite: Overwrite = False,
     workers: Workers = None,
     common: Common = DEFAULTS,
 ) -> Answer:
-    """Subtract the templates from a processed exposure and find what has changed."""
+    """Subtract the templates from a processed exposure and detect sources in the difference."""
     found = find_site(common)
     rnum, pnum = parse_version_tag(rpnum)
     request = ExposureRequest(
@@ -204,13 +207,14 @@ def export(
         bool, Parameter(name="--uncompressed", negative="", help="Images without tile compression.")
     ] = False,
     source_noise: Annotated[
-        bool, Parameter(name="--source-noise", negative="", help="Weights with the shot noise of the sources as well.")
+        bool,
+        Parameter(name="--source-noise", negative="", help="Include the shot noise of the sources in the weights."),
     ] = False,
     overwrite: Overwrite = False,
     workers: Workers = None,
     common: Common = DEFAULTS,
 ) -> Answer:
-    """Write a calibrated exposure's images, catalogues, PSFs, regions and corners as the original did."""
+    """Export images, catalogues, PSFs, regions and corners of a calibrated exposure in the original's formats."""
     from imaging.export.settings import ExportSettings
 
     found = find_site(common)
@@ -242,22 +246,22 @@ def export_calibration(
     expnum: Annotated[int, Parameter(name="--expnum", help="Exposure number.")],
     reqnum: Annotated[str, Parameter(name="--reqnum", help="Request number of the single-epoch run.")],
     attnum: Annotated[str, Parameter(name="--attnum", help="Processing number of the single-epoch run.")],
-    directory: Annotated[Path, Parameter(name=["--directory", "-o"], help="Folder to write into.")] = Path(),
+    directory: Annotated[Path, Parameter(name=["--directory", "-o"], help="Output folder.")] = Path(),
     ccds: Annotated[str | None, Parameter(name=["--ccd", "--ccds"], help="CCDs such as 1,3-5,25.")] = None,
     star_lists: Annotated[
-        bool, Parameter(name="--star-lists", negative="", help="Also the lists SNSTAR and SNVETO.")
+        bool, Parameter(name="--star-lists", negative="", help="Also write the lists SNSTAR and SNVETO.")
     ] = False,
     stars_from: Annotated[
         str | None,
         Parameter(
-            name="--stars-from", help="Exposures whose stars SNSTAR lists, such as 1270601,1277501; else its own."
+            name="--stars-from", help="Exposures whose stars SNSTAR lists, such as 1270601,1277501; default: this one."
         ),
     ] = None,
     destination: Destination = "persistent",
     schema: Schema = "gw",
     common: Common = DEFAULTS,
 ) -> Answer:
-    """Write the original's CSV tables of a calibrated exposure, and on request its star and veto lists."""
+    """Write the original's CSV tables of a calibrated exposure, optionally its star and veto lists."""
     from deployments.products.original_calibration import export_star_lists, export_tables, read_calibrated
     from imaging.photometry.star_lists import StarListSettings
 
@@ -277,5 +281,5 @@ def export_calibration(
 def _numbers(text: str | None) -> list[int]:
     words = [] if text is None else text.replace(" ", "").split(",")
     if not all(word.isdigit() for word in words):
-        raise InputError("exposure numbers not understood", value=repr(text), limit="numbers such as 1270601,1277501")
+        raise InputError("invalid exposure numbers", value=repr(text), limit="numbers such as 1270601,1277501")
     return [int(word) for word in words]

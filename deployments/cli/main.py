@@ -14,8 +14,8 @@ from imaging.errors import GWWorkflowError, InputError
 from tasks.engine.jobs import ExitCode
 
 EXIT_CODES = (
-    "Exit codes: 0 all good; 1 bad usage or input, nothing was started; 2 finished with CCDs missing; 3 failed. "
-    "Every command takes --json: one document on standard output."
+    "Exit codes: 0 complete; 1 bad usage or input, nothing was started; 2 complete with CCDs missing; 3 failed. "
+    "With --json every command writes one JSON document to standard output."
 )
 
 COMMANDS = {
@@ -65,9 +65,9 @@ def run(arguments: Sequence[str]) -> ExitCode:
     except GWWorkflowError as error:
         return write_error(error.sentence(), ExitCode.FAILED, as_json=as_json, about=error.details())
     except KeyboardInterrupt:
-        message = "interrupted; what is finished is kept, run the same command again to go on"
+        message = "interrupted; finished steps are kept, run the same command again to continue"
         return write_error(message, ExitCode.FAILED, as_json=as_json)
-    if not isinstance(answer, Answer):  # help and version have written what they had to say
+    if not isinstance(answer, Answer):  # help and version have written their text
         return ExitCode.COMPLETE
     return write_answer(answer, as_json=as_json and bool(answer.document))
 

@@ -77,7 +77,7 @@ def register_night(
     ] = False,
     common: Common = DEFAULTS,
 ) -> Answer:
-    """Store a night, copy what its sky map needs of catalogues on slow storage, and announce it to the server."""
+    """Register a night: store it, copy the catalogue region of its sky map, announce it to the server."""
     from deployments.events import registry
     from deployments.events.prefetching import prefetch_remembered
     from imaging.io.skymaps import read_skymap
@@ -99,27 +99,27 @@ def register_night(
         **record.model_dump(mode="json"),
     }
     if not registration.changed:
-        return Answer(document, (f"night {night} is registered already, nothing has changed",))
+        return Answer(document, (f"night {night} is already registered; nothing changed",))
     what = f"night {night}, {record.event}: {len(record.exposures)} exposures, {len(record.templates)} templates"
-    where = "announced" if announced else "will be announced when gw-workflow serve runs"
+    where = "announced" if announced else "will be announced by gw-workflow serve"
     return Answer(document, (f"{what}; revision {record.revision}; {where}", *notes))
 
 
 def announce_if_possible(site: "Site", registration: "Registration") -> bool:
-    """Announce a night to the server of ``PREFECT_API_URL`` or to the site's own; False if none takes it now."""
+    """Announce a night to the server of ``PREFECT_API_URL`` or to the site's own; False if none accepts it now."""
     from deployments.events.registry import announce
 
-    return tell_server(site, lambda: announce(registration.night))
+    return emit_if_possible(site, lambda: announce(registration.night))
 
 
-def tell_server(site: "Site", tell: Callable[[], object]) -> bool:
-    """Tell the server of ``PREFECT_API_URL`` or the site's own something that is stored; False if none takes it now.
+def emit_if_possible(site: "Site", emit_event: Callable[[], object]) -> bool:
+    """Emit an event to the server of ``PREFECT_API_URL`` or to the site's own; False if none accepts it now.
 
     Parameters
     ----------
     site
         The site.
-    tell
+    emit_event
         Emits the event to the server that Prefect's settings name.
     """
     from deployments.server.server import is_healthy, known_address, server_for
@@ -129,9 +129,9 @@ def tell_server(site: "Site", tell: Callable[[], object]) -> bool:
         return False
     try:
         with server_for(site):
-            tell()
-    except Exception as error:  # noqa: BLE001 (whatever went wrong, it is stored and taken up later)
-        sys.stderr.write(f"gw-workflow: the server did not take the announcement ({type(error).__name__}: {error})\n")
+            emit_event()
+    except Exception as error:  # noqa: BLE001 (it is stored, and announced later)
+        sys.stderr.write(f"gw-workflow: the server did not accept the announcement ({type(error).__name__}: {error})\n")
         return False
     return True
 
@@ -141,12 +141,12 @@ def status(
     /,
     *,
     watch: Annotated[
-        bool, Parameter(name="--watch", negative="", help="Show it again and again until nothing runs, or interrupted.")
+        bool, Parameter(name="--watch", negative="", help="Refresh until nothing runs, or until interrupted.")
     ] = False,
-    interval: Annotated[float, Parameter(name="--interval", help="Seconds between two looks.")] = 2.0,
+    interval: Annotated[float, Parameter(name="--interval", help="Seconds between two refreshes.")] = 2.0,
     common: Common = DEFAULTS,
 ) -> Answer:
-    """Tell how far the exposures have come: stages done, what failed and why, what is running."""
+    """Show the progress of the exposures: steps done, failures with reasons, running flows."""
     from deployments.checks.status import site_status
 
     site = find_site(common).site
@@ -157,14 +157,14 @@ def status(
 
 
 def watch_status(look: Callable[[], "SiteStatus"], interval_s: float) -> None:
-    """Show the status in one place of the terminal until nothing runs any more, or until interrupted.
+    """Refresh the status in place until nothing runs, or until interrupted.
 
     Parameters
     ----------
     look
         Returns the status.
     interval_s
-        Seconds between two looks.
+        Seconds between two refreshes.
     """
     from rich.console import Console
     from rich.live import Live
@@ -188,24 +188,24 @@ def prepare_templates(
     *,
     night: Night,
     exposures: Annotated[
-        Path | None, Parameter(name="--exposures", help="List of exposures to choose from; the raw files without it.")
+        Path | None, Parameter(name="--exposures", help="List of candidate templates; default: the raw files.")
     ] = None,
     rnum: Rnum = "1",
     pnum: Pnum = "1",
     destination: Destination = "persistent",
     schema: Schema = "gw",
     plan_only: Annotated[
-        bool, Parameter(name="--plan", negative="", help="Only say which exposures would be processed.")
+        bool, Parameter(name="--plan", negative="", help="Only list the exposures that would be processed.")
     ] = False,
     announce: Annotated[
-        bool, Parameter(name="--announce", negative="", help="Keep the plan and let the server do it, now or at dusk.")
+        bool, Parameter(name="--announce", negative="", help="Store the plan; the server processes it, now or at dusk.")
     ] = False,
     settings: SettingsFile = None,
     overwrite: Overwrite = False,
     workers: Workers = None,
     common: Common = DEFAULTS,
 ) -> Answer:
-    """Process the templates of planned pointings before the shutter opens, each once however many pointings need it."""
+    """Process the templates of planned pointings before the observations, each once."""
     from flows.settings import NightSettings
     from imaging.io.pointings import read_pointings
 
@@ -239,7 +239,7 @@ def prepare_templates(
 
 
 def _announced(site: "Site", planned: "tuple[Pointing, ...]", night: int, exposures: Path | None) -> Answer:
-    """Keep a plan, and tell the server of it if there is one."""
+    """Store a plan, and announce it to the server if one runs."""
     from blocks.plans import EVENT_NAME, PointingPlan, plan_path, store_plan
     from deployments.events.registry import RESOURCE
     from imaging.io.atomic import content_hash
@@ -248,14 +248,16 @@ def _announced(site: "Site", planned: "tuple[Pointing, ...]", night: int, exposu
     store_plan(site, PointingPlan(night=night, pointings=planned, exposure_list=listed))
     event_id = uuid.uuid5(uuid.NAMESPACE_URL, f"gw-workflow/plan/{night}/{content_hash(plan_path(site, night))}")
     resource, about = RESOURCE.format(night=night), f"{len(planned)} pointings of night {night}"
-    told = tell_server(site, lambda: emit(EVENT_NAME, event_id, resource, about=about, payload={"night": night}))
-    document = {"command": "prepare-templates", "night": night, "n_pointings": len(planned), "announced": told}
-    when = "announced" if told else "kept; the server takes it up at dusk"
+    is_announced = emit_if_possible(
+        site, lambda: emit(EVENT_NAME, event_id, resource, about=about, payload={"night": night})
+    )
+    document = {"command": "prepare-templates", "night": night, "n_pointings": len(planned), "announced": is_announced}
+    when = "announced" if is_announced else "stored; the server processes it at dusk"
     return Answer(document, (f"{about}: {when}",))
 
 
 def _planned(plan: "Preparation", night: int) -> Answer:
-    """Say what would be done."""
+    """Return the plan as a result."""
     rows = [
         item.pointing.model_dump()
         | {"n_ccds": item.n_ccds, "n_covered": item.n_covered, "templates": list(item.templates), "left": item.left}
@@ -269,7 +271,7 @@ def _planned(plan: "Preparation", night: int) -> Answer:
 
 Weights = Annotated[
     tuple[str, ...],
-    Parameter(name="--weight", help="Weight of a part, such as skymap=2; may be given several times."),
+    Parameter(name="--weight", help="Weight of a part, such as skymap=2; repeatable."),
 ]
 
 
@@ -277,16 +279,16 @@ def rank(
     night: NightNumber,
     /,
     *,
-    skymap: Annotated[Path | None, Parameter(name="--skymap", help="New sky map, which becomes the night's.")] = None,
+    skymap: Annotated[Path | None, Parameter(name="--skymap", help="New sky map of the night.")] = None,
     weight: Weights = (),
     announce: Annotated[
-        bool, Parameter(name="--announce", negative="", help="Let the server do it: emit the event of a new map.")
+        bool, Parameter(name="--announce", negative="", help="Emit the event of a new map; the server ranks.")
     ] = False,
     destination: Destination = "persistent",
     overwrite: Overwrite = False,
     common: Common = DEFAULTS,
 ) -> Answer:
-    """Rank the candidates of a processed night again, from its tables alone: no pixel is touched."""
+    """Rank the candidates of a processed night again, from its tables, without processing images."""
     from tasks.ranked_tables import last_settings
 
     found = find_site(common)
@@ -295,7 +297,7 @@ def rank(
     file = None if skymap is None else str(skymap.resolve())
     if announce:
         if file is None or weight:
-            raise InputError("an announced map needs a file and takes no weights", remedy="give --skymap FILE alone")
+            raise InputError("--announce needs a sky map and takes no weights", remedy="give --skymap FILE alone")
         return announced(night, Path(file))
 
     parameters = {
@@ -323,7 +325,7 @@ def weighted(settings: "CandidateSettings", weights: tuple[str, ...]) -> "Candid
     Raises
     ------
     InputError
-        If a part is unknown or a weight no number.
+        If a part is unknown or a weight is not a number.
     """
     from imaging.candidates.rank import PARTS
 
@@ -335,7 +337,7 @@ def weighted(settings: "CandidateSettings", weights: tuple[str, ...]) -> "Candid
         except ValueError:
             part = ""
         if part not in PARTS:
-            raise InputError("weight not understood", value=text, limit=f"PART=NUMBER, PART of {', '.join(PARTS)}")
+            raise InputError("invalid weight", value=text, limit=f"PART=NUMBER, PART of {', '.join(PARTS)}")
     return settings.with_values(rank=settings.rank.with_values(**changes))
 
 
@@ -345,7 +347,7 @@ def announced(night: int, skymap: Path) -> Answer:
     Raises
     ------
     InputError
-        If no server is named or the file is no sky map.
+        If no server is named or the file is not a sky map.
     """
     import uuid
 

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 def serve(
     *,
-    port: Annotated[int | None, Parameter(name="--port", help="Port of the server; any free one without it.")] = None,
-    limit: Annotated[int, Parameter(name="--limit", help="How many exposures may be processed at once.")] = 2,
+    port: Annotated[int | None, Parameter(name="--port", help="Port of the server; default: any free port.")] = None,
+    limit: Annotated[int, Parameter(name="--limit", help="Number of exposures processed at the same time.")] = 2,
     common: Common = DEFAULTS,
 ) -> Answer:
     """Serve the site: Prefect server, deployments and event triggers, until interrupted.
 
-    With --json the document is written when runs can be started.
+    With --json the document is written when the server accepts runs.
     """
     from deployments.server import serve as serving
 
@@ -49,10 +49,12 @@ def serve(
 def deploy(
     *,
     code: Annotated[Path, Parameter(name="--code", help="Folder of the checkout, with prefect.yaml.")] = Path(),
-    limit: Annotated[int, Parameter(name="--limit", help="How many runs may go on at once.")] = CONCURRENT_RUNS,
+    limit: Annotated[
+        int, Parameter(name="--limit", help="Number of concurrent runs of the work pool.")
+    ] = CONCURRENT_RUNS,
     common: Common = DEFAULTS,
 ) -> Answer:
-    """Deploy to the Prefect server that PREFECT_API_URL names: work pool, blocks, automations, limits, deployments."""
+    """Create work pool, blocks, automations, limits and deployments on the server of PREFECT_API_URL."""
     from deployments.server.deploy import deploy as deploy_all
 
     names = deploy_all(find_site(common).site, code.absolute(), concurrent_runs=limit)
@@ -64,7 +66,7 @@ def deploy(
 
 
 def settings(who: Literal["server", "worker"], /, *, display: Display = DEFAULT_DISPLAY) -> Answer:  # noqa: ARG001
-    """Print the settings of Prefect for a server or a worker of your own, as lines for a shell."""
+    """Print the Prefect settings of a server or a worker as shell commands."""
     from deployments.server.server_settings import CLIENT, SERVER
 
     chosen = SERVER if who == "server" else CLIENT
@@ -76,12 +78,12 @@ def listen(
     *,
     client_id: Annotated[str | None, Parameter(name="--client-id", env_var="GCN_CLIENT_ID")] = None,
     client_secret: Annotated[str | None, Parameter(name="--client-secret", env_var="GCN_CLIENT_SECRET")] = None,
-    topic: Annotated[tuple[str, ...], Parameter(name="--topic", help="Topic; may be given several times.")] = (),
-    broker: Annotated[str | None, Parameter(name="--broker", help="Broker of your own, HOST:PORT.")] = None,
-    seconds: Annotated[float | None, Parameter(name="--seconds", help="How long; for ever without it.")] = None,
+    topic: Annotated[tuple[str, ...], Parameter(name="--topic", help="Topic; repeatable.")] = (),
+    broker: Annotated[str | None, Parameter(name="--broker", help="Another broker, HOST:PORT.")] = None,
+    seconds: Annotated[float | None, Parameter(name="--seconds", help="Stop after this time; default: never.")] = None,
     common: Common = DEFAULTS,
 ) -> Answer:
-    """Listen to gravitational-wave alerts: keep them and their sky maps, and tell the server; until interrupted.
+    """Listen to gravitational-wave alerts until interrupted: store them and their maps, announce them to the server.
 
     Credentials come from the options, the environment, or the block GCN Credentials called default.
     """
@@ -98,7 +100,7 @@ def listen(
         block = saved_block(GcnCredentials, "default") if client_id is None else None
         if block is None and (client_id is None or client_secret is None):
             raise InputError(
-                "no credentials for the alerts",
+                "no credentials for gravitational-wave alerts",
                 limit="--client-id and --client-secret, GCN_CLIENT_ID and GCN_CLIENT_SECRET, or the block",
                 remedy="get them at https://gcn.nasa.gov",
             )
@@ -118,12 +120,12 @@ def metrics(
     *,
     port: Annotated[
         int | None,
-        Parameter(name="--port", help="Serve them at this port; write them once without it."),
+        Parameter(name="--port", help="Serve the metrics at this port; default: print them once."),
     ] = None,
-    host: Annotated[str, Parameter(name="--host", help="Address of this machine to listen at.")] = "127.0.0.1",
+    host: Annotated[str, Parameter(name="--host", help="Address to listen at.")] = "127.0.0.1",
     common: Common = DEFAULTS,
 ) -> Answer:
-    """Write the figures of a site for Prometheus: steps done, runs by state, workers, disk, what waits."""
+    """Print or serve the metrics of a site for Prometheus: steps done, runs by state, workers, disk, pending events."""
     from deployments.server.metrics import serve_metrics, write_metrics
 
     site = find_site(common).site
@@ -131,18 +133,18 @@ def metrics(
         text = write_metrics(site)
         return Answer({"command": "metrics", "text": text}, text.splitlines())
     server = serve_metrics(site, port, host)
-    sys.stderr.write(f"figures of {site.root} at http://{host}:{server.server_port}/metrics; interrupt to stop\n")
+    sys.stderr.write(f"metrics of {site.root} at http://{host}:{server.server_port}/metrics; interrupt to stop\n")
     with suppress(KeyboardInterrupt):
         threading.Event().wait()
     server.shutdown()
     return Answer({"command": "metrics", "port": port}, ("stopped",))
 
 
-database = App(name="database", help="Look after the database of the Prefect server.", help_format="plaintext")
+database = App(name="database", help="Create or vacuum the database of the Prefect server.", help_format="plaintext")
 
 Address = Annotated[
     str | None,
-    Parameter(name="--address", env_var=VARIABLE, help="As Prefect reads it: postgresql+asyncpg://..."),
+    Parameter(name="--address", env_var=VARIABLE, help="Connection URL: postgresql+asyncpg://..."),
 ]
 
 
@@ -151,11 +153,11 @@ def create(
     *,
     address: Address = None,
     administrator: Annotated[
-        str, Parameter(name="--administrator", help="How who may make roles and databases reaches the same PostgreSQL.")
+        str, Parameter(name="--administrator", help="URL of an administrator of the same PostgreSQL.")
     ] = LOCAL_ADMINISTRATOR,
     common: Common = DEFAULTS,  # noqa: ARG001 (--json is an option of every command)
 ) -> Answer:
-    """Make role, database and tables for the server on PostgreSQL; may be repeated, also after an update of Prefect."""
+    """Create role, database and tables on PostgreSQL; repeatable, also after an update of Prefect."""
     from deployments.server.database import create_database, parse_address
     from imaging.errors import InputError
 
@@ -168,12 +170,12 @@ def create(
 
 @database.command
 def vacuum(*, address: Address = None, common: Common = DEFAULTS) -> Answer:
-    """Give back the room of removed rows; the embedded server's database where no address is named."""
+    """Return the space of removed rows to the disk; default: the embedded server's database."""
     from deployments.server.database import address_in_use, parse_address
     from deployments.server.database import vacuum as give_back
 
     named = address or address_in_use(find_site(common).site.state / "server", {})
     sizes = give_back(named).document()
     shown = parse_address(named).render_as_string(hide_password=True)
-    line = f"{shown}: {sizes['freed_mb']:.1f} MB given back, {sizes['size_mb']:.1f} MB left"
+    line = f"{shown}: {sizes['freed_mb']:.1f} MB freed, {sizes['size_mb']:.1f} MB left"
     return Answer({"command": "database vacuum", "database": shown} | sizes, (line,))

@@ -11,7 +11,7 @@ from tasks.engine.jobs import ExitCode
 
 
 def doctor(*, common: Common = DEFAULTS) -> Answer:
-    """Check what a night needs: server, workers, disk, calibrations, reference stars, templates; exit code 3 if bad."""
+    """Check server, workers, disk, calibrations, reference stars and templates; exit code 3 if a check is bad."""
     from deployments.checks.doctor import examine, summary
 
     findings = examine(find_site(common).site)
@@ -27,13 +27,13 @@ def doctor(*, common: Common = DEFAULTS) -> Answer:
 
 
 def timings(
-    night: Annotated[int | None, Parameter(help="Night, YYYYMMDD; everything without it.")] = None,
+    night: Annotated[int | None, Parameter(help="Night, YYYYMMDD; default: everything.")] = None,
     /,
     *,
     to: Annotated[Path, Parameter(name="--to", help="Parquet file to write.")] = Path("timings.parquet"),
     common: Common = DEFAULTS,
 ) -> Answer:
-    """Write what every step of every CCD has cost as Parquet: seconds, memory, bytes; sums by step are shown."""
+    """Write time, memory and bytes of every step of every CCD as Parquet; print the sums by step."""
     import pyarrow.compute as pc
 
     from deployments.maintenance.step_records import write_timings
@@ -51,12 +51,12 @@ def timings(
     return Answer(document, (*lines, f"{table.num_rows} rows in {to}"))
 
 
-cache = App(name="cache", help="Look after what is known to be done.", help_format="plaintext")
+cache = App(name="cache", help="List, verify and prune the records of cached steps.", help_format="plaintext")
 
 
 @cache.command(name="list")
 def list_records(*, common: Common = DEFAULTS) -> Answer:
-    """List what is known to be done: records and size of their products, by exposure and step."""
+    """List the records of cached steps and the size of their products, by exposure and step."""
     from deployments.maintenance.step_records import all_records
 
     counts: dict[tuple[str, str], list[int]] = {}
@@ -69,17 +69,19 @@ def list_records(*, common: Common = DEFAULTS) -> Answer:
         for (subject, step), (n, size) in counts.items()
     ]
     columns = ("subject", "step", "records", "size_mb")
-    lines = table_lines(columns, [[row[name] for name in columns] for row in rows]) if rows else ["nothing is recorded"]
+    lines = table_lines(columns, [[row[name] for name in columns] for row in rows]) if rows else ["no records"]
     return Answer({"command": "cache list", "records": rows}, lines)
 
 
 @cache.command
 def verify(
     *,
-    deep: Annotated[bool, Parameter(name="--deep", negative="", help="Read the products and compare content.")] = False,
+    deep: Annotated[
+        bool, Parameter(name="--deep", negative="", help="Read the products and compare their content.")
+    ] = False,
     common: Common = DEFAULTS,
 ) -> Answer:
-    """Check that every recorded product is what it was; exit code 2 if some are not, and will be made again."""
+    """Check every recorded product; exit code 2 if some are damaged; the next run recomputes them."""
     from deployments.maintenance.step_records import all_records, damage_of
 
     site = find_site(common).site
@@ -99,7 +101,7 @@ def verify(
 
 @cache.command
 def prune(*, common: Common = DEFAULTS) -> Answer:
-    """Remove records that serve nothing: damaged, or replaced by later ones. Products stay."""
+    """Remove damaged and superseded records; products stay."""
     from deployments.maintenance.step_records import prune as remove
 
     counts = remove(find_site(common).site)

@@ -94,7 +94,7 @@ def test_export_of_a_calibrated_exposure(tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("words", "message"),
-    [(("--ccd", 12), "CCDs have not been calibrated"), (("--stars-from", "x"), "exposure numbers not understood")],
+    [(("--ccd", 12), "CCDs have not been calibrated"), (("--stars-from", "x"), "invalid exposure numbers")],
 )
 def test_what_cannot_be_exported_is_said(tmp_path, capsys, words, message):
     write_products(tmp_path)

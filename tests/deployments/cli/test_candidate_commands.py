@@ -108,7 +108,7 @@ def test_bad_words_are_refused(command, tmp_path):
 def test_weights_are_read_from_words():
     changed = weighted(CandidateSettings(), ("skymap=2", "host=0.5"))
     assert (changed.rank.weight_skymap, changed.rank.weight_host, changed.rank.weight_real) == (2.0, 0.5, 1.0)
-    with pytest.raises(InputError, match="weight not understood"):
+    with pytest.raises(InputError, match="invalid weight"):
         weighted(CandidateSettings(), ("skymap",))
 
 

@@ -97,7 +97,7 @@ def asked(monkeypatch, prefect_server):
         (single_epoch(n="20171301"), "night is not a date"),
         (single_epoch(c="1,77"), "CCD number out of range (77; allowed: 1 to 62)"),
         (single_epoch(c="1,x"), "CCD list not understood"),
-        (single_epoch(r="x"), "version number not understood"),
+        (single_epoch(r="x"), "invalid version number"),
         (single_epoch(d="tape"), "tape"),
         (["difference", "-E", "1", "-r", "r4", "-p", "60", "-n", "20170818", "-b", "i"], "version tag not understood"),
         (["difference", "-E", "1", "-r", "r4p5", "-p", "x", "-n", "20170818", "-b", "i"], "season not understood"),
@@ -259,7 +259,7 @@ def test_a_night_that_the_server_does_not_take_is_stored_all_the_same(command, n
     monkeypatch.setattr("deployments.events.registry.announce", refuse)
     code, document, error = command("register-night", NIGHT, *night_files, "--json")
     assert (code, document["announced"]) == (0, False)
-    assert "did not take the announcement" in error
+    assert "did not accept the announcement" in error
     assert len(pending_nights(Site.at(tmp_path / "site"))) == 1
 
 

@@ -169,6 +169,6 @@ def test_the_report_says_what_a_person_wants_to_know():
         "serve_again": "gw-workflow serve --site gw-demo --port 4200",
     }
     text = "\n".join(report_lines(document))
-    assert "the kilonova came out at rank 1" in text
+    assert "the kilonova has rank 1" in text
     assert "simulate 60 s; process 200 s" in text
     assert "NOT found" in "\n".join(report_lines(document | {"kilonova_rank": None}))
