@@ -1,4 +1,4 @@
-"""Check what a night needs, and say what to do about what is missing."""
+"""Check everything that a night needs, with a remedy for what is missing."""
 
 import fcntl
 import os
@@ -19,18 +19,18 @@ Verdict = Literal["good", "warning", "bad"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one check has found.
+    """The result of one check.
 
     Attributes
     ----------
     check
-        What was looked at.
+        Name of the check.
     verdict
-        ``good``; ``warning``: a night can run; ``bad``: it cannot, or not to the end.
+        ``good``; ``warning``: a night can run; ``bad``: it cannot run, or not to the end.
     found
-        What was found.
+        Result in words.
     remedy
-        What to do; empty if nothing.
+        Remedy; empty if none is needed.
     """
 
     check: str
@@ -44,10 +44,10 @@ class Finding:
 
 
 DISK_GB = (20.0, 200.0)
-"""Free disk below the first is bad, below the second worth a warning: an exposure of 60 CCDs leaves 16 GB."""
+"""Free disk space below the first is bad, below the second a warning; an exposure of 60 CCDs writes 16 GB."""
 
 WORKER_GB = 2.2
-"""Memory that the largest step of a CCD takes, GiB."""
+"""Memory of the largest step of a CCD, GiB."""
 
 BLOCKS = (
     "gw-storage-roots",
@@ -56,10 +56,10 @@ BLOCKS = (
     "gw-compute-cluster",
     "gw-notification-target",
 )
-"""Kinds of blocks of which deploying makes one called ``default``."""
+"""Types of blocks of which ``deploy`` creates one named ``default``."""
 
 DATABASE_GB = 5.0
-"""A database that has grown beyond is worth a warning: its clean-up does not run."""
+"""Size of the database above which its clean-up does not seem to run, GiB."""
 
 
 def examine(site: Site) -> list[Finding]:
@@ -68,7 +68,7 @@ def examine(site: Site) -> list[Finding]:
     Returns
     -------
     findings
-        In the order in which a night would meet them.
+        In the order of the processing.
     """
     findings = [*check_server(site), *check_machine(site)]
     nights = [read_night(site, number) for number in registered_nights(site)]
@@ -78,7 +78,7 @@ def examine(site: Site) -> list[Finding]:
     for night in nights:
         findings += check_night(site, night)
     if not nights:
-        findings.append(Finding("nights", "good", "none is registered"))
+        findings.append(Finding("nights", "good", "none registered"))
     return findings
 
 
@@ -91,7 +91,10 @@ def check_server(site: Site) -> Iterator[Finding]:
         return
     if not api_url:
         yield Finding(
-            "server", "warning", "none is running; registered nights wait", "gw-workflow serve, or a server and workers"
+            "server",
+            "warning",
+            "none is running; registered nights stay pending",
+            "gw-workflow serve, or a server and workers",
         )
     else:
         yield Finding("server", "good", f"answers at {api_url}")
@@ -101,7 +104,7 @@ def check_server(site: Site) -> Iterator[Finding]:
 
 
 def _check_database(site: Site) -> Iterator[Finding]:
-    """Look at the server's database, if this machine knows where it is."""
+    """Check the size of the server's database, if its address is known here."""
     address = address_in_use(site.state / "server")
     shown = parse_address(address)
     if shown.get_backend_name() == "sqlite" and not Path(str(shown.database)).exists():
@@ -117,7 +120,7 @@ def _check_database(site: Site) -> Iterator[Finding]:
 
 
 def _check_supports(api_url: str, *, own: bool) -> Iterator[Finding]:
-    """Look for the blocks, the limits, and whether anybody is told of what goes wrong."""
+    """Check blocks, limits and notifications."""
     from deployments.server.automations import NIGHT_FAILED
     from tasks.steps import LIMITS
 
@@ -130,20 +133,20 @@ def _check_supports(api_url: str, *, own: bool) -> Iterator[Finding]:
     }
     missing = [slug for slug in BLOCKS if slug not in saved]
     if missing:
-        yield Finding("blocks", "bad", f"none is called default of {', '.join(missing)}", again)
+        yield Finding("blocks", "bad", f"no block default of {', '.join(missing)}", again)
     else:
-        yield Finding("blocks", "good", f"all {len(BLOCKS)} defaults are there")
+        yield Finding("blocks", "good", f"all {len(BLOCKS)} defaults exist")
     limits = {limit["name"] for limit in ask_server(api_url, "v2/concurrency_limits/filter", {"limit": 200})}
     if set(LIMITS) - limits:
         yield Finding("limits", "warning", f"missing: {', '.join(sorted(set(LIMITS) - limits))}", again)
     else:
-        yield Finding("limits", "good", f"all {len(LIMITS)} are there")
-    told = {a["name"] for a in ask_server(api_url, "automations/filter", {"limit": 200}) if a["enabled"]}
-    if NIGHT_FAILED in told:
-        yield Finding("notifications", "good", "somebody is told of a failed night")
+        yield Finding("limits", "good", f"all {len(LIMITS)} exist")
+    enabled = {a["name"] for a in ask_server(api_url, "automations/filter", {"limit": 200}) if a["enabled"]}
+    if NIGHT_FAILED in enabled:
+        yield Finding("notifications", "good", "a failed night is notified")
     else:
         remedy = f"fill in the block Notification Target / default, then {again}"
-        yield Finding("notifications", "warning", "nobody is told of a failed night", remedy)
+        yield Finding("notifications", "warning", "a failed night is not notified", remedy)
 
 
 def _check_deployments(api_url: str, *, own: bool) -> Iterator[Finding]:
@@ -156,7 +159,7 @@ def _check_deployments(api_url: str, *, own: bool) -> Iterator[Finding]:
     if missing:
         yield Finding("deployments", "bad", f"missing: {', '.join(missing)}", again)
     else:
-        yield Finding("deployments", "good", f"all {len(DEFINITIONS)} are there")
+        yield Finding("deployments", "good", f"all {len(DEFINITIONS)} exist")
     wanted = {ZOMBIES} | {trigger["name"] for d in DEFINITIONS for trigger in d.triggers}
     found = {a["name"] for a in ask_server(api_url, "automations/filter", {"limit": 200}) if a["enabled"]}
     if wanted - found:
@@ -166,9 +169,9 @@ def _check_deployments(api_url: str, *, own: bool) -> Iterator[Finding]:
     idle = sorted(name for name, d in deployed.items() if d.get("status") != "READY")
     if idle and not missing:
         start = "gw-workflow serve" if own else "prefect worker start --pool gw-workflow"
-        yield Finding("workers", "bad", f"nobody takes the runs of {', '.join(idle)}", start)
+        yield Finding("workers", "bad", f"no worker for {', '.join(idle)}", start)
     elif deployed:
-        yield Finding("workers", "good", "somebody takes the runs of all deployments")
+        yield Finding("workers", "good", "every deployment has a worker")
 
 
 def check_machine(site: Site) -> Iterator[Finding]:
@@ -178,7 +181,7 @@ def check_machine(site: Site) -> Iterator[Finding]:
         folder.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(folder).free / 1e9
         verdict: Verdict = "bad" if free < DISK_GB[0] else "warning" if free < DISK_GB[1] else "good"
-        remedy = "" if verdict == "good" else "make room, or start the deployment housekeeping"
+        remedy = "" if verdict == "good" else "free disk space, or run the deployment housekeeping"
         yield Finding(f"disk of {name}", verdict, f"{folder}: {free:.0f} GB free", remedy)
     yield _check_locks(site.state / "doctor.lock")
     from dask.system import CPU_COUNT

@@ -14,15 +14,13 @@ from imaging.identity import ExposureId
 from tasks.raw_files import find_raw, raw_path
 
 REGION = 0.9
-"""Part of the sky map's probability for whose region there should be reference stars, so that exposures may still be
-added there."""
+"""Probability of the region of the sky map that should have reference stars, for exposures added later."""
 
 
 def check_night(site: Site, night: RegisteredNight) -> list[Finding]:
     """Check a registered night.
 
-    A raw file that holds part of the camera counts with the CCDs that it holds; of one that is not there yet, all are
-    expected.
+    A raw file with part of the camera counts with its CCDs; a missing one with all CCDs.
     """
     what = f"night {night.record.night}"
     exposures = [item.exposure for item in night.listed()]
@@ -45,7 +43,7 @@ def check_night(site: Site, night: RegisteredNight) -> list[Finding]:
 
 
 def expected_ccds(site: Site, exposure: Exposure) -> tuple[int, ...]:
-    """Return the CCDs that a run would process: those in the raw file, or all that worked where there is none."""
+    """Return the CCDs that a run would process: those in the raw file, or all working ones if it is missing."""
     working = working_ccds(exposure.night)
     try:
         held = find_raw(site, ExposureId(exposure.expnum, exposure.band, exposure.night)).index.extensions
@@ -57,9 +55,9 @@ def expected_ccds(site: Site, exposure: Exposure) -> tuple[int, ...]:
 def _check_raw(site: Site, exposures: Sequence[Exposure]) -> Finding:
     missing = [e.expnum for e in exposures if not raw_path(site, ExposureId(e.expnum, e.band, e.night)).exists()]
     if missing:
-        found = f"{len(missing)} of {len(exposures)} are not there: {_some(missing)}"
-        return Finding("raw files", "warning", found, f"copy them into {site.raw}; they are processed as they come")
-    return Finding("raw files", "good", f"all {len(exposures)} are there")
+        found = f"{len(missing)} of {len(exposures)} are missing: {_some(missing)}"
+        return Finding("raw files", "warning", found, f"copy them into {site.raw}; they are processed as they arrive")
+    return Finding("raw files", "good", f"all {len(exposures)} exist")
 
 
 def _check_calibrations(site: Site, exposures: Sequence[Exposure], expected: Mapping[int, Sequence[int]]) -> Finding:
@@ -84,7 +82,7 @@ def _check_calibrations(site: Site, exposures: Sequence[Exposure], expected: Map
         if lacking:
             missing.append(f"{len(lacking)} of {len(wanted)} CCDs of night {exposure.night}, {exposure.band}")
     if missing:
-        found = f"lacking for {'; '.join(missing)}; such as: {example}"
+        found = f"missing for {'; '.join(missing)}; for example: {example}"
         return Finding("calibrations", "warning", found, "these CCDs will fail; complete the library")
     if warnings:
         return Finding("calibrations", "warning", "; ".join(warnings), "gw-workflow build-calibrations")
@@ -92,7 +90,7 @@ def _check_calibrations(site: Site, exposures: Sequence[Exposure], expected: Map
 
 
 def _check_reference(site: Site, exposures: Sequence[Exposure], expected: Mapping[int, Sequence[int]]) -> Finding:
-    """Look for the partitions of the catalogue under the corners and the middle of every CCD."""
+    """Check the catalogue at the corners and the centre of every CCD."""
     from imaging.io.reference import covered, partitions_in_cone
     from tasks.exposure_requests import nominal_footprints
 
@@ -105,14 +103,14 @@ def _check_reference(site: Site, exposures: Sequence[Exposure], expected: Mappin
             middle = corners.mean(axis=0) if np.ptp(corners[:, 0]) < 180.0 else corners[0]
             points = np.vstack([corners, middle])
             absent[e.expnum] = absent.get(e.expnum, 0) + (not covered(root, points[:, 0], points[:, 1]).all())
-        partitions_in_cone(root, e.ra_deg, e.dec_deg, 0.1)  # says which file is missing that the catalogue names
+        partitions_in_cone(root, e.ra_deg, e.dec_deg, 0.1)  # raises if a file of the catalogue is missing
     lacking = {expnum: count for expnum, count in absent.items() if count}
     if not lacking:
-        return Finding("reference stars", "good", f"there below all {len(exposures)} exposures")
+        return Finding("reference stars", "good", f"available for all {len(exposures)} exposures")
     counts = [f"{expnum} ({count} of {len(expected[expnum])} CCDs)" for expnum, count in lacking.items()]
     nothing = any(count == len(expected[expnum]) for expnum, count in lacking.items())
     remedy = "gw-workflow reference-catalog prefetch or build; without stars these CCDs fail"
-    return Finding("reference stars", "bad" if nothing else "warning", f"missing below {_some(counts)}", remedy)
+    return Finding("reference stars", "bad" if nothing else "warning", f"missing for {_some(counts)}", remedy)
 
 
 def _check_templates(night: RegisteredNight, expected: Mapping[int, Sequence[int]]) -> Finding:

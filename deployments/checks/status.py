@@ -1,4 +1,4 @@
-"""How far the exposures of a site have come, told from its state folder, and what its server says is running."""
+"""Progress of the exposures of a site, from its state folder, and the runs on its server."""
 
 import os
 from dataclasses import dataclass, field
@@ -14,23 +14,23 @@ from tasks.engine.failures import describe_failures, noted_failures
 from tasks.steps import NIGHT_STAGES, steps_of
 
 STEPS = tuple(step.name for step in steps_of(*NIGHT_STAGES))
-"""The steps in the order of the processing; others are shown after them."""
+"""Steps in the order of the processing; others are listed after them."""
 
 
 @dataclass(frozen=True)
 class SubjectStatus:
-    """How far one exposure or night has come.
+    """Progress of one exposure or night.
 
     Attributes
     ----------
     subject
         Exposure number, or ``night-YYYYMMDD``.
     done
-        Step to the number of CCDs done; 1 for a step of the whole subject.
+        Number of CCDs done by step; 1 for a step of the whole subject.
     failures
-        Step to the failures by reason, in words.
+        Failures by step, with reasons.
     n_failed
-        Step to the number of CCDs failed.
+        Number of failed CCDs by step.
     """
 
     subject: str
@@ -41,16 +41,16 @@ class SubjectStatus:
 
 @dataclass(frozen=True)
 class SiteStatus:
-    """How far the exposures of a site have come.
+    """Progress of the exposures of a site.
 
     Attributes
     ----------
     subjects
         Exposures and nights.
     running
-        Names of the flow runs that go on or wait, with their states; None if no server is there.
+        Running and waiting flow runs with their states; None without a server.
     nights
-        Registered nights that were looked at.
+        Registered nights.
     """
 
     subjects: tuple[SubjectStatus, ...]
@@ -59,7 +59,7 @@ class SiteStatus:
 
     @property
     def steps(self) -> list[str]:
-        """The steps that any subject has come to, in the order of the processing."""
+        """Steps that any subject has reached, in the order of the processing."""
         seen = {step for subject in self.subjects for step in (*subject.done, *subject.n_failed)}
         return [step for step in STEPS if step in seen] + sorted(seen - set(STEPS))
 
@@ -71,12 +71,12 @@ class SiteStatus:
         return {"nights": list(self.nights), "subjects": subjects, "running": self.running}
 
     def lines(self) -> list[str]:
-        """Return the status as a table, failures below it."""
+        """Return the status as a table, followed by the failures."""
         steps = self.steps
         rows = [
             [s.subject, *(_cell(s.done.get(step, 0), s.n_failed.get(step, 0)) for step in steps)] for s in self.subjects
         ]
-        lines = table_lines(["", *steps], rows) if rows else ["nothing has been processed"]
+        lines = table_lines(["", *steps], rows) if rows else ["no exposure has been processed"]
         lines += [f"{s.subject} {step}: {text}" for s in self.subjects for step, text in s.failures.items()]
         if self.running is None:
             return [*lines, "no server is running"]
@@ -84,14 +84,14 @@ class SiteStatus:
 
 
 def site_status(site: Site, night: int | None = None) -> SiteStatus:
-    """Tell how far a site's exposures have come.
+    """Return the progress of a site's exposures.
 
     Parameters
     ----------
     site
         The site.
     night
-        Only this night's exposures; None for everything that was ever processed.
+        Restrict to this night's exposures; None for all.
 
     Raises
     ------
@@ -112,7 +112,7 @@ def site_status(site: Site, night: int | None = None) -> SiteStatus:
 
 
 def subject_status(site: Site, subject: str) -> SubjectStatus:
-    """Tell how far one exposure or night has come, from its records and noted failures."""
+    """Return the progress of one exposure or night, from its records and failures."""
     done: dict[str, set[str]] = {}
     for path in (site.records / subject).glob("*.json"):
         found = parse_record_name(path.name)
@@ -130,7 +130,7 @@ def subject_status(site: Site, subject: str) -> SubjectStatus:
 
 
 def running_flows(site: Site) -> tuple[dict[str, str], ...] | None:
-    """Ask the server which runs go on or wait, and how far they have come; None if no server is there."""
+    """Return the running and waiting runs of the server with their progress; None without a server."""
     api_url = os.environ.get("PREFECT_API_URL") or known_address(site)
     if not api_url:
         return None
@@ -148,13 +148,13 @@ def running_flows(site: Site) -> tuple[dict[str, str], ...] | None:
 
 
 def _described(run: dict[str, Any], progress: dict[str, Any] | None) -> dict[str, str]:
-    """Name a run, its state, and what it does or waits for."""
-    told = {"name": run["name"], "state": run["state_name"]}
+    """Return name, state and progress of a run."""
+    document = {"name": run["name"], "state": run["state_name"]}
     if progress is not None:
         percent, sentence = float(progress["data"] or 0.0), str(progress["description"] or "")
-        return told | {"progress": f"{percent:.0f} %", "doing": sentence.partition(": ")[2]}
-    waits = {"AwaitingConcurrencySlot": "waits for another run to end", "Late": "waits for a worker to take it"}
-    return told | ({"doing": waits[run["state_name"]]} if run["state_name"] in waits else {})
+        return document | {"progress": f"{percent:.0f} %", "doing": sentence.partition(": ")[2]}
+    waits = {"AwaitingConcurrencySlot": "waiting for another run to end", "Late": "waiting for a worker"}
+    return document | ({"doing": waits[run["state_name"]]} if run["state_name"] in waits else {})
 
 
 def _cell(done: int, failed: int) -> str:

@@ -1,8 +1,8 @@
-"""Take gravitational-wave alerts: keep what they say and their sky maps, and tell the server.
+"""Parse and store gravitational-wave alerts and their sky maps, and announce them to the server.
 
-Every alert of an event is kept in ``state/events/{superevent}``; ``event.json`` says what holds now. The same alert
-twice is one alert, and an older alert that comes late does not take the place of a newer one. A new map of an event for
-which nights are registered lets their candidates be ranked again, and nothing else; a retraction closes the event.
+Every alert of an event is stored in ``state/events/{superevent}``; ``event.json`` is the current one. A repeated alert
+is ignored, and an older alert that arrives late does not replace a newer one. A new map of an event with registered
+nights starts the ranking of their candidates; a retraction closes the event.
 """
 
 import base64
@@ -45,32 +45,32 @@ class AlertRecord(BaseModel):
     alert_type: Literal["EARLYWARNING", "PRELIMINARY", "INITIAL", "UPDATE", "RETRACTION"]
     """Kind of the alert."""
     time_created: str
-    """When it was sent, UTC."""
+    """Time of the alert, UTC."""
     time_event: str | None = None
-    """When the waves arrived, UTC."""
+    """Time of the merger, UTC."""
     false_alarms_per_second: float | None = None
-    """How often noise looks like this, Hz."""
+    """False-alarm rate, Hz."""
     significant: bool = False
-    """Whether the collaborations call it significant."""
+    """Whether the collaborations flag it as significant."""
     classification: dict[str, float] = {}
-    """Probability of each kind of source."""
+    """Probability by class of source (BNS, NSBH, BBH, Terrestrial)."""
     properties: dict[str, float] = {}
-    """Probability of a neutron star, of a remnant."""
+    """Probability by property (HasNS, HasRemnant, ...)."""
     instruments: tuple[str, ...] = ()
     """Detectors that saw it."""
     skymap: str | None = None
-    """File of the sky map, beside this record; None if the alert has none."""
+    """File of the sky map, beside this record; None without a map."""
     gracedb: str | None = None
     """Page of the event."""
 
     @property
     def is_retraction(self) -> bool:
-        """Whether the alert takes the event back."""
+        """Whether the alert retracts the event."""
         return self.alert_type == "RETRACTION"
 
     @property
     def name(self) -> str:
-        """Name of the alert's files: when and what."""
+        """Stem of the alert's files: time and type."""
         return f"{re.sub(r'[^0-9TZ]', '', self.time_created)}-{self.alert_type.lower()}"
 
     @property
@@ -80,7 +80,7 @@ class AlertRecord(BaseModel):
 
 
 def parse_alert(content: bytes) -> tuple[AlertRecord, bytes | None]:
-    """Read an alert of the International Gravitational-Wave Network as it comes over Kafka.
+    """Parse an alert of the International Gravitational-Wave Network as sent over Kafka.
 
     Parameters
     ----------
@@ -90,12 +90,12 @@ def parse_alert(content: bytes) -> tuple[AlertRecord, bytes | None]:
     Returns
     -------
     record, skymap
-        What it says, and the bytes of its sky map if it has one.
+        The alert, and the bytes of its sky map; None without a map.
 
     Raises
     ------
     InputError
-        If it is no such alert.
+        If it is not a valid alert.
     """
     try:
         document = json.loads(content)
@@ -115,9 +115,9 @@ def parse_alert(content: bytes) -> tuple[AlertRecord, bytes | None]:
         )
         skymap = base64.b64decode(encoded, validate=True) if encoded else None
     except (ValueError, KeyError, AttributeError, TypeError, ValidationError, binascii.Error) as error:
-        raise InputError("alert not understood", value=f"{type(error).__name__}: {error}"[:300]) from error
+        raise InputError("invalid alert", value=f"{type(error).__name__}: {error}"[:300]) from error
     if not _SUPEREVENT.fullmatch(record.superevent):
-        raise InputError("alert not understood", value=record.superevent[:80], limit="a name such as S190814bv")
+        raise InputError("invalid alert", value=record.superevent[:80], limit="a name such as S190814bv")
     if skymap is not None:
         record = record.model_copy(update={"skymap": f"{record.name}.multiorder.fits"})
     return record, skymap
@@ -134,12 +134,12 @@ def event_folder(site: Site, superevent: str) -> Path:
 
 
 def store_alert(site: Site, content: bytes) -> AlertRecord | None:
-    """Keep an alert and its sky map; return its record, or None if it was known.
+    """Store an alert and its sky map; return its record, or None if it was stored before.
 
     Raises
     ------
     InputError
-        If it is not understood or its map cannot be read.
+        If it is invalid or its map cannot be read.
     StorageError
         If it cannot be written.
     """
@@ -164,7 +164,7 @@ def store_alert(site: Site, content: bytes) -> AlertRecord | None:
 
 
 def read_event(site: Site, superevent: str) -> AlertRecord | None:
-    """Return the alert that holds now for an event; None if the event is not known."""
+    """Return the current alert of an event; None for an unknown event."""
     return _read(event_folder(site, superevent) / RECORD)
 
 
@@ -176,7 +176,7 @@ def _read(path: Path) -> AlertRecord | None:
 
 
 def pending_alerts(site: Site) -> Iterator[tuple[AlertRecord, Path]]:
-    """Yield the alerts that no server has been told of, the oldest first, with the mark to set when one has."""
+    """Yield the alerts that were not announced, the oldest first, each with the mark to set after announcing it."""
     for path in sorted((site.state / "events").glob("*/*-*.json")):
         mark = path.with_suffix(".announced")
         record = _read(path)
@@ -185,20 +185,20 @@ def pending_alerts(site: Site) -> Iterator[tuple[AlertRecord, Path]]:
 
 
 def announce_alerts(site: Site, *, emit_event: Emit = emit) -> list[str]:
-    """Tell the server of every alert that it has not been told of.
+    """Announce all alerts that were not announced.
 
-    An event says that an alert was received, or that the event was retracted; of a new map that holds now, another
-    event per registered night lets its candidates be ranked again.
+    An event is emitted per alert received or event retracted; for a new current map, another event per registered night
+    starts the ranking of its candidates.
 
     Returns
     -------
     names
-        Events and alerts announced.
+        Announced alerts, ``SUPEREVENT/ALERT``.
 
     Raises
     ------
     Exception
-        If the server does not accept an event; the rest is announced the next time.
+        If the server does not accept an event; the others are announced at the next call.
     """
     announced = []
     for record, mark in pending_alerts(site):

@@ -1,4 +1,4 @@
-"""Listen to gravitational-wave alerts over Kafka. It needs the package gcn-kafka (extra ``alerts``)."""
+"""Listen to gravitational-wave alerts over Kafka; needs the package gcn-kafka (extra ``alerts``)."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -11,33 +11,33 @@ from imaging.errors import InputError
 from imaging.io.skymaps import read_skymap
 
 POLL_S = 1.0
-"""Seconds that one question to the broker waits."""
+"""Timeout of one poll of the broker, seconds."""
 
 
 class Message(Protocol):
-    """A message as ``confluent_kafka`` gives it."""
+    """A message of ``confluent_kafka``."""
 
     def error(self) -> object | None:
-        """Return what went wrong; None if it is a message."""
+        """Return the error; None for a message."""
 
     def value(self) -> bytes | None:
-        """Return its content."""
+        """Return the content."""
 
 
 class Consumer(Protocol):
-    """What is used of ``confluent_kafka.Consumer``."""
+    """The part of ``confluent_kafka.Consumer`` that is used."""
 
     def poll(self, timeout: float) -> Message | None:
-        """Return the next message; None if there was none in time."""
+        """Return the next message; None after the timeout."""
 
     def commit(self, message: Message, asynchronous: bool) -> object:
-        """Say that a message need not be given again."""
+        """Commit the offset of a message."""
 
 
 def open_consumer(
     client_id: str, client_secret: str, topics: tuple[str, ...], domain: str, options: Mapping[str, Any] | None = None
 ) -> Consumer:
-    """Connect to the General Coordinates Network, beginning where this client has left off.
+    """Connect to the General Coordinates Network, starting after the last committed message of this client.
 
     Parameters
     ----------
@@ -75,30 +75,30 @@ def listen(
     announce: Callable[[Site], object] = announce_alerts,
     seconds: float | None = None,
 ) -> list[AlertRecord]:
-    """Take alerts as they come: keep each, then tell the broker that it is kept, then tell the server.
+    """Store each alert as it arrives, then commit it to the broker, then announce it to the server.
 
     Parameters
     ----------
     site
-        The site that keeps them.
+        Site that stores the alerts.
     consumer
-        Where they come from.
+        Source of the alerts.
     say
-        Takes a line for the person who looks on.
+        Writes a line for the user.
     announce
-        Tells the server of what is kept; when it fails, it is tried again after the next poll.
+        Announces stored alerts to the server; repeated after the next poll if it fails.
     seconds
-        How long to listen; None for ever.
+        How long to listen; None for no limit.
 
     Returns
     -------
     records
-        The alerts that were new.
+        The new alerts.
 
     Raises
     ------
     StorageError
-        If an alert cannot be kept; the broker will give it again.
+        If an alert cannot be stored; the broker will send it again.
     """
     records: list[AlertRecord] = []
     deadline = None if seconds is None else time.monotonic() + seconds
@@ -106,7 +106,7 @@ def listen(
     while deadline is None or time.monotonic() < deadline:
         message, record = consumer.poll(POLL_S), None
         if message is not None and message.error() is not None:
-            say(f"the broker says: {message.error()}")
+            say(f"broker error: {message.error()}")
         elif message is not None:
             record = _take(site, message.value() or b"", say)
             if record is not None:
@@ -115,11 +115,11 @@ def listen(
         try:
             announce(site)
             trouble = ""
-        except Exception as error:  # noqa: BLE001 (whatever went wrong, the alerts are kept and announced later)
+        except Exception as error:  # noqa: BLE001 (the alerts are stored, and announced later)
             if trouble != str(error):
-                say(f"the server cannot be told: {type(error).__name__}: {error}")
+                say(f"alerts not announced yet: {type(error).__name__}: {error}")
             trouble = str(error)
-        if record is not None and record.skymap is not None:  # after the announcement, which must not wait for it
+        if record is not None and record.skymap is not None:  # after the announcement, which must not wait
             prefetch_remembered(site, read_skymap(event_folder(site, record.superevent) / record.skymap), say)
     return records
 

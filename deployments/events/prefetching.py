@@ -1,8 +1,8 @@
-"""Copy what a sky map needs of catalogues on slow storage when the map arrives, so that it is there before the night.
+"""Copy the region of a new sky map from reference catalogues on slow storage, ahead of the night.
 
-A site remembers which of its catalogues are parts of larger ones elsewhere (``reference/sources.json``, written by
-``gw-workflow reference-catalog prefetch --remember``). Every night that is registered and every alert with a sky map
-then copies the partitions of the map's region.
+``reference/sources.json``, written by ``gw-workflow reference-catalog prefetch --remember``, lists the catalogues of a
+site that are parts of larger ones. Registering a night, or an alert with a sky map, copies the partitions of the map's
+region.
 """
 
 from collections.abc import Callable
@@ -21,26 +21,26 @@ SOURCES = "sources.json"
 
 
 class RememberedSource(BaseModel):
-    """Where the whole of a catalogue lies, and how much of a sky map is copied from it."""
+    """Folder of a complete catalogue, and the part of a sky map to copy from it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     folder: Path
-    """Folder of the whole catalogue."""
+    """Folder of the complete catalogue."""
     level: float = Field(default=0.99, gt=0.0, le=1.0)
-    """Probability of the region that is copied."""
+    """Probability of the region to copy."""
 
 
 _SOURCES = TypeAdapter(dict[str, RememberedSource])
 
 
 def remembered_sources(site: Site) -> dict[str, RememberedSource]:
-    """Return the catalogues of a site that are parts of others: name to source; empty if it remembers none.
+    """Return the catalogues of a site that have a remembered source: name to source.
 
     Raises
     ------
     InputError
-        If the file cannot be understood.
+        If the file is invalid.
     """
     path = site.reference / SOURCES
     try:
@@ -49,17 +49,17 @@ def remembered_sources(site: Site) -> dict[str, RememberedSource]:
         return {}
     except (OSError, ValidationError) as error:
         raise InputError(
-            "sources of the reference catalogues not understood", value=path, remedy="remove it and prefetch again"
+            "invalid list of sources of the reference catalogues", value=path, remedy="remove it and prefetch again"
         ) from error
 
 
 def remember_source(site: Site, name: str, source: RememberedSource) -> None:
-    """Remember where the whole of a catalogue lies.
+    """Remember the source of a catalogue.
 
     Raises
     ------
     InputError
-        If the file that holds the others cannot be understood.
+        If the list of sources is invalid.
     StorageError
         If it cannot be written.
     """
@@ -68,9 +68,9 @@ def remember_source(site: Site, name: str, source: RememberedSource) -> None:
 
 
 def prefetch_remembered(site: Site, skymap: SkyMap, say: Callable[[str], None]) -> dict[str, Prefetched]:
-    """Copy what a sky map needs of every catalogue whose source the site remembers.
+    """Copy the region of a sky map from every remembered source.
 
-    What cannot be copied is said and costs nothing else: the night is registered whether the archive answers or not.
+    A failed copy is reported only: the night is registered in any case.
 
     Parameters
     ----------
@@ -79,12 +79,12 @@ def prefetch_remembered(site: Site, skymap: SkyMap, say: Callable[[str], None]) 
     skymap
         The sky map.
     say
-        Takes a line about each catalogue.
+        Writes a line about each catalogue.
 
     Returns
     -------
     copied
-        Name of each catalogue that was brought up to date to what was copied.
+        Result by name of each updated catalogue.
     """
     copied: dict[str, Prefetched] = {}
     try:

@@ -1,8 +1,8 @@
-"""Register nights, and tell the server about them in a way that loses nothing.
+"""The registry of nights, and their announcement to the server.
 
-A night is stored first and announced afterwards. If no server is there to listen, the announcement waits in the
-registry, and :func:`reconcile`, which the server's companion calls when it starts and every minute, makes up for it.
-The event has the same identity every time, and a run notes that it has begun, so that nothing is started twice.
+A night is stored first and announced afterwards. If no server runs, the night stays pending, and :func:`reconcile`,
+which the watcher calls periodically, announces it later. The event has the same identity every time, and a run marks
+the night as started, so that no run starts twice.
 """
 
 import fcntl
@@ -21,23 +21,23 @@ from imaging.io.exposure_list import ListedExposure, read_exposure_list, write_e
 from tasks.engine.events import emit
 
 FORGOTTEN_S = 600.0
-"""A server that restarts forgets events; an event without a run is emitted again after this long. A server that still
-knows it takes no notice, because it is the same event."""
+"""Time after which an event without a run is emitted again, since a server forgets events when it restarts. A server
+that knows the event ignores it."""
 
 RESOURCE = "gw.night.{night}"
-"""Name of a night as a resource of Prefect's events."""
+"""Resource of a night in Prefect's events."""
 
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """What registering a night has done.
+    """The result of registering a night.
 
     Attributes
     ----------
     night
         The registered night.
     changed
-        Whether there is a new revision.
+        Whether a new revision was stored.
     """
 
     night: RegisteredNight
@@ -54,28 +54,28 @@ def register_night(
     check_skymap: Callable[[Path], object],
     update: bool = False,
 ) -> Registration:
-    """Store a night: its event, a copy of its sky map and of its exposure list.
+    """Store a night: its event, and copies of its sky map and exposure list.
 
     Parameters
     ----------
     site
-        Site whose registry takes it.
+        Site of the registry.
     night
         Local date at the beginning of the night, YYYYMMDD.
     event
         Name of the gravitational-wave event.
     skymap, exposures
-        Files to copy. Exposures of other nights are templates.
+        Files to copy; exposures of other nights are templates.
     check_skymap
-        Reads a sky map and raises ``InputError`` if it cannot.
+        Raises ``InputError`` if the sky map cannot be read.
     update
-        Whether the night may be registered already: then the exposures are added to the known ones and the sky map
-        takes the place of the known one.
+        Whether the night may be registered already; then the exposures are added to the known ones, and the sky map
+        replaces the known one.
 
     Raises
     ------
     InputError
-        If a file cannot be read, no exposure is of the night, or the night is registered already and this is no update.
+        If a file cannot be read, no exposure is of the night, or the night is registered and ``update`` is False.
     StorageError
         If the registry cannot be written.
     """
@@ -116,7 +116,7 @@ def _register(
         raise InputError(
             "exposure list has no exposure of the night",
             value=f"night {night}; the list has {', '.join(map(str, nights)) or 'none'}",
-            remedy="give the night as the list's column NITE does",
+            remedy="give the night of the list's column NITE",
         )
     folder = night_folder(site, night)
     revision = known.record.revision + 1 if known else 1
@@ -159,7 +159,7 @@ def _same_content(one: NightRecord, other: NightRecord) -> bool:
 
 
 def _merged(known: tuple[ListedExposure, ...], new: tuple[ListedExposure, ...]) -> tuple[ListedExposure, ...]:
-    """Join two lists; a line of the new one takes the place of the known line of the same exposure."""
+    """Merge two lists; a new line replaces the known line of the same exposure."""
     by_number = {item.exposure.expnum: item for item in (*known, *new)}
     return tuple(by_number[number] for number in sorted(by_number))
 
@@ -177,7 +177,7 @@ def announce(night: RegisteredNight, *, emit_event: Callable[..., Any] = emit) -
     Raises
     ------
     Exception
-        If the server does not accept it; the night stays pending.
+        If the server does not accept the event; the night stays pending.
     """
     record = night.record
     resource = RESOURCE.format(night=record.night)
@@ -186,13 +186,13 @@ def announce(night: RegisteredNight, *, emit_event: Callable[..., Any] = emit) -
 
 
 def pending_nights(site: Site) -> list[RegisteredNight]:
-    """Return the nights whose latest revision no server has heard of, or was told of long ago without a run."""
+    """Return the nights without a run whose latest revision was not announced, or was announced long ago."""
     nights = [read_night(site, number) for number in registered_nights(site)]
     return [night for night in nights if not night.is_started() and night.seconds_since_emitted() > FORGOTTEN_S]
 
 
 def reconcile(site: Site, *, emit_event: Callable[..., Any] = emit) -> list[int]:
-    """Announce every night that is still pending.
+    """Announce every pending night.
 
     Parameters
     ----------
@@ -204,7 +204,7 @@ def reconcile(site: Site, *, emit_event: Callable[..., Any] = emit) -> list[int]
     Returns
     -------
     nights
-        The nights announced now.
+        The announced nights.
     """
     announced = []
     for night in pending_nights(site):

@@ -1,9 +1,9 @@
-"""Watch what comes in: nights that no server has heard of, and raw files of registered nights that arrive late.
+"""The watcher: announce pending nights, and raw files of registered nights that arrive late.
 
-A run of a night processes what is there when it starts. An exposure that arrives later is announced as soon as its file
-is complete, which starts its stages; when the night has all its exposures, or nothing has come for a while, the night
-is announced again, and its next run adds differences and candidates to what is known. Marks in the night's folder say
-what has been announced, so a watcher that is ended, or that finds no server, loses nothing.
+A run of a night processes the raw files that exist when it starts. A later exposure is announced as soon as its file is
+complete, which starts its processing. When all exposures of the night are there, or none has arrived for a while, the
+night is announced again, and its next run adds differences and candidates. Marks in the night's folder record what was
+announced; a watcher that is interrupted, or finds no server, loses nothing.
 """
 
 import time
@@ -22,12 +22,12 @@ from tasks.raw_files import has_arrived
 from tasks.requests import ExposureRequest
 
 ARRIVED = "gw.exposure.arrived"
-"""Name of the event of a raw file that has arrived."""
+"""Name of the event of a complete raw file."""
 
 EXPOSURE_RESOURCE = "gw.exposure.{expnum}"
 
 PATIENCE_S = 900.0
-"""A night goes on without its missing exposures when none has come for as long."""
+"""Time without a new exposure after which a night is processed without its missing exposures."""
 
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "gw-workflow/exposure")
 
@@ -36,16 +36,16 @@ Emit = Callable[..., Any]
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What one look around has found and announced.
+    """What one look has announced.
 
     Attributes
     ----------
     nights
-        Nights announced: registered while no server was there, or complete now.
+        Announced nights: pending, or complete now.
     exposures
-        Numbers of exposures announced.
+        Announced exposure numbers.
     n_expected
-        Exposures of registered nights whose raw files are not there, or not complete.
+        Exposures of registered nights whose raw files are missing or incomplete.
     """
 
     nights: tuple[int, ...] = ()
@@ -58,7 +58,7 @@ class Look:
 
 
 def look_around(site: Site, *, emit_event: Emit = emit) -> Look:
-    """Announce pending nights, exposures that have arrived, and nights that are complete by now.
+    """Announce pending nights, late exposures, and nights that are complete now.
 
     Parameters
     ----------
@@ -70,13 +70,13 @@ def look_around(site: Site, *, emit_event: Emit = emit) -> Look:
     Raises
     ------
     Exception
-        If the server does not accept an event; what was not announced is announced the next time.
+        If the server does not accept an event; the others are announced at the next look.
     """
     nights, exposures, n_expected = reconcile(site, emit_event=emit_event), [], 0
     for number in registered_nights(site):
         night = read_night(site, number)
         if not night.is_started():
-            continue  # its run will see every file that is there by then
+            continue  # its run processes every file that exists by then
         expected = list(_expected(night))
         for request in list(expected):
             if has_arrived(site, request.exposure_id()):
@@ -91,7 +91,7 @@ def look_around(site: Site, *, emit_event: Emit = emit) -> Look:
 
 
 def _expected(night: RegisteredNight) -> Iterator[ExposureRequest]:
-    """Yield the exposures of a night that no run has seen and that were not announced."""
+    """Yield the exposures of a night that were neither processed nor announced."""
     known = night.seen() | night.arrived()
     for item in night.listed():
         exposure = item.exposure
@@ -111,7 +111,7 @@ def _announce_exposure(request: ExposureRequest, emit_event: Emit) -> None:
 
 
 def _announce_again(night: RegisteredNight, emit_event: Emit, *, waiting: bool) -> bool:
-    """Announce a night again if exposures have arrived since its run began and no more are to be waited for."""
+    """Announce a night again if exposures have arrived since its run started and no more are awaited."""
     new = night.arrived() - night.seen()
     if not new or (waiting and night.seconds_since_arrival() < PATIENCE_S):
         return False
@@ -133,23 +133,23 @@ def _announce_again(night: RegisteredNight, emit_event: Emit, *, waiting: bool) 
 def watch(
     site: Site, minutes: float, pause_s: float, *, look: Callable[[Site], Look] = look_around
 ) -> tuple[list[int], list[int]]:
-    """Look around again and again for some minutes, or until nothing is expected any more.
+    """Look periodically for some minutes, or until no exposure is expected.
 
     Parameters
     ----------
     site
         The site.
     minutes
-        How long.
+        Duration.
     pause_s
         Seconds between two looks.
     look
-        The look.
+        Function of one look.
 
     Returns
     -------
     nights, exposures
-        What was announced.
+        Announced nights and exposures.
     """
     nights: list[int] = []
     exposures: list[int] = []

@@ -1,4 +1,4 @@
-"""Make room: remove intermediate products of old exposures, old scratch, and what killed processes have left."""
+"""Free disk space: remove old intermediate products, old scratch files, and leftovers of killed processes."""
 
 import shutil
 import time
@@ -15,27 +15,27 @@ DAY_S = 86400.0
 
 
 def remove_intermediate(site: Site, older_than_days: float) -> tuple[int, int]:
-    """Remove the intermediate products of exposures that nobody has written to for some days.
+    """Remove the intermediate products of exposures without a new file for some days.
 
-    The final images, catalogues, differences and candidates stay.
+    Final images, catalogues, differences and candidates stay.
 
     Parameters
     ----------
     site
-        The site; kept products and scratch are both looked at.
+        The site; products and scratch are both searched.
     older_than_days
-        Age of the youngest file of an exposure, days.
+        Age of the newest file of an exposure, days.
 
     Returns
     -------
     count, size
-        Files removed and their bytes.
+        Number of removed files and their bytes.
     """
     count = size = 0
     for folder in _exposure_folders(site):
         files = [(path, path.stat()) for path in folder.iterdir() if path.is_file()]
-        youngest = max((status.st_mtime for _, status in files), default=0.0)
-        if time.time() - youngest < older_than_days * DAY_S:
+        newest = max((status.st_mtime for _, status in files), default=0.0)
+        if time.time() - newest < older_than_days * DAY_S:
             continue
         for path, status in files:
             if path.name.endswith(intermediate_suffixes()):
@@ -44,8 +44,8 @@ def remove_intermediate(site: Site, older_than_days: float) -> tuple[int, int]:
     return count, size
 
 
-def remove_halves(site: Site) -> tuple[int, int]:
-    """Remove what killed processes have left of files that they were writing; return number and bytes."""
+def remove_partial_files(site: Site) -> tuple[int, int]:
+    """Remove partial files that killed processes have left; return number and bytes."""
     count = size = 0
     for store in {site.products, site.scratch, site.state}:
         for path in store.rglob(".*.tmp"):
@@ -61,7 +61,7 @@ def _exposure_folders(site: Site) -> list[Path]:
 
 
 def vacuum_database(site: Site) -> dict[str, Any]:
-    """Give back the room of removed rows in the server's database, where this machine knows it; say what came of it."""
+    """Vacuum the server's database, if its address is known here; return the result as JSON."""
     address = address_in_use(site.state / "server")
     try:
         return vacuum(address).document()
@@ -69,26 +69,26 @@ def vacuum_database(site: Site) -> dict[str, Any]:
         return {"not_vacuumed": error.sentence()}
 
 
-def keep_house(site: Site, *, intermediate_days: float, scratch_days: float) -> dict[str, Any]:
-    """Make room on a site.
+def clean_up(site: Site, *, intermediate_days: float, scratch_days: float) -> dict[str, Any]:
+    """Free disk space on a site.
 
     Parameters
     ----------
     site
         The site.
     intermediate_days
-        Days after which intermediate products go.
+        Days after which intermediate products are removed.
     scratch_days
-        Days after which whatever lies in scratch goes.
+        Days after which files in scratch are removed.
 
     Returns
     -------
     account
-        What was removed and what room there is.
+        What was removed, and the free space.
     """
     n_intermediate, size = remove_intermediate(site, intermediate_days)
-    n_halves, size_halves = remove_halves(site)
-    size += size_halves
+    n_partial, size_partial = remove_partial_files(site)
+    size += size_partial
     n_scratch = 0
     for path in site.scratch.rglob("*"):
         if path.is_file() and time.time() - path.stat().st_mtime > scratch_days * DAY_S:
@@ -99,7 +99,7 @@ def keep_house(site: Site, *, intermediate_days: float, scratch_days: float) -> 
     return {
         "intermediate_products": n_intermediate,
         "scratch_files": n_scratch,
-        "half_written_files": n_halves,
+        "half_written_files": n_partial,
         "freed_gb": round(size / 1e9, 3),
         "records": prune(site) if n_intermediate or n_scratch else {},
         "database": vacuum_database(site),

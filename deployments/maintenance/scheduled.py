@@ -1,4 +1,4 @@
-"""Flows that look after a site: watch what comes in, keep house."""
+"""Scheduled flows of a site: watch-incoming and housekeeping."""
 
 import json
 import time
@@ -10,7 +10,7 @@ from prefect.states import Completed
 
 from blocks.folders import load_site
 from deployments.events.watching import watch
-from deployments.maintenance.cleanup import keep_house
+from deployments.maintenance.cleanup import clean_up
 from deployments.server.dead_runs import SILENCE_S, DeadRuns
 from tasks.engine.final_state import keep_result
 
@@ -18,13 +18,13 @@ from tasks.engine.final_state import keep_result
 @keep_result
 @flow(name="watch-incoming", flow_run_name="watch-incoming")
 def watch_incoming(site: str = "default", minutes: float = 9.0, pause_s: float = 15.0) -> State[dict[str, Any]]:
-    """Announce registered nights, and raw exposures that arrive after the run of their night has begun.
+    """Announce pending nights, and raw exposures that arrive after the run of their night has started.
 
-    Runs that nobody works on any more are closed.
+    Dead runs are marked as crashed.
 
     Args:
         site: Name or folder of the site.
-        minutes: How long to watch; it ends at once when no exposure is expected.
+        minutes: How long to watch; the run ends earlier when no exposure is expected.
         pause_s: Seconds between two looks.
     """
     dead_runs = DeadRuns()
@@ -43,13 +43,13 @@ def watch_incoming(site: str = "default", minutes: float = 9.0, pause_s: float =
 def housekeeping(
     site: str = "default", intermediate_days: float = 30.0, scratch_days: float = 14.0
 ) -> State[dict[str, Any]]:
-    """Remove intermediate products of old exposures, old scratch files and records that serve nothing.
+    """Remove intermediate products of old exposures, old scratch files and useless records.
 
     Args:
         site: Name or folder of the site.
-        intermediate_days: Days after which products that only the next step reads are removed; final ones stay.
+        intermediate_days: Days after which intermediate products are removed; final ones stay.
         scratch_days: Days after which files in scratch are removed.
     """
-    account = keep_house(load_site(site), intermediate_days=intermediate_days, scratch_days=scratch_days)
+    account = clean_up(load_site(site), intermediate_days=intermediate_days, scratch_days=scratch_days)
     get_run_logger().info("%s", json.dumps(account))
     return Completed(message=f"{account['freed_gb']} GB freed, {account['free_gb']} GB free", data=account)

@@ -1,4 +1,4 @@
-"""Look after the step records: list them, check them against their products, remove those that serve nothing."""
+"""The step records of a site: list, verify against their products, prune, and their costs as a table."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from tasks.jobs import ccd_of
 
 @dataclass(frozen=True)
 class Recorded:
-    """One record.
+    """One step record.
 
     Attributes
     ----------
@@ -27,9 +27,9 @@ class Recorded:
     subject
         Exposure number, or ``night-YYYYMMDD``.
     step, ccd
-        What was done; None for a step without a CCD.
+        Step, and its CCD; None for a step without one.
     result
-        What it says; None if it is damaged.
+        Content; None if it is damaged.
     """
 
     path: Path
@@ -50,7 +50,7 @@ class Recorded:
 
 
 def all_records(site: Site) -> Iterator[Recorded]:
-    """Yield every record of a site, by subject, the latest last."""
+    """Yield all records of a site by subject, the latest last."""
     for folder in sorted(path for path in site.records.glob("*") if path.is_dir()):
         for path in sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns):
             found = parse_record_name(path.name)
@@ -60,7 +60,7 @@ def all_records(site: Site) -> Iterator[Recorded]:
 
 
 def damage_of(site: Site, record: Recorded, *, deep: bool = False) -> str | None:
-    """Say what is wrong with a record or its products; None if nothing is.
+    """Return the damage of a record or its products; None if there is none.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def damage_of(site: Site, record: Recorded, *, deep: bool = False) -> str | None
     record
         The record.
     deep
-        Whether to read the products and compare their content, rather than their size and time.
+        Whether to compare the content of the products, instead of size and time.
     """
     if record.result is None:
         return "record damaged"
@@ -87,15 +87,15 @@ def _has_content(path: Path, product: FileRecord) -> bool:
 
 
 def prune(site: Site) -> dict[str, int]:
-    """Remove what serves nothing; products stay.
+    """Remove useless records; products stay.
 
-    That is: damaged records, records of products that a later one has written again, errors that Prefect has kept,
-    hashes of files that are gone, and what killed workers have left of their time limits.
+    These are damaged records, records of products that a later step has rewritten, errors stored by Prefect, hashes of
+    files that no longer exist, and notes of killed workers about their time limits.
 
     Returns
     -------
     counts
-        Number of files removed, by why.
+        Number of removed files by reason.
     """
     records = list(all_records(site))
     latest = {record.products: record.path for record in records if record.products}
@@ -139,20 +139,20 @@ TIMINGS = pa.schema(
         pa.field("parts_cpu_s", pa.map_(pa.string(), pa.float32()), nullable=False),
     ]
 )
-"""Exposure number or ``night-YYYYMMDD``, step, CCD; when it ended, what it took, what it wrote; CPU seconds by part."""
+"""Subject (exposure number or ``night-YYYYMMDD``), step, CCD, end, wall and CPU time, memory, bytes, CPU by part."""
 
 MJD_OF_1970 = 40587.0
 
 
 def timing_table(site: Site, night: int | None = None) -> pa.Table:
-    """Return what every recorded step has cost, the earliest first.
+    """Return the cost of every recorded step, the earliest first.
 
     Parameters
     ----------
     site
         The site.
     night
-        Only the exposures of this registered night, its templates and the night itself; None for everything.
+        Restrict to the exposures and templates of this registered night and the night itself; None for all.
 
     Raises
     ------
@@ -185,7 +185,7 @@ def timing_table(site: Site, night: int | None = None) -> pa.Table:
 
 
 def write_timings(site: Site, path: Path, night: int | None = None) -> pa.Table:
-    """Write the table as Parquet and return it."""
+    """Write the cost of every recorded step as Parquet; return the table."""
     table = timing_table(site, night)
     write_table(path, table)
     return table

@@ -1,7 +1,4 @@
-"""How well a simulated night came out, measured against what is true of it: for the demonstration and its bench.
-
-Nothing here is used by the processing.
-"""
+"""Compare the results of a simulated night with the truth, for the demonstration and its bench; not for processing."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -24,22 +21,22 @@ from tasks.engine.jobs import StepResult
 from tasks.jobs import ccd_of
 
 MATCH_PIXELS = 1.5
-"""A true source this near a measured one is the same; turbulence and centroids are ten times better."""
+"""Match radius of true and measured sources; turbulence and centroids are ten times better."""
 
 MINIMUM_SNR = 30.0
-"""Stars above this signal to noise measure the astrometry."""
+"""Minimum signal to noise of the stars for the astrometry."""
 
 KILONOVA = 0
 """Kind of a kilonova in the table of true transients."""
 
 KILONOVA_ARCSEC = 1.5
-"""A candidate this near the true place of the kilonova is it."""
+"""Match radius of candidates and the true kilonova."""
 
 WHOLE = 0
-"""In place of a CCD number, the whole exposure or night."""
+"""CCD number of a step of the whole exposure or night."""
 
 SNR_EDGES = (3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0, 20.0, math.inf)
-"""Edges of the bins in which the completeness is counted."""
+"""Edges of the bins of the completeness."""
 
 FloatArray = NDArray[np.float64]
 Row = dict[str, Any]
@@ -51,9 +48,9 @@ def ccd_figures(site: Site, expnums: Iterable[int]) -> list[Row]:
     Parameters
     ----------
     site
-        Site whose root holds the simulation's truth.
+        Site whose root has the truth of the simulation.
     expnums
-        Exposures to look at.
+        Exposure numbers.
     """
     rows = []
     for expnum in expnums:
@@ -79,7 +76,7 @@ def ccd_figures(site: Site, expnums: Iterable[int]) -> list[Row]:
 
 
 def recorded_quality(site: Site, subject: str) -> dict[int, Row]:
-    """Return the quality numbers of a subject's CCDs from all steps, the latest where a step was done twice."""
+    """Return the quality numbers of a subject's CCDs from all steps, the latest of repeated steps."""
     quality: dict[int, Row] = {}
     for ccd, _, result in _records(site, subject):
         quality.setdefault(ccd, {}).update(result.quality)
@@ -87,7 +84,7 @@ def recorded_quality(site: Site, subject: str) -> dict[int, Row]:
 
 
 def stage_costs(site: Site, subjects: Iterable[str]) -> list[Row]:
-    """Return what each step cost: number of times, CPU seconds in all, longest wall time, peak memory."""
+    """Return the cost of each step: count, total CPU seconds, longest wall time, peak memory."""
     costs: dict[str, Row] = {}
     for subject in subjects:
         for _, _, result in _records(site, subject):
@@ -109,7 +106,7 @@ def _records(site: Site, subject: str) -> list[tuple[int, str, StepResult]]:
 
 
 def completeness(site: Site, expnums: Iterable[int]) -> list[Row]:
-    """Return the share of injected transients found and passed, on good pixels, in bins of expected signal to noise."""
+    """Return the fractions of injected transients detected and passed, on good pixels, by expected signal to noise."""
     snr, detected, passed = [np.zeros(0)], [np.zeros(0, bool)], [np.zeros(0, bool)]
     for expnum in expnums:
         for path in _products(site, expnum, "fakes.parquet"):
@@ -136,7 +133,7 @@ def completeness(site: Site, expnums: Iterable[int]) -> list[Row]:
 
 
 def kilonova_rank(site: Site, candidates: Iterable[Mapping[str, Any]]) -> int | None:
-    """Return the rank of the candidate at the true place of the kilonova; None if there is none."""
+    """Return the rank of the candidate at the true position of the kilonova; None if there is none."""
     truth = read_table(sky_table_path(site.root, "transients"))
     is_kilonova = column(truth, "kind") == KILONOVA
     ra, dec = column(truth, "ra")[is_kilonova], column(truth, "dec")[is_kilonova]
@@ -186,7 +183,7 @@ def _matched_stars(
 
 
 def _astrometry_rms_mas(stars: tuple[FloatArray, FloatArray] | None) -> float | None:
-    """Return the root mean square error per axis, without the worst per cent (blends with what is fainter)."""
+    """Return the RMS error per axis without the worst per cent (blends with fainter sources)."""
     if stars is None or stars[0].size < 10:
         return None
     squared = np.sort(stars[0] ** 2 + stars[1] ** 2)[: math.ceil(0.99 * stars[0].size)]

@@ -1,4 +1,4 @@
-"""Find what earlier runs have left."""
+"""Find processed exposures by their products."""
 
 import re
 
@@ -7,16 +7,16 @@ from imaging.errors import InputError
 from imaging.identity import ExposureId
 
 MAGNITUDES = "mag_psf"
-"""The magnitudes from which zero points are solved."""
+"""Magnitudes for the zero points."""
 
 
 def find_exposure(site: Site, expnum: int, rnum: int, pnum: int, schema: str = "gw") -> ExposureId:
-    """Find the identity of a processed exposure from its products' names.
+    """Find the identity of a processed exposure from the names of its products.
 
     Raises
     ------
     InputError
-        If it has none of this version, or some of several bands or nights.
+        If it has no products of this version, or products of several bands or nights.
     """
     pattern = re.compile(rf"D{expnum:08d}_(?P<band>[A-Za-z]+)_(?:\d\d_)?r{rnum}p{pnum}_")
     found = {
@@ -36,21 +36,21 @@ def find_exposure(site: Site, expnum: int, rnum: int, pnum: int, schema: str = "
 
 
 def check_magnitudes(name: str) -> None:
-    """Raise unless zero points can be solved from these magnitudes.
+    """Raise unless zero points can be solved for with these magnitudes.
 
     Parameters
     ----------
     name
-        As the original calls them: ``mag_psf``.
+        Name in the original: ``mag_psf``.
 
     Raises
     ------
     InputError
-        If they are others.
+        If they are other magnitudes.
     """
     if name != MAGNITUDES:
         raise InputError(
-            "zero points are not solved from these magnitudes",
+            "zero points cannot be solved from these magnitudes",
             value=repr(name),
             limit=MAGNITUDES,
             remedy="leave the option out: all fluxes of a catalogue share one aperture and one zero point",

@@ -1,4 +1,4 @@
-"""Export the calibration of an exposure under the original's names: CSV tables, star and veto lists."""
+"""Export the calibration of an exposure in the original's formats: CSV tables, star and veto lists."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -38,12 +38,12 @@ from tasks.products import ccds_with
 FloatArray = NDArray[np.float64]
 
 VETO_MARGIN_DEG = 0.02
-"""Stars up to this far outside a CCD's corners may reach into it: 54 arcseconds at magnitude 3."""
+"""Margin around a CCD's corners for stars whose veto radius reaches into it: 54 arcseconds at magnitude 3."""
 
 
 @dataclass(frozen=True)
 class Calibrated:
-    """What is known of a calibrated exposure, as the original's tables.
+    """A calibrated exposure as the original's tables.
 
     Attributes
     ----------
@@ -72,9 +72,9 @@ def read_calibrated(exposure: ExposureId, site: Site, ccds: Sequence[int] | None
     Parameters
     ----------
     exposure, site
-        What and where.
+        Exposure and site.
     ccds
-        CCDs; None for all that have been calibrated.
+        CCDs; None for all calibrated ones.
 
     Raises
     ------
@@ -139,13 +139,13 @@ def export_star_lists(
     Parameters
     ----------
     calibrated
-        The exposure whose CCDs the lists are for.
+        Exposure with the CCDs of the lists.
     others
-        Exposures whose stars are listed, the templates; without any the exposure's own.
+        Exposures whose stars are listed (templates); without any, this exposure.
     site
-        Where the reference catalogue is.
+        Site with the reference catalogue.
     folder
-        Where the lists go.
+        Output folder.
     settings
         Limits.
 
@@ -191,7 +191,7 @@ def _corners(header: dict[str, Any]) -> tuple[FloatArray, FloatArray]:
 
 
 def _apart(ra: FloatArray, centre: float) -> FloatArray:
-    """Return how far right ascensions lie from one, degrees, the short way round."""
+    """Return the distances of right ascensions from a centre, degrees, the short way round."""
     return np.abs((ra - centre + 180.0) % 360.0 - 180.0)
 
 

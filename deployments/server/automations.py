@@ -1,4 +1,4 @@
-"""What the server does by itself: close runs that nobody works on any more, and tell people what they should know."""
+"""Automations of the server: mark runs without heartbeat as crashed, and send notifications."""
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -19,16 +19,16 @@ RUN_CRASHED = "gw-workflow: tell of a crashed run"
 CANDIDATE_RANKED = "gw-workflow: tell of a candidate that stands out"
 
 NOTIFICATIONS = (NIGHT_FAILED, RUN_CRASHED, CANDIDATE_RANKED)
-"""Names of the automations that exist where the block Notification Target names somebody."""
+"""Names of the automations that exist only if the block Notification Target has a receiver."""
 
 PATIENCE_S = 3 * HEARTBEAT_S
-"""A run that has been silent for as long is dead: its process was killed together with who watched it. The server looks
-every five seconds, so that the run is closed within two minutes."""
+"""A run without heartbeat for this long is dead: its process and the process that watched it were killed. The server
+looks every five seconds, and so marks the run as crashed within two minutes."""
 
 SIGN_OF_LIFE = "prefect.flow-run.heartbeat"
 
 ENDS = ("Completed", WITH_FAILURES, "Failed", "Crashed", "Cancelled", "TimedOut")
-"""Names of the states in which a run may end."""
+"""Names of the final states."""
 
 NIGHT_FLOW = "process-night"
 
@@ -40,20 +40,20 @@ RUN_BODY = "{{ flow_run.state.message }}\n{{ flow_run | ui_url }}"
 def create_automations(target: NotificationTarget | None = None, flows: Sequence[str] = ()) -> tuple[str, ...]:
     """Create or renew the automations on the server that Prefect's settings name; return their names.
 
-    One that somebody has switched off stays off. One that is as it should be is not touched: the server would forget
-    whose heartbeats it waits for.
+    An automation that was switched off stays off. One that is up to date is not written: the server would forget whose
+    heartbeats it waits for.
 
     Parameters
     ----------
     target
-        Who is told; None for the saved block Notification Target. Where it names nobody, nobody is told.
+        Receiver of notifications; None for the saved block Notification Target. Without a receiver none are sent.
     flows
-        Names of the deployments of whose crashed runs people are told.
+        Names of the deployments whose crashed runs are notified.
 
     Raises
     ------
     InputError
-        If the target names a block that does not exist or does not send.
+        If the target names a block that does not exist or cannot send.
     """
     from prefect.client.orchestration import get_client
 
@@ -77,16 +77,16 @@ def create_automations(target: NotificationTarget | None = None, flows: Sequence
 
 
 def _essence(automation: "AutomationCore") -> dict[str, Any]:
-    """Return what an automation does, without what the server has added."""
-    told = automation.model_dump(mode="json", include={"description": True, "trigger": True, "actions": True})
+    """Return trigger and actions of an automation, without the fields that the server adds."""
+    document = automation.model_dump(mode="json", include={"description": True, "trigger": True, "actions": True})
     for part in ("expect", "after", "for_each"):
-        told["trigger"][part] = sorted(told["trigger"][part])
-    told["trigger"].pop("id", None)
-    return told
+        document["trigger"][part] = sorted(document["trigger"][part])
+    document["trigger"].pop("id", None)
+    return document
 
 
 def close_zombies() -> "AutomationCore":
-    """Return the automation that marks a run as crashed whose heartbeat has stopped."""
+    """Return the automation that marks a run without heartbeat as crashed."""
     from prefect.automations import AutomationCore
     from prefect.client.schemas.objects import StateType
     from prefect.events import EventTrigger, Posture
@@ -94,7 +94,7 @@ def close_zombies() -> "AutomationCore":
 
     return AutomationCore(
         name=ZOMBIES,
-        description="A run that sends no heartbeat any more is marked Crashed.",
+        description="A run that sends no heartbeats is marked Crashed.",
         trigger=EventTrigger(
             after={SIGN_OF_LIFE},
             expect={SIGN_OF_LIFE, *(f"prefect.flow-run.{name}" for name in ENDS)},
@@ -108,28 +108,28 @@ def close_zombies() -> "AutomationCore":
             ChangeFlowRunState(
                 state=StateType.CRASHED,
                 name=None,
-                message=f"no sign of life for {PATIENCE_S} s; run it again, what is finished is kept",
+                message=f"no heartbeat for {PATIENCE_S} s; run it again, finished steps are kept",
             )
         ],
     )
 
 
 def notifications(block: str, flows: Sequence[str]) -> "list[AutomationCore]":
-    """Return the automations that tell people of what they should know.
+    """Return the automations that send notifications.
 
     Parameters
     ----------
     block
         Identity of the block document that sends.
     flows
-        Names of the deployments of whose crashed runs people are told.
+        Names of the deployments whose crashed runs are notified.
     """
     from uuid import UUID
 
     from prefect.automations import AutomationCore
     from prefect.events.actions import SendNotification
 
-    def tell(name: str, description: str, trigger: "EventTrigger", subject: str, body: str) -> AutomationCore:
+    def notify(name: str, description: str, trigger: "EventTrigger", subject: str, body: str) -> AutomationCore:
         action = SendNotification(block_document_id=UUID(block), subject=subject, body=body)
         return AutomationCore(name=name, description=description, trigger=trigger, actions=[action])
 
@@ -143,11 +143,11 @@ def notifications(block: str, flows: Sequence[str]) -> "list[AutomationCore]":
     crashed = _on(ends[1:], "prefect.flow-run.*", by_deployment)
     ranked = _on([RANKED], "gw.night.*", {})
     return [
-        tell(NIGHT_FAILED, "A night that fails, crashes or takes too long.", failed, ABOUT_RUN, RUN_BODY),
-        tell(RUN_CRASHED, "A run of another deployment that crashes.", crashed, ABOUT_RUN, RUN_BODY),
-        tell(
+        notify(NIGHT_FAILED, "A night failed, crashed or timed out.", failed, ABOUT_RUN, RUN_BODY),
+        notify(RUN_CRASHED, "A run of another deployment crashed.", crashed, ABOUT_RUN, RUN_BODY),
+        notify(
             CANDIDATE_RANKED,
-            "A candidate that ranks high, when it does so for the first time.",
+            "A candidate ranks high for the first time.",
             ranked,
             "{{ event.payload.subject }}",
             "{{ event.payload.text }}",
@@ -156,7 +156,7 @@ def notifications(block: str, flows: Sequence[str]) -> "list[AutomationCore]":
 
 
 def _on(events: Sequence[str], resource: str, related: Mapping[str, Any]) -> "EventTrigger":
-    """Return a trigger that fires at each of some events."""
+    """Return a trigger that fires at each of these events."""
     from prefect.events import EventTrigger, Posture, ResourceSpecification
 
     return EventTrigger(

@@ -1,8 +1,8 @@
-"""The database of the Prefect server: make one on PostgreSQL, and keep it and SQLite small from the first day.
+"""The database of the Prefect server: create it on PostgreSQL, and keep it and SQLite small.
 
-Prefect's own services remove old runs and events on both (see ``deployments/server_settings.py``). What is done here is
-what they leave to the operator: the role, the database and the extension that PostgreSQL needs, tables that are
-vacuumed before they have grown, and on SQLite the room of removed rows given back to the disk.
+Prefect's own services remove old runs and events (see :mod:`deployments.server.server_settings`). This module does what
+they leave to the operator: role, database and extension on PostgreSQL, early autovacuum of the large tables, and on
+SQLite the return of free space to the disk.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ VARIABLE = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
 """Environment variable with the address of the server's database, as Prefect reads it."""
 
 LOCAL_ADMINISTRATOR = "postgresql:///postgres?host=/var/run/postgresql"
-"""How the operating system's user ``postgres`` reaches a PostgreSQL of this machine as Debian installs it."""
+"""Address for the system user ``postgres`` on this machine, as Debian installs it."""
 
 CONNECT_TIMEOUT_S = 10.0
 
@@ -43,13 +43,13 @@ LARGE_TABLES = (
 """Tables into which every task run writes."""
 
 CHANGED_FRACTION = 0.02
-"""Part of a table's rows that must have changed before PostgreSQL cleans it up; its default, a fifth, lets a table of a
-season's runs grow by gigabytes first."""
+"""Fraction of changed rows at which PostgreSQL vacuums a table; with its default, 0.2, a table with the runs of a
+season first grows by gigabytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How large a database is, bytes, before and after something was done to it."""
+    """Size of a database before and after a change, bytes."""
 
     before: int
     after: int
@@ -60,12 +60,12 @@ class Size:
 
 
 def parse_address(text: str) -> "URL":
-    """Read the address of a database as Prefect takes it.
+    """Parse the address of a database as Prefect takes it.
 
     Raises
     ------
     InputError
-        If it is neither PostgreSQL with its driver nor SQLite, or names no database.
+        If it is neither PostgreSQL nor SQLite with the right driver, or names no database.
     """
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
@@ -74,57 +74,61 @@ def parse_address(text: str) -> "URL":
     try:
         address = make_url(text)
     except (ArgumentError, ValueError) as error:
-        raise InputError("address of a database not understood", limit=limit) from error
+        raise InputError("invalid address of a database", limit=limit) from error
     if address.drivername not in ("postgresql+asyncpg", "sqlite+aiosqlite") or not address.database:
         shown = address.render_as_string(hide_password=True)
-        raise InputError("address of a database not understood", value=shown, limit=limit)
+        raise InputError("invalid address of a database", value=shown, limit=limit)
     return address
 
 
 def create_database(text: str, administrator: str = LOCAL_ADMINISTRATOR) -> tuple[str, ...]:
-    """Make role, database, extension and tables for the server on PostgreSQL; what is there already stays.
+    """Create role, database, extension and tables for the server on PostgreSQL; existing ones stay.
 
     Parameters
     ----------
     text
-        Address under which the server will reach its database.
+        Address of the database for the server.
     administrator
-        Address under which somebody who may make roles and databases reaches the same PostgreSQL.
+        Address of the same PostgreSQL for a user who may create roles and databases.
 
     Returns
     -------
     done
-        What was done, in words.
+        Descriptions of what was done.
 
     Raises
     ------
     InputError
         If the address is not one of PostgreSQL.
     StorageError
-        If PostgreSQL is not reached or refuses.
+        If PostgreSQL cannot be reached or refuses.
     """
     address = parse_address(text)
     if address.get_backend_name() != "postgresql" or not address.username:
         shown = address.render_as_string(hide_password=True)
-        raise InputError("not an address of PostgreSQL with a user", value=shown, remedy="SQLite needs no making")
+        raise InputError(
+            "not an address of PostgreSQL with a user",
+            value=shown,
+            remedy="an SQLite database is created by the server",
+        )
     done = asyncio.run(_create(address, administrator))
     _migrate(text)
-    asyncio.run(_watch_closely(address))
-    return (*done, "tables made or brought up to date", f"cleaned up after {CHANGED_FRACTION:.0%} of changes")
+    asyncio.run(_set_autovacuum(address))
+    return (*done, "tables created or up to date", f"autovacuum after {CHANGED_FRACTION:.0%} of changes")
 
 
 def vacuum(text: str) -> Size:
-    """Give back the room of removed rows, and let PostgreSQL count its rows anew for its plans.
+    """Return the space of removed rows to the disk, and renew the statistics of PostgreSQL.
 
-    An SQLite that was made by the embedded server gives room back beside its running server; another one has to be
-    stopped for it.
+    An SQLite database that the embedded server created can be vacuumed while the server runs; for another one the
+    server must be stopped.
 
     Raises
     ------
     InputError
-        If the address is not understood.
+        If the address is invalid.
     StorageError
-        If the database is not reached, or is in use.
+        If the database cannot be reached, or is in use.
     """
     address = parse_address(text)
     if address.get_backend_name() == "sqlite":
@@ -133,7 +137,7 @@ def vacuum(text: str) -> Size:
 
 
 def prepare_sqlite(path: Path) -> None:
-    """Make an empty SQLite database that can give room back while it is used; one that exists stays as it is."""
+    """Create an empty SQLite database that can be vacuumed while it is used; an existing one stays unchanged."""
     if path.exists():
         return
     with closing(sqlite3.connect(path)) as connection:
@@ -142,14 +146,14 @@ def prepare_sqlite(path: Path) -> None:
 
 
 def vacuum_sqlite(path: Path) -> Size:
-    """Give the room of removed rows in an SQLite file back to the disk.
+    """Return the space of removed rows in an SQLite file to the disk.
 
     Raises
     ------
     InputError
         If there is no such file.
     StorageError
-        If it is in use, and was not made by :func:`prepare_sqlite`.
+        If it is in use and was not created by :func:`prepare_sqlite`.
     """
     if not path.is_file():
         raise InputError("database missing", value=path)
@@ -176,9 +180,9 @@ async def _connect(address: str) -> "Connection":
         return await asyncpg.connect(address, timeout=CONNECT_TIMEOUT_S)
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
         raise StorageError(
-            "PostgreSQL is not reached",
+            "PostgreSQL cannot be reached",
             value=f"{type(error).__name__}: {error}",
-            remedy="see that it runs, and give the address of an administrator with --administrator",
+            remedy="start it, and give the address of an administrator with --administrator",
         ) from error
 
 
@@ -188,7 +192,7 @@ def _plain(address: "URL") -> str:
 
 
 async def _create(address: "URL", administrator: str) -> list[str]:
-    """Make role, database and extension."""
+    """Create role, database and extension."""
     import asyncpg
 
     done = []
@@ -197,17 +201,17 @@ async def _create(address: "URL", administrator: str) -> list[str]:
         user, name = str(address.username), str(address.database)
         if not await connection.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", user):
             await _execute(connection, "CREATE ROLE %I LOGIN PASSWORD %L", user, str(address.password or ""))
-            done.append(f"role {user} made")
+            done.append(f"role {user} created")
         if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", name):
             await _execute(connection, "CREATE DATABASE %I OWNER %I ENCODING 'UTF8' TEMPLATE template0", name, user)
-            done.append(f"database {name} made")
+            done.append(f"database {name} created")
     except asyncpg.PostgresError as error:
         raise StorageError("PostgreSQL refuses", value=str(error), remedy="give an administrator's address") from error
     finally:
         await connection.close()
     connection = await _connect(_plain(address))
     try:
-        # An extension that the owner of a database may make, since PostgreSQL 13.
+        # Since PostgreSQL 13 the owner of a database may create this extension.
         await connection.execute("CREATE EXTENSION IF NOT EXISTS pg_trgm")
     except asyncpg.PostgresError as error:
         remedy = "install PostgreSQL's contributed extensions (Debian: they come with the package postgresql)"
@@ -218,23 +222,23 @@ async def _create(address: "URL", administrator: str) -> list[str]:
 
 
 async def _execute(connection: "Connection", template: str, *names: str) -> None:
-    """Execute a statement whose names PostgreSQL itself quotes."""
+    """Execute a statement with names and literals that PostgreSQL quotes."""
     places = ", ".join(f"${number}::text" for number in range(2, len(names) + 2))
     await connection.execute(await connection.fetchval(f"SELECT format($1::text, {places})", template, *names))
 
 
 def _migrate(text: str) -> None:
-    """Let Prefect make its tables, or bring them up to date."""
+    """Let Prefect create or migrate its tables."""
     environment = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"} | {VARIABLE: text}
     words = [sys.executable, "-m", "prefect", "server", "database", "upgrade", "-y"]
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
-        told = " ".join((done.stdout + done.stderr).split())[-500:]
-        raise StorageError("Prefect cannot make its tables", value=told)
+        output = " ".join((done.stdout + done.stderr).split())[-500:]
+        raise StorageError("Prefect cannot create its tables", value=output)
 
 
-async def _watch_closely(address: "URL") -> None:
-    """Let PostgreSQL clean the large tables up soon after their rows have changed."""
+async def _set_autovacuum(address: "URL") -> None:
+    """Let PostgreSQL vacuum the large tables early."""
     connection = await _connect(_plain(address))
     factors = ", ".join(
         f"autovacuum_{kind}_scale_factor = {CHANGED_FRACTION}" for kind in ("vacuum", "vacuum_insert", "analyze")
@@ -263,9 +267,9 @@ def size_of(text: str) -> int:
     Raises
     ------
     InputError
-        If the address is not understood, or the file is missing.
+        If the address is invalid, or the file is missing.
     StorageError
-        If PostgreSQL is not reached.
+        If PostgreSQL cannot be reached.
     """
     address = parse_address(text)
     if address.get_backend_name() == "sqlite":
@@ -284,7 +288,7 @@ async def _size_postgresql(address: "URL") -> int:
 
 
 def address_in_use(folder: Path, environment: Mapping[str, Any] = os.environ) -> str:
-    """Return the address of the database of a server that is started for a site: the one that is named, or its own.
+    """Return the address of the database of a site's server: the one in the environment, or the site's own.
 
     Parameters
     ----------

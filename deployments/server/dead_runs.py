@@ -1,8 +1,8 @@
-"""Close the runs that nobody works on any more and that the server does not find by itself.
+"""Mark dead runs as crashed that the server's automation does not find.
 
-The server's automation waits for the next heartbeat of a run, and forgets that it waits when it is ended itself: after
-a cut of the power, a run would say ``Running`` for ever. And a flow that was called by another one sends no heartbeats
-of its own, so that it would go on for ever where its caller was closed.
+The automation waits for the next heartbeat of a run, and forgets that it waits when the server ends: after a power cut
+a run would stay ``Running`` for ever. A flow that was called by another flow sends no heartbeats of its own; it would
+stay ``Running`` after its caller was marked as crashed.
 """
 
 import time
@@ -30,22 +30,22 @@ from deployments.server.server import ask_server
 from deployments.server.server_settings import HEARTBEAT_S
 
 SILENCE_S = 2.5 * HEARTBEAT_S
-"""A run whose heartbeat has not come for as long, while the server answered, is dead."""
+"""A run without heartbeat for this long, while the server answered, is dead."""
 
 LOOKED_AT = 200
-"""Runs that one look takes up, the most that the server gives at once; the others are for the next."""
+"""Number of runs examined at a time, the most that the server returns at once."""
 
 
 class DeadRuns:
-    """Looks for dead runs on the server that Prefect's settings name, again and again.
+    """Finds dead runs on the server that Prefect's settings name.
 
-    A run is closed when no heartbeat of it has come for :data:`SILENCE_S` during which the server was looked at and
-    answered: one that was away, and has missed heartbeats, closes nothing. A run that never sent any is left alone.
+    A run is dead if it sent no heartbeat for :data:`SILENCE_S` while the server answered at every look; a server that
+    was away may have missed heartbeats. A run that never sent a heartbeat is ignored.
 
     Parameters
     ----------
     clock
-        Returns the seconds of a clock that never goes back.
+        Returns the seconds of a monotonic clock.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -54,14 +54,14 @@ class DeadRuns:
         self.has_suspects = False
 
     def look(self) -> list[str]:
-        """Close what is dead; return the names of these runs.
+        """Mark dead runs as crashed; return their names.
 
-        ``has_suspects`` says afterwards whether a run was silent that is not closed yet.
+        Afterwards ``has_suspects`` is True if another run was silent, but not yet for long enough.
 
         Raises
         ------
         httpx.HTTPError, OSError
-            If the server does not answer; then the time of silence is counted anew.
+            If the server does not answer; then the time without heartbeats starts anew.
         """
         try:
             with get_client(sync_client=True) as client:
@@ -82,7 +82,7 @@ class DeadRuns:
                 self._watched[identity] = (now, moment)
             elif is_silent(run, moment):
                 if now - since >= SILENCE_S:
-                    message = f"no sign of life for {SILENCE_S:g} s; run it again, what is finished is kept"
+                    message = f"no heartbeat for {SILENCE_S:g} s; run it again, finished steps are kept"
                     client.set_flow_run_state(identity, Crashed(message=message), force=True)
                     names.append(run.name)
                 else:
@@ -91,18 +91,18 @@ class DeadRuns:
 
 
 def close_orphans(client: SyncPrefectClient) -> list[str]:
-    """Mark as crashed what was called by a run that is over; return the names of these runs."""
+    """Mark runs as crashed whose calling run has ended; return their names."""
     names = []
     while orphans := find_orphans(client):
         for run in orphans:
-            message = "the run that called it has ended; what is finished is kept"
+            message = "the calling run has ended; finished steps are kept"
             client.set_flow_run_state(run.id, Crashed(message=message), force=True)
             names.append(run.name)
     return names
 
 
 def find_orphans(client: SyncPrefectClient) -> list[FlowRun]:
-    """Return the runs that go on although the run that called them is over."""
+    """Return the running runs whose calling run has ended."""
     running = running_flows(client)
     called = {run.parent_task_run_id: run for run in running if run.parent_task_run_id}
     if not called:
@@ -120,19 +120,19 @@ def _is_over(client: SyncPrefectClient, run: UUID) -> bool:
 
 
 def running_flows(client: SyncPrefectClient) -> list[FlowRun]:
-    """Return the flow runs that go on."""
+    """Return the running flow runs."""
     state = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING]))
     return client.read_flow_runs(flow_run_filter=FlowRunFilter(state=state), limit=LOOKED_AT)
 
 
 def is_silent(run: FlowRun, moment: datetime) -> bool:
-    """Whether a run that sends heartbeats had not sent one for a while at a moment."""
+    """Whether a run that sends heartbeats had sent none for ``SILENCE_S`` at a moment."""
     began, lately = run.start_time or moment, moment - timedelta(seconds=SILENCE_S)
     return began < lately and not heartbeats(run.id, lately) and heartbeats(run.id, began)
 
 
 def heartbeats(run: UUID, since: datetime) -> bool:
-    """Whether the server has heard a heartbeat of a run since a moment."""
+    """Whether the server has received a heartbeat of a run since a moment."""
     chosen = {
         "event": {"name": [SIGN_OF_LIFE]},
         "resource": {"id": [f"prefect.flow-run.{run}"]},

@@ -1,4 +1,4 @@
-"""Deploy everything to a Prefect server with workers: work pool, blocks, automations, limits, deployments."""
+"""Deploy to a Prefect server with workers: work pool, blocks, automations, limits, deployments."""
 
 import os
 import subprocess
@@ -15,42 +15,42 @@ POOL = "gw-workflow"
 DECLARATION = "prefect.yaml"
 
 CONCURRENT_RUNS = 8
-"""Runs that the pool's workers may do at once. What is heavy has limits of its own; with room left here, a ranking or a
-look at what comes in waits for no exposure."""
+"""Concurrent runs of the work pool. Heavy deployments have lower limits of their own, so that a ranking or the watcher
+starts at once."""
 
 
 def deploy(site: Site, folder: Path, *, concurrent_runs: int = CONCURRENT_RUNS) -> tuple[str, ...]:
-    """Make work pool, blocks, automations and limits, and deploy what ``prefect.yaml`` declares; ask nothing.
+    """Create work pool, blocks, automations and limits, and deploy ``prefect.yaml``, without questions.
 
-    What exists already is renewed; blocks and limits that somebody has saved stay as they are.
+    Existing objects are updated; saved blocks and limits stay unchanged.
 
     Parameters
     ----------
     site
-        The site that the block ``Storage Roots/default`` names, where there is none.
+        Site of the block ``Storage Roots/default``, if that does not exist.
     folder
-        Folder of ``prefect.yaml``: the code that the workers run.
+        Folder of ``prefect.yaml`` with the code that the workers run.
     concurrent_runs
-        How many runs the pool's workers may do at once, all together.
+        Concurrent runs of all workers of the pool.
 
     Returns
     -------
     names
-        The deployments.
+        Names of the deployments.
 
     Raises
     ------
     InputError
         If no server is named, or the folder has no ``prefect.yaml``.
     StorageError
-        If Prefect does not deploy them.
+        If ``prefect deploy`` fails.
     """
     declared = folder / DECLARATION
     if not os.environ.get("PREFECT_API_URL"):
         raise InputError(
             "no Prefect server is named",
             value="PREFECT_API_URL is not set",
-            remedy="set it to the server's API, or use gw-workflow serve, which needs no deploying",
+            remedy="set it to the API of the server, or use gw-workflow serve, which needs no deployment",
         )
     if not declared.is_file():
         raise InputError("nothing to deploy", value=declared, remedy="give the folder of the checkout with --code")
@@ -68,12 +68,12 @@ def deploy(site: Site, folder: Path, *, concurrent_runs: int = CONCURRENT_RUNS) 
         words = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
         done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise StorageError("Prefect does not deploy", value=" ".join((done.stdout + done.stderr).split())[-500:])
+        raise StorageError("prefect deploy failed", value=" ".join((done.stdout + done.stderr).split())[-500:])
     return names
 
 
 def make_pool(concurrent_runs: int) -> None:
-    """Make the work pool of processes, or renew its limit."""
+    """Create the work pool, or update its limit."""
     from prefect import get_client
     from prefect.client.schemas.actions import WorkPoolCreate
 

@@ -1,15 +1,15 @@
-"""Make the limits that protect what runs share, on the server that Prefect's settings name."""
+"""Global concurrency limits on the server that Prefect's settings name."""
 
 from tasks.steps import EXPOSURES, LIMITS
 
 
 def create_limits(exposures: int | None = None) -> None:
-    """Make the concurrency limits that are not there yet; one that somebody has changed stays as it is.
+    """Create the missing concurrency limits; existing ones keep their values.
 
     Parameters
     ----------
     exposures
-        Exposures that may be processed at the same time, in whatever runs; None to leave that limit as it is.
+        Exposures processed at the same time by all runs; None to keep that limit.
     """
     from prefect import get_client
     from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate

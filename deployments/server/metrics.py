@@ -1,7 +1,7 @@
-"""Figures of a site for Prometheus: how far its nights have come, what runs, what waits, what room there is.
+"""Metrics of a site for Prometheus: progress of its nights, runs, pending events, free disk.
 
-They are found anew at every scrape, from the site's state folder and its Prefect server, so that one small process on
-one machine is enough whatever number of workers there is.
+They are computed at every scrape from the site's state folder and its Prefect server; one process on one machine
+suffices for any number of workers.
 """
 
 import os
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
 PORT = 9108
-"""Port at which the figures are served where none is given."""
+"""Default port of the metrics."""
 
 NIGHTS = 3
-"""Nights whose steps are counted, the latest ones: every further one costs a look at its records at every scrape."""
+"""Number of latest nights whose steps are counted; each costs a listing of its records at every scrape."""
 
 RUN_STATES = ("RUNNING", "SCHEDULED", "PENDING", "FAILED", "CRASHED", "COMPLETED", "CANCELLED")
 
@@ -34,7 +34,7 @@ DAY = timedelta(days=1)
 
 
 class SiteCollector:
-    """Finds the figures of a site when Prometheus asks for them.
+    """Computes the metrics of a site at every scrape.
 
     Parameters
     ----------
@@ -46,16 +46,18 @@ class SiteCollector:
         self.site = site
 
     def collect(self) -> "Iterator[Metric]":
-        """Yield the figures."""
+        """Yield all metrics."""
         yield from self.nights()
         yield from self.waiting()
         yield from self.room()
         yield from self.server()
 
     def nights(self) -> "Iterator[Metric]":
-        """Yield, for the latest nights, how many exposures are registered and how many CCDs each step has done."""
+        """Yield the registered exposures of the latest nights, and the CCDs done and failed by each step."""
         exposures = _gauge("gw_night_exposures", "Search exposures of a registered night.", ("night",))
-        ccds = _gauge("gw_step_ccds", "CCDs that a step has done, or failed, in a night.", ("night", "step", "outcome"))
+        ccds = _gauge(
+            "gw_step_ccds", "CCDs of a night that a step has done, or that failed in it.", ("night", "step", "outcome")
+        )
         for number in registered_nights(self.site)[-NIGHTS:]:
             record = read_night(self.site, number).record
             exposures.add_metric((str(number),), len(record.exposures))
@@ -71,23 +73,23 @@ class SiteCollector:
         yield ccds
 
     def waiting(self) -> "Iterator[Metric]":
-        """Yield how many nights and alerts no server has heard of."""
-        nights = _gauge("gw_pending_nights", "Registered nights that have to be announced: no run has begun.")
+        """Yield the numbers of nights and alerts that were not announced."""
+        nights = _gauge("gw_pending_nights", "Registered nights to be announced; no run has started.")
         nights.add_metric((), len(pending_nights(self.site)))
         yield nights
-        alerts = _gauge("gw_pending_alerts", "Alerts that no server has been told of.")
+        alerts = _gauge("gw_pending_alerts", "Alerts that were not announced to a server.")
         alerts.add_metric((), sum(1 for _ in pending_alerts(self.site)))
         yield alerts
 
     def room(self) -> "Iterator[Metric]":
-        """Yield the free disk of the site's folders and the size of the server's database."""
-        free = _gauge("gw_disk_free_bytes", "Free disk of a folder of the site.", ("folder",))
+        """Yield the free disk space of the site's folders and the size of the server's database."""
+        free = _gauge("gw_disk_free_bytes", "Free disk space of a folder of the site.", ("folder",))
         for name in ("raw", "products", "scratch", "state"):
             folder = getattr(self.site, name)
             if folder.is_dir():
                 free.add_metric((name,), shutil.disk_usage(folder).free)
         yield free
-        database = _gauge("gw_database_bytes", "Size of the server's database, where this machine knows its address.")
+        database = _gauge("gw_database_bytes", "Size of the server's database, if its address is known here.")
         try:
             database.add_metric((), size_of(address_in_use(self.site.state / "server")))
         except GWWorkflowError:
@@ -95,7 +97,7 @@ class SiteCollector:
         yield database
 
     def server(self) -> "Iterator[Metric]":
-        """Yield whether the server answers, its runs by state, and the workers that are there."""
+        """Yield whether the server answers, its runs by state, and its workers."""
         api_url = os.environ.get("PREFECT_API_URL") or known_address(self.site)
         answers = bool(api_url) and is_healthy(str(api_url))
         up = _gauge("gw_server_up", "Whether the Prefect server answers.")
@@ -103,8 +105,8 @@ class SiteCollector:
         yield up
         if not answers:
             return
-        runs = _gauge("gw_runs", "Flow runs of the last day, those that nobody else has called, by state.", ("state",))
-        workers = _gauge("gw_workers", "Prefect workers of a pool, by whether they are heard of.", ("pool", "status"))
+        runs = _gauge("gw_runs", "Top-level flow runs of the last day, by state.", ("state",))
+        workers = _gauge("gw_workers", "Prefect workers of a pool, by status.", ("pool", "status"))
         try:
             for state, count in count_runs(str(api_url)).items():
                 runs.add_metric((state.lower(),), count)
@@ -117,12 +119,12 @@ class SiteCollector:
 
 
 def count_runs(api_url: str) -> dict[str, int]:
-    """Count the flow runs of the last day that no other run has called, by kind of state.
+    """Count the top-level flow runs of the last day by type of state.
 
     Raises
     ------
     OSError, ValueError
-        If the server does not answer as it should.
+        If the server does not answer correctly.
     """
     since = (datetime.now(UTC) - DAY).isoformat()
     chosen = {"parent_task_run_id": {"is_null_": True}, "expected_start_time": {"after_": since}}
@@ -134,12 +136,12 @@ def count_runs(api_url: str) -> dict[str, int]:
 
 
 def count_workers(api_url: str) -> dict[tuple[str, str], int]:
-    """Count the workers of every pool by whether they are heard of: ``online`` or ``offline``.
+    """Count the workers of every pool by status: ``online`` or ``offline``.
 
     Raises
     ------
     OSError, ValueError
-        If the server does not answer as it should.
+        If the server does not answer correctly.
     """
     counts: dict[tuple[str, str], int] = {}
     for pool in ask_server(api_url, "work_pools/filter", {"limit": 50}):
@@ -150,7 +152,7 @@ def count_workers(api_url: str) -> dict[tuple[str, str], int]:
 
 
 def write_metrics(site: Site) -> str:
-    """Return the figures of a site in Prometheus's text format."""
+    """Return the metrics of a site in Prometheus's text format."""
     from prometheus_client import CollectorRegistry, generate_latest
 
     registry = CollectorRegistry(auto_describe=False)
@@ -159,12 +161,12 @@ def write_metrics(site: Site) -> str:
 
 
 def serve_metrics(site: Site, port: int, host: str = "127.0.0.1") -> Any:  # noqa: ANN401
-    """Answer Prometheus from a thread of this process; return the HTTP server, whose ``shutdown`` ends that.
+    """Serve the metrics from a thread; return the HTTP server, whose ``shutdown`` ends it.
 
     Raises
     ------
     InputError
-        If the port is taken.
+        If the port is in use.
     """
     from prometheus_client import CollectorRegistry, start_http_server
 
@@ -173,7 +175,7 @@ def serve_metrics(site: Site, port: int, host: str = "127.0.0.1") -> Any:  # noq
     try:
         server, _ = start_http_server(port, addr=host, registry=registry)
     except OSError as error:
-        raise InputError("port is taken", value=port, limit="a free port", remedy="choose another port") from error
+        raise InputError("port is in use", value=port, limit="a free port", remedy="choose another port") from error
     return server
 
 

@@ -1,4 +1,4 @@
-"""Serve a site from one machine: server, deployments, triggers and the registry's announcements in one process."""
+"""Serve a site from one machine: server, deployments, triggers and the watcher in one process."""
 
 import asyncio
 import os
@@ -15,10 +15,10 @@ from deployments.server.server import Server, server_for
 from deployments.server.server_settings import HEARTBEAT_S
 
 LOOK_S = 15.0
-"""Seconds between two looks for nights that no server has heard of, exposures that come late, and dead runs."""
+"""Seconds between two looks for pending nights, late exposures and dead runs."""
 
 POLL_S = 2
-"""Seconds between two looks for runs to start."""
+"""Seconds between two queries for runs to start."""
 
 
 def serve(
@@ -30,22 +30,22 @@ def serve(
     limit: int = 2,
     on_ready: Callable[[Server], None] | None = None,
 ) -> None:
-    """Serve until interrupted; then everything that was started here is ended.
+    """Serve until interrupted; then end all processes that were started.
 
     Parameters
     ----------
     site
         The site.
     name
-        Name or folder of the site as the runs are to be told; None for its root.
+        Name or folder of the site, parameter ``site`` of the runs; None for its root.
     definitions
         The deployments.
     port
-        Port of the server, if one has to be started; None for any free one.
+        Port of the server, if it is started here; None for any free port.
     limit
-        How many exposures may be processed at once, in whatever runs. A ranking waits for none of them.
+        Exposures processed at the same time by all runs. Rankings do not count against this limit.
     on_ready
-        Called when runs can be started.
+        Called when the server accepts runs.
 
     Raises
     ------
@@ -63,11 +63,11 @@ def serve(
         register_blocks(site)
         create_automations(flows=[definition.name for definition in definitions])
         create_limits(limit)
-        # The deployments' own limits say what may go on at once: a limit of all would let a ranking wait for exposures.
+        # Each deployment has a limit; a common limit would make a ranking wait for exposures.
         runner = Runner(
             name="gw-workflow", limit=None, query_seconds=POLL_S, pause_on_shutdown=True, heartbeat_seconds=HEARTBEAT_S
         )
-        runner.handle_sigterm = lambda *_: sys.exit(0)  # type: ignore[method-assign]  # its own awaits nothing
+        runner.handle_sigterm = lambda *_: sys.exit(0)  # type: ignore[method-assign]  # Prefect's does not await its coroutine
         for definition in definitions:
             runner.add_deployment(served_deployment(definition, name or str(site.root)))
         with _ended_children(), _watching(site):
@@ -79,7 +79,7 @@ def serve(
 
 @contextmanager
 def _watching(site: Site) -> Iterator[None]:
-    """Announce nights and late exposures, and close dead runs, again and again inside the ``with`` block."""
+    """Announce nights and late exposures, and close dead runs, periodically inside the ``with`` block."""
     from prefect.logging import get_logger
 
     from deployments.server.dead_runs import DeadRuns
@@ -94,8 +94,8 @@ def _watching(site: Site) -> Iterator[None]:
                 if found:
                     logger.info("Announced nights %s and exposures %s", found.nights, found.exposures)
                 dead_runs.look()
-            except Exception as error:  # noqa: BLE001 (whatever went wrong, it is tried again)
-                logger.warning("Cannot look after the site: %s", error)
+            except Exception as error:  # noqa: BLE001 (the next look tries again)
+                logger.warning("The watcher failed and will try again: %s", error)
             stopped.wait(LOOK_S)
 
     thread = threading.Thread(target=copy_context().run, args=(work,), name="watch", daemon=True)
@@ -109,7 +109,7 @@ def _watching(site: Site) -> Iterator[None]:
 
 @contextmanager
 def _ended_children(grace_s: float = 10.0) -> Iterator[None]:
-    """End every process that was started inside the ``with`` block and still runs, with its descendants."""
+    """End all processes, with their descendants, that were started inside the ``with`` block."""
     import psutil
 
     before = {child.pid for child in psutil.Process(os.getpid()).children(recursive=True)}

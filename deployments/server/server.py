@@ -1,7 +1,7 @@
-"""A Prefect server for one machine: started when needed, shared by all who use the same site, ended with the last one.
+"""The embedded Prefect server of a site: started on demand, shared by all its users, ended after the last one.
 
-Its database lies below the site's state folder, or where ``PREFECT_SERVER_DATABASE_CONNECTION_URL`` says. Where
-``PREFECT_API_URL`` names a server, that one is used and nothing is started.
+Its database is below the site's state folder, or where ``PREFECT_SERVER_DATABASE_CONNECTION_URL`` says. If
+``PREFECT_API_URL`` is set, that server is used and none is started.
 """
 
 import fcntl
@@ -29,34 +29,34 @@ from imaging.errors import InputError, StorageError
 from imaging.io.atomic import write_text
 
 START_TIMEOUT_S = 120.0
-"""A first start migrates an empty database; on a busy machine that takes half a minute."""
+"""Timeout of the start; the first one migrates an empty database, half a minute on a busy machine."""
 
 HEALTH_TIMEOUT_S = 5.0
-"""How long one question to the server may take."""
+"""Timeout of one request to the server."""
 
 PATIENCE_S = 10.0
-"""How long a server that somebody else keeps is asked whether it is there: it may be started again just now."""
+"""Timeout for the server of ``PREFECT_API_URL``, which may be restarting."""
 
 STALL_S = 60.0
-"""How long the site's own server is waited for while it has its port but does not answer: its disk may be busy."""
+"""Timeout for the embedded server while its port is open but it does not answer; its disk may be busy."""
 
 WATCH_S = 1.0
-"""Seconds between two looks whether the server is still there."""
+"""Seconds between two checks that the server runs."""
 
 _started: list[subprocess.Popen[bytes]] = []
-"""Servers that this process has started; kept so that their end is noticed."""
+"""Servers that this process has started; kept to notice their end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server that answers.
+    """A running server.
 
     Attributes
     ----------
     api_url
         Address of the API.
     embedded
-        Whether it was started for the site, rather than named by ``PREFECT_API_URL``.
+        Whether it is the site's embedded server; False for the one of ``PREFECT_API_URL``.
     """
 
     api_url: str
@@ -64,7 +64,7 @@ class Server:
 
     @property
     def ui_url(self) -> str:
-        """Address at which the runs can be looked at."""
+        """Address of the pages."""
         return self.api_url.removesuffix("/api")
 
 
@@ -78,12 +78,12 @@ def is_healthy(api_url: str, timeout_s: float = HEALTH_TIMEOUT_S) -> bool:
 
 
 def ask_server(api_url: str, what: str, question: dict[str, Any]) -> Any:  # noqa: ANN401
-    """Ask the server's API a question and return what it finds.
+    """Send a query to the server's API and return the result.
 
     Raises
     ------
     OSError, ValueError
-        If it does not answer, or not as it should.
+        If it does not answer, or not correctly.
     """
     request = urllib.request.Request(  # noqa: S310
         f"{api_url}/{what}", json.dumps(question).encode(), {"Content-Type": "application/json"}
@@ -93,7 +93,7 @@ def ask_server(api_url: str, what: str, question: dict[str, Any]) -> Any:  # noq
 
 
 def _answers(api_url: str, within_s: float, is_there: Callable[[], bool] = lambda: True) -> bool:
-    """Ask a server again and again whether it is healthy, as long as it seems to be there."""
+    """Wait until a server is healthy; return False after a timeout or when it is gone."""
     deadline = time.monotonic() + within_s
     while not is_healthy(api_url):
         if not is_there() or time.monotonic() > deadline:
@@ -113,12 +113,12 @@ def server_for(site: Site, *, port: int | None = None) -> Iterator[Server]:
     site
         The site.
     port
-        Port of an embedded server that has to be started; None for any free one.
+        Port of the embedded server, if it is started here; None for any free port.
 
     Raises
     ------
     InputError
-        If ``PREFECT_API_URL`` is set and nothing answers there, or if the port is taken.
+        If ``PREFECT_API_URL`` is set and nothing answers there, or if the port is in use.
     StorageError
         If the embedded server does not start.
     """
@@ -126,7 +126,9 @@ def server_for(site: Site, *, port: int | None = None) -> Iterator[Server]:
     if named:
         if not _answers(named, PATIENCE_S):
             raise InputError(
-                "no Prefect server answers", value=named, remedy="start it, or unset PREFECT_API_URL to use an own one"
+                "no Prefect server answers",
+                value=named,
+                remedy="start it, or unset PREFECT_API_URL to use an embedded server",
             )
         with _settings(client_environment(named, site.state / "server")):
             yield Server(named, embedded=False)
@@ -140,14 +142,14 @@ def server_for(site: Site, *, port: int | None = None) -> Iterator[Server]:
 
 @contextmanager
 def embedded_server(site: Site, *, port: int | None = None) -> Iterator[Server]:
-    """Keep the site's own server running inside the ``with`` block, without changing any setting of this process.
+    """Keep the site's embedded server running inside the ``with`` block; change no setting of this process.
 
-    A server that dies is started again at the same address, with the same database; Prefect's clients wait that long.
+    A server that dies is restarted at the same address with the same database; Prefect's clients wait for it.
 
     Raises
     ------
     InputError
-        If the port is taken.
+        If the port is in use.
     StorageError
         If the server does not start.
     """
@@ -162,12 +164,12 @@ def embedded_server(site: Site, *, port: int | None = None) -> Iterator[Server]:
                 api_url = _start(folder, port or _free_port())
         with _kept_alive(folder, api_url):
             yield Server(api_url, embedded=True)
-    # The last user's lock is gone here; the server sees that within a second and ends.
+    # The server ends within a second after the last user has released the lock.
 
 
 @contextmanager
 def _kept_alive(folder: Path, api_url: str) -> Iterator[None]:
-    """Start the server again if it dies inside the ``with`` block, from a thread."""
+    """Restart the server if it dies inside the ``with`` block, from a thread."""
     port = _port_of(api_url)
     stopped = threading.Event()
 
@@ -177,7 +179,7 @@ def _kept_alive(folder: Path, api_url: str) -> Iterator[None]:
                 continue
             with (folder / "start.lock").open("ab") as starting, suppress(InputError, StorageError):
                 fcntl.flock(starting, fcntl.LOCK_EX)
-                if not stopped.is_set() and not _is_open(port):  # another user may have been faster
+                if not stopped.is_set() and not _is_open(port):  # another user may have restarted it
                     _start(folder, port)
 
     thread = threading.Thread(target=keep, name="keep-server", daemon=True)
@@ -194,19 +196,19 @@ def _port_of(api_url: str) -> int:
 
 
 def _is_open(port: int) -> bool:
-    """Whether somebody listens on a port of this machine."""
+    """Whether a process listens on a port of this machine."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def known_address(site: Site) -> str | None:
-    """Return the address of the site's embedded server if it is running, and answers at once."""
+    """Return the address of the site's embedded server if it answers."""
     api_url = _noted_address(site)
     return api_url if api_url and is_healthy(api_url) else None
 
 
 def _noted_address(site: Site) -> str | None:
-    """Return the address that the site's embedded server had last."""
+    """Return the last address of the site's embedded server."""
     try:
         return str(json.loads((_folder(site) / "address.json").read_text())["api_url"])
     except (OSError, ValueError, KeyError):
@@ -225,7 +227,7 @@ def wait_until_stopped(site: Site, timeout_s: float = 30.0) -> bool:
 
 
 def drain() -> None:
-    """Send what Prefect still has in its queues, so that a server that ends now knows all of it."""
+    """Send the logs and events in Prefect's queues before the server ends."""
     if "prefect" not in sys.modules:
         return
     from prefect.events.worker import EventsWorker
@@ -246,9 +248,9 @@ def _free_port() -> int:
 
 
 def _start(folder: Path, port: int) -> str:
-    """Start the server's process and wait until it answers; return the address of its API."""
+    """Start the server's process and wait until it answers; return the address of the API."""
     if _is_open(port):
-        raise InputError("port is taken", value=port, limit="a free port", remedy="choose another port")
+        raise InputError("port is in use", value=port, limit="a free port", remedy="choose another port")
     api_url = f"http://127.0.0.1:{port}/api"
     if not os.environ.get(VARIABLE):
         prepare_sqlite(folder / "prefect.db")
@@ -286,7 +288,7 @@ def _spawn(folder: Path, port: int, log: IO[bytes]) -> subprocess.Popen[bytes]:
 
 @contextmanager
 def _settings(environment: dict[str, str]) -> Iterator[None]:
-    """Set environment variables inside the ``with`` block, and Prefect's settings too if it is loaded already."""
+    """Set environment variables inside the ``with`` block, and Prefect's settings if it is imported already."""
     before = {name: os.environ.get(name) for name in environment}
     os.environ.update(environment)
     with ExitStack() as stack:

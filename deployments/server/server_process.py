@@ -1,7 +1,7 @@
 """The process of the embedded server: ``python -m deployments.server.server_process PORT USERS_LOCK``.
 
-It serves until nobody uses it any more: every user holds a shared lock on a file, and the operating system takes a
-user's lock away when that user ends, in whatever way.
+It serves until its last user has ended: every user holds a shared lock on a file, which the operating system releases
+however the user ends.
 """
 
 import fcntl
@@ -13,14 +13,14 @@ import time
 from pathlib import Path
 
 LOOK_S = 0.5
-"""Seconds between two looks for users."""
+"""Seconds between two checks for users."""
 
 GRACE_S = 10.0
-"""Seconds after which a server that does not stop is ended."""
+"""Seconds after which a server that does not stop is killed."""
 
 
 def stop_when_unused(users: Path) -> None:
-    """Wait until nobody holds the lock file, then end this process."""
+    """Wait until no process holds the lock, then end this process."""
     with users.open("rb") as stream:
         while True:
             time.sleep(LOOK_S)

@@ -1,4 +1,4 @@
-"""The settings of Prefect under which the pipeline runs, as environment variables."""
+"""Prefect settings of server, workers and flow runs, as environment variables."""
 
 from pathlib import Path
 
@@ -9,24 +9,24 @@ QUIET = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
 }
-"""Nothing is reported to anybody: a site may have no internet."""
+"""No telemetry; a site may have no internet."""
 
 RUN_RETENTION_DAYS = 60
-"""Days for which the server keeps finished runs, their logs and pictures."""
+"""Days after which the server removes finished runs, their logs and artifacts."""
 
 HEARTBEAT_S = 30
-"""Seconds between two signs of life of a run; Prefect allows no shorter time."""
+"""Seconds between two heartbeats of a run, Prefect's minimum."""
 
 CLIENT = {
     **QUIET,
-    # A process that finds no server fails, instead of starting a temporary one for itself.
+    # A process without a server fails instead of starting a temporary one.
     "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
-    # A deployment served from this machine looks for new runs as often as this.
+    # Interval of queries for runs to start, in seconds.
     "PREFECT_RUNNER_POLL_FREQUENCY": "2",
     "PREFECT_WORKER_QUERY_SECONDS": "2",
     "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_S),
-    # A request that the server could not do is sent again, six times within two minutes. Prefect does so after some
-    # errors only, not after the one of a server whose connections to a stalled database are all in use.
+    # A failed request is repeated six times within two minutes. Prefect repeats it after some status codes only, not
+    # after 500, which a server answers when all its connections to a stalled database are in use.
     "PREFECT_CLIENT_RETRY_EXTRA_CODES": "500",
     "PREFECT_CLIENT_MAX_RETRIES": "6",
 }
@@ -34,11 +34,11 @@ CLIENT = {
 
 SERVER = {
     **QUIET,
-    # A relative address of the API makes the pages work on any port and behind a proxy.
+    # With a relative address the pages work on any port and behind a proxy.
     "PREFECT_SERVER_UI_API_URL": "/api",
-    # The second version of the pages asks an outside address for its settings, on every page.
+    # The new user interface contacts an external address on every page.
     "PREFECT_SERVER_UI_V2_ENABLED": "false",
-    # The recorders write one row at a time by default, at 60 ms of CPU each; in batches it is 15 ms.
+    # The recorders write single rows by default, at 60 ms of CPU each; in batches 15 ms.
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "100",
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
@@ -46,25 +46,25 @@ SERVER = {
     "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_READ_BATCH_SIZE": "100",
     "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL": "1",
     "PREFECT_SERVER_SERVICES_TRIGGERS_READ_BATCH_SIZE": "100",
-    # A run that waits for a deployment's concurrency slot looks again after so many seconds, not 30.
+    # Interval at which a run waiting for a concurrency slot tries again, in seconds; default 30.
     "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "5",
-    # Two thirds of the database are events; a week of them is Prefect's default, and nobody reads them.
+    # Events are two thirds of the database; the default is a week.
     "PREFECT_SERVER_EVENTS_RETENTION_PERIOD": "P2D",
-    # Runs are kept for ever by default; products and step records do not depend on them.
-    # Orphans are what a removal that was interrupted, or somebody's SQL, has left of logs and pictures.
+    # Runs are kept for ever by default; products and step records do not depend on them. Orphans are logs and artifacts
+    # whose run is gone.
     "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs,orphans",
     "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(RUN_RETENTION_DAYS * 86400),
     "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
-    # Prometheus finds the server's figures at /api/metrics.
+    # Metrics of the server at /api/metrics.
     "PREFECT_SERVER_METRICS_ENABLED": "true",
 }
 """Settings of the server."""
 
 
 def server_environment(folder: Path) -> dict[str, str]:
-    """Return the environment variables of a server that keeps its files in a folder.
+    """Return the environment variables of a server with its files in a folder.
 
-    Its database lies there too, unless ``PREFECT_SERVER_DATABASE_CONNECTION_URL`` names another one.
+    Its database is there too, unless ``PREFECT_SERVER_DATABASE_CONNECTION_URL`` names another one.
     """
     return {**SERVER, "PREFECT_HOME": str(folder), VARIABLE: address_in_use(folder)}
 
@@ -72,15 +72,15 @@ def server_environment(folder: Path) -> dict[str, str]:
 def client_environment(api_url: str, folder: Path) -> dict[str, str]:
     """Return the environment variables of a process that uses a server.
 
-    Over plain http the certificate bundle is never used, yet it is read twice per task run, at 60 ms of CPU each; a
-    file with a single certificate makes that 1 ms.
+    Over plain HTTP the certificate bundle is not used, but it is read twice per task run, at 60 ms of CPU each; with a
+    single certificate 1 ms.
 
     Parameters
     ----------
     api_url
         Address of the server's API.
     folder
-        Folder in which the file with one certificate is kept.
+        Folder of the file with one certificate.
     """
     settings = {**CLIENT, "PREFECT_API_URL": api_url, "PREFECT_UI_URL": api_url.removesuffix("/api")}
     if api_url.startswith("http://"):
@@ -89,7 +89,7 @@ def client_environment(api_url: str, folder: Path) -> dict[str, str]:
 
 
 def one_certificate(folder: Path) -> Path:
-    """Write the first certificate of the system's bundle into a file of its own, once, and return its path."""
+    """Write the first certificate of the bundle to a file, once, and return its path."""
     path = folder / "one-certificate.pem"
     if not path.exists():
         import certifi

@@ -53,7 +53,7 @@ def test_an_empty_site_is_told_what_it_lacks(site, night):
     found = by_check(doctor.examine(site))
     assert found["server"].verdict == "warning"
     assert found["file locks"].verdict == "good"
-    assert found["raw files"].found == "3 of 3 are not there: 900001, 1300001, 1300002"
+    assert found["raw files"].found == "3 of 3 are missing: 900001, 1300001, 1300002"
     assert found["calibrations"].verdict == "bad"
     assert "there is no calibration library" in found["calibrations"].found
     assert found["reference stars"].verdict == "bad"
@@ -118,7 +118,7 @@ def test_missing_blocks_limits_and_notifications_are_named(site, server):
     server["v2/concurrency_limits/filter"].pop()
     server["automations/filter"] = [a for a in server["automations/filter"] if a["name"] != NIGHT_FAILED]
     found = by_check(doctor.check_server(site))
-    assert (found["blocks"].verdict, found["blocks"].found) == ("bad", "none is called default of gw-storage-roots")
+    assert (found["blocks"].verdict, found["blocks"].found) == ("bad", "no block default of gw-storage-roots")
     assert (found["limits"].verdict, found["limits"].found) == ("warning", "missing: gw-write-nights")
     assert found["notifications"].remedy == "fill in the block Notification Target / default, then gw-workflow deploy"
 
@@ -192,7 +192,7 @@ def test_calibrations_are_asked_of_the_ccds_that_the_raw_files_hold(site, pointe
     monkeypatch.setattr("imaging.io.calibrations.detrend_calibration_paths", look)
     found = doctor_night._check_calibrations(site, exposures[:1], expected)
     assert asked == [26, 27]
-    assert found.found.startswith("lacking for 1 of 2 CCDs")
+    assert found.found.startswith("missing for 1 of 2 CCDs")
 
 
 def test_the_region_of_the_sky_map_is_held_against_the_reference_stars(site, night):

@@ -27,8 +27,8 @@ def test_a_run_says_how_far_it_is_and_what_it_waits_for(server, tmp_path):
     runs = running_flows(Site.at(tmp_path))
     assert SiteStatus((), runs).lines()[1:] == [
         "Running: process-night-20170818 (42 %, 7: measure 3 of 60; about 4 min left)",
-        "AwaitingConcurrencySlot: process-night-20170819 (waits for another run to end)",
-        "Late: process-exposure-7 (waits for a worker to take it)",
+        "AwaitingConcurrencySlot: process-night-20170819 (waiting for another run to end)",
+        "Late: process-exposure-7 (waiting for a worker)",
     ]
 
 
@@ -44,4 +44,4 @@ def test_watching_ends_with_the_last_run(monkeypatch, capsys):
     looks = iter([SiteStatus((), (run,)), SiteStatus((), (run,)), SiteStatus((), ())])
     nights.watch_status(lambda: next(looks), 2.0)
     assert slept == [2.0, 2.0]
-    assert "nothing has been processed" in capsys.readouterr().out
+    assert "no exposure has been processed" in capsys.readouterr().out

@@ -191,7 +191,7 @@ def test_calibrate_knows_one_kind_of_magnitudes(command, tmp_path):
     words = ["calibrate", "--expnum", "1300001", "--reqnum", "4", "--attnum", "5", "--magsType", "mag_auto", "--json"]
     code, document, _ = command(*words)
     assert code == 1
-    assert "not solved from these magnitudes ('mag_auto'; allowed: mag_psf)" in document["error"]
+    assert "cannot be solved from these magnitudes ('mag_auto'; allowed: mag_psf)" in document["error"]
 
 
 @pytest.mark.parametrize(

@@ -192,7 +192,7 @@ def test_what_a_server_did_not_hear_is_said_again(alerts, site, heard):
     ],
 )
 def test_what_is_no_alert_is_refused(content):
-    with pytest.raises(InputError, match="alert not understood"):
+    with pytest.raises(InputError, match="invalid alert"):
         parse_alert(content)
 
 
@@ -230,5 +230,5 @@ def test_alerts_come_through_a_broker(alerts, site):
         records = listen(site, consumer, say=said.append, announce=heard.append, seconds=6.0)
         assert sorted(record.alert_type for record in records) == expected
         consumer.close()
-    assert sorted(line.partition(":")[0] for line in said) == [EVENT, EVENT, "alert not understood (JSONDecodeError"]
+    assert sorted(line.partition(":")[0] for line in said) == [EVENT, EVENT, "invalid alert (JSONDecodeError"]
     assert heard

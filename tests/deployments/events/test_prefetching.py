@@ -107,7 +107,7 @@ def test_the_command_remembers_its_source(tmp_path, capsys):
 
 def test_a_damaged_file_of_sources_is_said(site):
     (site.reference / "sources.json").write_text('{"gaia": 3}')
-    with pytest.raises(InputError, match="not understood"):
+    with pytest.raises(InputError, match="invalid list of sources"):
         remembered_sources(site)
     said = []
     assert prefetch_remembered(site, skymap(10.0), said.append) == {}

@@ -7,7 +7,7 @@ from contextlib import closing
 import pytest
 
 from blocks.site import Site
-from deployments.maintenance.cleanup import keep_house, remove_intermediate
+from deployments.maintenance.cleanup import clean_up, remove_intermediate
 from deployments.server.database import VARIABLE, prepare_sqlite
 from imaging.identity import ExposureId
 
@@ -53,7 +53,7 @@ def test_old_scratch_goes_whatever_it_is(site):
     scratch = site.storing_in("scratch")
     products(scratch, 1, age_days=20)
     products(scratch, 2, age_days=5)
-    account = keep_house(site, intermediate_days=30.0, scratch_days=14.0)
+    account = clean_up(site, intermediate_days=30.0, scratch_days=14.0)
     assert left(scratch, 1) == set()
     assert left(scratch, 2) == set(NAMES)
     assert (account["scratch_files"], account["intermediate_products"]) == (len(NAMES), 0)
@@ -67,12 +67,12 @@ def test_halves_of_killed_writers_go_after_a_day(site):
         path.write_bytes(b"x")
         then = path.stat().st_mtime - age_days * DAY_S
         os.utime(path, (then, then))
-    assert keep_house(site, intermediate_days=30.0, scratch_days=14.0)["half_written_files"] == 1
+    assert clean_up(site, intermediate_days=30.0, scratch_days=14.0)["half_written_files"] == 1
     assert sorted(path.name for path in site.products.iterdir()) == [".b.fits.1-2.tmp", "c.fits"]
 
 
 def test_a_site_without_anything_is_no_error(site):
-    account = keep_house(site, intermediate_days=30.0, scratch_days=14.0)
+    account = clean_up(site, intermediate_days=30.0, scratch_days=14.0)
     assert (account["scratch_files"], account["freed_gb"]) == (0, 0.0)
 
 
@@ -87,7 +87,7 @@ def test_the_room_of_removed_runs_goes_back_to_the_disk(site, monkeypatch):
         connection.commit()
         connection.execute("DELETE FROM log")
         connection.commit()
-    account = keep_house(site, intermediate_days=30.0, scratch_days=14.0)
+    account = clean_up(site, intermediate_days=30.0, scratch_days=14.0)
     assert account["database"]["freed_mb"] > 2.5
     assert path.stat().st_size < 1e5
 
@@ -95,7 +95,7 @@ def test_the_room_of_removed_runs_goes_back_to_the_disk(site, monkeypatch):
 def test_a_database_that_is_away_does_not_keep_the_rest_from_being_done(site, monkeypatch):
     monkeypatch.setenv(VARIABLE, "postgresql+asyncpg://gw:secret@127.0.0.1:9/prefect")
     products(site.storing_in("scratch"), 1, age_days=20)
-    account = keep_house(site, intermediate_days=30.0, scratch_days=14.0)
+    account = clean_up(site, intermediate_days=30.0, scratch_days=14.0)
     assert account["scratch_files"] == len(NAMES)
-    assert "PostgreSQL is not reached" in account["database"]["not_vacuumed"]
+    assert "PostgreSQL cannot be reached" in account["database"]["not_vacuumed"]
     assert "secret" not in account["database"]["not_vacuumed"]

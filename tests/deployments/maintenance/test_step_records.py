@@ -14,7 +14,7 @@ from deployments.cli import main
 from imaging.identity import ExposureId
 from imaging.io.tables import read_table
 from tasks.engine.cache import fingerprint, parse_record_name, record_name
-from tasks.jobs import StepJob
+from tasks.jobs import StepJob, ccd_of
 
 EXPOSURE = ExposureId(1300001, "i", 20170818, rnum=4, pnum=5)
 
@@ -28,7 +28,7 @@ def record(site: Site, ccd: int, digest: str, pnum: int = 5, cost: dict | None =
     result = job.result({"image": product}).model_copy(update={"step": "detrend"} | (cost or {}))
     store = ResultStore(result_storage=LocalFileSystem(basepath=str(site.records)), serializer=JSONSerializer())
     kept: ResultRecord = store.create_result_record(result, key="x")
-    path = site.records / job.subject / record_name("detrend", ccd, digest * 32)
+    path = site.records / job.subject / record_name("detrend", job.unit_name, digest * 32)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(kept.serialize())
     return job
@@ -93,13 +93,16 @@ def test_what_serves_nothing_is_pruned(site, cache):
     (site.state / "stuck" / "a-killed-run.txt").touch()
     assert cache("prune")[1]["removed"] == {"damaged": 1, "replaced": 1, "errors": 1, "forgotten": 2}
     left = sorted(path.name for path in (site.records / "1300001").iterdir())
-    assert left == [record_name("detrend", ccd, digest * 32) for ccd, digest in ((1, "b"), (3, "a"), (3, "c"))]
+    assert left == [record_name("detrend", f"ccd{ccd:02d}", digest * 32) for ccd, digest in ((1, "b"), (3, "a"), (3, "c"))]
     assert cache("prune")[1]["removed"] == {"damaged": 0, "replaced": 0, "errors": 0, "forgotten": 0}
 
 
-@pytest.mark.parametrize(("step", "ccd"), [("fit_sky", None), ("detrend", 7), ("odd-name", 62)])
-def test_names_can_be_read_back(step, ccd):
-    assert parse_record_name(record_name(step, ccd, "0" * 32)) == (step, ccd)
+@pytest.mark.parametrize(
+    ("step", "unit", "ccd"), [("fit_sky", "", None), ("detrend", "ccd07", 7), ("odd_name", "ccd62", 62)]
+)
+def test_names_can_be_read_back(step, unit, ccd):
+    assert parse_record_name(record_name(step, unit, "0" * 32)) == (step, unit)
+    assert ccd_of(unit) == ccd
     assert parse_record_name("something.json") is None
 
 

@@ -92,7 +92,7 @@ def test_an_older_sqlite_is_turned_when_nobody_uses_it_and_left_when_somebody_do
     ],
 )
 def test_addresses_that_prefect_would_not_take(text):
-    with pytest.raises(InputError, match=r"address of a database not understood.*postgresql\+asyncpg"):
+    with pytest.raises(InputError, match=r"invalid address of a database.*postgresql\+asyncpg"):
         parse_address(text)
 
 
@@ -102,7 +102,7 @@ def test_a_password_is_never_shown(capsys):
         assert main.run(["database", *words, "--address", address, "--json"]) == 3
     said = capsys.readouterr()
     assert "hidden" not in said.out + said.err
-    assert "PostgreSQL is not reached" in said.err
+    assert "PostgreSQL cannot be reached" in said.err
 
 
 def test_sqlite_needs_no_making(tmp_path, monkeypatch, capsys):
@@ -139,7 +139,7 @@ def test_one_command_makes_what_the_server_needs_and_may_be_repeated(postgresql,
     words = ["--address", postgresql_database, "--administrator", postgresql, "--json"]
     assert main.run(["database", "create", *words]) == 0
     said = json.loads(capsys.readouterr().out)
-    assert not any("made" in what and "role" in what for what in said["done"]), "the role is there already"
+    assert not any("created" in what and "role" in what for what in said["done"]), "the role is there already"
     assert "secret" not in said["database"]
 
 
@@ -165,7 +165,7 @@ def test_vacuuming_postgresql_counts_the_rows_anew(postgresql_database, capsys):
 def test_an_administrator_who_may_not_or_is_not_known_is_told(postgresql, postgresql_database):
     address = postgresql_database.replace("/nights", "/other").replace("//gw:", "//somebody:")
     unknown = postgresql.replace("//prefect@", "//nobody@")
-    with pytest.raises(StorageError, match=r"not reached.*--administrator"):
+    with pytest.raises(StorageError, match=r"cannot be reached.*--administrator"):
         create_database(address, unknown)
     powerless = postgresql_database.replace("+asyncpg", "")
     with pytest.raises(StorageError, match=r"PostgreSQL refuses.*give an administrator"):

@@ -128,7 +128,7 @@ def test_a_port_that_is_taken_is_an_error(site):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         with (
-            pytest.raises(InputError, match="port is taken"),
+            pytest.raises(InputError, match="port is in use"),
             embedded_server(site, port=taken.getsockname()[1]),
         ):
             pass

@@ -247,7 +247,7 @@ def test_a_run_whose_caller_was_closed_is_closed_too(server):
     def called(caller):
         assert DeadRuns().look() == [], "both go on"
         with get_client(sync_client=True) as client:
-            client.set_flow_run_state(caller, Crashed(message="no sign of life"), force=True)
+            client.set_flow_run_state(caller, Crashed(message="no heartbeat"), force=True)
         closed.extend(DeadRuns().look())
 
     @flow
@@ -310,7 +310,7 @@ def test_a_run_that_has_gone_silent_is_closed_when_it_was_silent_for_long(server
     with get_client(sync_client=True) as client:
         states = [client.read_flow_run(run).state for run in (dead, alive)]
         assert [state.name for state in states] == ["Crashed", "Running"]
-        assert "no sign of life" in states[0].message
+        assert "no heartbeat" in states[0].message
         client.set_flow_run_state(dead, Running(), force=True)
 
     runs.look()
@@ -338,7 +338,7 @@ def test_prometheus_finds_figures_of_the_server_and_of_the_site(site, server, ra
     figures = serve_metrics(site, 0)
     try:
         found = scrape(f"http://127.0.0.1:{figures.server_port}/metrics")
-        with pytest.raises(InputError, match="port is taken"):
+        with pytest.raises(InputError, match="port is in use"):
             serve_metrics(site, figures.server_port)
     finally:
         figures.shutdown()
