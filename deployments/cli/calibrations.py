@@ -19,9 +19,8 @@ from deployments.cli.options import (
 )
 from deployments.cli.output import Answer
 from deployments.cli.running import run_flow
-from deployments.products.find_exposure import find_exposure
+from deployments.products.find_exposure import find_request
 from imaging.identity import check_night
-from tasks.requests import ExposureRequest
 
 Epoch = Annotated[str, Parameter(name="--epoch", help="Name of the calibration epoch of the new files.")]
 
@@ -88,11 +87,7 @@ def _build(
     """Run a flow that builds from processed exposures of a version."""
     found = find_site(common)
     numbers = version_number(version[0], "r"), version_number(version[1], "p")
-    identities = [find_exposure(found.site, expnum, *numbers) for expnum in expnums]
-    requests = tuple(
-        ExposureRequest(expnum=who.expnum, band=who.band, night=who.night, rnum=who.rnum, pnum=who.pnum)
-        for who in identities
-    )
+    requests = tuple(find_request(found.site, expnum, *numbers) for expnum in expnums)
     parameters = {"exposures": requests, "epoch": epoch, "site": found.name, "overwrite": overwrite}
     about = {"expnums": expnums, "epoch": epoch}
     return run_flow(command, common, found.site, flow, parameters, workers=workers, about=about)

@@ -28,7 +28,7 @@ from deployments.cli.options import (
 )
 from deployments.cli.output import Answer
 from deployments.cli.running import run_flow
-from deployments.products.find_exposure import check_magnitudes, find_exposure
+from deployments.products.find_exposure import check_magnitudes, find_exposure, find_request
 from imaging.errors import InputError
 from imaging.identity import parse_season, parse_version_tag
 from tasks.requests import ExposureRequest
@@ -55,16 +55,14 @@ def single_epoch(
         bool, Parameter(name=["--skip-single-epoch", "-j"], negative="", help="Start with the calibration.")
     ] = False,
     single_process: Annotated[
-        bool,
-        Parameter(name=["--single-process", "-s"], negative="", help="Process one CCD at a time, in this process."),
+        bool, Parameter(name=["--single-process", "-s"], negative="", help="One CCD at a time, in this process.")
     ] = False,
     y4_calibrations: Annotated[
         bool, Parameter(name=["--y4-calibrations", "-Y"], negative="", help="Use the calibration epoch y4e1.")
     ] = False,
     overwrite: Overwrite = False,
     template: Annotated[
-        bool,
-        Parameter(name=["--template", "-t"], negative="", help="The exposure is a template: skip the verification."),
+        bool, Parameter(name=["--template", "-t"], negative="", help="A template: skip the verification.")
     ] = False,
     workers: Workers = None,
     common: Common = DEFAULTS,
@@ -85,22 +83,16 @@ def single_epoch(
     wanted = {"single_epoch": not skip_single_epoch, "calibration": calibrate or skip_single_epoch}
     stages = tuple(stage for stage, is_wanted in (wanted | {"verification": not template}).items() if is_wanted)
     chosen = ccds_of(ccds)
-    parameters = {
-        "exposure": request,
-        "site": found.name,
-        "ccds": chosen,
-        "stages": stages,
-        "overwrite": overwrite,
-    }
+    about = {"ccds": chosen, "stages": stages}
     return run_flow(
         "single-epoch",
         common,
         found.site,
         "flows.exposure:process_exposure",
-        parameters,
+        {"exposure": request, "site": found.name, "overwrite": overwrite, **about},
         workers=workers,
         in_process=single_process,
-        about={"expnum": expnum, "ccds": chosen, "stages": stages},
+        about={"expnum": expnum, **about},
     )
 
 
@@ -127,18 +119,8 @@ def calibrate(
     """Match a processed exposure to the reference stars and solve for its zero points."""
     common = replace(common, verbose=common.verbose or debug)
     found = find_site(common)
-    site = found.site.storing_in(destination)
-    rnum, pnum = version_number(reqnum, "r"), version_number(attnum, "p")
-    exposure = find_exposure(site, expnum, rnum, pnum, schema)
-    request = ExposureRequest(
-        expnum=expnum,
-        band=exposure.band,
-        night=exposure.night,
-        rnum=rnum,
-        pnum=pnum,
-        schema_name=schema,
-        destination=destination,
-    )
+    numbers = version_number(reqnum, "r"), version_number(attnum, "p")
+    request = find_request(found.site, expnum, *numbers, schema, destination)
     chosen = ccds_of(ccds)
     check_magnitudes(magnitudes)
     parameters = {"exposure": request, "site": found.name, "ccds": chosen, "overwrite": overwrite}
@@ -219,16 +201,7 @@ def export(
 
     found = find_site(common)
     numbers = version_number(rnum, "r"), version_number(pnum, "p")
-    exposure = find_exposure(found.site.storing_in(destination), expnum, *numbers, schema)
-    request = ExposureRequest(
-        expnum=expnum,
-        band=exposure.band,
-        night=exposure.night,
-        rnum=exposure.rnum,
-        pnum=exposure.pnum,
-        schema_name=schema,
-        destination=destination,
-    )
+    request = find_request(found.site, expnum, *numbers, schema, destination)
     chosen, settings = ccds_of(ccds), ExportSettings(compress=not plain, source_noise=source_noise)
     parameters = {
         "exposure": request,

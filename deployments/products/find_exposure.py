@@ -1,10 +1,12 @@
 """Find processed exposures by their products."""
 
 import re
+from typing import Literal
 
-from blocks.site import Site
+from blocks.site import Destination, Site
 from imaging.errors import InputError
 from imaging.identity import ExposureId
+from tasks.requests import ExposureRequest
 
 MAGNITUDES = "mag_psf"
 """Magnitudes for the zero points."""
@@ -32,6 +34,27 @@ def find_exposure(site: Site, expnum: int, rnum: int, pnum: int, schema: str = "
         expnum=expnum,
         value=f"r{rnum}p{pnum} below {site.store / schema / 'exp'}",
         remedy="run gw-workflow single-epoch first, with the same version and destination",
+    )
+
+
+def find_request(
+    site: Site,
+    expnum: int,
+    rnum: int,
+    pnum: int,
+    schema: Literal["gw", "wsdiff"] = "gw",
+    destination: Destination = "persistent",
+) -> ExposureRequest:
+    """Return the request for a processed exposure, found by :func:`find_exposure`."""
+    exposure = find_exposure(site.storing_in(destination), expnum, rnum, pnum, schema)
+    return ExposureRequest(
+        expnum=expnum,
+        band=exposure.band,
+        night=exposure.night,
+        rnum=rnum,
+        pnum=pnum,
+        schema_name=schema,
+        destination=destination,
     )
 
 

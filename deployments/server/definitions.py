@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 if TYPE_CHECKING:
     from prefect import Flow
@@ -71,19 +71,20 @@ def served_deployment(definition: Definition, site: str) -> "RunnerDeployment":
         Name or folder of the site, the default of the parameter ``site``.
     """
     from prefect.client.schemas.objects import ConcurrencyLimitConfig
-    from prefect.deployments.runner import EntrypointType
+    from prefect.deployments.runner import EntrypointType, RunnerDeployment
     from prefect.events import DeploymentTriggerTypes
     from prefect.schedules import Schedule
-    from pydantic import TypeAdapter
 
     off = {"active": False} if definition.name == WATCH_INCOMING else {}
     limit = definition.concurrency_limit
-    return definition.load_flow().to_deployment(
+    triggers = TypeAdapter(list[DeploymentTriggerTypes]).validate_python(definition.triggers)
+    return RunnerDeployment.from_flow(
+        definition.load_flow(),
         name=definition.name,
         description=definition.description,
         tags=list(definition.tags),
         parameters=definition.parameters | {"site": site},
-        triggers=TypeAdapter(list[DeploymentTriggerTypes]).validate_python(definition.triggers),
+        triggers=[*triggers],
         schedules=[Schedule(**schedule | off) for schedule in definition.schedules] or None,
         concurrency_limit=ConcurrencyLimitConfig.model_validate(limit) if limit else None,
         entrypoint_type=EntrypointType.MODULE_PATH,

@@ -93,7 +93,9 @@ def test_what_serves_nothing_is_pruned(site, cache):
     (site.state / "stuck" / "a-killed-run.txt").touch()
     assert cache("prune")[1]["removed"] == {"damaged": 1, "replaced": 1, "errors": 1, "forgotten": 2}
     left = sorted(path.name for path in (site.records / "1300001").iterdir())
-    assert left == [record_name("detrend", f"ccd{ccd:02d}", digest * 32) for ccd, digest in ((1, "b"), (3, "a"), (3, "c"))]
+    assert left == [
+        record_name("detrend", f"ccd{ccd:02d}", digest * 32) for ccd, digest in ((1, "b"), (3, "a"), (3, "c"))
+    ]
     assert cache("prune")[1]["removed"] == {"damaged": 0, "replaced": 0, "errors": 0, "forgotten": 0}
 
 
