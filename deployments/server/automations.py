@@ -11,12 +11,22 @@ from tasks.engine.final_state import WITH_FAILURES
 
 if TYPE_CHECKING:
     from prefect.automations import AutomationCore
+    from prefect.client.orchestration import SyncPrefectClient
     from prefect.events import EventTrigger
+    from prefect.events.schemas.automations import Automation
 
-ZOMBIES = "gw-workflow: close runs without a sign of life"
-NIGHT_FAILED = "gw-workflow: tell of a failed night"
-RUN_CRASHED = "gw-workflow: tell of a crashed run"
-CANDIDATE_RANKED = "gw-workflow: tell of a candidate that stands out"
+ZOMBIES = "gw-workflow: mark runs without heartbeat as crashed"
+NIGHT_FAILED = "gw-workflow: notify of a failed night"
+RUN_CRASHED = "gw-workflow: notify of a crashed run"
+CANDIDATE_RANKED = "gw-workflow: notify of a high-ranking candidate"
+
+FORMER_NAMES = {
+    ZOMBIES: "gw-workflow: close runs without a sign of life",
+    NIGHT_FAILED: "gw-workflow: tell of a failed night",
+    RUN_CRASHED: "gw-workflow: tell of a crashed run",
+    CANDIDATE_RANKED: "gw-workflow: tell of a candidate that stands out",
+}
+"""Names before version 0.2; such automations are renamed."""
 
 NOTIFICATIONS = (NIGHT_FAILED, RUN_CRASHED, CANDIDATE_RANKED)
 """Names of the automations that exist only if the block Notification Target has a receiver."""
@@ -63,17 +73,22 @@ def create_automations(target: NotificationTarget | None = None, flows: Sequence
         wanted += notifications(sending_block(target), flows)
     with get_client(sync_client=True) as client:
         for automation in wanted:
-            known = client.read_automations_by_name(automation.name)
+            known = _read(client, automation.name)
             if not known:
                 client.create_automation(automation)
-            elif _essence(known[0]) != _essence(automation):
+            elif known[0].name != automation.name or _essence(known[0]) != _essence(automation):
                 kept = automation.model_copy(update={"enabled": known[0].enabled})
                 client.update_automation(known[0].id, kept)
         names = {automation.name for automation in wanted}
         for name in set(NOTIFICATIONS) - names:
-            for automation in client.read_automations_by_name(name):
+            for automation in _read(client, name):
                 client.delete_automation(automation.id)
     return tuple(names)
+
+
+def _read(client: "SyncPrefectClient", name: str) -> "list[Automation]":
+    """Return the automations with a name, or with its former name."""
+    return client.read_automations_by_name(name) or client.read_automations_by_name(FORMER_NAMES[name])
 
 
 def _essence(automation: "AutomationCore") -> dict[str, Any]:

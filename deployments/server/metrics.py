@@ -49,7 +49,7 @@ class SiteCollector:
         """Yield all metrics."""
         yield from self.nights()
         yield from self.waiting()
-        yield from self.room()
+        yield from self.disk()
         yield from self.server()
 
     def nights(self) -> "Iterator[Metric]":
@@ -81,7 +81,7 @@ class SiteCollector:
         alerts.add_metric((), sum(1 for _ in pending_alerts(self.site)))
         yield alerts
 
-    def room(self) -> "Iterator[Metric]":
+    def disk(self) -> "Iterator[Metric]":
         """Yield the free disk space of the site's folders and the size of the server's database."""
         free = _gauge("gw_disk_free_bytes", "Free disk space of a folder of the site.", ("folder",))
         for name in ("raw", "products", "scratch", "state"):

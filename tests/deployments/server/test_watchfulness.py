@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 from listed_nights import NIGHT, check_map, write_list
 from prefect import flow, get_client
+from prefect.automations import AutomationCore
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.events import Event, Resource
 from prefect.states import Crashed, Failed, Running
@@ -23,6 +24,7 @@ from blocks.site import Site
 from deployments.events.registry import register_night
 from deployments.server.automations import (
     CANDIDATE_RANKED,
+    FORMER_NAMES,
     NIGHT_FAILED,
     NOTIFICATIONS,
     RUN_CRASHED,
@@ -172,6 +174,22 @@ def test_nobody_is_told_where_nobody_is_named_and_what_is_off_stays_off(server, 
         assert [a.enabled for a in client.read_automations_by_name(NIGHT_FAILED)] == [False], "made once, and still off"
         assert create_automations(NotificationTarget()) == (ZOMBIES,)
         assert client.read_automations_by_name(NIGHT_FAILED) == client.read_automations_by_name(CANDIDATE_RANKED) == []
+
+
+def test_an_automation_with_a_former_name_is_renamed_and_stays_off(server, receiver):
+    target = NotificationTarget(webhook=SecretStr(receiver[0]))
+    create_automations(target)
+    with get_client(sync_client=True) as client:
+        (found,) = client.read_automations_by_name(NIGHT_FAILED)
+        former = found.model_copy(update={"name": FORMER_NAMES[NIGHT_FAILED], "enabled": False})
+        client.update_automation(found.id, AutomationCore.model_validate(former.model_dump(exclude={"id"})))
+        assert client.read_automations_by_name(NIGHT_FAILED) == []
+        create_automations(target)
+        (renamed,) = client.read_automations_by_name(NIGHT_FAILED)
+        assert (renamed.id, renamed.enabled) == (found.id, False)
+        assert client.read_automations_by_name(FORMER_NAMES[NIGHT_FAILED]) == []
+        create_automations(NotificationTarget())
+        assert client.read_automations_by_name(NIGHT_FAILED) == []
 
 
 def test_a_block_that_does_not_send_is_refused(server):
