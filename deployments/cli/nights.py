@@ -216,12 +216,12 @@ def prepare_templates(
     )
     chosen = read_settings(settings, NightSettings).model_copy(update={"version": version})
     if announce:
-        return _announced(found.site, planned, night, exposures)
+        return _announce_plan(found.site, planned, night, exposures)
     if plan_only:
         from tasks.prepare_templates import known_exposures, mjd_of_night, plan_preparation
 
         listed = known_exposures(found.site.storing_in(destination), exposures)
-        return _planned(
+        return _plan_answer(
             plan_preparation(planned, mjd_of_night(night), listed, version, chosen.difference.templates), night
         )
 
@@ -238,7 +238,7 @@ def prepare_templates(
     return run_flow("prepare-templates", common, found.site, flow, parameters, workers=workers, about=about)
 
 
-def _announced(site: "Site", planned: "tuple[Pointing, ...]", night: int, exposures: Path | None) -> Answer:
+def _announce_plan(site: "Site", planned: "tuple[Pointing, ...]", night: int, exposures: Path | None) -> Answer:
     """Store a plan, and announce it to the server if one runs."""
     from blocks.plans import EVENT_NAME, PointingPlan, plan_path, store_plan
     from deployments.events.registry import RESOURCE
@@ -256,7 +256,7 @@ def _announced(site: "Site", planned: "tuple[Pointing, ...]", night: int, exposu
     return Answer(document, (f"{about}: {when}",))
 
 
-def _planned(plan: "Preparation", night: int) -> Answer:
+def _plan_answer(plan: "Preparation", night: int) -> Answer:
     """Return the plan as a result."""
     rows = [
         item.pointing.model_dump()
@@ -298,7 +298,7 @@ def rank(
     if announce:
         if file is None or weight:
             raise InputError("--announce needs a sky map and takes no weights", remedy="give --skymap FILE alone")
-        return announced(night, Path(file))
+        return announce_skymap(night, Path(file))
 
     parameters = {
         "night": night,
@@ -341,7 +341,7 @@ def weighted(settings: "CandidateSettings", weights: tuple[str, ...]) -> "Candid
     return settings.with_values(rank=settings.rank.with_values(**changes))
 
 
-def announced(night: int, skymap: Path) -> Answer:
+def announce_skymap(night: int, skymap: Path) -> Answer:
     """Emit the event of a new sky map to the server that PREFECT_API_URL names.
 
     Raises

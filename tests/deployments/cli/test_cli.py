@@ -1,6 +1,7 @@
 """The command line: usage errors, exit codes, one JSON document, what flows are asked for."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -303,7 +304,19 @@ def test_help_comes_at_once():
     assert "Exit codes" in done.stdout
 
 
-def test_the_command_line_loads_neither_orchestrator_nor_science_by_itself():
-    heavy = {"prefect", "distributed", "flows", "numpy", "astropy", "numba"}
-    code = f"import sys, deployments.cli.main; sys.exit(bool({heavy} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+@pytest.mark.parametrize("words", [["--help"], ["status", "--json"], ["difference", "--help"], ["serve", "--help"]])
+def test_the_command_line_loads_neither_orchestrator_nor_science_by_itself(words, tmp_path):
+    heavy = {"prefect", "distributed", "flows", "numpy", "astropy", "numba", "pyarrow"}
+    code = f"import sys; from deployments.cli.main import run; run({words}); sys.exit(bool({heavy} & set(sys.modules)))"
+    environment = {k: v for k, v in os.environ.items() if k != "PREFECT_API_URL"} | {"GW_WORKFLOW_ROOT": str(tmp_path)}
+    command = [sys.executable, "-c", code]
+    assert subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode == 0
+
+
+def test_a_command_loads_no_other_command():
+    code = "import sys; from deployments.cli.main import run; run(['status', '--help']); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = {
+        name.removeprefix("deployments.cli.") for name in done.stdout.split() if name.startswith("deployments.cli.")
+    }
+    assert loaded == {"main", "nights", "options", "output", "running"}
