@@ -16,6 +16,24 @@ from imaging.errors import GWWorkflowError
 
 Verdict = Literal["good", "warning", "bad"]
 
+DISK_GB = (20.0, 200.0)
+"""Free disk space below the first is bad, below the second a warning; an exposure of 60 CCDs writes 16 GB."""
+
+WORKER_GB = 2.2
+"""Memory of the largest step of a CCD, GiB."""
+
+BLOCKS = (
+    "gw-storage-roots",
+    "gw-calibration-library",
+    "gw-reference-catalogue",
+    "gw-compute-cluster",
+    "gw-notification-target",
+)
+"""Types of blocks of which ``deploy`` creates one named ``default``."""
+
+DATABASE_GB = 5.0
+"""Size above which a database gets a warning, since its clean-up does not seem to run, GiB."""
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -41,25 +59,6 @@ class Finding:
     def document(self) -> dict[str, str]:
         """Return the finding as JSON."""
         return asdict(self)
-
-
-DISK_GB = (20.0, 200.0)
-"""Free disk space below the first is bad, below the second a warning; an exposure of 60 CCDs writes 16 GB."""
-
-WORKER_GB = 2.2
-"""Memory of the largest step of a CCD, GiB."""
-
-BLOCKS = (
-    "gw-storage-roots",
-    "gw-calibration-library",
-    "gw-reference-catalogue",
-    "gw-compute-cluster",
-    "gw-notification-target",
-)
-"""Types of blocks of which ``deploy`` creates one named ``default``."""
-
-DATABASE_GB = 5.0
-"""Size of the database above which its clean-up does not seem to run, GiB."""
 
 
 def examine(site: Site) -> list[Finding]:
