@@ -107,7 +107,7 @@ def test_a_password_is_never_shown(capsys):
 
 def test_sqlite_needs_no_making(tmp_path, monkeypatch, capsys):
     monkeypatch.delenv(VARIABLE, raising=False)
-    with pytest.raises(InputError, match="SQLite needs no making"):
+    with pytest.raises(InputError, match="an SQLite database is created by the server"):
         create_database(f"sqlite+aiosqlite:///{tmp_path}/prefect.db")
     assert main.run(["database", "create"]) == 1
     assert VARIABLE in capsys.readouterr().err

@@ -182,7 +182,9 @@ def test_an_automation_with_a_former_name_is_renamed_and_stays_off(server, recei
     with get_client(sync_client=True) as client:
         (found,) = client.read_automations_by_name(NIGHT_FAILED)
         former = found.model_copy(update={"name": FORMER_NAMES[NIGHT_FAILED], "enabled": False})
-        client.update_automation(found.id, AutomationCore.model_validate(former.model_dump(exclude={"id"})))
+        client.update_automation(
+            found.id, AutomationCore.model_validate(former.model_dump(exclude={"id", "owner_resource"}))
+        )
         assert client.read_automations_by_name(NIGHT_FAILED) == []
         create_automations(target)
         (renamed,) = client.read_automations_by_name(NIGHT_FAILED)
