@@ -27,9 +27,9 @@ from bench.report import Row, at_most, main
 from blocks.folders import load_site
 from blocks.notification import NotificationTarget
 from blocks.site import Site
-from deployments.definitions import Definition
-from deployments.serve import serve
-from deployments.server import server_for
+from deployments.server.definitions import Definition
+from deployments.server.serve import serve
+from deployments.server.server import server_for
 
 LIMIT_S = 120.0
 
@@ -37,7 +37,12 @@ GIVE_UP_S = 240.0
 
 RESULTS = ("run Crashed", "subflow Crashed", "notification received")
 
-NIGHT = Definition("process-night", "bench.crashed_nights.slow_night", "A stand-in for a night.", limit=1)
+NIGHT = Definition(
+    name="process-night",
+    entrypoint="bench/crashed_nights.py:slow_night",
+    description="A stand-in for a night.",
+    concurrency_limit={"limit": 1, "collision_strategy": "ENQUEUE"},
+)
 
 
 @flow(flow_run_name="called-by-the-night")

@@ -24,7 +24,7 @@ from bench.report import Row, at_most, main
 from bench.storm_night import N_WORKERS, products_of, registered_copy, simulate_small_night
 from bench.unreliable import WAYS, Fault, Faults, unreliable
 from blocks.site import Site
-from deployments.server import embedded_server
+from deployments.server.server import embedded_server
 from imaging.simulation.night import SimulatedNight
 
 SEED = 20170817

@@ -24,8 +24,8 @@ from bench.report import Row, at_most, main
 from bench.step_times import CCD_S, CCD_STEPS, CCDS
 from blocks.site import Site
 from deployments.cli.running import quiet_console
-from deployments.database import VARIABLE
-from deployments.server import embedded_server, server_for, wait_until_stopped
+from deployments.server.database import VARIABLE
+from deployments.server.server import embedded_server, server_for, wait_until_stopped
 
 if TYPE_CHECKING:
     from prefect.task_runners import TaskRunner

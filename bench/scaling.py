@@ -17,7 +17,7 @@ from bench.report import Row, at_least, at_most, main
 from bench.step_times import CCD_S, CCD_STEPS, CCDS, EXPOSURE_S, EXPOSURE_STEPS, NIGHT_STEPS, TASKS_PER_EXPOSURE
 from blocks.site import Site
 from deployments.cli.running import quiet_console
-from deployments.server import server_for
+from deployments.server.server import server_for
 
 EXPOSURES = 20
 COMPRESSION = 10.0

@@ -8,7 +8,7 @@ from pathlib import Path
 from bench.storm import Prey, Storm, finish_under_fire, workers_of
 from blocks.nights import RegisteredNight
 from blocks.site import Site
-from deployments.registry import register_night
+from deployments.events.registry import register_night
 from imaging.io.atomic import content_hash
 from imaging.io.skymaps import read_skymap
 from imaging.simulation.night import SimulatedNight, simulate_night

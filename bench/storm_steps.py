@@ -111,7 +111,7 @@ def main() -> None:
     """Process the exposure of the command line; exit with 0 if all steps succeeded."""
     from blocks.cluster import ComputeCluster
     from deployments.cli.running import quiet_console
-    from deployments.server import server_for
+    from deployments.server.server import server_for
     from tasks.engine.task_runner import with_options
 
     root, expnum, last_ccd = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])

@@ -1,4 +1,4 @@
-"""The command demo: from nothing to a ranked list of candidates, on simulated data."""
+"""Commands on simulated data: demo, simulate."""
 
 import json
 import os
@@ -6,35 +6,37 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Any
+from typing import IO, TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from blocks.site import Site
 from deployments.cli.options import DEFAULT_DISPLAY, Ccds, Display, ccds_of
 from deployments.cli.output import Answer, table_lines
-from deployments.cli.simulating import Seed, simulation_bars, simulation_settings
 from imaging.errors import StorageError
 from tasks.engine.jobs import ExitCode
 
 if TYPE_CHECKING:
     from imaging.simulation.night import SimulatedNight
+    from imaging.simulation.settings import SimulationSettings
+
+Seed = Annotated[int | None, Parameter(name="--seed", help="Seed of the random numbers.")]
 
 NIGHT_FLOW = "process-night"
-"""Name under which Prefect knows the flow of a night."""
+"""Prefect's name of the flow of a night."""
 
 START_TIMEOUT_S = 180.0
-"""How long the server, its deployments and the first run may take to come up."""
+"""Timeout for the start of the server, its deployments and the first run."""
 
 LOOK_S = 2.0
-"""Seconds between two looks at how far the run has come."""
+"""Seconds between two looks at the progress of the run."""
 
 FINAL = {"COMPLETED": ExitCode.COMPLETE, "FAILED": ExitCode.FAILED, "CRASHED": ExitCode.FAILED}
 FINAL |= {"CANCELLED": ExitCode.FAILED}
-"""Types of the states in which a run ends."""
+"""Types of the final states."""
 
 
 def demo(
@@ -43,12 +45,12 @@ def demo(
     ccds: Ccds = None,
     seed: Seed = None,
     keep_serving: Annotated[
-        bool, Parameter(name="--keep-serving", negative="", help="Go on serving the pages until interrupted.")
+        bool, Parameter(name="--keep-serving", negative="", help="Continue serving the pages until interrupted.")
     ] = False,
     port: Annotated[int | None, Parameter(name="--port", help="Port of the server.")] = None,
     display: Display = DEFAULT_DISPLAY,
 ) -> Answer:
-    """Simulate a small night, serve, register it, let the event start its processing, and show what was found."""
+    """Simulate and register a small night, let its event start the processing, and print the results."""
     began = time.monotonic()
     site = Site.at(root)
     settings = simulation_settings("demo", seed=seed, ccds=ccds_of(ccds))
@@ -70,14 +72,14 @@ def demo(
 
 
 def say(text: str, display: Display) -> None:
-    """Tell a person what goes on, on standard error."""
+    """Write progress to standard error."""
     if not display.json or sys.stderr.isatty():
         sys.stderr.write(f"{text}\n")
         sys.stderr.flush()
 
 
 def simulated_once(site: Site, settings: Any, display: Display) -> "SimulatedNight":  # noqa: ANN401
-    """Simulate the night, unless the same one lies there already."""
+    """Simulate the night, unless the same one exists already."""
     from imaging.io.atomic import write_text
     from imaging.simulation.night import open_night, simulate_night
 
@@ -93,12 +95,12 @@ def simulated_once(site: Site, settings: Any, display: Display) -> "SimulatedNig
 
 @contextmanager
 def serving(site: Site, port: int | None) -> Iterator[dict[str, Any]]:
-    """Serve the site from a process of its own inside the ``with`` block.
+    """Serve the site from a separate process inside the ``with`` block.
 
     Raises
     ------
     StorageError
-        If it does not come up.
+        If the server does not start.
     """
     words = ["serve", "--json", "--site", str(site.root), *(["--port", str(port)] if port else [])]
     log = site.state / "serve.log"
@@ -115,7 +117,7 @@ def serving(site: Site, port: int | None) -> Iterator[dict[str, Any]]:
     try:
         document = read_document(process.stdout)
         if document is None:
-            raise StorageError("the server does not come up", value=site.root, remedy=f"read the end of {log}")
+            raise StorageError("the server does not start", value=site.root, remedy=f"read the end of {log}")
         yield {**document, "process": process}
     finally:
         process.terminate()
@@ -126,7 +128,7 @@ def serving(site: Site, port: int | None) -> Iterator[dict[str, Any]]:
 
 
 def read_document(stream: IO[str] | None) -> dict[str, Any] | None:
-    """Read one JSON document that ends with a line of a closing brace; None if the stream ends before."""
+    """Read one JSON document up to its closing brace on a line; None if the stream ends before."""
     lines: list[str] = []
     for line in stream or ():
         lines.append(line)
@@ -136,9 +138,9 @@ def read_document(stream: IO[str] | None) -> dict[str, Any] | None:
 
 
 def register(site: Site, simulated: "SimulatedNight") -> None:
-    """Register the night, or the night as it is now, and announce it."""
-    from deployments import registry
-    from deployments.server import server_for
+    """Register or update the night, and announce it."""
+    from deployments.events import registry
+    from deployments.server.server import server_for
     from imaging.io.skymaps import read_skymap
 
     settings = simulated.settings
@@ -158,16 +160,16 @@ def register(site: Site, simulated: "SimulatedNight") -> None:
 def wait_for_run(
     site: Site, api_url: str, night: int, display: Display, *, not_run: str | None = None
 ) -> dict[str, Any]:
-    """Wait until the run that the event has started is over; show how far it has come.
+    """Wait until the run that the event starts has finished; show its progress.
 
     Parameters
     ----------
     site, api_url, night
-        Where to look, and for what.
+        Site, server and night of the run.
     display
         Whether to show bars.
     not_run
-        Identity of an earlier run, which is not it.
+        Identity of an earlier run to ignore.
 
     Raises
     ------
@@ -199,7 +201,7 @@ def wait_for_run(
 
 
 def latest_run(api_url: str) -> dict[str, Any] | None:
-    """Return the latest run of a night, as the server describes it; None if there is none yet."""
+    """Return the latest run of a night from the server; None if there is none."""
     question = {"flows": {"name": {"any_": [NIGHT_FLOW]}}, "sort": "EXPECTED_START_TIME_DESC", "limit": 1}
     request = urllib.request.Request(  # noqa: S310
         f"{api_url}/flow_runs/filter", json.dumps(question).encode(), {"Content-Type": "application/json"}
@@ -210,8 +212,8 @@ def latest_run(api_url: str) -> dict[str, Any] | None:
 
 
 def show_progress(progress: Any, shown: dict[str, Any], site: Site, night: int) -> None:  # noqa: ANN401
-    """Show how many CCDs each step has done."""
-    from deployments.status import site_status
+    """Show the number of CCDs done by each step."""
+    from deployments.checks.status import site_status
 
     status = site_status(site, night)
     for step in status.steps:
@@ -226,9 +228,9 @@ def show_progress(progress: Any, shown: dict[str, Any], site: Site, night: int) 
 def report(
     site: Site, simulated: "SimulatedNight", run: dict[str, Any], seconds: dict[str, float], server: str
 ) -> Answer:
-    """Say what was found and how well, against the truth."""
-    from deployments.candidates import candidate_table, read_candidates
-    from deployments.demo_figures import ccd_figures, completeness, kilonova_rank, stage_costs
+    """Compare the results with the truth."""
+    from deployments.products.compare_with_truth import ccd_figures, completeness, kilonova_rank, stage_costs
+    from deployments.reports.candidates import candidate_table, read_candidates
 
     night = simulated.settings.night
     expnums = [exposure.expnum for exposure in simulated.exposures]
@@ -254,7 +256,7 @@ def report(
 
 
 def report_lines(document: dict[str, Any]) -> list[str]:
-    """Lay the report out for a person."""
+    """Return the results as text."""
     columns = ("rank", "candidate_id", "ra", "dec", "n_detections", "mag_first", "mag_last", "rank_score")
     figures = ("expnum", "ccd", "astrometry_rms_mas", "zeropoint_error_mmag", "difference_noise_width", "n_detections")
     stages = ("step", "n", "cpu_s", "longest_s", "peak_memory_mb")
@@ -262,7 +264,7 @@ def report_lines(document: dict[str, Any]) -> list[str]:
     return [
         *table_lines(columns, [[row[name] for name in columns] for row in document["candidates"][:10]]),
         "",
-        f"the kilonova came out at rank {found}" if found else "the kilonova was NOT found",
+        f"the kilonova has rank {found}" if found else "the kilonova was NOT found",
         "",
         *table_lines(figures, [[row[name] for name in figures] for row in document["ccds"]]),
         "",
@@ -270,5 +272,96 @@ def report_lines(document: dict[str, Any]) -> list[str]:
         "",
         "; ".join(f"{name.removesuffix('_s')} {seconds:.0f} s" for name, seconds in document["seconds"].items()),
         f"{document['state']}: {document['message'] or ''}",
-        f"to look at the runs at {document['server']}: {document['serve_again']}",
+        f"to see the runs at {document['server']}: {document['serve_again']}",
     ]
+
+
+def simulate(
+    directory: Annotated[Path, Parameter(help="Output folder.")],
+    /,
+    *,
+    preset: Annotated[Literal["demo", "full"], Parameter(name="--preset", help="4 CCDs, or all 62.")] = "demo",
+    seed: Seed = None,
+    ccds: Ccds = None,
+    bands: Annotated[str | None, Parameter(name="--bands", help="Bands such as g,i,z.")] = None,
+    night: Annotated[int | None, Parameter(name=["--night", "-n"], help="Night, YYYYMMDD.")] = None,
+    search_exposures: Annotated[
+        int | None, Parameter(name="--search-exposures", help="Exposures of the night, per band.")
+    ] = None,
+    template_epochs: Annotated[
+        int | None, Parameter(name="--template-epochs", help="Earlier exposures, per band.")
+    ] = None,
+    processes: Annotated[
+        int | None, Parameter(name="--processes", help="Number of processes; default: one per core.")
+    ] = None,
+    display: Display = DEFAULT_DISPLAY,
+) -> Answer:
+    """Write a simulated night in the observatory's raw format, with calibrations, catalogue and sky map."""
+    from imaging.simulation.night import simulate_night
+
+    settings = simulation_settings(
+        preset,
+        seed=seed,
+        ccds=ccds_of(ccds),
+        bands=tuple(bands.replace(" ", "").split(",")) if bands else None,
+        night=night,
+        n_search_exposures=search_exposures,
+        n_template_epochs=template_epochs,
+    )
+    with simulation_bars(show=not display.json) as progress:
+        simulated = simulate_night(directory, settings, processes=processes, progress=progress)
+    document = {
+        "command": "simulate",
+        "root": str(simulated.root),
+        "night": settings.night,
+        "event": settings.event,
+        "exposures": [exposure.expnum for exposure in simulated.exposures],
+        "skymap": str(simulated.skymap),
+        "exposure_list": str(simulated.exposure_list),
+        "settings": settings.model_dump(mode="json"),
+    }
+    count = len(simulated.exposures)
+    return Answer(document, (f"{count} exposures of {len(settings.ccds)} CCDs written to {simulated.root}",))
+
+
+def simulation_settings(preset: str, **changes: Any) -> "SimulationSettings":  # noqa: ANN401
+    """Return the settings of a simulation: a preset with changes; None leaves a setting unchanged.
+
+    Raises
+    ------
+    InputError
+        If a setting is invalid.
+    """
+    from pydantic import ValidationError
+
+    from imaging.errors import InputError
+    from imaging.simulation.settings import SimulationSettings, demo_settings
+
+    given = {name: value for name, value in changes.items() if value is not None}
+    try:
+        return demo_settings(**given) if preset == "demo" else SimulationSettings(**given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"])) or "setting"
+        raise InputError(
+            f"invalid setting of the simulation: {name}", value=first["input"], limit=first["msg"]
+        ) from error
+
+
+@contextmanager
+def simulation_bars(*, show: bool) -> Iterator[Callable[[str, int, int], None] | None]:
+    """Show the progress of a simulation on standard error, if that is a terminal."""
+    if not show or not sys.stderr.isatty():
+        yield None
+        return
+    from deployments.cli.running import bars
+
+    with bars() as shown:
+        rows: dict[str, Any] = {}
+
+        def update(what: str, done: int, total: int) -> None:
+            if what not in rows:
+                rows[what] = shown.add_task(what, total=total)
+            shown.update(rows[what], completed=done, total=total)
+
+        yield update

@@ -1,7 +1,8 @@
-"""Commands for one exposure: single-epoch, calibrate, difference. Their letters are those of the original's scripts."""
+"""Commands for one exposure: single-epoch, calibrate, difference, export, export-calibration."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import Annotated
 
 from cyclopts import Parameter
 
@@ -18,23 +19,22 @@ from deployments.cli.options import (
     Rnum,
     Schema,
     Season,
+    SettingsFile,
     Workers,
     ccds_of,
     find_site,
+    read_settings,
     version_number,
 )
 from deployments.cli.output import Answer
 from deployments.cli.running import run_flow
-from deployments.cli.settings_files import SettingsFile, read_settings
-from deployments.products import check_magnitudes, find_exposure
+from deployments.products.find_exposure import check_magnitudes, find_exposure, find_request
+from imaging.errors import InputError
 from imaging.identity import parse_season, parse_version_tag
 from tasks.requests import ExposureRequest
 
-if TYPE_CHECKING:
-    pass
-
 ORIGINAL_EPOCH = "y4e1"
-"""Calibration epoch that the original's switch -Y forces."""
+"""Calibration epoch of the original's switch -Y."""
 
 
 def single_epoch(
@@ -49,10 +49,10 @@ def single_epoch(
     destination: Destination = "persistent",
     schema: Schema = "gw",
     calibrate: Annotated[
-        bool, Parameter(name=["--calibrate", "-C"], negative="", help="Also solve the zero points.")
+        bool, Parameter(name=["--calibrate", "-C"], negative="", help="Also solve for the zero points.")
     ] = False,
     skip_single_epoch: Annotated[
-        bool, Parameter(name=["--skip-single-epoch", "-j"], negative="", help="Begin with the calibration.")
+        bool, Parameter(name=["--skip-single-epoch", "-j"], negative="", help="Start with the calibration.")
     ] = False,
     single_process: Annotated[
         bool, Parameter(name=["--single-process", "-s"], negative="", help="One CCD at a time, in this process.")
@@ -62,12 +62,12 @@ def single_epoch(
     ] = False,
     overwrite: Overwrite = False,
     template: Annotated[
-        bool, Parameter(name=["--template", "-t"], negative="", help="A template: stop before verification.")
+        bool, Parameter(name=["--template", "-t"], negative="", help="A template: skip the verification.")
     ] = False,
     workers: Workers = None,
     common: Common = DEFAULTS,
 ) -> Answer:
-    """Process a raw exposure: images, astrometry and catalogues; on request zero points; then verification."""
+    """Process a raw exposure: images, astrometry and catalogues, optionally zero points, then verification."""
     found = find_site(common)
     request = ExposureRequest(
         expnum=expnum,
@@ -83,22 +83,16 @@ def single_epoch(
     wanted = {"single_epoch": not skip_single_epoch, "calibration": calibrate or skip_single_epoch}
     stages = tuple(stage for stage, is_wanted in (wanted | {"verification": not template}).items() if is_wanted)
     chosen = ccds_of(ccds)
-    parameters = {
-        "exposure": request,
-        "site": found.name,
-        "ccds": chosen,
-        "stages": stages,
-        "overwrite": overwrite,
-    }
+    about = {"ccds": chosen, "stages": stages}
     return run_flow(
         "single-epoch",
         common,
         found.site,
         "flows.exposure:process_exposure",
-        parameters,
+        {"exposure": request, "site": found.name, "overwrite": overwrite, **about},
         workers=workers,
         in_process=single_process,
-        about={"expnum": expnum, "ccds": chosen, "stages": stages},
+        about={"expnum": expnum, **about},
     )
 
 
@@ -109,10 +103,11 @@ def calibrate(
     attnum: Annotated[str, Parameter(name="--attnum", help="Processing number of the single-epoch run.")],
     ccds: Annotated[str | None, Parameter(name=["--ccd", "--ccds"], help="CCDs such as 1,3-5,25.")] = None,
     magnitudes: Annotated[
-        str, Parameter(name=["--magsType", "--magType", "--magnitudes"], help="Magnitudes to solve from: mag_psf.")
+        str,
+        Parameter(name=["--magsType", "--magType", "--magnitudes"], help="Magnitudes for the zero points: mag_psf."),
     ] = "mag_psf",
     instrumental_zeropoint: Annotated[
-        float, Parameter(name=["--sex_mag_zeropoint", "--instrumental-zeropoint"], help="Stated in the answer.")
+        float, Parameter(name=["--sex_mag_zeropoint", "--instrumental-zeropoint"], help="Copied to the JSON document.")
     ] = 25.0,
     debug: Annotated[bool, Parameter(name="--debug", negative="", help="The same as --verbose.")] = False,
     destination: Destination = "persistent",
@@ -121,21 +116,11 @@ def calibrate(
     workers: Workers = None,
     common: Common = DEFAULTS,
 ) -> Answer:
-    """Match a processed exposure to the reference stars and solve its zero points."""
+    """Match a processed exposure to the reference stars and solve for its zero points."""
     common = replace(common, verbose=common.verbose or debug)
     found = find_site(common)
-    site = found.site.storing_in(destination)
-    rnum, pnum = version_number(reqnum, "r"), version_number(attnum, "p")
-    exposure = find_exposure(site, expnum, rnum, pnum, schema)
-    request = ExposureRequest(
-        expnum=expnum,
-        band=exposure.band,
-        night=exposure.night,
-        rnum=rnum,
-        pnum=pnum,
-        schema_name=schema,
-        destination=destination,
-    )
+    numbers = version_number(reqnum, "r"), version_number(attnum, "p")
+    request = find_request(found.site, expnum, *numbers, schema, destination)
     chosen = ccds_of(ccds)
     check_magnitudes(magnitudes)
     parameters = {"exposure": request, "site": found.name, "ccds": chosen, "overwrite": overwrite}
@@ -160,16 +145,16 @@ def difference(
     ccds: Ccds = None,
     destination: Destination = "persistent",
     schema: Schema = "gw",
-    label: Annotated[str, Parameter(name=["--version-label", "-v"], help="A label for the run's page.")] = "",
+    label: Annotated[str, Parameter(name=["--version-label", "-v"], help="Label of the run on its page.")] = "",
     full_copy: Annotated[
-        bool, Parameter(name=["--full-copy", "-F"], negative="", help="Keep every product: always so.")
+        bool, Parameter(name=["--full-copy", "-F"], negative="", help="Keep every product (always the case).")
     ] = False,
     settings: SettingsFile = None,
     overwrite: Overwrite = False,
     workers: Workers = None,
     common: Common = DEFAULTS,
 ) -> Answer:
-    """Subtract the templates from a processed exposure and find what has changed."""
+    """Subtract the templates from a processed exposure and detect sources in the difference."""
     found = find_site(common)
     rnum, pnum = parse_version_tag(rpnum)
     request = ExposureRequest(
@@ -190,3 +175,84 @@ def difference(
     parameters = {"exposure": request, "site": found.name, **rules, "ccds": chosen, "overwrite": overwrite}
     flow, about = "flows.difference:difference", {"expnum": expnum, "ccds": chosen, "full_copy": full_copy}
     return run_flow("difference", common, found.site, flow, parameters, workers=workers, about=about)
+
+
+def export(
+    *,
+    expnum: ExpNum,
+    rnum: Rnum,
+    pnum: Pnum,
+    ccds: Ccds = None,
+    destination: Destination = "persistent",
+    schema: Schema = "gw",
+    plain: Annotated[
+        bool, Parameter(name="--uncompressed", negative="", help="Images without tile compression.")
+    ] = False,
+    source_noise: Annotated[
+        bool,
+        Parameter(name="--source-noise", negative="", help="Include the shot noise of the sources in the weights."),
+    ] = False,
+    overwrite: Overwrite = False,
+    workers: Workers = None,
+    common: Common = DEFAULTS,
+) -> Answer:
+    """Export images, catalogues, PSFs, regions and corners of a calibrated exposure in the original's formats."""
+    from imaging.export.settings import ExportSettings
+
+    found = find_site(common)
+    numbers = version_number(rnum, "r"), version_number(pnum, "p")
+    request = find_request(found.site, expnum, *numbers, schema, destination)
+    chosen, settings = ccds_of(ccds), ExportSettings(compress=not plain, source_noise=source_noise)
+    parameters = {
+        "exposure": request,
+        "site": found.name,
+        "ccds": chosen,
+        "overwrite": overwrite,
+        "settings": settings,
+    }
+    flow, about = "flows.export:export_exposure", {"expnum": expnum, "ccds": chosen}
+    return run_flow("export", common, found.site, flow, parameters, workers=workers, about=about)
+
+
+def export_calibration(
+    *,
+    expnum: Annotated[int, Parameter(name="--expnum", help="Exposure number.")],
+    reqnum: Annotated[str, Parameter(name="--reqnum", help="Request number of the single-epoch run.")],
+    attnum: Annotated[str, Parameter(name="--attnum", help="Processing number of the single-epoch run.")],
+    directory: Annotated[Path, Parameter(name=["--directory", "-o"], help="Output folder.")] = Path(),
+    ccds: Annotated[str | None, Parameter(name=["--ccd", "--ccds"], help="CCDs such as 1,3-5,25.")] = None,
+    star_lists: Annotated[
+        bool, Parameter(name="--star-lists", negative="", help="Also write the lists SNSTAR and SNVETO.")
+    ] = False,
+    stars_from: Annotated[
+        str | None,
+        Parameter(
+            name="--stars-from", help="Exposures whose stars SNSTAR lists, such as 1270601,1277501; default: this one."
+        ),
+    ] = None,
+    destination: Destination = "persistent",
+    schema: Schema = "gw",
+    common: Common = DEFAULTS,
+) -> Answer:
+    """Write the original's CSV tables of a calibrated exposure, optionally its star and veto lists."""
+    from deployments.products.original_calibration import export_star_lists, export_tables, read_calibrated
+    from imaging.photometry.star_lists import StarListSettings
+
+    site = find_site(common).site.storing_in(destination)
+    rnum, pnum = version_number(reqnum, "r"), version_number(attnum, "p")
+    calibrated = read_calibrated(find_exposure(site, expnum, rnum, pnum, schema), site, ccds_of(ccds))
+    paths = export_tables(calibrated, directory)
+    if star_lists or stars_from:
+        others = [
+            read_calibrated(find_exposure(site, number, rnum, pnum, schema), site) for number in _numbers(stars_from)
+        ]
+        paths += export_star_lists(calibrated, others, site, directory, StarListSettings())
+    document = {"command": "export-calibration", "expnum": expnum, "files": [str(path) for path in paths]}
+    return Answer(document, (f"{len(paths)} files written to {directory}",))
+
+
+def _numbers(text: str | None) -> list[int]:
+    words = [] if text is None else text.replace(" ", "").split(",")
+    if not all(word.isdigit() for word in words):
+        raise InputError("invalid exposure numbers", value=repr(text), limit="numbers such as 1270601,1277501")
+    return [int(word) for word in words]

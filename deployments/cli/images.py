@@ -1,4 +1,4 @@
-"""The command difference-images: subtract any calibrated images of one field."""
+"""The command difference-images: subtract calibrated images of one field from any instrument."""
 
 import json
 import math
@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from cyclopts import Parameter
 
-from deployments.cli.options import DEFAULT_DISPLAY, Display
+from deployments.cli.options import DEFAULT_DISPLAY, Display, SettingsFile, read_settings, refused
 from deployments.cli.output import Answer, table_lines
-from deployments.cli.settings_files import SettingsFile, read_settings, refused
 from imaging.errors import InputError, StorageError
 
 if TYPE_CHECKING:
@@ -28,10 +27,10 @@ FIGURES = {
     "noise_width": "width of the normalised noise in blank sky",
     "lag1_correlation": "correlation of neighbouring pixels",
 }
-"""The figures of an answer, in words."""
+"""Figures of the result and their descriptions."""
 
 SHOWN = ("x", "y", "ra", "dec", "flux", "flux_error", "snr", "mag", "real_score", "flags")
-"""What a person sees of a detection."""
+"""Columns of the table of detections."""
 
 
 def _of_templates(name: str, text: str) -> Parameter:
@@ -41,15 +40,17 @@ def _of_templates(name: str, text: str) -> Parameter:
 @Parameter(name="*")
 @dataclass(frozen=True)
 class ImageOptions:
-    """What a user knows of the images beyond their files."""
+    """Masks, weights, PSFs and zero points of the images."""
 
     mask: Annotated[
         str | None, Parameter(name="--mask", help="Mask, non-zero is bad: FILE, FILE[EXTENSION] or [EXTENSION].")
     ] = None
-    weight: Annotated[str | None, Parameter(name="--weight", help="Inverse variance, written alike.")] = None
-    psf: Annotated[Path | None, Parameter(name="--psf", help="PSFEx file; without it the stars are fitted.")] = None
+    weight: Annotated[
+        str | None, Parameter(name="--weight", help="Inverse variance: FILE, FILE[EXTENSION] or [EXTENSION].")
+    ] = None
+    psf: Annotated[Path | None, Parameter(name="--psf", help="PSFEx file; default: fit the stars.")] = None
     zeropoint: Annotated[
-        float | None, Parameter(name="--zeropoint", help="AB magnitude of one count; the header's without it.")
+        float | None, Parameter(name="--zeropoint", help="AB magnitude of one count; default: that of the header.")
     ] = None
     template_mask: Annotated[
         list[str] | None, _of_templates("--template-mask", "Masks of the templates, in their order.")
@@ -69,16 +70,16 @@ class ImageOptions:
 @Parameter(name="*")
 @dataclass(frozen=True)
 class SubtractionOptions:
-    """How the images are subtracted.
+    """Method and settings of the subtraction.
 
     Attributes
     ----------
     method
-        Kernel fitted to the images, or proper subtraction from the PSF models; alard_lupton unless set.
+        Kernel fitted to the images (alard_lupton, the default), or proper subtraction from the PSF models (zogy).
     threshold
-        Lowest significance of a detection, sigma; 5 unless set.
+        Lowest significance of a detection, sigma; default: 5.
     fakes
-        Inject fakes into a copy of the difference and say how complete the search was.
+        Inject fakes into a copy of the difference and report the completeness.
     settings
         JSON file with any settings of the search, such as {"difference": {"kernel": {"basis": "delta"}}}.
     """
@@ -94,18 +95,18 @@ DEFAULT_IMAGES, DEFAULT_SUBTRACTION = ImageOptions(), SubtractionOptions()
 
 def difference_images(
     science: Annotated[str, Parameter(help="Image to search: FILE or FILE[EXTENSION].")],
-    template: Annotated[str, Parameter(help="Image to compare it with, written alike.")],
+    template: Annotated[str, Parameter(help="Template to subtract: FILE or FILE[EXTENSION].")],
     /,
-    *more_templates: Annotated[str, Parameter(help="Further ones, the best first; they are stacked.")],
-    output: Annotated[Path, Parameter(name=["--output", "-o"], help="Folder to write into.")],
+    *more_templates: Annotated[str, Parameter(help="Further templates, the best first; all are stacked.")],
+    output: Annotated[Path, Parameter(name=["--output", "-o"], help="Output folder.")],
     images: ImageOptions = DEFAULT_IMAGES,
     subtraction: SubtractionOptions = DEFAULT_SUBTRACTION,
     display: Display = DEFAULT_DISPLAY,
 ) -> Answer:
-    """Subtract templates from any calibrated image with coordinates, and find what has changed.
+    """Subtract templates from any calibrated image with coordinates, and detect sources in the difference.
 
-    Mask and weight are taken from extensions with the usual names and, for a Community Pipeline image (ooi), from the
-    ood and oow files beside it. What an image does not bring is measured: sky, noise, PSF, relative zero point.
+    Mask and weight come from extensions with the usual names or, for a Community Pipeline image (ooi), from the ood and
+    oow files beside it. Sky, noise, PSF and relative zero point are measured where an image lacks them.
     """
     from imaging.difference import engine
     from imaging.io.atomic import write_text
@@ -128,7 +129,7 @@ def search_settings(options: SubtractionOptions) -> "SearchSettings":
     Raises
     ------
     InputError
-        If the file cannot be read or a setting is refused.
+        If the file cannot be read or a setting is invalid.
     """
     from pydantic import ValidationError
 
@@ -147,7 +148,7 @@ def search_settings(options: SubtractionOptions) -> "SearchSettings":
 
 
 def user_images(names: Sequence[str], options: ImageOptions) -> list["UserImage"]:
-    """Read the science image and its templates with what the options say of them.
+    """Read the science image and its templates with the masks, weights, PSFs and zero points of the options.
 
     Parameters
     ----------
@@ -159,7 +160,7 @@ def user_images(names: Sequence[str], options: ImageOptions) -> list["UserImage"
     Raises
     ------
     InputError
-        If a file is missing or not understood, or an option is not given once per template.
+        If a file is missing or invalid, or an option is not given once per template.
     """
     from imaging.difference.engine import UserImage
     from imaging.io.calibrated import Plane, read_image
@@ -181,7 +182,7 @@ def user_images(names: Sequence[str], options: ImageOptions) -> list["UserImage"
 
 
 def _psf_of(path: Path) -> "PsfModel":
-    """Read a user's PSF; here a missing file is bad input."""
+    """Read a user's PSF; a missing file is an input error."""
     from imaging.io.psf import read_psf
 
     try:
@@ -196,7 +197,7 @@ def _check_zeropoints(option: str, values: Sequence[float | None]) -> None:
 
 
 def _per_template(values: Sequence[Value] | None, n: int, option: str) -> Sequence[Value | None]:
-    """Return one value per template: a zero point that is given once holds for all."""
+    """Return one value per template; a single zero point applies to all."""
     if values is None:
         return [None] * n
     if len(values) == 1 and option == "--template-zeropoint":
@@ -207,7 +208,7 @@ def _per_template(values: Sequence[Value] | None, n: int, option: str) -> Sequen
 
 
 def _lines(document: Mapping[str, Any], output: Path) -> list[str]:
-    """Say for a person what came out."""
+    """Return the result as text."""
     figures = [f"{words}: {document[name]:.4g}" for name, words in FIGURES.items() if document[name] is not None]
     detections = document["detections"]
     passed = sum(not row["flags"] for row in detections)

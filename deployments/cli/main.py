@@ -9,37 +9,27 @@ from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError
 
-from deployments.cli import (
-    alerting,
-    building,
-    caching,
-    databases,
-    demo,
-    deploying,
-    examining,
-    exporting,
-    exposures,
-    images,
-    listing,
-    measuring,
-    nights,
-    original_calibration,
-    pictures,
-    preparing,
-    ranking,
-    reference,
-    reporting,
-    serving,
-    simulating,
-)
 from deployments.cli.output import Answer, write_answer, write_error
 from imaging.errors import GWWorkflowError, InputError
 from tasks.engine.jobs import ExitCode
 
 EXIT_CODES = (
-    "Exit codes: 0 all good; 1 bad usage or input, nothing was started; 2 finished with CCDs missing; 3 failed. "
-    "Every command takes --json: one document on standard output."
+    "Exit codes: 0 complete; 1 bad usage or input, nothing was started; 2 complete with CCDs missing; 3 failed. "
+    "With --json every command writes one JSON document to standard output."
 )
+
+COMMANDS = {
+    "exposures": ("single-epoch", "calibrate", "difference", "export", "export-calibration"),
+    "images": ("difference-images",),
+    "nights": ("night", "register-night", "status", "prepare-templates", "rank"),
+    "candidates": ("candidates", "candidate-pictures", "report"),
+    "calibrations": ("build-calibrations", "build-sky-modes", "build-star-flat"),
+    "catalogues": ("reference-catalog",),
+    "server": ("serve", "deploy", "settings", "listen", "metrics", "database"),
+    "site": ("doctor", "timings", "cache"),
+    "demo": ("demo", "simulate"),
+}
+"""Modules of this package and the commands in them. A command imports its own module; only ``--help`` imports all."""
 
 app = App(
     name="gw-workflow",
@@ -50,35 +40,9 @@ app = App(
     version_flags=["--version"],
     suppress_keyboard_interrupt=False,
 )
-app.command(exposures.single_epoch, name="single-epoch")
-app.command(exposures.calibrate, name="calibrate")
-app.command(exposures.difference, name="difference")
-app.command(exporting.export, name="export")
-app.command(building.build_calibrations, name="build-calibrations")
-app.command(building.build_sky_modes, name="build-sky-modes")
-app.command(building.build_star_flat, name="build-star-flat")
-app.command(images.difference_images, name="difference-images")
-app.command(nights.night, name="night")
-app.command(nights.register_night, name="register-night")
-app.command(preparing.prepare_templates, name="prepare-templates")
-app.command(listing.candidates, name="candidates")
-app.command(pictures.candidate_pictures, name="candidate-pictures")
-app.command(ranking.rank, name="rank")
-app.command(reporting.report, name="report")
-app.command(nights.status, name="status")
-app.command(examining.doctor, name="doctor")
-app.command(examining.timings, name="timings")
-app.command(serving.serve, name="serve")
-app.command(measuring.metrics, name="metrics")
-app.command(alerting.listen, name="listen")
-app.command(deploying.deploy, name="deploy")
-app.command(deploying.settings, name="settings")
-app.command(simulating.simulate, name="simulate")
-app.command(demo.demo, name="demo")
-app.command(original_calibration.export_calibration, name="export-calibration")
-app.command(caching.cache)
-app.command(databases.database)
-app.command(reference.reference_catalog)
+for _module, _names in COMMANDS.items():
+    for _name in _names:
+        app.command(f"deployments.cli.{_module}:{_name.replace('-', '_')}", name=_name)
 
 
 def run(arguments: Sequence[str]) -> ExitCode:
@@ -90,6 +54,8 @@ def run(arguments: Sequence[str]) -> ExitCode:
         Words of the command line after the program's name.
     """
     as_json = "--json" in arguments
+    if not arguments or arguments[0] in ("--help", "-h"):
+        app.resolved_commands()  # the list of commands shows the first line of each docstring
     try:
         answer = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
@@ -99,9 +65,9 @@ def run(arguments: Sequence[str]) -> ExitCode:
     except GWWorkflowError as error:
         return write_error(error.sentence(), ExitCode.FAILED, as_json=as_json, about=error.details())
     except KeyboardInterrupt:
-        message = "interrupted; what is finished is kept, run the same command again to go on"
+        message = "interrupted; finished steps are kept, run the same command again to continue"
         return write_error(message, ExitCode.FAILED, as_json=as_json)
-    if not isinstance(answer, Answer):  # help and version have written what they had to say
+    if not isinstance(answer, Answer):  # help and version have written their text
         return ExitCode.COMPLETE
     return write_answer(answer, as_json=as_json and bool(answer.document))
 

@@ -1,8 +1,9 @@
-"""Commands for a night: night, register-night, status."""
+"""Commands for a night: night, register-night, status, prepare-templates, rank."""
 
 import os
 import sys
 import time
+import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -10,17 +11,36 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from deployments.cli.options import DEFAULTS, Common, Overwrite, Workers, find_site
-from deployments.cli.output import Answer
+from deployments.cli.options import (
+    DEFAULTS,
+    Common,
+    Destination,
+    Night,
+    NightNumber,
+    Overwrite,
+    Pnum,
+    Rnum,
+    Schema,
+    SettingsFile,
+    Workers,
+    find_site,
+    read_settings,
+    version_number,
+)
+from deployments.cli.output import Answer, table_lines
 from deployments.cli.running import run_flow
-from deployments.cli.settings_files import SettingsFile, read_settings
+from imaging.errors import InputError
+from imaging.identity import check_night
+from tasks.engine.events import emit
+from tasks.requests import Version
 
 if TYPE_CHECKING:
     from blocks.site import Site
-    from deployments.registry import Registration
-    from deployments.status import SiteStatus
-
-NightNumber = Annotated[int, Parameter(help="Local date at the beginning of the night, YYYYMMDD.")]
+    from deployments.checks.status import SiteStatus
+    from deployments.events.registry import Registration
+    from imaging.candidates.settings import CandidateSettings
+    from imaging.io.pointings import Pointing
+    from tasks.prepare_templates import Preparation
 
 
 def night(
@@ -57,9 +77,9 @@ def register_night(
     ] = False,
     common: Common = DEFAULTS,
 ) -> Answer:
-    """Store a night, copy what its sky map needs of catalogues on slow storage, and announce it to the server."""
-    from deployments import registry
-    from deployments.prefetching import prefetch_remembered
+    """Register a night: store it, copy the catalogue region of its sky map, announce it to the server."""
+    from deployments.events import registry
+    from deployments.events.prefetching import prefetch_remembered
     from imaging.io.skymaps import read_skymap
 
     site = find_site(common).site
@@ -79,39 +99,39 @@ def register_night(
         **record.model_dump(mode="json"),
     }
     if not registration.changed:
-        return Answer(document, (f"night {night} is registered already, nothing has changed",))
+        return Answer(document, (f"night {night} is already registered; nothing changed",))
     what = f"night {night}, {record.event}: {len(record.exposures)} exposures, {len(record.templates)} templates"
-    where = "announced" if announced else "will be announced when gw-workflow serve runs"
+    where = "announced" if announced else "will be announced by gw-workflow serve"
     return Answer(document, (f"{what}; revision {record.revision}; {where}", *notes))
 
 
 def announce_if_possible(site: "Site", registration: "Registration") -> bool:
-    """Announce a night to the server of ``PREFECT_API_URL`` or to the site's own; False if none takes it now."""
-    from deployments.registry import announce
+    """Announce a night to the server of ``PREFECT_API_URL`` or to the site's own; False if none accepts it now."""
+    from deployments.events.registry import announce
 
-    return tell_server(site, lambda: announce(registration.night))
+    return emit_if_possible(site, lambda: announce(registration.night))
 
 
-def tell_server(site: "Site", tell: Callable[[], object]) -> bool:
-    """Tell the server of ``PREFECT_API_URL`` or the site's own something that is stored; False if none takes it now.
+def emit_if_possible(site: "Site", emit_event: Callable[[], object]) -> bool:
+    """Emit an event to the server of ``PREFECT_API_URL`` or to the site's own; False if none accepts it now.
 
     Parameters
     ----------
     site
         The site.
-    tell
+    emit_event
         Emits the event to the server that Prefect's settings name.
     """
-    from deployments.server import is_healthy, known_address, server_for
+    from deployments.server.server import is_healthy, known_address, server_for
 
     named = os.environ.get("PREFECT_API_URL")
     if not (is_healthy(named) if named else known_address(site)):
         return False
     try:
         with server_for(site):
-            tell()
-    except Exception as error:  # noqa: BLE001 (whatever went wrong, it is stored and taken up later)
-        sys.stderr.write(f"gw-workflow: the server did not take the announcement ({type(error).__name__}: {error})\n")
+            emit_event()
+    except Exception as error:  # noqa: BLE001 (it is stored, and announced later)
+        sys.stderr.write(f"gw-workflow: the server did not accept the announcement ({type(error).__name__}: {error})\n")
         return False
     return True
 
@@ -121,13 +141,13 @@ def status(
     /,
     *,
     watch: Annotated[
-        bool, Parameter(name="--watch", negative="", help="Show it again and again until nothing runs, or interrupted.")
+        bool, Parameter(name="--watch", negative="", help="Refresh until nothing runs, or until interrupted.")
     ] = False,
-    interval: Annotated[float, Parameter(name="--interval", help="Seconds between two looks.")] = 2.0,
+    interval: Annotated[float, Parameter(name="--interval", help="Seconds between two refreshes.")] = 2.0,
     common: Common = DEFAULTS,
 ) -> Answer:
-    """Tell how far the exposures have come: stages done, what failed and why, what is running."""
-    from deployments.status import site_status
+    """Show the progress of the exposures: steps done, failures with reasons, running flows."""
+    from deployments.checks.status import site_status
 
     site = find_site(common).site
     if watch and not common.json:
@@ -137,14 +157,14 @@ def status(
 
 
 def watch_status(look: Callable[[], "SiteStatus"], interval_s: float) -> None:
-    """Show the status in one place of the terminal until nothing runs any more, or until interrupted.
+    """Refresh the status in place until nothing runs, or until interrupted.
 
     Parameters
     ----------
     look
         Returns the status.
     interval_s
-        Seconds between two looks.
+        Seconds between two refreshes.
     """
     from rich.console import Console
     from rich.live import Live
@@ -157,3 +177,190 @@ def watch_status(look: Callable[[], "SiteStatus"], interval_s: float) -> None:
             if not report.running:
                 return
             time.sleep(interval_s)
+
+
+SHOWN = ("ra_deg", "dec_deg", "band", "n_ccds", "n_covered", "templates")
+
+
+def prepare_templates(
+    pointings: Annotated[Path, Parameter(help="Planned pointings: CSV or JSON with RA, Dec and band (or filter).")],
+    /,
+    *,
+    night: Night,
+    exposures: Annotated[
+        Path | None, Parameter(name="--exposures", help="List of candidate templates; default: the raw files.")
+    ] = None,
+    rnum: Rnum = "1",
+    pnum: Pnum = "1",
+    destination: Destination = "persistent",
+    schema: Schema = "gw",
+    plan_only: Annotated[
+        bool, Parameter(name="--plan", negative="", help="Only list the exposures that would be processed.")
+    ] = False,
+    announce: Annotated[
+        bool, Parameter(name="--announce", negative="", help="Store the plan; the server processes it, now or at dusk.")
+    ] = False,
+    settings: SettingsFile = None,
+    overwrite: Overwrite = False,
+    workers: Workers = None,
+    common: Common = DEFAULTS,
+) -> Answer:
+    """Process the templates of planned pointings before the observations, each once."""
+    from flows.settings import NightSettings
+    from imaging.io.pointings import read_pointings
+
+    check_night(night)
+    found, planned = find_site(common), read_pointings(pointings)
+    version = Version(
+        rnum=version_number(rnum, "r"), pnum=version_number(pnum, "p"), schema_name=schema, destination=destination
+    )
+    chosen = read_settings(settings, NightSettings).model_copy(update={"version": version})
+    if announce:
+        return _announce_plan(found.site, planned, night, exposures)
+    if plan_only:
+        from tasks.prepare_templates import known_exposures, mjd_of_night, plan_preparation
+
+        listed = known_exposures(found.site.storing_in(destination), exposures)
+        return _plan_answer(
+            plan_preparation(planned, mjd_of_night(night), listed, version, chosen.difference.templates), night
+        )
+
+    parameters = {
+        "pointings": planned,
+        "night": night,
+        "exposure_list": None if exposures is None else str(exposures.resolve()),
+        "site": found.name,
+        "settings": chosen,
+        "overwrite": overwrite,
+    }
+    flow = "flows.preparation:prepare_templates"
+    about = {"night": night, "pointings": len(planned)}
+    return run_flow("prepare-templates", common, found.site, flow, parameters, workers=workers, about=about)
+
+
+def _announce_plan(site: "Site", planned: "tuple[Pointing, ...]", night: int, exposures: Path | None) -> Answer:
+    """Store a plan, and announce it to the server if one runs."""
+    from blocks.plans import EVENT_NAME, PointingPlan, plan_path, store_plan
+    from deployments.events.registry import RESOURCE
+    from imaging.io.atomic import content_hash
+
+    listed = None if exposures is None else str(exposures.resolve())
+    store_plan(site, PointingPlan(night=night, pointings=planned, exposure_list=listed))
+    event_id = uuid.uuid5(uuid.NAMESPACE_URL, f"gw-workflow/plan/{night}/{content_hash(plan_path(site, night))}")
+    resource, about = RESOURCE.format(night=night), f"{len(planned)} pointings of night {night}"
+    is_announced = emit_if_possible(
+        site, lambda: emit(EVENT_NAME, event_id, resource, about=about, payload={"night": night})
+    )
+    document = {"command": "prepare-templates", "night": night, "n_pointings": len(planned), "announced": is_announced}
+    when = "announced" if is_announced else "stored; the server processes it at dusk"
+    return Answer(document, (f"{about}: {when}",))
+
+
+def _plan_answer(plan: "Preparation", night: int) -> Answer:
+    """Return the plan as a result."""
+    rows = [
+        item.pointing.model_dump()
+        | {"n_ccds": item.n_ccds, "n_covered": item.n_covered, "templates": list(item.templates), "left": item.left}
+        for item in plan.pointings
+    ]
+    needed = [request.expnum for request in plan.exposures]
+    document = {"command": "prepare-templates", "night": night, "pointings": rows, "exposures": needed}
+    shown = [[" ".join(map(str, r[k])) if k == "templates" else r[k] for k in SHOWN] for r in rows]
+    return Answer(document, (*table_lines(SHOWN, shown), f"{len(needed)} exposures to process"))
+
+
+Weights = Annotated[
+    tuple[str, ...],
+    Parameter(name="--weight", help="Weight of a part, such as skymap=2; repeatable."),
+]
+
+
+def rank(
+    night: NightNumber,
+    /,
+    *,
+    skymap: Annotated[Path | None, Parameter(name="--skymap", help="New sky map of the night.")] = None,
+    weight: Weights = (),
+    announce: Annotated[
+        bool, Parameter(name="--announce", negative="", help="Emit the event of a new map; the server ranks.")
+    ] = False,
+    destination: Destination = "persistent",
+    overwrite: Overwrite = False,
+    common: Common = DEFAULTS,
+) -> Answer:
+    """Rank the candidates of a processed night again, from its tables, without processing images."""
+    from tasks.ranked_tables import last_settings
+
+    found = find_site(common)
+    place = found.site.storing_in(destination)
+    settings = None if not weight else weighted(last_settings(night, place), weight)
+    file = None if skymap is None else str(skymap.resolve())
+    if announce:
+        if file is None or weight:
+            raise InputError("--announce needs a sky map and takes no weights", remedy="give --skymap FILE alone")
+        return announce_skymap(night, Path(file))
+
+    parameters = {
+        "night": night,
+        "skymap": file,
+        "site": found.name,
+        "settings": settings,
+        "destination": destination,
+        "overwrite": overwrite,
+    }
+    about = {"night": night, "skymap": file}
+    return run_flow("rank", common, found.site, "flows.ranking:rank_night", parameters, about=about)
+
+
+def weighted(settings: "CandidateSettings", weights: tuple[str, ...]) -> "CandidateSettings":
+    """Return settings with some weights of the rank changed.
+
+    Parameters
+    ----------
+    settings
+        The settings.
+    weights
+        Texts such as ``skymap=2``.
+
+    Raises
+    ------
+    InputError
+        If a part is unknown or a weight is not a number.
+    """
+    from imaging.candidates.rank import PARTS
+
+    changes = {}
+    for text in weights:
+        part, _, number = text.partition("=")
+        try:
+            changes[f"weight_{part}"] = float(number)
+        except ValueError:
+            part = ""
+        if part not in PARTS:
+            raise InputError("invalid weight", value=text, limit=f"PART=NUMBER, PART of {', '.join(PARTS)}")
+    return settings.with_values(rank=settings.rank.with_values(**changes))
+
+
+def announce_skymap(night: int, skymap: Path) -> Answer:
+    """Emit the event of a new sky map to the server that PREFECT_API_URL names.
+
+    Raises
+    ------
+    InputError
+        If no server is named or the file is not a sky map.
+    """
+    import uuid
+
+    from blocks.skymaps import EVENT_NAME
+    from deployments.events.registry import RESOURCE
+    from imaging.io.atomic import content_hash
+    from imaging.io.skymaps import read_skymap
+    from tasks.engine.events import emit
+
+    if not os.environ.get("PREFECT_API_URL"):
+        raise InputError("no server to announce the map to", limit="PREFECT_API_URL", remedy="run gw-workflow serve")
+    read_skymap(skymap)
+    payload = {"night": night, "skymap": str(skymap)}
+    event_id = uuid.uuid5(uuid.NAMESPACE_URL, f"gw-workflow/skymap/{night}/{content_hash(skymap)}")
+    emit(EVENT_NAME, event_id, RESOURCE.format(night=night), about=f"sky map {skymap.name}", payload=payload)
+    return Answer({"command": "rank", "announced": True, **payload}, (f"night {night}: {skymap.name} announced",))

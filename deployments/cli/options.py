@@ -1,27 +1,30 @@
-"""Options that several commands share."""
+"""Options that several commands share, and the JSON files of ``--settings``."""
 
 import os
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
 
 from cyclopts import Parameter
+from pydantic import ValidationError
 
 from blocks.site import DEFAULT_ROOT, Site
 from imaging.detector.ccds import parse_ccd_list
 from imaging.errors import InputError
+from imaging.settings import Settings
 
 
 @Parameter(name="*")
 @dataclass(frozen=True)
 class Display:
-    """How a command speaks.
+    """Output of a command.
 
     Attributes
     ----------
     json
         Write one JSON document to standard output.
     verbose
-        Show what Prefect logs, on standard error.
+        Show Prefect's log on standard error.
     """
 
     json: Annotated[bool, Parameter(name="--json", negative="")] = False
@@ -43,40 +46,40 @@ class Common(Display):
 
 
 DEFAULT_DISPLAY = Display()
-"""What holds without any option, for a command without a site."""
+"""Defaults of a command without a site."""
 
 DEFAULTS = Common()
-"""What holds without any option."""
+"""Defaults of a command that works on a site."""
 
 ExpNum = Annotated[int, Parameter(name=["--expnum", "-E"], help="Exposure number, of any length.")]
 Band = Annotated[str, Parameter(name=["--band", "-b"], help="Band: u, g, r, i, z, Y or VR.")]
 Night = Annotated[int, Parameter(name=["--night", "-n"], help="Night, YYYYMMDD.")]
+NightNumber = Annotated[int, Parameter(help="Local date at the beginning of the night, YYYYMMDD.")]
 Rnum = Annotated[str, Parameter(name=["--rnum", "-r"], help="Request number, the first half of the version tag.")]
 Pnum = Annotated[str, Parameter(name=["--pnum", "-p"], help="Processing number, the second half.")]
 Season = Annotated[str, Parameter(name=["--season", "-S"], help="Season of the difference products: 60 or dp60.")]
-Ccds = Annotated[str | None, Parameter(name=["--ccds", "-c"], help="CCDs such as 1,3-5,25; all without it.")]
+Ccds = Annotated[str | None, Parameter(name=["--ccds", "-c"], help="CCDs such as 1,3-5,25; default: all.")]
 Destination = Annotated[
-    Literal["persistent", "scratch"], Parameter(name=["--destination", "-d"], help="Where products are written.")
+    Literal["persistent", "scratch"],
+    Parameter(name=["--destination", "-d"], help="Where products are written: kept, or removed after some days."),
 ]
 Schema = Annotated[Literal["gw", "wsdiff"], Parameter(name=["--schema", "-m"], help="Name of the output tree.")]
 Workers = Annotated[
-    int | None, Parameter(name="--workers", help="Worker processes; without it the site's cluster, or one per core.")
+    int | None, Parameter(name="--workers", help="Worker processes; default: the site's cluster, or one per core.")
 ]
-Overwrite = Annotated[
-    bool, Parameter(name=["--overwrite", "-O"], negative="", help="Compute again what is known to be done.")
-]
+Overwrite = Annotated[bool, Parameter(name=["--overwrite", "-O"], negative="", help="Recompute cached steps.")]
 
 
 @dataclass(frozen=True, slots=True)
 class FoundSite:
-    """A site and how to tell a flow of it.
+    """A site and its name as a parameter of a flow.
 
     Attributes
     ----------
     site
-        The folders.
+        Folders of the site.
     name
-        Name of its saved block, or the folder.
+        Name of its saved block, or its folder.
     """
 
     site: Site
@@ -84,7 +87,7 @@ class FoundSite:
 
 
 def find_site(common: Common) -> FoundSite:
-    """Return the site that the options name; Prefect is loaded only where a server may hold it as a block."""
+    """Return the site that the options name; import Prefect only where a server may store it as a block."""
     name = common.site
     if os.environ.get("PREFECT_API_URL") and os.sep not in name:
         from blocks.folders import StorageRoots
@@ -98,25 +101,64 @@ def find_site(common: Common) -> FoundSite:
 
 
 def ccds_of(text: str | None) -> tuple[int, ...] | None:
-    """Read a list of CCDs; None for all of them.
+    """Parse a list of CCDs; None for all.
 
     Raises
     ------
     InputError
-        If it is not understood.
+        If the list is invalid.
     """
     return None if text is None else parse_ccd_list(text)
 
 
 def version_number(text: str, letter: str) -> int:
-    """Read a request or processing number written ``4`` or ``r4``.
+    """Parse a request or processing number such as ``4`` or ``r4``.
 
     Raises
     ------
     InputError
-        If it is neither.
+        If the number is invalid.
     """
     digits = text.removeprefix(letter)
     if not digits.isdigit():
-        raise InputError("version number not understood", value=repr(text), limit=f"a number, or {letter} and a number")
+        raise InputError("invalid version number", value=repr(text), limit=f"a number, or {letter} and a number")
     return int(digits)
+
+
+Chosen = TypeVar("Chosen", bound=Settings)
+
+SettingsFile = Annotated[
+    Path | None, Parameter(name="--settings", help="JSON file with settings that differ from the defaults.")
+]
+
+
+def read_settings(path: Path | None, model: type[Chosen]) -> Chosen:
+    """Read settings from a file; settings that it does not name have their defaults.
+
+    Parameters
+    ----------
+    path
+        JSON file; None for the defaults.
+    model
+        Model of the settings.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or a setting is unknown or invalid.
+    """
+    if path is None:
+        return model()
+    try:
+        return model.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise InputError("settings file missing or unreadable", value=path) from error
+    except ValidationError as error:
+        raise refused(error, str(path)) from error
+
+
+def refused(error: ValidationError, where: str) -> InputError:
+    """Return the error that names the invalid setting and the reason."""
+    first = error.errors()[0]
+    name = ".".join(map(str, first["loc"])) or where
+    return InputError(f"invalid setting {name}", value=first["input"], limit=first["msg"], remedy=f"see {where}")

@@ -1,4 +1,4 @@
-"""What the command line says: results on standard output, everything else on standard error."""
+"""Output of the command line: results on standard output, everything else on standard error."""
 
 import json
 import sys
@@ -23,21 +23,21 @@ FORMATS = {
     "peak_memory_mb": ".0f",
     "size_mb": ".1f",
 }
-"""How numbers of a column are written; other fractions with four digits."""
+"""Formats of the columns with fractions; others have four digits."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a command has to say.
+    """Result of a command.
 
     Attributes
     ----------
     document
-        The answer as JSON.
+        The result as JSON.
     lines
-        The answer for a person.
+        The result as text.
     exit_code
-        How the command ended.
+        Exit code of the command.
     """
 
     document: Mapping[str, Any]
@@ -46,7 +46,7 @@ class Answer:
 
 
 def write_answer(answer: Answer, *, as_json: bool) -> ExitCode:
-    """Write an answer to standard output, as one JSON document or as lines; return the exit code."""
+    """Write a result to standard output, as one JSON document or as lines; return the exit code."""
     if as_json:
         write_document({**answer.document, "exit_code": int(answer.exit_code)})
     else:
@@ -72,7 +72,7 @@ def write_document(document: Mapping[str, Any]) -> None:
 
 
 def table_lines(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
-    """Lay out rows in columns, numbers to the right."""
+    """Format rows as columns, numbers aligned to the right."""
     cells = [[_cell(value, heading) for value, heading in zip(row, headings, strict=True)] for row in rows]
     widths = [max(len(row[column]) for row in [list(headings), *cells]) for column in range(len(headings))]
     lines = ["  ".join(text.ljust(width) for text, width in zip(headings, widths, strict=True)).rstrip()]

@@ -1,4 +1,4 @@
-"""Run a flow from the command line: a server if none is there, progress bars, the state that it ends in."""
+"""Run a flow from the command line: start a server if none runs, show progress bars, return the final state."""
 
 import os
 import sys
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from blocks.site import Site
 from deployments.cli.options import Common
 from deployments.cli.output import Answer
-from deployments.server import Server, server_for
+from deployments.server.server import Server, server_for
 from imaging.errors import GWWorkflowError, InputError
 from tasks.engine.jobs import ExitCode
 
@@ -33,31 +33,31 @@ def run_flow(
     in_process: bool = False,
     about: Mapping[str, object],
 ) -> Answer:
-    """Run a flow in this process and say how it ended.
+    """Run a flow in this process and return its final state as a result.
 
     Parameters
     ----------
     command
-        Name of the command, for the answer.
+        Name of the command, for the result.
     common
-        Options of every command.
+        Options of the command.
     site
         The site.
     flow
-        The flow as ``module:name``; it is imported when a server is there.
+        The flow as ``module:name``; it is imported when a server runs.
     parameters
-        Its parameters.
+        Parameters of the flow.
     workers
-        Worker processes; None to leave it to the site.
+        Worker processes; None for the cluster of the site.
     in_process
-        One step at a time, in a thread of this process.
+        Run one step at a time, in a thread of this process.
     about
-        What was asked for, for the answer.
+        Further entries of the JSON document.
 
     Raises
     ------
     InputError
-        If the flow found its input wrong.
+        If the input of the flow is invalid.
     """
     quiet_console(verbose=common.verbose)
     with server_for(site) as server:
@@ -77,12 +77,12 @@ def run_flow(
 
 
 def answer_of(command: str, state: "State[Any]", server: Server, **about: object) -> Answer:
-    """Say how a flow ended.
+    """Return the final state of a flow as a result.
 
     Raises
     ------
     InputError
-        If the flow found its input wrong.
+        If the input of the flow is invalid.
     """
     from tasks.engine.final_state import error_of, exit_code, summary_of
 
@@ -105,14 +105,14 @@ def answer_of(command: str, state: "State[Any]", server: Server, **about: object
 
 
 def quiet_console(*, verbose: bool) -> None:
-    """Keep Prefect's log lines off the terminal unless asked for; they reach the server all the same."""
+    """Keep Prefect's log lines off the terminal unless ``verbose``; the server receives them in any case."""
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "INFO" if verbose else "CRITICAL")
     os.environ.setdefault("PREFECT_LOGGING_COLORS", "false")
 
 
 @contextmanager
 def progress_bars(*, show: bool) -> Iterator["Callable[[Progress], None] | None"]:
-    """Show a bar per step and subject on standard error, if that is a terminal; yield what is to hear the progress."""
+    """Show a bar per step and subject on standard error, if that is a terminal; yield the listener for the progress."""
     if not show or not sys.stderr.isatty():
         yield None
         return

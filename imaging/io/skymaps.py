@@ -1,21 +1,14 @@
-"""Read sky maps and gravitational-wave alerts; write sky maps.
+"""Read and write sky maps.
 
 Maps are FITS tables, compressed or not: multi-order (``UNIQ`` and ``PROBDENSITY``) or flat (``PROB``, ``PROBABILITY``
 or ``PROBDENSITY``), in NESTED or RING order, complete or with a column of pixel numbers, with or without distance.
-Alerts are the JSON documents of the International Gravitational-Wave Observatory Network, with the map as
-base64-encoded FITS.
 """
 
-import base64
-import binascii
 import gzip
 import io
-import json
 import math
 import warnings
 import zlib
-from collections.abc import Mapping
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +17,7 @@ from astropy.io import fits
 from astropy.utils.exceptions import AstropyUserWarning
 
 from imaging.errors import InputError
-from imaging.exposure import MJD_EPOCH
 from imaging.io.atomic import write_bytes
-from imaging.skymap.alert import Alert
 from imaging.skymap.build import REMEDY, skymap_from_flat, skymap_from_multiorder
 from imaging.skymap.model import SkyMap
 
@@ -104,51 +95,6 @@ def write_skymap(path: Path, skymap: SkyMap) -> None:
     write_bytes(path, buffer.getvalue())
 
 
-def read_alert(source: Path | bytes) -> Alert:
-    """Read an alert in the network's JSON format, with its sky map.
-
-    Raises
-    ------
-    InputError
-        If it is not a valid alert, or its map cannot be read.
-    """
-    content, name = _content(source)
-    try:
-        document = json.loads(content)
-        event = document.get("event") or {}
-        return Alert(
-            event=str(document["superevent_id"]),
-            kind=str(document["alert_type"]).upper(),
-            mjd_issued=_mjd(document["time_created"]),
-            mjd_event=_mjd(event["time"]) if event.get("time") else math.nan,
-            significant=bool(event.get("significant", False)),
-            false_alarm_rate_hz=float(event["far"]) if event.get("far") is not None else math.nan,
-            classification=_numbers(event.get("classification")),
-            properties=_numbers(event.get("properties")),
-            instruments=tuple(event.get("instruments") or ()),
-            skymap=skymap_from_base64(event["skymap"]) if event.get("skymap") else None,
-            url=str((document.get("urls") or {}).get("gracedb", "")),
-        )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = f"no {error}" if isinstance(error, KeyError) else str(error)
-        raise InputError(f"the alert cannot be read: {reason}", value=name, remedy="fetch the alert again") from error
-
-
-def skymap_from_base64(text: str) -> SkyMap:
-    """Read a sky map from the base64 text in an alert.
-
-    Raises
-    ------
-    InputError
-        If the text is not base64 or not a sky map.
-    """
-    try:
-        content = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise InputError("the sky map of the alert is not base64", remedy=REMEDY) from error
-    return read_skymap(content)
-
-
 def _content(source: Path | bytes) -> tuple[bytes, str]:
     if isinstance(source, bytes):
         return source, f"{len(source)} bytes"
@@ -158,15 +104,6 @@ def _content(source: Path | bytes) -> tuple[bytes, str]:
         raise InputError(
             f"the file cannot be read: {error.strerror or error}", value=source, remedy="check the path"
         ) from error
-
-
-def _mjd(text: str) -> float:
-    moment = datetime.fromisoformat(text.replace("Z", "+00:00")).replace(tzinfo=None)
-    return (moment - MJD_EPOCH).total_seconds() / 86400.0
-
-
-def _numbers(values: Mapping[str, Any] | None) -> dict[str, float]:
-    return {key: float(value) for key, value in (values or {}).items() if value is not None}
 
 
 def _find_table(file: fits.HDUList) -> fits.BinTableHDU:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from bench.postgresql import own_postgresql
-from deployments.database import VARIABLE, create_database
+from deployments.server.database import VARIABLE, create_database
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,5 @@
-import base64
 import gzip
 import io
-import json
 
 import numpy as np
 import pytest
@@ -9,7 +7,7 @@ from astropy.io import fits
 from astropy_healpix import HEALPix
 
 from imaging.errors import InputError
-from imaging.io.skymaps import read_alert, read_skymap, skymap_from_base64, write_skymap
+from imaging.io.skymaps import read_skymap, write_skymap
 from imaging.skymap.build import gaussian_skymap
 from imaging.skymap.distance import conditional_distance
 
@@ -91,44 +89,6 @@ def test_a_missing_file_is_named(tmp_path):
         read_skymap(tmp_path / "absent.fits")
 
 
-def alert_bytes(skymap_text):
-    event = {"time": "2025-01-02T12:00:00.5Z", "far": 1e-12, "significant": True, "instruments": ["H1", "L1"]}
-    event |= {"classification": {"BNS": 0.9}, "properties": {"HasNS": 1.0}, "skymap": skymap_text}
-    document = {"superevent_id": "S250102a", "alert_type": "INITIAL", "time_created": "2025-01-02T12:03:00Z"}
-    return json.dumps(document | {"event": event}).encode()
-
-
-def test_an_alert_carries_its_map(skymap, tmp_path):
-    write_skymap(tmp_path / "m.fits", skymap)
-    alert = read_alert(alert_bytes(base64.b64encode((tmp_path / "m.fits").read_bytes()).decode()))
-    assert (alert.event, alert.kind, alert.significant, alert.is_retraction) == ("S250102a", "INITIAL", True, False)
-    assert alert.mjd_event == pytest.approx(60677.5 + 0.5 / 86400, abs=1e-9)
-    assert alert.skymap is not None
-    assert alert.skymap.peak() == skymap.peak()
-
-
-def test_a_retraction_has_no_event():
-    text = b'{"superevent_id": "S1", "alert_type": "RETRACTION", "time_created": "2025-01-02T12:03:00Z", "event": null}'
-    alert = read_alert(text)
-    assert alert.is_retraction
-    assert alert.skymap is None
-    assert np.isnan(alert.mjd_event)
-
-
-@pytest.mark.parametrize(
-    "content",
-    [b"{", b"[]", b'{"superevent_id": "S1"}', alert_bytes("%%%"), alert_bytes(base64.b64encode(b"x").decode())],
-)
-def test_damaged_alerts_are_refused(content):
-    with pytest.raises(InputError):
-        read_alert(content)
-
-
-def test_text_that_is_not_base64_is_refused():
-    with pytest.raises(InputError, match="base64"):
-        skymap_from_base64("not base64!")
-
-
 @pytest.mark.real_data
 @pytest.mark.parametrize(
     ("name", "half", "ninety", "peak", "distance"),
@@ -156,13 +116,3 @@ def test_a_real_burst_map_in_rings(real_data):
     assert skymap.total == pytest.approx(1.0, abs=1e-6)
     assert 0.05 < skymap.area_at_level_deg2(0.9) < 0.15
     assert skymap.distance is None
-
-
-@pytest.mark.real_data
-def test_real_alerts(real_data):
-    alert = read_alert(real_data / "skymaps" / "igwn_gwalert_preliminary.json")
-    assert (alert.event, alert.kind, alert.instruments) == ("MS260605l", "PRELIMINARY", ("H1", "L1", "V1"))
-    assert alert.skymap is not None
-    assert alert.skymap.mjd == pytest.approx(alert.mjd_event, abs=1e-6)
-    assert alert.skymap.distance_mean_mpc == pytest.approx(39.59, abs=0.01)
-    assert read_alert(real_data / "skymaps" / "igwn_gwalert_retraction.json").is_retraction

@@ -1,8 +1,5 @@
 """Sky maps and alerts as ligo.skymap writes and reads them, and every form of table that a map may take."""
 
-import base64
-import io
-import json
 import warnings
 
 import numpy as np
@@ -12,7 +9,7 @@ from astropy.table import Table
 from astropy.time import Time
 
 from imaging.errors import InputError
-from imaging.io.skymaps import _build, read_alert, read_skymap, write_skymap
+from imaging.io.skymaps import _build, read_skymap, write_skymap
 from imaging.skymap.build import gaussian_skymap
 
 with warnings.catch_warnings():
@@ -135,24 +132,3 @@ def test_the_table_with_probabilities_is_found_behind_others(tmp_path, skymap):
         extra = fits.BinTableHDU.from_columns([fits.Column("HISTORY", "D", array=[1.0])])
         fits.HDUList([hdus[0], extra, hdus[1]]).writeto(tmp_path / "b.fits")
     assert np.array_equal(read_skymap(tmp_path / "b.fits").pixel, skymap.pixel)
-
-
-def test_an_alert_is_read_field_by_field(tmp_path, skymap):
-    write_skymap(tmp_path / "m.fits", skymap)
-    text = base64.b64encode((tmp_path / "m.fits").read_bytes()).decode()
-    event = {"time": "2024-04-01T06:00:00.125Z", "far": 3e-9, "instruments": ["L1", "V1"], "significant": False}
-    event |= {"classification": {"BNS": 0.75, "Terrestrial": None}, "properties": {"HasNS": 1}, "skymap": text}
-    document = {"superevent_id": "S240401x", "alert_type": "update", "time_created": "2024-04-01T07:30:00+00:00"}
-    document |= {"urls": {"gracedb": "https://example.org/S240401x"}, "event": event}
-    (tmp_path / "a.json").write_text(json.dumps(document))
-    alert = read_alert(tmp_path / "a.json")
-    times = Time(["2024-04-01T06:00:00.125", "2024-04-01T07:30:00"], scale="utc").mjd
-    assert [alert.mjd_event, alert.mjd_issued] == pytest.approx(times, abs=1e-9)
-    assert (alert.kind, alert.event, alert.url) == ("UPDATE", "S240401x", "https://example.org/S240401x")
-    assert (alert.false_alarm_rate_hz, alert.instruments, alert.significant) == (3e-9, ("L1", "V1"), False)
-    assert (alert.classification, alert.properties) == ({"BNS": 0.75}, {"HasNS": 1.0})
-    assert np.array_equal(alert.skymap.probability, read_skymap(tmp_path / "m.fits").probability)
-    event["skymap"] = base64.b64encode(io.BytesIO(b"SIMPLE").getvalue()).decode()
-    (tmp_path / "a.json").write_text(json.dumps(document))
-    with pytest.raises(InputError, match="sky map"):
-        read_alert(tmp_path / "a.json")

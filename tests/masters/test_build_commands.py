@@ -3,7 +3,7 @@
 import pytest
 
 from blocks.site import Site
-from deployments.cli import building, main
+from deployments.cli import calibrations, main
 from deployments.cli.output import Answer
 from imaging.errors import InputError
 from imaging.io.raw_write import encode_primary, write_raw
@@ -23,7 +23,7 @@ def asked(monkeypatch, tmp_path):
         folder = tmp_path / "products/gw/exp/20240510" / str(expnum)
         folder.mkdir(parents=True)
         (folder / f"D0{expnum}_i_27_r4p5_immask.fits").touch()
-    monkeypatch.setattr(building, "run_flow", note)
+    monkeypatch.setattr(calibrations, "run_flow", note)
     monkeypatch.setenv("GW_WORKFLOW_ROOT", str(tmp_path))
     return notes
 

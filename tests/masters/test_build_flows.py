@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from blocks.site import Site
-from deployments.cli import building, main
+from deployments.cli import calibrations, main
 from deployments.cli.running import run_flow
 from imaging.exposure import Exposure
 from imaging.identity import ExposureId, raw_name
@@ -54,7 +54,7 @@ def command(prefect_server, capsys, monkeypatch):
 
     monkeypatch.setenv("PREFECT_API_URL", PREFECT_API_URL.value())
     monkeypatch.setattr(
-        building, "run_flow", lambda *words, workers, about: run_flow(*words, in_process=True, about=about)
+        calibrations, "run_flow", lambda *words, workers, about: run_flow(*words, in_process=True, about=about)
     )
 
     def run(site, *words):

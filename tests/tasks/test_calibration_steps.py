@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from blocks.site import Site
-from deployments.original_products import read_calibrated
+from deployments.products.original_calibration import read_calibrated
 from imaging.bits import MaskBit
 from imaging.detector.ccds import NX, NY
 from imaging.detector.distortion import seed_wcs

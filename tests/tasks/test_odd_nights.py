@@ -63,7 +63,7 @@ def test_a_night_without_detections(usual, tmp_path, command):
     assert command(site, "candidates", NIGHT)[1]["n_candidates"] == 0
     assert command(site, "candidates", NIGHT, "--output", tmp_path / "none.reg")[0] == 0
     code, document = command(site, "report", NIGHT, "--form", "avro")
-    assert (code, "no candidate fits" in document["error"]) == (1, True)
+    assert (code, "no candidate meets the condition" in document["error"]) == (1, True)
 
 
 def test_one_exposure_is_enough(usual, tmp_path):

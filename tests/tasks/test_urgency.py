@@ -4,7 +4,7 @@ import pytest
 
 from blocks.nights import RegisteredNight
 from blocks.site import Site
-from deployments.registry import register_night
+from deployments.events.registry import register_night
 from imaging.exposure import Exposure
 from imaging.io.exposure_list import ListedExposure, write_exposure_list
 from imaging.io.skymaps import read_skymap, write_skymap

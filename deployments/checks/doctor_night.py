@@ -1,0 +1,155 @@
+"""Check what a registered night needs: raw files, calibrations, reference stars, templates, sky map."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from blocks.nights import RegisteredNight
+from blocks.site import Site
+from deployments.checks.doctor import Finding
+from imaging.detector.status import working_ccds
+from imaging.errors import GWWorkflowError
+from imaging.exposure import Exposure
+from imaging.identity import ExposureId
+from tasks.raw_files import find_raw, raw_path
+
+REGION = 0.9
+"""Probability of the region of the sky map that should have reference stars, for exposures added later."""
+
+
+def check_night(site: Site, night: RegisteredNight) -> list[Finding]:
+    """Check a registered night.
+
+    A raw file with part of the camera counts with its CCDs; a missing one with all CCDs.
+    """
+    what = f"night {night.record.night}"
+    exposures = [item.exposure for item in night.listed()]
+    expected = {exposure.expnum: expected_ccds(site, exposure) for exposure in exposures}
+    checks: list[tuple[str, Callable[[], Finding]]] = [
+        ("raw files", lambda: _check_raw(site, exposures)),
+        ("calibrations", lambda: _check_calibrations(site, exposures, expected)),
+        ("reference stars", lambda: _check_reference(site, exposures, expected)),
+        ("templates", lambda: _check_templates(night, expected)),
+        ("sky map", lambda: _check_skymap(site, night)),
+    ]
+    findings = []
+    for name, check in checks:
+        try:
+            found = check()
+        except GWWorkflowError as error:
+            found = Finding(name, "bad", error.sentence(), error.remedy or "")
+        findings.append(Finding(f"{what}: {name}", found.verdict, found.found, found.remedy))
+    return findings
+
+
+def expected_ccds(site: Site, exposure: Exposure) -> tuple[int, ...]:
+    """Return the CCDs that a run would process: those in the raw file, or all working ones if it is missing."""
+    working = working_ccds(exposure.night)
+    try:
+        held = find_raw(site, ExposureId(exposure.expnum, exposure.band, exposure.night)).index.extensions
+    except GWWorkflowError:
+        return tuple(working)
+    return tuple(ccd for ccd in working if ccd in held)
+
+
+def _check_raw(site: Site, exposures: Sequence[Exposure]) -> Finding:
+    missing = [e.expnum for e in exposures if not raw_path(site, ExposureId(e.expnum, e.band, e.night)).exists()]
+    if missing:
+        found = f"{len(missing)} of {len(exposures)} are missing: {_some(missing)}"
+        return Finding("raw files", "warning", found, f"copy them into {site.raw}; they are processed as they arrive")
+    return Finding("raw files", "good", f"all {len(exposures)} exist")
+
+
+def _check_calibrations(site: Site, exposures: Sequence[Exposure], expected: Mapping[int, Sequence[int]]) -> Finding:
+    from imaging.io.calibrations import CalibrationLibrary, detrend_calibration_paths
+
+    library = CalibrationLibrary(site.calibrations)
+    firsts = {(e.night, e.band): e for e in exposures}
+    missing: list[str] = []
+    example = ""
+    warnings: dict[str, None] = {}
+    for exposure in firsts.values():
+        warnings |= dict.fromkeys(library.age_warnings(exposure))
+        same = [e for e in exposures if (e.night, e.band) == (exposure.night, exposure.band)]
+        wanted = sorted({ccd for e in same for ccd in expected[e.expnum]})
+        lacking = []
+        for ccd in wanted:
+            try:
+                detrend_calibration_paths(library, exposure, ccd)
+            except GWWorkflowError as error:
+                lacking.append(ccd)
+                example = example or error.sentence()
+        if lacking:
+            missing.append(f"{len(lacking)} of {len(wanted)} CCDs of night {exposure.night}, {exposure.band}")
+    if missing:
+        found = f"missing for {'; '.join(missing)}; for example: {example}"
+        return Finding("calibrations", "warning", found, "these CCDs will fail; complete the library")
+    if warnings:
+        return Finding("calibrations", "warning", "; ".join(warnings), "gw-workflow build-calibrations")
+    return Finding("calibrations", "good", f"valid for all {len(firsts)} combinations of night and band")
+
+
+def _check_reference(site: Site, exposures: Sequence[Exposure], expected: Mapping[int, Sequence[int]]) -> Finding:
+    """Check the catalogue at the corners and the centre of every CCD."""
+    from imaging.io.reference import covered, partitions_in_cone
+    from tasks.exposure_requests import nominal_footprints
+
+    root = site.reference / "gaia"
+    absent: dict[int, int] = {}
+    for e in exposures:
+        footprints = nominal_footprints(e)
+        for ccd in expected[e.expnum]:
+            corners = np.asarray(footprints[ccd])
+            middle = corners.mean(axis=0) if np.ptp(corners[:, 0]) < 180.0 else corners[0]
+            points = np.vstack([corners, middle])
+            absent[e.expnum] = absent.get(e.expnum, 0) + (not covered(root, points[:, 0], points[:, 1]).all())
+        partitions_in_cone(root, e.ra_deg, e.dec_deg, 0.1)  # raises if a file of the catalogue is missing
+    lacking = {expnum: count for expnum, count in absent.items() if count}
+    if not lacking:
+        return Finding("reference stars", "good", f"available for all {len(exposures)} exposures")
+    counts = [f"{expnum} ({count} of {len(expected[expnum])} CCDs)" for expnum, count in lacking.items()]
+    nothing = any(count == len(expected[expnum]) for expnum, count in lacking.items())
+    remedy = "gw-workflow reference-catalog prefetch or build; without stars these CCDs fail"
+    return Finding("reference stars", "bad" if nothing else "warning", f"missing for {_some(counts)}", remedy)
+
+
+def _check_templates(night: RegisteredNight, expected: Mapping[int, Sequence[int]]) -> Finding:
+    from imaging.templates.select import TemplateTarget, select_templates
+    from imaging.templates.settings import TemplateSettings
+    from tasks.exposure_requests import candidate_of_listed, nominal_footprints
+
+    listed = night.listed()
+    search = [item.exposure for item in listed if item.exposure.night == night.record.night]
+    others = [candidate_of_listed(item) for item in listed if item.exposure.night != night.record.night]
+    lacking = []
+    for exposure in search:
+        target = TemplateTarget(exposure, nominal_footprints(exposure))
+        rows = select_templates(target, others, TemplateSettings()).to_pylist()
+        served = {row["ccd"] for row in rows if row["rank"] is not None}
+        without = [ccd for ccd in expected[exposure.expnum] if ccd not in served]
+        if without:
+            lacking.append(f"{exposure.expnum} ({len(without)} of {len(expected[exposure.expnum])} CCDs)")
+    if lacking:
+        remedy = "these CCDs are not searched; add earlier exposures to the list with register-night --update"
+        return Finding("templates", "warning", f"none for {_some(lacking)}", remedy)
+    return Finding("templates", "good", f"every CCD of {len(search)} search exposures has some")
+
+
+def _check_skymap(site: Site, night: RegisteredNight) -> Finding:
+    from imaging.io.reference import covered
+    from imaging.io.skymaps import read_skymap
+
+    skymap = read_skymap(night.skymap)
+    inside = skymap.region(REGION)
+    without = ~covered(site.reference / "gaia", *skymap.centres(inside))
+    probability = float(skymap.probability[inside][without].sum())
+    if probability > 0.0:
+        found = f"{probability:.1%} of the probability lies in its {REGION:.0%} region and has no reference stars"
+        remedy = f"before exposures are added there: gw-workflow reference-catalog prefetch --skymap {night.skymap}"
+        return Finding("sky map", "warning", found, remedy)
+    return Finding("sky map", "good", f"{night.skymap.name}: reference stars in all of its {REGION:.0%} region")
+
+
+def _some(items: Sequence[object], most: int = 8) -> str:
+    text = ", ".join(map(str, items[:most]))
+    return text if len(items) <= most else f"{text}, ..."

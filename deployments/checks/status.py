@@ -1,0 +1,168 @@
+"""Progress of the exposures of a site, from its state folder, and the runs on its server."""
+
+import os
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from blocks.nights import read_night, registered_nights
+from blocks.site import Site
+from deployments.cli.output import table_lines
+from deployments.server.server import ask_server, known_address
+from tasks.engine.cache import parse_record_name
+from tasks.engine.failures import describe_failures, noted_failures
+from tasks.steps import NIGHT_STAGES, steps_of
+
+STEPS = tuple(step.name for step in steps_of(*NIGHT_STAGES))
+"""Steps in the order of the processing; others are listed after them."""
+
+
+@dataclass(frozen=True)
+class SubjectStatus:
+    """Progress of one exposure or night.
+
+    Attributes
+    ----------
+    subject
+        Exposure number, or ``night-YYYYMMDD``.
+    done
+        Number of CCDs done by step; 1 for a step of the whole subject.
+    failures
+        Failures by step, with reasons.
+    n_failed
+        Number of failed CCDs by step.
+    """
+
+    subject: str
+    done: dict[str, int]
+    failures: dict[str, str]
+    n_failed: dict[str, int]
+
+
+@dataclass(frozen=True)
+class SiteStatus:
+    """Progress of the exposures of a site.
+
+    Attributes
+    ----------
+    subjects
+        Exposures and nights.
+    running
+        Running and waiting flow runs with their states; None without a server.
+    nights
+        Registered nights.
+    """
+
+    subjects: tuple[SubjectStatus, ...]
+    running: tuple[dict[str, str], ...] | None
+    nights: tuple[int, ...] = field(default_factory=tuple)
+
+    @property
+    def steps(self) -> list[str]:
+        """Steps that any subject has reached, in the order of the processing."""
+        seen = {step for subject in self.subjects for step in (*subject.done, *subject.n_failed)}
+        return [step for step in STEPS if step in seen] + sorted(seen - set(STEPS))
+
+    def document(self) -> dict[str, Any]:
+        """Return the status as JSON."""
+        subjects = [
+            {"subject": s.subject, "done": s.done, "failed": s.n_failed, "reasons": s.failures} for s in self.subjects
+        ]
+        return {"nights": list(self.nights), "subjects": subjects, "running": self.running}
+
+    def lines(self) -> list[str]:
+        """Return the status as a table, followed by the failures."""
+        steps = self.steps
+        rows = [
+            [s.subject, *(_cell(s.done.get(step, 0), s.n_failed.get(step, 0)) for step in steps)] for s in self.subjects
+        ]
+        lines = table_lines(["", *steps], rows) if rows else ["no exposure has been processed"]
+        lines += [f"{s.subject} {step}: {text}" for s in self.subjects for step, text in s.failures.items()]
+        if self.running is None:
+            return [*lines, "no server is running"]
+        return lines + [f"{run['state']}: {run['name']}{_doing(run)}" for run in self.running]
+
+
+def site_status(site: Site, night: int | None = None) -> SiteStatus:
+    """Return the progress of a site's exposures.
+
+    Parameters
+    ----------
+    site
+        The site.
+    night
+        Restrict to this night's exposures; None for all.
+
+    Raises
+    ------
+    InputError
+        If the night is not registered.
+    """
+    if night is None:
+        nights = registered_nights(site)
+        processed = [path.name for folder in (site.records, site.state / "failures") for path in folder.glob("*")]
+        expected = {str(number) for known in nights for number in read_night(site, known).record.exposures}
+        subjects = {name for name in processed if "." not in name} | expected
+    else:
+        nights = [night]
+        record = read_night(site, night).record
+        subjects = {str(n) for n in (*record.exposures, *record.templates)} | {f"night-{night}"}
+    ordered = sorted(subjects, key=lambda name: (not name.isdigit(), int(name) if name.isdigit() else 0, name))
+    return SiteStatus(tuple(subject_status(site, name) for name in ordered), running_flows(site), tuple(nights))
+
+
+def subject_status(site: Site, subject: str) -> SubjectStatus:
+    """Return the progress of one exposure or night, from its records and failures."""
+    done: dict[str, set[str]] = {}
+    for path in (site.records / subject).glob("*.json"):
+        found = parse_record_name(path.name)
+        if found:
+            done.setdefault(found[0], set()).add(found[1])
+    by_step: dict[str, dict[Any, Any]] = {}
+    for note in noted_failures(site, subject):
+        by_step.setdefault(note.step, {})[note.unit if note.unit is not None else subject] = note.failure
+    return SubjectStatus(
+        subject,
+        done={step: len(ccds) for step, ccds in done.items()},
+        failures={step: describe_failures(failures) for step, failures in by_step.items()},
+        n_failed={step: len(failures) for step, failures in by_step.items()},
+    )
+
+
+def running_flows(site: Site) -> tuple[dict[str, str], ...] | None:
+    """Return the running and waiting runs of the server with their progress; None without a server."""
+    api_url = os.environ.get("PREFECT_API_URL") or known_address(site)
+    if not api_url:
+        return None
+    states = ["RUNNING", "PENDING", "SCHEDULED", "PAUSED", "CANCELLING"]
+    due = {"before_": (datetime.now(UTC) + timedelta(minutes=1)).isoformat()}
+    question = {"flow_runs": {"state": {"type": {"any_": states}}, "expected_start_time": due}, "limit": 50}
+    try:
+        runs = ask_server(api_url, "flow_runs/filter", question)
+        ids = [run["id"] for run in runs]
+        shown = {"artifacts": {"type": {"any_": ["progress"]}, "flow_run_id": {"any_": ids}}} if ids else None
+        progress = {a["flow_run_id"]: a for a in (ask_server(api_url, "artifacts/filter", shown) if shown else ())}
+    except (OSError, ValueError):
+        return None
+    return tuple(_described(run, progress.get(run["id"])) for run in runs)
+
+
+def _described(run: dict[str, Any], progress: dict[str, Any] | None) -> dict[str, str]:
+    """Return name, state and progress of a run."""
+    document = {"name": run["name"], "state": run["state_name"]}
+    if progress is not None:
+        percent, sentence = float(progress["data"] or 0.0), str(progress["description"] or "")
+        return document | {"progress": f"{percent:.0f} %", "doing": sentence.partition(": ")[2]}
+    waits = {"AwaitingConcurrencySlot": "waiting for another run to end", "Late": "waiting for a worker"}
+    return document | ({"doing": waits[run["state_name"]]} if run["state_name"] in waits else {})
+
+
+def _cell(done: int, failed: int) -> str:
+    if not done and not failed:
+        return "-"
+    return f"{done}+{failed} failed" if failed else str(done)
+
+
+def _doing(run: dict[str, str]) -> str:
+    parts = [run[name] for name in ("progress", "doing") if run.get(name)]
+    return f" ({', '.join(parts)})" if parts else ""

@@ -1,0 +1,93 @@
+"""Commands that build calibrations: build-calibrations, build-sky-modes, build-star-flat."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from deployments.cli.options import (
+    DEFAULTS,
+    Ccds,
+    Common,
+    Overwrite,
+    Pnum,
+    Rnum,
+    Workers,
+    ccds_of,
+    find_site,
+    version_number,
+)
+from deployments.cli.output import Answer
+from deployments.cli.running import run_flow
+from deployments.products.find_exposure import find_request
+from imaging.identity import check_night
+
+Epoch = Annotated[str, Parameter(name="--epoch", help="Name of the calibration epoch of the new files.")]
+
+
+def build_calibrations(
+    night: Annotated[int, Parameter(help="Night of the bias and dome-flat exposures, YYYYMMDD.")],
+    /,
+    *,
+    ccds: Ccds = None,
+    epoch: Annotated[
+        str | None, Parameter(name="--epoch", help="Name of the calibration epoch; default: nYYYYMMDD.")
+    ] = None,
+    overwrite: Overwrite = False,
+    workers: Workers = None,
+    common: Common = DEFAULTS,
+) -> Answer:
+    """Build master bias, dome flats and bad-pixel maps from a night's raw frames, and add them to the library."""
+    check_night(night)
+    found, chosen = find_site(common), ccds_of(ccds)
+    parameters = {"night": night, "site": found.name, "ccds": chosen, "epoch": epoch, "overwrite": overwrite}
+    flow, about = "flows.build_calibrations:build_calibrations", {"night": night, "ccds": chosen}
+    return run_flow("build-calibrations", common, found.site, flow, parameters, workers=workers, about=about)
+
+
+def build_sky_modes(
+    *expnums: Annotated[int, Parameter(help="Exposure numbers, of one band and of different fields.")],
+    epoch: Epoch,
+    rnum: Rnum = "1",
+    pnum: Pnum = "1",
+    overwrite: Overwrite = False,
+    workers: Workers = None,
+    common: Common = DEFAULTS,
+) -> Answer:
+    """Build the sky modes of a band from processed exposures, and add them to the library."""
+    flow = "flows.build_sky_modes:build_sky_modes"
+    return _build("build-sky-modes", flow, expnums, epoch, (rnum, pnum), workers, common, overwrite=overwrite)
+
+
+def build_star_flat(
+    *expnums: Annotated[int, Parameter(help="Exposure numbers, of one band, pointed differently.")],
+    epoch: Epoch,
+    rnum: Rnum = "1",
+    pnum: Pnum = "1",
+    overwrite: Overwrite = False,
+    workers: Workers = None,
+    common: Common = DEFAULTS,
+) -> Answer:
+    """Build the star flat of a band from calibrated exposures, and add it to the library."""
+    flow = "flows.build_star_flat:build_star_flat"
+    return _build("build-star-flat", flow, expnums, epoch, (rnum, pnum), workers, common, overwrite=overwrite)
+
+
+def _build(
+    command: str,
+    flow: str,
+    expnums: Sequence[int],
+    epoch: str,
+    version: tuple[str, str],
+    workers: int | None,
+    common: Common,
+    *,
+    overwrite: bool,
+) -> Answer:
+    """Run a flow that builds from processed exposures of a version."""
+    found = find_site(common)
+    numbers = version_number(version[0], "r"), version_number(version[1], "p")
+    requests = tuple(find_request(found.site, expnum, *numbers) for expnum in expnums)
+    parameters = {"exposures": requests, "epoch": epoch, "site": found.name, "overwrite": overwrite}
+    about = {"expnums": expnums, "epoch": epoch}
+    return run_flow(command, common, found.site, flow, parameters, workers=workers, about=about)

@@ -1,0 +1,122 @@
+"""Commands for reference catalogues: reference-catalog build and prefetch."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import App, Parameter
+
+from deployments.cli.options import DEFAULTS, Common, Overwrite, Workers, find_site
+from deployments.cli.output import Answer
+from deployments.cli.running import run_flow
+from imaging.errors import InputError
+
+if TYPE_CHECKING:
+    from imaging.reference.mapping import CatalogueMapping
+
+reference_catalog = App(
+    name="reference-catalog",
+    help="Build reference catalogues and copy the part that a night needs.",
+    help_format="plaintext",
+)
+
+Name = Annotated[
+    str | None, Parameter(name="--name", help="Name of the catalogue; default: gaia, or that of the mapping.")
+]
+
+
+@reference_catalog.command
+def build(
+    sources: Annotated[list[str], Parameter(help="Files, folders or patterns of the archive's tables.")],
+    /,
+    *,
+    name: Name = None,
+    mapping: Annotated[
+        str | None,
+        Parameter(name="--mapping", help="Mapping of a photometric survey (delve_dr2, ps1_dr2, ...), or a file."),
+    ] = None,
+    order: Annotated[int, Parameter(name="--order", help="HEALPix order of the partitions.")] = 5,
+    faint_limit: Annotated[
+        float | None, Parameter(name="--faint-limit", help="Faintest Gaia G magnitude; default: no limit.")
+    ] = None,
+    exact: Annotated[
+        bool, Parameter(name="--exact", negative="", help="Keep full precision; about twice the size.")
+    ] = False,
+    overwrite: Overwrite = False,
+    workers: Workers = None,
+    common: Common = DEFAULTS,
+) -> Answer:
+    """Build a catalogue indexed by position from an archive's tables; a repeated run continues where one ended."""
+    from pydantic import ValidationError
+
+    from imaging.reference.settings import ReferenceCatalogueSettings
+
+    found = find_site(common)
+    chosen = None if mapping is None else _mapping(mapping)
+    called = name or ("gaia" if chosen is None else chosen.name)
+    try:
+        settings = ReferenceCatalogueSettings(order=order, faint_limit_mag=faint_limit, compress=not exact)
+    except ValidationError as error:
+        raise InputError("HEALPix order out of range", value=order, limit=error.errors()[0]["msg"]) from error
+
+    parameters = {
+        "sources": tuple(sources),
+        "name": called,
+        "site": found.name,
+        "settings": settings,
+        "mapping": chosen,
+        "overwrite": overwrite,
+    }
+    flow = "flows.reference_catalogue:reference_catalogue"
+    about = {"catalogue": called}
+    return run_flow("reference-catalog build", common, found.site, flow, parameters, workers=workers, about=about)
+
+
+@reference_catalog.command
+def prefetch(
+    source: Annotated[Path, Parameter(help="Folder of the whole catalogue.")],
+    /,
+    *,
+    skymap: Annotated[Path, Parameter(name="--skymap", help="Sky map: FITS, multi-order or flat.")],
+    level: Annotated[float, Parameter(name="--level", help="Probability of the region to copy.")] = 0.99,
+    name: Name = None,
+    remember: Annotated[
+        bool,
+        Parameter(name="--remember", negative="", help="Also copy for every future night and sky map."),
+    ] = False,
+    common: Common = DEFAULTS,
+) -> Answer:
+    """Copy the partitions of a sky map's region, plus a margin of the camera's width, into the site."""
+    from deployments.events.prefetching import RememberedSource, remember_source
+    from imaging.io.prefetch import prefetch_catalogue
+    from imaging.io.skymaps import read_skymap
+
+    if not 0.0 < level <= 1.0:
+        raise InputError("probability out of range", value=level, limit="above 0, at most 1")
+    site, called = find_site(common).site, name or source.name
+    target = site.reference / called
+    copied = prefetch_catalogue(source, target, read_skymap(skymap), level)
+    if remember:
+        remember_source(site, called, RememberedSource(folder=source, level=level))
+    document = {
+        "command": "reference-catalog prefetch",
+        "catalogue": str(target),
+        "n_partitions": copied.n_partitions,
+        "n_copied": copied.n_copied,
+        "size_mb": copied.size_mb,
+        "n_missing": copied.n_missing,
+    }
+    line = f"{copied.n_partitions} partitions, {copied.size_mb:.1f} MB ({copied.n_copied} new), in {target}"
+    missing = (f"{copied.n_missing} pixels of the region are not in the source",) if copied.n_missing else ()
+    return Answer(document, (line, *missing))
+
+
+def _mapping(text: str) -> "CatalogueMapping":
+    """Return a mapping of the package, or that of a file."""
+    from imaging.reference.mapping import SHIPPED, parse_mapping, shipped_mapping
+
+    if text in SHIPPED or not text.endswith(".json"):
+        return shipped_mapping(text)
+    try:
+        return parse_mapping(Path(text).read_text(encoding="utf-8"), text)
+    except OSError as error:
+        raise InputError("mapping file missing", value=text) from error

@@ -1,0 +1,181 @@
+"""Commands for the Prefect server: serve, deploy, settings, listen, metrics, database."""
+
+import os
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import App, Parameter
+
+from deployments.cli.options import DEFAULT_DISPLAY, DEFAULTS, Common, Display, find_site
+from deployments.cli.output import Answer, write_document
+from deployments.cli.running import quiet_console
+from deployments.server.database import LOCAL_ADMINISTRATOR, VARIABLE
+from deployments.server.deploy import CONCURRENT_RUNS, POOL
+
+if TYPE_CHECKING:
+    from deployments.server.server import Server
+
+
+def serve(
+    *,
+    port: Annotated[int | None, Parameter(name="--port", help="Port of the server; default: any free port.")] = None,
+    limit: Annotated[int, Parameter(name="--limit", help="Number of exposures processed at the same time.")] = 2,
+    common: Common = DEFAULTS,
+) -> Answer:
+    """Serve the site: Prefect server, deployments and event triggers, until interrupted.
+
+    With --json the document is written when the server accepts runs.
+    """
+    from deployments.server import serve as serving
+
+    quiet_console(verbose=common.verbose)
+    found = find_site(common)
+    os.environ["GW_WORKFLOW_ROOT"] = str(found.site.root)
+
+    def ready(server: "Server") -> None:
+        if common.json:
+            write_document({"command": "serve", "server": server.ui_url, "api": server.api_url, "site": found.name})
+        else:
+            sys.stdout.write(f"serving {found.name} at {server.ui_url}; interrupt to stop\n")
+            sys.stdout.flush()
+
+    serving.serve(found.site, name=found.name, port=port, limit=limit, on_ready=ready)
+    return Answer({}, ("stopped",))
+
+
+def deploy(
+    *,
+    code: Annotated[Path, Parameter(name="--code", help="Folder of the checkout, with prefect.yaml.")] = Path(),
+    limit: Annotated[
+        int, Parameter(name="--limit", help="Number of concurrent runs of the work pool.")
+    ] = CONCURRENT_RUNS,
+    common: Common = DEFAULTS,
+) -> Answer:
+    """Create work pool, blocks, automations, limits and deployments on the server of PREFECT_API_URL."""
+    from deployments.server.deploy import deploy as deploy_all
+
+    names = deploy_all(find_site(common).site, code.absolute(), concurrent_runs=limit)
+    start = f"prefect worker start --pool {POOL}"
+    return Answer(
+        {"command": "deploy", "deployments": list(names), "pool": POOL},
+        (f"deployed: {', '.join(names)}", f"start workers with: {start}"),
+    )
+
+
+def settings(who: Literal["server", "worker"], /, *, display: Display = DEFAULT_DISPLAY) -> Answer:  # noqa: ARG001
+    """Print the Prefect settings of a server or a worker as shell commands."""
+    from deployments.server.server_settings import CLIENT, SERVER
+
+    chosen = SERVER if who == "server" else CLIENT
+    lines = [f"export {name}={value}" for name, value in chosen.items()]
+    return Answer({"command": "settings", "settings": chosen}, lines)
+
+
+def listen(
+    *,
+    client_id: Annotated[str | None, Parameter(name="--client-id", env_var="GCN_CLIENT_ID")] = None,
+    client_secret: Annotated[str | None, Parameter(name="--client-secret", env_var="GCN_CLIENT_SECRET")] = None,
+    topic: Annotated[tuple[str, ...], Parameter(name="--topic", help="Topic; repeatable.")] = (),
+    broker: Annotated[str | None, Parameter(name="--broker", help="Another broker, HOST:PORT.")] = None,
+    seconds: Annotated[float | None, Parameter(name="--seconds", help="Stop after this time; default: never.")] = None,
+    common: Common = DEFAULTS,
+) -> Answer:
+    """Listen to gravitational-wave alerts until interrupted: store them and their maps, announce them to the server.
+
+    Credentials come from the options, the environment, or the block GCN Credentials called default.
+    """
+    from blocks.gcn import GcnCredentials
+    from blocks.saved import saved_block
+    from deployments.events.listening import listen as take_alerts
+    from deployments.events.listening import open_consumer
+    from deployments.server.server import server_for
+    from imaging.errors import InputError
+
+    site = find_site(common).site
+    records = []
+    with server_for(site):
+        block = saved_block(GcnCredentials, "default") if client_id is None else None
+        if block is None and (client_id is None or client_secret is None):
+            raise InputError(
+                "no credentials for gravitational-wave alerts",
+                limit="--client-id and --client-secret, GCN_CLIENT_ID and GCN_CLIENT_SECRET, or the block",
+                remedy="get them at https://gcn.nasa.gov",
+            )
+        if block is None:
+            block = GcnCredentials(client_id=client_id, client_secret=client_secret)
+        options = {"bootstrap.servers": broker, "security.protocol": "plaintext"} if broker else {}
+        topics = topic or block.topics
+        secret = block.client_secret.get_secret_value()
+        consumer = open_consumer(block.client_id, secret, topics, block.domain, options)
+        with suppress(KeyboardInterrupt):
+            records = take_alerts(site, consumer, say=lambda text: print(text, file=sys.stderr), seconds=seconds)
+    events = [record.model_dump(mode="json") for record in records]
+    return Answer({"command": "listen", "alerts": events}, (f"{len(events)} new alerts",))
+
+
+def metrics(
+    *,
+    port: Annotated[
+        int | None,
+        Parameter(name="--port", help="Serve the metrics at this port; default: print them once."),
+    ] = None,
+    host: Annotated[str, Parameter(name="--host", help="Address to listen at.")] = "127.0.0.1",
+    common: Common = DEFAULTS,
+) -> Answer:
+    """Print or serve the metrics of a site for Prometheus: steps done, runs by state, workers, disk, pending events."""
+    from deployments.server.metrics import serve_metrics, write_metrics
+
+    site = find_site(common).site
+    if port is None:
+        text = write_metrics(site)
+        return Answer({"command": "metrics", "text": text}, text.splitlines())
+    server = serve_metrics(site, port, host)
+    sys.stderr.write(f"metrics of {site.root} at http://{host}:{server.server_port}/metrics; interrupt to stop\n")
+    with suppress(KeyboardInterrupt):
+        threading.Event().wait()
+    server.shutdown()
+    return Answer({"command": "metrics", "port": port}, ("stopped",))
+
+
+database = App(name="database", help="Create or vacuum the database of the Prefect server.", help_format="plaintext")
+
+Address = Annotated[
+    str | None,
+    Parameter(name="--address", env_var=VARIABLE, help="Connection URL: postgresql+asyncpg://..."),
+]
+
+
+@database.command
+def create(
+    *,
+    address: Address = None,
+    administrator: Annotated[
+        str, Parameter(name="--administrator", help="URL of an administrator of the same PostgreSQL.")
+    ] = LOCAL_ADMINISTRATOR,
+    common: Common = DEFAULTS,  # noqa: ARG001 (--json is an option of every command)
+) -> Answer:
+    """Create role, database and tables on PostgreSQL; repeatable, also after an update of Prefect."""
+    from deployments.server.database import create_database, parse_address
+    from imaging.errors import InputError
+
+    if address is None:
+        raise InputError("no database is named", limit=f"--address or {VARIABLE}")
+    done = create_database(address, administrator)
+    shown = parse_address(address).render_as_string(hide_password=True)
+    return Answer({"command": "database create", "database": shown, "done": list(done)}, (f"{shown}:", *done))
+
+
+@database.command
+def vacuum(*, address: Address = None, common: Common = DEFAULTS) -> Answer:
+    """Return the space of removed rows to the disk; default: the embedded server's database."""
+    from deployments.server.database import address_in_use, parse_address
+    from deployments.server.database import vacuum as give_back
+
+    named = address or address_in_use(find_site(common).site.state / "server", {})
+    sizes = give_back(named).document()
+    shown = parse_address(named).render_as_string(hide_password=True)
+    line = f"{shown}: {sizes['freed_mb']:.1f} MB freed, {sizes['size_mb']:.1f} MB left"
+    return Answer({"command": "database vacuum", "database": shown} | sizes, (line,))

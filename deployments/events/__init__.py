@@ -1,0 +1,1 @@
+"""Nights and what arrives for them: the registry, raw files, gravitational-wave alerts, sky maps."""

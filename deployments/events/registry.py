@@ -1,0 +1,213 @@
+"""The registry of nights, and their announcement to the server.
+
+A night is stored first and announced afterwards. If no server runs, the night stays pending, and :func:`reconcile`,
+which the watcher calls periodically, announces it later. The event has the same identity every time, and a run marks
+the night as started, so that no run starts twice.
+"""
+
+import fcntl
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from blocks.nights import EVENT_NAME, RECORD, NightRecord, RegisteredNight, night_folder, read_night, registered_nights
+from blocks.site import Site
+from imaging.errors import InputError
+from imaging.identity import check_night
+from imaging.io.atomic import atomic_path, content_hash, storage_error, write_text
+from imaging.io.exposure_list import ListedExposure, read_exposure_list, write_exposure_list
+from tasks.engine.events import emit
+
+FORGOTTEN_S = 600.0
+"""Time after which an event without a run is emitted again, since a server forgets events when it restarts. A server
+that knows the event ignores it."""
+
+RESOURCE = "gw.night.{night}"
+"""Resource of a night in Prefect's events."""
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """The result of registering a night.
+
+    Attributes
+    ----------
+    night
+        The registered night.
+    changed
+        Whether a new revision was stored.
+    """
+
+    night: RegisteredNight
+    changed: bool
+
+
+def register_night(
+    site: Site,
+    night: int,
+    *,
+    event: str,
+    skymap: Path,
+    exposures: Path,
+    check_skymap: Callable[[Path], object],
+    update: bool = False,
+) -> Registration:
+    """Store a night: its event, and copies of its sky map and exposure list.
+
+    Parameters
+    ----------
+    site
+        Site of the registry.
+    night
+        Local date at the beginning of the night, YYYYMMDD.
+    event
+        Name of the gravitational-wave event.
+    skymap, exposures
+        Files to copy; exposures of other nights are templates.
+    check_skymap
+        Raises ``InputError`` if the sky map cannot be read.
+    update
+        Whether the night may be registered already; then the exposures are added to the known ones, and the sky map
+        replaces the known one.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be read, no exposure is of the night, or the night is registered and ``update`` is False.
+    StorageError
+        If the registry cannot be written.
+    """
+    check_night(night)
+    if not event.strip():
+        raise InputError("event has no name", limit="a name such as GW170817")
+    listed = read_exposure_list(exposures)
+    if not Path(skymap).is_file():
+        raise InputError("sky map missing", value=skymap)
+    check_skymap(skymap)
+    folder = night_folder(site, night)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "registering.lock").open("ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            known = read_night(site, night) if (folder / RECORD).exists() else None
+            return _register(site, night, event.strip(), Path(skymap), listed, known=known, update=update)
+    except OSError as error:
+        raise storage_error(error, folder) from error
+
+
+def _register(
+    site: Site,
+    night: int,
+    event: str,
+    skymap: Path,
+    listed: tuple[ListedExposure, ...],
+    *,
+    known: RegisteredNight | None,
+    update: bool,
+) -> Registration:
+    if known is not None:
+        _check_update(known, event, update=update)
+    listed = _merged(known.listed() if known else (), listed)
+    search = tuple(sorted(item.exposure.expnum for item in listed if item.exposure.night == night))
+    if not search:
+        nights = sorted({item.exposure.night for item in listed})
+        raise InputError(
+            "exposure list has no exposure of the night",
+            value=f"night {night}; the list has {', '.join(map(str, nights)) or 'none'}",
+            remedy="give the night of the list's column NITE",
+        )
+    folder = night_folder(site, night)
+    revision = known.record.revision + 1 if known else 1
+    list_name, map_name = f"exposures-{revision}.csv", f"skymap-{revision}{''.join(skymap.suffixes[-2:])}"
+    write_exposure_list(folder / list_name, listed)
+    with atomic_path(folder / map_name) as temporary:
+        shutil.copyfile(skymap, temporary)
+    record = NightRecord(
+        night=night,
+        event=event,
+        revision=revision,
+        skymap=map_name,
+        skymap_hash=content_hash(folder / map_name),
+        exposure_list=list_name,
+        exposures=search,
+        templates=tuple(sorted({item.exposure.expnum for item in listed} - set(search))),
+        exposure_list_hash=content_hash(folder / list_name),
+    )
+    if known is not None and _same_content(known.record, record):
+        (folder / list_name).unlink()
+        (folder / map_name).unlink()
+        return Registration(known, changed=False)
+    write_text(folder / RECORD, record.model_dump_json(indent=1) + "\n")
+    return Registration(RegisteredNight(site, record), changed=True)
+
+
+def _check_update(known: RegisteredNight, event: str, *, update: bool) -> None:
+    if not update:
+        raise InputError(
+            "night is already registered",
+            value=f"{known.record.night} for {known.record.event}, revision {known.record.revision}",
+            remedy="give --update to add exposures or a new sky map",
+        )
+    if event != known.record.event:
+        raise InputError("night is registered for another event", value=event, limit=known.record.event)
+
+
+def _same_content(one: NightRecord, other: NightRecord) -> bool:
+    return (one.skymap_hash, one.exposure_list_hash) == (other.skymap_hash, other.exposure_list_hash)
+
+
+def _merged(known: tuple[ListedExposure, ...], new: tuple[ListedExposure, ...]) -> tuple[ListedExposure, ...]:
+    """Merge two lists; a new line replaces the known line of the same exposure."""
+    by_number = {item.exposure.expnum: item for item in (*known, *new)}
+    return tuple(by_number[number] for number in sorted(by_number))
+
+
+def announce(night: RegisteredNight, *, emit_event: Callable[..., Any] = emit) -> None:
+    """Emit the event of a night's latest revision to the server that Prefect's settings name.
+
+    Parameters
+    ----------
+    night
+        The night.
+    emit_event
+        Emits an event, with the parameters of :func:`tasks.engine.events.emit`.
+
+    Raises
+    ------
+    Exception
+        If the server does not accept the event; the night stays pending.
+    """
+    record = night.record
+    resource = RESOURCE.format(night=record.night)
+    emit_event(EVENT_NAME, record.event_id, resource, about=record.event, payload=record.payload())
+    night.mark_emitted()
+
+
+def pending_nights(site: Site) -> list[RegisteredNight]:
+    """Return the nights without a run whose latest revision was not announced, or was announced long ago."""
+    nights = [read_night(site, number) for number in registered_nights(site)]
+    return [night for night in nights if not night.is_started() and night.seconds_since_emitted() > FORGOTTEN_S]
+
+
+def reconcile(site: Site, *, emit_event: Callable[..., Any] = emit) -> list[int]:
+    """Announce every pending night.
+
+    Parameters
+    ----------
+    site
+        The site.
+    emit_event
+        Emits an event, with the parameters of :func:`tasks.engine.events.emit`.
+
+    Returns
+    -------
+    nights
+        The announced nights.
+    """
+    announced = []
+    for night in pending_nights(site):
+        announce(night, emit_event=emit_event)
+        announced.append(night.record.night)
+    return announced

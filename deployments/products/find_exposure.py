@@ -1,0 +1,80 @@
+"""Find processed exposures by their products."""
+
+import re
+from typing import Literal
+
+from blocks.site import Destination, Site
+from imaging.errors import InputError
+from imaging.identity import ExposureId
+from tasks.requests import ExposureRequest
+
+MAGNITUDES = "mag_psf"
+"""Magnitudes for the zero points."""
+
+
+def find_exposure(site: Site, expnum: int, rnum: int, pnum: int, schema: str = "gw") -> ExposureId:
+    """Find the identity of a processed exposure from the names of its products.
+
+    Raises
+    ------
+    InputError
+        If it has no products of this version, or products of several bands or nights.
+    """
+    pattern = re.compile(rf"D{expnum:08d}_(?P<band>[A-Za-z]+)_(?:\d\d_)?r{rnum}p{pnum}_")
+    found = {
+        (int(path.parent.parent.name), match["band"])
+        for path in (site.store / schema / "exp").glob(f"*/{expnum}/D*")
+        if (match := pattern.match(path.name))
+    }
+    if len(found) == 1:
+        night, band = found.pop()
+        return ExposureId(expnum, band, night, rnum, pnum, schema)
+    raise InputError(
+        "exposure has no products of this version" if not found else "exposure has products of several nights or bands",
+        expnum=expnum,
+        value=f"r{rnum}p{pnum} below {site.store / schema / 'exp'}",
+        remedy="run gw-workflow single-epoch first, with the same version and destination",
+    )
+
+
+def find_request(
+    site: Site,
+    expnum: int,
+    rnum: int,
+    pnum: int,
+    schema: Literal["gw", "wsdiff"] = "gw",
+    destination: Destination = "persistent",
+) -> ExposureRequest:
+    """Return the request for a processed exposure, found by :func:`find_exposure`."""
+    exposure = find_exposure(site.storing_in(destination), expnum, rnum, pnum, schema)
+    return ExposureRequest(
+        expnum=expnum,
+        band=exposure.band,
+        night=exposure.night,
+        rnum=rnum,
+        pnum=pnum,
+        schema_name=schema,
+        destination=destination,
+    )
+
+
+def check_magnitudes(name: str) -> None:
+    """Raise unless zero points can be solved for with these magnitudes.
+
+    Parameters
+    ----------
+    name
+        Name in the original: ``mag_psf``.
+
+    Raises
+    ------
+    InputError
+        If they are other magnitudes.
+    """
+    if name != MAGNITUDES:
+        raise InputError(
+            "zero points cannot be solved from these magnitudes",
+            value=repr(name),
+            limit=MAGNITUDES,
+            remedy="leave the option out: all fluxes of a catalogue share one aperture and one zero point",
+        )

@@ -1,0 +1,1 @@
+"""Candidates of a night: lists, selections, pictures, and reports to other systems."""

@@ -1,0 +1,1 @@
+"""The Prefect server of a site: process, settings, database, deployments, automations, limits, metrics."""

@@ -1,0 +1,126 @@
+"""Serve a site from one machine: server, deployments, triggers and the watcher in one process."""
+
+import asyncio
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from contextvars import copy_context
+
+from blocks.site import Site
+from deployments.events.watching import look_around
+from deployments.server.definitions import DEFINITIONS, Definition, served_deployment
+from deployments.server.server import Server, server_for
+from deployments.server.server_settings import HEARTBEAT_S
+
+LOOK_S = 15.0
+"""Seconds between two looks for pending nights, late exposures and dead runs."""
+
+POLL_S = 2
+"""Seconds between two queries for runs to start."""
+
+
+def serve(
+    site: Site,
+    *,
+    name: str | None = None,
+    definitions: Sequence[Definition] = DEFINITIONS,
+    port: int | None = None,
+    limit: int = 2,
+    on_ready: Callable[[Server], None] | None = None,
+) -> None:
+    """Serve until interrupted; then end all processes that were started.
+
+    Parameters
+    ----------
+    site
+        The site.
+    name
+        Name or folder of the site, parameter ``site`` of the runs; None for its root.
+    definitions
+        The deployments.
+    port
+        Port of the server, if it is started here; None for any free port.
+    limit
+        Exposures processed at the same time by all runs. Rankings do not count against this limit.
+    on_ready
+        Called when the server accepts runs.
+
+    Raises
+    ------
+    InputError, StorageError
+        If the server cannot be used or started.
+    """
+    with server_for(site, port=port) as server:
+        from prefect.exceptions import TerminationSignal
+        from prefect.runner import Runner
+
+        from blocks.folders import register_blocks
+        from deployments.server.automations import create_automations
+        from deployments.server.limits import create_limits
+
+        register_blocks(site)
+        create_automations(flows=[definition.name for definition in definitions])
+        create_limits(limit)
+        # Each deployment has a limit; a common limit would make a ranking wait for exposures.
+        runner = Runner(
+            name="gw-workflow", limit=None, query_seconds=POLL_S, pause_on_shutdown=True, heartbeat_seconds=HEARTBEAT_S
+        )
+        runner.handle_sigterm = lambda *_: sys.exit(0)  # type: ignore[method-assign]  # Prefect's does not await its coroutine
+        for definition in definitions:
+            runner.add_deployment(served_deployment(definition, name or str(site.root)))
+        with _ended_children(), _watching(site):
+            if on_ready:
+                on_ready(server)
+            with suppress(KeyboardInterrupt, TerminationSignal, SystemExit):
+                asyncio.run(runner.start())
+
+
+@contextmanager
+def _watching(site: Site) -> Iterator[None]:
+    """Announce nights and late exposures, and close dead runs, periodically inside the ``with`` block."""
+    from prefect.logging import get_logger
+
+    from deployments.server.dead_runs import DeadRuns
+
+    logger = get_logger(__name__)
+    stopped, dead_runs = threading.Event(), DeadRuns()
+
+    def work() -> None:
+        while not stopped.is_set():
+            try:
+                found = look_around(site)
+                if found:
+                    logger.info("Announced nights %s and exposures %s", found.nights, found.exposures)
+                dead_runs.look()
+            except Exception as error:  # noqa: BLE001 (the next look tries again)
+                logger.warning("The watcher failed and will try again: %s", error)
+            stopped.wait(LOOK_S)
+
+    thread = threading.Thread(target=copy_context().run, args=(work,), name="watch", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        thread.join(timeout=10)
+
+
+@contextmanager
+def _ended_children(grace_s: float = 10.0) -> Iterator[None]:
+    """End all processes, with their descendants, that were started inside the ``with`` block."""
+    import psutil
+
+    before = {child.pid for child in psutil.Process(os.getpid()).children(recursive=True)}
+    try:
+        yield
+    finally:
+        children = [c for c in psutil.Process(os.getpid()).children(recursive=True) if c.pid not in before]
+        for child in children:
+            with suppress(psutil.NoSuchProcess):
+                child.terminate()
+        _, alive = psutil.wait_procs(children, timeout=grace_s)
+        for child in alive:
+            with suppress(psutil.NoSuchProcess):
+                child.kill()

@@ -1,0 +1,102 @@
+"""Prefect settings of server, workers and flow runs, as environment variables."""
+
+from pathlib import Path
+
+from deployments.server.database import VARIABLE, address_in_use
+
+QUIET = {
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+}
+"""No telemetry; a site may have no internet."""
+
+RUN_RETENTION_DAYS = 60
+"""Days after which the server removes finished runs, their logs and artifacts."""
+
+HEARTBEAT_S = 30
+"""Seconds between two heartbeats of a run, Prefect's minimum."""
+
+CLIENT = {
+    **QUIET,
+    # A process without a server fails instead of starting a temporary one.
+    "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
+    # Interval of queries for runs to start, in seconds.
+    "PREFECT_RUNNER_POLL_FREQUENCY": "2",
+    "PREFECT_WORKER_QUERY_SECONDS": "2",
+    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_S),
+    # A failed request is repeated six times within two minutes. Prefect repeats it after some status codes only, not
+    # after 500, which a server answers when all its connections to a stalled database are in use.
+    "PREFECT_CLIENT_RETRY_EXTRA_CODES": "500",
+    "PREFECT_CLIENT_MAX_RETRIES": "6",
+}
+"""Settings of every process that runs flows or tasks."""
+
+SERVER = {
+    **QUIET,
+    # With a relative address the pages work on any port and behind a proxy.
+    "PREFECT_SERVER_UI_API_URL": "/api",
+    # The new user interface contacts an external address on every page.
+    "PREFECT_SERVER_UI_V2_ENABLED": "false",
+    # The recorders write single rows by default, at 60 ms of CPU each; in batches 15 ms.
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "100",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
+    "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_BATCH_SIZE": "100",
+    "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_READ_BATCH_SIZE": "100",
+    "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL": "1",
+    "PREFECT_SERVER_SERVICES_TRIGGERS_READ_BATCH_SIZE": "100",
+    # Interval at which a run waiting for a concurrency slot tries again, in seconds; default 30.
+    "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "5",
+    # Events are two thirds of the database; the default is a week.
+    "PREFECT_SERVER_EVENTS_RETENTION_PERIOD": "P2D",
+    # Runs are kept for ever by default; products and step records do not depend on them. Orphans are logs and artifacts
+    # whose run is gone.
+    "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs,orphans",
+    "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(RUN_RETENTION_DAYS * 86400),
+    "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
+    # Metrics of the server at /api/metrics.
+    "PREFECT_SERVER_METRICS_ENABLED": "true",
+}
+"""Settings of the server."""
+
+
+def server_environment(folder: Path) -> dict[str, str]:
+    """Return the environment variables of a server with its files in a folder.
+
+    Its database is there too, unless ``PREFECT_SERVER_DATABASE_CONNECTION_URL`` names another one.
+    """
+    return {**SERVER, "PREFECT_HOME": str(folder), VARIABLE: address_in_use(folder)}
+
+
+def client_environment(api_url: str, folder: Path) -> dict[str, str]:
+    """Return the environment variables of a process that uses a server.
+
+    Over plain HTTP the certificate bundle is not used, but it is read twice per task run, at 60 ms of CPU each; with a
+    single certificate 1 ms.
+
+    Parameters
+    ----------
+    api_url
+        Address of the server's API.
+    folder
+        Folder of the file with one certificate.
+    """
+    settings = {**CLIENT, "PREFECT_API_URL": api_url, "PREFECT_UI_URL": api_url.removesuffix("/api")}
+    if api_url.startswith("http://"):
+        settings["PREFECT_API_SSL_CERT_FILE"] = str(one_certificate(folder))
+    return settings
+
+
+def one_certificate(folder: Path) -> Path:
+    """Write the first certificate of the bundle to a file, once, and return its path."""
+    path = folder / "one-certificate.pem"
+    if not path.exists():
+        import certifi
+
+        from imaging.io.atomic import write_text
+
+        text = Path(certifi.where()).read_text(encoding="utf-8")
+        start, end = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----\n"
+        write_text(path, start + text.partition(start)[2].partition(end)[0] + end)
+    return path

@@ -1,0 +1,220 @@
+"""What the doctor finds on a site, and what it says to do."""
+
+import dataclasses
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from listed_nights import NIGHT, check_map, write_list
+
+from blocks.site import Site
+from deployments.checks import doctor, doctor_night
+from deployments.cli import main
+from deployments.events.registry import register_night
+from deployments.server.automations import NIGHT_FAILED, ZOMBIES
+from deployments.server.database import VARIABLE, prepare_sqlite
+from deployments.server.definitions import DEFINITIONS
+from imaging.detector.status import working_ccds
+from imaging.errors import InputError
+from imaging.identity import ExposureId
+from imaging.io.reference import write_reference_catalogue
+from imaging.io.skymaps import write_skymap
+from imaging.schemas.reference import REFERENCE_STARS
+from imaging.skymap.build import gaussian_skymap
+from tasks.exposure_requests import nominal_footprints
+from tasks.raw_files import raw_path
+from tasks.steps import LIMITS
+
+
+@pytest.fixture
+def site(tmp_path, monkeypatch) -> Site:
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    monkeypatch.setattr(doctor, "known_address", lambda site: None)
+    return Site.at(tmp_path / "site")
+
+
+@pytest.fixture
+def night(site, tmp_path):
+    skymap = tmp_path / "map.fits"
+    skymap.write_bytes(b"SIMPLE map")
+    exposures = write_list(tmp_path / "list.csv", [1300001, 1300002])
+    return register_night(
+        site, NIGHT, event="GW170817", skymap=skymap, exposures=exposures, check_skymap=check_map
+    ).night
+
+
+def by_check(findings):
+    return {finding.check.partition(": ")[2] or finding.check: finding for finding in findings}
+
+
+def test_an_empty_site_is_told_what_it_lacks(site, night):
+    found = by_check(doctor.examine(site))
+    assert found["server"].verdict == "warning"
+    assert found["file locks"].verdict == "good"
+    assert found["raw files"].found == "3 of 3 are missing: 900001, 1300001, 1300002"
+    assert found["calibrations"].verdict == "bad"
+    assert "there is no calibration library" in found["calibrations"].found
+    assert found["reference stars"].verdict == "bad"
+    assert found["sky map"].verdict == "bad", "a file that is no sky map"
+    assert all(finding.remedy for finding in found.values() if finding.verdict != "good")
+
+
+def test_files_that_come_are_seen(site, night):
+    for item in night.listed():
+        path = raw_path(site, ExposureId(item.exposure.expnum, item.exposure.band, item.exposure.night))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    assert by_check(doctor.examine(site))["raw files"].verdict == "good"
+
+
+@pytest.mark.parametrize(("free_gb", "verdict"), [(5.0, "bad"), (100.0, "warning"), (900.0, "good")])
+def test_the_free_disk_is_judged(site, monkeypatch, free_gb, verdict):
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: SimpleNamespace(free=free_gb * 1e9))
+    assert by_check(doctor.check_machine(site))["disk of products"].verdict == verdict
+
+
+def test_a_named_server_that_is_down_is_bad(site, monkeypatch):
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    (found,) = doctor.check_server(site)
+    assert (found.verdict, found.remedy) == ("bad", "start it, or unset PREFECT_API_URL")
+
+
+@pytest.fixture
+def server(site, monkeypatch):
+    """A server that says what the test puts into its answers."""
+    answers = {
+        "deployments/filter": [{"name": d.name, "status": "READY"} for d in DEFINITIONS],
+        "automations/filter": [
+            {"name": name, "enabled": True}
+            for name in [ZOMBIES, NIGHT_FAILED] + [trigger["name"] for d in DEFINITIONS for trigger in d.triggers]
+        ],
+        "block_types/filter": [{"id": slug, "slug": slug} for slug in doctor.BLOCKS],
+        "block_documents/filter": [{"block_type_id": slug, "name": "default"} for slug in doctor.BLOCKS],
+        "v2/concurrency_limits/filter": [{"name": name} for name in LIMITS],
+    }
+    monkeypatch.setenv("PREFECT_API_URL", "http://server/api")
+    monkeypatch.setattr(doctor, "is_healthy", lambda url: True)
+    monkeypatch.setattr(doctor, "ask_server", lambda url, what, question: answers[what])
+    return answers
+
+
+def test_a_server_with_everything_is_good(site, server):
+    assert {finding.verdict for finding in doctor.check_server(site)} == {"good"}
+
+
+def test_what_a_server_lacks_is_named(site, server):
+    server["deployments/filter"].pop(0)
+    server["automations/filter"][2]["enabled"] = False
+    found = by_check(doctor.check_server(site))
+    assert found["deployments"].found == "missing: process-night"
+    assert found["automations"].found == "missing or off: process-night-on-event"
+    assert found["automations"].remedy == "gw-workflow deploy"
+
+
+def test_missing_blocks_limits_and_notifications_are_named(site, server):
+    server["block_documents/filter"][0]["name"] = "mountain"
+    server["v2/concurrency_limits/filter"].pop()
+    server["automations/filter"] = [a for a in server["automations/filter"] if a["name"] != NIGHT_FAILED]
+    found = by_check(doctor.check_server(site))
+    assert (found["blocks"].verdict, found["blocks"].found) == ("bad", "no block default of gw-storage-roots")
+    assert (found["limits"].verdict, found["limits"].found) == ("warning", "missing: gw-write-nights")
+    assert found["notifications"].remedy == "fill in the block Notification Target / default, then gw-workflow deploy"
+
+
+def test_a_database_that_is_not_reached_or_has_grown_is_told(site, monkeypatch):
+    monkeypatch.setenv(VARIABLE, "postgresql+asyncpg://gw:secret@127.0.0.1:9/prefect")
+    found = by_check(doctor.check_server(site))["database"]
+    assert found.verdict == "bad"
+    assert "secret" not in found.found
+    monkeypatch.delenv(VARIABLE)
+    path = site.state / "server" / "prefect.db"
+    path.parent.mkdir(parents=True)
+    prepare_sqlite(path)
+    assert by_check(doctor.check_server(site))["database"].verdict == "good"
+    monkeypatch.setattr(doctor, "DATABASE_GB", 1e-9)
+    assert by_check(doctor.check_server(site))["database"].remedy.startswith("gw-workflow database vacuum")
+
+
+RA, DEC = 197.45, -23.38
+
+
+@pytest.fixture
+def pointed(site, night, monkeypatch):
+    """Exposures at one place; of the raw file of the first only two CCDs are there."""
+    exposures = [dataclasses.replace(item.exposure, ra_deg=RA, dec_deg=DEC) for item in night.listed()]
+
+    def expected(site, exposure):
+        return (26, 27) if exposure.expnum == exposures[0].expnum else tuple(working_ccds(exposure.night))
+
+    return exposures, {e.expnum: expected(site, e) for e in exposures}
+
+
+def write_gaia(site, *places):
+    columns = {field.name: pa.nulls(len(places), field.type) for field in REFERENCE_STARS}
+    columns |= {"source_id": pa.array(range(len(places)), pa.int64())}
+    columns |= {name: pa.array([place[n] for place in places]) for n, name in enumerate(("ra", "dec"))}
+    stars = pa.table(columns).cast(REFERENCE_STARS)
+    write_reference_catalogue(site.reference / "gaia", stars, name="gaia", order=7)
+
+
+def test_reference_stars_are_looked_for_under_every_ccd(site, pointed):
+    exposures, expected = pointed
+    write_gaia(site, (RA + 40.0, DEC))
+    found = doctor_night._check_reference(site, exposures, expected)
+    assert found.verdict == "bad"
+    assert "(2 of 2 CCDs)" in found.found
+    grid = [(RA + x, DEC + y) for x in np.arange(-1.6, 1.6, 0.2) for y in np.arange(-1.4, 1.4, 0.2)]
+    write_gaia(site, *grid)
+    assert doctor_night._check_reference(site, exposures, expected).verdict == "good"
+    write_gaia(site, *[place for place in grid if place[1] < DEC + 0.3])
+    found = doctor_night._check_reference(site, exposures, expected)
+    assert found.verdict == "warning", "part of the shards is missing"
+    assert "prefetch" in found.remedy
+    first = exposures[0].expnum
+    corners = nominal_footprints(exposures[0])
+    is_north = any(corners[ccd][:, 1].max() > DEC + 0.3 for ccd in expected[first])
+    assert (f"{first} (" in found.found) == is_north
+
+
+def test_calibrations_are_asked_of_the_ccds_that_the_raw_files_hold(site, pointed, monkeypatch):
+    exposures, expected = pointed
+    asked = []
+
+    def look(library, exposure, ccd):
+        asked.append(ccd)
+        if ccd != 26:
+            raise InputError("calibration file missing: bias", ccd=ccd)
+
+    library = SimpleNamespace(age_warnings=lambda exposure: ())
+    monkeypatch.setattr("imaging.io.calibrations.CalibrationLibrary", lambda root: library)
+    monkeypatch.setattr("imaging.io.calibrations.detrend_calibration_paths", look)
+    found = doctor_night._check_calibrations(site, exposures[:1], expected)
+    assert asked == [26, 27]
+    assert found.found.startswith("missing for 1 of 2 CCDs")
+
+
+def test_the_region_of_the_sky_map_is_held_against_the_reference_stars(site, night):
+    skymap = gaussian_skymap(RA, DEC, 0.3, distance_mpc=40.0, distance_sigma_mpc=8.0)
+    write_skymap(night.skymap, skymap)
+    write_gaia(site, (RA + 40.0, DEC))
+    found = doctor_night._check_skymap(site, night)
+    assert found.verdict == "warning"
+    assert found.found.startswith("9"), "almost all of it"
+    write_gaia(site, *[(RA + x, DEC + y) for x in np.arange(-2.5, 2.5, 0.2) for y in np.arange(-2.0, 2.0, 0.2)])
+    assert doctor_night._check_skymap(site, night).verdict == "good"
+
+
+def test_deployments_that_nobody_serves_are_bad(site, server):
+    for deployment in server["deployments/filter"]:
+        deployment["status"] = "NOT_READY"
+    found = by_check(doctor.check_server(site))["workers"]
+    assert (found.verdict, found.remedy) == ("bad", "prefect worker start --pool gw-workflow")
+
+
+def test_the_command_ends_with_3_if_a_night_cannot_run(site, night, capsys):
+    code = main.run(["doctor", "--site", str(site.root), "--json"])
+    document = json.loads(capsys.readouterr().out)
+    assert (code, document["exit_code"]) == (3, 3)
+    assert document["counts"]["bad"] >= 2
