@@ -15,9 +15,8 @@ from blocks.cluster import ComputeCluster
 from blocks.site import Site
 from deployments.cli import nights
 from deployments.cli.images import SubtractionOptions, search_settings
-from deployments.cli.options import DEFAULTS
-from deployments.cli.settings_files import read_settings
-from deployments.definitions import DEFINITIONS
+from deployments.cli.options import DEFAULTS, read_settings
+from deployments.server.definitions import DEFINITIONS
 from flows.settings import DifferenceStageSettings, NightSettings
 from imaging.difference.chain import SearchSettings
 from imaging.errors import InputError

@@ -11,8 +11,7 @@ from imaging.bits import MaskBit
 from imaging.image import CalibratedImage, CcdImage
 from imaging.io.images import read_planes, write_planes
 from imaging.simulation.pairs import ExposureSpec, expose, make_pair_sky
-from imaging.templates import resampling_inputs as groundwork_module
-from imaging.templates import resampling_planes as groundwork_file
+from imaging.templates import resampling_inputs as module
 from imaging.templates.pixels import grow_bits
 from imaging.templates.relative import find_bright_sources
 from imaging.templates.resampling_inputs import (
@@ -58,7 +57,7 @@ def spoilt(image: CalibratedImage) -> CalibratedImage:
     return replace(image, pixels=CcdImage(science, mask, weight, pixels.header))
 
 
-def test_groundwork_is_the_repair_the_growth_and_the_stars(images):
+def test_resampling_inputs_are_the_repair_the_growth_and_the_stars(images):
     image = images[1]
     laid = resampling_inputs_of(image)
     science, mask = image.pixels.science.copy(), image.pixels.mask.copy()
@@ -85,7 +84,7 @@ def test_stars_are_where_the_sources_are(images):
     assert np.count_nonzero(nearest < 0.3) > 0.5 * len(first)
 
 
-def test_file_keeps_groundwork_to_the_bit(images, tmp_path: Path):
+def test_file_keeps_resampling_inputs_to_the_bit(images, tmp_path: Path):
     pixels = images[1].pixels
     laid = resampling_inputs_of(images[1])
     planes = {"SCI": pixels.science, "MSK": pixels.mask, "WGT": pixels.weight}
@@ -106,7 +105,7 @@ def test_file_keeps_groundwork_to_the_bit(images, tmp_path: Path):
 def test_image_without_defects_and_stars_keeps_empty_lists(images, tmp_path: Path):
     nothing = CcdImage(np.zeros((60, 50), np.float32), np.zeros((60, 50), np.int16), np.ones((60, 50), np.float32), {})
     laid = make_resampling_inputs(nothing, images[0].psf, 1e5, SETTINGS)
-    assert set(resampling_planes(laid)) == {groundwork_file.SETTINGS}
+    assert set(resampling_planes(laid)) == {module.SETTINGS}
     path = tmp_path / "empty.fits"
     write_planes(path, {"SCI": nothing.science} | resampling_planes(laid), {})
     again = resampling_inputs_from(read_planes(path, ["SCI"], optional=EXTENSIONS)[0])
@@ -122,7 +121,7 @@ def test_file_of_another_hand_has_none(images, tmp_path: Path):
     assert resampling_inputs_from(read_planes(path, ["SCI"], optional=EXTENSIONS)[0]) is None
 
 
-def test_templates_that_bring_groundwork_are_not_worked_on_again(images, monkeypatch):
+def test_templates_that_bring_resampling_inputs_are_not_worked_on_again(images, monkeypatch):
     search, *templates = images
     settings = StackSettings()
     alone = stack_templates(search, templates, settings)
@@ -131,7 +130,7 @@ def test_templates_that_bring_groundwork_are_not_worked_on_again(images, monkeyp
     def refuse(*_: object) -> None:
         raise AssertionError("worked on a second time")
 
-    monkeypatch.setattr(groundwork_module, "make_resampling_inputs", refuse)
+    monkeypatch.setattr(module, "make_resampling_inputs", refuse)
     stack = stack_templates(ready[0], ready[1:], settings)
     for name in ("science", "mask", "weight"):
         assert np.array_equal(getattr(stack.image.pixels, name), getattr(alone.image.pixels, name))
@@ -141,7 +140,7 @@ def test_templates_that_bring_groundwork_are_not_worked_on_again(images, monkeyp
         stack_templates(ready[0], ready[1:], other)
 
 
-def test_other_settings_make_other_groundwork(images):
+def test_other_settings_make_other_resampling_inputs(images):
     image = with_resampling_inputs(images[1], SETTINGS)
     narrow = ResamplingInputSettings(repair_gap_pixels=0, mask_growth_pixels=0)
     assert resampling_inputs_of(image, SETTINGS) is image.resampling_inputs
