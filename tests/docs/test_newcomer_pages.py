@@ -200,7 +200,7 @@ def test_a_wrong_path_is_refused_with_its_name(strict):
     strict.write_text(strict.read_text().replace("threshold_sigma", "threshold"))
     with pytest.raises(InputError) as refused:
         read_settings(strict, NightSettings)
-    assert [text for text in re.findall(r"```\n(there .*)\n```", page(SETTING)) if text in str(refused.value)]
+    assert [text for text in re.findall(r"```\n(invalid .*)\n```", page(SETTING)) if text in str(refused.value)]
 
 
 def test_the_value_arrives_by_the_form(strict):
