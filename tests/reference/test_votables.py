@@ -131,6 +131,38 @@ def test_what_is_damaged_or_not_read_is_said(tmp_path, body, message):
         list(source_batches(path, TYPES))
 
 
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("block", [1 << 20, 61])
+@pytest.mark.parametrize(
+    ("place", "info", "message"),
+    [
+        ("<TABLE", '<INFO name="QUERY_STATUS" value="ERROR">no column\n rra</INFO>', "ERROR: no column rra "),
+        ("</RESOURCE", '<INFO name="QUERY_STATUS" value="OVERFLOW"/>', "OVERFLOW "),
+        ("</RESOURCE", '<INFO name="QUERY_STATUS" value="overflow">More</INFO>', "OVERFLOW: More "),
+    ],
+)
+def test_an_incomplete_answer_of_an_archive_is_refused(tmp_path, monkeypatch, form, block, place, info, message):
+    monkeypatch.setattr(votable, "BLOCK_BYTES", block)
+    path = written(tmp_path / "s.vot", form)
+    text = path.read_text()
+    path.write_text(text.replace("<TABLE", '<INFO name="QUERY_STATUS" value="OK">3 rows</INFO><TABLE', 1))
+    assert sum(batch.num_rows for batch in source_batches(path, TYPES)) == 400
+    path.write_text(text.replace(place, info + place, 1))
+    with pytest.raises(InputError, match=rf"QUERY_STATUS {message}\(.*s\.vot"):
+        list(source_batches(path, TYPES))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_file_cut_anywhere_is_refused(tmp_path, form):
+    path = written(tmp_path / "s.vot", form, stars(40))
+    whole = path.read_bytes()
+    end = whole.index(b"</RESOURCE>") + len(b"</RESOURCE>")
+    for size in (*range(1, end, end // 60), end - 1):
+        path.write_bytes(whole[:size])
+        with pytest.raises(InputError, match=r"s\.vot"):
+            list(source_batches(path, TYPES))
+
+
 @pytest.mark.real_data
 @pytest.mark.parametrize("name", ["pyia/gdr2_sm.vot", "astroquery/1710099405832VAL-result.vot"])
 def test_the_archives_own_files(real_data, name):
