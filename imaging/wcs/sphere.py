@@ -2,6 +2,7 @@
 
 import numba
 import numpy as np
+from astropy.coordinates import angular_separation
 from numpy.typing import ArrayLike, NDArray
 
 from imaging.wcs.tpv import TpvWcs, plane_to_sky, sky_to_plane
@@ -16,10 +17,9 @@ def unit_vectors(ra_deg: ArrayLike, dec_deg: ArrayLike) -> FloatArray:
 
 
 def separation_deg(ra1: ArrayLike, dec1: ArrayLike, ra2: ArrayLike, dec2: ArrayLike) -> FloatArray:
-    """Return great-circle separations in degrees, accurate at all scales (haversine)."""
-    a1, d1, a2, d2 = (np.radians(np.asarray(angle, dtype=float)) for angle in (ra1, dec1, ra2, dec2))
-    h = np.sin((d2 - d1) / 2) ** 2 + np.cos(d1) * np.cos(d2) * np.sin((a2 - a1) / 2) ** 2
-    return np.degrees(2 * np.arcsin(np.sqrt(np.clip(h, 0.0, 1.0))))
+    """Return great-circle separations in degrees, accurate at all scales."""
+    angles = (np.radians(np.asarray(angle, dtype=float)) for angle in (ra1, dec1, ra2, dec2))
+    return np.degrees(angular_separation(*angles))
 
 
 def footprint(wcs: TpvWcs, nx: int, ny: int) -> FloatArray:
