@@ -3,6 +3,10 @@
 Prefect's own file lock is a file that outlives the process which made it: kill the holder, and every later run of that
 step waits for ever. These locks are the operating system's (``flock``), which releases them when the process ends, in
 whatever way. Two runs of the same night then do each step once: the second waits and finds the record of the first.
+
+``filelock`` 4.3 was measured: it leaves every lock file behind on purpose (3.20.4 to 3.29 removed them, which let two
+hold one lock: its issue 574), so a night would leave one per step; a second wait in the thread that took the lock,
+which ``asyncio.to_thread`` may reuse, raises "Deadlock"; taking and giving back costs 216 us of CPU against 75 us.
 """
 
 import asyncio

@@ -1,10 +1,13 @@
 """Locks that die with their holder."""
 
+import asyncio
+import copy
 import pickle
 import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -82,3 +85,35 @@ def test_locks_travel_without_what_is_held(tmp_path):
     locks.acquire_lock(KEY, "one")
     assert not pickle.loads(pickle.dumps(locks)).is_lock_holder(KEY, "one")
     locks.release_lock(KEY, "one")
+
+
+def test_a_copy_is_the_same_object(tmp_path):
+    locks = FileLocks(tmp_path)
+    locks.acquire_lock(KEY, "one")
+    assert copy.deepcopy(locks).is_lock_holder(KEY, "one")
+    locks.release_lock(KEY, "one")
+
+
+def test_two_coroutines_whose_waits_share_a_thread_take_turns(tmp_path):
+    """One thread takes the lock, is reused to wait for it, and goes on when the other coroutine gives it back."""
+
+    async def turns():
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        one, other = FileLocks(tmp_path), FileLocks(tmp_path)
+        assert await one.aacquire_lock(KEY, "one")
+        loop.call_later(0.2, one.release_lock, KEY, "one")
+        assert await other.aacquire_lock(KEY, "other")
+        other.release_lock(KEY, "other")
+
+    asyncio.run(turns())
+
+
+@pytest.mark.optional
+def test_filelock_leaves_its_files_behind(tmp_path):
+    """The reason why it is not used; should it ever remove them safely, this test says so."""
+    filelock = pytest.importorskip("filelock", reason="filelock is not installed")
+    for number in range(3):
+        with filelock.FileLock(tmp_path / f"{number}.lock"):
+            pass
+    assert len(list(tmp_path.iterdir())) == 3
