@@ -2,6 +2,10 @@
 
 A piece holds what one source file contributes; a partition is put together when all files have been read. Pieces lie
 below the site's state folder until the catalogue is finished.
+
+``hats-import`` 0.11.1 was measured on 2 million rows in four CSV files, at the same order and through the same reader:
+the same 322 partitions, columns and values, but it keeps sources that two files hold, sorts along the sky only with a
+column of its own added, and takes 69 CPU s against 15 s here (peak memory added 266 MiB against 391 MiB).
 """
 
 import json
