@@ -66,11 +66,7 @@ def clipped_mean(values: ArrayLike, n_sigma: float = 3.0) -> tuple[float, float,
 def weighted_median(values: ArrayLike, weights: ArrayLike) -> float:
     """Return the weighted median; NaN for an empty sample."""
     array, weight = np.asarray(values, dtype=float), np.asarray(weights, dtype=float)
-    if array.size == 0:
-        return float("nan")
-    order = np.argsort(array)
-    cumulative = np.cumsum(weight[order])
-    return float(array[order][np.searchsorted(cumulative, 0.5 * cumulative[-1])])
+    return float(np.quantile(array, 0.5, weights=weight, method="inverted_cdf")) if array.size else float("nan")
 
 
 def finite_median(values: Sequence[float | None]) -> float:
