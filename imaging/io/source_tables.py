@@ -5,6 +5,7 @@ word ``null`` are missing values. No more than a few batches are held in memory.
 """
 
 import gzip
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,7 +28,13 @@ TEXT, FITS, VOTABLE, PARQUET = (".csv", ".ecsv", ".txt"), (".fits", ".fit"), (".
 FORMATS = (*TEXT, *FITS, *VOTABLE, *PARQUET)
 """File name endings that are understood; ``.gz`` may follow those of text, FITS and VOTable."""
 
-DAMAGED = (OSError, EOFError, ValueError, KeyError, IndexError, TypeError, pa.ArrowException)
+try:
+    from isal import igzip as gzip_reader
+    from isal.igzip_lib import IsalError as GzipError
+except ImportError:
+    gzip_reader, GzipError = gzip, zlib.error
+
+DAMAGED = (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, pa.ArrowException, GzipError)
 
 
 def format_of(path: Path) -> str | None:
@@ -75,13 +82,7 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
         with path.open("rb") as stream:
             yield stream
         return
-    try:
-        from isal import igzip
-
-        opener: Any = igzip.open
-    except ImportError:
-        opener = gzip.open
-    with opener(path, "rb") as stream:
+    with gzip_reader.open(path, "rb") as stream:
         yield stream
 
 
