@@ -294,6 +294,8 @@ def test_a_process_that_dies_in_the_middle_of_a_write_leaves_the_old_file(tmp_pa
         temporary.write_bytes(b"half")
         raise ZeroDivisionError
     assert [p.name for p in tmp_path.iterdir()] == ["deep"]
+    with pytest.raises(StorageError, match=r"a\.bin"):
+        write_bytes(tmp_path / "deep" / "a.bin" / "deeper" / "c.bin", b"a file as a folder")
     # XXH3-128 of nothing, from the specification of xxHash.
     write_bytes(tmp_path / "empty", b"")
     assert content_hash(tmp_path / "empty") == "99aa06d3014798d86001c324468d497f"
