@@ -7,8 +7,9 @@ word ``null`` are missing values. No more than a few batches are held in memory.
 import gzip
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import ModuleType
 from typing import IO, Any
 
 import numpy as np
@@ -28,11 +29,12 @@ TEXT, FITS, VOTABLE, PARQUET = (".csv", ".ecsv", ".txt"), (".fits", ".fit"), (".
 FORMATS = (*TEXT, *FITS, *VOTABLE, *PARQUET)
 """File name endings that are understood; ``.gz`` may follow those of text, FITS and VOTable."""
 
-try:
-    from isal import igzip as gzip_reader
-    from isal.igzip_lib import IsalError as GzipError
-except ImportError:
-    gzip_reader, GzipError = gzip, zlib.error
+gzip_reader: ModuleType = gzip
+GzipError: Any = zlib.error
+with suppress(ImportError):
+    from isal import igzip, igzip_lib
+
+    gzip_reader, GzipError = igzip, igzip_lib.IsalError
 
 DAMAGED = (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, pa.ArrowException, GzipError)
 
