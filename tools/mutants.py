@@ -44,11 +44,16 @@ _STEEP = "imaging.masks.cosmic_rays:_find_steep"
 _RADON = "imaging.masks.streak_search:_radon"
 _COURSE = "imaging.masks.streak_trace:_add_polynomial"
 _LEAK = "imaging.simulation.crosstalk:_leak"
+_SKYMAP = "imaging.io.skymaps:_build"
 EQUIVALENT = {
     (_STEEP, "beside = beside or (mask[y - dy, x + dx] & avoid) != 0"): "the box is symmetric",
     (_STEEP, "beside = beside or (mask[y + dy, x - dx] & avoid) != 0"): "the box is symmetric",
     (_RADON, "half = int(np.ceil(0.5 * np.hypot(ny, nx))) - 1"): "only cells beyond the farthest bin go",
     (_COURSE, "new = use & (np.abs(residual) <= limit)"): "no residual of a fit equals the limit to the last digit",
+    (
+        _SKYMAP,
+        "{k: column(n) for k, n in DISTANCE_COLUMNS.items()} if set(DISTANCE_COLUMNS.values()) < set(names) else None",
+    ): "the table has a column of probabilities besides",
     (_LEAK, "if signal < onset:"): "at the onset the polynomial of the excess is 0",
 }
 """Mutants that are left out, ``(MODULE:NAME, line after the change)``, and why they change no result."""
