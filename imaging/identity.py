@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from datetime import date
 from pathlib import PurePosixPath
 
 from imaging.bands import band_named
@@ -81,10 +82,14 @@ def check_night(night: int) -> None:
         If it is not.
     """
     text = str(night)
-    if not re.fullmatch(r"20\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])", text):
+    try:
+        if not re.fullmatch(r"20\d{6}", text):
+            raise ValueError(text)
+        date(night // 10000, night // 100 % 100, night % 100)
+    except ValueError as error:
         raise InputError(
             "night is not a date", value=text, limit="YYYYMMDD", remedy="give the local date at the start of the night"
-        )
+        ) from error
 
 
 def parse_version_tag(tag: str) -> tuple[int, int]:

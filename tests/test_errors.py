@@ -36,9 +36,11 @@ def test_product_names_take_exposure_numbers_of_any_length():
 
 
 def test_bad_identities_are_refused():
-    for arguments in ((0, "i", 20170817), (1, "q", 20170817), (1, "i", 20171345)):
+    nights = (20171345, 20240231, 20230229)
+    for arguments in ((0, "i", 20170817), (1, "q", 20170817), *((1, "i", night) for night in nights)):
         with pytest.raises(InputError):
             ExposureId(*arguments)
+    assert ExposureId(1, "i", 20240229).night == 20240229
     for tag in ("4p5", "r4", "rp"):
         with pytest.raises(InputError):
             parse_version_tag(tag)

@@ -1,15 +1,17 @@
-"""Mutation tests: change signs, bounds and factors of the core functions, one at a time, and run the tests.
+"""Change signs, bounds and factors of the core functions, one at a time, and see whether the tests find it.
 
 ``python -m tools.mutants [FOLDER ...] [--function MODULE:NAME] [--most N] [--list] [--json]`` runs ``tests/FOLDER``
-against each mutant in a copy of the tree; the exit code is 1 if any survives. No library can do this: mutmut 3.8 skips
-decorated functions, that is, all compiled kernels, and Numba cannot compile the code with which it selects a mutant.
+against each mutant in a copy of the tree; the status is 1 if any survives. No library does this: mutmut (3.8, tried)
+leaves functions with decorators alone, thus all compiled kernels, and Numba cannot compile how it chooses a mutant.
 """
 
 import argparse
 import ast
 import io
 import json
+import multiprocessing
 import os
+import re
 import resource
 import shutil
 import signal
@@ -20,6 +22,7 @@ import time
 import tokenize
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from itertools import groupby, pairwise
 from pathlib import Path
@@ -35,14 +38,25 @@ CORE = {
     "masks": "cosmic_rays:_is_steep cosmic_rays:_find_steep bleeds:_trail_length streak_search:_radon "
     "streak_trace:_add_polynomial",
 }
-"""Core functions to mutate, by folder of :mod:`imaging` and of the tests."""
+"""Functions that decide the numbers which astronomers rely on, by their folder, which is that of the tests as well."""
 
 _STEEP = "imaging.masks.cosmic_rays:_find_steep"
+_RADON = "imaging.masks.streak_search:_radon"
+_COURSE = "imaging.masks.streak_trace:_add_polynomial"
+_LEAK = "imaging.simulation.crosstalk:_leak"
+_SKYMAP = "imaging.io.skymaps:_build"
 EQUIVALENT = {
     (_STEEP, "beside = beside or (mask[y - dy, x + dx] & avoid) != 0"): "the box is symmetric",
     (_STEEP, "beside = beside or (mask[y + dy, x - dx] & avoid) != 0"): "the box is symmetric",
+    (_RADON, "half = int(np.ceil(0.5 * np.hypot(ny, nx))) - 1"): "only cells beyond the farthest bin go",
+    (_COURSE, "new = use & (np.abs(residual) <= limit)"): "no residual of a fit equals the limit to the last digit",
+    (
+        _SKYMAP,
+        "{k: column(n) for k, n in DISTANCE_COLUMNS.items()} if set(DISTANCE_COLUMNS.values()) < set(names) else None",
+    ): "the table has a column of probabilities besides",
+    (_LEAK, "if signal < onset:"): "at the onset the polynomial of the excess is 0",
 }
-"""Equivalent mutants, which are left out: ``(MODULE:NAME, line after the change)`` to the reason."""
+"""Mutants that are left out, ``(MODULE:NAME, line after the change)``, and why they change no result."""
 
 _PAIRS = ("+ -", "* /", "< <=", "> >=", "== !=", "and or", "& |", "+= -=", "*= /=", "&= |=")
 SWAPS = {a: b for pair in _PAIRS for a, b in (pair.split(), pair.split()[::-1])}
@@ -52,7 +66,23 @@ OPERATIONS = (ast.BinOp, ast.AugAssign, ast.Compare, ast.BoolOp)
 UNTOUCHED = (ast.Raise, ast.Assert, ast.JoinedStr, ast.arguments)
 UNTOUCHED_KEYWORDS = {"axis", "axes", "level", "stacklevel"}
 UNTOUCHED_FIELDS = {"annotation", "returns", "decorator_list"}
-MEMORY_BYTES = 8 * 2**30  # a mutant that needs more memory fails its tests
+MEMORY_BYTES = 8 * 2**30  # a mutant that wants more fails its tests
+
+PRELOADED = [
+    "pytest", "numpy", "numba", "pyarrow.parquet", "pydantic", "xxhash", "sep", "fitsio", "galsim", "erfa",
+    "PIL.Image", "matplotlib.figure", "zarr", "scipy.ndimage", "scipy.optimize", "scipy.signal", "scipy.spatial",
+    "scipy.special", "scipy.stats", "scipy.interpolate", "scipy.fft", "astropy.io.fits", "astropy.wcs",
+    "astropy.coordinates", "astropy.table", "astropy.time", "astropy.units", "astropy.cosmology",
+    "astropy_healpix", "photutils.aperture", "photutils.psf", "reproject",
+]  # fmt: skip
+"""Libraries that are imported once, in the process from which those that run tests are forked."""
+N_FINDERS = 4
+"""Tests that found the last mutants and are run first."""
+PASSED_OR_GONE = (0, 4, 5)
+"""Status of pytest if these tests pass, or cannot be found."""
+PADDING = 64
+"""Bytes that are added to each Python file: a changed one can then be as long as before."""
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
 @dataclass(frozen=True, order=True)
@@ -68,7 +98,7 @@ class Change:
 
 @dataclass
 class Outcome:
-    """Results of a function's mutants."""
+    """What became of a function's mutants."""
 
     function: str
     place: str
@@ -77,7 +107,7 @@ class Outcome:
 
 
 def find_changes(source: str, name: str) -> list[Change]:
-    """Return the mutants of a function, or ``Class.method``, of a module's source, in order of lines."""
+    """List the mutants of a function, or ``Class.method``, of a module's text in the order of the text."""
     lines, function, changes = source.splitlines(), ast.parse(source), set()
     for part in name.split("."):
         function = {getattr(node, "name", ""): node for node in function.body}[part]  # type: ignore[assignment]
@@ -106,7 +136,7 @@ def find_changes(source: str, name: str) -> list[Change]:
 
 
 def _walk(node: ast.AST) -> Iterator[ast.AST]:
-    """Yield the nodes to mutate: no error messages, annotations, defaults or axes."""
+    """Yield what is worth changing: no error messages, annotations, defaults or axes."""
     if isinstance(node, UNTOUCHED) or (isinstance(node, ast.keyword) and node.arg in UNTOUCHED_KEYWORDS):
         return
     yield node
@@ -121,7 +151,7 @@ def _replaced(text: str, column: int, old: str, new: str) -> str:
 
 
 def choose_changes(name: str, most: int) -> list[Change]:
-    """Choose at most ``most`` mutants of ``MODULE:NAME``, evenly over its lines; all of them if ``most`` is 0."""
+    """Choose at most so many mutants of ``MODULE:NAME``, evenly over its text; all of them if ``most`` is 0."""
     module, function = name.split(":")
     source = ROOT.joinpath(*module.split(".")).with_suffix(".py").read_text(encoding="utf-8")
     changes = [c for c in find_changes(source, function) if (name, c.text) not in EQUIVALENT]
@@ -130,7 +160,7 @@ def choose_changes(name: str, most: int) -> list[Change]:
 
 
 class Copy:
-    """A copy of a git working tree, without ignored files, in which one module at a time is changed."""
+    """A copy of a working tree of git, without what git ignores, in which one module at a time is changed."""
 
     def __init__(self, root: Path, folder: Path) -> None:
         self.root, self.kernels, self.report = (folder / name for name in ("tree", "kernels", "report"))
@@ -139,10 +169,15 @@ class Copy:
             if (root / name).is_file():
                 (self.root / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(root / name, self.root / name)
+                if name.endswith(".py"):
+                    self._replace(self.root / name, (root / name).read_bytes(), (root / name).stat().st_size + PADDING)
+        self.slowest_s = 0.0
+        self.slowest_s = 0.0
+        self.slowest_s = 0.0
         self.imports = {path: self._imported(path) for path in self.root.rglob("*.py")}
 
     def _imported(self, path: Path) -> set[Path]:
-        """Return the files that a file imports, and for a test the conftest.py beside it."""
+        """Return the files that a file imports by name, and for a test the conftest.py beside it."""
         names = {"conftest"} if path.name.startswith("test_") else set()
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom) and node.module:
@@ -153,7 +188,7 @@ class Copy:
         return {p.with_suffix(".py") for p in places} | {p / "__init__.py" for p in places}
 
     def importers(self, module: Path) -> dict[Path, int]:
-        """Return the files that import a module, directly or indirectly, with the length of the import chain."""
+        """Return the files that import a module, directly or not, with the number of steps."""
         steps, queue = {module: 0}, deque([module])
         while queue:
             path = queue.popleft()
@@ -162,72 +197,131 @@ class Copy:
             queue += nearest
         return steps
 
-    def write(self, module: Path, text: str, stamp: int) -> None:
-        """Replace a module's source, with a unique time stamp, and delete the compiled kernels of its importers."""
-        module.write_text(text, encoding="utf-8")
-        os.utime(module, (stamp, stamp))
-        for kernel in [k for path in self.importers(module) for k in self.kernels.rglob(f"{path.stem}.*.nb?")]:
-            kernel.unlink(missing_ok=True)
+    @staticmethod
+    def _replace(path: Path, content: bytes, size: int) -> None:
+        """Replace a file's content, padded to a length; its date stays."""
+        date_ns = path.stat().st_mtime_ns
+        path.write_bytes(content + b"#".ljust(size - len(content) - 1) + b"\n")
+        os.utime(path, ns=(date_ns, date_ns))
 
-    def tests_pass(self, files: list[Path], limit_s: float) -> bool:
-        """Run tests until the first failure; return False also if they exceed the time limit."""
-        with self.report.open("w") as report:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *map(str, files)],
-                cwd=self.root,
-                env=os.environ | {"PYTHONPATH": str(self.root), "NUMBA_CACHE_DIR": str(self.kernels)},
-                stdout=report,
-                stderr=report,
-                start_new_session=True,
-                preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES, MEMORY_BYTES)),
-            )
-        try:
-            return process.wait(limit_s) == 0
-        except subprocess.TimeoutExpired:
-            return False
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+    def write(self, module: Path, text: str, function: str) -> None:
+        """Replace a module's text and forget the compiled code of a function that differs and of all that may call it.
+
+        Numba knows a file by its date and length. They stay, so that its other kernels need not be compiled again.
+        """
+        callers = _callers(text, function.split(".")[0])
+        self._replace(module, text.encode(), module.stat().st_size)
+        stale = [f"{path.stem}.*.nb?" for path in self.importers(module) if path != module]
+        stale += [f"{module.stem}.{caller}-*.nb?" for caller in callers]
+        compiled = [kernel for pattern in stale for kernel in self.kernels.rglob(pattern)]
+        for path in [*compiled, *module.parent.glob(f"__pycache__/{module.stem}.*.pyc")]:
+            path.unlink(missing_ok=True)
+
+    def run_tests(self, tests: list[str], limit_s: float) -> int:
+        """Run tests until the first failure and return pytest's status; one that exceeds the time limit is killed."""
+        os.environ.update(dict.fromkeys(THREADS, "1"))
+        processes = multiprocessing.get_context("forkserver")
+        processes.set_forkserver_preload(PRELOADED)
+        environment = os.environ | {"PYTHONPATH": str(self.root), "NUMBA_CACHE_DIR": str(self.kernels)}
+        process = processes.Process(target=run_pytest, args=(self.root, tests, self.report, environment))
+        process.start()
+        size, since = 0, time.monotonic()
+        while process.is_alive() and time.monotonic() - since < limit_s:
+            process.join(0.1)
+            written = self.report.stat().st_size if self.report.exists() else 0
+            if written != size:  # pytest reports each test
+                self.slowest_s = max(self.slowest_s, time.monotonic() - since)
+                size, since = written, time.monotonic()
+        if process.is_alive():
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid or 0, signal.SIGKILL)
+            process.kill()
+            process.join()
+        return process.exitcode or 0
+
+    def failures(self) -> list[str]:
+        """Return the tests that failed in the last run."""
+        return re.findall(r"^(?:FAILED|ERROR) (\S+::.+?)(?: - .*)?$", self.report.read_text(errors="replace"), re.M)
+
+
+def _callers(source: str, name: str) -> set[str]:
+    """Return a function's name, and those of the functions of the same module that call it, directly or not."""
+    functions = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)]
+    names = {f.name: {n.id for n in ast.walk(f) if isinstance(n, ast.Name)} for f in functions}
+    found, size = {name}, 0
+    while size < len(found):
+        size = len(found)
+        found |= {caller for caller, used in names.items() if used & found}
+    return found
+
+
+def run_pytest(root: Path, tests: list[str], report: Path, environment: dict[str, str]) -> None:
+    """Run tests until the first failure, in this process, which is made for it, and end it."""
+    os.setsid()
+    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES, MEMORY_BYTES))
+    stream = os.open(report, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    for descriptor in (1, 2):
+        os.dup2(stream, descriptor)
+    os.environ.update(environment)
+    os.chdir(root)
+    sys.path.insert(0, str(root))
+    sys.argv = ["pytest"]
+    with suppress(ImportError):
+        from numba import config
+
+        config.CACHE_DIR = environment["NUMBA_CACHE_DIR"]
+    import pytest
+
+    imported = "ignore::pytest.PytestAssertRewriteWarning"  # of plugins that belong to preloaded libraries
+    status = pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-W", imported, *tests])
+    sys.stdout.flush()
+    os._exit(int(status))
 
 
 def try_function(copy: Copy, function: str, tests: list[Path], changes: list[Change], limit_s: float) -> Outcome:
-    """Run tests against each change of a function, in order of the import distance from its module."""
-    module = copy.root.joinpath(*function.split(":")[0].split(".")).with_suffix(".py")
+    """Run the tests that import its module against each change of a function.
+
+    Those that found the last mutants go first, then the file that is nearest to the module, then the others.
+    """
+    place, name = function.split(":")
+    module = copy.root.joinpath(*place.split(".")).with_suffix(".py")
     steps = copy.importers(module)
-    ordered = sorted(tests, key=lambda path: (steps.get(path, len(steps)), path))
-    lines, stamp = module.read_text(encoding="utf-8").splitlines(keepends=True), int(time.time())
+    nearest = [str(path) for path in sorted(tests, key=lambda p: (steps.get(p, 0), p)) if path in steps]
+    source = module.read_text(encoding="utf-8")
+    lines, finders = source.splitlines(keepends=True)[:-1], list[str]()  # without the padding
     outcome = Outcome(function, module.relative_to(copy.root).as_posix())
-    for number, change in enumerate(changes):
+    for change in changes:
         line = _replaced(lines[change.line - 1], change.column, change.old, change.new)
-        copy.write(module, "".join([*lines[: change.line - 1], line, *lines[change.line :]]), stamp + number)
-        survives = copy.tests_pass(ordered, limit_s)
-        outcome.survived += [change] * survives
-        outcome.found += not survives
-        print("SURVIVED" if survives else "found", f"{outcome.place}:{change.line}: {change.text}", file=sys.stderr)
-    copy.write(module, "".join(lines), stamp - 1)
+        copy.write(module, "".join([*lines[: change.line - 1], line, *lines[change.line :]]), name)
+        found = bool(finders) and copy.run_tests(finders, limit_s) not in PASSED_OR_GONE
+        found = found or any(copy.run_tests(part, limit_s) for part in (nearest[:1], nearest[1:]) if part)
+        finders = list(dict.fromkeys([*copy.failures(), *finders]))[:N_FINDERS]
+        outcome.survived += [change] * (not found)
+        outcome.found += found
+        print("found" if found else "SURVIVED", f"{outcome.place}:{change.line}: {change.text}", file=sys.stderr)
+    copy.write(module, "".join(lines), name)
     return outcome
 
 
 def try_folder(root: Path, folder: str, functions: dict[str, list[Change]], limit_s: float) -> list[Outcome]:
-    """Run the tests of a folder against changes of functions; exit if they fail without any change."""
+    """Run the tests of a folder against changes of functions; stop if they fail without any change."""
     with tempfile.TemporaryDirectory(prefix="mutants-") as temporary:
-        copy, start = Copy(root, Path(temporary)), time.monotonic()
+        copy = Copy(root, Path(temporary))
         tests = sorted((copy.root / "tests" / folder).rglob("test_*.py"))
-        if not tests or not copy.tests_pass(tests, 3600.0):
+        if not tests or copy.run_tests([*map(str, tests)], 3600.0):
             sys.exit(f"the tests of {folder} fail without any change: {copy.report.read_text()[-2000:]}")
-        limit_s = max(limit_s, 3.0 * (time.monotonic() - start))
+        limit_s = max(limit_s, 3.0 * copy.slowest_s)
         return [try_function(copy, name, tests, changes, limit_s) for name, changes in functions.items()]
 
 
 def main() -> None:
-    """Print the results of the mutants; exit with 1 if any survived."""
+    """Print what became of the mutants; the status is 1 if any survived."""
     parser = argparse.ArgumentParser(description="Mutants of the core functions")
     parser.add_argument("folders", nargs="*", metavar="FOLDER", help=f"folders of tests: {', '.join(CORE)}")
     parser.add_argument("--function", action="append", metavar="MODULE:NAME", help="only this function")
     parser.add_argument("--most", type=int, default=8, metavar="N", help="mutants per function; 0 for all")
-    parser.add_argument("--limit", type=float, default=120.0, metavar="S", help="minimum time limit of tests, s")
-    parser.add_argument("--list", action="store_true", help="list the mutants without running tests")
+    parser.add_argument("--limit", type=float, default=60.0, metavar="S", help="least seconds that one test may take")
+    parser.add_argument("--list", action="store_true", help="say what would be changed, and run nothing")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     options = parser.parse_args()
     names = options.function or [f"imaging.{f}.{name}" for f in options.folders or CORE for name in CORE[f].split()]

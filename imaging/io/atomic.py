@@ -5,7 +5,7 @@ import os
 import shutil
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import xxhash
@@ -42,7 +42,8 @@ def atomic_path(path: Path, *, flush: bool = True) -> Iterator[Path]:
     except OSError as error:
         raise storage_error(error, path) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # the folder may be no folder: that error is on its way
+            temporary.unlink(missing_ok=True)
 
 
 def storage_error(error: OSError, path: Path) -> StorageError:

@@ -5,6 +5,7 @@ and exposure numbers for which it is valid, and a pattern of file names relative
 stands for the CCD and ``{band}`` for the band. The epochs of the original (``y4e1`` and the like) are epochs here.
 """
 
+import zlib
 from collections.abc import Iterable, Mapping
 from datetime import date
 from pathlib import Path
@@ -27,6 +28,9 @@ from imaging.io.original_sky import TABLE, binned_templates, modes_by_ccd
 from imaging.sky.modes import SkyModes, SkyTemplates
 
 MANIFEST = "manifest.json"
+
+DAMAGED = (OSError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError, zlib.error)
+"""What readers of damaged FITS files raise."""
 
 Kind = Literal[
     "bias", "flat", "bad_pixels", "linearity", "star_flat", "sky_modes", "sky_templates", "crosstalk", "brighter_fatter"
@@ -130,8 +134,7 @@ class CalibrationLibrary:
     def __init__(self, root: Path) -> None:
         self.root = Path(root)
         try:
-            text = (self.root / MANIFEST).read_text(encoding="utf-8")
-            self.manifest = CalibrationManifest.model_validate_json(text)
+            self.manifest = CalibrationManifest.model_validate_json((self.root / MANIFEST).read_bytes())
         except OSError as error:
             raise InputError(
                 "there is no calibration library", value=self.root / MANIFEST, remedy="set the calibration folder"
@@ -281,16 +284,26 @@ def _read_image(path: Path, extension: str | int) -> NDArray[np.generic]:
             if data is None:
                 data = hdus[1].data
             return np.ascontiguousarray(data.astype(data.dtype.newbyteorder("="), copy=False))
-    except (OSError, AttributeError, KeyError, IndexError) as error:
+    except DAMAGED as error:
         raise _damaged(path, error) from error
 
 
 def read_crosstalk(path: Path) -> CrosstalkMatrix:
-    """Read a crosstalk matrix in the observatory's text format."""
+    """Read a crosstalk matrix in the observatory's text format.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, is not text, or holds no line that is not a comment.
+    """
     try:
-        return parse_crosstalk(Path(path).read_text(encoding="utf-8"), str(path))
-    except OSError as error:
-        raise InputError("crosstalk file missing", value=path) from error
+        text = Path(path).read_text(encoding="utf-8")
+        if not any(line.split("#")[0].strip() for line in text.splitlines()):
+            raise ValueError("no line of coefficients")
+    except (OSError, ValueError) as error:
+        missing = isinstance(error, FileNotFoundError)
+        raise InputError("crosstalk file missing", value=path) if missing else _damaged(path, error) from error
+    return parse_crosstalk(text, str(path))
 
 
 def read_linearity(path: Path, ccd: int) -> LinearityTable:
@@ -306,7 +319,7 @@ def read_linearity(path: Path, ccd: int) -> LinearityTable:
             rows = hdus[f"CCD{ccd:02d}"].data
             linear = {name: np.array(rows[f"ADU_LINEAR_{name}"], dtype=float) for name in AMPLIFIERS}
             return LinearityTable(np.array(rows["ADU"], dtype=float), linear)
-    except (OSError, KeyError, TypeError) as error:
+    except DAMAGED as error:
         raise _damaged(path, error) from error
 
 
@@ -334,7 +347,10 @@ def read_sky_modes(path: Path) -> SkyModes:
                 for hdu in hdus
                 if hdu.name.startswith("CCD") and hdu.data is not None
             }
-    except (OSError, ValueError) as error:
+            last = hdus[-1].fileinfo()
+            if Path(path).read_bytes()[last["datLoc"] + last["datSpan"] :].strip(b"\0 "):
+                raise ValueError("the last extension is cut short")
+    except DAMAGED as error:
         raise _damaged(path, error) from error
     return SkyModes(values)
 

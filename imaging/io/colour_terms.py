@@ -32,7 +32,7 @@ def read_colour_terms(path: Path) -> ColourTerms:
         If the file is missing or not valid.
     """
     try:
-        return ColourTerms.model_validate_json(Path(path).read_text(encoding="utf-8"))
+        return ColourTerms.model_validate_json(Path(path).read_bytes())
     except OSError as error:
         raise InputError("colour terms missing", value=path, remedy="copy the calibration library again") from error
     except ValidationError as error:

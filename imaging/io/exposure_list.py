@@ -5,6 +5,7 @@ TEFF, OBJECT. The first seven are required; RA and DEC are degrees.
 """
 
 import csv
+import io
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -48,14 +49,16 @@ def read_exposure_list(path: Path) -> tuple[ListedExposure, ...]:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError("exposure list missing or unreadable", value=path) from error
-    reader = csv.DictReader(line for line in text.splitlines() if line.strip() and not line.startswith("#"))
+    lines = [(n, line) for n, line in enumerate(io.StringIO(text), 1) if line.strip() and not line.startswith("#")]
+    reader = csv.DictReader(line for _, line in lines)
     missing = [name for name in REQUIRED if name not in (reader.fieldnames or ())]
     if missing:
         raise InputError(
             "exposure list lacks columns", value=f"{', '.join(missing)} in {path}", limit=", ".join(REQUIRED)
         )
     listed: dict[int, ListedExposure] = {}
-    for number, row in enumerate(reader, start=2):
+    for row in reader:
+        number = lines[reader.line_num - 1][0]
         try:
             item = _read_row(row)
         except (TypeError, ValueError) as error:
@@ -67,6 +70,9 @@ def read_exposure_list(path: Path) -> tuple[ListedExposure, ...]:
 
 
 def _read_row(row: dict[str, str]) -> ListedExposure:
+    absent = [name for name in REQUIRED if row[name] is None]
+    if absent:
+        raise ValueError(f"the line ends before {absent[0]}")
     exposure = Exposure(
         expnum=int(row["EXPNUM"]),
         band=band_named(row["BAND"].strip()).name,
@@ -84,14 +90,15 @@ def _read_row(row: dict[str, str]) -> ListedExposure:
 
 
 def write_exposure_list(path: Path, listed: Iterable[ListedExposure]) -> None:
-    """Write an exposure list."""
-    lines = [",".join(COLUMNS)]
+    """Write an exposure list; values that hold a comma or a quote are quoted."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
     for item in listed:
         e = item.exposure
-        name = e.object_name.replace(",", " ")
         t_eff = "" if math.isnan(item.t_eff) else f"{item.t_eff:.3f}"
-        lines.append(
-            f"{e.expnum},{e.night},{e.mjd:.8f},{e.ra_deg:.6f},{e.dec_deg:.6f},{e.band},{e.exptime_s:g},"
-            f"{e.propid},{e.obstype},{t_eff},{name}"
+        place = (f"{e.mjd:.8f}", f"{e.ra_deg:.6f}", f"{e.dec_deg:.6f}")
+        writer.writerow(
+            (e.expnum, e.night, *place, e.band, f"{e.exptime_s:g}", e.propid, e.obstype, t_eff, e.object_name)
         )
-    write_text(Path(path), "\n".join(lines) + "\n")
+    write_text(Path(path), text.getvalue())

@@ -2,6 +2,8 @@
 
 import gzip
 import io
+import struct
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,8 @@ from imaging.candidates.reports import packet_schema
 from imaging.errors import InputError
 from imaging.io.atomic import write_bytes
 
+DAMAGED = (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, struct.error, zlib.error)
+"""What fastavro raises on damaged files, besides its own errors."""
 REMEDY = "pip install 'gw-workflow[avro]'"
 
 
@@ -62,9 +66,10 @@ def read_packets(path: Path) -> list[dict[str, Any]]:
         If fastavro is not installed or the file is not a packet file.
     """
     fastavro = _fastavro()
+    of_schema = (fastavro.schema.SchemaParseException, fastavro.schema.UnknownType)
     try:
         return list(fastavro.reader(io.BytesIO(Path(path).read_bytes())))
-    except (OSError, ValueError, EOFError) as error:
+    except (*DAMAGED, *of_schema) as error:
         raise InputError(f"the packets cannot be read: {error}", value=path, remedy="write them again") from error
 
 

@@ -5,9 +5,11 @@ missing values. At most a few batches are in memory.
 """
 
 import gzip
+import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import ModuleType
 from typing import IO, Any
 
 import numpy as np
@@ -27,7 +29,14 @@ TEXT, FITS, VOTABLE, PARQUET = (".csv", ".ecsv", ".txt"), (".fits", ".fit"), (".
 FORMATS = (*TEXT, *FITS, *VOTABLE, *PARQUET)
 """Supported file name endings; ``.gz`` may follow those of text, FITS and VOTable."""
 
-DAMAGED = (OSError, EOFError, ValueError, KeyError, IndexError, TypeError, pa.ArrowException)
+gzip_reader: ModuleType = gzip
+GzipError: Any = zlib.error
+with suppress(ImportError):
+    from isal import igzip, igzip_lib
+
+    gzip_reader, GzipError = igzip, igzip_lib.IsalError
+
+DAMAGED = (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, pa.ArrowException, GzipError)
 
 
 def format_of(path: Path) -> str | None:
@@ -75,13 +84,7 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
         with path.open("rb") as stream:
             yield stream
         return
-    try:
-        from isal import igzip
-
-        opener: Any = igzip.open
-    except ImportError:
-        opener = gzip.open
-    with opener(path, "rb") as stream:
+    with gzip_reader.open(path, "rb") as stream:
         yield stream
 
 

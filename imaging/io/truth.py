@@ -1,6 +1,9 @@
 """Write and read the truth of a simulation, and its intermediate files."""
 
 import os
+import tokenize
+import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +13,11 @@ from numpy.typing import NDArray
 
 from imaging.errors import InputError
 from imaging.io.atomic import atomic_path, storage_error
+
+DAMAGED = (
+    OSError, EOFError, ValueError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error, tokenize.TokenError
+)  # fmt: skip
+"""What NumPy raises on damaged files of arrays."""
 
 
 def settings_truth_path(root: Path) -> Path:
@@ -57,10 +65,10 @@ def read_pixel_truth(path: Path) -> dict[str, NDArray[Any]]:
         If the file is missing or damaged.
     """
     try:
-        with np.load(path) as arrays:
+        with Path(path).open("rb") as stream, np.load(stream) as arrays:
             return {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError("truth file missing or damaged", value=path, remedy="simulate the night again") from error
+    except DAMAGED as error:
+        raise _damaged(path) from error
 
 
 def read_truth_text(path: Path) -> str:
@@ -69,12 +77,16 @@ def read_truth_text(path: Path) -> str:
     Raises
     ------
     InputError
-        If the file is missing.
+        If the file is missing or no text.
     """
     try:
         return Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputError("truth file missing", value=path, remedy="simulate the night again") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise _damaged(path) from error
+
+
+def _damaged(path: Path) -> InputError:
+    return InputError("truth file missing or damaged", value=path, remedy="simulate the night again")
 
 
 def write_array(path: Path, array: NDArray[Any]) -> None:
@@ -93,8 +105,17 @@ def write_array(path: Path, array: NDArray[Any]) -> None:
 
 
 def read_array(path: Path) -> NDArray[Any]:
-    """Open an intermediate array as a memory map."""
-    return np.load(path, mmap_mode="r")
+    """Map an intermediate array into memory.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or damaged.
+    """
+    try:
+        return np.load(path, mmap_mode="r")
+    except DAMAGED as error:
+        raise _damaged(path) from error
 
 
 def write_part(path: Path, content: bytes) -> None:

@@ -13,6 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from imaging.detector.ccds import CCDS, NX, NY, PIXEL_SCALE_ARCSEC, SCIENCE_CCDS
+from imaging.exposure import night_of
 from imaging.schemas.difference import DETECTIONS, FORCED_PHOTOMETRY
 from imaging.simulation.candidate_sources import (
     AB_ZERO_NJY,
@@ -141,7 +142,7 @@ def _exposures(days_after: float) -> Exposures:
         expnum=np.array([1300000 + i for i in range(len(rows))]),
         band=np.array([row[0] for row in rows]),
         mjd=np.array([row[1] + 0.0012 * row[2] for row in rows]),
-        night=np.array([NIGHT if row[1] > MJD_EVENT else NIGHT - 30 for row in rows]),
+        night=np.array([NIGHT if row[1] > MJD_EVENT else night_of(row[1]) for row in rows]),
         pointing=np.array([row[2] for row in rows]),
     )
 
@@ -150,8 +151,8 @@ def footprints_of(expnum: int, band: str, mjd: float, ra: float, dec: float, m50
     """Return the 62 CCD images of an exposure."""
     half = np.array([[-NX, -NY], [NX, -NY], [NX, NY], [-NX, NY]]) / 2.0 * PIXEL_SCALE_ARCSEC / 3600.0
     middle = np.array([CCDS[ccd].focal_plane_centre for ccd in SCIENCE_CCDS]) * PIXEL_SCALE_ARCSEC / 3600.0
-    xi, eta = np.moveaxis(middle[:, None, :] + half[None], -1, 0)
-    corners = np.stack(plane_to_sky(xi, eta, ra, dec), axis=-1)
+    x, y = np.moveaxis(middle[:, None, :] + half[None], -1, 0)
+    corners = np.stack(plane_to_sky(y, -x, ra, dec), axis=-1)  # x runs to the south, y to the east
     n = len(SCIENCE_CCDS)
     return Footprints(
         np.full(n, expnum), np.array(SCIENCE_CCDS), np.full(n, band), np.full(n, mjd), corners, np.full(n, m50)

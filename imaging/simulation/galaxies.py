@@ -107,7 +107,7 @@ def make_galaxies(seed: int, ra_deg: float, dec_deg: float, radius_deg: float, d
     mag_i = np.interp(random.random(n), quantile, magnitude)
     redshift = 0.06 * 10.0 ** (0.135 * (mag_i - 16.5)) * 10.0 ** random.normal(0.0, 0.16, n)
     ra, dec = random_positions(random, n, ra_deg, dec_deg, radius_deg)
-    ra, dec, redshift = _cluster(random, ra, dec, redshift, (ra_deg, dec_deg, radius_deg))
+    ra, dec = _cluster(random, ra, dec, (ra_deg, dec_deg, radius_deg))
     red = random.random(n) < np.clip(0.55 - 0.04 * (mag_i - 17.0), 0.12, 0.55)
     radius = 0.36 * 10.0 ** (-0.115 * (mag_i - 24.0) + random.normal(0.0, 0.16, n))
     bulge = np.where(red, random.uniform(0.5, 1.0, n), np.clip(random.exponential(0.15, n), 0.0, 0.6))
@@ -137,21 +137,20 @@ def _cluster(
     random: np.random.Generator,
     ra: FloatArray,
     dec: FloatArray,
-    redshift: FloatArray,
     field: tuple[float, float, float],
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Move a fifth of the galaxies into groups of a common redshift."""
+) -> tuple[FloatArray, FloatArray]:
+    """Move a fifth of the galaxies into groups on the sky; their redshifts stay as drawn."""
     groups = max(int(40 * np.pi * field[2] ** 2), 1)
     group_ra, group_dec = random_positions(random, groups, *field)
     member = np.flatnonzero(random.random(len(ra)) < 0.2)
     group = random.integers(0, groups, len(member))
     distance = np.abs(random.standard_t(3, len(member))) * 0.02
     angle = random.uniform(0.0, 2 * np.pi, len(member))
-    ra, dec, redshift = ra.copy(), dec.copy(), redshift.copy()
+    ra, dec = ra.copy(), dec.copy()
     dec_new = np.clip(group_dec[group] + distance * np.sin(angle), -90.0, 90.0)
     ra_new = group_ra[group] + distance * np.cos(angle) / np.maximum(np.cos(np.radians(dec_new)), 1e-6)
     ra[member], dec[member] = ra_new % 360.0, dec_new
-    return ra, dec, redshift
+    return ra, dec
 
 
 def _colours(

@@ -20,7 +20,7 @@ FloatArray = NDArray[np.float64]
 MOFFAT_SIGMA = np.array([0.26248, 0.35785, 0.48633, 0.67311, 0.96958, 1.50639, 2.74802])
 MOFFAT_WEIGHT = np.array([0.029428, 0.200450, 0.338667, 0.265588, 0.123932, 0.036199, 0.005736])
 """Widths in units of the full width at half maximum, and weights, of a Moffat profile of exponent 3: a least-squares
-fit, within 5e-5 of the peak everywhere and within a fifth of the profile out to 8 widths."""
+fit, within 1.4e-4 of the peak everywhere and within a fifth of the profile out to 8 widths."""
 
 AUREOLE_SIGMA_ARCSEC = np.array([4.0, 12.0])
 AUREOLE_WEIGHT = np.array([0.006, 0.004])

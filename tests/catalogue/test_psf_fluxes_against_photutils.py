@@ -201,6 +201,17 @@ def test_a_star_under_a_mask_that_leaves_one_pixel_keeps_its_place():
     assert np.isnan(nothing[2])
 
 
+@pytest.mark.parametrize(("i", "j"), [(30, 30), (31, 29), (30, 29), (29, 31)])
+def test_one_pixel_on_any_side_of_a_star_gives_its_flux_and_no_place(i, j):
+    """One value cannot tell a shift from a flux: the normal equations are singular whatever the signs of the slopes."""
+    science = draw((61, 61), [(PSF * (5e4 / SHARE), 30.3, 29.8)]).astype(np.float32)
+    weight = np.zeros_like(science)
+    weight[j, i] = 0.01
+    x, y, flux = fit(science, weight, (30.3, 29.8), (30.3, 29.8))
+    assert (x, y) == (30.3, 29.8)
+    assert flux == pytest.approx(5e4, rel=INTERPOLATED)
+
+
 def test_normal_equations_hold_the_slopes_of_the_drawn_star():
     science = draw((61, 61), [(PSF * (5e4 / SHARE), 30.0, 30.0)]).astype(np.float32)
     weight = np.full(science.shape, 0.04, np.float32)

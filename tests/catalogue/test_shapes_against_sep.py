@@ -137,6 +137,26 @@ def test_centroids_on_noise_follow_those_of_sep():
     assert np.abs((centroids.y - theirs[1]) / centroids.y_error)[good].max() < 0.15
 
 
+def test_a_centroid_is_moved_until_a_step_is_shorter_than_two_parts_in_ten_thousand():
+    """A source wider than the window comes closer by half at each step: every step more can be seen."""
+    image = as_image(draw(SHAPE, [(galsim.Gaussian(sigma=2.6, flux=1e5), 55.0, 50.0)]))
+    j, i = np.indices(SHAPE)
+    near_the_limit = 0
+    for start in np.linspace(0.3, 1.3, 15):
+        place, step = np.array([55.0 + start, 50.0]), np.ones(2)
+        while np.hypot(*step) >= 2e-4:
+            offset = np.stack([i - place[0], j - place[1]])
+            light = image.science * np.exp(-0.5 * (offset**2).sum(axis=0) / (4.4 * FWHM_TO_SIGMA) ** 2)
+            box = np.abs(np.stack([i, j]) - np.rint(place)[:, None, None]).max(axis=0) <= 8  # 4 sigma of the window
+            step = 2.0 * (offset * light * box).sum(axis=(1, 2)) / (light * box).sum()
+            place += step
+            near_the_limit += 2e-4 < np.hypot(*step) < 3e-4
+        found = window(image, 55.0 + start, 50.0, 4.4)
+        assert found.converged[0]
+        assert (found.x[0], found.y[0]) == pytest.approx(tuple(place), abs=1e-6)
+    assert near_the_limit >= 3
+
+
 def test_an_even_pedestal_does_not_move_a_centroid():
     """The window is as long on either side of a source: a missing row would move it by 4e-4 pixel on this pedestal."""
     science = draw(SHAPE, [(galsim.Moffat(beta=3.0, fwhm=4.0, flux=1e5), 55.0, 50.0)])

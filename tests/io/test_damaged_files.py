@@ -2,27 +2,38 @@
 
 import gzip
 import json
+import random
 import subprocess
 import sys
 from itertools import pairwise
 
+import fastavro
 import numpy as np
 import pyarrow as pa
 import pytest
 from astropy.io import fits
+from astropy.table import Table
+from fastavro.utils import generate_many
 
 from imaging.candidates.lightcurve import LightcurveLikelihood
+from imaging.candidates.reports import packet_schema
 from imaging.detector.distortion import seed_wcs
 from imaging.errors import InputError, StorageError
 from imaging.image import ResamplingInputs
 from imaging.io import truth
 from imaging.io.atomic import atomic_path, content_hash, write_bytes
 from imaging.io.calibrated import read_image
-from imaging.io.calibration_write import write_calibration_image, write_image_extensions
+from imaging.io.calibration_write import write_calibration_image, write_image_extensions, write_table_extensions
 from imaging.io.calibrations import (
     CalibrationEntry,
     CalibrationLibrary,
+    read_bad_pixels,
+    read_brighter_fatter,
     read_calibration_image,
+    read_crosstalk,
+    read_linearity,
+    read_sky_modes,
+    read_sky_templates,
     write_manifest,
 )
 from imaging.io.candidates import read_galaxies, read_labels
@@ -82,7 +93,41 @@ def stars_of(path):
     return list(source_batches(path, {"ra": pa.float64()}))
 
 
+def write_modes(path, n=3):
+    modes = np.random.default_rng(3).normal(size=(3, 32, 16)).astype(np.float32)
+    write_image_extensions(path, {f"CCD{ccd:02d}": modes for ccd in range(1, n + 1)}, {})
+
+
+def write_fringes(path):
+    write_calibration_image(path, np.stack([IMAGE, 2 * IMAGE]), {})
+
+
+def write_gzipped_image(path):
+    write_calibration_image(path, IMAGE, {})
+    path.write_bytes(gzip.compress(path.read_bytes()))
+
+
+def write_curves(path):
+    adu = np.arange(500.0)
+    curves = {"ADU": adu, "ADU_LINEAR_A": adu, "ADU_LINEAR_B": adu}
+    write_table_extensions(path, {"CCD03": curves, "CCD04": curves})
+
+
+def write_any_image(path):
+    write_calibration_image(path, IMAGE, {})
+
+
 KINDS = {
+    "flat.fits": (write_any_image, read_calibration_image, InputError),
+    "flat.fits.gz": (write_gzipped_image, read_calibration_image, InputError),
+    "bad.fits": (write_any_image, read_bad_pixels, InputError),
+    "fringes.fits": (write_fringes, lambda p: read_sky_templates(p, 4), InputError),
+    "kernels.fits": (
+        lambda p: write_image_extensions(p, {"N4R": np.eye(9), "N4T": np.eye(9)}, {}),
+        lambda p: read_brighter_fatter(p, 35),
+        InputError,
+    ),
+    "linearity.fits": (write_curves, lambda p: read_linearity(p, 4), InputError),
     "planes.fits": (write_planes_of, read_planes, StorageError),
     "foreign.fits": (write_planes_of, read_image, InputError),
     "map.fits": (write_map, read_skymap, InputError),
@@ -115,6 +160,95 @@ def test_damage_of_every_kind_is_an_error_that_names_the_file(tmp_path, name):
             read(path)
         assert name in str(caught.value) and "To do: " in str(caught.value), damaged and len(damaged)
         assert "\n" not in str(caught.value)
+
+
+def write_alerts(path):
+    random.seed(3)
+    schema = fastavro.parse_schema(packet_schema())
+    with path.open("wb") as stream:
+        fastavro.writer(stream, schema, list(generate_many(schema, 3)), codec="deflate")
+
+
+def write_votable(path):
+    Table({"ra": np.arange(100.0)}).write(path, format="votable", tabledata_format="binary2")
+
+
+CHANGED = {
+    "pixels.npz": (lambda p: truth.write_pixel_truth(p, {"a": np.arange(900)}), truth.read_pixel_truth, 0.8),
+    "array.npy": (lambda p: truth.write_array(p, np.arange(50.0)), truth.read_array, 0.2),
+    "alerts.avro": (write_alerts, read_packets, 0.4),
+    "stars.csv.gz": (write_packed, stars_of, 0.9),
+    "stars.vot": (write_votable, stars_of, 0.2),
+}
+
+
+@pytest.mark.parametrize("name", CHANGED)
+def test_changed_bytes_end_in_an_error_that_names_the_file_or_are_read(tmp_path, name):
+    """Any byte may have changed; most changes must be noticed, and no other kind of error may arise."""
+    write, read, least = CHANGED[name]
+    path, draws, noticed = tmp_path / name, np.random.default_rng(5), 0
+    write(path)
+    content = path.read_bytes()
+    places = np.concatenate([draws.integers(0, min(300, len(content)), 100), draws.integers(0, len(content), 100)])
+    for place in places:
+        changed = bytearray(content)
+        changed[place] ^= 1 << draws.integers(8)
+        path.write_bytes(changed)
+        try:
+            read(path)
+        except InputError as error:
+            noticed += 1
+            assert name in str(error)
+    assert noticed > least * len(places)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\x93NUMPY\x01", b"\xff\xfe{}"])
+def test_truth_files_that_are_absent_or_no_files_of_their_kind_are_named(tmp_path, content):
+    path = tmp_path / "truth.file"
+    if content is not None:
+        path.write_bytes(content)
+    for read in (truth.read_array, truth.read_pixel_truth, truth.read_truth_text):
+        if content == b"" and read is truth.read_truth_text:
+            continue
+        with pytest.raises(InputError, match=r"truth\.file.*simulate the night again"):
+            read(path)
+
+
+@pytest.mark.filterwarnings("ignore::astropy.utils.exceptions.AstropyUserWarning")
+@pytest.mark.parametrize("cut", [0.5, 1.1, 1.5])
+def test_modes_of_which_a_later_ccd_is_cut_away_are_damaged(tmp_path, cut):
+    """The cut falls into the data of CCD 2 (half an extension from the end), or into its header (between 1 and 1.5)."""
+    path = tmp_path / "modes.fits"
+    write_modes(path, 2)
+    assert sorted(read_sky_modes(path).values) == [1, 2]
+    content = path.read_bytes()
+    header, data = 2880, 3 * 32 * 16 * 4 // 2880 * 2880 + 2880
+    lengths = {0.5: header + data // 2, 1.1: 2 * header // 3, 1.5: 80}
+    path.write_bytes(content[: len(content) - header - data + lengths[cut]])
+    with pytest.raises(InputError, match=r"modes\.fits"):
+        read_sky_modes(path)
+    write_modes(path, 1)
+    path.write_bytes(path.read_bytes() + bytes(2880))  # padding of a tape
+    assert list(read_sky_modes(path).values) == [1]
+
+
+@pytest.mark.parametrize("content", [b"", b"# victim source x x_err src_nl poly_coeff\n", b"ccd01A \xff\xfe ccd02A"])
+def test_crosstalk_without_coefficients_or_of_bytes_that_are_no_text_is_damaged(tmp_path, content):
+    path = tmp_path / "crosstalk.txt"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"damaged .*crosstalk\.txt"):
+        read_crosstalk(path)
+    with pytest.raises(InputError, match=r"missing .*absent\.txt"):
+        read_crosstalk(tmp_path / "absent.txt")
+    path.write_text("ccd01A ccd02A 9e-7 0 1e10 0 0 0\n")
+    assert read_crosstalk(path).terms == ()  # one that is negligible
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "colour_terms.json"])
+def test_a_manifest_or_colour_terms_that_are_no_text_are_named(tmp_path, name):
+    (tmp_path / name).write_bytes(b'{"version": "\xff\xfe"}')
+    with pytest.raises(InputError, match=name.replace(".", r"\.")):
+        CalibrationLibrary(tmp_path) if name == "manifest.json" else read_colour_terms(tmp_path / name)
 
 
 def test_a_cut_raw_file_and_a_manifest_of_another_form_are_named(tmp_path):
@@ -160,6 +294,8 @@ def test_a_process_that_dies_in_the_middle_of_a_write_leaves_the_old_file(tmp_pa
         temporary.write_bytes(b"half")
         raise ZeroDivisionError
     assert [p.name for p in tmp_path.iterdir()] == ["deep"]
+    with pytest.raises(StorageError, match=r"a\.bin"):
+        write_bytes(tmp_path / "deep" / "a.bin" / "deeper" / "c.bin", b"a file as a folder")
     # XXH3-128 of nothing, from the specification of xxHash.
     write_bytes(tmp_path / "empty", b"")
     assert content_hash(tmp_path / "empty") == "99aa06d3014798d86001c324468d497f"

@@ -18,7 +18,7 @@ from imaging.io.pointings import Pointing, read_pointings
 from imaging.wcs.sphere import separation_deg
 
 FAST = settings(max_examples=60, deadline=None, derandomize=True, database=None)
-WORDS = st.text("abcXYZ059 -_+./:()=é", max_size=20).map(str.strip)
+WORDS = st.text("abcXYZ059 -_+./:()=é,'\"#", max_size=20).map(str.strip)
 RA, DEC = st.floats(0.0, 360.0, exclude_max=True), st.floats(-90.0, 90.0)
 
 EXPOSURES = st.builds(
@@ -63,12 +63,35 @@ def test_a_list_comes_back_to_a_milliarcsecond_and_a_millisecond(tmp_path_factor
 def test_a_comma_in_a_name_and_a_column_too_many_do_not_shift_the_others(tmp_path):
     exposure = Exposure(7, "z", 20240510, 60440.25, 30.0, 12.5, -3.25, 1.1, object_name="field, 3", propid="2024A-1")
     write_exposure_list(tmp_path / "a.csv", [ListedExposure(exposure, 0.25)])
-    assert read_exposure_list(tmp_path / "a.csv")[0].exposure.object_name == "field  3"
+    assert read_exposure_list(tmp_path / "a.csv")[0].exposure.object_name == "field, 3"
     text = "# made by hand\nSEEING,BAND,DEC,RA,EXPTIME,MJD,NITE,EXPNUM\n\n1.1, Y ,-3.25,-347.5,30,60440.25,20240510,7\n"
     (tmp_path / "b.csv").write_text(text)
     (found,) = read_exposure_list(tmp_path / "b.csv")
     assert (found.exposure.band, found.exposure.ra_deg, found.exposure.dec_deg) == ("Y", 12.5, -3.25)
     assert (found.exposure.obstype, found.exposure.propid) == ("object", "") and math.isnan(found.t_eff)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("7,20240510,60440.25", "line 6: the line ends before RA"),
+        ("7,20240510,60440.25,9,-9,z", "line 6: the line ends before EXPTIME"),
+        ("7,20240510,noon,9,-9,z,30", "line 6: .*noon"),
+        ("5,20240510,60440.25,9,-9,z,30", "twice .5 in .*line 6"),
+    ],
+)
+def test_a_line_that_is_not_understood_is_named_by_its_number_in_the_file(tmp_path, line, words):
+    before = "# by hand\n\nEXPNUM,NITE,MJD,RA,DEC,BAND,EXPTIME\n5,20240510,60440.25,9,-9,z,30\n# next\n"
+    (tmp_path / "list.csv").write_text(f"{before}{line}\n")
+    with pytest.raises(InputError, match=rf"list\.csv, {words}" if "twice" not in words else words):
+        read_exposure_list(tmp_path / "list.csv")
+
+
+def test_plain_values_are_written_without_quotes(tmp_path):
+    exposure = Exposure(7, "z", 20240510, 60440.25, 30.0, 12.5, -3.25, 1.1, object_name="a b", propid="2024A-1")
+    write_exposure_list(tmp_path / "a.csv", [ListedExposure(exposure, 0.25)])
+    line = "7,20240510,60440.25000000,12.500000,-3.250000,z,30,2024A-1,object,0.250,a b"
+    assert (tmp_path / "a.csv").read_text().splitlines() == [",".join(COLUMNS), line]
 
 
 @pytest.mark.parametrize("content", [None, b"\xff\xfe\x00binary", b""])

@@ -263,6 +263,39 @@ def test_a_piece_three_widths_off_does_not_bend_a_course(offset, kept):
     assert found.a == pytest.approx(offset / 41 if kept else 0.0, abs=1e-9)
 
 
+def clipped_line(along, across, n_fits):
+    """Fit a line so many times to what lies within three widths of the fit before, or 0.9."""
+    keep = np.ones(along.size, bool)
+    for _ in range(n_fits):
+        line = np.polyfit(along[keep], across[keep], 1)
+        residual = np.abs(across - np.polyval(line, along))
+        keep = residual < 3 * max(1.4826 * np.median(residual[keep]), 0.3)
+    return line[::-1]
+
+
+def test_a_course_is_fitted_four_times_at_most():
+    """Offsets of a Cauchy distribution, of which every fit leaves fewer."""
+    along = np.linspace(-1000.0, 1000.0, 41)
+    across = 2 * np.random.default_rng(230).standard_cauchy(41)
+    found = _add_polynomial(Course(0, 0, 1.0, 0.0), along, across, np.ones(41, bool), np.full(41, 20.0), 1)
+    fits = {n: clipped_line(along, across, n)[0] for n in (3, 4, 5)}
+    assert min(abs(fits[4] - fits[3]), abs(fits[4] - fits[5])) > 0.3
+    assert found.a == pytest.approx(fits[4], abs=1e-6)
+
+
+def test_pieces_that_are_too_few_to_be_clipped_all_count():
+    """Of four pieces the faint one lies far off; three are one too few to check a parabola."""
+    along = np.array([-900.0, -300.0, 300.0, 900.0])
+    across = np.array([1.0, 2.0, -1.0, 40.0])
+    significance = np.array([40.0, 40.0, 40.0, 0.4])
+    found = _add_polynomial(Course(0, 0, 1.0, 0.0), along, across, np.ones(4, bool), significance, 2)
+    c, b, a = np.polyfit(along, across, 2, w=np.sqrt(significance))
+    residual = np.abs(across - np.polyval([c, b, a], along))
+    assert residual[3] > 3 * 1.4826 * np.median(residual)
+    assert abs(a - np.polyfit(along[:3], across[:3], 2)[2]) > 0.02
+    assert (found.a, found.b, found.c) == pytest.approx((a, b, c), rel=1e-6)
+
+
 def test_a_trail_is_predicted_along_the_great_circle_that_the_sky_has():
     """Two CCDs show an arc of a great circle; on a third the mask must lie on the circle, by astropy."""
     ra, dec = 150.0, -35.0

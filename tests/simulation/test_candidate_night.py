@@ -5,10 +5,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from astropy.coordinates import Distance
+from astropy.time import Time
 from scipy.stats import kstest
 from sky_judges import coordinates
 
 from imaging.detector.ccds import CCDS, SCIENCE_CCDS
+from imaging.detector.distortion import seed_wcs
 from imaging.simulation.candidate_night import footprints_of, join_footprints, make_night
 from imaging.simulation.candidate_sources import (
     AB_ZERO_NJY,
@@ -385,10 +387,21 @@ def test_footprints_are_62_ccds_of_nine_by_eighteen_arcminutes():
         middle = a[k].directional_offset_by(a[k].position_angle(c[k]), a[k].separation(c[k]) / 2)
         assert centre.separation(middle).deg == pytest.approx(away, abs=2e-3)
         assert inside_convex(prints.corners[k], middle.ra.deg, middle.dec.deg).all()
+        # The abutted focal plane leaves out the gaps between the CCDs, which add up to 0.085 degrees at its rim.
+        true_ra, true_dec = seed_wcs(ccd, 40.0, -24.0).pixel_to_sky(np.array([1023.5]), np.array([2047.5]))
+        assert middle.separation(coordinates(true_ra[0], true_dec[0])).deg < 0.09
     both = join_footprints([prints, footprints_of(8, "g", 60953.0, 41.0, -24.0, 23.0)])
     assert len(both) == 124
     assert both.expnum[[0, -1]].tolist() == [7, 8]
     assert both.m50_mag[[0, -1]].tolist() == [22.7, 23.0]
+
+
+def test_every_exposure_is_of_the_night_whose_date_its_time_has(night):
+    exposures = night.exposures
+    before = exposures.mjd < MJD_EVENT
+    noon_before = Time(exposures.mjd[before] - 0.5, format="mjd", scale="utc")
+    assert exposures.night[before].tolist() == [int(t.strftime("%Y%m%d")) for t in noon_before]
+    assert set(exposures.night[~before].tolist()) == {20251004}
 
 
 def test_the_seed_alone_decides_on_the_night(night):
