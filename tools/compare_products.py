@@ -31,7 +31,7 @@ RENAMED: dict[str, dict[str, str]] = {
         f"part_{part}": f"loglr_{part}"
         for part in ("skymap", "distance", "real", "lightcurve", "host", "time", "history", "motion")
     },
-    "key": {"efficiency_max": "efficiency_max", "evidence": "likelihood", "resampling_inputs": "resampling_inputs"},
+    "key": {"efficiency_ceiling": "efficiency_max", "evidence": "likelihood", "groundwork": "resampling_inputs"},
     "card": {},
 }
 """Kind of name to {name before: name after}."""

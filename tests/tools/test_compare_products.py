@@ -57,10 +57,10 @@ def last_bit(pixels):
 )
 def test_every_other_change_is_named(tmp_path, change, found):
     differences, _ = compare_sites(make_site(tmp_path / "a"), make_site(tmp_path / "b", **(NEW | change)))
-    assert f"nights/20240510/{found}" in differences
+    assert f"products/nights/20240510/{found}" in differences
 
 
 def test_a_file_that_is_missing_is_named(tmp_path):
     before, after = make_site(tmp_path / "a"), make_site(tmp_path / "b", **NEW)
     (after / "products/nights/20240510/candidates.md").unlink()
-    assert compare_sites(before, after)[0] == ["nights/20240510/candidates.md: only before"]
+    assert compare_sites(before, after)[0] == ["products/nights/20240510/candidates.md: only before"]
