@@ -78,7 +78,7 @@ class PhotometrySettings(Settings):
 class CalibrationSettings(Settings):
     """Settings of the photometric calibration stage."""
 
-    OLD_NAMES: ClassVar[Mapping[str, str]] = {"resampling_inputs": "resampling_inputs"}
+    OLD_NAMES: ClassVar[Mapping[str, str]] = {"groundwork": "resampling_inputs"}
 
     astrometry: AstrometrySettings = AstrometrySettings()
     """Epoch propagation and selection of reference stars."""

@@ -57,7 +57,7 @@ class ResamplingInputSettings(Settings):
 class StackSettings(Settings):
     """Resampling and stacking of templates."""
 
-    OLD_NAMES: ClassVar[Mapping[str, str]] = {"resampling_inputs": "resampling_inputs"}
+    OLD_NAMES: ClassVar[Mapping[str, str]] = {"groundwork": "resampling_inputs"}
 
     resampling_inputs: ResamplingInputSettings = ResamplingInputSettings()
     """Repair and mask growth before resampling; recomputed if an image was stored with other values."""

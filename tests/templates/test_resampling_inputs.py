@@ -10,6 +10,7 @@ from scipy import ndimage
 from imaging.bits import MaskBit
 from imaging.image import CalibratedImage, CcdImage
 from imaging.io.images import read_planes, write_planes
+from imaging.photometry.settings import CalibrationSettings
 from imaging.simulation.pairs import ExposureSpec, expose, make_pair_sky
 from imaging.templates import resampling_inputs as module
 from imaging.templates.pixels import grow_bits
@@ -183,3 +184,11 @@ def test_bright_sources_are_the_highest_good_pixels():
     assert list(zip(y, x, peak, strict=True)) == [(30.0, 40.0, 900.0), (152.0, 61.0, 800.0)]
     nothing = find_bright_sources(science, np.zeros_like(weight), min_snr=15.0, maximum=2000.0)
     assert [len(part) for part in nothing] == [0, 0, 0]
+
+
+def test_the_settings_are_read_under_their_name_of_version_0_1():
+    assert (
+        StackSettings.model_validate({"groundwork": {"mask_growth_pixels": 5}}).resampling_inputs.mask_growth_pixels
+        == 5
+    )
+    assert CalibrationSettings.model_validate({"groundwork": {}}) == CalibrationSettings()
