@@ -332,7 +332,7 @@ def test_the_truth_of_a_simulation_lies_where_its_names_say(tmp_path):
 def test_resampling_inputs_are_kept_even_where_there_was_nothing_to_do():
     none = ResamplingInputs(*(np.empty(0, t) for t in ("i4", "f4", "i4", "i2")), np.empty((0, 2)), 12, 2)
     planes = resampling_planes(none)
-    assert set(planes) == {"GROUNDWORK"} and set(planes) < set(EXTENSIONS)
+    assert set(planes) == {"RESAMPLING"} and set(planes) < set(EXTENSIONS)
     again = resampling_inputs_from(planes)
     assert (again.repair_gap_pixels, again.mask_growth_pixels, again.stars.shape) == (12, 2, (0, 2))
     assert np.array_equal(again.repair(IMAGE), IMAGE) and resampling_inputs_from({"SCI": IMAGE}) is None

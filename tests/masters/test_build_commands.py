@@ -15,7 +15,7 @@ def asked(monkeypatch, tmp_path):
     """Note what flows are asked for instead of running them; the site holds two processed exposures."""
     notes = []
 
-    def note(command, common, site, call, **about):
+    def note(command, common, site, flow, parameters, *, workers, about):
         notes.append((command, about))
         return Answer({"command": command}, (command,))
 

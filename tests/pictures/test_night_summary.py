@@ -45,17 +45,17 @@ def test_the_light_of_every_exposure_is_told():
     assert lines[3] == "| 2 | 2 | 1 | 2 | 51 | 23.20 | 23.38 | 1.04 | – | 0.76 | 3223 | 1.12 |"
 
 
-def test_the_time_of_every_step_and_of_directing_adds_up():
+def test_the_time_of_every_step_and_of_the_orchestration_adds_up():
     assert step_seconds(DATA) == {"detrend": 2.0, "measure": 8.0, "verify": 0.5, "difference": 9.0}
-    lines = time_table(DATA | {"cpu_s": {"rank": 0.5}}, flow_cpu_s=1.0)
+    lines = time_table(DATA | {"cpu_s": {"rank": 0.5}}, flow_cpu_s=1.0, in_flow=("associate", "rank"))
     shares = [float(line.split(" | ")[2].rstrip("% |")) for line in lines[2:]]
     assert abs(sum(shares) - 100.0) < 0.3
-    assert lines[-1] == "| directing the run | 0.5 | 2.4% |", "what the process has computed itself is not directing"
+    assert lines[-1] == "| orchestration | 0.5 | 2.4% |", "steps computed in the flow process are not orchestration"
 
 
 def test_a_run_that_has_computed_nothing_says_so():
     nothing = {"exposures": {}, "differences": {}, "failures": {}, "candidates": {}}
-    assert time_table(nothing, 3.0) == ["Everything was known from an earlier run; nothing was computed."]
+    assert time_table(nothing, 3.0, ()) == ["Every result was cached; nothing was computed."]
 
 
 def test_every_failure_is_named_once():
@@ -63,7 +63,7 @@ def test_every_failure_is_named_once():
         "- exposure 2, CCD 7: too few stars (3).",
         "- exposure 1: raw file missing (/raw/1)",
     ]
-    page = night_summary_page(DATA, "night 20170818: 2 exposures", 1.0)
+    page = night_summary_page(DATA, "night 20170818: 2 exposures", 1.0, ("associate", "rank"))
     assert page.startswith("night 20170818: 2 exposures.\n")
     assert "## What failed, and what to do" in page
 

@@ -101,7 +101,7 @@ def test_a_mapping_of_ones_own():
     stars = calibrated_stars(source, mapping, SETTINGS)
     assert column(stars, "ra").tolist() == pytest.approx([359.5])
     assert column(stars, "mag_g_error").tolist() == pytest.approx([0.02], rel=0.01)
-    with pytest.raises(InputError, match=r"columns missing.*gpsf"):
+    with pytest.raises(InputError, match=r"columns of the mapping .* are missing: gpsf"):
         calibrated_stars(source.drop_columns(["gpsf"]), mapping, SETTINGS)
 
 

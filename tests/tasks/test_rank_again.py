@@ -195,7 +195,7 @@ def test_likelihoods_are_computed_once_for_all_maps_and_weights(ranked, site, tm
     taken_over = listed(site)
     assert not calls
     assert taken_over.column("loglr_lightcurve").to_pylist() != before, "the map's distance still decides"
-    (site.store / "nights" / str(NIGHT) / "likelihood.feather").unlink()
+    (site.store / "nights" / str(NIGHT) / "lightcurve_likelihood.feather").unlink()
     rank(rerank_job(NIGHT, path, site))
     assert len(calls) == 1
     assert listed(site).equals(taken_over), "what was kept is what would be found again"
@@ -216,7 +216,7 @@ def test_outdated_likelihoods_are_recomputed(ranked, site, tmp_path, monkeypatch
     elif change == "another model":
         settings = settings.with_values(lightcurve=settings.lightcurve.with_values(luminosity_scatter_mag=0.5))
     else:
-        path = site.store / "nights" / str(NIGHT) / "likelihood.feather"
+        path = site.store / "nights" / str(NIGHT) / "lightcurve_likelihood.feather"
         path.write_bytes(path.read_bytes()[:-8] + b"nonsense")
     rank(rerank_job(NIGHT, skymap, site, settings))
     assert len(calls) == 1

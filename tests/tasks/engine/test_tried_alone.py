@@ -37,7 +37,7 @@ class Script:
         jobs = jobs_for(site, sorted(self.ends))
         outcomes: dict[int, Outcome] = {}
         _submit(self, jobs, outcomes, outcomes.__setitem__)
-        return {outcome.ccd: outcome for outcome in outcomes.values()}
+        return {outcome.unit: outcome for outcome in outcomes.values()}
 
 
 def test_a_ccd_is_retried_alone_until_the_server_is_back(monkeypatch, tmp_path):
