@@ -2,19 +2,17 @@
 
 A night is a folder ``state/nights/{night}`` with ``night.json`` and the files named there. Writing ``night.json``
 registers the night or a new revision of it; the files of a revision are written before and never changed.
+:mod:`blocks.night_runs` records the runs of a night in the same folder.
 """
 
-import json
 import math
 import time
 import uuid
-from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import xxhash
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from blocks.site import Site
 from imaging.errors import InputError
@@ -24,7 +22,7 @@ from imaging.io.exposure_list import ListedExposure, read_exposure_list
 RECORD = "night.json"
 
 ARRIVALS = "arrivals"
-"""Subfolder of a night with one marker file per late exposure."""
+"""Subfolder of a night with one file per late exposure, written when its run was created: the identity of the run."""
 
 EVENT_NAME = "gw.night.registered"
 """Name of the Prefect event of a registered night."""
@@ -55,6 +53,20 @@ class NightRecord(BaseModel):
     """Exposure numbers of other nights in the list, used as templates."""
     exposure_list_hash: str
     """128-bit XXH3 hash of the exposure list."""
+    registration: str = ""
+    """Random identity given at the first registration; empty for a night registered before version 0.3."""
+    list_revision: int = 0
+    """Revision in which the exposure list last changed; later ones have a new sky map only."""
+    alert: str = ""
+    """Name of the newest alert of the event that was known when the sky map was stored."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_former_versions(cls, content: Any) -> Any:  # noqa: ANN401
+        """Read a record from before version 0.3: its exposure list counts as changed in its revision."""
+        if isinstance(content, dict) and "list_revision" not in content and "revision" in content:
+            return content | {"list_revision": content["revision"]}
+        return content
 
     @property
     def event_id(self) -> uuid.UUID:
@@ -103,59 +115,18 @@ class RegisteredNight:
         """Read the exposure list: the exposures of the night and the templates."""
         return read_exposure_list(self.exposure_list)
 
-    def seconds_since_emitted(self) -> float:
-        """Seconds since a server accepted the event of this revision; infinite if none has."""
-        try:
-            return time.time() - self._mark("emitted").stat().st_mtime
-        except FileNotFoundError:
-            return math.inf
-
-    def is_started(self) -> bool:
-        """Whether a run of this revision has started."""
-        return self.is_marked("started")
-
-    def mark_emitted(self) -> None:
-        """Mark that a server has accepted the event of this revision."""
-        self.mark("emitted")
-
-    def mark_started(self, seen: Iterable[int] = ()) -> None:
-        """Mark that a run of this revision has started, and which exposures' raw files it found."""
-        known = self.seen() | set(seen)
-        write_text(self._mark("started"), json.dumps(sorted(known)) + "\n")
-
-    def seen(self) -> set[int]:
-        """Return the exposures whose raw files existed when a run of this or an earlier revision started."""
-        found: set[int] = set()
-        for path in self.folder.glob("revision-*.started"):
-            with suppress(OSError, ValueError):
-                found |= set(json.loads(path.read_text(encoding="utf-8") or "[]"))
-        return found
-
-    def mark_arrived(self, expnum: int) -> None:
-        """Mark that an exposure arrived after the start of a run, and was announced."""
-        folder = self.folder / ARRIVALS
-        folder.mkdir(exist_ok=True)
-        (folder / str(expnum)).touch()
+    def mark_arrived(self, expnum: int, run: str) -> None:
+        """Note that a run of its own was created for an exposure that arrived after the start of the night's run."""
+        write_text(self.folder / ARRIVALS / str(expnum), f"{run}\n")
 
     def arrived(self) -> set[int]:
-        """Return the exposures that arrived after the start of a run."""
+        """Return the late exposures for which runs were created."""
         return {int(path.name) for path in (self.folder / ARRIVALS).glob("*") if path.name.isdigit()}
 
     def seconds_since_arrival(self) -> float:
-        """Seconds since the last late exposure was announced; infinite if there is none."""
+        """Seconds since the last late exposure; infinite if there is none."""
         times = [path.stat().st_mtime for path in (self.folder / ARRIVALS).glob("*")]
         return time.time() - max(times, default=-math.inf)
-
-    def mark(self, what: str) -> None:
-        """Write a marker file for this revision."""
-        self._mark(what).touch()
-
-    def is_marked(self, what: str) -> bool:
-        """Whether a marker file of this revision exists."""
-        return self._mark(what).exists()
-
-    def _mark(self, what: str) -> Path:
-        return self.folder / f"revision-{self.record.revision}.{what}"
 
 
 def night_folder(site: Site, night: int) -> Path:
@@ -193,4 +164,5 @@ def is_registered(site: Site, night: int) -> bool:
 
 def registered_nights(site: Site) -> list[int]:
     """Return the registered nights, the earliest first."""
-    return sorted(int(path.parent.name) for path in site.nights.glob(f"2???????/{RECORD}"))
+    names = (path.parent.name for path in site.nights.glob(f"*/{RECORD}"))
+    return sorted(int(name) for name in names if len(name) == 8 and name.isdecimal() and name.isascii())

@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from imaging.errors import InputError
+from imaging.identity import ExposureId, raw_name
 
 Destination = Literal["persistent", "scratch"]
 
@@ -99,3 +100,8 @@ class Site(BaseModel):
             if path.is_relative_to(base):
                 return f"{folder}/{path.relative_to(base).as_posix()}"
         return path.as_posix()
+
+
+def raw_path(site: Site, exposure: ExposureId) -> Path:
+    """Return the path of the raw file of an exposure."""
+    return site.raw / str(exposure.night) / raw_name(exposure.expnum)

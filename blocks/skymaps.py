@@ -4,6 +4,7 @@ import fcntl
 import shutil
 from pathlib import Path
 
+from blocks.gw_events import current_skymap
 from blocks.nights import RECORD, NightRecord, RegisteredNight, night_folder, read_night
 from blocks.site import Site
 from imaging.errors import InputError
@@ -14,10 +15,8 @@ EVENT_NAME = "gw.skymap.received"
 """Name of the event of a new sky map; its payload has the keys ``night`` and ``skymap``, a file."""
 
 
-def adopt_skymap(site: Site, night: int, skymap: Path) -> RegisteredNight:
-    """Store a new sky map as a revision of a registered night.
-
-    The revision inherits the markers of the previous one (announced, started), so that only the ranking runs again.
+def adopt_skymap(site: Site, night: int, skymap: Path, *, alert: str | None = None) -> RegisteredNight:
+    """Store a new sky map as a revision of a registered night, for which only the ranking runs again.
 
     Parameters
     ----------
@@ -27,6 +26,8 @@ def adopt_skymap(site: Site, night: int, skymap: Path) -> RegisteredNight:
         The night, YYYYMMDD.
     skymap
         File to copy.
+    alert
+        Name of the alert that brought the map; None for the newest one, because a map that a person chose replaces it.
 
     Returns
     -------
@@ -48,24 +49,26 @@ def adopt_skymap(site: Site, night: int, skymap: Path) -> RegisteredNight:
     try:
         with (folder / "registering.lock").open("ab") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            return _adopt(site, read_night(site, night), Path(skymap))
+            known = read_night(site, night)
+            if alert is None:
+                newest = current_skymap(site, known.record.event)
+                alert = newest[0].name if newest else known.record.alert
+            return _adopt(site, known, Path(skymap), alert)
     except OSError as error:
         raise storage_error(error, folder) from error
 
 
-def _adopt(site: Site, known: RegisteredNight, skymap: Path) -> RegisteredNight:
+def _adopt(site: Site, known: RegisteredNight, skymap: Path, alert: str) -> RegisteredNight:
     digest = content_hash(skymap)
-    if digest == known.record.skymap_hash:
+    if (digest, alert) == (known.record.skymap_hash, known.record.alert):
         return known
-    revision = known.record.revision + 1
-    name = f"skymap-{revision}{''.join(skymap.suffixes[-2:])}"
-    with atomic_path(known.folder / name) as temporary:
-        shutil.copyfile(skymap, temporary)
-    changes = {"revision": revision, "skymap": name, "skymap_hash": digest}
+    changes: dict[str, object] = {"alert": alert}
+    if digest != known.record.skymap_hash:
+        revision = known.record.revision + 1
+        name = f"skymap-{revision}{''.join(skymap.suffixes[-2:])}"
+        with atomic_path(known.folder / name) as temporary:
+            shutil.copyfile(skymap, temporary)
+        changes |= {"revision": revision, "skymap": name, "skymap_hash": digest}
     record = NightRecord.model_validate(known.record.model_dump() | changes)
-    renewed = RegisteredNight(site, record)
-    if known.is_started():
-        renewed.mark_emitted()
-        renewed.mark_started(known.seen())
     write_text(known.folder / RECORD, record.model_dump_json(indent=1) + "\n")
-    return renewed
+    return RegisteredNight(site, record)

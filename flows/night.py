@@ -15,6 +15,7 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 
 from blocks.folders import load_site
+from blocks.night_runs import PROCESS, list_lock, recorded_run
 from blocks.nights import RegisteredNight, read_night
 from blocks.site import Site
 from flows.difference import difference
@@ -76,18 +77,40 @@ def process_night(
     place = load_site(site).storing_in(settings.version.destination)
     registered = read_night(place, NightEvent.night_of(night, event))
     at_hand = exposures_at_hand(registered, place)
-    registered.mark_started(at_hand)
+    with recorded_run(registered, PROCESS, flow_run.id, exposures=at_hand):
+        return process_registered(registered, at_hand, place, site, settings, overwrite=overwrite)
+
+
+def process_registered(
+    registered: RegisteredNight,
+    at_hand: Sequence[int],
+    place: Site,
+    site: str,
+    settings: NightSettings,
+    *,
+    overwrite: bool,
+) -> State[dict[str, Any]]:
+    """Process all exposures of a night, and rank its candidates with the sky map that is the newest then.
+
+    Parameters
+    ----------
+    registered, at_hand
+        The night, and its exposures whose raw files have arrived.
+    place
+        Site with the products.
+    site, settings, overwrite
+        As in :func:`process_night`.
+    """
     what = f"night {registered.record.night}"
     plan = plan_night(registered, settings.version, settings.difference.templates)
     plan = replace(plan, urgency=urgency_of(registered, at_hand))
-
     search = [exposure.expnum for exposure in plan.search]
     work = night_work(registered.record.night, [e.expnum for e in plan.all], search)
     with progress_artifact(what, work) as listener:
         processed, searched = run_stages(plan, site, settings, listener, overwrite=overwrite)
         done = [e for e in plan.search if e.expnum in searched and searched[e.expnum].is_completed()]
         stage = Stage("candidates", StepJob(night=registered.record.night, site=place), overwrite=overwrite)
-        with slot(WRITE_NIGHTS):
+        with slot(WRITE_NIGHTS), list_lock(registered):
             summary = find_candidates(stage, registered, done, searched_ccds(done, plan, place), place, settings)
     state = night_state(what, processed, searched, stage.others, summary)
     show_night_summary(registered.record.night, state, time.process_time())
@@ -176,6 +199,7 @@ def find_candidates(
     ]
     forced = stage.map_all(forced_photometry, jobs)
     upstream = {"exposure": settings.exposure, "difference": settings.difference}
+    registered = read_night(place, registered.record.night)  # the sky map may be newer than this run
     job = rank_job(registered, associated, forced, ccds, place, settings.candidates, upstream)
     ranked = stage.run(rank, job, ())
     if ranked is None:

@@ -12,6 +12,8 @@ from prefect.runtime import flow_run
 from prefect.states import Completed
 
 from blocks.folders import load_site
+from blocks.gw_events import is_retracted
+from blocks.night_runs import RANK, list_lock, recorded_run
 from blocks.nights import read_night
 from blocks.site import Destination
 from blocks.skymaps import adopt_skymap
@@ -64,10 +66,15 @@ def rank_night(
     number = NightEvent.night_of(night, event)
     given = skymap or (event or {}).get("skymap")
     rerank_job(number, read_night(place, number).skymap, place)
-    registered = adopt_skymap(place, number, Path(given)) if given else read_night(place, number)
+    if given:
+        adopt_skymap(place, number, Path(given))
     stage = Stage("ranking", StepJob(night=number, site=place), overwrite=overwrite)
-    with slot(WRITE_NIGHTS):
-        ranked = stage.run(rank, rerank_job(number, registered.skymap, place, settings), (0,))
+    with slot(WRITE_NIGHTS), list_lock(read_night(place, number)):
+        registered = read_night(place, number)  # the newest, which no older one replaces afterwards
+        retracted = is_retracted(place, registered.record.event)
+        with recorded_run(registered, RANK, flow_run.id, retracted=retracted):
+            job = rerank_job(number, registered.skymap, place, settings)
+            ranked = stage.run(rank, job, (0,))
     if ranked is None:
         return stage.final_state(())
     show_candidates(registered, place)

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
+from blocks.gw_events import is_retracted
 from blocks.nights import RegisteredNight
 from blocks.site import Site
 from imaging.candidates.history import template_history
@@ -97,8 +98,10 @@ def rank_job(
     inputs |= {f"{DIRECT}{number:05d}": result.products["direct"] for number, result in enumerate(forced)}
     inputs |= {f"{STAMPS}{item.name}": item.stamps for item in searched if item.stamps is not None}
     manifest = site.calibrations / "manifest.json"
+    retracted = is_retracted(site, registered.record.event)
     parameters = {
         "event": registered.record.event,
+        **({"retracted": True} if retracted else {}),
         "searched": searched_parameters(searched),
         "templates": [[item.expnum, item.ccd, list(item.templates)] for item in searched],
         "code_version": code_version(*CHAIN),
@@ -133,7 +136,7 @@ def rank(job: StepJob) -> StepResult:
     products = job.product_paths(RANK) | write_ranked_tables(job, ranked, forced, footprints)
     products[LIKELIHOOD] = keep_likelihood(job, likelihood, products["forced"], mjd)
     write_table(products["searched"], searched_pixels(coverage))
-    title = f"{job.parameters['event']}, night {job.night}"
+    title = f"{event_name(job)}, night {job.night}"
     pictures = {
         "picture": night_picture(skymap, footprints, ranked, title=title),
         "depth_picture": depth_picture(skymap, coverage, title=f"How deep the map was searched: {title}"),
@@ -147,9 +150,16 @@ def rank(job: StepJob) -> StepResult:
     others = "\n\n".join(embedded(png, about) for about, png in page.pictures[1:])
     write_text(products["brief"], f"{brief}\n{others}\n")
     summary = facts | report | {"made_with": dict(page.provenance)}
+    if job.parameters.get("retracted"):
+        summary |= {"retracted": True}
     write_text(products["summary"], json.dumps(summary, indent=1, sort_keys=True) + "\n")
     write_ranking(job, mjd, products[LIKELIHOOD])
     return job.result(products, quality=facts)
+
+
+def event_name(job: StepJob) -> str:
+    """Return the name of the event for titles, with the word RETRACTED if it is."""
+    return f"{job.parameters['event']}{' (RETRACTED)' if job.parameters.get('retracted') else ''}"
 
 
 def night_lightcurves(job: StepJob, settings: CandidateSettings) -> pa.Table:
@@ -207,7 +217,7 @@ def _page(
     depth = "unknown" if facts["m50_mag"] is None else f"{facts['m50_mag']:.2f} mag"
     made, found = made_with(job), facts.get("found_kilonova")
     return NightPage(
-        event=job.parameters["event"],
+        event=event_name(job),
         night=job.night or 0,
         mjd_event=event_time(job, skymap),
         candidates=ranked,

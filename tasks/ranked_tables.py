@@ -9,6 +9,7 @@ import pyarrow as pa
 import xxhash
 from pydantic import ValidationError
 
+from blocks.gw_events import is_retracted
 from blocks.site import Site
 from imaging.candidates.lightcurve import LightcurveLikelihood, lightcurve_likelihood
 from imaging.candidates.settings import CandidateSettings
@@ -105,7 +106,8 @@ def write_ranking(job: StepJob, mjd_event: float, likelihood: Path) -> Path:
     skymap = job.inputs["skymap"]
     stamps = {name: record.path for name, record in job.inputs.items() if name.startswith("stamps_")}
     content = {
-        "parameters": {name: job.parameters[name] for name in KEPT} | {"mjd_event": mjd_event},
+        "parameters": {name: job.parameters[name] for name in (*KEPT, "retracted") if name in job.parameters}
+        | {"mjd_event": mjd_event},
         "settings": job.settings_as(CandidateSettings).model_dump(mode="json"),
         "skymap": {"path": skymap.path, "content_hash": skymap.content_hash},
         "stamps": stamps,
@@ -151,11 +153,14 @@ def rerank_job(night: int, skymap: Path, site: Site, settings: CandidateSettings
     if kept.exists() and fingerprint(site, kept).content_hash == known.get(LIKELIHOOD):
         inputs[LIKELIHOOD] = fingerprint(site, kept)
     stamps = {name: site.path(path) for name, path in known["stamps"].items()}
+    parameters = {name: value for name, value in known["parameters"].items() if name != "retracted"}
+    if is_retracted(site, parameters["event"]):
+        parameters["retracted"] = True
     return job.model_copy(
         update={
             "inputs": inputs | {name: fingerprint(site, path) for name, path in stamps.items() if path.exists()},
             "settings": settings or _settings_of(known["settings"]),
-            "parameters": known["parameters"],
+            "parameters": parameters,
         }
     )
 

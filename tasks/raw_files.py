@@ -9,11 +9,11 @@ from typing import Any
 
 import xxhash
 
-from blocks.site import Site
+from blocks.site import Site, raw_path
 from imaging.detector.status import working_ccds
 from imaging.errors import GWWorkflowError, InputError
 from imaging.exposure import Exposure
-from imaging.identity import ExposureId, raw_name
+from imaging.identity import ExposureId
 from imaging.io.atomic import write_text
 from imaging.io.raw import RawExtension, RawIndex, index_raw, read_exposure
 from tasks.engine.jobs import FileRecord
@@ -65,11 +65,6 @@ QUIET_S = 10.0
 
 OLD_S = 600.0
 """Seconds since the last change of a file above which it counts as final, even if incomplete."""
-
-
-def raw_path(site: Site, exposure: ExposureId) -> Path:
-    """Return the path of the raw file of an exposure."""
-    return site.raw / str(exposure.night) / raw_name(exposure.expnum)
 
 
 def has_arrived(site: Site, exposure: ExposureId, *, quiet_s: float = QUIET_S) -> bool:

@@ -25,7 +25,7 @@ DETREND = StepInfo(
     "detrend",
     "single_epoch",
     CCD,
-    0.47,
+    0.7,
     {"image": "detrend.fits", "mini_sky": "minisky.fits"},
     intermediate=("image", "mini_sky"),
 )
@@ -34,7 +34,7 @@ MEASURE = StepInfo(
     "measure",
     "single_epoch",
     CCD,
-    2.48,
+    2.6,
     {
         "image": "measured.fits",
         "psf": "psf.fits",
@@ -51,11 +51,11 @@ CALIBRATE = StepInfo(
     "calibrate",
     "calibration",
     CCD,
-    0.22,
+    0.25,
     {"image": "immask.fits", "catalogue": "fullcat.parquet", "zero_point_matches": "zpmatches.parquet"},
 )
-SOLVE_ZEROPOINTS = StepInfo("solve_zeropoints", "calibration", EXPOSURE, 0.34, {"zero_points": "zeropoints.parquet"})
-CHECK_PRODUCTS = StepInfo("check_products", "verification", CCD, 0.07, {"quality": "quality.json"})
+SOLVE_ZEROPOINTS = StepInfo("solve_zeropoints", "calibration", EXPOSURE, 0.4, {"zero_points": "zeropoints.parquet"})
+CHECK_PRODUCTS = StepInfo("check_products", "verification", CCD, 0.09, {"quality": "quality.json"})
 VERIFY = StepInfo(
     "verify",
     "verification",
@@ -63,12 +63,12 @@ VERIFY = StepInfo(
     0.6,
     {"quality": "quality.parquet", "summary": "summary.json", "page": "focalplane.md"},
 )
-CHOOSE_TEMPLATES = StepInfo("choose_templates", "difference", EXPOSURE, 0.1, {"templates": "templates.parquet"})
+CHOOSE_TEMPLATES = StepInfo("choose_templates", "difference", EXPOSURE, 0.8, {"templates": "templates.parquet"})
 DIFFERENCE = StepInfo(
     "difference",
     "difference",
     CCD,
-    3.29,
+    4.1,
     {
         "difference": "diff.fits",
         "template": "template.fits",

@@ -45,6 +45,7 @@ _RADON = "imaging.masks.streak_search:_radon"
 _COURSE = "imaging.masks.streak_trace:_add_polynomial"
 _LEAK = "imaging.simulation.crosstalk:_leak"
 _SKYMAP = "imaging.io.skymaps:_build"
+_FORCED = "imaging.difference.forced:_forced_all"
 EQUIVALENT = {
     (_STEEP, "beside = beside or (mask[y - dy, x + dx] & avoid) != 0"): "the box is symmetric",
     (_STEEP, "beside = beside or (mask[y + dy, x - dx] & avoid) != 0"): "the box is symmetric",
@@ -55,6 +56,7 @@ EQUIVALENT = {
         "{k: column(n) for k, n in DISTANCE_COLUMNS.items()} if set(DISTANCE_COLUMNS.values()) < set(names) else None",
     ): "the table has a column of probabilities besides",
     (_LEAK, "if signal < onset:"): "at the onset the polynomial of the excess is 0",
+    (_FORCED, "for j in range(2 * half + 2):"): "a row beyond the window is farther away than the FWHM",
 }
 """Mutants that are left out, ``(MODULE:NAME, line after the change)``, and why they change no result."""
 

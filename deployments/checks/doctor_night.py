@@ -5,13 +5,14 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from blocks.nights import RegisteredNight
-from blocks.site import Site
+from blocks.site import Site, raw_path
 from deployments.checks.doctor import Finding
+from deployments.checks.status import remark
 from imaging.detector.status import working_ccds
 from imaging.errors import GWWorkflowError
 from imaging.exposure import Exposure
 from imaging.identity import ExposureId
-from tasks.raw_files import find_raw, raw_path
+from tasks.raw_files import find_raw
 
 REGION = 0.9
 """Probability of the region of the sky map that should have reference stars, for exposures added later."""
@@ -32,7 +33,7 @@ def check_night(site: Site, night: RegisteredNight) -> list[Finding]:
         ("templates", lambda: _check_templates(night, expected)),
         ("sky map", lambda: _check_skymap(site, night)),
     ]
-    findings = []
+    findings = [*_check_decision(site, night)]
     for name, check in checks:
         try:
             found = check()
@@ -50,6 +51,13 @@ def expected_ccds(site: Site, exposure: Exposure) -> tuple[int, ...]:
     except GWWorkflowError:
         return tuple(working)
     return tuple(ccd for ccd in working if ccd in held)
+
+
+def _check_decision(site: Site, night: RegisteredNight) -> list[Finding]:
+    """Say why the night is held back; nothing if it is not."""
+    what = remark(site, night.record.night)
+    remedy = f"gw-workflow night {night.record.night} processes it now"
+    return [Finding(f"night {night.record.night}: runs", "warning", what, remedy)] if what else []
 
 
 def _check_raw(site: Site, exposures: Sequence[Exposure]) -> Finding:

@@ -1,14 +1,20 @@
 """Progress of the exposures of a site, from its state folder, and the runs on its server."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from blocks.gw_events import is_retracted
+from blocks.night_runs import PROCESS, RANK
 from blocks.nights import read_night, registered_nights
 from blocks.site import Site
 from deployments.cli.output import table_lines
+from deployments.events.decisions import read_state
+from deployments.events.due import due
 from deployments.server.server import ask_server, known_address
+from imaging.errors import GWWorkflowError, InputError
 from tasks.engine.cache import parse_record_name
 from tasks.engine.failures import describe_failures, noted_failures
 from tasks.steps import NIGHT_STAGES, steps_of
@@ -51,11 +57,14 @@ class SiteStatus:
         Running and waiting flow runs with their states; None without a server.
     nights
         Registered nights.
+    remarks
+        Night to what else is to be known of it: retracted, not processed yet, held back, damaged record.
     """
 
     subjects: tuple[SubjectStatus, ...]
     running: tuple[dict[str, str], ...] | None
     nights: tuple[int, ...] = field(default_factory=tuple)
+    remarks: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def steps(self) -> list[str]:
@@ -68,7 +77,8 @@ class SiteStatus:
         subjects = [
             {"subject": s.subject, "done": s.done, "failed": s.n_failed, "reasons": s.failures} for s in self.subjects
         ]
-        return {"nights": list(self.nights), "subjects": subjects, "running": self.running}
+        remarks = {str(night): text for night, text in self.remarks.items()}
+        return {"nights": list(self.nights), "remarks": remarks, "subjects": subjects, "running": self.running}
 
     def lines(self) -> list[str]:
         """Return the status as a table, followed by the failures."""
@@ -78,6 +88,7 @@ class SiteStatus:
         ]
         lines = table_lines(["", *steps], rows) if rows else ["no exposure has been processed"]
         lines += [f"{s.subject} {step}: {text}" for s in self.subjects for step, text in s.failures.items()]
+        lines += [f"night {night}: {text}" for night, text in self.remarks.items()]
         if self.running is None:
             return [*lines, "no server is running"]
         return lines + [f"{run['state']}: {run['name']}{_doing(run)}" for run in self.running]
@@ -101,14 +112,37 @@ def site_status(site: Site, night: int | None = None) -> SiteStatus:
     if night is None:
         nights = registered_nights(site)
         processed = [path.name for folder in (site.records, site.state / "failures") for path in folder.glob("*")]
-        expected = {str(number) for known in nights for number in read_night(site, known).record.exposures}
+        expected = {str(number) for known in nights for number in _exposures(site, known)}
         subjects = {name for name in processed if "." not in name} | expected
     else:
         nights = [night]
         record = read_night(site, night).record
         subjects = {str(n) for n in (*record.exposures, *record.templates)} | {f"night-{night}"}
     ordered = sorted(subjects, key=lambda name: (not name.isdigit(), int(name) if name.isdigit() else 0, name))
-    return SiteStatus(tuple(subject_status(site, name) for name in ordered), running_flows(site), tuple(nights))
+    known = tuple(subject_status(site, name) for name in ordered)
+    remarks = {number: text for number in nights if (text := remark(site, number))}
+    return SiteStatus(known, running_flows(site), tuple(nights), remarks)
+
+
+def _exposures(site: Site, night: int) -> tuple[int, ...]:
+    """Return the exposures of a night; none if its record is damaged."""
+    try:
+        return read_night(site, night).record.exposures
+    except InputError:
+        return ()
+
+
+def remark(site: Site, night: int) -> str:
+    """Return what is to be known of a night besides its progress; empty if nothing."""
+    try:
+        registered = read_night(site, night)
+        decision = due(read_state(site, registered))
+    except GWWorkflowError as error:
+        return error.sentence()
+    parts = [f"{registered.record.event} RETRACTED"] if is_retracted(site, registered.record.event) else []
+    runs = {PROCESS: decision.process, RANK: decision.rank}
+    parts += [f"{flow} is due" for flow, is_due in runs.items() if is_due]
+    return "; ".join([*parts, *([decision.held] if decision.held else [])])
 
 
 def subject_status(site: Site, subject: str) -> SubjectStatus:

@@ -50,7 +50,7 @@ def demo(
     port: Annotated[int | None, Parameter(name="--port", help="Port of the server.")] = None,
     display: Display = DEFAULT_DISPLAY,
 ) -> Answer:
-    """Simulate and register a small night, let its event start the processing, and print the results."""
+    """Simulate and register a small night, let the server process it, and print the results."""
     began = time.monotonic()
     site = Site.at(root)
     settings = simulation_settings("demo", seed=seed, ccds=ccds_of(ccds))
@@ -138,13 +138,14 @@ def read_document(stream: IO[str] | None) -> dict[str, Any] | None:
 
 
 def register(site: Site, simulated: "SimulatedNight") -> None:
-    """Register or update the night, and announce it."""
+    """Register or update the night; if all its runs are done already, start one more."""
     from deployments.events import registry
+    from deployments.events.decisions import nights_to_do
     from deployments.server.server import server_for
     from imaging.io.skymaps import read_skymap
 
     settings = simulated.settings
-    registration = registry.register_night(
+    registry.register_night(
         site,
         settings.night,
         event=settings.event,
@@ -153,14 +154,17 @@ def register(site: Site, simulated: "SimulatedNight") -> None:
         check_skymap=read_skymap,
         update=True,
     )
-    with server_for(site):
-        registry.announce(registration.night)
+    if settings.night not in nights_to_do(site):
+        with server_for(site):
+            from prefect.deployments import run_deployment
+
+            run_deployment(f"{NIGHT_FLOW}/{NIGHT_FLOW}", parameters={"night": settings.night}, timeout=0)
 
 
 def wait_for_run(
     site: Site, api_url: str, night: int, display: Display, *, not_run: str | None = None
 ) -> dict[str, Any]:
-    """Wait until the run that the event starts has finished; show its progress.
+    """Wait until the run of the night has finished; show its progress.
 
     Parameters
     ----------

@@ -35,9 +35,10 @@ from tasks.engine.events import emit
 from tasks.requests import Version
 
 if TYPE_CHECKING:
+    from blocks.nights import RegisteredNight
     from blocks.site import Site
     from deployments.checks.status import SiteStatus
-    from deployments.events.registry import Registration
+    from deployments.cli.options import FoundSite
     from imaging.candidates.settings import CandidateSettings
     from imaging.io.pointings import Pointing
     from tasks.prepare_templates import Preparation
@@ -82,34 +83,64 @@ def register_night(
     from deployments.events.prefetching import prefetch_remembered
     from imaging.io.skymaps import read_skymap
 
-    site = find_site(common).site
+    found = find_site(common)
+    site = found.site
     registration = registry.register_night(
         site, night, event=event, skymap=skymap, exposures=exposures, check_skymap=read_skymap, update=update
     )
     notes: list[str] = []
     if registration.changed:
         prefetch_remembered(site, read_skymap(registration.night.skymap), notes.append)
-    announced = announce_if_possible(site, registration) if registration.changed else None
     record = registration.night.record
+    runs = decide_if_possible(found, registration.night) if registration.changed else None
     document = {
         "command": "register-night",
         "changed": registration.changed,
-        "announced": announced,
+        "announced": None if not registration.changed else runs is not None,
+        "runs": runs,
         "prefetched": notes,
         **record.model_dump(mode="json"),
     }
     if not registration.changed:
         return Answer(document, (f"night {night} is already registered; nothing changed",))
     what = f"night {night}, {record.event}: {len(record.exposures)} exposures, {len(record.templates)} templates"
-    where = "announced" if announced else "will be announced by gw-workflow serve"
-    return Answer(document, (f"{what}; revision {record.revision}; {where}", *notes))
+    return Answer(document, (f"{what}; revision {record.revision}; {starts(night, runs)}", *notes))
 
 
-def announce_if_possible(site: "Site", registration: "Registration") -> bool:
-    """Announce a night to the server of ``PREFECT_API_URL`` or to the site's own; False if none accepts it now."""
+def decide_if_possible(found: "FoundSite", night: "RegisteredNight") -> list[str] | None:
+    """Create the runs that are due on the server of ``PREFECT_API_URL`` or the site's own; None if none answers.
+
+    Parameters
+    ----------
+    found
+        The site.
+    night
+        A night that has changed; its event is emitted.
+
+    Returns
+    -------
+    runs
+        Names of the created runs, or why none was created for the night.
+    """
     from deployments.events.registry import announce
+    from deployments.events.watching import decide_now
 
-    return emit_if_possible(site, lambda: announce(registration.night))
+    created: list[str] = []
+
+    def decide() -> None:
+        look = decide_now(found.site, found.name)
+        reasons = look.held | look.errors
+        created.extend(look.created or [reasons[n] for n in reasons if n == night.record.night])
+        announce(night)
+
+    return created if emit_if_possible(found.site, decide) else None
+
+
+def starts(night: int, runs: list[str] | None) -> str:
+    """Return how the run of a night starts, as a part of a sentence."""
+    if runs is None:
+        return "no server runs; gw-workflow serve will start it"
+    return ", ".join(runs) or f"no new run is due for night {night}; see gw-workflow status"
 
 
 def emit_if_possible(site: "Site", emit_event: Callable[[], object]) -> bool:
@@ -282,7 +313,7 @@ def rank(
     skymap: Annotated[Path | None, Parameter(name="--skymap", help="New sky map of the night.")] = None,
     weight: Weights = (),
     announce: Annotated[
-        bool, Parameter(name="--announce", negative="", help="Emit the event of a new map; the server ranks.")
+        bool, Parameter(name="--announce", negative="", help="Only store the new map; the server ranks.")
     ] = False,
     destination: Destination = "persistent",
     overwrite: Overwrite = False,
@@ -298,7 +329,7 @@ def rank(
     if announce:
         if file is None or weight:
             raise InputError("--announce needs a sky map and takes no weights", remedy="give --skymap FILE alone")
-        return announce_skymap(night, Path(file))
+        return announce_skymap(found, night, Path(file))
 
     parameters = {
         "night": night,
@@ -341,26 +372,19 @@ def weighted(settings: "CandidateSettings", weights: tuple[str, ...]) -> "Candid
     return settings.with_values(rank=settings.rank.with_values(**changes))
 
 
-def announce_skymap(night: int, skymap: Path) -> Answer:
-    """Emit the event of a new sky map to the server that PREFECT_API_URL names.
+def announce_skymap(found: "FoundSite", night: int, skymap: Path) -> Answer:
+    """Store a new sky map of a night; the server ranks its candidates, now or when it runs again.
 
     Raises
     ------
     InputError
-        If no server is named or the file is not a sky map.
+        If the night is not registered, or the file is not a sky map.
     """
-    import uuid
+    from blocks.skymaps import adopt_skymap
 
-    from blocks.skymaps import EVENT_NAME
-    from deployments.events.registry import RESOURCE
-    from imaging.io.atomic import content_hash
-    from imaging.io.skymaps import read_skymap
-    from tasks.engine.events import emit
-
-    if not os.environ.get("PREFECT_API_URL"):
-        raise InputError("no server to announce the map to", limit="PREFECT_API_URL", remedy="run gw-workflow serve")
-    read_skymap(skymap)
-    payload = {"night": night, "skymap": str(skymap)}
-    event_id = uuid.uuid5(uuid.NAMESPACE_URL, f"gw-workflow/skymap/{night}/{content_hash(skymap)}")
-    emit(EVENT_NAME, event_id, RESOURCE.format(night=night), about=f"sky map {skymap.name}", payload=payload)
-    return Answer({"command": "rank", "announced": True, **payload}, (f"night {night}: {skymap.name} announced",))
+    registered = adopt_skymap(found.site, night, skymap)
+    record, runs = registered.record, decide_if_possible(found, registered)
+    document = {"command": "rank", "announced": runs is not None, "runs": runs, "night": night, "skymap": str(skymap)}
+    return Answer(
+        document, (f"night {night}: {skymap.name} stored, revision {record.revision}; {starts(night, runs)}",)
+    )

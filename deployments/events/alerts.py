@@ -1,82 +1,37 @@
 """Parse and store gravitational-wave alerts and their sky maps, and announce them to the server.
 
-Every alert of an event is stored in ``state/events/{superevent}``; ``event.json`` is the current one. A repeated alert
-is ignored, and an older alert that arrives late does not replace a newer one. A new map of an event with registered
-nights starts the ranking of their candidates; a retraction closes the event.
+A repeated alert is ignored, and an older alert that arrives late does not replace a newer one. What a new map or a
+retraction means for registered nights is decided in :mod:`deployments.events.decisions`, from the stored alerts.
 """
 
 import base64
 import binascii
 import json
 import re
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
-from blocks.nights import read_night, registered_nights
+from blocks.gw_events import RECORD, AlertRecord, event_folder, read_alert, read_event
 from blocks.site import Site
-from blocks.skymaps import EVENT_NAME as SKYMAP_RECEIVED
-from deployments.events.registry import RESOURCE
 from imaging.errors import InputError
 from imaging.io.atomic import write_bytes, write_text
 from imaging.io.skymaps import read_skymap
 from tasks.engine.events import emit
 
-RECORD = "event.json"
-
 EVENT_RESOURCE = "gw.event.{superevent}"
+
+STORED_S = 10.0
+"""Time within which a server stores an event that it has received, seconds."""
 
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "gw-workflow/alert")
 _SUPEREVENT = re.compile(r"[A-Z]{1,4}\d{6}[a-z]+")
 
 Emit = Callable[..., Any]
-
-
-class AlertRecord(BaseModel):
-    """One alert of an event, without its sky map."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-    superevent: str
-    """Name of the event, such as S190814bv."""
-    alert_type: Literal["EARLYWARNING", "PRELIMINARY", "INITIAL", "UPDATE", "RETRACTION"]
-    """Kind of the alert."""
-    time_created: str
-    """Time of the alert, UTC."""
-    time_event: str | None = None
-    """Time of the merger, UTC."""
-    false_alarms_per_second: float | None = None
-    """False-alarm rate, Hz."""
-    significant: bool = False
-    """Whether the collaborations flag it as significant."""
-    classification: dict[str, float] = {}
-    """Probability by class of source (BNS, NSBH, BBH, Terrestrial)."""
-    properties: dict[str, float] = {}
-    """Probability by property (HasNS, HasRemnant, ...)."""
-    instruments: tuple[str, ...] = ()
-    """Detectors that saw it."""
-    skymap: str | None = None
-    """File of the sky map, beside this record; None without a map."""
-    gracedb: str | None = None
-    """Page of the event."""
-
-    @property
-    def is_retraction(self) -> bool:
-        """Whether the alert retracts the event."""
-        return self.alert_type == "RETRACTION"
-
-    @property
-    def name(self) -> str:
-        """Stem of the alert's files: time and type."""
-        return f"{re.sub(r'[^0-9TZ]', '', self.time_created)}-{self.alert_type.lower()}"
-
-    @property
-    def event_name(self) -> str:
-        """Name of the Prefect event of this alert."""
-        return "gw.event.retracted" if self.is_retraction else "gw.event.received"
 
 
 def parse_alert(content: bytes) -> tuple[AlertRecord, bytes | None]:
@@ -128,11 +83,6 @@ def _stated(values: Mapping[str, Any] | None) -> dict[str, Any]:
     return {name: value for name, value in (values or {}).items() if value is not None}
 
 
-def event_folder(site: Site, superevent: str) -> Path:
-    """Return the folder of an event."""
-    return site.state / "events" / superevent
-
-
 def store_alert(site: Site, content: bytes) -> AlertRecord | None:
     """Store an alert and its sky map; return its record, or None if it was stored before.
 
@@ -158,37 +108,30 @@ def store_alert(site: Site, content: bytes) -> AlertRecord | None:
     text = record.model_dump_json(indent=1) + "\n"
     write_text(path, text)
     current = read_event(site, record.superevent)
-    if current is None or record.time_created >= current.time_created:
+    if current == record:
         write_text(folder / RECORD, text)
     return record
-
-
-def read_event(site: Site, superevent: str) -> AlertRecord | None:
-    """Return the current alert of an event; None for an unknown event."""
-    return _read(event_folder(site, superevent) / RECORD)
-
-
-def _read(path: Path) -> AlertRecord | None:
-    try:
-        return AlertRecord.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError):
-        return None
 
 
 def pending_alerts(site: Site) -> Iterator[tuple[AlertRecord, Path]]:
     """Yield the alerts that were not announced, the oldest first, each with the mark to set after announcing it."""
     for path in sorted((site.state / "events").glob("*/*-*.json")):
         mark = path.with_suffix(".announced")
-        record = _read(path)
+        record = read_alert(path)
         if record is not None and not mark.exists():
             yield record, mark
 
 
-def announce_alerts(site: Site, *, emit_event: Emit = emit) -> list[str]:
-    """Announce all alerts that were not announced.
+def announce_alerts(site: Site, *, emit_event: Emit | None = None) -> list[str]:
+    """Emit an event for each alert that was not announced: ``gw.event.received`` or ``gw.event.retracted``.
 
-    An event is emitted per alert received or event retracted; for a new current map, another event per registered night
-    starts the ranking of its candidates.
+    Parameters
+    ----------
+    site
+        Site that stores the alerts.
+    emit_event
+        Emits an event, with the parameters of :func:`tasks.engine.events.emit`; None to emit it and to wait until the
+        server has stored it, because a server that is killed forgets events that it has only received.
 
     Returns
     -------
@@ -198,30 +141,36 @@ def announce_alerts(site: Site, *, emit_event: Emit = emit) -> list[str]:
     Raises
     ------
     Exception
-        If the server does not accept an event; the others are announced at the next call.
+        If the server does not store an event; the others are announced at the next call.
     """
     announced = []
     for record, mark in pending_alerts(site):
         identity = f"{record.superevent}/{record.name}"
         resource = EVENT_RESOURCE.format(superevent=record.superevent)
         payload = record.model_dump(mode="json")
-        emit_event(
-            record.event_name, uuid.uuid5(_NAMESPACE, identity), resource, about=record.superevent, payload=payload
-        )
-        if record.skymap is not None and record == read_event(site, record.superevent):
-            skymap = event_folder(site, record.superevent) / record.skymap
-            for night in _nights_of(site, record.superevent):
-                emit_event(
-                    SKYMAP_RECEIVED,
-                    uuid.uuid5(_NAMESPACE, f"{identity}/{night}"),
-                    RESOURCE.format(night=night),
-                    about=f"sky map {record.skymap}",
-                    payload={"night": night, "skymap": str(skymap)},
-                )
+        event_id = uuid.uuid5(_NAMESPACE, identity)
+        (emit_event or emit_and_check)(record.event_name, event_id, resource, about=record.superevent, payload=payload)
         mark.touch()
         announced.append(identity)
     return announced
 
 
-def _nights_of(site: Site, superevent: str) -> list[int]:
-    return [number for number in registered_nights(site) if read_night(site, number).record.event == superevent]
+def emit_and_check(name: str, event_id: uuid.UUID, resource: str, *, about: str, payload: Mapping[str, Any]) -> None:
+    """Emit an event and wait until the server has stored it.
+
+    Raises
+    ------
+    Exception
+        If it does not accept the event, or has not stored it after :data:`STORED_S`.
+    """
+    from prefect.settings import PREFECT_API_URL
+
+    from deployments.server.server import ask_server
+
+    emit(name, event_id, resource, about=about, payload=payload)
+    deadline = time.monotonic() + STORED_S
+    chosen = {"id": {"id": [str(event_id)]}, "order": "DESC"}
+    while not ask_server(str(PREFECT_API_URL.value()), "events/filter", {"filter": chosen, "limit": 1})["events"]:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"the server has not stored the event {name} of {about}")
+        time.sleep(0.3)

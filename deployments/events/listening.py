@@ -4,8 +4,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from blocks.gw_events import AlertRecord, event_folder
 from blocks.site import Site
-from deployments.events.alerts import AlertRecord, announce_alerts, event_folder, store_alert
+from deployments.events.alerts import announce_alerts, store_alert
 from deployments.events.prefetching import prefetch_remembered
 from imaging.errors import InputError
 from imaging.io.skymaps import read_skymap

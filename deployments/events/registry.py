@@ -1,28 +1,23 @@
-"""The registry of nights, and their announcement to the server.
+"""Register nights: store their event, sky map and exposure list.
 
-A night is stored first and announced afterwards. If no server runs, the night stays pending, and :func:`reconcile`,
-which the watcher calls periodically, announces it later. The event has the same identity every time, and a run marks
-the night as started, so that no run starts twice.
+Registering only writes files. :mod:`deployments.events.decisions` compares them with what has run and creates the runs.
 """
 
 import fcntl
 import shutil
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from blocks.nights import EVENT_NAME, RECORD, NightRecord, RegisteredNight, night_folder, read_night, registered_nights
+from blocks.gw_events import current_skymap
+from blocks.nights import EVENT_NAME, RECORD, NightRecord, RegisteredNight, night_folder, read_night
 from blocks.site import Site
 from imaging.errors import InputError
 from imaging.identity import check_night
 from imaging.io.atomic import atomic_path, content_hash, storage_error, write_text
 from imaging.io.exposure_list import ListedExposure, read_exposure_list, write_exposure_list
 from tasks.engine.events import emit
-
-FORGOTTEN_S = 600.0
-"""Time after which an event without a run is emitted again, since a server forgets events when it restarts. A server
-that knows the event ignores it."""
 
 RESOURCE = "gw.night.{night}"
 """Resource of a night in Prefect's events."""
@@ -124,6 +119,7 @@ def _register(
     write_exposure_list(folder / list_name, listed)
     with atomic_path(folder / map_name) as temporary:
         shutil.copyfile(skymap, temporary)
+    newest = current_skymap(site, event)
     record = NightRecord(
         night=night,
         event=event,
@@ -134,11 +130,16 @@ def _register(
         exposures=search,
         templates=tuple(sorted({item.exposure.expnum for item in listed} - set(search))),
         exposure_list_hash=content_hash(folder / list_name),
+        registration=known.record.registration if known else uuid.uuid4().hex,
+        list_revision=revision,
+        alert=newest[0].name if newest else "",
     )
     if known is not None and _same_content(known.record, record):
         (folder / list_name).unlink()
         (folder / map_name).unlink()
         return Registration(known, changed=False)
+    if known is not None and known.record.exposure_list_hash == record.exposure_list_hash:
+        record = record.model_copy(update={"list_revision": known.record.list_revision})
     write_text(folder / RECORD, record.model_dump_json(indent=1) + "\n")
     return Registration(RegisteredNight(site, record), changed=True)
 
@@ -164,50 +165,16 @@ def _merged(known: tuple[ListedExposure, ...], new: tuple[ListedExposure, ...]) 
     return tuple(by_number[number] for number in sorted(by_number))
 
 
-def announce(night: RegisteredNight, *, emit_event: Callable[..., Any] = emit) -> None:
+def announce(night: RegisteredNight) -> None:
     """Emit the event of a night's latest revision to the server that Prefect's settings name.
 
-    Parameters
-    ----------
-    night
-        The night.
-    emit_event
-        Emits an event, with the parameters of :func:`tasks.engine.events.emit`.
+    The event is a hint for the watcher and for automations of the user; no run depends on it.
 
     Raises
     ------
     Exception
-        If the server does not accept the event; the night stays pending.
+        If the server does not accept the event.
     """
     record = night.record
     resource = RESOURCE.format(night=record.night)
-    emit_event(EVENT_NAME, record.event_id, resource, about=record.event, payload=record.payload())
-    night.mark_emitted()
-
-
-def pending_nights(site: Site) -> list[RegisteredNight]:
-    """Return the nights without a run whose latest revision was not announced, or was announced long ago."""
-    nights = [read_night(site, number) for number in registered_nights(site)]
-    return [night for night in nights if not night.is_started() and night.seconds_since_emitted() > FORGOTTEN_S]
-
-
-def reconcile(site: Site, *, emit_event: Callable[..., Any] = emit) -> list[int]:
-    """Announce every pending night.
-
-    Parameters
-    ----------
-    site
-        The site.
-    emit_event
-        Emits an event, with the parameters of :func:`tasks.engine.events.emit`.
-
-    Returns
-    -------
-    nights
-        The announced nights.
-    """
-    announced = []
-    for night in pending_nights(site):
-        announce(night, emit_event=emit_event)
-        announced.append(night.record.night)
-    return announced
+    emit(EVENT_NAME, record.event_id, resource, about=record.event, payload=record.payload())

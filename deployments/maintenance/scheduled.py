@@ -1,7 +1,8 @@
 """Scheduled flows of a site: watch-incoming and housekeeping."""
 
 import json
-import time
+from pathlib import Path
+from threading import Event
 from typing import Any
 
 from prefect import flow, get_run_logger
@@ -9,33 +10,35 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from blocks.folders import load_site
+from blocks.skymaps import adopt_skymap
 from deployments.events.watching import watch
 from deployments.maintenance.cleanup import clean_up
-from deployments.server.dead_runs import SILENCE_S, DeadRuns
 from tasks.engine.final_state import keep_result
+from tasks.requests import NightEvent
 
 
 @keep_result
 @flow(name="watch-incoming", flow_run_name="watch-incoming")
-def watch_incoming(site: str = "default", minutes: float = 9.0, pause_s: float = 15.0) -> State[dict[str, Any]]:
-    """Announce pending nights, and raw exposures that arrive after the run of their night has started.
+def watch_incoming(
+    site: str = "default", minutes: float = 9.8, event: dict[str, Any] | None = None
+) -> State[dict[str, Any]]:
+    """Create the runs that are due: registered nights, raw exposures that arrive late, new sky maps.
 
-    Dead runs are marked as crashed.
+    Dead runs are closed.
 
     Args:
         site: Name or folder of the site.
-        minutes: How long to watch; the run ends earlier when no exposure is expected.
-        pause_s: Seconds between two looks.
+        minutes: How long to watch; 0 for one look.
+        event: Payload of the event that started the run; a sky map with ``night`` and ``skymap`` is stored first.
     """
-    dead_runs = DeadRuns()
-    closed = dead_runs.look()
-    nights, exposures = watch(load_site(site), minutes, pause_s)
-    if dead_runs.has_suspects:
-        time.sleep(SILENCE_S)
-        closed += dead_runs.look()
-    message = f"announced {len(nights)} nights and {len(exposures)} exposures"
-    get_run_logger().info("%s: %s, %s; closed: %s", message, nights, exposures, closed)
-    return Completed(message=message, data={"nights": nights, "exposures": exposures, "closed": closed})
+    logger, place = get_run_logger(), load_site(site)
+    skymap = Path(str((event or {}).get("skymap", "")))
+    if event and "night" in event and skymap.is_absolute():
+        adopt_skymap(place, NightEvent.night_of(None, event), skymap)
+    created = watch(place, site, logger.info, stopped=Event(), seconds=60.0 * minutes)
+    message = f"created {len(created)} runs"
+    logger.info("%s: %s", message, ", ".join(created))
+    return Completed(message=message, data={"created": created})
 
 
 @keep_result

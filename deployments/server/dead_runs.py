@@ -1,8 +1,9 @@
-"""Mark dead runs as crashed that the server's automation does not find.
+"""Close dead runs that the server's automation does not find.
 
 The automation waits for the next heartbeat of a run, and forgets that it waits when the server ends: after a power cut
 a run would stay ``Running`` for ever. A flow that was called by another flow sends no heartbeats of its own; it would
-stay ``Running`` after its caller was marked as crashed.
+stay ``Running`` after its caller was marked as crashed. A run that was being started would stay ``Pending`` and keep
+its slot, one that was being cancelled ``Cancelling``.
 """
 
 import time
@@ -23,7 +24,7 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.settings import PREFECT_API_URL
-from prefect.states import Crashed
+from prefect.states import Cancelled, Crashed, Scheduled
 
 from deployments.server.automations import SIGN_OF_LIFE
 from deployments.server.server import ask_server
@@ -31,6 +32,9 @@ from deployments.server.server_settings import HEARTBEAT_S
 
 SILENCE_S = 2.5 * HEARTBEAT_S
 """A run without heartbeat for this long, while the server answered, is dead."""
+
+UNCHANGED_S = 60.0
+"""A run that is ``Pending`` or ``Cancelling`` for this long has no process that starts or ends it."""
 
 LOOKED_AT = 200
 """Number of runs examined at a time, the most that the server returns at once."""
@@ -46,15 +50,22 @@ class DeadRuns:
     ----------
     clock
         Returns the seconds of a monotonic clock.
+    owns_all
+        Whether this process starts and cancels all runs of the server's deployments: then one that was ``Pending`` or
+        ``Cancelling`` before it began is dead.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, *, owns_all: bool = False) -> None:
         self._clock = clock
+        self._began = datetime.now(UTC) if owns_all else datetime.min.replace(tzinfo=UTC)
         self._watched: dict[UUID, tuple[float, datetime]] = {}
+        self._unchanged: dict[UUID, float] = {}
         self.has_suspects = False
 
     def look(self) -> list[str]:
-        """Mark dead runs as crashed; return their names.
+        """Close dead runs: started ones as crashed, those being cancelled as cancelled; return their names.
+
+        Those being started are scheduled again.
 
         Afterwards ``has_suspects`` is True if another run was silent, but not yet for long enough.
 
@@ -65,10 +76,31 @@ class DeadRuns:
         """
         try:
             with get_client(sync_client=True) as client:
-                return self._close_silent(client) + close_orphans(client)
+                return self._close_silent(client) + self._close_unchanged(client) + close_orphans(client)
         except (httpx.HTTPError, OSError):
             self._watched.clear()
+            self._unchanged.clear()
             raise
+
+    def _close_unchanged(self, client: SyncPrefectClient) -> list[str]:
+        """Schedule runs again whose start was interrupted, and end those whose cancelling was."""
+        now, names = self._clock(), []
+        runs = [run for run in flows_in(client, StateType.PENDING, StateType.CANCELLING) if run.state is not None]
+        states = {run.state.id: run for run in runs if run.state is not None}
+        self._unchanged = {identity: self._unchanged.get(identity, now) for identity in states}
+        for identity, run in states.items():
+            since = run.state.timestamp if run.state is not None else self._began
+            if since >= self._began and now - self._unchanged[identity] < UNCHANGED_S:
+                continue
+            if run.state_type == StateType.CANCELLING:
+                state: State[Any] = Cancelled(message="the process that was to end it has died")
+            elif run.deployment_id is None:
+                state = Crashed(message="its process died before it started")
+            else:
+                state = Scheduled(message="its start was interrupted")
+            client.set_flow_run_state(run.id, state, force=True)
+            names.append(run.name)
+        return names
 
     def _close_silent(self, client: SyncPrefectClient) -> list[str]:
         now, moment = self._clock(), datetime.now(UTC)
@@ -121,7 +153,12 @@ def _is_over(client: SyncPrefectClient, run: UUID) -> bool:
 
 def running_flows(client: SyncPrefectClient) -> list[FlowRun]:
     """Return the running flow runs."""
-    state = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING]))
+    return flows_in(client, StateType.RUNNING)
+
+
+def flows_in(client: SyncPrefectClient, *types: StateType) -> list[FlowRun]:
+    """Return the flow runs whose states have one of these types."""
+    state = FlowRunFilterState(type=FlowRunFilterStateType(any_=list(types)))
     return client.read_flow_runs(flow_run_filter=FlowRunFilter(state=state), limit=LOOKED_AT)
 
 

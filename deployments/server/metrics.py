@@ -14,7 +14,7 @@ from blocks.nights import read_night, registered_nights
 from blocks.site import Site
 from deployments.checks.status import subject_status
 from deployments.events.alerts import pending_alerts
-from deployments.events.registry import pending_nights
+from deployments.events.decisions import nights_to_do
 from deployments.server.database import address_in_use, size_of
 from deployments.server.server import ask_server, is_healthy, known_address
 from imaging.errors import GWWorkflowError, InputError
@@ -59,7 +59,10 @@ class SiteCollector:
             "gw_step_ccds", "CCDs of a night that a step has done, or that failed in it.", ("night", "step", "outcome")
         )
         for number in registered_nights(self.site)[-NIGHTS:]:
-            record = read_night(self.site, number).record
+            try:
+                record = read_night(self.site, number).record
+            except GWWorkflowError:
+                continue  # the watcher reports it
             exposures.add_metric((str(number),), len(record.exposures))
             counts: dict[tuple[str, str], int] = {}
             for subject in (*map(str, (*record.exposures, *record.templates)), f"night-{number}"):
@@ -74,8 +77,8 @@ class SiteCollector:
 
     def waiting(self) -> "Iterator[Metric]":
         """Yield the numbers of nights and alerts that were not announced."""
-        nights = _gauge("gw_pending_nights", "Registered nights to be announced; no run has started.")
-        nights.add_metric((), len(pending_nights(self.site)))
+        nights = _gauge("gw_pending_nights", "Registered nights with runs that are due and have not started.")
+        nights.add_metric((), sum(map(bool, nights_to_do(self.site).values())))
         yield nights
         alerts = _gauge("gw_pending_alerts", "Alerts that were not announced to a server.")
         alerts.add_metric((), sum(1 for _ in pending_alerts(self.site)))

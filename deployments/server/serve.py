@@ -7,15 +7,12 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import copy_context
+from functools import partial
 
 from blocks.site import Site
-from deployments.events.watching import look_around
 from deployments.server.definitions import DEFINITIONS, Definition, served_deployment
 from deployments.server.server import Server, server_for
 from deployments.server.server_settings import HEARTBEAT_S
-
-LOOK_S = 15.0
-"""Seconds between two looks for pending nights, late exposures and dead runs."""
 
 POLL_S = 2
 """Seconds between two queries for runs to start."""
@@ -70,7 +67,7 @@ def serve(
         runner.handle_sigterm = lambda *_: sys.exit(0)  # type: ignore[method-assign]  # Prefect's does not await its coroutine
         for definition in definitions:
             runner.add_deployment(served_deployment(definition, name or str(site.root)))
-        with _ended_children(), _watching(site):
+        with _ended_children(), _watching(site, name or str(site.root)):
             if on_ready:
                 on_ready(server)
             with suppress(KeyboardInterrupt, TerminationSignal, SystemExit):
@@ -78,27 +75,16 @@ def serve(
 
 
 @contextmanager
-def _watching(site: Site) -> Iterator[None]:
-    """Announce nights and late exposures, and close dead runs, periodically inside the ``with`` block."""
+def _watching(site: Site, name: str) -> Iterator[None]:
+    """Decide about the nights of the site, and close dead runs, in a thread inside the ``with`` block."""
     from prefect.logging import get_logger
 
-    from deployments.server.dead_runs import DeadRuns
+    from deployments.events.watching import watch
 
-    logger = get_logger(__name__)
-    stopped, dead_runs = threading.Event(), DeadRuns()
-
-    def work() -> None:
-        while not stopped.is_set():
-            try:
-                found = look_around(site)
-                if found:
-                    logger.info("Announced nights %s and exposures %s", found.nights, found.exposures)
-                dead_runs.look()
-            except Exception as error:  # noqa: BLE001 (the next look tries again)
-                logger.warning("The watcher failed and will try again: %s", error)
-            stopped.wait(LOOK_S)
-
-    thread = threading.Thread(target=copy_context().run, args=(work,), name="watch", daemon=True)
+    stopped = threading.Event()
+    say = get_logger(__name__).info
+    run = partial(copy_context().run, watch, site, name, say, stopped=stopped, owns_all=True)
+    thread = threading.Thread(target=run, name="watch", daemon=True)
     thread.start()
     try:
         yield

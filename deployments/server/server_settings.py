@@ -46,8 +46,9 @@ SERVER = {
     "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_READ_BATCH_SIZE": "100",
     "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL": "1",
     "PREFECT_SERVER_SERVICES_TRIGGERS_READ_BATCH_SIZE": "100",
-    # Interval at which a run waiting for a concurrency slot tries again, in seconds; default 30.
-    "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "5",
+    # Interval at which a run waiting for a concurrency slot tries again, in seconds. Each attempt writes a state and an
+    # event; the watcher starts a waiting run as soon as a slot is free. Runs are submitted up to 10 s ahead.
+    "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "75",
     # Events are two thirds of the database; the default is a week.
     "PREFECT_SERVER_EVENTS_RETENTION_PERIOD": "P2D",
     # Runs are kept for ever by default; products and step records do not depend on them. Orphans are logs and artifacts

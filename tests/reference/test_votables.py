@@ -86,12 +86,15 @@ def test_rows_come_in_parts_and_memory_does_not_grow_with_the_table(tmp_path, mo
     for n in (500, 2_000):
         path = written(tmp_path / f"{n}.vot", form, stars(n))
         list(source_batches(path, TYPES))  # imports and caches
-        tracemalloc.start()
-        rows = [batch.num_rows for batch in source_batches(path, TYPES)]
-        sizes.append(tracemalloc.get_traced_memory()[1])
-        tracemalloc.stop()
-        assert sum(rows) == n
-        assert max(rows[:-1]) < 240
+        peaks = []
+        for _ in range(3):  # other threads of the process, such as those of a server's client, allocate memory as well
+            tracemalloc.start()
+            rows = [batch.num_rows for batch in source_batches(path, TYPES)]
+            peaks.append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
+            assert sum(rows) == n
+            assert max(rows[:-1]) < 240
+        sizes.append(min(peaks))
     assert sizes[1] < 1.3 * sizes[0]
 
 

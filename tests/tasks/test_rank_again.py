@@ -10,8 +10,10 @@ import xxhash
 
 from bench.candidates import prepare
 from bench.ranked_site import write_site
+from blocks.night_runs import read_runs
 from blocks.nights import read_night
 from blocks.skymaps import adopt_skymap
+from deployments.events.decisions import RankedList, read_ranked
 from flows.ranking import rank_night
 from imaging.candidates.settings import CandidateSettings
 from imaging.errors import InputError
@@ -106,14 +108,15 @@ def test_a_new_map_reverses_the_list_and_is_stored(ranked, site, tmp_path, prefe
         other["ra"], other["dec"], 0.02, distance_mpc=100, distance_sigma_mpc=20, order=11, mjd=MJD_EVENT
     )
     write_skymap(path, moved)
-    read_night(site, NIGHT).mark_started([7])
     state = rank_night(event={"night": NIGHT, "skymap": str(path)}, site=str(site.root), return_state=True)
     assert state.is_completed()
     renewed = read_night(site, NIGHT)
     assert renewed.record.revision == 2
     assert renewed.skymap.read_bytes() == path.read_bytes()
-    assert renewed.is_started(), "the exposures are not processed again"
-    assert renewed.seen() == {7}
+    assert renewed.record.list_revision == 1, "the exposures are not processed again"
+    (run,) = read_runs(renewed)
+    assert (run.flow, run.revision, run.end) == ("rank-night", 2, "completed")
+    assert read_ranked(site, NIGHT) == RankedList(renewed.record.skymap_hash)
     after = {row["candidate_id"]: row for row in listed(site).to_pylist()}
     assert after[other["candidate_id"]]["rank"] < other["rank"]
     assert after[first["candidate_id"]]["loglr_skymap"] < first["loglr_skymap"]

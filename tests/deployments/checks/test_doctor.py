@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from listed_nights import NIGHT, check_map, write_list
 
-from blocks.site import Site
+from blocks.site import Site, raw_path
 from deployments.checks import doctor, doctor_night
 from deployments.cli import main
 from deployments.events.registry import register_night
@@ -24,7 +24,6 @@ from imaging.io.skymaps import write_skymap
 from imaging.schemas.reference import REFERENCE_STARS
 from imaging.skymap.build import gaussian_skymap
 from tasks.exposure_requests import nominal_footprints
-from tasks.raw_files import raw_path
 from tasks.steps import LIMITS
 
 
@@ -109,7 +108,7 @@ def test_what_a_server_lacks_is_named(site, server):
     server["automations/filter"][2]["enabled"] = False
     found = by_check(doctor.check_server(site))
     assert found["deployments"].found == "missing: process-night"
-    assert found["automations"].found == "missing or off: process-night-on-event"
+    assert found["automations"].found == "missing or off: watch-incoming-on-event"
     assert found["automations"].remedy == "gw-workflow deploy"
 
 

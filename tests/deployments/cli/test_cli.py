@@ -17,7 +17,7 @@ from prefect.states import Completed
 from blocks.nights import read_night
 from blocks.site import Site
 from deployments.cli import main, running
-from deployments.events.registry import pending_nights
+from deployments.events.decisions import nights_to_do
 from deployments.server.server import Server
 from imaging.errors import InputError
 from tasks.engine.failures import note_failure
@@ -252,16 +252,16 @@ def test_a_night_is_registered_without_a_server(command, night_files, tmp_path):
 
 
 def test_a_night_that_the_server_does_not_take_is_stored_all_the_same(command, night_files, tmp_path, monkeypatch):
-    def refuse(night):
+    def refuse(site, name):
         raise ConnectionResetError("gone")
 
     monkeypatch.setattr("deployments.server.server.known_address", lambda site: "http://127.0.0.1:1/api")
     monkeypatch.setattr("deployments.server.server.server_for", lambda site: nullcontext())
-    monkeypatch.setattr("deployments.events.registry.announce", refuse)
+    monkeypatch.setattr("deployments.events.watching.decide_now", refuse)
     code, document, error = command("register-night", NIGHT, *night_files, "--json")
     assert (code, document["announced"]) == (0, False)
     assert "did not accept the announcement" in error
-    assert len(pending_nights(Site.at(tmp_path / "site"))) == 1
+    assert nights_to_do(Site.at(tmp_path / "site"))[int(NIGHT)].process
 
 
 def test_a_registered_night_can_be_processed(command, night_files, asked, tmp_path):

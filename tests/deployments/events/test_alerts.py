@@ -5,10 +5,14 @@ import json
 
 import pytest
 from astropy.time import Time
+from fake_runs import FakeRuns
 from listed_nights import check_map, write_list
 
+from blocks.gw_events import current_skymap, event_folder, read_event
+from blocks.nights import read_night
 from blocks.site import Site
-from deployments.events.alerts import announce_alerts, event_folder, parse_alert, read_event, store_alert
+from deployments.events.alerts import announce_alerts, parse_alert, store_alert
+from deployments.events.decisions import look
 from deployments.events.listening import listen, open_consumer
 from deployments.events.registry import register_night
 from imaging.errors import InputError
@@ -150,10 +154,12 @@ def test_alerts_out_of_order_leave_the_newest(alerts, site, heard, tmp_path):
     assert store_alert(site, alerts[0])
     assert read_event(site, EVENT).alert_type == "UPDATE"
     assert len(announce_alerts(site, emit_event=emit)) == 2
-    assert [name for name, _ in events] == ["gw.event.received", "gw.event.received", "gw.skymap.received"]
-    assert events[2][1]["night"] == NIGHT
-    assert events[2][1]["skymap"].endswith("20260605T180000Z-update.multiorder.fits")
+    assert [name for name, _ in events] == ["gw.event.received", "gw.event.received"]
     assert announce_alerts(site, emit_event=emit) == []
+    look(site, FakeRuns())
+    record = read_night(site, NIGHT).record
+    assert (record.revision, record.alert) == (2, "20260605T180000Z-update"), "the night takes the newest map over"
+    assert (site.nights / str(NIGHT) / record.skymap).read_bytes() == current_skymap(site, EVENT)[1].read_bytes()
 
 
 @pytest.mark.real_data

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from astropy_healpix import HEALPix
 
+from blocks.gw_events import event_folder
 from blocks.site import Site
 from deployments.cli.main import run
-from deployments.events.alerts import event_folder
 from deployments.events.listening import listen
 from deployments.events.prefetching import RememberedSource, prefetch_remembered, remember_source, remembered_sources
 from imaging.errors import InputError

@@ -1,6 +1,6 @@
 """Registering nights: nothing is lost, nothing starts twice."""
 
-import os
+import shutil
 import threading
 
 import pytest
@@ -8,7 +8,7 @@ from listed_nights import NIGHT, check_map, write_list
 
 from blocks.nights import is_registered, read_night, registered_nights
 from blocks.site import Site
-from deployments.events.registry import pending_nights, reconcile, register_night
+from deployments.events.registry import register_night
 from imaging.errors import InputError, StorageError
 
 
@@ -55,9 +55,24 @@ def test_the_event_carries_what_a_run_needs(site, files):
     }
 
 
-def test_the_event_has_the_same_identity_everywhere(site, files, tmp_path):
-    other = register(Site.at(tmp_path / "other"), files).night.record
-    assert register(site, files).night.record.event_id == other.event_id
+def test_a_night_that_is_removed_and_registered_again_is_another_one(site, files):
+    first = register(site, files).night
+    shutil.rmtree(first.folder)
+    again = register(site, files).night.record
+    assert again.registration != first.record.registration
+    assert again.event_id != first.record.event_id
+    assert again.revision == again.list_revision == 1
+
+
+def test_the_revision_of_the_list_changes_with_the_list_only(site, files, tmp_path):
+    register(site, files)
+    better = tmp_path / "better.fits"
+    better.write_bytes(b"SIMPLE better")
+    record = register(site, files, skymap=better, update=True).night.record
+    assert (record.revision, record.list_revision) == (2, 1)
+    more = write_list(tmp_path / "more.csv", [1300003], templates=())
+    record = register(site, files, skymap=better, exposures=more, update=True).night.record
+    assert (record.revision, record.list_revision) == (3, 3)
 
 
 def test_registering_twice_is_refused_and_changes_nothing(site, files):
@@ -155,33 +170,3 @@ def test_two_registrations_at_once_make_one_night(site, files):
         thread.join()
     assert ends.count(True) == 1
     assert ends.count(None) == 5
-
-
-def test_what_no_server_has_heard_of_is_announced_later(site, files, tmp_path):
-    register(site, files)
-    heard = []
-
-    def down(*event, **content):
-        raise ConnectionError("no server")
-
-    def up(name, event_id, resource, *, about, payload):
-        heard.append((payload["night"], payload["revision"]))
-
-    with pytest.raises(ConnectionError):
-        reconcile(site, emit_event=down)
-    assert [night.record.night for night in pending_nights(site)] == [NIGHT]
-    assert reconcile(site, emit_event=up) == [NIGHT]
-    assert reconcile(site, emit_event=up) == []
-    register(site, files, exposures=write_list(tmp_path / "more.csv", [1300009]), update=True)
-    assert reconcile(site, emit_event=up) == [NIGHT]
-    assert heard == [(NIGHT, 1), (NIGHT, 2)]
-
-
-def test_an_event_that_a_server_has_forgotten_is_emitted_again(site, files):
-    night = register(site, files).night
-    night.mark_emitted()
-    assert pending_nights(site) == []
-    os.utime(night.folder / "revision-1.emitted", (0, 0))
-    assert len(pending_nights(site)) == 1
-    night.mark_started()
-    assert pending_nights(site) == []

@@ -2,25 +2,25 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 import urllib.request
-import uuid
 from pathlib import Path
 
 import psutil
 import pytest
 from listed_nights import NIGHT, check_map, write_list
+from prefect.deployments import run_deployment
 
-from blocks.nights import EVENT_NAME, read_night
+from blocks.night_runs import is_alive, read_runs
+from blocks.nights import read_night
 from blocks.site import Site
-from blocks.skymaps import EVENT_NAME as NEW_MAP
 from deployments.events.registry import announce, register_night
 from deployments.server.automations import ZOMBIES
-from deployments.server.server import is_healthy, known_address, server_for, wait_until_stopped
-from tasks.engine.events import emit
+from deployments.server.server import ask_server, is_healthy, known_address, server_for, wait_until_stopped
 from tasks.engine.limits import slot
 from tasks.steps import EXPOSURES
 
@@ -43,18 +43,11 @@ TOY = """
     entrypoint: toy_flows.py:{flow}
     description: A toy.
     concurrency_limit: {{limit: 1, collision_strategy: ENQUEUE}}
-    triggers:
-      - type: event
-        expect: [{event}]
-        name: {name}-on-event
-        match: {{prefect.resource.id: gw.night.*}}
-        parameters:
-          event:
-            __prefect_kind: json
-            value: {{__prefect_kind: jinja, template: "{{{{ event.payload | tojson }}}}"}}
 """
 
-TOYS = [("toy-night", "toy_night", EVENT_NAME), ("toy-rank", "toy_rank", NEW_MAP)]
+LISTED = [900001, 1300001, 1300002]
+
+TOYS = [("process-night", "toy_night"), ("rank-night", "toy_rank")]
 
 
 @pytest.fixture
@@ -66,12 +59,12 @@ def site(tmp_path, monkeypatch) -> Site:
 
 @pytest.fixture
 def register(site, tmp_path):
-    def do(event="GW170817", **changes):
+    def do(event="GW170817", night=NIGHT, **changes):
         skymap = tmp_path / "map.fits"
         skymap.write_bytes(b"SIMPLE map")
-        exposures = write_list(tmp_path / "list.csv", [1300001, 1300002])
+        exposures = write_list(tmp_path / "list.csv", LISTED[1:], night=night)
         return register_night(
-            site, NIGHT, event=event, skymap=skymap, exposures=exposures, check_skymap=check_map, **changes
+            site, night, event=event, skymap=skymap, exposures=exposures, check_skymap=check_map, **changes
         ).night
 
     return do
@@ -81,7 +74,7 @@ def register(site, tmp_path):
 def served(site, each_database, tmp_path):
     """A process that serves the site, with each kind of database; it is ended after the test."""
     declared = tmp_path / "prefect.yaml"
-    toys = [TOY.format(name=name, flow=flow, event=event) for name, flow, event in TOYS]
+    toys = [TOY.format(name=name, flow=flow) for name, flow in TOYS]
     declared.write_text("".join(["deployments:", *toys]))
     paths = [str(Path(__file__).parents[1]), str(Path(__file__).parents[3])]
     process = subprocess.Popen(
@@ -104,37 +97,50 @@ def wait_for(path: Path, seconds: float = 60.0) -> dict:
     return json.loads(path.read_text())
 
 
+def wait_until(condition, seconds: float = 60.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.3)
+    return True
+
+
+def names(api_url: str) -> list[str]:
+    return [run["name"] for run in ask_server(api_url, "flow_runs/filter", {"limit": 50})]
+
+
 def automations(api_url: str) -> set[str]:
     request = urllib.request.Request(f"{api_url}/automations/filter", b"{}", {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=10) as answer:
         return {automation["name"] for automation in json.load(answer)}
 
 
-def test_a_registered_night_starts_a_run_and_an_interrupt_ends_all(site, register, served, each_database):
-    pending = register()
+def test_a_registered_night_starts_a_run_and_an_interrupt_ends_all(site, register, served, each_database, tmp_path):
+    register()  # no server runs
     api_url = served.stdout.readline().strip()
     assert is_healthy(api_url)
     assert known_address(site) == api_url
     assert (site.state / "server" / "prefect.db").exists() == (each_database == "sqlite")
-    # The night was registered when no server ran; it is announced now.
-    assert wait_for(site.root / "ran.json") == json.loads(json.dumps(pending.record.payload()))
-    assert read_night(site, NIGHT).is_started()
-    assert automations(api_url) >= {"toy-night-on-event", ZOMBIES}
+    assert wait_for(site.root / "ran.json") == {"night": NIGHT, "revision": 1}
+    assert automations(api_url) >= {ZOMBIES}
+    assert wait_until(lambda: [run.end for run in read_runs(read_night(site, NIGHT))] == ["completed"])
 
-    # A second revision, registered while the server runs, starts a second run.
-    (site.root / "ran.json").unlink()
+    # A night registered while the server runs; its runs are named before they start.
     (site.root / "started.json").unlink()
-    (site.nights / str(NIGHT) / "night.json").unlink()
+    shutil.rmtree(site.nights / str(NIGHT))
     slow = register(event="SLOW")
-    with server_for(site) as server:
+    wait_for(site.root / "started.json")
+    # A ranking does not wait for the night, nor for exposures, although only one exposure may go on at once.
+    with server_for(site) as server, slot(EXPOSURES):
         assert server.api_url == api_url
-        announce(slow)
-        wait_for(site.root / "started.json")
-        # A ranking does not wait for the night, nor for exposures, although only one exposure may go on at once.
-        with slot(EXPOSURES):
-            emit(NEW_MAP, uuid.uuid4(), f"gw.night.{NIGHT}", about="a map", payload={"night": NIGHT})
-            assert wait_for(site.root / "ranked.json") == {"night": NIGHT}
+        register(night=NIGHT + 1)
+        assert wait_until(lambda: f"process-night-{NIGHT + 1}-r1" in names(api_url)), "it waits, under its name"
+        run_deployment("rank-night/rank-night", parameters={"night": NIGHT + 1}, timeout=0)
+        assert wait_for(site.root / "ranked.json") == {"night": NIGHT + 1, "revision": 1}
 
+    (run,) = read_runs(slow)
+    assert is_alive(slow, run)
     children = psutil.Process(served.pid).children(recursive=True)
     assert children
     served.send_signal(signal.SIGINT)
@@ -144,7 +150,8 @@ def test_a_registered_night_starts_a_run_and_an_interrupt_ends_all(site, registe
     _, alive = psutil.wait_procs(children, timeout=15)
     assert not alive
     assert wait_until_stopped(site)
-    assert not (site.root / "ran.json").exists()
+    assert not is_alive(slow, run)
+    assert read_runs(slow)[0].end == "running", "the next server repeats it: nobody has cancelled it"
 
 
 def test_an_event_that_nobody_hears_is_an_error(site, register, monkeypatch):
@@ -154,4 +161,3 @@ def test_an_event_that_nobody_hears_is_an_error(site, register, monkeypatch):
 
     with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}), pytest.raises(OSError, match="onnect"):
         announce(night)
-    assert not (night.folder / "revision-1.emitted").exists()

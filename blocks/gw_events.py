@@ -1,0 +1,97 @@
+"""Gravitational-wave events as their alerts describe them, stored in ``state/events/{superevent}``.
+
+Each alert is a file of its own, and the newest one is current; ``event.json`` is a copy of it for people.
+"""
+
+import re
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from blocks.site import Site
+
+RECORD = "event.json"
+
+
+class AlertRecord(BaseModel):
+    """One alert of an event, without its sky map."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    superevent: str
+    """Name of the event, such as S190814bv."""
+    alert_type: Literal["EARLYWARNING", "PRELIMINARY", "INITIAL", "UPDATE", "RETRACTION"]
+    """Kind of the alert."""
+    time_created: str
+    """Time of the alert, UTC."""
+    time_event: str | None = None
+    """Time of the merger, UTC."""
+    false_alarms_per_second: float | None = None
+    """False-alarm rate, Hz."""
+    significant: bool = False
+    """Whether the collaborations flag it as significant."""
+    classification: dict[str, float] = {}
+    """Probability by class of source (BNS, NSBH, BBH, Terrestrial)."""
+    properties: dict[str, float] = {}
+    """Probability by property (HasNS, HasRemnant, ...)."""
+    instruments: tuple[str, ...] = ()
+    """Detectors that saw it."""
+    skymap: str | None = None
+    """File of the sky map, beside this record; None without a map."""
+    gracedb: str | None = None
+    """Page of the event."""
+
+    @property
+    def is_retraction(self) -> bool:
+        """Whether the alert retracts the event."""
+        return self.alert_type == "RETRACTION"
+
+    @property
+    def name(self) -> str:
+        """Stem of the alert's files: time and type."""
+        return f"{re.sub(r'[^0-9TZ]', '', self.time_created)}-{self.alert_type.lower()}"
+
+    @property
+    def event_name(self) -> str:
+        """Name of the Prefect event of this alert."""
+        return "gw.event.retracted" if self.is_retraction else "gw.event.received"
+
+
+def event_folder(site: Site, superevent: str) -> Path:
+    """Return the folder of an event."""
+    return site.state / "events" / superevent
+
+
+def is_retracted(site: Site, event: str) -> bool:
+    """Whether the current alert of an event retracts it; False for an event without alerts."""
+    current = read_event(site, event)
+    return current is not None and current.is_retraction
+
+
+def alerts_of(site: Site, superevent: str) -> list[AlertRecord]:
+    """Return the stored alerts of an event in order of their times."""
+    found = map(read_alert, event_folder(site, superevent).glob("*-*.json"))
+    return sorted((alert for alert in found if alert is not None), key=lambda alert: (alert.time_created, alert.name))
+
+
+def read_event(site: Site, superevent: str) -> AlertRecord | None:
+    """Return the current alert of an event; None for an unknown event."""
+    alerts = alerts_of(site, superevent)
+    return alerts[-1] if alerts else None
+
+
+def current_skymap(site: Site, superevent: str) -> tuple[AlertRecord, Path] | None:
+    """Return the newest alert of an event that has a sky map, and the map's file; None if there is none."""
+    for alert in reversed(alerts_of(site, superevent)):
+        if alert.skymap is not None:
+            return alert, event_folder(site, superevent) / alert.skymap
+    return None
+
+
+def read_alert(path: Path) -> AlertRecord | None:
+    """Return the alert of a file; None if there is none or it is damaged."""
+    try:
+        return AlertRecord.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        return None
