@@ -10,23 +10,43 @@ from numpy.typing import NDArray
 
 
 class MaskBit(IntFlag):
-    """Bits of the image mask (DES BADPIX)."""
+    """Bits of the image mask (DES BADPIX); their meanings are in :data:`MEANINGS`."""
 
-    BPM = 1  # bad in the calibration map
-    SATURATE = 2  # above the amplifier's saturation level
-    INTERP = 4  # value interpolated from its neighbours
-    BADAMP = 8  # amplifier unusable
-    CRAY = 16  # cosmic ray
-    STAR = 32  # halo of a bright star
-    TRAIL = 64  # bleed trail
-    EDGEBLEED = 128  # bleed that ran into the readout edge
-    SSXTALK = 256  # crosstalk from a super-saturated source
-    EDGE = 512  # glowing edge
-    STREAK = 1024  # satellite or aircraft
-    SUSPECT = 2048  # nominally useful, photometry questionable
-    FIXED = 4096  # column repaired by an additive constant
-    NEAREDGE = 8192  # near the edge, distorted
-    TAPEBUMP = 16384  # tape bump
+    BPM = 1
+    SATURATE = 2
+    INTERP = 4
+    BADAMP = 8
+    CRAY = 16
+    STAR = 32
+    TRAIL = 64
+    EDGEBLEED = 128
+    SSXTALK = 256
+    EDGE = 512
+    STREAK = 1024
+    SUSPECT = 2048
+    FIXED = 4096
+    NEAREDGE = 8192
+    TAPEBUMP = 16384
+
+
+MEANINGS: dict[MaskBit, str] = {
+    MaskBit.BPM: "bad in the calibration map",
+    MaskBit.SATURATE: "above the amplifier's saturation level",
+    MaskBit.INTERP: "value interpolated from its neighbours",
+    MaskBit.BADAMP: "amplifier unusable",
+    MaskBit.CRAY: "cosmic ray",
+    MaskBit.STAR: "halo of a bright star",
+    MaskBit.TRAIL: "bleed trail",
+    MaskBit.EDGEBLEED: "bleed that ran into the readout edge",
+    MaskBit.SSXTALK: "crosstalk from a super-saturated source",
+    MaskBit.EDGE: "glowing edge",
+    MaskBit.STREAK: "satellite or aircraft",
+    MaskBit.SUSPECT: "nominally useful, photometry questionable",
+    MaskBit.FIXED: "column repaired by an additive constant",
+    MaskBit.NEAREDGE: "near the edge, distorted",
+    MaskBit.TAPEBUMP: "tape bump",
+}
+"""Meaning of each bit of the image mask."""
 
 
 class BpmBit(IntFlag):

@@ -7,7 +7,6 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
 import pyarrow as pa
 
 from blocks.site import Site
@@ -16,19 +15,22 @@ from imaging.astrometry.settings import AstrometrySettings
 from imaging.difference.chain import CcdSearchResult, SearchSettings, search_ccd
 from imaging.difference.detect import BrightStars
 from imaging.difference.records import Identity
-from imaging.difference.stamps import StampTriplet, cut_triplet
+from imaging.difference.stamps import STAMP_SIDE, cut_triplet
 from imaging.errors import CcdError, InputError
 from imaging.exposure import exposure_from_header
 from imaging.identity import ExposureId
 from imaging.image import CalibratedImage, CcdImage
 from imaging.io.images import read_planes, write_planes
+from imaging.io.keywords import IDENTITY
 from imaging.io.psf import read_psf, write_psf
 from imaging.io.reference import read_reference_cone
+from imaging.io.stamps import StoredStamps, write_stamps
 from imaging.io.tables import write_table
 from imaging.schemas.difference import FAKES
 from imaging.tables import column
 from imaging.templates.resampling_inputs import EXTENSIONS, resampling_inputs_from
 from imaging.templates.settings import TemplateSettings
+from imaging.wcs.header import stamp_keywords
 from imaging.wcs.sphere import footprint, polygon_centre, separation_deg
 from imaging.wcs.tpv import TpvWcs
 from tasks.choose_templates import (
@@ -177,34 +179,22 @@ def _write(job: StepJob, found: CcdSearchResult, identity: Identity, quality: Ma
     row: dict[str, Any] = dict(quality) | {"mjd": identity.mjd, "zeropoint_mag": image.zeropoint_mag}
     write_quality(paths["quality"], row | {"corners": footprint(image.wcs, nx, ny).round(7).tolist()})
     stamps = stamps_of(found)
-    if stamps is None:
-        del paths["stamps"]
+    if stamps:
+        write_stamps(paths["stamps"], stamps, {key: header[key] for key in IDENTITY if key in header})
     else:
-        write_planes(paths["stamps"], stamps, {"EXPNUM": identity.expnum, "CCDNUM": identity.ccd})
+        del paths["stamps"]
     return paths
 
 
-def stamps_of(found: CcdSearchResult) -> dict[str, np.ndarray] | None:
-    """Cut stamps around every detection that passed the cuts.
-
-    Returns
-    -------
-    planes
-        SEARCH, TEMPLATE and DIFFERENCE of shape (n, 51, 51), and ID of shape (n,), the detection numbers; None if no
-        detection passed.
-    """
-    table = found.detections_table
+def stamps_of(found: CcdSearchResult) -> list[StoredStamps]:
+    """Cut stamps around every detection that passed the cuts."""
+    table, wcs = found.detections_table, found.difference.search.wcs
     passed = table.filter(pa.array(column(table, "flags") == 0))
-    if passed.num_rows == 0:
-        return None
-    places = zip(column(passed, "x"), column(passed, "y"), strict=True)
-    cut: list[StampTriplet] = [cut_triplet(found.difference, float(x), float(y)) for x, y in places]
-    return {
-        "SEARCH": np.stack([stamp.search for stamp in cut]),
-        "TEMPLATE": np.stack([stamp.template for stamp in cut]),
-        "DIFFERENCE": np.stack([stamp.difference for stamp in cut]),
-        "ID": column(passed, "detection_id").astype(np.int64),
-    }
+    places = zip(*(column(passed, name).tolist() for name in ("detection_id", "x", "y")), strict=True)
+    return [
+        StoredStamps(number, cut_triplet(found.difference, x, y), stamp_keywords(wcs, x, y, STAMP_SIDE))
+        for number, x, y in places
+    ]
 
 
 class ReadyCcds:

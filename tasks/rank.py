@@ -23,11 +23,12 @@ from imaging.detector.ccds import PIXEL_SCALE_ARCSEC
 from imaging.errors import InputError
 from imaging.io.atomic import write_bytes, write_text
 from imaging.io.candidates import read_candidates
-from imaging.io.images import read_planes
 from imaging.io.skymaps import read_skymap
+from imaging.io.stamps import read_stamps
 from imaging.io.tables import read_tables, write_table
 from imaging.pictures.candidate_list import LISTED, candidates_page
 from imaging.pictures.candidate_page import NightPage, build_page
+from imaging.pictures.compass import Compass
 from imaging.pictures.depth import depth_picture
 from imaging.pictures.markdown import embedded
 from imaging.pictures.night import night_picture
@@ -268,15 +269,14 @@ def candidate_stamps(job: StepJob, ranked: pa.Table) -> dict[str, list[tuple[str
     images = {f"{STAMPS}{detection_image(detection)}" for detection in wanted}
     drawn: dict[str, list[tuple[str, bytes]]] = {}
     for name in sorted(images & job.inputs.keys()):
-        planes, header = read_planes(job.input_path(name), ("SEARCH", "TEMPLATE", "DIFFERENCE", "ID"))
-        width = planes["SEARCH"].shape[-1] * PIXEL_SCALE_ARCSEC
-        label = (
-            f"{header.get('BAND', '')} exposure {header['EXPNUM']} CCD {header['CCDNUM']}, {width:.0f}″ wide".strip()
-        )
-        for number, detection in enumerate(planes["ID"].tolist()):
-            candidate = wanted.get(detection)
+        stamps, header = read_stamps(job.input_path(name))
+        about = f"{header.get('BAND', '')} exposure {header['EXPNUM']} CCD {header['CCDNUM']}".strip()
+        for stamp in stamps:
+            candidate, triplet = wanted.get(stamp.detection_id), stamp.triplet
             if candidate is not None:
-                strip = stamp_strip(*(planes[plane][number] for plane in ("SEARCH", "TEMPLATE", "DIFFERENCE")))
+                label = f"{about}, {triplet.search.shape[-1] * PIXEL_SCALE_ARCSEC:.0f}″ wide"
+                compass = Compass.of(stamp.coordinates)
+                strip = stamp_strip(triplet.search, triplet.template, triplet.difference, compass)
                 drawn.setdefault(candidate, []).append((label, strip))
     return drawn
 

@@ -6,13 +6,16 @@ from typing import Any
 import numpy as np
 
 from imaging.difference.engine import ImageDifference
-from imaging.difference.stamps import StampTriplet, triplet_picture
 from imaging.image import CalibratedImage, CcdImage, FloatImage
 from imaging.io.atomic import write_bytes
 from imaging.io.images import read_planes, write_planes
 from imaging.io.psf import read_psf, write_psf
+from imaging.io.stamps import StoredStamps, write_stamps
 from imaging.io.tables import write_table
+from imaging.pictures.compass import Compass
+from imaging.pictures.stamps import triplet_picture
 from imaging.tables import column
+from imaging.wcs.header import stamp_keywords
 from imaging.wcs.tpv import TpvWcs
 
 
@@ -30,8 +33,8 @@ def write_image_difference(folder: Path, result: ImageDifference) -> dict[str, P
     -------
     paths
         Written files: ``difference`` (planes SCI, MSK, WGT, SCORE), ``psf``, ``template`` (planes SCI, MSK, WGT of the
-        stack and MATCHED, the subtracted matched template), ``detections``, ``stamps`` (cubes SEARCH, TEMPLATE,
-        DIFFERENCE and the detections' numbers, ID), ``pictures`` (the folder of one PNG per detection), and ``fakes``
+        stack and MATCHED, the subtracted matched template), ``detections``, ``stamps`` (images SEARCH, TEMPLATE
+        and DIFFERENCE of each detection), ``pictures`` (the folder of one PNG per detection), and ``fakes``
         if there were any.
 
     Raises
@@ -60,13 +63,15 @@ def write_image_difference(folder: Path, result: ImageDifference) -> dict[str, P
         write_table(fakes, searched.fakes_table)
     else:
         fakes.unlink(missing_ok=True)
-    ids = [int(i) for i in column(searched.detections_table, "detection_id")]
-    _write_stamps(paths["stamps"], ids, result.stamps)
+    stamps = _stamps(result)
+    write_stamps(paths["stamps"], stamps, {})
+    ids = {stamp.detection_id for stamp in stamps}
     for earlier in paths["pictures"].glob("*.png"):
         if earlier.stem.isdigit() and int(earlier.stem) not in ids:
             earlier.unlink()
-    for number, stamp in zip(ids, result.stamps, strict=True):
-        write_bytes(paths["pictures"] / f"{number}.png", triplet_picture(stamp))
+    for stamp in stamps:
+        picture = triplet_picture(stamp.triplet, Compass.of(stamp.coordinates))
+        write_bytes(paths["pictures"] / f"{stamp.detection_id}.png", picture)
     return paths
 
 
@@ -103,17 +108,13 @@ def read_difference(path: Path, psf_path: Path) -> tuple[CalibratedImage, FloatI
     return image, planes["SCORE"]
 
 
-def _write_stamps(path: Path, ids: list[int], stamps: tuple[StampTriplet, ...]) -> None:
-    def cube(planes: list[FloatImage]) -> FloatImage:
-        return np.stack(planes) if planes else np.zeros((1, 1, 1), dtype=np.float32)
-
-    cubes: dict[str, Any] = {
-        "SEARCH": cube([s.search for s in stamps]),
-        "TEMPLATE": cube([s.template for s in stamps]),
-        "DIFFERENCE": cube([s.difference for s in stamps]),
-        "ID": np.array(ids or [0], dtype=np.int64),
-    }
-    write_planes(path, cubes, {"NSTAMPS": len(stamps)})
+def _stamps(result: ImageDifference) -> list[StoredStamps]:
+    table, wcs = result.searched.detections_table, result.searched.difference.search.wcs
+    places = (column(table, name).tolist() for name in ("detection_id", "x", "y"))
+    return [
+        StoredStamps(number, triplet, stamp_keywords(wcs, x, y, triplet.search.shape[0]))
+        for number, x, y, triplet in zip(*places, result.stamps, strict=True)
+    ]
 
 
 def _planes(image: CalibratedImage) -> dict[str, Any]:

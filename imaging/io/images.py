@@ -1,11 +1,14 @@
 """Write and read image products: SCI, MSK and WGT planes in one FITS file.
 
-SCI is float32 in electrons, MSK int16 with the bits of :mod:`imaging.bits`, WGT float32 inverse variance. Products are
-written uncompressed, because compressing a plane takes longer than most processing steps; archives are compressed.
+SCI is float32 in electrons, MSK int16 with the bits of :mod:`imaging.bits`, WGT float32 inverse variance. Every plane
+has coordinates, unit and, if it is a mask, the names of its bits, so that it can be used without the others. Products
+are written uncompressed, because compressing a plane takes longer than most processing steps; archives are compressed.
 No time stamps are written, so that the same inputs give the same bytes.
 """
 
-from collections.abc import Iterable, Mapping
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,8 @@ from numpy.typing import NDArray
 
 from imaging.errors import StorageError
 from imaging.io.atomic import atomic_path, storage_error
+from imaging.io.checksums import UNSET, set_checksums
+from imaging.io.keywords import IDENTITY, MEANINGS, PLANE_KEYWORDS, is_coordinate
 
 Header = dict[str, Any]
 Pixels = NDArray[Any]
@@ -24,16 +29,54 @@ DES_EXTENSION_TYPE = {"SCI": "IMAGE", "MSK": "MASK", "WGT": "WEIGHT"}
 FLOAT_QUANTISATION = 16.0
 """Quantisation steps per sigma of compressed float planes (the DES value)."""
 
+TEXT_WIDTH = 70
+"""Characters per line of comments and history; a card has 72."""
+
 _STRUCTURAL = frozenset(
     {"SIMPLE", "BITPIX", "NAXIS", "NAXIS1", "NAXIS2", "EXTEND", "PCOUNT", "GCOUNT", "XTENSION", "BSCALE", "BZERO"}
-    | {"EXTNAME", "CHECKSUM", "DATASUM", "COMMENT", "HISTORY", "INHERIT", "DES_EXT"}
+    | {"EXTNAME", "EXTVER", "CHECKSUM", "DATASUM", "COMMENT", "HISTORY", "INHERIT", "DES_EXT"}
 )
 
 
+@dataclass(frozen=True, eq=False)
+class ImageHdu:
+    """One image of a file.
+
+    Attributes
+    ----------
+    name
+        Extension name.
+    pixels
+        The pixels; None for a primary HDU without data.
+    header
+        Keywords; values may be (value, comment), None and NaN are omitted.
+    version
+        Extension version; None writes none.
+    comments, history
+        Paragraphs of COMMENT and HISTORY.
+    """
+
+    name: str
+    pixels: Pixels | None
+    header: Mapping[str, Any] = field(default_factory=dict)
+    version: int | None = None
+    comments: Sequence[str] = ()
+    history: Sequence[str] = ()
+
+
 def write_planes(
-    path: Path, planes: Mapping[str, Pixels], header: Mapping[str, Any], *, compress: bool = False
+    path: Path,
+    planes: Mapping[str, Pixels],
+    header: Mapping[str, Any],
+    *,
+    compress: bool = False,
+    comments: Sequence[str] = (),
+    history: Sequence[str] = (),
 ) -> None:
-    """Write image planes atomically, one extension each; the keywords go into the first one.
+    """Write image planes atomically, one extension each.
+
+    The keywords go into the first plane. The others get its coordinates and identity if they have its shape, and those
+    of :data:`imaging.io.keywords.PLANE_KEYWORDS`.
 
     Parameters
     ----------
@@ -46,6 +89,28 @@ def write_planes(
         Keywords of the first plane; None values are omitted. Values may be (value, comment).
     compress
         Tile-compress with RICE: integers losslessly, floats with 16 steps per sigma and subtractive dither.
+    comments, history
+        Paragraphs of COMMENT and HISTORY in the first plane.
+
+    Raises
+    ------
+    StorageError
+        If the file cannot be written.
+    """
+    shared = {key: value for key, value in header.items() if key in IDENTITY or is_coordinate(key)}
+    hdus: list[ImageHdu] = []
+    first = next(iter(planes.values())).shape
+    for name, plane in planes.items():
+        own = PLANE_KEYWORDS.get(name, {})
+        if not hdus:
+            hdus.append(ImageHdu(name, plane, own | dict(header), None, comments, history))
+        else:
+            hdus.append(ImageHdu(name, plane, (shared if plane.shape == first else {}) | own))
+    write_images(path, hdus, compress=compress)
+
+
+def write_images(path: Path, hdus: Iterable[ImageHdu], *, compress: bool = False) -> None:
+    """Write images atomically, one HDU each, with checksums.
 
     Raises
     ------
@@ -56,27 +121,31 @@ def write_planes(
         try:
             with fitsio.FITS(str(temporary), "rw", clobber=True) as file:
                 if compress:
-                    file.write(None)
-                for number, (name, plane) in enumerate(planes.items()):
-                    records = _records(header if number == 0 else {}, name)
-                    options: dict[str, Any] = {}
-                    if compress:
-                        options["compress"] = "RICE"
-                        if plane.dtype.kind == "f":
-                            options |= {
-                                "qlevel": FLOAT_QUANTISATION,
-                                "qmethod": "SUBTRACTIVE_DITHER_2",
-                                "dither_seed": 1,
-                            }
-                    file.write(plane, header=records, extname=name, **options)
+                    file.write(None, header=[])
+                for hdu in hdus:
+                    options = _compression(hdu.pixels) if compress else {}
+                    file.write(hdu.pixels, header=_records(hdu), extname=hdu.name, extver=hdu.version, **options)
+                for hdu in file:
+                    for key, (value, comment) in UNSET.items():
+                        hdu.write_key(key, value, comment)
+                places = [hdu.get_offsets() for hdu in file]
+            set_checksums(temporary, [(p["header_start"], p["data_start"], p["data_end"]) for p in places])
         except OSError as error:
             raise storage_error(error, path) from error
 
 
-def _records(header: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+def _compression(pixels: Pixels | None) -> dict[str, Any]:
+    options: dict[str, Any] = {"compress": "RICE"}
+    if pixels is not None and pixels.dtype.kind == "f":
+        options |= {"qlevel": FLOAT_QUANTISATION, "qmethod": "SUBTRACTIVE_DITHER_2", "dither_seed": 1}
+    return options
+
+
+def _records(hdu: ImageHdu) -> list[dict[str, Any]]:
+    """Return the keywords of an HDU as fitsio wants them, with the meaning of those that have no comment."""
     records = []
-    for key, entry in {**header, "DES_EXT": DES_EXTENSION_TYPE.get(name, name)}.items():
-        value, comment = entry if isinstance(entry, tuple) else (entry, "")
+    for key, entry in {**hdu.header, "DES_EXT": DES_EXTENSION_TYPE.get(hdu.name, hdu.name)}.items():
+        value, comment = entry if isinstance(entry, tuple) else (entry, MEANINGS.get(key, ""))
         if value is None or (key in _STRUCTURAL and key != "DES_EXT"):
             continue
         if isinstance(value, np.generic):
@@ -84,6 +153,9 @@ def _records(header: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
         if isinstance(value, float) and not np.isfinite(value):
             continue  # FITS headers cannot contain NaN; the key is omitted instead
         records.append({"name": key, "value": value, "comment": comment})
+    for key, paragraphs in (("COMMENT", hdu.comments), ("HISTORY", hdu.history)):
+        lines = [line for paragraph in paragraphs for line in textwrap.wrap(paragraph, TEXT_WIDTH)]
+        records += [{"name": key, "value": line, "comment": ""} for line in lines]
     return records
 
 
@@ -126,10 +198,10 @@ def read_planes(
             if present_only:
                 wanted = [name for name in wanted if name in held] or wanted
             wanted += [name for name in optional if name in held]
-            planes = {name: _native(file[name].read()) for name in wanted}
+            planes = {name: native(file[name].read()) for name in wanted}
             header = dict(file[wanted[0]].read_header())
     except (OSError, ValueError) as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     return planes, header
 
 
@@ -139,23 +211,25 @@ def read_header(path: Path, name: str = "SCI") -> Header:
         with fitsio.FITS(str(path)) as file:
             return dict(file[name].read_header())
     except (OSError, ValueError) as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
 
 
 def read_cutout(path: Path, name: str, y: slice, x: slice) -> Pixels:
     """Read a rectangle of one plane without reading the rest."""
     try:
         with fitsio.FITS(str(path)) as file:
-            return _native(file[name][y, x])
+            return native(file[name][y, x])
     except (OSError, ValueError) as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
 
 
-def _native(array: Pixels) -> Pixels:
+def native(array: Pixels) -> Pixels:
+    """Return an array as one block in native byte order."""
     return np.ascontiguousarray(array.astype(array.dtype.newbyteorder("="), copy=False))
 
 
-def _unreadable(path: Path, error: Exception) -> StorageError:
+def unreadable(path: Path, error: Exception) -> StorageError:
+    """Return the error of a product that cannot be read."""
     return StorageError(
         f"image product missing or damaged: {str(error).splitlines()[0]}",
         value=path,

@@ -15,6 +15,7 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from imaging.io.atomic import atomic_path
+from imaging.io.checksums import checksum_text, ones_complement_sum
 
 BLOCK = 2880
 
@@ -83,36 +84,6 @@ def write_raw(path: Path, primary: bytes, extensions: Iterable[Path]) -> None:
         for extension in extensions:
             with extension.open("rb") as source:
                 shutil.copyfileobj(source, stream, 1 << 22)
-
-
-def ones_complement_sum(data: bytes, start: int = 0) -> int:
-    """Return the 32-bit ones' complement sum of the FITS checksum convention (Seaman, Pence and Rots 2012)."""
-    total = start + int(np.frombuffer(data, dtype=">u4").sum(dtype=np.uint64))
-    while total >> 32:
-        total = (total & 0xFFFFFFFF) + (total >> 32)
-    return total
-
-
-def checksum_text(total: int) -> str:
-    """Encode the complement of a sum as the 16 characters of the CHECKSUM keyword."""
-    complement = 0xFFFFFFFF - total
-    text = [""] * 16
-    for i in range(4):
-        byte = complement >> (24 - 8 * i) & 0xFF
-        quotient, remainder = divmod(byte, 4)
-        values = [quotient + remainder + 48, quotient + 48, quotient + 48, quotient + 48]
-        while any(_is_punctuation(value) for value in values):
-            for k in (0, 2):
-                if _is_punctuation(values[k]) or _is_punctuation(values[k + 1]):
-                    values[k] += 1
-                    values[k + 1] -= 1
-        for j in range(4):
-            text[4 * j + i] = chr(values[j])
-    return text[-1] + "".join(text[:-1])
-
-
-def _is_punctuation(code: int) -> bool:
-    return 0x3A <= code <= 0x40 or 0x5B <= code <= 0x60
 
 
 def _with_checksum(cards: Sequence[Card], data: bytes, datasum: int, date: str) -> bytes:

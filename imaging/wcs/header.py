@@ -1,10 +1,10 @@
-"""Header keywords of an image's centre and corners."""
+"""Header keywords of an image's centre and corners, and of stamps."""
 
 from typing import Any
 
 import numpy as np
 
-from imaging.wcs.tpv import TpvWcs
+from imaging.wcs.tpv import TpvWcs, sky_to_plane
 
 
 def corner_keywords(wcs: TpvWcs, shape: tuple[int, int]) -> dict[str, Any]:
@@ -39,3 +39,30 @@ def corner_keywords(wcs: TpvWcs, shape: tuple[int, int]) -> dict[str, Any]:
     keywords["DECCMIN"], keywords["DECCMAX"] = float(dec[1:].min()), float(dec[1:].max())
     keywords["CROSSRA0"] = "Y" if crosses else "N"
     return keywords
+
+
+def stamp_keywords(wcs: TpvWcs, x: float, y: float, side: int) -> dict[str, Any]:
+    """Return the coordinate keywords of a square stamp cut from an image: a plain tangent plane.
+
+    The stamp is the one that :func:`imaging.difference.stamps.cut_triplet` cuts about a position, centred on the pixel
+    nearest to it. The tangent point is the middle of the stamp and the matrix the mean slope of the image's coordinates
+    over it. For stamps below 30 arcsec the plane deviates from the image's coordinates by less than 1 mas, and every
+    viewer knows it (Calabretta & Greisen 2002, A&A 395, 1077), which cannot be said of TPV.
+
+    Parameters
+    ----------
+    wcs
+        Coordinates of the image.
+    x, y
+        Position that the stamp is about, pixels of the image, 0-based.
+    side
+        Pixels along a side, odd.
+    """
+    middle_x, middle_y, half = round(x), round(y), side // 2
+    ra, dec = (float(value) for value in wcs.pixel_to_sky(middle_x, middle_y))
+    ends = np.array([-half, half, 0, 0])
+    plane = np.array(sky_to_plane(*wcs.pixel_to_sky(middle_x + ends, middle_y + ends[[2, 3, 0, 1]]), ra, dec))
+    slope = (plane[:, [1, 3]] - plane[:, [0, 2]]) / (2 * half)
+    keywords: dict[str, Any] = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CUNIT1": "deg", "CUNIT2": "deg"}
+    keywords |= {"RADESYS": "ICRS", "CRVAL1": ra, "CRVAL2": dec, "CRPIX1": half + 1.0, "CRPIX2": half + 1.0}
+    return keywords | {f"CD{i + 1}_{j + 1}": float(slope[i, j]) for i in range(2) for j in range(2)}

@@ -14,10 +14,11 @@ from imaging.difference.fakes import add_sources, inject_fakes
 from imaging.difference.forced import forced_table, measure_forced
 from imaging.difference.score import FEATURES, features_of, score_detections, shipped_model
 from imaging.difference.settings import DetectionSettings, FakeSettings
-from imaging.difference.stamps import cut_triplet, triplet_picture
+from imaging.difference.stamps import cut_triplet
 from imaging.difference.train import confusion, model_content, train_score
 from imaging.io.differences import read_difference, write_image_difference
 from imaging.io.images import read_planes
+from imaging.pictures.stamps import triplet_picture
 from imaging.schemas.difference import DETECTIONS, FAKES, DetectionFlag
 from imaging.tables import column
 

@@ -17,7 +17,9 @@ from imaging.difference.coverage import MIN_CHANGE, is_typical, kernel_changes, 
 from imaging.difference.kernel import MatchingKernel
 from imaging.difference.masks import difference_mask, kernel_radius, usable
 from imaging.difference.settings import MaskSettings
-from imaging.difference.stamps import GAP, ZOOM, StampTriplet, cut_stamp, cut_triplet, triplet_picture
+from imaging.difference.stamps import StampTriplet, cut_stamp, cut_triplet
+from imaging.pictures.stamps import WIDE_GAP as GAP
+from imaging.pictures.stamps import ZOOM, triplet_picture
 from imaging.templates.stack import StackMakeup
 from tests.difference.drawn import ROUND, difference_of, draw, model_of
 

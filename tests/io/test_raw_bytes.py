@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from imaging.detector.ccds import CCDS
 from imaging.errors import CcdError, InputError
+from imaging.io.checksums import checksum_text, ones_complement_sum
 from imaging.io.raw import _data_length, index_raw, read_exposure, read_raw_ccd
-from imaging.io.raw_write import checksum_text, encode_extension, encode_primary, ones_complement_sum, write_raw
+from imaging.io.raw_write import encode_extension, encode_primary, write_raw
 from imaging.simulation.plan import plan_exposures
 from imaging.simulation.raw_headers import extension_cards, primary_cards
 from imaging.simulation.settings import SimulationSettings

@@ -12,13 +12,8 @@ from astropy.wcs import WCS
 from detector_frames import cut, exposure_of, rng
 
 from imaging.detector.ccds import CCDS
-from imaging.io.raw_write import (
-    checksum_text,
-    encode_extension,
-    encode_primary,
-    ones_complement_sum,
-    write_raw,
-)
+from imaging.io.checksums import checksum_text, ones_complement_sum
+from imaging.io.raw_write import encode_extension, encode_primary, write_raw
 from imaging.simulation.calibrations import true_linearity
 from imaging.simulation.ccd import CcdJob, finish_ccd, header_date, simulate_analog
 from imaging.simulation.exposures import CloudTruth, PsfTruth
