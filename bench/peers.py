@@ -4,7 +4,7 @@ import resource
 import shutil
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +81,7 @@ class PeerResult:
     flags
         (n,) extraction flags.
     psf
-        PSFEx's model.
+        The PSF, PSFEx's model or another.
     cpu_s
         CPU seconds per program.
     """
@@ -117,13 +117,28 @@ def run_peers(image: CcdImage, folder: Path, fwhm_pixels: float, saturation_elec
         Level above which pixels are saturated.
     """
     write_frame(image, folder, {})
-    settings = SEXTRACTOR | {"SATUR_LEVEL": str(saturation_electrons), "SEEING_FWHM": f"{fwhm_pixels * 0.263:.3f}"}
+    settings = _settings(fwhm_pixels, saturation_electrons)
     times = {}
     first = settings | {"DETECT_THRESH": "3.0", "CATALOG_NAME": "first.cat"}
     times["source-extractor for psfex"] = run_program("source-extractor", "image.fits", first, folder, _FIRST)
     times["psfex"] = run_program("psfex", "first.cat", _PSFEX, folder)
-    second = settings | {"DETECT_THRESH": "1.5", "CATALOG_NAME": "second.cat", "PSF_NAME": "first.psf"}
-    times["source-extractor with psf"] = run_program("source-extractor", "image.fits", second, folder, _SECOND)
+    found = photometry_with("first.psf", folder, fwhm_pixels, saturation_electrons)
+    return replace(found, cpu_s=times | found.cpu_s)
+
+
+def photometry_with(psf: str, folder: Path, fwhm_pixels: float, saturation_electrons: float) -> PeerResult:
+    """Run SExtractor with a PSF file on the image of a folder in which :func:`write_frame` has put it.
+
+    Parameters
+    ----------
+    psf
+        Name of the PSF file in the folder.
+    folder, fwhm_pixels, saturation_electrons
+        As in :func:`run_peers`.
+    """
+    settings = _settings(fwhm_pixels, saturation_electrons)
+    settings |= {"DETECT_THRESH": "1.5", "CATALOG_NAME": "second.cat", "PSF_NAME": psf}
+    seconds = run_program("source-extractor", "image.fits", settings, folder, _SECOND)
     rows = fits.getdata(folder / "second.cat", "LDAC_OBJECTS")
     columns = {name: np.asarray(rows[name]).astype(float) for name in _SECOND.split()}
     return PeerResult(
@@ -134,9 +149,13 @@ def run_peers(image: CcdImage, folder: Path, fwhm_pixels: float, saturation_elec
         spread_model=columns["SPREAD_MODEL"],
         spread_model_error=columns["SPREADERR_MODEL"],
         flags=columns["FLAGS"].astype(np.int64),
-        psf=read_psf(folder / "first.psf"),
-        cpu_s=times,
+        psf=read_psf(folder / psf),
+        cpu_s={"source-extractor with psf": seconds},
     )
+
+
+def _settings(fwhm_pixels: float, saturation_electrons: float) -> dict[str, str]:
+    return SEXTRACTOR | {"SATUR_LEVEL": str(saturation_electrons), "SEEING_FWHM": f"{fwhm_pixels * 0.263:.3f}"}
 
 
 def write_frame(image: CcdImage, folder: Path, header: Mapping[str, Any]) -> None:

@@ -10,9 +10,10 @@ from imaging.export.header import FPACK, des_keywords
 from imaging.export.settings import ExportSettings
 from imaging.export.text import corner_line, red_catlist, red_catlist_row, regions
 from imaging.identity import ExposureId
-from imaging.io.atomic import write_bytes, write_text
+from imaging.io.atomic import write_text
 from imaging.io.images import read_planes, write_planes
 from imaging.io.ldac import write_ldac
+from imaging.io.psf import read_psf, write_psf
 from imaging.io.tables import read_table
 from imaging.sky.weight import with_source_noise
 from imaging.timing import StepTimes
@@ -76,7 +77,7 @@ def export(job: StepJob) -> StepResult:
     with times.step("catalogue"):
         write_ldac(paths["catalogue"], des_columns(catalogue, settings.instrumental_zeropoint_mag), _values(keywords))
         write_text(paths["regions"], regions(catalogue))
-    write_bytes(paths["psf"], job.input_path("psf").read_bytes())
+    write_psf(paths["psf"], read_psf(job.input_path("psf")))
     write_text(paths["corners"], corners)
     row = red_catlist_row(header, paths["catalogue"].name)
     return job.result(paths, quality=row | {"corners": corners}, cpu_s=times.cpu_s)

@@ -1,9 +1,11 @@
 """Write and read PSF models in PSFEx format.
 
 The format is a binary table with one row and the column PSF_MASK of (n_terms, n, n) values; its header gives the
-polynomial in position (PSFEx user's manual, Bertin 2011). Positions in the header are 1-based, as in FITS, and values
-are flux per sample. PSFEx normalises to the total flux, this project to the flux in the reference aperture; models of
-other programs are renormalised when read.
+polynomial in position (PSFEx user's manual, Bertin 2011). Positions in the header are 1-based, as in FITS. The values
+are flux per image pixel, not per sample: PSF_MASK sums to 1 / PSF_SAMP^2, which SExtractor relies on. PSFEx normalises
+to the flux in the aperture of its PHOTFLUX_KEY, this project to that in the reference aperture. The reader measures
+this flux in the model and renormalises, so that models of other programs, and those of the last version of this
+project, which sum to 1, need not be told apart. The keyword PSFNORM states the normalisation for other readers.
 """
 
 import warnings
@@ -17,7 +19,7 @@ from numpy.typing import NDArray
 
 from imaging.errors import InputError, StorageError
 from imaging.io.atomic import atomic_path
-from imaging.psf.model import PsfModel
+from imaging.psf.model import REFERENCE_APERTURE_PIXELS, PsfModel
 from imaging.psf.shape import normalised
 
 EXTENSION = "PSF_DATA"
@@ -47,9 +49,11 @@ def write_psf(path: Path, psf: PsfModel) -> None:
         }
     cards |= {"POLNGRP": 1, "POLDEG1": psf.degree, "PSF_FWHM": psf.fwhm_pixels, "PSF_SAMP": psf.step}
     cards |= {"PSFNAXIS": 3, "PSFAXIS1": nx, "PSFAXIS2": ny, "PSFAXIS3": n_terms}
-    per_sample = (psf.coefficients * np.float32(psf.step**2))[None]
-    column = fits.Column("PSF_MASK", f"{psf.coefficients.size}E", dim=f"({nx},{ny},{n_terms})", array=per_sample)
-    table = fits.BinTableHDU.from_columns([column], header=fits.Header(list(cards.items())), name=EXTENSION)
+    cards["PSFNORM"] = (REFERENCE_APERTURE_PIXELS, "[pixel] diameter of the aperture of unit flux")
+    values = psf.coefficients[None]
+    column = fits.Column("PSF_MASK", f"{psf.coefficients.size}E", dim=f"({nx},{ny},{n_terms})", array=values)
+    header = fits.Header([(key, *value) if isinstance(value, tuple) else (key, value) for key, value in cards.items()])
+    table = fits.BinTableHDU.from_columns([column], header=header, name=EXTENSION)
     with atomic_path(path) as temporary:
         fits.HDUList([fits.PrimaryHDU(), table]).writeto(temporary, checksum=False)
 
@@ -92,7 +96,7 @@ def _model(header: dict[str, Any], mask: NDArray[np.float32], path: Path) -> Psf
     )
     step = float(header.get("PSF_SAMP", 1.0))
     return PsfModel(
-        coefficients=mask / np.float32(step**2),
+        coefficients=mask,
         degree=degree,
         step=step,
         origin=(origin[0], origin[1]),
