@@ -1,5 +1,6 @@
-"""Build Arrow tables with fixed schemas from columns, and read columns as NumPy arrays."""
+"""Build Arrow tables with fixed schemas from columns, state facts about them, and read columns as NumPy arrays."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,6 +9,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 Columns = Mapping[str, NDArray[Any] | Sequence[Any]]
+Facts = Mapping[str, str | int | float]
+
+ABOUT = b"about"
+"""Key of the facts in the metadata of a table's schema, a JSON object."""
 
 
 def make_table(columns: Columns, schema: pa.Schema) -> pa.Table:
@@ -41,3 +46,13 @@ def column(table: pa.Table, name: str) -> NDArray[Any]:
         values = chunk.flatten().to_numpy(zero_copy_only=False)
         return values.reshape(len(chunk), chunk.type.list_size)
     return chunk.to_numpy(zero_copy_only=False)
+
+
+def with_facts(table: pa.Table, facts: Facts) -> pa.Table:
+    """Return a table with facts about it as a whole in its metadata, which its file then states."""
+    return table.replace_schema_metadata({**(table.schema.metadata or {}), ABOUT: json.dumps(dict(facts)).encode()})
+
+
+def facts_of(table: pa.Table) -> Facts:
+    """Return the facts about a table as a whole; none by default."""
+    return dict(json.loads((table.schema.metadata or {}).get(ABOUT, b"{}")))

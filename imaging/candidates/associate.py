@@ -15,6 +15,7 @@ from imaging.candidates.points import ARCSEC, FloatArray, IntArray, Points, fit_
 from imaging.candidates.settings import AssociateSettings
 from imaging.schemas.candidates import CANDIDATES, CandidateFlag
 from imaging.schemas.difference import DetectionFlag
+from imaging.schemas.fields import NO_ID
 from imaging.skymap.footprints import Footprints, count_exposures
 from imaging.tables import column, make_table
 from imaging.wcs.sphere import unit_vectors
@@ -69,8 +70,9 @@ def associate_detections(
 
 
 def candidate_table(columns: dict[str, Any]) -> pa.Table:
-    """Build a table of candidates; missing columns and non-finite floats are null."""
+    """Build a table of candidates; missing columns and non-finite floats are null, missing identifiers NO_ID."""
     n = len(columns["ra"])
+    columns = {"gaia_source_id": np.full(n, NO_ID)} | columns
     filled: dict[str, Any] = {}
     for field in CANDIDATES:
         values = columns.get(field.name)

@@ -10,6 +10,7 @@ from scipy.spatial import cKDTree
 from imaging.candidates.points import ARCSEC, FloatArray
 from imaging.candidates.settings import CrossmatchSettings
 from imaging.schemas.candidates import CANDIDATES, CandidateFlag
+from imaging.schemas.fields import NO_ID
 from imaging.tables import column
 from imaging.wcs.sphere import unit_vectors
 
@@ -55,7 +56,7 @@ def match_reference_stars(candidates: pa.Table, stars: pa.Table, mjd: float, set
     flags |= np.where(_in_halo(places, vectors, stars, settings), int(CandidateFlag.NEAR_STAR), 0)
     return with_columns(
         candidates,
-        gaia_source_id=pa.array(column(stars, "source_id")[nearest], mask=~found),
+        gaia_source_id=np.where(found, column(stars, "source_id")[nearest], NO_ID),
         gaia_separation_arcsec=separation,
         gaia_g_mag=np.where(found, column(stars, "phot_g_mean_mag").astype(float)[nearest], np.nan),
         flags=flags,

@@ -12,7 +12,7 @@ from imaging.schemas.searched import SEARCHED_PIXELS
 from imaging.skymap.coverage import Coverage
 from imaging.skymap.footprints import Footprints
 from imaging.skymap.model import FloatArray
-from imaging.tables import make_table
+from imaging.tables import make_table, with_facts
 
 MAGNITUDES = tuple(float(m) for m in np.arange(18.0, 25.01, 0.5))
 """Apparent magnitudes for which the detection probability is computed."""
@@ -30,7 +30,8 @@ def searched_pixels(coverage: Coverage) -> pa.Table:
     Returns
     -------
     table
-        Rows of :data:`imaging.schemas.searched.SEARCHED_PIXELS`, in the order of the pixel number.
+        Rows of :data:`imaging.schemas.searched.SEARCHED_PIXELS`, in the order of the pixel number. Its facts are the
+        HEALPix keywords of FITS sky maps.
     """
     n = len(coverage.pixel)
     columns: dict[str, Any] = {
@@ -43,7 +44,9 @@ def searched_pixels(coverage: Coverage) -> pa.Table:
         "n_images": np.bincount(coverage.pair_pixel, minlength=n),
     }
     columns |= {f"m50_{band}": _nullable(coverage.depth_mag(band)) for band in BANDS}
-    return make_table(columns, SEARCHED_PIXELS)
+    order = coverage.settings.order
+    grid = {"PIXTYPE": "HEALPIX", "ORDERING": "NESTED", "ORDER": order, "NSIDE": 2**order}
+    return with_facts(make_table(columns, SEARCHED_PIXELS), grid | {"INDXSCHM": "EXPLICIT", "COORDSYS": "C"})
 
 
 def search_report(coverage: Coverage, mjd_event: float, settings: LightcurveSettings) -> dict[str, Any]:

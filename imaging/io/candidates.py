@@ -14,6 +14,7 @@ from imaging.errors import InputError
 from imaging.io.atomic import atomic_path, write_text
 from imaging.io.tables import read_table, write_table
 from imaging.schemas.candidates import CANDIDATES, CandidateFlag
+from imaging.schemas.fields import NO_ID
 from imaging.schemas.hosts import GALAXIES
 from imaging.schemas.labels import LABEL_NAMES, LABELS
 from imaging.skymap.footprints import Footprints, covering
@@ -45,8 +46,8 @@ def write_candidates(path: Path, candidates: pa.Table) -> None:
 def read_candidates(path: Path) -> pa.Table:
     """Read candidates from Parquet.
 
-    Tables of earlier versions are read too: their terms of the rank are called ``part_*``, and the oldest have no
-    provenance.
+    Tables of earlier versions are read too: their terms of the rank are called ``part_*``, the identifier of a missing
+    star is null, and the oldest have no provenance.
 
     Raises
     ------
@@ -57,6 +58,8 @@ def read_candidates(path: Path) -> pa.Table:
     table = table.rename_columns([OLD_TERM.sub("loglr_", name) for name in table.column_names])
     for name in set(PROVENANCE) - set(table.schema.names):
         table = table.append_column(name, pa.nulls(table.num_rows, CANDIDATES.field(name).type))
+    ids = table.schema.get_field_index("gaia_source_id")
+    table = table.set_column(ids, "gaia_source_id", table.column(ids).fill_null(NO_ID))
     return table.select(CANDIDATES.names).cast(CANDIDATES)
 
 

@@ -11,10 +11,11 @@ import pyarrow.parquet as pq
 
 from imaging.errors import StorageError
 from imaging.io.atomic import atomic_path
+from imaging.io.table_metadata import astropy_metadata, votable_metadata
 
 
 def write_table(path: Path, table: pa.Table) -> None:
-    """Write a table atomically.
+    """Write a table atomically, with units and meanings of its columns for other programs.
 
     Raises
     ------
@@ -23,14 +24,12 @@ def write_table(path: Path, table: pa.Table) -> None:
     """
     floats = [f.name for f in table.schema if pa.types.is_floating(f.type)]
     others = [f.name for f in table.schema if f.name not in floats and not pa.types.is_nested(f.type)]
-    with atomic_path(path) as temporary:
-        pq.write_table(
-            table,
-            temporary,
-            compression="zstd",
-            use_dictionary=others,
-            column_encoding=dict.fromkeys(floats, "BYTE_STREAM_SPLIT") or None,
-        )
+    split = dict.fromkeys(floats, "BYTE_STREAM_SPLIT") or None
+    encoding = {"compression": "zstd", "use_dictionary": others, "column_encoding": split}
+    table = table.replace_schema_metadata((table.schema.metadata or {}) | astropy_metadata(table))
+    with atomic_path(path) as temporary, pq.ParquetWriter(temporary, table.schema, **encoding) as file:
+        file.write_table(table)
+        file.add_key_value_metadata(votable_metadata(table))
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:

@@ -4,7 +4,7 @@ from enum import IntFlag
 
 import pyarrow as pa
 
-from imaging.schemas.fields import F32, F64, I16, I32, I64, TEXT, field, schema
+from imaging.schemas.fields import F32, F64, I16, I32, I64, NO_ID, TEXT, field, schema
 
 
 class CandidateFlag(IntFlag):
@@ -34,8 +34,8 @@ CANDIDATES = schema(
     field("n_detections", I16, "", "detections that passed the cuts"),
     field("n_exposures", I16, "", "exposures that cover the position"),
     field("bands", TEXT, "", "bands of the detections, comma separated"),
-    field("mjd_first", F64, "d", "MJD of the first detection, UTC"),
-    field("mjd_last", F64, "d", "MJD of the last detection, UTC"),
+    field("mjd_first", F64, "d", "MJD of the middle of the exposure of the first detection, UTC"),
+    field("mjd_last", F64, "d", "MJD of the middle of the exposure of the last detection, UTC"),
     field("snr_best", F32, "", "highest signal to noise of its detections"),
     field("mag_first", F32, "mag", "magnitude at the first detection"),
     field("mag_last", F32, "mag", "magnitude at the last detection"),
@@ -59,7 +59,7 @@ CANDIDATES = schema(
         "",
         "level of the smallest credible region of the sky map that contains the position, 0 to 1",
     ),
-    field("skymap_density", F32, "1/deg2", "probability density of the sky map at the position"),
+    field("skymap_density", F32, "deg-2", "probability density of the sky map at the position"),
     field(
         "distance_mean_mpc",
         F32,
@@ -77,7 +77,7 @@ CANDIDATES = schema(
     field("host_mag", F32, "mag", "host magnitude in the template"),
     field("host_distance_mpc", F32, "Mpc", "host distance; null if unknown"),
     field("host_distance_error_mpc", F32, "Mpc", "error of the host distance; null if unknown"),
-    field("gaia_source_id", I64, "", "nearest reference star within 2 arcsec; null if none"),
+    field("gaia_source_id", I64, "", f"nearest reference star within 2 arcsec; {NO_ID} if none"),
     field("gaia_separation_arcsec", F32, "arcsec", "separation from that star"),
     field("gaia_g_mag", F32, "mag", "G magnitude of that star"),
     field("flags", I32, "", "bits of CandidateFlag"),

@@ -7,7 +7,7 @@ COSMIC_RAYS = schema(
     field("x", F32, "pixel", "flux-weighted centre, 0-based"),
     field("y", F32, "pixel", "flux-weighted centre, 0-based"),
     field("n_pixels", I32, "", "size"),
-    field("flux", F32, "e-", "total signal of the cosmic ray"),
+    field("flux", F32, "electron", "total signal of the cosmic ray"),
 )
 
 STREAKS = schema(
@@ -19,7 +19,7 @@ STREAKS = schema(
     field("sagitta_pixels", F32, "pixel", "distance of the streak's middle from its chord, positive to the left"),
     field("fwhm_pixels", F32, "pixel", "full width at half maximum across the streak"),
     field("half_width_pixels", F32, "pixel", "half width of the mask"),
-    field("surface_electrons", F32, "e-", "peak surface brightness per pixel"),
+    field("surface_electrons", F32, "electron", "peak surface brightness per pixel"),
     field("surface_sigma", F32, "", "peak surface brightness in units of the pixel noise"),
     field("significance", F32, "", "signal to noise of the whole streak; zero if predicted from other CCDs"),
     field("predicted", BOOL, "", "not detected on this CCD, predicted from a trail on other CCDs"),

@@ -4,7 +4,7 @@ from imaging.bands import BANDS
 from imaging.schemas.fields import F32, F64, I16, I64, field, schema
 
 SEARCHED_PIXELS = schema(
-    field("healpix", I64, "", "pixel number, nested scheme, at the order of the coverage settings"),
+    field("healpix", I64, "", "HEALPix pixel number, nested scheme, at the ORDER in the table's metadata"),
     field("ra", F64, "deg", "right ascension of the pixel centre, ICRS"),
     field("dec", F64, "deg", "declination of the pixel centre, ICRS"),
     field("probability", F64, "", "probability of the sky map in the pixel"),

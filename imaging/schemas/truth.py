@@ -72,8 +72,8 @@ TRUE_SOURCES = schema(
     field("ra", F64, "deg", "true right ascension at the epoch of the exposure, ICRS"),
     field("dec", F64, "deg", "true declination at the epoch of the exposure, ICRS"),
     field("mag", F64, "mag", "AB magnitude in the exposure's band at its time"),
-    field("flux_electrons", F64, "e-", "total flux for unit response, clouds included"),
-    field("flux_aperture_electrons", F64, "e-", "flux in the reference aperture if it were a point source"),
+    field("flux_electrons", F64, "electron", "total flux for unit response, clouds included"),
+    field("flux_aperture_electrons", F64, "electron", "flux in the reference aperture if it were a point source"),
     field("g_minus_i", F64, "mag", "colour"),
     field("is_saturated", BOOL, "", "its brightest pixel or a neighbour is saturated or holds bled charge"),
 )

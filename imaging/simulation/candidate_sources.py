@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from imaging.schemas.hosts import HOSTS
 from imaging.schemas.reference import REFERENCE_STARS
+from imaging.simulation.stars import FIRST_ID
 from imaging.tables import make_table
 from imaging.wcs.sphere import offset_position
 
@@ -247,7 +248,8 @@ def draw_stars(
     m = len(ra)
     motion = rng.normal(0, 5.0, (2, m))
     columns = {
-        "source_id": np.arange(m), "ra": ra, "dec": dec, "ra_error": np.full(m, 0.2), "dec_error": np.full(m, 0.2),
+        "source_id": FIRST_ID + np.arange(m), "ra": ra, "dec": dec,
+        "ra_error": np.full(m, 0.2), "dec_error": np.full(m, 0.2),
         "ref_epoch": np.full(m, 2016.0), "pmra": motion[0], "pmdec": motion[1], "pmra_error": np.full(m, 0.3),
         "pmdec_error": np.full(m, 0.3), "parallax": rng.exponential(0.6, m), "parallax_error": np.full(m, 0.3),
         "phot_g_mean_mag": np.clip(20.8 - rng.exponential(1.8, m), 12, None), "phot_g_mean_mag_error": np.full(m, 0.01),

@@ -15,7 +15,7 @@ from imaging.simulation.exposures import SimulatedExposure
 from imaging.simulation.galaxies import Galaxies, host_galaxy, make_galaxies
 from imaging.simulation.plan import field_of, first_search_mjd
 from imaging.simulation.settings import SimulationSettings
-from imaging.simulation.stars import Stars, make_stars
+from imaging.simulation.stars import FIRST_ID, Stars, make_stars
 from imaging.simulation.streams import random_stream
 from imaging.simulation.transients import Transients, make_transients
 from imaging.wcs.tpv import sky_to_plane
@@ -144,7 +144,7 @@ def _extra_star(stars: Stars, settings: SimulationSettings) -> Stars:
     shift = float(settings.extra_star_mag or 0.0) - star.g
     return replace(
         star,
-        source_id=np.array([1_999_999_999]),
+        source_id=np.array([FIRST_ID + 999_999_999]),
         ra=ra,
         dec=dec,
         g=star.g + shift,

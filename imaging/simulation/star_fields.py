@@ -16,6 +16,7 @@ from imaging.image import CcdImage
 from imaging.photometry.colours import published_colour_terms
 from imaging.psf.model import REFERENCE_APERTURE_PIXELS
 from imaging.schemas.reference import REFERENCE_STARS
+from imaging.simulation.stars import FIRST_ID
 from imaging.tables import make_table
 from imaging.wcs.sphere import offset_position
 from imaging.wcs.tpv import TpvWcs
@@ -257,7 +258,7 @@ def reference_stars(
     mag_error = 0.002 + 0.01 * 10 ** (0.3 * (g - 20.0))
     bp = g + 0.45 * colour + mag_error * random.normal(size=n)
     columns = {
-        "source_id": np.arange(1, n + 1),
+        "source_id": FIRST_ID + np.arange(n),
         "ref_epoch": np.full(n, EPOCH_YEAR),
         "parallax": np.zeros(n),
         "ruwe": np.ones(n),

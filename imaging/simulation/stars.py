@@ -43,6 +43,9 @@ INTRINSIC_SCATTER_MAG = 0.012
 WIGGLE_MAG = 0.003
 """Amplitude of small waves of the locus that low-order polynomials cannot fit."""
 
+FIRST_ID = 4_657_193_606_465_000_000
+"""Identifier of the first star: as long as those of Gaia, which floating-point numbers cannot hold."""
+
 
 @dataclass(frozen=True, eq=False)
 class Stars:
@@ -170,7 +173,7 @@ def make_stars(
         random, colour, g, variables_per_deg2 * np.pi * radius_deg**2, mjd
     )
     return Stars(
-        1_000_000_000 + np.arange(n),
+        FIRST_ID + np.arange(n),
         ra,
         dec,
         pmra,

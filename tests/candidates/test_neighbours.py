@@ -9,6 +9,7 @@ from imaging.candidates.settings import CrossmatchSettings
 from imaging.detector.distortion import seed_wcs
 from imaging.schemas.candidates import CandidateFlag
 from imaging.schemas.catalogue import CATALOGUE
+from imaging.schemas.fields import NO_ID
 from imaging.schemas.hosts import HOSTS
 from imaging.schemas.reference import REFERENCE_STARS
 from imaging.tables import make_table
@@ -17,6 +18,7 @@ from imaging.wcs.sphere import offset_position
 SETTINGS = CrossmatchSettings()
 RA, DEC = 30.0, -40.0
 MJD_2026 = 51544.5 + 26 * 365.25
+GAIA = 4657193606465368705
 
 
 def candidates(offsets, error=0.05):
@@ -38,7 +40,7 @@ def stars(rows):
     columns = {name: np.zeros(n) for name in REFERENCE_STARS.names}
     columns |= {"ref_epoch": np.full(n, 2016.0), "phot_g_mean_mag": np.full(n, 19.0)}
     columns |= {f"{name}_error": np.full(n, 0.2) for name in ("pmra", "pmdec", "parallax")}
-    columns |= {"source_id": np.arange(n) + 7, "variable": np.zeros(n, dtype=bool)}
+    columns |= {"source_id": GAIA + np.arange(n), "variable": np.zeros(n, dtype=bool)}
     ra, dec = offset_position(RA, DEC, *np.array([row[:2] for row in rows], dtype=float).T)
     columns |= {"ra": ra, "dec": dec}
     for i, row in enumerate(rows):
@@ -67,9 +69,9 @@ def test_stars_are_found_where_they_have_moved_to():
     matched = match_reference_stars(candidates([(0, 0), (-20, 0)]), moving, MJD_2026, SETTINGS)
     assert flags_of(matched) == [CandidateFlag.ON_STAR, CandidateFlag(0)]
     row = matched.to_pylist()[0]
-    assert row["gaia_source_id"] == 7
+    assert row["gaia_source_id"] == GAIA
     assert row["gaia_separation_arcsec"] < 0.1
-    assert matched.to_pylist()[1]["gaia_source_id"] is None
+    assert matched.to_pylist()[1]["gaia_source_id"] == NO_ID
 
 
 def test_what_does_not_move_may_be_a_nucleus():

@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from astropy.table import Table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -36,8 +37,12 @@ from imaging.io.packets import packets_bytes, read_packets
 from imaging.io.sheets import sheet
 from imaging.io.tables import read_table, read_tables, write_table
 from imaging.schemas.candidates import CANDIDATES, CandidateFlag
+from imaging.schemas.fields import NO_ID
 from imaging.skymap.footprints import Footprints
 from imaging.tables import column, make_table
+
+GAIA = 4657193606465368705
+"""An identifier of Gaia DR3; as a floating-point number it ends in 9088."""
 
 FAST = settings(max_examples=30, deadline=None, derandomize=True, database=None)
 SCHEMA = pa.schema(
@@ -123,6 +128,7 @@ def candidates(n=4):
         row = dict.fromkeys(CANDIDATES.names)
         row |= {"candidate_id": f"GWJ{k}", "rank": (1, 11, 2, None)[k], "rank_score": (3.25, -1.0, 0.5, None)[k]}
         row |= {"ra": 10.0 + 0.1 * k, "dec": -5.0, "flags": flags[k], "detection_ids": [k, k + 10], "mag_first": 20.5}
+        row["gaia_source_id"] = GAIA if k == 1 else NO_ID
         rows.append(row)
     return pa.Table.from_pylist(rows, schema=CANDIDATES)
 
@@ -137,10 +143,14 @@ def test_candidates_are_a_table_for_pandas_and_duckdb(tmp_path):
     assert frame["detection_ids"].tolist() == ["0;10", "1;11", "2;12", "3;13"]
     assert frame["flag_names"].fillna("").tolist() == ["", "", "MOVER;NEGATIVE", "NEAR_STAR"]
     assert frame["rank_score"].isna().tolist() == [False, False, False, True]
+    for read in (frame, pd.read_parquet(tmp_path / "c.parquet"), Table.read(tmp_path / "c.parquet")):
+        assert [int(value) for value in read["gaia_source_id"]] == [NO_ID, GAIA, NO_ID, NO_ID]
     query = f"select candidate_id from read_csv('{tmp_path / 'c.csv'}') where rank <= 10 order by rank desc"
     assert duckdb.sql(query).fetchall() == [("GWJ2",), ("GWJ0",)]
     old = table.drop_columns(list(PROVENANCE))
-    write_table(tmp_path / "old.parquet", old)
+    ids = old.schema.get_field_index("gaia_source_id")
+    nulls = pa.array([None, GAIA, None, None], pa.int64())
+    write_table(tmp_path / "old.parquet", old.set_column(ids, "gaia_source_id", nulls))
     assert read_candidates(tmp_path / "old.parquet").equals(table)
 
 

@@ -25,6 +25,7 @@ from imaging.simulation.sky import (
     near_any,
     select,
 )
+from imaging.simulation.stars import FIRST_ID
 from imaging.simulation.streams import random_stream
 from imaging.simulation.truth import read_exposure_truth, read_sky, write_exposure_truth, write_sky
 from imaging.tables import column
@@ -286,7 +287,7 @@ def sky():
 
 def test_the_whole_sky_holds_what_the_settings_ask_for(sky):
     settings, made = sky
-    bright = made.stars.source_id == 1_999_999_999
+    bright = made.stars.source_id == FIRST_ID + 999_999_999
     assert bright.sum() == 1
     assert made.stars.g[bright][0] == pytest.approx(8.0)
     assert (made.stars.bp - made.stars.rp)[bright][0] == pytest.approx(0.82, abs=0.02)

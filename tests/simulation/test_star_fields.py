@@ -20,6 +20,7 @@ from imaging.simulation.star_fields import (
     draw_field,
     reference_stars,
 )
+from imaging.simulation.stars import FIRST_ID
 from imaging.tables import column
 
 SHAPE = (600, 400)
@@ -183,7 +184,7 @@ def test_the_catalogue_holds_the_stars_as_they_were_in_2016():
     field = draw_field(12, psf=FIXED, n_stars=2000, n_galaxies=50, mag_range=(16.0, 19.5), bad_columns=0)
     wcs, mjd = seed_wcs(34, 40.0, -50.0), 60441.1
     table = reference_stars(field, wcs, mjd, 4)
-    row = column(table, "source_id") - 1
+    row = column(table, "source_id") - FIRST_ID
     assert row.max() < 2000
     ra, dec = wcs.pixel_to_sky(field.x[row], field.y[row])
     years = Time(mjd, format="mjd").jyear - 2016.0
