@@ -66,6 +66,11 @@ def night_of(mjd: float) -> int:
     return date.year * 10000 + date.month * 100 + date.day
 
 
+def date_of(mjd: float) -> str:
+    """Return an MJD as date and time to the millisecond, in the form of FITS; the time scale is kept."""
+    return (MJD_EPOCH + timedelta(days=mjd, microseconds=500)).isoformat(timespec="milliseconds")
+
+
 def exposure_from_header(header: Mapping[str, Any], source: str) -> Exposure:
     """Read an exposure's description from a raw primary header.
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from blocks.site import Site
 from imaging.astrometry.reference import reference_at_epoch
-from imaging.astrometry.solution import TiedCcd
+from imaging.astrometry.solution import BETTER_IN_CATALOGUE, TiedCcd
 from imaging.exposure import exposure_from_header
 from imaging.identity import ExposureId
 from imaging.image import CcdImage, ResamplingInputs
@@ -25,7 +25,7 @@ from imaging.photometry.match import match_reference
 from imaging.photometry.settings import CalibrationSettings, PhotometrySettings
 from imaging.photometry.zeropoint import CcdZeropoint, ccd_zeropoint
 from imaging.schemas.reference import CALIBRATED_STARS
-from imaging.tables import column
+from imaging.tables import column, with_facts
 from imaging.templates.resampling_inputs import make_resampling_inputs, resampling_planes
 from imaging.timing import StepTimes
 from imaging.wcs.header import corner_keywords
@@ -38,6 +38,15 @@ from tasks.measure import reference_inputs
 from tasks.products import observed_exposure, product_inputs
 from tasks.steps import CALIBRATE
 from tasks.tie_astrometry import read_ccd_tie
+
+ADOPTED_ZEROPOINT = (
+    "MAGZERO is from the stars of this CCD alone. The adopted zero point, from all CCDs of the exposure, is in its "
+    "table zeropoints.parquet."
+)
+"""Comment in the header of final images, which are written before the zero points of the exposure are solved."""
+
+POSITIONS = "ra and dec contain the turbulence between reference stars: better than the image header's coordinates"
+"""Fact about the final catalogue."""
 
 MARGIN_DEG = 0.005
 """Margin around a CCD within which reference stars are read, degrees."""
@@ -89,7 +98,7 @@ def calibrate(job: StepJob) -> StepResult:
     with times.step("resampling_inputs"):
         resampling_inputs = _resampling_inputs(job, image, settings)
     with times.step("write"):
-        products = _write(job, image, resampling_inputs, tied, catalogue, matches)
+        products = _write(job, image, resampling_inputs, tied, catalogue, matches, own)
     quality = {
         "own_zeropoint_mag": own.zeropoint_mag,
         "own_zeropoint_error_mag": own.zeropoint_error_mag,
@@ -99,7 +108,7 @@ def calibrate(job: StepJob) -> StepResult:
         "n_predicted_streaks": len(streaks),
         "astrometry_source": tied.source,
         "n_astrometry": tied.n_stars,
-        "astrometry_rms_mas": None if tied.rms_mas is None else float(np.hypot(*tied.rms_mas) / np.sqrt(2.0)),
+        "astrometry_rms_mas": _per_axis(tied.rms_mas),
     }
     return job.result(products, quality=quality, cpu_s=times.cpu_s)
 
@@ -156,6 +165,10 @@ def _colour_terms(job: StepJob, stars: pa.Table) -> ColourTerms:
     return published_colour_terms(gaia_release(stars))
 
 
+def _per_axis(rms_mas: tuple[float, float] | None) -> float | None:
+    return None if rms_mas is None else float(np.hypot(*rms_mas) / np.sqrt(2.0))
+
+
 def _resampling_inputs(job: StepJob, image: CcdImage, settings: CalibrationSettings) -> ResamplingInputs | None:
     """Compute the resampling inputs of the final image, used by every difference; None for products without PSF."""
     if "psf" not in job.inputs:
@@ -171,17 +184,19 @@ def _write(
     tied: TiedCcd,
     catalogue: pa.Table,
     matches: pa.Table,
+    own: CcdZeropoint,
 ) -> dict[str, Path]:
     paths = job.product_paths(CALIBRATE)
     wcs = tied.wcs()
     header = image.header | wcs.to_header() | corner_keywords(wcs, image.shape)
-    rms_mas = None if tied.rms_mas is None else float(np.hypot(*tied.rms_mas) / np.sqrt(2.0))
     header |= {"SCAMPNUM": tied.n_stars, "SCAMPREF": "GAIA", "SCAMPFLG": 0 if tied.source == "own" else 1}
-    header["ASTRRMS"] = (rms_mas, "[mas] rms of bright reference stars per axis")
+    header |= {"ASTRRMS": _per_axis(tied.rms_mas), "ASTRRMSC": _per_axis(tied.left_out_rms_mas)}
+    header["MAGZERO"] = (own.zeropoint_mag, "[mag] of one electron, by the CCD's own stars")
     planes: dict[str, NDArray[Any]] = {"SCI": image.science, "MSK": image.mask, "WGT": image.weight}
     if resampling_inputs is not None:
         planes |= resampling_planes(resampling_inputs)
-    write_planes(paths["image"], planes, header)
-    write_table(paths["catalogue"], catalogue)
+    comments = [BETTER_IN_CATALOGUE, ADOPTED_ZEROPOINT]
+    write_planes(paths["image"], planes, header, comments=comments)
+    write_table(paths["catalogue"], with_facts(catalogue, {"POSITIONS": POSITIONS}))
     write_table(paths["zero_point_matches"], matches)
     return paths

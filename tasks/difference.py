@@ -14,6 +14,7 @@ from imaging.astrometry.reference import reference_at_epoch
 from imaging.astrometry.settings import AstrometrySettings
 from imaging.difference.chain import CcdSearchResult, SearchSettings, search_ccd
 from imaging.difference.detect import BrightStars
+from imaging.difference.headers import subtraction_history, template_header, template_keywords
 from imaging.difference.records import Identity
 from imaging.difference.stamps import STAMP_SIDE, cut_triplet
 from imaging.errors import CcdError, InputError
@@ -30,7 +31,7 @@ from imaging.schemas.difference import FAKES
 from imaging.tables import column
 from imaging.templates.resampling_inputs import EXTENSIONS, resampling_inputs_from
 from imaging.templates.settings import TemplateSettings
-from imaging.wcs.header import stamp_keywords
+from imaging.wcs.header import corner_keywords, stamp_keywords
 from imaging.wcs.sphere import footprint, polygon_centre, separation_deg
 from imaging.wcs.tpv import TpvWcs
 from tasks.choose_templates import (
@@ -168,10 +169,14 @@ def _write(job: StepJob, found: CcdSearchResult, identity: Identity, quality: Ma
     image = found.difference.as_image()
     paths = job.product_paths(DIFFERENCE)
     pixels = image.pixels
-    header = pixels.header | {"MAGZERO": image.zeropoint_mag, "SEASON": job.season}
-    write_planes(paths["difference"], {"SCI": pixels.science, "MSK": pixels.mask, "WGT": pixels.weight}, header)
+    header = pixels.header | template_keywords(found.template.inputs)
+    header |= {"MAGZERO": image.zeropoint_mag, "SEASON": job.season}
+    history = subtraction_history(found)
+    planes: dict[str, Any] = {"SCI": pixels.science, "MSK": pixels.mask, "WGT": pixels.weight}
+    write_planes(paths["difference"], planes, header, history=history)
     template = {"SCI": found.difference.model, "FLX": found.difference.filtered.template_flux}
-    write_planes(paths["template"], template, header)
+    about = template_header(found) | corner_keywords(image.wcs, pixels.shape) | {"SEASON": job.season}
+    write_planes(paths["template"], template, about, history=history)
     write_psf(paths["psf"], image.psf)
     write_table(paths["detections"], found.detections_table)
     write_table(paths["fakes"], FAKES.empty_table() if found.fakes_table is None else found.fakes_table)
@@ -180,7 +185,7 @@ def _write(job: StepJob, found: CcdSearchResult, identity: Identity, quality: Ma
     write_quality(paths["quality"], row | {"corners": footprint(image.wcs, nx, ny).round(7).tolist()})
     stamps = stamps_of(found)
     if stamps:
-        write_stamps(paths["stamps"], stamps, {key: header[key] for key in IDENTITY if key in header})
+        write_stamps(paths["stamps"], stamps, {key: header[key] for key in (*IDENTITY, "MAGZERO") if key in header})
     else:
         del paths["stamps"]
     return paths

@@ -3,7 +3,6 @@
 Results go to standard output, progress, logs and errors to standard error.
 """
 
-import importlib.metadata
 import sys
 from collections.abc import Sequence
 
@@ -11,6 +10,7 @@ from cyclopts import App, CycloptsError
 
 from deployments.cli.output import Answer, write_answer, write_error
 from imaging.errors import GWWorkflowError, InputError
+from imaging.version import package_version
 from tasks.engine.jobs import ExitCode
 
 EXIT_CODES = (
@@ -36,7 +36,7 @@ app = App(
     help="Process gravitational-wave nights of the Dark Energy Camera: raw exposures in, ranked candidates out.",
     help_epilogue=EXIT_CODES,
     help_format="plaintext",
-    version=lambda: _version(),
+    version=package_version,
     version_flags=["--version"],
     suppress_keyboard_interrupt=False,
 )
@@ -70,14 +70,6 @@ def run(arguments: Sequence[str]) -> ExitCode:
     if not isinstance(answer, Answer):  # help and version have written their text
         return ExitCode.COMPLETE
     return write_answer(answer, as_json=as_json and bool(answer.document))
-
-
-def _version() -> str:
-    """Return the version of the installed distribution; ``unknown`` in a bare checkout."""
-    try:
-        return importlib.metadata.version("gw-workflow")
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"
 
 
 def _one_line(text: str) -> str:

@@ -13,6 +13,14 @@ FloatArray = NDArray[np.float64]
 
 MAS_PER_DEGREE = 3.6e6
 
+BETTER_IN_CATALOGUE = (
+    "Positions in the catalogue of this image (RA and Dec of fullcat) are better than those from this header. They "
+    "contain the turbulence of the atmosphere, interpolated between the reference stars of the whole exposure, which a "
+    "polynomial of third order per CCD cannot follow. ASTRRMS is the rms of bright reference stars from this header, "
+    "ASTRRMSC that from the catalogue, each star predicted from the others."
+)
+"""Comment in the header of images whose catalogue has the better positions."""
+
 
 class TiedCcd(BaseModel):
     """The solution of one CCD."""

@@ -8,7 +8,10 @@ from imaging.detector.ccds import AMPLIFIERS, Ccd
 from imaging.detector.sections import raw_sections
 from imaging.detrend.amplifiers import AmplifierFigures
 from imaging.errors import InputError
-from imaging.exposure import Exposure
+from imaging.exposure import Exposure, date_of
+
+TELESCOPE, INSTRUMENT = "CTIO 4.0-m telescope", "DECam"
+"""Names in the raw headers."""
 
 
 def initial_header(ccd: Ccd, raw_header: Mapping[str, Any], exposure: Exposure) -> dict[str, Any]:
@@ -37,8 +40,12 @@ def initial_header(ccd: Ccd, raw_header: Mapping[str, Any], exposure: Exposure) 
         "BAND": exposure.band,
         "FILTER": band.filter_id if band else exposure.band,
         "NITE": exposure.night,
+        "DATE-OBS": date_of(exposure.mjd),
+        "TIMESYS": "UTC",
         "MJD-OBS": exposure.mjd,
         "EXPTIME": exposure.exptime_s,
+        "TELESCOP": TELESCOPE,
+        "INSTRUME": INSTRUMENT,
         "TELRA": exposure.ra_deg,
         "TELDEC": exposure.dec_deg,
         "AIRMASS": exposure.airmass,
@@ -63,7 +70,7 @@ def amplifier_keywords(amplifiers: tuple[AmplifierFigures, ...]) -> dict[str, An
 
     ``GAINRAWA`` and ``GAINRAWB`` are the applied gains.
     """
-    header: dict[str, Any] = {"BUNIT": "electrons", "GAIN": 1.0}
+    header: dict[str, Any] = {"BUNIT": "electron", "GAIN": 1.0}
     for amplifier in amplifiers:
         header[f"GAIN{amplifier.name}"] = 1.0
         header[f"GAINRAW{amplifier.name}"] = amplifier.gain

@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 
 from imaging.difference.engine import ImageDifference
+from imaging.difference.headers import subtraction_history, template_header, template_keywords
 from imaging.image import CalibratedImage, CcdImage, FloatImage
 from imaging.io.atomic import write_bytes
 from imaging.io.images import read_planes, write_planes
+from imaging.io.keywords import ELECTRONS, is_coordinate
 from imaging.io.psf import read_psf, write_psf
 from imaging.io.stamps import StoredStamps, write_stamps
 from imaging.io.tables import write_table
@@ -53,9 +55,12 @@ def write_image_difference(folder: Path, result: ImageDifference) -> dict[str, P
         "pictures": folder / "stamps",
     }
     image = difference.as_image()
-    write_planes(paths["difference"], _planes(image) | {"SCORE": difference.score}, _header(image))
+    history, named = subtraction_history(searched), template_keywords(searched.template.inputs)
+    planes = _planes(image) | {"SCORE": difference.score}
+    write_planes(paths["difference"], planes, _header(image) | named, history=history)
     write_psf(paths["psf"], image.psf)
-    write_planes(paths["template"], _planes(template) | {"MATCHED": difference.model}, _header(template))
+    planes = _planes(template) | {"MATCHED": difference.model}
+    write_planes(paths["template"], planes, _header(template) | template_header(searched), history=history)
     write_table(paths["detections"], searched.detections_table)
     fakes = folder / "fakes.parquet"
     if searched.fakes_table is not None:
@@ -122,8 +127,13 @@ def _planes(image: CalibratedImage) -> dict[str, Any]:
 
 
 def _header(image: CalibratedImage) -> dict[str, Any]:
-    """Return the keywords of an image's file: its own, WCS and calibration."""
-    simple = {k: v for k, v in image.pixels.header.items() if isinstance(v, (int, float, str)) and len(k) <= 8}
+    """Return the keywords of an image's file: its own, WCS and calibration.
+
+    The coordinate keywords of the file that was read are left out: a distortion in another convention beside TPV would
+    be applied as well.
+    """
+    own = image.pixels.header.items()
+    simple = {k: v for k, v in own if isinstance(v, (int, float, str)) and len(k) <= 8 and not is_coordinate(k)}
     return (
         simple
         | image.wcs.to_header()
@@ -131,6 +141,6 @@ def _header(image: CalibratedImage) -> dict[str, Any]:
             "MAGZERO": image.zeropoint_mag,
             "SKYBRITE": image.sky_electrons,
             "SATURATE": image.saturation_electrons,
-            "BUNIT": "electrons",
+            "BUNIT": ELECTRONS,
         }
     )

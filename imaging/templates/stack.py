@@ -160,7 +160,7 @@ def stack_templates(search: CalibratedImage, templates: Iterable[CalibratedImage
     with times.step("describe"):
         makeup = _makeup(search, described, planes, scales)
         correlation = _stack_correlation(planes, makeup, settings.correlation_tile_pixels)
-        pixels = CcdImage(science, mask, weight, _header(search, described, makeup, scales, coverage))
+        pixels = CcdImage(science, mask, weight, _header(search, makeup, scales, coverage))
         image = _stack_image(search, described, pixels, makeup, scales)
     inputs = tuple(
         StackInput(t.label, share, float(f), float(corrections[k]), int(counts[k]), int(c), p.alignment)
@@ -220,19 +220,9 @@ def _check_coverage(coverage: float, settings: StackSettings) -> None:
         )
 
 
-def _header(
-    search: CalibratedImage,
-    templates: Sequence[CalibratedImage],
-    makeup: StackMakeup,
-    scales: FloatArray,
-    coverage: float,
-) -> dict[str, Any]:
-    header: dict[str, Any] = {
-        key: search.pixels.header[key] for key in ("EXPNUM", "CCDNUM", "BAND") if key in search.pixels.header
-    }
-    gain = 1.0 / float(np.sum(makeup.mean_shares**2 * scales))
-    header |= {"GAIN": gain, "COVERAGE": coverage, "NTEMPL": len(templates)}
-    return header | {f"TEMPL{k + 1:03d}": t.label for k, t in enumerate(templates)}
+def _header(search: CalibratedImage, makeup: StackMakeup, scales: FloatArray, coverage: float) -> dict[str, Any]:
+    header: dict[str, Any] = {key: search.pixels.header[key] for key in ("BAND",) if key in search.pixels.header}
+    return header | {"GAIN": 1.0 / float(np.sum(makeup.mean_shares**2 * scales)), "COVERAGE": coverage}
 
 
 def _makeup(

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from astropy.time import Time
 from synthetic_raw import EXPOSURE, make_camera, make_light, make_raw
 
 from imaging.bits import MaskBit
@@ -81,9 +82,11 @@ def test_every_correction_leaves_its_key_and_no_date(detrended):
     assert header["DESOSCN"] == "mean"
     assert header["DESSAT"] is True
     assert header["DESGAINC"] is True
-    assert header["BUNIT"] == "electrons"
+    assert header["BUNIT"] == "electron"
     assert "DESDCXTK" not in header  # no matrix was given
-    assert not any("DATE" in key for key in header)
+    assert [key for key in header if "DATE" in key] == ["DATE-OBS"]
+    started = Time(header["DATE-OBS"], scale=header["TIMESYS"].lower())
+    assert abs(started.mjd - header["MJD-OBS"]) * 86400 < 0.0006
 
 
 def test_applying_a_correction_twice_is_an_error(detrended):

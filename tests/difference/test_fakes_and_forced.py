@@ -18,6 +18,7 @@ from imaging.difference.stamps import cut_triplet
 from imaging.difference.train import confusion, model_content, train_score
 from imaging.io.differences import read_difference, write_image_difference
 from imaging.io.images import read_planes
+from imaging.io.stamps import read_stamps
 from imaging.pictures.stamps import triplet_picture
 from imaging.schemas.difference import DETECTIONS, FAKES, DetectionFlag
 from imaging.tables import column
@@ -210,10 +211,10 @@ def test_results_are_written_and_read_back(searched, tmp_path):
     after = measure_forced(image, x, y, DETECTION)
     assert after.flux == pytest.approx(before.flux, rel=1e-4)
     assert after.error == pytest.approx(before.error, rel=1e-4)
-    cubes, header = read_planes(paths["stamps"], ("SEARCH", "TEMPLATE", "DIFFERENCE", "ID"))
+    stamps, header = read_stamps(paths["stamps"])
     n = len(searched.detections)
-    assert header["NSTAMPS"] == n and cubes["DIFFERENCE"].shape == (n, 51, 51)
-    assert cubes["ID"].tolist() == column(searched.detections_table, "detection_id").tolist()
+    assert header["NSTAMPS"] == n and {stamp.triplet.difference.shape for stamp in stamps} == {(51, 51)}
+    assert [s.detection_id for s in stamps] == column(searched.detections_table, "detection_id").tolist()
     assert len(list(paths["pictures"].glob("*.png"))) == n
     _, header = read_planes(paths["template"], ("SCI", "MATCHED"))
-    assert header["NTEMPL"] == 2
+    assert header["NTMPL"] == 2 and {"TMPL001", "TMPL002"} <= set(header) and "EXPNUM" not in header
