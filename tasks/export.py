@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from blocks.site import Site
-from imaging.export.catalogue import des_columns
+from imaging.astrometry.solution import BETTER_IN_CATALOGUE
+from imaging.export.catalogue import des_columns, instrumental_note
 from imaging.export.header import FPACK, des_keywords
 from imaging.export.settings import ExportSettings
 from imaging.export.text import corner_line, red_catlist, red_catlist_row, regions
@@ -73,9 +73,12 @@ def export(job: StepJob) -> StepResult:
     keywords |= {"DESWGT": ("all" if settings.source_noise else "sky", "noise in the weights, sources or not")}
     with times.step("image"):
         packed = keywords | (FPACK if settings.compress else {})
-        write_planes(paths["image"], {name: planes[name] for name in PLANES}, packed, compress=settings.compress)
+        exported = {name: planes[name] for name in PLANES}
+        write_planes(paths["image"], exported, packed, compress=settings.compress, comments=[BETTER_IN_CATALOGUE])
     with times.step("catalogue"):
-        write_ldac(paths["catalogue"], des_columns(catalogue, settings.instrumental_zeropoint_mag), _values(keywords))
+        zeropoint_mag = settings.instrumental_zeropoint_mag
+        about = keywords | {"SEXMGZPT": (zeropoint_mag, "[mag] zero point of the MAG columns")}
+        write_ldac(paths["catalogue"], des_columns(catalogue, zeropoint_mag), about, [instrumental_note(zeropoint_mag)])
         write_text(paths["regions"], regions(catalogue))
     write_psf(paths["psf"], read_psf(job.input_path("psf")))
     write_text(paths["corners"], corners)
@@ -105,8 +108,3 @@ def list_exports(job: StepJob) -> StepResult:
 def _corner_path(job: StepJob, name: str) -> Path:
     """Return the path of a product whose file name does not begin with the exposure's stem."""
     return job.product_path("x").with_name(name)
-
-
-def _values(keywords: Mapping[str, Any]) -> dict[str, Any]:
-    """Return keywords without their comments."""
-    return {key: value[0] if isinstance(value, tuple) else value for key, value in keywords.items()}

@@ -119,6 +119,14 @@ def des_columns(catalogue: pa.Table, instrumental_zeropoint_mag: float) -> dict[
     return columns
 
 
+def instrumental_note(zeropoint_mag: float) -> str:
+    """Return a comment on the zero point of the MAG columns, which is not that of the image."""
+    return (
+        f"MAG columns are instrumental: their zero point is {zeropoint_mag:g} (SEXMGZPT), that of DES. "
+        f"AB magnitude = MAG - {zeropoint_mag:g} + MAGZERO, with MAGZERO from the image header in LDAC_IMHEAD."
+    )
+
+
 def instrumental_magnitudes(
     flux: NDArray[np.generic], error: NDArray[np.generic], zeropoint_mag: float
 ) -> tuple[FloatArray, FloatArray]:

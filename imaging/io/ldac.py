@@ -1,7 +1,7 @@
 """Write catalogues as FITS_LDAC files, the format of SExtractor catalogues for SCAMP and PSFEx."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,9 @@ from imaging.io.atomic import write_bytes
 CARD = 80
 
 
-def write_ldac(path: Path, columns: Mapping[str, DesColumn], header: Mapping[str, Any]) -> None:
+def write_ldac(
+    path: Path, columns: Mapping[str, DesColumn], header: Mapping[str, Any], comments: Sequence[str] = ()
+) -> None:
     """Write a catalogue atomically.
 
     Parameters
@@ -25,14 +27,17 @@ def write_ldac(path: Path, columns: Mapping[str, DesColumn], header: Mapping[str
         Column name to values.
     header
         Keywords of the image of the catalogue, written as 80-character cards to the single row of the extension
-        LDAC_IMHEAD. None values and comments are omitted.
+        LDAC_IMHEAD; values may be (value, comment). None values, COMMENT and HISTORY are omitted.
+    comments
+        Paragraphs of COMMENT in the header of the table of objects.
 
     Raises
     ------
     StorageError
         If the file cannot be written.
     """
-    cards = fits.Header([(k, v) for k, v in header.items() if v is not None and k not in ("COMMENT", "HISTORY")])
+    entries = [(k, *(v if isinstance(v, tuple) else (v,))) for k, v in header.items()]
+    cards = fits.Header([e for e in entries if e[1] is not None and e[0] not in ("COMMENT", "HISTORY")])
     lines = [*(card.image[:CARD] for card in cards.cards), "END".ljust(CARD)]
     text = np.array([lines], dtype=f"S{CARD}")
     image_header = fits.BinTableHDU.from_columns(
@@ -45,6 +50,8 @@ def write_ldac(path: Path, columns: Mapping[str, DesColumn], header: Mapping[str
     )
     for number, item in enumerate(columns.values(), start=1):
         objects.header.comments[f"TTYPE{number}"] = item.meaning
+    for paragraph in comments:
+        objects.header.add_comment(paragraph)
     buffer = io.BytesIO()
     fits.HDUList([fits.PrimaryHDU(), image_header, objects]).writeto(buffer)
     write_bytes(path, buffer.getvalue())

@@ -138,6 +138,8 @@ def test_the_catalogue_is_an_ldac_that_keeps_the_image_header(exported, catalogu
         assert [hdu.name for hdu in hdus[1:]] == ["LDAC_IMHEAD", "LDAC_OBJECTS"]
         cards = "".join(str(card).ljust(80) for card in np.ravel(hdus[1].data[0][0]))
         assert fits.Header.fromstring(cards)["EXPNUM"] == WHO.expnum
+        assert fits.Header.fromstring(cards)["SEXMGZPT"] == 25.0
+        assert "AB magnitude = MAG - 25 + MAGZERO" in " ".join(map(str.strip, hdus[2].header["COMMENT"]))
         rows, units = hdus[2].data, hdus[2].columns
         assert np.allclose(rows["X_IMAGE"], column(catalogue, "x") + 1.0)
         assert np.allclose(rows["ALPHAWIN_J2000"], column(catalogue, "ra"), rtol=0, atol=1e-10)
