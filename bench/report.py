@@ -56,6 +56,13 @@ def at_least(name: str, value: float | None, unit: str, limit: float, *, n: int 
     return Row(name, value, unit, limit, None if value is None else bool(value >= limit), n, tuple(seeds))
 
 
+def none_wrong(name: str, wrong: Sequence[bool]) -> Row:
+    """Return a row that counts what is wrong, which must be nothing; without anything to check it is not met."""
+    if not wrong:
+        return at_least(f"{name}: nothing to check", 0, "", 1)
+    return at_most(name, sum(wrong), "", 0, n=len(wrong))
+
+
 def commit() -> str:
     """Return the commit of the code, with ``+`` if the tree has changes; ``unknown`` outside a checkout."""
     folder = Path(__file__).parent

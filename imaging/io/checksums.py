@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from astropy.io import fits
 
 CARD = 80
 
@@ -59,6 +60,15 @@ def set_checksums(path: Path, offsets: Sequence[tuple[int, int, int]]) -> None:
             header = _with_value(content[start:data_start], "DATASUM", f"{datasum:<10d}")
             text = checksum_text(ones_complement_sum(header, datasum))
             content[start:data_start] = _with_value(header, "CHECKSUM", text)
+
+
+def signed(hdus: fits.HDUList) -> fits.HDUList:
+    """Add both keywords to every HDU of small files that astropy writes; return the HDUs."""
+    hdus.update_extend()
+    for hdu in hdus:
+        hdu.add_datasum(when=UNSET["DATASUM"][1])
+        hdu.add_checksum(when=UNSET["CHECKSUM"][1], override_datasum=True)
+    return hdus
 
 
 def _with_value(header: bytes, key: str, value: str) -> bytes:

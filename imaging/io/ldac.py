@@ -10,6 +10,7 @@ from astropy.io import fits
 
 from imaging.export.catalogue import DesColumn
 from imaging.io.atomic import write_bytes
+from imaging.io.checksums import signed
 
 CARD = 80
 
@@ -53,5 +54,5 @@ def write_ldac(
     for paragraph in comments:
         objects.header.add_comment(paragraph)
     buffer = io.BytesIO()
-    fits.HDUList([fits.PrimaryHDU(), image_header, objects]).writeto(buffer)
+    signed(fits.HDUList([fits.PrimaryHDU(), image_header, objects])).writeto(buffer)
     write_bytes(path, buffer.getvalue())

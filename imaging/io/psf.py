@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from imaging.errors import InputError, StorageError
 from imaging.io.atomic import atomic_path
+from imaging.io.checksums import signed
 from imaging.psf.model import REFERENCE_APERTURE_PIXELS, PsfModel
 from imaging.psf.shape import normalised
 
@@ -55,7 +56,7 @@ def write_psf(path: Path, psf: PsfModel) -> None:
     header = fits.Header([(key, *value) if isinstance(value, tuple) else (key, value) for key, value in cards.items()])
     table = fits.BinTableHDU.from_columns([column], header=header, name=EXTENSION)
     with atomic_path(path) as temporary:
-        fits.HDUList([fits.PrimaryHDU(), table]).writeto(temporary, checksum=False)
+        signed(fits.HDUList([fits.PrimaryHDU(), table])).writeto(temporary)
 
 
 def read_psf(path: Path) -> PsfModel:

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 BAR_ARCSEC = 5.0
 """Length of the scale bar on stamps."""
 
-ARROW = 10
-"""Length of the arrows on stamps, pixels of the stamp."""
+ARROW, LETTER = 8, 11.5
+"""Length of the arrows on stamps, and distance of their letters from the start, pixels of the stamp."""
 
-MARGIN = 2
-"""Distance of arrows and bar from the border, pixels of the stamp."""
+MARGIN, INSET = 2, 4.5
+"""Distance of bar and letters, and of the arrows' start, from the border, pixels of the stamp."""
 
 _GLYPHS = {
     "N": ("#.#", "###", "###", "#.#", "#.#"),
@@ -73,13 +73,13 @@ def draw_compass(
     shade
         Grey value or colour.
     """
-    height, reach = picture.shape[0], (ARROW + 5) * zoom
-    x0, y0 = (value + (MARGIN + 2) * zoom for value in compass.start(reach))
+    height = picture.shape[0]
+    x0, y0 = ((value + INSET) * zoom for value in compass.start(LETTER))
     for letter, (dx, dy) in (("N", compass.north), ("E", compass.east)):
         for step in range(ARROW * zoom + 1):
             x, y = round(x0 + step * dx), round(y0 + step * dy)
             picture[height - 1 - y, x] = shade
-        _write(picture, letter, x0 + (ARROW + 4) * zoom * dx, y0 + (ARROW + 4) * zoom * dy, zoom, shade)
+        _write(picture, letter, x0 + LETTER * zoom * dx, y0 + LETTER * zoom * dy, zoom, shade)
 
 
 def draw_bar(picture: NDArray[np.uint8], compass: Compass, zoom: int = 1, shade: int | tuple[int, ...] = 255) -> None:
@@ -111,12 +111,11 @@ def draw_on_axes(axes: Axes, compass: Compass | None, pixel_scale_arcsec: float,
     axes.text(right - length / 2, MARGIN + 1.5, f'{BAR_ARCSEC:g}"', color=colour, fontsize=8, ha="center", va="bottom")
     if compass is None:
         return
-    x0, y0 = (value + MARGIN + 3.0 for value in compass.start(ARROW))
+    x0, y0 = (value + INSET for value in compass.start(LETTER))
     for letter, (dx, dy) in (("N", compass.north), ("E", compass.east)):
         arrow = {"arrowstyle": "->", "color": colour, "linewidth": 1.3, "shrinkA": 0, "shrinkB": 0}
         axes.annotate("", (x0 + ARROW * dx, y0 + ARROW * dy), (x0, y0), arrowprops=arrow)
-        place = (x0 + (ARROW + 2.5) * dx, y0 + (ARROW + 2.5) * dy)
-        axes.text(*place, letter, color=colour, fontsize=8, ha="center", va="center")
+        axes.text(x0 + LETTER * dx, y0 + LETTER * dy, letter, color=colour, fontsize=8, ha="center", va="center")
 
 
 def _write(picture: NDArray[np.uint8], text: str, x: float, y: float, zoom: int, shade: int | tuple[int, ...]) -> None:
