@@ -4,6 +4,7 @@ import io
 
 import numpy as np
 import pytest
+from astropy.io import fits
 from matplotlib.image import imread
 
 from bench.difference_runs import labelled_features
@@ -216,5 +217,11 @@ def test_results_are_written_and_read_back(searched, tmp_path):
     assert header["NSTAMPS"] == n and {stamp.triplet.difference.shape for stamp in stamps} == {(51, 51)}
     assert [s.detection_id for s in stamps] == column(searched.detections_table, "detection_id").tolist()
     assert len(list(paths["pictures"].glob("*.png"))) == n
-    _, header = read_planes(paths["template"], ("SCI", "MATCHED"))
-    assert header["NTMPL"] == 2 and {"TMPL001", "TMPL002"} <= set(header) and "EXPNUM" not in header
+    assert {"SCI", "MATCHED"} <= set(read_planes(paths["template"], ("SCI", "MATCHED"))[0])
+    labels = [template.label for template in searched.template.inputs]
+    for path in (paths["template"], paths["difference"]):
+        header = fits.getheader(path)
+        assert [header[f"TMPL{k:03d}"] for k in range(1, header["NTMPL"] + 1)] == labels and len(labels) == 2
+        history = " ".join(map(str, header["HISTORY"]))
+        assert f"{searched.difference.method}: kernel of half width" in history and "gw-workflow" in history
+    assert not {"EXPNUM", "CCDNUM", "MJD-OBS", "EXPTIME"} & set(fits.getheader(paths["template"]))

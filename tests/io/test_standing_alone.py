@@ -13,6 +13,7 @@ from imaging.bits import MaskBit
 from imaging.detector.distortion import seed_wcs
 from imaging.difference.stamps import StampTriplet, cut_stamp
 from imaging.io.images import read_planes, write_planes
+from imaging.io.keywords import is_coordinate
 from imaging.io.stamps import StoredStamps, read_stamps, write_stamps
 from imaging.wcs.header import stamp_keywords
 
@@ -114,6 +115,19 @@ def test_stamps_survive_writing_and_reading_and_cubes_of_the_last_version_are_re
         assert bool(found[0].coordinates) == (name == "new")
     write_stamps(tmp_path / "none.fits", [], {})
     assert read_stamps(tmp_path / "none.fits")[0] == []
+
+
+@pytest.mark.parametrize("kind", ["TAN-SIP", "TPV", "TAN"])
+def test_the_coordinate_keywords_are_those_that_astropy_writes_and_reads(kind):
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype = [f"RA---{kind}", f"DEC--{kind}"]
+    wcs.wcs.crval, wcs.wcs.crpix, wcs.wcs.cdelt = (190.0, -30.0), (100.0, 200.0), (-7e-5, 7e-5)
+    header = wcs.to_header(relax=True)
+    if kind == "TAN-SIP":
+        header.update({"A_ORDER": 2, "A_0_2": 1e-7, "B_ORDER": 2, "B_2_0": 1e-7, "AP_ORDER": 0})
+    others = {"MJDREF", "DATE-OBS", "MJD-OBS"}
+    assert all(is_coordinate(key) for key in header if key not in others)
+    assert not any(is_coordinate(key) for key in ("EXPNUM", "CCDNUM", "PVERSION", "CDATE", "BAND", "A_ORDERS"))
 
 
 def test_planes_of_the_last_version_are_read(tmp_path):
