@@ -2,8 +2,12 @@
 
 Its database is below the site's state folder, or where ``PREFECT_SERVER_DATABASE_CONNECTION_URL`` says. If
 ``PREFECT_API_URL`` is set, that server is used and none is started.
+
+A site has one embedded server: its process holds the lock ``server.lock``, and it proves whose it is before anything is
+sent to it (:mod:`deployments.server.identity`).
 """
 
+import errno
 import fcntl
 import json
 import os
@@ -12,18 +16,17 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
 
 from blocks.site import Site
 from deployments.server.database import VARIABLE, prepare_sqlite
+from deployments.server.identity import is_own, make_secret, open_url
 from deployments.server.server_settings import client_environment, server_environment
 from imaging.errors import InputError, StorageError
 from imaging.io.atomic import write_text
@@ -39,6 +42,9 @@ PATIENCE_S = 10.0
 
 STALL_S = 60.0
 """Timeout for the embedded server while its port is open but it does not answer; its disk may be busy."""
+
+HOST = "127.0.0.1"
+"""Address at which the embedded server listens."""
 
 WATCH_S = 1.0
 """Seconds between two checks that the server runs."""
@@ -71,8 +77,8 @@ class Server:
 def is_healthy(api_url: str, timeout_s: float = HEALTH_TIMEOUT_S) -> bool:
     """Whether a Prefect server answers at this address."""
     try:
-        with urllib.request.urlopen(f"{api_url}/health", timeout=timeout_s) as answer:  # noqa: S310
-            return answer.status == 200
+        with open_url(f"{api_url}/health", timeout_s):
+            return True
     except (OSError, ValueError):
         return False
 
@@ -88,17 +94,17 @@ def ask_server(api_url: str, what: str, question: dict[str, Any]) -> Any:  # noq
     request = urllib.request.Request(  # noqa: S310
         f"{api_url}/{what}", json.dumps(question).encode(), {"Content-Type": "application/json"}
     )
-    with urllib.request.urlopen(request, timeout=HEALTH_TIMEOUT_S) as answer:  # noqa: S310
+    with open_url(request, HEALTH_TIMEOUT_S) as answer:
         return json.load(answer)
 
 
-def _answers(api_url: str, within_s: float, is_there: Callable[[], bool] = lambda: True) -> bool:
-    """Wait until a server is healthy; return False after a timeout or when it is gone."""
+def _becomes(condition: Callable[[], bool], within_s: float, give_up: Callable[[], bool] = lambda: False) -> bool:
+    """Wait until a condition holds; return False after a timeout or when there is nothing to wait for."""
     deadline = time.monotonic() + within_s
-    while not is_healthy(api_url):
-        if not is_there() or time.monotonic() > deadline:
+    while not condition():
+        if give_up() or time.monotonic() > deadline:
             return False
-        time.sleep(0.5)
+        time.sleep(0.2)
     return True
 
 
@@ -118,13 +124,14 @@ def server_for(site: Site, *, port: int | None = None) -> Iterator[Server]:
     Raises
     ------
     InputError
-        If ``PREFECT_API_URL`` is set and nothing answers there, or if the port is in use.
+        If ``PREFECT_API_URL`` is set and nothing answers there, if the port is in use, or if the site's server runs at
+        another port, on another machine or for another user.
     StorageError
-        If the embedded server does not start.
+        If the embedded server does not start, or does not answer.
     """
     named = os.environ.get("PREFECT_API_URL")
     if named:
-        if not _answers(named, PATIENCE_S):
+        if not _becomes(lambda: is_healthy(named), PATIENCE_S):
             raise InputError(
                 "no Prefect server answers",
                 value=named,
@@ -149,38 +156,77 @@ def embedded_server(site: Site, *, port: int | None = None) -> Iterator[Server]:
     Raises
     ------
     InputError
-        If the port is in use.
+        If the port is in use, or if the site's server runs at another port, on another machine or for another user.
     StorageError
-        If the server does not start.
+        If the server does not start, or does not answer.
     """
     folder = _folder(site)
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "users.lock").open("ab") as users:
+    try:
+        make_secret(folder)
+        users = (folder / "users.lock").open("ab")
+    except PermissionError as error:
+        remedy = "work as that user, or set PREFECT_API_URL to a server that you may use"
+        raise InputError("the site's server belongs to another user", value=folder, remedy=remedy) from error
+    with users:
         with (folder / "start.lock").open("ab") as starting:
             fcntl.flock(starting, fcntl.LOCK_EX)
             fcntl.flock(users, fcntl.LOCK_SH)
-            api_url = _noted_address(site)
-            if api_url is None or not _answers(api_url, STALL_S, partial(_is_open, _port_of(api_url))):
-                api_url = _start(folder, port or _free_port())
+            api_url = _join(folder, port) or _start(folder, port)
         with _kept_alive(folder, api_url):
             yield Server(api_url, embedded=True)
     # The server ends within a second after the last user has released the lock.
 
 
+def _join(folder: Path, port: int | None) -> str | None:
+    """Return the address of the running server of a folder, once it answers; None if none runs."""
+    if not _runs(folder):
+        return None
+    noted = _note(folder)
+    host = noted.get("host", socket.gethostname())
+    if host != socket.gethostname():
+        remedy = "work there, stop it there, or use a server of its own for several machines (PREFECT_API_URL)"
+        raise InputError("the site's server runs on another machine", value=host, remedy=remedy)
+    api_url = str(noted.get("api_url", ""))
+    if not _becomes(lambda: is_own(api_url, folder, HEALTH_TIMEOUT_S), STALL_S, lambda: not _runs(folder)):
+        if not _runs(folder):
+            return None
+        raise StorageError(
+            "the site's server runs, but does not answer",
+            value=f"process {noted.get('pid')} at {api_url}",
+            limit=f"{STALL_S:g} s",
+            remedy=f"stop that process, or wait; was {folder} moved while it ran?",
+        )
+    if port not in (None, _port_of(api_url)):
+        remedy = f"leave out the port or give {_port_of(api_url)}, or stop what uses that server"
+        raise InputError("the site's server already runs at another port", value=_port_of(api_url), remedy=remedy)
+    return api_url
+
+
+def _runs(folder: Path) -> bool:
+    """Whether the server of a folder runs, on whatever machine."""
+    try:
+        with (folder / "server.lock").open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 @contextmanager
 def _kept_alive(folder: Path, api_url: str) -> Iterator[None]:
     """Restart the server if it dies inside the ``with`` block, from a thread."""
-    port = _port_of(api_url)
     stopped = threading.Event()
 
     def keep() -> None:
         while not stopped.wait(WATCH_S):
-            if _is_open(port):
+            if _runs(folder):
                 continue
             with (folder / "start.lock").open("ab") as starting, suppress(InputError, StorageError):
                 fcntl.flock(starting, fcntl.LOCK_EX)
-                if not stopped.is_set() and not _is_open(port):  # another user may have restarted it
-                    _start(folder, port)
+                if not stopped.is_set() and not _runs(folder):  # another user may have restarted it
+                    _start(folder, _port_of(api_url))
 
     thread = threading.Thread(target=keep, name="keep-server", daemon=True)
     thread.start()
@@ -195,35 +241,29 @@ def _port_of(api_url: str) -> int:
     return urlsplit(api_url).port or 0
 
 
-def _is_open(port: int) -> bool:
-    """Whether a process listens on a port of this machine."""
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
 def known_address(site: Site) -> str | None:
-    """Return the address of the site's embedded server if it answers."""
-    api_url = _noted_address(site)
-    return api_url if api_url and is_healthy(api_url) else None
+    """Return the address of the site's embedded server if it answers and proves that it is."""
+    folder = _folder(site)
+    api_url = str(_note(folder).get("api_url", ""))
+    return api_url if api_url and is_own(api_url, folder, HEALTH_TIMEOUT_S) else None
 
 
-def _noted_address(site: Site) -> str | None:
-    """Return the last address of the site's embedded server."""
+def _note(folder: Path) -> dict[str, Any]:
+    """Return what the last start of the server has noted: address, process, machine."""
     try:
-        return str(json.loads((_folder(site) / "address.json").read_text())["api_url"])
-    except (OSError, ValueError, KeyError):
-        return None
+        return dict(json.loads((folder / "address.json").read_text()))
+    except (OSError, ValueError):
+        return {}
 
 
 def wait_until_stopped(site: Site, timeout_s: float = 30.0) -> bool:
     """Wait until the site's embedded server has ended; False if it still runs after the timeout."""
-    deadline = time.monotonic() + timeout_s
-    while known_address(site) is not None or any(process.poll() is None for process in _started):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.1)
-    _started.clear()
-    return True
+    ended = _becomes(
+        lambda: not _runs(_folder(site)) and all(process.poll() is not None for process in _started), timeout_s
+    )
+    if ended:
+        _started.clear()
+    return ended
 
 
 def drain() -> None:
@@ -241,47 +281,80 @@ def _folder(site: Site) -> Path:
     return site.state / "server"
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def _bind(port: int | None) -> socket.socket:
+    """Return a socket at a port of this machine, any free one for None."""
+    listening = socket.socket()
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((HOST, port or 0))
+    except OSError as error:
+        listening.close()
+        if error.errno == errno.EADDRNOTAVAIL:
+            remedy = f"add it (ip address add {HOST}/8 dev lo), or set PREFECT_API_URL to a server"
+            raise InputError("this machine has no IPv4 address of its own", value=HOST, remedy=remedy) from error
+        raise InputError(
+            "port is in use",
+            value=f"{port}, by {_listener(port or 0)}",
+            limit="a free port",
+            remedy="choose another port, or none for any free one",
+        ) from error
+    return listening
 
 
-def _start(folder: Path, port: int) -> str:
+def _listener(port: int) -> str:
+    """Describe the process that listens at a port; nothing is sent to it."""
+    import psutil
+
+    with suppress(psutil.Error, OSError):
+        for connection in psutil.net_connections("tcp"):
+            if connection.pid and connection.status == psutil.CONN_LISTEN and connection.laddr.port == port:
+                words = " ".join(psutil.Process(connection.pid).cmdline())
+                return f"process {connection.pid} ({words[:200]})"
+    return "a process of another user, or of the system"
+
+
+def _start(folder: Path, port: int | None) -> str:
     """Start the server's process and wait until it answers; return the address of the API."""
-    if _is_open(port):
-        raise InputError("port is in use", value=port, limit="a free port", remedy="choose another port")
-    api_url = f"http://127.0.0.1:{port}/api"
-    if not os.environ.get(VARIABLE):
-        prepare_sqlite(folder / "prefect.db")
-    with (folder / "server.log").open("ab") as log:
-        process = _spawn(folder, port, log)
+    with _bind(port) as listening, (folder / "server.lock").open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        port = listening.getsockname()[1]
+        api_url = f"http://{HOST}:{port}/api"
+        if not os.environ.get(VARIABLE):
+            prepare_sqlite(folder / "prefect.db")
+        with (folder / "server.log").open("ab") as log:
+            process = _spawn(folder, listening, lock, log)
     _started.append(process)
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while not is_healthy(api_url):
-        if process.poll() is not None or time.monotonic() > deadline:
-            process.kill()
-            process.wait()
-            raise StorageError(
-                "the Prefect server does not start",
-                value=f"port {port}",
-                limit=f"{START_TIMEOUT_S:g} s",
-                remedy=f"read the end of {folder / 'server.log'}",
-            )
-        time.sleep(0.1)
-    write_text(folder / "address.json", json.dumps({"api_url": api_url, "pid": process.pid}) + "\n")
+    note = {"api_url": api_url, "pid": process.pid, "host": socket.gethostname()}
+    write_text(folder / "address.json", json.dumps(note) + "\n")
+    if not _becomes(
+        lambda: is_own(api_url, folder, HEALTH_TIMEOUT_S), START_TIMEOUT_S, lambda: process.poll() is not None
+    ):
+        process.kill()
+        process.wait()
+        raise StorageError(
+            "the Prefect server does not start",
+            value=f"port {port}",
+            limit=f"{START_TIMEOUT_S:g} s",
+            remedy=f"read the end of {folder / 'server.log'}",
+        )
     return api_url
 
 
-def _spawn(folder: Path, port: int, log: IO[bytes]) -> subprocess.Popen[bytes]:
+def _spawn(folder: Path, listening: socket.socket, lock: IO[bytes], log: IO[bytes]) -> subprocess.Popen[bytes]:
+    """Start the process; it inherits the socket and the lock, which it holds until it ends."""
+    passed = (listening.fileno(), lock.fileno())
     return subprocess.Popen(
-        [sys.executable, "-m", "deployments.server.server_process", str(port), str(folder / "users.lock")],
+        [sys.executable, "-m", "deployments.server.server_process", str(folder), *map(str, passed)],
         env=os.environ
         | server_environment(folder)
-        | {"PREFECT_UI_URL": f"http://127.0.0.1:{port}", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        | {
+            "PREFECT_UI_URL": f"http://{HOST}:{listening.getsockname()[1]}",
+            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        },
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=subprocess.STDOUT,
+        pass_fds=passed,
         start_new_session=True,
     )
 

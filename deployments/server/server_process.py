@@ -1,12 +1,15 @@
-"""The process of the embedded server: ``python -m deployments.server.server_process PORT USERS_LOCK``.
+"""The process of the embedded server: ``python -m deployments.server.server_process FOLDER SOCKET LOCK``.
 
 It serves until its last user has ended: every user holds a shared lock on a file, which the operating system releases
-however the user ends.
+however the user ends. The socket that it listens at and the lock that says that the server runs are open files of the
+process that starts it.
 """
 
+import asyncio
 import fcntl
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -34,14 +37,19 @@ def stop_when_unused(users: Path) -> None:
 
 
 def main() -> None:
-    """Serve Prefect's API and pages on a port of this machine."""
-    port, users = int(sys.argv[1]), Path(sys.argv[2])
-    threading.Thread(target=stop_when_unused, args=(users,), daemon=True).start()
+    """Serve Prefect's API and pages at a socket of this machine."""
+    folder, listening, lock = Path(sys.argv[1]), socket.socket(fileno=int(sys.argv[2])), int(sys.argv[3])
+    os.set_inheritable(lock, False)  # held by this process alone, as long as it lives
+    threading.Thread(target=stop_when_unused, args=(folder / "users.lock",), daemon=True).start()
 
     import uvicorn
-    from prefect.server.api.server import create_app
 
-    uvicorn.run(create_app(final=True), host="127.0.0.1", port=port, log_level="warning", timeout_graceful_shutdown=5)
+    from deployments.server.server_app import make_app, serve_app
+
+    server = uvicorn.Server(uvicorn.Config(make_app(folder), log_level="warning", timeout_graceful_shutdown=5))
+    asyncio.run(serve_app(server.serve(sockets=[listening])))
+    if not server.started:
+        sys.exit("the server did not start")
 
 
 if __name__ == "__main__":

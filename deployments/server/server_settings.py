@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from deployments.server.database import VARIABLE, address_in_use
+from deployments.server.identity import without_proxy
 
 QUIET = {
     "DO_NOT_TRACK": "1",
@@ -65,9 +66,10 @@ SERVER = {
 def server_environment(folder: Path) -> dict[str, str]:
     """Return the environment variables of a server with its files in a folder.
 
-    Its database is there too, unless ``PREFECT_SERVER_DATABASE_CONNECTION_URL`` names another one.
+    Its database is there too, unless ``PREFECT_SERVER_DATABASE_CONNECTION_URL`` names another one. Proxies of the
+    environment stay in use for addresses outside, such as those of notifications.
     """
-    return {**SERVER, "PREFECT_HOME": str(folder), VARIABLE: address_in_use(folder)}
+    return {**SERVER, **without_proxy(), "PREFECT_HOME": str(folder), VARIABLE: address_in_use(folder)}
 
 
 def client_environment(api_url: str, folder: Path) -> dict[str, str]:
@@ -83,7 +85,7 @@ def client_environment(api_url: str, folder: Path) -> dict[str, str]:
     folder
         Folder of the file with one certificate.
     """
-    settings = {**CLIENT, "PREFECT_API_URL": api_url, "PREFECT_UI_URL": api_url.removesuffix("/api")}
+    settings = {**CLIENT, **without_proxy(), "PREFECT_API_URL": api_url, "PREFECT_UI_URL": api_url.removesuffix("/api")}
     if api_url.startswith("http://"):
         settings["PREFECT_API_SSL_CERT_FILE"] = str(one_certificate(folder))
     return settings

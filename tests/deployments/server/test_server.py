@@ -1,5 +1,6 @@
 """The embedded server: started once, shared, ended with its last user."""
 
+import fcntl
 import json
 import os
 import signal
@@ -10,10 +11,12 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from blocks.site import Site
+from deployments.server.identity import make_secret, proof
 from deployments.server.server import embedded_server, is_healthy, known_address, server_for, wait_until_stopped
 from deployments.server.server_settings import client_environment, one_certificate, server_environment
 from imaging.errors import InputError, StorageError
@@ -21,6 +24,7 @@ from imaging.errors import InputError, StorageError
 USE = """
 import sys, time
 from blocks.site import Site
+from deployments.server.identity import make_secret, proof
 from deployments.server.server import embedded_server
 with embedded_server(Site.at(sys.argv[1])) as server:
     print(server.api_url, flush=True)
@@ -83,27 +87,41 @@ def test_a_named_server_that_is_down_is_an_error(site, monkeypatch):
 
 
 class Sleepy(BaseHTTPRequestHandler):
-    """Answers no question before the third one."""
+    """Answers no question before the third one; then it proves that it is the server of a folder."""
 
     asked = 0
+    folder = Path()
 
     def do_GET(self):
         Sleepy.asked += 1
         self.send_response(503 if Sleepy.asked < 3 else 200)
         self.end_headers()
+        nonce = parse_qs(urlsplit(self.path).query).get("nonce")
+        if Sleepy.asked >= 3 and nonce:
+            self.wfile.write(json.dumps({"proof": proof(Sleepy.folder, nonce[0])}).encode())
 
     def log_message(self, *_words):
         pass
 
 
 @pytest.fixture
-def sleepy():
+def sleepy(site):
     """The address of a server that is there, but stalled at first."""
-    Sleepy.asked = 0
+    Sleepy.asked, Sleepy.folder = 0, site.state / "server"
     with ThreadingHTTPServer(("127.0.0.1", 0), Sleepy) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}/api"
         server.shutdown()
+
+
+@pytest.fixture
+def said_to_run(site):
+    """Return a function that notes an address for the site's server, whose lock the test holds."""
+    folder = site.state / "server"
+    make_secret(folder)
+    with (folder / "server.lock").open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield lambda **note: (folder / "address.json").write_text(json.dumps(note))
 
 
 def test_a_named_server_that_is_stalled_is_waited_for(site, sleepy, monkeypatch):
@@ -113,25 +131,42 @@ def test_a_named_server_that_is_stalled_is_waited_for(site, sleepy, monkeypatch)
     assert Sleepy.asked == 3
 
 
-def test_no_second_server_is_started_beside_one_that_is_stalled(site, sleepy, monkeypatch):
+def test_no_second_server_is_started_beside_one_that_is_stalled(site, sleepy, said_to_run):
     """Two servers on one database would lock it for each other."""
-    folder = site.state / "server"
-    folder.mkdir(parents=True)
-    (folder / "address.json").write_text(json.dumps({"api_url": sleepy, "pid": os.getpid()}))
-    monkeypatch.setattr("deployments.server.server._start", lambda folder, port: pytest.fail("a second server"))
+    said_to_run(api_url=sleepy, pid=os.getpid())
     with embedded_server(site) as server:
         assert server.api_url == sleepy
+
+
+def test_no_second_server_is_started_beside_one_that_does_not_answer(site, said_to_run, monkeypatch):
+    monkeypatch.setattr("deployments.server.server.STALL_S", 0.5)
+    said_to_run(api_url="http://127.0.0.1:9/api", pid=4711)
+    with pytest.raises(StorageError, match=r"runs, but does not answer.*process 4711.*stop"), embedded_server(site):
+        pass
+
+
+def test_a_server_on_another_machine_is_not_doubled(site, said_to_run):
+    said_to_run(api_url="http://127.0.0.1:9/api", pid=1, host="mountain")
+    with pytest.raises(InputError, match=r"another machine.*mountain.*PREFECT_API_URL"), embedded_server(site):
+        pass
 
 
 def test_a_port_that_is_taken_is_an_error(site):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
+        port = taken.getsockname()[1]
         with (
-            pytest.raises(InputError, match="port is in use"),
-            embedded_server(site, port=taken.getsockname()[1]),
+            pytest.raises(InputError, match=rf"port is in use.*{port}, by process {os.getpid()} \(.*another port"),
+            embedded_server(site, port=port),
         ):
             pass
+
+
+def test_a_machine_without_ipv4_is_refused(site, monkeypatch):
+    monkeypatch.setattr("deployments.server.server.HOST", "192.0.2.1")  # an address that no machine has
+    with pytest.raises(InputError, match=r"no IPv4 address.*ip address add"), embedded_server(site):
+        pass
 
 
 def test_a_server_that_does_not_start_says_where_to_look(site, monkeypatch):
