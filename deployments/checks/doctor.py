@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -99,7 +100,21 @@ def check_server(site: Site) -> Iterator[Finding]:
         yield Finding("server", "good", f"answers at {api_url}")
         yield from _check_deployments(api_url, own=not named)
         yield from _check_supports(api_url, own=not named)
+        yield from _check_changes(site, api_url, own=not named)
     yield from _check_database(site)
+
+
+def _check_changes(site: Site, api_url: str, *, own: bool) -> Iterator[Finding]:
+    """Show what somebody has changed on the pages, which serve and deploy keep."""
+    from deployments.server.applied import Applied, changes
+    from deployments.server.definitions import DEFINITIONS, served_definition
+    from tasks.steps import LIMITS
+
+    applied = Applied.read(site.state / "server", "embedded" if own else api_url)
+    definitions = [served_definition(each) if own else each for each in DEFINITIONS]
+    for what, value, default in changes(partial(ask_server, api_url), applied, definitions, LIMITS):
+        remedy = f"keep it, or set it to {default} on the pages"
+        yield Finding(what, "warning", f"changed to {value}; the default is {default}", remedy)
 
 
 def _check_database(site: Site) -> Iterator[Finding]:
@@ -160,11 +175,13 @@ def _check_deployments(api_url: str, *, own: bool) -> Iterator[Finding]:
     else:
         yield Finding("deployments", "good", f"all {len(DEFINITIONS)} exist")
     wanted = {ZOMBIES} | {trigger["name"] for d in DEFINITIONS for trigger in d.triggers}
-    found = {a["name"] for a in ask_server(api_url, "automations/filter", {"limit": 200}) if a["enabled"]}
-    if wanted - found:
-        yield Finding("automations", "bad", f"missing or off: {', '.join(sorted(wanted - found))}", again)
+    found = {a["name"]: a["enabled"] for a in ask_server(api_url, "automations/filter", {"limit": 200})}
+    if wanted - set(found):
+        yield Finding("automations", "bad", f"missing: {', '.join(sorted(wanted - set(found)))}", again)
     else:
-        yield Finding("automations", "good", "all triggers are on")
+        yield Finding("automations", "good", "all exist")
+    for name in sorted(name for name in wanted if not found.get(name, True)):
+        yield Finding(name, "bad", "switched off", "switch it on (pages, Automations); a restart does not")
     idle = sorted(name for name, d in deployed.items() if d.get("status") != "READY")
     if idle and not missing:
         start = "gw-workflow serve" if own else "prefect worker start --pool gw-workflow"

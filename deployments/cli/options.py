@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-from cyclopts import Parameter
+from cyclopts import Parameter, validators
 from pydantic import ValidationError
 
 from blocks.site import DEFAULT_ROOT, Site
@@ -50,6 +50,9 @@ DEFAULT_DISPLAY = Display()
 
 DEFAULTS = Common()
 """Defaults of a command that works on a site."""
+
+AT_LEAST_ONE = validators.Number(gte=1)
+"""Validator of counts."""
 
 ExpNum = Annotated[int, Parameter(name=["--expnum", "-E"], help="Exposure number, of any length.")]
 Band = Annotated[str, Parameter(name=["--band", "-b"], help="Band: u, g, r, i, z, Y or VR.")]

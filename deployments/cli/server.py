@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from deployments.cli.options import DEFAULT_DISPLAY, DEFAULTS, Common, Display, find_site
+from deployments.cli.options import AT_LEAST_ONE, DEFAULT_DISPLAY, DEFAULTS, Common, Display, find_site
 from deployments.cli.output import Answer, write_document
 from deployments.cli.running import quiet_console
 from deployments.server.database import LOCAL_ADMINISTRATOR, VARIABLE
-from deployments.server.deploy import CONCURRENT_RUNS, POOL
+from deployments.server.deploy import POOL
 
 if TYPE_CHECKING:
     from deployments.server.server import Server
@@ -22,7 +22,14 @@ if TYPE_CHECKING:
 def serve(
     *,
     port: Annotated[int | None, Parameter(name="--port", help="Port of the server; default: any free port.")] = None,
-    limit: Annotated[int, Parameter(name="--limit", help="Number of exposures processed at the same time.")] = 2,
+    limit: Annotated[
+        int | None,
+        Parameter(
+            name="--limit",
+            validator=AT_LEAST_ONE,
+            help="Number of exposures processed at the same time; default: the limit as it is.",
+        ),
+    ] = None,
     common: Common = DEFAULTS,
 ) -> Answer:
     """Serve the site: Prefect server, deployments and event triggers, until interrupted.
@@ -50,8 +57,13 @@ def deploy(
     *,
     code: Annotated[Path, Parameter(name="--code", help="Folder of the checkout, with prefect.yaml.")] = Path(),
     limit: Annotated[
-        int, Parameter(name="--limit", help="Number of concurrent runs of the work pool.")
-    ] = CONCURRENT_RUNS,
+        int | None,
+        Parameter(
+            name="--limit",
+            validator=AT_LEAST_ONE,
+            help="Number of concurrent runs of the work pool; default: the limit as it is.",
+        ),
+    ] = None,
     common: Common = DEFAULTS,
 ) -> Answer:
     """Create work pool, blocks, automations, limits and deployments on the server of PREFECT_API_URL."""

@@ -60,7 +60,14 @@ DEFINITIONS = read_definitions()
 """All deployments of the project."""
 
 
-def served_deployment(definition: Definition, site: str) -> "RunnerDeployment":
+def served_definition(definition: Definition) -> Definition:
+    """Return a deployment as it is served: ``serve`` itself does the work of ``watch-incoming``."""
+    if definition.name != WATCH_INCOMING:
+        return definition
+    return definition.model_copy(update={"schedules": tuple(s | {"active": False} for s in definition.schedules)})
+
+
+def served_deployment(definition: Definition, site: str, *, paused: bool = False) -> "RunnerDeployment":
     """Return a deployment whose runs are started by the process that serves it.
 
     Parameters
@@ -69,13 +76,14 @@ def served_deployment(definition: Definition, site: str) -> "RunnerDeployment":
         The deployment.
     site
         Name or folder of the site, the default of the parameter ``site``.
+    paused
+        Whether its schedules are paused.
     """
     from prefect.client.schemas.objects import ConcurrencyLimitConfig
     from prefect.deployments.runner import EntrypointType, RunnerDeployment
     from prefect.events import DeploymentTriggerTypes
     from prefect.schedules import Schedule
 
-    off = {"active": False} if definition.name == WATCH_INCOMING else {}
     limit = definition.concurrency_limit
     triggers = TypeAdapter(list[DeploymentTriggerTypes]).validate_python(definition.triggers)
     return RunnerDeployment.from_flow(
@@ -85,7 +93,8 @@ def served_deployment(definition: Definition, site: str) -> "RunnerDeployment":
         tags=list(definition.tags),
         parameters=definition.parameters | {"site": site},
         triggers=[*triggers],
-        schedules=[Schedule(**schedule | off) for schedule in definition.schedules] or None,
+        schedules=TypeAdapter(list[Schedule]).validate_python(definition.schedules) or None,
         concurrency_limit=ConcurrencyLimitConfig.model_validate(limit) if limit else None,
+        paused=paused,
         entrypoint_type=EntrypointType.MODULE_PATH,
     )

@@ -1,7 +1,9 @@
 """Serve a site from one machine: server, deployments, triggers and the watcher in one process."""
 
 import asyncio
+import fcntl
 import os
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -10,9 +12,12 @@ from contextvars import copy_context
 from functools import partial
 
 from blocks.site import Site
-from deployments.server.definitions import DEFINITIONS, Definition, served_deployment
+from deployments.server.applied import Applied, ask_with, pause_deployments, plan_deployments
+from deployments.server.definitions import DEFINITIONS, Definition, served_definition, served_deployment
+from deployments.server.identity import make_secret
 from deployments.server.server import Server, server_for
 from deployments.server.server_settings import HEARTBEAT_S
+from imaging.errors import InputError
 
 POLL_S = 2
 """Seconds between two queries for runs to start."""
@@ -24,7 +29,7 @@ def serve(
     name: str | None = None,
     definitions: Sequence[Definition] = DEFINITIONS,
     port: int | None = None,
-    limit: int = 2,
+    limit: int | None = None,
     on_ready: Callable[[Server], None] | None = None,
 ) -> None:
     """Serve until interrupted; then end all processes that were started.
@@ -40,16 +45,17 @@ def serve(
     port
         Port of the server, if it is started here; None for any free port.
     limit
-        Exposures processed at the same time by all runs. Rankings do not count against this limit.
+        Exposures processed at the same time by all runs; None to keep that limit. Rankings do not count against it.
     on_ready
         Called when the server accepts runs.
 
     Raises
     ------
     InputError, StorageError
-        If the server cannot be used or started.
+        If the site is served already, or the server cannot be used or started.
     """
-    with server_for(site, port=port) as server:
+    with only_one(site), server_for(site, port=port) as server:
+        from prefect import get_client
         from prefect.exceptions import TerminationSignal
         from prefect.runner import Runner
 
@@ -59,19 +65,48 @@ def serve(
 
         register_blocks(site)
         create_automations(flows=[definition.name for definition in definitions])
-        create_limits(limit)
+        applied = Applied.read(site.state / "server", "embedded" if server.embedded else server.api_url)
+        create_limits(applied, limit)
         # Each deployment has a limit; a common limit would make a ranking wait for exposures.
         runner = Runner(
-            name="gw-workflow", limit=None, query_seconds=POLL_S, pause_on_shutdown=True, heartbeat_seconds=HEARTBEAT_S
+            name="gw-workflow", limit=None, query_seconds=POLL_S, pause_on_shutdown=False, heartbeat_seconds=HEARTBEAT_S
         )
         runner.handle_sigterm = lambda *_: sys.exit(0)  # type: ignore[method-assign]  # Prefect's does not await its coroutine
-        for definition in definitions:
-            runner.add_deployment(served_deployment(definition, name or str(site.root)))
+        with get_client(sync_client=True) as client:
+            planned = plan_deployments(ask_with(client), applied, [served_definition(each) for each in definitions])
+        for definition, paused in planned:
+            runner.add_deployment(served_deployment(definition, name or str(site.root), paused=paused))
+        applied.write()
         with _ended_children(), _watching(site, name or str(site.root)):
             if on_ready:
                 on_ready(server)
             with suppress(KeyboardInterrupt, TerminationSignal, SystemExit):
                 asyncio.run(runner.start())
+        pause_deployments(applied)
+
+
+@contextmanager
+def only_one(site: Site) -> Iterator[None]:
+    """Refuse to serve a site twice; the operating system ends the claim however this process ends.
+
+    Raises
+    ------
+    InputError
+        If another process serves the site.
+    """
+    path = site.state / "server" / "serve.lock"
+    make_secret(path.parent)
+    with path.open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = path.read_text().strip()
+            remedy = "stop that process first, or serve another site"
+            raise InputError("the site is served already", value=holder or site.root, remedy=remedy) from error
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        lock.flush()
+        yield
 
 
 @contextmanager

@@ -80,18 +80,44 @@ def test_a_named_server_that_is_down_is_bad(site, monkeypatch):
     assert (found.verdict, found.remedy) == ("bad", "start it, or unset PREFECT_API_URL")
 
 
+CHANGED = ("process-night", "prepare-templates")
+
+
+def deployed(definition):
+    """A deployment as the API describes it."""
+    limit = definition.concurrency_limit
+    return {
+        "name": definition.name,
+        "status": "READY",
+        "paused": False,
+        "global_concurrency_limit": {"limit": limit["limit"]},
+        "concurrency_options": {"collision_strategy": limit["collision_strategy"], "grace_period_seconds": None},
+        "schedules": [
+            {
+                "slug": schedule["slug"],
+                "active": schedule["active"],
+                "parameters": {},
+                "schedule": {"cron": schedule["cron"], "timezone": schedule["timezone"], "day_or": True},
+            }
+            for schedule in definition.schedules
+        ],
+    }
+
+
 @pytest.fixture
 def server(site, monkeypatch):
     """A server that says what the test puts into its answers."""
     answers = {
-        "deployments/filter": [{"name": d.name, "status": "READY"} for d in DEFINITIONS],
+        "deployments/filter": [deployed(d) for d in DEFINITIONS],
         "automations/filter": [
             {"name": name, "enabled": True}
             for name in [ZOMBIES, NIGHT_FAILED] + [trigger["name"] for d in DEFINITIONS for trigger in d.triggers]
         ],
         "block_types/filter": [{"id": slug, "slug": slug} for slug in doctor.BLOCKS],
         "block_documents/filter": [{"block_type_id": slug, "name": "default"} for slug in doctor.BLOCKS],
-        "v2/concurrency_limits/filter": [{"name": name} for name in LIMITS],
+        "v2/concurrency_limits/filter": [
+            {"name": name, "limit": slots, "active": True} for name, slots in LIMITS.items()
+        ],
     }
     monkeypatch.setenv("PREFECT_API_URL", "http://server/api")
     monkeypatch.setattr(doctor, "is_healthy", lambda url: True)
@@ -105,11 +131,33 @@ def test_a_server_with_everything_is_good(site, server):
 
 def test_what_a_server_lacks_is_named(site, server):
     server["deployments/filter"].pop(0)
-    server["automations/filter"][2]["enabled"] = False
+    server["automations/filter"].pop(2)
     found = by_check(doctor.check_server(site))
     assert found["deployments"].found == "missing: process-night"
-    assert found["automations"].found == "missing or off: watch-incoming-on-event"
+    assert found["automations"].found == "missing: watch-incoming-on-event"
     assert found["automations"].remedy == "gw-workflow deploy"
+
+
+def test_what_somebody_changed_has_a_row_each(site, server):
+    night, dusk = (next(d for d in server["deployments/filter"] if d["name"] == n) for n in CHANGED)
+    night["global_concurrency_limit"]["limit"] = 3
+    night["paused"] = True
+    dusk["schedules"][0]["active"] = False
+    server["v2/concurrency_limits/filter"][0]["limit"] = 7
+    trigger = next(a for a in server["automations/filter"] if a["name"] == "prepare-templates-on-event")
+    trigger["enabled"] = False
+    dusk_text = "cron 30 17 * * *, timezone America/Santiago"
+    found = {f.check: (f.verdict, f.found) for f in doctor.check_server(site) if f.verdict != "good"}
+    assert found == {
+        "process-night: limit": ("warning", "changed to 3; the default is 1"),
+        "process-night: paused": ("warning", "changed to on; the default is off"),
+        "prepare-templates: schedule at-dusk": (
+            "warning",
+            f"changed to {dusk_text}, active off; the default is {dusk_text}, active on",
+        ),
+        f"limit {next(iter(LIMITS))}": ("warning", f"changed to 7; the default is {next(iter(LIMITS.values()))}"),
+        "prepare-templates-on-event": ("bad", "switched off"),
+    }
 
 
 def test_missing_blocks_limits_and_notifications_are_named(site, server):

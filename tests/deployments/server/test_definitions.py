@@ -23,7 +23,7 @@ from blocks.skymaps import EVENT_NAME as SKYMAP_RECEIVED
 from deployments.checks.doctor import BLOCKS
 from deployments.events.registry import announce, register_night
 from deployments.server.automations import ZOMBIES
-from deployments.server.definitions import DECLARATION, DEFINITIONS, served_deployment
+from deployments.server.definitions import DECLARATION, DEFINITIONS, served_definition, served_deployment
 from deployments.server.deploy import CONCURRENT_RUNS
 from deployments.server.server import server_for
 from deployments.server.server_settings import CLIENT
@@ -43,7 +43,7 @@ def test_the_package_holds_the_declaration_of_the_checkout():
 
 @pytest.mark.parametrize("definition", DEFINITIONS, ids=lambda d: d.name)
 def test_a_deployment_is_served_as_it_is_declared(definition):
-    declared, served = DECLARED[definition.name], served_deployment(definition, "mountain")
+    declared, served = DECLARED[definition.name], served_deployment(served_definition(definition), "mountain")
     assert (served.name, served.description) == (definition.name, declared["description"])
     assert served.entrypoint == declared["entrypoint"].replace("/", ".").replace(".py:", ".")
     assert list(served.tags) == declared["tags"]

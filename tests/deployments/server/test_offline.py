@@ -38,12 +38,13 @@ site = Site.at(sys.argv[1])
 with server_for(site) as server:
     from prefect import flow, task
     from blocks.folders import register_blocks
+    from deployments.server.applied import Applied
     from deployments.server.automations import create_automations
     from deployments.server.limits import create_limits
 
     register_blocks(site)
     create_automations()
-    create_limits()
+    create_limits(Applied.read(site.state / "server", "embedded"))
 
     @task
     def one():

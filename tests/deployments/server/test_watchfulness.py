@@ -22,6 +22,7 @@ from blocks.nights import read_night
 from blocks.notification import WEBHOOK, NotificationTarget
 from blocks.site import Site
 from deployments.events.registry import register_night
+from deployments.server.applied import Applied
 from deployments.server.automations import (
     CANDIDATE_RANKED,
     FORMER_NAMES,
@@ -218,12 +219,13 @@ def test_the_address_of_the_target_is_a_secret(server, receiver):
     create_automations(NotificationTarget())
 
 
-def test_limits_are_made_once_and_hold(server, monkeypatch):
-    create_limits(exposures=3)
+def test_limits_are_made_once_and_hold(server, monkeypatch, tmp_path):
+    applied = Applied(tmp_path / "applied.json", "embedded")
+    create_limits(applied, exposures=3)
     with get_client(sync_client=True) as client:
         assert client.read_global_concurrency_limit_by_name(EXPOSURES).limit == 3
         client.upsert_global_concurrency_limit_by_name("gw-disk", 5)
-        create_limits()
+        create_limits(applied)
         found = {limit.name: limit.limit for limit in client.read_global_concurrency_limits(limit=50)}
     assert found == LIMITS | {EXPOSURES: 3, "gw-disk": 5}, "what somebody has changed stays"
 
