@@ -23,6 +23,7 @@ from tasks.engine.stage import Stage
 from tasks.engine.task_runner import ComputeTaskRunner
 from tasks.jobs import StepJob
 from tasks.raw_files import RawFile, raw_of_kind
+from tasks.requests import Ccds, Name, Night
 from tasks.steps import MAKE_BIAS, MAKE_FLAT, WRITE_CALIBRATIONS
 
 BIAS_KINDS, FLAT_KINDS = ("zero", "bias"), ("dome flat", "flat")
@@ -32,10 +33,10 @@ BIAS_KINDS, FLAT_KINDS = ("zero", "bias"), ("dome flat", "flat")
 @keep_result
 @flow(name="build-calibrations", flow_run_name="build-calibrations-{night}", task_runner=ComputeTaskRunner())
 def build_calibrations(
-    night: int,
+    night: Night,
     site: str = "default",
-    ccds: tuple[int, ...] | None = None,
-    epoch: str | None = None,
+    ccds: Ccds | None = None,
+    epoch: Name | None = None,
     overwrite: bool = False,
     settings: MasterSettings = MasterSettings(),
 ) -> State[dict[str, Any]]:

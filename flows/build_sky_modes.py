@@ -3,10 +3,11 @@
 mini-skies of all exposures -> find the modes -> map templates -> manifest
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
+from pydantic import Field
 
 from blocks.folders import load_site
 from imaging.errors import InputError
@@ -18,15 +19,15 @@ from tasks.engine.limits import slot
 from tasks.engine.stage import Stage
 from tasks.engine.task_runner import ComputeTaskRunner
 from tasks.jobs import StepJob
-from tasks.requests import ExposureRequest
+from tasks.requests import ExposureRequest, Name
 from tasks.steps import MAKE_TEMPLATES, WRITE_CALIBRATIONS
 
 
 @keep_result
 @flow(name="build-sky-modes", flow_run_name="build-sky-modes-{epoch}", task_runner=ComputeTaskRunner())
 def build_sky_modes(
-    exposures: tuple[ExposureRequest, ...],
-    epoch: str,
+    exposures: Annotated[tuple[ExposureRequest, ...], Field(min_length=1)],
+    epoch: Name,
     site: str = "default",
     overwrite: bool = False,
     settings: SkyModeSettings = SkyModeSettings(),

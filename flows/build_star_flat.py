@@ -3,10 +3,11 @@
 zero points of single stars of all exposures -> fit -> map write -> manifest
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
+from pydantic import Field
 
 from blocks.folders import load_site
 from imaging.errors import InputError
@@ -19,15 +20,15 @@ from tasks.engine.stage import Stage
 from tasks.engine.task_runner import ComputeTaskRunner
 from tasks.jobs import StepJob
 from tasks.products import ccds_with, observed_exposure
-from tasks.requests import ExposureRequest
+from tasks.requests import ExposureRequest, Name
 from tasks.steps import WRITE_CALIBRATIONS, WRITE_STAR_FLAT
 
 
 @keep_result
 @flow(name="build-star-flat", flow_run_name="build-star-flat-{epoch}", task_runner=ComputeTaskRunner())
 def build_star_flat(
-    exposures: tuple[ExposureRequest, ...],
-    epoch: str,
+    exposures: Annotated[tuple[ExposureRequest, ...], Field(min_length=1)],
+    epoch: Name,
     site: str = "default",
     overwrite: bool = False,
     settings: StarFlatSettings = StarFlatSettings(),

@@ -18,7 +18,7 @@ from tasks.engine.task_runner import ComputeTaskRunner
 from tasks.exposure_solution import discard_solution
 from tasks.jobs import StepJob
 from tasks.products import ccds_with
-from tasks.requests import ExposureRequest
+from tasks.requests import Ccds, ExposureRequest
 from tasks.solve_zeropoints import solve_zeropoints, solve_zeropoints_job
 from tasks.steps import CALIBRATE
 
@@ -28,7 +28,7 @@ from tasks.steps import CALIBRATE
 def calibration(
     exposure: ExposureRequest,
     site: str = "default",
-    ccds: tuple[int, ...] | None = None,
+    ccds: Ccds | None = None,
     overwrite: bool = False,
     settings: CalibrationSettings = CalibrationSettings(),
 ) -> State[dict[str, Any]]:

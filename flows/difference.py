@@ -23,7 +23,7 @@ from tasks.engine.stage import Stage
 from tasks.engine.task_runner import ComputeTaskRunner
 from tasks.jobs import StepJob
 from tasks.products import read_summary, summary_path
-from tasks.requests import ExposureRequest
+from tasks.requests import Ccds, ExposureRequest
 
 
 @keep_result
@@ -31,7 +31,7 @@ from tasks.requests import ExposureRequest
 def difference(
     exposure: ExposureRequest,
     site: str = "default",
-    ccds: tuple[int, ...] | None = None,
+    ccds: Ccds | None = None,
     templates: Sequence[ExposureRequest] | None = None,
     overwrite: bool = False,
     settings: DifferenceStageSettings = DifferenceStageSettings(),

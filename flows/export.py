@@ -16,7 +16,7 @@ from tasks.engine.task_runner import ComputeTaskRunner
 from tasks.export import export, export_job, list_exports, list_job
 from tasks.jobs import StepJob
 from tasks.products import ccds_with
-from tasks.requests import ExposureRequest
+from tasks.requests import Ccds, ExposureRequest
 from tasks.steps import EXPORT
 
 
@@ -25,7 +25,7 @@ from tasks.steps import EXPORT
 def export_exposure(
     exposure: ExposureRequest,
     site: str = "default",
-    ccds: tuple[int, ...] | None = None,
+    ccds: Ccds | None = None,
     overwrite: bool = False,
     settings: ExportSettings = ExportSettings(),
 ) -> State[dict[str, Any]]:

@@ -3,10 +3,11 @@
 single epoch -> calibration -> verification (-> difference, for a search exposure)
 """
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from prefect import flow
 from prefect.client.schemas.objects import State
+from pydantic import Field
 
 from flows.calibration import calibration
 from flows.settings import ExposureSettings
@@ -17,7 +18,7 @@ from tasks.engine.limits import slot
 from tasks.engine.progress import progress_artifact
 from tasks.engine.task_runner import ComputeTaskRunner, current_run, with_options
 from tasks.night_plan import stage_work
-from tasks.requests import ExposureRequest
+from tasks.requests import Ccds, ExposureRequest
 from tasks.steps import EXPOSURES
 
 StageName = Literal["single_epoch", "calibration", "verification"]
@@ -29,8 +30,8 @@ STAGES: tuple[StageName, ...] = ("single_epoch", "calibration", "verification")
 def process_exposure(
     exposure: ExposureRequest,
     site: str = "default",
-    ccds: tuple[int, ...] | None = None,
-    stages: tuple[StageName, ...] = STAGES,
+    ccds: Ccds | None = None,
+    stages: Annotated[tuple[StageName, ...], Field(min_length=1)] = STAGES,
     overwrite: bool = False,
     settings: ExposureSettings = ExposureSettings(),
 ) -> State[dict[str, Any]]:

@@ -43,20 +43,20 @@ from tasks.night_plan import (
     urgency_of,
 )
 from tasks.rank import rank, rank_job
-from tasks.requests import ExposureRequest, NightEvent
+from tasks.requests import ExposureRequest, Night, NightEvent
 from tasks.steps import WRITE_NIGHTS
 
 
 def name_run() -> str:
     """Return the name of a run: that of its night, however the run was started."""
     parameters = flow_run.parameters
-    return f"process-night-{NightEvent.night_of(parameters.get('night'), parameters.get('event'))}"
+    return NightEvent.run_name("process-night", parameters.get("night"), parameters.get("event"))
 
 
 @keep_result
 @flow(name="process-night", flow_run_name=name_run, task_runner=ComputeTaskRunner())
 def process_night(
-    night: int | None = None,
+    night: Night | None = None,
     event: dict[str, Any] | None = None,
     site: str = "default",
     overwrite: bool = False,

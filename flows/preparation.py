@@ -6,12 +6,13 @@ plan -> every template once, through its stages
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Completed
+from pydantic import Field
 
 from blocks.folders import load_site
 from blocks.plans import PointingPlan, read_plan
@@ -24,7 +25,7 @@ from imaging.io.pointings import Pointing
 from tasks.engine.final_state import keep_result
 from tasks.engine.task_runner import NOBODY_WAITS, ComputeTaskRunner, with_options
 from tasks.prepare_templates import known_exposures, mjd_of_night, plan_preparation, preparation_state
-from tasks.requests import NightEvent
+from tasks.requests import Name, Night, NightEvent
 
 UNIX_EPOCH_MJD = 40587.0
 
@@ -38,16 +39,18 @@ def chosen_night(night: int | None, event: Mapping[str, Any] | None) -> int:
 
 def name_run() -> str:
     """Return the name of a run: that of its night, however the run was started."""
-    parameters = flow_run.parameters
-    return f"prepare-templates-{chosen_night(parameters.get('night'), parameters.get('event'))}"
+    night, event = flow_run.parameters.get("night"), flow_run.parameters.get("event")
+    if night is None and event is None:
+        night = chosen_night(night, event)
+    return NightEvent.run_name("prepare-templates", night, event)
 
 
 @keep_result
 @flow(name="prepare-templates", flow_run_name=name_run, task_runner=ComputeTaskRunner())
 def prepare_templates(
-    pointings: Sequence[Pointing] | None = None,
-    night: int | None = None,
-    exposure_list: str | None = None,
+    pointings: Annotated[Sequence[Pointing], Field(min_length=1)] | None = None,
+    night: Night | None = None,
+    exposure_list: Name | None = None,
     event: dict[str, Any] | None = None,
     site: str = "default",
     overwrite: bool = False,

@@ -27,21 +27,21 @@ from tasks.engine.task_runner import ComputeTaskRunner
 from tasks.jobs import StepJob
 from tasks.rank import rank
 from tasks.ranked_tables import rerank_job
-from tasks.requests import NightEvent
+from tasks.requests import Name, Night, NightEvent
 from tasks.steps import WRITE_NIGHTS
 
 
 def name_run() -> str:
     """Return the name of a run: that of its night, however the run was started."""
     parameters = flow_run.parameters
-    return f"rank-night-{NightEvent.night_of(parameters.get('night'), parameters.get('event'))}"
+    return NightEvent.run_name("rank-night", parameters.get("night"), parameters.get("event"))
 
 
 @keep_result
 @flow(name="rank-night", flow_run_name=name_run, task_runner=ComputeTaskRunner())
 def rank_night(
-    night: int | None = None,
-    skymap: str | None = None,
+    night: Night | None = None,
+    skymap: Name | None = None,
     event: dict[str, Any] | None = None,
     site: str = "default",
     destination: Destination = "persistent",

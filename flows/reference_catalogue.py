@@ -3,10 +3,11 @@
 map import_source (select columns, split into pieces) -> map assemble (pieces into partitions) -> finish
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
+from pydantic import Field
 
 from blocks.folders import load_site
 from imaging.reference.mapping import CatalogueMapping
@@ -17,14 +18,15 @@ from tasks.engine.stage import Stage
 from tasks.engine.task_runner import ComputeTaskRunner
 from tasks.import_catalogue import CataloguePlan, assemble, find_sources, import_source
 from tasks.jobs import StepJob
+from tasks.requests import Name
 from tasks.steps import WRITE_REFERENCE
 
 
 @keep_result
 @flow(name="reference-catalogue", flow_run_name="reference-catalogue-{name}", task_runner=ComputeTaskRunner())
 def reference_catalogue(
-    sources: tuple[str, ...],
-    name: str = "gaia",
+    sources: Annotated[tuple[Name, ...], Field(min_length=1)],
+    name: Name = "gaia",
     site: str = "default",
     mapping: CatalogueMapping | None = None,
     overwrite: bool = False,

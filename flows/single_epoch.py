@@ -19,7 +19,7 @@ from tasks.fit_sky import fit_sky, fit_sky_job
 from tasks.jobs import StepJob
 from tasks.measure import measure, measure_planner
 from tasks.raw_files import ccds_to_process, find_raw
-from tasks.requests import ExposureRequest
+from tasks.requests import Ccds, ExposureRequest
 from tasks.steps import DETREND, MEASURE
 from tasks.tie_astrometry import tie_astrometry, tie_astrometry_job
 
@@ -29,7 +29,7 @@ from tasks.tie_astrometry import tie_astrometry, tie_astrometry_job
 def single_epoch(
     exposure: ExposureRequest,
     site: str = "default",
-    ccds: tuple[int, ...] | None = None,
+    ccds: Ccds | None = None,
     overwrite: bool = False,
     settings: SingleEpochSettings = SingleEpochSettings(),
 ) -> State[dict[str, Any]]:

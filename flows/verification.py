@@ -18,7 +18,7 @@ from tasks.engine.jobs import Failure
 from tasks.engine.stage import Stage
 from tasks.engine.task_runner import ComputeTaskRunner
 from tasks.jobs import StepJob
-from tasks.requests import ExposureRequest
+from tasks.requests import Ccds, ExposureRequest
 from tasks.steps import CHECK_PRODUCTS, VERIFY
 from tasks.verify import verify, verify_job
 
@@ -28,7 +28,7 @@ from tasks.verify import verify, verify_job
 def verification(
     exposure: ExposureRequest,
     site: str = "default",
-    ccds: tuple[int, ...] | None = None,
+    ccds: Ccds | None = None,
     overwrite: bool = False,
     settings: VerificationSettings = VerificationSettings(),
 ) -> State[dict[str, Any]]:

@@ -1,24 +1,34 @@
 """Requests to process an exposure or a night, from parameters of flows or payloads of events."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from blocks.site import Destination
+from imaging.detector.ccds import SCIENCE_CCDS
 from imaging.errors import InputError
-from imaging.identity import ExposureId
+from imaging.identity import ExposureId, check_night
 from imaging.settings import Settings
+
+Night = Annotated[int, Field(ge=20000101, le=20991231)]
+"""A night, YYYYMMDD; the form of a run shows and checks the bounds, the run itself whether it is a date."""
+
+Ccds = Annotated[tuple[Annotated[int, Field(ge=1, le=SCIENCE_CCDS[-1])], ...], Field(min_length=1)]
+"""At least one science CCD."""
+
+Name = Annotated[str, Field(min_length=1)]
+"""A name that is not empty."""
 
 
 class Version(Settings):
     """Version and destination of products."""
 
-    rnum: int = 1
+    rnum: int = Field(default=1, ge=0)
     """Request number, the first half of the version tag."""
-    pnum: int = 1
+    pnum: int = Field(default=1, ge=0)
     """Processing number, the second half of the version tag."""
-    season: int = 1
+    season: int = Field(default=1, ge=0)
     """Season of the products of the difference stage."""
     schema_name: Literal["gw", "wsdiff"] = "gw"
     """Name of the output tree."""
@@ -41,11 +51,11 @@ class ExposureRequest(Version):
 
     model_config = ConfigDict(json_schema_extra=needed_first)
 
-    expnum: int
+    expnum: int = Field(ge=1)
     """Exposure number, of any length."""
-    band: str
+    band: Name
     """Band: u, g, r, i, z, Y or VR."""
-    night: int
+    night: Night
     """Local date at the beginning of the night, YYYYMMDD."""
 
     @model_validator(mode="after")
@@ -72,15 +82,24 @@ class NightEvent(BaseModel):
     night: int
 
     @classmethod
+    def run_name(cls, flow: str, night: int | None, event: Mapping[str, Any] | None) -> str:
+        """Return the name of a run: flow and night; the flow itself says what is wrong if no night is given."""
+        try:
+            return f"{flow}-{cls.night_of(night, event)}"
+        except InputError:
+            return f"{flow}-{'without-a-night' if night is None else night}"
+
+    @classmethod
     def night_of(cls, night: int | None, event: Mapping[str, Any] | None) -> int:
         """Return the night, YYYYMMDD, from a flow's parameter or from the payload of an event.
 
         Raises
         ------
         InputError
-            If neither is given, or the payload has no valid night.
+            If neither is given, the night is not a date, or the payload has no valid night.
         """
         if night is not None:
+            check_night(night)
             return night
         if event is None:
             raise InputError("no night given", limit="a night, YYYYMMDD, or the event of a registered night")

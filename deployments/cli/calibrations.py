@@ -15,6 +15,7 @@ from deployments.cli.options import (
     Workers,
     ccds_of,
     find_site,
+    is_a_night,
     version_number,
 )
 from deployments.cli.output import Answer
@@ -26,7 +27,7 @@ Epoch = Annotated[str, Parameter(name="--epoch", help="Name of the calibration e
 
 
 def build_calibrations(
-    night: Annotated[int, Parameter(help="Night of the bias and dome-flat exposures, YYYYMMDD.")],
+    night: Annotated[int, Parameter(validator=is_a_night, help="Night of the bias and dome-flat exposures, YYYYMMDD.")],
     /,
     *,
     ccds: Ccds = None,

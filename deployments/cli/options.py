@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from blocks.site import DEFAULT_ROOT, Site
 from imaging.detector.ccds import parse_ccd_list
 from imaging.errors import InputError
+from imaging.identity import check_night
 from imaging.settings import Settings
 
 
@@ -54,10 +55,27 @@ DEFAULTS = Common()
 AT_LEAST_ONE = validators.Number(gte=1)
 """Validator of counts."""
 
-ExpNum = Annotated[int, Parameter(name=["--expnum", "-E"], help="Exposure number, of any length.")]
+
+def is_a_night(_: object, night: int | None) -> None:
+    """Refuse an option that is not a night.
+
+    Raises
+    ------
+    InputError
+        If a night is not a date.
+    """
+    if night is not None:
+        check_night(night)
+
+
+ExpNum = Annotated[
+    int, Parameter(name=["--expnum", "-E"], validator=AT_LEAST_ONE, help="Exposure number, of any length.")
+]
 Band = Annotated[str, Parameter(name=["--band", "-b"], help="Band: u, g, r, i, z, Y or VR.")]
-Night = Annotated[int, Parameter(name=["--night", "-n"], help="Night, YYYYMMDD.")]
-NightNumber = Annotated[int, Parameter(help="Local date at the beginning of the night, YYYYMMDD.")]
+Night = Annotated[int, Parameter(name=["--night", "-n"], validator=is_a_night, help="Night, YYYYMMDD.")]
+NightNumber = Annotated[
+    int, Parameter(validator=is_a_night, help="Local date at the beginning of the night, YYYYMMDD.")
+]
 Rnum = Annotated[str, Parameter(name=["--rnum", "-r"], help="Request number, the first half of the version tag.")]
 Pnum = Annotated[str, Parameter(name=["--pnum", "-p"], help="Processing number, the second half.")]
 Season = Annotated[str, Parameter(name=["--season", "-S"], help="Season of the difference products: 60 or dp60.")]
@@ -68,7 +86,12 @@ Destination = Annotated[
 ]
 Schema = Annotated[Literal["gw", "wsdiff"], Parameter(name=["--schema", "-m"], help="Name of the output tree.")]
 Workers = Annotated[
-    int | None, Parameter(name="--workers", help="Worker processes; default: the site's cluster, or one per core.")
+    int | None,
+    Parameter(
+        name="--workers",
+        validator=AT_LEAST_ONE,
+        help="Worker processes; default: the site's cluster, or one per core.",
+    ),
 ]
 Overwrite = Annotated[bool, Parameter(name=["--overwrite", "-O"], negative="", help="Recompute cached steps.")]
 

@@ -84,11 +84,16 @@ def answer_of(command: str, state: "State[Any]", server: Server, **about: object
     InputError
         If the input of the flow is invalid.
     """
+    from prefect.exceptions import ParameterTypeError
+
     from tasks.engine.final_state import error_of, exit_code, summary_of
 
     error = error_of(state)
     if isinstance(error, InputError):
         raise error
+    if isinstance(error, ParameterTypeError):
+        remedy = "see the command's --help"
+        raise InputError("invalid parameter", value=" ".join(str(error).split()), remedy=remedy) from error
     code = exit_code(state)
     message = error.sentence() if isinstance(error, GWWorkflowError) else state.message or state.name
     document = {

@@ -3,11 +3,12 @@
 import json
 from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import Annotated, Any
 
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
+from pydantic import Field
 
 from blocks.folders import load_site
 from blocks.skymaps import adopt_skymap
@@ -16,11 +17,16 @@ from deployments.maintenance.cleanup import clean_up
 from tasks.engine.final_state import keep_result
 from tasks.requests import NightEvent
 
+Days = Annotated[float, Field(ge=0.0, le=36500.0)]
+"""An age in days."""
+
 
 @keep_result
 @flow(name="watch-incoming", flow_run_name="watch-incoming")
 def watch_incoming(
-    site: str = "default", minutes: float = 9.8, event: dict[str, Any] | None = None
+    site: str = "default",
+    minutes: Annotated[float, Field(ge=0.0, le=1440.0)] = 9.8,
+    event: dict[str, Any] | None = None,
 ) -> State[dict[str, Any]]:
     """Create the runs that are due: registered nights, raw exposures that arrive late, new sky maps.
 
@@ -44,7 +50,7 @@ def watch_incoming(
 @keep_result
 @flow(name="housekeeping", flow_run_name="housekeeping")
 def housekeeping(
-    site: str = "default", intermediate_days: float = 30.0, scratch_days: float = 14.0
+    site: str = "default", intermediate_days: Days = 30.0, scratch_days: Days = 14.0
 ) -> State[dict[str, Any]]:
     """Remove intermediate products of old exposures, old scratch files and useless records.
 
