@@ -42,7 +42,7 @@ def name_run() -> str:
     night, event = flow_run.parameters.get("night"), flow_run.parameters.get("event")
     if night is None and event is None:
         night = chosen_night(night, event)
-    return NightEvent.run_name("prepare-templates", night, event)
+    return NightEvent.run_name("prepare-templates", {"night": night, "event": event}, None)
 
 
 @keep_result

@@ -33,8 +33,7 @@ from tasks.steps import WRITE_NIGHTS
 
 def name_run() -> str:
     """Return the name of a run: that of its night, however the run was started."""
-    parameters = flow_run.parameters
-    return NightEvent.run_name("rank-night", parameters.get("night"), parameters.get("event"))
+    return NightEvent.run_name("rank-night", flow_run.parameters, flow_run.name)
 
 
 @keep_result

@@ -82,12 +82,17 @@ class NightEvent(BaseModel):
     night: int
 
     @classmethod
-    def run_name(cls, flow: str, night: int | None, event: Mapping[str, Any] | None) -> str:
-        """Return the name of a run: flow and night; the flow itself says what is wrong if no night is given."""
+    def run_name(cls, flow: str, parameters: Mapping[str, Any], given: str | None) -> str:
+        """Return the name of a run: the one given if it begins with flow and night, as that of the watcher does.
+
+        A flow without a valid night says itself what is wrong.
+        """
+        night = parameters.get("night")
         try:
-            return f"{flow}-{cls.night_of(night, event)}"
+            name = f"{flow}-{cls.night_of(night, parameters.get('event'))}"
         except InputError:
             return f"{flow}-{'without-a-night' if night is None else night}"
+        return given if given and given.startswith(name) else name
 
     @classmethod
     def night_of(cls, night: int | None, event: Mapping[str, Any] | None) -> int:

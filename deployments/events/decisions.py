@@ -61,7 +61,7 @@ class ServerRun:
     night: int | None = None
 
 
-class Runs(Protocol):
+class FlowRuns(Protocol):
     """Runs of a server. Every method raises an exception if the server does not answer."""
 
     def active(self) -> list[ServerRun]:
@@ -102,7 +102,7 @@ class Look:
     errors: dict[int, str] = field(default_factory=dict)
 
 
-def look(site: Site, runs: Runs) -> Look:
+def look(site: Site, runs: FlowRuns) -> Look:
     """Create all runs that are due for the nights of a site.
 
     Parameters
@@ -175,7 +175,7 @@ def _with_newest_skymap(site: Site, night: RegisteredNight) -> RegisteredNight:
 
 
 def read_state(
-    site: Site, night: RegisteredNight, runs: Runs | None = None, active: Iterable[ServerRun] = ()
+    site: Site, night: RegisteredNight, runs: FlowRuns | None = None, active: Iterable[ServerRun] = ()
 ) -> NightState:
     """Read the state of a night.
 
@@ -215,7 +215,7 @@ def _arrived(site: Site, awaited: Iterable[ListedExposure]) -> set[int]:
     return {request.expnum for request in there if has_arrived(site, request.exposure_id())}
 
 
-def _settled(night: RegisteredNight, run: NightRun, runs: Runs | None) -> NightRun:
+def _settled(night: RegisteredNight, run: NightRun, runs: FlowRuns | None) -> NightRun:
     """Return a run with its end; for one whose process has died, record the end that the server knows."""
     if run.end != "running" or runs is None or is_alive(night, run):
         return run
@@ -257,7 +257,7 @@ def read_ranked(site: Site, night: int) -> RankedList | None:
         return None
 
 
-def _in_order(states: dict[int, tuple[RegisteredNight, NightState]], runs: Runs) -> list[tuple[int, Due]]:
+def _in_order(states: dict[int, tuple[RegisteredNight, NightState]], runs: FlowRuns) -> list[tuple[int, Due]]:
     """Return what is due for each night; the nights of retracted events give way to the others."""
     decisions = {number: due(state) for number, (_, state) in states.items()}
     wanted = {n for n, (_, s) in states.items() if not s.retracted and (decisions[n].process or PROCESS in s.waiting)}
@@ -276,7 +276,7 @@ def _in_order(states: dict[int, tuple[RegisteredNight, NightState]], runs: Runs)
     return list(decisions.items())
 
 
-def _create(night: RegisteredNight, state: NightState, decision: Due, runs: Runs, found: Look) -> str:
+def _create(night: RegisteredNight, state: NightState, decision: Due, runs: FlowRuns, found: Look) -> str:
     """Create the runs that are due for a night; return why one was not created."""
     record = night.record
     prefix = f"gw-{record.night}-{record.registration or 'former'}"

@@ -80,7 +80,6 @@ REFUSED = [
     ("housekeeping", {"intermediate_days": -1}, "intermediate_days"),
     ("housekeeping", {"scratch_days": -0.5}, "scratch_days"),
     ("watch-incoming", {"minutes": -1}, "minutes"),
-    ("watch-incoming", {"pause_s": 0}, "pause_s"),
 ]
 
 
@@ -103,7 +102,7 @@ TAKEN = [
     ("rank-night", {"event": {"night": 20260817, "skymap": "map.fits"}}),
     ("prepare-templates", {}),
     ("housekeeping", {"intermediate_days": 0, "scratch_days": 14}),
-    ("watch-incoming", {"minutes": 9.0, "pause_s": 15.0}),
+    ("watch-incoming", {"minutes": 9.0}),
 ]
 
 
