@@ -64,14 +64,15 @@ def export_rows(night: ProcessedNight) -> list[Row]:
     paths = night.exported()
     catalogue = pq.read_table(paths["corners"].parent / next(paths["corners"].parent.glob("*_fullcat.parquet")).name)
     exported = Table.read(paths["catalogue"], hdu="LDAC_OBJECTS")
-    cards = "".join(np.ravel(fits.getdata(paths["catalogue"], "LDAC_IMHEAD")[0][0]).tolist())
-    header = fits.Header.fromstring(cards)
+    cards = np.ravel(fits.getdata(paths["catalogue"], "LDAC_IMHEAD")[0][0])
+    header = fits.Header.fromstring("".join(str(card).ljust(80) for card in cards))
     flux = column(catalogue, "flux_psf").astype(float)
     bright = flux > 0
     mag = np.asarray(exported["MAG_PSF"])[bright] - header["SEXMGZPT"] + header["MAGZERO"]
     expected = header["MAGZERO"] - 2.5 * np.log10(flux[bright])
     with fitsio.FITS(str(paths["catalogue"])) as file:
-        same = bool(np.array_equal(file["LDAC_OBJECTS"]["FLUX_PSF"].read(), np.asarray(exported["FLUX_PSF"])))
+        fluxes = file["LDAC_OBJECTS"]["FLUX_PSF"].read(), np.asarray(exported["FLUX_PSF"])
+    same = bool(np.array_equal(*fluxes, equal_nan=True))
     planes, _ = read_planes(paths["image"])
     with fits.open(paths["image"]) as hdus:
         names = [hdu.header.get("MSKBIT01") for hdu in hdus if hdu.name == "MSK"]

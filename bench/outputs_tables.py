@@ -56,7 +56,9 @@ def _polars(path: Path, name: str) -> np.ndarray:
 def _duckdb(path: Path, name: str) -> np.ndarray:
     query = f"select \"{name}\" from read_parquet('{path}')"
     found = importlib.import_module("duckdb").sql(query).fetchnumpy()[name]
-    return np.ma.filled(found, np.nan) if found.dtype.kind == "f" else np.asarray(found)
+    if not np.ma.is_masked(found):
+        return np.asarray(found)
+    return np.asarray(found.astype(float).filled(np.nan))
 
 
 def _astropy(path: Path, name: str) -> np.ndarray:
@@ -136,12 +138,13 @@ def _votlint(paths: list[Path], scratch: Path) -> Row:
 def _list_rows(night: ProcessedNight) -> list[Row]:
     """Compare the forms of the ranked list: Parquet, CSV, page and regions."""
     table = pq.read_table(night.folder / "candidates.parquet")
-    frame = importlib.import_module("pandas").read_csv(night.folder / "candidates.csv")
+    frame = importlib.import_module("pandas").read_csv(night.folder / "candidates.csv", float_precision="round_trip")
     wrong = []
     for field in table.schema:
         if pa.types.is_integer(field.type) or pa.types.is_floating(field.type):
             expected = table.column(field.name).to_numpy()
-            wrong.append(not np.array_equal(frame[field.name].to_numpy(), expected, equal_nan=True))
+            found = frame[field.name].to_numpy().astype(expected.dtype)
+            wrong.append(not np.array_equal(found, expected, equal_nan=expected.dtype.kind == "f"))
     page = (night.folder / "candidates.html").read_text(encoding="utf-8")
     names = table.column("candidate_id").to_pylist()
     regions = "".join(path.read_text() for path in sorted((night.folder / "regions").glob("*.reg")))

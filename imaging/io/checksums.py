@@ -4,6 +4,7 @@ CFITSIO and astropy write the time into the comments of the two keywords, so tha
 bytes. The comments here are fixed.
 """
 
+import io
 import mmap
 from collections.abc import Sequence
 from pathlib import Path
@@ -53,22 +54,31 @@ def set_checksums(path: Path, offsets: Sequence[tuple[int, int, int]]) -> None:
     offsets
         Start of header, start of data and end of data of each HDU, bytes.
     """
-    with path.open("r+b") as stream, mmap.mmap(stream.fileno(), 0) as content, memoryview(content) as view:
+    with path.open("r+b") as stream, mmap.mmap(stream.fileno(), 0) as content:
+        _set(content, offsets)
+
+
+def bytes_with_checksums(hdus: fits.HDUList) -> bytes:
+    """Return a small FITS file as bytes, with both keywords in every HDU."""
+    for hdu in hdus:
+        hdu.header.update(UNSET)
+    buffer = io.BytesIO()
+    hdus.writeto(buffer)
+    content = bytearray(buffer.getvalue())
+    with fits.open(io.BytesIO(content)) as written:
+        places = [hdu.fileinfo() for hdu in written]
+    _set(content, [(place["hdrLoc"], place["datLoc"], place["datLoc"] + place["datSpan"]) for place in places])
+    return bytes(content)
+
+
+def _set(content: mmap.mmap | bytearray, offsets: Sequence[tuple[int, int, int]]) -> None:
+    with memoryview(content) as view:
         for start, data_start, end in offsets:
             with view[data_start:end] as data:
                 datasum = ones_complement_sum(data)
-            header = _with_value(content[start:data_start], "DATASUM", f"{datasum:<10d}")
+            header = _with_value(bytes(view[start:data_start]), "DATASUM", f"{datasum:<10d}")
             text = checksum_text(ones_complement_sum(header, datasum))
-            content[start:data_start] = _with_value(header, "CHECKSUM", text)
-
-
-def signed(hdus: fits.HDUList) -> fits.HDUList:
-    """Add both keywords to every HDU of small files that astropy writes; return the HDUs."""
-    hdus.update_extend()
-    for hdu in hdus:
-        hdu.add_datasum(when=UNSET["DATASUM"][1])
-        hdu.add_checksum(when=UNSET["CHECKSUM"][1], override_datasum=True)
-    return hdus
+            view[start:data_start] = _with_value(header, "CHECKSUM", text)
 
 
 def _with_value(header: bytes, key: str, value: str) -> bytes:

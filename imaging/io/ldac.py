@@ -1,6 +1,5 @@
 """Write catalogues as FITS_LDAC files, the format of SExtractor catalogues for SCAMP and PSFEx."""
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,12 @@ from astropy.io import fits
 
 from imaging.export.catalogue import DesColumn
 from imaging.io.atomic import write_bytes
-from imaging.io.checksums import signed
+from imaging.io.checksums import bytes_with_checksums
 
 CARD = 80
+
+OF_FILE = frozenset({"COMMENT", "HISTORY", "CHECKSUM", "DATASUM"})
+"""Keywords that belong to the file of the image."""
 
 
 def write_ldac(
@@ -28,7 +30,7 @@ def write_ldac(
         Column name to values.
     header
         Keywords of the image of the catalogue, written as 80-character cards to the single row of the extension
-        LDAC_IMHEAD; values may be (value, comment). None values, COMMENT and HISTORY are omitted.
+        LDAC_IMHEAD; values may be (value, comment). None values and those of :data:`OF_FILE` are omitted.
     comments
         Paragraphs of COMMENT in the header of the table of objects.
 
@@ -38,7 +40,7 @@ def write_ldac(
         If the file cannot be written.
     """
     entries = [(k, *(v if isinstance(v, tuple) else (v,))) for k, v in header.items()]
-    cards = fits.Header([e for e in entries if e[1] is not None and e[0] not in ("COMMENT", "HISTORY")])
+    cards = fits.Header([e for e in entries if e[1] is not None and e[0] not in OF_FILE])
     lines = [*(card.image[:CARD] for card in cards.cards), "END".ljust(CARD)]
     text = np.array([lines], dtype=f"S{CARD}")
     image_header = fits.BinTableHDU.from_columns(
@@ -53,6 +55,4 @@ def write_ldac(
         objects.header.comments[f"TTYPE{number}"] = item.meaning
     for paragraph in comments:
         objects.header.add_comment(paragraph)
-    buffer = io.BytesIO()
-    signed(fits.HDUList([fits.PrimaryHDU(), image_header, objects])).writeto(buffer)
-    write_bytes(path, buffer.getvalue())
+    write_bytes(path, bytes_with_checksums(fits.HDUList([fits.PrimaryHDU(), image_header, objects])))

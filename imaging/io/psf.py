@@ -18,8 +18,8 @@ from astropy.utils.exceptions import AstropyUserWarning
 from numpy.typing import NDArray
 
 from imaging.errors import InputError, StorageError
-from imaging.io.atomic import atomic_path
-from imaging.io.checksums import signed
+from imaging.io.atomic import write_bytes
+from imaging.io.checksums import bytes_with_checksums
 from imaging.psf.model import REFERENCE_APERTURE_PIXELS, PsfModel
 from imaging.psf.shape import normalised
 
@@ -55,8 +55,7 @@ def write_psf(path: Path, psf: PsfModel) -> None:
     column = fits.Column("PSF_MASK", f"{psf.coefficients.size}E", dim=f"({nx},{ny},{n_terms})", array=values)
     header = fits.Header([(key, *value) if isinstance(value, tuple) else (key, value) for key, value in cards.items()])
     table = fits.BinTableHDU.from_columns([column], header=header, name=EXTENSION)
-    with atomic_path(path) as temporary:
-        signed(fits.HDUList([fits.PrimaryHDU(), table])).writeto(temporary)
+    write_bytes(path, bytes_with_checksums(fits.HDUList([fits.PrimaryHDU(), table])))
 
 
 def read_psf(path: Path) -> PsfModel:
