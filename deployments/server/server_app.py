@@ -15,15 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from prefect.logging import get_logger
 from prefect.server.api.server import create_app
 from prefect.server.database.configurations import AioSqliteConfiguration
 from prefect.server.database.dependencies import temporary_database_config
 from prefect.server.utilities.messaging.memory import MemoryMessage, Topic
 from prefect.settings import PREFECT_API_DATABASE_CONNECTION_URL, PREFECT_HOME
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
 from deployments.server.identity import PATH, proof
 
@@ -61,10 +59,10 @@ def make_app(folder: Path) -> FastAPI:
     """
     app = create_app(final=True)
 
-    async def identity(request: Request) -> Response:
-        return JSONResponse({"proof": proof(folder, request.query_params.get("nonce", ""))})
+    def identity(nonce: str) -> dict[str, str]:
+        return {"proof": proof(folder, nonce)}
 
-    app.router.routes.insert(0, Route(PATH, identity))  # ahead of the pages, which answer every path
+    app.router.routes.insert(0, APIRoute(PATH, identity))  # ahead of the pages, which answer every path
     return app
 
 
