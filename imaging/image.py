@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imaging.psf.model import PsfModel
-from imaging.wcs.tpv import TpvWcs
+
+if TYPE_CHECKING:
+    from imaging.wcs.foreign import ImageWcs
 
 FloatImage = NDArray[np.float32]
 MaskImage = NDArray[np.int16]
@@ -104,16 +106,19 @@ class CalibratedImage:
         Name for messages and tables, such as the product's stem.
     resampling_inputs
         Stored preparation for resampling; None if there is none.
+    noise_correlation
+        (6, 6) autocorrelation of the noise at lags 0 to 5 in y and x, one at lag zero; None if the noise is white.
     """
 
     pixels: CcdImage
-    wcs: TpvWcs
+    wcs: "ImageWcs"
     psf: PsfModel
     zeropoint_mag: float
     sky_electrons: float
     saturation_electrons: float
     label: str
     resampling_inputs: ResamplingInputs | None = None
+    noise_correlation: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +144,7 @@ class LoadedImage:
     Attributes
     ----------
     science
-        (ny, nx) float32, in the file's unit; possibly not sky-subtracted.
+        (ny, nx) float32, in the file's unit, on a linear scale; possibly not sky-subtracted. NaN where there are no data.
     mask
         (ny, nx) int16, bits of :class:`imaging.bits.MaskBit`.
     weight
@@ -149,24 +154,27 @@ class LoadedImage:
     header
         Keywords of the primary HDU and of the image's HDU, the latter taking precedence.
     gain
-        Photo-electrons per unit of the image; 1 if not in the header.
+        Photo-electrons per unit of the image; None if the header does not say.
     zeropoint_mag
-        AB magnitude of one unit of the image; None if not in the header.
+        AB magnitude of one unit of the image; None if the header does not say.
     saturation
         Saturation level in the file's unit; infinite if not in the header.
     is_own_product
         Whether this project wrote the file; its weight then contains sky and readout noise only.
     label
         Name for messages.
+    notes
+        What was found in the file and changes its meaning, for the user.
     """
 
     science: FloatImage
     mask: MaskImage
     weight: FloatImage | None
-    wcs: TpvWcs
+    wcs: "ImageWcs"
     header: dict[str, Any]
-    gain: float
+    gain: float | None
     zeropoint_mag: float | None
     saturation: float
     is_own_product: bool
     label: str
+    notes: tuple[str, ...] = ()

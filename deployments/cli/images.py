@@ -29,6 +29,11 @@ FIGURES = {
 }
 """Figures of the result and their descriptions."""
 
+OF_ONE_IMAGE = ("mask", "weight", "psf", "zeropoint", "gain", "mask_bits")
+"""Options of the science image; those of the templates have the prefix ``template_``."""
+
+ZEROPOINT_RANGE = (-10.0, 50.0)
+
 SHOWN = ("x", "y", "ra", "dec", "flux", "flux_error", "snr", "mag", "real_score", "flags")
 """Columns of the table of detections."""
 
@@ -52,6 +57,12 @@ class ImageOptions:
     zeropoint: Annotated[
         float | None, Parameter(name="--zeropoint", help="AB magnitude of one count; default: that of the header.")
     ] = None
+    gain: Annotated[
+        float | None, Parameter(name="--gain", help="Photo-electrons per unit of the pixels; default: from the header.")
+    ] = None
+    mask_bits: Annotated[
+        str | None, Parameter(name="--mask-bits", help="Bits of the mask that are defects, such as 1,2,16, or all.")
+    ] = None
     template_mask: Annotated[
         list[str] | None, _of_templates("--template-mask", "Masks of the templates, in their order.")
     ] = None
@@ -64,6 +75,13 @@ class ImageOptions:
     template_zeropoint: Annotated[
         list[float] | None,
         _of_templates("--template-zeropoint", "Zero points of the templates, in their order, or one for all."),
+    ] = None
+    template_gain: Annotated[
+        list[float] | None, _of_templates("--template-gain", "Gains of the templates, in their order, or one for all.")
+    ] = None
+    template_mask_bits: Annotated[
+        list[str] | None,
+        _of_templates("--template-mask-bits", "Defect bits of the templates' masks, in their order, or one for all."),
     ] = None
 
 
@@ -163,22 +181,40 @@ def user_images(names: Sequence[str], options: ImageOptions) -> list["UserImage"
         If a file is missing or invalid, or an option is not given once per template.
     """
     from imaging.difference.engine import UserImage
-    from imaging.io.calibrated import Plane, read_image
+    from imaging.io.calibrated import Plane, Stated, read_image
 
     n = len(names) - 1
-    per_template = (options.template_mask, options.template_weight, options.template_psf, options.template_zeropoint)
-    words = ("--template-mask", "--template-weight", "--template-psf", "--template-zeropoint")
-    columns = [_per_template(values, n, word) for values, word in zip(per_template, words, strict=True)]
-    _check_zeropoints("--zeropoint", [options.zeropoint])
-    _check_zeropoints("--template-zeropoint", options.template_zeropoint or [])
-    rows = [(options.mask, options.weight, options.psf, options.zeropoint), *zip(*columns, strict=True)]
+    rows = [tuple(getattr(options, name) for name in OF_ONE_IMAGE)]
+    rows += zip(*(_per_template(getattr(options, f"template_{name}"), n, name) for name in OF_ONE_IMAGE), strict=True)
     read = []
-    for name, (mask, weight, psf, zeropoint) in zip(names, rows, strict=True):
+    for number, (name, row) in enumerate(zip(names, rows, strict=True)):
+        given = dict(zip(OF_ONE_IMAGE, row, strict=True))
+        prefix = "--template-" if number else "--"
         place = Plane.named(name)
-        others = {k: Plane.named(text, place) for k, text in (("mask", mask), ("weight", weight)) if text is not None}
-        loaded = read_image(place.path, extension=place.extension, **others)
-        read.append(UserImage(loaded, None if psf is None else _psf_of(psf), zeropoint))
+        planes = {k: Plane.named(given[k], place) for k in ("mask", "weight") if given[k] is not None}
+        zeropoint = _number(given["zeropoint"], f"{prefix}zeropoint", "AB magnitudes", ZEROPOINT_RANGE)
+        gain = _number(given["gain"], f"{prefix}gain", "electrons per unit", (0.0, math.inf))
+        bits = None if given["mask_bits"] is None else _bits(given["mask_bits"], f"{prefix}mask-bits")
+        loaded = read_image(place.path, extension=place.extension, stated=Stated(gain, zeropoint, bits), **planes)
+        psf = None if given["psf"] is None else _psf_of(given["psf"])
+        read.append(UserImage(loaded, psf, zeropoint))
     return read
+
+
+def _bits(text: str, option: str) -> int:
+    """Return the sum of bits written as ``1,2,16``; zero for ``all``."""
+    if text.strip().lower() == "all":
+        return 0
+    try:
+        values = [int(word, 0) for word in text.split(",")]
+    except ValueError:
+        values = [0]
+    if not all(0 < value < 1 << 62 for value in values):
+        raise InputError(f"{option} is not understood", value=repr(text), limit="values of bits such as 1,2,16, or all")
+    total = 0
+    for value in values:
+        total |= value
+    return total
 
 
 def _psf_of(path: Path) -> "PsfModel":
@@ -191,16 +227,19 @@ def _psf_of(path: Path) -> "PsfModel":
         raise InputError(error.problem, value=path, limit="a PSFEx file") from error
 
 
-def _check_zeropoints(option: str, values: Sequence[float | None]) -> None:
-    if not all(value is None or math.isfinite(value) for value in values):
-        raise InputError(f"{option} is not a number", value=values, limit="AB magnitudes")
+def _number(value: float | None, option: str, unit: str, limits: tuple[float, float]) -> float | None:
+    if value is not None and not (math.isfinite(value) and limits[0] < value < limits[1]):
+        between = f"{unit} from {limits[0]:g} to {limits[1]:g}"
+        raise InputError(f"{option} is not a number that can be meant", value=value, limit=between)
+    return value
 
 
-def _per_template(values: Sequence[Value] | None, n: int, option: str) -> Sequence[Value | None]:
-    """Return one value per template; a single zero point applies to all."""
+def _per_template(values: Sequence[Value] | None, n: int, name: str) -> Sequence[Value | None]:
+    """Return one value per template; a single number or list of bits applies to all."""
+    option = f"--template-{name.replace('_', '-')}"
     if values is None:
         return [None] * n
-    if len(values) == 1 and option == "--template-zeropoint":
+    if len(values) == 1 and name in ("zeropoint", "gain", "mask_bits"):
         return list(values) * n
     if len(values) != n:
         raise InputError(f"{option} is not given once per template", value=len(values), limit=n)
@@ -214,6 +253,7 @@ def _lines(document: Mapping[str, Any], output: Path) -> list[str]:
     passed = sum(not row["flags"] for row in detections)
     lines = [
         f"{document['search']} minus {', '.join(t['label'] for t in document['templates'])} ({document['method']})",
+        *document["notes"],
         *figures,
         f"{len(detections)} detections, {passed} without a flag, written to {output}",
     ]

@@ -62,12 +62,15 @@ class ImageDifference:
         Whether the zero point of the search image was known; if not, magnitudes are relative to 30.
     zeropoint_ratio
         Counts of the search image per count of the first template for one source, according to the zero points.
+    notes
+        What was found in the images that changes the meaning of their numbers.
     """
 
     searched: CcdSearchResult
     stamps: tuple[StampTriplet, ...]
     zeropoint_known: bool
     zeropoint_ratio: float
+    notes: tuple[str, ...] = ()
 
 
 def difference_images(
@@ -111,9 +114,20 @@ def difference_images(
     searched = search_ccd(search, prepared, _identity(science.loaded), settings, with_fakes=with_fakes)
     positions = searched.detections.measured
     stamps = tuple(cut_triplet(searched.difference, x, y) for x, y in zip(positions.x, positions.y, strict=True))
-    first = prepared[0].zeropoint_mag - 2.5 * np.log10(templates[0].loaded.gain)
-    unit = search.zeropoint_mag - 2.5 * np.log10(science.loaded.gain)
-    return ImageDifference(searched, stamps, known, float(10 ** (0.4 * (unit - first))))
+    unit, first = (image.zeropoint_mag - 2.5 * np.log10(image.pixels.header["FILEGAIN"]) for image in (search, prepared[0]))
+    notes = [note for user, image in zip((science, *templates), (search, *prepared), strict=True) for note in _notes(user, image)]
+    return ImageDifference(searched, stamps, known, float(10 ** (0.4 * (unit - first))), tuple(notes))
+
+
+def _notes(user: UserImage, image: CalibratedImage) -> list[str]:
+    """Return what was found in an image that changes the meaning of its numbers."""
+    notes = list(user.loaded.notes)
+    if user.loaded.gain is None:
+        notes.append(f"gain measured from the noise, {image.pixels.header['FILEGAIN']:.4g} electrons per unit")
+    if image.noise_correlation is not None:
+        lags = image.noise_correlation[0, 1], image.noise_correlation[1, 0]
+        notes.append(f"resampled before: neighbouring pixels correlate by {max(lags):.2f}")
+    return [f"{image.label}: {note}" for note in notes]
 
 
 def check_overlap(science: LoadedImage, templates: Sequence[LoadedImage], min_coverage: float) -> None:
@@ -233,6 +247,7 @@ def summary(result: ImageDifference, bin_mag: float = 0.5) -> dict[str, object]:
         "n_stamps": difference.kernel.n_stamps,
         "noise_width": quality["difference_noise_width"],
         "lag1_correlation": quality["difference_lag1"],
+        "notes": list(result.notes),
         "quality": quality,
         "cut_flow": searched.cut_flow,
         "efficiency": [] if fakes is None else efficiency_by_place(fakes, bin_mag).to_pylist(),

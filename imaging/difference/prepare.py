@@ -11,7 +11,9 @@ from scipy.ndimage import binary_dilation
 from imaging.bits import NO_WEIGHT, MaskBit
 from imaging.catalogue.build import find_sources
 from imaging.errors import CcdError
-from imaging.image import CalibratedImage, CcdImage, FloatImage, LoadedImage
+from imaging.foreign.cards import positive
+from imaging.foreign.noise import blank_correlation, blank_scale, gain_of_stars, gain_of_weights
+from imaging.image import CalibratedImage, CcdImage, FloatImage, LoadedImage, MaskImage
 from imaging.measure.chain import psf_candidates
 from imaging.measure.fwhm import estimate_fwhm
 from imaging.measure.settings import MeasureSettings
@@ -19,6 +21,7 @@ from imaging.psf.fit import fit_psf
 from imaging.psf.model import PsfModel
 from imaging.psf.select import select_psf_stars
 from imaging.psf.shape import normalised
+from imaging.templates.relative import find_bright_sources
 
 FloatArray = NDArray[np.float64]
 BoolImage = NDArray[np.bool_]
@@ -33,6 +36,12 @@ FAINT_SNR, FAINT_PEAK, FAINT_NEIGHBOURS = 12.0, 8.0, (0.1, 0.3, 0.6)
 """Relaxed limits for images without a bright star: signal to noise of a PSF star, significance of the peaks used for
 the seeing, and fractions of a star's surroundings that neighbours may occupy."""
 
+TRIAL_SIGMA = 20.0
+"""Noise in electrons of a pixel of blank sky that is assumed to find stars where the gain is unknown."""
+
+MIN_SKY_SIGMA = 10.0
+"""Level of the sky, in units of its noise, above which it was not subtracted and shows the gain."""
+
 UNKNOWN_ZEROPOINT = 30.0
 """Zero point assumed for an image without one in the header; the template is scaled to it by common stars."""
 
@@ -45,10 +54,13 @@ class SkyModel:
     ----------
     level, variance
         (ny, nx) float32.
+    blank
+        (ny, nx) bool, pixels without sources and defects.
     """
 
     level: FloatImage
     variance: FloatImage
+    blank: BoolImage
 
 
 def measure_sky(science: FloatImage, bad: BoolImage, weight: FloatImage | None) -> SkyModel:
@@ -78,10 +90,10 @@ def measure_sky(science: FloatImage, bad: BoolImage, weight: FloatImage | None) 
     background = sep.Background(science, mask=sources, **mesh)
     level = background.back(dtype=np.float32)
     if weight is None:
-        return SkyModel(level, background.rms(dtype=np.float32) ** 2)
+        return SkyModel(level, background.rms(dtype=np.float32) ** 2, ~sources)
     variance = np.divide(1.0, weight, out=np.zeros_like(weight), where=weight > 0)
     smooth = sep.Background(variance, mask=sources | (weight <= 0), **mesh).back(dtype=np.float32)
-    return SkyModel(level, np.maximum(smooth, np.float32(1e-6) * smooth.max()))
+    return SkyModel(level, np.maximum(smooth, np.float32(1e-6) * smooth.max()), ~sources)
 
 
 def _check_pixels(science: FloatImage, bad: BoolImage) -> None:
@@ -107,6 +119,8 @@ def calibrate(
 ) -> CalibratedImage:
     """Convert a loaded image to this project's conventions: electrons, sky subtracted, weight without sources, PSF.
 
+    If the gain is unknown, it is measured from the weights or from the noise of the stars.
+
     Parameters
     ----------
     loaded
@@ -121,38 +135,94 @@ def calibrate(
     Raises
     ------
     CcdError
-        ``no_good_pixels`` for an empty image; ``psf_too_few_stars`` or another reason of the PSF fit, if no PSF is
-        given and none can be fitted.
+        ``no_good_pixels`` for an empty image; ``gain_unknown`` if neither header nor noise shows the gain;
+        ``psf_too_few_stars`` or another reason of the PSF fit, if no PSF is given and none can be fitted.
     """
-    gain = np.float32(loaded.gain)
     mask = loaded.mask.copy()
-    science = np.where(np.isfinite(loaded.science), loaded.science, np.float32(0.0)) * gain
-    weight = None if loaded.weight is None else loaded.weight / (gain * gain)
-    if weight is not None:
-        mask[~(weight > 0)] |= np.int16(MaskBit.BPM)
+    if loaded.weight is not None:
+        mask[~(loaded.weight > 0)] |= np.int16(MaskBit.BPM)
     bad = (mask & np.int16(int(NO_WEIGHT))) != 0
-    _check_pixels(science, bad)
-    sky_electrons = float(loaded.header.get("SKYBRITE", 0.0) or 0.0)
-    if loaded.is_own_product and weight is not None:
-        pixels = CcdImage(science, mask, np.where(bad, np.float32(0.0), weight), dict(loaded.header))
+    absent = ~np.isfinite(loaded.science)
+    science = np.where(absent, np.float32(0.0), loaded.science)
+    _check_pixels(science, bad | absent)
+    if loaded.is_own_product and loaded.weight is not None:
+        pixels, sky_units, correlation = _own_pixels(loaded, science, mask, bad), None, None
     else:
-        sky = measure_sky(science, bad, weight)
-        science = science - sky.level
-        sky_electrons = float(np.median(sky.level))
-        weight = np.where(bad, np.float32(0.0), np.float32(1.0) / sky.variance)
+        sky = measure_sky(science, bad, loaded.weight)
+        sky_units = float(np.median(sky.level))
+        variance, correlation = _noise(science - sky.level, sky, loaded.weight)
+        science = np.where(absent, np.float32(0.0), science - sky.level)
+        weight = np.where(bad, np.float32(0.0), np.float32(1.0) / variance)
         pixels = CcdImage(science, mask, weight, dict(loaded.header) | {"GAIN": 1.0})
-    if psf is None:
-        psf = measure_psf(pixels, settings)
+    gain = loaded.gain
+    if gain is None and loaded.weight is not None:
+        gain = gain_of_weights(
+            science, np.divide(1.0, loaded.weight, out=np.full_like(science, np.inf), where=~bad), variance
+        )
+    trial = gain or TRIAL_SIGMA / float(np.sqrt(np.median(variance)))
+    electrons = _scaled(pixels, trial)
+    psf = psf or measure_psf(electrons, settings)
+    if gain is None:
+        gain = trial * _gain_of_noise(electrons, psf, sky_units * trial, loaded.label)
+        electrons = _scaled(pixels, gain)
     unit = zeropoint_mag if zeropoint_mag is not None else loaded.zeropoint_mag
-    zeropoint = UNKNOWN_ZEROPOINT if unit is None else unit + 2.5 * math.log10(loaded.gain)
+    electrons.header["FILEGAIN"] = gain
     return CalibratedImage(
-        pixels=pixels,
+        pixels=electrons,
         wcs=loaded.wcs,
         psf=psf,
-        zeropoint_mag=zeropoint,
-        sky_electrons=sky_electrons,
-        saturation_electrons=loaded.saturation * loaded.gain,
+        zeropoint_mag=UNKNOWN_ZEROPOINT if unit is None else unit + 2.5 * math.log10(gain),
+        sky_electrons=(positive(loaded.header, "SKYBRITE") or 0.0) if sky_units is None else sky_units * gain,
+        saturation_electrons=loaded.saturation * gain,
         label=loaded.label,
+        noise_correlation=correlation,
+    )
+
+
+def _noise(science: FloatImage, sky: SkyModel, weight: FloatImage | None) -> tuple[FloatImage, FloatArray | None]:
+    """Return the variance of a pixel and the correlation of neighbours; None if it is white.
+
+    The weight map of a resampled image is that of its input or of a summed aperture; the variance of its pixels is
+    then measured.
+    """
+    variance = sky.variance
+    correlation = blank_correlation(science, np.sqrt(variance), sky.blank)
+    if weight is not None and correlation is not None:
+        width = blank_scale(science, np.float32(1.0) / variance, sky.blank)
+        if math.isfinite(width):
+            variance = variance * np.float32(width**2)
+    return variance, correlation
+
+
+def _own_pixels(loaded: LoadedImage, science: FloatImage, mask: MaskImage, bad: BoolImage) -> CcdImage:
+    weight = loaded.weight if loaded.weight is not None else np.zeros_like(science)
+    return CcdImage(science, mask, np.where(bad, np.float32(0.0), weight), dict(loaded.header))
+
+
+def _scaled(pixels: CcdImage, gain: float) -> CcdImage:
+    """Return an image in electrons."""
+    if gain == 1.0:
+        return pixels
+    factor = np.float32(gain)
+    return CcdImage(pixels.science * factor, pixels.mask, pixels.weight / (factor * factor), pixels.header)
+
+
+def _gain_of_noise(pixels: CcdImage, psf: PsfModel, sky: float, label: str) -> float:
+    """Return the electrons per unit of an image from the noise of its stars, else of its sky."""
+    variance = np.divide(1.0, pixels.weight, out=np.full_like(pixels.weight, np.inf), where=pixels.weight > 0)
+    x, y, _ = find_bright_sources(pixels.science, pixels.weight, min_snr=5.0, maximum=math.inf)
+    gain = gain_of_stars(pixels.science, variance, psf, x, y)
+    if gain is not None:
+        return gain
+    typical = float(np.median(variance[np.isfinite(variance)]))
+    if sky > MIN_SKY_SIGMA * math.sqrt(typical):
+        return sky / typical
+    raise CcdError(
+        f"{label}: the gain is neither in the header nor seen in the noise",
+        reason="gain_unknown",
+        step="difference_images",
+        value="no GAIN, no weight that rises in sources, too few stars",
+        remedy="give the electrons per unit of the pixels with --gain or --template-gain",
     )
 
 

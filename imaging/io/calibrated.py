@@ -7,7 +7,7 @@ or absent.
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -18,28 +18,24 @@ from numpy.typing import NDArray
 
 from imaging.bits import MaskBit
 from imaging.errors import InputError
+from imaging.foreign.cards import positive
+from imaging.foreign.mask_planes import HeaderCard, mask_of_plane
+from imaging.foreign.no_data import blank_pixels, constant_pixels, linear_pixels
+from imaging.foreign.units import pixel_unit
 from imaging.image import LoadedImage, MaskImage
-from imaging.wcs.foreign import wcs_of_header
-
-COMMUNITY_PIPELINE_CODES = {
-    1: MaskBit.BPM,
-    2: MaskBit.BPM,  # no value
-    3: MaskBit.SATURATE,
-    4: MaskBit.TRAIL,
-    5: MaskBit.CRAY,
-    6: MaskBit.BPM,  # low weight
-    7: MaskBit.SUSPECT,  # differs from a stack of the same field
-    8: MaskBit.STREAK,
-}
-"""Mask bits of the codes of the Community Pipeline's data-quality map (one code per pixel, not bits)."""
+from imaging.wcs.foreign import image_header, wcs_of_header
 
 OWN_PLANES = frozenset({"SCI", "MSK", "WGT"})
 """Extension names of the products of this project and of the Dark Energy Survey."""
 
 MASK_NAMES = ("MSK", "MASK", "DQ", "FLAGS", "BPM")
-WEIGHT_NAMES = ("WGT", "WEIGHT", "WHT", "IVAR", "INVVAR", "WT")
-VARIANCE_NAMES = ("VAR", "VARIANCE")
-ERROR_NAMES = ("ERR", "ERROR", "RMS", "UNCERT")
+WEIGHT_POWERS = {
+    **dict.fromkeys(("WGT", "WEIGHT", "IVAR", "INVVAR", "WT"), 1),
+    **dict.fromkeys(("VAR", "VARIANCE"), -1),
+    **dict.fromkeys(("ERR", "ERROR", "RMS", "UNCERT", "SIGMA"), -2),
+    "WHT": 1,  # of drizzled images, which have a variance or an error too
+}
+"""Names of weight extensions, the preferred first, with the power that makes an inverse variance of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +69,39 @@ class Plane:
         return cls(Path(name) if name or beside is None else beside.path, extension)
 
 
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """What the user states about an image; it overrides the header.
+
+    Attributes
+    ----------
+    gain
+        Photo-electrons per unit of the pixels.
+    zeropoint_mag
+        AB magnitude of one unit.
+    mask_bits
+        Sum of the mask's bits that are defects; zero if any value but zero is bad.
+    """
+
+    gain: float | None = None
+    zeropoint_mag: float | None = None
+    mask_bits: int | None = None
+
+
+NOTHING_STATED = Stated()
+
+
 def read_image(
-    path: Path, *, extension: str | None = None, mask: Plane | None = None, weight: Plane | None = None
+    path: Path,
+    *,
+    extension: str | None = None,
+    mask: Plane | None = None,
+    weight: Plane | None = None,
+    stated: Stated = NOTHING_STATED,
 ) -> LoadedImage:
     """Read a calibrated image with its mask and weight.
+
+    Pixels on an asinh scale are made linear. Pixels equal to BLANK, and exactly constant parts, hold no data.
 
     Parameters
     ----------
@@ -85,65 +110,103 @@ def read_image(
     extension
         Name or number of the extension; None takes the first two-dimensional one.
     mask, weight
-        Planes of mask (non-zero is bad; the codes of an ``ood`` file are translated) and inverse variance, if not in
-        extensions of the same file with one of the usual names.
+        Planes of mask (see :mod:`imaging.foreign.mask_planes`) and inverse variance, if not in extensions of the same
+        file with one of the usual names.
+    stated
+        What the user states about the image.
 
     Raises
     ------
     InputError
-        If a file is missing or not FITS, has no image, or lacks usable coordinates.
+        If a file is missing or not FITS, has no image, or lacks usable coordinates; if a unit, a zero point or a mask
+        bit is not understood.
     """
     path = Path(path)
-    science, header, name = _read_plane(path, extension)
+    plane = _read_plane(path, extension)
+    header, name, shape = plane.header, plane.name, plane.pixels.shape
     own = name == "SCI" and set(_extension_names(path)) >= OWN_PLANES
     siblings = _community_pipeline_siblings(path, extension or name or None)
     if siblings is not None:
         mask, weight = mask or siblings[0], weight or siblings[1]
-    flags, inverse = _find_mask(path, mask, own), _find_weight(path, weight)
-    shape = science.shape
-    for plane, what in ((flags, "mask"), (inverse, "weight")):
-        if plane is not None and plane.shape != shape:
-            raise InputError(f"{what} and image differ in shape", value=f"{plane.shape} and {shape} of {path}")
+    science, absent, clipped, notes = _linear(plane, own=own)
+    flags, inverse = _find_mask(path, mask, header, stated, own=own), _find_weight(path, weight)
+    for other, what in ((flags, "mask"), (inverse, "weight")):
+        if other is not None and other.shape != shape:
+            raise InputError(f"{what} and image differ in shape", value=f"{other.shape} and {shape} of {path}")
     bits = np.zeros(shape, dtype=np.int16) if flags is None else flags.astype(np.int16)
-    bits[~np.isfinite(science)] |= np.int16(MaskBit.BPM)
+    bits[absent] |= np.int16(MaskBit.BPM)
+    bits[clipped] |= np.int16(MaskBit.SATURATE)
+    science[absent] = np.nan
+    wcs = wcs_of_header(header, (shape[0], shape[1]))
+    area = float(wcs.pixel_area_arcsec2(shape[1] / 2, shape[0] / 2))
+    unit = pixel_unit(header, area, own=own, gain=stated.gain, zeropoint_mag=stated.zeropoint_mag)
     return LoadedImage(
-        science=science.astype(np.float32),
+        science=science,
         mask=bits,
         weight=None if inverse is None else inverse.astype(np.float32),
-        wcs=wcs_of_header(header, (shape[0], shape[1])),
+        wcs=wcs,
         header=header,
-        gain=_gain(header, own=own),
-        zeropoint_mag=_zeropoint(header),
-        saturation=_number(header, "SATURATE") or math.inf,
+        gain=unit.gain,
+        zeropoint_mag=unit.zeropoint_mag,
+        saturation=positive(header, "SATURATE") or math.inf,
         is_own_product=own,
         label=f"{path.name}[{name}]" if name and not own else path.name,
+        notes=notes,
     )
 
 
-def mask_of_codes(codes: NDArray[np.integer]) -> MaskImage:
-    """Translate the Community Pipeline's data-quality codes into mask bits; unknown codes count as bad."""
-    mask = np.zeros(codes.shape, dtype=np.int16)
-    for code in np.unique(codes):
-        if code != 0:
-            mask[codes == code] = np.int16(COMMUNITY_PIPELINE_CODES.get(int(code), MaskBit.BPM))
-    return mask
+def _linear(
+    plane: "_Hdu", *, own: bool
+) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], tuple[str, ...]]:
+    """Return linear pixels, which of them hold no data, which are clipped, and notes."""
+    blank = blank_pixels(plane.pixels, plane.own)
+    linear = linear_pixels(plane.pixels, plane.header)
+    science = np.array(linear, dtype=np.float32)
+    absent = ~np.isfinite(science)
+    if own:
+        return science, absent, np.zeros_like(absent), ()
+    notes = ["asinh scale made linear"] if linear is not plane.pixels else []
+    if blank is not None:
+        absent |= blank
+    constant, clipped = constant_pixels(np.where(absent, np.float32(np.nan), science))
+    if constant.any():
+        notes.append(f"{constant.sum()} pixels are constant and hold no data")
+    return science, absent | constant, clipped, tuple(notes)
 
 
-def _read_plane(path: Path, extension: str | None) -> tuple[NDArray[Any], dict[str, Any], str]:
-    """Return pixels, keywords and extension name of one image."""
+@dataclass(frozen=True, slots=True)
+class _Hdu:
+    """Pixels, keywords with and without those of the primary HDU, cards and name of an image plane."""
+
+    pixels: NDArray[Any]
+    header: dict[str, Any]
+    own: dict[str, Any]
+    cards: tuple[HeaderCard, ...]
+    name: str
+
+
+def _read_plane(path: Path, extension: str | None) -> _Hdu:
+    """Read one image plane."""
     try:
         with fitsio.FITS(str(path)) as file:
             number = _image_number(file, extension, path)
-            header = _keywords(file[0].read_header())
-            if number > 0:
-                header |= _keywords(file[number].read_header())
+            headers = [file[0].read_header(), *([file[number].read_header()] if number > 0 else [])]
             pixels = file[number].read()
             name = str(file[number].get_extname()).strip()
     except OSError as error:
         raise InputError(
             "image missing or not FITS", value=path, remedy="check the name; compressed files end in .fz or .gz"
         ) from error
-    return np.ascontiguousarray(pixels.astype(pixels.dtype.newbyteorder("="), copy=False)), header, name
+    own = _keywords(headers[-1])
+    header = image_header(_keywords(headers[0]), own)
+    cards = tuple(card for h in headers for card in _cards(h))
+    native = np.ascontiguousarray(pixels.astype(pixels.dtype.newbyteorder("="), copy=False))
+    return _Hdu(native, header, own, cards, name)
+
+
+def _cards(header: fitsio.FITSHDR) -> Iterator[HeaderCard]:
+    for record in header.records():
+        yield HeaderCard(str(record["name"]), record["value"], str(record.get("comment") or ""))
 
 
 def _image_number(file: fitsio.FITS, extension: str | None, path: Path) -> int:
@@ -172,28 +235,35 @@ def _community_pipeline_siblings(path: Path, extension: str | None) -> tuple[Pla
     return (Plane(mask, extension), Plane(weight, extension)) if mask.exists() and weight.exists() else None
 
 
-def _find_mask(path: Path, mask: Plane | None, own: bool) -> NDArray[Any] | None:
-    plane = _read_plane(mask.path, mask.extension)[0] if mask else _named_plane(path, MASK_NAMES)
-    if plane is None or (own and mask is None):
-        return plane
-    if mask is not None and "_ood_" in mask.path.name:
-        return mask_of_codes(plane)
-    return np.where(plane != 0, int(MaskBit.BPM), 0)
+def _find_mask(
+    path: Path, mask: Plane | None, header: Mapping[str, Any], stated: Stated, *, own: bool
+) -> MaskImage | None:
+    place = mask or _named_plane(path, MASK_NAMES)
+    if place is None:
+        return None
+    plane = _read_plane(place.path, place.extension)
+    if own and mask is None:
+        return plane.pixels.astype(np.int16)
+    name = f"{place.path.name}[{plane.name}]" if plane.name else place.path.name
+    return mask_of_plane(plane.pixels, plane.cards, header, name=name, defects=stated.mask_bits)
 
 
 def _find_weight(path: Path, place: Plane | None) -> NDArray[Any] | None:
-    if place is not None:
-        return _read_plane(place.path, place.extension)[0]
-    weight = _named_plane(path, WEIGHT_NAMES)
-    if weight is not None:
-        return weight
-    variance = _named_plane(path, VARIANCE_NAMES)
-    if variance is None:
-        error = _named_plane(path, ERROR_NAMES)
-        variance = None if error is None else error.astype(float) ** 2
-    if variance is None:
-        return None
-    return np.divide(1.0, variance, out=np.zeros(variance.shape), where=variance > 0)
+    power = 1
+    if place is None:
+        place = _named_plane(path, tuple(WEIGHT_POWERS))
+        if place is None:
+            return None
+        power = WEIGHT_POWERS[_names_by_number(path)[int(str(place.extension))]]
+    plane = _read_plane(place.path, place.extension)
+    values = linear_pixels(plane.pixels, plane.header)
+    if power == 1:
+        return values
+    return np.divide(1.0, np.asarray(values, float) ** -power, out=np.zeros(values.shape), where=values > 0)
+
+
+def _names_by_number(path: Path) -> dict[int, str]:
+    return {number: name for name, number in _extension_names(path).items()}
 
 
 def _extension_names(path: Path) -> dict[str, int]:
@@ -202,34 +272,7 @@ def _extension_names(path: Path) -> dict[str, int]:
         return {str(hdu.get_extname()).strip().upper(): number for number, hdu in enumerate(file)}
 
 
-def _named_plane(path: Path, names: tuple[str, ...]) -> NDArray[Any] | None:
+def _named_plane(path: Path, names: tuple[str, ...]) -> Plane | None:
+    """Return the extension with the first of several names."""
     present = _extension_names(path)
-    for name in names:
-        if name in present:
-            return _read_plane(path, str(present[name]))[0]
-    return None
-
-
-def _number(header: Mapping[str, Any], key: str) -> float | None:
-    try:
-        value = float(header[key])
-    except (KeyError, TypeError, ValueError):
-        return None
-    return value if math.isfinite(value) and value > 0 else None
-
-
-def _gain(header: Mapping[str, Any], *, own: bool) -> float:
-    if own or str(header.get("BUNIT", "")).lower().startswith("electron"):
-        return _number(header, "GAIN") or 1.0
-    amplifiers = [g for g in (_number(header, "GAINA"), _number(header, "GAINB")) if g is not None]
-    if amplifiers:
-        return sum(amplifiers) / len(amplifiers)
-    return _number(header, "GAIN") or _number(header, "ARAWGAIN") or 1.0
-
-
-def _zeropoint(header: Mapping[str, Any]) -> float | None:
-    for key in ("MAGZERO", "MAG_ZERO", "MAGZPT0", "ZEROPNT", "ZP"):
-        value = _number(header, key)
-        if value is not None:
-            return value
-    return None
+    return next((Plane(path, str(present[name])) for name in names if name in present), None)

@@ -1,105 +1,279 @@
-"""Convert celestial WCS of other programs (TAN, SIP, ZPN, ...) to TPV."""
+"""Celestial coordinates of other programs: the fast TPV class where it is exact, else astropy's WCS."""
 
+import math
+import re
 import warnings
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
+import astropy.units as u
 import numpy as np
+from astropy.coordinates import ICRS, BaseCoordinateFrame, SkyCoord
 from astropy.io import fits
-from astropy.wcs import WCS, FITSFixedWarning, WcsError
-from numpy.typing import NDArray
+from astropy.utils.exceptions import AstropyWarning
+from astropy.wcs import WCS, NoConvergence, WcsError
+from astropy.wcs.utils import wcs_to_celestial_frame
+from numpy.typing import ArrayLike, NDArray
 
 from imaging.errors import InputError
-from imaging.wcs.sphere import polygon_centre
-from imaging.wcs.tpv import N_TERMS, RADIAL_TERM, TpvWcs, sky_to_plane, tpv_basis
+from imaging.wcs.tpv import N_TERMS, RADIAL_TERM, TpvWcs
 
 FloatArray = NDArray[np.float64]
 
 NODES = 15
-"""Number of points along each axis at which the coordinates are compared."""
+"""Points along each axis of an image at which its coordinates must be defined and invert."""
 
-MAX_ERROR_PIXELS = 0.02
-"""Largest error of the polynomial; images of one field are aligned by their sources to better than 0.05 pixel."""
+MAX_ERROR_PIXELS = 0.01
+"""Largest difference after mapping to the sky and back; images are aligned to better than 0.05 pixel."""
+
+NOT_READ = ("CPDIS", "CQDIS", "D2IMDIS", "AXISCORR", "WAT0_", "WAT1_", "WAT2_")
+"""Cards of distortions that are in other extensions or in strings of IRAF, by how they begin."""
+
+_WCS_CARD = re.compile(
+    r"(?:C(?:TYPE|RVAL|RPIX|UNIT|DELT|ROTA|NAME|RDER|SYER)\d|(?:CD|PC|PV|PS)\d+_\d+|PC00\d00\d"
+    r"|(?:A|B|AP|BP)_(?:ORDER|DMAX|\d_\d)|LONPOLE|LATPOLE|RADESYS|RADECSYS|EQUINOX|EPOCH|WCSAXES|MJD-OBS|DATE-OBS"
+    r"|(?:CPDIS|CQDIS|D2IMDIS)\d|AXISCORR|WAT\d_\d+|(?:DP|DQ)\d.*)$"
+)
 
 
-def wcs_of_header(header: Mapping[str, Any], shape: tuple[int, int]) -> TpvWcs:
-    """Read celestial coordinates in any projection supported by astropy.
+class AstropyWcs:
+    """World coordinates of one image by astropy, in ICRS.
 
-    TPV, and TAN with a CD matrix, are read exactly; anything else (PC matrix, SIP, ZPN and so on) is replaced by the
-    TPV polynomial that fits it over the image.
+    Parameters
+    ----------
+    cards
+        Keywords of the coordinates.
+    """
+
+    def __init__(self, cards: Mapping[str, Any]) -> None:
+        self._cards = dict(cards)
+        self._wcs = _astropy_wcs(self._cards)
+        frame = _frame(self._wcs)
+        self._frame = None if isinstance(frame, ICRS) else frame
+
+    @cached_property
+    def _order(self) -> tuple[int, int]:
+        """Index of RA and of Dec among the axes."""
+        return int(self._wcs.wcs.lng), int(self._wcs.wcs.lat)
+
+    def pixel_to_sky(self, x: ArrayLike, y: ArrayLike) -> tuple[FloatArray, FloatArray]:
+        """Map pixels (0-based) to RA and Dec in degrees, ICRS, RA in [0, 360); NaN where undefined."""
+        x, y = np.broadcast_arrays(np.asarray(x, dtype=float), np.asarray(y, dtype=float))
+        axes = self._wcs.all_pix2world(x.ravel(), y.ravel(), 0)
+        ra, dec = (np.asarray(axes[k], dtype=float).reshape(x.shape) for k in self._order)
+        if self._frame is not None:
+            sky = SkyCoord(ra * u.deg, dec * u.deg, frame=self._frame).icrs
+            ra, dec = sky.ra.deg, sky.dec.deg
+        return np.mod(ra, 360.0), dec
+
+    def sky_to_pixel(self, ra_deg: ArrayLike, dec_deg: ArrayLike) -> tuple[FloatArray, FloatArray]:
+        """Map RA and Dec in degrees, ICRS, to pixels (0-based); NaN for positions outside the projection."""
+        ra, dec = np.broadcast_arrays(np.asarray(ra_deg, dtype=float), np.asarray(dec_deg, dtype=float))
+        shape = ra.shape
+        if self._frame is not None:
+            sky = SkyCoord(ra * u.deg, dec * u.deg, frame="icrs").transform_to(self._frame)
+            ra, dec = sky.spherical.lon.deg, sky.spherical.lat.deg
+        axes = [ra.ravel(), dec.ravel()] if self._order == (0, 1) else [dec.ravel(), ra.ravel()]
+        try:
+            found = self._wcs.all_world2pix(*axes, 0, tolerance=1e-7, maxiter=50)
+        except NoConvergence as error:
+            found = error.best_solution.T.copy()
+            for lost in (error.divergent, error.slow_conv):
+                if lost is not None:
+                    found[:, lost] = np.nan
+        x, y = (np.asarray(axis, dtype=float).reshape(shape) for axis in found)
+        return x, y
+
+    def pixel_area_arcsec2(self, x: ArrayLike, y: ArrayLike) -> FloatArray:
+        """Return the area of pixels on the sky."""
+        x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+        ra, dec = self.pixel_to_sky(
+            np.stack([x - 0.5, x + 0.5, x, x]), np.stack([y, y, y - 0.5, y + 0.5])
+        )
+        shrink = np.cos(np.radians(dec.mean(axis=0)))
+        ax, bx = ((np.mod(ra[k + 1] - ra[k] + 180.0, 360.0) - 180.0) * shrink for k in (0, 2))
+        ay, by = (dec[k + 1] - dec[k] for k in (0, 2))
+        return np.asarray(np.abs(ax * by - ay * bx) * 3600.0**2)
+
+    def shifted(self, dx: float, dy: float) -> "AstropyWcs":
+        """Return the coordinate system of the same sky after moving the image's content by (dx, dy) pixels."""
+        moved = {f"CRPIX{axis}": float(self._cards.get(f"CRPIX{axis}", 0.0)) + d for axis, d in ((1, dx), (2, dy))}
+        return AstropyWcs(self._cards | moved)
+
+    def to_header(self) -> dict[str, Any]:
+        """Return the FITS keywords as they were read."""
+        return dict(self._cards)
+
+
+ImageWcs = TpvWcs | AstropyWcs
+"""Coordinates of an image."""
+
+
+def wcs_of_header(header: Mapping[str, Any], shape: tuple[int, int]) -> ImageWcs:
+    """Read celestial coordinates in any projection and frame supported by astropy.
+
+    A header that :class:`imaging.wcs.tpv.TpvWcs` implements exactly is read by it: TPV without the radial and higher
+    terms, or plain TAN, with a CD matrix, in ICRS. Every other header is left to astropy.
 
     Parameters
     ----------
     header
-        Keywords of the image.
+        Keywords of the image's HDU.
     shape
         (ny, nx) of the image.
 
     Raises
     ------
     InputError
-        If the header has no equatorial coordinates, or the error of the polynomial exceeds 0.02 pixel.
+        If the header has no equatorial coordinates, or they are undefined or ambiguous on the image.
     """
-    if str(header.get("CTYPE1", "")).strip() in ("RA---TPV", "RA---TAN") and "CD1_1" in header:
+    if is_exact(header):
         return TpvWcs.from_header(header)
-    wcs = _astropy_wcs(header)
+    cards = wcs_cards(header)
+    _check_supported(cards)
+    wcs = AstropyWcs(cards)
     ny, nx = shape
     x, y = (g.ravel() for g in np.meshgrid(np.linspace(0, nx - 1, NODES), np.linspace(0, ny - 1, NODES)))
-    ra, dec = (np.asarray(c, dtype=float) for c in wcs.all_pix2world(x, y, 0))
+    ra, dec = wcs.pixel_to_sky(x, y)
     if not (np.isfinite(ra).all() and np.isfinite(dec).all()):
         raise InputError("the coordinates of the header are undefined on a part of the image", value=header["CTYPE1"])
-    fitted = _fit(x, y, ra, dec, shape)
-    error = float(
-        np.hypot(*(np.subtract(a, b) for a, b in zip(fitted.sky_to_pixel(ra, dec), (x, y), strict=True))).max()
-    )
+    error = float(np.max(np.hypot(*(np.subtract(a, b) for a, b in zip(wcs.sky_to_pixel(ra, dec), (x, y), strict=True)))))
     if not error < MAX_ERROR_PIXELS:
         raise InputError(
-            "the projection cannot be approximated by a TPV polynomial",
-            value=f"{header['CTYPE1']}: {error:.3f} pixel",
+            "the coordinates of the header cannot be inverted on the image",
+            value=f"{header['CTYPE1']}: {error:.3g} pixel",
             limit=f"{MAX_ERROR_PIXELS:g} pixel",
-            remedy="give a smaller cut-out, or refit the coordinates as TPV",
+            remedy="give a smaller cut-out, or refit the coordinates",
         )
-    return fitted
+    return wcs
 
 
-def _astropy_wcs(header: Mapping[str, Any]) -> WCS:
-    cards = fits.Header()
+def wcs_cards(header: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the cards of a header that describe its coordinates."""
+    return {k: v for k, v in header.items() if _WCS_CARD.match(k) and isinstance(v, (bool, int, float, str))}
+
+
+def is_exact(header: Mapping[str, Any]) -> bool:
+    """Return whether :class:`imaging.wcs.tpv.TpvWcs` implements a header exactly.
+
+    Parameters
+    ----------
+    header
+        Keywords of the image's HDU.
+    """
+    projection = str(header.get("CTYPE1", "")).strip()
+    if projection not in ("RA---TPV", "RA---TAN") or str(header.get("CTYPE2", "")).strip() != f"DEC--{projection[-3:]}":
+        return False
+    if not any(re.fullmatch(r"CD\d_\d", k) for k in header) or str(header.get("RADESYS", "")).strip() not in ("", "ICRS"):
+        return False
+    if not str(header.get("RADESYS", "")).strip() and {"EQUINOX", "EPOCH"} & set(header):
+        return False
+    usual = {"CUNIT1": "deg", "CUNIT2": "deg", "LONPOLE": 180.0, "WCSAXES": 2}
     for key, value in header.items():
-        if isinstance(value, (bool, int, float, str)) and len(key) <= 8:
-            cards[key] = value
-    cards["NAXIS"] = 2
+        if key in usual:
+            same = str(value).strip() in ("", "deg") if key.startswith("CUNIT") else _is(value, float(usual[key]))
+            if not same:
+                return False
+        elif re.fullmatch(r"PC\d+_\d+|PC00\d00\d|(?:A|B|AP|BP)_(?:ORDER|\d_\d)|RADECSYS|LATPOLE|CROTA\d|PS\d_\d+", key):
+            return False
+        elif key.startswith(NOT_READ):
+            return False
+        elif match := re.fullmatch(r"PV(\d)_(\d+)", key):
+            term = int(match[2])
+            known = projection == "RA---TPV" and int(match[1]) <= 2 and term < N_TERMS and term != RADIAL_TERM
+            if not known and not _is(value, 0.0):
+                return False
+            if projection == "RA---TAN":
+                return False
+    return True
+
+
+def _is(value: object, number: float) -> bool:
+    return isinstance(value, (int, float)) and float(value) == number
+
+
+def _check_supported(cards: Mapping[str, Any]) -> None:
+    """Raise for coordinates that astropy would read without a part of their distortion."""
+    kinds = [str(cards.get(f"CTYPE{axis}", "")).strip() for axis in (1, 2)]
+    unread = sorted(key for key in cards if key.startswith(NOT_READ) and not key.startswith("WAT0_"))
+    irafs = [k for k in unread if k.startswith("WAT") and not any(kind.endswith(("TNX", "ZPX")) for kind in kinds)]
+    unread = [k for k in unread if k not in irafs]
+    if unread or any(kind.endswith(("TNX", "ZPX", "TAB")) for kind in kinds):
+        raise InputError(
+            "the coordinates of the header have a distortion that is not supported",
+            value=", ".join([*kinds, *unread[:3]]),
+            limit="a projection of the FITS standard, TPV or SIP",
+            remedy="refit the coordinates as TPV or SIP",
+        )
+    if any(k.startswith("CD") and "_" in k for k in cards) and any(re.fullmatch(r"PC\d+_\d+", k) for k in cards):
+        _check_matrices(cards)
+
+
+def _check_matrices(cards: Mapping[str, Any]) -> None:
+    """Raise if the CD matrix of a header is not the product of its CDELT and PC."""
+    cd, pc = (np.array([[cards.get(f"{m}{i}_{j}", 0.0) for j in (1, 2)] for i in (1, 2)], dtype=float) for m in ("CD", "PC"))
+    for k in (1, 2):
+        pc[k - 1] *= float(cards.get(f"CDELT{k}", 1.0))
+    if not np.allclose(cd, pc, rtol=1e-6, atol=1e-6 * np.abs(cd).max()):
+        raise InputError(
+            "the header has a CD matrix and another PC matrix",
+            value=f"CD {cd.tolist()}, CDELT times PC {pc.tolist()}",
+            remedy="remove the one that does not hold",
+        )
+
+
+def image_header(primary: Mapping[str, Any], extension: Mapping[str, Any]) -> dict[str, Any]:
+    """Join the keywords of a file and of one of its extensions; coordinates are those of one of the two.
+
+    Parameters
+    ----------
+    primary, extension
+        Keywords of both. If the extension has coordinates, those of the primary do not count, except its reference
+        system where INHERIT says so.
+    """
+    joined = dict(primary) | dict(extension)
+    if "CTYPE1" not in extension:
+        return joined
+    frame = ("RADESYS", "RADECSYS", "EQUINOX", "EPOCH")
+    inherited = frame if extension.get("INHERIT") is True and not any(k in extension for k in frame) else ()
+    own = set(extension) | set(inherited) | {"MJD-OBS", "DATE-OBS"}
+    return {key: value for key, value in joined.items() if key in own or not _WCS_CARD.match(key)}
+
+
+def _astropy_wcs(cards: Mapping[str, Any]) -> WCS:
+    header = fits.Header()
+    if any(re.fullmatch(r"CD\d_\d", key) for key in cards):  # the FITS standard forbids CDELT and PC beside CD
+        cards = {k: v for k, v in cards.items() if not re.fullmatch(r"PC\d+_\d+|CDELT\d|CROTA\d", k)}
+    for key, value in cards.items():
+        if isinstance(value, (bool, int, float, str)) and len(key) <= 8 and not (isinstance(value, float) and math.isnan(value)):
+            header[key] = value
+    header["NAXIS"] = 2
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FITSFixedWarning)
-            wcs = WCS(cards).celestial
-    except (WcsError, ValueError, KeyError) as error:
+            warnings.simplefilter("ignore", AstropyWarning)
+            wcs = WCS(header).celestial
+            wcs.wcs.set()
+    except (WcsError, ValueError, KeyError, AssertionError) as error:
         message = str(error).strip().splitlines() or [""]
         raise InputError("coordinates of the header not understood", value=message[0]) from error
-    types = [str(name)[:4] for name in wcs.wcs.ctype]
-    if types != ["RA--", "DEC-"]:
+    if sorted(str(name)[:4] for name in wcs.wcs.ctype) != ["DEC-", "RA--"]:
         raise InputError(
             "the header has no equatorial coordinates in a supported projection",
-            value=repr(header.get("CTYPE1", "")),
+            value=repr(cards.get("CTYPE1", "")),
             limit="RA and Dec in a projection supported by astropy",
             remedy="give an image with celestial coordinates",
         )
     return wcs
 
 
-def _fit(x: FloatArray, y: FloatArray, ra: FloatArray, dec: FloatArray, shape: tuple[int, int]) -> TpvWcs:
-    """Fit the matrix first and the third-order polynomial to the residuals."""
-    ny, nx = shape
-    crval = polygon_centre(np.stack([ra, dec], axis=1))
-    crpix = ((nx + 1) / 2, (ny + 1) / 2)
-    plane = sky_to_plane(ra, dec, *crval)
-    dx, dy = x + 1.0 - crpix[0], y + 1.0 - crpix[1]
-    linear = np.stack([dx, dy, np.ones_like(dx)], axis=1)
-    cd: FloatArray = np.linalg.lstsq(linear, np.stack(plane, axis=1), rcond=None)[0][:2].T.astype(float)
-    u, v = cd[0, 0] * dx + cd[0, 1] * dy, cd[1, 0] * dx + cd[1, 1] * dy
-    free = [k for k in range(N_TERMS) if k != RADIAL_TERM]
-    pv = np.zeros((2, N_TERMS))
-    for axis, own, other in ((0, u, v), (1, v, u)):
-        basis = tpv_basis(own, other)[free]
-        size = np.abs(basis).max(axis=1, keepdims=True)
-        pv[axis, free] = np.linalg.lstsq((basis / size).T, plane[axis], rcond=None)[0] / size[:, 0]
-    return TpvWcs(crval, crpix, cd, pv)
+def _frame(wcs: WCS) -> BaseCoordinateFrame:
+    try:
+        return wcs_to_celestial_frame(wcs)
+    except ValueError as error:
+        raise InputError(
+            "the reference system of the coordinates is not supported",
+            value=f"RADESYS {wcs.wcs.radesys!r}, EQUINOX {wcs.wcs.equinox:g}",
+            limit="ICRS, FK5, FK4, FK4-NO-E",
+            remedy="correct RADESYS and EQUINOX",
+        ) from error

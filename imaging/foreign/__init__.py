@@ -1,0 +1,1 @@
+"""Conventions of other programs' images: units and gains, mask planes, pixels without data, noise."""

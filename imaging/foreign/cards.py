@@ -1,0 +1,65 @@
+"""Numbers in headers of other programs: stated, absent, or not understood."""
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from imaging.errors import InputError
+
+ABSENT = frozenset({"", "none", "null", "unknown", "undefined", "n/a", "na", "nan", "inf", "-"})
+"""Texts that state no value."""
+
+
+def positive(header: Mapping[str, Any], key: str) -> float | None:
+    """Return a positive finite number of a header, None if the card is absent or states no such number.
+
+    Parameters
+    ----------
+    header
+        Keywords.
+    key
+        Keyword.
+    """
+    try:
+        value = float(header[key])
+    except (KeyError, TypeError, ValueError):
+        return None
+    return value if math.isfinite(value) and value > 0 else None
+
+
+def stated(header: Mapping[str, Any], keys: Iterable[str], limits: tuple[float, float], remedy: str) -> float | None:
+    """Return the first number that a header states under one of several keywords.
+
+    Parameters
+    ----------
+    header
+        Keywords.
+    keys
+        Keywords, the preferred first. Cards without a value, or with a word such as ``unknown``, are passed over.
+    limits
+        Smallest and largest value that can be meant.
+    remedy
+        What the user can do if the value is not understood.
+
+    Raises
+    ------
+    InputError
+        If the card holds a number outside the limits, or a text that is neither a number nor a word for its absence.
+    """
+    for key in keys:
+        value = header.get(key)
+        text = "" if value is None or isinstance(value, bool) else str(value).strip()
+        if text.lower() in ABSENT:
+            continue
+        try:
+            number = float(text)
+        except ValueError:
+            number = math.nan
+            if not re.search(r"\d", text):
+                continue
+        if not limits[0] < number < limits[1]:
+            limit = f"a number from {limits[0]:g} to {limits[1]:g}"
+            raise InputError(f"{key} of the header is not understood", value=repr(value), limit=limit, remedy=remedy)
+        return number
+    return None

@@ -1,0 +1,142 @@
+"""Find pixels that hold no data: constants instead of NaN, and integers equal to BLANK."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from imaging.errors import InputError
+from imaging.numerics.robust import MAD_TO_SIGMA
+
+BoolImage = NDArray[np.bool_]
+
+SHORTEST_RUN, MAX_CHANCE = 5, 1e-3
+"""Fewest equal neighbours along a row or column that are a constant, and the number of such runs by chance."""
+
+MIN_REPEATS, FAR_SIGMA = 5, 8.0
+"""Times that one value below the sky by so many sigma repeats exactly where it stands for no data."""
+
+
+def blank_pixels(pixels: NDArray[Any], header: Mapping[str, Any]) -> BoolImage | None:
+    """Return which pixels of an integer image equal BLANK, None if the header has no BLANK.
+
+    Parameters
+    ----------
+    pixels
+        (ny, nx), after BSCALE and BZERO.
+    header
+        Keywords of the image's HDU; BLANK refers to the stored integers (FITS standard 4.0, section 4.4.2.5).
+
+    Raises
+    ------
+    InputError
+        If BLANK is not an integer.
+    """
+    value = header.get("BLANK", header.get("ZBLANK"))
+    if value is None or float(header.get("ZBITPIX", header.get("BITPIX", -32))) < 0:
+        return None
+    try:
+        blank = int(str(value).strip())
+        scaled = blank * float(header.get("BSCALE", 1.0)) + float(header.get("BZERO", 0.0))
+    except ValueError as error:
+        raise InputError("BLANK of the header is not an integer", value=repr(value), remedy="correct the card") from error
+    return np.isclose(pixels, scaled, rtol=1e-6, atol=0.0) if pixels.dtype.kind == "f" else pixels == scaled
+
+
+def constant_pixels(pixels: NDArray[np.float32]) -> tuple[BoolImage, BoolImage]:
+    """Find exactly constant parts of an image, which no sky with noise has.
+
+    Runs of equal pixels along rows and columns count if they are longer than chance makes them; in an image of
+    integers chance makes longer ones. A value of such runs, and one far below the sky that repeats, stands for no data
+    wherever it occurs.
+
+    Parameters
+    ----------
+    pixels
+        (ny, nx) float32; NaN is no data already.
+
+    Returns
+    -------
+    no_data
+        (ny, nx) pixels without data.
+    clipped
+        (ny, nx) constant pixels at the highest value of the image: saturated cores.
+    """
+    finite = np.isfinite(pixels)
+    none = np.zeros(pixels.shape, dtype=np.bool_)
+    if not finite.any():
+        return none, none.copy()
+    equal = np.median(np.mean(pixels[:, 1:] == pixels[:, :-1], axis=1))
+    equal = min(float(equal), 0.9)
+    length = SHORTEST_RUN
+    if equal > 0:
+        length = max(length, 1 + math.ceil(math.log(MAX_CHANCE / pixels.size) / math.log(equal)))
+    runs = _runs(pixels, length) | _runs(np.ascontiguousarray(pixels.T), length).T
+    values, counts = np.unique(pixels[runs], return_counts=True)
+    values = values[counts >= length]
+    highest = pixels[finite].max()
+    sample = pixels[finite & ~runs][::7]
+    if sample.size > 100:
+        middle = float(np.median(sample))
+        sigma = MAD_TO_SIGMA * float(np.median(np.abs(sample - middle)))
+        low, repeats = np.unique(pixels[finite & (pixels < middle - FAR_SIGMA * sigma)], return_counts=True)
+        values = np.union1d(values, low[repeats >= MIN_REPEATS])
+    everywhere = equal < 1.0 / pixels.shape[1]
+    if np.count_nonzero(pixels == 0) >= MIN_REPEATS + 10.0 * equal * pixels.size:
+        values = np.union1d(values, [np.float32(0.0)])
+    clipped = runs & (pixels == highest) & (highest > 0)
+    far = values[values < highest]
+    if not everywhere and sample.size > 100:
+        far = far[np.abs(far - middle) > FAR_SIGMA * sigma]
+    return (runs & ~clipped) | np.isin(pixels, far), clipped
+
+
+@numba.njit(cache=True)
+def _runs(pixels: NDArray[np.float32], length: int) -> BoolImage:
+    """Return which pixels are in a run of at least ``length`` equal values along their row."""
+    ny, nx = pixels.shape
+    out = np.zeros((ny, nx), dtype=np.bool_)
+    for j in range(ny):
+        first = 0
+        for i in range(1, nx + 1):
+            if i < nx and pixels[j, i] == pixels[j, first]:
+                continue
+            if i - first >= length:
+                out[j, first:i] = True
+            first = i
+    return out
+
+
+def linear_pixels(pixels: NDArray[Any], header: Mapping[str, Any]) -> NDArray[Any]:
+    """Return pixels on a linear scale where the header states the asinh scale of Pan-STARRS.
+
+    Parameters
+    ----------
+    pixels
+        (ny, nx) values v.
+    header
+        BSOFTEN and BOFFSET: flux = BOFFSET + 2 BSOFTEN sinh(v / (2.5 log10 e)) (Waters et al. 2020, ApJS 251, 4).
+
+    Raises
+    ------
+    InputError
+        If only one of the two cards is present, or one is not a number.
+    """
+    cards = [header.get(key) for key in ("BSOFTEN", "BOFFSET")]
+    if cards == [None, None]:
+        return pixels
+    try:
+        soften, offset = (float(str(card)) for card in cards)
+    except ValueError:
+        soften = math.nan
+    if not (soften > 0 and math.isfinite(offset)):
+        raise InputError(
+            "the asinh scale of the pixels is not understood",
+            value=f"BSOFTEN {cards[0]!r}, BOFFSET {cards[1]!r}",
+            limit="two numbers, BSOFTEN above zero",
+            remedy="give an image with a linear scale",
+        )
+    return (offset + 2.0 * soften * np.sinh(np.asarray(pixels, dtype=float) * (0.4 * math.log(10.0)))).astype(np.float32)

@@ -1,0 +1,201 @@
+"""Noise of calibrated images of other programs: correlation of neighbouring pixels, electrons per unit.
+
+Resampled images have correlated noise. Its autocorrelation in blank sky enters the whitening of a difference. Where no
+card states the gain, the variance at the places of sources shows it: photons make it rise by one over the gain per
+unit of flux.
+"""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import binary_dilation, map_coordinates
+
+from imaging.image import FloatImage
+from imaging.numerics.robust import mad_sigma
+from imaging.psf.model import PsfModel
+
+FloatArray = NDArray[np.float64]
+BoolImage = NDArray[np.bool_]
+
+LAGS = 6
+"""Number of lags along each axis."""
+
+CORRELATED = 0.03
+"""Lag-one correlation above which an image was resampled; white noise of 10^5 pixels gives 0.003."""
+
+CLIP_SIGMA = 4.0
+MIN_BLANK = 2000
+"""Fewest blank pixels to measure a correlation."""
+
+MIN_RISE, MIN_PIXELS = 0.2, 50
+"""Smallest relative rise of a weight map's variance in sources, and fewest pixels, to derive a gain from it."""
+
+STAMP_HALF_WIDTH, FIT_RANGE = 6, (1.0, 12.0)
+"""Half width of a star's stamp, pixels; range of its flux per pixel, in sigma of the sky, in which photons dominate."""
+
+MIN_STARS = 5
+
+
+def blank_correlation(science: FloatImage, sigma: FloatImage, blank: BoolImage) -> FloatArray | None:
+    """Measure the autocorrelation of the noise in blank sky.
+
+    Parameters
+    ----------
+    science
+        (ny, nx) float32, sky subtracted.
+    sigma
+        (ny, nx) standard deviation of a pixel.
+    blank
+        (ny, nx) pixels without sources and defects.
+
+    Returns
+    -------
+    correlation
+        (6, 6) at lags 0 to 5 in y and x, one at lag zero; None if neighbours are uncorrelated or there is too little
+        blank sky.
+    """
+    values = np.where(blank, science, np.float32(0.0)) / sigma
+    used = blank & (np.abs(values) < CLIP_SIGMA)
+    if np.count_nonzero(used) < MIN_BLANK:
+        return None
+    values = np.where(used, values - np.float32(values[used].mean()), np.float32(0.0))
+    size = [2 ** math.ceil(math.log2(n + LAGS)) for n in values.shape]
+    sums, pairs = (np.fft.irfft2(np.abs(np.fft.rfft2(v, s=size)) ** 2, s=size) for v in (values, used.astype(float)))
+    covariance = np.divide(sums, pairs, out=np.zeros_like(sums), where=pairs > 0.5)
+    below = covariance[:, (-np.arange(LAGS)) % size[1]][:LAGS]
+    lags = 0.5 * (covariance[:LAGS, :LAGS] + below)
+    correlation = lags / lags[0, 0]
+    if max(abs(correlation[0, 1]), abs(correlation[1, 0])) < CORRELATED:
+        return None
+    error = 1.0 / math.sqrt(np.count_nonzero(used))
+    correlation[np.abs(correlation) < 3.0 * error] = 0.0
+    return correlation
+
+
+def resampled_correlation(interpolation: NDArray[np.float32], own: FloatArray, matrix: FloatArray) -> NDArray[np.float32]:
+    """Combine the correlation by an interpolation with that which its input already had.
+
+    Parameters
+    ----------
+    interpolation
+        (n, m, 6, 6) autocorrelation that the interpolation gives to white noise, in the variance of an input pixel.
+    own
+        (6, 6) autocorrelation of the input's noise, one at lag zero.
+    matrix
+        (2, 2) input pixels (x, y) per output pixel.
+
+    Returns
+    -------
+    correlation
+        (n, m, 6, 6), the autocorrelation of the output in the same unit.
+    """
+    reach = LAGS - 1
+    lag = np.arange(-2 * reach, 2 * reach + 1)
+    y, x = np.meshgrid(lag, lag, indexing="ij")
+    along, up = (matrix[k, 0] * x + matrix[k, 1] * y for k in (0, 1))
+    padded = np.pad(own, ((0, 2), (0, 2)))
+    wide = map_coordinates(padded, [np.abs(up), np.abs(along)], order=1, mode="constant", cval=0.0)
+    out = np.zeros(interpolation.shape)
+    for j in range(-reach, reach + 1):
+        for i in range(-reach, reach + 1):
+            part = wide[2 * reach - j : 2 * reach - j + LAGS, 2 * reach - i : 2 * reach - i + LAGS]
+            out += interpolation[..., abs(j), abs(i), None, None] * part
+    return out.astype(np.float32)
+
+
+def gain_of_weights(science: FloatImage, variance: FloatImage, blank_variance: FloatImage) -> float | None:
+    """Derive the gain from a weight map that includes the photons of the sources.
+
+    Parameters
+    ----------
+    science
+        (ny, nx) float32, sky subtracted.
+    variance
+        (ny, nx) of the weight map; not finite for bad pixels.
+    blank_variance
+        (ny, nx) that of blank sky.
+
+    Returns
+    -------
+    gain
+        Photo-electrons per unit; None if the map does not rise in sources.
+    """
+    rise = variance - blank_variance
+    bright = np.isfinite(variance) & (science > 10.0 * np.sqrt(blank_variance))
+    bright &= variance < 1e4 * blank_variance
+    if np.count_nonzero(bright) < MIN_PIXELS or np.median(rise[bright] / blank_variance[bright]) < MIN_RISE:
+        return None
+    return float(1.0 / np.median(rise[bright] / science[bright]))
+
+
+def gain_of_stars(
+    science: FloatImage, variance: FloatImage, psf: PsfModel, x: FloatArray, y: FloatArray
+) -> float | None:
+    """Derive the gain from the scatter of stars about the PSF.
+
+    Parameters
+    ----------
+    science, variance
+        (ny, nx) float32, sky subtracted, and variance of blank sky; not finite for bad pixels.
+    psf
+        Point-spread function.
+    x, y
+        (n,) peaks of stars, pixels.
+
+    Returns
+    -------
+    gain
+        Photo-electrons per unit; None if there are too few stars or no rise of the scatter is seen.
+    """
+    half, points = STAMP_HALF_WIDTH, []
+    for a, b in zip(x.astype(int), y.astype(int), strict=True):
+        window = (slice(b - half, b + half + 1), slice(a - half, a + half + 1))
+        data, noise = science[window].astype(float), np.sqrt(variance[window].astype(float))
+        if data.shape != (2 * half + 1, 2 * half + 1) or not np.isfinite(noise).all():
+            continue
+        points.append(_deviations(data, noise, psf, float(a), float(b)))
+    if len(points) < MIN_STARS:
+        return None
+    light, square, sky = (np.concatenate(part) for part in zip(*points, strict=True))
+    inside = (light > FIT_RANGE[0] * sky) & (light < FIT_RANGE[1] * sky)
+    if np.count_nonzero(inside) < MIN_PIXELS:
+        return None
+    u, v = (light / sky)[inside], (square / sky**2)[inside] - 1.0
+    weight = 1.0 / (1.0 + u) ** 2  # a square deviates by its own size, which rises with the light
+    keep = v < 20.0
+    design = np.stack([u, u**2], axis=1)[keep]
+    solution = np.linalg.lstsq(design * np.sqrt(weight[keep])[:, None], v[keep] * np.sqrt(weight[keep]), rcond=None)[0]
+    rise = float(max(solution[0], 0.0) if solution[1] > 0 else np.sum((weight * u * v)[keep]) / np.sum((weight * u * u)[keep]))
+    return None if rise <= 0.0 else 1.0 / (rise * float(np.median(sky)))
+
+
+def _deviations(
+    data: FloatArray, noise: FloatArray, psf: PsfModel, x: float, y: float
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Fit flux, position and background of a star; return light, squared deviation and sky sigma of its pixels."""
+    half, dx, dy = STAMP_HALF_WIDTH, 0.0, 0.0
+    for _ in range(3):
+        axis = np.arange(-half, half + 1.0)
+        stamp = psf.at_offsets(x, y, axis - dx, axis - dy)
+        slope_y, slope_x = np.gradient(stamp)
+        columns = np.stack([stamp.ravel(), slope_x.ravel(), slope_y.ravel(), np.ones(stamp.size)], axis=1)
+        flux, mx, my, level = np.linalg.lstsq(columns / noise.ravel()[:, None], (data / noise).ravel(), rcond=None)[0]
+        if flux <= 0:
+            break
+        dx, dy = (float(np.clip(d - m / flux, -2.0, 2.0)) for d, m in ((dx, mx), (dy, my)))
+    light = flux * stamp
+    fitted = (columns @ np.array([flux, mx, my, level])).reshape(stamp.shape)
+    freedom = data.size / (data.size - 4.0)
+    return light.ravel(), ((data - fitted) ** 2).ravel() * freedom, noise.ravel()
+
+
+def blank_scale(science: FloatImage, weight: FloatImage, blank: BoolImage) -> float:
+    """Return the width of blank sky in units of the weight map's sigma; NaN without blank pixels."""
+    values = (science * np.sqrt(weight))[blank & (weight > 0)]
+    return mad_sigma(values.astype(float)) if values.size >= MIN_BLANK else float("nan")
+
+
+def without_sources(bad: BoolImage, segmentation: NDArray[np.int32], growth: int) -> BoolImage:
+    """Return the pixels of blank sky: neither bad nor within ``growth`` pixels of a source."""
+    return ~(bad | binary_dilation(segmentation != 0, iterations=growth))

@@ -1,0 +1,145 @@
+"""Units of pixels: photo-electrons per unit and the zero point that the unit defines."""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import astropy.units as u
+
+from imaging.errors import InputError
+from imaging.foreign.cards import ABSENT, positive, stated
+
+ZEROPOINT_KEYS = ("MAGZERO", "MAG_ZERO", "MAGZPT0", "ZEROPNT", "ZP", "MAGZP", "PHOTZP", "MAGZPT")
+ZEROPOINT_LIMITS = (0.0, 50.0)
+"""Zero points outside stand for unknown ones, such as 99 and -999."""
+
+FLUX_ZEROPOINT_TOLERANCE_MAG = 0.02
+"""Largest difference between the zero point of the header and that of a unit of flux."""
+
+AB_ZERO_JY = 3630.78
+"""Flux of magnitude zero in the AB system, Jy (Oke & Gunn 1983)."""
+
+_COUNTS = {"adu", "adus", "dn", "dns", "count", "counts", "ct", "cts", "counts(adu)"}
+_ELECTRONS = {"electron", "electrons", "e", "e-", "elec", "elecs", "photoelectron", "photoelectrons", "photons", "photon"}
+_SECOND = re.compile(r"(?:/|per)(?:s|sec|second|seconds)$|(?:s|sec)(?:\*\*|\^)?\(?-1\)?$")
+_MAGGIES = {"nanomaggy": 1e-9, "nanomaggies": 1e-9, "nmgy": 1e-9, "maggy": 1.0, "maggies": 1.0, "mgy": 1.0}
+
+
+@dataclass(frozen=True, slots=True)
+class PixelUnit:
+    """What one unit of the pixels is.
+
+    Attributes
+    ----------
+    gain
+        Photo-electrons per unit; None if the header does not say.
+    zeropoint_mag
+        AB magnitude of one unit; None if the header does not say.
+    """
+
+    gain: float | None
+    zeropoint_mag: float | None
+
+
+def pixel_unit(
+    header: Mapping[str, Any],
+    pixel_area_arcsec2: float,
+    *,
+    own: bool = False,
+    gain: float | None = None,
+    zeropoint_mag: float | None = None,
+) -> PixelUnit:
+    """Derive gain and zero point from BUNIT, GAIN, EXPTIME and the zero point of a header.
+
+    Pixels in counts have the header's gain, in electrons a gain of one whatever GAIN says, because GAIN is per count;
+    per second, the exposure time multiplies. A unit of flux (nanomaggy, Jy, MJy/sr) defines the zero point, and only
+    the noise shows the gain.
+
+    Parameters
+    ----------
+    header
+        Keywords of the image.
+    pixel_area_arcsec2
+        Area of a pixel on the sky, for surface brightness.
+    own
+        Whether this project wrote the file: its GAIN is in photo-electrons per unit.
+    gain, zeropoint_mag
+        Values of the user, which override the header.
+
+    Raises
+    ------
+    InputError
+        If the unit, the zero point or their combination is not understood.
+    """
+    if own:
+        return PixelUnit(gain or positive(header, "GAIN") or 1.0, zeropoint_mag or _stated_zeropoint(header))
+    text = str(header.get("BUNIT") or "").strip()
+    zero = zeropoint_mag if zeropoint_mag is not None else _stated_zeropoint(header)
+    name = text.lower().replace(" ", "").replace("'", "")
+    name = re.sub(r"(?:/|per)pix(?:el)?$|pix(?:el)?-1$", "", name)
+    per_second = _SECOND.search(name) is not None and name not in _COUNTS | _ELECTRONS
+    base = _SECOND.sub("", name).rstrip("*. ") if per_second else name
+    if base in ABSENT or base in _COUNTS or base in _ELECTRONS:
+        return PixelUnit(gain or _count_gain(header, base in _ELECTRONS, per_second), zero)
+    jansky = _flux_jy(text, header, pixel_area_arcsec2)
+    if jansky is None:
+        if gain is not None and zeropoint_mag is not None:
+            return PixelUnit(gain, zeropoint_mag)
+        raise InputError(
+            "BUNIT of the header is not understood",
+            value=repr(text),
+            limit="counts, electrons (also per second), nanomaggy, Jy with a prefix, MJy/sr",
+            remedy="give the gain and the zero point with --gain and --zeropoint, or their twins for templates",
+        )
+    flux_zero = -2.5 * math.log10(jansky / AB_ZERO_JY)
+    if zeropoint_mag is None and zero is not None and abs(zero - flux_zero) > FLUX_ZEROPOINT_TOLERANCE_MAG:
+        raise InputError(
+            "the zero point of the header contradicts BUNIT",
+            value=f"{zero:g}, {text}",
+            limit=f"{flux_zero:.3f}",
+            remedy="give the right one with --zeropoint or --template-zeropoint",
+        )
+    return PixelUnit(gain, zeropoint_mag if zeropoint_mag is not None else flux_zero)
+
+
+def _count_gain(header: Mapping[str, Any], electrons: bool, per_second: bool) -> float | None:
+    """Return the electrons per unit of pixels in counts or electrons; None if a card is missing."""
+    seconds = positive(header, "EXPTIME") if per_second else 1.0
+    gain = 1.0 if electrons else _header_gain(header)
+    return None if seconds is None or gain is None else gain * seconds
+
+
+def _header_gain(header: Mapping[str, Any]) -> float | None:
+    amplifiers = [g for g in (positive(header, "GAINA"), positive(header, "GAINB")) if g is not None]
+    if amplifiers:
+        return sum(amplifiers) / len(amplifiers)
+    return positive(header, "GAIN") or positive(header, "EGAIN") or positive(header, "ARAWGAIN")
+
+
+def _stated_zeropoint(header: Mapping[str, Any]) -> float | None:
+    remedy = "correct the card, or give --zeropoint or --template-zeropoint"
+    return stated(header, ZEROPOINT_KEYS, ZEROPOINT_LIMITS, remedy)
+
+
+def _flux_jy(text: str, header: Mapping[str, Any], pixel_area_arcsec2: float) -> float | None:
+    """Return the flux of one unit in Jy, None if it is no unit of flux."""
+    scale, _, name = text.strip().rpartition(" ")
+    if name.lower() in _MAGGIES:
+        try:
+            factor = float(u.Unit(scale or "", parse_strict="silent").decompose().scale) if scale else 1.0
+        except (ValueError, TypeError, u.UnitsError):
+            return None
+        return _MAGGIES[name.lower()] * factor * AB_ZERO_JY
+    cleaned = text.replace("jansky", "Jy").replace("jy", "Jy").replace("JY", "Jy").replace("MicroJy", "uJy")
+    try:
+        unit = u.Unit(cleaned, parse_strict="silent")
+        if unit.is_equivalent(u.Jy):
+            return float(unit.to(u.Jy))
+        if unit.is_equivalent(u.Jy / u.sr):
+            area = (positive(header, "PIXAR_SR") or pixel_area_arcsec2 / 206264.806247**2) * u.sr
+            return float((unit * area).to(u.Jy))
+    except (ValueError, TypeError, u.UnitsError):
+        return None
+    return None
