@@ -26,12 +26,13 @@ from imaging.catalogue.settings import CatalogueSettings
 from imaging.detector.sections import Section
 from imaging.detrend.overscan import measure_overscan
 from imaging.detrend.settings import DetrendSettings
+from imaging.foreign.mask_planes import COMMUNITY_PIPELINE_CODES
 from imaging.image import CcdImage
-from imaging.io.calibrated import COMMUNITY_PIPELINE_CODES, read_image
+from imaging.io.calibrated import read_image
 from imaging.numerics.robust import mad_sigma
 from imaging.schemas.reference import REFERENCE_STARS
 from imaging.tables import make_table
-from imaging.wcs.tpv import TpvWcs
+from imaging.wcs.foreign import ImageWcs
 
 EPOCHS, RAW = REAL_DATA, REAL_DATA.parent / "raw_decam_cutout"
 
@@ -77,7 +78,7 @@ class CutOut:
     row: np.void
     image: CcdImage
     codes: NDArray[np.integer]
-    wcs: TpvWcs
+    wcs: ImageWcs
     stars: ReferenceStars
     gaia: pa.Table
 

@@ -144,7 +144,7 @@ class LoadedImage:
     Attributes
     ----------
     science
-        (ny, nx) float32, in the file's unit, on a linear scale; possibly not sky-subtracted. NaN where there are no data.
+        (ny, nx) float32, in the file's unit, linear, possibly not sky-subtracted; NaN where there are no data.
     mask
         (ny, nx) int16, bits of :class:`imaging.bits.MaskBit`.
     weight

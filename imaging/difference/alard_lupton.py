@@ -52,7 +52,9 @@ def match_alard_lupton(pair: Pair, settings: SubtractionSettings, times: StepTim
     convolved: Literal["search", "template"] = "template" if fwhm["template"] <= fwhm["search"] else "search"
     target, reference = (pair.search, pair.template) if convolved == "template" else (pair.template, pair.search)
     basis = choose_basis(min(fwhm.values()), max(fwhm.values()), settings.kernel)
-    mean_correlation = pair.correlation.mean(axis=(0, 1), dtype=float) if convolved == "template" else _white()
+    mean_correlation = _white() if pair.search_correlation is None else pair.search_correlation
+    if convolved == "template":
+        mean_correlation = pair.correlation.mean(axis=(0, 1), dtype=float)
     with times.step("kernel"):
         match = find_kernel(target, reference, basis, mean_correlation, pair.makeup, settings.kernel)
         shifts = find_shifts(match, (ny, nx), settings.registration)
@@ -179,8 +181,11 @@ def _noise(
     points = np.full((*x.shape, 1, 1), 1.0 / scale)
     search_kernels, template_kernels = (points, kernels) if convolved == "template" else (kernels, points)
     correlation = tile_correlation(pair.correlation, pair.correlation_tile, good, tiling)
-    decorrelate = settings.noise.decorrelate
-    return tile_noise(search_kernels, template_kernels, *variances, correlation, decorrelate=decorrelate)
+    return tile_noise(
+        *(search_kernels, template_kernels, *variances, correlation),
+        decorrelate=settings.noise.decorrelate,
+        search_correlation=pair.search_correlation,
+    )
 
 
 def _central_sum(kernel: MatchingKernel) -> float:

@@ -6,6 +6,7 @@ source present in all of them, is only visible on the template images.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +19,9 @@ from imaging.image import FloatImage
 from imaging.psf.model import PsfModel
 from imaging.schemas.difference import DIRECT_PHOTOMETRY
 from imaging.tables import make_table
-from imaging.wcs.tpv import TpvWcs
+
+if TYPE_CHECKING:
+    from imaging.wcs.foreign import ImageWcs
 
 FloatArray = NDArray[np.float64]
 
@@ -54,7 +57,7 @@ class DirectImage:
 
     pixels: Callable[[slice, slice], tuple[FloatImage, FloatImage]]
     shape: tuple[int, int]
-    wcs: TpvWcs
+    wcs: "ImageWcs"
     psf: PsfModel
     zeropoint_mag: float
     gain: float

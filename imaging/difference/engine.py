@@ -1,10 +1,12 @@
 """Subtract arbitrary calibrated images of one field (the command ``difference-images``)."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import KDTree
 
 from imaging.difference.chain import CcdSearchResult, SearchSettings, search_ccd
 from imaging.difference.efficiency import efficiency_by_place
@@ -16,8 +18,10 @@ from imaging.exposure import MJD_EPOCH, night_of
 from imaging.image import CalibratedImage, LoadedImage
 from imaging.psf.model import PsfModel
 from imaging.schemas.difference import DetectionFlag
-from imaging.templates.grid import pixel_map
 from imaging.templates.relative import aperture_fluxes, find_bright_sources
+from imaging.templates.resample import aligned_map
+from imaging.templates.resampling_inputs import with_resampling_inputs
+from imaging.templates.settings import StackSettings
 from imaging.wcs.sphere import footprint, overlap_fraction, polygon_centre, separation_deg
 
 SUMMARISED = (
@@ -25,6 +29,10 @@ SUMMARISED = (
     *("chi2_psf", "spread_model", "dipole_fraction", "real_score"),
 )
 """Columns of a detection in the summary."""
+
+STAR_SNR, MIN_RESIDUALS, MAX_RESIDUAL_SHARE = 10.0, 8, 0.15
+"""Signal to noise of the peak of a bright star of the template; number and fraction of those with a detection without
+a flag that no sky has: they were not subtracted."""
 
 __all__ = ["ImageDifference", "UserImage", "difference_images", "summary"]
 
@@ -103,19 +111,26 @@ def difference_images(
     """
     settings = settings or SearchSettings()
     check_overlap(science.loaded, [template.loaded for template in templates], settings.stack.min_coverage)
-    search = _calibrated(science)
+    search = with_resampling_inputs(_calibrated(science), settings.stack.resampling_inputs)
     known = science.zeropoint_mag is not None or science.loaded.zeropoint_mag is not None
     prepared = []
     for template in templates:
-        image = _calibrated(template)
+        image = with_resampling_inputs(_calibrated(template), settings.stack.resampling_inputs)
         if not known or (template.zeropoint_mag is None and template.loaded.zeropoint_mag is None):
-            image = tie_zeropoint(search, image)
+            image = tie_zeropoint(search, image, settings.stack)
         prepared.append(image)
     searched = search_ccd(search, prepared, _identity(science.loaded), settings, with_fakes=with_fakes)
+    check_stars(searched)
     positions = searched.detections.measured
     stamps = tuple(cut_triplet(searched.difference, x, y) for x, y in zip(positions.x, positions.y, strict=True))
-    unit, first = (image.zeropoint_mag - 2.5 * np.log10(image.pixels.header["FILEGAIN"]) for image in (search, prepared[0]))
-    notes = [note for user, image in zip((science, *templates), (search, *prepared), strict=True) for note in _notes(user, image)]
+    unit, first = (
+        image.zeropoint_mag - 2.5 * np.log10(image.pixels.header["FILEGAIN"]) for image in (search, prepared[0])
+    )
+    notes = [
+        note
+        for user, image in zip((science, *templates), (search, *prepared), strict=True)
+        for note in _notes(user, image)
+    ]
     return ImageDifference(searched, stamps, known, float(10 ** (0.4 * (unit - first))), tuple(notes))
 
 
@@ -174,13 +189,48 @@ def _calibrated(image: UserImage) -> CalibratedImage:
         raise type(error)(f"{image.loaded.label}: {error.problem}", **where) from error
 
 
-def tie_zeropoint(search: CalibratedImage, template: CalibratedImage) -> CalibratedImage:
+def check_stars(searched: CcdSearchResult) -> None:
+    """Raise if what is left of the template's stars was detected: then no detection can be believed.
+
+    Parameters
+    ----------
+    searched
+        Result of the search.
+
+    Raises
+    ------
+    CcdError
+        ``star_residuals`` if too many bright stars of the template have a detection without a flag.
+    """
+    template, detections = searched.template.image.pixels, searched.detections
+    x, y, _ = find_bright_sources(template.science, template.weight, min_snr=STAR_SNR, maximum=math.inf)
+    clean = detections.passed
+    found = np.stack([detections.measured.x[clean], detections.measured.y[clean]], axis=1)
+    if len(found) < MIN_RESIDUALS or x.size == 0:
+        return
+    near = KDTree(found).query(np.stack([x, y], axis=1))[0] < searched.difference.psf.fwhm_pixels
+    if near.sum() >= MIN_RESIDUALS and near.mean() > MAX_RESIDUAL_SHARE:
+        raise CcdError(
+            "the stars of the template were not subtracted",
+            reason="star_residuals",
+            step="difference_images",
+            value=f"{near.sum()} of {x.size} bright stars are detected",
+            limit=f"at most {MAX_RESIDUAL_SHARE:.0%}",
+            remedy="check the coordinates, the weights and the gains of the images",
+        )
+
+
+def tie_zeropoint(
+    search: CalibratedImage, template: CalibratedImage, settings: StackSettings | None = None
+) -> CalibratedImage:
     """Set the zero point of a template from the stars in common with the search image.
 
     Parameters
     ----------
     search, template
         Images of one field; the zero point of the template is not used.
+    settings
+        Alignment of the two images.
 
     Raises
     ------
@@ -188,7 +238,7 @@ def tie_zeropoint(search: CalibratedImage, template: CalibratedImage) -> Calibra
         ``no_common_stars`` if they have no bright star in common.
     """
     pixels, other = search.pixels, template.pixels
-    grid = pixel_map(search.wcs, pixels.shape, template.wcs)
+    grid = aligned_map(template, search, settings or StackSettings())[0]
     x, y, _ = find_bright_sources(
         pixels.science, pixels.weight, min_snr=10.0, maximum=0.7 * search.saturation_electrons
     )
@@ -206,10 +256,7 @@ def tie_zeropoint(search: CalibratedImage, template: CalibratedImage) -> Calibra
             remedy="give the zero points",
         )
     ratio = float(np.median(theirs[good] / mine[good]))
-    return CalibratedImage(
-        *(template.pixels, template.wcs, template.psf, search.zeropoint_mag + 2.5 * float(np.log10(ratio))),
-        *(template.sky_electrons, template.saturation_electrons, template.label),
-    )
+    return replace(template, zeropoint_mag=search.zeropoint_mag + 2.5 * float(np.log10(ratio)))
 
 
 def summary(result: ImageDifference, bin_mag: float = 0.5) -> dict[str, object]:

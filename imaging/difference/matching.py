@@ -18,7 +18,7 @@ from imaging.difference.registration import (
     no_shift_field,
 )
 from imaging.difference.settings import KernelSettings, RegistrationSettings
-from imaging.difference.sources import common_ratio, cut_stamps
+from imaging.difference.sources import common_ratio, common_share, cut_stamps
 from imaging.errors import CcdError
 from imaging.image import FloatImage
 from imaging.templates.stack import StackMakeup
@@ -27,6 +27,9 @@ FloatArray = NDArray[np.float64]
 
 ENOUGH_FOR_SHIFTS = 20
 """With fewer stamps the shifts of single sources are not removed before the fit."""
+
+MIN_COMMON = 5
+"""With fewer bright sources nothing is said about their common places."""
 
 MAX_OWN_SHIFT = 0.5
 """Largest shift of a single source by turbulence, pixels."""
@@ -92,8 +95,10 @@ def find_kernel(
                     kernel_from_psfs(reference.psf, target.psf, basis, _shape(target), stamps), stamps, fallback
                 )
             _check(match.kernel, settings)
+            if match.fallback or match.kernel.n_stamps < ENOUGH_FOR_SHIFTS:
+                _check_common(target, reference, settings)
         except CcdError as error:
-            problem = error if problem is None or error.reason == "kernel_sum" else problem
+            problem = error if problem is None or error.reason in ("kernel_sum", "kernel_stars") else problem
         else:
             return match
     raise problem if problem is not None else AssertionError("unreachable")
@@ -170,6 +175,13 @@ def _check(kernel: MatchingKernel, settings: KernelSettings) -> None:
         raise _error("the kernel fit is poor", "kernel_chi2", f"{kernel.chi2:.2f}", settings)
 
 
+def _check_common(target: Side, reference: Side, settings: KernelSettings) -> None:
+    """Raise if few sources of the reference are at their place in the target."""
+    share, number = common_share(target, reference, settings)
+    if number >= MIN_COMMON and share < settings.min_common_share:
+        raise _error("the stars of the two images are not at the same places", "kernel_stars", f"{share:.0%}", settings)
+
+
 def _check_ratio(target: Side, reference: Side, settings: KernelSettings) -> None:
     """Raise if the kernel is not fitted and the source fluxes show that the zero points are wrong."""
     ratio = common_ratio(target, reference, settings)
@@ -182,10 +194,12 @@ def _error(problem: str, reason: str, value: object, settings: KernelSettings) -
         "kernel_too_few_stamps": f"at least {settings.min_stamps}",
         "kernel_sum": f"1 within {settings.max_sum_error:g}",
         "kernel_chi2": f"at most {settings.max_chi2:g}",
+        "kernel_stars": f"at least {settings.min_common_share:.0%} of {MIN_COMMON} or more",
     }
     remedies = {
         "kernel_too_few_stamps": "use deeper images or a larger overlap with the template",
         "kernel_sum": "check the zero points of search and template",
+        "kernel_stars": "check the coordinates of search and template",
         "kernel_chi2": "check the astrometry, the masks and the weights of search and template",
     }
     return CcdError(problem, reason=reason, step="subtract", value=value, limit=limits[reason], remedy=remedies[reason])

@@ -61,6 +61,7 @@ def tile_noise(
     correlation: FloatArray,
     *,
     decorrelate: bool,
+    search_correlation: FloatArray | None = None,
 ) -> TileNoise:
     """Compute whitening kernels and variance factors from the kernels applied to the two images.
 
@@ -74,9 +75,13 @@ def tile_noise(
         (n, m, 6, 6) autocorrelation of the template's noise at lags 0 to 5, one at lag zero.
     decorrelate
         Whether to whiten; otherwise the whitening kernel is a delta function.
+    search_correlation
+        (6, 6) autocorrelation of the search image's noise; None if it is white.
     """
     search_spectrum, template_spectrum = _spectra(search_kernels), _spectra(template_kernels)
     search_power = np.abs(search_spectrum) ** 2
+    if search_correlation is not None:
+        search_power *= correlation_power(search_correlation)
     template_power = np.abs(template_spectrum) ** 2 * correlation_power(correlation)
     power = search_variance[..., None, None] * search_power + template_variance[..., None, None] * template_power
     power = np.maximum(power, SPECTRUM_FLOOR * power.max(axis=(-2, -1), keepdims=True))

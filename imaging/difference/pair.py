@@ -63,6 +63,8 @@ class Pair:
         Side of those tiles, pixels.
     makeup
         Inputs of the template if it is a stack.
+    search_correlation
+        (6, 6) autocorrelation of the search image's noise; None if it is white.
     """
 
     search: Side
@@ -70,6 +72,7 @@ class Pair:
     correlation: NDArray[np.float32]
     correlation_tile: int
     makeup: StackMakeup | None
+    search_correlation: FloatArray | None = None
 
 
 def prepare_pair(search: CalibratedImage, template: Template | CalibratedImage) -> Pair:
@@ -80,7 +83,7 @@ def prepare_pair(search: CalibratedImage, template: Template | CalibratedImage) 
     search
         Search image; its sky is subtracted.
     template
-        Stack, or calibrated image, on the same grid. The noise of a single image is assumed white.
+        Stack, or calibrated image, on the same grid.
 
     Raises
     ------
@@ -101,10 +104,12 @@ def prepare_pair(search: CalibratedImage, template: Template | CalibratedImage) 
     else:
         correlation, tile = np.zeros((1, 1, 6, 6), dtype=np.float32), max(search.pixels.shape)
         correlation[..., 0, 0] = 1.0
+        if image.noise_correlation is not None:
+            correlation[...] = image.noise_correlation
     scale = 10 ** (-0.4 * (image.zeropoint_mag - search.zeropoint_mag))
     template_side = _side(image, scale, fill=not isinstance(template, Template))
     makeup = template.makeup if isinstance(template, Template) and len(template.inputs) > 1 else None
-    pair = Pair(_side(search, 1.0, fill=True), template_side, correlation, tile, makeup)
+    pair = Pair(_side(search, 1.0, fill=True), template_side, correlation, tile, makeup, search.noise_correlation)
     if not ((pair.search.weight > 0) & (pair.template.weight > 0)).any():
         raise CcdError(
             "search and template have no good pixel in common",

@@ -14,6 +14,9 @@ from imaging.errors import CcdError
 from imaging.foreign.cards import positive
 from imaging.foreign.noise import blank_correlation, blank_scale, gain_of_stars, gain_of_weights
 from imaging.image import CalibratedImage, CcdImage, FloatImage, LoadedImage, MaskImage
+from imaging.masks.settings import StreakSettings
+from imaging.masks.streak_model import mask_streak
+from imaging.masks.streaks import find_streaks
 from imaging.measure.chain import psf_candidates
 from imaging.measure.fwhm import estimate_fwhm
 from imaging.measure.settings import MeasureSettings
@@ -147,24 +150,18 @@ def calibrate(
     _check_pixels(science, bad | absent)
     if loaded.is_own_product and loaded.weight is not None:
         pixels, sky_units, correlation = _own_pixels(loaded, science, mask, bad), None, None
+        variance = np.ones_like(science)
     else:
         sky = measure_sky(science, bad, loaded.weight)
         sky_units = float(np.median(sky.level))
         variance, correlation = _noise(science - sky.level, sky, loaded.weight)
         science = np.where(absent, np.float32(0.0), science - sky.level)
         weight = np.where(bad, np.float32(0.0), np.float32(1.0) / variance)
+        for streak in find_streaks(science, weight, mask, StreakSettings()):
+            mask_streak(mask, streak)
+        weight[(mask & np.int16(MaskBit.STREAK)) != 0] = 0.0
         pixels = CcdImage(science, mask, weight, dict(loaded.header) | {"GAIN": 1.0})
-    gain = loaded.gain
-    if gain is None and loaded.weight is not None:
-        gain = gain_of_weights(
-            science, np.divide(1.0, loaded.weight, out=np.full_like(science, np.inf), where=~bad), variance
-        )
-    trial = gain or TRIAL_SIGMA / float(np.sqrt(np.median(variance)))
-    electrons = _scaled(pixels, trial)
-    psf = psf or measure_psf(electrons, settings)
-    if gain is None:
-        gain = trial * _gain_of_noise(electrons, psf, sky_units * trial, loaded.label)
-        electrons = _scaled(pixels, gain)
+    electrons, psf, gain = _in_electrons(loaded, pixels, variance, sky_units or 0.0, psf, settings)
     unit = zeropoint_mag if zeropoint_mag is not None else loaded.zeropoint_mag
     electrons.header["FILEGAIN"] = gain
     return CalibratedImage(
@@ -177,6 +174,29 @@ def calibrate(
         label=loaded.label,
         noise_correlation=correlation,
     )
+
+
+def _in_electrons(
+    loaded: LoadedImage,
+    pixels: CcdImage,
+    variance: FloatImage,
+    sky: float,
+    psf: PsfModel | None,
+    settings: MeasureSettings | None,
+) -> tuple[CcdImage, PsfModel, float]:
+    """Return an image in electrons, its PSF and its gain, which is measured if the header does not say it."""
+    gain = loaded.gain
+    if gain is None and loaded.weight is not None:
+        good = pixels.weight > 0
+        stated = np.divide(1.0, loaded.weight, out=np.full_like(pixels.science, np.inf), where=good)
+        gain = gain_of_weights(pixels.science, stated, variance)
+    trial = gain if gain is not None else TRIAL_SIGMA / float(np.sqrt(np.median(variance)))
+    electrons = _scaled(pixels, trial)
+    psf = psf or measure_psf(electrons, settings)
+    if gain is None:
+        gain = trial * _gain_of_noise(electrons, psf, sky * trial, loaded.label)
+        electrons = _scaled(pixels, gain)
+    return electrons, psf, gain
 
 
 def _noise(science: FloatImage, sky: SkyModel, weight: FloatImage | None) -> tuple[FloatImage, FloatArray | None]:

@@ -55,6 +55,8 @@ class KernelSettings(Settings):
     """Number of cross-validation folds for the choice of kernel complexity and order."""
     max_sum_error: float = 0.20
     """Largest relative deviation of the kernel sum from the flux ratio of the zero points; beyond, the CCD fails."""
+    min_common_share: float = Field(default=0.5, ge=0, le=1)
+    """Smallest fraction of the bright sources of the convolved image that the other one has at the same place."""
     max_chi2: float = 10.0
     """Largest median reduced chi-square of the stamps."""
 

@@ -155,6 +155,32 @@ def common_ratio(target: Side, reference: Side, settings: KernelSettings) -> flo
     return middle if agree.sum() >= MIN_RATIOS else float("nan")
 
 
+def common_share(target: Side, reference: Side, settings: KernelSettings) -> tuple[float, int]:
+    """Return the fraction of bright sources that are at their place in the other image too, and their number.
+
+    Parameters
+    ----------
+    target, reference
+        The two images.
+    settings
+        Source selection.
+    """
+    x, y, _ = find_bright_sources(
+        *(reference.science, reference.weight),
+        min_snr=settings.stamp_snr,
+        maximum=BRIGHT_SHARE * reference.saturation,
+        border=CLEAN_RADIUS + 1,
+    )
+    side = np.arange(-CLEAN_RADIUS, CLEAN_RADIUS + 1)
+    rows, columns = (
+        y[:MAX_RATIOS].astype(int)[:, None, None] + side[:, None],
+        x[:MAX_RATIOS].astype(int)[:, None, None] + side,
+    )
+    good = (target.weight[rows, columns] > 0).all(axis=(1, 2)) & (reference.weight[rows, columns] > 0).all(axis=(1, 2))
+    first, second = (image.science[rows, columns].sum(axis=(1, 2))[good] for image in (target, reference))
+    return float(np.mean(first > SAME_SOURCE[0] * second)) if first.size else float("nan"), int(first.size)
+
+
 def _flux_ratios(target: Side, reference: Side, x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Return (n,) flux ratios and their errors; the error is infinite if there is no ratio."""
     first, first_error = aperture_fluxes(target.science, target.weight, x, y, BRIGHT_SHARE * target.saturation)

@@ -68,7 +68,8 @@ def match_zogy(pair: Pair, settings: SubtractionSettings, times: StepTimes) -> M
         search_variance, template_variance = typical_variances(pair, tiling)
         correlation = tile_correlation(pair.correlation, pair.correlation_tile, good, tiling)
         noise, template_kernels = _proper_kernels(
-            search.psf, template.psf, search_variance, template_variance * ratio**2, correlation, tiling
+            *(search.psf, template.psf, search_variance, template_variance * ratio**2),
+            *(correlation, tiling, pair.search_correlation),
         )
     with times.step("convolution"):
         scaled: tuple[Pixels, ...] = (
@@ -101,14 +102,15 @@ def _proper_kernels(
     template_variance: FloatArray,
     correlation: FloatArray,
     tiling: Tiling,
+    search_correlation: FloatArray | None = None,
 ) -> tuple[TileNoise, NDArray[np.float32]]:
     """Return the kernel of the search image (its response) and that of the template, for every tile."""
     x, y = tiling.centres()
     a, b = (_psf_spectra(psf, x, y) for psf in (search, template))
+    own = 1.0 if search_correlation is None else correlation_power(search_correlation)
     shape = correlation_power(correlation)
-    power = (
-        search_variance[..., None, None] * np.abs(b) ** 2 + template_variance[..., None, None] * shape * np.abs(a) ** 2
-    )
+    power = search_variance[..., None, None] * own * np.abs(b) ** 2
+    power = power + template_variance[..., None, None] * shape * np.abs(a) ** 2
     power = np.maximum(power, np.finfo(float).tiny)
     search_kernel, template_kernel = b / np.sqrt(power), a / np.sqrt(power)
     norm = np.abs(search_kernel[..., :1, :1])
@@ -119,7 +121,7 @@ def _proper_kernels(
     noise = TileNoise(
         whitening=point,
         response=real_space(search_kernel),
-        search_factor=np.sum(np.abs(search_kernel) ** 2 * weight, axis=(-2, -1)) / GRID**2,
+        search_factor=np.sum(np.abs(search_kernel) ** 2 * own * weight, axis=(-2, -1)) / GRID**2,
         template_factor=np.sum(np.abs(template_kernel) ** 2 * shape * weight, axis=(-2, -1)) / GRID**2,
     )
     return noise, real_space(template_kernel)

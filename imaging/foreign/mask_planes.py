@@ -60,14 +60,19 @@ MEANINGS: tuple[tuple[str, int], ...] = (
     (r"SAT", MaskBit.SATURATE),
     (r"SUSPECT|SPIKE", MaskBit.SUSPECT),
     (r"EDGE|VIGNET", MaskBit.EDGE),
-    (r"BAD|DEAD|HOT|NO.?DATA|NAN|NOISY|RESPONSIV|INT?E?RP|FLAT|DARK|BLANK|CTE|LOW|DETECTOR|DEFECT|MASK|ALLM|DIP", MaskBit.BPM),
+    (
+        r"BAD|DEAD|HOT|NO.?DATA|NAN|NOISY|RESPONSIV|INT?E?RP|FLAT|DARK|BLANK|CTE|LOW|DETECTOR|DEFECT|MASK|ALLM|DIP",
+        MaskBit.BPM,
+    ),
 )
 """Meanings of names and comments of bits, the first match counts."""
 
 PER_BAND = re.compile(r"^(?:SATUR|ALLM(?:ASK)?)_([A-Z])$")
 """Bits of the Legacy Surveys that concern the images of one band."""
 
-LEGACY = re.compile(r"^(?:NPRIMARY|BRIGHT|(?:SATUR|ALLM(?:ASK)?)_[A-Z]|WISEM\d|BAILOUT|MEDIUM|GALAXY|CLUSTER|RESOLVED)$")
+LEGACY = re.compile(
+    r"^(?:NPRIMARY|BRIGHT|(?:SATUR|ALLM(?:ASK)?)_[A-Z]|WISEM\d|BAILOUT|MEDIUM|GALAXY|CLUSTER|RESOLVED)$"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +188,9 @@ def _integers(plane: NDArray[Any], name: str) -> tuple[NDArray[np.int64], NDArra
     numbers = np.where(bad, 0.0, plane)
     if not np.array_equal(numbers, np.rint(numbers)):
         raise InputError(
-            "the mask holds values that are no integers", value=name, remedy="give a mask; weights are given with --weight"
+            "the mask holds values that are no integers",
+            value=name,
+            remedy="give a mask; weights are given with --weight",
         )
     return numbers.astype(np.int64), bad
 

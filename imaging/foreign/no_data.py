@@ -42,7 +42,9 @@ def blank_pixels(pixels: NDArray[Any], header: Mapping[str, Any]) -> BoolImage |
         blank = int(str(value).strip())
         scaled = blank * float(header.get("BSCALE", 1.0)) + float(header.get("BZERO", 0.0))
     except ValueError as error:
-        raise InputError("BLANK of the header is not an integer", value=repr(value), remedy="correct the card") from error
+        raise InputError(
+            "BLANK of the header is not an integer", value=repr(value), remedy="correct the card"
+        ) from error
     return np.isclose(pixels, scaled, rtol=1e-6, atol=0.0) if pixels.dtype.kind == "f" else pixels == scaled
 
 
@@ -139,4 +141,6 @@ def linear_pixels(pixels: NDArray[Any], header: Mapping[str, Any]) -> NDArray[An
             limit="two numbers, BSOFTEN above zero",
             remedy="give an image with a linear scale",
         )
-    return (offset + 2.0 * soften * np.sinh(np.asarray(pixels, dtype=float) * (0.4 * math.log(10.0)))).astype(np.float32)
+    return (offset + 2.0 * soften * np.sinh(np.asarray(pixels, dtype=float) * (0.4 * math.log(10.0)))).astype(
+        np.float32
+    )

@@ -73,7 +73,9 @@ def blank_correlation(science: FloatImage, sigma: FloatImage, blank: BoolImage) 
     return correlation
 
 
-def resampled_correlation(interpolation: NDArray[np.float32], own: FloatArray, matrix: FloatArray) -> NDArray[np.float32]:
+def resampled_correlation(
+    interpolation: NDArray[np.float32], own: FloatArray, matrix: FloatArray
+) -> NDArray[np.float32]:
     """Combine the correlation by an interpolation with that which its input already had.
 
     Parameters
@@ -166,7 +168,9 @@ def gain_of_stars(
     keep = v < 20.0
     design = np.stack([u, u**2], axis=1)[keep]
     solution = np.linalg.lstsq(design * np.sqrt(weight[keep])[:, None], v[keep] * np.sqrt(weight[keep]), rcond=None)[0]
-    rise = float(max(solution[0], 0.0) if solution[1] > 0 else np.sum((weight * u * v)[keep]) / np.sum((weight * u * u)[keep]))
+    rise = float(
+        max(solution[0], 0.0) if solution[1] > 0 else np.sum((weight * u * v)[keep]) / np.sum((weight * u * u)[keep])
+    )
     return None if rise <= 0.0 else 1.0 / (rise * float(np.median(sky)))
 
 

@@ -22,7 +22,18 @@ AB_ZERO_JY = 3630.78
 """Flux of magnitude zero in the AB system, Jy (Oke & Gunn 1983)."""
 
 _COUNTS = {"adu", "adus", "dn", "dns", "count", "counts", "ct", "cts", "counts(adu)"}
-_ELECTRONS = {"electron", "electrons", "e", "e-", "elec", "elecs", "photoelectron", "photoelectrons", "photons", "photon"}
+_ELECTRONS = {
+    "electron",
+    "electrons",
+    "e",
+    "e-",
+    "elec",
+    "elecs",
+    "photoelectron",
+    "photoelectrons",
+    "photons",
+    "photon",
+}
 _SECOND = re.compile(r"(?:/|per)(?:s|sec|second|seconds)$|(?:s|sec)(?:\*\*|\^)?\(?-1\)?$")
 _MAGGIES = {"nanomaggy": 1e-9, "nanomaggies": 1e-9, "nmgy": 1e-9, "maggy": 1.0, "maggies": 1.0, "mgy": 1.0}
 

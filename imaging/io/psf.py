@@ -74,11 +74,16 @@ def read_psf(path: Path) -> PsfModel:
             with fits.open(path, memmap=False) as hdus:
                 header = dict(hdus[1].header)
                 data = hdus[1].data
-                mask = np.array(data[data.names[0]][0], dtype=np.float32)
+                named = [name for name in data.names if name.upper() == "PSF_MASK"]
+                mask = np.array(data[named[0]][0], dtype=np.float32) if named else None
     except (OSError, IndexError, AttributeError, TypeError, AstropyUserWarning) as error:
         raise StorageError(
             f"PSF file missing or damaged: {error}", value=path, remedy="rerun the step that writes it"
         ) from error
+    if mask is None:
+        raise InputError(
+            "the file has no PSF model of PSFEx", value=path, limit="a binary table with the column PSF_MASK"
+        )
     return normalised(_model(header, mask, path))
 
 

@@ -9,6 +9,7 @@ from scipy.spatial import KDTree
 from imaging.numerics.robust import clipped
 from imaging.templates.grid import PixelMap
 from imaging.templates.settings import StackSettings
+from imaging.templates.transform import search_transform
 
 FloatArray = NDArray[np.float64]
 
@@ -47,11 +48,13 @@ class Alignment:
         )
 
 
-def measure_alignment(search: FloatArray, template: FloatArray, grid: PixelMap, settings: StackSettings) -> Alignment:
+def measure_alignment(
+    search: FloatArray, template: FloatArray, grid: PixelMap, settings: StackSettings, pixel_arcsec: float = 0.2637
+) -> Alignment:
     """Compare centroids of bright sources of search and template.
 
     The most common offset of pairs is found first, then the clipped mean of the pairs around it; with enough sources a
-    linear variation over the image is fitted.
+    linear variation over the image is fitted. Where few sources agree, or badly, larger shifts and rotations are tried.
 
     Parameters
     ----------
@@ -61,11 +64,34 @@ def measure_alignment(search: FloatArray, template: FloatArray, grid: PixelMap, 
         Map from search pixels to template pixels by the WCS of both.
     settings
         Largest offset, fewest sources.
+    pixel_arcsec
+        Size of a template pixel.
     """
     (sx, sy), (tx, ty) = search.T, template.T
     px, py = grid.at(sx, sy)
     if sx.size < settings.align_min_sources or tx.size < settings.align_min_sources:
         return Alignment()
+    near = _near_alignment(search, template, px, py, settings)
+    margin = settings.align_max_pixels
+    inside = (px > tx.min() - margin) & (px < tx.max() + margin) & (py > ty.min() - margin) & (py < ty.max() + margin)
+    expected = min(int(inside.sum()), tx.size)
+    if near.n_sources >= settings.align_min_share * expected and not near.rms_pixels > settings.align_max_rms_pixels:
+        return near
+    wide = search_transform(np.stack([px, py], axis=1), template, settings, pixel_arcsec)
+    if wide is None or wide.n_sources <= near.n_sources:
+        return near
+    corners = np.array([[0.0, 0.0], [grid.shape[1] - 1.0, 0.0], [0.0, grid.shape[0] - 1.0]])
+    at = np.stack(grid.at(corners[:, 0], corners[:, 1]), axis=1)
+    solution = np.linalg.solve(np.hstack([np.ones((3, 1)), corners / 1000.0]), wide.apply(at) - at)
+    x, y = ((float(c[0]), float(c[1]), float(c[2])) for c in solution.T)
+    return Alignment(x, y, wide.n_sources, wide.rms_pixels)
+
+
+def _near_alignment(
+    search: FloatArray, template: FloatArray, px: FloatArray, py: FloatArray, settings: StackSettings
+) -> Alignment:
+    """Find the common offset of the predicted places (n,) and the template's sources, and fit it."""
+    (sx, sy), (tx, ty) = search.T, template.T
     reach = settings.align_max_pixels
     neighbours = KDTree(template).query_ball_point(np.stack([px, py], axis=1), reach)
     first = np.repeat(np.arange(sx.size), [len(n) for n in neighbours])

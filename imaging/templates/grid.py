@@ -1,13 +1,16 @@
 """Map pixels of one image to those of another by interpolating a coarse grid of exact coordinates."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numba
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from imaging.errors import CcdError
-from imaging.wcs.tpv import TpvWcs
+
+if TYPE_CHECKING:
+    from imaging.wcs.foreign import ImageWcs
 
 FloatArray = NDArray[np.float64]
 
@@ -51,7 +54,7 @@ class PixelMap:
 
 
 def pixel_map(
-    output: TpvWcs, shape: tuple[int, int], source: TpvWcs, *, step: int = 32, max_error_pixels: float = 1e-3
+    output: "ImageWcs", shape: tuple[int, int], source: "ImageWcs", *, step: int = 32, max_error_pixels: float = 1e-3
 ) -> PixelMap:
     """Build the map from output to input pixels, with the spacing required for a given accuracy.
 
@@ -89,7 +92,7 @@ def pixel_map(
     )
 
 
-def _tabulate(output: TpvWcs, shape: tuple[int, int], source: TpvWcs, step: int) -> PixelMap:
+def _tabulate(output: "ImageWcs", shape: tuple[int, int], source: "ImageWcs", step: int) -> PixelMap:
     ny, nx = shape
     cells_x, cells_y = -(-(nx - 1) // step) or 1, -(-(ny - 1) // step) or 1
     gx, gy = np.meshgrid(np.arange(cells_x + 1) * step, np.arange(cells_y + 1) * step)

@@ -1,13 +1,16 @@
 """Build PSF models from other PSF models: of a stack from its inputs, of a difference from the search image."""
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import affine_transform
 
 from imaging.psf.model import PsfModel, polynomial_terms
-from imaging.wcs.tpv import TpvWcs
+
+if TYPE_CHECKING:
+    from imaging.wcs.foreign import ImageWcs
 
 FloatArray = NDArray[np.float64]
 
@@ -39,7 +42,7 @@ def fine_samples(psf: PsfModel, x: float, y: float, half_width: int) -> FloatArr
     return psf.at_offsets(x, y, offsets, offsets)
 
 
-def pixel_matrix(output: TpvWcs, source: TpvWcs, x: float, y: float) -> FloatArray:
+def pixel_matrix(output: "ImageWcs", source: "ImageWcs", x: float, y: float) -> FloatArray:
     """Return (2, 2) pixels of an input image per pixel of an output image, (x, y) both, at an output position.
 
     Parameters

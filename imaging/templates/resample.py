@@ -4,16 +4,18 @@ Lanczos resampling: Duchon (1979), as in SWarp (Bertin et al. 2002). The coordin
 weights from a table of sub-pixel phases. Flux is conserved: each value is multiplied by the ratio of the pixels' areas.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from imaging.bits import NO_WEIGHT, MaskBit
+from imaging.foreign.noise import resampled_correlation
 from imaging.image import CalibratedImage, FloatImage, MaskImage
 from imaging.templates.align import Alignment, measure_alignment
 from imaging.templates.grid import PixelMap, pixel_map
+from imaging.templates.psf import pixel_matrix
 from imaging.templates.resampling_inputs import resampling_inputs_of
 from imaging.templates.settings import StackSettings
 
@@ -78,13 +80,8 @@ def resample(image: CalibratedImage, search: CalibratedImage, settings: StackSet
         ``resample_map`` if the coordinate systems cannot be mapped on each other.
     """
     pixels, shape = image.pixels, search.pixels.shape
-    grid = pixel_map(
-        search.wcs, shape, image.wcs, step=settings.map_step_pixels, max_error_pixels=settings.map_error_pixels
-    )
     laid = resampling_inputs_of(image, settings.resampling_inputs)
-    stars = resampling_inputs_of(search, settings.resampling_inputs).stars
-    alignment = measure_alignment(stars, laid.stars, grid, settings)
-    grid = alignment.apply(grid)
+    grid, alignment = aligned_map(replace(image, resampling_inputs=laid), search, settings)
     science, mask = laid.repair(pixels.science), laid.grow(pixels.mask)
     table = lanczos_table()
     squares = (table.astype(float) ** 2).sum(axis=1).astype(np.float32)
@@ -97,7 +94,38 @@ def resample(image: CalibratedImage, search: CalibratedImage, settings: StackSet
         *(table, squares, no_weight),
     )
     correlation = noise_correlation(grid, pixels.shape, settings.correlation_tile_pixels)
+    if image.noise_correlation is not None:
+        matrix = pixel_matrix(search.wcs, image.wcs, shape[1] / 2, shape[0] / 2)
+        white, correlation = correlation, resampled_correlation(correlation, image.noise_correlation, matrix)
+        out_weight *= np.float32(np.mean(white[..., 0, 0] / correlation[..., 0, 0]))
     return Resampled(out, out_mask, out_weight, correlation, grid, alignment)
+
+
+def aligned_map(image: CalibratedImage, search: CalibratedImage, settings: StackSettings) -> tuple[PixelMap, Alignment]:
+    """Map the pixels of a search image to another image, aligned by common sources.
+
+    Parameters
+    ----------
+    image, search
+        The two images.
+    settings
+        Accuracy of the map, alignment.
+
+    Raises
+    ------
+    CcdError
+        ``resample_map`` if the coordinate systems cannot be mapped on each other.
+    """
+    grid = pixel_map(
+        *(search.wcs, search.pixels.shape, image.wcs),
+        step=settings.map_step_pixels,
+        max_error_pixels=settings.map_error_pixels,
+    )
+    own, other = (resampling_inputs_of(i, settings.resampling_inputs).stars for i in (search, image))
+    ny, nx = image.pixels.shape
+    pixel_arcsec = float(np.sqrt(image.wcs.pixel_area_arcsec2(nx / 2, ny / 2)))
+    alignment = measure_alignment(own, other, grid, settings, pixel_arcsec)
+    return alignment.apply(grid), alignment
 
 
 def noise_correlation(grid: PixelMap, source_shape: tuple[int, int], tile: int) -> NDArray[np.float32]:

@@ -68,6 +68,14 @@ class StackSettings(Settings):
     """Largest error of the interpolated coordinates, pixels."""
     align_max_pixels: float = 8.0
     """Largest offset searched between the coordinates of search and template, pixels (2 arcsec)."""
+    align_wide_arcsec: float = Field(default=60.0, ge=0)
+    """Largest offset searched where few sources agree within ``align_max_pixels``, arcseconds."""
+    align_wide_deg: float = Field(default=2.0, ge=0)
+    """Largest rotation searched there, degrees."""
+    align_min_share: float = Field(default=0.3, ge=0, le=1)
+    """Fraction of the sources expected in common below which larger offsets and rotations are tried."""
+    align_max_rms_pixels: float = Field(default=0.5, gt=0)
+    """Scatter of the common sources above which they are tried too, pixels."""
     align_min_sources: int = 4
     """Fewest common sources to correct the template's coordinates."""
     align_linear_sources: int = 30

@@ -1,11 +1,16 @@
 """Spherical geometry: separations, footprints and their overlap, valid at the poles and across RA = 0."""
 
+from typing import TYPE_CHECKING
+
 import numba
 import numpy as np
 from astropy.coordinates import angular_separation
 from numpy.typing import ArrayLike, NDArray
 
-from imaging.wcs.tpv import TpvWcs, plane_to_sky, sky_to_plane
+from imaging.wcs.tpv import plane_to_sky, sky_to_plane
+
+if TYPE_CHECKING:
+    from imaging.wcs.foreign import ImageWcs
 
 FloatArray = NDArray[np.float64]
 
@@ -22,7 +27,7 @@ def separation_deg(ra1: ArrayLike, dec1: ArrayLike, ra2: ArrayLike, dec2: ArrayL
     return np.degrees(angular_separation(*angles))
 
 
-def footprint(wcs: TpvWcs, nx: int, ny: int) -> FloatArray:
+def footprint(wcs: "ImageWcs", nx: int, ny: int) -> FloatArray:
     """Return the (4, 2) RA and Dec of an image's outer corners in degrees, in cyclic order."""
     ra, dec = wcs.pixel_to_sky([-0.5, nx - 0.5, nx - 0.5, -0.5], [-0.5, -0.5, ny - 0.5, ny - 0.5])
     return np.stack([ra, dec], axis=-1)
