@@ -39,11 +39,15 @@ FAINT_SNR, FAINT_PEAK, FAINT_NEIGHBOURS = 12.0, 8.0, (0.1, 0.3, 0.6)
 """Relaxed limits for images without a bright star: signal to noise of a PSF star, significance of the peaks used for
 the seeing, and fractions of a star's surroundings that neighbours may occupy."""
 
+STEP_STRIDE, MIN_EQUAL = 7, 0.02
+"""Every so many pixels show the step of coarse numbers; fraction of equal neighbours of coarse numbers."""
+
 TRIAL_SIGMA = 20.0
 """Noise in electrons of a pixel of blank sky that is assumed to find stars where the gain is unknown."""
 
-MIN_SKY_SIGMA = 10.0
-"""Level of the sky, in units of its noise, above which it was not subtracted and shows the gain."""
+MIN_SKY_SIGMA, SKY_AGREES = 10.0, 1.6
+"""Level of the sky, in units of its noise, above which it may be the whole sky and show the gain; factor by which that
+gain may differ from the one of the stars, which is less precise."""
 
 UNKNOWN_ZEROPOINT = 30.0
 """Zero point assumed for an image without one in the header; the template is scaled to it by common stars."""
@@ -82,7 +86,7 @@ def measure_sky(science: FloatImage, bad: BoolImage, weight: FloatImage | None) 
         (ny, nx) float32, inverse variance; None if there is none.
     """
     mesh = {"bw": min(MESH, science.shape[1]), "bh": min(MESH, science.shape[0])}
-    science = np.where(bad, np.float32(0.0), science)
+    science = np.where(bad, np.float32(0.0), _dithered(science, bad))
     sources = bad
     for _ in range(2):
         background = sep.Background(science, mask=sources, **mesh)
@@ -97,6 +101,15 @@ def measure_sky(science: FloatImage, bad: BoolImage, weight: FloatImage | None) 
     variance = np.divide(1.0, weight, out=np.zeros_like(weight), where=weight > 0)
     smooth = sep.Background(variance, mask=sources | (weight <= 0), **mesh).back(dtype=np.float32)
     return SkyModel(level, np.maximum(smooth, np.float32(1e-6) * smooth.max()), ~sources)
+
+
+def _dithered(science: FloatImage, bad: BoolImage) -> FloatImage:
+    """Return pixels with the rounding of integers undone at random: modes of coarse numbers jump by their step."""
+    values = np.unique(science[~bad][::STEP_STRIDE])
+    if values.size < 2 or np.mean(science[:, 1:] == science[:, :-1]) < MIN_EQUAL:
+        return science
+    step = float(np.min(np.diff(values)))
+    return science + np.random.default_rng(0).uniform(-0.5, 0.5, science.shape).astype(np.float32) * np.float32(step)
 
 
 def _check_pixels(science: FloatImage, bad: BoolImage) -> None:
@@ -231,12 +244,13 @@ def _gain_of_noise(pixels: CcdImage, psf: PsfModel, sky: float, label: str) -> f
     """Return the electrons per unit of an image from the noise of its stars, else of its sky."""
     variance = np.divide(1.0, pixels.weight, out=np.full_like(pixels.weight, np.inf), where=pixels.weight > 0)
     x, y, _ = find_bright_sources(pixels.science, pixels.weight, min_snr=5.0, maximum=math.inf)
+    typical = float(np.median(variance[np.isfinite(variance)]))
+    of_sky = sky / typical if sky > MIN_SKY_SIGMA * math.sqrt(typical) else None
     gain = gain_of_stars(pixels.science, variance, psf, x, y)
+    if of_sky is not None and (gain is None or 1.0 / SKY_AGREES < of_sky / gain < SKY_AGREES):
+        return of_sky
     if gain is not None:
         return gain
-    typical = float(np.median(variance[np.isfinite(variance)]))
-    if sky > MIN_SKY_SIGMA * math.sqrt(typical):
-        return sky / typical
     raise CcdError(
         f"{label}: the gain is neither in the header nor seen in the noise",
         reason="gain_unknown",

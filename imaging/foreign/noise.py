@@ -31,10 +31,11 @@ MIN_BLANK = 2000
 MIN_RISE, MIN_PIXELS = 0.2, 50
 """Smallest relative rise of a weight map's variance in sources, and fewest pixels, to derive a gain from it."""
 
-STAMP_HALF_WIDTH, FIT_RANGE = 6, (1.0, 12.0)
+STAMP_HALF_WIDTH, FIT_RANGE = 6, (1.0, 60.0)
 """Half width of a star's stamp, pixels; range of its flux per pixel, in sigma of the sky, in which photons dominate."""
 
-MIN_STARS = 5
+MIN_STARS, ROUNDS, MAX_SQUARE = 5, 5, 10.0
+"""Fewest stars, rounds of the fit, and largest squared deviation in units of the expected one."""
 
 
 def blank_correlation(science: FloatImage, sigma: FloatImage, blank: BoolImage) -> FloatArray | None:
@@ -164,14 +165,15 @@ def gain_of_stars(
     if np.count_nonzero(inside) < MIN_PIXELS:
         return None
     u, v = (light / sky)[inside], (square / sky**2)[inside] - 1.0
-    weight = 1.0 / (1.0 + u) ** 2  # a square deviates by its own size, which rises with the light
-    keep = v < 20.0
-    design = np.stack([u, u**2], axis=1)[keep]
-    solution = np.linalg.lstsq(design * np.sqrt(weight[keep])[:, None], v[keep] * np.sqrt(weight[keep]), rcond=None)[0]
-    rise = float(
-        max(solution[0], 0.0) if solution[1] > 0 else np.sum((weight * u * v)[keep]) / np.sum((weight * u * u)[keep])
-    )
-    return None if rise <= 0.0 else 1.0 / (rise * float(np.median(sky)))
+    design, rise = np.stack([u, u**2], axis=1), np.zeros(2)
+    for _ in range(ROUNDS):  # a squared deviation scatters by its own expectation
+        expected = 1.0 + design @ np.maximum(rise, 0.0)
+        keep = (v + 1.0 < MAX_SQUARE * expected) if rise.any() else np.ones(u.size, dtype=np.bool_)
+        root = 1.0 / expected[keep]
+        rise = np.linalg.lstsq(design[keep] * root[:, None], v[keep] * root, rcond=None)[0]
+        if rise[1] < 0.0:  # the square is the error of the PSF
+            rise = np.array([float(np.sum(root**2 * u[keep] * v[keep]) / np.sum((root * u[keep]) ** 2)), 0.0])
+    return None if rise[0] <= 0.0 else 1.0 / (float(rise[0]) * float(np.median(sky)))
 
 
 def _deviations(

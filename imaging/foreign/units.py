@@ -150,7 +150,7 @@ def _flux_jy(text: str, header: Mapping[str, Any], pixel_area_arcsec2: float) ->
             return float(unit.to(u.Jy))
         if unit.is_equivalent(u.Jy / u.sr):
             area = (positive(header, "PIXAR_SR") or pixel_area_arcsec2 / 206264.806247**2) * u.sr
-            return float((unit * area).to(u.Jy))
+            return float((1.0 * unit * area).to_value(u.Jy))
     except (ValueError, TypeError, u.UnitsError):
         return None
     return None

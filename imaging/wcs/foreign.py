@@ -245,6 +245,10 @@ def _astropy_wcs(cards: Mapping[str, Any]) -> WCS:
         if len(key) <= 8 and value == value:
             header[key] = value
     header["NAXIS"] = 2
+    for axis, order in ((1, "A_ORDER"), (2, "B_ORDER")):
+        kind = str(header.get(f"CTYPE{axis}", ""))
+        if order in header and len(kind) == 8:  # astropy applies the terms, and says so, without the suffix
+            header[f"CTYPE{axis}"] = f"{kind}-SIP"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", AstropyWarning)
