@@ -76,19 +76,31 @@ def register_night(
     update: Annotated[
         bool, Parameter(name="--update", negative="", help="Add exposures or a new sky map to a registered night.")
     ] = False,
+    force: Annotated[
+        bool, Parameter(name="--force", negative="", help="Accept a sky map of an event that is years from the night.")
+    ] = False,
     common: Common = DEFAULTS,
 ) -> Answer:
     """Register a night: store it, copy the catalogue region of its sky map, announce it to the server."""
     from deployments.events import registry
     from deployments.events.prefetching import prefetch_remembered
     from imaging.io.skymaps import read_skymap
+    from imaging.skymap.event_time import check_event_time
+    from tasks.prepare_templates import mjd_of_night
 
     found = find_site(common)
     site = found.site
-    registration = registry.register_night(
-        site, night, event=event, skymap=skymap, exposures=exposures, check_skymap=read_skymap, update=update
-    )
     notes: list[str] = []
+
+    def check(path: Path) -> None:
+        given = read_skymap(path)
+        if not force:
+            check_event_time(given, mjd_of_night(night))
+        notes.extend(given.notes())
+
+    registration = registry.register_night(
+        site, night, event=event, skymap=skymap, exposures=exposures, check_skymap=check, update=update
+    )
     if registration.changed:
         prefetch_remembered(site, read_skymap(registration.night.skymap), notes.append)
     record = registration.night.record

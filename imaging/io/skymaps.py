@@ -4,13 +4,16 @@ Maps are FITS tables, compressed or not: multi-order (``UNIQ`` and ``PROBDENSITY
 or ``PROBDENSITY``), in NESTED or RING order, complete or with a column of pixel numbers, with or without distance.
 """
 
-import gzip
 import io
 import math
+import mmap
+import shutil
+import tempfile
 import warnings
-import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from astropy.io import fits
@@ -18,10 +21,20 @@ from astropy.utils.exceptions import AstropyUserWarning
 
 from imaging.errors import InputError
 from imaging.io.atomic import write_bytes
-from imaging.skymap.build import REMEDY, skymap_from_flat, skymap_from_multiorder
+from imaging.io.source_tables import GzipError, gzip_reader
+from imaging.skymap.build import REMEDY, skymap_from_flat, skymap_from_multiorder, skymap_from_parts
 from imaging.skymap.model import SkyMap
 
+LARGE_PIXELS, BLOCK_BYTES = 12 * 256**2, 1 << 20
+"""Pixels of a flat map that is read in parts, and bytes decompressed at once."""
+
 GZIP_MAGIC = b"\x1f\x8b"
+
+SYSTEM_CARDS = ("COORDSYS", "COORD", "COORDTYP", "RADESYS", "RADECSYS")
+"""Cards that name the coordinate system; each that is present must name the equatorial one."""
+
+EQUATORIAL = ("C", "CEL", "CELESTIAL", "EQU", "EQUATORIAL", "ICRS", "J2000", "FK5", "Q", "RADEC")
+"""Names of equatorial coordinates; J2000 differs from ICRS by 0.02 arcsec."""
 
 PROBABILITY_NAMES = ("PROB", "PROBABILITY", "PROBDENSITY")
 DISTANCE_COLUMNS = {"mu_mpc": "DISTMU", "sigma_mpc": "DISTSIGMA", "norm": "DISTNORM"}
@@ -40,17 +53,15 @@ def read_skymap(source: Path | bytes) -> SkyMap:
     InputError
         If it contains no readable sky map.
     """
-    content, name = _content(source)
+    name = f"{len(source)} bytes" if isinstance(source, bytes) else str(source)
     try:
-        if content.startswith(GZIP_MAGIC):
-            content = gzip.decompress(content)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _plain_file(source) as plain:
             warnings.filterwarnings("error", message="(?s).*(truncated|corrupted)", category=AstropyUserWarning)
-            with fits.open(io.BytesIO(content), memmap=False) as file:
-                return _build(_find_table(file))
+            with fits.open(plain, memmap=False, lazy_load_hdus=True) as file:
+                return _build(_find_table(file), plain)
     except InputError:
         raise
-    except (OSError, EOFError, ValueError, TypeError, KeyError, IndexError, zlib.error, AstropyUserWarning) as error:
+    except (OSError, EOFError, ValueError, TypeError, KeyError, IndexError, GzipError, AstropyUserWarning) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"the sky map cannot be read: {reason}", value=name, remedy=REMEDY) from error
 
@@ -95,15 +106,29 @@ def write_skymap(path: Path, skymap: SkyMap) -> None:
     write_bytes(path, buffer.getvalue())
 
 
-def _content(source: Path | bytes) -> tuple[bytes, str]:
+@contextmanager
+def _plain_file(source: Path | bytes) -> Iterator[IO[bytes]]:
+    """Open a map without compression: a file on disk is decompressed into a temporary one, not into memory."""
     if isinstance(source, bytes):
-        return source, f"{len(source)} bytes"
+        yield io.BytesIO(gzip_reader.decompress(source) if source.startswith(GZIP_MAGIC) else source)
+        return
     try:
-        return Path(source).read_bytes(), str(source)
+        stream = Path(source).open("rb")  # noqa: SIM115 (closed below)
     except OSError as error:
         raise InputError(
             f"the file cannot be read: {error.strerror or error}", value=source, remedy="check the path"
         ) from error
+    with stream:
+        compressed = stream.read(len(GZIP_MAGIC)) == GZIP_MAGIC
+        stream.seek(0)
+        if not compressed:
+            yield stream
+            return
+        with tempfile.NamedTemporaryFile() as copy, gzip_reader.open(stream, "rb") as unpacked:
+            shutil.copyfileobj(unpacked, copy, BLOCK_BYTES)
+            copy.flush()
+            with Path(copy.name).open("rb") as plain:
+                yield plain
 
 
 def _find_table(file: fits.HDUList) -> fits.BinTableHDU:
@@ -113,39 +138,96 @@ def _find_table(file: fits.HDUList) -> fits.BinTableHDU:
     raise InputError("the file has no table of probabilities", limit=", ".join(PROBABILITY_NAMES), remedy=REMEDY)
 
 
-def _build(table: fits.BinTableHDU) -> SkyMap:
+def _rows_on_disk(table: fits.BinTableHDU, file: IO[bytes], names: list[str]) -> Callable[..., list[np.ndarray]] | None:
+    """Return a reader of some pixels of a large table on disk, which keeps none of it in memory; else None."""
+    scaled = any(key.startswith(("TSCAL", "TZERO", "TNULL")) for key in table.header)
+    if isinstance(file, io.BytesIO) or scaled or table.columns.dtype.itemsize * len(table.columns) == 0:
+        return None
+    kind = table.columns.dtype.newbyteorder(">")
+    if len({kind[name].shape for name in names}) > 1 or any(kind[name].base.kind != "f" for name in names):
+        return None
+    place, n_rows = table.fileinfo()["datLoc"], int(table.header["NAXIS2"])
+    mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    rows = np.frombuffer(mapped, kind, count=n_rows, offset=place)
+    width = max(rows[names[0]].size // n_rows, 1)
+
+    def read(chosen: slice | np.ndarray) -> list[np.ndarray]:
+        if isinstance(chosen, slice):
+            first, last = chosen.start // width, -(-chosen.stop // width)
+            inside = slice(chosen.start - first * width, chosen.stop - first * width)
+            columns = [rows[name][first:last].ravel()[inside].astype(np.float64) for name in names]
+        elif width == 1:
+            part = rows[chosen]
+            columns = [part[name].ravel().astype(np.float64) for name in names]
+        else:
+            columns = [rows[name][chosen // width, chosen % width].astype(np.float64) for name in names]
+        mapped.madvise(mmap.MADV_DONTNEED)
+        return columns
+
+    return read
+
+
+def _whole_sky(
+    table: fits.BinTableHDU, file: IO[bytes], names: dict[str, str], about: dict[str, Any], *, has_distance: bool
+) -> SkyMap | None:
+    """Read a large map of the whole sky without holding it in memory; None if the table is small or of another form."""
+    wanted = [next(name for name in PROBABILITY_NAMES if name in names)]
+    wanted += [*DISTANCE_COLUMNS.values()] if has_distance else []
+    per_row = table.columns.dtype[names[wanted[0]]]
+    n_pixels = int(table.header["NAXIS2"]) * (per_row.itemsize // per_row.base.itemsize)
+    nside = 1 << max((n_pixels // 12).bit_length() // 2, 0)
+    if n_pixels < LARGE_PIXELS or n_pixels != 12 * nside**2:
+        return None
+    nested = _is_nested(table.header)
+    read = _rows_on_disk(table, file, [names[name] for name in wanted])
+    return None if read is None else skymap_from_parts(read, nside, nested=nested, **about)
+
+
+def _is_nested(header: fits.Header) -> bool:
+    ordering = str(header.get("ORDERING", "")).strip().upper()
+    if ordering in ("NESTED", "NEST", "RING"):
+        return ordering != "RING"
+    raise InputError(
+        "the sky map's pixel ordering is unknown", value=repr(ordering), limit="NESTED, RING or NUNIQ", remedy=REMEDY
+    )
+
+
+def _build(table: fits.BinTableHDU, file: IO[bytes]) -> SkyMap:
     header = table.header
     names = {name.upper(): name for name in table.columns.names}
-    system = str(header.get("COORDSYS", "C")).strip().upper()
-    if system[:1] not in ("C", "E") or system in ("E", "ECLIPTIC"):
-        raise InputError("the sky map is not in equatorial coordinates", value=system, limit="C", remedy=REMEDY)
+    for key in SYSTEM_CARDS:
+        system = str(header.get(key) or "").strip().upper()
+        if system and system not in EQUATORIAL:
+            limit = ", ".join(EQUATORIAL)
+            raise InputError(
+                "the sky map is not in equatorial coordinates", value=f"{key} {system}", limit=limit, remedy=REMEDY
+            )
 
     def column(name: str) -> np.ndarray:
         return np.asarray(table.data[names[name]], dtype=np.float64).ravel()
 
-    distance = (
-        {k: column(n) for k, n in DISTANCE_COLUMNS.items()} if set(DISTANCE_COLUMNS.values()) <= set(names) else None
-    )
     about: dict[str, Any] = {
         "name": str(header.get("OBJECT", "")).strip(),
         "mjd": float(header.get("MJD-OBS", math.nan)),
         "distance_mean_mpc": float(header.get("DISTMEAN", math.nan)),
         "distance_sigma_mpc": float(header.get("DISTSTD", math.nan)),
     }
+    has_distance = set(DISTANCE_COLUMNS.values()) <= set(names)
+    if "UNIQ" not in names and "PIXEL" not in names and "PROBDENSITY" not in names:
+        whole = _whole_sky(table, file, names, about, has_distance=has_distance)
+        if whole is not None:
+            return whole
+    distance = {k: column(n) for k, n in DISTANCE_COLUMNS.items()} if has_distance else None
     if "UNIQ" in names:
         uniq = np.asarray(table.data[names["UNIQ"]], dtype=np.int64)
-        return skymap_from_multiorder(uniq, column("PROBDENSITY"), distance=distance, **about)
-    ordering = str(header.get("ORDERING", "")).strip().upper()
-    if ordering not in ("NESTED", "NEST", "RING"):
-        raise InputError(
-            "the sky map's pixel ordering is unknown",
-            value=repr(ordering),
-            limit="NESTED, RING or NUNIQ",
-            remedy=REMEDY,
-        )
+        density = "PROBDENSITY" in names
+        values = column("PROBDENSITY" if density else next(n for n in PROBABILITY_NAMES if n in names))
+        return skymap_from_multiorder(uniq, values, per_pixel=not density, distance=distance, **about)
+    nested = _is_nested(header)
     index = np.asarray(table.data[names["PIXEL"]], dtype=np.int64).ravel() if "PIXEL" in names else None
     nside = int(header["NSIDE"]) if "NSIDE" in header else None
     chosen = next(name for name in PROBABILITY_NAMES if name in names)
-    return skymap_from_flat(
-        column(chosen), nested=ordering != "RING", index=index, nside=nside, distance=distance, **about
-    )
+    values = column(chosen)
+    if chosen == "PROBDENSITY":
+        values = values * (4 * np.pi / (12 * (nside or math.sqrt(values.size / 12)) ** 2))
+    return skymap_from_flat(values, nested=nested, index=index, nside=nside, distance=distance, **about)

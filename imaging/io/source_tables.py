@@ -18,7 +18,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from imaging.errors import InputError
-from imaging.io.votable import votable_batches
+from imaging.io.votable import exact_integers, votable_batches
 
 BLOCK_BYTES = 1 << 24
 """Bytes of text parsed at once."""
@@ -145,7 +145,7 @@ def _fits(path: Path, types: Mapping[str, pa.DataType]) -> Iterator[pa.Table]:
         for first in range(0, table.get_nrows(), BATCH_ROWS):
             last = min(first + BATCH_ROWS, table.get_nrows())
             rows = table.read(columns=list(wanted), rows=np.arange(first, last))
-            yield pa.table({name: _array(rows[original], types[name]) for original, name in wanted.items()})
+            yield pa.table({name: _array(rows[original], types[name], name) for original, name in wanted.items()})
 
 
 def _votable(path: Path, types: Mapping[str, pa.DataType]) -> Iterator[pa.Table]:
@@ -158,13 +158,19 @@ def _parquet(path: Path, types: Mapping[str, pa.DataType]) -> Iterator[pa.Table]
         wanted = _wanted(file.schema_arrow.names, types)
         for batch in file.iter_batches(BATCH_ROWS, columns=list(wanted), use_threads=False):
             table = pa.Table.from_batches([batch])
-            yield pa.table({name: table.column(original) for original, name in wanted.items()})
+            columns = {name: table.column(original) for original, name in wanted.items()}
+            for name, values in columns.items():
+                if pa.types.is_integer(types[name]) and pa.types.is_floating(values.type):
+                    columns[name] = exact_integers(values, name)
+            yield pa.table(columns)
 
 
-def _array(values: np.ndarray[Any, Any], kind: pa.DataType) -> pa.Array:
+def _array(values: np.ndarray[Any, Any], kind: pa.DataType, name: str) -> pa.Array:
     """Convert a FITS column to Arrow; NaN becomes null."""
     if pa.types.is_string(kind):
         words = [w.decode("ascii", "replace") if isinstance(w, bytes) else str(w) for w in values]
         return pa.array([word.strip() for word in words], pa.string())
     native = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("="))
-    return pa.array(native, mask=np.isnan(native) if native.dtype.kind == "f" else None).cast(kind)
+    floating = native.dtype.kind == "f"
+    array = pa.array(native, mask=np.isnan(native) if floating else None)
+    return exact_integers(array, name) if floating and pa.types.is_integer(kind) else array.cast(kind)

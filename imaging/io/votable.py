@@ -21,6 +21,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from imaging.errors import InputError
+
 BLOCK_BYTES = 1 << 20
 """Bytes of the file parsed at once."""
 
@@ -41,6 +43,9 @@ SIZES = {
 
 NUMBERS = {"unsignedByte": ">u1", "short": ">i2", "int": ">i4", "long": ">i8", "float": ">f4", "double": ">f8"}
 TEXTS = {"char": "ascii", "unicodeChar": "utf-16-be"}
+EXACT_BELOW = {"double": 2**53, "float": 2**24, "halffloat": 2**11}
+"""Whole numbers below these are exact in Arrow's floating-point types."""
+
 REFUSED = ("ERROR", "OVERFLOW")
 """Values of QUERY_STATUS that say the table lacks rows; OVERFLOW may stand behind the table."""
 
@@ -87,7 +92,7 @@ class _Parser:
         self.wanted: dict[int, str] = {}
         self.form = ""
         self.done, self.closed = False, False
-        self.status, self.message = "", ""
+        self.status, self.message, self.stated_rows = "", "", ""
         self.tables: list[pa.Table] = []
         self.words: dict[int, list[str]] = {}
         self.cell, self.n_words = -1, 0
@@ -109,8 +114,10 @@ class _Parser:
 
     def _start(self, tag: str, attributes: dict[str, str]) -> None:
         name = tag.rpartition(":")[2]
-        if name == "INFO" and attributes.get("name", "").upper() == "QUERY_STATUS":
-            self.status = attributes.get("value", "").upper()
+        if name in ("INFO", "PARAM"):
+            self._note_status(attributes)
+        if name == "TABLE" and not self.done:
+            self.stated_rows = attributes.get("nrows", "")
         if self.done:
             return
         if name == "TD":
@@ -131,6 +138,19 @@ class _Parser:
                 raise ValueError("the data of the VOTable are in another file or not encoded as base64")
             self.text = []
 
+    def _note_status(self, attributes: Mapping[str, str]) -> None:
+        """Note what an archive says of its answer: QUERY_STATUS of DALI, or Error of the cone search."""
+        title, value = attributes.get("name", "").upper(), attributes.get("value", "")
+        if title == "QUERY_STATUS":
+            self.status = value.strip().upper()
+        elif title == "ERROR" or attributes.get("ID", "").upper() == "ERROR":
+            self.status, self.message = "ERROR", value
+
+    def check_rows(self, n_rows: int) -> None:
+        """Raise if the table has another number of rows than its header states."""
+        if self.stated_rows.strip().isdigit() and int(self.stated_rows) != n_rows:
+            raise ValueError(f"the table has {n_rows} rows, its header states {self.stated_rows.strip()}")
+
     def _begin(self, form: str) -> None:
         self.form = form
         names = [field.name.lower() for field in self.fields]
@@ -143,7 +163,7 @@ class _Parser:
 
     def _end(self, tag: str) -> None:
         name = tag.rpartition(":")[2]
-        if name == "INFO" and self.status in REFUSED:
+        if name in ("INFO", "PARAM") and self.status in REFUSED:
             message = f": {' '.join(self.message.split())}" if self.message.strip() else ""
             raise ValueError(f"the archive's answer has the QUERY_STATUS {self.status}{message}")
         if name == "INFO":
@@ -178,7 +198,10 @@ class _Parser:
             values = pc.utf8_trim_whitespace(pa.array(self.words[number][:n], pa.string()))
             missing = pa.array([*self.null_words, self.fields[number].null], pa.string())
             values = pc.if_else(pc.is_in(values, value_set=missing), pa.scalar(None, pa.string()), values)
-            columns[name] = values.cast(self.types[name])
+            if pa.types.is_integer(self.types[name]) and self.fields[number].datatype in ("float", "double"):
+                columns[name] = exact_integers(values.cast(pa.float64()), name)
+            else:
+                columns[name] = values.cast(self.types[name])
         self.tables.append(pa.table(columns))
         self.words, self.n_words = {number: words[n:] for number, words in self.words.items()}, 0
 
@@ -222,7 +245,10 @@ class _Parser:
         missing |= np.isnan(values) if values.dtype.kind == "f" else np.zeros(values.shape, bool)
         if field.null and values.dtype.kind != "f":
             missing |= values == int(field.null)
-        return pa.array(values, mask=missing).cast(kind)
+        array = pa.array(values, mask=missing)
+        if values.dtype.kind == "f" and pa.types.is_integer(kind):
+            return exact_integers(array, field.name)
+        return array.cast(kind)
 
     def _word(self, field: _Field, first: int) -> str:
         if field.count is None:
@@ -286,6 +312,35 @@ def _row_starts(
         end = place
 
 
+def exact_integers(values: pa.Array | pa.ChunkedArray, name: str) -> pa.Array | pa.ChunkedArray:
+    """Convert floating-point numbers to integers if none can have been rounded.
+
+    Parameters
+    ----------
+    values
+        Floating-point numbers and nulls.
+    name
+        Column, for the message.
+
+    Raises
+    ------
+    InputError
+        If a value is not a whole number or so large that neighbouring integers are the same number.
+    """
+    largest = EXACT_BELOW.get(str(values.type), 0)
+    doubles = values.cast(pa.float64())
+    inexact = pc.or_(pc.greater_equal(pc.abs(doubles), float(largest)), pc.not_equal(doubles, pc.round(doubles)))
+    if pc.any(inexact).as_py():
+        worst = next(v for v, bad in zip(doubles.to_pylist(), inexact.to_pylist(), strict=True) if bad)
+        raise InputError(
+            f"the integers of column {name} are stored as floating-point numbers and were rounded",
+            value=f"{worst:.17g}",
+            limit=f"whole numbers below {largest}",
+            remedy="fetch the table with this column as a 64-bit integer or as text",
+        )
+    return doubles.cast(pa.int64())
+
+
 def votable_batches(
     stream: IO[bytes], types: Mapping[str, pa.DataType], null_words: list[str], batch_rows: int
 ) -> Iterator[pa.Table]:
@@ -312,7 +367,7 @@ def votable_batches(
     ValueError
         If the file is damaged, of a form that is not read, or an answer that the archive calls incomplete.
     """
-    parser, last = _Parser(types, null_words), False
+    parser, last, n_rows = _Parser(types, null_words), False, 0
     while not last:
         block = stream.read(BLOCK_BYTES)
         try:
@@ -321,7 +376,10 @@ def votable_batches(
             raise ValueError(f"no valid XML: {error}") from error
         last = parser.closed or not block
         if parser.tables and (last or sum(table.num_rows for table in parser.tables) >= batch_rows):
-            yield pa.concat_tables(parser.tables).combine_chunks()
+            batch = pa.concat_tables(parser.tables).combine_chunks()
+            n_rows += batch.num_rows
+            yield batch
             parser.tables = []
     if not parser.form:
         raise ValueError("the file contains no table")
+    parser.check_rows(n_rows)

@@ -1,6 +1,6 @@
 """Build a :class:`~imaging.skymap.model.SkyMap` from flat or multi-order HEALPix columns."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from astropy_healpix import core as healpix
@@ -12,6 +12,12 @@ from imaging.skymap.model import DEEPEST_ORDER, DistanceColumns, FloatArray, Int
 from imaging.wcs.sphere import separation_deg
 
 REMEDY = "fetch the sky map again, or another version of it"
+
+UNSEEN = -1.6375e30
+"""Value of pixels without data in HEALPix files."""
+
+ROUNDING = 1e-6
+"""Largest negative probability that is a rounding error, in units of the largest probability."""
 
 DISTANCE_NAMES = ("mu_mpc", "sigma_mpc", "norm")
 
@@ -61,7 +67,7 @@ def skymap_from_flat(
             limit="12 nside^2 with nside a power of two",
             remedy=REMEDY,
         )
-    _check_probability(values)
+    values = clean_probability(values)
     kept = np.flatnonzero(values)
     pixel = kept if whole else np.asarray(index, dtype=np.int64)[kept]
     if np.any((pixel < 0) | (pixel >= 12 * nside**2)):
@@ -72,10 +78,48 @@ def skymap_from_flat(
     return _finish(np.full(kept.size, order, dtype=np.int64), pixel.astype(np.int64), columns, about, join=True)
 
 
+def skymap_from_parts(
+    read: Callable[[slice | IntArray], list[FloatArray]], nside: int, *, nested: bool, **about: str | float
+) -> SkyMap:
+    """Build a sky map of the whole sky from pixels of one size, one base pixel after the other, to save memory.
+
+    Parameters
+    ----------
+    read
+        Returns probability and, if there is one, distance (as :class:`~imaging.skymap.model.DistanceColumns`) of some
+        rows.
+    nside
+        HEALPix resolution, a power of two.
+    nested
+        Whether the rows are in nested rather than ring order.
+    about
+        Further attributes of the map, such as ``name`` and ``mjd``.
+
+    Raises
+    ------
+    InputError
+        If this is not a sky map.
+    """
+    level, size = nside.bit_length() - 1, nside**2
+    parts: list[tuple[IntArray, IntArray, list[FloatArray]]] = []
+    for base in range(12):
+        pixel = np.arange(base * size, (base + 1) * size, dtype=np.int64)
+        columns = read(slice(base * size, (base + 1) * size) if nested else healpix.nested_to_ring(pixel, nside))
+        kept = np.flatnonzero(columns[0])
+        columns = [column[kept] for column in columns]
+        parts.append(_join_equal(np.full(kept.size, level, dtype=np.int64), pixel[kept], columns))
+    order, pixel = (np.concatenate([part[k] for part in parts]) for k in (0, 1))
+    columns = [np.concatenate([part[2][k] for part in parts]) for k in range(len(parts[0][2]))]
+    columns[0] = clean_probability(columns[0]) if pixel.size else clean_probability(np.zeros(1))
+    inside = columns[0] > 0
+    return _finish(order[inside], pixel[inside], [column[inside] for column in columns], about, join=False)
+
+
 def skymap_from_multiorder(
     uniq: ArrayLike,
     probability_density_per_sr: ArrayLike,
     *,
+    per_pixel: bool = False,
     distance: Mapping[str, ArrayLike] | None = None,
     **about: str | float,
 ) -> SkyMap:
@@ -87,6 +131,8 @@ def skymap_from_multiorder(
         (n,) pixel and order in one number: 4 nside^2 + nested pixel number.
     probability_density_per_sr
         (n,) probability density per steradian.
+    per_pixel
+        Whether the values are the probabilities of the pixels instead.
     distance
         Columns ``mu_mpc``, ``sigma_mpc`` and ``norm``, (n,) each.
     about
@@ -98,8 +144,7 @@ def skymap_from_multiorder(
         If this is not a sky map or its pixels overlap.
     """
     number = np.asarray(uniq, dtype=np.int64)
-    density = np.asarray(probability_density_per_sr, dtype=float)
-    _check_probability(density)
+    density = clean_probability(np.asarray(probability_density_per_sr, dtype=float).ravel())
     kept = np.flatnonzero(density)
     if np.any(number < 4):
         raise InputError(
@@ -107,7 +152,7 @@ def skymap_from_multiorder(
         )
     order = _floor_log4(number[kept] // 4)
     pixel = number[kept] - (4 << (2 * order))
-    probability = density[kept] * 4 * np.pi / (12.0 * 4.0**order)
+    probability = density[kept] if per_pixel else density[kept] * 4 * np.pi / (12.0 * 4.0**order)
     return _finish(order, pixel, [probability, *_distance_arrays(distance, kept)], about, join=False)
 
 
@@ -149,13 +194,20 @@ def gaussian_skymap(
     return _finish(np.full(n, order, dtype=np.int64), kept, columns, stated | about, join=True)
 
 
-def _check_probability(values: FloatArray) -> None:
+def clean_probability(values: FloatArray) -> FloatArray:
+    """Return probabilities with zero outside a map: NaN, HEALPix's UNSEEN, and rounding errors below zero."""
     if values.size == 0:
         raise InputError("the sky map is empty", remedy=REMEDY)
-    if not np.all(np.isfinite(values)) or values.min() < 0.0:
-        raise InputError("the sky map has probabilities that are negative or not numbers", remedy=REMEDY)
-    if values.max() <= 0.0:
+    outside = ~np.isfinite(values) | (values == UNSEEN) | (values == np.float32(UNSEEN))
+    if np.isposinf(values).any():
+        raise InputError("the sky map has infinite probabilities", remedy=REMEDY)
+    known = np.where(outside, 0.0, values) if outside.any() else values
+    largest = float(known.max())
+    if known.min() < -ROUNDING * max(largest, 0.0):
+        raise InputError("the sky map has negative probabilities", value=f"{known.min():.3g}", remedy=REMEDY)
+    if largest <= 0.0:
         raise InputError("the sky map has no probability anywhere", remedy=REMEDY)
+    return np.maximum(known, 0.0)
 
 
 def _distance_arrays(distance: Mapping[str, ArrayLike] | None, kept: IntArray) -> list[FloatArray]:

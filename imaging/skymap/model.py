@@ -18,6 +18,9 @@ IntArray = NDArray[np.int64]
 DEEPEST_ORDER = 29
 """Highest HEALPix order whose pixel numbers fit 64 bits; used to look up positions."""
 
+SUM_TOLERANCE = 0.01
+"""Largest deviation of the sum of a whole map's probabilities from one."""
+
 WHOLE_SKY_DEG2 = 4 * np.pi * np.degrees(1.0) ** 2
 
 
@@ -71,6 +74,12 @@ class SkyMap:
     mjd: float = float("nan")
     distance_mean_mpc: float = float("nan")
     distance_sigma_mpc: float = float("nan")
+
+    def notes(self) -> list[str]:
+        """Return what a reader of the map must know: a sum of the probabilities that is not one."""
+        if abs(self.total - 1.0) <= SUM_TOLERANCE:
+            return []
+        return [f"the probabilities of the sky map sum to {self.total:.4g}, not one, and were scaled to one"]
 
     @cached_property
     def _start(self) -> IntArray:

@@ -94,7 +94,8 @@ def test_unnormalised_maps_are_normalised_and_say_so():
         (np.full(13, 0.1), "number of pixels"),
         (np.zeros(12), "no probability"),
         (np.array([-1.0] + [0.1] * 11), "negative"),
-        (np.array([np.nan] + [0.1] * 11), "not numbers"),
+        (np.array([np.inf] + [0.1] * 11), "infinite"),
+        (np.full(12, np.nan), "no probability"),
         (np.empty(0), "number of pixels"),
     ],
 )
