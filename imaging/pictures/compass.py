@@ -56,6 +56,23 @@ class Compass:
         """Return where arrows of some length must start for both to be at x and y of zero and more."""
         return length * max(0.0, -self.north[0], -self.east[0]), length * max(0.0, -self.north[1], -self.east[1])
 
+    def turned(self, image: NDArray[Any]) -> NDArray[Any]:
+        """Return an image turned by right angles and mirrored: north upwards, east to the left, within 45 degrees."""
+        swapped, up, left = self._turn()
+        return (image.T if swapped else image)[::up, ::left]
+
+    def turned_directions(self) -> dict[str, tuple[float, float]]:
+        """Return the directions of north (``N``) and east (``E``) in a :meth:`turned` image."""
+        swapped, up, left = self._turn()
+        both = {"N": self.north, "E": self.east}
+        return {name: ((y if swapped else x) * left, (x if swapped else y) * up) for name, (x, y) in both.items()}
+
+    def _turn(self) -> tuple[bool, int, int]:
+        """Return whether to swap the axes, and the signs of the steps along y and x after that."""
+        swapped = abs(self.north[0]) > abs(self.north[1])
+        north, east = (self.north[0], self.east[1]) if swapped else (self.north[1], self.east[0])
+        return swapped, -1 if north < 0 else 1, -1 if east > 0 else 1
+
 
 def draw_compass(
     picture: NDArray[np.uint8], compass: Compass, zoom: int = 1, shade: int | tuple[int, ...] = 255

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from numpy.typing import NDArray
 
@@ -14,6 +15,9 @@ from imaging.pictures.canvas import BAND_COLOURS, BAND_MARKERS, new_figure, to_p
 from imaging.tables import column
 
 NJY_PER_MICROJANSKY = 1000.0
+
+BEYOND = 1.5
+"""AT2017gfo is drawn from the first exposure after the merger divided by this to the last one times this."""
 
 
 def lightcurve_picture(forced: pa.Table, mjd_event: float, *, title: str, distance_mpc: float | None = None) -> bytes:
@@ -40,6 +44,8 @@ def lightcurve_picture(forced: pa.Table, mjd_event: float, *, title: str, distan
     flux, error = (column(forced, name) / NJY_PER_MICROJANSKY for name in ("flux", "flux_error"))
     bands = np.asarray(forced.column("band").to_pylist(), dtype=str)
     figure, axes = new_figure(6.4, 3.6)
+    key: list[Line2D] = []
+    highest = [float((flux + error).max()) if len(flux) else 0.0, 1e-3]
     for band in sorted(set(bands), key=lambda name: BANDS[name].wavelength_nm):
         here = bands == band
         axes.errorbar(
@@ -51,25 +57,23 @@ def lightcurve_picture(forced: pa.Table, mjd_event: float, *, title: str, distan
             marker=BAND_MARKERS[band],
             markersize=5,
             capsize=2,
-            label=band,
         )
+        key.append(Line2D([], [], linestyle="", color=BAND_COLOURS[band], marker=BAND_MARKERS[band], label=band))
         if distance_mpc:
-            _draw_kilonova(axes, band, days, distance_mpc)
+            highest.append(_draw_kilonova(axes, band, days, distance_mpc))
     axes.axhline(0.0, color="#999999", linewidth=0.8)
     axes.axvline(0.0, color="#000000", linewidth=0.8, linestyle="--")
-    axes.set_xscale("symlog", linthresh=1.0)
-    axes.xaxis.set_major_locator(FixedLocator([-1000, -100, -30, -10, -3, -1, 0, 1, 3, 10, 30]))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.xaxis.set_minor_locator(NullLocator())
+    _set_day_axis(axes, days)
     axes.set_xlabel(
         "days after the merger" + (f" (lines: AT2017gfo at {distance_mpc:.0f} Mpc)" if distance_mpc else "")
     )
     axes.set_ylabel("difference flux [µJy]")
     axes.set_title(title, fontsize=10.5)
     if len(flux):
-        low, high = min(0.0, float((flux - error).min())), max(float((flux + error).max()), 1e-3)
-        axes.set_ylim(low - 0.08 * (high - low), high + 0.15 * (high - low))
-        axes.legend(ncol=2, fontsize=9, frameon=False)
+        low, high = min(0.0, float((flux - error).min())), max(highest)
+        axes.set_ylim(low - 0.08 * (high - low), high + 0.08 * (high - low))
+        # Outside the axes: a marker inside them would read as a measurement.
+        figure.legend(handles=key, loc="outside right upper", fontsize=9, frameon=False, handletextpad=0.1)
     return to_png(figure)
 
 
@@ -163,11 +167,27 @@ def zeropoint_picture(
     return to_png(figure)
 
 
-def _draw_kilonova(axes: Axes, band: str, days: NDArray[np.float64], distance_mpc: float) -> None:
-    grid = np.geomspace(0.1, max(float(days.max()), 0.3), 100)
+def _set_day_axis(axes: Axes, days: NDArray[np.float64]) -> None:
+    """Make the axis of days logarithmic on both sides of the merger, with a margin beside the first and last point."""
+    axes.set_xscale("symlog", linthresh=1.0)
+    axes.xaxis.set_major_locator(FixedLocator([-1000, -100, -30, -10, -3, -1, 0, 1, 3, 10, 30]))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
+    if len(days):
+        scale = axes.xaxis.get_transform()
+        start, end = scale.transform([min(0.0, float(days.min())), max(0.1, BEYOND * float(days.max()))])
+        margin = 0.06 * (end - start)
+        axes.set_xlim(*scale.inverted().transform([start - margin, end + margin]))
+
+
+def _draw_kilonova(axes: Axes, band: str, days: NDArray[np.float64], distance_mpc: float) -> float:
+    """Draw AT2017gfo over the days of the data, and somewhat before and after; return its highest flux there."""
+    last = max(float(days.max()), 0.3)
+    grid = np.geomspace(float(days[days > 0].min(initial=last)) / BEYOND, last * BEYOND, 100)
     magnitude = kilonova_magnitude(grid, band) + 5.0 * np.log10(distance_mpc) + 25.0
     flux = AB_ZERO_NJY * 10 ** (-0.4 * magnitude) / NJY_PER_MICROJANSKY
     axes.plot(grid, flux, color=BAND_COLOURS[band], linewidth=0.9, alpha=0.6)
+    return float(np.nanmax(flux))
 
 
 def _wilson(hits: NDArray[np.float64], total: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

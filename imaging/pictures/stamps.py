@@ -60,6 +60,31 @@ def stamp_strip(search: Stamp, template: Stamp, difference: Stamp, compass: Comp
     return encode(Image.fromarray(np.ascontiguousarray(strip >> 2 << 2)))
 
 
+def panel_pictures(
+    search: Stamp, template: Stamp, difference: Stamp, compass: Compass | None = None
+) -> dict[str, bytes]:
+    """Draw each stamp as a grey PNG of its own, turned by right angles and mirrored so that north is up, east is left.
+
+    Parameters
+    ----------
+    search, template, difference
+        (n, n) stamps, scaled as by :func:`stamp_strip`.
+    compass
+        Directions; None, if unknown, leaves the stamps as they are.
+
+    Returns
+    -------
+    pictures
+        ``SEARCH``, ``TEMPLATE`` and ``DIFFERENCE`` to PNG bytes of n by n pixels.
+    """
+    panels = zip(("SEARCH", "TEMPLATE", "DIFFERENCE"), [*_stretch(search, template), _centred(difference)], strict=True)
+    pictures = {}
+    for name, panel in panels:
+        turned = panel if compass is None else compass.turned(panel)
+        pictures[name] = encode(Image.fromarray(np.ascontiguousarray(turned[::-1])))
+    return pictures
+
+
 def candidate_picture(
     search: Stamp,
     template: Stamp,
