@@ -23,7 +23,7 @@ from imaging.detector.ccds import PIXEL_SCALE_ARCSEC
 from imaging.errors import InputError
 from imaging.io.atomic import write_bytes, write_text
 from imaging.io.candidates import read_candidates
-from imaging.io.skymaps import read_skymap
+from imaging.io.skymaps import read_skymap, write_moc, write_searched_map
 from imaging.io.stamps import read_stamps
 from imaging.io.tables import read_tables, write_table
 from imaging.pictures.candidate_list import LISTED, candidates_page
@@ -136,7 +136,10 @@ def rank(job: StepJob) -> StepResult:
     }
     products = job.product_paths(RANK) | write_ranked_tables(job, ranked, forced, footprints)
     products[LIKELIHOOD] = keep_likelihood(job, likelihood, products["forced"], mjd)
-    write_table(products["searched"], searched_pixels(coverage))
+    pixels, order = searched_pixels(coverage), settings.coverage.order
+    write_table(products["searched"], pixels)
+    write_moc(products["moc"], pixels, order)
+    write_searched_map(products["searched_map"], pixels, order, skymap)
     title = f"{event_name(job)}, night {job.night}"
     pictures = {
         "picture": night_picture(skymap, footprints, ranked, title=title),

@@ -101,6 +101,8 @@ RANK = StepInfo(
         "forced": "lightcurves.parquet",
         "likelihood": "lightcurve_likelihood.feather",
         "searched": "searched.parquet",
+        "moc": "searched.moc.fits",
+        "searched_map": "searched.multiorder.fits",
         "picture": "night.png",
         "depth_picture": "depth.png",
         "search_picture": "searched.png",

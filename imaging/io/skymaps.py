@@ -1,4 +1,4 @@
-"""Read and write sky maps.
+"""Read and write sky maps; write the searched part of a map.
 
 Maps are FITS tables, compressed or not: multi-order (``UNIQ`` and ``PROBDENSITY``) or flat (``PROB``, ``PROBABILITY``
 or ``PROBDENSITY``), in NESTED or RING order, complete or with a column of pixel numbers, with or without distance.
@@ -10,12 +10,13 @@ import mmap
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+import pyarrow as pa
 from astropy.io import fits
 from astropy.utils.exceptions import AstropyUserWarning
 
@@ -23,7 +24,9 @@ from imaging.errors import InputError
 from imaging.io.atomic import write_bytes
 from imaging.io.source_tables import GzipError, gzip_reader
 from imaging.skymap.build import REMEDY, skymap_from_flat, skymap_from_multiorder, skymap_from_parts
+from imaging.skymap.cells import merged_cells
 from imaging.skymap.model import SkyMap
+from imaging.tables import column
 
 LARGE_PIXELS, BLOCK_BYTES = 12 * 256**2, 1 << 20
 """Pixels of a flat map that is read in parts, and bytes decompressed at once."""
@@ -86,11 +89,7 @@ def write_skymap(path: Path, skymap: SkyMap) -> None:
             fits.Column("DISTSIGMA", "D", unit="Mpc", array=distance.sigma_mpc),
             fits.Column("DISTNORM", "D", unit="Mpc-2", array=distance.norm),
         ]
-    table = fits.BinTableHDU.from_columns(columns)
     cards = {
-        "PIXTYPE": "HEALPIX",
-        "ORDERING": "NUNIQ",
-        "COORDSYS": "C",
         "MOCORDER": int(skymap.order.max()),
         "INDXSCHM": "EXPLICIT",
         "OBJECT": skymap.name,
@@ -98,12 +97,73 @@ def write_skymap(path: Path, skymap: SkyMap) -> None:
         "DISTMEAN": skymap.distance_mean_mpc,
         "DISTSTD": skymap.distance_sigma_mpc,
     }
-    for key, value in cards.items():
+    _write_cells(path, columns, cards)
+
+
+def _write_cells(path: Path, columns: list[fits.Column], cards: Mapping[str, Any]) -> None:
+    """Write a table of cells in the NUNIQ scheme, equatorial coordinates."""
+    table = fits.BinTableHDU.from_columns(columns)
+    for key, value in ({"PIXTYPE": "HEALPIX", "ORDERING": "NUNIQ", "COORDSYS": "C"} | dict(cards)).items():
         if not (isinstance(value, float) and math.isnan(value)):
             table.header[key] = value
     buffer = io.BytesIO()
     fits.HDUList([fits.PrimaryHDU(), table]).writeto(buffer)
     write_bytes(path, buffer.getvalue())
+
+
+def write_moc(path: Path, searched: pa.Table, order: int) -> None:
+    """Write the searched area as a multi-order coverage (MOC, standard of the IVOA, version 2.0).
+
+    Parameters
+    ----------
+    path
+        File to write.
+    searched
+        Rows of :data:`imaging.schemas.searched.SEARCHED_PIXELS`.
+    order
+        Order of their pixels.
+
+    Raises
+    ------
+    StorageError
+        If the file cannot be written.
+    """
+    uniq, _ = merged_cells(column(searched, "healpix"), order)
+    cards = {"MOCVERS": "2.0", "MOCDIM": "SPACE", "MOCORD_S": order, "MOCORDER": order, "MOCTOOL": "gw-workflow"}
+    _write_cells(path, [fits.Column("UNIQ", "K", array=uniq)], cards)
+
+
+def write_searched_map(path: Path, searched: pa.Table, order: int, skymap: SkyMap) -> None:
+    """Write the searched part of a sky map as a multi-order table: its probability and the depth in each band.
+
+    Parameters
+    ----------
+    path
+        File to write.
+    searched
+        Rows of :data:`imaging.schemas.searched.SEARCHED_PIXELS`.
+    order
+        Order of their pixels.
+    skymap
+        The map, for its name and time.
+
+    Raises
+    ------
+    StorageError
+        If the file cannot be written.
+    """
+    density = column(searched, "probability") * (12.0 * 4.0**order) / (4 * np.pi)
+    depths = [name for name in searched.schema.names if name.startswith("m50_")]
+    values = np.stack([density, *(column(searched, name) for name in ("n_images", *depths))], axis=1).astype(float)
+    uniq, index = merged_cells(column(searched, "healpix"), order, values)
+    columns = [
+        fits.Column("UNIQ", "K", array=uniq),
+        fits.Column("PROBDENSITY", "D", unit="sr-1", array=density[index]),
+        fits.Column("N_IMAGES", "I", array=column(searched, "n_images")[index]),
+        *(fits.Column(name.upper(), "E", unit="mag", array=column(searched, name)[index]) for name in depths),
+    ]
+    cards = {"MOCORDER": order, "INDXSCHM": "EXPLICIT", "OBJECT": skymap.name, "MJD-OBS": skymap.mjd}
+    _write_cells(path, columns, cards)
 
 
 @contextmanager
