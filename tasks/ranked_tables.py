@@ -15,8 +15,9 @@ from imaging.candidates.lightcurve import LightcurveLikelihood, lightcurve_likel
 from imaging.candidates.settings import CandidateSettings
 from imaging.errors import InputError
 from imaging.io.atomic import content_hash, write_text
-from imaging.io.candidates import write_candidates, write_candidates_csv, write_ccd_regions
+from imaging.io.candidates import write_candidates, write_candidates_csv
 from imaging.io.lightcurve_likelihood import read_lightcurve_likelihood, write_lightcurve_likelihood
+from imaging.io.regions import write_ccd_regions
 from imaging.io.tables import write_table
 from imaging.skymap.footprints import Footprints
 from tasks.engine.cache import fingerprint

@@ -1,13 +1,19 @@
 """Read the ranked candidates of a night, and write a selection of them."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from blocks.site import Site
 from imaging.errors import InputError
 from imaging.identity import check_night
+from imaging.schemas.candidates import CandidateFlag
+
+STARS = CandidateFlag.ON_STAR | CandidateFlag.NEAR_STAR
+"""Flags of candidates that are not reported unless asked for."""
 
 
 def candidate_table(site: Site, night: int) -> Path:
@@ -63,25 +69,44 @@ def chosen_columns(table: pa.Table, text: str) -> list[str]:
     return names
 
 
-def write_selection(path: Path, candidates: pa.Table) -> None:
+def without_stars(candidates: pa.Table) -> pa.Table:
+    """Return the candidates that are neither on a star with a parallax or proper motion nor in a bright star's halo."""
+    bits = pc.bit_wise_and(candidates.column("flags").fill_null(0), pa.scalar(int(STARS), type=pa.int32()))
+    return candidates.filter(pc.equal(bits, 0))
+
+
+def write_selection(path: Path, candidates: pa.Table, image: Path | None = None) -> None:
     """Write candidates in the format of the file's suffix.
+
+    Parameters
+    ----------
+    path
+        File to write: ``.parquet``, ``.csv``, ``.fits``, ``.vot`` (VOTable), ``.ecsv`` or ``.reg`` (DS9).
+    candidates
+        Rows of :data:`imaging.schemas.candidates.CANDIDATES`.
+    image
+        Image in whose pixels the regions are, with those on it; None for all in ICRS.
 
     Raises
     ------
     InputError
-        If the suffix is unknown.
+        If the suffix is unknown, or an image is given with another one than ``.reg``.
     StorageError
-        If the file cannot be written.
+        If the file cannot be written, or the image cannot be read.
     """
-    from imaging.io.atomic import write_text
-    from imaging.io.candidates import region_text, write_candidates, write_candidates_csv
+    from imaging.io import astropy_tables
+    from imaging.io.candidates import write_candidates, write_candidates_csv
+    from imaging.io.regions import write_regions
 
     suffix = path.suffix.lower()
-    if suffix == ".parquet":
-        write_candidates(path, candidates)
-    elif suffix == ".csv":
-        write_candidates_csv(path, candidates)
-    elif suffix == ".reg":
-        write_text(path, region_text(candidates))
-    else:
-        raise InputError("unknown format of a file of candidates", value=path.name, limit=".parquet, .csv, .reg")
+    if image is not None and suffix != ".reg":
+        raise InputError("only regions can be in the pixels of an image", value=path.name, limit=".reg")
+    writers: dict[str, Callable[[Path, pa.Table], None]] = {
+        ".parquet": write_candidates,
+        ".csv": write_candidates_csv,
+        ".reg": lambda where, chosen: write_regions(where, chosen, image),
+    }
+    writers |= dict.fromkeys(astropy_tables.FORMATS, astropy_tables.write_candidates)
+    if suffix not in writers:
+        raise InputError("unknown format of a file of candidates", value=path.name, limit=", ".join(writers))
+    writers[suffix](path, candidates)

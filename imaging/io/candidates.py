@@ -1,8 +1,7 @@
-"""Write candidates as Parquet, CSV and DS9 regions; read galaxy catalogues and candidate labels."""
+"""Write candidates as Parquet and CSV; read candidates, galaxy catalogues and candidate labels."""
 
 import json
 import re
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,22 +10,16 @@ import pyarrow.csv as pacsv
 
 from imaging.candidates.words import flag_names
 from imaging.errors import InputError
-from imaging.io.atomic import atomic_path, write_text
+from imaging.io.atomic import atomic_path
 from imaging.io.tables import read_table, write_table
-from imaging.schemas.candidates import CANDIDATES, CandidateFlag
+from imaging.schemas.candidates import CANDIDATES
 from imaging.schemas.fields import NO_ID
 from imaging.schemas.hosts import GALAXIES
 from imaging.schemas.labels import LABEL_NAMES, LABELS
-from imaging.skymap.footprints import Footprints, covering
-from imaging.tables import column, make_table
-
-REGION_RADIUS_ARCSEC = 3.0
+from imaging.tables import make_table
 
 PROVENANCE = ("expnums", "templates", "code_version", "settings_hash", "calibration_set")
 """Provenance columns."""
-
-BEST_RANK = 10
-"""Candidates up to this rank are drawn green in region files."""
 
 OLD_TERM = re.compile(r"^part_")
 """How version 0.1 began the names of the terms of the rank."""
@@ -84,61 +77,6 @@ def write_candidates_csv(path: Path, candidates: pa.Table) -> None:
         table = table.append_column("flag_names", names.take(bits.indices))
     with atomic_path(path) as temporary:
         pacsv.write_csv(table, temporary)
-
-
-def region_text(candidates: pa.Table) -> str:
-    """Format candidates as a DS9 region file: circles with rank and score, coloured by class.
-
-    Green: best ranks; red: flagged; yellow: others.
-    """
-    lines = ["# Region file format: DS9 version 4.1", "global width=2 font='helvetica 11 normal roman'", "icrs"]
-    doubtful = CandidateFlag.MOVER | CandidateFlag.KNOWN_VARIABLE | CandidateFlag.ON_STAR | CandidateFlag.IN_HISTORY
-    for row in candidates.select(["candidate_id", "ra", "dec", "rank", "rank_score", "flags"]).to_pylist():
-        rank = row["rank"] or 0
-        colour = "red" if (row["flags"] or 0) & doubtful else "green" if 0 < rank <= BEST_RANK else "yellow"
-        score = "" if row["rank_score"] is None else f" {row['rank_score']:.1f}"
-        text = f"{rank}{score}" if rank else row["candidate_id"]
-        circle = f'circle({row["ra"]:.7f},{row["dec"]:.7f},{REGION_RADIUS_ARCSEC}")'
-        lines.append(f"{circle} # color={colour} text={{{text}}} tag={{{row['candidate_id']}}}")
-    return "\n".join(lines) + "\n"
-
-
-def write_ccd_regions(
-    folder: Path,
-    candidates: pa.Table,
-    footprints: Footprints,
-    stem: Callable[[int, str, int], str] = "D{:08d}_{}_{:02d}".format,
-) -> list[Path]:
-    """Write one DS9 region file for each CCD image with candidates.
-
-    Parameters
-    ----------
-    folder
-        Output folder.
-    candidates
-        Rows of :data:`imaging.schemas.candidates.CANDIDATES`.
-    footprints
-        CCD images.
-    stem
-        Function of exposure number, band and CCD that returns the stem of the name; ``_candidates.reg`` is added.
-
-    Returns
-    -------
-    paths
-        The files written, in the order of the footprints.
-
-    Raises
-    ------
-    StorageError
-        If a file cannot be written.
-    """
-    paths = []
-    for number, chosen in _candidates_by_footprint(candidates, footprints):
-        name = stem(int(footprints.expnum[number]), str(footprints.band[number]), int(footprints.ccd[number]))
-        path = Path(folder) / f"{name}_candidates.reg"
-        write_text(path, region_text(chosen), flush=False)
-        paths.append(path)
-    return paths
 
 
 def read_galaxies(path: Path) -> pa.Table:
@@ -202,9 +140,3 @@ def read_labels(path: Path) -> pa.Table:
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"the labels cannot be read: {error}", value=path, remedy=remedy) from error
-
-
-def _candidates_by_footprint(candidates: pa.Table, footprints: Footprints) -> Iterator[tuple[int, pa.Table]]:
-    footprint, position = covering(footprints, column(candidates, "ra"), column(candidates, "dec"))
-    for number in sorted(set(footprint.tolist())):
-        yield number, candidates.take(pa.array(position[footprint == number]))

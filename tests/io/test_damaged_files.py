@@ -16,7 +16,7 @@ from astropy.table import Table
 from fastavro.utils import generate_many
 
 from imaging.candidates.lightcurve import LightcurveLikelihood
-from imaging.candidates.reports import packet_schema
+from imaging.candidates.packets import packet_schema
 from imaging.detector.distortion import seed_wcs
 from imaging.errors import InputError, StorageError
 from imaging.image import ResamplingInputs

@@ -184,7 +184,7 @@ def test_an_ldac_file_holds_the_header_card_by_card_and_the_columns_with_units(t
 
 def test_the_stamp_of_a_packet_is_a_gzipped_fits_image_without_a_time(tmp_path):
     stamp = np.random.default_rng(6).normal(size=(31, 33))
-    content = cutout_bytes(stamp)
+    content = cutout_bytes(stamp, {})
     (tmp_path / "stamp.fits.gz").write_bytes(content)
     assert content[:2] == b"\x1f\x8b" and content[4:8] == b"\0\0\0\0"
     assert np.array_equal(fits.getdata(tmp_path / "stamp.fits.gz"), stamp.astype(np.float32))

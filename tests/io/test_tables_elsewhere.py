@@ -12,28 +12,30 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from astropy.io import fits
 from astropy.table import Table
+from astropy.units import Unit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from pyarrow import feather
 
 from imaging.candidates.lightcurve import LightcurveLikelihood
-from imaging.candidates.reports import packet_schema
+from imaging.candidates.packets import packet_schema
 from imaging.errors import InputError, StorageError
+from imaging.io import astropy_tables
 from imaging.io.candidates import (
     PROVENANCE,
     read_candidates,
     read_galaxies,
     read_labels,
-    region_text,
     write_candidates,
     write_candidates_csv,
-    write_ccd_regions,
 )
 from imaging.io.lightcurve_likelihood import read_lightcurve_likelihood, write_lightcurve_likelihood
 from imaging.io.original_tables import write_csv
 from imaging.io.packets import packets_bytes, read_packets
+from imaging.io.regions import region_text, write_ccd_regions
 from imaging.io.sheets import sheet
 from imaging.io.tables import read_table, read_tables, write_table
 from imaging.schemas.candidates import CANDIDATES, CandidateFlag
@@ -152,6 +154,29 @@ def test_candidates_are_a_table_for_pandas_and_duckdb(tmp_path):
     nulls = pa.array([None, GAIA, None, None], pa.int64())
     write_table(tmp_path / "old.parquet", old.set_column(ids, "gaia_source_id", nulls))
     assert read_candidates(tmp_path / "old.parquet").equals(table)
+
+
+@pytest.mark.parametrize("suffix", astropy_tables.FORMATS)
+def test_candidates_are_a_table_for_astropy_with_units_and_meanings(tmp_path, suffix):
+    table = candidates()
+    path, again = tmp_path / f"c{suffix}", tmp_path / f"again{suffix}"
+    astropy_tables.write_candidates(path, table)
+    astropy_tables.write_candidates(again, table)
+    assert path.read_bytes() == again.read_bytes()
+    found = Table.read(path)
+    assert found.colnames == CANDIDATES.names
+    assert [int(value) for value in found["gaia_source_id"]] == [NO_ID, GAIA, NO_ID, NO_ID]
+    assert np.isnan(np.asarray(found["rank_score"], dtype=float)).tolist() == [False, False, False, True]
+    for field in CANDIDATES:
+        about = {key.decode(): value.decode() for key, value in field.metadata.items()}
+        unit = found[field.name].unit
+        assert (unit or Unit("")) == Unit(about["unit"]), field.name
+        assert " ".join(found[field.name].description.split()).startswith(about["meaning"]), field.name
+    assert [str(text) for text in found["detection_ids"]] == ["0;10", "1;11", "2;12", "3;13"]
+    if suffix == ".fits":
+        header = fits.getheader(path, "CANDIDATES")
+        place = CANDIDATES.names.index("ra") + 1
+        assert (header[f"TUNIT{place}"], header[f"TCOMM{place}"]) == ("deg", "right ascension, ICRS")
 
 
 def test_regions_are_circles_of_three_seconds_in_the_colour_of_their_worth(tmp_path):

@@ -13,11 +13,10 @@ from imaging.io.candidates import (
     read_candidates,
     read_galaxies,
     read_labels,
-    region_text,
     write_candidates,
     write_candidates_csv,
-    write_ccd_regions,
 )
+from imaging.io.regions import region_text, write_ccd_regions
 from imaging.io.tables import write_table
 from imaging.pictures.candidate_page import COLUMNS, NightPage, build_page
 from imaging.pictures.stamps import stamp_strip
