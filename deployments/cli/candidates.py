@@ -13,6 +13,8 @@ from imaging.errors import InputError
 from tasks.engine.jobs import ExitCode
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from blocks.site import Site
     from deployments.reports.reports import Report
     from deployments.reports.sending import Delivery
@@ -31,7 +33,14 @@ def candidates(
     columns: Annotated[str, Parameter(name="--columns", help="Columns to show, separated by commas.")] = SHOWN,
     output: Annotated[
         Path | None,
-        Parameter(name="--output", help="Write all that meet the condition to a file: .parquet, .csv or .reg."),
+        Parameter(
+            name="--output",
+            help="Write all that meet the condition to a file: .parquet, .csv, .fits, .vot, .ecsv or .reg.",
+        ),
+    ] = None,
+    image: Annotated[
+        Path | None,
+        Parameter(name="--image", help="With a .reg file: write the candidates on this image, in its pixels."),
     ] = None,
     destination: Destination = "persistent",
     common: Common = DEFAULTS,
@@ -40,10 +49,12 @@ def candidates(
     from deployments.reports.candidates import chosen_columns, ranked_table, write_selection
     from deployments.reports.selection import select_rows
 
+    if image is not None and output is None:
+        raise InputError("--image needs --output", value=image, remedy="give --output with a .reg file")
     table = ranked_table(find_site(common).site.storing_in(destination), night)
     fits = table if where is None else select_rows(table, where)
     if output is not None:
-        write_selection(output, fits)
+        write_selection(output, fits, image)
     names = chosen_columns(table, columns)
     best = fits.slice(0, limit).to_pylist()
     lines = table_lines(names, [[row[name] for name in names] for row in best])
@@ -80,11 +91,24 @@ def report(
     /,
     *,
     form: Annotated[
-        Literal["avro", "skyportal", "tns"],
-        Parameter(name="--form", help="Form of the report: broker, SkyPortal or TNS."),
+        Literal["avro", "ztf", "skyportal", "tns"],
+        Parameter(
+            name="--form", help="Form of the report: packets for brokers, the same with ZTF's fields, SkyPortal or TNS."
+        ),
     ],
     where: Annotated[str | None, Parameter(name="--where", help="SQL condition on the candidates.")] = None,
-    best: Annotated[int, Parameter(name="--best", help="Number of candidates, the best first.")] = 10,
+    best: Annotated[
+        int,
+        Parameter(name="--best", help="Number of candidates, the best first, without stars and halos of bright stars."),
+    ] = 10,
+    with_stars: Annotated[
+        bool,
+        Parameter(
+            name="--with-stars",
+            negative="",
+            help="Also report candidates on stars with a parallax or proper motion and in halos of bright stars.",
+        ),
+    ] = False,
     settings: Annotated[
         Path | None, Parameter(name="--settings", help="JSON file with reporter and groups; see docs/candidates.md.")
     ] = None,
@@ -104,38 +128,58 @@ def report(
     """Report the best candidates to a broker, SkyPortal or the TNS: print or write the report; send it with --send."""
     from deployments.reports.candidates import ranked_table
     from deployments.reports.reports import make_report, read_report_settings
-    from deployments.reports.selection import select_rows
 
     if resend and not send:
         raise InputError("--resend needs --send", remedy="give --send with it")
     if best < 1:
         raise InputError("nothing to report", value=f"--best {best}", limit="1 or more")
     site = find_site(common).site.storing_in(destination)
-    table = ranked_table(site, night)
-    chosen = (table if where is None else select_rows(table, where)).slice(0, best)
-    if not chosen.num_rows:
-        raise InputError("no candidate meets the condition", value=where or f"--best {best}")
+    chosen = _chosen(ranked_table(site, night), where, best, with_stars=with_stars)
     made = make_report(site, night, chosen, form, read_report_settings(settings))
     about: dict[str, Any] = {"command": "report", "night": night, "form": form, "n_candidates": len(made.entries)}
     about |= {"left_out": dict(made.left_out)} if made.left_out else {}
     for reason in made.left_out.values():
         sys.stderr.write(f"gw-workflow: {reason}\n")
     if output is not None:
-        _write(output, made)
-        about["file"] = str(output)
+        about |= {"file": str(output), "files": _write(output, made)}
     if send:
         return _sent(about, _send(site, made, receiver, resend=resend))
     return _dry_run(about, site, made, output)
 
 
-def _write(path: Path, made: "Report") -> None:
-    from imaging.io.atomic import write_text
+def _chosen(table: "pa.Table", where: str | None, best: int, *, with_stars: bool) -> "pa.Table":
+    """Return the candidates to report."""
+    from deployments.reports.candidates import without_stars
+    from deployments.reports.selection import select_rows
+
+    fits = table if where is None else select_rows(table, where)
+    chosen = (fits if with_stars else without_stars(fits)).slice(0, best)
+    if not chosen.num_rows:
+        remedy = "give --with-stars to report candidates on stars and in their halos" if fits.num_rows else ""
+        raise InputError("no candidate meets the condition", value=where or f"--best {best}", remedy=remedy)
+    return chosen
+
+
+def _write(path: Path, made: "Report") -> list[str]:
+    """Write the report and its finding charts; return the paths. Further reports get a number in their names."""
+    from imaging.io.atomic import write_bytes, write_text
     from imaging.io.packets import write_packets
 
-    if made.form == "avro":
-        write_packets(path, made.document())
-    else:
-        write_text(path, json.dumps(made.document(), indent=1) + "\n")
+    paths = []
+    for number, document in enumerate(made.documents(), start=1):
+        place = path if number == 1 else path.with_stem(f"{path.stem}_{number}")
+        if made.form in ("avro", "ztf"):
+            write_packets(place, document, made.form)
+        else:
+            write_text(place, json.dumps(document, indent=1) + "\n")
+        paths.append(str(place))
+    for item in made.entries:
+        chart = None if item.chart is None else item.chart()
+        if chart is not None:
+            place = path.with_name(f"{path.stem}_charts") / f"{item.candidate_id}.png"
+            write_bytes(place, chart)
+            paths.append(str(place))
+    return paths
 
 
 def _dry_run(about: dict[str, Any], site: "Site", made: "Report", output: Path | None) -> Answer:
@@ -149,7 +193,9 @@ def _dry_run(about: dict[str, Any], site: "Site", made: "Report", output: Path |
     if output is not None:
         return Answer(about, (f"written to {output}: {note}",))
     sys.stderr.write(f"gw-workflow: {note}\n")
-    text = json.dumps(made.document(), indent=1, default=lambda value: f"<{len(value)} bytes>")
+    documents = made.documents()
+    shown = documents[0] if len(documents) == 1 else documents
+    text = json.dumps(shown, indent=1, default=lambda value: f"<{len(value)} bytes>")
     return Answer(about | {"report": json.loads(text)}, (text,))
 
 
@@ -167,6 +213,7 @@ def _send(site: "Site", made: "Report", receiver: str, *, resend: bool) -> "list
         "skyportal": SkyPortalCredentials,
         "tns": TnsCredentials,
         "avro": BrokerCredentials,
+        "ztf": BrokerCredentials,
     }
     kind = kinds[made.form]
     with server_for(site):

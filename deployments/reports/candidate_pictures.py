@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -13,14 +12,13 @@ from blocks.site import Site
 from deployments.reports.candidates import candidate_table, read_candidates
 from imaging.detector.ccds import PIXEL_SCALE_ARCSEC
 from imaging.io.atomic import write_bytes
-from imaging.io.images import read_planes
 from imaging.io.sheets import sheet
 from imaging.io.skymaps import read_skymap
+from imaging.io.stamps import StoredStamps, read_stamps
 from imaging.io.tables import read_table
+from imaging.pictures.compass import Compass
 from imaging.pictures.curves import lightcurve_picture
 from imaging.pictures.stamps import candidate_picture
-
-PLANES = ("SEARCH", "TEMPLATE", "DIFFERENCE")
 
 PER_CCD, PER_EXPOSURE = 100_000, 100
 """A detection's number is (exposure number x 100 + CCD) x 100000 + running number."""
@@ -60,20 +58,27 @@ def _picture(site: Site, row: Mapping[str, Any], forced: pa.Table, mjd_event: fl
     pictures = []
     stamps = _stamps(site, row["detection_ids"])
     if stamps is not None:
-        label, planes = stamps
-        pictures = [candidate_picture(*planes, title=f"{title}   {label}", pixel_scale_arcsec=PIXEL_SCALE_ARCSEC)]
+        label, stamp = stamps
+        picture = candidate_picture(
+            stamp.triplet.search,
+            stamp.triplet.template,
+            stamp.triplet.difference,
+            title=f"{title}   {label}",
+            pixel_scale_arcsec=PIXEL_SCALE_ARCSEC,
+            compass=Compass.of(stamp.coordinates),
+        )
+        pictures = [picture]
     mags = " to ".join(f"{row[name]:.2f}" for name in ("mag_first", "mag_last") if row[name] is not None)
     curve = title if stamps is None else f"{row['bands']}   {mags} mag   RA {row['ra']:.5f}  Dec {row['dec']:+.5f}"
     return sheet([*pictures, lightcurve_picture(forced, mjd_event, title=curve, distance_mpc=row["host_distance_mpc"])])
 
 
-def _stamps(site: Site, detection_ids: list[int]) -> tuple[str, list[np.ndarray]] | None:
+def _stamps(site: Site, detection_ids: list[int]) -> tuple[str, StoredStamps] | None:
     """Find the stamps of the first detection that has some; its number gives exposure and CCD."""
     for detection in detection_ids:
         expnum, ccd = divmod(detection // PER_CCD, PER_EXPOSURE)
         for path in sorted(site.store.glob(f"*/exp/*/{expnum}/dp*/*_{ccd:02d}/*_stamps.fits")):
-            planes, _ = read_planes(path, (*PLANES, "ID"))
-            place = np.flatnonzero(planes["ID"] == detection)
-            if place.size:
-                return f"exposure {expnum}, CCD {ccd}", [planes[name][place[0]] for name in PLANES]
+            for stamp in read_stamps(path)[0]:
+                if stamp.detection_id == detection:
+                    return f"exposure {expnum}, CCD {ccd}", stamp
     return None

@@ -47,6 +47,8 @@ class LedgerRecord(BaseModel):
     """Answer of the receiver: assigned name, number of the report, or reason of the refusal."""
     at: str = ""
     """Time of this line, UTC."""
+    content: str = ""
+    """Hash of the content; empty where it does not matter."""
 
 
 class Ledger:
@@ -76,9 +78,9 @@ class Ledger:
                 self._keep(record)
 
     def _keep(self, record: LedgerRecord) -> None:
-        """Keep the last line of a report; the state ``taken`` is final."""
+        """Keep the last line of a report; what was taken stays taken, until a newer content is."""
         key = record.candidate_id, record.what
-        if key not in self._records or self._records[key].state != "taken":
+        if key not in self._records or self._records[key].state != "taken" or record.state == "taken":
             self._records[key] = record
 
     def last(self, candidate_id: str, ra: float, dec: float, what: str) -> LedgerRecord | None:
@@ -92,7 +94,9 @@ class Ledger:
                 return other
         return None
 
-    def note(self, candidate_id: str, ra: float, dec: float, what: str, state: State, reply: str = "") -> LedgerRecord:
+    def note(
+        self, candidate_id: str, ra: float, dec: float, what: str, state: State, reply: str = "", *, content: str = ""
+    ) -> LedgerRecord:
         """Write a line and flush it to the disk.
 
         Raises
@@ -109,6 +113,7 @@ class Ledger:
             state=state,
             reply=reply[:2000],
             at=datetime.now(UTC).isoformat(timespec="seconds"),
+            content=content,
         )
         try:
             with self._path.open("a+b") as stream:

@@ -1,36 +1,24 @@
 """Make the reports on a night's candidates for brokers, SkyPortal and the Transient Name Server."""
 
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from pydantic import ValidationError
 
 from blocks.site import Site
-from imaging.candidates.reports import (
-    ReportSettings,
-    alert_packet,
-    require_settings,
-    skyportal_requests,
-    tns_entry,
-    tns_report,
-)
+from deployments.reports.charts import candidate_chart
+from deployments.reports.evidence import gather
+from imaging.candidates.packets import PACKETS
+from imaging.candidates.reports import Evidence, ReportSettings, Row, require_settings
+from imaging.candidates.skyportal import skyportal_requests
+from imaging.candidates.tns import tns_entry, tns_reports
 from imaging.errors import InputError
-from imaging.io.images import read_planes
-from imaging.io.packets import cutout_bytes
-from imaging.io.tables import read_table
-from tasks.engine.jobs import FileRecord
-from tasks.jobs import StepJob
-from tasks.rank import STAMPS, detection_image
-from tasks.ranked_tables import RANKING
 
-Form = Literal["avro", "skyportal", "tns"]
-
-Photometry = Mapping[str, list[dict[str, Any]]]
+Form = Literal["avro", "ztf", "skyportal", "tns"]
 
 
 def read_report_settings(path: Path | None) -> ReportSettings:
@@ -64,12 +52,15 @@ class CandidateReport:
         Name and position, degrees.
     content
         An alert packet, a list of requests, or an entry of a bulk report, depending on the form.
+    chart
+        Draws the finding chart, a PNG picture; None if the form has none. It returns None if the image is missing.
     """
 
     candidate_id: str
     ra: float
     dec: float
     content: Any
+    chart: Callable[[], bytes | None] | None = None
 
 
 @dataclass(frozen=True)
@@ -79,7 +70,7 @@ class Report:
     Attributes
     ----------
     form
-        ``avro``, ``skyportal`` or ``tns``.
+        ``avro`` or ``ztf`` (alert packets), ``skyportal``, ``tns``.
     entries
         Reports by candidate.
     left_out
@@ -90,14 +81,14 @@ class Report:
     entries: tuple[CandidateReport, ...]
     left_out: Mapping[str, str]
 
-    def document(self) -> Any:  # noqa: ANN401
-        """Return the whole report: a list of packets, or a JSON document."""
+    def documents(self) -> list[Any]:
+        """Return the whole report: lists of packets, or JSON documents; several if the TNS takes no longer ones."""
         contents = [item.content for item in self.entries]
         if self.form == "tns":
-            return tns_report(contents)
+            return tns_reports(contents)
         if self.form == "skyportal":
-            return {"requests": [request for requests in contents for request in requests]}
-        return contents
+            return [{"requests": [request for requests in contents for request in requests]}]
+        return [contents]
 
 
 def make_report(site: Site, night: int, chosen: pa.Table, form: Form, settings: ReportSettings) -> Report:
@@ -110,7 +101,7 @@ def make_report(site: Site, night: int, chosen: pa.Table, form: Form, settings: 
     chosen
         Rows of :data:`imaging.schemas.candidates.CANDIDATES`.
     form
-        ``avro``, ``skyportal`` or ``tns``.
+        ``avro``, ``ztf``, ``skyportal`` or ``tns``.
     settings
         Reporter and groups.
 
@@ -119,65 +110,29 @@ def make_report(site: Site, night: int, chosen: pa.Table, form: Form, settings: 
     InputError
         If a setting is missing, the night was not ranked, or no candidate can be reported.
     """
-    job = StepJob(night=night, site=site)
-    path = job.product_path(RANKING)
-    if not path.is_file():
-        raise InputError("night has not been ranked", value=path, remedy="process it with gw-workflow night")
     require_settings(form, settings)
-    known = json.loads(path.read_text(encoding="utf-8"))
-    event, rows = known["parameters"]["event"], chosen.to_pylist()
-    photometry = _photometry(job, chosen)
-    cutouts = _cutouts(site, rows, known["stamps"]) if form == "avro" else {}
+    evidence = gather(site, night, chosen)
     entries, left_out = [], {}
-    for row in rows:
+    for row in chosen.to_pylist():
         name = row["candidate_id"]
         try:
-            content = _content(form, row, photometry[name], event, settings, cutouts.get(name))
+            content = _content(form, row, evidence[name], settings)
         except InputError as error:
             left_out[name] = error.sentence()
             continue
-        entries.append(CandidateReport(name, row["ra"], row["dec"], content))
+        chart = partial(candidate_chart, site, row, evidence[name].detection_id) if form == "tns" else None
+        entries.append(CandidateReport(name, row["ra"], row["dec"], content, chart))
     if not entries:
-        raise InputError(f"nothing can be reported: {next(iter(left_out.values()))}", value=f"{len(rows)} candidates")
+        raise InputError(
+            f"nothing can be reported: {next(iter(left_out.values()))}", value=f"{chosen.num_rows} candidates"
+        )
     return Report(form, tuple(entries), left_out)
 
 
-def _content(
-    form: Form,
-    row: Mapping[str, Any],
-    points: list[dict[str, Any]],
-    event: str,
-    settings: ReportSettings,
-    cutouts: Mapping[str, bytes] | None,
-) -> Any:  # noqa: ANN401
+def _content(form: Form, row: Row, evidence: Evidence, settings: ReportSettings) -> Any:  # noqa: ANN401
     if form == "tns":
-        return tns_entry(row, points, event, settings)
+        return tns_entry(row, evidence, settings)
     if form == "skyportal":
-        return skyportal_requests(row, points, event, settings)
-    return alert_packet(row, points, event, cutouts)
-
-
-def _photometry(job: StepJob, chosen: pa.Table) -> Photometry:
-    ids = chosen.column("candidate_id")
-    table = read_table(job.product_path("lightcurves.parquet"))
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in ids.to_pylist()}
-    for point in table.filter(pc.is_in(table.column("candidate_id"), value_set=ids.combine_chunks())).to_pylist():
-        found[point["candidate_id"]].append(point)
-    return found
-
-
-def _cutouts(site: Site, rows: list[dict[str, Any]], stamps: Mapping[str, Any]) -> dict[str, dict[str, bytes]]:
-    """Return the compressed stamps of each candidate's first detection that has some."""
-    wanted: dict[str, dict[int, str]] = {}
-    for row in rows:
-        for detection in row["detection_ids"] or ():
-            wanted.setdefault(f"{STAMPS}{detection_image(detection)}", {})[detection] = row["candidate_id"]
-    found: dict[str, dict[str, bytes]] = {}
-    for name in sorted(wanted.keys() & stamps.keys()):
-        path = site.path(FileRecord.model_validate(stamps[name]).path)
-        planes = read_planes(path, ("SEARCH", "TEMPLATE", "DIFFERENCE", "ID"))[0] if path.exists() else {"ID": ()}
-        for number, detection in enumerate(map(int, planes["ID"])):
-            candidate = wanted[name].get(detection)
-            if candidate is not None and candidate not in found:
-                found[candidate] = {p: cutout_bytes(planes[p][number]) for p in planes if p != "ID"}
-    return found
+        return skyportal_requests(row, evidence, settings)
+    make, _ = PACKETS[form]
+    return make(row, evidence)

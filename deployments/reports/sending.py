@@ -1,16 +1,19 @@
 """Send reports to SkyPortal and to alert brokers, each once.
 
 Every report is written to the ledger (:mod:`deployments.reports.ledger`) before it is sent and when it is answered. A
-report that was delivered, or may have been, is sent again only on request. A refused candidate does not stop the
-others. The Transient Name Server is in :mod:`deployments.reports.sending_tns`.
+report that was delivered, or may have been, is sent again only on request. An annotation of SkyPortal whose content has
+changed, as it does when a night is ranked again, replaces the one that SkyPortal has. A refused candidate does not stop
+the others. The Transient Name Server is in :mod:`deployments.reports.sending_tns`.
 """
 
+import json
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import httpx
+import xxhash
 
 from blocks.receivers import BrokerCredentials, SkyPortalCredentials
 from deployments.reports.ledger import Ledger, LedgerRecord, State
@@ -170,23 +173,54 @@ def send_to_skyportal(
 def _send_request(
     client: httpx.Client, item: CandidateReport, request: dict[str, Any], ledger: Ledger, *, resend: bool, wait: Wait
 ) -> Delivery:
-    who, what = (item.candidate_id, item.ra, item.dec), request["path"]
-    known = ledger.last(*who, what)
-    if known is not None and is_delivered(known) and not resend:
+    who, what = (item.candidate_id, item.ra, item.dec), _what(request)
+    known, content = ledger.last(*who, what), _digest(request)
+    replaces = _is_annotation(request) and known is not None and known.state == "taken" and known.content != content
+    if known is not None and is_delivered(known) and not (resend or replaces):
         return Delivery(item.candidate_id, what, unfinished(known.state), known.reply, sent=False)
-    ledger.note(*who, what, "sending")
+    try:
+        request = _replacing(client, request, wait=wait) if _is_annotation(request) else request
+    except UnansweredError as error:
+        return Delivery(item.candidate_id, what, "refused", f"earlier annotations not told: {error}", sent=False)
+    ledger.note(*who, what, "sending", content=content)
     state: State
     try:
-        response = ask(client, request["method"], what, json=request["json"], wait=wait)
+        response = ask(client, request["method"], request["path"], json=request["json"], wait=wait)
     except UnansweredError as error:
         state, reply = "unknown", str(error)
     except InputError:
-        ledger.note(*who, what, "refused", "not reached")
+        ledger.note(*who, what, "refused", "not reached", content=content)
         raise
     else:
         state, reply = _judge(response)
-    ledger.note(*who, what, state, reply)
+    ledger.note(*who, what, state, reply, content=content)
     return Delivery(item.candidate_id, what, state, reply, sent=True)
+
+
+def _what(request: dict[str, Any]) -> str:
+    """Return the name of a request in the ledger: its path, and the type of a thumbnail."""
+    kind = request["json"].get("ttype")
+    return request["path"] if kind is None else f"{request['path']} {kind}"
+
+
+def _digest(request: dict[str, Any]) -> str:
+    return xxhash.xxh3_128_hexdigest(json.dumps(request["json"], sort_keys=True).encode())
+
+
+def _is_annotation(request: dict[str, Any]) -> bool:
+    return request["path"].endswith("/annotations")
+
+
+def _replacing(client: httpx.Client, request: dict[str, Any], *, wait: Wait) -> dict[str, Any]:
+    """Return the request that replaces the annotation of the same origin; the same request if there is none.
+
+    SkyPortal takes one annotation of each origin for an object, and refuses a second one.
+    """
+    found = json_of(ask(client, "GET", request["path"], wait=wait)).get("data")
+    for annotation in found if isinstance(found, list) else ():
+        if annotation.get("origin") == request["json"]["origin"]:
+            return request | {"method": "PUT", "path": f"{request['path']}/{annotation['id']}"}
+    return request
 
 
 def unfinished(state: State) -> State:
@@ -247,7 +281,7 @@ def send_to_broker(
     Parameters
     ----------
     report
-        Report of the form ``avro``.
+        Report of the form ``avro`` or ``ztf``.
     producer, topic
         Broker and topic.
     ledger
@@ -263,7 +297,7 @@ def send_to_broker(
         if known is not None and is_delivered(known) and not resend:
             deliveries.append(Delivery(item.candidate_id, PACKET, unfinished(known.state), known.reply, sent=False))
             continue
-        content = packets_bytes([item.content])
+        content = packets_bytes([item.content], report.form)
         ledger.note(*who, PACKET, "sending")
         waiting[who] = []
         producer.produce(topic, value=content, key=item.candidate_id, on_delivery=_kept_in(waiting[who]))

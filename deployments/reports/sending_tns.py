@@ -1,8 +1,9 @@
-"""Send a bulk report to the Transient Name Server and fetch its feedback on every candidate.
+"""Send bulk reports to the Transient Name Server and fetch its feedback on every candidate.
 
 The protocol is that of the TNS API manual: ``api_key`` and ``data``, form-encoded, to ``/api/set/bulk-report``, which
 returns a report number; with this number ``/api/get/bulk-report-reply`` returns the feedback, one entry per candidate
-in the order of the report, or 404 until the report has been processed.
+in the order of the report, or 404 until the report has been processed. Finding charts go to ``/api/set/file-upload``
+before, which returns the names by which the reports refer to them.
 """
 
 import json
@@ -25,13 +26,17 @@ from deployments.reports.sending import (
     json_of,
     unfinished,
 )
-from imaging.candidates.reports import tns_report
+from imaging.candidates.tns import MAX_ENTRIES, tns_reports, with_chart
 from imaging.errors import InputError
 
 WHAT = "at_report"
 """Name of a report of a transient in the ledger."""
 
+CHART = "finding_chart"
+"""Name of a finding chart in the ledger."""
+
 REPORT_PATH, REPLY_PATH = "/api/set/bulk-report", "/api/get/bulk-report-reply"
+UPLOAD_PATH = "/api/set/file-upload"
 
 REPLY_WAIT_S = 5.0
 """Seconds between two requests for the feedback."""
@@ -43,7 +48,7 @@ REPLY_TURNS = 12
 def send_to_tns(
     report: Report, credentials: TnsCredentials, ledger: Ledger, *, resend: bool = False, wait: Wait = time.sleep
 ) -> list[Delivery]:
-    """Report the candidates that were not reported before, in one bulk report.
+    """Report the candidates that were not reported before, with their finding charts, in as few reports as allowed.
 
     Parameters
     ----------
@@ -75,15 +80,67 @@ def send_to_tns(
         key = credentials.api_key.get_secret_value()
         for ticket, places in waiting.items():
             deliveries += _verdicts(client, key, ticket, places, ledger, sent=False, wait=wait)
-        if fresh:
-            deliveries += _send_bulk(client, key, fresh, ledger, wait=wait)
+        for start in range(0, len(fresh), MAX_ENTRIES):
+            items = fresh[start : start + MAX_ENTRIES]
+            entries = []
+            for item in items:
+                entry, chart = _with_uploaded_chart(client, key, item, ledger, wait=wait)
+                entries.append(entry)
+                deliveries += chart
+            deliveries += _send_bulk(client, key, items, entries, ledger, wait=wait)
     return deliveries
 
 
+def _with_uploaded_chart(
+    client: httpx.Client, key: str, item: CandidateReport, ledger: Ledger, *, wait: Wait
+) -> tuple[dict[str, Any], list[Delivery]]:
+    """Upload the finding chart of a candidate; return its entry, and the delivery of the chart if it failed.
+
+    A chart that the TNS does not take does not keep back the report. One that it has is not uploaded again.
+    """
+    who = item.candidate_id, item.ra, item.dec
+    known = ledger.last(*who, CHART)
+    if known is not None and known.state == "taken":
+        return with_chart(item.content, known.reply), []
+    chart = None if item.chart is None else item.chart()
+    if chart is None:
+        return item.content, []
+    ledger.note(*who, CHART, "sending")
+    files = {"files[0]": (f"{item.candidate_id}.png", chart, "image/png")}
+    state: State
+    try:
+        response = ask(client, "POST", UPLOAD_PATH, data={"api_key": key}, files=files, wait=wait)
+    except UnansweredError as error:
+        state, reply = "unknown", str(error)
+    except InputError:
+        ledger.note(*who, CHART, "refused", "not reached")
+        raise
+    else:
+        names = json_of(response).get("data")
+        if response.status_code == 200 and isinstance(names, list) and names:
+            ledger.note(*who, CHART, "taken", str(names[0]))
+            return with_chart(item.content, str(names[0])), []
+        state, reply = "refused", _said(response)
+    ledger.note(*who, CHART, state, reply)
+    return item.content, [Delivery(item.candidate_id, CHART, state, reply, sent=True)]
+
+
+def _said(response: httpx.Response) -> str:
+    """Return status and message of an answer that is no success."""
+    said = json_of(response).get("id_message") or response.text[:300] or response.reason_phrase
+    return f"{response.status_code}: {said}"
+
+
 def _send_bulk(
-    client: httpx.Client, key: str, items: list[CandidateReport], ledger: Ledger, *, wait: Wait
+    client: httpx.Client,
+    key: str,
+    items: list[CandidateReport],
+    entries: list[dict[str, Any]],
+    ledger: Ledger,
+    *,
+    wait: Wait,
 ) -> list[Delivery]:
-    document = tns_report([item.content for item in items])
+    (document,) = tns_reports(entries)
     for item in items:
         ledger.note(item.candidate_id, item.ra, item.dec, WHAT, "sending")
     try:
@@ -93,11 +150,9 @@ def _send_bulk(
     except InputError:
         _settle(items, ledger, [("refused", "not reached")] * len(items), sent=True)
         raise
-    answer = json_of(response)
-    ticket = (answer.get("data") or {}).get("report_id")
+    ticket = (json_of(response).get("data") or {}).get("report_id")
     if response.status_code != 200 or ticket is None:
-        said = answer.get("id_message") or response.text[:300] or response.reason_phrase
-        return _settle(items, ledger, [("refused", f"{response.status_code}: {said}")] * len(items), sent=True)
+        return _settle(items, ledger, [("refused", _said(response))] * len(items), sent=True)
     places = list(enumerate(items))
     for number, item in places:
         ledger.note(item.candidate_id, item.ra, item.dec, WHAT, "waiting", f"{ticket}#{number}")

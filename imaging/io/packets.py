@@ -4,7 +4,7 @@ import gzip
 import io
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import xxhash
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from imaging.candidates.reports import packet_schema
+from imaging.candidates.packets import PACKETS
 from imaging.errors import InputError
 from imaging.io.atomic import write_bytes
 
@@ -22,8 +22,17 @@ DAMAGED = (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError
 REMEDY = "pip install 'gw-workflow[avro]'"
 
 
-def write_packets(path: Path, packets: Sequence[dict[str, Any]]) -> None:
+def write_packets(path: Path, packets: Sequence[dict[str, Any]], form: str = "avro") -> None:
     """Write alert packets as an Avro container file; the same packets give the same bytes.
+
+    Parameters
+    ----------
+    path
+        File to write.
+    packets
+        Packets of one form.
+    form
+        Form of the packets, a key of :data:`imaging.candidates.packets.PACKETS`.
 
     Raises
     ------
@@ -32,10 +41,10 @@ def write_packets(path: Path, packets: Sequence[dict[str, Any]]) -> None:
     StorageError
         If the file cannot be written.
     """
-    write_bytes(path, packets_bytes(packets))
+    write_bytes(path, packets_bytes(packets, form))
 
 
-def packets_bytes(packets: Sequence[dict[str, Any]]) -> bytes:
+def packets_bytes(packets: Sequence[dict[str, Any]], form: str = "avro") -> bytes:
     """Return alert packets as the bytes of an Avro container with schema, the message format of brokers.
 
     Raises
@@ -44,7 +53,7 @@ def packets_bytes(packets: Sequence[dict[str, Any]]) -> bytes:
         If fastavro is not installed, or a packet does not fit the schema.
     """
     fastavro = _fastavro()
-    schema = fastavro.parse_schema(packet_schema())
+    schema = fastavro.parse_schema(PACKETS[form][1]())
     plain = io.BytesIO()
     try:
         for packet in packets:
@@ -73,10 +82,19 @@ def read_packets(path: Path) -> list[dict[str, Any]]:
         raise InputError(f"the packets cannot be read: {error}", value=path, remedy="write them again") from error
 
 
-def cutout_bytes(stamp: NDArray[np.floating]) -> bytes:
-    """Return a stamp as a compressed FITS image for a packet."""
+def cutout_bytes(stamp: NDArray[np.floating], coordinates: Mapping[str, Any]) -> bytes:
+    """Return a stamp as a compressed FITS image for a packet.
+
+    Parameters
+    ----------
+    stamp
+        (n, n) pixels.
+    coordinates
+        Keywords of its coordinates.
+    """
     buffer = io.BytesIO()
-    fits.PrimaryHDU(np.ascontiguousarray(stamp, dtype=np.float32)).writeto(buffer)
+    header = fits.Header(coordinates.items())
+    fits.PrimaryHDU(np.ascontiguousarray(stamp, dtype=np.float32), header).writeto(buffer)
     return gzip.compress(buffer.getvalue(), mtime=0)
 
 

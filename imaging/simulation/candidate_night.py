@@ -248,12 +248,13 @@ def _detections(
     f, e = flux[source, exposure], error[source, exposure]
     with np.errstate(invalid="ignore", divide="ignore"):
         mag = np.where(f > 0, -2.5 * np.log10(f / AB_ZERO_NJY), np.nan)
+    ccd = 1 + np.arange(n) // 100_000  # the numbers of a CCD's detections have five digits
     fill: dict[str, Any] = {
-        "detection_id": exposures.expnum[exposure] * 1_000_000 + np.arange(n),
+        "detection_id": (exposures.expnum[exposure] * 100 + ccd) * 100_000 + np.arange(n) % 100_000,
         "expnum": exposures.expnum[exposure],
         "band": exposures.band[exposure].astype(object),
         "night": exposures.night[exposure],
-        "ccd": np.ones(n, dtype=np.int64),
+        "ccd": ccd,
         "mjd": exposures.mjd[exposure],
         "ra": ra,
         "dec": dec,

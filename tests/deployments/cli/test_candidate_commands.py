@@ -16,6 +16,7 @@ from deployments.reports.selection import select_rows
 from imaging.candidates.settings import CandidateSettings
 from imaging.errors import InputError
 from imaging.io.candidates import read_candidates
+from imaging.io.packets import read_packets
 from imaging.simulation.candidate_sources import NIGHT
 from imaging.skymap.settings import CoverageSettings
 from tasks.rank import rank
@@ -30,7 +31,7 @@ def site(tmp_path_factory):
     synthetic, table, forced = prepare(2, scale=0.05)
     settings = CandidateSettings(coverage=CoverageSettings(order=10))
     root = tmp_path_factory.mktemp("listed")
-    site = write_site(root, table, forced, synthetic.skymap, synthetic.footprints, settings)
+    site = write_site(root, table, forced, synthetic.skymap, synthetic.footprints, settings, with_stamps=True)
     rank(rerank_job(NIGHT, read_night(site, NIGHT).skymap, site))
     return site
 
@@ -126,7 +127,11 @@ def test_reports_are_printed_or_written_and_not_sent(command, tmp_path):
     assert "reporter" in command("report", NIGHT, "--form", "tns", "--settings", who)[1]["error"]
     assert command("report", NIGHT, "--form", "avro", "--where", "rank < 0")[0] == 1
     pytest.importorskip("fastavro")
-    assert command("report", NIGHT, "--form", "avro", "--output", tmp_path / "p.avro")[1]["n_candidates"] == 10
+    for form in ("avro", "ztf"):
+        written = command("report", NIGHT, "--form", form, "--best", 5, "--output", tmp_path / f"{form}.avro")[1]
+        packets = read_packets(tmp_path / f"{form}.avro")
+        assert len(packets) == written["n_candidates"] == 5
+        assert all(packet["cutoutDifference"] for packet in packets)
 
 
 def test_there_are_ten_questions():

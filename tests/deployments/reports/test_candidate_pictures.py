@@ -11,11 +11,14 @@ from PIL import Image
 from blocks.site import Site
 from deployments.cli import main
 from deployments.reports.candidates import candidate_table
-from imaging.io.images import write_planes
+from imaging.detector.distortion import seed_wcs
+from imaging.difference.stamps import StampTriplet
+from imaging.io.stamps import StoredStamps, write_stamps
 from imaging.io.tables import write_table
 from imaging.schemas.candidates import CANDIDATES
 from imaging.schemas.difference import FORCED_PHOTOMETRY
 from imaging.tables import make_table
+from imaging.wcs.header import stamp_keywords
 from tasks.engine.jobs import ExitCode
 
 NIGHT, EXPNUM, CCD = 20260817, 1300001, 27
@@ -40,11 +43,16 @@ def site(tmp_path) -> Site:
         path.with_name("lightcurves.parquet"), make_table(point | flux | {"masked": [False]}, FORCED_PHOTOMETRY)
     )
     rng = np.random.default_rng(1)
-    stamps = {name: rng.normal(size=(2, 51, 51)).astype(np.float32) for name in ("SEARCH", "TEMPLATE", "DIFFERENCE")}
-    stamps["DIFFERENCE"][1, 22:29, 22:29] = 300.0
+    wcs = seed_wcs(CCD, 10.0, -30.0)
+    coordinates = stamp_keywords(wcs, 1024.0, 2048.0, 51)
+    stamps = []
+    for detection in (FIRST + 50, FIRST):
+        search, template, difference = rng.normal(size=(3, 51, 51)).astype(np.float32)
+        if detection == FIRST:
+            difference[22:29, 22:29] = 300.0
+        stamps.append(StoredStamps(detection, StampTriplet(search, template, difference), coordinates))
     folder = site.store / "gw" / "exp" / str(NIGHT) / str(EXPNUM) / "dp1" / f"i_{CCD}"
-    planes = stamps | {"ID": np.array([FIRST + 50, FIRST])}
-    write_planes(folder / f"D0{EXPNUM}_i_{CCD}_r1p1_stamps.fits", planes, {"EXPNUM": EXPNUM})
+    write_stamps(folder / f"D0{EXPNUM}_i_{CCD}_r1p1_stamps.fits", stamps, {"EXPNUM": EXPNUM, "CCDNUM": CCD})
     return site
 
 

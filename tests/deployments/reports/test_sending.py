@@ -1,6 +1,7 @@
 """Reports are sent once, to whom the block names, and only when asked; the receivers are on this machine."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -11,6 +12,7 @@ from bench.ranked_site import write_site
 from blocks.nights import read_night
 from blocks.receivers import BrokerCredentials, SkyPortalCredentials, TnsCredentials
 from deployments.cli import main
+from deployments.reports import sending
 from deployments.reports.candidates import ranked_table
 from deployments.reports.ledger import earlier_deliveries, ledger_path, open_ledger
 from deployments.reports.reports import Report, make_report
@@ -38,7 +40,8 @@ WHO = ReportSettings(
 def ranked(tmp_path_factory):
     synthetic, table, forced = prepare(2, scale=0.05)
     settings = CandidateSettings(coverage=CoverageSettings(order=10))
-    site = write_site(tmp_path_factory.mktemp("sent"), table, forced, synthetic.skymap, synthetic.footprints, settings)
+    root = tmp_path_factory.mktemp("sent")
+    site = write_site(root, table, forced, synthetic.skymap, synthetic.footprints, settings, with_stamps=True)
     rank(rerank_job(NIGHT, read_night(site, NIGHT).skymap, site))
     return site
 
@@ -75,18 +78,24 @@ def to_tns(site, receiver, waits, n=3, **options):
         return send_to_tns(report_of(site, "tns", n), block, ledger, wait=waits.append, **options)
 
 
-def test_skyportal_takes_three_requests_of_each_candidate_and_nothing_twice(site, receiver, waits):
+REQUESTS = 6
+"""Requests for a candidate: itself, photometry, annotation, three thumbnails."""
+
+
+def test_skyportal_takes_the_requests_of_each_candidate_and_nothing_twice(site, receiver, waits):
     deliveries = to_skyportal(site, receiver, waits)
     assert counts(deliveries) == {"taken": 3}
     names = [row["candidate_id"] for row in ranked_table(site, NIGHT).slice(0, 3).to_pylist()]
-    right = [p for name in names for p in ("/api/candidates", "/api/photometry", f"/api/sources/{name}/annotations")]
+    last = ["/api/thumbnail"] * 3
+    right = [p for n in names for p in ("/api/candidates", "/api/photometry", f"/api/sources/{n}/annotations", *last)]
     assert receiver.paths() == right
     assert [document["id"] for _, path, document in receiver.got if path == "/api/candidates"] == names
     again = to_skyportal(site, receiver, waits)
-    assert len(receiver.got) == 9, "nothing is sent twice"
+    assert len(receiver.got) == 3 * REQUESTS, "nothing is sent twice"
     assert {(o.state, o.sent) for o in again} == {("taken", False)}
     to_skyportal(site, receiver, waits, resend=True)
-    assert len(receiver.got) == 18
+    assert len(receiver.got) == 6 * REQUESTS
+    assert [m for m, path, _ in receiver.got if "annotations" in path] == ["POST"] * 3 + ["PUT"] * 3
     receiver.refused = set(names)
     assert counts(to_skyportal(site, receiver, waits, resend=True)) == {"refused": 3}
     assert counts(to_skyportal(site, receiver, waits)) == {"taken": 3}, "what was once taken stays taken"
@@ -104,16 +113,51 @@ def test_patience_ends_and_the_next_run_goes_on_where_it_ended(site, receiver, w
     assert counts(deliveries) == {"refused": 1, "taken": 2}
     assert "503" in next(o.reply for o in deliveries if o.state == "refused")
     assert counts(to_skyportal(site, receiver, waits)) == {"taken": 3}
-    assert len(receiver.got) == 9
+    assert len(receiver.got) == 3 * REQUESTS
 
 
 def test_what_may_have_arrived_is_not_repeated(site, receiver, waits):
     receiver.troubles = ["hang up"]
     first = to_skyportal(site, receiver, waits)
-    assert (first[0].state, len(first)) == ("unknown", 7), "its photometry is not sent without the candidate"
+    told = 1 + 2 * REQUESTS
+    assert (first[0].state, len(first)) == ("unknown", told), "its photometry is not sent without the candidate"
     second = to_skyportal(site, receiver, waits)
     assert (second[0].state, second[0].sent) == ("unknown", False)
-    assert len(receiver.got) == 6
+    assert len(receiver.got) == 2 * REQUESTS
+
+
+def test_a_change_of_an_annotation_that_was_interrupted_is_made_by_the_next_run(site, receiver, waits):
+    """The content that SkyPortal has is known from the ledger; replacing it twice does no harm."""
+    to_skyportal(site, receiver, waits)
+    made = report_of(site, "skyportal", 1)
+    annotation = made.entries[0].content[2]["json"]
+    annotation["data"]["rank"] = 77
+    place = made.entries[0].candidate_id, annotation["origin"]
+    block = SkyPortalCredentials(address=receiver.address, token=TOKEN)
+    with open_ledger(site, "skyportal", block.address) as ledger:
+        receiver.troubles = ["hang up"]  # the PUT
+        assert {o.state for o in send_to_skyportal(made, block, ledger, wait=waits.append)} == {"taken", "unknown"}
+        assert receiver.annotations[place][1]["rank"] == 1
+    with open_ledger(site, "skyportal", block.address) as ledger:
+        assert counts(send_to_skyportal(made, block, ledger, wait=waits.append)) == {"taken": 1}
+    assert receiver.annotations[place][1]["rank"] == 77
+
+
+def test_a_question_without_an_answer_sends_nothing_and_is_asked_again(site, receiver, waits, monkeypatch):
+    original = sending.ask
+    with monkeypatch.context() as patch:
+
+        def ask(client, method, path, **options):
+            if method == "GET":
+                raise sending.UnansweredError("hung up")
+            return original(client, method, path, **options)
+
+        patch.setattr(sending, "ask", ask)
+        deliveries = to_skyportal(site, receiver, waits)
+    assert counts(deliveries) == {"refused": 3}
+    assert not any("annotations" in path for path in receiver.paths())
+    assert counts(to_skyportal(site, receiver, waits)) == {"taken": 3}
+    assert len(receiver.annotations) == 3
 
 
 def test_one_refused_candidate_does_not_keep_the_others(site, receiver, waits):
@@ -153,6 +197,46 @@ def test_the_tns_gets_one_report_and_gives_names(site, receiver, waits):
     fourth = to_tns(site, receiver, waits, n=4)
     assert [o.sent for o in fourth] == [False, False, False, True]
     assert len(receiver.reports[1]) == 1, "only the one that the TNS has not got"
+
+
+def with_charts(made: Report) -> Report:
+    entries = tuple(replace(item, chart=lambda: b"\x89PNG a chart") for item in made.entries)
+    return Report("tns", entries, {})
+
+
+def test_charts_are_uploaded_before_the_report_and_once(site, receiver, waits):
+    block = TnsCredentials(address=receiver.address, bot_id=7, bot_name="a_bot", api_key=KEY)
+    made = with_charts(report_of(site, "tns", 2))
+    receiver.refused = {made.entries[0].candidate_id}
+    with open_ledger(site, "tns", block.address) as ledger:
+        first = send_to_tns(made, block, ledger, wait=waits.append)
+        assert counts(first) == {"refused": 1, "taken": 1}
+        receiver.refused = set()
+        assert counts(send_to_tns(made, block, ledger, wait=waits.append)) == {"taken": 2}
+    assert receiver.paths() == ["/api/set/file-upload"] * 2 + ["/api/set/bulk-report"] * 2
+    names = [
+        entry["related_files"]["0"]["related_file_name"] for report in receiver.reports for entry in report.values()
+    ]
+    assert names == [*receiver.uploaded, next(iter(receiver.uploaded))], "the refused one refers to its chart again"
+
+
+def test_a_chart_that_is_not_taken_keeps_back_no_report(site, receiver, waits):
+    block = TnsCredentials(address=receiver.address, bot_id=7, bot_name="a_bot", api_key=KEY)
+    receiver.troubles = [400]
+    with open_ledger(site, "tns", block.address) as ledger:
+        deliveries = send_to_tns(with_charts(report_of(site, "tns", 1)), block, ledger, wait=waits.append)
+    assert [(o.what, o.state) for o in deliveries] == [("finding_chart", "refused"), ("at_report", "taken")]
+    assert counts(deliveries) == {"refused": 1}, "the command says so"
+    assert "related_files" not in receiver.reports[0]["0"]
+
+
+def test_more_than_a_hundred_are_sent_in_several_reports(site, receiver, waits):
+    block = TnsCredentials(address=receiver.address, bot_id=7, bot_name="a_bot", api_key=KEY)
+    one = report_of(site, "tns", 1).entries[0]
+    many = tuple(replace(one, candidate_id=f"GWJ{n:03d}", ra=one.ra + 0.01 * n, chart=None) for n in range(150))
+    with open_ledger(site, "tns", block.address) as ledger:
+        assert counts(send_to_tns(Report("tns", many, {}), block, ledger, wait=waits.append)) == {"taken": 150}
+    assert [len(report) for report in receiver.reports] == [100, 50]
 
 
 def test_the_tns_says_of_each_candidate_what_is_wrong(site, receiver, waits):
@@ -218,11 +302,12 @@ class FakeProducer:
         return 0
 
 
-def test_a_broker_gets_a_packet_with_its_schema_per_candidate(site, tmp_path):
+@pytest.mark.parametrize("form", ["avro", "ztf"])
+def test_a_broker_gets_a_packet_with_its_schema_per_candidate(site, tmp_path, form):
     pytest.importorskip("fastavro")
-    made = report_of(site, "avro")
+    made = report_of(site, form)
     producer = FakeProducer([None, "message too large"])
-    with open_ledger(site, "avro", "broker/topic") as ledger:
+    with open_ledger(site, form, "broker/topic") as ledger:
         deliveries = send_to_broker(made, producer, "kilonovae", ledger)
     assert [(o.state, o.reply) for o in deliveries] == [
         ("taken", ""),
@@ -231,8 +316,12 @@ def test_a_broker_gets_a_packet_with_its_schema_per_candidate(site, tmp_path):
     ]
     assert [(topic, key) for topic, key, _ in producer.taken] == [("kilonovae", t.candidate_id) for t in made.entries]
     (tmp_path / "one.avro").write_bytes(producer.taken[0][2])
-    assert read_packets(tmp_path / "one.avro") == [made.entries[0].content]
-    with open_ledger(site, "avro", "broker/topic") as ledger:
+    (found,), content = read_packets(tmp_path / "one.avro"), made.entries[0].content
+    assert {name: found[name] for name in ("objectId", "candid", "cutoutScience")} == {
+        name: content[name] for name in ("objectId", "candid", "cutoutScience")
+    }
+    assert form == "ztf" or found == content
+    with open_ledger(site, form, "broker/topic") as ledger:
         again = send_to_broker(made, FakeProducer([None]), "kilonovae", ledger)
     assert {o.candidate_id: (o.state, o.sent) for o in again} == {
         made.entries[0].candidate_id: ("taken", False),
@@ -298,12 +387,12 @@ def test_the_command_sends_with_a_block_and_the_flag_only(command, ranked, recei
     assert "nothing was sent" in dry.error
     sent = command("--form", form, "--receiver", "test-sending", "--send")
     assert (sent.code, sent.document["sent"], sent.document["counts"]) == (0, True, {"taken": 2})
-    assert len(receiver.got) == {"tns": 1, "skyportal": 6}[form]
+    assert len(receiver.got) == {"tns": 1, "skyportal": 2 * REQUESTS}[form]
     known = command("--form", form)
     assert len(known.document["sent_before"]) == 2
     once_more = command("--form", form, "--receiver", "test-sending", "--send")
     assert (once_more.code, once_more.document["sent"]) == (0, False)
-    assert len(receiver.got) == {"tns": 1, "skyportal": 6}[form]
+    assert len(receiver.got) == {"tns": 1, "skyportal": 2 * REQUESTS}[form]
     assert command("--form", form, "--again").code == 1
     receiver.refused = set(ranked_table(ranked, NIGHT).column("candidate_id").to_pylist())
     assert command("--form", form, "--receiver", "test-sending", "--send", "--resend").code == 3
