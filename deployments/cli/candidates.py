@@ -51,7 +51,8 @@ def candidates(
 
     if image is not None and output is None:
         raise InputError("--image needs --output", value=image, remedy="give --output with a .reg file")
-    table = ranked_table(find_site(common).site.storing_in(destination), night)
+    site = find_site(common).site.storing_in(destination)
+    table = ranked_table(site, night)
     fits = table if where is None else select_rows(table, where)
     if output is not None:
         write_selection(output, fits, image)
@@ -60,6 +61,9 @@ def candidates(
     lines = table_lines(names, [[row[name] for name in names] for row in best])
     total = f"{table.num_rows} candidates" if where is None else f"{fits.num_rows} of {table.num_rows} candidates"
     document = {"command": "candidates", "night": night, "n_candidates": fits.num_rows, "candidates": best}
+    if event := retracted_event(site, night):
+        document |= {"retracted": True}
+        total += f"; {event} is RETRACTED"
     if output is not None:
         return Answer(document | {"file": str(output)}, (f"{total} written to {output}",))
     return Answer(document, (*lines, total))
@@ -121,6 +125,9 @@ def report(
     resend: Annotated[
         bool, Parameter(name=["--resend", "--again"], negative="", help="With --send: send delivered reports again.")
     ] = False,
+    retracted: Annotated[
+        bool, Parameter(name="--retracted", negative="", help="With --send: send although the event is retracted.")
+    ] = False,
     receiver: Annotated[str, Parameter(name="--receiver", help="Name of the block with the credentials.")] = "default",
     destination: Destination = "persistent",
     common: Common = DEFAULTS,
@@ -138,6 +145,13 @@ def report(
     made = make_report(site, night, chosen, form, read_report_settings(settings))
     about: dict[str, Any] = {"command": "report", "night": night, "form": form, "n_candidates": len(made.entries)}
     about |= {"left_out": dict(made.left_out)} if made.left_out else {}
+    if event := retracted_event(site, night):
+        about |= {"retracted": True}
+        sys.stderr.write(f"gw-workflow: {event} is RETRACTED\n")
+        if send and not retracted:
+            raise InputError(
+                "the event is retracted: nothing was sent", value=event, remedy="give --retracted to insist"
+            )
     for reason in made.left_out.values():
         sys.stderr.write(f"gw-workflow: {reason}\n")
     if output is not None:
@@ -145,6 +159,17 @@ def report(
     if send:
         return _sent(about, _send(site, made, receiver, resend=resend))
     return _dry_run(about, site, made, output)
+
+
+def retracted_event(site: "Site", night: int) -> str:
+    """Return the name of a night's event if it is retracted; empty if it is not, or the night is not registered."""
+    from blocks.gw_events import is_retracted
+    from blocks.nights import is_registered, read_night
+
+    if not is_registered(site, night):
+        return ""
+    event = read_night(site, night).record.event
+    return event if is_retracted(site, event) else ""
 
 
 def _chosen(table: "pa.Table", where: str | None, best: int, *, with_stars: bool) -> "pa.Table":

@@ -21,7 +21,8 @@ EXIT_CODES = (
 COMMANDS = {
     "exposures": ("single-epoch", "calibrate", "difference", "export", "export-calibration"),
     "images": ("difference-images",),
-    "nights": ("night", "register-night", "status", "prepare-templates", "rank"),
+    "nights": ("night", "register-night", "status", "rank"),
+    "templates": ("prepare-templates",),
     "candidates": ("candidates", "candidate-pictures", "report"),
     "calibrations": ("build-calibrations", "build-sky-modes", "build-star-flat"),
     "catalogues": ("reference-catalog",),

@@ -4,10 +4,11 @@ from typing import Any
 
 import numpy as np
 
-from imaging.wcs.tpv import TpvWcs, sky_to_plane
+from imaging.wcs.foreign import ImageWcs
+from imaging.wcs.tpv import sky_to_plane
 
 
-def corner_keywords(wcs: TpvWcs, shape: tuple[int, int]) -> dict[str, Any]:
+def corner_keywords(wcs: ImageWcs, shape: tuple[int, int]) -> dict[str, Any]:
     """Return the DES keywords of centre and corners of an image.
 
     Parameters
@@ -41,7 +42,7 @@ def corner_keywords(wcs: TpvWcs, shape: tuple[int, int]) -> dict[str, Any]:
     return keywords
 
 
-def stamp_keywords(wcs: TpvWcs, x: float, y: float, side: int) -> dict[str, Any]:
+def stamp_keywords(wcs: ImageWcs, x: float, y: float, side: int) -> dict[str, Any]:
     """Return the coordinate keywords of a square stamp cut from an image: a plain tangent plane.
 
     The stamp is the one that :func:`imaging.difference.stamps.cut_triplet` cuts about a position, centred on the pixel

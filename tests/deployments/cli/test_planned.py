@@ -54,8 +54,8 @@ def test_a_plan_is_kept_when_no_server_is_there(site, plan_file, capsys):
 
 def test_the_same_plan_is_one_event_and_a_changed_one_another(site, plan_file, capsys, monkeypatch):
     heard = []
-    monkeypatch.setattr("deployments.cli.nights.emit_if_possible", lambda site, emit_event: emit_event() or True)
-    monkeypatch.setattr("deployments.cli.nights.emit", lambda *event, **told: heard.append((event, told)))
+    monkeypatch.setattr("deployments.cli.templates.emit_if_possible", lambda site, emit_event: emit_event() or True)
+    monkeypatch.setattr("deployments.cli.templates.emit", lambda *event, **told: heard.append((event, told)))
     for _ in range(2):
         assert announce(site, plan_file, capsys)["announced"]
     plan_file.write_text(plan_file.read_text() + "20.0,0.0,z\n")
