@@ -96,22 +96,16 @@ def report(
     *,
     form: Annotated[
         Literal["avro", "ztf", "skyportal", "tns"],
-        Parameter(
-            name="--form", help="Form of the report: packets for brokers, the same with ZTF's fields, SkyPortal or TNS."
-        ),
+        Parameter(name="--form", help="Packets for brokers, the same with the fields of ZTF, SkyPortal or TNS."),
     ],
     where: Annotated[str | None, Parameter(name="--where", help="SQL condition on the candidates.")] = None,
     best: Annotated[
         int,
-        Parameter(name="--best", help="Number of candidates, the best first, without stars and halos of bright stars."),
+        Parameter(name="--best", help="Number of candidates, the best first, without stars and their halos."),
     ] = 10,
     with_stars: Annotated[
         bool,
-        Parameter(
-            name="--with-stars",
-            negative="",
-            help="Also report candidates on stars with a parallax or proper motion and in halos of bright stars.",
-        ),
+        Parameter(name="--with-stars", negative="", help="Also report candidates on stars and in their halos."),
     ] = False,
     settings: Annotated[
         Path | None, Parameter(name="--settings", help="JSON file with reporter and groups; see docs/candidates.md.")
@@ -145,13 +139,7 @@ def report(
     made = make_report(site, night, chosen, form, read_report_settings(settings))
     about: dict[str, Any] = {"command": "report", "night": night, "form": form, "n_candidates": len(made.entries)}
     about |= {"left_out": dict(made.left_out)} if made.left_out else {}
-    if event := retracted_event(site, night):
-        about |= {"retracted": True}
-        sys.stderr.write(f"gw-workflow: {event} is RETRACTED\n")
-        if send and not retracted:
-            raise InputError(
-                "the event is retracted: nothing was sent", value=event, remedy="give --retracted to insist"
-            )
+    about |= _retraction(site, night, is_held=send and not retracted)
     for reason in made.left_out.values():
         sys.stderr.write(f"gw-workflow: {reason}\n")
     if output is not None:
@@ -159,6 +147,17 @@ def report(
     if send:
         return _sent(about, _send(site, made, receiver, resend=resend))
     return _dry_run(about, site, made, output)
+
+
+def _retraction(site: "Site", night: int, *, is_held: bool) -> dict[str, bool]:
+    """Say that the event of a night is retracted; raise if its reports are held."""
+    event = retracted_event(site, night)
+    if not event:
+        return {}
+    if is_held:
+        raise InputError("the event is retracted: nothing was sent", value=event, remedy="give --retracted to insist")
+    sys.stderr.write(f"gw-workflow: {event} is RETRACTED\n")
+    return {"retracted": True}
 
 
 def retracted_event(site: "Site", night: int) -> str:
