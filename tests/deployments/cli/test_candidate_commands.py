@@ -2,16 +2,21 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from fake_runs import FakeRuns
 
 from bench.candidates import prepare
 from bench.ranked_site import write_site
+from blocks.gw_events import AlertRecord, event_folder
+from blocks.night_runs import PROCESS, run_of, write_run
 from blocks.nights import read_night
 from deployments.cli import main
 from deployments.cli.nights import weighted
+from deployments.events.decisions import look
 from deployments.reports.selection import select_rows
 from imaging.candidates.settings import CandidateSettings
 from imaging.errors import InputError
@@ -145,3 +150,32 @@ def test_the_questions_of_the_documentation_are_answered(code, site, monkeypatch
     monkeypatch.chdir(site.store / "nights" / str(NIGHT))
     exec(compile(code, "docs/candidates.md", "exec"), {})  # the documentation's own code
     assert len(capsys.readouterr().out) > 30
+
+
+@pytest.fixture
+def retracted(site):
+    """The event of the night is retracted during a test."""
+    event = read_night(site, NIGHT).record.event
+    folder = event_folder(site, event)
+    folder.mkdir(parents=True)
+    alert = AlertRecord(superevent=event, alert_type="RETRACTION", time_created="2030-01-01T00:00:00Z")
+    (folder / f"{alert.name}.json").write_text(alert.model_dump_json())
+    yield event
+    shutil.rmtree(folder)
+
+
+def test_a_retraction_is_said_everywhere_and_holds_reports(site, command, retracted):
+    night = read_night(site, NIGHT)
+    write_run(night, run_of(night.record, PROCESS, "a-run"), end="completed")
+    assert look(site, FakeRuns()).created == [f"rank-night-{NIGHT}-r1"], "the list does not state it yet"
+    rank(rerank_job(NIGHT, read_night(site, NIGHT).skymap, site))
+    assert look(site, FakeRuns()).created == []
+    assert command("candidates", NIGHT)[1]["retracted"] is True
+    assert f"{retracted} RETRACTED" in command("status", NIGHT)[1]["remarks"][str(NIGHT)]
+    folder = site.store / "nights" / str(NIGHT)
+    for name in ("candidates.html", "candidates.md"):
+        assert f"{retracted} (RETRACTED)" in (folder / name).read_text(encoding="utf-8")
+    code, document = command("report", NIGHT, "--form", "avro", "--send", "--receiver", "nobody")
+    assert (code, "the event is retracted" in document["error"]) == (1, True)
+    code, document = command("report", NIGHT, "--form", "avro", "--send", "--retracted", "--receiver", "nobody")
+    assert "the event is retracted" not in document["error"], "the receiver is not known"

@@ -20,6 +20,7 @@ from deployments.cli import main, running
 from deployments.events.decisions import nights_to_do
 from deployments.server.server import Server
 from imaging.errors import InputError
+from imaging.skymap.build import gaussian_skymap
 from tasks.engine.failures import note_failure
 from tasks.engine.final_state import final_state
 from tasks.engine.jobs import ExitCode, Failure
@@ -233,7 +234,8 @@ def test_a_defect_is_exit_code_3(command, asked):
 
 @pytest.fixture
 def night_files(tmp_path, monkeypatch):
-    monkeypatch.setattr("imaging.io.skymaps.read_skymap", lambda path: None)
+    known = gaussian_skymap(197.45, -23.38, 2.0, distance_mpc=40.0, distance_sigma_mpc=8.0, order=4, mjd=57982.53)
+    monkeypatch.setattr("imaging.io.skymaps.read_skymap", lambda path: known)
     skymap = tmp_path / "map.fits"
     skymap.write_bytes(b"map")
     exposures = write_list(tmp_path / "list.csv", [1300001, 1300002])
