@@ -122,6 +122,7 @@ def read_image(
         bit is not understood.
     """
     path = Path(path)
+    _require_whole(path)
     plane = _read_plane(path, extension)
     header, name, shape = plane.header, plane.name, plane.pixels.shape
     own = name == "SCI" and set(_extension_names(path)) >= OWN_PLANES
@@ -207,6 +208,19 @@ def _read_plane(path: Path, extension: str | None) -> _Hdu:
 def _cards(header: fitsio.FITSHDR) -> Iterator[HeaderCard]:
     for record in header.records():
         yield HeaderCard(str(record["name"]), record["value"], str(record.get("comment") or ""))
+
+
+def _require_whole(path: Path) -> None:
+    """Raise if a file ends within an extension: CFITSIO may read it as a whole file without that extension."""
+    try:
+        with fitsio.FITS(str(path)) as file, path.open("rb") as stream:
+            is_plain, end = stream.read(6) == b"SIMPLE", file[len(file) - 1].get_offsets()["data_end"]
+            stream.seek(end)
+            rest = stream.read(8)
+    except OSError:
+        return  # _read_plane says why
+    if is_plain and (path.stat().st_size < end or rest == b"XTENSION"):
+        raise InputError("image file is cut off", value=path, remedy="copy the file again")
 
 
 def _image_number(file: fitsio.FITS, extension: str | None, path: Path) -> int:

@@ -19,7 +19,7 @@ MARGIN, INSET = 2, 4.5
 """Distance of bar and letters, and of the arrows' start, from the border, pixels of the stamp."""
 
 _GLYPHS = {
-    "N": ("#.#", "###", "###", "#.#", "#.#"),
+    "N": ("#..#", "##.#", "#.##", "#..#", "#..#"),
     "E": ("###", "#..", "##.", "#..", "###"),
     '5"': ("###.#.#", "#...#.#", "##.....", "..#....", "##....."),
 }
