@@ -12,6 +12,7 @@ from pathlib import Path
 from bench.outputs_images import image_rows, stamp_rows
 from bench.outputs_night import ProcessedNight, process_night
 from bench.outputs_photometry import export_rows, photometry_rows
+from bench.outputs_reports import report_rows
 from bench.outputs_tables import table_rows
 from bench.report import Row, main
 from imaging.simulation.settings import demo_settings
@@ -22,9 +23,9 @@ SECTIONS: tuple[Callable[[ProcessedNight], list[Row]], ...] = (
     table_rows,
     photometry_rows,
     export_rows,
+    report_rows,
 )
-"""Functions of a processed night, one for each kind of output. Those of the reports (TNS, SkyPortal, alert packets,
-lists of candidates, pictures) are added here."""
+"""Functions of a processed night, one for each kind of output."""
 
 
 def rows_of(night: ProcessedNight) -> list[Row]:

@@ -30,7 +30,7 @@ def some(n):
             "dec": np.full(n, -20.0),
             "flags": np.zeros(n, dtype=np.int64),
             "night": np.full(n, 20251004),
-            "detection_ids": pa.array([[i] for i in range(n)], type=pa.list_(pa.int64())),
+            "detection_ids": pa.array([[13000012700000 + i] for i in range(n)], type=pa.list_(pa.int64())),
         }
     )
 

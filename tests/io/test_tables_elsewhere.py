@@ -43,6 +43,9 @@ from imaging.schemas.fields import NO_ID
 from imaging.skymap.footprints import Footprints
 from imaging.tables import column, make_table
 
+FIRST = (1300001 * 100 + 27) * 100_000
+"""Number before the first detection of a CCD."""
+
 GAIA = 4657193606465368705
 """An identifier of Gaia DR3; as a floating-point number it ends in 9088."""
 
@@ -129,7 +132,8 @@ def candidates(n=4):
     for k in range(n):
         row = dict.fromkeys(CANDIDATES.names)
         row |= {"candidate_id": f"GWJ{k}", "rank": (1, 11, 2, None)[k], "rank_score": (3.25, -1.0, 0.5, None)[k]}
-        row |= {"ra": 10.0 + 0.1 * k, "dec": -5.0, "flags": flags[k], "detection_ids": [k, k + 10], "mag_first": 20.5}
+        row |= {"ra": 10.0 + 0.1 * k, "dec": -5.0, "flags": flags[k], "detection_ids": [FIRST + k, FIRST + k + 10]}
+        row["mag_first"] = 20.5
         row["gaia_source_id"] = GAIA if k == 1 else NO_ID
         rows.append(row)
     return pa.Table.from_pylist(rows, schema=CANDIDATES)
@@ -142,7 +146,7 @@ def test_candidates_are_a_table_for_pandas_and_duckdb(tmp_path):
     write_candidates_csv(tmp_path / "c.csv", table)
     frame = pd.read_csv(tmp_path / "c.csv")
     assert frame.columns.tolist() == [*CANDIDATES.names, "flag_names"]
-    assert frame["detection_ids"].tolist() == ["0;10", "1;11", "2;12", "3;13"]
+    assert frame["detection_ids"].tolist() == [f"{FIRST + k};{FIRST + k + 10}" for k in range(4)]
     assert frame["flag_names"].fillna("").tolist() == ["", "", "MOVER;NEGATIVE", "NEAR_STAR"]
     assert frame["rank_score"].isna().tolist() == [False, False, False, True]
     for read in (frame, pd.read_parquet(tmp_path / "c.parquet"), Table.read(tmp_path / "c.parquet")):
@@ -172,7 +176,7 @@ def test_candidates_are_a_table_for_astropy_with_units_and_meanings(tmp_path, su
         unit = found[field.name].unit
         assert (unit or Unit("")) == Unit(about["unit"]), field.name
         assert " ".join(found[field.name].description.split()).startswith(about["meaning"]), field.name
-    assert [str(text) for text in found["detection_ids"]] == ["0;10", "1;11", "2;12", "3;13"]
+    assert [str(text) for text in found["detection_ids"]] == [f"{FIRST + k};{FIRST + k + 10}" for k in range(4)]
     if suffix == ".fits":
         header = fits.getheader(path, "CANDIDATES")
         place = CANDIDATES.names.index("ra") + 1
@@ -217,7 +221,8 @@ def test_galaxies_from_text_and_parquet_are_the_same_and_a_lost_column_is_named(
     ],
 )
 def test_labels_are_read_as_saved_and_others_refused(tmp_path, change, words):
-    row = {"candidate_id": "GWJ1", "label": "bogus", "marked_at": "2024-05-10T01:02:03Z", "detection_ids": ["3", 4]}
+    row = {"candidate_id": "GWJ1", "label": "bogus", "marked_at": "2024-05-10T01:02:03Z"}
+    row["detection_ids"] = [str(FIRST + 3), FIRST + 4]
     document = {
         "kind": "gw-workflow labels",
         "night": "20240510",
@@ -227,7 +232,12 @@ def test_labels_are_read_as_saved_and_others_refused(tmp_path, change, words):
     (tmp_path / "l.json").write_text(json.dumps(document))
     found = read_labels(tmp_path / "l.json").to_pylist()
     assert [r["label"] for r in found] == ["bogus", "real"]
-    assert found[0] | {"label": ""} == row | {"night": 20240510, "event": "S1", "label": "", "detection_ids": [3, 4]}
+    assert found[0] | {"label": ""} == row | {
+        "night": 20240510,
+        "event": "S1",
+        "label": "",
+        "detection_ids": [FIRST + 3, FIRST + 4],
+    }
     document |= {k: v for k, v in change.items() if k != "label"}
     document["labels"] = [row | {k: v for k, v in change.items() if k == "label"}]
     (tmp_path / "bad.json").write_text(json.dumps(document))
