@@ -100,12 +100,15 @@ class SubtractionOptions:
         Inject fakes into a copy of the difference and report the completeness.
     settings
         JSON file with any settings of the search, such as {"difference": {"kernel": {"basis": "delta"}}}.
+    stamps
+        Draw pictures of the detections without a flag (passed, the default) or of all.
     """
 
     method: Annotated[Literal["alard_lupton", "zogy"] | None, Parameter(name="--method")] = None
     threshold: Annotated[float | None, Parameter(name="--threshold")] = None
     fakes: Annotated[bool, Parameter(name="--fakes", negative="")] = False
     settings: SettingsFile = None
+    stamps: Annotated[Literal["passed", "all"], Parameter(name="--stamps")] = "passed"
 
 
 DEFAULT_IMAGES, DEFAULT_SUBTRACTION = ImageOptions(), SubtractionOptions()
@@ -134,7 +137,8 @@ def difference_images(
     settings = search_settings(subtraction)
     searched, *templates = user_images((science, template, *more_templates), images)
     result = engine.difference_images(searched, templates, settings, with_fakes=subtraction.fakes)
-    paths = write_image_difference(output, result) | {"summary": output / "summary.json"}
+    drawn = write_image_difference(output, result, all_pictures=subtraction.stamps == "all")
+    paths = drawn | {"summary": output / "summary.json"}
     products = {name: str(path) for name, path in paths.items()}
     document = {"command": "difference-images", **engine.summary(result), "products": products}
     write_text(paths["summary"], json.dumps(document, indent=1) + "\n")

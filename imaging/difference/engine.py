@@ -15,6 +15,7 @@ from imaging.difference.records import Identity
 from imaging.difference.stamps import StampTriplet, cut_triplet
 from imaging.errors import CcdError, NoWorkError
 from imaging.exposure import MJD_EPOCH, night_of
+from imaging.foreign.cards import positive
 from imaging.image import CalibratedImage, LoadedImage
 from imaging.psf.model import PsfModel
 from imaging.schemas.difference import DetectionFlag
@@ -29,6 +30,9 @@ SUMMARISED = (
     *("chi2_psf", "spread_model", "dipole_fraction", "real_score"),
 )
 """Columns of a detection in the summary."""
+
+MAX_MJD = 1e6
+"""Larger numbers in MJD-OBS are no date."""
 
 STAR_SNR, MIN_RESIDUALS, MAX_RESIDUAL_SHARE = 10.0, 8, 0.15
 """Signal to noise of the peak of a bright star of the template; number and fraction of those with a detection without
@@ -316,12 +320,9 @@ def _identity(loaded: LoadedImage) -> Identity:
     header = loaded.header
 
     def number(key: str) -> float:
-        try:
-            return float(header.get(key, 0.0))
-        except (TypeError, ValueError):
-            return 0.0
+        return positive(header, key) or 0.0
 
-    mjd = number("MJD-OBS")
+    mjd = number("MJD-OBS") if number("MJD-OBS") < MAX_MJD else 0.0
     night = night_of(mjd) if mjd > 0 else int(MJD_EPOCH.strftime("%Y%m%d"))
     band = str(header.get("BAND") or header.get("FILTER") or "").split(" ")[0]
     return Identity(int(number("EXPNUM")), band, night, int(number("CCDNUM")), mjd + number("EXPTIME") / 2 / 86400.0)

@@ -287,7 +287,17 @@ def measure_psf(pixels: CcdImage, settings: MeasureSettings | None = None) -> Ps
             return _psf_of_stars(pixels, attempt)
         except CcdError:
             continue
-    return moffat_psf(estimate_fwhm(pixels.science, pixels.mask, faint).fwhm_pixels)
+    try:
+        return moffat_psf(estimate_fwhm(pixels.science, pixels.mask, faint).fwhm_pixels)
+    except CcdError as error:
+        raise CcdError(
+            "the image has no star to measure the seeing",
+            reason=error.reason,
+            step="difference_images",
+            value=error.value,
+            limit=error.limit,
+            remedy="give the PSF with --psf or --template-psf, or a larger part of the image",
+        ) from error
 
 
 def moffat_psf(fwhm_pixels: float, beta: float = 3.5, half_width: int = 25) -> PsfModel:

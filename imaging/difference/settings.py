@@ -12,7 +12,7 @@ class KernelSettings(Settings):
 
     basis: Literal["gaussian", "delta"] = "gaussian"
     """Kernel basis: ``gaussian`` (Gaussians times polynomials) or ``delta`` (one value per pixel, smoothed)."""
-    sigma_factors: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)
+    sigma_factors: tuple[float, ...] = Field(default=(0.5, 1.0, 2.0, 4.0), min_length=1)
     """Widths of the Gaussians in units of the width that matches the two seeings; the widest one models the wings,
     without which bright stars leave rings."""
     degrees: tuple[int, ...] = (4, 3, 2, 1)
@@ -35,13 +35,13 @@ class KernelSettings(Settings):
     """Spatial order of the differential background; first order left 5 % more noise in a test."""
     stamp_half_width: int = 15
     """Half size of the stamps around the sources to which the kernel is fitted, pixels."""
-    stamp_cell_pixels: int = 256
+    stamp_cell_pixels: int = Field(default=256, ge=16)
     """Side of the cells over which stamps are distributed evenly, pixels."""
     stamps_per_cell: int = 3
     """Most stamps per cell."""
     stamp_snr: float = 12.0
     """Lowest signal to noise of a stamp's peak pixel in the image that is convolved."""
-    min_stamps: int = 3
+    min_stamps: int = Field(default=3, ge=1)
     """Fewest stamps for a kernel fit; with fewer the kernel is computed from the two PSF models."""
     template_noise_share: float = 0.3
     """Fraction of the convolved image's noise variance that remains after convolution, for the weights of the fit."""
@@ -49,9 +49,9 @@ class KernelSettings(Settings):
     """Model error as a fraction of the brightness, so that the few brightest stars do not dominate the fit."""
     clip_sigma: float = 4.0
     """Clipping limit of a stamp's chi-square in sigma; rejects variable stars, transients, blends with defects."""
-    max_iterations: int = 6
+    max_iterations: int = Field(default=6, ge=1)
     """Largest number of clipping iterations."""
-    cross_validation_folds: int = 5
+    cross_validation_folds: int = Field(default=5, ge=2)
     """Number of cross-validation folds for the choice of kernel complexity and order."""
     max_sum_error: float = 0.20
     """Largest relative deviation of the kernel sum from the flux ratio of the zero points; beyond, the CCD fails."""
@@ -81,7 +81,7 @@ class NoiseSettings(Settings):
 
     decorrelate: bool = True
     """Whiten the noise that the convolution has correlated (decorrelation kernel)."""
-    tile_pixels: int = 256
+    tile_pixels: int = Field(default=256, ge=32)
     """Side of the tiles in which kernel, PSF and noise are constant, pixels."""
     border_pixels: int = 20
     """Margin around a tile for the whitening kernel and the PSF, pixels."""

@@ -155,7 +155,7 @@ def _measure(
         y.astype(int)[:, None, None] + offsets[None, :, None],
         x.astype(int)[:, None, None] + offsets[None, None, :],
     )
-    first, second, w = (plane[window].reshape(x.size, -1) for plane in (matched, model, weight))
+    first, second, w = (plane[window].reshape(x.size, offsets.size**2) for plane in (matched, model, weight))
     w = w / (1.0 + w * np.maximum(second, 0.0) + w * (0.01 * second) ** 2)
     shifts = measure_shifts(second, first - second, w, x, y, 2 * half + 1)
     if x.size == 0:

@@ -17,11 +17,11 @@ from imaging.io.tables import write_table
 from imaging.pictures.compass import Compass
 from imaging.pictures.stamps import triplet_picture
 from imaging.tables import column
+from imaging.wcs.foreign import wcs_of_header
 from imaging.wcs.header import stamp_keywords
-from imaging.wcs.tpv import TpvWcs
 
 
-def write_image_difference(folder: Path, result: ImageDifference) -> dict[str, Path]:
+def write_image_difference(folder: Path, result: ImageDifference, *, all_pictures: bool = False) -> dict[str, Path]:
     """Write difference, template, PSF, tables, stamps and pictures into a folder, replacing those of an earlier run.
 
     Parameters
@@ -30,14 +30,16 @@ def write_image_difference(folder: Path, result: ImageDifference) -> dict[str, P
         Output folder; created if necessary.
     result
         Result of :func:`imaging.difference.engine.difference_images`.
+    all_pictures
+        Whether detections with a flag have a picture too.
 
     Returns
     -------
     paths
         Written files: ``difference`` (planes SCI, MSK, WGT, SCORE), ``psf``, ``template`` (planes SCI, MSK, WGT of the
         stack and MATCHED, the subtracted matched template), ``detections``, ``stamps`` (images SEARCH, TEMPLATE
-        and DIFFERENCE of each detection), ``pictures`` (the folder of one PNG per detection), and ``fakes``
-        if there were any.
+        and DIFFERENCE of each detection), ``pictures`` (the folder of one PNG per detection without a flag), and
+        ``fakes`` if there were any.
 
     Raises
     ------
@@ -70,11 +72,12 @@ def write_image_difference(folder: Path, result: ImageDifference) -> dict[str, P
         fakes.unlink(missing_ok=True)
     stamps = _stamps(result)
     write_stamps(paths["stamps"], stamps, {})
-    ids = {stamp.detection_id for stamp in stamps}
+    flags = column(searched.detections_table, "flags")
+    drawn = [stamp for stamp, flag in zip(stamps, flags, strict=True) if all_pictures or flag == 0]
     for earlier in paths["pictures"].glob("*.png"):
-        if earlier.stem.isdigit() and int(earlier.stem) not in ids:
+        if earlier.stem.isdigit() and int(earlier.stem) not in {stamp.detection_id for stamp in drawn}:
             earlier.unlink()
-    for stamp in stamps:
+    for stamp in drawn:
         picture = triplet_picture(stamp.triplet, Compass.of(stamp.coordinates))
         write_bytes(paths["pictures"] / f"{stamp.detection_id}.png", picture)
     return paths
@@ -103,7 +106,7 @@ def read_difference(path: Path, psf_path: Path) -> tuple[CalibratedImage, FloatI
     planes, header = read_planes(path, ("SCI", "MSK", "WGT", "SCORE"))
     image = CalibratedImage(
         pixels=CcdImage(planes["SCI"], planes["MSK"], planes["WGT"], header),
-        wcs=TpvWcs.from_header(header),
+        wcs=wcs_of_header(header, (planes["SCI"].shape[0], planes["SCI"].shape[1])),
         psf=read_psf(psf_path),
         zeropoint_mag=float(header["MAGZERO"]),
         sky_electrons=float(header.get("SKYBRITE", 0.0)),

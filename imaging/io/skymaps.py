@@ -252,12 +252,12 @@ def _is_nested(header: fits.Header) -> bool:
     )
 
 
-def _build(table: fits.BinTableHDU, file: IO[bytes]) -> SkyMap:
+def _build(table: fits.BinTableHDU, file: IO[bytes] | None = None) -> SkyMap:
     header = table.header
     names = {name.upper(): name for name in table.columns.names}
     for key in SYSTEM_CARDS:
         system = str(header.get(key) or "").strip().upper()
-        if system and system not in EQUATORIAL:
+        if (system or (key in ("COORDSYS", "COORD") and key in header)) and system not in EQUATORIAL:
             limit = ", ".join(EQUATORIAL)
             raise InputError(
                 "the sky map is not in equatorial coordinates", value=f"{key} {system}", limit=limit, remedy=REMEDY
@@ -273,7 +273,7 @@ def _build(table: fits.BinTableHDU, file: IO[bytes]) -> SkyMap:
         "distance_sigma_mpc": float(header.get("DISTSTD", math.nan)),
     }
     has_distance = set(DISTANCE_COLUMNS.values()) <= set(names)
-    if "UNIQ" not in names and "PIXEL" not in names and "PROBDENSITY" not in names:
+    if file is not None and not {"UNIQ", "PIXEL", "PROBDENSITY"} & set(names):
         whole = _whole_sky(table, file, names, about, has_distance=has_distance)
         if whole is not None:
             return whole

@@ -62,7 +62,7 @@ class StackSettings(Settings):
     resampling_inputs: ResamplingInputSettings = ResamplingInputSettings()
     """Repair and mask growth before resampling; recomputed if an image was stored with other values."""
 
-    map_step_pixels: int = 32
+    map_step_pixels: int = Field(default=32, ge=2)
     """Spacing of the exactly computed coordinates in pixels; halved where map_error_pixels requires it."""
     map_error_pixels: float = 1e-3
     """Largest error of the interpolated coordinates, pixels."""
@@ -80,7 +80,7 @@ class StackSettings(Settings):
     """Fewest common sources to correct the template's coordinates."""
     align_linear_sources: int = 30
     """Fewest common sources to fit a correction that is linear over the image."""
-    correlation_tile_pixels: int = 128
+    correlation_tile_pixels: int = Field(default=128, ge=32, multiple_of=32)
     """Side of the tiles in which the noise correlation is stored, pixels."""
     min_zeropoint_stars: int = 10
     """Fewest common stars for a relative zero point; with fewer the header's is used."""
