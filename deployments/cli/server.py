@@ -79,9 +79,10 @@ def deploy(
 
 def settings(who: Literal["server", "worker"], /, *, display: Display = DEFAULT_DISPLAY) -> Answer:  # noqa: ARG001
     """Print the Prefect settings of a server or a worker as shell commands."""
+    from deployments.server.identity import without_proxy
     from deployments.server.server_settings import CLIENT, SERVER
 
-    chosen = SERVER if who == "server" else CLIENT
+    chosen = (SERVER if who == "server" else CLIENT) | without_proxy()
     lines = [f"export {name}={value}" for name, value in chosen.items()]
     return Answer({"command": "settings", "settings": chosen}, lines)
 

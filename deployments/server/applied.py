@@ -21,7 +21,7 @@ from imaging.io.atomic import write_text
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
 
-Settings = dict[str, Any]
+Values = dict[str, Any]
 """Name of a setting to its value."""
 
 Ask = Callable[[str, dict[str, Any]], Any]
@@ -55,8 +55,8 @@ class Applied:
 
     path: Path
     server: str
-    deployments: dict[str, Settings] = field(default_factory=dict)
-    limits: Settings = field(default_factory=dict)
+    deployments: dict[str, Values] = field(default_factory=dict)
+    limits: Values = field(default_factory=dict)
 
     @classmethod
     def read(cls, folder: Path, server: str) -> "Applied":
@@ -90,7 +90,7 @@ def ask_with(client: "SyncPrefectClient") -> Ask:
     return lambda what, question: client.request("POST", f"/{what}", json=question).json()  # type: ignore[arg-type]
 
 
-def settings_on_server(ask: Ask) -> dict[str, Settings]:
+def settings_on_server(ask: Ask) -> dict[str, Values]:
     """Return the settings of all deployments on a server.
 
     Parameters
@@ -102,10 +102,10 @@ def settings_on_server(ask: Ask) -> dict[str, Settings]:
     return {found["name"]: _of_server(found, enabled) for found in ask("deployments/filter", {"limit": 200})}
 
 
-def _of_server(found: Mapping[str, Any], enabled: Mapping[str, bool]) -> Settings:
+def _of_server(found: Mapping[str, Any], enabled: Mapping[str, bool]) -> Values:
     """Return the settings of a deployment in an answer of the API."""
     limit, options = found.get("global_concurrency_limit"), found.get("concurrency_options") or {}
-    settings: Settings = {"paused": found["paused"], "limit": limit and limit["limit"]}
+    settings: Values = {"paused": found["paused"], "limit": limit and limit["limit"]}
     if limit:
         settings[STRATEGY] = options.get(STRATEGY)
     for schedule in found["schedules"]:
@@ -114,23 +114,23 @@ def _of_server(found: Mapping[str, Any], enabled: Mapping[str, bool]) -> Setting
     return settings | {f"trigger {name}": value for name, value in enabled.items()}
 
 
-def default_settings(definition: Definition) -> Settings:
+def default_settings(definition: Definition) -> Values:
     """Return the settings of a deployment as the code declares it."""
-    settings: Settings = {"paused": False, "limit": None}
+    settings: Values = {"paused": False, "limit": None}
     settings |= definition.concurrency_limit or {}
     for schedule in definition.schedules:
         settings |= _schedule(schedule)
     return settings | {f"trigger {trigger['name']}": trigger.get("enabled", True) for trigger in definition.triggers}
 
 
-def _schedule(schedule: Mapping[str, Any]) -> Settings:
+def _schedule(schedule: Mapping[str, Any]) -> Values:
     """Return a schedule as a setting: under its slug, or, if somebody added it, under its period."""
     kept = {name: value for name, value in schedule.items() if value not in (None, {}) and name != "slug"}
     name = schedule.get("slug") or next(f"{period} {kept[period]}" for period in PERIODS if period in kept)
     return {f"schedule {name}": kept}
 
 
-def merged(server: Settings | None, applied: Settings | None, default: Settings) -> Settings:
+def merged(server: Values | None, applied: Values | None, default: Values) -> Values:
     """Return the settings to apply.
 
     Parameters
@@ -166,7 +166,7 @@ def merged_limit(server: int | None, applied: int | None, default: int) -> int:
     return default if server == applied else server
 
 
-def adjusted(definition: Definition, settings: Settings) -> Definition:
+def adjusted(definition: Definition, settings: Values) -> Definition:
     """Return a definition with the settings of :func:`merged`; whether it is paused is not part of it."""
     schedules = {name.partition(" ")[2]: value for name, value in settings.items() if name.startswith("schedule ")}
     slugs = {schedule.get("slug") for schedule in definition.schedules}

@@ -273,9 +273,9 @@ def size_of(text: str) -> int:
     """
     address = parse_address(text)
     if address.get_backend_name() == "sqlite":
-        with suppress(FileNotFoundError):
+        with suppress(OSError):
             return Path(str(address.database)).stat().st_size
-        raise InputError("database missing", value=address.database)
+        raise InputError("database missing or not readable", value=address.database)
     return asyncio.run(_size_postgresql(address))
 
 

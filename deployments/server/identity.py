@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
 
+from imaging.errors import InputError
+
 PATH = "/gw-workflow/identity"
 """Path at which the server proves whose it is."""
 
@@ -50,17 +52,27 @@ def without_proxy(environment: Mapping[str, str] = os.environ) -> dict[str, str]
 
 
 def make_secret(folder: Path) -> None:
-    """Create the secret of a server folder, for its owner alone, if there is none."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if folder.stat().st_uid == os.geteuid():
-        folder.chmod(0o700)
-    path = folder / "secret"
-    if path.exists():
-        return
-    part = folder / f"secret.{os.getpid()}"
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
-        stream.write(secrets.token_hex(32) + "\n")
-    part.replace(path)
+    """Create the secret of a server folder, for its owner alone, if there is none.
+
+    Raises
+    ------
+    InputError
+        If the folder belongs to another user.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if folder.stat().st_uid == os.geteuid():
+            folder.chmod(0o700)
+        path = folder / "secret"
+        if path.exists():
+            return
+        part = folder / f"secret.{os.getpid()}"
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
+            stream.write(secrets.token_hex(32) + "\n")
+        part.replace(path)
+    except PermissionError as error:
+        remedy = "work as that user, or set PREFECT_API_URL to a server that you may use"
+        raise InputError("the site's server belongs to another user", value=folder, remedy=remedy) from error
 
 
 def proof(folder: Path, nonce: str) -> str:

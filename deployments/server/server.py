@@ -11,6 +11,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -161,13 +162,8 @@ def embedded_server(site: Site, *, port: int | None = None) -> Iterator[Server]:
         If the server does not start, or does not answer.
     """
     folder = _folder(site)
-    try:
-        make_secret(folder)
-        users = (folder / "users.lock").open("ab")
-    except PermissionError as error:
-        remedy = "work as that user, or set PREFECT_API_URL to a server that you may use"
-        raise InputError("the site's server belongs to another user", value=folder, remedy=remedy) from error
-    with users:
+    make_secret(folder)
+    with (folder / "users.lock").open("ab") as users:
         with (folder / "start.lock").open("ab") as starting:
             fcntl.flock(starting, fcntl.LOCK_EX)
             fcntl.flock(users, fcntl.LOCK_SH)
@@ -322,6 +318,7 @@ def _start(folder: Path, port: int | None) -> str:
         if not os.environ.get(VARIABLE):
             prepare_sqlite(folder / "prefect.db")
         with (folder / "server.log").open("ab") as log:
+            began = log.tell()
             process = _spawn(folder, listening, lock, log)
     _started.append(process)
     note = {"api_url": api_url, "pid": process.pid, "host": socket.gethostname()}
@@ -333,11 +330,20 @@ def _start(folder: Path, port: int | None) -> str:
         process.wait()
         raise StorageError(
             "the Prefect server does not start",
-            value=f"port {port}",
+            value=f"port {port}{_last_error(folder / 'server.log', began)}",
             limit=f"{START_TIMEOUT_S:g} s",
             remedy=f"read the end of {folder / 'server.log'}",
         )
     return api_url
+
+
+def _last_error(log: Path, began: int) -> str:
+    """Return the last error in a log after a position, for a message; empty if there is none."""
+    lines = log.read_bytes()[began:].decode(errors="replace").splitlines()
+    errors = [line for line in lines if re.match(r"[\w.]*(Error|Exception): ", line)]
+    if errors and "Can't locate revision" in errors[-1]:
+        return "; its database was written by a newer version of Prefect, which is needed to read it"
+    return f"; {errors[-1][:200]}" if errors else ""
 
 
 def _spawn(folder: Path, listening: socket.socket, lock: IO[bytes], log: IO[bytes]) -> subprocess.Popen[bytes]:

@@ -156,6 +156,15 @@ def test_the_secret_is_its_owners_alone(tmp_path):
     assert not is_own("http://127.0.0.1:9/api", tmp_path / "server", 1.0)
 
 
+def test_a_folder_of_another_user_is_refused(tmp_path, monkeypatch):
+    def refuse(*_words):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("deployments.server.identity.os.open", refuse)
+    with pytest.raises(InputError, match=r"belongs to another user.*PREFECT_API_URL"):
+        make_secret(tmp_path / "server")
+
+
 @pytest.mark.server
 def test_proxies_are_not_used_for_the_own_server(running, proxy):
     """Neither by urllib, nor by Prefect's client, nor by its websockets of events and logs."""
