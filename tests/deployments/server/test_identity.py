@@ -19,6 +19,7 @@ from prefect.server.database.configurations import AioSqliteConfiguration
 from prefect.server.utilities.messaging.memory import Topic
 
 from blocks.site import Site
+from deployments.cli.main import run
 from deployments.server.identity import is_own, make_secret, without_proxy
 from deployments.server.server import ask_server, embedded_server, known_address, server_for
 from deployments.server.server_app import ATTEMPTS, OneWriter, take_up_letters
@@ -200,6 +201,16 @@ def test_proxies_are_not_used_for_the_own_server(running, proxy):
 )
 def test_hosts_without_proxy_stay(before, after):
     assert without_proxy(before) == {"NO_PROXY": after, "no_proxy": after}
+
+
+@pytest.mark.parametrize("who", ["server", "worker"])
+def test_settings_for_other_servers_and_workers_exclude_this_machine_too(who, monkeypatch, capsys):
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.setenv("NO_PROXY", "a.example")
+    assert run(["settings", who]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "export NO_PROXY=a.example,127.0.0.1,localhost,::1" in lines
+    assert "export no_proxy=a.example,127.0.0.1,localhost,::1" in lines
 
 
 def two_writers(config):
