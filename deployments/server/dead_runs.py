@@ -76,15 +76,16 @@ class DeadRuns:
         """
         try:
             with get_client(sync_client=True) as client:
-                return self._close_silent(client) + self._close_unchanged(client) + close_orphans(client)
+                now = self._clock()
+                return self._close_silent(client, now) + self._close_unchanged(client, now) + close_orphans(client)
         except (httpx.HTTPError, OSError):
             self._watched.clear()
             self._unchanged.clear()
             raise
 
-    def _close_unchanged(self, client: SyncPrefectClient) -> list[str]:
+    def _close_unchanged(self, client: SyncPrefectClient, now: float) -> list[str]:
         """Schedule runs again whose start was interrupted, and end those whose cancelling was."""
-        now, names = self._clock(), []
+        names = []
         runs = [run for run in flows_in(client, StateType.PENDING, StateType.CANCELLING) if run.state is not None]
         states = {run.state.id: run for run in runs if run.state is not None}
         self._unchanged = {identity: self._unchanged.get(identity, now) for identity in states}
@@ -102,8 +103,8 @@ class DeadRuns:
             names.append(run.name)
         return names
 
-    def _close_silent(self, client: SyncPrefectClient) -> list[str]:
-        now, moment = self._clock(), datetime.now(UTC)
+    def _close_silent(self, client: SyncPrefectClient, now: float) -> list[str]:
+        moment = datetime.now(UTC)
         runs = {run.id: run for run in running_flows(client) if not run.parent_task_run_id}
         self._watched = {identity: self._watched.get(identity, (now, moment)) for identity in runs}
         self.has_suspects = False

@@ -1,6 +1,8 @@
 """A night is ranked again from its tables: with a new map, with other weights, by an event."""
 
 import json
+from contextlib import contextmanager
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -10,13 +12,16 @@ import xxhash
 
 from bench.candidates import prepare
 from bench.ranked_site import write_site
-from blocks.night_runs import read_runs
+from blocks.night_runs import list_lock, read_runs
 from blocks.nights import read_night
 from blocks.skymaps import adopt_skymap
 from deployments.events.decisions import RankedList, read_ranked
+from flows.night import find_candidates
 from flows.ranking import rank_night
+from flows.settings import NightSettings
 from imaging.candidates.settings import CandidateSettings
 from imaging.errors import InputError
+from imaging.io.atomic import content_hash
 from imaging.io.candidates import read_candidates
 from imaging.io.skymaps import read_skymap, write_skymap
 from imaging.io.tables import read_table, write_table
@@ -121,6 +126,51 @@ def test_a_new_map_reverses_the_list_and_is_stored(ranked, site, tmp_path, prefe
     assert after[other["candidate_id"]]["rank"] < other["rank"]
     assert after[first["candidate_id"]]["loglr_skymap"] < first["loglr_skymap"]
     assert adopt_skymap(site, NIGHT, path).record.revision == 2, "the same map is no news"
+
+
+def test_a_map_that_arrives_while_a_ranking_waits_is_the_one_it_uses(
+    ranked, site, tmp_path, prefect_server, monkeypatch
+):
+    """Two maps, two rankings: whichever writes last has read the newest revision after the other one ended."""
+    paths = [tmp_path / f"{number}.fits" for number in range(2)]
+    for number, path in enumerate(paths):
+        drawn = gaussian_skymap(
+            40.0 + number, -24.0, 1.0, distance_mpc=100, distance_sigma_mpc=20, order=7, mjd=MJD_EVENT
+        )
+        write_skymap(path, drawn)
+
+    @contextmanager
+    def after_another_map(registered):
+        adopt_skymap(site, NIGHT, paths[1])
+        with list_lock(registered):
+            yield
+
+    before = read_night(site, NIGHT).record
+    monkeypatch.setattr("flows.ranking.list_lock", after_another_map)
+    assert rank_night(NIGHT, str(paths[0]), site=str(site.root), return_state=True).is_completed()
+    after = read_night(site, NIGHT).record
+    assert after.revision == before.revision + 2
+    assert read_ranked(site, NIGHT) == RankedList(content_hash(paths[1]))
+
+
+def test_the_list_of_a_night_is_made_with_the_map_that_is_newest_then(ranked, site, tmp_path, monkeypatch):
+    path = tmp_path / "newer.fits"
+    write_skymap(
+        path, gaussian_skymap(43.0, -24.0, 1.0, distance_mpc=100, distance_sigma_mpc=20, order=7, mjd=MJD_EVENT)
+    )
+    earlier, used = read_night(site, NIGHT), []
+
+    def run(step, job, ccds):
+        adopt_skymap(site, NIGHT, path)  # while the detections are associated
+        return SimpleNamespace(quality={})
+
+    stage = SimpleNamespace(run=run, map_all=lambda step, jobs: [])
+    monkeypatch.setattr("flows.night.associate_job", lambda *_: None)
+    monkeypatch.setattr("flows.night.rank_job", lambda registered, *_: used.append(registered.record.skymap_hash))
+    monkeypatch.setattr("flows.night.show_candidates", lambda *_: None)
+    monkeypatch.setattr("flows.night.announce_candidates", lambda *_: None)
+    find_candidates(stage, earlier, (), (object(),), site, NightSettings())
+    assert used == [content_hash(path)]
 
 
 def test_weights_are_settings_that_the_next_ranking_keeps(ranked, site):

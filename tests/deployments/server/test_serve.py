@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 from listed_nights import NIGHT, check_map, write_list
+from prefect import get_client
 from prefect.deployments import run_deployment
 
 from blocks.night_runs import is_alive, read_runs
@@ -138,6 +139,10 @@ def test_a_registered_night_starts_a_run_and_an_interrupt_ends_all(site, registe
         assert wait_until(lambda: f"process-night-{NIGHT + 1}-r1" in names(api_url)), "it waits, under its name"
         run_deployment("rank-night/rank-night", parameters={"night": NIGHT + 1}, timeout=0)
         assert wait_for(site.root / "ranked.json") == {"night": NIGHT + 1, "revision": 1}
+        with get_client(sync_client=True) as client:
+            (waiting,) = [run for run in client.read_flow_runs() if run.name == f"process-night-{NIGHT + 1}-r1"]
+            states = [state.name for state in client.read_flow_run_states(waiting.id)]
+        assert states.count("AwaitingConcurrencySlot") <= 2, "waiting writes at most a state a minute"
 
     (run,) = read_runs(slow)
     assert is_alive(slow, run)

@@ -13,7 +13,7 @@ from prefect import flow, get_client
 from prefect.automations import AutomationCore
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.events import Event, Resource
-from prefect.states import Crashed, Failed, Running
+from prefect.states import Cancelling, Crashed, Failed, Pending, Running
 from pydantic import SecretStr
 
 from bench.receiver import receiving
@@ -33,7 +33,7 @@ from deployments.server.automations import (
     ZOMBIES,
     create_automations,
 )
-from deployments.server.dead_runs import DeadRuns
+from deployments.server.dead_runs import UNCHANGED_S, DeadRuns
 from deployments.server.limits import create_limits
 from deployments.server.metrics import serve_metrics
 from deployments.server.server import server_for
@@ -298,9 +298,11 @@ def left_running(server, monkeypatch):
 
     with get_client(sync_client=True) as client:
 
-        def leave(name):
-            runs.append(client.create_flow_run(left, name=name, state=Running()).id)
-            return runs[-1]
+        def leave(name, state=None):
+            run = client.create_flow_run(left, name=name).id
+            client.set_flow_run_state(run, state or Running(), force=True)
+            runs.append(run)
+            return run
 
         yield leave
         for run in runs:
@@ -345,6 +347,31 @@ def test_a_run_that_has_gone_silent_is_closed_when_it_was_silent_for_long(server
         with pytest.raises(ConnectionRefusedError):
             runs.look()
     assert not runs.has_suspects, "a server that is away makes the silence count anew"
+
+
+def test_a_run_whose_start_or_cancelling_was_interrupted_is_closed(server, left_running):
+    pending, cancelling = left_running("pending", Pending()), left_running("cancelling", Cancelling())
+
+    def names():
+        with get_client(sync_client=True) as client:
+            return [client.read_flow_run(run).state.name for run in (pending, cancelling)]
+
+    now = iter([0.0, UNCHANGED_S - 1.0, UNCHANGED_S])
+    watcher = DeadRuns(clock=lambda: next(now))
+    assert (watcher.look(), watcher.look()) == ([], []), "some process may be at work on them"
+    assert names() == ["Pending", "Cancelling"]
+    assert sorted(watcher.look()) == ["cancelling", "pending"]
+    assert names() == ["Crashed", "Cancelled"], "without a deployment nobody can start the first again"
+
+
+def test_who_starts_all_runs_knows_at_once_that_earlier_ones_are_dead(server, left_running):
+    earlier = left_running("earlier", Cancelling())
+    time.sleep(0.1)
+    watcher = DeadRuns(owns_all=True)
+    left_running("of its own", Cancelling())
+    assert watcher.look() == ["earlier"]
+    with get_client(sync_client=True) as client:
+        assert client.read_flow_run(earlier).state.name == "Cancelled"
 
 
 def scrape(url: str) -> str:
