@@ -79,7 +79,7 @@ def stamp_rows(night: ProcessedNight) -> list[Row]:
                 if hdu.name in images:
                     unequal.append(not same_cut(hdu.data, images[hdu.name], left, low))
     return [
-        at_most("coordinates of stamps against detections and images", max(offsets), "mas", 1.0, n=len(offsets)),
+        at_most("coordinates of stamps against detections and images", float(max(offsets)), "mas", 1.0, n=len(offsets)),
         none_wrong("stamps whose pixels are not those of the image", unequal),
     ]
 

@@ -56,7 +56,11 @@ def photometry_rows(night: ProcessedNight) -> list[Row]:
     clean &= np.abs(column(catalogue, "spread_model")) < STAR_SPREAD
     stars = (distance < 0.5) & (found.flags == 0) & clean[nearest] & (ours > BRIGHT_ELECTRONS) & (found.flux_psf > 0)
     offset = float(np.median(-2.5 * np.log10(found.flux_psf[stars] / ours[stars])))
-    return [*rows, at_most(name, abs(offset), "mag", 0.01, n=int(stars.sum())), at_least("  stars", stars.sum(), "", 8)]
+    return [
+        *rows,
+        at_most(name, abs(offset), "mag", 0.01, n=int(stars.sum())),
+        at_least("  stars", int(stars.sum()), "", 8),
+    ]
 
 
 def export_rows(night: ProcessedNight) -> list[Row]:
@@ -81,7 +85,9 @@ def export_rows(night: ProcessedNight) -> list[Row]:
     with fits.open(paths["psf"]) as hdus:
         norm = hdus[1].header["PSFNORM"]
     return [
-        at_most("exported magnitudes, by the zero points in their file", np.abs(mag - expected).max(), "mag", 1e-4),
+        at_most(
+            "exported magnitudes, by the zero points in their file", float(np.abs(mag - expected).max()), "mag", 1e-4
+        ),
         none_wrong(
             "exported files that astropy and fitsio do not find complete",
             [not same, not same_mask, not placed, names != ["SATURATE"], norm != REFERENCE_APERTURE_PIXELS],

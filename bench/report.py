@@ -60,7 +60,7 @@ def none_wrong(name: str, wrong: Sequence[bool]) -> Row:
     """Return a row that counts what is wrong, which must be nothing; without anything to check it is not met."""
     if not wrong:
         return at_least(f"{name}: nothing to check", 0, "", 1)
-    return at_most(name, sum(wrong), "", 0, n=len(wrong))
+    return at_most(name, int(sum(wrong)), "", 0, n=len(wrong))
 
 
 def commit() -> str:
