@@ -7,7 +7,7 @@ import json
 import shutil
 import subprocess
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import astropy.units as u
@@ -26,13 +26,13 @@ from imaging.schemas.fields import NO_ID
 STILTS = shutil.which("stilts")
 GAIA_DIGITS = 19
 
-Reader = Callable[[Path, str], np.ndarray]
+Columns = Mapping[str, np.ndarray]
 
 
 def table_rows(night: ProcessedNight) -> list[Row]:
     """Check values, units, meanings and identifiers of all tables of the night."""
     paths = [*night.files("*.parquet"), *sorted(night.folder.glob("*.parquet"))]
-    rows = [row for name, read in READERS.items() for row in _reader_rows(name, read, paths, night)]
+    rows = [row for name in READERS for row in _reader_rows(name, paths, night)]
     return [
         *rows,
         none_wrong("columns without a unit or meaning that astropy reads", list(_undescribed(paths))),
@@ -45,44 +45,54 @@ def table_rows(night: ProcessedNight) -> list[Row]:
     ]
 
 
-def _pandas(path: Path, name: str) -> np.ndarray:
-    return importlib.import_module("pandas").read_parquet(path, columns=[name])[name].to_numpy()
+def _astropy(path: Path) -> Columns:
+    table = Table.read(path)
+    return {name: np.asarray(table[name]) for name in table.colnames}
 
 
-def _polars(path: Path, name: str) -> np.ndarray:
-    return np.asarray(importlib.import_module("polars").read_parquet(path, columns=[name])[name].to_numpy())
+def _pandas(path: Path) -> Columns:
+    frame = importlib.import_module("pandas").read_parquet(path)
+    return {name: frame[name].to_numpy() for name in frame.columns}
 
 
-def _duckdb(path: Path, name: str) -> np.ndarray:
-    query = f"select \"{name}\" from read_parquet('{path}')"
-    found = importlib.import_module("duckdb").sql(query).fetchnumpy()[name]
-    if not np.ma.is_masked(found):
-        return np.asarray(found)
-    return np.asarray(found.astype(float).filled(np.nan))
+def _polars(path: Path) -> Columns:
+    frame = importlib.import_module("polars").read_parquet(path)
+    return {name: np.asarray(frame[name].to_numpy()) for name in frame.columns}
 
 
-def _astropy(path: Path, name: str) -> np.ndarray:
-    return np.asarray(Table.read(path, include_names=[name])[name])
+def _duckdb(path: Path) -> Columns:
+    columns = importlib.import_module("duckdb").sql(f"select * from read_parquet('{path}')").fetchnumpy()
+    return {name: found.astype(float).filled(np.nan) if _has_nulls(found) else found for name, found in columns.items()}
 
 
-READERS: dict[str, Reader] = {"astropy": _astropy, "pandas": _pandas, "polars": _polars, "duckdb": _duckdb}
+def _has_nulls(values: np.ndarray) -> bool:
+    return values.dtype.kind in "fiu" and bool(np.ma.is_masked(values))
 
 
-def _reader_rows(name: str, read: Reader, paths: list[Path], night: ProcessedNight) -> list[Row]:
+READERS: dict[str, Callable[[Path], Columns]] = {
+    "astropy": _astropy,
+    "pandas": _pandas,
+    "polars": _polars,
+    "duckdb": _duckdb,
+}
+"""Package to the function that reads a Parquet file with it."""
+
+
+def _reader_rows(name: str, paths: list[Path], night: ProcessedNight) -> list[Row]:
     """Return how many columns of numbers, and how many identifiers, a reader gets wrong."""
     what = f"columns of numbers that {name} reads differently"
     if importlib.util.find_spec(name) is None:
         return [Row(f"{what}: {name} is absent", None, "")]
     wrong = []
     for path in paths:
-        table = pq.read_table(path)
+        found, table = READERS[name](path), pq.read_table(path)
         for field in table.schema:
             if pa.types.is_integer(field.type) or pa.types.is_floating(field.type):
                 expected = table.column(field.name).to_numpy()
-                wrong.append(not np.array_equal(read(path, field.name), expected, equal_nan=expected.dtype.kind == "f"))
+                wrong.append(not np.array_equal(found[field.name], expected, equal_nan=expected.dtype.kind == "f"))
     candidates = night.folder / "candidates.parquet"
     expected = pq.read_table(candidates).column("gaia_source_id").to_pylist()
-    ids = [int(value) for value in read(candidates, "gaia_source_id")]
+    ids = [int(value) for value in READERS[name](candidates)["gaia_source_id"]]
     known = [value for value in ids if value != NO_ID]
     return [
         none_wrong(what, wrong),
