@@ -1,16 +1,20 @@
 """SExtractor's photometry with the PSF files of a processed night, and the exported catalogue."""
 
+import io
+import subprocess
 import tempfile
 from pathlib import Path
 
 import fitsio
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from astropy.io import fits
 from astropy.table import Table
 from scipy.spatial import cKDTree
 
 from bench.outputs_night import ProcessedNight
+from bench.outputs_tables import STILTS
 from bench.peers import peers_installed, photometry_with, write_frame
 from bench.report import Row, at_least, at_most, none_wrong
 from imaging.image import CcdImage
@@ -90,4 +94,19 @@ def export_rows(night: ProcessedNight) -> list[Row]:
             "exported files that astropy and fitsio do not find complete",
             [not same, not same_mask, not placed, names != ["SATURATE"], norm != REFERENCE_APERTURE_PIXELS],
         ),
+        stilts_row(paths["catalogue"], catalogue),
     ]
+
+
+def stilts_row(path: Path, catalogue: pa.Table) -> Row:
+    """Return the number of rows whose number, place or flux STILTS reads differently from the native catalogue."""
+    name = "rows of the exported catalogue that STILTS reads differently"
+    if STILTS is None:
+        return Row(f"{name}: STILTS is absent", None, "")
+    columns = {"NUMBER": "number", "ALPHA_J2000": "ra", "DELTA_J2000": "dec", "FLUX_AUTO": "flux_auto"}
+    words = [STILTS, "tpipe", f"in={path}#LDAC_OBJECTS", f"cmd=keepcols '{' '.join(columns)}'", "ofmt=csv"]
+    run = subprocess.run(words, capture_output=True, text=True, check=True)
+    found = np.genfromtxt(io.StringIO(run.stdout), delimiter=",", names=True)
+    expected = np.array([column(catalogue, ours).astype(float) for ours in columns.values()])
+    read = np.array([found[theirs] for theirs in columns])
+    return none_wrong(name, (~np.isclose(read, expected, rtol=1e-6, atol=1e-9, equal_nan=True)).any(axis=0).tolist())

@@ -17,7 +17,7 @@ BETTER_IN_CATALOGUE = (
     "Positions in the catalogue of this image (RA and Dec of fullcat) are better than those from this header. They "
     "contain the turbulence of the atmosphere, interpolated between the reference stars of the whole exposure, which a "
     "polynomial of third order per CCD cannot follow. ASTRRMS is the rms of bright reference stars from this header, "
-    "ASTRRMSC that from the catalogue, each star predicted from the others."
+    "ASTRRMSC that from the catalogue, each star predicted from the others; both contain the noise of these stars."
 )
 """Comment in the header of images whose catalogue has the better positions."""
 

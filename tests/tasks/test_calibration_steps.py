@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pyarrow as pa
 import pytest
+from astropy.io import fits
 
 from blocks.site import Site
 from deployments.products.original_calibration import read_calibrated
@@ -22,7 +23,7 @@ from imaging.io.tables import read_table, write_table
 from imaging.photometry.settings import CalibrationSettings
 from imaging.schemas.reference import CALIBRATED_STARS
 from imaging.simulation.calibrated_fields import FIELD, make_field, observe
-from imaging.tables import column, make_table
+from imaging.tables import column, facts_of, make_table
 from tasks.calibrate import calibrate, calibrate_job
 from tasks.difference import read_calibrated as read_final
 from tasks.engine.cache import fingerprint
@@ -92,6 +93,11 @@ def test_gaia_alone_and_the_residuals_of_the_solution(measured):
         assert references(site, results, ccd) == {"gaia"}
         assert rows[ccd]["zeropoint_mag"] == pytest.approx(observed.true_zeropoint_mag[ccd], abs=0.008)
         assert rows[ccd]["n_used"] > 80
+        header = fits.getheader(site.path(results[ccd].products["image"].path))
+        assert header["MAGZERO"] == pytest.approx(observed.true_zeropoint_mag[ccd], abs=0.008)
+        said = " ".join(str(line).strip() for line in header["COMMENT"])
+        assert "stars of this CCD alone" in said and "better than those from this header" in said
+        assert "POSITIONS" in facts_of(read_table(site.path(results[ccd].products["catalogue"].path)))
     assert {path.name.removeprefix(who.stem) for path in site.store.rglob("*.png")} == {
         "_ZP.png",
         "_deltaZP.png",
