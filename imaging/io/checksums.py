@@ -5,20 +5,23 @@ bytes. The comments here are fixed.
 """
 
 import io
-import mmap
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from astropy.io import fits
 
 CARD = 80
 
+CHUNK = 1 << 22
+"""Bytes read at once."""
+
 UNSET = {"CHECKSUM": ("0" * 16, "HDU checksum"), "DATASUM": ("0" * 10, "data unit checksum")}
 """Value and comment of both keywords before the checksums are known: text of the final length."""
 
 
-def ones_complement_sum(data: bytes | memoryview, start: int = 0) -> int:
+def ones_complement_sum(data: bytes, start: int = 0) -> int:
     """Return the 32-bit ones' complement sum of the FITS checksum convention (Seaman, Pence and Rots 2012)."""
     total = start + int(np.frombuffer(data, dtype=">u4").sum(dtype=np.uint64))
     while total >> 32:
@@ -54,8 +57,8 @@ def set_checksums(path: Path, offsets: Sequence[tuple[int, int, int]]) -> None:
     offsets
         Start of header, start of data and end of data of each HDU, bytes.
     """
-    with path.open("r+b") as stream, mmap.mmap(stream.fileno(), 0) as content:
-        _set(content, offsets)
+    with path.open("r+b") as stream:
+        _set(stream, offsets)
 
 
 def bytes_with_checksums(hdus: fits.HDUList) -> bytes:
@@ -64,21 +67,21 @@ def bytes_with_checksums(hdus: fits.HDUList) -> bytes:
         hdu.header.update(UNSET)
     buffer = io.BytesIO()
     hdus.writeto(buffer)
-    content = bytearray(buffer.getvalue())
-    with fits.open(io.BytesIO(content)) as written:
+    with fits.open(io.BytesIO(buffer.getvalue())) as written:
         places = [hdu.fileinfo() for hdu in written]
-    _set(content, [(place["hdrLoc"], place["datLoc"], place["datLoc"] + place["datSpan"]) for place in places])
-    return bytes(content)
+    _set(buffer, [(place["hdrLoc"], place["datLoc"], place["datLoc"] + place["datSpan"]) for place in places])
+    return buffer.getvalue()
 
 
-def _set(content: mmap.mmap | bytearray, offsets: Sequence[tuple[int, int, int]]) -> None:
-    with memoryview(content) as view:
-        for start, data_start, end in offsets:
-            with view[data_start:end] as data:
-                datasum = ones_complement_sum(data)
-            header = _with_value(bytes(view[start:data_start]), "DATASUM", f"{datasum:<10d}")
-            text = checksum_text(ones_complement_sum(header, datasum))
-            view[start:data_start] = _with_value(header, "CHECKSUM", text)
+def _set(stream: BinaryIO, offsets: Sequence[tuple[int, int, int]]) -> None:
+    for start, data_start, end in offsets:
+        stream.seek(start)
+        header, datasum = stream.read(data_start - start), 0
+        for first in range(data_start, end, CHUNK):
+            datasum = ones_complement_sum(stream.read(min(CHUNK, end - first)), datasum)
+        header = _with_value(header, "DATASUM", f"{datasum:<10d}")
+        stream.seek(start)
+        stream.write(_with_value(header, "CHECKSUM", checksum_text(ones_complement_sum(header, datasum))))
 
 
 def _with_value(header: bytes, key: str, value: str) -> bytes:
