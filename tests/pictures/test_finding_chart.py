@@ -1,13 +1,17 @@
 """Finding charts: directions and scale are those of the sky, and the candidate is between the marks."""
 
+import io
+
 import numpy as np
 import pytest
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.wcs import WCS
+from PIL import Image
 
 from imaging.pictures import finding_chart as charts
 from imaging.pictures.compass import Compass
+from imaging.pictures.stamps import panel_pictures
 
 RA, DEC = 197.44875, -23.38389
 
@@ -46,6 +50,25 @@ def test_north_is_up_and_all_places_agree_with_astropy(angle, mirrored, monkeypa
     north, east = places["N"] - origin, places["E"] - origin
     assert north[1] > abs(north[0]), "up"
     assert -east[0] > abs(east[1]), "left"
+
+
+@pytest.mark.parametrize(("angle", "mirrored"), [(0.0, True), (100.0, False), (190.0, False), (280.0, True)])
+def test_thumbnails_have_north_up_and_east_left(angle, mirrored):
+    header = keywords(angle, mirrored) | {"CRPIX1": 26.0, "CRPIX2": 26.0}
+    wcs, here = WCS(header), SkyCoord(RA, DEC, unit="deg")
+    rng = np.random.default_rng(2)
+    for towards, side in ((0.0, (1, -1)), (90.0, (0, -1))):
+        stamps = rng.normal(size=(3, 51, 51))
+        x, y = wcs.world_to_pixel(here.directional_offset_by(towards * u.deg, 4 * u.arcsec))
+        stamps[0, int(np.rint(y)), int(np.rint(x))] = 1e4
+        picture = panel_pictures(*stamps, Compass.of(header))["SEARCH"]
+        shown = np.asarray(Image.open(io.BytesIO(picture)))
+        assert shown.shape == (51, 51)
+        row, column = np.unravel_index(np.argmax(shown), shown.shape)
+        away = (column - 25, row - 25)
+        along, sign = side
+        assert away[along] * sign == pytest.approx(4 / 0.2637, abs=1.5), "rows of a picture run downwards"
+        assert abs(away[1 - along]) < 5
 
 
 def test_marks_and_scale(monkeypatch):
