@@ -31,8 +31,8 @@ SUMMARISED = (
 )
 """Columns of a detection in the summary."""
 
-MAX_MJD = 1e6
-"""Larger numbers in MJD-OBS are no date."""
+MAX_MJD, MAX_NUMBER = 1e6, 2**31
+"""Larger numbers in MJD-OBS are no date, and in EXPNUM and CCDNUM no number of an exposure or CCD."""
 
 STAR_SNR, MIN_RESIDUALS, MAX_RESIDUAL_SHARE = 10.0, 8, 0.15
 """Signal to noise of the peak of a bright star of the template; number and fraction of those with a detection without
@@ -325,4 +325,5 @@ def _identity(loaded: LoadedImage) -> Identity:
     mjd = number("MJD-OBS") if number("MJD-OBS") < MAX_MJD else 0.0
     night = night_of(mjd) if mjd > 0 else int(MJD_EPOCH.strftime("%Y%m%d"))
     band = str(header.get("BAND") or header.get("FILTER") or "").split(" ")[0]
-    return Identity(int(number("EXPNUM")), band, night, int(number("CCDNUM")), mjd + number("EXPTIME") / 2 / 86400.0)
+    expnum, ccd = (int(n) if (n := number(key)) < MAX_NUMBER else 0 for key in ("EXPNUM", "CCDNUM"))
+    return Identity(expnum, band, night, ccd, mjd + number("EXPTIME") / 2 / 86400.0)

@@ -219,9 +219,11 @@ def _convention(
         return Convention(named)
     version = _version(header)
     if version is not None or "_ood_" in name or str(header.get("PRODTYPE", "")).lower().startswith("dqmask"):
-        largest = int(values.max(initial=0))
-        codes = largest <= max(COMMUNITY_PIPELINE_CODES) if version is None else version >= CODES_SINCE
-        return Convention(COMMUNITY_PIPELINE_CODES if codes else COMMUNITY_PIPELINE_BITS, are_codes=codes)
+        bits = Convention(COMMUNITY_PIPELINE_BITS)
+        are_bits = version is not None and version < CODES_SINCE
+        if version is None and int(values.max(initial=0)) > max(COMMUNITY_PIPELINE_CODES):
+            are_bits = all(bits.translate(int(value)) is not None for value in values)
+        return bits if are_bits else Convention(COMMUNITY_PIPELINE_CODES, are_codes=True)
     return {"JWST": JWST, "HST": HST}.get(str(header.get("TELESCOP", "")).strip().upper())
 
 

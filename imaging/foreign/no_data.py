@@ -16,6 +16,9 @@ BoolImage = NDArray[np.bool_]
 SHORTEST_RUN, MAX_CHANCE = 5, 1e-3
 """Fewest equal neighbours along a row or column that are a constant, and the number of such runs by chance."""
 
+SAMPLE_STRIDE, MAX_CLIPPED = 7, 0.01
+"""Every so many pixels show how coarse the numbers are; largest fraction of an image that saturated cores take."""
+
 MIN_REPEATS, FAR_SIGMA = 5, 8.0
 """Times that one value below the sky by so many sigma repeats exactly where it stands for no data."""
 
@@ -72,6 +75,9 @@ def constant_pixels(pixels: NDArray[np.float32]) -> tuple[BoolImage, BoolImage]:
     if not finite.any():
         return none, none.copy()
     equal = np.median(np.mean(pixels[:, 1:] == pixels[:, :-1], axis=1))
+    sample, counts = np.unique(pixels[finite][::SAMPLE_STRIDE], return_counts=True)
+    if sample.size < 0.5 * counts.sum():  # coarse numbers: a run of the most common value is the longest
+        equal = max(equal, counts.max() / counts.sum())
     equal = min(float(equal), 0.9)
     length = SHORTEST_RUN
     if equal > 0:
@@ -83,13 +89,17 @@ def constant_pixels(pixels: NDArray[np.float32]) -> tuple[BoolImage, BoolImage]:
     sample = pixels[finite & ~runs][::7]
     if sample.size > 100:
         middle = float(np.median(sample))
-        sigma = MAD_TO_SIGMA * float(np.median(np.abs(sample - middle)))
+        step = float(np.diff(np.unique(sample)).min(initial=np.inf))
+        sigma = max(MAD_TO_SIGMA * float(np.median(np.abs(sample - middle))), step if np.isfinite(step) else 0.0)
         low, repeats = np.unique(pixels[finite & (pixels < middle - FAR_SIGMA * sigma)], return_counts=True)
         values = np.union1d(values, low[repeats >= MIN_REPEATS])
     everywhere = equal < 1.0 / pixels.shape[1]
     if np.count_nonzero(pixels == 0) >= MIN_REPEATS + 10.0 * equal * pixels.size:
         values = np.union1d(values, [np.float32(0.0)])
     clipped = runs & (pixels == highest) & (highest > 0)
+    if clipped.mean() > MAX_CLIPPED:
+        clipped[:] = False
+        highest = np.inf
     far = values[values < highest]
     if not everywhere and sample.size > 100:
         far = far[np.abs(far - middle) > FAR_SIGMA * sigma]

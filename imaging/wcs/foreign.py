@@ -200,8 +200,12 @@ def _check_supported(cards: Mapping[str, Any]) -> None:
             limit="a projection of the FITS standard, TPV or SIP",
             remedy="refit the coordinates as TPV or SIP",
         )
-    if any(k.startswith("CD") and "_" in k for k in cards) and any(re.fullmatch(r"PC\d+_\d+", k) for k in cards):
-        _check_matrices(cards)
+    matrix = [[cards.get(f"CD{i}_{j}", 0.0) for j in (1, 2)] for i in (1, 2)]
+    if any(_CD.match(key) for key in cards):
+        if not all(isinstance(v, (int, float)) for row in matrix for v in row) or np.linalg.det(matrix) == 0.0:
+            raise InputError("the CD matrix of the header is singular or no matrix of numbers", value=matrix)
+        if any(re.fullmatch(r"PC\d+_\d+", key) for key in cards):
+            _check_matrices(cards)
 
 
 def _check_matrices(cards: Mapping[str, Any]) -> None:

@@ -45,7 +45,7 @@ def write(path: Path, planes: dict[str, np.ndarray], **keys: object) -> Path:
 def test_plain_image_with_weight_and_mask_extensions(tmp_path):
     image = counts()
     mask = np.zeros(SHAPE, np.int32)
-    mask[10, 20] = 7
+    mask[10, 20] = 1
     path = write(
         tmp_path / "a.fits",
         {"IMAGE": image, "DQ": mask, "VAR": np.full(SHAPE, 4.0, np.float32)},

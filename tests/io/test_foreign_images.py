@@ -9,7 +9,8 @@ from astropy.io import fits
 from imaging.bits import MaskBit
 from imaging.detector.distortion import seed_wcs
 from imaging.errors import InputError
-from imaging.io.calibrated import Plane, _gain, mask_of_codes, read_image
+from imaging.foreign.mask_planes import mask_of_codes
+from imaging.io.calibrated import Plane, Stated, read_image
 from imaging.io.images import write_planes
 
 SHAPE = (40, 30)
@@ -29,36 +30,12 @@ def write(path, *planes, **keys):
 
 
 @pytest.mark.parametrize(
-    ("header", "own", "gain"),
-    [
-        ({}, False, 1.0),
-        ({"GAIN": 4.0}, False, 4.0),
-        ({"GAIN": 4.0, "ARAWGAIN": 3.0}, False, 4.0),
-        ({"ARAWGAIN": 3.0}, False, 3.0),
-        ({"GAINA": 4.0, "GAINB": 5.0, "GAIN": 9.0}, False, 4.5),
-        ({"GAINB": 5.0, "GAIN": 9.0}, False, 5.0),
-        ({"GAINA": 4.0, "GAINB": -1.0}, False, 4.0),
-        ({"GAINA": "unknown", "ARAWGAIN": 3.0}, False, 3.0),
-        ({"BUNIT": "electrons", "GAINA": 4.0, "GAINB": 5.0}, False, 1.0),
-        ({"BUNIT": "Electron", "GAIN": 2.5, "GAINA": 4.0}, False, 2.5),
-        ({"BUNIT": "adu", "GAIN": 2.5}, False, 2.5),
-        ({"GAINA": 4.0, "GAINB": 5.0}, True, 1.0),
-        ({"GAINA": 4.0, "GAIN": 3.5}, True, 3.5),
-        ({"GAIN": np.nan}, False, 1.0),
-        ({"GAIN": 0.0, "ARAWGAIN": 3.0}, False, 3.0),
-    ],
-)
-def test_the_gain_is_what_a_unit_of_the_pixels_holds(header, own, gain):
-    assert _gain(header, own=own) == gain
-
-
-@pytest.mark.parametrize(
     ("keys", "zeropoint"),
     [
         ({"MAGZERO": 30.0, "ZP": 25.0}, 30.0),
         ({"MAGZPT0": 28.5}, 28.5),
         ({"ZP": "none"}, None),
-        ({"MAG_ZERO": -1.0}, None),
+        ({}, None),
     ],
 )
 def test_zero_point_and_saturation_are_taken_where_they_make_sense(tmp_path, keys, zeropoint):
@@ -116,9 +93,12 @@ def test_an_image_of_this_project_keeps_its_bits_and_a_foreign_mask_only_says_ba
     write_planes(tmp_path / "own.fits", planes, WCS.to_header() | {"GAINA": 4.0, "MAGZERO": 31.0})
     own = read_image(tmp_path / "own.fits")
     assert own.is_own_product and np.array_equal(own.mask, bits) and (own.gain, own.label) == (1.0, "own.fits")
-    other = read_image(write(tmp_path / "a.fits", ("SCI", image()), ("MSK", bits)))
+    path = write(tmp_path / "a.fits", ("SCI", image()), ("MSK", bits))
+    with pytest.raises(InputError, match="no known meaning"):
+        read_image(path)
+    other = read_image(path, stated=Stated(mask_bits=0))
     assert not other.is_own_product and other.mask[2, 2] == other.mask[1, 1] == int(MaskBit.BPM)
-    given = read_image(tmp_path / "own.fits", mask=Plane(tmp_path / "a.fits", "MSK"))
+    given = read_image(tmp_path / "own.fits", mask=Plane(tmp_path / "a.fits", "MSK"), stated=Stated(mask_bits=0))
     assert given.mask[1, 1] == int(MaskBit.BPM)
     coordinates = [own.wcs.pixel_to_sky(10.0, 20.0), WCS.pixel_to_sky(10.0, 20.0)]
     assert np.ravel(coordinates[0]) == pytest.approx(np.ravel(coordinates[1]), abs=1e-10)

@@ -1,0 +1,82 @@
+"""Correlated noise of resampled images, and gains that only the noise shows."""
+
+import numpy as np
+import pytest
+from scipy.ndimage import convolve
+
+from imaging.difference.prepare import moffat_psf
+from imaging.foreign.noise import blank_correlation, gain_of_stars, gain_of_weights, resampled_correlation
+
+SHAPE = (400, 400)
+
+
+def noise(kernel, seed=1):
+    white = np.random.default_rng(seed).normal(0.0, 1.0, SHAPE)
+    return convolve(white, np.outer(kernel, kernel), mode="wrap").astype(np.float32)
+
+
+@pytest.mark.parametrize("kernel", [[0.5, 0.5], [0.7, 0.3], [0.2, 0.6, 0.2], [-0.1, 0.6, 0.6, -0.1]])
+def test_the_correlation_of_a_resampled_image_is_that_of_its_kernel(kernel):
+    image = noise(kernel)
+    full = np.correlate(kernel, kernel, "full")[len(kernel) - 1 :] / np.sum(np.square(kernel))
+    expected = np.zeros(6)
+    expected[: len(full)] = full[:6]
+    blank = np.ones(SHAPE, bool)
+    blank[100:150, 100:300] = False
+    found = blank_correlation(image, np.full(SHAPE, image.std(), np.float32), blank)
+    assert found == pytest.approx(np.outer(expected, expected), abs=0.02)
+
+
+def test_white_noise_and_too_little_sky_have_no_correlation():
+    white, sigma = noise([1.0]), np.ones(SHAPE, np.float32)
+    assert blank_correlation(white, sigma, np.ones(SHAPE, bool)) is None
+    few = np.zeros(SHAPE, bool)
+    few[:30, :30] = True
+    assert blank_correlation(noise([0.5, 0.5]), sigma, few) is None
+
+
+@pytest.mark.parametrize("kernel", [[0.7, 0.3], [0.2, 0.6, 0.2]])
+def test_resampling_adds_its_correlation_to_that_of_the_input(kernel):
+    second = [0.4, 0.6]
+    own, added = (np.correlate(k, k, "full")[len(k) - 1 :] for k in (np.array(kernel), np.array(second)))
+    both = np.convolve(kernel, second)
+    expected = np.zeros(6)
+    expected[: len(both)] = np.correlate(both, both, "full")[len(both) - 1 :]
+
+    def quadrant(lags):
+        lags = np.pad(lags, (0, 6 - len(lags)))
+        return np.outer(lags, lags)
+
+    found = resampled_correlation(quadrant(added)[None, None], quadrant(own) / own[0] ** 2, np.eye(2))
+    assert found[0, 0] == pytest.approx(np.outer(expected, expected) / own[0] ** 2, abs=1e-6)
+
+
+def field(gain, sky=500.0, seed=3, n=120):
+    """Return pixels in units of 1/gain electrons, sky subtracted, the variance of blank sky, PSF and peaks."""
+    random, psf = np.random.default_rng(seed), moffat_psf(4.0)
+    electrons = np.full(SHAPE, sky)
+    x, y = random.uniform(20, 380, (2, n))
+    for a, b, flux in zip(x, y, 10 ** random.uniform(3.6, 5.0, n), strict=True):
+        i, j = int(np.rint(a)), int(np.rint(b))
+        axis = np.arange(-15, 16)
+        electrons[j - 15 : j + 16, i - 15 : i + 16] += flux * psf.at_offsets(a, b, axis + i - a, axis + j - b)
+    pixels = (random.normal(electrons, np.sqrt(electrons + 25.0)) - sky) / gain
+    alone = np.array([np.sort(np.hypot(x - a, y - b))[1] > 14 for a, b in zip(x, y, strict=True)])
+    return (
+        *(pixels.astype(np.float32), np.full(SHAPE, (sky + 25.0) / gain**2, np.float32), psf),
+        *(np.rint(x[alone]), np.rint(y[alone]), ((electrons + 25.0) / gain**2).astype(np.float32)),
+    )
+
+
+@pytest.mark.parametrize("gain", [0.25, 4.0, 90.0, 1000.0])
+def test_stars_show_the_gain(gain):
+    pixels, variance, psf, x, y, _ = field(gain)
+    assert gain_of_stars(pixels, variance, psf, x, y) == pytest.approx(gain, rel=0.25)
+    assert gain_of_stars(pixels, variance, psf, x[:3], y[:3]) is None
+
+
+@pytest.mark.parametrize("gain", [0.25, 4.0, 90.0])
+def test_weights_with_the_photons_of_the_sources_show_the_gain(gain):
+    pixels, variance, _, _, _, stated = field(gain)
+    assert gain_of_weights(pixels, stated, variance) == pytest.approx(gain, rel=0.05)
+    assert gain_of_weights(pixels, variance, variance) is None  # a weight map of the sky alone

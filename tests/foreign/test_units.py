@@ -1,0 +1,95 @@
+"""Gain and zero point of every unit that pixels come in."""
+
+import astropy.units as u
+import numpy as np
+import pytest
+
+from imaging.errors import InputError
+from imaging.foreign.units import pixel_unit
+
+AREA = 0.2637**2
+
+
+@pytest.mark.parametrize(
+    ("header", "own", "gain"),
+    [
+        ({}, False, None),
+        ({"GAIN": 4.0}, False, 4.0),
+        ({"GAIN": 4.0, "ARAWGAIN": 3.0}, False, 4.0),
+        ({"ARAWGAIN": 3.0}, False, 3.0),
+        ({"GAINA": 4.0, "GAINB": 5.0, "GAIN": 9.0}, False, 4.5),
+        ({"GAINB": 5.0, "GAIN": 9.0}, False, 5.0),
+        ({"GAINA": 4.0, "GAINB": -1.0}, False, 4.0),
+        ({"GAINA": "unknown", "ARAWGAIN": 3.0}, False, 3.0),
+        ({"BUNIT": "electrons", "GAINA": 4.0, "GAINB": 5.0}, False, 1.0),
+        ({"BUNIT": "Electron", "GAIN": 2.5, "GAINA": 4.0}, False, 1.0),
+        ({"BUNIT": "adu", "GAIN": 2.5}, False, 2.5),
+        ({"BUNIT": "DN", "GAIN": 2.5}, False, 2.5),
+        ({"BUNIT": "ADU/pixel", "GAIN": 2.5}, False, 2.5),
+        ({"BUNIT": "counts/s", "GAIN": 2.5, "EXPTIME": 90.0}, False, 225.0),
+        ({"BUNIT": "adu s-1", "GAIN": 2.5, "EXPTIME": 90.0}, False, 225.0),
+        ({"BUNIT": "DN/sec", "GAIN": 2.5, "EXPTIME": 90.0}, False, 225.0),
+        ({"BUNIT": "electron/s", "GAIN": 4.0, "EXPTIME": 90.0}, False, 90.0),
+        ({"BUNIT": "ELECTRONS/S", "EXPTIME": 90.0}, False, 90.0),
+        ({"BUNIT": "e-/s", "EXPTIME": 90.0}, False, 90.0),
+        ({"BUNIT": "electron/s", "GAIN": 4.0}, False, None),
+        ({"BUNIT": "nanomaggy", "GAIN": 4.0}, False, None),
+        ({"GAINA": 4.0, "GAINB": 5.0}, True, 1.0),
+        ({"GAINA": 4.0, "GAIN": 3.5}, True, 3.5),
+        ({"GAIN": np.nan}, False, None),
+        ({"GAIN": 0.0, "ARAWGAIN": 3.0}, False, 3.0),
+    ],
+)
+def test_the_gain_is_what_a_unit_of_the_pixels_holds(header, own, gain):
+    assert pixel_unit(header, AREA, own=own).gain == gain
+
+
+@pytest.mark.parametrize(
+    ("unit", "flux"),
+    [
+        ("nanomaggy", 1e-9 * 3631 * u.Jy),
+        ("nmgy", 1e-9 * 3631 * u.Jy),
+        ("uJy", 1 * u.uJy),
+        ("nJy", 1 * u.nJy),
+        ("mJy", 1 * u.mJy),
+        ("Jy", 1 * u.Jy),
+        ("MJy/sr", (1 * u.MJy / u.sr * AREA * u.arcsec**2).to(u.Jy)),
+    ],
+)
+def test_a_unit_of_flux_is_its_own_zero_point(unit, flux):
+    found = pixel_unit({"BUNIT": unit}, AREA)
+    assert found.gain is None and found.zeropoint_mag == pytest.approx(flux.to_value(u.ABmag), abs=0.001)
+    told = pixel_unit({"BUNIT": unit}, AREA, gain=3.0, zeropoint_mag=25.0)
+    assert (told.gain, told.zeropoint_mag) == (3.0, 25.0)
+    with pytest.raises(InputError, match="contradicts BUNIT"):
+        pixel_unit({"BUNIT": unit, "MAGZERO": found.zeropoint_mag + 1.0}, AREA)
+
+
+@pytest.mark.parametrize("unit", ["furlong", "mag/arcsec2", "Jy/beam", "erg/s/cm2/Angstrom", "sigma"])
+def test_an_unknown_unit_is_refused_by_name_unless_the_user_says_what_it_is(unit):
+    with pytest.raises(InputError, match="BUNIT") as caught:
+        pixel_unit({"BUNIT": unit, "GAIN": 1.0, "MAGZERO": 25.0}, AREA)
+    assert unit in str(caught.value) and "--gain" in str(caught.value)
+    assert pixel_unit({"BUNIT": unit}, AREA, gain=2.0, zeropoint_mag=25.0).gain == 2.0
+
+
+@pytest.mark.parametrize("value", [99.0, -999.0, "30,0", "-1", 0.0, "1e5", "25.3 mag"])
+def test_a_zero_point_that_cannot_be_meant_is_refused_by_name(value):
+    with pytest.raises(InputError, match="MAGZERO"):
+        pixel_unit({"MAGZERO": value, "ZP": 25.0}, AREA)
+    assert pixel_unit({"MAGZERO": 25.5}, AREA, zeropoint_mag=27.0).zeropoint_mag == 27.0
+
+
+@pytest.mark.parametrize(
+    ("header", "zeropoint"),
+    [
+        ({"MAGZERO": 30.0, "ZP": 25.0}, 30.0),
+        ({"MAGZPT0": "28.5"}, 28.5),
+        ({"ZP": "none"}, None),
+        ({"MAGZERO": "unknown", "ZP": 25.0}, 25.0),
+        ({"MAGZERO": np.nan}, None),
+        ({}, None),
+    ],
+)
+def test_a_zero_point_that_is_not_stated_is_unknown(header, zeropoint):
+    assert pixel_unit(header, AREA).zeropoint_mag == zeropoint
