@@ -1,0 +1,125 @@
+"""Forms of sky maps that people have: systems, cut maps, multi-order probabilities, empty values, sizes."""
+
+import numpy as np
+import pytest
+from astropy import units as u
+from astropy.io import fits
+from astropy_healpix import HEALPix
+from astropy_healpix import core as healpix
+
+from imaging.errors import InputError
+from imaging.io.skymaps import read_skymap
+from imaging.skymap.event_time import check_event_time
+from imaging.skymap.model import SkyMap
+
+NSIDE = 16
+
+
+def values(nside=NSIDE):
+    """Return a probability per nested pixel that peaks near RA 80, Dec -20."""
+    lon, lat = HEALPix(nside, order="nested").healpix_to_lonlat(np.arange(12 * nside**2))
+    p = np.exp(-0.5 * ((lat.deg + 20) / 10) ** 2 - 0.5 * ((lon.deg - 80) / 15) ** 2)
+    return p / p.sum()
+
+
+def write(path, columns, **cards):
+    fields = [fits.Column(k, "K" if v.dtype.kind == "i" else "D", array=v) for k, v in columns.items()]
+    table = fits.BinTableHDU.from_columns(fields)
+    table.header.update({"ORDERING": "NESTED", "NSIDE": NSIDE} | cards)
+    fits.HDUList([fits.PrimaryHDU(), table]).writeto(path, overwrite=True)
+    return path
+
+
+@pytest.mark.parametrize("name", ["C", "ICRS", "J2000", "FK5", "icrs ", "EQUATORIAL"])
+@pytest.mark.parametrize("key", ["COORDSYS", "COORD"])
+def test_equatorial_systems_have_many_names(tmp_path, key, name):
+    skymap = read_skymap(write(tmp_path / "m.fits", {"PROB": values()}, **{key: name}))
+    ra, dec = skymap.peak()
+    assert abs(ra - 80) < 4 and abs(dec + 20) < 4
+
+
+@pytest.mark.parametrize(
+    "cards",
+    [{"COORDSYS": "C", "COORD": "G"}, {"COORD": "G"}, {"COORDSYS": "GALACTIC"}, {"COORDSYS": "E"}, {"COORD": "FK4"}],
+)
+def test_one_card_of_another_system_is_enough_to_refuse(tmp_path, cards):
+    with pytest.raises(InputError, match="equatorial") as caught:
+        read_skymap(write(tmp_path / "m.fits", {"PROB": values()}, **cards))
+    assert list(cards)[-1] in str(caught.value)
+
+
+def test_a_cut_map_says_the_sum_of_its_probabilities(tmp_path):
+    p = values()
+    assert read_skymap(write(tmp_path / "all.fits", {"PROB": p})).notes() == []
+    kept = np.flatnonzero(p > np.quantile(p, 0.97))
+    cut = read_skymap(write(tmp_path / "cut.fits", {"PIXEL": kept, "PROB": p[kept]}))
+    assert cut.total == pytest.approx(p[kept].sum()) and f"{cut.total:.4g}" in cut.notes()[0]
+    density = read_skymap(write(tmp_path / "density.fits", {"PROBDENSITY": p * 12 * NSIDE**2 / (4 * np.pi)}))
+    assert density.total == pytest.approx(1.0) and density.notes() == []
+
+
+def test_multi_order_maps_with_probabilities_of_pixels(tmp_path):
+    p, uniq = values(), 4 * NSIDE**2 + np.arange(12 * NSIDE**2)
+    density = p * 12 * NSIDE**2 / (4 * np.pi)
+    first = read_skymap(write(tmp_path / "p.fits", {"UNIQ": uniq, "PROB": p}, ORDERING="NUNIQ"))
+    second = read_skymap(write(tmp_path / "d.fits", {"UNIQ": uniq, "PROBDENSITY": density}, ORDERING="NUNIQ"))
+    assert first.total == pytest.approx(1.0)
+    assert first.probability == pytest.approx(second.probability, rel=1e-12)
+
+
+@pytest.mark.parametrize("outside", [np.nan, -1e-20, -1.6375e30, 0.0])
+def test_values_outside_a_map_are_no_probability(tmp_path, outside):
+    p = values()
+    p[p < 1e-6] = outside
+    skymap = read_skymap(write(tmp_path / "m.fits", {"PROB": p}))
+    lon, lat = HEALPix(NSIDE, order="nested").healpix_to_lonlat(np.flatnonzero(~(p > 1e-6))[:20])
+    assert not skymap.probability_density(lon.deg, lat.deg).any() and skymap.total == pytest.approx(1.0, abs=1e-3)
+
+
+@pytest.mark.parametrize("wrong", [-0.1, np.inf])
+def test_wrong_probabilities_are_refused(tmp_path, wrong):
+    p = values()
+    p[7] = wrong
+    with pytest.raises(InputError, match=r"negative|infinite"):
+        read_skymap(write(tmp_path / "m.fits", {"PROB": p}))
+
+
+@pytest.mark.parametrize("ordering", ["NESTED", "RING"])
+@pytest.mark.parametrize("shape", [(), (1024,)])
+@pytest.mark.parametrize("kind", ["D", "E"])
+def test_a_large_map_read_in_parts_is_the_map(tmp_path, ordering, shape, kind):
+    """Rows of one pixel and of 1024, as LIGO and HEALPix write them."""
+    nside = 256
+    p = np.repeat(values(64), 16)
+    p /= p.sum()
+    mu = np.repeat(100.0 + np.arange(12 * 64**2) % 7, 16)
+    order = np.arange(p.size) if ordering == "NESTED" else healpix.ring_to_nested(np.arange(p.size), nside)
+    form = f"{shape[0]}{kind}" if shape else kind
+    columns = {"PROB": p, "DISTMU": mu, "DISTSIGMA": mu / 5, "DISTNORM": mu * 0 + 1e-5}
+    fields = [fits.Column(k, form, array=v[order].reshape(-1, *shape)) for k, v in columns.items()]
+    table = fits.BinTableHDU.from_columns(fields)
+    table.header.update({"ORDERING": ordering, "NSIDE": nside, "COORDSYS": "C"})
+    fits.HDUList([fits.PrimaryHDU(), table]).writeto(tmp_path / "m.fits")
+    parts, whole = read_skymap(tmp_path / "m.fits"), read_skymap((tmp_path / "m.fits").read_bytes())
+    assert np.array_equal(parts.pixel, whole.pixel) and np.array_equal(parts.order, whole.order)
+    assert parts.probability == pytest.approx(whole.probability, rel=1e-12)
+    assert len(parts.pixel) <= 12 * 64**2 and parts.total == pytest.approx(1.0, abs=1e-5)
+    lon, lat = HEALPix(nside, order="nested").healpix_to_lonlat(np.array([5, 300_000]))
+    found = parts.find(lon.to_value(u.deg), lat.to_value(u.deg))
+    assert parts.distance.mu_mpc[found] == pytest.approx(mu[[5, 300_000]])
+
+
+@pytest.mark.parametrize(
+    ("days", "good"), [(0.5, True), (30.0, True), (-300.0, True), (-366.0, False), (3300.0, False)]
+)
+def test_a_map_of_another_year_is_not_of_this_night(days, good):
+    night = 60000.0
+    one = np.array([0])
+    skymap = SkyMap(one, one, np.array([1.0]), mjd=night + days)
+    if good:
+        check_event_time(skymap, night)
+        return
+    with pytest.raises(InputError, match=r"years .* the night") as caught:
+        check_event_time(skymap, night)
+    assert "--force" in str(caught.value)
+    check_event_time(SkyMap(one, one, np.array([1.0])), night)  # a map without a time
