@@ -19,7 +19,8 @@ from bench.real_epochs import (
     subtract_epochs,
 )
 from imaging.difference.engine import ImageDifference, UserImage, difference_images, summary
-from imaging.io.calibrated import COMMUNITY_PIPELINE_CODES, mask_of_codes, read_image
+from imaging.foreign.mask_planes import COMMUNITY_PIPELINE_CODES, mask_of_codes
+from imaging.io.calibrated import read_image
 from imaging.schemas.difference import DetectionFlag
 
 pytestmark = pytest.mark.real_data
