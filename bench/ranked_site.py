@@ -10,7 +10,7 @@ from blocks.nights import RECORD, NightRecord, night_folder
 from blocks.site import Site
 from imaging.candidates.settings import CandidateSettings
 from imaging.detector.distortion import seed_wcs
-from imaging.difference.stamps import STAMP_SIDE, StampTriplet
+from imaging.difference.triplet import STAMP_SIDE, StampTriplet
 from imaging.exposure import Exposure
 from imaging.identity import ExposureId
 from imaging.io.atomic import content_hash, write_text

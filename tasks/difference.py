@@ -16,7 +16,8 @@ from imaging.difference.chain import CcdSearchResult, SearchSettings, search_ccd
 from imaging.difference.detect import BrightStars
 from imaging.difference.headers import subtraction_history, template_header, template_keywords
 from imaging.difference.records import Identity
-from imaging.difference.stamps import STAMP_SIDE, cut_triplet
+from imaging.difference.stamps import cut_triplet
+from imaging.difference.triplet import STAMP_SIDE
 from imaging.errors import CcdError, InputError
 from imaging.exposure import exposure_from_header
 from imaging.identity import ExposureId

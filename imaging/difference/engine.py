@@ -12,7 +12,8 @@ from imaging.difference.chain import CcdSearchResult, SearchSettings, search_ccd
 from imaging.difference.efficiency import efficiency_by_place
 from imaging.difference.prepare import UNKNOWN_ZEROPOINT, calibrate
 from imaging.difference.records import Identity
-from imaging.difference.stamps import StampTriplet, cut_triplet
+from imaging.difference.stamps import cut_triplet
+from imaging.difference.triplet import StampTriplet
 from imaging.errors import CcdError, NoWorkError
 from imaging.exposure import MJD_EPOCH, night_of
 from imaging.foreign.cards import positive

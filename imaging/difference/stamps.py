@@ -1,29 +1,10 @@
 """Cut search, template and difference stamps."""
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from imaging.difference.records import Difference
+from imaging.difference.triplet import STAMP_SIDE, StampTriplet
 from imaging.image import FloatImage
-
-STAMP_SIDE = 51
-"""Side of a stamp in pixels, as in the original pipeline."""
-
-
-@dataclass(frozen=True, eq=False)
-class StampTriplet:
-    """Three stamps about one position, (51, 51) float32 each, electrons of the search image; NaN outside the image.
-
-    Attributes
-    ----------
-    search, template, difference
-        The search image, the matched template, and the whitened difference.
-    """
-
-    search: FloatImage
-    template: FloatImage
-    difference: FloatImage
 
 
 def cut_triplet(difference: Difference, x: float, y: float, side: int = STAMP_SIDE) -> StampTriplet:

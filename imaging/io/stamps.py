@@ -11,7 +11,7 @@ from typing import Any
 
 import fitsio
 
-from imaging.difference.stamps import StampTriplet
+from imaging.difference.triplet import StampTriplet
 from imaging.io.images import Header, ImageHdu, Pixels, native, read_planes, unreadable, write_images
 from imaging.io.keywords import ELECTRONS, is_coordinate
 

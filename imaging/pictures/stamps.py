@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from imaging.difference.stamps import StampTriplet
+from imaging.difference.triplet import StampTriplet
 from imaging.image import FloatImage
 from imaging.numerics.robust import mad_sigma
 from imaging.pictures.canvas import encode, new_figure, to_png

@@ -17,7 +17,8 @@ from imaging.difference.coverage import MIN_CHANGE, is_typical, kernel_changes, 
 from imaging.difference.kernel import MatchingKernel
 from imaging.difference.masks import difference_mask, kernel_radius, usable
 from imaging.difference.settings import MaskSettings
-from imaging.difference.stamps import StampTriplet, cut_stamp, cut_triplet
+from imaging.difference.stamps import cut_stamp, cut_triplet
+from imaging.difference.triplet import StampTriplet
 from imaging.pictures.stamps import WIDE_GAP as GAP
 from imaging.pictures.stamps import ZOOM, triplet_picture
 from imaging.templates.stack import StackMakeup

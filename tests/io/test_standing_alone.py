@@ -11,7 +11,8 @@ from astropy.wcs import WCS
 
 from imaging.bits import MaskBit
 from imaging.detector.distortion import seed_wcs
-from imaging.difference.stamps import StampTriplet, cut_stamp
+from imaging.difference.stamps import cut_stamp
+from imaging.difference.triplet import StampTriplet
 from imaging.io.images import read_planes, write_planes
 from imaging.io.keywords import is_coordinate
 from imaging.io.stamps import StoredStamps, read_stamps, write_stamps

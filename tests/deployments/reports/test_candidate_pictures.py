@@ -12,7 +12,7 @@ from blocks.site import Site
 from deployments.cli import main
 from deployments.reports.candidates import candidate_table
 from imaging.detector.distortion import seed_wcs
-from imaging.difference.stamps import StampTriplet
+from imaging.difference.triplet import StampTriplet
 from imaging.io.stamps import StoredStamps, write_stamps
 from imaging.io.tables import write_table
 from imaging.schemas.candidates import CANDIDATES
