@@ -175,8 +175,7 @@ def calibrate(
         weight[(mask & np.int16(MaskBit.STREAK)) != 0] = 0.0
         pixels = CcdImage(science, mask, weight, dict(loaded.header) | {"GAIN": 1.0})
     electrons, psf, gain = _in_electrons(loaded, pixels, variance, sky_units or 0.0, psf, settings)
-    unit = zeropoint_mag if zeropoint_mag is not None else loaded.zeropoint_mag
-    electrons.header["FILEGAIN"] = gain
+    unit, electrons.header["FILEGAIN"] = loaded.zeropoint_mag if zeropoint_mag is None else zeropoint_mag, gain
     return CalibratedImage(
         pixels=electrons,
         wcs=loaded.wcs,

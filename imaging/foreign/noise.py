@@ -24,7 +24,9 @@ LAGS = 6
 CORRELATED = 0.03
 """Lag-one correlation above which an image was resampled; white noise of 10^5 pixels gives 0.003."""
 
-CLIP_SIGMA = 4.0
+CLIP_SIGMA, WINDOW = 4.0, 1024
+"""Largest noise of a pixel that is used, sigma; side of the part of an image that is used, pixels."""
+
 MIN_BLANK = 2000
 """Fewest blank pixels to measure a correlation."""
 
@@ -56,6 +58,8 @@ def blank_correlation(science: FloatImage, sigma: FloatImage, blank: BoolImage) 
         (6, 6) at lags 0 to 5 in y and x, one at lag zero; None if neighbours are uncorrelated or there is too little
         blank sky.
     """
+    window = _blankest(blank)
+    science, sigma, blank = science[window], sigma[window], blank[window]
     values = np.where(blank, science, np.float32(0.0)) / sigma
     used = blank & (np.abs(values) < CLIP_SIGMA)
     if np.count_nonzero(used) < MIN_BLANK:
@@ -72,6 +76,13 @@ def blank_correlation(science: FloatImage, sigma: FloatImage, blank: BoolImage) 
     error = 1.0 / math.sqrt(np.count_nonzero(used))
     correlation[np.abs(correlation) < 3.0 * error] = 0.0
     return correlation
+
+
+def _blankest(blank: BoolImage) -> tuple[slice, slice]:
+    """Return the window with the most blank pixels; one is enough to measure a correlation."""
+    starts = [range(0, max(n - WINDOW // 2, 1), WINDOW) for n in blank.shape]
+    windows = [(slice(j, j + WINDOW), slice(i, i + WINDOW)) for j in starts[0] for i in starts[1]]
+    return max(windows, key=lambda window: int(np.count_nonzero(blank[window])))
 
 
 def resampled_correlation(

@@ -121,22 +121,19 @@ def read_image(
         If a file is missing or not FITS, has no image, or lacks usable coordinates; if a unit, a zero point or a mask
         bit is not understood.
     """
-    path = Path(path)
-    _require_whole(path)
-    plane = _read_plane(path, extension)
+    plane = _read_plane(path := Path(path), extension)
     header, name, shape = plane.header, plane.name, plane.pixels.shape
     own = name == "SCI" and set(_extension_names(path)) >= OWN_PLANES
     siblings = _community_pipeline_siblings(path, extension or name or None)
-    if siblings is not None:
-        mask, weight = mask or siblings[0], weight or siblings[1]
+    mask, weight = mask or siblings[0], weight or siblings[1]
     science, absent, clipped, notes = _linear(plane, own=own)
     flags, inverse = _find_mask(path, mask, header, stated, own=own), _find_weight(path, weight)
     for other, what in ((flags, "mask"), (inverse, "weight")):
         if other is not None and other.shape != shape:
             raise InputError(f"{what} and image differ in shape", value=f"{other.shape} and {shape} of {path}")
     bits = np.zeros(shape, dtype=np.int16) if flags is None else flags.astype(np.int16)
-    bits[absent] |= np.int16(MaskBit.BPM)
-    bits[clipped] |= np.int16(MaskBit.SATURATE)
+    for found, bit in ((absent, MaskBit.BPM), (clipped, MaskBit.SATURATE)):
+        bits[found] |= np.int16(bit)
     science[absent] = np.nan
     wcs = wcs_of_header(header, (shape[0], shape[1]))
     area = float(wcs.pixel_area_arcsec2(shape[1] / 2, shape[0] / 2))
@@ -188,6 +185,7 @@ class _Hdu:
 
 def _read_plane(path: Path, extension: str | None) -> _Hdu:
     """Read one image plane."""
+    _require_whole(path)
     try:
         with fitsio.FITS(str(path)) as file:
             number = _image_number(file, extension, path)
@@ -242,11 +240,11 @@ def _keywords(header: Mapping[str, Any]) -> dict[str, Any]:
     return {key: header[key] for key in header.keys() if key and key not in skip}  # noqa: SIM118
 
 
-def _community_pipeline_siblings(path: Path, extension: str | None) -> tuple[Plane, Plane] | None:
+def _community_pipeline_siblings(path: Path, extension: str | None) -> tuple[Plane | None, Plane | None]:
     if "_ooi_" not in path.name:
-        return None
+        return None, None
     mask, weight = (path.with_name(path.name.replace("_ooi_", f"_{kind}_")) for kind in ("ood", "oow"))
-    return (Plane(mask, extension), Plane(weight, extension)) if mask.exists() and weight.exists() else None
+    return (Plane(mask, extension), Plane(weight, extension)) if mask.exists() and weight.exists() else (None, None)
 
 
 def _find_mask(
