@@ -164,7 +164,9 @@ def test_a_shift_and_a_stretch_of_the_coordinates_are_measured_and_applied():
     few = measure_alignment(stars[30:55], seen[30:55], grid, SETTINGS)
     assert few.x[1:] == (0.0, 0.0) and few.n_sources > 4
     assert measure_alignment(stars[30:33], seen[30:33], grid, SETTINGS).n_sources == 0
-    assert measure_alignment(stars, seen + 20.0, grid, SETTINGS).n_sources == 0
+    far = measure_alignment(stars, seen + 20.0, grid, SETTINGS)
+    assert far.x == pytest.approx((21.5, 0.4, -0.2), abs=0.05) and far.n_sources >= 115
+    assert measure_alignment(stars, seen + 400.0, grid, SETTINGS).n_sources == 0  # more than an arcminute
 
 
 @pytest.mark.parametrize(("sigma", "step"), [(3.0, 0.5), (6.0, 0.5), (2.0, 0.25)])
