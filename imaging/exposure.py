@@ -98,12 +98,11 @@ def exposure_from_header(header: Mapping[str, Any], source: str) -> Exposure:
         return value
 
     def number(key: str) -> float:
-        try:
-            return float(need(key))
-        except (TypeError, ValueError) as error:
-            raise InputError(
-                "raw header keyword is not a number", value=f"{key} = {header[key]!r} in {source}"
-            ) from error
+        value = need(key)
+        found = optional(key)
+        if not math.isfinite(found):
+            raise InputError("raw header keyword is not a number", value=f"{key} = {value!r} in {source}")
+        return found
 
     def optional(key: str) -> float:
         try:
@@ -120,12 +119,29 @@ def exposure_from_header(header: Mapping[str, Any], source: str) -> Exposure:
         night=night_of(mjd),
         mjd=mjd,
         exptime_s=exptime_s,
-        ra_deg=angle_deg(need("TELRA" if header.get("TELRA") else "RA"), hours=True),
-        dec_deg=angle_deg(need("TELDEC" if header.get("TELDEC") else "DEC")),
+        ra_deg=_pointing(header, ("TELRA", "RA"), source, hours=True),
+        dec_deg=_pointing(header, ("TELDEC", "DEC"), source, hours=False),
         airmass=optional("AIRMASS"),
         obstype=obstype,
         object_name=str(header.get("OBJECT", "")).strip(),
         propid=str(header.get("PROPID", "")).strip(),
+    )
+
+
+def _pointing(header: Mapping[str, Any], keys: tuple[str, ...], source: str, *, hours: bool) -> float:
+    """Return the first of several angles that the header states, in degrees."""
+    limit = 360.0 if hours else 90.0
+    for key in keys:
+        try:
+            angle = angle_deg(header.get(key, math.nan), hours=hours)
+        except (InputError, TypeError, ValueError):
+            continue
+        if abs(angle) <= limit:
+            return angle
+    raise InputError(
+        "raw header lacks the pointing",
+        value=f"{', '.join(f'{key} = {header.get(key)!r}' for key in keys)} in {source}",
+        remedy="repair the header or fetch the file again",
     )
 
 

@@ -4,10 +4,10 @@ Extensions are identified by their CCDNUM, not by their position in the file, an
 valid.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import fitsio
 import numpy as np
@@ -82,7 +82,7 @@ def index_raw(path: Path) -> RawIndex:
             raise InputError("raw file is not FITS", value=path, remedy=remedy)
         stream.seek(0)
         primary, _, header_hash = _read_hdu(stream, size, path)
-        exposure = exposure_from_header(primary, str(path))
+        exposure = exposure_from_header(readable_cards(primary), str(path))
         extensions: dict[int, RawExtension] = {}
         hdu = 0
         while stream.tell() < size:
@@ -91,7 +91,7 @@ def index_raw(path: Path) -> RawIndex:
                 header, complete, digest = _read_hdu(stream, size, path)
             except InputError:
                 break  # nothing after an unreadable header can be located
-            ccdnum = header.get("CCDNUM")
+            ccdnum = readable_cards(header, ("CCDNUM",)).get("CCDNUM")
             if isinstance(ccdnum, int):
                 problem = "" if complete else "the file ends inside this extension"
                 extensions[ccdnum] = RawExtension(ccdnum, hdu, digest if complete else "", problem)
@@ -100,6 +100,25 @@ def index_raw(path: Path) -> RawIndex:
     if not extensions:
         raise InputError("raw file contains no CCD", expnum=exposure.expnum, value=path, remedy=remedy)
     return RawIndex(exposure, header_hash, extensions)
+
+
+def readable_cards(header: fits.Header, keys: Iterable[str] | None = None) -> dict[str, Any]:
+    """Return keywords and values of a header without the cards that are no FITS, which are then unknown.
+
+    Parameters
+    ----------
+    header
+        The header; a card such as ``AIRMASS = NaN`` or ``= 1,2`` has no value by the FITS standard.
+    keys
+        Keywords to read; None for all.
+    """
+    values = {}
+    for key in header if keys is None else [k for k in keys if k in header]:
+        try:
+            values[key] = header[key]
+        except fits.VerifyError:
+            continue
+    return values
 
 
 def _read_hdu(stream: BinaryIO, size: int, path: Path) -> tuple[fits.Header, bool, str]:
@@ -141,7 +160,7 @@ def read_exposure(path: Path) -> Exposure:
         If the file cannot be read or lacks a keyword.
     """
     try:
-        return exposure_from_header(fits.getheader(path, 0), str(path))
+        return exposure_from_header(readable_cards(fits.getheader(path, 0)), str(path))
     except OSError as error:
         raise InputError("raw file missing or unreadable", value=path, remedy="fetch the raw file again") from error
 
@@ -160,7 +179,7 @@ def read_raw_ccd(path: Path, extension: RawExtension, expnum: int) -> RawCcd:
             with fitsio.FITS(str(path)) as file:
                 pixels = file[extension.hdu].read()
             with fits.open(path, disable_image_compression=True, memmap=True, lazy_load_hdus=True) as hdus:
-                header = dict(hdus[extension.hdu].header)
+                header = readable_cards(hdus[extension.hdu].header)
             return RawCcd(header, np.ascontiguousarray(pixels.astype(np.uint16, copy=False)))
         except (OSError, ValueError, IndexError) as error:
             problem, cause = str(error).split("\n")[0], error
