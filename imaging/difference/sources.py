@@ -130,6 +130,17 @@ def flux_ratio(target: Side, reference: Side, x: FloatArray, y: FloatArray) -> t
     return weighted_median(ratio[known], weight), float(1.25 / np.sqrt(weight.sum()))
 
 
+def _brightest(image: Side, settings: KernelSettings) -> tuple[FloatArray, FloatArray]:
+    """Return the positions of the brightest unsaturated sources of an image."""
+    x, y, _ = find_bright_sources(
+        *(image.science, image.weight),
+        min_snr=settings.stamp_snr,
+        maximum=BRIGHT_SHARE * image.saturation,
+        border=CLEAN_RADIUS + 1,
+    )
+    return x[:MAX_RATIOS], y[:MAX_RATIOS]
+
+
 def common_ratio(target: Side, reference: Side, settings: KernelSettings) -> float:
     """Return the common flux ratio of bright sources in two images; NaN if they do not agree.
 
@@ -140,13 +151,8 @@ def common_ratio(target: Side, reference: Side, settings: KernelSettings) -> flo
     settings
         Source selection.
     """
-    x, y, _ = find_bright_sources(
-        *(reference.science, reference.weight),
-        min_snr=settings.stamp_snr,
-        maximum=BRIGHT_SHARE * reference.saturation,
-        border=CLEAN_RADIUS + 1,
-    )
-    ratio, error = _flux_ratios(target, reference, x[:MAX_RATIOS], y[:MAX_RATIOS])
+    x, y = _brightest(reference, settings)
+    ratio, error = _flux_ratios(target, reference, x, y)
     ratio = ratio[error < KNOWN_RATIO]
     if ratio.size < MIN_RATIOS:
         return float("nan")
@@ -165,16 +171,11 @@ def common_share(target: Side, reference: Side, settings: KernelSettings) -> tup
     settings
         Source selection.
     """
-    x, y, _ = find_bright_sources(
-        *(reference.science, reference.weight),
-        min_snr=settings.stamp_snr,
-        maximum=BRIGHT_SHARE * reference.saturation,
-        border=CLEAN_RADIUS + 1,
-    )
+    x, y = _brightest(reference, settings)
     side = np.arange(-CLEAN_RADIUS, CLEAN_RADIUS + 1)
     rows, columns = (
-        y[:MAX_RATIOS].astype(int)[:, None, None] + side[:, None],
-        x[:MAX_RATIOS].astype(int)[:, None, None] + side,
+        y.astype(int)[:, None, None] + side[:, None],
+        x.astype(int)[:, None, None] + side,
     )
     good = (target.weight[rows, columns] > 0).all(axis=(1, 2)) & (reference.weight[rows, columns] > 0).all(axis=(1, 2))
     first, second = (image.science[rows, columns].sum(axis=(1, 2))[good] for image in (target, reference))
