@@ -9,16 +9,19 @@ import sys
 import time
 import urllib.request
 from pathlib import Path
+from uuid import UUID
 
 import psutil
 import pytest
 from listed_nights import NIGHT, check_map, write_list
 from prefect import get_client
 from prefect.deployments import run_deployment
+from prefect.states import Cancelling
 
 from blocks.night_runs import is_alive, read_runs
 from blocks.nights import read_night
 from blocks.site import Site
+from deployments.events.decisions import nights_to_do
 from deployments.events.registry import announce, register_night
 from deployments.server.automations import ZOMBIES
 from deployments.server.server import ask_server, is_healthy, known_address, server_for, wait_until_stopped
@@ -129,6 +132,7 @@ def test_a_registered_night_starts_a_run_and_an_interrupt_ends_all(site, registe
 
     # A night registered while the server runs; its runs are named before they start.
     (site.root / "started.json").unlink()
+    (site.root / "ran.json").unlink()
     shutil.rmtree(site.nights / str(NIGHT))
     slow = register(event="SLOW")
     wait_for(site.root / "started.json")
@@ -142,7 +146,16 @@ def test_a_registered_night_starts_a_run_and_an_interrupt_ends_all(site, registe
         with get_client(sync_client=True) as client:
             (waiting,) = [run for run in client.read_flow_runs() if run.name == f"process-night-{NIGHT + 1}-r1"]
             states = [state.name for state in client.read_flow_run_states(waiting.id)]
-        assert states.count("AwaitingConcurrencySlot") <= 2, "waiting writes at most a state a minute"
+            assert states.count("AwaitingConcurrencySlot") <= 2, "waiting writes at most a state a minute"
+            (site.root / "started.json").unlink()
+            client.set_flow_run_state(UUID(read_runs(slow)[0].run), Cancelling())
+        # What a person cancels ends, stays so, and the next one starts without waiting for a minute.
+        assert wait_until(lambda: [run.end for run in read_runs(slow)] == ["cancelled"])
+        assert wait_for(site.root / "ran.json") == {"night": NIGHT + 1, "revision": 1}
+        assert "cancelled" in nights_to_do(site)[NIGHT].held
+        (site.root / "started.json").unlink()
+        slow = register(event="SLOW", night=NIGHT + 2)
+        wait_for(site.root / "started.json")
 
     (run,) = read_runs(slow)
     assert is_alive(slow, run)
