@@ -300,7 +300,7 @@ def _choose_complexity(problem: _Problem, use: BoolArray) -> tuple[int, int]:
     members = np.flatnonzero(use)
     affordable = _affordable_order(members.size)
     candidates = [c for k, c in enumerate(candidates) if c[1] <= affordable and c not in candidates[:k]]
-    if members.size < problem.settings.min_stamps:
+    if members.size < max(problem.settings.min_stamps, 2):  # nothing is left when one of one is held out
         return candidates[0]
     folds = min(problem.settings.cross_validation_folds, members.size)
     best, best_loss = candidates[0], _held_out_loss(problem, use, members, folds, candidates[0])

@@ -138,8 +138,9 @@ def _fit(
 ) -> KernelMatch:
     """Fit the kernel, remove the shifts of single sources from the stamps, and fit again."""
     stamps = cut_stamps(target, reference, basis, settings, makeup)
-    if len(stamps.x) < settings.min_stamps:
-        raise _error("too few sources to match the two images", "kernel_too_few_stamps", len(stamps.x), settings)
+    usable = int(np.count_nonzero(stamps.n_pixels > 0.5 * stamps.data.shape[1]))
+    if usable < settings.min_stamps:
+        raise _error("too few sources to match the two images", "kernel_too_few_stamps", usable, settings)
     shape = _shape(target)
     many = len(stamps.x) >= ENOUGH_FOR_SHIFTS
     kernel, _ = fit_kernel(stamps, basis, correlation, shape, settings, choose=not many)
