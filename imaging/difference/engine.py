@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
+from imaging.bits import MaskBit
 from imaging.difference.chain import CcdSearchResult, SearchSettings, search_ccd
 from imaging.difference.efficiency import efficiency_by_place
 from imaging.difference.prepare import UNKNOWN_ZEROPOINT, calibrate
@@ -136,6 +137,10 @@ def difference_images(
         for user, image in zip((science, *templates), (search, *prepared), strict=True)
         for note in _notes(user, image)
     ]
+    for used in searched.template.inputs:
+        shift = math.hypot(used.alignment.x[0], used.alignment.y[0])
+        if shift > settings.stack.align_max_pixels:
+            notes.append(f"{used.label}: coordinates wrong by {shift:.0f} pixels, corrected by the stars")
     return ImageDifference(searched, stamps, known, float(10 ** (0.4 * (unit - first))), tuple(notes))
 
 
@@ -144,6 +149,8 @@ def _notes(user: UserImage, image: CalibratedImage) -> list[str]:
     notes = list(user.loaded.notes)
     if user.loaded.gain is None:
         notes.append(f"gain measured from the noise, {image.pixels.header['FILEGAIN']:.4g} electrons per unit")
+    if not user.loaded.is_own_product and (image.pixels.mask & np.int16(MaskBit.STREAK)).any():
+        notes.append("a streak is masked")
     if image.noise_correlation is not None:
         lags = image.noise_correlation[0, 1], image.noise_correlation[1, 0]
         notes.append(f"resampled before: neighbouring pixels correlate by {max(lags):.2f}")
