@@ -67,8 +67,8 @@ def match_zogy(pair: Pair, settings: SubtractionSettings, times: StepTimes) -> M
         good = (search.weight > 0) & (template.weight > 0)
         search_variance, template_variance = typical_variances(pair, tiling)
         correlation = tile_correlation(pair.correlation, pair.correlation_tile, good, tiling)
-        psfs, variances = (search.psf, template.psf), (search_variance, template_variance * ratio**2)
-        noise, template_kernels = _proper_kernels(*psfs, *variances, correlation, tiling, pair.search_correlation)
+        variances, own = (search_variance, template_variance * ratio**2), pair.search_correlation
+        noise, template_kernels = _proper_kernels(search.psf, template.psf, *variances, correlation, tiling, own)
     with times.step("convolution"):
         scaled: tuple[Pixels, ...] = (
             pixels_of(search.science),
