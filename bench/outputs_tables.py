@@ -148,7 +148,7 @@ def _votlint(paths: list[Path], scratch: Path) -> Row:
 def _list_rows(night: ProcessedNight) -> list[Row]:
     """Compare the forms of the ranked list: Parquet, CSV, page and regions."""
     table = pq.read_table(night.folder / "candidates.parquet")
-    frame = importlib.import_module("pandas").read_csv(night.folder / "candidates.csv", float_precision="round_trip")
+    frame = importlib.import_module("pandas").read_csv(night.folder / "candidates.csv")
     wrong = []
     for field in table.schema:
         if pa.types.is_integer(field.type) or pa.types.is_floating(field.type):

@@ -98,11 +98,12 @@ def exposure_from_header(header: Mapping[str, Any], source: str) -> Exposure:
         return value
 
     def number(key: str) -> float:
-        value = need(key)
-        found = optional(key)
-        if not math.isfinite(found):
-            raise InputError("raw header keyword is not a number", value=f"{key} = {value!r} in {source}")
-        return found
+        try:
+            return float(need(key))
+        except (TypeError, ValueError) as error:
+            raise InputError(
+                "raw header keyword is not a number", value=f"{key} = {header[key]!r} in {source}"
+            ) from error
 
     def optional(key: str) -> float:
         try:
@@ -113,8 +114,11 @@ def exposure_from_header(header: Mapping[str, Any], source: str) -> Exposure:
     mjd = number("MJD-OBS")
     exptime_s, obstype = number("EXPTIME"), str(need("OBSTYPE")).strip()
     _require_possible_times(mjd, exptime_s, obstype, source)
+    expnum = number("EXPNUM")
+    if not math.isfinite(expnum):
+        raise InputError("raw header keyword is not a number", value=f"EXPNUM = {header['EXPNUM']!r} in {source}")
     return Exposure(
-        expnum=int(number("EXPNUM")),
+        expnum=int(expnum),
         band=band_of_filter(str(need("FILTER"))),
         night=night_of(mjd),
         mjd=mjd,

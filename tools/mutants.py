@@ -34,7 +34,7 @@ CORE = {
     "catalogue": "apertures:circle_fluxes shapes:_isophotes shapes:_windowed psf_source:fit_one detect:_filter",
     "difference": "kernel:_Problem.solve alard_lupton:_subtract noise:tile_noise filter:_significance "
     "forced:_forced_all",
-    "io": "calibrated:_gain raw:_data_length psf:_model skymaps:_build reference:_may_touch",
+    "io": "raw:_data_length psf:_model skymaps:_build skymaps:_whole_sky reference:_may_touch",
     "masks": "cosmic_rays:_is_steep cosmic_rays:_find_steep bleeds:_trail_length streak_search:_radon "
     "streak_trace:_add_polynomial",
 }
@@ -51,10 +51,7 @@ EQUIVALENT = {
     (_STEEP, "beside = beside or (mask[y + dy, x - dx] & avoid) != 0"): "the box is symmetric",
     (_RADON, "half = int(np.ceil(0.5 * np.hypot(ny, nx))) - 1"): "only cells beyond the farthest bin go",
     (_COURSE, "new = use & (np.abs(residual) <= limit)"): "no residual of a fit equals the limit to the last digit",
-    (
-        _SKYMAP,
-        "{k: column(n) for k, n in DISTANCE_COLUMNS.items()} if set(DISTANCE_COLUMNS.values()) < set(names) else None",
-    ): "the table has a column of probabilities besides",
+    (_SKYMAP, "has_distance = set(DISTANCE_COLUMNS.values()) < set(names)"): "the table has probabilities besides",
     (_LEAK, "if signal < onset:"): "at the onset the polynomial of the excess is 0",
     (_FORCED, "for j in range(2 * half + 2):"): "a row beyond the window is farther away than the FWHM",
 }

@@ -157,7 +157,7 @@ def test_the_command_lists_what_it_would_change(capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["mutants", "io", "--list", "--most", "2"])
     mutants.main()
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 5 * 3 and lines[0] == "imaging.io.calibrated:_gain"
+    assert len(lines) == 5 * 3 and lines[0] == "imaging.io.raw:_data_length"
 
 
 @pytest.mark.parametrize("survived", [0, 1])
