@@ -9,6 +9,7 @@ from astropy_healpix import core as healpix
 
 from imaging.errors import InputError
 from imaging.io.skymaps import read_skymap
+from imaging.skymap.build import skymap_from_parts
 from imaging.skymap.event_time import check_event_time
 from imaging.skymap.model import SkyMap
 
@@ -82,6 +83,22 @@ def test_wrong_probabilities_are_refused(tmp_path, wrong):
     p[7] = wrong
     with pytest.raises(InputError, match=r"negative|infinite"):
         read_skymap(write(tmp_path / "m.fits", {"PROB": p}))
+
+
+@pytest.mark.parametrize(("nside", "in_parts"), [(256, True), (128, False)])
+def test_only_large_maps_are_read_in_parts(tmp_path, monkeypatch, nside, in_parts):
+    p, calls = np.repeat(values(64), (nside // 64) ** 2), []
+
+    def parts(*given, **about):
+        calls.append(given)
+        return skymap_from_parts(*given, **about)
+
+    monkeypatch.setattr("imaging.io.skymaps.skymap_from_parts", parts)
+    table = fits.BinTableHDU.from_columns([fits.Column("PROB", "D", array=p / p.sum())])
+    table.header.update({"ORDERING": "NESTED", "NSIDE": nside, "COORDSYS": "C"})
+    fits.HDUList([fits.PrimaryHDU(), table]).writeto(tmp_path / "m.fits")
+    assert read_skymap(tmp_path / "m.fits").total == pytest.approx(1.0, abs=1e-9)
+    assert bool(calls) == in_parts
 
 
 @pytest.mark.parametrize("ordering", ["NESTED", "RING"])
