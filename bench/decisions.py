@@ -1,7 +1,8 @@
 """Random histories of nights against real processes: right lists in the end, and times of the decisions.
 
 ``python -m bench.decisions [--json] [--quick]``: a site is served, with stand-ins for the flows that take a second or
-two. In each of 200 scenarios (quick: 4) two nights are registered, and seeded actions follow at random moments: raw
+two. In each of 200 scenarios (quick: 4; another number by ``GW_WORKFLOW_SCENARIOS``)
+two nights are registered, and seeded actions follow at random moments: raw
 files arrive, exposures are added, alerts bring new maps, events are emitted twice, the server, the serving process or
 the process of a run is killed (SIGKILL), ``serve`` is started again. In the end each list must be that of the newest
 map with every exposure at hand, and no night may have been processed twice for the same exposures. A decision is made

@@ -1,7 +1,7 @@
 """The one loop that decides about nights: compare the state on disk with what has run, and create the due runs.
 
 :func:`look` may be called at any time, by any process, any number of times: the watcher calls it every two seconds,
-``register-night``, ``rank --announce`` and ``listen`` after they have written. It reads the registered nights, the
+``register-night`` and ``rank --announce`` after they have written. It reads the registered nights, the
 alerts of their events, the raw files at hand, the records of the runs and the ranked lists. A run is created with an
 idempotency key that follows from this state, so the server creates it once, whatever was interrupted or repeated.
 Events are hints; nothing depends on their delivery.
@@ -52,6 +52,8 @@ class ServerRun:
         Type of its state: SCHEDULED, PENDING, RUNNING, PAUSED, CANCELLING or a final one.
     night
         The night of its parameters; None if they name none.
+    is_served
+        Whether a deployment started it; otherwise a person did, in a process of their own.
     """
 
     identity: str
@@ -59,6 +61,7 @@ class ServerRun:
     name: str
     state: str
     night: int | None = None
+    is_served: bool = True
 
 
 class FlowRuns(Protocol):
@@ -258,7 +261,10 @@ def read_ranked(site: Site, night: int) -> RankedList | None:
 
 
 def _in_order(states: dict[int, tuple[RegisteredNight, NightState]], runs: FlowRuns) -> list[tuple[int, Due]]:
-    """Return what is due for each night; the nights of retracted events give way to the others."""
+    """Return what is due for each night; the nights of retracted events give way to the others.
+
+    Runs that a person has started outside of the deployments are left alone.
+    """
     decisions = {number: due(state) for number, (_, state) in states.items()}
     wanted = {n for n, (_, s) in states.items() if not s.retracted and (decisions[n].process or PROCESS in s.waiting)}
     busy = {n for n, (_, s) in states.items() if not s.retracted and s.is_active(PROCESS)}
@@ -267,7 +273,8 @@ def _in_order(states: dict[int, tuple[RegisteredNight, NightState]], runs: FlowR
             continue
         if wanted:
             for run in state.runs_of(PROCESS):
-                if run.end == "running":
+                known = runs.find(run.run) if run.end == "running" else None
+                if known is not None and known.is_served:
                     write_run(night, run, end="deferred")
                     runs.cancel(run.run, "the event was retracted and another night is waiting; continues after it")
         if decisions[number].process and (wanted or busy):
@@ -278,14 +285,15 @@ def _in_order(states: dict[int, tuple[RegisteredNight, NightState]], runs: FlowR
 
 def _create(night: RegisteredNight, state: NightState, decision: Due, runs: FlowRuns, found: Look) -> str:
     """Create the runs that are due for a night; return why one was not created."""
-    record = night.record
+    record, reason = night.record, ""
     prefix = f"gw-{record.night}-{record.registration or 'former'}"
     by_number = {item.exposure.expnum: item for item in _listed(night)}
     for expnum in sorted(decision.exposures):
         request = request_of(by_number[expnum]).model_dump(mode="json")
         run = runs.create(EXPOSURE, f"{prefix}-{EXPOSURE}-{expnum}", f"{EXPOSURE}-{expnum}", {"exposure": request})
         if isinstance(run, str):
-            return run
+            reason = run  # the night itself does not need a run of each late exposure
+            break
         night.mark_arrived(expnum, run.identity)
         found.created.append(run.name)
     for flow, is_due in ((PROCESS, decision.process), (RANK, decision.rank)):
@@ -300,4 +308,4 @@ def _create(night: RegisteredNight, state: NightState, decision: Due, runs: Flow
             ended = write_run(night, ended, end=FINAL[run.state])
             return due(replace(state, runs=(*state.runs, ended))).held
         found.created.append(run.name)
-    return ""
+    return reason

@@ -108,7 +108,8 @@ class ServerRuns:
         if run.flow_id not in self._names:
             self._names[run.flow_id] = self._client.read_flow(run.flow_id).name
         state = "SCHEDULED" if run.state_type is None else run.state_type.value
-        return ServerRun(str(run.id), self._names[run.flow_id], run.name, state, night_of(run.parameters))
+        night, is_served = night_of(run.parameters), run.deployment_id is not None
+        return ServerRun(str(run.id), self._names[run.flow_id], run.name, state, night, is_served)
 
     def _start_waiting(self, runs: Iterable[FlowRun]) -> None:
         """Schedule waiting runs at once where a slot is free; the server would try again only after a minute."""

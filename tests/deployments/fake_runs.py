@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +68,7 @@ class FakeRuns:
         return self.by_id[identity]
 
     def set(self, identity: str, state: str) -> None:
-        run = self.by_id[identity]
-        self.by_id[identity] = ServerRun(run.identity, run.flow, run.name, state, run.night)
+        self.by_id[identity] = replace(self.by_id[identity], state=state)
 
     def crash(self, identity: str, message: str) -> None:
         self._request()

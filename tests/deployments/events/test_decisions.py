@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 from fake_runs import EVENT, FakeRuns, ServerDiedError, World
@@ -241,6 +242,32 @@ def test_a_retracted_night_gives_way_and_says_so(night):
     night.alert("UPDATE", 2)
     night.settle()
     assert list_is_newest(night), "an update after a retraction takes it back"
+
+
+def test_a_run_that_a_person_started_does_not_give_way(night):
+    run = started(night)
+    night.server.by_id[run] = replace(night.server.by_id[run], is_served=False)
+    night.alert("RETRACTION", 1)
+    night.register(OTHER, [1310001], event="S231001a")
+    night.look()
+    night.look()
+    assert night.server.by_id[run].state == "RUNNING"
+    assert read_runs(newest(night))[0].end == "running"
+
+
+def test_a_night_goes_on_when_its_late_exposures_cannot_have_runs(night, monkeypatch):
+    run, create = started(night), FakeRuns.create
+    night.finish(run)
+    night.arrived |= {TWO, THREE}
+    paused = "the deployment process-exposure is paused"
+
+    def without_exposures(runs, flow, *given):
+        return paused if flow == EXPOSURE else create(runs, flow, *given)
+
+    monkeypatch.setattr(FakeRuns, "create", without_exposures)
+    found = night.look()
+    assert (found.created, found.held) == ([f"{PROCESS}-{NIGHT}-r1"], {NIGHT: paused})
+    assert newest(night).arrived() == set()
 
 
 def test_one_bad_night_does_not_stop_the_others(night):
