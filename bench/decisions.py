@@ -7,6 +7,7 @@ files arrive, exposures are added, alerts bring new maps, events are emitted twi
 the process of a run is killed (SIGKILL), ``serve`` is started again. In the end each list must be that of the newest
 map with every exposure at hand, and no night may have been processed twice for the same exposures. A decision is made
 when the server has a run for all that is due; its time counts from the last action, or from the restart of ``serve``.
+A scenario in which the server or ``serve`` was killed counts as restarted; a ``serve`` that ends by itself is an error.
 """
 
 import json
@@ -216,7 +217,7 @@ def play(served: Served, seed: int) -> dict[str, Any]:
     chosen, site = random.Random(seed), served.site
     nights = [20200101 + 10000 * (seed // 100) + 100 * (seed // 10 % 10) + 2 * (seed % 10) + k for k in range(2)]
     listed = {night: [10 * night + k for k in range(2)] for night in nights}
-    down = False
+    down = restarted = False
 
     def add(night: int) -> None:
         listed[night].append(10 * night + len(listed[night]))
@@ -227,10 +228,15 @@ def play(served: Served, seed: int) -> dict[str, Any]:
             announce(read_night(site, night))
             announce(read_night(site, night))
 
+    def kill_server(_: int) -> None:
+        nonlocal restarted
+        served.kill_server()
+        restarted = True
+
     def kill_serve(night: int) -> None:
-        nonlocal down
+        nonlocal down, restarted
         served.kill_serve(with_runs=bool(night % 2))
-        down = True
+        down = restarted = True
 
     actions: list[Callable[[int], object]] = [
         lambda night: served.arrive(night, chosen.choice(listed[night])),
@@ -238,7 +244,7 @@ def play(served: Served, seed: int) -> dict[str, Any]:
         lambda night: served.alert(night, "UPDATE"),
         lambda night: served.alert(night, "RETRACTION"),
         emit_twice,
-        lambda _: served.kill_server(),
+        kill_server,
         lambda _: served.kill_run(),
         kill_serve,
     ]
@@ -258,7 +264,10 @@ def play(served: Served, seed: int) -> dict[str, Any]:
     decided_s = wait_for(lambda: is_decided(site, nights), SETTLE_S)
     settled_s = wait_for(lambda: is_settled(site, nights), SETTLE_S - (time.monotonic() - began))
     wrong = [problem for night in nights if (problem := problem_of(site, night))]
-    return {"seed": seed, "restarted": down, "decided_s": decided_s, "settled_s": settled_s, "wrong": wrong}
+    if served.process is None or served.process.poll() is not None:
+        wrong.append("serve has ended by itself")
+        served.start()
+    return {"seed": seed, "restarted": restarted, "decided_s": decided_s, "settled_s": settled_s, "wrong": wrong}
 
 
 def wait_for(condition: Callable[[], bool], seconds: float) -> float | None:

@@ -16,7 +16,7 @@ LOOK_S = 2.0
 DEAD_S = 10.0
 """Seconds between two looks for dead runs."""
 
-AWAY_S = 5.0
+AWAY_S = 2.0
 """Pause after an error of the server, seconds."""
 
 

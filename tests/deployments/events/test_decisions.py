@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from dataclasses import replace
 
 import pytest
@@ -18,6 +17,7 @@ from blocks.nights import read_night
 from deployments.events import decisions
 from deployments.events.decisions import EXPOSURE, RankedList, look, nights_to_do, read_ranked
 from deployments.events.due import ATTEMPTS, PATIENCE_S, NightState, due
+from tests.timing import least_s
 
 NIGHT, OTHER = 20230923, 20230924
 ONE, TWO, THREE = 1300001, 1300002, 1300003
@@ -373,6 +373,4 @@ def test_a_look_at_a_hundred_nights_takes_little(tmp_path, monkeypatch):
         world.register(20230900 + day, [20230900 + day], event=EVENT)
         world.arrived.add(20230900 + day)
     world.settle(most=400)
-    began = time.process_time()
-    look(world.site, world.server)
-    assert time.process_time() - began < 0.5
+    assert least_s(lambda: look(world.site, world.server)) < 0.5

@@ -17,7 +17,14 @@ import pytest
 
 from blocks.site import Site
 from deployments.server.identity import make_secret, proof
-from deployments.server.server import embedded_server, is_healthy, known_address, server_for, wait_until_stopped
+from deployments.server.server import (
+    _others_port,
+    embedded_server,
+    is_healthy,
+    known_address,
+    server_for,
+    wait_until_stopped,
+)
 from deployments.server.server_settings import client_environment, one_certificate, server_environment
 from imaging.errors import InputError, StorageError
 
@@ -64,6 +71,24 @@ def test_a_server_lives_as_long_as_its_users(site):
         assert "PREFECT_API_URL" not in os.environ
     assert wait_until_stopped(site, timeout_s=20)
     assert known_address(site) is None
+
+
+@pytest.mark.server
+def test_whoever_comes_after_the_death_of_a_server_in_use_restarts_it_at_its_port(site):
+    with embedded_server(site) as server:
+        folder = site.state / "server"
+        with (folder / "start.lock").open("ab") as starting:
+            fcntl.flock(starting, fcntl.LOCK_EX)  # the first user may not restart it yet
+            os.kill(json.loads((folder / "address.json").read_text())["pid"], signal.SIGKILL)
+            with (folder / "server.lock").open("rb") as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH)
+            with (folder / "users.lock").open("ab") as users:
+                assert _others_port(folder, users) == urlsplit(server.api_url).port
+        with embedded_server(site) as second:
+            assert second.api_url == server.api_url
+    assert wait_until_stopped(site, timeout_s=20)
+    with (folder / "users.lock").open("ab") as users:
+        assert _others_port(folder, users) is None
 
 
 def run_a_flow() -> None:
