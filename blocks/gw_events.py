@@ -3,15 +3,35 @@
 Each alert is a file of its own, and the newest one is current; ``event.json`` is a copy of it for people.
 """
 
-import re
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from blocks.site import Site
 
 RECORD = "event.json"
+
+
+def moment(text: str) -> datetime:
+    """Return a time of an alert, with its fraction of a second; UTC if it states no zone.
+
+    Raises
+    ------
+    ValueError
+        If it is no time in the ISO 8601 form.
+    """
+    parsed = datetime.fromisoformat(text)
+    return parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+
+
+def _checked(text: str) -> str:
+    """Return a time as it is written; raise ValueError if it is none."""
+    if len(text) > 40:
+        raise ValueError(f"a time of {len(text)} characters")
+    moment(text)
+    return text
 
 
 class AlertRecord(BaseModel):
@@ -23,9 +43,9 @@ class AlertRecord(BaseModel):
     """Name of the event, such as S190814bv."""
     alert_type: Literal["EARLYWARNING", "PRELIMINARY", "INITIAL", "UPDATE", "RETRACTION"]
     """Kind of the alert."""
-    time_created: str
+    time_created: Annotated[str, AfterValidator(_checked)]
     """Time of the alert, UTC."""
-    time_event: str | None = None
+    time_event: Annotated[str, AfterValidator(_checked)] | None = None
     """Time of the merger, UTC."""
     false_alarms_per_second: float | None = None
     """False-alarm rate, Hz."""
@@ -41,21 +61,36 @@ class AlertRecord(BaseModel):
     """File of the sky map, beside this record; None without a map."""
     gracedb: str | None = None
     """Page of the event."""
+    coincidence: dict[str, str | float] = {}
+    """What the alert states of a coincident external event (observatory, time difference in seconds, ...)."""
+    combined_skymap: str | None = None
+    """File of the sky map combined with that of the external event, beside this record; None without one."""
 
     @property
     def is_retraction(self) -> bool:
         """Whether the alert retracts the event."""
         return self.alert_type == "RETRACTION"
 
+    mark: str = ""
+    """What tells its files from those of another alert of the same time and type; empty for the first one."""
+
     @property
     def name(self) -> str:
         """Stem of the alert's files: time and type."""
-        return f"{re.sub(r'[^0-9TZ]', '', self.time_created)}-{self.alert_type.lower()}"
+        created = moment(self.time_created)
+        fraction = f".{created.microsecond:06d}" if created.microsecond else ""
+        return "-".join(filter(None, (f"{created:%Y%m%dT%H%M%S}{fraction}Z", self.alert_type.lower(), self.mark)))
 
     @property
     def event_name(self) -> str:
         """Name of the Prefect event of this alert."""
         return "gw.event.retracted" if self.is_retraction else "gw.event.received"
+
+
+def name_order(name: str) -> tuple[str, str]:
+    """Return what names of alerts are ordered by: their times, with and without a fraction of a second."""
+    time, _, rest = name.partition("-")
+    return time.rstrip("Z"), rest
 
 
 def event_folder(site: Site, superevent: str) -> Path:
@@ -72,7 +107,7 @@ def is_retracted(site: Site, event: str) -> bool:
 def alerts_of(site: Site, superevent: str) -> list[AlertRecord]:
     """Return the stored alerts of an event in order of their times."""
     found = map(read_alert, event_folder(site, superevent).glob("*-*.json"))
-    return sorted((alert for alert in found if alert is not None), key=lambda alert: (alert.time_created, alert.name))
+    return sorted((alert for alert in found if alert is not None), key=lambda alert: name_order(alert.name))
 
 
 def read_event(site: Site, superevent: str) -> AlertRecord | None:

@@ -6,11 +6,13 @@ retraction means for registered nights is decided in :mod:`deployments.events.de
 
 import base64
 import binascii
+import io
 import json
 import re
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -29,23 +31,40 @@ STORED_S = 10.0
 """Time within which a server stores an event that it has received, seconds."""
 
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "gw-workflow/alert")
-_SUPEREVENT = re.compile(r"[A-Z]{1,4}\d{6}[a-z]+")
+_SUPEREVENT = re.compile(r"[A-Z]{1,4}\d{6}[a-z]{1,10}")
+_AVRO = b"Obj\x01"
+_ENDINGS = {"skymap": "multiorder.fits", "combined_skymap": "combined.multiorder.fits"}
 
 Emit = Callable[..., Any]
 
 
-def parse_alert(content: bytes) -> tuple[AlertRecord, bytes | None]:
+def keep_raw(site: Site, content: bytes) -> Path:
+    """Keep a message as it came, whatever it is, below ``state/alerts``; return its file, the same for the same bytes.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be written.
+    """
+    suffix = "avro" if content.startswith(_AVRO) else "json" if content.lstrip()[:1] in (b"{", b"[") else "bin"
+    path = site.state / "alerts" / f"{sha256(content).hexdigest()[:24]}.{suffix}"
+    if not path.exists():
+        write_bytes(path, content)
+    return path
+
+
+def parse_alert(content: bytes) -> tuple[AlertRecord, dict[str, bytes]]:
     """Parse an alert of the International Gravitational-Wave Network as sent over Kafka.
 
     Parameters
     ----------
     content
-        The JSON document; its sky map is multi-order FITS in base64.
+        The JSON document, whose sky maps are multi-order FITS in base64, or the same as an Avro file (Hopskotch).
 
     Returns
     -------
-    record, skymap
-        The alert, and the bytes of its sky map; None without a map.
+    record, skymaps
+        The alert, and the bytes of its sky maps by file name.
 
     Raises
     ------
@@ -53,9 +72,9 @@ def parse_alert(content: bytes) -> tuple[AlertRecord, bytes | None]:
         If it is not a valid alert.
     """
     try:
-        document = json.loads(content)
-        event = document.get("event") or {}
-        encoded = event.get("skymap")
+        document = _decoded(content)
+        event, external = document.get("event") or {}, document.get("external_coinc") or {}
+        encoded = {"skymap": event.get("skymap"), "combined_skymap": external.get("combined_skymap")}
         record = AlertRecord(
             superevent=document["superevent_id"],
             alert_type=str(document["alert_type"]).upper(),
@@ -67,50 +86,110 @@ def parse_alert(content: bytes) -> tuple[AlertRecord, bytes | None]:
             properties=_stated(event.get("properties")),
             instruments=event.get("instruments") or (),
             gracedb=(document.get("urls") or {}).get("gracedb"),
+            coincidence={k: v for k, v in external.items() if isinstance(v, str | float | int) and k not in _ENDINGS},
         )
-        skymap = base64.b64decode(encoded, validate=True) if encoded else None
-    except (ValueError, KeyError, AttributeError, TypeError, ValidationError, binascii.Error) as error:
+        contents = {kind: _binary(value) for kind, value in encoded.items() if value}
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError, ValidationError, binascii.Error) as error:
         raise InputError("invalid alert", value=f"{type(error).__name__}: {error}"[:300]) from error
     if not _SUPEREVENT.fullmatch(record.superevent):
         raise InputError("invalid alert", value=record.superevent[:80], limit="a name such as S190814bv")
-    if skymap is not None:
-        record = record.model_copy(update={"skymap": f"{record.name}.multiorder.fits"})
-    return record, skymap
+    return _named(record, contents)
+
+
+def _named(record: AlertRecord, contents: Mapping[str, bytes]) -> tuple[AlertRecord, dict[str, bytes]]:
+    """Return an alert that names the files of its sky maps, and their contents by file."""
+    names = {kind: f"{record.name}.{_ENDINGS[kind]}" for kind in contents}
+    return record.model_copy(update=names), {names[kind]: content for kind, content in contents.items()}
+
+
+def _decoded(content: bytes) -> dict[str, Any]:
+    """Return the document of a message, JSON or an Avro file.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If it is neither, or not one document.
+    """
+    if content.startswith(_AVRO):
+        try:
+            import fastavro
+        except ImportError as error:
+            raise ValueError("Avro needs the package fastavro: pip install 'gw-workflow[avro]'") from error
+        try:
+            found = list(fastavro.reader(io.BytesIO(content)))
+        except Exception as error:
+            raise ValueError(f"damaged Avro: {error}") from error
+        document = found[0] if len(found) == 1 else found
+    else:
+        document = json.loads(content)
+    if not isinstance(document, dict):
+        raise TypeError("not one document")
+    return document
+
+
+def _binary(value: str | bytes) -> bytes:
+    """Return the bytes of a sky map; in JSON they are base64, also with line breaks."""
+    return value if isinstance(value, bytes) else base64.b64decode("".join(value.split()), validate=True)
 
 
 def _stated(values: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return the probabilities that an alert states."""
+    """Return the values that an alert states."""
     return {name: value for name, value in (values or {}).items() if value is not None}
 
 
 def store_alert(site: Site, content: bytes) -> AlertRecord | None:
-    """Store an alert and its sky map; return its record, or None if it was stored before.
+    """Store an alert and its sky maps; return its record, or None if it was stored before.
 
     Raises
     ------
     InputError
-        If it is invalid or its map cannot be read.
+        If it is invalid or a map of it cannot be read.
     StorageError
         If it cannot be written.
     """
-    record, skymap = parse_alert(content)
+    record, skymaps = parse_alert(content)
     folder = event_folder(site, record.superevent)
+    stored = read_alert(folder / f"{record.name}.json")
+    if stored is not None:
+        if _is_same(folder, stored, record, skymaps):
+            return None
+        mark = sha256(content).hexdigest()[:8]
+        contents = {kind: skymaps[str(getattr(record, kind))] for kind in _ENDINGS if getattr(record, kind)}
+        record, skymaps = _named(record.model_copy(update={"mark": mark}), contents)
     path = folder / f"{record.name}.json"
     if path.exists():
         return None
-    if skymap is not None and record.skymap is not None:
-        write_bytes(folder / record.skymap, skymap)
+    for name, skymap in skymaps.items():
         try:
-            read_skymap(folder / record.skymap)
+            _write_skymap(folder / name, skymap)
         except InputError:
-            (folder / record.skymap).unlink()
-            raise
+            if name != record.combined_skymap:
+                raise
+            record = record.model_copy(update={"combined_skymap": None})  # the event's own map counts
     text = record.model_dump_json(indent=1) + "\n"
     write_text(path, text)
     current = read_event(site, record.superevent)
     if current == record:
         write_text(folder / RECORD, text)
     return record
+
+
+def _is_same(folder: Path, stored: AlertRecord, record: AlertRecord, skymaps: Mapping[str, bytes]) -> bool:
+    """Whether an alert says what a stored one of the same time and type does."""
+    return stored == record and all((folder / name).read_bytes() == content for name, content in skymaps.items())
+
+
+def _write_skymap(path: Path, content: bytes) -> None:
+    """Write a sky map that can be read; else raise InputError and leave none."""
+    write_bytes(path, content)
+    try:
+        read_skymap(path)
+    except Exception as error:
+        path.unlink()
+        if isinstance(error, InputError):
+            raise
+        reason = f"{type(error).__name__}: {error}"[:300]
+        raise InputError("the sky map of an alert cannot be read", value=reason) from error
 
 
 def pending_alerts(site: Site) -> Iterator[tuple[AlertRecord, Path]]:
@@ -145,7 +224,7 @@ def announce_alerts(site: Site, *, emit_event: Emit | None = None) -> list[str]:
     """
     announced = []
     for record, mark in pending_alerts(site):
-        identity = f"{record.superevent}/{record.name}"
+        identity = f"{record.superevent}/{mark.stem}"
         resource = EVENT_RESOURCE.format(superevent=record.superevent)
         payload = record.model_dump(mode="json")
         event_id = uuid.uuid5(_NAMESPACE, identity)

@@ -13,6 +13,9 @@ from tasks.steps import intermediate_suffixes
 
 DAY_S = 86400.0
 
+RAW_ALERT_DAYS = 30.0
+"""Age at which messages with alerts are removed, days; test alerts with their maps take 50 MB a day."""
+
 
 def remove_intermediate(site: Site, older_than_days: float) -> tuple[int, int]:
     """Remove the intermediate products of exposures without a new file for some days.
@@ -56,6 +59,17 @@ def remove_partial_files(site: Site) -> tuple[int, int]:
     return count, size
 
 
+def _remove_old(folder: Path, days: float) -> tuple[int, int]:
+    """Remove the files below a folder that are older than some days; return number and bytes."""
+    count = size = 0
+    for path in folder.rglob("*"):
+        if path.is_file() and time.time() - path.stat().st_mtime > days * DAY_S:
+            size += path.stat().st_size
+            path.unlink(missing_ok=True)
+            count += 1
+    return count, size
+
+
 def _exposure_folders(site: Site) -> list[Path]:
     return sorted(path for store in {site.products, site.scratch} for path in store.glob("*/exp/*/*") if path.is_dir())
 
@@ -89,17 +103,15 @@ def clean_up(site: Site, *, intermediate_days: float, scratch_days: float) -> di
     n_intermediate, size = remove_intermediate(site, intermediate_days)
     n_partial, size_partial = remove_partial_files(site)
     size += size_partial
-    n_scratch = 0
-    for path in site.scratch.rglob("*"):
-        if path.is_file() and time.time() - path.stat().st_mtime > scratch_days * DAY_S:
-            size += path.stat().st_size
-            path.unlink(missing_ok=True)
-            n_scratch += 1
+    n_scratch, size_scratch = _remove_old(site.scratch, scratch_days)
+    n_alerts, size_alerts = _remove_old(site.state / "alerts", RAW_ALERT_DAYS)
+    size += size_scratch + size_alerts
     site.state.mkdir(parents=True, exist_ok=True)
     return {
         "intermediate_products": n_intermediate,
         "scratch_files": n_scratch,
         "half_written_files": n_partial,
+        "raw_alerts": n_alerts,
         "freed_gb": round(size / 1e9, 3),
         "records": prune(site) if n_intermediate or n_scratch else {},
         "database": vacuum_database(site),

@@ -2,20 +2,21 @@
 
 import base64
 import json
+from pathlib import Path
 
 import pytest
 from astropy.time import Time
 from fake_runs import FakeRuns
 from listed_nights import check_map, write_list
 
-from blocks.gw_events import current_skymap, event_folder, read_event
+from blocks.gw_events import alerts_of, current_skymap, event_folder, name_order, read_event
 from blocks.nights import read_night
 from blocks.site import Site
-from deployments.events.alerts import announce_alerts, parse_alert, store_alert
+from deployments.events.alerts import announce_alerts, keep_raw, parse_alert, store_alert
 from deployments.events.decisions import look
 from deployments.events.listening import listen, open_consumer
 from deployments.events.registry import register_night
-from imaging.errors import InputError
+from imaging.errors import InputError, StorageError
 from imaging.io.skymaps import read_skymap, write_skymap
 from imaging.skymap.build import gaussian_skymap
 
@@ -58,14 +59,14 @@ def test_an_alert_carries_its_map(skymap, tmp_path):
     assert not record.is_retraction
     assert mjd(record.time_event) == pytest.approx(60677.5 + 0.5 / 86400, abs=1e-9)
     assert record.skymap is not None
-    assert read_skymap(content).peak() == skymap.peak()
+    assert read_skymap(content[record.skymap]).peak() == skymap.peak()
 
 
 def test_a_retraction_has_no_event():
     document = {"superevent_id": "S250102a", "alert_type": "RETRACTION", "time_created": "2025-01-02T12:03:00Z"}
     record, content = parse_alert(json.dumps(document | {"event": None}).encode())
     assert record.is_retraction
-    assert (record.skymap, content) == (None, None)
+    assert (record.skymap, content) == (None, {})
     assert record.time_event is None
 
 
@@ -83,14 +84,14 @@ def test_an_alert_is_read_field_by_field(tmp_path, skymap):
     assert record.gracedb == "https://example.org/S240401x"
     assert (record.false_alarms_per_second, record.instruments, record.significant) == (3e-9, ("L1", "V1"), False)
     assert (record.classification, record.properties) == ({"BNS": 0.75}, {"HasNS": 1.0})
-    assert (read_skymap(content).probability == read_skymap(tmp_path / "m.fits").probability).all()
+    assert (read_skymap(content[record.skymap]).probability == read_skymap(tmp_path / "m.fits").probability).all()
 
 
 @pytest.mark.real_data
 def test_real_alerts(alerts):
     record, content = parse_alert(alerts[0])
     assert (record.superevent, record.alert_type, record.instruments) == (EVENT, "PRELIMINARY", ("H1", "L1", "V1"))
-    skymap = read_skymap(content)
+    skymap = read_skymap(content[record.skymap])
     assert skymap.mjd == pytest.approx(mjd(record.time_event), abs=1e-6)
     assert skymap.distance_mean_mpc == pytest.approx(39.59, abs=0.01)
     assert parse_alert(alerts[1])[0].is_retraction
@@ -236,5 +237,184 @@ def test_alerts_come_through_a_broker(alerts, site):
         records = listen(site, consumer, say=said.append, announce=heard.append, seconds=6.0)
         assert sorted(record.alert_type for record in records) == expected
         consumer.close()
-    assert sorted(line.partition(":")[0] for line in said) == [EVENT, EVENT, "invalid alert (JSONDecodeError"]
+    assert sorted(line.partition(":")[0] for line in said) == [EVENT, EVENT, "not taken"]
+    assert len(list((site.state / "alerts").iterdir())) == 3, "nonsense is kept, a repetition is one file"
     assert heard
+
+
+class Broker:
+    """A consumer that gives these messages; what raises does."""
+
+    def __init__(self, *given):
+        self.given, self.committed, self.commit_error = list(given), [], None
+
+    def poll(self, timeout):
+        given = self.given.pop(0) if self.given else None
+        if isinstance(given, Exception):
+            raise given
+        return None if given is None else Told(given)
+
+    def commit(self, message, asynchronous):
+        if self.commit_error is not None:
+            raise self.commit_error
+        self.committed.append(message.value())
+
+
+class Told:
+    def __init__(self, content):
+        self.content = content
+
+    def error(self):
+        return None
+
+    def value(self):
+        return self.content
+
+
+@pytest.fixture
+def hearing(monkeypatch):
+    """Listen until the broker has no more messages; return the records and what was said."""
+    monkeypatch.setattr("deployments.events.listening.PAUSE_S", 0.0)
+
+    def hear(site, broker):
+        said: list[str] = []
+        records: list = []
+        while broker.given:
+            records += listen(site, broker, say=said.append, announce=lambda _: None, seconds=0.05)
+        return records, said
+
+    return hear
+
+
+def encoded(skymap, tmp_path) -> str:
+    write_skymap(tmp_path / "m.fits", skymap)
+    return base64.encodebytes((tmp_path / "m.fits").read_bytes()).decode()  # with line breaks
+
+
+def odd_maps(text: str) -> dict[str, str]:
+    whole = base64.b64decode(text)
+    changed = {
+        "TFORM": whole.replace(b"TFORM1  = 'K ", b"TFORM1  = 'Q "),
+        "not ASCII": whole.replace(b"OBJECT  = 'SIM", b"OBJECT  = 'S\xcfM"),
+        "cut": whole[: len(whole) // 2],
+        "zeros": whole[:3000] + bytes(len(whole) - 3000),
+    }
+    assert all(content != whole for content in changed.values())
+    return {name: base64.b64encode(content).decode() for name, content in changed.items()}
+
+
+def test_an_odd_alert_is_kept_and_the_next_one_is_taken(skymap, site, tmp_path, hearing):
+    text = encoded(skymap, tmp_path)
+    good = alert_bytes(text)
+    odd = [alert_bytes(changed) for changed in odd_maps(text).values()]
+    odd += [
+        good.replace(b"S250102a", b"S" + b"2" * 300),
+        good.replace(b"2025-01-02T12:03:00Z", b"2025-01-02T12:03:00." + b"1" * 300),
+        good.replace(b"2025-01-02T12:00:00.5Z", b"../../yesterday"),
+        b"[" * 100_000,
+        b"\xff\xfe" + "{}".encode("utf-16-le"),
+        b"<?xml version='1.0'?><voe:VOEvent/>",
+        b"Obj\x01 and no Avro",
+        b"",
+    ]
+    for content in odd:
+        broker = Broker(content, good)
+        _, said = hearing(site, broker)
+        assert broker.committed == [content, good], "the offset goes on"
+        assert [line.partition(":")[0] for line in said][:1] == ["not taken"]
+        assert Path(said[0].rpartition("kept as ")[2]).read_bytes() == content
+    assert [alert.alert_type for alert in [read_event(site, "S250102a")]] == ["INITIAL"]
+    assert sorted(p.name for p in site.state.iterdir()) == ["alerts", "events"], "nothing is written elsewhere"
+    assert [p.name for p in (site.state / "events").iterdir()] == ["S250102a"]
+
+
+def test_fractions_of_a_second_order_alerts(site, skymap, tmp_path):
+    good = json.loads(alert_bytes(encoded(skymap, tmp_path)))
+    times = ["2025-01-02T12:03:00Z", "2025-01-02T12:03:00.25Z", "2025-01-02T12:03:00.5Z", "2025-01-02T12:03:01Z"]
+    for time in (times[2], times[0], times[3], times[1]):
+        assert store_alert(site, json.dumps(good | {"time_created": time, "alert_type": "UPDATE"}).encode())
+    assert [alert.time_created for alert in alerts_of(site, "S250102a")] == times
+    names = [alert.name for alert in alerts_of(site, "S250102a")]
+    assert [name_order(name) for name in names] == sorted(name_order(name) for name in names)
+
+
+def test_two_alerts_of_one_second_are_two(site, skymap, tmp_path, heard):
+    _, emit = heard
+    good = json.loads(alert_bytes(encoded(skymap, tmp_path)))
+    other = json.loads(json.dumps(good))
+    other["event"]["far"] = 2e-12
+    for document in (good, other, good, other):
+        store_alert(site, json.dumps(document).encode())
+    assert sorted(alert.false_alarms_per_second for alert in alerts_of(site, "S250102a")) == [1e-12, 2e-12]
+    assert all((event_folder(site, "S250102a") / alert.skymap).exists() for alert in alerts_of(site, "S250102a"))
+    assert len(announce_alerts(site, emit_event=emit)) == 2
+
+
+def test_the_map_of_an_external_coincidence_is_kept_beside_the_own_one(site, skymap, tmp_path, hearing):
+    document = json.loads(alert_bytes(encoded(skymap, tmp_path)))
+    combined = gaussian_skymap(150.5, 2.0, 1.0, distance_mpc=90.0, distance_sigma_mpc=15.0, order=6, name="BOTH")
+    document["external_coinc"] = {
+        "gcn_notice_id": 710000000,
+        "ivorn": "ivo://nasa.gsfc.gcn/Fermi#GBM",
+        "observatory": "Fermi",
+        "time_difference": 1.7,
+        "search": "GRB",
+        "combined_skymap": encoded(combined, tmp_path),
+        "new_in_this_version": {"a": [1]},
+    }
+    (record,), said = hearing(site, Broker(json.dumps(document).encode()))
+    folder = event_folder(site, "S250102a")
+    assert (record.coincidence["observatory"], record.coincidence["time_difference"]) == ("Fermi", 1.7)
+    assert read_skymap(folder / record.skymap).peak() == skymap.peak()
+    assert read_skymap(folder / record.combined_skymap).peak() == combined.peak()
+    assert any(record.combined_skymap in line for line in said)
+    assert current_skymap(site, "S250102a")[1].name == record.skymap
+    document["time_created"], document["external_coinc"]["combined_skymap"] = "2025-01-02T12:04:00Z", "AAAA"
+    (record,), _ = hearing(site, Broker(json.dumps(document).encode()))
+    assert (record.skymap is not None, record.combined_skymap) == (True, None), "a broken one costs itself alone"
+
+
+def test_the_avro_form_of_hopskotch_is_read(site, skymap, tmp_path):
+    fastavro = pytest.importorskip("fastavro")
+    write_skymap(tmp_path / "m.fits", skymap)
+    plain = json.loads(alert_bytes(""))
+    event = plain["event"] | {"skymap": (tmp_path / "m.fits").read_bytes()}
+    fields = {"time": "string", "far": "double", "significant": "boolean", "skymap": "bytes"}
+    fields |= {"instruments": {"type": "array", "items": "string"}}
+    fields |= {key: {"type": "map", "values": "double"} for key in ("classification", "properties")}
+    inner = {"type": "record", "name": "Event", "fields": [{"name": n, "type": t} for n, t in fields.items()]}
+    outer = [{"name": n, "type": "string"} for n in ("superevent_id", "alert_type", "time_created")]
+    outer += [{"name": "event", "type": ["null", inner]}]
+    with (tmp_path / "alert.avro").open("wb") as stream:
+        fastavro.writer(stream, {"type": "record", "name": "Alert", "fields": outer}, [plain | {"event": event}])
+    record = store_alert(site, (tmp_path / "alert.avro").read_bytes())
+    assert (record.alert_type, record.classification) == ("INITIAL", {"BNS": 0.9})
+    assert read_skymap(event_folder(site, "S250102a") / record.skymap).peak() == skymap.peak()
+
+
+def test_a_broker_that_fails_does_not_end_the_listener(site, skymap, tmp_path, hearing):
+    good = alert_bytes(encoded(skymap, tmp_path))
+    broker = Broker(good, RuntimeError("rebalance"), good)
+    broker.commit_error = RuntimeError("the group is being rebalanced")
+    records, said = hearing(site, broker)
+    assert len(records) == 1, "what is sent again is known"
+    assert sum(line.startswith("the broker took no commit") for line in said) == 1, "said once"
+    assert any(line.startswith("broker error: RuntimeError: rebalance") for line in said)
+
+
+def test_a_full_disk_loses_no_alert(site, skymap, tmp_path, hearing, monkeypatch):
+    good = alert_bytes(encoded(skymap, tmp_path))
+    attempts = []
+
+    def full(place, content):
+        attempts.append(place)
+        if len(attempts) < 3:
+            raise StorageError("the disk is full", value=place.state)
+        return keep_raw(place, content)
+
+    monkeypatch.setattr("deployments.events.listening.keep_raw", full)
+    broker = Broker(good)
+    said: list[str] = []
+    records = listen(site, broker, say=said.append, announce=lambda _: None, seconds=0.5)
+    assert (len(records), broker.committed) == (1, [good])
+    assert [line.partition(":")[0] for line in said] == ["an alert waits", "S250102a"]

@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+import time
 from contextlib import closing
 
 import pytest
@@ -99,3 +100,13 @@ def test_a_database_that_is_away_does_not_keep_the_rest_from_being_done(site, mo
     assert account["scratch_files"] == len(NAMES)
     assert "PostgreSQL cannot be reached" in account["database"]["not_vacuumed"]
     assert "secret" not in account["database"]["not_vacuumed"]
+
+
+def test_messages_with_alerts_are_kept_for_a_month(site):
+    folder = site.state / "alerts"
+    folder.mkdir(parents=True)
+    for name, days in (("new.json", 29), ("old.json", 31)):
+        (folder / name).write_text("{}")
+        os.utime(folder / name, (time.time() - days * 86400,) * 2)
+    assert clean_up(site, intermediate_days=30.0, scratch_days=14.0)["raw_alerts"] == 1
+    assert [path.name for path in folder.iterdir()] == ["new.json"]
