@@ -1,7 +1,7 @@
 """Random histories of nights against real processes: right lists in the end, and times of the decisions.
 
 ``python -m bench.decisions [--json] [--quick]``: a site is served, with stand-ins for the flows that take a second or
-two. In each of 200 scenarios (quick: 4; another number by ``GW_WORKFLOW_SCENARIOS``)
+two. In each of 200 scenarios (quick: 4; others by ``GW_WORKFLOW_SCENARIOS=FIRST:END``)
 two nights are registered, and seeded actions follow at random moments: raw
 files arrive, exposures are added, alerts bring new maps, events are emitted twice, the server, the serving process or
 the process of a run is killed (SIGKILL), ``serve`` is started again. In the end each list must be that of the newest
@@ -34,7 +34,7 @@ from blocks.night_runs import PROCESS, RANK, list_lock, read_runs, recorded_run
 from blocks.nights import read_night
 from blocks.site import Site, raw_path
 from deployments.events.decisions import EXPOSURE, nights_to_do, read_ranked, read_state
-from deployments.events.due import due
+from deployments.events.due import due_together
 from deployments.events.registry import announce, register_night
 from deployments.events.server_runs import ServerRuns
 from deployments.server.definitions import Definition
@@ -285,7 +285,8 @@ def is_decided(site: Site, nights: list[int]) -> bool:
     """Whether the server has a run for all that is due."""
     with server_for(site), ServerRuns(site, str(site.root)) as runs:
         active = runs.active()
-        return not any(due(read_state(site, read_night(site, night), None, active)) for night in nights)
+        states = {night: read_state(site, read_night(site, night), None, active) for night in nights}
+        return not any(due_together(states).values())
 
 
 def is_settled(site: Site, nights: list[int]) -> bool:
@@ -320,19 +321,20 @@ def measure(quick: bool) -> list[Row]:
     """Play the scenarios and summarize them."""
     os.environ.pop("PREFECT_API_URL", None)
     accept_any_file()
-    number = int(os.environ.get("GW_WORKFLOW_SCENARIOS", QUICK if quick else SCENARIOS))
+    first, _, end = os.environ.get("GW_WORKFLOW_SCENARIOS", f"0:{QUICK if quick else SCENARIOS}").rpartition(":")
+    played = range(int(first or 0), int(end))
     results: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         served = Served(Site.at(Path(folder) / "site"))
         served.start()
         try:
-            for seed in range(number):
+            for seed in played:
                 results.append(play(served, seed))
                 sys.stderr.write(f"{results[-1]}\n")
         finally:
             served.stop()
     right = [r for r in results if not r["wrong"] and r["settled_s"] is not None]
-    seeds = (0, number - 1)
+    seeds, number = (played[0], played[-1]), len(played)
     rows = [at_least("scenarios that end in the right lists", len(right), "", number, n=number, seeds=seeds)]
     for what, restarted, limit in (
         ("time from the last event to the decision, longest", False, EVENT_LIMIT_S),

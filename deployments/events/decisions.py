@@ -18,11 +18,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
-from blocks.gw_events import current_skymap, is_retracted
+from blocks.gw_events import current_skymap, is_retracted, name_order
 from blocks.night_runs import PROCESS, RANK, End, NightRun, is_alive, read_runs, run_of, write_run
 from blocks.nights import RegisteredNight, read_night, registered_nights
 from blocks.site import Site, raw_path
-from deployments.events.due import Due, NightState, RankedList, due
+from deployments.events.due import Due, NightState, RankedList, due, due_together, is_wanted
 from imaging.errors import GWWorkflowError
 from imaging.io.exposure_list import ListedExposure, read_exposure_list
 from tasks.jobs import StepJob
@@ -170,7 +170,7 @@ def _only_one(site: Site) -> Iterator[None]:
 def _with_newest_skymap(site: Site, night: RegisteredNight) -> RegisteredNight:
     """Store the sky map of a newer alert as a revision of the night."""
     newest = current_skymap(site, night.record.event)
-    if newest is None or newest[0].name <= night.record.alert:
+    if newest is None or name_order(newest[0].name) <= name_order(night.record.alert):
         return night
     from blocks.skymaps import adopt_skymap
 
@@ -265,21 +265,14 @@ def _in_order(states: dict[int, tuple[RegisteredNight, NightState]], runs: FlowR
 
     Runs that a person has started outside of the deployments are left alone.
     """
-    decisions = {number: due(state) for number, (_, state) in states.items()}
-    wanted = {n for n, (_, s) in states.items() if not s.retracted and (decisions[n].process or PROCESS in s.waiting)}
-    busy = {n for n, (_, s) in states.items() if not s.retracted and s.is_active(PROCESS)}
-    for number, (night, state) in states.items():
-        if not state.retracted:
-            continue
-        if wanted:
-            for run in state.runs_of(PROCESS):
+    decisions = due_together({number: state for number, (_, state) in states.items()})
+    if any(is_wanted(state) for _, state in states.values()):
+        for night, state in states.values():
+            for run in state.runs_of(PROCESS) if state.retracted else ():
                 known = runs.find(run.run) if run.end == "running" else None
                 if known is not None and known.is_served:
                     write_run(night, run, end="deferred")
                     runs.cancel(run.run, "the event was retracted and another night is waiting; continues after it")
-        if decisions[number].process and (wanted or busy):
-            held = "the event was retracted; waits until the other nights are processed"
-            decisions[number] = replace(decisions[number], process=False, exposures=frozenset(), held=held)
     return list(decisions.items())
 
 

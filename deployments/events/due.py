@@ -4,8 +4,8 @@
 ``docs/architecture.md`` (Decisions about nights) states the same rules.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from blocks.night_runs import PROCESS, RANK, NightRun
 from blocks.nights import NightRecord
@@ -132,6 +132,24 @@ def due(state: NightState) -> Due:
         return Due(process=True, exposures=exposures, n_awaited=n_awaited)
     rank, held_rank = _rank_is_due(state)
     return Due(rank=rank, exposures=exposures, n_awaited=n_awaited, held=held or held_rank)
+
+
+def due_together(states: Mapping[int, NightState]) -> dict[int, Due]:
+    """Return the runs that are due for each of several nights; those of retracted events give way to the others."""
+    decisions = {number: due(state) for number, state in states.items()}
+    others = [state for state in states.values() if not state.retracted]
+    if not any(is_wanted(state) or state.is_active(PROCESS) for state in others):
+        return decisions
+    held = "the event was retracted; waits until the other nights are processed"
+    for number, state in states.items():
+        if state.retracted and decisions[number].process:
+            decisions[number] = replace(decisions[number], process=False, exposures=frozenset(), held=held)
+    return decisions
+
+
+def is_wanted(state: NightState) -> bool:
+    """Whether a run of ``process-night`` is due or waits for a night whose event was not retracted."""
+    return not state.retracted and (due(state).process or PROCESS in state.waiting)
 
 
 def _is_again_due(runs: Sequence[NightRun], what: str) -> tuple[bool, str]:
