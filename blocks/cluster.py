@@ -46,8 +46,16 @@ class ComputeCluster(Block):
     )
     address: str | None = Field(
         default=None,
-        description="Address of a running Dask scheduler, such as tcp://host:8786. Tasks there continue after their "
+        description="Address of a running Dask scheduler, such as tls://host:8786. Tasks there continue after their "
         "run is cancelled; a cluster started per run ends with it.",
+    )
+    certificate: str | None = Field(
+        default=None,
+        description="Folder with the certificate of the running scheduler, made by gw-workflow make-certificate.",
+    )
+    insecure: bool = Field(
+        default=False,
+        description="Accept a scheduler without TLS: everybody who reaches it can run programs as its user.",
     )
     cluster_class: str | None = Field(
         default=None,

@@ -10,10 +10,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import dask
 import distributed
+from distributed import Security
 from prefect.logging import get_logger
 from prefect.settings import PREFECT_API_URL, get_current_settings
 from prefect_dask.client import PrefectDaskClient
@@ -21,9 +23,22 @@ from prefect_dask.client import PrefectDaskClient
 from blocks.cluster import ComputeCluster, load_cluster
 from imaging.errors import InputError
 from imaging.threads import LIBRARY_THREAD_VARIABLES
+from tasks.engine.dask_security import (
+    HTTP_ROUTES,
+    WORKER_HTTP_ROUTES,
+    read_certificate,
+    require_encryption,
+    with_certificate,
+)
 
 ADDRESS_VARIABLE = "GW_WORKFLOW_DASK_ADDRESS"
-"""Environment variable with the address of a running scheduler, such as ``tcp://127.0.0.1:8786``."""
+"""Environment variable with the address of a running scheduler, such as ``tls://10.0.0.1:8786``."""
+
+CERTIFICATE_VARIABLE = "GW_WORKFLOW_DASK_CERTIFICATE"
+"""Environment variable with the folder of its certificate."""
+
+INSECURE_VARIABLE = "GW_WORKFLOW_DASK_INSECURE"
+"""Environment variable that accepts a scheduler without TLS if it is 1."""
 
 ALLOWED_FAILURES = 3
 """Worker deaths per task that Dask tolerates (``distributed.scheduler.allowed-failures``). With a lower value tasks
@@ -153,27 +168,41 @@ class Cluster:
                 _require_server()
                 logging.getLogger("distributed").setLevel(logging.WARNING)
                 self._opened.enter_context(dask.config.set(DASK_SETTINGS | self._limits()))
-                target: Any = os.environ.get(ADDRESS_VARIABLE) or self._start(self.configuration)
-                self._client = self._opened.enter_context(PrefectDaskClient(target, set_as_default=False))
+                target, security = self._running() or (self._start(self.configuration), None)
+                self._client = self._opened.enter_context(
+                    PrefectDaskClient(target, security=security, set_as_default=False)
+                )
             return self._client
 
     def _limits(self) -> dict[str, Any]:
         return {
             "distributed.scheduler.allowed-failures": self._allowed_failures,
             "distributed.scheduler.no-workers-timeout": f"{self.configuration.patience_s:g}s",
+            "distributed.scheduler.http.routes": HTTP_ROUTES,
         }
+
+    def _running(self) -> tuple[str, Security | None] | None:
+        """Return the address of a running scheduler and how to connect to it; None if none is named."""
+        configuration = self.configuration
+        address = os.environ.get(ADDRESS_VARIABLE) or configuration.address
+        if not address:
+            return None
+        require_encryption(address, is_allowed=self._is_insecure_allowed())
+        folder = os.environ.get(CERTIFICATE_VARIABLE) or configuration.certificate
+        get_logger(__name__).info("Using the Dask scheduler at %s", address)
+        return address, read_certificate(Path(folder).expanduser()) if folder else None
+
+    def _is_insecure_allowed(self) -> bool:
+        return self.configuration.insecure or os.environ.get(INSECURE_VARIABLE) == "1"
 
     def _start(self, configuration: ComputeCluster) -> Any:  # noqa: ANN401
         logger = get_logger(__name__)
-        if configuration.address:
-            logger.info("Using the Dask scheduler at %s", configuration.address)
-            return configuration.address
         if configuration.cluster_class:
             module, _, name = configuration.cluster_class.rpartition(".")
             logger.info("Starting a cluster of class %s", configuration.cluster_class)
-            cluster = self._opened.enter_context(
-                getattr(import_module(module), name)(**configuration.cluster_arguments)
-            )
+            arguments = with_certificate(configuration.cluster_class, configuration.cluster_arguments)
+            cluster = self._opened.enter_context(getattr(import_module(module), name)(**arguments))
+            require_encryption(cluster.scheduler_address, is_allowed=self._is_insecure_allowed())
             if configuration.n_workers:
                 cluster.scale(configuration.n_workers)
             return cluster
@@ -184,13 +213,16 @@ class Cluster:
         if configuration.processes:
             settings = get_current_settings().to_environment_variables(exclude_unset=True)
             options["env"] = settings | {name: os.environ.get(name, "1") for name in LIBRARY_THREAD_VARIABLES}
+            options["env"] |= {"DASK_DISTRIBUTED__WORKER__HTTP__ROUTES": str(WORKER_HTTP_ROUTES)}
+            options["security"] = Security.temporary()
         return self._opened.enter_context(
             _local_cluster(
                 n_workers=workers,
                 threads_per_worker=1,
                 processes=configuration.processes,
                 memory_limit=memory,
-                dashboard_address=":0",
+                dashboard_address="127.0.0.1:0",
+                scheduler_kwargs={"dashboard": False},
                 **options,
             )
         )

@@ -12,6 +12,7 @@ from toy_steps import calls, jobs_for, toy
 
 from blocks.cluster import ComputeCluster
 from blocks.site import Site
+from tasks.engine.dask_security import write_certificate
 from tasks.engine.jobs import Outcome
 from tasks.engine.step import map_step
 from tasks.engine.task_runner import ComputeTaskRunner, with_options
@@ -64,7 +65,12 @@ def test_the_job_scripts_of_the_documented_classes_ask_for_what_the_page_says(na
 
 @pytest.fixture
 def scheduler(tmp_path):
-    """The address of a scheduler with one worker, each a process of its own, as on a cluster that always runs."""
+    """The address of a scheduler with one worker, each a process of its own, as on a cluster that always runs.
+
+    They are started as docs/clusters.md says, with a certificate.
+    """
+    certificate, key = write_certificate(tmp_path / "certificate")
+    tls = ["--protocol", "tls", "--tls-ca-file", certificate, "--tls-cert", certificate, "--tls-key", key]
     address_file = tmp_path / "scheduler.json"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"}
     dask = [sys.executable, "-m", "dask"]
@@ -73,7 +79,7 @@ def scheduler(tmp_path):
         [*dask, "worker", "--nthreads", "1", "--memory-limit", "2GB", "--no-dashboard", "--local-directory", tmp_path],
     ]
     processes = [
-        subprocess.Popen([*line, "--scheduler-file", address_file], env=environment, stderr=subprocess.DEVNULL)
+        subprocess.Popen([*line, *tls, "--scheduler-file", address_file], env=environment, stderr=subprocess.DEVNULL)
         for line in words
     ]
     deadline = time.monotonic() + 120
@@ -90,9 +96,9 @@ def scheduler(tmp_path):
 @pytest.mark.dask
 @pytest.mark.slow
 def test_the_steps_run_on_a_scheduler_that_runs(scheduler, tmp_path, prefect_server):
-    assert scheduler.startswith("tcp://")
+    assert scheduler.startswith("tls://")
     site = Site.at(tmp_path / "site")
-    run = with_options(batch_flow, cluster=ComputeCluster(address=scheduler))
+    run = with_options(batch_flow, cluster=ComputeCluster(address=scheduler, certificate=str(tmp_path / "certificate")))
     outcomes = run(jobs_for(site, [1, 2, 3], {2: "bad"}))
     again = run(jobs_for(site, [1, 3]))
     assert [outcome.result is not None for outcome in outcomes] == [True, False, True]

@@ -11,8 +11,9 @@ from toy_steps import EXPOSURE, calls, hang, jobs_for, toy, toy_night
 
 from blocks.cluster import ComputeCluster
 from blocks.site import Site
+from imaging.errors import InputError
 from tasks.engine import cluster as started_cluster
-from tasks.engine.cluster import ADDRESS_VARIABLE
+from tasks.engine.cluster import ADDRESS_VARIABLE, INSECURE_VARIABLE
 from tasks.engine.failures import noted_failures
 from tasks.engine.jobs import Outcome
 from tasks.engine.step import map_step, run_step, split
@@ -94,6 +95,9 @@ def test_a_running_scheduler_can_be_used(site, started, monkeypatch):
 
     with distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:
         monkeypatch.setenv(ADDRESS_VARIABLE, cluster.scheduler_address)
+        with pytest.raises(InputError, match="everybody who reaches this Dask scheduler"):
+            dask_flow(jobs_for(site, [1]))
+        monkeypatch.setenv(INSECURE_VARIABLE, "1")
         assert all(o.result is not None for o in dask_flow(jobs_for(site, [1, 2])))
     assert started == []
 
