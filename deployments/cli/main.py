@@ -26,7 +26,7 @@ COMMANDS = {
     "candidates": ("candidates", "candidate-pictures", "report"),
     "calibrations": ("build-calibrations", "build-sky-modes", "build-star-flat"),
     "catalogues": ("reference-catalog",),
-    "server": ("serve", "deploy", "settings", "listen", "metrics", "database"),
+    "server": ("serve", "sign-in", "rotate-secret", "deploy", "settings", "listen", "metrics", "database"),
     "site": ("doctor", "timings", "cache"),
     "demo": ("demo", "simulate"),
 }

@@ -43,14 +43,51 @@ def serve(
     os.environ["GW_WORKFLOW_ROOT"] = str(found.site.root)
 
     def ready(server: "Server") -> None:
+        link = serving.sign_in_link(server)
         if common.json:
-            write_document({"command": "serve", "server": server.ui_url, "api": server.api_url, "site": found.name})
+            document = {"command": "serve", "server": server.ui_url, "api": server.api_url, "site": found.name}
+            write_document(document | {"sign_in": link})
         else:
             sys.stdout.write(f"serving {found.name} at {server.ui_url}; interrupt to stop\n")
+            if link:
+                sys.stdout.write(f"sign in, once: {link}\n")
             sys.stdout.flush()
 
     serving.serve(found.site, name=found.name, port=port, limit=limit, on_ready=ready)
     return Answer({}, ("stopped",))
+
+
+def sign_in(common: Common = DEFAULTS) -> Answer:
+    """Print a link that lets one browser in to the pages of the site's server, once, within a quarter of an hour."""
+    from deployments.server.serve import sign_in_link
+    from deployments.server.server import Server, known_address
+    from imaging.errors import InputError
+
+    found = find_site(common)
+    api_url = known_address(found.site)
+    if api_url is None:
+        raise InputError("no server of the site runs", value=found.name, remedy="start it with gw-workflow serve")
+    link = sign_in_link(Server(api_url, embedded=True))
+    return Answer({"command": "sign-in", "link": link}, (str(link),))
+
+
+def rotate_secret(
+    *,
+    now: Annotated[
+        bool, Parameter(name="--now", negative="", help="Refuse the old secret at once; runs that go on fail.")
+    ] = False,
+    common: Common = DEFAULTS,
+) -> Answer:
+    """Replace the secret of the site's server; what runs goes on with the old one until the server ends."""
+    from deployments.server import identity
+
+    found = find_site(common)
+    folder = found.site.state / "server"
+    identity.make_secret(folder)
+    identity.rotate_secret(folder, keep_previous=not now)
+    after = "at once" if now else "when the server ends; restart gw-workflow serve when no run goes on"
+    lines = (f"{found.name} has a new secret; the old one is refused {after}", "browsers sign in again: sign-in")
+    return Answer({"command": "rotate-secret", "site": found.name, "old_is_refused": after}, lines)
 
 
 def deploy(
@@ -135,13 +172,26 @@ def metrics(
         int | None,
         Parameter(name="--port", help="Serve the metrics at this port; default: print them once."),
     ] = None,
-    host: Annotated[str, Parameter(name="--host", help="Address to listen at.")] = "127.0.0.1",
+    host: Annotated[
+        str,
+        Parameter(name="--host", help="Address to listen at; beyond this machine Prometheus needs the credential."),
+    ] = "127.0.0.1",
+    write_credential: Annotated[
+        Path | None,
+        Parameter(name="--write-credential", help="Write the credential for Prometheus to this file, and end."),
+    ] = None,
     common: Common = DEFAULTS,
 ) -> Answer:
     """Print or serve the metrics of a site for Prometheus: steps done, runs by state, workers, disk, pending events."""
+    from deployments.server.identity import make_secret, metrics_token
     from deployments.server.metrics import serve_metrics, write_metrics
+    from deployments.server.private import write_private
 
     site = find_site(common).site
+    make_secret(site.state / "server")
+    if write_credential is not None:
+        write_private(write_credential, metrics_token(site.state / "server"))
+        return Answer({"command": "metrics", "credential": str(write_credential)}, (f"{write_credential} written",))
     if port is None:
         text = write_metrics(site)
         return Answer({"command": "metrics", "text": text}, text.splitlines())

@@ -98,7 +98,7 @@ class Sleepy(BaseHTTPRequestHandler):
         self.end_headers()
         nonce = parse_qs(urlsplit(self.path).query).get("nonce")
         if Sleepy.asked >= 3 and nonce:
-            self.wfile.write(json.dumps({"proof": proof(Sleepy.folder, nonce[0])}).encode())
+            self.wfile.write(json.dumps({"proof": proof(Sleepy.folder, nonce[0], self.server.server_port)}).encode())
 
     def log_message(self, *_words):
         pass
