@@ -2,18 +2,37 @@
 
 from typing import TypeVar
 
+from httpx import HTTPStatusError
 from prefect.blocks.core import Block
 from prefect.settings import PREFECT_API_URL
+
+from imaging.errors import InputError
+
+UNAUTHORIZED = 401
 
 Kind = TypeVar("Kind", bound=Block)
 
 
 def saved_block(kind: type[Kind], name: str) -> Kind | None:
-    """Return the saved block of a class and name; None if ``PREFECT_API_URL`` is not set or there is no such block."""
+    """Return the saved block of a class and name; None if ``PREFECT_API_URL`` is not set or there is no such block.
+
+    Raises
+    ------
+    InputError
+        If the server does not let this process in.
+    """
     if not PREFECT_API_URL.value():
         return None
     try:
         block = kind.load(name)
+    except HTTPStatusError as error:
+        if error.response.status_code != UNAUTHORIZED:
+            raise
+        remedy = "set PREFECT_API_AUTH_STRING to the server's PREFECT_SERVER_API_AUTH_STRING; for the server of a site "
+        remedy += "unset PREFECT_API_URL, the site knows it"
+        raise InputError(
+            "the server lets nobody in without its secret", value=PREFECT_API_URL.value(), remedy=remedy
+        ) from error
     except ValueError:  # raised by Prefect for a block that does not exist
         return None
     return block if isinstance(block, kind) else None

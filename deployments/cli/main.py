@@ -27,7 +27,7 @@ COMMANDS = {
     "calibrations": ("build-calibrations", "build-sky-modes", "build-star-flat"),
     "catalogues": ("reference-catalog",),
     "server": ("serve", "sign-in", "rotate-secret", "deploy", "settings", "listen", "metrics", "database"),
-    "site": ("doctor", "timings", "cache"),
+    "site": ("doctor", "backup", "restore", "timings", "cache"),
     "demo": ("demo", "simulate"),
 }
 """Modules of this package and the commands in them. A command imports its own module; only ``--help`` imports all."""

@@ -83,7 +83,8 @@ def rotate_secret(
 
     found = find_site(common)
     folder = found.site.state / "server"
-    identity.make_secret(folder)
+    if not (folder / "secret").exists():
+        identity.make_secret(folder)
     identity.rotate_secret(folder, keep_previous=not now)
     after = "at once" if now else "when the server ends; restart gw-workflow serve when no run goes on"
     lines = (f"{found.name} has a new secret; the old one is refused {after}", "browsers sign in again: sign-in")
@@ -127,7 +128,10 @@ def settings(who: Literal["server", "worker"], /, *, display: Display = DEFAULT_
 def listen(
     *,
     client_id: Annotated[str | None, Parameter(name="--client-id", env_var="GCN_CLIENT_ID")] = None,
-    client_secret: Annotated[str | None, Parameter(name="--client-secret", env_var="GCN_CLIENT_SECRET")] = None,
+    client_secret_file: Annotated[
+        Path | None,
+        Parameter(name="--client-secret-file", help="File with the client secret, mode 600; or set GCN_CLIENT_SECRET."),
+    ] = None,
     topic: Annotated[tuple[str, ...], Parameter(name="--topic", help="Topic; repeatable.")] = (),
     broker: Annotated[str | None, Parameter(name="--broker", help="Another broker, HOST:PORT.")] = None,
     seconds: Annotated[float | None, Parameter(name="--seconds", help="Stop after this time; default: never.")] = None,
@@ -141,17 +145,21 @@ def listen(
     from blocks.saved import saved_block
     from deployments.events.listening import listen as take_alerts
     from deployments.events.listening import open_consumer
+    from deployments.server.private import read_secret
     from deployments.server.server import server_for
     from imaging.errors import InputError
 
     site = find_site(common).site
+    client_secret = os.environ.get("GCN_CLIENT_SECRET")
+    if client_secret_file is not None:  # an option would show the secret in the list of processes
+        client_secret = read_secret(client_secret_file, "then a new secret at https://gcn.nasa.gov")
     records = []
     with server_for(site):
         block = saved_block(GcnCredentials, "default") if client_id is None else None
         if block is None and (client_id is None or client_secret is None):
             raise InputError(
                 "no credentials for gravitational-wave alerts",
-                limit="--client-id and --client-secret, GCN_CLIENT_ID and GCN_CLIENT_SECRET, or the block",
+                limit="--client-id and --client-secret-file, GCN_CLIENT_ID and GCN_CLIENT_SECRET, or the block",
                 remedy="get them at https://gcn.nasa.gov",
             )
         if block is None:
@@ -186,11 +194,15 @@ def metrics(
     from deployments.server.identity import make_secret, metrics_token
     from deployments.server.metrics import serve_metrics, write_metrics
     from deployments.server.private import write_private
+    from imaging.io.atomic import storage_error
 
     site = find_site(common).site
-    make_secret(site.state / "server")
     if write_credential is not None:
-        write_private(write_credential, metrics_token(site.state / "server"))
+        make_secret(site.state / "server")
+        try:
+            write_private(write_credential, metrics_token(site.state / "server"))
+        except OSError as error:
+            raise storage_error(error, write_credential) from error
         return Answer({"command": "metrics", "credential": str(write_credential)}, (f"{write_credential} written",))
     if port is None:
         text = write_metrics(site)

@@ -14,7 +14,7 @@ from functools import partial
 from blocks.site import Site
 from deployments.server.applied import Applied, ask_with, pause_deployments, plan_deployments
 from deployments.server.definitions import DEFINITIONS, Definition, served_definition, served_deployment
-from deployments.server.gate import SIGN_IN
+from deployments.server.gate import PUBLIC_VARIABLE, SIGN_IN
 from deployments.server.identity import make_secret
 from deployments.server.private import open_private
 from deployments.server.server import Server, ask_server, server_for
@@ -98,7 +98,8 @@ def sign_in_link(server: Server) -> str | None:
     if not server.embedded:
         return None
     answer = ask_server(server.api_url, SIGN_IN.removeprefix("/"), {})
-    return f"{server.ui_url}{SIGN_IN}?token={answer['token']}"
+    public = os.environ.get(PUBLIC_VARIABLE, "").rstrip("/")
+    return f"{public or server.ui_url}{SIGN_IN}?token={answer['token']}"
 
 
 @contextmanager

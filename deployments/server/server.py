@@ -27,6 +27,7 @@ from urllib.parse import urlsplit
 
 from blocks.site import Site
 from deployments.server.database import VARIABLE, prepare_sqlite
+from deployments.server.gate import PUBLIC_VARIABLE
 from deployments.server.identity import PREVIOUS, auth_string, authorization, is_own, is_own_here, make_secret, open_url
 from deployments.server.private import close_to_others, open_private, write_private
 from deployments.server.server_settings import applied_settings, client_environment, server_environment
@@ -207,6 +208,11 @@ def _join(folder: Path, port: int | None) -> str | None:
     return api_url
 
 
+def is_running(site: Site) -> bool:
+    """Whether the site's embedded server runs, on whatever machine."""
+    return _runs(_folder(site))
+
+
 def _runs(folder: Path) -> bool:
     """Whether the server of a folder runs, on whatever machine."""
     try:
@@ -373,7 +379,7 @@ def _spawn(folder: Path, listening: socket.socket, lock: IO[bytes], log: IO[byte
         env=inherited
         | server_environment(folder)
         | {
-            "PREFECT_UI_URL": f"http://{HOST}:{listening.getsockname()[1]}",
+            "PREFECT_UI_URL": os.environ.get(PUBLIC_VARIABLE) or f"http://{HOST}:{listening.getsockname()[1]}",
             "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
         },
         stdin=subprocess.DEVNULL,

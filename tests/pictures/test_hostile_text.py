@@ -89,6 +89,7 @@ def executed(html, tmp_path, *, policy=True):
 
 
 @pytest.mark.optional
+@pytest.mark.security
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is absent")
 def test_hostile_text_on_the_candidate_page_executes_nothing(page, tmp_path):
     html = build_page(page)
@@ -100,6 +101,7 @@ def test_hostile_text_on_the_candidate_page_executes_nothing(page, tmp_path):
 
 
 @pytest.mark.optional
+@pytest.mark.security
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is absent")
 def test_the_policy_stops_what_would_get_through(page, tmp_path):
     harmless = dataclasses.replace(page, event="GW170817", pictures=(), facts={}, provenance={})

@@ -4,15 +4,18 @@ import asyncio
 import json
 import os
 import shutil
+import sqlite3
 import stat
 import subprocess
 import sys
 import urllib.error
 import urllib.request
+from contextlib import closing
 from pathlib import Path
 
 import psutil
 import pytest
+from cryptography.fernet import Fernet
 from prefect import flow, get_client
 from prefect.events import Event, get_events_client
 from prefect.events.clients import get_events_subscriber
@@ -128,6 +131,10 @@ def test_a_site_of_today_is_closed_and_its_key_moved(served):
     assert {"prefect.db", "prefect.db-wal", "server.log", "address.json", "secret"} <= {path.name for path in paths}
     assert key_path(folder).read_text().strip() == key, "the same key: what is encrypted stays so"
     assert SkyPortalCredentials.load("default").token.get_secret_value() == MARKER
+    with closing(sqlite3.connect(folder / "prefect.db")) as connection:
+        blocks = [json.loads(data) for (data,) in connection.execute("SELECT data FROM block_document")]
+    decrypted = [Fernet(key).decrypt(data.encode()).decode() for data in blocks]
+    assert MARKER in "".join(decrypted), "the way back: PREFECT_SERVER_ENCRYPTION_KEY with this key"
     for path in folder.iterdir():
         assert key.encode() not in path.read_bytes(), f"{path.name} decrypts itself"
     assert take_key(folder, folder / "prefect.db") == key, "a second time nothing is to be done"
@@ -135,6 +142,7 @@ def test_a_site_of_today_is_closed_and_its_key_moved(served):
 
 
 @pytest.mark.server
+@pytest.mark.security
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_another_user_reads_nothing(served):
     site, _, _ = served
@@ -204,6 +212,7 @@ def in_a_browser(profile, url):
 
 @pytest.mark.server
 @pytest.mark.optional
+@pytest.mark.security
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is absent")
 def test_the_pages_work_after_signing_in(served, tmp_path, capsys):
     site, api_url, _ = served
