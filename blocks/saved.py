@@ -10,6 +10,14 @@ from imaging.errors import InputError
 
 UNAUTHORIZED = 401
 
+
+def no_access(api_url: str) -> InputError:
+    """Return the error of a server that does not let this process in."""
+    remedy = "set PREFECT_API_AUTH_STRING to the server's PREFECT_SERVER_API_AUTH_STRING; for the server of a site "
+    remedy += "unset PREFECT_API_URL, the site knows it"
+    return InputError("the server lets nobody in without its secret", value=api_url, remedy=remedy)
+
+
 Kind = TypeVar("Kind", bound=Block)
 
 
@@ -28,11 +36,7 @@ def saved_block(kind: type[Kind], name: str) -> Kind | None:
     except HTTPStatusError as error:
         if error.response.status_code != UNAUTHORIZED:
             raise
-        remedy = "set PREFECT_API_AUTH_STRING to the server's PREFECT_SERVER_API_AUTH_STRING; for the server of a site "
-        remedy += "unset PREFECT_API_URL, the site knows it"
-        raise InputError(
-            "the server lets nobody in without its secret", value=PREFECT_API_URL.value(), remedy=remedy
-        ) from error
+        raise no_access(str(PREFECT_API_URL.value())) from error
     except ValueError:  # raised by Prefect for a block that does not exist
         return None
     return block if isinstance(block, kind) else None

@@ -11,9 +11,11 @@ import hmac
 import json
 import os
 import secrets
+import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
@@ -246,3 +248,24 @@ def is_own_here(named: str, folder: Path, timeout_s: float = 5.0) -> bool:
     """
     is_here = urlsplit(named).hostname in LOOPBACK and (folder / "secret").exists()
     return is_here and is_own(named, folder, timeout_s)
+
+
+def require_access(api_url: str, timeout_s: float = 5.0) -> None:
+    """Raise if a server refuses what :func:`authorization` gives; what fails otherwise is tried again later.
+
+    Raises
+    ------
+    InputError
+        If it refuses.
+    """
+    request = urllib.request.Request(f"{api_url}/version", headers=authorization(api_url))  # noqa: S310
+    try:
+        open_url(request, timeout_s).close()
+    except urllib.error.HTTPError as error:
+        with error:
+            if error.code == HTTPStatus.UNAUTHORIZED:
+                from blocks.saved import no_access
+
+                raise no_access(api_url) from error
+    except (OSError, ValueError):
+        return

@@ -28,7 +28,16 @@ from urllib.parse import urlsplit
 from blocks.site import Site
 from deployments.server.database import VARIABLE, prepare_sqlite
 from deployments.server.gate import PUBLIC_VARIABLE
-from deployments.server.identity import PREVIOUS, auth_string, authorization, is_own, is_own_here, make_secret, open_url
+from deployments.server.identity import (
+    PREVIOUS,
+    auth_string,
+    authorization,
+    is_own,
+    is_own_here,
+    make_secret,
+    open_url,
+    require_access,
+)
 from deployments.server.private import close_to_others, open_private, write_private
 from deployments.server.server_settings import applied_settings, client_environment, server_environment
 from imaging.errors import InputError, StorageError
@@ -128,20 +137,18 @@ def server_for(site: Site, *, port: int | None = None) -> Iterator[Server]:
     Raises
     ------
     InputError
-        If ``PREFECT_API_URL`` is set and nothing answers there, if the port is in use, or if the site's server runs at
-        another port, on another machine or for another user.
+        If nothing answers at ``PREFECT_API_URL``, or not to this process, if the port is in use, or if the site's
+        server runs at another port, on another machine or for another user.
     StorageError
         If the embedded server does not start, or does not answer.
     """
     named = os.environ.get("PREFECT_API_URL")
     if named:
         if not _becomes(lambda: is_healthy(named), PATIENCE_S):
-            raise InputError(
-                "no Prefect server answers",
-                value=named,
-                remedy="start it, or unset PREFECT_API_URL to use an embedded server",
-            )
+            remedy = "start it, or unset PREFECT_API_URL to use an embedded server"
+            raise InputError("no Prefect server answers", value=named, remedy=remedy)
         own = auth_string(_folder(site)) if is_own_here(named, _folder(site)) else ""
+        require_access(named)
         with applied_settings(client_environment(named, _folder(site), own)):
             yield Server(named, embedded=False)
         return

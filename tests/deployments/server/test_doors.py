@@ -17,6 +17,7 @@ import psutil
 import pytest
 from cryptography.fernet import Fernet
 from prefect import flow, get_client
+from prefect.client.schemas.actions import ArtifactCreate
 from prefect.events import Event, get_events_client
 from prefect.events.clients import get_events_subscriber
 from prefect.events.filters import EventFilter, EventNameFilter
@@ -34,6 +35,7 @@ from deployments.server.cipher import ROW, key_path, take_key
 from deployments.server.identity import auth_string
 from deployments.server.server import ask_server, server_for, wait_until_stopped
 from deployments.server.server_app import OneWriter
+from imaging.errors import InputError
 
 ROOT = Path(__file__).parents[3]
 MARKER = "marker-of-a-token"
@@ -48,6 +50,12 @@ for path in sys.argv[1:]:
         continue
     print(path)
 """
+
+MARK = "document.documentElement.dataset.executed=1"
+HOSTILE = (
+    f"<img src=x onerror={MARK}> <svg onload={MARK}></svg> <script>{MARK}</script> [a](javascript:{MARK}) "
+    f"<iframe srcdoc='<script>parent.{MARK}</script>'></iframe> the end of it"
+)
 
 A_RUN = """
 import sys
@@ -205,6 +213,19 @@ def test_the_secret_is_replaced_while_a_run_goes_on(served, monkeypatch, capsys)
         assert client.read_flow_runs(limit=1)
 
 
+@pytest.mark.server
+def test_a_named_server_that_refuses_is_told_by_a_sentence(served, monkeypatch, tmp_path):
+    _, api_url, _ = served
+    stranger = Site.at(tmp_path)
+    monkeypatch.setenv("PREFECT_API_URL", api_url)
+    monkeypatch.setenv("PREFECT_API_AUTH_STRING", "gw-workflow:wrong")
+    monkeypatch.setattr("deployments.server.identity._own", {})  # a process that never used this server
+    told = r"lets nobody in without its secret.*PREFECT_API_AUTH_STRING"
+    with pytest.raises(InputError, match=told) as refused, server_for(stranger):
+        pass
+    assert "wrong" not in refused.value.sentence()
+
+
 def in_a_browser(profile, url):
     words = [CHROMIUM, *FLAGS, f"--user-data-dir={profile}", "--virtual-time-budget=20000", url]
     return subprocess.run(words, capture_output=True, text=True, timeout=300, check=False).stdout
@@ -226,3 +247,13 @@ def test_the_pages_work_after_signing_in(served, tmp_path, capsys):
     assert "default" in page, "the pages read by POST with the cookie"
     assert "SkyPortal" in page
     assert "gw-workflow sign-in" in in_a_browser(tmp_path / "another", link), "the link was used"
+
+    for kind, data in (("markdown", HOSTILE), ("table", json.dumps([{HOSTILE: HOSTILE}]))):
+        artifact = ArtifactCreate(type=kind, key="hostile", data=data, description=HOSTILE)
+        with get_client(sync_client=True) as client:
+            identity = client.create_artifact(artifact).id
+        page = in_a_browser(tmp_path / "profile", f"{ui_url}/artifacts/artifact/{identity}")
+        assert "the end of it" in page, "it is shown"
+        assert "data-executed" not in page.partition("<body")[0], (
+            "what is written past our escaping executes nothing, too"
+        )

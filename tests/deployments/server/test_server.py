@@ -128,7 +128,7 @@ def test_a_named_server_that_is_stalled_is_waited_for(site, sleepy, monkeypatch)
     monkeypatch.setenv("PREFECT_API_URL", sleepy)
     with server_for(site) as server:
         assert server.api_url == sleepy
-    assert Sleepy.asked == 3
+    assert Sleepy.asked == 4, "when it answers, whether it answers us"
 
 
 def test_no_second_server_is_started_beside_one_that_is_stalled(site, sleepy, said_to_run):
