@@ -22,7 +22,9 @@ from typing import Any
 
 from bench.report import Row, at_most, main
 from blocks.site import Site
+from deployments.server.identity import authorization
 from deployments.server.serve import serve
+from deployments.server.server import server_for
 
 N_CALLS, N_QUICK = 1000, 200
 
@@ -67,10 +69,10 @@ def served(site: Site) -> Iterator[str]:
 
 
 @contextmanager
-def busy(api_url: str) -> Iterator[None]:
+def busy() -> Iterator[None]:
     """Run flows of many task runs from other processes inside the ``with`` block."""
-    environment = os.environ | {"PREFECT_API_URL": api_url, "PREFECT_LOGGING_LEVEL": "CRITICAL"}
     words = [sys.executable, "-c", LOAD]
+    environment = os.environ | {"PREFECT_LOGGING_LEVEL": "CRITICAL"}
     started = [subprocess.Popen(words, env=environment, stderr=subprocess.DEVNULL) for _ in range(BUSY_FLOWS)]
     try:
         time.sleep(15.0)  # until they run
@@ -81,9 +83,10 @@ def busy(api_url: str) -> Iterator[None]:
             process.wait()
 
 
-def post(address: str, body: dict[str, Any]) -> tuple[int, Any]:
+def post(api_url: str, what: str, body: dict[str, Any]) -> tuple[int, Any]:
     """Send one request, without retries; return the status and the answer."""
-    request = urllib.request.Request(address, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    headers = {"Content-Type": "application/json", **authorization(api_url)}
+    request = urllib.request.Request(f"{api_url}/{what}", json.dumps(body).encode(), headers)
     try:
         with urllib.request.urlopen(request, timeout=120) as answer:
             return answer.status, json.load(answer)
@@ -93,25 +96,26 @@ def post(address: str, body: dict[str, Any]) -> tuple[int, Any]:
 
 def call(api_url: str, number: int) -> tuple[Counter[int], list[float]]:
     """Create and cancel runs; return how often each status was answered, and the seconds of each request."""
-    with urllib.request.urlopen(f"{api_url}/deployments/name/{DEPLOYMENT}", timeout=30) as answer:
+    named = urllib.request.Request(f"{api_url}/deployments/name/{DEPLOYMENT}", headers=authorization(api_url))
+    with urllib.request.urlopen(named, timeout=30) as answer:
         deployment = json.load(answer)["id"]
     tomorrow = (datetime.now(UTC) + timedelta(days=1)).isoformat()
     scheduled = {"state": {"type": "SCHEDULED", "state_details": {"scheduled_time": tomorrow}}}
     statuses: Counter[int] = Counter()
     seconds = []
 
-    def ask(address: str, body: dict[str, Any]) -> Any:  # noqa: ANN401
+    def ask(what: str, body: dict[str, Any]) -> Any:  # noqa: ANN401
         began = time.monotonic()
-        status, document = post(address, body)
+        status, document = post(api_url, what, body)
         seconds.append(time.monotonic() - began)
         statuses[status] += 1
         return document
 
     for _ in range(number // 2):
-        run = ask(f"{api_url}/deployments/{deployment}/create_flow_run", scheduled)
+        run = ask(f"deployments/{deployment}/create_flow_run", scheduled)
         time.sleep(PAUSE_S)
         if run is not None:
-            ask(f"{api_url}/flow_runs/{run['id']}/set_state", {"state": {"type": "CANCELLED"}, "force": True})
+            ask(f"flow_runs/{run['id']}/set_state", {"state": {"type": "CANCELLED"}, "force": True})
         time.sleep(PAUSE_S)
     return statuses, seconds
 
@@ -134,9 +138,9 @@ def measure(quick: bool) -> list[Row]:
     number = N_QUICK if quick else N_CALLS
     with tempfile.TemporaryDirectory() as folder:
         site = Site.at(Path(folder) / "site")
-        with served(site) as api_url:
+        with served(site) as api_url, server_for(site):
             found = rows("idle", *call(api_url, number))
-            with busy(api_url):
+            with busy():
                 found += rows("busy", *call(api_url, number))
         letters = len(list((site.state / "server" / "dlq").glob("*")))
     return [*found, at_most("events in the dead letters", letters, "", 0)]

@@ -92,6 +92,24 @@ def check_night(night: int) -> None:
         ) from error
 
 
+EVENT = re.compile(r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""What events are called: S190814bv, MS181101ab, GW170817, GRB170817A, IceCube-170922A, ZTF21aaabbbc, AT2017gfo."""
+
+
+def check_event(event: str) -> str:
+    """Return the name of an event.
+
+    Raises
+    ------
+    InputError
+        If no event is called so; the name stands in pages, file names and messages.
+    """
+    if EVENT.fullmatch(event):
+        return event
+    limit = "1 to 64 letters, digits, dots, dashes and underscores, such as GW170817 or S190814bv"
+    raise InputError("no event is called so", value=repr(event[:80]), limit=limit)
+
+
 def parse_version_tag(tag: str) -> tuple[int, int]:
     """Read a version tag such as ``r4p5`` into its request and processing numbers.
 

@@ -11,6 +11,7 @@ from imaging.io.tables import read_table
 from imaging.pictures.markdown import LEGEND, embedded, graded_rows
 from imaging.pictures.night_summary import night_summary_page
 from imaging.pictures.zeropoints import NAMES
+from imaging.plain_text import markdown_text
 from imaging.quality.grades import grade_quality
 from tasks.engine.artifacts import try_to_create_artifact
 from tasks.engine.final_state import summary_of
@@ -64,7 +65,11 @@ def show_candidates(registered: RegisteredNight, site: Site) -> None:
     page = job.product_path("candidates.md").read_text(encoding="utf-8")
     page += f"\nPage with all candidates: `{job.product_path('candidates.html')}`\n"
     try_to_create_artifact(
-        run, "markdown", f"candidates-{record.night}", page, f"Candidates of {record.event}, night {record.night}"
+        run,
+        "markdown",
+        f"candidates-{record.night}",
+        page,
+        f"Candidates of {markdown_text(record.event)}, night {record.night}",
     )
 
 

@@ -3,16 +3,19 @@
 import fcntl
 import os
 import shutil
+import urllib.request
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from blocks.nights import read_night, registered_nights
 from blocks.site import Site
 from deployments.server.database import address_in_use, parse_address, size_of
-from deployments.server.server import ask_server, is_healthy, known_address
+from deployments.server.identity import LOOPBACK, is_own_here, open_url
+from deployments.server.server import HEALTH_TIMEOUT_S, api_address, ask_server, is_healthy
 from imaging.errors import GWWorkflowError
 
 Verdict = Literal["good", "warning", "bad"]
@@ -85,7 +88,7 @@ def examine(site: Site) -> list[Finding]:
 def check_server(site: Site) -> Iterator[Finding]:
     """Check the server, its deployments and triggers, its workers and its database."""
     named = os.environ.get("PREFECT_API_URL")
-    api_url = named or known_address(site)
+    api_url = api_address(site)
     if named and not is_healthy(named):
         yield Finding("server", "bad", f"nothing answers at {named}", "start it, or unset PREFECT_API_URL")
         return
@@ -98,10 +101,31 @@ def check_server(site: Site) -> Iterator[Finding]:
         )
     else:
         yield Finding("server", "good", f"answers at {api_url}")
+        if named and not is_own_here(named, site.state / "server"):
+            yield from _check_doors(named)
         yield from _check_deployments(api_url, own=not named)
         yield from _check_supports(api_url, own=not named)
         yield from _check_changes(site, api_url, own=not named)
     yield from _check_database(site)
+
+
+def _check_doors(named: str) -> Iterator[Finding]:
+    """Check that a server of one's own is neither open to everybody nor reached in clear text."""
+    address = urlsplit(named)
+    if address.scheme == "http" and address.hostname not in LOOPBACK:
+        found = f"{named} is beyond this machine and without TLS: everybody on the way reads its secrets"
+        yield Finding(
+            "encryption", "warning", found, "put a reverse proxy with TLS in front of it, see docs/security.md"
+        )
+    question = urllib.request.Request(  # noqa: S310
+        f"{named}/block_types/filter", b'{"limit": 1}', {"Content-Type": "application/json"}
+    )
+    try:
+        with open_url(question, HEALTH_TIMEOUT_S):
+            remedy = "set PREFECT_SERVER_API_AUTH_STRING for it, and PREFECT_API_AUTH_STRING for commands and workers"
+            yield Finding("access", "warning", f"{named} answers everybody, with the keys of all blocks", remedy)
+    except (OSError, ValueError):
+        yield Finding("access", "good", "nothing is answered without PREFECT_API_AUTH_STRING")
 
 
 def _check_changes(site: Site, api_url: str, *, own: bool) -> Iterator[Finding]:

@@ -1,6 +1,5 @@
 """Progress of the exposures of a site, from its state folder, and the runs on its server."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -13,7 +12,7 @@ from blocks.site import Site
 from deployments.cli.output import table_lines
 from deployments.events.decisions import read_state
 from deployments.events.due import due
-from deployments.server.server import ask_server, known_address
+from deployments.server.server import api_address, ask_server
 from imaging.errors import GWWorkflowError, InputError
 from tasks.engine.cache import parse_record_name
 from tasks.engine.failures import describe_failures, noted_failures
@@ -165,7 +164,7 @@ def subject_status(site: Site, subject: str) -> SubjectStatus:
 
 def running_flows(site: Site) -> tuple[dict[str, str], ...] | None:
     """Return the running and waiting runs of the server with their progress; None without a server."""
-    api_url = os.environ.get("PREFECT_API_URL") or known_address(site)
+    api_url = api_address(site)
     if not api_url:
         return None
     states = ["RUNNING", "PENDING", "SCHEDULED", "PAUSED", "CANCELLING"]

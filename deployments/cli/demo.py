@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,6 +15,7 @@ from cyclopts import Parameter
 from blocks.site import Site
 from deployments.cli.options import DEFAULT_DISPLAY, Ccds, Display, ccds_of
 from deployments.cli.output import Answer, table_lines
+from deployments.server.server import Server, api_address, ask_server
 from imaging.errors import StorageError
 from tasks.engine.jobs import ExitCode
 
@@ -59,13 +59,17 @@ def demo(
     simulated_s = time.monotonic() - began
     with serving(site, port) as server:
         say(f"serving at {server['server']}", display)
+        api_address(site)  # the server proves that it is the site's, and is asked with the site's string from now on
         before = latest_run(server["api"]) or {}
         register(site, simulated)
         run = wait_for_run(site, server["api"], settings.night, display, not_run=before.get("id"))
         waited_s = time.monotonic() - began - simulated_s
         answer = report(site, simulated, run, {"simulate_s": simulated_s, "process_s": waited_s}, server["server"])
         if keep_serving:
-            say(f"serving at {server['server']}; interrupt to stop", display)
+            from deployments.server.serve import sign_in_link
+
+            link = sign_in_link(Server(server["api"], embedded=True)) if server["sign_in"] else server["server"]
+            say(f"serving; interrupt to stop; sign in, once: {link}", display)
             with suppress(KeyboardInterrupt):
                 server["process"].wait()
     return answer
@@ -207,11 +211,7 @@ def wait_for_run(
 def latest_run(api_url: str) -> dict[str, Any] | None:
     """Return the latest run of a night from the server; None if there is none."""
     question = {"flows": {"name": {"any_": [NIGHT_FLOW]}}, "sort": "EXPECTED_START_TIME_DESC", "limit": 1}
-    request = urllib.request.Request(  # noqa: S310
-        f"{api_url}/flow_runs/filter", json.dumps(question).encode(), {"Content-Type": "application/json"}
-    )
-    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
-        runs = json.load(answer)
+    runs = ask_server(api_url, "flow_runs/filter", question, timeout_s=30)
     return runs[0] if runs else None
 
 

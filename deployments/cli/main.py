@@ -26,8 +26,8 @@ COMMANDS = {
     "candidates": ("candidates", "candidate-pictures", "report"),
     "calibrations": ("build-calibrations", "build-sky-modes", "build-star-flat"),
     "catalogues": ("reference-catalog",),
-    "server": ("serve", "deploy", "settings", "listen", "metrics", "database"),
-    "site": ("doctor", "timings", "cache", "make-certificate"),
+    "server": ("serve", "sign-in", "rotate-secret", "deploy", "settings", "listen", "metrics", "database"),
+    "site": ("doctor", "backup", "restore", "timings", "cache", "make-certificate"),
     "demo": ("demo", "simulate"),
 }
 """Modules of this package and the commands in them. A command imports its own module; only ``--help`` imports all."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from imaging.plain_text import visible
 from tasks.engine.jobs import ExitCode
 
 FORMATS = {
@@ -50,7 +51,7 @@ def write_answer(answer: Answer, *, as_json: bool) -> ExitCode:
     if as_json:
         write_document({**answer.document, "exit_code": int(answer.exit_code)})
     else:
-        sys.stdout.write("".join(f"{line}\n" for line in answer.lines))
+        sys.stdout.write("".join(f"{visible(line)}\n" for line in answer.lines))
         sys.stdout.flush()
     return answer.exit_code
 
@@ -59,7 +60,7 @@ def write_error(
     message: str, exit_code: ExitCode, *, as_json: bool, about: Mapping[str, Any] | None = None
 ) -> ExitCode:
     """Write an error to standard error, and as a JSON document to standard output; return the exit code."""
-    sys.stderr.write(f"gw-workflow: {message}\n")
+    sys.stderr.write(f"gw-workflow: {visible(message)}\n")
     if as_json:
         write_document({"error": message, **(about or {}), "exit_code": int(exit_code)})
     return exit_code

@@ -43,14 +43,52 @@ def serve(
     os.environ["GW_WORKFLOW_ROOT"] = str(found.site.root)
 
     def ready(server: "Server") -> None:
+        link = serving.sign_in_link(server)
         if common.json:
-            write_document({"command": "serve", "server": server.ui_url, "api": server.api_url, "site": found.name})
+            document = {"command": "serve", "server": server.ui_url, "api": server.api_url, "site": found.name}
+            write_document(document | {"sign_in": link})
         else:
             sys.stdout.write(f"serving {found.name} at {server.ui_url}; interrupt to stop\n")
+            if link:
+                sys.stdout.write(f"sign in, once: {link}\n")
             sys.stdout.flush()
 
     serving.serve(found.site, name=found.name, port=port, limit=limit, on_ready=ready)
     return Answer({}, ("stopped",))
+
+
+def sign_in(common: Common = DEFAULTS) -> Answer:
+    """Print a link that lets one browser in to the pages of the site's server, once, within a quarter of an hour."""
+    from deployments.server.serve import sign_in_link
+    from deployments.server.server import Server, known_address
+    from imaging.errors import InputError
+
+    found = find_site(common)
+    api_url = known_address(found.site)
+    if api_url is None:
+        raise InputError("no server of the site runs", value=found.name, remedy="start it with gw-workflow serve")
+    link = sign_in_link(Server(api_url, embedded=True))
+    return Answer({"command": "sign-in", "link": link}, (str(link),))
+
+
+def rotate_secret(
+    *,
+    now: Annotated[
+        bool, Parameter(name="--now", negative="", help="Refuse the old secret at once; runs that go on fail.")
+    ] = False,
+    common: Common = DEFAULTS,
+) -> Answer:
+    """Replace the secret of the site's server; what runs goes on with the old one until the server ends."""
+    from deployments.server import identity
+
+    found = find_site(common)
+    folder = found.site.state / "server"
+    if not (folder / "secret").exists():
+        identity.make_secret(folder)
+    identity.rotate_secret(folder, keep_previous=not now)
+    after = "at once" if now else "when the server ends; restart gw-workflow serve when no run goes on"
+    lines = (f"{found.name} has a new secret; the old one is refused {after}", "browsers sign in again: sign-in")
+    return Answer({"command": "rotate-secret", "site": found.name, "old_is_refused": after}, lines)
 
 
 def deploy(
@@ -90,7 +128,10 @@ def settings(who: Literal["server", "worker"], /, *, display: Display = DEFAULT_
 def listen(
     *,
     client_id: Annotated[str | None, Parameter(name="--client-id", env_var="GCN_CLIENT_ID")] = None,
-    client_secret: Annotated[str | None, Parameter(name="--client-secret", env_var="GCN_CLIENT_SECRET")] = None,
+    client_secret_file: Annotated[
+        Path | None,
+        Parameter(name="--client-secret-file", help="File with the client secret, mode 600; or set GCN_CLIENT_SECRET."),
+    ] = None,
     topic: Annotated[tuple[str, ...], Parameter(name="--topic", help="Topic; repeatable.")] = (),
     broker: Annotated[str | None, Parameter(name="--broker", help="Another broker, HOST:PORT.")] = None,
     seconds: Annotated[float | None, Parameter(name="--seconds", help="Stop after this time; default: never.")] = None,
@@ -104,17 +145,21 @@ def listen(
     from blocks.saved import saved_block
     from deployments.events.listening import listen as take_alerts
     from deployments.events.listening import open_consumer
+    from deployments.server.private import read_secret
     from deployments.server.server import server_for
     from imaging.errors import InputError
 
     site = find_site(common).site
+    client_secret = os.environ.get("GCN_CLIENT_SECRET")
+    if client_secret_file is not None:  # an option would show the secret in the list of processes
+        client_secret = read_secret(client_secret_file, "then a new secret at https://gcn.nasa.gov")
     records = []
     with server_for(site):
         block = saved_block(GcnCredentials, "default") if client_id is None else None
         if block is None and (client_id is None or client_secret is None):
             raise InputError(
                 "no credentials for gravitational-wave alerts",
-                limit="--client-id and --client-secret, GCN_CLIENT_ID and GCN_CLIENT_SECRET, or the block",
+                limit="--client-id and --client-secret-file, GCN_CLIENT_ID and GCN_CLIENT_SECRET, or the block",
                 remedy="get them at https://gcn.nasa.gov",
             )
         if block is None:
@@ -135,13 +180,30 @@ def metrics(
         int | None,
         Parameter(name="--port", help="Serve the metrics at this port; default: print them once."),
     ] = None,
-    host: Annotated[str, Parameter(name="--host", help="Address to listen at.")] = "127.0.0.1",
+    host: Annotated[
+        str,
+        Parameter(name="--host", help="Address to listen at; beyond this machine Prometheus needs the credential."),
+    ] = "127.0.0.1",
+    write_credential: Annotated[
+        Path | None,
+        Parameter(name="--write-credential", help="Write the credential for Prometheus to this file, and end."),
+    ] = None,
     common: Common = DEFAULTS,
 ) -> Answer:
     """Print or serve the metrics of a site for Prometheus: steps done, runs by state, workers, disk, pending events."""
+    from deployments.server.identity import make_secret, metrics_token
     from deployments.server.metrics import serve_metrics, write_metrics
+    from deployments.server.private import write_private
+    from imaging.io.atomic import storage_error
 
     site = find_site(common).site
+    if write_credential is not None:
+        make_secret(site.state / "server")
+        try:
+            write_private(write_credential, metrics_token(site.state / "server"))
+        except OSError as error:
+            raise storage_error(error, write_credential) from error
+        return Answer({"command": "metrics", "credential": str(write_credential)}, (f"{write_credential} written",))
     if port is None:
         text = write_metrics(site)
         return Answer({"command": "metrics", "text": text}, text.splitlines())

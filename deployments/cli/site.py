@@ -1,5 +1,6 @@
 """Commands that examine a site: doctor, timings, cache."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -24,6 +25,30 @@ def doctor(*, common: Common = DEFAULTS) -> Answer:
     lines.append(f"{counts['good']} good, {counts['warning']} warnings, {counts['bad']} bad")
     document = {"command": "doctor", "findings": [finding.document() for finding in findings], "counts": counts}
     return Answer(document, lines, ExitCode.FAILED if counts["bad"] else ExitCode.COMPLETE)
+
+
+def backup(
+    file: Annotated[Path, Parameter(help="File to write; it must not exist.")], /, *, common: Common = DEFAULTS
+) -> Answer:
+    """Write what the site cannot compute again to one file: database, nights, alerts, ledger, secrets, certificates."""
+    from deployments.maintenance.backup import DATABASE, back_up
+    from deployments.server.database import VARIABLE
+
+    names = back_up(find_site(common).site, file)
+    lines = [f"{len(names)} files in {file}; keep it as secret as a password"]
+    if os.environ.get(VARIABLE) or DATABASE not in names:
+        lines.append(f"without the database of {VARIABLE}, or the site has none: use pg_dump")
+    return Answer({"command": "backup", "file": str(file), "files": names}, lines)
+
+
+def restore(file: Annotated[Path, Parameter(help="Backup to read.")], /, *, common: Common = DEFAULTS) -> Answer:
+    """Restore the state of a site from a backup; files that exist are not replaced."""
+    from deployments.maintenance import backup as backups
+
+    found = find_site(common)
+    names = backups.restore(found.site, file)
+    lines = (f"{len(names)} files restored to {found.site.state}", "steps whose records are gone are computed again")
+    return Answer({"command": "restore", "site": found.name, "files": names}, lines)
 
 
 def timings(

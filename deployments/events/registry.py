@@ -14,7 +14,7 @@ from blocks.gw_events import current_skymap
 from blocks.nights import EVENT_NAME, RECORD, NightRecord, RegisteredNight, night_folder, read_night
 from blocks.site import Site
 from imaging.errors import InputError
-from imaging.identity import check_night
+from imaging.identity import check_event, check_night
 from imaging.io.atomic import atomic_path, content_hash, storage_error, write_text
 from imaging.io.exposure_list import ListedExposure, read_exposure_list, write_exposure_list
 from tasks.engine.events import emit
@@ -75,8 +75,7 @@ def register_night(
         If the registry cannot be written.
     """
     check_night(night)
-    if not event.strip():
-        raise InputError("event has no name", limit="a name such as GW170817")
+    event = check_event(event.strip())
     listed = read_exposure_list(exposures)
     if not Path(skymap).is_file():
         raise InputError("sky map missing", value=skymap)
@@ -87,7 +86,7 @@ def register_night(
         with (folder / "registering.lock").open("ab") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             known = read_night(site, night) if (folder / RECORD).exists() else None
-            return _register(site, night, event.strip(), Path(skymap), listed, known=known, update=update)
+            return _register(site, night, event, Path(skymap), listed, known=known, update=update)
     except OSError as error:
         raise storage_error(error, folder) from error
 

@@ -101,6 +101,7 @@ def ask(
     InputError
         If the receiver cannot be reached at all.
     """
+    secrets = (client.headers.get("authorization", "").partition(" ")[2], (content.get("data") or {}).get("api_key"))
     pause = FIRST_WAIT_S
     for turn in range(1, TRIES + 1):
         asked = 0.0
@@ -109,19 +110,27 @@ def ask(
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol) as error:
             if turn == TRIES:
                 raise InputError(
-                    f"the receiver cannot be reached: {error or type(error).__name__}",
+                    f"the receiver cannot be reached: {_hiding(secrets, str(error)) or type(error).__name__}",
                     value=client.base_url,
                     remedy="check the address in the block and the network, then run the same command again",
                 ) from error
         except httpx.TransportError as error:
-            raise UnansweredError(str(error) or type(error).__name__) from error
+            raise UnansweredError(_hiding(secrets, str(error)) or type(error).__name__) from None
         else:
             if turn == TRIES or (response.status_code != 429 and response.status_code < 500):
-                return response
+                text = _hiding(secrets, response.text)
+                return response if text == response.text else httpx.Response(response.status_code, text=text)
             asked = _asked_wait(response)
         wait(min(max(pause, asked), LONGEST_WAIT_S))
         pause *= 2.0
     raise AssertionError("unreachable")
+
+
+def _hiding(secrets: Iterable[str | None], text: str) -> str:
+    """Return a text without the secrets of a request, which receivers and libraries repeat in their messages."""
+    for secret in filter(None, secrets):
+        text = text.replace(secret, "***")
+    return text
 
 
 def _asked_wait(response: httpx.Response) -> float:

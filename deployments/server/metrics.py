@@ -4,11 +4,16 @@ They are computed at every scrape from the site's state folder and its Prefect s
 suffices for any number of workers.
 """
 
-import os
 import shutil
+import socket
+import threading
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from blocks.nights import read_night, registered_nights
 from blocks.site import Site
@@ -16,10 +21,13 @@ from deployments.checks.status import subject_status
 from deployments.events.alerts import pending_alerts
 from deployments.events.decisions import nights_to_do
 from deployments.server.database import address_in_use, size_of
-from deployments.server.server import ask_server, is_healthy, known_address
+from deployments.server.identity import LOOPBACK, Accepted, is_among
+from deployments.server.server import api_address, ask_server, is_healthy
 from imaging.errors import GWWorkflowError, InputError
 
 if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
     from prometheus_client.core import Metric
 
 PORT = 9108
@@ -101,7 +109,7 @@ class SiteCollector:
 
     def server(self) -> "Iterator[Metric]":
         """Yield whether the server answers, its runs by state, and its workers."""
-        api_url = os.environ.get("PREFECT_API_URL") or known_address(self.site)
+        api_url = api_address(self.site)
         answers = bool(api_url) and is_healthy(str(api_url))
         up = _gauge("gw_server_up", "Whether the Prefect server answers.")
         up.add_metric((), float(answers))
@@ -166,20 +174,55 @@ def write_metrics(site: Site) -> str:
 def serve_metrics(site: Site, port: int, host: str = "127.0.0.1") -> Any:  # noqa: ANN401
     """Serve the metrics from a thread; return the HTTP server, whose ``shutdown`` ends it.
 
+    On an address beyond this machine they are given only to who has the site's token for metrics.
+
     Raises
     ------
     InputError
         If the port is in use.
     """
-    from prometheus_client import CollectorRegistry, start_http_server
+    from prometheus_client import CollectorRegistry, make_wsgi_app
 
     registry = CollectorRegistry(auto_describe=False)
     registry.register(SiteCollector(site))
+    application = _guarded(make_wsgi_app(registry), site.state / "server", is_open=host in LOOPBACK)
+    family = {"server_class": _Server6 if ":" in host else _Server, "handler_class": _Quiet}
     try:
-        server, _ = start_http_server(port, addr=host, registry=registry)
+        server = make_server(host, port, application, **family)
     except OSError as error:
         raise InputError("port is in use", value=port, limit="a free port", remedy="choose another port") from error
+    threading.Thread(target=server.serve_forever, daemon=True).start()
     return server
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+
+class _Server6(_Server):
+    address_family = socket.AF_INET6
+
+
+class _Quiet(WSGIRequestHandler):
+    timeout = 30
+
+    def log_message(self, *_words: object) -> None:
+        """Write no line for every request."""
+
+
+def _guarded(application: "WSGIApplication", folder: Path, *, is_open: bool) -> "WSGIApplication":
+    """Let only who has the token, or who is on this machine and names it, reach the metrics."""
+
+    def guarded(environ: "WSGIEnvironment", start: "StartResponse") -> "Iterable[bytes]":
+        scheme, _, token = str(environ.get("HTTP_AUTHORIZATION", "")).partition(" ")
+        host = urlsplit(f"//{environ.get('HTTP_HOST', '')}").hostname
+        has_token = scheme.lower() == "bearer" and is_among(token, Accepted.read(folder).metrics)
+        if has_token or (is_open and host in LOOPBACK and "HTTP_ORIGIN" not in environ):
+            return application(environ, start)
+        start("401 Unauthorized", [("Content-Type", "text/plain"), ("WWW-Authenticate", "Bearer")])
+        return [b"the token of gw-workflow metrics --write-credential is needed\n"]
+
+    return guarded
 
 
 def _gauge(name: str, documentation: str, labels: Iterable[str] = ()) -> Any:  # noqa: ANN401

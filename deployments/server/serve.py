@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING
 from blocks.site import Site
 from deployments.server.applied import Applied, ask_with, pause_deployments, plan_deployments
 from deployments.server.definitions import DEFINITIONS, Definition, served_definition, served_deployment
+from deployments.server.gate import PUBLIC_VARIABLE, SIGN_IN
 from deployments.server.identity import make_secret
-from deployments.server.server import Server, server_for
+from deployments.server.private import open_private
+from deployments.server.server import Server, ask_server, server_for
 from deployments.server.server_settings import HEARTBEAT_S
 from imaging.errors import InputError
 
@@ -99,6 +101,21 @@ def _make_runner() -> "Runner":
     return runner
 
 
+def sign_in_link(server: Server) -> str | None:
+    """Return a link that lets one browser in, once; None for a server that is not the site's own.
+
+    Raises
+    ------
+    OSError, ValueError
+        If the server does not answer.
+    """
+    if not server.embedded:
+        return None
+    answer = ask_server(server.api_url, SIGN_IN.removeprefix("/"), {})
+    public = os.environ.get(PUBLIC_VARIABLE, "").rstrip("/")
+    return f"{public or server.ui_url}{SIGN_IN}?token={answer['token']}"
+
+
 @contextmanager
 def only_one(site: Site) -> Iterator[None]:
     """Refuse to serve a site twice; the operating system ends the claim however this process ends.
@@ -110,7 +127,7 @@ def only_one(site: Site) -> Iterator[None]:
     """
     path = site.state / "server" / "serve.lock"
     make_secret(path.parent)
-    with path.open("a+") as lock:
+    with open_private(path) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -118,7 +135,7 @@ def only_one(site: Site) -> Iterator[None]:
             remedy = "stop that process first, or serve another site"
             raise InputError("the site is served already", value=holder or site.root, remedy=remedy) from error
         lock.truncate(0)
-        lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        lock.write(f"process {os.getpid()} on {socket.gethostname()}\n".encode())
         lock.flush()
         yield
 

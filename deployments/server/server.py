@@ -19,7 +19,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -27,10 +27,20 @@ from urllib.parse import urlsplit
 
 from blocks.site import Site
 from deployments.server.database import VARIABLE, prepare_sqlite
-from deployments.server.identity import is_own, make_secret, open_url
-from deployments.server.server_settings import client_environment, server_environment
+from deployments.server.gate import PUBLIC_VARIABLE
+from deployments.server.identity import (
+    PREVIOUS,
+    auth_string,
+    authorization,
+    is_own,
+    is_own_here,
+    make_secret,
+    open_url,
+    require_access,
+)
+from deployments.server.private import close_to_others, open_private, write_private
+from deployments.server.server_settings import applied_settings, client_environment, drain, server_environment
 from imaging.errors import InputError, StorageError
-from imaging.io.atomic import write_text
 
 START_TIMEOUT_S = 120.0
 """Timeout of the start; the first one migrates an empty database, half a minute on a busy machine."""
@@ -84,8 +94,8 @@ def is_healthy(api_url: str, timeout_s: float = HEALTH_TIMEOUT_S) -> bool:
         return False
 
 
-def ask_server(api_url: str, what: str, question: dict[str, Any]) -> Any:  # noqa: ANN401
-    """Send a query to the server's API and return the result.
+def ask_server(api_url: str, what: str, question: dict[str, Any], timeout_s: float = HEALTH_TIMEOUT_S) -> Any:  # noqa: ANN401
+    """Send a query to the server's API, with what it asks of clients, and return the result.
 
     Raises
     ------
@@ -93,9 +103,11 @@ def ask_server(api_url: str, what: str, question: dict[str, Any]) -> Any:  # noq
         If it does not answer, or not correctly.
     """
     request = urllib.request.Request(  # noqa: S310
-        f"{api_url}/{what}", json.dumps(question).encode(), {"Content-Type": "application/json"}
+        f"{api_url}/{what}",
+        json.dumps(question).encode(),
+        {"Content-Type": "application/json", **authorization(api_url)},
     )
-    with open_url(request, HEALTH_TIMEOUT_S) as answer:
+    with open_url(request, timeout_s) as answer:
         return json.load(answer)
 
 
@@ -125,23 +137,25 @@ def server_for(site: Site, *, port: int | None = None) -> Iterator[Server]:
     Raises
     ------
     InputError
-        If ``PREFECT_API_URL`` is set and nothing answers there, if the port is in use, or if the site's server runs at
-        another port, on another machine or for another user.
+        If nothing answers at ``PREFECT_API_URL``, or not to this process, if the port is in use, or if the site's
+        server runs at another port, on another machine or for another user.
     StorageError
         If the embedded server does not start, or does not answer.
     """
     named = os.environ.get("PREFECT_API_URL")
     if named:
         if not _becomes(lambda: is_healthy(named), PATIENCE_S):
-            raise InputError(
-                "no Prefect server answers",
-                value=named,
-                remedy="start it, or unset PREFECT_API_URL to use an embedded server",
-            )
-        with _settings(client_environment(named, site.state / "server")):
+            remedy = "start it, or unset PREFECT_API_URL to use an embedded server"
+            raise InputError("no Prefect server answers", value=named, remedy=remedy)
+        own = auth_string(_folder(site)) if is_own_here(named, _folder(site)) else ""
+        require_access(named)
+        with applied_settings(client_environment(named, _folder(site), own)):
             yield Server(named, embedded=False)
         return
-    with embedded_server(site, port=port) as server, _settings(client_environment(server.api_url, _folder(site))):
+    with (
+        embedded_server(site, port=port) as server,
+        applied_settings(client_environment(server.api_url, _folder(site), auth_string(_folder(site)))),
+    ):
         try:
             yield server
         finally:
@@ -163,10 +177,12 @@ def embedded_server(site: Site, *, port: int | None = None) -> Iterator[Server]:
     """
     folder = _folder(site)
     make_secret(folder)
-    with (folder / "users.lock").open("ab") as users:
-        with (folder / "start.lock").open("ab") as starting:
+    with open_private(folder / "users.lock") as users:
+        with open_private(folder / "start.lock") as starting:
             fcntl.flock(starting, fcntl.LOCK_EX)
             others_port = _others_port(folder, users)
+            if others_port is None:
+                (folder / PREVIOUS).unlink(missing_ok=True)  # nobody is left who knows no other
             fcntl.flock(users, fcntl.LOCK_SH)
             api_url = _join(folder, port) or _start(folder, port or others_port)
         with _kept_alive(folder, api_url):
@@ -208,6 +224,11 @@ def _join(folder: Path, port: int | None) -> str | None:
     return api_url
 
 
+def is_running(site: Site) -> bool:
+    """Whether the site's embedded server runs, on whatever machine."""
+    return _runs(_folder(site))
+
+
 def _runs(folder: Path) -> bool:
     """Whether the server of a folder runs, on whatever machine."""
     try:
@@ -229,7 +250,7 @@ def _kept_alive(folder: Path, api_url: str) -> Iterator[None]:
         while not stopped.wait(WATCH_S):
             if _runs(folder):
                 continue
-            with (folder / "start.lock").open("ab") as starting, suppress(InputError, StorageError):
+            with open_private(folder / "start.lock") as starting, suppress(InputError, StorageError):
                 fcntl.flock(starting, fcntl.LOCK_EX)
                 if not stopped.is_set() and not _runs(folder):  # another user may have restarted it
                     _start(folder, _port_of(api_url))
@@ -254,6 +275,14 @@ def known_address(site: Site) -> str | None:
     return api_url if api_url and is_own(api_url, folder, HEALTH_TIMEOUT_S) else None
 
 
+def api_address(site: Site) -> str | None:
+    """Return the address of ``PREFECT_API_URL``, else of the site's embedded server; None if there is neither."""
+    named = os.environ.get("PREFECT_API_URL")
+    if named:
+        is_own_here(named, _folder(site))  # then it is asked with the site's string
+    return named or known_address(site)
+
+
 def _note(folder: Path) -> dict[str, Any]:
     """Return what the last start of the server has noted: address, process, machine."""
     try:
@@ -270,17 +299,6 @@ def wait_until_stopped(site: Site, timeout_s: float = 30.0) -> bool:
     if ended:
         _started.clear()
     return ended
-
-
-def drain() -> None:
-    """Send the logs and events in Prefect's queues before the server ends."""
-    if "prefect" not in sys.modules:
-        return
-    from prefect.events.worker import EventsWorker
-    from prefect.logging.handlers import APILogWorker
-
-    APILogWorker.drain_all()
-    EventsWorker.drain_all()
 
 
 def _folder(site: Site) -> Path:
@@ -317,18 +335,19 @@ def _listener(port: int) -> str:
 
 def _start(folder: Path, port: int | None) -> str:
     """Start the server's process and wait until it answers; return the address of the API."""
-    with _bind(port) as listening, (folder / "server.lock").open("ab") as lock:
+    with _bind(port) as listening, open_private(folder / "server.lock") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         port = listening.getsockname()[1]
         api_url = f"http://{HOST}:{port}/api"
         if not os.environ.get(VARIABLE):
             prepare_sqlite(folder / "prefect.db")
-        with (folder / "server.log").open("ab") as log:
-            began = log.tell()
+        close_to_others(folder)
+        with open_private(folder / "server.log") as log:
+            began = log.seek(0, os.SEEK_END)
             process = _spawn(folder, listening, lock, log)
     _started.append(process)
     note = {"api_url": api_url, "pid": process.pid, "host": socket.gethostname()}
-    write_text(folder / "address.json", json.dumps(note) + "\n")
+    write_private(folder / "address.json", json.dumps(note) + "\n")
     if not _becomes(
         lambda: is_own(api_url, folder, HEALTH_TIMEOUT_S), START_TIMEOUT_S, lambda: process.poll() is not None
     ):
@@ -355,12 +374,13 @@ def _last_error(log: Path, began: int) -> str:
 def _spawn(folder: Path, listening: socket.socket, lock: IO[bytes], log: IO[bytes]) -> subprocess.Popen[bytes]:
     """Start the process; it inherits the socket and the lock, which it holds until it ends."""
     passed = (listening.fileno(), lock.fileno())
+    inherited = {name: value for name, value in os.environ.items() if name != "PREFECT_SERVER_API_AUTH_STRING"}
     return subprocess.Popen(
         [sys.executable, "-m", "deployments.server.server_process", str(folder), *map(str, passed)],
-        env=os.environ
+        env=inherited
         | server_environment(folder)
         | {
-            "PREFECT_UI_URL": f"http://{HOST}:{listening.getsockname()[1]}",
+            "PREFECT_UI_URL": os.environ.get(PUBLIC_VARIABLE) or f"http://{HOST}:{listening.getsockname()[1]}",
             "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
         },
         stdin=subprocess.DEVNULL,
@@ -368,31 +388,5 @@ def _spawn(folder: Path, listening: socket.socket, lock: IO[bytes], log: IO[byte
         stderr=subprocess.STDOUT,
         pass_fds=passed,
         start_new_session=True,
-    )
-
-
-@contextmanager
-def _settings(environment: dict[str, str]) -> Iterator[None]:
-    """Set environment variables inside the ``with`` block, and Prefect's settings if it is imported already."""
-    before = {name: os.environ.get(name) for name in environment}
-    os.environ.update(environment)
-    with ExitStack() as stack:
-        if "prefect" in sys.modules:
-            stack.enter_context(_prefect_settings(environment))
-        try:
-            yield
-        finally:
-            for name, value in before.items():
-                if value is None:
-                    os.environ.pop(name, None)
-                else:
-                    os.environ[name] = value
-
-
-def _prefect_settings(environment: dict[str, str]) -> AbstractContextManager[object]:
-    import prefect.settings
-
-    known = {name: value for name, value in environment.items() if hasattr(prefect.settings, name)}
-    return prefect.settings.temporary_settings(
-        {getattr(prefect.settings, name): value for name, value in known.items()}
+        umask=0o077,
     )

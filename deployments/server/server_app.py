@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from fastapi.routing import APIRoute
 from prefect.logging import get_logger
 from prefect.server.api.server import create_app
@@ -59,8 +59,9 @@ def make_app(folder: Path) -> FastAPI:
     """
     app = create_app(final=True)
 
-    def identity(nonce: str) -> dict[str, str]:
-        return {"proof": proof(folder, nonce)}
+    def identity(request: Request, nonce: str) -> dict[str, str]:
+        _, port = request.scope["server"]
+        return {"proof": proof(folder, nonce, port)}
 
     app.router.routes.insert(0, APIRoute(PATH, identity))  # ahead of the pages, which answer every path
     return app

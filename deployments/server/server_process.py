@@ -15,6 +15,9 @@ import threading
 import time
 from pathlib import Path
 
+from deployments.server.cipher import set_key
+from deployments.server.database import VARIABLE
+
 LOOK_S = 0.5
 """Seconds between two checks for users."""
 
@@ -42,11 +45,15 @@ def main() -> None:
     os.set_inheritable(lock, False)  # held by this process alone, as long as it lives
     threading.Thread(target=stop_when_unused, args=(folder / "users.lock",), daemon=True).start()
 
+    set_key(folder, os.environ[VARIABLE])
+
     import uvicorn
 
+    from deployments.server.gate import Gate
     from deployments.server.server_app import make_app, serve_app
 
-    server = uvicorn.Server(uvicorn.Config(make_app(folder), log_level="warning", timeout_graceful_shutdown=5))
+    app = Gate(make_app(folder), folder)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5))
     asyncio.run(serve_app(server.serve(sockets=[listening])))
     if not server.started:
         sys.exit("the server did not start")

@@ -1,9 +1,14 @@
 """Prefect settings of server, workers and flow runs, as environment variables."""
 
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 from deployments.server.database import VARIABLE, address_in_use
-from deployments.server.identity import without_proxy
+from deployments.server.identity import AUTH_VARIABLE, without_proxy
+from deployments.server.private import make_private_folder, write_private
 
 QUIET = {
     "DO_NOT_TRACK": "1",
@@ -37,6 +42,8 @@ SERVER = {
     **QUIET,
     # With a relative address the pages work on any port and behind a proxy.
     "PREFECT_SERVER_UI_API_URL": "/api",
+    # Pages of other origins get no answer. Our own origin needs no permission; the default allows every origin.
+    "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": "http://127.0.0.1",
     # The new user interface contacts an external address on every page.
     "PREFECT_SERVER_UI_V2_ENABLED": "false",
     # The recorders write single rows by default, at 60 ms of CPU each; in batches 15 ms.
@@ -72,7 +79,7 @@ def server_environment(folder: Path) -> dict[str, str]:
     return {**SERVER, **without_proxy(), "PREFECT_HOME": str(folder), VARIABLE: address_in_use(folder)}
 
 
-def client_environment(api_url: str, folder: Path) -> dict[str, str]:
+def client_environment(api_url: str, folder: Path, auth_string: str = "") -> dict[str, str]:
     """Return the environment variables of a process that uses a server.
 
     Over plain HTTP the certificate bundle is not used, but it is read twice per task run, at 60 ms of CPU each; with a
@@ -84,8 +91,12 @@ def client_environment(api_url: str, folder: Path) -> dict[str, str]:
         Address of the server's API.
     folder
         Folder of the file with one certificate.
+    auth_string
+        String with which clients authenticate; empty to leave the one of the environment as it is.
     """
     settings = {**CLIENT, **without_proxy(), "PREFECT_API_URL": api_url, "PREFECT_UI_URL": api_url.removesuffix("/api")}
+    if auth_string:
+        settings[AUTH_VARIABLE] = auth_string
     if api_url.startswith("http://"):
         settings["PREFECT_API_SSL_CERT_FILE"] = str(one_certificate(folder))
     return settings
@@ -95,11 +106,48 @@ def one_certificate(folder: Path) -> Path:
     """Write the first certificate of the bundle to a file, once, and return its path."""
     path = folder / "one-certificate.pem"
     if not path.exists():
+        make_private_folder(folder)
         import certifi
-
-        from imaging.io.atomic import write_text
 
         text = Path(certifi.where()).read_text(encoding="utf-8")
         start, end = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----\n"
-        write_text(path, start + text.partition(start)[2].partition(end)[0] + end)
+        write_private(path, start + text.partition(start)[2].partition(end)[0] + end)
     return path
+
+
+@contextmanager
+def applied_settings(environment: dict[str, str]) -> Iterator[None]:
+    """Set environment variables inside the ``with`` block, and Prefect's settings if it is imported already."""
+    before = {name: os.environ.get(name) for name in environment}
+    os.environ.update(environment)
+    with ExitStack() as stack:
+        if "prefect" in sys.modules:
+            stack.enter_context(_prefect_settings(environment))
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
+
+
+def _prefect_settings(environment: dict[str, str]) -> AbstractContextManager[object]:
+    import prefect.settings
+
+    known = {name: value for name, value in environment.items() if hasattr(prefect.settings, name)}
+    return prefect.settings.temporary_settings(
+        {getattr(prefect.settings, name): value for name, value in known.items()}
+    )
+
+
+def drain() -> None:
+    """Send the logs and events in Prefect's queues before the server ends."""
+    if "prefect" not in sys.modules:
+        return
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    APILogWorker.drain_all()
+    EventsWorker.drain_all()

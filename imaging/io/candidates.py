@@ -12,6 +12,7 @@ from imaging.candidates.words import flag_names
 from imaging.errors import InputError
 from imaging.io.atomic import atomic_path
 from imaging.io.tables import read_table, write_table
+from imaging.plain_text import FORMULA, cell_text
 from imaging.schemas.candidates import CANDIDATES
 from imaging.schemas.fields import NO_ID
 from imaging.schemas.hosts import GALAXIES
@@ -76,7 +77,18 @@ def write_candidates_csv(path: Path, candidates: pa.Table) -> None:
         names = pa.array([";".join(flag_names(int(flags))) for flags in bits.dictionary.to_pylist()], type=pa.string())
         table = table.append_column("flag_names", names.take(bits.indices))
     with atomic_path(path) as temporary:
-        pacsv.write_csv(table, temporary)
+        pacsv.write_csv(without_formulas(table), temporary)
+
+
+def without_formulas(table: pa.Table) -> pa.Table:
+    """Return a table whose texts no spreadsheet computes."""
+    for number, field in enumerate(table.schema):
+        if not pa.types.is_string(field.type):
+            continue
+        if any(pc.any(pc.starts_with(table.column(number), sign)).as_py() for sign in FORMULA):
+            texts = [text and cell_text(text) for text in table.column(number).to_pylist()]
+            table = table.set_column(number, field.name, pa.array(texts, type=pa.string()))
+    return table
 
 
 def read_galaxies(path: Path) -> pa.Table:

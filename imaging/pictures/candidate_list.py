@@ -5,6 +5,7 @@ from typing import Any
 
 from imaging.candidates.words import flags_in_words, parts_in_words
 from imaging.pictures.markdown import embedded, number
+from imaging.plain_text import markdown_text
 
 LISTED = 20
 """Number of candidates on the page of a night's run; the candidate page has all."""
@@ -33,7 +34,7 @@ def candidates_page(
         Instant of the merger, UTC.
     """
     lines = [
-        f"# {title}\n",
+        f"# {markdown_text(title)}\n",
         embedded(picture, "sky map, exposures, candidates") + "\n",
         "| rank | search, template, difference | candidate | mag | real | score |",
         "|--:|---|---|--:|--:|--:|",
@@ -44,8 +45,8 @@ def candidates_page(
         shown = embedded(images[0][1], images[0][0]) if images else ""
         words = "; ".join([*parts_in_words(row, mjd).values(), *flags_in_words(row["flags"] or 0)])
         lines.append(
-            f"| {row['rank']} | {shown} | {row['candidate_id']} | "
+            f"| {row['rank']} | {shown} | {markdown_text(row['candidate_id'])} | "
             f"{number(row['mag_last'], 2)} | {number(row['real_score'], 2)} | {number(row['rank_score'], 1)} |"
         )
-        reasons.append(f"{row['rank']}. `{row['ra']:.5f} {row['dec']:+.5f}` {words}")
+        reasons.append(f"{row['rank']}. `{row['ra']:.5f} {row['dec']:+.5f}` {markdown_text(words)}")
     return "\n".join([*lines, *(reasons if rows else ())]) + "\n"

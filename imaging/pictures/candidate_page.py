@@ -5,8 +5,10 @@ curves and map itself, so that it remains small for thousands of candidates. It 
 """
 
 import base64
+import hashlib
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +23,7 @@ from imaging.candidates.templates import kilonova_anchors
 from imaging.candidates.words import FLAG_WORDS, PART_TITLES, flag_names, parts_in_words
 from imaging.package_data import read_text
 from imaging.pictures.night import field_of, map_background, project
+from imaging.plain_text import html_text, visible
 from imaging.schemas.labels import LABEL_NAMES
 from imaging.skymap.footprints import Footprints
 from imaging.skymap.model import SkyMap
@@ -60,6 +63,12 @@ COLUMNS = {
     "flags": None,
 }
 """Columns in the page with their number of decimals; None keeps the value unchanged."""
+
+POLICY = (
+    '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; script-src {script}; '
+    "style-src {style}; img-src data:; base-uri 'none'; form-action 'none'\">"
+)
+"""Content security policy: the page's own script and style, embedded pictures, and nothing from anywhere else."""
 
 STAMPS_PER_PIECE = 100
 """Number of candidates whose stamps are loaded together."""
@@ -124,24 +133,24 @@ def build_page(page: NightPage) -> str:
         f'<script type="application/json" id="stamps-{number}">{_json(piece)}</script>'
         for number, piece in enumerate(_stamp_pieces(ids, page.stamps))
     )
+    style, script = read_text(PACKAGE, "page.css"), read_text(PACKAGE, "page.js")
     replacements = {
         "<!--PICTURES-->": "\n".join(
-            f'<figure><img alt="{_escape(about)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
-            f"<figcaption>{_escape(about)}</figcaption></figure>"
+            f'<figure><img alt="{html_text(about)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
+            f"<figcaption>{html_text(about)}</figcaption></figure>"
             for about, png in page.pictures
         ),
-        "/*STYLE*/": read_text(PACKAGE, "page.css"),
-        "/*SCRIPT*/": read_text(PACKAGE, "page.js"),
-        "<!--TITLE-->": _escape(f"{page.event} night {page.night}"),
+        "<!--POLICY-->": POLICY.format(script=_digest(script), style=_digest(style)),
+        "/*STYLE*/": style,
+        "/*SCRIPT*/": script,
+        "<!--TITLE-->": html_text(f"{page.event} night {page.night}"),
         "<!--DATA-->": f'<script type="application/json" id="data">{_json(_data(page, shown, ids))}</script>\n{pieces}',
     }
-    text = read_text(PACKAGE, "page.html")
-    for mark, content in replacements.items():
-        before, found, after = text.partition(mark)
-        if not found:
-            raise ValueError(f"the template of the page lacks {mark}")
-        text = before + content + after
-    return text
+    # All marks at once: a mark in what replaces another one is text.
+    parts = re.split("(" + "|".join(map(re.escape, replacements)) + ")", read_text(PACKAGE, "page.html"))
+    if missing := set(replacements) - set(parts):
+        raise ValueError(f"the template of the page lacks {', '.join(sorted(missing))}")
+    return "".join(replacements.get(part, part) for part in parts)
 
 
 def _data(page: NightPage, shown: pa.Table, ids: list[str]) -> dict[str, Any]:
@@ -236,8 +245,9 @@ def _stamp_pieces(
 def _json(value: object) -> str:
     """Return JSON escaped for a script element."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+    return visible(text).replace("<", "\\u003c")
 
 
-def _escape(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+def _digest(text: str) -> str:
+    """Return the digest by which a content security policy names a script or a style."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

@@ -6,6 +6,7 @@ from typing import Any
 
 from imaging.pictures.curves import zeropoint_picture
 from imaging.pictures.focal_plane import focal_plane_picture, focal_plane_status
+from imaging.plain_text import markdown_text
 
 PICTURES = (
     ("fwhm_arcsec", "seeing", "arcsec"),
@@ -43,7 +44,7 @@ def focal_plane_page(rows: Mapping[int, Mapping[str, Any]], what: str) -> str:
     if known:
         middle = sorted(value for value, _ in known.values())[len(known) // 2]
         images.append(embedded(zeropoint_picture(known, (), exposure_mag=middle, title=what), "zero point"))
-    return f"# Focal plane of {what}\n\n" + "\n\n".join(images) + "\n"
+    return f"# Focal plane of {markdown_text(what)}\n\n" + "\n\n".join(images) + "\n"
 
 
 def graded_rows(rows: Sequence[Mapping[str, Any]], grades: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -55,7 +56,7 @@ def graded_rows(rows: Sequence[Mapping[str, Any]], grades: Sequence[Mapping[str,
             by_ccd.setdefault(grade["ccd"], {})[grade["key"]] = text
     keys = list(dict.fromkeys(grade["key"] for grade in grades if grade["value"] is not None))
     return [
-        {"CCD": row["ccd"], "status": row["status"], "reason": row["reason"] or ""}
+        {"CCD": row["ccd"], "status": row["status"], "reason": markdown_text(row["reason"] or "")}
         | {key.replace("_", " "): by_ccd.get(row["ccd"], {}).get(key, "") for key in keys}
         for row in rows
     ]
@@ -63,7 +64,7 @@ def graded_rows(rows: Sequence[Mapping[str, Any]], grades: Sequence[Mapping[str,
 
 def embedded(png: bytes, alt: str) -> str:
     """Return a PNG as an embedded Markdown image (data URL)."""
-    return f"![{alt}](data:image/png;base64,{base64.b64encode(png).decode()})"
+    return f"![{markdown_text(alt)}](data:image/png;base64,{base64.b64encode(png).decode()})"
 
 
 def number(value: float | None, digits: int) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from imaging.pictures.markdown import number
+from imaging.plain_text import markdown_text
 
 COLUMNS = (
     ("depth_mag", "depth, mag", 2),
@@ -33,7 +34,7 @@ def night_summary_page(data: Mapping[str, Any], message: str, flow_cpu_s: float,
     in_flow
         Steps that ran in that process.
     """
-    parts = [f"{message}.", "## Exposures", *exposure_table(data), "## Where the time went"]
+    parts = [f"{markdown_text(message)}.", "## Exposures", *exposure_table(data), "## Where the time went"]
     parts += time_table(data, flow_cpu_s, in_flow)
     failures = list(failure_lines(data))
     if failures:
@@ -89,9 +90,9 @@ def failure_lines(data: Mapping[str, Any]) -> Iterator[str]:
     """Yield a line per failure: exposure or CCD, reason, remedy."""
     for expnum, told in (*data["exposures"].items(), *data["differences"].items()):
         if told["state"] not in ("Completed", "CompletedWithFailures") and not told.get("failures"):
-            yield f"- exposure {expnum}: {told['message']}"
+            yield f"- exposure {expnum}: {markdown_text(told['message'])}"
         for failure in told.get("failures", {}).values():
-            yield f"- {failure['message']}"
+            yield f"- {markdown_text(failure['message'])}"
     for name, failure in data["failures"].items():
         if failure["reason"] != "exposure_failed":
-            yield f"- {name}: {failure['message']}"
+            yield f"- {name}: {markdown_text(failure['message'])}"

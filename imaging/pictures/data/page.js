@@ -129,8 +129,12 @@
     byId("flags").replaceChildren(...data.flagNames[i].map((name) => make("li", data.flagWords[name])));
     drawStamps(i); drawLightcurve(i); drawMap(i); drawParts(i); drawNeighbours(i);
     byId("links").replaceChildren(...(data.links[col.candidate_id[i]] ?? []).map(([text, address]) => {
-      const a = make("a", text); a.href = address; return a;
+      return isPlain(address) ? Object.assign(make("a", text), { href: address }) : make("span", text);
     }));
+  }
+  // A link leads to a page or to a file beside this one; script in an address is none.
+  function isPlain(address) {
+    try { return ["http:", "https:", location.protocol].includes(new URL(address, location.href).protocol); } catch { return false; }
   }
   const pieces = new Map();
   function stampsOf(i) {

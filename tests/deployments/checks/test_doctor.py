@@ -1,7 +1,10 @@
 """What the doctor finds on a site, and what it says to do."""
 
+import contextlib
 import dataclasses
 import json
+import os
+import urllib.error
 from types import SimpleNamespace
 
 import numpy as np
@@ -30,7 +33,7 @@ from tasks.steps import LIMITS
 @pytest.fixture
 def site(tmp_path, monkeypatch) -> Site:
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
-    monkeypatch.setattr(doctor, "known_address", lambda site: None)
+    monkeypatch.setattr(doctor, "api_address", lambda site: os.environ.get("PREFECT_API_URL"))
     return Site.at(tmp_path / "site")
 
 
@@ -104,6 +107,10 @@ def deployed(definition):
     }
 
 
+def refused(request, timeout_s):
+    raise urllib.error.HTTPError(request.full_url, 401, "Unauthorized", {}, None)
+
+
 @pytest.fixture
 def server(site, monkeypatch):
     """A server that says what the test puts into its answers."""
@@ -119,7 +126,8 @@ def server(site, monkeypatch):
             {"name": name, "limit": slots, "active": True} for name, slots in LIMITS.items()
         ],
     }
-    monkeypatch.setenv("PREFECT_API_URL", "http://server/api")
+    monkeypatch.setenv("PREFECT_API_URL", "https://server/api")
+    monkeypatch.setattr(doctor, "open_url", refused)
     monkeypatch.setattr(doctor, "is_healthy", lambda url: True)
     monkeypatch.setattr(doctor, "ask_server", lambda url, what, question: answers[what])
     return answers
@@ -127,6 +135,18 @@ def server(site, monkeypatch):
 
 def test_a_server_with_everything_is_good(site, server):
     assert {finding.verdict for finding in doctor.check_server(site)} == {"good"}
+
+
+def test_a_server_that_is_open_or_reached_in_clear_text_is_told(site, server, monkeypatch):
+    monkeypatch.setenv("PREFECT_API_URL", "http://server/api")
+    found = by_check(doctor.check_server(site))
+    assert (found["encryption"].verdict, found["access"].verdict) == ("warning", "good")
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:4200/api")
+    monkeypatch.setattr(doctor, "open_url", lambda request, timeout_s: contextlib.nullcontext())
+    found = by_check(doctor.check_server(site))
+    assert "encryption" not in found
+    assert found["access"].verdict == "warning"
+    assert "PREFECT_SERVER_API_AUTH_STRING" in found["access"].remedy
 
 
 def test_what_a_server_lacks_is_named(site, server):

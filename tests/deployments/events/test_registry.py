@@ -120,7 +120,8 @@ def test_another_event_is_refused(site, files):
     ("changes", "message"),
     [
         ({"night": 20171345}, "not a date"),
-        ({"event": " "}, "no name"),
+        ({"event": " "}, "no event is called so"),
+        ({"event": "../S190814bv"}, "no event is called so"),
         ({"night": 20170819}, "no exposure of the night.*20170818"),
         ({"skymap": "missing.fits"}, "sky map missing"),
         ({"exposures": "missing.csv"}, "exposure list missing"),

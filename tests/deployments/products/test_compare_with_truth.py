@@ -1,7 +1,5 @@
 """How well a simulated night came out: the arithmetic of the figures, on tables whose truth is known."""
 
-import json
-
 import numpy as np
 import pytest
 
@@ -130,20 +128,11 @@ def test_a_document_is_read_from_a_stream():
 def test_the_latest_run_is_asked_for(monkeypatch):
     asked = []
 
-    class Answer:
-        def __init__(self, request, timeout):
-            asked.append(json.loads(request.data))
+    def answer(api_url, what, question, timeout_s):
+        asked.append(question)
+        return [{"id": "x"}]
 
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *error):
-            return None
-
-        def read(self):
-            return b'[{"id": "x"}]'
-
-    monkeypatch.setattr("deployments.cli.demo.urllib.request.urlopen", Answer)
+    monkeypatch.setattr("deployments.cli.demo.ask_server", answer)
     assert latest_run("http://127.0.0.1:1/api") == {"id": "x"}
     assert asked[0]["flows"] == {"name": {"any_": ["process-night"]}}
 

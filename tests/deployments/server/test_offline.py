@@ -32,6 +32,7 @@ USE = """
 import socket, sys, urllib.request
 from pathlib import Path
 from blocks.site import Site
+from deployments.server.serve import sign_in_link
 from deployments.server.server import server_for
 
 site = Site.at(sys.argv[1])
@@ -55,7 +56,8 @@ with server_for(site) as server:
         return one() + one.submit().result()
 
     assert small() == 2
-    page = urllib.request.urlopen(server.ui_url + "/").read().decode()
+    signed_in = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+    page = signed_in.open(sign_in_link(server)).read().decode()
     Path(sys.argv[2]).write_text(page)
 """
 

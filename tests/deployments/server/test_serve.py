@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from pathlib import Path
 from uuid import UUID
 
@@ -115,9 +114,7 @@ def names(api_url: str) -> list[str]:
 
 
 def automations(api_url: str) -> set[str]:
-    request = urllib.request.Request(f"{api_url}/automations/filter", b"{}", {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=10) as answer:
-        return {automation["name"] for automation in json.load(answer)}
+    return {automation["name"] for automation in ask_server(api_url, "automations/filter", {})}
 
 
 def test_a_registered_night_starts_a_run_and_an_interrupt_ends_all(site, register, served, each_database, tmp_path):

@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+import urllib.error
 import urllib.request
 from contextvars import copy_context
 
@@ -34,9 +35,10 @@ from deployments.server.automations import (
     create_automations,
 )
 from deployments.server.dead_runs import UNCHANGED_S, DeadRuns
+from deployments.server.identity import authorization, metrics_token
 from deployments.server.limits import create_limits
 from deployments.server.metrics import serve_metrics
-from deployments.server.server import server_for
+from deployments.server.server import ask_server, server_for
 from imaging.errors import InputError
 from imaging.io.candidates import write_candidates
 from imaging.schemas.candidates import CANDIDATES
@@ -206,13 +208,7 @@ def test_a_block_that_does_not_send_is_refused(server):
 def test_the_address_of_the_target_is_a_secret(server, receiver):
     NotificationTarget(webhook=SecretStr(receiver[0])).save("secret-test", overwrite=True)
     create_automations(NotificationTarget(webhook=SecretStr(receiver[0])))
-    with urllib.request.urlopen(
-        urllib.request.Request(
-            f"{server.api_url}/block_documents/filter", b'{"limit": 200}', {"Content-Type": "application/json"}
-        ),
-        timeout=10,
-    ) as answer:
-        shown = answer.read().decode()
+    shown = json.dumps(ask_server(server.api_url, "block_documents/filter", {"limit": 200}))
     assert WEBHOOK in shown
     assert "secret-test" in shown
     assert receiver[0] not in shown
@@ -313,7 +309,8 @@ def beat(server, run):
     """Send a sign of life of a run."""
     event = Event(event=SIGN_OF_LIFE, resource=Resource({"prefect.resource.id": f"prefect.flow-run.{run}"}))
     body = json.dumps([event.model_dump(mode="json")]).encode()
-    post = urllib.request.Request(f"{server.api_url}/events", body, {"Content-Type": "application/json"})
+    headers = {"Content-Type": "application/json", **authorization(server.api_url)}
+    post = urllib.request.Request(f"{server.api_url}/events", body, headers)
     urllib.request.urlopen(post, timeout=10).close()
 
 
@@ -374,8 +371,9 @@ def test_who_starts_all_runs_knows_at_once_that_earlier_ones_are_dead(server, le
         assert client.read_flow_run(earlier).state.name == "Cancelled"
 
 
-def scrape(url: str) -> str:
-    with urllib.request.urlopen(url, timeout=10) as answer:
+def scrape(url: str, token: str = "") -> str:
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})
+    with urllib.request.urlopen(request, timeout=10) as answer:
         assert answer.headers["Content-Type"].startswith("text/plain")
         return answer.read().decode()
 
@@ -383,7 +381,10 @@ def scrape(url: str) -> str:
 def test_prometheus_finds_figures_of_the_server_and_of_the_site(site, server, ranked):
     ranked((1, 15.7, 0))
     failing_night(return_state=True)
-    assert "process_cpu_seconds_total" in scrape(f"{server.api_url}/metrics")
+    token = metrics_token(site.state / "server")
+    assert "process_cpu_seconds_total" in scrape(f"{server.api_url}/metrics", token)
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        scrape(f"{server.api_url}/version", token)
     figures = serve_metrics(site, 0)
     try:
         found = scrape(f"http://127.0.0.1:{figures.server_port}/metrics")
