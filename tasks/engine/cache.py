@@ -3,7 +3,8 @@
 A result is reused if a record exists under its cache key and all products of that record are intact. The key is a hash
 of step name, job identity, content of the inputs, settings, parameters, product suffixes and code version. It contains
 no paths or times, so a site can be moved. Records are the JSON files in which Prefect persists task results, below the
-site's state folder; their names state subject, step and unit.
+site's state folder; their names state subject, step and unit. :func:`parse_record` alone reads them, as JSON of this
+project's schema: Prefect would decode a record as the record itself asks, with pickle or a class of any name.
 
 Content hashes of input files are cached below the site's state folder (:func:`fingerprint`) and reused while size and
 modification time of the file are unchanged, so that a re-run does not read the raw files.
@@ -13,9 +14,10 @@ import json
 import re
 import time
 from pathlib import Path
+from typing import Literal
 
 import xxhash
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from blocks.site import Site
 from imaging.io.atomic import write_text
@@ -84,19 +86,54 @@ def record_path(site: Site, key: str) -> Path:
     return site.records / key
 
 
+class _Serializer(BaseModel):
+    """How a record says that it is encoded; further fields of Prefect are ignored."""
+
+    type: Literal["json"]
+    jsonlib: Literal["json"] = "json"
+
+
+class _Metadata(BaseModel):
+    serializer: _Serializer
+
+
+class _Record(BaseModel):
+    metadata: _Metadata
+    result: str
+
+
+class _Encoded(BaseModel):
+    """A result as the encoder of Prefect writes it: the name of its class, and its fields."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: Literal["tasks.engine.jobs.StepResult"] = Field(alias="__class__")
+    data: StepResult
+
+
+MARKS = ("__class__", "__exc_type__")
+"""Keys that the decoder of Prefect takes for the name of a class to import; no name within a result."""
+
+
+def parse_record(content: bytes) -> StepResult | None:
+    """Return the result in the bytes of a record; None if it is anything but JSON of a :class:`StepResult`."""
+    try:
+        result = _Encoded.model_validate_json(_Record.model_validate_json(content).result).data
+    except ValidationError:
+        return None
+    return (
+        None
+        if any(mark in names for names in (result.products, result.quality, result.cpu_s) for mark in MARKS)
+        else result
+    )
+
+
 def read_record(path: Path) -> StepResult | None:
     """Read a record; None if there is none or it is damaged."""
-    from prefect.results import ResultRecord  # slow to import; most commands read no records
-
     try:
-        content = path.read_bytes()
+        return parse_record(path.read_bytes())
     except OSError:
         return None
-    try:
-        result: object = ResultRecord.deserialize(content).result
-    except (ValueError, TypeError):
-        return None
-    return result if isinstance(result, StepResult) else None
 
 
 def recorded_result(site: Site, key: str) -> StepResult | None:

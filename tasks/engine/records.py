@@ -1,0 +1,50 @@
+"""The storage of step records for Prefect: it hands out only what :func:`tasks.engine.cache.parse_record` accepts.
+
+Prefect reads a record with the serializer that the record names, which may be pickle, and imports the classes that it
+names. Whoever can write below ``state/records`` could so run code in the next command. This storage reads a record by
+the project's schema and returns it encoded anew; for anything else it raises, which to Prefect is a record that does
+not exist, so that the step is computed.
+"""
+
+from prefect.filesystems import LocalFileSystem
+from prefect.results import ResultRecord, ResultRecordMetadata
+from prefect.serializers import JSONSerializer
+
+from tasks.engine.cache import parse_record
+from tasks.engine.jobs import StepResult
+
+
+class StepRecords(LocalFileSystem):
+    """Folder of step records."""
+
+    _block_type_slug = "gw-step-records"
+
+    async def aread_path(self, path: str) -> bytes:
+        """Read a record, as :meth:`read_path` does."""
+        return _own(path, await super().aread_path(path))
+
+    def read_path(self, path: str, **how: bool) -> bytes:
+        """Read a record by the project's schema.
+
+        Parameters
+        ----------
+        path
+            Name of the record.
+        how
+            Option of Prefect's call, without effect.
+
+        Raises
+        ------
+        ValueError
+            If there is none, or it is not of the schema.
+        """
+        return _own(path, super().read_path(path, **how))
+
+
+def _own(path: str, content: bytes) -> bytes:
+    """Return a record encoded anew."""
+    result = parse_record(content)
+    if result is None:
+        raise ValueError(f"not a step record: {path}")
+    metadata = ResultRecordMetadata(serializer=JSONSerializer(), storage_key=path)
+    return ResultRecord[StepResult](result=result, metadata=metadata).serialize()
