@@ -6,6 +6,8 @@ the project's schema and returns it encoded anew; for anything else it raises, w
 not exist, so that the step is computed.
 """
 
+from typing import cast
+
 from prefect.filesystems import LocalFileSystem
 from prefect.results import ResultRecord, ResultRecordMetadata
 from prefect.serializers import JSONSerializer
@@ -23,7 +25,7 @@ class StepRecords(LocalFileSystem):
         """Read a record, as :meth:`read_path` does."""
         return _own(path, await super().aread_path(path))
 
-    def read_path(self, path: str, **how: bool) -> bytes:
+    def read_path(self, path: str, **how: bool) -> bytes:  # type: ignore[override]  # sync and async there
         """Read a record by the project's schema.
 
         Parameters
@@ -38,7 +40,7 @@ class StepRecords(LocalFileSystem):
         ValueError
             If there is none, or it is not of the schema.
         """
-        return _own(path, super().read_path(path, **how))
+        return _own(path, cast("bytes", super().read_path(path, **how)))
 
 
 def _own(path: str, content: bytes) -> bytes:
