@@ -14,8 +14,8 @@ from imaging.detector.status import working_ccds
 from imaging.errors import GWWorkflowError, InputError
 from imaging.exposure import Exposure
 from imaging.identity import ExposureId
-from imaging.io.atomic import write_text
 from imaging.io.raw import RawExtension, RawIndex, index_raw, read_exposure
+from imaging.io.sealed import read_sealed, write_sealed
 from tasks.engine.jobs import FileRecord
 
 
@@ -172,7 +172,7 @@ def _remembered_index(site: Site, path: Path) -> RawIndex:
     try:
         status = path.stat()
         stamp = [site.name_of(path), status.st_size, status.st_mtime_ns]
-        document = json.loads(memory.read_text(encoding="utf-8"))
+        document = json.loads(read_sealed(memory))
         if document["stamp"] == stamp:
             return _index_from(document)
     except (OSError, ValueError, KeyError, TypeError):
@@ -185,7 +185,7 @@ def _remembered_index(site: Site, path: Path) -> RawIndex:
         "header_hash": index.header_hash,
         "extensions": [asdict(e) for e in index.extensions.values()],
     }
-    write_text(memory, json.dumps(document))
+    write_sealed(memory, json.dumps(document))
     return index
 
 

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Literal
 
 import xxhash
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from blocks.site import Site
-from imaging.io.atomic import write_text
+from imaging.io.sealed import read_sealed, unseal, write_sealed
 from tasks.engine.jobs import FileRecord, Job, StepInfo, StepResult
 
 FORMAT = 2
@@ -118,8 +118,8 @@ MARKS = ("__class__", "__exc_type__")
 def parse_record(content: bytes) -> StepResult | None:
     """Return the result in the bytes of a record; None if it is anything but JSON of a :class:`StepResult`."""
     try:
-        result = _Encoded.model_validate_json(_Record.model_validate_json(content).result).data
-    except ValidationError:
+        result = _Encoded.model_validate_json(_Record.model_validate_json(unseal(content)).result).data
+    except ValueError:
         return None
     return (
         None
@@ -175,12 +175,12 @@ def fingerprint(site: Site, path: Path) -> FileRecord:
         return known
     found = FileRecord.of(site, path)
     if time.time_ns() - found.mtime_ns > SETTLED_NS:
-        write_text(memory, found.model_dump_json())
+        write_sealed(memory, found.model_dump_json())
     return found
 
 
 def _read(memory: Path) -> FileRecord | None:
     try:
-        return FileRecord.model_validate_json(memory.read_bytes())
-    except (OSError, ValidationError):
+        return FileRecord.model_validate_json(read_sealed(memory))
+    except (OSError, ValueError):
         return None

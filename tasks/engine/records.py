@@ -12,6 +12,7 @@ from prefect.filesystems import LocalFileSystem
 from prefect.results import ResultRecord, ResultRecordMetadata
 from prefect.serializers import JSONSerializer
 
+from imaging.io.sealed import seal
 from tasks.engine.cache import parse_record
 from tasks.engine.jobs import StepResult
 
@@ -20,6 +21,14 @@ class StepRecords(LocalFileSystem):
     """Folder of step records."""
 
     _block_type_slug = "gw-step-records"
+
+    async def awrite_path(self, path: str, content: bytes) -> str:
+        """Write a record, as :meth:`write_path` does."""
+        return await super().awrite_path(path, seal(content.decode()))
+
+    def write_path(self, path: str, content: bytes, **how: bool) -> str:  # type: ignore[override]  # as read_path
+        """Write a record with the hash of its content; parameters as in :meth:`read_path`."""
+        return cast("str", super().write_path(path, seal(content.decode()), **how))
 
     async def aread_path(self, path: str) -> bytes:
         """Read a record, as :meth:`read_path` does."""

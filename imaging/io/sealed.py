@@ -1,0 +1,122 @@
+"""Files that state the hash of their own content, so that no changed byte is believed: JSON documents and tables.
+
+A sealed JSON document has the last member ``xxh3``: the 128-bit XXH3 hash of all bytes before it. A sealed table
+(:mod:`imaging.io.tables`) has it in its metadata, over the file with zeros in its place. Files without a seal, of
+earlier versions or written anew by other programs, which space the last member differently, are read as they are.
+"""
+
+import mmap
+import re
+from pathlib import Path
+
+import xxhash
+
+from imaging.io.atomic import write_bytes
+
+SEAL = re.compile(rb',?"xxh3":"([^"]{32})"\}\n$')
+
+FORMER = re.compile(rb',\s*"xxh3"\s*:\s*"[0-9a-f]{32}"|"xxh3"\s*:\s*"[0-9a-f]{32}"\s*,?')
+"""The member in a document that another program has written anew, where it says nothing."""
+
+MARK, DIGITS = b"xxh3:", 32
+"""What precedes the hash in the metadata of a table, and its length."""
+
+TAIL = 200
+"""Bytes at the end of a document in which its seal is."""
+
+MAX_BYTES = 1 << 28
+"""Size of a JSON document; the largest, the evidence of a night, has some megabytes."""
+
+EDITED = "if it was edited by hand, remove its last member xxh3"
+
+
+class SealError(ValueError):
+    """The content of a file differs from the hash that it states."""
+
+
+def seal(text: str) -> bytes:
+    """Return the text of a JSON object with the hash of its content."""
+    body = text.rstrip().removesuffix("}").rstrip().encode()
+    comma = b"" if body.endswith(b"{") else b","
+    return body + comma + b'"xxh3":"' + xxhash.xxh3_128_hexdigest(body).encode() + b'"}\n'
+
+
+def unseal(content: bytes) -> bytes:
+    """Return a JSON object without its seal.
+
+    Raises
+    ------
+    SealError
+        If the content differs from its hash.
+    """
+    match = SEAL.search(content, max(len(content) - TAIL, 0))
+    if match is None:
+        return FORMER.sub(b"", content)
+    body = content[: match.start()]
+    if xxhash.xxh3_128_hexdigest(body).encode() != match[1]:
+        raise SealError(f"the content differs from its hash xxh3; {EDITED}")
+    return body + b"\n}\n"
+
+
+def write_sealed(path: Path, text: str, *, flush: bool = True) -> None:
+    """Write a JSON object atomically with the hash of its content.
+
+    Raises
+    ------
+    StorageError
+        If the file cannot be written.
+    """
+    write_bytes(path, seal(text), flush=flush)
+
+
+def read_sealed(path: Path) -> bytes:
+    """Read a JSON object and return it without its seal, if it has one.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    SealError
+        If the content differs from its hash, or is longer than a document can be.
+    """
+    with Path(path).open("rb") as stream:
+        content = stream.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise SealError(f"the file is longer than {MAX_BYTES} bytes")
+    return unseal(content)
+
+
+def seal_in_place(path: Path) -> None:
+    """Write the hash of a file's content over the zeros that follow the last :data:`MARK` in it."""
+    with Path(path).open("r+b") as stream, mmap.mmap(stream.fileno(), 0) as content:
+        place = content.rfind(MARK + b"0" * DIGITS)
+        if place >= 0:
+            place += len(MARK)
+            content[place : place + DIGITS] = xxhash.xxh3_128_hexdigest(memoryview(content)).encode()
+
+
+def check_seal(path: Path) -> None:
+    """Compare the content of a file with the hash that :func:`seal_in_place` wrote; nothing without one.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    SealError
+        If they differ.
+    """
+    with Path(path).open("rb") as stream:
+        if not stream.read(1):
+            raise SealError("the file is empty")
+        with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            place = content.rfind(MARK)
+            if place < 0:
+                return
+            place += len(MARK)
+            digest = xxhash.xxh3_128()
+            with memoryview(content) as view, view[:place] as head, view[place + DIGITS :] as rest:
+                for part in (head, b"0" * DIGITS, rest):
+                    digest.update(part)
+            stated = content[place : place + DIGITS]
+    if stated != digest.hexdigest().encode():
+        raise SealError("the content differs from its hash xxh3")
