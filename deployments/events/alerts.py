@@ -14,8 +14,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from blocks.gw_events import RECORD, AlertRecord, event_folder, read_alert, read_event
 from blocks.site import Site
 from imaging.errors import InputError
@@ -69,7 +67,7 @@ def parse_alert(content: bytes) -> tuple[AlertRecord, bytes | None]:
             gracedb=(document.get("urls") or {}).get("gracedb"),
         )
         skymap = base64.b64decode(encoded, validate=True) if encoded else None
-    except (ValueError, KeyError, AttributeError, TypeError, ValidationError, binascii.Error) as error:
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError, binascii.Error) as error:
         raise InputError("invalid alert", value=f"{type(error).__name__}: {error}"[:300]) from error
     if not _SUPEREVENT.fullmatch(record.superevent):
         raise InputError("invalid alert", value=record.superevent[:80], limit="a name such as S190814bv")

@@ -15,7 +15,7 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from imaging.bits import BpmBit
-from imaging.detector.ccds import AMPLIFIERS, CCDS, NX, NY, science_ccd
+from imaging.detector.ccds import AMPLIFIERS, CCDS, science_ccd
 from imaging.detector.crosstalk import CrosstalkMatrix, parse_crosstalk
 from imaging.detector.linearity import LinearityTable
 from imaging.detrend.brighter_fatter import BrighterFatterKernel
@@ -25,17 +25,14 @@ from imaging.exposure import Exposure
 from imaging.io.atomic import write_text
 from imaging.io.checked import DamagedError, fits_file, reading
 from imaging.io.manifest import AGE_LIMITS, BAND_DEPENDENT, AgeLimit, CalibrationEntry, CalibrationManifest, Kind
-from imaging.io.original_sky import TABLE, binned_templates, modes_by_ccd
+from imaging.io.original_sky import MINI_SKY_SHAPE, TABLE, binned_templates, modes_by_ccd
 from imaging.io.possible import require_linear, require_possible
-from imaging.sky.mini_sky import SUPERPIXEL
 from imaging.sky.modes import SkyModes, SkyTemplates
 
 MANIFEST = "manifest.json"
 
 ALL_BPM_BITS = sum(BpmBit)
 """Largest value of a bad-pixel map."""
-
-MINI_SKY_SHAPE = (NY // SUPERPIXEL, NX // SUPERPIXEL)
 
 
 class CalibrationLibrary:

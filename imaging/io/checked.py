@@ -23,7 +23,7 @@ import pyarrow as pa
 from astropy.io import fits
 from pydantic import ValidationError
 
-from imaging.errors import CcdError, GWWorkflowError, InputError, StorageError
+from imaging.errors import GWWorkflowError, InputError, StorageError
 from imaging.io.checksums import CARD, ones_complement_sum
 
 BLOCK = 2880
@@ -83,14 +83,23 @@ def reading(
     """
     try:
         yield
-    except GWWorkflowError:
-        raise
+    except GWWorkflowError as cause:
+        raise completed(cause, path, remedy) from cause
     except FileNotFoundError as cause:
         if missing is None:
             raise error(problem, value=f"{path}: no such file", limit=limit, remedy=remedy) from cause
         raise error(missing, value=path, remedy=remedy) from cause
     except DAMAGE as cause:
         raise error(problem, value=f"{path}: {reason_of(cause)}", limit=limit, remedy=remedy) from cause
+
+
+def completed(error: GWWorkflowError, path: Path | str, remedy: str) -> GWWorkflowError:
+    """Return an error of this project that names the file and what to do, if it does not yet."""
+    known = error.details()
+    if str(path) not in str(error):
+        known["value"] = f"{path}: {error.value}" if error.value is not None else str(path)
+    text = "".join(c if c.isprintable() else "?" for c in str(known["value"]))
+    return type(error)(error.problem, **({"remedy": remedy} | known | {"value": text[:1000]}))
 
 
 def reason_of(error: BaseException) -> str:
@@ -216,6 +225,8 @@ def hdu_layout(content: bytes | mmap.mmap, start: int, *, first: bool) -> HduLay
         _check_table(hdu)
         if cards.get("ZIMAGE") == "T":
             _check_tiles(content, hdu)
+    elif math.prod(_axes(hdu, "") or [0]) > MAX_PIXELS:
+        raise DamagedError(f"image of {_axes(hdu, '')} pixels at byte {start}")
     return hdu
 
 
@@ -232,14 +243,22 @@ def check_sums(content: bytes | mmap.mmap, hdu: HduLayout, *, headers: bool = Tr
     total = int(stated)
     view = memoryview(content)
     try:
-        if data and total != ones_complement_sum(view[hdu.data_start : hdu.data_end]):
+        if data and total != _sum(view, hdu.data_start, hdu.data_end):
             raise DamagedError(f"the data at byte {hdu.data_start} differ from their checksum, DATASUM {stated}")
         if headers and hdu.text("CHECKSUM"):
-            total = ones_complement_sum(view[hdu.start : hdu.data_start], total)
+            total = _sum(view, hdu.start, hdu.data_start, total)
             if total not in (0, 0xFFFFFFFF):
                 raise DamagedError(f"the header at byte {hdu.start} differs from its CHECKSUM")
     finally:
         view.release()
+
+
+def _sum(view: memoryview, first: int, end: int, start: int = 0) -> int:
+    """Return the checksum of some bytes; a file may end within the zeros that fill its last block."""
+    odd = (end - first) % 4
+    with view[first : end - odd] as whole:
+        total = ones_complement_sum(whole, start)
+    return ones_complement_sum(bytes(view[end - odd : end]).ljust(4, b"\0"), total) if odd else total
 
 
 def fits_file(path: Path, *, headers: bool = True, names: Container[str] | None = None) -> str | io.BytesIO:
@@ -348,14 +367,3 @@ def _check_tiles(content: bytes | mmap.mmap, hdu: HduLayout) -> None:
             if (pairs < 0).any() or (heap + pairs[:, 1] + size * pairs[:, 0] > n_heap).any():
                 raise DamagedError(f"a tile lies outside of the file, extension at byte {hdu.start}")
         offset += -(-count // 8) if kind == "X" else count * WIDTHS[kind]
-
-
-def ccd_error(cause: BaseException, **where: Any) -> CcdError:  # noqa: ANN401
-    """Return the error of a raw extension that cannot be read."""
-    return CcdError(
-        f"the raw extension cannot be read: {reason_of(cause)}",
-        reason="unreadable_extension",
-        step="read raw",
-        remedy="fetch the raw file again and run the same command; only this CCD is processed anew",
-        **where,
-    )

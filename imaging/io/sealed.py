@@ -48,7 +48,10 @@ def unseal(content: bytes) -> bytes:
     ------
     SealError
         If the content differs from its hash.
+    UnicodeDecodeError
+        If it is not UTF-8.
     """
+    content.decode("utf-8")  # JSON in another encoding would be read too
     match = SEAL.search(content, max(len(content) - TAIL, 0))
     if match is None:
         return FORMER.sub(b"", content)

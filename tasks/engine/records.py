@@ -57,5 +57,14 @@ def _own(path: str, content: bytes) -> bytes:
     result = parse_record(content)
     if result is None:
         raise ValueError(f"not a step record: {path}")
-    metadata = ResultRecordMetadata(serializer=JSONSerializer(), storage_key=path)
+    return _encoded(result, path)
+
+
+def record_bytes(result: StepResult, key: str) -> bytes:
+    """Return a result as the bytes of its record, with the hash of its content."""
+    return seal(_encoded(result, key).decode())
+
+
+def _encoded(result: StepResult, key: str) -> bytes:
+    metadata = ResultRecordMetadata(serializer=JSONSerializer(), storage_key=key)
     return ResultRecord[StepResult](result=result, metadata=metadata).serialize()
