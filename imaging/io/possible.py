@@ -41,7 +41,7 @@ ADU = 65536.0
 """Levels of the 16-bit converter."""
 
 LIMITS = {
-    "bias": Limit(-ADU, ADU, (-500.0, 500.0), 1.0, "level after overscan: 0; converter of 16 bits (Flaugher 2015)"),
+    "bias": Limit(-ADU, ADU, (-500.0, 500.0), 0.5, "level after overscan: 0; converter of 16 bits (Flaugher 2015)"),
     "flat": Limit(0.0, 10.0, (0.2, 5.0), 0.5, "normalised to the camera's mean; an amplifier may be dead"),
     "star_flat": Limit(0.0, 10.0, (0.5, 2.0), 0.5, "corrections of some per cent (Bernstein 2017)"),
     "linearity": Limit(-ADU, 4 * ADU, None, 1.0, "converter of 16 bits; corrections of some per cent"),

@@ -1,8 +1,9 @@
 """Files that state the hash of their own content, so that no changed byte is believed: JSON documents and tables.
 
-A sealed JSON document has the last member ``xxh3``: the 128-bit XXH3 hash of all bytes before it. A sealed table
-(:mod:`imaging.io.tables`) has it in its metadata, over the file with zeros in its place. Files without a seal, of
-earlier versions or written anew by other programs, which space the last member differently, are read as they are.
+A sealed JSON document ends in a line of 128 blanks and tabs, the zeros and ones of the 128-bit XXH3 hash of all bytes
+before it. JSON allows white space there, so other programs read the document as it is. A sealed table
+(:mod:`imaging.io.tables`) has the hash in its metadata, over the file with zeros in its place. Files without a seal, of
+earlier versions or written anew by other programs, are read as they are.
 """
 
 import mmap
@@ -13,21 +14,20 @@ import xxhash
 
 from imaging.io.atomic import write_bytes
 
-SEAL = re.compile(rb',?"xxh3":"([^"]{32})"\}\n$')
+BITS = 128
 
-FORMER = re.compile(rb',\s*"xxh3"\s*:\s*"[0-9a-f]{32}"|"xxh3"\s*:\s*"[0-9a-f]{32}"\s*,?')
-"""The member in a document that another program has written anew, where it says nothing."""
+SEAL = re.compile(rb"\n([ \t]{%d})\n$" % BITS)
 
 MARK, DIGITS = b"xxh3:", 32
 """What precedes the hash in the metadata of a table, and its length."""
 
-TAIL = 200
-"""Bytes at the end of a document in which its seal is."""
+TAIL = BITS + 2
+"""Bytes of the seal at the end of a document."""
 
 MAX_BYTES = 1 << 28
 """Size of a JSON document; the largest, the evidence of a night, has some megabytes."""
 
-EDITED = "if it was edited by hand, remove its last member xxh3"
+EDITED = "if it was edited by hand, remove the white space at its end"
 
 
 class SealError(ValueError):
@@ -35,14 +35,17 @@ class SealError(ValueError):
 
 
 def seal(text: str) -> bytes:
-    """Return the text of a JSON object with the hash of its content."""
-    body = text.rstrip().removesuffix("}").rstrip().encode()
-    comma = b"" if body.endswith(b"{") else b","
-    return body + comma + b'"xxh3":"' + xxhash.xxh3_128_hexdigest(body).encode() + b'"}\n'
+    """Return the text of a JSON document with the hash of its content."""
+    body = text.rstrip().encode()
+    return body + b"\n" + _bits(body) + b"\n"
+
+
+def _bits(body: bytes) -> bytes:
+    return f"{xxhash.xxh3_128_intdigest(body):0{BITS}b}".translate({ord("0"): " ", ord("1"): "\t"}).encode()
 
 
 def unseal(content: bytes) -> bytes:
-    """Return a JSON object without its seal.
+    """Return a JSON document without its seal.
 
     Raises
     ------
@@ -54,11 +57,11 @@ def unseal(content: bytes) -> bytes:
     content.decode("utf-8")  # JSON in another encoding would be read too
     match = SEAL.search(content, max(len(content) - TAIL, 0))
     if match is None:
-        return FORMER.sub(b"", content)
+        return content
     body = content[: match.start()]
-    if xxhash.xxh3_128_hexdigest(body).encode() != match[1]:
-        raise SealError(f"the content differs from its hash xxh3; {EDITED}")
-    return body + b"\n}\n"
+    if _bits(body) != match[1]:
+        raise SealError(f"the content differs from the hash at its end; {EDITED}")
+    return body + b"\n"
 
 
 def write_sealed(path: Path, text: str, *, flush: bool = True) -> None:
@@ -122,4 +125,4 @@ def check_seal(path: Path) -> None:
                     digest.update(part)
             stated = content[place : place + DIGITS]
     if stated != digest.hexdigest().encode():
-        raise SealError("the content differs from its hash xxh3")
+        raise SealError("the content differs from its hash")
