@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Literal
 from uuid import uuid4
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from blocks.nights import NightRecord, RegisteredNight
-from imaging.io.atomic import write_text
+from imaging.io.sealed import read_sealed, write_sealed
 
 PROCESS, RANK = "process-night", "rank-night"
 """Flows whose runs are recorded."""
@@ -120,7 +120,7 @@ def list_lock(night: RegisteredNight) -> Iterator[None]:
 def write_run(night: RegisteredNight, run: NightRun, *, end: End = "running") -> NightRun:
     """Write the record of a run with its end."""
     ended = run.model_copy(update={"end": end})
-    write_text(night.folder / RUNS / f"{run.run}.json", ended.model_dump_json(indent=1) + "\n")
+    write_sealed(night.folder / RUNS / f"{run.run}.json", ended.model_dump_json(indent=1) + "\n")
     return ended
 
 
@@ -128,8 +128,8 @@ def read_runs(night: RegisteredNight) -> tuple[NightRun, ...]:
     """Return the recorded runs of a night since its registration, in order of their start."""
     runs = [*_former_runs(night)]
     for path in (night.folder / RUNS).glob("*.json"):
-        with suppress(OSError, ValidationError):
-            runs.append(NightRun.model_validate_json(path.read_bytes()))
+        with suppress(OSError, ValueError):
+            runs.append(NightRun.model_validate_json(read_sealed(path)))
     chosen = [run for run in runs if run.registration == night.record.registration]
     return tuple(sorted(chosen, key=lambda run: (run.started, run.run)))
 

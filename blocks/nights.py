@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import xxhash
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from blocks.site import Site
 from imaging.errors import InputError
 from imaging.io.atomic import write_text
 from imaging.io.exposure_list import ListedExposure, read_exposure_list
+from imaging.io.sealed import read_sealed
 
 RECORD = "night.json"
 
@@ -144,7 +145,7 @@ def read_night(site: Site, night: int) -> RegisteredNight:
     """
     path = night_folder(site, night) / RECORD
     try:
-        return RegisteredNight(site, NightRecord.model_validate_json(path.read_bytes()))
+        return RegisteredNight(site, NightRecord.model_validate_json(read_sealed(path)))
     except FileNotFoundError:
         known = ", ".join(str(other) for other in registered_nights(site)) or "none"
         raise InputError(
@@ -153,7 +154,7 @@ def read_night(site: Site, night: int) -> RegisteredNight:
             limit=f"registered: {known}",
             remedy="register it with gw-workflow register-night",
         ) from None
-    except (OSError, ValidationError) as error:
+    except (OSError, ValueError) as error:
         raise InputError("record of a night is damaged", value=path, remedy="register the night again") from error
 
 

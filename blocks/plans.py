@@ -6,13 +6,13 @@ run at dusk if the event was lost.
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from blocks.site import Site
-from imaging.errors import InputError
 from imaging.identity import check_night
-from imaging.io.atomic import write_text
+from imaging.io.checked import reading
 from imaging.io.pointings import Pointing
+from imaging.io.sealed import read_sealed, write_sealed
 
 EVENT_NAME = "gw.pointings.planned"
 """Name of the event of a plan; its payload has the key ``night``."""
@@ -47,7 +47,7 @@ def store_plan(site: Site, plan: PointingPlan) -> None:
         If it cannot be written.
     """
     check_night(plan.night)
-    write_text(plan_path(site, plan.night), plan.model_dump_json(indent=1) + "\n")
+    write_sealed(plan_path(site, plan.night), plan.model_dump_json(indent=1) + "\n")
 
 
 def read_plan(site: Site, night: int) -> PointingPlan | None:
@@ -59,9 +59,7 @@ def read_plan(site: Site, night: int) -> PointingPlan | None:
         If the file is damaged.
     """
     path = plan_path(site, night)
-    try:
-        return PointingPlan.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
+    if not path.exists():
         return None
-    except (OSError, ValidationError) as error:
-        raise InputError("plan of a night is damaged", value=path, remedy="plan the night again") from error
+    with reading(path, "plan of a night is damaged", "plan the night again"):
+        return PointingPlan.model_validate_json(read_sealed(path))

@@ -8,7 +8,8 @@ from blocks.gw_events import current_skymap
 from blocks.nights import RECORD, NightRecord, RegisteredNight, night_folder, read_night
 from blocks.site import Site
 from imaging.errors import InputError
-from imaging.io.atomic import atomic_path, content_hash, storage_error, write_text
+from imaging.io.atomic import atomic_path, content_hash, storage_error
+from imaging.io.sealed import write_sealed
 from imaging.io.skymaps import read_skymap
 
 EVENT_NAME = "gw.skymap.received"
@@ -70,5 +71,5 @@ def _adopt(site: Site, known: RegisteredNight, skymap: Path, alert: str) -> Regi
             shutil.copyfile(skymap, temporary)
         changes |= {"revision": revision, "skymap": name, "skymap_hash": digest}
     record = NightRecord.model_validate(known.record.model_dump() | changes)
-    write_text(known.folder / RECORD, record.model_dump_json(indent=1) + "\n")
+    write_sealed(known.folder / RECORD, record.model_dump_json(indent=1) + "\n")
     return RegisteredNight(site, record)

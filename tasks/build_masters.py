@@ -14,13 +14,12 @@ from imaging.io.atomic import content_hash
 from imaging.io.calibration_write import write_calibration_image
 from imaging.io.calibrations import (
     MANIFEST,
-    CalibrationEntry,
     CalibrationLibrary,
-    Kind,
     read_calibration_image,
     read_linearity,
     write_manifest,
 )
+from imaging.io.manifest import CalibrationEntry, Kind
 from imaging.io.raw import RawExtension, read_exposure, read_raw_ccd
 from imaging.masters.bad_pixels import find_bad_pixels
 from imaging.masters.frames import Master, master_bias, master_flat, relative_levels

@@ -5,7 +5,8 @@ from pathlib import Path
 from blocks.site import Site
 from imaging.errors import InputError
 from imaging.exposure import Exposure
-from imaging.io.calibrations import CalibrationLibrary, Kind
+from imaging.io.calibrations import CalibrationLibrary
+from imaging.io.manifest import Kind
 from tasks.engine.cache import fingerprint
 from tasks.engine.jobs import FileRecord
 

@@ -83,6 +83,7 @@ def check_products(job: StepJob) -> StepResult:
         "ccd": job.ccd,
         "status": found.status,
         "reason": found.reason,
+        "header_replaced": str(header.get("CAMVALS", "")).strip(),
         "n_saturated": _n_saturated(planes),
         "n_astrometry": header.get("SCAMPNUM"),
         "astrometry_rms_mas": header.get("ASTRRMS", row.get("astrometry_rms_mas")),

@@ -90,7 +90,11 @@ def detrend(job: StepJob) -> StepResult:
     write_planes(paths["image"], {"SCI": detrended.science, "MSK": detrended.mask}, detrended.header)
     write_planes(paths["mini_sky"], {"SKY": detrended.mini_sky.values.astype(np.float32)}, {"CCDNUM": ccd.ccdnum})
     quality = detrended.quality | {"crosstalk_sources_missing": float(len(others) - len(sources))}
-    return job.result(paths, quality=quality, cpu_s=detrended.times.cpu_s)
+    replaced = detrended.header.get("CAMVALS")
+    notes = (
+        (f"{job.label}: {replaced}: no possible values in the raw header; the camera's are used",) if replaced else ()
+    )
+    return job.result(paths, quality=quality, cpu_s=detrended.times.cpu_s, notes=notes)
 
 
 def _read_source(job: StepJob, extension: RawExtension) -> RawCcd | None:

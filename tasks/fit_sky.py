@@ -5,15 +5,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from blocks.site import Site
 from imaging.errors import InputError
 from imaging.exposure import Exposure
 from imaging.identity import ExposureId
-from imaging.io.atomic import write_text
 from imaging.io.calibrations import CalibrationLibrary, read_sky_modes
+from imaging.io.checked import DAMAGE, reading
 from imaging.io.images import read_planes
+from imaging.io.sealed import read_sealed, write_sealed
 from imaging.sky.fit import SkyFit
 from imaging.sky.fit import fit_sky as fit_modes
 from imaging.sky.mini_sky import MiniSky
@@ -71,7 +70,7 @@ def fit_sky(job: StepJob) -> StepResult:
     if fit is None:
         modes = read_sky_modes(job.input_path("sky_modes")) if "sky_modes" in job.inputs else None
         fit = fit_modes(_read_mini_skies(job), modes, job.settings_as(SkySettings))
-        write_text(path, json.dumps({"basis": basis.model_dump(), "fit": fit.to_dict()}, indent=1))
+        write_sealed(path, json.dumps({"basis": basis.model_dump(), "fit": fit.to_dict()}, indent=1))
     quality = {
         "method": fit.method,
         "n_modes": len(fit.modes_used),
@@ -92,19 +91,16 @@ def read_sky_fit(path: Path) -> SkyFit:
     InputError
         If the file is missing or not a sky fit.
     """
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))["fit"]
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError("sky fit missing or damaged", value=path, remedy="fit the sky again") from error
-    return SkyFit.from_dict(document)
+    with reading(path, "sky fit missing or damaged", "fit the sky again"):
+        return SkyFit.from_dict(json.loads(read_sealed(path))["fit"])
 
 
 def _earlier_fit(path: Path, basis: Basis) -> SkyFit | None:
     """Return the existing fit if only repaired CCDs were added; None otherwise."""
     try:
-        earlier = Basis.model_validate(json.loads(path.read_text(encoding="utf-8"))["basis"])
+        earlier = Basis.model_validate(json.loads(read_sealed(path))["basis"])
         fit = read_sky_fit(path)
-    except (OSError, ValueError, KeyError, ValidationError, InputError):
+    except (*DAMAGE, InputError):
         return None
     return fit if fit.method == "modes" and not fit.reason and basis.joins(earlier) else None
 

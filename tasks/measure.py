@@ -119,8 +119,8 @@ def _read_calibrations(job: StepJob) -> CleanCalibrations:
     star_flat = job.input_path("star_flat") if "star_flat" in job.inputs else None
     templates = job.input_path("sky_templates") if "sky_templates" in job.inputs else None
     return CleanCalibrations(
-        flat=read_calibration_image(job.input_path("flat")),
-        star_flat=read_calibration_image(star_flat) if star_flat else None,
+        flat=read_calibration_image(job.input_path("flat"), kind="flat"),
+        star_flat=read_calibration_image(star_flat, kind="star_flat") if star_flat else None,
         star_flat_name=star_flat.name if star_flat else "",
         sky_templates=read_sky_templates(templates, job.ccd or 0) if templates else None,
     )

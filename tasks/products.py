@@ -14,8 +14,9 @@ from blocks.site import Site
 from imaging.errors import CcdError, InputError, StorageError
 from imaging.exposure import Exposure, exposure_from_header
 from imaging.identity import ExposureId
-from imaging.io.atomic import write_text
+from imaging.io.checked import reading
 from imaging.io.images import read_header
+from imaging.io.sealed import read_sealed, write_sealed
 from imaging.schemas.quality import QUALITY
 from tasks.engine.cache import fingerprint
 from tasks.engine.jobs import FileRecord, QualityValue, plain_quality
@@ -78,7 +79,7 @@ def observed_exposure(job: StepJob, suffix: str) -> Exposure:
 
 def write_quality(path: Path, quality: Mapping[str, Any]) -> Path:
     """Write quality numbers as JSON and return the path; NaN and infinities become null."""
-    write_text(path, json.dumps(plain_quality(quality), indent=1, sort_keys=True) + "\n")
+    write_sealed(path, json.dumps(plain_quality(quality), indent=1, sort_keys=True) + "\n")
     return path
 
 
@@ -90,12 +91,9 @@ def read_quality(path: Path) -> dict[str, QualityValue]:
     StorageError
         If the file is missing or damaged.
     """
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        raise StorageError(
-            "quality numbers missing or damaged", value=path, remedy="run the step that makes them again"
-        ) from error
+    remedy = "run the step that makes them again"
+    with reading(path, "quality numbers missing or damaged", remedy, error=StorageError):
+        return plain_quality(dict(json.loads(read_sealed(path))))
 
 
 def quality_table(rows: list[dict[str, Any]]) -> pa.Table:
@@ -146,19 +144,17 @@ def read_summary(path: Path, expnum: int | None = None) -> ExposureSummary:
     InputError
         If the exposure has not been verified or the file is damaged.
     """
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        known = {field.name: document["exposure"][field.name] for field in fields(Exposure)}
-        known["airmass"] = math.nan if known["airmass"] is None else known["airmass"]
-        return ExposureSummary(
-            Exposure(**known), document["numbers"], {int(ccd): row for ccd, row in document["ccds"].items()}
-        )
-    except FileNotFoundError as error:
+    if not path.exists():
         raise InputError(
             "the exposure has not been verified",
             expnum=expnum,
             value=path.name,
             remedy="process it with gw-workflow single-epoch -C first",
-        ) from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError("summary of an exposure damaged", value=path, remedy="verify the exposure again") from error
+        )
+    with reading(path, "summary of an exposure damaged", "verify the exposure again"):
+        document = json.loads(read_sealed(path))
+        known = {field.name: document["exposure"][field.name] for field in fields(Exposure)}
+        known["airmass"] = math.nan if known["airmass"] is None else known["airmass"]
+        return ExposureSummary(
+            Exposure(**known), document["numbers"], {int(ccd): row for ccd, row in document["ccds"].items()}
+        )

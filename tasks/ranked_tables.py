@@ -7,17 +7,19 @@ from typing import Any
 
 import pyarrow as pa
 import xxhash
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from blocks.gw_events import is_retracted
 from blocks.site import Site
 from imaging.candidates.lightcurve import LightcurveLikelihood, lightcurve_likelihood
 from imaging.candidates.settings import CandidateSettings
 from imaging.errors import InputError
-from imaging.io.atomic import content_hash, write_text
+from imaging.io.atomic import content_hash
 from imaging.io.candidates import write_candidates, write_candidates_csv
+from imaging.io.checked import reading
 from imaging.io.lightcurve_likelihood import read_lightcurve_likelihood, write_lightcurve_likelihood
 from imaging.io.regions import write_ccd_regions
+from imaging.io.sealed import read_sealed, write_sealed
 from imaging.io.tables import write_table
 from imaging.skymap.footprints import Footprints
 from tasks.engine.cache import fingerprint
@@ -115,8 +117,38 @@ def write_ranking(job: StepJob, mjd_event: float, likelihood: Path) -> Path:
         LIKELIHOOD: content_hash(likelihood),
     }
     path = job.product_path(RANKING)
-    write_text(path, json.dumps(content, sort_keys=True) + "\n")
+    write_sealed(path, json.dumps(content, sort_keys=True) + "\n")
     return path
+
+
+class _Ranking(BaseModel):
+    """What is read of the parameters of a ranking; the likelihoods' hash is optional."""
+
+    model_config = ConfigDict(extra="allow")
+
+    parameters: dict[str, Any]
+    settings: dict[str, Any]
+    skymap: dict[str, str] = {}
+    stamps: dict[str, str] = {}
+
+    @model_validator(mode="after")
+    def _states_the_event(self) -> "_Ranking":
+        if not isinstance(self.parameters.get("event"), str):
+            raise ValueError("the parameters state no event")
+        return self
+
+
+def read_ranking(path: Path) -> dict[str, Any]:
+    """Read what :func:`write_ranking` wrote.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or damaged.
+    """
+    missing = "the night cannot be ranked again: a file is missing"
+    with reading(path, "ranking damaged", "process the night first with gw-workflow night", missing=missing):
+        return _Ranking.model_validate_json(read_sealed(path)).model_dump()
 
 
 def rerank_job(night: int, skymap: Path, site: Site, settings: CandidateSettings | None = None) -> StepJob:
@@ -140,7 +172,7 @@ def rerank_job(night: int, skymap: Path, site: Site, settings: CandidateSettings
     """
     job = StepJob(night=night, site=site)
     try:
-        known = json.loads(job.product_path(RANKING).read_text(encoding="utf-8"))
+        known = read_ranking(job.product_path(RANKING))
         tables = {"candidates": "associated.parquet", LIGHTCURVES: "lightcurves.parquet"}
         inputs = {name: fingerprint(site, job.product_path(suffix)) for name, suffix in tables.items()}
         inputs["skymap"] = fingerprint(site, skymap)
@@ -177,7 +209,7 @@ def last_settings(night: int, site: Site) -> CandidateSettings:
     path = StepJob(night=night, site=site).product_path(RANKING)
     if not path.exists():
         return CandidateSettings()
-    return _settings_of(json.loads(path.read_text(encoding="utf-8"))["settings"])
+    return _settings_of(read_ranking(path)["settings"])
 
 
 def _settings_of(content: Mapping[str, Any]) -> CandidateSettings:

@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import xxhash
+from pydantic import TypeAdapter
 
 from blocks.site import Site, raw_path
 from imaging.detector.status import working_ccds
 from imaging.errors import GWWorkflowError, InputError
 from imaging.exposure import Exposure
 from imaging.identity import ExposureId
-from imaging.io.atomic import write_text
+from imaging.io.checked import DAMAGE
 from imaging.io.raw import RawExtension, RawIndex, index_raw, read_exposure
+from imaging.io.sealed import read_sealed, write_sealed
 from tasks.engine.jobs import FileRecord
 
 
@@ -160,10 +162,14 @@ def raw_of_kind(site: Site, night: int, kinds: Iterable[str]) -> list[RawFile]:
 
 
 def ccds_to_process(raw: RawFile, asked: tuple[int, ...] | None) -> tuple[int, ...]:
-    """Return the CCDs to process: the given ones, or all that were functional on the night and are in the file."""
+    """Return the CCDs to process: the given ones, or all that were functional on the night and are in the file.
+
+    Of a file that has lost extensions all are tried, so that each that is not there is told.
+    """
     if asked is not None:
         return asked
-    return tuple(ccd for ccd in working_ccds(raw.exposure.night) if ccd in raw.index.extensions)
+    working = working_ccds(raw.exposure.night)
+    return working if raw.index.lost else tuple(ccd for ccd in working if ccd in raw.index.extensions)
 
 
 def _remembered_index(site: Site, path: Path) -> RawIndex:
@@ -172,10 +178,10 @@ def _remembered_index(site: Site, path: Path) -> RawIndex:
     try:
         status = path.stat()
         stamp = [site.name_of(path), status.st_size, status.st_mtime_ns]
-        document = json.loads(memory.read_text(encoding="utf-8"))
+        document = json.loads(read_sealed(memory))
         if document["stamp"] == stamp:
             return _index_from(document)
-    except (OSError, ValueError, KeyError, TypeError):
+    except DAMAGE:
         pass  # no usable cache
     index = index_raw(path)
     status = path.stat()
@@ -184,11 +190,15 @@ def _remembered_index(site: Site, path: Path) -> RawIndex:
         "exposure": asdict(index.exposure),
         "header_hash": index.header_hash,
         "extensions": [asdict(e) for e in index.extensions.values()],
+        "lost": index.lost,
     }
-    write_text(memory, json.dumps(document))
+    write_sealed(memory, json.dumps(document))
     return index
 
 
 def _index_from(document: dict[str, Any]) -> RawIndex:
-    extensions = [RawExtension(**item) for item in document["extensions"]]
-    return RawIndex(Exposure(**document["exposure"]), document["header_hash"], {e.ccdnum: e for e in extensions})
+    extensions = TypeAdapter(list[RawExtension]).validate_python(document["extensions"], strict=True)
+    exposure = TypeAdapter(Exposure).validate_python(document["exposure"])
+    return RawIndex(
+        exposure, str(document["header_hash"]), {e.ccdnum: e for e in extensions}, document.get("lost", False)
+    )

@@ -6,7 +6,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pyarrow as pa
-from pydantic import ValidationError
 
 from blocks.site import Site
 from imaging.astrometry.solution import ExposureAstrometry, TiedCcd
@@ -16,7 +15,8 @@ from imaging.detector.distortion import seed_wcs
 from imaging.errors import InputError
 from imaging.exposure import Exposure
 from imaging.identity import ExposureId
-from imaging.io.atomic import write_text
+from imaging.io.checked import DAMAGE, reading
+from imaging.io.sealed import read_sealed, write_sealed
 from imaging.io.tables import read_table
 from imaging.masks.streak_links import link_streaks
 from imaging.masks.streak_model import Streak
@@ -76,11 +76,11 @@ def tie_astrometry(job: StepJob) -> StepResult:
         if ccd not in kept:
             streaks = [asdict(streak) for streak in linked.predicted.get(ccd, ())]
             part = {"solution": astrometry.ccds[ccd].model_dump(), "predicted_streaks": streaks}
-            write_text(path, json.dumps(part, indent=1))
+            write_sealed(path, json.dumps(part, indent=1))
     summary = astrometry.model_dump(exclude={"ccds"})
     trails = [asdict(trail) for trail in linked.trails]
     document: dict[str, object] = {"basis": basis.model_dump(), "astrometry": summary, "trails": trails}
-    write_text(products["tie"], json.dumps(document, indent=1))
+    write_sealed(products["tie"], json.dumps(document, indent=1))
     return job.result(products, quality=_quality(astrometry) | {"n_trails": len(trails)})
 
 
@@ -97,24 +97,22 @@ def read_ccd_tie(path: Path) -> tuple[TiedCcd, list[Streak]]:
     InputError
         If the file is missing or damaged.
     """
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+    with reading(path, "tie of a CCD missing or damaged", "tie the exposure again"):
+        document = json.loads(read_sealed(path))
         streaks = [Streak(**item) for item in document["predicted_streaks"]]
         return TiedCcd.model_validate(document["solution"]), streaks
-    except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
-        raise InputError("tie of a CCD missing or damaged", value=path, remedy="tie the exposure again") from error
 
 
 def _kept_ccds(job: StepJob, basis: Basis) -> set[int]:
     """Return the CCDs whose part of an earlier solution is kept, because only repaired CCDs were added to it."""
     try:
-        document = json.loads(job.product_path("tie.json").read_text(encoding="utf-8"))
+        document = json.loads(read_sealed(job.product_path("tie.json")))
         earlier = Basis.model_validate(document["basis"])
         if not basis.joins(earlier):
             return set()
         for ccd in earlier.inputs:
             read_ccd_tie(ccd_tie_path(job, ccd))
-    except (OSError, ValueError, KeyError, ValidationError, InputError):
+    except (*DAMAGE, InputError):
         return set()
     return set(earlier.inputs)
 

@@ -7,6 +7,7 @@ from typing import Any
 from blocks.site import Site
 from imaging.identity import ExposureId
 from imaging.io.atomic import write_text
+from imaging.io.sealed import write_sealed
 from imaging.io.tables import write_table
 from imaging.numerics.robust import finite_median
 from imaging.pictures.markdown import focal_plane_page
@@ -63,7 +64,7 @@ def verify(job: StepJob) -> StepResult:
         "exposure": present[0]["exposure"],
         "ccds": {str(r["ccd"]): _brief(r) for r in present},
     }
-    write_text(paths["summary"], json.dumps(document, indent=1, sort_keys=True) + "\n")
+    write_sealed(paths["summary"], json.dumps(document, indent=1, sort_keys=True) + "\n")
     what = f"exposure {job.exposure.expnum} ({job.exposure.band})"
     write_text(paths["page"], focal_plane_page({int(row["ccd"]): row for row in rows}, what))
     return job.result(paths, quality=numbers)

@@ -102,8 +102,11 @@ def test_the_science_does_not_know_where_its_files_are():
     assert not wrong
 
 
-ENGINE_MAY_USE = {"imaging.errors", "imaging.settings", "imaging.io.atomic", "imaging.kernel_cache", "imaging.threads"}
-"""Errors and settings; how files are written whole; how libraries are set up in a process."""
+ENGINE_MAY_USE = {"imaging.errors", "imaging.settings", "imaging.kernel_cache", "imaging.threads"} | {
+    "imaging.io.atomic",
+    "imaging.io.sealed",
+}
+"""Errors and settings; how files are written whole and with their hash; how libraries are set up in a process."""
 
 
 def test_the_engine_knows_no_astronomy():

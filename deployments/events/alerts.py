@@ -16,8 +16,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from blocks.gw_events import RECORD, AlertRecord, event_folder, read_alert, read_event
 from blocks.site import Site
 from imaging.errors import InputError
@@ -89,7 +87,7 @@ def parse_alert(content: bytes) -> tuple[AlertRecord, dict[str, bytes]]:
             coincidence={k: v for k, v in external.items() if isinstance(v, str | float | int) and k not in _ENDINGS},
         )
         contents = {kind: _binary(value) for kind, value in encoded.items() if value}
-    except (ValueError, KeyError, AttributeError, TypeError, RecursionError, ValidationError, binascii.Error) as error:
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError, binascii.Error) as error:
         raise InputError("invalid alert", value=f"{type(error).__name__}: {error}"[:300]) from error
     if not _SUPEREVENT.fullmatch(record.superevent):
         raise InputError("invalid alert", value=record.superevent[:80], limit="a name such as S190814bv")

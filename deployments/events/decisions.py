@@ -24,7 +24,9 @@ from blocks.nights import RegisteredNight, read_night, registered_nights
 from blocks.site import Site, raw_path
 from deployments.events.due import Due, NightState, RankedList, due, due_together, is_wanted
 from imaging.errors import GWWorkflowError
+from imaging.io.checked import DAMAGE
 from imaging.io.exposure_list import ListedExposure, read_exposure_list
+from imaging.io.sealed import read_sealed
 from tasks.jobs import StepJob
 from tasks.requests import ExposureRequest
 from tasks.steps import RANK as RANK_STEP
@@ -254,9 +256,9 @@ def read_ranked(site: Site, night: int) -> RankedList | None:
     """Return what the ranked list of a night was made with; None if there is none."""
     path = StepJob(night=night, site=site).product_path(RANK_STEP.products["ranking"])
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_sealed(path))
         return RankedList(content["skymap"]["content_hash"], bool(content["parameters"].get("retracted", False)))
-    except (OSError, ValueError, KeyError, TypeError):
+    except DAMAGE:
         return None
 
 

@@ -15,8 +15,9 @@ from blocks.nights import EVENT_NAME, RECORD, NightRecord, RegisteredNight, nigh
 from blocks.site import Site
 from imaging.errors import InputError
 from imaging.identity import check_event, check_night
-from imaging.io.atomic import atomic_path, content_hash, storage_error, write_text
+from imaging.io.atomic import atomic_path, content_hash, storage_error
 from imaging.io.exposure_list import ListedExposure, read_exposure_list, write_exposure_list
+from imaging.io.sealed import write_sealed
 from tasks.engine.events import emit
 
 RESOURCE = "gw.night.{night}"
@@ -139,7 +140,7 @@ def _register(
         return Registration(known, changed=False)
     if known is not None and known.record.exposure_list_hash == record.exposure_list_hash:
         record = record.model_copy(update={"list_revision": known.record.list_revision})
-    write_text(folder / RECORD, record.model_dump_json(indent=1) + "\n")
+    write_sealed(folder / RECORD, record.model_dump_json(indent=1) + "\n")
     return Registration(RegisteredNight(site, record), changed=True)
 
 

@@ -1,6 +1,5 @@
 """Gather what a report needs of each candidate from the products of its night."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from imaging.pictures.stamps import panel_pictures
 from imaging.schemas.reference import REFERENCE_GALAXIES
 from tasks.jobs import StepJob
 from tasks.rank import STAMPS, detection_image
-from tasks.ranked_tables import RANKING
+from tasks.ranked_tables import RANKING, read_ranking
 
 HOST_REACH_ARCSEC = 60.0
 """Radius around the host in which its entry of the galaxy catalogue is searched, which has the same distance."""
@@ -47,7 +46,7 @@ def gather(site: Site, night: int, chosen: pa.Table) -> dict[str, Evidence]:
     path = job.product_path(RANKING)
     if not path.is_file():
         raise InputError("night has not been ranked", value=path, remedy="process it with gw-workflow night")
-    known = json.loads(path.read_text(encoding="utf-8"))
+    known = read_ranking(path)
     rows = chosen.to_pylist()
     searched = {image[0] for image in known["parameters"]["searched"]}
     photometry = _photometry(job, chosen, searched)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
-from pydantic import ValidationError
 
 from blocks.site import Site
 from deployments.reports.charts import candidate_chart
@@ -17,6 +16,7 @@ from imaging.candidates.reports import Evidence, ReportSettings, Row, require_se
 from imaging.candidates.skyportal import skyportal_requests
 from imaging.candidates.tns import tns_entry, tns_reports
 from imaging.errors import InputError
+from imaging.io.checked import reading
 
 Form = Literal["avro", "ztf", "skyportal", "tns"]
 
@@ -31,15 +31,9 @@ def read_report_settings(path: Path | None) -> ReportSettings:
     """
     if path is None:
         return ReportSettings()
-    try:
+    known = ", ".join(ReportSettings.model_fields)
+    with reading(path, "the settings of the report cannot be read", "correct the file", limit=known):
         return ReportSettings.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
-        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error.strerror
-        raise InputError(
-            f"the settings of the report cannot be read: {reason}",
-            value=path,
-            limit=", ".join(ReportSettings.model_fields),
-        ) from error
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ A line holds victim, source, coefficient, its error, the onset of non-linearity 
 receives coefficient times the source's signal; above it coefficient times onset plus the polynomial in the excess.
 """
 
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -99,8 +100,11 @@ def parse_crosstalk(text: str, source: str = "crosstalk table") -> CrosstalkMatr
                 float(words[4]),
                 tuple(float(word) for word in words[5:]),
             )
+            if not math.isfinite(term.coefficient):
+                raise ValueError("no number")
         except (ValueError, IndexError) as error:
-            raise InputError("crosstalk line not understood", value=f"{source}, line {number}: {line!r}") from error
+            place = f"{source}, line {number}: {line[:200]!r}"
+            raise InputError("crosstalk line not understood", value=place, remedy="copy the file again") from error
         if abs(term.coefficient) >= NEGLIGIBLE:
             terms.append(term)
     return CrosstalkMatrix(tuple(terms))

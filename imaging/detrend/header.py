@@ -68,9 +68,13 @@ def initial_header(ccd: Ccd, raw_header: Mapping[str, Any], exposure: Exposure) 
 def amplifier_keywords(amplifiers: tuple[AmplifierFigures, ...]) -> dict[str, Any]:
     """Return the amplifier keywords of pixels in electrons: unit gain, noise and saturation in electrons.
 
-    ``GAINRAWA`` and ``GAINRAWB`` are the applied gains.
+    ``GAINRAWA`` and ``GAINRAWB`` are the applied gains; ``CAMVALS`` names the cards of the raw header in whose
+    place the camera's known values were used, if any.
     """
     header: dict[str, Any] = {"BUNIT": "electron", "GAIN": 1.0}
+    replaced = [card for amplifier in amplifiers for card in amplifier.fallbacks]
+    if replaced:
+        header["CAMVALS"] = " ".join(replaced)[:68]
     for amplifier in amplifiers:
         header[f"GAIN{amplifier.name}"] = 1.0
         header[f"GAINRAW{amplifier.name}"] = amplifier.gain

@@ -23,6 +23,7 @@ from imaging.foreign.mask_planes import HeaderCard, mask_of_plane
 from imaging.foreign.no_data import blank_pixels, constant_pixels, linear_pixels
 from imaging.foreign.units import pixel_unit
 from imaging.image import LoadedImage, MaskImage
+from imaging.io.checked import fits_file, reading
 from imaging.wcs.foreign import image_header, wcs_of_header
 
 OWN_PLANES = frozenset({"SCI", "MSK", "WGT"})
@@ -88,6 +89,9 @@ class Stated:
     mask_bits: int | None = None
 
 
+FARTHEST_PIXEL = 1e7
+"""Largest distance of the reference pixel of coordinates, pixels: an all-sky image of 0.1 arcsec."""
+
 NOTHING_STATED = Stated()
 
 
@@ -128,14 +132,13 @@ def read_image(
     mask, weight = mask or siblings[0], weight or siblings[1]
     science, absent, clipped, notes = _linear(plane, own=own)
     flags, inverse = _find_mask(path, mask, header, stated, own=own), _find_weight(path, weight)
-    for other, what in ((flags, "mask"), (inverse, "weight")):
-        if other is not None and other.shape != shape:
-            raise InputError(f"{what} and image differ in shape", value=f"{other.shape} and {shape} of {path}")
+    _require_fitting(flags, inverse, shape, path)
     bits = np.zeros(shape, dtype=np.int16) if flags is None else flags.astype(np.int16)
     for found, bit in ((absent, MaskBit.BPM), (clipped, MaskBit.SATURATE)):
         bits[found] |= np.int16(bit)
     science[absent] = np.nan
     wcs = wcs_of_header(header, (shape[0], shape[1]))
+    _require_possible_place(header, path)
     area = float(wcs.pixel_area_arcsec2(shape[1] / 2, shape[0] / 2))
     unit = pixel_unit(header, area, own=own, gain=stated.gain, zeropoint_mag=stated.zeropoint_mag)
     return LoadedImage(
@@ -151,6 +154,25 @@ def read_image(
         label=f"{path.name}[{name}]" if name and not own else path.name,
         notes=notes,
     )
+
+
+def _require_fitting(
+    flags: NDArray[Any] | None, inverse: NDArray[Any] | None, shape: tuple[int, ...], path: Path
+) -> None:
+    """Raise if mask or weight are not of the image, or the weight is nowhere a number."""
+    for other, what in ((flags, "mask"), (inverse, "weight")):
+        if other is not None and other.shape != shape:
+            value = f"{other.shape} and {shape} of {path}"
+            raise InputError(f"{what} and image differ in shape", value=value, remedy="give the plane of this image")
+    if inverse is not None and not np.isfinite(inverse).any():
+        raise InputError("weight is nowhere a number", value=path, remedy="give the inverse variance of this image")
+
+
+def _require_possible_place(header: Mapping[str, Any], path: Path) -> None:
+    """Raise if the reference pixel of the coordinates is impossibly far away."""
+    if not all(abs(float(header.get(key, 0.0))) < FARTHEST_PIXEL for key in ("CRPIX1", "CRPIX2")):
+        place = f"CRPIX {header.get('CRPIX1')}, {header.get('CRPIX2')} of {path}"
+        raise InputError("impossible coordinates", value=place, limit=f"{FARTHEST_PIXEL:g}", remedy="solve the image")
 
 
 def _linear(
@@ -186,16 +208,14 @@ class _Hdu:
 def _read_plane(path: Path, extension: str | None) -> _Hdu:
     """Read one image plane."""
     _require_whole(path)
-    try:
+    remedy = "check the name; compressed files end in .fz or .gz"
+    with reading(path, "image missing or not FITS", remedy):
+        fits_file(path, headers=False)
         with fitsio.FITS(str(path)) as file:
             number = _image_number(file, extension, path)
             headers = [file[0].read_header(), *([file[number].read_header()] if number > 0 else [])]
             pixels = file[number].read()
             name = str(file[number].get_extname()).strip()
-    except OSError as error:
-        raise InputError(
-            "image missing or not FITS", value=path, remedy="check the name; compressed files end in .fz or .gz"
-        ) from error
     own = _keywords(headers[-1])
     header = image_header(_keywords(headers[0]), own)
     cards = tuple(card for h in headers for card in _cards(h))

@@ -1,6 +1,5 @@
 """Write calibration files and other small FITS files, reproducible byte by byte."""
 
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from imaging.io.atomic import write_bytes
+from imaging.io.checksums import bytes_with_checksums
 
 Header = Mapping[str, Any]
 
@@ -38,7 +38,7 @@ def write_calibration_image(path: Path, image: NDArray[Any], header: Header, *, 
         hdu.header["BSCALE"] = step
         hdu.header["BZERO"] = zero
     hdu.header.update(dict(header))
-    write_bytes(path, _bytes(hdu))
+    write_bytes(path, bytes_with_checksums(fits.HDUList([hdu])))
 
 
 def write_image_extensions(path: Path, images: Mapping[str, NDArray[Any]], header: Header) -> None:
@@ -46,7 +46,7 @@ def write_image_extensions(path: Path, images: Mapping[str, NDArray[Any]], heade
     hdus: list[Any] = [fits.PrimaryHDU()]
     hdus[0].header.update(dict(header))
     hdus += [fits.ImageHDU(image, name=name) for name, image in images.items()]
-    write_bytes(path, _bytes(*hdus))
+    write_bytes(path, bytes_with_checksums(fits.HDUList(hdus)))
 
 
 def write_table_extensions(
@@ -79,10 +79,4 @@ def write_table_extensions(
         )
         table.header.update(dict(header or {}))
         hdus.append(table)
-    write_bytes(path, _bytes(*hdus))
-
-
-def _bytes(*hdus: Any) -> bytes:  # noqa: ANN401
-    buffer = io.BytesIO()
-    fits.HDUList(list(hdus)).writeto(buffer)
-    return buffer.getvalue()
+    write_bytes(path, bytes_with_checksums(fits.HDUList(hdus)))

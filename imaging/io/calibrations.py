@@ -5,18 +5,17 @@ and exposure numbers for which it is valid, and a pattern of file names relative
 stands for the CCD and ``{band}`` for the band. The epochs of the original (``y4e1`` and the like) are epochs here.
 """
 
-import zlib
 from collections.abc import Iterable, Mapping
-from datetime import date
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from imaging.detector.ccds import AMPLIFIERS, science_ccd
+from imaging.bits import BpmBit
+from imaging.detector.ccds import AMPLIFIERS, CCDS, science_ccd
 from imaging.detector.crosstalk import CrosstalkMatrix, parse_crosstalk
 from imaging.detector.linearity import LinearityTable
 from imaging.detrend.brighter_fatter import BrighterFatterKernel
@@ -24,97 +23,16 @@ from imaging.detrend.calibrations import DetrendCalibrations
 from imaging.errors import InputError
 from imaging.exposure import Exposure
 from imaging.io.atomic import write_text
-from imaging.io.original_sky import TABLE, binned_templates, modes_by_ccd
+from imaging.io.checked import DamagedError, fits_file, reading
+from imaging.io.manifest import AGE_LIMITS, BAND_DEPENDENT, AgeLimit, CalibrationEntry, CalibrationManifest, Kind
+from imaging.io.original_sky import MINI_SKY_SHAPE, TABLE, binned_templates, modes_by_ccd
+from imaging.io.possible import require_linear, require_possible
 from imaging.sky.modes import SkyModes, SkyTemplates
 
 MANIFEST = "manifest.json"
 
-DAMAGED = (OSError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError, zlib.error)
-"""What readers of damaged FITS files raise."""
-
-Kind = Literal[
-    "bias", "flat", "bad_pixels", "linearity", "star_flat", "sky_modes", "sky_templates", "crosstalk", "brighter_fatter"
-]
-BAND_DEPENDENT: frozenset[Kind] = frozenset(("flat", "star_flat", "sky_modes", "sky_templates"))
-
-
-class AgeLimit(BaseModel):
-    """Limits on the age of a calibration: the time between it and the exposure, in either direction."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    warn_days: float = Field(gt=0)
-    """Age in days above which a warning is given."""
-    refuse_days: float = Field(gt=0)
-    """Age in days above which the calibration is refused, unless its epoch is forced."""
-
-
-AGE_LIMITS: dict[Kind, AgeLimit] = {
-    "bias": AgeLimit(warn_days=180, refuse_days=1095),
-    "flat": AgeLimit(warn_days=180, refuse_days=1095),
-    "bad_pixels": AgeLimit(warn_days=180, refuse_days=730),
-    "star_flat": AgeLimit(warn_days=730, refuse_days=1825),
-    "sky_modes": AgeLimit(warn_days=730, refuse_days=1825),
-    "sky_templates": AgeLimit(warn_days=730, refuse_days=1825),
-}
-"""Default limits. DES renewed its master calibrations every half year; bad pixels age fastest. Crosstalk, linearity and
-brighter-fatter kernels are properties of the electronics and have no age limit."""
-
-
-class CalibrationEntry(BaseModel):
-    """One kind of calibration of one epoch."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    epoch: str
-    kind: Kind
-    files: str
-    """Pattern of the file names, relative to the library; ``{ccd:02d}`` is the CCD, ``{band}`` the band."""
-    band: str | None = None
-    """Band of the entry, None for any; entries for one band take precedence. A band-dependent kind needs this or
-    ``{band}`` in its pattern."""
-    ccds: tuple[int, ...] | None = None
-    """CCDs of the entry, None for all; other CCDs use an earlier entry, if there is one."""
-    made_night: int
-    """Night on which the calibration data were taken, YYYYMMDD; the reference of its age."""
-    first_night: int = 20120101
-    last_night: int = 99991231
-    first_expnum: int = 0
-    last_expnum: int = 10**12
-    checksums: dict[str, str] = Field(default_factory=dict)
-    """File name to the hash of its content."""
-
-    def name(self, ccd: int, band: str) -> str:
-        """Return the name of a CCD's file."""
-        return self.files.format(ccd=ccd, band=band)
-
-    def serves(self, kind: Kind, band: str, ccd: int | None = None) -> bool:
-        """Whether the entry is of a kind, for a band and, if given, for a CCD."""
-        any_band = kind not in BAND_DEPENDENT or "{band}" in self.files
-        of_ccd = ccd is None or self.ccds is None or ccd in self.ccds
-        return self.kind == kind and of_ccd and (self.band == band or (self.band is None and any_band))
-
-    def age_days(self, exposure: Exposure) -> float:
-        """Return the absolute time between an exposure and the calibration data, days."""
-        return abs((_date(exposure.night) - _date(self.made_night)).days)
-
-    def valid_for(self, exposure: Exposure) -> bool:
-        """Whether the entry is valid for an exposure's night and number."""
-        return (
-            self.first_night <= exposure.night <= self.last_night
-            and self.first_expnum <= exposure.expnum <= self.last_expnum
-        )
-
-
-class CalibrationManifest(BaseModel):
-    """All entries of a library."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    version: Literal[1] = 1
-    entries: tuple[CalibrationEntry, ...]
-    age_limits: dict[Kind, AgeLimit] = AGE_LIMITS
-    """Age limits by kind; other kinds have none."""
+ALL_BPM_BITS = sum(BpmBit)
+"""Largest value of a bad-pixel map."""
 
 
 class CalibrationLibrary:
@@ -133,20 +51,11 @@ class CalibrationLibrary:
 
     def __init__(self, root: Path) -> None:
         self.root = Path(root)
-        try:
-            self.manifest = CalibrationManifest.model_validate_json((self.root / MANIFEST).read_bytes())
-        except OSError as error:
-            raise InputError(
-                "there is no calibration library", value=self.root / MANIFEST, remedy="set the calibration folder"
-            ) from error
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))
-            raise InputError(
-                "the calibration manifest is not valid",
-                value=f"{self.root / MANIFEST}: {f'{where}: ' if where else ''}{first['msg']}",
-                remedy="correct it or copy the calibration library again",
-            ) from error
+        path, remedy = self.root / MANIFEST, "correct it or copy the calibration library again"
+        if not path.exists():
+            raise InputError("there is no calibration library", value=path, remedy="set the calibration folder")
+        with reading(path, "the calibration manifest is not valid", remedy):
+            self.manifest = CalibrationManifest.model_validate_json(path.read_bytes())
 
     def find(self, kind: Kind, exposure: Exposure, ccd: int, *, epoch: str | None = None) -> Path:
         """Find the file of a calibration for an exposure and CCD; the most recent of several valid ones.
@@ -257,35 +166,45 @@ def _validity(entry: CalibrationEntry) -> str:
     return f"{nights}, exposures {entry.first_expnum} to {entry.last_expnum}"
 
 
-def _date(night: int) -> date:
-    return date(night // 10000, night // 100 % 100, night % 100)
-
-
-def read_calibration_image(path: Path, extension: str | int = 0) -> NDArray[np.float32]:
+def read_calibration_image(
+    path: Path, extension: str | int = 0, kind: Literal["bias", "flat", "star_flat"] | None = None
+) -> NDArray[np.float32]:
     """Read a bias, flat or star flat: (ny, nx) float32.
 
     Raises
     ------
     InputError
-        If the file cannot be read or is not an image.
+        If the file cannot be read, is not an image, or holds what is no possible calibration of its kind.
     """
-    return _read_image(path, extension).astype(np.float32, copy=False)
+    image = _read_image(path, extension)
+    with calibration(path), np.errstate(over="ignore"):
+        pixels = image.astype(np.float32, copy=False)
+        if kind is not None:
+            require_possible(pixels, kind)
+    return pixels
 
 
 def read_bad_pixels(path: Path) -> NDArray[np.int16]:
     """Read a bad-pixel map: (ny, nx) int16 with the bits of :class:`imaging.bits.BpmBit`."""
-    return _read_image(path, 0).astype(np.int16, copy=False)
+    bits = _read_image(path, 0)
+    with calibration(path):
+        whole = np.asarray(bits, dtype=np.int64) if bits.dtype.kind in "iub" else np.rint(bits)
+        if not ((whole == bits).all() and (whole >= 0).all() and (whole <= ALL_BPM_BITS).all()):
+            raise DamagedError("values that are no bits of bad pixels")
+    return whole.astype(np.int16)
+
+
+def calibration(path: Path) -> AbstractContextManager[None]:
+    """Return the context in which a calibration is read: whatever goes wrong is an ``InputError`` of this file."""
+    return reading(path, "calibration file damaged", "copy it again")
 
 
 def _read_image(path: Path, extension: str | int) -> NDArray[np.generic]:
-    try:
-        with fits.open(path, memmap=False) as hdus:
-            data = hdus[extension].data
-            if data is None:
-                data = hdus[1].data
-            return np.ascontiguousarray(data.astype(data.dtype.newbyteorder("="), copy=False))
-    except DAMAGED as error:
-        raise _damaged(path, error) from error
+    with calibration(path), fits.open(fits_file(path), memmap=False) as hdus:
+        data = hdus[extension].data
+        if data is None:
+            data = hdus[1].data
+        return np.ascontiguousarray(data.astype(data.dtype.newbyteorder("="), copy=False))
 
 
 def read_crosstalk(path: Path) -> CrosstalkMatrix:
@@ -294,16 +213,21 @@ def read_crosstalk(path: Path) -> CrosstalkMatrix:
     Raises
     ------
     InputError
-        If the file is missing, is not text, or holds no line that is not a comment.
+        If the file is missing, is not text, holds no line that is not a comment, or an impossible coefficient.
     """
-    try:
+    with reading(path, "calibration file damaged", "copy it again", missing="crosstalk file missing"):
         text = Path(path).read_text(encoding="utf-8")
         if not any(line.split("#")[0].strip() for line in text.splitlines()):
-            raise ValueError("no line of coefficients")
-    except (OSError, ValueError) as error:
-        missing = isinstance(error, FileNotFoundError)
-        raise InputError("crosstalk file missing", value=path) if missing else _damaged(path, error) from error
-    return parse_crosstalk(text, str(path))
+            raise DamagedError("no line of coefficients")
+        matrix = parse_crosstalk(text, str(path))
+        for term in matrix.terms:
+            require_possible(np.array([term.coefficient]), "crosstalk")
+            require_possible(np.array([term.onset_adu]), "onset")
+            if not ({term.victim[0], term.source[0]} <= set(CCDS) and np.isfinite(term.polynomial).all()):
+                raise DamagedError(f"impossible term from {term.source} into {term.victim}")
+        if len({(term.victim, term.source) for term in matrix.terms}) != len(matrix.terms):
+            raise DamagedError("two lines for one pair of amplifiers")
+        return matrix
 
 
 def read_linearity(path: Path, ccd: int) -> LinearityTable:
@@ -312,22 +236,26 @@ def read_linearity(path: Path, ccd: int) -> LinearityTable:
     Raises
     ------
     InputError
-        If the file cannot be read or does not contain the CCD.
+        If the file cannot be read, does not contain the CCD, or the curves are impossible.
     """
-    try:
-        with fits.open(path, memmap=False) as hdus:
-            rows = hdus[f"CCD{ccd:02d}"].data
-            linear = {name: np.array(rows[f"ADU_LINEAR_{name}"], dtype=float) for name in AMPLIFIERS}
-            return LinearityTable(np.array(rows["ADU"], dtype=float), linear)
-    except DAMAGED as error:
-        raise _damaged(path, error) from error
+    with calibration(path), fits.open(fits_file(path), memmap=False) as hdus:
+        rows = hdus[f"CCD{ccd:02d}"].data
+        table = LinearityTable(
+            np.array(rows["ADU"], dtype=float),
+            {name: np.array(rows[f"ADU_LINEAR_{name}"], dtype=float) for name in AMPLIFIERS},
+        )
+        for linear in table.linear.values():
+            require_linear(table.adu, linear)
+        return table
 
 
 def read_brighter_fatter(path: Path, ccd: int) -> BrighterFatterKernel:
     """Read the kernels of a CCD: image extensions named by its position and ``R`` (right) or ``T`` (top)."""
     position = science_ccd(ccd).detpos
     right, top = (_read_image(path, f"{position}{border}").astype(float) for border in "RT")
-    return BrighterFatterKernel(right, top)
+    with calibration(path):
+        require_possible(np.concatenate([right.ravel(), top.ravel()]), "brighter_fatter")
+        return BrighterFatterKernel(right, top)
 
 
 def read_sky_modes(path: Path) -> SkyModes:
@@ -336,28 +264,33 @@ def read_sky_modes(path: Path) -> SkyModes:
     Raises
     ------
     InputError
-        If the file cannot be read or contains no modes.
+        If the file cannot be read, contains no modes, or impossible ones.
     """
-    try:
-        with fits.open(path, memmap=False) as hdus:
-            if TABLE in hdus:
-                return SkyModes(modes_by_ccd(np.asarray(hdus[TABLE].data), hdus[TABLE].header))
-            values = {
-                int(hdu.name[3:]): np.ascontiguousarray(hdu.data, dtype=np.float32)
-                for hdu in hdus
-                if hdu.name.startswith("CCD") and hdu.data is not None
-            }
-            last = hdus[-1].fileinfo()
-            if Path(path).read_bytes()[last["datLoc"] + last["datSpan"] :].strip(b"\0 "):
-                raise ValueError("the last extension is cut short")
-    except DAMAGED as error:
-        raise _damaged(path, error) from error
-    return SkyModes(values)
+    with calibration(path), fits.open(fits_file(path), memmap=False) as hdus:
+        if TABLE in hdus:
+            values = modes_by_ccd(np.asarray(hdus[TABLE].data), hdus[TABLE].header)
+        else:
+            images = [hdu for hdu in hdus if hdu.name.startswith("CCD") and hdu.data is not None]
+            values = {int(hdu.name[3:]): np.ascontiguousarray(hdu.data, dtype=np.float32) for hdu in images}
+            if len(values) != len(images) or not set(values) <= set(CCDS):
+                raise DamagedError("two extensions of one CCD, or none that the camera has")
+        for modes in values.values():
+            if modes.shape[1:] != MINI_SKY_SHAPE:
+                raise DamagedError(f"modes of {modes.shape} superpixels; allowed: {MINI_SKY_SHAPE} each")
+            require_possible(modes, "sky_modes")
+            require_possible(modes[0], "first_sky_mode")
+        return SkyModes(values)
 
 
 def read_sky_templates(path: Path, ccd: int) -> SkyTemplates:
     """Read the sky templates of a CCD and band: an image of shape (n_modes, ny / b, nx / b)."""
-    return SkyTemplates(ccd, binned_templates(_read_image(path, 0).astype(np.float32, copy=False)))
+    image = _read_image(path, 0)
+    with calibration(path), np.errstate(over="ignore"):
+        if image.ndim != 3:
+            raise DamagedError(f"an image of {image.ndim} dimensions; allowed: 3")
+        values = binned_templates(image.astype(np.float32, copy=False))
+        require_possible(values, "sky_modes")
+        return SkyTemplates(ccd, values)
 
 
 def detrend_calibration_paths(
@@ -385,15 +318,11 @@ def read_detrend_calibrations(paths: Mapping[Kind, Path], ccd: int) -> DetrendCa
         If one is damaged.
     """
     return DetrendCalibrations(
-        bias=read_calibration_image(paths["bias"]),
-        flat=read_calibration_image(paths["flat"]),
+        bias=read_calibration_image(paths["bias"], kind="bias"),
+        flat=read_calibration_image(paths["flat"], kind="flat"),
         bad_pixels=read_bad_pixels(paths["bad_pixels"]),
         linearity=read_linearity(paths["linearity"], ccd),
         crosstalk=read_crosstalk(paths["crosstalk"]),
         brighter_fatter=read_brighter_fatter(paths["brighter_fatter"], ccd) if "brighter_fatter" in paths else None,
         names={kind: path.name for kind, path in paths.items()},
     )
-
-
-def _damaged(path: Path, error: Exception) -> InputError:
-    return InputError("calibration file damaged", value=f"{path}: {error}", remedy="copy it again")

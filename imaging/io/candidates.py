@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
@@ -11,13 +12,14 @@ import pyarrow.csv as pacsv
 from imaging.candidates.words import flag_names
 from imaging.errors import InputError
 from imaging.io.atomic import atomic_path
-from imaging.io.tables import read_table, write_table
+from imaging.io.checked import reading
+from imaging.io.tables import read_table, table_of, write_table
 from imaging.plain_text import FORMULA, cell_text
 from imaging.schemas.candidates import CANDIDATES
 from imaging.schemas.fields import NO_ID
 from imaging.schemas.hosts import GALAXIES
 from imaging.schemas.labels import LABEL_NAMES, LABELS
-from imaging.tables import make_table
+from imaging.tables import column, make_table
 
 PROVENANCE = ("expnums", "templates", "code_version", "settings_hash", "calibration_set")
 """Provenance columns."""
@@ -49,6 +51,12 @@ def read_candidates(path: Path) -> pa.Table:
         If the file is missing or damaged.
     """
     table = read_table(path)
+    with table_of(path):
+        return _of_this_version(table)
+
+
+def _of_this_version(table: pa.Table) -> pa.Table:
+    """Return a table of candidates of an earlier version with the columns of this one."""
     table = table.rename_columns([OLD_TERM.sub("loglr_", name) for name in table.column_names])
     for name in set(PROVENANCE) - set(table.schema.names):
         table = table.append_column(name, pa.nulls(table.num_rows, CANDIDATES.field(name).type))
@@ -104,16 +112,13 @@ def read_galaxies(path: Path) -> pa.Table:
     InputError
         If it cannot be read, or a column is missing or not a number.
     """
-    try:
+    problem, remedy = "the galaxy catalogue cannot be read", "give a Parquet or CSV table with these columns"
+    with reading(path, problem, remedy, limit=f"columns {', '.join(GALAXIES.names)}"):
         table = pacsv.read_csv(path) if Path(path).suffix.lower() in (".csv", ".txt") else read_table(path)
-        return table.select(GALAXIES.names).cast(GALAXIES)
-    except (OSError, KeyError, pa.ArrowException) as error:
-        raise InputError(
-            f"the galaxy catalogue cannot be read: {str(error).splitlines()[0]}",
-            value=path,
-            limit=f"columns {', '.join(GALAXIES.names)}",
-            remedy="give a Parquet or CSV table with these columns",
-        ) from error
+        galaxies = table.select(GALAXIES.names).cast(GALAXIES)
+        if not (np.isfinite(column(galaxies, "ra")).all() and (np.abs(column(galaxies, "dec")) <= 90.0).all()):
+            raise ValueError("positions that are not on the sky")
+        return galaxies
 
 
 def read_labels(path: Path) -> pa.Table:
@@ -130,7 +135,7 @@ def read_labels(path: Path) -> pa.Table:
         If the file is not a file of labels.
     """
     remedy = "give a file saved from the page of a night"
-    try:
+    with reading(path, "the labels cannot be read", remedy):
         document = json.loads(Path(path).read_text(encoding="utf-8"))
         if document["kind"] != "gw-workflow labels":
             raise InputError("the file contains no labels", value=path, remedy=remedy)
@@ -138,6 +143,9 @@ def read_labels(path: Path) -> pa.Table:
         unknown = {row["label"] for row in rows} - set(LABEL_NAMES)
         if unknown:
             raise InputError("unknown labels", value=sorted(unknown), limit=", ".join(LABEL_NAMES), remedy=remedy)
+        texts = [document["event"], *(row[name] for row in rows for name in ("candidate_id", "marked_at"))]
+        if not all(isinstance(text, str) for text in texts):
+            raise TypeError("event, candidate_id and marked_at must be text")
         n = len(rows)
         return make_table(
             {
@@ -150,5 +158,3 @@ def read_labels(path: Path) -> pa.Table:
             },
             LABELS,
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"the labels cannot be read: {error}", value=path, remedy=remedy) from error

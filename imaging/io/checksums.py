@@ -21,7 +21,7 @@ UNSET = {"CHECKSUM": ("0" * 16, "HDU checksum"), "DATASUM": ("0" * 10, "data uni
 """Value and comment of both keywords before the checksums are known: text of the final length."""
 
 
-def ones_complement_sum(data: bytes, start: int = 0) -> int:
+def ones_complement_sum(data: bytes | memoryview, start: int = 0) -> int:
     """Return the 32-bit ones' complement sum of the FITS checksum convention (Seaman, Pence and Rots 2012)."""
     total = start + int(np.frombuffer(data, dtype=">u4").sum(dtype=np.uint64))
     while total >> 32:

@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
-from pydantic import ValidationError
+import numpy as np
 
-from imaging.errors import InputError
 from imaging.io.atomic import write_text
+from imaging.io.checked import reading
+from imaging.io.possible import require_possible
 from imaging.photometry.colours import ColourTerms
 
 COLOUR_TERMS = "colour_terms.json"
@@ -31,14 +32,8 @@ def read_colour_terms(path: Path) -> ColourTerms:
     InputError
         If the file is missing or not valid.
     """
-    try:
-        return ColourTerms.model_validate_json(Path(path).read_bytes())
-    except OSError as error:
-        raise InputError("colour terms missing", value=path, remedy="copy the calibration library again") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise InputError(
-            "colour terms not valid",
-            value=f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}",
-            remedy="write the file again",
-        ) from error
+    with reading(path, "colour terms not valid", "copy the calibration library again", missing="colour terms missing"):
+        terms = ColourTerms.model_validate_json(Path(path).read_bytes())
+        for term in terms.bands.values():
+            require_possible(np.array([*term.coefficients, term.colour_min, term.colour_max]), "colour_terms")
+        return terms

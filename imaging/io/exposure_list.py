@@ -13,11 +13,18 @@ from pathlib import Path
 
 from imaging.bands import band_named
 from imaging.errors import InputError
-from imaging.exposure import Exposure
+from imaging.exposure import LAST_MJD, Exposure
 from imaging.io.atomic import write_text
+from imaging.io.checked import reading
 
 COLUMNS = ("EXPNUM", "NITE", "MJD", "RA", "DEC", "BAND", "EXPTIME", "PROPID", "OBSTYPE", "TEFF", "OBJECT")
 REQUIRED = COLUMNS[:7]
+
+POSSIBLE = {"MJD": (0.0, LAST_MJD), "EXPTIME": (0.0, 1e5), "RA": (0.0, 360.0), "DEC": (-90.0, 90.0)}
+"""Ranges of the numbers of a line."""
+
+MAX_T_EFF = 100.0
+"""Largest effective exposure-time factor; the best nights have 2."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +52,11 @@ def read_exposure_list(path: Path) -> tuple[ListedExposure, ...]:
         If the file is missing, lacks a column, has an invalid line, or lists an exposure twice.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError("exposure list missing or unreadable", value=path) from error
+    with reading(path, "exposure list missing or unreadable", "correct the list, or write it again"):
+        return _listed(path.read_text(encoding="utf-8"), path)
+
+
+def _listed(text: str, path: Path) -> tuple[ListedExposure, ...]:
     lines = [(n, line) for n, line in enumerate(io.StringIO(text), 1) if line.strip() and not line.startswith("#")]
     reader = csv.DictReader(line for _, line in lines)
     missing = [name for name in REQUIRED if name not in (reader.fieldnames or ())]
@@ -86,7 +94,14 @@ def _read_row(row: dict[str, str]) -> ListedExposure:
         object_name=(row.get("OBJECT") or "").strip(),
         propid=(row.get("PROPID") or "").strip(),
     )
-    return ListedExposure(exposure, float(row.get("TEFF") or "nan"))
+    numbers = {"MJD": exposure.mjd, "EXPTIME": exposure.exptime_s, "RA": exposure.ra_deg, "DEC": exposure.dec_deg}
+    for name, (low, high) in POSSIBLE.items():
+        if not low <= numbers[name] <= high:
+            raise ValueError(f"{name} = {numbers[name]:g} is not between {low:g} and {high:g}")
+    t_eff = float(row.get("TEFF") or "nan")
+    if not (math.isnan(t_eff) or 0.0 <= t_eff <= MAX_T_EFF):
+        raise ValueError(f"TEFF = {t_eff:g} is not between 0 and {MAX_T_EFF:g}")
+    return ListedExposure(exposure, t_eff)
 
 
 def write_exposure_list(path: Path, listed: Iterable[ListedExposure]) -> None:

@@ -8,6 +8,7 @@ No time stamps are written, so that the same inputs give the same bytes.
 
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from imaging.errors import StorageError
 from imaging.io.atomic import atomic_path, storage_error
+from imaging.io.checked import fits_file, reading
 from imaging.io.checksums import UNSET, set_checksums
 from imaging.io.keywords import IDENTITY, MEANINGS, PLANE_KEYWORDS, is_coordinate
 
@@ -191,36 +193,27 @@ def read_planes(
     StorageError
         If the file is missing, damaged or lacks a plane.
     """
-    wanted = list(names)
-    try:
-        with fitsio.FITS(str(path)) as file:
-            held = {hdu.get_extname() for hdu in file} if present_only or optional else set()
-            if present_only:
-                wanted = [name for name in wanted if name in held] or wanted
-            wanted += [name for name in optional if name in held]
-            planes = {name: native(file[name].read()) for name in wanted}
-            header = dict(file[wanted[0]].read_header())
-    except (OSError, ValueError) as error:
-        raise unreadable(path, error) from error
+    wanted, optional = list(names), list(optional)
+    with product(path), fitsio.FITS(fits_file(path, names={*wanted, *optional})) as file:
+        held = {hdu.get_extname() for hdu in file} if present_only or optional else set()
+        if present_only:
+            wanted = [name for name in wanted if name in held] or wanted
+        wanted += [name for name in optional if name in held]
+        planes = {name: native(file[name].read()) for name in wanted}
+        header = dict(file[wanted[0]].read_header())
     return planes, header
 
 
 def read_header(path: Path, name: str = "SCI") -> Header:
     """Read the keywords of one plane."""
-    try:
-        with fitsio.FITS(str(path)) as file:
-            return dict(file[name].read_header())
-    except (OSError, ValueError) as error:
-        raise unreadable(path, error) from error
+    with product(path), fitsio.FITS(fits_file(path, names=())) as file:
+        return dict(file[name].read_header())
 
 
 def read_cutout(path: Path, name: str, y: slice, x: slice) -> Pixels:
     """Read a rectangle of one plane without reading the rest."""
-    try:
-        with fitsio.FITS(str(path)) as file:
-            return native(file[name][y, x])
-    except (OSError, ValueError) as error:
-        raise unreadable(path, error) from error
+    with product(path), fitsio.FITS(fits_file(path, names=())) as file:
+        return native(file[name][y, x])
 
 
 def native(array: Pixels) -> Pixels:
@@ -228,10 +221,6 @@ def native(array: Pixels) -> Pixels:
     return np.ascontiguousarray(array.astype(array.dtype.newbyteorder("="), copy=False))
 
 
-def unreadable(path: Path, error: Exception) -> StorageError:
-    """Return the error of a product that cannot be read."""
-    return StorageError(
-        f"image product missing or damaged: {str(error).splitlines()[0]}",
-        value=path,
-        remedy="rerun the step that writes it",
-    )
+def product(path: Path, what: str = "image product") -> AbstractContextManager[None]:
+    """Return the context in which a product is read: whatever goes wrong is a ``StorageError`` of this file."""
+    return reading(path, f"{what} missing or damaged", "rerun the step that writes it", error=StorageError)

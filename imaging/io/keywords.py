@@ -46,6 +46,7 @@ MEANINGS: dict[str, str] = {
     "TIMESYS": "time scale of all dates and MJD",
     "MJD-OBS": "[d] UTC, start of the exposure",
     "EXPTIME": "[s] exposure time",
+    "CAMVALS": "cards replaced by values of the camera",
     "TELESCOP": "telescope",
     "INSTRUME": "camera",
     "TELRA": "[deg] telescope pointing, right ascension",

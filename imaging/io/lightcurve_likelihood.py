@@ -9,6 +9,7 @@ from pyarrow import feather
 from imaging.candidates.lightcurve import LightcurveLikelihood
 from imaging.errors import StorageError
 from imaging.io.atomic import atomic_path
+from imaging.io.checked import reading
 from imaging.tables import column
 
 ARRAYS = ("kilonova", "rivals", "history", "history_snr", "n_after")
@@ -53,16 +54,11 @@ def read_lightcurve_likelihood(path: Path, key: str) -> LightcurveLikelihood | N
     StorageError
         If the file is missing or damaged.
     """
-    try:
+    problem, remedy = "light-curve likelihoods missing or damaged", "delete the file; the next ranking writes it again"
+    with reading(path, problem, remedy, error=StorageError):
         table = feather.read_table(path, memory_map=True)
         about = table.schema.metadata or {}
         if about.get(KEY) != key.encode():
             return None
         moduli = np.frombuffer(bytes.fromhex(about[MODULI].decode()), dtype="<f8").astype(np.float64)
         return LightcurveLikelihood(moduli, *(column(table, name) for name in ARRAYS))
-    except (OSError, KeyError, ValueError, pa.ArrowException) as error:
-        raise StorageError(
-            f"file of light-curve likelihoods missing or damaged: {str(error).splitlines()[0]}",
-            value=path,
-            remedy="delete the file; the next ranking writes it again",
-        ) from error

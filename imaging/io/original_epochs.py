@@ -6,7 +6,7 @@ The survey's file names are unchanged: a library is a folder with its files and 
 
 import re
 
-from imaging.io.calibrations import CalibrationEntry, Kind
+from imaging.io.manifest import CalibrationEntry, Kind
 from imaging.package_data import read_table
 
 _PATTERNS: tuple[tuple[Kind, str, str], ...] = (

@@ -21,6 +21,9 @@ TABLE = "U"
 HALF = "S7"
 """Position of the CCD with one working half."""
 
+MINI_SKY_SHAPE = (NY // SUPERPIXEL, NX // SUPERPIXEL)
+"""Superpixels of a CCD, (rows, columns)."""
+
 TEMPLATE_BIN = 8
 """Side of the bins of the templates, pixels: fringes are some 60 pixels wide."""
 
@@ -42,7 +45,7 @@ def modes_by_ccd(table: NDArray[np.floating], header: Mapping[str, Any]) -> dict
     """
     left_out = {name.strip() for name in str(header.get("BADDET", "")).split(",")}
     used = [ccd for ccd in CCDS.values() if not ccd.is_focus and ccd.detpos not in left_out]
-    shape = (NY // SUPERPIXEL, NX // SUPERPIXEL)
+    shape = MINI_SKY_SHAPE
     # DETSEC of eleven CCDs begins one row low; the survey's own corners are whole numbers of superpixels.
     places = {ccd.ccdnum: np.rint((np.array(ccd.detsec) - 1) / SUPERPIXEL).astype(int) for ccd in used}
     origin = np.min(list(places.values()), axis=0)

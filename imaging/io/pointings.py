@@ -14,6 +14,7 @@ from pydantic import Field, field_validator
 from imaging.bands import band_named
 from imaging.errors import InputError
 from imaging.exposure import angle_deg
+from imaging.io.checked import reading
 from imaging.settings import Settings
 
 NAMES = {"ra_deg": ("RA", "RA_DEG"), "dec_deg": ("DEC", "DEC_DEG"), "band": ("BAND", "FILTER")}
@@ -51,13 +52,10 @@ def read_pointings(path: Path) -> tuple[Pointing, ...]:
         If the file is missing, contains no pointing, or has an invalid one.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError("list of pointings missing or unreadable", value=path) from error
     found: dict[Pointing, None] = {}
-    for number, row in enumerate(_rows(text, path), start=1):
-        found[_pointing(row, f"{path}, pointing {number}")] = None
+    with reading(path, "list of pointings missing or unreadable", "give RA, Dec and band of each pointing"):
+        for number, row in enumerate(_rows(path.read_text(encoding="utf-8"), path), start=1):
+            found[_pointing(row, f"{path}, pointing {number}")] = None
     if not found:
         raise InputError("list of pointings is empty", value=path, remedy="give RA, Dec and band of each")
     return tuple(found)
@@ -87,7 +85,7 @@ def _pointing(row: Mapping[str, Any], where: str) -> Pointing:
     try:
         ra, dec = _angle(values["ra_deg"], hours=True), _angle(values["dec_deg"], hours=False)
         return Pointing(ra_deg=ra % 360.0, dec_deg=dec, band=str(values["band"]).strip())
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise InputError("pointing not understood", value=f"{where}: {dict(row)}") from error
 
 

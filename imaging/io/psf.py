@@ -8,22 +8,25 @@ this flux in the model and renormalises, so that models of other programs, and t
 project, which sum to 1, need not be told apart. The keyword PSFNORM states the normalisation for other readers.
 """
 
-import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from astropy.io import fits
-from astropy.utils.exceptions import AstropyUserWarning
 from numpy.typing import NDArray
 
-from imaging.errors import InputError, StorageError
+from imaging.errors import InputError
 from imaging.io.atomic import write_bytes
+from imaging.io.checked import DamagedError, fits_file
 from imaging.io.checksums import bytes_with_checksums
+from imaging.io.images import product
 from imaging.psf.model import REFERENCE_APERTURE_PIXELS, PsfModel
 from imaging.psf.shape import normalised
 
 EXTENSION = "PSF_DATA"
+
+MAX_DEGREE = 10
+"""Degree of the polynomial; PSFEx is run with 2 to 5."""
 
 
 def write_psf(path: Path, psf: PsfModel) -> None:
@@ -68,38 +71,43 @@ def read_psf(path: Path) -> PsfModel:
     InputError
         If the model is not a polynomial in x and y.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", AstropyUserWarning)  # so that truncated files raise
-            with fits.open(path, memmap=False) as hdus:
-                header = dict(hdus[1].header)
-                data = hdus[1].data
-                named = [name for name in data.names if name.upper() == "PSF_MASK"]
-                mask = np.array(data[named[0]][0], dtype=np.float32) if named else None
-    except (OSError, IndexError, AttributeError, TypeError, AstropyUserWarning) as error:
-        raise StorageError(
-            f"PSF file missing or damaged: {error}", value=path, remedy="rerun the step that writes it"
-        ) from error
-    if mask is None:
-        raise InputError(
-            "the file has no PSF model of PSFEx", value=path, limit="a binary table with the column PSF_MASK"
-        )
-    return normalised(_model(header, mask, path))
+    with product(path, "PSF file"), fits.open(fits_file(path), memmap=False) as hdus:
+        header = dict(hdus[1].header)
+        data = hdus[1].data
+        named = [name for name in data.names if name.upper() == "PSF_MASK"]
+        if not named:
+            raise InputError(
+                "the file has no PSF model of PSFEx",
+                value=path,
+                limit="a binary table with the column PSF_MASK",
+                remedy="give the file that PSFEx wrote for this image",
+            )
+        if len(data) != 1:
+            raise DamagedError(f"{len(data)} models where a file has one")
+        return normalised(_model(header, np.array(data[named[0]][0], dtype=np.float32), path))
 
 
 def _model(header: dict[str, Any], mask: NDArray[np.float32], path: Path) -> PsfModel:
     degree = int(header.get("POLDEG1", 0))
+    if not 0 <= degree <= MAX_DEGREE:
+        raise DamagedError(f"POLDEG1 = {degree}")
     n_terms = (degree + 1) * (degree + 2) // 2
     mask = mask.reshape(-1, *mask.shape[-2:])
     if mask.shape[0] != n_terms or mask.shape[1] % 2 == 0 or mask.shape[1] != mask.shape[2]:
         raise InputError(
-            "PSF file not understood", value=f"{path}: {mask.shape}", limit=f"{n_terms} square images of odd size"
+            "PSF file not understood",
+            value=f"{path}: {mask.shape}",
+            limit=f"{n_terms} square images of odd size",
+            remedy="rerun the step that writes it",
         )
     origin, scale = (
         tuple(float(header.get(f"{key}{axis}", default)) - shift for axis in (1, 2))
         for key, default, shift in (("POLZERO", 1.0, 1.0), ("POLSCAL", 1.0, 0.0))
     )
     step = float(header.get("PSF_SAMP", 1.0))
+    numbers = np.array([*origin, *scale, step])
+    if not (np.isfinite(mask).all() and np.isfinite(numbers).all() and min(*scale, step) > 0 and mask[0].sum() > 0):
+        raise DamagedError("samples, POLZERO, POLSCAL or PSF_SAMP are no possible numbers")
     return PsfModel(
         coefficients=mask,
         degree=degree,

@@ -4,6 +4,7 @@ Extensions are identified by their CCDNUM, not by their position in the file, an
 valid.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +15,13 @@ import numpy as np
 import xxhash
 from astropy.io import fits
 
+from imaging.detector.ccds import CCDS
 from imaging.errors import CcdError, InputError
 from imaging.exposure import Exposure, exposure_from_header
 from imaging.image import RawCcd
+from imaging.io.checked import BITS, DAMAGE, DamagedError, check_sums, hdu_layout, mapped, reading, reason_of
 
-BLOCK = 2880
+BLOCK, MAX_AXES = 2880, 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +58,14 @@ class RawIndex:
         Hash of the primary header's bytes.
     extensions
         CCDs in the file, by number.
+    lost
+        Whether the file is damaged such that further extensions, which it states to have, cannot be found.
     """
 
     exposure: Exposure
     header_hash: str
     extensions: Mapping[int, RawExtension]
+    lost: bool = False
 
 
 def index_raw(path: Path) -> RawIndex:
@@ -83,23 +89,71 @@ def index_raw(path: Path) -> RawIndex:
         stream.seek(0)
         primary, _, header_hash = _read_hdu(stream, size, path)
         exposure = exposure_from_header(readable_cards(primary), str(path))
-        extensions: dict[int, RawExtension] = {}
-        hdu = 0
-        while stream.tell() < size:
-            hdu += 1
+        found: list[RawExtension] = []
+        misnamed: dict[int, int] = {}
+        hdu, complete = 0, True
+        while stream.tell() < size and complete:
+            hdu, start = hdu + 1, stream.tell()
             try:
                 header, complete, digest = _read_hdu(stream, size, path)
             except InputError:
-                break  # nothing after an unreadable header can be located
-            ccdnum = readable_cards(header, ("CCDNUM",)).get("CCDNUM")
-            if isinstance(ccdnum, int):
-                problem = "" if complete else "the file ends inside this extension"
-                extensions[ccdnum] = RawExtension(ccdnum, hdu, digest if complete else "", problem)
-            if not complete:
+                complete = False  # nothing after an unreadable header can be located
                 break
+            cards = readable_cards(header, ("CCDNUM", "DETPOS"))
+            ccdnum, named = cards.get("CCDNUM"), _CCD_BY_POSITION.get(str(cards.get("DETPOS")).strip().upper())
+            problem = _problem(path, start) if complete else "the file ends inside this extension"
+            if isinstance(ccdnum, int) and named is not None and ccdnum != named:
+                misnamed[hdu] = named
+                problem = f"CCDNUM is {ccdnum}, but DETPOS {cards['DETPOS']} is the position of CCD {named}"
+            if isinstance(ccdnum, int):
+                found.append(RawExtension(ccdnum, hdu, "" if problem else digest, problem))
+    extensions = _by_number(found, misnamed)
     if not extensions:
         raise InputError("raw file contains no CCD", expnum=exposure.expnum, value=path, remedy=remedy)
-    return RawIndex(exposure, header_hash, extensions)
+    n_stated = readable_cards(primary, ("NEXTEND",)).get("NEXTEND")
+    lost = not complete and isinstance(n_stated, int) and n_stated > len(extensions)
+    return RawIndex(exposure, header_hash, extensions, lost)
+
+
+_CCD_BY_POSITION = {ccd.detpos: number for number, ccd in CCDS.items()}
+
+
+def _by_number(found: Iterable[RawExtension], misnamed: Mapping[int, int]) -> dict[int, RawExtension]:
+    """Return extensions by CCD, with a problem for each CCD of which it is not certain which extension is its own.
+
+    Parameters
+    ----------
+    found
+        The extensions.
+    misnamed
+        Number of each extension whose position is that of another CCD than its CCDNUM, to that CCD.
+    """
+    extensions: dict[int, RawExtension] = {}
+    for extension in sorted(found, key=lambda extension: extension.hdu in misnamed):
+        ccd = extension.ccdnum
+        if ccd not in extensions:
+            extensions[ccd] = extension
+        elif extension.hdu not in misnamed:
+            extensions[ccd] = RawExtension(ccd, extension.hdu, "", "two extensions have the number of this CCD")
+    for ccd in misnamed.values():
+        absent = RawExtension(ccd, -1, "", "the extension of its position has the number of another CCD")
+        extensions.setdefault(ccd, absent)
+    return dict(sorted(extensions.items(), key=lambda item: item[1].hdu % NO_HDU))
+
+
+NO_HDU = 1000
+"""More than the extensions of a file; an absent one comes last."""
+
+
+def _problem(path: Path, start: int) -> str:
+    """Return why an extension cannot be read: impossible sizes or tiles, or data that differ from their checksum."""
+    with mapped(path) as content:
+        try:
+            hdu = hdu_layout(content, start, first=False)
+            check_sums(content, hdu, headers=False)
+        except DamagedError as error:
+            return str(error)
+    return ""
 
 
 def readable_cards(header: fits.Header, keys: Iterable[str] | None = None) -> dict[str, Any]:
@@ -143,11 +197,13 @@ def _read_hdu(stream: BinaryIO, size: int, path: Path) -> tuple[fits.Header, boo
 
 
 def _data_length(header: fits.Header) -> int:
-    axes = [int(header[f"NAXIS{i + 1}"]) for i in range(int(header["NAXIS"]))]
+    axes = [int(header[f"NAXIS{i + 1}"]) for i in range(min(int(header["NAXIS"]), MAX_AXES))]
     if not axes:
         return 0
-    count = int(header.get("GCOUNT", 1)) * (int(header.get("PCOUNT", 0)) + int(np.prod(axes)))
-    length = abs(int(header["BITPIX"])) // 8 * count
+    n_before, n_groups, bits = int(header.get("PCOUNT", 0)), int(header.get("GCOUNT", 1)), int(header["BITPIX"])
+    if min(*axes, n_before, n_groups) < 0 or bits not in BITS:
+        raise ValueError("sizes below zero")
+    length = abs(bits) // 8 * n_groups * (n_before + math.prod(axes))
     return -(-length // BLOCK) * BLOCK
 
 
@@ -159,10 +215,8 @@ def read_exposure(path: Path) -> Exposure:
     InputError
         If the file cannot be read or lacks a keyword.
     """
-    try:
+    with reading(path, "raw file missing or unreadable", "fetch the raw file again"):
         return exposure_from_header(readable_cards(fits.getheader(path, 0)), str(path))
-    except OSError as error:
-        raise InputError("raw file missing or unreadable", value=path, remedy="fetch the raw file again") from error
 
 
 def read_raw_ccd(path: Path, extension: RawExtension, expnum: int) -> RawCcd:
@@ -181,8 +235,8 @@ def read_raw_ccd(path: Path, extension: RawExtension, expnum: int) -> RawCcd:
             with fits.open(path, disable_image_compression=True, memmap=True, lazy_load_hdus=True) as hdus:
                 header = readable_cards(hdus[extension.hdu].header)
             return RawCcd(header, np.ascontiguousarray(pixels.astype(np.uint16, copy=False)))
-        except (OSError, ValueError, IndexError) as error:
-            problem, cause = str(error).split("\n")[0], error
+        except DAMAGE as error:
+            problem, cause = reason_of(error), error
     raise CcdError(
         f"the raw extension cannot be read: {problem}",
         reason="unreadable_extension",

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from imaging.errors import InputError, StorageError
 from imaging.io.atomic import atomic_path, write_text
+from imaging.io.checked import reading
 from imaging.reference.partition import split_by_pixel
 from imaging.schemas.reference import REFERENCE_STARS
 from imaging.tables import column
@@ -32,6 +33,11 @@ ROWS_PER_GROUP = 16384
 
 PIECES_LEVEL = 1
 """Compression level of pieces, which are read once and removed."""
+
+REMEDY, NO_CATALOGUE = "build or copy the reference catalogue again", "there is no reference catalogue"
+
+MAX_ORDER = 13
+"""Order of partitions; those of 13 are 0.4 arcmin wide."""
 
 PIXELS = b"pixels"
 """Metadata of a file of pieces: the HEALPix pixel of each of its row groups."""
@@ -143,13 +149,10 @@ def read_properties(root: Path) -> dict[str, str]:
     InputError
         If there is no catalogue.
     """
-    try:
-        lines = (Path(root) / "hats.properties").read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise InputError(
-            "there is no reference catalogue", value=root, remedy="build or copy the reference catalogue"
-        ) from error
-    return dict(line.split("=", 1) for line in lines if "=" in line)
+    path = Path(root) / "hats.properties"
+    with reading(path, "properties of a reference catalogue damaged", REMEDY, missing=NO_CATALOGUE):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        return dict(line.split("=", 1) for line in lines if "=" in line)
 
 
 def write_pieces(path: Path, stars: pa.Table, order: int) -> dict[int, int]:
@@ -199,17 +202,14 @@ def read_pieces(path: Path, pixels: Iterable[int]) -> dict[int, pa.Table]:
     StorageError
         If the file is missing or damaged.
     """
-    try:
-        with pq.ParquetFile(path) as file:
-            held = [int(word) for word in file.metadata.metadata[PIXELS].split()]
-            wanted = set(pixels)
-            return {pixel: file.read_row_group(n) for n, pixel in enumerate(held) if pixel in wanted}
-    except (OSError, KeyError, pa.ArrowException) as error:
-        raise StorageError(
-            "pieces of a reference catalogue missing or damaged",
-            value=path,
-            remedy="run the same command again; finished work is kept",
-        ) from error
+    problem, remedy = (
+        "pieces of a reference catalogue missing or damaged",
+        "run the same command again; finished work is kept",
+    )
+    with reading(path, problem, remedy, error=StorageError), pq.ParquetFile(path) as file:
+        held = [int(word) for word in file.metadata.metadata[PIXELS].split()]
+        wanted = set(pixels)
+        return {pixel: file.read_row_group(n) for n, pixel in enumerate(held) if pixel in wanted}
 
 
 def catalogue_partitions(root: Path) -> dict[int, frozenset[int]]:
@@ -221,18 +221,18 @@ def catalogue_partitions(root: Path) -> dict[int, frozenset[int]]:
         If there is no catalogue.
     """
     path = Path(root) / "partition_info.csv"
-    try:
+    with reading(path, "partition table of a reference catalogue damaged", REMEDY, missing=NO_CATALOGUE):
         return _read_partitions(path, path.stat().st_mtime_ns)
-    except (OSError, KeyError, pa.ArrowException) as error:
-        raise InputError(
-            "there is no reference catalogue", value=root, remedy="build or copy the reference catalogue"
-        ) from error
 
 
 @lru_cache
 def _read_partitions(path: Path, mtime_ns: int) -> dict[int, frozenset[int]]:  # noqa: ARG001
     table = pacsv.read_csv(path)
-    orders, pixels = column(table, "Norder"), column(table, "Npix")
+    orders, pixels = (column(table, name) for name in ("Norder", "Npix"))
+    if orders.dtype.kind != "i" or pixels.dtype.kind != "i":
+        raise ValueError("Norder and Npix must be whole numbers")
+    if not ((orders >= 0) & (orders <= MAX_ORDER)).all() or not ((pixels >= 0) & (pixels < 12 * 4**orders)).all():
+        raise ValueError(f"pixels outside of the sky, or orders outside of 0 to {MAX_ORDER}")
     return {int(order): frozenset(pixels[orders == order].tolist()) for order in np.unique(orders)}
 
 
@@ -339,21 +339,17 @@ def read_reference_polygon(root: Path, corners: NDArray[np.float64], schema: pa.
 
 def _read_near(path: Path, ra_deg: float, dec_deg: float, radius_deg: float, schema: pa.Schema) -> pa.Table:
     """Read the row groups of a partition that may overlap a cone."""
-    try:
-        with pq.ParquetFile(path, memory_map=True) as file:
-            near = [
-                group
-                for group in range(file.num_row_groups)
-                if _may_touch(file.metadata.row_group(group), ra_deg, dec_deg, radius_deg)
-            ]
-            table = file.read_row_groups(near, columns=schema.names, use_threads=False)
-            return table.select(schema.names).cast(schema)
-    except (OSError, KeyError, ValueError, pa.ArrowException) as error:
-        raise StorageError(
-            f"partition of a reference catalogue damaged: {str(error).splitlines()[0]}",
-            value=path,
-            remedy="build or copy the reference catalogue again",
-        ) from error
+    damaged = reading(path, "partition of a reference catalogue damaged", REMEDY, error=StorageError)
+    with damaged, pq.ParquetFile(path, memory_map=True) as file:
+        near = [
+            group
+            for group in range(file.num_row_groups)
+            if _may_touch(file.metadata.row_group(group), ra_deg, dec_deg, radius_deg)
+        ]
+        table = file.read_row_groups(near, columns=schema.names, use_threads=False).select(schema.names).cast(schema)
+        if not (np.isfinite(column(table, "ra")).all() and (np.abs(column(table, "dec")) <= 90.0).all()):
+            raise ValueError("positions that are not on the sky")
+        return table
 
 
 def _may_touch(group: pq.RowGroupMetaData, ra_deg: float, dec_deg: float, radius_deg: float) -> bool:

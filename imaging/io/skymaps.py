@@ -22,7 +22,8 @@ from astropy.utils.exceptions import AstropyUserWarning
 
 from imaging.errors import InputError
 from imaging.io.atomic import write_bytes
-from imaging.io.source_tables import GzipError, gzip_reader
+from imaging.io.checked import reading
+from imaging.io.source_tables import gzip_reader
 from imaging.skymap.build import REMEDY, skymap_from_flat, skymap_from_multiorder, skymap_from_parts
 from imaging.skymap.cells import merged_cells
 from imaging.skymap.model import SkyMap
@@ -57,16 +58,11 @@ def read_skymap(source: Path | bytes) -> SkyMap:
         If it contains no readable sky map.
     """
     name = f"{len(source)} bytes" if isinstance(source, bytes) else str(source)
-    try:
-        with warnings.catch_warnings(), _plain_file(source) as plain:
-            warnings.filterwarnings("error", message="(?s).*(truncated|corrupted)", category=AstropyUserWarning)
-            with fits.open(plain, memmap=False, lazy_load_hdus=True) as file:
-                return _build(_find_table(file), plain)
-    except InputError:
-        raise
-    except (OSError, EOFError, ValueError, TypeError, KeyError, IndexError, GzipError, AstropyUserWarning) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"the sky map cannot be read: {reason}", value=name, remedy=REMEDY) from error
+    damaged = reading(name, "the sky map cannot be read", REMEDY)
+    with damaged, warnings.catch_warnings(), _plain_file(source) as plain:
+        warnings.filterwarnings("error", message="(?s).*(truncated|corrupted)", category=AstropyUserWarning)
+        with fits.open(plain, memmap=False, lazy_load_hdus=True) as file:
+            return _build(_find_table(file), plain)
 
 
 def write_skymap(path: Path, skymap: SkyMap) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 import fitsio
 
 from imaging.difference.triplet import StampTriplet
-from imaging.io.images import Header, ImageHdu, Pixels, native, read_planes, unreadable, write_images
+from imaging.io.checked import DamagedError, fits_file
+from imaging.io.images import Header, ImageHdu, Pixels, native, product, read_planes, write_images
 from imaging.io.keywords import ELECTRONS, is_coordinate
 
 PLANES = ("SEARCH", "TEMPLATE", "DIFFERENCE")
@@ -86,16 +87,16 @@ def read_stamps(path: Path) -> tuple[list[StoredStamps], Header]:
     StorageError
         If the file is missing or damaged.
     """
-    try:
-        with fitsio.FITS(str(path)) as file:
-            header = dict(file[0].read_header())
-            if file[0].get_extname() == OF_CUBES:
-                return _cubes(path), header
-            read = [(dict(hdu.read_header()), hdu.read()) for hdu in file if hdu.has_data()]
+    with product(path), fitsio.FITS(fits_file(path)) as file:
+        header = dict(file[0].read_header())
+        if file[0].get_extname() == OF_CUBES:
+            return _cubes(path), header
+        read = [(dict(hdu.read_header()), hdu.read()) for hdu in file if hdu.has_data()]
         triplets = zip(*(read[number :: len(PLANES)] for number in range(len(PLANES))), strict=True)
-        return [_stored(triplet) for triplet in triplets], header
-    except (OSError, ValueError, KeyError) as error:
-        raise unreadable(path, error) from error
+        stamps = [_stored(triplet) for triplet in triplets]
+        if len(stamps) != int(header.get("NSTAMPS", len(stamps))):
+            raise DamagedError(f"{len(stamps)} stamps where the header states {header['NSTAMPS']}")
+        return stamps, header
 
 
 def _stored(images: tuple[tuple[Header, Pixels], ...]) -> StoredStamps:

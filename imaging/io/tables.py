@@ -4,6 +4,7 @@ Floats are stored byte-stream-split without dictionaries, which halves size and 
 """
 
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,7 +12,12 @@ import pyarrow.parquet as pq
 
 from imaging.errors import StorageError
 from imaging.io.atomic import atomic_path
+from imaging.io.checked import reading
+from imaging.io.sealed import DIGITS, MARK, check_seal, seal_in_place
 from imaging.io.table_metadata import astropy_metadata, votable_metadata
+
+SEAL = b"seal"
+"""Key of the metadata with the hash of the file."""
 
 
 def write_table(path: Path, table: pa.Table) -> None:
@@ -27,9 +33,11 @@ def write_table(path: Path, table: pa.Table) -> None:
     split = dict.fromkeys(floats, "BYTE_STREAM_SPLIT") or None
     encoding = {"compression": "zstd", "use_dictionary": others, "column_encoding": split}
     table = table.replace_schema_metadata((table.schema.metadata or {}) | astropy_metadata(table))
-    with atomic_path(path) as temporary, pq.ParquetWriter(temporary, table.schema, **encoding) as file:
-        file.write_table(table)
-        file.add_key_value_metadata(votable_metadata(table))
+    with atomic_path(path) as temporary:
+        with pq.ParquetWriter(temporary, table.schema, **encoding) as file:
+            file.write_table(table)
+            file.add_key_value_metadata(votable_metadata(table) | {SEAL: MARK + b"0" * DIGITS})
+        seal_in_place(temporary)
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
@@ -40,17 +48,21 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     StorageError
         If the file is missing or damaged.
     """
-    try:
+    with table_of(path):
+        check_seal(path)
         return pq.read_table(path, columns=columns, memory_map=True, partitioning=None)
-    except (OSError, pa.ArrowException) as error:
-        raise StorageError(
-            f"table missing or damaged: {str(error).splitlines()[0]}",
-            value=path,
-            remedy="rerun the step that writes it",
-        ) from error
 
 
 def read_tables(paths: Iterable[Path], schema: pa.Schema) -> pa.Table:
     """Read and concatenate several tables of one schema, in the given order; no path gives an empty table."""
-    tables = [read_table(path).select(schema.names).cast(schema) for path in paths]
-    return pa.concat_tables(tables) if tables else schema.empty_table()
+    tables = [schema.empty_table()]
+    for path in paths:
+        found = read_table(path)
+        with table_of(path):
+            tables.append(found.select(schema.names).cast(schema))
+    return pa.concat_tables(tables[1:]) if len(tables) > 1 else tables[0]
+
+
+def table_of(path: Path) -> AbstractContextManager[None]:
+    """Return the context in which a table is read: whatever goes wrong is a ``StorageError`` of this file."""
+    return reading(path, "table missing or damaged", "rerun the step that writes it", error=StorageError)

@@ -6,6 +6,7 @@ QUALITY = schema(
     *IDENTITY,
     field("status", TEXT, "", "good, usable or bad, from verification; missing if the CCD failed"),
     field("reason", TEXT, "", "why the status is not good; empty if it is good"),
+    field("header_replaced", TEXT, "", "cards of the raw header replaced by the camera's known values; empty if none"),
     field("fwhm_arcsec", F32, "arcsec", "seeing"),
     field("ellipticity", F32, "", "median ellipticity of the stars"),
     field("sky_electrons", F32, "electron", "sky level"),

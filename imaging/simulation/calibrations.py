@@ -11,8 +11,9 @@ from imaging.detector.ccds import CCDS, AmplifierName, science_ccd
 from imaging.detector.crosstalk import format_crosstalk, observatory_crosstalk
 from imaging.io.atomic import content_hash, write_text
 from imaging.io.calibration_write import write_calibration_image, write_image_extensions, write_table_extensions
-from imaging.io.calibrations import CalibrationEntry, Kind, read_calibration_image, write_manifest
+from imaging.io.calibrations import read_calibration_image, write_manifest
 from imaging.io.colour_terms import COLOUR_TERMS, write_colour_terms
+from imaging.io.manifest import CalibrationEntry, Kind
 from imaging.simulation.background import SUPERPIXEL, sky_templates
 from imaging.simulation.brighter_fatter import border_kernels
 from imaging.simulation.camera import (

@@ -3,7 +3,8 @@
 A result is reused if a record exists under its cache key and all products of that record are intact. The key is a hash
 of step name, job identity, content of the inputs, settings, parameters, product suffixes and code version. It contains
 no paths or times, so a site can be moved. Records are the JSON files in which Prefect persists task results, below the
-site's state folder; their names state subject, step and unit.
+site's state folder; their names state subject, step and unit. :func:`parse_record` alone reads them, as JSON of this
+project's schema: Prefect would decode a record as the record itself asks, with pickle or a class of any name.
 
 Content hashes of input files are cached below the site's state folder (:func:`fingerprint`) and reused while size and
 modification time of the file are unchanged, so that a re-run does not read the raw files.
@@ -13,12 +14,13 @@ import json
 import re
 import time
 from pathlib import Path
+from typing import Literal
 
 import xxhash
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from blocks.site import Site
-from imaging.io.atomic import write_text
+from imaging.io.sealed import read_sealed, unseal, write_sealed
 from tasks.engine.jobs import FileRecord, Job, StepInfo, StepResult
 
 FORMAT = 2
@@ -84,19 +86,54 @@ def record_path(site: Site, key: str) -> Path:
     return site.records / key
 
 
+class _Serializer(BaseModel):
+    """How a record says that it is encoded; further fields of Prefect are ignored."""
+
+    type: Literal["json"]
+    jsonlib: Literal["json"] = "json"
+
+
+class _Metadata(BaseModel):
+    serializer: _Serializer
+
+
+class _Record(BaseModel):
+    metadata: _Metadata
+    result: str
+
+
+class _Encoded(BaseModel):
+    """A result as the encoder of Prefect writes it: the name of its class, and its fields."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: Literal["tasks.engine.jobs.StepResult"] = Field(alias="__class__")
+    data: StepResult
+
+
+MARKS = ("__class__", "__exc_type__")
+"""Keys that the decoder of Prefect takes for the name of a class to import; no name within a result."""
+
+
+def parse_record(content: bytes) -> StepResult | None:
+    """Return the result in the bytes of a record; None if it is anything but JSON of a :class:`StepResult`."""
+    try:
+        result = _Encoded.model_validate_json(_Record.model_validate_json(unseal(content)).result).data
+    except ValueError:
+        return None
+    return (
+        None
+        if any(mark in names for names in (result.products, result.quality, result.cpu_s) for mark in MARKS)
+        else result
+    )
+
+
 def read_record(path: Path) -> StepResult | None:
     """Read a record; None if there is none or it is damaged."""
-    from prefect.results import ResultRecord  # slow to import; most commands read no records
-
     try:
-        content = path.read_bytes()
+        return parse_record(path.read_bytes())
     except OSError:
         return None
-    try:
-        result: object = ResultRecord.deserialize(content).result
-    except (ValueError, TypeError):
-        return None
-    return result if isinstance(result, StepResult) else None
 
 
 def recorded_result(site: Site, key: str) -> StepResult | None:
@@ -138,12 +175,12 @@ def fingerprint(site: Site, path: Path) -> FileRecord:
         return known
     found = FileRecord.of(site, path)
     if time.time_ns() - found.mtime_ns > SETTLED_NS:
-        write_text(memory, found.model_dump_json())
+        write_sealed(memory, found.model_dump_json())
     return found
 
 
 def _read(memory: Path) -> FileRecord | None:
     try:
-        return FileRecord.model_validate_json(memory.read_bytes())
-    except (OSError, ValidationError):
+        return FileRecord.model_validate_json(read_sealed(memory))
+    except (OSError, ValueError):
         return None

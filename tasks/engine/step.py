@@ -46,6 +46,7 @@ from tasks.engine.limits import ResourceMeter, TimeLimit, slot
 from tasks.engine.locks import FileLocks
 from tasks.engine.outcomes import done_outcome, final_task_state, outcome_of
 from tasks.engine.progress import SEVERAL, Progress, report
+from tasks.engine.records import StepRecords
 from tasks.engine.task_runner import ComputeTaskRunner
 
 StepFunction = Callable[[Any], StepResult]
@@ -176,7 +177,7 @@ class Step:
             cache_policy=CacheKeyFnPolicy(cache_key_fn=self._cache_key, isolation_level=IsolationLevel.SERIALIZABLE),
         )
 
-    def task_for(self, site: Site, *, overwrite: bool = False) -> Task[[Job], StepResult]:
+    def task_for(self, site: Site, *, overwrite: bool = False, in_flow: bool = False) -> Task[[Job], StepResult]:
         """Return the task with result storage and locks in a site's state folder.
 
         Parameters
@@ -185,13 +186,17 @@ class Step:
             The site.
         overwrite
             Recompute a cached step.
+        in_flow
+            Whether the task runs in the flow's process, where Prefect keeps its time limit.
         """
         policy = cast("CacheKeyFnPolicy", self.task.cache_policy)
-        return self.task.with_options(
+        task = self.task.with_options(
             cache_policy=policy.configure(lock_manager=FileLocks(site.state / "locks")),
-            result_storage=site.records,
             refresh_cache=overwrite,
+            timeout_seconds=self.time_limit_s if in_flow else None,
         )
+        task.result_storage = StepRecords(basepath=str(site.records))  # as an option it would need a document
+        return task
 
     def _cache_key(self, context: TaskRunContext, parameters: dict[str, Any]) -> str:
         """Return the cache key for Prefect, after deleting a record whose products are missing or damaged."""
@@ -248,9 +253,10 @@ def run_step(step: Step, job: Job, *, overwrite: bool = False) -> Outcome:
 
 
 def _run_one(step: Step, job: Job, *, overwrite: bool) -> Outcome:
-    task = step.task_for(job.site, overwrite=overwrite)
-    if step.info.runs_in_flow or ComputeTaskRunner.current() is None:
-        return outcome_of(job, task.with_options(timeout_seconds=step.time_limit_s)(job, return_state=True))
+    in_flow = step.info.runs_in_flow or ComputeTaskRunner.current() is None
+    task = step.task_for(job.site, overwrite=overwrite, in_flow=in_flow)
+    if in_flow:
+        return outcome_of(job, task(job, return_state=True))
     outcomes: dict[int, Outcome] = {}
     _submit(task, [job], outcomes, outcomes.__setitem__, ahead=True)
     return outcomes[0]

@@ -92,6 +92,33 @@ def test_sections_that_the_header_lacks_are_the_cameras(camera, raw):
     assert np.array_equal(result.science, detrend(raw, camera.calibrations()).science)
 
 
+ODD_CARDS = {
+    "GAINA": [np.nan, np.inf, -3.8, 0.0, 1e300, "3,8", "text", None],
+    "RDNOISEB": [np.nan, -1.0, 1e9, "", None],
+    "SATURATA": [-1, np.nan, 0, 1 << 62, None],
+    "DATASECA": ["", "[1:2]", "NaN", 7.0, "[1:4000,1:9]", None],
+    "BIASSECB": ["", "[0:0,0:0]", "\u00e9", None],
+}
+
+
+@pytest.mark.parametrize("key", ODD_CARDS)
+def test_a_constant_of_the_camera_that_cannot_be_is_replaced_by_its_known_value_and_told(camera, raw, key):
+    nominal = {k: v for k, v in raw.header.items() if k != key}
+    known = detrend(RawCcd(nominal, raw.pixels), camera.calibrations())
+    assert known.header["CAMVALS"] == key
+    amplifier = CCD.amplifier(key[-1])
+    found = next(a for a in known.amplifiers if a.name == key[-1])
+    assert found.saturation_adu == (amplifier.saturation_adu if key == "SATURATA" else raw.header[f"SATURAT{key[-1]}"])
+    assert found.gain == (amplifier.gain if key == "GAINA" else raw.header[f"GAIN{key[-1]}"])
+    for value in ODD_CARDS[key]:
+        header = nominal | ({} if value is None else {key: value})
+        result = detrend(RawCcd(header, raw.pixels), camera.calibrations())
+        assert result.header["CAMVALS"] == key, value
+        assert result.quality["header_fallbacks"] == 1.0
+        assert np.array_equal(result.science, known.science)
+    assert "CAMVALS" not in detrend(raw, camera.calibrations()).header
+
+
 def test_no_number_in_a_calibration_makes_bad_pixels_and_nothing_else(camera, raw):
     calibrations = camera.calibrations()
     bias, flat = calibrations.bias.copy(), calibrations.flat.copy()

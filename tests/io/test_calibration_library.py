@@ -8,7 +8,8 @@ from imaging.errors import InputError
 from imaging.exposure import Exposure
 from imaging.identity import ExposureId
 from imaging.io.atomic import content_hash, write_text
-from imaging.io.calibrations import AgeLimit, CalibrationEntry, CalibrationLibrary, write_manifest
+from imaging.io.calibrations import CalibrationLibrary, write_manifest
+from imaging.io.manifest import AgeLimit, CalibrationEntry
 from imaging.io.original_epochs import original_entries
 from imaging.sky.settings import SkySettings
 from tasks.calibration_files import calibration_record

@@ -94,7 +94,7 @@ def stars_of(path):
 
 
 def write_modes(path, n=3):
-    modes = np.random.default_rng(3).normal(size=(3, 32, 16)).astype(np.float32)
+    modes = np.random.default_rng(3).normal(1.0, 0.1, size=(3, 32, 16)).astype(np.float32)
     write_image_extensions(path, {f"CCD{ccd:02d}": modes for ccd in range(1, n + 1)}, {})
 
 
@@ -117,10 +117,14 @@ def write_any_image(path):
     write_calibration_image(path, IMAGE, {})
 
 
+def write_bits(path):
+    write_calibration_image(path, (IMAGE > 1).astype(np.int16), {})
+
+
 KINDS = {
     "flat.fits": (write_any_image, read_calibration_image, InputError),
     "flat.fits.gz": (write_gzipped_image, read_calibration_image, InputError),
-    "bad.fits": (write_any_image, read_bad_pixels, InputError),
+    "bad.fits": (write_bits, read_bad_pixels, InputError),
     "fringes.fits": (write_fringes, lambda p: read_sky_templates(p, 4), InputError),
     "kernels.fits": (
         lambda p: write_image_extensions(p, {"N4R": np.eye(9), "N4T": np.eye(9)}, {}),

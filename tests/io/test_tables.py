@@ -3,9 +3,10 @@ import pyarrow as pa
 import pytest
 
 from imaging.errors import InputError, StorageError
-from imaging.io.calibrations import CalibrationEntry, CalibrationLibrary, write_manifest
+from imaging.io.calibrations import CalibrationLibrary, write_manifest
 from imaging.io.candidates import read_candidates
 from imaging.io.exposure_list import read_exposure_list, write_exposure_list
+from imaging.io.manifest import CalibrationEntry
 from imaging.io.raw import Exposure
 from imaging.io.reference import read_reference_cone, write_reference_catalogue
 from imaging.io.tables import read_table, write_table

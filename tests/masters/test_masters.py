@@ -11,7 +11,8 @@ from imaging.errors import CcdError
 from imaging.exposure import Exposure
 from imaging.image import RawCcd
 from imaging.io.calibration_write import write_calibration_image
-from imaging.io.calibrations import AgeLimit, CalibrationEntry, CalibrationLibrary, write_manifest
+from imaging.io.calibrations import CalibrationLibrary, write_manifest
+from imaging.io.manifest import AgeLimit, CalibrationEntry
 from imaging.masters.bad_pixels import find_bad_pixels
 from imaging.masters.combine import combine_frames
 from imaging.masters.frames import master_bias, master_flat, outlying_frames, relative_levels

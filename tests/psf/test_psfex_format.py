@@ -68,7 +68,7 @@ def test_files_of_the_last_version_which_add_up_to_one_are_read(tmp_path):
     with fits.open(tmp_path / "a.psf") as hdus:
         hdus[1].data["PSF_MASK"] *= 0.5**2
         del hdus[1].header["PSFNORM"]
-        hdus.writeto(tmp_path / "old.psf")
+        hdus.writeto(tmp_path / "old.psf", checksum=True)
     again = read_psf(tmp_path / "old.psf")
     assert np.abs(again.coefficients - model.coefficients).max() <= 2e-4 * model.coefficients.max()
 

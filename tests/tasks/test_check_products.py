@@ -50,7 +50,7 @@ def write_products(site, ccd):
     planes = {"SCI": random.normal(0, 30.0, SHAPE).astype(np.float32)}
     planes |= {"MSK": np.zeros(SHAPE, np.int16), "WGT": np.full(SHAPE, 1 / 900.0, np.float32)}
     planes["MSK"][:, :5], planes["WGT"][:, :5] = int(MaskBit.EDGE), 0.0
-    write_planes(job.product_path("immask.fits"), planes, header | {"AIRMASS": 1.1})
+    write_planes(job.product_path("immask.fits"), planes, header | {"AIRMASS": 1.1, "CAMVALS": "GAINA"})
     write_table(job.product_path("fullcat.parquet"), catalogue())
     offsets = (np.arange(61) - 30) * 0.5
     stamp = np.exp(-0.5 * (offsets[:, None] ** 2 + offsets[None, :] ** 2) / 1.7**2).astype(np.float32)

@@ -1,0 +1,287 @@
+"""The kinds of file that this project writes and reads again, for :mod:`bench.faults`."""
+
+import numpy as np
+import pyarrow as pa
+
+from bench.fault_examples import (
+    IMAGE,
+    NIGHT,
+    in_folder,
+    read_raw_index,
+    site_above,
+    small_psf,
+    table_of_schema,
+    write_alert,
+    write_difference_files,
+    write_fingerprint,
+    write_labels,
+    write_ledger,
+    write_likelihood,
+    write_night,
+    write_night_run,
+    write_plan,
+    write_planes_file,
+    write_ranked,
+    write_ranking_file,
+    write_raw_index,
+    write_record,
+    write_sky_fit,
+    write_stamps_file,
+    write_summary,
+    write_tie,
+)
+from bench.fault_kinds import Kind, positions
+from blocks.gw_events import read_alert
+from blocks.night_runs import read_runs
+from blocks.nights import read_night
+from blocks.plans import read_plan
+from deployments.events.decisions import read_ranked
+from deployments.reports.ledger import read_records
+from imaging.io import truth
+from imaging.io.calibrated import read_image
+from imaging.io.candidates import read_candidates, read_galaxies, read_labels, write_candidates
+from imaging.io.differences import read_difference
+from imaging.io.images import read_cutout, read_header, read_planes
+from imaging.io.lightcurve_likelihood import read_lightcurve_likelihood
+from imaging.io.packets import packets_bytes, read_packets
+from imaging.io.psf import read_psf, write_psf
+from imaging.io.source_tables import source_batches
+from imaging.io.stamps import read_stamps
+from imaging.io.tables import read_table, read_tables, write_table
+from imaging.schemas.candidates import CANDIDATES
+from imaging.schemas.catalogue import CATALOGUE
+from imaging.schemas.hosts import GALAXIES
+from tasks.engine.cache import fingerprint, read_record
+from tasks.fit_sky import read_sky_fit
+from tasks.products import read_quality, read_summary, write_quality
+from tasks.ranked_tables import read_ranking
+from tasks.tie_astrometry import read_ccd_tie
+
+PRODUCTS: tuple[Kind, ...] = (
+    Kind(
+        "immask",
+        in_folder("immask.fits", write_planes_file),
+        read_planes,
+        ("read_planes",),
+        "fits",
+        sealed=True,
+        own=True,
+    ),
+    Kind(
+        "header and cut-out",
+        in_folder("immask.fits", write_planes_file),
+        lambda p: [read_header(p), read_cutout(p, "SCI", slice(2, 9), slice(3, 7))],
+        ("read_header", "read_cutout"),
+        "fits",
+        own=True,
+    ),
+    Kind("foreign image", in_folder("foreign.fits", write_planes_file), read_image, ("read_image",), "fits"),
+    Kind(
+        "difference image",
+        write_difference_files,
+        lambda p: read_difference(p, p.with_name("psf.fits")),
+        ("read_difference",),
+        "fits",
+        sealed=True,
+        own=True,
+    ),
+    Kind(
+        "alert packets",
+        in_folder("packets.avro", lambda p: p.write_bytes(packets_bytes([]))),
+        read_packets,
+        ("read_packets",),
+        "bytes",
+        own=True,
+    ),
+    Kind(
+        "PSF", in_folder("psf.fits", lambda p: write_psf(p, small_psf())), read_psf, ("read_psf",), "fits", sealed=True
+    ),
+    Kind(
+        "stamps",
+        in_folder("stamps.fits", write_stamps_file),
+        read_stamps,
+        ("read_stamps",),
+        "fits",
+        sealed=True,
+        own=True,
+    ),
+    Kind(
+        "catalogue",
+        in_folder("cat.parquet", lambda p: write_table(p, table_of_schema(CATALOGUE))),
+        read_table,
+        ("read_table",),
+        "parquet",
+        True,
+        own=True,
+    ),
+    Kind(
+        "tables of one schema",
+        in_folder("cat.parquet", lambda p: write_table(p, table_of_schema(GALAXIES))),
+        lambda p: read_tables([p, p], GALAXIES),
+        ("read_tables",),
+        "parquet",
+        sealed=True,
+        own=True,
+    ),
+    Kind(
+        "candidates",
+        in_folder("candidates.parquet", lambda p: write_candidates(p, table_of_schema(CANDIDATES))),
+        read_candidates,
+        ("read_candidates",),
+        "parquet",
+        sealed=True,
+        own=True,
+    ),
+    Kind(
+        "galaxies",
+        in_folder("galaxies.parquet", lambda p: write_table(p, table_of_schema(GALAXIES))),
+        read_galaxies,
+        ("read_galaxies",),
+        "parquet",
+        sealed=True,
+        numbers=positions,
+    ),
+    Kind("labels", in_folder("labels.json", write_labels), read_labels, ("read_labels",), "json"),
+    Kind(
+        "light-curve likelihood",
+        in_folder("judged.arrow", write_likelihood),
+        lambda p: read_lightcurve_likelihood(p, "k"),
+        ("read_lightcurve_likelihood",),
+        "bytes",
+        absent=lambda: None,
+        own=True,
+    ),
+    Kind("tie", in_folder("tie.json", write_tie), read_ccd_tie, ("read_ccd_tie",), "json", sealed=True, own=True),
+    Kind(
+        "summary",
+        in_folder("summary.json", write_summary),
+        read_summary,
+        ("read_summary",),
+        "json",
+        sealed=True,
+        own=True,
+    ),
+    Kind(
+        "measure",
+        in_folder(
+            "measure.json", lambda p: write_quality(p, {"sky": 1.5, "n_stars": 90, "method": "modes", "none": None})
+        ),
+        read_quality,
+        ("read_quality",),
+        "json",
+        sealed=True,
+        own=True,
+    ),
+    Kind(
+        "sky fit",
+        in_folder("skyfit.json", write_sky_fit),
+        read_sky_fit,
+        ("read_sky_fit",),
+        "json",
+        sealed=True,
+        own=True,
+    ),
+    Kind(
+        "ranking",
+        in_folder("ranking.json", write_ranking_file),
+        read_ranking,
+        ("read_ranking",),
+        "json",
+        sealed=True,
+        own=True,
+    ),
+    Kind(
+        "map of a ranking",
+        write_ranked,
+        lambda p: read_ranked(site_above(p, 3), NIGHT),
+        ("read_ranked",),
+        "json",
+        sealed=True,
+        absent=lambda: None,
+        own=True,
+    ),
+    Kind(
+        "night",
+        write_night,
+        lambda p: read_night(site_above(p, 3), NIGHT).record,
+        ("read_night",),
+        "json",
+        sealed=True,
+        own=True,
+    ),
+    Kind(
+        "run of a night",
+        write_night_run,
+        lambda p: read_runs(read_night(site_above(p, 4), NIGHT)),
+        ("read_runs",),
+        "json",
+        sealed=True,
+        absent=tuple,
+        own=True,
+    ),
+    Kind(
+        "plan of a night",
+        write_plan,
+        lambda p: read_plan(site_above(p, 2), NIGHT),
+        ("read_plan",),
+        "json",
+        sealed=True,
+        own=True,
+    ),
+    Kind("stored alert", write_alert, read_alert, ("read_alert", "read_event"), "json", absent=lambda: None, own=True),
+    Kind(
+        "fingerprint",
+        write_fingerprint,
+        lambda p: fingerprint(site_above(p, 2), site_above(p, 2).raw / "file.bin"),
+        ("fingerprint",),
+        "json",
+        sealed=True,
+        own=True,
+    ),
+    Kind("raw index", write_raw_index, read_raw_index, ("find_raw",), "json", sealed=True, own=True),
+    Kind(
+        "record",
+        in_folder("record.json", write_record),
+        read_record,
+        ("read_record",),
+        "json",
+        sealed=True,
+        absent=lambda: None,
+        own=True,
+    ),
+    Kind("ledger", in_folder("tns.jsonl", write_ledger), read_records, ("read_records",), "bytes", own=True),
+    Kind(
+        "table of sources",
+        in_folder("stars.csv", lambda p: p.write_text("ra,dec\n" + "".join(f"{n}.5,-{n}.5\n" for n in range(60)))),
+        lambda p: list(source_batches(p, {"ra": pa.float64(), "dec": pa.float64()})),
+        ("source_batches",),
+        "text",
+        own=True,
+    ),
+    Kind(
+        "truth arrays",
+        in_folder("truth.npz", lambda p: truth.write_pixel_truth(p, {"a": np.arange(900), "b": IMAGE})),
+        truth.read_pixel_truth,
+        ("read_pixel_truth",),
+        "bytes",
+        sealed=True,
+        own=True,
+    ),
+    Kind(
+        "truth array",
+        in_folder("a.npy", lambda p: truth.write_array(p, IMAGE)),
+        lambda p: np.array(truth.read_array(p)),
+        ("read_array",),
+        "bytes",
+        own=True,
+    ),
+    Kind(
+        "truth text",
+        in_folder("settings.json", lambda p: p.write_text('{"a": 1}' * 20)),
+        truth.read_truth_text,
+        ("read_truth_text",),
+        "bytes",
+        own=True,
+    ),
+)
+"""Products, state and truth."""
