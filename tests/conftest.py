@@ -86,7 +86,8 @@ class TestCount:
     @property
     def is_short(self) -> bool:
         """Whether fewer tests ran than there are, or doors were not tried although root can install what it takes."""
-        is_unguarded = bool(self.minimum and self.unguarded and os.geteuid() == 0)
+        can_install = os.geteuid() == 0 and "GW_WORKFLOW_WITHOUT_BROWSER" not in os.environ
+        is_unguarded = bool(self.minimum and self.unguarded and can_install)
         return is_unguarded or self.ran - self.optional < self.minimum
 
     @pytest.hookimpl(trylast=True)
