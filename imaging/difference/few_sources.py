@@ -175,7 +175,7 @@ class _Fit:
         sigma = [settings.zeropoint_error, settings.shift_pixels, settings.shift_pixels, *[self.moment] * 3]
         for weight in stamps.weight:
             sigma += [settings.sky_error / np.sqrt(max(float(np.max(weight)), 1e-30)), *own]
-        self.prior_sigma = np.array(sigma, dtype=np.float64)
+        self.prior_sigma = np.array([float(value) for value in sigma])
         self.prior_mean = np.zeros(self.prior_sigma.size)
         self.prior_mean[1:N_COMMON] = -common[1:]
         self.gains = np.zeros(len(self.data))
