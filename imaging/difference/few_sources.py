@@ -200,7 +200,7 @@ class _Fit:
             index, weighted = self._index(k), columns * self.weight[k][:, None]
             normal[np.ix_(index, index)] += columns.T @ weighted
             right[index] += weighted.T @ self.data[k]
-        self.covariance = np.linalg.pinv(normal, hermitian=True)
+        self.covariance = np.asarray(np.linalg.pinv(normal, hermitian=True), dtype=np.float64)
         self.solution = self.covariance @ right
 
     def _residual(self, k: int) -> FloatArray:
