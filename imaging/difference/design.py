@@ -57,6 +57,11 @@ class Stamps:
     n_pixels: FloatArray
     noise_bias: FloatArray
 
+    def first(self, n: int) -> "Stamps":
+        """Return the first n stamps."""
+        arrays = ("x", "y", "data", "weight", "patches", "normal", "right", "square", "n_pixels", "noise_bias")
+        return replace(self, **{name: getattr(self, name)[:n] for name in arrays})
+
     def convolved(self, kernels: FloatArray) -> FloatImage:
         """Return (n, p) float32, the reference convolved with one kernel (n, k, k) per stamp."""
         size = self.patches.shape[1]

@@ -107,6 +107,7 @@ def detect(
         *(difference.image, difference.weight, difference.psf, x, y),
         difference.photon_gain,
         settings,
+        (difference.model, difference.scale_error, difference.shift_error),
     )
     noise, systematic = flux_errors(
         *(difference.filtered, x, y, difference.scale_error, difference.shift_error),

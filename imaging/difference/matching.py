@@ -1,15 +1,15 @@
 """Fit and verify the matching kernel, with fallbacks to a constant kernel and to the PSF models."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imaging.difference.basis import KernelBasis
-from imaging.difference.design import Stamps
+from imaging.difference.design import Stamps, build_stamps
+from imaging.difference.few_sources import match_sources
 from imaging.difference.kernel import MatchingKernel, fit_kernel
 from imaging.difference.pair import Side
-from imaging.difference.psf_kernel import kernel_from_psfs
 from imaging.difference.registration import (
     ShiftField,
     fit_shift_field,
@@ -18,7 +18,7 @@ from imaging.difference.registration import (
     no_shift_field,
 )
 from imaging.difference.settings import KernelSettings, RegistrationSettings
-from imaging.difference.sources import common_ratio, common_share, cut_stamps
+from imaging.difference.sources import choose_places, common_ratio, common_share, cut_stamps
 from imaging.errors import CcdError
 from imaging.image import FloatImage
 from imaging.templates.stack import StackMakeup
@@ -47,11 +47,14 @@ class KernelMatch:
         The stamps.
     fallback
         Fallback used because the first fit was rejected; empty if none.
+    shift_error
+        Error per axis of the shift of a kernel of the PSF models, pixels; None for a fitted kernel.
     """
 
     kernel: MatchingKernel
     stamps: Stamps
     fallback: str
+    shift_error: float | None = None
 
 
 def find_kernel(
@@ -84,16 +87,14 @@ def find_kernel(
     """
     problem: CcdError | None = None
     relaxed = settings.with_values(max_order=0, stamp_snr=settings.stamp_snr / 2)
+    of_models, varied = _match_models(target, reference, basis, makeup, relaxed)
     for attempt, fallback in ((settings, ""), (relaxed, "constant kernel"), (None, "kernel of the PSF models")):
         try:
             if attempt is not None:
-                match = _fit(target, reference, basis, correlation, makeup, attempt, fallback)
+                match = _fit(target, reference, basis, correlation, makeup, attempt, fallback, varied)
             else:
                 _check_ratio(target, reference, settings)
-                stamps = cut_stamps(target, reference, basis, relaxed, None)
-                match = KernelMatch(
-                    kernel_from_psfs(reference.psf, target.psf, basis, _shape(target), stamps), stamps, fallback
-                )
+                match = replace(of_models, fallback=fallback)
             _check(match.kernel, settings)
             if match.fallback or match.kernel.n_stamps < ENOUGH_FOR_SHIFTS:
                 _check_common(target, reference, settings)
@@ -117,6 +118,8 @@ def find_shifts(match: KernelMatch, shape: tuple[int, int], settings: Registrati
         Selection of sources, and interpolation.
     """
     stamps, kernel = match.stamps, match.kernel
+    if match.shift_error is not None:
+        return no_shift_field(shape, match.shift_error, kernel.n_stamps)
     if len(stamps.x) == 0:
         return no_shift_field(shape)
     model, residual = _residual(kernel, stamps)
@@ -127,6 +130,40 @@ def find_shifts(match: KernelMatch, shape: tuple[int, int], settings: Registrati
     return fit_shift_field(shifts.select((snr > settings.min_snr) & sound), shape, settings)
 
 
+def _match_models(
+    target: Side, reference: Side, basis: KernelBasis, makeup: StackMakeup | None, settings: KernelSettings
+) -> tuple[KernelMatch, FloatArray | None]:
+    """Match the PSF models, with sum and shift from the sources that are equal in both images.
+
+    Returns
+    -------
+    match
+        The kernel.
+    varied
+        (k, 2) places of sources that are not equal; None if there are so many sources that the fit clips them.
+    """
+    x, y = choose_places(target, reference, settings, steady=False)
+    are_few = x.size <= settings.few.max_sources
+    if are_few:
+        stamps = build_stamps(target, reference, x, y, basis, settings)
+    else:
+        stamps = cut_stamps(target, reference, basis, settings, makeup).first(settings.few.max_sources)
+    ny, nx = _shape(target)
+    place = (nx / 2, ny / 2)
+    found = match_sources(reference.psf, target.psf, basis, place, stamps, settings.few)
+    kernel = MatchingKernel(
+        *(basis, found.sum * found.coefficients[:, None], np.array([found.background]), place, place),
+        order=0,
+        level=int(basis.levels.max()),
+        n_stamps=int(found.clean.sum()),
+        n_rejected=int((~found.clean).sum()),
+        chi2=found.chi2,
+        sum_error=found.sum_error,
+    )
+    match = KernelMatch(kernel, stamps, "", found.shift_error)
+    return match, np.stack([stamps.x, stamps.y], axis=1)[found.varied] if are_few else None
+
+
 def _fit(
     target: Side,
     reference: Side,
@@ -135,9 +172,13 @@ def _fit(
     makeup: StackMakeup | None,
     settings: KernelSettings,
     fallback: str,
+    varied: FloatArray | None,
 ) -> KernelMatch:
-    """Fit the kernel, remove the shifts of single sources from the stamps, and fit again."""
-    stamps = cut_stamps(target, reference, basis, settings, makeup)
+    """Fit the kernel, remove the shifts of single sources from the stamps, and fit again.
+
+    ``varied`` are the places (k, 2) of sources that are no stamps; None if deviating ones are clipped instead.
+    """
+    stamps = cut_stamps(target, reference, basis, settings, makeup, varied)
     usable = int(np.count_nonzero(stamps.n_pixels > 0.5 * stamps.data.shape[1]))
     if usable < settings.min_stamps:
         raise _error("too few sources to match the two images", "kernel_too_few_stamps", usable, settings)
@@ -172,7 +213,8 @@ def _check(kernel: MatchingKernel, settings: KernelSettings) -> None:
     total = float(kernel.coefficients[0, 0])
     if not abs(total - 1.0) <= settings.max_sum_error:
         raise _error("the kernel sum disagrees with the zero points", "kernel_sum", f"{total:.3f}", settings)
-    if kernel.n_stamps and not kernel.chi2 <= settings.max_chi2:
+    none_fits = kernel.n_stamps == 0 and kernel.n_rejected >= MIN_COMMON
+    if none_fits or (kernel.n_stamps and not kernel.chi2 <= settings.max_chi2):
         raise _error("the kernel fit is poor", "kernel_chi2", f"{kernel.chi2:.2f}", settings)
 
 

@@ -7,7 +7,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from imaging.difference.point_source import cut_window, fit_flux, fit_position
+from imaging.difference.point_source import cut_window, fit_flux, fit_position, host_columns
 from imaging.difference.settings import DetectionSettings
 from imaging.image import FloatImage
 from imaging.psf.draw import draw_stamp, local_samples, position_terms
@@ -68,6 +68,7 @@ def measure_sources(
     y: FloatArray,
     gain: float,
     settings: DetectionSettings,
+    template: tuple[FloatImage, float, float] | None = None,
 ) -> Measurements:
     """Fit the PSF to sources and measure their shapes.
 
@@ -83,13 +84,18 @@ def measure_sources(
         Photo-electrons per unit of flux, for the sources' photon noise.
     settings
         Radius of the fit, size of the window.
+    template
+        (ny, nx) float32, the matched template that was subtracted, its relative error of scale and its error of shift
+        in pixels; None if there is none.
     """
+    model, *errors = template or (np.zeros((1, 1), dtype=np.float32), 0.0, 0.0)
     spread_scale = psf.fwhm_pixels / 8.0
     values = _measure_all(
         *(image, weight, psf.coefficients, psf.degree, psf.origin, psf.scale, psf.step, psf.fwhm_pixels),
         *(np.asarray(x, dtype=float), np.asarray(y, dtype=float), float(gain), spread_scale),
         *(settings.stamp_half_width, settings.fit_radius_fwhm * psf.fwhm_pixels),
         *(settings.max_shift_pixels, settings.psf_error),
+        *(model, float(errors[0]), float(errors[1])),
     )
     return Measurements(*(values[:, k] for k in range(len(COLUMNS))))
 
@@ -112,6 +118,9 @@ def _measure_all(
     radius: float,
     max_shift: float,
     psf_error: float,
+    model: FloatImage,
+    scale_error: float,
+    shift_error: float,
 ) -> FloatArray:
     out = np.zeros((x.size, 13))
     reach = int((half + 2) / step) + 8
@@ -120,7 +129,10 @@ def _measure_all(
         samples = local_samples(coefficients, terms, reach)
         cx, cy = int(np.floor(x[n] + 0.5)), int(np.floor(y[n] + 0.5))
         data, inverse = cut_window(image, weight, cx, cy, half)
-        dx, dy = fit_position(data, inverse, samples, step, x[n] - cx, y[n] - cy, half, radius, max_shift)
+        dx, dy = fit_position(
+            *(data, inverse, samples, step, x[n] - cx, y[n] - cy, half, radius, max_shift),
+            *(host_columns(model, cx, cy, half), (scale_error, shift_error)),
+        )
         out[n, 0], out[n, 1] = cx + dx, cy + dy
         fit_flux(out[n], data, inverse, samples, step, dx, dy, half, radius, gain, psf_error)
         _shape(out[n], data, inverse, samples, step, dx, dy, half, fwhm, spread_scale)

@@ -4,6 +4,8 @@ The functions fill rows of measurements whose first seven entries are x, y, flux
 reduced chi-square.
 """
 
+import math
+
 import numba
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +33,51 @@ def cut_window(image: FloatImage, weight: FloatImage, cx: int, cy: int, half: in
 
 
 @numba.njit(cache=True)
+def host_columns(model: FloatImage, cx: int, cy: int, half: int) -> FloatArray:
+    """Return (3, 2 half + 1 squared): the subtracted template about a pixel and its slopes; zeros outside the image."""
+    ny, nx = model.shape
+    size = 2 * half + 1
+    out = np.zeros((3, size, size))
+    for j in range(max(1, cy - half), min(ny - 1, cy + half + 1)):
+        for i in range(max(1, cx - half), min(nx - 1, cx + half + 1)):
+            b, a = j - cy + half, i - cx + half
+            out[0, b, a] = model[j, i]
+            out[1, b, a] = 0.5 * (model[j, i + 1] - model[j, i - 1])
+            out[2, b, a] = 0.5 * (model[j + 1, i] - model[j - 1, i])
+    return out
+
+
+@numba.njit(cache=True)
+def _normal_equations(
+    normal: FloatArray,
+    right: FloatArray,
+    data: FloatArray,
+    inverse: FloatArray,
+    source: tuple[FloatArray, FloatArray, FloatArray],
+    host: FloatArray,
+    circle: tuple[float, float, float],
+    precision: tuple[float, float],
+) -> None:
+    """Fill the normal equations of source, its slopes, host and its slopes within a circle (x, y, radius)."""
+    half, column = data.shape[0] // 2, np.zeros(6)
+    dx, dy, radius = circle
+    normal[:], right[:] = 0.0, 0.0
+    for k in range(3):
+        normal[3 + k, 3 + k] = precision[min(k, 1)]
+    for j in range(2 * half + 1):
+        for i in range(2 * half + 1):
+            w = inverse[j, i]
+            if w <= 0 or (i - half - dx) ** 2 + (j - half - dy) ** 2 > radius * radius:
+                continue
+            column[0], column[1], column[2] = source[0][j, i], source[1][j, i], source[2][j, i]
+            column[3], column[4], column[5] = host[0, j, i], host[1, j, i], host[2, j, i]
+            for a in range(6):
+                right[a] += w * column[a] * data[j, i]
+                for b in range(6):
+                    normal[a, b] += w * column[a] * column[b]
+
+
+@numba.njit(cache=True)
 def fit_position(
     data: FloatArray,
     inverse: FloatArray,
@@ -41,34 +88,35 @@ def fit_position(
     half: int,
     radius: float,
     max_shift: float,
+    host: FloatArray,
+    errors: tuple[float, float],
 ) -> tuple[float, float]:
-    """Fit flux and position by Gauss-Newton; return the position, or the start if the fit diverges."""
+    """Fit flux and position by Gauss-Newton within a distance of the start, with what is left of the host.
+
+    The scale and the shift of the subtracted template (``host``) are unknowns too, with zero as their prior and the
+    known ``errors``: on the slope of a host a residual of either would draw the position to the host's core.
+    """
     start_x, start_y = dx, dy
+    precision = (1.0 / max(errors[0], 1e-6) ** 2, 1.0 / max(errors[1], 1e-6) ** 2)
+    normal, right = np.zeros((6, 6)), np.zeros(6)
     for _ in range(ITERATIONS):
         stamp, slope_x, slope_y = draw_stamp_and_slopes(samples, step, dx, dy, half)
-        normal, right = np.zeros((3, 3)), np.zeros(3)
-        for j in range(2 * half + 1):
-            for i in range(2 * half + 1):
-                w = inverse[j, i]
-                if w <= 0 or (i - half - dx) ** 2 + (j - half - dy) ** 2 > radius * radius:
-                    continue
-                column = (stamp[j, i], slope_x[j, i], slope_y[j, i])
-                for a in range(3):
-                    right[a] += w * column[a] * data[j, i]
-                    for b in range(3):
-                        normal[a, b] += w * column[a] * column[b]
-        if normal[0, 0] <= 0 or np.linalg.det(normal) <= 1e-30:
+        _normal_equations(normal, right, data, inverse, (stamp, slope_x, slope_y), host, (dx, dy, radius), precision)
+        if normal[0, 0] <= 0 or np.linalg.det(normal[:3, :3]) <= 1e-30:
             return start_x, start_y
         solution = np.linalg.solve(normal, right)
         if solution[0] == 0:
             return start_x, start_y
         move_x = min(max(solution[1] / solution[0], -0.5), 0.5)
         move_y = min(max(solution[2] / solution[0], -0.5), 0.5)
-        dx += move_x
-        dy += move_y
-        if (dx - start_x) ** 2 + (dy - start_y) ** 2 > max_shift**2:
-            return start_x, start_y
-        if move_x * move_x + move_y * move_y < 1e-7:
+        new_x, new_y = dx + move_x, dy + move_y
+        away = math.sqrt((new_x - start_x) ** 2 + (new_y - start_y) ** 2)
+        if away > max_shift:
+            new_x = start_x + (new_x - start_x) * max_shift / away
+            new_y = start_y + (new_y - start_y) * max_shift / away
+        move = (new_x - dx) ** 2 + (new_y - dy) ** 2
+        dx, dy = new_x, new_y
+        if move < 1e-7:
             break
     return dx, dy
 

@@ -1,19 +1,27 @@
 """Matching kernel from two PSF models, for images with too few sources to fit one."""
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.signal import fftconvolve
 
 from imaging.difference.basis import KernelBasis
-from imaging.difference.design import Stamps
-from imaging.difference.kernel import MatchingKernel
-from imaging.image import FloatImage
 from imaging.psf.model import PsfModel
 
+FloatArray = NDArray[np.float64]
 
-def kernel_from_psfs(
-    reference: PsfModel, target: PsfModel, basis: KernelBasis, shape: tuple[int, int], stamps: Stamps
-) -> MatchingKernel:
-    """Compute the constant kernel that matches one PSF to another, with its sum from the source fluxes.
+HALF = 12
+"""Half width of the compared PSFs, pixels."""
+
+
+def unit_kernel(
+    reference: PsfModel,
+    target: PsfModel,
+    basis: KernelBasis,
+    place: tuple[float, float],
+    shift: tuple[float, float] = (0.0, 0.0),
+    moments: tuple[float, float, float] = (0.0, 0.0, 0.0),
+) -> FloatArray:
+    """Compute the constant kernel of unit sum that turns one PSF into another one, shifted and widened.
 
     Parameters
     ----------
@@ -21,49 +29,37 @@ def kernel_from_psfs(
         PSF models of the convolved image and of the other one.
     basis
         Kernel functions.
-    shape
-        (ny, nx) of the images.
-    stamps
-        Stamps (possibly none) to measure the background and the chi-square.
+    place
+        Position at which the PSFs are compared, pixels.
+    shift
+        Shift of the target along x and y, pixels.
+    moments
+        Excess of the target's second moments xx, yy and xy over those of its model, square pixels; small.
+
+    Returns
+    -------
+    coefficients
+        (m,) of the kernel functions.
     """
-    x, y = shape[1] / 2, shape[0] / 2
-    half = 12
-    wide = reference.stamp(x, y, half + basis.half_width)
-    goal = target.stamp(x, y, half).ravel()
+    offsets = np.arange(-HALF - basis.half_width, HALF + basis.half_width + 1.0)
+    wide = reference.at_offsets(*place, offsets, offsets)
+    inner = offsets[basis.half_width : -basis.half_width]
+    around = np.arange(inner[0] - 1.0, inner[-1] + 2.0)
+    wider = target.at_offsets(*place, around - shift[0], around - shift[1])
+    goal = wider[1:-1, 1:-1] + 0.5 * sum(m * c for m, c in zip(moments, _second_differences(wider), strict=True))
+    goal = goal.ravel()
     columns = np.array([fftconvolve(wide, image, mode="valid").ravel() for image in basis.images])
     weight = 1.0 / (np.abs(goal) + 0.01 * goal.max())
     first, others = columns[0], columns[1:]
     normal = (others * weight) @ others.T
     normal += 1e-6 * np.trace(normal) / len(normal) * np.eye(len(normal))
-    solution = np.linalg.solve(normal, (others * weight) @ (goal - first))
-    coefficients = np.concatenate([[1.0], solution])[:, None]
-    background, chi2, error = 0.0, float("nan"), 0.01
-    if len(stamps.x):
-        images = np.tensordot(coefficients[:, 0], basis.images, axes=1)
-        model = stamps.convolved(np.repeat(images[None], len(stamps.x), axis=0))
-        scale, error = _scale(model, stamps)
-        coefficients, model = coefficients * scale, model * np.float32(scale)
-        residual = stamps.data - model
-        background = float(np.median(residual))
-        chi2 = float(np.median(np.sum(stamps.weight * (residual - background) ** 2, axis=1) / stamps.n_pixels))
-    return MatchingKernel(
-        *(basis, coefficients, np.array([background]), (x, y), (x, y)),
-        order=0,
-        level=int(basis.levels.max()),
-        n_stamps=len(stamps.x),
-        n_rejected=0,
-        chi2=chi2,
-        sum_error=error,
-    )
+    return np.concatenate([[1.0], np.linalg.solve(normal, (others * weight) @ (goal - first))])
 
 
-def _scale(model: FloatImage, stamps: Stamps) -> tuple[float, float]:
-    """Return the median flux ratio of the stamps to the model and its error; one without usable stamps."""
-    centred = model - model.mean(axis=1, keepdims=True)
-    power = np.sum(stamps.weight * centred**2, axis=1, dtype=float)
-    known = power > 50.0**2
-    if not known.any():
-        return 1.0, 0.02
-    ratio = np.sum(stamps.weight * centred * (stamps.data - stamps.data.mean(axis=1, keepdims=True)), axis=1) / power
-    scatter = float(np.std(ratio[known])) if known.sum() > 1 else 0.01
-    return float(np.median(ratio[known])), max(scatter / np.sqrt(known.sum()), 0.002)
+def _second_differences(image: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return the second derivatives xx and yy, and twice xy, without the outermost pixels."""
+    middle = image[1:-1, 1:-1]
+    xx = image[1:-1, 2:] + image[1:-1, :-2] - 2.0 * middle
+    yy = image[2:, 1:-1] + image[:-2, 1:-1] - 2.0 * middle
+    xy = 0.25 * (image[2:, 2:] + image[:-2, :-2] - image[2:, :-2] - image[:-2, 2:])
+    return xx, yy, 2.0 * xy

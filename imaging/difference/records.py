@@ -16,6 +16,9 @@ from imaging.timing import StepTimes
 
 FloatArray = NDArray[np.float64]
 
+CONSTANT = "constant kernel"
+"""Fallback to a kernel that is fitted, but constant."""
+
 Method = Literal["alard_lupton", "zogy"]
 
 
@@ -81,6 +84,15 @@ class KernelSummary:
     level: int
     half_width: int
     fallback: str = ""
+
+    @property
+    def origin(self) -> int:
+        """Code of ``kernel_origin`` in the quality table."""
+        if not self.fallback:
+            return 0
+        if self.fallback == CONSTANT:
+            return 1
+        return 2 if self.n_stamps else 3
 
 
 @dataclass(frozen=True, eq=False)

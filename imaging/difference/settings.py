@@ -7,6 +7,33 @@ from pydantic import Field
 from imaging.settings import Settings
 
 
+class FewSourceSettings(Settings):
+    """Sum and shift of the kernel where few sources fix them, and the transients among these sources."""
+
+    max_sources: int = Field(default=20, ge=0)
+    """Largest number of stamps that are searched for sources of one image only; among more they are clipped."""
+    zeropoint_error: float = Field(default=0.005, gt=0)
+    """Relative error of the zero points' ratio, used where fewer than three constant sources are known."""
+    shift_pixels: float = Field(default=0.7, gt=0)
+    """Error of the relative coordinates per axis, pixels."""
+    source_scale: float = Field(default=0.03, gt=0)
+    """Scatter of the flux ratios of constant sources (colours, flat fields)."""
+    source_shift_pixels: float = Field(default=0.02, gt=0)
+    """Scatter of the shifts of sources (turbulence), pixels per axis."""
+    sky_error: float = Field(default=0.2, gt=0)
+    """Error of the background of a stamp, in units of the noise of a pixel."""
+    width_error: float = Field(default=0.02, gt=0)
+    """Error of the second moments of the matched PSF, relative to their size."""
+    psf_error: float = Field(default=0.1, gt=0)
+    """Error of the matched PSF, as a fraction of the brightness."""
+    companion_sigma: float = Field(default=5.0, gt=0)
+    """Significance of a point source that is in one image only."""
+    varied_sigma: float = Field(default=14.0, gt=0)
+    """Significance of such a source above which its stamp is left out of a fitted kernel too."""
+    max_companions: int = Field(default=2, ge=1)
+    """Largest number of such sources per stamp."""
+
+
 class KernelSettings(Settings):
     """The PSF-matching kernel and its fit (Alard and Lupton 1998; Alard 2000; Becker et al. 2012)."""
 
@@ -59,6 +86,8 @@ class KernelSettings(Settings):
     """Smallest fraction of the bright sources of the convolved image that the other one has at the same place."""
     max_chi2: float = 10.0
     """Largest median reduced chi-square of the stamps."""
+    few: FewSourceSettings = FewSourceSettings()
+    """Match of images with few sources."""
 
 
 class RegistrationSettings(Settings):
@@ -152,7 +181,7 @@ class DetectionSettings(Settings):
     forced_radius_fwhm: float = 2.0
     """Radius of forced photometry in FWHM."""
     max_shift_pixels: float = 2.0
-    """Largest distance between the peak and the fitted position; beyond, the fit stays at the peak."""
+    """Largest distance between the peak and the fitted position; the fit ends there."""
     psf_error: float = 0.02
     """Relative error of the PSF model, so that bright transients are not rejected for it."""
     dipole_radius_fwhm: float = 2.0

@@ -35,12 +35,20 @@ SAME_SOURCE = (0.5, 2.0)
 MAX_RATIOS, MIN_RATIOS, AGREEMENT = 50, 3, 0.1
 """Number of sources tested for a common flux ratio, fewest that must agree, and tolerance."""
 
+MIN_WIDTH = 0.5
+"""Lowest brightness of the pixels beside a source's peak, in units of a star's."""
+
 BRIGHT_SHARE = 0.7
 """Highest peak of a stamp, as a fraction of the saturation level."""
 
 
 def cut_stamps(
-    target: Side, reference: Side, basis: KernelBasis, settings: KernelSettings, makeup: StackMakeup | None
+    target: Side,
+    reference: Side,
+    basis: KernelBasis,
+    settings: KernelSettings,
+    makeup: StackMakeup | None,
+    varied: FloatArray | None = None,
 ) -> Stamps:
     """Cut the stamps for the kernel fit.
 
@@ -54,8 +62,13 @@ def cut_stamps(
         Brightness, number and size of the stamps.
     makeup
         Inputs of the template; where they differ from the usual ones, the kernel differs.
+    varied
+        (k, 2) places of further sources that are known to have changed; None if nothing is known.
     """
     x, y = choose_places(target, reference, settings)
+    if varied is not None:
+        far = np.abs(x[:, None] - varied[:, 0]) + np.abs(y[:, None] - varied[:, 1]) > CLEAN_RADIUS
+        x, y = x[far.all(axis=1)], y[far.all(axis=1)]
     if makeup is not None:
         typical = is_typical(makeup, x, y)
         if typical.sum() >= ENOUGH_STAMPS:
@@ -63,20 +76,26 @@ def cut_stamps(
     return build_stamps(target, reference, x, y, basis, settings)
 
 
-def choose_places(target: Side, reference: Side, settings: KernelSettings) -> tuple[FloatArray, FloatArray]:
+def choose_places(
+    target: Side, reference: Side, settings: KernelSettings, *, steady: bool = True
+) -> tuple[FloatArray, FloatArray]:
     """Select the brightest clean sources, distributed evenly over the image, without overlap.
+
+    Parameters
+    ----------
+    target, reference
+        The kernel matches the reference to the target.
+    settings
+        Brightness, number and size of the stamps.
+    steady
+        Whether to leave out sources of unusual flux ratio.
 
     Returns
     -------
     x, y
         (n,) peaks, pixels.
     """
-    x, y, _ = find_bright_sources(
-        *(reference.science, reference.weight),
-        min_snr=settings.stamp_snr,
-        maximum=BRIGHT_SHARE * reference.saturation,
-        border=CLEAN_RADIUS + 1,
-    )
+    x, y = _bright(reference, settings)
     side = settings.stamp_cell_pixels
     n_cells = -(-target.science.shape[0] // side) * -(-target.science.shape[1] // side)
     quota = max(settings.stamps_per_cell, -(-MIN_TOTAL // n_cells))
@@ -86,7 +105,7 @@ def choose_places(target: Side, reference: Side, settings: KernelSettings) -> tu
     distance = settings.stamp_half_width
     for a, b in zip(x, y, strict=True):
         cell = (int(b) // side, int(a) // side)
-        if per_cell.get(cell, 0) >= quota or not _is_clean(target, reference, int(a), int(b)):
+        if per_cell.get(cell, 0) >= quota or not _is_clean(target, reference, int(a), int(b), steady=steady):
             continue
         key = (int(b) // distance, int(a) // distance)
         near = [p for j in (-1, 0, 1) for i in (-1, 0, 1) for p in taken.get((key[0] + j, key[1] + i), [])]
@@ -96,17 +115,20 @@ def choose_places(target: Side, reference: Side, settings: KernelSettings) -> tu
         taken.setdefault(key, []).append((a, b))
         chosen.append((a, b))
     places = np.array(chosen).reshape(-1, 2)
-    steady = _is_steady(target, reference, places[:, 0], places[:, 1])
-    return places[steady, 0], places[steady, 1]
+    if steady:
+        places = places[_is_steady(target, reference, places[:, 0], places[:, 1])]
+    return places[:, 0], places[:, 1]
 
 
-def _is_clean(target: Side, reference: Side, x: int, y: int) -> bool:
-    """Return whether a source has only good pixels, is not saturated, and is in both images."""
+def _is_clean(target: Side, reference: Side, x: int, y: int, *, steady: bool) -> bool:
+    """Return whether a source has only good pixels, is not saturated, and, if it is to be steady, is in both images."""
     around = (slice(y - CLEAN_RADIUS, y + CLEAN_RADIUS + 1), slice(x - CLEAN_RADIUS, x + CLEAN_RADIUS + 1))
     if not ((target.weight[around] > 0).all() and (reference.weight[around] > 0).all()):
         return False
     if target.science[around].max() >= BRIGHT_SHARE * target.saturation:
         return False
+    if not steady:
+        return True
     first, second = float(target.science[around].sum()), float(reference.science[around].sum())
     return SAME_SOURCE[0] * second < first < SAME_SOURCE[1] * second
 
@@ -130,15 +152,22 @@ def flux_ratio(target: Side, reference: Side, x: FloatArray, y: FloatArray) -> t
     return weighted_median(ratio[known], weight), float(1.25 / np.sqrt(weight.sum()))
 
 
-def _brightest(image: Side, settings: KernelSettings) -> tuple[FloatArray, FloatArray]:
-    """Return the positions of the brightest unsaturated sources of an image."""
+def _bright(image: Side, settings: KernelSettings) -> tuple[FloatArray, FloatArray]:
+    """Return the unsaturated sources of an image that are as wide as a star, brightest first."""
     x, y, _ = find_bright_sources(
         *(image.science, image.weight),
         min_snr=settings.stamp_snr,
         maximum=BRIGHT_SHARE * image.saturation,
         border=CLEAN_RADIUS + 1,
     )
-    return x[:MAX_RATIOS], y[:MAX_RATIOS]
+    i, j = x.astype(int), y.astype(int)
+    star, peak = image.psf.stamp(image.science.shape[1] // 2, image.science.shape[0] // 2, 1), image.science[j, i]
+    wide = np.ones(x.size, dtype=bool)
+    for dj, di in ((0, 1), (1, 0)):  # bad columns, rows and single pixels are narrower along one axis at least
+        beside = 0.5 * (image.science[j + dj, i + di] + image.science[j - dj, i - di])
+        usual = 0.5 * (star[1 + dj, 1 + di] + star[1 - dj, 1 - di]) / star[1, 1]
+        wide &= beside > MIN_WIDTH * usual * peak
+    return x[wide], y[wide]
 
 
 def common_ratio(target: Side, reference: Side, settings: KernelSettings) -> float:
@@ -151,7 +180,7 @@ def common_ratio(target: Side, reference: Side, settings: KernelSettings) -> flo
     settings
         Source selection.
     """
-    x, y = _brightest(reference, settings)
+    x, y = (places[:MAX_RATIOS] for places in _bright(reference, settings))
     ratio, error = _flux_ratios(target, reference, x, y)
     ratio = ratio[error < KNOWN_RATIO]
     if ratio.size < MIN_RATIOS:
@@ -171,7 +200,7 @@ def common_share(target: Side, reference: Side, settings: KernelSettings) -> tup
     settings
         Source selection.
     """
-    x, y = _brightest(reference, settings)
+    x, y = (places[:MAX_RATIOS] for places in _bright(reference, settings))
     side = np.arange(-CLEAN_RADIUS, CLEAN_RADIUS + 1)
     rows, columns = (
         y.astype(int)[:, None, None] + side[:, None],

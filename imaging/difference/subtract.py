@@ -207,6 +207,7 @@ def _quality(matched: Matched, sky: _Sky, score: FloatImage, quiet: BoolImage) -
         "noise_width_predicted": sky.predicted,
         "score_noise_width": score_width * float(np.mean(score_level)),
         "difference_lag1": sky.lag,
+        "kernel_origin": kernel.origin,
         "kernel_sum": kernel.sum,
         "kernel_sum_error": kernel.sum_error,
         "kernel_stamps": kernel.n_stamps,

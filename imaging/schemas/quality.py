@@ -28,6 +28,9 @@ QUALITY = schema(
     field("n_templates", I32, "", "template CCDs in the stack"),
     field("template_coverage", F32, "", "fraction of the CCD that the template covers"),
     field("kernel_stamps", I32, "", "stamps used to fit the matching kernel"),
+    field(
+        "kernel_origin", I32, "", "kernel: 0 fitted, 1 constant, 2 PSF models and sources, 3 PSF models, zero points"
+    ),
     field("kernel_sum", F32, "", "sum of the matching kernel over the expected flux ratio"),
     field("registration_pixels", F32, "pixel", "rms shift between search and template"),
     field("difference_noise_width", F32, "", "width of the normalised difference in blank sky; 1 is right"),

@@ -10,9 +10,10 @@ from scipy.special import erf
 from imaging.difference.basis import delta_basis, gaussian_basis
 from imaging.difference.convolve import convolve_varying
 from imaging.difference.design import build_stamps
+from imaging.difference.few_sources import match_sources
 from imaging.difference.kernel import MatchingKernel, fit_kernel, noise_products, term_powers
-from imaging.difference.psf_kernel import kernel_from_psfs
-from imaging.difference.settings import KernelSettings
+from imaging.difference.psf_kernel import unit_kernel
+from imaging.difference.settings import FewSourceSettings, KernelSettings
 
 NY, NX = SHAPE
 U, V = (np.arange(NX) - NX / 2) / (NX / 2), (np.arange(NY) - NY / 2)[:, None] / (NY / 2)
@@ -251,17 +252,14 @@ def test_monomials_run_from_powers_of_x_to_powers_of_y():
 @pytest.mark.parametrize(("e1", "e2"), [(0.0, 0.0), (0.15, 0.0), (-0.1, 0.12)])
 def test_kernel_of_two_gaussian_psfs_has_the_difference_of_their_covariances(e1, e2):
     target = profile(4.8, e1, e2)
-    nothing = build_stamps(side(np.zeros(SHAPE), 1.0), side(np.zeros(SHAPE), 1.0), *np.zeros((2, 0)), BASIS, _plain())
-    kernel = kernel_from_psfs(psf_model(TEMPLATE), psf_model(target), BASIS, SHAPE, nothing)
-    image = kernel_at(kernel, 150.0, 160.0)
+    coefficients = unit_kernel(psf_model(TEMPLATE), psf_model(target), BASIS, (150.0, 160.0))
+    image = np.tensordot(coefficients, BASIS.images, axes=1)
     total, mx, my, xx, yy = moments(image)
     y, x = np.mgrid[-8:9, -8:9]
     goal = _covariance(target) - _covariance(TEMPLATE)
     assert total == pytest.approx(1.0, abs=1e-6)
     assert (xx, yy) == pytest.approx((goal[0, 0], goal[1, 1]), rel=0.02)
     assert (image * (x - mx) * (y - my)).sum() == pytest.approx(goal[0, 1], abs=0.03)
-    assert (kernel.n_stamps, kernel.sum_error) == (0, 0.01)
-    assert np.isnan(kernel.chi2)
 
 
 def _plain() -> KernelSettings:
@@ -275,22 +273,49 @@ def _covariance(psf) -> np.ndarray:
     return np.array([[(image * x * x).sum() / image.sum(), cross], [cross, (image * y * y).sum() / image.sum()]])
 
 
-@pytest.mark.parametrize(("snr", "known"), [(120.0, True), (54.0, True), (42.0, False)])
-def test_few_sources_give_the_psf_kernel_its_sum_and_background(snr, known):
+@pytest.mark.parametrize("snr", [120.0, 54.0, 42.0])
+def test_few_sources_give_the_psf_kernel_its_sum_and_background(snr):
     x, y = lattice(16)
     width = np.hypot(3.6 * TO_SIGMA, 1.2)
     flux = np.full(16, snr * SIGMA * np.sqrt(4 * np.pi) * width)  # a star's noise is that of 4 pi s^2 pixels
     broad = profile(width / TO_SIGMA)
     target = 1.07 * draw(broad, x, y, flux) + 30.0 + noise(13)
-    reference = side(draw(TEMPLATE, x, y, flux), 0.1)
-    stamps = build_stamps(side(target, SIGMA), reference, np.round(x), np.round(y), BASIS, _plain())
-    kernel = kernel_from_psfs(psf_model(TEMPLATE), psf_model(broad), BASIS, SHAPE, stamps)
-    error = 1 / snr / np.sqrt(16)
-    assert kernel.coefficients[0, 0] == pytest.approx(1.07 if known else 1.0, abs=4 * 1.25 * error if known else 0)
-    assert kernel.sum_error == pytest.approx(error if known else 0.02, rel=0.55 if known else 1e-9)
-    assert kernel.background[0] == pytest.approx(30.0, abs=5 * 1.25 * SIGMA / np.sqrt(16 * 961))
+    found = _matched(broad, target, draw(TEMPLATE, x, y, flux), x, y)
+    error = np.hypot(1 / snr, 0.03) / np.sqrt(16)  # photons, and the scatter that is allowed to sources
+    assert found.clean.all()
+    assert found.sum == pytest.approx(1.07, abs=4 * error)
+    assert found.sum_error == pytest.approx(error, rel=0.55)
+    assert found.background == pytest.approx(30.0, abs=5 * 1.25 * SIGMA / np.sqrt(16 * 961))
     # the median of 16 stamps of 961 pixels, each with a scatter of sqrt(2 / 961)
-    assert kernel.chi2 == pytest.approx(1.0, abs=0.07)
+    assert found.chi2 == pytest.approx(1.0, abs=0.07)
+
+
+def _matched(broad, target, template, x, y):
+    sides = side(target, SIGMA), side(template, 0.1)
+    stamps = build_stamps(*sides, np.round(x), np.round(y), BASIS, _plain())
+    return match_sources(psf_model(TEMPLATE), psf_model(broad), BASIS, (150.0, 160.0), stamps, FewSourceSettings())
+
+
+def test_without_sources_the_sum_is_that_of_the_zero_points():
+    found = _matched(profile(4.6), np.zeros(SHAPE), np.zeros(SHAPE), *np.zeros((2, 0)))
+    assert (found.sum, found.sum_error) == (1.0, FewSourceSettings().zeropoint_error)
+    assert (found.dx, found.dy, found.shift_error) == (0.0, 0.0, FewSourceSettings().shift_pixels)
+    assert np.isnan(found.chi2)
+
+
+@pytest.mark.parametrize("offset", [0.0, 3.0])
+@pytest.mark.parametrize("n", [1, 3])
+def test_transient_in_the_only_stamps_changes_neither_sum_nor_shift(n, offset):
+    """Transients of S/N 40 on all hosts: the sum stays that of the zero points, the shift that of the hosts."""
+    x, y = lattice(n)
+    flux = np.full(n, 150 * SIGMA * np.sqrt(4 * np.pi) * 4.6 * TO_SIGMA)
+    broad = profile(4.6)
+    target = draw(broad, x + 0.4, y - 0.3, flux) + draw(broad, x + 0.4 + offset, y - 0.3, 40 / 150 * flux) + noise(31)
+    found = _matched(broad, target, draw(TEMPLATE, x, y, flux), x, y)
+    assert not found.clean.any()
+    assert found.sum == pytest.approx(1.0, abs=0.015)
+    assert (found.dx, found.dy) == pytest.approx((0.4, -0.3), abs=0.05 + 4 * found.shift_error)
+    assert found.shift_error < 0.3  # a transient in a point-like host's core may be at any place there
 
 
 def test_noise_of_the_reference_is_known_by_the_products_of_a_monte_carlo():
