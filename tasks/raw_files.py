@@ -197,7 +197,8 @@ def _remembered_index(site: Site, path: Path) -> RawIndex:
 
 
 def _index_from(document: dict[str, Any]) -> RawIndex:
-    extensions = TypeAdapter(list[RawExtension]).validate_python(document["extensions"], strict=True)
+    # Of JSON: strict validation of Python objects takes no dictionary for a dataclass.
+    extensions = TypeAdapter(list[RawExtension]).validate_json(json.dumps(document["extensions"]), strict=True)
     exposure = TypeAdapter(Exposure).validate_python(document["exposure"])
     return RawIndex(
         exposure, str(document["header_hash"]), {e.ccdnum: e for e in extensions}, document.get("lost", False)

@@ -27,6 +27,7 @@ READ_ELSEWHERE = {
     "read_reference_polygon": "cuts what read_reference_cone reads",
     "read_calibrated": "reads image, PSF and tie by the readers of their kinds",
     "read_source": "reads a table of sources",
+    "read_certificate": "names the files of a certificate, which Dask reads",
     "read_sealed": "the bytes of a sealed document, for the readers of their kinds",
 }
 """Readers without a kind of their own."""

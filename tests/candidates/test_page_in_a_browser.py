@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.page_in_a_browser import CHROMIUM, FLAGS
+from bench.page_in_a_browser import CHROMIUM, FLAGS, without_policy
 from imaging.candidates.associate import associate_detections
 from imaging.candidates.rank import rank_candidates
 from imaging.candidates.settings import AssociateSettings, LightcurveSettings, RankSettings
@@ -42,7 +42,7 @@ def in_browser(ranked, folder, width, height):
         )
     )
     path = folder / "night.html"
-    path.write_text(html.replace("</body>", f"<script>{ACTIONS}</script></body>"), encoding="utf-8")
+    path.write_text(without_policy(html).replace("</body>", f"<script>{ACTIONS}</script></body>"), encoding="utf-8")
     done = subprocess.run(
         [CHROMIUM, *FLAGS, f"--user-data-dir={folder / 'profile'}", f"--window-size={width},{height}",
          "--virtual-time-budget=6000",
