@@ -24,7 +24,6 @@ from blocks.nights import RegisteredNight, read_night, registered_nights
 from blocks.site import Site, raw_path
 from deployments.events.due import Due, NightState, RankedList, due, due_together, is_wanted
 from imaging.errors import GWWorkflowError
-from imaging.io.checked import DAMAGE
 from imaging.io.exposure_list import ListedExposure, read_exposure_list
 from imaging.io.sealed import read_sealed
 from tasks.jobs import StepJob
@@ -258,7 +257,7 @@ def read_ranked(site: Site, night: int) -> RankedList | None:
     try:
         content = json.loads(read_sealed(path))
         return RankedList(content["skymap"]["content_hash"], bool(content["parameters"].get("retracted", False)))
-    except DAMAGE:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

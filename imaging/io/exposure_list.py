@@ -15,7 +15,6 @@ from imaging.bands import band_named
 from imaging.errors import InputError
 from imaging.exposure import LAST_MJD, Exposure
 from imaging.io.atomic import write_text
-from imaging.io.checked import reading
 
 COLUMNS = ("EXPNUM", "NITE", "MJD", "RA", "DEC", "BAND", "EXPTIME", "PROPID", "OBSTYPE", "TEFF", "OBJECT")
 REQUIRED = COLUMNS[:7]
@@ -52,6 +51,8 @@ def read_exposure_list(path: Path) -> tuple[ListedExposure, ...]:
         If the file is missing, lacks a column, has an invalid line, or lists an exposure twice.
     """
     path = Path(path)
+    from imaging.io.checked import reading  # imports NumPy, astropy and pyarrow
+
     with reading(path, "exposure list missing or unreadable", "correct the list, or write it again"):
         return _listed(path.read_text(encoding="utf-8"), path)
 

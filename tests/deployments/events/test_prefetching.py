@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from astropy_healpix import HEALPix
 
-from blocks.gw_events import event_folder
+from blocks.gw_events import AlertRecord, event_folder
 from blocks.site import Site
 from deployments.cli.main import run
 from deployments.events.listening import listen
@@ -118,7 +118,9 @@ def test_an_alert_copies_after_it_has_been_announced(site, monkeypatch):
     folder = event_folder(site, "S240510a")
     folder.mkdir(parents=True)
     write_skymap(folder / "new.fits", skymap(10.0))
-    record = SimpleNamespace(superevent="S240510a", skymap="new.fits", alert_type="UPDATE", classification={})
+    record = AlertRecord(
+        superevent="S240510a", alert_type="UPDATE", time_created="2024-05-10T12:00:00Z", skymap="new.fits"
+    )
     monkeypatch.setattr("deployments.events.listening.store_alert", lambda site, content: record)
     message = SimpleNamespace(error=lambda: None, value=lambda: b"alert")
     consumer = SimpleNamespace(poll=lambda seconds: message, commit=lambda **_: None)
