@@ -13,10 +13,9 @@ import re
 import struct
 import zlib
 from collections.abc import Container, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -242,22 +241,18 @@ def check_sums(content: bytes | mmap.mmap, hdu: HduLayout, *, headers: bool = Tr
         raise DamagedError(f"DATASUM = {stated} at byte {hdu.start}")
     total = int(stated)
     view = memoryview(content)
-    try:
-        if data and total != _sum(view, hdu.data_start, hdu.data_end):
-            raise DamagedError(f"the data at byte {hdu.data_start} differ from their checksum, DATASUM {stated}")
-        if headers and hdu.text("CHECKSUM"):
-            total = _sum(view, hdu.start, hdu.data_start, total)
-            if total not in (0, 0xFFFFFFFF):
-                raise DamagedError(f"the header at byte {hdu.start} differs from its CHECKSUM")
-    finally:
-        view.release()
+    if data and total != _sum(view, hdu.data_start, hdu.data_end):
+        raise DamagedError(f"the data at byte {hdu.data_start} differ from their checksum, DATASUM {stated}")
+    if headers and hdu.text("CHECKSUM"):
+        total = _sum(view, hdu.start, hdu.data_start, total)
+        if total not in (0, 0xFFFFFFFF):
+            raise DamagedError(f"the header at byte {hdu.start} differs from its CHECKSUM")
 
 
 def _sum(view: memoryview, first: int, end: int, start: int = 0) -> int:
     """Return the checksum of some bytes; a file may end within the zeros that fill its last block."""
     odd = (end - first) % 4
-    with view[first : end - odd] as whole:
-        total = ones_complement_sum(whole, start)
+    total = ones_complement_sum(view[first : end - odd], start)
     return ones_complement_sum(bytes(view[end - odd : end]).ljust(4, b"\0"), total) if odd else total
 
 
@@ -285,12 +280,21 @@ def fits_file(path: Path, *, headers: bool = True, names: Container[str] | None 
     return str(path)
 
 
-def mapped(path: Path) -> Any:  # noqa: ANN401 (mmap.mmap or a context manager of no bytes)
-    """Map a file into memory; an empty file gives no bytes."""
+@contextmanager
+def mapped(path: Path) -> Iterator[bytes | mmap.mmap]:
+    """Map a file into memory inside the ``with`` block; an empty file gives no bytes."""
     with Path(path).open("rb") as stream:
         if not stream.read(1):
-            return nullcontext(b"")
-        return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+            yield b""
+            return
+        content = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+    try:
+        yield content
+    finally:
+        # Dask's profiler may hold the frame of a function that has just returned, and with it an array of these bytes;
+        # then the file is unmapped with the last of them.
+        with suppress(BufferError):
+            content.close()
 
 
 def _value(text: str) -> str:

@@ -75,11 +75,16 @@ def read_certificate(folder: Path) -> Security:
 
 
 def with_certificate(cluster_class: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of a cluster class with a certificate of its own, if it takes one and none is given."""
+    """Return the arguments of a cluster class without a dashboard, and with a certificate if it takes one.
+
+    What the arguments state stays as it is.
+    """
     arguments = dict(arguments)
     module, _, name = cluster_class.rpartition(".")
     kind = getattr(import_module(module), name)
     known = {word for each in kind.__mro__ for word in inspect.signature(each.__init__).parameters}
+    if "scheduler_options" in known:
+        arguments["scheduler_options"] = {"dashboard": False} | arguments.get("scheduler_options", {})
     if (
         "security" in known
         and not {"security", "protocol"} & set(arguments)

@@ -13,6 +13,7 @@ from imaging.errors import CcdError, InputError, StorageError
 from imaging.io.calibration_write import write_calibration_image, write_image_extensions, write_table_extensions
 from imaging.io.calibrations import read_calibration_image, read_crosstalk, read_linearity, read_sky_modes
 from imaging.io.checked import DamagedError, check_fits, fits_file, reading
+from imaging.io.checksums import ones_complement_sum
 from imaging.io.images import read_header, read_planes, write_planes
 from imaging.io.raw import index_raw, read_raw_ccd
 from imaging.io.sealed import read_sealed, seal, unseal, write_sealed
@@ -241,3 +242,18 @@ def test_what_libraries_raise_names_file_reason_and_remedy(tmp_path):
     absent = pytest.raises(InputError, match=r"^absent \(.*f\.x\)")
     with absent, reading(tmp_path / "f.x", "damaged", "copy it", missing="absent"):
         fits_file(tmp_path / "f.x")
+
+
+def test_a_profiler_that_holds_a_frame_does_not_stop_a_reader(tmp_path, monkeypatch):
+    """Dask's profiler samples frames; an array of the mapped file in one of them lives a moment longer."""
+    held = []
+
+    def sampled(data, start=0):
+        held.append(np.frombuffer(data, dtype=">u4"))
+        return ones_complement_sum(data, start)
+
+    monkeypatch.setattr("imaging.io.checked.ones_complement_sum", sampled)
+    path = tmp_path / "image.fits"
+    fits.PrimaryHDU(np.arange(100, dtype=np.int16)).writeto(path, checksum=True)
+    assert fits_file(path) == str(path)
+    assert held

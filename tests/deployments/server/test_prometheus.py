@@ -12,6 +12,7 @@ import pytest
 from prefect.settings import PREFECT_API_URL
 
 from deployments.server.server_settings import CLIENT
+from tasks.engine.dask_security import with_certificate
 
 
 def free_port() -> int:
@@ -31,12 +32,15 @@ def figures(port: int, patience_s: float = 60.0) -> dict[str, float]:
     raise TimeoutError(f"nobody offers figures at port {port}")
 
 
-def test_the_scheduler_of_a_cluster_offers_its_figures_where_the_block_says():
+def test_the_scheduler_of_a_cluster_offers_its_figures_where_the_block_says(tmp_path):
     dask_jobqueue = pytest.importorskip("dask_jobqueue")
     port = free_port()
-    arguments = {"queue": "night", "cores": 1, "memory": "4GB", "scheduler_options": {"dashboard_address": f":{port}"}}
-    with dask_jobqueue.SLURMCluster(**arguments):
+    arguments = {"queue": "night", "cores": 1, "memory": "4GB", "log_directory": str(tmp_path)}
+    arguments |= {"scheduler_options": {"dashboard_address": f":{port}"}}
+    with dask_jobqueue.SLURMCluster(**with_certificate("dask_jobqueue.SLURMCluster", arguments)):
         found = figures(port)
+        with pytest.raises(OSError, match="404"):
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/status", timeout=5)
     assert found['dask_scheduler_workers{state="idle"}'] == 0.0
     assert found["dask_scheduler_desired_workers"] == 0.0
 
