@@ -39,6 +39,7 @@ def test_the_steps_run_in_jobs_that_the_cluster_class_submits(tmp_path, prefect_
             "processes": 1,
             "memory": "1 GB",
             "death_timeout": 60,
+            "log_directory": str(tmp_path),
             "scheduler_options": {"host": "127.0.0.1", "dashboard_address": None},
         },
     )
