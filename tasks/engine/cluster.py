@@ -203,7 +203,9 @@ class Cluster:
         if configuration.cluster_class:
             module, _, name = configuration.cluster_class.rpartition(".")
             logger.info("Starting a cluster of class %s", configuration.cluster_class)
-            arguments = with_certificate(configuration.cluster_class, configuration.cluster_arguments)
+            arguments = self._opened.enter_context(
+                with_certificate(configuration.cluster_class, configuration.cluster_arguments)
+            )
             cluster = self._opened.enter_context(getattr(import_module(module), name)(**arguments))
             require_encryption(cluster.scheduler_address, is_allowed=self._is_insecure_allowed())
             if configuration.n_workers:

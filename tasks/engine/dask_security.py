@@ -7,9 +7,11 @@ with ``tls://`` and the certificate in a folder that :func:`write_certificate` m
 
 import inspect
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from distributed import Security
@@ -74,10 +76,12 @@ def read_certificate(folder: Path) -> Security:
     return Security(require_encryption=True, **{f"tls_{name}": str(path) for name, path in both.items()})
 
 
-def with_certificate(cluster_class: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of a cluster class without a dashboard, and with a certificate if it takes one.
+@contextmanager
+def with_certificate(cluster_class: str, arguments: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the arguments of a cluster class without a dashboard, and with a certificate if it takes one.
 
-    What the arguments state stays as it is.
+    What the arguments state stays as it is. The key for jobs of a batch system is a file in a folder of its own, which
+    is removed after the ``with`` block.
     """
     arguments = dict(arguments)
     module, _, name = cluster_class.rpartition(".")
@@ -85,15 +89,18 @@ def with_certificate(cluster_class: str, arguments: Mapping[str, Any]) -> dict[s
     known = {word for each in kind.__mro__ for word in inspect.signature(each.__init__).parameters}
     if "scheduler_options" in known:
         arguments["scheduler_options"] = {"dashboard": False} | arguments.get("scheduler_options", {})
-    if (
-        "security" in known
-        and not {"security", "protocol"} & set(arguments)
-        and arguments.get("processes") is not False
-    ):
-        arguments["security"] = Security.temporary()
-        if "shared_temp_directory" in known and "log_directory" in arguments:
-            arguments.setdefault("shared_temp_directory", arguments["log_directory"])
-    return arguments
+    is_remote = arguments.get("processes") is not False
+    with ExitStack() as opened:
+        if is_remote and "security" in known and not {"security", "protocol"} & set(arguments):
+            if "shared_temp_directory" in known:
+                shared = arguments.get("shared_temp_directory") or arguments.get("log_directory") or "."
+                Path(shared).mkdir(parents=True, exist_ok=True)
+                folder = Path(opened.enter_context(TemporaryDirectory(prefix=".dask-certificate-", dir=shared)))
+                write_certificate(folder.resolve())
+                arguments["security"] = read_certificate(folder.resolve())
+            else:
+                arguments["security"] = Security.temporary()
+        yield arguments
 
 
 def require_encryption(address: str, *, is_allowed: bool) -> None:

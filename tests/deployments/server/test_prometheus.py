@@ -37,7 +37,7 @@ def test_the_scheduler_of_a_cluster_offers_its_figures_where_the_block_says(tmp_
     port = free_port()
     arguments = {"queue": "night", "cores": 1, "memory": "4GB", "log_directory": str(tmp_path)}
     arguments |= {"scheduler_options": {"dashboard_address": f":{port}"}}
-    with dask_jobqueue.SLURMCluster(**with_certificate("dask_jobqueue.SLURMCluster", arguments)):
+    with with_certificate("dask_jobqueue.SLURMCluster", arguments) as safe, dask_jobqueue.SLURMCluster(**safe):
         found = figures(port)
         with pytest.raises(OSError, match="404"):
             urllib.request.urlopen(f"http://127.0.0.1:{port}/status", timeout=5)

@@ -114,15 +114,19 @@ def test_batch_systems_get_a_certificate_in_the_folder_that_their_jobs_share(tmp
     dask_jobqueue = pytest.importorskip("dask_jobqueue")
     options = {"host": "127.0.0.1", "dashboard_address": None}
     given = {"cores": 1, "memory": "4 GB", "log_directory": str(tmp_path), "scheduler_options": options}
-    with dask_jobqueue.SLURMCluster(**with_certificate("dask_jobqueue.SLURMCluster", given)) as cluster:
-        assert cluster.scheduler_address.startswith("tls://")
-        words = cluster.job_script().split()
-    key = Path(words[words.index("--tls-key") + 1])
-    assert key.parent == tmp_path
-    assert key.stat().st_mode & 0o077 == 0
-    assert key.stat().st_uid == os.geteuid()
+    with with_certificate("dask_jobqueue.SLURMCluster", given) as arguments:
+        with dask_jobqueue.SLURMCluster(**arguments) as cluster:
+            assert cluster.scheduler_address.startswith("tls://")
+            words = cluster.job_script().split()
+        key = Path(words[words.index("--tls-key") + 1])
+        assert key.parent.parent == tmp_path
+        for path in (key, key.parent):
+            assert path.stat().st_mode & 0o077 == 0
+            assert path.stat().st_uid == os.geteuid()
+    assert not key.parent.exists()
 
 
 def test_a_class_without_tls_is_left_as_it_is():
-    assert with_certificate("builtins.dict", {"a": 1}) == {"a": 1}
-    assert with_certificate("distributed.LocalCluster", {"protocol": "tcp"}) == {"protocol": "tcp"}
+    for name, given in (("builtins.dict", {"a": 1}), ("distributed.LocalCluster", {"protocol": "tcp"})):
+        with with_certificate(name, given) as arguments:
+            assert arguments == given
