@@ -14,6 +14,7 @@ import secrets
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -269,3 +270,15 @@ def require_access(api_url: str, timeout_s: float = 5.0) -> None:
                 raise no_access(api_url) from error
     except (OSError, ValueError):
         return
+
+
+def listener(port: int) -> str:
+    """Describe the process that listens at a port; nothing is sent to it."""
+    import psutil
+
+    with suppress(psutil.Error, OSError):
+        for connection in psutil.net_connections("tcp"):
+            if connection.pid and connection.status == psutil.CONN_LISTEN and connection.laddr.port == port:
+                words = " ".join(psutil.Process(connection.pid).cmdline())
+                return f"process {connection.pid} ({words[:200]})"
+    return "a process of another user, or of the system"

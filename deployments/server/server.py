@@ -34,6 +34,7 @@ from deployments.server.identity import (
     authorization,
     is_own,
     is_own_here,
+    listener,
     make_secret,
     open_url,
     require_access,
@@ -56,6 +57,9 @@ STALL_S = 60.0
 
 HOST = "127.0.0.1"
 """Address at which the embedded server listens."""
+
+RELEASE_S = 2.0
+"""Time within which a port becomes free, seconds."""
 
 WATCH_S = 1.0
 """Seconds between two checks that the server runs."""
@@ -310,27 +314,28 @@ def _bind(port: int | None) -> socket.socket:
     listening = socket.socket()
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listening.bind((HOST, port or 0))
+        # A process that is killed gives its locks back a moment before its port.
+        if not _becomes(lambda: _binds(listening, port or 0), RELEASE_S):
+            listening.bind((HOST, port or 0))
     except OSError as error:
         listening.close()
         if error.errno == errno.EADDRNOTAVAIL:
             remedy = f"add it (ip address add {HOST}/8 dev lo), or set PREFECT_API_URL to a server"
             raise InputError("this machine has no IPv4 address of its own", value=HOST, remedy=remedy) from error
-        value, remedy = f"{port}, by {_listener(port or 0)}", "choose another port, or none for any free one"
+        value, remedy = f"{port}, by {listener(port or 0)}", "choose another port, or none for any free one"
         raise InputError("port is in use", value=value, limit="a free port", remedy=remedy) from error
     return listening
 
 
-def _listener(port: int) -> str:
-    """Describe the process that listens at a port; nothing is sent to it."""
-    import psutil
-
-    with suppress(psutil.Error, OSError):
-        for connection in psutil.net_connections("tcp"):
-            if connection.pid and connection.status == psutil.CONN_LISTEN and connection.laddr.port == port:
-                words = " ".join(psutil.Process(connection.pid).cmdline())
-                return f"process {connection.pid} ({words[:200]})"
-    return "a process of another user, or of the system"
+def _binds(listening: socket.socket, port: int) -> bool:
+    """Bind a socket; return whether this succeeded, False while the port is in use."""
+    try:
+        listening.bind((HOST, port))
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        return False
+    return True
 
 
 def _start(folder: Path, port: int | None) -> str:
