@@ -173,8 +173,14 @@ def store_alert(site: Site, content: bytes) -> AlertRecord | None:
 
 
 def _is_same(folder: Path, stored: AlertRecord, record: AlertRecord, skymaps: Mapping[str, bytes]) -> bool:
-    """Whether an alert says what a stored one of the same time and type does."""
-    return stored == record and all((folder / name).read_bytes() == content for name, content in skymaps.items())
+    """Whether an alert says what a stored one of the same time and type does.
+
+    A combined map that could not be read was not stored.
+    """
+    if stored not in (record, record.model_copy(update={"combined_skymap": None})):
+        return False
+    kept = {stored.skymap, stored.combined_skymap} & set(skymaps)
+    return all((folder / str(name)).read_bytes() == skymaps[str(name)] for name in kept)
 
 
 def _write_skymap(path: Path, content: bytes) -> None:

@@ -372,6 +372,8 @@ def test_the_map_of_an_external_coincidence_is_kept_beside_the_own_one(site, sky
     document["time_created"], document["external_coinc"]["combined_skymap"] = "2025-01-02T12:04:00Z", "AAAA"
     (record,), _ = hearing(site, Broker(json.dumps(document).encode()))
     assert (record.skymap is not None, record.combined_skymap) == (True, None), "a broken one costs itself alone"
+    assert hearing(site, Broker(json.dumps(document).encode()))[0] == [], "what is sent again is known"
+    assert len(alerts_of(site, "S250102a")) == 2
 
 
 def test_the_avro_form_of_hopskotch_is_read(site, skymap, tmp_path):
