@@ -12,7 +12,7 @@ from cyclopts import App, Parameter
 from deployments.cli.options import AT_LEAST_ONE, DEFAULT_DISPLAY, DEFAULTS, Common, Display, find_site
 from deployments.cli.output import Answer, write_document
 from deployments.cli.running import quiet_console
-from deployments.server.database import LOCAL_ADMINISTRATOR, VARIABLE
+from deployments.server.database import ADMINISTRATOR_VARIABLE, LOCAL_ADMINISTRATOR, VARIABLE
 from deployments.server.deploy import POOL
 
 if TYPE_CHECKING:
@@ -219,7 +219,11 @@ database = App(name="database", help="Create or vacuum the database of the Prefe
 
 Address = Annotated[
     str | None,
-    Parameter(name="--address", env_var=VARIABLE, help="Connection URL: postgresql+asyncpg://..."),
+    Parameter(
+        name="--address",
+        env_var=VARIABLE,
+        help="Connection URL: postgresql+asyncpg://...; with a password, by variable.",
+    ),
 ]
 
 
@@ -228,16 +232,23 @@ def create(
     *,
     address: Address = None,
     administrator: Annotated[
-        str, Parameter(name="--administrator", help="URL of an administrator of the same PostgreSQL.")
+        str,
+        Parameter(
+            name="--administrator",
+            env_var=ADMINISTRATOR_VARIABLE,
+            help="URL of an administrator of the same PostgreSQL; with a password, by variable.",
+        ),
     ] = LOCAL_ADMINISTRATOR,
     common: Common = DEFAULTS,  # noqa: ARG001 (--json is an option of every command)
 ) -> Answer:
     """Create role, database and tables on PostgreSQL; repeatable, also after an update of Prefect."""
-    from deployments.server.database import create_database, parse_address
+    from deployments.server.database import create_database, parse_address, refuse_visible_password
     from imaging.errors import InputError
 
     if address is None:
         raise InputError("no database is named", limit=f"--address or {VARIABLE}")
+    refuse_visible_password("--address", address, VARIABLE)
+    refuse_visible_password("--administrator", administrator, ADMINISTRATOR_VARIABLE)
     done = create_database(address, administrator)
     shown = parse_address(address).render_as_string(hide_password=True)
     return Answer({"command": "database create", "database": shown, "done": list(done)}, (f"{shown}:", *done))
@@ -246,9 +257,10 @@ def create(
 @database.command
 def vacuum(*, address: Address = None, common: Common = DEFAULTS) -> Answer:
     """Return the space of removed rows to the disk; default: the embedded server's database."""
-    from deployments.server.database import address_in_use, parse_address
+    from deployments.server.database import address_in_use, parse_address, refuse_visible_password
     from deployments.server.database import vacuum as give_back
 
+    refuse_visible_password("--address", address or "", VARIABLE)
     named = address or address_in_use(find_site(common).site.state / "server", {})
     sizes = give_back(named).document()
     shown = parse_address(named).render_as_string(hide_password=True)

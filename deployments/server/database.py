@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 VARIABLE = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
 """Environment variable with the address of the server's database, as Prefect reads it."""
 
+ADMINISTRATOR_VARIABLE = "GW_WORKFLOW_DATABASE_ADMINISTRATOR"
+"""Environment variable with the address of the database for a user who may create roles and databases."""
+
 LOCAL_ADMINISTRATOR = "postgresql:///postgres?host=/var/run/postgresql"
 """Address for the system user ``postgres`` on this machine, as Debian installs it."""
 
@@ -79,6 +82,25 @@ def parse_address(text: str) -> "URL":
         shown = address.render_as_string(hide_password=True)
         raise InputError("invalid address of a database", value=shown, limit=limit)
     return address
+
+
+def refuse_visible_password(option: str, address: str, variable: str) -> None:
+    """Refuse a password in the option of a command, which other users see in the list of processes.
+
+    Raises
+    ------
+    InputError
+        If the address has a password and does not come from the environment variable.
+    """
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    if not address or address == os.environ.get(variable):
+        return
+    with suppress(ArgumentError, ValueError):  # refused where it is used
+        if make_url(address).password:
+            remedy = f"write the address into the environment variable {variable}"
+            raise InputError(f"a password in {option} is shown in the list of processes", remedy=remedy)
 
 
 def create_database(text: str, administrator: str = LOCAL_ADMINISTRATOR) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import pytest
 
 from deployments.cli import main
 from deployments.server.database import (
+    ADMINISTRATOR_VARIABLE,
     CHANGED_FRACTION,
     LARGE_TABLES,
     VARIABLE,
@@ -96,10 +97,11 @@ def test_addresses_that_prefect_would_not_take(text):
         parse_address(text)
 
 
-def test_a_password_is_never_shown(capsys):
-    address = "postgresql+asyncpg://gw:hidden-one@127.0.0.1:9/prefect"
-    for words in (["create", "--administrator", "postgresql://root:hidden-two@127.0.0.1:9/postgres"], ["vacuum"]):
-        assert main.run(["database", *words, "--address", address, "--json"]) == 3
+def test_a_password_is_never_shown(capsys, monkeypatch):
+    monkeypatch.setenv(VARIABLE, "postgresql+asyncpg://gw:hidden-one@127.0.0.1:9/prefect")
+    monkeypatch.setenv(ADMINISTRATOR_VARIABLE, "postgresql://root:hidden-two@127.0.0.1:9/postgres")
+    for word in ("create", "vacuum"):
+        assert main.run(["database", word, "--json"]) == 3
     said = capsys.readouterr()
     assert "hidden" not in said.out + said.err
     assert "PostgreSQL cannot be reached" in said.err
@@ -122,9 +124,28 @@ def test_the_server_of_a_site_uses_the_database_that_is_named(tmp_path, monkeypa
     assert server_environment(tmp_path)[VARIABLE] == "postgresql+asyncpg://gw@host/prefect"
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["create", "--address", "postgresql+asyncpg://gw:hidden@host/prefect"],
+        ["create", "--address", "postgresql+asyncpg://gw@host/prefect", "--administrator", "postgresql://a:hidden@h/p"],
+        ["vacuum", "--address", "postgresql+asyncpg://gw:hidden@host/prefect"],
+    ],
+)
+def test_a_password_in_the_list_of_processes_is_refused(words, capsys, monkeypatch):
+    monkeypatch.delenv(VARIABLE, raising=False)
+    assert main.run(["database", *words]) == 1
+    said = capsys.readouterr().err
+    assert "list of processes" in said
+    assert "hidden" not in said
+
+
 @pytest.mark.optional
 @pytest.mark.server
-def test_one_command_makes_what_the_server_needs_and_may_be_repeated(postgresql, postgresql_database, capsys):
+def test_one_command_makes_what_the_server_needs_and_may_be_repeated(
+    postgresql, postgresql_database, capsys, monkeypatch
+):
+    monkeypatch.setenv(VARIABLE, postgresql_database)
     extensions = {row["extname"] for row in ask(postgresql_database, "SELECT extname FROM pg_extension")}
     assert "pg_trgm" in extensions
     (owner,) = ask(
@@ -136,7 +157,7 @@ def test_one_command_makes_what_the_server_needs_and_may_be_repeated(postgresql,
     assert set(LARGE_TABLES) <= set(options)
     assert all(f"autovacuum_vacuum_scale_factor={CHANGED_FRACTION}" in options[table] for table in LARGE_TABLES)
 
-    words = ["--address", postgresql_database, "--administrator", postgresql, "--json"]
+    words = ["--administrator", postgresql, "--json"]
     assert main.run(["database", "create", *words]) == 0
     said = json.loads(capsys.readouterr().out)
     assert not any("created" in what and "role" in what for what in said["done"]), "the role is there already"
@@ -145,14 +166,15 @@ def test_one_command_makes_what_the_server_needs_and_may_be_repeated(postgresql,
 
 @pytest.mark.optional
 @pytest.mark.server
-def test_vacuuming_postgresql_counts_the_rows_anew(postgresql_database, capsys):
+def test_vacuuming_postgresql_counts_the_rows_anew(postgresql_database, capsys, monkeypatch):
+    monkeypatch.setenv(VARIABLE, postgresql_database)
     ask(
         postgresql_database,
         "CREATE TABLE IF NOT EXISTS filler AS SELECT repeat('x', 1000) FROM generate_series(1, 3000)",
     )
     ask(postgresql_database, "DELETE FROM filler")
     before = size_of(postgresql_database)
-    assert main.run(["database", "vacuum", "--address", postgresql_database, "--json"]) == 0
+    assert main.run(["database", "vacuum", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["freed_mb"] > 2.0, "the rows at the end of a table are given back"
     assert size_of(postgresql_database) < before
