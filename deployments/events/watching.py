@@ -52,7 +52,7 @@ def watch(
     """
     created: list[str] = []
     began = time.monotonic()
-    dead_runs, next_dead, last = DeadRuns(owns_all=owns_all), 0.0, ""
+    dead_runs, next_dead, last = DeadRuns(site, owns_all=owns_all), 0.0, ""
     while not stopped.is_set():
         try:
             with ServerRuns(site, name) as runs:

@@ -1,9 +1,13 @@
-"""Close dead runs that the server's automation does not find.
+"""Close dead runs that the server's automation does not find, and open live ones again that it has closed.
 
 The automation waits for the next heartbeat of a run, and forgets that it waits when the server ends: after a power cut
 a run would stay ``Running`` for ever. A flow that was called by another flow sends no heartbeats of its own; it would
 stay ``Running`` after its caller was marked as crashed. A run that was being started would stay ``Pending`` and keep
-its slot, one that was being cancelled ``Cancelling``.
+its slot, one that was being cancelled ``Cancelling``. A run whose process was stopped for a while would be ``Crashed``
+although it goes on.
+
+The lock of a run of this machine tells at once whether its process is alive (:mod:`blocks.live_runs`). Of other runs
+only the heartbeats are known.
 """
 
 import time
@@ -23,9 +27,12 @@ from prefect.client.schemas.filters import (
     TaskRunFilterId,
 )
 from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL
-from prefect.states import Cancelled, Crashed, Scheduled
+from prefect.states import Cancelled, Crashed, Running, Scheduled
 
+from blocks.live_runs import forget_run, runs_of_this_machine
+from blocks.site import Site
 from deployments.server.automations import SIGN_OF_LIFE
 from deployments.server.server import ask_server
 from deployments.server.server_settings import HEARTBEAT_S
@@ -43,11 +50,14 @@ LOOKED_AT = 200
 class DeadRuns:
     """Finds dead runs on the server that Prefect's settings name.
 
-    A run is dead if it sent no heartbeat for :data:`SILENCE_S` while the server answered at every look; a server that
-    was away may have missed heartbeats. A run that never sent a heartbeat is ignored.
+    A run of this machine is dead if nobody holds its lock. Another one is dead if it sent no heartbeat for
+    :data:`SILENCE_S` while the server answered at every look; a server that was away may have missed heartbeats. A run
+    that never sent a heartbeat is ignored.
 
     Parameters
     ----------
+    site
+        The site, whose state has the locks of its runs.
     clock
         Returns the seconds of a monotonic clock.
     owns_all
@@ -55,7 +65,8 @@ class DeadRuns:
         ``Cancelling`` before it began is dead.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic, *, owns_all: bool = False) -> None:
+    def __init__(self, site: Site, clock: Callable[[], float] = time.monotonic, *, owns_all: bool = False) -> None:
+        self._site = site
         self._clock = clock
         self._began = datetime.now(UTC) if owns_all else datetime.min.replace(tzinfo=UTC)
         self._watched: dict[UUID, tuple[float, datetime]] = {}
@@ -77,11 +88,33 @@ class DeadRuns:
         try:
             with get_client(sync_client=True) as client:
                 now = self._clock()
-                return self._close_silent(client, now) + self._close_unchanged(client, now) + close_orphans(client)
+                alive, closed = self._compare_locks(client)
+                closed += self._close_silent(client, now, alive) + self._close_unchanged(client, now)
+                return closed + close_orphans(client)
         except (httpx.HTTPError, OSError):
             self._watched.clear()
             self._unchanged.clear()
             raise
+
+    def _compare_locks(self, client: SyncPrefectClient) -> tuple[set[UUID], list[str]]:
+        """Compare the runs of this machine with the server; return the live ones, and the names of those closed."""
+        alive, closed = set(), []
+        for identity, is_alive in runs_of_this_machine(self._site).items():
+            try:
+                run = client.read_flow_run(identity)
+            except ObjectNotFound:  # a run of another server
+                continue
+            if is_alive:
+                alive.add(identity)
+                if run.state_type == StateType.CRASHED:
+                    client.set_flow_run_state(identity, Running(message="its process goes on"), force=True)
+                continue
+            if run.state_type == StateType.RUNNING:
+                message = "its process has died; run it again, finished steps are kept"
+                client.set_flow_run_state(identity, Crashed(message=message), force=True)
+                closed.append(run.name)
+            forget_run(self._site, identity)
+        return alive, closed
 
     def _close_unchanged(self, client: SyncPrefectClient, now: float) -> list[str]:
         """Schedule runs again whose start was interrupted, and end those whose cancelling was."""
@@ -103,9 +136,9 @@ class DeadRuns:
             names.append(run.name)
         return names
 
-    def _close_silent(self, client: SyncPrefectClient, now: float) -> list[str]:
+    def _close_silent(self, client: SyncPrefectClient, now: float, alive: set[UUID]) -> list[str]:
         moment = datetime.now(UTC)
-        runs = {run.id: run for run in running_flows(client) if not run.parent_task_run_id}
+        runs = {run.id: run for run in running_flows(client) if not run.parent_task_run_id and run.id not in alive}
         self._watched = {identity: self._watched.get(identity, (now, moment)) for identity in runs}
         self.has_suspects = False
         names = []

@@ -8,7 +8,8 @@ the summary or the error. Prefect has no public way to keep the data of the prop
 
 import functools
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -18,7 +19,9 @@ from prefect.context import FlowRunContext
 from prefect.results import ResultRecord, ResultRecordMetadata
 from prefect.states import Completed, Failed
 
-from imaging.errors import GWWorkflowError
+from blocks.folders import load_site
+from blocks.live_runs import live_run
+from imaging.errors import GWWorkflowError, InputError
 from tasks.engine.failures import describe_failures
 from tasks.engine.jobs import ExitCode, Failure
 
@@ -174,6 +177,8 @@ _RESULTS: dict[UUID, object] = {}
 def keep_result(run: AnyFlow) -> AnyFlow:
     """Keep the result or error of a flow's runs in this process, for :func:`result_of`; a decorator of flows.
 
+    A run that no other run has called holds its lock meanwhile (:mod:`blocks.live_runs`).
+
     Parameters
     ----------
     run
@@ -188,13 +193,14 @@ def keep_result(run: AnyFlow) -> AnyFlow:
 
     @functools.wraps(body)
     def call(*words: Any, **options: Any) -> Any:  # noqa: ANN401
-        try:
-            end = body(*words, **options)
-        except Exception as error:
-            _keep(error)
-            raise
-        _keep(end.data if isinstance(end, State) else end)
-        return end
+        with _live():
+            try:
+                end = body(*words, **options)
+            except Exception as error:
+                _keep(error)
+                raise
+            _keep(end.data if isinstance(end, State) else end)
+            return end
 
     run.fn = call
     return run
@@ -209,6 +215,24 @@ def result_of(state: State[Any]) -> object:
         run = state.state_details.flow_run_id
         return None if run is None else _RESULTS.get(run)
     return state.data.result if isinstance(state.data, ResultRecord) else state.data
+
+
+@contextmanager
+def _live() -> Iterator[None]:
+    """Hold the lock of the current run inside the ``with`` block, unless another run has called it."""
+    context = FlowRunContext.get()
+    run = context.flow_run if context is not None else None
+    parameters = (context.parameters if context is not None else None) or {}
+    if run is None or run.parent_task_run_id or "site" not in parameters:
+        yield
+        return
+    try:
+        site = load_site(parameters["site"])
+    except InputError:  # the flow itself refuses it
+        yield
+        return
+    with live_run(site, run.id):
+        yield
 
 
 def _keep(end: object) -> None:

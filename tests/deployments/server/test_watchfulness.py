@@ -1,6 +1,9 @@
 """What a server does by itself: it tells people, limits what is shared, closes dead runs, shows its figures."""
 
 import json
+import signal
+import subprocess
+import sys
 import threading
 import time
 import urllib.error
@@ -19,6 +22,7 @@ from pydantic import SecretStr
 
 from bench.receiver import receiving
 from blocks.folders import register_blocks
+from blocks.live_runs import runs_of_this_machine
 from blocks.nights import read_night
 from blocks.notification import WEBHOOK, NotificationTarget
 from blocks.site import Site
@@ -258,15 +262,15 @@ def test_a_limit_that_cannot_be_asked_for_holds_nobody_up(monkeypatch, caplog):
         pass
 
 
-def test_a_run_whose_caller_was_closed_is_closed_too(server):
+def test_a_run_whose_caller_was_closed_is_closed_too(site, server):
     closed = []
 
     @flow(flow_run_name="called")
     def called(caller):
-        assert DeadRuns().look() == [], "both go on"
+        assert DeadRuns(site).look() == [], "both go on"
         with get_client(sync_client=True) as client:
             client.set_flow_run_state(caller, Crashed(message="no heartbeat"), force=True)
-        closed.extend(DeadRuns().look())
+        closed.extend(DeadRuns(site).look())
 
     @flow
     def calling():
@@ -276,7 +280,7 @@ def test_a_run_whose_caller_was_closed_is_closed_too(server):
 
     calling(return_state=True)
     assert closed == ["called"]
-    assert DeadRuns().look() == []
+    assert DeadRuns(site).look() == []
 
 
 SILENCE_S = 6.0
@@ -314,14 +318,14 @@ def beat(server, run):
     urllib.request.urlopen(post, timeout=10).close()
 
 
-def test_a_run_that_has_gone_silent_is_closed_when_it_was_silent_for_long(server, left_running, monkeypatch):
+def test_a_run_that_has_gone_silent_is_closed_when_it_was_silent_for_long(site, server, left_running, monkeypatch):
     dead, alive = left_running("dead"), left_running("alive")
     left_running("of somebody whose flows send no heartbeats")
     for run in (dead, alive):
         beat(server, run)
     time.sleep(SILENCE_S + 0.5)
     now = iter([0.0, SILENCE_S - 1.0, SILENCE_S, 0.0, 1000.0])
-    runs = DeadRuns(clock=lambda: next(now))
+    runs = DeadRuns(site, clock=lambda: next(now))
     assert (runs.look(), runs.has_suspects) == ([], True), "the server may have been away and have missed some"
     beat(server, alive)
     time.sleep(2.0)  # events are stored in batches
@@ -346,7 +350,7 @@ def test_a_run_that_has_gone_silent_is_closed_when_it_was_silent_for_long(server
     assert not runs.has_suspects, "a server that is away makes the silence count anew"
 
 
-def test_a_run_whose_start_or_cancelling_was_interrupted_is_closed(server, left_running):
+def test_a_run_whose_start_or_cancelling_was_interrupted_is_closed(site, server, left_running):
     pending, cancelling = left_running("pending", Pending()), left_running("cancelling", Cancelling())
 
     def names():
@@ -354,17 +358,59 @@ def test_a_run_whose_start_or_cancelling_was_interrupted_is_closed(server, left_
             return [client.read_flow_run(run).state.name for run in (pending, cancelling)]
 
     now = iter([0.0, UNCHANGED_S - 1.0, UNCHANGED_S])
-    watcher = DeadRuns(clock=lambda: next(now))
+    watcher = DeadRuns(site, clock=lambda: next(now))
     assert (watcher.look(), watcher.look()) == ([], []), "some process may be at work on them"
     assert names() == ["Pending", "Cancelling"]
     assert sorted(watcher.look()) == ["cancelling", "pending"]
     assert names() == ["Crashed", "Cancelled"], "without a deployment nobody can start the first again"
 
 
-def test_who_starts_all_runs_knows_at_once_that_earlier_ones_are_dead(server, left_running):
+LASTING_FLOW = """
+import sys, time
+from prefect import flow
+from tasks.engine.final_state import keep_result
+
+@keep_result
+@flow(flow_run_name="lasting")
+def lasting(site: str):
+    print("begun", flush=True)
+    time.sleep(600)
+
+lasting(sys.argv[1])
+"""
+
+
+@pytest.fixture
+def lasting(site, server):
+    """A process with a flow run that lasts, and the identity of the run."""
+    command = [sys.executable, "-c", LASTING_FLOW, str(site.root)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "begun\n"
+        yield process, next(run for run, is_alive in runs_of_this_machine(site).items() if is_alive)
+        process.kill()
+
+
+def test_a_run_is_dead_when_its_process_is_and_no_sooner(site, lasting):
+    process, run = lasting
+    watcher = DeadRuns(site)
+    with get_client(sync_client=True) as client:
+
+        def state():
+            return client.read_flow_run(run).state.name
+
+        process.send_signal(signal.SIGSTOP)
+        client.set_flow_run_state(run, Crashed(message="no heartbeat for 90 s"), force=True)
+        assert (watcher.look(), state()) == ([], "Running"), "a stopped process may go on"
+        process.kill()
+        process.wait()
+        assert (watcher.look(), state()) == (["lasting"], "Crashed"), "a killed one does not"
+    assert runs_of_this_machine(site) == {}
+
+
+def test_who_starts_all_runs_knows_at_once_that_earlier_ones_are_dead(site, server, left_running):
     earlier = left_running("earlier", Cancelling())
     time.sleep(0.1)
-    watcher = DeadRuns(owns_all=True)
+    watcher = DeadRuns(site, owns_all=True)
     left_running("of its own", Cancelling())
     assert watcher.look() == ["earlier"]
     with get_client(sync_client=True) as client:
