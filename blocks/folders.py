@@ -129,12 +129,13 @@ def register_blocks(site: Site) -> None:
 
     Blocks that already exist under that name are kept.
     """
+    from blocks.archive import ArchiveAccess
     from blocks.cluster import ComputeCluster
     from blocks.gcn import GcnCredentials
     from blocks.notification import NotificationTarget
     from blocks.receivers import BrokerCredentials, SkyPortalCredentials, TnsCredentials
 
-    credentials = (GcnCredentials, SkyPortalCredentials, TnsCredentials, BrokerCredentials)
+    credentials = (ArchiveAccess, GcnCredentials, SkyPortalCredentials, TnsCredentials, BrokerCredentials)
     library = CalibrationLibraryBlock(folder=site.calibrations)
     catalogue = ReferenceCatalogueBlock(folder=site.reference)
     roots = StorageRoots(root=site.root, calibrations=library, reference=catalogue)

@@ -26,6 +26,7 @@ COMMANDS = {
     "candidates": ("candidates", "candidate-pictures", "report"),
     "calibrations": ("build-calibrations", "build-sky-modes", "build-star-flat"),
     "catalogues": ("reference-catalog",),
+    "archive": ("archive",),
     "server": ("serve", "sign-in", "rotate-secret", "deploy", "settings", "listen", "metrics", "database"),
     "site": ("doctor", "backup", "restore", "timings", "cache", "make-certificate"),
     "demo": ("demo", "simulate"),

@@ -120,7 +120,7 @@ def ask(
             if turn == TRIES or (response.status_code != 429 and response.status_code < 500):
                 text = _hiding(secrets, response.text)
                 return response if text == response.text else httpx.Response(response.status_code, text=text)
-            asked = _asked_wait(response)
+            asked = asked_wait_s(response)
         wait(min(max(pause, asked), LONGEST_WAIT_S))
         pause *= 2.0
     raise AssertionError("unreachable")
@@ -133,7 +133,7 @@ def _hiding(secrets: Iterable[str | None], text: str) -> str:
     return text
 
 
-def _asked_wait(response: httpx.Response) -> float:
+def asked_wait_s(response: httpx.Response) -> float:
     """Return the seconds that a busy receiver asks to wait; zero if it states none."""
     text = response.headers.get("retry-after") or response.headers.get("x-rate-limit-reset") or ""
     return float(text) if text.isdigit() else 0.0

@@ -1,0 +1,187 @@
+"""What a registered night lacks, as files of the archive: raw exposures, frames for calibrations, templates."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import httpx
+
+from blocks.nights import RegisteredNight
+from blocks.site import Site, raw_path
+from deployments.archive.search import FIELD_RADIUS_DEG, ArchiveFile, ArchiveQuery, Cone, search
+from imaging.errors import GWWorkflowError
+from imaging.exposure import Exposure
+from imaging.identity import ExposureId
+from imaging.io.calibrations import CalibrationLibrary, detrend_calibration_paths
+from imaging.io.exposure_list import ListedExposure
+from imaging.templates.select import TemplateTarget, select_templates
+from imaging.templates.settings import TemplateSettings
+from tasks.exposure_requests import candidate_of_listed, nominal_footprints
+
+CALIBRATION_DAYS = 10
+"""Nights before and after a night among which its bias and flat frames are sought."""
+
+FRAMES = 10
+"""Frames of bias, and of the flats of each band, that make a night complete; more are not fetched."""
+
+
+@dataclass(slots=True)
+class Lack:
+    """Files of the archive that a night lacks.
+
+    Attributes
+    ----------
+    files
+        The files.
+    notes
+        What the archive does not have either, in words.
+    """
+
+    files: list[ArchiveFile] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def lacking(client: httpx.Client, site: Site, night: RegisteredNight) -> Lack:
+    """Return what a night lacks and the archive has.
+
+    Raises
+    ------
+    InputError
+        If the archive cannot be searched.
+    """
+    listed = night.listed()
+    search_exposures = [item for item in listed if item.exposure.night == night.record.night]
+    lack = Lack()
+    _add_raw(client, site, [item.exposure for item in listed], lack)
+    _add_calibrations(client, site, [item.exposure for item in listed], lack)
+    _add_templates(client, search_exposures, [item for item in listed if item not in search_exposures], lack)
+    unique = {file.md5: file for file in lack.files}
+    lack.files = list(unique.values())
+    return lack
+
+
+def _add_raw(client: httpx.Client, site: Site, exposures: Sequence[Exposure], lack: Lack) -> None:
+    """Add the listed exposures whose raw files are missing."""
+    missing = [e.expnum for e in exposures if not raw_path(site, ExposureId(e.expnum, e.band, e.night)).exists()]
+    if not missing:
+        return
+    files = search(client, [ArchiveQuery("raw", expnums=tuple(missing))]).files
+    lack.files += files
+    absent = sorted(set(missing) - {file.expnum for file in files})
+    if absent:
+        lack.notes.append(f"not in the archive: raw exposures {', '.join(map(str, absent))}")
+
+
+def _add_calibrations(client: httpx.Client, site: Site, exposures: Sequence[Exposure], lack: Lack) -> None:
+    """Add bias and flat frames for the nights that the library does not cover."""
+    bands: dict[int, set[str]] = {}
+    for exposure in exposures:
+        if not _is_calibrated(site, exposure):
+            bands.setdefault(exposure.night, set()).add(exposure.band)
+    for night, needed in sorted(bands.items()):
+        around = _days_from(night, -CALIBRATION_DAYS), _days_from(night, CALIBRATION_DAYS)
+        queries = [
+            ArchiveQuery("bias", nights=around),
+            ArchiveQuery("flat", nights=around, bands=tuple(sorted(needed))),
+        ]
+        frames = nearest_frames(search(client, queries).files, night, sorted(needed))
+        lack.files += frames
+        if not frames:
+            lack.notes.append(
+                f"no night within {CALIBRATION_DAYS} days of {night} has {FRAMES} bias frames and as many flats of "
+                f"{', '.join(sorted(needed))}"
+            )
+
+
+def _is_calibrated(site: Site, exposure: Exposure) -> bool:
+    """Whether the library has what at least one CCD of an exposure needs."""
+    try:
+        library = CalibrationLibrary(site.calibrations)
+    except GWWorkflowError:
+        return False
+    for ccd in nominal_footprints(exposure):
+        try:
+            detrend_calibration_paths(library, exposure, ccd)
+        except GWWorkflowError:
+            continue
+        return True
+    return False
+
+
+def nearest_frames(files: Sequence[ArchiveFile], night: int, bands: Sequence[str]) -> list[ArchiveFile]:
+    """Return the frames of the nearest night that has enough of every kind; an empty list if none has.
+
+    Parameters
+    ----------
+    files
+        Bias and flat frames.
+    night
+        The night to calibrate, YYYYMMDD.
+    bands
+        Bands that need flats.
+    """
+    for near in sorted({file.night for file in files}, key=lambda other: (abs(_date(other) - _date(night)), other)):
+        of_night = [file for file in files if file.night == near]
+        groups = [[file for file in of_night if file.kind == "bias"]]
+        groups += [[file for file in of_night if file.kind == "flat" and file.band == band] for band in bands]
+        if all(len(group) >= FRAMES for group in groups):
+            return [file for group in groups for file in group[:FRAMES]]
+    return []
+
+
+def _add_templates(
+    client: httpx.Client, exposures: Sequence[ListedExposure], templates: Sequence[ListedExposure], lack: Lack
+) -> None:
+    """Add exposures that serve as templates, by the rules of the choice, where the listed ones leave CCDs without."""
+    rules = TemplateSettings()
+    for item in exposures:
+        exposure = item.exposure
+        target = TemplateTarget(exposure, nominal_footprints(exposure))
+        own = [candidate_of_listed(template) for template in templates]
+        if _n_served(select_templates(target, own, rules).to_pylist()) == len(target.footprints):
+            continue
+        query = ArchiveQuery(
+            "raw",
+            nights=(rules.first_night, _days_from(exposure.night, -round(rules.min_days))),
+            bands=(exposure.band,),
+            cone=Cone(exposure.ra_deg, exposure.dec_deg, 2.0 * FIELD_RADIUS_DEG),
+            min_exptime_s=rules.min_exptime_s,
+        )
+        files = {file.expnum: file for file in search(client, [query]).files if file.expnum is not None}
+        candidates = [candidate_of_listed(ListedExposure(_exposure_of(file))) for file in files.values()]
+        rows = select_templates(target, [*own, *candidates], rules).to_pylist()
+        taken = {row["template_expnum"] for row in rows if row["rank"] is not None}
+        lack.files += [files[expnum] for expnum in sorted(taken & set(files))]
+        without = len(target.footprints) - _n_served(rows)
+        if without:
+            lack.notes.append(f"no template anywhere for {without} CCDs of {exposure.expnum}")
+
+
+def _n_served(rows: Sequence[dict[str, object]]) -> int:
+    """Return the number of CCDs with at least one template."""
+    return len({row["ccd"] for row in rows if row["rank"] is not None})
+
+
+def _exposure_of(file: ArchiveFile) -> Exposure:
+    """Return what the archive knows of an exposure; its time is good to some hours."""
+    evening = (_date(file.night) - datetime(1858, 11, 17)) / timedelta(days=1)
+    return Exposure(
+        expnum=file.expnum or 0,
+        band=file.band,
+        night=file.night,
+        mjd=evening + 1.2,
+        exptime_s=file.exptime_s,
+        ra_deg=file.ra_deg,
+        dec_deg=file.dec_deg,
+        airmass=float("nan"),
+        object_name="",
+        propid=file.proposal,
+    )
+
+
+def _date(night: int) -> datetime:
+    return datetime.strptime(str(night), "%Y%m%d")
+
+
+def _days_from(night: int, days: int) -> int:
+    return int((_date(night) + timedelta(days=days)).strftime("%Y%m%d"))
