@@ -81,7 +81,7 @@ def skymap_from_flat(
 def skymap_from_parts(
     read: Callable[[slice | IntArray], list[FloatArray]], nside: int, *, nested: bool, **about: str | float
 ) -> SkyMap:
-    """Build a sky map of the whole sky from pixels of one size, one base pixel after the other, to save memory.
+    """Build a sky map of the whole sky from pixels of one size, a quarter of a base pixel at a time, to save memory.
 
     Parameters
     ----------
@@ -100,11 +100,11 @@ def skymap_from_parts(
     InputError
         If this is not a sky map.
     """
-    level, size = nside.bit_length() - 1, nside**2
+    level, size = nside.bit_length() - 1, nside**2 // 4
     parts: list[tuple[IntArray, IntArray, list[FloatArray]]] = []
-    for base in range(12):
-        pixel = np.arange(base * size, (base + 1) * size, dtype=np.int64)
-        columns = read(slice(base * size, (base + 1) * size) if nested else healpix.nested_to_ring(pixel, nside))
+    for first in range(0, 12 * nside**2, size):
+        pixel = np.arange(first, first + size, dtype=np.int64)
+        columns = read(slice(first, first + size) if nested else healpix.nested_to_ring(pixel, nside))
         kept = np.flatnonzero(columns[0])
         columns = [column[kept] for column in columns]
         parts.append(_join_equal(np.full(kept.size, level, dtype=np.int64), pixel[kept], columns))
