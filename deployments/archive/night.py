@@ -142,13 +142,13 @@ def _add_templates(
             continue
         query = ArchiveQuery(
             "raw",
-            nights=(rules.first_night, _days_from(exposure.night, -round(rules.min_days))),
+            nights=template_nights(exposure.night, rules),
             bands=(exposure.band,),
             cone=Cone(exposure.ra_deg, exposure.dec_deg, 2.0 * FIELD_RADIUS_DEG),
             min_exptime_s=rules.min_exptime_s,
         )
         files = {file.expnum: file for file in search(client, [query]).files if file.expnum is not None}
-        candidates = [candidate_of_listed(ListedExposure(_exposure_of(file))) for file in files.values()]
+        candidates = [candidate_of_listed(listed_of(file)) for file in files.values()]
         rows = select_templates(target, [*own, *candidates], rules).to_pylist()
         taken = {row["template_expnum"] for row in rows if row["rank"] is not None}
         lack.files += [files[expnum] for expnum in sorted(taken & set(files))]
@@ -162,10 +162,15 @@ def _n_served(rows: Sequence[dict[str, object]]) -> int:
     return len({row["ccd"] for row in rows if row["rank"] is not None})
 
 
-def _exposure_of(file: ArchiveFile) -> Exposure:
+def template_nights(night: int, rules: TemplateSettings) -> tuple[int, int]:
+    """Return the first and the last night whose exposures may be templates of a night."""
+    return rules.first_night, _days_from(night, -round(rules.min_days))
+
+
+def listed_of(file: ArchiveFile) -> ListedExposure:
     """Return what the archive knows of an exposure; its time is good to some hours."""
     evening = (_date(file.night) - datetime(1858, 11, 17)) / timedelta(days=1)
-    return Exposure(
+    exposure = Exposure(
         expnum=file.expnum or 0,
         band=file.band,
         night=file.night,
@@ -174,9 +179,9 @@ def _exposure_of(file: ArchiveFile) -> Exposure:
         ra_deg=file.ra_deg,
         dec_deg=file.dec_deg,
         airmass=float("nan"),
-        object_name="",
         propid=file.proposal,
     )
+    return ListedExposure(exposure)
 
 
 def _date(night: int) -> datetime:

@@ -27,6 +27,7 @@ COMMANDS = {
     "calibrations": ("build-calibrations", "build-sky-modes", "build-star-flat"),
     "catalogues": ("reference-catalog",),
     "archive": ("archive",),
+    "planning": ("plan",),
     "server": ("serve", "sign-in", "rotate-secret", "deploy", "settings", "listen", "metrics", "database"),
     "site": ("doctor", "backup", "restore", "timings", "cache", "make-certificate"),
     "demo": ("demo", "simulate"),

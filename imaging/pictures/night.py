@@ -48,7 +48,7 @@ def night_picture(
     """
     centre, radius = field_of(skymap, footprints)
     figure, axes = new_figure(7.2, 6.2)
-    _draw_map(axes, skymap, centre, radius)
+    draw_map(axes, skymap, centre, radius)
     if len(footprints):
         _draw_footprints(figure, axes, footprints, centre)
     if candidates is not None and candidates.num_rows:
@@ -162,7 +162,8 @@ def draw_credible_regions(axes: Axes, grid: Raster) -> None:
         )
 
 
-def _draw_map(axes: Axes, skymap: SkyMap, centre: tuple[float, float], radius: float) -> None:
+def draw_map(axes: Axes, skymap: SkyMap, centre: tuple[float, float], radius: float) -> None:
+    """Draw the density of a sky map with its credible regions as the background of a field."""
     grid = raster(skymap, centre, radius, 200)
     top = max(float(np.percentile(grid.density, 99.8)), 1e-30)
     axes.imshow(
