@@ -29,6 +29,9 @@ MARGIN_DEG = 1.1
 SAME_DEG = 0.15
 """Distance within which a field of the tiling gives way to one that has templates."""
 
+MIN_NEW = 0.3
+"""Fraction of the probability inside a field's CCDs that no field before it covers, at least."""
+
 ORDER = 10
 """HEALPix order of the points of the region, 3.4 arcmin: a dozen per CCD."""
 
@@ -163,12 +166,14 @@ def choose_fields(
     own = [np.unique(point[a:b]) for a, b in itertools.pairwise(first)]
     left = region.probability.copy()
     chosen: list[Field] = []
+    least = [MIN_NEW * float(np.sum(region.probability[inside])) for inside in own]
     open_fields = [number for number in range(len(centres)) if own[number].size]
     while open_fields and len(chosen) < most:
         gains = [(float(np.sum((left * share)[own[n]])), float(np.sum(left[own[n]])), -n) for n in open_fields]
-        _, probability, number = max(gains)
-        if probability <= 0.0:
+        gains = [gain for gain in gains if gain[1] > 0.0 and gain[1] >= least[-gain[2]]]
+        if not gains:
             break
+        _, probability, number = max(gains)
         number = -number
         inside = own[number]
         parts = slice(first[number], first[number + 1])

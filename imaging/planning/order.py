@@ -1,4 +1,9 @@
-"""The order in which the fields of a plan are observed during a night."""
+"""The order in which the fields of a plan are observed during a night.
+
+Each visit gets the slot of the night in which all visits together are worth most (an assignment problem, solved
+exactly): a field is worth its searchable probability times the effective exposure at its airmass, and a little less
+with every hour, since the source fades and the weather may change.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,14 +12,23 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field as Setting
+from scipy.optimize import linear_sum_assignment
 
 from imaging.planning.fields import Field
 from imaging.planning.visibility import TWILIGHT_DEG, Sky, airmass, heights_deg, night_hours, sky_at
 from imaging.settings import Settings
 from imaging.wcs.sphere import separation_deg
 
-Visible = NDArray[np.bool_]
-"""(fields, slots) whether a field can be observed in a slot."""
+FloatArray = NDArray[np.float64]
+
+SEEING_POWER = 0.6
+"""Power of the airmass with which Kolmogorov seeing grows; the effective exposure falls with the seeing's square."""
+
+EXTINCTION_MAG = 0.1
+"""Extinction per airmass, magnitudes, between those of the g and i bands."""
+
+UNSEARCHED = 0.1
+"""Worth of probability without a template, in units of that with one."""
 
 
 class PlanSettings(Settings):
@@ -30,6 +44,8 @@ class PlanSettings(Settings):
     """Height of the Sun at which observations begin and end, degrees."""
     overhead_s: float = Setting(default=30.0, ge=0.0)
     """Time between two exposures, seconds: readout, and the move to a near field."""
+    loss_per_hour: float = Setting(default=0.1, ge=0.0, lt=1.0)
+    """Fraction of its worth that an observation loses with every hour that it comes later."""
     max_fields: int = Setting(default=200, ge=1)
     """Largest number of fields of a plan."""
 
@@ -83,7 +99,7 @@ class Schedule:
 
 
 def observing_order(fields: Sequence[Field], night: int, visit_s: float, settings: PlanSettings) -> Schedule:
-    """Order fields over a night: as many of the best as fit, those that set first come first.
+    """Give the fields their times in a night.
 
     Parameters
     ----------
@@ -98,73 +114,47 @@ def observing_order(fields: Sequence[Field], night: int, visit_s: float, setting
     """
     begin, end = night_hours(night, settings.twilight_deg)
     n_slots = int((end - begin) * 86400.0 / visit_s)
-    times: NDArray[np.float64] = begin + np.arange(n_slots, dtype=np.float64) * (visit_s / 86400.0)
-    visible = np.array([_visible(field, times, visit_s, settings) for field in fields]).reshape(len(fields), n_slots)
-    slots, left = _assign(visible)
-    reasons = {
-        number: "below the airmass limit or too near the Moon all night" if not visible[number].any() else "no time"
-        for number in left
-    }
+    times: FloatArray = begin + np.arange(n_slots, dtype=np.float64) * (visit_s / 86400.0)
+    gain = [_merit(field) * _efficiency(field, times, visit_s, settings) for field in fields]
+    worth = np.array(gain).reshape(len(fields), n_slots)
+    numbers, slots = linear_sum_assignment(worth, maximize=True)
     observations = []
-    for slot, number in sorted(slots.items()):
+    for slot, number in sorted(zip(slots.tolist(), numbers.tolist(), strict=True)):
+        if worth[number, slot] <= 0.0:
+            continue
         field, mjd = fields[number], float(times[slot])
         sky = sky_at(mjd)
         moon = float(separation_deg(field.ra_deg, field.dec_deg, sky.moon_ra_deg, sky.moon_dec_deg))
         reached = float(airmass(heights_deg(field.ra_deg, field.dec_deg, mjd)))
         observations.append(Observation(field, number + 1, mjd, reached, moon))
-    middle = sky_at(0.5 * (begin + end))
-    others = tuple((number + 1, fields[number], reasons[number]) for number in sorted(reasons))
-    return Schedule(tuple(observations), others, begin, end, middle.moon_fraction)
+    taken = {item.rank for item in observations}
+    left = [
+        (number + 1, field, "no time" if worth[number].any() else "beyond the limits of airmass and Moon all night")
+        for number, field in enumerate(fields)
+        if number + 1 not in taken
+    ]
+    return Schedule(tuple(observations), tuple(left), begin, end, sky_at(0.5 * (begin + end)).moon_fraction)
 
 
-def _visible(field: Field, times: NDArray[np.float64], visit_s: float, settings: PlanSettings) -> Visible:
-    """Return for each slot whether a field stays within the limits from its beginning to its end."""
+def _merit(field: Field) -> float:
+    return field.merit + UNSEARCHED * (field.probability - field.merit)
+
+
+def _efficiency(field: Field, times: FloatArray, visit_s: float, settings: PlanSettings) -> FloatArray:
+    """Return the effective fraction of a visit that begins at each time; 0 beyond the limits."""
     both = np.concatenate([times, times + visit_s / 86400.0])
-    high = airmass(heights_deg(field.ra_deg, field.dec_deg, both)) <= settings.max_airmass
-    good: Visible = high[: len(times)] & high[len(times) :]
+    reached = airmass(heights_deg(field.ra_deg, field.dec_deg, both)).reshape(2, len(times)).max(axis=0)
+    good = reached <= settings.max_airmass
+    excess = np.where(good, reached, 1.0)
+    result = excess ** (-2.0 * SEEING_POWER) * 10.0 ** (-0.8 * EXTINCTION_MAG * (excess - 1.0))
+    result *= (1.0 - settings.loss_per_hour) ** ((times - times[:1]) * 24.0)
     for number in np.flatnonzero(good):
         sky = _sky_of_quarter(round(float(times[number]) * 96.0))
         near = float(separation_deg(field.ra_deg, field.dec_deg, sky.moon_ra_deg, sky.moon_dec_deg))
-        if sky.moon_height_deg > 0.0 and near < settings.min_moon_deg:
-            good[number] = False
-    return good
+        good[number] = sky.moon_height_deg <= 0.0 or near >= settings.min_moon_deg
+    return np.where(good, result, 0.0)
 
 
 @lru_cache(maxsize=512)
 def _sky_of_quarter(quarter_hours: int) -> Sky:
     return sky_at(quarter_hours / 96.0)
-
-
-def _assign(visible: Visible) -> tuple[dict[int, int], list[int]]:
-    """Give fields, the best first, a slot each; return slot to field, and the fields without one.
-
-    A field is taken if all taken before it keep a slot (a bipartite matching that grows by augmenting paths), so that
-    none displaces a better one.
-    """
-    owner: dict[int, int] = {}
-
-    def place(number: int, tried: set[int]) -> bool:
-        for slot in np.flatnonzero(visible[number]).tolist():
-            if slot not in tried:
-                tried.add(slot)
-                if slot not in owner or place(owner[slot], tried):
-                    owner[slot] = number
-                    return True
-        return False
-
-    left = [number for number in range(len(visible)) if not place(number, set())]
-    taken = sorted(owner.values())
-    by_deadline = _earliest_deadline_first(visible, taken)
-    return by_deadline if len(by_deadline) == len(taken) else owner, left
-
-
-def _earliest_deadline_first(visible: Visible, taken: Sequence[int]) -> dict[int, int]:
-    """Fill the slots from the first on with the visible field that sets first; return slot to field."""
-    open_fields = {number: int(np.flatnonzero(visible[number])[-1]) for number in taken}
-    slots: dict[int, int] = {}
-    for slot in range(visible.shape[1]):
-        ready = [(last, number) for number, last in open_fields.items() if visible[number, slot]]
-        if ready:
-            slots[slot] = min(ready)[1]
-            del open_fields[slots[slot]]
-    return slots
