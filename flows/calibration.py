@@ -47,7 +47,7 @@ def calibration(
     place = load_site(site).storing_in(exposure.destination)
     who = exposure.exposure_id()
     stage = Stage("calibration", StepJob(exposure=who, site=place), overwrite=overwrite)
-    wanted = ccds_with(who, place, "measured.fits") if ccds is None else ccds
+    wanted = ccds_with(who, place, "measure.json") if ccds is None else ccds
 
     jobs = stage.plan(CALIBRATE, wanted, lambda ccd: calibrate_job(who, ccd, place, settings))
     calibrated = stage.map(calibrate, jobs)
