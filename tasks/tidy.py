@@ -14,7 +14,7 @@ from imaging.io.packed import write_packed
 from tasks.engine.cache import fingerprint, parse_record_name, read_record
 from tasks.engine.jobs import FileRecord, StepInfo, StepResult
 from tasks.engine.step import step
-from tasks.engine.tidied import write_note
+from tasks.engine.tidied import all_notes, forget, write_note
 from tasks.jobs import StepJob, ccd_of
 from tasks.steps import CALIBRATE, DETREND, DIFFERENCE, MEASURE, TIDY
 
@@ -102,6 +102,23 @@ def remove_intermediates(exposure: ExposureId, site: Site) -> tuple[int, int]:
                     remove_product(site, product)
                     count, size = count + 1, size + product.size
     return count, size
+
+
+def forget_removed(exposure: ExposureId, site: Site) -> int:
+    """Make the removed intermediate images of an exposure count as missing, so that the next run computes them.
+
+    Returns
+    -------
+    count
+        Number of these images.
+    """
+    folder, count = StepJob(exposure=exposure, site=site).product_path("").parent, 0
+    for known in all_notes(site):
+        path = site.path(known.original.path)
+        if known.now is None and path.parent == folder and known.holds(site):
+            forget(site, known.original.path)
+            count += 1
+    return count
 
 
 def remove_product(site: Site, product: FileRecord | Path) -> None:

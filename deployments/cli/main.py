@@ -27,6 +27,7 @@ COMMANDS = {
     "calibrations": ("build-calibrations", "build-sky-modes", "build-star-flat"),
     "catalogues": ("reference-catalog",),
     "server": ("serve", "sign-in", "rotate-secret", "deploy", "settings", "listen", "metrics", "database"),
+    "disk": ("tidy",),
     "site": ("doctor", "backup", "restore", "timings", "cache", "make-certificate"),
     "demo": ("demo", "simulate"),
 }

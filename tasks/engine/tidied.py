@@ -7,7 +7,8 @@ written before its file is touched: if the process dies in between, the file is 
 A removed product is computed again when a step that has to run reads it (:func:`bring_back`), and not before.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,6 +59,13 @@ def read_note(site: Site, name: str) -> Tidied | None:
     except (OSError, ValueError):
         return None
     return known if known.original.path == name else None
+
+
+def all_notes(site: Site) -> Iterator[Tidied]:
+    """Yield all notes of a site that can be read; they need not hold."""
+    for path in sorted((site.state / "tidied").glob("*.json")):
+        with suppress(OSError, ValueError):
+            yield Tidied.model_validate_json(read_sealed(path))
 
 
 def forget(site: Site, name: str) -> None:
