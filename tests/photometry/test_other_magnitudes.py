@@ -46,7 +46,7 @@ def test_the_zero_point_makes_up_for_the_light_outside(ccd, name, share):
     table = matches_of(matches, catalogue, name, SETTINGS)
     assert table.schema.equals(matches.schema)
     zeropoint, used = ccd_zeropoint(table, SETTINGS)
-    truth = ZEROPOINT_MAG - 2.5 * np.log10(share)
+    truth = ZEROPOINT_MAG + 2.5 * np.log10(share)
     assert abs(zeropoint.zeropoint_mag - truth) < 4 * zeropoint.zeropoint_error_mag
     assert zeropoint.zeropoint_error_mag < 0.002
     assert 50 < used.sum() <= np.sum(matches.column("used").to_numpy())
