@@ -9,6 +9,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from blocks.folders import load_site
+from imaging.photometry.magnitudes import PSF_MAGNITUDES, check_magnitudes
 from imaging.photometry.settings import CalibrationSettings
 from tasks.artifacts import show_zeropoints
 from tasks.calibrate import calibrate, calibrate_job
@@ -17,6 +18,7 @@ from tasks.engine.stage import Stage
 from tasks.engine.task_runner import ComputeTaskRunner
 from tasks.exposure_solution import discard_solution
 from tasks.jobs import StepJob
+from tasks.magnitude_zeropoints import solve_magnitudes
 from tasks.products import ccds_with
 from tasks.requests import Ccds, ExposureRequest
 from tasks.solve_zeropoints import solve_zeropoints, solve_zeropoints_job
@@ -31,6 +33,7 @@ def calibration(
     ccds: Ccds | None = None,
     overwrite: bool = False,
     settings: CalibrationSettings = CalibrationSettings(),
+    magnitudes: str = PSF_MAGNITUDES,
 ) -> State[dict[str, Any]]:
     """Calibrate the measured CCDs of an exposure.
 
@@ -40,14 +43,17 @@ def calibration(
         ccds: CCDs to calibrate; None for all that have been measured.
         overwrite: Recompute cached steps.
         settings: Settings of the stage.
+        magnitudes: Magnitudes for which zero points are solved besides: mag_psf (none besides), mag_auto, mag_aper_1
+            to mag_aper_12. All other products use those of mag_psf.
 
     Raises:
-        InputError: If there is no reference catalogue.
+        InputError: If there is no reference catalogue, or the magnitudes are unknown.
     """
+    check_magnitudes(magnitudes)
     place = load_site(site).storing_in(exposure.destination)
     who = exposure.exposure_id()
     stage = Stage("calibration", StepJob(exposure=who, site=place), overwrite=overwrite)
-    wanted = ccds_with(who, place, "measured.fits") if ccds is None else ccds
+    wanted = ccds_with(who, place, "measure.json") if ccds is None else ccds
 
     jobs = stage.plan(CALIBRATE, wanted, lambda ccd: calibrate_job(who, ccd, place, settings))
     calibrated = stage.map(calibrate, jobs)
@@ -59,4 +65,7 @@ def calibration(
     solved = stage.run(solve_zeropoints, job, calibrated)
     if solved is not None:
         show_zeropoints(who, place)
-    return stage.final_state(calibrated if solved else ())
+    if solved is None or magnitudes == PSF_MAGNITUDES:
+        return stage.final_state(calibrated if solved else ())
+    zeropoints = solve_magnitudes(who, place, magnitudes, settings.photometry)
+    return stage.final_state(calibrated, zeropoints=zeropoints)

@@ -3,6 +3,7 @@
 plan -> every exposure once: the one nearest to the sky map's peak first, preceded by its templates; the difference of
 each search CCD as soon as the templates that overlap it are processed
 -> associate all detections -> map forced photometry -> rank with the sky map
+-> when the list is out: compress images, remove intermediate ones
 """
 
 import time
@@ -10,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from prefect import flow
+from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 
@@ -22,15 +23,17 @@ from flows.difference import difference
 from flows.exposure import process_exposure
 from flows.settings import NightSettings
 from flows.side_by_side import run_as_they_come
+from flows.tidy import tidy_exposures
 from tasks.announce_candidates import announce_candidates
 from tasks.artifacts import show_candidates, show_night_summary
 from tasks.associate import SearchedCcd, associate, associate_job
 from tasks.difference import ReadyCcds
+from tasks.disk import check_room
 from tasks.engine.final_state import keep_result
 from tasks.engine.limits import slot
 from tasks.engine.progress import Listener, progress_artifact
 from tasks.engine.stage import Stage
-from tasks.engine.task_runner import ComputeTaskRunner, with_options
+from tasks.engine.task_runner import NOBODY_WAITS, ComputeTaskRunner, with_options
 from tasks.forced_photometry import forced_photometry, forced_photometry_job
 from tasks.jobs import StepJob
 from tasks.night_plan import (
@@ -45,6 +48,7 @@ from tasks.night_plan import (
 from tasks.rank import rank, rank_job
 from tasks.requests import ExposureRequest, Night, NightEvent
 from tasks.steps import WRITE_NIGHTS
+from tasks.tidy import remove_intermediates
 
 
 def name_run() -> str:
@@ -77,7 +81,12 @@ def process_night(
     registered = read_night(place, NightEvent.night_of(night, event))
     at_hand = exposures_at_hand(registered, place)
     with recorded_run(registered, PROCESS, flow_run.id, exposures=at_hand):
-        return process_registered(registered, at_hand, place, site, settings, overwrite=overwrite)
+        state = process_registered(registered, at_hand, place, site, settings, overwrite=overwrite)
+    if settings.tidy.enabled:
+        requests = plan_night(registered, settings.version, settings.difference.templates).all
+        run = with_options(tidy_exposures, priority=NOBODY_WAITS)
+        run(registered.record.night, requests, site, settings.tidy.minutes, return_state=True)
+    return state
 
 
 def process_registered(
@@ -103,10 +112,12 @@ def process_registered(
     what = f"night {registered.record.night}"
     plan = plan_night(registered, settings.version, settings.difference.templates)
     plan = replace(plan, urgency=urgency_of(registered, at_hand))
+    room = check_room(plan, place, settings.concurrent_exposures, tidies=settings.tidy.enabled)
+    get_run_logger().info("%s: %s", what, room.sentence())
     search = [exposure.expnum for exposure in plan.search]
     work = night_work(registered.record.night, [e.expnum for e in plan.all], search)
     with progress_artifact(what, work) as listener:
-        processed, searched = run_stages(plan, site, settings, listener, overwrite=overwrite)
+        processed, searched = run_stages(plan, site, settings, listener, overwrite=overwrite, is_short=room.is_short)
         done = [e for e in plan.search if e.expnum in searched and searched[e.expnum].is_completed()]
         stage = Stage("candidates", StepJob(night=registered.record.night, site=place), overwrite=overwrite)
         with slot(WRITE_NIGHTS), list_lock(registered):
@@ -117,7 +128,13 @@ def process_registered(
 
 
 def run_stages(
-    plan: NightPlan, site: str, settings: NightSettings, listener: Listener | None, *, overwrite: bool
+    plan: NightPlan,
+    site: str,
+    settings: NightSettings,
+    listener: Listener | None,
+    *,
+    overwrite: bool,
+    is_short: bool = False,
 ) -> tuple[dict[int, State[Any]], dict[int, State[Any]]]:
     """Process every exposure of a night, and search each CCD as soon as its exposure and its templates are processed.
 
@@ -129,6 +146,8 @@ def run_stages(
         As in :func:`process_night`.
     listener
         Listener of progress; None for none.
+    is_short
+        Whether to compress the images of every exposure at once, because the disk has no room for all of them.
 
     Returns
     -------
@@ -139,11 +158,13 @@ def run_stages(
 
     def process(exposure: ExposureRequest) -> State[Any]:
         run = with_options(process_exposure, priority=priority[exposure.expnum], listener=listener)
-        return run(exposure, site, overwrite=overwrite, settings=settings.exposure, return_state=True)
+        state = run(exposure, site, overwrite=overwrite, settings=settings.exposure, return_state=True)
+        make_room(exposure)
+        return state
 
     def search(exposure: ExposureRequest, running: Iterable[frozenset[int]]) -> State[Any]:
         run = with_options(difference, priority=priority[exposure.expnum], listener=listener)
-        return run(
+        state = run(
             exposure,
             site,
             templates=plan.templates[exposure.expnum],
@@ -152,6 +173,14 @@ def run_stages(
             ready=ReadyCcds(plan.ready(exposure.expnum, left) for left in running),
             return_state=True,
         )
+        make_room(exposure)
+        return state
+
+    def make_room(exposure: ExposureRequest) -> None:
+        if is_short:
+            tidy_exposures(exposure.night, [exposure], site, return_state=True)
+        elif settings.tidy.enabled:
+            remove_intermediates(exposure.exposure_id(), load_site(site).storing_in(exposure.destination))
 
     needs = {expnum: [template.expnum for template in templates] for expnum, templates in plan.templates.items()}
     return run_as_they_come(process, plan.all, search, needs, settings.concurrent_exposures)

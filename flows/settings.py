@@ -45,6 +45,16 @@ class DifferenceStageSettings(Settings):
     """Stack of templates, subtraction, detection, fakes."""
 
 
+class TidySettings(Settings):
+    """What the run of a night does about disk space when its list is out."""
+
+    enabled: bool = True
+    """Whether to compress the images that are kept and to remove the intermediate ones; no pixel changes."""
+    minutes: float = Field(default=60.0, gt=0.0)
+    """Minutes after which no further exposure is begun, so that the next night need not wait; the deployment
+    housekeeping does the rest."""
+
+
 class NightSettings(Settings):
     """Settings of a whole night."""
 
@@ -56,6 +66,8 @@ class NightSettings(Settings):
     """Difference imaging of the search exposures."""
     candidates: CandidateSettings = CandidateSettings()
     """Association, cross-match and ranking of candidates."""
+    tidy: TidySettings = TidySettings()
+    """Disk space."""
     concurrent_exposures: int = Field(default=2, ge=1)
     """Number of exposures processed at the same time; with two, cores stay busy while one exposure waits for its last
     CCD."""

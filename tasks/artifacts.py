@@ -93,6 +93,13 @@ def show_night_summary(night: int, state: State[dict[str, Any]], flow_cpu_s: flo
     try_to_create_artifact(run, "markdown", f"night-{night}", page, f"Exposures, time and failures of night {night}")
 
 
+def show_disk(night: int, rows: list[dict[str, Any]]) -> None:
+    """Create an artifact with what became of the images of a night's exposures on disk."""
+    run = page_run()
+    if run is not None:
+        try_to_create_artifact(run, "table", f"disk-{night}", rows, f"Images compressed and removed, night {night}")
+
+
 def show_zeropoints(exposure: ExposureId, site: Site) -> None:
     """Create an artifact with focal-plane pictures of an exposure's zero points; do nothing outside of a run."""
     run = page_run()

@@ -1,5 +1,6 @@
 """Calibrate a CCD: final coordinates, streaks predicted from its neighbours, and its own zero point."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ from numpy.typing import NDArray
 from blocks.site import Site
 from imaging.astrometry.reference import reference_at_epoch
 from imaging.astrometry.solution import BETTER_IN_CATALOGUE, TiedCcd
-from imaging.exposure import exposure_from_header
+from imaging.errors import StorageError
+from imaging.exposure import Exposure, exposure_from_header
 from imaging.identity import ExposureId
 from imaging.image import CcdImage, ResamplingInputs
 from imaging.io.colour_terms import COLOUR_TERMS, read_colour_terms
@@ -24,6 +26,7 @@ from imaging.photometry.colours import ColourTerms, band_magnitudes, gaia_releas
 from imaging.photometry.match import match_reference
 from imaging.photometry.settings import CalibrationSettings, PhotometrySettings
 from imaging.photometry.zeropoint import CcdZeropoint, ccd_zeropoint
+from imaging.quantise import IMAGE_STEPS, WEIGHT_STEP, image_step, weight_step
 from imaging.schemas.reference import CALIBRATED_STARS
 from imaging.tables import column, with_facts
 from imaging.templates.resampling_inputs import make_resampling_inputs, resampling_planes
@@ -36,6 +39,7 @@ from tasks.engine.step import step
 from tasks.jobs import StepJob
 from tasks.measure import reference_inputs
 from tasks.products import observed_exposure, product_inputs
+from tasks.raw_files import find_raw
 from tasks.steps import CALIBRATE
 from tasks.tie_astrometry import read_ccd_tie
 
@@ -65,13 +69,22 @@ def calibrate_job(exposure: ExposureId, ccd: int, site: Site, settings: Calibrat
     inputs |= product_inputs(job, {"tie": "tie.json"}, "tie_astrometry")
     if job.product_path("psf.fits").is_file():
         inputs |= product_inputs(job, {"psf": "psf.fits"}, "measure")
-    observed = observed_exposure(job, "measured.fits")
+    observed = _observed(job, exposure)
     for catalogue in (GAIA, *_surveys(site, settings.photometry, exposure.band)):
         inputs |= reference_inputs(site, observed, ccd, 0.0, catalogue)
     colour_terms = site.calibrations / COLOUR_TERMS
     if colour_terms.is_file():
         inputs["colour_terms"] = fingerprint(site, colour_terms)
     return job.model_copy(update={"inputs": inputs})
+
+
+def _observed(job: StepJob, exposure: ExposureId) -> Exposure:
+    """Return the exposure as its measured image states it or, if that was removed, its final image or raw file."""
+    if job.product_path("measured.fits").is_file():
+        return observed_exposure(job, "measured.fits")
+    with suppress(StorageError):
+        return observed_exposure(job, "immask.fits")
+    return find_raw(job.site, exposure).exposure
 
 
 def _surveys(site: Site, settings: PhotometrySettings, band: str) -> list[str]:
@@ -196,7 +209,8 @@ def _write(
     if resampling_inputs is not None:
         planes |= resampling_planes(resampling_inputs)
     comments = [BETTER_IN_CATALOGUE, ADOPTED_ZEROPOINT]
-    write_planes(paths["image"], planes, header, comments=comments)
+    steps = {"SCI": image_step(image.weight, IMAGE_STEPS), "WGT": weight_step(image.weight, WEIGHT_STEP)}
+    write_planes(paths["image"], planes, header, steps=steps, comments=comments)
     write_table(paths["catalogue"], with_facts(catalogue, {"POSITIONS": POSITIONS}))
     write_table(paths["zero_point_matches"], matches)
     return paths

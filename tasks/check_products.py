@@ -31,7 +31,7 @@ UNCALIBRATED = {"image": "measured.fits", "catalogue": "cat.parquet"}
 
 def verifiable_ccds(exposure: ExposureId, site: Site) -> tuple[int, ...]:
     """Return the CCDs of an exposure that have products to verify: calibrated ones or, if there are none, measured."""
-    return ccds_with(exposure, site, CALIBRATED) or ccds_with(exposure, site, UNCALIBRATED["image"])
+    return ccds_with(exposure, site, CALIBRATED) or ccds_with(exposure, site, "measure.json")
 
 
 def zeropoint_rows(exposure: ExposureId, site: Site) -> dict[int, dict[str, Any]]:

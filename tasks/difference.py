@@ -28,6 +28,7 @@ from imaging.io.psf import read_psf, write_psf
 from imaging.io.reference import read_reference_cone
 from imaging.io.stamps import StoredStamps, write_stamps
 from imaging.io.tables import write_table
+from imaging.quantise import DIFFERENCE_STEPS, DIFFERENCE_WEIGHT_STEP, flux_step, image_step, weight_step
 from imaging.schemas.difference import FAKES
 from imaging.tables import column
 from imaging.templates.resampling_inputs import EXTENSIONS, resampling_inputs_from
@@ -174,10 +175,15 @@ def _write(job: StepJob, found: CcdSearchResult, identity: Identity, quality: Ma
     header |= {"MAGZERO": image.zeropoint_mag, "SEASON": job.season}
     history = subtraction_history(found)
     planes: dict[str, Any] = {"SCI": pixels.science, "MSK": pixels.mask, "WGT": pixels.weight}
-    write_planes(paths["difference"], planes, header, history=history)
+    steps = {
+        "SCI": image_step(pixels.weight, DIFFERENCE_STEPS),
+        "WGT": weight_step(pixels.weight, DIFFERENCE_WEIGHT_STEP),
+    }
+    write_planes(paths["difference"], planes, header, steps=steps, history=history)
     template = {"SCI": found.difference.model, "FLX": found.difference.filtered.template_flux}
     about = template_header(found) | corner_keywords(image.wcs, pixels.shape) | {"SEASON": job.season}
-    write_planes(paths["template"], template, about, history=history)
+    steps = {"FLX": flux_step(template["FLX"], DIFFERENCE_STEPS)}
+    write_planes(paths["template"], template, about, steps=steps, history=history)
     write_psf(paths["psf"], image.psf)
     write_table(paths["detections"], found.detections_table)
     write_table(paths["fakes"], FAKES.empty_table() if found.fakes_table is None else found.fakes_table)

@@ -27,7 +27,7 @@ DETREND = StepInfo(
     CCD,
     0.7,
     {"image": "detrend.fits", "mini_sky": "minisky.fits"},
-    intermediate=("image", "mini_sky"),
+    intermediate=("image",),
 )
 FIT_SKY = StepInfo("fit_sky", "single_epoch", EXPOSURE, 0.05, {"sky": "skyfit.json"})
 MEASURE = StepInfo(
@@ -116,6 +116,8 @@ RANK = StepInfo(
 
 EXPORT = StepInfo("export", "export", CCD, 1.0)
 LIST_EXPORTS = StepInfo("list_exports", "export", EXPOSURE, 0.01)
+
+TIDY = StepInfo("tidy", "tidy", CCD, 2.7)
 
 MAKE_BIAS = StepInfo("make_bias", "build_calibrations", CCD, 2.0)
 MAKE_FLAT = StepInfo("make_flat", "build_calibrations", CCD, 2.0)

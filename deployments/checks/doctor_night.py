@@ -31,6 +31,7 @@ def check_night(site: Site, night: RegisteredNight) -> list[Finding]:
         ("calibrations", lambda: _check_calibrations(site, exposures, expected)),
         ("reference stars", lambda: _check_reference(site, exposures, expected)),
         ("templates", lambda: _check_templates(night, expected)),
+        ("disk", lambda: _check_disk(site, night)),
         ("sky map", lambda: _check_skymap(site, night)),
     ]
     findings = [*_check_decision(site, night)]
@@ -119,6 +120,21 @@ def _check_reference(site: Site, exposures: Sequence[Exposure], expected: Mappin
     nothing = any(count == len(expected[expnum]) for expnum, count in lacking.items())
     remedy = "gw-workflow reference-catalog prefetch or build; without stars these CCDs fail"
     return Finding("reference stars", "bad" if nothing else "warning", f"missing for {_some(counts)}", remedy)
+
+
+def _check_disk(site: Site, night: RegisteredNight) -> Finding:
+    from flows.settings import NightSettings
+    from tasks.disk import room_for
+    from tasks.night_plan import plan_night
+
+    settings = NightSettings()
+    plan = plan_night(night, settings.version, settings.difference.templates)
+    room = room_for(plan, site, settings.concurrent_exposures)
+    if room.kept_gb + room.passing_gb > room.free_gb:
+        return Finding("disk", "bad", room.sentence(), "free disk space, or list fewer exposures")
+    if room.is_short:
+        return Finding("disk", "warning", room.sentence(), "images are compressed while the night is processed")
+    return Finding("disk", "good", room.sentence())
 
 
 def _check_templates(night: RegisteredNight, expected: Mapping[int, Sequence[int]]) -> Finding:

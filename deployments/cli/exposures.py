@@ -28,7 +28,7 @@ from deployments.cli.options import (
 )
 from deployments.cli.output import Answer
 from deployments.cli.running import run_flow
-from deployments.products.find_exposure import check_magnitudes, find_exposure, find_request
+from deployments.products.find_exposure import find_exposure, find_request
 from imaging.errors import InputError
 from imaging.identity import parse_season, parse_version_tag
 from tasks.requests import ExposureRequest
@@ -104,7 +104,10 @@ def calibrate(
     ccds: Annotated[str | None, Parameter(name=["--ccd", "--ccds"], help="CCDs such as 1,3-5,25.")] = None,
     magnitudes: Annotated[
         str,
-        Parameter(name=["--magsType", "--magType", "--magnitudes"], help="Magnitudes for the zero points: mag_psf."),
+        Parameter(
+            name=["--magsType", "--magType", "--magnitudes"],
+            help="Magnitudes with zero points of their own: mag_psf, mag_auto, mag_aper_1 to mag_aper_12.",
+        ),
     ] = "mag_psf",
     instrumental_zeropoint: Annotated[
         float, Parameter(name=["--sex_mag_zeropoint", "--instrumental-zeropoint"], help="Copied to the JSON document.")
@@ -117,14 +120,14 @@ def calibrate(
     common: Common = DEFAULTS,
 ) -> Answer:
     """Match a processed exposure to the reference stars and solve for its zero points."""
-    common = replace(common, verbose=common.verbose or debug)
+    common = replace(common, verbose=max(common.verbose, int(debug)))
     found = find_site(common)
     numbers = version_number(reqnum, "r"), version_number(attnum, "p")
     request = find_request(found.site, expnum, *numbers, schema, destination)
     chosen = ccds_of(ccds)
-    check_magnitudes(magnitudes)
     parameters = {"exposure": request, "site": found.name, "ccds": chosen, "overwrite": overwrite}
-    return run_flow(
+    parameters["magnitudes"] = magnitudes
+    answer = run_flow(
         "calibrate",
         common,
         found.site,
@@ -133,6 +136,10 @@ def calibrate(
         workers=workers,
         about={"expnum": expnum, "ccds": chosen, "instrumental_zeropoint_mag": instrumental_zeropoint},
     )
+    solved = dict(answer.document["summary"].get("zeropoints", {}))
+    lines = [f"zero point of {name}: {value:.4f} mag" for name, value in solved.items() if isinstance(value, float)]
+    lines += [f"zero points of the CCDs: {solved['file']}"] if "file" in solved else []
+    return replace(answer, lines=(*answer.lines, *lines))
 
 
 def difference(
@@ -224,6 +231,9 @@ def export_calibration(
     star_lists: Annotated[
         bool, Parameter(name="--star-lists", negative="", help="Also write the lists SNSTAR and SNVETO.")
     ] = False,
+    magnitudes: Annotated[
+        str, Parameter(name=["--magsType", "--magType", "--magnitudes"], help="Magnitudes of the zero points.")
+    ] = "mag_psf",
     stars_from: Annotated[
         str | None,
         Parameter(
@@ -240,7 +250,8 @@ def export_calibration(
 
     site = find_site(common).site.storing_in(destination)
     rnum, pnum = version_number(reqnum, "r"), version_number(attnum, "p")
-    calibrated = read_calibrated(find_exposure(site, expnum, rnum, pnum, schema), site, ccds_of(ccds))
+    exposure = find_exposure(site, expnum, rnum, pnum, schema)
+    calibrated = read_calibrated(exposure, site, ccds_of(ccds), magnitudes)
     paths = export_tables(calibrated, directory)
     if star_lists or stars_from:
         others = [

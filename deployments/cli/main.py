@@ -29,6 +29,7 @@ COMMANDS = {
     "archive": ("archive",),
     "planning": ("plan",),
     "server": ("serve", "sign-in", "rotate-secret", "deploy", "settings", "listen", "metrics", "database"),
+    "disk": ("tidy",),
     "site": ("doctor", "backup", "restore", "timings", "cache", "make-certificate"),
     "demo": ("demo", "simulate"),
 }
@@ -56,6 +57,7 @@ def run(arguments: Sequence[str]) -> ExitCode:
     arguments
         Words of the command line after the program's name.
     """
+    arguments = with_numbers(arguments)
     as_json = "--json" in arguments
     if not arguments or arguments[0] in ("--help", "-h"):
         app.resolved_commands()  # the list of commands shows the first line of each docstring
@@ -73,6 +75,17 @@ def run(arguments: Sequence[str]) -> ExitCode:
     if not isinstance(answer, Answer):  # help and version have written their text
         return ExitCode.COMPLETE
     return write_answer(answer, as_json=as_json and bool(answer.document))
+
+
+def with_numbers(arguments: Sequence[str]) -> list[str]:
+    """Return the words with a number after each ``--verbose``: the one that follows it, or 1."""
+    words: list[str] = []
+    for word in arguments:
+        if words and words[-1] == "--verbose" and len(word) == 1 and word.isdigit():
+            words[-1] += f"={word}"
+        else:
+            words.append(word)
+    return ["--verbose=1" if word == "--verbose" else word for word in words]
 
 
 def _one_line(text: str) -> str:

@@ -25,11 +25,11 @@ class Display:
     json
         Write one JSON document to standard output.
     verbose
-        Show Prefect's log on standard error.
+        Prefect's log on standard error: 0 none, 1 messages (also without a number), 2 details.
     """
 
     json: Annotated[bool, Parameter(name="--json", negative="")] = False
-    verbose: Annotated[bool, Parameter(name="--verbose", negative="")] = False
+    verbose: Annotated[int, Parameter(name="--verbose", validator=validators.Number(gte=0, lte=2))] = 0
 
 
 @Parameter(name="*")

@@ -109,9 +109,11 @@ def answer_of(command: str, state: "State[Any]", server: Server, **about: object
     return Answer(document, (f"{command}: {word}: {message}",), code)
 
 
-def quiet_console(*, verbose: bool) -> None:
+def quiet_console(*, verbose: int) -> None:
     """Keep Prefect's log lines off the terminal unless ``verbose``; the server receives them in any case."""
-    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "INFO" if verbose else "CRITICAL")
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", ("CRITICAL", "INFO", "DEBUG")[verbose])
+    if verbose > 1:
+        os.environ.setdefault("PREFECT_LOGGING_LEVEL", "DEBUG")
     os.environ.setdefault("PREFECT_LOGGING_COLORS", "false")
 
 

@@ -25,7 +25,7 @@ from deployments.server.server import is_running
 from imaging.errors import InputError
 from imaging.io.atomic import storage_error
 
-DERIVED = ("records", "failures", "fingerprints", "raw", "catalogues", "locks", "stuck")
+DERIVED = ("records", "failures", "fingerprints", "raw", "catalogues", "locks", "stuck", "tidied")
 """Folders of the state that are computed again from raw files and products."""
 
 MOMENTARY = ("address.json", "secret.previous", "prefect.db", "prefect.db-wal", "prefect.db-shm", "prefect.db-journal")

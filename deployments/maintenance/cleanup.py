@@ -10,6 +10,7 @@ from deployments.maintenance.step_records import prune
 from deployments.server.database import address_in_use, vacuum
 from imaging.errors import GWWorkflowError
 from tasks.steps import intermediate_suffixes
+from tasks.tidy import remove_product
 
 DAY_S = 86400.0
 
@@ -20,7 +21,8 @@ RAW_ALERT_DAYS = 30.0
 def remove_intermediate(site: Site, older_than_days: float) -> tuple[int, int]:
     """Remove the intermediate products of exposures without a new file for some days.
 
-    Final images, catalogues, differences and candidates stay.
+    Final images, catalogues, differences and candidates stay. For the steps that are done the removed ones count as
+    present.
 
     Parameters
     ----------
@@ -42,7 +44,7 @@ def remove_intermediate(site: Site, older_than_days: float) -> tuple[int, int]:
             continue
         for path, status in files:
             if path.name.endswith(intermediate_suffixes()):
-                path.unlink(missing_ok=True)
+                remove_product(site, path)
                 count, size = count + 1, size + status.st_size
     return count, size
 

@@ -13,6 +13,7 @@ from imaging.io.atomic import content_hash
 from imaging.io.tables import write_table
 from tasks.engine.cache import parse_record_name, read_record
 from tasks.engine.jobs import FileRecord, StepResult
+from tasks.engine.tidied import expected
 from tasks.jobs import ccd_of
 
 
@@ -74,16 +75,14 @@ def damage_of(site: Site, record: Recorded, *, deep: bool = False) -> str | None
     if record.result is None:
         return "record damaged"
     for product in record.result.products.values():
-        path = site.path(product.path)
+        path, now = site.path(product.path), expected(site, product)
+        if now is None and not path.exists():
+            continue
         if not path.is_file():
             return f"product missing: {product.path}"
-        if not product.is_intact(site) or (deep and not _has_content(path, product)):
+        if now is None or not now.is_intact(site) or (deep and content_hash(path) != now.content_hash):
             return f"product altered: {product.path}"
     return None
-
-
-def _has_content(path: Path, product: FileRecord) -> bool:
-    return content_hash(path) == product.content_hash
 
 
 def prune(site: Site) -> dict[str, int]:

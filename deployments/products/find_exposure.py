@@ -8,9 +8,6 @@ from imaging.errors import InputError
 from imaging.identity import ExposureId
 from tasks.requests import ExposureRequest
 
-MAGNITUDES = "mag_psf"
-"""Magnitudes for the zero points."""
-
 
 def find_exposure(site: Site, expnum: int, rnum: int, pnum: int, schema: str = "gw") -> ExposureId:
     """Find the identity of a processed exposure from the names of its products.
@@ -56,25 +53,3 @@ def find_request(
         schema_name=schema,
         destination=destination,
     )
-
-
-def check_magnitudes(name: str) -> None:
-    """Raise unless zero points can be solved for with these magnitudes.
-
-    Parameters
-    ----------
-    name
-        Name in the original: ``mag_psf``.
-
-    Raises
-    ------
-    InputError
-        If they are other magnitudes.
-    """
-    if name != MAGNITUDES:
-        raise InputError(
-            "zero points cannot be solved from these magnitudes",
-            value=repr(name),
-            limit=MAGNITUDES,
-            remedy="leave the option out: all fluxes of a catalogue share one aperture and one zero point",
-        )

@@ -22,6 +22,7 @@ from imaging.io.original_tables import write_csv
 from imaging.io.reference import read_reference_cone
 from imaging.io.tables import read_table
 from imaging.photometry.colours import band_magnitudes, gaia_release, published_colour_terms
+from imaging.photometry.magnitudes import PSF_MAGNITUDES, check_magnitudes
 from imaging.photometry.original import (
     all_zp_row,
     calibrated_catalogue,
@@ -33,6 +34,7 @@ from imaging.photometry.original import (
 from imaging.photometry.star_lists import StarList, StarListSettings, calibration_stars, list_text, veto_stars
 from imaging.wcs.sphere import separation_deg
 from tasks.jobs import StepJob
+from tasks.magnitude_zeropoints import zeropoints_path
 from tasks.products import ccds_with
 
 FloatArray = NDArray[np.float64]
@@ -66,7 +68,9 @@ class Calibrated:
     headers: dict[int, dict[str, Any]] = field(default_factory=dict)
 
 
-def read_calibrated(exposure: ExposureId, site: Site, ccds: Sequence[int] | None = None) -> Calibrated:
+def read_calibrated(
+    exposure: ExposureId, site: Site, ccds: Sequence[int] | None = None, magnitudes: str = PSF_MAGNITUDES
+) -> Calibrated:
     """Read the calibration of an exposure.
 
     Parameters
@@ -75,22 +79,25 @@ def read_calibrated(exposure: ExposureId, site: Site, ccds: Sequence[int] | None
         Exposure and site.
     ccds
         CCDs; None for all calibrated ones.
+    magnitudes
+        Magnitudes of the zero points.
 
     Raises
     ------
     InputError
-        If the exposure has not been calibrated, or one of the CCDs was not.
+        If the exposure has not been calibrated with these magnitudes, or one of the CCDs was not.
     """
+    check_magnitudes(magnitudes)
     job = StepJob(exposure=exposure, site=site)
-    path = job.product_path("zeropoints.parquet")
+    path = zeropoints_path(exposure, site, magnitudes)
     if not path.is_file():
         raise InputError(
             "exposure has not been calibrated",
             expnum=exposure.expnum,
             value=path.name,
-            remedy="run gw-workflow calibrate first",
+            remedy=f"run gw-workflow calibrate --magsType {magnitudes} first",
         )
-    rows = {int(row["ccd"]): row for row in read_table(path).to_pylist()}
+    rows = {int(row["ccd"]): row | {"magType": magnitudes} for row in read_table(path).to_pylist()}
     found = set(ccds_with(exposure, site, "fullcat.parquet")) & set(rows)
     wanted = sorted(found if ccds is None else ccds)
     if missing := sorted(set(wanted) - found):

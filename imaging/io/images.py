@@ -2,15 +2,18 @@
 
 SCI is float32 in electrons, MSK int16 with the bits of :mod:`imaging.bits`, WGT float32 inverse variance. Every plane
 has coordinates, unit and, if it is a mask, the names of its bits, so that it can be used without the others. Products
-are written uncompressed, because compressing a plane takes longer than most processing steps; archives are compressed.
-No time stamps are written, so that the same inputs give the same bytes.
+are written uncompressed, because compressing a plane takes longer than most processing steps; :mod:`imaging.io.packed`
+compresses them later without changing a pixel. No time stamps are written, so that the same inputs give the same
+bytes.
 """
 
+import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import fitsio
@@ -22,6 +25,7 @@ from imaging.io.atomic import atomic_path, storage_error
 from imaging.io.checked import fits_file, reading
 from imaging.io.checksums import UNSET, set_checksums
 from imaging.io.keywords import IDENTITY, MEANINGS, PLANE_KEYWORDS, is_coordinate
+from imaging.quantise import rounded
 
 Header = dict[str, Any]
 Pixels = NDArray[Any]
@@ -33,6 +37,15 @@ FLOAT_QUANTISATION = 16.0
 
 TEXT_WIDTH = 70
 """Characters per line of comments and history; a card has 72."""
+
+STEP = "QUANTUM"
+"""Keyword of the step of which the pixels of a plane are multiples."""
+
+_TILES = re.compile(
+    r"Z(IMAGE|TENSION|BITPIX|NAXIS\d*|TILE\d|CMPTYPE|QUANTIZ|DITHER0|NAME\d|VAL\d|BLANK)|BSCALE|BZERO"
+    r"|T(FIELDS|TYPE\d|FORM\d)|[PG]COUNT|XTENSION|BITPIX|NAXIS\d*"
+)
+_IMAGE_SIZE = re.compile(r"Z(BITPIX|NAXIS\d*)")
 
 _STRUCTURAL = frozenset(
     {"SIMPLE", "BITPIX", "NAXIS", "NAXIS1", "NAXIS2", "EXTEND", "PCOUNT", "GCOUNT", "XTENSION", "BSCALE", "BZERO"}
@@ -56,6 +69,10 @@ class ImageHdu:
         Extension version; None writes none.
     comments, history
         Paragraphs of COMMENT and HISTORY.
+    packing
+        Options of the compression of these pixels; None for those of the whole file.
+    scale
+        What integer pixels are multiples of; None if they are integers.
     """
 
     name: str
@@ -64,6 +81,8 @@ class ImageHdu:
     version: int | None = None
     comments: Sequence[str] = ()
     history: Sequence[str] = ()
+    packing: Mapping[str, Any] | None = None
+    scale: float | None = None
 
 
 def write_planes(
@@ -72,6 +91,7 @@ def write_planes(
     header: Mapping[str, Any],
     *,
     compress: bool = False,
+    steps: Mapping[str, float | None] = MappingProxyType({}),
     comments: Sequence[str] = (),
     history: Sequence[str] = (),
 ) -> None:
@@ -91,6 +111,9 @@ def write_planes(
         Keywords of the first plane; None values are omitted. Values may be (value, comment).
     compress
         Tile-compress with RICE: integers losslessly, floats with 16 steps per sigma and subtractive dither.
+    steps
+        Extension name to the step of which its pixels become multiples (:mod:`imaging.quantise`), for
+        :mod:`imaging.io.packed`; it is stated in the header.
     comments, history
         Paragraphs of COMMENT and HISTORY in the first plane.
 
@@ -102,10 +125,11 @@ def write_planes(
     shared = {key: value for key, value in header.items() if key in IDENTITY or is_coordinate(key)}
     hdus: list[ImageHdu] = []
     first = next(iter(planes.values())).shape
-    for name, plane in planes.items():
-        own = PLANE_KEYWORDS.get(name, {})
+    for name, given in planes.items():
+        plane = rounded(given, steps.get(name), keep_positive=name == "WGT")
+        own = PLANE_KEYWORDS.get(name, {}) | {STEP: steps.get(name)}
         if not hdus:
-            hdus.append(ImageHdu(name, plane, own | dict(header), None, comments, history))
+            hdus.append(ImageHdu(name, plane, own | dict(header) | {STEP: steps.get(name)}, None, comments, history))
         else:
             hdus.append(ImageHdu(name, plane, (shared if plane.shape == first else {}) | own))
     write_images(path, hdus, compress=compress)
@@ -125,8 +149,10 @@ def write_images(path: Path, hdus: Iterable[ImageHdu], *, compress: bool = False
                 if compress:
                     file.write(None, header=[])
                 for hdu in hdus:
-                    options = _compression(hdu.pixels) if compress else {}
+                    options = hdu.packing if hdu.packing is not None else _compression(hdu.pixels) if compress else {}
                     file.write(hdu.pixels, header=_records(hdu), extname=hdu.name, extver=hdu.version, **options)
+                    if hdu.scale is not None:
+                        file[-1].write_key("BSCALE", hdu.scale, "pixels are multiples of it")
                 for hdu in file:
                     for key, (value, comment) in UNSET.items():
                         hdu.write_key(key, value, comment)
@@ -199,21 +225,36 @@ def read_planes(
         if present_only:
             wanted = [name for name in wanted if name in held] or wanted
         wanted += [name for name in optional if name in held]
-        planes = {name: native(file[name].read()) for name in wanted}
-        header = dict(file[wanted[0]].read_header())
+        planes = {name: _pixels(file[name], file[name].read()) for name in wanted}
+        header = _keywords(file[wanted[0]])
     return planes, header
 
 
 def read_header(path: Path, name: str = "SCI") -> Header:
     """Read the keywords of one plane."""
     with product(path), fitsio.FITS(fits_file(path, names=())) as file:
-        return dict(file[name].read_header())
+        return _keywords(file[name])
 
 
 def read_cutout(path: Path, name: str, y: slice, x: slice) -> Pixels:
     """Read a rectangle of one plane without reading the rest."""
     with product(path), fitsio.FITS(fits_file(path, names=())) as file:
-        return native(file[name][y, x])
+        return _pixels(file[name], file[name][y, x])
+
+
+def _pixels(hdu: Any, pixels: Pixels) -> Pixels:  # noqa: ANN401 (fitsio has no types)
+    """Return pixels as they were before they were packed: multiples of a step are read as float64."""
+    whole = pixels.dtype.kind == "f" and pixels.dtype.itemsize > 4 and hdu.is_compressed()
+    return native(pixels.astype(np.float32) if whole else pixels)
+
+
+def _keywords(hdu: Any) -> Header:  # noqa: ANN401 (fitsio has no types)
+    """Return the keywords of an image; for a compressed one, its own size instead of that of the table of tiles."""
+    header = dict(hdu.read_header())
+    if "ZIMAGE" not in header:
+        return header
+    own = {key: value for key, value in header.items() if not _TILES.fullmatch(key)}
+    return own | {key[1:]: value for key, value in header.items() if _IMAGE_SIZE.fullmatch(key)}
 
 
 def native(array: Pixels) -> Pixels:

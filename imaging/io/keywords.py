@@ -56,6 +56,7 @@ MEANINGS: dict[str, str] = {
     "OBJECT": "name given by the observer",
     "PROPID": "observing proposal",
     "BUNIT": "unit of the pixels",
+    "QUANTUM": "pixels are multiples of it",
     "GAIN": "photo-electrons per unit of the pixels",
     "NTMPL": "number of templates",
     "SATURATE": "[electron] saturation level",

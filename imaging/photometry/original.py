@@ -45,7 +45,7 @@ def zero_row(exposure: ExposureId, zeropoint: Mapping[str, Any]) -> Row:
         "Nclipped": zeropoint["n_used"],
         "ZP": _minus(zeropoint["own_zeropoint_mag"]),
         "ZPrms": zeropoint["own_zeropoint_error_mag"],
-        "magType": "mag_psf",
+        "magType": zeropoint.get("magType", "mag_psf"),
     }
 
 

@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from blocks.site import Site
 from imaging.io.sealed import read_sealed, unseal, write_sealed
 from tasks.engine.jobs import FileRecord, Job, StepInfo, StepResult
+from tasks.engine.tidied import is_kept, original_of
 
 FORMAT = 2
 """Version of the record format, part of every key: a new one invalidates all records."""
@@ -137,10 +138,10 @@ def read_record(path: Path) -> StepResult | None:
 
 
 def recorded_result(site: Site, key: str) -> StepResult | None:
-    """Return the recorded result of a step if all its products are intact; otherwise delete the record."""
+    """Return the recorded result of a step if all its products are intact or tidied; otherwise delete the record."""
     path = record_path(site, key)
     result = read_record(path)
-    if result is None or not all(product.is_intact(site) for product in result.products.values()):
+    if result is None or not all(is_kept(site, product) for product in result.products.values()):
         path.unlink(missing_ok=True)
         return None
     return result
@@ -151,7 +152,7 @@ SETTLED_NS = 2_000_000_000
 
 
 def fingerprint(site: Site, path: Path) -> FileRecord:
-    """Describe an input file, with a cached content hash.
+    """Describe an input file, with a cached content hash; a tidied product as its step wrote it.
 
     Parameters
     ----------
@@ -163,10 +164,13 @@ def fingerprint(site: Site, path: Path) -> FileRecord:
     Raises
     ------
     OSError
-        If the file does not exist.
+        If the file does not exist and was not removed by tidying.
     StorageError
         If the hash cannot be written to the cache.
     """
+    tidied = original_of(site, path)
+    if tidied is not None:
+        return tidied
     name = site.name_of(path)
     memory = site.state / "fingerprints" / f"{xxhash.xxh3_128_hexdigest(name.encode())}.json"
     status = Path(path).stat()

@@ -48,6 +48,7 @@ from tasks.engine.outcomes import done_outcome, final_task_state, outcome_of
 from tasks.engine.progress import SEVERAL, Progress, report
 from tasks.engine.records import StepRecords
 from tasks.engine.task_runner import ComputeTaskRunner
+from tasks.engine.tidied import bring_back, note_producer
 
 StepFunction = Callable[[Any], StepResult]
 """A function of a job, of the project's subclass, that returns a result."""
@@ -300,8 +301,12 @@ def map_step(step: Step, jobs: Sequence[Job], *, overwrite: bool = False) -> lis
         known = None if overwrite else step.recorded(job)
         if known is not None:
             end(number, done_outcome(job, known, cached=True))
+            note_producer(step, job, known)
     if outcomes:
-        _flow_logger().info("%s: %d of %d jobs of %s are cached", step.name, len(outcomes), len(jobs), subject)
+        _logger().info("%s: %d of %d jobs of %s are cached", step.name, len(outcomes), len(jobs), subject)
+    left = [number for number in range(len(jobs)) if number not in outcomes]
+    for place, failure in bring_back([jobs[number] for number in left], map_step).items():
+        end(left[place], Outcome(jobs[left[place]], failure=failure))
     if len(outcomes) < len(jobs):
         _submit(step.task_for(jobs[0].site, overwrite=overwrite), jobs, outcomes, end)
     for outcome in outcomes.values():
@@ -326,7 +331,7 @@ def _submit(
         lost = [number for number in futures if is_worth_being_alone(outcomes[number], attempt)]
         if not lost:
             return
-        _flow_logger().warning("%s: retrying %d jobs one at a time, with more memory", task.name, len(lost))
+        _logger().warning("%s: retrying %d jobs one at a time, with more memory", task.name, len(lost))
         time.sleep(delay_s)
         with on_the_cluster(alone=True):
             for number in lost:
@@ -384,14 +389,9 @@ def trace_of(job: Job) -> Path:
     return job.site.state / "stuck" / f"{name}.txt"
 
 
-def _flow_logger() -> logging.Logger | logging.LoggerAdapter[logging.Logger]:
-    """Return the logger of the flow run; outside of a run, the module's logger."""
-    return get_run_logger() if FlowRunContext.get() else logging.getLogger(__name__)
-
-
 def _logger() -> logging.Logger | logging.LoggerAdapter[logging.Logger]:
-    """Return the logger of the task run, shown in the UI; outside of a run, the module's logger."""
-    return get_run_logger() if TaskRunContext.get() else logging.getLogger(__name__)
+    """Return the logger of the task or flow run, shown in the UI; outside of a run, the module's logger."""
+    return get_run_logger() if TaskRunContext.get() or FlowRunContext.get() else logging.getLogger(__name__)
 
 
 def _find_step(module: str, name: str) -> Step:

@@ -194,6 +194,23 @@ def _(chain):
     chain.product.unlink()
 
 
+def removed_by_tidying(chain):
+    from tasks.tidy import remove_product
+
+    remove_product(chain.site, chain.product)
+
+
+@change("it is removed by tidying")
+def _(chain):
+    removed_by_tidying(chain)
+
+
+@change("it is removed by tidying, and a setting of `report`")
+def _(chain):
+    removed_by_tidying(chain)
+    chain.chosen["digits"] = 2
+
+
 @change("it is truncated")
 def _(chain):
     chain.product.write_bytes(chain.product.read_bytes()[:1])

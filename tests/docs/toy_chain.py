@@ -140,7 +140,7 @@ def toy_chain(exposure: object, site: object, chosen: dict[str, object], overwri
 }
 
 TOY_INFOS = """
-SCALE = StepInfo("scale", "toys", CCD, 0.01, {"value": "scaled.txt"})
+SCALE = StepInfo("scale", "toys", CCD, 0.01, {"value": "scaled.txt"}, intermediate=("value",))
 LEVEL = StepInfo("level", "toys", EXPOSURE, 0.01, {"level": "level.json"})
 REPORT = StepInfo("report", "toys", CCD, 0.01, {"report": "report.txt"})
 """

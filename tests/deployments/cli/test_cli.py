@@ -186,16 +186,40 @@ def test_calibrate_finds_night_and_band_of_a_processed_exposure(command, asked, 
     given = asked["calibration"]
     request = given.pop("exposure")
     assert (request.band, request.night, given["ccds"]) == ("VR", 20170818, (7,))
+    assert given["magnitudes"] == "mag_psf"
 
 
-def test_calibrate_knows_one_kind_of_magnitudes(command, tmp_path):
+@pytest.mark.parametrize("name", ["mag_auto", "mag_aper_8"])
+def test_calibrate_passes_on_other_magnitudes_and_states_both_zero_points(command, asked, tmp_path, name):
     folder = tmp_path / "site" / "products" / "gw" / "exp" / "20170818" / "1300001"
     folder.mkdir(parents=True)
     (folder / "D01300001_i_07_r4p5_measured.fits").touch()
-    words = ["calibrate", "--expnum", "1300001", "--reqnum", "4", "--attnum", "5", "--magsType", "mag_auto", "--json"]
-    code, document, _ = command(*words)
+    zeropoints = {"zeropoints": {"mag_psf": 31.5, name: 31.61234, "file": "zeropoints.parquet"}}
+    asked["state"] = lambda: final_state("exposure 1300001", [7], {}, summary=zeropoints)
+    words = ["calibrate", "--expnum", "1300001", "--reqnum", "4", "--attnum", "5", "--magsType", name]
+    code, text, _ = command(*words)
+    assert asked["calibration"]["magnitudes"] == name
+    assert code == 0
+    assert "zero point of mag_psf: 31.5000 mag" in text
+    assert f"zero point of {name}: 31.6123 mag" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "level"),
+    [((), 0), (("--verbose",), 1), (("--verbose", "0"), 0), (("--verbose", "2", "--json"), 2), (("--verbose=1",), 1)],
+)
+def test_verbose_takes_a_number_or_none(words, level):
+    from deployments.cli.main import app, with_numbers
+
+    _, bound, _ = app.parse_args(with_numbers(["status", *words, "20170818"]))
+    assert bound.arguments["night"] == 20170818
+    assert getattr(bound.arguments.get("common"), "verbose", 0) == level
+
+
+def test_verbose_above_2_is_bad_usage(command):
+    code, document, _ = command("status", "--verbose", "3", "--json")
     assert code == 1
-    assert "cannot be solved from these magnitudes ('mag_auto'; allowed: mag_psf)" in document["error"]
+    assert "verbose" in document["error"]
 
 
 @pytest.mark.parametrize(

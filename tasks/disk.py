@@ -1,0 +1,133 @@
+"""Whether a night fits on the disk: what its exposures will write, and what stays of it."""
+
+import shutil
+from dataclasses import dataclass
+
+from blocks.site import Site
+from imaging.errors import GWWorkflowError, InputError
+from tasks.jobs import StepJob
+from tasks.night_plan import NightPlan
+from tasks.raw_files import ccds_to_process, find_raw
+from tasks.requests import ExposureRequest
+from tasks.steps import CALIBRATE, CCDS_OF_EXPOSURE, COLLECT_QUALITY
+
+KEPT_MB, KEPT_DIFFERENCE_MB = 20.0, 17.0
+"""What stays of a CCD, compressed, and of its difference."""
+
+PLAIN_MB, PLAIN_DIFFERENCE_MB = 86.0, 152.0
+"""The same before it is compressed."""
+
+INTERMEDIATE_MB = 134.0
+"""Intermediate images of a CCD of an exposure in process."""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What the rest of a night writes, and the disk.
+
+    Attributes
+    ----------
+    n_ccds, n_searched
+        CCDs that are still to be processed, and searched.
+    kept_gb, plain_gb
+        What stays of them compressed, and before.
+    passing_gb
+        What exposures in process need besides.
+    free_gb
+        Free space of the disk.
+    """
+
+    n_ccds: int
+    n_searched: int
+    kept_gb: float
+    plain_gb: float
+    passing_gb: float
+    free_gb: float
+
+    @property
+    def is_short(self) -> bool:
+        """Whether images must be compressed while the night is processed, because all of them do not fit before."""
+        return self.plain_gb + self.passing_gb > self.free_gb
+
+    def sentence(self) -> str:
+        """Return the numbers in words."""
+        return (
+            f"{self.n_ccds} CCDs to process and {self.n_searched} to search: {self.kept_gb:.1f} GB stay "
+            f"({self.plain_gb:.1f} GB before compression), {self.passing_gb:.1f} GB in passing; "
+            f"{self.free_gb:.1f} GB are free"
+        )
+
+
+def room_for(plan: NightPlan, site: Site, at_once: int) -> Room:
+    """Estimate what the exposures of a night that are not processed yet will write.
+
+    Parameters
+    ----------
+    plan, site
+        The plan and the site with the products.
+    at_once
+        Exposures processed at the same time.
+    """
+    ccds = {request.expnum: _ccds_left(request, site) for request in plan.all}
+    searched = {request.expnum: _ccds_to_search(request, site) for request in plan.search}
+    largest = sorted((INTERMEDIATE_MB + PLAIN_MB) * n for n in ccds.values())[-at_once:]
+    largest += sorted(PLAIN_DIFFERENCE_MB * n for n in searched.values())[-at_once:]
+    n, m = sum(ccds.values()), sum(searched.values())
+    folder = next(path for path in (site.store, *site.store.parents) if path.exists())
+    return Room(
+        n,
+        m,
+        (KEPT_MB * n + KEPT_DIFFERENCE_MB * m) / 1e3,
+        (PLAIN_MB * n + PLAIN_DIFFERENCE_MB * m) / 1e3,
+        sum(largest) / 1e3,
+        shutil.disk_usage(folder).free / 1e9,
+    )
+
+
+def check_room(plan: NightPlan, site: Site, at_once: int, *, tidies: bool) -> Room:
+    """Refuse a night that cannot fit on the disk.
+
+    Parameters
+    ----------
+    plan, site, at_once
+        As in :func:`room_for`.
+    tidies
+        Whether the run compresses images.
+
+    Raises
+    ------
+    InputError
+        If what it writes exceeds the free space.
+    """
+    room = room_for(plan, site, at_once)
+    needed = (room.kept_gb if tidies else room.plain_gb) + room.passing_gb
+    if room.n_ccds + room.n_searched and needed > room.free_gb:
+        raise InputError(
+            "the night does not fit on the disk",
+            value=room.sentence(),
+            limit=f"{needed:.1f} GB",
+            remedy=f"free space on the disk of {site.store}, or list fewer exposures; what is processed is kept",
+        )
+    return room
+
+
+def _ccds_left(request: ExposureRequest, site: Site) -> int:
+    """Return how many CCDs of an exposure have no final image yet; those of a full exposure if it has not arrived."""
+    who = request.exposure_id()
+    try:
+        ccds = ccds_to_process(find_raw(site, who), None)
+    except GWWorkflowError:
+        return CCDS_OF_EXPOSURE
+    paths = [StepJob(exposure=who, ccd=ccd, site=site).product_path(CALIBRATE.products["image"]) for ccd in ccds]
+    return sum(not path.exists() for path in paths)
+
+
+def _ccds_to_search(request: ExposureRequest, site: Site) -> int:
+    who = request.exposure_id()
+    job = StepJob(exposure=who, season=request.season, site=site)
+    if job.product_path(COLLECT_QUALITY.products["quality"]).exists():
+        return 0
+    try:
+        return len(ccds_to_process(find_raw(site, who), None))
+    except GWWorkflowError:
+        return CCDS_OF_EXPOSURE
