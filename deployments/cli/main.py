@@ -10,6 +10,7 @@ from cyclopts import App, CycloptsError
 
 from deployments.cli.output import Answer, write_answer, write_error
 from imaging.errors import GWWorkflowError, InputError
+from imaging.io.access import told
 from imaging.version import package_version
 from tasks.engine.jobs import ExitCode
 
@@ -27,7 +28,7 @@ COMMANDS = {
     "calibrations": ("build-calibrations", "build-sky-modes", "build-star-flat"),
     "catalogues": ("reference-catalog",),
     "server": ("serve", "sign-in", "rotate-secret", "deploy", "settings", "listen", "metrics", "database"),
-    "site": ("doctor", "backup", "restore", "timings", "cache", "make-certificate"),
+    "site": ("doctor", "share", "backup", "restore", "timings", "cache", "make-certificate"),
     "demo": ("demo", "simulate"),
 }
 """Modules of this package and the commands in them. A command imports its own module; only ``--help`` imports all."""
@@ -65,6 +66,11 @@ def run(arguments: Sequence[str]) -> ExitCode:
         return write_error(error.sentence(), ExitCode.BAD_INPUT, as_json=as_json)
     except GWWorkflowError as error:
         return write_error(error.sentence(), ExitCode.FAILED, as_json=as_json, about=error.details())
+    except OSError as error:
+        refused = told(error)
+        if refused is None:
+            raise
+        return write_error(refused.sentence(), ExitCode.BAD_INPUT, as_json=as_json)
     except KeyboardInterrupt:
         message = "interrupted; finished steps are kept, run the same command again to continue"
         return write_error(message, ExitCode.FAILED, as_json=as_json)

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, TypeVar
 from cyclopts import Parameter, validators
 from pydantic import ValidationError
 
+from blocks.sharing import follow, require_site
 from blocks.site import DEFAULT_ROOT, Site
 from imaging.detector.ccds import parse_ccd_list
 from imaging.errors import InputError
@@ -113,8 +114,21 @@ class FoundSite:
 
 
 def find_site(common: Common) -> FoundSite:
-    """Return the site that the options name; import Prefect only where a server may store it as a block."""
-    name = common.site
+    """Return the site that the options name, which this user may read.
+
+    Raises
+    ------
+    InputError
+        If it belongs to somebody else.
+    """
+    found = _named_site(common.site)
+    follow(found.site)
+    require_site(found.site, "state", "records", "nights", "products")
+    return found
+
+
+def _named_site(name: str) -> FoundSite:
+    # Prefect is imported only where a server may store the site as a block.
     if os.environ.get("PREFECT_API_URL") and os.sep not in name:
         from blocks.folders import StorageRoots
         from blocks.saved import saved_block

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from blocks.sharing import require_site
 from blocks.site import Site
 from deployments.cli.options import Common
 from deployments.cli.output import Answer
@@ -60,7 +61,10 @@ def run_flow(
         If the input of the flow is invalid.
     """
     quiet_console(verbose=common.verbose)
+    require_site(site, "state", "records", "locks", "failures", "products", "scratch", write=True)
     with server_for(site) as server:
+        if server.user:
+            sys.stderr.write(f"gw-workflow: uses the server of {server.user}, {server.ui_url}\n")
         from blocks.cluster import ComputeCluster
         from tasks.engine.task_runner import with_options
 

@@ -79,10 +79,12 @@ def rotate_secret(
     common: Common = DEFAULTS,
 ) -> Answer:
     """Replace the secret of the site's server; what runs goes on with the old one until the server ends."""
+    from blocks.sharing import require_site
     from deployments.server import identity
 
     found = find_site(common)
     folder = found.site.state / "server"
+    require_site(found.site, "server", write=True)
     if not (folder / "secret").exists():
         identity.make_secret(folder)
     identity.rotate_secret(folder, keep_previous=not now)

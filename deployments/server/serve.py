@@ -12,6 +12,7 @@ from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING
 
+from blocks.sharing import require_site
 from blocks.site import Site
 from deployments.server.applied import Applied, ask_with, pause_deployments, plan_deployments
 from deployments.server.definitions import DEFINITIONS, Definition, served_definition, served_deployment
@@ -21,6 +22,7 @@ from deployments.server.private import open_private
 from deployments.server.server import Server, ask_server, server_for
 from deployments.server.server_settings import HEARTBEAT_S
 from imaging.errors import InputError
+from imaging.io.access import user_name
 
 if TYPE_CHECKING:
     from prefect.runner import Runner
@@ -126,6 +128,7 @@ def only_one(site: Site) -> Iterator[None]:
         If another process serves the site.
     """
     path = site.state / "server" / "serve.lock"
+    require_site(site, "state", "server", write=True)
     make_secret(path.parent)
     with open_private(path) as lock:
         try:
@@ -135,7 +138,7 @@ def only_one(site: Site) -> Iterator[None]:
             remedy = "stop that process first, or serve another site"
             raise InputError("the site is served already", value=holder or site.root, remedy=remedy) from error
         lock.truncate(0)
-        lock.write(f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+        lock.write(f"process {os.getpid()} of {user_name(os.geteuid())} on {socket.gethostname()}\n".encode())
         lock.flush()
         yield
 

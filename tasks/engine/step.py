@@ -36,6 +36,7 @@ from prefect.task_engine import TaskRunTimeoutError
 from prefect.tasks import exponential_backoff
 from prefect.transactions import IsolationLevel
 
+from blocks.sharing import follow
 from blocks.site import Site
 from imaging.errors import GWWorkflowError, NoWorkError, StorageError
 from tasks.engine.cache import record_key, recorded_result
@@ -201,6 +202,7 @@ class Step:
     def _cache_key(self, context: TaskRunContext, parameters: dict[str, Any]) -> str:
         """Return the cache key for Prefect, after deleting a record whose products are missing or damaged."""
         job: Job = parameters["job"]
+        follow(job.site)  # before a worker locks and writes
         key = self.key(job)
         if not context.task.refresh_cache:
             recorded_result(job.site, key)
