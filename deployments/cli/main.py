@@ -11,8 +11,10 @@ from cyclopts import App, CycloptsError
 from deployments.cli.output import Answer, write_answer, write_error
 from imaging.errors import GWWorkflowError, InputError
 from imaging.io.access import told
+from imaging.memory import memory_limit_bytes
 from imaging.version import package_version
 from tasks.engine.jobs import ExitCode
+from tasks.engine.machine import sentence_of_memory
 
 EXIT_CODES = (
     "Exit codes: 0 complete; 1 bad usage or input, nothing was started; 2 complete with CCDs missing; 3 failed. "
@@ -71,6 +73,9 @@ def run(arguments: Sequence[str]) -> ExitCode:
         if refused is None:
             raise
         return write_error(refused.sentence(), ExitCode.BAD_INPUT, as_json=as_json)
+    except MemoryError as error:
+        message = sentence_of_memory(error, memory_limit_bytes())
+        return write_error(message, ExitCode.FAILED, as_json=as_json)
     except KeyboardInterrupt:
         message = "interrupted; finished steps are kept, run the same command again to continue"
         return write_error(message, ExitCode.FAILED, as_json=as_json)

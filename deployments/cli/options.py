@@ -56,6 +56,12 @@ DEFAULTS = Common()
 AT_LEAST_ONE = validators.Number(gte=1)
 """Validator of counts."""
 
+A_PORT = validators.Number(gte=0, lte=65535)
+"""Validator of ports; 0 is any free one."""
+
+ABOVE_ZERO = validators.Number(gt=0)
+"""Validator of times."""
+
 
 def is_a_night(_: object, night: int | None) -> None:
     """Refuse an option that is not a night.
@@ -160,7 +166,7 @@ def version_number(text: str, letter: str) -> int:
         If the number is invalid.
     """
     digits = text.removeprefix(letter)
-    if not digits.isdigit():
+    if not (digits.isascii() and digits.isdigit()):
         raise InputError("invalid version number", value=repr(text), limit=f"a number, or {letter} and a number")
     return int(digits)
 

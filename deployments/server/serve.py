@@ -12,7 +12,6 @@ from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING
 
-from blocks.sharing import require_site
 from blocks.site import Site
 from deployments.server.applied import Applied, ask_with, pause_deployments, plan_deployments
 from deployments.server.definitions import DEFINITIONS, Definition, served_definition, served_deployment
@@ -128,7 +127,6 @@ def only_one(site: Site) -> Iterator[None]:
         If another process serves the site.
     """
     path = site.state / "server" / "serve.lock"
-    require_site(site, "state", "server", write=True)
     make_secret(path.parent)
     with open_private(path) as lock:
         try:

@@ -70,7 +70,8 @@ def refusal(path: Path, what: str, *, write: bool = False, remedy: str = "") -> 
     try:
         found = place.stat()
     except OSError:
-        found = place.parent.stat()
+        place = place.parent
+        found = place.stat()
     owner = user_name(found.st_uid)
     value = f"{place}: of {owner}, mode {found.st_mode & 0o7777:03o}; this is {user_name(os.geteuid())}"
     if found.st_uid == os.geteuid():
