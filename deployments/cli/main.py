@@ -3,6 +3,7 @@
 Results go to standard output, progress, logs and errors to standard error.
 """
 
+import io
 import sys
 from collections.abc import Sequence
 
@@ -91,6 +92,9 @@ def _one_line(text: str) -> str:
 
 def main() -> None:
     """Run the command that the command line names."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # what a terminal cannot show is no reason to end
     sys.exit(run(sys.argv[1:]))
 
 

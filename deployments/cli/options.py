@@ -125,9 +125,16 @@ def find_site(common: Common) -> FoundSite:
     Raises
     ------
     InputError
-        If it belongs to somebody else.
+        If it belongs to somebody else, or its name is no text.
     """
     found = _named_site(common.site)
+    try:
+        str(found.site.root).encode()
+    except UnicodeEncodeError as error:
+        remedy = "set LC_ALL=C.UTF-8, or rename the folder"
+        raise InputError(
+            "the name of the site is not UTF-8", value=ascii(str(found.site.root)), remedy=remedy
+        ) from error
     follow(found.site)
     require_site(found.site, "state", "records", "nights", "products")
     return found
