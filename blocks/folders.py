@@ -8,6 +8,7 @@ from prefect.blocks.core import Block
 from pydantic import BeforeValidator, Field
 
 from blocks.saved import saved_block
+from blocks.sharing import follow
 from blocks.site import DEFAULT_ROOT, Site
 from imaging.errors import InputError
 from imaging.io.calibrations import CalibrationLibrary
@@ -94,7 +95,7 @@ class StorageRoots(Block):
 
 
 def load_site(name_or_path: str | Path = "default") -> Site:
-    """Find a site.
+    """Find a site; what this process writes is its group's, if it has one.
 
     Parameters
     ----------
@@ -108,6 +109,12 @@ def load_site(name_or_path: str | Path = "default") -> Site:
     InputError
         If there is no such block or folder.
     """
+    site = _find_site(name_or_path)
+    follow(site)
+    return site
+
+
+def _find_site(name_or_path: str | Path) -> Site:
     text = str(name_or_path)
     if isinstance(name_or_path, Path) or os.sep in text or Path(text).is_dir():
         return Site.at(text)

@@ -25,6 +25,9 @@ RECORD = "night.json"
 ARRIVALS = "arrivals"
 """Subfolder of a night with one file per late exposure, written when its run was created: the identity of the run."""
 
+SKEW_S = 60.0
+"""Seconds by which the clocks of a file server and of this machine may differ."""
+
 EVENT_NAME = "gw.night.registered"
 """Name of the Prefect event of a registered night."""
 
@@ -125,9 +128,12 @@ class RegisteredNight:
         return {int(path.name) for path in (self.folder / ARRIVALS).glob("*") if path.name.isdigit()}
 
     def seconds_since_arrival(self) -> float:
-        """Seconds since the last late exposure; infinite if there is none."""
-        times = [path.stat().st_mtime for path in (self.folder / ARRIVALS).glob("*")]
-        return time.time() - max(times, default=-math.inf)
+        """Seconds since the last late exposure; infinite if there is none.
+
+        A mark that lies ahead of the clock, which was ahead when it was written, says nothing: nobody waits for it.
+        """
+        ages = [time.time() - path.stat().st_mtime for path in (self.folder / ARRIVALS).glob("*")]
+        return min((age for age in ages if age > -SKEW_S), default=math.inf)
 
 
 def night_folder(site: Site, night: int) -> Path:

@@ -13,6 +13,9 @@ from shutil import rmtree
 
 VARIABLE = "NUMBA_CACHE_DIR"
 
+NO_HOME = Path("/nonexistent")
+"""Home folder of who has none, as Debian names it."""
+
 UNUSED_DAYS = 30.0
 """Cache folders unused for this many days are removed."""
 
@@ -36,7 +39,7 @@ def keep_kernels_apart(package: Path, caches: Path | None = None) -> Path | None
     """
     if os.environ.get(VARIABLE):
         return None
-    root = caches or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gw-workflow" / "kernels"
+    root = caches or user_caches() / "kernels"
     folder = root / version_of_kernels(package)
     os.environ[VARIABLE] = str(folder)
     with suppress(OSError):
@@ -44,6 +47,13 @@ def keep_kernels_apart(package: Path, caches: Path | None = None) -> Path | None
         os.utime(folder)
         remove_unused(root)
     return folder
+
+
+def user_caches() -> Path:
+    """Return the project's folder in the user's cache folder; for a user without home folder one that cannot exist."""
+    home = Path(os.path.expanduser("~"))  # noqa: PTH111 (Path.home raises where there is none)
+    place = os.environ.get("XDG_CACHE_HOME") or (home if home.is_absolute() else NO_HOME) / ".cache"
+    return Path(place) / "gw-workflow"
 
 
 def version_of_kernels(package: Path) -> str:

@@ -1,6 +1,9 @@
-"""Make glibc return freed arrays to the system, so that workers do not grow from CCD to CCD."""
+"""Memory of a process: freed arrays go back to the system, and a lack of it is known in every disguise."""
 
 import ctypes
+import errno
+import re
+import resource
 import sys
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
@@ -8,6 +11,32 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 
 LARGE_BYTES = 8 << 20
 """Arrays of at least this size are allocated with mmap and returned to the system when freed."""
+
+
+DISGUISE = re.compile(
+    r"cannot allocate|can't allocate|could not allocate|unable to allocate|failed to allocate|failed to map"
+    r"|out of memory|memory allocation|bad_alloc|can't start new thread|failed to create intent",
+    re.IGNORECASE,
+)
+"""What C libraries (CFITSIO, SEP, Arrow, LAPACK by f2py) say in exceptions of other classes when memory is lacking."""
+
+
+def memory_limit_bytes() -> int | None:
+    """Return the limit of this process's memory that its user has set (``ulimit -v``, ``-d``); None without one."""
+    limits = [resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA)]
+    return min((limit for limit in limits if limit != resource.RLIM_INFINITY), default=None)
+
+
+def is_lack_of_memory(error: BaseException | None) -> bool:
+    """Whether an exception, or one that led to it, says that memory is lacking."""
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
+        seen.append(error)
+        is_errno = isinstance(error, OSError) and error.errno == errno.ENOMEM
+        if isinstance(error, MemoryError) or is_errno or DISGUISE.search(str(error)):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def return_freed_memory(large_bytes: int = LARGE_BYTES) -> bool:

@@ -103,10 +103,12 @@ def test_the_science_does_not_know_where_its_files_are():
 
 
 ENGINE_MAY_USE = {"imaging.errors", "imaging.settings", "imaging.kernel_cache", "imaging.threads"} | {
+    "imaging.io.access",
     "imaging.io.atomic",
     "imaging.io.sealed",
+    "imaging.memory",
 }
-"""Errors and settings; how files are written whole and with their hash; how libraries are set up in a process."""
+"""Errors and settings; how files are written whole and with their hash, and by whom; how a process is set up."""
 
 
 def test_the_engine_knows_no_astronomy():

@@ -15,7 +15,7 @@ from blocks.nights import read_night, registered_nights
 from blocks.site import Site
 from deployments.server.database import address_in_use, parse_address, size_of
 from deployments.server.identity import LOOPBACK, is_own_here, open_url
-from deployments.server.server import HEALTH_TIMEOUT_S, api_address, ask_server, is_healthy
+from deployments.server.server import HEALTH_TIMEOUT_S, api_address, ask_server, is_healthy, user_of_server
 from imaging.errors import GWWorkflowError
 
 Verdict = Literal["good", "warning", "bad"]
@@ -100,7 +100,8 @@ def check_server(site: Site) -> Iterator[Finding]:
             "gw-workflow serve, or a server and workers",
         )
     else:
-        yield Finding("server", "good", f"answers at {api_url}")
+        user = "" if named else user_of_server(site)
+        yield Finding("server", "good", f"answers at {api_url}{f', run by {user}' if user else ''}")
         if named and not is_own_here(named, site.state / "server"):
             yield from _check_doors(named)
         yield from _check_deployments(api_url, own=not named)

@@ -1,5 +1,6 @@
 """Progress of the exposures of a site, from its state folder, and the runs on its server."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -12,7 +13,7 @@ from blocks.site import Site
 from deployments.cli.output import table_lines
 from deployments.events.decisions import read_state
 from deployments.events.due import due
-from deployments.server.server import api_address, ask_server
+from deployments.server.server import api_address, ask_server, user_of_server
 from imaging.errors import GWWorkflowError, InputError
 from tasks.engine.cache import parse_record_name
 from tasks.engine.failures import describe_failures, noted_failures
@@ -58,12 +59,15 @@ class SiteStatus:
         Registered nights.
     remarks
         Night to what else is to be known of it: retracted, not processed yet, held back, damaged record.
+    server_of
+        Name of another user who runs the site's server; empty without one.
     """
 
     subjects: tuple[SubjectStatus, ...]
     running: tuple[dict[str, str], ...] | None
     nights: tuple[int, ...] = field(default_factory=tuple)
     remarks: Mapping[int, str] = field(default_factory=dict)
+    server_of: str = ""
 
     @property
     def steps(self) -> list[str]:
@@ -77,7 +81,14 @@ class SiteStatus:
             {"subject": s.subject, "done": s.done, "failed": s.n_failed, "reasons": s.failures} for s in self.subjects
         ]
         remarks = {str(night): text for night, text in self.remarks.items()}
-        return {"nights": list(self.nights), "remarks": remarks, "subjects": subjects, "running": self.running}
+        server = {"server_of": self.server_of} if self.server_of else {}
+        return {
+            "nights": list(self.nights),
+            "remarks": remarks,
+            "subjects": subjects,
+            "running": self.running,
+            **server,
+        }
 
     def lines(self) -> list[str]:
         """Return the status as a table, followed by the failures."""
@@ -90,6 +101,8 @@ class SiteStatus:
         lines += [f"night {night}: {text}" for night, text in self.remarks.items()]
         if self.running is None:
             return [*lines, "no server is running"]
+        if self.server_of:
+            lines.append(f"the server is run by {self.server_of}")
         return lines + [f"{run['state']}: {run['name']}{_doing(run)}" for run in self.running]
 
 
@@ -120,7 +133,9 @@ def site_status(site: Site, night: int | None = None) -> SiteStatus:
     ordered = sorted(subjects, key=lambda name: (not name.isdigit(), int(name) if name.isdigit() else 0, name))
     known = tuple(subject_status(site, name) for name in ordered)
     remarks = {number: text for number in nights if (text := remark(site, number))}
-    return SiteStatus(known, running_flows(site), tuple(nights), remarks)
+    running = running_flows(site)
+    is_own = running is not None and not os.environ.get("PREFECT_API_URL")
+    return SiteStatus(known, running, tuple(nights), remarks, user_of_server(site) if is_own else "")
 
 
 def _exposures(site: Site, night: int) -> tuple[int, ...]:

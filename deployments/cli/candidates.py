@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from deployments.cli.options import DEFAULTS, Common, Destination, NightNumber, find_site
+from deployments.cli.options import AT_LEAST_ONE, DEFAULTS, Common, Destination, NightNumber, find_site
 from deployments.cli.output import Answer, table_lines
 from imaging.errors import InputError
 from tasks.engine.jobs import ExitCode
@@ -29,7 +29,10 @@ def candidates(
     where: Annotated[
         str | None, Parameter(name="--where", help='SQL condition, such as "mag_last < 22 AND n_detections > 1".')
     ] = None,
-    limit: Annotated[int, Parameter(name="--limit", help="Number of candidates to show, the best first.")] = 20,
+    limit: Annotated[
+        int,
+        Parameter(name="--limit", validator=AT_LEAST_ONE, help="Number of candidates to show, the best first."),
+    ] = 20,
     columns: Annotated[str, Parameter(name="--columns", help="Columns to show, separated by commas.")] = SHOWN,
     output: Annotated[
         Path | None,
@@ -76,7 +79,10 @@ def candidate_pictures(
     output: Annotated[
         Path | None, Parameter(name=["--output", "-o"], help="Output folder; default: pictures, beside the list.")
     ] = None,
-    limit: Annotated[int, Parameter(name="--limit", help="Number of candidates to draw, the best first.")] = 20,
+    limit: Annotated[
+        int,
+        Parameter(name="--limit", validator=AT_LEAST_ONE, help="Number of candidates to draw, the best first."),
+    ] = 20,
     common: Common = DEFAULTS,
 ) -> Answer:
     """Draw the best candidates of a night, one PNG each: search, template and difference above the light curve."""

@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from blocks.site import Site
-from deployments.cli.options import DEFAULT_DISPLAY, Ccds, Display, ccds_of
+from deployments.cli.options import A_PORT, DEFAULT_DISPLAY, Ccds, Display, ccds_of
 from deployments.cli.output import Answer, table_lines
 from deployments.server.server import Server, api_address, ask_server
 from imaging.errors import StorageError
@@ -47,7 +47,7 @@ def demo(
     keep_serving: Annotated[
         bool, Parameter(name="--keep-serving", negative="", help="Continue serving the pages until interrupted.")
     ] = False,
-    port: Annotated[int | None, Parameter(name="--port", help="Port of the server.")] = None,
+    port: Annotated[int | None, Parameter(name="--port", validator=A_PORT, help="Port of the server.")] = None,
     display: Display = DEFAULT_DISPLAY,
 ) -> Answer:
     """Simulate and register a small night, let the server process it, and print the results."""

@@ -264,6 +264,6 @@ def export_calibration(
 
 def _numbers(text: str | None) -> list[int]:
     words = [] if text is None else text.replace(" ", "").split(",")
-    if not all(word.isdigit() for word in words):
+    if not all(word.isascii() and word.isdigit() for word in words):
         raise InputError("invalid exposure numbers", value=repr(text), limit="numbers such as 1270601,1277501")
     return [int(word) for word in words]

@@ -3,6 +3,7 @@
 Results go to standard output, progress, logs and errors to standard error.
 """
 
+import io
 import sys
 from collections.abc import Sequence
 
@@ -10,8 +11,11 @@ from cyclopts import App, CycloptsError
 
 from deployments.cli.output import Answer, write_answer, write_error
 from imaging.errors import GWWorkflowError, InputError
+from imaging.io.access import told
+from imaging.memory import memory_limit_bytes
 from imaging.version import package_version
 from tasks.engine.jobs import ExitCode
+from tasks.engine.machine import sentence_of_memory
 
 EXIT_CODES = (
     "Exit codes: 0 complete; 1 bad usage or input, nothing was started; 2 complete with CCDs missing; 3 failed. "
@@ -30,7 +34,7 @@ COMMANDS = {
     "planning": ("plan",),
     "server": ("serve", "sign-in", "rotate-secret", "deploy", "settings", "listen", "metrics", "database"),
     "disk": ("tidy",),
-    "site": ("doctor", "backup", "restore", "timings", "cache", "make-certificate"),
+    "site": ("doctor", "share", "backup", "restore", "timings", "cache", "make-certificate"),
     "demo": ("demo", "simulate"),
 }
 """Modules of this package and the commands in them. A command imports its own module; only ``--help`` imports all."""
@@ -69,6 +73,14 @@ def run(arguments: Sequence[str]) -> ExitCode:
         return write_error(error.sentence(), ExitCode.BAD_INPUT, as_json=as_json)
     except GWWorkflowError as error:
         return write_error(error.sentence(), ExitCode.FAILED, as_json=as_json, about=error.details())
+    except OSError as error:
+        refused = told(error)
+        if refused is None:
+            raise
+        return write_error(refused.sentence(), ExitCode.BAD_INPUT, as_json=as_json)
+    except MemoryError as error:
+        message = sentence_of_memory(error, memory_limit_bytes())
+        return write_error(message, ExitCode.FAILED, as_json=as_json)
     except KeyboardInterrupt:
         message = "interrupted; finished steps are kept, run the same command again to continue"
         return write_error(message, ExitCode.FAILED, as_json=as_json)
@@ -95,6 +107,9 @@ def _one_line(text: str) -> str:
 
 def main() -> None:
     """Run the command that the command line names."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # what a terminal cannot show is no reason to end
     sys.exit(run(sys.argv[1:]))
 
 

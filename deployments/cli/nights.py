@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from deployments.cli.options import (
+    ABOVE_ZERO,
     DEFAULTS,
     Common,
     Destination,
@@ -175,7 +176,9 @@ def status(
     watch: Annotated[
         bool, Parameter(name="--watch", negative="", help="Refresh until nothing runs, or until interrupted.")
     ] = False,
-    interval: Annotated[float, Parameter(name="--interval", help="Seconds between two refreshes.")] = 2.0,
+    interval: Annotated[
+        float, Parameter(name="--interval", validator=ABOVE_ZERO, help="Seconds between two refreshes.")
+    ] = 2.0,
     common: Common = DEFAULTS,
 ) -> Answer:
     """Show the progress of the exposures: steps done, failures with reasons, running flows."""

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, TypeVar
 from cyclopts import Parameter, validators
 from pydantic import ValidationError
 
+from blocks.sharing import follow, require_site
 from blocks.site import DEFAULT_ROOT, Site
 from imaging.detector.ccds import parse_ccd_list
 from imaging.errors import InputError
@@ -54,6 +55,12 @@ DEFAULTS = Common()
 
 AT_LEAST_ONE = validators.Number(gte=1)
 """Validator of counts."""
+
+A_PORT = validators.Number(gte=0, lte=65535)
+"""Validator of ports; 0 is any free one."""
+
+ABOVE_ZERO = validators.Number(gt=0)
+"""Validator of times."""
 
 
 def is_a_night(_: object, night: int | None) -> None:
@@ -113,8 +120,28 @@ class FoundSite:
 
 
 def find_site(common: Common) -> FoundSite:
-    """Return the site that the options name; import Prefect only where a server may store it as a block."""
-    name = common.site
+    """Return the site that the options name, which this user may read.
+
+    Raises
+    ------
+    InputError
+        If it belongs to somebody else, or its name is no text.
+    """
+    found = _named_site(common.site)
+    try:
+        str(found.site.root).encode()
+    except UnicodeEncodeError as error:
+        remedy = "set LC_ALL=C.UTF-8, or rename the folder"
+        raise InputError(
+            "the name of the site is not UTF-8", value=ascii(str(found.site.root)), remedy=remedy
+        ) from error
+    follow(found.site)
+    require_site(found.site, "state", "records", "nights", "products")
+    return found
+
+
+def _named_site(name: str) -> FoundSite:
+    # Prefect is imported only where a server may store the site as a block.
     if os.environ.get("PREFECT_API_URL") and os.sep not in name:
         from blocks.folders import StorageRoots
         from blocks.saved import saved_block
@@ -146,7 +173,7 @@ def version_number(text: str, letter: str) -> int:
         If the number is invalid.
     """
     digits = text.removeprefix(letter)
-    if not digits.isdigit():
+    if not (digits.isascii() and digits.isdigit()):
         raise InputError("invalid version number", value=repr(text), limit=f"a number, or {letter} and a number")
     return int(digits)
 

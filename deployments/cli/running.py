@@ -8,10 +8,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from blocks.site import Site
+from deployments.checks.needs import require_needs
 from deployments.cli.options import Common
 from deployments.cli.output import Answer
 from deployments.server.server import Server, server_for
 from imaging.errors import GWWorkflowError, InputError
+from imaging.io.access import told
 from tasks.engine.jobs import ExitCode
 
 if TYPE_CHECKING:
@@ -60,7 +62,10 @@ def run_flow(
         If the input of the flow is invalid.
     """
     quiet_console(verbose=common.verbose)
+    require_needs(site)
     with server_for(site) as server:
+        if server.user:
+            sys.stderr.write(f"gw-workflow: uses the server of {server.user}, {server.ui_url}\n")
         from blocks.cluster import ComputeCluster
         from tasks.engine.task_runner import with_options
 
@@ -89,6 +94,9 @@ def answer_of(command: str, state: "State[Any]", server: Server, **about: object
     from tasks.engine.final_state import error_of, exit_code, summary_of
 
     error = error_of(state)
+    refused = told(error) if isinstance(error, OSError) else None
+    if refused is not None:
+        raise refused from error
     if isinstance(error, InputError):
         raise error
     if isinstance(error, ParameterTypeError):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from deployments.cli.options import AT_LEAST_ONE, DEFAULT_DISPLAY, DEFAULTS, Common, Display, find_site
+from deployments.cli.options import A_PORT, AT_LEAST_ONE, DEFAULT_DISPLAY, DEFAULTS, Common, Display, find_site
 from deployments.cli.output import Answer, write_document
 from deployments.cli.running import quiet_console
 from deployments.server.database import ADMINISTRATOR_VARIABLE, LOCAL_ADMINISTRATOR, VARIABLE
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 def serve(
     *,
-    port: Annotated[int | None, Parameter(name="--port", help="Port of the server; default: any free port.")] = None,
+    port: Annotated[
+        int | None, Parameter(name="--port", validator=A_PORT, help="Port of the server; default: any free port.")
+    ] = None,
     limit: Annotated[
         int | None,
         Parameter(
@@ -36,10 +38,12 @@ def serve(
 
     With --json the document is written when the server accepts runs.
     """
+    from deployments.checks.needs import require_needs
     from deployments.server import serve as serving
 
     quiet_console(verbose=common.verbose)
     found = find_site(common)
+    require_needs(found.site)
     os.environ["GW_WORKFLOW_ROOT"] = str(found.site.root)
 
     def ready(server: "Server") -> None:
@@ -79,10 +83,12 @@ def rotate_secret(
     common: Common = DEFAULTS,
 ) -> Answer:
     """Replace the secret of the site's server; what runs goes on with the old one until the server ends."""
+    from blocks.sharing import require_site
     from deployments.server import identity
 
     found = find_site(common)
     folder = found.site.state / "server"
+    require_site(found.site, "server", write=True)
     if not (folder / "secret").exists():
         identity.make_secret(folder)
     identity.rotate_secret(folder, keep_previous=not now)
@@ -178,7 +184,7 @@ def metrics(
     *,
     port: Annotated[
         int | None,
-        Parameter(name="--port", help="Serve the metrics at this port; default: print them once."),
+        Parameter(name="--port", validator=A_PORT, help="Serve the metrics at this port; default: print them once."),
     ] = None,
     host: Annotated[
         str,

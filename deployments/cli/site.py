@@ -27,6 +27,25 @@ def doctor(*, common: Common = DEFAULTS) -> Answer:
     return Answer(document, lines, ExitCode.FAILED if counts["bad"] else ExitCode.COMPLETE)
 
 
+def share(
+    group: Annotated[str, Parameter(help="Name or number of the group, of which you are a member.")],
+    /,
+    *,
+    common: Common = DEFAULTS,
+) -> Answer:
+    """Share the site with a Unix group: its members may do everything, other users nothing."""
+    from blocks import sharing
+    from deployments.server.server import is_running
+    from imaging.errors import InputError
+
+    found = find_site(common)
+    if is_running(found.site):
+        raise InputError("the site's server runs", value=found.name, remedy="stop serve and what uses it, then share")
+    left = sharing.share(found.site, group)
+    lines = (f"{found.name} is shared with the group {group}", *left)
+    return Answer({"command": "share", "site": found.name, "group": group, "left": left}, lines)
+
+
 def backup(
     file: Annotated[Path, Parameter(help="File to write; it must not exist.")], /, *, common: Common = DEFAULTS
 ) -> Answer:

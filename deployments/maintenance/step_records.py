@@ -97,12 +97,15 @@ def prune(site: Site) -> dict[str, int]:
         Number of removed files by reason.
     """
     records = list(all_records(site))
-    latest = {record.products: record.path for record in records if record.products}
+    damaged = {record.path for record in records if damage_of(site, record)}
+    # Of several records of the same products that one holds which describes them; the time decides between equals.
+    in_turn = sorted(records, key=lambda record: record.path not in damaged)
+    latest = {record.products: record.path for record in in_turn if record.products}
     counts = {"damaged": 0, "replaced": 0, "errors": 0, "forgotten": 0}
     for record in records:
         if latest.get(record.products, record.path) != record.path:
             counts["replaced"] += _remove(record.path)
-        elif damage_of(site, record):
+        elif record.path in damaged:
             counts["damaged"] += _remove(record.path)
     for path in site.records.glob("*"):
         if path.is_file():

@@ -21,6 +21,7 @@ from deployments.server.private import open_private
 from deployments.server.server import Server, ask_server, server_for
 from deployments.server.server_settings import HEARTBEAT_S
 from imaging.errors import InputError
+from imaging.io.access import user_name
 
 if TYPE_CHECKING:
     from prefect.runner import Runner
@@ -135,7 +136,7 @@ def only_one(site: Site) -> Iterator[None]:
             remedy = "stop that process first, or serve another site"
             raise InputError("the site is served already", value=holder or site.root, remedy=remedy) from error
         lock.truncate(0)
-        lock.write(f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+        lock.write(f"process {os.getpid()} of {user_name(os.geteuid())} on {socket.gethostname()}\n".encode())
         lock.flush()
         yield
 

@@ -7,7 +7,6 @@ A site has one embedded server: its process holds the lock ``server.lock``, and 
 sent to it (:mod:`deployments.server.identity`).
 """
 
-import errno
 import fcntl
 import json
 import os
@@ -16,15 +15,15 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
 
+from blocks.sharing import require_site
 from blocks.site import Site
 from deployments.server.database import VARIABLE, prepare_sqlite
 from deployments.server.gate import PUBLIC_VARIABLE
@@ -34,14 +33,15 @@ from deployments.server.identity import (
     authorization,
     is_own,
     is_own_here,
-    listener,
     make_secret,
     open_url,
     require_access,
 )
+from deployments.server.ports import HOST, becomes, bind
 from deployments.server.private import close_to_others, open_private, write_private
 from deployments.server.server_settings import applied_settings, client_environment, drain, server_environment
 from imaging.errors import InputError, StorageError
+from imaging.io.access import user_name
 
 START_TIMEOUT_S = 120.0
 """Timeout of the start; the first one migrates an empty database, half a minute on a busy machine."""
@@ -54,12 +54,6 @@ PATIENCE_S = 10.0
 
 STALL_S = 60.0
 """Timeout for the embedded server while its port is open but it does not answer; its disk may be busy."""
-
-HOST = "127.0.0.1"
-"""Address at which the embedded server listens."""
-
-RELEASE_S = 2.0
-"""Time within which a port becomes free, seconds."""
 
 WATCH_S = 1.0
 """Seconds between two checks that the server runs."""
@@ -78,10 +72,13 @@ class Server:
         Address of the API.
     embedded
         Whether it is the site's embedded server; False for the one of ``PREFECT_API_URL``.
+    user
+        Name of another user who runs it, in a site of a group; empty if it is this one's, or not embedded.
     """
 
     api_url: str
     embedded: bool
+    user: str = ""
 
     @property
     def ui_url(self) -> str:
@@ -115,16 +112,6 @@ def ask_server(api_url: str, what: str, question: dict[str, Any], timeout_s: flo
         return json.load(answer)
 
 
-def _becomes(condition: Callable[[], bool], within_s: float, give_up: Callable[[], bool] = lambda: False) -> bool:
-    """Wait until a condition holds; return False after a timeout or when there is nothing to wait for."""
-    deadline = time.monotonic() + within_s
-    while not condition():
-        if give_up() or time.monotonic() > deadline:
-            return False
-        time.sleep(0.2)
-    return True
-
-
 @contextmanager
 def server_for(site: Site, *, port: int | None = None) -> Iterator[Server]:
     """Use a Prefect server inside the ``with`` block: the one of ``PREFECT_API_URL``, else the site's embedded one.
@@ -141,14 +128,14 @@ def server_for(site: Site, *, port: int | None = None) -> Iterator[Server]:
     Raises
     ------
     InputError
-        If nothing answers at ``PREFECT_API_URL``, or not to this process, if the port is in use, or if the site's
-        server runs at another port, on another machine or for another user.
+        If nothing answers at ``PREFECT_API_URL``, or not to this process, if the port is in use, if the site's server
+        runs at another port or on another machine, or if the site is another user's and not shared.
     StorageError
         If the embedded server does not start, or does not answer.
     """
     named = os.environ.get("PREFECT_API_URL")
     if named:
-        if not _becomes(lambda: is_healthy(named), PATIENCE_S):
+        if not becomes(lambda: is_healthy(named), PATIENCE_S):
             remedy = "start it, or unset PREFECT_API_URL to use an embedded server"
             raise InputError("no Prefect server answers", value=named, remedy=remedy)
         own = auth_string(_folder(site)) if is_own_here(named, _folder(site)) else ""
@@ -175,11 +162,13 @@ def embedded_server(site: Site, *, port: int | None = None) -> Iterator[Server]:
     Raises
     ------
     InputError
-        If the port is in use, or if the site's server runs at another port, on another machine or for another user.
+        If the port is in use, if the site's server runs at another port or on another machine, or if the site is
+        another user's and not shared.
     StorageError
         If the server does not start, or does not answer.
     """
     folder = _folder(site)
+    require_site(site, "state", "server", write=True)
     make_secret(folder)
     with open_private(folder / "users.lock") as users:
         with open_private(folder / "start.lock") as starting:
@@ -190,7 +179,7 @@ def embedded_server(site: Site, *, port: int | None = None) -> Iterator[Server]:
             fcntl.flock(users, fcntl.LOCK_SH)
             api_url = _join(folder, port) or _start(folder, port or others_port)
         with _kept_alive(folder, api_url):
-            yield Server(api_url, embedded=True)
+            yield Server(api_url, embedded=True, user=user_of_server(site))
     # The server ends within a second after the last user has released the lock.
 
 
@@ -213,7 +202,7 @@ def _join(folder: Path, port: int | None) -> str | None:
         remedy = "work there, stop it there, or use a server of its own for several machines (PREFECT_API_URL)"
         raise InputError("the site's server runs on another machine", value=host, remedy=remedy)
     api_url = str(noted.get("api_url", ""))
-    if not _becomes(lambda: is_own(api_url, folder, HEALTH_TIMEOUT_S), STALL_S, lambda: not _runs(folder)):
+    if not becomes(lambda: is_own(api_url, folder, HEALTH_TIMEOUT_S), STALL_S, lambda: not _runs(folder)):
         if not _runs(folder):
             return None
         raise StorageError(
@@ -272,9 +261,22 @@ def _port_of(api_url: str) -> int:
     return urlsplit(api_url).port or 0
 
 
+def user_of_server(site: Site) -> str:
+    """Return the name of the user who has started the site's embedded server, if it is another one; else empty."""
+    user = str(_note(_folder(site)).get("user", ""))
+    return "" if user == user_name(os.geteuid()) else user
+
+
 def known_address(site: Site) -> str | None:
-    """Return the address of the site's embedded server if it answers and proves that it is."""
+    """Return the address of the site's embedded server if it answers and proves that it is.
+
+    Raises
+    ------
+    InputError
+        If this user may not read what it has noted.
+    """
     folder = _folder(site)
+    require_site(site, "server")
     api_url = str(_note(folder).get("api_url", ""))
     return api_url if api_url and is_own(api_url, folder, HEALTH_TIMEOUT_S) else None
 
@@ -297,7 +299,7 @@ def _note(folder: Path) -> dict[str, Any]:
 
 def wait_until_stopped(site: Site, timeout_s: float = 30.0) -> bool:
     """Wait until the site's embedded server has ended; False if it still runs after the timeout."""
-    ended = _becomes(
+    ended = becomes(
         lambda: not _runs(_folder(site)) and all(process.poll() is not None for process in _started), timeout_s
     )
     if ended:
@@ -309,38 +311,9 @@ def _folder(site: Site) -> Path:
     return site.state / "server"
 
 
-def _bind(port: int | None) -> socket.socket:
-    """Return a socket at a port of this machine, any free one for None."""
-    listening = socket.socket()
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        # A process that is killed gives its locks back a moment before its port.
-        if not _becomes(lambda: _binds(listening, port or 0), RELEASE_S):
-            listening.bind((HOST, port or 0))
-    except OSError as error:
-        listening.close()
-        if error.errno == errno.EADDRNOTAVAIL:
-            remedy = f"add it (ip address add {HOST}/8 dev lo), or set PREFECT_API_URL to a server"
-            raise InputError("this machine has no IPv4 address of its own", value=HOST, remedy=remedy) from error
-        value, remedy = f"{port}, by {listener(port or 0)}", "choose another port, or none for any free one"
-        raise InputError("port is in use", value=value, limit="a free port", remedy=remedy) from error
-    return listening
-
-
-def _binds(listening: socket.socket, port: int) -> bool:
-    """Bind a socket; return whether this succeeded, False while the port is in use."""
-    try:
-        listening.bind((HOST, port))
-    except OSError as error:
-        if error.errno != errno.EADDRINUSE:
-            raise
-        return False
-    return True
-
-
 def _start(folder: Path, port: int | None) -> str:
     """Start the server's process and wait until it answers; return the address of the API."""
-    with _bind(port) as listening, open_private(folder / "server.lock") as lock:
+    with bind(port) as listening, open_private(folder / "server.lock") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         port = listening.getsockname()[1]
         api_url = f"http://{HOST}:{port}/api"
@@ -352,8 +325,9 @@ def _start(folder: Path, port: int | None) -> str:
             process = _spawn(folder, listening, lock, log)
     _started.append(process)
     note = {"api_url": api_url, "pid": process.pid, "host": socket.gethostname()}
+    note["user"] = user_name(os.geteuid())
     write_private(folder / "address.json", json.dumps(note) + "\n")
-    if not _becomes(
+    if not becomes(
         lambda: is_own(api_url, folder, HEALTH_TIMEOUT_S), START_TIMEOUT_S, lambda: process.poll() is not None
     ):
         process.kill()
@@ -393,5 +367,4 @@ def _spawn(folder: Path, listening: socket.socket, lock: IO[bytes], log: IO[byte
         stderr=subprocess.STDOUT,
         pass_fds=passed,
         start_new_session=True,
-        umask=0o077,
     )

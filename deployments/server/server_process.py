@@ -15,6 +15,7 @@ import threading
 import time
 from pathlib import Path
 
+from blocks.sharing import private_modes
 from deployments.server.cipher import set_key
 from deployments.server.database import VARIABLE
 
@@ -43,6 +44,7 @@ def main() -> None:
     """Serve Prefect's API and pages at a socket of this machine."""
     folder, listening, lock = Path(sys.argv[1]), socket.socket(fileno=int(sys.argv[2])), int(sys.argv[3])
     os.set_inheritable(lock, False)  # held by this process alone, as long as it lives
+    os.umask(private_modes(folder).umask)
     threading.Thread(target=stop_when_unused, args=(folder / "users.lock",), daemon=True).start()
 
     set_key(folder, os.environ[VARIABLE])

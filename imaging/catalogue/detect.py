@@ -169,6 +169,8 @@ def detect(image: CcdImage, fwhm_pixels: float, settings: CatalogueSettings) -> 
             clean=True,
             segmentation_map=True,
         )
+    except MemoryError:
+        raise
     except Exception as error:  # sep raises nothing more specific when its buffers overflow
         raise _too_many(f"sep: {error}", settings) from error
     if len(found) > settings.maximum_sources:

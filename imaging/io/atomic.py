@@ -1,8 +1,6 @@
 """Write files atomically: a file is complete or absent."""
 
-import errno
 import os
-import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -11,11 +9,9 @@ from pathlib import Path
 import xxhash
 
 from imaging.errors import StorageError
+from imaging.io.access import DENIED, FULL, has_no_room, refusal
 
 CHUNK = 1 << 22
-
-FULL_BELOW_BYTES = 1 << 24
-"""Free space below which a failed write counts as a full disk."""
 
 
 @contextmanager
@@ -48,7 +44,11 @@ def atomic_path(path: Path, *, flush: bool = True) -> Iterator[Path]:
 
 def storage_error(error: OSError, path: Path) -> StorageError:
     """Return a storage error with cause and remedy."""
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT) or "disk" in str(error).lower() or _has_no_room(path.parent)
+    if error.errno in DENIED:
+        refused = refusal(path, "the file", write=True)
+        return StorageError(refused.problem, value=refused.value, remedy=f"{refused.remedy}; then run it again")
+    # CFITSIO only reports that it could not write.
+    full = error.errno in FULL or "disk" in str(error).lower() or has_no_room(path.parent)
     reason = (error.strerror or str(error) or type(error).__name__).splitlines()[0]
     return StorageError(
         f"cannot write a file: {'the disk is full' if full else reason}",
@@ -57,14 +57,6 @@ def storage_error(error: OSError, path: Path) -> StorageError:
         if full
         else "check the folder's permissions and that it is mounted, then run the same command again",
     )
-
-
-def _has_no_room(folder: Path) -> bool:
-    """Whether the disk of a folder is full; CFITSIO only reports that it could not write."""
-    try:
-        return shutil.disk_usage(folder).free < FULL_BELOW_BYTES
-    except OSError:
-        return False
 
 
 def write_bytes(path: Path, content: bytes, *, flush: bool = True) -> None:

@@ -22,6 +22,7 @@ from imaging.detrend.brighter_fatter import BrighterFatterKernel
 from imaging.detrend.calibrations import DetrendCalibrations
 from imaging.errors import InputError
 from imaging.exposure import Exposure
+from imaging.io.access import require_access
 from imaging.io.atomic import write_text
 from imaging.io.checked import DamagedError, fits_file, reading
 from imaging.io.manifest import AGE_LIMITS, BAND_DEPENDENT, AgeLimit, CalibrationEntry, CalibrationManifest, Kind
@@ -46,12 +47,13 @@ class CalibrationLibrary:
     Raises
     ------
     InputError
-        If there is no manifest or it is invalid.
+        If there is no manifest, or it is invalid or may not be read.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = Path(root)
         path, remedy = self.root / MANIFEST, "correct it or copy the calibration library again"
+        require_access(path, "the calibration manifest")
         if not path.exists():
             raise InputError("there is no calibration library", value=path, remedy="set the calibration folder")
         with reading(path, "the calibration manifest is not valid", remedy):
@@ -68,12 +70,13 @@ class CalibrationLibrary:
         Raises
         ------
         InputError
-            If none is valid, it is too old or the file does not exist.
+            If none is valid, it is too old, or the file does not exist or may not be read.
         """
         entry = self._entry(kind, exposure, epoch, ccd)
         if epoch is None:
             self._require_young(entry, exposure)
         path = self.root / entry.name(ccd, exposure.band)
+        require_access(path, "the calibration file")
         if not path.is_file():
             raise InputError(
                 f"calibration file missing: {kind}",

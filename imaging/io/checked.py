@@ -23,6 +23,7 @@ from astropy.io import fits
 from pydantic import ValidationError
 
 from imaging.errors import GWWorkflowError, InputError, StorageError
+from imaging.io.access import refusal
 from imaging.io.checksums import CARD, ones_complement_sum
 
 BLOCK = 2880
@@ -88,6 +89,9 @@ def reading(
         if missing is None:
             raise error(problem, value=f"{path}: no such file", limit=limit, remedy=remedy) from cause
         raise error(missing, value=path, remedy=remedy) from cause
+    except PermissionError as cause:
+        refused = refusal(Path(path), "the file")
+        raise error(refused.problem, value=refused.value, remedy=refused.remedy) from cause
     except DAMAGE as cause:
         raise error(problem, value=f"{path}: {reason_of(cause)}", limit=limit, remedy=remedy) from cause
 

@@ -19,6 +19,7 @@ from imaging.detector.ccds import CCDS
 from imaging.errors import CcdError, InputError
 from imaging.exposure import Exposure, exposure_from_header
 from imaging.image import RawCcd
+from imaging.io.access import require_access
 from imaging.io.checked import BITS, DAMAGE, DamagedError, check_sums, hdu_layout, mapped, reading, reason_of
 
 BLOCK, MAX_AXES = 2880, 9
@@ -82,6 +83,7 @@ def index_raw(path: Path) -> RawIndex:
         size = path.stat().st_size
         stream = path.open("rb")
     except OSError as error:
+        require_access(path, "the raw file")
         raise InputError("raw file missing or unreadable", value=path, remedy=remedy) from error
     with stream:
         if stream.read(9) != b"SIMPLE  =":

@@ -7,7 +7,6 @@ folder; if it is damaged or not writable, sources are parsed again.
 
 import ast
 import json
-import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -20,7 +19,7 @@ import xxhash
 
 from imaging.errors import StorageError
 from imaging.io.atomic import write_bytes
-from imaging.kernel_cache import remove_unused
+from imaging.kernel_cache import remove_unused, user_caches
 
 FILE = "sources.json"
 
@@ -91,8 +90,8 @@ class SourceCache:
         digest = xxhash.xxh3_64(sys.version.encode())
         try:
             digest.update(Path(__file__).read_bytes())
-            folder = (root or caches() / "sources") / digest.hexdigest()
-        except (OSError, RuntimeError):  # source files in an archive; a user without a home folder
+            folder = (root or user_caches() / "sources") / digest.hexdigest()
+        except OSError:  # source files in an archive
             return cls(None, {})
         return cls(folder, readings_in(folder / FILE))
 
@@ -114,17 +113,6 @@ class SourceCache:
         with suppress(OSError, StorageError):
             write_bytes(self.folder / FILE, _check(content) + b"\n" + content, flush=False)
             remove_unused(self.folder.parent)
-
-
-def caches() -> Path:
-    """Return the project's folder in the user's cache folder.
-
-    Raises
-    ------
-    RuntimeError
-        If the user has no home folder.
-    """
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gw-workflow"
 
 
 def readings_in(path: Path) -> dict[str, Reading]:

@@ -36,6 +36,7 @@ from prefect.task_engine import TaskRunTimeoutError
 from prefect.tasks import exponential_backoff
 from prefect.transactions import IsolationLevel
 
+from blocks.sharing import follow
 from blocks.site import Site
 from imaging.errors import GWWorkflowError, NoWorkError, StorageError
 from tasks.engine.cache import record_key, recorded_result
@@ -44,6 +45,7 @@ from tasks.engine.failures import note_failure
 from tasks.engine.jobs import Failure, Job, Outcome, StepInfo, StepResult
 from tasks.engine.limits import ResourceMeter, TimeLimit, slot
 from tasks.engine.locks import FileLocks
+from tasks.engine.machine import machine_errors
 from tasks.engine.outcomes import done_outcome, final_task_state, outcome_of
 from tasks.engine.progress import SEVERAL, Progress, report
 from tasks.engine.records import StepRecords
@@ -134,7 +136,7 @@ class Step:
         logger = _logger()
         meter = ResourceMeter()
         try:
-            with TimeLimit(self.time_limit_s, trace_of(job)):
+            with machine_errors(), TimeLimit(self.time_limit_s, trace_of(job)):
                 result = self.function(job)
         except NoWorkError as error:
             located = error.located(**job.place, step=self.name)
@@ -202,6 +204,7 @@ class Step:
     def _cache_key(self, context: TaskRunContext, parameters: dict[str, Any]) -> str:
         """Return the cache key for Prefect, after deleting a record whose products are missing or damaged."""
         job: Job = parameters["job"]
+        follow(job.site)  # before a worker locks and writes
         key = self.key(job)
         if not context.task.refresh_cache:
             recorded_result(job.site, key)
@@ -209,11 +212,7 @@ class Step:
 
 
 def step(
-    info: StepInfo,
-    *,
-    limit: str | None = None,
-    retries: int = RETRIES,
-    time_limit_s: float = TIME_LIMIT_S,
+    info: StepInfo, *, limit: str | None = None, retries: int = RETRIES, time_limit_s: float = TIME_LIMIT_S
 ) -> Callable[[StepFunction], Step]:
     """Decorate a plain function as a step; the parameters are those of :class:`Step`."""
 

@@ -115,3 +115,12 @@ def test_too_many_sources_are_refused_with_their_number():
         detect(image, FWHM, SETTINGS.with_values(maximum_sources=10))
     assert caught.value.reason == "too_many_sources"
     assert caught.value.value == "15"
+
+
+def test_a_lack_of_memory_is_not_a_crowded_field(monkeypatch):
+    def extract(*_, **__):
+        raise MemoryError  # as sep does when its C code cannot allocate
+
+    monkeypatch.setattr("imaging.catalogue.detect.sep.extract", extract)
+    with pytest.raises(MemoryError):
+        detect(blank(8), FWHM, SETTINGS)

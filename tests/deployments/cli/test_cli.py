@@ -92,6 +92,25 @@ def asked(monkeypatch, prefect_server):
 
 
 @pytest.mark.parametrize(
+    ("settings", "name", "code"),
+    [
+        ({"LC_ALL": "C"}, "sité", 0),
+        ({"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, "sité", 1),
+        ({"LC_ALL": "C.UTF-8"}, b"sit\xe9", 1),
+    ],
+    ids=["C", "C without UTF-8", "no UTF-8"],
+)
+def test_a_site_has_any_name_that_is_text(tmp_path, settings, name, code):
+    folder = os.path.join(os.fsencode(tmp_path), os.fsencode(name))  # noqa: PTH118 (bytes)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)} | settings
+    words = [sys.executable, "-m", "deployments.cli.main", "cache", "list", "--site", folder]
+    done = subprocess.run(words, env=environment, capture_output=True, check=False)
+    assert done.returncode == code, done.stderr
+    assert done.stderr.count(b"\n") == code
+    assert (b"is not UTF-8" in done.stderr and b"LC_ALL=C.UTF-8" in done.stderr) == (code == 1)
+
+
+@pytest.mark.parametrize(
     ("words", "message"),
     [
         (["nonsense"], "Unknown command"),
@@ -102,6 +121,13 @@ def asked(monkeypatch, prefect_server):
         (single_epoch(c="1,77"), "CCD number out of range (77; allowed: 1 to 62)"),
         (single_epoch(c="1,x"), "CCD list not understood"),
         (single_epoch(r="x"), "invalid version number"),
+        (single_epoch(r="²"), "invalid version number"),
+        ([*SINGLE_EPOCH, "--workers", "0"], "--workers"),
+        (["candidates", "20170818", "--limit", "-5"], "--limit"),
+        (["candidate-pictures", "20170818", "--limit", "0"], "--limit"),
+        (["status", "--interval", "0"], "--interval"),
+        (["serve", "--port", "99999999"], "--port"),
+        (["metrics", "--port", "-3"], "--port"),
         (single_epoch(d="tape"), "tape"),
         (["difference", "-E", "1", "-r", "r4", "-p", "60", "-n", "20170818", "-b", "i"], "version tag not understood"),
         (["difference", "-E", "1", "-r", "r4p5", "-p", "x", "-n", "20170818", "-b", "i"], "season not understood"),

@@ -91,14 +91,15 @@ def test_exposures_that_trickle_in_are_one_night(night):
     assert read_runs(newest(night))[-1].exposures == (ONE, TWO, THREE)
 
 
-def test_a_night_is_processed_again_without_exposures_that_do_not_come(night):
+@pytest.mark.parametrize("is_ahead", [False, True], ids=["in time", "by a clock 40 days ahead"])
+def test_a_night_is_processed_again_without_exposures_that_do_not_come(night, is_ahead):
     run = started(night)
     night.arrived.add(TWO)
     night.look()
     night.finish(run)
     assert night.look().created == []
     mark = newest(night).folder / "arrivals" / str(TWO)
-    then = mark.stat().st_mtime - PATIENCE_S - 1
+    then = mark.stat().st_mtime + (3.5e6 if is_ahead else -PATIENCE_S - 1)
     os.utime(mark, (then, then))
     assert night.look().created == [f"{PROCESS}-{NIGHT}-r1"]
     assert night.look().created == []

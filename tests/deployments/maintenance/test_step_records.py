@@ -12,6 +12,7 @@ from prefect.serializers import JSONSerializer
 from blocks.site import Site
 from deployments.cli import main
 from imaging.identity import ExposureId
+from imaging.io.atomic import content_hash
 from imaging.io.tables import read_table
 from tasks.engine.cache import fingerprint, parse_record_name, record_name
 from tasks.jobs import StepJob, ccd_of
@@ -76,6 +77,19 @@ def test_damage_is_found(site, cache, tmp_path):
         (1, "product missing"),
         (2, "product altered"),
     ]
+
+
+def test_the_record_of_what_is_there_is_kept_whatever_the_clock_said(site, cache):
+    (former,) = (path for path in (site.records / "1300001").iterdir() if "ccd01" in path.name)
+    product = site.products / EXPOSURE.folder / "D01300001_i_01_r4p5_detrend.fits"
+    record(site, 1, "b")  # computed again, with another content, after the clock was set back
+    (current,) = (path for path in (site.records / "1300001").iterdir() if "ccd01" in path.name and path != former)
+    text = former.read_text().replace(content_hash(product), "0" * 32)
+    former.write_text(text.replace(str(product.stat().st_mtime_ns), "1"))
+    os.utime(former, (4e9, 4e9))
+    assert cache("prune")[1]["removed"] == {"damaged": 0, "replaced": 1, "errors": 0, "forgotten": 0}
+    assert current.exists()
+    assert not former.exists()
 
 
 def test_what_serves_nothing_is_pruned(site, cache):

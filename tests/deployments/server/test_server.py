@@ -181,7 +181,7 @@ def test_a_port_that_is_taken_is_an_error(site):
 
 
 def test_a_machine_without_ipv4_is_refused(site, monkeypatch):
-    monkeypatch.setattr("deployments.server.server.HOST", "192.0.2.1")  # an address that no machine has
+    monkeypatch.setattr("deployments.server.ports.HOST", "192.0.2.1")  # an address that no machine has
     with pytest.raises(InputError, match=r"no IPv4 address.*ip address add"), embedded_server(site):
         pass
 
