@@ -21,7 +21,8 @@ from typing import Any, Protocol
 from blocks.gw_events import current_skymap, is_retracted, name_order
 from blocks.night_runs import PROCESS, RANK, End, NightRun, is_alive, read_runs, run_of, write_run
 from blocks.nights import RegisteredNight, read_night, registered_nights
-from blocks.site import Site, raw_path
+from blocks.raw_index import has_raw_files
+from blocks.site import Site
 from deployments.events.due import Due, NightState, RankedList, due, due_together, is_wanted
 from imaging.errors import GWWorkflowError
 from imaging.io.exposure_list import ListedExposure, read_exposure_list
@@ -211,12 +212,12 @@ def read_state(
 
 def _arrived(site: Site, awaited: Iterable[ListedExposure]) -> set[int]:
     """Return the exposures whose raw files are there and complete."""
-    there = [request for request in map(request_of, awaited) if raw_path(site, request.exposure_id()).exists()]
-    if not there:
+    ids = [request_of(item).exposure_id() for item in awaited]
+    if not ids or not has_raw_files(site):
         return set()
-    from tasks.raw_files import has_arrived  # imports astropy
+    from tasks.raw_files import arrived_exposures  # imports astropy
 
-    return {request.expnum for request in there if has_arrived(site, request.exposure_id())}
+    return arrived_exposures(site, ids)
 
 
 def _settled(night: RegisteredNight, run: NightRun, runs: FlowRuns | None) -> NightRun:
