@@ -208,7 +208,13 @@ INPUTS: tuple[Kind, ...] = (
         "parquet",
         own=True,
     ),
-    Kind("exposure list", in_folder("list.csv", write_list), read_exposure_list, ("read_exposure_list",), "text"),
+    Kind(
+        "exposure list",
+        in_folder("list.csv", write_list),
+        read_exposure_list,
+        ("read_exposure_list", "read_given_list"),
+        "text",
+    ),
     Kind(
         "plan CSV",
         in_folder("plan.csv", lambda p: p.write_text("RA,DEC,BAND\n" + "".join(f"{n},-{n}.5,i\n" for n in range(9)))),
