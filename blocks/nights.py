@@ -62,7 +62,7 @@ class NightRecord(BaseModel):
     """Name of the newest alert of the event that was known when the sky map was stored."""
     selection: dict[str, Any] | None = None
     """What differs from the defaults of :class:`imaging.templates.night_selection.NightSelection`, by which exposures
-    that nobody listed are taken; None for a night registered before version 0.4, which takes none."""
+    that nobody listed are taken; None for a night registered without them by an earlier version, which takes none."""
 
     @model_validator(mode="before")
     @classmethod
