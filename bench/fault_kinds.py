@@ -48,6 +48,7 @@ from imaging.io.colour_terms import read_colour_terms, write_colour_terms
 from imaging.io.exposure_list import read_exposure_list
 from imaging.io.pointings import read_pointings
 from imaging.io.raw import read_exposure
+from imaging.io.raw_headers import read_raw_header
 from imaging.io.reference import (
     catalogue_partitions,
     read_pieces,
@@ -114,6 +115,7 @@ INPUTS: tuple[Kind, ...] = (
         sealed=True,
     ),
     Kind("raw header", in_folder("raw.fits.fz", write_raw_file), read_exposure, ("read_exposure",), "fits"),
+    Kind("any raw file", in_folder("raw.fits.fz", write_raw_file), read_raw_header, ("read_raw_header",), "fits"),
     *(
         Kind(
             kind.replace("_", " "),
@@ -206,7 +208,13 @@ INPUTS: tuple[Kind, ...] = (
         "parquet",
         own=True,
     ),
-    Kind("exposure list", in_folder("list.csv", write_list), read_exposure_list, ("read_exposure_list",), "text"),
+    Kind(
+        "exposure list",
+        in_folder("list.csv", write_list),
+        read_exposure_list,
+        ("read_exposure_list", "read_given_list"),
+        "text",
+    ),
     Kind(
         "plan CSV",
         in_folder("plan.csv", lambda p: p.write_text("RA,DEC,BAND\n" + "".join(f"{n},-{n}.5,i\n" for n in range(9)))),

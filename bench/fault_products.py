@@ -1,5 +1,7 @@
 """The kinds of file that this project writes and reads again, for :mod:`bench.faults`."""
 
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 
@@ -23,6 +25,7 @@ from bench.fault_examples import (
     write_planes_file,
     write_ranked,
     write_ranking_file,
+    write_raw_file,
     write_raw_index,
     write_record,
     write_sky_fit,
@@ -35,6 +38,8 @@ from blocks.gw_events import read_alert
 from blocks.night_runs import read_runs
 from blocks.nights import read_night
 from blocks.plans import read_plan
+from blocks.raw_index import INDEX, index_files, read_raw_files
+from blocks.site import Site
 from deployments.events.decisions import read_ranked
 from deployments.reports.ledger import read_records
 from imaging.io import truth
@@ -56,6 +61,17 @@ from tasks.fit_sky import read_sky_fit
 from tasks.products import read_quality, read_summary, write_quality
 from tasks.ranked_tables import read_ranking
 from tasks.tie_astrometry import read_ccd_tie
+
+
+def write_raw_files(folder: Path) -> Path:
+    """Write an example of the kind: index of raw files."""
+    site = Site.at(folder)
+    names = ("c4d_240511_005233_ori.fits.fz", "DECam_01300001.fits.fz")
+    for name in names:
+        write_raw_file(site.raw / name)
+    index_files(site, [site.raw / name for name in names])
+    return site.state / INDEX
+
 
 PRODUCTS: tuple[Kind, ...] = (
     Kind(
@@ -235,6 +251,15 @@ PRODUCTS: tuple[Kind, ...] = (
         lambda p: fingerprint(site_above(p, 2), site_above(p, 2).raw / "file.bin"),
         ("fingerprint",),
         "json",
+        sealed=True,
+        own=True,
+    ),
+    Kind(
+        "index of raw files",
+        write_raw_files,
+        lambda p: list(read_raw_files(site_above(p, 1)).by_path.values()),
+        ("read_raw_files",),
+        "parquet",
         sealed=True,
         own=True,
     ),

@@ -63,6 +63,9 @@ class NightRecord(BaseModel):
     """Revision in which the exposure list last changed; later ones have a new sky map only."""
     alert: str = ""
     """Name of the newest alert of the event that was known when the sky map was stored."""
+    selection: dict[str, Any] | None = None
+    """What differs from the defaults of :class:`imaging.templates.night_selection.NightSelection`, by which exposures
+    that nobody listed are taken; None for a night registered without them by an earlier version, which takes none."""
 
     @model_validator(mode="before")
     @classmethod
@@ -75,7 +78,7 @@ class NightRecord(BaseModel):
     @property
     def event_id(self) -> uuid.UUID:
         """Identifier of the Prefect event of this revision: the same each time it is emitted."""
-        content = xxhash.xxh3_128_hexdigest(self.model_dump_json().encode())
+        content = xxhash.xxh3_128_hexdigest(self.model_dump_json(exclude_none=True).encode())
         return uuid.uuid5(_NAMESPACE, f"{self.night}/{self.revision}/{content}")
 
     def payload(self) -> dict[str, Any]:

@@ -29,7 +29,7 @@ class Site(BaseModel):
     root: Path
     """Parent of the folders that are not set separately."""
     raw: Path
-    """Raw exposures, ``{night}/DECam_{expnum}.fits.fz``."""
+    """Raw exposures, of any name; ``{night}/DECam_{expnum}.fits.fz`` is the usual one."""
     calibrations: Path
     """The calibration library with its manifest."""
     reference: Path

@@ -31,7 +31,7 @@ class Exposure:
     exptime_s
         Exposure time.
     ra_deg, dec_deg
-        Telescope pointing, ICRS to a few arcseconds.
+        Telescope pointing, ICRS to a few arcseconds; NaN if the header of a bias or flat lacks it.
     airmass
         Airmass; NaN if the header lacks it.
     obstype
@@ -123,8 +123,8 @@ def exposure_from_header(header: Mapping[str, Any], source: str) -> Exposure:
         night=night_of(mjd),
         mjd=mjd,
         exptime_s=exptime_s,
-        ra_deg=_pointing(header, ("TELRA", "RA"), source, hours=True),
-        dec_deg=_pointing(header, ("TELDEC", "DEC"), source, hours=False),
+        ra_deg=_pointing(header, ("TELRA", "RA"), obstype, source, hours=True),
+        dec_deg=_pointing(header, ("TELDEC", "DEC"), obstype, source, hours=False),
         airmass=optional("AIRMASS"),
         obstype=obstype,
         object_name=str(header.get("OBJECT", "")).strip(),
@@ -132,8 +132,8 @@ def exposure_from_header(header: Mapping[str, Any], source: str) -> Exposure:
     )
 
 
-def _pointing(header: Mapping[str, Any], keys: tuple[str, ...], source: str, *, hours: bool) -> float:
-    """Return the first of several angles that the header states, in degrees."""
+def _pointing(header: Mapping[str, Any], keys: tuple[str, ...], obstype: str, source: str, *, hours: bool) -> float:
+    """Return the first of several angles that the header states, in degrees; only a sky exposure needs one."""
     limit = 360.0 if hours else 90.0
     for key in keys:
         try:
@@ -142,6 +142,8 @@ def _pointing(header: Mapping[str, Any], keys: tuple[str, ...], source: str, *, 
             continue
         if abs(angle) <= limit:
             return angle
+    if obstype.lower() != "object":
+        return math.nan
     raise InputError(
         "raw header lacks the pointing",
         value=f"{', '.join(f'{key} = {header.get(key)!r}' for key in keys)} in {source}",

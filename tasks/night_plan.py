@@ -26,7 +26,7 @@ from tasks.engine.progress import SEVERAL
 from tasks.exposure_requests import candidate_of_listed, nominal_footprints, request_of_listed
 from tasks.jobs import StepJob
 from tasks.products import read_quality
-from tasks.raw_files import is_at_hand
+from tasks.raw_files import arrived_exposures
 from tasks.requests import ExposureRequest, Version
 from tasks.steps import NIGHT, exposure_cpu_s, steps_of
 
@@ -151,7 +151,8 @@ def exposures_at_hand(registered: RegisteredNight, site: Site) -> list[int]:
     """Return the exposures of a registered night whose raw files have arrived."""
     listed = [item.exposure for item in registered.listed()]
     ids = [ExposureId(exposure.expnum, exposure.band, exposure.night) for exposure in listed]
-    return [who.expnum for who in ids if is_at_hand(site, who)]
+    arrived = arrived_exposures(site, ids)
+    return [who.expnum for who in ids if who.expnum in arrived]
 
 
 def searched_ccds(requests: Iterable[ExposureRequest], plan: NightPlan, site: Site) -> list[SearchedCcd]:

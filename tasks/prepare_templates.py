@@ -11,12 +11,12 @@ import pyarrow.compute as pc
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
+from blocks.raw_index import raw_files
 from blocks.site import Site
-from imaging.errors import GWWorkflowError, InputError
+from imaging.errors import InputError
 from imaging.exposure import MJD_EPOCH, Exposure, night_of
 from imaging.io.exposure_list import ListedExposure, read_exposure_list
 from imaging.io.pointings import Pointing
-from imaging.io.raw import read_exposure
 from imaging.tables import column
 from imaging.templates.select import TemplateCandidate, TemplateTarget, select_templates
 from imaging.templates.settings import TemplateSettings
@@ -69,7 +69,7 @@ class Preparation:
 
 
 def known_exposures(site: Site, exposure_list: Path | None) -> tuple[ListedExposure, ...]:
-    """Return the exposures to choose templates from: those of the list, or all with raw files at the site.
+    """Return the exposures to choose templates from: those of the list, or all whose raw files the site knows.
 
     Raises
     ------
@@ -78,18 +78,13 @@ def known_exposures(site: Site, exposure_list: Path | None) -> tuple[ListedExpos
     """
     if exposure_list is not None:
         return read_exposure_list(exposure_list)
-    found = []
-    for path in sorted(site.raw.glob("*/DECam_*.fits.fz")):
-        try:
-            found.append(ListedExposure(read_exposure(path)))
-        except GWWorkflowError:
-            continue  # reported by the single-epoch stage if the exposure is processed
+    found = [ListedExposure(exposure) for exposure in raw_files(site).exposures().values()]
     if not found:
         raise InputError(
             "no exposures to choose templates from",
             value=site.raw,
             limit="raw files, or an exposure list",
-            remedy="fetch earlier exposures of the fields, or give an exposure list",
+            remedy="give the folders of earlier exposures to gw-workflow add-raw, or give an exposure list",
         )
     return tuple(found)
 

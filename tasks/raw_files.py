@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,15 +11,20 @@ from typing import Any
 import xxhash
 from pydantic import TypeAdapter
 
+from blocks.raw_index import IndexedFile, RawFiles, index_files, raw_files, read_raw_files
 from blocks.site import Site, raw_path
 from imaging.detector.status import working_ccds
 from imaging.errors import GWWorkflowError, InputError
 from imaging.exposure import Exposure
 from imaging.identity import ExposureId
 from imaging.io.checked import DAMAGE
-from imaging.io.raw import RawExtension, RawIndex, index_raw, read_exposure
+from imaging.io.raw import RawExtension, RawIndex, index_raw
+from imaging.io.raw_headers import is_gzipped, unpack_raw
 from imaging.io.sealed import read_sealed, write_sealed
 from tasks.engine.jobs import FileRecord
+
+NOT_RAW = "no raw file"
+"""Begin of the problem of a file that is no raw exposure at all, but may lie beside them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,43 +68,46 @@ class RawFile:
         )
 
 
-QUIET_S = 10.0
-"""Seconds since the last change of a file below which it may still be written."""
+def arrived_exposures(site: Site, exposures: Iterable[ExposureId]) -> set[int]:
+    """Return the numbers of the exposures whose raw files are there and final, whatever they are called.
 
-OLD_S = 600.0
-"""Seconds since the last change of a file above which it counts as final, even if incomplete."""
+    A file is final when its content is complete, or when its size has stayed the same for some time.
+
+    Raises
+    ------
+    InputError
+        If the index of raw files is damaged.
+    """
+    known, now, arrived = raw_files(site), time.time(), set()
+    for exposure in exposures:
+        with suppress(GWWorkflowError):
+            file = located(site, exposure, known)
+            if file is not None and file.is_final(now) and find_raw(site, exposure):
+                arrived.add(exposure.expnum)
+    return arrived
 
 
-def has_arrived(site: Site, exposure: ExposureId, *, quiet_s: float = QUIET_S) -> bool:
-    """Whether the raw file of an exposure exists and is complete.
+def located(site: Site, exposure: ExposureId, known: RawFiles | None = None) -> IndexedFile | None:
+    """Return the indexed raw file of an exposure, as it is now; None if there is none.
 
     Parameters
     ----------
     site, exposure
         Site and exposure.
-    quiet_s
-        Minimum time since the last change of the file, seconds.
+    known
+        The index with what has arrived; None to look into the raw folder only if the index has no such exposure.
+
+    Raises
+    ------
+    InputError
+        If the index is damaged, or several files hold different exposures of this number.
     """
-    path = raw_path(site, exposure)
-    try:
-        age_s = time.time() - path.stat().st_mtime
-    except OSError:
-        return False
-    if age_s < quiet_s:
-        return False
-    try:
-        return bool(find_raw(site, exposure))
-    except GWWorkflowError:
-        return False
-
-
-def is_at_hand(site: Site, exposure: ExposureId) -> bool:
-    """Whether the raw file of an exposure can be processed now: it is complete, or unchanged for :data:`OLD_S`."""
-    try:
-        age_s = time.time() - raw_path(site, exposure).stat().st_mtime
-    except OSError:
-        return False
-    return age_s > OLD_S or has_arrived(site, exposure, quiet_s=0.0)
+    found = (read_raw_files(site) if known is None else known).find(exposure)
+    if found is None and known is None:
+        found = raw_files(site).find(exposure)
+    if found is not None and not found.is_unchanged(found.path.stat()):
+        found = index_files(site, [found.path]).find(exposure)
+    return found
 
 
 def find_raw(site: Site, exposure: ExposureId) -> RawFile:
@@ -109,8 +118,9 @@ def find_raw(site: Site, exposure: ExposureId) -> RawFile:
     InputError
         If it is missing, unreadable, or of another exposure, night or band.
     """
-    path = raw_path(site, exposure)
-    raw = RawFile(path, _remembered_index(site, path))
+    file = located(site, exposure)
+    path = raw_path(site, exposure) if file is None else file.path  # who reads the usual place says what is wrong
+    raw = _raw_file(site, path, exposure.expnum)
     found = raw.exposure
     for what, asked, got in (
         ("exposure number", exposure.expnum, found.expnum),
@@ -141,24 +151,14 @@ def raw_of_kind(site: Site, night: int, kinds: Iterable[str]) -> list[RawFile]:
     Raises
     ------
     InputError
-        If a file is not readable, or is of another night.
+        If a file in the raw folder of the night is not readable.
     """
-    wanted = set(kinds)
-    found = [
-        RawFile(path, _remembered_index(site, path))
-        for path in sorted((site.raw / str(night)).glob("DECam_*.fits*"))
-        if read_exposure(path).obstype.lower() in wanted
-    ]
-    for raw in found:
-        if raw.exposure.night != night:
-            raise InputError(
-                "raw file of another night",
-                expnum=raw.exposure.expnum,
-                value=f"{raw.exposure.night} in {raw.path}",
-                limit=night,
-                remedy="move the file to the folder of its night",
-            )
-    return sorted(found, key=lambda raw: raw.exposure.expnum)
+    wanted, known = set(kinds), raw_files(site)
+    for file in known.by_path.values():
+        if file.problem and file.path.parent == site.raw / str(night) and not file.problem.startswith(NOT_RAW):
+            raise InputError("raw file of the night not understood", value=file.problem, remedy="fetch it again")
+    chosen = [e for e in known.exposures().values() if e.night == night and e.obstype.lower() in wanted]
+    return [_raw_file(site, known.copies(e.expnum)[0].path, e.expnum) for e in chosen]
 
 
 def ccds_to_process(raw: RawFile, asked: tuple[int, ...] | None) -> tuple[int, ...]:
@@ -172,9 +172,27 @@ def ccds_to_process(raw: RawFile, asked: tuple[int, ...] | None) -> tuple[int, .
     return working if raw.index.lost else tuple(ccd for ccd in working if ccd in raw.index.extensions)
 
 
+def _raw_file(site: Site, path: Path, expnum: int) -> RawFile:
+    """Return a raw file with its index; a gzipped one is unpacked once, since each CCD is read by itself."""
+    try:
+        packed = is_gzipped(path)
+    except OSError:
+        packed = False  # the index says what is wrong
+    if packed:
+        status = path.stat()
+        stamp = xxhash.xxh3_64_hexdigest(f"{path} {status.st_size} {status.st_mtime_ns}".encode())
+        target = site.scratch / "raw" / f"DECam_{expnum:08d}-{stamp}.fits"
+        if not target.exists():
+            unpack_raw(path, target)
+        path = target
+    return RawFile(path, _remembered_index(site, path))
+
+
 def _remembered_index(site: Site, path: Path) -> RawIndex:
     """Return the index of a raw file, cached as long as its size and modification time are unchanged."""
-    memory = site.state / "raw" / f"{path.name}.json"
+    is_usual = path.parent.parent == site.raw
+    mark = "" if is_usual else f"-{xxhash.xxh3_64_hexdigest(str(path.parent).encode())}"
+    memory = site.state / "raw" / f"{path.name}{mark}.json"
     try:
         status = path.stat()
         stamp = [site.name_of(path), status.st_size, status.st_mtime_ns]

@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from blocks.nights import RegisteredNight
-from blocks.site import Site, raw_path
+from blocks.raw_index import raw_files
+from blocks.site import Site
 from deployments.checks.doctor import Finding
 from deployments.checks.status import remark
 from imaging.detector.status import working_ccds
@@ -62,10 +63,11 @@ def _check_decision(site: Site, night: RegisteredNight) -> list[Finding]:
 
 
 def _check_raw(site: Site, exposures: Sequence[Exposure]) -> Finding:
-    missing = [e.expnum for e in exposures if not raw_path(site, ExposureId(e.expnum, e.band, e.night)).exists()]
+    known = raw_files(site)
+    missing = [e.expnum for e in exposures if known.find(ExposureId(e.expnum, e.band, e.night)) is None]
     if missing:
         found = f"{len(missing)} of {len(exposures)} are missing: {_some(missing)}"
-        return Finding("raw files", "warning", found, f"copy them into {site.raw}; they are processed as they arrive")
+        return Finding("raw files", "warning", found, f"copy them into {site.raw}, or gw-workflow add-raw FOLDER")
     return Finding("raw files", "good", f"all {len(exposures)} exist")
 
 

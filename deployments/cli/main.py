@@ -26,6 +26,7 @@ COMMANDS = {
     "exposures": ("single-epoch", "calibrate", "difference", "export", "export-calibration"),
     "images": ("difference-images",),
     "nights": ("night", "register-night", "status", "rank"),
+    "raw": ("add-raw",),
     "templates": ("prepare-templates",),
     "candidates": ("candidates", "candidate-pictures", "report"),
     "calibrations": ("build-calibrations", "build-sky-modes", "build-star-flat"),

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from blocks.site import Site
     from deployments.checks.status import SiteStatus
     from deployments.cli.options import FoundSite
+    from deployments.events.night_choice import ChosenExposures
+    from deployments.events.registry import Registration
     from imaging.candidates.settings import CandidateSettings
 
 
@@ -56,13 +58,35 @@ def night(
     return run_flow("night", common, found.site, flow, parameters, workers=workers, about=about)
 
 
+NewestMap = Annotated[
+    Path | None, Parameter(name="--skymap", help="Sky map, multi-order or flat; default: of the newest alert.")
+]
+ExposureList = Annotated[
+    Path | None, Parameter(name="--exposures", help="Exposure list; default: chosen from the raw files.")
+]
+ChosenBands = Annotated[str, Parameter(name="--bands", help="Bands to choose, such as gi; default: all.")]
+ChosenPrograms = Annotated[
+    tuple[str, ...], Parameter(name="--program", help="Proposal to choose, such as 2022B-715089; repeatable.")
+]
+ChosenRegion = Annotated[
+    float | None, Parameter(name="--region", help="Probability of the sky map's region to choose in.")
+]
+SelectionFile = Annotated[
+    Path | None, Parameter(name="--selection", help="JSON file with settings of the choice of exposures.")
+]
+
+
 def register_night(
     night: NightNumber,
     /,
     *,
     event: Annotated[str, Parameter(name="--event", help="Name of the gravitational-wave event.")],
-    skymap: Annotated[Path, Parameter(name="--skymap", help="Sky map: FITS, multi-order or flat.")],
-    exposures: Annotated[Path, Parameter(name="--exposures", help="Exposure list: comma-separated values.")],
+    skymap: NewestMap = None,
+    exposures: ExposureList = None,
+    bands: ChosenBands = "",
+    program: ChosenPrograms = (),
+    region: ChosenRegion = None,
+    selection: SelectionFile = None,
     update: Annotated[
         bool, Parameter(name="--update", negative="", help="Add exposures or a new sky map to a registered night.")
     ] = False,
@@ -72,10 +96,11 @@ def register_night(
     common: Common = DEFAULTS,
 ) -> Answer:
     """Register a night: store it, copy the catalogue region of its sky map, announce it to the server."""
-    from deployments.events import registry
+    from deployments.events import night_choice, registry
     from deployments.events.prefetching import prefetch_remembered
     from imaging.io.skymaps import read_skymap
     from imaging.skymap.event_time import check_event_time
+    from imaging.templates.night_selection import NightSelection
     from tasks.prepare_templates import mjd_of_night
 
     found = find_site(common)
@@ -88,11 +113,42 @@ def register_night(
             check_event_time(given, mjd_of_night(night))
         notes.extend(given.notes())
 
+    base = None if selection is None else read_settings(selection, NightSelection)
+    rules = night_choice.given_selection(base, bands, program, region)
+    skymap = night_choice.skymap_of(site, event, night) if skymap is None else skymap
+    chosen = night_choice.given_exposures(site, night, skymap, exposures, rules)
     registration = registry.register_night(
-        site, night, event=event, skymap=skymap, exposures=exposures, check_skymap=check, update=update
+        site,
+        night,
+        event=event,
+        skymap=skymap,
+        exposures=chosen.listed,
+        check_skymap=check,
+        update=update,
+        selection=rules,
+        may_be_empty=exposures is None,
     )
     if registration.changed:
         prefetch_remembered(site, read_skymap(registration.night.skymap), notes.append)
+    return registration_answer(found, registration, chosen, notes)
+
+
+def registration_answer(
+    found: "FoundSite", registration: "Registration", chosen: "ChosenExposures", notes: list[str]
+) -> Answer:
+    """Create the runs that are due after a registration; return its result.
+
+    Parameters
+    ----------
+    found
+        The site.
+    registration
+        The registered night.
+    chosen
+        Its exposures, and what was left.
+    notes
+        What else is to be told.
+    """
     record = registration.night.record
     runs = decide_if_possible(found, registration.night) if registration.changed else None
     document = {
@@ -101,12 +157,15 @@ def register_night(
         "announced": None if not registration.changed else runs is not None,
         "runs": runs,
         "prefetched": notes,
+        "left": chosen.left,
+        "notes": chosen.notes,
         **record.model_dump(mode="json"),
     }
+    told = (*chosen.notes, *notes)
     if not registration.changed:
-        return Answer(document, (f"night {night} is already registered; nothing changed",))
-    what = f"night {night}, {record.event}: {len(record.exposures)} exposures, {len(record.templates)} templates"
-    return Answer(document, (f"{what}; revision {record.revision}; {starts(night, runs)}", *notes))
+        return Answer(document, (f"night {record.night} is already registered; nothing changed", *told))
+    what = f"night {record.night}, {record.event}: {len(record.exposures)} exposures, {len(record.templates)} templates"
+    return Answer(document, (f"{what}; revision {record.revision}; {starts(record.night, runs)}", *told))
 
 
 def decide_if_possible(found: "FoundSite", night: "RegisteredNight") -> list[str] | None:

@@ -11,17 +11,18 @@ import fcntl
 import json
 import socket
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
 from blocks.gw_events import current_skymap, is_retracted, name_order
 from blocks.night_runs import PROCESS, RANK, End, NightRun, is_alive, read_runs, run_of, write_run
 from blocks.nights import RegisteredNight, read_night, registered_nights
-from blocks.site import Site, raw_path
+from blocks.raw_index import RawFiles, has_raw_files, raw_files
+from blocks.site import Site
 from deployments.events.due import Due, NightState, RankedList, due, due_together, is_wanted
 from imaging.errors import GWWorkflowError
 from imaging.io.exposure_list import ListedExposure, read_exposure_list
@@ -126,7 +127,7 @@ def look(site: Site, runs: FlowRuns) -> Look:
     Exception
         If the server does not answer; nothing is lost, the next look compares again.
     """
-    found = Look()
+    found, files = Look(), cache(lambda: raw_files(site))
     with _only_one(site):
         active = runs.active()
         states: dict[int, tuple[RegisteredNight, NightState]] = {}
@@ -134,6 +135,7 @@ def look(site: Site, runs: FlowRuns) -> Look:
             try:
                 night = read_night(site, number)
                 night = _with_newest_skymap(site, night)
+                night = _with_unlisted(site, night, files)
                 states[number] = night, read_state(site, night, runs, active)
             except GWWorkflowError as error:
                 found.errors[number] = error.sentence()
@@ -178,6 +180,15 @@ def _with_newest_skymap(site: Site, night: RegisteredNight) -> RegisteredNight:
     return adopt_skymap(site, night.record.night, newest[1], alert=newest[0].name)
 
 
+def _with_unlisted(site: Site, night: RegisteredNight, files: Callable[[], RawFiles]) -> RegisteredNight:
+    """Take the exposures of a night that have arrived without being listed."""
+    if night.record.selection is None or not has_raw_files(site):
+        return night
+    from deployments.events.unlisted import with_unlisted  # imports NumPy
+
+    return with_unlisted(site, night, files())
+
+
 def read_state(
     site: Site, night: RegisteredNight, runs: FlowRuns | None = None, active: Iterable[ServerRun] = ()
 ) -> NightState:
@@ -211,12 +222,12 @@ def read_state(
 
 def _arrived(site: Site, awaited: Iterable[ListedExposure]) -> set[int]:
     """Return the exposures whose raw files are there and complete."""
-    there = [request for request in map(request_of, awaited) if raw_path(site, request.exposure_id()).exists()]
-    if not there:
+    ids = [request_of(item).exposure_id() for item in awaited]
+    if not ids or not has_raw_files(site):
         return set()
-    from tasks.raw_files import has_arrived  # imports astropy
+    from tasks.raw_files import arrived_exposures  # imports astropy
 
-    return {request.expnum for request in there if has_arrived(site, request.exposure_id())}
+    return arrived_exposures(site, ids)
 
 
 def _settled(night: RegisteredNight, run: NightRun, runs: FlowRuns | None) -> NightRun:

@@ -114,6 +114,8 @@ def due(state: NightState) -> Due:
     revision. While a run waits for its start nothing is due, because it reads the newest state when it starts.
     """
     record = state.record
+    if not record.exposures:  # registered before its first exposure has arrived
+        return Due()
     listed = {*record.exposures, *record.templates}
     covered = {expnum for run in state.runs_of(PROCESS) if run.end in COVERED for expnum in run.exposures}
     late = (state.at_hand & listed) - covered

@@ -1,13 +1,6 @@
-"""Read planned pointings: RA, Dec and band.
+"""Read planned pointings: RA, Dec and band, in all forms of :mod:`imaging.io.list_rows`."""
 
-Comma-separated text with these columns, or JSON: a list of objects, as for the observatory's queue.
-"""
-
-import csv
-import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field, field_validator
 
@@ -15,10 +8,8 @@ from imaging.bands import band_named
 from imaging.errors import InputError
 from imaging.exposure import angle_deg
 from imaging.io.checked import reading
+from imaging.io.list_rows import ListRow, band_in, list_rows
 from imaging.settings import Settings
-
-NAMES = {"ra_deg": ("RA", "RA_DEG"), "dec_deg": ("DEC", "DEC_DEG"), "band": ("BAND", "FILTER")}
-"""Accepted column names, upper case."""
 
 
 class Pointing(Settings):
@@ -43,8 +34,8 @@ def read_pointings(path: Path) -> tuple[Pointing, ...]:
     Parameters
     ----------
     path
-        A file whose name ends in .json, or comma-separated text. RA and Dec are degrees, or sexagesimal with colons
-        (hours for RA); the band may be called FILTER.
+        The file. RA and Dec are degrees, or sexagesimal with colons (hours for RA); the band may be called FILTER or
+        ``fil``.
 
     Raises
     ------
@@ -54,40 +45,20 @@ def read_pointings(path: Path) -> tuple[Pointing, ...]:
     path = Path(path)
     found: dict[Pointing, None] = {}
     with reading(path, "list of pointings missing or unreadable", "give RA, Dec and band of each pointing"):
-        for number, row in enumerate(_rows(path.read_text(encoding="utf-8"), path), start=1):
-            found[_pointing(row, f"{path}, pointing {number}")] = None
+        for number, row in enumerate(list_rows(path.read_bytes(), path).rows, start=1):
+            if row.values.get("OBSTYPE", "object").lower() == "object":
+                found[_pointing(row, f"{path}, pointing {number}, {row.place}")] = None
     if not found:
         raise InputError("list of pointings is empty", value=path, remedy="give RA, Dec and band of each")
     return tuple(found)
 
 
-def _rows(text: str, path: Path) -> list[Mapping[str, Any]]:
-    if path.suffix.lower() != ".json":
-        lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
-        return list(csv.DictReader(lines, skipinitialspace=True))
+def _pointing(row: ListRow, where: str) -> Pointing:
+    for column in ("RA", "DEC", "BAND"):
+        if column not in row.values:
+            raise InputError("pointing lacks a column", value=f"{where}: {column}", limit="RA, DEC, BAND")
     try:
-        document = json.loads(text)
-    except ValueError as error:
-        raise InputError("list of pointings is not JSON", value=f"{path}: {error}") from error
-    if not isinstance(document, list) or not all(isinstance(row, dict) for row in document):
-        raise InputError("list of pointings not understood", value=path, limit="a JSON list of objects")
-    return document
-
-
-def _pointing(row: Mapping[str, Any], where: str) -> Pointing:
-    upper = {str(key).strip().upper(): value for key, value in row.items() if key is not None}
-    values: dict[str, Any] = {}
-    for name, words in NAMES.items():
-        present = [word for word in words if upper.get(word) not in (None, "")]
-        if not present:
-            raise InputError("pointing lacks a column", value=f"{where}: {words[0]}", limit="RA, DEC, BAND")
-        values[name] = upper[present[0]]
-    try:
-        ra, dec = _angle(values["ra_deg"], hours=True), _angle(values["dec_deg"], hours=False)
-        return Pointing(ra_deg=ra % 360.0, dec_deg=dec, band=str(values["band"]).strip())
+        ra, dec = (angle_deg(row.values[c], hours=c == "RA" and ":" in row.values[c]) for c in ("RA", "DEC"))
+        return Pointing(ra_deg=ra % 360.0, dec_deg=dec, band=band_in(row.values["BAND"]))
     except (ValueError, TypeError) as error:
-        raise InputError("pointing not understood", value=f"{where}: {dict(row)}") from error
-
-
-def _angle(value: str | float, *, hours: bool) -> float:
-    return angle_deg(value, hours=hours and ":" in str(value))
+        raise InputError("pointing not understood", value=f"{where}: {dict(row.values)}") from error

@@ -106,9 +106,12 @@ class World:
     def patch(self, monkeypatch) -> None:
         """Let the decisions see this world's processes and raw files; any file is a sky map."""
         monkeypatch.setattr(decisions, "is_alive", lambda night, run: run.run in self.alive)
-        monkeypatch.setattr("tasks.raw_files.has_arrived", lambda site, exposure: exposure.expnum in self.arrived)
-        monkeypatch.setattr(decisions, "raw_path", lambda site, exposure: Path("/"))
+        monkeypatch.setattr("tasks.raw_files.arrived_exposures", self.arrived_of)
+        monkeypatch.setattr(decisions, "has_raw_files", lambda site: True)
         monkeypatch.setattr("blocks.skymaps.read_skymap", lambda path: None)
+
+    def arrived_of(self, site, exposures) -> set[int]:
+        return self.arrived & {exposure.expnum for exposure in exposures}
 
     def map_file(self) -> Path:
         path = self.folder / "map.fits"

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+from datetime import date
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ EXPOSURES = st.builds(
     Exposure,
     expnum=st.integers(1, 10**12),
     band=st.sampled_from(sorted(BANDS)),
-    night=st.integers(20120101, 20991231),
+    night=st.dates(date(2012, 1, 1), date(2099, 12, 31)).map(lambda day: int(f"{day:%Y%m%d}")),
     mjd=st.floats(56001.0, 99999.0),
     exptime_s=st.integers(1, 9999).map(lambda n: n / 10),
     ra_deg=RA,
@@ -155,7 +156,7 @@ def test_numbers_are_degrees_in_text_and_json_and_a_repeated_pointing_counts_onc
         ("h.json", '{"RA": 1, "DEC": 2, "BAND": "i"}', "a JSON list of objects"),
         ("i.json", "[[1, 2, 3]]", "a JSON list of objects"),
         ("j.json", '[{"RA": 1,', "not JSON"),
-        ("k.json", '[{"RA": NaN, "DEC": 2, "BAND": "i"}]', "not understood"),
+        ("k.json", '[{"RA": NaN, "DEC": 2, "BAND": "i"}]', "pointing 1, entry 1: RA"),
     ],
 )
 def test_a_pointing_that_cannot_be_meant_is_refused(tmp_path, name, text, words):

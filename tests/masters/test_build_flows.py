@@ -21,6 +21,7 @@ from imaging.simulation.night import simulate_night
 from imaging.simulation.settings import SimulationSettings
 from imaging.tables import make_table
 from tasks.engine.jobs import ExitCode
+from tasks.raw_files import raw_of_kind
 
 pytestmark = pytest.mark.slow
 
@@ -139,13 +140,15 @@ def test_flats_that_are_left_out_cost_the_flat_and_the_manifest_stays(command, s
     assert (site.calibrations / "manifest.json").read_bytes() == before
 
 
-def test_frames_of_another_night_and_a_night_without_flats_are_refused(command, site):
+def test_a_night_is_that_of_the_headers_and_one_without_flats_is_refused(command, site):
+    """A copy of the frames in the folder of another night gives that night none, and its own none twice."""
     other = site.raw / "20240512"
     shutil.copytree(site.raw / str(NIGHT), other)
     code, said = command(site, "build-calibrations", 20240512, "--ccds", CCD)
     assert code is ExitCode.BAD_INPUT
-    assert "of another night" in said["error"] and "20240510" in said["error"]
-    for path in raw_files(site, "dome flat"):
+    assert "the night has no dome flats" in said["error"] and "20240512" in said["error"]
+    assert [raw.exposure.obstype for raw in raw_of_kind(site, NIGHT, ("zero",))] == ["zero"] * 3
+    for path in [*raw_files(site, "dome flat"), *other.glob("*")]:
         path.unlink()
     code, said = build(command, site)
     assert code is ExitCode.BAD_INPUT

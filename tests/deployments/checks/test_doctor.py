@@ -27,7 +27,9 @@ from imaging.io.skymaps import write_skymap
 from imaging.schemas.reference import REFERENCE_STARS
 from imaging.skymap.build import gaussian_skymap
 from tasks.exposure_requests import nominal_footprints
+from tasks.prepare_templates import mjd_of_night
 from tasks.steps import LIMITS
+from tests.raw_frames import write_frame
 
 
 @pytest.fixture
@@ -66,8 +68,8 @@ def test_an_empty_site_is_told_what_it_lacks(site, night):
 def test_files_that_come_are_seen(site, night):
     for item in night.listed():
         path = raw_path(site, ExposureId(item.exposure.expnum, item.exposure.band, item.exposure.night))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
+        e = item.exposure
+        write_frame(path, e.expnum, mjd=mjd_of_night(e.night), band=e.band)
     assert by_check(doctor.examine(site))["raw files"].verdict == "good"
 
 
