@@ -126,6 +126,14 @@ INPUTS: tuple[Kind, ...] = (
         for kind, image in (("bias", IMAGE - 100), ("flat", FLAT), ("star_flat", FLAT))
     ),
     Kind(
+        "biases of several CCDs",
+        in_folder("zci.fits", lambda p: write_image_extensions(p, {"S29": IMAGE - 90, "N4": IMAGE - 100}, {})),
+        partial(read_calibration_image, ccd=35, kind="bias"),
+        ("read_calibration_image",),
+        "fits",
+        sealed=True,
+    ),
+    Kind(
         "bad pixels",
         in_folder("bad.fits", partial(write_calibration_image, image=(IMAGE > 120).astype(np.int16), header={})),
         read_bad_pixels,
@@ -161,7 +169,7 @@ INPUTS: tuple[Kind, ...] = (
     Kind("sky modes", in_folder("modes.fits", write_modes), read_sky_modes, ("read_sky_modes",), "fits", sealed=True),
     Kind(
         "sky templates",
-        in_folder("template.fits", lambda p: write_calibration_image(p, np.stack([FLAT, 0.1 * FLAT]), {})),
+        in_folder("template.fits", lambda p: write_calibration_image(p, np.stack([FLAT, 0.1 * FLAT]), {"CCDNUM": 4})),
         partial(read_sky_templates, ccd=4),
         ("read_sky_templates",),
         "fits",

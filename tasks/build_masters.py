@@ -103,7 +103,7 @@ def make_flat(job: StepJob) -> StepResult:
     settings, times, ccd = job.settings_as(MasterSettings), StepTimes(), science_ccd(job.ccd or 0)
     with times.step("read"):
         raws = _read_raws(job)
-        bias = read_calibration_image(job.input_path("bias"))
+        bias = read_calibration_image(job.input_path("bias"), ccd.ccdnum)
         linear = read_linearity(job.input_path("linearity"), ccd.ccdnum) if "linearity" in job.inputs else None
     with times.step("combine"):
         master = master_flat(ccd, raws, bias, linear, settings)
@@ -155,9 +155,9 @@ def finish_jobs(
 def finish_masters(job: StepJob) -> StepResult:
     """Scale the flats of one CCD to the camera and find its bad pixels."""
     settings, ccd, epoch = job.settings_as(MasterSettings), science_ccd(job.ccd or 0), job.parameters["epoch"]
-    bias, products, bad = read_calibration_image(job.input_path("bias")), {}, None
+    bias, products, bad = read_calibration_image(job.input_path("bias"), ccd.ccdnum), {}, None
     for band, scale in job.parameters["scales"].items():
-        flat = read_calibration_image(job.input_path(f"flat_{band}"))
+        flat = read_calibration_image(job.input_path(f"flat_{band}"), ccd.ccdnum, band=band)
         found = find_bad_pixels(bias, flat, settings)
         bad = found if bad is None else bad | found
         path = products[f"flat_{band}"] = master_path(job.site, epoch, "flat", ccd.ccdnum, band)

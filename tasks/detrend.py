@@ -82,10 +82,11 @@ def detrend(job: StepJob) -> StepResult:
     own, *others = (RawExtension(*values) for values in job.parameters["extensions"])
     raw = read_raw_ccd(path, own, job.expnum or 0)
     sources = {e.ccdnum: found for e in others if (found := _read_source(job, e)) is not None}
+    observed = read_exposure(path)
     kinds: list[Kind] = [name for name in job.inputs if name != "raw"]  # type: ignore[misc]
-    calibrations = read_detrend_calibrations({kind: job.input_path(kind) for kind in kinds}, ccd.ccdnum)
+    calibrations = read_detrend_calibrations({kind: job.input_path(kind) for kind in kinds}, ccd.ccdnum, observed.band)
     settings = job.settings_as(DetrendSettings)
-    detrended = detrend_ccd(ccd, raw, sources, read_exposure(path), calibrations, settings)
+    detrended = detrend_ccd(ccd, raw, sources, observed, calibrations, settings)
     paths = job.product_paths(DETREND)
     write_planes(paths["image"], {"SCI": detrended.science, "MSK": detrended.mask}, detrended.header)
     write_planes(paths["mini_sky"], {"SKY": detrended.mini_sky.values.astype(np.float32)}, {"CCDNUM": ccd.ccdnum})

@@ -68,7 +68,8 @@ def fit_sky(job: StepJob) -> StepResult:
     basis = Basis.of(job, fit_sky.code_version, MINI_SKY)
     fit = _earlier_fit(path, basis)
     if fit is None:
-        modes = read_sky_modes(job.input_path("sky_modes")) if "sky_modes" in job.inputs else None
+        band = job.exposure.band if job.exposure else None
+        modes = read_sky_modes(job.input_path("sky_modes"), band) if "sky_modes" in job.inputs else None
         fit = fit_modes(_read_mini_skies(job), modes, job.settings_as(SkySettings))
         write_sealed(path, json.dumps({"basis": basis.model_dump(), "fit": fit.to_dict()}, indent=1))
     quality = {

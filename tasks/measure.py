@@ -100,8 +100,8 @@ def measure(job: StepJob) -> StepResult:
     with times.step("read"):
         planes, header = read_planes(job.input_path("image"), ["SCI", "MSK"])
         sky = read_sky_fit(job.input_path("sky"))
-        calibrations = _read_calibrations(job)
         observed = exposure_from_header(header, str(job.input_path("image")))
+        calibrations = _read_calibrations(job, observed)
         ccd = science_ccd(job.ccd or 0)
         cone = _cone(observed, ccd.ccdnum, settings.astrometry.search_radius_arcsec)
         reference = read_reference_cone(job.site.reference / "gaia", *cone)
@@ -115,14 +115,15 @@ def measure(job: StepJob) -> StepResult:
     return job.result(products, quality=_quality(clean, measured), cpu_s=times.cpu_s, notes=notes)
 
 
-def _read_calibrations(job: StepJob) -> CleanCalibrations:
+def _read_calibrations(job: StepJob, observed: Exposure) -> CleanCalibrations:
     star_flat = job.input_path("star_flat") if "star_flat" in job.inputs else None
     templates = job.input_path("sky_templates") if "sky_templates" in job.inputs else None
+    ccd, band = job.ccd or 0, observed.band
     return CleanCalibrations(
-        flat=read_calibration_image(job.input_path("flat"), kind="flat"),
-        star_flat=read_calibration_image(star_flat, kind="star_flat") if star_flat else None,
+        flat=read_calibration_image(job.input_path("flat"), ccd, band=band, kind="flat"),
+        star_flat=read_calibration_image(star_flat, ccd, band=band, kind="star_flat") if star_flat else None,
         star_flat_name=star_flat.name if star_flat else "",
-        sky_templates=read_sky_templates(templates, job.ccd or 0) if templates else None,
+        sky_templates=read_sky_templates(templates, ccd, band) if templates else None,
     )
 
 
