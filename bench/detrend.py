@@ -29,13 +29,12 @@ from imaging.detrend.chain import DetrendedCcd, detrend_ccd
 from imaging.detrend.settings import DetrendSettings
 from imaging.io.calibrations import (
     CalibrationLibrary,
-    detrend_calibration_paths,
     read_calibration_image,
     read_crosstalk,
-    read_detrend_calibrations,
     read_sky_modes,
     read_sky_templates,
 )
+from imaging.io.detrend_calibrations import detrend_calibration_paths, read_detrend_calibrations
 from imaging.io.raw import RawIndex, index_raw, read_raw_ccd
 from imaging.masks.cosmic_rays import find_cosmic_rays
 from imaging.masks.settings import CosmicRaySettings, StreakSettings

@@ -16,13 +16,12 @@ from imaging.exposure import Exposure
 from imaging.image import CcdImage
 from imaging.io.calibrations import (
     CalibrationLibrary,
-    detrend_calibration_paths,
     read_calibration_image,
-    read_detrend_calibrations,
     read_sky_modes,
     read_sky_templates,
 )
 from imaging.io.colour_terms import COLOUR_TERMS, read_colour_terms
+from imaging.io.detrend_calibrations import detrend_calibration_paths, read_detrend_calibrations
 from imaging.io.raw import RawIndex, index_raw, read_raw_ccd
 from imaging.io.reference import read_reference_cone
 from imaging.io.tables import read_table

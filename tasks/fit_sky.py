@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from blocks.site import Site
+from imaging.detrend.defaults import default_notes
 from imaging.errors import InputError
 from imaging.exposure import Exposure
 from imaging.identity import ExposureId
@@ -54,7 +55,8 @@ def fit_sky_job(
     library = CalibrationLibrary(site.calibrations)
     inputs |= optional_calibration(site, library, "sky_modes", observed, 0, epoch=epoch)
     parameters: dict[str, Any] = {"without": absentees(failures)}
-    warnings = library.age_warnings(observed, epoch=epoch)
+    lacking = library.lacking(observed, epoch=epoch)
+    warnings = library.age_warnings(observed, epoch=epoch) + default_notes(lacking)
     if warnings:
         parameters["calibration_warnings"] = list(warnings)
     return StepJob(exposure=exposure, site=site, inputs=inputs, settings=settings, parameters=parameters)

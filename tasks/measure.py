@@ -6,6 +6,7 @@ from pathlib import Path
 from blocks.site import Site
 from imaging.detector.ccds import NX, NY, science_ccd
 from imaging.detector.distortion import seed_wcs
+from imaging.detrend.defaults import default_cards
 from imaging.exposure import Exposure, exposure_from_header
 from imaging.identity import ExposureId
 from imaging.io.calibrations import CalibrationLibrary, read_calibration_image, read_sky_templates
@@ -73,7 +74,9 @@ def measure_planner(
         inputs |= optional_calibration(site, library, "star_flat", observed, ccd, epoch=epoch)
         inputs |= optional_calibration(site, library, "sky_templates", observed, ccd, epoch=epoch)
         inputs |= reference_inputs(site, observed, ccd, settings.astrometry.search_radius_arcsec)
-        return StepJob(exposure=exposure, ccd=ccd, site=site, inputs=inputs, settings=settings)
+        lacking = [kind for kind in library.lacking(observed, ccd, epoch=epoch) if kind in ("star_flat", "sky_modes")]
+        parameters = {"calibration_defaults": lacking} if lacking else {}
+        return StepJob(exposure=exposure, ccd=ccd, site=site, inputs=inputs, settings=settings, parameters=parameters)
 
     return plan
 
@@ -134,6 +137,7 @@ def _write(job: StepJob, clean: CleanCcd, measured: MeasuredCcd) -> dict[str, Pa
     paths = job.product_paths(MEASURE)
     image = clean.image
     header = image.header | measured.wcs.to_header() | {"FWHM": measured.psf.model.fwhm_pixels}
+    header |= default_cards(header, job.parameters.get("calibration_defaults", ()))
     write_planes(paths["image"], {"SCI": image.science, "MSK": image.mask, "WGT": image.weight}, header)
     write_psf(paths["psf"], measured.psf.model)
     write_table(paths["catalogue"], measured.catalogue)

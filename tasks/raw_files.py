@@ -62,6 +62,9 @@ class RawFile:
         )
 
 
+BIAS_KINDS, FLAT_KINDS = ("zero", "bias"), ("dome flat", "flat")
+"""Values of OBSTYPE of calibration exposures, in lower case."""
+
 QUIET_S = 10.0
 """Seconds since the last change of a file below which it may still be written."""
 

@@ -24,7 +24,7 @@ COMMANDS = {
     "nights": ("night", "register-night", "status", "rank"),
     "templates": ("prepare-templates",),
     "candidates": ("candidates", "candidate-pictures", "report"),
-    "calibrations": ("build-calibrations", "build-sky-modes", "build-star-flat"),
+    "calibrations": ("build-calibrations", "build-sky-modes", "build-star-flat", "import-calibrations"),
     "catalogues": ("reference-catalog",),
     "server": ("serve", "sign-in", "rotate-secret", "deploy", "settings", "listen", "metrics", "database"),
     "site": ("doctor", "backup", "restore", "timings", "cache", "make-certificate"),

@@ -19,12 +19,12 @@ from imaging.detector.ccds import AMPLIFIERS, CCDS, science_ccd
 from imaging.detector.crosstalk import CrosstalkMatrix, parse_crosstalk
 from imaging.detector.linearity import LinearityTable
 from imaging.detrend.brighter_fatter import BrighterFatterKernel
-from imaging.detrend.calibrations import DetrendCalibrations
+from imaging.detrend.defaults import DEFAULTS
 from imaging.errors import InputError
 from imaging.exposure import Exposure
 from imaging.io.atomic import write_text
 from imaging.io.checked import DamagedError, fits_file, reading
-from imaging.io.manifest import AGE_LIMITS, BAND_DEPENDENT, AgeLimit, CalibrationEntry, CalibrationManifest, Kind
+from imaging.io.manifest import AGE_LIMITS, BAND_DEPENDENT, KINDS, AgeLimit, CalibrationEntry, CalibrationManifest, Kind
 from imaging.io.master_files import POSITIONS, file_parts, linearity_part, read_master, require_band
 from imaging.io.original_sky import MINI_SKY_SHAPE, TABLE, binned_templates, modes_by_ccd
 from imaging.io.possible import require_linear, require_possible
@@ -57,12 +57,16 @@ class CalibrationLibrary:
         self.root = Path(root)
         path, remedy = self.root / MANIFEST, "correct it or copy the calibration library again"
         if not path.exists():
-            raise InputError("there is no calibration library", value=path, remedy="set the calibration folder")
+            raise InputError(
+                "there is no calibration library",
+                value=path,
+                remedy="set the calibration folder, or make one with build-calibrations",
+            )
         with reading(path, "the calibration manifest is not valid", remedy):
             self.manifest = CalibrationManifest.model_validate_json(path.read_bytes())
 
     def find(self, kind: Kind, exposure: Exposure, ccd: int, *, epoch: str | None = None) -> Path:
-        """Find the file of a calibration for an exposure and CCD; the most recent of several valid ones.
+        """Find the file of a calibration for an exposure and CCD; of several valid ones that nearest in time.
 
         Parameters
         ----------
@@ -113,6 +117,11 @@ class CalibrationLibrary:
                 )
         return tuple(warnings)
 
+    def lacking(self, exposure: Exposure, ccd: int | None = None, *, epoch: str | None = None) -> tuple[str, ...]:
+        """Return the kinds with a default of which the library has none for an exposure and a CCD (None: any)."""
+        found = (kind for kind in KINDS if kind in DEFAULTS)
+        return tuple(kind for kind in found if not self.holds(kind, exposure, ccd, epoch=epoch))
+
     def _require_young(self, entry: CalibrationEntry, exposure: Exposure) -> None:
         limit = self.manifest.age_limits.get(entry.kind)
         if limit is not None and entry.age_days(exposure) >= limit.refuse_days:
@@ -133,7 +142,7 @@ class CalibrationLibrary:
         of_kind = [entry for entry in self.manifest.entries if entry.serves(kind, exposure.band, ccd)]
         valid = [e for e in of_kind if (e.epoch == epoch if epoch else e.valid_for(exposure))]
         if valid:
-            return max(valid, key=lambda entry: (entry.band is not None, entry.made_night))
+            return max(valid, key=lambda e: (e.band is not None, -e.age_days(exposure), e.made_night))
         what = f"{kind}, band {exposure.band}" if kind in BAND_DEPENDENT else kind
         if of_kind:
             problem = f"calibration outside its validity: {what}"
@@ -353,38 +362,3 @@ def read_sky_templates(path: Path, ccd: int, band: str | None = None) -> SkyTemp
         values = binned_templates(image.astype(np.float32, copy=False))
         require_possible(values, "sky_modes")
         return SkyTemplates(ccd, values)
-
-
-def detrend_calibration_paths(
-    library: CalibrationLibrary, exposure: Exposure, ccd: int, *, epoch: str | None = None
-) -> dict[Kind, Path]:
-    """Find all calibration files for detrending a CCD; the brighter-fatter kernel is optional.
-
-    Raises
-    ------
-    InputError
-        If a calibration is missing or outside its validity.
-    """
-    kinds: list[Kind] = ["bias", "flat", "bad_pixels", "linearity", "crosstalk"]
-    if library.holds("brighter_fatter", exposure, ccd, epoch=epoch):
-        kinds.append("brighter_fatter")
-    return {kind: library.find(kind, exposure, ccd, epoch=epoch) for kind in kinds}
-
-
-def read_detrend_calibrations(paths: Mapping[Kind, Path], ccd: int, band: str) -> DetrendCalibrations:
-    """Read the calibrations found by :func:`detrend_calibration_paths`.
-
-    Raises
-    ------
-    InputError
-        If one is damaged.
-    """
-    return DetrendCalibrations(
-        bias=read_calibration_image(paths["bias"], ccd, kind="bias"),
-        flat=read_calibration_image(paths["flat"], ccd, band=band, kind="flat"),
-        bad_pixels=read_bad_pixels(paths["bad_pixels"], ccd),
-        linearity=read_linearity(paths["linearity"], ccd),
-        crosstalk=read_crosstalk(paths["crosstalk"]),
-        brighter_fatter=read_brighter_fatter(paths["brighter_fatter"], ccd) if "brighter_fatter" in paths else None,
-        names={kind: path.name for kind, path in paths.items()},
-    )

@@ -12,13 +12,12 @@ from imaging.io.calibration_write import write_calibration_image, write_image_ex
 from imaging.io.calibrations import (
     CalibrationEntry,
     CalibrationLibrary,
-    detrend_calibration_paths,
-    read_detrend_calibrations,
     read_linearity,
     read_sky_modes,
     read_sky_templates,
     write_manifest,
 )
+from imaging.io.detrend_calibrations import detrend_calibration_paths, read_detrend_calibrations
 
 EXPOSURE = Exposure(1300001, "i", 20240510, 60440.0, 90.0, 150.0, 2.0, 1.2)
 FILES = {
