@@ -29,13 +29,12 @@ from imaging.detrend.chain import DetrendedCcd, detrend_ccd
 from imaging.detrend.settings import DetrendSettings
 from imaging.io.calibrations import (
     CalibrationLibrary,
-    detrend_calibration_paths,
     read_calibration_image,
     read_crosstalk,
-    read_detrend_calibrations,
     read_sky_modes,
     read_sky_templates,
 )
+from imaging.io.detrend_calibrations import detrend_calibration_paths, read_detrend_calibrations
 from imaging.io.raw import RawIndex, index_raw, read_raw_ccd
 from imaging.masks.cosmic_rays import find_cosmic_rays
 from imaging.masks.settings import CosmicRaySettings, StreakSettings
@@ -112,7 +111,7 @@ class ExposureBench:
 
     def _detrend(self, ccdnum: int) -> DetrendedCcd:
         paths = detrend_calibration_paths(self.library, self.index.exposure, ccdnum)
-        calibrations = read_detrend_calibrations(paths, ccdnum)
+        calibrations = read_detrend_calibrations(paths, ccdnum, self.index.exposure.band)
         expnum = self.index.exposure.expnum
         present = [n for n in self.matrix.sources_of(ccdnum) if n in self.index.extensions]
         sources = {n: read_raw_ccd(self.path, self.index.extensions[n], expnum) for n in present}
@@ -129,8 +128,8 @@ class ExposureBench:
         """Clean and score a CCD; return its error image, full wells, streaks, and the error of its sky."""
         exposure, scores, timed = self.index.exposure, self.scores, self.costs.timed
         ccd, result = science_ccd(ccdnum), self.detrended[ccdnum]
-        flat = read_calibration_image(self.library.find("flat", exposure, ccdnum))
-        star_flat = read_calibration_image(self.library.find("star_flat", exposure, ccdnum))
+        flat = read_calibration_image(self.library.find("flat", exposure, ccdnum), ccdnum)
+        star_flat = read_calibration_image(self.library.find("star_flat", exposure, ccdnum), ccdnum)
         templates = read_sky_templates(self.library.find("sky_templates", exposure, ccdnum), ccdnum)
         truth = read_truth(self.night, exposure.expnum, ccdnum)
         self.pixels[ccdnum] = truth.pixels

@@ -46,6 +46,7 @@ from imaging.io.calibrations import (
 )
 from imaging.io.colour_terms import read_colour_terms, write_colour_terms
 from imaging.io.exposure_list import read_exposure_list
+from imaging.io.lsst_calibrations import read_defects, read_linearizer
 from imaging.io.pointings import read_pointings
 from imaging.io.raw import read_exposure
 from imaging.io.raw_headers import read_raw_header
@@ -63,6 +64,22 @@ from imaging.schemas.reference import REFERENCE_GALAXIES
 def positions(table: pa.Table) -> object:
     """Return what must be possible in a catalogue: where its objects are; other columns may be empty."""
     return [table["ra"].to_numpy(), table["dec"].to_numpy()]
+
+
+def write_defects(path: Path) -> None:
+    """Write an example of the kind: LSST defects."""
+    columns = "".join(f"# - {{name: {name}, datatype: int32}}\n" for name in ("x0", "y0", "width", "height"))
+    meta = "# meta: {OBSTYPE: defects, INSTRUME: decam, DETECTOR: 33, CALIBDATE: '2013-07-16T00:00:00'}\n"
+    head = f"# %ECSV 1.0\n# ---\n# datatype:\n{columns}{meta}# schema: astropy-2.0\nx0 y0 width height\n"
+    path.write_text(head + "".join(f"{9 * n} {n} 2 30\n" for n in range(20)))
+
+
+def write_linearizer(path: Path) -> None:
+    """Write an example of the kind: LSST linearizer."""
+    amplifiers = {name: {"linearityType": "LookupTable", "linearityCoeffs": [row, 0]} for row, name in enumerate("AB")}
+    metadata = {"INSTRUME": "DECam", "DETECTOR": 33, "CALIBDATE": "1970-01-01T00:00:00"}
+    table = [[0.01 * n for n in range(200)], [-0.01 * n for n in range(200)]]
+    path.write_text(json.dumps({"metadata": metadata, "amplifiers": amplifiers, "tableData": table}))
 
 
 @dataclass(frozen=True)
@@ -128,6 +145,14 @@ INPUTS: tuple[Kind, ...] = (
         for kind, image in (("bias", IMAGE - 100), ("flat", FLAT), ("star_flat", FLAT))
     ),
     Kind(
+        "biases of several CCDs",
+        in_folder("zci.fits", lambda p: write_image_extensions(p, {"S29": IMAGE - 90, "N4": IMAGE - 100}, {})),
+        partial(read_calibration_image, ccd=35, kind="bias"),
+        ("read_calibration_image",),
+        "fits",
+        sealed=True,
+    ),
+    Kind(
         "bad pixels",
         in_folder("bad.fits", partial(write_calibration_image, image=(IMAGE > 120).astype(np.int16), header={})),
         read_bad_pixels,
@@ -143,6 +168,8 @@ INPUTS: tuple[Kind, ...] = (
         "fits",
         True,
     ),
+    Kind("LSST defects", in_folder("defects.ecsv", write_defects), read_defects, ("read_defects",), "text"),
+    Kind("LSST linearizer", in_folder("n2.yaml", write_linearizer), read_linearizer, ("read_linearizer",), "text"),
     Kind(
         "crosstalk",
         in_folder("crosstalk.txt", lambda p: p.write_text(format_crosstalk(observatory_crosstalk().terms[:40]))),
@@ -163,7 +190,7 @@ INPUTS: tuple[Kind, ...] = (
     Kind("sky modes", in_folder("modes.fits", write_modes), read_sky_modes, ("read_sky_modes",), "fits", sealed=True),
     Kind(
         "sky templates",
-        in_folder("template.fits", lambda p: write_calibration_image(p, np.stack([FLAT, 0.1 * FLAT]), {})),
+        in_folder("template.fits", lambda p: write_calibration_image(p, np.stack([FLAT, 0.1 * FLAT]), {"CCDNUM": 4})),
         partial(read_sky_templates, ccd=4),
         ("read_sky_templates",),
         "fits",

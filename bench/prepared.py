@@ -16,13 +16,12 @@ from imaging.exposure import Exposure
 from imaging.image import CcdImage
 from imaging.io.calibrations import (
     CalibrationLibrary,
-    detrend_calibration_paths,
     read_calibration_image,
-    read_detrend_calibrations,
     read_sky_modes,
     read_sky_templates,
 )
 from imaging.io.colour_terms import COLOUR_TERMS, read_colour_terms
+from imaging.io.detrend_calibrations import detrend_calibration_paths, read_detrend_calibrations
 from imaging.io.raw import RawIndex, index_raw, read_raw_ccd
 from imaging.io.reference import read_reference_cone
 from imaging.io.tables import read_table
@@ -127,7 +126,7 @@ def prepare_exposure(folder: Path, seed: int, seeing_arcsec: float, ccds: tuple[
 
 def _detrend(index: RawIndex, path: Path, library: CalibrationLibrary, ccd: int) -> DetrendedCcd:
     exposure = index.exposure
-    calibrations = read_detrend_calibrations(detrend_calibration_paths(library, exposure, ccd), ccd)
+    calibrations = read_detrend_calibrations(detrend_calibration_paths(library, exposure, ccd), ccd, exposure.band)
     leaking = calibrations.crosstalk.sources_of(ccd) if calibrations.crosstalk else ()
     raws = {
         number: read_raw_ccd(path, index.extensions[number], exposure.expnum)
@@ -144,8 +143,8 @@ def _prepare(
     templates = read_sky_templates(library.find("sky_templates", exposure, ccd), ccd)
     sky = sky_image(fit, templates, ccd, shape)
     science, mask, header = detrended.science - sky, detrended.mask, dict(detrended.header)
-    star_flat = read_calibration_image(library.find("star_flat", exposure, ccd))
-    flat = read_calibration_image(library.find("flat", exposure, ccd))
+    star_flat = read_calibration_image(library.find("star_flat", exposure, ccd), ccd)
+    flat = read_calibration_image(library.find("flat", exposure, ccd), ccd)
     apply_star_flat(science, mask, header, star_flat)
     weight = sky_weight(mask, sky, flat, star_flat, science_ccd(ccd), header)
     seeing = estimate_fwhm(science, mask, MeasureSettings())

@@ -22,12 +22,9 @@ from tasks.engine.limits import slot
 from tasks.engine.stage import Stage
 from tasks.engine.task_runner import ComputeTaskRunner
 from tasks.jobs import StepJob
-from tasks.raw_files import RawFile, raw_of_kind
+from tasks.raw_files import BIAS_KINDS, FLAT_KINDS, RawFile, raw_of_kind
 from tasks.requests import Ccds, Name, Night
 from tasks.steps import MAKE_BIAS, MAKE_FLAT, WRITE_CALIBRATIONS
-
-BIAS_KINDS, FLAT_KINDS = ("zero", "bias"), ("dome flat", "flat")
-"""Values of OBSTYPE in lower case."""
 
 
 @keep_result

@@ -19,7 +19,7 @@ from imaging.io.calibrations import (
     read_linearity,
     write_manifest,
 )
-from imaging.io.manifest import CalibrationEntry, Kind
+from imaging.io.manifest import FIRST_OF_ALL, LAST_OF_ALL, CalibrationEntry, Kind
 from imaging.io.raw import RawExtension, read_exposure, read_raw_ccd
 from imaging.masters.bad_pixels import find_bad_pixels
 from imaging.masters.frames import Master, master_bias, master_flat, relative_levels
@@ -37,7 +37,7 @@ BIAS_STEP_ADU, FLAT_STEP = 0.02, 1.0 / 16384.0
 
 RAW = "raw_"
 
-WHOLE_CAMERA: frozenset[Kind] = frozenset(("sky_modes",))
+WHOLE_CAMERA: frozenset[Kind] = frozenset(("sky_modes", "crosstalk"))
 """Kinds of calibration with one file for all CCDs."""
 
 
@@ -67,7 +67,13 @@ def make_bias(job: StepJob) -> StepResult:
     with times.step("combine"):
         master = master_bias(ccd, raws, job.night or 0, settings)
     path = master_path(job.site, job.parameters["epoch"], "bias", ccd.ccdnum)
-    header = {"CCDNUM": ccd.ccdnum, "DETPOS": ccd.detpos, "BUNIT": "adu", "NCOMBINE": len(master.levels)}
+    header = {
+        "CCDNUM": ccd.ccdnum,
+        "DETPOS": ccd.detpos,
+        "NITE": job.night,
+        "BUNIT": "adu",
+        "NCOMBINE": len(master.levels),
+    }
     write_calibration_image(path, master.image, header, step=BIAS_STEP_ADU)
     quality = {"n_exposures": len(master.levels), "noise_adu": master.noise, "n_rejected": master.n_rejected}
     return job.result({"bias": path}, quality=quality, cpu_s=times.cpu_s, notes=_left_out(job, "bias", master))
@@ -103,7 +109,7 @@ def make_flat(job: StepJob) -> StepResult:
     settings, times, ccd = job.settings_as(MasterSettings), StepTimes(), science_ccd(job.ccd or 0)
     with times.step("read"):
         raws = _read_raws(job)
-        bias = read_calibration_image(job.input_path("bias"))
+        bias = read_calibration_image(job.input_path("bias"), ccd.ccdnum)
         linear = read_linearity(job.input_path("linearity"), ccd.ccdnum) if "linearity" in job.inputs else None
     with times.step("combine"):
         master = master_flat(ccd, raws, bias, linear, settings)
@@ -155,18 +161,18 @@ def finish_jobs(
 def finish_masters(job: StepJob) -> StepResult:
     """Scale the flats of one CCD to the camera and find its bad pixels."""
     settings, ccd, epoch = job.settings_as(MasterSettings), science_ccd(job.ccd or 0), job.parameters["epoch"]
-    bias, products, bad = read_calibration_image(job.input_path("bias")), {}, None
+    bias, products, bad = read_calibration_image(job.input_path("bias"), ccd.ccdnum), {}, None
     for band, scale in job.parameters["scales"].items():
-        flat = read_calibration_image(job.input_path(f"flat_{band}"))
+        flat = read_calibration_image(job.input_path(f"flat_{band}"), ccd.ccdnum, band=band)
         found = find_bad_pixels(bias, flat, settings)
         bad = found if bad is None else bad | found
         path = products[f"flat_{band}"] = master_path(job.site, epoch, "flat", ccd.ccdnum, band)
-        header = {"CCDNUM": ccd.ccdnum, "DETPOS": ccd.detpos, "BAND": band}
+        header = {"CCDNUM": ccd.ccdnum, "DETPOS": ccd.detpos, "NITE": job.night, "BAND": band}
         write_calibration_image(path, flat * flat.dtype.type(scale), header, step=FLAT_STEP)
     if bad is None:
         raise InputError("there is no flat to build from", ccd=ccd.ccdnum)
     path = products["bad_pixels"] = master_path(job.site, epoch, "bad_pixels", ccd.ccdnum)
-    write_calibration_image(path, bad, {"CCDNUM": ccd.ccdnum, "DETPOS": ccd.detpos})
+    write_calibration_image(path, bad, {"CCDNUM": ccd.ccdnum, "DETPOS": ccd.detpos, "NITE": job.night})
     defects = int(~(BpmBit.EDGE | BpmBit.NEAREDGE))
     return job.result(products, quality={"n_bad_pixels": int(((bad & defects) != 0).sum())})
 
@@ -193,7 +199,16 @@ def record_masters(site: Site, night: int, epoch: str, ccds: Sequence[int], band
     return record_files(site, night, epoch, built)
 
 
-def record_files(site: Site, night: int, epoch: str, built: Mapping[tuple[Kind, str | None], Sequence[Path]]) -> Path:
+def record_files(
+    site: Site,
+    night: int,
+    epoch: str,
+    built: Mapping[tuple[Kind, str | None], Sequence[Path]],
+    *,
+    validity: tuple[int, int] | None = None,
+    sources: Mapping[str, str] | None = None,
+    forms: Mapping[str, str] | None = None,
+) -> Path:
     """Add calibration files to the library's manifest with their checksums; entries of other epochs are kept.
 
     Entries of the same epoch are replaced, but keep the CCDs built before. An entry applies to the CCDs with a file;
@@ -205,6 +220,10 @@ def record_files(site: Site, night: int, epoch: str, built: Mapping[tuple[Kind, 
         Site; night of the data, YYYYMMDD; name of the calibration epoch.
     built
         (kind, band) to the files, named by :func:`master_path`.
+    validity
+        First and last night, YYYYMMDD, for which they hold; None for all nights, within the limits of age.
+    sources, forms
+        Of imported files: name of the file to its content hash, and to what it was recognised as.
 
     Returns
     -------
@@ -219,7 +238,10 @@ def record_files(site: Site, night: int, epoch: str, built: Mapping[tuple[Kind, 
         checksums = {name: value for entry in same for name, value in entry.checksums.items()}
         checksums |= {path.relative_to(site.calibrations).as_posix(): content_hash(path) for path in paths}
         number = "" if kind in WHOLE_CAMERA else "_c{ccd:02d}"
-        files = f"{epoch}/{_stem(kind, band or '')}{number}.fits"
+        files = f"{epoch}/{_file_name(kind, band or '', number)}"
+        first, last = validity or (FIRST_OF_ALL, LAST_OF_ALL)
+        kept_sources = {name: value for entry in same for name, value in entry.sources.items()}
+        kept_forms = {name: value for entry in same for name, value in entry.forms.items()}
         entry = CalibrationEntry(
             epoch=epoch,
             kind=kind,
@@ -227,7 +249,11 @@ def record_files(site: Site, night: int, epoch: str, built: Mapping[tuple[Kind, 
             band=band,
             ccds=tuple(c for c in CCDS if files.format(ccd=c) in checksums) if number else None,
             made_night=night,
+            first_night=first,
+            last_night=last,
             checksums=checksums,
+            sources=kept_sources | dict(sources or {}),
+            forms=kept_forms | dict(forms or {}),
         )
         entries = [*(e for e in entries if e not in same), entry]
     limits = {"age_limits": kept.age_limits} if kept else {}
@@ -238,7 +264,11 @@ def record_files(site: Site, night: int, epoch: str, built: Mapping[tuple[Kind, 
 def master_path(site: Site, epoch: str, kind: Kind, ccd: int, band: str = "") -> Path:
     """Return the path of a master in the library; the CCD is ignored for kinds of :data:`WHOLE_CAMERA`."""
     number = "" if kind in WHOLE_CAMERA else f"_c{ccd:02d}"
-    return site.calibrations / epoch / f"{_stem(kind, band)}{number}.fits"
+    return site.calibrations / epoch / _file_name(kind, band, number)
+
+
+def _file_name(kind: Kind, band: str, number: str) -> str:
+    return f"{_stem(kind, band)}{number}.{'txt' if kind == 'crosstalk' else 'fits'}"
 
 
 def _stem(kind: Kind, band: str) -> str:

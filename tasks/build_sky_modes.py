@@ -99,7 +99,7 @@ def template_job(
 def make_templates(job: StepJob) -> StepResult:
     """Write the sky templates of one CCD: fitted to binned detrended images in bands with fringes, else the modes."""
     settings, times, ccd = job.settings_as(SkyModeSettings), StepTimes(), job.ccd or 0
-    templates = read_sky_modes(job.input_path("modes")).values[ccd]
+    templates = read_sky_modes(job.input_path("modes"), job.parameters["band"]).values[ccd]
     amplitudes: Mapping[str, list[float]] = job.parameters["amplitudes"]
     if amplitudes:
         binned = []

@@ -114,7 +114,7 @@ def write_star_flat(job: StepJob) -> StepResult:
     ccd, band = job.ccd or 0, job.parameters["band"]
     response = StarFlatFit(tuple(job.parameters["coefficients_mag"]), 0, 0.0).response()
     if "star_flat" in job.inputs:
-        response *= read_calibration_image(job.input_path("star_flat"))
+        response *= read_calibration_image(job.input_path("star_flat"), ccd, band=band)
     path = master_path(job.site, job.parameters["epoch"], "star_flat", ccd, band)
     write_calibration_image(path, response, {"CCDNUM": ccd, "BAND": band}, step=FLAT_STEP)
     return job.result({"star_flat": path})

@@ -8,6 +8,7 @@ import numpy as np
 
 from blocks.site import Site
 from imaging.bits import MaskBit
+from imaging.detrend.defaults import KEY, LINEARITY_KNOWN
 from imaging.errors import InputError
 from imaging.exposure import exposure_from_header
 from imaging.identity import ExposureId
@@ -84,6 +85,8 @@ def check_products(job: StepJob) -> StepResult:
         "status": found.status,
         "reason": found.reason,
         "header_replaced": str(header.get("CAMVALS", "")).strip(),
+        "calibration_defaults": str(header.get(KEY, "")).strip(),
+        "linearity_known": None if LINEARITY_KNOWN not in header else int(header[LINEARITY_KNOWN]),
         "n_saturated": _n_saturated(planes),
         "n_astrometry": header.get("SCAMPNUM"),
         "astrometry_rms_mas": header.get("ASTRRMS", row.get("astrometry_rms_mas")),

@@ -7,18 +7,14 @@ import numpy as np
 
 from blocks.site import Site
 from imaging.detector.ccds import science_ccd
+from imaging.detector.crosstalk import observatory_crosstalk
 from imaging.detrend.chain import detrend_ccd
 from imaging.detrend.settings import DetrendSettings
 from imaging.errors import CcdError
 from imaging.identity import ExposureId
 from imaging.image import RawCcd
-from imaging.io.calibrations import (
-    CalibrationLibrary,
-    Kind,
-    detrend_calibration_paths,
-    read_crosstalk,
-    read_detrend_calibrations,
-)
+from imaging.io.calibrations import CalibrationLibrary, Kind, read_crosstalk
+from imaging.io.detrend_calibrations import detrend_calibration_paths, read_detrend_calibrations
 from imaging.io.images import write_planes
 from imaging.io.raw import RawExtension, read_exposure, read_raw_ccd
 from tasks.calibration_files import calibration_record
@@ -57,7 +53,8 @@ def detrend_planner(
 
     def plan(ccd: int) -> StepJob:
         paths = detrend_calibration_paths(library, raw.exposure, ccd, epoch=epoch)
-        sources = read_crosstalk(paths["crosstalk"]).sources_of(ccd)
+        matrix = read_crosstalk(paths["crosstalk"]) if "crosstalk" in paths else observatory_crosstalk()
+        sources = matrix.sources_of(ccd)
         present = [ccd, *(source for source in sources if source in raw.index.extensions)]
         inputs: dict[str, FileRecord] = {k: calibration_record(site, library, path) for k, path in paths.items()}
         inputs["raw"] = raw.record(site, present)
@@ -82,10 +79,11 @@ def detrend(job: StepJob) -> StepResult:
     own, *others = (RawExtension(*values) for values in job.parameters["extensions"])
     raw = read_raw_ccd(path, own, job.expnum or 0)
     sources = {e.ccdnum: found for e in others if (found := _read_source(job, e)) is not None}
+    observed = read_exposure(path)
     kinds: list[Kind] = [name for name in job.inputs if name != "raw"]  # type: ignore[misc]
-    calibrations = read_detrend_calibrations({kind: job.input_path(kind) for kind in kinds}, ccd.ccdnum)
+    calibrations = read_detrend_calibrations({kind: job.input_path(kind) for kind in kinds}, ccd.ccdnum, observed.band)
     settings = job.settings_as(DetrendSettings)
-    detrended = detrend_ccd(ccd, raw, sources, read_exposure(path), calibrations, settings)
+    detrended = detrend_ccd(ccd, raw, sources, observed, calibrations, settings)
     paths = job.product_paths(DETREND)
     write_planes(paths["image"], {"SCI": detrended.science, "MSK": detrended.mask}, detrended.header)
     write_planes(paths["mini_sky"], {"SKY": detrended.mini_sky.values.astype(np.float32)}, {"CCDNUM": ccd.ccdnum})

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from blocks.site import Site
+from imaging.detrend.defaults import default_notes
 from imaging.errors import InputError
 from imaging.exposure import Exposure
 from imaging.identity import ExposureId
@@ -54,7 +55,8 @@ def fit_sky_job(
     library = CalibrationLibrary(site.calibrations)
     inputs |= optional_calibration(site, library, "sky_modes", observed, 0, epoch=epoch)
     parameters: dict[str, Any] = {"without": absentees(failures)}
-    warnings = library.age_warnings(observed, epoch=epoch)
+    lacking = library.lacking(observed, epoch=epoch)
+    warnings = library.age_warnings(observed, epoch=epoch) + default_notes(lacking)
     if warnings:
         parameters["calibration_warnings"] = list(warnings)
     return StepJob(exposure=exposure, site=site, inputs=inputs, settings=settings, parameters=parameters)
@@ -68,7 +70,8 @@ def fit_sky(job: StepJob) -> StepResult:
     basis = Basis.of(job, fit_sky.code_version, MINI_SKY)
     fit = _earlier_fit(path, basis)
     if fit is None:
-        modes = read_sky_modes(job.input_path("sky_modes")) if "sky_modes" in job.inputs else None
+        band = job.exposure.band if job.exposure else None
+        modes = read_sky_modes(job.input_path("sky_modes"), band) if "sky_modes" in job.inputs else None
         fit = fit_modes(_read_mini_skies(job), modes, job.settings_as(SkySettings))
         write_sealed(path, json.dumps({"basis": basis.model_dump(), "fit": fit.to_dict()}, indent=1))
     quality = {

@@ -6,6 +6,7 @@ from pathlib import Path
 from blocks.site import Site
 from imaging.detector.ccds import NX, NY, science_ccd
 from imaging.detector.distortion import seed_wcs
+from imaging.detrend.defaults import default_cards
 from imaging.exposure import Exposure, exposure_from_header
 from imaging.identity import ExposureId
 from imaging.io.calibrations import CalibrationLibrary, read_calibration_image, read_sky_templates
@@ -73,7 +74,9 @@ def measure_planner(
         inputs |= optional_calibration(site, library, "star_flat", observed, ccd, epoch=epoch)
         inputs |= optional_calibration(site, library, "sky_templates", observed, ccd, epoch=epoch)
         inputs |= reference_inputs(site, observed, ccd, settings.astrometry.search_radius_arcsec)
-        return StepJob(exposure=exposure, ccd=ccd, site=site, inputs=inputs, settings=settings)
+        lacking = [kind for kind in library.lacking(observed, ccd, epoch=epoch) if kind in ("star_flat", "sky_modes")]
+        parameters = {"calibration_defaults": lacking} if lacking else {}
+        return StepJob(exposure=exposure, ccd=ccd, site=site, inputs=inputs, settings=settings, parameters=parameters)
 
     return plan
 
@@ -100,8 +103,8 @@ def measure(job: StepJob) -> StepResult:
     with times.step("read"):
         planes, header = read_planes(job.input_path("image"), ["SCI", "MSK"])
         sky = read_sky_fit(job.input_path("sky"))
-        calibrations = _read_calibrations(job)
         observed = exposure_from_header(header, str(job.input_path("image")))
+        calibrations = _read_calibrations(job, observed)
         ccd = science_ccd(job.ccd or 0)
         cone = _cone(observed, ccd.ccdnum, settings.astrometry.search_radius_arcsec)
         reference = read_reference_cone(job.site.reference / "gaia", *cone)
@@ -115,14 +118,15 @@ def measure(job: StepJob) -> StepResult:
     return job.result(products, quality=_quality(clean, measured), cpu_s=times.cpu_s, notes=notes)
 
 
-def _read_calibrations(job: StepJob) -> CleanCalibrations:
+def _read_calibrations(job: StepJob, observed: Exposure) -> CleanCalibrations:
     star_flat = job.input_path("star_flat") if "star_flat" in job.inputs else None
     templates = job.input_path("sky_templates") if "sky_templates" in job.inputs else None
+    ccd, band = job.ccd or 0, observed.band
     return CleanCalibrations(
-        flat=read_calibration_image(job.input_path("flat"), kind="flat"),
-        star_flat=read_calibration_image(star_flat, kind="star_flat") if star_flat else None,
+        flat=read_calibration_image(job.input_path("flat"), ccd, band=band, kind="flat"),
+        star_flat=read_calibration_image(star_flat, ccd, band=band, kind="star_flat") if star_flat else None,
         star_flat_name=star_flat.name if star_flat else "",
-        sky_templates=read_sky_templates(templates, job.ccd or 0) if templates else None,
+        sky_templates=read_sky_templates(templates, ccd, band) if templates else None,
     )
 
 
@@ -133,6 +137,7 @@ def _write(job: StepJob, clean: CleanCcd, measured: MeasuredCcd) -> dict[str, Pa
     paths = job.product_paths(MEASURE)
     image = clean.image
     header = image.header | measured.wcs.to_header() | {"FWHM": measured.psf.model.fwhm_pixels}
+    header |= default_cards(header, job.parameters.get("calibration_defaults", ()))
     write_planes(paths["image"], {"SCI": image.science, "MSK": image.mask, "WGT": image.weight}, header)
     write_psf(paths["psf"], measured.psf.model)
     write_table(paths["catalogue"], measured.catalogue)

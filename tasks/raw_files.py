@@ -68,6 +68,10 @@ class RawFile:
         )
 
 
+BIAS_KINDS, FLAT_KINDS = ("zero", "bias"), ("dome flat", "flat")
+"""Values of OBSTYPE of calibration exposures, in lower case."""
+
+
 def arrived_exposures(site: Site, exposures: Iterable[ExposureId]) -> set[int]:
     """Return the numbers of the exposures whose raw files are there and final, whatever they are called.
 

@@ -11,6 +11,7 @@ from imaging.io.sealed import write_sealed
 from imaging.io.tables import write_table
 from imaging.numerics.robust import finite_median
 from imaging.pictures.markdown import focal_plane_page
+from imaging.quality.grades import grade_value, worst
 from imaging.quality.settings import VerificationSettings
 from imaging.quality.teff import effective_exposure, judge_exposure
 from tasks.engine.jobs import Failure, StepResult, plain_quality
@@ -94,6 +95,7 @@ def exposure_numbers(rows: list[dict[str, Any]], job: StepJob) -> dict[str, Any]
     numbers: dict[str, Any] = middle | {
         "t_eff": worth.total,
         "zeropoint_loss_mag": worth.zeropoint_loss_mag,
+        "calibration_grade": str(worst(grade_value("linearity_known", band, r.get("linearity_known")) for r in rows)),
         "grade": judge_exposure(band, middle["fwhm_arcsec"], worth, settings),
         "n_ccds": len(rows),
     }

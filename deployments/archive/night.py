@@ -7,11 +7,11 @@ from datetime import datetime, timedelta
 import httpx
 
 from blocks.nights import RegisteredNight
-from blocks.site import Site, raw_path
+from blocks.raw_index import raw_files
+from blocks.site import Site
 from deployments.archive.search import FIELD_RADIUS_DEG, ArchiveFile, ArchiveQuery, Cone, search
 from imaging.errors import GWWorkflowError
 from imaging.exposure import Exposure
-from imaging.identity import ExposureId
 from imaging.io.calibrations import CalibrationLibrary, detrend_calibration_paths
 from imaging.io.exposure_list import ListedExposure
 from imaging.templates.select import TemplateTarget, select_templates
@@ -62,7 +62,8 @@ def lacking(client: httpx.Client, site: Site, night: RegisteredNight) -> Lack:
 
 def _add_raw(client: httpx.Client, site: Site, exposures: Sequence[Exposure], lack: Lack) -> None:
     """Add the listed exposures whose raw files are missing."""
-    missing = [e.expnum for e in exposures if not raw_path(site, ExposureId(e.expnum, e.band, e.night)).exists()]
+    known = raw_files(site).exposures()
+    missing = [exposure.expnum for exposure in exposures if exposure.expnum not in known]
     if not missing:
         return
     files = search(client, [ArchiveQuery("raw", expnums=tuple(missing))]).files

@@ -53,20 +53,30 @@ class Finding:
         Result in words.
     remedy
         Remedy; empty if none is needed.
+    commands
+        Commands that bring what is missing; words in capitals are to be replaced.
     """
 
     check: str
     verdict: Verdict
     found: str
     remedy: str = ""
+    commands: tuple[str, ...] = ()
 
-    def document(self) -> dict[str, str]:
+    def document(self) -> dict[str, Any]:
         """Return the finding as JSON."""
         return asdict(self)
 
 
-def examine(site: Site) -> list[Finding]:
+def examine(site: Site, night: int | None = None) -> list[Finding]:
     """Check everything that a night on a site needs.
+
+    Parameters
+    ----------
+    site
+        The site.
+    night
+        Check only this night; None for all registered ones.
 
     Returns
     -------
@@ -74,12 +84,17 @@ def examine(site: Site) -> list[Finding]:
         In the order of the processing.
     """
     findings = [*check_server(site), *check_machine(site)]
-    nights = [read_night(site, number) for number in registered_nights(site)]
+    numbers = registered_nights(site)
+    if night is not None and night not in numbers:
+        command = f"gw-workflow register-night {night} --event EVENT --skymap FILE --exposures FILE"
+        findings.append(Finding(f"night {night}", "bad", "is not registered", "register it", (command,)))
+        return findings
+    nights = [read_night(site, number) for number in numbers if night in (None, number)]
     if nights:
         from deployments.checks.doctor_night import check_night
 
-    for night in nights:
-        findings += check_night(site, night)
+    for registered in nights:
+        findings += check_night(site, registered)
     if not nights:
         findings.append(Finding("nights", "good", "none registered"))
     return findings

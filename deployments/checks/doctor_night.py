@@ -1,22 +1,29 @@
 """Check what a registered night needs: raw files, calibrations, reference stars, templates, sky map."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from blocks.nights import RegisteredNight
 from blocks.raw_index import raw_files
 from blocks.site import Site
-from deployments.checks.doctor import Finding
+from deployments.checks.doctor import Finding, Verdict
 from deployments.checks.status import remark
 from imaging.detector.status import working_ccds
-from imaging.errors import GWWorkflowError
+from imaging.errors import GWWorkflowError, InputError
 from imaging.exposure import Exposure
 from imaging.identity import ExposureId
-from tasks.raw_files import find_raw
+from imaging.io.manifest import date_of_night
+from imaging.masters.settings import MasterSettings
+from tasks.raw_files import BIAS_KINDS, FLAT_KINDS, find_raw
 
 REGION = 0.9
 """Probability of the region of the sky map that should have reference stars, for exposures added later."""
+
+NEAR_DAYS = 90
+"""Days before and after a night in which biases and dome flats are looked for."""
 
 
 def check_night(site: Site, night: RegisteredNight) -> list[Finding]:
@@ -30,6 +37,7 @@ def check_night(site: Site, night: RegisteredNight) -> list[Finding]:
     checks: list[tuple[str, Callable[[], Finding]]] = [
         ("raw files", lambda: _check_raw(site, exposures)),
         ("calibrations", lambda: _check_calibrations(site, exposures, expected)),
+        ("calibration defaults", lambda: _check_defaults(site, exposures)),
         ("reference stars", lambda: _check_reference(site, exposures, expected)),
         ("templates", lambda: _check_templates(night, expected)),
         ("disk", lambda: _check_disk(site, night)),
@@ -41,7 +49,7 @@ def check_night(site: Site, night: RegisteredNight) -> list[Finding]:
             found = check()
         except GWWorkflowError as error:
             found = Finding(name, "bad", error.sentence(), error.remedy or "")
-        findings.append(Finding(f"{what}: {name}", found.verdict, found.found, found.remedy))
+        findings.append(replace(found, check=f"{what}: {name}"))
     return findings
 
 
@@ -72,11 +80,17 @@ def _check_raw(site: Site, exposures: Sequence[Exposure]) -> Finding:
 
 
 def _check_calibrations(site: Site, exposures: Sequence[Exposure], expected: Mapping[int, Sequence[int]]) -> Finding:
-    from imaging.io.calibrations import CalibrationLibrary, detrend_calibration_paths
+    from imaging.io.calibrations import CalibrationLibrary
+    from imaging.io.detrend_calibrations import detrend_calibration_paths
 
-    library = CalibrationLibrary(site.calibrations)
+    try:
+        library = CalibrationLibrary(site.calibrations)
+    except InputError as error:
+        commands = _building(site, sorted({(e.night, e.band) for e in exposures}))
+        return Finding("calibrations", "bad", error.sentence(), error.remedy or "", commands)
     firsts = {(e.night, e.band): e for e in exposures}
     missing: list[str] = []
+    lacking_nights: list[tuple[int, str]] = []
     example = ""
     warnings: dict[str, None] = {}
     for exposure in firsts.values():
@@ -92,12 +106,60 @@ def _check_calibrations(site: Site, exposures: Sequence[Exposure], expected: Map
                 example = example or error.sentence()
         if lacking:
             missing.append(f"{len(lacking)} of {len(wanted)} CCDs of night {exposure.night}, {exposure.band}")
+            lacking_nights.append((exposure.night, exposure.band))
     if missing:
         found = f"missing for {'; '.join(missing)}; for example: {example}"
-        return Finding("calibrations", "warning", found, "these CCDs will fail; complete the library")
+        remedy = "these CCDs will fail; complete the library"
+        return Finding("calibrations", "warning", found, remedy, _building(site, sorted(lacking_nights)))
     if warnings:
-        return Finding("calibrations", "warning", "; ".join(warnings), "gw-workflow build-calibrations")
+        remedy = "build or import calibrations of that time"
+        return Finding("calibrations", "warning", "; ".join(warnings), remedy, _building(site, sorted(firsts)))
     return Finding("calibrations", "good", f"valid for all {len(firsts)} combinations of night and band")
+
+
+def _building(site: Site, lacking: Sequence[tuple[int, str]]) -> tuple[str, ...]:
+    """Return the commands that bring calibrations for nights and bands.
+
+    The nearest night with enough raw biases and dome flats of the band is built from; where there is none, calibrations
+    must be imported.
+    """
+    known = raw_files(site).exposures().values()
+    enough = MasterSettings().minimum_exposures
+    counts = Counter((e.night, _frame_kind(e)) for e in known)
+    commands: dict[str, None] = {}
+    for night, band in lacking:
+        days = {other: abs((date_of_night(other) - date_of_night(night)).days) for other, _ in counts}
+        near = sorted((day, other) for other, day in days.items() if day <= NEAR_DAYS)
+        complete = (n for _, n in near if min(counts[n, BIAS_KINDS[0]], counts[n, f"{FLAT_KINDS[0]} {band}"]) >= enough)
+        found = next(complete, None)
+        command = f"build-calibrations {found}" if found else "import-calibrations FILE..."
+        commands[f"gw-workflow {command}"] = None
+    return tuple(commands)
+
+
+def _frame_kind(exposure: Exposure) -> str:
+    """Return the kind of a calibration frame, of a dome flat with its band; empty for other exposures."""
+    kind = exposure.obstype.lower()
+    return BIAS_KINDS[0] if kind in BIAS_KINDS else f"{FLAT_KINDS[0]} {exposure.band}" if kind in FLAT_KINDS else ""
+
+
+def _check_defaults(site: Site, exposures: Sequence[Exposure]) -> Finding:
+    """Name what is used in place of calibrations that the library lacks."""
+    from imaging.detrend.defaults import DEFAULTS
+    from imaging.io.calibrations import MANIFEST, CalibrationLibrary
+
+    firsts = {(e.night, e.band): e for e in exposures}
+    lacking = set(DEFAULTS)
+    if (site.calibrations / MANIFEST).is_file():
+        library = CalibrationLibrary(site.calibrations)
+        lacking = {kind for exposure in firsts.values() for kind in library.lacking(exposure)}
+    if not lacking:
+        return Finding("calibration defaults", "good", "none is needed: the library has every kind")
+    kinds = [kind for kind in DEFAULTS if kind in lacking]
+    found = "; ".join(f"{kind}: {DEFAULTS[kind].meaning}" for kind in kinds)
+    commands = tuple(f"gw-workflow {DEFAULTS[kind].command}" for kind in kinds if DEFAULTS[kind].is_harmful)
+    verdict: Verdict = "warning" if commands else "good"
+    return Finding("calibration defaults", verdict, found, "import what is known" if commands else "", commands)
 
 
 def _check_reference(site: Site, exposures: Sequence[Exposure], expected: Mapping[int, Sequence[int]]) -> Finding:
@@ -121,7 +183,9 @@ def _check_reference(site: Site, exposures: Sequence[Exposure], expected: Mappin
     counts = [f"{expnum} ({count} of {len(expected[expnum])} CCDs)" for expnum, count in lacking.items()]
     nothing = any(count == len(expected[expnum]) for expnum, count in lacking.items())
     remedy = "gw-workflow reference-catalog prefetch or build; without stars these CCDs fail"
-    return Finding("reference stars", "bad" if nothing else "warning", f"missing for {_some(counts)}", remedy)
+    found = f"missing for {_some(counts)}"
+    command = "gw-workflow reference-catalog prefetch CATALOGUE --name gaia --skymap FILE"
+    return Finding("reference stars", "bad" if nothing else "warning", found, remedy, (command,))
 
 
 def _check_disk(site: Site, night: RegisteredNight) -> Finding:
@@ -157,7 +221,9 @@ def _check_templates(night: RegisteredNight, expected: Mapping[int, Sequence[int
             lacking.append(f"{exposure.expnum} ({len(without)} of {len(expected[exposure.expnum])} CCDs)")
     if lacking:
         remedy = "these CCDs are not searched; add earlier exposures to the list with register-night --update"
-        return Finding("templates", "warning", f"none for {_some(lacking)}", remedy)
+        command = f"gw-workflow register-night {night.record.night} --event {night.record.event}"
+        command += f" --skymap {night.skymap} --exposures FILE --update"
+        return Finding("templates", "warning", f"none for {_some(lacking)}", remedy, (command,))
     return Finding("templates", "good", f"every CCD of {len(search)} search exposures has some")
 
 
@@ -171,8 +237,9 @@ def _check_skymap(site: Site, night: RegisteredNight) -> Finding:
     probability = float(skymap.probability[inside][without].sum())
     if probability > 0.0:
         found = f"{probability:.1%} of the probability lies in its {REGION:.0%} region and has no reference stars"
-        remedy = f"before exposures are added there: gw-workflow reference-catalog prefetch --skymap {night.skymap}"
-        return Finding("sky map", "warning", found, remedy)
+        remedy = "before exposures are added there: gw-workflow reference-catalog prefetch"
+        command = f"gw-workflow reference-catalog prefetch CATALOGUE --name gaia --skymap {night.skymap}"
+        return Finding("sky map", "warning", found, remedy, (command,))
     return Finding("sky map", "good", f"{night.skymap.name}: reference stars in all of its {REGION:.0%} region")
 
 

@@ -1,6 +1,7 @@
-"""Commands that build calibrations: build-calibrations, build-sky-modes, build-star-flat."""
+"""Commands of calibrations: build-calibrations, build-sky-modes, build-star-flat, import-calibrations."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -22,6 +23,7 @@ from deployments.cli.output import Answer
 from deployments.cli.running import run_flow
 from deployments.products.find_exposure import find_request
 from imaging.identity import check_night
+from imaging.io.manifest import Kind
 
 Epoch = Annotated[str, Parameter(name="--epoch", help="Name of the calibration epoch of the new files.")]
 
@@ -72,6 +74,35 @@ def build_star_flat(
     """Build the star flat of a band from calibrated exposures, and add it to the library."""
     flow = "flows.build_star_flat:build_star_flat"
     return _build("build-star-flat", flow, expnums, epoch, (rnum, pnum), workers, common, overwrite=overwrite)
+
+
+def import_calibrations(
+    *files: Annotated[Path, Parameter(help="Files of DES, the Community Pipeline, the observatory or LSST.")],
+    kind: Annotated[
+        Kind | None, Parameter(name="--kind", help="Kind of calibration of files that do not say it.")
+    ] = None,
+    night: Annotated[
+        int | None, Parameter(name="--night", validator=is_a_night, help="Night of files that do not say it, YYYYMMDD.")
+    ] = None,
+    epoch: Annotated[
+        str | None, Parameter(name="--epoch", help="Name of the epoch; default: maker and night of each file.")
+    ] = None,
+    first: Annotated[
+        int | None, Parameter(name="--from", validator=is_a_night, help="First night for which they hold, YYYYMMDD.")
+    ] = None,
+    last: Annotated[
+        int | None, Parameter(name="--to", validator=is_a_night, help="Last night for which they hold, YYYYMMDD.")
+    ] = None,
+    common: Common = DEFAULTS,
+) -> Answer:
+    """Add calibrations that others have made to the library: recognised by what they say, or refused."""
+    from deployments.products.import_calibrations import import_calibrations as import_files
+    from imaging.io.manifest import FIRST_OF_ALL, LAST_OF_ALL
+
+    validity = None if first is None and last is None else (first or FIRST_OF_ALL, last or LAST_OF_ALL)
+    rows = import_files(find_site(common).site, files, kind=kind, night=night, epoch=epoch, validity=validity)
+    lines = [f"{row['file']}: {row['classified']} -> epoch {row['epoch']}, checksum {row['checksum']}" for row in rows]
+    return Answer({"command": "import-calibrations", "files": rows}, lines)
 
 
 def _build(

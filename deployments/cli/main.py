@@ -29,7 +29,7 @@ COMMANDS = {
     "raw": ("add-raw",),
     "templates": ("prepare-templates",),
     "candidates": ("candidates", "candidate-pictures", "report"),
-    "calibrations": ("build-calibrations", "build-sky-modes", "build-star-flat"),
+    "calibrations": ("build-calibrations", "build-sky-modes", "build-star-flat", "import-calibrations"),
     "catalogues": ("reference-catalog",),
     "archive": ("archive",),
     "planning": ("plan",),

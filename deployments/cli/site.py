@@ -8,14 +8,22 @@ from cyclopts import App, Parameter
 
 from deployments.cli.options import DEFAULTS, Common, find_site
 from deployments.cli.output import Answer, table_lines
+from imaging.identity import check_night
 from tasks.engine.jobs import ExitCode
 
 
-def doctor(*, common: Common = DEFAULTS) -> Answer:
+def doctor(
+    night: Annotated[int | None, Parameter(help="Night, YYYYMMDD; default: all registered ones.")] = None,
+    /,
+    *,
+    common: Common = DEFAULTS,
+) -> Answer:
     """Check server, workers, disk, calibrations, reference stars and templates; exit code 3 if a check is bad."""
     from deployments.checks.doctor import examine, summary
 
-    findings = examine(find_site(common).site)
+    if night is not None:
+        check_night(night)
+    findings = examine(find_site(common).site, night)
     counts = summary(findings)
     lines = []
     for finding in findings:
@@ -23,7 +31,11 @@ def doctor(*, common: Common = DEFAULTS) -> Answer:
         if finding.remedy:
             lines.append(f"{'':8}to do: {finding.remedy}")
     lines.append(f"{counts['good']} good, {counts['warning']} warnings, {counts['bad']} bad")
+    commands = list(dict.fromkeys(command for finding in findings for command in finding.commands))
+    if commands:
+        lines += ["", "commands that bring what is missing:", *(f"    {command}" for command in commands)]
     document = {"command": "doctor", "findings": [finding.document() for finding in findings], "counts": counts}
+    document["commands"] = commands
     return Answer(document, lines, ExitCode.FAILED if counts["bad"] else ExitCode.COMPLETE)
 
 

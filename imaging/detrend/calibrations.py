@@ -33,6 +33,8 @@ class DetrendCalibrations:
     names
         Kind of calibration (``bias``, ``flat``, ``bad_pixels``, ``linearity``, ``crosstalk``, ``brighter_fatter``) to
         the name of its file, for the header.
+    defaults
+        Kinds of :data:`imaging.detrend.defaults.DEFAULTS` that the library lacks.
     """
 
     bias: NDArray[np.float32] | None = None
@@ -42,6 +44,7 @@ class DetrendCalibrations:
     crosstalk: CrosstalkMatrix | None = None
     brighter_fatter: BrighterFatterKernel | None = None
     names: Mapping[str, str] = field(default_factory=dict)
+    defaults: tuple[str, ...] = ()
 
     def require_shape(self, shape: tuple[int, int]) -> None:
         """Raise if a calibration image does not have the size of the CCD.

@@ -19,6 +19,7 @@ from imaging.detrend.brighter_fatter import correct_brighter_fatter
 from imaging.detrend.calibrations import DetrendCalibrations
 from imaging.detrend.columns import repair_columns
 from imaging.detrend.crosstalk import CrosstalkSources, remove_crosstalk
+from imaging.detrend.defaults import DEFAULTS, LINEARITY_KNOWN, default_cards
 from imaging.detrend.header import amplifier_keywords, initial_header
 from imaging.detrend.health import dark_rows, light_floor, mask_dead_rows, noisy_rows, require_working
 from imaging.detrend.history import record_correction
@@ -139,7 +140,13 @@ class _Work:
         self.times = StepTimes()
         self.header = initial_header(ccd, raw.header, exposure)
         shape = (raw.pixels.shape[0], raw.pixels.shape[1])
+        self.header |= default_cards(self.header, calibrations.defaults)
+        self.header[LINEARITY_KNOWN] = calibrations.linearity is not None
         self.amplifiers = amplifier_figures(ccd, raw.header, shape, exposure.night, settings)
+        if "linearity" in calibrations.defaults:
+            share = settings.unknown_linearity_fraction
+            a, b = (replace(each, saturation_adu=share * each.saturation_adu) for each in self.amplifiers)
+            self.amplifiers = (a, b)
         self.quality = {"header_fallbacks": float(sum(len(a.fallbacks) for a in self.amplifiers))}
         self.overscans: dict[str, Overscan] = {}
         self.science = np.empty((ccd.ny, NX), dtype=np.float32)
@@ -182,7 +189,8 @@ class _Work:
             readings = CrosstalkSources({**sources, self.ccd.ccdnum: self.raw}, self.exposure.night, self.settings)
             readings.add(self.ccd.ccdnum, self.amplifiers, self.overscans)
             self.quality |= remove_crosstalk(self.science, self.mask, self.ccd.ccdnum, readings, matrix)
-        self.record("DESDCXTK", "crosstalk")
+        default = DEFAULTS["crosstalk"].name if "crosstalk" in self.calibrations.defaults else True
+        record_correction(self.header, "DESDCXTK", self.calibrations.names.get("crosstalk", default))
 
     def correct_response(self) -> None:
         """Bias, linearity, saturation and bad-pixel masks, gain."""

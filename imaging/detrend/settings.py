@@ -45,6 +45,9 @@ class DetrendSettings(Settings):
     """Plausible range of the saturation level; DECam's lie between 28 000 and 58 000 ADU above the bias."""
     saturation_fraction: float = Field(1.0, gt=0.5, le=1)
     """Fraction of the amplifier's saturation level above which pixels count as saturated."""
+    unknown_linearity_fraction: float = Field(0.9, gt=0.3, le=1)
+    """Fraction of the saturation level above which pixels count as saturated if no response curves are known. Below it
+    DECam's curves deviate by at most a per cent or two, above it by up to a tenth (Bernstein et al. 2017)."""
     read_noise_range_electrons: tuple[float, float] = (1.0, 30.0)
     """Range of overscan noise of a usable amplifier; healthy ones have 5 to 13 electrons."""
     crosstalk_flag_adu: float = Field(2.5, gt=0)

@@ -19,13 +19,14 @@ from imaging.detector.ccds import AMPLIFIERS, CCDS, science_ccd
 from imaging.detector.crosstalk import CrosstalkMatrix, parse_crosstalk
 from imaging.detector.linearity import LinearityTable
 from imaging.detrend.brighter_fatter import BrighterFatterKernel
-from imaging.detrend.calibrations import DetrendCalibrations
+from imaging.detrend.defaults import DEFAULTS
 from imaging.errors import InputError
 from imaging.exposure import Exposure
 from imaging.io.access import require_access
 from imaging.io.atomic import write_text
 from imaging.io.checked import DamagedError, fits_file, reading
-from imaging.io.manifest import AGE_LIMITS, BAND_DEPENDENT, AgeLimit, CalibrationEntry, CalibrationManifest, Kind
+from imaging.io.manifest import AGE_LIMITS, BAND_DEPENDENT, KINDS, AgeLimit, CalibrationEntry, CalibrationManifest, Kind
+from imaging.io.master_files import POSITIONS, file_parts, linearity_part, read_master, require_band
 from imaging.io.original_sky import MINI_SKY_SHAPE, TABLE, binned_templates, modes_by_ccd
 from imaging.io.possible import require_linear, require_possible
 from imaging.sky.modes import SkyModes, SkyTemplates
@@ -34,6 +35,9 @@ MANIFEST = "manifest.json"
 
 ALL_BPM_BITS = sum(BpmBit)
 """Largest value of a bad-pixel map."""
+
+ADU_UNITS = ("", "adu", "count", "counts", "dn")
+"""Units of a bias, in lower case; without a unit it is in ADU, as the observatory's and the survey's are."""
 
 
 class CalibrationLibrary:
@@ -55,12 +59,16 @@ class CalibrationLibrary:
         path, remedy = self.root / MANIFEST, "correct it or copy the calibration library again"
         require_access(path, "the calibration manifest")
         if not path.exists():
-            raise InputError("there is no calibration library", value=path, remedy="set the calibration folder")
+            raise InputError(
+                "there is no calibration library",
+                value=path,
+                remedy="set the calibration folder, or make one with build-calibrations",
+            )
         with reading(path, "the calibration manifest is not valid", remedy):
             self.manifest = CalibrationManifest.model_validate_json(path.read_bytes())
 
     def find(self, kind: Kind, exposure: Exposure, ccd: int, *, epoch: str | None = None) -> Path:
-        """Find the file of a calibration for an exposure and CCD; the most recent of several valid ones.
+        """Find the file of a calibration for an exposure and CCD; of several valid ones that nearest in time.
 
         Parameters
         ----------
@@ -112,6 +120,11 @@ class CalibrationLibrary:
                 )
         return tuple(warnings)
 
+    def lacking(self, exposure: Exposure, ccd: int | None = None, *, epoch: str | None = None) -> tuple[str, ...]:
+        """Return the kinds with a default of which the library has none for an exposure and a CCD (None: any)."""
+        found = (kind for kind in KINDS if kind in DEFAULTS)
+        return tuple(kind for kind in found if not self.holds(kind, exposure, ccd, epoch=epoch))
+
     def _require_young(self, entry: CalibrationEntry, exposure: Exposure) -> None:
         limit = self.manifest.age_limits.get(entry.kind)
         if limit is not None and entry.age_days(exposure) >= limit.refuse_days:
@@ -132,7 +145,7 @@ class CalibrationLibrary:
         of_kind = [entry for entry in self.manifest.entries if entry.serves(kind, exposure.band, ccd)]
         valid = [e for e in of_kind if (e.epoch == epoch if epoch else e.valid_for(exposure))]
         if valid:
-            return max(valid, key=lambda entry: (entry.band is not None, entry.made_night))
+            return max(valid, key=lambda e: (e.band is not None, -e.age_days(exposure), e.made_night))
         what = f"{kind}, band {exposure.band}" if kind in BAND_DEPENDENT else kind
         if of_kind:
             problem = f"calibration outside its validity: {what}"
@@ -170,27 +183,51 @@ def _validity(entry: CalibrationEntry) -> str:
 
 
 def read_calibration_image(
-    path: Path, extension: str | int = 0, kind: Literal["bias", "flat", "star_flat"] | None = None
+    path: Path,
+    ccd: int | None = None,
+    *,
+    band: str | None = None,
+    kind: Literal["bias", "flat", "star_flat"] | None = None,
 ) -> NDArray[np.float32]:
-    """Read a bias, flat or star flat: (ny, nx) float32.
+    """Read the bias, flat or star flat of a CCD, trimmed: (ny, nx) float32.
+
+    Parameters
+    ----------
+    path
+        A file with one image, or with one extension per CCD.
+    ccd
+        CCD number; None for a file with a single image, whatever it states.
+    band
+        The band that the file must state; None for a kind that has none.
+    kind
+        What it must be possible as; None for any.
 
     Raises
     ------
     InputError
-        If the file cannot be read, is not an image, or holds what is no possible calibration of its kind.
+        If the file cannot be read, is of another CCD or band or does not say so, or holds what is no possible
+        calibration of its kind.
     """
-    image = _read_image(path, extension)
     with calibration(path), np.errstate(over="ignore"):
+        image, cards = read_master(path, ccd, band)
+        if kind == "bias" and cards.text("BUNIT").lower() not in ADU_UNITS:
+            raise DamagedError(f"BUNIT = {cards.text('BUNIT')}; allowed for a bias: adu")
         pixels = image.astype(np.float32, copy=False)
         if kind is not None:
             require_possible(pixels, kind)
     return pixels
 
 
-def read_bad_pixels(path: Path) -> NDArray[np.int16]:
-    """Read a bad-pixel map: (ny, nx) int16 with the bits of :class:`imaging.bits.BpmBit`."""
-    bits = _read_image(path, 0)
+def read_bad_pixels(path: Path, ccd: int | None = None) -> NDArray[np.int16]:
+    """Read the bad-pixel map of a CCD: (ny, nx) int16 with the bits of :class:`imaging.bits.BpmBit`.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, is of another CCD, or holds values that are no such bits.
+    """
     with calibration(path):
+        bits, _ = read_master(path, ccd, bits=True)
         whole = np.asarray(bits, dtype=np.int64) if bits.dtype.kind in "iub" else np.rint(bits)
         if not ((whole == bits).all() and (whole >= 0).all() and (whole <= ALL_BPM_BITS).all()):
             raise DamagedError("values that are no bits of bad pixels")
@@ -200,14 +237,6 @@ def read_bad_pixels(path: Path) -> NDArray[np.int16]:
 def calibration(path: Path) -> AbstractContextManager[None]:
     """Return the context in which a calibration is read: whatever goes wrong is an ``InputError`` of this file."""
     return reading(path, "calibration file damaged", "copy it again")
-
-
-def _read_image(path: Path, extension: str | int) -> NDArray[np.generic]:
-    with calibration(path), fits.open(fits_file(path), memmap=False) as hdus:
-        data = hdus[extension].data
-        if data is None:
-            data = hdus[1].data
-        return np.ascontiguousarray(data.astype(data.dtype.newbyteorder("="), copy=False))
 
 
 def read_crosstalk(path: Path) -> CrosstalkMatrix:
@@ -234,49 +263,76 @@ def read_crosstalk(path: Path) -> CrosstalkMatrix:
 
 
 def read_linearity(path: Path, ccd: int) -> LinearityTable:
-    """Read the response curves of a CCD: the table extension ``CCDnn`` with columns ADU, ADU_LINEAR_A, ADU_LINEAR_B.
+    """Read the response curves of a CCD: a table with columns ADU, ADU_LINEAR_A, ADU_LINEAR_B.
 
     Raises
     ------
     InputError
         If the file cannot be read, does not contain the CCD, or the curves are impossible.
     """
-    with calibration(path), fits.open(fits_file(path), memmap=False) as hdus:
-        rows = hdus[f"CCD{ccd:02d}"].data
-        table = LinearityTable(
-            np.array(rows["ADU"], dtype=float),
-            {name: np.array(rows[f"ADU_LINEAR_{name}"], dtype=float) for name in AMPLIFIERS},
-        )
+    with calibration(path):
+        part = linearity_part(file_parts(path), ccd)
+        with fits.open(fits_file(path, names={part.name}), memmap=False) as hdus:
+            rows = hdus[part.index].data
+            table = LinearityTable(
+                np.array(rows["ADU"], dtype=float),
+                {name: np.array(rows[f"ADU_LINEAR_{name}"], dtype=float) for name in AMPLIFIERS},
+            )
         for linear in table.linear.values():
             require_linear(table.adu, linear)
         return table
 
 
 def read_brighter_fatter(path: Path, ccd: int) -> BrighterFatterKernel:
-    """Read the kernels of a CCD: image extensions named by its position and ``R`` (right) or ``T`` (top)."""
-    position = science_ccd(ccd).detpos
-    right, top = (_read_image(path, f"{position}{border}").astype(float) for border in "RT")
-    with calibration(path):
-        require_possible(np.concatenate([right.ravel(), top.ravel()]), "brighter_fatter")
-        return BrighterFatterKernel(right, top)
-
-
-def read_sky_modes(path: Path) -> SkyModes:
-    """Read the sky modes of a band: an image extension ``CCDnn`` of shape (n_modes, 32, 16) per CCD, or a DES file.
+    """Read the kernels of a CCD: image extensions named by its position and ``R`` (right) or ``T`` (top).
 
     Raises
     ------
     InputError
-        If the file cannot be read, contains no modes, or impossible ones.
+        If the file cannot be read, does not contain the CCD, or the kernels are impossible.
     """
+    position = science_ccd(ccd).detpos
     with calibration(path), fits.open(fits_file(path), memmap=False) as hdus:
-        if TABLE in hdus:
-            values = modes_by_ccd(np.asarray(hdus[TABLE].data), hdus[TABLE].header)
-        else:
-            images = [hdu for hdu in hdus if hdu.name.startswith("CCD") and hdu.data is not None]
-            values = {int(hdu.name[3:]): np.ascontiguousarray(hdu.data, dtype=np.float32) for hdu in images}
-            if len(values) != len(images) or not set(values) <= set(CCDS):
-                raise DamagedError("two extensions of one CCD, or none that the camera has")
+        names = [hdu.name for hdu in hdus]
+        if not {f"{position}R", f"{position}T"} <= set(names):
+            held = sorted({name[:-1] for name in names if name[:-1] in POSITIONS})
+            raise InputError("no kernels of this CCD", ccd=ccd, value=f"kernels of {', '.join(held) or 'no CCD'}")
+        for border in "RT":
+            stated = hdus[f"{position}{border}"].header.get("CCDNUM", ccd)
+            if stated != ccd:
+                raise DamagedError(f"extension {position}{border} states CCDNUM = {stated}; {position} is CCD {ccd}")
+        right, top = (np.array(hdus[f"{position}{border}"].data, dtype=float) for border in "RT")
+        require_possible(np.concatenate([right.ravel(), top.ravel()]), "brighter_fatter")
+        return BrighterFatterKernel(right, top)
+
+
+def read_sky_modes(path: Path, band: str | None = None) -> SkyModes:
+    """Read the sky modes of a band: an image extension ``CCDnn`` of shape (n_modes, 32, 16) per CCD, or a DES file.
+
+    Parameters
+    ----------
+    path
+        The file.
+    band
+        The band it must be of, if it states one; None for any.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, is of another band, contains no modes, or impossible ones.
+    """
+    with calibration(path):
+        parts = [part for part in file_parts(path) if not part.is_table]
+        for part in parts:
+            require_band(part, band, stated=False)
+        with fits.open(fits_file(path), memmap=False) as hdus:
+            if TABLE in hdus:
+                values = modes_by_ccd(np.asarray(hdus[TABLE].data), hdus[TABLE].header)
+            else:
+                images = {part.ccd: hdus[part.index].data for part in parts if part.ccd is not None}
+                if len(images) != len(parts):
+                    raise DamagedError("two extensions of one CCD, or one that does not say of which CCD it is")
+                values = {ccd: np.ascontiguousarray(image, dtype=np.float32) for ccd, image in images.items()}
         for modes in values.values():
             if modes.shape[1:] != MINI_SKY_SHAPE:
                 raise DamagedError(f"modes of {modes.shape} superpixels; allowed: {MINI_SKY_SHAPE} each")
@@ -285,47 +341,27 @@ def read_sky_modes(path: Path) -> SkyModes:
         return SkyModes(values)
 
 
-def read_sky_templates(path: Path, ccd: int) -> SkyTemplates:
-    """Read the sky templates of a CCD and band: an image of shape (n_modes, ny / b, nx / b)."""
-    image = _read_image(path, 0)
+def read_sky_templates(path: Path, ccd: int, band: str | None = None) -> SkyTemplates:
+    """Read the sky templates of a CCD and band: an image of shape (n_modes, ny / b, nx / b).
+
+    Parameters
+    ----------
+    path
+        The file.
+    ccd
+        CCD number.
+    band
+        The band it must be of, if it states one; None for any.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, is of another CCD or band, or holds impossible templates.
+    """
     with calibration(path), np.errstate(over="ignore"):
+        image, _ = read_master(path, ccd, band, says_band=False)
         if image.ndim != 3:
             raise DamagedError(f"an image of {image.ndim} dimensions; allowed: 3")
         values = binned_templates(image.astype(np.float32, copy=False))
         require_possible(values, "sky_modes")
         return SkyTemplates(ccd, values)
-
-
-def detrend_calibration_paths(
-    library: CalibrationLibrary, exposure: Exposure, ccd: int, *, epoch: str | None = None
-) -> dict[Kind, Path]:
-    """Find all calibration files for detrending a CCD; the brighter-fatter kernel is optional.
-
-    Raises
-    ------
-    InputError
-        If a calibration is missing or outside its validity.
-    """
-    kinds: list[Kind] = ["bias", "flat", "bad_pixels", "linearity", "crosstalk"]
-    if library.holds("brighter_fatter", exposure, ccd, epoch=epoch):
-        kinds.append("brighter_fatter")
-    return {kind: library.find(kind, exposure, ccd, epoch=epoch) for kind in kinds}
-
-
-def read_detrend_calibrations(paths: Mapping[Kind, Path], ccd: int) -> DetrendCalibrations:
-    """Read the calibrations found by :func:`detrend_calibration_paths`.
-
-    Raises
-    ------
-    InputError
-        If one is damaged.
-    """
-    return DetrendCalibrations(
-        bias=read_calibration_image(paths["bias"], kind="bias"),
-        flat=read_calibration_image(paths["flat"], kind="flat"),
-        bad_pixels=read_bad_pixels(paths["bad_pixels"]),
-        linearity=read_linearity(paths["linearity"], ccd),
-        crosstalk=read_crosstalk(paths["crosstalk"]),
-        brighter_fatter=read_brighter_fatter(paths["brighter_fatter"], ccd) if "brighter_fatter" in paths else None,
-        names={kind: path.name for kind, path in paths.items()},
-    )

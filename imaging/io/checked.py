@@ -272,16 +272,40 @@ def fits_file(path: Path, *, headers: bool = True, names: Container[str] | None 
     OSError
         If it cannot be read.
     """
-    with Path(path).open("rb") as stream:
-        if stream.read(2) == b"\x1f\x8b":
-            stream.seek(0)
-            with gzip.open(stream) as unpacked:
-                content = unpacked.read(MAX_UNPACKED_BYTES)
-            check_fits(content, headers=headers, names=names)
-            return io.BytesIO(content)
+    content = _unpacked(path)
+    if content is not None:
+        check_fits(content, headers=headers, names=names)
+        return io.BytesIO(content)
     with mapped(path) as content_on_disk:
         check_fits(content_on_disk, headers=headers, names=names)
     return str(path)
+
+
+def fits_layouts(path: Path) -> list[HduLayout]:
+    """Check structure and headers of a FITS file, not its data, and return its HDUs.
+
+    Raises
+    ------
+    DamagedError
+        If the file contradicts itself.
+    OSError
+        If it cannot be read.
+    """
+    content = _unpacked(path)
+    if content is not None:
+        return check_fits(content, names=())
+    with mapped(path) as content_on_disk:
+        return check_fits(content_on_disk, names=())
+
+
+def _unpacked(path: Path) -> bytes | None:
+    """Return the content of a gzipped file; None for other files."""
+    with Path(path).open("rb") as stream:
+        if stream.read(2) != b"\x1f\x8b":
+            return None
+        stream.seek(0)
+        with gzip.open(stream) as unpacked:
+            return unpacked.read(MAX_UNPACKED_BYTES)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from imaging.bands import band_named
 from imaging.io.atomic import write_text
 from imaging.io.checked import reading
 from imaging.io.possible import require_possible
@@ -30,10 +31,11 @@ def read_colour_terms(path: Path) -> ColourTerms:
     Raises
     ------
     InputError
-        If the file is missing or not valid.
+        If the file is missing, not valid, or names a band that the camera does not have.
     """
     with reading(path, "colour terms not valid", "copy the calibration library again", missing="colour terms missing"):
         terms = ColourTerms.model_validate_json(Path(path).read_bytes())
-        for term in terms.bands.values():
+        for band, term in terms.bands.items():
+            band_named(band)
             require_possible(np.array([*term.coefficients, term.colour_min, term.colour_max]), "colour_terms")
         return terms

@@ -47,6 +47,8 @@ MEANINGS: dict[str, str] = {
     "MJD-OBS": "[d] UTC, start of the exposure",
     "EXPTIME": "[s] exposure time",
     "CAMVALS": "cards replaced by values of the camera",
+    "CALDEFLT": "in place of missing calibrations",
+    "LINKNOWN": "whether response curves were applied",
     "TELESCOP": "telescope",
     "INSTRUME": "camera",
     "TELRA": "[deg] telescope pointing, right ascension",

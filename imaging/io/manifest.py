@@ -2,7 +2,7 @@
 
 from datetime import date
 from pathlib import PurePosixPath
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
@@ -11,7 +11,12 @@ from imaging.exposure import Exposure
 Kind = Literal[
     "bias", "flat", "bad_pixels", "linearity", "star_flat", "sky_modes", "sky_templates", "crosstalk", "brighter_fatter"
 ]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 BAND_DEPENDENT: frozenset[Kind] = frozenset(("flat", "star_flat", "sky_modes", "sky_templates"))
+
+
+FIRST_OF_ALL, LAST_OF_ALL = 20120101, 99991231
+"""Nights of an entry that holds for all, within the limits of its age."""
 
 
 class AgeLimit(BaseModel):
@@ -73,12 +78,16 @@ class CalibrationEntry(BaseModel):
     """CCDs of the entry, None for all; other CCDs use an earlier entry, if there is one."""
     made_night: Night
     """Night on which the calibration data were taken, YYYYMMDD; the reference of its age."""
-    first_night: Night = 20120101
-    last_night: Night = 99991231
+    first_night: Night = FIRST_OF_ALL
+    last_night: Night = LAST_OF_ALL
     first_expnum: int = 0
     last_expnum: int = 10**12
     checksums: dict[str, str] = Field(default_factory=dict)
     """File name to the hash of its content."""
+    sources: dict[str, str] = Field(default_factory=dict)
+    """Of imported calibrations: name of the file that was imported to the hash of its content."""
+    forms: dict[str, str] = Field(default_factory=dict)
+    """Name of the file that was imported to what it was recognised as."""
 
     @field_validator("files")
     @classmethod

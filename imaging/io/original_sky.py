@@ -50,7 +50,9 @@ def modes_by_ccd(table: NDArray[np.floating], header: Mapping[str, Any]) -> dict
     places = {ccd.ccdnum: np.rint((np.array(ccd.detsec) - 1) / SUPERPIXEL).astype(int) for ccd in used}
     origin = np.min(list(places.values()), axis=0)
     corners = {ccd: place - origin for ccd, place in places.items()}
-    widths = {c.ccdnum: shape[1] // 2 if c.detpos == HALF and "HALFS7" in header else shape[1] for c in used}
+    # The survey's programs write the keyword without a value, others as a logical.
+    is_half = header.get("HALFS7", False) is not False
+    widths = {c.ccdnum: shape[1] // 2 if c.detpos == HALF and is_half else shape[1] for c in used}
     mosaic = np.zeros(np.max(list(corners.values()), axis=0)[::-1] + shape, dtype=np.int64)
     for ccd, (x, y) in corners.items():
         mosaic[y : y + shape[0], x : x + widths[ccd]] = 1

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from imaging.bits import NO_WEIGHT, MaskBit
 from imaging.detector.ccds import Ccd
-from imaging.errors import CcdError
+from imaging.errors import CcdError, InputError
 from imaging.image import CcdImage
 from imaging.masks.cosmic_rays import CosmicRays, find_cosmic_rays
 from imaging.masks.streak_model import Streak, mask_streak
@@ -44,6 +44,28 @@ class CleanCalibrations:
     star_flat: NDArray[np.float32] | None = None
     star_flat_name: str = ""
     sky_templates: SkyTemplates | None = None
+
+    def require_shape(self, shape: tuple[int, ...]) -> None:
+        """Raise if a flat does not have the size of the CCD, or the sky templates' bins do not cover it evenly.
+
+        Raises
+        ------
+        InputError
+            If the size differs.
+        """
+        templates = None if self.sky_templates is None else self.sky_templates.values.shape[1:]
+        for kind, size in (
+            ("flat", None if self.flat is None else self.flat.shape),
+            ("star_flat", None if self.star_flat is None else self.star_flat.shape),
+            ("sky_templates", templates and tuple(n * max(shape[0] // templates[0], 1) for n in templates)),
+        ):
+            if size is not None and size != shape:
+                raise InputError(
+                    f"calibration has the wrong size: {kind}",
+                    value=size,
+                    limit=shape,
+                    remedy="copy the file of this CCD into the calibration library again",
+                )
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,12 +114,8 @@ def clean_ccd(
     ----------
     science, mask, header, ccd
         The detrended image of a CCD; changed in place.
-    sky
-        Sky of the exposure.
-    calibrations
-        Calibrations of this CCD and band.
-    settings
-        Thresholds.
+    sky, calibrations, settings
+        Sky of the exposure, calibrations of this CCD and band, thresholds.
 
     Returns
     -------
@@ -108,7 +126,10 @@ def clean_ccd(
     ------
     CcdError
         As :func:`estimate_fwhm` and :func:`find_cosmic_rays`, or if no pixel has weight (``masked``).
+    InputError
+        If a calibration is of another size than the CCD.
     """
+    calibrations.require_shape(science.shape)
     times = StepTimes()
     with times.step("sky"):
         background = sky_image(sky, calibrations.sky_templates, ccd.ccdnum, science.shape)

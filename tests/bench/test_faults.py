@@ -23,6 +23,7 @@ PACKAGES = (imaging.io, imaging.reference, blocks, tasks, tasks.engine)
 
 READ_ELSEWHERE = {
     "read_detrend_calibrations": "reads each calibration by the reader of its kind",
+    "read_master": "finds the image of a CCD for the readers of their kinds",
     "read_event": "reads the stored alerts",
     "read_reference_polygon": "cuts what read_reference_cone reads",
     "read_calibrated": "reads image, PSF and tie by the readers of their kinds",

@@ -12,13 +12,12 @@ from imaging.io.calibration_write import write_calibration_image, write_image_ex
 from imaging.io.calibrations import (
     CalibrationEntry,
     CalibrationLibrary,
-    detrend_calibration_paths,
-    read_detrend_calibrations,
     read_linearity,
     read_sky_modes,
     read_sky_templates,
     write_manifest,
 )
+from imaging.io.detrend_calibrations import detrend_calibration_paths, read_detrend_calibrations
 
 EXPOSURE = Exposure(1300001, "i", 20240510, 60440.0, 90.0, 150.0, 2.0, 1.2)
 FILES = {
@@ -36,7 +35,7 @@ def library(tmp_path):
     random = np.random.default_rng(1)
     bias = random.normal(0, 2, (32, 16)).astype(np.float32)
     write_calibration_image(tmp_path / "bias_33.fits", bias, {"CCDNUM": 33})
-    write_calibration_image(tmp_path / "flat_33.fits", np.full((32, 16), 0.98, np.float32), {"CCDNUM": 33})
+    write_calibration_image(tmp_path / "flat_33.fits", np.full((32, 16), 0.98, np.float32), {"CCDNUM": 33, "BAND": "i"})
     bad = np.zeros((32, 16), np.int16)
     bad[3, 4] = BpmBit.BIAS_HOT
     write_calibration_image(tmp_path / "bpm_33.fits", bad, {"CCDNUM": 33})
@@ -56,7 +55,7 @@ def library(tmp_path):
 
 def test_everything_that_detrending_needs_is_read(library):
     found, bias, bad, kernel = library
-    calibrations = read_detrend_calibrations(detrend_calibration_paths(found, EXPOSURE, 33), 33)
+    calibrations = read_detrend_calibrations(detrend_calibration_paths(found, EXPOSURE, 33), 33, "i")
     np.testing.assert_array_equal(calibrations.bias, bias)
     np.testing.assert_array_equal(calibrations.bad_pixels, bad)
     assert calibrations.bias.dtype == np.float32
@@ -73,7 +72,7 @@ def test_everything_that_detrending_needs_is_read(library):
 
 
 def test_a_linearity_file_without_the_ccd_is_refused(library):
-    with pytest.raises(InputError, match="damaged"):
+    with pytest.raises(InputError, match="of another CCD"):
         read_linearity(library[0].root / "linearity.fits", 34)
 
 
@@ -85,7 +84,7 @@ def test_sky_modes_and_templates_are_read_by_ccd(tmp_path):
     assert read.n_modes == 3
     assert (read.values[33] == 33.0).all()
     template = np.arange(3 * 8 * 4, dtype=np.float32).reshape(3, 8, 4)
-    write_calibration_image(tmp_path / "template.fits", template, {})
+    write_calibration_image(tmp_path / "template.fits", template, {"CCDNUM": 33})
     np.testing.assert_array_equal(read_sky_templates(tmp_path / "template.fits", 33).values, template)
 
 

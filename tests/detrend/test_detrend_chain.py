@@ -8,6 +8,7 @@ from synthetic_raw import EXPOSURE, make_camera, make_light, make_raw
 from imaging.bits import MaskBit
 from imaging.detector.ccds import science_ccd
 from imaging.detector.crosstalk import CrosstalkMatrix, CrosstalkTerm
+from imaging.detector.sections import raw_sections
 from imaging.detrend.chain import detrend_ccd
 from imaging.detrend.header import read_noise_electrons
 from imaging.detrend.history import record_correction
@@ -219,3 +220,28 @@ def test_a_second_magnitude_star_costs_its_halo_and_its_columns(camera):
 def test_noise_without_a_single_source_is_processed(detrended):
     assert detrended.quality["n_saturated_stars"] == 0.0
     assert detrended.quality["masked_fraction"] == pytest.approx(15 / 2048, abs=1e-4)
+
+
+def test_without_response_curves_pixels_above_nine_tenths_of_saturation_count_as_saturated(camera, raw):
+    amplifier, data = NORTH.amplifier("A"), raw_sections(NORTH)["DATASECA"]
+    pixels = raw.pixels.copy()
+    blocks = {share: (slice(y, y + 10), slice(300, 310)) for y, share in ((1000, 0.85), (2000, 0.93), (3000, 1.05))}
+    for share, (rows, columns) in blocks.items():
+        level = 2000.0 + share * amplifier.saturation_adu
+        pixels[rows.start + data.y0 : rows.stop + data.y0, columns.start + data.x0 : columns.stop + data.x0] = level
+    bright = changed(raw, pixels)
+
+    def saturated(**changes):
+        result = detrend_ccd(NORTH, bright, {}, EXPOSURE, camera.calibrations(**changes), DetrendSettings())
+        shares = {share: float(((result.mask[at] & MaskBit.SATURATE) != 0).mean()) for share, at in blocks.items()}
+        return result.header, shares
+
+    known, with_curves = saturated()
+    unknown, without = saturated(linearity=None, defaults=("linearity",))
+    assert with_curves == {0.85: 0.0, 0.93: 0.0, 1.05: 1.0}
+    assert without == {0.85: 0.0, 0.93: 1.0, 1.05: 1.0}
+    assert unknown["SATURATA"] == pytest.approx(0.9 * known["SATURATA"])
+    assert (known["LINKNOWN"], unknown["LINKNOWN"]) == (True, False)
+    assert unknown["CALDEFLT"] == "linearity=unknown"
+    assert "CALDEFLT" not in known
+    assert "DESLINC" in known and "DESLINC" not in unknown

@@ -100,9 +100,9 @@ def test_an_old_calibration_is_a_note_of_the_run(tmp_path):
     site.calibrations.mkdir()
     library(site.calibrations, 20240401, warn_days=30, refuse_days=300)
     job = fit_sky_job({}, {}, exposure(), ExposureId(1300001, "i", 20240510), site, SkySettings())
-    assert job.parameters["calibration_warnings"] == [
-        "calibration is old: bias of 20240401, 39 days from the exposure (warning limit 30)"
-    ]
+    age, default = job.parameters["calibration_warnings"]
+    assert age == "calibration is old: bias of 20240401, 39 days from the exposure (warning limit 30)"
+    assert default.startswith("no calibration of the kind linearity: none known")
 
 
 def test_a_file_that_differs_from_its_checksum_is_refused(tmp_path):
@@ -130,6 +130,19 @@ def test_an_entry_of_a_band_goes_before_one_of_any_band(tmp_path):
     found = CalibrationLibrary(tmp_path)
     assert found.find("flat", exposure(band="i"), 7).name == "any_i.fits"
     assert found.find("flat", exposure(band="z"), 7).name == "only_z.fits"
+
+
+def test_of_several_masters_the_one_nearest_in_time_is_used(tmp_path):
+    years = (2014, 2018, 2023)
+    write_manifest(
+        tmp_path,
+        [CalibrationEntry(epoch=f"e{y}", kind="bias", files=f"{y}.fits", made_night=y * 10000 + 601) for y in years],
+    )
+    for year in years:
+        (tmp_path / f"{year}.fits").touch()
+    found = CalibrationLibrary(tmp_path)
+    nights = {20131201: 2014, 20160701: 2018, 20160501: 2014, 20201101: 2018, 20240101: 2023}
+    assert {night: int(found.find("bias", exposure(night=night), 7).stem) for night in nights} == nights
 
 
 def test_an_entry_of_some_ccds_leaves_the_others_what_they_had(tmp_path):

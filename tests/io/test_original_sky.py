@@ -30,16 +30,16 @@ def place(ccd):
     return round((ccd.detsec[1] - 1) / 2048) * 16, round((ccd.detsec[0] - 1) / 2048) * 16
 
 
-def write_modes(path, *, half=True, block=128, left_out=LEFT_OUT):
+def write_modes(path, *, half="", block=128, left_out=LEFT_OUT):
     """Write the file as the survey's programs do: flattened over the CCDs in use, row by row."""
     used = np.zeros(SIZE, bool)
     for ccd in USED:
         y, x = place(ccd)
-        used[y : y + 32, x : x + (8 if half and ccd.detpos == "S7" else 16)] = True
+        used[y : y + 32, x : x + (8 if half in ("", True) and ccd.detpos == "S7" else 16)] = True
     table = fits.ImageHDU(mode_images()[:, used].T.astype(np.float32), name="U")
     table.header["BLOCKSIZ"], table.header["MASKVAL"], table.header["BADDET"] = block, -1.0, left_out
-    if half:
-        table.header["HALFS7"] = ""
+    if half is not None:
+        table.header["HALFS7"] = half
     fits.HDUList([fits.PrimaryHDU(), table]).writeto(path, overwrite=True)
     return path
 
@@ -49,13 +49,13 @@ def part(ccd):
     return mode_images()[:, y : y + 32, x : x + 16]
 
 
-@pytest.mark.parametrize("half", [True, False])
+@pytest.mark.parametrize("half", ["", True, False, None], ids=["blank", "true", "false", "absent"])
 def test_every_ccd_gets_its_own_superpixels(tmp_path, half):
     modes = read_sky_modes(write_modes(tmp_path / "modes.fits", half=half))
     assert set(modes.values) == {ccd.ccdnum for ccd in USED}
     assert not {2, 61} & set(modes.values)
     for ccd in USED:
-        width = 8 if half and ccd.detpos == "S7" else 16
+        width = 8 if half in ("", True) and ccd.detpos == "S7" else 16
         assert modes.values[ccd.ccdnum].shape == (3, 32, 16)
         assert np.allclose(modes.values[ccd.ccdnum][..., :width], part(ccd)[..., :width], atol=1e-5)
     assert np.isfinite(modes.values[31]).all()

@@ -10,6 +10,8 @@ from types import SimpleNamespace
 import numpy as np
 import pyarrow as pa
 import pytest
+from astropy.io import fits
+from astropy.time import Time
 from listed_nights import NIGHT, check_map, write_list
 
 from blocks.site import Site, raw_path
@@ -22,6 +24,8 @@ from deployments.server.definitions import DEFINITIONS
 from imaging.detector.status import working_ccds
 from imaging.errors import InputError
 from imaging.identity import ExposureId
+from imaging.io.calibrations import write_manifest
+from imaging.io.manifest import CalibrationEntry
 from imaging.io.reference import write_reference_catalogue
 from imaging.io.skymaps import write_skymap
 from imaging.schemas.reference import REFERENCE_STARS
@@ -63,6 +67,57 @@ def test_an_empty_site_is_told_what_it_lacks(site, night):
     assert found["reference stars"].verdict == "bad"
     assert found["sky map"].verdict == "bad", "a file that is no sky map"
     assert all(finding.remedy for finding in found.values() if finding.verdict != "good")
+
+
+def write_frames(site, night, mjd, *kinds):
+    """Write primary headers of calibration exposures into the raw folder of a night."""
+    folder = site.raw / str(night)
+    folder.mkdir(parents=True)
+    for number, (obstype, band) in enumerate(kinds, 1):
+        cards = {"EXPNUM": number, "OBSTYPE": obstype, "FILTER": f"{band} DECam", "MJD-OBS": mjd, "EXPTIME": 1.0}
+        primary = fits.PrimaryHDU(header=fits.Header(cards | {"TELRA": "10:00:00", "TELDEC": "-20:00:00"}))
+        primary.writeto(folder / f"DECam_{number:08d}.fits")
+
+
+def test_doctor_of_a_night_ends_with_the_commands_that_bring_what_is_missing(site, night, capsys):
+    code = main.run(["doctor", str(NIGHT), "--site", str(site.root)])
+    lines = capsys.readouterr().out.splitlines()
+    commands = [line.strip() for line in lines[lines.index("commands that bring what is missing:") + 1 :]]
+    assert code == 3
+    assert commands[:2] == [
+        "gw-workflow import-calibrations FILE...",
+        "gw-workflow import-calibrations linearity_table_v0.4.fits",
+    ]
+    assert all(command.startswith("gw-workflow ") for command in commands)
+    bands = {item.exposure.band for item in night.listed()}
+    flats = [("dome flat", band) for band in bands] * 3
+    observed = Time(f"{NIGHT // 10000}-{NIGHT // 100 % 100:02d}-{NIGHT % 100:02d}T21:00:00").mjd
+    write_frames(site, NIGHT, observed, *[("zero", "i")] * 3, *flats)
+    main.run(["doctor", str(NIGHT), "--site", str(site.root), "--json"])
+    assert f"gw-workflow build-calibrations {NIGHT}" in json.loads(capsys.readouterr().out)["commands"]
+
+
+def test_doctor_of_a_night_that_is_not_registered_says_how_to_register_it(site, night, capsys):
+    assert main.run(["doctor", "20240101", "--site", str(site.root), "--json"]) == 3
+    document = json.loads(capsys.readouterr().out)
+    assert document["commands"] == ["gw-workflow register-night 20240101 --event EVENT --skymap FILE --exposures FILE"]
+    assert main.run(["doctor", "20241340", "--site", str(site.root)]) == 1
+
+
+def test_defaults_of_a_library_are_named_and_unknown_linearity_is_a_warning(site, night):
+    exposures = [item.exposure for item in night.listed()]
+    found = doctor_night._check_defaults(site, exposures)
+    assert found.verdict == "warning"
+    assert "linearity: none known; taken as linear below 90 %" in found.found
+    assert "star_flat: none" in found.found
+    kinds = ("linearity", "crosstalk", "star_flat", "sky_modes")
+    entries = [CalibrationEntry(epoch="e", kind=k, files=f"{k}_{{band}}", made_night=20240101) for k in kinds]
+    write_manifest(site.calibrations, entries[:1])
+    found = doctor_night._check_defaults(site, exposures)
+    assert (found.verdict, found.commands) == ("good", ())
+    assert "linearity" not in found.found and "crosstalk" in found.found
+    write_manifest(site.calibrations, entries)
+    assert "every kind" in doctor_night._check_defaults(site, exposures).found
 
 
 def test_files_that_come_are_seen(site, night):
@@ -258,7 +313,7 @@ def test_calibrations_are_asked_of_the_ccds_that_the_raw_files_hold(site, pointe
 
     library = SimpleNamespace(age_warnings=lambda exposure: ())
     monkeypatch.setattr("imaging.io.calibrations.CalibrationLibrary", lambda root: library)
-    monkeypatch.setattr("imaging.io.calibrations.detrend_calibration_paths", look)
+    monkeypatch.setattr("imaging.io.detrend_calibrations.detrend_calibration_paths", look)
     found = doctor_night._check_calibrations(site, exposures[:1], expected)
     assert asked == [26, 27]
     assert found.found.startswith("missing for 1 of 2 CCDs")
