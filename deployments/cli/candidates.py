@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from deployments.reports.reports import Report
     from deployments.reports.sending import Delivery
 
-SHOWN = "rank,candidate_id,ra,dec,n_detections,mag_first,mag_last,real_score,rank_score"
+SHOWN = "rank,candidate_id,ra,dec,n_detections,mag_first,mag_last,real_score,lightcurve_class,rank_score"
 
 
 def candidates(

@@ -27,6 +27,9 @@ RIVALS = ("supernova", "slow variable", "fast variable", "flash")
 
 AMPLITUDE_STEP_MAG = 0.25
 
+NIGHT_DAYS = 0.5
+"""Points further apart in time are of different nights."""
+
 
 @dataclass(frozen=True, eq=False)
 class LightcurveLikelihood:
@@ -46,6 +49,9 @@ class LightcurveLikelihood:
         (n,) largest absolute significance of the flux before the merger; zero without such photometry.
     n_after
         (n,) photometric points after the merger.
+    fading
+        (n,) log likelihood ratio of the kilonova and the supernova or constant source that fit best, of any brightness
+        each; NaN if the points after the merger are of one night.
     """
 
     moduli: FloatArray
@@ -54,6 +60,7 @@ class LightcurveLikelihood:
     history: FloatArray
     history_snr: FloatArray
     n_after: IntArray
+    fading: FloatArray
 
 
 def lightcurve_likelihood(
@@ -82,9 +89,14 @@ def lightcurve_likelihood(
     rows = _segments(table, after, n, "variance")
     rivals = np.empty((n, len(RIVALS)), dtype=np.float32)
     amplitudes, prior = _rival_amplitudes(settings, settings.contaminant_slope)
-    kilonova = _grid_likelihood(*rows, kilonova_fluxes(days, band, settings), 10 ** (-0.4 * moduli))
-    for kind, fluxes in enumerate((supernova_fluxes(days, band, settings), variable_fluxes(band))):
+    ours, steady = (
+        kilonova_fluxes(days, band, settings),
+        (supernova_fluxes(days, band, settings), variable_fluxes(band)),
+    )
+    kilonova = _grid_likelihood(*rows, ours, 10 ** (-0.4 * moduli))
+    for kind, fluxes in enumerate(steady):
         rivals[:, kind] = _mean_likelihood(*rows, fluxes, amplitudes, prior)
+    fading = _best_likelihood(*rows, ours) - _best_likelihood(*rows, np.concatenate(steady))
     rivals[:, 2] = _scatter_likelihood(*rows[:3], amplitudes * AB_ZERO_NJY, prior)
     rivals[:, 3] = _flash_likelihood(*rows[:3], amplitudes * AB_ZERO_NJY, prior)
     shares = np.array(
@@ -98,6 +110,7 @@ def lightcurve_likelihood(
         history,
         history_snr,
         np.diff(rows[0]),
+        np.where(_nights_apart(rows, days), fading, np.nan),
     )
 
 
@@ -195,6 +208,33 @@ def _history(
     snr = np.zeros(len(start) - 1)
     np.maximum.at(snr, np.repeat(np.arange(len(snr)), np.diff(start)), np.abs(flux) / np.sqrt(variance))
     return -np.logaddexp(np.log(1 - share), np.log(share) + active), snr
+
+
+def _nights_apart(rows: tuple[IntArray, FloatArray, FloatArray, IntArray], days: FloatArray) -> NDArray[np.bool_]:
+    """Return (n,) whether the points of each candidate, sorted by time, span more than one night."""
+    start, _, _, exposure = rows
+    time = np.append(days[exposure], 0.0)
+    first, last = time[start[:-1]], time[np.maximum(start[1:] - 1, 0)]
+    return (np.diff(start) > 1) & (last - first > NIGHT_DAYS)
+
+
+@numba.njit(cache=True)
+def _best_likelihood(
+    start: IntArray, flux: FloatArray, variance: FloatArray, exposure: IntArray, templates: FloatArray
+) -> FloatArray:
+    """Return (n,): log likelihood of the template and the positive amplitude that fit best."""
+    n = len(start) - 1
+    result = np.zeros(n)
+    for i in range(n):
+        for k in range(templates.shape[0]):
+            linear, square = 0.0, 0.0
+            for row in range(start[i], start[i + 1]):
+                s = templates[k, exposure[row]]
+                linear += flux[row] * s / variance[row]
+                square += s * s / variance[row]
+            if linear > 0.0:
+                result[i] = max(result[i], 0.5 * linear * linear / square)
+    return result
 
 
 @numba.njit(cache=True)

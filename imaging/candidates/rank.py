@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from imaging.candidates.classify import CLASSES, Classes, classify, probability_column
 from imaging.candidates.crossmatch import with_columns
 from imaging.candidates.lightcurve import (
-    RIVALS,
     LightcurveLikelihood,
     lightcurve_likelihood,
     marginal_kilonova,
@@ -79,18 +79,23 @@ def rank_candidates(
     if likelihood is None:
         likelihood = lightcurve_likelihood(forced, candidates.column("candidate_id"), mjd_event, lightcurve_settings)
     place = _place(candidates, skymap)
-    parts, kind = _parts(candidates, place, likelihood, mjd_event, settings, lightcurve_settings)
+    parts, classes = _parts(candidates, place, likelihood, mjd_event, settings, lightcurve_settings)
+    unseen = likelihood.n_after == 0
     score = sum((getattr(settings, f"weight_{name}") * parts[name] for name in PARTS), np.zeros(candidates.num_rows))
     ranked = with_columns(
         candidates,
         rank_score=score,
-        lightcurve_class=pa.array(kind, type=pa.string(), mask=likelihood.n_after == 0),
+        lightcurve_class=pa.array(classes.name, type=pa.string(), mask=unseen),
         credible_level=place.level,
         skymap_density=place.density,
         distance_mean_mpc=place.distance_mpc,
         distance_sigma_mpc=place.distance_sigma_mpc,
         flags=_event_flags(candidates, place, likelihood, mjd_event, settings),
         **{f"loglr_{name}": values for name, values in parts.items()},
+        **{
+            probability_column(name): pa.array(values, type=pa.float32(), mask=unseen)
+            for name, values in zip(CLASSES, classes.probability.T, strict=True)
+        },
     )
     order = np.lexsort((column(candidates, "dec"), column(candidates, "ra"), -score))
     ranked = ranked.take(pa.array(order))
@@ -104,9 +109,9 @@ def _parts(
     mjd_event: float,
     settings: RankSettings,
     lightcurve_settings: LightcurveSettings,
-) -> tuple[dict[str, FloatArray], NDArray[np.object_]]:
-    """Return the parts within their limits, and the best-fitting light-curve class."""
-    lightcurve, kind = _lightcurve_part(place, likelihood, settings, lightcurve_settings)
+) -> tuple[dict[str, FloatArray], Classes]:
+    """Return the parts within their limits, and the light-curve classes."""
+    lightcurve, classes = _lightcurve_part(place, likelihood, settings, lightcurve_settings)
     parts = {
         "skymap": _skymap_part(place),
         "distance": _distance_part(candidates, place, settings),
@@ -117,7 +122,7 @@ def _parts(
         "history": _history_part(candidates, likelihood, settings),
         "motion": _motion_part(candidates, settings),
     }
-    return {name: np.clip(values, settings.floor, settings.ceiling) for name, values in parts.items()}, kind
+    return {name: np.clip(values, settings.floor, settings.ceiling) for name, values in parts.items()}, classes
 
 
 def _place(candidates: pa.Table, skymap: SkyMap) -> _Place:
@@ -175,16 +180,14 @@ def _real_part(candidates: pa.Table, settings: RankSettings) -> FloatArray:
 
 def _lightcurve_part(
     place: _Place, likelihood: LightcurveLikelihood, settings: RankSettings, lightcurve_settings: LightcurveSettings
-) -> tuple[FloatArray, NDArray[np.object_]]:
-    """Kilonova at the map's distance against contaminants, and the best-fitting light-curve class."""
+) -> tuple[FloatArray, Classes]:
+    """Kilonova at the map's distance against contaminants, and the light-curve classes."""
     known = np.isfinite(place.distance_mpc) & (place.distance_mpc > 0)
     mean = np.where(known, place.distance_mpc, settings.default_distance_mpc)
     sigma = np.where(known, place.distance_sigma_mpc, settings.default_distance_sigma_mpc)
     scatter = np.hypot(5.0 / np.log(10.0) * sigma / mean, lightcurve_settings.luminosity_scatter_mag)
     kilonova = marginal_kilonova(likelihood, 5.0 * np.log10(mean) + 25.0, scatter)
-    kinds = np.concatenate([kilonova[:, None], likelihood.rivals], axis=1)
-    names = np.array(["kilonova", *RIVALS], dtype=object)
-    return kilonova - total_rivals(likelihood), names[np.argmax(kinds, axis=1)]
+    return kilonova - total_rivals(likelihood), classify(kilonova, likelihood, settings)
 
 
 def _host_part(candidates: pa.Table, settings: RankSettings) -> FloatArray:

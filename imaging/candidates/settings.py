@@ -208,6 +208,10 @@ class RankSettings(Settings):
     weight_motion: float = 1.0
     """Weight of the motion part."""
 
+    class_log_odds: float = Field(default=2.3, ge=0)
+    """Natural logarithm of the odds of a light-curve class against all others together from which on it is named; 2.3
+    is ten to one. Below it the class is undecided."""
+
     floor: float = Field(default=-15.0, lt=0)
     """Lower limit of each part, so that one wrong value cannot exclude a source."""
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from imaging.candidates.classify import CLASSES, probability_column
 from imaging.candidates.rank import PARTS
 from imaging.schemas.candidates import CandidateFlag
 
@@ -33,6 +34,9 @@ PART_TITLES: dict[str, str] = {
     "history": "history",
     "motion": "motion",
 }
+
+TOLD = 0.1
+"""Smallest probability of a class that is told of an undecided light curve."""
 
 
 def flag_names(flags: int) -> list[str]:
@@ -104,7 +108,23 @@ def _lightcurve(row: Row) -> str:
     factor = math.exp(min(abs(part), 30.0))
     amount = f"{factor:.2g}" if factor < 1000 else "over 1000"
     side = "for" if part >= 0 else "against"
-    return f"{amount} times {side} a kilonova; fits best: {kind}"
+    return f"{amount} times {side} a kilonova; {class_in_words(row)}"
+
+
+def class_in_words(row: Row) -> str:
+    """Return the class with its probability, or the most probable classes: ``undecided: kilonova 62 %, flash 30 %``.
+
+    Parameters
+    ----------
+    row
+        A ranked row as a dictionary; the name alone is returned for rows of version 0.2 without probabilities.
+    """
+    kind = str(row["lightcurve_class"])
+    chances = {name: row.get(probability_column(name)) or 0.0 for name in CLASSES}
+    if kind in chances:
+        return f"{kind} {100 * chances[kind]:.0f} %" if chances[kind] else kind
+    likely = sorted((name for name in CLASSES if chances[name] >= TOLD), key=lambda name: -chances[name])
+    return ": ".join(filter(None, (kind, ", ".join(f"{name} {100 * chances[name]:.0f} %" for name in likely))))
 
 
 def _host(row: Row) -> str:

@@ -191,7 +191,7 @@ def _flags(
         DetectionFlag.NEAR_STAR: vetoed,
         DetectionFlag.NEGATIVE_PIXELS: m.negative_fraction > settings.max_negative_fraction,
         DetectionFlag.STREAK: _near_bit(
-            difference.search.pixels.mask, m.x, m.y, int(MaskBit.STREAK), settings.streak_pixels
+            difference.search.pixels.mask | difference.mask, m.x, m.y, int(MaskBit.STREAK), settings.streak_pixels
         ),
         DetectionFlag.EDGE: (m.x < edge) | (m.y < edge) | (m.x > nx - 1 - edge) | (m.y > ny - 1 - edge),
     }

@@ -87,14 +87,20 @@ def find_kernel(
     """
     problem: CcdError | None = None
     relaxed = settings.with_values(max_order=0, stamp_snr=settings.stamp_snr / 2)
-    of_models, varied = _match_models(target, reference, basis, makeup, relaxed)
+    x, y = choose_places(target, reference, relaxed, steady=False)
+    few = build_stamps(target, reference, x, y, basis, relaxed) if x.size <= settings.few.max_sources else None
+    of_models = _match_models(target, reference, basis, few, relaxed) if few is not None else None
+    varied = of_models[1] if of_models is not None else None
     for attempt, fallback in ((settings, ""), (relaxed, "constant kernel"), (None, "kernel of the PSF models")):
         try:
             if attempt is not None:
                 match = _fit(target, reference, basis, correlation, makeup, attempt, fallback, varied)
             else:
                 _check_ratio(target, reference, settings)
-                match = replace(of_models, fallback=fallback)
+                if of_models is None:
+                    many = cut_stamps(target, reference, basis, relaxed, makeup).first(settings.few.max_sources)
+                    of_models = _match_models(target, reference, basis, many, relaxed)
+                match = replace(of_models[0], fallback=fallback)
             _check(match.kernel, settings)
             if match.fallback or match.kernel.n_stamps < ENOUGH_FOR_SHIFTS:
                 _check_common(target, reference, settings)
@@ -131,8 +137,8 @@ def find_shifts(match: KernelMatch, shape: tuple[int, int], settings: Registrati
 
 
 def _match_models(
-    target: Side, reference: Side, basis: KernelBasis, makeup: StackMakeup | None, settings: KernelSettings
-) -> tuple[KernelMatch, FloatArray | None]:
+    target: Side, reference: Side, basis: KernelBasis, stamps: Stamps, settings: KernelSettings
+) -> tuple[KernelMatch, FloatArray]:
     """Match the PSF models, with sum and shift from the sources that are equal in both images.
 
     Returns
@@ -140,14 +146,8 @@ def _match_models(
     match
         The kernel.
     varied
-        (k, 2) places of sources that are not equal; None if there are so many sources that the fit clips them.
+        (k, 2) places of sources that are not equal.
     """
-    x, y = choose_places(target, reference, settings, steady=False)
-    are_few = x.size <= settings.few.max_sources
-    if are_few:
-        stamps = build_stamps(target, reference, x, y, basis, settings)
-    else:
-        stamps = cut_stamps(target, reference, basis, settings, makeup).first(settings.few.max_sources)
     ny, nx = _shape(target)
     place = (nx / 2, ny / 2)
     found = match_sources(reference.psf, target.psf, basis, place, stamps, settings.few)
@@ -161,7 +161,7 @@ def _match_models(
         sum_error=found.sum_error,
     )
     match = KernelMatch(kernel, stamps, "", found.shift_error)
-    return match, np.stack([stamps.x, stamps.y], axis=1)[found.varied] if are_few else None
+    return match, np.stack([stamps.x, stamps.y], axis=1)[found.varied]
 
 
 def _fit(

@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from imaging.masks.settings import StreakSettings
 from imaging.settings import Settings
 
 
@@ -163,6 +164,8 @@ class SubtractionSettings(Settings):
     """Noise of the difference."""
     masks: MaskSettings = MaskSettings()
     """Masks of the difference."""
+    streaks: StreakSettings = StreakSettings()
+    """Search for streaks on the difference."""
     zogy: ZogySettings = ZogySettings()
     """Proper image subtraction (``zogy``)."""
 

@@ -15,6 +15,7 @@ from imaging.difference.pair import Pair, prepare_pair
 from imaging.difference.records import Difference, Matched
 from imaging.difference.response import difference_psf, photon_factor, tile_stamps
 from imaging.difference.settings import SubtractionSettings
+from imaging.difference.streaks import mask_streaks
 from imaging.difference.zogy import match_zogy
 from imaging.errors import CcdError
 from imaging.image import CalibratedImage, FloatImage
@@ -64,6 +65,8 @@ def subtract(
     with times.step("noise"):
         sky = _weigh(pair, matched, settings)
         matched = replace(matched, model_error=None)
+    with times.step("streaks"):
+        streaks = mask_streaks(matched.image, sky.weight, matched.mask, settings.streaks)
     with times.step("filter"):
         core = round(0.6 * psf.fwhm_pixels)
         filtered = matched_filter(matched.image, sky.weight, matched.model, stamps, core, matched.tiling)
@@ -72,6 +75,7 @@ def subtract(
         score, widths, quiet = _score(matched, filtered, scale_error, settings)
     with times.step("quality"):
         quality = _quality(matched, sky, score, quiet) | {"scale_error": scale_error}
+        quality |= {"difference_streaks": streaks[0], "streak_fraction": streaks[1] / matched.image.size}
     return Difference(
         search=search,
         image=matched.image,

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
+from imaging.candidates.classify import CLASSES, probability_column
 from imaging.candidates.words import flag_names
 from imaging.errors import InputError
 from imaging.io.atomic import atomic_path
@@ -43,7 +44,7 @@ def read_candidates(path: Path) -> pa.Table:
     """Read candidates from Parquet.
 
     Tables of earlier versions are read too: their terms of the rank are called ``part_*``, the identifier of a missing
-    star is null, and the oldest have no provenance.
+    star is null, their light-curve classes have no probabilities, and the oldest have no provenance.
 
     Raises
     ------
@@ -58,7 +59,7 @@ def read_candidates(path: Path) -> pa.Table:
 def _of_this_version(table: pa.Table) -> pa.Table:
     """Return a table of candidates of an earlier version with the columns of this one."""
     table = table.rename_columns([OLD_TERM.sub("loglr_", name) for name in table.column_names])
-    for name in set(PROVENANCE) - set(table.schema.names):
+    for name in {*PROVENANCE, *map(probability_column, CLASSES)} - set(table.schema.names):
         table = table.append_column(name, pa.nulls(table.num_rows, CANDIDATES.field(name).type))
     ids = table.schema.get_field_index("gaia_source_id")
     table = table.set_column(ids, "gaia_source_id", table.column(ids).fill_null(NO_ID))

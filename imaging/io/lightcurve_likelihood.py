@@ -12,7 +12,7 @@ from imaging.io.atomic import atomic_path
 from imaging.io.checked import reading
 from imaging.tables import column
 
-ARRAYS = ("kilonova", "rivals", "history", "history_snr", "n_after")
+ARRAYS = ("kilonova", "rivals", "history", "history_snr", "n_after", "fading")
 """Fields of the likelihoods stored as columns; the grid of moduli is in the metadata."""
 
 MODULI, KEY = b"moduli", b"key"

@@ -52,6 +52,7 @@ COLUMNS = {
     "distance_mean_mpc": 1,
     "distance_sigma_mpc": 1,
     "lightcurve_class": None,
+    "probability_kilonova": 3,
     "host_ra": 6,
     "host_dec": 6,
     "host_separation_arcsec": 2,

@@ -6,6 +6,8 @@ import pyarrow as pa
 
 from imaging.schemas.fields import F32, F64, I16, I32, I64, NO_ID, TEXT, field, schema
 
+PROBABILITY = "probability, by the light curve and equal odds of a kilonova and all contaminants, of"
+
 
 class CandidateFlag(IntFlag):
     """Warnings about a candidate: reasons why it may not be a kilonova."""
@@ -67,7 +69,17 @@ CANDIDATES = schema(
         "mean distance of the sky map in this direction; null if the map has no distances",
     ),
     field("distance_sigma_mpc", F32, "Mpc", "standard deviation of that distance"),
-    field("lightcurve_class", TEXT, "", "class whose light curve fits best; null without usable photometry"),
+    field(
+        "lightcurve_class",
+        TEXT,
+        "",
+        "class of the light curve, or undecided; null without usable photometry after the merger",
+    ),
+    field("probability_kilonova", F32, "", f"{PROBABILITY} a kilonova at the distance of the sky map"),
+    field("probability_supernova", F32, "", f"{PROBABILITY} a supernova"),
+    field("probability_slow_variable", F32, "", f"{PROBABILITY} a source constant over days, of either sign"),
+    field("probability_fast_variable", F32, "", f"{PROBABILITY} a source that varies between exposures"),
+    field("probability_flash", F32, "", f"{PROBABILITY} a source visible in one exposure"),
     field("motion_arcsec_per_hour", F32, "arcsec/h", "apparent motion; null for a single detection"),
     field("motion_error_arcsec_per_hour", F32, "arcsec/h", "error per axis of the motion"),
     field("host_ra", F64, "deg", "right ascension of the host galaxy, ICRS; null if none"),

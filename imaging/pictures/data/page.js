@@ -9,12 +9,13 @@
   const bandColour = { u: "#cc79a7", g: "#3fcf9b", r: "#f08a4b", i: "#b38ad6", z: "#c9ccd2", Y: "#d9b44a", VR: "#6fb1e0" };
   const sorts = [
     ["rank", "rank", 1], ["sky map", "credible_level", 1], ["light curve", "loglr_lightcurve", -1],
+    ["kilonova by light curve", "probability_kilonova", -1],
     ["brightest first", "mag_last", 1], ["S/N", "snr_best", -1], ["real score", "real_score", -1],
     ["detections", "n_detections", -1], ["host distance", "host_distance_mpc", 1], ["RA", "ra", 1],
   ];
   const fields = {
     rank: "rank", score: "rank_score", mag: "mag_last", n: "n_detections", snr: "snr_best", real: "real_score",
-    level: "credible_level", dlr: "host_dlr", hostmpc: "host_distance_mpc", hostmag: "host_mag", ra: "ra", dec: "dec",
+    level: "credible_level", kilonova: "probability_kilonova", dlr: "host_dlr", hostmpc: "host_distance_mpc", hostmag: "host_mag", ra: "ra", dec: "dec",
   };
   let marks = loadMarks(), shown = [], current = 0, currentId = col.candidate_id[0], sortNumber = 0, addressTimer = 0;
 
