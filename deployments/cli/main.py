@@ -27,7 +27,8 @@ COMMANDS = {
     "calibrations": ("build-calibrations", "build-sky-modes", "build-star-flat"),
     "catalogues": ("reference-catalog",),
     "server": ("serve", "sign-in", "rotate-secret", "deploy", "settings", "listen", "metrics", "database"),
-    "site": ("doctor", "backup", "restore", "timings", "cache", "make-certificate"),
+    "site": ("doctor", "backup", "restore", "timings", "cache"),
+    "clusters": ("make-certificate", "dask-scheduler", "dask-workers"),
     "demo": ("demo", "simulate"),
 }
 """Modules of this package and the commands in them. A command imports its own module; only ``--help`` imports all."""
