@@ -15,156 +15,28 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psutil
 
-from bench.postgresql import PostgreSQL, running_postgresql
+from bench import storm_steps
 from bench.report import Row, at_least, at_most, main
+from bench.served_hosts import COMMAND, SEED, START_S, TwoHosts, hosts_at_work, n_workers, wait_for
 from bench.storm_night import CCDS, Records, products_of, registered_copy
-from bench.two_hosts import ADDRESSES, SecondHost, enter, frozen, two_hosts, why_not
-from deployments.server.server_settings import CLIENT, SERVER
+from bench.two_hosts import enter, frozen, why_not
+from blocks.site import Site
 from imaging.simulation.night import SimulatedNight, simulate_night
 from imaging.simulation.settings import demo_settings
 
-SEED = 20170817
 NIGHTS, QUICK = 20, 2
 
 STUCK_S = 1800.0
 """Seconds after which a night counts as hanging."""
-
-START_S = 600.0
-"""Seconds that servers and workers may take to start on a busy machine."""
-
-SCHEDULER = f"tls://{ADDRESSES[0]}:8786"
-METRICS = "127.0.0.1:8787"
-API = f"http://{ADDRESSES[0]}:4200/api"
-LOGIN = "gw:two-hosts"
-
-
-def wait_for(what: Callable[[], bool], seconds: float, name: str) -> float:
-    """Wait until a condition holds; return the elapsed seconds.
-
-    Raises
-    ------
-    TimeoutError
-        If it does not hold in time.
-    """
-    began = time.monotonic()
-    while time.monotonic() - began < seconds:
-        with suppress(OSError, ValueError):
-            if what():
-                return time.monotonic() - began
-        time.sleep(0.3)
-    raise TimeoutError(f"{name}: not within {seconds:g} s")
-
-
-def n_workers() -> int:
-    """Return the number of workers that the scheduler knows."""
-    with urllib.request.urlopen(f"http://{METRICS}/metrics", timeout=5) as answer:
-        lines = answer.read().decode().splitlines()
-    counts = [line.rpartition(" ")[2] for line in lines if line.startswith("dask_scheduler_workers{")]
-    return int(sum(float(count) for count in counts))
-
-
-@dataclass
-class TwoHosts:
-    """The two hosts with all that a night needs.
-
-    Attributes
-    ----------
-    shared
-        The shared folder.
-    second
-        The second host.
-    database
-        The database server; None if it is SQLite.
-    environment
-        Environment of commands and workers.
-    """
-
-    shared: Path
-    second: SecondHost
-    database: PostgreSQL | None
-    environment: dict[str, str]
-
-    def start_workers(self) -> None:
-        """Start the worker of the second host, as ``docs/clusters.md`` says."""
-        words = [*COMMAND, "dask-workers", SCHEDULER, "--certificate", str(self.shared / "certificate")]
-        self.second.start([*words, "--memory", "4"], self.environment, self.shared / "second.log")
-
-    def make_whole(self) -> None:
-        """Repair what a fault has left, and wait for both workers."""
-        self.second.cable.loss = 0.0
-        if not self.second.is_up:
-            self.second.boot()
-            self.start_workers()
-        wait_for(lambda: n_workers() == 2, START_S, "both workers")
-
-
-COMMAND = (sys.executable, "-m", "deployments.cli.main")
-
-
-@contextmanager
-def hosts_at_work(shared: Path, *, postgresql: bool) -> Iterator[TwoHosts]:
-    """Start the two hosts, servers and workers."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_API")}
-    environment |= CLIENT | {
-        "PREFECT_API_URL": API,
-        "PREFECT_API_AUTH_STRING": LOGIN,
-        "GW_WORKFLOW_DASK_ADDRESS": SCHEDULER,
-        "GW_WORKFLOW_DASK_CERTIFICATE": str(shared / "certificate"),
-        "OMP_NUM_THREADS": "1",
-    }
-    certificate = str(shared / "certificate")
-    with ExitStack() as opened:
-        second = opened.enter_context(two_hosts(SEED))
-        home = opened.enter_context(tempfile.TemporaryDirectory(prefix="gw-prefect-"))
-        database = opened.enter_context(running_postgresql()) if postgresql else None
-        serving = environment | SERVER | {"PREFECT_HOME": home, "PREFECT_SERVER_API_AUTH_STRING": LOGIN}
-        if database is not None:
-            serving["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = database.address
-        words: tuple[str, ...] = (
-            sys.executable,
-            "-m",
-            "prefect",
-            "server",
-            "start",
-            "--host",
-            ADDRESSES[0],
-            "--port",
-            "4200",
-        )
-        opened.enter_context(_running(words, serving, Path(home) / "log"))
-        subprocess.run([*COMMAND, "make-certificate", certificate], check=True, stdout=subprocess.DEVNULL)
-        words = (*COMMAND, "dask-scheduler", "--host", ADDRESSES[0], "--certificate", certificate)
-        opened.enter_context(_running(words, environment, shared / "scheduler.log"))
-        words = (*COMMAND, "dask-workers", SCHEDULER, "--certificate", certificate, "--memory", "4")
-        opened.enter_context(_running(words, environment, shared / "first.log"))
-        hosts = TwoHosts(shared, second, database, environment)
-        hosts.start_workers()
-        wait_for(lambda: urllib.request.urlopen(f"{API}/health", timeout=5).status == 200, START_S, "Prefect server")
-        hosts.make_whole()
-        yield hosts
-
-
-@contextmanager
-def _running(words: tuple[str, ...], environment: dict[str, str], log: Path) -> Iterator[None]:
-    with log.open("ab") as stream:
-        process = subprocess.Popen(words, env=environment, stdout=stream, stderr=subprocess.STDOUT)
-    try:
-        yield
-    finally:
-        process.terminate()
-        try:
-            process.wait(timeout=60)
-        except subprocess.TimeoutExpired:
-            process.kill()
 
 
 def cut_off(hosts: TwoHosts, rng: random.Random) -> None:
@@ -356,6 +228,36 @@ def measure(quick: bool) -> list[Row]:
         return [Row(**row | {"seeds": tuple(row["seeds"])}) for row in json.loads(Path(result.name).read_text())]
 
 
+def cut_off_once(shared: Path) -> dict[str, Any]:
+    """Process an exposure with trivial steps while the second host is cut off for 45 s; return how it ended."""
+    site, ccds = Site.at(shared / "site"), tuple(range(1, 13))
+    site.root.mkdir()
+    done = site.root / storm_steps.EXECUTIONS
+    with hosts_at_work(shared, postgresql=False, more={"STORM_PAUSE_S": "2"}) as hosts:
+        program = "from bench import storm_steps; storm_steps.main()"
+        words = [sys.executable, "-c", program, str(site.root), "1", str(len(ccds))]
+        with (shared / "run.log").open("wb") as log:
+            run = subprocess.Popen(words, env=hosts.environment, stdout=log, stderr=subprocess.STDOUT)
+        wait_for(lambda: run.poll() is not None or done.exists(), START_S, "first step")
+        hosts.second.cut_off()
+        time.sleep(45.0)
+        while_away = n_workers()
+        hosts.second.connect()
+        code = run.wait(timeout=STUCK_S)
+        hosts.make_whole()
+        found = storm_steps.products_of(site, 1)
+        expected = storm_steps.expected_products(Site.at(shared / "calm"), 1, ccds)
+    steps = done.read_text().splitlines()
+    return {
+        "exit_code": code,
+        "differing": sorted(n for n in expected.keys() | found.keys() if expected.get(n) != found.get(n)),
+        "steps": len(set(steps)),
+        "again": len(steps) - len(set(steps)),
+        "workers_while_away": while_away,
+        "said": (shared / "run.log").read_text()[-2000:],
+    }
+
+
 def _as_first_host(shared: str, first: str, end: str, result: str) -> None:
     from dataclasses import asdict
 
@@ -366,5 +268,7 @@ def _as_first_host(shared: str, first: str, end: str, result: str) -> None:
 if __name__ == "__main__":
     if len(sys.argv) == 5:
         _as_first_host(*sys.argv[1:])
+    elif len(sys.argv) == 3:
+        Path(sys.argv[2]).write_text(json.dumps(cut_off_once(Path(sys.argv[1]))))
     else:
         main("Two hosts, one fails", measure)

@@ -66,15 +66,19 @@ def enter(module: str, words: Sequence[str], *, stdout: int | None = None) -> in
         Where its output goes; None for this process's.
     """
     with tempfile.TemporaryDirectory(prefix="gw-two-hosts-") as folder:
-        shared, image = Path(folder) / "shared", Path(folder) / "image"
+        shared, image, temporary = (Path(folder) / name for name in ("shared", "image", "tmp"))
+        Path(folder).chmod(0o755)  # PostgreSQL runs as another user
         shared.mkdir()
+        temporary.mkdir()
         with image.open("wb") as stream:
             stream.truncate(FOLDER_GB * 2**30)
         _do("mkfs.ext4", "-q", str(image))
         _do("mount", "-o", "loop", str(image), str(shared))
         before = signal.signal(signal.SIGTERM, signal.default_int_handler)
         command = ["setpriv", "--pdeathsig", "KILL", "unshare", *NAMESPACES, sys.executable, "-m", module, str(shared)]
-        process = subprocess.Popen([*command, *words], stdout=stdout, cwd=Path(__file__).parents[1])
+        environment = os.environ | {"TMPDIR": str(temporary)}
+        root = Path(__file__).parents[1]
+        process = subprocess.Popen([*command, *words], stdout=stdout, cwd=root, env=environment)
         try:
             return process.wait()
         finally:
