@@ -108,17 +108,8 @@ def hosts_at_work(shared: Path, *, postgresql: bool, more: Mapping[str, str] = {
         serving = environment | SERVER | {"PREFECT_HOME": home, "PREFECT_SERVER_API_AUTH_STRING": LOGIN}
         if database is not None:
             serving["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = database.address
-        words: tuple[str, ...] = (
-            sys.executable,
-            "-m",
-            "prefect",
-            "server",
-            "start",
-            "--host",
-            ADDRESSES[0],
-            "--port",
-            "4200",
-        )
+        words: tuple[str, ...] = (sys.executable, "-m", "prefect", "server", "start")
+        words = (*words, "--host", ADDRESSES[0], "--port", "4200")
         opened.enter_context(_running(words, serving, Path(home) / "log"))
         subprocess.run([*COMMAND, "make-certificate", certificate], check=True, stdout=subprocess.DEVNULL)
         words = (*COMMAND, "dask-scheduler", "--host", ADDRESSES[0], "--certificate", certificate)

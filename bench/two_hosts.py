@@ -121,16 +121,16 @@ class Cable:
         while True:
             with self._lock:
                 ends = list(self._ends)
-            readable = [] if self.is_stalled else select.select(ends, [], [], 0.2)[0]
             if self.is_stalled:
                 time.sleep(0.05)
-            for end in readable:
-                try:
+                continue
+            try:
+                for end in select.select(ends, [], [], 0.2)[0]:
                     packet = os.read(end, PACKET_BYTES)
                     if not self.loss or self._rng.random() >= self.loss:
                         os.write(ends[1 - ends.index(end)], packet)
-                except OSError:  # a device that is down, or whose host is gone
-                    time.sleep(0.05)
+            except OSError:  # a device that is down, or whose host is gone
+                time.sleep(0.05)
 
 
 class SecondHost:
