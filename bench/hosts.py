@@ -2,9 +2,11 @@
 
 ``python -m bench.hosts [--json] [--quick]``, as root: this machine becomes two hosts (:mod:`bench.two_hosts`) as in
 ``docs/clusters.md``, with TLS between them: Dask scheduler, Prefect server, PostgreSQL, the night's process and a
-worker on the first, a worker on the second. A night of four exposures is played calmly, then 20 times (quick: 2; others
-by ``GW_WORKFLOW_NIGHTS=FIRST:END``) with one of six faults at a seeded moment. Each night must complete by itself, with
-products identical, byte for byte, to those of the calm one, without a finished step that ran again.
+worker on the first, a worker on the second. A simulated night of four exposures, from raw files to the ranked list, is
+played calmly and then 20 times, each time with one of six faults at a seeded moment; ``GW_WORKFLOW_NIGHTS=FIRST:END``
+plays a part of them. With ``--quick`` they are six nights of four exposures of trivial steps (``bench.storm_steps``).
+Each night must complete by itself, with the products of an undisturbed one, byte for byte; no finished step may run
+again, and of the others only those that were in flight.
 """
 
 import json
@@ -16,33 +18,28 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass, field
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import psutil
 
-from bench import storm_steps
+from bench.hosts_nights import PAUSE_S, RealNight, TrivialNight
 from bench.report import Row, at_least, at_most, main
-from bench.served_hosts import COMMAND, SEED, START_S, TwoHosts, hosts_at_work, n_workers, wait_for
-from bench.storm_night import CCDS, Records, products_of, registered_copy
+from bench.served_hosts import SEED, TwoHosts, hosts_at_work
 from bench.two_hosts import enter, frozen, why_not
-from blocks.site import Site
-from imaging.simulation.night import SimulatedNight, simulate_night
-from imaging.simulation.settings import demo_settings
 
-NIGHTS, QUICK = 20, 2
+NIGHTS, QUICK = 20, 6
 
 STUCK_S = 1800.0
 """Seconds after which a night counts as hanging."""
 
 
 def cut_off(hosts: TwoHosts, rng: random.Random) -> None:
-    """Cut the second host off for longer than Dask and TCP are patient, or for less."""
+    """Cut the second host off for longer than Dask and TCP are patient, which is half a minute."""
     hosts.second.cut_off()
-    time.sleep(rng.uniform(10.0, 70.0))
+    time.sleep(rng.uniform(35.0, 70.0))
     hosts.second.connect()
 
 
@@ -91,6 +88,10 @@ FAULTS = {
 }
 
 
+IN_FLIGHT = {"a host is cut off and comes back": 1, "a host is killed": 1, "the scheduler is killed": 2}
+"""Steps that a fault can interrupt: one per worker that it takes away."""
+
+
 def plan(n: int = NIGHTS, seed: int = SEED) -> list[tuple[str, float]]:
     """Return the fault of each night, and at which share of its steps it happens."""
     rng = random.Random(seed)
@@ -108,10 +109,10 @@ class Played:
     ----------
     said
         Its message if it did not complete by itself, otherwise empty.
-    products
-        Name of each product to its content hash.
-    n_records, redone
-        Step records, and finished steps that ran again.
+    differing
+        Products that are missing, additional or different.
+    again
+        Steps that ran again: with trivial steps all, in a real night those that had finished.
     struck
         Whether the fault came before the end of the night.
     wall_s, whole_s
@@ -119,98 +120,74 @@ class Played:
     """
 
     said: str
-    products: dict[str, str]
-    n_records: int
-    redone: list[str] = field(default_factory=list)
-    struck: bool = False
-    wall_s: float = 0.0
-    whole_s: float = 0.0
+    differing: list[str]
+    again: int
+    struck: bool
+    wall_s: float
+    whole_s: float
 
 
-def play(
-    hosts: TwoHosts, night: SimulatedNight, name: str, strike: Callable[[], None] | None, after: float = 0.0
-) -> Played:
-    """Process the night; let a fault happen after a number of finished steps."""
-    site, _ = registered_copy(night, hosts.shared / name)
-    records, struck, began = Records(site), False, time.monotonic()
-    words = [*COMMAND, "night", str(night.settings.night), "--site", str(site.root), "--json"]
-    process = subprocess.Popen(
-        words, env=hosts.environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
+def play(hosts: TwoHosts, night: RealNight | TrivialNight, strike: Callable[[], None] | None, share: float) -> Played:
+    """Process the night; let a fault happen after a share of its steps."""
+    began, struck = time.monotonic(), False
+    said_in = night.site.root / "answer"
+    with said_in.open("w") as stream:
+        process = subprocess.Popen(night.command, env=hosts.environment, stdout=stream, stderr=subprocess.DEVNULL)
     try:
         while process.poll() is None and time.monotonic() - began < STUCK_S:
-            records.look()
-            if strike is not None and not struck and len(records.seen) >= after:
+            if night.n_done() >= share * night.n_steps and strike is not None and not struck:
                 struck = True
                 strike()
             time.sleep(0.3)
     finally:
         is_stuck = process.poll() is None
         process.kill()
-    answer = process.communicate()[0]
-    records.look()
-    wall_s, said = time.monotonic() - began, "hangs" if is_stuck else ""
+    process.wait()
+    answer, wall_s, said = said_in.read_text(), time.monotonic() - began, "hangs" if is_stuck else ""
     if process.returncode and not said:
         with suppress(ValueError):
             answer = json.loads(answer).get("message") or json.loads(answer).get("error")
         said = f"exit code {process.returncode}: {answer}"
-    began = time.monotonic()
-    hosts.make_whole()
-    whole_s = time.monotonic() - began
-    played = Played(said, products_of(site), len(records.seen), records.redone, struck, wall_s, whole_s)
-    shutil.rmtree(site.root, ignore_errors=True)
-    return played
+    whole_s = hosts.make_whole()
+    return Played(said, night.differing(), night.n_again(), struck, wall_s, whole_s)
 
 
-def differing(calm: Played, played: Played) -> list[str]:
-    """Return the products that are missing, additional or different."""
-    names = calm.products.keys() | played.products.keys()
-    return sorted(name for name in names if calm.products.get(name) != played.products.get(name))
-
-
-def play_all(shared: Path, first: int, end: int) -> list[Row]:
-    """Play a calm night and a part of the plan, and summarize them."""
-    settings = demo_settings(ccds=CCDS, n_search_exposures=2, n_template_epochs=2)
+def play_all(shared: Path, first: int, end: int, *, quick: bool) -> list[Row]:
+    """Play a part of the plan, and summarize it."""
     results: dict[str, list[Played]] = {kind: [] for kind in FAULTS}
-    with tempfile.TemporaryDirectory(prefix="gw-lender-") as folder, hosts_at_work(shared, postgresql=True) as hosts:
-        if hosts.database is None:
+    with ExitStack() as opened:
+        folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="gw-lender-")))
+        hosts = opened.enter_context(hosts_at_work(shared, more={"STORM_PAUSE_S": str(PAUSE_S)}))
+        if hosts.database is None and not quick:
             return [Row("not run: PostgreSQL is not installed", None, "", ok=False)]
-        night = simulate_night(Path(folder), settings)
-        calm = play(hosts, night, "calm", None)
-        if calm.said:
-            raise RuntimeError(f"the calm night: {calm.said}")
-        sys.stderr.write(f"calm: {calm.n_records} steps in {calm.wall_s:.0f} s\n")
-        for number, (kind, moment) in list(enumerate(plan()))[first:end]:
+        nights = TrivialNight.of(folder) if quick else RealNight.of(folder, partial(play, hosts, strike=None, share=0))
+        for number, (kind, share) in list(enumerate(plan()))[first:end]:
             strike = partial(FAULTS[kind], hosts, random.Random(f"{SEED} {number}"))
-            played = play(hosts, night, f"night{number:02d}", strike, moment * calm.n_records)
+            night = nights.copied(shared / f"night{number:02d}")
+            played = play(hosts, night, strike, share)
             results[kind].append(played)
-            sys.stderr.write(
-                f"{number:2d} {kind} after {moment * calm.n_records:.0f} steps: {played.said or 'complete'} in "
-                f"{played.wall_s:.0f} s, whole after {played.whole_s:.0f} s; struck {played.struck}; differ "
-                f"{differing(calm, played)}; again {played.redone}; {played.n_records} steps\n"
-            )
-    return rows_of(calm, results, end - first)
+            sys.stderr.write(f"{number:2d} {kind} after {share:.0%} of the steps: {played}\n")
+            shutil.rmtree(night.site.root, ignore_errors=True)
+    return rows_of(results, end - first, nights.n_steps)
 
 
-def rows_of(calm: Played, results: dict[str, list[Played]], wanted: int) -> list[Row]:
+def rows_of(results: dict[str, list[Played]], wanted: int, n_steps: int) -> list[Row]:
     """Return the rows of the report."""
-    every = [played for nights in results.values() for played in nights]
     rows = [
-        at_least("nights", len(every), "", wanted, seeds=(SEED,)),
-        Row("steps of a night", calm.n_records, ""),
-        Row("calm: wall", calm.wall_s, "s"),
+        at_least("nights", sum(len(nights) for nights in results.values()), "", wanted, seeds=(SEED,)),
+        Row("steps of a night", n_steps, ""),
     ]
     for kind, nights in results.items():
-        if not nights:
+        n, in_flight = len(nights), IN_FLIGHT.get(kind, 0)
+        if not n:
             continue
-        n, seeds = len(nights), (SEED,)
         rows += [
-            at_least(f"{kind}: nights that it met", sum(p.struck for p in nights), "", n, n=n, seeds=seeds),
-            at_most(f"{kind}: not completed by themselves", sum(bool(p.said) for p in nights), "", 0, n=n, seeds=seeds),
-            at_most(f"{kind}: products that differ", sum(len(differing(calm, p)) for p in nights), "", 0, n=n),
-            at_most(f"{kind}: finished steps that ran again", sum(len(p.redone) for p in nights), "", 0, n=n),
-            at_most(f"{kind}: steps in excess", sum(abs(p.n_records - calm.n_records) for p in nights), "", 0, n=n),
+            at_least(f"{kind}: nights that it met", sum(p.struck for p in nights), "", n, n=n, seeds=(SEED,)),
+            at_most(f"{kind}: not completed by themselves", sum(bool(p.said) for p in nights), "", 0, n=n),
+            at_most(f"{kind}: products that differ", sum(len(p.differing) for p in nights), "", 0, n=n),
+            at_most(f"{kind}: steps that ran again", sum(p.again for p in nights), "", in_flight * n, n=n * n_steps),
             Row(f"{kind}: longest wall", max(p.wall_s for p in nights), "s", n=n),
+            Row(f"{kind}: both workers serve again, after the end of the night", max(p.whole_s for p in nights), "s"),
         ]
     return rows
 
@@ -221,54 +198,32 @@ def measure(quick: bool) -> list[Row]:
     if reason:
         return [Row(f"not run: {reason}", None, "")]
     first, _, end = os.environ.get("GW_WORKFLOW_NIGHTS", f"0:{QUICK if quick else NIGHTS}").rpartition(":")
+    return measured(int(first or 0), int(end), quick=quick)
+
+
+def measured(first: int, end: int, *, quick: bool) -> list[Row]:
+    """Play a part of the plan in namespaces of its own.
+
+    Raises
+    ------
+    RuntimeError
+        If it could not be played to its end.
+    """
     with tempfile.NamedTemporaryFile() as result:
-        code = enter("bench.hosts", [str(int(first or 0)), str(int(end)), result.name], stdout=subprocess.DEVNULL)
+        words = [str(first), str(end), "quick" if quick else "full", result.name]
+        code = enter("bench.hosts", words, stdout=subprocess.DEVNULL)
         if code:
             raise RuntimeError(f"the first host ended with exit code {code}")
         return [Row(**row | {"seeds": tuple(row["seeds"])}) for row in json.loads(Path(result.name).read_text())]
 
 
-def cut_off_once(shared: Path) -> dict[str, Any]:
-    """Process an exposure with trivial steps while the second host is cut off for 45 s; return how it ended."""
-    site, ccds = Site.at(shared / "site"), tuple(range(1, 13))
-    site.root.mkdir()
-    done = site.root / storm_steps.EXECUTIONS
-    with hosts_at_work(shared, postgresql=False, more={"STORM_PAUSE_S": "2"}) as hosts:
-        program = "from bench import storm_steps; storm_steps.main()"
-        words = [sys.executable, "-c", program, str(site.root), "1", str(len(ccds))]
-        with (shared / "run.log").open("wb") as log:
-            run = subprocess.Popen(words, env=hosts.environment, stdout=log, stderr=subprocess.STDOUT)
-        wait_for(lambda: run.poll() is not None or done.exists(), START_S, "first step")
-        hosts.second.cut_off()
-        time.sleep(45.0)
-        while_away = n_workers()
-        hosts.second.connect()
-        code = run.wait(timeout=STUCK_S)
-        hosts.make_whole()
-        found = storm_steps.products_of(site, 1)
-        expected = storm_steps.expected_products(Site.at(shared / "calm"), 1, ccds)
-    steps = done.read_text().splitlines()
-    return {
-        "exit_code": code,
-        "differing": sorted(n for n in expected.keys() | found.keys() if expected.get(n) != found.get(n)),
-        "steps": len(set(steps)),
-        "again": len(steps) - len(set(steps)),
-        "workers_while_away": while_away,
-        "said": (shared / "run.log").read_text()[-2000:],
-    }
-
-
-def _as_first_host(shared: str, first: str, end: str, result: str) -> None:
-    from dataclasses import asdict
-
-    rows = play_all(Path(shared), int(first), int(end))
+def _as_first_host(shared: str, first: str, end: str, size: str, result: str) -> None:
+    rows = play_all(Path(shared), int(first), int(end), quick=size == "quick")
     Path(result).write_text(json.dumps([asdict(row) for row in rows]))
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 5:
+    if len(sys.argv) == 6:
         _as_first_host(*sys.argv[1:])
-    elif len(sys.argv) == 3:
-        Path(sys.argv[2]).write_text(json.dumps(cut_off_once(Path(sys.argv[1]))))
     else:
         main("Two hosts, one fails", measure)

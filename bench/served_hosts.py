@@ -63,7 +63,7 @@ class TwoHosts:
     second
         The second host.
     database
-        The database server; None if it is SQLite.
+        The database server; None if there is no PostgreSQL: the server uses SQLite then.
     environment
         Environment of commands and workers.
     """
@@ -78,17 +78,17 @@ class TwoHosts:
         words = [*COMMAND, "dask-workers", SCHEDULER, "--certificate", str(self.shared / "certificate")]
         self.second.start([*words, "--memory", "4"], self.environment, self.shared / "second.log")
 
-    def make_whole(self) -> None:
-        """Repair what a fault has left, and wait for both workers."""
+    def make_whole(self) -> float:
+        """Repair what a fault has left; return the seconds until both workers serve."""
         self.second.cable.loss = 0.0
         if not self.second.is_up:
             self.second.boot()
             self.start_workers()
-        wait_for(lambda: n_workers() == 2, START_S, "both workers")
+        return wait_for(lambda: n_workers() == 2, START_S, "both workers")
 
 
 @contextmanager
-def hosts_at_work(shared: Path, *, postgresql: bool, more: Mapping[str, str] = {}) -> Iterator[TwoHosts]:
+def hosts_at_work(shared: Path, more: Mapping[str, str] = {}) -> Iterator[TwoHosts]:
     """Start the two hosts, servers and workers, with more environment variables."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_API")}
     environment |= CLIENT | {
@@ -104,7 +104,7 @@ def hosts_at_work(shared: Path, *, postgresql: bool, more: Mapping[str, str] = {
     with ExitStack() as opened:
         second = opened.enter_context(two_hosts(SEED))
         home = opened.enter_context(tempfile.TemporaryDirectory(prefix="gw-prefect-"))
-        database = opened.enter_context(running_postgresql()) if postgresql else None
+        database = opened.enter_context(running_postgresql())
         serving = environment | SERVER | {"PREFECT_HOME": home, "PREFECT_SERVER_API_AUTH_STRING": LOGIN}
         if database is not None:
             serving["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = database.address

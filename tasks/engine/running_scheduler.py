@@ -8,7 +8,7 @@ from distributed.comm import connect
 
 from imaging.errors import GWWorkflowError
 
-ANSWER_S = 8.0
+ANSWER_S = 5.0
 """Seconds within which a running scheduler must answer at first."""
 
 REMEDY = (

@@ -71,7 +71,7 @@ def test_who_does_not_answer_is_named_with_its_address(ports, kind, scheme, tmp_
 
 
 def test_the_time_to_answer_leaves_room_for_the_start_of_a_command():
-    assert running_scheduler.ANSWER_S <= 10, "the sentence comes within 15 s"
+    assert running_scheduler.ANSWER_S <= 5, "the sentence comes within 15 s"
 
 
 def test_a_run_asks_once(monkeypatch):
