@@ -4,13 +4,16 @@ import asyncio
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 START_S = 30.0
 
@@ -22,9 +25,55 @@ def programs() -> Path | None:
     return found[-1].parent if found else Path(on_path).resolve().parent if on_path else None
 
 
+@dataclass
+class PostgreSQL:
+    """A server in a temporary folder.
+
+    Attributes
+    ----------
+    command
+        Program and arguments.
+    owner
+        User ID to run it with; None for the current user.
+    folder, port
+        Its folder and port, on the loopback.
+    process
+        Its process, once started.
+    """
+
+    command: list[str]
+    owner: int | None
+    folder: Path
+    port: int
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def address(self) -> str:
+        """URL of the database for a Prefect server."""
+        return f"postgresql+asyncpg://prefect@127.0.0.1:{self.port}/prefect"
+
+    def start(self) -> None:
+        """Start the server."""
+        quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        self.process = subprocess.Popen(self.command, user=self.owner, cwd=self.folder, **quiet)
+
+    def stop(self) -> None:
+        """Stop the server; its clients lose their connections."""
+        if self.process is not None:
+            self.process.send_signal(signal.SIGINT)
+            self.process.wait(timeout=START_S)
+
+
 @contextmanager
 def own_postgresql() -> Iterator[str | None]:
     """Yield the URL of a new database for a Prefect server; None if it cannot be created."""
+    with running_postgresql() as server:
+        yield server.address if server else None
+
+
+@contextmanager
+def running_postgresql() -> Iterator[PostgreSQL | None]:
+    """Yield a new server with a database for a Prefect server; None if it cannot be created."""
     folder_of_programs = programs()
     owner = _owner()
     if folder_of_programs is None or (owner is None and os.geteuid() == 0):
@@ -42,19 +91,14 @@ def own_postgresql() -> Iterator[str | None]:
     )
     settings = {"listen_addresses": "127.0.0.1", "unix_socket_directories": "", "port": port}
     options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
-    server = subprocess.Popen(
-        [str(folder_of_programs / "postgres"), "-D", str(folder / "data"), *options],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        user=owner,
-        cwd=folder,
-    )
+    command = [str(folder_of_programs / "postgres"), "-D", str(folder / "data"), *options]
+    server = PostgreSQL(command, owner, folder, port)
+    server.start()
     try:
         asyncio.run(_prepare(port))
-        yield f"postgresql+asyncpg://prefect@127.0.0.1:{port}/prefect"
+        yield server
     finally:
-        server.terminate()
-        server.wait(timeout=START_S)
+        server.stop()
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 from prefect.client.schemas.objects import State
 
+from tasks.engine.final_state import error_of
+from tasks.engine.running_scheduler import SchedulerError
 from tasks.requests import ExposureRequest
 
 
@@ -45,10 +47,31 @@ def run_side_by_side(
     -------
     states
         Exposure number to the final state of its flow.
+
+    Raises
+    ------
+    SchedulerError
+        If the Dask scheduler of the run does not answer.
     """
     with abandonable_pool(at_once) as pool:
         running = {e.expnum: pool.submit(copy_context().run, call, e) for e in exposures}
-        return {expnum: future.result() for expnum, future in running.items()}
+        states = {expnum: future.result() for expnum, future in running.items()}
+    require_scheduler(states.values())
+    return states
+
+
+def require_scheduler(states: Iterable[State[Any]]) -> None:
+    """End the run if flows could not go on because the Dask scheduler does not answer.
+
+    Raises
+    ------
+    SchedulerError
+        The error of the first such flow.
+    """
+    for state in states:
+        error = error_of(state)
+        if isinstance(error, SchedulerError):
+            raise error
 
 
 def still_running(needed: Iterable[int], running: Mapping[int, Future[State[Any]]]) -> Iterator[frozenset[int]]:
@@ -99,6 +122,11 @@ def run_as_they_come(
     -------
     first_states, second_states
         Exposure number to the final state of its flow; an exposure whose first flow did not complete has no second.
+
+    Raises
+    ------
+    SchedulerError
+        If the Dask scheduler of the run does not answer.
     """
     running: dict[int, Future[State[Any]]] = {}
 
@@ -119,4 +147,6 @@ def run_as_they_come(
             following[exposure.expnum] = pool.submit(copy_context().run, follow, exposure)
         processed = {expnum: future.result() for expnum, future in running.items()}
         followed = {expnum: future.result() for expnum, future in following.items()}
-    return processed, {expnum: state for expnum, state in followed.items() if state is not None}
+    second_states = {expnum: state for expnum, state in followed.items() if state is not None}
+    require_scheduler([*processed.values(), *second_states.values()])
+    return processed, second_states

@@ -35,7 +35,8 @@ COMMANDS = {
     "planning": ("plan",),
     "server": ("serve", "sign-in", "rotate-secret", "deploy", "settings", "listen", "metrics", "database"),
     "disk": ("tidy",),
-    "site": ("doctor", "share", "backup", "restore", "timings", "cache", "make-certificate"),
+    "site": ("doctor", "share", "backup", "restore", "timings", "cache"),
+    "clusters": ("make-certificate", "dask-scheduler", "dask-workers"),
     "demo": ("demo", "simulate"),
 }
 """Modules of this package and the commands in them. A command imports its own module; only ``--help`` imports all."""

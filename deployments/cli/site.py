@@ -107,20 +107,6 @@ def timings(
     return Answer(document, (*lines, f"{table.num_rows} rows in {to}"))
 
 
-def make_certificate(
-    folder: Annotated[Path, Parameter(help="Folder, readable by you alone.")],
-    /,
-    *,
-    common: Common = DEFAULTS,
-) -> Answer:
-    """Make the certificate of a Dask scheduler that runs on its own, with its key, good for a year."""
-    from tasks.engine.dask_security import write_certificate
-
-    del common
-    paths = [str(path) for path in write_certificate(folder)]
-    return Answer({"command": "make-certificate", "files": paths}, paths)
-
-
 cache = App(name="cache", help="List, verify and prune the records of cached steps.", help_format="plaintext")
 
 

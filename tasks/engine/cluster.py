@@ -30,6 +30,7 @@ from tasks.engine.dask_security import (
     require_encryption,
     with_certificate,
 )
+from tasks.engine.running_scheduler import REMEDY, SchedulerError, require_answer
 
 ADDRESS_VARIABLE = "GW_WORKFLOW_DASK_ADDRESS"
 """Environment variable with the address of a running scheduler, such as ``tls://10.0.0.1:8786``."""
@@ -119,6 +120,7 @@ class Cluster:
         self._allowed_failures = allowed_failures
         self._client: PrefectDaskClient | None = None
         self._is_closed = False
+        self._unreachable: SchedulerError | None = None
         self.knows_settings = False
         self.turns = Turns()
         self._lock = threading.Lock()
@@ -157,24 +159,32 @@ class Cluster:
     def client(self) -> PrefectDaskClient:
         """Return the client; start the cluster, or connect to its scheduler, on first use.
 
+        A client that loses a running scheduler connects to it again for as long as a task waits for a first worker;
+        what is submitted in the meantime waits. After that this and every later call fails.
+
         Raises
         ------
         RuntimeError
             If the cluster has been closed because its run ended.
         InputError
             If ``PREFECT_API_URL`` is not set.
+        SchedulerError
+            If a running scheduler does not answer, or was lost and has not come back.
         """
         with self._lock:
             if self._is_closed:
                 raise RuntimeError("the run and its cluster have ended")
+            if self._unreachable is not None:
+                raise self._unreachable
             if self._client is None:
                 _require_server()
                 logging.getLogger("distributed").setLevel(logging.WARNING)
                 self._opened.enter_context(dask.config.set(DASK_SETTINGS | self._limits()))
-                target, security = self._running() or (self._start(self.configuration), None)
-                self._client = self._opened.enter_context(
-                    PrefectDaskClient(target, security=security, set_as_default=False)
-                )
+                self._client = self._opened.enter_context(self._connected())
+            elif self._address and self._client.status in ("closing", "closed"):
+                where = f"{self._address}, lost {self.configuration.patience_s:g} s ago"
+                self._unreachable = SchedulerError("the Dask scheduler has ended", value=where, remedy=REMEDY)
+                raise self._unreachable
             return self._client
 
     def _limits(self) -> dict[str, Any]:
@@ -184,16 +194,27 @@ class Cluster:
             "distributed.scheduler.http.routes": HTTP_ROUTES,
         }
 
-    def _running(self) -> tuple[str, Security | None] | None:
-        """Return the address of a running scheduler and how to connect to it; None if none is named."""
-        configuration = self.configuration
-        address = os.environ.get(ADDRESS_VARIABLE) or configuration.address
+    @property
+    def _address(self) -> str | None:
+        """Address of a running scheduler; None if none is named."""
+        return os.environ.get(ADDRESS_VARIABLE) or self.configuration.address
+
+    def _connected(self) -> PrefectDaskClient:
+        """Connect to the running scheduler, or start a cluster."""
+        address = self._address
         if not address:
-            return None
+            return PrefectDaskClient(self._start(self.configuration), set_as_default=False)
         require_encryption(address, is_allowed=self._is_insecure_allowed())
-        folder = os.environ.get(CERTIFICATE_VARIABLE) or configuration.certificate
+        folder = os.environ.get(CERTIFICATE_VARIABLE) or self.configuration.certificate
+        security = read_certificate(Path(folder).expanduser()) if folder else None
         get_logger(__name__).info("Using the Dask scheduler at %s", address)
-        return address, read_certificate(Path(folder).expanduser()) if folder else None
+        try:
+            require_answer(address, security)
+        except SchedulerError as error:
+            self._unreachable = error
+            raise
+        timeout_s = self.configuration.patience_s
+        return PrefectDaskClient(address, security=security, timeout=timeout_s, set_as_default=False)
 
     def _is_insecure_allowed(self) -> bool:
         return self.configuration.insecure or os.environ.get(INSECURE_VARIABLE) == "1"

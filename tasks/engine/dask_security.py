@@ -78,7 +78,7 @@ def read_certificate(folder: Path) -> Security:
 
 @contextmanager
 def with_certificate(cluster_class: str, arguments: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the arguments of a cluster class without a dashboard, and with a certificate if it takes one.
+    """Yield the arguments of a cluster class with a certificate if it takes one, and its HTTP on the loopback.
 
     What the arguments state stays as it is. The key for jobs of a batch system is a file in a folder of its own, which
     is removed after the ``with`` block.
@@ -88,7 +88,8 @@ def with_certificate(cluster_class: str, arguments: Mapping[str, Any]) -> Iterat
     kind = getattr(import_module(module), name)
     known = {word for each in kind.__mro__ for word in inspect.signature(each.__init__).parameters}
     if "scheduler_options" in known:
-        arguments["scheduler_options"] = {"dashboard": False} | arguments.get("scheduler_options", {})
+        quiet = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}  # dask-jobqueue: port 8787 of all interfaces
+        arguments["scheduler_options"] = quiet | arguments.get("scheduler_options", {})
     is_remote = arguments.get("processes") is not False
     with ExitStack() as opened:
         if is_remote and "security" in known and not {"security", "protocol"} & set(arguments):

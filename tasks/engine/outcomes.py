@@ -3,7 +3,7 @@
 from typing import Any
 
 from dask.utils import format_bytes
-from distributed import Client
+from distributed import Client, Future
 from distributed.scheduler import KilledWorker
 from httpx import HTTPError, TransportError
 from prefect import get_client
@@ -18,6 +18,7 @@ from blocks.site import Site
 from imaging.errors import CcdError, InputError, NoWorkError, StorageError
 from tasks.engine.jobs import Failure, Job, Outcome, StepResult
 from tasks.engine.limits import StuckError
+from tasks.engine.running_scheduler import LostSchedulerError
 
 
 def final_task_state(future: PrefectFuture[Any]) -> State[Any]:
@@ -32,9 +33,7 @@ def final_task_state(future: PrefectFuture[Any]) -> State[Any]:
         return state
     error: Exception = LostTaskError("lost by Dask")
     if isinstance(future, PrefectWrappedFuture):
-        found = future.wrapped_future.exception()
-        is_killed = isinstance(found, KilledWorker)
-        error = why_killed(future.wrapped_future.client, found) if is_killed else LostTaskError.of(found)
+        error = why_lost(future.wrapped_future)
     message = str(error)
     with get_client(sync_client=True) as client:
         try:
@@ -43,6 +42,14 @@ def final_task_state(future: PrefectFuture[Any]) -> State[Any]:
             # The server does not know the task run yet, or is unavailable: the outcome is the same.
             get_logger(__name__).info("cannot set task run %s to Crashed: %s", future.task_run_id, failure)
     return Crashed(message=message, data=error)
+
+
+def why_lost(future: Future[Any]) -> Exception:
+    """Return why Dask gave up a task."""
+    if future.cancelled():  # nothing but the loss of its scheduler cancels a task of a run that waits for it
+        return LostSchedulerError("the connection to the Dask scheduler was lost")
+    error = future.exception()
+    return why_killed(future.client, error) if isinstance(error, KilledWorker) else LostTaskError.of(error)
 
 
 class LostTaskError(Exception):
@@ -127,6 +134,8 @@ def failure_of(error: object, message: str) -> Failure:
             return Failure(reason="out_of_memory", message=message, kind="memory")
         case LostWorkerError():
             return Failure(reason="lost_worker", message=message, kind="lost")
+        case LostSchedulerError():
+            return Failure(reason="lost_scheduler", message=message, kind="lost")
         case LostTaskError():
             return Failure(reason="lost", message=message, kind="lost")
         case OSError() | TransportError():
@@ -135,6 +144,27 @@ def failure_of(error: object, message: str) -> Failure:
             return Failure(reason=type(error).__name__, message=message, kind="defect")
         case _:
             return Failure(reason="lost", message=message, kind="lost")
+
+
+def has_lost_its_scheduler(outcome: Outcome) -> bool:
+    """Whether the scheduler of a job was lost while the job waited or ran."""
+    return outcome.failure is not None and outcome.failure.reason == "lost_scheduler"
+
+
+def is_worth_being_alone(outcome: Outcome, attempt: int) -> bool:
+    """Whether to retry a job alone: it was lost or ran out of memory, and did not exceed its time limit.
+
+    Parameters
+    ----------
+    outcome
+        Outcome of the last attempt.
+    attempt
+        Number of earlier attempts alone; with 1 or more only lost tasks are retried, not dead workers or memory.
+    """
+    failure = outcome.failure
+    if failure is None or failure.kind not in ("memory", "lost") or failure.reason == "time_limit":
+        return False
+    return attempt == 0 or failure.reason == "lost"
 
 
 def _forget_persisted_error(site: Site, state: State[Any]) -> None:

@@ -46,7 +46,13 @@ from tasks.engine.jobs import Failure, Job, Outcome, StepInfo, StepResult
 from tasks.engine.limits import ResourceMeter, TimeLimit, slot
 from tasks.engine.locks import FileLocks
 from tasks.engine.machine import machine_errors
-from tasks.engine.outcomes import done_outcome, final_task_state, outcome_of
+from tasks.engine.outcomes import (
+    done_outcome,
+    final_task_state,
+    has_lost_its_scheduler,
+    is_worth_being_alone,
+    outcome_of,
+)
 from tasks.engine.progress import SEVERAL, Progress, report
 from tasks.engine.records import StepRecords
 from tasks.engine.task_runner import ComputeTaskRunner
@@ -63,6 +69,9 @@ RETRY_DELAY_S = 1.0
 
 TIME_LIMIT_S = 1800.0
 """Wall-clock limit of a step, seconds; many times the duration of the slowest step."""
+
+SCHEDULER_LOSSES = 3
+"""How often the steps that ran when a running scheduler was lost are submitted again."""
 
 ALONE_DELAYS_S = (2.0, 20.0)
 """Delays in seconds before lost jobs are retried alone; a restart of the server takes 10 s. Jobs whose workers died or
@@ -322,12 +331,19 @@ def _submit(
     ahead: bool = False,
 ) -> None:
     """Run the jobs that have no outcome yet; retry those that were lost or ran out of memory, one at a time."""
-    with on_the_cluster(ahead=ahead):
-        futures = {number: task.submit(job) for number, job in enumerate(jobs) if number not in outcomes}
-        for number, future in futures.items():
-            end(number, outcome_of(jobs[number], final_task_state(future)))
+    submitted = [number for number in range(len(jobs)) if number not in outcomes]
+    left = submitted
+    for _ in range(1 + SCHEDULER_LOSSES):
+        with on_the_cluster(ahead=ahead):
+            futures = {number: task.submit(jobs[number]) for number in left}
+            for number, future in futures.items():
+                end(number, outcome_of(jobs[number], final_task_state(future)))
+        left = [number for number in left if has_lost_its_scheduler(outcomes[number])]
+        if not left:
+            break
+        _logger().warning("%s: the scheduler was lost; submitting %d jobs again", task.name, len(left))
     for attempt, delay_s in enumerate(ALONE_DELAYS_S):
-        lost = [number for number in futures if is_worth_being_alone(outcomes[number], attempt)]
+        lost = [number for number in submitted if is_worth_being_alone(outcomes[number], attempt)]
         if not lost:
             return
         _logger().warning("%s: retrying %d jobs one at a time, with more memory", task.name, len(lost))
@@ -336,22 +352,6 @@ def _submit(
             for number in lost:
                 outcome = outcome_of(jobs[number], final_task_state(task.submit(jobs[number])))
                 end(number, outcome.amended("after a retry alone, with more memory"))
-
-
-def is_worth_being_alone(outcome: Outcome, attempt: int) -> bool:
-    """Whether to retry a job alone: it was lost or ran out of memory, and did not exceed its time limit.
-
-    Parameters
-    ----------
-    outcome
-        Outcome of the last attempt.
-    attempt
-        Number of earlier attempts alone; with 1 or more only lost tasks are retried, not dead workers or memory.
-    """
-    failure = outcome.failure
-    if failure is None or failure.kind not in ("memory", "lost") or failure.reason == "time_limit":
-        return False
-    return attempt == 0 or failure.reason == "lost"
 
 
 @contextmanager

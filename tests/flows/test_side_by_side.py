@@ -8,6 +8,7 @@ from prefect.exceptions import TerminationSignal
 from prefect.states import Completed, Failed
 
 from flows.side_by_side import run_as_they_come, run_side_by_side
+from tasks.engine.running_scheduler import SchedulerError
 from tasks.night_plan import NightPlan
 from tasks.requests import ExposureRequest
 
@@ -204,3 +205,18 @@ def test_running_exposures_are_reported_until_all_have_ended():
 
     run_as_they_come(process, [request(n) for n in (1, 2, 11)], search, {11: (1, 2)}, 3)
     assert reported == [{1, 2}, {2}]
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_a_scheduler_that_does_not_answer_ends_the_night_by_name(together):
+    """The night used to end as "failed: 1270601 stages, ..."."""
+
+    def process(exposure):
+        lost = SchedulerError("the Dask scheduler does not answer", value="tls://10.0.0.1:8786")
+        return Completed() if exposure.expnum == 1 else Failed(data=lost)
+
+    with pytest.raises(SchedulerError, match=r"tls://10\.0\.0\.1:8786"):
+        if together:
+            run_side_by_side(process, [request(1), request(2)], 2)
+        else:
+            run_as_they_come(process, [request(1), request(2)], pytest.fail, {2: ()}, 2)

@@ -112,11 +112,12 @@ def test_a_scheduler_without_tls_needs_a_word(address, allowed, refused):
 @pytest.mark.filterwarnings("ignore")
 def test_batch_systems_get_a_certificate_in_the_folder_that_their_jobs_share(tmp_path):
     dask_jobqueue = pytest.importorskip("dask_jobqueue")
-    options = {"host": "127.0.0.1", "dashboard_address": None}
-    given = {"cores": 1, "memory": "4 GB", "log_directory": str(tmp_path), "scheduler_options": options}
+    given = {"cores": 1, "memory": "4 GB", "log_directory": str(tmp_path), "scheduler_options": {"host": "127.0.0.1"}}
     with with_certificate("dask_jobqueue.SLURMCluster", given) as arguments:
         with dask_jobqueue.SLURMCluster(**arguments) as cluster:
             assert cluster.scheduler_address.startswith("tls://")
+            sockets = cluster.scheduler.http_server._sockets.values()
+            assert {one.getsockname()[0] for one in sockets} == {"127.0.0.1"}, "dask-jobqueue opens all interfaces"
             words = cluster.job_script().split()
         key = Path(words[words.index("--tls-key") + 1])
         assert key.parent.parent == tmp_path

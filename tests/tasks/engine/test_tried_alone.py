@@ -6,8 +6,15 @@ from toy_steps import jobs_for
 from blocks.site import Site
 from tasks.engine import step as engine
 from tasks.engine.jobs import Failure, Outcome, StepResult
-from tasks.engine.outcomes import LostTaskError, LostWorkerError, OutOfMemoryError, failure_of
-from tasks.engine.step import _submit, is_worth_being_alone
+from tasks.engine.outcomes import (
+    LostTaskError,
+    LostWorkerError,
+    OutOfMemoryError,
+    failure_of,
+    is_worth_being_alone,
+)
+from tasks.engine.running_scheduler import LostSchedulerError
+from tasks.engine.step import _submit
 
 NO_SERVER = LostTaskError.of(RuntimeError("Failed to reach API at http://127.0.0.1:4200/api/"))
 
@@ -46,6 +53,17 @@ def test_a_ccd_is_retried_alone_until_the_server_is_back(monkeypatch, tmp_path):
     assert all(outcome.result is not None for outcome in outcomes.values())
     assert script.tried == [1, 2, 3, 2, 3, 2]
     assert script.slept == list(engine.ALONE_DELAYS_S), "the second time more patiently"
+
+
+def test_steps_that_lost_their_scheduler_are_submitted_together_not_alone(monkeypatch, tmp_path):
+    lost = LostSchedulerError("lost")
+    script = Script(monkeypatch, {1: [None], 2: [lost, lost, None], 3: [lost, None]})
+    assert all(outcome.result is not None for outcome in script.run(Site.at(tmp_path)).values())
+    assert script.tried == [1, 2, 3, 2, 3, 2]
+    assert script.slept == []
+    script = Script(monkeypatch, {1: [lost] * 99})
+    outcome = script.run(Site.at(tmp_path))[1]
+    assert (outcome.failure.reason, len(script.tried)) == ("lost_scheduler", 1 + engine.SCHEDULER_LOSSES + 1)
 
 
 def test_a_ccd_that_also_kills_its_worker_alone_is_not_retried_without_end(monkeypatch, tmp_path):
