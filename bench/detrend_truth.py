@@ -75,7 +75,7 @@ def read_truth(night: SimulatedNight, expnum: int, ccdnum: int) -> Truth:
     """Recreate the simulated light on a CCD."""
     exposure = read_exposure_truth(night.root, expnum)
     geometry = true_geometry(night.settings, exposure, ccdnum)
-    scene = draw_scene(exposure, ccdnum, geometry, read_sky(night.root))
+    scene = draw_scene(exposure, ccdnum, geometry, read_sky(night.root), night.settings.effects)
     sky = true_sky_image(exposure, night.settings.camera_seed, ccdnum)
     pixels = read_pixel_truth(pixel_truth_path(night.root, expnum, ccdnum))
     sources = scene.sources

@@ -17,9 +17,9 @@ from bench.outputs_night import ProcessedNight
 from bench.outputs_tables import STILTS
 from bench.peers import peers_installed, photometry_with, write_frame
 from bench.report import Row, at_least, at_most, none_wrong
+from imaging.conventions import REFERENCE_APERTURE_PIXELS
 from imaging.image import CcdImage
 from imaging.io.images import read_planes
-from imaging.psf.model import REFERENCE_APERTURE_PIXELS
 from imaging.tables import column
 from tasks.jobs import StepJob
 

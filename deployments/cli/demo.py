@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 
 Seed = Annotated[int | None, Parameter(name="--seed", help="Seed of the random numbers.")]
 
+Sky = Annotated[
+    Literal["easy", "typical", "hard", "crowded", "bright"],
+    Parameter(name="--sky", help="How the sky, the telescope and the detector are simulated."),
+]
+
 NIGHT_FLOW = "process-night"
 """Prefect's name of the flow of a night."""
 
@@ -44,6 +49,7 @@ def demo(
     root: Annotated[Path, Parameter(name="--root", help="Folder of the demonstration.")] = Path("gw-demo"),
     ccds: Ccds = None,
     seed: Seed = None,
+    sky: Sky = "easy",
     keep_serving: Annotated[
         bool, Parameter(name="--keep-serving", negative="", help="Continue serving the pages until interrupted.")
     ] = False,
@@ -53,7 +59,7 @@ def demo(
     """Simulate and register a small night, let the server process it, and print the results."""
     began = time.monotonic()
     site = Site.at(root)
-    settings = simulation_settings("demo", seed=seed, ccds=ccds_of(ccds))
+    settings = simulation_settings("demo", seed=seed, sky=sky, ccds=ccds_of(ccds))
     say(f"simulating {settings.event} on {len(settings.ccds)} CCDs in {site.root}", display)
     simulated = simulated_once(site, settings, display)
     simulated_s = time.monotonic() - began
@@ -286,6 +292,7 @@ def simulate(
     *,
     preset: Annotated[Literal["demo", "full"], Parameter(name="--preset", help="4 CCDs, or all 62.")] = "demo",
     seed: Seed = None,
+    sky: Sky = "easy",
     ccds: Ccds = None,
     bands: Annotated[str | None, Parameter(name="--bands", help="Bands such as g,i,z.")] = None,
     night: Annotated[int | None, Parameter(name=["--night", "-n"], help="Night, YYYYMMDD.")] = None,
@@ -306,6 +313,7 @@ def simulate(
     settings = simulation_settings(
         preset,
         seed=seed,
+        sky=sky,
         ccds=ccds_of(ccds),
         bands=tuple(bands.replace(" ", "").split(",")) if bands else None,
         night=night,

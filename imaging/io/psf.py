@@ -15,12 +15,13 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
+from imaging.conventions import REFERENCE_APERTURE_PIXELS
 from imaging.errors import InputError
 from imaging.io.atomic import write_bytes
 from imaging.io.checked import DamagedError, fits_file
 from imaging.io.checksums import bytes_with_checksums
 from imaging.io.images import product
-from imaging.psf.model import REFERENCE_APERTURE_PIXELS, PsfModel
+from imaging.psf.model import PsfModel
 from imaging.psf.shape import normalised
 
 EXTENSION = "PSF_DATA"

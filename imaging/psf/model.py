@@ -13,9 +13,6 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
 
-REFERENCE_APERTURE_PIXELS = 22.22
-"""Diameter of the reference aperture for fluxes: 5.84 arcsec, the eighth of the DES apertures."""
-
 
 def polynomial_terms(degree: int) -> tuple[tuple[int, int], ...]:
     """Return the exponents (of x, of y) of a polynomial of total degree ``degree``, in PSFEx's order."""

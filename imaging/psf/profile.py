@@ -14,8 +14,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from imaging.conventions import REFERENCE_APERTURE_PIXELS
 from imaging.numerics.gaussian import FWHM_TO_SIGMA
-from imaging.psf.model import REFERENCE_APERTURE_PIXELS
 
 FloatArray = NDArray[np.float64]
 

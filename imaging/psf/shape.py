@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from imaging.conventions import REFERENCE_APERTURE_PIXELS
 from imaging.numerics.gaussian import FWHM_TO_SIGMA
-from imaging.psf.model import REFERENCE_APERTURE_PIXELS, FloatArray, PsfModel
+from imaging.psf.model import FloatArray, PsfModel
 
 FINE_STEP = 0.2
 """Pixels per sample for the measurement of sizes and shapes."""

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
+from imaging.conventions import REFERENCE_APERTURE_PIXELS
 from imaging.image import FloatImage
 from imaging.numerics.gaussian import FWHM_TO_SIGMA
-from imaging.psf.model import REFERENCE_APERTURE_PIXELS
 from imaging.psf.profile import ProfileBasis
 from imaging.psf.settings import PsfSettings
 

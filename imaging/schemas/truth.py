@@ -65,7 +65,7 @@ TRUE_SOURCES = schema(
         "kind",
         TEXT,
         "",
-        "star, variable_star, galaxy, kilonova, supernova_ia, supernova_ii, active_nucleus or asteroid",
+        "star, variable_star, galaxy, kilonova, supernova_ia, supernova_ii, active_nucleus, asteroid or glint",
     ),
     field("x", F64, "pixel", "true position on the trimmed CCD, 0-based, with turbulence and refraction"),
     field("y", F64, "pixel", "true position on the trimmed CCD, 0-based, with turbulence and refraction"),

@@ -17,6 +17,9 @@ COUNT_SLOPE = 0.35
 _SOLAR_MINUS_I = {"u": 2.1, "g": 0.62, "r": 0.14, "i": 0.0, "z": -0.02, "Y": -0.04, "VR": 0.36}
 """Colours of reflected sunlight: AB magnitude minus i."""
 
+ALL_RATES_ARCSEC_H = (1.0, 2000.0)
+"""Slowest and fastest motion; the distribution is uniform in the logarithm."""
+
 FAST_SHARE = 0.1
 """Fraction of near-Earth objects, which leave trails."""
 
@@ -71,7 +74,15 @@ class Asteroids:
 
 
 def make_asteroids(
-    seed: int, night: int, mjd: float, ra_deg: float, dec_deg: float, radius_deg: float, mean_number: float
+    seed: int,
+    night: int,
+    mjd: float,
+    ra_deg: float,
+    dec_deg: float,
+    radius_deg: float,
+    mean_number: float,
+    *,
+    all_rates: bool = False,
 ) -> Asteroids:
     """Draw the asteroids of a night.
 
@@ -87,6 +98,9 @@ def make_asteroids(
         The field, a disc.
     mean_number
         Mean number of asteroids brighter than 23.5 mag in the field.
+    all_rates
+        Whether they move at all rates from that of objects beyond Neptune (parallax of the Earth's motion at 30 to
+        100 au) to that of near-Earth objects, instead of those of the main belt and some fast ones.
     """
     random = random_stream(seed, "asteroids", night)
     n = random.poisson(mean_number)
@@ -95,6 +109,9 @@ def make_asteroids(
     mag = np.log10(random.uniform(low, high, n)) / COUNT_SLOPE
     fast = random.random(n) < FAST_SHARE
     speed = np.where(fast, random.uniform(60.0, 400.0, n), random.uniform(20.0, 45.0, n))
+    if all_rates:
+        slowest, fastest = np.log10(ALL_RATES_ARCSEC_H)
+        speed = 10.0 ** random.uniform(slowest, fastest, n)
     heading = np.where(fast, random.uniform(0.0, 2 * np.pi, n), random.normal(np.pi + 0.4, 0.25, n))
     return Asteroids(
         4_000_000_000 + night % 1_000_000 * 10_000 + np.arange(n),

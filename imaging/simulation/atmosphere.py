@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates, spline_filter
 
+from imaging.simulation.chromatic import REFERENCE_COLOUR
 from imaging.simulation.exposures import TurbulenceTruth
 from imaging.simulation.streams import random_stream
 
@@ -18,9 +19,6 @@ GRID_STEP_DEG = 0.01
 DISPERSION_ARCSEC = {"u": 0.150, "g": 0.045, "r": 0.0084, "i": 0.0032, "z": 0.0014, "Y": 0.001, "VR": 0.030}
 """Displacement towards the horizon per magnitude of g - i and per tangent of the zenith distance: Bernstein et al.
 (2017) for g to Y, estimates for u and VR."""
-
-REFERENCE_COLOUR = 0.61
-"""The g - i of a star whose displacement is zero by convention (Bernstein et al. 2017)."""
 
 
 @lru_cache(maxsize=8)

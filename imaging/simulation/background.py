@@ -4,9 +4,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imaging.bands import BANDS
-from imaging.detector.ccds import NX, NY
+from imaging.detector.ccds import NX, NY, PIXEL_SCALE_ARCSEC
 from imaging.simulation.camera import upsample
-from imaging.simulation.exposures import SimulatedExposure
+from imaging.simulation.exposures import FOCAL_PLANE_RADIUS_PIXELS, MoonTruth, SimulatedExposure
 from imaging.simulation.optics import focal_plane
 from imaging.simulation.streams import random_stream
 
@@ -18,6 +18,9 @@ MODES = ("level", "gradient_x", "gradient_y", "radius", "pupil_ghost")
 
 TEMPLATE_BIN = 8
 """Pixels per side of a bin of the sky templates."""
+
+OTHER_LINES = 1.06
+"""Wavelength of the usual airglow lines over that of those that vary independently."""
 
 SUPERPIXEL = 128
 """Pixels per side of a superpixel of the mini-skies."""
@@ -56,10 +59,41 @@ def sky_image(exposure: SimulatedExposure, camera_seed: int, ccdnum: int, ny: in
     x, y = np.meshgrid(np.arange(0, NX + 1, 64, dtype=float), np.arange(0, ny + 1, 64, dtype=float))
     amplitudes = exposure.sky_modes
     smooth = np.tensordot(amplitudes[: len(MODES)], smooth_modes(ccdnum, x, y)[: len(amplitudes)], axes=1)
-    sky = upsample(exposure.sky_electrons * smooth, 64, (ny, NX))
+    coarse = exposure.sky_electrons * smooth
+    if exposure.moon is not None:
+        coarse = coarse + moonlight(exposure.moon, *focal_plane(ccdnum, x, y))
+    sky = upsample(coarse, 64, (ny, NX))
     if len(amplitudes) > len(MODES):
         sky += np.float32(exposure.sky_electrons * amplitudes[-1]) * fringes(camera_seed, ccdnum, exposure.band)
+    if exposure.second_fringes:
+        pattern = np.sin(upsample(OTHER_LINES * fringe_phase(camera_seed, ccdnum, exposure.band), 64, (NY, NX)))
+        sky += np.float32(exposure.sky_electrons * exposure.second_fringes) * pattern
     return sky
+
+
+def moonlight(moon: MoonTruth, u: FloatArray, v: FloatArray) -> FloatArray:
+    """Return scattered moonlight at positions of the focal plane, electrons per pixel.
+
+    Rayleigh and Mie scattering by the angle from the Moon (Krisciunas and Schaefer 1991, PASP 103, 1033, equation 21).
+
+    Parameters
+    ----------
+    moon
+        The Moon's light at the centre, distance and direction.
+    u, v
+        Positions in units of the focal plane's radius, to the south and to the east.
+    """
+    degrees = FOCAL_PLANE_RADIUS_PIXELS * PIXEL_SCALE_ARCSEC / 3600.0
+    direction = np.radians(moon.direction_deg)
+    towards = degrees * (v * np.sin(direction) - u * np.cos(direction))
+    across = degrees * (v * np.cos(direction) + u * np.sin(direction))
+    angle = np.hypot(moon.separation_deg - towards, across)
+
+    def scattering(rho: FloatArray | float) -> FloatArray:
+        rayleigh = 10.0**5.36 * (1.06 + np.cos(np.radians(rho)) ** 2)
+        return rayleigh + 10.0 ** (6.15 - np.asarray(rho, dtype=float) / 40.0)
+
+    return moon.electrons * scattering(angle) / scattering(moon.separation_deg)
 
 
 def sky_templates(camera_seed: int, ccdnum: int, band: str, step: int = TEMPLATE_BIN) -> FloatImage:

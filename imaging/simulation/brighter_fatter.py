@@ -4,8 +4,8 @@ To first order the shift of a border is linear in the charges around it (Antilog
 """
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
-from scipy.signal import fftconvolve
 
 FloatImage = NDArray[np.float32]
 FloatArray = NDArray[np.float64]
@@ -29,6 +29,36 @@ def border_kernels() -> tuple[FloatArray, FloatArray]:
     return right, right.T.copy()
 
 
+@njit(cache=True)
+def _moved(
+    moved: FloatImage, electrons: FloatImage, padded: FloatImage, kernel: FloatImage, step: tuple[int, int]
+) -> None:
+    """Compute the charge that crosses each border towards lower pixels: to the left, or to the row below.
+
+    ``kernel[j, i]`` belongs to charges j places along the border and i places beyond it on either side.
+    """
+    ny, nx = electrons.shape
+    n = kernel.shape[0]
+    down, right = step
+    line = np.empty(nx, dtype=np.float32)
+    for row in range(ny - down):
+        shift = np.zeros(nx, dtype=np.float32)
+        for j in range(n):
+            for i in range(n):
+                weight = kernel[j, i] * (np.float32(0.5) if j == 0 else np.float32(1.0))
+                for sign in (-1, 1):
+                    after = row + n + down * (i + 1) + (1 - down) * sign * j
+                    before = row + n - down * i + (1 - down) * sign * j
+                    first = n + right * (i + 1) + (1 - right) * sign * j
+                    second = n - right * i + (1 - right) * sign * j
+                    a, b = padded[after, first : first + nx], padded[before, second : second + nx]
+                    for x in range(nx):
+                        shift[x] += weight * (a[x] - b[x])
+        for x in range(nx - right):
+            line[x] = np.float32(0.5) * (electrons[row, x] + electrons[row + down, x + right]) * shift[x]
+        moved[row, : nx - right] = line[: nx - right]
+
+
 def redistribute(electrons: FloatImage) -> FloatImage:
     """Return the image with the brighter-fatter effect; the total charge is conserved.
 
@@ -37,21 +67,15 @@ def redistribute(electrons: FloatImage) -> FloatImage:
     electrons
         (ny, nx) float32, electrons without the effect.
     """
-    right, _ = border_kernels()
-    n = REACH
-    weights = np.zeros((2 * n + 1, 2 * n + 2), dtype=np.float32)
-    for j in range(-n + 1, n):
-        for i in range(n):
-            weights[n + j, n + 1 + i] += right[abs(j), i]
-            weights[n + j, n - i] -= right[abs(j), i]
-    excess = electrons - np.float32(np.median(electrons[::16, ::16]))
+    kernel = border_kernels()[0].astype(np.float32)
+    padded = np.pad(electrons - np.float32(np.median(electrons[::16, ::16])), (REACH, REACH + 1))
     collected = electrons.copy()
-    for axis in (1, 0):
-        kernel = weights if axis == 1 else weights.T
-        padded = np.pad(excess, ((n, n + 1), (n, n + 1)))
-        shift = fftconvolve(padded, kernel[::-1, ::-1], mode="valid")[: electrons.shape[0], : electrons.shape[1]]
-        first, second = (np.s_[:, :-1], np.s_[:, 1:]) if axis == 1 else (np.s_[:-1, :], np.s_[1:, :])
-        moved = (0.5 * (electrons[first] + electrons[second]) * shift[first]).astype(np.float32)
-        collected[first] += moved
-        collected[second] -= moved
+    for step in ((0, 1), (1, 0)):
+        moved = np.zeros_like(electrons)
+        _moved(moved, electrons, padded, kernel, step)
+        collected += moved
+        if step == (0, 1):
+            collected[:, 1:] -= moved[:, :-1]
+        else:
+            collected[1:] -= moved[:-1]
     return collected

@@ -19,6 +19,12 @@ EDGE_COLUMNS, NEAR_EDGE_COLUMNS = 9, 30
 
 HOT_PIXELS, DEAD_PIXELS, BIAS_COLUMNS, FUNKY_COLUMNS, DEAD_COLUMNS, TAPE_BUMPS = 120, 60, 3, 2, 1, 4
 
+RING_AMPLITUDE, RING_PIXELS, RING_SQUARED_PIXELS = 0.0015, 45.0, 3.0e5
+"""Tree rings: relative area of the pixels, and the two scales of their phase r / a + r^2 / b."""
+
+EDGE_TERMS = ((0.10, 3.0), (-0.03, 12.0))
+"""Strength and reach in pixels of the changes of the pixels' area at the long edges."""
+
 SHARED_BACKPLANE = "BKP4"
 """Backplane shared with the focus CCDs."""
 
@@ -105,19 +111,31 @@ def make_flat(camera_seed: int, ccd: Ccd, band_number: int) -> FloatImage:
     ny = ccd.ny
     common = random_stream(camera_seed, "flat", ccd.ccdnum)
     own = random_stream(camera_seed, "flat of the band", ccd.ccdnum, band_number)
-    pixel = common.standard_normal((ny, NX), dtype=np.float32)
-    image = np.float32(1.0) + np.float32(0.006) * pixel
+    image = np.float32(1.0) + np.float32(0.006) * common.standard_normal((ny, NX), dtype=np.float32)
     centre = common.uniform(-400.0, -100.0, 2)
     squared = (np.arange(NX)[None, :] - centre[0]) ** 2 + (np.arange(ny)[:, None] - centre[1]) ** 2
-    phase = (np.sqrt(squared) / 45.0 + squared / 3.0e5).astype(np.float32)
-    image += np.float32(0.0015) * np.sin(phase)
+    phase = (np.sqrt(squared) / RING_PIXELS + squared / RING_SQUARED_PIXELS).astype(np.float32)
+    image += np.float32(RING_AMPLITUDE) * np.sin(phase)
     image *= _illumination(own, ccd)
     for amplifier in ccd.amplifiers:
         image[:, amplifier.columns] *= 1.0 + common.normal(0.0, 0.004)
-    edge = np.minimum(np.arange(NX), NX - 1 - np.arange(NX))
-    image *= (1.0 + 0.10 * np.exp(-edge / 3.0) - 0.03 * np.exp(-edge / 12.0)).astype(np.float32)
+    image *= edge_profile()
     _add_defects(camera_seed, ccd, image)
     return image
+
+
+def edge_profile() -> FloatImage:
+    """Return the relative area of the pixels of a row, larger and then smaller towards the long edges: (2048,)."""
+    edge = np.minimum(np.arange(NX), NX - 1 - np.arange(NX))
+    (glow, near), (dip, far) = EDGE_TERMS
+    return (1.0 + glow * np.exp(-edge / near) + dip * np.exp(-edge / far)).astype(np.float32)
+
+
+def ring_centre(camera_seed: int, ccd: Ccd) -> FloatArray:
+    """Return the centre of a CCD's tree rings: x and y in pixels; it follows the pixels' response in the stream."""
+    random = random_stream(camera_seed, "flat", ccd.ccdnum)
+    random.standard_normal((ccd.ny, NX), dtype=np.float32)
+    return random.uniform(-400.0, -100.0, 2)
 
 
 def _illumination(random: np.random.Generator, ccd: Ccd) -> FloatImage:

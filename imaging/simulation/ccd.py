@@ -32,7 +32,7 @@ from imaging.simulation.detector import (
 )
 from imaging.simulation.exposures import SimulatedExposure
 from imaging.simulation.raw_headers import extension_cards
-from imaging.simulation.scene import SOURCE_KINDS, draw_scene
+from imaging.simulation.scene import SOURCE_KINDS, Painter, draw_scene
 from imaging.simulation.settings import SimulationSettings
 from imaging.simulation.streaks import add_streaks
 from imaging.simulation.streams import random_stream
@@ -58,12 +58,15 @@ class CcdJob:
         The exposure.
     ccdnum
         The CCD.
+    painter
+        Way to draw the sources; None for the simulator's own.
     """
 
     root: Path
     settings: SimulationSettings
     exposure: SimulatedExposure
     ccdnum: int
+    painter: type[Painter] | None = None
 
     @property
     def ccd(self) -> Ccd:
@@ -104,7 +107,7 @@ def expected_electrons(job: CcdJob) -> FloatImage:
         the star flat, without streaks and cosmic rays.
     """
     geometry = true_geometry(job.settings, job.exposure, job.ccdnum)
-    scene = draw_scene(job.exposure, job.ccdnum, geometry, read_sky(job.root))
+    scene = draw_scene(job.exposure, job.ccdnum, geometry, read_sky(job.root), job.settings.effects, job.painter)
     return scene.light + sky_image(job.exposure, job.settings.camera_seed, job.ccdnum)
 
 
@@ -123,11 +126,17 @@ def simulate_analog(job: CcdJob) -> None:
     band = exposure.band
     flat = read_calibration_image(calibration_path(job.root, "flat", job.ccdnum, band))
     star_flat = read_calibration_image(calibration_path(job.root, "star_flat", job.ccdnum, band))
+    shifts = true_geometry(settings, exposure, job.ccdnum).misalignment.pixels
+    if shifts is not None:
+        star_flat = star_flat / shifts.area(ccd.ny)
     light, sources, streaks = _light(job)
     sky = sky_image(exposure, settings.camera_seed, job.ccdnum)
     electrons = collect_light(light, star_flat, flat, sky, job.random("photons"))
+    repelled = settings.brighter_fatter and settings.effects.light_repels
+    if repelled:
+        electrons = redistribute(electrons)
     cosmic_rays = add_cosmic_rays(electrons, exposure.cosmic_rays_per_ccd, job.random("cosmic rays"))
-    if settings.brighter_fatter:
+    if settings.brighter_fatter and not repelled:
         electrons = redistribute(electrons)
     altered = overflow(electrons, ccd)
     bias = read_calibration_image(calibration_path(job.root, "bias", job.ccdnum))
@@ -153,7 +162,7 @@ def _light(job: CcdJob) -> tuple[FloatImage, dict[str, NDArray[Any]] | None, Spa
     if not job.exposure.is_on_sky:
         return np.zeros((job.ccd.ny, NX), dtype=np.float32), None, None
     geometry = true_geometry(job.settings, job.exposure, job.ccdnum)
-    scene = draw_scene(job.exposure, job.ccdnum, geometry, read_sky(job.root))
+    scene = draw_scene(job.exposure, job.ccdnum, geometry, read_sky(job.root), job.settings.effects, job.painter)
     return scene.light, scene.sources, add_streaks(scene.light, job.exposure, geometry)
 
 

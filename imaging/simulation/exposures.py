@@ -43,6 +43,27 @@ class PsfTruth(TruthRecord):
     """Rms of the additional terms of size and ellipticity of each CCD."""
 
 
+class OpticsTruth(TruthRecord):
+    """What the physical point-spread function adds to seeing and ellipticity (``optical_psf.py``)."""
+
+    moffat: bool = False
+    """Profile of the seeing: Moffat instead of Kolmogorov."""
+    aberrations: tuple[Quadratic, ...] = ((0.0, 0.0, 0.0, 0.0, 0.0, 0.0),) * 8
+    """Ray displacement at the edge of the pupil, arcseconds: defocus, astigmatism, coma, trefoil, their second
+    directions (not of defocus), spherical."""
+    focus_step_arcsec: float = 0.0
+    """Rms defocus of the CCDs."""
+    camera_seed: int = 0
+    """Seed of the heights of the CCDs."""
+    vane_angle_deg: float | None = None
+    """Direction of the first spike from the x axis of the CCDs towards y; None without spikes."""
+    wide_aureole: bool = False
+    chromatic: bool = False
+    jump_share: float = 0.0
+    """Share of the exposure after a jump of the telescope."""
+    jump_pixels: tuple[float, float] = (0.0, 0.0)
+
+
 class Wave(TruthRecord):
     """One plane wave of a smooth field over the sky."""
 
@@ -97,6 +118,31 @@ class StreakTruth(TruthRecord):
     tumbling_period_deg: float = 1.0
 
 
+class GlintTruth(TruthRecord):
+    """A flash of a tumbling satellite, short against the exposure."""
+
+    xi_deg: float
+    """Middle, to the east of the field's centre on the tangent plane."""
+    eta_deg: float
+    """Middle, to the north."""
+    angle_deg: float
+    """Direction, from east to north."""
+    length_arcsec: float
+    electrons: float
+    """Light in a clear sky."""
+
+
+class MoonTruth(TruthRecord):
+    """Scattered moonlight over the field."""
+
+    electrons: float
+    """Level at the field's centre, electrons per pixel."""
+    separation_deg: float
+    """Distance of the Moon from the field's centre."""
+    direction_deg: float
+    """Position angle of the Moon, from north to east."""
+
+
 class SimulatedExposure(TruthRecord):
     """A simulated exposure with all true parameters."""
 
@@ -134,9 +180,15 @@ class SimulatedExposure(TruthRecord):
     sky_modes: tuple[float, ...] = ()
     """Amplitudes of the sky's modes relative to the level."""
     psf: PsfTruth = PsfTruth(fwhm_arcsec=1.0)
+    optics: OpticsTruth | None = None
+    """Telescope and atmosphere; None for the simple point-spread function."""
     clouds: CloudTruth = CloudTruth()
     turbulence: TurbulenceTruth = TurbulenceTruth()
     streaks: tuple[StreakTruth, ...] = ()
+    glints: tuple[GlintTruth, ...] = ()
+    moon: MoonTruth | None = None
+    second_fringes: float = 0.0
+    """Amplitude of the fringes of other airglow lines relative to the sky level."""
     cosmic_rays_per_ccd: float = 0.0
     t_eff: float = 0.0
     """Effective exposure-time factor; zero if it is not a sky exposure."""

@@ -117,7 +117,7 @@ def make_galaxies(seed: int, ra_deg: float, dec_deg: float, radius_deg: float, d
         ra,
         dec,
         redshift,
-        _colours(random, mag_i, redshift, red),
+        colours(random, mag_i, redshift, red),
         np.clip(radius, 0.08, 12.0),
         axis_ratio,
         random.uniform(0.0, 180.0, n),
@@ -153,10 +153,20 @@ def _cluster(
     return ra, dec
 
 
-def _colours(
+def colours(
     random: np.random.Generator, mag_i: FloatArray, redshift: FloatArray, red: NDArray[np.bool_]
 ) -> dict[str, FloatArray]:
-    """Magnitudes in all bands: a red and a blue sequence that redden with redshift."""
+    """Return magnitudes in all bands: a red and a blue sequence that redden with redshift.
+
+    Parameters
+    ----------
+    random
+        Generator.
+    mag_i, redshift
+        (n,) i magnitudes and redshifts.
+    red
+        (n,) whether a galaxy is of the red sequence.
+    """
     z = np.clip(redshift, 0.0, 0.9)
     n = len(mag_i)
     g_r = np.where(red, 0.65 + 2.2 * np.clip(z, 0, 0.38), 0.42 + 0.7 * z) + random.normal(0.0, 0.09, n)
@@ -184,7 +194,7 @@ def host_galaxy(seed: int, ra_deg: float, dec_deg: float, distance_mpc: float) -
         ra,
         dec,
         redshift,
-        _colours(random, mag_i, redshift, np.array([True])),
+        colours(random, mag_i, redshift, np.array([True])),
         np.array([radius_arcsec]),
         np.array([0.75]),
         np.array([float(random.uniform(0.0, 180.0))]),

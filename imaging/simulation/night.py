@@ -29,6 +29,7 @@ from imaging.simulation.exposures import SimulatedExposure
 from imaging.simulation.plan import first_search_mjd, plan_exposures
 from imaging.simulation.raw_headers import header_angle_deg, primary_cards
 from imaging.simulation.reference_catalogues import gaia_like_table, galaxy_table
+from imaging.simulation.scene import Painter
 from imaging.simulation.settings import SimulationSettings
 from imaging.simulation.sky import SimulatedSky, make_sky
 from imaging.simulation.skymap import make_skymap, write_skymap_file
@@ -80,6 +81,7 @@ def simulate_night(
     *,
     processes: int | None = None,
     progress: Progress | None = None,
+    painter: type[Painter] | None = None,
 ) -> SimulatedNight:
     """Simulate a night and write it into a folder.
 
@@ -95,6 +97,8 @@ def simulate_night(
         Number of processes; None takes one per core, 1 uses this process.
     progress
         Progress callback.
+    painter
+        Another way to draw the sources, such as that of ``bench/hard_sky.py``.
 
     Returns
     -------
@@ -121,7 +125,7 @@ def simulate_night(
         write_camera_calibrations(root, settings)
         write_library_manifest(root, settings)
         for number, exposure in enumerate(exposures):
-            _write_exposure(night, exposure, executor)
+            _write_exposure(night, exposure, executor, painter)
             report("exposures", number + 1, len(exposures))
     remove_folder(root / WORK_FOLDER)
     return night
@@ -195,11 +199,13 @@ def _write_sky_and_catalogues(night: SimulatedNight, sky: SimulatedSky) -> None:
     write_exposure_list(night.exposure_list, listed)
 
 
-def _write_exposure(night: SimulatedNight, exposure: SimulatedExposure, executor: Executor | None) -> None:
+def _write_exposure(
+    night: SimulatedNight, exposure: SimulatedExposure, executor: Executor | None, painter: type[Painter] | None
+) -> None:
     """Simulate the CCDs, then add crosstalk, then write the file."""
     chosen = set(night.settings.ccds)
     ccds = [n for n, ccd in CCDS.items() if n in chosen or (ccd.is_focus and night.settings.writes_focus_ccds)]
-    jobs = [CcdJob(night.root, night.settings, exposure, ccdnum) for ccdnum in ccds]
+    jobs = [CcdJob(night.root, night.settings, exposure, ccdnum, painter) for ccdnum in ccds]
     _for_each(executor, simulate_analog, jobs, "", _silent)
     _for_each(executor, finish_ccd, jobs, "", _silent)
     primary = encode_primary(primary_cards(exposure, len(jobs)), header_date(exposure))

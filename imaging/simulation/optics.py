@@ -1,6 +1,7 @@
 """True mapping from sky to pixels of a simulated CCD, with distortion, turbulence and refraction."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -8,9 +9,13 @@ from numpy.typing import ArrayLike, NDArray
 from imaging.detector.ccds import CCDS, PIXEL_SCALE_ARCSEC
 from imaging.detector.distortion import seed_wcs
 from imaging.simulation.atmosphere import refraction_arcsec, turbulence_arcsec
+from imaging.simulation.chromatic import refraction_shift_arcsec
 from imaging.simulation.exposures import FOCAL_PLANE_RADIUS_PIXELS, SimulatedExposure, Wave
 from imaging.simulation.streams import random_stream
 from imaging.wcs.tpv import TpvWcs, plane_to_sky, sky_to_plane
+
+if TYPE_CHECKING:
+    from imaging.simulation.pixel_shifts import PixelShifts
 
 FloatArray = NDArray[np.float64]
 
@@ -44,10 +49,13 @@ class Misalignment:
         Offset of the CCD's content, (x, y).
     waves
         Smooth distortion: two sets of plane waves, arcseconds to the east and to the north.
+    pixels
+        Displacement within the CCD by tree rings and edges; None without.
     """
 
     shift_pixels: tuple[float, float]
     waves: tuple[tuple[Wave, ...], tuple[Wave, ...]]
+    pixels: "PixelShifts | None" = None
 
 
 def camera_misalignment(camera_seed: int, ccdnum: int, offset_arcsec: float, distortion_mas: float) -> Misalignment:
@@ -123,12 +131,16 @@ class TrueGeometry:
         if g_minus_i is not None:
             e = self.exposure
             colour = np.asarray(g_minus_i, dtype=float)
-            de, dn = refraction_arcsec(e.band, e.zenith_distance_deg, e.parallactic_deg, colour)
+            refraction = refraction_shift_arcsec if e.optics is not None and e.optics.chromatic else refraction_arcsec
+            de, dn = refraction(e.band, e.zenith_distance_deg, e.parallactic_deg, colour)
             east, north = east + de, north + dn
-        return self.wcs.plane_to_pixel(xi + east / 3600.0, eta + north / 3600.0)
+        x, y = self.wcs.plane_to_pixel(xi + east / 3600.0, eta + north / 3600.0)
+        return (x, y) if self.misalignment.pixels is None else self.misalignment.pixels.apply(x, y)
 
     def pixel_to_sky(self, x: ArrayLike, y: ArrayLike) -> tuple[FloatArray, FloatArray]:
         """Invert :meth:`sky_to_pixel` for the reference colour: RA and Dec in degrees."""
+        if self.misalignment.pixels is not None:
+            x, y = self.misalignment.pixels.undo(np.asarray(x, dtype=float), np.asarray(y, dtype=float))
         xi, eta = self.wcs.pixel_to_plane(x, y)
         east, north = self.displacement_arcsec(xi, eta)
         for _ in range(2):

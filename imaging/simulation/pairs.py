@@ -15,9 +15,10 @@ from scipy.ndimage import map_coordinates
 from scipy.optimize import nnls
 
 from imaging.bits import MaskBit
+from imaging.conventions import REFERENCE_APERTURE_PIXELS
 from imaging.detector.distortion import seed_wcs
 from imaging.image import CalibratedImage, CcdImage
-from imaging.psf.model import REFERENCE_APERTURE_PIXELS, PsfModel, polynomial_terms
+from imaging.psf.model import PsfModel
 from imaging.wcs.tpv import TpvWcs
 
 FloatArray = NDArray[np.float64]
@@ -204,7 +205,7 @@ class _VaryingPsf:
         )
         origin, scale = (nx / 2, ny / 2), (nx / 2, ny / 2)
         u, v = (gx - origin[0]) / scale[0], (gy - origin[1]) / scale[1]
-        basis = np.stack([u**i * v**j for i, j in polynomial_terms(degree)], axis=1)
+        basis = np.stack([u**i * v**j for j in range(degree + 1) for i in range(degree + 1 - j)], axis=1)
         coefficients = np.linalg.lstsq(basis, stamps.reshape(len(gx), -1), rcond=None)[0]
         n = 2 * half + 1
         return PsfModel(

@@ -6,6 +6,7 @@ import numpy as np
 
 from imaging.bands import BANDS
 from imaging.exposure import night_of
+from imaging.simulation.conditions import with_conditions
 from imaging.simulation.exposures import (
     CloudTruth,
     PsfTruth,
@@ -65,7 +66,8 @@ def _search(settings: SimulationSettings, ra: float, dec: float) -> Iterator[Sim
         first = settings.first_expnum + round(visit * settings.search_interval_h * 3600.0 / step)
         first = max(first, settings.first_expnum + visit * len(settings.bands))
         for number, band in enumerate(settings.bands):
-            yield _on_sky(settings, "search", first + number, band, mjd + number * step / 86400.0, ra, dec)
+            exposure = _on_sky(settings, "search", first + number, band, mjd + number * step / 86400.0, ra, dec)
+            yield with_conditions(exposure, settings)
 
 
 def _templates(settings: SimulationSettings, ra: float, dec: float) -> Iterator[SimulatedExposure]:
@@ -77,7 +79,8 @@ def _templates(settings: SimulationSettings, ra: float, dec: float) -> Iterator[
         mjd = best_instant(ra, dec, night_of(first_search_mjd(settings) - age))
         first = max(settings.first_expnum - age * EXPOSURES_PER_NIGHT, 1 + epoch * len(settings.bands))
         for number, band in enumerate(settings.bands):
-            yield _on_sky(settings, "template", first + number, band, mjd + number * step / 86400.0, ra, dec)
+            exposure = _on_sky(settings, "template", first + number, band, mjd + number * step / 86400.0, ra, dec)
+            yield with_conditions(exposure, settings)
 
 
 def _on_sky(

@@ -12,13 +12,27 @@ FloatImage = NDArray[np.float32]
 FAINTEST_POINT_ELECTRONS, FAINTEST_GALAXY_ELECTRONS = 0.003, 0.01
 """Level in electrons per pixel to which a component is drawn (the night sky's noise is above 8)."""
 
+POINT_LIMITS, GALAXY_LIMITS = (FAINTEST_POINT_ELECTRONS, 0.1), (FAINTEST_GALAXY_ELECTRONS, 0.1)
+MANY_POINT_LIMITS, MANY_GALAXY_LIMITS = (0.01, 1.0), (0.02, 1.0)
+"""Faintest level, and smallest peak in its units, of simple functions and of those with many components."""
+
+MANY_COMPONENTS = 12
+
 LEAST_REACH = 3.5
 """Smallest radius in units of its width to which a component is drawn, if its peak is above the faintest level."""
 
 
 @njit(cache=True)
 def add_gaussian(
-    image: FloatImage, x: float, y: float, flux: float, xx: float, xy: float, yy: float, faintest: float
+    image: FloatImage,
+    x: float,
+    y: float,
+    flux: float,
+    xx: float,
+    xy: float,
+    yy: float,
+    faintest: float,
+    least: float = 0.1,
 ) -> None:
     """Add an elliptical Gaussian, row by row with a recurrence: two products per pixel.
 
@@ -33,12 +47,14 @@ def add_gaussian(
     xx, xy, yy
         Covariance, square pixels.
     faintest
-        Level to which the Gaussian is drawn; it is skipped if its peak is below a tenth of it.
+        Level to which the Gaussian is drawn, electrons per pixel.
+    least
+        Peak below which it is skipped, in units of ``faintest``.
     """
     ny, nx = image.shape
     determinant = xx * yy - xy * xy
     peak = flux / (2.0 * np.pi * np.sqrt(determinant))
-    if peak < 0.1 * faintest:
+    if peak < least * faintest:
         return
     reach2 = max(2.0 * np.log(peak / faintest), LEAST_REACH**2)
     a, b, c = yy / determinant, -xy / determinant, xx / determinant
@@ -73,6 +89,7 @@ def _draw_points(
     covariance: FloatArray,
     offset: FloatArray,
     faintest: float,
+    least: float,
 ) -> None:
     for i in range(len(x)):
         for k in range(len(weight)):
@@ -86,6 +103,7 @@ def _draw_points(
                 c[1],
                 c[2],
                 faintest,
+                least,
             )
 
 
@@ -102,6 +120,7 @@ def _draw_extended(
     covariance: FloatArray,
     offset: FloatArray,
     faintest: float,
+    least: float,
 ) -> None:
     for i in range(len(x)):
         for k in range(len(weight)):
@@ -117,6 +136,7 @@ def _draw_extended(
                     c[1] + v * shape[i, 1],
                     c[2] + v * shape[i, 2],
                     faintest,
+                    least,
                 )
 
 
@@ -134,7 +154,8 @@ def draw_points(image: FloatImage, x: FloatArray, y: FloatArray, flux: FloatArra
     psf
         The point-spread functions at the n positions.
     """
-    _draw_points(image, x, y, flux, psf.weight, psf.covariance, psf.offset, FAINTEST_POINT_ELECTRONS)
+    limits = POINT_LIMITS if len(psf.weight) < MANY_COMPONENTS else MANY_POINT_LIMITS
+    _draw_points(image, x, y, flux, psf.weight, psf.covariance, psf.offset, *limits)
 
 
 def draw_extended(
@@ -157,6 +178,7 @@ def draw_extended(
     profile
         Weights and variances (in units of the squared half-light radius) of the profile's Gaussians.
     """
+    limits = GALAXY_LIMITS if len(psf.weight) < MANY_COMPONENTS else MANY_GALAXY_LIMITS
     _draw_extended(
         image,
         x,
@@ -168,5 +190,5 @@ def draw_extended(
         psf.weight,
         psf.covariance,
         psf.offset,
-        FAINTEST_GALAXY_ELECTRONS,
+        *limits,
     )

@@ -1,20 +1,27 @@
 """Draw all sources on one CCD of a simulated exposure."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imaging.detector.ccds import NX, NY, PIXEL_SCALE_ARCSEC
 from imaging.simulation.asteroids import Asteroids
+from imaging.simulation.chromatic import REFERENCE_COLOUR
 from imaging.simulation.exposures import SimulatedExposure
 from imaging.simulation.galaxies import DE_VAUCOULEURS, EXPONENTIAL, Galaxies
+from imaging.simulation.galaxy_structure import KNOT_SHARE, bulge_shape_pixels, knots_of
+from imaging.simulation.ghosts import add_ghosts
 from imaging.simulation.optics import TrueGeometry
-from imaging.simulation.psf import PsfMixture, true_psf
+from imaging.simulation.psf import PsfMixture, blurred_psf, true_psf
 from imaging.simulation.render import draw_extended, draw_points
-from imaging.simulation.sky import SimulatedSky
+from imaging.simulation.skies import NO_EFFECTS, SkyEffects
+from imaging.simulation.sky import GHOST_MAG, SimulatedSky
 from imaging.simulation.stars import Stars
 from imaging.simulation.transients import KINDS, Transients
+from imaging.wcs.tpv import plane_to_sky
 
 FloatImage = NDArray[np.float32]
 FloatArray = NDArray[np.float64]
@@ -23,10 +30,20 @@ FAINTEST_MAG = 28.0
 TRAIL_STEP_PIXELS = 0.5
 """Spacing of the points that represent a moving source."""
 
+RESOLVED_PIXELS = 11.0
+"""Half-light radius above which a galaxy's own light blurs the telescope's rays."""
+
+SHARP_POINT_ELECTRONS, SHARP_GALAXY_ELECTRONS = 1.0e4, 1.5e5
+"""Fluxes above which the telescope's rays are drawn one by one; below, their second moments differ from them by less
+than the photon noise."""
+
+GLINT_POINTS, GLINT_ID = 25, 5_000_000_000
+"""Number of points that represent a glint, and identifier of the first one of an exposure."""
+
 RECORDED_MARGIN_PIXELS = 20.0
 """Largest distance outside the CCD of recorded sources."""
 
-SOURCE_KINDS = ("star", "variable_star", "galaxy", *KINDS, "asteroid")
+SOURCE_KINDS = ("star", "variable_star", "galaxy", *KINDS, "asteroid", "glint")
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +77,16 @@ class SceneSources:
 
 
 @dataclass(frozen=True, eq=False)
+class GalaxyParts:
+    """Bulges and discs of galaxies: (n,) electrons, and (n, 3) half-light ellipses xx, xy, yy in square pixels."""
+
+    bulge_electrons: FloatArray
+    bulge_shape: FloatArray
+    disc_electrons: FloatArray
+    disc_shape: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
 class Scene:
     """The light on a CCD and its sources.
 
@@ -76,7 +103,14 @@ class Scene:
     sources: dict[str, NDArray]
 
 
-def draw_scene(exposure: SimulatedExposure, ccdnum: int, geometry: TrueGeometry, sky: SimulatedSky) -> Scene:
+def draw_scene(
+    exposure: SimulatedExposure,
+    ccdnum: int,
+    geometry: TrueGeometry,
+    sky: SimulatedSky,
+    effects: SkyEffects = NO_EFFECTS,
+    painter: "type[Painter] | None" = None,
+) -> Scene:
     """Draw all sources with light on a CCD.
 
     Parameters
@@ -89,22 +123,37 @@ def draw_scene(exposure: SimulatedExposure, ccdnum: int, geometry: TrueGeometry,
         Its true geometry.
     sky
         The sky.
+    effects
+        Effects beyond the easy sky.
+    painter
+        Way to draw; None for :class:`Painter`.
     """
-    painter = _Painter(exposure, ccdnum, geometry)
-    painter.stars(sky.stars)
-    painter.galaxies(sky.galaxies)
-    painter.transients(sky.transients)
+    paint = (painter or Painter)(exposure, ccdnum, geometry, effects)
+    paint.stars(sky.stars)
+    paint.galaxies(sky.galaxies)
+    paint.transients(sky.transients)
     asteroids = sky.asteroids.get(exposure.night)
     if asteroids is not None:
-        painter.asteroids(asteroids)
-    return Scene(painter.light, painter.columns())
+        paint.asteroids(asteroids)
+    paint.glints()
+    return Scene(paint.light, paint.columns())
 
 
-class _Painter:
-    """Draw kinds of sources on one CCD and record them."""
+class Painter:
+    """Draw kinds of sources on one CCD and record them.
 
-    def __init__(self, exposure: SimulatedExposure, ccdnum: int, geometry: TrueGeometry) -> None:
-        self.exposure, self.ccdnum, self.geometry = exposure, ccdnum, geometry
+    Another way to draw overrides :meth:`place`, :meth:`paint_points` and :meth:`paint_galaxies`.
+
+    Parameters
+    ----------
+    exposure, ccdnum, geometry, effects
+        As in :func:`draw_scene`.
+    """
+
+    def __init__(
+        self, exposure: SimulatedExposure, ccdnum: int, geometry: TrueGeometry, effects: SkyEffects = NO_EFFECTS
+    ) -> None:
+        self.exposure, self.ccdnum, self.geometry, self.effects = exposure, ccdnum, geometry, effects
         self.light: FloatImage = np.zeros((NY, NX), dtype=np.float32)
         self.records: list[dict[str, NDArray]] = []
 
@@ -117,7 +166,12 @@ class _Painter:
         mjd = self.exposure.mjd_mid
         kind = np.where(stars.variability > 0, SOURCE_KINDS.index("variable_star"), SOURCE_KINDS.index("star"))
         mag = stars.magnitude(self.exposure.band, mjd)
-        self._points(SceneSources(stars.source_id, kind, *stars.at_epoch(mjd), mag, stars.mags["g"] - stars.mags["i"]))
+        sources = SceneSources(stars.source_id, kind, *stars.at_epoch(mjd), mag, stars.mags["g"] - stars.mags["i"])
+        self._points(sources)
+        if self.effects.ghosts:
+            bright = sources.take(np.flatnonzero(mag < GHOST_MAG))
+            x, y, flux, _ = self.place(bright)
+            add_ghosts(self.light, self.ccdnum, x, y, flux)
 
     def transients(self, transients: Transients) -> None:
         """Draw the kilonova, supernovae and active nuclei."""
@@ -130,14 +184,23 @@ class _Painter:
     def galaxies(self, galaxies: Galaxies) -> None:
         """Draw the galaxies: a bulge and a disc each."""
         rough = self.geometry.wcs.sky_to_pixel(galaxies.ra, galaxies.dec)
-        chosen = np.flatnonzero(_on_ccd(*rough, np.clip(30.0 * galaxies.radius_arcsec, 40.0, 500.0)))
+        margin = np.clip(30.0 * galaxies.radius_arcsec, 40.0, np.where(galaxies.radius_arcsec > 12.0, 2000.0, 500.0))
+        chosen = np.flatnonzero(_on_ccd(*rough, margin))
         kind = np.full(len(galaxies.ra), SOURCE_KINDS.index("galaxy"))
         mag, colour = galaxies.mags[self.exposure.band], galaxies.mags["g"] - galaxies.mags["i"]
         sources = SceneSources(galaxies.source_id, kind, galaxies.ra, galaxies.dec, mag, colour).take(chosen)
-        x, y, flux, psf = self._place(sources)
+        x, y, flux, psf = self.place(sources)
         shape, bulge = galaxies.shape_pixels(chosen), galaxies.bulge[chosen]
-        draw_extended(self.light, x, y, flux * bulge, shape, DE_VAUCOULEURS, psf)
-        draw_extended(self.light, x, y, flux * (1.0 - bulge), shape, EXPONENTIAL, psf)
+        bulge_shape, disc = shape, 1.0 - bulge
+        if self.effects.galaxy_structure:
+            bulge_shape = bulge_shape_pixels(galaxies, chosen)
+            knots = knots_of(galaxies, chosen)
+            at = knots.galaxy
+            light = (flux * disc)[at] * knots.share
+            self.paint_points(x[at] + knots.dx, y[at] + knots.dy, light, psf.take(at), None)
+            disc = disc * np.where(np.isin(np.arange(len(x)), at), 1.0 - KNOT_SHARE, 1.0)
+        parts = GalaxyParts(flux * bulge, bulge_shape, flux * disc, shape)
+        self.paint_galaxies(x, y, parts, psf, sources.g_minus_i)
         self._record(sources, x, y, flux, psf)
 
     def asteroids(self, asteroids: Asteroids) -> None:
@@ -156,28 +219,84 @@ class _Painter:
         which = np.repeat(chosen, steps)
         hours = (e.mjd_mid - asteroids.mjd) * 24.0 + share * e.exptime_s / 3600.0
         ra, dec = asteroids.position_of(which, hours)
-        x, y, flux, psf = self._place(replace(everything.take(which), ra=ra, dec=dec))
-        draw_points(self.light, x, y, flux / np.repeat(steps, steps), psf)
+        x, y, flux, psf = self.place(replace(everything.take(which), ra=ra, dec=dec))
+        self.paint_points(x, y, flux / np.repeat(steps, steps), psf, None)
         sources = everything.take(chosen)
-        self._record(sources, *self._place(sources))
+        self._record(sources, *self.place(sources))
+
+    def glints(self) -> None:
+        """Draw the flashes of tumbling satellites as rows of points, shorter than the exposure."""
+        e = self.exposure
+        if not e.glints:
+            return
+        values = np.array([(g.xi_deg, g.eta_deg, g.angle_deg, g.length_arcsec, g.electrons) for g in e.glints])
+        n = len(values)
+        share = (np.arange(GLINT_POINTS) + 0.5) / GLINT_POINTS - 0.5
+        along = share[:, None] * values[:, 3] / 3600.0
+        angle = np.radians(values[:, 2])
+        xi, eta = values[:, 0] + along * np.cos(angle), values[:, 1] + along * np.sin(angle)
+        ra, dec = plane_to_sky(xi.ravel(), eta.ravel(), e.true_ra_deg, e.true_dec_deg)
+        mag = e.zeropoint_mag - 2.5 * np.log10(values[:, 4])
+        number, kind = GLINT_ID + np.arange(n), np.full(n, SOURCE_KINDS.index("glint"))
+        centre = plane_to_sky(values[:, 0], values[:, 1], e.true_ra_deg, e.true_dec_deg)
+        sources = SceneSources(number, kind, *centre, mag, np.full(n, REFERENCE_COLOUR))
+        points = replace(sources.take(np.tile(np.arange(n), GLINT_POINTS)), ra=ra, dec=dec)
+        x, y, flux, psf = self.place(points)
+        self.paint_points(x, y, flux / GLINT_POINTS, psf, None)
+        self._record(sources, *self.place(sources))
 
     def _points(self, sources: SceneSources) -> None:
         """Draw point sources; bright ones from farther outside the CCD."""
         visible = sources.take(np.flatnonzero(sources.mag < FAINTEST_MAG))
         rough_flux = 10.0 ** (-0.4 * (visible.mag - self.exposure.zeropoint_mag))
         margin = np.where(rough_flux > 3e6, 1000.0, np.where(rough_flux > 1e5, 200.0, 50.0))
+        if self.effects.wide_aureole or self.effects.vanes:
+            margin = np.where(rough_flux > 3e8, 5000.0, margin)
         chosen = _on_ccd(*self.geometry.wcs.sky_to_pixel(visible.ra, visible.dec), margin)
         near = visible.take(np.flatnonzero(chosen))
-        x, y, flux, psf = self._place(near)
-        draw_points(self.light, x, y, flux, psf)
+        x, y, flux, psf = self.place(near)
+        self.paint_points(x, y, flux, psf, near.g_minus_i)
         self._record(near, x, y, flux, psf)
 
-    def _place(self, sources: SceneSources) -> tuple[FloatArray, FloatArray, FloatArray, PsfMixture]:
+    def place(self, sources: SceneSources) -> tuple[FloatArray, FloatArray, FloatArray, PsfMixture]:
         """Return positions (pixels), fluxes (electrons) and point-spread functions of sources."""
         x, y = self.geometry.sky_to_pixel(sources.ra, sources.dec, sources.g_minus_i)
         clouds = self.exposure.clouds.extinction_mag(*self.geometry.plane(sources.ra, sources.dec))
         flux = 10.0 ** (-0.4 * (sources.mag + clouds - self.exposure.zeropoint_mag))
-        return x, y, flux, true_psf(self.exposure, self.ccdnum, x, y)
+        return x, y, flux, blurred_psf(self.exposure, self.ccdnum, x, y, sources.g_minus_i)
+
+    def paint_points(
+        self, x: FloatArray, y: FloatArray, flux: FloatArray, psf: PsfMixture, colour: FloatArray | None
+    ) -> None:
+        """Draw points; without colours they are parts of a source and seen through the blurred function."""
+        sharp = np.zeros(len(x), dtype=bool) if colour is None else flux > SHARP_POINT_ELECTRONS
+        for some, seen in self._seen(x, y, psf, colour, sharp):
+            draw_points(self.light, x[some], y[some], flux[some], seen)
+
+    def paint_galaxies(
+        self, x: FloatArray, y: FloatArray, parts: GalaxyParts, psf: PsfMixture, colour: FloatArray
+    ) -> None:
+        """Draw bulges and discs."""
+        compact = parts.disc_shape[:, 0] + parts.disc_shape[:, 2] < 2.0 * RESOLVED_PIXELS**2
+        sharp = compact & (parts.bulge_electrons + parts.disc_electrons > SHARP_GALAXY_ELECTRONS)
+        for some, seen in self._seen(x, y, psf, colour, sharp):
+            bulge, disc = parts.bulge_electrons[some], parts.disc_electrons[some]
+            draw_extended(self.light, x[some], y[some], bulge, parts.bulge_shape[some], DE_VAUCOULEURS, seen)
+            draw_extended(self.light, x[some], y[some], disc, parts.disc_shape[some], EXPONENTIAL, seen)
+
+    def _seen(
+        self, x: FloatArray, y: FloatArray, blurred: PsfMixture, colour: FloatArray | None, sharp: NDArray[np.bool_]
+    ) -> Iterator[tuple[NDArray[Any], PsfMixture]]:
+        """Split sources: indices of the sharp ones with their full point-spread functions, and the others.
+
+        Where the telescope's rays are not drawn, all are seen through the same function.
+        """
+        if self.exposure.optics is None or colour is None:
+            yield np.arange(len(x)), blurred
+            return
+        bright, faint = np.flatnonzero(sharp), np.flatnonzero(~sharp)
+        yield faint, blurred.take(faint)
+        yield bright, true_psf(self.exposure, self.ccdnum, x[bright], y[bright], colour[bright])
 
     def _record(self, sources: SceneSources, x: FloatArray, y: FloatArray, flux: FloatArray, psf: PsfMixture) -> None:
         keep = _on_ccd(x, y, RECORDED_MARGIN_PIXELS)

@@ -1,6 +1,6 @@
 """Settings of a simulated night."""
 
-from typing import Self
+from typing import Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -9,11 +9,16 @@ from imaging.detector.ccds import SCIENCE_CCDS, format_ccd_list, science_ccd
 from imaging.errors import InputError
 from imaging.identity import check_night
 from imaging.settings import Settings
+from imaging.simulation.skies import NO_EFFECTS, SKIES, SkyEffects, SkyName
 
 
 class SimulationSettings(Settings):
     """A night of search exposures, template epochs of the same field, and the simulated sky."""
 
+    sky: SkyName = "easy"
+    """Name of the sky: it sets the effects and the settings that are not given (``imaging/simulation/skies.py``)."""
+    effects: SkyEffects = NO_EFFECTS
+    """The effects beyond the easy sky, each with its switch."""
     seed: int = Field(1, ge=0)
     """Seed of the sky, the weather and the noise."""
     camera_seed: int = Field(61, ge=0)
@@ -104,6 +109,23 @@ class SimulationSettings(Settings):
     n_flat_exposures: int = Field(0, ge=0)
     """Number of raw dome-flat exposures per band to write for the night."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_the_named_sky(cls, values: Any) -> Any:  # noqa: ANN401
+        """Fill in what the named sky sets and the caller does not; an unknown name is refused by its field."""
+        if isinstance(values, dict):
+            return {**SKIES.get(values.get("sky", "easy"), {}), **values}
+        return values
+
+    def with_values(self, **changes: Any) -> Self:  # noqa: ANN401
+        """Return a copy with some values changed; another sky replaces what the present one has set."""
+        kept = self.model_dump()
+        if changes.get("sky", self.sky) != self.sky:
+            set_by_sky = {name for name, value in SKIES[self.sky].items() if getattr(self, name) == value}
+            unset = set(kept) - self.model_fields_set
+            kept = {name: value for name, value in kept.items() if name not in set_by_sky | unset}
+        return type(self).model_validate(kept | changes)
+
     @field_validator("bands")
     @classmethod
     def _known_bands(cls, bands: tuple[str, ...]) -> tuple[str, ...]:
@@ -152,4 +174,4 @@ def demo_settings(**changes: object) -> SimulationSettings:
     changes
         Settings that override the defaults.
     """
-    return SimulationSettings(ccds=DEMO_CCDS).with_values(**changes)
+    return SimulationSettings.model_validate({"ccds": DEMO_CCDS} | changes)

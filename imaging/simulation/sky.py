@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,9 +14,10 @@ from imaging.exposure import night_of
 from imaging.simulation.asteroids import Asteroids, make_asteroids
 from imaging.simulation.exposures import SimulatedExposure
 from imaging.simulation.galaxies import Galaxies, host_galaxy, make_galaxies
+from imaging.simulation.galaxy_structure import large_galaxies
 from imaging.simulation.plan import field_of, first_search_mjd
 from imaging.simulation.settings import SimulationSettings
-from imaging.simulation.stars import FIRST_ID, Stars, make_stars
+from imaging.simulation.stars import FIRST_ID, Stars, make_stars, with_small_variables
 from imaging.simulation.streams import random_stream
 from imaging.simulation.transients import Transients, make_transients
 from imaging.wcs.tpv import sky_to_plane
@@ -33,6 +35,12 @@ MARGIN_PIXELS = 1500.0
 """Margin around a CCD of the nominal pointing within which sources are kept: dither, pointing error, wide wings."""
 
 ASTEROID_FIELD_DEG = 1.4
+
+CROWDED = 5.0
+"""Star density above which only stars near the simulated CCDs are drawn."""
+
+GHOST_MAG = 14.0
+"""Stars brighter than this may throw ghosts from anywhere in the field."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,10 +103,22 @@ def make_sky(settings: SimulationSettings, exposures: tuple[SimulatedExposure, .
         settings.star_density,
         settings.variable_stars_per_ccd * density,
         search_mjd,
+        partial(near_any, ccds=settings.ccds, ra0_deg=ra, dec0_deg=dec) if settings.star_density > CROWDED else None,
     )
+    effects = settings.effects
+    if effects.small_variables > 0.0:
+        stars = with_small_variables(stars, settings.seed, effects.small_variables)
     if settings.extra_star_mag is not None:
-        stars = concatenate(stars, _extra_star(stars, settings))
+        place = host_ccd(settings), NX * 0.85, NY * 0.8
+        stars = concatenate(stars, _extra_star(stars, settings, settings.extra_star_mag, place, 999_999_999))
+    random = random_stream(settings.seed, "bright stars")
+    for number, mag in enumerate(effects.bright_stars):
+        spot = int(random.choice(settings.ccds)), random.uniform(200.0, NX - 200.0), random.uniform(200.0, NY - 200.0)
+        stars = concatenate(stars, _extra_star(stars, settings, mag, spot, 999_999_990 - number))
     galaxies = make_galaxies(settings.seed, ra, dec, FIELD_RADIUS_DEG, settings.galaxy_density)
+    if effects.large_galaxies_per_ccd > 0.0:
+        mean = effects.large_galaxies_per_ccd * density * FIELD_AREA_DEG2
+        galaxies = concatenate(galaxies, large_galaxies(settings.seed, ra, dec, FIELD_RADIUS_DEG, mean))
     host_ra, host_dec = host_position(settings)
     galaxies = concatenate(galaxies, host_galaxy(settings.seed, host_ra, host_dec, settings.distance_mpc))
     numbers = {
@@ -107,9 +127,18 @@ def make_sky(settings: SimulationSettings, exposures: tuple[SimulatedExposure, .
     }
     merger = search_mjd - settings.merger_age_h / 24.0
     host = len(galaxies.ra) - 1
-    transients = make_transients(settings.seed, galaxies, host, numbers, search_mjd, merger, settings.distance_mpc)
+    transients = make_transients(
+        settings.seed,
+        galaxies,
+        host,
+        numbers,
+        search_mjd,
+        merger,
+        settings.distance_mpc,
+        by_profile=effects.hosts_by_profile,
+    )
     sky = SimulatedSky(stars, galaxies, transients, _asteroids(settings, exposures, ra, dec))
-    return _near_ccds(sky, settings.ccds, ra, dec)
+    return _near_ccds(sky, settings.ccds, ra, dec, GHOST_MAG if effects.ghosts else -np.inf)
 
 
 def host_ccd(settings: SimulationSettings) -> int:
@@ -137,14 +166,16 @@ def host_position(settings: SimulationSettings) -> tuple[float, float]:
     return float(ra[0]), float(dec[0])
 
 
-def _extra_star(stars: Stars, settings: SimulationSettings) -> Stars:
-    """Copy a star of solar colour to a position on the host's CCD, at a given magnitude."""
+def _extra_star(
+    stars: Stars, settings: SimulationSettings, mag: float, place: tuple[int, float, float], number: int
+) -> Stars:
+    """Copy a star of solar colour to a position (CCD, x, y), at a given Gaia G."""
     star = select(stars, np.array([int(np.argmin(np.abs(stars.bp - stars.rp - 0.82)))]))
-    ra, dec = seed_wcs(host_ccd(settings), *field_of(settings)).pixel_to_sky([NX * 0.85], [NY * 0.8])
-    shift = float(settings.extra_star_mag or 0.0) - star.g
+    ra, dec = seed_wcs(place[0], *field_of(settings)).pixel_to_sky([place[1]], [place[2]])
+    shift = mag - star.g
     return replace(
         star,
-        source_id=np.array([FIRST_ID + 999_999_999]),
+        source_id=np.array([FIRST_ID + number]),
         ra=ra,
         dec=dec,
         g=star.g + shift,
@@ -164,16 +195,20 @@ def _asteroids(
         if exposure.is_on_sky:
             nights.setdefault(night_of(exposure.mjd), []).append(exposure.mjd)
     return {
-        night: make_asteroids(settings.seed, night, float(np.mean(mjds)), ra, dec, ASTEROID_FIELD_DEG, mean)
+        night: make_asteroids(
+            *(settings.seed, night, float(np.mean(mjds)), ra, dec, ASTEROID_FIELD_DEG, mean),
+            all_rates=settings.effects.movers_of_all_rates,
+        )
         for night, mjds in nights.items()
     }
 
 
-def _near_ccds(sky: SimulatedSky, ccds: tuple[int, ...], ra: float, dec: float) -> SimulatedSky:
-    """Keep the sources that may affect one of the CCDs."""
+def _near_ccds(sky: SimulatedSky, ccds: tuple[int, ...], ra: float, dec: float, everywhere_mag: float) -> SimulatedSky:
+    """Keep the sources that may affect one of the CCDs: those near it, and bright stars from everywhere."""
+    stars = near_any(sky.stars.ra, sky.stars.dec, ccds, ra, dec) | (sky.stars.g < everywhere_mag)
     transients = select(sky.transients, near_any(sky.transients.ra, sky.transients.dec, ccds, ra, dec))
     return SimulatedSky(
-        select(sky.stars, near_any(sky.stars.ra, sky.stars.dec, ccds, ra, dec)),
+        select(sky.stars, stars),
         select(sky.galaxies, near_any(sky.galaxies.ra, sky.galaxies.dec, ccds, ra, dec)),
         transients,
         sky.asteroids,

@@ -12,9 +12,9 @@ from numba import njit
 from numpy.typing import NDArray
 
 from imaging.bits import MaskBit
+from imaging.conventions import REFERENCE_APERTURE_PIXELS
 from imaging.image import CcdImage
 from imaging.photometry.colours import published_colour_terms
-from imaging.psf.model import REFERENCE_APERTURE_PIXELS
 from imaging.schemas.reference import REFERENCE_STARS
 from imaging.simulation.stars import FIRST_ID
 from imaging.tables import make_table

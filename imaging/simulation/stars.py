@@ -1,7 +1,7 @@
 """The stars of a simulated field."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 import erfa
 import numpy as np
@@ -139,7 +139,14 @@ def stellar_locus(bp_rp: FloatArray) -> dict[str, FloatArray]:
 
 
 def make_stars(
-    seed: int, ra_deg: float, dec_deg: float, radius_deg: float, density: float, variables_per_deg2: float, mjd: float
+    seed: int,
+    ra_deg: float,
+    dec_deg: float,
+    radius_deg: float,
+    density: float,
+    variables_per_deg2: float,
+    mjd: float,
+    near: Callable[[FloatArray, FloatArray], NDArray[np.bool_]] | None = None,
 ) -> Stars:
     """Draw the stars of a field.
 
@@ -155,12 +162,19 @@ def make_stars(
         Number of variable stars per square degree.
     mjd
         Time around which flares occur.
+    near
+        Function that chooses positions (RA, Dec); only their stars are drawn, where the field has too many.
     """
     random = random_stream(seed, "stars")
     magnitude, number_per_deg2 = _magnitude_distribution()
     n = random.poisson(density * number_per_deg2 * np.pi * radius_deg**2)
     g = np.interp(random.random(n), *magnitude)
     ra, dec = random_positions(random, n, ra_deg, dec_deg, radius_deg)
+    number, area_deg2 = np.arange(n), np.pi * radius_deg**2
+    if near is not None:
+        number = np.flatnonzero(near(ra, dec))
+        g, ra, dec, area_deg2 = g[number], ra[number], dec[number], area_deg2 * len(number) / max(n, 1)
+        n = len(number)
     colour = _draw_colours(random, g)
     pmra, pmdec, parallax = _draw_motions(random, g, colour, abs(galactic_latitude_deg(ra_deg, dec_deg)))
     scatter = random.normal(0.0, 0.7 * INTRINSIC_SCATTER_MAG, n)
@@ -169,24 +183,32 @@ def make_stars(
         for band, offset in stellar_locus(colour).items()
     }
     bp = g + np.interp(colour, [-0.4, 0.5, 1.0, 2.0, 3.0, 4.2], [-0.12, 0.17, 0.42, 1.05, 1.65, 2.35])
-    kind, amplitude, period, phase = _draw_variability(
-        random, colour, g, variables_per_deg2 * np.pi * radius_deg**2, mjd
-    )
-    return Stars(
-        FIRST_ID + np.arange(n),
-        ra,
-        dec,
-        pmra,
-        pmdec,
-        parallax,
-        g,
-        bp,
-        bp - colour,
-        mags,
-        kind,
-        amplitude,
-        period,
-        phase,
+    kind, amplitude, period, phase = _draw_variability(random, colour, g, variables_per_deg2 * area_deg2, mjd)
+    motion = pmra, pmdec, parallax
+    return Stars(FIRST_ID + number, ra, dec, *motion, g, bp, bp - colour, mags, kind, amplitude, period, phase)
+
+
+def with_small_variables(stars: Stars, seed: int, share: float) -> Stars:
+    """Return the stars with a share of those brighter than G = 21 pulsating by 0.01 to 0.3 mag.
+
+    Parameters
+    ----------
+    stars
+        The stars.
+    seed
+        Seed of the sky.
+    share
+        Share of the bright stars; Gaia finds some per cent (Eyer et al. 2023).
+    """
+    random = random_stream(seed, "small variables")
+    n = len(stars.g)
+    chosen = (random.random(n) < share) & (stars.g < 21.0) & (stars.variability == 0)
+    return replace(
+        stars,
+        variability=np.where(chosen, 1, stars.variability).astype(np.int8),
+        amplitude_mag=np.where(chosen, 10.0 ** random.uniform(-2.0, -0.5, n), stars.amplitude_mag),
+        period_d=np.where(chosen, 10.0 ** random.uniform(-1.0, 2.0, n), stars.period_d),
+        phase=np.where(chosen, random.uniform(50000.0, 50100.0, n), stars.phase),
     )
 
 

@@ -140,6 +140,8 @@ def make_transients(
     search_mjd: float,
     merger_mjd: float,
     distance_mpc: float,
+    *,
+    by_profile: bool = False,
 ) -> Transients:
     """Draw the kilonova, the supernovae and the active nuclei.
 
@@ -157,6 +159,8 @@ def make_transients(
         Time of the search; supernovae exploded up to 110 days before it.
     merger_mjd, distance_mpc
         Time and distance of the merger.
+    by_profile
+        Whether supernovae follow the light of their hosts.
     """
     random = random_stream(seed, "transients")
     mag_i = galaxies.mags["i"]
@@ -181,10 +185,23 @@ def make_transients(
         kind == 3, random.uniform(0.1, 0.35, n), (1.0 + galaxies.redshift[at]) * random.normal(1.0, 0.07, n)
     )
     radii = np.where(kind == 3, 0.0, np.where(kind == 0, 1.3, random.gamma(1.5, 0.5, n)))
+    if by_profile:
+        radii = np.where(np.isin(kind, (0, 3)), radii, _radii_by_profile(seed, galaxies.bulge[at]))
     ra, dec = _near(random, galaxies, at, radii)
     return Transients(
         3_000_000_000 + np.arange(n), kind, ra, dec, galaxies.source_id[at], start, peak, stretch, distance
     )
+
+
+def _radii_by_profile(seed: int, bulge: FloatArray) -> FloatArray:
+    """Draw radii in units of the half-light radius from exponential discs and de Vaucouleurs bulges.
+
+    The light inside r is an incomplete gamma function of order 2 in r / h, and of order 8 in 7.669 r^(1/4).
+    """
+    random = random_stream(seed, "host radii")
+    n = len(bulge)
+    disc, spheroid = random.gamma(2.0, 1.0, n) / 1.678, (random.gamma(8.0, 1.0, n) / 7.669) ** 4
+    return np.where(random.random(n) < bulge, spheroid, disc)
 
 
 def _near(

@@ -1,7 +1,7 @@
 """Write and read the truth of a simulation, and true zero points and geometry."""
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,6 +19,7 @@ from imaging.simulation.asteroids import Asteroids
 from imaging.simulation.exposures import SimulatedExposure
 from imaging.simulation.galaxies import Galaxies
 from imaging.simulation.optics import TrueGeometry, camera_misalignment
+from imaging.simulation.pixel_shifts import pixel_shifts
 from imaging.simulation.psf import true_psf
 from imaging.simulation.settings import SimulationSettings
 from imaging.simulation.sky import SimulatedSky
@@ -145,4 +146,6 @@ def true_geometry(settings: SimulationSettings, exposure: SimulatedExposure, ccd
     misalignment = camera_misalignment(
         settings.camera_seed, ccdnum, settings.ccd_offset_arcsec, settings.distortion_mas
     )
-    return TrueGeometry(exposure, ccdnum, misalignment)
+    effects = settings.effects
+    pixels = pixel_shifts(settings.camera_seed, ccdnum, tree_rings=effects.tree_rings, edges=effects.edge_fields)
+    return TrueGeometry(exposure, ccdnum, replace(misalignment, pixels=pixels))

@@ -6,9 +6,9 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from imaging.conventions import REFERENCE_APERTURE_PIXELS
 from imaging.image import FloatImage
 from imaging.numerics.robust import clipped_mean
-from imaging.psf.model import REFERENCE_APERTURE_PIXELS
 from imaging.templates.settings import StackSettings
 
 FloatArray = NDArray[np.float64]

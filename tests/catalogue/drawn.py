@@ -4,8 +4,9 @@ import galsim
 import numpy as np
 
 from imaging.catalogue.detect import Detections
+from imaging.conventions import REFERENCE_APERTURE_PIXELS
 from imaging.image import CcdImage
-from imaging.psf.model import REFERENCE_APERTURE_PIXELS, PsfModel
+from imaging.psf.model import PsfModel
 
 STEP, REACH = 0.5, 45
 """Pixels per sample and samples on either side of a PSF model."""

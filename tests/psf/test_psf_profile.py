@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from imaging.psf.model import REFERENCE_APERTURE_PIXELS
+from imaging.conventions import REFERENCE_APERTURE_PIXELS
 from imaging.psf.profile import N_BASIS, RADIAL_ROUND, ProfileBasis
 
 BASIS = ProfileBasis(np.eye(2), 3.9, 3.0, 16.0)

@@ -1,0 +1,113 @@
+"""Structure of bright galaxies beyond two concentric ellipses, and nearby galaxies of arcminutes.
+
+Bulges are rounder, smaller and twisted against their discs; young stars form knots along two logarithmic spiral arms
+(Kennicutt 1981 for their pitch angles). Fluxes are conserved: what the knots emit is taken from the disc.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imaging.detector.ccds import PIXEL_SCALE_ARCSEC
+from imaging.simulation.galaxies import Galaxies, colours
+from imaging.simulation.stars import random_positions
+from imaging.simulation.streams import random_stream
+
+FloatArray = NDArray[np.float64]
+
+KNOTTY_I = 20.0
+"""Faintest galaxies with knots."""
+
+LARGEST_BULGE = 0.5
+"""Galaxies with larger bulges form no stars."""
+
+KNOTS, KNOT_SHARE = 16, 0.2
+"""Number of knots of a galaxy, and their share of the disc's light."""
+
+LARGE_ID = 2_900_000_000
+
+
+def bulge_shape_pixels(galaxies: Galaxies, chosen: NDArray[np.intp]) -> FloatArray:
+    """Return the half-light ellipses of the bulges: (m, 3) as :meth:`Galaxies.shape_pixels`."""
+    twist = 30.0 * ((galaxies.source_id * 0.6180339887) % 1.0 - 0.5)
+    bulges = replace(
+        galaxies,
+        axis_ratio=np.sqrt(0.5 + 0.5 * galaxies.axis_ratio**2),
+        radius_arcsec=galaxies.radius_arcsec * np.where(galaxies.bulge > LARGEST_BULGE, 1.0, 0.4),
+        position_angle_deg=galaxies.position_angle_deg + twist,
+    )
+    return bulges.shape_pixels(chosen)
+
+
+@dataclass(frozen=True, eq=False)
+class Knots:
+    """The knots of star formation of some galaxies; all arrays have length k.
+
+    Attributes
+    ----------
+    galaxy
+        Index into the chosen galaxies.
+    dx, dy
+        Offset from the galaxy's centre, pixels.
+    share
+        Share of the disc's light.
+    """
+
+    galaxy: NDArray[np.intp]
+    dx: FloatArray
+    dy: FloatArray
+    share: FloatArray
+
+
+def knots_of(galaxies: Galaxies, chosen: NDArray[np.intp]) -> Knots:
+    """Return the knots of chosen galaxies; they depend on the galaxy's identifier only."""
+    spiral = np.flatnonzero((galaxies.mags["i"][chosen] < KNOTTY_I) & (galaxies.bulge[chosen] < LARGEST_BULGE))
+    drawn = [random_stream(0, "knots", int(galaxies.source_id[chosen[k]])).random((4, KNOTS)) for k in spiral]
+    radius_draw, arm, scatter, brightness = np.array(drawn).reshape(-1, 4, KNOTS).transpose(1, 0, 2)
+    at = chosen[spiral]
+    radius = 0.3 + 2.0 * radius_draw
+    pitch = np.radians(12.0 + 18.0 * ((galaxies.source_id[at] * 0.7548776662) % 1.0))[:, None]
+    angle = np.log(radius) / np.tan(pitch) + np.pi * (arm > 0.5) + 0.5 * (scatter - 0.5)
+    along, across = radius * np.cos(angle), radius * np.sin(angle) * galaxies.axis_ratio[at, None]
+    size = (galaxies.radius_arcsec[at] / PIXEL_SCALE_ARCSEC)[:, None]
+    pa = np.radians(galaxies.position_angle_deg[at])[:, None]
+    light = np.exp(-radius) * (0.2 + brightness)
+    light *= KNOT_SHARE / np.maximum(light.sum(axis=1, keepdims=True), 1e-12)
+    dx = size * (-along * np.cos(pa) - across * np.sin(pa))
+    dy = size * (along * np.sin(pa) - across * np.cos(pa))
+    return Knots(np.repeat(spiral, KNOTS), dx.ravel(), dy.ravel(), light.ravel())
+
+
+def large_galaxies(seed: int, ra_deg: float, dec_deg: float, radius_deg: float, mean_number: float) -> Galaxies:
+    """Draw nearby galaxies of 0.5 to 3 arcmin, from ordinary to low surface brightness.
+
+    Parameters
+    ----------
+    seed
+        Seed of the sky.
+    ra_deg, dec_deg, radius_deg
+        The field, a disc.
+    mean_number
+        Mean number in the field.
+    """
+    random = random_stream(seed, "large galaxies")
+    n = random.poisson(mean_number)
+    radius = 10.0 ** random.uniform(np.log10(7.0), np.log10(45.0), n)
+    axis_ratio = random.uniform(0.3, 1.0, n)
+    surface = random.uniform(20.5, 24.5, n)
+    mag_i = surface - 2.5 * np.log10(2.0 * np.pi * radius**2 * axis_ratio)
+    redshift = random.uniform(0.003, 0.02, n)
+    ra, dec = random_positions(random, n, ra_deg, dec_deg, radius_deg)
+    red = random.random(n) < 0.3
+    return Galaxies(
+        LARGE_ID + np.arange(n),
+        ra,
+        dec,
+        redshift,
+        colours(random, mag_i, redshift, red),
+        radius,
+        axis_ratio,
+        random.uniform(0.0, 180.0, n),
+        np.where(red, random.uniform(0.5, 1.0, n), random.uniform(0.0, 0.4, n)),
+    )
