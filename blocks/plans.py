@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from blocks.site import Site
 from imaging.identity import check_night
-from imaging.io.checked import reading
+from imaging.io.damage import reading
 from imaging.io.pointings import Pointing
 from imaging.io.sealed import read_sealed, write_sealed
 

@@ -327,7 +327,7 @@ def read_raw_files(site: Site) -> RawFiles:
 
 @lru_cache(maxsize=4)
 def _read(site: Site, stamp: tuple[int, int, int]) -> RawFiles:
-    from imaging.io.checked import reading
+    from imaging.io.damage import reading
     from imaging.io.tables import read_table
     from imaging.schemas.raw import RAW_FILES
 

@@ -11,7 +11,7 @@ from imaging.errors import InputError
 from imaging.exposure import Exposure
 from imaging.identity import ExposureId
 from imaging.io.calibrations import CalibrationLibrary, read_sky_modes
-from imaging.io.checked import DAMAGE, reading
+from imaging.io.damage import DAMAGE, reading
 from imaging.io.images import read_planes
 from imaging.io.sealed import read_sealed, write_sealed
 from imaging.sky.fit import SkyFit

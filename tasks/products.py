@@ -14,7 +14,7 @@ from blocks.site import Site
 from imaging.errors import CcdError, InputError, StorageError
 from imaging.exposure import Exposure, exposure_from_header
 from imaging.identity import ExposureId
-from imaging.io.checked import reading
+from imaging.io.damage import reading
 from imaging.io.images import read_header
 from imaging.io.sealed import read_sealed, write_sealed
 from imaging.schemas.quality import QUALITY

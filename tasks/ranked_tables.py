@@ -16,7 +16,7 @@ from imaging.candidates.settings import CandidateSettings
 from imaging.errors import InputError
 from imaging.io.atomic import content_hash
 from imaging.io.candidates import write_candidates, write_candidates_csv
-from imaging.io.checked import reading
+from imaging.io.damage import reading
 from imaging.io.lightcurve_likelihood import read_lightcurve_likelihood, write_lightcurve_likelihood
 from imaging.io.regions import write_ccd_regions
 from imaging.io.sealed import read_sealed, write_sealed

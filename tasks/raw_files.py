@@ -17,7 +17,7 @@ from imaging.detector.status import working_ccds
 from imaging.errors import GWWorkflowError, InputError
 from imaging.exposure import Exposure
 from imaging.identity import ExposureId
-from imaging.io.checked import DAMAGE
+from imaging.io.damage import DAMAGE
 from imaging.io.raw import RawExtension, RawIndex, index_raw
 from imaging.io.raw_headers import is_gzipped, unpack_raw
 from imaging.io.sealed import read_sealed, write_sealed

@@ -15,7 +15,7 @@ from imaging.detector.distortion import seed_wcs
 from imaging.errors import InputError
 from imaging.exposure import Exposure
 from imaging.identity import ExposureId
-from imaging.io.checked import DAMAGE, reading
+from imaging.io.damage import DAMAGE, reading
 from imaging.io.sealed import read_sealed, write_sealed
 from imaging.io.tables import read_table
 from imaging.masks.streak_links import link_streaks

@@ -12,7 +12,8 @@ from blocks.site import Site
 from deployments.archive.search import FIELD_RADIUS_DEG, ArchiveFile, ArchiveQuery, Cone, search
 from imaging.errors import GWWorkflowError
 from imaging.exposure import Exposure
-from imaging.io.calibrations import CalibrationLibrary, detrend_calibration_paths
+from imaging.io.calibrations import CalibrationLibrary
+from imaging.io.detrend_calibrations import detrend_calibration_paths
 from imaging.io.exposure_list import ListedExposure
 from imaging.templates.select import TemplateTarget, select_templates
 from imaging.templates.settings import TemplateSettings

@@ -16,7 +16,7 @@ from imaging.candidates.reports import Evidence, ReportSettings, Row, require_se
 from imaging.candidates.skyportal import skyportal_requests
 from imaging.candidates.tns import tns_entry, tns_reports
 from imaging.errors import InputError
-from imaging.io.checked import reading
+from imaging.io.damage import reading
 
 Form = Literal["avro", "ztf", "skyportal", "tns"]
 

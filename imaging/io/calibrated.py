@@ -23,7 +23,8 @@ from imaging.foreign.mask_planes import HeaderCard, mask_of_plane
 from imaging.foreign.no_data import blank_pixels, constant_pixels, linear_pixels
 from imaging.foreign.units import pixel_unit
 from imaging.image import LoadedImage, MaskImage
-from imaging.io.checked import fits_file, reading
+from imaging.io.checked import fits_file
+from imaging.io.damage import reading
 from imaging.wcs.foreign import image_header, wcs_of_header
 
 OWN_PLANES = frozenset({"SCI", "MSK", "WGT"})

@@ -24,7 +24,8 @@ from imaging.errors import InputError
 from imaging.exposure import Exposure
 from imaging.io.access import require_access
 from imaging.io.atomic import write_text
-from imaging.io.checked import DamagedError, fits_file, reading
+from imaging.io.checked import fits_file
+from imaging.io.damage import DamagedError, reading
 from imaging.io.manifest import AGE_LIMITS, BAND_DEPENDENT, KINDS, AgeLimit, CalibrationEntry, CalibrationManifest, Kind
 from imaging.io.master_files import POSITIONS, file_parts, linearity_part, read_master, require_band
 from imaging.io.original_sky import MINI_SKY_SHAPE, TABLE, binned_templates, modes_by_ccd

@@ -13,7 +13,7 @@ from imaging.candidates.classify import CLASSES, probability_column
 from imaging.candidates.words import flag_names
 from imaging.errors import InputError
 from imaging.io.atomic import atomic_path
-from imaging.io.checked import reading
+from imaging.io.damage import reading
 from imaging.io.tables import read_table, table_of, write_table
 from imaging.plain_text import FORMULA, cell_text
 from imaging.schemas.candidates import CANDIDATES

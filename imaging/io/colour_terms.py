@@ -6,7 +6,7 @@ import numpy as np
 
 from imaging.bands import band_named
 from imaging.io.atomic import write_text
-from imaging.io.checked import reading
+from imaging.io.damage import reading
 from imaging.io.possible import require_possible
 from imaging.photometry.colours import ColourTerms
 

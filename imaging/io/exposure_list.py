@@ -100,7 +100,7 @@ def read_given_list(path: Path, known: Mapping[int, Exposure]) -> GivenList:
         If the file is missing, an exposure is not known well enough, a line is invalid, or an exposure is listed twice.
     """
     path = Path(path)
-    from imaging.io.checked import reading  # imports NumPy, astropy and pyarrow
+    from imaging.io.damage import reading  # imports NumPy, astropy and pyarrow
 
     with reading(path, "exposure list missing or unreadable", "correct the list, or write it again"):
         found = list_rows(path.read_bytes(), path)

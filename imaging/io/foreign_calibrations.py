@@ -28,7 +28,8 @@ from imaging.io.calibrations import (
     read_sky_modes,
     read_sky_templates,
 )
-from imaging.io.checked import DamagedError, fits_layouts
+from imaging.io.checked import fits_layouts
+from imaging.io.damage import DamagedError
 from imaging.io.lsst_calibrations import read_defects, read_linearizer
 from imaging.io.manifest import BAND_DEPENDENT, KINDS, Kind, date_of_night
 from imaging.io.master_files import POSITIONS, Part, file_parts, read_master

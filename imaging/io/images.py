@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 
 from imaging.errors import StorageError
 from imaging.io.atomic import atomic_path, storage_error
-from imaging.io.checked import fits_file, reading
+from imaging.io.checked import fits_file
 from imaging.io.checksums import UNSET, set_checksums
+from imaging.io.damage import reading
 from imaging.io.keywords import IDENTITY, MEANINGS, PLANE_KEYWORDS, is_coordinate
 from imaging.quantise import rounded
 

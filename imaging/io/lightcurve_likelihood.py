@@ -9,7 +9,7 @@ from pyarrow import feather
 from imaging.candidates.lightcurve import LightcurveLikelihood
 from imaging.errors import StorageError
 from imaging.io.atomic import atomic_path
-from imaging.io.checked import reading
+from imaging.io.damage import reading
 from imaging.tables import column
 
 ARRAYS = ("kilonova", "rivals", "history", "history_snr", "n_after", "fading")

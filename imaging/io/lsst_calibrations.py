@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from imaging.bits import BpmBit
 from imaging.detector.ccds import AMPLIFIERS, NX, NY, science_ccd
 from imaging.detector.linearity import LinearityTable
-from imaging.io.checked import DamagedError, reading
+from imaging.io.damage import DamagedError, reading
 from imaging.io.possible import require_linear
 
 REMEDY = "copy the file again"

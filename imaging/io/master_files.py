@@ -18,7 +18,8 @@ from imaging.bands import band_of_filter
 from imaging.detector.ccds import CCDS, SCIENCE_CCDS, Ccd, format_ccd_list
 from imaging.detector.sections import POSTSCAN, RAW_NX, parse_section, raw_sections
 from imaging.errors import InputError
-from imaging.io.checked import DamagedError, HduLayout, fits_file, fits_layouts
+from imaging.io.checked import HduLayout, fits_file, fits_layouts
+from imaging.io.damage import DamagedError
 
 POSITIONS = {ccd.detpos: number for number, ccd in CCDS.items()}
 """Position in the camera to CCD number."""

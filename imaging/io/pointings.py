@@ -7,7 +7,7 @@ from pydantic import Field, field_validator
 from imaging.bands import band_named
 from imaging.errors import InputError
 from imaging.exposure import angle_deg
-from imaging.io.checked import reading
+from imaging.io.damage import reading
 from imaging.io.list_rows import ListRow, band_in, list_rows
 from imaging.settings import Settings
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imaging.io.checked import DamagedError
+from imaging.io.damage import DamagedError
 
 
 @dataclass(frozen=True, slots=True)

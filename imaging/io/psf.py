@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from imaging.conventions import REFERENCE_APERTURE_PIXELS
 from imaging.errors import InputError
 from imaging.io.atomic import write_bytes
-from imaging.io.checked import DamagedError, fits_file
+from imaging.io.checked import fits_file
 from imaging.io.checksums import bytes_with_checksums
+from imaging.io.damage import DamagedError
 from imaging.io.images import product
 from imaging.psf.model import PsfModel
 from imaging.psf.shape import normalised

@@ -20,7 +20,8 @@ from imaging.errors import CcdError, InputError
 from imaging.exposure import Exposure, exposure_from_header
 from imaging.image import RawCcd
 from imaging.io.access import require_access
-from imaging.io.checked import BITS, DAMAGE, DamagedError, check_sums, hdu_layout, mapped, reading, reason_of
+from imaging.io.checked import BITS, check_sums, hdu_layout, mapped
+from imaging.io.damage import DAMAGE, DamagedError, reading, reason_of
 
 BLOCK, MAX_AXES = 2880, 9
 

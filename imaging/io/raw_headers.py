@@ -18,7 +18,8 @@ from astropy.io import fits
 from imaging.errors import InputError
 from imaging.exposure import Exposure, exposure_from_header
 from imaging.io.atomic import atomic_path
-from imaging.io.checked import BITS, BLOCK, HEADER_BLOCKS, MAX_UNPACKED_BYTES, DamagedError, reading
+from imaging.io.checked import BITS, BLOCK, HEADER_BLOCKS, MAX_UNPACKED_BYTES
+from imaging.io.damage import DamagedError, reading
 from imaging.io.raw import readable_cards
 
 CARD = 80

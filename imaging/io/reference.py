@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from imaging.errors import InputError, StorageError
 from imaging.io.atomic import atomic_path, write_text
-from imaging.io.checked import reading
+from imaging.io.damage import reading
 from imaging.reference.partition import split_by_pixel
 from imaging.schemas.reference import REFERENCE_STARS
 from imaging.tables import column

@@ -22,7 +22,7 @@ from astropy.utils.exceptions import AstropyUserWarning
 
 from imaging.errors import InputError
 from imaging.io.atomic import write_bytes
-from imaging.io.checked import reading
+from imaging.io.damage import reading
 from imaging.io.source_tables import gzip_reader
 from imaging.skymap.build import REMEDY, skymap_from_flat, skymap_from_multiorder, skymap_from_parts
 from imaging.skymap.cells import merged_cells

@@ -12,7 +12,8 @@ from typing import Any
 import fitsio
 
 from imaging.difference.triplet import StampTriplet
-from imaging.io.checked import DamagedError, fits_file
+from imaging.io.checked import fits_file
+from imaging.io.damage import DamagedError
 from imaging.io.images import Header, ImageHdu, Pixels, native, product, read_planes, write_images
 from imaging.io.keywords import ELECTRONS, is_coordinate
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from imaging.errors import StorageError
 from imaging.io.atomic import atomic_path
-from imaging.io.checked import reading
+from imaging.io.damage import reading
 from imaging.io.sealed import DIGITS, MARK, check_seal, seal_in_place
 from imaging.io.table_metadata import astropy_metadata, votable_metadata
 

@@ -12,8 +12,9 @@ from astropy.io import fits
 from imaging.errors import CcdError, InputError, StorageError
 from imaging.io.calibration_write import write_calibration_image, write_image_extensions, write_table_extensions
 from imaging.io.calibrations import read_calibration_image, read_crosstalk, read_linearity, read_sky_modes
-from imaging.io.checked import DamagedError, check_fits, fits_file, reading
+from imaging.io.checked import check_fits, fits_file
 from imaging.io.checksums import ones_complement_sum
+from imaging.io.damage import DamagedError, reading
 from imaging.io.images import read_header, read_planes, write_planes
 from imaging.io.raw import index_raw, read_raw_ccd
 from imaging.io.sealed import read_sealed, seal, unseal, write_sealed

@@ -5,7 +5,7 @@ import errno
 import pytest
 
 from imaging.errors import CcdError, InputError, StorageError
-from imaging.io.checked import reading
+from imaging.io.damage import reading
 from imaging.memory import is_lack_of_memory
 from tasks.engine.machine import machine_errors
 from tasks.engine.outcomes import failure_of
