@@ -65,7 +65,6 @@ def subtract(
     with times.step("noise"):
         sky = _weigh(pair, matched, settings)
         matched = replace(matched, model_error=None)
-    with times.step("streaks"):
         streaks = mask_streaks(matched.image, sky.weight, matched.mask, settings.streaks)
     with times.step("filter"):
         core = round(0.6 * psf.fwhm_pixels)
