@@ -3,6 +3,9 @@
 A site is served with all deployments. Requests without retries create runs of a deployment that are scheduled for the
 next day and cancel them: in an idle site, then while two processes run flows of many task runs. Each answer other than
 success counts. Events that the server could not process lie in its folder of dead letters.
+
+Then a flow of many task runs, as long as a small night, runs alone and while :data:`CROWD` clients search without
+pause: how much slower it is, whether its heartbeats arrive, and how long health and ``status`` take meanwhile.
 """
 
 import json
@@ -10,11 +13,12 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,9 +26,11 @@ from typing import Any
 
 from bench.report import Row, at_most, main
 from blocks.site import Site
+from deployments.checks.status import running_flows
 from deployments.server.identity import authorization
 from deployments.server.serve import serve
-from deployments.server.server import server_for
+from deployments.server.server import is_healthy, server_for
+from deployments.server.server_settings import HEARTBEAT_S
 
 N_CALLS, N_QUICK = 1000, 200
 
@@ -37,6 +43,18 @@ BUSY_FLOWS = 2
 
 LIMIT_S = 5.0
 """Limit of the longest answer."""
+
+HEARTBEAT = "prefect.flow-run.heartbeat"
+"""Name of the events that say that a run is alive."""
+
+CROWD = 200
+"""Clients that search without pause."""
+
+CHEAP_S = 1.0
+"""Limit of the answers of health and of status."""
+
+SLOWER = 4.0 / 3.0
+"""Limit of the ratio of the flow's times, in the crowd and alone."""
 
 LOAD = """
 from prefect import flow, task
@@ -52,6 +70,30 @@ def many() -> int:
 while True:
     many()
 """
+
+
+NIGHT = """
+import sys, time
+from prefect import flow, task
+
+@task
+def small(number: int) -> float:
+    end = time.process_time() + 0.2
+    while time.process_time() < end:
+        pass
+    return end
+
+@flow(name="crowded")
+def night(n: int) -> int:
+    return len([small(number) for number in range(n)])
+
+began = time.monotonic()
+night(int(sys.argv[1]))
+print(time.monotonic() - began)
+"""
+
+N_TASKS, N_FEW = 400, 100
+"""Task runs of the flow, and in quick mode."""
 
 
 @contextmanager
@@ -120,6 +162,81 @@ def call(api_url: str, number: int) -> tuple[Counter[int], list[float]]:
     return statuses, seconds
 
 
+@contextmanager
+def crowd(api_url: str, answered: list[float], lost: list[str]) -> Iterator[None]:
+    """Let clients search without pause inside the ``with`` block; note the seconds of each answer, and errors."""
+    ended = threading.Event()
+
+    def search() -> None:
+        while not ended.is_set():
+            began = time.monotonic()
+            try:
+                post(api_url, "flow_runs/filter", {"limit": 200})
+            except OSError as error:
+                lost.append(type(error).__name__)
+            else:
+                answered.append(time.monotonic() - began)
+
+    threads = [threading.Thread(target=search, daemon=True) for _ in range(CROWD)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join(timeout=120)
+
+
+def night_s(number: int, meanwhile: Callable[[], None] = lambda: None) -> float:
+    """Run the flow in a process of its own; return its seconds."""
+    environment = os.environ | {"PREFECT_LOGGING_LEVEL": "CRITICAL"}
+    words = [sys.executable, "-c", NIGHT, str(number)]
+    with subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        while process.poll() is None:
+            meanwhile()
+            time.sleep(PAUSE_S)
+        assert process.stdout is not None
+        return float(process.stdout.read())
+
+
+def measure_crowd(site: Site, api_url: str, number: int) -> list[Row]:
+    """Measure a flow alone and in a crowd."""
+    alone = night_s(number)
+    answered: list[float] = []
+    lost: list[str] = []
+    questions: dict[str, Callable[[], bool]] = {
+        "health": lambda: is_healthy(api_url, 60.0),
+        "status": lambda: running_flows(site) is not None,
+    }
+    cheap: dict[str, list[float]] = {name: [] for name in questions}
+
+    def look() -> None:
+        for name, ask in questions.items():
+            began = time.monotonic()
+            if not ask():
+                lost.append(name)
+            cheap[name].append(time.monotonic() - began)
+
+    with crowd(api_url, answered, lost):
+        crowded = night_s(number, look)
+    _, runs = post(api_url, "flow_runs/filter", {"flows": {"name": {"any_": ["crowded"]}}})
+    n_complete = sum(run["state_type"] == "COMPLETED" and run["run_count"] == 1 for run in runs)
+    time.sleep(5.0)  # until the last events are stored
+    _, page = post(api_url, "events/filter", {"filter": {"event": {"name": [HEARTBEAT]}}})
+    expected, n = sum(int(s // HEARTBEAT_S) for s in (alone, crowded)), len(answered)
+    return [
+        Row("flow alone", alone, "s", n=number),
+        Row(f"{CROWD} clients: answers", n / crowded, "1/s", n=n),
+        Row(f"{CROWD} clients: median answer", sorted(answered)[n // 2], "s", n=n),
+        at_most(f"{CROWD} clients: flow, of its time alone", crowded / alone, "", SLOWER, n=number),
+        at_most(f"{CROWD} clients: flows that did not complete at once", 2 - n_complete, "", 0, n=2),
+        at_most(f"{CROWD} clients: connections lost, questions without answer", len(lost), "", 0, n=n),
+        at_most(f"{CROWD} clients: heartbeats lost", max(expected - page["total"], 0), "", 0, n=expected),
+        *(at_most(f"{CROWD} clients: longest {name}", max(s), "s", CHEAP_S, n=len(s)) for name, s in cheap.items()),
+    ]
+
+
 def rows(what: str, statuses: Counter[int], seconds: Sequence[float]) -> list[Row]:
     """Return the rows of one case."""
     refused = {status: n for status, n in statuses.items() if status >= 300}
@@ -142,6 +259,7 @@ def measure(quick: bool) -> list[Row]:
             found = rows("idle", *call(api_url, number))
             with busy():
                 found += rows("busy", *call(api_url, number))
+            found += measure_crowd(site, api_url, N_FEW if quick else N_TASKS)
         letters = len(list((site.state / "server" / "dlq").glob("*")))
     return [*found, at_most("events in the dead letters", letters, "", 0)]
 

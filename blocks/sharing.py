@@ -15,7 +15,7 @@ from pathlib import Path
 
 from blocks.site import FOLDERS, Site
 from imaging.errors import InputError
-from imaging.io.access import require_access, user_name
+from imaging.io.access import obstacle, refusal, require_access, user_name
 
 MARK = "shared-with"
 """Name of the file in the state folder that names the group."""
@@ -79,11 +79,21 @@ def require_site(site: Site, *names: str, write: bool = False) -> None:
     InputError
         With path, owner, mode and remedy.
     """
-    group, command = group_of(site.state), f"gw-workflow share GROUP --site {site.root}"
     for name in names:
         folder: Path = getattr(site, name, site.state / name)
-        remedy = f"become a member of the group {group}" if group else f"let its owner share it: {command}"
-        require_access(folder, f"the folder {name} of the site", write=write, remedy=remedy)
+        place = obstacle(folder, write=write)
+        if place is not None:
+            raise refusal(folder, f"the folder {name} of the site", write=write, remedy=_remedy(site, place))
+
+
+def _remedy(site: Site, place: Path) -> str:
+    """Return what a user does who may not use a folder or file of a site."""
+    found = place.stat()
+    if found.st_mode & TOGETHER.folder == TOGETHER.folder:
+        with suppress(KeyError):
+            return f"become a member of the group {grp.getgrgid(found.st_gid).gr_name}"
+        return f"become a member of the group {found.st_gid}"
+    return f"let its owner share it: gw-workflow share GROUP --site {site.root}"
 
 
 def share(site: Site, group: str) -> list[str]:

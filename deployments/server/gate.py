@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 from deployments.server.identity import LOOPBACK, PATH, Accepted, is_among, keyed_hash
+from deployments.server.turns import AHEAD, EXPENSIVE, RequestTurns
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -89,6 +90,7 @@ class Gate:
         self._folder = folder
         self._public = urlsplit(os.environ.get(PUBLIC_VARIABLE, "") if public_url is None else public_url)
         self._links: dict[bytes, float] = {}
+        self._turns = RequestTurns()
         self._read: tuple[Any, Accepted] = (None, Accepted((), ()))
         self._cookie = f"gw-workflow-{sha256(str(folder.resolve()).encode()).hexdigest()[:12]}"
 
@@ -114,6 +116,9 @@ class Gate:
             await _refuse(scope, receive, send, 401, "Unauthorized")
         elif by_cookie and not _from_own_page(scope, headers):
             await _refuse(scope, receive, send, 403, "a page of another origin asks")
+        elif scope["type"] == "http" and EXPENSIVE.match(path):
+            async with self._turns.turn(ahead=AHEAD in headers):
+                await self._app(_without_secrets(scope), receive, send)
         else:
             await self._app(_without_secrets(scope), receive, send)
 

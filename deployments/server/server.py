@@ -40,6 +40,7 @@ from deployments.server.identity import (
 from deployments.server.ports import HOST, becomes, bind
 from deployments.server.private import close_to_others, open_private, write_private
 from deployments.server.server_settings import applied_settings, client_environment, drain, server_environment
+from deployments.server.turns import AHEAD
 from imaging.errors import InputError, StorageError
 from imaging.io.access import user_name
 
@@ -106,7 +107,7 @@ def ask_server(api_url: str, what: str, question: dict[str, Any], timeout_s: flo
     request = urllib.request.Request(  # noqa: S310
         f"{api_url}/{what}",
         json.dumps(question).encode(),
-        {"Content-Type": "application/json", **authorization(api_url)},
+        {"Content-Type": "application/json", AHEAD: "1", **authorization(api_url)},
     )
     with open_url(request, timeout_s) as answer:
         return json.load(answer)

@@ -7,7 +7,7 @@ import stat
 import subprocess
 import sys
 import tempfile
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -82,8 +82,13 @@ def started():
 
 def modes(root):
     """Return the modes of everything below a folder, but of a file of Prefect's that no other user needs."""
-    found = [(path.is_dir(), path.stat()) for path in (root, *root.rglob("*")) if path.name != "memo_store.toml"]
-    return {(is_dir, stat.S_IMODE(status.st_mode), status.st_gid) for is_dir, status in found}
+    found = set()
+    for path in (root, *root.rglob("*")):
+        with suppress(FileNotFoundError):  # the server ends, and with it temporary files of its database
+            status = path.stat()
+            if path.name != "memo_store.toml":
+                found.add((stat.S_ISDIR(status.st_mode), stat.S_IMODE(status.st_mode), status.st_gid))
+    return found
 
 
 @pytest.mark.server
