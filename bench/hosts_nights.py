@@ -110,7 +110,8 @@ class TrivialNight:
     @classmethod
     def of(cls, folder: Path) -> Self:
         """Run the steps as plain functions."""
-        site, expected = Site.at(folder / "calm"), {}
+        site = Site.at(folder / "calm")
+        expected: dict[str, str] = {}
         for expnum in EXPOSURES:
             expected |= storm_steps.expected_products(site, expnum, TRIVIAL_CCDS)
         return cls(site, expected)
