@@ -182,7 +182,7 @@ class Cluster:
                 self._opened.enter_context(dask.config.set(DASK_SETTINGS | self._limits()))
                 self._client = self._opened.enter_context(self._connected())
             elif self._address and self._client.status in ("closing", "closed"):
-                where = f"{self._address}, lost {self.configuration.patience_s:g} s ago"
+                where = f"{self._address}, lost, not back within {self.configuration.patience_s:g} s"
                 self._unreachable = SchedulerError("the Dask scheduler has ended", value=where, remedy=REMEDY)
                 raise self._unreachable
             return self._client
