@@ -65,7 +65,6 @@ def subtract(
     with times.step("noise"):
         sky = _weigh(pair, matched, settings)
         matched = replace(matched, model_error=None)
-    with times.step("streaks"):
         streaks = mask_streaks(matched.image, sky.weight, matched.mask, settings.streaks)
     with times.step("filter"):
         core = round(0.6 * psf.fwhm_pixels)
@@ -74,8 +73,7 @@ def subtract(
         scale_error = _scale_error(matched, filtered, settings)
         score, widths, quiet = _score(matched, filtered, scale_error, settings)
     with times.step("quality"):
-        quality = _quality(matched, sky, score, quiet) | {"scale_error": scale_error}
-        quality |= {"difference_streaks": streaks[0], "streak_fraction": streaks[1] / matched.image.size}
+        quality = _quality(matched, sky, score, quiet, streaks) | {"scale_error": scale_error}
     return Difference(
         search=search,
         image=matched.image,
@@ -201,7 +199,9 @@ def _check_noise(predicted: float, settings: SubtractionSettings) -> None:
         )
 
 
-def _quality(matched: Matched, sky: _Sky, score: FloatImage, quiet: BoolImage) -> dict[str, float]:
+def _quality(
+    matched: Matched, sky: _Sky, score: FloatImage, quiet: BoolImage, streaks: tuple[int, int]
+) -> dict[str, float]:
     """Return the values for the quality table."""
     score_level, score_width = noise_width(score, quiet, matched.tiling, degree=0, offset=1)
     masked = float(np.mean(sky.weight == 0))
@@ -223,4 +223,6 @@ def _quality(matched: Matched, sky: _Sky, score: FloatImage, quiet: BoolImage) -
         "registration_length_pixels": shifts.length_pixels,
         "masked_fraction": masked,
         "masked_by_subtraction": masked - sky.already_masked,
+        "difference_streaks": streaks[0],
+        "streak_fraction": streaks[1] / score.size,
     }
