@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 class Settings(BaseModel):
     """A frozen set of settings; unknown names are rejected, so that a misspelt setting is not ignored."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
     OLD_NAMES: ClassVar[Mapping[str, str]] = {}
     """Names of version 0.1 that are still accepted, with their new names."""

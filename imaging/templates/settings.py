@@ -64,9 +64,9 @@ class StackSettings(Settings):
 
     map_step_pixels: int = Field(default=32, ge=2)
     """Spacing of the exactly computed coordinates in pixels; halved where map_error_pixels requires it."""
-    map_error_pixels: float = 1e-3
+    map_error_pixels: float = Field(default=1e-3, gt=0)
     """Largest error of the interpolated coordinates, pixels."""
-    align_max_pixels: float = 8.0
+    align_max_pixels: float = Field(default=8.0, gt=0)
     """Largest offset searched between the coordinates of search and template, pixels (2 arcsec)."""
     align_wide_arcsec: float = Field(default=60.0, ge=0)
     """Largest offset searched where few sources agree within ``align_max_pixels``, arcseconds."""
@@ -76,26 +76,26 @@ class StackSettings(Settings):
     """Fraction of the sources expected in common below which larger offsets and rotations are tried."""
     align_max_rms_pixels: float = Field(default=0.5, gt=0)
     """Scatter of the common sources above which they are tried too, pixels."""
-    align_min_sources: int = 4
+    align_min_sources: int = Field(default=4, ge=1)
     """Fewest common sources to correct the template's coordinates."""
-    align_linear_sources: int = 30
+    align_linear_sources: int = Field(default=30, ge=4)
     """Fewest common sources to fit a correction that is linear over the image."""
     correlation_tile_pixels: int = Field(default=128, ge=32, multiple_of=32)
     """Side of the tiles in which the noise correlation is stored, pixels."""
-    min_zeropoint_stars: int = 10
+    min_zeropoint_stars: int = Field(default=10, ge=1)
     """Fewest common stars for a relative zero point; with fewer the header's is used."""
-    max_zeropoint_correction_mag: float = 0.2
+    max_zeropoint_correction_mag: float = Field(default=0.2, gt=0)
     """Largest correction of a header's zero point by the common stars, mag; inputs beyond it are rejected."""
-    zeropoint_snr: float = 50.0
+    zeropoint_snr: float = Field(default=50.0, gt=0)
     """Lowest signal to noise of the stars used for relative zero points."""
-    clip_sigma: float = 4.0
+    clip_sigma: float = Field(default=4.0, gt=0)
     """Clipping limit: deviation of an input's pixel from the median in units of its noise."""
-    clip_gradient: float = 0.35
+    clip_gradient: float = Field(default=0.35, ge=0)
     """Tolerance for seeing and registration: this fraction of the local contrast is added to the clipping limit, so
     that cores of stars, which differ between inputs of different seeing, are not clipped."""
-    clip_fraction: float = 0.10
+    clip_fraction: float = Field(default=0.10, ge=0)
     """Tolerance for scale differences: this fraction of the local brightness is added to the clipping limit."""
-    min_coverage: float = 0.10
+    min_coverage: float = Field(default=0.10, ge=0, le=1)
     """Fraction of covered pixels below which the CCD is skipped."""
-    good_coverage: float = 0.20
+    good_coverage: float = Field(default=0.20, ge=0, le=1)
     """Fraction of covered pixels below which the CCD is processed but marked ``poorly_covered``."""
