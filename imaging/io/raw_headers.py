@@ -7,6 +7,7 @@ complete. FITS requires these sizes in the first cards of a header (FITS standar
 import gzip
 import math
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -37,6 +38,15 @@ GZIP = b"\x1f\x8b"
 
 SIZES = 12
 """Cards at the beginning of a header that may hold the sizes of its data; FITS allows no other cards between them."""
+
+_SIZE = re.compile(rb"(?<![A-Z0-9_-])(BITPIX|NAXIS\d?|PCOUNT|GCOUNT) *= +(-?\d+) ")
+_OTHERS = ((b"BITPIX", b""), (b"PCOUNT", b"0"), (b"GCOUNT", b"1"))
+
+MOST_AXES = 3
+"""Axes of an image or table in a raw file."""
+
+END = b"END".ljust(CARD)
+"""The last card of a header."""
 
 AT_ONCE = 8 * BLOCK
 """Bytes of an extension's header that are read at once; the observatory's have 5 to 7 blocks."""
@@ -137,7 +147,7 @@ def _header(stream: IO[bytes] | gzip.GzipFile, start: int, path: Path) -> bytes:
         if len(block) < BLOCK:
             break
         content += block
-        if _ends_header(block):
+        if _header_bytes(block):
             return bytes(content)
     raise DamagedError(f"the file ends in the header at byte {start}")
 
@@ -159,13 +169,12 @@ def _exposure_header(content: bytes, path: Path) -> tuple[Exposure, int]:
 
 def _extensions(stream: IO[bytes], start: int, size: int) -> tuple[int, bool]:
     """Return the number of complete extensions from a byte on, and whether the file ends with the last of them."""
-    count, place = 0, start
+    count, place, file = 0, start, stream.fileno()
     while place < size:
-        stream.seek(place)
-        content = stream.read(AT_ONCE)
+        content = os.pread(file, AT_ONCE, place)
         length = _header_bytes(content)
         while not length and len(content) < HEADER_BLOCKS * BLOCK:
-            more = stream.read(AT_ONCE)
+            more = os.pread(file, AT_ONCE, place + len(content))
             if not more:
                 return count, False
             content += more
@@ -173,10 +182,9 @@ def _extensions(stream: IO[bytes], start: int, size: int) -> tuple[int, bool]:
         if not length or content[:9] != b"XTENSION=":
             return count, False
         try:
-            n_bytes = _data_bytes(content[:length])
+            place += length + _padded(_data_bytes(content[:length]))
         except ValueError:
             return count, False
-        place += length + _padded(n_bytes)
         if place > size:
             return count, False
         count += 1
@@ -185,16 +193,11 @@ def _extensions(stream: IO[bytes], start: int, size: int) -> tuple[int, bool]:
 
 def _header_bytes(content: bytes) -> int:
     """Return the length of the header that some bytes begin with; 0 if they do not hold its end."""
-    for end in range(BLOCK, len(content) + 1, BLOCK):
-        if _ends_header(content[end - BLOCK : end]):
-            return end
-    return 0
-
-
-def _ends_header(block: bytes) -> bool:
-    """Whether the last card of a header's block is END."""
-    text = block.rstrip(b" ")
-    return text.endswith(b"END") and len(text) % CARD == 3
+    place = content.find(END)
+    while place >= 0 and place % CARD:
+        place = content.find(END, place + 1)
+    length = _padded(place + CARD)
+    return length if place >= 0 and length <= len(content) else 0
 
 
 def _data_bytes(header: bytes) -> int:
@@ -205,17 +208,13 @@ def _data_bytes(header: bytes) -> int:
     ValueError
         If a size is missing or impossible.
     """
-    values = {}
-    for start in range(0, min(SIZES * CARD, len(header)), CARD):
-        card = header[start : start + CARD]
-        values[card[:8].rstrip()] = card[10:].partition(b"/")[0].strip()
+    values = dict(reversed(_SIZE.findall(header, 0, SIZES * CARD)))  # the first of several counts
     n_axes = int(values.get(b"NAXIS", b""))
     if n_axes == 0:
         return 0
-    axes = [int(values.get(b"NAXIS%d" % (n + 1), b"")) for n in range(min(n_axes, 3))]
-    bits = int(values.get(b"BITPIX", b""))
-    n_before, n_groups = int(values.get(b"PCOUNT", b"0")), int(values.get(b"GCOUNT", b"1"))
-    if n_axes != len(axes) or min(*axes, n_before, n_groups) < 0 or bits not in BITS:
+    axes = [int(values.get(b"NAXIS%d" % (n + 1), b"")) for n in range(min(n_axes, MOST_AXES))]
+    bits, n_before, n_groups = (int(values.get(key, default)) for key, default in _OTHERS)
+    if len(axes) != n_axes or min(*axes, n_before, n_groups) < 0 or bits not in BITS:
         raise ValueError("impossible sizes")
     return abs(bits) // 8 * n_groups * (n_before + math.prod(axes))
 

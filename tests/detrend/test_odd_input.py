@@ -6,8 +6,8 @@ from synthetic_raw import EXPOSURE, make_camera, make_light, make_raw
 
 from imaging.bits import MaskBit
 from imaging.detector.ccds import science_ccd
-from imaging.detector.crosstalk import observatory_crosstalk
 from imaging.detrend.chain import detrend_ccd
+from imaging.detrend.crosstalk import CrosstalkSources
 from imaging.detrend.settings import DetrendSettings
 from imaging.errors import CcdError, InputError
 from imaging.exposure import exposure_from_header
@@ -178,12 +178,9 @@ def test_a_field_without_sky_is_refused_with_its_numbers():
 
 def test_a_ccd_that_was_not_read_out_costs_itself_alone(camera, raw):
     """Real files hold stubs of 100 x 100 pixels: such a CCD is refused; as source of crosstalk it counts as absent."""
-    matrix = observatory_crosstalk()
-    source = matrix.sources_of(33)[0]
-    calibrations = camera.calibrations(crosstalk=matrix)
     stub = RawCcd(dict(raw.header), np.zeros((100, 100), np.uint16))
-    error = refused(stub, calibrations)
+    error = refused(stub, camera.calibrations())
     assert (error.reason, error.value) == ("unexpected_shape", "100 x 100 pixels")
-    with_stub = detrend_ccd(CCD, raw, {source: stub}, EXPOSURE, calibrations, DetrendSettings())
-    without = detrend_ccd(CCD, raw, {}, EXPOSURE, calibrations, DetrendSettings())
-    assert np.array_equal(with_stub.science, without.science) and np.array_equal(with_stub.mask, without.mask)
+    sources = CrosstalkSources({34: stub, 35: raw}, EXPOSURE.night, DetrendSettings())
+    assert sources.amplifier(34, "A") is None
+    assert sources.amplifier(35, "A").name == "A"
