@@ -37,7 +37,7 @@ def check_night(site: Site, night: RegisteredNight) -> list[Finding]:
     checks: list[tuple[str, Callable[[], Finding]]] = [
         ("raw files", lambda: _check_raw(site, exposures)),
         ("calibrations", lambda: _check_calibrations(site, exposures, expected)),
-        ("calibration defaults", lambda: _check_defaults(site, exposures)),
+        ("calibration defaults", lambda: _check_defaults(site, exposures, expected)),
         ("reference stars", lambda: _check_reference(site, exposures, expected)),
         ("templates", lambda: _check_templates(night, expected)),
         ("sky map", lambda: _check_skymap(site, night)),
@@ -145,7 +145,7 @@ def _can_build(site: Site, night: int, band: str) -> bool:
     return min(n_biases, n_flats) >= MasterSettings().minimum_exposures
 
 
-def _check_defaults(site: Site, exposures: Sequence[Exposure]) -> Finding:
+def _check_defaults(site: Site, exposures: Sequence[Exposure], expected: Mapping[int, Sequence[int]]) -> Finding:
     """Name what is used in place of calibrations that the library lacks."""
     from imaging.detrend.defaults import DEFAULTS
     from imaging.io.calibrations import MANIFEST, CalibrationLibrary
@@ -154,7 +154,7 @@ def _check_defaults(site: Site, exposures: Sequence[Exposure]) -> Finding:
     lacking = set(DEFAULTS)
     if (site.calibrations / MANIFEST).is_file():
         library = CalibrationLibrary(site.calibrations)
-        lacking = {kind for exposure in firsts.values() for kind in library.lacking(exposure)}
+        lacking = {kind for e in firsts.values() for ccd in expected[e.expnum] for kind in library.lacking(e, ccd)}
     if not lacking:
         return Finding("calibration defaults", "good", "none is needed: the library has every kind")
     kinds = [kind for kind in DEFAULTS if kind in lacking]
