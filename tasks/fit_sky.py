@@ -55,7 +55,7 @@ def fit_sky_job(
     library = CalibrationLibrary(site.calibrations)
     inputs |= optional_calibration(site, library, "sky_modes", observed, 0, epoch=epoch)
     parameters: dict[str, Any] = {"without": absentees(failures)}
-    lacking = library.lacking(observed, epoch=epoch)
+    lacking = {kind for ccd in detrended or (None,) for kind in library.lacking(observed, ccd, epoch=epoch)}
     warnings = library.age_warnings(observed, epoch=epoch) + default_notes(lacking)
     if warnings:
         parameters["calibration_warnings"] = list(warnings)

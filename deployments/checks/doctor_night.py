@@ -37,7 +37,7 @@ def check_night(site: Site, night: RegisteredNight) -> list[Finding]:
     checks: list[tuple[str, Callable[[], Finding]]] = [
         ("raw files", lambda: _check_raw(site, exposures)),
         ("calibrations", lambda: _check_calibrations(site, exposures, expected)),
-        ("calibration defaults", lambda: _check_defaults(site, exposures)),
+        ("calibration defaults", lambda: _check_defaults(site, exposures, expected)),
         ("reference stars", lambda: _check_reference(site, exposures, expected)),
         ("templates", lambda: _check_templates(night, expected)),
         ("disk", lambda: _check_disk(site, night)),
@@ -143,7 +143,7 @@ def _frame_kind(exposure: Exposure) -> str:
     return BIAS_KINDS[0] if kind in BIAS_KINDS else f"{FLAT_KINDS[0]} {exposure.band}" if kind in FLAT_KINDS else ""
 
 
-def _check_defaults(site: Site, exposures: Sequence[Exposure]) -> Finding:
+def _check_defaults(site: Site, exposures: Sequence[Exposure], expected: Mapping[int, Sequence[int]]) -> Finding:
     """Name what is used in place of calibrations that the library lacks."""
     from imaging.detrend.defaults import DEFAULTS
     from imaging.io.calibrations import MANIFEST, CalibrationLibrary
@@ -152,7 +152,7 @@ def _check_defaults(site: Site, exposures: Sequence[Exposure]) -> Finding:
     lacking = set(DEFAULTS)
     if (site.calibrations / MANIFEST).is_file():
         library = CalibrationLibrary(site.calibrations)
-        lacking = {kind for exposure in firsts.values() for kind in library.lacking(exposure)}
+        lacking = {kind for e in firsts.values() for ccd in expected[e.expnum] for kind in library.lacking(e, ccd)}
     if not lacking:
         return Finding("calibration defaults", "good", "none is needed: the library has every kind")
     kinds = [kind for kind in DEFAULTS if kind in lacking]

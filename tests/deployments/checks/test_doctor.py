@@ -106,18 +106,19 @@ def test_doctor_of_a_night_that_is_not_registered_says_how_to_register_it(site, 
 
 def test_defaults_of_a_library_are_named_and_unknown_linearity_is_a_warning(site, night):
     exposures = [item.exposure for item in night.listed()]
-    found = doctor_night._check_defaults(site, exposures)
+    looked_at = exposures, {e.expnum: (26, 27) for e in exposures}
+    found = doctor_night._check_defaults(site, *looked_at)
     assert found.verdict == "warning"
     assert "linearity: none known; taken as linear below 90 %" in found.found
     assert "star_flat: none" in found.found
     kinds = ("linearity", "crosstalk", "star_flat", "sky_modes")
     entries = [CalibrationEntry(epoch="e", kind=k, files=f"{k}_{{band}}", made_night=20240101) for k in kinds]
     write_manifest(site.calibrations, entries[:1])
-    found = doctor_night._check_defaults(site, exposures)
+    found = doctor_night._check_defaults(site, *looked_at)
     assert (found.verdict, found.commands) == ("good", ())
     assert "linearity" not in found.found and "crosstalk" in found.found
     write_manifest(site.calibrations, entries)
-    assert "every kind" in doctor_night._check_defaults(site, exposures).found
+    assert "every kind" in doctor_night._check_defaults(site, *looked_at).found
 
 
 def test_files_that_come_are_seen(site, night):
