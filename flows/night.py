@@ -113,11 +113,14 @@ def process_registered(
     plan = plan_night(registered, settings.version, settings.difference.templates)
     plan = replace(plan, urgency=urgency_of(registered, at_hand))
     room = check_room(plan, place, settings.concurrent_exposures, tidies=settings.tidy.enabled)
-    get_run_logger().info("%s: %s", what, room.sentence())
+    if room.needed_gb(tidies=settings.tidy.enabled) > room.free_gb:
+        get_run_logger().warning("%s will not fit on the disk with all its exposures: %s", what, room.sentence())
     search = [exposure.expnum for exposure in plan.search]
     work = night_work(registered.record.night, [e.expnum for e in plan.all], search)
     with progress_artifact(what, work) as listener:
-        processed, searched = run_stages(plan, site, settings, listener, overwrite=overwrite, is_short=room.is_short)
+        processed, searched = run_stages(
+            plan, site, settings, listener, overwrite=overwrite, is_short=room.is_short and settings.tidy.enabled
+        )
         done = [e for e in plan.search if e.expnum in searched and searched[e.expnum].is_completed()]
         stage = Stage("candidates", StepJob(night=registered.record.night, site=place), overwrite=overwrite)
         with slot(WRITE_NIGHTS), list_lock(registered):

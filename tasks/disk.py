@@ -49,6 +49,10 @@ class Room:
         """Whether images must be compressed while the night is processed, because all of them do not fit before."""
         return self.plain_gb + self.passing_gb > self.free_gb
 
+    def needed_gb(self, *, tidies: bool) -> float:
+        """Return what must be free, with or without the compression of images."""
+        return (self.kept_gb if tidies else self.plain_gb) + self.passing_gb
+
     def sentence(self) -> str:
         """Return the numbers in words."""
         return (
@@ -58,7 +62,7 @@ class Room:
         )
 
 
-def room_for(plan: NightPlan, site: Site, at_once: int) -> Room:
+def room_for(plan: NightPlan, site: Site, at_once: int, *, ccds_unseen: int = CCDS_OF_EXPOSURE) -> Room:
     """Estimate what the exposures of a night that are not processed yet will write.
 
     Parameters
@@ -67,9 +71,11 @@ def room_for(plan: NightPlan, site: Site, at_once: int) -> Room:
         The plan and the site with the products.
     at_once
         Exposures processed at the same time.
+    ccds_unseen
+        CCDs of an exposure whose raw file has not arrived.
     """
-    ccds = {request.expnum: _ccds_left(request, site) for request in plan.all}
-    searched = {request.expnum: _ccds_to_search(request, site) for request in plan.search}
+    ccds = {request.expnum: _ccds_left(request, site, ccds_unseen) for request in plan.all}
+    searched = {request.expnum: _ccds_to_search(request, site, ccds_unseen) for request in plan.search}
     largest = sorted((INTERMEDIATE_MB + PLAIN_MB) * n for n in ccds.values())[-at_once:]
     largest += sorted(PLAIN_DIFFERENCE_MB * n for n in searched.values())[-at_once:]
     n, m = sum(ccds.values()), sum(searched.values())
@@ -85,7 +91,7 @@ def room_for(plan: NightPlan, site: Site, at_once: int) -> Room:
 
 
 def check_room(plan: NightPlan, site: Site, at_once: int, *, tidies: bool) -> Room:
-    """Refuse a night that cannot fit on the disk.
+    """Refuse a night whose exposures at hand do not fit on the disk.
 
     Parameters
     ----------
@@ -94,13 +100,18 @@ def check_room(plan: NightPlan, site: Site, at_once: int, *, tidies: bool) -> Ro
     tidies
         Whether the run compresses images.
 
+    Returns
+    -------
+    room
+        That for all exposures of the night, also those that have not arrived.
+
     Raises
     ------
     InputError
         If what it writes exceeds the free space.
     """
-    room = room_for(plan, site, at_once)
-    needed = (room.kept_gb if tidies else room.plain_gb) + room.passing_gb
+    room = room_for(plan, site, at_once, ccds_unseen=0)
+    needed = room.needed_gb(tidies=tidies)
     if room.n_ccds + room.n_searched and needed > room.free_gb:
         raise InputError(
             "the night does not fit on the disk",
@@ -108,21 +119,21 @@ def check_room(plan: NightPlan, site: Site, at_once: int, *, tidies: bool) -> Ro
             limit=f"{needed:.1f} GB",
             remedy=f"free space on the disk of {site.store}, or list fewer exposures; what is processed is kept",
         )
-    return room
+    return room_for(plan, site, at_once)
 
 
-def _ccds_left(request: ExposureRequest, site: Site) -> int:
-    """Return how many CCDs of an exposure have no final image yet; those of a full exposure if it has not arrived."""
+def _ccds_left(request: ExposureRequest, site: Site, unseen: int) -> int:
+    """Return how many CCDs of an exposure have no final image yet."""
     who = request.exposure_id()
     try:
         ccds = ccds_to_process(find_raw(site, who), None)
     except GWWorkflowError:
-        return CCDS_OF_EXPOSURE
+        return unseen
     paths = [StepJob(exposure=who, ccd=ccd, site=site).product_path(CALIBRATE.products["image"]) for ccd in ccds]
     return sum(not path.exists() for path in paths)
 
 
-def _ccds_to_search(request: ExposureRequest, site: Site) -> int:
+def _ccds_to_search(request: ExposureRequest, site: Site, unseen: int) -> int:
     who = request.exposure_id()
     job = StepJob(exposure=who, season=request.season, site=site)
     if job.product_path(COLLECT_QUALITY.products["quality"]).exists():
@@ -130,4 +141,4 @@ def _ccds_to_search(request: ExposureRequest, site: Site) -> int:
     try:
         return len(ccds_to_process(find_raw(site, who), None))
     except GWWorkflowError:
-        return CCDS_OF_EXPOSURE
+        return unseen

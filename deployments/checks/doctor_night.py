@@ -196,7 +196,7 @@ def _check_disk(site: Site, night: RegisteredNight) -> Finding:
     settings = NightSettings()
     plan = plan_night(night, settings.version, settings.difference.templates)
     room = room_for(plan, site, settings.concurrent_exposures)
-    if room.kept_gb + room.passing_gb > room.free_gb:
+    if room.needed_gb(tidies=True) > room.free_gb:
         return Finding("disk", "bad", room.sentence(), "free disk space, or list fewer exposures")
     if room.is_short:
         return Finding("disk", "warning", room.sentence(), "images are compressed while the night is processed")

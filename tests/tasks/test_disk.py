@@ -31,6 +31,8 @@ def with_free(monkeypatch, gb: float) -> None:
 
 def test_a_night_that_cannot_fit_is_refused_with_the_numbers(plan, tmp_path, monkeypatch):
     site = Site.at(tmp_path)
+    monkeypatch.setattr(disk, "find_raw", lambda *_: None)
+    monkeypatch.setattr(disk, "ccds_to_process", lambda *_: tuple(range(1, 61)))
     with_free(monkeypatch, 200.0)
     with pytest.raises(InputError) as caught:
         disk.check_room(plan, site, 2, tidies=True)
@@ -43,6 +45,10 @@ def test_a_night_that_cannot_fit_is_refused_with_the_numbers(plan, tmp_path, mon
 
 def test_a_disk_for_what_is_kept_makes_the_night_compress_as_it_goes(plan, tmp_path, monkeypatch):
     site = Site.at(tmp_path)
+    with_free(monkeypatch, 200.0)
+    assert disk.check_room(plan, site, 2, tidies=True).is_short, "nothing has arrived that would not fit"
+    monkeypatch.setattr(disk, "find_raw", lambda *_: None)
+    monkeypatch.setattr(disk, "ccds_to_process", lambda *_: tuple(range(1, 61)))
     with_free(monkeypatch, 500.0)
     assert disk.check_room(plan, site, 2, tidies=True).is_short
     with pytest.raises(InputError, match="does not fit"):

@@ -2,17 +2,21 @@
 
 import numpy as np
 import pytest
+from prefect.task_runners import ThreadPoolTaskRunner
 
 from blocks.site import Site
+from flows.tidy import tidy_exposures
 from imaging.errors import StorageError
 from imaging.identity import ExposureId
 from imaging.io.images import read_planes, write_planes
 from tasks.engine.cache import fingerprint, record_name
+from tasks.engine.final_state import summary_of
 from tasks.engine.records import record_bytes
 from tasks.engine.tidied import is_away, is_kept
 from tasks.jobs import StepJob
+from tasks.requests import ExposureRequest
 from tasks.steps import CALIBRATE, DETREND, DIFFERENCE, MEASURE
-from tasks.tidy import recorded_products, remove_intermediates, tidy, tidy_jobs
+from tasks.tidy import forget_removed, recorded_products, remove_intermediates, tidy, tidy_jobs
 
 WHO, SEASON = ExposureId(1300001, "i", 20240510), 60
 
@@ -88,3 +92,23 @@ def test_what_a_step_wrote_anew_is_left_alone(site):
         tidy(job)
     assert (read_planes(path, ["SCI"])[0]["SCI"] == 1.0).all()
     assert "image" not in {kind for job in tidy_jobs(WHO, SEASON, site) for kind in job.inputs}
+
+
+def test_the_flow_says_what_became_of_each_exposure(site, prefect_server):
+    request = ExposureRequest(expnum=WHO.expnum, band=WHO.band, night=WHO.night, season=SEASON)
+    run = tidy_exposures.with_options(task_runner=ThreadPoolTaskRunner(max_workers=1))
+    state = run(WHO.night, [request], str(site.root), return_state=True)
+    (row,) = summary_of(state)["exposures"]
+    assert (row["expnum"], row["removed_files"], row["compressed_ccds"]) == (WHO.expnum, 2, 1)
+    assert state.is_completed()
+    assert state.name == "Completed"
+    assert all(is_kept(site, p) for p in products(site, DETREND, "image", 2))
+    assert tidy_jobs(WHO, SEASON, site) == []
+
+
+def test_what_was_removed_can_be_had_again(site):
+    gone = products(site, DETREND, "image")
+    remove_intermediates(WHO, site)
+    assert forget_removed(WHO, site) == 2
+    assert not is_kept(site, gone[0]), "the next run computes it"
+    assert forget_removed(WHO, site) == 0

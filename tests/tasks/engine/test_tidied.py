@@ -5,7 +5,7 @@ import os
 import pytest
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
-from toy_steps import EXPOSURE, calls, toy
+from toy_steps import EXPOSURE, ToySettings, calls, toy
 
 from blocks.site import Site
 from tasks.engine.cache import fingerprint
@@ -92,7 +92,7 @@ def chain(jobs: list[StepJob], readers: list[StepJob]) -> list[Outcome]:
 
 
 def test_a_removed_input_is_computed_when_a_step_has_to_run_and_not_before(site, prefect_server):
-    jobs = [StepJob(exposure=EXPOSURE, ccd=ccd, site=site) for ccd in (1, 2)]
+    jobs = [StepJob(exposure=EXPOSURE, ccd=ccd, site=site, settings=ToySettings()) for ccd in (1, 2)]
     first = chain(jobs, [])
     texts = {job.ccd: outcome.result.products["text"] for job, outcome in zip(jobs, first, strict=True)}
 
