@@ -19,7 +19,7 @@ MODES = ("level", "gradient_x", "gradient_y", "radius", "pupil_ghost")
 TEMPLATE_BIN = 8
 """Pixels per side of a bin of the sky templates."""
 
-OTHER_LINES = 1.06
+OTHER_LINES = 1.12
 """Wavelength of the usual airglow lines over that of those that vary independently."""
 
 SUPERPIXEL = 128
