@@ -31,6 +31,7 @@ from bench.fault_examples import (
     write_sky_fit,
     write_stamps_file,
     write_summary,
+    write_tidied,
     write_tie,
 )
 from bench.fault_kinds import Kind, positions
@@ -57,6 +58,7 @@ from imaging.schemas.candidates import CANDIDATES
 from imaging.schemas.catalogue import CATALOGUE
 from imaging.schemas.hosts import GALAXIES
 from tasks.engine.cache import fingerprint, read_record
+from tasks.engine.tidied import read_note
 from tasks.fit_sky import read_sky_fit
 from tasks.products import read_quality, read_summary, write_quality
 from tasks.ranked_tables import read_ranking
@@ -252,6 +254,16 @@ PRODUCTS: tuple[Kind, ...] = (
         ("fingerprint",),
         "json",
         sealed=True,
+        own=True,
+    ),
+    Kind(
+        "note of tidying",
+        write_tidied,
+        lambda p: read_note(site_above(p, 2), "products/gw/a.fits"),
+        ("read_note",),
+        "json",
+        sealed=True,
+        absent=lambda: None,
         own=True,
     ),
     Kind(

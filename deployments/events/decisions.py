@@ -268,7 +268,7 @@ def read_ranked(site: Site, night: int) -> RankedList | None:
     try:
         content = json.loads(read_sealed(path))
         return RankedList(content["skymap"]["content_hash"], bool(content["parameters"].get("retracted", False)))
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
 
 
