@@ -61,7 +61,6 @@ from imaging.tables import make_table
 from tasks.engine.cache import fingerprint
 from tasks.engine.jobs import FileRecord, StepResult
 from tasks.engine.records import record_bytes
-from tasks.engine.tidied import write_note
 from tasks.raw_files import find_raw
 
 EXPOSURE = Exposure(1300001, "i", 20240510, 60440.0, 90.0, 150.0, 2.0, 1.2)
@@ -360,14 +359,6 @@ def write_record(path: Path) -> None:
     product = FileRecord(path="products/gw/a.fits", size=10, mtime_ns=5, content_hash="a" * 32)
     result = StepResult(step="detrend", products={"image": product}, quality={"sky": 1.5, "n": 3}, notes=("a note",))
     path.write_bytes(record_bytes(result, path.name))
-
-
-def write_tidied(folder: Path) -> Path:
-    """Write an example of the kind: note of tidying."""
-    site = Site.at(folder)
-    original = FileRecord(path="products/gw/a.fits", size=10, mtime_ns=5, content_hash="a" * 32)
-    write_note(site, original, original.model_copy(update={"size": 4, "content_hash": "b" * 32}))
-    return next((site.state / "tidied").iterdir())
 
 
 def write_ledger(path: Path) -> None:

@@ -31,7 +31,6 @@ from bench.fault_examples import (
     write_sky_fit,
     write_stamps_file,
     write_summary,
-    write_tidied,
     write_tie,
 )
 from bench.fault_kinds import Kind, positions
@@ -58,11 +57,20 @@ from imaging.schemas.candidates import CANDIDATES
 from imaging.schemas.catalogue import CATALOGUE
 from imaging.schemas.hosts import GALAXIES
 from tasks.engine.cache import fingerprint, read_record
-from tasks.engine.tidied import read_note
+from tasks.engine.jobs import FileRecord
+from tasks.engine.tidied import read_note, write_note
 from tasks.fit_sky import read_sky_fit
 from tasks.products import read_quality, read_summary, write_quality
 from tasks.ranked_tables import read_ranking
 from tasks.tie_astrometry import read_ccd_tie
+
+
+def write_tidied(folder: Path) -> Path:
+    """Write an example of the kind: note of tidying."""
+    site = Site.at(folder)
+    original = FileRecord(path="products/gw/a.fits", size=10, mtime_ns=5, content_hash="a" * 32)
+    write_note(site, original, original.model_copy(update={"size": 4, "content_hash": "b" * 32}))
+    return next((site.state / "tidied").iterdir())
 
 
 def write_raw_files(folder: Path) -> Path:
