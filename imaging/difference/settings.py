@@ -176,8 +176,8 @@ class SubtractionSettings(Settings):
     """Noise of the difference."""
     masks: MaskSettings = MaskSettings()
     """Masks of the difference."""
-    streaks: StreakSettings = StreakSettings()
-    """Search for streaks on the difference."""
+    streaks: StreakSettings = StreakSettings(minimum_length_pixels=(180.0, 500.0, 1000.0))
+    """Search for streaks on the difference. In cut-outs below 180 pixels a host and its residuals can pass for one."""
     zogy: ZogySettings = ZogySettings()
     """Proper image subtraction (``zogy``)."""
 
