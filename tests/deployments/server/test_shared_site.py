@@ -121,8 +121,7 @@ def test_two_members_of_a_group_work_on_one_site_whatever_their_umask(place, sta
 
     alice.communicate("\n", timeout=300)
     assert modes(root) == {(True, 0o2770, GROUP), (False, 0o660, GROUP)}
-    owners = {path.stat().st_uid for path in (root / "products").rglob("*.txt")}
-    assert owners == {BOB}, "what one has written the other may replace"
+    assert len((root / "calls").read_text().split()) == 6, "what one has written the other has replaced"
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o077], ids=oct)
