@@ -115,7 +115,7 @@ def write_raw_file(path: Path) -> None:
 def read_raw_file(path: Path) -> object:
     """Read a raw exposure as the pipeline does; a CCD that cannot be read, or that is lost, costs this CCD by name."""
     index = index_raw(path)
-    if index.lost:
+    if index.lost or len(index.extensions) < 3:
         raise CcdError("lost extensions", reason="unreadable_extension", value=path, remedy="fetch the raw file again")
     found = {}
     for ccd, extension in index.extensions.items():

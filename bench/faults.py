@@ -154,7 +154,8 @@ def serve(kind: Kind, path: Path, damaged: Sequence[Mutation], value: Any, resul
         if column == "value":
             found = repr(plain(about))
             now, size = census(plain(kind.numbers(about)))
-            impossible = not kind.own and (now > odd or size > max(largest, HUGE))
+            is_odd = now > odd and not mutation.removes
+            impossible = not kind.own and (is_odd or size > max(largest, HUGE))
             column, about = (
                 "right"
                 if found == right

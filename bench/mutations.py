@@ -41,11 +41,14 @@ class Mutation:
         The bytes.
     keeps_sums
         Whether the checksums in the file are those of the undamaged one.
+    removes
+        Whether a card was removed: a value that is unknown then is right.
     """
 
     name: str
     content: bytes
     keeps_sums: bool = False
+    removes: bool = False
 
 
 def of_bytes(content: bytes, rng: random.Random) -> Iterator[Mutation]:
@@ -83,7 +86,7 @@ def of_fits(content: bytes, rng: random.Random) -> Iterator[Mutation]:
     for n, key, text in rng.sample(pairs, min(len(pairs), 90)):
         changed = _with_card(content, places[n], key, text)
         if changed is not None:
-            yield Mutation(f"HDU {n} {key} = {text}", changed)
+            yield Mutation(f"HDU {n} {key} = {text}", changed, removes=text is None)
     for name, change in HDU_CHANGES.items():
         for n in range(len(places)):
             changed = _with_hdu(content, n, change)

@@ -14,6 +14,9 @@ from imaging.detector.ccds import AMPLIFIERS, AmplifierName
 from imaging.errors import InputError
 from imaging.package_data import read_table
 
+LARGEST = 0.1
+"""Largest coefficient that is possible; that of the observatory's matrix is 0.0025."""
+
 NEGLIGIBLE = 1e-6
 """Coefficients smaller than this are dropped, as in the original pipeline."""
 
@@ -100,8 +103,9 @@ def parse_crosstalk(text: str, source: str = "crosstalk table") -> CrosstalkMatr
                 float(words[4]),
                 tuple(float(word) for word in words[5:]),
             )
-            if not math.isfinite(term.coefficient):
-                raise ValueError("no number")
+            numbers = (term.coefficient, *term.polynomial)
+            if not all(abs(value) <= LARGEST for value in numbers) or not 0.0 <= term.onset_adu < math.inf:
+                raise ValueError("impossible number")
         except (ValueError, IndexError) as error:
             place = f"{source}, line {number}: {line[:200]!r}"
             raise InputError("crosstalk line not understood", value=place, remedy="copy the file again") from error

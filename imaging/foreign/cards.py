@@ -11,8 +11,12 @@ ABSENT = frozenset({"", "none", "null", "unknown", "undefined", "n/a", "na", "na
 """Texts that state no value."""
 
 
+LARGEST = 1e15
+"""Number above which a gain, an exposure time or a level is nonsense."""
+
+
 def positive(header: Mapping[str, Any], key: str) -> float | None:
-    """Return a positive finite number of a header, None if the card is absent or states no such number.
+    """Return a positive number of a header, None if the card is absent or states none, or an impossible one.
 
     Parameters
     ----------
@@ -25,7 +29,7 @@ def positive(header: Mapping[str, Any], key: str) -> float | None:
         value = float(header[key])
     except (KeyError, TypeError, ValueError):
         return None
-    return value if math.isfinite(value) and value > 0 else None
+    return value if 0 < value < LARGEST else None
 
 
 def stated(header: Mapping[str, Any], keys: Iterable[str], limits: tuple[float, float], remedy: str) -> float | None:

@@ -90,6 +90,9 @@ class Stated:
     mask_bits: int | None = None
 
 
+LARGEST_VALUE = 1e20
+"""Largest pixel or weight: 1e20 is far beyond the flux of the brightest star in any unit."""
+
 FARTHEST_PIXEL = 1e7
 """Largest distance of the reference pixel of coordinates, pixels: an all-sky image of 0.1 arcsec."""
 
@@ -126,7 +129,15 @@ def read_image(
         If a file is missing or not FITS, has no image, or lacks usable coordinates; if a unit, a zero point or a mask
         bit is not understood.
     """
-    plane = _read_plane(path := Path(path), extension)
+    path = Path(path)
+    with reading(path, "the image cannot be read", "correct its header, or export it again"):
+        return _read_image(path, extension, mask, weight, stated)
+
+
+def _read_image(
+    path: Path, extension: str | None, mask: Plane | None, weight: Plane | None, stated: Stated
+) -> LoadedImage:
+    plane = _read_plane(path, extension)
     header, name, shape = plane.header, plane.name, plane.pixels.shape
     own = name == "SCI" and set(_extension_names(path)) >= OWN_PLANES
     siblings = _community_pipeline_siblings(path, extension or name or None)
@@ -138,6 +149,9 @@ def read_image(
     for found, bit in ((absent, MaskBit.BPM), (clipped, MaskBit.SATURATE)):
         bits[found] |= np.int16(bit)
     science[absent] = np.nan
+    _require_possible_values(science, "pixels", path)
+    if inverse is not None:
+        _require_possible_values(inverse, "weights", path)
     wcs = wcs_of_header(header, (shape[0], shape[1]))
     _require_possible_place(header, path)
     area = float(wcs.pixel_area_arcsec2(shape[1] / 2, shape[0] / 2))
@@ -160,13 +174,21 @@ def read_image(
 def _require_fitting(
     flags: NDArray[Any] | None, inverse: NDArray[Any] | None, shape: tuple[int, ...], path: Path
 ) -> None:
-    """Raise if mask or weight are not of the image, or the weight is nowhere a number."""
+    """Raise if mask or weight are not of the image."""
     for other, what in ((flags, "mask"), (inverse, "weight")):
         if other is not None and other.shape != shape:
             value = f"{other.shape} and {shape} of {path}"
             raise InputError(f"{what} and image differ in shape", value=value, remedy="give the plane of this image")
-    if inverse is not None and not np.isfinite(inverse).any():
-        raise InputError("weight is nowhere a number", value=path, remedy="give the inverse variance of this image")
+
+
+def _require_possible_values(values: NDArray[Any], what: str, path: Path) -> None:
+    """Raise if pixels or weights are nowhere a number, or larger than any detector or unit makes them."""
+    largest = float(np.abs(values[np.isfinite(values)]).max(initial=-1.0))
+    if largest < 0.0:
+        raise InputError(f"the {what} are nowhere a number", value=path, remedy="give the plane of this image")
+    if largest > LARGEST_VALUE:
+        value, limit = f"{largest:.3g} in {path}", f"{LARGEST_VALUE:g}"
+        raise InputError(f"impossible {what}", value=value, limit=limit, remedy="export the image again")
 
 
 def _require_possible_place(header: Mapping[str, Any], path: Path) -> None:

@@ -44,7 +44,7 @@ def write_calibration_image(path: Path, image: NDArray[Any], header: Header, *, 
 def write_image_extensions(path: Path, images: Mapping[str, NDArray[Any]], header: Header) -> None:
     """Write named image extensions after an empty primary HDU with the keywords."""
     hdus: list[Any] = [fits.PrimaryHDU()]
-    hdus[0].header.update(dict(header))
+    hdus[0].header.update(dict(header) | {"NEXTEND": len(images)})
     hdus += [fits.ImageHDU(image, name=name) for name, image in images.items()]
     write_bytes(path, bytes_with_checksums(fits.HDUList(hdus)))
 

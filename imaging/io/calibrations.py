@@ -327,6 +327,8 @@ def read_sky_modes(path: Path, band: str | None = None) -> SkyModes:
         for part in parts:
             require_band(part, band, stated=False)
         with fits.open(fits_file(path), memmap=False) as hdus:
+            if len(hdus) - 1 < hdus[0].header.get("NEXTEND", 0):
+                raise DamagedError("the file ends before its last extension")
             if TABLE in hdus:
                 values = modes_by_ccd(np.asarray(hdus[TABLE].data), hdus[TABLE].header)
             else:

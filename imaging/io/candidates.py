@@ -117,7 +117,7 @@ def read_galaxies(path: Path) -> pa.Table:
     with reading(path, problem, remedy, limit=f"columns {', '.join(GALAXIES.names)}"):
         table = pacsv.read_csv(path) if Path(path).suffix.lower() in (".csv", ".txt") else read_table(path)
         galaxies = table.select(GALAXIES.names).cast(GALAXIES)
-        if not (np.isfinite(column(galaxies, "ra")).all() and (np.abs(column(galaxies, "dec")) <= 90.0).all()):
+        if not ((np.abs(column(galaxies, "ra")) <= 360.0).all() and (np.abs(column(galaxies, "dec")) <= 90.0).all()):
             raise ValueError("positions that are not on the sky")
         return galaxies
 

@@ -3,6 +3,7 @@
 The one place that knows the exceptions of astropy, fitsio, pyarrow, NumPy and json.
 """
 
+import csv
 import struct
 import zlib
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from imaging.io.access import refusal
 
 DAMAGE = (
     *(OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, AssertionError),
-    *(RuntimeError, MemoryError, Warning, zlib.error, struct.error, pa.ArrowException, fits.VerifyError),
+    *(RuntimeError, MemoryError, Warning, csv.Error, zlib.error, struct.error, pa.ArrowException, fits.VerifyError),
 )
 """What libraries raise on damaged files."""
 

@@ -9,7 +9,7 @@ from imaging.difference.engine import ImageDifference
 from imaging.difference.headers import subtraction_history, template_header, template_keywords
 from imaging.image import CalibratedImage, CcdImage, FloatImage
 from imaging.io.atomic import write_bytes
-from imaging.io.images import read_planes, write_planes
+from imaging.io.images import product, read_planes, write_planes
 from imaging.io.keywords import ELECTRONS, is_coordinate
 from imaging.io.psf import read_psf, write_psf
 from imaging.io.stamps import StoredStamps, write_stamps
@@ -104,9 +104,11 @@ def read_difference(path: Path, psf_path: Path) -> tuple[CalibratedImage, FloatI
         If a file is missing or damaged.
     """
     planes, header = read_planes(path, ("SCI", "MSK", "WGT", "SCORE"))
+    with product(path, "difference image"):
+        wcs = wcs_of_header(header, (planes["SCI"].shape[0], planes["SCI"].shape[1]))
     image = CalibratedImage(
         pixels=CcdImage(planes["SCI"], planes["MSK"], planes["WGT"], header),
-        wcs=wcs_of_header(header, (planes["SCI"].shape[0], planes["SCI"].shape[1])),
+        wcs=wcs,
         psf=read_psf(psf_path),
         zeropoint_mag=float(header["MAGZERO"]),
         sky_electrons=float(header.get("SKYBRITE", 0.0)),

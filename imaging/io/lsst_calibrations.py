@@ -70,7 +70,10 @@ def read_linearizer(path: Path) -> tuple[int, int, LinearityTable]:
         If it is not such a linearizer of DECam: other types than ``LookupTable`` are not understood.
     """
     with reading(path, "linearizer not understood", REMEDY):
-        document = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_PlainLoader)  # noqa: S506 (safe)
+        try:
+            document = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_PlainLoader)  # noqa: S506 (safe)
+        except yaml.YAMLError as error:
+            raise DamagedError(f"no YAML: {str(error).splitlines()[0]}") from error
         if not isinstance(document, dict) or "amplifiers" not in document:
             raise DamagedError("no amplifiers: not a linearizer")
         metadata = document.get("metadata") or {}

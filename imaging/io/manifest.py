@@ -24,9 +24,9 @@ class AgeLimit(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    warn_days: float = Field(gt=0)
+    warn_days: float = Field(gt=0, le=36525)
     """Age in days above which a warning is given."""
-    refuse_days: float = Field(gt=0)
+    refuse_days: float = Field(gt=0, le=36525)
     """Age in days above which the calibration is refused, unless its epoch is forced."""
 
 

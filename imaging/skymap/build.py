@@ -16,6 +16,12 @@ REMEDY = "fetch the sky map again, or another version of it"
 UNSEEN = -1.6375e30
 """Value of pixels without data in HEALPix files."""
 
+LARGEST_SUM = 1e6
+"""Sum of the values of a map above which it is none of probabilities, normalised or not."""
+
+LARGEST_DISTANCE = 1e9
+"""Largest distance, Mpc, or norm of one, 1/Mpc^2, that is a number."""
+
 ROUNDING = 1e-6
 """Largest negative probability that is a rounding error, in units of the largest probability."""
 
@@ -240,6 +246,14 @@ def _finish(
         order, pixel, columns = _join_equal(order, pixel, columns)
     probability, *rest = columns
     total = float(probability.sum())
+    if not total <= LARGEST_SUM:
+        value, limit = f"{total:.3g}", f"{LARGEST_SUM:g}"
+        raise InputError(
+            "the sum of the sky map's probabilities is impossible", value=value, limit=limit, remedy=REMEDY
+        )
+    if any(np.abs(values[np.isfinite(values)]).max(initial=0.0) > LARGEST_DISTANCE for values in rest):
+        limit = f"{LARGEST_DISTANCE:g}"
+        raise InputError("the sky map has impossible distances", limit=limit, remedy=REMEDY)
     distance = DistanceColumns(*rest) if rest else None
     return SkyMap(order, pixel, probability / total, total, distance, **about)  # type: ignore[arg-type]
 

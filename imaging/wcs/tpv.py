@@ -175,14 +175,18 @@ class TpvWcs:
             crval = (float(header["CRVAL1"]), float(header["CRVAL2"]))
             crpix = (float(header["CRPIX1"]), float(header["CRPIX2"]))
             cd = np.array([[float(header.get(f"CD{i}_{j}", 0.0)) for j in (1, 2)] for i in (1, 2)])
+            pv = np.zeros((2, N_TERMS))
+            pv[:, 1] = 1.0
+            if ctype == "RA---TPV":
+                for axis in range(2):
+                    for term in range(N_TERMS):
+                        pv[axis, term] = float(header.get(f"PV{axis + 1}_{term}", 1.0 if term == 1 else 0.0))
+            if not (np.isfinite([*crval, *crpix]).all() and np.isfinite(pv).all()):
+                raise ValueError("not finite")
+            if not (abs(crval[0]) <= 720.0 and abs(crval[1]) <= 90.0):
+                raise ValueError(f"CRVAL {crval[0]:g}, {crval[1]:g} is no place on the sky")
         except (KeyError, TypeError, ValueError) as error:
             raise InputError("coordinate keyword missing or not a number", value=error) from error
-        pv = np.zeros((2, N_TERMS))
-        pv[:, 1] = 1.0
-        if ctype == "RA---TPV":
-            for axis in range(2):
-                for term in range(N_TERMS):
-                    pv[axis, term] = float(header.get(f"PV{axis + 1}_{term}", 1.0 if term == 1 else 0.0))
         if not np.isfinite(np.linalg.det(cd)) or np.linalg.det(cd) == 0.0:
             raise InputError("the CD matrix of the header is singular", value=cd.tolist())
         return cls(crval, crpix, cd, pv)
