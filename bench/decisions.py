@@ -13,7 +13,6 @@ A scenario in which the server or ``serve`` was killed counts as restarted; a ``
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
 import tempfile
@@ -137,9 +136,9 @@ class Served:
             raise RuntimeError("serve did not start")
 
     def stop(self) -> None:
-        """End serving, as by Ctrl-C."""
+        """End serving."""
         if self.process is not None:
-            self.process.send_signal(signal.SIGINT)
+            self.process.terminate()
             self.process.wait(timeout=60)
 
     def kill_serve(self, *, with_runs: bool) -> None:
