@@ -85,7 +85,7 @@ def process_night(
     if settings.tidy.enabled:
         requests = plan_night(registered, settings.version, settings.difference.templates).all
         run = with_options(tidy_exposures, priority=NOBODY_WAITS)
-        run(registered.record.night, requests, site, settings.tidy.minutes, return_state=True)
+        run(registered.record.night, requests, site, settings.tidy.minutes, gives_way=True, return_state=True)
     return state
 
 

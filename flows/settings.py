@@ -51,8 +51,8 @@ class TidySettings(Settings):
     enabled: bool = True
     """Whether to compress the images that are kept and to remove the intermediate ones; no pixel changes."""
     minutes: float = Field(default=60.0, gt=0.0)
-    """Minutes after which no further exposure is begun, so that the next night need not wait; the deployment
-    housekeeping does the rest."""
+    """Minutes after which no further exposure is begun, nor as soon as another run waits; gw-workflow tidy does the
+    rest."""
 
 
 class NightSettings(Settings):

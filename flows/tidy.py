@@ -17,6 +17,7 @@ from blocks.folders import load_site
 from blocks.site import Site
 from tasks.artifacts import show_disk
 from tasks.engine.final_state import final_state, keep_result
+from tasks.engine.limits import is_awaited
 from tasks.engine.stage import Stage
 from tasks.engine.task_runner import ComputeTaskRunner
 from tasks.jobs import StepJob
@@ -31,6 +32,7 @@ def tidy_exposures(
     exposures: Sequence[ExposureRequest],
     site: str = "default",
     minutes: Annotated[float, Field(gt=0.0)] = 1e6,
+    gives_way: bool = False,
 ) -> State[dict[str, Any]]:
     """Compress the images of processed exposures and remove the intermediate ones; no pixel changes.
 
@@ -39,12 +41,13 @@ def tidy_exposures(
         exposures: Exposures, with their versions.
         site: Name or folder of the site.
         minutes: Time after which no further exposure is begun; the next run continues.
+        gives_way: Whether no further exposure is begun as soon as another run waits.
     """
     began, first = time.monotonic(), load_site(site)
     stage = Stage("tidy", StepJob(night=night, site=first), overwrite=True)
     rows = []
     for exposure in exposures:
-        if time.monotonic() - began > 60.0 * minutes:
+        if time.monotonic() - began > 60.0 * minutes or (gives_way and is_awaited()):
             break
         rows.append(tidy_one(stage, exposure, first.storing_in(exposure.destination)))
     show_disk(night, rows)

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from prefect import flow, get_client
+from prefect.states import Scheduled
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from blocks.site import Site
@@ -104,6 +106,23 @@ def test_the_flow_says_what_became_of_each_exposure(site, prefect_server):
     assert state.name == "Completed"
     assert all(is_kept(site, p) for p in products(site, DETREND, "image", 2))
     assert tidy_jobs(WHO, SEASON, site) == []
+
+
+def test_tidying_gives_way_to_a_run_that_waits(site, prefect_server):
+    @flow
+    def next_night():
+        pass
+
+    request = ExposureRequest(expnum=WHO.expnum, band=WHO.band, night=WHO.night, season=SEASON)
+    run = tidy_exposures.with_options(task_runner=ThreadPoolTaskRunner(max_workers=1))
+    with get_client(sync_client=True) as client:
+        waiting = client.create_flow_run(next_night).id
+        client.set_flow_run_state(waiting, Scheduled(name="AwaitingConcurrencySlot"), force=True)
+        state = run(WHO.night, [request], str(site.root), gives_way=True, return_state=True)
+        assert summary_of(state)["exposures"] == []
+        client.delete_flow_run(waiting)
+    state = run(WHO.night, [request], str(site.root), gives_way=True, return_state=True)
+    assert len(summary_of(state)["exposures"]) == 1
 
 
 def test_what_was_removed_can_be_had_again(site):
