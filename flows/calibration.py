@@ -32,8 +32,8 @@ def calibration(
     site: str = "default",
     ccds: Ccds | None = None,
     overwrite: bool = False,
-    settings: CalibrationSettings = CalibrationSettings(),
     magnitudes: str = PSF_MAGNITUDES,
+    settings: CalibrationSettings = CalibrationSettings(),
 ) -> State[dict[str, Any]]:
     """Calibrate the measured CCDs of an exposure.
 
@@ -42,9 +42,9 @@ def calibration(
         site: Name or folder of the site.
         ccds: CCDs to calibrate; None for all that have been measured.
         overwrite: Recompute cached steps.
-        settings: Settings of the stage.
         magnitudes: Magnitudes for which zero points are solved besides: mag_psf (none besides), mag_auto, mag_aper_1
             to mag_aper_12. All other products use those of mag_psf.
+        settings: Settings of the stage.
 
     Raises:
         InputError: If there is no reference catalogue, or the magnitudes are unknown.

@@ -61,7 +61,7 @@ def process_exposure(
                 continue
             run, options = runs[name]
             run = with_options(run, page_run=current_run(), listener=listener)
-            state = run(exposure, site, ccds, overwrite, options, return_state=True)
+            state = run(exposure, site, ccds, overwrite, settings=options, return_state=True)
             states[name] = state
             if not state.is_completed():
                 break

@@ -99,6 +99,7 @@ def rounded(plane: FloatImage, step: float | None, *, keep_positive: bool = Fals
         if keep_positive:
             np.copyto(target, np.float32(1.0), where=(target == 0.0) & (rows > 0.0))
         target *= unit
+        target += np.float32(0.0)  # no negative zero, which scaled integers do not have
     return out
 
 

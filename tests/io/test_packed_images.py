@@ -134,6 +134,13 @@ def test_lists_and_tables_of_an_image_are_not_rounded(tmp_path):
         assert np.array_equal(found[name], planes[name])
 
 
+def test_rounding_leaves_no_negative_zero():
+    """A scaled integer has none, so the compressed copy would differ in its bytes."""
+    plane = rounded(np.array([[-0.3, 0.2, -1.4, np.nan]], np.float32), 1.0)
+    assert not np.signbit(plane[0, :2]).any()
+    np.testing.assert_array_equal(plane, np.array([[0.0, 0.0, -1.0, np.nan]], np.float32))
+
+
 def test_an_image_without_weights_has_no_step():
     nothing = np.zeros((64, 64), np.float32)
     assert image_step(nothing, 16.0) is None

@@ -208,7 +208,7 @@ def test_a_site_is_served_once(tmp_path):
     words = [sys.executable, "-c", SERVE, str(here.root)]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment) as first:
         assert first.stdout.readline() == "alone\n"
-        told = rf"served already.*process {first.pid} on {socket.gethostname()}.*stop that process"
+        told = rf"served already.*process {first.pid} of \S+ on {socket.gethostname()}.*stop that process"
         with pytest.raises(InputError, match=told):
             serve(here)
         first.send_signal(signal.SIGKILL)
