@@ -86,7 +86,7 @@ def borrow_processed(lender: Site, root: Path) -> Site:
     """Create a site with links to inputs, products and records of another one, which stays unchanged."""
     site = borrow(lender, root)
     link_files(lender.store, site.store)
-    for folder in (lender.records, lender.nights):
+    for folder in (lender.records, lender.nights, lender.state / "tidied"):
         shutil.copytree(folder, root / folder.relative_to(lender.root))
     return site
 
