@@ -87,7 +87,8 @@ def borrow_processed(lender: Site, root: Path) -> Site:
     site = borrow(lender, root)
     link_files(lender.store, site.store)
     for folder in (lender.records, lender.nights, lender.state / "tidied"):
-        shutil.copytree(folder, root / folder.relative_to(lender.root))
+        if folder.exists():
+            shutil.copytree(folder, root / folder.relative_to(lender.root))
     return site
 
 
