@@ -35,7 +35,7 @@ def check_night(site: Site, night: RegisteredNight) -> list[Finding]:
     exposures = [item.exposure for item in night.listed()]
     expected = {exposure.expnum: expected_ccds(site, exposure) for exposure in exposures}
     checks: list[tuple[str, Callable[[], Finding]]] = [
-        ("raw files", lambda: _check_raw(site, exposures)),
+        ("raw files", lambda: _check_raw(site, night.record.night, exposures)),
         ("calibrations", lambda: _check_calibrations(site, exposures, expected)),
         ("calibration defaults", lambda: _check_defaults(site, exposures, expected)),
         ("reference stars", lambda: _check_reference(site, exposures, expected)),
@@ -70,12 +70,14 @@ def _check_decision(site: Site, night: RegisteredNight) -> list[Finding]:
     return [Finding(f"night {night.record.night}: runs", "warning", what, remedy)] if what else []
 
 
-def _check_raw(site: Site, exposures: Sequence[Exposure]) -> Finding:
+def _check_raw(site: Site, night: int, exposures: Sequence[Exposure]) -> Finding:
     known = raw_files(site)
     missing = [e.expnum for e in exposures if known.find(ExposureId(e.expnum, e.band, e.night)) is None]
     if missing:
         found = f"{len(missing)} of {len(exposures)} are missing: {_some(missing)}"
-        return Finding("raw files", "warning", found, f"copy them into {site.raw}, or gw-workflow add-raw FOLDER")
+        remedy = f"copy them into {site.raw}, or make them known where they lie"
+        commands = ("gw-workflow add-raw FOLDER", f"gw-workflow archive fetch --for-night {night}")
+        return Finding("raw files", "warning", found, remedy, commands)
     return Finding("raw files", "good", f"all {len(exposures)} exist")
 
 

@@ -84,7 +84,8 @@ def test_doctor_of_a_night_ends_with_the_commands_that_bring_what_is_missing(sit
     lines = capsys.readouterr().out.splitlines()
     commands = [line.strip() for line in lines[lines.index("commands that bring what is missing:") + 1 :]]
     assert code == 3
-    assert commands[:2] == [
+    assert commands[:2] == ["gw-workflow add-raw FOLDER", f"gw-workflow archive fetch --for-night {NIGHT}"]
+    assert commands[2:4] == [
         "gw-workflow import-calibrations FILE...",
         "gw-workflow import-calibrations linearity_table_v0.4.fits",
     ]
