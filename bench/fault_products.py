@@ -108,7 +108,8 @@ PRODUCTS: tuple[Kind, ...] = (
         read_image,
         ("read_image",),
         "fits",
-        numbers=lambda image: replace(image, header={}),  # what is believed of the header is in the other fields
+        # What is believed of the header is in the other fields; a pixel without data is NaN.
+        numbers=lambda image: replace(image, header={}, science=np.nan_to_num(image.science)),
     ),
     Kind(
         "difference image",

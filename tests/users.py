@@ -51,8 +51,8 @@ def command_of(user: int, words: Sequence[object], *, umask: int = 0o022, groups
     """
     # In a file system view of its own the folder is empty but for what is needed.
     lines = ["set -e", "mount -t tmpfs tmpfs /mnt"]
-    for folder, needed in _hidden().items():
-        places = {f"/mnt/{number}": shlex.quote(str(path)) for number, path in enumerate(needed)}
+    for hidden, (folder, needed) in enumerate(_hidden().items()):
+        places = {f"/mnt/{hidden}-{number}": shlex.quote(str(path)) for number, path in enumerate(needed)}
         lines += [f"mkdir {place}; mount --bind {path} {place}" for place, path in places.items()]
         lines.append(f"mount -t tmpfs -o mode=755 tmpfs {shlex.quote(str(folder))}")
         lines += [f"mkdir -p {path}; mount --bind {place} {path}" for place, path in places.items()]

@@ -151,7 +151,7 @@ def _read_image(
     science[absent] = np.nan
     _require_possible_values(science, "pixels", path)
     if inverse is not None:
-        _require_possible_values(inverse, "weights", path)
+        _require_possible_values(inverse, "weights", path, somewhere=True)
     wcs = wcs_of_header(header, (shape[0], shape[1]))
     _require_possible_place(header, path)
     area = float(wcs.pixel_area_arcsec2(shape[1] / 2, shape[0] / 2))
@@ -181,10 +181,10 @@ def _require_fitting(
             raise InputError(f"{what} and image differ in shape", value=value, remedy="give the plane of this image")
 
 
-def _require_possible_values(values: NDArray[Any], what: str, path: Path) -> None:
-    """Raise if pixels or weights are nowhere a number, or larger than any detector or unit makes them."""
+def _require_possible_values(values: NDArray[Any], what: str, path: Path, *, somewhere: bool = False) -> None:
+    """Raise if pixels or weights are larger than any detector or unit makes them, or ``somewhere`` must be a number."""
     largest = float(np.abs(values[np.isfinite(values)]).max(initial=-1.0))
-    if largest < 0.0:
+    if largest < 0.0 and somewhere:
         raise InputError(f"the {what} are nowhere a number", value=path, remedy="give the plane of this image")
     if largest > LARGEST_VALUE:
         value, limit = f"{largest:.3g} in {path}", f"{LARGEST_VALUE:g}"
