@@ -20,7 +20,10 @@ LARGEST_SUM = 1e6
 """Sum of the values of a map above which it is none of probabilities, normalised or not."""
 
 LARGEST_DISTANCE = 1e9
-"""Largest distance, Mpc, or norm of one, 1/Mpc^2, that is a number."""
+"""Largest distance that is possible, Mpc."""
+
+LARGEST_NORM = 1e100
+"""Largest norm of a distance, 1/Mpc^2; where the distance is far below zero, real maps have 1e33."""
 
 ROUNDING = 1e-6
 """Largest negative probability that is a rounding error, in units of the largest probability."""
@@ -251,9 +254,11 @@ def _finish(
         raise InputError(
             "the sum of the sky map's probabilities is impossible", value=value, limit=limit, remedy=REMEDY
         )
-    if any(np.abs(values[np.isfinite(values)]).max(initial=0.0) > LARGEST_DISTANCE for values in rest):
-        limit = f"{LARGEST_DISTANCE:g}"
+    if any(np.abs(values[np.isfinite(values)]).max(initial=0.0) > LARGEST_DISTANCE for values in rest[:2]):
+        limit = f"{LARGEST_DISTANCE:g} Mpc"
         raise InputError("the sky map has impossible distances", limit=limit, remedy=REMEDY)
+    if rest and np.abs(rest[2][np.isfinite(rest[2])]).max(initial=0.0) > LARGEST_NORM:
+        raise InputError("the sky map has impossible norms of distance", limit=f"{LARGEST_NORM:g}", remedy=REMEDY)
     distance = DistanceColumns(*rest) if rest else None
     return SkyMap(order, pixel, probability / total, total, distance, **about)  # type: ignore[arg-type]
 
