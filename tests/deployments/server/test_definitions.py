@@ -166,7 +166,7 @@ def test_a_plain_server_and_a_worker_do_what_an_event_asks_for(environment, tmp_
     assert (record.run, record.end, record.revision) == (str(run.id), "completed", 1)
 
 
-def wait_for(condition, seconds=120.0):
+def wait_for(condition, seconds=300.0):
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < deadline, "it has not come about"
