@@ -35,7 +35,7 @@ def image_rows(night: ProcessedNight) -> list[Row]:
     planes = [plane for path in calibrated for plane in planes_of(path)]
     masks = [(header, pixels) for _, name, header, pixels in planes if name == "MSK"]
     units = [header.get("BUNIT") for _, _, header, _ in planes]
-    headers = {path: fits.getheader(path) for path in calibrated}
+    headers = {path: first_plane(path).header for path in calibrated}
     stacked = [h for path, h in headers.items() if path.match("*_template.fits")]
     named = [h for path, h in headers.items() if path.match("*_diff.fits") or path.match("*_template.fits")]
     dated = [h for path, h in headers.items() if not path.match("*_template.fits")]
@@ -64,8 +64,11 @@ def stamp_rows(night: ProcessedNight) -> list[Row]:
     offsets, unequal = [], []
     for path in night.files("*_stamps.fits"):
         detections = {r["detection_id"]: r for r in pq.read_table(beside(path, "detections.parquet")).to_pylist()}
-        images = {"SEARCH": image_of(path), "DIFFERENCE": fits.getdata(beside(path, "diff.fits"))}
-        coordinates = WCS(fits.getheader(beside(path, "diff.fits")))
+        difference = first_plane(beside(path, "diff.fits"))
+        images = {"SEARCH": image_of(path), "DIFFERENCE": difference.data}
+        # A difference is rounded when it is written, after its stamps were cut.
+        steps = {"SEARCH": 0.0, "DIFFERENCE": float(difference.header.get("QUANTUM", 0.0))}
+        coordinates = WCS(difference.header)
         with fits.open(path) as hdus:
             for hdu in hdus[1:]:
                 row = detections[hdu.header["DETID"]]
@@ -77,7 +80,7 @@ def stamp_rows(night: ProcessedNight) -> list[Row]:
                 px, py = coordinates.all_world2pix(ra, dec, 0)
                 offsets.append(np.hypot(px - left - [0.0, 50.0], py - low - [0.0, 50.0]).max() * 263.0)
                 if hdu.name in images:
-                    unequal.append(not same_cut(hdu.data, images[hdu.name], left, low))
+                    unequal.append(not same_cut(hdu.data, images[hdu.name], left, low, 0.5 * steps[hdu.name]))
     return [
         at_most("coordinates of stamps against detections and images", float(max(offsets)), "mas", 1.0, n=len(offsets)),
         none_wrong("stamps whose pixels are not those of the image", unequal),
@@ -86,10 +89,18 @@ def stamp_rows(night: ProcessedNight) -> list[Row]:
 
 def planes_of(path: Path) -> Iterator[tuple[Path, str, fits.Header, np.ndarray]]:
     """Yield file, name, header and pixels of the planes of an image that have the shape of the first one."""
+    shape = first_plane(path).data.shape
     with fits.open(path) as hdus:
         for hdu in hdus:
-            if hdu.data is not None and hdu.data.shape == hdus[0].data.shape:
+            if hdu.data is not None and hdu.data.shape == shape:
                 yield path, hdu.name, hdu.header, hdu.data
+
+
+def first_plane(path: Path) -> fits.ImageHDU:
+    """Return header and pixels of the first plane of an image; if it is compressed, the primary HDU is empty."""
+    with fits.open(path) as hdus:
+        hdu = next(hdu for hdu in hdus if hdu.header["NAXIS"] > 0)
+        return fits.ImageHDU(np.asarray(hdu.data), hdu.header.copy())
 
 
 def wcs_of(header: fits.Header) -> WCS:
@@ -154,7 +165,7 @@ def checksums_agree(path: Path) -> bool:
     with warnings.catch_warnings():
         warnings.simplefilter("error", AstropyUserWarning)
         try:
-            with fits.open(path, checksum=True) as hdus:
+            with fits.open(path, checksum=True, disable_image_compression=True) as hdus:
                 return all("CHECKSUM" in hdu.header for hdu in hdus)
         except AstropyUserWarning:
             return False
@@ -175,14 +186,14 @@ def beside(path: Path, suffix: str) -> Path:
 
 def image_of(path: Path) -> np.ndarray:
     """Return the pixels of the final image of a CCD from the path of a product of its difference."""
-    return np.asarray(fits.getdata(beside(path, "immask.fits").parents[2] / beside(path, "immask.fits").name))
+    return np.asarray(first_plane(beside(path, "immask.fits").parents[2] / beside(path, "immask.fits").name).data)
 
 
-def same_cut(stamp: np.ndarray, image: np.ndarray, left: int, low: int) -> bool:
-    """Whether a stamp has the pixels of an image from a corner on; NaN outside."""
+def same_cut(stamp: np.ndarray, image: np.ndarray, left: int, low: int, off: float) -> bool:
+    """Whether a stamp has the pixels of an image from a corner on, within a difference; NaN outside."""
     side = stamp.shape[0]
     expected = np.full(stamp.shape, np.nan, image.dtype)
     y0, x0 = max(low, 0), max(left, 0)
     part = image[y0 : low + side, x0 : left + side]
     expected[y0 - low : y0 - low + part.shape[0], x0 - left : x0 - left + part.shape[1]] = part
-    return bool(np.array_equal(stamp, expected, equal_nan=True))
+    return bool(np.allclose(stamp, expected, rtol=1e-6 if off else 0.0, atol=off, equal_nan=True))

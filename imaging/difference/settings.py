@@ -61,7 +61,7 @@ class KernelSettings(Settings):
     """Spatial order of the kernel sum: zero, because both images are flat-fielded for stars."""
     background_order: int = Field(default=2, ge=0, le=3)
     """Spatial order of the differential background; first order left 5 % more noise in a test."""
-    stamp_half_width: int = Field(default=15, ge=5, le=64)
+    stamp_half_width: int = Field(default=15, ge=3, le=64)
     """Half size of the stamps around the sources to which the kernel is fitted, pixels."""
     stamp_cell_pixels: int = Field(default=256, ge=16)
     """Side of the cells over which stamps are distributed evenly, pixels."""
@@ -189,7 +189,7 @@ class DetectionSettings(Settings):
     """Detection threshold in sigma of the measured noise; 5 gives half a noise peak per CCD."""
     peak_radius_pixels: int = Field(default=3, ge=1)
     """A peak is the highest pixel within this radius."""
-    stamp_half_width: int = Field(default=12, ge=5, le=64)
+    stamp_half_width: int = Field(default=12, ge=3, le=64)
     """Half size of the window in which a detection is measured, pixels."""
     fit_radius_fwhm: float = Field(default=1.5, gt=0)
     """Radius of the PSF fit in FWHM."""

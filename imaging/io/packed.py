@@ -6,6 +6,7 @@ losslessly or not at all. The new file is read and compared with the old one.
 """
 
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 from imaging.errors import StorageError
 from imaging.io.checked import fits_file
 from imaging.io.images import STEP, ImageHdu, Pixels, native, product, read_planes, write_images
+from imaging.io.keywords import PLANE_KEYWORDS
 
 MASK_ROWS = 64
 """Rows of a tile of a compressed mask: half the bytes of tiles of one row."""
@@ -41,26 +43,46 @@ def write_packed(path: Path, packed: Path, drop: Collection[str] = ()) -> None:
     packed
         Name of the copy.
     drop
-        Planes that the copy does not have.
+        Planes that the copy does not have; the cards of the first one that only it has go to the first plane left.
 
     Raises
     ------
     StorageError
         If the product is missing or damaged, the disk is full, or the copy has other pixels.
     """
-    hdus, pixels = [], {}
+    hdus: list[ImageHdu] = []
+    pixels: dict[str, Pixels] = {}
     with product(path), fitsio.FITS(fits_file(path)) as file:
+        orphaned = None
         for hdu in file:
             name = str(hdu.get_extname())
-            if hdu.has_data() and name not in drop:
-                pixels[name] = native(hdu.read())
-                hdus.append(_packed(name, pixels[name], hdu.read_header()))
+            if not hdu.has_data():
+                continue
+            if name in drop:
+                orphaned = _packed(name, hdu.read(), hdu.read_header()) if not hdus else orphaned
+                continue
+            pixels[name] = native(hdu.read())
+            hdus.append(_packed(name, pixels[name], hdu.read_header()))
+            if orphaned is not None:
+                hdus[-1] = _adopted(hdus[-1], orphaned)
+                orphaned = None
     write_images(packed, hdus, compress=True)
     found, _ = read_planes(packed, pixels)
     for name, plane in pixels.items():
         same = np.array_equal(found[name], plane, equal_nan=plane.dtype.kind == "f")
         if found[name].dtype != plane.dtype or not same:
             raise StorageError("a compressed plane has other pixels", value=f"{path.name}, {name}")
+
+
+def _adopted(first: ImageHdu, dropped: ImageHdu) -> ImageHdu:
+    """Return a plane with the cards and texts that only a dropped first plane had."""
+    cards = {key: value for key, value in dropped.header.items() if key not in PLANE_KEYWORDS.get(dropped.name, {})}
+    return replace(
+        first,
+        header=cards | dict(first.header),
+        comments=(*first.comments, *dropped.comments),
+        history=(*first.history, *dropped.history),
+    )
 
 
 def _packed(name: str, pixels: Pixels, header: Any) -> ImageHdu:  # noqa: ANN401 (fitsio has no types)

@@ -239,7 +239,7 @@ def test_regions_in_the_pixels_of_an_image(command, table, site, tmp_path):
     lines = path.read_text().splitlines()
     assert "image" in lines
     assert any("(1, 1)" in line for line in lines if line.startswith("#"))
-    wcs = WCS(fits.getheader(image))
+    wcs = WCS(fits.getheader(image, "SCI"))
     circles = [line for line in lines if line.startswith("circle")]
     assert circles
     for line in circles:

@@ -141,7 +141,7 @@ def test_a_night_processes_every_exposure_once_and_searches_with_their_templates
     )
     needs = {11: (request(1),), 12: (request(1), request(2))}
     plan = NightPlan((request(11), request(12)), needs)
-    settings = NightSettings(concurrent_exposures=1)
+    settings = NightSettings.model_validate({"concurrent_exposures": 1, "tidy": {"enabled": False}})
     processed, searched = night.run_stages(plan, "site", settings, None, overwrite=False)
     assert asked == [1, 11, 2, (11, 1), 12, (12, 1, 2)]
     assert (sorted(processed), sorted(searched)) == ([1, 2, 11, 12], [11, 12])

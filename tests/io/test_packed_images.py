@@ -134,6 +134,16 @@ def test_lists_and_tables_of_an_image_are_not_rounded(tmp_path):
         assert np.array_equal(found[name], planes[name])
 
 
+def test_the_first_plane_left_takes_the_cards_of_a_dropped_one(tmp_path):
+    plane = np.ones((16, 16), np.float32)
+    write_planes(tmp_path / "a.fits", {"SCI": plane, "FLX": 2 * plane}, {"NTMPL": 3, "BAND": "i"}, history=["stacked"])
+    write_packed(tmp_path / "a.fits", tmp_path / "b.fits", drop=("SCI",))
+    header = fits.getheader(tmp_path / "b.fits", "FLX")
+    assert (header["NTMPL"], header["BAND"]) == (3, "i")
+    assert "stacked" in str(header["HISTORY"])
+    assert header.get("BUNIT") == fits.getheader(tmp_path / "a.fits", "FLX").get("BUNIT")
+
+
 def test_rounding_leaves_no_negative_zero():
     """A scaled integer has none, so the compressed copy would differ in its bytes."""
     plane = rounded(np.array([[-0.3, 0.2, -1.4, np.nan]], np.float32), 1.0)
