@@ -115,7 +115,10 @@ def library(tmp_path):
 
 def test_calibrations_follow_their_validity(library):
     assert library.find("bias", exposure(20131001), 7).name == "old_07.fits"
-    assert library.find("bias", exposure(20140301), 7).name == "new_07.fits"  # both valid: the later one
+    assert (
+        library.find("bias", exposure(20140301), 7).name == "old_07.fits"
+    )  # both valid: half a year and 20 months away
+    assert library.find("bias", exposure(20140302), 7).name == "new_07.fits"
     assert library.find("bias", exposure(20250101), 7, epoch="y1").name == "old_07.fits"
     assert library.find("flat", exposure(20250101, band="g"), 7).name == "flat_g_07.fits"
 
