@@ -16,7 +16,7 @@ REMEDY = "fetch the sky map again, or another version of it"
 UNSEEN = -1.6375e30
 """Value of pixels without data in HEALPix files."""
 
-LARGEST_SUM = 1e6
+LARGEST_SUM = 1e20
 """Sum of the values of a map above which it is none of probabilities, normalised or not."""
 
 LARGEST_DISTANCE = 1e9
