@@ -13,6 +13,7 @@ from prefect.states import Completed
 
 from blocks.raw_index import raw_files
 from blocks.site import Site
+from imaging.detector.ccds import FIELD_RADIUS_DEG
 from imaging.errors import InputError
 from imaging.exposure import MJD_EPOCH, Exposure, night_of
 from imaging.io.exposure_list import ListedExposure, read_exposure_list
@@ -24,9 +25,6 @@ from imaging.wcs.sphere import separation_deg
 from tasks.engine.final_state import WITH_FAILURES, failed_state, summary_of
 from tasks.exposure_requests import candidate_of_listed, nominal_footprints, request_of_listed
 from tasks.requests import ExposureRequest, Version
-
-FIELD_DEG = 2.2
-"""Diameter of the camera's field, degrees: exposures with more distant centres do not overlap."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +183,7 @@ class _NearBy:
     def candidates(self, pointing: Pointing) -> list[TemplateCandidate]:
         """Return the exposures of the band whose field overlaps that of a pointing."""
         apart = separation_deg(pointing.ra_deg, pointing.dec_deg, self.ra, self.dec)
-        numbers = np.flatnonzero((self.band == pointing.band) & (apart < FIELD_DEG)).tolist()
+        numbers = np.flatnonzero((self.band == pointing.band) & (apart < 2.0 * FIELD_RADIUS_DEG)).tolist()
         for number in numbers:
             if number not in self.made:
                 self.made[number] = candidate_of_listed(self.listed[number])

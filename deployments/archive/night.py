@@ -2,22 +2,25 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import httpx
 
 from blocks.nights import RegisteredNight
 from blocks.raw_index import raw_files
 from blocks.site import Site
-from deployments.archive.search import FIELD_RADIUS_DEG, ArchiveFile, ArchiveQuery, Cone, search
+from deployments.archive.search import ArchiveFile, ArchiveQuery, Cone, search
+from imaging.detector.ccds import FIELD_RADIUS_DEG
 from imaging.errors import GWWorkflowError
 from imaging.exposure import Exposure
 from imaging.io.calibrations import CalibrationLibrary
 from imaging.io.detrend_calibrations import detrend_calibration_paths
 from imaging.io.exposure_list import ListedExposure
+from imaging.io.manifest import date_of_night
 from imaging.templates.select import TemplateTarget, select_templates
 from imaging.templates.settings import TemplateSettings
 from tasks.exposure_requests import candidate_of_listed, nominal_footprints
+from tasks.prepare_templates import mjd_of_night
 
 CALIBRATION_DAYS = 10
 """Nights before and after a night among which its bias and flat frames are sought."""
@@ -122,7 +125,9 @@ def nearest_frames(files: Sequence[ArchiveFile], night: int, bands: Sequence[str
     bands
         Bands that need flats.
     """
-    for near in sorted({file.night for file in files}, key=lambda other: (abs(_date(other) - _date(night)), other)):
+    for near in sorted(
+        {file.night for file in files}, key=lambda other: (abs(date_of_night(other) - date_of_night(night)), other)
+    ):
         of_night = [file for file in files if file.night == near]
         groups = [[file for file in of_night if file.kind == "bias"]]
         groups += [[file for file in of_night if file.kind == "flat" and file.band == band] for band in bands]
@@ -171,12 +176,11 @@ def template_nights(night: int, rules: TemplateSettings) -> tuple[int, int]:
 
 def listed_of(file: ArchiveFile) -> ListedExposure:
     """Return what the archive knows of an exposure; its time is good to some hours."""
-    evening = (_date(file.night) - datetime(1858, 11, 17)) / timedelta(days=1)
     exposure = Exposure(
         expnum=file.expnum or 0,
         band=file.band,
         night=file.night,
-        mjd=evening + 1.2,
+        mjd=mjd_of_night(file.night),
         exptime_s=file.exptime_s,
         ra_deg=file.ra_deg,
         dec_deg=file.dec_deg,
@@ -186,9 +190,5 @@ def listed_of(file: ArchiveFile) -> ListedExposure:
     return ListedExposure(exposure)
 
 
-def _date(night: int) -> datetime:
-    return datetime.strptime(str(night), "%Y%m%d")
-
-
 def _days_from(night: int, days: int) -> int:
-    return int((_date(night) + timedelta(days=days)).strftime("%Y%m%d"))
+    return int((date_of_night(night) + timedelta(days=days)).strftime("%Y%m%d"))

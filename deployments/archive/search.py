@@ -16,6 +16,7 @@ import httpx
 
 from blocks.archive import ADDRESS_VARIABLE, archive_access
 from deployments.reports.sending import UnansweredError, ask
+from imaging.bands import BANDS
 from imaging.errors import InputError
 from imaging.wcs.sphere import separation_deg
 
@@ -25,9 +26,6 @@ MOST_ROWS = 20_000
 """Largest number of files of one answer; a search that reaches it is refused, since files would be missing."""
 
 SEARCH_TIMEOUT_S = 120.0
-
-FIELD_RADIUS_DEG = 1.1
-"""Distance from the centre of the camera to its corners, degrees."""
 
 KINDS: Mapping[str, Mapping[str, Any]] = {
     "raw": {"proc_type": "raw", "obs_type": "object", "prod_type": "image"},
@@ -46,8 +44,6 @@ FIELDS = (
     *("dateobs_center", "ifilter", "exposure", "ra_center", "dec_center", "proposal", "release_date", "EXPNUM"),
 )
 """Fields that are returned."""
-
-BANDS = ("u", "g", "r", "i", "z", "Y", "VR")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,150}\.fits(\.fz|\.gz)?")
 _RAW_NAME = re.compile(r"(DECam_\d{8})\.fits(\.fz)?")
@@ -151,11 +147,6 @@ class Found:
 
     files: list[ArchiveFile] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
-
-    @property
-    def n_bytes(self) -> int:
-        """Size of all files."""
-        return sum(file.size for file in self.files)
 
 
 @contextmanager

@@ -47,7 +47,7 @@ class Wish:
     expnum
         Exposure numbers.
     bands
-        Bands, separated by commas.
+        Bands: gi or g,i.
     cone
         RA, Dec and radius of a circle that contains the exposures' centres, degrees.
     skymap
@@ -123,7 +123,8 @@ def fetch(
 
 def _found(client: "httpx.Client", site: "Site", wish: Wish) -> "tuple[list[ArchiveFile], list[str]]":
     """Search for what is wanted; return the files, and what to know about them."""
-    from deployments.archive.search import BANDS, ArchiveQuery, Cone, search
+    from deployments.archive.search import ArchiveQuery, Cone, search
+    from imaging.io.list_rows import bands_in
 
     if wish.for_night is not None:
         from blocks.nights import read_night
@@ -142,9 +143,7 @@ def _found(client: "httpx.Client", site: "Site", wish: Wish) -> "tuple[list[Arch
         raise InputError("no condition is given", remedy="name nights, a proposal, exposures, a circle or a sky map")
     if wish.cone and not (0 <= wish.cone[0] < 360 and -90 <= wish.cone[1] <= 90 and 0 < wish.cone[2] <= 180):
         raise InputError("no circle on the sky", value=wish.cone, limit="RA 0 to 360, Dec -90 to 90, radius above 0")
-    bands = tuple(filter(None, wish.bands.split(",")))
-    if not set(bands) <= set(BANDS):
-        raise InputError("unknown band", value=wish.bands, limit=", ".join(BANDS))
+    bands = bands_in(wish.bands)
     queries = [
         ArchiveQuery(
             kind=kind,

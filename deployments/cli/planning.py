@@ -113,10 +113,9 @@ def visit_of(bands: str, exptimes: str) -> list[tuple[str, float]]:
     InputError
         If a band is unknown, or the times do not fit.
     """
-    from imaging.bands import band_named
+    from imaging.io.list_rows import bands_in
 
-    parts = bands.split(",") if "," in bands or bands == "VR" else list(bands)
-    names = [band_named(part.strip()).name for part in parts if part.strip()]
+    names = bands_in(bands)
     try:
         times = [float(text) for text in exptimes.split(",")]
     except ValueError:

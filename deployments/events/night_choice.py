@@ -13,7 +13,7 @@ from imaging.errors import InputError
 from imaging.exposure import Exposure
 from imaging.io import skymaps
 from imaging.io.exposure_list import ListedExposure, read_given_list
-from imaging.io.list_rows import band_in
+from imaging.io.list_rows import bands_in
 from imaging.templates.night_list import choose_exposures
 from imaging.templates.night_selection import NightSelection
 
@@ -58,8 +58,7 @@ def given_selection(
     """
     changes: dict[str, object] = {}
     if bands:
-        names = bands.split(",") if "," in bands or bands.upper() == "VR" else list(bands)
-        changes["bands"] = tuple(band_in(name) for name in names)
+        changes["bands"] = bands_in(bands)
     if programs:
         changes["programs"] = programs
     if region is not None:

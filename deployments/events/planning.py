@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from blocks.site import Site
+from imaging.detector.ccds import FIELD_RADIUS_DEG
 from imaging.detector.status import working_ccds
 from imaging.errors import InputError
 from imaging.io.exposure_list import ListedExposure
-from imaging.planning.fields import MARGIN_DEG, Region, choose_fields, region_points, tiling
+from imaging.planning.fields import Region, choose_fields, region_points, tiling
 from imaging.planning.order import PlanSettings, Schedule, observing_order
 from imaging.planning.visibility import night_hours
 from imaging.skymap.model import SkyMap
@@ -92,7 +93,7 @@ def _of_archive(
         float(np.degrees(np.arctan2(middle[1], middle[0])) % 360.0),
         float(np.degrees(np.arctan2(middle[2], np.hypot(middle[0], middle[1])))),
     )
-    reach = float(np.max(separation_deg(ra, dec, region.ra_deg, region.dec_deg))) + 2.0 * MARGIN_DEG
+    reach = float(np.max(separation_deg(ra, dec, region.ra_deg, region.dec_deg))) + 2.0 * FIELD_RADIUS_DEG
     query = ArchiveQuery(
         "raw",
         nights=template_nights(request.night, rules),

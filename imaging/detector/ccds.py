@@ -22,6 +22,9 @@ AMPLIFIER_WIDTH = 1024
 PIXEL_SCALE_ARCSEC = 0.263
 """Nominal pixel scale."""
 
+FIELD_RADIUS_DEG = 1.1
+"""Distance of the camera's farthest corners from its centre, degrees."""
+
 AmplifierName = Literal["A", "B"]
 AMPLIFIERS: tuple[AmplifierName, AmplifierName] = ("A", "B")
 

@@ -192,13 +192,8 @@ def fits_file(path: Path, *, headers: bool = True, names: Container[str] | None 
     OSError
         If it cannot be read.
     """
-    content = _unpacked(path)
-    if content is not None:
-        check_fits(content, headers=headers, names=names)
-        return io.BytesIO(content)
-    with mapped(path) as content_on_disk:
-        check_fits(content_on_disk, headers=headers, names=names)
-    return str(path)
+    _, unpacked = _examined(path, headers=headers, names=names)
+    return str(path) if unpacked is None else io.BytesIO(unpacked)
 
 
 def fits_layouts(path: Path) -> list[HduLayout]:
@@ -211,21 +206,21 @@ def fits_layouts(path: Path) -> list[HduLayout]:
     OSError
         If it cannot be read.
     """
-    content = _unpacked(path)
-    if content is not None:
-        return check_fits(content, names=())
-    with mapped(path) as content_on_disk:
-        return check_fits(content_on_disk, names=())
+    return _examined(path, names=())[0]
 
 
-def _unpacked(path: Path) -> bytes | None:
-    """Return the content of a gzipped file; None for other files."""
+def _examined(
+    path: Path, *, headers: bool = True, names: Container[str] | None = None
+) -> tuple[list[HduLayout], bytes | None]:
+    """Check a file; return its HDUs, and the content of a gzipped one."""
     with Path(path).open("rb") as stream:
-        if stream.read(2) != b"\x1f\x8b":
-            return None
-        stream.seek(0)
-        with gzip.open(stream) as unpacked:
-            return unpacked.read(MAX_UNPACKED_BYTES)
+        if stream.read(2) == b"\x1f\x8b":
+            stream.seek(0)
+            with gzip.open(stream) as unpacked:
+                content = unpacked.read(MAX_UNPACKED_BYTES)
+            return check_fits(content, headers=headers, names=names), content
+    with mapped(path) as content_on_disk:
+        return check_fits(content_on_disk, headers=headers, names=names), None
 
 
 @contextmanager

@@ -68,6 +68,18 @@ def band_in(text: str) -> str:
     return band_named(_BANDS.get(name.lower(), name)).name
 
 
+def bands_in(text: str) -> tuple[str, ...]:
+    """Return the bands in a row of names, with or without commas: ``gi``, ``g,VR``, ``VR``.
+
+    Raises
+    ------
+    InputError
+        If there is no such band.
+    """
+    names = text.split(",") if "," in text or text.upper() == "VR" else list(text)
+    return tuple(band_in(name) for name in names if name.strip())
+
+
 @dataclass(frozen=True, slots=True)
 class ListRow:
     """One row.

@@ -53,13 +53,18 @@ def night_picture(
         _draw_footprints(figure, axes, footprints, centre)
     if candidates is not None and candidates.num_rows:
         _draw_candidates(axes, candidates, centre, labelled)
+    frame_field(axes, centre, radius, title)
+    return to_png(figure)
+
+
+def frame_field(axes: Axes, centre: tuple[float, float], radius: float, title: str) -> None:
+    """Set limits, labels and heading of a field of the sky: north up, east left, degrees from its centre."""
     axes.set_xlim(radius, -radius)
     axes.set_ylim(-radius, radius)
     axes.set_aspect("equal")
     axes.set_xlabel("degrees east of the middle")
     axes.set_ylabel("degrees north of the middle")
     axes.set_title(f"{title}\nmiddle at RA {centre[0]:.2f}, Dec {centre[1]:+.2f}", fontsize=10.5)
-    return to_png(figure)
 
 
 def project(ra_deg: FloatArray, dec_deg: FloatArray, centre: tuple[float, float]) -> tuple[FloatArray, FloatArray]:

@@ -9,7 +9,7 @@ from matplotlib.collections import PolyCollection
 from matplotlib.colors import Normalize
 
 from imaging.pictures.canvas import SEQUENTIAL, new_figure, to_png
-from imaging.pictures.night import draw_map, project
+from imaging.pictures.night import draw_map, frame_field, project
 from imaging.planning.order import Observation
 from imaging.skymap.model import SkyMap
 from imaging.wcs.sphere import polygon_centre
@@ -60,12 +60,7 @@ def plan_picture(skymap: SkyMap, observations: Sequence[Observation], *, title: 
         label="CCDs with a template; dashed: none",
         shrink=0.7,
     )
-    axes.set_xlim(radius, -radius)
-    axes.set_ylim(-radius, radius)
-    axes.set_aspect("equal")
-    axes.set_xlabel("degrees east of the middle")
-    axes.set_ylabel("degrees north of the middle")
-    axes.set_title(f"{title}\nmiddle at RA {centre[0]:.2f}, Dec {centre[1]:+.2f}", fontsize=10.5)
+    frame_field(axes, centre, radius, title)
     return to_png(figure)
 
 

@@ -11,20 +11,18 @@ from dataclasses import dataclass
 import numpy as np
 from astropy_healpix import core as healpix
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
-from imaging.detector.ccds import NX, NY
+from imaging.detector.ccds import FIELD_RADIUS_DEG, NX, NY
 from imaging.detector.distortion import seed_wcs
 from imaging.skymap.footprints import Footprints, covering
 from imaging.skymap.model import SkyMap
-from imaging.wcs.sphere import footprint, separation_deg
+from imaging.wcs.sphere import footprint, separation_deg, unit_vectors
 
 FloatArray = NDArray[np.float64]
 
 ROW_DEG, COLUMN_DEG = 1.65, 1.95
 """Distances of neighbouring fields of the tiling in declination and along it: adjacent fields overlap a little."""
-
-MARGIN_DEG = 1.1
-"""Distance of a field's centre from the region, at most: the radius of the camera's field."""
 
 SAME_DEG = 0.15
 """Distance within which a field of the tiling gives way to one that has templates."""
@@ -119,7 +117,7 @@ def tiling(region: Region, known: Sequence[tuple[float, float]] = ()) -> list[tu
         for ra in (np.arange(n) + 0.5 * (row % 2)) * 360.0 / n:
             centres.append((float(ra), float(dec)))  # noqa: PERF401 (two loops)
     ra, dec = np.array(centres).T
-    touches = _distance_to(region, ra, dec) <= MARGIN_DEG
+    touches = _distance_to(region, ra, dec) <= FIELD_RADIUS_DEG
     chosen: list[tuple[float, float]] = []
     for place in np.flatnonzero(touches):
         near = chosen and np.min(separation_deg(ra[place], dec[place], *np.array(chosen).T)) < SAME_DEG
@@ -169,7 +167,8 @@ def choose_fields(
     least = [MIN_NEW * float(np.sum(region.probability[inside])) for inside in own]
     open_fields = [number for number in range(len(centres)) if own[number].size]
     while open_fields and len(chosen) < most:
-        gains = [(float(np.sum((left * share)[own[n]])), float(np.sum(left[own[n]])), -n) for n in open_fields]
+        searchable = left * share
+        gains = [(float(searchable[own[n]].sum()), float(left[own[n]].sum()), -n) for n in open_fields]
         gains = [gain for gain in gains if gain[1] > 0.0 and gain[1] >= least[-gain[2]]]
         if not gains:
             break
@@ -211,9 +210,5 @@ def _n_covered(tile: NDArray[np.int64], covered: NDArray[np.bool_]) -> int:
 
 def _distance_to(region: Region, ra_deg: FloatArray, dec_deg: FloatArray) -> FloatArray:
     """Return the distance of positions from the nearest point of a region, degrees."""
-    from scipy.spatial import cKDTree
-
-    from imaging.wcs.sphere import unit_vectors
-
     chord, _ = cKDTree(unit_vectors(region.ra_deg, region.dec_deg)).query(unit_vectors(ra_deg, dec_deg))
     return np.degrees(2.0 * np.arcsin(np.minimum(np.asarray(chord) / 2.0, 1.0)))

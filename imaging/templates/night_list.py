@@ -7,14 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imaging.bands import BANDS
+from imaging.detector.ccds import FIELD_RADIUS_DEG
 from imaging.exposure import Exposure
 from imaging.skymap.model import SkyMap
 from imaging.templates.night_selection import NightSelection
 from imaging.templates.select import CALIBRATION_NAMES, TemplateCandidate, rule_broken
 from imaging.wcs.sphere import separation_deg
-
-FIELD_DEG = 1.1
-"""Radius of the camera's field, degrees."""
 
 STEP_DEG = 0.05
 """Distance of the points at which a field is compared with a sky map, degrees."""
@@ -115,9 +113,9 @@ def fields_in_region(exposures: Sequence[Exposure], skymap: SkyMap, level: float
     """
     is_inside = np.zeros(len(skymap.pixel) + 1, bool)  # the last one stands for positions outside of the map
     is_inside[skymap.region(level)] = True
-    axis = np.arange(-FIELD_DEG, FIELD_DEG + STEP_DEG / 2, STEP_DEG)
+    axis = np.arange(-FIELD_RADIUS_DEG, FIELD_RADIUS_DEG + STEP_DEG / 2, STEP_DEG)
     x, y = (g.ravel() for g in np.meshgrid(axis, axis))
-    near = np.hypot(x, y) <= FIELD_DEG
+    near = np.hypot(x, y) <= FIELD_RADIUS_DEG
     radius, angle = np.radians(np.hypot(x, y)[near]), np.arctan2(x[near], y[near])
     found = []
     for e in exposures:
@@ -137,7 +135,9 @@ def _templates(
     taken: set[int] = set()
     left: dict[int, str] = {}
     for target in search:
-        for number in np.flatnonzero(separation_deg(target.ra_deg, target.dec_deg, ra, dec) < 2 * FIELD_DEG).tolist():
+        for number in np.flatnonzero(
+            separation_deg(target.ra_deg, target.dec_deg, ra, dec) < 2 * FIELD_RADIUS_DEG
+        ).tolist():
             exposure = others[number]
             if exposure.expnum in taken or exposure.band != target.band:
                 continue
