@@ -74,9 +74,12 @@ def server_environment(folder: Path) -> dict[str, str]:
     """Return the environment variables of a server with its files in a folder.
 
     Its database is there too, unless ``PREFECT_SERVER_DATABASE_CONNECTION_URL`` names another one. Proxies of the
-    environment stay in use for addresses outside, such as those of notifications.
+    environment stay in use for addresses outside, such as those of notifications. The pages are copied to a folder of
+    each user who starts it: Prefect copies them into its installation by default, which may belong to another user.
     """
-    return {**SERVER, **without_proxy(), "PREFECT_HOME": str(folder), VARIABLE: address_in_use(folder)}
+    pages = folder / "pages" / str(os.geteuid())
+    own = {"PREFECT_HOME": str(folder), "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(pages)}
+    return {**SERVER, **without_proxy(), **own, VARIABLE: address_in_use(folder)}
 
 
 def client_environment(api_url: str, folder: Path, auth_string: str = "") -> dict[str, str]:

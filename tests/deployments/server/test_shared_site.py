@@ -26,8 +26,10 @@ pytestmark = [
 ]
 
 WORK = """
+import os
 import sys
 from pathlib import Path
+import httpx
 from deployments.cli.main import run
 from blocks.folders import load_site
 from deployments.server.server import server_for
@@ -40,6 +42,8 @@ with server_for(site) as server:
     for overwrite in (False, True):
         print([outcome.cached for outcome in toy_flow(jobs_for(site, [1, 2]), overwrite=overwrite)], flush=True)
     print("done", server.user, flush=True)
+    page = httpx.get(server.ui_url, auth=tuple(os.environ["PREFECT_API_AUTH_STRING"].split(":", 1)), timeout=60)
+    print("page", page.status_code, "<title>Prefect Server</title>" in page.text, flush=True)
     sys.stdin.readline()
 """
 
@@ -81,12 +85,12 @@ def started():
 
 
 def modes(root):
-    """Return the modes of everything below a folder, but of a file of Prefect's that no other user needs."""
+    """Return the modes of everything below a folder, but of files of Prefect's that no other user needs."""
     found = set()
     for path in (root, *root.rglob("*")):
         with suppress(FileNotFoundError):  # the server ends, and with it temporary files of its database
             status = path.stat()
-            if path.name != "memo_store.toml":
+            if path.name != "memo_store.toml" and "server/pages/" not in str(path):
                 found.add((stat.S_ISDIR(status.st_mode), stat.S_IMODE(status.st_mode), status.st_gid))
     return found
 
@@ -99,8 +103,10 @@ def test_two_members_of_a_group_work_on_one_site_whatever_their_umask(place, sta
     shared = started(ALICE, *gw_workflow("share", GROUP, "--site", root), umask=umask)
     assert shared.wait(300) == 0, shared.stderr.read()
     alice = started(ALICE, sys.executable, "-c", WORK, root, umask=umask)
-    lines = [alice.stdout.readline().strip() for _ in range(3)]
-    assert lines == ["[False, False]", "[False, False]", "done"], alice.stderr.read()
+    lines = [alice.stdout.readline().strip() for _ in range(4)]
+    assert lines == ["[False, False]", "[False, False]", "done", "page 200 True"], alice.stderr.read()
+    pages = root / "state/server/pages" / str(ALICE)
+    assert any(pages.rglob("index.html")), "not in the installation, in which she may not write"
 
     bob = started(BOB, sys.executable, "-c", WORK, root, "status --json", "doctor", umask=other)
     out, err = bob.communicate("\n", timeout=600)
@@ -110,7 +116,7 @@ def test_two_members_of_a_group_work_on_one_site_whatever_their_umask(place, sta
     assert [(each["subject"], each["done"]) for each in status["subjects"]] == [("1300001", {"toy": 2})]
     assert f"run by user {ALICE}" in out[end:]
     assert "bad     file locks" not in out[end:]
-    assert out.splitlines()[-3:] == ["[True, True]", "[False, False]", f"done user {ALICE}"], err
+    assert out.splitlines()[-4:] == ["[True, True]", "[False, False]", f"done user {ALICE}", "page 200 True"], err
 
     stranger = started(STRANGER, *gw_workflow("status", "--site", root), umask=umask, member=False)
     _, err = stranger.communicate(timeout=300)
