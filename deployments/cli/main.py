@@ -25,7 +25,8 @@ EXIT_CODES = (
 COMMANDS = {
     "exposures": ("single-epoch", "calibrate", "difference", "export", "export-calibration"),
     "images": ("difference-images",),
-    "nights": ("night", "register-night", "status", "rank"),
+    "nights": ("night", "status", "rank"),
+    "registration": ("register-night",),
     "raw": ("add-raw",),
     "templates": ("prepare-templates",),
     "candidates": ("candidates", "candidate-pictures", "report"),

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from deployments.cli.nights import emit_if_possible
 from deployments.cli.options import (
     DEFAULTS,
     Common,
@@ -23,6 +22,7 @@ from deployments.cli.options import (
     version_number,
 )
 from deployments.cli.output import Answer, table_lines
+from deployments.cli.registration import emit_if_possible
 from deployments.cli.running import run_flow
 from imaging.identity import check_night
 from tasks.engine.events import emit

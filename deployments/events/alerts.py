@@ -44,11 +44,16 @@ def keep_raw(site: Site, content: bytes) -> Path:
     StorageError
         If it cannot be written.
     """
-    suffix = "avro" if content.startswith(_AVRO) else "json" if content.lstrip()[:1] in (b"{", b"[") else "bin"
+    suffix = "avro" if content.startswith(_AVRO) else "json" if is_alert(content) else "bin"
     path = site.state / "alerts" / f"{sha256(content).hexdigest()[:24]}.{suffix}"
     if not path.exists():
         write_bytes(path, content)
     return path
+
+
+def is_alert(content: bytes) -> bool:
+    """Whether a file may be an alert by its beginning: JSON or Avro, which no sky map is."""
+    return content.startswith(_AVRO) or content.lstrip()[:1] in (b"{", b"[")
 
 
 def parse_alert(content: bytes) -> tuple[AlertRecord, dict[str, bytes]]:

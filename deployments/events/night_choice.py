@@ -9,6 +9,7 @@ from blocks.gw_events import current_skymap
 from blocks.nights import is_registered, read_night
 from blocks.raw_index import raw_files
 from blocks.site import Site
+from deployments.events.alerts import is_alert, keep_raw, parse_alert, store_alert
 from imaging.errors import InputError
 from imaging.exposure import Exposure
 from imaging.io import skymaps
@@ -70,20 +71,58 @@ def given_selection(
     return (base or NightSelection()).with_values(**changes)
 
 
-def skymap_of(site: Site, event: str, night: int) -> Path:
-    """Return the sky map of the newest alert of an event, otherwise the one with which the night is registered.
+def event_and_skymap(site: Site, night: int, event: str | None, given: Path | None) -> tuple[str, Path]:
+    """Return the event of a night and its sky map; an alert that is given as a file is stored.
+
+    Parameters
+    ----------
+    site, night
+        Site and night.
+    event
+        Name of the event; None for that of the alert, or of the registered night.
+    given
+        A sky map or an alert with one; None for the map of the event's newest alert.
 
     Raises
     ------
     InputError
-        If there is none.
+        If nothing names the event, the alert is invalid or of another event, or there is no sky map.
     """
+    if given is not None and given.is_file() and _is_alert(given):
+        event, given = _stored_event(site, given, event), None
+    if event is None and is_registered(site, night):
+        event = read_night(site, night).record.event
+    if event is None:
+        raise InputError("nothing names the event of the night", value=night, remedy="give --event NAME")
+    return event, _newest_skymap(site, event, night) if given is None else given
+
+
+def _is_alert(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return is_alert(stream.read(256))
+
+
+def _stored_event(site: Site, path: Path, event: str | None) -> str:
+    """Store the alert of a file and return its event."""
+    content = path.read_bytes()
+    record, _ = parse_alert(content)
+    if event is not None and event.strip() != record.superevent:
+        raise InputError("the alert is of another event", value=f"{path}: {record.superevent}", limit=event)
+    if record.is_retraction or record.skymap is None:
+        raise InputError("the alert has no sky map", value=f"{path}: {record.alert_type.lower()}", limit="a sky map")
+    keep_raw(site, content)
+    store_alert(site, content)
+    return record.superevent
+
+
+def _newest_skymap(site: Site, event: str, night: int) -> Path:
+    """Return the sky map of the newest alert of an event, otherwise the one with which the night is registered."""
     newest = current_skymap(site, event.strip())
     if newest is not None:
         return newest[1]
     if is_registered(site, night):
         return read_night(site, night).skymap
-    remedy = "give --skymap FILE, or run gw-workflow listen"
+    remedy = "give --skymap FILE, a sky map or an alert, or run gw-workflow listen"
     raise InputError("no alert of the event with a sky map is stored", value=event, remedy=remedy)
 
 

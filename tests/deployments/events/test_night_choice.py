@@ -1,5 +1,6 @@
 """A night without a list: exposures chosen from the raw files, and those that arrive without being listed."""
 
+import base64
 import json
 
 import pytest
@@ -9,7 +10,8 @@ from blocks.gw_events import AlertRecord, event_folder
 from blocks.night_runs import PROCESS, run_of, write_run
 from blocks.nights import NightRecord, read_night
 from blocks.site import Site
-from deployments.cli import main
+from deployments.cli import main, nights
+from deployments.cli.output import Answer
 from deployments.events.decisions import EXPOSURE, look
 from imaging.exposure import Exposure
 from imaging.io.skymaps import write_skymap
@@ -87,8 +89,9 @@ def site(tmp_path) -> Site:
 def register(site, tmp_path, capsys):
     write_skymap(tmp_path / "map.multiorder.fits", SKYMAP)
 
-    def run(*words, code=0):
-        words = ["register-night", str(NIGHT), "--event", EVENT, *map(str, words), "--site", str(site.root), "--json"]
+    def run(*words, code=0, command="register-night", event=EVENT):
+        named = ["--event", event] if event else []
+        words = [command, str(NIGHT), *named, *map(str, words), "--site", str(site.root), "--json"]
         assert main.run(words) == code
         return json.loads(capsys.readouterr().out)
 
@@ -138,6 +141,49 @@ def test_the_map_of_an_alert_that_was_kept_needs_no_file(register, site):
     (folder / f"{record.name}.json").write_text(record.model_dump_json())
     said = register()
     assert (said["exposures"], said["alert"]) == ([1241650, 1241651], record.name)
+
+
+def alert_of(skymap, **changes) -> str:
+    text = None if skymap is None else base64.b64encode(skymap.read_bytes()).decode()
+    event = None if skymap is None else {"time": "2023-09-22T02:03:44.886Z", "skymap": text}
+    document = {"superevent_id": EVENT, "alert_type": "INITIAL", "time_created": "2023-09-22T02:10:00Z", "event": event}
+    return json.dumps(document | changes)
+
+
+def test_an_alert_in_a_file_names_event_and_map(register, site, tmp_path):
+    hold(site)
+    path = tmp_path / "alert.json"
+    path.write_text(alert_of(register.skymap))
+    said = register("--skymap", path, event="")
+    assert (said["event"], said["alert"]) == (EVENT, "20230922T021000Z-initial")
+    assert said["exposures"] == [1241650, 1241651]
+    said = register("--skymap", path, "--update", event="")
+    assert (said["changed"], said["revision"]) == (False, 1)
+    assert "the alert is of another event" in register("--skymap", path, event="S230922h", code=1)["error"]
+    path.write_text(alert_of(None, alert_type="RETRACTION"))
+    assert "the alert has no sky map" in register("--skymap", path, event="", code=1)["error"]
+    path.write_text("{}")
+    assert "invalid alert" in register("--skymap", path, event="", code=1)["error"]
+
+
+def test_a_night_may_be_registered_and_processed_by_one_command(register, site, tmp_path, monkeypatch):
+    processed = []
+
+    def process(command, common, of, flow, parameters, **more):
+        processed.append((flow, parameters["night"], read_night(of, NIGHT).record.exposures))
+        return Answer({"command": command})
+
+    monkeypatch.setattr(nights, "run_flow", process)
+    hold(site)
+    assert "night is not registered" in register(command="night", event="", code=1)["error"]
+    assert "nothing names the event" in register("--bands", "i", command="night", event="", code=1)["error"]
+    path = tmp_path / "alert.json"
+    path.write_text(alert_of(register.skymap))
+    for _ in range(2):
+        register("--skymap", path, "--bands", "i", command="night", event="")
+    register(command="night", event="")
+    assert processed == 3 * [("flows.night:process_night", NIGHT, (1241650,))]
+    assert read_night(site, NIGHT).record.revision == 1
 
 
 @pytest.mark.parametrize(
