@@ -34,11 +34,11 @@ from bench.real_epochs import (
     subtract_epochs,
 )
 from bench.report import Row, at_least, at_most, main
-from imaging.difference.chain import CcdSearchResult, SearchSettings
+from imaging.difference.chain import CcdSearchResult
 from imaging.difference.detect import detect
 from imaging.difference.fakes import add_sources
 from imaging.difference.forced import measure_forced
-from imaging.difference.settings import DetectionSettings, SubtractionSettings
+from imaging.difference.settings import DetectionSettings, SearchSettings, SubtractionSettings
 from imaging.difference.subtract import subtract
 from imaging.numerics.robust import mad_sigma
 from imaging.schemas.difference import DetectionFlag

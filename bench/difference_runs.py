@@ -5,10 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from imaging.difference.chain import CcdSearchResult, SearchSettings, search_ccd
+from imaging.difference.chain import CcdSearchResult, search_ccd
 from imaging.difference.detect import DifferenceDetections
 from imaging.difference.records import Identity
 from imaging.difference.score import features_of
+from imaging.difference.settings import SearchSettings
 from imaging.simulation.pairs import ExposureSpec, Frame, PairSky, expose, make_pair_sky
 from imaging.templates.resampling_inputs import with_resampling_inputs
 

@@ -18,8 +18,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from imaging.difference.chain import SearchSettings
 from imaging.difference.engine import ImageDifference, UserImage, difference_images
+from imaging.difference.settings import SearchSettings
 from imaging.image import LoadedImage
 from imaging.io.calibrated import read_image
 from imaging.schemas.difference import DetectionFlag

@@ -4,7 +4,7 @@ from pydantic import Field
 
 from imaging.candidates.settings import CandidateSettings
 from imaging.detrend.settings import DetrendSettings
-from imaging.difference.chain import SearchSettings
+from imaging.difference.settings import SearchSettings
 from imaging.measure.settings import MeasureSettings
 from imaging.photometry.settings import CalibrationSettings
 from imaging.quality.settings import VerificationSettings

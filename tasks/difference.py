@@ -12,10 +12,11 @@ import pyarrow as pa
 from blocks.site import Site
 from imaging.astrometry.reference import reference_at_epoch
 from imaging.astrometry.settings import AstrometrySettings
-from imaging.difference.chain import CcdSearchResult, SearchSettings, search_ccd
+from imaging.difference.chain import CcdSearchResult, search_ccd
 from imaging.difference.detect import BrightStars
 from imaging.difference.headers import subtraction_history, template_header, template_keywords
 from imaging.difference.records import Identity
+from imaging.difference.settings import SearchSettings
 from imaging.difference.stamps import cut_triplet
 from imaging.difference.triplet import STAMP_SIDE
 from imaging.errors import CcdError, InputError

@@ -6,10 +6,10 @@ import numpy as np
 import pyarrow as pa
 
 from blocks.site import Site
-from imaging.difference.chain import SearchSettings
 from imaging.difference.direct import DirectImage, direct_table
 from imaging.difference.forced import forced_table
 from imaging.difference.records import Identity
+from imaging.difference.settings import SearchSettings
 from imaging.exposure import exposure_from_header
 from imaging.identity import ExposureId
 from imaging.image import CalibratedImage, CcdImage

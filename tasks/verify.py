@@ -10,7 +10,6 @@ from imaging.io.atomic import write_text
 from imaging.io.sealed import write_sealed
 from imaging.io.tables import write_table
 from imaging.numerics.robust import finite_median
-from imaging.pictures.markdown import focal_plane_page
 from imaging.quality.grades import grade_value, worst
 from imaging.quality.settings import VerificationSettings
 from imaging.quality.teff import effective_exposure, judge_exposure
@@ -66,6 +65,8 @@ def verify(job: StepJob) -> StepResult:
         "ccds": {str(r["ccd"]): _brief(r) for r in present},
     }
     write_sealed(paths["summary"], json.dumps(document, indent=1, sort_keys=True) + "\n")
+    from imaging.pictures.focal_plane_page import focal_plane_page  # with Matplotlib, which a cached step needs not
+
     what = f"exposure {job.exposure.expnum} ({job.exposure.band})"
     write_text(paths["page"], focal_plane_page({int(row["ccd"]): row for row in rows}, what))
     return job.result(paths, quality=numbers)

@@ -14,8 +14,8 @@ from deployments.cli.output import Answer, table_lines
 from imaging.errors import InputError, StorageError
 
 if TYPE_CHECKING:
-    from imaging.difference.chain import SearchSettings
     from imaging.difference.engine import UserImage
+    from imaging.difference.settings import SearchSettings
     from imaging.psf.model import PsfModel
 
 Value = TypeVar("Value")
@@ -155,7 +155,7 @@ def search_settings(options: SubtractionOptions) -> "SearchSettings":
     """
     from pydantic import ValidationError
 
-    from imaging.difference.chain import SearchSettings
+    from imaging.difference.settings import SearchSettings
 
     chosen = read_settings(options.settings, SearchSettings)
     try:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 from scipy.spatial import cKDTree
-from scipy.stats import poisson
+from scipy.special import gammainc
 
 from imaging.astrometry.settings import AstrometrySettings
 from imaging.errors import CcdError
@@ -157,7 +157,8 @@ def _log_chance(counts: FloatArray, side: int) -> FloatArray:
     share = uniform_filter(np.ones_like(counts), wide, mode="constant")
     around = wide**2 * uniform_filter(counts, wide, mode="constant") / share
     expected = np.maximum((around - box) / (wide**2 - side**2) * side**2, counts.mean() * side**2)
-    return np.asarray(poisson.logsf(np.rint(box) - 1, np.maximum(expected, 1e-3)))
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.log(gammainc(np.rint(box), np.maximum(expected, 1e-3))))  # Poisson: at least so many
 
 
 def _mutual_pairs(moved: FloatArray, reference: FloatArray, radius: float) -> tuple[IntArray, IntArray]:

@@ -12,30 +12,15 @@ from imaging.difference.efficiency import Efficiency, measure_efficiency
 from imaging.difference.fakes import Fakes, inject_fakes
 from imaging.difference.records import Difference, Identity
 from imaging.difference.score import score_detections
-from imaging.difference.settings import DetectionSettings, FakeSettings, SubtractionSettings
+from imaging.difference.settings import SearchSettings
 from imaging.difference.subtract import subtract
 from imaging.difference.tables import detections_table, fakes_table
 from imaging.image import CalibratedImage
-from imaging.settings import Settings
 from imaging.templates.resampling_inputs import with_resampling_inputs
-from imaging.templates.settings import StackSettings
 from imaging.templates.stack import Template, stack_templates
 from imaging.timing import StepTimes
 
 FloatArray = NDArray[np.float64]
-
-
-class SearchSettings(Settings):
-    """All settings of the search of one CCD, except the selection of templates."""
-
-    stack: StackSettings = StackSettings()
-    """Template stack."""
-    difference: SubtractionSettings = SubtractionSettings()
-    """Image subtraction."""
-    detection: DetectionSettings = DetectionSettings()
-    """Detection and cuts on the difference."""
-    fakes: FakeSettings = FakeSettings()
-    """Fakes and detection efficiency."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
 from imaging.bits import MaskBit
-from imaging.difference.chain import CcdSearchResult, SearchSettings, search_ccd
+from imaging.difference.chain import CcdSearchResult, search_ccd
 from imaging.difference.efficiency import efficiency_by_place
 from imaging.difference.prepare import UNKNOWN_ZEROPOINT, calibrate
 from imaging.difference.records import Identity
+from imaging.difference.settings import SearchSettings
 from imaging.difference.stamps import cut_triplet
 from imaging.difference.triplet import StampTriplet
 from imaging.errors import CcdError, NoWorkError

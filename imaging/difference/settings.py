@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from imaging.masks.settings import StreakSettings
 from imaging.settings import Settings
+from imaging.templates.settings import StackSettings
 
 
 class FewSourceSettings(Settings):
@@ -261,3 +262,16 @@ class FakeSettings(Settings):
     """Width of the efficiency bins, magnitudes."""
     max_host_offset_pixels: float = Field(default=4.0, ge=0)
     """Largest offset of a fake from its host's centre, pixels."""
+
+
+class SearchSettings(Settings):
+    """All settings of the search of one CCD, except the selection of templates."""
+
+    stack: StackSettings = StackSettings()
+    """Template stack."""
+    difference: SubtractionSettings = SubtractionSettings()
+    """Image subtraction."""
+    detection: DetectionSettings = DetectionSettings()
+    """Detection and cuts on the difference."""
+    fakes: FakeSettings = FakeSettings()
+    """Fakes and detection efficiency."""

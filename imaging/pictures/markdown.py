@@ -1,50 +1,15 @@
-"""Markdown pages with embedded pictures, stored as products and shown as Prefect artifacts."""
+"""Parts of Markdown pages: numbers, graded tables, embedded pictures."""
 
 import base64
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from imaging.pictures.curves import zeropoint_picture
-from imaging.pictures.focal_plane import focal_plane_picture, focal_plane_status
 from imaging.plain_text import markdown_text
-
-PICTURES = (
-    ("fwhm_arcsec", "seeing", "arcsec"),
-    ("sky_electrons", "sky", "e-"),
-    ("astrometry_rms_mas", "astrometric rms", "mas"),
-    ("depth_mag", "five-sigma depth", "mag"),
-)
-"""Quality metrics drawn over the focal plane: column, label, unit."""
 
 MARKS = {"green": "", "yellow": " (fair)", "orange": " (POOR)", "red": " (BAD)", "unknown": " (not graded)"}
 """Text after a graded number; words, because coloured symbols are not available everywhere."""
 
 LEGEND = "A number without a word is good; others are marked (fair), (POOR) or (BAD)."
-
-
-def focal_plane_page(rows: Mapping[int, Mapping[str, Any]], what: str) -> str:
-    """Draw status, quality metrics and zero points of an exposure over the focal plane.
-
-    Parameters
-    ----------
-    rows
-        CCD number to its row of the quality table.
-    what
-        Heading.
-    """
-    images = [embedded(focal_plane_status({ccd: row["status"] for ccd, row in rows.items()}, title=what), "status")]
-    for name, label, unit in PICTURES:
-        values = {ccd: row.get(name) for ccd, row in rows.items()}
-        images.append(embedded(focal_plane_picture(values, label=label, unit=unit, title=what), label))
-    known = {
-        ccd: (float(row["zeropoint_mag"]), float(row["zeropoint_error_mag"]))
-        for ccd, row in rows.items()
-        if row.get("zeropoint_mag") is not None
-    }
-    if known:
-        middle = sorted(value for value, _ in known.values())[len(known) // 2]
-        images.append(embedded(zeropoint_picture(known, (), exposure_mag=middle, title=what), "zero point"))
-    return f"# Focal plane of {markdown_text(what)}\n\n" + "\n\n".join(images) + "\n"
 
 
 def graded_rows(rows: Sequence[Mapping[str, Any]], grades: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

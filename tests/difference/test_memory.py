@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from imaging.difference.chain import SearchSettings, search_ccd
+from imaging.difference.chain import search_ccd
+from imaging.difference.settings import SearchSettings
 from imaging.image import CalibratedImage
 from imaging.memory import return_freed_memory
 

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from imaging.difference.chain import SearchSettings
 from imaging.difference.engine import UserImage, difference_images
 from imaging.difference.prepare import moffat_psf
+from imaging.difference.settings import SearchSettings
 from imaging.errors import GWWorkflowError
 from imaging.image import LoadedImage
 from imaging.settings import Settings

@@ -8,11 +8,11 @@ from scipy.special import erf
 
 from bench.real_epochs import pairs, read_epochs
 from imaging.bits import MaskBit
-from imaging.difference.chain import SearchSettings, search_ccd
+from imaging.difference.chain import search_ccd
 from imaging.difference.detect import detect
 from imaging.difference.prepare import calibrate
 from imaging.difference.records import Identity
-from imaging.difference.settings import DetectionSettings
+from imaging.difference.settings import DetectionSettings, SearchSettings
 from imaging.difference.subtract import subtract
 from imaging.schemas.difference import DetectionFlag
 

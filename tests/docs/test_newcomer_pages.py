@@ -18,7 +18,7 @@ from deployments.cli.images import SubtractionOptions, search_settings
 from deployments.cli.options import DEFAULTS, read_settings
 from deployments.server.definitions import DEFINITIONS
 from flows.settings import DifferenceStageSettings, NightSettings
-from imaging.difference.chain import SearchSettings
+from imaging.difference.settings import SearchSettings
 from imaging.errors import InputError
 from imaging.identity import ExposureId
 from imaging.io.tables import write_table
