@@ -143,7 +143,7 @@ def test_a_site_of_today_is_closed_and_its_key_moved(served):
         blocks = [json.loads(data) for (data,) in connection.execute("SELECT data FROM block_document")]
     decrypted = [Fernet(key).decrypt(data.encode()).decode() for data in blocks]
     assert MARKER in "".join(decrypted), "the way back: PREFECT_SERVER_ENCRYPTION_KEY with this key"
-    for path in folder.iterdir():
+    for path in filter(Path.is_file, folder.rglob("*")):
         assert key.encode() not in path.read_bytes(), f"{path.name} decrypts itself"
     assert take_key(folder, folder / "prefect.db") == key, "a second time nothing is to be done"
     ask_server(api_url, "flow_runs/filter", {"limit": 1})
