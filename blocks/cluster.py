@@ -89,6 +89,12 @@ class ComputeCluster(Block):
             return MEMORY_LIMIT // self.local_workers
         return min(int(self.memory_limit_gb * 2**30), MEMORY_LIMIT)
 
+    def with_at_most(self, n_workers: int) -> Self:
+        """Return the configuration with at most so many worker processes on this machine; others are unchanged."""
+        if self.address or self.cluster_class or not self.processes or self.local_workers <= n_workers:
+            return self
+        return self.model_copy(update={"n_workers": n_workers})
+
     def with_more_memory(self) -> Self:
         """Return the configuration of one worker with more memory; that of a running scheduler is unchanged."""
         if self.address:

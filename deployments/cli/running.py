@@ -66,7 +66,7 @@ def run_flow(
     with server_for(site) as server:
         if server.user:
             sys.stderr.write(f"gw-workflow: uses the server of {server.user}, {server.ui_url}\n")
-        from blocks.cluster import ComputeCluster
+        from blocks.cluster import ComputeCluster, load_cluster
         from tasks.engine.task_runner import with_options
 
         cluster = None
@@ -74,6 +74,8 @@ def run_flow(
             cluster = ComputeCluster(n_workers=1, processes=False)
         elif workers is not None:
             cluster = ComputeCluster(n_workers=workers)
+        elif parameters.get("ccds"):
+            cluster = load_cluster().with_at_most(len(parameters["ccds"]))
         module, _, name = flow.partition(":")
         with progress_bars(show=not common.verbose) as listener:
             run = with_options(getattr(import_module(module), name), cluster=cluster, listener=listener)

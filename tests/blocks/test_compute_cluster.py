@@ -179,3 +179,13 @@ def test_a_closed_cluster_does_not_start_again(monkeypatch):
         cluster.client()
     with pytest.raises(RuntimeError, match="have ended"), cluster.with_more_memory():
         pytest.fail("a worker with more memory was offered")
+
+
+def test_a_run_of_few_ccds_starts_few_workers():
+    given = ComputeCluster(n_workers=4)
+    assert given.with_at_most(1).n_workers == 1
+    assert given.with_at_most(9) == given
+    elsewhere = ComputeCluster(n_workers=4, address="tls://host:8786")
+    assert elsewhere.with_at_most(1) == elsewhere
+    batch = ComputeCluster(n_workers=4, cluster_class="dask_jobqueue.HTCondorCluster")
+    assert batch.with_at_most(1) == batch
