@@ -12,15 +12,14 @@ from pydantic import Field
 from blocks.folders import load_site
 from imaging.errors import InputError
 from imaging.masters.settings import SkyModeSettings
-from tasks.build_masters import master_path, record_files
 from tasks.build_sky_modes import common_ccds, find_modes, make_templates, modes_job, template_job
+from tasks.calibration_files import master_path, record_files
 from tasks.engine.final_state import keep_result
-from tasks.engine.limits import slot
 from tasks.engine.stage import Stage
 from tasks.engine.task_runner import ComputeTaskRunner
 from tasks.jobs import StepJob
 from tasks.requests import ExposureRequest, Name
-from tasks.steps import MAKE_TEMPLATES, WRITE_CALIBRATIONS
+from tasks.steps import MAKE_TEMPLATES
 
 
 @keep_result
@@ -60,6 +59,5 @@ def build_sky_modes(
     if made:
         templates = [master_path(place, epoch, "sky_templates", ccd, band) for ccd in sorted(made)]
         modes = [master_path(place, epoch, "sky_modes", 0, band)]
-        with slot(WRITE_CALIBRATIONS):
-            record_files(place, night, epoch, {("sky_modes", band): modes, ("sky_templates", band): templates})
+        record_files(place, night, epoch, {("sky_modes", band): modes, ("sky_templates", band): templates})
     return stage.final_state(made, epoch=epoch, band=band, rms_fraction=found.quality["rms_fraction"])

@@ -12,16 +12,15 @@ from pydantic import Field
 from blocks.folders import load_site
 from imaging.errors import InputError
 from imaging.masters.settings import StarFlatSettings
-from tasks.build_masters import master_path, record_files
 from tasks.build_star_flat import fit_job, fit_star_flats, fitted_ccds, write_job, write_star_flat
+from tasks.calibration_files import master_path, record_files
 from tasks.engine.final_state import keep_result
-from tasks.engine.limits import slot
 from tasks.engine.stage import Stage
 from tasks.engine.task_runner import ComputeTaskRunner
 from tasks.jobs import StepJob
 from tasks.products import ccds_with, observed_exposure
 from tasks.requests import ExposureRequest, Name
-from tasks.steps import WRITE_CALIBRATIONS, WRITE_STAR_FLAT
+from tasks.steps import WRITE_STAR_FLAT
 
 
 @keep_result
@@ -61,6 +60,5 @@ def build_star_flat(
     made = stage.map(write_star_flat, plan)
     if made:
         paths = [master_path(place, epoch, "star_flat", ccd, latest.band) for ccd in sorted(made)]
-        with slot(WRITE_CALIBRATIONS):
-            record_files(place, latest.night, epoch, {("star_flat", latest.band): paths})
+        record_files(place, latest.night, epoch, {("star_flat", latest.band): paths})
     return stage.final_state(made, epoch=epoch, band=latest.band)

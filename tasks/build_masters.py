@@ -1,44 +1,29 @@
 """Build master calibrations: bias, dome flat and bad-pixel map per CCD, and their entries in the library."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple
 from pathlib import Path
 
 from blocks.site import Site
 from imaging.bits import BpmBit
-from imaging.detector.ccds import CCDS, science_ccd
+from imaging.detector.ccds import science_ccd
 from imaging.errors import InputError
-from imaging.exposure import Exposure
-from imaging.image import RawCcd
-from imaging.io.atomic import content_hash
 from imaging.io.calibration_write import write_calibration_image
-from imaging.io.calibrations import (
-    MANIFEST,
-    CalibrationLibrary,
-    read_calibration_image,
-    read_linearity,
-    write_manifest,
-)
-from imaging.io.manifest import FIRST_OF_ALL, LAST_OF_ALL, CalibrationEntry, Kind
-from imaging.io.raw import RawExtension, read_exposure, read_raw_ccd
+from imaging.io.calibrations import MANIFEST, CalibrationLibrary, read_calibration_image, read_linearity
+from imaging.io.manifest import Kind
 from imaging.masters.bad_pixels import find_bad_pixels
 from imaging.masters.frames import Master, master_bias, master_flat, relative_levels
 from imaging.masters.settings import MasterSettings
 from imaging.timing import StepTimes
-from tasks.calibration_files import optional_calibration
+from tasks.calibration_files import master_path, optional_calibration, record_files
 from tasks.engine.jobs import StepResult
 from tasks.engine.step import step
 from tasks.jobs import StepJob
 from tasks.raw_files import RawFile
+from tasks.raw_frames import frame_inputs, read_frames
 from tasks.steps import DISK, FINISH_MASTERS, MAKE_BIAS, MAKE_FLAT
 
 BIAS_STEP_ADU, FLAT_STEP = 0.02, 1.0 / 16384.0
 """Quantisation steps of the files: 1 % of the read noise, and 0.07 mmag, which averages out over a source."""
-
-RAW = "raw_"
-
-WHOLE_CAMERA: frozenset[Kind] = frozenset(("sky_modes", "crosstalk"))
-"""Kinds of calibration with one file for all CCDs."""
 
 
 def bias_job(
@@ -52,8 +37,7 @@ def bias_job(
         If there are too few exposures.
     """
     chosen = _enough(raws, night, "bias", settings)
-    inputs = {f"{RAW}{raw.exposure.expnum}": raw.record(site, [ccd]) for raw in chosen}
-    extensions = {f"{RAW}{raw.exposure.expnum}": astuple(raw.extension(ccd)) for raw in chosen}
+    inputs, extensions = frame_inputs(site, chosen, [ccd])
     parameters = {"epoch": epoch, "extensions": extensions}
     return StepJob(night=night, ccd=ccd, site=site, inputs=inputs, settings=settings, parameters=parameters)
 
@@ -63,7 +47,7 @@ def make_bias(job: StepJob) -> StepResult:
     """Combine the bias exposures of one CCD."""
     settings, times, ccd = job.settings_as(MasterSettings), StepTimes(), science_ccd(job.ccd or 0)
     with times.step("read"):
-        raws = {expnum: raw for expnum, (raw, _) in _read_raws(job).items()}
+        raws = {expnum: raws[ccd.ccdnum] for expnum, _, raws in read_frames(job)}
     with times.step("combine"):
         master = master_bias(ccd, raws, job.night or 0, settings)
     path = master_path(job.site, job.parameters["epoch"], "bias", ccd.ccdnum)
@@ -92,13 +76,11 @@ def flat_job(
         If there are too few exposures.
     """
     chosen = _enough(raws, night, "dome flat", settings)
-    inputs = {f"{RAW}{raw.exposure.expnum}": raw.record(site, [ccd]) for raw in chosen} | {
-        "bias": bias.products["bias"]
-    }
+    inputs, extensions = frame_inputs(site, chosen, [ccd])
+    inputs["bias"] = bias.products["bias"]
     if (site.calibrations / MANIFEST).is_file():
         library = CalibrationLibrary(site.calibrations)
         inputs |= optional_calibration(site, library, "linearity", chosen[0].exposure, ccd)
-    extensions = {f"{RAW}{raw.exposure.expnum}": astuple(raw.extension(ccd)) for raw in chosen}
     parameters = {"epoch": epoch, "band": chosen[0].exposure.band, "extensions": extensions}
     return StepJob(night=night, ccd=ccd, site=site, inputs=inputs, settings=settings, parameters=parameters)
 
@@ -108,7 +90,7 @@ def make_flat(job: StepJob) -> StepResult:
     """Combine the dome flats of one CCD and band, normalised to 1 over this CCD."""
     settings, times, ccd = job.settings_as(MasterSettings), StepTimes(), science_ccd(job.ccd or 0)
     with times.step("read"):
-        raws = _read_raws(job)
+        raws = {expnum: (raws[ccd.ccdnum], exposure) for expnum, exposure, raws in read_frames(job)}
         bias = read_calibration_image(job.input_path("bias"), ccd.ccdnum)
         linear = read_linearity(job.input_path("linearity"), ccd.ccdnum) if "linearity" in job.inputs else None
     with times.step("combine"):
@@ -177,7 +159,15 @@ def finish_masters(job: StepJob) -> StepResult:
     return job.result(products, quality={"n_bad_pixels": int(((bad & defects) != 0).sum())})
 
 
-def record_masters(site: Site, night: int, epoch: str, ccds: Sequence[int], bands: Iterable[str]) -> Path:
+def record_masters(
+    site: Site,
+    night: int,
+    epoch: str,
+    ccds: Sequence[int],
+    bands: Iterable[str],
+    *,
+    validity: tuple[int, int] | None = None,
+) -> Path:
     """Add the bias, flats and bad-pixel maps of an epoch to the library's manifest.
 
     Parameters
@@ -186,6 +176,8 @@ def record_masters(site: Site, night: int, epoch: str, ccds: Sequence[int], band
         Site; night of the data, YYYYMMDD; name of the calibration epoch.
     ccds, bands
         CCDs and bands that were built.
+    validity
+        First and last night, YYYYMMDD, for which they hold; None for all nights, within the limits of age.
 
     Returns
     -------
@@ -196,83 +188,7 @@ def record_masters(site: Site, night: int, epoch: str, ccds: Sequence[int], band
     built = {
         (kind, band): [master_path(site, epoch, kind, ccd, band or "") for ccd in sorted(ccds)] for kind, band in kinds
     }
-    return record_files(site, night, epoch, built)
-
-
-def record_files(
-    site: Site,
-    night: int,
-    epoch: str,
-    built: Mapping[tuple[Kind, str | None], Sequence[Path]],
-    *,
-    validity: tuple[int, int] | None = None,
-    sources: Mapping[str, str] | None = None,
-    forms: Mapping[str, str] | None = None,
-) -> Path:
-    """Add calibration files to the library's manifest with their checksums; entries of other epochs are kept.
-
-    Entries of the same epoch are replaced, but keep the CCDs built before. An entry applies to the CCDs with a file;
-    other CCDs continue to use the entries of earlier epochs.
-
-    Parameters
-    ----------
-    site, night, epoch
-        Site; night of the data, YYYYMMDD; name of the calibration epoch.
-    built
-        (kind, band) to the files, named by :func:`master_path`.
-    validity
-        First and last night, YYYYMMDD, for which they hold; None for all nights, within the limits of age.
-    sources, forms
-        Of imported files: name of the file to its content hash, and to what it was recognised as.
-
-    Returns
-    -------
-    manifest
-        Path of the manifest.
-    """
-    manifest = site.calibrations / MANIFEST
-    kept = CalibrationLibrary(site.calibrations).manifest if manifest.is_file() else None
-    entries = list(kept.entries) if kept else []
-    for (kind, band), paths in built.items():
-        same = [e for e in entries if (e.epoch, e.kind, e.band) == (epoch, kind, band)]
-        checksums = {name: value for entry in same for name, value in entry.checksums.items()}
-        checksums |= {path.relative_to(site.calibrations).as_posix(): content_hash(path) for path in paths}
-        number = "" if kind in WHOLE_CAMERA else "_c{ccd:02d}"
-        files = f"{epoch}/{_file_name(kind, band or '', number)}"
-        first, last = validity or (FIRST_OF_ALL, LAST_OF_ALL)
-        kept_sources = {name: value for entry in same for name, value in entry.sources.items()}
-        kept_forms = {name: value for entry in same for name, value in entry.forms.items()}
-        entry = CalibrationEntry(
-            epoch=epoch,
-            kind=kind,
-            files=files,
-            band=band,
-            ccds=tuple(c for c in CCDS if files.format(ccd=c) in checksums) if number else None,
-            made_night=night,
-            first_night=first,
-            last_night=last,
-            checksums=checksums,
-            sources=kept_sources | dict(sources or {}),
-            forms=kept_forms | dict(forms or {}),
-        )
-        entries = [*(e for e in entries if e not in same), entry]
-    limits = {"age_limits": kept.age_limits} if kept else {}
-    write_manifest(site.calibrations, entries, **limits)
-    return manifest
-
-
-def master_path(site: Site, epoch: str, kind: Kind, ccd: int, band: str = "") -> Path:
-    """Return the path of a master in the library; the CCD is ignored for kinds of :data:`WHOLE_CAMERA`."""
-    number = "" if kind in WHOLE_CAMERA else f"_c{ccd:02d}"
-    return site.calibrations / epoch / _file_name(kind, band, number)
-
-
-def _file_name(kind: Kind, band: str, number: str) -> str:
-    return f"{_stem(kind, band)}{number}.{'txt' if kind == 'crosstalk' else 'fits'}"
-
-
-def _stem(kind: Kind, band: str) -> str:
-    return f"{kind}_{band}" if band else kind
+    return record_files(site, night, epoch, built, validity=validity)
 
 
 def _left_out(job: StepJob, kind: str, master: Master) -> tuple[str, ...]:
@@ -298,12 +214,3 @@ def _enough(raws: Sequence[RawFile], night: int, kind: str, settings: MasterSett
             remedy="give a night with calibration exposures",
         )
     return raws[: settings.maximum_exposures]
-
-
-def _read_raws(job: StepJob) -> dict[int, tuple[RawCcd, Exposure]]:
-    """Read the CCD from every raw file of a job: exposure number to (pixels, exposure of the primary header)."""
-    raws = {}
-    for name, values in job.parameters["extensions"].items():
-        path, expnum = job.input_path(name), int(name.removeprefix(RAW))
-        raws[expnum] = (read_raw_ccd(path, RawExtension(*values), expnum), read_exposure(path))
-    return raws

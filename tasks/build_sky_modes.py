@@ -17,7 +17,7 @@ from imaging.masters.settings import SkyModeSettings
 from imaging.masters.sky_modes import bin_sky, find_sky_modes, fit_templates
 from imaging.sky.mini_sky import MiniSky
 from imaging.timing import StepTimes
-from tasks.build_masters import master_path
+from tasks.calibration_files import master_path
 from tasks.engine.cache import fingerprint
 from tasks.engine.jobs import StepResult
 from tasks.engine.step import step

@@ -12,8 +12,8 @@ from imaging.io.tables import read_table
 from imaging.masters.settings import StarFlatSettings
 from imaging.masters.star_flat import StarFlatFit, StarZeropoints, exposure_zeropoint, fit_star_flat
 from imaging.tables import column
-from tasks.build_masters import FLAT_STEP, master_path
-from tasks.calibration_files import optional_calibration
+from tasks.build_masters import FLAT_STEP
+from tasks.calibration_files import master_path, optional_calibration
 from tasks.engine.cache import fingerprint
 from tasks.engine.jobs import StepResult
 from tasks.engine.step import step

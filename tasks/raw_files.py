@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -162,7 +163,25 @@ def raw_of_kind(site: Site, night: int, kinds: Iterable[str]) -> list[RawFile]:
         if file.problem and file.path.parent == site.raw / str(night) and not file.problem.startswith(NOT_RAW):
             raise InputError("raw file of the night not understood", value=file.problem, remedy="fetch it again")
     chosen = [e for e in known.exposures().values() if e.night == night and e.obstype.lower() in wanted]
-    return [_raw_file(site, known.copies(e.expnum)[0].path, e.expnum) for e in chosen]
+    return [indexed_raw(site, known, e.expnum) for e in chosen]
+
+
+def indexed_raw(site: Site, known: RawFiles, expnum: int) -> RawFile:
+    """Return the best raw file of an exposure that the index of raw files holds."""
+    return _raw_file(site, known.copies(expnum)[0].path, expnum)
+
+
+def usual_exposures(flats: Iterable[Exposure]) -> list[Exposure]:
+    """Return the dome flats of the exposure time that is taken most often in their band and night.
+
+    Of times taken equally often the longest is the usual one. Single exposures of many times are a ramp.
+    """
+    groups: dict[tuple[int, str], Counter[float]] = {}
+    found = list(flats)
+    for e in found:
+        groups.setdefault((e.night, e.band), Counter())[round(e.exptime_s, 3)] += 1
+    usual = {group: max(times, key=lambda time: (times[time], time)) for group, times in groups.items()}
+    return [e for e in found if round(e.exptime_s, 3) == usual[e.night, e.band]]
 
 
 def ccds_to_process(raw: RawFile, asked: tuple[int, ...] | None) -> tuple[int, ...]:

@@ -9,14 +9,13 @@ from tasks.engine.jobs import StepInfo
 
 EXPOSURES = "gw-exposures"
 DISK = "gw-disk"
-WRITE_CALIBRATIONS = "gw-write-calibrations"
 WRITE_REFERENCE = "gw-write-reference"
 WRITE_NIGHTS = "gw-write-nights"
 
-LIMITS = {EXPOSURES: 2, DISK: 16, WRITE_CALIBRATIONS: 1, WRITE_REFERENCE: 1, WRITE_NIGHTS: 1}
+LIMITS = {EXPOSURES: 2, DISK: 16, WRITE_REFERENCE: 1, WRITE_NIGHTS: 1}
 """Global concurrency limits and their initial numbers of slots: exposures processed at the same time, over all runs;
-CCDs that read raw files or write exports at the same time, over all workers; one writer each for the calibration
-library, the reference catalogues and the tables of nights."""
+CCDs that read raw files or write exports at the same time, over all workers; one writer each for the reference
+catalogues and the tables of nights."""
 
 CCD, EXPOSURE, NIGHT, FILE = "ccd", "exposure", "night", "file"
 """Values of :attr:`StepInfo.mapped_over`."""
@@ -122,6 +121,10 @@ TIDY = StepInfo("tidy", "tidy", CCD, 2.7)
 MAKE_BIAS = StepInfo("make_bias", "build_calibrations", CCD, 2.0)
 MAKE_FLAT = StepInfo("make_flat", "build_calibrations", CCD, 2.0)
 FINISH_MASTERS = StepInfo("finish_masters", "build_calibrations", CCD, 1.0)
+SIGN_FRAMES = StepInfo("sign_frames", "build_era", CCD, 2.0)
+MEASURE_LINEARITY = StepInfo("measure_linearity", "build_linearity", CCD, 12.0)
+MEASURE_CROSSTALK = StepInfo("measure_crosstalk", "build_crosstalk", CCD, 10.0)
+MEASURE_REPULSION = StepInfo("measure_repulsion", "build_brighter_fatter", CCD, 15.0)
 FIND_MODES = StepInfo("find_modes", "build_sky_modes", EXPOSURE, 1.0, runs_in_flow=True)
 MAKE_TEMPLATES = StepInfo("make_templates", "build_sky_modes", CCD, 1.0)
 FIT_STAR_FLATS = StepInfo("fit_star_flats", "build_star_flat", EXPOSURE, 1.0, runs_in_flow=True)

@@ -16,11 +16,14 @@ from imaging.errors import GWWorkflowError, InputError
 from imaging.exposure import Exposure
 from imaging.identity import ExposureId
 from imaging.io.manifest import date_of_night
-from imaging.masters.settings import MasterSettings
+from imaging.masters.settings import MasterSettings, RampSettings
 from tasks.raw_files import BIAS_KINDS, FLAT_KINDS, find_raw
 
 REGION = 0.9
 """Probability of the region of the sky map that should have reference stars, for exposures added later."""
+
+NIGHTS_OF_AN_ERA = 2
+"""Number of nights above which calibrations are built over an era."""
 
 NEAR_DAYS = 90
 """Days before and after a night in which biases and dome flats are looked for."""
@@ -122,21 +125,44 @@ def _check_calibrations(site: Site, exposures: Sequence[Exposure], expected: Map
 def _building(site: Site, lacking: Sequence[tuple[int, str]]) -> tuple[str, ...]:
     """Return the commands that bring calibrations for nights and bands.
 
-    The nearest night with enough raw biases and dome flats of the band is built from; where there is none, calibrations
-    must be imported.
+    The nearest night with enough raw biases and dome flats of the band is built from, an era if there are several such
+    nights; where there is none, calibrations must be imported.
     """
     known = raw_files(site).exposures().values()
     enough = MasterSettings().minimum_exposures
     counts = Counter((e.night, _frame_kind(e)) for e in known)
-    commands: dict[str, None] = {}
+    nights: list[int] = []
+    served: list[int] = []
+    imports = False
     for night, band in lacking:
         days = {other: abs((date_of_night(other) - date_of_night(night)).days) for other, _ in counts}
         near = sorted((day, other) for other, day in days.items() if day <= NEAR_DAYS)
         complete = (n for _, n in near if min(counts[n, BIAS_KINDS[0]], counts[n, f"{FLAT_KINDS[0]} {band}"]) >= enough)
         found = next(complete, None)
-        command = f"build-calibrations {found}" if found else "import-calibrations FILE..."
-        commands[f"gw-workflow {command}"] = None
-    return tuple(commands)
+        imports |= found is None
+        if found is not None:
+            nights, served = [*nights, found], [*served, night]
+    chosen = sorted(set(nights))
+    whole = [*chosen, *served]
+    words = [f"build-calibrations {night}" for night in chosen]
+    if len(chosen) > NIGHTS_OF_AN_ERA:
+        words = [f"build-calibrations --from {min(whole)} --to {max(whole)}"]
+    return tuple(f"gw-workflow {word}" for word in [*words, *["import-calibrations FILE..."] * imports])
+
+
+def _bringing(site: Site, kind: str) -> str:
+    """Return the command that brings a kind of calibration that has a default: curves from a ramp, if there is one."""
+    from imaging.detrend.defaults import DEFAULTS
+
+    if kind == "linearity":
+        times: dict[tuple[int, str], set[float]] = {}
+        for e in raw_files(site).exposures().values():
+            if e.obstype.lower() in FLAT_KINDS:
+                times.setdefault((e.night, e.band), set()).add(round(e.exptime_s, 3))
+        ramps = [night for (night, _), found in times.items() if len(found) >= RampSettings().minimum_times]
+        if ramps:
+            return f"build-linearity {max(ramps)}"
+    return DEFAULTS[kind].command
 
 
 def _frame_kind(exposure: Exposure) -> str:
@@ -159,9 +185,11 @@ def _check_defaults(site: Site, exposures: Sequence[Exposure], expected: Mapping
         return Finding("calibration defaults", "good", "none is needed: the library has every kind")
     kinds = [kind for kind in DEFAULTS if kind in lacking]
     found = "; ".join(f"{kind}: {DEFAULTS[kind].meaning}" for kind in kinds)
-    commands = tuple(f"gw-workflow {DEFAULTS[kind].command}" for kind in kinds if DEFAULTS[kind].is_harmful)
+    commands = tuple(f"gw-workflow {_bringing(site, kind)}" for kind in kinds if DEFAULTS[kind].is_harmful)
     verdict: Verdict = "warning" if commands else "good"
-    return Finding("calibration defaults", verdict, found, "import what is known" if commands else "", commands)
+    return Finding(
+        "calibration defaults", verdict, found, "build or import what is known" if commands else "", commands
+    )
 
 
 def _check_reference(site: Site, exposures: Sequence[Exposure], expected: Mapping[int, Sequence[int]]) -> Finding:

@@ -1,8 +1,9 @@
-"""Commands of calibrations: build-calibrations, build-sky-modes, build-star-flat, import-calibrations."""
+"""Commands of calibrations: build-... from raw frames and processed exposures, import-calibrations."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -22,30 +23,107 @@ from deployments.cli.options import (
 from deployments.cli.output import Answer
 from deployments.cli.running import run_flow
 from deployments.products.find_exposure import find_request
-from imaging.identity import check_night
+from imaging.errors import InputError
 from imaging.io.manifest import Kind
 
 Epoch = Annotated[str, Parameter(name="--epoch", help="Name of the calibration epoch of the new files.")]
+RawNight = Annotated[int, Parameter(validator=is_a_night, help="Night of the raw dome flats, YYYYMMDD.")]
+NightEpoch = Annotated[str | None, Parameter(name="--epoch", help="Name of the calibration epoch; default: nYYYYMMDD.")]
 
 
 def build_calibrations(
-    night: Annotated[int, Parameter(validator=is_a_night, help="Night of the bias and dome-flat exposures, YYYYMMDD.")],
+    night: Annotated[
+        int | None, Parameter(validator=is_a_night, help="Night of the bias and dome-flat exposures, YYYYMMDD.")
+    ] = None,
     /,
     *,
+    first: Annotated[
+        int | None, Parameter(name="--from", validator=is_a_night, help="First night of an era, YYYYMMDD.")
+    ] = None,
+    last: Annotated[
+        int | None, Parameter(name="--to", validator=is_a_night, help="Last night of an era, YYYYMMDD.")
+    ] = None,
     ccds: Ccds = None,
     epoch: Annotated[
-        str | None, Parameter(name="--epoch", help="Name of the calibration epoch; default: nYYYYMMDD.")
+        str | None,
+        Parameter(name="--epoch", help="Name of the calibration epoch, of an era its begin; default: nYYYYMMDD."),
     ] = None,
     overwrite: Overwrite = False,
     workers: Workers = None,
     common: Common = DEFAULTS,
 ) -> Answer:
-    """Build master bias, dome flats and bad-pixel maps from a night's raw frames, and add them to the library."""
-    check_night(night)
+    """Build master bias, dome flats and bad-pixel maps from the raw frames of a night, or of the nights of an era.
+
+    An era is divided into stable periods, where bias or flats have changed; each has masters that hold for its nights.
+    """
     found, chosen = find_site(common), ccds_of(ccds)
-    parameters = {"night": night, "site": found.name, "ccds": chosen, "epoch": epoch, "overwrite": overwrite}
-    flow, about = "flows.build_calibrations:build_calibrations", {"night": night, "ccds": chosen}
-    return run_flow("build-calibrations", common, found.site, flow, parameters, workers=workers, about=about)
+    parameters = {"site": found.name, "ccds": chosen, "overwrite": overwrite}
+    if night is not None and first is None and last is None:
+        flow, about = "flows.build_calibrations:build_calibrations", {"night": night, "ccds": chosen}
+        parameters |= {"night": night, "epoch": epoch}
+        return run_flow("build-calibrations", common, found.site, flow, parameters, workers=workers, about=about)
+    if night is not None or first is None or last is None:
+        raise InputError("give a night, or both --from and --to", value=f"night {night}, from {first} to {last}")
+    era = {"first": first, "last": last}
+    parameters |= era | ({"epoch": epoch} if epoch else {})
+    flow = "flows.build_era:build_era"
+    answer = run_flow("build-calibrations", common, found.site, flow, parameters, workers=workers, about=era)
+    return replace(answer, lines=(*answer.lines, *_periods(answer.document.get("summary"))))
+
+
+def _periods(summary: Any) -> list[str]:  # noqa: ANN401
+    """Return a line per stable period of an era."""
+    lines = []
+    for period in (summary or {}).get("periods", ()):
+        what = f"bias, bad pixels, flats {', '.join(period['flats'])}" if period["flats"] else "no masters"
+        lacking = f"; too few frames: {', '.join(period['lacking'])}" if period["lacking"] else ""
+        why = f"; {'; '.join(period['begins_with'])}" if period["begins_with"] else ""
+        nights = f"{period['first_night']} to {period['last_night']}"
+        lines.append(f"  {nights}: {period['epoch']}, {what}, {period['nights_with_frames']} nights{lacking}{why}")
+    return lines
+
+
+def build_crosstalk(
+    *expnums: Annotated[int, Parameter(help="Exposure numbers of raw exposures of the sky, with saturated stars.")],
+    epoch: Epoch,
+    ccds: Ccds = None,
+    overwrite: Overwrite = False,
+    workers: Workers = None,
+    common: Common = DEFAULTS,
+) -> Answer:
+    """Measure crosstalk from bright stars and cosmic rays of raw exposures, and add the matrix to the library."""
+    found, chosen = find_site(common), ccds_of(ccds)
+    parameters = {"expnums": expnums, "site": found.name, "ccds": chosen, "epoch": epoch, "overwrite": overwrite}
+    flow, about = "flows.build_crosstalk:build_crosstalk", {"expnums": expnums, "epoch": epoch}
+    return run_flow("build-crosstalk", common, found.site, flow, parameters, workers=workers, about=about)
+
+
+def build_linearity(
+    night: RawNight,
+    /,
+    *,
+    ccds: Ccds = None,
+    epoch: NightEpoch = None,
+    overwrite: Overwrite = False,
+    workers: Workers = None,
+    common: Common = DEFAULTS,
+) -> Answer:
+    """Build the linearity of the amplifiers from dome flats of different exposure times, and add it to the library."""
+    return _build_from_flats("linearity", night, ccds, epoch, workers, common, overwrite=overwrite)
+
+
+def build_brighter_fatter(
+    night: RawNight,
+    /,
+    *,
+    ccds: Ccds = None,
+    epoch: NightEpoch = None,
+    overwrite: Overwrite = False,
+    workers: Workers = None,
+    common: Common = DEFAULTS,
+) -> Answer:
+    """Build the brighter-fatter kernels of the CCDs from pairs of dome flats, and add them to the library."""
+    return _build_from_flats("brighter-fatter", night, ccds, epoch, workers, common, overwrite=overwrite)
 
 
 def build_sky_modes(
@@ -123,3 +201,21 @@ def _build(
     parameters = {"exposures": requests, "epoch": epoch, "site": found.name, "overwrite": overwrite}
     about = {"expnums": expnums, "epoch": epoch}
     return run_flow(command, common, found.site, flow, parameters, workers=workers, about=about)
+
+
+def _build_from_flats(
+    kind: str,
+    night: int,
+    ccds: str | None,
+    epoch: str | None,
+    workers: int | None,
+    common: Common,
+    *,
+    overwrite: bool,
+) -> Answer:
+    """Run a flow that builds a kind of calibration from the dome flats of a night."""
+    found, chosen = find_site(common), ccds_of(ccds)
+    module = f"build_{kind.replace('-', '_')}"
+    parameters = {"night": night, "site": found.name, "ccds": chosen, "epoch": epoch, "overwrite": overwrite}
+    flow, about = f"flows.{module}:{module}", {"night": night, "ccds": chosen}
+    return run_flow(f"build-{kind}", common, found.site, flow, parameters, workers=workers, about=about)

@@ -9,14 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blocks.site import Site
-from imaging.detector.ccds import AMPLIFIERS, CCDS, NX, SCIENCE_CCDS, format_ccd_list
+from imaging.detector.ccds import CCDS, NX, SCIENCE_CCDS, format_ccd_list
 from imaging.errors import InputError
 from imaging.io.atomic import content_hash, write_text
-from imaging.io.calibration_write import write_calibration_image, write_image_extensions, write_table_extensions
+from imaging.io.calibration_write import (
+    write_brighter_fatter,
+    write_calibration_image,
+    write_image_extensions,
+    write_linearity,
+)
 from imaging.io.foreign_calibrations import ForeignCalibration, recognise
 from imaging.io.manifest import FIRST_OF_ALL, LAST_OF_ALL, Kind
 from imaging.masters.foreign_flats import FlatFigures, flat_figures, flat_unit, require_common_scale
-from tasks.build_masters import master_path, record_files
+from tasks.calibration_files import master_path, record_files
 
 Group = tuple[str, Kind, str]
 """Epoch, kind and band of an entry of the manifest."""
@@ -167,10 +172,9 @@ def _write_ccd(path: Path, kind: Kind, value: Any, header: Mapping[str, Any], *,
     """Write the calibration of one CCD."""
     ccd = CCDS[header["CCDNUM"]]
     if kind == "linearity":
-        columns = {"ADU": value.adu} | {f"ADU_LINEAR_{name}": value.linear[name] for name in AMPLIFIERS}
-        write_table_extensions(path, {f"CCD{ccd.ccdnum:02d}": columns}, header=header)
+        write_linearity(path, ccd, value, header)
     elif kind == "brighter_fatter":
-        write_image_extensions(path, {f"{ccd.detpos}R": value.right, f"{ccd.detpos}T": value.top}, header)
+        write_brighter_fatter(path, ccd, value, header)
     else:
         if kind == "flat" and in_adu:
             value = value.copy()

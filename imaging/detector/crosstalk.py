@@ -7,7 +7,7 @@ receives coefficient times the source's signal; above it coefficient times onset
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from imaging.detector.ccds import AMPLIFIERS, AmplifierName
@@ -19,6 +19,9 @@ LARGEST = 0.1
 
 NEGLIGIBLE = 1e-6
 """Coefficients smaller than this are dropped, as in the original pipeline."""
+
+Place = tuple[int, AmplifierName]
+"""CCD number and amplifier."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +40,8 @@ class CrosstalkTerm:
         Coefficients of the excess above the onset, first power first.
     """
 
-    victim: tuple[int, AmplifierName]
-    source: tuple[int, AmplifierName]
+    victim: Place
+    source: Place
     coefficient: float
     onset_adu: float
     polynomial: tuple[float, ...]
@@ -114,13 +117,22 @@ def parse_crosstalk(text: str, source: str = "crosstalk table") -> CrosstalkMatr
     return CrosstalkMatrix(tuple(terms))
 
 
-def format_crosstalk(terms: Iterable[CrosstalkTerm]) -> str:
-    """Format terms in the observatory's text format."""
+def format_crosstalk(terms: Iterable[CrosstalkTerm], errors: Mapping[tuple[Place, Place], float] | None = None) -> str:
+    """Format terms in the observatory's text format.
+
+    Parameters
+    ----------
+    terms
+        The terms.
+    errors
+        (victim, source) to error of the coefficient, where it is known.
+    """
     lines = ["# victim source x x_err src_nl poly_coeff"]
     for term in terms:
         names = [f"ccd{ccd:02d}{amplifier}" for ccd, amplifier in (term.victim, term.source)]
         powers = "  ".join(f"{c:.6e}" for c in term.polynomial)
-        lines.append(f"{names[0]}   {names[1]}   {term.coefficient:.6e}  0.00e+00  {term.onset_adu:.6e}  {powers}")
+        error = (errors or {}).get((term.victim, term.source), 0.0)
+        lines.append(f"{names[0]}   {names[1]}   {term.coefficient:.6e}  {error:.2e}  {term.onset_adu:.6e}  {powers}")
     return "\n".join(lines) + "\n"
 
 

@@ -8,6 +8,9 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
+from imaging.detector.ccds import AMPLIFIERS, Ccd
+from imaging.detector.linearity import LinearityTable
+from imaging.detrend.brighter_fatter import BrighterFatterKernel
 from imaging.io.atomic import write_bytes
 from imaging.io.checksums import bytes_with_checksums
 
@@ -80,3 +83,14 @@ def write_table_extensions(
         table.header.update(dict(header or {}))
         hdus.append(table)
     write_bytes(path, bytes_with_checksums(fits.HDUList(hdus)))
+
+
+def write_linearity(path: Path, ccd: Ccd, table: LinearityTable, header: Header) -> None:
+    """Write the response curves of one CCD: a table with columns ADU, ADU_LINEAR_A, ADU_LINEAR_B."""
+    columns = {"ADU": table.adu} | {f"ADU_LINEAR_{name}": table.linear[name] for name in AMPLIFIERS}
+    write_table_extensions(path, {f"CCD{ccd.ccdnum:02d}": columns}, header=header)
+
+
+def write_brighter_fatter(path: Path, ccd: Ccd, kernel: BrighterFatterKernel, header: Header) -> None:
+    """Write the kernels of one CCD: image extensions named by its position and ``R`` (right) or ``T`` (top)."""
+    write_image_extensions(path, {f"{ccd.detpos}R": kernel.right, f"{ccd.detpos}T": kernel.top}, header)

@@ -69,7 +69,9 @@ class CalibrationLibrary:
             self.manifest = CalibrationManifest.model_validate_json(path.read_bytes())
 
     def find(self, kind: Kind, exposure: Exposure, ccd: int, *, epoch: str | None = None) -> Path:
-        """Find the file of a calibration for an exposure and CCD; of several valid ones that nearest in time.
+        """Find the file of a calibration for an exposure and CCD.
+
+        Of several valid ones, those that hold for a stated period come first, then that nearest in time.
 
         Parameters
         ----------
@@ -146,7 +148,7 @@ class CalibrationLibrary:
         of_kind = [entry for entry in self.manifest.entries if entry.serves(kind, exposure.band, ccd)]
         valid = [e for e in of_kind if (e.epoch == epoch if epoch else e.valid_for(exposure))]
         if valid:
-            return max(valid, key=lambda e: (e.band is not None, -e.age_days(exposure), e.made_night))
+            return max(valid, key=lambda e: (e.band is not None, e.is_of_a_period, -e.age_days(exposure), e.made_night))
         what = f"{kind}, band {exposure.band}" if kind in BAND_DEPENDENT else kind
         if of_kind:
             problem = f"calibration outside its validity: {what}"

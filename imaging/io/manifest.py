@@ -114,6 +114,11 @@ class CalibrationEntry(BaseModel):
         """Return the absolute time between an exposure and the calibration data, days."""
         return abs((date_of_night(exposure.night) - date_of_night(self.made_night)).days)
 
+    @property
+    def is_of_a_period(self) -> bool:
+        """Whether it is stated between which nights the entry holds, as for the stable periods of an era."""
+        return self.first_night != FIRST_OF_ALL and self.last_night != LAST_OF_ALL
+
     def valid_for(self, exposure: Exposure) -> bool:
         """Whether the entry is valid for an exposure's night and number."""
         return (

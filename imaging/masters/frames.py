@@ -7,16 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imaging.bits import NO_WEIGHT
-from imaging.detector.ccds import NX, Ccd
+from imaging.detector.ccds import Ccd
 from imaging.detector.linearity import LinearityTable
-from imaging.detrend.amplifiers import amplifier_figures
 from imaging.detrend.calibrations import DetrendCalibrations
 from imaging.detrend.chain import detrend_ccd
-from imaging.detrend.overscan import measure_overscan
-from imaging.detrend.pixels import subtract_overscan
 from imaging.errors import CcdError
 from imaging.exposure import Exposure
 from imaging.image import RawCcd
+from imaging.masters.adu_frames import adu_frame
 from imaging.masters.combine import combine_frames
 from imaging.masters.settings import MasterSettings
 
@@ -70,7 +68,8 @@ def master_bias(ccd: Ccd, raws: Mapping[int, RawCcd], night: int, settings: Mast
     _require_enough(ccd, len(raws), "bias", settings)
     frames, noise = {}, {}
     for number, raw in raws.items():
-        frames[number], noise[number] = _without_overscan(ccd, raw, night, settings)
+        frame = adu_frame(ccd, {ccd.ccdnum: raw}, night, settings.detrend)
+        frames[number], noise[number] = frame.science, frame.noise_adu
     unlike = outlying_frames(frames, settings.bias_outlier_adu)
     left_out = {number: f"unlike the others by {by:.1f} ADU" for number, by in unlike.items()}
     kept = [number for number in frames if number not in left_out]
@@ -179,20 +178,6 @@ def relative_levels(levels: Mapping[int, Mapping[int, float]]) -> dict[int, floa
     table = np.array([[levels[ccd][number] for number in shared] for ccd in ccds])
     scales = np.median(table / table.mean(axis=0), axis=1)
     return dict(zip(ccds, scales.tolist(), strict=True))
-
-
-def _without_overscan(ccd: Ccd, raw: RawCcd, night: int, settings: MasterSettings) -> tuple[FloatImage, float]:
-    """Return a trimmed frame above its overscan, ADU, and the larger of its amplifiers' read noise."""
-    shape = (raw.pixels.shape[0], raw.pixels.shape[1])
-    science = np.empty((ccd.ny, NX), dtype=np.float32)
-    mask = np.zeros((ccd.ny, NX), dtype=np.int16)
-    noise = 0.0
-    for a in amplifier_figures(ccd, raw.header, shape, night, settings.detrend):
-        overscan = measure_overscan(raw.pixels, a.overscan, settings.detrend)
-        place = (a.data.y0, a.data.x0, overscan.levels_adu, science, mask)
-        subtract_overscan(raw.pixels, *place, a.columns.start, a.width)
-        noise = max(noise, overscan.noise_adu)
-    return science, noise
 
 
 def _require_enough(ccd: Ccd, found: int, kind: str, settings: MasterSettings) -> None:

@@ -69,3 +69,106 @@ class StarFlatSettings(Settings):
     """Systematic error added to the errors of the stars: colour terms and variability."""
     clip_sigma: float = Field(3.5, gt=2)
     """Clipping limit in sigma; rejects variable and blended stars."""
+
+
+class RampSettings(Settings):
+    """Settings of the response curves from a ramp of dome flats."""
+
+    detrend: DetrendSettings = DetrendSettings()
+    """Overscan and header limits, as for science exposures."""
+    minimum_times: int = Field(8, ge=4)
+    """Fewest exposure times of a ramp; a band with fewer has ordinary dome flats."""
+    reference_adu: float = Field(10000.0, gt=0)
+    """Signal that the curves leave unchanged: a ramp gives the shape of a curve, the gain its scale."""
+    lowest_adu: float = Field(500.0, gt=0)
+    """Signal down to which the curves must be accurate."""
+    floor_adu: float = Field(100.0, gt=0)
+    """Signals below it are not used: the error of the overscan is a per mille of it."""
+    reach: float = Field(0.85, gt=0, le=1)
+    """Share of the saturation level up to which a ramp must measure an amplifier."""
+    saturation_share: float = Field(0.98, gt=0, le=1)
+    """Share of the saturation level that one pixel of a thousand may exceed in a frame that is used."""
+    frames_per_interval: int = Field(3, ge=1)
+    """Frames per interval of the splines."""
+    maximum_intervals: int = Field(5, ge=2)
+    """Largest number of intervals of the splines, over about five e-folds of signal."""
+    lamp_degree: int = Field(3, ge=0, le=8)
+    """Degree of the polynomial of the lamp in time, for each band."""
+    lamp_noise: float = Field(0.0002, gt=0)
+    """Expected scatter of single frames, as a fraction: the lamp, and the repeatability of the shutter."""
+    shutter_error_s: float = Field(0.02, gt=0)
+    """Largest plausible difference of the true exposure time from that of the header, seconds, one sigma."""
+    clip_sigma: float = Field(5.0, gt=2)
+    """Rejection limit of frames in sigma: a lamp that was off."""
+    maximum_iterations: int = Field(10, ge=1)
+    """Largest number of iterations."""
+    maximum_left_out: float = Field(0.08, ge=0, lt=0.5)
+    """Share of the frames that may deviate; with more it is not known which are right."""
+    maximum_error: float = Field(0.001, gt=0)
+    """Error of a curve above which it is refused."""
+
+
+class EraSettings(Settings):
+    """Settings of master calibrations over an era: many nights, divided where the camera has changed."""
+
+    masters: MasterSettings = MasterSettings()
+    """Settings of the masters of each period."""
+    frames_per_night: int = Field(3, ge=1)
+    """Frames of a kind and band of a night that are compared with those of other nights."""
+    block_pixels: int = Field(256, ge=64)
+    """Side of the blocks whose medians are compared."""
+    block_share: float = Field(0.1, gt=0, lt=1)
+    """Share of a CCD's blocks that must have changed."""
+    bias_jump_adu: float = Field(1.0, gt=0)
+    """Change of the bias that starts a new period: the deviation at which a frame is left out of a master."""
+    flat_jump: float = Field(0.005, gt=0)
+    """Change of a flat, relative to the camera, that starts a new period."""
+
+
+class LeakSettings(Settings):
+    """Settings of crosstalk coefficients from science frames."""
+
+    detrend: DetrendSettings = DetrendSettings()
+    """Overscan and header limits, as for science exposures."""
+    bright_adu: float = Field(2000.0, gt=0)
+    """Signal of a source from which a pixel counts: fainter ones add noise and no information."""
+    shape_coefficient: float = Field(5e-5, gt=0)
+    """Coefficient of the present matrix from which the shape of its response beyond the onset is believed; of pairs
+    with smaller ones pixels beyond the onset are not used."""
+    own_adu: float = Field(150.0, gt=0)
+    """Excess over its surroundings above which a pixel of the victim holds light of its own; more than crosstalk."""
+    own_reach_pixels: int = Field(12, ge=1)
+    """Pixels around such light that are left out."""
+    bright_own_adu: float = Field(5000.0, gt=0)
+    """Excess above which light of the victim has wide wings: a star near the border of two amplifiers lights both."""
+    bright_own_reach_blocks: int = Field(5, ge=1)
+    """Blocks of 16 pixels around it that are left out."""
+    clip_sigma: float = Field(4.0, gt=2)
+    """Rejection limit about the model, in units of the victim's noise: faint sources."""
+    iterations: int = Field(4, ge=1)
+    """Number of iterations of the clipping."""
+    maximum_error: float = Field(1e-5, gt=0)
+    """Error of a coefficient above which the old one is kept; half the accuracy that the chain needs."""
+
+
+class RepulsionSettings(Settings):
+    """Settings of brighter-fatter kernels from pairs of dome flats."""
+
+    detrend: DetrendSettings = DetrendSettings()
+    """Overscan and header limits, as for science exposures."""
+    minimum_pairs: int = Field(2, ge=1)
+    """Fewest covariances, of one amplifier in one pair of flats each."""
+    maximum_pairs: int = Field(10, ge=1)
+    """Largest number of pairs that are read."""
+    level_electrons: tuple[float, float] = (30000.0, 150000.0)
+    """Range of levels: the effect grows with the level."""
+    saturation_share: float = Field(0.85, gt=0, le=1)
+    """Share of the saturation level above which a flat is not used."""
+    level_tolerance: float = Field(0.02, gt=0)
+    """Largest difference of the levels of a pair, as a fraction."""
+    clip_sigma: float = Field(5.0, gt=2)
+    """Rejection limit of pixels in sigma: cosmic rays."""
+    gain_error: float = Field(0.01, gt=0)
+    """Error of the gains, as a fraction."""
+    minimum_significance: float = Field(10.0, gt=0)
+    """Least significance of the correlation of neighbours: the kernel is then known to a tenth."""

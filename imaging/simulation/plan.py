@@ -32,6 +32,15 @@ EXPOSURES_PER_NIGHT = 300
 DOME_FLAT_ELECTRONS = 60000.0
 DOME_FLAT_EXPTIME_S = 10.0
 
+RAMP_DIMMING = 0.1
+"""Brightness of the lamp in the further bands of a ramp over that in the first."""
+
+LAMP_DRIFT, LAMP_HOURS, LAMP_SCATTER = 0.008, 1.5, 1.5e-4
+"""Drift of the lamp during a ramp: amplitude as a fraction, and its period; scatter of single frames."""
+
+SHUTTER_OFFSET_S = 0.006
+"""Time for which the shutter is open longer than the header says, seconds."""
+
 FRINGE_AMPLITUDE = {"z": 0.004, "Y": 0.009}
 """Amplitude of the night-sky fringes relative to the sky."""
 
@@ -213,18 +222,20 @@ def _streaks(settings: SimulationSettings, random: np.random.Generator, sky_sigm
 
 def _calibrations(settings: SimulationSettings, ra: float, dec: float) -> Iterator[SimulatedExposure]:
     """Draw bias and dome-flat exposures of the afternoon."""
+    level, usual = DOME_FLAT_ELECTRONS, DOME_FLAT_EXPTIME_S
+    kinds = [("zero", settings.bands[0], 0.0, 0.0)] * settings.n_bias_exposures
+    kinds += [("dome flat", band, usual, level) for band in settings.bands for _ in range(settings.n_flat_exposures)]
+    kinds += [("dome flat", *exposure) for exposure in _ramp(settings)]
     mjd = first_search_mjd(settings) - 0.2
-    kinds: list[tuple[Role, str]] = [("zero", settings.bands[0])] * settings.n_bias_exposures
-    kinds += [("dome flat", band) for band in settings.bands for _ in range(settings.n_flat_exposures)]
-    for number, (role, band) in enumerate(kinds):
-        exptime = 0.0 if role == "zero" else DOME_FLAT_EXPTIME_S
+    for number, (obstype, band, exptime, electrons) in enumerate(kinds):
+        role: Role = "zero" if obstype == "zero" else "dome flat"
         yield SimulatedExposure(
             seed=settings.seed,
             expnum=max(settings.first_expnum - 100 - len(kinds) + number, 1),
             role=role,
             band=band,
             night=settings.night,
-            mjd=mjd + number * (exptime + READOUT_S) / 86400.0,
+            mjd=mjd,
             exptime_s=exptime,
             object_name="bias" if role == "zero" else f"dome flat {band}",
             ra_deg=ra,
@@ -232,7 +243,19 @@ def _calibrations(settings: SimulationSettings, ra: float, dec: float) -> Iterat
             true_ra_deg=ra,
             true_dec_deg=dec,
             zeropoint_mag=BANDS[band].zeropoint_rate_mag,
-            sky_electrons=0.0 if role == "zero" else DOME_FLAT_ELECTRONS,
+            sky_electrons=electrons,
             sky_modes=(1.0,),
             cosmic_rays_per_ccd=settings.cosmic_rays_per_minute * (exptime + READOUT_S / 2) / 60.0,
         )
+        mjd += (exptime + READOUT_S) / 86400.0
+
+
+def _ramp(settings: SimulationSettings) -> Iterator[tuple[str, float, float]]:
+    """Draw the dome flats of a ramp: band, exposure time, electrons."""
+    random, hours = random_stream(settings.seed, "ramp"), 0.0
+    for number, band in enumerate(settings.bands):
+        rate = DOME_FLAT_ELECTRONS / DOME_FLAT_EXPTIME_S * RAMP_DIMMING ** min(number, 1)
+        for exptime in settings.ramp_exptimes_s:
+            lamp = 1.0 + LAMP_DRIFT * np.sin(2 * np.pi * hours / LAMP_HOURS) + LAMP_SCATTER * random.normal()
+            yield band, exptime, float(rate * lamp * (exptime + SHUTTER_OFFSET_S))
+            hours += (exptime + READOUT_S) / 3600.0

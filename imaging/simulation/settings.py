@@ -108,6 +108,9 @@ class SimulationSettings(Settings):
     """Number of raw bias exposures to write for the night."""
     n_flat_exposures: int = Field(0, ge=0)
     """Number of raw dome-flat exposures per band to write for the night."""
+    ramp_exptimes_s: tuple[float, ...] = ()
+    """Exposure times of a ramp of raw dome flats in every band, in order; the lamp is ten times dimmer in every band
+    after the first, drifts, and the shutter is open longer than the header says."""
 
     @model_validator(mode="before")
     @classmethod

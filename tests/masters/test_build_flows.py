@@ -1,6 +1,5 @@
 """The flows that build masters, from raw frames and processed exposures to the library: built, refused, left out."""
 
-import json
 import shutil
 
 import fitsio
@@ -8,8 +7,6 @@ import numpy as np
 import pytest
 
 from blocks.site import Site
-from deployments.cli import calibrations, main
-from deployments.cli.running import run_flow
 from imaging.exposure import Exposure
 from imaging.identity import ExposureId, raw_name
 from imaging.io.atomic import content_hash
@@ -46,23 +43,6 @@ def site(afternoon, tmp_path):
     """Return a copy of the afternoon that may be spoilt."""
     shutil.copytree(afternoon, tmp_path / "site")
     return Site.at(tmp_path / "site")
-
-
-@pytest.fixture
-def command(prefect_server, capsys, monkeypatch):
-    """Run a command in this process, with the server that all tests share; return its exit code and what it says."""
-    from prefect.settings import PREFECT_API_URL
-
-    monkeypatch.setenv("PREFECT_API_URL", PREFECT_API_URL.value())
-    monkeypatch.setattr(
-        calibrations, "run_flow", lambda *words, workers, about: run_flow(*words, in_process=True, about=about)
-    )
-
-    def run(site, *words):
-        code = main.run([*map(str, words), "--site", str(site.root), "--json"])
-        return ExitCode(code), json.loads(capsys.readouterr().out)
-
-    return run
 
 
 def raw_files(site, obstype):

@@ -17,8 +17,8 @@ from imaging.masters.bad_pixels import find_bad_pixels
 from imaging.masters.combine import combine_frames
 from imaging.masters.frames import master_bias, master_flat, outlying_frames, relative_levels
 from imaging.masters.settings import MasterSettings
-from tasks.build_masters import master_path, record_masters
-from tasks.calibration_files import calibration_record
+from tasks.build_masters import record_masters
+from tasks.calibration_files import calibration_record, master_path
 
 CCD = science_ccd(33)
 SETTINGS = MasterSettings()

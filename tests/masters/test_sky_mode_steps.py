@@ -10,8 +10,8 @@ from imaging.identity import ExposureId
 from imaging.io.calibrations import CalibrationLibrary, read_sky_modes, read_sky_templates
 from imaging.io.images import write_planes
 from imaging.masters.settings import SkyModeSettings
-from tasks.build_masters import master_path, record_files
 from tasks.build_sky_modes import common_ccds, find_modes, make_templates, modes_job, template_job
+from tasks.calibration_files import master_path, record_files
 
 CCDS, N, SETTINGS = (26, 33), 9, SkyModeSettings(n_modes=2)
 PATTERN = np.sin(np.arange(64)[:, None] / 3.0) * np.ones(32)

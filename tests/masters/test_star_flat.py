@@ -13,8 +13,8 @@ from imaging.masters.settings import StarFlatSettings
 from imaging.masters.star_flat import StarZeropoints, exposure_zeropoint, fit_star_flat
 from imaging.schemas.matches import ZEROPOINT_MATCHES
 from imaging.tables import make_table
-from tasks.build_masters import master_path, record_files
 from tasks.build_star_flat import fit_job, fit_star_flats, fitted_ccds, write_job, write_star_flat
+from tasks.calibration_files import master_path, record_files
 
 SETTINGS = StarFlatSettings()
 CCDS = (26, 33)

@@ -69,12 +69,13 @@ def test_an_empty_site_is_told_what_it_lacks(site, night):
     assert all(finding.remedy for finding in found.values() if finding.verdict != "good")
 
 
-def write_frames(site, night, mjd, *kinds):
-    """Write primary headers of calibration exposures into the raw folder of a night."""
+def write_frames(site, night, mjd, *kinds, first=1, ramp=False):
+    """Write primary headers of calibration exposures into the raw folder of a night, of one exposure time or many."""
     folder = site.raw / str(night)
     folder.mkdir(parents=True)
-    for number, (obstype, band) in enumerate(kinds, 1):
-        cards = {"EXPNUM": number, "OBSTYPE": obstype, "FILTER": f"{band} DECam", "MJD-OBS": mjd, "EXPTIME": 1.0}
+    for number, (obstype, band) in enumerate(kinds, first):
+        exptime = float(number) if ramp else 1.0
+        cards = {"EXPNUM": number, "OBSTYPE": obstype, "FILTER": f"{band} DECam", "MJD-OBS": mjd, "EXPTIME": exptime}
         primary = fits.PrimaryHDU(header=fits.Header(cards | {"TELRA": "10:00:00", "TELDEC": "-20:00:00"}))
         primary.writeto(folder / f"DECam_{number:08d}.fits")
 
@@ -92,10 +93,31 @@ def test_doctor_of_a_night_ends_with_the_commands_that_bring_what_is_missing(sit
     assert all(command.startswith("gw-workflow ") for command in commands)
     bands = {item.exposure.band for item in night.listed()}
     flats = [("dome flat", band) for band in bands] * 3
-    observed = Time(f"{NIGHT // 10000}-{NIGHT // 100 % 100:02d}-{NIGHT % 100:02d}T21:00:00").mjd
-    write_frames(site, NIGHT, observed, *[("zero", "i")] * 3, *flats)
+    write_frames(site, NIGHT, mjd_of(NIGHT), *[("zero", "i")] * 3, *flats)
     main.run(["doctor", str(NIGHT), "--site", str(site.root), "--json"])
     assert f"gw-workflow build-calibrations {NIGHT}" in json.loads(capsys.readouterr().out)["commands"]
+
+
+def mjd_of(night):
+    return Time(f"{night // 10000}-{night // 100 % 100:02d}-{night % 100:02d}T21:00:00").mjd
+
+
+def test_a_ramp_gives_the_linearity_and_many_nights_an_era(site, night):
+    exposures = [item.exposure for item in night.listed()][:1]
+    write_frames(site, 20230920, mjd_of(20230920), *[("dome flat", "g")] * 9, ramp=True)
+    found = doctor_night._check_defaults(site, exposures, {exposures[0].expnum: (26,)})
+    assert found.commands == ("gw-workflow build-linearity 20230920",)
+    nights = (20230801, 20231101, 20240115)
+    for number, each in enumerate(nights, 1):
+        frames = [("zero", "i")] * 3 + [("dome flat", "i")] * 3
+        write_frames(site, each, mjd_of(each), *frames, first=100 * number)
+    commands = doctor_night._building(site, [(20230803, "i"), (20231030, "i")])
+    assert commands == ("gw-workflow build-calibrations 20230801", "gw-workflow build-calibrations 20231101")
+    commands = doctor_night._building(site, [(20230730, "i"), (20231030, "i"), (20240120, "i"), (20200101, "g")])
+    assert commands == (
+        "gw-workflow build-calibrations --from 20230730 --to 20240120",
+        "gw-workflow import-calibrations FILE...",
+    )
 
 
 def test_doctor_of_a_night_that_is_not_registered_says_how_to_register_it(site, night, capsys):
