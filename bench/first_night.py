@@ -1,0 +1,230 @@
+"""A first night: an empty site, files as an archive and others give them, and the commands of ``docs/first_night.md``.
+
+``python -m bench.first_night [--json] [--quick]``: a simulated night is handed over under archive names: raw biases,
+dome flats and exposures, half of its templates raw, the others as images of the Community Pipeline, Gaia as CSV,
+galaxies in the layout of GLADE+, an alert in JSON. The commands of the page, which are printed, must end with the
+kilonova among the first three candidates, and with the figures of the demonstration within their limits. Quick: two
+CCDs, otherwise four.
+"""
+
+import base64
+import json
+import math
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from astropy.io import fits
+from astropy.time import Time
+from pyarrow.csv import write_csv
+from pyarrow.dataset import dataset
+
+from bench.demo import NOT_FOUND, found_share
+from bench.foreign_files import Final, write_community_pipeline
+from bench.report import Row, at_least, at_most, main
+from blocks.site import Site
+from deployments.products.compare_with_truth import ccd_figures, completeness, kilonova_rank
+from deployments.reports.candidates import read_candidates
+from imaging.io.colour_terms import COLOUR_TERMS, write_colour_terms
+from imaging.simulation.night import SimulatedNight, simulate_night
+from imaging.simulation.reference_catalogues import locus_colour_terms
+from imaging.simulation.settings import demo_settings
+
+PAGE = Path(__file__).parents[1] / "docs/first_night.md"
+
+QUICK_CCDS = (27, 34)
+"""Neighbours, on one of which the kilonova lies."""
+
+GAIA = ("source_id", "ra", "dec", "ref_epoch", "pm", "parallax", "ruwe", "phot_")
+"""What the names of the columns from the Gaia archive begin with."""
+
+LETTERS = {"object": "o", "zero": "z", "dome flat": "f"}
+"""First letter of the archive's names after the time, by kind of exposure."""
+
+
+@dataclass(frozen=True)
+class Received:
+    """What a team has in hand.
+
+    Attributes
+    ----------
+    folder
+        Folder with ``received``, in which the commands of the page run.
+    simulated
+        The night with its truth.
+    """
+
+    folder: Path
+    simulated: SimulatedNight
+
+    @property
+    def site(self) -> Site:
+        """The site that the commands make."""
+        return Site.at(self.folder / "SITE")
+
+
+def page_commands() -> list[str]:
+    """Return the commands of the page, from an empty folder to the ranked list."""
+    (block,) = re.findall(r"^```\n(gw-workflow .*?)^```$", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    return block.splitlines()
+
+
+def receive(folder: Path, **changes: object) -> Received:
+    """Simulate a night and hand it over as files of an archive and of others.
+
+    Parameters
+    ----------
+    folder
+        Empty folder.
+    changes
+        Settings that differ from those of the demonstration.
+    """
+    settings = demo_settings(n_bias_exposures=5, n_flat_exposures=5, n_template_epochs=4, **changes)
+    lender, received = folder / "lender", folder / "received"
+    simulated = simulate_night(lender, settings)
+    for name in ("raw", "templates"):
+        (received / name).mkdir(parents=True)
+    epochs = [exposure for exposure in simulated.exposures if exposure.night != settings.night]
+    calibrated = {exposure.expnum for exposure in epochs[::2]}
+    for exposure in epochs[::2]:
+        words = ["-E", exposure.expnum, "-b", exposure.band, "-n", exposure.night, "-r", 1, "-p", 1, "-S", 1, "-C"]
+        run("gw-workflow single-epoch " + " ".join(map(str, words)) + f" --site {lender}", folder)
+        for path in sorted((lender / "products").rglob(f"D{exposure.expnum:08d}_*_immask.fits")):
+            write_community_pipeline(Final.read(path), received / "templates")
+    for path in sorted(simulated.raw.rglob("*.fits.fz")):
+        if int(re.findall(r"\d{8}", path.name)[0]) not in calibrated:
+            path.rename(received / "raw" / archive_name(path))
+    write_stars(simulated.stars, received / "gaia.csv")
+    write_galaxies(simulated.galaxies, received / "glade.txt")
+    write_alert(simulated, received / "alert.json")
+    # Simulated stars have colours of their own; a real night takes the published terms.
+    write_colour_terms(folder / "SITE/calibrations" / COLOUR_TERMS, locus_colour_terms())
+    shutil.copytree(lender / "truth", folder / "SITE/truth")
+    return Received(folder, simulated)
+
+
+def archive_name(path: Path) -> str:
+    """Return the name that the archive gives to a raw file."""
+    header = fits.getheader(path)
+    moment = Time(header["DATE-OBS"], scale="utc").strftime("%y%m%d_%H%M%S")
+    return f"c4d_{moment}_{LETTERS[header['OBSTYPE']]}ri.fits.fz"
+
+
+def write_stars(catalogue: Path, path: Path) -> None:
+    """Write the columns of a catalogue as a query of the Gaia archive returns them."""
+    stars = dataset(catalogue / "dataset", format="parquet", partitioning=None).to_table()
+    columns = {name: stars[name] for name in stars.column_names if name.startswith(GAIA) and "_mag_error" not in name}
+    for band in ("g", "bp", "rp"):
+        error = stars[f"phot_{band}_mean_mag_error"]
+        columns[f"phot_{band}_mean_flux_over_error"] = pc.divide(2.5 / math.log(10.0), error)
+    columns["phot_variable_flag"] = pc.if_else(stars["variable"], "VARIABLE", "NOT_AVAILABLE")
+    write_csv(pa.table(columns), path)
+
+
+def write_galaxies(catalogue: Path, path: Path) -> None:
+    """Write a catalogue of galaxies in the layout of GLADE+: 40 columns, blanks between them, ``null`` for unknown."""
+    rows = dataset(catalogue / "dataset", format="parquet", partitioning=None).to_table().to_pylist()
+    lines = []
+    for number, row in enumerate(rows, 1):
+        line = ["null"] * 40
+        line[0], line[7], line[8], line[9] = str(number), "G", repr(row["ra"]), repr(row["dec"])
+        for place, name in ((10, "mag_b"), (27, "redshift"), (32, "distance_mpc"), (33, "distance_error_mpc")):
+            if row[name] is not None:
+                line[place] = f"{row[name]:.6g}"
+        line[34] = "3" if row["distance_mpc"] is not None else "0"
+        lines.append(" ".join(line))
+    path.write_text("\n".join(lines) + "\n")
+
+
+def write_alert(simulated: SimulatedNight, path: Path) -> None:
+    """Write the alert of the night's event, with its sky map, as it is sent."""
+    first = min(e.mjd for e in simulated.exposures if e.night == simulated.settings.night)
+    merger = Time(first - simulated.settings.merger_age_h / 24.0, format="mjd")
+    event = {
+        "time": f"{merger.isot}Z",
+        "far": 1e-10,
+        "significant": True,
+        "instruments": ["H1", "L1"],
+        "skymap": base64.b64encode(simulated.skymap.read_bytes()).decode(),
+    }
+    document = {
+        "superevent_id": simulated.settings.event,
+        "alert_type": "INITIAL",
+        "time_created": f"{(merger + timedelta(minutes=5)).isot}Z",
+        "event": event,
+    }
+    path.write_text(json.dumps(document))
+
+
+def run(command: str, folder: Path) -> float:
+    """Run a command of the page in a folder; return its wall-clock time, seconds.
+
+    Raises
+    ------
+    RuntimeError
+        If it does not complete.
+    """
+    began = time.monotonic()
+    words = [sys.executable, "-m", "deployments.cli.main", *shlex.split(command)[1:]]
+    environment = os.environ | {"PYTHONPATH": str(PAGE.parents[1])}
+    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{command}: exit code {done.returncode}: {done.stdout[-2000:]} {done.stderr[-2000:]}")
+    return time.monotonic() - began
+
+
+def rows_of(received: Received, seconds: dict[str, float]) -> list[Row]:
+    """Return the rows of the report: the figures of the demonstration, and the time of each command."""
+    site, settings = received.site, received.simulated.settings
+    candidates = read_candidates(site, settings.night)
+    search = [exposure.expnum for exposure in received.simulated.exposures if exposure.night == settings.night]
+    ccds = ccd_figures(site, search)
+    share, n_fakes = found_share(completeness(site, search), 10.0)
+
+    def worst(name: str, centre: float = 0.0) -> float:
+        return max(abs(row[name] - centre) for row in ccds)
+
+    n = len(ccds)
+    return [
+        Row("commands", len(seconds), ""),
+        *(Row(command.removesuffix(" --site SITE"), wall_s, "s") for command, wall_s in seconds.items()),
+        at_most("rank of the kilonova", kilonova_rank(site, candidates) or NOT_FOUND, "", 3.0, n=len(candidates)),
+        at_most("astrometry against the truth, worst CCD", worst("astrometry_rms_mas"), "mas", 20.0, n=n),
+        at_most("zero point against the truth, worst CCD", worst("zeropoint_error_mmag"), "mmag", 10.0, n=n),
+        at_most("noise width minus one, worst CCD", worst("difference_noise_width", 1.0), "", 0.05, n=n),
+        at_least("fakes above S/N 10 on good pixels found", 100.0 * share, "%", 95.0, n=n_fakes),
+    ]
+
+
+def play(folder: Path, **changes: object) -> list[Row]:
+    """Hand a night over and process it by the commands of the page.
+
+    Parameters
+    ----------
+    folder
+        Empty folder.
+    changes
+        Settings that differ from those of the demonstration.
+    """
+    received = receive(folder, **changes)
+    return rows_of(received, {command: run(command, folder) for command in page_commands()})
+
+
+def measure(quick: bool) -> list[Row]:
+    """Play the night in a temporary folder."""
+    with tempfile.TemporaryDirectory(prefix="gw-workflow-first-night-") as folder:
+        return play(Path(folder), **({"ccds": QUICK_CCDS} if quick else {}))
+
+
+if __name__ == "__main__":
+    main("A first night", measure)
