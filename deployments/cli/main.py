@@ -24,7 +24,7 @@ EXIT_CODES = (
 
 COMMANDS = {
     "exposures": ("single-epoch", "calibrate", "difference", "export", "export-calibration"),
-    "images": ("difference-images",),
+    "images": ("difference-images", "import-images"),
     "nights": ("night", "register-night", "status", "rank"),
     "raw": ("add-raw",),
     "templates": ("prepare-templates",),
