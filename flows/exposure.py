@@ -1,6 +1,6 @@
 """All stages of one exposure, in sequence.
 
-single epoch -> calibration -> verification (-> difference, for a search exposure)
+single epoch (or import of calibrated images) -> calibration -> verification (-> difference, for a search exposure)
 """
 
 from typing import Annotated, Any, Literal
@@ -9,7 +9,10 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from pydantic import Field
 
+from blocks.folders import load_site
+from blocks.imports import is_imported
 from flows.calibration import calibration
+from flows.import_images import import_images
 from flows.settings import ExposureSettings
 from flows.single_epoch import single_epoch
 from flows.verification import verification
@@ -48,8 +51,10 @@ def process_exposure(
     Raises:
         InputError: If an input of the exposure is missing or wrong.
     """
+    place = load_site(site).storing_in(exposure.destination)
+    first = import_images if is_imported(place, exposure.exposure_id()) else single_epoch
     runs: dict[StageName, tuple[Any, Any]] = {
-        "single_epoch": (single_epoch, settings.single_epoch),
+        "single_epoch": (first, settings.single_epoch),
         "calibration": (calibration, settings.calibration),
         "verification": (verification, settings.verification),
     }

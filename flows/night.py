@@ -83,7 +83,7 @@ def process_night(
     with recorded_run(registered, PROCESS, flow_run.id, exposures=at_hand):
         state = process_registered(registered, at_hand, place, site, settings, overwrite=overwrite)
     if settings.tidy.enabled:
-        requests = plan_night(registered, settings.version, settings.difference.templates).all
+        requests = plan_night(registered, settings.version, settings.difference.templates, place).all
         run = with_options(tidy_exposures, priority=NOBODY_WAITS)
         run(registered.record.night, requests, site, settings.tidy.minutes, gives_way=True, return_state=True)
     return state
@@ -110,7 +110,7 @@ def process_registered(
         As in :func:`process_night`.
     """
     what = f"night {registered.record.night}"
-    plan = plan_night(registered, settings.version, settings.difference.templates)
+    plan = plan_night(registered, settings.version, settings.difference.templates, place)
     plan = replace(plan, urgency=urgency_of(registered, at_hand))
     room = check_room(plan, place, settings.concurrent_exposures, tidies=settings.tidy.enabled)
     if room.needed_gb(tidies=settings.tidy.enabled) > room.free_gb:

@@ -1,6 +1,8 @@
 """Calibrate a CCD: final coordinates, streaks predicted from its neighbours, and its own zero point."""
 
+import math
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from imaging.astrometry.reference import reference_at_epoch
 from imaging.astrometry.solution import BETTER_IN_CATALOGUE, TiedCcd
 from imaging.errors import StorageError
 from imaging.exposure import Exposure, exposure_from_header
+from imaging.foreign.cards import FILE_GAIN, GIVEN_ZEROPOINT
 from imaging.identity import ExposureId
 from imaging.image import CcdImage, ResamplingInputs
 from imaging.io.colour_terms import COLOUR_TERMS, read_colour_terms
@@ -118,6 +121,7 @@ def calibrate(job: StepJob) -> StepResult:
         "scatter_mag": own.scatter_mag,
         "n_matched": own.n_matched,
         "n_used": own.n_used,
+        "unit_mag": 2.5 * math.log10(image.header.get(FILE_GAIN, 1.0)),
         "n_predicted_streaks": len(streaks),
         "astrometry_source": tied.source,
         "n_astrometry": tied.n_stars,
@@ -167,6 +171,9 @@ def _match(
     magnitudes = cascade_magnitudes(stars, from_gaia, surveys, preferred, observed.band)
     matches = match_reference(catalogue, reference, magnitudes, settings.photometry)
     own, used = ccd_zeropoint(matches, settings.photometry)
+    if GIVEN_ZEROPOINT in image.header:
+        given, error = float(image.header[GIVEN_ZEROPOINT]), settings.photometry.error_floor_mag
+        own = replace(own, zeropoint_mag=given, zeropoint_error_mag=error, scatter_mag=own.scatter_mag or 0.0)
     number = matches.schema.get_field_index("used")
     return matches.set_column(number, matches.schema.field(number), pa.array(used)), own
 

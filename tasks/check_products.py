@@ -8,9 +8,11 @@ import numpy as np
 
 from blocks.site import Site
 from imaging.bits import MaskBit
+from imaging.detector.ccds import NX, NY
 from imaging.detrend.defaults import KEY, LINEARITY_KNOWN
 from imaging.errors import InputError
 from imaging.exposure import exposure_from_header
+from imaging.foreign.cards import SOURCE
 from imaging.identity import ExposureId
 from imaging.io.images import read_planes
 from imaging.io.psf import read_psf
@@ -74,7 +76,10 @@ def check_products(job: StepJob) -> StepResult:
     zero_point = job.parameters["zero_point"]
     catalogue = read_table(job.input_path("catalogue"))
     settings = job.settings_as(VerificationSettings).verify
-    found = verify_ccd(planes, header, catalogue, zero_point.get("flags"), settings)
+    source = str(header.get(SOURCE, "")).strip()
+    shape = next(iter(planes.values())).shape
+    size = (shape[0], shape[1]) if source else (NY, NX)
+    found = verify_ccd(planes, header, catalogue, zero_point.get("flags"), settings, shape=size)
     observed = exposure_from_header(header, str(job.input_path("image")))
     row: dict[str, Any] = read_quality(job.input_path("quality")) | found.numbers
     row |= {
@@ -84,6 +89,7 @@ def check_products(job: StepJob) -> StepResult:
         "ccd": job.ccd,
         "status": found.status,
         "reason": found.reason,
+        "source": source,
         "header_replaced": str(header.get("CAMVALS", "")).strip(),
         "calibration_defaults": str(header.get(KEY, "")).strip(),
         "linearity_known": None if LINEARITY_KNOWN not in header else int(header[LINEARITY_KNOWN]),
@@ -96,7 +102,7 @@ def check_products(job: StepJob) -> StepResult:
         "exptime_s": observed.exptime_s,
         "exposure": plain_quality(asdict(observed)),
     }
-    shape = next(iter(planes.values())).shape
+    row.pop("coordinates", None)
     row["corners"] = _corners(header, shape)
     row["depth_mag"] = _depth_mag(job, row, shape)
     paths = job.product_paths(CHECK_PRODUCTS)

@@ -141,6 +141,7 @@ def _candidate(summary: ExposureSummary) -> TemplateCandidate:
         t_eff=number("t_eff"),
         limit_mag=number("depth_mag"),
         fwhm_arcsec=number("fwhm_arcsec"),
+        sources={ccd: str(row["source"]) for ccd, row in summary.usable.items() if row.get("source")},
     )
 
 

@@ -3,8 +3,11 @@
 import shutil
 from dataclasses import dataclass
 
+from blocks.imports import is_imported
 from blocks.site import Site
 from imaging.errors import GWWorkflowError, InputError
+from imaging.identity import ExposureId
+from tasks.imported import read_import
 from tasks.jobs import StepJob
 from tasks.night_plan import NightPlan
 from tasks.raw_files import ccds_to_process, find_raw
@@ -126,7 +129,7 @@ def _ccds_left(request: ExposureRequest, site: Site, unseen: int) -> int:
     """Return how many CCDs of an exposure have no final image yet."""
     who = request.exposure_id()
     try:
-        ccds = ccds_to_process(find_raw(site, who), None)
+        ccds = _ccds_of(who, site)
     except GWWorkflowError:
         return unseen
     paths = [StepJob(exposure=who, ccd=ccd, site=site).product_path(CALIBRATE.products["image"]) for ccd in ccds]
@@ -139,6 +142,10 @@ def _ccds_to_search(request: ExposureRequest, site: Site, unseen: int) -> int:
     if job.product_path(COLLECT_QUALITY.products["quality"]).exists():
         return 0
     try:
-        return len(ccds_to_process(find_raw(site, who), None))
+        return len(_ccds_of(who, site))
     except GWWorkflowError:
         return unseen
+
+
+def _ccds_of(who: ExposureId, site: Site) -> tuple[int, ...]:
+    return read_import(site, who).ccds if is_imported(site, who) else ccds_to_process(find_raw(site, who), None)

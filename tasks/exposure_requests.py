@@ -1,5 +1,7 @@
 """Processing requests and nominal CCD footprints of exposures that are only known from an exposure list."""
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from imaging.detector.ccds import NX, NY
@@ -20,14 +22,13 @@ def request_of_listed(item: ListedExposure, version: Version) -> ExposureRequest
 
 def candidate_of_listed(item: ListedExposure) -> TemplateCandidate:
     """Return an exposure of an exposure list as a candidate template."""
-    return TemplateCandidate(item.exposure, nominal_footprints(item.exposure), t_eff=item.t_eff)
+    return TemplateCandidate(item.exposure, nominal_footprints(item.exposure, item.ccds), t_eff=item.t_eff)
 
 
-def nominal_footprints(exposure: Exposure) -> dict[int, np.ndarray]:
+def nominal_footprints(exposure: Exposure, ccds: Iterable[int] | None = None) -> dict[int, np.ndarray]:
     """Return CCD number to (4, 2) corners, RA and Dec in degrees, from the pointing alone; good to some arcseconds.
 
-    Only CCDs that were functional on the night are included.
+    Only these CCDs are included; if none are given, those that were functional on the night.
     """
-    return {
-        ccd: footprint(seed_wcs(ccd, exposure.ra_deg, exposure.dec_deg), NX, NY) for ccd in working_ccds(exposure.night)
-    }
+    wanted = working_ccds(exposure.night) if ccds is None else ccds
+    return {ccd: footprint(seed_wcs(ccd, exposure.ra_deg, exposure.dec_deg), NX, NY) for ccd in wanted}

@@ -85,11 +85,11 @@ def reference_inputs(
     site: Site, observed: Exposure, ccd: int, margin_arcsec: float, catalogue: str = "gaia"
 ) -> dict[str, FileRecord]:
     """Describe the partitions of a reference catalogue around a CCD, named by their HEALPix pixels."""
-    paths = partitions_in_cone(site.reference / catalogue, *_cone(observed, ccd, margin_arcsec))
+    paths = partitions_in_cone(site.reference / catalogue, *reference_cone(observed, ccd, margin_arcsec))
     return {f"{catalogue}_{path.stem}": fingerprint(site, path) for path in paths}
 
 
-def _cone(observed: Exposure, ccd: int, margin_arcsec: float) -> tuple[float, float, float]:
+def reference_cone(observed: Exposure, ccd: int, margin_arcsec: float) -> tuple[float, float, float]:
     """Return RA, Dec and radius in degrees of a cone that contains a CCD, with a margin for the pointing error."""
     ra, dec = seed_wcs(ccd, observed.ra_deg, observed.dec_deg).pixel_to_sky(NX / 2, NY / 2)
     return float(ra), float(dec), HALF_DIAGONAL_DEG + margin_arcsec / 3600.0
@@ -106,7 +106,7 @@ def measure(job: StepJob) -> StepResult:
         observed = exposure_from_header(header, str(job.input_path("image")))
         calibrations = _read_calibrations(job, observed)
         ccd = science_ccd(job.ccd or 0)
-        cone = _cone(observed, ccd.ccdnum, settings.astrometry.search_radius_arcsec)
+        cone = reference_cone(observed, ccd.ccdnum, settings.astrometry.search_radius_arcsec)
         reference = read_reference_cone(job.site.reference / "gaia", *cone)
     clean = clean_ccd(planes["SCI"], planes["MSK"], header, ccd, sky, calibrations, settings)
     measured = measure_ccd(clean.image, observed, ccd.ccdnum, reference, settings, clean.fwhm_pixels)

@@ -24,6 +24,7 @@ from tasks.engine.final_state import WITH_FAILURES, failed_state, summary_of
 from tasks.engine.jobs import Failure
 from tasks.engine.progress import SEVERAL
 from tasks.exposure_requests import candidate_of_listed, nominal_footprints, request_of_listed
+from tasks.imported import imported_list
 from tasks.jobs import StepJob
 from tasks.products import read_quality
 from tasks.raw_files import arrived_exposures
@@ -81,8 +82,12 @@ class NightPlan:
         return tuple(sorted(ccd for ccd, those in touched.items() if those.isdisjoint(running)))
 
 
-def plan_night(registered: RegisteredNight, version: Version, settings: TemplateSettings) -> NightPlan:
+def plan_night(
+    registered: RegisteredNight, version: Version, settings: TemplateSettings, site: Site | None = None
+) -> NightPlan:
     """Order the exposures of a registered night, and choose the templates to process by their nominal footprints.
+
+    Imported exposures are templates whether listed or not, with the CCDs that they have.
 
     Parameters
     ----------
@@ -92,12 +97,16 @@ def plan_night(registered: RegisteredNight, version: Version, settings: Template
         Version, season and destination of all requests of the night.
     settings
         Rules for the choice of templates.
+    site
+        Site with the imported exposures; None for none.
     """
     listed = registered.listed()
     night = registered.record.night
     search = sorted((x for x in listed if x.exposure.night == night), key=lambda x: x.exposure.mjd)
-    others = [candidate_of_listed(item) for item in listed if item.exposure.night != night]
-    requests = {item.exposure.expnum: request_of_listed(item, version) for item in listed}
+    imported = [] if site is None else imported_list(site, version)
+    known = {item.exposure.expnum: item for item in (*listed, *imported)}
+    others = [candidate_of_listed(item) for item in known.values() if item.exposure.night != night]
+    requests = {expnum: request_of_listed(item, version) for expnum, item in known.items()}
     templates, touched = {}, {}
     for item in search:
         target = TemplateTarget(item.exposure, nominal_footprints(item.exposure))

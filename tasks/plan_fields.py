@@ -39,7 +39,9 @@ def eligible_templates(
 
 def template_footprints(templates: Sequence[ListedExposure]) -> Footprints:
     """Return the nominal CCD images of exposures."""
-    images = [(item.exposure, ccd, c) for item in templates for ccd, c in nominal_footprints(item.exposure).items()]
+    images = [
+        (item.exposure, ccd, c) for item in templates for ccd, c in nominal_footprints(item.exposure, item.ccds).items()
+    ]
     n = len(images)
     return Footprints(
         expnum=np.array([exposure.expnum for exposure, _, _ in images], dtype=np.int64),

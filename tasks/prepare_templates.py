@@ -24,6 +24,7 @@ from imaging.templates.settings import TemplateSettings
 from imaging.wcs.sphere import separation_deg
 from tasks.engine.final_state import WITH_FAILURES, failed_state, summary_of
 from tasks.exposure_requests import candidate_of_listed, nominal_footprints, request_of_listed
+from tasks.imported import imported_list
 from tasks.requests import ExposureRequest, Version
 
 
@@ -67,16 +68,18 @@ class Preparation:
 
 
 def known_exposures(site: Site, exposure_list: Path | None) -> tuple[ListedExposure, ...]:
-    """Return the exposures to choose templates from: those of the list, or all whose raw files the site knows.
+    """Return the exposures to choose templates from: those of the list, or all that the site has, raw or imported.
 
     Raises
     ------
     InputError
-        If the list cannot be read, or the site has no raw files.
+        If the list cannot be read, or the site has neither.
     """
     if exposure_list is not None:
         return read_exposure_list(exposure_list)
-    found = [ListedExposure(exposure) for exposure in raw_files(site).exposures().values()]
+    found = {expnum: ListedExposure(exposure) for expnum, exposure in raw_files(site).exposures().items()}
+    for item in imported_list(site):
+        found.setdefault(item.exposure.expnum, item)
     if not found:
         raise InputError(
             "no exposures to choose templates from",
@@ -84,7 +87,7 @@ def known_exposures(site: Site, exposure_list: Path | None) -> tuple[ListedExpos
             limit="raw files, or an exposure list",
             remedy="give the folders of earlier exposures to gw-workflow add-raw, or give an exposure list",
         )
-    return tuple(found)
+    return tuple(found.values())
 
 
 def plan_preparation(

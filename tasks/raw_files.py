@@ -12,6 +12,7 @@ from typing import Any
 import xxhash
 from pydantic import TypeAdapter
 
+from blocks.imports import has_import
 from blocks.raw_index import IndexedFile, RawFiles, index_files, raw_files, read_raw_files
 from blocks.site import Site, raw_path
 from imaging.detector.status import working_ccds
@@ -76,7 +77,8 @@ BIAS_KINDS, FLAT_KINDS = ("zero", "bias"), ("dome flat", "flat")
 def arrived_exposures(site: Site, exposures: Iterable[ExposureId]) -> set[int]:
     """Return the numbers of the exposures whose raw files are there and final, whatever they are called.
 
-    A file is final when its content is complete, or when its size has stayed the same for some time.
+    A file is final when its content is complete, or when its size has stayed the same for some time. Imported exposures
+    need none.
 
     Raises
     ------
@@ -86,6 +88,9 @@ def arrived_exposures(site: Site, exposures: Iterable[ExposureId]) -> set[int]:
     known, now, arrived = raw_files(site), time.time(), set()
     for exposure in exposures:
         with suppress(GWWorkflowError):
+            if has_import(site, exposure):
+                arrived.add(exposure.expnum)
+                continue
             file = located(site, exposure, known)
             if file is not None and file.is_final(now) and find_raw(site, exposure):
                 arrived.add(exposure.expnum)

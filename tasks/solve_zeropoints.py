@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 from pydantic import ValidationError
@@ -48,7 +49,10 @@ def solve_zeropoints_job(
     inputs = {f"{MATCHES}{c:02d}": r.products["zero_point_matches"] for c, r in sorted(calibrated.items())}
     inputs["image"] = next(iter(calibrated.values())).products["image"]
     own = {str(ccd): _plain(own_zeropoint(result)) for ccd, result in sorted(calibrated.items())}
-    parameters = {"own": own, "without": absentees(failures)}
+    parameters: dict[str, Any] = {"own": own, "without": absentees(failures)}
+    units = {str(ccd): result.quality.get("unit_mag") or 0.0 for ccd, result in sorted(calibrated.items())}
+    if any(units.values()):
+        parameters["units_mag"] = units
     return StepJob(exposure=exposure, site=site, inputs=inputs, settings=settings, parameters=parameters)
 
 
@@ -58,7 +62,8 @@ def solve_zeropoints(job: StepJob) -> StepResult:
     observed = exposure_from_header(read_header(job.input_path("image")), str(job.input_path("image")))
     own = {int(ccd): CcdZeropoint(**values) for ccd, values in job.parameters["own"].items()}
     settings = job.settings_as(CalibrationSettings).photometry
-    table = solve_exposure_zeropoints(own, observed, settings)
+    units = {int(ccd): float(value) for ccd, value in job.parameters.get("units_mag", {}).items()}
+    table = solve_exposure_zeropoints(own, observed, settings, units)
     products = job.product_paths(SOLVE_ZEROPOINTS)
     path = products["zero_points"]
     basis = Basis.of(job, solve_zeropoints.code_version, MATCHES)

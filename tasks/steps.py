@@ -45,6 +45,7 @@ MEASURE = StepInfo(
     },
     intermediate=("image",),
 )
+IMPORT_IMAGE = StepInfo("import_image", "import_images", CCD, 2.6, MEASURE.products, intermediate=MEASURE.intermediate)
 TIE_ASTROMETRY = StepInfo("tie_astrometry", "single_epoch", EXPOSURE, 1.4, {"tie": "tie.json"})
 CALIBRATE = StepInfo(
     "calibrate",

@@ -1,14 +1,15 @@
 """Tie the astrometry of an exposure: one joint solution of all CCDs, and streaks extrapolated across CCDs."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
 from blocks.site import Site
-from imaging.astrometry.solution import ExposureAstrometry, TiedCcd
+from imaging.astrometry.solution import NOT_TIED, ExposureAstrometry, TiedCcd
 from imaging.astrometry.tie import tie_exposure
 from imaging.detector.ccds import NX, NY
 from imaging.detector.distortion import seed_wcs
@@ -22,13 +23,14 @@ from imaging.masks.streak_links import link_streaks
 from imaging.masks.streak_model import Streak
 from imaging.masks.tables import streaks_from_table
 from imaging.measure.settings import MeasureSettings
+from imaging.wcs.tpv import TpvWcs
 from tasks.engine.jobs import Failure, StepResult
 from tasks.engine.step import step
 from tasks.exposure_solution import Basis, absentees
 from tasks.jobs import StepJob
 from tasks.steps import TIE_ASTROMETRY
 
-MATCHES, STREAKS = "matches_", "streaks_"
+MATCHES, STREAKS, COORDINATES = "matches_", "streaks_", "coordinates_"
 
 
 def tie_astrometry_job(
@@ -38,6 +40,8 @@ def tie_astrometry_job(
     exposure: ExposureId,
     site: Site,
     settings: MeasureSettings,
+    *,
+    imported: bool = False,
 ) -> StepJob:
     """Plan the joint astrometric solution of an exposure.
 
@@ -49,11 +53,15 @@ def tie_astrometry_job(
         Exposure of the raw file's header.
     exposure, site, settings
         Exposure, site, settings of the step.
+    imported
+        Whether another pipeline calibrated the images; their own coordinates are then corrected, not the nominal ones.
     """
     inputs = {}
     for ccd, result in sorted(measured.items()):
         inputs[f"{MATCHES}{ccd:02d}"] = result.products["matches"]
         inputs[f"{STREAKS}{ccd:02d}"] = result.products["streaks"]
+        if imported:
+            inputs[f"{COORDINATES}{ccd:02d}"] = result.products["quality"]
     parameters = {"pointing": [observed.ra_deg, observed.dec_deg], "without": absentees(failures)}
     return StepJob(exposure=exposure, site=site, inputs=inputs, settings=settings, parameters=parameters)
 
@@ -64,9 +72,14 @@ def tie_astrometry(job: StepJob) -> StepResult:
     settings = job.settings_as(MeasureSettings)
     basis = Basis.of(job, tie_astrometry.code_version, MATCHES)
     ccds = sorted(basis.inputs)
+    stated = _stated_coordinates(job, ccds)
     seeds = {ccd: seed_wcs(ccd, *job.parameters["pointing"]) for ccd in ccds}
-    matches = {ccd: read_table(job.input_path(f"{MATCHES}{ccd:02d}")) for ccd in ccds}
-    astrometry = tie_exposure(matches, seeds, (NY, NX), settings.astrometry)
+    seeds |= {ccd: TpvWcs.from_header(c["nominal"]) for ccd, c in stated.items()}
+    parts = {ccd: TiedCcd.model_validate(c["part"]) for ccd, c in stated.items() if c["part"] is not None}
+    matches = {ccd: read_table(job.input_path(f"{MATCHES}{ccd:02d}")) for ccd in ccds if ccd not in parts}
+    whole = {ccd: seed for ccd, seed in seeds.items() if ccd not in parts}
+    tied = tie_exposure(matches, whole, (NY, NX), settings.astrometry) if whole else NOT_TIED
+    astrometry = tied.joined(parts)
     found = streaks_from_table(pa.concat_tables(read_table(job.input_path(f"{STREAKS}{ccd:02d}")) for ccd in ccds))
     linked = link_streaks(found, seeds, settings.streaks)
     kept = _kept_ccds(job, basis)
@@ -82,6 +95,13 @@ def tie_astrometry(job: StepJob) -> StepResult:
     document: dict[str, object] = {"basis": basis.model_dump(), "astrometry": summary, "trails": trails}
     write_sealed(products["tie"], json.dumps(document, indent=1))
     return job.result(products, quality=_quality(astrometry) | {"n_trails": len(trails)})
+
+
+def _stated_coordinates(job: StepJob, ccds: Sequence[int]) -> dict[int, dict[str, Any]]:
+    """Return the coordinates of imported images: ``nominal`` of their headers, ``part`` of those that are final."""
+    names = {ccd: f"{COORDINATES}{ccd:02d}" for ccd in ccds}
+    paths = {ccd: job.input_path(name) for ccd, name in names.items() if name in job.inputs}
+    return {ccd: dict(json.loads(read_sealed(path))["coordinates"]) for ccd, path in paths.items()}
 
 
 def ccd_tie_path(job: StepJob, ccd: int) -> Path:

@@ -74,7 +74,9 @@ def verify(job: StepJob) -> StepResult:
 
 def _brief(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return the quality numbers of a CCD that the choice of templates uses."""
-    return {name: row.get(name) for name in ("status", "corners", "zeropoint_mag", "depth_mag", "fwhm_arcsec")}
+    return {
+        name: row.get(name) for name in ("status", "corners", "zeropoint_mag", "depth_mag", "fwhm_arcsec", "source")
+    }
 
 
 def exposure_numbers(rows: list[dict[str, Any]], job: StepJob) -> dict[str, Any]:

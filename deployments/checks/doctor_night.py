@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from blocks.imports import is_imported
 from blocks.nights import RegisteredNight
 from blocks.raw_index import raw_files
 from blocks.site import Site
@@ -17,6 +18,7 @@ from imaging.exposure import Exposure
 from imaging.identity import ExposureId
 from imaging.io.manifest import date_of_night
 from imaging.masters.settings import MasterSettings, RampSettings
+from tasks.imported import read_import
 from tasks.raw_files import BIAS_KINDS, FLAT_KINDS, find_raw
 
 REGION = 0.9
@@ -42,7 +44,7 @@ def check_night(site: Site, night: RegisteredNight) -> list[Finding]:
         ("calibrations", lambda: _check_calibrations(site, exposures, expected)),
         ("calibration defaults", lambda: _check_defaults(site, exposures, expected)),
         ("reference stars", lambda: _check_reference(site, exposures, expected)),
-        ("templates", lambda: _check_templates(night, expected)),
+        ("templates", lambda: _check_templates(site, night, expected)),
         ("disk", lambda: _check_disk(site, night)),
         ("sky map", lambda: _check_skymap(site, night)),
     ]
@@ -58,9 +60,11 @@ def check_night(site: Site, night: RegisteredNight) -> list[Finding]:
 
 def expected_ccds(site: Site, exposure: Exposure) -> tuple[int, ...]:
     """Return the CCDs that a run would process: those in the raw file, or all working ones if it is missing."""
-    working = working_ccds(exposure.night)
+    working, who = working_ccds(exposure.night), ExposureId(exposure.expnum, exposure.band, exposure.night)
+    if is_imported(site, who):
+        return read_import(site, who).ccds
     try:
-        held = find_raw(site, ExposureId(exposure.expnum, exposure.band, exposure.night)).index.extensions
+        held = find_raw(site, who).index.extensions
     except GWWorkflowError:
         return tuple(working)
     return tuple(ccd for ccd in working if ccd in held)
@@ -75,7 +79,8 @@ def _check_decision(site: Site, night: RegisteredNight) -> list[Finding]:
 
 def _check_raw(site: Site, night: int, exposures: Sequence[Exposure]) -> Finding:
     known = raw_files(site)
-    missing = [e.expnum for e in exposures if known.find(ExposureId(e.expnum, e.band, e.night)) is None]
+    ids = [ExposureId(e.expnum, e.band, e.night) for e in exposures]
+    missing = [who.expnum for who in ids if known.find(who) is None and not is_imported(site, who)]
     if missing:
         found = f"{len(missing)} of {len(exposures)} are missing: {_some(missing)}"
         remedy = f"copy them into {site.raw}, or make them known where they lie"
@@ -224,7 +229,7 @@ def _check_disk(site: Site, night: RegisteredNight) -> Finding:
     from tasks.night_plan import plan_night
 
     settings = NightSettings()
-    plan = plan_night(night, settings.version, settings.difference.templates)
+    plan = plan_night(night, settings.version, settings.difference.templates, site)
     room = room_for(plan, site, settings.concurrent_exposures)
     if room.needed_gb(tidies=True) > room.free_gb:
         return Finding("disk", "bad", room.sentence(), "free disk space, or list fewer exposures")
@@ -233,14 +238,17 @@ def _check_disk(site: Site, night: RegisteredNight) -> Finding:
     return Finding("disk", "good", room.sentence())
 
 
-def _check_templates(night: RegisteredNight, expected: Mapping[int, Sequence[int]]) -> Finding:
+def _check_templates(site: Site, night: RegisteredNight, expected: Mapping[int, Sequence[int]]) -> Finding:
     from imaging.templates.select import TemplateTarget, select_templates
     from imaging.templates.settings import TemplateSettings
     from tasks.exposure_requests import candidate_of_listed, nominal_footprints
+    from tasks.imported import imported_list
+    from tasks.requests import Version
 
     listed = night.listed()
     search = [item.exposure for item in listed if item.exposure.night == night.record.night]
-    others = [candidate_of_listed(item) for item in listed if item.exposure.night != night.record.night]
+    offered = {item.exposure.expnum: item for item in (*listed, *imported_list(site, Version()))}
+    others = [candidate_of_listed(item) for item in offered.values() if item.exposure.night != night.record.night]
     lacking = []
     for exposure in search:
         target = TemplateTarget(exposure, nominal_footprints(exposure))

@@ -28,7 +28,7 @@ def tidy(
     from tasks.tidy import forget_removed
 
     found, chosen = find_site(common), read_settings(settings, NightSettings)
-    exposures = plan_night(read_night(found.site, night), chosen.version, chosen.difference.templates).all
+    exposures = plan_night(read_night(found.site, night), chosen.version, chosen.difference.templates, found.site).all
     place = found.site.storing_in(chosen.version.destination)
     if restore:
         n = sum(forget_removed(request.exposure_id(), place) for request in exposures)

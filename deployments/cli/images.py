@@ -1,22 +1,39 @@
-"""The command difference-images: subtract calibrated images of one field from any instrument."""
+"""Commands of images that others have calibrated: difference-images, import-images."""
 
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from cyclopts import Parameter
 
-from deployments.cli.options import DEFAULT_DISPLAY, Display, SettingsFile, read_settings, refused
+from deployments.cli.options import (
+    DEFAULT_DISPLAY,
+    DEFAULTS,
+    Common,
+    Destination,
+    Display,
+    Overwrite,
+    Pnum,
+    Rnum,
+    Schema,
+    SettingsFile,
+    Workers,
+    find_site,
+    read_settings,
+    refused,
+    version_number,
+)
 from deployments.cli.output import Answer, table_lines
-from imaging.errors import InputError, StorageError
+from deployments.cli.running import run_flow
+from imaging.detector.ccds import format_ccd_list
+from imaging.errors import InputError
 
 if TYPE_CHECKING:
     from imaging.difference.engine import UserImage
     from imaging.difference.settings import SearchSettings
-    from imaging.psf.model import PsfModel
 
 Value = TypeVar("Value")
 
@@ -111,7 +128,30 @@ class SubtractionOptions:
     stamps: Annotated[Literal["passed", "all"], Parameter(name="--stamps")] = "passed"
 
 
-DEFAULT_IMAGES, DEFAULT_SUBTRACTION = ImageOptions(), SubtractionOptions()
+@Parameter(name="*")
+@dataclass(frozen=True)
+class ImportOptions:
+    """What the user states about imported images, in place of their headers.
+
+    Attributes
+    ----------
+    psf
+        PSFEx file of each image, in their order, one option each; default: fit the stars.
+    zeropoint
+        AB magnitude of one unit of the pixels; default: solved against the reference stars.
+    gain
+        Photo-electrons per unit of the pixels; default: from the header, or from the noise.
+    mask_bits
+        Bits of the masks that are defects, such as 1,2,16, or all; default: recognised.
+    """
+
+    psf: Annotated[list[Path] | None, Parameter(name="--psf", negative="")] = None
+    zeropoint: Annotated[float | None, Parameter(name="--zeropoint")] = None
+    gain: Annotated[float | None, Parameter(name="--gain")] = None
+    mask_bits: Annotated[str | None, Parameter(name="--mask-bits")] = None
+
+
+DEFAULT_IMAGES, DEFAULT_SUBTRACTION, DEFAULT_IMPORT = ImageOptions(), SubtractionOptions(), ImportOptions()
 
 
 def difference_images(
@@ -143,6 +183,63 @@ def difference_images(
     document = {"command": "difference-images", **engine.summary(result), "products": products}
     write_text(paths["summary"], json.dumps(document, indent=1) + "\n")
     return Answer(document, _lines(document, output))
+
+
+def import_images(
+    *files: Annotated[Path, Parameter(help="Calibrated images: whole exposures or single CCDs.")],
+    role: Annotated[
+        Literal["template", "search"],
+        Parameter(name="--as", help="Use them as templates only, or search them too in their night."),
+    ] = "template",
+    stated: ImportOptions = DEFAULT_IMPORT,
+    rnum: Rnum = "1",
+    pnum: Pnum = "1",
+    destination: Destination = "persistent",
+    schema: Schema = "gw",
+    settings: SettingsFile = None,
+    overwrite: Overwrite = False,
+    workers: Workers = None,
+    single_process: Annotated[
+        bool, Parameter(name=["--single-process", "-s"], negative="", help="One CCD at a time, in this process.")
+    ] = False,
+    common: Common = DEFAULTS,
+) -> Answer:
+    """Import DECam images of the Community Pipeline, DES or LSST, as if they had been processed here."""
+    from deployments.products.import_images import StatedOfImages, record_imports
+    from flows.settings import ExposureSettings
+    from tasks.requests import Version
+
+    found = find_site(common)
+    numbers = {"rnum": version_number(rnum, "r"), "pnum": version_number(pnum, "p")}
+    version = Version(**numbers, schema_name=schema, destination=destination)
+    zeropoint = _number(stated.zeropoint, "--zeropoint", "AB magnitudes", ZEROPOINT_RANGE)
+    gain = _number(stated.gain, "--gain", "electrons per unit", (0.0, math.inf))
+    bits = None if stated.mask_bits is None else _bits(stated.mask_bits, "--mask-bits")
+    chosen = read_settings(settings, ExposureSettings)
+    given = StatedOfImages(tuple(stated.psf or ()), zeropoint, gain, bits)
+    records = record_imports(found.site.storing_in(destination), files, role, version, given)
+    parameters = {"exposures": tuple(records), "site": found.name, "overwrite": overwrite, "settings": chosen}
+    images: list[dict[str, Any]] = [
+        {"expnum": request.expnum, "band": request.band, "night": request.night, "ccds": record.ccds, "as": role}
+        | {"forms": sorted({image.form for image in record.images})}
+        for request, record in records.items()
+    ]
+    answer = run_flow(
+        "import-images",
+        common,
+        found.site,
+        "flows.imported_exposures:import_exposures",
+        parameters,
+        workers=workers,
+        in_process=single_process,
+        about={"exposures": images},
+    )
+    lines = [
+        f"exposure {row['expnum']} ({row['band']}, {row['night']}): CCDs {ccds}, {', '.join(row['forms'])}"
+        for row in images
+        for ccds in [format_ccd_list(row["ccds"])]
+    ]
+    return replace(answer, lines=(*lines, *answer.lines))
 
 
 def search_settings(options: SubtractionOptions) -> "SearchSettings":
@@ -186,6 +283,7 @@ def user_images(names: Sequence[str], options: ImageOptions) -> list["UserImage"
     """
     from imaging.difference.engine import UserImage
     from imaging.io.calibrated import Plane, Stated, read_image
+    from imaging.io.psf import read_given_psf
 
     n = len(names) - 1
     rows = [tuple(getattr(options, name) for name in OF_ONE_IMAGE)]
@@ -200,7 +298,7 @@ def user_images(names: Sequence[str], options: ImageOptions) -> list["UserImage"
         gain = _number(given["gain"], f"{prefix}gain", "electrons per unit", (0.0, math.inf))
         bits = None if given["mask_bits"] is None else _bits(given["mask_bits"], f"{prefix}mask-bits")
         loaded = read_image(place.path, extension=place.extension, stated=Stated(gain, zeropoint, bits), **planes)
-        psf = None if given["psf"] is None else _psf_of(given["psf"])
+        psf = None if given["psf"] is None else read_given_psf(given["psf"])
         read.append(UserImage(loaded, psf, zeropoint))
     return read
 
@@ -219,16 +317,6 @@ def _bits(text: str, option: str) -> int:
     for value in values:
         total |= value
     return total
-
-
-def _psf_of(path: Path) -> "PsfModel":
-    """Read a user's PSF; a missing file is an input error."""
-    from imaging.io.psf import read_psf
-
-    try:
-        return read_psf(path)
-    except StorageError as error:
-        raise InputError(error.problem, value=path, limit="a PSFEx file") from error
 
 
 def _number(value: float | None, option: str, unit: str, limits: tuple[float, float]) -> float | None:

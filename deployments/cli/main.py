@@ -24,7 +24,7 @@ EXIT_CODES = (
 
 COMMANDS = {
     "exposures": ("single-epoch", "calibrate", "difference", "export", "export-calibration"),
-    "images": ("difference-images",),
+    "images": ("difference-images", "import-images"),
     "nights": ("night", "status", "rank"),
     "registration": ("register-night",),
     "raw": ("add-raw",),

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from blocks.gw_events import current_skymap, is_retracted, name_order
+from blocks.imports import has_import
 from blocks.night_runs import PROCESS, RANK, End, NightRun, is_alive, read_runs, run_of, write_run
 from blocks.nights import RegisteredNight, read_night, registered_nights
 from blocks.raw_index import RawFiles, has_raw_files, raw_files
@@ -223,7 +224,7 @@ def read_state(
 def _arrived(site: Site, awaited: Iterable[ListedExposure]) -> set[int]:
     """Return the exposures whose raw files are there and complete."""
     ids = [request_of(item).exposure_id() for item in awaited]
-    if not ids or not has_raw_files(site):
+    if not any(has_import(site, who) for who in ids) and not (ids and has_raw_files(site)):
         return set()
     from tasks.raw_files import arrived_exposures  # imports astropy
 

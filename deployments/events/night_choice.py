@@ -17,6 +17,7 @@ from imaging.io.exposure_list import ListedExposure, read_given_list
 from imaging.io.list_rows import bands_in
 from imaging.templates.night_list import choose_exposures
 from imaging.templates.night_selection import NightSelection
+from tasks.imported import imported_list
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +158,7 @@ def given_exposures(
     if not skymap.is_file():
         raise InputError("sky map missing", value=skymap)
     known = raw_files(site).exposures()
+    known |= {item.exposure.expnum: item.exposure for item in imported_list(site, role="search")}
     chosen = choose_exposures(known.values(), night, skymaps.read_skymap(skymap), rules)
     left = {str(expnum): why for expnum, why in {**chosen.left, **chosen.left_templates}.items()}
     notes = (

@@ -1,6 +1,6 @@
 """The astrometric solution of an exposure: storage format, and mapping of pixels to the sky."""
 
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,21 @@ class TiedCcd(BaseModel):
     correction_mas: list[list[list[float]]]
     """Residual of the solution after the TPV system, mostly interpolated turbulence: on a regular grid over the CCD,
     rows along y, two values (xi, eta) per point, to be added to the standard coordinates."""
+
+    @classmethod
+    def without_others(cls, wcs: TpvWcs, n_stars: int, rms_mas: float | None) -> Self:
+        """Return the solution of a part of a CCD by itself.
+
+        Parameters
+        ----------
+        wcs, n_stars, rms_mas
+            Coordinates, stars that determine them, and their rms per axis.
+        """
+        rms = None if rms_mas is None else (rms_mas, rms_mas)
+        header, none = wcs.to_header(), [[[0.0, 0.0]] * 2] * 2
+        return cls(
+            header=header, n_stars=n_stars, source="own", rms_mas=rms, left_out_rms_mas=None, correction_mas=none
+        )
 
     def wcs(self) -> TpvWcs:
         """Return the TPV system."""
@@ -88,3 +103,20 @@ class ExposureAstrometry(BaseModel):
     """Displacement along xi and eta per magnitude of BP - RP: differential refraction."""
     pointing_offset_arcsec: tuple[float, float]
     """Offset of the telescope's pointing along xi and eta."""
+
+    def joined(self, parts: dict[int, TiedCcd]) -> Self:
+        """Return the solution with the parts of CCDs that were solved by themselves."""
+        n_stars = self.n_stars + sum(part.n_stars for part in parts.values())
+        return self.model_copy(update={"ccds": self.ccds | parts, "n_stars": n_stars})
+
+
+NOT_TIED = ExposureAstrometry(
+    ccds={},
+    n_stars=0,
+    scatter_mas=0.0,
+    turbulence_mas=0.0,
+    turbulence_length_arcmin=0.0,
+    colour_shift_mas=(0.0, 0.0),
+    pointing_offset_arcsec=(0.0, 0.0),
+)
+"""The solution of an exposure of which there are parts of CCDs only."""

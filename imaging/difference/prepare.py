@@ -15,7 +15,7 @@ from imaging.foreign.cards import positive
 from imaging.foreign.noise import blank_correlation, blank_scale, gain_of_stars, gain_of_weights
 from imaging.image import CalibratedImage, CcdImage, FloatImage, LoadedImage, MaskImage
 from imaging.masks.settings import StreakSettings
-from imaging.masks.streak_model import mask_streak
+from imaging.masks.streak_model import Streak, mask_streak
 from imaging.masks.streaks import find_streaks
 from imaging.measure.chain import psf_candidates
 from imaging.measure.fwhm import estimate_fwhm
@@ -154,6 +154,54 @@ def calibrate(
         ``no_good_pixels`` for an empty image; ``gain_unknown`` if neither header nor noise shows the gain;
         ``psf_too_few_stars`` or another reason of the PSF fit, if no PSF is given and none can be fitted.
     """
+    prepared = without_sky(loaded)
+    electrons, psf, gain = _in_electrons(loaded, prepared, psf, settings)
+    unit, electrons.header["FILEGAIN"] = loaded.zeropoint_mag if zeropoint_mag is None else zeropoint_mag, gain
+    return CalibratedImage(
+        pixels=electrons,
+        wcs=loaded.wcs,
+        psf=psf,
+        zeropoint_mag=UNKNOWN_ZEROPOINT if unit is None else unit + 2.5 * math.log10(gain),
+        sky_electrons=(positive(loaded.header, "SKYBRITE") or 0.0) if prepared.sky is None else prepared.sky * gain,
+        saturation_electrons=loaded.saturation * gain,
+        label=loaded.label,
+        noise_correlation=prepared.correlation,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class SkylessImage:
+    """An image in its own unit without its sky.
+
+    Attributes
+    ----------
+    pixels
+        Science without the sky, mask, weight of the sky's noise.
+    variance
+        (ny, nx) variance of blank sky.
+    sky
+        Median level that was subtracted; None for a product of this project, which has none.
+    correlation
+        (6, 6) autocorrelation of the noise; None if it is white.
+    streaks
+        Streaks that were masked.
+    """
+
+    pixels: CcdImage
+    variance: FloatImage
+    sky: float | None
+    correlation: FloatArray | None
+    streaks: tuple[Streak, ...] = ()
+
+
+def without_sky(loaded: LoadedImage) -> SkylessImage:
+    """Subtract the sky of a loaded image, mask its streaks, and measure its noise.
+
+    Raises
+    ------
+    CcdError
+        ``no_good_pixels`` for an empty image.
+    """
     mask = loaded.mask.copy()
     if loaded.weight is not None:
         mask[~(loaded.weight > 0)] |= np.int16(MaskBit.BPM)
@@ -162,51 +210,65 @@ def calibrate(
     science = np.where(absent, np.float32(0.0), loaded.science)
     _check_pixels(science, bad | absent)
     if loaded.is_own_product and loaded.weight is not None:
-        pixels, sky_units, correlation = _own_pixels(loaded, science, mask, bad), None, None
-        variance = np.ones_like(science)
-    else:
-        sky = measure_sky(science, bad, loaded.weight)
-        sky_units = float(np.median(sky.level))
-        variance, correlation = _noise(science - sky.level, sky, loaded.weight)
-        science = np.where(absent, np.float32(0.0), science - sky.level)
-        weight = np.where(bad, np.float32(0.0), np.float32(1.0) / variance)
-        for streak in find_streaks(science, weight, mask, StreakSettings()):
-            mask_streak(mask, streak)
-        weight[(mask & np.int16(MaskBit.STREAK)) != 0] = 0.0
-        pixels = CcdImage(science, mask, weight, dict(loaded.header) | {"GAIN": 1.0})
-    electrons, psf, gain = _in_electrons(loaded, pixels, variance, sky_units or 0.0, psf, settings)
-    unit, electrons.header["FILEGAIN"] = loaded.zeropoint_mag if zeropoint_mag is None else zeropoint_mag, gain
-    return CalibratedImage(
-        pixels=electrons,
-        wcs=loaded.wcs,
-        psf=psf,
-        zeropoint_mag=UNKNOWN_ZEROPOINT if unit is None else unit + 2.5 * math.log10(gain),
-        sky_electrons=(positive(loaded.header, "SKYBRITE") or 0.0) if sky_units is None else sky_units * gain,
-        saturation_electrons=loaded.saturation * gain,
-        label=loaded.label,
-        noise_correlation=correlation,
-    )
+        return SkylessImage(_own_pixels(loaded, science, mask, bad), np.ones_like(science), None, None)
+    sky = measure_sky(science, bad, loaded.weight)
+    science -= sky.level
+    variance, correlation = _noise(science, sky, loaded.weight)
+    science[absent] = 0.0
+    weight = np.where(bad, np.float32(0.0), np.float32(1.0) / variance)
+    streaks = tuple(find_streaks(science, weight, mask, StreakSettings()))
+    for streak in streaks:
+        mask_streak(mask, streak)
+    weight[(mask & np.int16(MaskBit.STREAK)) != 0] = 0.0
+    pixels = CcdImage(science, mask, weight, dict(loaded.header) | {"GAIN": 1.0})
+    return SkylessImage(pixels, variance, float(np.median(sky.level)), correlation, streaks)
+
+
+def in_electrons(
+    loaded: LoadedImage, prepared: SkylessImage, psf: PsfModel | None = None, settings: MeasureSettings | None = None
+) -> tuple[CcdImage, float]:
+    """Return an image in electrons and its gain; a PSF is measured only where the noise of stars must show the gain.
+
+    Parameters
+    ----------
+    loaded, prepared
+        Image as read from its file, and without its sky.
+    psf
+        PSF, if known.
+    settings
+        Star selection and PSF fit.
+
+    Raises
+    ------
+    CcdError
+        ``gain_unknown`` if neither header nor noise shows the gain, or a reason of the PSF fit.
+    """
+    gain = _stated_gain(loaded, prepared)
+    if gain is None:
+        electrons, _, gain = _in_electrons(loaded, prepared, psf, settings)
+        return electrons, gain
+    return _scaled(prepared.pixels, gain), gain
+
+
+def _stated_gain(loaded: LoadedImage, prepared: SkylessImage) -> float | None:
+    """Return the electrons per unit that the header or the weights show."""
+    if loaded.gain is not None or loaded.weight is None:
+        return loaded.gain
+    pixels = prepared.pixels
+    stated = np.divide(1.0, loaded.weight, out=np.full_like(pixels.science, np.inf), where=pixels.weight > 0)
+    return gain_of_weights(pixels.science, stated, prepared.variance)
 
 
 def _in_electrons(
-    loaded: LoadedImage,
-    pixels: CcdImage,
-    variance: FloatImage,
-    sky: float,
-    psf: PsfModel | None,
-    settings: MeasureSettings | None,
+    loaded: LoadedImage, prepared: SkylessImage, psf: PsfModel | None, settings: MeasureSettings | None
 ) -> tuple[CcdImage, PsfModel, float]:
     """Return an image in electrons, its PSF and its gain, which is measured if the header does not say it."""
-    gain = loaded.gain
-    if gain is None and loaded.weight is not None:
-        good = pixels.weight > 0
-        stated = np.divide(1.0, loaded.weight, out=np.full_like(pixels.science, np.inf), where=good)
-        gain = gain_of_weights(pixels.science, stated, variance)
-    trial = gain if gain is not None else TRIAL_SIGMA / float(np.sqrt(np.median(variance)))
+    pixels, gain = prepared.pixels, _stated_gain(loaded, prepared)
+    trial = gain if gain is not None else TRIAL_SIGMA / float(np.sqrt(np.median(prepared.variance)))
     electrons = _scaled(pixels, trial)
     psf = psf or measure_psf(electrons, settings)
     if gain is None:
-        gain = trial * _gain_of_noise(electrons, psf, sky * trial, loaded.label)
+        gain = trial * _gain_of_noise(electrons, psf, (prepared.sky or 0.0) * trial, loaded.label)
         electrons = _scaled(pixels, gain)
     return electrons, psf, gain
 

@@ -10,6 +10,8 @@ from imaging.errors import InputError
 ABSENT = frozenset({"", "none", "null", "unknown", "undefined", "n/a", "na", "nan", "inf", "-"})
 """Texts that state no value."""
 
+SOURCE, FILE_GAIN, GIVEN_ZEROPOINT = "IMPORTED", "FILEGAIN", "ZPGIVEN"
+"""Keywords of imported images: pipeline and file; electrons per unit of the file; zero point of one electron, given."""
 
 LARGEST = 1e15
 """Number above which a gain, an exposure time or a level is nonsense."""

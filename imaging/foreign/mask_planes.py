@@ -155,8 +155,7 @@ def mask_of_plane(
         chosen = (numbers != 0) if defects == 0 else (numbers & defects) != 0
         return np.where(chosen | bad, np.int16(MaskBit.BPM), np.int16(0))
     header = dict(image_header) | {card.key: card.value for card in cards}
-    values = np.unique(numbers)
-    values = values[values != 0]
+    values = _distinct(numbers)
     convention = _convention(header, cards, values, name)
     if convention is None:
         if not (values.size == 0 or (values.size == 1 and int(values[0]) in PLAIN_VALUES)):
@@ -179,6 +178,15 @@ def mask_of_codes(codes: NDArray[np.integer]) -> MaskImage:
         if code != 0:
             mask[codes == code] = np.int16(COMMUNITY_PIPELINE_CODES.get(int(code), MaskBit.BPM))
     return mask
+
+
+def _distinct(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the different values of a mask but zero, in order; small ones are counted instead of sorted."""
+    if numbers.min(initial=0) >= 0 and numbers.max(initial=0) < 1 << 20:
+        values = np.flatnonzero(np.bincount(numbers.ravel()))
+    else:
+        values = np.unique(numbers)
+    return values[values != 0]
 
 
 def _integers(plane: NDArray[Any], name: str) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:

@@ -74,8 +74,9 @@ def constant_pixels(pixels: NDArray[np.float32]) -> tuple[BoolImage, BoolImage]:
     none = np.zeros(pixels.shape, dtype=np.bool_)
     if not finite.any():
         return none, none.copy()
+    good = pixels[finite]
     equal = np.median(np.mean(pixels[:, 1:] == pixels[:, :-1], axis=1))
-    sample, counts = np.unique(pixels[finite][::SAMPLE_STRIDE], return_counts=True)
+    sample, counts = np.unique(good[::SAMPLE_STRIDE], return_counts=True)
     if sample.size < 0.5 * counts.sum():  # coarse numbers: a run of the most common value is the longest
         equal = max(equal, counts.max() / counts.sum())
     equal = min(float(equal), 0.9)
@@ -85,8 +86,8 @@ def constant_pixels(pixels: NDArray[np.float32]) -> tuple[BoolImage, BoolImage]:
     runs = _runs(pixels, length) | _runs(np.ascontiguousarray(pixels.T), length).T
     values, counts = np.unique(pixels[runs], return_counts=True)
     values = values[counts >= length]
-    highest = pixels[finite].max()
-    sample = pixels[finite & ~runs][::7]
+    highest = good.max()
+    sample = (pixels[finite & ~runs] if runs.any() else good)[::7]
     if sample.size > 100:
         middle = float(np.median(sample))
         step = float(np.diff(np.unique(sample)).min(initial=np.inf))

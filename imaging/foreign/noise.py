@@ -9,6 +9,7 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import fft
 from scipy.ndimage import binary_dilation, map_coordinates
 
 from imaging.image import FloatImage
@@ -66,7 +67,7 @@ def blank_correlation(science: FloatImage, sigma: FloatImage, blank: BoolImage) 
         return None
     values = np.where(used, values - np.float32(values[used].mean()), np.float32(0.0))
     size = [2 ** math.ceil(math.log2(n + LAGS)) for n in values.shape]
-    sums, pairs = (np.fft.irfft2(np.abs(np.fft.rfft2(v, s=size)) ** 2, s=size) for v in (values, used.astype(float)))
+    sums, pairs = (fft.irfft2(np.abs(fft.rfft2(v, s=size)) ** 2, s=size) for v in (values, used.astype(float)))
     covariance = np.divide(sums, pairs, out=np.zeros_like(sums), where=pairs > 0.5)
     below = covariance[:, (-np.arange(LAGS)) % size[1]][:LAGS]
     lags = 0.5 * (covariance[:LAGS, :LAGS] + below)

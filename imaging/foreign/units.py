@@ -75,7 +75,8 @@ def pixel_unit(
     pixel_area_arcsec2
         Area of a pixel on the sky, for surface brightness.
     own
-        Whether this project wrote the file: its GAIN is in photo-electrons per unit.
+        Whether the file has the planes of this project and of the Dark Energy Survey: its GAIN is in photo-electrons
+        per unit, unless BUNIT says counts.
     gain, zeropoint_mag
         Values of the user, which override the header.
 
@@ -84,9 +85,9 @@ def pixel_unit(
     InputError
         If the unit, the zero point or their combination is not understood.
     """
-    if own:
-        return PixelUnit(gain or positive(header, "GAIN") or 1.0, zeropoint_mag or _stated_zeropoint(header))
     text = str(header.get("BUNIT") or "").strip()
+    if own and text.lower() not in _COUNTS:
+        return PixelUnit(gain or positive(header, "GAIN") or 1.0, zeropoint_mag or _stated_zeropoint(header))
     zero = zeropoint_mag if zeropoint_mag is not None else _stated_zeropoint(header)
     name = text.lower().replace(" ", "").replace("'", "")
     name = re.sub(r"(?:/|per)pix(?:el)?$|pix(?:el)?-1$", "", name)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from imaging.bits import MaskBit
 from imaging.errors import InputError
 from imaging.foreign.cards import positive
+from imaging.foreign.identity import ImageHead
 from imaging.foreign.mask_planes import HeaderCard, mask_of_plane
 from imaging.foreign.no_data import blank_pixels, constant_pixels, linear_pixels
 from imaging.foreign.units import pixel_unit
@@ -134,13 +135,46 @@ def read_image(
         return _read_image(path, extension, mask, weight, stated)
 
 
+def read_head(path: Path, extension: str | None = None) -> ImageHead:
+    """Read what the header of an image says.
+
+    Parameters
+    ----------
+    path, extension
+        File, and name or number of the extension; None takes the first two-dimensional image.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or not FITS, has no image, or lacks usable coordinates.
+    """
+    with reading(path, "the image cannot be read", "correct its header, or export it again"):
+        with fitsio.FITS(str(path)) as file:
+            number = _image_number(file, extension, path)
+            header, own = _keywords(file[0].read_header()), _keywords(file[number].read_header())
+            shape, name = file[number].get_info()["dims"], str(file[number].get_extname()).strip()
+        header, size = image_header(header, own), (int(shape[0]), int(shape[1]))
+        is_own = _is_own(path, name)
+        wcs = wcs_of_header(header, size)
+        _require_possible_place(header, path)
+    return ImageHead(header, size, wcs, is_own, _label(path, name, is_own=is_own))
+
+
+def _is_own(path: Path, name: str) -> bool:
+    return name == "SCI" and set(_extension_names(path)) >= OWN_PLANES
+
+
+def _label(path: Path, name: str, *, is_own: bool) -> str:
+    return f"{path.name}[{name}]" if name and not is_own else path.name
+
+
 def _read_image(
     path: Path, extension: str | None, mask: Plane | None, weight: Plane | None, stated: Stated
 ) -> LoadedImage:
     plane = _read_plane(path, extension)
     header, name, shape = plane.header, plane.name, plane.pixels.shape
-    own = name == "SCI" and set(_extension_names(path)) >= OWN_PLANES
-    siblings = _community_pipeline_siblings(path, extension or name or None)
+    own = _is_own(path, name)
+    siblings = community_pipeline_siblings(path, extension or name or None)
     mask, weight = mask or siblings[0], weight or siblings[1]
     science, absent, clipped, notes = _linear(plane, own=own)
     flags, inverse = _find_mask(path, mask, header, stated, own=own), _find_weight(path, weight)
@@ -166,7 +200,7 @@ def _read_image(
         zeropoint_mag=unit.zeropoint_mag,
         saturation=positive(header, "SATURATE") or math.inf,
         is_own_product=own,
-        label=f"{path.name}[{name}]" if name and not own else path.name,
+        label=_label(path, name, is_own=own),
         notes=notes,
     )
 
@@ -233,7 +267,7 @@ def _read_plane(path: Path, extension: str | None) -> _Hdu:
     _require_whole(path)
     remedy = "check the name; compressed files end in .fz or .gz"
     with reading(path, "image missing or not FITS", remedy):
-        fits_file(path, headers=False)
+        fits_file(path, headers=False, names=None if extension is None or extension.isdigit() else {extension})
         with fitsio.FITS(str(path)) as file:
             number = _image_number(file, extension, path)
             headers = [file[0].read_header(), *([file[number].read_header()] if number > 0 else [])]
@@ -283,10 +317,20 @@ def _keywords(header: Mapping[str, Any]) -> dict[str, Any]:
     return {key: header[key] for key in header.keys() if key and key not in skip}  # noqa: SIM118
 
 
-def _community_pipeline_siblings(path: Path, extension: str | None) -> tuple[Plane | None, Plane | None]:
-    if "_ooi_" not in path.name:
+def community_pipeline_siblings(path: Path, extension: str | None) -> tuple[Plane | None, Plane | None]:
+    """Return mask and weight beside an image of the Community Pipeline by the archive's names; None if one is absent.
+
+    Parameters
+    ----------
+    path
+        The image: ``ooi`` (or ``opi`` resampled, ``osi`` stacked) in its name.
+    extension
+        Extension of the image, whose name the planes have too.
+    """
+    found = re.search(r"_(o[ops])i_", path.name)
+    if found is None:
         return None, None
-    mask, weight = (path.with_name(path.name.replace("_ooi_", f"_{kind}_")) for kind in ("ood", "oow"))
+    mask, weight = (path.with_name(path.name.replace(found[0], f"_{found[1]}{kind}_")) for kind in "dw")
     return (Plane(mask, extension), Plane(weight, extension)) if mask.exists() and weight.exists() else (None, None)
 
 

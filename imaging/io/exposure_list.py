@@ -50,10 +50,13 @@ class ListedExposure:
         The exposure.
     t_eff
         Effective exposure-time factor; NaN if unknown.
+    ccds
+        CCDs of which there are images; None for all that work.
     """
 
     exposure: Exposure
     t_eff: float = math.nan
+    ccds: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

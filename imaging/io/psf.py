@@ -16,7 +16,7 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from imaging.conventions import REFERENCE_APERTURE_PIXELS
-from imaging.errors import InputError
+from imaging.errors import InputError, StorageError
 from imaging.io.atomic import write_bytes
 from imaging.io.checked import fits_file
 from imaging.io.checksums import bytes_with_checksums
@@ -87,6 +87,20 @@ def read_psf(path: Path) -> PsfModel:
         if len(data) != 1:
             raise DamagedError(f"{len(data)} models where a file has one")
         return normalised(_model(header, np.array(data[named[0]][0], dtype=np.float32), path))
+
+
+def read_given_psf(path: Path) -> PsfModel:
+    """Read a PSFEx file that the user names.
+
+    Raises
+    ------
+    InputError
+        If it is missing, damaged, or no PSFEx file.
+    """
+    try:
+        return read_psf(path)
+    except StorageError as error:
+        raise InputError(error.problem, value=path, limit="a PSFEx file") from error
 
 
 def _model(header: dict[str, Any], mask: NDArray[np.float32], path: Path) -> PsfModel:

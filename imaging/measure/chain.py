@@ -22,6 +22,7 @@ from imaging.image import CcdImage
 from imaging.measure.fwhm import estimate_fwhm
 from imaging.measure.settings import MeasureSettings
 from imaging.psf.fit import PsfFit, fit_psf
+from imaging.psf.model import PsfModel
 from imaging.psf.select import StarCandidates, select_psf_stars
 from imaging.psf.shape import psf_ellipticity
 from imaging.schemas.matches import ASTROMETRY_MATCHES
@@ -85,6 +86,9 @@ def measure_ccd(
     reference: pa.Table,
     settings: MeasureSettings,
     fwhm_pixels: float | None = None,
+    *,
+    nominal: TpvWcs | None = None,
+    psf_model: PsfModel | None = None,
 ) -> MeasuredCcd:
     """Measure a sky-subtracted CCD with cosmic rays and streaks masked.
 
@@ -102,6 +106,10 @@ def measure_ccd(
         Settings.
     fwhm_pixels
         Seeing, if known; otherwise it is estimated.
+    nominal
+        Coordinates to start from; None for those of the pointing.
+    psf_model
+        PSF, if known; otherwise it is fitted.
 
     Raises
     ------
@@ -115,14 +123,15 @@ def measure_ccd(
             fwhm_pixels = estimate_fwhm(image.science, image.mask, settings).fwhm_pixels
     with times.step("sources"):
         sources = find_sources(image, fwhm_pixels, settings.catalogue)
-    seed = seed_wcs(ccd, exposure.ra_deg, exposure.dec_deg)
+    seed = nominal or seed_wcs(ccd, exposure.ra_deg, exposure.dec_deg)
     with times.step("astrometry"):
         stars = reference_at_epoch(reference, exposure.mjd_mid, settings.astrometry)
         astrometry, failure, matches = _solve_astrometry(
             sources, fwhm_pixels, stars, seed, exposure, ccd, image.shape, settings
         )
     with times.step("psf"):
-        psf = _model_psf(image, sources, fwhm_pixels, settings)
+        known = None if psf_model is None else PsfFit(psf_model, np.zeros(0, np.bool_), np.zeros(0), 0.0)
+        psf = known or _model_psf(image, sources, fwhm_pixels, settings)
     wcs = astrometry.wcs if astrometry else seed
     with times.step("catalogue"):
         catalogue = build_catalogue(image, sources, psf.model, wcs, exposure, ccd, settings.catalogue)

@@ -8,6 +8,7 @@ mean of its own and of the prediction from the others at its position (the shrin
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
@@ -50,7 +51,10 @@ class _Field:
 
 
 def solve_exposure_zeropoints(
-    own: Mapping[int, CcdZeropoint], exposure: Exposure, settings: PhotometrySettings
+    own: Mapping[int, CcdZeropoint],
+    exposure: Exposure,
+    settings: PhotometrySettings,
+    units_mag: Mapping[int, float] = MappingProxyType({}),
 ) -> pa.Table:
     """Compute the adopted zero point of every CCD of an exposure.
 
@@ -62,6 +66,9 @@ def solve_exposure_zeropoints(
         The exposure.
     settings
         Limits.
+    units_mag
+        Imported images: CCD number to the zero point of an electron minus that of the file's unit. The CCDs of other
+        pipelines have a common zero point in their unit, whatever their gains.
 
     Returns
     -------
@@ -69,7 +76,8 @@ def solve_exposure_zeropoints(
         Columns of :data:`imaging.schemas.zeropoints.ZEROPOINTS`, one row per CCD in order of number.
     """
     ccds = sorted(own)
-    values = np.array([_or_nan(own[c].zeropoint_mag) for c in ccds])
+    unit = np.array([units_mag.get(c, 0.0) for c in ccds])
+    values = np.array([_or_nan(own[c].zeropoint_mag) for c in ccds]) - unit
     errors = np.array([_or_nan(own[c].zeropoint_error_mag) for c in ccds])
     place = np.array([science_ccd(c).focal_plane_centre for c in ccds]).reshape(-1, 2)
     place = place / FOCAL_PLANE_HALF_WIDTH_PIXELS
@@ -86,7 +94,8 @@ def solve_exposure_zeropoints(
     if n_outliers > 1 and n_outliers >= settings.many_outliers_fraction * has_own.sum():
         flags |= int(ZeropointFlag.MANY_OUTLIERS)
     adopted, adopted_error, exposure_value = _adopt(values, errors, place, has_own, good, settings)
-    return _table(ccds, own, exposure, settings, adopted, adopted_error, exposure_value, flags)
+    exposure_value += float(np.mean(unit))
+    return _table(ccds, own, exposure, settings, adopted + unit, adopted_error, exposure_value, flags)
 
 
 def _or_nan(value: float | None) -> float:

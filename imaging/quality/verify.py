@@ -90,14 +90,14 @@ def verify_ccd(
     settings
         Limits.
     shape
-        (ny, nx) that the planes must have.
+        (ny, nx) that the planes must have; a part of a CCD needs as many fewer stars as it is smaller.
     """
     numbers: dict[str, float] = {}
     findings = list(_check_planes(planes, shape))
     if not any(finding.status == "bad" for finding in findings):
         findings += _check_pixels(planes, settings, numbers)
     findings += _check_coordinates(header, shape, settings, numbers)
-    findings += _check_stars(catalogue, settings, numbers)
+    findings += _check_stars(catalogue, settings, numbers, min(1.0, shape[0] * shape[1] / (NX * NY)))
     findings += _check_zeropoint(zeropoint_flags)
     status: Status = max((finding.status for finding in findings), key=ORDER.index, default="good")
     return Verification(status, tuple(findings), numbers)
@@ -211,15 +211,17 @@ def _stated_corners(header: Mapping[str, Any]) -> NDArray[np.float64] | None:
         return np.full((4, 2), np.nan)
 
 
-def _check_stars(catalogue: pa.Table, settings: VerifySettings, numbers: dict[str, float]) -> Iterator[CcdVerification]:
+def _check_stars(
+    catalogue: pa.Table, settings: VerifySettings, numbers: dict[str, float], part: float
+) -> Iterator[CcdVerification]:
     flux, error = column(catalogue, "flux_psf"), column(catalogue, "flux_psf_error")
     stars = np.abs(column(catalogue, "spread_model")) < settings.star_spread_model
     stars &= (column(catalogue, "flags") == 0) & (flux > settings.star_min_snr * error)
     n = int(np.count_nonzero(stars))
     numbers["n_stars"] = n
-    for status, limit in _levels(bad=settings.min_stars_bad, usable=settings.min_stars_usable):
+    for status, limit in _levels(bad=settings.min_stars_bad * part, usable=settings.min_stars_usable * part):
         if n < limit:
-            yield CcdVerification(status, "few_stars", f"{n} point sources, fewer than {limit}")
+            yield CcdVerification(status, "few_stars", f"{n} point sources, fewer than {limit:g}")
             break
 
 

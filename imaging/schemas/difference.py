@@ -120,4 +120,5 @@ TEMPLATE_CHOICES = schema(
     field("fwhm_arcsec", F32, "arcsec", "seeing; null if unknown"),
     field("rank", I32, "", "order of preference, 1 is best; null if rejected"),
     field("reason", TEXT, "", "reason why it was chosen or rejected"),
+    field("source", TEXT, "", "pipeline and file of an imported image; empty if this pipeline calibrated it"),
 )

@@ -6,6 +6,7 @@ QUALITY = schema(
     *IDENTITY,
     field("status", TEXT, "", "good, usable or bad, from verification; missing if the CCD failed"),
     field("reason", TEXT, "", "why the status is not good; empty if it is good"),
+    field("source", TEXT, "", "pipeline and file of an imported image; empty if this pipeline calibrated it"),
     field("header_replaced", TEXT, "", "cards of the raw header replaced by the camera's known values; empty if none"),
     field("calibration_defaults", TEXT, "", "what was used in place of calibrations that the library lacks"),
     field("linearity_known", I32, "", "1 if response curves were applied, 0 if the CCD was taken as linear"),

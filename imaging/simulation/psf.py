@@ -177,7 +177,7 @@ def _physical(
     air = atmosphere(exposure, width, shape, colour)
     weight, spike = component_weights(optics)
     n, m = len(width), len(spots.weight)
-    lines = spike_covariances(exposure, width).reshape(n, -1, 3)
+    lines = spike_covariances(exposure, width).reshape(n, 2 * len(spike), 3)  # -1 fails where there is no source
     covariance = np.concatenate(
         [np.repeat(air[:, :N_SPLIT], m, axis=1), air[:, N_SPLIT:] + spots.covariance()[:, None], lines], axis=1
     )

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -55,6 +55,8 @@ class TemplateCandidate:
         Five-sigma depth; NaN if unknown.
     fwhm_arcsec
         Seeing; NaN if unknown.
+    sources
+        CCD number to pipeline and file of imported images.
     """
 
     exposure: Exposure
@@ -62,6 +64,7 @@ class TemplateCandidate:
     t_eff: float = math.nan
     limit_mag: float = math.nan
     fwhm_arcsec: float = math.nan
+    sources: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,4 +287,9 @@ def _row(
         "fwhm_arcsec": candidate.fwhm_arcsec if math.isfinite(candidate.fwhm_arcsec) else None,
         "rank": rank,
         "reason": reason,
+        "source": candidate.sources.get(template_ccd) or ("" if template_ccd else _first(candidate.sources)),
     }
+
+
+def _first(sources: Mapping[int, str]) -> str:
+    return sources[min(sources)] if sources else ""

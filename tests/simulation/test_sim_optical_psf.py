@@ -135,6 +135,19 @@ def test_spikes_lie_along_their_angle_fall_with_the_square_and_take_the_light_of
     assert beyond == pytest.approx((1 / 3 - 1 / 10) / np.pi**2, rel=0.3)
 
 
+def test_no_source_has_no_function_and_draws_nothing():
+    """A CCD without a bright transient, or without any galaxy, asks for the functions at no place."""
+    optics = OpticsTruth(vane_angle_deg=30.0, wide_aureole=True, chromatic=True)
+    exposure = an_exposure(optics=optics, psf=PsfTruth(fwhm_arcsec=0.9))
+    for function in (true_psf, blurred_psf):
+        psf = function(exposure, 27, np.zeros(0), np.zeros(0), np.zeros(0))
+        assert psf.covariance.shape[0] == psf.offset.shape[0] == 0
+        assert psf.aperture_fraction().shape == (0,)
+        image = np.zeros((9, 9), dtype=np.float32)
+        draw_points(image, np.zeros(0), np.zeros(0), np.zeros(0), psf)
+        assert not image.any()
+
+
 def test_spikes_are_longer_in_red_light():
     lengths = {}
     for band in ("g", "z"):

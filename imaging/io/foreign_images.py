@@ -1,0 +1,92 @@
+"""Find the CCD images in files of other pipelines, with their masks and weights."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from imaging.errors import InputError
+from imaging.image import LoadedImage
+from imaging.io.calibrated import OWN_PLANES, Plane, Stated, community_pipeline_siblings, read_image
+from imaging.io.checked import fits_layouts
+from imaging.io.damage import reading
+
+LSST_PLANES = frozenset({"IMAGE", "MASK", "VARIANCE"})
+
+_BESIDE = re.compile(r"_o[ops][dw]_")
+"""Names of the masks and weights of the Community Pipeline, which are read with their images."""
+
+
+@dataclass(frozen=True, slots=True)
+class CcdPlanes:
+    """Where the planes of one CCD's image are.
+
+    Attributes
+    ----------
+    image
+        File and extension of the pixels.
+    mask, weight
+        Those of another file; None if they are extensions of the same file.
+    """
+
+    image: Plane
+    mask: Plane | None = None
+    weight: Plane | None = None
+
+    def read(self, stated: Stated) -> LoadedImage:
+        """Read the image with mask and weight.
+
+        Raises
+        ------
+        InputError
+            If a plane is missing, damaged, or not understood.
+        """
+        loaded = read_image(
+            self.image.path, extension=self.image.extension, mask=self.mask, weight=self.weight, stated=stated
+        )
+        if loaded.weight is None:
+            raise InputError("the image has no weights", value=loaded.label, remedy="give its weight (oow) beside it")
+        return loaded
+
+
+def ccd_planes(paths: Iterable[Path]) -> list[CcdPlanes]:
+    """Return the CCD images in files; masks and weights of the Community Pipeline that are named too are passed over.
+
+    Parameters
+    ----------
+    paths
+        Files.
+
+    Raises
+    ------
+    InputError
+        If a file is missing or no image of a known form, or mask or weight are missing.
+    """
+    given = [Path(path).expanduser().absolute() for path in paths]
+    files = list(dict.fromkeys(path for path in given if not _BESIDE.search(path.name)))
+    if not files:
+        raise InputError("no images given", value=" ".join(map(str, given)), limit="at least one image")
+    return [planes for path in files for planes in _of_file(path)]
+
+
+def _of_file(path: Path) -> list[CcdPlanes]:
+    with reading(path, "image missing or not FITS", "check the name"):
+        layouts = fits_layouts(path)
+    names = {layout.text("EXTNAME").upper() for layout in layouts}
+    for known in (OWN_PLANES, LSST_PLANES):
+        if known <= names:
+            return [CcdPlanes(Plane(path, "SCI" if "SCI" in known else "IMAGE"))]
+    images = [layout for layout in layouts if "CCDNUM" in layout.cards and layout.integer("NAXIS", 0) == 2]
+    if not images:
+        limit = "a Community Pipeline image (CCDNUM), DES (SCI, MSK, WGT), LSST (IMAGE, MASK, VARIANCE)"
+        raise InputError("no image of a CCD in the file", value=path, limit=limit)
+    found = []
+    for number, layout in enumerate(layouts):
+        if layout in images:
+            extension = layout.text("EXTNAME") or str(number)
+            mask, weight = community_pipeline_siblings(path, extension)
+            if mask is None or weight is None:
+                remedy = "put mask (ood) and weight (oow) beside the image (ooi), under the names of the archive"
+                raise InputError("mask or weight of the image missing", value=path, remedy=remedy)
+            found.append(CcdPlanes(Plane(path, extension), mask, weight))
+    return found
