@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -80,7 +81,7 @@ def page_commands() -> list[str]:
 
 
 def receive(folder: Path, **changes: object) -> Received:
-    """Simulate a night and hand it over as files of an archive and of others.
+    """Simulate a night and hand it over, every other template as images of the Community Pipeline.
 
     Parameters
     ----------
@@ -90,26 +91,45 @@ def receive(folder: Path, **changes: object) -> Received:
         Settings that differ from those of the demonstration.
     """
     settings = demo_settings(n_bias_exposures=5, n_flat_exposures=5, n_template_epochs=4, **changes)
-    lender, received = folder / "lender", folder / "received"
+    lender = folder / "lender"
     simulated = simulate_night(lender, settings)
-    for name in ("raw", "templates"):
-        (received / name).mkdir(parents=True)
     epochs = [exposure for exposure in simulated.exposures if exposure.night != settings.night]
-    calibrated = {exposure.expnum for exposure in epochs[::2]}
+    finals: list[Path] = []
     for exposure in epochs[::2]:
         words = ["-E", exposure.expnum, "-b", exposure.band, "-n", exposure.night, "-r", 1, "-p", 1, "-S", 1, "-C"]
         run("gw-workflow single-epoch " + " ".join(map(str, words)) + f" --site {lender}", folder)
-        for path in sorted((lender / "products").rglob(f"D{exposure.expnum:08d}_*_immask.fits")):
-            write_community_pipeline(Final.read(path), received / "templates")
-    for path in sorted(simulated.raw.rglob("*.fits.fz")):
-        if int(re.findall(r"\d{8}", path.name)[0]) not in calibrated:
-            path.rename(received / "raw" / archive_name(path))
+        finals += sorted((lender / "products").rglob(f"D{exposure.expnum:08d}_*_immask.fits"))
+    others = {simulated.raw_path(exposure) for exposure in epochs[::2]}
+    return hand_over(folder, simulated, sorted(set(simulated.raw.rglob("*.fits.fz")) - others), finals)
+
+
+def hand_over(folder: Path, simulated: SimulatedNight, raw: Iterable[Path], finals: Iterable[Path]) -> Received:
+    """Write the files of a simulated night as a team gets them.
+
+    Parameters
+    ----------
+    folder
+        Folder of ``received`` and of the site.
+    simulated
+        The night.
+    raw
+        Its raw files: exposures, biases and dome flats.
+    finals
+        Final images of templates, written as those of the Community Pipeline.
+    """
+    received = folder / "received"
+    for name in ("raw", "templates"):
+        (received / name).mkdir(parents=True)
+    for path in raw:
+        (received / "raw" / archive_name(path)).symlink_to(path)
+    for path in finals:
+        write_community_pipeline(Final.read(path), received / "templates")
     write_stars(simulated.stars, received / "gaia.csv")
     write_galaxies(simulated.galaxies, received / "glade.txt")
     write_alert(simulated, received / "alert.json")
     # Simulated stars have colours of their own; a real night takes the published terms.
     write_colour_terms(folder / "SITE/calibrations" / COLOUR_TERMS, locus_colour_terms())
-    shutil.copytree(lender / "truth", folder / "SITE/truth")
+    shutil.copytree(simulated.root / "truth", folder / "SITE/truth")
     return Received(folder, simulated)
 
 

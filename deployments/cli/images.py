@@ -186,7 +186,9 @@ def difference_images(
 
 
 def import_images(
-    *files: Annotated[Path, Parameter(help="Calibrated images: whole exposures or single CCDs.")],
+    *files: Annotated[
+        Path, Parameter(help="Calibrated images, whole exposures or single CCDs, and folders with them.")
+    ],
     role: Annotated[
         Literal["template", "search"],
         Parameter(name="--as", help="Use them as templates only, or search them too in their night."),

@@ -1,7 +1,7 @@
 """Find the CCD images in files of other pipelines, with their masks and weights."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,24 +49,31 @@ class CcdPlanes:
         return loaded
 
 
-def ccd_planes(paths: Iterable[Path]) -> list[CcdPlanes]:
+def ccd_planes(paths: Sequence[Path]) -> list[CcdPlanes]:
     """Return the CCD images in files; masks and weights of the Community Pipeline that are named too are passed over.
 
     Parameters
     ----------
     paths
-        Files.
+        Files, and folders with them.
 
     Raises
     ------
     InputError
         If a file is missing or no image of a known form, or mask or weight are missing.
     """
-    given = [Path(path).expanduser().absolute() for path in paths]
+    given = [file for path in paths for file in _files(Path(path).expanduser().absolute())]
     files = list(dict.fromkeys(path for path in given if not _BESIDE.search(path.name)))
     if not files:
-        raise InputError("no images given", value=" ".join(map(str, given)), limit="at least one image")
+        raise InputError("no images given", value=" ".join(map(str, paths)), limit="at least one image")
     return [planes for path in files for planes in _of_file(path)]
+
+
+def _files(path: Path) -> list[Path]:
+    """Return a file, or the FITS files of a folder without those that are still being written."""
+    if not path.is_dir():
+        return [path]
+    return sorted(file for file in path.rglob("*.fits*") if not file.name.startswith(".") and file.suffix != ".part")
 
 
 def _of_file(path: Path) -> list[CcdPlanes]:

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-import foreign_files
 import numpy as np
 import pyarrow as pa
 import pytest
-from foreign_files import Final
 from night_site import NIGHT, SEARCH, borrow, link_files
 
+from bench import foreign_files
+from bench.foreign_files import Final
 from blocks.site import Site
 from deployments.products.import_images import StatedOfImages, record_imports
 from flows.settings import ExposureSettings

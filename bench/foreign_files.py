@@ -38,9 +38,10 @@ class Final:
 
     @classmethod
     def read(cls, path: Path) -> "Final":
+        """Read a final image of this project."""
         with fits.open(path) as hdus:
-            planes = [np.array(hdus[name].data) for name in ("SCI", "MSK", "WGT")]
-            return cls(*planes, hdus["SCI"].header.copy())
+            science, mask, weight = (np.array(hdus[name].data) for name in ("SCI", "MSK", "WGT"))
+            return cls(science, mask, weight, hdus["SCI"].header.copy())
 
     @property
     def variance(self) -> NDArray[Any]:
@@ -240,6 +241,6 @@ def _append(
     fits.HDUList([fits.PrimaryHDU(header=fits.Header(primary)), hdu]).writeto(path)
 
 
-def _rewrite(path: Path, hdu: Any) -> None:
+def _rewrite(path: Path, hdu: fits.CompImageHDU) -> None:
     with fits.open(path, mode="append") as hdus:
         hdus.append(hdu)
