@@ -11,7 +11,7 @@ from bench.real_epochs import CONSTANT_STAR_MAG, SIGNIFICANCE, VARIABLE, gaia_st
 from bench.real_zeropoints import CONSTANT, read_gaia
 from blocks.site import Site
 from deployments.products.import_images import StatedOfImages, record_imports
-from imaging.difference.chain import SearchSettings
+from imaging.difference.settings import SearchSettings
 from imaging.errors import CcdError
 from imaging.identity import ExposureId
 from imaging.io.reference import write_reference_catalogue
