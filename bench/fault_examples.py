@@ -187,6 +187,7 @@ def write_catalogue(folder: Path) -> Path:
     """Write an example of the kind: catalogue."""
     columns: dict[str, Any] = {field.name: np.linspace(1.0, 2.0, 300) for field in REFERENCE_GALAXIES}
     columns |= {"source_id": np.arange(300), "ra": np.linspace(44.0, 46.0, 300), "dec": np.linspace(9.0, 10.0, 300)}
+    columns |= {"distance_method": np.ones(300, dtype=int)}
     write_reference_catalogue(folder, make_table(columns, REFERENCE_GALAXIES), name="galaxies", order=1)
     return folder
 

@@ -34,7 +34,7 @@ from bench.fault_examples import (
     write_summary,
     write_tie,
 )
-from bench.fault_kinds import Kind, positions
+from bench.fault_kinds import Kind
 from blocks.gw_events import read_alert
 from blocks.night_runs import read_runs
 from blocks.nights import read_night
@@ -45,7 +45,7 @@ from deployments.events.decisions import read_ranked
 from deployments.reports.ledger import read_records
 from imaging.io import truth
 from imaging.io.calibrated import read_image
-from imaging.io.candidates import read_candidates, read_galaxies, read_labels, write_candidates
+from imaging.io.candidates import read_candidates, read_labels, write_candidates
 from imaging.io.differences import read_difference
 from imaging.io.images import read_cutout, read_header, read_planes
 from imaging.io.lightcurve_likelihood import read_lightcurve_likelihood
@@ -166,15 +166,6 @@ PRODUCTS: tuple[Kind, ...] = (
         "parquet",
         sealed=True,
         own=True,
-    ),
-    Kind(
-        "galaxies",
-        in_folder("galaxies.parquet", lambda p: write_table(p, table_of_schema(GALAXIES))),
-        read_galaxies,
-        ("read_galaxies",),
-        "parquet",
-        sealed=True,
-        numbers=positions,
     ),
     Kind("labels", in_folder("labels.json", write_labels), read_labels, ("read_labels",), "json"),
     Kind(

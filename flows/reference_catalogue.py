@@ -29,6 +29,7 @@ def reference_catalogue(
     name: Name = "gaia",
     site: str = "default",
     mapping: CatalogueMapping | None = None,
+    survey: Name | None = None,
     overwrite: bool = False,
     settings: ReferenceCatalogueSettings = ReferenceCatalogueSettings(),
 ) -> State[dict[str, Any]]:
@@ -39,6 +40,7 @@ def reference_catalogue(
         name: Name of the catalogue, and of its folder below the site's reference folder.
         site: Name or folder of the site.
         mapping: Column mapping of a photometric survey; None for Gaia's source tables.
+        survey: Name of a catalogue of galaxies or of known sources; None for stars.
         overwrite: Recompute cached steps.
         settings: Partitioning and rounding.
 
@@ -46,7 +48,7 @@ def reference_catalogue(
         InputError: If there are no source files.
     """
     place = load_site(site)
-    plan = CataloguePlan(name, find_sources(sources), place, settings, mapping)
+    plan = CataloguePlan(name, find_sources(sources), place, settings, mapping, survey)
     what = f"catalogue {name}"
     stage = Stage("reference-catalogue", StepJob(topic=f"catalogue-{name}", site=place), overwrite=overwrite)
     if plan.is_built() and not overwrite:

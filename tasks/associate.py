@@ -13,18 +13,18 @@ from imaging.candidates.associate import associate_detections
 from imaging.candidates.crossmatch import match_point_sources, match_reference_stars
 from imaging.candidates.hosts import add_distances, hosts_of_catalogue, match_hosts
 from imaging.candidates.settings import CandidateSettings, CrossmatchSettings
-from imaging.errors import InputError
 from imaging.io.candidates import write_candidates
 from imaging.io.images import read_header
 from imaging.io.reference import read_reference_cone
 from imaging.io.tables import read_table, read_tables
+from imaging.reference.surveys import GALAXY_CATALOGUES
 from imaging.schemas.difference import DETECTIONS
-from imaging.schemas.hosts import GALAXIES, HOSTS
-from imaging.schemas.reference import REFERENCE_GALAXIES, REFERENCE_STARS
+from imaging.schemas.hosts import HOSTS
+from imaging.schemas.reference import REFERENCE_STARS
 from imaging.skymap.footprints import Footprints
-from imaging.tables import column
 from imaging.wcs.sphere import polygon_centre, separation_deg
 from imaging.wcs.tpv import TpvWcs
+from tasks.context import catalogues_of, distinct, galaxies_near
 from tasks.engine.jobs import FileRecord, StepResult
 from tasks.engine.step import step
 from tasks.jobs import StepJob
@@ -117,7 +117,11 @@ def associate_job(searched: Sequence[SearchedCcd], night: int, site: Site, setti
         inputs[f"{HOST_CATALOGUE}{name}"] = item.host_catalogue
         inputs[f"{HOST_IMAGE}{name}"] = item.host_image
     zeropoints = {item.host_image.content_hash: item.host_zeropoint_mag for item in searched}
-    parameters = {"searched": searched_parameters(searched), "host_zeropoints_mag": zeropoints}
+    parameters = {
+        "searched": searched_parameters(searched),
+        "host_zeropoints_mag": zeropoints,
+        "galaxies": catalogues_of(site, GALAXY_CATALOGUES),
+    }
     return StepJob(night=night, site=site, inputs=inputs, settings=settings, parameters=parameters)
 
 
@@ -129,7 +133,9 @@ def associate(job: StepJob) -> StepResult:
     detections = read_tables([job.input_path(name) for name in names], ASSOCIATED)
     footprints = footprints_in(job)
     candidates = associate_detections(detections, job.night or 0, settings.associate, footprints)
-    stars, galaxies = _neighbours(job, footprints)
+    cones = cones_of(footprints)
+    stars = _stars(job, cones)
+    galaxies = galaxies_near(job.site, cones, job.parameters["galaxies"])
     hosts = add_distances(_hosts(job, settings.crossmatch), galaxies, settings.crossmatch)
     mjd = float(np.median(footprints.mjd)) if len(footprints) else 0.0
     candidates = match_reference_stars(candidates, stars, mjd, settings.crossmatch)
@@ -168,24 +174,13 @@ def _hosts(job: StepJob, settings: CrossmatchSettings) -> pa.Table:
     return pa.concat_tables(tables) if tables else HOSTS.empty_table()
 
 
-def _neighbours(job: StepJob, footprints: Footprints) -> tuple[pa.Table, pa.Table]:
-    """Return the reference stars and galaxies around all CCDs of the night, without duplicates."""
-    stars, galaxies = [REFERENCE_STARS.empty_table()], [REFERENCE_GALAXIES.empty_table()]
-    for ra, dec, radius in _cones(footprints):
-        stars.append(read_reference_cone(job.site.reference / "gaia", ra, dec, radius))
-        try:
-            found = read_reference_cone(job.site.reference / "galaxies", ra, dec, radius, REFERENCE_GALAXIES)
-        except InputError:
-            continue  # without a galaxy catalogue candidates are ranked without host distances
-        galaxies.append(found)
-    known = _distinct(pa.concat_tables(galaxies))
-    known = known.filter(pa.array(np.isfinite(column(known, "distance_mpc"))))
-    return _distinct(pa.concat_tables(stars)), pa.Table.from_arrays(
-        [known.column(name) for name in ("ra", "dec", "distance_mpc", "distance_error_mpc", "mag_i")], schema=GALAXIES
-    )
+def _stars(job: StepJob, cones: Sequence[tuple[float, float, float]]) -> pa.Table:
+    """Return the reference stars around all CCDs of the night, without duplicates."""
+    parts = [read_reference_cone(job.site.reference / "gaia", *cone) for cone in cones]
+    return distinct(pa.concat_tables([REFERENCE_STARS.empty_table(), *parts]))
 
 
-def _cones(footprints: Footprints) -> list[tuple[float, float, float]]:
+def cones_of(footprints: Footprints) -> list[tuple[float, float, float]]:
     """Return (RA, Dec, radius), degrees, of cones that cover all CCD images.
 
     Images with centres in the same cell of a grid of :data:`CELL_DEG` share a cone around the first of them.
@@ -199,9 +194,3 @@ def _cones(footprints: Footprints) -> list[tuple[float, float, float]]:
         reach = float(separation_deg(ra, dec, corners[:, 0], corners[:, 1]).max()) + MARGIN_DEG
         cones[cell] = (ra, dec, max(radius, reach))
     return list(cones.values())
-
-
-def _distinct(table: pa.Table) -> pa.Table:
-    """Keep the first row of every source."""
-    _, first = np.unique(column(table, "source_id"), return_index=True)
-    return table.take(pa.array(first))

@@ -9,7 +9,7 @@ from blocks.site import Site
 from imaging.detector.ccds import CCDS
 from imaging.errors import InputError
 from imaging.exposure import Exposure
-from imaging.io.atomic import content_hash
+from imaging.io.atomic import content_hash, storage_error
 from imaging.io.calibrations import MANIFEST, CalibrationLibrary, write_manifest
 from imaging.io.manifest import FIRST_OF_ALL, LAST_OF_ALL, CalibrationEntry, Kind
 from tasks.engine.cache import fingerprint
@@ -127,8 +127,13 @@ def _joined(new: CalibrationEntry, same: Sequence[CalibrationEntry]) -> Calibrat
 @contextmanager
 def _locked(site: Site) -> Iterator[None]:
     """Let one process change the manifest at a time; the lock of a process that dies is free."""
-    site.calibrations.mkdir(parents=True, exist_ok=True)
-    with (site.calibrations / LOCK).open("ab") as lock:
+    path = site.calibrations / LOCK
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = path.open("ab")
+    except OSError as error:
+        raise storage_error(error, path) from error
+    with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

@@ -22,10 +22,12 @@ from imaging.errors import InputError
 from imaging.io.atomic import write_text
 from imaging.io.reference import finish_catalogue, partition_path, read_pieces, write_partition, write_pieces
 from imaging.io.source_tables import FORMATS, format_of, source_batches
+from imaging.reference.context import convert
 from imaging.reference.gaia import reference_stars, source_types
 from imaging.reference.mapping import CatalogueMapping, calibrated_stars
 from imaging.reference.partition import merge_pieces
 from imaging.reference.settings import ReferenceCatalogueSettings
+from imaging.reference.surveys import SURVEYS
 from imaging.schemas.reference import CALIBRATED_STARS, REFERENCE_STARS
 from imaging.timing import StepTimes
 from tasks.engine.jobs import FileRecord, StepResult
@@ -108,6 +110,8 @@ class CataloguePlan:
         Partitioning and rounding.
     mapping
         Column mapping of a photometric survey; None for Gaia's source tables.
+    survey
+        Name of a catalogue of context, in :data:`imaging.reference.surveys.SURVEYS`; None for stars.
     """
 
     def __init__(
@@ -117,10 +121,13 @@ class CataloguePlan:
         site: Site,
         settings: ReferenceCatalogueSettings,
         mapping: CatalogueMapping | None = None,
+        survey: str | None = None,
     ) -> None:
-        self.name, self.site, self.settings, self.mapping = name, site, settings, mapping
+        self.name, self.site, self.settings, self.mapping, self.survey = name, site, settings, mapping, survey
         self.records = [source_record(site, path) for path in sources]
         self.parameters = {"name": name, "mapping": None if mapping is None else mapping.model_dump_json()}
+        if survey is not None:
+            self.parameters["survey"] = survey
 
     @property
     def folder(self) -> Path:
@@ -177,6 +184,8 @@ class CataloguePlan:
         """
         rows = {int(pixel): n for result in assembled for pixel, n in json.loads(str(result.quality["rows"])).items()}
         schema = REFERENCE_STARS if self.mapping is None else CALIBRATED_STARS
+        if self.survey is not None:
+            schema = SURVEYS[self.survey].schema
         finish_catalogue(self.folder, self.name, self.settings.order, rows, schema)
         write_text(self.folder / BUILD, json.dumps(self.build | {"rows": rows}, indent=1) + "\n")
         shutil.rmtree(pieces_folder(self.site, self.name), ignore_errors=True)
@@ -217,13 +226,12 @@ def import_source(job: StepJob) -> StepResult:
     """Read one source file and write its stars into pieces, sorted by partition."""
     settings, times = job.settings_as(ReferenceCatalogueSettings), StepTimes()
     record = job.inputs["source"]
-    mapping = _mapping(job)
     stem = f"{Path(record.path).name}-{record.content_hash[:12]}"
     folder = pieces_folder(job.site, job.parameters["name"])
     products: dict[str, Path] = {}
     quality: dict[str, object] = {"size_mb": record.size / 1e6}
     n_stars = 0
-    for number, stars in enumerate(_pieces(job.input_path("source"), mapping, settings, times)):
+    for number, stars in enumerate(_pieces(job, settings, times)):
         name = f"piece_{number}"
         products[name] = folder / f"{stem}-{number}.parquet"
         with times.step("write"):
@@ -233,19 +241,25 @@ def import_source(job: StepJob) -> StepResult:
     return job.result(products, quality=quality | {"n_stars": n_stars}, cpu_s=times.cpu_s)
 
 
-def _pieces(
-    path: Path, mapping: CatalogueMapping | None, settings: ReferenceCatalogueSettings, times: StepTimes
-) -> Iterator[pa.Table]:
+def _pieces(job: StepJob, settings: ReferenceCatalogueSettings, times: StepTimes) -> Iterator[pa.Table]:
     """Yield the stars of a source file in tables of limited size."""
-    types = source_types() if mapping is None else mapping.source_types()
-    batches = source_batches(path, types)
+    path = job.input_path("source")
+    survey = SURVEYS.get(job.parameters.get("survey", ""))
+    text = job.parameters["mapping"]
+    mapping = None if text is None else CatalogueMapping.model_validate_json(text)
+    if survey is not None:
+        batches = source_batches(path, survey.source_types(), survey.text)
+    else:
+        batches = source_batches(path, source_types() if mapping is None else mapping.source_types())
     held: list[pa.Table] = []
     while True:
         with times.step("read"):
             batch = next(batches, None)
         if batch is not None:
             with times.step("convert"):
-                if mapping is None:
+                if survey is not None:
+                    held.append(convert(batch, survey, path.name))
+                elif mapping is None:
                     held.append(reference_stars(batch, settings, path.name))
                 else:
                     held.append(calibrated_stars(batch, mapping, settings, path.name))
@@ -254,11 +268,6 @@ def _pieces(
             held = []
         if batch is None:
             return
-
-
-def _mapping(job: StepJob) -> CatalogueMapping | None:
-    text = job.parameters["mapping"]
-    return None if text is None else CatalogueMapping.model_validate_json(text)
 
 
 @step(ASSEMBLE)

@@ -39,7 +39,8 @@ from imaging.settings import Settings
 from imaging.skymap.coverage import search_coverage
 from imaging.skymap.footprints import Footprints
 from imaging.skymap.model import SkyMap
-from tasks.associate import SearchedCcd, footprints_in, searched_parameters
+from tasks.associate import SearchedCcd, cones_of, footprints_in, searched_parameters
+from tasks.context import known_catalogues, match_context
 from tasks.engine.cache import fingerprint
 from tasks.engine.code_version import code_version
 from tasks.engine.jobs import FileRecord, StepResult
@@ -107,6 +108,7 @@ def rank_job(
         "templates": [[item.expnum, item.ccd, list(item.templates)] for item in searched],
         "code_version": code_version(*CHAIN),
         "calibration_set": fingerprint(site, manifest).content_hash if manifest.exists() else "",
+        "known_catalogues": known_catalogues(site),
         "upstream": {name: chosen.model_dump(mode="json") for name, chosen in (upstream or {}).items()},
     }
     return StepJob(night=registered.record.night, site=site, inputs=inputs, settings=settings, parameters=parameters)
@@ -122,6 +124,7 @@ def rank(job: StepJob) -> StepResult:
     forced = night_lightcurves(job, settings)
     candidates = read_candidates(job.input_path("candidates"))
     likelihood = known_or_new_likelihood(job, candidates, forced, mjd)
+    candidates, context = match_context(candidates, footprints, cones_of(footprints), job.site, settings.crossmatch)
     ranked = rank_candidates(candidates, forced, skymap, mjd, settings.rank, settings.lightcurve, likelihood)
     templates = {(row[0], row[1]): row[2] for row in job.parameters["templates"]}
     earlier = {expnum for chosen in templates.values() for expnum in chosen} - set(footprints.expnum.tolist())
@@ -153,7 +156,7 @@ def rank(job: StepJob) -> StepResult:
     brief = candidates_page(ranked.slice(0, LISTED).to_pylist(), page.stamps, pictures["picture"], title, mjd)
     others = "\n\n".join(embedded(png, about) for about, png in page.pictures[1:])
     write_text(products["brief"], f"{brief}\n{others}\n")
-    summary = facts | report | {"made_with": dict(page.provenance)}
+    summary = facts | report | {"known_sources": context, "made_with": dict(page.provenance)}
     if job.parameters.get("retracted"):
         summary |= {"retracted": True}
     write_text(products["summary"], json.dumps(summary, indent=1, sort_keys=True) + "\n")

@@ -22,6 +22,7 @@ from imaging.io.regions import write_ccd_regions
 from imaging.io.sealed import read_sealed, write_sealed
 from imaging.io.tables import write_table
 from imaging.skymap.footprints import Footprints
+from tasks.context import known_catalogues
 from tasks.engine.cache import fingerprint
 from tasks.engine.code_version import code_version
 from tasks.jobs import StepJob
@@ -189,6 +190,7 @@ def rerank_job(night: int, skymap: Path, site: Site, settings: CandidateSettings
     parameters = {name: value for name, value in known["parameters"].items() if name != "retracted"}
     if is_retracted(site, parameters["event"]):
         parameters["retracted"] = True
+    parameters["known_catalogues"] = known_catalogues(site)
     return job.model_copy(
         update={
             "inputs": inputs | {name: fingerprint(site, path) for name, path in stamps.items() if path.exists()},

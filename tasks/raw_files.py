@@ -73,6 +73,9 @@ class RawFile:
 BIAS_KINDS, FLAT_KINDS = ("zero", "bias"), ("dome flat", "flat")
 """Values of OBSTYPE of calibration exposures, in lower case."""
 
+OFTEN = 3
+"""Dome flats of one exposure time that are enough for a master."""
+
 
 def arrived_exposures(site: Site, exposures: Iterable[ExposureId]) -> set[int]:
     """Return the numbers of the exposures whose raw files are there and final, whatever they are called.
@@ -179,14 +182,16 @@ def indexed_raw(site: Site, known: RawFiles, expnum: int) -> RawFile:
 def usual_exposures(flats: Iterable[Exposure]) -> list[Exposure]:
     """Return the dome flats of the exposure time that is taken most often in their band and night.
 
-    Of times taken equally often the longest is the usual one. Single exposures of many times are a ramp.
+    Of times taken equally often the longest is the usual one. Other times are a ramp. All are taken where no time was
+    taken often enough for a master.
     """
     groups: dict[tuple[int, str], Counter[float]] = {}
     found = list(flats)
     for e in found:
         groups.setdefault((e.night, e.band), Counter())[round(e.exptime_s, 3)] += 1
     usual = {group: max(times, key=lambda time: (times[time], time)) for group, times in groups.items()}
-    return [e for e in found if round(e.exptime_s, 3) == usual[e.night, e.band]]
+    rare = {group for group, time in usual.items() if groups[group][time] < OFTEN}
+    return [e for e in found if (e.night, e.band) in rare or round(e.exptime_s, 3) == usual[e.night, e.band]]
 
 
 def ccds_to_process(raw: RawFile, asked: tuple[int, ...] | None) -> tuple[int, ...]:

@@ -11,6 +11,7 @@ from deployments.cli.running import run_flow
 from imaging.errors import InputError
 
 if TYPE_CHECKING:
+    from blocks.site import Site
     from imaging.reference.mapping import CatalogueMapping
 
 reference_catalog = App(
@@ -34,6 +35,14 @@ def build(
         str | None,
         Parameter(name="--mapping", help="Mapping of a photometric survey (delve_dr2, ps1_dr2, ...), or a file."),
     ] = None,
+    survey: Annotated[
+        str | None,
+        Parameter(
+            name="--survey",
+            help="Catalogue by name: gaia, a mapping of stars, gladeplus, nedlvs, ls-dr10-photoz, tns, ztf, atlas, "
+            "vsx, gaia-variables, milliquas, mpcorb, or galaxies for a table of your own.",
+        ),
+    ] = None,
     order: Annotated[int, Parameter(name="--order", help="HEALPix order of the partitions.")] = 5,
     faint_limit: Annotated[
         float | None, Parameter(name="--faint-limit", help="Faintest Gaia G magnitude; default: no limit.")
@@ -49,10 +58,21 @@ def build(
     from pydantic import ValidationError
 
     from imaging.reference.settings import ReferenceCatalogueSettings
+    from imaging.reference.surveys import ORBIT_CATALOGUE, SURVEYS
 
     found = find_site(common)
+    known = None if survey is None else survey.lower().replace("-", "_")
+    if known is not None:
+        if mapping is not None:
+            raise InputError("give --survey or --mapping, not both", value=survey)
+        if known == ORBIT_CATALOGUE:
+            return _import_orbits(found.site, sources)
+        mapping = _mapping_of(known)
+    of_context = known in SURVEYS
+    if of_context and name not in (None, known):
+        raise InputError("the folder of this catalogue has a fixed name", value=name, limit=known)
     chosen = None if mapping is None else _mapping(mapping)
-    called = name or ("gaia" if chosen is None else chosen.name)
+    called = name or (known if of_context and known else "gaia" if chosen is None else chosen.name)
     try:
         settings = ReferenceCatalogueSettings(order=order, faint_limit_mag=faint_limit, compress=not exact)
     except ValidationError as error:
@@ -64,6 +84,7 @@ def build(
         "site": found.name,
         "settings": settings,
         "mapping": chosen,
+        "survey": known if of_context else None,
         "overwrite": overwrite,
     }
     flow = "flows.reference_catalogue:reference_catalogue"
@@ -108,6 +129,41 @@ def prefetch(
     line = f"{copied.n_partitions} partitions, {copied.size_mb:.1f} MB ({copied.n_copied} new), in {target}"
     missing = (f"{copied.n_missing} pixels of the region are not in the source",) if copied.n_missing else ()
     return Answer(document, (line, *missing))
+
+
+def _mapping_of(survey: str) -> str | None:
+    """Return the mapping of stars that a survey's name means; None for Gaia and the catalogues of context."""
+    from imaging.reference.mapping import SHIPPED
+    from imaging.reference.surveys import ORBIT_CATALOGUE, SURVEYS
+
+    if survey in SHIPPED:
+        return survey
+    if survey == "gaia" or survey in SURVEYS:
+        return None
+    limit = ", ".join(["gaia", *SHIPPED, *SURVEYS, ORBIT_CATALOGUE])
+    raise InputError("no such survey", value=survey, limit=limit, remedy="--mapping takes a JSON file for another one")
+
+
+def _import_orbits(site: "Site", sources: list[str]) -> Answer:
+    """Read the orbits of minor planets into the site; a newer file replaces the older orbits."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from imaging.io.orbits import read_mpcorb, write_orbits
+    from imaging.reference.surveys import ORBIT_CATALOGUE
+
+    paths = [Path(source).expanduser() for source in sources]
+    orbits = pa.concat_tables([read_mpcorb(path) for path in paths])
+    folder = site.reference / ORBIT_CATALOGUE
+    write_orbits(folder, orbits)
+    epoch = float(pc.mode(orbits.column("epoch_mjd"))[0]["mode"].as_py())
+    document = {
+        "command": "reference-catalog build",
+        "catalogue": str(folder),
+        "n_orbits": orbits.num_rows,
+        "epoch_mjd": epoch,
+    }
+    return Answer(document, (f"{orbits.num_rows} orbits, most of epoch MJD {epoch:.0f}, in {folder}",))
 
 
 def _mapping(text: str) -> "CatalogueMapping":

@@ -18,7 +18,9 @@ from imaging.io.stamps import StoredStamps, read_stamps
 from imaging.io.tables import read_table
 from imaging.pictures.compass import Compass
 from imaging.pictures.stamps import panel_pictures
+from imaging.reference.surveys import GALAXY_CATALOGUES
 from imaging.schemas.reference import REFERENCE_GALAXIES
+from tasks.context import catalogues_of
 from tasks.jobs import StepJob
 from tasks.rank import STAMPS, detection_image
 from tasks.ranked_tables import RANKING, read_ranking
@@ -120,10 +122,10 @@ def _host_redshift(site: Site, row: Row) -> float | None:
     if row["host_distance_mpc"] is None:
         return None
     cone = row["host_ra"], row["host_dec"], HOST_REACH_ARCSEC / 3600.0
-    try:
-        galaxies = read_reference_cone(site.reference / "galaxies", *cone, REFERENCE_GALAXIES)
-    except InputError:
-        return None  # a site without a galaxy catalogue
     distance = pa.scalar(row["host_distance_mpc"], type=pa.float32())
-    same = galaxies.filter(pc.equal(galaxies.column("distance_mpc"), distance)).column("redshift").drop_null()
-    return float(same[0].as_py()) if len(same) else None
+    for name in catalogues_of(site, GALAXY_CATALOGUES):
+        galaxies = read_reference_cone(site.reference / name, *cone, REFERENCE_GALAXIES)
+        same = galaxies.filter(pc.equal(galaxies.column("distance_mpc"), distance)).column("redshift").drop_null()
+        if len(same):
+            return float(same[0].as_py())
+    return None

@@ -14,6 +14,7 @@ from imaging.candidates.points import ARCSEC, FloatArray, IntArray
 from imaging.candidates.settings import CrossmatchSettings
 from imaging.schemas.candidates import CandidateFlag
 from imaging.schemas.hosts import HOSTS
+from imaging.schemas.reference import DistanceMethod
 from imaging.tables import column, make_table
 from imaging.wcs.sphere import unit_vectors
 from imaging.wcs.tpv import TpvWcs
@@ -62,38 +63,80 @@ def hosts_of_catalogue(
             "point_like": column(chosen, "spread_model") < settings.galaxy_spread_model,
             "distance_mpc": pa.nulls(n, pa.float32()),
             "distance_error_mpc": pa.nulls(n, pa.float32()),
+            "distance_source": pa.nulls(n, pa.string()),
         },
         HOSTS,
     )
 
 
 def add_distances(hosts: pa.Table, galaxies: pa.Table, settings: CrossmatchSettings) -> pa.Table:
-    """Add distances from a galaxy catalogue to hosts; galaxies without a counterpart in the template are appended.
+    """Add distances from galaxy catalogues to hosts; galaxies without a counterpart in the template are appended.
+
+    Of several entries for a galaxy the best is used: measured distances before spectroscopic and these before
+    photometric redshifts, then that with the smallest relative error.
 
     Parameters
     ----------
     hosts
         Rows of :data:`imaging.schemas.hosts.HOSTS` with shapes.
     galaxies
-        A table with ``ra``, ``dec``, ``distance_mpc``, ``distance_error_mpc`` and ``mag``.
+        Rows of :data:`imaging.schemas.hosts.GALAXIES`; ``radius_arcsec``, ``distance_method`` and ``catalogue`` may be
+        missing.
     settings
         Match radius, and size of galaxies without a shape.
     """
     if galaxies.num_rows == 0:
         return hosts
-    distance = column(galaxies, "distance_mpc").astype(float)
-    error = column(galaxies, "distance_error_mpc").astype(float)
+    galaxies = _best_first(galaxies, settings)
     nearest, matched = _match_galaxies(hosts, galaxies, settings)
-    host_distance = np.full(hosts.num_rows, np.nan)
-    host_error = np.full(hosts.num_rows, np.nan)
-    host_distance[nearest[matched]] = distance[matched]
-    host_error[nearest[matched]] = error[matched]
+    rows = np.flatnonzero(matched)
+    owner, first = np.unique(nearest[rows], return_index=True)  # the best of a host comes first
+    best = rows[first]
     point_like = np.asarray(hosts.column("point_like")).astype(bool)
-    point_like[nearest[matched]] = False
-    for name, values in (("distance_mpc", host_distance), ("distance_error_mpc", host_error)):
+    point_like[owner] = False
+    for name in ("distance_mpc", "distance_error_mpc"):
+        values = np.full(hosts.num_rows, np.nan)
+        values[owner] = column(galaxies, name).astype(float)[best]
         hosts = _set(hosts, name, pa.array(values, type=pa.float32(), mask=~np.isfinite(values)))
+    sources = np.full(hosts.num_rows, None, dtype=object)
+    sources[owner] = np.array(_sources(galaxies), dtype=object)[best]
+    hosts = _set(hosts, "distance_source", pa.array(sources, type=pa.string()))
     hosts = _set(hosts, "point_like", pa.array(point_like))
-    return pa.concat_tables([hosts, _unshaped(galaxies.filter(pa.array(~matched)), settings)])
+    return pa.concat_tables([hosts, _unshaped(_distinct(galaxies.filter(pa.array(~matched)), settings), settings)])
+
+
+def _best_first(galaxies: pa.Table, settings: CrossmatchSettings) -> pa.Table:
+    """Sort galaxies by the quality of their distances, the best first."""
+    distance, error = (column(galaxies, name).astype(float) for name in ("distance_mpc", "distance_error_mpc"))
+    relative = np.where(np.isfinite(error), error / distance, settings.unknown_distance_error)
+    return galaxies.take(pa.array(np.lexsort((relative, -_method(galaxies)))))
+
+
+def _distinct(galaxies: pa.Table, settings: CrossmatchSettings) -> pa.Table:
+    """Keep the first of several entries of catalogues for the same galaxy."""
+    if galaxies.num_rows == 0:
+        return galaxies
+    tree = cKDTree(unit_vectors(column(galaxies, "ra"), column(galaxies, "dec")))
+    kept = np.ones(galaxies.num_rows, dtype=bool)
+    for first, second in sorted(map(sorted, tree.query_pairs(settings.catalogue_match_arcsec * ARCSEC))):
+        kept[second] &= not kept[first]
+    return galaxies.filter(pa.array(kept))
+
+
+def _method(galaxies: pa.Table) -> IntArray:
+    """Return how the distances are known; unknown without the column."""
+    if "distance_method" not in galaxies.column_names:
+        return np.zeros(galaxies.num_rows, dtype=np.int64)
+    return np.nan_to_num(column(galaxies, "distance_method").astype(float)).astype(np.int64)
+
+
+def _sources(galaxies: pa.Table) -> list[str]:
+    """Return catalogue and method of each distance: ``nedlvs, spectroscopic``."""
+    n = galaxies.num_rows
+    catalogues = galaxies.column("catalogue").to_pylist() if "catalogue" in galaxies.column_names else [None] * n
+    methods = [DistanceMethod(method).name.lower() if method else None for method in _method(galaxies).tolist()]
+    texts = (", ".join(filter(None, pair)) for pair in zip(catalogues, methods, strict=True))
+    return [text or "catalogue" for text in texts]
 
 
 def match_hosts(candidates: pa.Table, hosts: pa.Table, settings: CrossmatchSettings) -> pa.Table:
@@ -119,6 +162,8 @@ def match_hosts(candidates: pa.Table, hosts: pa.Table, settings: CrossmatchSetti
     order = np.lexsort((separation, dlr, candidate))
     first = order[np.unique(candidate[order], return_index=True)[1]] if len(order) else order
     copied = ("ra", "dec", "mag", "distance_mpc", "distance_error_mpc")
+    sources = np.full(n, None, dtype=object)
+    sources[candidate[first]] = np.array(chosen.column("distance_source").to_pylist(), dtype=object)[galaxy[first]]
     values = {name: np.full(n, np.nan) for name in (*copied, "separation_arcsec", "dlr")}
     for name in copied:
         values[name][candidate[first]] = column(chosen, name).astype(float)[galaxy[first]]
@@ -128,7 +173,8 @@ def match_hosts(candidates: pa.Table, hosts: pa.Table, settings: CrossmatchSetti
     nuclear = values["separation_arcsec"] < settings.nuclear_arcsec + 2.0 * error
     flags = column(candidates, "flags").astype(np.int64) & ~int(CandidateFlag.NUCLEAR)
     flags |= np.where(nuclear, int(CandidateFlag.NUCLEAR), 0)
-    return with_columns(candidates, flags=flags, **{f"host_{name}": value for name, value in values.items()})
+    hosted = {f"host_{name}": value for name, value in values.items()}
+    return with_columns(candidates, flags=flags, host_distance_source=pa.array(sources, type=pa.string()), **hosted)
 
 
 def directional_light_radius(
@@ -205,6 +251,9 @@ def _match_galaxies(hosts: pa.Table, galaxies: pa.Table, settings: CrossmatchSet
 def _unshaped(galaxies: pa.Table, settings: CrossmatchSettings) -> pa.Table:
     distance = column(galaxies, "distance_mpc").astype(float)
     axis = settings.default_host_radius_kpc / (distance * 1e3) / ARCSEC
+    if "radius_arcsec" in galaxies.column_names:  # the rms axis of an exponential disc is 1.03 half-light radii
+        radius = column(galaxies, "radius_arcsec").astype(float)
+        axis = np.where(radius > 0, radius, axis)
     return make_table(
         {
             "ra": column(galaxies, "ra"),
@@ -216,6 +265,7 @@ def _unshaped(galaxies: pa.Table, settings: CrossmatchSettings) -> pa.Table:
             "point_like": np.zeros(len(axis), dtype=bool),
             "distance_mpc": distance,
             "distance_error_mpc": column(galaxies, "distance_error_mpc"),
+            "distance_source": _sources(galaxies),
         },
         HOSTS,
     )

@@ -16,7 +16,7 @@ from imaging.schemas.candidates import CANDIDATES
 from imaging.schemas.difference import FORCED_PHOTOMETRY
 from imaging.schemas.fields import TEXT, field
 
-PACKET_VERSION = "1.1"
+PACKET_VERSION = "1.2"
 NAMESPACE, ZTF_NAMESPACE = "gw_workflow.alert", "gw_workflow.ztf_alert"
 PUBLISHER = "gw-workflow"
 CUTOUTS = {"cutoutScience": "SEARCH", "cutoutTemplate": "TEMPLATE", "cutoutDifference": "DIFFERENCE"}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from imaging.candidates.classify import CLASSES, Classes, classify, probability_column
@@ -26,8 +27,11 @@ from imaging.tables import column
 
 FloatArray = NDArray[np.float64]
 
-PARTS = ("skymap", "distance", "real", "lightcurve", "host", "time", "history", "motion")
+PARTS = ("skymap", "distance", "real", "lightcurve", "host", "time", "history", "motion", "reported")
 """The parts of the score, in the order of the columns."""
+
+LIKE_KILONOVAE = ("KILONOVA", "KN", "AFTERGLOW", "OTHER", "UNKNOWN", "UNCLASSIFIED", "SN", "ORPHAN")
+"""Reported types, in capitals, that say nothing against a kilonova; SN and ORPHAN are ATLAS's guesses by the host."""
 
 OBLIQUITY_DEG = 23.4393
 
@@ -121,6 +125,7 @@ def _parts(
         "time": _time_part(candidates, mjd_event, settings),
         "history": _history_part(candidates, likelihood, settings),
         "motion": _motion_part(candidates, settings),
+        "reported": _reported_part(candidates, mjd_event, settings),
     }
     return {name: np.clip(values, settings.floor, settings.ceiling) for name, values in parts.items()}, classes
 
@@ -228,13 +233,14 @@ def _time_part(candidates: pa.Table, mjd_event: float, settings: RankSettings) -
 
 
 def _history_part(candidates: pa.Table, likelihood: LightcurveLikelihood, settings: RankSettings) -> FloatArray:
-    """No activity before the merger, and the largest penalty by catalogued stars, point sources and variability."""
+    """No activity before the merger, and the largest penalty by catalogued stars, variables, nuclei, point sources."""
     penalty = np.zeros(candidates.num_rows)
     for flag, value in (
         (CandidateFlag.ON_POINT_SOURCE, settings.point_source_penalty),
         (CandidateFlag.ON_STAR, settings.star_penalty),
         (CandidateFlag.KNOWN_VARIABLE, settings.variable_penalty),
         (CandidateFlag.NEGATIVE, settings.negative_penalty),
+        (CandidateFlag.ACTIVE_NUCLEUS, settings.nucleus_penalty),
     ):
         penalty = np.minimum(penalty, np.where(_flagged(candidates, flag), value, 0.0))
     return likelihood.history + penalty
@@ -257,7 +263,21 @@ def _motion_part(candidates: pa.Table, settings: RankSettings) -> FloatArray:
     motion = -0.5 * square / moving - np.log(moving)
     ratio = rest - np.logaddexp(np.log1p(-asteroids) + rest, np.log(asteroids) + motion)
     part = np.where(known, ratio, np.log1p(-asteroids))
-    return np.where(_flagged(candidates, CandidateFlag.MOVER), settings.mover_penalty, part)
+    moves = _flagged(candidates, CandidateFlag.MOVER) | _flagged(candidates, CandidateFlag.MINOR_PLANET)
+    return np.where(moves, settings.mover_penalty, part)
+
+
+def _reported_part(candidates: pa.Table, mjd_event: float, settings: RankSettings) -> FloatArray:
+    """No transient that others discovered before the merger or classified as something else; zero if not reported."""
+    types = pc.utf8_upper(candidates.column("reported_type").fill_null(""))
+    other = np.asarray(pc.invert(pc.is_in(types, value_set=pa.array(["", *LIKE_KILONOVAE])))).astype(bool)
+    penalty = np.where(other, settings.reported_type_penalty, 0.0)
+    early = _reported_earlier(candidates, mjd_event, settings)
+    return np.minimum(penalty, np.where(early, settings.reported_early_penalty, 0.0))
+
+
+def _reported_earlier(candidates: pa.Table, mjd_event: float, settings: RankSettings) -> NDArray[np.bool_]:
+    return np.asarray(column(candidates, "reported_mjd").astype(float) < mjd_event - settings.early_tolerance_days)
 
 
 def ecliptic_latitude_deg(ra_deg: FloatArray, dec_deg: FloatArray) -> FloatArray:
@@ -273,14 +293,16 @@ def _flagged(candidates: pa.Table, flag: CandidateFlag) -> NDArray[np.bool_]:
 def _event_flags(
     candidates: pa.Table, place: _Place, likelihood: LightcurveLikelihood, mjd_event: float, settings: RankSettings
 ) -> NDArray[np.int64]:
-    """Update the flags that depend on the event: IN_HISTORY, OUTSIDE_MAP and BEFORE_EVENT."""
-    renewed = CandidateFlag.IN_HISTORY | CandidateFlag.OUTSIDE_MAP | CandidateFlag.BEFORE_EVENT
+    """Update the flags that depend on the event: IN_HISTORY, OUTSIDE_MAP, BEFORE_EVENT and REPORTED_EARLIER."""
+    renewed = CandidateFlag.IN_HISTORY | CandidateFlag.OUTSIDE_MAP
+    renewed |= CandidateFlag.BEFORE_EVENT | CandidateFlag.REPORTED_EARLIER
     flags = column(candidates, "flags").astype(np.int64) & ~int(renewed)
     early = column(candidates, "mjd_first") < mjd_event - settings.early_tolerance_days
     for flag, holds in (
         (CandidateFlag.IN_HISTORY, likelihood.history_snr > settings.history_significance),
         (CandidateFlag.OUTSIDE_MAP, place.level > settings.outside_level),
         (CandidateFlag.BEFORE_EVENT, early),
+        (CandidateFlag.REPORTED_EARLIER, _reported_earlier(candidates, mjd_event, settings)),
     ):
         flags |= np.where(holds, int(flag), 0)
     return flags

@@ -118,6 +118,21 @@ class CrossmatchSettings(Settings):
     catalogue_match_arcsec: float = Field(default=3.0, gt=0)
     """Match radius between the catalogue of distances and the template's galaxies, or the galaxy's axis if larger."""
 
+    unknown_distance_error: float = Field(default=0.2, gt=0)
+    """Relative error assumed for a catalogued distance without one when the best of several entries is chosen."""
+
+    known_radius_arcsec: float = Field(default=1.5, gt=0)
+    """A known transient or active nucleus within this, plus three position errors, is the candidate's counterpart."""
+
+    minor_planet_radius_arcsec: float = Field(default=3.0, gt=0)
+    """A known minor planet predicted within this, plus three position errors, is the candidate."""
+
+    minor_planet_faint_mag: float = 25.0
+    """Faintest predicted V magnitude of minor planets."""
+
+    orbit_max_days: float = Field(default=500.0, gt=0)
+    """Orbits whose epoch is farther from the night are not used."""
+
 
 class LightcurveSettings(Settings):
     """Light-curve models of kilonovae and of contaminants, with their priors."""
@@ -208,6 +223,9 @@ class RankSettings(Settings):
     weight_motion: float = 1.0
     """Weight of the motion part."""
 
+    weight_reported: float = 1.0
+    """Weight of the part for transients that have been reported."""
+
     class_log_odds: float = Field(default=2.3, ge=0)
     """Natural logarithm of the odds of a light-curve class against all others together from which on it is named; 2.3
     is ten to one. Below it the class is undecided."""
@@ -290,6 +308,15 @@ class RankSettings(Settings):
 
     negative_penalty: float = Field(default=-4.0, le=0)
     """History part of a candidate that is fainter than in the template in some exposure."""
+
+    nucleus_penalty: float = Field(default=-5.0, le=0)
+    """History part of a candidate on a known active nucleus."""
+
+    reported_early_penalty: float = Field(default=-10.0, le=0)
+    """Reported part of a candidate that was discovered before the merger."""
+
+    reported_type_penalty: float = Field(default=-6.0, le=0)
+    """Reported part of a candidate classified as something else than a kilonova."""
 
     near_star_penalty: float = Field(default=-2.0, le=0)
     """Real/bogus part of a candidate in the halo of a bright star."""

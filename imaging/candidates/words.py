@@ -6,6 +6,7 @@ from typing import Any
 
 from imaging.candidates.classify import CLASSES, probability_column
 from imaging.candidates.rank import PARTS
+from imaging.candidates.reports import moment
 from imaging.schemas.candidates import CandidateFlag
 
 Row = Mapping[str, Any]
@@ -22,6 +23,9 @@ FLAG_WORDS: dict[CandidateFlag, str] = {
     CandidateFlag.ON_POINT_SOURCE: "on a point source: a star or a quasar",
     CandidateFlag.OUTSIDE_MAP: "outside the credible region of the sky map",
     CandidateFlag.BEFORE_EVENT: "first detected before the merger",
+    CandidateFlag.MINOR_PLANET: "a known minor planet",
+    CandidateFlag.ACTIVE_NUCLEUS: "on a known active nucleus or quasar",
+    CandidateFlag.REPORTED_EARLIER: "reported as a transient that was discovered before the merger",
 }
 
 PART_TITLES: dict[str, str] = {
@@ -33,6 +37,7 @@ PART_TITLES: dict[str, str] = {
     "time": "time",
     "history": "history",
     "motion": "motion",
+    "reported": "reported",
 }
 
 TOLD = 0.1
@@ -73,6 +78,7 @@ def parts_in_words(row: Row, mjd_event: float) -> dict[str, str]:
         "time": _time(float(row["mjd_first"]) - mjd_event),
         "history": _history(row),
         "motion": _motion(row),
+        "reported": _reported(row),
     }
     return {name: sentences[name] for name in PARTS}
 
@@ -94,7 +100,8 @@ def _distance(row: Row) -> str:
     here += _with(" ± {:.0f} Mpc", row["distance_sigma_mpc"], "")
     if row["host_distance_mpc"] is not None:
         error = _with(" ± {:.0f}", row["host_distance_error_mpc"], "")
-        return f"host at {row['host_distance_mpc']:.0f}{error} Mpc; {here}"
+        source = f" ({row['host_distance_source']})" if row.get("host_distance_source") else ""
+        return f"host at {row['host_distance_mpc']:.0f}{error} Mpc{source}; {here}"
     if row["host_mag"] is not None and row["distance_mean_mpc"]:
         absolute = row["host_mag"] - 5 * math.log10(row["distance_mean_mpc"]) - 25
         return f"host of unknown distance, of absolute magnitude {absolute:.1f} at the map's; {here}"
@@ -140,12 +147,43 @@ def _time(days: float) -> str:
 
 def _history(row: Row) -> str:
     told = CandidateFlag.IN_HISTORY | CandidateFlag.KNOWN_VARIABLE | CandidateFlag.ON_STAR
-    told |= CandidateFlag.ON_POINT_SOURCE | CandidateFlag.NEGATIVE
+    told |= CandidateFlag.ON_POINT_SOURCE | CandidateFlag.NEGATIVE | CandidateFlag.ACTIVE_NUCLEUS
     words = flags_in_words(int(row["flags"] or 0) & int(told))
-    return "; ".join(words) if words else "silent"
+    return "; ".join([*words, *known_in_words(row)]) or "silent"
+
+
+def known_in_words(row: Row) -> list[str]:
+    """Return the known variable star or active nucleus of a row: ``V0123 Sgr, RRAB (vsx), 0.4 arcsec``."""
+    return _source(row, "known") if row.get("known_as") else []
+
+
+def context_in_words(row: Row) -> list[tuple[str, str]]:
+    """Return (title, text) of the known transient, other known source and minor planet of a row."""
+    lines = []
+    if row.get("reported_as"):
+        lines.append(("already reported", _reported(row).removeprefix("already reported ")))
+    lines += [("known source", text) for text in known_in_words(row)]
+    if row.get("minor_planet"):
+        lines.append(("minor planet", _motion(row).removeprefix("minor planet ")))
+    return lines
+
+
+def _source(row: Row, which: str) -> list[str]:
+    kind = f", {row[f'{which}_type']}" if row[f"{which}_type"] else ""
+    return [f"{row[f'{which}_as']}{kind} ({row[f'{which}_in']}), {row[f'{which}_separation_arcsec']:.1f} arcsec"]
+
+
+def _reported(row: Row) -> str:
+    if not row.get("reported_as"):
+        return "not reported"
+    found = "" if row["reported_mjd"] is None else f", discovered {moment(row['reported_mjd'])[:10]}"
+    return f"already reported as {_source(row, 'reported')[0]}{found}"
 
 
 def _motion(row: Row) -> str:
+    if row.get("minor_planet"):
+        mag = _with(", V {:.1f}", row["minor_planet_mag"], "")
+        return f"minor planet {row['minor_planet']}{mag}, {row['minor_planet_separation_arcsec']:.1f} arcsec"
     if row["motion_arcsec_per_hour"] is None:
         return "one instant only"
     error = _with(" ± {:.2g}", row["motion_error_arcsec_per_hour"], "")

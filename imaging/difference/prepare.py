@@ -70,7 +70,7 @@ class SkyModel:
     blank: BoolImage
 
 
-def measure_sky(science: FloatImage, bad: BoolImage, weight: FloatImage | None) -> SkyModel:
+def measure_sky(science: FloatImage, bad: BoolImage, weight: FloatImage | None, side: int = MESH) -> SkyModel:
     """Measure the sky's level and the variance of its pixels on a mesh, with sources masked.
 
     A weight map derived from the image includes the sources' photon noise and follows noise fluctuations of the sky;
@@ -84,8 +84,10 @@ def measure_sky(science: FloatImage, bad: BoolImage, weight: FloatImage | None) 
         (ny, nx) bool, pixels to ignore.
     weight
         (ny, nx) float32, inverse variance; None if there is none.
+    side
+        Side of the mesh, pixels.
     """
-    mesh = {"bw": min(MESH, science.shape[1]), "bh": min(MESH, science.shape[0])}
+    mesh = {"bw": min(side, science.shape[1]), "bh": min(side, science.shape[0])}
     science = np.where(bad, np.float32(0.0), _dithered(science, bad))
     sources = bad
     for _ in range(2):
@@ -134,8 +136,6 @@ def calibrate(
     settings: MeasureSettings | None = None,
 ) -> CalibratedImage:
     """Convert a loaded image to this project's conventions: electrons, sky subtracted, weight without sources, PSF.
-
-    If the gain is unknown, it is measured from the weights or from the noise of the stars.
 
     Parameters
     ----------
@@ -194,8 +194,8 @@ class SkylessImage:
     streaks: tuple[Streak, ...] = ()
 
 
-def without_sky(loaded: LoadedImage) -> SkylessImage:
-    """Subtract the sky of a loaded image, mask its streaks, and measure its noise.
+def without_sky(loaded: LoadedImage, side: int = MESH) -> SkylessImage:
+    """Subtract the sky of a loaded image, measured on a mesh of this side, mask its streaks, and measure its noise.
 
     Raises
     ------
@@ -211,7 +211,7 @@ def without_sky(loaded: LoadedImage) -> SkylessImage:
     _check_pixels(science, bad | absent)
     if loaded.is_own_product and loaded.weight is not None:
         return SkylessImage(_own_pixels(loaded, science, mask, bad), np.ones_like(science), None, None)
-    sky = measure_sky(science, bad, loaded.weight)
+    sky = measure_sky(science, bad, loaded.weight, side)
     science -= sky.level
     variance, correlation = _noise(science, sky, loaded.weight)
     science[absent] = 0.0

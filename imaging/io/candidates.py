@@ -1,10 +1,9 @@
-"""Write candidates as Parquet and CSV; read candidates, galaxy catalogues and candidate labels."""
+"""Write candidates as Parquet and CSV; read candidates and candidate labels."""
 
 import json
 import re
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
@@ -18,12 +17,18 @@ from imaging.io.tables import read_table, table_of, write_table
 from imaging.plain_text import FORMULA, cell_text
 from imaging.schemas.candidates import CANDIDATES
 from imaging.schemas.fields import NO_ID
-from imaging.schemas.hosts import GALAXIES
 from imaging.schemas.labels import LABEL_NAMES, LABELS
-from imaging.tables import column, make_table
+from imaging.tables import make_table
 
 PROVENANCE = ("expnums", "templates", "code_version", "settings_hash", "calibration_set")
 """Provenance columns."""
+
+OF_CATALOGUES = tuple(
+    name
+    for name in CANDIDATES.names
+    if name.startswith(("reported_", "known_", "minor_planet")) or name in ("host_distance_source", "loglr_reported")
+)
+"""Columns of matches with catalogues of context, which tables of 0.2 lack."""
 
 OLD_TERM = re.compile(r"^part_")
 """How version 0.1 began the names of the terms of the rank."""
@@ -44,7 +49,8 @@ def read_candidates(path: Path) -> pa.Table:
     """Read candidates from Parquet.
 
     Tables of earlier versions are read too: their terms of the rank are called ``part_*``, the identifier of a missing
-    star is null, their light-curve classes have no probabilities, and the oldest have no provenance.
+    star is null, their light-curve classes have no probabilities, they have no matches with catalogues of known
+    sources, and the oldest have no provenance.
 
     Raises
     ------
@@ -59,7 +65,7 @@ def read_candidates(path: Path) -> pa.Table:
 def _of_this_version(table: pa.Table) -> pa.Table:
     """Return a table of candidates of an earlier version with the columns of this one."""
     table = table.rename_columns([OLD_TERM.sub("loglr_", name) for name in table.column_names])
-    for name in {*PROVENANCE, *map(probability_column, CLASSES)} - set(table.schema.names):
+    for name in {*PROVENANCE, *OF_CATALOGUES, *map(probability_column, CLASSES)} - set(table.schema.names):
         table = table.append_column(name, pa.nulls(table.num_rows, CANDIDATES.field(name).type))
     ids = table.schema.get_field_index("gaia_source_id")
     table = table.set_column(ids, "gaia_source_id", table.column(ids).fill_null(NO_ID))
@@ -98,28 +104,6 @@ def without_formulas(table: pa.Table) -> pa.Table:
             texts = [text and cell_text(text) for text in table.column(number).to_pylist()]
             table = table.set_column(number, field.name, pa.array(texts, type=pa.string()))
     return table
-
-
-def read_galaxies(path: Path) -> pa.Table:
-    """Read a galaxy catalogue with distances from Parquet or comma-separated text.
-
-    Parameters
-    ----------
-    path
-        A file with the columns of :data:`imaging.schemas.hosts.GALAXIES`; others are ignored.
-
-    Raises
-    ------
-    InputError
-        If it cannot be read, or a column is missing or not a number.
-    """
-    problem, remedy = "the galaxy catalogue cannot be read", "give a Parquet or CSV table with these columns"
-    with reading(path, problem, remedy, limit=f"columns {', '.join(GALAXIES.names)}"):
-        table = pacsv.read_csv(path) if Path(path).suffix.lower() in (".csv", ".txt") else read_table(path)
-        galaxies = table.select(GALAXIES.names).cast(GALAXIES)
-        if not ((np.abs(column(galaxies, "ra")) <= 360.0).all() and (np.abs(column(galaxies, "dec")) <= 90.0).all()):
-            raise ValueError("positions that are not on the sky")
-        return galaxies
 
 
 def read_labels(path: Path) -> pa.Table:

@@ -36,6 +36,9 @@ PIECES_LEVEL = 1
 
 REMEDY, NO_CATALOGUE = "build or copy the reference catalogue again", "there is no reference catalogue"
 
+ADDED_LATER = {"distance_method"}
+"""Columns that catalogues of earlier versions lack."""
+
 MAX_ORDER = 13
 """Order of partitions; those of 13 are 0.4 arcmin wide."""
 
@@ -346,7 +349,10 @@ def _read_near(path: Path, ra_deg: float, dec_deg: float, radius_deg: float, sch
             for group in range(file.num_row_groups)
             if _may_touch(file.metadata.row_group(group), ra_deg, dec_deg, radius_deg)
         ]
-        table = file.read_row_groups(near, columns=schema.names, use_threads=False).select(schema.names).cast(schema)
+        table = file.read_row_groups(near, columns=schema.names, use_threads=False)
+        for name in ADDED_LATER & set(schema.names) - set(table.column_names):
+            table = table.append_column(name, pa.nulls(table.num_rows, schema.field(name).type))
+        table = table.select(schema.names).cast(schema)
         if not (np.isfinite(column(table, "ra")).all() and (np.abs(column(table, "dec")) <= 90.0).all()):
             raise ValueError("positions that are not on the sky")
         return table

@@ -18,14 +18,19 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from imaging.errors import InputError
+from imaging.io.plain_columns import plain_batches
 from imaging.io.votable import exact_integers, votable_batches
+from imaging.reference.surveys import TextLayout
 
 BLOCK_BYTES = 1 << 24
 """Bytes of text parsed at once."""
 BATCH_ROWS = 200_000
 """Rows of other formats read at once."""
 NULL_WORDS = ["", "null", "NULL", "nan", "NaN", "--"]
-TEXT, FITS, VOTABLE, PARQUET = (".csv", ".ecsv", ".txt"), (".fits", ".fit"), (".vot", ".xml", ".votable"), (".parquet",)
+TEXT, FITS = (".csv", ".ecsv", ".txt", ".dat"), (".fits", ".fit")
+VOTABLE, PARQUET = (".vot", ".xml", ".votable"), (".parquet",)
+PREAMBLE_LINES = 3
+"""Most lines of text before the line of column names: the TNS states the period of its list in one."""
 FORMATS = (*TEXT, *FITS, *VOTABLE, *PARQUET)
 """Supported file name endings; ``.gz`` may follow those of text, FITS and VOTable."""
 
@@ -45,7 +50,9 @@ def format_of(path: Path) -> str | None:
     return next((ending for ending in FORMATS if name.endswith(ending)), None)
 
 
-def source_batches(path: Path, types: Mapping[str, pa.DataType]) -> Iterator[pa.Table]:
+def source_batches(
+    path: Path, types: Mapping[str, pa.DataType], layout: TextLayout | None = None
+) -> Iterator[pa.Table]:
     """Read the requested columns of a table.
 
     Parameters
@@ -54,6 +61,8 @@ def source_batches(path: Path, types: Mapping[str, pa.DataType]) -> Iterator[pa.
         The file.
     types
         Requested columns, lower case, and their types; missing ones are omitted.
+    layout
+        Layout of text that has no line of column names.
 
     Yields
     ------
@@ -71,14 +80,18 @@ def source_batches(path: Path, types: Mapping[str, pa.DataType]) -> Iterator[pa.
     reader = {TEXT: _text, FITS: _fits, VOTABLE: _votable, PARQUET: _parquet}
     read = next(function for endings, function in reader.items() if ending in endings)
     try:
-        yield from read(path, types)
+        if layout is not None and ending in TEXT and not _has_names(path, types):
+            with opened(path) as stream:
+                yield from plain_batches(stream, types, layout, NULL_WORDS)
+        else:
+            yield from read(path, types)
     except DAMAGED as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"table missing or damaged: {reason}", value=path, remedy="fetch the file again") from error
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[IO[bytes]]:
+def opened(path: Path) -> Iterator[IO[bytes]]:
     """Open a file, decompressing; ISA-L, if installed, is three times as fast as zlib."""
     if not path.name.lower().endswith(".gz"):
         with path.open("rb") as stream:
@@ -89,8 +102,8 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _text(path: Path, types: Mapping[str, pa.DataType]) -> Iterator[pa.Table]:
-    with _opened(path) as stream:
-        n_comments, delimiter, names = _head(stream)
+    with opened(path) as stream:
+        n_comments, delimiter, names = _head(stream, types)
     wanted = _wanted(names, types)
     convert = pacsv.ConvertOptions(
         include_columns=list(wanted),
@@ -99,7 +112,7 @@ def _text(path: Path, types: Mapping[str, pa.DataType]) -> Iterator[pa.Table]:
         strings_can_be_null=True,
         quoted_strings_can_be_null=True,
     )
-    with _opened(path) as stream:
+    with opened(path) as stream:
         batches = pacsv.open_csv(
             stream,
             read_options=pacsv.ReadOptions(skip_rows=n_comments, block_size=BLOCK_BYTES, use_threads=False),
@@ -110,20 +123,37 @@ def _text(path: Path, types: Mapping[str, pa.DataType]) -> Iterator[pa.Table]:
             yield pa.Table.from_batches([batch]).rename_columns([wanted[name] for name in batch.schema.names])
 
 
-def _head(stream: IO[bytes]) -> tuple[int, str, list[str]]:
-    """Return number of comment lines, delimiter and column names of a text table, ECSV or plain."""
-    count, delimiter = 0, ""
+def _has_names(path: Path, types: Mapping[str, pa.DataType]) -> bool:
+    """Whether a text begins with a line of column names, two of the requested ones among them."""
+    with opened(path) as stream:
+        _, _, names = _head(stream, types)
+    return len({name.lower() for name in names} & types.keys()) > 1
+
+
+def _head(stream: IO[bytes], types: Mapping[str, pa.DataType]) -> tuple[int, str, list[str]]:
+    """Return number of lines before the names, delimiter and column names of a text table, ECSV or plain.
+
+    Up to :data:`PREAMBLE_LINES` lines without any requested name may precede the names.
+    """
+    count, delimiter, first = 0, "", None
     for raw in stream:
-        line = raw.decode("utf-8", errors="replace").rstrip("\r\n")
+        line = raw.decode("utf-8-sig" if count == 0 else "utf-8", errors="replace").rstrip("\r\n")
         if line.startswith("#"):
             count += 1
             if line.startswith("# delimiter:"):
                 delimiter = line.partition(":")[2].strip().strip("'\"") or " "
             continue
-        if not delimiter:
-            delimiter = "," if "," in line or not count else " "
-        return count, delimiter, [name.strip().strip('"') for name in line.split(delimiter)]
-    raise ValueError("the table has no line of column names")
+        between = delimiter or ("," if "," in line or not count else " ")
+        head = count, between, [name.strip().strip('"') for name in line.split(between)]
+        if types.keys() & {name.lower() for name in head[2]}:
+            return head
+        first = first or head
+        count += 1
+        if count > first[0] + PREAMBLE_LINES:
+            break
+    if first is None:
+        raise ValueError("the table has no line of column names")
+    return first
 
 
 def _wanted(names: list[str], types: Mapping[str, pa.DataType]) -> dict[str, str]:
@@ -149,7 +179,7 @@ def _fits(path: Path, types: Mapping[str, pa.DataType]) -> Iterator[pa.Table]:
 
 
 def _votable(path: Path, types: Mapping[str, pa.DataType]) -> Iterator[pa.Table]:
-    with _opened(path) as stream:
+    with opened(path) as stream:
         yield from votable_batches(stream, types, NULL_WORDS, BATCH_ROWS)
 
 

@@ -128,7 +128,9 @@ def stable_periods(first: int, last: int, jumps: Iterable[Jump]) -> list[Period]
             events[-1] = (max(before, jump.before), after, [*why, jump.sentence()])
         else:
             events.append((jump.before, jump.after, [jump.sentence()]))
-    periods, start, reasons = [], first, ()
+    periods: list[Period] = []
+    start = first
+    reasons: tuple[str, ...] = ()
     for before, after, why in events:
         gap = (_date(after) - _date(before)).days
         end = _later(before, (gap - 1) // 2)

@@ -112,6 +112,8 @@ def fit_ramp(
         and curve apart to the accuracy that is asked for.
     """
     names = [name for name in AMPLIFIERS if any(name in frame.adu for frame in frames.values())]
+    if not names:
+        _require_enough(0, 0, 0, ccdnum, settings)
     for name in names:
         signals = [frame.adu[name] for frame in frames.values() if name in frame.adu]
         _require_reach(name, signals, saturation_adu[name], ccdnum, settings)

@@ -14,8 +14,12 @@ class PhotometrySettings(Settings):
     """Selection of calibration stars, and the joint fit of the zero points of an exposure."""
 
     preference: tuple[str, ...] = (
+        "des_y6",
         "des_dr2",
+        "delve_dr3",
         "delve_dr2",
+        "monster",
+        "gaia_xp",
         "ps1_dr2",
         "refcat2",
         "skymapper_dr4",

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from imaging.candidates.rank import PARTS
 from imaging.candidates.templates import kilonova_anchors
-from imaging.candidates.words import FLAG_WORDS, PART_TITLES, flag_names, parts_in_words
+from imaging.candidates.words import FLAG_WORDS, PART_TITLES, context_in_words, flag_names, parts_in_words
 from imaging.package_data import read_text
 from imaging.pictures.night import field_of, map_background, project
 from imaging.plain_text import html_text, visible
@@ -59,8 +59,12 @@ COLUMNS = {
     "host_dlr": 2,
     "host_mag": 2,
     "host_distance_mpc": 1,
+    "host_distance_source": None,
     "gaia_separation_arcsec": 2,
     "gaia_g_mag": 2,
+    "reported_as": None,
+    "known_as": None,
+    "minor_planet": None,
     "flags": None,
 }
 """Columns in the page with their number of decimals; None keeps the value unchanged."""
@@ -167,6 +171,7 @@ def _data(page: NightPage, shown: pa.Table, ids: list[str]) -> dict[str, Any]:
         "detections": [[str(i) for i in row["detection_ids"] or ()] for row in rows],
         "parts": [[name, PART_TITLES[name]] for name in PARTS],
         "words": words,
+        "neighbours": [context_in_words(row) for row in rows],
         "flagNames": [flag_names(int(row["flags"] or 0)) for row in rows],
         "flagWords": {flag.name: words for flag, words in FLAG_WORDS.items()},
         "lightcurves": _lightcurves(page, ids),

@@ -6,7 +6,7 @@ package's mappings are in ``data``; other surveys need a JSON file of the same f
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from imaging.errors import InputError
 from imaging.package_data import read_text
+from imaging.reference.gaia import MAG_PER_RELATIVE_FLUX
 from imaging.reference.rounding import MAGNITUDE_STEP, POSITION_STEP_DEG, round_columns
 from imaging.reference.settings import ReferenceCatalogueSettings
 from imaging.schemas.reference import CALIBRATED_BANDS, CALIBRATED_STARS
@@ -22,7 +23,18 @@ from imaging.tables import column
 
 FloatArray = NDArray[np.float64]
 
-SHIPPED = ("delve_dr2", "des_dr2", "ps1_dr2", "refcat2", "skymapper_dr2", "skymapper_dr4")
+SHIPPED = (
+    "delve_dr2",
+    "delve_dr3",
+    "des_dr2",
+    "des_y6",
+    "gaia_xp",
+    "monster",
+    "ps1_dr2",
+    "refcat2",
+    "skymapper_dr2",
+    "skymapper_dr4",
+)
 """Names of the package's mappings."""
 
 LIKELY_MAGNITUDES = (-5.0, 40.0)
@@ -48,7 +60,9 @@ class BandRule(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     magnitude: str
-    """Column of the survey's magnitude."""
+    """Column of the survey's magnitude, or of a flux."""
+    flux_zeropoint_mag: float | None = None
+    """AB magnitude of a flux of one if magnitude and error are fluxes: 31.4 for nanojansky; None for magnitudes."""
     error: str | None = None
     """Column of the magnitude error; None if the survey has none; then only the scatter is used."""
     colour: tuple[str, str] | None = None
@@ -80,6 +94,8 @@ class CatalogueMapping(BaseModel):
     """Column of the right ascension, degrees."""
     dec: str
     """Column of the declination, degrees."""
+    coordinates: Literal["deg", "rad"] = "deg"
+    """Unit of right ascension and declination."""
     ref_epoch: float
     """Mean epoch of the positions, Julian year."""
     cuts: tuple[Cut, ...] = ()
@@ -166,11 +182,14 @@ def calibrated_stars(
             value=where,
             remedy="correct the mapping or give other files",
         )
-    keep = _passes(source, mapping.cuts) & np.isfinite(_column(source, mapping.ra))
+    ra, dec = _column(source, mapping.ra), _column(source, mapping.dec)
+    if mapping.coordinates == "rad":
+        ra, dec = np.degrees(ra), np.degrees(dec)
+    keep = _passes(source, mapping.cuts) & np.isfinite(ra)
     columns: dict[str, Any] = {
         "source_id": source.column(mapping.source_id.lower()),
-        "ra": _column(source, mapping.ra) % 360.0,
-        "dec": _column(source, mapping.dec),
+        "ra": ra % 360.0,
+        "dec": dec,
         "ref_epoch": np.full(source.num_rows, mapping.ref_epoch),
     }
     any_band = np.zeros(source.num_rows, bool)
@@ -205,8 +224,10 @@ def _passes(source: pa.Table, cuts: tuple[Cut, ...]) -> NDArray[np.bool_]:
     return passed
 
 
-def _magnitude(source: pa.Table, name: str) -> FloatArray:
+def _magnitude(source: pa.Table, name: str, zeropoint_mag: float | None = None) -> FloatArray:
     values = _column(source, name)
+    if zeropoint_mag is not None:
+        values = zeropoint_mag - 2.5 * np.log10(np.where(values > 0.0, values, np.nan))
     low, high = LIKELY_MAGNITUDES
     return np.where((values > low) & (values < high), values, np.nan)
 
@@ -216,11 +237,15 @@ def _band(source: pa.Table, rule: BandRule | None) -> tuple[FloatArray, FloatArr
     if rule is None:
         nothing = np.full(source.num_rows, np.nan)
         return nothing, nothing
-    mag = _magnitude(source, rule.magnitude)
+    mag = _magnitude(source, rule.magnitude, rule.flux_zeropoint_mag)
     error = np.zeros_like(mag) if rule.error is None else _column(source, rule.error)
+    if rule.flux_zeropoint_mag is not None:
+        flux = _column(source, rule.magnitude)
+        error = MAG_PER_RELATIVE_FLUX * error / np.where(flux > 0.0, flux, np.nan)
     usable = np.isfinite(mag) & np.isfinite(error) & (error >= 0.0) & _passes(source, rule.cuts)
     if rule.colour is not None:
-        colour = _magnitude(source, rule.colour[0]) - _magnitude(source, rule.colour[1])
+        first, second = (_magnitude(source, name, rule.flux_zeropoint_mag) for name in rule.colour)
+        colour = first - second
         usable &= np.isfinite(colour)
         if rule.colour_min is not None:
             usable &= colour > rule.colour_min

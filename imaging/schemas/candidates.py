@@ -23,6 +23,9 @@ class CandidateFlag(IntFlag):
     ON_POINT_SOURCE = 256  # coincides with a point source that may be a star or a quasar
     OUTSIDE_MAP = 512  # outside the credible region of the sky map set by outside_level
     BEFORE_EVENT = 1024  # first detected before the merger
+    MINOR_PLANET = 2048  # coincides with a known minor planet
+    ACTIVE_NUCLEUS = 4096  # coincides with a known active nucleus or quasar
+    REPORTED_EARLIER = 8192  # reported as a transient that was discovered before the merger
 
 
 CANDIDATES = schema(
@@ -55,6 +58,9 @@ CANDIDATES = schema(
         "log likelihood ratio from earlier epochs and catalogues; negative for variables and nuclei",
     ),
     field("loglr_motion", F32, "", "log likelihood ratio of no motion within the night"),
+    field(
+        "loglr_reported", F32, "", "logarithmic penalty for a transient reported before the merger, or of another type"
+    ),
     field(
         "credible_level",
         F32,
@@ -89,9 +95,22 @@ CANDIDATES = schema(
     field("host_mag", F32, "mag", "host magnitude in the template"),
     field("host_distance_mpc", F32, "Mpc", "host distance; null if unknown"),
     field("host_distance_error_mpc", F32, "Mpc", "error of the host distance; null if unknown"),
+    field("host_distance_source", TEXT, "", "catalogue and method of the host distance; null if unknown"),
     field("gaia_source_id", I64, "", f"nearest reference star within 2 arcsec; {NO_ID} if none"),
     field("gaia_separation_arcsec", F32, "arcsec", "separation from that star"),
     field("gaia_g_mag", F32, "mag", "G magnitude of that star"),
+    field("reported_as", TEXT, "", "name of a known transient at the position; null if none"),
+    field("reported_type", TEXT, "", "its classification; null if unknown"),
+    field("reported_in", TEXT, "", "catalogue of that transient"),
+    field("reported_mjd", F64, "d", "MJD of its discovery, UTC; null if unknown"),
+    field("reported_separation_arcsec", F32, "arcsec", "separation from it"),
+    field("known_as", TEXT, "", "name of a known variable star or active nucleus at the position; null if none"),
+    field("known_type", TEXT, "", "its classification; null if unknown"),
+    field("known_in", TEXT, "", "catalogue of that source"),
+    field("known_separation_arcsec", F32, "arcsec", "separation from it"),
+    field("minor_planet", TEXT, "", "known minor planet at the position; null if none"),
+    field("minor_planet_separation_arcsec", F32, "arcsec", "separation from its predicted position"),
+    field("minor_planet_mag", F32, "mag", "its predicted V magnitude"),
     field("flags", I32, "", "bits of CandidateFlag"),
     field("detection_ids", pa.list_(I64), "", "identifiers of the detections, in order of time"),
     field("expnums", pa.list_(I64), "", "exposures with forced photometry of the candidate; null before ranking"),

@@ -278,6 +278,7 @@ def _host_table(hosts: dict[str, FloatArray]) -> pa.Table:
             "point_like": hosts["point_like"] > 0,
             "distance_mpc": pa.nulls(n, pa.float32()),
             "distance_error_mpc": pa.nulls(n, pa.float32()),
+            "distance_source": pa.nulls(n, pa.string()),
         },
         HOSTS,
     )

@@ -7,7 +7,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from imaging.photometry.colours import ColourTerm, ColourTerms
-from imaging.schemas.reference import REFERENCE_GALAXIES, REFERENCE_STARS
+from imaging.schemas.reference import REFERENCE_GALAXIES, REFERENCE_STARS, DistanceMethod
 from imaging.simulation.galaxies import Galaxies, luminosity_distance_mpc
 from imaging.simulation.stars import INTRINSIC_SCATTER_MAG, REFERENCE_EPOCH_YR, Stars, stellar_locus
 from imaging.simulation.streams import random_stream
@@ -111,6 +111,7 @@ def galaxy_table(seed: int, galaxies: Galaxies, host_id: int, distance_mpc: floa
         "mag_b": mag_b,
         "mag_i": mag_i + random.normal(0, 0.05, n),
         "half_light_radius_arcsec": galaxies.radius_arcsec * np.exp(random.normal(0, 0.05, n)),
+        "distance_method": np.where(relative < 0.1, DistanceMethod.SPECTROSCOPIC, DistanceMethod.PHOTOMETRIC),
     }
     table = {name: values[known] for name, values in columns.items()}
     table |= _nulls(table, ("redshift", "distance_mpc", "distance_error_mpc"), none[known])

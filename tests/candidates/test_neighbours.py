@@ -53,7 +53,7 @@ def hosts(rows):
     ra, dec = offset_position(RA, DEC, *np.array([row[:2] for row in rows], dtype=float).T)
     table = {"ra": ra, "dec": dec}
     defaults = {"a_arcsec": 1.0, "b_arcsec": 1.0, "position_angle_deg": 0.0, "mag": 19.0, "point_like": False}
-    defaults |= {"distance_mpc": None, "distance_error_mpc": None}
+    defaults |= {"distance_mpc": None, "distance_error_mpc": None, "distance_source": None}
     for name, value in defaults.items():
         table[name] = [row[2].get(name, value) for row in rows]
     return make_table(table, HOSTS)

@@ -36,7 +36,7 @@ from imaging.io.calibrations import (
     read_sky_templates,
     write_manifest,
 )
-from imaging.io.candidates import read_galaxies, read_labels
+from imaging.io.candidates import read_labels
 from imaging.io.colour_terms import read_colour_terms, write_colour_terms
 from imaging.io.images import read_planes, write_planes
 from imaging.io.lightcurve_likelihood import read_lightcurve_likelihood, write_lightcurve_likelihood
@@ -138,7 +138,6 @@ KINDS = {
     "judged.arrow": (write_judged, lambda p: read_lightcurve_likelihood(p, "key"), StorageError),
     "pieces.parquet": (write_stars, lambda p: read_pieces(p, range(768)), StorageError),
     "table.parquet": (lambda p: write_table(p, pa.table(GALAXIES)), read_table, StorageError),
-    "galaxies.parquet": (lambda p: write_table(p, pa.table(GALAXIES)), read_galaxies, (InputError, StorageError)),
     "source.parquet": (lambda p: write_table(p, pa.table(GALAXIES)), stars_of, InputError),
     "source.csv.gz": (write_packed, stars_of, InputError),
     "packets.avro": (lambda p: p.write_bytes(packets_bytes([])), read_packets, InputError),

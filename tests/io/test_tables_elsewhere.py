@@ -27,7 +27,6 @@ from imaging.io import astropy_tables
 from imaging.io.candidates import (
     PROVENANCE,
     read_candidates,
-    read_galaxies,
     read_labels,
     write_candidates,
     write_candidates_csv,
@@ -198,18 +197,6 @@ def test_regions_are_circles_of_three_seconds_in_the_colour_of_their_worth(tmp_p
     (path,) = write_ccd_regions(tmp_path, candidates(), places)
     assert path.name == "D00000077_g_05_candidates.reg"
     assert re.findall(r"tag=\{(.*)\}", path.read_text()) == ["GWJ1", "GWJ2"]
-
-
-def test_galaxies_from_text_and_parquet_are_the_same_and_a_lost_column_is_named(tmp_path):
-    frame = pd.DataFrame({"mag": [17.5, None], "ra": [1, 2], "dec": [3.0, 4.0], "distance_mpc": [40.0, 50.0]})
-    frame["distance_error_mpc"], frame["other"] = [4.0, None], "x"
-    frame.to_csv(tmp_path / "g.csv", index=False)
-    frame.to_parquet(tmp_path / "g.parquet")
-    assert read_galaxies(tmp_path / "g.csv").equals(read_galaxies(tmp_path / "g.parquet"))
-    assert read_galaxies(tmp_path / "g.csv").column("distance_error_mpc").to_pylist() == [4.0, None]
-    frame.drop(columns="dec").to_csv(tmp_path / "h.csv", index=False)
-    with pytest.raises(InputError, match=r"h\.csv"):
-        read_galaxies(tmp_path / "h.csv")
 
 
 @pytest.mark.parametrize(

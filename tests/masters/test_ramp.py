@@ -93,6 +93,7 @@ def test_a_lamp_that_flickers_is_refused():
         (ramp(rates=(1500.0,)), "ramp_ambiguous"),  # the shutter looks like a curve
         (ramp(times=IN_TURN[:5]), "ramp_short"),
         (ramp(times=IN_TURN[-5:] * 2), "too_few_exposures"),
+        ({}, "too_few_exposures"),
     ],
 )
 def test_what_cannot_be_told_apart_is_refused(frames, reason):

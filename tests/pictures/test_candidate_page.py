@@ -11,17 +11,14 @@ from imaging.candidates.settings import AssociateSettings, LightcurveSettings, R
 from imaging.errors import InputError
 from imaging.io.candidates import (
     read_candidates,
-    read_galaxies,
     read_labels,
     write_candidates,
     write_candidates_csv,
 )
 from imaging.io.regions import region_text, write_ccd_regions
-from imaging.io.tables import write_table
 from imaging.pictures.candidate_page import COLUMNS, NightPage, build_page
 from imaging.pictures.stamps import stamp_strip
 from imaging.schemas.candidates import CANDIDATES
-from imaging.schemas.hosts import GALAXIES
 from imaging.simulation.candidate_night import make_night
 from imaging.simulation.candidate_sources import MJD_EVENT, NIGHT
 from imaging.tables import column
@@ -165,18 +162,3 @@ def test_labels_come_back(tmp_path):
         path.write_text(text)
         with pytest.raises(InputError):
             read_labels(path)
-
-
-def test_galaxies_from_text_and_parquet(tmp_path):
-    (tmp_path / "g.csv").write_text("name,ra,dec,distance_mpc,distance_error_mpc,mag\nA,1.5,-2,40,,13\n")
-    table = read_galaxies(tmp_path / "g.csv")
-    assert table.to_pylist() == [
-        {"ra": 1.5, "dec": -2.0, "distance_mpc": 40.0, "distance_error_mpc": None, "mag": 13.0}
-    ]
-    write_table(tmp_path / "g.parquet", table)
-    assert read_galaxies(tmp_path / "g.parquet").schema.names == GALAXIES.names
-    (tmp_path / "bad.csv").write_text("ra,dec\n1,2\n")
-    with pytest.raises(InputError, match="galaxy catalogue"):
-        read_galaxies(tmp_path / "bad.csv")
-    with pytest.raises(InputError, match="galaxy catalogue"):
-        read_galaxies(tmp_path / "absent.csv")

@@ -114,3 +114,42 @@ def test_bad_mappings_are_refused(change, message):
     document |= {"bands": {"g": {"magnitude": "x"}}} | change
     with pytest.raises(InputError, match=message):
         parse_mapping(json.dumps(document), "m.json")
+
+
+GOLD = {"ext_mash": [0.0, 1.0, 3.0], "coadd_object_id": [1041000000000000001, 1041000000000000003, 5]}
+
+
+@pytest.mark.parametrize(("name", "bands"), [("des_y6", "grizY"), ("delve_dr3", "griz")])
+def test_gold_catalogues_of_des_and_delve_keep_stars_and_all_digits(name, bands):
+    columns = GOLD | {"ra": [10.0, 11.0, 12.0], "dec": [-60.0] * 3}
+    for place, band in enumerate(bands.lower()):
+        columns |= {f"wavg_mag_psf_{band}": [18.0 + place, 99.0, 18.0], f"wavg_magerr_psf_{band}": [0.004, 0.01, 0.01]}
+    columns["wavg_mag_psf_i"][1] = 19.25
+    first, second = calibrated_stars(pa.table(columns), shipped_mapping(name), SETTINGS).to_pylist()
+    assert (first["source_id"], second["source_id"]) == (1041000000000000001, 1041000000000000003)
+    assert [first[f"mag_{band}"] for band in bands] == pytest.approx([18.0 + k for k in range(len(bands))], abs=1e-4)
+    assert (second["mag_g"], second["mag_i"]) == (None, pytest.approx(19.25, abs=1e-4))
+
+
+def test_fluxes_of_the_monster_are_nanojansky_and_its_positions_radians():
+    mapping = shipped_mapping("monster")
+    columns = {"id": [4657193606465368705], "coord_ra": [np.radians(150.1)], "coord_dec": [np.radians(2.2)]}
+    for band in "grizy":
+        columns |= {f"monster_des_{band}_flux": [3630780.5], f"monster_des_{band}_fluxerr": [36307.8]}
+    columns["monster_des_y_flux"] = [np.nan]
+    (row,) = calibrated_stars(pa.table(columns), mapping, SETTINGS).to_pylist()
+    assert (row["source_id"], row["ra"], row["dec"]) == (4657193606465368705, pytest.approx(150.1), pytest.approx(2.2))
+    assert row["mag_g"] == pytest.approx(15.0, abs=2e-4)  # 3631 Jy is magnitude zero, AB
+    assert row["mag_g_error"] == pytest.approx(np.hypot(1.0857 * 0.01, 0.01), rel=0.01)
+    assert row["mag_Y"] is None
+
+
+def test_synthetic_photometry_of_gaias_spectra():
+    columns = {"source_id": [4657193606465368705], "ra": [80.0], "dec": [-69.0]}
+    flux = 10 ** (-0.4 * (16.0 + 56.1))  # W / m2 / Hz, the unit of GaiaXPy
+    for band in "grizy":
+        columns |= {f"decam_flux_{band}": [flux], f"decam_flux_error_{band}": [0.005 * flux]}
+    (row,) = calibrated_stars(pa.table(columns), shipped_mapping("gaia_xp"), SETTINGS).to_pylist()
+    assert [row[f"mag_{band}"] for band in "grizY"] == pytest.approx([16.0] * 5, abs=2e-4)
+    with pytest.raises(InputError, match="columns of the mapping gaia_xp are missing: dec, ra"):
+        calibrated_stars(pa.table(columns).drop_columns(["ra", "dec"]), shipped_mapping("gaia_xp"), SETTINGS)

@@ -32,7 +32,7 @@ from imaging.skymap.build import gaussian_skymap
 from imaging.skymap.settings import CoverageSettings
 from imaging.tables import column, make_table
 from tasks import ranked_tables
-from tasks.associate import _cones
+from tasks.associate import cones_of
 from tasks.engine.jobs import FileRecord
 from tasks.jobs import StepJob
 from tasks.rank import candidate_links, detection_image, made_with, rank
@@ -179,7 +179,7 @@ def test_weights_are_settings_that_the_next_ranking_keeps(ranked, site):
     changed = usual.with_values(rank=usual.rank.with_values(weight_skymap=0.0))
     rank(rerank_job(NIGHT, skymap, site, changed))
     rows = listed(site).to_pylist()
-    parts = ("distance", "real", "lightcurve", "host", "time", "history", "motion")
+    parts = ("distance", "real", "lightcurve", "host", "time", "history", "motion", "reported")
     assert rows[0]["rank_score"] == pytest.approx(sum(rows[0][f"loglr_{name}"] for name in parts), abs=1e-4)
     assert last_settings(NIGHT, site).rank.weight_skymap == 0.0
     rank(rerank_job(NIGHT, skymap, site, COARSE))
@@ -206,7 +206,7 @@ def test_a_map_without_a_time_uses_that_of_the_previous_map(ranked, site, tmp_pa
 
 def test_exposures_of_one_field_share_their_reads_of_the_catalogue(ranked):
     footprints = ranked[0].footprints
-    cones = _cones(footprints)
+    cones = cones_of(footprints)
     assert len(footprints) == 6 * 2 * 62
     assert len(cones) <= 2 * 62
     for corners in footprints.corners[:: len(footprints) // 40]:

@@ -52,7 +52,7 @@
   }
   const texts = new Array(total);
   function searchText(i) {
-    return texts[i] ??= [col.candidate_id[i], col.bands[i], col.lightcurve_class[i], ...data.flagNames[i]].join(" ").toLowerCase();
+    return texts[i] ??= [col.candidate_id[i], col.bands[i], col.lightcurve_class[i], col.reported_as[i], col.known_as[i], col.minor_planet[i], ...data.flagNames[i]].join(" ").toLowerCase();
   }
   function refresh() {
     let tests;
@@ -177,9 +177,10 @@
     const lines = [];
     if (col.host_separation_arcsec[i] !== null)
       lines.push(["host galaxy", `${number(col.host_separation_arcsec[i], 1)}″ away, ${number(col.host_dlr[i], 2)} light radii, magnitude ${number(col.host_mag[i], 2)}, ` +
-        `distance ${col.host_distance_mpc[i] === null ? "unknown" : `${number(col.host_distance_mpc[i], 0)} Mpc`}, at ${number(col.host_ra[i], 5)} ${number(col.host_dec[i], 5)}`]);
+        `distance ${col.host_distance_mpc[i] === null ? "unknown" : `${number(col.host_distance_mpc[i], 0)} Mpc (${col.host_distance_source[i] ?? "catalogue"})`}, at ${number(col.host_ra[i], 5)} ${number(col.host_dec[i], 5)}`]);
     if (col.gaia_separation_arcsec[i] !== null)
       lines.push(["reference star", `${number(col.gaia_separation_arcsec[i], 2)}″ away, G ${number(col.gaia_g_mag[i], 2)}`]);
+    lines.push(...data.neighbours[i]);
     if (!lines.length) lines.push(["", "neither a host nor a reference star"]);
     byId("neighbours").tBodies[0].replaceChildren(...lines.map(([name, text]) => {
       const row = make("tr"); row.append(make("td", name, "title"), make("td", text)); return row;

@@ -1,0 +1,114 @@
+"""Read text without a line of column names: columns between blanks, or of fixed width."""
+
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import IO, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pacsv
+from numpy.typing import NDArray
+
+from imaging.reference.surveys import TextLayout
+
+BLOCK_BYTES = 1 << 24
+"""Bytes of text parsed at once."""
+
+BLANKS = re.compile(rb"[ \t\r]+")
+EDGES = re.compile(rb"(?m)^ | $")
+
+
+def plain_batches(
+    stream: IO[bytes], types: Mapping[str, pa.DataType], layout: TextLayout, null_words: Sequence[str]
+) -> Iterator[pa.Table]:
+    """Yield the requested columns of text without names, some megabytes at a time.
+
+    Parameters
+    ----------
+    stream
+        The text.
+    types
+        Requested columns and their types.
+    layout
+        Names, or bytes, of the columns.
+    null_words
+        Words for a missing value.
+
+    Raises
+    ------
+    ValueError
+        If a line has another number of columns, or a value is not of its type.
+    """
+    for block in blocks_of_lines(stream):
+        if layout.bytes_of:
+            columns = fixed_width(block, {n: place for n, place in layout.bytes_of.items() if n in types})
+            yield pa.table({name: _typed(values, types[name]) for name, values in columns.items()})
+        else:
+            yield _between_blanks(block, types, layout.names, null_words)
+
+
+def blocks_of_lines(stream: IO[bytes]) -> Iterator[bytes]:
+    """Yield blocks of whole lines; empty lines at the end of a block are kept."""
+    rest = b""
+    while block := stream.read(BLOCK_BYTES):
+        end = block.rfind(b"\n") + 1
+        if end:
+            yield rest + block[:end]
+            rest = block[end:]
+        else:
+            rest += block
+    if rest.strip():
+        yield rest + b"\n"
+
+
+def fixed_width(block: bytes, places: Mapping[str, tuple[int, int]]) -> dict[str, NDArray[Any]]:
+    """Return the columns of fixed-width lines as stripped texts.
+
+    Parameters
+    ----------
+    block
+        Whole lines; empty ones are skipped.
+    places
+        Name to first and last byte, counted from 1.
+
+    Raises
+    ------
+    ValueError
+        If a line is shorter than the first byte of the last column.
+    """
+    lines = [line for line in block.splitlines() if line.strip()]
+    last = max(end for _, end in places.values())
+    shortest = min(map(len, lines), default=last)
+    if shortest < max(start for start, _ in places.values()):
+        raise ValueError(f"a line has {shortest} bytes, fewer than the layout")
+    grid = np.array(lines, dtype=f"S{last}").view("S1").reshape(len(lines), last)
+    return {
+        name: np.char.strip(np.ascontiguousarray(grid[:, start - 1 : end]).view(f"S{end - start + 1}")[:, 0])
+        for name, (start, end) in places.items()
+    }
+
+
+def _typed(values: NDArray[Any], kind: pa.DataType) -> pa.Array:
+    """Return texts in their type; empty ones are null."""
+    texts = np.char.decode(values, "utf-8", "replace")
+    array = pa.array(texts.astype(object), type=pa.string(), mask=texts == "")
+    return array if pa.types.is_string(kind) else array.cast(kind)
+
+
+def _between_blanks(
+    block: bytes, types: Mapping[str, pa.DataType], names: Sequence[str], null_words: Sequence[str]
+) -> pa.Table:
+    text = EDGES.sub(b"", BLANKS.sub(b" ", block))
+    wanted = [name for name in names if name in types]
+    return pacsv.read_csv(
+        io.BytesIO(text),
+        read_options=pacsv.ReadOptions(column_names=list(names), use_threads=False, block_size=max(len(text), 1)),
+        parse_options=pacsv.ParseOptions(delimiter=" ", quote_char=False),
+        convert_options=pacsv.ConvertOptions(
+            include_columns=wanted,
+            column_types={name: types[name] for name in wanted},
+            null_values=list(null_words),
+            strings_can_be_null=True,
+        ),
+    )

@@ -1,0 +1,1 @@
+"""Known minor planets: orbits, motion under the planets' attraction, positions as seen from the telescope."""
