@@ -23,7 +23,7 @@ from deployments.cli.options import (
 )
 from deployments.cli.output import Answer
 from deployments.cli.registration import NOTHING_GIVEN, GivenNight, decide_if_possible, registered, starts
-from deployments.cli.running import run_flow
+from deployments.cli.running import quiet_console, run_flow
 from imaging.errors import InputError
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def night(
     from blocks.nights import read_night
     from flows.settings import NightSettings
 
+    quiet_console(verbose=common.verbose)  # before Prefect is imported
     found = find_site(common)
     chosen = {} if settings is None else {"settings": read_settings(settings, NightSettings)}
     if given != NOTHING_GIVEN:
