@@ -43,10 +43,10 @@ def night(
     common: Common = DEFAULTS,
 ) -> Answer:
     """Process a night: its exposures, their differences, the ranked candidates; --skymap or --event registers it."""
+    quiet_console(verbose=common.verbose)  # before Prefect is imported
     from blocks.nights import read_night
     from flows.settings import NightSettings
 
-    quiet_console(verbose=common.verbose)  # before Prefect is imported
     found = find_site(common)
     chosen = {} if settings is None else {"settings": read_settings(settings, NightSettings)}
     if given != NOTHING_GIVEN:
