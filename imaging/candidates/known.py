@@ -143,7 +143,7 @@ def match_minor_planets(
     for row, planet, apart in _resting(owner[resting], place[resting], positions, vectors, reach):
         if not apart >= separation[row]:
             best[row], separation[row] = planet, apart
-    for row in np.flatnonzero(moving):
+    for row in np.flatnonzero(moving).tolist():
         mean = vectors[:, place[start[row] : start[row + 1]]].mean(axis=1)
         apart = np.linalg.norm(mean - positions[row], axis=-1) / ARCSEC
         nearest = int(apart.argmin())
