@@ -102,4 +102,4 @@ def test_galaxies_of_a_survey(tmp_path, prefect_server):
     assert (row["distance_mpc"], row["distance_method"]) == (pytest.approx(42.9), 2)
     path.write_text("1 2 3\n")
     refused = build(site, path, name="gladeplus", survey="gladeplus")
-    assert "Expected 40 columns" in refused.message
+    assert "bad_input import_source catalogue-gladeplus GLADE+.txt" in refused.message
