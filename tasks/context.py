@@ -93,7 +93,8 @@ def match_context(
     Returns
     -------
     candidates, facts
-        The candidates with their matches, and catalogue to the number of its entries in the fields.
+        The candidates with their matches, and catalogue to the number of its entries in the fields; beside them the
+        number of orbits that are too old to be used.
     """
     present, places = known_catalogues(site), list(cones)
     sources = {
@@ -112,8 +113,11 @@ def match_context(
     candidates = match_known_sources(candidates, sources, TRANSIENT_LISTS, settings)
     if ORBIT_CATALOGUE in present and len(footprints):
         centres = np.array([polygon_centre(corners) for corners in footprints.corners]).T
+        orbits = read_orbits(site.reference / ORBIT_CATALOGUE)
+        age = np.abs(column(orbits, "epoch_mjd") - np.median(footprints.mjd))
+        facts[f"{ORBIT_CATALOGUE}_too_old"] = int((age > settings.orbit_max_days).sum())
         predicted = predict_positions(
-            read_orbits(site.reference / ORBIT_CATALOGUE),
+            orbits,
             footprints.mjd,
             (centres[0], centres[1]),
             CCD_RADIUS_DEG,

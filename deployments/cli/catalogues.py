@@ -58,21 +58,12 @@ def build(
     from pydantic import ValidationError
 
     from imaging.reference.settings import ReferenceCatalogueSettings
-    from imaging.reference.surveys import ORBIT_CATALOGUE, SURVEYS
+    from imaging.reference.surveys import ORBIT_CATALOGUE
 
     found = find_site(common)
-    known = None if survey is None else survey.lower().replace("-", "_")
-    if known is not None:
-        if mapping is not None:
-            raise InputError("give --survey or --mapping, not both", value=survey)
-        if known == ORBIT_CATALOGUE:
-            return _import_orbits(found.site, sources)
-        mapping = _mapping_of(known)
-    of_context = known in SURVEYS
-    if of_context and name not in (None, known):
-        raise InputError("the folder of this catalogue has a fixed name", value=name, limit=known)
-    chosen = None if mapping is None else _mapping(mapping)
-    called = name or (known if of_context and known else "gaia" if chosen is None else chosen.name)
+    if _survey(survey) == ORBIT_CATALOGUE and mapping is None:
+        return _import_orbits(found.site, sources)
+    called, of_context, chosen = _catalogue(_survey(survey), mapping, name)
     try:
         settings = ReferenceCatalogueSettings(order=order, faint_limit_mag=faint_limit, compress=not exact)
     except ValidationError as error:
@@ -84,7 +75,7 @@ def build(
         "site": found.name,
         "settings": settings,
         "mapping": chosen,
-        "survey": known if of_context else None,
+        "survey": of_context,
         "overwrite": overwrite,
     }
     flow = "flows.reference_catalogue:reference_catalogue"
@@ -131,17 +122,30 @@ def prefetch(
     return Answer(document, (line, *missing))
 
 
-def _mapping_of(survey: str) -> str | None:
-    """Return the mapping of stars that a survey's name means; None for Gaia and the catalogues of context."""
+def _survey(text: str | None) -> str | None:
+    """Return the name of a survey as its folder has it: ``ls-dr10-photoz`` is ls_dr10_photoz."""
+    return None if text is None else text.lower().replace("-", "_")
+
+
+def _catalogue(
+    survey: str | None, mapping: str | None, name: str | None
+) -> tuple[str, str | None, "CatalogueMapping | None"]:
+    """Return name of a catalogue, its survey if it is one of context, and its mapping if it is a survey of stars."""
     from imaging.reference.mapping import SHIPPED
     from imaging.reference.surveys import ORBIT_CATALOGUE, SURVEYS
 
-    if survey in SHIPPED:
-        return survey
-    if survey == "gaia" or survey in SURVEYS:
-        return None
-    limit = ", ".join(["gaia", *SHIPPED, *SURVEYS, ORBIT_CATALOGUE])
-    raise InputError("no such survey", value=survey, limit=limit, remedy="--mapping takes a JSON file for another one")
+    if survey is not None and mapping is not None:
+        raise InputError("give --survey or --mapping, not both", value=survey)
+    if survey in SURVEYS:
+        if name not in (None, survey):
+            raise InputError("the folder of this catalogue has a fixed name", value=name, limit=survey)
+        return str(survey), survey, None
+    if survey not in (None, "gaia", *SHIPPED):
+        limit = ", ".join(["gaia", *SHIPPED, *SURVEYS, ORBIT_CATALOGUE])
+        raise InputError("no such survey", value=survey, limit=limit, remedy="--mapping takes a JSON file for another")
+    text = mapping if survey in (None, "gaia") else survey
+    chosen = None if text is None else _mapping(text)
+    return name or ("gaia" if chosen is None else chosen.name), None, chosen
 
 
 def _import_orbits(site: "Site", sources: list[str]) -> Answer:

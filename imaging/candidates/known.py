@@ -1,11 +1,10 @@
 """Match candidates with known transients, variable stars, active nuclei and minor planets."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
+import pyarrow.compute as pc
 from scipy.spatial import cKDTree
 
 from imaging.candidates.crossmatch import with_columns
@@ -49,13 +48,13 @@ def match_known_sources(
         With the columns ``reported_*`` and ``known_*`` and the flags KNOWN_VARIABLE and ACTIVE_NUCLEUS.
     """
     n = candidates.num_rows
+    if not n or not catalogues:
+        return candidates
     reported, known = _Counterparts(n), _Counterparts(n)
     flags = column(candidates, "flags").astype(np.int64)
-    places = unit_vectors(column(candidates, "ra"), column(candidates, "dec")) if n else np.empty((0, 3))
+    places = unit_vectors(column(candidates, "ra"), column(candidates, "dec"))
     reach = settings.known_radius_arcsec + 3.0 * column(candidates, "position_error_arcsec").astype(float)
     for name, sources in catalogues.items():
-        if not n or not sources.num_rows:
-            continue
         kind = column(sources, "kind").astype(np.int64)
         transient = (kind == KnownKind.TRANSIENT) | (name in transient_lists)
         reported.add(name, sources.filter(pa.array(transient)), places, reach)
@@ -132,7 +131,8 @@ def match_minor_planets(
     n = candidates.num_rows
     if not n or not len(predicted):
         return candidates
-    owner, place = _detections(candidates, predicted, exposures)
+    start, place = _detections(candidates, predicted, exposures)
+    owner = np.repeat(np.arange(n), np.diff(start))
     vectors = unit_vectors(predicted.ra.ravel(), predicted.dec.ravel()).reshape(*predicted.ra.shape, 3)
     positions = unit_vectors(column(candidates, "ra"), column(candidates, "dec"))
     reach = settings.minor_planet_radius_arcsec + 3.0 * column(candidates, "position_error_arcsec").astype(float)
@@ -143,8 +143,8 @@ def match_minor_planets(
     for row, planet, apart in _resting(owner[resting], place[resting], positions, vectors, reach):
         if not apart >= separation[row]:
             best[row], separation[row] = planet, apart
-    for row in np.flatnonzero(moving):
-        mean = vectors[:, place[owner == row]].mean(axis=1)
+    for row in np.flatnonzero(moving).tolist():
+        mean = vectors[:, place[start[row] : start[row + 1]]].mean(axis=1)
         apart = np.linalg.norm(mean - positions[row], axis=-1) / ARCSEC
         nearest = int(apart.argmin())
         if apart[nearest] < reach[row]:
@@ -164,13 +164,13 @@ def match_minor_planets(
 def _detections(
     candidates: pa.Table, predicted: PredictedPositions, exposures: Mapping[int, float]
 ) -> tuple[IntArray, IntArray]:
-    """Return the candidate of every detection, and the number of its time among the predicted ones."""
+    """Return the (n + 1) first detections of the candidates, and the number of each one's time among the predicted."""
     ids = candidates.column("detection_ids").combine_chunks()
-    counts = np.diff(np.asarray(ids.offsets)).astype(np.int64)
+    counts = np.asarray(pc.list_value_length(ids).fill_null(0)).astype(np.int64)
     expnum = np.asarray(ids.flatten()).astype(np.int64) // DETECTIONS_PER_EXPOSURE
     numbers, which = np.unique(expnum, return_inverse=True)
     times = np.array([exposures[int(number)] for number in numbers])
-    return np.repeat(np.arange(candidates.num_rows), counts), np.searchsorted(predicted.mjd, times)[which]
+    return np.concatenate([[0], np.cumsum(counts)]), np.searchsorted(predicted.mjd, times)[which]
 
 
 DETECTIONS_PER_EXPOSURE = 10_000_000
@@ -182,14 +182,16 @@ def _resting(
 ) -> list[tuple[int, int, float]]:
     """Return (candidate, minor planet, separation) of pairs that coincide in every exposure of the candidate."""
     pairs: dict[tuple[int, int], list[float]] = {}
+    farthest = float(reach[owner].max(initial=0.0)) * ARCSEC
     for number in np.unique(place):
         rows = owner[place == number]
-        tree = cKDTree(vectors[:, number])
-        for row, near in zip(rows, tree.query_ball_point(positions[rows], reach[rows] * ARCSEC), strict=True):
-            for planet in near:
+        tree = cKDTree(positions[rows])
+        for planet, near in enumerate(tree.query_ball_point(vectors[:, number], farthest, return_sorted=True)):
+            for row in rows[near].tolist():
                 apart = float(np.linalg.norm(vectors[planet, number] - positions[row]) / ARCSEC)
-                pairs.setdefault((int(row), int(planet)), []).append(apart)
-    counts: NDArray[Any] = np.bincount(owner)
+                if apart < reach[row]:
+                    pairs.setdefault((row, planet), []).append(apart)
+    counts = np.bincount(owner, minlength=len(positions))
     return [
         (row, planet, float(np.mean(all_))) for (row, planet), all_ in sorted(pairs.items()) if len(all_) == counts[row]
     ]

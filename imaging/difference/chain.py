@@ -11,7 +11,7 @@ from imaging.difference.detect import BrightStars, DifferenceDetections, detect
 from imaging.difference.efficiency import Efficiency, measure_efficiency
 from imaging.difference.fakes import Fakes, inject_fakes
 from imaging.difference.records import Difference, Identity
-from imaging.difference.score import score_detections
+from imaging.difference.score import judge, score_detections
 from imaging.difference.settings import SearchSettings
 from imaging.difference.subtract import subtract
 from imaging.difference.tables import detections_table, fakes_table
@@ -99,9 +99,8 @@ def search_ccd(
     difference = subtract(search, template, settings.difference)
     times.add(template.times, difference.times)
     with times.step("detect"):
-        detections = detect(difference, settings.detection, stars)
         fwhm = difference.psf.fwhm_pixels
-        score = score_detections(detections, fwhm)
+        detections, score = judge(detect(difference, settings.detection, stars), fwhm, settings.detection)
         table = detections_table(difference, detections, score, identity, settings.detection)
     fakes, efficiency, fake_rows = None, None, None
     if with_fakes:

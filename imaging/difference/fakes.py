@@ -18,6 +18,7 @@ from imaging.difference.filter import flux_errors, significance
 from imaging.difference.noise import HALF
 from imaging.difference.records import Difference
 from imaging.difference.response import PSF_HALF_WIDTH, draw_source, respond
+from imaging.difference.score import judge
 from imaging.difference.settings import DetectionSettings, FakeSettings
 from imaging.templates.relative import find_bright_sources
 
@@ -117,7 +118,7 @@ def inject_fakes(
     flux = 10 ** (-0.4 * (mag - difference.search.zeropoint_mag))
     expected = flux / error
     copy = add_sources(difference, x, y, flux, rng)
-    found = detect(copy, detection, stars)
+    found, _ = judge(detect(copy, detection, stars), difference.psf.fwhm_pixels, detection)
     match = _match(x, y, found, settings.match_radius_fwhm * difference.psf.fwhm_pixels)
     i, j = np.rint(x).astype(int), np.rint(y).astype(int)
     return Fakes(

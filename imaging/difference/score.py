@@ -8,7 +8,7 @@ one in ten CCDs above six. A logistic model of these features and their squares 
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from imaging.difference.detect import DifferenceDetections
+from imaging.difference.settings import DetectionSettings
 from imaging.package_data import read_text
+from imaging.schemas.difference import DetectionFlag
 
 FloatArray = NDArray[np.float64]
 
@@ -37,6 +39,9 @@ FEATURES = (
 )
 """Names of the features, in the order of the columns."""
 
+
+FLAGS_OF_SHAPE = DetectionFlag.DIPOLE | DetectionFlag.COSMIC_RAY | DetectionFlag.NOT_PSF | DetectionFlag.NEGATIVE_PIXELS
+"""Flags that cut one feature each; the score weighs the same features together."""
 
 MAX_NOISE_SNR = 7.0
 """Signal to noise above which no detection is noise."""
@@ -139,3 +144,29 @@ def score_detections(
     if len(detections) == 0:
         return np.zeros(0)
     return (model or shipped_model()).probability(features_of(detections, fwhm_pixels))
+
+
+def judge(
+    detections: DifferenceDetections, fwhm_pixels: float, settings: DetectionSettings
+) -> tuple[DifferenceDetections, FloatArray]:
+    """Score detections, and take the flags of shape from those that the score vouches for.
+
+    Parameters
+    ----------
+    detections
+        Detections with all flags.
+    fwhm_pixels
+        Seeing of the difference.
+    settings
+        Score from which on a flag of shape does not reject.
+
+    Returns
+    -------
+    detections
+        The detections with the flags that remain.
+    score
+        (n,) probabilities to be real.
+    """
+    score = score_detections(detections, fwhm_pixels)
+    kept = np.where(score >= settings.vouching_score, ~int(FLAGS_OF_SHAPE), -1)
+    return replace(detections, flags=(detections.flags & kept).astype(np.int32)), score

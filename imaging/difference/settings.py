@@ -224,6 +224,9 @@ class DetectionSettings(Settings):
     """Largest fraction of pixels below minus two sigma in the window (noise alone gives 0.023)."""
     max_masked_fraction: float = Field(default=0.30, ge=0, le=1)
     """Largest fraction of masked pixels within one FWHM."""
+    vouching_score: float = Field(default=0.98, ge=0, le=1)
+    """Real/bogus score from which on DIPOLE, COSMIC_RAY, NOT_PSF and NEGATIVE_PIXELS do not reject a detection: each of
+    them cuts one feature, the score weighs all."""
     edge_pixels: int = Field(default=10, ge=0)
     """Detections closer to the border than this are flagged."""
     streak_pixels: int = Field(default=12, ge=0)

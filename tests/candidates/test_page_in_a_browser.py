@@ -69,7 +69,7 @@ def test_the_page_works_by_keys_alone(ranked, tmp_path, width, height):
     )
     assert seen["afterMarks"] == ids[2]
     assert "3 marked" in seen["marked"]
-    assert (seen["stamps"], seen["parts"]) == (1, 8)
+    assert (seen["stamps"], seen["parts"]) == (1, 9)
     assert seen["points"] > 5
     several = sum(n >= 2 for n in table.column("n_detections").to_pylist())
     assert seen["several"].startswith(f"{several} of {table.num_rows}")

@@ -11,6 +11,7 @@ from scipy.ndimage import gaussian_filter, maximum_filter
 
 from imaging.bits import MaskBit
 from imaging.difference.detect import BrightStars, DifferenceDetections, bright_stars, detect, find_peaks
+from imaging.difference.score import judge
 from imaging.difference.settings import DetectionSettings
 from imaging.schemas.difference import DetectionFlag as Flag
 from tests.difference.drawn import FWHM, SIGMA, ZEROPOINT, difference_of, draw, grid_places, measurements
@@ -164,6 +165,14 @@ def a_case(name):
         return difference_of(image + noise(), mask=mask), Flag.STREAK
     mask[83, 60], mask[60, 60] = MaskBit.STREAK, MaskBit.CRAY | MaskBit.STAR
     return difference_of(image + noise(), mask=mask), 0
+
+
+@pytest.mark.parametrize("name", ["ray", "ray that was convolved", "galaxy", "ring"])
+def test_the_score_vouches_for_none_of_them(name):
+    difference, flag = a_case(name)
+    found, score = judge(detect(difference, SETTINGS, NO_STARS), FWHM, SETTINGS)
+    what = at(found, 60.0, 70.0)
+    assert found.flags[what] & flag == flag, score[what]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Features, logistic model and training of the score against their formulas and against SciPy."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,8 +9,10 @@ from scipy.optimize import approx_fprime, minimize
 from scipy.stats import norm
 
 from imaging.difference.detect import DifferenceDetections
-from imaging.difference.score import FEATURES, ScoreModel, design, features_of, score_detections, shipped_model
+from imaging.difference.score import FEATURES, ScoreModel, design, features_of, judge, score_detections, shipped_model
+from imaging.difference.settings import DetectionSettings
 from imaging.difference.train import class_weights, confusion, model_content, reliability, train_score
+from imaging.schemas.difference import DetectionFlag as Flag
 from tests.difference.drawn import measurements
 
 FWHM = 4.0
@@ -120,6 +123,26 @@ def test_the_shipped_score_grows_with_the_signal_of_a_clean_source_and_wants_no_
     constant = ScoreModel("v", np.zeros(K), np.ones(K), np.zeros(2 * K), 0.0)
     assert score_detections(detections(), FWHM, constant)[0] == 0.5
     assert shipped_model().weights.size == 2 * K
+
+
+@pytest.mark.parametrize("flag", [Flag.DIPOLE, Flag.COSMIC_RAY, Flag.NOT_PSF, Flag.NEGATIVE_PIXELS])
+def test_a_flag_of_shape_does_not_reject_a_star_like_source_of_high_signal(flag):
+    found = replace(detections(score=50.0), flags=np.array([int(flag)], np.int32))
+    judged, score = judge(found, FWHM, DetectionSettings())
+    assert score[0] > 0.98 and judged.passed.all()
+    strict, _ = judge(found, FWHM, DetectionSettings(vouching_score=1.0))
+    assert strict.flags[0] == flag
+
+
+def test_a_flag_remains_where_the_score_is_low_and_where_it_says_what_the_score_does_not():
+    all_of_shape = Flag.DIPOLE | Flag.COSMIC_RAY | Flag.NOT_PSF | Flag.NEGATIVE_PIXELS
+    others = Flag.NEGATIVE | Flag.MASKED | Flag.NEAR_STAR | Flag.STREAK | Flag.EDGE
+    both = detections(score=np.full(2, 50.0), dipole=np.array([0.0, 0.9]), negative_fraction=np.array([0.023, 0.3]))
+    judged, score = judge(
+        replace(both, flags=np.full(2, int(all_of_shape | others), np.int32)), FWHM, DetectionSettings()
+    )
+    assert score[0] > 0.98 > score[1]
+    assert judged.flags.tolist() == [int(others), int(all_of_shape | others)]
 
 
 def a_training_set(n=500):

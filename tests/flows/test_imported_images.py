@@ -23,6 +23,7 @@ from tasks.calibrate import calibrate, calibrate_job
 from tasks.check_products import check_products, check_products_job, zeropoint_rows
 from tasks.choose_templates import choose_templates, choose_templates_job, chosen_templates, summaries_of
 from tasks.difference import difference, difference_job
+from tasks.engine.jobs import ExitCode
 from tasks.import_image import import_image, import_image_job
 from tasks.imported import ImportRecord, Role
 from tasks.jobs import StepJob
@@ -188,3 +189,22 @@ def test_an_exposure_of_ours_is_not_overwritten(simulated, written, tmp_path):
     link_files(simulated.store, site.store)
     with pytest.raises(InputError, match="processed from its raw file"):
         record_imports(site, list(written.values()), "template", Version(), StatedOfImages())
+
+
+def test_the_command_imports_a_ccd_or_refuses_it(command, simulated, written, tmp_path):
+    site, (image, *_) = borrow(simulated, tmp_path / "site"), written.values()
+    ran = command(site, "import-images", image, "-s")
+    assert ran.code is ExitCode.COMPLETE, ran.document
+    assert ran.document["exposures"][0]["ccds"] == [CCD]
+    assert read_quality(own_product(site, 20240202, TEMPLATES[20240202], "quality.json"))["status"] == "good"
+
+    again = command(site, "import-images", image, "-s")
+    stages = again.document["summary"]["exposures"][str(TEMPLATES[20240202])]["stages"].values()
+    assert again.code is ExitCode.COMPLETE
+    assert all(stage["n_computed"] == 0 for stage in stages)
+
+    alone = tmp_path / image.name  # without mask and weight
+    alone.symlink_to(image)
+    refused = command(site, "import-images", alone, "-s")
+    assert refused.code is ExitCode.BAD_INPUT
+    assert image.name in refused.message

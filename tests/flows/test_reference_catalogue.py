@@ -9,7 +9,7 @@ from blocks.site import Site
 from imaging.io.reference import catalogue_partitions, read_properties, read_reference_cone
 from imaging.reference.mapping import shipped_mapping
 from imaging.reference.settings import ReferenceCatalogueSettings
-from imaging.schemas.reference import CALIBRATED_STARS
+from imaging.schemas.reference import CALIBRATED_STARS, REFERENCE_GALAXIES
 from imaging.tables import column
 from tasks.engine.cache import read_record
 from tasks.engine.final_state import summary_of
@@ -89,3 +89,17 @@ def test_a_lost_partition_is_noticed(tmp_path):
     assert not CataloguePlan("gaia", [path], site, ReferenceCatalogueSettings(faint_limit_mag=18.0)).is_built()
     next((site.reference / "gaia" / "dataset").rglob("Npix=*.parquet")).unlink()
     assert not plan.is_built()
+
+
+def test_galaxies_of_a_survey(tmp_path, prefect_server):
+    site, path = Site.at(tmp_path / "site"), tmp_path / "GLADE+.txt"
+    middle = " ".join(["null"] * 16)
+    path.write_text(f"1 45657 NGC4993 null null null null G 197.44877 -23.38389 13.1 {middle} 0.0098 0.0109 0 null "
+                    "0.0001 42.9 3.1 3 4.1 0.4 1 -0.5 0.1\n")  # fmt: skip
+    state = build(site, path, name="gladeplus", survey="gladeplus")
+    assert summary_of(state)["n_stars"] == 1
+    (row,) = read_reference_cone(site.reference / "gladeplus", 197.45, -23.38, 0.1, REFERENCE_GALAXIES).to_pylist()
+    assert (row["distance_mpc"], row["distance_method"]) == (pytest.approx(42.9), 2)
+    path.write_text("1 2 3\n")
+    refused = build(site, path, name="gladeplus", survey="gladeplus")
+    assert "bad_input import_source catalogue-gladeplus GLADE+.txt" in refused.message

@@ -1,4 +1,4 @@
-"""A site's catalogues of context in the list of a night: built, matched by the ranking, shown, and taken again when newer."""
+"""A site's catalogues of context in the list of a night: built, matched by the ranking, shown, replaced."""
 
 import csv
 import json
@@ -18,6 +18,8 @@ from imaging.candidates.settings import CandidateSettings
 from imaging.io.candidates import read_candidates
 from imaging.io.orbits import write_orbits
 from imaging.io.reference import write_reference_catalogue
+from imaging.minor_planets.orbits import GAUSS, OBLIQUITY_RAD
+from imaging.minor_planets.positions import LIGHT_DAYS_PER_AU, observer_au, terrestrial_mjd
 from imaging.reference.settings import ReferenceCatalogueSettings
 from imaging.reference.surveys import SURVEYS
 from imaging.schemas.candidates import CandidateFlag
@@ -25,6 +27,7 @@ from imaging.schemas.reference import KNOWN_SOURCES, ORBITS, REFERENCE_GALAXIES,
 from imaging.simulation.candidate_sources import MJD_EVENT, NIGHT
 from imaging.skymap.settings import CoverageSettings
 from imaging.tables import make_table
+from imaging.wcs.sphere import unit_vectors
 from tasks.context import catalogues_of, galaxies_near, known_catalogues
 from tasks.import_catalogue import CataloguePlan, assemble, import_source
 from tasks.rank import rank
@@ -89,7 +92,7 @@ def test_the_best_candidate_falls_when_a_list_of_the_tns_has_it_from_before(site
     page = (folder / "candidates.html").read_text()
     assert "as AT 2017old, SN Ia (tns), 0.0 arcsec" in page
     assert "a quasar, Q (milliquas), 0.0 arcsec" in page
-    listed = {row["candidate_id"]: row for row in csv.DictReader((folder / "candidates.csv").open())}
+    listed = {row["candidate_id"]: row for row in csv.DictReader((folder / "candidates.csv").read_text().splitlines())}
     assert listed[best["candidate_id"]]["reported_as"] == "AT 2017old"
     assert "REPORTED_EARLIER" in listed[best["candidate_id"]]["flag_names"]
     assert alert_packet(row, Evidence([], "S1"))["candidate"]["reported_as"] == "AT 2017old"
@@ -105,7 +108,7 @@ def test_the_best_candidate_falls_when_a_list_of_the_tns_has_it_from_before(site
 def test_orbits_are_imported_by_the_command_and_asteroids_counted(site, tmp_path, capsys):
     path = tmp_path / "MPCORB.DAT"
     path.write_text(
-        "00001    3.34  0.15 K178O 274.41935   73.29420   80.24863   10.58803  0.0796923  0.21430445   2.7655526  0 "
+        "00001    3.34  0.15 K25A4 274.41935   73.29420   80.24863   10.58803  0.0796923  0.21430445   2.7655526  0 "
         "MPO980521  7297 126 1801-2026 0.83 M-v 30k Veres      4000      (1) Ceres              20260103\n"
     )
     words = ["reference-catalog", "build", str(path), "--survey", "mpcorb", "--site", str(site.root), "--json"]
@@ -116,6 +119,59 @@ def test_orbits_are_imported_by_the_command_and_asteroids_counted(site, tmp_path
     assert all(row["minor_planet"] is None for row in rows)
     write_orbits(site.reference / "mpcorb", ORBITS.empty_table())
     assert ranked(site)[1] == rows
+
+
+def orbit_through(ra, dec, mjd, distance_au=1.6):
+    """Return an orbit whose body is seen at a position at a time: elements of a state vector."""
+    direction = unit_vectors(ra, dec)[0]
+    place = observer_au(np.array([mjd]))[0] + distance_au * direction
+    tilt = np.array(
+        [
+            [1, 0, 0],
+            [0, np.cos(OBLIQUITY_RAD), np.sin(OBLIQUITY_RAD)],
+            [0, -np.sin(OBLIQUITY_RAD), np.cos(OBLIQUITY_RAD)],
+        ]
+    )
+    r = tilt @ place
+    v = np.cross([0.1, 0.2, 1.0], r)
+    v *= 0.95 * GAUSS / np.sqrt(np.linalg.norm(r)) / np.linalg.norm(v)
+    h = np.cross(r, v)
+    e = np.cross(v, h) / GAUSS**2 - r / np.linalg.norm(r)
+    size, line = np.linalg.norm(e), np.array([-h[1], h[0], 0.0]) / np.hypot(h[0], h[1])
+    across = np.cross(h, line) / np.linalg.norm(h)
+    anomaly = np.arctan2(np.dot(np.cross(e, r), h) / np.linalg.norm(h), np.dot(e, r))
+    eccentric = 2 * np.arctan(np.sqrt((1 - size) / (1 + size)) * np.tan(anomaly / 2))
+    elements = {
+        "designation": ["K25A01B"],
+        "name": ["2025 AB1"],
+        "epoch_mjd": [float(terrestrial_mjd(mjd)) - distance_au * LIGHT_DAYS_PER_AU],
+        "mean_anomaly_deg": np.degrees([eccentric - size * np.sin(eccentric)]),
+        "perihelion_deg": np.degrees([np.arctan2(np.dot(e, across), np.dot(e, line))]),
+        "node_deg": np.degrees([np.arctan2(line[1], line[0])]),
+        "inclination_deg": np.degrees([np.arccos(h[2] / np.linalg.norm(h))]),
+        "eccentricity": [size],
+        "semimajor_axis_au": [1.0 / (2.0 / np.linalg.norm(r) - np.dot(v, v) / GAUSS**2)],
+        "absolute_mag": [18.0],
+        "slope": [0.15],
+    }
+    return make_table(elements, ORBITS)
+
+
+def test_a_single_detection_where_an_asteroid_is_predicted_is_one(site):
+    write_orbits(site.reference / "mpcorb", ORBITS.empty_table())
+    before = next(row for row in ranked(site)[1] if row["n_detections"] == 1 and len(row["detection_ids"]) == 1)
+    write_orbits(site.reference / "mpcorb", orbit_through(before["ra"], before["dec"], before["mjd_first"]))
+    folder, rows = ranked(site)
+    after = next(row for row in rows if row["candidate_id"] == before["candidate_id"])
+    assert after["minor_planet"] == "2025 AB1"
+    assert after["minor_planet_separation_arcsec"] < 0.05
+    assert 19.0 < after["minor_planet_mag"] < 22.0
+    assert after["flags"] & CandidateFlag.MINOR_PLANET
+    assert after["loglr_motion"] == -12.0 < before["loglr_motion"]
+    assert [row["minor_planet"] for row in rows].count("2025 AB1") == 1
+    assert '"2025 AB1, V ' in (folder / "candidates.html").read_text()
+    assert json.loads((folder / "summary.json").read_text())["known_sources"]["mpcorb"] == 1
+    write_orbits(site.reference / "mpcorb", ORBITS.empty_table())
 
 
 @pytest.mark.parametrize(
