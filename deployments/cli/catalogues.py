@@ -8,11 +8,14 @@ from cyclopts import App, Parameter
 from deployments.cli.options import DEFAULTS, Common, Overwrite, Workers, find_site
 from deployments.cli.output import Answer
 from deployments.cli.running import run_flow
+from deployments.server.server import server_for
 from imaging.errors import InputError
 
 if TYPE_CHECKING:
     from blocks.site import Site
+    from deployments.cli.options import FoundSite
     from imaging.reference.mapping import CatalogueMapping
+    from imaging.reference.settings import ReferenceCatalogueSettings
 
 reference_catalog = App(
     name="reference-catalog",
@@ -27,7 +30,10 @@ Name = Annotated[
 
 @reference_catalog.command
 def build(
-    sources: Annotated[list[str], Parameter(help="Files, folders or patterns of the archive's tables.")],
+    sources: Annotated[
+        list[str],
+        Parameter(help="Files, folders or patterns of the archive's tables; SURVEY=FILE for those of several surveys."),
+    ],
     /,
     *,
     name: Name = None,
@@ -58,17 +64,54 @@ def build(
     from pydantic import ValidationError
 
     from imaging.reference.settings import ReferenceCatalogueSettings
-    from imaging.reference.surveys import ORBIT_CATALOGUE
 
     found = find_site(common)
-    if _survey(survey) == ORBIT_CATALOGUE and mapping is None:
-        return _import_orbits(found.site, sources)
-    called, of_context, chosen = _catalogue(_survey(survey), mapping, name)
     try:
         settings = ReferenceCatalogueSettings(order=order, faint_limit_mag=faint_limit, compress=not exact)
     except ValidationError as error:
         raise InputError("HEALPix order out of range", value=order, limit=error.errors()[0]["msg"]) from error
+    files = _by_survey(sources)
+    if set(files) == {None}:
+        return _build(found, sources, _catalogue(_survey(survey), mapping, name), settings, overwrite, workers, common)
+    if survey or mapping or name:
+        raise InputError("SURVEY=FILE excludes --survey, --mapping and --name", value=survey or mapping or name)
+    with server_for(found.site):
+        answers = [
+            _build(found, of, _catalogue(called, None, None), settings, overwrite, workers, common)
+            for called, of in files.items()
+        ]
+    document = {"command": "reference-catalog build", "catalogues": [answer.document for answer in answers]}
+    return Answer(document, [line for a in answers for line in a.lines], max(a.exit_code for a in answers))
 
+
+def _by_survey(sources: list[str]) -> dict[str | None, list[str]]:
+    """Return the sources of each survey that is named before an equals sign; None for those without."""
+    from imaging.reference.mapping import SHIPPED
+    from imaging.reference.surveys import ORBIT_CATALOGUE, SURVEYS
+
+    files: dict[str | None, list[str]] = {}
+    for source in sources:
+        named, _, path = source.partition("=")
+        is_named = bool(path) and _survey(named) in {"gaia", ORBIT_CATALOGUE, *SURVEYS, *SHIPPED}
+        files.setdefault(_survey(named) if is_named else None, []).append(path if is_named else source)
+    return files
+
+
+def _build(
+    found: "FoundSite",
+    sources: list[str],
+    catalogue: tuple[str, str | None, "CatalogueMapping | None"],
+    settings: "ReferenceCatalogueSettings",
+    overwrite: bool,
+    workers: int | None,
+    common: Common,
+) -> Answer:
+    """Build one catalogue."""
+    from imaging.reference.surveys import ORBIT_CATALOGUE
+
+    called, of_context, chosen = catalogue
+    if of_context == ORBIT_CATALOGUE:
+        return _import_orbits(found.site, sources)
     parameters = {
         "sources": tuple(sources),
         "name": called,
@@ -136,6 +179,8 @@ def _catalogue(
 
     if survey is not None and mapping is not None:
         raise InputError("give --survey or --mapping, not both", value=survey)
+    if survey == ORBIT_CATALOGUE:
+        return ORBIT_CATALOGUE, ORBIT_CATALOGUE, None
     if survey in SURVEYS:
         if name not in (None, survey):
             raise InputError("the folder of this catalogue has a fixed name", value=name, limit=survey)
