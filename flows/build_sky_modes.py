@@ -13,12 +13,12 @@ from blocks.folders import load_site
 from imaging.errors import InputError
 from imaging.masters.settings import SkyModeSettings
 from tasks.build_sky_modes import common_ccds, find_modes, make_templates, modes_job, template_job
-from tasks.calibration_files import master_path, record_files
+from tasks.calibration_files import master_path, record_files, require_one_period
 from tasks.engine.final_state import keep_result
 from tasks.engine.stage import Stage
 from tasks.engine.task_runner import ComputeTaskRunner
 from tasks.jobs import StepJob
-from tasks.requests import ExposureRequest, Name
+from tasks.requests import ExposureRequest, Name, Night
 from tasks.steps import MAKE_TEMPLATES
 
 
@@ -28,6 +28,8 @@ def build_sky_modes(
     exposures: Annotated[tuple[ExposureRequest, ...], Field(min_length=1)],
     epoch: Name,
     site: str = "default",
+    first: Night | None = None,
+    last: Night | None = None,
     overwrite: bool = False,
     settings: SkyModeSettings = SkyModeSettings(),
 ) -> State[dict[str, Any]]:
@@ -37,16 +39,20 @@ def build_sky_modes(
         exposures: Exposures of one band and of different fields, processed at least up to detrending.
         epoch: Name of the calibration epoch.
         site: Name or folder of the site.
+        first: First night for which it holds, YYYYMMDD; None, with the last, for all within the limits of age.
+        last: Last night for which it holds, YYYYMMDD.
         overwrite: Recompute cached steps.
         settings: Settings of the stage.
 
     Raises:
-        InputError: If there are no exposures, they are of several bands, or have no CCD in common.
+        InputError: If there are no exposures, they are of several bands or stable periods, or have no CCD in common.
     """
     if not exposures:
         raise InputError("no exposures to build sky modes from", limit=f"at least {settings.minimum_exposures}")
     place = load_site(site).storing_in(exposures[0].destination)
     identities = [request.exposure_id() for request in exposures]
+    require_one_period(place, identities)
+    validity = None if first is None or last is None else (first, last)
     ccds = common_ccds(identities, place)
     band, night = identities[0].band, max(who.night for who in identities)
     job = modes_job(identities, ccds, place, epoch, settings)
@@ -59,5 +65,11 @@ def build_sky_modes(
     if made:
         templates = [master_path(place, epoch, "sky_templates", ccd, band) for ccd in sorted(made)]
         modes = [master_path(place, epoch, "sky_modes", 0, band)]
-        record_files(place, night, epoch, {("sky_modes", band): modes, ("sky_templates", band): templates})
+        record_files(
+            place,
+            night,
+            epoch,
+            {("sky_modes", band): modes, ("sky_templates", band): templates},
+            validity=validity,
+        )
     return stage.final_state(made, epoch=epoch, band=band, rms_fraction=found.quality["rms_fraction"])

@@ -13,13 +13,13 @@ from blocks.folders import load_site
 from imaging.errors import InputError
 from imaging.masters.settings import StarFlatSettings
 from tasks.build_star_flat import fit_job, fit_star_flats, fitted_ccds, write_job, write_star_flat
-from tasks.calibration_files import master_path, record_files
+from tasks.calibration_files import master_path, record_files, require_one_period
 from tasks.engine.final_state import keep_result
 from tasks.engine.stage import Stage
 from tasks.engine.task_runner import ComputeTaskRunner
 from tasks.jobs import StepJob
 from tasks.products import ccds_with, observed_exposure
-from tasks.requests import ExposureRequest, Name
+from tasks.requests import ExposureRequest, Name, Night
 from tasks.steps import WRITE_STAR_FLAT
 
 
@@ -29,6 +29,8 @@ def build_star_flat(
     exposures: Annotated[tuple[ExposureRequest, ...], Field(min_length=1)],
     epoch: Name,
     site: str = "default",
+    first: Night | None = None,
+    last: Night | None = None,
     overwrite: bool = False,
     settings: StarFlatSettings = StarFlatSettings(),
 ) -> State[dict[str, Any]]:
@@ -38,16 +40,20 @@ def build_star_flat(
         exposures: Calibrated, dithered exposures of one band, taken on photometric nights.
         epoch: Name of the calibration epoch.
         site: Name or folder of the site.
+        first: First night for which it holds, YYYYMMDD; None, with the last, for all within the limits of age.
+        last: Last night for which it holds, YYYYMMDD.
         overwrite: Recompute cached steps.
         settings: Settings of the stage.
 
     Raises:
-        InputError: If there are too few exposures, they are of several bands, or one has not been calibrated.
+        InputError: If there are too few exposures, of several bands or stable periods, or one has not been calibrated.
     """
     if not exposures:
         raise InputError("no exposures to build a star flat from", limit=f"at least {settings.minimum_exposures}")
     place = load_site(site).storing_in(exposures[0].destination)
     identities = [request.exposure_id() for request in exposures]
+    require_one_period(place, identities)
+    validity = None if first is None or last is None else (first, last)
     job = fit_job(identities, place, settings)
     stage = Stage("build-star-flat", StepJob(topic=job.topic, site=place), overwrite=overwrite)
     fit = stage.run(fit_star_flats, job, ())
@@ -60,5 +66,5 @@ def build_star_flat(
     made = stage.map(write_star_flat, plan)
     if made:
         paths = [master_path(place, epoch, "star_flat", ccd, latest.band) for ccd in sorted(made)]
-        record_files(place, latest.night, epoch, {("star_flat", latest.band): paths})
+        record_files(place, latest.night, epoch, {("star_flat", latest.band): paths}, validity=validity)
     return stage.final_state(made, epoch=epoch, band=latest.band)

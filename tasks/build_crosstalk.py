@@ -12,12 +12,13 @@ from imaging.detector.crosstalk import CrosstalkMatrix, CrosstalkTerm, Place, fo
 from imaging.errors import CcdError, InputError
 from imaging.io.atomic import write_text
 from imaging.io.calibrations import MANIFEST, CalibrationLibrary, read_bad_pixels, read_crosstalk
+from imaging.io.manifest import Kind
 from imaging.masters.adu_frames import adu_frame
 from imaging.masters.leaks import Contrast, Leak, contrast, find_leak, fit_leaks, updated_matrix
 from imaging.masters.settings import LeakSettings
 from imaging.timing import StepTimes
 from tasks.calibration_files import master_path, optional_calibration
-from tasks.engine.jobs import StepResult
+from tasks.engine.jobs import FileRecord, StepResult
 from tasks.engine.step import step
 from tasks.jobs import StepJob
 from tasks.raw_files import RawFile, indexed_raw
@@ -46,11 +47,12 @@ def science_frames(site: Site, expnums: Sequence[int]) -> list[RawFile]:
 
 def crosstalk_job(site: Site, ccd: int, epoch: str, raws: Sequence[RawFile], settings: LeakSettings) -> StepJob:
     """Plan the measurement of the crosstalk into one CCD, from the sources that the present matrix has."""
-    extra = {}
+    extra: dict[str, FileRecord] = {}
+    kinds: tuple[Kind, ...] = ("crosstalk", "bad_pixels")
     if (site.calibrations / MANIFEST).is_file():
         library, exposure = CalibrationLibrary(site.calibrations), raws[0].exposure
-        for kind in ("crosstalk", "bad_pixels"):
-            extra |= optional_calibration(site, library, kind, exposure, ccd)  # type: ignore[arg-type]
+        for kind in kinds:
+            extra |= optional_calibration(site, library, kind, exposure, ccd)
     base = read_crosstalk(site.path(extra["crosstalk"].path)) if "crosstalk" in extra else observatory_crosstalk()
     inputs, extensions = frame_inputs(site, raws, [ccd, *base.sources_of(ccd)])
     parameters = {"extensions": extensions}

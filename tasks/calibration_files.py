@@ -1,7 +1,7 @@
 """The files of the calibration library: described as inputs of steps, named, and entered into the manifest."""
 
 import fcntl
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from blocks.site import Site
 from imaging.detector.ccds import CCDS
 from imaging.errors import InputError
 from imaging.exposure import Exposure
+from imaging.identity import ExposureId
 from imaging.io.atomic import content_hash, storage_error
 from imaging.io.calibrations import MANIFEST, CalibrationLibrary, write_manifest
 from imaging.io.manifest import FIRST_OF_ALL, LAST_OF_ALL, CalibrationEntry, Kind
@@ -54,6 +55,32 @@ def optional_calibration(
     if not library.holds(kind, exposure, ccd, epoch=epoch):
         return {}
     return {kind: calibration_record(site, library, library.find(kind, exposure, ccd, epoch=epoch))}
+
+
+def require_one_period(site: Site, exposures: Iterable[ExposureId]) -> None:
+    """Refuse exposures whose flats are of several stable periods: what is fitted to them would be a mixture.
+
+    Raises
+    ------
+    InputError
+        Naming the periods.
+    """
+    if not (site.calibrations / MANIFEST).is_file():
+        return
+    entries = [e for e in CalibrationLibrary(site.calibrations).manifest.entries if e.is_of_a_period]
+    periods = {
+        (e.first_night, e.last_night)
+        for who in exposures
+        for e in entries
+        if e.serves("flat", who.band) and e.first_night <= who.night <= e.last_night
+    }
+    if len(periods) > 1:
+        raise InputError(
+            "the exposures are of several stable periods of the flats",
+            value=", ".join(f"{first} to {last}" for first, last in sorted(periods)),
+            limit="one",
+            remedy="give those of one period, with --from and --to",
+        )
 
 
 def record_files(

@@ -22,13 +22,24 @@ from deployments.cli.options import (
 )
 from deployments.cli.output import Answer
 from deployments.cli.running import run_flow
-from deployments.products.find_exposure import find_request
+from deployments.products.find_exposure import find_request, find_requests
 from imaging.errors import InputError
 from imaging.io.manifest import Kind
 
 Epoch = Annotated[str, Parameter(name="--epoch", help="Name of the calibration epoch of the new files.")]
 RawNight = Annotated[int, Parameter(validator=is_a_night, help="Night of the raw dome flats, YYYYMMDD.")]
 NightEpoch = Annotated[str | None, Parameter(name="--epoch", help="Name of the calibration epoch; default: nYYYYMMDD.")]
+
+
+First = Annotated[
+    int | None, Parameter(name="--from", validator=is_a_night, help="First night for which they hold, YYYYMMDD.")
+]
+Last = Annotated[
+    int | None, Parameter(name="--to", validator=is_a_night, help="Last night for which they hold, YYYYMMDD.")
+]
+OfBand = Annotated[
+    str | None, Parameter(name="--band", help="Take all processed exposures of this band from --from to --to.")
+]
 
 
 def build_calibrations(
@@ -57,9 +68,10 @@ def build_calibrations(
     An era is divided into stable periods, where bias or flats have changed; each has masters that hold for its nights.
     """
     found, chosen = find_site(common), ccds_of(ccds)
-    parameters = {"site": found.name, "ccds": chosen, "overwrite": overwrite}
+    parameters: dict[str, Any] = {"site": found.name, "ccds": chosen, "overwrite": overwrite}
+    about: dict[str, object] = {"night": night, "ccds": chosen}
     if night is not None and first is None and last is None:
-        flow, about = "flows.build_calibrations:build_calibrations", {"night": night, "ccds": chosen}
+        flow = "flows.build_calibrations:build_calibrations"
         parameters |= {"night": night, "epoch": epoch}
         return run_flow("build-calibrations", common, found.site, flow, parameters, workers=workers, about=about)
     if night is not None or first is None or last is None:
@@ -129,6 +141,9 @@ def build_brighter_fatter(
 def build_sky_modes(
     *expnums: Annotated[int, Parameter(help="Exposure numbers, of one band and of different fields.")],
     epoch: Epoch,
+    band: OfBand = None,
+    first: First = None,
+    last: Last = None,
     rnum: Rnum = "1",
     pnum: Pnum = "1",
     overwrite: Overwrite = False,
@@ -137,12 +152,24 @@ def build_sky_modes(
 ) -> Answer:
     """Build the sky modes of a band from processed exposures, and add them to the library."""
     flow = "flows.build_sky_modes:build_sky_modes"
-    return _build("build-sky-modes", flow, expnums, epoch, (rnum, pnum), workers, common, overwrite=overwrite)
+    return _build(
+        "build-sky-modes",
+        flow,
+        (expnums, band, (first, last)),
+        epoch,
+        (rnum, pnum),
+        workers,
+        common,
+        overwrite=overwrite,
+    )
 
 
 def build_star_flat(
     *expnums: Annotated[int, Parameter(help="Exposure numbers, of one band, pointed differently.")],
     epoch: Epoch,
+    band: OfBand = None,
+    first: First = None,
+    last: Last = None,
     rnum: Rnum = "1",
     pnum: Pnum = "1",
     overwrite: Overwrite = False,
@@ -151,7 +178,16 @@ def build_star_flat(
 ) -> Answer:
     """Build the star flat of a band from calibrated exposures, and add it to the library."""
     flow = "flows.build_star_flat:build_star_flat"
-    return _build("build-star-flat", flow, expnums, epoch, (rnum, pnum), workers, common, overwrite=overwrite)
+    return _build(
+        "build-star-flat",
+        flow,
+        (expnums, band, (first, last)),
+        epoch,
+        (rnum, pnum),
+        workers,
+        common,
+        overwrite=overwrite,
+    )
 
 
 def import_calibrations(
@@ -165,12 +201,8 @@ def import_calibrations(
     epoch: Annotated[
         str | None, Parameter(name="--epoch", help="Name of the epoch; default: maker and night of each file.")
     ] = None,
-    first: Annotated[
-        int | None, Parameter(name="--from", validator=is_a_night, help="First night for which they hold, YYYYMMDD.")
-    ] = None,
-    last: Annotated[
-        int | None, Parameter(name="--to", validator=is_a_night, help="Last night for which they hold, YYYYMMDD.")
-    ] = None,
+    first: First = None,
+    last: Last = None,
     common: Common = DEFAULTS,
 ) -> Answer:
     """Add calibrations that others have made to the library: recognised by what they say, or refused."""
@@ -186,7 +218,7 @@ def import_calibrations(
 def _build(
     command: str,
     flow: str,
-    expnums: Sequence[int],
+    chosen: tuple[Sequence[int], str | None, tuple[int | None, int | None]],
     epoch: str,
     version: tuple[str, str],
     workers: int | None,
@@ -194,12 +226,20 @@ def _build(
     *,
     overwrite: bool,
 ) -> Answer:
-    """Run a flow that builds from processed exposures of a version."""
+    """Run a flow that builds from processed exposures of a version: those given, or all of a band and some nights."""
+    expnums, band, (first, last) = chosen
+    if bool(expnums) == (band is not None) or (first is None) != (last is None) or (band and first is None):
+        value = f"{len(expnums)} exposures, band {band}, from {first} to {last}"
+        raise InputError("give exposures, or --band with --from and --to", value=value)
     found = find_site(common)
     numbers = version_number(version[0], "r"), version_number(version[1], "p")
-    requests = tuple(find_request(found.site, expnum, *numbers) for expnum in expnums)
-    parameters = {"exposures": requests, "epoch": epoch, "site": found.name, "overwrite": overwrite}
-    about = {"expnums": expnums, "epoch": epoch}
+    if band is not None and first is not None and last is not None:
+        requests = find_requests(found.site, first, last, band, *numbers)
+    else:
+        requests = tuple(find_request(found.site, expnum, *numbers) for expnum in expnums)
+    parameters: dict[str, Any] = {"exposures": requests, "epoch": epoch, "site": found.name, "overwrite": overwrite}
+    parameters |= {"first": first, "last": last}
+    about = {"expnums": tuple(request.expnum for request in requests), "epoch": epoch}
     return run_flow(command, common, found.site, flow, parameters, workers=workers, about=about)
 
 

@@ -53,3 +53,26 @@ def find_request(
         schema_name=schema,
         destination=destination,
     )
+
+
+def find_requests(site: Site, first: int, last: int, band: str, rnum: int, pnum: int) -> tuple[ExposureRequest, ...]:
+    """Return the requests for all processed exposures of a band and version from one night to another, in order.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    root = site.store / "gw" / "exp"
+    numbers = {
+        int(path.parent.name)
+        for path in root.glob(f"*/*/D*_{band}_*r{rnum}p{pnum}_*")
+        if path.parent.parent.name.isdigit() and first <= int(path.parent.parent.name) <= last
+    }
+    if not numbers:
+        raise InputError(
+            "no processed exposures of this band and version",
+            value=f"band {band}, r{rnum}p{pnum}, nights {first} to {last} below {root}",
+            remedy="run gw-workflow single-epoch first, or give other nights",
+        )
+    return tuple(find_request(site, expnum, rnum, pnum) for expnum in sorted(numbers))

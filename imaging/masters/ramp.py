@@ -87,7 +87,7 @@ class RampFit:
 
 
 def fit_ramp(
-    frames: Mapping[int, RampFrame], ccdnum: int, saturation_adu: Mapping[str, float], settings: RampSettings
+    frames: Mapping[int, RampFrame], ccdnum: int, saturation_adu: Mapping[AmplifierName, float], settings: RampSettings
 ) -> RampFit:
     """Fit the response curves of a CCD's amplifiers.
 
@@ -147,7 +147,9 @@ def fit_ramp(
     )
 
 
-def frame_signals(frame: AduFrame, bad_pixels: NDArray[np.int16] | None, settings: RampSettings) -> dict[str, float]:
+def frame_signals(
+    frame: AduFrame, bad_pixels: NDArray[np.int16] | None, settings: RampSettings
+) -> dict[AmplifierName, float]:
     """Return the mean signal of each amplifier that is neither dark nor saturated: amplifier to ADU.
 
     Parameters
@@ -159,7 +161,7 @@ def frame_signals(frame: AduFrame, bad_pixels: NDArray[np.int16] | None, setting
     settings
         Range of signals.
     """
-    signals = {}
+    signals: dict[AmplifierName, float] = {}
     for a in frame.amplifiers:
         columns = slice(max(a.columns.start, EDGE), min(a.columns.stop, NX - EDGE))
         inside = (slice(EDGE, -EDGE), columns)
@@ -207,7 +209,7 @@ class _Model:
         """Exposure numbers of the frames with a signal that was left out."""
         return {int(n) for n in self.expnum[self.trust == 0.0]}
 
-    def _design(self, names: list[AmplifierName]) -> tuple[FloatArray, dict[str, slice]]:
+    def _design(self, names: list[AmplifierName]) -> tuple[FloatArray, dict[AmplifierName, slice]]:
         """Return the columns of rates, lamp and curves, and which of them are the curve of each amplifier."""
         columns: list[FloatArray] = []
         for band in self.bands:
@@ -217,14 +219,14 @@ class _Model:
             scaled = 2.0 * (self.mjd - first) / max(last - first, 1e-6) - 1.0
             powers = legendre.legvander(np.clip(scaled, -1.0, 1.0), self.settings.lamp_degree)[:, 1:]
             columns += list((powers * inside[:, None]).T)
-        parts = {}
+        parts: dict[AmplifierName, slice] = {}
         for name in names:
             basis = -self._basis(name, self.adu) * (self.name == name)[:, None]
             parts[name] = slice(len(columns) + 1, len(columns) + 1 + basis.shape[1])
             columns += list(basis.T)
         return np.array(columns).T, parts
 
-    def _basis(self, name: str, adu: FloatArray) -> FloatArray:
+    def _basis(self, name: AmplifierName, adu: FloatArray) -> FloatArray:
         """Return the splines of an amplifier that vanish at the reference signal: (n, n_splines - 1)."""
         spline = self.splines[name]
         low, high = spline.t[0], spline.t[-1]
@@ -265,11 +267,11 @@ class _Model:
         self.trust = trust
         return bool(changed or moved > 1e-7)
 
-    def curve(self, name: str, adu: FloatArray) -> FloatArray:
+    def curve(self, name: AmplifierName, adu: FloatArray) -> FloatArray:
         """Return the logarithm of the factor of linearity; constant beyond the signals of the ramp."""
         return self._basis(name, adu) @ self.solution[self.parts[name]]
 
-    def error_of(self, name: str) -> float:
+    def error_of(self, name: AmplifierName) -> float:
         """Return the largest error of a curve between the lowest signal asked for and the highest of the ramp."""
         low, high = np.log(self.settings.lowest_adu), self.splines[name].t[-1]
         basis = self._basis(name, np.exp(np.linspace(low, high, 100)))

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.polynomial import legendre
 from numpy.typing import NDArray
 from scipy import fft
+from scipy.ndimage import maximum_filter
 from scipy.optimize import least_squares
 from scipy.signal import convolve2d
 
@@ -35,6 +36,9 @@ FAR = 8
 BLOCK, DEGREE = 128, 3
 """Side of the blocks and degree of the polynomial through their means, which is subtracted from a difference."""
 
+
+AROUND = 3
+"""Pixels around a rejected one that are rejected with it."""
 
 ROUNDING_ADU = 12.0**-0.5
 """Noise of the converter."""
@@ -98,7 +102,8 @@ def pair_covariance(
     """
     means = [float(np.median(image[::4, ::4])) for image in (first, second)]
     difference = (first - second * np.float32(means[0] / means[1])) / np.float32(np.sqrt(2.0))
-    good = np.abs(difference) < clip_sigma * mad_sigma(difference[::4, ::4])
+    struck = np.abs(difference) > clip_sigma * mad_sigma(difference[::4, ::4])
+    good = ~maximum_filter(struck, size=2 * AROUND + 1)  # what is beside the tracks of cosmic rays is correlated, too
     if bad is not None:
         good &= ~bad
     rows, columns = (n // BLOCK * BLOCK for n in difference.shape)

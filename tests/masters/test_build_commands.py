@@ -6,7 +6,11 @@ from blocks.site import Site
 from deployments.cli import calibrations, main
 from deployments.cli.output import Answer
 from imaging.errors import InputError
+from imaging.identity import ExposureId
+from imaging.io.calibrations import write_manifest
+from imaging.io.manifest import CalibrationEntry
 from imaging.io.raw_write import encode_primary, write_raw
+from tasks.calibration_files import require_one_period
 from tasks.raw_files import raw_of_kind
 
 
@@ -40,10 +44,37 @@ def test_exposures_are_found_by_their_products(asked, command):
     assert asked == [(command, {"expnums": (1300001, 1300002), "epoch": "y12"})]
 
 
+@pytest.mark.parametrize("command", ["build-sky-modes", "build-star-flat"])
+def test_exposures_of_an_era_are_found_by_band_and_night(asked, command):
+    words = [command, "--epoch", "y12", "--rnum", "4", "--pnum", "5", "--to", "20240601", "--from"]
+    assert main.run([*words, "20240501", "--band", "i"]) == 0
+    assert asked == [(command, {"expnums": (1300001, 1300002), "epoch": "y12"})]
+    assert main.run([*words, "20240511", "--band", "i"]) == 1, "no exposures of these nights"
+    assert main.run([*words, "20240501", "--band", "z"]) == 1
+    assert len(asked) == 1
+
+
+def test_exposures_of_several_stable_periods_are_refused(tmp_path):
+    site = Site.at(tmp_path)
+    site.calibrations.mkdir(parents=True)
+    about = {"kind": "flat", "band": "i", "files": "flat_i_c{ccd:02d}.fits"}
+    nights = [(20240101, 20240331), (20240401, 20240630)]
+    entries = [CalibrationEntry(epoch=f"n{a}", made_night=a, first_night=a, last_night=b, **about) for a, b in nights]
+    write_manifest(site.calibrations, [*entries, CalibrationEntry(epoch="all", made_night=20240501, **about)])
+    exposures = [ExposureId(n, "i", night) for n, night in ((1, 20240102), (2, 20240331), (3, 20240401))]
+    require_one_period(site, exposures[:2])
+    require_one_period(site, [ExposureId(3, "z", 20240401), *exposures[:2]])
+    with pytest.raises(InputError, match="20240101 to 20240331, 20240401 to 20240630"):
+        require_one_period(site, exposures)
+
+
 @pytest.mark.parametrize(
     "words",
     [
         ["build-calibrations", "20241340"],
+        ["build-star-flat", "--epoch", "y12"],
+        ["build-star-flat", "1300001", "--epoch", "y12", "--rnum", "4", "--pnum", "5", "--band", "i"],
+        ["build-star-flat", "1300001", "--epoch", "y12", "--rnum", "4", "--pnum", "5", "--to", "20240601"],
         ["build-sky-modes", "1300001", "--epoch", "y12"],
         ["build-star-flat", "1300003", "--epoch", "y12", "--rnum", "4", "--pnum", "5"],
         ["build-star-flat", "1300001"],
