@@ -185,7 +185,7 @@ PRODUCTS: tuple[Kind, ...] = (
     ),
     Kind(
         "orbits",
-        lambda folder: (write_orbits(folder, table_of_schema(ORBITS)), folder / ORBITS_FILE)[1],
+        in_folder(ORBITS_FILE, lambda p: write_orbits(p.parent, table_of_schema(ORBITS))),
         lambda p: read_orbits(p.parent),
         ("read_orbits",),
         "parquet",
