@@ -49,6 +49,7 @@ from imaging.io.candidates import read_candidates, read_labels, write_candidates
 from imaging.io.differences import read_difference
 from imaging.io.images import read_cutout, read_header, read_planes
 from imaging.io.lightcurve_likelihood import read_lightcurve_likelihood
+from imaging.io.orbits import ORBITS_FILE, read_mpcorb, read_orbits, write_orbits
 from imaging.io.packets import packets_bytes, read_packets
 from imaging.io.psf import read_psf, write_psf
 from imaging.io.source_tables import source_batches
@@ -57,6 +58,7 @@ from imaging.io.tables import read_table, read_tables, write_table
 from imaging.schemas.candidates import CANDIDATES
 from imaging.schemas.catalogue import CATALOGUE
 from imaging.schemas.hosts import GALAXIES
+from imaging.schemas.reference import ORBITS
 from tasks.engine.cache import fingerprint, read_record
 from tasks.engine.jobs import FileRecord
 from tasks.engine.tidied import read_note, write_note
@@ -82,6 +84,20 @@ def write_raw_files(folder: Path) -> Path:
         write_raw_file(site.raw / name)
     index_files(site, [site.raw / name for name in names])
     return site.state / INDEX
+
+
+def write_mpcorb(path: Path) -> None:
+    """Write an example of the kind: MPCORB."""
+    columns = (
+        f"0.15 K2669 {274.41935:9.5f}   73.29420   80.24863   10.58803  0.0796923  0.21430445   2.7655526  0 MPO980521"
+    )
+    lines = (f"{n:05d}   {n:5.2f}  {columns}{'':49}({n}) Name\n" for n in range(1, 30))
+    path.write_text("INTRODUCTION\n" + "-" * 160 + "\n" + "".join(lines))
+
+
+def elements_of(orbits: pa.Table) -> object:
+    """Return what must be possible in a table of orbits; magnitudes may be unknown."""
+    return orbits.drop_columns(["absolute_mag"])
 
 
 PRODUCTS: tuple[Kind, ...] = (
@@ -167,6 +183,16 @@ PRODUCTS: tuple[Kind, ...] = (
         sealed=True,
         own=True,
     ),
+    Kind(
+        "orbits",
+        in_folder(ORBITS_FILE, lambda p: write_orbits(p.parent, table_of_schema(ORBITS))),
+        lambda p: read_orbits(p.parent),
+        ("read_orbits",),
+        "parquet",
+        sealed=True,
+        own=True,
+    ),
+    Kind("MPCORB", in_folder("MPCORB.DAT", write_mpcorb), read_mpcorb, ("read_mpcorb",), "text", numbers=elements_of),
     Kind("labels", in_folder("labels.json", write_labels), read_labels, ("read_labels",), "json"),
     Kind(
         "light-curve likelihood",

@@ -30,8 +30,8 @@ FloatArray = NDArray[np.float64]
 PARTS = ("skymap", "distance", "real", "lightcurve", "host", "time", "history", "motion", "reported")
 """The parts of the score, in the order of the columns."""
 
-LIKE_KILONOVAE = ("KILONOVA", "KN", "AFTERGLOW", "OTHER", "UNKNOWN", "UNCLASSIFIED", "SN", "ORPHAN")
-"""Reported types, in capitals, that say nothing against a kilonova; SN and ORPHAN are ATLAS's guesses by the host."""
+LIKE_KILONOVAE = ("KILONOVA", "KN", "AFTERGLOW", "OTHER", "UNKNOWN", "UNCLASSIFIED", "UNCLEAR", "SN", "ORPHAN", "NT")
+"""Reported types, in capitals, that say nothing against a kilonova; SN, ORPHAN and NT are guesses by the host."""
 
 OBLIQUITY_DEG = 23.4393
 

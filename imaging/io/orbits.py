@@ -8,7 +8,7 @@ import pyarrow as pa
 from imaging.errors import InputError
 from imaging.io.plain_columns import blocks_of_lines, fixed_width
 from imaging.io.source_tables import DAMAGED, opened
-from imaging.io.tables import read_table, write_table
+from imaging.io.tables import read_table, table_of, write_table
 from imaging.minor_planets.orbits import BYTES, orbits_of_text
 from imaging.schemas.reference import ORBITS
 
@@ -73,4 +73,7 @@ def read_orbits(folder: Path) -> pa.Table:
     StorageError
         If the file is missing or damaged.
     """
-    return read_table(folder / ORBITS_FILE).select(ORBITS.names).cast(ORBITS)
+    path = folder / ORBITS_FILE
+    table = read_table(path)
+    with table_of(path):
+        return table.select(ORBITS.names).cast(ORBITS)

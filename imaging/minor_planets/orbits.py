@@ -30,6 +30,16 @@ BYTES = {
 
 ELEMENTS = ("mean_anomaly_deg", "perihelion_deg", "node_deg", "inclination_deg", "eccentricity", "semimajor_axis_au")
 
+POSSIBLE = {
+    "mean_anomaly_deg": (-360.0, 360.0),
+    "perihelion_deg": (-360.0, 360.0),
+    "node_deg": (-360.0, 360.0),
+    "inclination_deg": (0.0, 180.0),
+    "eccentricity": (0.0, 100.0),
+    "semimajor_axis_au": (-1e6, 1e6),
+}
+"""Smallest and largest possible element; of hyperbolas the semimajor axis is negative."""
+
 GAUSS = 0.01720209895
 """Gaussian gravitational constant, AU^1.5 per day."""
 
@@ -76,11 +86,13 @@ def orbits_of_text(columns: Mapping[str, NDArray[Any]]) -> pa.Table:
     texts = {name: np.char.strip(np.char.decode(values, "latin-1")) for name, values in columns.items()}
     elements = {name: texts[name].astype(float) for name in ELEMENTS}
     epochs, place = np.unique(texts["epoch"], return_inverse=True)
-    for name, low, high in (("inclination_deg", 0, 180), ("mean_anomaly_deg", -360, 360), ("eccentricity", 0, 100)):
+    for name, (low, high) in POSSIBLE.items():
         wrong = ~((elements[name] >= low) & (elements[name] <= high))
         if wrong.any():
             raise ValueError(f"{name} of {texts['designation'][wrong][0]} is {elements[name][wrong][0]:g}")
     faint, slope = (_number_or_nan(texts[name]) for name in ("absolute_mag", "slope"))
+    if (np.abs(faint) > 99.0).any() or (np.abs(slope) > 9.0).any():
+        raise ValueError("an absolute magnitude or slope that cannot be")
     named = texts["name"] != ""
     table = make_table(
         elements

@@ -31,7 +31,7 @@ GLADEPLUS_FLAGS = {
 """Distance flag of GLADE+ to how the distance is known."""
 
 NUCLEI = ("AGN", "QSO", "BLLAC", "BLAZAR", "Q", "A", "B")
-STARS = ("CV", "NOVA", "VARSTAR", "M DWARF", "LBV", "GALACTIC NOVA")
+STARS = ("CV", "NOVA", "VARSTAR", "M DWARF", "LBV", "GALACTIC NOVA", "VS", "BS")
 """Types of sources in lists of transients and of variables that are active nuclei and stars."""
 
 NOT_VARIABLE = ("GALAXY",)
