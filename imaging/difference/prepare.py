@@ -1,18 +1,17 @@
-"""Prepare images of other pipelines for subtraction: sky, weight, PSF, zero point."""
+"""Prepare images of other pipelines for subtraction: weight, gain, PSF, zero point."""
 
 import math
 from dataclasses import dataclass
 
 import numpy as np
-import sep
 from numpy.typing import NDArray
-from scipy.ndimage import binary_dilation
 
 from imaging.bits import NO_WEIGHT, MaskBit
 from imaging.catalogue.build import find_sources
 from imaging.errors import CcdError
 from imaging.foreign.cards import positive
 from imaging.foreign.noise import blank_correlation, blank_scale, gain_of_stars, gain_of_weights
+from imaging.foreign.sky import SkyModel, measure_sky, measure_wide_sky
 from imaging.image import CalibratedImage, CcdImage, FloatImage, LoadedImage, MaskImage
 from imaging.masks.settings import StreakSettings
 from imaging.masks.streak_model import Streak, mask_streak
@@ -29,18 +28,9 @@ from imaging.templates.relative import find_bright_sources
 FloatArray = NDArray[np.float64]
 BoolImage = NDArray[np.bool_]
 
-MESH = 64
-"""Side of the mesh of sky and variance, pixels."""
-
-SOURCE_GROWTH = 4
-"""Growth of the source masks for the sky measurement, pixels."""
-
 FAINT_SNR, FAINT_PEAK, FAINT_NEIGHBOURS = 12.0, 8.0, (0.1, 0.3, 0.6)
 """Relaxed limits for images without a bright star: signal to noise of a PSF star, significance of the peaks used for
 the seeing, and fractions of a star's surroundings that neighbours may occupy."""
-
-STEP_STRIDE, MIN_EQUAL = 7, 0.02
-"""Every so many pixels show the step of coarse numbers; fraction of equal neighbours of coarse numbers."""
 
 TRIAL_SIGMA = 20.0
 """Noise in electrons of a pixel of blank sky that is assumed to find stars where the gain is unknown."""
@@ -51,67 +41,6 @@ gain may differ from the one of the stars, which is less precise."""
 
 UNKNOWN_ZEROPOINT = 30.0
 """Zero point assumed for an image without one in the header; the template is scaled to it by common stars."""
-
-
-@dataclass(frozen=True, eq=False)
-class SkyModel:
-    """Level and noise of an image's sky.
-
-    Attributes
-    ----------
-    level, variance
-        (ny, nx) float32.
-    blank
-        (ny, nx) bool, pixels without sources and defects.
-    """
-
-    level: FloatImage
-    variance: FloatImage
-    blank: BoolImage
-
-
-def measure_sky(science: FloatImage, bad: BoolImage, weight: FloatImage | None, side: int = MESH) -> SkyModel:
-    """Measure the sky's level and the variance of its pixels on a mesh, with sources masked.
-
-    A weight map derived from the image includes the sources' photon noise and follows noise fluctuations of the sky;
-    its median in blank sky does not. Without a weight map the noise is measured.
-
-    Parameters
-    ----------
-    science
-        (ny, nx) float32.
-    bad
-        (ny, nx) bool, pixels to ignore.
-    weight
-        (ny, nx) float32, inverse variance; None if there is none.
-    side
-        Side of the mesh, pixels.
-    """
-    mesh = {"bw": min(side, science.shape[1]), "bh": min(side, science.shape[0])}
-    science = np.where(bad, np.float32(0.0), _dithered(science, bad))
-    sources = bad
-    for _ in range(2):
-        background = sep.Background(science, mask=sources, **mesh)
-        _, segmentation = sep.extract(
-            science - background.back(), 2.0, err=background.globalrms, mask=bad, segmentation_map=True
-        )
-        sources = bad | binary_dilation(segmentation != 0, iterations=SOURCE_GROWTH)
-    background = sep.Background(science, mask=sources, **mesh)
-    level = background.back(dtype=np.float32)
-    if weight is None:
-        return SkyModel(level, background.rms(dtype=np.float32) ** 2, ~sources)
-    variance = np.divide(1.0, weight, out=np.zeros_like(weight), where=weight > 0)
-    smooth = sep.Background(variance, mask=sources | (weight <= 0), **mesh).back(dtype=np.float32)
-    return SkyModel(level, np.maximum(smooth, np.float32(1e-6) * smooth.max()), ~sources)
-
-
-def _dithered(science: FloatImage, bad: BoolImage) -> FloatImage:
-    """Return pixels with the rounding of integers undone at random: modes of coarse numbers jump by their step."""
-    values = np.unique(science[~bad][::STEP_STRIDE])
-    if values.size < 2 or np.mean(science[:, 1:] == science[:, :-1]) < MIN_EQUAL:
-        return science
-    step = float(np.min(np.diff(values)))
-    return science + np.random.default_rng(0).uniform(-0.5, 0.5, science.shape).astype(np.float32) * np.float32(step)
 
 
 def _check_pixels(science: FloatImage, bad: BoolImage) -> None:
@@ -194,8 +123,15 @@ class SkylessImage:
     streaks: tuple[Streak, ...] = ()
 
 
-def without_sky(loaded: LoadedImage, side: int = MESH) -> SkylessImage:
-    """Subtract the sky of a loaded image, measured on a mesh of this side, mask its streaks, and measure its noise.
+def without_sky(loaded: LoadedImage, *, is_wide: bool = False) -> SkylessImage:
+    """Subtract the sky of a loaded image, mask its streaks, and measure its noise.
+
+    Parameters
+    ----------
+    loaded
+        Image as read from its file.
+    is_wide
+        Whether its sky is smooth over hundreds of pixels, as that of a whole CCD.
 
     Raises
     ------
@@ -211,7 +147,7 @@ def without_sky(loaded: LoadedImage, side: int = MESH) -> SkylessImage:
     _check_pixels(science, bad | absent)
     if loaded.is_own_product and loaded.weight is not None:
         return SkylessImage(_own_pixels(loaded, science, mask, bad), np.ones_like(science), None, None)
-    sky = measure_sky(science, bad, loaded.weight, side)
+    sky = (measure_wide_sky if is_wide else measure_sky)(science, bad, loaded.weight)
     science -= sky.level
     variance, correlation = _noise(science, sky, loaded.weight)
     science[absent] = 0.0

@@ -17,7 +17,7 @@ from imaging.bits import MaskBit
 from imaging.detector.ccds import AMPLIFIERS, CCDS, NX, NY
 from imaging.detector.distortion import seed_wcs
 from imaging.detrend.header import initial_header
-from imaging.difference.prepare import MESH, SkylessImage, in_electrons, without_sky
+from imaging.difference.prepare import SkylessImage, in_electrons, without_sky
 from imaging.errors import CcdError, InputError
 from imaging.foreign.cards import FILE_GAIN, GIVEN_ZEROPOINT, SOURCE, positive
 from imaging.foreign.identity import ForeignCcd, source_text
@@ -40,10 +40,6 @@ FloatArray = NDArray[np.float64]
 
 GRID = (17, 9)
 """Points along y and x at which the coordinates of a header are fitted by a cubic."""
-
-WIDE_MESH = 256
-"""Side of the mesh on which the sky of a whole CCD is measured, pixels: wider than the galaxies and halos that a narrow
-one takes for sky."""
 
 MAX_MISFIT_ARCSEC = 0.1
 """Largest difference between the coordinates of a header and the cubic; the reference stars correct the rest."""
@@ -130,7 +126,7 @@ def import_ccd(
     if shown.corner is not None:
         loaded, psf = on_whole_ccd(loaded, shown.corner), _moved(psf, shown.corner)
     with times.step("sky"):
-        prepared = without_sky(loaded, WIDE_MESH if is_whole else MESH)
+        prepared = without_sky(loaded, is_wide=is_whole)
         _require_white(prepared, loaded.label)
     with times.step("electrons"):
         image, gain = in_electrons(loaded, prepared, psf, settings)

@@ -10,8 +10,9 @@ from astropy.coordinates import SkyCoord
 from imaging.bits import MaskBit
 from imaging.detector.distortion import seed_wcs
 from imaging.difference.engine import check_overlap, tie_zeropoint
-from imaging.difference.prepare import UNKNOWN_ZEROPOINT, calibrate, measure_psf, measure_sky, moffat_psf
+from imaging.difference.prepare import UNKNOWN_ZEROPOINT, calibrate, measure_psf, moffat_psf
 from imaging.errors import CcdError, NoWorkError
+from imaging.foreign.sky import measure_sky
 from imaging.image import CcdImage, LoadedImage
 from tests.difference.drawn import FWHM, ROUND, SIGMA, difference_of, draw, model_of
 

@@ -8,8 +8,9 @@ import pytest
 
 from imaging.bits import MaskBit
 from imaging.detector.distortion import seed_wcs
-from imaging.difference.prepare import calibrate, measure_sky
+from imaging.difference.prepare import calibrate
 from imaging.errors import InputError
+from imaging.foreign.sky import measure_sky
 from imaging.io.calibrated import Plane, read_image
 from imaging.psf.model import PsfModel
 
