@@ -15,6 +15,7 @@ from imaging.difference.pair import Pair, prepare_pair
 from imaging.difference.records import Difference, Matched
 from imaging.difference.response import difference_psf, photon_factor, tile_stamps
 from imaging.difference.settings import SubtractionSettings
+from imaging.difference.star_residuals import add_star_residuals
 from imaging.difference.streaks import mask_streaks
 from imaging.difference.zogy import match_zogy
 from imaging.errors import CcdError
@@ -70,8 +71,7 @@ def subtract(
         core = round(0.6 * psf.fwhm_pixels)
         filtered = matched_filter(matched.image, sky.weight, matched.model, stamps, core, matched.tiling)
     with times.step("errors"):
-        scale_error = _scale_error(matched, filtered, settings)
-        score, widths, quiet = _score(matched, filtered, scale_error, settings)
+        scale_error, score, widths, quiet = _errors(matched, filtered, sky.weight, settings)
     with times.step("quality"):
         quality = _quality(matched, sky, score, quiet, streaks) | {"scale_error": scale_error}
     return Difference(
@@ -162,6 +162,18 @@ def _weigh(pair: Pair, matched: Matched, settings: SubtractionSettings) -> _Sky:
     lag = max(lag_one(normalised, blank), key=abs)
     already = float(np.mean((pair.search.weight == 0) | (pair.template.weight == 0)))
     return _Sky(weight, predicted, width * float(np.mean(level)), lag, already)
+
+
+def _errors(
+    matched: Matched, filtered: FilteredDifference, weight: FloatImage, settings: SubtractionSettings
+) -> tuple[float, FloatImage, FloatArray, BoolImage]:
+    """Return the relative error of the subtracted brightness and what :func:`_score` returns.
+
+    What else is left of bright stars is added to the noise in ``filtered`` and ``weight``.
+    """
+    scale_error = _scale_error(matched, filtered, settings)
+    add_star_residuals(filtered, weight, matched.model, (scale_error, matched.shifts.rms_after_pixels))
+    return scale_error, *_score(matched, filtered, scale_error, settings)
 
 
 def _scale_error(matched: Matched, filtered: FilteredDifference, settings: SubtractionSettings) -> float:
