@@ -10,10 +10,10 @@ from imaging.difference.alard_lupton import match_alard_lupton
 from imaging.difference.blank import blank_sky, quiet_sky
 from imaging.difference.filter import FilteredDifference, matched_filter, measure_scale_error, significance
 from imaging.difference.masks import usable
-from imaging.difference.noise import TileNoise, lag_one, noise_width, predicted_weight
+from imaging.difference.noise import lag_one, noise_width, predicted_weight
 from imaging.difference.pair import Pair, prepare_pair
 from imaging.difference.records import Difference, Matched
-from imaging.difference.response import difference_psf, photon_factor, tile_stamps
+from imaging.difference.response import difference_psf, photon_factor, psf_flux_error, tile_stamps
 from imaging.difference.settings import SubtractionSettings
 from imaging.difference.star_residuals import add_star_residuals
 from imaging.difference.streaks import mask_streaks
@@ -86,6 +86,7 @@ def subtract(
         widths=widths,
         scale_error=scale_error,
         shift_error=matched.shifts.rms_after_pixels,
+        psf_flux_error=psf_flux_error(search.psf, psf, matched.noise, matched.tiling),
         photon_gain=pair.search.gain / photon_factor(search.psf, matched.noise, matched.tiling),
         noise=matched.noise,
         tiling=matched.tiling,
@@ -129,7 +130,8 @@ def _in_reference_aperture(search: CalibratedImage, matched: Matched) -> tuple[M
     psf = difference_psf(search.psf, matched.noise, matched.tiling)
     flux = aperture_flux(psf)
     noise = matched.noise
-    scaled = TileNoise(
+    scaled = replace(
+        noise,
         whitening=noise.whitening / np.float32(flux),
         response=noise.response / np.float32(flux),
         search_factor=noise.search_factor / flux**2,

@@ -145,12 +145,13 @@ def test_quiet_sky_has_a_score_and_less_template_than_so_many_sigma():
 
 def test_the_difference_as_an_image_tells_forced_photometry_what_it_needs():
     d = difference_of(draw((140, 150), [40.0], [60.0], [1e4]), widths=np.array([[1.0, 1.1], [1.2, 1.7]]))
-    d = replace(d, scale_error=0.004, shift_error=0.03, photon_gain=0.8)
+    d = replace(d, scale_error=0.004, shift_error=0.03, photon_gain=0.8, psf_flux_error=0.002)
     image = d.as_image()
     header = image.pixels.header
-    assert {k: header[k] for k in ("SCALEERR", "SHIFTERR", "PHOTGAIN", "KERNSUM", "GAIN")} == {
+    assert {k: header[k] for k in ("SCALEERR", "SHIFTERR", "PSFERR", "PHOTGAIN", "KERNSUM", "GAIN")} == {
         "SCALEERR": 0.004,
         "SHIFTERR": 0.03,
+        "PSFERR": 0.002,
         "PHOTGAIN": 0.8,
         "KERNSUM": 1.01,
         "GAIN": 1.0,
