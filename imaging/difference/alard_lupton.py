@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from imaging.difference.basis import KernelBasis, delta_basis, gaussian_basis
 from imaging.difference.convolve import convolve_varying
-from imaging.difference.coverage import kernel_changes, missing_input_error, share_changes
+from imaging.difference.coverage import coverage_of, missing_input_error
 from imaging.difference.kernel import MatchingKernel, term_powers
 from imaging.difference.masks import difference_mask, kernel_radius, usable
 from imaging.difference.matching import KernelMatch, find_kernel, find_shifts
@@ -56,10 +56,12 @@ def match_alard_lupton(pair: Pair, settings: SubtractionSettings, times: StepTim
     if convolved == "template":
         mean_correlation = pair.correlation.mean(axis=(0, 1), dtype=float)
     with times.step("kernel"):
-        match = find_kernel(target, reference, basis, mean_correlation, pair.makeup, settings.kernel)
+        search_psf = pair.search.psf if convolved == "search" else None
+        coverage = None if pair.makeup is None else coverage_of(pair.makeup, search_psf)
+        match = find_kernel(target, reference, basis, mean_correlation, coverage, settings.kernel)
         shifts = find_shifts(match, (ny, nx), settings.registration)
     with times.step("convolution"):
-        plain, model = _subtract(pair, match.kernel, convolved)
+        plain, model = _subtract(pair, match, convolved)
         moved = apply_shift(model, shifts if convolved == "template" else shifts.opposite())
         if moved is not model:
             model -= moved
@@ -81,7 +83,7 @@ def match_alard_lupton(pair: Pair, settings: SubtractionSettings, times: StepTim
     with times.step("background"):
         plain = subtract_mesh(plain, good, model, sigma, settings.noise.background_mesh_pixels)
     with times.step("whitening"):
-        noise = _noise(pair, match.kernel, convolved, good, variances, tiling, settings)
+        noise = _noise(pair, match, convolved, good, variances, tiling, settings)
         image = whiten(plain, good, noise, tiling)
         del plain
     return Matched(image, model, model_error, mask, noise, tiling, _summary(match, convolved), shifts)
@@ -142,13 +144,12 @@ def _white() -> FloatArray:
 
 
 def _subtract(
-    pair: Pair, kernel: MatchingKernel, convolved: Literal["search", "template"]
+    pair: Pair, match: KernelMatch, convolved: Literal["search", "template"]
 ) -> tuple[FloatImage, FloatImage]:
     """Return search minus template, in electrons of the search, and the subtracted template."""
-    changes, images = None, None
-    if pair.makeup is not None:
-        changes = share_changes(pair.makeup)
-        images = kernel_changes(kernel, pair.makeup, pair.search.psf if convolved == "search" else None)
+    kernel, changes, images = match.kernel, None, None
+    if match.coverage is not None:
+        changes, images = match.coverage.planes(), match.changes[1:]
     if convolved == "template":
         model = convolve_varying(pair.template.science, kernel, changes, images)
         plain = pair.search.science - model
@@ -166,7 +167,7 @@ def _subtract(
 
 def _noise(
     pair: Pair,
-    kernel: MatchingKernel,
+    match: KernelMatch,
     convolved: Literal["search", "template"],
     good: BoolImage,
     variances: tuple[FloatArray, FloatArray],
@@ -175,8 +176,8 @@ def _noise(
 ) -> TileNoise:
     """Return whitening kernel, response kernel and variance factors of every tile."""
     x, y = tiling.centres()
-    scale = _central_sum(kernel) if convolved == "search" else 1.0
-    images = kernel.images(x.ravel(), y.ravel())
+    scale = _central_sum(match.kernel) if convolved == "search" else 1.0
+    images = match.images(x.ravel(), y.ravel())
     kernels = images.reshape(*x.shape, *images.shape[1:]) / scale
     points = np.full((*x.shape, 1, 1), 1.0 / scale)
     search_kernels, template_kernels = (points, kernels) if convolved == "template" else (kernels, points)

@@ -36,7 +36,7 @@ def convolve_varying(
     kernel
         The kernel.
     changes, images
-        (n, m, k) coefficients per block of 32 pixels, with zero sum in every block, of k additional kernels (k, s, s).
+        (n, m, k) coefficients per block of 32 pixels of k additional kernels (k, s, s).
 
     Returns
     -------
@@ -47,7 +47,7 @@ def convolve_varying(
     reach = kernel.basis.half_width
     tiling = Tiling((ny, nx), TILE, reach)
     spectra = _spectra(np.tensordot(kernel.coefficients.T, kernel.basis.images, axes=1), tiling)
-    further = None if images is None else _spectra(images[:-1] - images[-1], tiling)
+    further = None if images is None else _spectra(images, tiling)
     powers = term_powers(kernel.coefficients.shape[1])
     u, v = ((np.arange(n) - o) / s for n, o, s in zip((nx, ny), kernel.origin, kernel.scale, strict=True))
     out = np.zeros((ny, nx), dtype=np.float32)
@@ -58,9 +58,8 @@ def convolve_varying(
         if changes is None or further is None:
             continue
         coefficients = changes[y.start // BLOCK : -(-y.stop // BLOCK), x.start // BLOCK : -(-x.stop // BLOCK)]
-        if coefficients.any():
-            for number, term in enumerate(further):
-                _add_blocks(out[y, x], _inverse(spectrum * term, tiling), *_float32(coefficients[:, :, number]))
+        for number in np.flatnonzero(coefficients.any(axis=(0, 1))):
+            _add_blocks(out[y, x], _inverse(spectrum * further[number], tiling), *_float32(coefficients[:, :, number]))
     return out
 
 

@@ -1,8 +1,10 @@
-"""Adapt the matching kernel to changes of the stack's PSF where the number of its inputs changes.
+"""Adapt the matching kernel to the parts of a stack that have other inputs than most of it.
 
-At the border of an input the stack's PSF is discontinuous, which a smooth kernel cannot model. The step is known from
-the inputs' PSF models and their fractions of the weight, and to first order the kernel changes in proportion to them.
+At the border of an input the stack's PSF is discontinuous, which a smooth kernel cannot model. The inputs' PSF models
+and their fractions of the weight tell the PSF of every part, and by how much its kernel differs from the usual one.
 """
+
+from dataclasses import dataclass
 
 import numba
 import numpy as np
@@ -17,7 +19,13 @@ from imaging.templates.stack import StackMakeup
 FloatArray = NDArray[np.float64]
 
 MIN_CHANGE = 0.05
-"""Smaller changes of an input's fraction of the weight are left to the smooth kernel."""
+"""Smaller differences of an input's fraction of the weight do not make another part."""
+
+MIN_BLOCKS = 4
+"""Fewest blocks of a part; others are on borders and belong to the part they resemble most."""
+
+MAX_PARTS = 16
+"""Largest number of parts."""
 
 MIN_DEFICIT = 0.12
 """Smaller relative deficits of weight are due to interpolation and amplifiers, not to a missing input."""
@@ -28,20 +36,77 @@ OTHER_DIFFERENCES = 0.05
 HALF_WIDTH = 12
 """Half width of the compared PSF stamps, pixels."""
 
-
-def share_changes(makeup: StackMakeup) -> FloatArray:
-    """Return (n, m, k) deviations of the inputs' weight fractions from their means, zero if small."""
-    change = makeup.shares - makeup.mean_shares
-    change[np.abs(change).max(axis=2) < MIN_CHANGE] = 0.0
-    return change
+RIDGE = 1e-5
+"""Relative increase of the normal matrix's diagonal where the kernels of two parts are compared."""
 
 
-def is_typical(makeup: StackMakeup, x: FloatArray, y: FloatArray, limit: float = 0.15) -> NDArray[np.bool_]:
-    """Return the positions where the weight fractions are near their means, so that the main kernel applies."""
-    change = np.abs(share_changes(makeup)).max(axis=2)
-    rows = np.minimum(np.asarray(y, dtype=int) // makeup.block, change.shape[0] - 1)
-    columns = np.minimum(np.asarray(x, dtype=int) // makeup.block, change.shape[1] - 1)
-    return change[rows, columns] < limit
+@dataclass(frozen=True, eq=False)
+class StackParts:
+    """The parts of a stack, each with the same inputs.
+
+    Attributes
+    ----------
+    makeup
+        Inputs of the stack.
+    number
+        (n, m) int64, part of every block of pixels; zero is the largest part.
+    shares
+        (c, k) fractions of the inputs in the weight of each part.
+    search
+        PSF of the search image if it is convolved; None if the template is.
+    """
+
+    makeup: StackMakeup
+    number: NDArray[np.int64]
+    shares: FloatArray
+    search: PsfModel | None
+
+    def part_at(self, x: FloatArray, y: FloatArray) -> NDArray[np.int64]:
+        """Return (n,) the parts at positions, pixels."""
+        rows = np.minimum(np.asarray(y, dtype=int) // self.makeup.block, self.number.shape[0] - 1)
+        columns = np.minimum(np.asarray(x, dtype=int) // self.makeup.block, self.number.shape[1] - 1)
+        return self.number[rows, columns]
+
+    def planes(self) -> FloatArray:
+        """Return (n, m, c - 1) one in the blocks of each part but the largest, zero elsewhere."""
+        return (self.number[:, :, None] == np.arange(1, len(self.shares))).astype(float)
+
+
+def coverage_of(makeup: StackMakeup, search: PsfModel | None) -> StackParts | None:
+    """Divide a stack into parts of the same inputs.
+
+    Parameters
+    ----------
+    makeup
+        Inputs of the stack.
+    search
+        PSF of the search image if it is convolved; None if the template is.
+
+    Returns
+    -------
+    coverage
+        None if the inputs are the same everywhere.
+    """
+    shares = makeup.shares.reshape(-1, makeup.shares.shape[2])
+    left = np.ones(len(shares), dtype=bool)
+    centres: list[FloatArray] = []
+    while len(centres) < MAX_PARTS:
+        bins, counts = np.unique(np.rint(shares[left] / MIN_CHANGE), axis=0, return_counts=True)
+        if not counts.size or (counts.max() < MIN_BLOCKS and centres):
+            break
+        centre = bins[counts.argmax()] * MIN_CHANGE
+        centre = np.median(shares[left & (_distance(shares, centre) < MIN_CHANGE)], axis=0)
+        left &= _distance(shares, centre) >= MIN_CHANGE
+        centres.append(centre / centre.sum())
+    parts = np.array(centres)
+    number = np.argmin([_distance(shares, centre) for centre in parts], axis=0)
+    if not number.any():
+        return None
+    return StackParts(makeup, number.reshape(makeup.shares.shape[:2]), parts, search)
+
+
+def _distance(shares: FloatArray, centre: FloatArray) -> FloatArray:
+    return np.abs(shares - centre).max(axis=1)
 
 
 def missing_input_error(makeup: StackMakeup, weight: FloatImage, radius: int) -> FloatImage:
@@ -91,45 +156,53 @@ def _deficit(weight: FloatImage, usual: FloatImage, block: int, radius: int, dif
     return out
 
 
-def kernel_changes(kernel: MatchingKernel, makeup: StackMakeup, search: PsfModel | None) -> FloatArray:
-    """Compute the change of the kernel per change of each input's weight fraction.
+def kernel_changes(kernel: MatchingKernel, coverage: StackParts) -> FloatArray:
+    """Compute by how much the kernel of every part differs from that of the largest part.
+
+    With the PSF R of the largest part, r of another one and the kernel K, the change C solves r * (K + C) = R * K
+    if the template is convolved, and S * C = r - R if the search image is, whose PSF is S.
 
     Parameters
     ----------
     kernel
-        Kernel of the typical stack.
-    makeup
-        PSFs and weight fractions of the inputs.
-    search
-        PSF of the search image if it is convolved; None if the template is.
+        Kernel of the largest part.
+    coverage
+        The parts.
 
     Returns
     -------
     images
-        (k, n, n), one kernel per input.
+        (c, n, n), zero for the largest part, all of zero sum.
     """
     x, y = kernel.origin
     main = kernel.images(np.array([x]), np.array([y]))[0]
-    reach = kernel.basis.half_width
-    wide = HALF_WIDTH + reach
-    inputs = [_crop(stamp, wide) for stamp in makeup.psf_stamps]
-    if search is None:
-        reference = np.tensordot(makeup.mean_shares, np.array(inputs), axes=1)
-        goals = [-fftconvolve(stamp, main, mode="valid") for stamp in inputs]
-    else:
-        reference = search.stamp(x, y, wide)
-        goals = [_crop(stamp, HALF_WIDTH) for stamp in inputs]
-    columns = np.array([fftconvolve(reference, image, mode="valid").ravel() for image in kernel.basis.images])
+    wide = HALF_WIDTH + kernel.basis.half_width
+    inputs = np.array([_crop(stamp, wide) for stamp in coverage.makeup.psf_stamps])
+    parts = np.tensordot(coverage.shares, inputs, axes=1)
+    changes = np.zeros((len(parts), *main.shape))
+    columns = None if coverage.search is None else _columns(coverage.search.stamp(x, y, wide), kernel)
+    for number, part in enumerate(parts[1:], start=1):
+        if coverage.search is None:
+            goal, seen = fftconvolve(parts[0] - part, main, mode="valid"), _columns(part, kernel)
+        else:
+            goal, seen = float(main.sum()) * _crop(part - parts[0], HALF_WIDTH), columns
+        changes[number] = _solve(seen, goal, kernel)
+    return changes
+
+
+def _columns(psf: FloatArray, kernel: MatchingKernel) -> FloatArray:
+    """Return (m, p) a PSF seen through every kernel function."""
+    return np.array([fftconvolve(psf, image, mode="valid").ravel() for image in kernel.basis.images])
+
+
+def _solve(columns: FloatArray, goal: FloatArray, kernel: MatchingKernel) -> FloatArray:
+    """Return the (n, n) kernel of zero sum whose image is nearest to the goal."""
     weight = 1.0 / (np.abs(columns[0]) + 0.01 * columns[0].max())
     others = columns[1:]
     normal = (others * weight) @ others.T
-    normal += 1e-5 * np.trace(normal) / len(normal) * np.eye(len(normal))
-    sign = -main.sum() if search is None else 1.0
-    coefficients = [
-        np.append(sign, np.linalg.solve(normal, (others * weight) @ (goal.ravel() - sign * columns[0])))
-        for goal in goals
-    ]
-    return np.tensordot(np.array(coefficients), kernel.basis.images, axes=1)
+    normal += RIDGE * np.trace(normal) / len(normal) * np.eye(len(normal))
+    coefficients = np.linalg.solve(normal, (others * weight) @ goal.ravel())
+    return np.tensordot(coefficients, kernel.basis.images[1:], axes=1)
 
 
 def _crop(stamp: FloatArray, half_width: int) -> FloatArray:

@@ -13,6 +13,9 @@ from imaging.image import FloatImage
 
 FloatArray = NDArray[np.float64]
 
+USUAL_NOISE_SHARE = 0.3
+"""Fraction of the convolved image's noise variance that remains where the settings give none."""
+
 
 @dataclass(frozen=True, eq=False)
 class Stamps:
@@ -57,10 +60,10 @@ class Stamps:
     n_pixels: FloatArray
     noise_bias: FloatArray
 
-    def first(self, n: int) -> "Stamps":
-        """Return the first n stamps."""
+    def take(self, chosen: NDArray[np.bool_] | slice) -> "Stamps":
+        """Return the chosen stamps."""
         arrays = ("x", "y", "data", "weight", "patches", "normal", "right", "square", "n_pixels", "noise_bias")
-        return replace(self, **{name: getattr(self, name)[:n] for name in arrays})
+        return replace(self, **{name: getattr(self, name)[chosen] for name in arrays})
 
     def convolved(self, kernels: FloatArray) -> FloatImage:
         """Return (n, p) float32, the reference convolved with one kernel (n, k, k) per stamp."""
@@ -125,7 +128,8 @@ def build_stamps(
     brightness = np.maximum(0.5 * (data + reference_data), 0.0)
     weight, reference_weight = np.where(bad, 1.0, weight), np.where(bad, 1.0, reference_weight)
     reference_variance = 1.0 / reference_weight + brightness / reference.gain
-    variance = 1.0 / weight + brightness / target.gain + settings.template_noise_share * reference_variance
+    share = settings.template_noise_share or USUAL_NOISE_SHARE
+    variance = 1.0 / weight + brightness / target.gain + share * reference_variance
     variance += (settings.error_floor * brightness) ** 2
     weight = np.where(bad, 0.0, 1.0 / variance).astype(np.float32).reshape(ix.size, side * side)
     data = data.reshape(ix.size, side * side)

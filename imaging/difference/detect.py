@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from imaging.bits import MaskBit
 from imaging.difference.filter import flux_errors
 from imaging.difference.measure import Measurements, measure_sources
+from imaging.difference.peaks import own_peaks
 from imaging.difference.records import Difference
 from imaging.difference.settings import DetectionSettings
 from imaging.difference.sharpness import pixel_excess
@@ -103,17 +104,24 @@ def detect(
     """
     stars = stars or bright_stars(difference)
     x, y, score = find_peaks(difference.score, settings.threshold_sigma, settings.peak_radius_pixels)
+    noise, systematic = flux_errors(
+        *(difference.filtered, x, y, difference.scale_error, difference.shift_error),
+        *(difference.widths, difference.tiling),
+    )
+    error = np.hypot(noise, systematic)
+    own = own_peaks(
+        *(x, y, score * error, error, difference.filtered.psf_stamps, difference.tiling),
+        *(settings.threshold_sigma, settings.psf_error),
+    )
+    x, y, score, noise, systematic = (values[own] for values in (x, y, score, noise, systematic))
     measured = measure_sources(
         *(difference.image, difference.weight, difference.psf, x, y),
         difference.photon_gain,
         settings,
         (difference.model, difference.scale_error, difference.shift_error),
     )
-    noise, systematic = flux_errors(
-        *(difference.filtered, x, y, difference.scale_error, difference.shift_error),
-        *(difference.widths, difference.tiling),
-    )
     width = noise * np.sqrt(np.maximum(difference.filtered.norm[y.astype(int), x.astype(int)], 0.0))
+    systematic = np.hypot(systematic, difference.psf_flux_error * measured.flux)
     measured = replace(measured, flux_error=np.hypot(measured.flux_error * width, systematic))
     dipole = _dipole_fractions(difference, x, y, score, settings)
     template = _aperture_sums(difference.model, measured.x, measured.y, difference.psf.fwhm_pixels)

@@ -17,7 +17,7 @@ from imaging.difference.detect import BrightStars, DifferenceDetections, detect
 from imaging.difference.filter import flux_errors, significance
 from imaging.difference.noise import HALF
 from imaging.difference.records import Difference
-from imaging.difference.response import PSF_HALF_WIDTH, draw_source, respond
+from imaging.difference.response import PSF_HALF_WIDTH, draw_source, respond, response_at
 from imaging.difference.score import judge
 from imaging.difference.settings import DetectionSettings, FakeSettings
 from imaging.templates.relative import find_bright_sources
@@ -179,7 +179,7 @@ def add_sources(
         source = flux[k] * draw_source(difference.search.psf, x[k], y[k], half + HALF, shift)
         photons = rng.standard_normal(source.shape) * np.sqrt(np.maximum(source, 0.0) / gain)
         drawn = source + photons
-        change = respond(drawn, difference.noise.response[tile])
+        change = respond(drawn, response_at(difference.noise, difference.tiling, float(x[k]), float(y[k])))
         ys, xs = slice(max(cy - half, 0), min(cy + half + 1, ny)), slice(max(cx - half, 0), min(cx + half + 1, nx))
         inner = (slice(ys.start - cy + half, ys.stop - cy + half), slice(xs.start - cx + half, xs.stop - cx + half))
         science[ys, xs] += drawn[HALF:-HALF, HALF:-HALF][inner].astype(np.float32)

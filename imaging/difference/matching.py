@@ -1,15 +1,18 @@
 """Fit and verify the matching kernel, with fallbacks to a constant kernel and to the PSF models."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imaging.difference.basis import KernelBasis
+from imaging.difference.coverage import StackParts, kernel_changes
 from imaging.difference.design import Stamps, build_stamps
 from imaging.difference.few_sources import match_sources
-from imaging.difference.kernel import MatchingKernel, fit_kernel
+from imaging.difference.kernel import MatchingKernel, fit_kernel, noise_products
 from imaging.difference.pair import Side
+from imaging.difference.psf_kernel import unit_kernel
 from imaging.difference.registration import (
     ShiftField,
     fit_shift_field,
@@ -21,12 +24,17 @@ from imaging.difference.settings import KernelSettings, RegistrationSettings
 from imaging.difference.sources import choose_places, common_ratio, common_share, cut_stamps
 from imaging.errors import CcdError
 from imaging.image import FloatImage
-from imaging.templates.stack import StackMakeup
 
 FloatArray = NDArray[np.float64]
 
 ENOUGH_FOR_SHIFTS = 20
 """With fewer stamps the shifts of single sources are not removed before the fit."""
+
+ENOUGH_STAMPS = 20
+"""Number of stamps in the largest part of a stack above which the first kernel is fitted to these alone."""
+
+LEAST_NOISE_SHARE = 0.01
+"""Least fraction of the noise variance that remains after a convolution."""
 
 MIN_COMMON = 5
 """With fewer bright sources nothing is said about their common places."""
@@ -49,12 +57,26 @@ class KernelMatch:
         Fallback used because the first fit was rejected; empty if none.
     shift_error
         Error per axis of the shift of a kernel of the PSF models, pixels; None for a fitted kernel.
+    coverage
+        Parts of the stack with different inputs; None if there is one.
     """
 
     kernel: MatchingKernel
     stamps: Stamps
     fallback: str
     shift_error: float | None = None
+    coverage: StackParts | None = None
+
+    @cached_property
+    def changes(self) -> FloatArray:
+        """(c, k, k) by how much the kernel of every part of the stack differs from the one of the largest part."""
+        size = self.kernel.basis.images.shape[1]
+        return np.zeros((1, size, size)) if self.coverage is None else kernel_changes(self.kernel, self.coverage)
+
+    def images(self, x: FloatArray, y: FloatArray) -> FloatArray:
+        """Return (n, k, k) kernels at n positions, those of the part of the stack there."""
+        images = self.kernel.images(x, y)
+        return images if self.coverage is None else images + self.changes[self.coverage.part_at(x, y)]
 
 
 def find_kernel(
@@ -62,7 +84,7 @@ def find_kernel(
     reference: Side,
     basis: KernelBasis,
     correlation: FloatArray,
-    makeup: StackMakeup | None,
+    coverage: StackParts | None,
     settings: KernelSettings,
 ) -> KernelMatch:
     """Fit the kernel; if it is rejected, fit a constant kernel, then use the kernel of the two PSF models.
@@ -75,8 +97,8 @@ def find_kernel(
         Kernel functions.
     correlation
         (6, 6) mean autocorrelation of the reference's noise.
-    makeup
-        Inputs of the template.
+    coverage
+        Parts of the template with different inputs; None if there is one.
     settings
         Acceptance limits of a kernel.
 
@@ -86,6 +108,9 @@ def find_kernel(
         ``kernel_too_few_stamps`` or ``kernel_chi2`` of the first attempt; ``kernel_sum`` of any.
     """
     problem: CcdError | None = None
+    if settings.template_noise_share is None:
+        share = noise_share(target, reference, basis, correlation)
+        settings = settings.with_values(template_noise_share=share)
     relaxed = settings.with_values(max_order=0, stamp_snr=settings.stamp_snr / 2)
     x, y = choose_places(target, reference, relaxed, steady=False)
     few = build_stamps(target, reference, x, y, basis, relaxed) if x.size <= settings.few.max_sources else None
@@ -94,13 +119,13 @@ def find_kernel(
     for attempt, fallback in ((settings, ""), (relaxed, "constant kernel"), (None, "kernel of the PSF models")):
         try:
             if attempt is not None:
-                match = _fit(target, reference, basis, correlation, makeup, attempt, fallback, varied)
+                match = _fit(target, reference, basis, correlation, coverage, attempt, fallback, varied)
             else:
                 _check_ratio(target, reference, settings)
                 if of_models is None:
-                    many = cut_stamps(target, reference, basis, relaxed, makeup).first(settings.few.max_sources)
+                    many = cut_stamps(target, reference, basis, relaxed).take(slice(settings.few.max_sources))
                     of_models = _match_models(target, reference, basis, many, relaxed)
-                match = replace(of_models[0], fallback=fallback)
+                match = replace(of_models[0], fallback=fallback, coverage=coverage)
             _check(match.kernel, settings)
             if match.fallback or match.kernel.n_stamps < ENOUGH_FOR_SHIFTS:
                 _check_common(target, reference, settings)
@@ -109,6 +134,19 @@ def find_kernel(
         else:
             return match
     raise problem if problem is not None else AssertionError("unreachable")
+
+
+def noise_share(target: Side, reference: Side, basis: KernelBasis, correlation: FloatArray) -> float:
+    """Return the fraction of the reference's noise variance that remains after the kernel of the two PSF models.
+
+    Parameters
+    ----------
+    target, reference, basis, correlation
+        See :func:`find_kernel`.
+    """
+    ny, nx = _shape(target)
+    kernel = unit_kernel(reference.psf, target.psf, basis, (nx / 2, ny / 2))
+    return float(np.clip(kernel @ noise_products(basis, correlation) @ kernel, LEAST_NOISE_SHARE, 1.0))
 
 
 def find_shifts(match: KernelMatch, shape: tuple[int, int], settings: RegistrationSettings) -> ShiftField:
@@ -128,7 +166,7 @@ def find_shifts(match: KernelMatch, shape: tuple[int, int], settings: Registrati
         return no_shift_field(shape, match.shift_error, kernel.n_stamps)
     if len(stamps.x) == 0:
         return no_shift_field(shape)
-    model, residual = _residual(kernel, stamps)
+    model, residual = _residual(match)
     shifts = measure_shifts(model, residual, stamps.weight, stamps.x, stamps.y, stamps.side)
     snr = 1.0 / np.maximum(shifts.scale_error, 1e-9)
     chi2 = np.einsum("np,np->n", stamps.weight, residual**2) / np.maximum(stamps.n_pixels, 1.0)
@@ -169,39 +207,49 @@ def _fit(
     reference: Side,
     basis: KernelBasis,
     correlation: FloatArray,
-    makeup: StackMakeup | None,
+    coverage: StackParts | None,
     settings: KernelSettings,
     fallback: str,
     varied: FloatArray | None,
 ) -> KernelMatch:
     """Fit the kernel, remove the shifts of single sources from the stamps, and fit again.
 
-    ``varied`` are the places (k, 2) of sources that are no stamps; None if deviating ones are clipped instead.
+    The first fit takes the stamps of the largest part of the stack. Its kernel tells by how much the kernels of the
+    other parts differ, so that the second fit can take all stamps. ``varied`` are the places (k, 2) of sources that are
+    no stamps; None if deviating ones are clipped instead.
     """
-    stamps = cut_stamps(target, reference, basis, settings, makeup, varied)
+    stamps = cut_stamps(target, reference, basis, settings, varied)
     usable = int(np.count_nonzero(stamps.n_pixels > 0.5 * stamps.data.shape[1]))
     if usable < settings.min_stamps:
         raise _error("too few sources to match the two images", "kernel_too_few_stamps", usable, settings)
     shape = _shape(target)
     many = len(stamps.x) >= ENOUGH_FOR_SHIFTS
-    kernel, _ = fit_kernel(stamps, basis, correlation, shape, settings, choose=not many)
+    part = np.zeros(len(stamps.x), dtype=int) if coverage is None else coverage.part_at(stamps.x, stamps.y)
+    enough = np.count_nonzero(part == 0) >= ENOUGH_STAMPS
+    first = stamps.take(part == 0) if enough else stamps
+    kernel, _ = fit_kernel(first, basis, correlation, shape, settings, choose=not many)
     if many:
-        model, residual = _residual(kernel, stamps)
+        match = KernelMatch(kernel, stamps, fallback, coverage=coverage)
+        model, residual = _residual(match)
         shifts = measure_shifts(model, residual, stamps.weight, stamps.x, stamps.y, stamps.side)
         slope_x, slope_y = image_slopes(model, stamps.side)
         believed = np.hypot(shifts.dx, shifts.dy) < MAX_OWN_SHIFT
         dx, dy = (np.where(believed, d, 0.0).astype(np.float32)[:, None] for d in (shifts.dx, shifts.dy))
-        moved = stamps.moved(dx * slope_x + dy * slope_y)
-        kernel, _ = fit_kernel(moved, basis, correlation, shape, settings)
+        change = dx * slope_x + dy * slope_y
+        others = part > 0
+        if others.any():
+            change[others] -= stamps.take(others).convolved(match.changes[part[others]])
+        kernel, _ = fit_kernel(stamps.moved(change), basis, correlation, shape, settings)
     if kernel.n_stamps < settings.min_stamps:
         raise _error("too few sources agree on a kernel", "kernel_too_few_stamps", kernel.n_stamps, settings)
-    return KernelMatch(kernel, stamps, fallback)
+    return KernelMatch(kernel, stamps, fallback, coverage=coverage)
 
 
-def _residual(kernel: MatchingKernel, stamps: Stamps) -> tuple[FloatImage, FloatImage]:
+def _residual(match: KernelMatch) -> tuple[FloatImage, FloatImage]:
     """Return (n, p) the matched reference in the stamps, and the residual of the target."""
-    model = stamps.convolved(kernel.images(stamps.x, stamps.y))
-    background = kernel.background_at(stamps.x, stamps.y).astype(np.float32)
+    stamps = match.stamps
+    model = stamps.convolved(match.images(stamps.x, stamps.y))
+    background = match.kernel.background_at(stamps.x, stamps.y).astype(np.float32)
     return model, stamps.data - model - background[:, None]
 
 

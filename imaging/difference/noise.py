@@ -45,12 +45,15 @@ class TileNoise:
         (n, m, k, k) float32, image in the whitened difference of a point of one electron in the search image.
     search_factor, template_factor
         (n, m) variance of the whitened difference per variance of a pixel of the search and of the template.
+    kernel
+        (n, m, k, k) kernel with which the search image was convolved at the tiles' centres; None if it was not.
     """
 
     whitening: NDArray[np.float32]
     response: NDArray[np.float32]
     search_factor: FloatArray
     template_factor: FloatArray
+    kernel: FloatArray | None = None
 
 
 def tile_noise(
@@ -94,6 +97,7 @@ def tile_noise(
         response=real_space(gain * search_spectrum),
         search_factor=np.sum(gain**2 * search_power * weight, axis=(-2, -1)) / norm,
         template_factor=np.sum(gain**2 * template_power * weight, axis=(-2, -1)) / norm,
+        kernel=search_kernels if search_kernels.shape[-1] > 1 else None,
     )
 
 

@@ -155,6 +155,8 @@ class Difference:
         (n, m) noise width of the score per tile, by which the score was divided.
     scale_error, shift_error
         Relative error of the subtracted brightness; error of its position, pixels per axis.
+    psf_flux_error
+        Relative error of a point source's flux by what the PSF model of the difference does not follow.
     photon_gain
         Effective photo-electrons per unit of flux after whitening, for a source's photon noise.
     noise, tiling
@@ -187,6 +189,7 @@ class Difference:
     method: Method
     quality: dict[str, float]
     times: StepTimes = field(default_factory=StepTimes)
+    psf_flux_error: float = 0.0
 
     @property
     def pixel_scale_arcsec(self) -> float:
@@ -199,6 +202,7 @@ class Difference:
         header = dict(self.search.pixels.header) | {
             "SCALEERR": self.scale_error,
             "SHIFTERR": self.shift_error,
+            "PSFERR": self.psf_flux_error,
             "FLUXERRS": float(np.median(self.widths)),
             "PHOTGAIN": self.photon_gain,
             "KERNSUM": self.kernel.sum,

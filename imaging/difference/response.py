@@ -1,8 +1,11 @@
 """Image of a point source of the search image in the whitened difference: its PSF and photon noise."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
+from scipy.signal import fftconvolve
 
 from imaging.difference.noise import HALF, TileNoise
 from imaging.difference.tiles import Tiling
@@ -17,6 +20,9 @@ PSF_HALF_WIDTH = 20
 
 PSF_DEGREE = 3
 PSF_NODES = 5
+
+FLUX_PLACES = 5
+"""Places along each axis at which the flux by the PSF model is compared with the true response."""
 
 
 def draw_response(
@@ -67,6 +73,60 @@ def respond(stamp: FloatArray, response: NDArray[np.float32]) -> FloatArray:
     return full[2 * HALF : side, 2 * HALF : side]  # the circular convolution is contaminated below
 
 
+def response_at(noise: TileNoise, tiling: Tiling, x: float, y: float) -> NDArray[np.float32]:
+    """Return the (k, k) response at a position: a varying kernel there, and the whitening of the tile.
+
+    The whitening is constant in a tile, but the kernel of a convolved search image is not, so that the response at the
+    tile's centre differs from that at its edge by about as much as the PSF does.
+    """
+    tile = tiling.index(x, y)
+    if noise.kernel is None:
+        return noise.response[tile]
+    change = fftconvolve(noise.whitening[tile], _between(noise.kernel, tiling, x, y) - noise.kernel[tile], mode="same")
+    return noise.response[tile] + change.astype(np.float32)
+
+
+def _between(values: NDArray[Any], tiling: Tiling, x: float, y: float) -> NDArray[Any]:
+    """Interpolate what is known at the tiles' centres, (n, m, ...), linearly; beyond them it continues."""
+    xs, ys = tiling.centres()
+    (j, v), (i, u) = _position(ys[:, 0], y), _position(xs[0], x)
+    low, high = (values[min(k, len(ys) - 1)] for k in (j, j + 1))
+    last = xs.shape[1] - 1
+    rows = [(1 - u) * row[i] + u * row[min(i + 1, last)] for row in (low, high)]
+    return (1 - v) * rows[0] + v * rows[1]
+
+
+def _position(centres: FloatArray, place: float) -> tuple[int, float]:
+    """Return the index of the centre below a place and the fraction of the way to the next one."""
+    if centres.size == 1:
+        return 0, 0.0
+    k = int(np.clip(np.searchsorted(centres, place) - 1, 0, centres.size - 2))
+    return k, float((place - centres[k]) / (centres[k + 1] - centres[k]))
+
+
+def psf_flux_error(search: PsfModel, psf: PsfModel, noise: TileNoise, tiling: Tiling) -> float:
+    """Return the relative error of a point source's flux because the PSF model is smoother than the response.
+
+    Parameters
+    ----------
+    search, psf
+        PSF of the search image and PSF model of the difference.
+    noise, tiling
+        Response kernels in tiles.
+    """
+    if noise.kernel is None:
+        return 0.0
+    ny, nx = tiling.shape
+    errors = []
+    for y in np.linspace(0.1, 0.9, FLUX_PLACES) * ny:
+        for x in np.linspace(0.1, 0.9, FLUX_PLACES) * nx:
+            a, b = float(np.floor(x)), float(np.floor(y))
+            seen = draw_response(search, response_at(noise, tiling, a, b), a, b, PSF_HALF_WIDTH)
+            model = psf.stamp(a, b, PSF_HALF_WIDTH)
+            errors.append(np.sum(seen * model) / np.sum(model**2) - 1.0)
+    return float(np.sqrt(np.mean(np.square(errors))))
+
+
 def photon_factor(psf: PsfModel, noise: TileNoise, tiling: Tiling) -> float:
     """Return the ratio of a source's photon noise in its flux to that of white noise with the source's profile.
 
@@ -111,7 +171,7 @@ def difference_psf(psf: PsfModel, noise: TileNoise, tiling: Tiling) -> PsfModel:
     """
 
     def samples(x: float, y: float) -> FloatArray:
-        response = noise.response[tiling.index(x, y)]
+        response = _between(noise.response, tiling, x, y)
         fine = np.empty((4 * PSF_HALF_WIDTH + 1, 4 * PSF_HALF_WIDTH + 1))
         for start_y in (0, 1):
             for start_x in (0, 1):

@@ -72,8 +72,9 @@ class KernelSettings(Settings):
     """Lowest signal to noise of a stamp's peak pixel in the image that is convolved."""
     min_stamps: int = Field(default=3, ge=1)
     """Fewest stamps for a kernel fit; with fewer the kernel is computed from the two PSF models."""
-    template_noise_share: float = Field(default=0.3, gt=0, le=1)
-    """Fraction of the convolved image's noise variance that remains after convolution, for the weights of the fit."""
+    template_noise_share: float | None = Field(default=None, gt=0, le=1)
+    """Fraction of the convolved image's noise variance that remains after convolution, for the weights of the fit;
+    None computes it from the kernel of the two PSF models."""
     error_floor: float = Field(default=0.002, ge=0)
     """Model error as a fraction of the brightness, so that the few brightest stars do not dominate the fit."""
     clip_sigma: float = Field(default=4.0, gt=0)

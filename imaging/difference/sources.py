@@ -4,18 +4,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imaging.difference.basis import KernelBasis
-from imaging.difference.coverage import is_typical
 from imaging.difference.design import Stamps, build_stamps
 from imaging.difference.pair import Side
 from imaging.difference.settings import KernelSettings
 from imaging.numerics.robust import weighted_median
 from imaging.templates.relative import aperture_fluxes, find_bright_sources
-from imaging.templates.stack import StackMakeup
 
 FloatArray = NDArray[np.float64]
-
-ENOUGH_STAMPS = 20
-"""Number of stamps in the typical part of a stack above which those in other parts are not used."""
 
 MIN_TOTAL = 40
 """Number of stamps up to which cells of a small image may give more stamps than usual."""
@@ -47,7 +42,6 @@ def cut_stamps(
     reference: Side,
     basis: KernelBasis,
     settings: KernelSettings,
-    makeup: StackMakeup | None,
     varied: FloatArray | None = None,
 ) -> Stamps:
     """Cut the stamps for the kernel fit.
@@ -60,8 +54,6 @@ def cut_stamps(
         Kernel functions.
     settings
         Brightness, number and size of the stamps.
-    makeup
-        Inputs of the template; where they differ from the usual ones, the kernel differs.
     varied
         (k, 2) places of further sources that are known to have changed; None if nothing is known.
     """
@@ -69,10 +61,6 @@ def cut_stamps(
     if varied is not None:
         far = np.abs(x[:, None] - varied[:, 0]) + np.abs(y[:, None] - varied[:, 1]) > CLEAN_RADIUS
         x, y = x[far.all(axis=1)], y[far.all(axis=1)]
-    if makeup is not None:
-        typical = is_typical(makeup, x, y)
-        if typical.sum() >= ENOUGH_STAMPS:
-            x, y = x[typical], y[typical]
     return build_stamps(target, reference, x, y, basis, settings)
 
 

@@ -10,11 +10,12 @@ from imaging.difference.alard_lupton import match_alard_lupton
 from imaging.difference.blank import blank_sky, quiet_sky
 from imaging.difference.filter import FilteredDifference, matched_filter, measure_scale_error, significance
 from imaging.difference.masks import usable
-from imaging.difference.noise import TileNoise, lag_one, noise_width, predicted_weight
+from imaging.difference.noise import lag_one, noise_width, predicted_weight
 from imaging.difference.pair import Pair, prepare_pair
 from imaging.difference.records import Difference, Matched
-from imaging.difference.response import difference_psf, photon_factor, tile_stamps
+from imaging.difference.response import difference_psf, photon_factor, psf_flux_error, tile_stamps
 from imaging.difference.settings import SubtractionSettings
+from imaging.difference.star_residuals import add_star_residuals
 from imaging.difference.streaks import mask_streaks
 from imaging.difference.zogy import match_zogy
 from imaging.errors import CcdError
@@ -70,8 +71,7 @@ def subtract(
         core = round(0.6 * psf.fwhm_pixels)
         filtered = matched_filter(matched.image, sky.weight, matched.model, stamps, core, matched.tiling)
     with times.step("errors"):
-        scale_error = _scale_error(matched, filtered, settings)
-        score, widths, quiet = _score(matched, filtered, scale_error, settings)
+        scale_error, score, widths, quiet = _errors(matched, filtered, sky.weight, settings)
     with times.step("quality"):
         quality = _quality(matched, sky, score, quiet, streaks) | {"scale_error": scale_error}
     return Difference(
@@ -86,6 +86,7 @@ def subtract(
         widths=widths,
         scale_error=scale_error,
         shift_error=matched.shifts.rms_after_pixels,
+        psf_flux_error=psf_flux_error(search.psf, psf, matched.noise, matched.tiling),
         photon_gain=pair.search.gain / photon_factor(search.psf, matched.noise, matched.tiling),
         noise=matched.noise,
         tiling=matched.tiling,
@@ -129,7 +130,8 @@ def _in_reference_aperture(search: CalibratedImage, matched: Matched) -> tuple[M
     psf = difference_psf(search.psf, matched.noise, matched.tiling)
     flux = aperture_flux(psf)
     noise = matched.noise
-    scaled = TileNoise(
+    scaled = replace(
+        noise,
         whitening=noise.whitening / np.float32(flux),
         response=noise.response / np.float32(flux),
         search_factor=noise.search_factor / flux**2,
@@ -162,6 +164,18 @@ def _weigh(pair: Pair, matched: Matched, settings: SubtractionSettings) -> _Sky:
     lag = max(lag_one(normalised, blank), key=abs)
     already = float(np.mean((pair.search.weight == 0) | (pair.template.weight == 0)))
     return _Sky(weight, predicted, width * float(np.mean(level)), lag, already)
+
+
+def _errors(
+    matched: Matched, filtered: FilteredDifference, weight: FloatImage, settings: SubtractionSettings
+) -> tuple[float, FloatImage, FloatArray, BoolImage]:
+    """Return the relative error of the subtracted brightness and what :func:`_score` returns.
+
+    What else is left of bright stars is added to the noise in ``filtered`` and ``weight``.
+    """
+    scale_error = _scale_error(matched, filtered, settings)
+    add_star_residuals(filtered, weight, matched.model, (scale_error, matched.shifts.rms_after_pixels))
+    return scale_error, *_score(matched, filtered, scale_error, settings)
 
 
 def _scale_error(matched: Matched, filtered: FilteredDifference, settings: SubtractionSettings) -> float:

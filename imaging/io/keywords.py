@@ -71,6 +71,7 @@ MEANINGS: dict[str, str] = {
     "SCAMPREF": "reference catalogue of the coordinates",
     "SCAMPFLG": "0: own solution; 1: solution of the exposure",
     "SCALEERR": "relative error of the subtracted brightness",
+    "PSFERR": "relative error of a flux by the PSF model",
     "SHIFTERR": "[pixel] error of the subtracted position",
     "FLUXERRS": "noise width by which the errors were scaled",
     "PHOTGAIN": "photo-electrons per unit of flux",

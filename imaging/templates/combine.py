@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numba
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import maximum_filter
 
 from imaging.bits import MaskBit
 from imaging.image import FloatImage, MaskImage
@@ -13,15 +14,45 @@ from imaging.templates.settings import StackSettings
 
 FloatArray = NDArray[np.float64]
 
-BAND, HALO = 128, 2
+BAND, HALO = 128, 5
 """Rows averaged at once, and margin of rows for the rejection of outliers."""
 
 SUSPECT_SHARE = np.float32(0.6)
 """Fraction of the noise tolerance above which pixels beside an outlier are rejected too."""
 
+NEAR = 3
+"""Distance within which the brightest pixel tells how much light of a source the inputs can disagree on, pixels."""
+
+PSF_RADIUS = 10
+"""Radius within which the inputs' PSFs are compared, pixels."""
+
+
+def psf_contrasts(stamps: FloatArray) -> FloatArray:
+    """Return by how much the PSF of every input differs from those of the others.
+
+    Parameters
+    ----------
+    stamps
+        (n, k, k) PSF of each input.
+
+    Returns
+    -------
+    contrasts
+        (n,) the largest difference from another one, in units of the lower of the two within :data:`NEAR` pixels. Where
+        a star is in the inputs, their pixels differ by no more than this times the brightest pixel near by.
+    """
+    half = stamps.shape[1] // 2
+    reach = min(PSF_RADIUS, half)
+    core = (slice(None), *(slice(half - reach, half + reach + 1),) * 2)
+    inner, near = stamps[core], maximum_filter(stamps, size=(1, 2 * NEAR + 1, 2 * NEAR + 1))[core]
+    lower = np.minimum(near[:, None], near[None])
+    difference = np.abs(inner[:, None] - inner[None])
+    inside = (np.hypot(*np.mgrid[-reach : reach + 1, -reach : reach + 1]) <= reach) & (lower > 0)
+    return np.divide(difference, lower, out=np.zeros_like(difference), where=inside).max(axis=(1, 2, 3))
+
 
 def combine(
-    planes: Sequence[Resampled], scales: FloatArray, settings: StackSettings
+    planes: Sequence[Resampled], scales: FloatArray, settings: StackSettings, contrasts: FloatArray | None = None
 ) -> tuple[FloatImage, MaskImage, FloatImage, NDArray[np.int64]]:
     """Average images on one grid.
 
@@ -33,6 +64,8 @@ def combine(
         (n,) factors to a common zero point.
     settings
         Tolerances of the clipping.
+    contrasts
+        (n,) differences of the inputs' PSFs (:func:`psf_contrasts`); None if they have the same.
 
     Returns
     -------
@@ -43,6 +76,7 @@ def combine(
     """
     factors = scales.astype(np.float32)
     tolerances = tuple(np.float32(t) for t in (settings.clip_sigma, settings.clip_gradient, settings.clip_fraction))
+    seeing = np.zeros(len(planes), dtype=np.float32) if contrasts is None else contrasts.astype(np.float32)
     ny, nx = planes[0].science.shape
     total, total_weight = (np.empty((ny, nx), dtype=np.float32) for _ in range(2))
     bits = np.empty((ny, nx), dtype=np.int16)
@@ -55,7 +89,7 @@ def combine(
         inner, band = slice(first - below, last - below), slice(first, last)
         if len(planes) > 1:
             middle = _median(science, weight, factors)
-            clipped += _clip(science, weight, factors, middle, *tolerances, inner.start, inner.stop)
+            clipped += _clip(science, weight, factors, middle, seeing, *tolerances, inner.start, inner.stop)
         total[band], total_weight[band] = _mean(science[:, inner], weight[:, inner], factors)
         bits[band] = _combine_masks([p.mask[band] for p in planes], total_weight[band] == 0)
     return total, bits, total_weight, clipped
@@ -110,6 +144,7 @@ def _clip(
     weight: FloatImage,
     scales: FloatImage,
     middle: FloatImage,
+    seeing: FloatImage,
     n_sigma: np.float32,
     gradient: np.float32,
     fraction: np.float32,
@@ -125,7 +160,7 @@ def _clip(
     factor = n_sigma if n > 2 else np.float32(1.4) * n_sigma
     outlier = np.zeros((ny, nx), dtype=np.uint8)
     for k in range(n):
-        _find_outliers(outlier, science[k], weight[k], scales[k], middle, factor, gradient, fraction)
+        _find_outliers(outlier, science[k], weight[k], scales[k], middle, factor, gradient, fraction, seeing[k])
         counts[k] = _remove_outliers(outlier, weight[k], first, last)
     return counts
 
@@ -140,6 +175,7 @@ def _find_outliers(
     n_sigma: np.float32,
     gradient: np.float32,
     fraction: np.float32,
+    contrast: np.float32,
 ) -> None:
     """Mark outliers with 2 and suspect pixels beside one with 1."""
     ny, nx = science.shape
@@ -156,6 +192,9 @@ def _find_outliers(
                 continue
             around = middle[j - 1 : j + 2, i - 1 : i + 2]
             allowance = gradient * (around.max() - around.min()) + fraction * abs(level)
+            if deviation > SUSPECT_SHARE * noise + allowance:
+                wide = middle[max(j - NEAR, 0) : j + NEAR + 1, max(i - NEAR, 0) : i + NEAR + 1]
+                allowance += contrast * max(wide.max(), np.float32(0.0))
             if deviation > noise + allowance:
                 outlier[j, i] = 2
             elif deviation > SUSPECT_SHARE * noise + allowance:

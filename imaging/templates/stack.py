@@ -11,7 +11,7 @@ from imaging.errors import NoWorkError
 from imaging.image import CalibratedImage, CcdImage, FloatImage
 from imaging.psf.model import PsfModel
 from imaging.templates.align import Alignment
-from imaging.templates.combine import combine
+from imaging.templates.combine import combine, psf_contrasts
 from imaging.templates.psf import fine_samples, fit_psf_model, pixel_matrix, turned
 from imaging.templates.relative import relative_zeropoints
 from imaging.templates.resample import Resampled, resample
@@ -153,12 +153,13 @@ def stack_templates(search: CalibratedImage, templates: Iterable[CalibratedImage
     _check_coverage(sum(shares), settings)
     zeropoints = np.array([t.zeropoint_mag for t in described]) + corrections[kept]
     scales = 10 ** (-0.4 * (zeropoints - search.zeropoint_mag))
+    stamps = _psf_stamps(search, described)
     with times.step("combine"):
-        science, mask, weight, clipped = combine(planes, scales, settings)
+        science, mask, weight, clipped = combine(planes, scales, settings, psf_contrasts(stamps))
     coverage = float(np.count_nonzero(weight)) / weight.size
     _check_coverage(coverage, settings)
     with times.step("describe"):
-        makeup = _makeup(search, described, planes, scales)
+        makeup = _makeup(planes, scales, stamps)
         correlation = _stack_correlation(planes, makeup, settings.correlation_tile_pixels)
         pixels = CcdImage(science, mask, weight, _header(search, makeup, scales, coverage))
         image = _stack_image(search, described, pixels, makeup, scales)
@@ -225,22 +226,24 @@ def _header(search: CalibratedImage, makeup: StackMakeup, scales: FloatArray, co
     return header | {"GAIN": 1.0 / float(np.sum(makeup.mean_shares**2 * scales)), "COVERAGE": coverage}
 
 
-def _makeup(
-    search: CalibratedImage, templates: Sequence[CalibratedImage], planes: Sequence[Resampled], scales: FloatArray
-) -> StackMakeup:
+def _makeup(planes: Sequence[Resampled], scales: FloatArray, stamps: FloatArray) -> StackMakeup:
     blocks = np.stack([_block_sums(p.weight, BLOCK) / s**2 for p, s in zip(planes, scales, strict=True)], axis=2)
     mean = blocks.sum(axis=(0, 1)) / blocks.sum()
     total = blocks.sum(axis=2, keepdims=True)
-    shares = np.where(total > 0, blocks / np.where(total > 0, total, 1.0), mean)
+    return StackMakeup(np.where(total > 0, blocks / np.where(total > 0, total, 1.0), mean), BLOCK, mean, stamps)
+
+
+def _psf_stamps(search: CalibratedImage, templates: Sequence[CalibratedImage]) -> FloatArray:
+    """Return (k, s, s) the PSFs of the templates at the middle of the search image, on its pixel axes."""
     ny, nx = search.pixels.shape
     ra, dec = search.wcs.pixel_to_sky(np.array([nx / 2]), np.array([ny / 2]))
+    offsets = np.arange(-float(PSF_HALF_WIDTH), PSF_HALF_WIDTH + 1)
     stamps = []
     for template in templates:
         x, y = template.wcs.sky_to_pixel(ra, dec)
-        offsets = np.arange(-float(PSF_HALF_WIDTH), PSF_HALF_WIDTH + 1)
         stamp = template.psf.at_offsets(float(x[0]), float(y[0]), offsets, offsets)
         stamps.append(turned(stamp, pixel_matrix(search.wcs, template.wcs, nx / 2, ny / 2)))
-    return StackMakeup(shares, BLOCK, mean, np.array(stamps))
+    return np.array(stamps)
 
 
 def _stack_correlation(planes: Sequence[Resampled], makeup: StackMakeup, tile: int) -> NDArray[np.float32]:

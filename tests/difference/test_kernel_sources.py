@@ -8,12 +8,10 @@ import pytest
 import sep
 
 from imaging.bits import MaskBit
-from imaging.difference.basis import gaussian_basis
 from imaging.difference.pair import Pair, Side, prepare_pair, typical_variances
 from imaging.difference.settings import KernelSettings
-from imaging.difference.sources import choose_places, common_ratio, cut_stamps, flux_ratio
+from imaging.difference.sources import choose_places, common_ratio, flux_ratio
 from imaging.difference.tiles import Tiling
-from imaging.templates.stack import StackMakeup
 from tests.difference.drawn import FWHM, ROUND, SIGMA, ZEROPOINT, difference_of, draw, model_of
 
 SHAPE = (400, 380)
@@ -127,20 +125,6 @@ def test_without_known_sources_the_ratio_is_one_and_not_well_known():
     _, _, scattered, reference = two_sides(lambda flux: flux * rng.uniform(0.3, 3.0, flux.size))
     middle = common_ratio(scattered, reference, SETTINGS)
     assert np.isnan(middle) or 0.3 * RATIO < middle < 3 * RATIO
-
-
-def test_stamps_in_the_typical_part_of_a_stack_are_enough_where_there_are_twenty():
-    _, _, target, reference = two_sides()
-    basis, settings = gaussian_basis((1.0, 2.0), (2, 1), 6), SETTINGS.with_values(stamps_per_cell=20)
-    shares = np.full((13, 12, 2), 0.5)
-    mean, psf = np.array([0.5, 0.5]), np.zeros((2, 5, 5))
-    everywhere = cut_stamps(target, reference, basis, settings, None)
-    shares[:, 6:] = 0.8, 0.2  # from column 192 on
-    half = cut_stamps(target, reference, basis, settings, StackMakeup(shares, 32, mean, psf))
-    assert half.x.max() < 192 and half.x.size == (everywhere.x < 192).sum() >= 20
-    shares[:, 2:] = 0.8, 0.2
-    few = cut_stamps(target, reference, basis, settings, StackMakeup(shares, 32, mean, psf))
-    assert few.x.size == everywhere.x.size > 40
 
 
 def calibrated(zeropoint, seed, *, level=100.0, saturation=5e4, gain=2.0):

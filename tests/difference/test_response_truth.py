@@ -1,5 +1,7 @@
 """A point source in the whitened difference, against galsim, scipy and made photons."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from known_pairs import TO_SIGMA, draw, profile, psf_model
@@ -13,7 +15,9 @@ from imaging.difference.response import (
     draw_response,
     draw_source,
     photon_factor,
+    psf_flux_error,
     respond,
+    response_at,
     tile_stamps,
 )
 from imaging.difference.tiles import Tiling
@@ -79,6 +83,44 @@ def test_response_that_widens_to_the_right_is_seen_there():
         assert stamps[:, column, PSF_HALF_WIDTH, PSF_HALF_WIDTH] == pytest.approx([peak, peak], rel=2e-3)
         # a quadratic through three steps of the width
         assert psf.stamp(64.0 + 128 * column, 128.0, 2)[2, 2] == pytest.approx(peak, rel=0.02)
+
+
+def noise_of_a_widening_kernel(whitening: np.ndarray) -> TileNoise:
+    """The kernel of the search image is a mixture of two whose shares change linearly with x; (3,) factors whiten."""
+    point = np.zeros((SIDE, SIDE), np.float32)
+    point[HALF, HALF] = 1.0
+    share = np.broadcast_to(TILING.centres()[0][..., None, None] / 384, (*TILING.grid, 1, 1))
+    kernels = (1 - share) * gaussian(0.8) + share * gaussian(1.6)
+    factors = np.broadcast_to(np.asarray(whitening, np.float32)[None, :, None, None], (*TILING.grid, 1, 1))
+    ones = np.ones(TILING.grid)
+    return TileNoise(factors * point, (factors * kernels).astype(np.float32), ones, ones, kernels)
+
+
+@pytest.mark.parametrize(("x", "factor"), [(63.5, 1.0), (10.0, 1.0), (127.0, 1.0), (128.0, 1.1), (380.0, 0.9)])
+def test_a_source_sees_the_kernel_at_its_place_and_the_whitening_of_its_tile(x, factor):
+    noise = noise_of_a_widening_kernel(np.array([1.0, 1.1, 0.9]))
+    expected = factor * ((1 - x / 384) * gaussian(0.8) + x / 384 * gaussian(1.6))
+    assert response_at(noise, TILING, x, 100.0) == pytest.approx(expected, abs=2e-6)
+    tile = noise.response[TILING.index(x, 100.0)]
+    assert np.array_equal(response_at(replace(noise, kernel=None), TILING, x, 100.0), tile)
+
+
+def test_flux_error_of_the_psf_model_is_what_steps_of_the_whitening_leave():
+    steps = np.array([1.0, 1.02, 1.0])
+    for whitening in (np.ones(3), steps):
+        noise = noise_of_a_widening_kernel(whitening)
+        psf = difference_psf(PSF, noise, TILING)
+        error, ratios = psf_flux_error(PSF, psf, noise, TILING), []
+        for x in np.arange(20.0, 370.0, 5.0):
+            share = x / 384
+            seen = draw_response(PSF, gaussian(0.8) * (1 - share) + gaussian(1.6) * share, x, 120.0, PSF_HALF_WIDTH)
+            model = psf.stamp(x, 120.0, PSF_HALF_WIDTH)
+            ratios.append(whitening[int(x // 128)] * np.sum(seen * model) / np.sum(model**2))
+        expected = np.sqrt(np.mean((np.array(ratios) - 1) ** 2))
+        # five places along x sample the steps as well as 70 to a third
+        assert error == pytest.approx(expected, rel=0.35, abs=5e-4)
+        assert (error > 0.003) == (whitening is steps)
+    assert psf_flux_error(PSF, PSF, replace(noise, kernel=None), TILING) == 0.0
 
 
 def test_photons_are_weighed_with_the_filter_that_sees_them():

@@ -8,21 +8,16 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 from scipy.ndimage import binary_dilation, binary_propagation
-from scipy.signal import fftconvolve
 
 from imaging.bits import NO_WEIGHT, MaskBit
-from imaging.difference.basis import gaussian_basis
 from imaging.difference.blank import quiet_sky
-from imaging.difference.coverage import MIN_CHANGE, is_typical, kernel_changes, share_changes
-from imaging.difference.kernel import MatchingKernel
 from imaging.difference.masks import difference_mask, kernel_radius, usable
 from imaging.difference.settings import MaskSettings
 from imaging.difference.stamps import cut_stamp, cut_triplet
 from imaging.difference.triplet import StampTriplet
 from imaging.pictures.stamps import WIDE_GAP as GAP
 from imaging.pictures.stamps import ZOOM, triplet_picture
-from imaging.templates.stack import StackMakeup
-from tests.difference.drawn import ROUND, difference_of, draw, model_of
+from tests.difference.drawn import ROUND, difference_of, draw
 
 RNG = np.random.default_rng(1)
 
@@ -148,66 +143,15 @@ def test_quiet_sky_has_a_score_and_less_template_than_so_many_sigma():
     assert 0.3 < expected.mean() < 0.8
 
 
-def a_makeup():
-    shares = np.tile([0.5, 0.3, 0.2], (4, 5, 1))
-    shares[1, 2] = 0.5 + MIN_CHANGE - 0.001, 0.3 - MIN_CHANGE + 0.001, 0.2
-    shares[2, 3] = 0.8, 0.2, 0.0
-    shares[3, 4] = 0.64, 0.16, 0.2
-    stamps = np.array([model_of(galsim.Gaussian(fwhm=f)).stamp(0.0, 0.0, 20) for f in (3.6, 4.0, 4.8)])
-    return StackMakeup(shares, 32, np.array([0.5, 0.3, 0.2]), stamps)
-
-
-def test_small_changes_of_the_shares_are_left_to_the_kernel():
-    change = share_changes(a_makeup())
-    assert np.count_nonzero(change.any(axis=2)) == 2
-    assert change[2, 3] == pytest.approx([0.3, -0.1, -0.2]) and change[3, 4] == pytest.approx([0.14, -0.14, 0.0])
-
-
-def test_sources_are_typical_where_every_share_is_near_its_mean():
-    x = np.array([10.0, 96.0, 95.9, 127.9, 128.0, 159.0, 400.0])
-    y = np.array([10.0, 64.0, 64.0, 95.9, 95.9, 127.0, 70.0])
-    assert is_typical(a_makeup(), x, y).tolist() == [True, False, True, False, True, True, True]
-    assert is_typical(a_makeup(), x, y, 0.13).tolist() == [True, False, True, False, True, False, True]
-
-
-@pytest.mark.parametrize("convolved", ["template", "search"])
-def test_the_kernel_follows_the_psf_of_the_inputs_that_are_there(convolved):
-    """Of Gaussians: with other shares of the inputs the changed kernel still matches the two images."""
-    basis = gaussian_basis((0.8, 1.4, 2.4), (4, 4, 2), 10)
-    makeup = a_makeup()
-    usual = np.tensordot(makeup.mean_shares, makeup.psf_stamps, axes=1)
-    other = np.array([0.8, 0.2, 0.0])
-    unusual = np.tensordot(other, makeup.psf_stamps, axes=1)
-    search = model_of(galsim.Gaussian(fwhm=5.5 if convolved == "template" else 3.0))
-    ours = search.stamp(0.0, 0.0, 20)
-    first, second = (usual, ours) if convolved == "template" else (ours, usual)
-    columns = np.array([fftconvolve(first, image, mode="same").ravel() for image in basis.images])
-    coefficients = np.linalg.lstsq(columns.T, second.ravel(), rcond=1e-9)[0][:, None]
-    place = ((0.0, 0.0), (1.0, 1.0))
-    kernel = MatchingKernel(basis, coefficients, np.zeros(1), *place, 0, 0, 20, 0, 1.0, 1e-3)
-    main = kernel.images(np.array([0.0]), np.array([0.0]))[0]
-    changes = kernel_changes(kernel, makeup, None if convolved == "template" else search)
-    assert changes.shape == (3, *main.shape)
-    changed = main + np.tensordot(other - makeup.mean_shares, changes, axes=1)
-    matched = {
-        "template": lambda k: fftconvolve(unusual, k, mode="same") - ours,
-        "search": lambda k: fftconvolve(ours, k, mode="same") - unusual,
-    }[convolved]
-    core = (slice(10, 31), slice(10, 31))
-    before, after = (np.abs(matched(k)[core]).max() / ours.max() for k in (main, changed))
-    # the first order in the change of the shares is right; the second, of one per cent of the profile, is left
-    assert before > 0.01 and after < 0.25 * before
-    assert changed.sum() == pytest.approx(main.sum(), rel=1e-3)
-
-
 def test_the_difference_as_an_image_tells_forced_photometry_what_it_needs():
     d = difference_of(draw((140, 150), [40.0], [60.0], [1e4]), widths=np.array([[1.0, 1.1], [1.2, 1.7]]))
-    d = replace(d, scale_error=0.004, shift_error=0.03, photon_gain=0.8)
+    d = replace(d, scale_error=0.004, shift_error=0.03, photon_gain=0.8, psf_flux_error=0.002)
     image = d.as_image()
     header = image.pixels.header
-    assert {k: header[k] for k in ("SCALEERR", "SHIFTERR", "PHOTGAIN", "KERNSUM", "GAIN")} == {
+    assert {k: header[k] for k in ("SCALEERR", "SHIFTERR", "PSFERR", "PHOTGAIN", "KERNSUM", "GAIN")} == {
         "SCALEERR": 0.004,
         "SHIFTERR": 0.03,
+        "PSFERR": 0.002,
         "PHOTGAIN": 0.8,
         "KERNSUM": 1.01,
         "GAIN": 1.0,

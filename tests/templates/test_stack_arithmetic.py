@@ -9,7 +9,7 @@ from photutils.aperture import CircularAperture, aperture_photometry
 from imaging.bits import MaskBit
 from imaging.exposure import Exposure
 from imaging.templates.align import Alignment
-from imaging.templates.combine import combine
+from imaging.templates.combine import combine, psf_contrasts
 from imaging.templates.grid import PixelMap
 from imaging.templates.relative import aperture_fluxes, find_bright_sources, relative_zeropoints
 from imaging.templates.resample import Resampled
@@ -90,6 +90,31 @@ def test_neighbours_of_an_outlier_are_left_out_from_six_tenths_of_the_noise_on_a
     planes[2].science[30, 20] += 0.99 * limit
     planes[2].science[40, 20] += 1.01 * limit
     assert combine(planes, np.ones(3), SETTINGS)[3].tolist() == [0, 0, 1]
+
+
+@pytest.mark.parametrize("seeing", [(3.0, 4.9), (3.6, 4.3, 3.7), (4.9, 3.0, 3.1, 3.0)])
+def test_stars_in_different_seeing_are_not_clipped_and_cosmic_rays_beside_them_are(seeing):
+    """Of Moffat profiles, to a peak of 300 times the noise; the mean of the inputs is the mean of their PSFs."""
+    y, x = np.mgrid[: SHAPE[0], : SHAPE[1]] * 1.0
+    places = np.array([(40.3, 30.7), (90.0, 61.0), (60.2, 128.1), (110.4, 228.6)])
+
+    def moffat(fwhm: float, dx: np.ndarray, dy: np.ndarray) -> np.ndarray:
+        alpha = fwhm / 2 / math.sqrt(2 ** (1 / 3) - 1)
+        return 2 / (np.pi * alpha**2) * (1 + (dx**2 + dy**2) / alpha**2) ** -3
+
+    images = [sum(3e4 * 40.0 * moffat(f, x - a, y - b) for a, b in places) for f in seeing]
+    planes = [plane(image, 0.01) for image in images]
+    offsets = np.arange(-20.0, 21.0)
+    stamps = np.array([moffat(f, offsets[None], offsets[:, None]) for f in seeing])
+    for hit_y, hit_x in ((100, 40), (30, 60), (200, 70)):  # on the sky, and twenty pixels from a star
+        planes[0].science[hit_y, hit_x] += 900.0
+    science, _, _, clipped = combine(planes, np.ones(len(seeing)), SETTINGS, psf_contrasts(stamps))
+    assert clipped.tolist() == [3] + [0] * (len(seeing) - 1)
+    for a, b in places:
+        core = (slice(round(b) - 6, round(b) + 7), slice(round(a) - 6, round(a) + 7))
+        assert science[core] == pytest.approx(np.mean([image[core] for image in images], axis=0), rel=1e-4)
+    if max(seeing) > 1.3 * min(seeing):  # without the PSFs the cores are lost
+        assert combine(planes, np.ones(len(seeing)), SETTINGS)[3].sum() > 20
 
 
 def test_masks_of_a_stack_say_what_all_inputs_suspect_and_why_there_is_nothing():

@@ -1,0 +1,148 @@
+"""What is left of bright stars, measured against the distance from them, as a part of the noise.
+
+The significance knows two errors of the subtracted template, those of its scale and of its position. A wrong PSF,
+colours and the brighter-fatter effect leave more, in the cores of stars or in rings around them. In proportion to the
+flux this is similar for stars of similar brightness; it is measured there and added to the noise in quadrature.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imaging.difference.filter import FilteredDifference
+from imaging.image import FloatImage
+from imaging.templates.relative import find_bright_sources
+
+FloatArray = NDArray[np.float64]
+
+MIN_SNR = 100.0
+"""Lowest signal to noise of a star, in the flux that was subtracted."""
+
+EDGES = np.array([0.0, 1.5, 2.5, 3.5, 5.0, 7.0, 10.0, 14.0, 19.0, 25.0])
+"""Edges of the rings, pixels."""
+
+GROUP = 15
+"""Number of stars of similar brightness in which the rings are measured together; fewer are not measured."""
+
+MAX_STARS = 120
+"""Largest number of stars measured, spread over all fluxes."""
+
+SHARE, WIDTH = 0.90, 1.645
+"""Share of pixels within a number of sigma: a tenth of the stars may vary without effect on the measured noise."""
+
+OTHER_LIGHT = 0.1
+"""Highest flux of the template in a pixel beyond the star's core, in units of the star's; more is a neighbour's."""
+
+CORE = 5.0
+"""Radius of a star's core, pixels."""
+
+
+def add_star_residuals(
+    filtered: FilteredDifference, weight: FloatImage, model: FloatImage, errors: tuple[float, float]
+) -> FloatArray:
+    """Add the residuals of bright stars to the noise of a filtered difference and of its pixels, in place.
+
+    Parameters
+    ----------
+    filtered
+        Filtered difference; its norm decreases near bright stars, and its numerator with it, so that the fluxes stay.
+    weight
+        (ny, nx) float32, inverse variance of the whitened difference.
+    model
+        (ny, nx) float32, the matched template.
+    errors
+        Relative error of the subtracted brightness, error of its position in pixels: what is known already.
+
+    Returns
+    -------
+    residual
+        (rings,) residuals of the brightest stars, as a fraction of their flux; zeros if there are too few stars.
+    """
+    x, y, flux = _stars(filtered, model)
+    measured = filtered.norm[y, x] > 0
+    if measured.sum() < GROUP:
+        return np.zeros(EDGES.size - 1)
+    spread = np.linspace(0, measured.sum() - 1, min(int(measured.sum()), MAX_STARS)).astype(int)
+    chosen = np.flatnonzero(measured)[spread]
+    level, table = _measure(filtered, x[chosen], y[chosen], flux[chosen], errors)
+    variance = _variance(weight.shape, x, y, flux, level, table)
+    pixel = np.float32(np.median(np.sum(filtered.psf_stamps**2, axis=(2, 3))))
+    for rows in np.flatnonzero(variance.any(axis=1)):  # row by row, so that no further image is in memory
+        factor = 1.0 / (1.0 + filtered.norm[rows] * variance[rows])
+        filtered.norm[rows] *= factor
+        filtered.numerator[rows] *= factor
+        weight[rows] /= 1.0 + weight[rows] * variance[rows] * pixel
+    return table[-1]
+
+
+def _stars(filtered: FilteredDifference, model: FloatImage) -> tuple[NDArray[np.int64], NDArray[np.int64], FloatArray]:
+    """Return x, y and flux of the bright sources of the template, saturated ones too, the brightest first."""
+    good = filtered.norm[::8, ::8][filtered.norm[::8, ::8] > 0]
+    if not good.size:
+        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), np.zeros(0)
+    peak = float(np.median(filtered.psf_stamps.max(axis=(2, 3))))
+    lowest = MIN_SNR / float(np.sqrt(np.median(good))) * peak
+    xs, ys, height = find_bright_sources(model, np.ones_like(model), min_snr=lowest, maximum=np.inf, border=1)
+    x, y = xs.astype(np.int64), ys.astype(np.int64)
+    seen = filtered.norm[y, x] > 0
+    ratio = float(np.median(filtered.template_flux[y, x][seen] / height[seen])) if seen.any() else 1.0 / peak
+    return x, y, ratio * height
+
+
+def _measure(
+    filtered: FilteredDifference,
+    x: NDArray[np.int64],
+    y: NDArray[np.int64],
+    flux: FloatArray,
+    errors: tuple[float, float],
+) -> tuple[FloatArray, FloatArray]:
+    """Return (g,) logarithms of flux, increasing, and (g, rings) residuals as a fraction of it."""
+    ny, nx = filtered.norm.shape
+    reach = int(EDGES[-1])
+    dy, dx = (d.ravel() for d in np.mgrid[-reach : reach + 1, -reach : reach + 1])
+    radius = np.hypot(dx, dy)
+    inside = radius < EDGES[-1]
+    dx, dy, radius = dx[inside], dy[inside], radius[inside]
+    rows, columns = y[:, None] + dy, x[:, None] + dx
+    outside = (rows < 1) | (columns < 1) | (rows > ny - 2) | (columns > nx - 2)
+    rows, columns = np.clip(rows, 1, ny - 2), np.clip(columns, 1, nx - 2)
+    norm, template = filtered.norm[rows, columns].astype(float), filtered.template_flux
+    good = ~outside & (norm > 0)
+    good &= (radius < CORE) | (template[rows, columns] < OTHER_LIGHT * flux[:, None])
+    inverse = 1.0 / np.where(good, norm, 1.0)
+    slope_x = 0.5 * (template[rows, columns + 1] - template[rows, columns - 1])
+    slope_y = 0.5 * (template[rows + 1, columns] - template[rows - 1, columns])
+    known = inverse + (errors[0] * template[rows, columns]) ** 2 + errors[1] ** 2 * (slope_x**2 + slope_y**2)
+    left = filtered.numerator[rows, columns] * inverse
+    # the squared fraction of the flux that, added to what is known, puts a pixel at so many sigma
+    needed = ((left / WIDTH) ** 2 - known) / flux[:, None] ** 2
+    groups = np.array_split(np.argsort(flux), max(flux.size // GROUP, 1))
+    ring = np.digitize(radius, EDGES) - 1
+    table = np.zeros((len(groups), EDGES.size - 1))
+    for number, group in enumerate(groups):
+        for k in range(EDGES.size - 1):
+            sample = needed[np.ix_(group, ring == k)][good[np.ix_(group, ring == k)]]
+            if sample.size >= GROUP:
+                table[number, k] = np.sqrt(max(float(np.quantile(sample, SHARE)), 0.0))
+    return np.array([np.log(np.median(flux[group])) for group in groups]), table
+
+
+def _variance(
+    shape: tuple[int, ...],
+    x: NDArray[np.int64],
+    y: NDArray[np.int64],
+    flux: FloatArray,
+    level: FloatArray,
+    table: FloatArray,
+) -> FloatImage:
+    """Return (ny, nx) float32, the variance of a point source's flux by the residuals of all stars."""
+    ny, nx = shape
+    reach = int(EDGES[-1])
+    radius = np.hypot(*np.mgrid[-reach : reach + 1, -reach : reach + 1])
+    middle = 0.5 * (EDGES[1:] + EDGES[:-1])
+    out = np.zeros((ny, nx), dtype=np.float32)
+    for a, b, f in zip(x, y, flux, strict=True):
+        rings = np.array([np.interp(np.log(f), level, column) for column in table.T])
+        patch = (f * np.interp(radius, middle, rings, right=0.0)) ** 2
+        ys, xs = slice(max(b - reach, 0), min(b + reach + 1, ny)), slice(max(a - reach, 0), min(a + reach + 1, nx))
+        out[ys, xs] += patch[ys.start - b + reach : ys.stop - b + reach, xs.start - a + reach : xs.stop - a + reach]
+    return out

@@ -1,0 +1,72 @@
+"""One source, however bright, is one detection; its neighbours remain detections of their own."""
+
+import galsim
+import numpy as np
+import pytest
+
+from imaging.difference.detect import BrightStars, detect, find_peaks
+from imaging.difference.peaks import own_peaks
+from imaging.difference.settings import DetectionSettings
+from tests.difference.drawn import FWHM, ROUND, SIGMA, difference_of, draw, model_of
+
+SHAPE = (140, 150)
+SETTINGS = DetectionSettings()
+NO_STARS = BrightStars(np.zeros(0), np.zeros(0), np.zeros(0))
+RINGED = galsim.Sum([1.6 * ROUND, -0.6 * galsim.Gaussian(fwhm=2.0 * FWHM)])
+"""A point source in a whitened difference has a negative ring."""
+
+
+def error_of(profile: galsim.GSObject) -> float:
+    stamp = model_of(profile).stamp(70.0, 70.0, 20)
+    return SIGMA / float(np.sqrt(np.sum(stamp**2)))
+
+
+def a_difference(x, y, snr, drawn, model=ROUND):
+    noise = np.random.default_rng(4).normal(0.0, SIGMA, SHAPE)
+    flux = np.array(snr) * error_of(model)
+    return difference_of(draw(SHAPE, x, y, flux, drawn) + noise, psf=model_of(model))
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+@pytest.mark.parametrize("case", ["ring", "wide", "elongated"])
+def test_a_bright_variable_is_detected_once(case, sign):
+    drawn, model = {
+        "ring": (RINGED, RINGED),
+        "wide": (galsim.Gaussian(fwhm=1.02 * FWHM), ROUND),
+        "elongated": (ROUND.shear(g1=0.012), ROUND),
+    }[case]
+    difference = a_difference([70.3], [60.8], [sign * 900.0], drawn, model)
+    peaks = find_peaks(difference.score, SETTINGS.threshold_sigma, SETTINGS.peak_radius_pixels)
+    found = detect(difference, SETTINGS, NO_STARS)
+    assert len(found) == 1
+    assert (found.measured.x[0], found.measured.y[0]) == pytest.approx((70.3, 60.8), abs=0.1)
+    if case == "ring":
+        assert len(peaks[0]) > 3  # the lobes are there
+
+
+def test_neighbours_of_a_bright_source_are_sources_of_their_own():
+    """One in its core, one in the ring, one of the other sign."""
+    x, y = [70.3, 78.9, 70.0, 60.1], [60.8, 61.0, 73.4, 52.0]
+    found = detect(a_difference(x, y, [300.0, 60.0, 25.0, -20.0], RINGED, RINGED), SETTINGS, NO_STARS)
+    for a, b in zip(x, y, strict=True):
+        assert np.hypot(found.measured.x - a, found.measured.y - b).min() < 0.8
+    assert len(found) == 4
+
+
+def test_peaks_that_no_brighter_one_explains_stay():
+    stamps = model_of(ROUND).stamp(70.0, 70.0, 20)[None, None]
+    tiling = difference_of(np.zeros(SHAPE)).tiling
+    x, y = np.array([70.0, 76.0, 110.0]), np.array([60.0, 60.0, 60.0])
+    variance = (FWHM / 2.3548) ** 2 + 1 / 12  # of a Gaussian seen through pixels; it is correlated with itself
+    lobe, farther_in = (float(np.exp(-(r**2) / (4 * variance))) for r in (6.0, 5.5))
+    stamps = np.broadcast_to(stamps, (*tiling.grid, *stamps.shape[2:]))
+
+    def own(second: float) -> list[bool]:
+        flux = np.array([100.0, second, 6.0])
+        return own_peaks(x, y, flux, np.ones(3), stamps, tiling, 5.0, 0.02).tolist()
+
+    assert own(100.0 * lobe) == [True, False, True]
+    # six sigma beyond the lobe, and a wrong PSF of two per cent may add two sigma times the envelope
+    least, most = (5.0 * np.hypot(1.0, 2.0 * np.sqrt(height)) for height in (lobe, farther_in))
+    assert own(100.0 * lobe + least - 0.3) == [True, False, True]
+    assert own(100.0 * lobe + most + 0.3) == [True, True, True]

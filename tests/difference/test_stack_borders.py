@@ -1,0 +1,127 @@
+"""Where one of two templates ends, stars are subtracted as well as elsewhere, whichever image is convolved."""
+
+import galsim
+import numpy as np
+import pytest
+from known_pairs import TO_SIGMA, WHITE, draw, lattice, profile, psf_model, side
+from scipy.signal import fftconvolve
+
+from imaging.difference.alard_lupton import match_alard_lupton
+from imaging.difference.basis import gaussian_basis
+from imaging.difference.coverage import MIN_CHANGE, coverage_of, kernel_changes
+from imaging.difference.kernel import MatchingKernel
+from imaging.difference.pair import Pair
+from imaging.difference.settings import NoiseSettings, RegistrationSettings, SubtractionSettings
+from imaging.templates.stack import StackMakeup
+from imaging.timing import StepTimes
+
+PIXEL_ARCSEC = 0.263
+SHARP, BROAD = 0.8 / PIXEL_ARCSEC, 1.3 / PIXEL_ARCSEC
+SHAPE, BORDER, BLOCK = (320, 480), 160, 32
+SEARCH_SIGMA, TEMPLATE_SIGMA = 12.0, 4.0
+SETTINGS = SubtractionSettings(
+    noise=NoiseSettings(background_mesh_pixels=0), registration=RegistrationSettings(correct=False)
+)
+
+
+def stamps_of(*fwhm: float) -> np.ndarray:
+    return np.array([psf_model(profile(f)).stamp(0.0, 0.0, 20) for f in fwhm])
+
+
+def makeup_of(left: tuple[float, ...], right: tuple[float, ...], fwhm: tuple[float, ...]) -> StackMakeup:
+    """Return a stack whose inputs have other shares of the weight on the left of the border."""
+    shares = np.empty((SHAPE[0] // BLOCK, SHAPE[1] // BLOCK, len(fwhm)))
+    shares[:, : BORDER // BLOCK], shares[:, BORDER // BLOCK :] = left, right
+    return StackMakeup(shares, BLOCK, shares.mean(axis=(0, 1)), stamps_of(*fwhm))
+
+
+@pytest.mark.parametrize("search", [0.65, 1.5])
+@pytest.mark.parametrize("alone", ["sharp", "broad"])
+def test_stars_leave_the_same_on_both_sides_of_the_end_of_a_template(search, alone):
+    """Templates of 0.8 and 1.3 arcsec; on the left of the border there is one of them, on the right are both."""
+    x, y = lattice(96, SHAPE)
+    flux = 10 ** np.random.default_rng(5).uniform(4.6, 5.4, x.size)
+    rng = np.random.default_rng(6)
+    sharp, broad = (draw(profile(f), x, y, flux, SHAPE) for f in (SHARP, BROAD))
+    template = 0.5 * (sharp + broad)
+    template[:, :BORDER] = (sharp if alone == "sharp" else broad)[:, :BORDER]
+    fwhm = search / PIXEL_ARCSEC
+    image = draw(profile(fwhm), x, y, flux, SHAPE) + rng.normal(0.0, SEARCH_SIGMA, SHAPE)
+    first = side(image, SEARCH_SIGMA, profile(fwhm))
+    usual = galsim.Sum([0.5 * profile(SHARP), 0.5 * profile(BROAD)])
+    second = side(template + rng.normal(0.0, TEMPLATE_SIGMA, SHAPE), TEMPLATE_SIGMA, usual)
+    makeup = makeup_of((1.0, 0.0) if alone == "sharp" else (0.0, 1.0), (0.5, 0.5), (SHARP, BROAD))
+    pair = Pair(first, second, WHITE[None, None].astype(np.float32), max(SHAPE), makeup)
+    result = match_alard_lupton(pair, SETTINGS, StepTimes())
+    assert result.kernel.convolved == ("template" if search > 1.3 else "search")
+    noise = result.noise
+    sigma = np.sqrt(np.mean(noise.search_factor * SEARCH_SIGMA**2 + noise.template_factor * TEMPLATE_SIGMA**2))
+    left, right = [], []
+    for a, b in zip(np.rint(x).astype(int), np.rint(y).astype(int), strict=True):
+        if abs(a - BORDER) > 24 and 24 < a < SHAPE[1] - 24 and 24 < b < SHAPE[0] - 24:
+            core = result.image[b - 4 : b + 5, a - 4 : a + 5]
+            (left if a < BORDER else right).append(np.mean(core**2) / sigma**2)
+    assert len(left) >= 15 and len(right) >= 25
+    # 81 pixels a star; of light of 40 times the noise in a pixel less than one per cent may be left
+    for ours in (left, right):
+        assert np.sqrt(np.median(ours)) < 1.1
+    assert np.sqrt(np.mean(left)) == pytest.approx(np.sqrt(np.mean(right)), rel=0.15)
+
+
+def test_blocks_of_the_same_inputs_are_one_part_and_the_largest_is_the_first():
+    makeup = makeup_of((0.0, 0.5, 0.5), (0.34, 0.33, 0.33), (3.6, 4.0, 4.8))
+    shares = makeup.shares
+    shares[0, 8:12] = 0.34 + MIN_CHANGE - 0.006, 0.33 - MIN_CHANGE + 0.006, 0.33  # amplifiers differ a little
+    shares[5, 5] = 0.16, 0.42, 0.42  # a block on the border, nearest to the right
+    coverage = coverage_of(makeup, None)
+    assert coverage is not None and coverage.shares == pytest.approx(
+        np.array([[0.34, 0.33, 0.33], [0.0, 0.5, 0.5]]), abs=1e-3
+    )
+    expected = np.zeros(shares.shape[:2], dtype=int)
+    expected[:, :5] = 1
+    expected[5, 5] = coverage.number[5, 5]
+    assert np.array_equal(coverage.number, expected)
+    x, y = np.array([10.0, 159.9, 160.0, 479.9, 600.0]), np.array([10.0, 319.0, 319.9, 5.0, 400.0])
+    assert coverage.part_at(x, y).tolist() == [1, 1, 0, 0, 0]
+    planes = coverage.planes()
+    assert planes.shape == (*shares.shape[:2], 1) and np.array_equal(planes[:, :, 0], expected)
+
+
+def test_a_stack_of_the_same_inputs_everywhere_has_one_part():
+    assert coverage_of(makeup_of((0.52, 0.48), (0.5, 0.5), (3.6, 4.0)), None) is None
+
+
+@pytest.mark.parametrize("convolved", ["template", "search"])
+def test_the_changed_kernel_matches_the_psf_of_the_inputs_that_are_there(convolved):
+    """Of Gaussians, whose kernels are known: not only to the first order in the change of the shares."""
+    basis = gaussian_basis((0.8, 1.4, 2.4), (4, 4, 2), 10)
+    usual, unusual = np.array([0.4, 0.3, 0.3]), np.array([0.0, 0.5, 0.5])
+    makeup = makeup_of(tuple(unusual), tuple(usual), (3.4, 4.0, 4.8))
+    search = psf_model(profile(5.6 if convolved == "template" else 3.0))
+    coverage = coverage_of(makeup, None if convolved == "template" else search)
+    assert coverage is not None
+    ours, (first, second) = search.stamp(0.0, 0.0, 20), np.tensordot([usual, unusual], makeup.psf_stamps, axes=1)
+    sides = (first, ours) if convolved == "template" else (ours, first)
+    columns = np.array([fftconvolve(sides[0], image, mode="same").ravel() for image in basis.images])
+    coefficients = np.linalg.lstsq(columns.T, sides[1].ravel(), rcond=1e-9)[0][:, None]
+    kernel = MatchingKernel(basis, coefficients, np.zeros(1), (0.0, 0.0), (1.0, 1.0), 0, 0, 20, 0, 1.0, 1e-3)
+    changes = kernel_changes(kernel, coverage)
+    main = kernel.images(np.zeros(1), np.zeros(1))[0]
+    assert changes.shape == (2, *main.shape) and not changes[0].any()
+    assert changes[1].sum() == pytest.approx(0.0, abs=1e-6)
+
+    def left(k: np.ndarray) -> float:
+        seen = (
+            fftconvolve(second, k, mode="same") - ours
+            if convolved == "template"
+            else fftconvolve(ours, k, mode="same") - second
+        )
+        return float(np.abs(seen[10:31, 10:31]).max() / ours.max())
+
+    assert left(main) > 0.02
+    assert left(main + changes[1]) < 0.05 * left(main)
+    y, x = np.mgrid[-10:11, -10:11]
+    width = np.sum((main + changes[1]) * (x**2 + y**2)) / main.sum() / 2
+    second_moment = float(unusual @ (np.array([3.4, 4.0, 4.8]) * TO_SIGMA) ** 2)
+    mine = ((5.6 if convolved == "template" else 3.0) * TO_SIGMA) ** 2
+    assert width == pytest.approx(abs(mine - second_moment), rel=0.06)

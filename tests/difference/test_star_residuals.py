@@ -1,0 +1,93 @@
+"""Residuals of bright stars become noise where they are, and nowhere else."""
+
+from dataclasses import replace
+
+import galsim
+import numpy as np
+import pytest
+from scipy.signal import fftconvolve
+
+from imaging.difference.filter import FilteredDifference, significance
+from imaging.difference.star_residuals import EDGES, GROUP, add_star_residuals
+from tests.difference.drawn import FWHM, ROUND, SIGMA, difference_of, draw, grid_places, model_of
+
+SHARE = 0.05
+"""Fraction of a star's light that the template has too narrow a profile of."""
+
+
+def stars(n: int, share: float, seed: int = 1) -> tuple:
+    """Return places, fluxes, the stars' difference and their template; the PSF of the template is wrong."""
+    rng = np.random.default_rng(seed)
+    x, y, shape = grid_places(n, 60, rng)
+    flux = 10 ** rng.uniform(5.3, 5.9, x.size)
+    wrong = draw(shape, x, y, share * flux, galsim.Gaussian(fwhm=1.5 * FWHM)) - draw(shape, x, y, share * flux)
+    return x, y, flux, wrong + rng.normal(0.0, SIGMA, shape), draw(shape, x, y, flux)
+
+
+def copy_of(filtered: FilteredDifference) -> FilteredDifference:
+    return replace(filtered, numerator=filtered.numerator.copy(), norm=filtered.norm.copy())
+
+
+def scores(difference, filtered) -> np.ndarray:
+    return significance(filtered, 0.0, 0.0, np.ones(difference.tiling.grid), difference.tiling)
+
+
+def test_neither_core_nor_ring_of_a_star_is_significant_and_blank_sky_is_as_before():
+    x, y, _, image, model = stars(6, SHARE)
+    difference = difference_of(image, model=model)
+    before, after, weight = difference.filtered, copy_of(difference.filtered), difference.weight.copy()
+    add_star_residuals(after, weight, difference.model, (0.0, 0.0))
+    gy, gx = np.indices(image.shape)
+    distance = np.min([np.hypot(gx - a, gy - b) for a, b in zip(x, y, strict=True)], axis=0)
+    old, new = scores(difference, before), scores(difference, after)
+    near = distance < 12.0
+    assert (np.abs(old[near]) > 5.0).sum() > 500
+    # nine tenths of the pixels of a ring lie within 1.645 sigma, so that five are rare
+    assert (np.abs(new[near]) > 5.0).mean() < 0.002
+    assert np.percentile(np.abs(new[distance < 1.5]), 90) == pytest.approx(1.645, rel=0.15)
+    far = distance > EDGES[-1] + 2
+    assert np.array_equal(after.norm[far], before.norm[far]) and np.array_equal(weight[far], difference.weight[far])
+    flux_before, flux_after = (f.numerator / f.norm for f in (before, after))
+    assert flux_after[20:-20, 20:-20] == pytest.approx(flux_before[20:-20, 20:-20], rel=1e-3, abs=0.05)
+
+
+def test_the_noise_at_the_core_is_the_flux_that_the_filter_sees_there():
+    *_, image, model = stars(7, SHARE)
+    difference = difference_of(image, model=model)
+    residual = add_star_residuals(difference.filtered, difference.weight.copy(), difference.model, (0.0, 0.0))
+    point = model_of(ROUND).stamp(0.0, 0.0, 20)
+    wide = model_of(galsim.Gaussian(fwhm=1.5 * FWHM)).stamp(0.0, 0.0, 20)
+    seen = SHARE * fftconvolve(wide - point, point[::-1, ::-1], mode="same") / np.sum(point**2)
+    # all stars have it, so that it is 1.645 sigma; within 1.5 pixels it falls by a few per cent
+    assert residual[0] == pytest.approx(abs(seen[20, 20]) / 1.645, rel=0.1)
+
+
+def test_what_scale_and_position_explain_is_not_counted_again():
+    rng = np.random.default_rng(3)
+    x, y, shape = grid_places(6, 60, rng)
+    flux = 10 ** rng.uniform(5.3, 5.9, x.size)
+    image = draw(shape, x, y, flux * rng.normal(0.0, 0.01, x.size)) + rng.normal(0.0, SIGMA, shape)
+    difference = difference_of(image, model=draw(shape, x, y, flux))
+    plain = add_star_residuals(copy_of(difference.filtered), difference.weight.copy(), difference.model, (0.0, 0.0))
+    known = add_star_residuals(copy_of(difference.filtered), difference.weight.copy(), difference.model, (0.012, 0.0))
+    assert plain[0] == pytest.approx(0.01, rel=0.35)
+    assert known[0] < 0.5 * plain[0]
+
+
+def test_one_variable_star_of_many_stays_significant():
+    x, y, flux, image, model = stars(6, 0.0)
+    k = 8
+    image = image + draw(image.shape, [x[k]], [y[k]], [0.1 * flux[k]])
+    difference = difference_of(image, model=model)
+    add_star_residuals(difference.filtered, difference.weight.copy(), difference.model, (0.0, 0.0))
+    at = scores(difference, difference.filtered)[round(y[k]), round(x[k])]
+    assert at > 0.6 * 0.1 * flux[k] / (SIGMA / np.sqrt(np.sum(model_of(ROUND).stamp(0.0, 0.0, 20) ** 2)))
+
+
+def test_few_stars_change_nothing():
+    *_, image, model = stars(3, SHARE)
+    assert GROUP > 9
+    difference = difference_of(image, model=model)
+    norm, weight = difference.filtered.norm.copy(), difference.weight.copy()
+    assert not add_star_residuals(difference.filtered, weight, difference.model, (0.0, 0.0)).any()
+    assert np.array_equal(difference.filtered.norm, norm) and np.array_equal(weight, difference.weight)
