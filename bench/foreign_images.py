@@ -1,7 +1,7 @@
-"""Images of other programs: small cases with right answers, and the real epochs of one field subtracted pair by pair.
+"""Images of other programs: small cases with right answers, real epochs of one field, and real transients in cut-outs.
 
-Cases and epochs are beside a developer's checkout and not part of the project; without them the table says so.
-``python -m bench.foreign_images [--quick] [--json]`` prints it; ``--quick`` leaves out the epochs.
+Cases and images are beside a developer's checkout and not part of the project; without them the table says so.
+``python -m bench.foreign_images [--quick] [--json]`` prints it; ``--quick`` leaves out epochs and cut-outs.
 """
 
 import os
@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.real_epochs import REAL_DATA, pairs, read_epochs, subtract_epochs
+from bench.real_stamps import REAL_STAMPS, stamp_rows
 from bench.report import Row, at_least, at_most, main
 from imaging.errors import GWWorkflowError
 
@@ -67,16 +68,18 @@ def epoch_rows(folder: Path) -> list[Row]:
 
 
 def measure(quick: bool) -> Sequence[Row]:
-    """Measure the cases and the epochs."""
-    rows = []
+    """Measure the cases, the epochs and the cut-outs."""
+    rows: list[Row] = []
     if CASES.is_file():
         rows += [at_least(f"case {name}: right", float(ok), "", 1.0) for name, ok in answers(CASES).items()]
     else:
         rows.append(Row("cases: absent", None, ""))
-    if REAL_DATA.is_dir() and not quick:
-        rows += epoch_rows(REAL_DATA)
-    else:
-        rows.append(Row("real epochs: absent or left out", None, ""))
+    for what, folder, measured in (
+        ("real epochs", REAL_DATA, epoch_rows),
+        ("real stamps", REAL_STAMPS, stamp_rows),
+    ):
+        here = folder.is_dir() and not quick
+        rows += measured(folder) if here else [Row(f"{what}: absent or left out", None, "")]
     return rows
 
 

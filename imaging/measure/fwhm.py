@@ -19,6 +19,9 @@ FloatArray = NDArray[np.float64]
 REACH = 12
 """Half size of the box in which the width of a star is measured, pixels."""
 
+CUT_OUT_PIXELS = 1_000_000
+"""Number of pixels below which an image is a cut-out, in which few stars are no sign of bad weather."""
+
 
 @dataclass(frozen=True, slots=True)
 class Seeing:
@@ -58,7 +61,7 @@ def estimate_fwhm(science: FloatImage, mask: MaskImage, settings: MeasureSetting
     """
     sample = science[::16, ::4][(mask[::16, ::4] & int(NOT_SKY)) == 0]
     if sample.size == 0:
-        raise _too_few(0, settings)
+        raise _too_few(0, science, settings)
     level, sigma = float(np.median(sample)), mad_sigma(sample)
     x, y, peak = _peaks(science, mask, level, settings.seeing_peak_sigma * sigma, int(NOT_SKY))
     brightest = np.argsort(-peak, kind="stable")[: settings.seeing_maximum_peaks]
@@ -69,11 +72,11 @@ def estimate_fwhm(science: FloatImage, mask: MaskImage, settings: MeasureSetting
     low, high = settings.seeing_range_pixels
     stellar = widths[(widths > low) & (widths < high)]
     if stellar.size < settings.seeing_minimum_stars:
-        raise _too_few(stellar.size, settings)
+        raise _too_few(stellar.size, science, settings)
     fwhm = stellar_size(stellar)
     near = int((np.abs(stellar / fwhm - 1.0) < 0.15).sum())
     if near < settings.seeing_minimum_stars:
-        raise _too_few(near, settings)
+        raise _too_few(near, science, settings)
     return Seeing(fwhm, near)
 
 
@@ -128,12 +131,13 @@ def _refine(science: FloatImage, good: FloatImage, x: FloatArray, y: FloatArray)
     return cx, cy
 
 
-def _too_few(found: int, settings: MeasureSettings) -> CcdError:
+def _too_few(found: int, science: FloatImage, settings: MeasureSettings) -> CcdError:
+    seen = "check for clouds, a closed dome or a wrong focus; the CCD is skipped"
     return CcdError(
         "too few stars to measure the seeing",
         reason="too_few_stars",
         step="seeing",
         value=found,
         limit=f"at least {settings.seeing_minimum_stars} peaks above {settings.seeing_peak_sigma:g} sigma",
-        remedy="check for clouds, a closed dome or a wrong focus; the CCD is skipped",
+        remedy=seen if science.size >= CUT_OUT_PIXELS else "give a larger part of the image, or deeper images",
     )

@@ -61,3 +61,11 @@ def test_a_ccd_that_is_all_masked_has_no_seeing():
     with pytest.raises(CcdError) as caught:
         estimate_fwhm(field.image.science, np.full(SHAPE, 8, np.int16), SETTINGS)
     assert caught.value.reason == "too_few_stars"
+
+
+@pytest.mark.parametrize(("shape", "advice"), [(SHAPE, "clouds"), ((250, 250), "larger part")])
+def test_what_to_do_about_an_image_without_stars_depends_on_its_size(shape, advice):
+    noise = np.random.default_rng(6).normal(0.0, 5.0, shape).astype(np.float32)
+    with pytest.raises(CcdError) as caught:
+        estimate_fwhm(noise, np.zeros(shape, np.int16), SETTINGS)
+    assert advice in str(caught.value)
