@@ -78,8 +78,8 @@ def check_products(job: StepJob) -> StepResult:
     settings = job.settings_as(VerificationSettings).verify
     source = str(header.get(SOURCE, "")).strip()
     shape = next(iter(planes.values())).shape
-    size = (shape[0], shape[1]) if source else (NY, NX)
-    found = verify_ccd(planes, header, catalogue, zero_point.get("flags"), settings, shape=size)
+    size: dict[str, Any] = {"shape": shape, "part": min(1.0, shape[0] * shape[1] / (NX * NY))} if source else {}
+    found = verify_ccd(planes, header, catalogue, zero_point.get("flags"), settings, **size)
     observed = exposure_from_header(header, str(job.input_path("image")))
     row: dict[str, Any] = read_quality(job.input_path("quality")) | found.numbers
     row |= {

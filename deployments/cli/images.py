@@ -201,9 +201,6 @@ def import_images(
     settings: SettingsFile = None,
     overwrite: Overwrite = False,
     workers: Workers = None,
-    single_process: Annotated[
-        bool, Parameter(name=["--single-process", "-s"], negative="", help="One CCD at a time, in this process.")
-    ] = False,
     common: Common = DEFAULTS,
 ) -> Answer:
     """Import DECam images of the Community Pipeline, DES or LSST, as if they had been processed here."""
@@ -233,7 +230,6 @@ def import_images(
         "flows.imported_exposures:import_exposures",
         parameters,
         workers=workers,
-        in_process=single_process,
         about={"exposures": images},
     )
     lines = [

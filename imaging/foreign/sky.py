@@ -1,6 +1,7 @@
 """Sky of calibrated images of other programs: level and noise of blank sky on a mesh, with sources masked."""
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import sep
@@ -10,6 +11,7 @@ from scipy.ndimage import binary_dilation
 from imaging.image import FloatImage
 
 BoolImage = NDArray[np.bool_]
+Value = TypeVar("Value", bound=np.generic)
 
 MESH = 64
 """Side of the mesh of sky and variance, pixels."""
@@ -102,4 +104,8 @@ def measure_wide_sky(science: FloatImage, bad: BoolImage, weight: FloatImage | N
     sky = measure_sky(
         np.ascontiguousarray(science[thin]), np.ascontiguousarray(bad[thin]), thin_weight, WIDE_MESH // THIN
     )
-    return SkyModel(*(np.repeat(np.repeat(part, THIN, 0), THIN, 1) for part in (sky.level, sky.variance, sky.blank)))
+    return SkyModel(_repeated(sky.level), _repeated(sky.variance), _repeated(sky.blank))
+
+
+def _repeated(plane: NDArray[Value]) -> NDArray[Value]:
+    return np.repeat(np.repeat(plane, THIN, axis=0), THIN, axis=1)

@@ -74,6 +74,7 @@ def verify_ccd(
     settings: VerifySettings,
     *,
     shape: tuple[int, int] = (NY, NX),
+    part: float = 1.0,
 ) -> Verification:
     """Verify the final products of one CCD.
 
@@ -90,14 +91,16 @@ def verify_ccd(
     settings
         Limits.
     shape
-        (ny, nx) that the planes must have; a part of a CCD needs as many fewer stars as it is smaller.
+        (ny, nx) that the planes must have.
+    part
+        Share of the CCD that they are; a part needs as many fewer stars.
     """
     numbers: dict[str, float] = {}
     findings = list(_check_planes(planes, shape))
     if not any(finding.status == "bad" for finding in findings):
         findings += _check_pixels(planes, settings, numbers)
     findings += _check_coordinates(header, shape, settings, numbers)
-    findings += _check_stars(catalogue, settings, numbers, min(1.0, shape[0] * shape[1] / (NX * NY)))
+    findings += _check_stars(catalogue, settings, numbers, part)
     findings += _check_zeropoint(zeropoint_flags)
     status: Status = max((finding.status for finding in findings), key=ORDER.index, default="good")
     return Verification(status, tuple(findings), numbers)

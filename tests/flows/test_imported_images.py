@@ -193,18 +193,18 @@ def test_an_exposure_of_ours_is_not_overwritten(simulated, written, tmp_path):
 
 def test_the_command_imports_a_ccd_or_refuses_it(command, simulated, written, tmp_path):
     site, (image, *_) = borrow(simulated, tmp_path / "site"), written.values()
-    ran = command(site, "import-images", image, "-s")
+    ran = command(site, "import-images", image, "--workers", 1)
     assert ran.code is ExitCode.COMPLETE, ran.document
     assert ran.document["exposures"][0]["ccds"] == [CCD]
     assert read_quality(own_product(site, 20240202, TEMPLATES[20240202], "quality.json"))["status"] == "good"
 
-    again = command(site, "import-images", image, "-s")
+    again = command(site, "import-images", image, "--workers", 1)
     stages = again.document["summary"]["exposures"][str(TEMPLATES[20240202])]["stages"].values()
     assert again.code is ExitCode.COMPLETE
     assert all(stage["n_computed"] == 0 for stage in stages)
 
     alone = tmp_path / image.name  # without mask and weight
     alone.symlink_to(image)
-    refused = command(site, "import-images", alone, "-s")
+    refused = command(site, "import-images", alone)
     assert refused.code is ExitCode.BAD_INPUT
     assert image.name in refused.message
