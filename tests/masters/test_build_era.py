@@ -81,7 +81,8 @@ def test_each_night_is_served_by_the_masters_of_its_period(command, site, camera
         true = read_calibration_image(calibration_path(cameras[camera], "bias", CCD))
         other = read_calibration_image(calibration_path(cameras[1 - camera], "bias", CCD))
         assert abs(np.median(bias - true)) < 0.1
-        assert np.std((bias - true)[::8, ::8].clip(-5, 5)) < 1.0 < np.std((bias - other)[::8, ::8].clip(-5, 5))
+        # Of nine or six frames of 1.6 ADU; they are copies of three, so their noise is that of three.
+        assert np.std((bias - true)[::8, ::8].clip(-5, 5)) < 1.1 < np.std((bias - other)[::8, ::8].clip(-5, 5))
     assert not library.holds("flat", tonight(20240701), CCD)
 
     # Masters of a single night that hold for all nights do not reach across the jump, even if they are nearer in time.
