@@ -20,6 +20,9 @@ from imaging.io.damage import reading
 
 Form = Literal["avro", "ztf", "skyportal", "tns"]
 
+TNS = "tns"
+"""Name of the reference catalogue with the sources that were reported to the Transient Name Server."""
+
 
 def read_report_settings(path: Path | None) -> ReportSettings:
     """Read reporter and groups from a JSON file; the defaults without one.
@@ -109,6 +112,10 @@ def make_report(site: Site, night: int, chosen: pa.Table, form: Form, settings: 
     entries, left_out = [], {}
     for row in chosen.to_pylist():
         name = row["candidate_id"]
+        known = _known(row) if form == "tns" else ""
+        if known:
+            left_out[name] = known
+            continue
         try:
             content = _content(form, row, evidence[name], settings)
         except InputError as error:
@@ -121,6 +128,15 @@ def make_report(site: Site, night: int, chosen: pa.Table, form: Form, settings: 
             f"nothing can be reported: {next(iter(left_out.values()))}", value=f"{chosen.num_rows} candidates"
         )
     return Report(form, tuple(entries), left_out)
+
+
+def _known(row: Row) -> str:
+    """Return why a candidate is no discovery for the Transient Name Server; empty if it may be one."""
+    if row.get("reported_in") == TNS:
+        return f"reported to the TNS already as {row['reported_as']}"
+    if row.get("minor_planet"):
+        return f"the minor planet {row['minor_planet']}"
+    return ""
 
 
 def _content(form: Form, row: Row, evidence: Evidence, settings: ReportSettings) -> Any:  # noqa: ANN401

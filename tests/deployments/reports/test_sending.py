@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from types import SimpleNamespace
 
+import pyarrow as pa
 import pytest
 from receivers import KEY, TOKEN, USER_AGENT, receiving
 
@@ -76,6 +77,22 @@ def to_tns(site, receiver, waits, n=3, **options):
     block = TnsCredentials(address=receiver.address, bot_id=7, bot_name="a_bot", api_key=KEY)
     with open_ledger(site, "tns", block.address) as ledger:
         return send_to_tns(report_of(site, "tns", n), block, ledger, wait=waits.append, **options)
+
+
+def test_what_is_known_is_no_discovery_for_the_name_server(site):
+    table = ranked_table(site, NIGHT).slice(0, 4)
+    columns = {"reported_in": ["tns", "ztf", None, None], "reported_as": ["AT2026abc", "ZTF26aaaaaaa", None, None]}
+    columns["minor_planet"] = [None, None, "2001 AB1", None]
+    for name, values in columns.items():
+        table = table.set_column(table.schema.get_field_index(name), name, pa.array(values, pa.string()))
+    names = table.column("candidate_id").to_pylist()
+    made = make_report(site, NIGHT, table, "tns", WHO)
+    assert [entry.candidate_id for entry in made.entries] == [names[1], names[3]]
+    assert made.left_out == {
+        names[0]: "reported to the TNS already as AT2026abc",
+        names[2]: "the minor planet 2001 AB1",
+    }
+    assert len(make_report(site, NIGHT, table, "skyportal", WHO).entries) == 4
 
 
 REQUESTS = 6
