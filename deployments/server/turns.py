@@ -18,7 +18,7 @@ EXPENSIVE = re.compile(r"/api/.*(filter|count|history|paginate)")
 AHEAD = "x-gw-workflow-ahead"
 """Header of requests that go first."""
 
-AT_ONCE = 4
+AT_ONCE = 2
 """Expensive requests that are answered at once."""
 
 
