@@ -182,7 +182,7 @@ def kernel_changes(kernel: MatchingKernel, coverage: StackParts) -> FloatArray:
     changes = np.zeros((len(parts), *main.shape))
     columns = None if coverage.search is None else _columns(coverage.search.stamp(x, y, wide), kernel)
     for number, part in enumerate(parts[1:], start=1):
-        if coverage.search is None:
+        if columns is None:
             goal, seen = fftconvolve(parts[0] - part, main, mode="valid"), _columns(part, kernel)
         else:
             goal, seen = float(main.sum()) * _crop(part - parts[0], HALF_WIDTH), columns
