@@ -1,5 +1,6 @@
 """The kinds of file that this project writes and reads again, for :mod:`bench.faults`."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,6 +37,7 @@ from bench.fault_examples import (
 )
 from bench.fault_kinds import Kind
 from blocks.gw_events import read_alert
+from blocks.imports import import_path
 from blocks.night_runs import read_runs
 from blocks.nights import read_night
 from blocks.plans import read_plan
@@ -43,6 +45,8 @@ from blocks.raw_index import INDEX, index_files, read_raw_files
 from blocks.site import Site
 from deployments.events.decisions import read_ranked
 from deployments.reports.ledger import read_records
+from imaging.exposure import Exposure
+from imaging.identity import ExposureId
 from imaging.io import truth
 from imaging.io.calibrated import read_image
 from imaging.io.candidates import read_candidates, read_labels, write_candidates
@@ -63,6 +67,7 @@ from tasks.engine.cache import fingerprint, read_record
 from tasks.engine.jobs import FileRecord
 from tasks.engine.tidied import read_note, write_note
 from tasks.fit_sky import read_sky_fit
+from tasks.imported import ImportedImage, ImportRecord, read_import, write_import
 from tasks.products import read_quality, read_summary, write_quality
 from tasks.ranked_tables import read_ranking
 from tasks.tie_astrometry import read_ccd_tie
@@ -74,6 +79,20 @@ def write_tidied(folder: Path) -> Path:
     original = FileRecord(path="products/gw/a.fits", size=10, mtime_ns=5, content_hash="a" * 32)
     write_note(site, original, original.model_copy(update={"size": 4, "content_hash": "b" * 32}))
     return next((site.state / "tidied").iterdir())
+
+
+IMPORTED = ExposureId(1284401, "i", 20240319)
+"""The exposure of the example of the kind: record of an imported exposure."""
+
+
+def write_imported(folder: Path) -> Path:
+    """Write an example of the kind: record of an imported exposure."""
+    site, e = Site.at(folder), IMPORTED
+    exposure = Exposure(e.expnum, e.band, e.night, 60389.2, 90.0, 190.2, -9.9, math.nan, "object", "field", "2024A-1")
+    files = {"form": "Community Pipeline V4.8.2", "image": "ooi.fits", "mask": "ood.fits", "weight": "oow.fits"}
+    images = tuple(ImportedImage(ccd=ccd, extension=f"S{ccd}", **files) for ccd in (27, 34))
+    write_import(site, e, ImportRecord(role="template", exposure=exposure, images=images))
+    return import_path(site, e)
 
 
 def write_raw_files(folder: Path) -> Path:
@@ -286,6 +305,15 @@ PRODUCTS: tuple[Kind, ...] = (
         write_fingerprint,
         lambda p: fingerprint(site_above(p, 2), site_above(p, 2).raw / "file.bin"),
         ("fingerprint",),
+        "json",
+        sealed=True,
+        own=True,
+    ),
+    Kind(
+        "record of an imported exposure",
+        write_imported,
+        lambda p: read_import(site_above(p, 5), IMPORTED),
+        ("read_import",),
         "json",
         sealed=True,
         own=True,

@@ -1,6 +1,7 @@
 """The imported exposures of a site: a document beside their products says which files their CCDs come from."""
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Literal
@@ -73,7 +74,10 @@ def read_import(site: Site, exposure: ExposureId) -> ImportRecord:
     """
     path = import_path(site, exposure)
     with reading(path, "record of an imported exposure missing or damaged", "import its images again"):
-        return TypeAdapter(ImportRecord).validate_json(read_sealed(path))
+        document = json.loads(read_sealed(path))
+        known = document["exposure"].items()
+        document["exposure"] = {name: math.nan if value is None else value for name, value in known}
+        return TypeAdapter(ImportRecord).validate_python(document)
 
 
 def write_import(site: Site, exposure: ExposureId, record: ImportRecord) -> ImportRecord:
@@ -108,7 +112,7 @@ def write_import(site: Site, exposure: ExposureId, record: ImportRecord) -> Impo
 
 
 def _plain(exposure: Exposure) -> dict[str, object]:
-    """Return an exposure for JSON, which has no NaN."""
+    """Return an exposure for JSON, which has no NaN: what the header lacks is null."""
     return {name: None if value != value else value for name, value in asdict(exposure).items()}
 
 
