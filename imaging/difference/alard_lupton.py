@@ -65,8 +65,7 @@ def match_alard_lupton(pair: Pair, settings: SubtractionSettings, times: StepTim
         field = shifts if convolved == "template" else shifts.opposite()
         moved = move_stars(apply_shift(model, field), field.moved, max(fwhm.values()))
         if moved is not model:
-            model -= moved
-            plain += model
+            plain += model - moved
             model = moved
         del moved
     tiling = tiling_of((ny, nx), settings.noise.tile_pixels, settings.noise.border_pixels)

@@ -124,8 +124,7 @@ def find_kernel(
     """
     problem: CcdError | None = None
     if settings.template_noise_share is None:
-        share = noise_share(target, reference, basis, correlation)
-        settings = settings.with_values(template_noise_share=share)
+        settings = settings.with_values(template_noise_share=noise_share(target, reference, basis, correlation))
     relaxed = settings.with_values(max_order=0, stamp_snr=settings.stamp_snr / 2)
     attempts: list[tuple[KernelSettings | None, str]] = [(settings, ""), (relaxed, CONSTANT), (None, OF_MODELS)]
     x, y = choose_places(target, reference, relaxed, steady=False)
