@@ -372,4 +372,5 @@ def test_a_command_loads_no_other_command():
     loaded = {
         name.removeprefix("deployments.cli.") for name in done.stdout.split() if name.startswith("deployments.cli.")
     }
-    assert loaded == {"main", "nights", "options", "output", "running"}
+    # registration: night takes its options too
+    assert loaded == {"main", "nights", "options", "output", "registration", "running"}
