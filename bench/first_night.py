@@ -168,7 +168,8 @@ def write_galaxies(catalogue: Path, path: Path) -> None:
 
 def write_alert(simulated: SimulatedNight, path: Path) -> None:
     """Write the alert of the night's event, with its sky map, as it is sent."""
-    first = min(e.mjd for e in simulated.exposures if e.night == simulated.settings.night)
+    night = simulated.settings.night
+    first = min(e.mjd for e in simulated.exposures if e.night == night and e.obstype == "object")
     merger = Time(first - simulated.settings.merger_age_h / 24.0, format="mjd")
     event = {
         "time": f"{merger.isot}Z",
