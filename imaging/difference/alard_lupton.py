@@ -16,7 +16,7 @@ from imaging.difference.matching import KernelMatch, find_kernel, find_shifts
 from imaging.difference.noise import TileNoise, tile_correlation, tile_noise, whiten
 from imaging.difference.pair import Pair, Side, typical_variances
 from imaging.difference.records import KernelSummary, Matched
-from imaging.difference.registration import apply_shift, move_stars
+from imaging.difference.registration import apply_shift
 from imaging.difference.settings import KernelSettings, SubtractionSettings
 from imaging.difference.tiles import Tiling, bands, tiling_of
 from imaging.image import FloatImage
@@ -62,8 +62,7 @@ def match_alard_lupton(pair: Pair, settings: SubtractionSettings, times: StepTim
         shifts = find_shifts(match, (ny, nx), settings.registration)
     with times.step("convolution"):
         plain, model = _subtract(pair, match, convolved)
-        field = shifts if convolved == "template" else shifts.opposite()
-        moved = move_stars(apply_shift(model, field), field.moved, max(fwhm.values()))
+        moved = apply_shift(model, shifts if convolved == "template" else shifts.opposite())
         if moved is not model:
             plain += model - moved
             model = moved

@@ -29,9 +29,8 @@ ITERATIONS = 3
 MARGIN = 3
 """Distance of a companion from the edge of its stamp, pixels."""
 
-MIN_AGREEING, BRIGHT_SNR, CONTRADICTION = 3, 30.0, 2.0
-"""Clean sources and their signal to noise from which on the level of the sky is not needed, nor are the zero points, if
-the sources contradict them by so many sigma."""
+MIN_AGREEING = 3
+"""Clean sources from which on the zero points and the level of the sky are not needed."""
 
 LOOSE = 100.0
 """Growth of the errors that are then assumed."""
@@ -39,15 +38,6 @@ LOOSE = 100.0
 N_COMMON, N_OWN = 6, 4
 """Common unknowns: sum, shift along x and y, half the excess of the second moments (xx, yy, xy) of the PSF; those of
 each stamp: background, deviations of its brightness and shift."""
-
-COMPANION, MOTION = 3, 2
-"""Unknowns of a source that is in one image only (flux and slopes), and of a star that moved (shift along x and y)."""
-
-OWN_SHIFT = slice(8, 10)
-"""Columns of the deviations of a stamp's shift."""
-
-STAR_EXCESS = 0.15
-"""Largest excess of a star's second moments, relative to those of the PSF."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +49,7 @@ class SourceMatch:
     sum, sum_error
         Kernel sum over the ratio of the zero points, and its error.
     dx, dy, shift_error
-        Shift of the target relative to the reference, and its error per axis for a single source, pixels.
+        Shift of the target relative to the reference and its error per axis, pixels.
     background
         Level of the target above the matched reference.
     coefficients
@@ -70,10 +60,6 @@ class SourceMatch:
         (n,) stamps with a source in one image only that is too significant for an error of PSF and zero point.
     chi2
         Median reduced chi-square of the clean stamps; NaN without any.
-    core_chi2
-        Largest reduced chi-square in the core of a clean stamp, where errors of the PSFs show; NaN without any.
-    moved
-        (k, 4) stars with a motion of their own: position, and shift along x and y beyond the common one, pixels.
     """
 
     sum: float
@@ -86,8 +72,6 @@ class SourceMatch:
     clean: BoolArray
     varied: BoolArray
     chi2: float
-    core_chi2: float
-    moved: FloatArray
 
 
 def match_sources(
@@ -97,7 +81,6 @@ def match_sources(
     place: tuple[float, float],
     stamps: Stamps,
     settings: FewSourceSettings,
-    kernels: FloatArray | None = None,
 ) -> SourceMatch:
     """Fit the sum and the shift of the kernel of two PSF models to all stamps, told apart from transients.
 
@@ -113,86 +96,47 @@ def match_sources(
         Stamps of the sources, possibly none.
     settings
         Errors of zero points, coordinates and PSFs; significance of a companion.
-    kernels
-        (n, k, k) kernels of the stamps that were fitted otherwise: sum and shift are then relative to them. None uses
-        the kernel of the two PSF models.
     """
     common, n = np.zeros(N_COMMON), len(stamps.x)
-    variance = (target.fwhm_pixels / 2.3548) ** 2
-    shapes = _companion_shapes(target, place, stamps.side)
-    stars = point_like(stamps, target, place)
-    fit = _Fit(stamps, settings, settings.width_error * variance, shapes, stars)
+    moment = settings.width_error * (target.fwhm_pixels / 2.3548) ** 2
+    fit = _Fit(stamps, settings, moment, _companion_shapes(target, place, stamps.side))
     coefficients = unit_kernel(reference, target, basis, place)
-    for _ in range(n and (ITERATIONS if kernels is None else 1)):
+    for _ in range(ITERATIONS if n else 0):
         image = np.tensordot(coefficients, basis.images, axes=1)
-        fit.start(stamps.convolved(np.repeat(image[None], n, axis=0) if kernels is None else kernels), common)
+        fit.start(stamps.convolved(np.repeat(image[None], n, axis=0)), common)
         fit.find_companions()
-        if fit.agreeing() >= MIN_AGREEING:
-            fit.question_priors()
+        if fit.clean().sum() >= MIN_AGREEING:
+            fit.forget_priors()
         common = np.append(0.0, common[1:]) + fit.solution[:N_COMMON]
         x, y, xx, yy, xy = common[1:].tolist()
         coefficients = unit_kernel(reference, target, basis, place, (x, y), (xx, yy, xy))
     if n == 0:
-        return _without_sources(settings, coefficients)
+        none = np.zeros(0, dtype=bool)
+        errors = settings.zeropoint_error, settings.shift_pixels
+        return SourceMatch(1.0, errors[0], 0.0, 0.0, errors[1], 0.0, coefficients, none, none, float("nan"))
     sigma = np.sqrt(np.diag(fit.covariance))
     return SourceMatch(
         sum=1.0 + float(common[0]),
         sum_error=float(sigma[0]),
         dx=float(common[1]),
         dy=float(common[2]),
-        shift_error=float(np.hypot(np.hypot(sigma[1], sigma[2]) / np.sqrt(2.0), settings.source_shift_pixels)),
+        shift_error=float(np.hypot(sigma[1], sigma[2]) / np.sqrt(2.0)),
         background=fit.background(),
         coefficients=coefficients,
         clean=fit.clean(),
         varied=fit.gains > settings.varied_sigma**2,
         chi2=fit.chi2(),
-        core_chi2=fit.core_chi2(1.5 * target.fwhm_pixels),
-        moved=fit.moved(),
     )
 
 
-def _without_sources(settings: FewSourceSettings, coefficients: FloatArray) -> SourceMatch:
-    """Return what zero points and coordinates say."""
-    none, nan = np.zeros(0, dtype=bool), float("nan")
-    errors = settings.zeropoint_error, settings.shift_pixels
-    return SourceMatch(1.0, errors[0], 0.0, 0.0, errors[1], 0.0, coefficients, none, none, nan, nan, np.zeros((0, 4)))
-
-
-def point_like(stamps: Stamps, psf: PsfModel, place: tuple[float, float]) -> BoolArray:
-    """Return which stamps (n,) of the target show no excess of second moments over its PSF.
-
-    Parameters
-    ----------
-    stamps
-        Stamps of sources.
-    psf, place
-        PSF of the target, and the position at which it is taken, pixels.
-    """
-    side, half, fwhm = stamps.side, stamps.side // 2, psf.fwhm_pixels
-    axis = np.arange(-half, half + 1.0)
-    star = psf.at_offsets(*place, axis, axis).ravel()
-    along_x, along_y = (s[0] for s in image_slopes(star[None].astype(np.float32), side))
-    wider = 0.5 * (image_slopes(along_x[None], side)[0][0] + image_slopes(along_y[None], side)[1][0])
-    columns = np.stack([star, wider, along_x, along_y, np.ones_like(star)], axis=1).astype(float)
-    radius = np.hypot(*np.mgrid[-half : half + 1, -half : half + 1]).ravel()
-    found = np.zeros(len(stamps.x), dtype=bool)
-    for k, (data, weight) in enumerate(zip(stamps.data, stamps.weight, strict=True)):
-        weighted = columns * np.where(radius < 1.5 * fwhm, weight, 0.0)[:, None]
-        covariance = np.linalg.pinv(weighted.T @ columns, hermitian=True)
-        flux, excess, *_ = covariance @ (weighted.T @ data)
-        limit = STAR_EXCESS * (fwhm / 2.3548) ** 2 * flux
-        found[k] = flux > 0 and excess - np.sqrt(max(covariance[1, 1], 0.0)) < limit
-    return found
-
-
-def _companion_shapes(psf: PsfModel, place: tuple[float, float], side: int) -> FloatArray:
-    """Return (k, p) point sources on the inner pixels of a stamp; the middle one is at its centre."""
+def _companion_shapes(psf: PsfModel, place: tuple[float, float], side: int) -> tuple[FloatArray, FloatArray]:
+    """Return (k, p) point sources on the inner pixels of a stamp, and (k, 2) their offsets from its centre."""
     half, reach = side // 2, side // 2 - MARGIN
     axis = np.arange(-half - reach, half + reach + 1.0)
     wide = psf.at_offsets(*place, axis, axis)
     offsets = np.array([(i, j) for j in range(-reach, reach + 1) for i in range(-reach, reach + 1)])
     shapes = [wide[reach - j : reach - j + side, reach - i : reach - i + side].ravel() for i, j in offsets]
-    return np.array(shapes)
+    return np.array(shapes), offsets
 
 
 @dataclass(eq=False)
@@ -202,17 +146,15 @@ class _Fit:
     stamps: Stamps
     settings: FewSourceSettings
     moment: float
-    shapes: FloatArray
-    stars: BoolArray
+    shapes: tuple[FloatArray, FloatArray]
     columns: list[FloatArray] = field(default_factory=list)
     weight: FloatArray = field(default_factory=lambda: np.zeros(0))
     data: FloatArray = field(default_factory=lambda: np.zeros(0))
-    extras: list[tuple[int, int]] = field(default_factory=list)
+    companions: list[int] = field(default_factory=list)
     solution: FloatArray = field(default_factory=lambda: np.zeros(0))
     prior_mean: FloatArray = field(default_factory=lambda: np.zeros(0))
     prior_sigma: FloatArray = field(default_factory=lambda: np.zeros(0))
     gains: FloatArray = field(default_factory=lambda: np.zeros(0))
-    bright: BoolArray = field(default_factory=lambda: np.zeros(0, dtype=bool))
     unclear: BoolArray = field(default_factory=lambda: np.zeros(0, dtype=bool))
     covariance: FloatArray = field(default_factory=lambda: np.zeros((0, 0)))
 
@@ -226,7 +168,6 @@ class _Fit:
         variance = variance + (settings.psf_error * total * model) ** 2
         self.weight = np.where(stamps.weight > 0, 1.0 / variance, 0.0)
         self.data = (stamps.data - model).astype(float)
-        self.bright = np.sum(stamps.weight * model**2, axis=1) > BRIGHT_SNR**2
         shared = [model, -total * along_x, -total * along_y, *(total * m for m in moments)]
         columns = [*shared, np.ones_like(model), *shared[:3]]
         self.columns = list(np.stack(columns, axis=2).astype(float))
@@ -239,26 +180,20 @@ class _Fit:
         self.prior_mean[1:N_COMMON] = -common[1:]
         self.gains = np.zeros(len(self.data))
         self.unclear = np.zeros(len(self.data), dtype=bool)
-        self.extras = []
+        self.companions = []
         self._solve()
 
     def _index(self, k: int) -> NDArray[np.int64]:
         """Return the unknowns of a stamp, in the order of its columns."""
-        first, unknown, extra = N_COMMON + N_OWN * k, N_COMMON + N_OWN * len(self.data), []
-        for stamp, number in self.extras:
-            extra += list(range(unknown, unknown + number)) if stamp == k else []
-            unknown += number
+        first = N_COMMON + N_OWN * k
+        own = [range(3 * c, 3 * c + 3) for c, stamp in enumerate(self.companions) if stamp == k]
+        extra = [N_COMMON + N_OWN * len(self.data) + i for columns in own for i in columns]
         return np.array([*range(N_COMMON), *range(first, first + N_OWN), *extra])
 
     def _solve(self) -> None:
-        size = self.prior_sigma.size + sum(number for _, number in self.extras)
+        size = N_COMMON + N_OWN * len(self.data) + 3 * len(self.companions)
         precision = np.zeros(size)
         precision[: self.prior_sigma.size] = self.prior_sigma**-2.0
-        unknown = self.prior_sigma.size
-        for _, number in self.extras:
-            if number == MOTION:
-                precision[unknown : unknown + number] = self.settings.moved_pixels**-2.0
-            unknown += number
         normal, right = np.diag(precision + 1e-30), np.zeros(size)
         right[: self.prior_sigma.size] = self.prior_mean * self.prior_sigma**-2.0
         for k, columns in enumerate(self.columns):
@@ -272,85 +207,46 @@ class _Fit:
         return self.data[k] - self.columns[k] @ self.solution[self._index(k)]
 
     def find_companions(self) -> None:
-        """Add the point source, or the motion of a star, of the largest gain, until the gain is insignificant."""
-        for _ in range((self.settings.max_companions + 2) * len(self.data)):
-            gains = np.stack([self._companion_gains(k) for k in range(len(self.data))])
-            k, best = divmod(int(np.argmax(gains)), len(self.shapes))
-            motions = [self._motion_gain(j) for j in range(len(self.data))]
-            mover = int(np.argmax(motions))
-            if motions[mover] > max(gains[mover].max(), self.settings.moved_sigma**2):
-                self._add(mover, self.columns[mover][:, OWN_SHIFT])
-                continue
+        """Add the point source of the largest gain, until the gain is insignificant."""
+        shapes, _ = self.shapes
+        for _ in range((self.settings.max_companions + 1) * len(self.data)):
+            gains = np.zeros((len(self.data), len(shapes)))
+            for k in range(len(self.data)):
+                weight, index = self.weight[k], self._index(k)
+                products = shapes @ (self.columns[k] * weight[:, None])
+                norm = (shapes**2) @ weight
+                left = norm - np.einsum("ki,ij,kj->k", products, self.covariance[np.ix_(index, index)], products)
+                sound = left > 1e-3 * max(float(np.max(norm)), 1e-30)
+                seen = shapes @ (weight * self._residual(k))
+                gains[k] = np.where(sound, seen**2 / np.where(sound, left, 1.0), 0.0)
+            k, best = divmod(int(np.argmax(gains)), len(shapes))
             if gains[k, best] < self.settings.companion_sigma**2:
                 return
             self.gains[k] = max(self.gains[k], gains[k, best])
-            if self.extras.count((k, COMPANION)) < self.settings.max_companions:
-                slopes = image_slopes(self.shapes[best][None].astype(np.float32), self.stamps.side)
-                self._add(k, np.stack([self.shapes[best], *(s[0].astype(float) for s in slopes)], axis=1))
+            if self.companions.count(k) < self.settings.max_companions:
+                self._add(k, shapes[best])
             elif self.unclear.sum() + 1 == len(self.data):
                 return
             else:  # not understood: without it
                 self.unclear[k], self.weight[k] = True, 0.0
                 self._solve()
 
-    def _companion_gains(self, k: int) -> FloatArray:
-        """Return the gain in chi-square by a point source at each place of a stamp."""
-        weight, index = self.weight[k], self._index(k)
-        products = self.shapes @ (self.columns[k] * weight[:, None])
-        norm = (self.shapes**2) @ weight
-        left = norm - np.einsum("ki,ij,kj->k", products, self.covariance[np.ix_(index, index)], products)
-        sound = left > 1e-3 * max(float(np.max(norm)), 1e-30)
-        seen = self.shapes @ (weight * self._residual(k))
-        return np.where(sound, seen**2 / np.where(sound, left, 1.0), 0.0)
-
-    def _motion_gain(self, k: int) -> float:
-        """Return the gain in chi-square by a motion of a stamp's star, zero if it is none."""
-        if not self.stars[k] or any(stamp == k for stamp, _ in self.extras):
-            return 0.0
-        index, slopes = self._index(k), self.columns[k][:, OWN_SHIFT]
-        weighted = slopes * self.weight[k][:, None]
-        products = weighted.T @ self.columns[k]
-        left = weighted.T @ slopes - products @ self.covariance[np.ix_(index, index)] @ products.T
-        seen = weighted.T @ self._residual(k)
-        return float(seen @ np.linalg.pinv(left, hermitian=True) @ seen)
-
-    def _add(self, k: int, columns: FloatArray) -> None:
-        self.columns[k] = np.concatenate([self.columns[k], columns], axis=1)
-        self.extras.append((k, columns.shape[1]))
+    def _add(self, k: int, shape: FloatArray) -> None:
+        slopes = (s[0].astype(float) for s in image_slopes(shape[None].astype(np.float32), self.stamps.side))
+        self.columns[k] = np.concatenate([self.columns[k], np.stack([shape, *slopes], axis=1)], axis=1)
+        self.companions.append(k)
         self._solve()
 
-    def moved(self) -> FloatArray:
-        """Return (k, 4) positions of stars that moved, and their shifts beyond the common one."""
-        stars = [k for k, number in self.extras if number == MOTION]
-        rows = [
-            [
-                *(self.stamps.x[k], self.stamps.y[k]),
-                *(self.solution[self._index(k)[OWN_SHIFT]] + self.solution[self._index(k)[-MOTION:]]),
-            ]
-            for k in stars
-            if (k, COMPANION) not in self.extras
-        ]
-        return np.array(rows, dtype=float).reshape(-1, 4)
-
-    def question_priors(self) -> None:
-        """Solve again with sum and backgrounds from the sources alone, which agree; the sum only if they contradict."""
-        stated = self.prior_sigma[0]
+    def forget_priors(self) -> None:
+        """Solve again with sum and backgrounds from the sources alone, which agree."""
         self.prior_sigma[0] = 1.0
         self.prior_sigma[N_COMMON::N_OWN] *= LOOSE
         self._solve()
-        if abs(self.solution[0]) < CONTRADICTION * np.hypot(np.sqrt(self.covariance[0, 0]), stated):
-            self.prior_sigma[0] = stated
-            self._solve()
-
-    def agreeing(self) -> int:
-        """Return the number of clean stamps with a bright source."""
-        return int(np.count_nonzero(self.clean() & self.bright))
 
     def clean(self) -> BoolArray:
         """Return the stamps without a companion."""
         enough = self.stamps.n_pixels > 0.5 * self.data.shape[1]
-        alone = [(k, COMPANION) not in self.extras for k in range(len(self.data))]
-        return np.array(alone) & ~self.unclear & enough
+        return np.array([k not in self.companions for k in range(len(self.data))]) & ~self.unclear & enough
 
     def background(self) -> float:
         """Return the median background of the stamps."""
@@ -363,13 +259,3 @@ class _Fit:
             for k in np.flatnonzero(self.clean()).tolist()
         ]
         return float(np.median(values)) if values else float("nan")
-
-    def core_chi2(self, radius: float) -> float:
-        """Return the largest reduced chi-square of a clean stamp within a radius, for the noise of the pixels alone."""
-        half = self.stamps.side // 2
-        core = np.hypot(*np.mgrid[-half : half + 1, -half : half + 1]).ravel() < radius
-        values = [
-            float(self.stamps.weight[k][core] @ self._residual(k)[core] ** 2) / np.count_nonzero(core)
-            for k in np.flatnonzero(self.clean()).tolist()
-        ]
-        return max(values, default=float("nan"))

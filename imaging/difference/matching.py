@@ -9,14 +9,12 @@ from numpy.typing import NDArray
 from imaging.difference.basis import KernelBasis
 from imaging.difference.coverage import StackParts, kernel_changes
 from imaging.difference.design import Stamps, build_stamps
-from imaging.difference.few_sources import MIN_AGREEING, SourceMatch, match_sources, point_like
+from imaging.difference.few_sources import match_sources
 from imaging.difference.kernel import MatchingKernel, fit_kernel, noise_products
 from imaging.difference.pair import Side
 from imaging.difference.psf_kernel import unit_kernel
-from imaging.difference.records import CONSTANT
 from imaging.difference.registration import (
     ShiftField,
-    constant_shift_field,
     fit_shift_field,
     image_slopes,
     measure_shifts,
@@ -28,13 +26,6 @@ from imaging.errors import CcdError
 from imaging.image import FloatImage
 
 FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
-
-OF_MODELS = "kernel of the PSF models"
-"""Fallback to a kernel that is not fitted."""
-
-MAX_OF_MODELS = 5
-"""Largest number of sources for which a kernel of the PSF models that fits them is preferred to a fitted one."""
 
 ENOUGH_FOR_SHIFTS = 20
 """With fewer stamps the shifts of single sources are not removed before the fit."""
@@ -47,9 +38,6 @@ LEAST_NOISE_SHARE = 0.01
 
 MIN_COMMON = 5
 """With fewer bright sources nothing is said about their common places."""
-
-SAME_PLACE = 3.0
-"""Largest distance of the peaks of one source in two lists, pixels."""
 
 MAX_OWN_SHIFT = 0.5
 """Largest shift of a single source by turbulence, pixels."""
@@ -67,10 +55,8 @@ class KernelMatch:
         The stamps.
     fallback
         Fallback used because the first fit was rejected; empty if none.
-    few
-        What the sources say about the kernel's shift and about stars that moved, if they are few; else None.
-    galaxies
-        (n,) stamps of extended sources; None if unknown.
+    shift_error
+        Error per axis of the shift of a kernel of the PSF models, pixels; None for a fitted kernel.
     coverage
         Parts of the stack with different inputs; None if there is one.
     """
@@ -78,8 +64,7 @@ class KernelMatch:
     kernel: MatchingKernel
     stamps: Stamps
     fallback: str
-    few: SourceMatch | None = None
-    galaxies: BoolArray | None = None
+    shift_error: float | None = None
     coverage: StackParts | None = None
 
     @cached_property
@@ -126,20 +111,14 @@ def find_kernel(
     if settings.template_noise_share is None:
         settings = settings.with_values(template_noise_share=noise_share(target, reference, basis, correlation))
     relaxed = settings.with_values(max_order=0, stamp_snr=settings.stamp_snr / 2)
-    attempts: list[tuple[KernelSettings | None, str]] = [(settings, ""), (relaxed, CONSTANT), (None, OF_MODELS)]
     x, y = choose_places(target, reference, relaxed, steady=False)
-    if x.size < MIN_AGREEING:  # faint sources help to find the shift
-        faint = relaxed.with_values(stamp_snr=settings.stamp_snr / 4)
-        x, y = (p[: settings.few.max_sources] for p in choose_places(target, reference, faint, steady=False))
     few = build_stamps(target, reference, x, y, basis, relaxed) if x.size <= settings.few.max_sources else None
     of_models = _match_models(target, reference, basis, few, relaxed) if few is not None else None
-    known = of_models
-    if known is not None and _is_enough(known[0], settings):
-        attempts = [(None, OF_MODELS), *attempts]
-    for attempt, fallback in attempts:
+    varied = of_models[1] if of_models is not None else None
+    for attempt, fallback in ((settings, ""), (relaxed, "constant kernel"), (None, "kernel of the PSF models")):
         try:
             if attempt is not None:
-                match = _fit(target, reference, basis, correlation, coverage, attempt, fallback, known)
+                match = _fit(target, reference, basis, correlation, coverage, attempt, fallback, varied)
             else:
                 _check_ratio(target, reference, settings)
                 if of_models is None:
@@ -152,7 +131,7 @@ def find_kernel(
         except CcdError as error:
             problem = error if problem is None or error.reason in ("kernel_sum", "kernel_stars") else problem
         else:
-            return match if match.fallback == OF_MODELS else _with_motions(match, target, reference, few, settings)
+            return match
     raise problem if problem is not None else AssertionError("unreachable")
 
 
@@ -169,12 +148,6 @@ def noise_share(target: Side, reference: Side, basis: KernelBasis, correlation: 
     return float(np.clip(kernel @ noise_products(basis, correlation) @ kernel, LEAST_NOISE_SHARE, 1.0))
 
 
-def _is_enough(models: KernelMatch, settings: KernelSettings) -> bool:
-    """Return whether few sources leave a kernel of the PSF models nothing to improve but a transient among them."""
-    few = models.few
-    return few is not None and len(few.clean) <= MAX_OF_MODELS and few.core_chi2 <= settings.few.model_chi2
-
-
 def find_shifts(match: KernelMatch, shape: tuple[int, int], settings: RegistrationSettings) -> ShiftField:
     """Fit the shift field that the kernel has not absorbed.
 
@@ -188,45 +161,16 @@ def find_shifts(match: KernelMatch, shape: tuple[int, int], settings: Registrati
         Selection of sources, and interpolation.
     """
     stamps, kernel = match.stamps, match.kernel
-    if match.few is not None:
-        common = (match.few.dx, match.few.dy) if len(match.few.moved) and match.fallback != OF_MODELS else (0.0, 0.0)
-        return constant_shift_field(shape, common, match.few.shift_error, kernel.n_stamps, match.few.moved)
+    if match.shift_error is not None:
+        return no_shift_field(shape, match.shift_error, kernel.n_stamps)
     if len(stamps.x) == 0:
         return no_shift_field(shape)
     model, residual = _residual(match)
     shifts = measure_shifts(model, residual, stamps.weight, stamps.x, stamps.y, stamps.side)
     snr = 1.0 / np.maximum(shifts.scale_error, 1e-9)
     chi2 = np.einsum("np,np->n", stamps.weight, residual**2) / np.maximum(stamps.n_pixels, 1.0)
-    sound = (snr > settings.min_snr) & (chi2 < 3.0 * max(kernel.chi2, 1.0))
-    galaxies = None if match.galaxies is None else match.galaxies[sound]
-    return fit_shift_field(shifts.select(sound), shape, settings, galaxies)
-
-
-def _moved_back(stamps: Stamps, models: KernelMatch) -> Stamps:
-    """Undo the motions of stars in the stamps, to second order."""
-    if models.few is None or len(models.few.moved) == 0:
-        return stamps
-    x, y, *motion = models.few.moved.T
-    away = np.hypot(stamps.x[:, None] - x, stamps.y[:, None] - y)
-    near, star = away.min(axis=1) < SAME_PLACE, away.argmin(axis=1)
-    dx, dy = (np.where(near, d[star], 0.0).astype(np.float32)[:, None] for d in motion)
-    along_x, along_y = image_slopes(stamps.convolved(models.kernel.images(stamps.x, stamps.y)), stamps.side)
-    first = dx * along_x + dy * along_y
-    second = (d * image_slopes(first, stamps.side)[k] for k, d in enumerate((dx, dy)))
-    return stamps.moved(first - np.float32(0.5) * sum(second))
-
-
-def _with_motions(
-    match: KernelMatch, target: Side, reference: Side, few: Stamps | None, settings: KernelSettings
-) -> KernelMatch:
-    """Tell what moves from what does not, where a fitted kernel has the mean motion of its stars."""
-    ny, nx = _shape(target)
-    place, kernel = (nx / 2, ny / 2), match.kernel
-    if few is None or len(few.x) == 0:
-        return replace(match, galaxies=~point_like(match.stamps, target.psf, place))
-    kernels = kernel.images(few.x, few.y)
-    found = match_sources(reference.psf, target.psf, kernel.basis, place, few, settings.few, kernels)
-    return replace(match, few=found)
+    sound = chi2 < 3.0 * max(kernel.chi2, 1.0)
+    return fit_shift_field(shifts.select((snr > settings.min_snr) & sound), shape, settings)
 
 
 def _match_models(
@@ -253,7 +197,7 @@ def _match_models(
         chi2=found.chi2,
         sum_error=found.sum_error,
     )
-    match = KernelMatch(kernel, stamps, "", found)
+    match = KernelMatch(kernel, stamps, "", found.shift_error)
     return match, np.stack([stamps.x, stamps.y], axis=1)[found.varied]
 
 
@@ -265,18 +209,15 @@ def _fit(
     coverage: StackParts | None,
     settings: KernelSettings,
     fallback: str,
-    known: tuple[KernelMatch, FloatArray] | None,
+    varied: FloatArray | None,
 ) -> KernelMatch:
     """Fit the kernel, remove the shifts of single sources from the stamps, and fit again.
 
     The first fit takes the stamps of the largest part of the stack. Its kernel tells by how much the kernels of the
-    other parts differ, so that the second fit can take all stamps. ``known`` are the match of the PSF models, whose
-    moved stars are moved back in the stamps, and the places (k, 2) of sources that are no stamps; None if deviating
-    ones are clipped instead.
+    other parts differ, so that the second fit can take all stamps. ``varied`` are the places (k, 2) of sources that are
+    no stamps; None if deviating ones are clipped instead.
     """
-    stamps = cut_stamps(target, reference, basis, settings, known[1] if known else None)
-    if known:
-        stamps = _moved_back(stamps, known[0])
+    stamps = cut_stamps(target, reference, basis, settings, varied)
     usable = int(np.count_nonzero(stamps.n_pixels > 0.5 * stamps.data.shape[1]))
     if usable < settings.min_stamps:
         raise _error("too few sources to match the two images", "kernel_too_few_stamps", usable, settings)

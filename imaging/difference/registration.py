@@ -2,17 +2,14 @@
 
 The kernel absorbs shifts that vary smoothly over the CCD. The remaining turbulence, correlated over arcminutes, is
 measured at every source from the residual of the match, interpolated by a Gaussian process with fitted length and
-amplitude, and applied to the matched image. Stars that moved by themselves are moved one by one; nothing else is
-charged with their motion.
+amplitude, and applied to the matched image.
 """
 
-import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from imaging.difference.settings import RegistrationSettings
 from imaging.image import FloatImage
@@ -22,13 +19,6 @@ FloatArray = NDArray[np.float64]
 
 NODE = 64
 """Spacing of the shift field's nodes, pixels."""
-
-STEADY_SIGMA, STEADY_SCALE = 3.0, 0.01
-"""Significance of a change of brightness, and its systematic error, with which a shifted source is a transient's host
-rather than a star that moved."""
-
-MARGIN = 8
-"""Pixels around the moved surroundings of a star that the splines need."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,8 +69,6 @@ class ShiftField:
         leave-one-out prediction.
     n_sources
         Sources measured.
-    moved
-        (k, 4) stars with a motion of their own: position, and shift along x and y beyond the field, pixels.
     """
 
     dx: FloatArray
@@ -89,11 +77,10 @@ class ShiftField:
     rms_before_pixels: float
     rms_after_pixels: float
     n_sources: int
-    moved: FloatArray = field(default_factory=lambda: np.zeros((0, 4)))
 
     def opposite(self) -> "ShiftField":
         """Return the field with reversed sign."""
-        return replace(self, dx=-self.dx, dy=-self.dy, moved=self.moved * [1.0, 1.0, -1.0, -1.0])
+        return replace(self, dx=-self.dx, dy=-self.dy)
 
 
 def measure_shifts(
@@ -130,12 +117,7 @@ def measure_shifts(
     )
 
 
-def fit_shift_field(
-    shifts: SourceShifts,
-    shape: tuple[int, int],
-    settings: RegistrationSettings,
-    galaxies: NDArray[np.bool_] | None = None,
-) -> ShiftField:
+def fit_shift_field(shifts: SourceShifts, shape: tuple[int, int], settings: RegistrationSettings) -> ShiftField:
     """Interpolate the shifts of the sources as a Gaussian process.
 
     The covariance is exponential in the distance; its amplitude is the scatter beyond the errors, its length that of
@@ -149,18 +131,15 @@ def fit_shift_field(
         (ny, nx) of the image.
     settings
         Lengths to try, limits.
-    galaxies
-        (n,) extended sources, which do not move: if there are enough, the scatter that is left is theirs, and stars
-        beyond it moved. None if that is unknown.
     """
     rows, columns = shape[0] // NODE + 2, shape[1] // NODE + 2
     radius = np.hypot(shifts.dx, shifts.dy)
     good = (shifts.error > 0) & (shifts.error < 0.3) & (radius < settings.max_shift_pixels)
     good &= radius < np.median(radius[good]) * 6.0 + 5.0 * shifts.error if good.any() else good
-    s, extended = shifts.select(good), np.zeros(good.sum(), dtype=bool) if galaxies is None else galaxies[good]
+    s = shifts.select(good)
     before = excess_scatter(np.concatenate([s.dx, s.dy]), np.concatenate([s.error, s.error]))
     if len(s.x) < settings.min_stars or before == 0.0 or not settings.correct:
-        return _without_stars(no_shift_field(shape, before, len(s.x)), s, (s.dx, s.dy), extended, settings)
+        return no_shift_field(shape, before, len(s.x))
     distance = np.hypot(s.x[:, None] - s.x[None, :], s.y[:, None] - s.y[None, :])
     best_length, best_likelihood = 0.0, _log_likelihood(s, np.zeros(distance.shape))
     for length in settings.scales_pixels:
@@ -168,37 +147,21 @@ def fit_shift_field(
         if likelihood > best_likelihood + 2.0:
             best_length, best_likelihood = length, likelihood
     if best_length == 0.0:
-        return _without_stars(no_shift_field(shape, before, len(s.x)), s, (s.dx, s.dy), extended, settings)
+        return no_shift_field(shape, before, len(s.x))
     signal = before**2 * np.exp(-distance / best_length)
     inverse = np.linalg.inv(signal + np.diag(s.error**2))
-    left = [(inverse @ d) / np.diag(inverse) for d in (s.dx, s.dy)]
+    left = np.concatenate([(inverse @ d) / np.diag(inverse) for d in (s.dx, s.dy)])
+    noise = np.tile(s.error, 2)
     gy, gx = np.meshgrid(np.arange(rows) * NODE, np.arange(columns) * NODE, indexing="ij")
     to_nodes = before**2 * np.exp(
         -np.hypot(gx.ravel()[:, None] - s.x[None, :], gy.ravel()[:, None] - s.y[None, :]) / best_length
     )
     dx, dy = (to_nodes @ (inverse @ d) for d in (s.dx, s.dy))
-    after = excess_scatter(np.concatenate(left), np.tile(s.error, 2))
-    found = ShiftField(dx.reshape(rows, columns), dy.reshape(rows, columns), best_length, before, after, len(s.x))
-    return _without_stars(found, s, (left[0], left[1]), extended, settings)
-
-
-def _without_stars(
-    found: ShiftField,
-    s: SourceShifts,
-    left: tuple[FloatArray, FloatArray],
-    galaxies: NDArray[np.bool_],
-    settings: RegistrationSettings,
-) -> ShiftField:
-    """Take the scatter of the galaxies' shifts for the field's error, and the motions of stars beyond it from them."""
-    if galaxies.sum() < settings.min_galaxies:
-        return found
-    scatter = excess_scatter(np.concatenate([d[galaxies] for d in left]), np.tile(s.error[galaxies], 2))
-    if scatter >= found.rms_after_pixels:
-        return found
-    steady = np.abs(s.scale) < STEADY_SIGMA * np.hypot(s.scale_error, STEADY_SCALE)
-    far = np.hypot(*left) > settings.moved_sigma * np.hypot(s.error, scatter)
-    moved = np.stack([s.x, s.y, *left], axis=1)[far & steady & ~galaxies]
-    return replace(found, rms_after_pixels=scatter, moved=moved)
+    return ShiftField(
+        *(dx.reshape(rows, columns), dy.reshape(rows, columns), best_length, before),
+        excess_scatter(left, noise),
+        len(s.x),
+    )
 
 
 def no_shift_field(shape: tuple[int, int], scatter_pixels: float = 0.0, n_sources: int = 0) -> ShiftField:
@@ -217,29 +180,6 @@ def no_shift_field(shape: tuple[int, int], scatter_pixels: float = 0.0, n_source
     return ShiftField(zero, zero, 0.0, scatter_pixels, scatter_pixels, n_sources)
 
 
-def constant_shift_field(
-    shape: tuple[int, int], shift: tuple[float, float], error_pixels: float, n_sources: int, moved: FloatArray
-) -> ShiftField:
-    """Return the same shift everywhere, known with an error, and the stars that moved beyond it.
-
-    Parameters
-    ----------
-    shape
-        (ny, nx) of the image.
-    shift
-        Shift along x and y, pixels.
-    error_pixels
-        Its error per axis.
-    n_sources
-        Sources measured.
-    moved
-        (k, 4) positions of stars, and their shifts along x and y, pixels.
-    """
-    zero = no_shift_field(shape, error_pixels, n_sources)
-    length = float(max(shape)) if any(shift) else 0.0
-    return replace(zero, dx=zero.dx + shift[0], dy=zero.dy + shift[1], length_pixels=length, moved=moved)
-
-
 def apply_shift(image: FloatImage, field: ShiftField) -> FloatImage:
     """Shift an image by a field of a small fraction of a pixel (second-order Taylor expansion).
 
@@ -253,34 +193,6 @@ def apply_shift(image: FloatImage, field: ShiftField) -> FloatImage:
     if field.length_pixels == 0.0:
         return image
     return _apply_shift(image, field.dx.astype(np.float32), field.dy.astype(np.float32))
-
-
-def move_stars(image: FloatImage, moved: FloatArray, fwhm_pixels: float) -> FloatImage:
-    """Shift the surroundings of stars by their own motion (quintic splines, fading out from two to three FWHM).
-
-    Parameters
-    ----------
-    image
-        (ny, nx) float32, well sampled.
-    moved
-        (k, 4) positions, and shifts along x and y, pixels.
-    fwhm_pixels
-        Width of a star.
-    """
-    if len(moved) == 0:
-        return image
-    out, reach, (ny, nx) = image.copy(), math.ceil(3.0 * fwhm_pixels), image.shape
-    for x, y, dx, dy in moved.tolist():
-        i, j, margin = round(x), round(y), reach + MARGIN
-        wide = (slice(max(j - margin, 0), j + margin + 1), slice(max(i - margin, 0), i + margin + 1))
-        inner = (slice(max(j - reach, 0), min(j + reach + 1, ny)), slice(max(i - reach, 0), min(i + reach + 1, nx)))
-        part = ndimage.shift(image[wide].astype(float), (dy, dx), order=5, mode="nearest")
-        part = part[tuple(slice(a.start - b.start, a.stop - b.start) for a, b in zip(inner, wide, strict=True))]
-        rows, columns = np.ogrid[inner]
-        radius = np.hypot(rows - y, columns - x) / fwhm_pixels
-        share = np.cos(0.5 * np.pi * np.clip(radius - 2.0, 0.0, 1.0)) ** 2
-        out[inner] += (share * (part - image[inner])).astype(np.float32)
-    return out
 
 
 def image_slopes(model: FloatImage, side: int) -> tuple[FloatImage, FloatImage]:

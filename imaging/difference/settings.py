@@ -20,7 +20,7 @@ class FewSourceSettings(Settings):
     """Error of the relative coordinates per axis, pixels."""
     source_scale: float = Field(default=0.03, gt=0)
     """Scatter of the flux ratios of constant sources (colours, flat fields)."""
-    source_shift_pixels: float = Field(default=0.01, gt=0)
+    source_shift_pixels: float = Field(default=0.02, gt=0)
     """Scatter of the shifts of sources (turbulence), pixels per axis."""
     sky_error: float = Field(default=0.2, gt=0)
     """Error of the background of a stamp, in units of the noise of a pixel."""
@@ -32,13 +32,6 @@ class FewSourceSettings(Settings):
     """Significance of a point source that is in one image only."""
     varied_sigma: float = Field(default=14.0, gt=0)
     """Significance of such a source above which its stamp is left out of a fitted kernel too."""
-    moved_sigma: float = Field(default=5.0, gt=0)
-    """Significance of a star's own motion above which it says nothing about the shift of the images."""
-    moved_pixels: float = Field(default=0.5, gt=0)
-    """Scatter of the motions of such stars between the two images (proper motion), pixels per axis."""
-    model_chi2: float = Field(default=1.5, gt=0)
-    """Largest reduced chi-square, in the cores of the sources without a companion, up to which the kernel of the PSF
-    models is used without a fit: a free kernel of few stamps absorbs a transient in one of them."""
     max_companions: int = Field(default=2, ge=1)
     """Largest number of such sources per stamp."""
 
@@ -123,10 +116,6 @@ class RegistrationSettings(Settings):
     """Correlation lengths tried for the shift field, pixels: turbulence is correlated over arcminutes."""
     min_stars: int = Field(default=20, ge=3)
     """Fewest sources for a shift field."""
-    min_galaxies: int = Field(default=10, ge=3)
-    """Fewest extended sources whose scatter is the error of the shift; that of stars includes proper motions."""
-    moved_sigma: float = Field(default=5.0, gt=0)
-    """Significance of a star's shift, beyond that scatter, above which the star moved and is moved alone."""
     max_shift_pixels: float = Field(default=1.0, gt=0)
     """Largest shift of a single source; larger ones are rejected."""
 
