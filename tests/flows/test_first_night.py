@@ -79,7 +79,9 @@ def test_the_commands_of_the_page_lead_from_an_empty_folder_to_the_ranked_list(r
     templates = [read_table(path) for path in site.store.rglob("*_templates.parquet")]
     assert len(templates) == len(SEARCH)
     for table in templates:
-        assert set(table["expnum"].to_pylist()) == set(TEMPLATES[:2])
+        assert set(table["template_expnum"].to_pylist()) == set(TEMPLATES[:2])
+        sources = dict(zip(table["template_expnum"].to_pylist(), table["source"].to_pylist(), strict=True))
+        assert not sources[TEMPLATES[0]] and sources[TEMPLATES[1]].startswith("Community Pipeline")
 
     for row in ccd_figures(site, SEARCH):
         assert row["astrometry_rms_mas"] < 20.0
@@ -102,7 +104,7 @@ def test_own_masters_calibrate_and_every_default_is_named(received):
         assert header["CALDEFLT"] == "crosstalk=20130606 linearity=unknown star_flat=none sky_modes=none"
         assert header["LINKNOWN"] is False and "DESLINC" not in header
         assert header["DESDCXTK"] == "20130606"
-    (path,) = site.store.rglob(f"D0{SEARCH[0]}_i_r1p1_quality.parquet")
+    (path,) = site.store.rglob(f"{SEARCH[0]}/D0{SEARCH[0]}_i_r1p1_quality.parquet")
     for row in read_table(path).to_pylist():
         assert row["calibration_defaults"] == header["CALDEFLT"]
         assert row["linearity_known"] == 0

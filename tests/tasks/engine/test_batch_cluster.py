@@ -84,7 +84,7 @@ def scheduler(tmp_path):
         for line in words
     ]
     deadline = time.monotonic() + 120
-    while not address_file.exists() and time.monotonic() < deadline:
+    while not (address_file.exists() and address_file.read_text()) and time.monotonic() < deadline:
         time.sleep(0.1)
     try:
         yield json.loads(address_file.read_text())["address"]
