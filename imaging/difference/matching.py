@@ -27,6 +27,16 @@ from imaging.image import FloatImage
 
 FloatArray = NDArray[np.float64]
 
+OF_MODELS = "kernel of the PSF models"
+"""Fallback to a kernel that is not fitted."""
+
+MAX_OF_MODELS, MAX_CHI2_OF_MODELS = 5, 1.3
+"""Largest number of clean sources, and largest median of their reduced chi-squares, with which a kernel of the PSF
+models is preferred to a fitted one: a free kernel of few stamps absorbs a transient in one of them."""
+
+MODEL_ERROR = 0.005
+"""Relative error of a PSF model: of sources with a lower signal to noise than its inverse it leaves nothing."""
+
 ENOUGH_FOR_SHIFTS = 20
 """With fewer stamps the shifts of single sources are not removed before the fit."""
 
@@ -115,7 +125,8 @@ def find_kernel(
     few = build_stamps(target, reference, x, y, basis, relaxed) if x.size <= settings.few.max_sources else None
     of_models = _match_models(target, reference, basis, few, relaxed) if few is not None else None
     varied = of_models[1] if of_models is not None else None
-    for attempt, fallback in ((settings, ""), (relaxed, "constant kernel"), (None, "kernel of the PSF models")):
+    first = [(None, OF_MODELS)] if of_models is not None and _is_enough(of_models[0]) else []
+    for attempt, fallback in (*first, (settings, ""), (relaxed, "constant kernel"), (None, OF_MODELS)):
         try:
             if attempt is not None:
                 match = _fit(target, reference, basis, correlation, coverage, attempt, fallback, varied)
@@ -133,6 +144,15 @@ def find_kernel(
         else:
             return match
     raise problem if problem is not None else AssertionError("unreachable")
+
+
+def _is_enough(models: KernelMatch) -> bool:
+    """Return whether a fit to few faint sources could improve the kernel of the PSF models by a transient alone."""
+    kernel, stamps = models.kernel, models.stamps
+    if kernel.n_stamps > MAX_OF_MODELS or not kernel.chi2 <= MAX_CHI2_OF_MODELS:
+        return False
+    signal = stamps.convolved(kernel.images(stamps.x, stamps.y))
+    return bool(np.sqrt(np.einsum("np,np->n", stamps.weight, signal**2)).max(initial=0.0) < 1.0 / MODEL_ERROR)
 
 
 def noise_share(target: Side, reference: Side, basis: KernelBasis, correlation: FloatArray) -> float:

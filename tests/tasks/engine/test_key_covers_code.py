@@ -79,7 +79,7 @@ DECIDES = [
         "tasks/products.py",
         "indent=1, sort_keys=True",
         "indent=2, sort_keys=True",
-        {"measure", "check_products", "difference"},
+        {"measure", "import_image", "check_products", "difference"},
     ),
     (
         "tasks/exposure_solution.py",
@@ -87,7 +87,7 @@ DECIDES = [
         'PERMANENT = ("ccd",)',
         {"fit_sky", "tie_astrometry", "solve_zeropoints"},
     ),
-    ("tasks/measure.py", "HALF_DIAGONAL_DEG = 0.168", "HALF_DIAGONAL_DEG = 0.170", {"measure"}),
+    ("tasks/measure.py", "HALF_DIAGONAL_DEG = 0.168", "HALF_DIAGONAL_DEG = 0.170", {"measure", "import_image"}),
     ("tasks/difference.py", "BRIGHT_MAG = 18.0", "BRIGHT_MAG = 17.0", {"difference"}),
     (
         "tasks/tie_astrometry.py",
@@ -176,5 +176,6 @@ PLANNED_WITH = {
     "imaging.io.calibration_write",
     "imaging.io.exposure_list",
     "imaging.io.list_rows",
+    "imaging.io.raw_headers",
 }
 """Modules that only the planning of jobs uses."""
