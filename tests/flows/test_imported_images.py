@@ -83,11 +83,13 @@ def detections(site: Site) -> pa.Table:
     return read_table(job.product_path("detections.parquet"))
 
 
-def require_same(found: pa.Table, wanted: pa.Table, zeropoint_shift_mag: float = 0.0) -> None:
+def n_same(found: pa.Table, wanted: pa.Table, zeropoint_shift_mag: float = 0.0) -> int:
     """Require that two searches found the same sources above S/N 7, and those that pass with fluxes within one sigma.
 
-    Residuals of bright stars, which are flagged, are found again, but a dipole has no position and no flux.
+    Residuals of bright stars, which are flagged, are found again, but a dipole has no position and no flux. Returned is
+    how many passed, the fewer of the two searches.
     """
+    counts = []
     scale = 10.0 ** (0.4 * zeropoint_shift_mag)
     for one, other, factor in ((wanted, found, scale), (found, wanted, 1.0 / scale)):
         columns = {name: np.array(other.column(name)) for name in ("ra", "dec", "flux", "flags")}
@@ -104,7 +106,8 @@ def require_same(found: pa.Table, wanted: pa.Table, zeropoint_shift_mag: float =
                 assert columns["flags"][nearest] == 0, row
                 assert abs(columns["flux"][nearest] / factor - row["flux"]) < row["flux_error"], row
                 checked += 1
-        assert checked >= 5
+        counts.append(checked)
+    return min(counts)
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +166,7 @@ def test_imported_images_are_as_ours(imported, simulated, written):
 
 
 def test_imported_templates_give_the_same_detections(imported, simulated, written):
-    require_same(subtract(imported), detections(simulated))
+    assert n_same(subtract(imported), detections(simulated)) >= 5
     path = StepJob(exposure=WHO, season=1, site=imported).product_path("templates.parquet")
     rows = [row for row in read_table(path).to_pylist() if row["ccd"] == CCD and row["rank"] is not None]
     assert {row["template_expnum"] for row in rows} == set(TEMPLATES.values())
@@ -181,7 +184,7 @@ def test_a_search_image_of_another_pipeline_gives_the_same_detections(simulated,
     )
     found = subtract(site)
     shift = own_zeropoint(site, NIGHT, SEARCH[0]) - own_zeropoint(simulated, NIGHT, SEARCH[0])
-    require_same(found, detections(simulated), shift)
+    assert n_same(found, detections(simulated), shift) >= 5
 
 
 def test_an_exposure_of_ours_is_not_overwritten(simulated, written, tmp_path):
