@@ -52,13 +52,14 @@ def match_alard_lupton(pair: Pair, settings: SubtractionSettings, times: StepTim
     convolved: Literal["search", "template"] = "template" if fwhm["template"] <= fwhm["search"] else "search"
     target, reference = (pair.search, pair.template) if convolved == "template" else (pair.template, pair.search)
     basis = choose_basis(min(fwhm.values()), max(fwhm.values()), settings.kernel)
+    fit = with_stamps_for(max(fwhm.values()), settings.kernel)
     mean_correlation = _white() if pair.search_correlation is None else pair.search_correlation
     if convolved == "template":
         mean_correlation = pair.correlation.mean(axis=(0, 1), dtype=float)
     with times.step("kernel"):
         search_psf = pair.search.psf if convolved == "search" else None
         coverage = None if pair.makeup is None else coverage_of(pair.makeup, search_psf)
-        match = find_kernel(target, reference, basis, mean_correlation, coverage, settings.kernel)
+        match = find_kernel(target, reference, basis, mean_correlation, coverage, fit)
         shifts = find_shifts(match, (ny, nx), settings.registration)
     with times.step("convolution"):
         plain, model = _subtract(pair, match, convolved)
@@ -105,6 +106,20 @@ def choose_basis(sharp_fwhm: float, broad_fwhm: float, settings: KernelSettings)
     sigmas = tuple(max(f * base, settings.min_sigma_pixels) for f in settings.sigma_factors)
     half_width = min(max(math.ceil(3.0 * max(sigmas)), settings.min_half_width), settings.max_half_width)
     return gaussian_basis(sigmas, settings.degrees, half_width)
+
+
+def with_stamps_for(broad_fwhm: float, settings: KernelSettings) -> KernelSettings:
+    """Return settings whose stamps hold the wings of the broader image.
+
+    Parameters
+    ----------
+    broad_fwhm
+        Full width at half maximum of that image, pixels.
+    settings
+        Smallest half size, and its reach in units of the width.
+    """
+    half = min(math.ceil(settings.stamp_reach_fwhm * broad_fwhm), 2 * settings.max_half_width)
+    return settings.with_values(stamp_half_width=max(settings.stamp_half_width, half))
 
 
 def subtract_mesh(plain: FloatImage, good: BoolImage, model: FloatImage, sigma: float, mesh: int) -> FloatImage:

@@ -49,6 +49,9 @@ LEAST_NOISE_SHARE = 0.01
 MIN_COMMON = 5
 """With fewer bright sources nothing is said about their common places."""
 
+PSF_HALF = 30
+"""Half size of the stamp in which a PSF's flux is summed, pixels."""
+
 MAX_OWN_SHIFT = 0.5
 """Largest shift of a single source by turbulence, pixels."""
 
@@ -136,7 +139,7 @@ def find_kernel(
                     many = cut_stamps(target, reference, basis, relaxed).take(slice(settings.few.max_sources))
                     of_models = _match_models(target, reference, basis, many, relaxed)
                 match = replace(of_models[0], fallback=fallback, coverage=coverage)
-            _check(match.kernel, settings)
+            _check(match.kernel, _flux_of_psf(target) / _flux_of_psf(reference), settings)
             if match.fallback or match.kernel.n_stamps < ENOUGH_FOR_SHIFTS:
                 _check_common(target, reference, settings)
         except CcdError as error:
@@ -276,8 +279,15 @@ def _shape(side: Side) -> tuple[int, int]:
     return side.science.shape[0], side.science.shape[1]
 
 
-def _check(kernel: MatchingKernel, settings: KernelSettings) -> None:
-    total = float(kernel.coefficients[0, 0])
+def _flux_of_psf(side: Side) -> float:
+    """Return a PSF's flux in units of that in the reference aperture, which the zero points refer to."""
+    ny, nx = side.science.shape
+    return float(side.psf.stamp(nx / 2, ny / 2, PSF_HALF).sum())
+
+
+def _check(kernel: MatchingKernel, expected: float, settings: KernelSettings) -> None:
+    """Raise if a kernel does not fit, or if its sum is not the expected one."""
+    total = float(kernel.coefficients[0, 0]) / expected
     if not abs(total - 1.0) <= settings.max_sum_error:
         raise _error("the kernel sum disagrees with the zero points", "kernel_sum", f"{total:.3f}", settings)
     none_fits = kernel.n_stamps == 0 and kernel.n_rejected >= MIN_COMMON

@@ -22,7 +22,8 @@ from photutils.aperture import CircularAperture, aperture_photometry
 from scipy.ndimage import gaussian_filter
 from scipy.signal import fftconvolve
 
-from imaging.difference.alard_lupton import choose_basis, match_alard_lupton, subtract_mesh
+from bench.difference_runs import Scenario, is_true, run, take
+from imaging.difference.alard_lupton import choose_basis, match_alard_lupton, subtract_mesh, with_stamps_for
 from imaging.difference.basis import gaussian_basis
 from imaging.difference.design import build_stamps
 from imaging.difference.kernel import MatchingKernel
@@ -205,7 +206,8 @@ def test_basis_spans_the_width_that_turns_one_seeing_into_the_other():
     widths = basis.factors[[0, 5, 9, 12], basis.half_width + 1]
     matching = np.sqrt(5.0**2 - 3.0**2) * TO_SIGMA
     assert np.sqrt(-0.5 / np.log(widths)) == pytest.approx(matching * np.array([0.5, 1, 2, 4]), rel=1e-4)
-    assert basis.half_width == 14
+    assert basis.half_width == int(np.ceil(3 * 4 * matching))
+    assert choose_basis(4.0, 10.0, KernelSettings()).half_width == 28
     equal = choose_basis(4.0, 4.0, KernelSettings(sigma_factors=(0.25, 1.0), degrees=(1, 1)))
     widths = equal.factors[[0, 2], equal.half_width + 1]
     assert np.sqrt(-0.5 / np.log(widths)) == pytest.approx([0.7, 1.4])
@@ -213,6 +215,29 @@ def test_basis_spans_the_width_that_turns_one_seeing_into_the_other():
     middle = choose_basis(3.0, 5.0, KernelSettings(sigma_factors=(2.0,), degrees=(1,)))
     assert middle.half_width == int(np.ceil(6 * matching))
     assert choose_basis(3.0, 5.0, KernelSettings(basis="delta", delta_half_width=4)).factors.shape == (9, 9)
+
+
+def test_a_broad_image_leaves_no_rings_about_stars():
+    # a kernel of 14 pixels leaves 145 of them
+    scenario = Scenario(
+        70,
+        search_fwhm=2.6,
+        template_fwhm=0.85,
+        n_templates=1,
+        shape=(1536, 1536),
+        n_transients=10,
+        missed_cosmic_rays=0,
+    )
+    truth = take(scenario)
+    detections = run(truth, scenario).detections
+    false = ~is_true(detections, truth)[0] & (detections.flags == 0)
+    assert false.sum() <= 8
+
+
+def test_stamps_hold_the_wings_of_a_broad_image():
+    assert with_stamps_for(4.5, KernelSettings()).stamp_half_width == 15
+    assert with_stamps_for(10.0, KernelSettings()).stamp_half_width == 25
+    assert with_stamps_for(10.0, KernelSettings(stamp_reach_fwhm=0.0)).stamp_half_width == 15
 
 
 def test_mesh_takes_out_a_wave_but_no_source_and_no_bad_pixel():
