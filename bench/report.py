@@ -9,10 +9,12 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from rich.console import Console
 from rich.table import Table
+
+from imaging.simulation.skies import SkyName
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,11 @@ def print_report(rows: Sequence[Row], *, as_json: bool, title: str) -> None:
     Console(width=160).print(table)
 
 
-def main(title: str, measure: Callable[[bool], Sequence[Row]]) -> None:
+def main(
+    title: str,
+    measure: Callable[[bool], Sequence[Row]],
+    on_sky: Callable[[str, str, bool], Sequence[Row]] | None = None,
+) -> None:
     """Run a bench from the command line.
 
     Parameters
@@ -128,9 +134,18 @@ def main(title: str, measure: Callable[[bool], Sequence[Row]]) -> None:
         Heading of the table.
     measure
         Function of one flag, ``quick`` (about a minute instead of the full measurement), that returns the rows.
+    on_sky
+        Function of a sky's name, a band and that flag, for ``--sky`` and ``--band``; None if the bench has none.
     """
     parser = argparse.ArgumentParser(description=title)
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.add_argument("--quick", action="store_true", help="take about a minute")
+    if on_sky is not None:
+        parser.add_argument("--sky", choices=get_args(SkyName), help="measure a night of this simulated sky instead")
+        parser.add_argument("--band", default="i", help="its band")
     options = parser.parse_args()
-    print_report(measure(options.quick), as_json=options.json, title=title)
+    if on_sky is not None and options.sky:
+        rows = on_sky(options.sky, options.band, options.quick)
+    else:
+        rows = measure(options.quick)
+    print_report(rows, as_json=options.json, title=title)
