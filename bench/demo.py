@@ -10,7 +10,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,16 +37,11 @@ def measure(quick: bool) -> list[Row]:
 def run_demo(options: Sequence[str]) -> dict[str, Any]:
     """Run the demonstration in a temporary folder and return its JSON document."""
     with tempfile.TemporaryDirectory(prefix="gw-workflow-demo-") as folder:
-        return run_demo_in(Path(folder), options)
-
-
-def run_demo_in(folder: Path, options: Sequence[str]) -> dict[str, Any]:
-    """Run the demonstration in a folder and return its JSON document."""
-    command = [sys.executable, "-m", "deployments.cli.main", "demo", "--json", "--root", str(folder), *options]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if not done.stdout.strip():
-        raise RuntimeError(f"the demonstration printed nothing: {done.stderr[-2000:]}")
-    return json.loads(done.stdout)
+        command = [sys.executable, "-m", "deployments.cli.main", "demo", "--json", "--root", folder, *options]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if not done.stdout.strip():
+            raise RuntimeError(f"the demonstration printed nothing: {done.stderr[-2000:]}")
+        return json.loads(done.stdout)
 
 
 def grade(documents: Sequence[dict[str, Any]], seeds: Sequence[int]) -> list[Row]:

@@ -1,67 +1,56 @@
-"""Rank of the kilonova on nights of the named skies, from raw pixels; ``python -m bench.candidates --sky hard``."""
+"""Rank of the kilonova on nights of the named skies: ``python -m bench.candidates --sky hard``."""
 
-import tempfile
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from bench.demo import NOT_FOUND, run_demo_in
+from bench.demo import NOT_FOUND
 from bench.report import Row, at_most
-from imaging.errors import InputError
+from bench.sky_night import SkyNight
+from blocks.site import Site
+from deployments.products.compare_with_truth import kilonova_rank
+from deployments.reports.candidates import candidate_table, read_candidates
 from imaging.io.tables import read_table
 from imaging.io.truth import source_truth_path
-from imaging.simulation.settings import DEMO_CCDS
 from imaging.tables import column
 from imaging.wcs.sphere import separation_deg
 
-SEED = 8400
 FIRST, NEAR_ARCSEC = 20, 1.5
 """Number of best candidates compared with the truth, and largest distance from their sources."""
 
 STEADY = ("star", "galaxy")
 
 
-def rows_on_sky(sky: str, band: str, quick: bool) -> list[Row]:
-    """Run the demonstration on a named sky; return the rank of its kilonova and the false ones among the first.
-
-    Parameters
-    ----------
-    sky, band
-        Sky; the demonstration is in i.
-    quick
-        Two CCDs instead of four.
-
-    Raises
-    ------
-    InputError
-        If another band is asked for.
-    """
-    if band != "i":
-        raise InputError("the demonstration has one band", value=band, limit="i")
-    ccds = DEMO_CCDS[: 2 if quick else 4]
-    with tempfile.TemporaryDirectory(prefix="gw-workflow-bench-") as folder:
-        options = ["--sky", sky, "--seed", str(SEED), "--ccds", ",".join(map(str, ccds))]
-        document = run_demo_in(Path(folder), options)
-        first = document["candidates"][:FIRST]
-        false = false_ones(Path(folder), {row["expnum"] for row in document["ccds"]}, ccds, first)
-    common = {"seeds": (SEED,)}
+def rows_on_sky(nights: Iterable[SkyNight]) -> list[Row]:
+    """Return the worst rank of the kilonova of processed nights, and the most false ones among the first."""
+    ranks, false, numbers, seeds, label = [], [], [], [], ""
+    for night in nights:
+        site, number = Site.at(night.root), night.settings.night
+        listed = read_candidates(site, number) if candidate_table(site, number).is_file() else []
+        ranks.append(kilonova_rank(site, listed) or NOT_FOUND)
+        false.append(false_ones(night, listed[:FIRST]))
+        numbers.append(len(listed))
+        seeds.append(night.seed)
+        label = night.label
+    n = len(seeds)
     return [
-        at_most(f"{sky}, {band}: rank of the kilonova", document["kilonova_rank"] or NOT_FOUND, "", 3, **common),
-        at_most(f"{sky}, {band}: false ones among the first {FIRST}", false, "", 1, n=len(first), **common),
-        Row(f"{sky}, {band}: candidates", document["n_candidates"], "", **common),
+        at_most(f"{label}: rank of the kilonova, worst night", max(ranks, default=None), "", 3, n=n, seeds=seeds),
+        at_most(
+            f"{label}: false among the first {FIRST}, worst night", max(false, default=None), "", 1, n=n, seeds=seeds
+        ),
+        Row(f"{label}: candidates per night", float(np.mean(numbers)) if n else None, "", n=n, seeds=tuple(seeds)),
     ]
 
 
-def false_ones(root: Path, expnums: set[int], ccds: tuple[int, ...], candidates: list[dict[str, float]]) -> int:
+def false_ones(night: SkyNight, candidates: Sequence[Mapping[str, Any]]) -> int:
     """Return the number of candidates without a true source near them that changes in some exposure."""
     places = [np.zeros((0, 2))]
-    for expnum in expnums:
-        for ccd in ccds:
-            path = source_truth_path(root, expnum, ccd)
-            if path.is_file():
-                truth = read_table(path)
-                changing = ~np.isin(column(truth, "kind"), STEADY)
-                places.append(np.stack([column(truth, name)[changing] for name in ("ra", "dec")], axis=1))
+    for expnum in [*night.expnums(search=True), *night.expnums(search=False)]:
+        for ccd in night.ccds:
+            truth = read_table(source_truth_path(night.root, expnum, ccd))
+            changing = ~np.isin(column(truth, "kind"), STEADY)
+            places.append(np.stack([column(truth, name)[changing] for name in ("ra", "dec")], axis=1))
     ra, dec = np.concatenate(places).T
     distance = [separation_deg(row["ra"], row["dec"], ra, dec).min(initial=np.inf) * 3600 for row in candidates]
     return int(np.sum(np.array(distance) > NEAR_ARCSEC))

@@ -1,20 +1,19 @@
-"""Figures of the difference on nights of the named skies, from raw pixels; ``python -m bench.difference --sky hard``.
+"""Figures of the difference on nights of the named skies: ``python -m bench.difference --sky hard``."""
 
-Every night has two search exposures and three template epochs in one band. A row counts only with enough objects.
-"""
-
-import tempfile
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from scipy.stats import poisson
 
-from bench.plain_night import PlainNight
 from bench.report import Row, at_least, at_most
+from bench.sky_night import SkyNight
+from blocks.site import Site
+from deployments.products.compare_with_truth import recorded_quality
 from imaging.candidates.settings import AssociateSettings
 from imaging.difference.forced import measure_forced
 from imaging.difference.settings import DetectionSettings
@@ -24,16 +23,12 @@ from imaging.io.psf import read_psf
 from imaging.io.tables import read_table
 from imaging.io.truth import source_truth_path
 from imaging.numerics.robust import mad_sigma
-from imaging.simulation.night import simulate_night
-from imaging.simulation.settings import DEMO_CCDS, SimulationSettings
 from imaging.tables import column
 from imaging.wcs.tpv import TpvWcs
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
-SEED = 8300
-SUPERNOVAE_PER_CCD = 30.0
 NEAR_PIXELS, ALONE_PIXELS = 4.0, 20.0
 """Distance of a detection from its source, and least distance of sources whose fluxes are compared."""
 
@@ -59,6 +54,10 @@ class Collected:
         Pull, flux over the true one, and true flux over its error of true transients: (n, 3).
     fakes
         Pull, expected signal to noise and whether unflagged of fakes on good pixels: (n, 3).
+    searched
+        Share of the pixels that are searched.
+    wanted
+        Number of CCDs that should have a difference.
     """
 
     quality: list[dict[str, float]] = field(default_factory=list)
@@ -69,50 +68,34 @@ class Collected:
     stars: list[FloatArray] = field(default_factory=list)
     pulls: list[FloatArray] = field(default_factory=list)
     fakes: list[FloatArray] = field(default_factory=list)
+    searched: list[float] = field(default_factory=list)
+    wanted: int = 0
 
 
-def rows_on_sky(sky: str, band: str, quick: bool, root: Path | None = None) -> list[Row]:
-    """Simulate and process a night of a named sky; return its figures with the goals as limits.
-
-    Parameters
-    ----------
-    sky, band
-        Sky and band.
-    quick
-        Two CCDs instead of four.
-    root
-        Folder that keeps the night, and whose night is used if it has one; None takes a temporary one.
-    """
-    if root is None:
-        with tempfile.TemporaryDirectory(prefix="gw-workflow-bench-") as folder:
-            return rows_on_sky(sky, band, quick, Path(folder))
-    settings = SimulationSettings.model_validate(
-        {"sky": sky, "seed": SEED, "bands": (band,), "ccds": DEMO_CCDS[: 2 if quick else 4]}
-        | {"focus_ccds": False, "supernovae_per_ccd": SUPERNOVAE_PER_CCD}
-    )
-    if not (root / "exposures.csv").is_file():
-        simulate_night(root, settings, processes=1)
-    return rows_of(process(PlainNight.at(root), settings.night), f"{sky}, {band}", SEED)
+def rows_on_sky(nights: Iterable[SkyNight]) -> list[Row]:
+    """Return the figures of the differences of processed nights, with the goals as limits."""
+    collected, label, seeds = Collected(), "", []
+    for night in nights:
+        label = night.label
+        seeds.append(night.seed)
+        templates = night.expnums(search=False)
+        for expnum in night.expnums(search=True):
+            quality = recorded_quality(Site.at(night.root), str(expnum))
+            for ccd in night.ccds:
+                collected.wanted += 1
+                if night.product(expnum, ccd, "diff.fits") is not None:
+                    collected.quality.append(quality[ccd])
+                    _compare(collected, night, expnum, ccd, templates)
+    return rows_of(collected, label, seeds)
 
 
-def process(night: PlainNight, number: int) -> Collected:
-    """Process a simulated night to differences and compare them with the truth."""
-    searches, templates = ([night.identity(i) for i in night.listed(number, search=s)] for s in (True, False))
-    for who in [*templates, *searches]:
-        night.single_epoch(who)
-    collected = Collected()
-    for who in searches:
-        for ccd, result in night.difference(who, templates).items():
-            collected.quality.append(result.quality)
-            _compare(collected, night, who.expnum, ccd, [t.expnum for t in templates])
-    return collected
-
-
-def _compare(collected: Collected, night: PlainNight, expnum: int, ccd: int, templates: Sequence[int]) -> None:
+def _compare(collected: Collected, night: SkyNight, expnum: int, ccd: int, templates: Sequence[int]) -> None:
     def product(suffix: str) -> Path:
-        return next(night.site.store.glob(f"*/exp/*/{expnum}/**/*_{ccd:02d}_*_{suffix}"))
+        found = night.product(expnum, ccd, suffix)
+        assert found is not None, suffix
+        return found
 
-    truth = read_table(source_truth_path(night.site.root, expnum, ccd))
+    truth = read_table(source_truth_path(night.root, expnum, ccd))
     kind, x, y = (column(truth, name) for name in ("kind", "x", "y"))
     changing = ~np.isin(kind, STEADY)
     found = read_table(product("detections.parquet"))
@@ -127,13 +110,14 @@ def _compare(collected: Collected, night: PlainNight, expnum: int, ccd: int, tem
     collected.scores.append(score[used])
     collected.fakes.append(_fakes(read_table(product("fakes.parquet"))))
     image, template_flux = _read(product("diff.fits"), product("diffpsf.fits"), product("template.fits"))
+    collected.searched.append(float((image.pixels.weight > 0).mean()))
     flux, mag = column(truth, "flux_aperture_electrons"), column(truth, "mag")
     alone = _others(x, y, x[changing], y[changing]) > ALONE_PIXELS
     stars = (kind == "star") & (mag > 16) & (mag < 18) & ~column(truth, "is_saturated").astype(bool) & alone
     forced = measure_forced(image, x[stars], y[stars], DetectionSettings(), template_flux)
     good = ~forced.masked & np.isfinite(forced.flux)
     collected.stars.append(np.stack([forced.flux / flux[stars], forced.flux / forced.error], axis=1)[good])
-    new = np.isin(kind, EXPLODING) & alone & ~_held(night.site.root, templates, ccd, truth)
+    new = np.isin(kind, EXPLODING) & alone & ~_held(night.root, templates, ccd, truth)
     forced = measure_forced(image, x[new], y[new], DetectionSettings(), template_flux)
     good = ~forced.masked & np.isfinite(forced.flux) & (flux[new] > 5 * forced.error)
     pull, ratio = (forced.flux - flux[new]) / forced.error, forced.flux / flux[new]
@@ -186,63 +170,79 @@ def _others(x: FloatArray, y: FloatArray, other_x: FloatArray, other_y: FloatArr
     return np.where(distance == 0.0, np.inf, distance).min(axis=1, initial=np.inf)
 
 
-def rows_of(collected: Collected, label: str, seed: int) -> list[Row]:
-    """Return the figures of a night, with the goals as limits.
+def rows_of(collected: Collected, label: str, seeds: Sequence[int]) -> list[Row]:
+    """Return the figures of nights, with the goals as limits.
+
+    A row has no value if the sampling error of its figure exceeds a third of its tolerance.
 
     Parameters
     ----------
     collected
-        What its CCDs give.
+        What their CCDs give.
     label
         Sky and band, the beginning of every row's name.
-    seed
-        Seed of the night.
+    seeds
+        Seeds of the nights.
     """
-    n, common = len(collected.false), {"seeds": (seed,)}
+    n = len(collected.false)
     scores = np.concatenate([np.zeros(0), *collected.scores])
     stars, pulls, fakes = (
         np.concatenate([np.zeros((0, width)), *parts])
         for width, parts in ((2, collected.stars), (3, collected.pulls), (3, collected.fakes))
     )
 
-    def per_ccd(name: str, number: float, goal: float) -> Row:
-        value = number / n if n else None
-        return at_most(f"{label}: false detections per CCD, {name}", value, "", goal, n=n, **common)
-
     def off(name: str, value: float | None, goal: float, count: int, unit: str = "") -> Row:
-        """Return a row without a value if its sampling error exceeds a third of the tolerance."""
-        return at_most(f"{label}: {name}", value, unit, goal, n=count, **common)
+        return at_most(f"{label}: {name}", value, unit, goal, n=count, seeds=seeds)
 
-    rows = [
-        per_ccd("all", sum(collected.false), 5.0),
-        per_ccd("without a flag", sum(collected.unflagged), 2.0),
-        per_ccd("that make a candidate", sum(collected.used), 0.5),
-        per_ccd("of these with a score above 0.5", int((scores > 0.5).sum()), 0.2),
-        per_ccd("of these with a score above 0.9", int((scores > 0.9).sum()), 0.02),
-    ]
+    rows = [at_least(f"{label}: CCDs with a difference", n, "", collected.wanted, n=collected.wanted, seeds=seeds)]
+    for name, number, goal in (
+        ("all", sum(collected.false), 5.0),
+        ("without a flag", sum(collected.unflagged), 2.0),
+        ("that make a candidate", sum(collected.used), 0.5),
+        ("of these with a score above 0.5", int((scores > 0.5).sum()), 0.2),
+        ("of these with a score above 0.9", int((scores > 0.9).sum()), 0.02),
+    ):
+        rows.append(off(f"false detections per CCD, {name}", rate_of(number, n, goal), goal, n))
     chi2 = [abs(q["kernel_chi2"] - 1.0) for q in collected.quality]
     rows.append(off("chi-square of the kernel fit, |median - 1|", float(np.median(chi2)) if chi2 else None, 0.05, n))
-    if len(stars):
-        rows.append(Row(f"{label}: residual of stars of 16 to 18 mag", 100 * mad_sigma(stars[:, 0]), "%", n=len(stars)))
-        rows.append(off("the same over its stated error", mad_sigma(stars[:, 1]), 1.1, len(stars)))
-    enough = partial(_enough, tolerance=0.05)
+    residual = 100 * mad_sigma(stars[:, 0]) if len(stars) else None
+    rows.append(Row(f"{label}: residual of stars of 16 to 18 mag", residual, "%", n=len(stars), seeds=tuple(seeds)))
+    rows.append(off("the same over its stated error", width_of(stars[:, 1], 0.1), 1.1, len(stars)))
     for name, values in (("true transients", pulls[:, 0]), ("fakes above S/N 8", fakes[fakes[:, 1] > 8, 0])):
-        width = abs(mad_sigma(values) - 1) if len(values) else None
-        rows.append(off(f"pull of {name}, |width - 1|", width if enough(values) else None, 0.05, len(values)))
+        width = width_of(values, 0.05)
+        distance = None if width is None else abs(width - 1)
+        rows.append(off(f"pull of {name}, |width - 1|", distance, 0.05, len(values)))
     rows.append(off("mean pull of true transients", _mean(pulls[:, 0], 0.1), 0.1, len(pulls)))
     bright = pulls[pulls[:, 2] > 20]
     rows.append(off("their flux over the true one, S/N above 20, |ratio - 1|", _ratio(bright), 0.2, len(bright), "%"))
     for low, high, goal in ((8.0, 12.0, 99.0), (50.0, np.inf, 99.9)):
         inside = fakes[(fakes[:, 1] >= low) & (fakes[:, 1] < high), 2]
-        share = 100 * float(inside.mean()) if inside.size else None
+        lost = rate_of(int((inside == 0).sum()), inside.size, 1.0 - goal / 100.0)
         name = f"{label}: detected fakes of S/N {low:g} to {high:g} without a flag"
-        rows.append(at_least(name, share, "%", goal, n=inside.size, **common))
-    return rows
+        rows.append(at_least(name, None if lost is None else 100 * (1 - lost), "%", goal, n=inside.size, seeds=seeds))
+    searched = 100 * float(np.mean(collected.searched)) if collected.searched else None
+    return [*rows, Row(f"{label}: searched share of the pixels", searched, "%", n=n, seeds=tuple(seeds))]
 
 
-def _enough(values: FloatArray, tolerance: float) -> bool:
-    """Return whether the sampling error of a robust width is at most a third of its tolerance."""
-    return len(values) > 0 and 1.17 / np.sqrt(len(values)) <= tolerance / 3
+def rate_of(number: int, n: int, goal: float) -> float | None:
+    """Return a count over its trials; None if it can neither meet nor miss its goal.
+
+    It can meet the goal if nine or more are allowed, so that the sampling error is a third of the goal, and it misses
+    the goal if so many have a chance below one in a hundred where the goal is just met.
+    """
+    if not n or (goal * n < 9.0 and poisson.sf(number - 1, goal * n) > 0.01):
+        return None
+    return number / n
+
+
+def width_of(values: FloatArray, tolerance: float) -> float | None:
+    """Return the standard deviation within four robust widths; None if it is not known to a third of its tolerance."""
+    if len(values) < 10:
+        return None
+    middle, robust = float(np.median(values)), mad_sigma(values)
+    inside = values[np.abs(values - middle) < 4.0 * robust]
+    width = float(np.std(inside))
+    return width if width / math.sqrt(2.0 * inside.size) <= tolerance / 3 else None
 
 
 def _mean(values: FloatArray, tolerance: float) -> float | None:
