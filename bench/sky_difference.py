@@ -1,9 +1,10 @@
 """Figures of the difference on nights of the named skies: ``python -m bench.difference --sky hard``."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,8 +13,6 @@ from scipy.stats import poisson
 
 from bench.report import Row, at_least, at_most
 from bench.sky_night import SkyNight
-from blocks.site import Site
-from deployments.products.compare_with_truth import recorded_quality
 from imaging.candidates.settings import AssociateSettings
 from imaging.difference.forced import measure_forced
 from imaging.difference.settings import DetectionSettings
@@ -25,6 +24,7 @@ from imaging.io.truth import source_truth_path
 from imaging.numerics.robust import mad_sigma
 from imaging.tables import column
 from imaging.wcs.tpv import TpvWcs
+from tasks.products import read_quality
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -60,7 +60,7 @@ class Collected:
         Number of CCDs that should have a difference.
     """
 
-    quality: list[dict[str, float]] = field(default_factory=list)
+    quality: list[Mapping[str, Any]] = field(default_factory=list)
     false: list[int] = field(default_factory=list)
     unflagged: list[int] = field(default_factory=list)
     used: list[int] = field(default_factory=list)
@@ -80,11 +80,11 @@ def rows_on_sky(nights: Iterable[SkyNight]) -> list[Row]:
         seeds.append(night.seed)
         templates = night.expnums(search=False)
         for expnum in night.expnums(search=True):
-            quality = recorded_quality(Site.at(night.root), str(expnum))
             for ccd in night.ccds:
                 collected.wanted += 1
-                if night.product(expnum, ccd, "diff.fits") is not None:
-                    collected.quality.append(quality[ccd])
+                path = night.product(expnum, ccd, "difference.json")
+                if path is not None:
+                    collected.quality.append(read_quality(path))
                     _compare(collected, night, expnum, ccd, templates)
     return rows_of(collected, label, seeds)
 

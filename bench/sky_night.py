@@ -5,7 +5,6 @@ The benches that know them take ``--sky NAME``, ``--band``, ``--sharp`` (search 
 """
 
 import argparse
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -74,17 +73,17 @@ class SkyNight:
         return next(found, None)
 
     def process(self) -> None:
-        """Simulate the night and process it, unless the folder has a ranked list already."""
+        """Simulate the night and process it, unless that has been done; tell the CCDs that failed."""
+        from bench.plain_night import PlainNight
         from blocks.site import Site
         from deployments.events.registry import register_night
-        from deployments.reports.candidates import candidate_table
         from imaging.io.skymaps import read_skymap
         from imaging.simulation.night import simulate_night
 
         site, settings = Site.at(self.root), self.settings
-        if candidate_table(site, settings.night).is_file():
+        if (self.root / "failures.txt").is_file():
             return
-        made = simulate_night(self.root, settings)
+        made = simulate_night(self.root, settings, processes=1)
         register_night(
             site,
             settings.night,
@@ -94,8 +93,18 @@ class SkyNight:
             check_skymap=read_skymap,
             update=True,
         )
-        words = ["night", str(settings.night), "--site", str(self.root), "--json"]
-        subprocess.run([sys.executable, "-m", "deployments.cli.main", *words], check=False, stdout=subprocess.DEVNULL)
+        night = PlainNight(site, failures=[])
+        searches, templates = (
+            [night.identity(item) for item in night.listed(settings.night, search=which)] for which in (True, False)
+        )
+        for who in [*templates, *searches]:
+            night.single_epoch(who)
+        for who in searches:
+            night.difference(who, templates)
+        night.candidates(settings.night)
+        lines = [f"{error}\n" for error in night.failures or ()]
+        (self.root / "failures.txt").write_text("".join(lines), encoding="utf-8")
+        sys.stderr.writelines(lines)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

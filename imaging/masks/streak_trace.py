@@ -67,9 +67,8 @@ class StreakTracer:
         return max(found, key=lambda streak: streak.significance, default=None)
 
     def trace_wide(self, candidate: Candidate) -> Streak | None:
-        """Verify a candidate of the search with large bins: the more significant result of the two wide strips."""
-        found = [streak for step in (WIDE_STEP, WIDEST_STEP) if (streak := self._trace(candidate, step)) is not None]
-        return max(found, key=lambda streak: streak.significance, default=None)
+        """Verify a candidate of the search with large bins."""
+        return self._trace(candidate, WIDEST_STEP)
 
     def _trace(self, candidate: Candidate, step: int) -> Streak | None:
         course = self._align(candidate, step)

@@ -13,8 +13,8 @@ LEFT_OUT = int((NO_WEIGHT | MaskBit.STAR | MaskBit.SSXTALK) & ~MaskBit.STREAK)
 """Bits of pixels ignored in the search; halos and ghosts have edges that mimic streaks."""
 COARSE = 4
 """Ratio of the bins of the second search to those of the first."""
-COARSE_SIGMA = 4.0
-"""Significance of its candidates, low: a wide streak fills so many bins that it makes most of their scatter."""
+COARSE_SHARE = 0.625
+"""Its threshold over that of the first: a wide streak fills so many bins that it makes most of their scatter."""
 NEARLY_VERTICAL_DEG = 0.2
 NARROW_PIXELS = 4.0
 """Lines at least as steep and as narrow as this are detector columns."""
@@ -48,7 +48,9 @@ def find_streaks(
     """
     tracer = StreakTracer(science, weight, mask, LEFT_OUT, settings)
     streaks: list[Streak] = []
-    coarse = settings.with_values(bin_pixels=COARSE * settings.bin_pixels, detect_sigma=COARSE_SIGMA)
+    coarse = settings.with_values(
+        bin_pixels=COARSE * settings.bin_pixels, detect_sigma=COARSE_SHARE * settings.detect_sigma
+    )
     candidates = [(c, False) for c in search_lines(science, weight, mask, LEFT_OUT, settings)]
     candidates += [(c, True) for c in search_lines(science, weight, mask, LEFT_OUT, coarse)]
     for candidate, is_wide in candidates:
