@@ -137,9 +137,19 @@ def test_trend_with_colour_and_scatter_beyond_the_stated_errors():
 
 def test_a_psf_that_is_displaced_or_two_per_cent_too_bright():
     exposure = SimulatedExposure(
-        expnum=7, role="search", band="i", night=20240510, mjd=60441.1, exptime_s=90.0,
-        ra_deg=190.0, dec_deg=-10.0, true_ra_deg=190.0, true_dec_deg=-10.0,
-        zeropoint_mag=31.7, sky_electrons=3000.0, psf=PsfTruth(fwhm_arcsec=1.0),
+        expnum=7,
+        role="search",
+        band="i",
+        night=20240510,
+        mjd=60441.1,
+        exptime_s=90.0,
+        ra_deg=190.0,
+        dec_deg=-10.0,
+        true_ra_deg=190.0,
+        true_dec_deg=-10.0,
+        zeropoint_mag=31.7,
+        sky_electrons=3000.0,
+        psf=PsfTruth(fwhm_arcsec=1.0),
     )
 
     @dataclass
