@@ -1,7 +1,8 @@
 """Candidates: rank of the kilonova, contaminants ranked before it, and cost of ranking, page and sky maps.
 
 ``python -m bench.candidates``. The nights are those of :mod:`imaging.simulation.candidate_night`: tables without
-pixels, with one kilonova above S/N 7 in two exposures. Real sky maps are read from ``../shared/data/skymaps``.
+pixels, with one kilonova above S/N 7 in two exposures. Real sky maps are read from ``../shared/data/skymaps``. With
+``--sky hard`` (or another sky) a night from raw pixels to the ranked list instead: :mod:`bench.sky_candidates`.
 """
 
 import tempfile
@@ -21,6 +22,7 @@ from bench.page_in_a_browser import browser_rows
 from bench.ranked_site import write_site
 from bench.report import Row, at_least, at_most, main
 from bench.searched_truth import truth_rows
+from bench.sky_candidates import rows_on_sky
 from blocks.nights import read_night
 from imaging.candidates.associate import associate_detections, candidate_table
 from imaging.candidates.crossmatch import match_point_sources, match_reference_stars
@@ -272,4 +274,4 @@ def measure(quick: bool) -> list[Row]:
 
 
 if __name__ == "__main__":
-    main("Candidates", measure)
+    main("Candidates", measure, rows_on_sky)

@@ -1,7 +1,8 @@
 """Accuracy and cost of difference imaging, also of other programs: ``python -m bench.difference [--quick] [--json]``.
 
 Full-size synthetic pairs and stacks of three templates, three seeds, search image sharper and broader than the
-templates, weak and strong turbulence; then the real epochs, if their folder is present.
+templates, weak and strong turbulence; then the real epochs, if their folder is present. With ``--sky hard --band g``
+(or another sky and band) a simulated night from raw pixels to differences instead: :mod:`bench.sky_difference`.
 """
 
 import multiprocessing
@@ -34,6 +35,7 @@ from bench.real_epochs import (
     subtract_epochs,
 )
 from bench.report import Row, at_least, at_most, main
+from bench.sky_difference import rows_on_sky
 from imaging.difference.chain import CcdSearchResult
 from imaging.difference.detect import detect
 from imaging.difference.fakes import add_sources
@@ -341,4 +343,4 @@ def _real_rows() -> list[Row]:
 
 
 if __name__ == "__main__":
-    main("Difference imaging", measure)
+    main("Difference imaging", measure, rows_on_sky)

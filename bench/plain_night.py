@@ -1,14 +1,17 @@
 """Run the steps of a night as plain functions in this process, without server and cache."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from blocks.nights import read_night
 from blocks.site import Site
 from flows.settings import NightSettings
+from imaging.errors import CcdError
 from imaging.identity import ExposureId
 from imaging.io.exposure_list import ListedExposure, read_exposure_list
+from tasks.associate import associate, associate_job
 from tasks.calibrate import calibrate, calibrate_job
 from tasks.check_products import check_products, check_products_job, zeropoint_rows
 from tasks.choose_templates import choose_templates, choose_templates_job, chosen_templates, summaries_of
@@ -18,9 +21,13 @@ from tasks.engine.jobs import StepResult
 from tasks.engine.limits import ResourceMeter
 from tasks.engine.step import Step
 from tasks.fit_sky import fit_sky, fit_sky_job
+from tasks.forced_photometry import forced_photometry, forced_photometry_job
 from tasks.jobs import StepJob
 from tasks.measure import measure, measure_planner
+from tasks.night_plan import plan_night, searched_ccds
+from tasks.rank import rank, rank_job
 from tasks.raw_files import ccds_to_process, find_raw
+from tasks.requests import ExposureRequest
 from tasks.solve_zeropoints import solve_zeropoints, solve_zeropoints_job
 from tasks.tie_astrometry import tie_astrometry, tie_astrometry_job
 from tasks.verify import verify, verify_job
@@ -62,11 +69,14 @@ class PlainNight:
         Settings of the night.
     costs
         Costs of all steps so far.
+    failures
+        Failures of CCDs so far; None raises the first.
     """
 
     site: Site
     settings: NightSettings = field(default_factory=NightSettings)
     costs: list[Cost] = field(default_factory=list)
+    failures: list[CcdError] | None = None
 
     @classmethod
     def at(cls, root: Path) -> "PlainNight":
@@ -93,25 +103,37 @@ class PlainNight:
         )
         return result
 
+    def each(self, step: Step, plan: Callable[[int], StepJob], ccds: Iterable[int]) -> dict[int, StepResult]:
+        """Run a step on every CCD; returns the results of those that do not fail."""
+        results = {}
+        for ccd in ccds:
+            try:
+                results[ccd] = self.run(step, plan(ccd))
+            except CcdError as error:
+                if self.failures is None:
+                    raise
+                self.failures.append(error)
+        return results
+
     def single_epoch(self, who: ExposureId) -> dict[int, StepResult]:
         """Process one exposure up to verification; returns the calibrated CCDs."""
         settings, site = self.settings.exposure, self.site
         raw = find_raw(site, who)
         observed, ccds = raw.exposure, ccds_to_process(raw, None)
         plan = detrend_planner(raw, who, site, settings.single_epoch.detrend)
-        detrended = {ccd: self.run(detrend, plan(ccd)) for ccd in ccds}
+        detrended = self.each(detrend, plan, ccds)
         sky = self.run(fit_sky, fit_sky_job(detrended, {}, observed, who, site, settings.single_epoch.sky))
         measuring = settings.single_epoch.measure
         plan = measure_planner(detrended, sky, observed, who, site, measuring)
-        measured = {ccd: self.run(measure, plan(ccd)) for ccd in detrended}
+        measured = self.each(measure, plan, detrended)
         self.run(tie_astrometry, tie_astrometry_job(measured, {}, observed, who, site, measuring))
-        calibrated = {c: self.run(calibrate, calibrate_job(who, c, site, settings.calibration)) for c in measured}
+        calibrated = self.each(calibrate, lambda ccd: calibrate_job(who, ccd, site, settings.calibration), measured)
         self.run(solve_zeropoints, solve_zeropoints_job(calibrated, {}, who, site, settings.calibration))
         rows = zeropoint_rows(who, site)
         verification = settings.verification
-        seen = {
-            c: self.run(check_products, check_products_job(who, c, site, rows[c], verification)) for c in calibrated
-        }
+        seen = self.each(
+            check_products, lambda ccd: check_products_job(who, ccd, site, rows[ccd], verification), calibrated
+        )
         self.run(verify, verify_job(seen, {}, who, site, verification))
         return calibrated
 
@@ -122,10 +144,36 @@ class PlainNight:
         self.run(choose_templates, job)
         chosen = chosen_templates(job)
         known = summaries_of([who, *templates], self.site)
-        return {
-            ccd: self.run(difference, difference_job(who, ccd, chosen[ccd], known, season, self.site, settings.search))
-            for ccd in sorted(chosen)
-        }
+
+        def plan(ccd: int) -> StepJob:
+            return difference_job(who, ccd, chosen[ccd], known, season, self.site, settings.search)
+
+        return self.each(difference, plan, sorted(chosen))
+
+    def candidates(self, number: int) -> StepResult | None:
+        """Rank the candidates of a registered night whose exposures have been searched; None if no CCD was."""
+        registered, settings, site = read_night(self.site, number), self.settings, self.site
+        plan = plan_night(registered, settings.version, settings.difference.templates, site)
+        done = [request for request in plan.search if self._is_searched(request)]
+        ccds = searched_ccds(done, plan, site)
+        if not ccds:
+            return None
+        associated = self.run(associate, associate_job(ccds, number, site, settings.candidates))
+        search, season = settings.difference.search, settings.version.season
+        who = {request.expnum: request.exposure_id() for request in done}
+        forced = [
+            self.run(
+                forced_photometry,
+                forced_photometry_job(who[item.expnum], item.ccd, season, associated, site, search),
+            )
+            for item in ccds
+        ]
+        upstream = {"exposure": settings.exposure, "difference": settings.difference}
+        return self.run(rank, rank_job(registered, associated, forced, ccds, site, settings.candidates, upstream))
+
+    def _is_searched(self, request: ExposureRequest) -> bool:
+        job = StepJob(exposure=request.exposure_id(), season=request.season, site=self.site)
+        return job.product_path("templates.parquet").is_file()
 
 
 @contextmanager

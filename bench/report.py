@@ -6,13 +6,15 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+
+from bench.sky_night import SkyNight, add_options, processed_nights
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,8 @@ HEADINGS = ("", "value", "unit", "limit", "met", "n", "seeds")
 def cells(row: Row) -> tuple[str, ...]:
     """Return a row as text, one per heading."""
     met = {True: "yes", False: "NO", None: ""}[row.ok]
-    value = "-" if row.value is None else f"{row.value:.4g}"
+    absent = "-" if row.limit is None else "not measured"
+    value = absent if row.value is None else f"{row.value:.4g}"
     limit = "" if row.limit is None else f"{row.limit:g}"
     return row.name, value, row.unit, limit, met, str(row.n), ",".join(map(str, row.seeds))
 
@@ -119,7 +122,11 @@ def print_report(rows: Sequence[Row], *, as_json: bool, title: str) -> None:
     Console(width=160).print(table)
 
 
-def main(title: str, measure: Callable[[bool], Sequence[Row]]) -> None:
+def main(
+    title: str,
+    measure: Callable[[bool], Sequence[Row]],
+    on_sky: Callable[[Iterator[SkyNight]], Sequence[Row]] | None = None,
+) -> None:
     """Run a bench from the command line.
 
     Parameters
@@ -128,9 +135,14 @@ def main(title: str, measure: Callable[[bool], Sequence[Row]]) -> None:
         Heading of the table.
     measure
         Function of one flag, ``quick`` (about a minute instead of the full measurement), that returns the rows.
+    on_sky
+        Function of processed nights, for the options of :mod:`bench.sky_night`; None if the bench has none.
     """
     parser = argparse.ArgumentParser(description=title)
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.add_argument("--quick", action="store_true", help="take about a minute")
+    if on_sky is not None:
+        add_options(parser)
     options = parser.parse_args()
-    print_report(measure(options.quick), as_json=options.json, title=title)
+    rows = measure(options.quick) if on_sky is None or options.sky is None else on_sky(processed_nights(options))
+    print_report(rows, as_json=options.json, title=title)

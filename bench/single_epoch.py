@@ -4,7 +4,8 @@
 seeds, seeing 0.8, 1.1 and 1.4 arcsec, 60 clean fields), of measuring (the same CCDs and seeing; with SExtractor, PSFEx
 and SCAMP on the same frames if installed), of real pixels and of the chain (cost and memory), one after the other. With
 ``--keep``, results of the same code are read from the folder, so that an interrupted run can be continued. The names of
-the rows begin with that of their bench.
+the rows begin with that of their bench. With ``--sky hard`` (or another sky) instead the figures of a simulated night:
+:mod:`bench.sky_single_epoch`.
 """
 
 import argparse
@@ -20,6 +21,8 @@ from typing import Any
 
 from bench import chain, detrend, measure, real_pixels
 from bench.report import Row, print_report
+from bench.sky_night import add_options, processed_nights
+from bench.sky_single_epoch import rows_on_sky
 
 Bench = Callable[[bool], Sequence[Row]]
 
@@ -110,9 +113,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Single-epoch processing")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.add_argument("--quick", action="store_true", help="two CCDs and one seed: some minutes")
-    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep results in this folder, and reuse them")
+    add_options(parser)
     options = parser.parse_args(arguments)
-    rows = measure_all(options.quick, options.keep)
+    rows = rows_on_sky(processed_nights(options)) if options.sky else measure_all(options.quick, options.keep)
     print_report(rows, as_json=options.json, title="Single-epoch processing")
 
 

@@ -140,7 +140,7 @@ def _add_templates(
     client: httpx.Client, exposures: Sequence[ListedExposure], templates: Sequence[ListedExposure], lack: Lack
 ) -> None:
     """Add exposures that serve as templates, by the rules of the choice, where the listed ones leave CCDs without."""
-    rules = TemplateSettings()
+    rules = TemplateSettings(spare_t_eff_share=1.0)  # the archive may have better ones than those for want of any
     for item in exposures:
         exposure = item.exposure
         target = TemplateTarget(exposure, nominal_footprints(exposure))

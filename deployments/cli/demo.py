@@ -49,7 +49,7 @@ def demo(
     root: Annotated[Path, Parameter(name="--root", help="Folder of the demonstration.")] = Path("gw-demo"),
     ccds: Ccds = None,
     seed: Seed = None,
-    sky: Sky = "easy",
+    sky: Sky = "typical",
     keep_serving: Annotated[
         bool, Parameter(name="--keep-serving", negative="", help="Continue serving the pages until interrupted.")
     ] = False,

@@ -25,6 +25,10 @@ FloatArray = NDArray[np.float64]
 
 WIDE_STEP = 5
 """Pixels per sample across, if the streak fills the narrow strip."""
+WIDEST_STEP = 12
+"""Pixels per sample across for the trails of low satellites and aircraft."""
+WIDE_FWHM_PIXELS = 60.0
+"""Width above which a streak must leave the CCD at both ends: galaxies and ghosts of that width do not."""
 MOFFAT_POWER = 2.5
 """Fall of a Moffat profile (beta 3) integrated along a line: (1 + t^2 / alpha^2)^-2.5."""
 MAXIMUM_STEP = 0.5
@@ -61,6 +65,10 @@ class StreakTracer:
             return narrow
         found = [streak for streak in (narrow, self._trace(candidate, WIDE_STEP)) if streak is not None]
         return max(found, key=lambda streak: streak.significance, default=None)
+
+    def trace_wide(self, candidate: Candidate) -> Streak | None:
+        """Verify a candidate of the search with large bins."""
+        return self._trace(candidate, WIDEST_STEP)
 
     def _trace(self, candidate: Candidate, step: int) -> Streak | None:
         course = self._align(candidate, step)
@@ -149,6 +157,7 @@ class StreakTracer:
             or quartiles[0] < settings.minimum_evenness * quartiles[1]
             or significance < settings.minimum_significance
             or surface < settings.minimum_surface_sigma
+            or (fwhm > WIDE_FWHM_PIXELS and any(free))
             or not 2.0 <= fwhm <= settings.maximum_fwhm_pixels
             or step_across(shown, fwhm / strip.step) > MAXIMUM_STEP * surface
         ):

@@ -11,6 +11,10 @@ from imaging.masks.streak_trace import StreakTracer
 
 LEFT_OUT = int((NO_WEIGHT | MaskBit.STAR | MaskBit.SSXTALK) & ~MaskBit.STREAK)
 """Bits of pixels ignored in the search; halos and ghosts have edges that mimic streaks."""
+COARSE = 4
+"""Ratio of the bins of the second search to those of the first."""
+COARSE_SHARE = 0.625
+"""Its threshold over that of the first: a wide streak fills so many bins that it makes most of their scatter."""
 NEARLY_VERTICAL_DEG = 0.2
 NARROW_PIXELS = 4.0
 """Lines at least as steep and as narrow as this are detector columns."""
@@ -21,9 +25,10 @@ def find_streaks(
 ) -> list[Streak]:
     """Find streaks.
 
-    Lines are searched on the binned image, in windows, with a Radon transform of clipped signal to noise; each
-    candidate is then straightened and verified piece by piece over the CCD. Candidates visible in too few pieces, such
-    as chains of sources, are rejected.
+    Lines are searched on the binned image, in windows, with a Radon transform of clipped signal to noise, and once more
+    with bins four times as large, for the trails of low satellites and aircraft, which are out of focus and up to half
+    an arcminute wide. Each candidate is then straightened and verified piece by piece over the CCD. Candidates visible
+    in too few pieces, such as chains of sources, are rejected.
 
     Parameters
     ----------
@@ -43,10 +48,15 @@ def find_streaks(
     """
     tracer = StreakTracer(science, weight, mask, LEFT_OUT, settings)
     streaks: list[Streak] = []
-    for candidate in search_lines(science, weight, mask, LEFT_OUT, settings):
+    coarse = settings.with_values(
+        bin_pixels=COARSE * settings.bin_pixels, detect_sigma=COARSE_SHARE * settings.detect_sigma
+    )
+    candidates = [(c, False) for c in search_lines(science, weight, mask, LEFT_OUT, settings)]
+    candidates += [(c, True) for c in search_lines(science, weight, mask, LEFT_OUT, coarse)]
+    for candidate, is_wide in candidates:
         if any(_same_line(candidate, streak, settings) for streak in streaks):
             continue
-        streak = tracer.trace(candidate)
+        streak = tracer.trace_wide(candidate) if is_wide else tracer.trace(candidate)
         if streak is None or _is_column(streak) or any(_overlaps(streak, other) for other in streaks):
             continue
         streaks.append(streak)

@@ -98,7 +98,7 @@ def select_templates(
 
     An exposure must pass the cuts of the original pipeline (band, exposure time, effective time, time windows, nights,
     blacklist). Those that pass are ranked, per search CCD, by depth, seeing and time, and chosen until the CCD is
-    covered often enough.
+    covered often enough. A CCD that none of them overlaps takes those whose effective time alone is too short.
 
     Parameters
     ----------
@@ -117,14 +117,20 @@ def select_templates(
     """
     rows: list[dict[str, object]] = []
     eligible: list[_Located] = []
+    spare: list[_Located] = []
+    cuts = {band: settings.spare_t_eff_share * cut for band, cut in settings.min_t_eff.items()}
+    lower = settings.model_copy(update={"min_t_eff": cuts})
     for candidate in candidates:
         broken = rule_broken(target.exposure, candidate, settings)
         if broken:
             rows.append(_row(target, 0, candidate, 0, 0.0, None, broken))
-        else:
-            eligible.append(_locate(target, candidate, settings))
+        if not rule_broken(target.exposure, candidate, lower):
+            (spare if broken else eligible).append(_locate(target, candidate, settings))
     for ccd, footprint in sorted(target.footprints.items()):
-        rows += _choose_for_ccd(target, ccd, footprint, eligible, settings)
+        found = _choose_for_ccd(target, ccd, footprint, eligible, settings)
+        if all(row["rank"] is None for row in found):
+            found += _choose_for_ccd(target, ccd, footprint, spare, settings)
+        rows += found
     columns = {name: [row[name] for row in rows] for name in TEMPLATE_CHOICES.names}
     return make_table(columns, TEMPLATE_CHOICES)
 

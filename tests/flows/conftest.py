@@ -15,7 +15,7 @@ from tasks.engine.jobs import ExitCode
 def demonstration(tmp_path_factory: pytest.TempPathFactory) -> Demonstration:
     """Return the night of the demonstration with two CCDs."""
     root = tmp_path_factory.mktemp("night")
-    ran = gw_workflow("demo", "--root", root, "--ccds", ",".join(map(str, CCDS)))
+    ran = gw_workflow("demo", "--sky", "easy", "--root", root, "--ccds", ",".join(map(str, CCDS)))
     return Demonstration(Site.at(root), ran)
 
 

@@ -14,6 +14,7 @@ from imaging.schemas.masks import STREAKS
 
 SETTINGS = StreakSettings()
 SHAPE = (2048, 1024)
+CCD_SHAPE = (4096, 2048)
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +24,16 @@ def field():
     return science, weight, mask
 
 
-def test_a_field_of_stars_has_no_streak(field):
+@pytest.fixture(scope="module")
+def whole_ccd():
+    science, weight, mask = blank(CCD_SHAPE, seed=4)
+    add_stars(science, 1600, 4.2)
+    return science, weight, mask
+
+
+def test_a_field_of_stars_has_no_streak(field, whole_ccd):
     assert find_streaks(*field, SETTINGS) == []
+    assert find_streaks(*whole_ccd, SETTINGS) == []
 
 
 @pytest.mark.parametrize(
@@ -42,6 +51,37 @@ def test_a_streak_is_found_measured_and_covered(field, peak, fwhm, angle):
     covered = (mask & MaskBit.STREAK) != 0
     assert covered[light > 0.5 * peak * SIGMA].mean() > 0.98
     assert light[~covered].max() < max(0.25 * SIGMA, 0.25 * peak * SIGMA)
+
+
+@pytest.mark.parametrize(
+    ("peak", "fwhm", "place", "angle"),
+    [(11.0, 134.0, (500.0, 1100.0), 1.0), (1.0, 100.0, (500.0, 1100.0), 0.3), (11.0, 134.0, (300.0, 300.0), 2.3)],
+)
+def test_the_trail_of_an_aircraft_is_covered(whole_ccd, peak, fwhm, place, angle):
+    """Out of focus, as wide as half an arcminute, also across a corner of the CCD."""
+    science, weight, mask = whole_ccd[0].copy(), whole_ccd[1], whole_ccd[2].copy()
+    light = add_streak(science, *place, angle, peak * SIGMA, fwhm)
+    streaks = find_streaks(science, weight, mask, SETTINGS)
+    widest = max(streaks, key=lambda streak: streak.fwhm_pixels)
+    assert widest.fwhm_pixels == pytest.approx(fwhm, rel=0.25)
+    assert widest.surface_sigma == pytest.approx(peak, rel=0.25)
+    for streak in streaks:
+        mask_streak(mask, streak)
+    assert light[(mask & MaskBit.STREAK) == 0].max() < 0.25 * SIGMA
+
+
+def test_a_nearby_galaxy_a_ghost_and_a_gradient_are_not_wide_streaks():
+    science, weight, mask = blank(CCD_SHAPE, seed=9)
+    yy, xx = np.mgrid[0 : CCD_SHAPE[0], 0 : CCD_SHAPE[1]]
+    along, across = (
+        (xx - 500) * np.cos(0.9) + (yy - 600) * np.sin(0.9),
+        (yy - 600) * np.cos(0.9) - (xx - 500) * np.sin(0.9),
+    )
+    science += (40 * SIGMA * np.exp(-np.hypot(along / 90.0, across / 40.0))).astype(np.float32)  # a disc of 3 arcmin
+    radius = np.hypot(xx - 600, yy - 1500)
+    science += np.where((radius < 300) & (radius > 110), 0.8 * SIGMA, 0.0).astype(np.float32)
+    science += (0.5 * SIGMA * (yy / CCD_SHAPE[0] + np.sin(xx / 700.0))).astype(np.float32)
+    assert find_streaks(science, weight, mask, SETTINGS) == []
 
 
 def test_two_streaks_that_cross_are_both_found(field):

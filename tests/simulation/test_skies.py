@@ -1,12 +1,13 @@
 """The named skies: what they set, that the easy one is what it was, and that no model of the pipeline is used."""
 
 import ast
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from deployments.cli.demo import simulation_settings
+from deployments.cli.demo import demo, simulate, simulation_settings
 from imaging.errors import InputError
 from imaging.io.raw import index_raw, read_raw_ccd
 from imaging.simulation.plan import plan_exposures
@@ -71,7 +72,9 @@ def test_changing_the_sky_replaces_what_the_old_one_set_and_keeps_what_was_given
     assert hard.with_values(seed=10).effects == hard.effects
 
 
-def test_the_command_line_names_the_sky_and_the_default_is_easy():
+def test_the_command_line_names_the_sky_and_the_demonstration_has_the_typical_one():
+    assert signature(demo).parameters["sky"].default == "typical"
+    assert signature(simulate).parameters["sky"].default == "easy"
     assert simulation_settings("demo", sky="easy") == demo_settings()
     assert simulation_settings("full", sky="crowded").star_density == 44.0
     with pytest.raises(InputError, match="sky"):

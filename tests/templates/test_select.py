@@ -53,6 +53,23 @@ def test_an_unknown_effective_time_passes_and_the_blacklist_does_not():
     assert rule_broken(exposure(1), candidate(2, -40.0), SETTINGS.with_values(blacklist=(2,))) == "on the blacklist"
 
 
+def test_a_ccd_without_a_good_template_takes_those_whose_effective_time_alone_is_short():
+    """Better a shallow search than none; where a good one overlaps, the cut holds."""
+    short, shorter = candidate(2, -40.0, t_eff=0.2), candidate(3, -40.0, t_eff=0.15)
+    bad, recent = candidate(4, -40.0, t_eff=0.05), candidate(5, -3.0, t_eff=0.2)
+    good = candidate(6, -40.0, ccds=(10,), t_eff=0.5)
+    target = TemplateTarget(exposure(1), footprints((10, 11), 150.0, -20.0))
+
+    def chosen(settings, *candidates):
+        rows = select_templates(target, candidates, settings).to_pylist()
+        return {ccd: [r["template_expnum"] for r in rows if r["ccd"] == ccd and r["rank"]] for ccd in (10, 11)}
+
+    everything = [shorter, bad, recent, short]
+    assert chosen(SETTINGS, *everything) == {10: [2, 3], 11: [2, 3]}
+    assert chosen(SETTINGS, *everything, good) == {10: [6], 11: [2, 3]}
+    assert chosen(SETTINGS.with_values(spare_t_eff_share=1.0), *everything) == {10: [], 11: []}
+
+
 def test_windows_before_and_after_may_differ():
     settings = SETTINGS.with_values(min_days_before=2.0, min_days_after=100.0)
     assert rule_broken(exposure(1), candidate(2, -5.0), settings) == ""

@@ -1,0 +1,56 @@
+"""Rank of the kilonova on nights of the named skies: ``python -m bench.candidates --sky hard``."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from bench.demo import NOT_FOUND
+from bench.report import Row, at_most
+from bench.sky_night import SkyNight
+from blocks.site import Site
+from deployments.products.compare_with_truth import kilonova_rank
+from deployments.reports.candidates import candidate_table, read_candidates
+from imaging.io.tables import read_table
+from imaging.io.truth import source_truth_path
+from imaging.tables import column
+from imaging.wcs.sphere import separation_deg
+
+FIRST, NEAR_ARCSEC = 20, 1.5
+"""Number of best candidates compared with the truth, and largest distance from their sources."""
+
+STEADY = ("star", "galaxy")
+
+
+def rows_on_sky(nights: Iterable[SkyNight]) -> list[Row]:
+    """Return the worst rank of the kilonova of processed nights, and the most false ones among the first."""
+    ranks, false, numbers, seeds, label = [], [], [], [], ""
+    for night in nights:
+        site, number = Site.at(night.root), night.settings.night
+        listed = read_candidates(site, number) if candidate_table(site, number).is_file() else []
+        ranks.append(kilonova_rank(site, listed) or NOT_FOUND)
+        false.append(false_ones(night, listed[:FIRST]))
+        numbers.append(len(listed))
+        seeds.append(night.seed)
+        label = night.label
+    n = len(seeds)
+    return [
+        at_most(f"{label}: rank of the kilonova, worst night", max(ranks, default=None), "", 3, n=n, seeds=seeds),
+        at_most(
+            f"{label}: false among the first {FIRST}, worst night", max(false, default=None), "", 1, n=n, seeds=seeds
+        ),
+        Row(f"{label}: candidates per night", float(np.mean(numbers)) if n else None, "", n=n, seeds=tuple(seeds)),
+    ]
+
+
+def false_ones(night: SkyNight, candidates: Sequence[Mapping[str, Any]]) -> int:
+    """Return the number of candidates without a true source near them that changes in some exposure."""
+    places = [np.zeros((0, 2))]
+    for expnum in [*night.expnums(search=True), *night.expnums(search=False)]:
+        for ccd in night.ccds:
+            truth = read_table(source_truth_path(night.root, expnum, ccd))
+            changing = ~np.isin(column(truth, "kind"), STEADY)
+            places.append(np.stack([column(truth, name)[changing] for name in ("ra", "dec")], axis=1))
+    ra, dec = np.concatenate(places).T
+    distance = [separation_deg(row["ra"], row["dec"], ra, dec).min(initial=np.inf) * 3600 for row in candidates]
+    return int(np.sum(np.array(distance) > NEAR_ARCSEC))

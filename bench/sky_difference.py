@@ -1,0 +1,258 @@
+"""Figures of the difference on nights of the named skies: ``python -m bench.difference --sky hard``."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from scipy.stats import poisson
+
+from bench.report import Row, at_least, at_most
+from bench.sky_night import SkyNight
+from imaging.candidates.settings import AssociateSettings
+from imaging.difference.forced import measure_forced
+from imaging.difference.settings import DetectionSettings
+from imaging.image import CalibratedImage, CcdImage
+from imaging.io.images import read_planes
+from imaging.io.psf import read_psf
+from imaging.io.tables import read_table
+from imaging.io.truth import source_truth_path
+from imaging.numerics.robust import mad_sigma
+from imaging.tables import column
+from imaging.wcs.tpv import TpvWcs
+from tasks.products import read_quality
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+
+NEAR_PIXELS, ALONE_PIXELS = 4.0, 20.0
+"""Distance of a detection from its source, and least distance of sources whose fluxes are compared."""
+
+STEADY = ("star", "galaxy")
+EXPLODING = ("kilonova", "supernova_ia", "supernova_ii")
+
+
+@dataclass
+class Collected:
+    """What the CCDs of a night give, list entries per CCD.
+
+    Attributes
+    ----------
+    quality
+        Quality numbers of the difference.
+    false, unflagged, used
+        Numbers of false detections: all, without a flag, and those that make a candidate.
+    scores
+        Scores of the last.
+    stars
+        Residual fluxes of stars of 16 to 18 mag over their flux, and over the stated error: (n, 2).
+    pulls
+        Pull, flux over the true one, and true flux over its error of true transients: (n, 3).
+    fakes
+        Pull, expected signal to noise and whether unflagged of fakes on good pixels: (n, 3).
+    searched
+        Share of the pixels that are searched.
+    wanted
+        Number of CCDs that should have a difference.
+    """
+
+    quality: list[Mapping[str, Any]] = field(default_factory=list)
+    false: list[int] = field(default_factory=list)
+    unflagged: list[int] = field(default_factory=list)
+    used: list[int] = field(default_factory=list)
+    scores: list[FloatArray] = field(default_factory=list)
+    stars: list[FloatArray] = field(default_factory=list)
+    pulls: list[FloatArray] = field(default_factory=list)
+    fakes: list[FloatArray] = field(default_factory=list)
+    searched: list[float] = field(default_factory=list)
+    wanted: int = 0
+
+
+def rows_on_sky(nights: Iterable[SkyNight]) -> list[Row]:
+    """Return the figures of the differences of processed nights, with the goals as limits."""
+    collected, label, seeds = Collected(), "", []
+    for night in nights:
+        label = night.label
+        seeds.append(night.seed)
+        templates = night.expnums(search=False)
+        for expnum in night.expnums(search=True):
+            for ccd in night.ccds:
+                collected.wanted += 1
+                path = night.product(expnum, ccd, "difference.json")
+                if path is not None:
+                    collected.quality.append(read_quality(path))
+                    _compare(collected, night, expnum, ccd, templates)
+    return rows_of(collected, label, seeds)
+
+
+def _compare(collected: Collected, night: SkyNight, expnum: int, ccd: int, templates: Sequence[int]) -> None:
+    def product(suffix: str) -> Path:
+        found = night.product(expnum, ccd, suffix)
+        assert found is not None, suffix
+        return found
+
+    truth = read_table(source_truth_path(night.root, expnum, ccd))
+    kind, x, y = (column(truth, name) for name in ("kind", "x", "y"))
+    changing = ~np.isin(kind, STEADY)
+    found = read_table(product("detections.parquet"))
+    flags, score = column(found, "flags"), column(found, "real_score").astype(float)
+    false = ~_near(column(found, "x"), column(found, "y"), x[changing], y[changing], NEAR_PIXELS)
+    settings = AssociateSettings()
+    used = false & ((flags & settings.rejected_flags) == 0) & (score >= settings.min_real_score)
+    for counts, which in zip(
+        (collected.false, collected.unflagged, collected.used), (false, false & (flags == 0), used), strict=True
+    ):
+        counts.append(int(which.sum()))
+    collected.scores.append(score[used])
+    collected.fakes.append(_fakes(read_table(product("fakes.parquet"))))
+    image, template_flux = _read(product("diff.fits"), product("diffpsf.fits"), product("template.fits"))
+    collected.searched.append(float((image.pixels.weight > 0).mean()))
+    flux, mag = column(truth, "flux_aperture_electrons"), column(truth, "mag")
+    alone = _others(x, y, x[changing], y[changing]) > ALONE_PIXELS
+    stars = (kind == "star") & (mag > 16) & (mag < 18) & ~column(truth, "is_saturated").astype(bool) & alone
+    forced = measure_forced(image, x[stars], y[stars], DetectionSettings(), template_flux)
+    good = ~forced.masked & np.isfinite(forced.flux)
+    collected.stars.append(np.stack([forced.flux / flux[stars], forced.flux / forced.error], axis=1)[good])
+    new = np.isin(kind, EXPLODING) & alone & ~_held(night.root, templates, ccd, truth)
+    forced = measure_forced(image, x[new], y[new], DetectionSettings(), template_flux)
+    good = ~forced.masked & np.isfinite(forced.flux) & (flux[new] > 5 * forced.error)
+    pull, ratio = (forced.flux - flux[new]) / forced.error, forced.flux / flux[new]
+    collected.pulls.append(np.stack([pull, ratio, flux[new] / forced.error], axis=1)[good])
+
+
+def _read(path: Path, psf: Path, template: Path) -> tuple[CalibratedImage, NDArray[np.float32]]:
+    """Read a difference as forced photometry does, and the subtracted template through its filter."""
+    planes, header = read_planes(path)
+    image = CalibratedImage(
+        pixels=CcdImage(planes["SCI"], planes["MSK"], planes["WGT"], header),
+        wcs=TpvWcs.from_header(header),
+        psf=read_psf(psf),
+        zeropoint_mag=float(header["MAGZERO"]),
+        sky_electrons=float(header["SKYBRITE"]),
+        saturation_electrons=float(header["SATURATE"]),
+        label=path.name,
+    )
+    return image, read_planes(template, ["FLX"])[0]["FLX"]
+
+
+def _fakes(table: pa.Table) -> FloatArray:
+    found = column(table, "detected").astype(bool) & column(table, "on_good_pixels").astype(bool)
+    names = ("flux_measured", "flux_error", "flux")
+    measured, error, true = (column(table, name)[found].astype(float) for name in names)
+    passed = column(table, "passed")[found].astype(float)
+    return np.stack([(measured - true) / error, column(table, "snr_expected")[found].astype(float), passed], axis=1)
+
+
+def _held(root: Path, templates: Sequence[int], ccd: int, truth: pa.Table) -> BoolArray:
+    """Return which sources have more than half a per cent of their flux in a template of the same CCD."""
+    flux = dict.fromkeys(column(truth, "source_id").tolist(), 0.0)
+    for expnum in templates:
+        table = read_table(source_truth_path(root, expnum, ccd))
+        names = (column(table, name).tolist() for name in ("source_id", "flux_aperture_electrons"))
+        for number, value in zip(*names, strict=True):
+            flux[number] = max(flux.get(number, 0.0), value)
+    theirs = np.array([flux[number] for number in column(truth, "source_id").tolist()])
+    return theirs > 0.005 * column(truth, "flux_aperture_electrons")
+
+
+def _near(x: FloatArray, y: FloatArray, other_x: FloatArray, other_y: FloatArray, limit: float) -> BoolArray:
+    distance = np.hypot(x[:, None] - other_x, y[:, None] - other_y)
+    return distance.min(axis=1, initial=np.inf) < limit
+
+
+def _others(x: FloatArray, y: FloatArray, other_x: FloatArray, other_y: FloatArray) -> FloatArray:
+    """Return the distance to the nearest changing source other than the source itself."""
+    distance = np.hypot(x[:, None] - other_x, y[:, None] - other_y)
+    return np.where(distance == 0.0, np.inf, distance).min(axis=1, initial=np.inf)
+
+
+def rows_of(collected: Collected, label: str, seeds: Sequence[int]) -> list[Row]:
+    """Return the figures of nights, with the goals as limits.
+
+    A row has no value if the sampling error of its figure exceeds a third of its tolerance.
+
+    Parameters
+    ----------
+    collected
+        What their CCDs give.
+    label
+        Sky and band, the beginning of every row's name.
+    seeds
+        Seeds of the nights.
+    """
+    n = len(collected.false)
+    scores = np.concatenate([np.zeros(0), *collected.scores])
+    stars, pulls, fakes = (
+        np.concatenate([np.zeros((0, width)), *parts])
+        for width, parts in ((2, collected.stars), (3, collected.pulls), (3, collected.fakes))
+    )
+
+    def off(name: str, value: float | None, goal: float, count: int, unit: str = "") -> Row:
+        return at_most(f"{label}: {name}", value, unit, goal, n=count, seeds=seeds)
+
+    rows = [at_least(f"{label}: CCDs with a difference", n, "", collected.wanted, n=collected.wanted, seeds=seeds)]
+    for name, number, goal in (
+        ("all", sum(collected.false), 5.0),
+        ("without a flag", sum(collected.unflagged), 2.0),
+        ("that make a candidate", sum(collected.used), 0.5),
+        ("of these with a score above 0.5", int((scores > 0.5).sum()), 0.2),
+        ("of these with a score above 0.9", int((scores > 0.9).sum()), 0.02),
+    ):
+        rows.append(off(f"false detections per CCD, {name}", rate_of(number, n, goal), goal, n))
+    chi2 = [abs(q["kernel_chi2"] - 1.0) for q in collected.quality]
+    rows.append(off("chi-square of the kernel fit, |median - 1|", float(np.median(chi2)) if chi2 else None, 0.05, n))
+    residual = 100 * mad_sigma(stars[:, 0]) if len(stars) else None
+    rows.append(Row(f"{label}: residual of stars of 16 to 18 mag", residual, "%", n=len(stars), seeds=tuple(seeds)))
+    rows.append(off("the same over its stated error", width_of(stars[:, 1], 0.1), 1.1, len(stars)))
+    for name, values in (("true transients", pulls[:, 0]), ("fakes above S/N 8", fakes[fakes[:, 1] > 8, 0])):
+        width = width_of(values, 0.05)
+        distance = None if width is None else abs(width - 1)
+        rows.append(off(f"pull of {name}, |width - 1|", distance, 0.05, len(values)))
+    rows.append(off("mean pull of true transients", _mean(pulls[:, 0], 0.1), 0.1, len(pulls)))
+    bright = pulls[pulls[:, 2] > 20]
+    rows.append(off("their flux over the true one, S/N above 20, |ratio - 1|", _ratio(bright), 0.2, len(bright), "%"))
+    for low, high, goal in ((8.0, 12.0, 99.0), (50.0, np.inf, 99.9)):
+        inside = fakes[(fakes[:, 1] >= low) & (fakes[:, 1] < high), 2]
+        lost = rate_of(int((inside == 0).sum()), inside.size, 1.0 - goal / 100.0)
+        name = f"{label}: detected fakes of S/N {low:g} to {high:g} without a flag"
+        rows.append(at_least(name, None if lost is None else 100 * (1 - lost), "%", goal, n=inside.size, seeds=seeds))
+    searched = 100 * float(np.mean(collected.searched)) if collected.searched else None
+    return [*rows, Row(f"{label}: searched share of the pixels", searched, "%", n=n, seeds=tuple(seeds))]
+
+
+def rate_of(number: int, n: int, goal: float) -> float | None:
+    """Return a count over its trials; None if it can neither meet nor miss its goal.
+
+    It can meet the goal if nine or more are allowed, so that the sampling error is a third of the goal, and it misses
+    the goal if so many have a chance below one in a hundred where the goal is just met.
+    """
+    if not n or (goal * n < 9.0 and poisson.sf(number - 1, goal * n) > 0.01):
+        return None
+    return number / n
+
+
+def width_of(values: FloatArray, tolerance: float) -> float | None:
+    """Return the standard deviation within four robust widths; None if it is not known to a third of its tolerance."""
+    if len(values) < 10:
+        return None
+    middle, robust = float(np.median(values)), mad_sigma(values)
+    inside = values[np.abs(values - middle) < 4.0 * robust]
+    width = float(np.std(inside))
+    return width if width / math.sqrt(2.0 * inside.size) <= tolerance / 3 else None
+
+
+def _mean(values: FloatArray, tolerance: float) -> float | None:
+    """Return the absolute mean of pulls; None if its sampling error is above a third of the tolerance."""
+    return abs(float(np.mean(values))) if len(values) and 1 / np.sqrt(len(values)) <= tolerance / 3 else None
+
+
+def _ratio(bright: FloatArray) -> float | None:
+    """Return the weighted mean ratio of fluxes minus one, per cent; None if it is not known to 0.07 %."""
+    weight = bright[:, 2] ** 2
+    if not len(bright) or 100 / np.sqrt(weight.sum()) > 0.07:
+        return None
+    return 100 * abs(float(np.sum(weight * bright[:, 1]) / weight.sum()) - 1)

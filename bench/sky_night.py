@@ -1,0 +1,131 @@
+"""Nights of the named skies, from raw pixels to the ranked list, whose products benches compare with the truth.
+
+The benches that know them take ``--sky NAME``, ``--band``, ``--sharp`` (search sharper than the templates), ``--seed``,
+``--nights`` (with successive seeds) and ``--keep FOLDER`` (processed nights are kept there and used again).
+"""
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from imaging.simulation.skies import SkyName
+
+SEED = 8300
+SHARP_SEARCH_ARCSEC, BROAD_TEMPLATE_ARCSEC = (0.8, 0.9), (1.1, 1.3)
+"""Ranges of the seeing of a search that is sharper than its templates."""
+
+
+@dataclass(frozen=True, slots=True)
+class SkyNight:
+    """A processed night of a named sky: two search exposures and three template epochs in one band.
+
+    Attributes
+    ----------
+    root
+        Folder of its site.
+    sky, band, sharp
+        Sky, band, and whether the search is sharper than the templates.
+    seed
+        Seed of the night.
+    ccds
+        Its CCDs.
+    """
+
+    root: Path
+    sky: str
+    band: str
+    sharp: bool
+    seed: int
+    ccds: tuple[int, ...]
+
+    @property
+    def settings(self) -> Any:  # noqa: ANN401
+        """Settings of the simulation."""
+        from imaging.simulation.settings import SimulationSettings
+
+        seeing = {"search_seeing_arcsec": SHARP_SEARCH_ARCSEC, "template_seeing_arcsec": BROAD_TEMPLATE_ARCSEC}
+        given = {"sky": self.sky, "seed": self.seed, "bands": (self.band,), "ccds": self.ccds, "focus_ccds": False}
+        return SimulationSettings.model_validate(given | (seeing if self.sharp else {}))
+
+    @property
+    def label(self) -> str:
+        """Beginning of the names of its rows."""
+        return f"{self.sky}, {self.band}{', search sharper' if self.sharp else ''}"
+
+    def expnums(self, *, search: bool) -> list[int]:
+        """Return the numbers of the search exposures, or of the templates."""
+        from imaging.io.exposure_list import read_exposure_list
+
+        rows = read_exposure_list(self.root / "exposures.csv")
+        night = self.settings.night
+        return [item.exposure.expnum for item in rows if (item.exposure.night == night) == search]
+
+    def product(self, expnum: int, ccd: int, suffix: str) -> Path | None:
+        """Return the file of a CCD's product; None if the CCD has failed."""
+        from blocks.site import Site
+
+        found = Site.at(self.root).store.glob(f"*/exp/*/{expnum}/**/*_{ccd:02d}_*_{suffix}")
+        return next(found, None)
+
+    def process(self) -> None:
+        """Simulate the night and process it, unless that has been done; tell the CCDs that failed."""
+        from bench.plain_night import PlainNight
+        from blocks.site import Site
+        from deployments.events.registry import register_night
+        from imaging.io.skymaps import read_skymap
+        from imaging.simulation.night import simulate_night
+
+        site, settings = Site.at(self.root), self.settings
+        if (self.root / "failures.txt").is_file():
+            return
+        made = simulate_night(self.root, settings, processes=1)
+        register_night(
+            site,
+            settings.night,
+            event=settings.event,
+            skymap=made.skymap,
+            exposures=made.exposure_list,
+            check_skymap=read_skymap,
+            update=True,
+        )
+        night = PlainNight(site, failures=[])
+        searches, templates = (
+            [night.identity(item) for item in night.listed(settings.night, search=which)] for which in (True, False)
+        )
+        for who in [*templates, *searches]:
+            night.single_epoch(who)
+        for who in searches:
+            night.difference(who, templates)
+        night.candidates(settings.night)
+        lines = [f"{error}\n" for error in night.failures or ()]
+        (self.root / "failures.txt").write_text("".join(lines), encoding="utf-8")
+        sys.stderr.writelines(lines)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a named sky."""
+    parser.add_argument("--sky", choices=get_args(SkyName), help="measure nights of this simulated sky instead")
+    parser.add_argument("--band", default="i", help="their band")
+    parser.add_argument("--sharp", action="store_true", help="with a search sharper than the templates")
+    parser.add_argument("--seed", type=int, default=SEED, help="seed of the first night")
+    parser.add_argument("--nights", type=int, default=1, help="number of nights")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep results in this folder, and reuse them")
+
+
+def processed_nights(options: argparse.Namespace) -> Iterator[SkyNight]:
+    """Yield the nights of the command line, one after the other, each processed; temporary ones vanish afterwards."""
+    from imaging.simulation.settings import DEMO_CCDS
+
+    ccds = DEMO_CCDS[: 2 if options.quick else 4]
+    for seed in range(options.seed, options.seed + options.nights):
+        name = f"{options.sky}_{options.band}{'_sharp' if options.sharp else ''}_{len(ccds)}ccds_{seed}"
+        with ExitStack() as stack:
+            folder = options.keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gw-workflow-bench-")))
+            night = SkyNight(folder / name, options.sky, options.band, options.sharp, seed, ccds)
+            night.process()
+            yield night

@@ -1,0 +1,237 @@
+"""Single-epoch figures on nights of the named skies: ``python -m bench.single_epoch --sky hard``."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from bench.calibrated_pixels import mean_zeropoint_mag
+from bench.measure_scores import FAINTEST_NEIGHBOUR, MAS_PER_DEGREE, MILLIMAG, PLACES, Truth, counterparts, undisturbed
+from bench.report import Row, at_least, at_most
+from bench.sky_night import SkyNight
+from blocks.site import Site
+from imaging.io.psf import read_psf
+from imaging.io.tables import read_table
+from imaging.io.truth import source_truth_path
+from imaging.numerics.robust import mad_sigma
+from imaging.psf.model import PsfModel
+from imaging.simulation.exposures import SimulatedExposure
+from imaging.simulation.psf import true_psf
+from imaging.simulation.truth import read_exposure_truth
+from imaging.tables import column
+
+FloatArray = NDArray[np.float64]
+
+ASTROMETRY_SNR = 30.0
+COLOUR_MAG = (16.0, 19.0)
+"""Magnitudes of the stars that give the trend with colour."""
+
+SCATTER_MAG = (16.0, 18.0)
+HALF_WIDTH = 15
+
+
+@dataclass
+class Measured:
+    """What the CCDs of all exposures give.
+
+    Attributes
+    ----------
+    wanted
+        Number of CCDs that should have a catalogue.
+    solution_mas
+        Per CCD, rms error per axis of the coordinates without photon noise.
+    psf_residual
+        (20 per CCD) rms of the difference of model and true PSF over the rms of the latter.
+    stars
+        (n, 4) of single stars: magnitude, measured minus true magnitude less the median of the CCD, its stated error,
+        colour g - i.
+    zeropoint_mmag
+        Per CCD, adopted minus true zero point.
+    """
+
+    wanted: int = 0
+    solution_mas: list[float] = field(default_factory=list)
+    psf_residual: list[float] = field(default_factory=list)
+    stars: list[FloatArray] = field(default_factory=list)
+    zeropoint_mmag: list[float] = field(default_factory=list)
+
+
+def rows_on_sky(nights: Iterable[SkyNight]) -> list[Row]:
+    """Return the figures of all exposures of processed nights, with the goals as limits."""
+    measured, label, seeds = Measured(), "", []
+    for night in nights:
+        label = night.label
+        seeds.append(night.seed)
+        for expnum in [*night.expnums(search=True), *night.expnums(search=False)]:
+            exposure = read_exposure_truth(night.root, expnum)
+            adopted = _zeropoints(night, expnum)
+            for ccd in night.ccds:
+                measured.wanted += 1
+                catalogue, psf = night.product(expnum, ccd, "fullcat.parquet"), night.product(expnum, ccd, "psf.fits")
+                if catalogue is None or psf is None:
+                    continue
+                sources = read_table(source_truth_path(night.root, expnum, ccd))
+                _compare(measured, sources, read_table(catalogue))
+                measured.psf_residual += psf_residuals(exposure, ccd, read_psf(psf))
+                if (zeropoint := adopted.get(ccd)) is not None:
+                    measured.zeropoint_mmag.append(1000.0 * (zeropoint - mean_zeropoint_mag(Truth.of(sources))))
+    return rows_of(measured, label, seeds)
+
+
+def _zeropoints(night: SkyNight, expnum: int) -> dict[int, Any]:
+    paths = sorted(Site.at(night.root).store.glob(f"*/exp/*/{expnum}/**/*_zeropoints.parquet"))
+    return {row["ccd"]: row["zeropoint_mag"] for path in paths for row in read_table(path).to_pylist()}
+
+
+def _compare(measured: Measured, sources: pa.Table, catalogue: pa.Table) -> None:
+    """Compare the single stars of a catalogue with the truth."""
+    truth = Truth.of(sources)
+    kept = column(sources, "flux_aperture_electrons").astype(float) > FAINTEST_NEIGHBOUR
+    colour = column(sources, "g_minus_i").astype(float)[kept]
+    x, y, ra, dec, flux, error = (
+        column(catalogue, name).astype(float) for name in ("x", "y", "ra", "dec", "flux_psf", "flux_psf_error")
+    )
+    pairs = counterparts(truth, x, y)
+    keep = pairs.same & pairs.alone & undisturbed(catalogue) & truth.is_star[pairs.index]
+    keep &= flux > ASTROMETRY_SNR * error
+    index = pairs.index[keep]
+    measured.solution_mas.append(
+        solution_error_mas(
+            np.stack([x[keep], y[keep]]),
+            np.stack([truth.x[index], truth.y[index]]),
+            np.stack([ra[keep], dec[keep]]),
+            np.stack([truth.ra[index], truth.dec[index]]),
+        )
+    )
+    difference = -MILLIMAG * np.log(flux[keep] / truth.flux[index])
+    difference -= np.median(difference[truth.mag[index] < COLOUR_MAG[1]])
+    measured.stars.append(
+        np.stack([truth.mag[index], difference, MILLIMAG * error[keep] / flux[keep], colour[index]], axis=1)
+    )
+
+
+def solution_error_mas(pixels: FloatArray, true: FloatArray, sky: FloatArray, true_sky: FloatArray) -> float:
+    """Return the rms error per axis of an astrometric solution at its stars, without the errors of their centroids.
+
+    The part of the coordinates' errors that follows from the centroids is taken out with a plane per axis, which also
+    takes the smooth offset of the windowed centre of an asymmetric image from the star's true position for the
+    solution's; the worst per cent are not counted (blends).
+
+    Parameters
+    ----------
+    pixels, true
+        (2, n) measured and true positions, pixels.
+    sky, true_sky
+        (2, n) measured and true RA and Dec, degrees.
+    """
+    centroid = pixels - true
+    design = np.stack([np.ones(true.shape[1]), *(true / 2048.0 - 0.5)], axis=1)
+    near = np.all(np.abs(centroid - np.median(centroid, axis=1, keepdims=True)) < 0.3, axis=0)
+    noise = centroid - (design @ np.linalg.lstsq(design[near], centroid[:, near].T, rcond=None)[0]).T
+    east = ((sky[0] - true_sky[0] + 180.0) % 360.0 - 180.0) * np.cos(np.radians(true_sky[1]))
+    errors = MAS_PER_DEGREE * np.stack([east, sky[1] - true_sky[1]])
+    scale = _scale_mas(pixels, sky)
+    squared = np.sort(np.sum((errors - scale @ noise) ** 2, axis=0)[near])
+    return float(np.sqrt(squared[: max(int(0.99 * squared.size), 1)].mean() / 2))
+
+
+def _scale_mas(pixels: FloatArray, sky: FloatArray) -> FloatArray:
+    """Return the (2, 2) derivatives of the offsets to the east and north by x and y, mas per pixel."""
+    east = ((sky[0] - sky[0].mean() + 180.0) % 360.0 - 180.0) * np.cos(np.radians(sky[1]))
+    offsets = MAS_PER_DEGREE * np.stack([east, sky[1]])
+    design = np.stack([np.ones(pixels.shape[1]), *pixels], axis=1)
+    return np.asarray(np.linalg.lstsq(design, offsets.T, rcond=None)[0][1:].T)
+
+
+def psf_residuals(exposure: SimulatedExposure, ccd: int, psf: PsfModel) -> list[float]:
+    """Return the rms of model minus truth over the rms of the truth at nine places, up to a shift."""
+    offsets = np.arange(-HALF_WIDTH, HALF_WIDTH + 1.0)
+    found = []
+    for x, y in PLACES:
+        mixture = true_psf(exposure, ccd, [x], [y])
+        share = float(mixture.aperture_fraction()[0])
+        fx, fy = x - np.floor(x + 0.5), y - np.floor(y + 0.5)
+
+        def stamp(dx: float, dy: float) -> FloatArray:
+            drawn = mixture.evaluate(0, (offsets - fx - dx)[None, :], (offsets - fy - dy)[:, None])  # noqa: B023
+            return np.asarray(drawn / share)  # noqa: B023
+
+        true, h, model = stamp(0.0, 0.0), 0.02, psf.stamp(x, y, HALF_WIDTH)
+        slopes = np.stack([(stamp(h, 0.0) - true).ravel() / h, (stamp(0.0, h) - true).ravel() / h], axis=-1)
+        residual = (model - true).ravel()
+        residual = residual - slopes @ np.linalg.lstsq(slopes, residual, rcond=None)[0]
+        found.append(float(np.sqrt(np.sum(residual**2) / np.sum(true**2))))
+    return found
+
+
+def rows_of(measured: Measured, label: str, seeds: Sequence[int]) -> list[Row]:
+    """Return the rows; a figure whose sampling error exceeds a third of its tolerance has no value."""
+    n, n_ccds = measured.wanted, len(measured.solution_mas)
+    stars = np.concatenate([np.zeros((0, 4)), *measured.stars])
+    solution, residual, zeropoint = (
+        np.array(values) for values in (measured.solution_mas, measured.psf_residual, measured.zeropoint_mmag)
+    )
+
+    def row(name: str, value: float | None, unit: str, goal: float, count: int) -> Row:
+        return at_most(f"{label}: {name}", value, unit, goal, n=count, seeds=seeds)
+
+    def rms(values: FloatArray) -> float | None:
+        return float(np.sqrt(np.mean(values**2))) if values.size else None
+
+    def worst(values: FloatArray) -> float | None:
+        return float(values.max()) if values.size else None
+
+    slope, contrast, n_coloured = colour_trend(stars)
+    scatter, n_bright = excess_scatter_mmag(stars)
+    return [
+        at_least(f"{label}: CCDs with a catalogue", n_ccds, "", n, n=n, seeds=seeds),
+        row("coordinates without photon noise, rms per axis", rms(solution), "mas", 4.0, n_ccds),
+        Row(f"{label}: the same, worst CCD", worst(solution), "mas", n=n_ccds, seeds=tuple(seeds)),
+        row("PSF, rms residual", _percent(rms(residual)), "%", 0.3, residual.size),
+        row("PSF, rms residual, worst place", _percent(worst(residual)), "%", 1.0, residual.size),
+        row("PSF flux of the reddest third of stars against the bluest", contrast, "%", 0.05, n_coloured),
+        row("trend with colour, per mag of g - i", slope, "mmag", 0.3, n_coloured),
+        row("scatter of PSF magnitudes of 16 to 18 mag beyond the stated", scatter, "mmag", 1.0, n_bright),
+        row("zero point, rms", rms(zeropoint), "mmag", 2.0, zeropoint.size),
+    ]
+
+
+def _percent(value: float | None) -> float | None:
+    return None if value is None else 100.0 * value
+
+
+def colour_trend(stars: FloatArray) -> tuple[float | None, float | None, int]:
+    """Return the size of the trend of magnitudes with g - i (mmag per mag), of the ratio of red to blue (%), and n.
+
+    Both are None if their sampling errors exceed a third of 0.3 mmag and 0.05 %.
+    """
+    mag, difference, error, colour = stars[(stars[:, 0] > COLOUR_MAG[0]) & (stars[:, 0] < COLOUR_MAG[1])].T
+    if mag.size < 30:
+        return None, None, mag.size
+    good = np.abs(difference - np.median(difference)) < 5.0 * np.hypot(error, mad_sigma(difference))
+    difference, colour = difference[good], colour[good]
+    variance = np.hypot(error[good], 1.0) ** 2
+    centred = colour - np.average(colour, weights=1.0 / variance)
+    information = float(np.sum(centred**2 / variance))
+    slope = float(np.sum(centred * difference / variance)) / information
+    low, high = np.quantile(colour, [1 / 3, 2 / 3])
+    red, blue = colour > high, colour < low
+    means = [float(np.average(difference[part], weights=1.0 / variance[part])) for part in (red, blue)]
+    noise = np.sqrt(sum(1.0 / float(np.sum(1.0 / variance[part])) for part in (red, blue)))
+    return (
+        abs(slope) if 1.0 / np.sqrt(information) <= 0.1 else None,
+        abs(means[0] - means[1]) / 10.857 if noise / 10.857 <= 0.05 / 3 else None,
+        int(good.sum()),
+    )
+
+
+def excess_scatter_mmag(stars: FloatArray) -> tuple[float | None, int]:
+    """Return the scatter beyond the stated errors, in quadrature (mmag), and the number of stars."""
+    _, difference, error, _ = stars[(stars[:, 0] > SCATTER_MAG[0]) & (stars[:, 0] < SCATTER_MAG[1])].T
+    if difference.size < 100:
+        return None, difference.size
+    pull = mad_sigma((difference - np.median(difference)) / error)
+    return float(np.sqrt(max(pull**2 - 1.0, 0.0)) * np.median(error)), difference.size

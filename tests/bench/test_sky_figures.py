@@ -1,0 +1,166 @@
+"""Figures of nights of the named skies: what is counted, and that what is too little is not measured."""
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench.report import at_most, cells
+from bench.sky_candidates import false_ones
+from bench.sky_difference import Collected, rate_of, rows_of
+from bench.sky_night import SkyNight, add_options
+from bench.sky_single_epoch import colour_trend, excess_scatter_mmag, psf_residuals, solution_error_mas
+from imaging.io.tables import write_table
+from imaging.io.truth import source_truth_path
+from imaging.schemas.truth import TRUE_SOURCES
+from imaging.simulation.exposures import PsfTruth, SimulatedExposure
+from imaging.simulation.psf import true_psf
+from imaging.tables import make_table
+
+RNG = np.random.default_rng(5)
+
+
+def collected(n: int, width: float = 1.0, bias: float = 0.0) -> Collected:
+    """Return what two CCDs give that have n true transients of S/N 100 and 5,000 fakes."""
+    pull = RNG.normal(0.0, width, n)
+    pulls = np.stack([pull, 1.0 + bias + pull / 100.0, np.full(n, 100.0)], axis=1)
+    snr = np.repeat([10.0, 60.0], 2500)
+    fakes = np.stack([RNG.normal(0.0, 1.0, 5000), snr, np.where(np.arange(5000) % 50 == 0, 0.0, 1.0)], axis=1)
+    return Collected(
+        quality=[{"kernel_chi2": 0.9}, {"kernel_chi2": 1.02}],
+        false=[4, 8],
+        unflagged=[5, 10],
+        used=[9, 0],
+        scores=[np.array([0.95] * 3), np.zeros(0)],
+        stars=[RNG.normal(0.0, [2e-4, 1.2], (1000, 2))],
+        pulls=[pulls],
+        fakes=[fakes],
+        searched=[0.97, 0.99],
+        wanted=3,
+    )
+
+
+def rows_with(data: Collected) -> dict[str, float | None]:
+    return {row.name.removeprefix("hard, g: "): row.value for row in rows_of(data, "hard, g", (7,))}
+
+
+def test_counts_are_per_ccd_and_widths_are_those_of_the_pulls():
+    rows = rows_with(collected(4000, width=1.3, bias=0.01))
+    false = "false detections per CCD, "
+    assert [rows[false + name] for name in ("all", "without a flag", "that make a candidate")] == [6.0, 7.5, 4.5]
+    assert rows[false + "of these with a score above 0.9"] == 1.5
+    assert rows["CCDs with a difference"] == 2
+    assert rows["searched share of the pixels"] == pytest.approx(98.0)
+    assert rows["chi-square of the kernel fit, |median - 1|"] == pytest.approx(0.06)
+    assert rows["residual of stars of 16 to 18 mag"] == pytest.approx(0.02, rel=0.1)
+    assert rows["the same over its stated error"] == pytest.approx(1.2, rel=0.1)
+    assert rows["pull of true transients, |width - 1|"] == pytest.approx(0.3, abs=0.06)
+    assert rows["their flux over the true one, S/N above 20, |ratio - 1|"] == pytest.approx(1.0, abs=0.1)
+    assert rows["detected fakes of S/N 8 to 12 without a flag"] == pytest.approx(98.0)
+    assert rows["detected fakes of S/N 50 to inf without a flag"] == pytest.approx(98.0)
+
+
+def test_a_figure_of_too_few_objects_is_not_measured():
+    rows = rows_with(collected(30))
+    for name in ("pull of true transients, |width - 1|", "mean pull of true transients"):
+        assert rows[name] is None
+    assert rows["their flux over the true one, S/N above 20, |ratio - 1|"] is None
+    assert rows["pull of fakes above S/N 8, |width - 1|"] == pytest.approx(0.0, abs=0.05)
+    assert cells(at_most("a", None, "", 1.0))[1] == "not measured"
+
+
+@pytest.mark.parametrize(
+    ("number", "n", "goal", "rate"),
+    [
+        (1, 8, 0.5, None),  # four are allowed: one is too few to say that the goal is met
+        (5, 8, 0.5, None),  # and five may be chance
+        (12, 8, 0.5, 1.5),  # twelve of four are not
+        (5, 20, 0.5, 0.25),
+        (0, 0, 0.5, None),
+    ],
+)
+def test_a_count_is_a_figure_where_it_meets_or_misses_its_goal_beyond_chance(number, n, goal, rate):
+    assert rate_of(number, n, goal) == rate
+
+
+def test_a_candidate_is_false_without_a_changing_source_at_its_place(tmp_path):
+    kinds, ra = ["star", "variable_star", "kilonova"], np.array([10.0, 10.1, 10.2])
+    given = {"kind": kinds, "ra": ra, "dec": np.full(3, -5.0)}
+    columns = {f.name: given.get(f.name, np.zeros(3, dtype=f.type.to_pandas_dtype())) for f in TRUE_SOURCES}
+    path = source_truth_path(tmp_path, 1300001, 27)
+    path.parent.mkdir(parents=True)
+    write_table(path, make_table(columns, TRUE_SOURCES))
+    (tmp_path / "exposures.csv").write_text(
+        "EXPNUM,NITE,MJD,RA,DEC,BAND,EXPTIME\n1300001,20240510,60441.1,10.1,-5.0,i,90\n"
+    )
+    places = [{"ra": a, "dec": -5.0 + 0.4 / 3600} for a in ra] + [{"ra": 10.2, "dec": -5.0 + 2.0 / 3600}]
+    assert false_ones(SkyNight(tmp_path, "hard", "i", False, 1, (27,)), places) == 2
+
+
+def test_the_search_is_sharper_than_its_templates_where_that_is_asked_for():
+    sharp = SkyNight(Path(), "typical", "g", True, 3, (26, 27)).settings
+    assert sharp.search_seeing_arcsec[1] < sharp.template_seeing_arcsec[0]
+    assert (sharp.sky, sharp.bands, sharp.seed, sharp.ccds) == ("typical", ("g",), 3, (26, 27))
+    usual = SkyNight(Path(), "hard", "i", False, 3, (26,)).settings
+    assert usual.search_seeing_arcsec[0] > usual.template_seeing_arcsec[0]
+    parser = argparse.ArgumentParser()
+    add_options(parser)
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--sky", "kind"])
+
+
+def test_errors_of_centroids_are_not_errors_of_the_solution():
+    true = RNG.uniform(0.0, [[2047.0], [4095.0]], (2, 800))
+    noise = RNG.normal(0.0, 0.02, true.shape)
+    mas = RNG.normal(0.0, 6.0, true.shape)  # the error of the solution
+    dec = -40.0 + (true[0] + noise[0]) * -0.263 / 3600
+    ra = 150.0 + (true[1] + noise[1]) * 0.263 / 3600 / np.cos(np.radians(dec))
+    true_dec = -40.0 + true[0] * -0.263 / 3600
+    true_ra = 150.0 + true[1] * 0.263 / 3600 / np.cos(np.radians(true_dec))
+    sky = np.stack([ra + mas[0] / 3.6e6 / np.cos(np.radians(dec)), dec + mas[1] / 3.6e6])
+    assert solution_error_mas(true + noise, true, sky, np.stack([true_ra, true_dec])) == pytest.approx(5.9, rel=0.06)
+
+
+def test_trend_with_colour_and_scatter_beyond_the_stated_errors():
+    colour = RNG.uniform(0.5, 3.0, 6000)
+    stars = np.stack([RNG.uniform(16.0, 19.0, 6000), RNG.normal(1.5 * colour, 2.5), np.full(6000, 2.0), colour], axis=1)
+    slope, contrast, n = colour_trend(stars)
+    assert slope == pytest.approx(1.5, abs=0.15)
+    assert contrast == pytest.approx(1.5 * 2.5 * 2 / 3 / 10.857, abs=0.02)
+    assert n == pytest.approx(6000, abs=20)
+    stars[:, 1] -= 1.5 * colour
+    assert excess_scatter_mmag(stars)[0] == pytest.approx(1.5, abs=0.15)
+    assert colour_trend(stars[:300])[:2] == (None, None)
+
+
+def test_a_psf_that_is_displaced_or_two_per_cent_too_bright():
+    exposure = SimulatedExposure(
+        expnum=7,
+        role="search",
+        band="i",
+        night=20240510,
+        mjd=60441.1,
+        exptime_s=90.0,
+        ra_deg=190.0,
+        dec_deg=-10.0,
+        true_ra_deg=190.0,
+        true_dec_deg=-10.0,
+        zeropoint_mag=31.7,
+        sky_electrons=3000.0,
+        psf=PsfTruth(fwhm_arcsec=1.0),
+    )
+
+    @dataclass
+    class Model:
+        factor: float
+        shift: float
+
+        def stamp(self, x, y, half_width):
+            mixture, offsets = true_psf(exposure, 34, [x], [y]), np.arange(-half_width, half_width + 1.0)
+            dx, dy = offsets - (x - round(x)) - self.shift, offsets - (y - round(y))
+            return self.factor * mixture.evaluate(0, dx[None, :], dy[:, None]) / mixture.aperture_fraction()[0]
+
+    assert max(psf_residuals(exposure, 34, Model(1.0, 0.03))) < 2e-3
+    assert psf_residuals(exposure, 34, Model(1.02, 0.0)) == pytest.approx(np.full(9, 0.02), rel=1e-3)
