@@ -51,10 +51,13 @@ class Plane:
         FITS file.
     extension
         Name or number; None for the first two-dimensional image.
+    power
+        Power that makes an inverse variance of a weight: -1 for a variance.
     """
 
     path: Path
     extension: str | None = None
+    power: int = 1
 
     @classmethod
     def named(cls, text: str, beside: "Plane | None" = None) -> Self:
@@ -348,12 +351,13 @@ def _find_mask(
 
 
 def _find_weight(path: Path, place: Plane | None) -> NDArray[Any] | None:
-    power = 1
     if place is None:
         place = _named_plane(path, tuple(WEIGHT_POWERS))
         if place is None:
             return None
         power = WEIGHT_POWERS[_names_by_number(path)[int(str(place.extension))]]
+    else:
+        power = place.power
     plane = _read_plane(place.path, place.extension)
     values = linear_pixels(plane.pixels, plane.header)
     if power == 1:
