@@ -94,6 +94,9 @@ class Stated:
     mask_bits: int | None = None
 
 
+PACKED_NAME = "COMPRESSED_IMAGE"
+"""Name that programs give to the only image of a compressed file; it says nothing."""
+
 LARGEST_VALUE = 1e20
 """Largest pixel or weight: 1e20 is far beyond the flux of the brightest star in any unit."""
 
@@ -168,7 +171,7 @@ def _is_own(path: Path, name: str) -> bool:
 
 
 def _label(path: Path, name: str, *, is_own: bool) -> str:
-    return f"{path.name}[{name}]" if name and not is_own else path.name
+    return f"{path.name}[{name}]" if name not in ("", PACKED_NAME) and not is_own else path.name
 
 
 def _read_image(

@@ -31,6 +31,9 @@ FloatArray = NDArray[np.float64]
 NEAR = 3
 """Lags along each axis that an interpolation correlates; at larger ones faint sources do, which are no noise."""
 
+LEAST = 0.2
+"""Smallest variance of a pixel over the mean around it: the light of a bright source is not known exactly."""
+
 MIN_FWHM_PIXELS = 1.6
 """Width of stars below which the pixels do not sample them, and resampling rings."""
 
@@ -79,11 +82,12 @@ def import_stack(
     nominal = nominal_wcs(loaded, shown)
     scale = math.sqrt(float(nominal.pixel_area_arcsec2(image.shape[1] / 2, image.shape[0] / 2)))
     image = CcdImage(image.science, image.mask, image.weight, _header(loaded, shown, image, gain, zeropoint_mag))
-    about = (image, shown.exposure, shown.ccd, reference, settings, fwhm)
+    middle = replace(shown.exposure, mjd=0.5 * (shown.exposure.mjd + (shown.first_mjd or shown.exposure.mjd)))
+    about = (image, middle, shown.ccd, reference, settings, fwhm)  # reference stars at the mean epoch
     measured = measure_ccd(*about, nominal=nominal, psf_model=psf, pixel_scale_arcsec=scale)
     times.add(measured.times)
     if measured.astrometry is None:
-        measured = confirmed(measured, reference, shown.exposure.mjd_mid, settings.astrometry)
+        measured = confirmed(measured, reference, middle.mjd_mid, settings.astrometry)
     quality = dict(measured.quality) | _noise_numbers(image, whiteness)
     quality |= {"n_streaks": float(len(prepared.streaks)), "file_gain": gain}
     quality["header_offset_arcsec"] = offset_arcsec(nominal, measured.wcs, image.shape)
@@ -148,7 +152,8 @@ def _electrons(
     errors increase; it is that of single pixels, which the resampling has reduced like that of the sky. The other is
     the noise of the sky, which is not darker than without the Moon.
     """
-    gain = stated_gain(loaded, prepared)
+    risen = stated_gain(replace(loaded, gain=None), prepared)
+    gain = loaded.gain or risen
     if gain is None:
         gain = in_electrons(loaded, prepared, psf, settings)[1] / whiteness
         if loaded.zeropoint_mag is not None:
@@ -156,7 +161,29 @@ def _electrons(
             area = float(loaded.wcs.pixel_area_arcsec2(nx / 2, ny / 2))
             variance = whiteness * float(np.median(prepared.variance[prepared.pixels.weight > 0]))
             gain = max(gain, dark_sky_flux(band, loaded.zeropoint_mag, area) / variance)
-    return in_electrons(replace(loaded, gain=gain), prepared)
+    return in_electrons(replace(loaded, gain=gain), _with_own_weights(loaded, prepared, risen))
+
+
+def _with_own_weights(loaded: LoadedImage, prepared: SkylessImage, risen: float | None) -> SkylessImage:
+    """Return a stack with the variance of the sky of every pixel, which jumps where the number of inputs changes.
+
+    Parameters
+    ----------
+    loaded, prepared
+        The stack as read, and without its sky.
+    risen
+        Gain that the rise of the variance in sources shows; None if it does not rise.
+    """
+    if loaded.weight is None:
+        return prepared
+    pixels = prepared.pixels
+    good = pixels.weight > 0
+    variance = np.divide(1.0, loaded.weight, out=np.ones_like(loaded.weight), where=good)
+    if risen is not None:
+        variance -= np.maximum(pixels.science, np.float32(0.0)) / np.float32(risen)
+    variance = np.maximum(variance * np.float32(prepared.variance_ratio), np.float32(LEAST) * prepared.variance)
+    weight = np.divide(1.0, variance, out=np.zeros_like(variance), where=good)
+    return replace(prepared, pixels=CcdImage(pixels.science, pixels.mask, weight, pixels.header), variance=variance)
 
 
 def _header(

@@ -25,7 +25,7 @@ from tasks.requests import Version
 
 pytestmark = pytest.mark.slow
 
-ACROSS_ARCSEC, ALONG_ARCSEC = 620.0, 1180.0
+ACROSS_ARCSEC, ALONG_ARCSEC = 700.0, 1300.0
 """Size of a field that contains a CCD, along Dec and RA."""
 
 BRICKS = {"1898m100": -0.13, "1901m100": 0.12}
@@ -33,6 +33,9 @@ BRICKS = {"1898m100": -0.13, "1901m100": 0.12}
 
 POOR_SEEING_PIXELS = 2.2
 """Blur that gives SkyMapper's images 1.6 arcsec of seeing, which their pixels of half an arcsecond sample."""
+
+DIPOLE_ARCSEC = 2.0
+"""Distance between the halves of the residual of a bright star, of which one may be below S/N 5."""
 
 WRITERS = {
     "pan-starrs": foreign_stacks.write_pan_starrs,
@@ -74,9 +77,9 @@ def site_without_templates(simulated: Site, root: Path) -> Site:
 
 
 def stated(form: str, templates: tuple[list[Final], list[float]]) -> StatedOfImages:
-    """Return the times of the exposures, where the survey's headers do not have them."""
+    """Return the times of the exposures, where the survey's headers do not have them, or those of its own survey."""
     times = [float(final.header["MJD-OBS"]) for final in templates[0]]
-    return StatedOfImages(mjd=(min(times), max(times))) if form in ("skymapper", "osi") else StatedOfImages()
+    return StatedOfImages() if form == "legacy" else StatedOfImages(mjd=(min(times), max(times)))
 
 
 @pytest.mark.parametrize("form", foreign_stacks.SCALE_ARCSEC)
@@ -104,7 +107,7 @@ def test_a_stack_gives_the_same_detections_as_the_templates_it_was_made_of(form,
     result = difference(difference_job(WHO, CCD, chosen_templates(job)[CCD], known, 1, site, SearchSettings()))
     assert result.quality["difference_noise_width"] == pytest.approx(1.0, abs=0.02)
     assert abs(result.quality["difference_lag1"]) < 0.01
-    assert n_same(detections(site), detections(simulated)) >= 5
+    assert n_same(detections(site), detections(simulated), residual_arcsec=DIPOLE_ARCSEC) >= 5
 
 
 def test_a_stack_is_no_search_image(simulated, templates, tmp_path):
