@@ -68,6 +68,15 @@ class ExposureId:
         return folder if ccd is None else folder / f"{self.band}_{ccd:02d}"
 
 
+FIRST_STACK = 1_000_000_000
+"""Smallest number of an imported stack on the sky; exposures of the camera have fewer digits."""
+
+
+def is_stack(expnum: int) -> bool:
+    """Whether a number is not that of an exposure, but stands for a stack on the sky."""
+    return expnum >= FIRST_STACK
+
+
 def raw_name(expnum: int) -> str:
     """Name of the raw file of an exposure."""
     return f"DECam_{expnum:08d}.fits.fz"

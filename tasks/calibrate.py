@@ -1,6 +1,7 @@
 """Calibrate a CCD: final coordinates, streaks predicted from its neighbours, and its own zero point."""
 
 import math
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from imaging.astrometry.solution import BETTER_IN_CATALOGUE, TiedCcd
 from imaging.errors import StorageError
 from imaging.exposure import Exposure, exposure_from_header
 from imaging.foreign.cards import FILE_GAIN, GIVEN_ZEROPOINT
+from imaging.foreign.noise import CORRELATION
 from imaging.identity import ExposureId
 from imaging.image import CcdImage, ResamplingInputs
 from imaging.io.colour_terms import COLOUR_TERMS, read_colour_terms
@@ -102,7 +104,7 @@ def calibrate(job: StepJob) -> StepResult:
     settings = job.settings_as(CalibrationSettings)
     times = StepTimes()
     with times.step("read"):
-        planes, header = read_planes(job.input_path("image"))
+        planes, header = read_planes(job.input_path("image"), optional=(CORRELATION,))
         catalogue = read_table(job.input_path("catalogue"))
         tied, streaks = read_ccd_tie(job.input_path("tie"))
     image = CcdImage(planes["SCI"], planes["MSK"], planes["WGT"], header)
@@ -114,7 +116,9 @@ def calibrate(job: StepJob) -> StepResult:
     with times.step("resampling_inputs"):
         resampling_inputs = _resampling_inputs(job, image, settings)
     with times.step("write"):
-        products = _write(job, image, resampling_inputs, tied, catalogue, matches, own)
+        extra = {} if resampling_inputs is None else resampling_planes(resampling_inputs)
+        extra |= {CORRELATION: planes[CORRELATION]} if CORRELATION in planes else {}
+        products = _write(job, image, extra, tied, catalogue, matches, own)
     quality = {
         "own_zeropoint_mag": own.zeropoint_mag,
         "own_zeropoint_error_mag": own.zeropoint_error_mag,
@@ -200,7 +204,7 @@ def _resampling_inputs(job: StepJob, image: CcdImage, settings: CalibrationSetti
 def _write(
     job: StepJob,
     image: CcdImage,
-    resampling_inputs: ResamplingInputs | None,
+    extra: Mapping[str, NDArray[Any]],
     tied: TiedCcd,
     catalogue: pa.Table,
     matches: pa.Table,
@@ -212,9 +216,7 @@ def _write(
     header |= {"SCAMPNUM": tied.n_stars, "SCAMPREF": "GAIA", "SCAMPFLG": 0 if tied.source == "own" else 1}
     header |= {"ASTRRMS": _per_axis(tied.rms_mas), "ASTRRMSC": _per_axis(tied.left_out_rms_mas)}
     header["MAGZERO"] = (own.zeropoint_mag, "[mag] of one electron, by the CCD's own stars")
-    planes: dict[str, NDArray[Any]] = {"SCI": image.science, "MSK": image.mask, "WGT": image.weight}
-    if resampling_inputs is not None:
-        planes |= resampling_planes(resampling_inputs)
+    planes: dict[str, NDArray[Any]] = {"SCI": image.science, "MSK": image.mask, "WGT": image.weight, **extra}
     comments = [BETTER_IN_CATALOGUE, ADOPTED_ZEROPOINT]
     steps = {"SCI": image_step(image.weight, IMAGE_STEPS), "WGT": weight_step(image.weight, WEIGHT_STEP)}
     write_planes(paths["image"], planes, header, steps=steps, comments=comments)

@@ -1,5 +1,6 @@
 """Check the products of a CCD: completeness, consistency and quality numbers."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -8,11 +9,12 @@ import numpy as np
 
 from blocks.site import Site
 from imaging.bits import MaskBit
-from imaging.detector.ccds import NX, NY
+from imaging.detector.ccds import NX, NY, PIXEL_SCALE_ARCSEC
 from imaging.detrend.defaults import KEY, LINEARITY_KNOWN
 from imaging.errors import InputError
 from imaging.exposure import exposure_from_header
-from imaging.foreign.cards import SOURCE
+from imaging.foreign.cards import FIRST_MJD_CARD, SOURCE
+from imaging.foreign.patch import covered_polygon
 from imaging.identity import ExposureId
 from imaging.io.images import read_planes
 from imaging.io.psf import read_psf
@@ -78,7 +80,10 @@ def check_products(job: StepJob) -> StepResult:
     settings = job.settings_as(VerificationSettings).verify
     source = str(header.get(SOURCE, "")).strip()
     shape = next(iter(planes.values())).shape
+    is_patch = FIRST_MJD_CARD in header
     size: dict[str, Any] = {"shape": shape, "part": min(1.0, shape[0] * shape[1] / (NX * NY))} if source else {}
+    if is_patch:
+        size |= _grid_of_stack(header, shape)
     found = verify_ccd(planes, header, catalogue, zero_point.get("flags"), settings, **size)
     observed = exposure_from_header(header, str(job.input_path("image")))
     row: dict[str, Any] = read_quality(job.input_path("quality")) | found.numbers
@@ -103,7 +108,9 @@ def check_products(job: StepJob) -> StepResult:
         "exposure": plain_quality(asdict(observed)),
     }
     row.pop("coordinates", None)
-    row["corners"] = _corners(header, shape)
+    row["corners"] = _corners(header, planes, patch=is_patch)
+    if is_patch:
+        row["first_mjd"] = float(header[FIRST_MJD_CARD])
     row["depth_mag"] = _depth_mag(job, row, shape)
     paths = job.product_paths(CHECK_PRODUCTS)
     write_quality(paths["quality"], row)
@@ -114,13 +121,35 @@ def _n_saturated(planes: Mapping[str, np.ndarray[Any, Any]]) -> int | None:
     return int(np.count_nonzero(planes["MSK"] & int(MaskBit.SATURATE))) if "MSK" in planes else None
 
 
-def _corners(header: Mapping[str, Any], shape: tuple[int, ...]) -> list[list[float]] | None:
-    """Return RA and Dec of the corners, degrees; None without coordinates, which is reported separately."""
+def _grid_of_stack(header: Mapping[str, Any], shape: tuple[int, ...]) -> dict[str, float]:
+    """Return the pixel scale of a stack and its share of the area of a CCD; pixels without data do not count."""
     try:
-        corners: list[list[float]] = footprint(TpvWcs.from_header(header), shape[1], shape[0]).round(7).tolist()
+        area = float(TpvWcs.from_header(header).pixel_area_arcsec2(shape[1] / 2, shape[0] / 2))
+    except InputError:
+        return {}  # reported separately
+    ratio = area / PIXEL_SCALE_ARCSEC**2
+    share = min(1.0, ratio * shape[0] * shape[1] / (NX * NY))
+    return {"part": share, "scale_arcsec": math.sqrt(area), "ignored_bits": int(MaskBit.EDGE)}
+
+
+def _corners(
+    header: Mapping[str, Any], planes: Mapping[str, np.ndarray[Any, Any]], *, patch: bool
+) -> list[list[float]] | None:
+    """Return RA and Dec of the corners, degrees; None without coordinates, which is reported separately.
+
+    Those of a stack are the corners of the polygon around the pixels with data.
+    """
+    try:
+        wcs = TpvWcs.from_header(header)
     except InputError:
         return None
-    return corners
+    ny, nx = next(iter(planes.values())).shape
+    if patch and "WGT" in planes and (planes["WGT"] > 0).any():
+        corners = np.stack(wcs.pixel_to_sky(*covered_polygon(planes["WGT"] > 0).T), axis=-1)
+    else:
+        corners = footprint(wcs, nx, ny)
+    rounded: list[list[float]] = corners.round(7).tolist()
+    return rounded
 
 
 def _depth_mag(job: StepJob, row: Mapping[str, Any], shape: tuple[int, ...]) -> float | None:

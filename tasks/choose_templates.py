@@ -142,6 +142,7 @@ def _candidate(summary: ExposureSummary) -> TemplateCandidate:
         limit_mag=number("depth_mag"),
         fwhm_arcsec=number("fwhm_arcsec"),
         sources={ccd: str(row["source"]) for ccd, row in summary.usable.items() if row.get("source")},
+        first_mjd=min((row["first_mjd"] for row in summary.usable.values() if row.get("first_mjd")), default=None),
     )
 
 

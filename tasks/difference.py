@@ -21,6 +21,7 @@ from imaging.difference.stamps import cut_triplet
 from imaging.difference.triplet import STAMP_SIDE
 from imaging.errors import CcdError, InputError
 from imaging.exposure import exposure_from_header
+from imaging.foreign.noise import CORRELATION
 from imaging.identity import ExposureId
 from imaging.image import CalibratedImage, CcdImage
 from imaging.io.images import read_planes, write_planes
@@ -142,7 +143,7 @@ def difference(job: StepJob) -> StepResult:
 def read_calibrated(job: StepJob, name: str) -> CalibratedImage:
     """Read an input image with its PSF and with the zero point from the job's parameters."""
     path = job.input_path(f"{name}_image")
-    planes, header = read_planes(path, optional=EXTENSIONS)
+    planes, header = read_planes(path, optional=(*EXTENSIONS, CORRELATION))
     return CalibratedImage(
         pixels=CcdImage(planes["SCI"], planes["MSK"], planes["WGT"], header),
         wcs=TpvWcs.from_header(header),
@@ -152,6 +153,7 @@ def read_calibrated(job: StepJob, name: str) -> CalibratedImage:
         saturation_electrons=float(header["SATURATE"]),
         label=path.name.removesuffix("_immask.fits"),
         resampling_inputs=resampling_inputs_from(planes),
+        noise_correlation=planes.get(CORRELATION),
     )
 
 

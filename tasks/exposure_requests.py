@@ -22,7 +22,14 @@ def request_of_listed(item: ListedExposure, version: Version) -> ExposureRequest
 
 def candidate_of_listed(item: ListedExposure) -> TemplateCandidate:
     """Return an exposure of an exposure list as a candidate template."""
-    return TemplateCandidate(item.exposure, nominal_footprints(item.exposure, item.ccds), t_eff=item.t_eff)
+    return TemplateCandidate(item.exposure, listed_footprints(item), t_eff=item.t_eff, first_mjd=item.first_mjd)
+
+
+def listed_footprints(item: ListedExposure) -> dict[int, np.ndarray]:
+    """Return the footprints of an exposure or a stack of a list; see :func:`nominal_footprints`."""
+    if item.corners is not None:
+        return {ccd: np.array(corners, dtype=float) for ccd, corners in item.corners.items()}
+    return nominal_footprints(item.exposure, item.ccds)
 
 
 def nominal_footprints(exposure: Exposure, ccds: Iterable[int] | None = None) -> dict[int, np.ndarray]:

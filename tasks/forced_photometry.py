@@ -11,6 +11,7 @@ from imaging.difference.forced import forced_table
 from imaging.difference.records import Identity
 from imaging.difference.settings import SearchSettings
 from imaging.exposure import exposure_from_header
+from imaging.foreign.cards import LONG_RANGE_CARD
 from imaging.identity import ExposureId
 from imaging.image import CalibratedImage, CcdImage
 from imaging.io.candidates import read_candidates
@@ -111,8 +112,9 @@ def _direct(job: StepJob, name: str) -> pa.Table:
     epoch, path = job.parameters["epochs"][name], job.input_path(f"{name}_image")
     header = read_header(path)
     observed = exposure_from_header(header, path.name)
+    share = np.float32(1.0 / float(header.get(LONG_RANGE_CARD, 1.0)))  # a stack's noise adds up over a star
     image = DirectImage(
-        pixels=lambda y, x: (read_cutout(path, "SCI", y, x), read_cutout(path, "WGT", y, x)),
+        pixels=lambda y, x: (read_cutout(path, "SCI", y, x), read_cutout(path, "WGT", y, x) * share),
         shape=(int(header["NAXIS2"]), int(header["NAXIS1"])),
         wcs=TpvWcs.from_header(header),
         psf=read_psf(job.input_path(f"{name}_psf")),

@@ -1,10 +1,14 @@
-"""Import the image of a CCD that another pipeline has calibrated, up to the products of ``measure``."""
+"""Import the image of a CCD, or a stack, that another pipeline has calibrated, up to the products of ``measure``."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from blocks.site import Site
 from imaging.errors import CcdError
-from imaging.foreign.identity import ForeignCcd, ImageHead, identify
+from imaging.foreign.identity import ForeignCcd, ImageHead
+from imaging.foreign.noise import CORRELATION
+from imaging.foreign.stacks import identify_any
 from imaging.identity import ExposureId
 from imaging.image import LoadedImage
 from imaging.io.calibrated import Plane, Stated
@@ -15,6 +19,7 @@ from imaging.io.reference import read_reference_cone
 from imaging.io.tables import write_table
 from imaging.masks.tables import cosmic_ray_table, streak_table
 from imaging.measure.imported import ImportedCcd, import_ccd
+from imaging.measure.imported_stack import import_stack
 from imaging.measure.settings import MeasureSettings
 from imaging.timing import StepTimes
 from tasks.engine.cache import fingerprint
@@ -25,6 +30,12 @@ from tasks.jobs import StepJob
 from tasks.measure import reference_cone, reference_inputs
 from tasks.products import write_quality
 from tasks.steps import IMPORT_IMAGE
+
+PARAMETERS = {
+    *("zeropoint_mag", "gain", "mask_bits", "mjd"),
+    *("extension", "mask_extension", "weight_extension", "weight_power"),
+}
+"""What a record states about an image beside its files."""
 
 
 def import_image_job(
@@ -64,7 +75,7 @@ def import_image_job(
                     remedy=remedy,
                 ) from error
     inputs |= reference_inputs(site, record.exposure, ccd, settings.astrometry.search_radius_arcsec)
-    stated = image.model_dump(include={"extension", "zeropoint_mag", "gain", "mask_bits"})
+    stated = image.model_dump(include=PARAMETERS)
     return StepJob(exposure=exposure, ccd=ccd, site=site, inputs=inputs, settings=settings, parameters=stated)
 
 
@@ -78,8 +89,11 @@ def import_image(job: StepJob) -> StepResult:
         cone = reference_cone(shown.exposure, shown.ccd, settings.astrometry.search_radius_arcsec)
         reference = read_reference_cone(job.site.reference / "gaia", *cone)
         psf = read_psf(job.input_path("psf")) if "psf" in job.inputs else None
-    given = job.parameters["zeropoint_mag"]
-    imported = import_ccd(loaded, shown, reference, settings, psf=psf, zeropoint_mag=given)
+    given = {"psf": psf, "zeropoint_mag": job.parameters["zeropoint_mag"]}
+    if shown.first_mjd is None:
+        imported = import_ccd(loaded, shown, reference, settings, **given)
+    else:
+        imported = import_stack(loaded, shown, reference, settings, **given, gain=job.parameters["gain"])
     times.add(imported.times)
     with times.step("write"):
         products = _write(job, imported)
@@ -101,10 +115,14 @@ def read_foreign(job: StepJob) -> tuple[LoadedImage, ForeignCcd]:
         If it is of another exposure or CCD than the record says (reason ``another_image``).
     """
     given = job.parameters
-    planes = {n: Plane(job.input_path(n), given["extension"]) for n in ("mask", "weight") if n in job.inputs}
-    place = CcdPlanes(Plane(job.input_path("image"), given["extension"]), **planes)
+    extensions = {n: given[f"{n}_extension"] or given["extension"] for n in ("mask", "weight")}
+    planes = {n: Plane(job.input_path(n), extension) for n, extension in extensions.items() if n in job.inputs}
+    if "weight" in planes:
+        planes["weight"] = replace(planes["weight"], power=given["weight_power"])
+    image = Plane(job.input_path("image"), given["extension"])
+    place = CcdPlanes(image, planes.get("mask"), planes.get("weight"))
     loaded = place.read(Stated(given["gain"], given["zeropoint_mag"], given["mask_bits"]))
-    shown = identify(ImageHead.of(loaded))
+    shown = identify_any(ImageHead.of(loaded), job.ccd or 1, given["mjd"])
     if (shown.exposure.expnum, shown.ccd) != (job.expnum, job.ccd):
         value = f"exposure {shown.exposure.expnum}, CCD {shown.ccd}: {loaded.label}"
         remedy = "import the images again"
@@ -119,7 +137,10 @@ def _write(job: StepJob, imported: ImportedCcd) -> dict[str, Path]:
     paths = job.product_paths(IMPORT_IMAGE)
     image, measured = imported.image, imported.measured
     header = image.header | measured.wcs.to_header() | {"FWHM": measured.psf.model.fwhm_pixels}
-    write_planes(paths["image"], {"SCI": image.science, "MSK": image.mask, "WGT": image.weight}, header)
+    planes: dict[str, Any] = {"SCI": image.science, "MSK": image.mask, "WGT": image.weight}
+    if imported.correlation is not None:
+        planes[CORRELATION] = imported.correlation
+    write_planes(paths["image"], planes, header)
     write_psf(paths["psf"], measured.psf.model)
     write_table(paths["catalogue"], measured.catalogue)
     write_table(paths["matches"], measured.matches)

@@ -33,11 +33,17 @@ class ImportedImage(Record):
     image: str
     """File of the pixels."""
     extension: str
-    """Extension of the pixels; also of mask and weight in other files."""
+    """Extension of the pixels; also of mask and weight in other files, unless these are stated."""
     mask: str | None = None
     """File of the mask; None for an extension of the image's file."""
     weight: str | None = None
     """File of the weight; None for an extension of the image's file."""
+    mask_extension: str | None = None
+    """Extension of the mask; None for that of the pixels."""
+    weight_extension: str | None = None
+    """Extension of the weight; None for that of the pixels."""
+    weight_power: int = 1
+    """Power that makes an inverse variance of the weight: -1 for a variance."""
     psf: str | None = None
     """PSFEx file; None to fit the PSF."""
     zeropoint_mag: float | None = None
@@ -46,6 +52,12 @@ class ImportedImage(Record):
     """Electrons per unit of the file; None for what header or noise say."""
     mask_bits: int | None = None
     """Sum of the defect bits of the mask; None to recognise them."""
+    mjd: tuple[float, float] | None = None
+    """Times of the first and the last exposure of a stack, given by the user; None for those of the header."""
+    first_mjd: float | None = None
+    """Time of the first exposure of a stack; None for an image of one exposure."""
+    corners: tuple[tuple[float, float], ...] | None = None
+    """RA and Dec of the corners of a stack, degrees; None for an image of a CCD."""
 
 
 class ImportRecord(Record):
@@ -62,6 +74,11 @@ class ImportRecord(Record):
     def ccds(self) -> tuple[int, ...]:
         """Its CCD numbers."""
         return tuple(image.ccd for image in self.images)
+
+    @property
+    def first_mjd(self) -> float | None:
+        """Time of the first exposure of a stack; None for one exposure."""
+        return min((image.first_mjd for image in self.images if image.first_mjd is not None), default=None)
 
 
 def read_import(site: Site, exposure: ExposureId) -> ImportRecord:
@@ -148,7 +165,12 @@ def imported_list(site: Site, version: Version | None = None, role: Role | None 
     tag = None if version is None else (version.rnum, version.pnum, version.schema_name)
     found = imported_exposures(place, role)
     return [
-        ListedExposure(record.exposure, ccds=record.ccds)
+        ListedExposure(
+            record.exposure,
+            ccds=record.ccds,
+            corners={image.ccd: image.corners for image in record.images if image.corners} or None,
+            first_mjd=record.first_mjd,
+        )
         for who, record in found
         if tag in (None, (who.rnum, who.pnum, who.schema))
     ]

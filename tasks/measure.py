@@ -8,7 +8,8 @@ from imaging.detector.ccds import NX, NY, science_ccd
 from imaging.detector.distortion import seed_wcs
 from imaging.detrend.defaults import default_cards
 from imaging.exposure import Exposure, exposure_from_header
-from imaging.identity import ExposureId
+from imaging.foreign.stacks import RADIUS_DEG
+from imaging.identity import ExposureId, is_stack
 from imaging.io.calibrations import CalibrationLibrary, read_calibration_image, read_sky_templates
 from imaging.io.images import read_planes, write_planes
 from imaging.io.psf import write_psf
@@ -90,7 +91,9 @@ def reference_inputs(
 
 
 def reference_cone(observed: Exposure, ccd: int, margin_arcsec: float) -> tuple[float, float, float]:
-    """Return RA, Dec and radius in degrees of a cone that contains a CCD, with a margin for the pointing error."""
+    """Return RA, Dec and radius in degrees of a cone that contains a CCD, or a stack, with a margin."""
+    if is_stack(observed.expnum):
+        return observed.ra_deg, observed.dec_deg, RADIUS_DEG + margin_arcsec / 3600.0
     ra, dec = seed_wcs(ccd, observed.ra_deg, observed.dec_deg).pixel_to_sky(NX / 2, NY / 2)
     return float(ra), float(dec), HALF_DIAGONAL_DEG + margin_arcsec / 3600.0
 

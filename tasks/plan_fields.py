@@ -9,7 +9,7 @@ from imaging.io.exposure_list import ListedExposure
 from imaging.skymap.footprints import Footprints
 from imaging.templates.select import TemplateCandidate, rule_broken
 from imaging.templates.settings import TemplateSettings
-from tasks.exposure_requests import nominal_footprints
+from tasks.exposure_requests import listed_footprints
 
 
 def eligible_templates(
@@ -29,19 +29,14 @@ def eligible_templates(
         Rules of the choice of templates.
     """
     search = Exposure(0, band, night, mjd, 60.0, 0.0, 0.0, 1.0)
-    return [
-        item
-        for item in listed
-        if item.exposure.night != night
-        and not rule_broken(search, TemplateCandidate(item.exposure, {}, t_eff=item.t_eff), settings)
-    ]
+    others = (item for item in listed if item.exposure.night != night)
+    candidates = ((item, TemplateCandidate(item.exposure, {}, item.t_eff, first_mjd=item.first_mjd)) for item in others)
+    return [item for item, candidate in candidates if not rule_broken(search, candidate, settings)]
 
 
 def template_footprints(templates: Sequence[ListedExposure]) -> Footprints:
     """Return the nominal CCD images of exposures."""
-    images = [
-        (item.exposure, ccd, c) for item in templates for ccd, c in nominal_footprints(item.exposure, item.ccds).items()
-    ]
+    images = [(item.exposure, ccd, c) for item in templates for ccd, c in listed_footprints(item).items()]
     n = len(images)
     return Footprints(
         expnum=np.array([exposure.expnum for exposure, _, _ in images], dtype=np.int64),

@@ -74,9 +74,10 @@ def verify(job: StepJob) -> StepResult:
 
 def _brief(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return the quality numbers of a CCD that the choice of templates uses."""
-    return {
+    brief = {
         name: row.get(name) for name in ("status", "corners", "zeropoint_mag", "depth_mag", "fwhm_arcsec", "source")
     }
+    return brief | ({"first_mjd": row["first_mjd"]} if row.get("first_mjd") else {})
 
 
 def exposure_numbers(rows: list[dict[str, Any]], job: StepJob) -> dict[str, Any]:

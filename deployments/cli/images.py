@@ -30,6 +30,7 @@ from deployments.cli.output import Answer, table_lines
 from deployments.cli.running import run_flow
 from imaging.detector.ccds import format_ccd_list
 from imaging.errors import InputError
+from imaging.exposure import FIRST_MJD, LAST_MJD
 
 if TYPE_CHECKING:
     from imaging.difference.engine import UserImage
@@ -143,12 +144,15 @@ class ImportOptions:
         Photo-electrons per unit of the pixels; default: from the header, or from the noise.
     mask_bits
         Bits of the masks that are defects, such as 1,2,16, or all; default: recognised.
+    mjd
+        Times of the first and the last exposure of stacks, MJD UTC, separated by a comma; default: from the header.
     """
 
     psf: Annotated[list[Path] | None, Parameter(name="--psf", negative="")] = None
     zeropoint: Annotated[float | None, Parameter(name="--zeropoint")] = None
     gain: Annotated[float | None, Parameter(name="--gain")] = None
     mask_bits: Annotated[str | None, Parameter(name="--mask-bits")] = None
+    mjd: Annotated[str | None, Parameter(name="--mjd")] = None
 
 
 DEFAULT_IMAGES, DEFAULT_SUBTRACTION, DEFAULT_IMPORT = ImageOptions(), SubtractionOptions(), ImportOptions()
@@ -203,7 +207,10 @@ def import_images(
     workers: Workers = None,
     common: Common = DEFAULTS,
 ) -> Answer:
-    """Import DECam images of the Community Pipeline, DES or LSST, as if they had been processed here."""
+    """Import DECam images of the Community Pipeline, DES or LSST, as if they had been processed here.
+
+    Stacks of the Legacy Surveys, Pan-STARRS, SkyMapper and the Community Pipeline become templates.
+    """
     from deployments.products.import_images import StatedOfImages, record_imports
     from flows.settings import ExposureSettings
     from tasks.requests import Version
@@ -215,7 +222,7 @@ def import_images(
     gain = _number(stated.gain, "--gain", "electrons per unit", (0.0, math.inf))
     bits = None if stated.mask_bits is None else _bits(stated.mask_bits, "--mask-bits")
     chosen = read_settings(settings, ExposureSettings)
-    given = StatedOfImages(tuple(stated.psf or ()), zeropoint, gain, bits)
+    given = StatedOfImages(tuple(stated.psf or ()), zeropoint, gain, bits, _times(stated.mjd))
     records = record_imports(found.site.storing_in(destination), files, role, version, given)
     parameters = {"exposures": tuple(records), "site": found.name, "overwrite": overwrite, "settings": chosen}
     images: list[dict[str, Any]] = [
@@ -315,6 +322,20 @@ def _bits(text: str, option: str) -> int:
     for value in values:
         total |= value
     return total
+
+
+def _times(text: str | None) -> tuple[float, float] | None:
+    """Return two times written ``59000.1,59200.3``."""
+    if text is None:
+        return None
+    try:
+        first, last = (float(word) for word in text.split(","))
+    except ValueError:
+        first, last = math.nan, math.nan
+    if not FIRST_MJD < first <= last < LAST_MJD:
+        limit = f"two times from MJD {FIRST_MJD:g} to {LAST_MJD:g}, the earlier first, such as 59000.1,59200.3"
+        raise InputError("--mjd is not understood", value=repr(text), limit=limit)
+    return first, last
 
 
 def _number(value: float | None, option: str, unit: str, limits: tuple[float, float]) -> float | None:

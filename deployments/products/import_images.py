@@ -3,13 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from blocks.site import Site
 from imaging.errors import InputError
-from imaging.foreign.identity import ForeignCcd, identify
+from imaging.foreign.identity import ForeignCcd, ImageHead
+from imaging.foreign.stacks import identify_any
 from imaging.io.calibrated import read_head
 from imaging.io.foreign_images import CcdPlanes, ccd_planes
 from imaging.io.psf import read_given_psf
+from imaging.wcs.sphere import footprint
 from tasks.imported import ImportedImage, ImportRecord, Role, write_import
 from tasks.requests import ExposureRequest, Version
 
@@ -31,12 +34,19 @@ class StatedOfImages:
         Electrons per unit of the pixels; None for what header or noise say.
     mask_bits
         Sum of the bits of the masks that are defects; None to recognise them.
+    mjd
+        Times of the first and the last exposure of stacks; None for those of their headers.
     """
 
     psfs: tuple[Path, ...] = ()
     zeropoint_mag: float | None = None
     gain: float | None = None
     mask_bits: int | None = None
+    mjd: tuple[float, float] | None = None
+
+
+Found = tuple[CcdPlanes, ForeignCcd, ImageHead, Path | None]
+"""Planes of an image, what its header shows and says, and its PSF."""
 
 
 def record_imports(
@@ -73,24 +83,26 @@ def record_imports(
         raise InputError("--psf is not given once per image", value=len(stated.psfs), limit=len(places))
     for psf in stated.psfs:
         read_given_psf(psf)
-    groups: dict[ExposureRequest, list[tuple[CcdPlanes, ForeignCcd, Path | None]]] = {}
+    groups: dict[ExposureRequest, list[Found]] = {}
     for number, place in enumerate(places):
-        shown = identify(read_head(place.image.path, place.image.extension))
+        head = read_head(place.image.path, place.image.extension)
+        shown = identify_any(head, place.number, stated.mjd)
+        if shown.first_mjd is not None and role == "search":
+            remedy = "import it as a template, and search the exposures"
+            raise InputError("a stack on the sky cannot be searched", value=head.label, remedy=remedy)
         e = shown.exposure
         request = ExposureRequest(expnum=e.expnum, band=e.band, night=e.night, **version.model_dump())
         given = stated.psfs[number] if stated.psfs else None
-        groups.setdefault(request, []).append((place, shown, given))
+        groups.setdefault(request, []).append((place, shown, head, given))
     records = {request: _record(images, role, stated) for request, images in groups.items()}
     return {request: write_import(site, request.exposure_id(), record) for request, record in records.items()}
 
 
-def _record(
-    images: Sequence[tuple[CcdPlanes, ForeignCcd, Path | None]], role: Role, stated: StatedOfImages
-) -> ImportRecord:
+def _record(images: Sequence[Found], role: Role, stated: StatedOfImages) -> ImportRecord:
     """Return the record of an exposure from its images."""
     found: dict[int, ImportedImage] = {}
     first = images[0][1].exposure
-    for place, shown, psf in images:
+    for place, shown, head, psf in images:
         if abs(shown.exposure.mjd - first.mjd) * 86400.0 > SAME_EXPOSURE_S:
             value = f"MJD {first.mjd:.6f} and {shown.exposure.mjd:.6f} in {place.image.path}"
             raise InputError("images of two exposures have one number", expnum=first.expnum, value=value)
@@ -110,5 +122,19 @@ def _record(
             zeropoint_mag=stated.zeropoint_mag,
             gain=stated.gain,
             mask_bits=stated.mask_bits,
+            **({} if shown.first_mjd is None else _of_stack(place, shown.first_mjd, head, stated)),
         )
     return ImportRecord(role=role, exposure=first, images=tuple(found[ccd] for ccd in sorted(found)))
+
+
+def _of_stack(place: CcdPlanes, first_mjd: float, head: ImageHead, stated: StatedOfImages) -> dict[str, Any]:
+    """Return what the record of a stack has beside that of a CCD."""
+    ny, nx = head.shape
+    return {
+        "mask_extension": place.mask and place.mask.extension,
+        "weight_extension": place.weight and place.weight.extension,
+        "weight_power": place.weight.power if place.weight else 1,
+        "mjd": stated.mjd,
+        "first_mjd": first_mjd,
+        "corners": tuple((float(ra), float(dec)) for ra, dec in footprint(head.wcs, nx, ny).round(7)),
+    }

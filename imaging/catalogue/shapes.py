@@ -258,6 +258,8 @@ def core_widths(
     ny, nx = science.shape
     result = np.full(x.size, np.nan)
     for k in range(x.size):
+        if not peak[k] > 0.0:
+            continue
         s = sr = srr = sv = srv = 0.0
         count = 0
         for j in range(max(0, int(np.rint(y[k])) - reach), min(ny, int(np.rint(y[k])) + reach + 1)):

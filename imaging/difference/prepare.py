@@ -114,6 +114,8 @@ class SkylessImage:
         (6, 6) autocorrelation of the noise; None if it is white.
     streaks
         Streaks that were masked.
+    variance_ratio
+        Variance of a pixel of blank sky over that of the weight map, which is that before the resampling.
     """
 
     pixels: CcdImage
@@ -121,6 +123,7 @@ class SkylessImage:
     sky: float | None
     correlation: FloatArray | None
     streaks: tuple[Streak, ...] = ()
+    variance_ratio: float = 1.0
 
 
 def without_sky(loaded: LoadedImage, *, is_wide: bool = False) -> SkylessImage:
@@ -149,7 +152,8 @@ def without_sky(loaded: LoadedImage, *, is_wide: bool = False) -> SkylessImage:
         return SkylessImage(_own_pixels(loaded, science, mask, bad), np.ones_like(science), None, None)
     sky = (measure_wide_sky if is_wide else measure_sky)(science, bad, loaded.weight)
     science -= sky.level
-    variance, correlation = _noise(science, sky, loaded.weight)
+    ratio, correlation = _noise(science, sky, loaded.weight)
+    variance = sky.variance * np.float32(ratio)
     science[absent] = 0.0
     weight = np.where(bad, np.float32(0.0), np.float32(1.0) / variance)
     streaks = tuple(find_streaks(science, weight, mask, StreakSettings()))
@@ -157,7 +161,7 @@ def without_sky(loaded: LoadedImage, *, is_wide: bool = False) -> SkylessImage:
         mask_streak(mask, streak)
     weight[(mask & np.int16(MaskBit.STREAK)) != 0] = 0.0
     pixels = CcdImage(science, mask, weight, dict(loaded.header) | {"GAIN": 1.0})
-    return SkylessImage(pixels, variance, float(np.median(sky.level)), correlation, streaks)
+    return SkylessImage(pixels, variance, float(np.median(sky.level)), correlation, streaks, ratio)
 
 
 def in_electrons(
@@ -179,27 +183,33 @@ def in_electrons(
     CcdError
         ``gain_unknown`` if neither header nor noise shows the gain, or a reason of the PSF fit.
     """
-    gain = _stated_gain(loaded, prepared)
+    gain = stated_gain(loaded, prepared)
     if gain is None:
         electrons, _, gain = _in_electrons(loaded, prepared, psf, settings)
         return electrons, gain
     return _scaled(prepared.pixels, gain), gain
 
 
-def _stated_gain(loaded: LoadedImage, prepared: SkylessImage) -> float | None:
-    """Return the electrons per unit that the header or the weights show."""
+def stated_gain(loaded: LoadedImage, prepared: SkylessImage) -> float | None:
+    """Return the electrons per unit that the header or the weights show; None if neither does.
+
+    Parameters
+    ----------
+    loaded, prepared
+        Image as read from its file, and without its sky.
+    """
     if loaded.gain is not None or loaded.weight is None:
         return loaded.gain
     pixels = prepared.pixels
     stated = np.divide(1.0, loaded.weight, out=np.full_like(pixels.science, np.inf), where=pixels.weight > 0)
-    return gain_of_weights(pixels.science, stated, prepared.variance)
+    return gain_of_weights(pixels.science, stated, prepared.variance / np.float32(prepared.variance_ratio))
 
 
 def _in_electrons(
     loaded: LoadedImage, prepared: SkylessImage, psf: PsfModel | None, settings: MeasureSettings | None
 ) -> tuple[CcdImage, PsfModel, float]:
     """Return an image in electrons, its PSF and its gain, which is measured if the header does not say it."""
-    pixels, gain = prepared.pixels, _stated_gain(loaded, prepared)
+    pixels, gain = prepared.pixels, stated_gain(loaded, prepared)
     trial = gain if gain is not None else TRIAL_SIGMA / float(np.sqrt(np.median(prepared.variance)))
     electrons = _scaled(pixels, trial)
     psf = psf or measure_psf(electrons, settings)
@@ -209,19 +219,18 @@ def _in_electrons(
     return electrons, psf, gain
 
 
-def _noise(science: FloatImage, sky: SkyModel, weight: FloatImage | None) -> tuple[FloatImage, FloatArray | None]:
-    """Return the variance of a pixel and the correlation of neighbours; None if it is white.
+def _noise(science: FloatImage, sky: SkyModel, weight: FloatImage | None) -> tuple[float, FloatArray | None]:
+    """Return the variance of a pixel over that of the sky model, and the neighbours' correlation; None if white.
 
     The weight map of a resampled image is that of its input or of a summed aperture; the variance of its pixels is
     then measured.
     """
-    variance = sky.variance
-    correlation = blank_correlation(science, np.sqrt(variance), sky.blank)
+    correlation = blank_correlation(science, np.sqrt(sky.variance), sky.blank)
     if weight is not None and correlation is not None:
-        width = blank_scale(science, np.float32(1.0) / variance, sky.blank)
+        width = blank_scale(science, np.float32(1.0) / sky.variance, sky.blank)
         if math.isfinite(width):
-            variance = variance * np.float32(width**2)
-    return variance, correlation
+            return width**2, correlation
+    return 1.0, correlation
 
 
 def _own_pixels(loaded: LoadedImage, science: FloatImage, mask: MaskImage, bad: BoolImage) -> CcdImage:

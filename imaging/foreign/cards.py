@@ -13,6 +13,12 @@ ABSENT = frozenset({"", "none", "null", "unknown", "undefined", "n/a", "na", "na
 SOURCE, FILE_GAIN, GIVEN_ZEROPOINT = "IMPORTED", "FILEGAIN", "ZPGIVEN"
 """Keywords of imported images: pipeline and file; electrons per unit of the file; zero point of one electron, given."""
 
+FIRST_MJD_CARD = "MJD-BEG"
+"""Keyword of imported stacks: time of their first exposure (FITS standard 4.0, section 9.5)."""
+
+LONG_RANGE_CARD = "NOISESUM"
+"""Keyword of imported stacks: variance of the sum of many pixels over that of uncorrelated ones."""
+
 LARGEST = 1e15
 """Number above which a gain, an exposure time or a level is nonsense."""
 

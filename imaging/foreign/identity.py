@@ -57,12 +57,15 @@ class ForeignCcd:
         CCD number.
     corner
         (x, y) of its first pixel on the CCD, 0-based; None for a part of a CCD whose place on it is not known.
+    first_mjd
+        Time of the first exposure of a stack on the sky, MJD UTC; None for an image of one exposure.
     """
 
     form: str
     exposure: Exposure
     ccd: int
     corner: tuple[int, int] | None
+    first_mjd: float | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -221,7 +221,7 @@ def _convention(
     header: Mapping[str, Any], cards: tuple[HeaderCard, ...], values: NDArray[np.int64], name: str
 ) -> Convention | None:
     """Return what the values mean, None if the header shows no convention."""
-    band = str(header.get("BAND") or header.get("FILTER") or "").strip()[:1].upper()
+    band = str(header.get("BAND") or header.get("FILTERX") or header.get("FILTER") or "").strip()[:1].upper()
     named = {value: _meaning(words, band) for value, words in _named_bits(cards)}
     if named:
         return Convention(named)

@@ -10,7 +10,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
-from scipy.ndimage import binary_dilation, map_coordinates
+from scipy.ndimage import binary_dilation
 
 from imaging.image import FloatImage
 from imaging.numerics.robust import mad_sigma
@@ -21,6 +21,9 @@ BoolImage = NDArray[np.bool_]
 
 LAGS = 6
 """Number of lags along each axis."""
+
+CORRELATION = "CORRELATION"
+"""Extension of final images of stacks with the autocorrelation of their noise."""
 
 CORRELATED = 0.03
 """Lag-one correlation above which an image was resampled; white noise of 10^5 pixels gives 0.003."""
@@ -84,39 +87,6 @@ def _blankest(blank: BoolImage) -> tuple[slice, slice]:
     starts = [range(0, max(n - WINDOW // 2, 1), WINDOW) for n in blank.shape]
     windows = [(slice(j, j + WINDOW), slice(i, i + WINDOW)) for j in starts[0] for i in starts[1]]
     return max(windows, key=lambda window: int(np.count_nonzero(blank[window])))
-
-
-def resampled_correlation(
-    interpolation: NDArray[np.float32], own: FloatArray, matrix: FloatArray
-) -> NDArray[np.float32]:
-    """Combine the correlation by an interpolation with that which its input already had.
-
-    Parameters
-    ----------
-    interpolation
-        (n, m, 6, 6) autocorrelation that the interpolation gives to white noise, in the variance of an input pixel.
-    own
-        (6, 6) autocorrelation of the input's noise, one at lag zero.
-    matrix
-        (2, 2) input pixels (x, y) per output pixel.
-
-    Returns
-    -------
-    correlation
-        (n, m, 6, 6), the autocorrelation of the output in the same unit.
-    """
-    reach = LAGS - 1
-    lag = np.arange(-2 * reach, 2 * reach + 1)
-    y, x = np.meshgrid(lag, lag, indexing="ij")
-    along, up = (matrix[k, 0] * x + matrix[k, 1] * y for k in (0, 1))
-    padded = np.pad(own, ((0, 2), (0, 2)))
-    wide = map_coordinates(padded, [np.abs(up), np.abs(along)], order=1, mode="constant", cval=0.0)
-    out = np.zeros(interpolation.shape)
-    for j in range(-reach, reach + 1):
-        for i in range(-reach, reach + 1):
-            part = wide[2 * reach - j : 2 * reach - j + LAGS, 2 * reach - i : 2 * reach - i + LAGS]
-            out += interpolation[..., abs(j), abs(i), None, None] * part
-    return out.astype(np.float32)
 
 
 def gain_of_weights(science: FloatImage, variance: FloatImage, blank_variance: FloatImage) -> float | None:

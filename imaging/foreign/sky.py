@@ -97,15 +97,16 @@ def measure_wide_sky(science: FloatImage, bad: BoolImage, weight: FloatImage | N
     Parameters
     ----------
     science, bad, weight
-        As in :func:`measure_sky`, with even sides.
+        As in :func:`measure_sky`.
     """
     thin = (slice(None, None, THIN), slice(None, None, THIN))
     thin_weight = None if weight is None else np.ascontiguousarray(weight[thin])
     sky = measure_sky(
         np.ascontiguousarray(science[thin]), np.ascontiguousarray(bad[thin]), thin_weight, WIDE_MESH // THIN
     )
-    return SkyModel(_repeated(sky.level), _repeated(sky.variance), _repeated(sky.blank))
+    shape = bad.shape
+    return SkyModel(_repeated(sky.level, shape), _repeated(sky.variance, shape), _repeated(sky.blank, shape))
 
 
-def _repeated(plane: NDArray[Value]) -> NDArray[Value]:
-    return np.repeat(np.repeat(plane, THIN, axis=0), THIN, axis=1)
+def _repeated(plane: NDArray[Value], shape: tuple[int, ...]) -> NDArray[Value]:
+    return np.repeat(np.repeat(plane, THIN, axis=0), THIN, axis=1)[: shape[0], : shape[1]]

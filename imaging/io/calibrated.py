@@ -51,10 +51,13 @@ class Plane:
         FITS file.
     extension
         Name or number; None for the first two-dimensional image.
+    power
+        Power that makes an inverse variance of a weight: -1 for a variance.
     """
 
     path: Path
     extension: str | None = None
+    power: int = 1
 
     @classmethod
     def named(cls, text: str, beside: "Plane | None" = None) -> Self:
@@ -90,6 +93,9 @@ class Stated:
     zeropoint_mag: float | None = None
     mask_bits: int | None = None
 
+
+PACKED_NAME = "COMPRESSED_IMAGE"
+"""Name that programs give to the only image of a compressed file; it says nothing."""
 
 LARGEST_VALUE = 1e20
 """Largest pixel or weight: 1e20 is far beyond the flux of the brightest star in any unit."""
@@ -165,7 +171,7 @@ def _is_own(path: Path, name: str) -> bool:
 
 
 def _label(path: Path, name: str, *, is_own: bool) -> str:
-    return f"{path.name}[{name}]" if name and not is_own else path.name
+    return f"{path.name}[{name}]" if name not in ("", PACKED_NAME) and not is_own else path.name
 
 
 def _read_image(
@@ -348,12 +354,13 @@ def _find_mask(
 
 
 def _find_weight(path: Path, place: Plane | None) -> NDArray[Any] | None:
-    power = 1
     if place is None:
         place = _named_plane(path, tuple(WEIGHT_POWERS))
         if place is None:
             return None
         power = WEIGHT_POWERS[_names_by_number(path)[int(str(place.extension))]]
+    else:
+        power = place.power
     plane = _read_plane(place.path, place.extension)
     values = linear_pixels(plane.pixels, plane.header)
     if power == 1:

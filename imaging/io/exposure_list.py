@@ -52,11 +52,17 @@ class ListedExposure:
         Effective exposure-time factor; NaN if unknown.
     ccds
         CCDs of which there are images; None for all that work.
+    corners
+        Number of each image of a stack on the sky to its corners, RA and Dec in degrees; None for an exposure.
+    first_mjd
+        Time of the first exposure of a stack, MJD UTC; None for an exposure.
     """
 
     exposure: Exposure
     t_eff: float = math.nan
     ccds: tuple[int, ...] | None = None
+    corners: Mapping[int, tuple[tuple[float, float], ...]] | None = None
+    first_mjd: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

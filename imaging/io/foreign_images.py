@@ -1,6 +1,5 @@
-"""Find the CCD images in files of other pipelines, with their masks and weights."""
+"""Find the images of CCDs and the stacks on the sky in files of others, with their masks and weights."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,16 +9,14 @@ from imaging.image import LoadedImage
 from imaging.io.calibrated import OWN_PLANES, Plane, Stated, community_pipeline_siblings, read_image
 from imaging.io.checked import fits_layouts
 from imaging.io.damage import reading
+from imaging.io.stack_files import BESIDE, stack_images
 
 LSST_PLANES = frozenset({"IMAGE", "MASK", "VARIANCE"})
-
-_BESIDE = re.compile(r"_o[ops][dw]_")
-"""Names of the masks and weights of the Community Pipeline, which are read with their images."""
 
 
 @dataclass(frozen=True, slots=True)
 class CcdPlanes:
-    """Where the planes of one CCD's image are.
+    """Where the planes of the image of one CCD, or of a stack, are.
 
     Attributes
     ----------
@@ -27,11 +24,14 @@ class CcdPlanes:
         File and extension of the pixels.
     mask, weight
         Those of another file; None if they are extensions of the same file.
+    number
+        Number of a stack's image in its file, from one.
     """
 
     image: Plane
     mask: Plane | None = None
     weight: Plane | None = None
+    number: int = 1
 
     def read(self, stated: Stated) -> LoadedImage:
         """Read the image with mask and weight.
@@ -45,12 +45,13 @@ class CcdPlanes:
             self.image.path, extension=self.image.extension, mask=self.mask, weight=self.weight, stated=stated
         )
         if loaded.weight is None:
-            raise InputError("the image has no weights", value=loaded.label, remedy="give its weight (oow) beside it")
+            remedy = "give its weight (oow, invvar, wt) beside it"
+            raise InputError("the image has no weights", value=loaded.label, remedy=remedy)
         return loaded
 
 
 def ccd_planes(paths: Sequence[Path]) -> list[CcdPlanes]:
-    """Return the CCD images in files; masks and weights of the Community Pipeline that are named too are passed over.
+    """Return the images in files; masks and weights that are named too are passed over.
 
     Parameters
     ----------
@@ -63,7 +64,7 @@ def ccd_planes(paths: Sequence[Path]) -> list[CcdPlanes]:
         If a file is missing or no image of a known form, or mask or weight are missing.
     """
     given = [file for path in paths for file in _files(Path(path).expanduser().absolute())]
-    files = list(dict.fromkeys(path for path in given if not _BESIDE.search(path.name)))
+    files = list(dict.fromkeys(path for path in given if not BESIDE.search(path.name)))
     if not files:
         raise InputError("no images given", value=" ".join(map(str, paths)), limit="at least one image")
     return [planes for path in files for planes in _of_file(path)]
@@ -85,8 +86,14 @@ def _of_file(path: Path) -> list[CcdPlanes]:
             return [CcdPlanes(Plane(path, "SCI" if "SCI" in known else "IMAGE"))]
     images = [layout for layout in layouts if "CCDNUM" in layout.cards and layout.integer("NAXIS", 0) == 2]
     if not images:
-        limit = "a Community Pipeline image (CCDNUM), DES (SCI, MSK, WGT), LSST (IMAGE, MASK, VARIANCE)"
-        raise InputError("no image of a CCD in the file", value=path, limit=limit)
+        stacks = [CcdPlanes(*planes, n) for n, planes in enumerate(stack_images(path, layouts), start=1)]
+        if not stacks:
+            limit = (
+                "a Community Pipeline image (CCDNUM), DES (SCI, MSK, WGT), LSST (IMAGE, MASK, VARIANCE), or a stack of "
+            )
+            limit += "the Legacy Surveys, Pan-STARRS, SkyMapper, the Community Pipeline"
+            raise InputError("no image of a CCD in the file", value=path, limit=limit)
+        return stacks
     found = []
     for number, layout in enumerate(layouts):
         if layout in images:

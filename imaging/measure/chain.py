@@ -89,6 +89,7 @@ def measure_ccd(
     *,
     nominal: TpvWcs | None = None,
     psf_model: PsfModel | None = None,
+    pixel_scale_arcsec: float = PIXEL_SCALE_ARCSEC,
 ) -> MeasuredCcd:
     """Measure a sky-subtracted CCD with cosmic rays and streaks masked.
 
@@ -96,10 +97,8 @@ def measure_ccd(
     ----------
     image
         Sky-subtracted pixels, final mask, and weight.
-    exposure
-        The exposure; its pointing gives the nominal coordinates.
-    ccd
-        CCD number.
+    exposure, ccd
+        The exposure, whose pointing gives the nominal coordinates, and the CCD number.
     reference
         Reference stars around the CCD: columns of :data:`imaging.schemas.reference.REFERENCE_STARS`.
     settings
@@ -110,6 +109,8 @@ def measure_ccd(
         Coordinates to start from; None for those of the pointing.
     psf_model
         PSF, if known; otherwise it is fitted.
+    pixel_scale_arcsec
+        Side of a pixel.
 
     Raises
     ------
@@ -127,16 +128,16 @@ def measure_ccd(
     with times.step("astrometry"):
         stars = reference_at_epoch(reference, exposure.mjd_mid, settings.astrometry)
         astrometry, failure, matches = _solve_astrometry(
-            sources, fwhm_pixels, stars, seed, exposure, ccd, image.shape, settings
+            *(sources, fwhm_pixels, stars, seed, exposure, ccd, image.shape, settings, pixel_scale_arcsec)
         )
     with times.step("psf"):
         known = None if psf_model is None else PsfFit(psf_model, np.zeros(0, np.bool_), np.zeros(0), 0.0)
         psf = known or _model_psf(image, sources, fwhm_pixels, settings)
-    wcs = astrometry.wcs if astrometry else seed
     with times.step("catalogue"):
+        wcs = astrometry.wcs if astrometry else seed
         catalogue = build_catalogue(image, sources, psf.model, wcs, exposure, ccd, settings.catalogue)
-    quality = _quality(psf, astrometry, catalogue, image)
-    return MeasuredCcd(wcs, astrometry, failure, psf, catalogue, matches, quality, times)
+    numbers = _quality(psf, astrometry, catalogue, image, pixel_scale_arcsec)
+    return MeasuredCcd(wcs, astrometry, failure, psf, catalogue, matches, numbers, times)
 
 
 def _solve_astrometry(
@@ -148,10 +149,11 @@ def _solve_astrometry(
     ccd: int,
     shape: tuple[int, int],
     settings: MeasureSettings,
+    pixel_scale_arcsec: float,
 ) -> tuple[CcdAstrometry | None, CcdError | None, pa.Table]:
     """Match and fit; a failure is returned, not raised."""
     options = settings.astrometry
-    nearby = stars.select(_near_ccd(stars, seed, shape, options.search_radius_arcsec))
+    nearby = stars.select(_near_ccd(stars, seed, shape, options.search_radius_arcsec / pixel_scale_arcsec))
     xi, eta = sky_to_plane(nearby.ra, nearby.dec, *seed.crval)
     detected = np.stack(seed.pixel_to_plane(sources.centroids.x, sources.centroids.y), axis=-1) * 3600.0
     try:
@@ -175,9 +177,8 @@ def _brightness_of_stars(sources: Sources, fwhm_pixels: float) -> FloatArray:
     return np.where(stellar, 1.0, EXTENDED_FACTOR) * sources.shapes.flux
 
 
-def _near_ccd(stars: ReferenceStars, seed: TpvWcs, shape: tuple[int, int], margin_arcsec: float) -> NDArray[np.bool_]:
-    """Return which stars may be on the CCD for any pointing error within the search radius."""
-    margin = margin_arcsec / PIXEL_SCALE_ARCSEC
+def _near_ccd(stars: ReferenceStars, seed: TpvWcs, shape: tuple[int, int], margin: float) -> NDArray[np.bool_]:
+    """Return which stars may be on the CCD for any pointing error within the search radius, in pixels."""
     xi, eta = sky_to_plane(stars.ra, stars.dec, *seed.crval)
     ahead = np.isfinite(xi) & (np.hypot(xi, eta) < 3.0)
     x, y = np.full(len(stars), -np.inf), np.full(len(stars), -np.inf)
@@ -277,10 +278,14 @@ def psf_candidates(image: CcdImage, sources: Sources) -> StarCandidates:
 
 
 def _quality(
-    psf: PsfFit, astrometry: CcdAstrometry | None, catalogue: pa.Table, image: CcdImage
+    psf: PsfFit,
+    astrometry: CcdAstrometry | None,
+    catalogue: pa.Table,
+    image: CcdImage,
+    pixel_scale_arcsec: float,
 ) -> Mapping[str, float]:
     quality = {
-        "fwhm_arcsec": psf.model.fwhm_pixels * PIXEL_SCALE_ARCSEC,
+        "fwhm_arcsec": psf.model.fwhm_pixels * pixel_scale_arcsec,
         "ellipticity": psf_ellipticity(psf.model),
         "n_sources": float(catalogue.num_rows),
         "n_psf_stars": float(psf.model.n_stars),

@@ -34,7 +34,7 @@ from imaging.sky.noise import check_noise
 from imaging.tables import column
 from imaging.timing import StepTimes
 from imaging.wcs.sphere import unit_vectors
-from imaging.wcs.tpv import TpvWcs, sky_to_plane
+from imaging.wcs.tpv import N_TERMS, TpvWcs, sky_to_plane
 
 FloatArray = NDArray[np.float64]
 
@@ -69,6 +69,8 @@ class ImportedCcd:
         Quality numbers.
     times
         Seconds per step.
+    correlation
+        (6, 6) autocorrelation of the noise of a stack; None if it is white.
     """
 
     image: CcdImage
@@ -79,6 +81,7 @@ class ImportedCcd:
     is_whole: bool
     quality: Mapping[str, float]
     times: StepTimes
+    correlation: FloatArray | None = None
 
     def part_solution(self) -> TiedCcd | None:
         """Return the final coordinates of a part of a CCD; None for a whole one, which is tied to its neighbours."""
@@ -124,7 +127,7 @@ def import_ccd(
     times = StepTimes()
     is_whole, exposure = shown.corner is not None, shown.exposure
     if shown.corner is not None:
-        loaded, psf = on_whole_ccd(loaded, shown.corner), _moved(psf, shown.corner)
+        loaded, psf = on_whole_ccd(loaded, shown.corner), moved_psf(psf, shown.corner)
     with times.step("sky"):
         prepared = without_sky(loaded, is_wide=is_whole)
         _require_white(prepared, loaded.label)
@@ -141,13 +144,13 @@ def import_ccd(
     measured = measure_ccd(image, exposure, shown.ccd, reference, settings, fwhm, nominal=nominal, psf_model=psf)
     times.add(measured.times)
     if not is_whole and measured.astrometry is None:
-        measured = _confirmed(measured, reference, exposure.mjd_mid, settings.astrometry)
+        measured = confirmed(measured, reference, exposure.mjd_mid, settings.astrometry)
     quality = dict(measured.quality) | _sky_and_noise(image, loaded, prepared.sky, gain, shown.ccd)
     quality |= {
         "n_cosmic_rays": float(rays.x.size),
         "n_streaks": float(len(prepared.streaks)),
         "file_gain": gain,
-        "header_offset_arcsec": _offset_arcsec(nominal, measured.wcs, image.shape),
+        "header_offset_arcsec": offset_arcsec(nominal, measured.wcs, image.shape),
     }
     return ImportedCcd(image, measured, rays, prepared.streaks, nominal, is_whole, quality, times)
 
@@ -191,6 +194,8 @@ def on_whole_ccd(loaded: LoadedImage, corner: tuple[int, int]) -> LoadedImage:
 def nominal_wcs(loaded: LoadedImage, shown: ForeignCcd) -> TpvWcs:
     """Return the coordinates of an image as a cubic about the pointing, the tangent point of all CCDs of an exposure.
 
+    The tangent point of a stack is its middle.
+
     Parameters
     ----------
     loaded, shown
@@ -203,9 +208,10 @@ def nominal_wcs(loaded: LoadedImage, shown: ForeignCcd) -> TpvWcs:
     """
     ny, nx = loaded.science.shape
     x, y = (a.ravel() for a in np.meshgrid(np.linspace(0, nx - 1, GRID[1]), np.linspace(0, ny - 1, GRID[0])))
-    seed = seed_wcs(shown.ccd, shown.exposure.ra_deg, shown.exposure.dec_deg)
+    place, is_stack = (shown.exposure.ra_deg, shown.exposure.dec_deg), shown.first_mjd is not None
+    seed = _linear_wcs(loaded, place) if is_stack else seed_wcs(shown.ccd, *place)
     xi, eta = sky_to_plane(*loaded.wcs.pixel_to_sky(x, y), *seed.crval)
-    if shown.corner is None:
+    if shown.corner is None and not is_stack:
         centre = seed.plane_to_pixel(xi.mean(), eta.mean())
         seed = seed.shifted(float(nx / 2 - centre[0]), float(ny / 2 - centre[1]))
     fitted = wcs_through(seed, x, y, xi, eta)
@@ -216,8 +222,19 @@ def nominal_wcs(loaded: LoadedImage, shown: ForeignCcd) -> TpvWcs:
     return fitted
 
 
-def _moved(psf: PsfModel | None, corner: tuple[int, int]) -> PsfModel | None:
-    """Return a PSF in pixels of the whole CCD."""
+def _linear_wcs(loaded: LoadedImage, place: tuple[float, float]) -> TpvWcs:
+    """Return linear coordinates about a tangent point (RA, Dec), as those of an image are in its middle."""
+    x, y = (n / 2 for n in loaded.science.shape[::-1])
+    xi, eta = sky_to_plane(*loaded.wcs.pixel_to_sky(np.array([x, x + 1.0, x]), np.array([y, y, y + 1.0])), *place)
+    cd = np.array([[xi[1] - xi[0], xi[2] - xi[0]], [eta[1] - eta[0], eta[2] - eta[0]]])
+    away = np.linalg.solve(cd, (xi[0], eta[0]))
+    pv = np.zeros((2, N_TERMS))
+    pv[:, 1] = 1.0
+    return TpvWcs(place, (float(x + 1.0 - away[0]), float(y + 1.0 - away[1])), cd, pv)
+
+
+def moved_psf(psf: PsfModel | None, corner: tuple[int, int]) -> PsfModel | None:
+    """Return a PSF in pixels of another image, in whose pixels (x, y) the first pixel of its own is the corner."""
     if psf is None:
         return None
     return replace(psf, origin=(psf.origin[0] + corner[0], psf.origin[1] + corner[1]))
@@ -269,14 +286,21 @@ def _sky_electrons(loaded: LoadedImage, level: float | None, gain: float, sigma:
     return of_noise if stated is None else stated * (loaded.gain or 1.0)
 
 
-def _offset_arcsec(nominal: TpvWcs, wcs: TpvWcs, shape: tuple[int, int]) -> float:
+def offset_arcsec(nominal: TpvWcs, wcs: TpvWcs, shape: tuple[int, int]) -> float:
     """Return the distance between two coordinate systems in the middle of an image."""
     middle = (shape[1] / 2, shape[0] / 2)
     return 3600.0 * float(np.hypot(*np.subtract(nominal.pixel_to_plane(*middle), wcs.pixel_to_plane(*middle))))
 
 
-def _confirmed(measured: MeasuredCcd, reference: pa.Table, mjd: float, settings: AstrometrySettings) -> MeasuredCcd:
+def confirmed(measured: MeasuredCcd, reference: pa.Table, mjd: float, settings: AstrometrySettings) -> MeasuredCcd:
     """Return a measured part of a CCD, with the coordinates of its header shifted to the few reference stars on it.
+
+    Parameters
+    ----------
+    measured
+        The image, measured with the coordinates of its header.
+    reference, mjd, settings
+        Reference stars, epoch, settings.
 
     Raises
     ------

@@ -75,6 +75,8 @@ def verify_ccd(
     *,
     shape: tuple[int, int] = (NY, NX),
     part: float = 1.0,
+    scale_arcsec: float = PIXEL_SCALE_ARCSEC,
+    ignored_bits: int = 0,
 ) -> Verification:
     """Verify the final products of one CCD.
 
@@ -94,12 +96,16 @@ def verify_ccd(
         (ny, nx) that the planes must have.
     part
         Share of the CCD that they are; a part needs as many fewer stars.
+    scale_arcsec
+        Pixel scale that the coordinates must have.
+    ignored_bits
+        Bits of pixels that are not counted as masked: those outside the part of a stack that has data.
     """
     numbers: dict[str, float] = {}
     findings = list(_check_planes(planes, shape))
     if not any(finding.status == "bad" for finding in findings):
-        findings += _check_pixels(planes, settings, numbers)
-    findings += _check_coordinates(header, shape, settings, numbers)
+        findings += _check_pixels(planes, settings, numbers, ignored_bits)
+    findings += _check_coordinates(header, shape, settings, numbers, scale_arcsec)
     findings += _check_stars(catalogue, settings, numbers, part)
     findings += _check_zeropoint(zeropoint_flags)
     status: Status = max((finding.status for finding in findings), key=ORDER.index, default="good")
@@ -151,9 +157,10 @@ def _check_planes(planes: Mapping[str, NDArray[Any]], shape: tuple[int, int]) ->
 
 
 def _check_pixels(
-    planes: Mapping[str, NDArray[Any]], settings: VerifySettings, numbers: dict[str, float]
+    planes: Mapping[str, NDArray[Any]], settings: VerifySettings, numbers: dict[str, float], ignored_bits: int
 ) -> Iterator[CcdVerification]:
-    masked = float(np.mean(planes["WGT"] <= 0))
+    without = planes["WGT"] <= 0
+    masked = float(np.mean(without[(planes["MSK"] & ignored_bits) == 0] if ignored_bits else without))
     numbers["masked_fraction"] = masked
     for status, limit in _levels(bad=settings.masked_bad, usable=settings.masked_usable):
         if masked > limit:
@@ -172,7 +179,11 @@ def _check_pixels(
 
 
 def _check_coordinates(
-    header: Mapping[str, Any], shape: tuple[int, int], settings: VerifySettings, numbers: dict[str, float]
+    header: Mapping[str, Any],
+    shape: tuple[int, int],
+    settings: VerifySettings,
+    numbers: dict[str, float],
+    scale_arcsec: float,
 ) -> Iterator[CcdVerification]:
     ny, nx = shape
     try:
@@ -187,7 +198,7 @@ def _check_coordinates(
     if not np.all(np.isfinite(corners)) or not np.all(np.isfinite(scale)):
         yield CcdVerification("bad", "no_wcs", "coordinates are not finite")
         return
-    numbers["scale_error"] = departure = float(np.max(np.abs(scale / PIXEL_SCALE_ARCSEC - 1.0)))
+    numbers["scale_error"] = departure = float(np.max(np.abs(scale / scale_arcsec - 1.0)))
     if departure > settings.scale_tolerance:
         yield CcdVerification(
             "bad", "wcs_scale", f"pixel scale off by {departure:.3f}, more than {settings.scale_tolerance:g}"

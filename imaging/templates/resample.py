@@ -11,18 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imaging.bits import NO_WEIGHT, MaskBit
-from imaging.foreign.noise import resampled_correlation
 from imaging.image import CalibratedImage, FloatImage, MaskImage
 from imaging.templates.align import Alignment, measure_alignment
 from imaging.templates.grid import PixelMap, pixel_map
-from imaging.templates.psf import pixel_matrix
+from imaging.templates.noise import PHASES, TAPS, is_parallel, lanczos_table, resampled_noise
 from imaging.templates.resampling_inputs import resampling_inputs_of
 from imaging.templates.settings import StackSettings
 
 FloatArray = NDArray[np.float64]
-
-TAPS = 6
-PHASES = 2048
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,14 +48,6 @@ class Resampled:
     correlation: NDArray[np.float32]
     grid: PixelMap
     alignment: Alignment
-
-
-def lanczos_table() -> NDArray[np.float32]:
-    """Return (PHASES + 1, 6) Lanczos-3 weights for the taps -2 to 3, normalised to unit sum for every phase."""
-    phase = np.arange(PHASES + 1)[:, None] / PHASES
-    distance = phase - np.arange(-2, 4)[None, :]
-    weights = np.where(np.abs(distance) < 3.0, np.sinc(distance) * np.sinc(distance / 3.0), 0.0)
-    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
 def resample(image: CalibratedImage, search: CalibratedImage, settings: StackSettings) -> Resampled:
@@ -93,10 +81,13 @@ def resample(image: CalibratedImage, search: CalibratedImage, settings: StackSet
         *(out, out_mask, out_weight, science, mask, pixels.weight, grid.x, grid.y, grid.area_ratio(), grid.step),
         *(table, squares, no_weight),
     )
-    correlation = noise_correlation(grid, pixels.shape, settings.correlation_tile_pixels)
-    if image.noise_correlation is not None:
-        matrix = pixel_matrix(search.wcs, image.wcs, shape[1] / 2, shape[0] / 2)
-        white, correlation = correlation, resampled_correlation(correlation, image.noise_correlation, matrix)
+    tile, own = settings.correlation_tile_pixels, image.noise_correlation
+    if own is None and is_parallel(grid):
+        correlation = noise_correlation(grid, pixels.shape, tile)
+    else:
+        correlation = resampled_noise(grid, pixels.shape, tile, own)
+    if own is not None:
+        white = resampled_noise(grid, pixels.shape, tile, lags=1)
         out_weight *= np.float32(np.mean(white[..., 0, 0] / correlation[..., 0, 0]))
     return Resampled(out, out_mask, out_weight, correlation, grid, alignment)
 

@@ -41,14 +41,14 @@ class TemplateTarget:
 
 @dataclass(frozen=True, eq=False)
 class TemplateCandidate:
-    """An earlier (or later) exposure that may be used as a template.
+    """An earlier (or later) exposure, or a stack of such, that may be used as a template.
 
     Attributes
     ----------
     exposure
         The exposure.
     footprints
-        CCD number to (4, 2) corners of its usable CCDs, degrees.
+        CCD number to (n, 2) corners of its usable CCDs, convex polygons, degrees; four of a CCD.
     t_eff
         Effective exposure-time factor; NaN if unknown.
     limit_mag
@@ -57,6 +57,8 @@ class TemplateCandidate:
         Seeing; NaN if unknown.
     sources
         CCD number to pipeline and file of imported images.
+    first_mjd
+        Time of the first exposure of a stack on the sky, whose ``exposure`` is the last; None for one exposure.
     """
 
     exposure: Exposure
@@ -65,6 +67,7 @@ class TemplateCandidate:
     limit_mag: float = math.nan
     fwhm_arcsec: float = math.nan
     sources: Mapping[int, str] = field(default_factory=dict)
+    first_mjd: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +151,8 @@ def rule_broken(search: Exposure, candidate: TemplateCandidate, settings: Templa
         The cuts.
     """
     exposure = candidate.exposure
-    delta = exposure.mjd - search.mjd
+    delta, first = exposure.mjd - search.mjd, candidate.first_mjd
+    begun = delta if first is None else first - search.mjd
     before = settings.min_days if settings.min_days_before is None else settings.min_days_before
     after = settings.min_days if settings.min_days_after is None else settings.min_days_after
     t_eff_cut = settings.min_t_eff.get(exposure.band, 0.0)
@@ -160,12 +164,16 @@ def rule_broken(search: Exposure, candidate: TemplateCandidate, settings: Templa
         (any(word in name for word in CALIBRATION_NAMES), "its object's name marks it as a test or calibration"),
         (exposure.expnum in settings.blacklist, "on the blacklist"),
         (
-            exposure.exptime_s < settings.min_exptime_s,
+            first is None and exposure.exptime_s < settings.min_exptime_s,
             f"exposure of {exposure.exptime_s:g} s is shorter than {settings.min_exptime_s:g} s",
         ),
         (candidate.t_eff < t_eff_cut, f"effective time {candidate.t_eff:.2f} is below {t_eff_cut:g}"),
         (delta < 0 and -delta < before, f"{-delta:.1f} d before the search, less than {before:g} d"),
-        (delta >= 0 and delta < after, f"{delta:.1f} d after the search, less than {after:g} d"),
+        (
+            delta >= 0 and begun < 0,
+            f"a stack with exposures from {-begun:.1f} d before to {delta:.1f} d after the search",
+        ),
+        (delta >= 0 and begun < after, f"{begun:.1f} d after the search, less than {after:g} d"),
         (exposure.night < settings.first_night, f"night {exposure.night} is before {settings.first_night}"),
         (exposure.night > settings.last_night, f"night {exposure.night} is after {settings.last_night}"),
     )
@@ -245,7 +253,11 @@ def _inside(points: FloatArray, polygon: FloatArray) -> NDArray[np.bool_]:
 
 def _locate(target: TemplateTarget, candidate: TemplateCandidate, settings: TemplateSettings) -> _Located:
     ccds = tuple(sorted(candidate.footprints))
-    corners = np.array([candidate.footprints[ccd] for ccd in ccds], dtype=float).reshape(len(ccds), -1, 2)
+    n = max((len(footprint) for footprint in candidate.footprints.values()), default=4)
+    corners = np.array(
+        [[*f, *[f[-1]] * (n - len(f))] for f in (candidate.footprints[ccd] for ccd in ccds)], dtype=float
+    )
+    corners = corners.reshape(len(ccds), -1, 2)
     centres = np.array([polygon_centre(c) for c in corners]).reshape(-1, 2)
     ra, dec = centres[:, 0], centres[:, 1]
     radius = separation_deg(ra[:, None], dec[:, None], corners[..., 0], corners[..., 1]).max(axis=1, initial=0.0)

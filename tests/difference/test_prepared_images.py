@@ -6,11 +6,19 @@ import galsim
 import numpy as np
 import pytest
 from astropy.coordinates import SkyCoord
+from scipy.ndimage import convolve1d
 
 from imaging.bits import MaskBit
 from imaging.detector.distortion import seed_wcs
 from imaging.difference.engine import check_overlap, tie_zeropoint
-from imaging.difference.prepare import UNKNOWN_ZEROPOINT, calibrate, measure_psf, moffat_psf
+from imaging.difference.prepare import (
+    UNKNOWN_ZEROPOINT,
+    calibrate,
+    measure_psf,
+    moffat_psf,
+    stated_gain,
+    without_sky,
+)
 from imaging.errors import CcdError, NoWorkError
 from imaging.foreign.sky import measure_sky
 from imaging.image import CcdImage, LoadedImage
@@ -171,3 +179,23 @@ def test_fields_are_compared_by_their_corners_on_the_sky():
     apart = middle[0].separation(middle[1]).deg
     assert f"{apart:.3g} deg away" in str(failure.value) and failure.value.reason == "no_template_overlap"
     assert failure.value.limit == "at least 30 %"
+
+
+def resampled_frame(*, rises: bool):
+    """Draw stars on an image whose noise an interpolation has reduced by 1.7, with the weights of its input."""
+    rng = np.random.default_rng(5)
+    _, light, _ = sky_frame(5, stars=60)
+    kernel, gain = np.array([0.2, 0.6, 0.2]), 4.0
+    noise = rng.normal(0.0, np.sqrt(SIGMA**2 + np.maximum(light, 0.0)))
+    noise = convolve1d(convolve1d(noise, kernel, axis=0), kernel, axis=1)
+    variance = SIGMA**2 + (np.maximum(light, 0.0) if rises else 0.0) + np.zeros(SHAPE)
+    return loaded((light + noise) / gain, weight=gain**2 / variance, gain=None), gain
+
+
+def test_weights_of_a_resampled_image_show_the_gain_by_their_own_rise_only():
+    image, gain = resampled_frame(rises=True)
+    prepared = without_sky(image)
+    assert prepared.variance_ratio == pytest.approx((0.2**2 + 0.6**2 + 0.2**2) ** 2, rel=0.1)
+    assert stated_gain(image, prepared) == pytest.approx(gain, rel=0.1)
+    image, _ = resampled_frame(rises=False)
+    assert stated_gain(image, without_sky(image)) is None

@@ -5,7 +5,7 @@ import pytest
 from scipy.ndimage import convolve
 
 from imaging.difference.prepare import moffat_psf
-from imaging.foreign.noise import blank_correlation, gain_of_stars, gain_of_weights, resampled_correlation
+from imaging.foreign.noise import blank_correlation, gain_of_stars, gain_of_weights
 
 SHAPE = (400, 400)
 
@@ -33,22 +33,6 @@ def test_white_noise_and_too_little_sky_have_no_correlation():
     few = np.zeros(SHAPE, bool)
     few[:30, :30] = True
     assert blank_correlation(noise([0.5, 0.5]), sigma, few) is None
-
-
-@pytest.mark.parametrize("kernel", [[0.7, 0.3], [0.2, 0.6, 0.2]])
-def test_resampling_adds_its_correlation_to_that_of_the_input(kernel):
-    second = [0.4, 0.6]
-    own, added = (np.correlate(k, k, "full")[len(k) - 1 :] for k in (np.array(kernel), np.array(second)))
-    both = np.convolve(kernel, second)
-    expected = np.zeros(6)
-    expected[: len(both)] = np.correlate(both, both, "full")[len(both) - 1 :]
-
-    def quadrant(lags):
-        lags = np.pad(lags, (0, 6 - len(lags)))
-        return np.outer(lags, lags)
-
-    found = resampled_correlation(quadrant(added)[None, None], quadrant(own) / own[0] ** 2, np.eye(2))
-    assert found[0, 0] == pytest.approx(np.outer(expected, expected) / own[0] ** 2, abs=1e-6)
 
 
 def field(gain, sky=500.0, seed=3, n=120):

@@ -1,17 +1,21 @@
 """Nights, plans and choices of templates know the imported exposures of a site, with the CCDs that they have."""
 
+import math
+
 import pytest
 
 from blocks.nights import RegisteredNight
 from blocks.site import Site
 from deployments.events.registry import register_night
 from imaging.errors import InputError
-from imaging.exposure import Exposure
+from imaging.exposure import Exposure, night_of
 from imaging.identity import ExposureId
 from imaging.io.exposure_list import ListedExposure
 from imaging.io.skymaps import read_skymap, write_skymap
 from imaging.skymap.build import gaussian_skymap
 from imaging.templates.settings import TemplateSettings
+from imaging.wcs.sphere import polygon_centre
+from tasks.exposure_requests import nominal_footprints
 from tasks.imported import ImportedImage, ImportRecord, imported_list, read_import, write_import
 from tasks.night_plan import plan_night
 from tasks.plan_fields import template_footprints
@@ -92,3 +96,19 @@ def test_products_of_ours_are_not_replaced(site):
     with pytest.raises(InputError, match="processed from its raw file"):
         write_import(site, identity(SEARCH), imported(SEARCH, 25))
     write_import(site, identity(SEARCH, pnum=2), imported(SEARCH, 25))
+
+
+def test_a_stack_on_the_sky_is_planned_with_its_own_corners(site, night):
+    """A patch on one CCD of the search, and one whose exposures span the search."""
+    ((ra, dec),) = [polygon_centre(corners)[:2] for corners in nominal_footprints(SEARCH, (27,)).values()]
+    box = tuple((ra + x, dec + y) for x, y in ((-0.03, -0.03), (0.03, -0.03), (0.03, 0.03), (-0.03, 0.03)))
+    for number, last in ((1_500_000_001, SEARCH.mjd - 100.0), (1_500_000_002, SEARCH.mjd + 100.0)):
+        stack = Exposure(number, "i", night_of(last), last, 1.0, ra, dec, math.nan)
+        facts = {"first_mjd": 59000.0, "corners": box, "form": "Legacy Surveys", "extension": "1"}
+        image = ImportedImage(ccd=1, image="/a/legacysurvey-image-i.fits.fz", **facts)
+        write_import(site, identity(stack), ImportRecord(role="template", exposure=stack, images=(image,)))
+    plan = plan_night(night, Version(), TemplateSettings(), site)
+    assert {request.expnum for request in plan.templates[SEARCH.expnum]} == {TEMPLATE.expnum, 1_500_000_001}
+    assert {ccd for ccd, expnums in plan.touched[SEARCH.expnum].items() if 1_500_000_001 in expnums} == {27}
+    patch = next(item for item in imported_list(site) if item.exposure.expnum == 1_500_000_001)
+    assert template_footprints([patch]).corners[0].tolist() == [list(corner) for corner in box]

@@ -1,6 +1,7 @@
 """The choice of templates."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -146,3 +147,52 @@ def test_ra_zero_and_the_pole_work():
         assert column(select_templates(target, [other], SETTINGS), "overlap_fraction")[0] == pytest.approx(
             1.0, abs=1e-3
         )
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "words"),
+    [
+        (-900.0, -40.0, ""),
+        (-900.0, -3.0, "before the search"),
+        (-900.0, 40.0, "a stack with exposures from 900.0 d before to 40.0 d after"),
+        (3.0, 400.0, "3.0 d after the search"),
+        (20.0, 400.0, ""),
+    ],
+)
+def test_no_exposure_of_a_stack_may_be_near_the_search(first, last, words):
+    stack = candidate(2_000_000_000, last, exptime_s=1.0)  # that of a stack in units of flux is not known
+    stack = replace(stack, first_mjd=60000.0 + first)
+    broken = rule_broken(exposure(1), stack, SETTINGS)
+    assert words in broken and bool(words) is bool(broken)
+
+
+def test_patches_are_chosen_by_the_overlap_of_their_polygons():
+    """Two bricks share a CCD at a line of right ascension; a third one lies beside it, a fourth covers a corner."""
+    (corners,) = footprints((10,), 150.0, -20.0).values()
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    cut = low[0] + 0.3 * (high[0] - low[0])
+
+    def brick(number, west, east, *more):
+        box = [(west, low[1] - 0.1), (east, low[1] - 0.1), (east, high[1] + 0.1), (west, high[1] + 0.1), *more]
+        past = exposure(number, 60000.0 - 40.0)
+        return TemplateCandidate(past, {1: np.array(box)}, first_mjd=59000.0, sources={1: f"Legacy Surveys, {number}"})
+
+    left, right = brick(2_000_000_001, low[0] - 0.1, cut), brick(2_000_000_002, cut, high[0] + 0.1)
+    beside = brick(2_000_000_003, high[0] + 0.2, high[0] + 0.4)
+    triangle = replace(left, exposure=exposure(2_000_000_004, 60000.0 - 40.0))
+    triangle = replace(
+        triangle,
+        footprints={
+            1: np.array([low, (high[0], low[1]), (low[0], high[1])]),
+            2: np.array([low - 9, low - 8, low - 7 - [0, 0.5], low - 9]),
+        },
+    )
+    target = TemplateTarget(exposure(1), {10: corners})
+    rows = {r["template_expnum"]: r for r in select_templates(target, [left, right, beside], SETTINGS).to_pylist()}
+    assert rows[2_000_000_001]["overlap_fraction"] == pytest.approx(0.3, abs=0.01)
+    assert rows[2_000_000_002]["overlap_fraction"] == pytest.approx(0.7, abs=0.01)
+    assert 2_000_000_003 not in rows
+    assert {row["rank"] for row in rows.values()} == {1, 2}
+    assert rows[2_000_000_001]["source"] == "Legacy Surveys, 2000000001"
+    (row,) = select_templates(target, [triangle], SETTINGS).to_pylist()
+    assert row["overlap_fraction"] == pytest.approx(0.5, abs=0.02)
