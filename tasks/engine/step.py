@@ -262,7 +262,7 @@ def run_step(step: Step, job: Job, *, overwrite: bool = False) -> Outcome:
 
 
 def _run_one(step: Step, job: Job, *, overwrite: bool) -> Outcome:
-    in_flow = step.info.runs_in_flow or ComputeTaskRunner.current() is None
+    in_flow = step.info.runs_in_flow or ComputeTaskRunner.current() is None or runs_here()
     task = step.task_for(job.site, overwrite=overwrite, in_flow=in_flow)
     if in_flow:
         return outcome_of(job, task(job, return_state=True))
@@ -316,10 +316,16 @@ def map_step(step: Step, jobs: Sequence[Job], *, overwrite: bool = False) -> lis
     for place, failure in bring_back([jobs[number] for number in left], map_step).items():
         end(left[place], Outcome(jobs[left[place]], failure=failure))
     if len(outcomes) < len(jobs):
-        _submit(step.task_for(jobs[0].site, overwrite=overwrite), jobs, outcomes, end)
+        _submit(step.task_for(jobs[0].site, overwrite=overwrite, in_flow=runs_here()), jobs, outcomes, end)
     for outcome in outcomes.values():
         note_failure(step.name, outcome.job, outcome.failure)
     return [outcomes[number] for number in range(len(jobs))]
+
+
+def runs_here() -> bool:
+    """Whether the current flow run has no processes for its steps but its own."""
+    runner = ComputeTaskRunner.current()
+    return runner is not None and runner.runs_here
 
 
 def _submit(
@@ -332,6 +338,10 @@ def _submit(
 ) -> None:
     """Run the jobs that have no outcome yet; retry those that were lost or ran out of memory, one at a time."""
     submitted = [number for number in range(len(jobs)) if number not in outcomes]
+    if runs_here():
+        for number in submitted:
+            end(number, outcome_of(jobs[number], task(jobs[number], return_state=True)))
+        return
     left = submitted
     for _ in range(1 + SCHEDULER_LOSSES):
         with on_the_cluster(ahead=ahead):
