@@ -118,7 +118,7 @@ class Cluster:
     ) -> None:
         self._configuration = configuration
         self._allowed_failures = allowed_failures
-        self._client: "PrefectDaskClient | None" = None
+        self._client: PrefectDaskClient | None = None
         self._is_closed = False
         self._unreachable: SchedulerError | None = None
         self.knows_settings = False

@@ -21,8 +21,7 @@ Called directly, ``detrend(job)`` is the plain function: no server, no retries, 
 import importlib
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -55,7 +54,8 @@ from tasks.engine.outcomes import (
 )
 from tasks.engine.progress import SEVERAL, Progress, report
 from tasks.engine.records import StepRecords
-from tasks.engine.task_runner import ComputeTaskRunner
+from tasks.engine.replay import require_records
+from tasks.engine.task_runner import ComputeTaskRunner, on_the_cluster, runs_here
 from tasks.engine.tidied import bring_back, note_producer
 
 StepFunction = Callable[[Any], StepResult]
@@ -201,6 +201,7 @@ class Step:
         in_flow
             Whether the task runs in the flow's process, where Prefect keeps its time limit.
         """
+        require_records(self.name)
         policy = cast("CacheKeyFnPolicy", self.task.cache_policy)
         task = self.task.with_options(
             cache_policy=policy.configure(lock_manager=FileLocks(site.state / "locks")),
@@ -322,12 +323,6 @@ def map_step(step: Step, jobs: Sequence[Job], *, overwrite: bool = False) -> lis
     return [outcomes[number] for number in range(len(jobs))]
 
 
-def runs_here() -> bool:
-    """Whether the current flow run has no processes for its steps but its own."""
-    runner = ComputeTaskRunner.current()
-    return runner is not None and runner.runs_here
-
-
 def _submit(
     task: Task[[Job], StepResult],
     jobs: Sequence[Job],
@@ -362,20 +357,6 @@ def _submit(
             for number in lost:
                 outcome = outcome_of(jobs[number], final_task_state(task.submit(jobs[number])))
                 end(number, outcome.amended("after a retry alone, with more memory"))
-
-
-@contextmanager
-def on_the_cluster(*, alone: bool = False, ahead: bool = False) -> Iterator[None]:
-    """Hold shared access to the run's cluster (``ahead``: with raised priority), or exclusive access (``alone``).
-
-    Does nothing with task runners of other classes.
-    """
-    runner = ComputeTaskRunner.current()
-    if runner is None:
-        yield
-        return
-    with runner.alone() if alone else runner.together(ahead=ahead):
-        yield
 
 
 def split(outcomes: Iterable[Outcome]) -> tuple[dict[int, StepResult], dict[int, Failure]]:

@@ -24,6 +24,7 @@ from prefect.utilities.engine import collect_task_run_inputs_sync
 
 from blocks.cluster import ComputeCluster
 from tasks.engine.cluster import Cluster
+from tasks.engine.replay import is_replaying, replayed
 
 if TYPE_CHECKING:
     from prefect_dask.client import PrefectDaskClient
@@ -101,6 +102,8 @@ def with_options(
     listener
         Additional listener of progress.
     """
+    if is_replaying():
+        return replayed(flow)
     runner = ComputeTaskRunner.current()
     options = runner.options if runner else RunOptions()
     changes: dict[str, Any] = {"priority": priority, "page_run": page_run}
@@ -180,11 +183,6 @@ class ComputeTaskRunner(TaskRunner["PrefectDaskFuture[Any]"]):
             super().__exit__(*args)
 
     @property
-    def runs_here(self) -> bool:
-        """Whether the steps run in this process, one after another, without Dask."""
-        return self._run_cluster().runs_here
-
-    @property
     def client(self) -> "PrefectDaskClient":
         """The client of the run's cluster, which is started on first use."""
         return self._run_cluster().client()
@@ -221,7 +219,7 @@ class ComputeTaskRunner(TaskRunner["PrefectDaskFuture[Any]"]):
             finally:
                 self._shared = shared
 
-    def submit(  # type: ignore[override]
+    def submit(
         self,
         task: Task[Any, Any],
         parameters: dict[str, Any],
@@ -270,3 +268,23 @@ class ComputeTaskRunner(TaskRunner["PrefectDaskFuture[Any]"]):
             if self._shared is not None and self._shared.knows_settings:
                 self._serialized["settings_context"] = {}
         return self._serialized
+
+
+def runs_here() -> bool:
+    """Whether the steps of the current flow run are run in this process, one after another, without Dask."""
+    runner = ComputeTaskRunner.current()
+    return runner is not None and runner._run_cluster().runs_here
+
+
+@contextmanager
+def on_the_cluster(*, alone: bool = False, ahead: bool = False) -> Iterator[None]:
+    """Hold shared access to the run's cluster (``ahead``: with raised priority), or exclusive access (``alone``).
+
+    Does nothing with task runners of other classes.
+    """
+    runner = ComputeTaskRunner.current()
+    if runner is None:
+        yield
+        return
+    with runner.alone() if alone else runner.together(ahead=ahead):
+        yield
