@@ -2,9 +2,6 @@
 
 from typing import Any, Self
 
-from dask.system import CPU_COUNT
-from dask.utils import parse_bytes
-from distributed.system import MEMORY_LIMIT
 from prefect.blocks.core import Block
 from pydantic import Field
 
@@ -42,7 +39,7 @@ class ComputeCluster(Block):
         "machine, or four times the argument memory of the cluster class.",
     )
     processes: bool = Field(
-        default=True, description="Run each worker as a process; off: as threads of the flow's process, for debugging."
+        default=True, description="Run workers as processes; off: one step after another in the flow's process."
     )
     address: str | None = Field(
         default=None,
@@ -80,18 +77,29 @@ class ComputeCluster(Block):
     @property
     def local_workers(self) -> int:
         """Number of worker processes on this machine."""
-        return self.n_workers or CPU_COUNT
+        if self.n_workers:
+            return self.n_workers
+        from dask.system import CPU_COUNT
+
+        return int(CPU_COUNT)
 
     @property
     def local_memory_bytes(self) -> int:
         """Memory limit of each worker process on this machine, bytes."""
         if self.memory_limit_gb is None:
-            return MEMORY_LIMIT // self.local_workers
-        return min(int(self.memory_limit_gb * 2**30), MEMORY_LIMIT)
+            return machine_memory_bytes() // self.local_workers
+        return min(int(self.memory_limit_gb * 2**30), machine_memory_bytes())
 
     def with_at_most(self, n_workers: int) -> Self:
-        """Return the configuration with at most so many worker processes on this machine; others are unchanged."""
-        if self.address or self.cluster_class or not self.processes or self.local_workers <= n_workers:
+        """Return the configuration with at most so many worker processes on this machine; others are unchanged.
+
+        A single one is this process itself, unless the block limits its memory.
+        """
+        if self.address or self.cluster_class or not self.processes:
+            return self
+        if n_workers == 1 and self.memory_limit_gb is None:
+            return self.model_copy(update={"n_workers": 1, "processes": False})
+        if self.local_workers <= n_workers:
             return self
         return self.model_copy(update={"n_workers": n_workers})
 
@@ -100,14 +108,23 @@ class ComputeCluster(Block):
         if self.address:
             return self
         if not self.cluster_class:
-            memory = max(self.retry_memory_gb or MEMORY_LIMIT / 2**30, self.local_memory_bytes / 2**30)
+            memory = max(self.retry_memory_gb or machine_memory_bytes() / 2**30, self.local_memory_bytes / 2**30)
             return self.model_copy(update={"n_workers": 1, "memory_limit_gb": memory})
         arguments = dict(self.cluster_arguments)
         if self.retry_memory_gb:
             arguments["memory"] = f"{self.retry_memory_gb:g} GiB"
         elif "memory" in arguments:
+            from dask.utils import parse_bytes
+
             arguments["memory"] = f"{MORE_MEMORY * parse_bytes(arguments['memory'])} B"
         return self.model_copy(update={"n_workers": 1, "cluster_arguments": arguments})
+
+
+def machine_memory_bytes() -> int:
+    """Return the memory that processes of this machine may use, bytes."""
+    from distributed.system import MEMORY_LIMIT
+
+    return int(MEMORY_LIMIT)
 
 
 def load_cluster(name: str = "default") -> ComputeCluster:

@@ -92,6 +92,7 @@ def single_epoch(
         {"exposure": request, "site": found.name, "overwrite": overwrite, **about},
         workers=workers,
         in_process=single_process,
+        skip_if_done=not overwrite,
         about={"expnum": expnum, **about},
     )
 
@@ -134,6 +135,7 @@ def calibrate(
         "flows.calibration:calibration",
         parameters,
         workers=workers,
+        skip_if_done=not overwrite,
         about={"expnum": expnum, "ccds": chosen, "instrumental_zeropoint_mag": instrumental_zeropoint},
     )
     solved = dict(answer.document["summary"].get("zeropoints", {}))
@@ -181,7 +183,8 @@ def difference(
     rules = {} if settings is None else {"settings": read_settings(settings, DifferenceStageSettings)}
     parameters = {"exposure": request, "site": found.name, **rules, "ccds": chosen, "overwrite": overwrite}
     flow, about = "flows.difference:difference", {"expnum": expnum, "ccds": chosen, "full_copy": full_copy}
-    return run_flow("difference", common, found.site, flow, parameters, workers=workers, about=about)
+    done = not overwrite
+    return run_flow("difference", common, found.site, flow, parameters, workers=workers, skip_if_done=done, about=about)
 
 
 def export(

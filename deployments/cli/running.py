@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ from blocks.site import Site
 from deployments.checks.needs import require_needs
 from deployments.cli.options import Common
 from deployments.cli.output import Answer
-from deployments.server.server import Server, server_for
+from deployments.server.server import Server, is_running, server_for
 from imaging.errors import GWWorkflowError, InputError
 from imaging.io.access import told
 from tasks.engine.jobs import ExitCode
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
 
+    from blocks.cluster import ComputeCluster
     from tasks.engine.progress import Progress
 
 
@@ -33,6 +34,7 @@ def run_flow(
     *,
     workers: int | None = None,
     in_process: bool = False,
+    skip_if_done: bool = False,
     about: Mapping[str, object],
 ) -> Answer:
     """Run a flow in this process and return its final state as a result.
@@ -52,7 +54,9 @@ def run_flow(
     workers
         Worker processes; None for the cluster of the site.
     in_process
-        Run one step at a time, in a thread of this process.
+        Run one step at a time, in this process.
+    skip_if_done
+        Start no server for a flow whose steps are all recorded; then no run is recorded either.
     about
         Further entries of the JSON document.
 
@@ -63,28 +67,42 @@ def run_flow(
     """
     quiet_console(verbose=common.verbose)
     require_needs(site)
+    if skip_if_done and not os.environ.get("PREFECT_API_URL") and not is_running(site):
+        from tasks.engine.replay import state_of_records
+
+        recorded = state_of_records(_flow_named(flow), parameters)
+        if recorded is not None:
+            return answer_of(command, recorded, None, **about)
     with server_for(site) as server:
         if server.user:
             sys.stderr.write(f"gw-workflow: uses the server of {server.user}, {server.ui_url}\n")
-        from blocks.cluster import ComputeCluster, load_cluster
         from tasks.engine.task_runner import with_options
 
-        cluster = None
-        if in_process:
-            cluster = ComputeCluster(n_workers=1, processes=False)
-        elif workers is not None:
-            cluster = ComputeCluster(n_workers=workers)
-        elif parameters.get("ccds"):
-            cluster = load_cluster().with_at_most(len(parameters["ccds"]))
-        module, _, name = flow.partition(":")
+        cluster = _cluster_for(workers, parameters.get("ccds"), in_process=in_process)
         with progress_bars(show=not common.verbose) as listener:
-            run = with_options(getattr(import_module(module), name), cluster=cluster, listener=listener)
+            run = with_options(_flow_named(flow), cluster=cluster, listener=listener)
             state = run(**parameters, return_state=True)
         return answer_of(command, state, server, **about)
 
 
-def answer_of(command: str, state: "State[Any]", server: Server, **about: object) -> Answer:
-    """Return the final state of a flow as a result.
+def _flow_named(name: str) -> Any:  # noqa: ANN401
+    module, _, attribute = name.partition(":")
+    return getattr(import_module(module), attribute)
+
+
+def _cluster_for(workers: int | None, ccds: Sequence[int] | None, *, in_process: bool) -> "ComputeCluster | None":
+    """Return the cluster of a run: as the options say, at most one worker for each CCD; None for that of the site."""
+    from blocks.cluster import ComputeCluster, load_cluster
+
+    if in_process:
+        return ComputeCluster(n_workers=1, processes=False)
+    if workers is not None:
+        return ComputeCluster(n_workers=workers)
+    return load_cluster().with_at_most(len(ccds)) if ccds else None
+
+
+def answer_of(command: str, state: "State[Any]", server: Server | None, **about: object) -> Answer:
+    """Return the final state of a flow as a result; ``server`` is None if nothing had to run.
 
     Raises
     ------
@@ -111,8 +129,8 @@ def answer_of(command: str, state: "State[Any]", server: Server, **about: object
         **about,
         "state": state.name,
         "message": message,
-        "flow_run_id": str(state.state_details.flow_run_id),
-        "server": server.ui_url,
+        "flow_run_id": None if server is None else str(state.state_details.flow_run_id),
+        "server": None if server is None else server.ui_url,
         "summary": summary_of(state),
     }
     word = {ExitCode.COMPLETE: "complete", ExitCode.MISSING: "complete with CCDs missing"}.get(code, "FAILED")

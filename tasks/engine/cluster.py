@@ -11,14 +11,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import dask
-import distributed
-from distributed import Security
 from prefect.logging import get_logger
 from prefect.settings import PREFECT_API_URL, get_current_settings
-from prefect_dask.client import PrefectDaskClient
 
 from blocks.cluster import ComputeCluster, load_cluster
 from imaging.errors import InputError
@@ -31,6 +27,10 @@ from tasks.engine.dask_security import (
     with_certificate,
 )
 from tasks.engine.running_scheduler import REMEDY, SchedulerError, require_answer
+
+if TYPE_CHECKING:
+    from distributed import LocalCluster
+    from prefect_dask.client import PrefectDaskClient
 
 ADDRESS_VARIABLE = "GW_WORKFLOW_DASK_ADDRESS"
 """Environment variable with the address of a running scheduler, such as ``tls://10.0.0.1:8786``."""
@@ -138,6 +138,11 @@ class Cluster:
             self._configuration = load_cluster()
         return self._configuration
 
+    @property
+    def runs_here(self) -> bool:
+        """Whether there are no workers: the steps run in the flow's process."""
+        return not self._address and not self.configuration.cluster_class and not self.configuration.processes
+
     @contextmanager
     def with_more_memory(self) -> Iterator["Cluster"]:
         """Yield a cluster of one worker with more memory, with exclusive access to this cluster.
@@ -156,7 +161,7 @@ class Cluster:
             finally:
                 roomy.close()
 
-    def client(self) -> PrefectDaskClient:
+    def client(self) -> "PrefectDaskClient":
         """Return the client; start the cluster, or connect to its scheduler, on first use.
 
         A client that loses a running scheduler connects to it again for as long as a task waits for a first worker;
@@ -177,6 +182,8 @@ class Cluster:
             if self._unreachable is not None:
                 raise self._unreachable
             if self._client is None:
+                import dask
+
                 _require_server()
                 logging.getLogger("distributed").setLevel(logging.WARNING)
                 self._opened.enter_context(dask.config.set(DASK_SETTINGS | self._limits()))
@@ -199,8 +206,10 @@ class Cluster:
         """Address of a running scheduler; None if none is named."""
         return os.environ.get(ADDRESS_VARIABLE) or self.configuration.address
 
-    def _connected(self) -> PrefectDaskClient:
+    def _connected(self) -> "PrefectDaskClient":
         """Connect to the running scheduler, or start a cluster."""
+        from prefect_dask.client import PrefectDaskClient
+
         address = self._address
         if not address:
             return PrefectDaskClient(self._start(self.configuration), set_as_default=False)
@@ -234,22 +243,21 @@ class Cluster:
             return cluster
         workers, memory = configuration.local_workers, configuration.local_memory_bytes
         logger.info("Starting %d workers with a memory limit of %.1f GB each", workers, memory / 2**30)
-        self.knows_settings = configuration.processes
-        options: dict[str, Any] = {}
-        if configuration.processes:
-            settings = get_current_settings().to_environment_variables(exclude_unset=True)
-            options["env"] = settings | {name: os.environ.get(name, "1") for name in LIBRARY_THREAD_VARIABLES}
-            options["env"] |= {"DASK_DISTRIBUTED__WORKER__HTTP__ROUTES": str(WORKER_HTTP_ROUTES)}
-            options["security"] = Security.temporary()
+        self.knows_settings = True
+        environment = get_current_settings().to_environment_variables(exclude_unset=True)
+        environment |= {name: os.environ.get(name, "1") for name in LIBRARY_THREAD_VARIABLES}
+        environment["DASK_DISTRIBUTED__WORKER__HTTP__ROUTES"] = str(WORKER_HTTP_ROUTES)
+        from distributed import Security
+
         return self._opened.enter_context(
             _local_cluster(
                 n_workers=workers,
                 threads_per_worker=1,
-                processes=configuration.processes,
                 memory_limit=memory,
                 dashboard_address="127.0.0.1:0",
                 scheduler_kwargs={"dashboard": False},
-                **options,
+                env=environment,
+                security=Security.temporary(),
             )
         )
 
@@ -261,7 +269,7 @@ class Cluster:
             self._opened.close()
 
 
-def _local_cluster(**options: Any) -> distributed.LocalCluster:  # noqa: ANN401
+def _local_cluster(**options: Any) -> "LocalCluster":  # noqa: ANN401
     """Start worker processes on this machine; try again if one of them dies during start-up.
 
     Raises
@@ -269,12 +277,14 @@ def _local_cluster(**options: Any) -> distributed.LocalCluster:  # noqa: ANN401
     RuntimeError
         If workers die in each of the attempts.
     """
+    from distributed import LocalCluster
+
     for _ in range(START_ATTEMPTS - 1):
         try:
-            return distributed.LocalCluster(**options)
+            return LocalCluster(**options)
         except RuntimeError as error:
             get_logger(__name__).warning("The workers did not start (%s); starting them again", error)
-    return distributed.LocalCluster(**options)
+    return LocalCluster(**options)
 
 
 def _require_server() -> None:

@@ -12,11 +12,12 @@ from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
-
-from distributed import Security
+from typing import TYPE_CHECKING, Any
 
 from imaging.errors import InputError
+
+if TYPE_CHECKING:
+    from distributed import Security
 
 FILES = ("certificate.pem", "key.pem")
 """Names of the certificate and its key."""
@@ -37,6 +38,8 @@ def write_certificate(folder: Path) -> list[Path]:
         If there are such files; a running scheduler may use them.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    from distributed import Security
+
     made = Security.temporary()
     paths = [folder / name for name in FILES]
     for path, text in zip(paths, (made.tls_client_cert, made.tls_client_key), strict=True):
@@ -50,7 +53,7 @@ def write_certificate(folder: Path) -> list[Path]:
     return paths
 
 
-def read_certificate(folder: Path) -> Security:
+def read_certificate(folder: Path) -> "Security":
     """Return how to connect with the certificate of a folder.
 
     Raises
@@ -73,6 +76,8 @@ def read_certificate(folder: Path) -> Security:
     both = {"ca_file": certificate}
     for role in ("client", "scheduler", "worker"):
         both |= {f"{role}_cert": certificate, f"{role}_key": key}
+    from distributed import Security
+
     return Security(require_encryption=True, **{f"tls_{name}": str(path) for name, path in both.items()})
 
 
@@ -100,6 +105,8 @@ def with_certificate(cluster_class: str, arguments: Mapping[str, Any]) -> Iterat
                 write_certificate(folder.resolve())
                 arguments["security"] = read_certificate(folder.resolve())
             else:
+                from distributed import Security
+
                 arguments["security"] = Security.temporary()
         yield arguments
 

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import IO, Any
 
 import httpx
-from distributed import get_worker
 from prefect import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateName
 from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
@@ -126,6 +125,15 @@ class StuckError(Exception):
     """A step exceeded its time limit :data:`TIMES_STUCK` times."""
 
 
+def _is_worker_process() -> bool:
+    """Whether this is a process of Dask that a nanny restarts; without Dask's module it is none."""
+    dask = sys.modules.get("distributed")
+    try:
+        return dask is not None and bool(dask.get_worker().nanny)
+    except ValueError:
+        return False
+
+
 class TimeLimit:
     """Context manager that terminates a Dask worker process if a step exceeds its time limit.
 
@@ -154,11 +162,7 @@ class TimeLimit:
         StuckError
             If :data:`TIMES_STUCK` processes have already been terminated in this step.
         """
-        try:
-            in_own_process = bool(get_worker().nanny)
-        except ValueError:
-            return
-        if not in_own_process:
+        if not _is_worker_process():
             return
         self._trace.parent.mkdir(parents=True, exist_ok=True)
         self._stream = self._trace.open("a+")

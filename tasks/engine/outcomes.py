@@ -1,10 +1,7 @@
 """Convert final states of task runs, including lost and killed ones, into outcomes."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from dask.utils import format_bytes
-from distributed import Client, Future
-from distributed.scheduler import KilledWorker
 from httpx import HTTPError, TransportError
 from prefect import get_client
 from prefect.client.schemas.objects import State
@@ -19,6 +16,10 @@ from imaging.errors import CcdError, InputError, NoWorkError, StorageError
 from tasks.engine.jobs import Failure, Job, Outcome, StepResult
 from tasks.engine.limits import StuckError
 from tasks.engine.running_scheduler import LostSchedulerError
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+    from distributed.scheduler import KilledWorker
 
 
 def final_task_state(future: PrefectFuture[Any]) -> State[Any]:
@@ -44,10 +45,12 @@ def final_task_state(future: PrefectFuture[Any]) -> State[Any]:
     return Crashed(message=message, data=error)
 
 
-def why_lost(future: Future[Any]) -> Exception:
+def why_lost(future: "Future[Any]") -> Exception:
     """Return why Dask gave up a task."""
     if future.cancelled():  # nothing but the loss of its scheduler cancels a task of a run that waits for it
         return LostSchedulerError("the connection to the Dask scheduler was lost")
+    from distributed.scheduler import KilledWorker
+
     error = future.exception()
     return why_killed(future.client, error) if isinstance(error, KilledWorker) else LostTaskError.of(error)
 
@@ -73,7 +76,7 @@ MEMORY_EVENTS = "worker-restart-memory"
 """Dask event topic of workers that their nannies terminated at the memory limit."""
 
 
-def why_killed(client: Client, error: KilledWorker) -> LostWorkerError | OutOfMemoryError:
+def why_killed(client: "Client", error: "KilledWorker") -> LostWorkerError | OutOfMemoryError:
     """Return whether the workers of a step ran out of memory or were killed by something else.
 
     Parameters
@@ -83,6 +86,8 @@ def why_killed(client: Client, error: KilledWorker) -> LostWorkerError | OutOfMe
     error
         The error with which Dask gave up the task.
     """
+    from dask.utils import format_bytes
+
     times = error.allowed_failures + 1
     died = f"{times} worker process{'es' if times > 1 else ''} died while running it"
     events = client.get_events(MEMORY_EVENTS)

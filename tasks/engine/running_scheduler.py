@@ -2,11 +2,12 @@
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
-
-from distributed import Security
-from distributed.comm import connect
+from typing import TYPE_CHECKING
 
 from imaging.errors import GWWorkflowError
+
+if TYPE_CHECKING:
+    from distributed import Security
 
 ANSWER_S = 5.0
 """Seconds within which a running scheduler must answer at first."""
@@ -25,7 +26,7 @@ class LostSchedulerError(Exception):
     """The connection to the scheduler was lost while a step ran; the step is submitted again."""
 
 
-def require_answer(address: str, security: Security | None) -> None:
+def require_answer(address: str, security: "Security | None") -> None:
     """Require that a scheduler answers.
 
     ``distributed.Client`` limits the time of the connection, but not of the greeting that follows: it waits without end
@@ -51,7 +52,9 @@ def require_answer(address: str, security: Security | None) -> None:
             raise SchedulerError("the Dask scheduler does not answer", value=where, remedy=REMEDY) from error
 
 
-async def _greet(address: str, security: Security | None) -> None:
+async def _greet(address: str, security: "Security | None") -> None:
+    from distributed.comm import connect
+
     options = security.get_connection_args("client") if security else {}
     comm = await asyncio.wait_for(connect(address, timeout=ANSWER_S, **options), ANSWER_S)
     comm.abort()

@@ -21,8 +21,7 @@ Called directly, ``detrend(job)`` is the plain function: no server, no retries, 
 import importlib
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -55,7 +54,8 @@ from tasks.engine.outcomes import (
 )
 from tasks.engine.progress import SEVERAL, Progress, report
 from tasks.engine.records import StepRecords
-from tasks.engine.task_runner import ComputeTaskRunner
+from tasks.engine.replay import require_records
+from tasks.engine.task_runner import ComputeTaskRunner, on_the_cluster, runs_here
 from tasks.engine.tidied import bring_back, note_producer
 
 StepFunction = Callable[[Any], StepResult]
@@ -201,6 +201,7 @@ class Step:
         in_flow
             Whether the task runs in the flow's process, where Prefect keeps its time limit.
         """
+        require_records(self.name)
         policy = cast("CacheKeyFnPolicy", self.task.cache_policy)
         task = self.task.with_options(
             cache_policy=policy.configure(lock_manager=FileLocks(site.state / "locks")),
@@ -262,7 +263,7 @@ def run_step(step: Step, job: Job, *, overwrite: bool = False) -> Outcome:
 
 
 def _run_one(step: Step, job: Job, *, overwrite: bool) -> Outcome:
-    in_flow = step.info.runs_in_flow or ComputeTaskRunner.current() is None
+    in_flow = step.info.runs_in_flow or ComputeTaskRunner.current() is None or runs_here()
     task = step.task_for(job.site, overwrite=overwrite, in_flow=in_flow)
     if in_flow:
         return outcome_of(job, task(job, return_state=True))
@@ -316,7 +317,7 @@ def map_step(step: Step, jobs: Sequence[Job], *, overwrite: bool = False) -> lis
     for place, failure in bring_back([jobs[number] for number in left], map_step).items():
         end(left[place], Outcome(jobs[left[place]], failure=failure))
     if len(outcomes) < len(jobs):
-        _submit(step.task_for(jobs[0].site, overwrite=overwrite), jobs, outcomes, end)
+        _submit(step.task_for(jobs[0].site, overwrite=overwrite, in_flow=runs_here()), jobs, outcomes, end)
     for outcome in outcomes.values():
         note_failure(step.name, outcome.job, outcome.failure)
     return [outcomes[number] for number in range(len(jobs))]
@@ -332,6 +333,10 @@ def _submit(
 ) -> None:
     """Run the jobs that have no outcome yet; retry those that were lost or ran out of memory, one at a time."""
     submitted = [number for number in range(len(jobs)) if number not in outcomes]
+    if runs_here():
+        for number in submitted:
+            end(number, outcome_of(jobs[number], task(jobs[number], return_state=True)))
+        return
     left = submitted
     for _ in range(1 + SCHEDULER_LOSSES):
         with on_the_cluster(ahead=ahead):
@@ -352,20 +357,6 @@ def _submit(
             for number in lost:
                 outcome = outcome_of(jobs[number], final_task_state(task.submit(jobs[number])))
                 end(number, outcome.amended("after a retry alone, with more memory"))
-
-
-@contextmanager
-def on_the_cluster(*, alone: bool = False, ahead: bool = False) -> Iterator[None]:
-    """Hold shared access to the run's cluster (``ahead``: with raised priority), or exclusive access (``alone``).
-
-    Does nothing with task runners of other classes.
-    """
-    runner = ComputeTaskRunner.current()
-    if runner is None:
-        yield
-        return
-    with runner.alone() if alone else runner.together(ahead=ahead):
-        yield
 
 
 def split(outcomes: Iterable[Outcome]) -> tuple[dict[int, StepResult], dict[int, Failure]]:

@@ -6,26 +6,29 @@ that there is one cluster per run and ending the run ends its tasks. They inheri
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from copy import copy
 from dataclasses import dataclass, replace
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 from uuid import UUID, uuid4
 
-import distributed
 from prefect import Flow
 from prefect.client.schemas.objects import RunInput
 from prefect.context import FlowRunContext, serialize_context
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from prefect.task_engine import run_task_sync
+from prefect.task_runners import TaskRunner
 from prefect.tasks import Task
+from prefect.utilities.collections import visit_collection
 from prefect.utilities.engine import collect_task_run_inputs_sync
-from prefect_dask import DaskTaskRunner
-from prefect_dask.client import PrefectDaskClient
-from prefect_dask.task_runners import PrefectDaskFuture
 
 from blocks.cluster import ComputeCluster
 from tasks.engine.cluster import Cluster
+from tasks.engine.replay import is_replaying, replayed
+
+if TYPE_CHECKING:
+    from prefect_dask.client import PrefectDaskClient
+    from prefect_dask.task_runners import PrefectDaskFuture
 
 
 def _is_child_run() -> bool:
@@ -99,6 +102,8 @@ def with_options(
     listener
         Additional listener of progress.
     """
+    if is_replaying():
+        return replayed(flow)
     runner = ComputeTaskRunner.current()
     options = runner.options if runner else RunOptions()
     changes: dict[str, Any] = {"priority": priority, "page_run": page_run}
@@ -110,8 +115,8 @@ def with_options(
     return called
 
 
-class ComputeTaskRunner(DaskTaskRunner):
-    """Submits tasks to the Dask cluster of the run.
+class ComputeTaskRunner(TaskRunner["PrefectDaskFuture[Any]"]):
+    """Submits tasks to the Dask cluster of the run. Dask is imported with the first task that is submitted.
 
     Parameters
     ----------
@@ -128,6 +133,7 @@ class ComputeTaskRunner(DaskTaskRunner):
         self._is_owner = False
         self._is_ahead = False
         self._serialized: dict[str, Any] | None = None
+        self._quiet = ExitStack()
         self.options = options or RunOptions()
         super().__init__()
 
@@ -163,9 +169,7 @@ class ComputeTaskRunner(DaskTaskRunner):
             self._shared = Cluster(self._configuration)
             self._is_owner = True
         if _is_child_run():
-            quiet = temporary_settings(restore_defaults={PREFECT_FLOWS_HEARTBEAT_FREQUENCY})
-            # TaskRunner has no public way to register a context that ends with it; _exit_stack is closed in __exit__.
-            self._exit_stack.enter_context(quiet)
+            self._quiet.enter_context(temporary_settings(restore_defaults={PREFECT_FLOWS_HEARTBEAT_FREQUENCY}))
         return self
 
     def __exit__(self, *args: Any) -> None:  # noqa: ANN401
@@ -175,10 +179,11 @@ class ComputeTaskRunner(DaskTaskRunner):
                 self._shared.close()
         finally:
             self._shared = None
+            self._quiet.close()
             super().__exit__(*args)
 
     @property
-    def client(self) -> PrefectDaskClient:
+    def client(self) -> "PrefectDaskClient":
         """The client of the run's cluster, which is started on first use."""
         return self._run_cluster().client()
 
@@ -220,14 +225,19 @@ class ComputeTaskRunner(DaskTaskRunner):
         parameters: dict[str, Any],
         wait_for: Iterable[Any] | None = None,
         dependencies: dict[str, set[RunInput]] | None = None,
-    ) -> PrefectDaskFuture[Any]:
+    ) -> "PrefectDaskFuture[Any]":
         """Submit a task with the priority of its run.
 
         Does the same as ``DaskTaskRunner.submit`` and ``PrefectDaskClient.submit`` at a third of the cost. These
         serialize the context for every task; Prefect has no public way to reuse it. Hence the internals: ``_started``
-        (no public property says whether a runner is started), ``_optimize_futures`` (no public function turns Prefect's
-        futures into Dask's), ``run_task_sync`` and ``collect_task_run_inputs_sync``.
+        (no public property says whether a runner is started), ``run_task_sync`` and ``collect_task_run_inputs_sync``.
         """
+        import distributed
+        from prefect_dask.task_runners import PrefectDaskFuture
+
+        def unwrapped(value: Any) -> Any:  # noqa: ANN401
+            return value.wrapped_future if isinstance(value, PrefectDaskFuture) else value
+
         if not self._started:
             raise RuntimeError("the task runner must be started before work is submitted")
         client = self.client
@@ -239,8 +249,8 @@ class ComputeTaskRunner(DaskTaskRunner):
             priority=self.options.priority + (AHEAD if self._is_ahead else 0),
             task=task,
             task_run_id=task_run_id,
-            parameters=self._optimize_futures(parameters),
-            wait_for=self._optimize_futures(wait_for) if wait_for else None,
+            parameters=visit_collection(parameters, visit_fn=unwrapped, return_data=True),
+            wait_for=visit_collection(wait_for, visit_fn=unwrapped, return_data=True) if wait_for else None,
             dependencies={name: found | (dependencies or {}).get(name, set()) for name, found in inputs.items()},
             context=self._context(),
             return_type="state",
@@ -258,3 +268,23 @@ class ComputeTaskRunner(DaskTaskRunner):
             if self._shared is not None and self._shared.knows_settings:
                 self._serialized["settings_context"] = {}
         return self._serialized
+
+
+def runs_here() -> bool:
+    """Whether the steps of the current flow run are run in this process, one after another, without Dask."""
+    runner = ComputeTaskRunner.current()
+    return runner is not None and runner._run_cluster().runs_here
+
+
+@contextmanager
+def on_the_cluster(*, alone: bool = False, ahead: bool = False) -> Iterator[None]:
+    """Hold shared access to the run's cluster (``ahead``: with raised priority), or exclusive access (``alone``).
+
+    Does nothing with task runners of other classes.
+    """
+    runner = ComputeTaskRunner.current()
+    if runner is None:
+        yield
+        return
+    with runner.alone() if alone else runner.together(ahead=ahead):
+        yield

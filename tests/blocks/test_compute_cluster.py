@@ -4,6 +4,7 @@ import threading
 import time
 
 import dask
+import distributed
 import pytest
 from distributed.system import MEMORY_LIMIT
 
@@ -99,7 +100,7 @@ def test_workers_that_die_while_they_start_are_started_again(deaths, comes_up, m
             if len(starts) <= deaths:
                 raise RuntimeError("Nanny failed to start.")
 
-    monkeypatch.setattr(started_cluster.distributed, "LocalCluster", Dying)
+    monkeypatch.setattr(distributed, "LocalCluster", Dying)
     if comes_up:
         assert isinstance(started_cluster._local_cluster(n_workers=2), Dying)
     else:
@@ -183,7 +184,11 @@ def test_a_closed_cluster_does_not_start_again(monkeypatch):
 
 def test_a_run_of_few_ccds_starts_few_workers():
     given = ComputeCluster(n_workers=4)
-    assert given.with_at_most(1).n_workers == 1
+    assert given.with_at_most(2).n_workers == 2
+    assert given.with_at_most(2).processes
+    assert not given.with_at_most(1).processes, "a single CCD is processed in the flow's process"
+    limited = ComputeCluster(n_workers=4, memory_limit_gb=3)
+    assert limited.with_at_most(1).processes, "only a worker of its own can be held to a limit"
     assert given.with_at_most(9) == given
     elsewhere = ComputeCluster(n_workers=4, address="tls://host:8786")
     assert elsewhere.with_at_most(1) == elsewhere

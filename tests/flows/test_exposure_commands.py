@@ -1,7 +1,7 @@
 """The stages of one exposure: run one by one, re-run, overwritten."""
 
 import pytest
-from night_site import SEARCH, contents, single_epoch
+from night_site import SEARCH, contents, gw_workflow, single_epoch
 
 from blocks.site import Site
 from tasks.engine.jobs import ExitCode
@@ -52,6 +52,20 @@ def test_overwriting_recomputes_all_and_gives_the_same_bytes(command, calibrated
     again = command(calibrated, *single_epoch("-C", "-O"))
     assert again.code is ExitCode.COMPLETE
     assert all(cached == 0 for _, cached in steps(again).values())
+    assert contents(calibrated) == before
+
+
+def test_a_command_with_nothing_to_do_starts_no_server(command, calibrated):
+    known = command(calibrated, *single_epoch("-C"))
+    assert known.document["server"]
+    before = contents(calibrated)
+    alone = gw_workflow(*single_epoch("-C"), "--site", calibrated.root)
+    assert alone.code is ExitCode.COMPLETE
+    assert (alone.document["server"], alone.document["flow_run_id"]) == (None, None)
+    assert not (calibrated.state / "server").exists()
+    assert {name: alone.document[name] for name in ("message", "state", "summary")} == {
+        name: known.document[name] for name in ("message", "state", "summary")
+    }
     assert contents(calibrated) == before
 
 

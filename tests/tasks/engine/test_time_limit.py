@@ -25,7 +25,7 @@ class OwnProcess:
 @pytest.fixture
 def in_worker(monkeypatch):
     armed = []
-    monkeypatch.setattr(resources, "get_worker", OwnProcess)
+    monkeypatch.setattr("distributed.get_worker", OwnProcess)
     monkeypatch.setattr(resources.faulthandler, "dump_traceback_later", lambda *a, **k: armed.append(a[0]))
     return armed
 
