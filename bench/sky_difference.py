@@ -204,7 +204,9 @@ def rows_of(collected: Collected, label: str, seeds: Sequence[int]) -> list[Row]
     ):
         rows.append(off(f"false detections per CCD, {name}", rate_of(number, n, goal), goal, n))
     chi2 = [abs(q["kernel_chi2"] - 1.0) for q in collected.quality]
-    rows.append(off("chi-square of the kernel fit, |median - 1|", float(np.median(chi2)) if chi2 else None, 0.05, n))
+    rows.append(
+        off("chi-square of the kernel fit, median distance from 1", float(np.median(chi2)) if chi2 else None, 0.05, n)
+    )
     residual = 100 * mad_sigma(stars[:, 0]) if len(stars) else None
     rows.append(Row(f"{label}: residual of stars of 16 to 18 mag", residual, "%", n=len(stars), seeds=tuple(seeds)))
     rows.append(off("the same over its stated error", width_of(stars[:, 1], 0.1), 1.1, len(stars)))

@@ -53,7 +53,7 @@ def test_counts_are_per_ccd_and_widths_are_those_of_the_pulls():
     assert rows[false + "of these with a score above 0.9"] == 1.5
     assert rows["CCDs with a difference"] == 2
     assert rows["searched share of the pixels"] == pytest.approx(98.0)
-    assert rows["chi-square of the kernel fit, |median - 1|"] == pytest.approx(0.06)
+    assert rows["chi-square of the kernel fit, median distance from 1"] == pytest.approx(0.06)
     assert rows["residual of stars of 16 to 18 mag"] == pytest.approx(0.02, rel=0.1)
     assert rows["the same over its stated error"] == pytest.approx(1.2, rel=0.1)
     assert rows["pull of true transients, |width - 1|"] == pytest.approx(0.3, abs=0.06)
