@@ -15,12 +15,15 @@ from astropy.io import fits
 from astropy.time import Time
 from astropy.wcs import WCS
 from numpy.typing import NDArray
-from scipy.ndimage import binary_dilation, gaussian_filter, map_coordinates
+from scipy.ndimage import binary_dilation, map_coordinates
 
 from bench.foreign_files import SATURATE, SHIFT_DEG, TRAIL, Final
 
 DEGREE, NODES = 5, 24
 """Degree and points per axis of the polynomial from pixels of the stack to those of an input, good to 0.001 pixel."""
+
+GROWTH = 2
+"""Growth of the masks of the inputs, pixels."""
 
 ASINH = 2.5 * np.log10(np.e)
 """Magnitudes per unit of the natural logarithm, the scale of the pixels of Pan-STARRS."""
@@ -80,7 +83,6 @@ def stack_on_sky(
     centre: tuple[float, float],
     shape: tuple[int, int],
     scale_arcsec: float,
-    blur_pixels: float = 0.0,
 ) -> Stack:
     """Resample final images to a tangent plane with cubic splines, and average them with the weights of their skies.
 
@@ -91,8 +93,6 @@ def stack_on_sky(
     centre, shape, scale_arcsec
         RA and Dec of the middle, degrees; (ny, nx); pixel scale. Every pixel is the mean of as many points as keep them
         closer than an input pixel and a half.
-    blur_pixels
-        Sigma of a worse seeing, input pixels.
     """
     cards = tangent(centre, shape, scale_arcsec)
     n = len(finals)
@@ -101,21 +101,19 @@ def stack_on_sky(
     for k, (final, zeropoint) in enumerate(zip(finals, zeropoints_mag, strict=True)):
         unit = 10.0 ** (-0.4 * (zeropoint - 22.5))
         box, (x, y), area = _places(final, cards, shape)
-        science = gaussian_filter(final.science.astype(float), blur_pixels) if blur_pixels else final.science
         points = max(round(scale_arcsec / 0.27), 1)
         offsets = (np.arange(points) + 0.5) / points - 0.5
         value = np.zeros(x.shape)
         for across in offsets:
             for up in offsets:
                 place = [a + across * _slope(a, 1) + up * _slope(a, 0) for a in (y, x)]
-                value += map_coordinates(science, place, order=3, mode="constant") / points**2
+                value += map_coordinates(final.science, place, order=3, mode="constant") / points**2
         near = tuple(
             np.clip(np.rint(a).astype(int), 0, size - 1) for a, size in zip((y, x), final.science.shape, strict=True)
         )
         inside = (x > 3) & (y > 3) & (x < final.science.shape[1] - 4) & (y < final.science.shape[0] - 4)
-        growth = 2 + round(2 * blur_pixels)
-        bad = binary_dilation(final.weight <= 0, iterations=growth)
-        bright = binary_dilation((final.mask & (SATURATE | TRAIL)) != 0, iterations=growth)
+        bad = binary_dilation(final.weight <= 0, iterations=GROWTH)
+        bright = binary_dilation((final.mask & (SATURATE | TRAIL)) != 0, iterations=GROWTH)
         typical = np.median(final.weight[final.weight > 0]) / (unit * area) ** 2
         weights[k][box] = np.where(inside & ~bad[near], typical, 0.0)
         values[k][box] = value * unit * area

@@ -83,7 +83,7 @@ def detections(site: Site) -> pa.Table:
     return read_table(job.product_path("detections.parquet"))
 
 
-def n_same(found: pa.Table, wanted: pa.Table, zeropoint_shift_mag: float = 0.0, residual_arcsec: float = 1.0) -> int:
+def n_same(found: pa.Table, wanted: pa.Table, zeropoint_shift_mag: float = 0.0) -> int:
     """Require that two searches found the same sources above S/N 7, and those that pass with fluxes within one sigma.
 
     Residuals of bright stars, which are flagged, are found again, but a dipole has no position and no flux. Returned is
@@ -100,7 +100,7 @@ def n_same(found: pa.Table, wanted: pa.Table, zeropoint_shift_mag: float = 0.0, 
             east = (columns["ra"] - row["ra"]) * np.cos(np.radians(row["dec"]))
             apart = 3600.0 * np.hypot(east, columns["dec"] - row["dec"])
             nearest = int(np.argmin(apart))
-            assert apart[nearest] < residual_arcsec, row
+            assert apart[nearest] < 1.0, row
             if row["flags"] == 0:
                 assert apart[nearest] < 0.15, row
                 assert columns["flags"][nearest] == 0, row
