@@ -45,7 +45,7 @@ from imaging.errors import InputError, StorageError
 from imaging.io.access import user_name
 
 START_TIMEOUT_S = 300.0
-"""Timeout of the start; the first one migrates an empty database, minutes on a machine with ten times as many processes as cores."""
+"""Timeout of the start; the first one migrates an empty database, for minutes on a machine with too many processes."""
 
 HEALTH_TIMEOUT_S = 5.0
 """Timeout of one request to the server."""
