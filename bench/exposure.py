@@ -2,7 +2,8 @@
 
 ``python -m bench.exposure [--ccds N] [--templates N] [--folder FOLDER] [--json]``: simulates a search
 exposure with its templates (``gw-workflow simulate --preset full``: 61 CCDs worked that night), registers the night and
-runs ``gw-workflow night`` with the site's own server. ``--ccds 2`` takes the first two CCDs, and limits per CCD stay.
+runs ``gw-workflow night`` with the site's own server. ``--ccds 2`` takes the first two CCDs; limits per CCD stay, and
+the peak on the disk is scaled to all CCDs.
 """
 
 import argparse
@@ -114,7 +115,9 @@ def rows_of(site: Site, cost: Cost, peak_bytes: int, search: int, templates: Seq
     rows.append(at_most("kept of the search exposure", kept[search], "GB", KEPT_WITH_DIFFERENCE_GB * share))
     largest = max((kept[number] for number in templates), default=None)
     rows.append(at_most("kept of a template, largest", largest, "GB", KEPT_GB * share, n=len(templates)))
-    rows.append(at_most("peak beyond what is kept", peak_bytes / 1e9 - sum(kept.values()), "GB", PEAK_GB))
+    beyond = peak_bytes / 1e9 - sum(kept.values())
+    rows.append(Row("peak beyond what is kept", beyond, "GB"))
+    rows.append(at_most(f"the same, scaled to exposures of {FULL_CCDS} CCDs", beyond / share, "GB", PEAK_GB))
     return rows
 
 

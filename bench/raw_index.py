@@ -1,7 +1,7 @@
 """The index of raw files: 10,000 files of 62 extensions, read for the first time and again.
 
-``python -m bench.raw_index [--json] [--quick]``: the files have headers as long as those of the observatory and no pixels
-(holes of the size of compressed ones). Each of 200 exposures has 50 names, which are hard links. Quick: 10 names.
+``python -m bench.raw_index [--json] [--quick]``: the files have headers as long as those of the observatory and
+holes of the size of compressed pixels. Each of 200 exposures has 50 names, which are hard links. Quick: 10 names.
 """
 
 import os

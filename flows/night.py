@@ -118,9 +118,8 @@ def process_registered(
     search = [exposure.expnum for exposure in plan.search]
     work = night_work(registered.record.night, [e.expnum for e in plan.all], search)
     with progress_artifact(what, work) as listener:
-        processed, searched = run_stages(
-            plan, site, settings, listener, overwrite=overwrite, is_short=room.is_short and settings.tidy.enabled
-        )
+        early = settings.tidy.enabled and room.compresses_early(settings.tidy.plain_gb)
+        processed, searched = run_stages(plan, site, settings, listener, overwrite=overwrite, compresses_early=early)
         done = [e for e in plan.search if e.expnum in searched and searched[e.expnum].is_completed()]
         stage = Stage("candidates", StepJob(night=registered.record.night, site=place), overwrite=overwrite)
         with slot(WRITE_NIGHTS), list_lock(registered):
@@ -137,7 +136,7 @@ def run_stages(
     listener: Listener | None,
     *,
     overwrite: bool,
-    is_short: bool = False,
+    compresses_early: bool = False,
 ) -> tuple[dict[int, State[Any]], dict[int, State[Any]]]:
     """Process every exposure of a night, and search each CCD as soon as its exposure and its templates are processed.
 
@@ -149,8 +148,8 @@ def run_stages(
         As in :func:`process_night`.
     listener
         Listener of progress; None for none.
-    is_short
-        Whether to compress the images of every exposure at once, because the disk has no room for all of them.
+    compresses_early
+        Whether to compress the images of every exposure at once, because all of them take too much of the disk.
 
     Returns
     -------
@@ -180,8 +179,9 @@ def run_stages(
         return state
 
     def make_room(exposure: ExposureRequest) -> None:
-        if is_short:
-            tidy_exposures(exposure.night, [exposure], site, return_state=True)
+        if compresses_early:
+            run = with_options(tidy_exposures, priority=NOBODY_WAITS)
+            run(exposure.night, [exposure], site, return_state=True)
         elif settings.tidy.enabled:
             remove_intermediates(exposure.exposure_id(), load_site(site).storing_in(exposure.destination))
 

@@ -53,6 +53,9 @@ class TidySettings(Settings):
     minutes: float = Field(default=60.0, gt=0.0)
     """Minutes after which no further exposure is begun, nor as soon as another run waits; gw-workflow tidy does the
     rest."""
+    plain_gb: float = Field(default=100.0, ge=0.0)
+    """GB that images may take before the list is out beyond what stays of them. In a larger night the images of an
+    exposure are compressed when it is processed, and again when it is searched, by workers that have nothing else."""
 
 
 class NightSettings(Settings):

@@ -52,6 +52,10 @@ class Room:
         """Whether images must be compressed while the night is processed, because all of them do not fit before."""
         return self.plain_gb + self.passing_gb > self.free_gb
 
+    def compresses_early(self, plain_gb: float) -> bool:
+        """Whether images are compressed while the night is processed: the disk or ``plain_gb``, GB, asks for it."""
+        return self.is_short or self.plain_gb - self.kept_gb > plain_gb
+
     def needed_gb(self, *, tidies: bool) -> float:
         """Return what must be free, with or without the compression of images."""
         return (self.kept_gb if tidies else self.plain_gb) + self.passing_gb

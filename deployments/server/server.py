@@ -44,8 +44,8 @@ from deployments.server.turns import AHEAD
 from imaging.errors import InputError, StorageError
 from imaging.io.access import user_name
 
-START_TIMEOUT_S = 120.0
-"""Timeout of the start; the first one migrates an empty database, half a minute on a busy machine."""
+START_TIMEOUT_S = 300.0
+"""Timeout of the start; the first one migrates an empty database, for minutes on a machine with too many processes."""
 
 HEALTH_TIMEOUT_S = 5.0
 """Timeout of one request to the server."""

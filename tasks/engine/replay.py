@@ -4,8 +4,8 @@ Nothing is started for it, neither a server nor workers. The flow plans its jobs
 does, and flows that it calls are called in the same way. The first step without a record ends the attempt.
 """
 
+import threading
 from collections.abc import Callable, Mapping
-from contextvars import ContextVar
 from typing import Any, TypeVar
 
 from prefect import Flow
@@ -14,7 +14,8 @@ from prefect.utilities.callables import get_call_parameters
 
 AnyFlow = TypeVar("AnyFlow", bound=Flow[Any, Any])
 
-_is_replaying: ContextVar[bool] = ContextVar("is_replaying", default=False)
+_attempt = threading.local()
+"""Its attribute ``runs`` says whether this thread is calling a flow as a plain function."""
 
 
 class StepToRun(BaseException):
@@ -23,7 +24,7 @@ class StepToRun(BaseException):
 
 def is_replaying() -> bool:
     """Whether a flow is called as a plain function."""
-    return _is_replaying.get()
+    return getattr(_attempt, "runs", False)
 
 
 def require_records(step: str) -> None:
@@ -51,12 +52,12 @@ def state_of_records(flow: Flow[Any, Any], parameters: Mapping[str, Any]) -> Sta
     parameters
         Its parameters.
     """
-    token = _is_replaying.set(True)
+    _attempt.runs = True
     run: Callable[..., State[Any]] = replayed(flow)
     try:
         state = run(**parameters)
     except (StepToRun, Exception):  # noqa: BLE001 (the run meets the same error and tells it)
         return None
     finally:
-        _is_replaying.reset(token)
+        _attempt.runs = False
     return state if state.is_completed() and state.name == "Completed" else None

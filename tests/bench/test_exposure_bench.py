@@ -45,6 +45,7 @@ def test_the_rows_add_up(site):
     assert rows["kept of the search exposure"].value == pytest.approx(0.003)
     assert rows["kept of the search exposure"].limit == pytest.approx(2.2 * 2 / 61)
     assert rows["peak beyond what is kept"].value == pytest.approx(0.005)
+    assert rows["the same, scaled to exposures of 61 CCDs"].value == pytest.approx(0.005 * 61 / 2)
 
 
 def test_a_file_that_comes_and_goes_is_in_the_peak(tmp_path, monkeypatch):

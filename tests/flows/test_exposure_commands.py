@@ -62,7 +62,7 @@ def test_a_command_with_nothing_to_do_starts_no_server(command, calibrated):
     alone = gw_workflow(*single_epoch("-C"), "--site", calibrated.root)
     assert alone.code is ExitCode.COMPLETE
     assert (alone.document["server"], alone.document["flow_run_id"]) == (None, None)
-    assert not (calibrated.state / "server").exists()
+    assert not (calibrated.state / "server" / "address.json").exists()
     assert {name: alone.document[name] for name in ("message", "state", "summary")} == {
         name: known.document[name] for name in ("message", "state", "summary")
     }
