@@ -1,7 +1,8 @@
-"""Train the real/bogus score on synthetic pairs and write it into the package: ``python -m tools.train_score``.
+"""Train the real/bogus score on simulations and write it into the package: ``python -m tools.train_score``.
 
 Fakes and simulated transients are separated from all other detections, on pairs of different seeing, turbulence and
-number of templates. A quarter of the pairs is held out for testing; the results on these are printed.
+number of templates, and on nights of the named skies from raw pixels. A quarter of the pairs and of the nights is held
+out for testing; the results on these are printed.
 
 Labels of a team, saved from the page of a night, are added to the training with ``--labels labels_*.json --site SITE``;
 with ``--pairs 0`` only these are used. Labels real and bogus are used, interesting is ignored.
@@ -9,7 +10,9 @@ with ``--pairs 0`` only these are used. Labels real and bogus are used, interest
 
 import argparse
 import json
+import tempfile
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +24,12 @@ from blocks.site import Site
 from imaging.difference.train import confusion, model_content, reliability, train_score
 from imaging.io.atomic import write_text
 from tools.own_labels import Labelled, own_labels
+from tools.sky_nights import labelled_night, training_nights
 
 SEEINGS = ((1.15, 0.90), (0.95, 1.15), (1.30, 1.00), (1.05, 1.00), (0.90, 1.20), (1.20, 1.10))
+FIRST_NIGHT = 61001
+"""Seed of the first night of the named skies."""
+
 PARTS = 4
 """Number of parts into which a team's labels are split; one of them is held out."""
 
@@ -56,36 +63,68 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=32, help="number of full-size pairs to simulate")
     parser.add_argument("--first-seed", type=int, default=1000)
-    parser.add_argument("--version", default="synthetic-2")
+    parser.add_argument("--nights", type=int, default=8, help="number of nights of the named skies")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep the nights in this folder, and reuse them")
+    parser.add_argument("--version", default="skies-1")
     parser.add_argument("--output", type=Path, default=Path(imaging.difference.__path__[0]) / "data" / "score.json")
     parser.add_argument("--labels", type=Path, nargs="*", default=(), help="label files saved from the pages of nights")
     parser.add_argument("--site", type=Path, default=Path("gw-data"), help="site with the labelled detections")
     options = parser.parse_args()
     console = Console(stderr=True)
-    sets = []
+    sources: dict[str, list[Labelled]] = {"pairs": [], "nights": [], "labels": []}
     for scenario in scenarios(options.pairs, options.first_seed):
         truth = take(scenario)
-        sets.append(labelled_features(run(truth, scenario), truth))
-        console.print(f"{scenario}: {int(sets[-1][1].sum())} real, {int((~sets[-1][1]).sum())} bogus")
+        sources["pairs"].append(labelled_features(run(truth, scenario), truth))
+        console.print(f"{scenario}: {told(sources['pairs'][-1])}")
+    with ExitStack() as stack:
+        folder = options.keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gw-workflow-train-")))
+        for night in training_nights(folder, FIRST_NIGHT, options.nights):
+            sources["nights"].append(labelled_night(night.root))
+            console.print(f"{night.root.name}: {told(sources['nights'][-1])}")
     if options.labels:
-        sets += in_parts(own_labels(Site.at(options.site), options.labels))
-        console.print(f"{sum(len(part[1]) for part in sets[-PARTS:])} labelled detections")
-    recipe = f"{options.pairs} pairs from seed {options.first_seed}, every fourth held out; python -m tools.train_score"
-    write_text(options.output, json.dumps(train_and_judge(sets, options.version, recipe, console), indent=1) + "\n")
+        sources["labels"] = in_parts(own_labels(Site.at(options.site), options.labels))
+        console.print(f"{sum(len(part[1]) for part in sources['labels'])} labelled detections")
+    recipe = (
+        f"{options.pairs} pairs from seed {options.first_seed}, {options.nights} nights of the named skies from seed "
+        f"{FIRST_NIGHT}, every fourth held out; python -m tools.train_score"
+    )
+    content = train_and_judge([sets for sets in sources.values() if sets], options.version, recipe, console)
+    write_text(options.output, json.dumps(content, indent=1) + "\n")
 
 
-def train_and_judge(sets: Sequence[Labelled], version: str, recipe: str, console: Console) -> dict[str, object]:
+def told(labelled: Labelled) -> str:
+    """Return the numbers of both classes."""
+    return f"{int(labelled[1].sum())} real, {int((~labelled[1]).sum())} bogus"
+
+
+def train_and_judge(
+    sources: Sequence[Sequence[Labelled]], version: str, recipe: str, console: Console
+) -> dict[str, object]:
     """Train on three of every four sets, print the results on the others, and return the content of the model file."""
-    held = np.arange(len(sets)) % 4 == 3
-    train = [np.concatenate([s[k] for s, h in zip(sets, held, strict=True) if not h]) for k in range(3)]
-    test = [np.concatenate([s[k] for s, h in zip(sets, held, strict=True) if h]) for k in range(3)]
-    model = train_score(train[0], train[1], version)
-    for threshold in (0.1, 0.3, 0.5):
-        everything = confusion(model, test[0], test[1], threshold)
-        bright = test[2] > 7.0
-        console.print(f"held out, score >= {threshold}: {everything}")
-        console.print(f"  above S/N 7: {confusion(model, test[0][bright], test[1][bright], threshold)}")
-    judged = reliability(model, test[0], test[1])
+    train, test = (
+        [
+            np.concatenate(
+                [np.concatenate([s[k] for n, s in enumerate(sets) if (n % 4 == 3) == held]) for sets in sources]
+            )
+            for k in range(3)
+        ]
+        for held in (False, True)
+    )
+    of_train, of_test = (
+        np.repeat(
+            np.arange(len(sources)),
+            [sum(len(s[1]) for n, s in enumerate(sets) if (n % 4 == 3) == held) for sets in sources],
+        )
+        for held in (False, True)
+    )
+    model = train_score(train[0], train[1], version, of_train)
+    for number in range(len(sources)):
+        for threshold in (0.1, 0.3, 0.5, 0.9):
+            for snr in (0.0, 7.0):
+                which = (of_test == number) & (test[2] > snr)
+                found = confusion(model, test[0][which], test[1][which], threshold)
+                console.print(f"source {number}, held out, S/N > {snr:g}, score >= {threshold}: {found}")
+    judged = reliability(model, test[0], test[1], of_test)
     for row in judged:
         console.print(f"score {row['score']:.2f}: {100 * row['share_real']:.0f} % of {row['n']} are real")
     return model_content(model, recipe, judged)

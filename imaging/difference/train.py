@@ -17,7 +17,7 @@ PENALTY = 1.0
 """Weight of the L2 penalty on the weights relative to the log likelihood."""
 
 
-NOISE_SNR, NOISE_PRIOR = 6.0, 4.0
+NOISE_SNR, NOISE_PRIOR = 6.0, 2.0
 """Signal to noise below which bogus detections have this larger weight: fakes are common there, but transients are not,
 and every CCD has two noise peaks above five sigma."""
 
@@ -45,7 +45,9 @@ class Confusion:
     n_bogus: int
 
 
-def train_score(features: FloatArray, is_real: BoolArray, version: str, weight: FloatArray | None = None) -> ScoreModel:
+def train_score(
+    features: FloatArray, is_real: BoolArray, version: str, source: NDArray[np.int64] | None = None
+) -> ScoreModel:
     """Fit the score's model.
 
     Parameters
@@ -56,16 +58,15 @@ def train_score(features: FloatArray, is_real: BoolArray, version: str, weight: 
         (n,) labels.
     version
         Name of the training run.
-    weight
-        (n,) weights; None takes :func:`class_weights`.
+    source
+        (n,) numbers of the sources of the labels; None if there is one.
     """
     if features.shape[1] != len(FEATURES):
         raise ValueError(f"{features.shape[1]} features given, {len(FEATURES)} expected")
     mean, scale = np.median(features, axis=0), features.std(axis=0)
     scale = np.where(scale > 1e-9, scale, 1.0)
     columns = design(features, mean, scale)
-    if weight is None:
-        weight = class_weights(features, is_real)
+    weight = class_weights(features, is_real, source)
     sign = np.where(is_real, 1.0, -1.0)
 
     def loss(parameters: FloatArray) -> tuple[float, FloatArray]:
@@ -80,15 +81,20 @@ def train_score(features: FloatArray, is_real: BoolArray, version: str, weight: 
     return ScoreModel(version, mean, scale, best.x[:-1], float(best.x[-1]))
 
 
-def class_weights(features: FloatArray, is_real: BoolArray) -> FloatArray:
-    """Return (n,) weights with equal sums of both classes, then increased for noise peaks by their true odds.
+def class_weights(features: FloatArray, is_real: BoolArray, source: NDArray[np.int64] | None = None) -> FloatArray:
+    """Return (n,) weights with equal sums of both classes in every source, increased for noise peaks by their odds.
 
     Parameters
     ----------
     features, is_real
         (n, k) features and (n,) labels.
+    source
+        (n,) numbers of the sources of the labels, so that many simulated fakes do not outweigh the artefacts of
+        nights; None if there is one.
     """
-    balanced = np.where(is_real, 0.5 / max(is_real.sum(), 1), 0.5 / max((~is_real).sum(), 1)) * is_real.size
+    _, part = np.unique(is_real + 2 * (0 if source is None else source), return_inverse=True)
+    count = np.bincount(part)
+    balanced = is_real.size / (count.size * count[part])
     faint = features[:, FEATURES.index("noise_exponent")] < 0.5 * NOISE_SNR**2
     return np.where(faint & ~is_real, NOISE_PRIOR * balanced, balanced)
 
@@ -116,7 +122,13 @@ def confusion(model: ScoreModel, features: FloatArray, is_real: BoolArray, thres
     )
 
 
-def reliability(model: ScoreModel, features: FloatArray, is_real: BoolArray, bins: int = 5) -> list[dict[str, float]]:
+def reliability(
+    model: ScoreModel,
+    features: FloatArray,
+    is_real: BoolArray,
+    source: NDArray[np.int64] | None = None,
+    bins: int = 5,
+) -> list[dict[str, float]]:
     """Compare a model's probabilities with the fractions that are real, weighted as in the training.
 
     Parameters
@@ -125,6 +137,8 @@ def reliability(model: ScoreModel, features: FloatArray, is_real: BoolArray, bin
         Model.
     features, is_real
         (n, k) features and (n,) labels of a held-out set.
+    source
+        (n,) numbers of the sources of the labels; None if there is one.
     bins
         Bins of the probability.
 
@@ -134,7 +148,7 @@ def reliability(model: ScoreModel, features: FloatArray, is_real: BoolArray, bin
         Per non-empty bin: mean probability, fraction that is real, number of detections.
     """
     probability = model.probability(features)
-    weight = class_weights(features, is_real)
+    weight = class_weights(features, is_real, source)
     number = np.minimum((probability * bins).astype(int), bins - 1)
     rows = []
     for k in range(bins):

@@ -7,7 +7,7 @@ import pytest
 
 from imaging.difference.score import FEATURES, features_of, shipped_model
 from imaging.difference.sharpness import pixel_excess
-from imaging.difference.train import class_weights, reliability, train_score
+from imaging.difference.train import NOISE_PRIOR, class_weights, reliability, train_score
 from imaging.schemas.difference import DetectionFlag
 
 
@@ -109,7 +109,7 @@ def test_noise_peaks_count_with_their_odds_and_the_reliability_says_what_comes_t
     weight = class_weights(features, is_real)
     assert weight[is_real].sum() == pytest.approx(0.5 * 4000)
     faint = features[:, FEATURES.index("noise_exponent")] < 18
-    assert weight[~is_real & faint].mean() == pytest.approx(4.0 * weight[~is_real & ~faint].mean())
+    assert weight[~is_real & faint].mean() == pytest.approx(NOISE_PRIOR * weight[~is_real & ~faint].mean())
     model = train_score(features[:3000], is_real[:3000], "test")
     for row in reliability(model, features[3000:], is_real[3000:]):
         assert row["share_real"] == pytest.approx(row["score"], abs=3.0 / np.sqrt(row["n"]))

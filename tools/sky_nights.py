@@ -1,0 +1,143 @@
+"""Detections on nights of the named skies with their true labels, from raw pixels, to train the real/bogus score.
+
+Every night has two search exposures with many supernovae and two or three template epochs. Spikes, ghosts, aureoles,
+trails, crowding, colours and the PSF model are as the chain sees them, unlike on synthetic pairs.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from bench.sky_night import SkyNight
+from imaging.difference.labelled import detections_of_table
+from imaging.difference.score import FEATURES, features_of
+from imaging.io.psf import read_psf
+from imaging.io.tables import read_table
+from imaging.io.truth import source_truth_path
+from imaging.simulation.settings import SimulationSettings
+from imaging.simulation.skies import SkyName
+from imaging.tables import column
+from tools.own_labels import Labelled
+
+BoolArray = NDArray[np.bool_]
+
+SUPERNOVAE_PER_CCD = 90.0
+"""Many more than in nature, so that both classes are large."""
+
+STEADY = ("star", "galaxy")
+NEW = ("kilonova", "supernova_ia", "supernova_ii")
+"""Sources that are the first class; the second is what has nothing to do with any source that changes or moves."""
+
+MATCH_PIXELS, CLEAR_PIXELS = 2.5, 8.0
+"""Distance within which a detection is a true one, and beyond which it has nothing to do with a source."""
+
+FLUX_RATIO = (0.5, 2.0)
+"""Measured over true flux of a true detection: the residual of a host is not labelled by its faint supernova."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingNight(SkyNight):
+    """A night of a named sky with many supernovae."""
+
+    @property
+    def settings(self) -> SimulationSettings:
+        """Settings of the simulation."""
+        return super(TrainingNight, self).settings.with_values(supernovae_per_ccd=SUPERNOVAE_PER_CCD)
+
+
+SKIES: tuple[tuple[SkyName, str, bool, tuple[int, ...]], ...] = (
+    ("typical", "i", False, (26, 27)),
+    ("hard", "i", False, (33, 34)),
+    ("typical", "g", False, (10, 17)),
+    ("bright", "i", False, (21, 40)),
+    ("hard", "g", True, (13, 50)),
+    ("typical", "r", True, (35, 44)),
+    ("hard", "z", False, (4, 56)),
+    ("bright", "g", False, (28, 37)),
+    ("hard", "r", True, (19, 42)),
+    ("bright", "i", True, (15, 48)),
+    ("typical", "z", False, (6, 60)),
+    ("hard", "i", True, (23, 38)),
+)
+"""Sky, band, whether the search is sharper, and CCDs of the nights, in the order in which they are taken."""
+
+
+def training_nights(folder: Path, first_seed: int, n: int) -> Iterator[TrainingNight]:
+    """Yield n processed nights; those that the folder holds are used again.
+
+    Parameters
+    ----------
+    folder
+        Folder of all nights.
+    first_seed
+        Seed of the first one.
+    n
+        Number of nights.
+    """
+    for number in range(n):
+        sky, band, sharp, ccds = SKIES[number % len(SKIES)]
+        seed = first_seed + number
+        night = TrainingNight(folder / f"{seed}_{sky}_{band}", sky, band, sharp, seed, ccds)
+        night.process()
+        yield night
+
+
+def labelled_night(root: Path) -> Labelled:
+    """Return features, labels and scores of the detections of a searched night.
+
+    Parameters
+    ----------
+    root
+        Folder of the night.
+
+    Returns
+    -------
+    features, is_real, score
+        (n, k) float, (n,) bool and (n,) float.
+    """
+    parts = [(np.zeros((0, len(FEATURES))), np.zeros(0, dtype=bool), np.zeros(0))]
+    for path in sorted(root.glob("products/*/exp/*/*/dp*/*/*_detections.parquet")):
+        table = read_table(path)
+        if not table.num_rows:
+            continue
+        expnum, ccd = column(table, "expnum")[0], column(table, "ccd")[0]
+        is_real, is_clear = labels_of(table, read_table(source_truth_path(root, int(expnum), int(ccd))))
+        detections = detections_of_table(table)
+        psf = read_psf(path.with_name(path.name.replace("detections.parquet", "diffpsf.fits")))
+        kept = is_real | is_clear
+        features = features_of(detections, psf.fwhm_pixels)
+        parts.append((features[kept], is_real[kept], np.abs(detections.score[kept])))
+    return tuple(np.concatenate([part[k] for part in parts]) for k in range(3))  # type: ignore[return-value]
+
+
+def labels_of(table: pa.Table, truth: pa.Table) -> tuple[BoolArray, BoolArray]:
+    """Return which detections are true ones, and which are far from every source that changes or moves.
+
+    Parameters
+    ----------
+    table
+        Detections.
+    truth
+        True sources of the same image.
+
+    Returns
+    -------
+    is_real, is_clear
+        (n,) bool each; no detection is both.
+    """
+    kind = column(truth, "kind")
+    places = np.stack([column(truth, name) for name in ("x", "y")], axis=1)
+    found = np.stack([column(table, name) for name in ("x", "y")], axis=1)
+
+    def apart(which: BoolArray) -> NDArray[np.float64]:
+        offset = found[:, None] - places[which][None]
+        return np.hypot(offset[..., 0], offset[..., 1])
+
+    ratio = column(table, "flux")[:, None] / column(truth, "flux_electrons")[None, np.isin(kind, NEW)]
+    is_like = (ratio > FLUX_RATIO[0]) & (ratio < FLUX_RATIO[1])
+    is_real = ((apart(np.isin(kind, NEW)) < MATCH_PIXELS) & is_like).any(axis=1)
+    return is_real, apart(~np.isin(kind, STEADY)).min(axis=1, initial=np.inf) > CLEAR_PIXELS
