@@ -129,4 +129,5 @@ SKIES: Mapping[SkyName, Mapping[str, Any]] = {
         "streaks_per_exposure": 3.0,
     },
 }
-"""Settings that a named sky changes. ``crowded`` has 50,000 stars per CCD down to the detection limit."""
+"""Settings that a named sky changes. ``crowded`` has 50,000 stars per CCD down to the detection limit, and
+fewer bright ones than that ratio (``stars.py``)."""

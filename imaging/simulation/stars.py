@@ -23,6 +23,10 @@ FAINTEST_G = 26.0
 _COUNT_SLOPES = ((4.0, 0.33), (14.0, 0.22), (17.0, 0.14), (20.5, 0.11), (23.0, 0.06), (FAINTEST_G, 0.0))
 """Slope of log10(counts per magnitude) above each magnitude."""
 
+BRIGHT_G, FAINT_G = 4.0, 20.0
+"""Magnitudes between which the density of a crowded field takes effect, from none to all of it: at low latitude and in
+the Magellanic Clouds bright stars, which are near, are hardly more frequent than elsewhere."""
+
 _COLOUR = np.array([-0.4, 0.0, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.2])
 _LOCUS = {
     "G-r": np.array([-0.18, -0.10, -0.03, 0.015, 0.03, 0.0, -0.16, -0.465, -0.88, -1.35, -2.05]),
@@ -157,7 +161,7 @@ def make_stars(
     ra_deg, dec_deg, radius_deg
         The field, a disc.
     density
-        Density relative to galactic latitude 45 degrees.
+        Density of faint stars relative to galactic latitude 45 degrees; above one, that of bright stars is less.
     variables_per_deg2
         Number of variable stars per square degree.
     mjd
@@ -170,11 +174,15 @@ def make_stars(
     n = random.poisson(density * number_per_deg2 * np.pi * radius_deg**2)
     g = np.interp(random.random(n), *magnitude)
     ra, dec = random_positions(random, n, ra_deg, dec_deg, radius_deg)
-    number, area_deg2 = np.arange(n), np.pi * radius_deg**2
+    kept, area_deg2 = np.ones(n, dtype=bool), np.pi * radius_deg**2
     if near is not None:
-        number = np.flatnonzero(near(ra, dec))
-        g, ra, dec, area_deg2 = g[number], ra[number], dec[number], area_deg2 * len(number) / max(n, 1)
-        n = len(number)
+        kept = near(ra, dec)
+        area_deg2 *= kept.sum() / max(n, 1)
+    if density > 1.0:
+        share = density ** -np.clip((FAINT_G - g) / (FAINT_G - BRIGHT_G), 0.0, 1.0)
+        kept = kept & (random_stream(seed, "bright stars of a crowded field").random(n) < share)
+    number = np.flatnonzero(kept)
+    g, ra, dec, n = g[number], ra[number], dec[number], len(number)
     colour = _draw_colours(random, g)
     pmra, pmdec, parallax = _draw_motions(random, g, colour, abs(galactic_latitude_deg(ra_deg, dec_deg)))
     scatter = random.normal(0.0, 0.7 * INTRINSIC_SCATTER_MAG, n)

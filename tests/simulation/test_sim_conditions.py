@@ -96,6 +96,14 @@ def test_only_the_stars_near_the_ccds_of_a_crowded_field_are_drawn():
     assert some.dec.tolist() == everything.dec[north].tolist()
 
 
+def test_a_crowded_field_has_many_faint_stars_and_few_more_bright_ones():
+    usual, crowded = (make_stars(1, 190.0, -10.0, 0.5, density, 0.0, 60441.0) for density in (1.0, 40.0))
+    for low, high, ratio in ((20.0, 23.0, 40.0), (15.5, 16.5, 40.0**0.75), (11.0, 13.0, 40.0**0.5)):
+        n, more = (((stars.g > low) & (stars.g < high)).sum() for stars in (usual, crowded))
+        assert abs(more / n / ratio - 1.0) < 3.0 / np.sqrt(n) + 0.05
+    assert (crowded.g < 9.0).sum() < 5 * max((usual.g < 9.0).sum(), 3)
+
+
 def test_knots_take_their_share_of_the_disc_and_lie_within_it():
     galaxies = some_galaxies([190.0] * 3, [-10.0] * 3, [17.0, 17.5, 21.0], radius_arcsec=np.full(3, 5.0))
     knots = knots_of(galaxies, np.arange(3))
