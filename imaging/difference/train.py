@@ -12,6 +12,7 @@ from imaging.difference.score import FEATURES, ScoreModel, design
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
+Limits = tuple[float | None, float | None]
 
 PENALTY = 1.0
 """Weight of the L2 penalty on the weights relative to the log likelihood."""
@@ -20,6 +21,16 @@ PENALTY = 1.0
 NOISE_SNR, NOISE_PRIOR = 6.0, 2.0
 """Signal to noise below which bogus detections have this larger weight: fakes are common there, but transients are not,
 and every CCD has two noise peaks above five sigma."""
+
+
+FALLS = ((None, 0.0), (None, 0.0))
+LIMITS: Mapping[str, tuple[Limits, Limits]] = {
+    "log_snr": ((0.0, 1.0), (0.0, 0.0)),
+    **dict.fromkeys(("log_chi2", "dipole_fraction", "negative_fraction", "masked_fraction", "pixel_excess"), FALLS),
+}
+"""Limits of the weights of features and of their squares. What speaks against a source may not raise the score, and a
+high signal to noise hardly excuses anything: without these limits the few artefacts of each kind in a training set
+decide how the score behaves far from the usual values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +57,11 @@ class Confusion:
 
 
 def train_score(
-    features: FloatArray, is_real: BoolArray, version: str, source: NDArray[np.int64] | None = None
+    features: FloatArray,
+    is_real: BoolArray,
+    version: str,
+    source: NDArray[np.int64] | None = None,
+    limits: Mapping[str, tuple[Limits, Limits]] = LIMITS,
 ) -> ScoreModel:
     """Fit the score's model.
 
@@ -60,6 +75,8 @@ def train_score(
         Name of the training run.
     source
         (n,) numbers of the sources of the labels; None if there is one.
+    limits
+        Limits of the weights of features and of their squares; those without are free.
     """
     if features.shape[1] != len(FEATURES):
         raise ValueError(f"{features.shape[1]} features given, {len(FEATURES)} expected")
@@ -77,7 +94,9 @@ def train_score(
         return float(value), gradient
 
     start = np.zeros(columns.shape[1] + 1)
-    best = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 500})
+    free = (None, None)
+    bounds = [*(limits.get(name, (free, free))[power] for power in (0, 1) for name in FEATURES), free]
+    best = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 500})
     return ScoreModel(version, mean, scale, best.x[:-1], float(best.x[-1]))
 
 

@@ -153,21 +153,27 @@ def a_training_set(n=500):
     return features, rng.random(n) < 1 / (1 + np.exp(-2 * features[:, 0] + features[:, 1] ** 2))
 
 
-def test_weights_balance_the_classes_and_count_noise_peaks_four_times():
+def test_weights_balance_the_classes_of_every_source_and_count_noise_peaks_twice():
     features, real = a_training_set()
     weight = class_weights(features, real)
     faint = features[:, FEATURES.index("noise_exponent")] < 18.0
     assert weight[real] == pytest.approx(0.5 * real.size / real.sum())
     assert weight[~real & ~faint] == pytest.approx(0.5 * real.size / (~real).sum())
-    assert weight[~real & faint] == pytest.approx(4 * 0.5 * real.size / (~real).sum())
+    assert weight[~real & faint] == pytest.approx(2 * 0.5 * real.size / (~real).sum())
     one_sided = class_weights(features, np.ones(real.size, bool))
-    assert one_sided == pytest.approx(0.5)
+    assert one_sided == pytest.approx(1.0)
+    source = np.repeat([0, 1], [real.size - 40, 40])
+    weight = class_weights(features, real, source)
+    for number, label in itertools.product((0, 1), (True, False)):
+        part = (source == number) & (real == label) & ~(faint & ~real)
+        of_part = (source == number) & (real == label)
+        assert weight[part] == pytest.approx(real.size / 4 / of_part.sum())
 
 
 def test_the_training_finds_the_minimum_of_the_penalised_likelihood():
     features, real = a_training_set()
-    weight = np.random.default_rng(3).uniform(0.5, 2.0, real.size)
-    model = train_score(features, real, "v", weight)
+    weight = class_weights(features, real)
+    model = train_score(features, real, "v", limits={})
     assert model.mean == pytest.approx(np.median(features, axis=0))
     expected = features.std(axis=0)
     expected[4] = 1.0
@@ -183,9 +189,18 @@ def test_the_training_finds_the_minimum_of_the_penalised_likelihood():
     judge = minimize(loss, np.zeros(2 * K + 1), method="BFGS")
     assert loss(mine) == pytest.approx(judge.fun, abs=1e-3)
     assert mine == pytest.approx(judge.x, abs=0.02)
-    balanced = train_score(features, real, "v")
-    again = train_score(features, real, "v", class_weights(features, real))
-    assert np.array_equal(balanced.weights, again.weights)
+    again = train_score(features, real, "v", np.zeros(real.size, np.int64), limits={})
+    assert np.array_equal(model.weights, again.weights)
+
+
+def test_what_speaks_against_a_source_may_not_raise_the_score():
+    features, _ = a_training_set()
+    k = FEATURES.index("dipole_fraction")
+    odds = 1.5 * features[:, FEATURES.index("log_snr")] + features[:, k] + 0.5 * features[:, k] ** 2
+    real = np.random.default_rng(5).random(len(odds)) < 1 / (1 + np.exp(-odds))
+    free, limited = (train_score(features, real, "v", **more).weights for more in ({"limits": {}}, {}))
+    assert free[k] > 0.5 and free[K + k] > 0.2 and free[0] > 1.0
+    assert limited[k] <= 0.0 and limited[K + k] <= 0.0 and limited[0] == pytest.approx(1.0) and limited[K] == 0.0
 
 
 def test_confusion_and_reliability_count_what_was_kept():
@@ -200,9 +215,9 @@ def test_confusion_and_reliability_count_what_was_kept():
     assert (result.n_real, result.n_bogus, result.threshold) == (3, 3, 0.52)
     assert np.isnan(confusion(model, features[real], real[real], 0.5).bogus_kept)
     rows = reliability(model, features, real, bins=2)
-    # weights: one each, but four of the faint bogus one; 0.5 is in the upper bin
+    # weights: one each, but two of the faint bogus one; 0.5 is in the upper bin
     assert [row["n"] for row in rows] == [2, 4]
-    assert rows[0]["score"] == pytest.approx((4 * 0.1 + 0.15) / 5) and rows[0]["share_real"] == 0.0
+    assert rows[0]["score"] == pytest.approx((2 * 0.1 + 0.15) / 3) and rows[0]["share_real"] == 0.0
     assert rows[1]["score"] == pytest.approx(p[2:].mean()) and rows[1]["share_real"] == pytest.approx(0.75)
     certain = np.zeros((1, K))
     certain[0, 0] = 5.0

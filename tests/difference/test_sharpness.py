@@ -110,6 +110,6 @@ def test_noise_peaks_count_with_their_odds_and_the_reliability_says_what_comes_t
     assert weight[is_real].sum() == pytest.approx(0.5 * 4000)
     faint = features[:, FEATURES.index("noise_exponent")] < 18
     assert weight[~is_real & faint].mean() == pytest.approx(NOISE_PRIOR * weight[~is_real & ~faint].mean())
-    model = train_score(features[:3000], is_real[:3000], "test")
+    model = train_score(features[:3000], is_real[:3000], "test", limits={})
     for row in reliability(model, features[3000:], is_real[3000:]):
         assert row["share_real"] == pytest.approx(row["score"], abs=3.0 / np.sqrt(row["n"]))
