@@ -7,7 +7,7 @@ import numpy as np
 
 from bench.demo import NOT_FOUND
 from bench.report import Row, at_most
-from bench.sky_night import SkyNight
+from bench.sky_night import STEADY, SkyNight
 from blocks.site import Site
 from deployments.products.compare_with_truth import kilonova_rank
 from deployments.reports.candidates import candidate_table, read_candidates
@@ -18,8 +18,6 @@ from imaging.wcs.sphere import separation_deg
 
 FIRST, NEAR_ARCSEC = 20, 1.5
 """Number of best candidates compared with the truth, and largest distance from their sources."""
-
-STEADY = ("star", "galaxy")
 
 
 def rows_on_sky(nights: Iterable[SkyNight]) -> list[Row]:

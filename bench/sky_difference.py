@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.stats import poisson
 
 from bench.report import Row, at_least, at_most
-from bench.sky_night import SkyNight
+from bench.sky_night import EXPLODING, STEADY, SkyNight
 from imaging.candidates.settings import AssociateSettings
 from imaging.difference.forced import measure_forced
 from imaging.difference.settings import DetectionSettings
@@ -31,9 +31,6 @@ BoolArray = NDArray[np.bool_]
 
 NEAR_PIXELS, ALONE_PIXELS = 4.0, 20.0
 """Distance of a detection from its source, and least distance of sources whose fluxes are compared."""
-
-STEADY = ("star", "galaxy")
-EXPLODING = ("kilonova", "supernova_ia", "supernova_ii")
 
 
 @dataclass

@@ -16,6 +16,10 @@ from typing import Any, get_args
 from imaging.simulation.skies import SkyName
 
 SEED = 8300
+STEADY = ("star", "galaxy")
+"""Kinds of true sources that do not change."""
+EXPLODING = ("kilonova", "supernova_ia", "supernova_ii")
+"""Kinds of true sources that are new."""
 SHARP_SEARCH_ARCSEC, BROAD_TEMPLATE_ARCSEC = (0.8, 0.9), (1.1, 1.3)
 """Ranges of the seeing of a search that is sharper than its templates."""
 

@@ -55,7 +55,7 @@ class TidySettings(Settings):
     rest."""
     plain_gb: float = Field(default=100.0, ge=0.0)
     """GB that images may take before the list is out beyond what stays of them. In a larger night the images of an
-    exposure are compressed when it is processed, and again when it is searched, by workers that have nothing else."""
+    exposure are compressed when it is processed, and again when it is searched, by workers with nothing else to do."""
 
 
 class NightSettings(Settings):

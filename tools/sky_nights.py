@@ -1,6 +1,6 @@
 """Detections on nights of the named skies with their true labels, from raw pixels, to train the real/bogus score.
 
-Every night has two search exposures with many supernovae and two or three template epochs. Spikes, ghosts, aureoles,
+Every night has two search exposures with many supernovae and three template epochs. Spikes, ghosts, aureoles,
 trails, crowding, colours and the PSF model are as the chain sees them, unlike on synthetic pairs.
 """
 
@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from bench.sky_night import SkyNight
+from bench.sky_night import EXPLODING, STEADY, SkyNight
 from imaging.difference.labelled import detections_of_table
 from imaging.difference.score import FEATURES, features_of
 from imaging.io.psf import read_psf
@@ -27,10 +27,6 @@ BoolArray = NDArray[np.bool_]
 
 SUPERNOVAE_PER_CCD = 90.0
 """Many more than in nature, so that both classes are large."""
-
-STEADY = ("star", "galaxy")
-NEW = ("kilonova", "supernova_ia", "supernova_ii")
-"""Sources that are the first class; the second is what has nothing to do with any source that changes or moves."""
 
 MATCH_PIXELS, CLEAR_PIXELS = 2.5, 8.0
 """Distance within which a detection is a true one, and beyond which it has nothing to do with a source."""
@@ -115,7 +111,7 @@ def labelled_night(root: Path) -> Labelled:
 
 
 def labels_of(table: pa.Table, truth: pa.Table) -> tuple[BoolArray, BoolArray]:
-    """Return which detections are true ones, and which are far from every source that changes or moves.
+    """Return which detections are of new sources, and which are far from every source that changes or moves.
 
     Parameters
     ----------
@@ -137,7 +133,7 @@ def labels_of(table: pa.Table, truth: pa.Table) -> tuple[BoolArray, BoolArray]:
         offset = found[:, None] - places[which][None]
         return np.hypot(offset[..., 0], offset[..., 1])
 
-    ratio = column(table, "flux")[:, None] / column(truth, "flux_electrons")[None, np.isin(kind, NEW)]
+    ratio = column(table, "flux")[:, None] / column(truth, "flux_electrons")[None, np.isin(kind, EXPLODING)]
     is_like = (ratio > FLUX_RATIO[0]) & (ratio < FLUX_RATIO[1])
-    is_real = ((apart(np.isin(kind, NEW)) < MATCH_PIXELS) & is_like).any(axis=1)
+    is_real = ((apart(np.isin(kind, EXPLODING)) < MATCH_PIXELS) & is_like).any(axis=1)
     return is_real, apart(~np.isin(kind, STEADY)).min(axis=1, initial=np.inf) > CLEAR_PIXELS
