@@ -13,7 +13,7 @@ from imaging.bands import BANDS
 from imaging.simulation.stars import make_stars, random_positions, stellar_locus
 
 FIELD = (190.5, -10.0)
-RADIUS, DENSITY, VARIABLES = 0.8, 2.0, 400.0
+RADIUS, DENSITY, VARIABLES = 1.1, 1.0, 400.0
 AREA = np.pi * RADIUS**2
 
 
