@@ -53,9 +53,13 @@ RIGHT_AREAS = (
 )
 
 
-def prepare(seed: int, scale: float = 1.0) -> tuple[SyntheticNight, pa.Table, pa.Table]:
+FAR_MPC, FAR_SNR = 300.0, 8.0
+"""Distance of a far kilonova, and its least signal to noise in the best exposure."""
+
+
+def prepare(seed: int, distance_mpc: float | None = None) -> tuple[SyntheticNight, pa.Table, pa.Table]:
     """Return a simulated night, its candidates matched to stars and hosts, and their forced photometry."""
-    night, settings = make_night(seed, scale=scale), CrossmatchSettings()
+    night, settings = make_night(seed, distance_mpc=distance_mpc), CrossmatchSettings()
     table = associate_detections(night.detections, NIGHT, AssociateSettings(), night.footprints)
     hosts = add_distances(night.hosts, night.galaxies, settings)
     table = match_point_sources(match_reference_stars(table, night.stars, MJD_EVENT, settings), hosts, settings)
@@ -63,11 +67,13 @@ def prepare(seed: int, scale: float = 1.0) -> tuple[SyntheticNight, pa.Table, pa
     return night, table, night.forced(table)
 
 
-def kinds_of_best(seeds: Sequence[int]) -> list[list[str]]:
+def kinds_of_best(seeds: Sequence[int], distance_mpc: float | None = None) -> list[list[str]]:
     """Return the true kind of each candidate of each night, the best-ranked first."""
     kinds = []
     for seed in seeds:
-        night, table, forced = prepare(seed)
+        night, table, forced = prepare(seed, distance_mpc)
+        if distance_mpc is not None and night.kilonova_snr[night.exposures.mjd > MJD_EVENT].max() < FAR_SNR:
+            continue
         ranked = rank_candidates(table, forced, night.skymap, MJD_EVENT, RankSettings(), LightcurveSettings())
         kinds.append(night.kind_of(ranked))
     return kinds
@@ -86,6 +92,9 @@ def rank_rows(seeds: Sequence[int], further: Sequence[int]) -> list[Row]:
     ]
     rows += [Row(f"nights with the kilonova at rank {r}", ranks.count(r), "", n=n) for r in sorted(set(ranks))]
     rows += [Row(f"{name} in the first ten", count / n, "a night", n=n) for name, count in contaminants.most_common()]
+    far = [_rank_of_kilonova(kind) for kind in kinds_of_best(range(500, 500 + n), FAR_MPC)]
+    label = f"worst rank of a kilonova at {FAR_MPC:.0f} Mpc above S/N {FAR_SNR:.0f}"
+    rows.append(at_most(label, max(far), "", 10, n=len(far), seeds=range(500, 500 + n)))
     if further:
         others = [_rank_of_kilonova(kind) for kind in kinds_of_best(further)]
         m = len(others)

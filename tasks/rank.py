@@ -14,7 +14,7 @@ import xxhash
 from blocks.gw_events import is_retracted
 from blocks.nights import RegisteredNight
 from blocks.site import Site
-from imaging.candidates.history import template_history
+from imaging.candidates.history import relative_to_before, template_history
 from imaging.candidates.provenance import MadeWith, add_provenance
 from imaging.candidates.rank import rank_candidates
 from imaging.candidates.searched import search_report, searched_pixels
@@ -121,7 +121,7 @@ def rank(job: StepJob) -> StepResult:
     skymap = read_skymap(job.input_path("skymap"))
     mjd = event_time(job, skymap)
     footprints = footprints_in(job)
-    forced = night_lightcurves(job, settings)
+    forced = night_lightcurves(job, settings, mjd)
     candidates = read_candidates(job.input_path("candidates"))
     likelihood = known_or_new_likelihood(job, candidates, forced, mjd)
     candidates, context = match_context(candidates, footprints, cones_of(footprints), job.site, settings.crossmatch)
@@ -169,7 +169,7 @@ def event_name(job: StepJob) -> str:
     return f"{job.parameters['event']}{' (RETRACTED)' if job.parameters.get('retracted') else ''}"
 
 
-def night_lightcurves(job: StepJob, settings: CandidateSettings) -> pa.Table:
+def night_lightcurves(job: StepJob, settings: CandidateSettings, mjd_event: float) -> pa.Table:
     """Return the forced photometry of all candidates, on the difference images and on the templates themselves."""
     tables = {
         kind: [job.input_path(name) for name in sorted(job.inputs) if name.startswith(kind)]
@@ -179,7 +179,8 @@ def night_lightcurves(job: StepJob, settings: CandidateSettings) -> pa.Table:
     if not tables[DIRECT]:
         return forced
     direct = read_tables(tables[DIRECT], DIRECT_PHOTOMETRY)
-    return pa.concat_tables([forced, template_history(direct, settings.lightcurve)])
+    everything = pa.concat_tables([forced, template_history(direct, settings.lightcurve)])
+    return relative_to_before(everything, direct, mjd_event)
 
 
 def event_time(job: StepJob, skymap: SkyMap) -> float:

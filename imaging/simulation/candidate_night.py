@@ -5,7 +5,7 @@ supernovae, active nuclei, variable and flaring stars, hostless fast transients,
 densities of a shallow DECam search, with galaxies, reference stars and a sky map.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -104,7 +104,14 @@ class SyntheticNight:
         return [self.kind[ids[0]] for ids in candidates.column("detection_ids").to_pylist()]
 
 
-def make_night(seed: int, *, scale: float = 1.0, days_after: float | None = None) -> SyntheticNight:
+def make_night(
+    seed: int,
+    *,
+    scale: float = 1.0,
+    days_after: float | None = None,
+    distance_mpc: float | None = None,
+    template_days: float | None = None,
+) -> SyntheticNight:
     """Simulate a night.
 
     Parameters
@@ -115,19 +122,28 @@ def make_night(seed: int, *, scale: float = 1.0, days_after: float | None = None
         Factor on the numbers of contaminants.
     days_after
         Days from the merger to the first exposure; drawn between 0.4 and 2.4 if None.
+    distance_mpc
+        Distance of the kilonova, and that of the map but for its error; drawn, below 260 Mpc, if None.
+    template_days
+        Days from the merger to the templates, whose light of each source is missing in all fluxes; long before if None.
     """
     rng = np.random.default_rng([seed, 1])
     exposures = _exposures(rng.uniform(0.4, 2.4) if days_after is None else days_after)
+    drawn = exposures if template_days is None else _with_templates(exposures, MJD_EVENT + template_days)
     distance = rng.uniform(50.0, 140.0)
     centre = offset_position(*CENTRE, *(rng.normal(0, 2000.0, 2)))
+    true_distance = float(np.clip(rng.normal(1.08 * distance, 0.22 * distance), 30.0, 260.0))
+    if distance_mpc is not None:
+        distance, true_distance = distance * distance_mpc / true_distance, distance_mpc
     skymap = gaussian_skymap(
         float(centre[0]), float(centre[1]), 0.9, distance_mpc=distance, distance_sigma_mpc=0.22 * distance, order=8,
         name=f"SIM{seed}", mjd=MJD_EVENT,
     )  # fmt: skip
-    true_distance = float(np.clip(rng.normal(1.08 * distance, 0.22 * distance), 30.0, 260.0))
     galaxies, hosts = draw_galaxies(rng, scale)
-    kilonova, galaxies, hosts = draw_kilonova(rng, exposures, centre, true_distance, galaxies, hosts)
-    kinds = [kilonova, *draw_contaminants(rng, exposures, hosts, scale)]
+    kilonova, galaxies, hosts = draw_kilonova(rng, drawn, centre, true_distance, galaxies, hosts)
+    kinds = [kilonova, *draw_contaminants(rng, drawn, hosts, scale)]
+    if template_days is not None:
+        kinds = [_less_templates(source, drawn, len(exposures.mjd)) for source in kinds]
     stars, hosts = draw_stars(rng, kinds, hosts, scale)
     return _observe(rng, kinds, exposures, skymap, _footprints(exposures), galaxies, hosts, stars)
 
@@ -145,6 +161,27 @@ def _exposures(days_after: float) -> Exposures:
         night=np.array([NIGHT if row[1] > MJD_EVENT else night_of(row[1]) for row in rows]),
         pointing=np.array([row[2] for row in rows]),
     )
+
+
+def _with_templates(exposures: Exposures, mjd: float) -> Exposures:
+    """Return the exposures and behind them one template of each band."""
+    bands = np.array(sorted(LIMIT_MAG))
+    n = len(bands)
+    further = (np.arange(n) + 1400000, bands, np.full(n, mjd), np.full(n, night_of(mjd)), np.zeros(n, dtype=np.int64))
+    names = ("expnum", "band", "mjd", "night", "pointing")
+    return Exposures(*(np.append(getattr(exposures, name), more) for name, more in zip(names, further, strict=True)))
+
+
+def _less_templates(source: NightSources, exposures: Exposures, n: int) -> NightSources:
+    """Return sources with fluxes in the first n exposures less those in the template of the band behind them.
+
+    What is in one exposure alone, or moves, is not in the template.
+    """
+    if source.kind in ("artefact", "asteroid", "flare"):
+        return replace(source, flux=source.flux[:, :n])
+    template = {str(band): flux for band, flux in zip(exposures.band[n:], source.flux[:, n:].T, strict=True)}
+    held = np.stack([template[str(band)] for band in exposures.band[:n]], axis=1)
+    return replace(source, flux=source.flux[:, :n] - held)
 
 
 def footprints_of(expnum: int, band: str, mjd: float, ra: float, dec: float, m50: float) -> Footprints:
