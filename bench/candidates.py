@@ -57,10 +57,12 @@ FAR_MPC, FAR_SNR = 300.0, 8.0
 """Distance of a far kilonova, and its least signal to noise in the best exposure."""
 
 
-def prepare(seed: int, distance_mpc: float | None = None) -> tuple[SyntheticNight, pa.Table, pa.Table]:
+def prepare(
+    seed: int, scale: float = 1.0, distance_mpc: float | None = None
+) -> tuple[SyntheticNight, pa.Table, pa.Table]:
     """Return a simulated night, its candidates matched to stars and hosts, and their forced photometry."""
-    night, settings = make_night(seed, distance_mpc=distance_mpc), CrossmatchSettings()
-    table = associate_detections(night.detections, NIGHT, AssociateSettings(), night.footprints)
+    night, settings = make_night(seed, scale=scale, distance_mpc=distance_mpc), CrossmatchSettings()
+    table = associate_detections(night.detections, NIGHT, AssociateSettings(), night.footprints, night.fakes)
     hosts = add_distances(night.hosts, night.galaxies, settings)
     table = match_point_sources(match_reference_stars(table, night.stars, MJD_EVENT, settings), hosts, settings)
     table = match_hosts(table, hosts, settings)
@@ -71,7 +73,7 @@ def kinds_of_best(seeds: Sequence[int], distance_mpc: float | None = None) -> li
     """Return the true kind of each candidate of each night, the best-ranked first."""
     kinds = []
     for seed in seeds:
-        night, table, forced = prepare(seed, distance_mpc)
+        night, table, forced = prepare(seed, distance_mpc=distance_mpc)
         if distance_mpc is not None and night.kilonova_snr[night.exposures.mjd > MJD_EVENT].max() < FAR_SNR:
             continue
         ranked = rank_candidates(table, forced, night.skymap, MJD_EVENT, RankSettings(), LightcurveSettings())

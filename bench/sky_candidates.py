@@ -4,9 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bench.demo import NOT_FOUND
-from bench.report import Row, at_most
+from bench.report import Row, at_least, at_most
 from bench.sky_night import STEADY, SkyNight
 from blocks.site import Site
 from deployments.products.compare_with_truth import kilonova_rank
@@ -19,15 +20,21 @@ from imaging.wcs.sphere import separation_deg
 FIRST, NEAR_ARCSEC = 20, 1.5
 """Number of best candidates compared with the truth, and largest distance from their sources."""
 
+SURE, MIN_SURE = 0.9, 80
+"""Probability to be real from which on nine in ten must be, and fewest such candidates for an error of 0.033."""
+
 
 def rows_on_sky(nights: Iterable[SkyNight]) -> list[Row]:
-    """Return the worst rank of the kilonova of processed nights, and the most false ones among the first."""
+    """Return the worst rank of the kilonova, the most false ones among the first, and the reliability."""
     ranks, false, numbers, seeds, label = [], [], [], [], ""
+    sure: list[bool] = []
     for night in nights:
         site, number = Site.at(night.root), night.settings.night
         listed = read_candidates(site, number) if candidate_table(site, number).is_file() else []
         ranks.append(kilonova_rank(site, listed) or NOT_FOUND)
-        false.append(false_ones(night, listed[:FIRST]))
+        wrong = are_false(night, listed)
+        false.append(int(wrong[:FIRST].sum()))
+        sure += [not bad for bad, row in zip(wrong, listed, strict=True) if (row["probability_real"] or 0.0) >= SURE]
         numbers.append(len(listed))
         seeds.append(night.seed)
         label = night.label
@@ -37,12 +44,20 @@ def rows_on_sky(nights: Iterable[SkyNight]) -> list[Row]:
         at_most(
             f"{label}: false among the first {FIRST}, worst night", max(false, default=None), "", 1, n=n, seeds=seeds
         ),
+        at_least(
+            f"{label}: real ones of the candidates with a probability of {SURE} to be real",
+            float(np.mean(sure)) if len(sure) >= MIN_SURE else None,
+            "share",
+            0.9,
+            n=len(sure),
+            seeds=seeds,
+        ),
         Row(f"{label}: candidates per night", float(np.mean(numbers)) if n else None, "", n=n, seeds=tuple(seeds)),
     ]
 
 
-def false_ones(night: SkyNight, candidates: Sequence[Mapping[str, Any]]) -> int:
-    """Return the number of candidates without a true source near them that changes in some exposure."""
+def are_false(night: SkyNight, candidates: Sequence[Mapping[str, Any]]) -> NDArray[np.bool_]:
+    """Return (n,) which candidates have no true source near them that changes in some exposure."""
     places = [np.zeros((0, 2))]
     for expnum in [*night.expnums(search=True), *night.expnums(search=False)]:
         for ccd in night.ccds:
@@ -51,4 +66,4 @@ def false_ones(night: SkyNight, candidates: Sequence[Mapping[str, Any]]) -> int:
             places.append(np.stack([column(truth, name)[changing] for name in ("ra", "dec")], axis=1))
     ra, dec = np.concatenate(places).T
     distance = [separation_deg(row["ra"], row["dec"], ra, dec).min(initial=np.inf) * 3600 for row in candidates]
-    return int(np.sum(np.array(distance) > NEAR_ARCSEC))
+    return np.array(distance) > NEAR_ARCSEC

@@ -18,7 +18,7 @@ from imaging.io.images import read_header
 from imaging.io.reference import read_reference_cone
 from imaging.io.tables import read_table, read_tables
 from imaging.reference.surveys import GALAXY_CATALOGUES
-from imaging.schemas.difference import DETECTIONS
+from imaging.schemas.difference import DETECTIONS, FAKES
 from imaging.schemas.hosts import HOSTS
 from imaging.schemas.reference import REFERENCE_STARS
 from imaging.skymap.footprints import Footprints
@@ -35,7 +35,10 @@ NEEDED = "detection_id expnum band mjd ra dec position_error_arcsec snr mag mag_
 ASSOCIATED = pa.schema([DETECTIONS.field(name) for name in NEEDED.split()])
 """Columns of detections that the association uses."""
 
-DETECTED, HOST_CATALOGUE, HOST_IMAGE = "detections_", "hosts_", "host_image_"
+CALIBRATING = pa.schema([FAKES.field(name) for name in ("snr", "real_score", "passed")])
+"""Columns of fakes that calibrate the real/bogus score."""
+
+DETECTED, FAKED, HOST_CATALOGUE, HOST_IMAGE = "detections_", "fakes_", "hosts_", "host_image_"
 
 MARGIN_DEG = 0.05
 """Margin around a CCD within which stars and galaxies are read, degrees; the largest hosts are 2 arcmin wide."""
@@ -63,6 +66,8 @@ class SearchedCcd:
         Table of its detections.
     stamps
         Stamps of its detections; None if no detection passed the cuts.
+    fakes
+        Table of its fakes.
     host_catalogue, host_image
         Catalogue and image of the best overlapping template CCD.
     host_zeropoint_mag
@@ -79,6 +84,7 @@ class SearchedCcd:
     m50_mag: float | None
     detections: FileRecord
     stamps: FileRecord | None
+    fakes: FileRecord
     host_catalogue: FileRecord
     host_image: FileRecord
     host_zeropoint_mag: float
@@ -114,6 +120,7 @@ def associate_job(searched: Sequence[SearchedCcd], night: int, site: Site, setti
     for item in searched:
         name = item.host_image.content_hash
         inputs[f"{DETECTED}{item.name}"] = item.detections
+        inputs[f"{FAKED}{item.name}"] = item.fakes
         inputs[f"{HOST_CATALOGUE}{name}"] = item.host_catalogue
         inputs[f"{HOST_IMAGE}{name}"] = item.host_image
     zeropoints = {item.host_image.content_hash: item.host_zeropoint_mag for item in searched}
@@ -129,10 +136,12 @@ def associate_job(searched: Sequence[SearchedCcd], night: int, site: Site, setti
 def associate(job: StepJob) -> StepResult:
     """Associate the detections of a night into candidates, and match these to stars and galaxies."""
     settings = job.settings_as(CandidateSettings)
-    names = [name for name in sorted(job.inputs) if name.startswith(DETECTED)]
-    detections = read_tables([job.input_path(name) for name in names], ASSOCIATED)
+    detections, fakes = (
+        read_tables([job.input_path(name) for name in sorted(job.inputs) if name.startswith(kind)], wanted)
+        for kind, wanted in ((DETECTED, ASSOCIATED), (FAKED, CALIBRATING))
+    )
     footprints = footprints_in(job)
-    candidates = associate_detections(detections, job.night or 0, settings.associate, footprints)
+    candidates = associate_detections(detections, job.night or 0, settings.associate, footprints, fakes)
     cones = cones_of(footprints)
     stars = _stars(job, cones)
     galaxies = galaxies_near(job.site, cones, job.parameters["galaxies"])

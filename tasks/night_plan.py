@@ -213,6 +213,7 @@ def _searched(
         efficiency_max=quality.get("efficiency_max"),  # type: ignore[arg-type]
         detections=fingerprint(job.site, job.product_path("detections.parquet")),
         stamps=fingerprint(job.site, stamps) if stamps.exists() else None,
+        fakes=fingerprint(job.site, job.product_path("fakes.parquet")),
         host_catalogue=fingerprint(job.site, host.product_path("fullcat.parquet")),
         host_image=fingerprint(job.site, host.product_path("immask.fits")),
         host_zeropoint_mag=float(summary.ccds[best[1]]["zeropoint_mag"]),

@@ -12,6 +12,7 @@ from imaging.candidates.link import link_standing
 from imaging.candidates.motion import link_movers
 from imaging.candidates.naming import candidate_ids
 from imaging.candidates.points import ARCSEC, FloatArray, IntArray, Points, fit_motion, mean_vectors
+from imaging.candidates.reliability import probability_real
 from imaging.candidates.settings import AssociateSettings
 from imaging.schemas.candidates import CANDIDATES, CandidateFlag
 from imaging.schemas.difference import DetectionFlag
@@ -22,7 +23,11 @@ from imaging.wcs.sphere import unit_vectors
 
 
 def associate_detections(
-    detections: pa.Table, night: int, settings: AssociateSettings, footprints: Footprints | None = None
+    detections: pa.Table,
+    night: int,
+    settings: AssociateSettings,
+    footprints: Footprints | None = None,
+    fakes: pa.Table | None = None,
 ) -> pa.Table:
     """Associate the detections of a night over its exposures.
 
@@ -40,6 +45,9 @@ def associate_detections(
     footprints
         CCD images of the night, to count the exposures that cover a candidate; without them only exposures that
         detected it count.
+    fakes
+        Rows of :data:`imaging.schemas.difference.FAKES` of the night, to calibrate the real/bogus score; without them
+        the probability to be real is null.
 
     Returns
     -------
@@ -55,6 +63,8 @@ def associate_detections(
     points = _points(good, settings)
     label, moving = link_movers(points, link_standing(points, settings), settings)
     columns = _summary(good, points, label, moving, settings)
+    if fakes is not None:
+        columns["probability_real"] = _highest(probability_real(good, fakes), label)
     columns["flags"] |= _negative_flags(ordered, columns, settings)
     if footprints is not None:
         columns["n_exposures"] = np.maximum(
@@ -124,9 +134,6 @@ def _summary(
     flags = np.where(is_mover, int(CandidateFlag.MOVER), 0) | np.where(
         count == 1, int(CandidateFlag.SINGLE_DETECTION), 0
     )
-    score = np.nan_to_num(column(detections, "real_score").astype(float), nan=-1.0)
-    real = np.full(n, -1.0)
-    np.maximum.at(real, label, score)
     best = np.zeros(n)
     np.maximum.at(best, label, column(detections, "snr").astype(float))
     ids = pa.array(column(detections, "detection_id")[order], type=pa.int64())
@@ -142,7 +149,7 @@ def _summary(
         "snr_best": best,
         "mag_first": points.mag[order[start]],
         "mag_last": points.mag[order[last]],
-        "real_score": np.where(real < 0, np.nan, real),
+        "real_score": _highest(column(detections, "real_score").astype(float), label),
         "motion_arcsec_per_hour": rate,
         "motion_error_arcsec_per_hour": np.where(np.isfinite(rate), rate_error, np.nan),
         "flags": flags.astype(np.int64),
@@ -163,6 +170,13 @@ def _bands(label: IntArray, band: NDArray[np.str_], n: int) -> NDArray[np.object
         bits[label[band == name]] |= 1 << i
     texts = {b: ",".join(name for i, name in enumerate(names) if b >> i & 1) for b in np.unique(bits).tolist()}
     return np.array([texts[b] for b in bits.tolist()], dtype=object)
+
+
+def _highest(values: FloatArray, label: IntArray) -> FloatArray:
+    """Return the highest value of the detections of each source, NaN if none is known."""
+    highest = np.full(int(label.max()) + 1, np.nan)
+    np.fmax.at(highest, label, values)
+    return highest
 
 
 def _negative_flags(detections: pa.Table, columns: dict[str, Any], settings: AssociateSettings) -> IntArray:

@@ -177,8 +177,9 @@ def _gaussian(x: FloatArray, sigma: FloatArray | float) -> FloatArray:
 
 
 def _real_part(candidates: pa.Table, settings: RankSettings) -> FloatArray:
-    """Real/bogus score; zero if unknown."""
-    score = column(candidates, "real_score").astype(float)
+    """Probability to be real, else the real/bogus score; zero if neither is known."""
+    score, probability = (column(candidates, name).astype(float) for name in ("real_score", "probability_real"))
+    score = np.where(np.isfinite(probability), probability, score)
     part = np.where(np.isnan(score), 0.0, np.log(np.maximum(np.nan_to_num(score), settings.real_score_floor)))
     return part + np.where(_flagged(candidates, CandidateFlag.NEAR_STAR), settings.near_star_penalty, 0.0)
 

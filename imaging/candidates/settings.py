@@ -240,7 +240,7 @@ class RankSettings(Settings):
     """Credible level beyond which candidates get the flag OUTSIDE_MAP."""
 
     real_score_floor: float = Field(default=0.02, gt=0, lt=1)
-    """Lower limit of the real/bogus score in the real/bogus part."""
+    """Lower limit of the probability to be real in the real/bogus part."""
 
     time_scale_days: float = Field(default=10.0, gt=0)
     """Delay of the first detection after the merger that lowers the time part by one."""

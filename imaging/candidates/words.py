@@ -72,7 +72,7 @@ def parts_in_words(row: Row, mjd_event: float) -> dict[str, str]:
     sentences = {
         "skymap": _skymap(row),
         "distance": _distance(row),
-        "real": _with("score {:.2f}", row["real_score"], "no score"),
+        "real": _real(row),
         "lightcurve": _lightcurve(row),
         "host": _host(row),
         "time": _time(float(row["mjd_first"]) - mjd_event),
@@ -85,6 +85,12 @@ def parts_in_words(row: Row, mjd_event: float) -> dict[str, str]:
 
 def _with(template: str, value: float | None, otherwise: str) -> str:
     return otherwise if value is None or math.isnan(value) else template.format(value)
+
+
+def _real(row: Row) -> str:
+    return _with("score {:.2f}", row["real_score"], "no score") + _with(
+        ", probability to be real {:.2f} by the night's fakes", row.get("probability_real"), ""
+    )
 
 
 def _skymap(row: Row) -> str:

@@ -23,12 +23,13 @@ from imaging.tables import make_table
 PROVENANCE = ("expnums", "templates", "code_version", "settings_hash", "calibration_set")
 """Provenance columns."""
 
-OF_CATALOGUES = tuple(
+NEW_COLUMNS = tuple(
     name
     for name in CANDIDATES.names
-    if name.startswith(("reported_", "known_", "minor_planet")) or name in ("host_distance_source", "loglr_reported")
+    if name.startswith(("reported_", "known_", "minor_planet"))
+    or name in ("host_distance_source", "loglr_reported", "probability_real")
 )
-"""Columns of matches with catalogues of context, which tables of 0.2 lack."""
+"""Columns of matches with catalogues of context, and the probability to be real, which tables of 0.2 lack."""
 
 OLD_TERM = re.compile(r"^part_")
 """How version 0.1 began the names of the terms of the rank."""
@@ -49,8 +50,8 @@ def read_candidates(path: Path) -> pa.Table:
     """Read candidates from Parquet.
 
     Tables of earlier versions are read too: their terms of the rank are called ``part_*``, the identifier of a missing
-    star is null, their light-curve classes have no probabilities, they have no matches with catalogues of known
-    sources, and the oldest have no provenance.
+    star is null, their light-curve classes and scores have no probabilities, they have no matches with catalogues of
+    known sources, and the oldest have no provenance.
 
     Raises
     ------
@@ -65,7 +66,7 @@ def read_candidates(path: Path) -> pa.Table:
 def _of_this_version(table: pa.Table) -> pa.Table:
     """Return a table of candidates of an earlier version with the columns of this one."""
     table = table.rename_columns([OLD_TERM.sub("loglr_", name) for name in table.column_names])
-    for name in {*PROVENANCE, *OF_CATALOGUES, *map(probability_column, CLASSES)} - set(table.schema.names):
+    for name in {*PROVENANCE, *NEW_COLUMNS, *map(probability_column, CLASSES)} - set(table.schema.names):
         table = table.append_column(name, pa.nulls(table.num_rows, CANDIDATES.field(name).type))
     ids = table.schema.get_field_index("gaia_source_id")
     table = table.set_column(ids, "gaia_source_id", table.column(ids).fill_null(NO_ID))

@@ -47,6 +47,7 @@ COLUMNS = {
     "mag_first": 3,
     "mag_last": 3,
     "real_score": 3,
+    "probability_real": 3,
     **{f"loglr_{name}": 2 for name in PARTS},
     "credible_level": 4,
     "distance_mean_mpc": 1,

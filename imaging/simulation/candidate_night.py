@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from imaging.detector.ccds import CCDS, NX, NY, PIXEL_SCALE_ARCSEC, SCIENCE_CCDS
 from imaging.exposure import night_of
-from imaging.schemas.difference import DETECTIONS, FORCED_PHOTOMETRY
+from imaging.schemas.difference import DETECTIONS, FAKES, FORCED_PHOTOMETRY
 from imaging.simulation.candidate_sources import (
     AB_ZERO_NJY,
     CENTRE,
@@ -30,6 +30,7 @@ from imaging.simulation.candidate_sources import (
     draw_stars,
     flux_errors,
     pointing_of,
+    real_scores,
 )
 from imaging.skymap.build import gaussian_skymap
 from imaging.skymap.footprints import Footprints
@@ -38,6 +39,12 @@ from imaging.tables import make_table
 from imaging.wcs.sphere import offset_position
 from imaging.wcs.tpv import plane_to_sky
 
+N_FAKES = 3000
+"""Number of fakes of the night."""
+
+SCORE_NOISE = 0.05
+"""Scatter of the real/bogus scores of a source among exposures."""
+
 
 @dataclass(frozen=True, eq=False)
 class SyntheticNight:
@@ -45,7 +52,7 @@ class SyntheticNight:
 
     Attributes
     ----------
-    detections, hosts, stars, galaxies
+    detections, fakes, hosts, stars, galaxies
         Tables with the schemas of their stages; ``galaxies`` are those with distances.
     skymap, footprints
         Sky map and CCD images.
@@ -56,6 +63,7 @@ class SyntheticNight:
     """
 
     detections: pa.Table
+    fakes: pa.Table
     hosts: pa.Table
     stars: pa.Table
     galaxies: pa.Table
@@ -242,13 +250,14 @@ def _observe(
     sigma = np.clip(0.5 / np.abs(snr[source, exposure]), 0.01, 0.15)
     noise = rng.normal(size=(2, len(source))) * np.hypot(sigma, 0.03) / 3600.0
     ra = moved_ra[source, exposure] + noise[0] / np.cos(np.radians(CENTRE[1]))
-    score = np.clip(joined["score"][source] + rng.normal(0, 0.05, len(source)), 0.0, 1.0)
+    score = np.clip(joined["score"][source] + rng.normal(0, SCORE_NOISE, len(source)), 0.0, 1.0)
     detections = _detections(
         source, exposure, exposures, ra, moved_dec[source, exposure] + noise[1], sigma, flux, error, score
     )
     ids = detections.column("detection_id").to_pylist()
     return SyntheticNight(
         detections=detections,
+        fakes=_fakes(rng),
         hosts=hosts,
         stars=stars,
         galaxies=pa.table({k: v for k, v in galaxies.items() if k != "a_arcsec"}),
@@ -306,6 +315,18 @@ def _detections(
         "chi2_psf": np.ones(n),
     }
     return make_table({k: fill.get(k, np.zeros(n)) for k in DETECTIONS.names}, DETECTIONS)
+
+
+def _fakes(rng: np.random.Generator) -> pa.Table:
+    """Return fakes with scores of real sources, all of which pass the cuts."""
+    score = np.clip(real_scores(rng, N_FAKES) + rng.normal(0, SCORE_NOISE, N_FAKES), 0.0, 1.0)
+    columns = {name: np.zeros(N_FAKES) for name in FAKES.names if name != "band"} | {
+        "band": np.full(N_FAKES, "i", dtype=object),
+        "snr": 5.0 / (1.0 - rng.random(N_FAKES)),
+        "real_score": score,
+        **{name: np.ones(N_FAKES, dtype=bool) for name in ("on_host", "on_good_pixels", "detected", "passed")},
+    }
+    return make_table(columns, FAKES)
 
 
 def _nullable(values: FloatArray) -> pa.Array:

@@ -108,7 +108,7 @@ def draw_kilonova(
             break
     one = np.ones(1)
     return (
-        NightSources("kilonova", ra * one, dec * one, flux[None, :], 0 * one, 0 * one, _real_scores(rng, 1)),
+        NightSources("kilonova", ra * one, dec * one, flux[None, :], 0 * one, 0 * one, real_scores(rng, 1)),
         near,
         hosts,
     )
@@ -130,7 +130,8 @@ def flux_errors(exposures: Exposures) -> FloatArray:
     return np.array([AB_ZERO_NJY * 10 ** (-0.4 * LIMIT_MAG[str(b)]) / 5.0 for b in exposures.band])
 
 
-def _real_scores(rng: np.random.Generator, n: int) -> FloatArray:
+def real_scores(rng: np.random.Generator, n: int) -> FloatArray:
+    """Return (n,) mean real/bogus scores of real sources."""
     return rng.beta(9.0, 1.0, n)
 
 
@@ -166,29 +167,29 @@ def draw_contaminants(
     n = number["supernova"]
     peak = 24.5 - rng.exponential(0.75, n)
     supernovae = standing("supernova", _near_galaxies(rng, hosts, n, 1.2, peak - 1.5 + rng.normal(0, 1.3, n)),
-                          _supernova_flux(rng, peak, days, band), _real_scores(rng, n))  # fmt: skip
+                          _supernova_flux(rng, peak, days, band), real_scores(rng, n))  # fmt: skip
     n = number["nucleus"]
     nuclei = standing("nucleus", _near_galaxies(rng, hosts, n, 0.05), _wandering_flux(rng, n, days, band, 30.0),
                       rng.beta(5.0, 1.5, n))  # fmt: skip
     n = number["variable"]
-    variables = standing("variable", _places(rng, n), _wandering_flux(rng, n, days, band, 0.3), _real_scores(rng, n))
+    variables = standing("variable", _places(rng, n), _wandering_flux(rng, n, days, band, 0.3), real_scores(rng, n))
     n = number["flare"]
     onset = rng.uniform(days[days > 0].min() - 0.02, days.max(), (n, 1))
     decay = rng.lognormal(np.log(0.02), 0.8, (n, 1))
     colour = np.array([{"g": 0.0, "r": 0.5, "i": 0.9, "z": 1.1}[str(b)] for b in band])
     flare = 10 ** (-0.4 * (rng.uniform(18.5, 22.5, (n, 1)) + colour)) * AB_ZERO_NJY
     flux = np.where(days > onset, flare * np.exp(-np.maximum(days - onset, 0) / decay), 0.0)
-    flares = standing("flare", _places(rng, n), flux, _real_scores(rng, n))
+    flares = standing("flare", _places(rng, n), flux, real_scores(rng, n))
     n = number["fast transient"]
     onset = rng.uniform(-6.0, 0.3, (n, 1))
     mag = rng.uniform(19.5, 22.0, (n, 1)) + rng.uniform(0.1, 0.35, (n, 1)) * (days - onset) + rng.normal(0, 0.2, (n, 1))
     fast = standing("fast transient", _places(rng, n), np.where(days > onset, AB_ZERO_NJY * 10 ** (-0.4 * mag), 0.0),
-                    _real_scores(rng, n))  # fmt: skip
+                    real_scores(rng, n))  # fmt: skip
     n = number["asteroid"]
     mag = rng.uniform(19.0, 23.0, (n, 1)) - np.array([{"g": -0.3, "r": 0.2, "i": 0.4, "z": 0.4}[str(b)] for b in band])
     rate, angle = rng.lognormal(np.log(25.0), 0.5, n), rng.uniform(0, 2 * np.pi, n)
     seen = np.where(days > 0, AB_ZERO_NJY * 10 ** (-0.4 * mag), 0.0)
-    asteroids = NightSources("asteroid", *_places(rng, n), seen, rate, angle, _real_scores(rng, n))
+    asteroids = NightSources("asteroid", *_places(rng, n), seen, rate, angle, real_scores(rng, n))
     return [supernovae, nuclei, variables, flares, fast, asteroids, _artefacts(rng, number["artefact"], days, hosts)]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bench.report import at_most, cells
-from bench.sky_candidates import false_ones
+from bench.sky_candidates import are_false
 from bench.sky_difference import Collected, rate_of, rows_of
 from bench.sky_night import SkyNight, add_options
 from bench.sky_single_epoch import colour_trend, excess_scatter_mmag, psf_residuals, solution_error_mas
@@ -96,7 +96,7 @@ def test_a_candidate_is_false_without_a_changing_source_at_its_place(tmp_path):
         "EXPNUM,NITE,MJD,RA,DEC,BAND,EXPTIME\n1300001,20240510,60441.1,10.1,-5.0,i,90\n"
     )
     places = [{"ra": a, "dec": -5.0 + 0.4 / 3600} for a in ra] + [{"ra": 10.2, "dec": -5.0 + 2.0 / 3600}]
-    assert false_ones(SkyNight(tmp_path, "hard", "i", False, 1, (27,)), places) == 2
+    assert are_false(SkyNight(tmp_path, "hard", "i", False, 1, (27,)), places).sum() == 2
 
 
 def test_the_search_is_sharper_than_its_templates_where_that_is_asked_for():

@@ -26,7 +26,7 @@ def kinds_by_rank(night, kept, template_days=None):
     numbers = pa.array(night.exposures.expnum[kept].tolist(), type=pa.int64())
     settings = CrossmatchSettings()
     detections = night.detections.filter(pc.is_in(night.detections.column("expnum"), value_set=numbers))
-    table = associate_detections(detections, NIGHT, AssociateSettings(), night.footprints)
+    table = associate_detections(detections, NIGHT, AssociateSettings(), night.footprints, night.fakes)
     hosts = add_distances(night.hosts, night.galaxies, settings)
     table = match_point_sources(match_reference_stars(table, night.stars, MJD_EVENT, settings), hosts, settings)
     table = match_hosts(table, hosts, settings)

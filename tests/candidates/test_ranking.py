@@ -133,7 +133,7 @@ def test_nothing_to_rank():
 def whole_night(seed):
     night = make_night(seed)
     settings = CrossmatchSettings()
-    table = associate_detections(night.detections, NIGHT, AssociateSettings(), night.footprints)
+    table = associate_detections(night.detections, NIGHT, AssociateSettings(), night.footprints, night.fakes)
     hosts = add_distances(night.hosts, night.galaxies, settings)
     table = match_point_sources(match_reference_stars(table, night.stars, MJD_EVENT, settings), hosts, settings)
     table = match_hosts(table, hosts, settings)
