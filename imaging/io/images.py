@@ -1,10 +1,9 @@
 """Write and read image products: SCI, MSK and WGT planes in one FITS file.
 
 SCI is float32 in electrons, MSK int16 with the bits of :mod:`imaging.bits`, WGT float32 inverse variance. Every plane
-has coordinates, unit and, if it is a mask, the names of its bits, so that it can be used without the others. Products
-are written uncompressed, because compressing a plane takes longer than most processing steps; :mod:`imaging.io.packed`
-compresses them later without changing a pixel. No time stamps are written, so that the same inputs give the same
-bytes.
+has coordinates, unit and, if it is a mask, the names of its bits, so that it can be used without the others. The images
+of CCDs are packed: their pixels are multiples of a step that is fine against the noise (:mod:`imaging.quantise`), which
+compress without loss (:mod:`imaging.io.tiles`). No time stamps are written: the same inputs give the same bytes.
 """
 
 import re
@@ -26,6 +25,8 @@ from imaging.io.checked import fits_file
 from imaging.io.checksums import UNSET, set_checksums
 from imaging.io.damage import reading
 from imaging.io.keywords import IDENTITY, MEANINGS, PLANE_KEYWORDS, is_coordinate
+from imaging.io.tiles import Tiles, mask_tiles, pixel_tiles, read_tiles, with_tiles
+from imaging.numerics.rice import multiples
 from imaging.quantise import rounded
 
 Header = dict[str, Any]
@@ -38,6 +39,9 @@ FLOAT_QUANTISATION = 16.0
 
 TEXT_WIDTH = 70
 """Characters per line of comments and history; a card has 72."""
+
+LONG = 1000
+"""Elements from which a list is compressed."""
 
 STEP = "QUANTUM"
 """Keyword of the step of which the pixels of a plane are multiples."""
@@ -70,10 +74,6 @@ class ImageHdu:
         Extension version; None writes none.
     comments, history
         Paragraphs of COMMENT and HISTORY.
-    packing
-        Options of the compression of these pixels; None for those of the whole file.
-    scale
-        What integer pixels are multiples of; None if they are integers.
     """
 
     name: str
@@ -82,8 +82,6 @@ class ImageHdu:
     version: int | None = None
     comments: Sequence[str] = ()
     history: Sequence[str] = ()
-    packing: Mapping[str, Any] | None = None
-    scale: float | None = None
 
 
 def write_planes(
@@ -92,6 +90,7 @@ def write_planes(
     header: Mapping[str, Any],
     *,
     compress: bool = False,
+    pack: bool = False,
     steps: Mapping[str, float | None] = MappingProxyType({}),
     comments: Sequence[str] = (),
     history: Sequence[str] = (),
@@ -112,9 +111,11 @@ def write_planes(
         Keywords of the first plane; None values are omitted. Values may be (value, comment).
     compress
         Tile-compress with RICE: integers losslessly, floats with 16 steps per sigma and subtractive dither.
+    pack
+        Compress without loss what compresses well: multiples of a step, masks, long lists.
     steps
-        Extension name to the step of which its pixels become multiples (:mod:`imaging.quantise`), for
-        :mod:`imaging.io.packed`; it is stated in the header.
+        Extension name to the step of which its pixels become multiples (:mod:`imaging.quantise`); it is stated in the
+        header.
     comments, history
         Paragraphs of COMMENT and HISTORY in the first plane.
 
@@ -127,17 +128,17 @@ def write_planes(
     hdus: list[ImageHdu] = []
     first = next(iter(planes.values())).shape
     for name, given in planes.items():
-        plane = rounded(given, steps.get(name), keep_positive=name == "WGT")
+        plane = given if pack else rounded(given, steps.get(name), keep_positive=name == "WGT")
         own = PLANE_KEYWORDS.get(name, {}) | {STEP: steps.get(name)}
         if not hdus:
             hdus.append(ImageHdu(name, plane, own | dict(header) | {STEP: steps.get(name)}, None, comments, history))
         else:
             hdus.append(ImageHdu(name, plane, (shared if plane.shape == first else {}) | own))
-    write_images(path, hdus, compress=compress)
+    write_images(path, hdus, compress=compress, pack=pack)
 
 
-def write_images(path: Path, hdus: Iterable[ImageHdu], *, compress: bool = False) -> None:
-    """Write images atomically, one HDU each, with checksums.
+def write_images(path: Path, hdus: Iterable[ImageHdu], *, compress: bool = False, pack: bool = False) -> None:
+    """Write images atomically, one HDU each, with checksums; ``compress`` and ``pack`` as in :func:`write_planes`.
 
     Raises
     ------
@@ -146,21 +147,91 @@ def write_images(path: Path, hdus: Iterable[ImageHdu], *, compress: bool = False
     """
     with atomic_path(path) as temporary:
         try:
-            with fitsio.FITS(str(temporary), "rw", clobber=True) as file:
-                if compress:
-                    file.write(None, header=[])
-                for hdu in hdus:
-                    options = hdu.packing if hdu.packing is not None else _compression(hdu.pixels) if compress else {}
-                    file.write(hdu.pixels, header=_records(hdu), extname=hdu.name, extver=hdu.version, **options)
-                    if hdu.scale is not None:
-                        file[-1].write_key("BSCALE", hdu.scale, "pixels are multiples of it")
-                for hdu in file:
-                    for key, (value, comment) in UNSET.items():
-                        hdu.write_key(key, value, comment)
-                places = [hdu.get_offsets() for hdu in file]
+            places = _write_packed(temporary, hdus) if pack else _write(temporary, hdus, compress=compress)
             set_checksums(temporary, [(p["header_start"], p["data_start"], p["data_end"]) for p in places])
         except OSError as error:
             raise storage_error(error, path) from error
+
+
+def _write(path: Path, hdus: Iterable[ImageHdu], *, compress: bool) -> list[dict[str, int]]:
+    """Write images without checksums; return the places of the HDUs."""
+    with fitsio.FITS(str(path), "rw", clobber=True) as file:
+        if compress:
+            file.write(None, header=[])
+        for hdu in hdus:
+            options = _compression(hdu.pixels) if compress else {}
+            file.write(hdu.pixels, header=_records(hdu), extname=hdu.name, extver=hdu.version, **options)
+        return _places(file)
+
+
+def _write_packed(path: Path, hdus: Iterable[ImageHdu]) -> list[dict[str, int]]:
+    """Write packed images without checksums: in memory without tiles, to the file with them; return the places."""
+    tiles: dict[int, Tiles] = {}
+    with fitsio.FITS("mem://", "rw") as file:
+        file.write(None, header=[])
+        for number, hdu in enumerate(hdus, 1):
+            packed, step = _tiles_of(hdu)
+            if packed is None:
+                plane, options = _rounded(hdu), _lossless(hdu.pixels)
+                file.write(plane, header=_records(hdu), extname=hdu.name, extver=hdu.version, **options)
+                continue
+            tiles[number] = packed
+            file.create_image_hdu(dims=packed.shape, extname=hdu.name, extver=hdu.version, **packed.options)
+            file[-1].write_keys(_records(hdu))
+            if step is not None:
+                file[-1].write_key("BSCALE", step, "pixels are multiples of it")
+        places = _places(file)
+        content = file.read_raw()
+    with path.open("wb") as stream:
+        found = []
+        for header, *data in with_tiles(content, places, tiles):
+            start = stream.tell()
+            stream.write(header)
+            data_start = stream.tell()
+            stream.writelines(data)
+            found.append({"header_start": start, "data_start": data_start, "data_end": stream.tell()})
+    return found
+
+
+def _places(file: fitsio.FITS) -> list[dict[str, int]]:
+    """Reserve the cards of the checksums; return where header and data of each HDU begin, and the data end."""
+    for hdu in file:
+        for key, (value, comment) in UNSET.items():
+            hdu.write_key(key, value, comment)
+    return [hdu.get_offsets() for hdu in file]
+
+
+def _step_of(hdu: ImageHdu) -> float | None:
+    """Return the step that the header of an image states; None if it states none."""
+    entry = hdu.header.get(STEP)
+    return entry[0] if isinstance(entry, tuple) else entry
+
+
+def _rounded(hdu: ImageHdu) -> Pixels | None:
+    """Return the pixels of an image, rounded to the step that its header states."""
+    return None if hdu.pixels is None else rounded(hdu.pixels, _step_of(hdu), keep_positive=hdu.name == "WGT")
+
+
+def _tiles_of(hdu: ImageHdu) -> tuple[Tiles | None, float | None]:
+    """Return the tiles of an image that is a mask, or has multiples of a step as its pixels, and the step."""
+    pixels, step = hdu.pixels, _step_of(hdu)
+    if pixels is None or pixels.ndim != 2 or not pixels.size:
+        return None, None
+    if pixels.dtype == np.int16:
+        return mask_tiles(pixels), None
+    if pixels.dtype == np.float32 and step is not None:
+        whole, is_whole = multiples(pixels, step, hdu.name == "WGT")
+        return (pixel_tiles(whole), step) if is_whole else (None, None)
+    return None, None
+
+
+def _lossless(pixels: Pixels | None) -> dict[str, Any]:
+    """Return how fitsio compresses other pixels without loss: images and long lists."""
+    if pixels is None or not (pixels.size > LONG and pixels.dtype.itemsize <= 4 and pixels.ndim <= 2):
+        return {}
+    if pixels.ndim == 2:
+        return {"compress": "GZIP_2", "qlevel": 0}
+    return {"compress": "GZIP_2", "tile_dims": (pixels.size,)} if pixels.dtype.kind == "i" else {}
 
 
 def _compression(pixels: Pixels | None) -> dict[str, Any]:
@@ -226,7 +297,7 @@ def read_planes(
         if present_only:
             wanted = [name for name in wanted if name in held] or wanted
         wanted += [name for name in optional if name in held]
-        planes = {name: _pixels(file[name], file[name].read()) for name in wanted}
+        planes = {name: _plane(path, file[name]) for name in wanted}
         header = _keywords(file[wanted[0]])
     return planes, header
 
@@ -240,13 +311,19 @@ def read_header(path: Path, name: str = "SCI") -> Header:
 def read_cutout(path: Path, name: str, y: slice, x: slice) -> Pixels:
     """Read a rectangle of one plane without reading the rest."""
     with product(path), fitsio.FITS(fits_file(path, names=())) as file:
-        return _pixels(file[name], file[name][y, x])
+        return _plane(path, file[name], y, x)
 
 
-def _pixels(hdu: Any, pixels: Pixels) -> Pixels:  # noqa: ANN401 (fitsio has no types)
-    """Return pixels as they were before they were packed: multiples of a step are read as float64."""
-    whole = pixels.dtype.kind == "f" and pixels.dtype.itemsize > 4 and hdu.is_compressed()
-    return native(pixels.astype(np.float32) if whole else pixels)
+def _plane(path: Path, hdu: Any, y: slice = slice(None), x: slice = slice(None)) -> Pixels:  # noqa: ANN401 (fitsio)
+    """Return the pixels of an HDU, or a rectangle of them, as they were before they were packed."""
+    if not hdu.is_compressed():
+        return native(hdu[y, x] if (y, x) != (slice(None), slice(None)) else hdu.read())
+    found = read_tiles(path, hdu.read_header(), hdu.get_offsets()["data_start"], y)
+    if found is not None:
+        return native(found[:, x])
+    pixels = hdu[y, x] if (y, x) != (slice(None), slice(None)) else hdu.read()
+    # CFITSIO returns integers with BSCALE as float64
+    return native(pixels.astype(np.float32) if pixels.dtype.kind == "f" and pixels.dtype.itemsize > 4 else pixels)
 
 
 def _keywords(hdu: Any) -> Header:  # noqa: ANN401 (fitsio has no types)
