@@ -2,8 +2,8 @@
 
 ``python -m bench.exposure [--ccds N] [--templates N] [--folder FOLDER] [--json]``: simulates a search exposure with
 its templates (``gw-workflow simulate --preset full``: 61 CCDs worked that night), registers the night and runs
-``gw-workflow night`` with the site's own server. ``--ccds 2`` takes the first two CCDs; limits per CCD stay, and the peak
-on the disk is scaled to all CCDs. What the compression of images costs is measured in pairs: the same planes are
+``gw-workflow night`` with the site's own server. ``--ccds 2`` takes the first two CCDs; limits per CCD stay, and the
+peak on the disk is scaled to all CCDs. What the compression of images costs is measured in pairs: the same planes are
 written and read plain and packed, as often as the steps do.
 """
 
