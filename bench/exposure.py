@@ -117,6 +117,8 @@ def rows_of(site: Site, cost: Cost, peak_bytes: int, search: int, templates: Seq
     science = sum(row["cpu_s"] for row in steps)
     percent = 100.0 * (cost.cpu_s - science) / cost.cpu_s
     rows.append(at_most("orchestration, share of all CPU", percent, "%", ORCHESTRATION_PERCENT))
+    rows.append(Row("  of the server", cost.server_cpu_s, "CPU s"))
+    rows.append(Row("  of the command and its workers, start included", cost.flow_cpu_s - science, "CPU s"))
     rows.append(Row("the same, per CCD and exposure", (cost.cpu_s - science) / n_ccds / (1 + len(templates)), "CPU s"))
     rows += packing_rows(site, search, len(templates), science / n_ccds)
     rows.append(Row("peak memory of a step", max(row["peak_memory_mb"] for row in steps), "MB", n=len(steps)))
