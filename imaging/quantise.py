@@ -27,6 +27,9 @@ DIFFERENCE_WEIGHT_STEP = 0.01
 STEP_BITS = 4
 """Bits of a step's mantissa. Its multiples up to 2^20 are exact in float32, and in a decimal text of 15 digits."""
 
+LARGEST = np.float32(2**31 - 1)
+"""Limit of the multiples of a step."""
+
 ROWS = 32
 """Rows that are rounded together, so that they stay in the processor's cache."""
 
@@ -109,17 +112,30 @@ def rounded(plane: FloatImage, step: float | None, *, keep_positive: bool = Fals
     """
     if step is None:
         return plane
-    unit = np.float32(step)
     out = np.empty_like(plane)
     for first in range(0, len(plane), ROWS):
-        rows, target = plane[first : first + ROWS], out[first : first + ROWS]
-        np.multiply(rows, np.float32(1.0) / unit, out=target)
-        np.rint(target, out=target)
-        if keep_positive:
-            np.copyto(target, np.float32(1.0), where=(target == 0.0) & (rows > 0.0))
-        target *= unit
-        target += np.float32(0.0)  # no negative zero, which scaled integers do not have
+        target = _in_steps(plane[first : first + ROWS], step, keep_positive)
+        target += np.float32(0.0)  # no negative zero, which integers do not have
+        np.multiply(target, np.float32(step), out=out[first : first + ROWS])
     return out
+
+
+def multiples(plane: FloatImage, step: float, *, keep_positive: bool = False) -> NDArray[np.int32] | None:
+    """Return the integers that :func:`rounded` multiplies by the step; None if a pixel is not finite or too large."""
+    out = np.empty(plane.shape, dtype=np.int32)
+    for first in range(0, len(plane), ROWS):
+        target = _in_steps(plane[first : first + ROWS], step, keep_positive)
+        if not np.abs(target).max(initial=0.0) < LARGEST:  # false for NaN
+            return None
+        out[first : first + ROWS] = target
+    return out
+
+
+def _in_steps(rows: FloatImage, step: float, keep_positive: bool) -> FloatImage:
+    target = np.rint(rows * (np.float32(1.0) / np.float32(step)))
+    if keep_positive:
+        np.copyto(target, np.float32(1.0), where=(target == 0.0) & (rows > 0.0))
+    return target
 
 
 def _known(weight: FloatImage) -> FloatImage:

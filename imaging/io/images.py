@@ -3,7 +3,7 @@
 SCI is float32 in electrons, MSK int16 with the bits of :mod:`imaging.bits`, WGT float32 inverse variance. Every plane
 has coordinates, unit and, if it is a mask, the names of its bits, so that it can be used without the others. The images
 of CCDs are packed: their pixels are multiples of a step that is fine against the noise (:mod:`imaging.quantise`), which
-compress without loss (:mod:`imaging.io.tiles`). No time stamps are written: the same inputs give the same bytes.
+compress without loss. No time stamps are written: the same inputs give the same bytes.
 """
 
 import re
@@ -17,6 +17,7 @@ from typing import Any
 
 import fitsio
 import numpy as np
+from astropy.io import fits
 from numpy.typing import NDArray
 
 from imaging.errors import StorageError
@@ -25,9 +26,7 @@ from imaging.io.checked import fits_file
 from imaging.io.checksums import UNSET, set_checksums
 from imaging.io.damage import reading
 from imaging.io.keywords import IDENTITY, MEANINGS, PLANE_KEYWORDS, is_coordinate
-from imaging.io.tiles import Tiles, mask_tiles, pixel_tiles, read_tiles, with_tiles
-from imaging.numerics.rice import multiples
-from imaging.quantise import rounded
+from imaging.quantise import multiples, rounded
 
 Header = dict[str, Any]
 Pixels = NDArray[Any]
@@ -40,8 +39,11 @@ FLOAT_QUANTISATION = 16.0
 TEXT_WIDTH = 70
 """Characters per line of comments and history; a card has 72."""
 
+TILE_ROWS = 16
+"""Rows of a tile of a packed image: a stamp is read without the rest of the image."""
+
 LONG = 1000
-"""Elements from which a list is compressed."""
+"""Elements from which an image or a list is compressed."""
 
 STEP = "QUANTUM"
 """Keyword of the step of which the pixels of a plane are multiples."""
@@ -147,91 +149,59 @@ def write_images(path: Path, hdus: Iterable[ImageHdu], *, compress: bool = False
     """
     with atomic_path(path) as temporary:
         try:
-            places = _write_packed(temporary, hdus) if pack else _write(temporary, hdus, compress=compress)
+            if pack:
+                _write_packed(temporary, hdus)
+            else:
+                _write(temporary, hdus, compress=compress)
+            with fitsio.FITS(str(temporary), "rw") as file:
+                for hdu in file:
+                    for key, (value, comment) in UNSET.items():
+                        hdu.write_key(key, value, comment)
+                places = [hdu.get_offsets() for hdu in file]
             set_checksums(temporary, [(p["header_start"], p["data_start"], p["data_end"]) for p in places])
         except OSError as error:
             raise storage_error(error, path) from error
 
 
-def _write(path: Path, hdus: Iterable[ImageHdu], *, compress: bool) -> list[dict[str, int]]:
-    """Write images without checksums; return the places of the HDUs."""
+def _write(path: Path, hdus: Iterable[ImageHdu], *, compress: bool) -> None:
     with fitsio.FITS(str(path), "rw", clobber=True) as file:
         if compress:
             file.write(None, header=[])
         for hdu in hdus:
             options = _compression(hdu.pixels) if compress else {}
             file.write(hdu.pixels, header=_records(hdu), extname=hdu.name, extver=hdu.version, **options)
-        return _places(file)
 
 
-def _write_packed(path: Path, hdus: Iterable[ImageHdu]) -> list[dict[str, int]]:
-    """Write packed images without checksums: in memory without tiles, to the file with them; return the places."""
-    tiles: dict[int, Tiles] = {}
-    with fitsio.FITS("mem://", "rw") as file:
-        file.write(None, header=[])
-        for number, hdu in enumerate(hdus, 1):
-            packed, step = _tiles_of(hdu)
-            if packed is None:
-                plane, options = _rounded(hdu), _lossless(hdu.pixels)
-                file.write(plane, header=_records(hdu), extname=hdu.name, extver=hdu.version, **options)
-                continue
-            tiles[number] = packed
-            file.create_image_hdu(dims=packed.shape, extname=hdu.name, extver=hdu.version, **packed.options)
-            file[-1].write_keys(_records(hdu))
-            if step is not None:
-                file[-1].write_key("BSCALE", step, "pixels are multiples of it")
-        places = _places(file)
-        content = file.read_raw()
-    with path.open("wb") as stream:
-        found = []
-        for header, *data in with_tiles(content, places, tiles):
-            start = stream.tell()
-            stream.write(header)
-            data_start = stream.tell()
-            stream.writelines(data)
-            found.append({"header_start": start, "data_start": data_start, "data_end": stream.tell()})
-    return found
+def _write_packed(path: Path, hdus: Iterable[ImageHdu]) -> None:
+    """Write packed images by astropy, which needs half of the CPU time of CFITSIO."""
+    written = fits.HDUList([fits.PrimaryHDU()])
+    for hdu in hdus:
+        pixels, step, options = _packed(hdu)
+        header = fits.Header([(record["name"], record["value"], record["comment"]) for record in _records(hdu)])
+        made = (fits.CompImageHDU if options else fits.ImageHDU)(pixels, header, hdu.name, **options)
+        if step is not None:
+            made.header["BSCALE"] = (step, "pixels are multiples of it")
+        written.append(made)
+    written.writeto(path, output_verify="exception")
 
 
-def _places(file: fitsio.FITS) -> list[dict[str, int]]:
-    """Reserve the cards of the checksums; return where header and data of each HDU begin, and the data end."""
-    for hdu in file:
-        for key, (value, comment) in UNSET.items():
-            hdu.write_key(key, value, comment)
-    return [hdu.get_offsets() for hdu in file]
+def _packed(hdu: ImageHdu) -> tuple[Pixels | None, float | None, dict[str, Any]]:
+    """Return the pixels to be stored, what they are multiples of, and how astropy compresses them without loss.
 
-
-def _step_of(hdu: ImageHdu) -> float | None:
-    """Return the step that the header of an image states; None if it states none."""
-    entry = hdu.header.get(STEP)
-    return entry[0] if isinstance(entry, tuple) else entry
-
-
-def _rounded(hdu: ImageHdu) -> Pixels | None:
-    """Return the pixels of an image, rounded to the step that its header states."""
-    return None if hdu.pixels is None else rounded(hdu.pixels, _step_of(hdu), keep_positive=hdu.name == "WGT")
-
-
-def _tiles_of(hdu: ImageHdu) -> tuple[Tiles | None, float | None]:
-    """Return the tiles of an image that is a mask, or has multiples of a step as its pixels, and the step."""
-    pixels, step = hdu.pixels, _step_of(hdu)
-    if pixels is None or pixels.ndim != 2 or not pixels.size:
-        return None, None
-    if pixels.dtype == np.int16:
-        return mask_tiles(pixels), None
-    if pixels.dtype == np.float32 and step is not None:
-        whole, is_whole = multiples(pixels, step, hdu.name == "WGT")
-        return (pixel_tiles(whole), step) if is_whole else (None, None)
-    return None, None
-
-
-def _lossless(pixels: Pixels | None) -> dict[str, Any]:
-    """Return how fitsio compresses other pixels without loss: images and long lists."""
-    if pixels is None or not (pixels.size > LONG and pixels.dtype.itemsize <= 4 and pixels.ndim <= 2):
-        return {}
-    if pixels.ndim == 2:
-        return {"compress": "GZIP_2", "qlevel": 0}
-    return {"compress": "GZIP_2", "tile_dims": (pixels.size,)} if pixels.dtype.kind == "i" else {}
+    Pixels become multiples of the step that the header states. Small images and columns of numbers are not compressed.
+    """
+    pixels, entry = hdu.pixels, hdu.header.get(STEP)
+    if pixels is None or pixels.ndim > 2 or pixels.dtype.itemsize > 4 or pixels.size <= LONG:
+        return pixels, None, {}
+    shape = (*[min(TILE_ROWS, n) for n in pixels.shape[:-1]], pixels.shape[-1])
+    step = entry[0] if isinstance(entry, tuple) else entry
+    if pixels.dtype.kind == "i":
+        is_mask = pixels.ndim == 2 and pixels.min() >= 0
+        return pixels, None, {"compression_type": "PLIO_1" if is_mask else "RICE_1", "tile_shape": shape}
+    whole = None if step is None else multiples(pixels, step, keep_positive=hdu.name == "WGT")
+    if whole is not None:
+        return whole, step, {"compression_type": "RICE_1", "tile_shape": shape}
+    return pixels, None, {"compression_type": "GZIP_2", "tile_shape": shape, "quantize_level": 0}
 
 
 def _compression(pixels: Pixels | None) -> dict[str, Any]:
@@ -297,7 +267,7 @@ def read_planes(
         if present_only:
             wanted = [name for name in wanted if name in held] or wanted
         wanted += [name for name in optional if name in held]
-        planes = {name: _plane(path, file[name]) for name in wanted}
+        planes = _planes(path, file, wanted)
         header = _keywords(file[wanted[0]])
     return planes, header
 
@@ -311,19 +281,25 @@ def read_header(path: Path, name: str = "SCI") -> Header:
 def read_cutout(path: Path, name: str, y: slice, x: slice) -> Pixels:
     """Read a rectangle of one plane without reading the rest."""
     with product(path), fitsio.FITS(fits_file(path, names=())) as file:
-        return _plane(path, file[name], y, x)
+        return _pixels(file[name], file[name][y, x])
 
 
-def _plane(path: Path, hdu: Any, y: slice = slice(None), x: slice = slice(None)) -> Pixels:  # noqa: ANN401 (fitsio)
-    """Return the pixels of an HDU, or a rectangle of them, as they were before they were packed."""
-    if not hdu.is_compressed():
-        return native(hdu[y, x] if (y, x) != (slice(None), slice(None)) else hdu.read())
-    found = read_tiles(path, hdu.read_header(), hdu.get_offsets()["data_start"], y)
-    if found is not None:
-        return native(found[:, x])
-    pixels = hdu[y, x] if (y, x) != (slice(None), slice(None)) else hdu.read()
-    # CFITSIO returns integers with BSCALE as float64
-    return native(pixels.astype(np.float32) if pixels.dtype.kind == "f" and pixels.dtype.itemsize > 4 else pixels)
+def _planes(path: Path, file: Any, names: Iterable[str]) -> dict[str, Pixels]:  # noqa: ANN401 (fitsio has no types)
+    """Return planes as they were before they were packed; astropy needs half of the CPU time of CFITSIO for this."""
+    packed = {name: file[name].get_extnum() for name in names if file[name].is_compressed()}
+    planes = {name: native(file[name].read()) for name in names if name not in packed}
+    if packed:
+        with fits.open(path, do_not_scale_image_data=True, memmap=False) as hdus:
+            for name, number in packed.items():
+                pixels, step = native(hdus[number].data), hdus[number].header.get("BSCALE")
+                planes[name] = pixels if step is None else np.multiply(pixels, np.float32(step), dtype=np.float32)
+    return {name: planes[name] for name in names}
+
+
+def _pixels(hdu: Any, pixels: Pixels) -> Pixels:  # noqa: ANN401 (fitsio has no types)
+    """Return pixels as they were before they were packed: CFITSIO reads multiples of a step as float64."""
+    whole = pixels.dtype.kind == "f" and pixels.dtype.itemsize > 4 and hdu.is_compressed()
+    return native(pixels.astype(np.float32) if whole else pixels)
 
 
 def _keywords(hdu: Any) -> Header:  # noqa: ANN401 (fitsio has no types)
