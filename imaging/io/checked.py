@@ -192,8 +192,7 @@ def fits_file(path: Path, *, headers: bool = True, names: Container[str] | None 
     OSError
         If it cannot be read.
     """
-    _, unpacked = _examined(path, headers=headers, names=names)
-    return str(path) if unpacked is None else io.BytesIO(unpacked)
+    return examined(path, headers=headers, names=names)[1]
 
 
 def fits_layouts(path: Path) -> list[HduLayout]:
@@ -206,21 +205,21 @@ def fits_layouts(path: Path) -> list[HduLayout]:
     OSError
         If it cannot be read.
     """
-    return _examined(path, names=())[0]
+    return examined(path, names=())[0]
 
 
-def _examined(
+def examined(
     path: Path, *, headers: bool = True, names: Container[str] | None = None
-) -> tuple[list[HduLayout], bytes | None]:
-    """Check a file; return its HDUs, and the content of a gzipped one."""
+) -> tuple[list[HduLayout], str | io.BytesIO]:
+    """Check a FITS file; return its HDUs and what :func:`fits_file` returns, with its parameters and errors."""
     with Path(path).open("rb") as stream:
         if stream.read(2) == b"\x1f\x8b":
             stream.seek(0)
             with gzip.open(stream) as unpacked:
                 content = unpacked.read(MAX_UNPACKED_BYTES)
-            return check_fits(content, headers=headers, names=names), content
+            return check_fits(content, headers=headers, names=names), io.BytesIO(content)
     with mapped(path) as content_on_disk:
-        return check_fits(content_on_disk, headers=headers, names=names), None
+        return check_fits(content_on_disk, headers=headers, names=names), str(path)
 
 
 @contextmanager

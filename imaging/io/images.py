@@ -8,8 +8,8 @@ compress without loss (:mod:`imaging.io.tiles`). No time stamps are written: the
 
 import re
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from imaging.errors import StorageError
 from imaging.io.atomic import atomic_path, storage_error
-from imaging.io.checked import fits_file
+from imaging.io.checked import HduLayout, examined, fits_file
 from imaging.io.checksums import UNSET, set_checksums
 from imaging.io.damage import reading
 from imaging.io.keywords import IDENTITY, MEANINGS, PLANE_KEYWORDS, is_coordinate
@@ -292,12 +292,12 @@ def read_planes(
         If the file is missing, damaged or lacks a plane.
     """
     wanted, optional = list(names), list(optional)
-    with product(path), fitsio.FITS(fits_file(path, names={*wanted, *optional})) as file:
+    with product(path), _opened(path, {*wanted, *optional}) as (file, layouts):
         held = {hdu.get_extname() for hdu in file} if present_only or optional else set()
         if present_only:
             wanted = [name for name in wanted if name in held] or wanted
         wanted += [name for name in optional if name in held]
-        planes = {name: _plane(path, file[name]) for name in wanted}
+        planes = {name: _plane(path, file[name], layouts.get(name)) for name in wanted}
         header = _keywords(file[wanted[0]])
     return planes, header
 
@@ -310,20 +310,31 @@ def read_header(path: Path, name: str = "SCI") -> Header:
 
 def read_cutout(path: Path, name: str, y: slice, x: slice) -> Pixels:
     """Read a rectangle of one plane without reading the rest."""
-    with product(path), fitsio.FITS(fits_file(path, names=())) as file:
-        return _plane(path, file[name], y, x)
+    with product(path), _opened(path, ()) as (file, layouts):
+        return _plane(path, file[name], layouts.get(name), (y, x))
 
 
-def _plane(path: Path, hdu: Any, y: slice = slice(None), x: slice = slice(None)) -> Pixels:  # noqa: ANN401 (fitsio)
+@contextmanager
+def _opened(path: Path, names: Container[str]) -> Iterator[tuple[fitsio.FITS, dict[str, HduLayout]]]:
+    """Check a file, open it, and yield it with the places of its extensions, none of a gzipped file."""
+    layouts, source = examined(path, names=names)
+    places: dict[str, HduLayout] = {}
+    for layout in layouts if isinstance(source, str) else ():
+        places.setdefault(layout.text("EXTNAME"), layout)
+    with fitsio.FITS(source) as file:
+        yield file, places
+
+
+def _plane(path: Path, hdu: Any, layout: HduLayout | None, part: tuple[slice, slice] | None = None) -> Pixels:  # noqa: ANN401 (fitsio has no types)
     """Return the pixels of an HDU, or a rectangle of them, as they were before they were packed."""
-    if not hdu.is_compressed():
-        return native(hdu[y, x] if (y, x) != (slice(None), slice(None)) else hdu.read())
-    found = read_tiles(path, hdu.read_header(), hdu.get_offsets()["data_start"], y)
+    y, x = part or (slice(None), slice(None))
+    found = None if layout is None else read_tiles(path, layout, y)
     if found is not None:
         return native(found[:, x])
-    pixels = hdu[y, x] if (y, x) != (slice(None), slice(None)) else hdu.read()
+    pixels = hdu.read() if part is None else hdu[y, x]
     # CFITSIO returns integers with BSCALE as float64
-    return native(pixels.astype(np.float32) if pixels.dtype.kind == "f" and pixels.dtype.itemsize > 4 else pixels)
+    whole = pixels.dtype.kind == "f" and pixels.dtype.itemsize > 4 and hdu.is_compressed()
+    return native(pixels.astype(np.float32) if whole else pixels)
 
 
 def _keywords(hdu: Any) -> Header:  # noqa: ANN401 (fitsio has no types)

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imaging.io.checked import BLOCK, CARD
+from imaging.io.checked import BLOCK, HduLayout
+from imaging.io.checksums import CARD
 from imaging.numerics.rice import Bytes, decode, encode
 
 PIXEL_ROWS = 16
@@ -28,8 +29,10 @@ LEVEL = 2
 GZIP = 31
 """Parameter of zlib for the format of gzip."""
 
-RICE_CARDS = {"ZCMPTYPE": "RICE_1", "ZBITPIX": 32, "ZVAL1": 32, "ZVAL2": 4, "TFIELDS": 1, "ZNAXIS": 2}
-MASK_CARDS = {"ZCMPTYPE": "GZIP_1", "ZBITPIX": 16, "TFIELDS": 1, "ZNAXIS": 2}
+COMMON = {"TFIELDS": "1", "TFORM1": "1PB(", "ZNAXIS": "2"}
+RICE_CARDS = COMMON | {"ZCMPTYPE": "RICE_1", "ZBITPIX": "32", "ZVAL1": "32", "ZVAL2": "4"}
+MASK_CARDS = COMMON | {"ZCMPTYPE": "GZIP_1", "ZBITPIX": "16"}
+"""What the texts of keywords begin with in our two forms."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,17 +111,13 @@ def with_tiles(
             yield [header, file[place["data_start"] : place["data_end"]]]
 
 
-def read_tiles(path: Path, header: Mapping[str, Any], start: int, rows: slice = slice(None)) -> NDArray[Any] | None:
+def read_tiles(path: Path, hdu: HduLayout, rows: slice = slice(None)) -> NDArray[Any] | None:
     """Read a compressed image of one of our two forms; None if it has another one.
 
     Parameters
     ----------
-    path
-        A file whose structure was checked.
-    header
-        Keywords of the HDU.
-    start
-        First byte of its data.
+    path, hdu
+        A file whose structure was checked, and the place of the HDU in it.
     rows
         Rows of the image to read.
 
@@ -127,12 +126,14 @@ def read_tiles(path: Path, header: Mapping[str, Any], start: int, rows: slice = 
     ValueError, zlib.error
         If a tile is damaged.
     """
-    is_mask = _has(header, MASK_CARDS) and "BSCALE" not in header
-    is_image = _has(header, RICE_CARDS) and "BSCALE" in header
-    shape = (header.get("ZNAXIS2", 0), header.get("ZNAXIS1", 0))
-    if not (is_mask or is_image) or header.get("ZTILE1") != shape[1] or "THEAP" in header or "BZERO" in header:
+    is_mask = _has(hdu, MASK_CARDS) and "BSCALE" not in hdu.cards
+    is_image = _has(hdu, RICE_CARDS) and "BSCALE" in hdu.cards
+    if not (is_mask or is_image) or "THEAP" in hdu.cards or "BZERO" in hdu.cards:
         return None
-    height, n_tiles = int(header["ZTILE2"]), int(header["NAXIS2"])
+    shape, height = (hdu.integer("ZNAXIS2"), hdu.integer("ZNAXIS1")), hdu.integer("ZTILE2", 1)
+    if hdu.integer("ZTILE1", shape[1]) != shape[1]:
+        return None
+    n_tiles, start = hdu.integer("NAXIS2"), hdu.data_start
     first, after, _ = rows.indices(shape[0])
     wanted = slice(first // height, -(-max(after, first + 1) // height))
     table = np.fromfile(path, dtype=">i4", count=2 * n_tiles, offset=start).reshape(n_tiles, 2)[wanted].astype(np.int64)
@@ -145,11 +146,11 @@ def read_tiles(path: Path, header: Mapping[str, Any], start: int, rows: slice = 
     part = slice(first - wanted.start * height, after - wanted.start * height)
     if is_mask:
         return _mask(heap, begins, ends, (ny, shape[1]))[part]
-    return decode(heap, begins, ends, (ny, shape[1]), height, float(header["BSCALE"]))[part]
+    return decode(heap, begins, ends, (ny, shape[1]), height, float(hdu.cards["BSCALE"]))[part]
 
 
-def _has(header: Mapping[str, Any], cards: Mapping[str, Any]) -> bool:
-    return all(header.get(key) == value for key, value in cards.items())
+def _has(hdu: HduLayout, cards: Mapping[str, str]) -> bool:
+    return all(hdu.text(key).startswith(value) for key, value in cards.items())
 
 
 def _mask(heap: Bytes, begins: NDArray[np.int64], ends: NDArray[np.int64], shape: tuple[int, int]) -> NDArray[np.int16]:
