@@ -220,7 +220,7 @@ def _tiles_of(hdu: ImageHdu) -> tuple[Tiles | None, float | None]:
     if pixels.dtype == np.int16:
         return mask_tiles(pixels), None
     if pixels.dtype == np.float32 and step is not None:
-        whole, is_whole = multiples(pixels, step, hdu.name == "WGT")
+        whole, is_whole = multiples(np.ascontiguousarray(pixels), step, hdu.name == "WGT")
         return (pixel_tiles(whole), step) if is_whole else (None, None)
     return None, None
 
