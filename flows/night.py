@@ -3,7 +3,7 @@
 plan -> every exposure once: the one nearest to the sky map's peak first, preceded by its templates; the difference of
 each search CCD as soon as the templates that overlap it are processed
 -> associate all detections -> map forced photometry -> rank with the sky map
--> when the list is out: compress images, remove intermediate ones
+-> whenever an exposure is processed: remove its intermediate images
 """
 
 import time
@@ -23,7 +23,6 @@ from flows.difference import difference
 from flows.exposure import process_exposure
 from flows.settings import NightSettings
 from flows.side_by_side import run_as_they_come
-from flows.tidy import tidy_exposures
 from tasks.announce_candidates import announce_candidates
 from tasks.artifacts import show_candidates, show_night_summary
 from tasks.associate import SearchedCcd, associate, associate_job
@@ -33,7 +32,7 @@ from tasks.engine.final_state import keep_result
 from tasks.engine.limits import slot
 from tasks.engine.progress import Listener, progress_artifact
 from tasks.engine.stage import Stage
-from tasks.engine.task_runner import NOBODY_WAITS, ComputeTaskRunner, with_options
+from tasks.engine.task_runner import ComputeTaskRunner, with_options
 from tasks.forced_photometry import forced_photometry, forced_photometry_job
 from tasks.jobs import StepJob
 from tasks.night_plan import (
@@ -81,12 +80,7 @@ def process_night(
     registered = read_night(place, NightEvent.night_of(night, event))
     at_hand = exposures_at_hand(registered, place)
     with recorded_run(registered, PROCESS, flow_run.id, exposures=at_hand):
-        state = process_registered(registered, at_hand, place, site, settings, overwrite=overwrite)
-    if settings.tidy.enabled:
-        requests = plan_night(registered, settings.version, settings.difference.templates, place).all
-        run = with_options(tidy_exposures, priority=NOBODY_WAITS)
-        run(registered.record.night, requests, site, settings.tidy.minutes, gives_way=True, return_state=True)
-    return state
+        return process_registered(registered, at_hand, place, site, settings, overwrite=overwrite)
 
 
 def process_registered(
@@ -118,8 +112,7 @@ def process_registered(
     search = [exposure.expnum for exposure in plan.search]
     work = night_work(registered.record.night, [e.expnum for e in plan.all], search)
     with progress_artifact(what, work) as listener:
-        early = settings.tidy.enabled and room.compresses_early(settings.tidy.plain_gb)
-        processed, searched = run_stages(plan, site, settings, listener, overwrite=overwrite, compresses_early=early)
+        processed, searched = run_stages(plan, site, settings, listener, overwrite=overwrite)
         done = [e for e in plan.search if e.expnum in searched and searched[e.expnum].is_completed()]
         stage = Stage("candidates", StepJob(night=registered.record.night, site=place), overwrite=overwrite)
         with slot(WRITE_NIGHTS), list_lock(registered):
@@ -136,7 +129,6 @@ def run_stages(
     listener: Listener | None,
     *,
     overwrite: bool,
-    compresses_early: bool = False,
 ) -> tuple[dict[int, State[Any]], dict[int, State[Any]]]:
     """Process every exposure of a night, and search each CCD as soon as its exposure and its templates are processed.
 
@@ -148,8 +140,6 @@ def run_stages(
         As in :func:`process_night`.
     listener
         Listener of progress; None for none.
-    compresses_early
-        Whether to compress the images of every exposure at once, because all of them take too much of the disk.
 
     Returns
     -------
@@ -161,12 +151,13 @@ def run_stages(
     def process(exposure: ExposureRequest) -> State[Any]:
         run = with_options(process_exposure, priority=priority[exposure.expnum], listener=listener)
         state = run(exposure, site, overwrite=overwrite, settings=settings.exposure, return_state=True)
-        make_room(exposure)
+        if settings.tidy.enabled:
+            remove_intermediates(exposure.exposure_id(), load_site(site).storing_in(exposure.destination))
         return state
 
     def search(exposure: ExposureRequest, running: Iterable[frozenset[int]]) -> State[Any]:
         run = with_options(difference, priority=priority[exposure.expnum], listener=listener)
-        state = run(
+        return run(
             exposure,
             site,
             templates=plan.templates[exposure.expnum],
@@ -175,15 +166,6 @@ def run_stages(
             ready=ReadyCcds(plan.ready(exposure.expnum, left) for left in running),
             return_state=True,
         )
-        make_room(exposure)
-        return state
-
-    def make_room(exposure: ExposureRequest) -> None:
-        if compresses_early:
-            run = with_options(tidy_exposures, priority=NOBODY_WAITS)
-            run(exposure.night, [exposure], site, return_state=True)
-        elif settings.tidy.enabled:
-            remove_intermediates(exposure.exposure_id(), load_site(site).storing_in(exposure.destination))
 
     needs = {expnum: [template.expnum for template in templates] for expnum, templates in plan.templates.items()}
     return run_as_they_come(process, plan.all, search, needs, settings.concurrent_exposures)

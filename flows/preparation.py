@@ -25,7 +25,8 @@ from imaging.io.pointings import Pointing
 from tasks.engine.final_state import keep_result
 from tasks.engine.task_runner import NOBODY_WAITS, ComputeTaskRunner, with_options
 from tasks.prepare_templates import known_exposures, mjd_of_night, plan_preparation, preparation_state
-from tasks.requests import Name, Night, NightEvent
+from tasks.requests import ExposureRequest, Name, Night, NightEvent
+from tasks.tidy import remove_intermediates
 
 UNIX_EPOCH_MJD = 40587.0
 
@@ -80,12 +81,14 @@ def prepare_templates(
     rules = settings.difference.templates
     plan = plan_preparation(planned.pointings, mjd_of_night(number), listed, settings.version, rules)
     run = with_options(process_exposure, priority=NOBODY_WAITS)
-    processed = run_side_by_side(
-        lambda request: run(request, site, overwrite=overwrite, settings=settings.exposure, return_state=True),
-        plan.exposures,
-        settings.concurrent_exposures,
-    )
-    return preparation_state(plan, processed)
+
+    def process(request: ExposureRequest) -> State[Any]:
+        state: State[Any] = run(request, site, overwrite=overwrite, settings=settings.exposure, return_state=True)
+        if settings.tidy.enabled:
+            remove_intermediates(request.exposure_id(), place)
+        return state
+
+    return preparation_state(plan, run_side_by_side(process, plan.exposures, settings.concurrent_exposures))
 
 
 def given_plan(

@@ -46,16 +46,10 @@ class DifferenceStageSettings(Settings):
 
 
 class TidySettings(Settings):
-    """What the run of a night does about disk space when its list is out."""
+    """What the run of a night does about disk space."""
 
     enabled: bool = True
-    """Whether to compress the images that are kept and to remove the intermediate ones; no pixel changes."""
-    minutes: float = Field(default=60.0, gt=0.0)
-    """Minutes after which no further exposure is begun, nor as soon as another run waits; gw-workflow tidy does the
-    rest."""
-    plain_gb: float = Field(default=100.0, ge=0.0)
-    """GB that images may take before the list is out beyond what stays of them. In a larger night the images of an
-    exposure are compressed when it is processed, and again when it is searched, by workers with nothing else to do."""
+    """Whether to remove the intermediate images of an exposure as soon as it is verified."""
 
 
 class NightSettings(Settings):

@@ -1,23 +1,18 @@
-"""Tidy up behind a night: compress the images that are kept, remove the intermediate ones.
+"""Tidy up behind exposures of earlier runs: remove the intermediate images, compress those of earlier versions.
 
 for each exposure: remove what only the next step reads -> map tidy (compress)
-
-Its tasks run when nothing else waits for a worker.
 """
 
-import time
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
-from pydantic import Field
 
 from blocks.folders import load_site
 from blocks.site import Site
 from tasks.artifacts import show_disk
 from tasks.engine.final_state import final_state, keep_result
-from tasks.engine.limits import is_awaited
 from tasks.engine.stage import Stage
 from tasks.engine.task_runner import ComputeTaskRunner
 from tasks.jobs import StepJob
@@ -31,8 +26,6 @@ def tidy_exposures(
     night: int,
     exposures: Sequence[ExposureRequest],
     site: str = "default",
-    minutes: Annotated[float, Field(gt=0.0)] = 1e6,
-    gives_way: bool = False,
 ) -> State[dict[str, Any]]:
     """Compress the images of processed exposures and remove the intermediate ones; no pixel changes.
 
@@ -40,16 +33,10 @@ def tidy_exposures(
         night: Night for whose run this is done, YYYYMMDD.
         exposures: Exposures, with their versions.
         site: Name or folder of the site.
-        minutes: Time after which no further exposure is begun; the next run continues.
-        gives_way: Whether no further exposure is begun as soon as another run waits.
     """
-    began, first = time.monotonic(), load_site(site)
+    first = load_site(site)
     stage = Stage("tidy", StepJob(night=night, site=first), overwrite=True)
-    rows = []
-    for exposure in exposures:
-        if time.monotonic() - began > 60.0 * minutes or (gives_way and is_awaited()):
-            break
-        rows.append(tidy_one(stage, exposure, first.storing_in(exposure.destination)))
+    rows = [tidy_one(stage, exposure, first.storing_in(exposure.destination)) for exposure in exposures]
     show_disk(night, rows)
     what = f"night {night}, tidied exposures"
     return final_state(what, [row["expnum"] for row in rows], stage.others, summary={"exposures": rows})

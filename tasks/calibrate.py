@@ -31,7 +31,7 @@ from imaging.photometry.colours import ColourTerms, band_magnitudes, gaia_releas
 from imaging.photometry.match import match_reference
 from imaging.photometry.settings import CalibrationSettings, PhotometrySettings
 from imaging.photometry.zeropoint import CcdZeropoint, ccd_zeropoint
-from imaging.quantise import IMAGE_STEPS, WEIGHT_STEP, image_step, weight_step
+from imaging.quantise import image_steps
 from imaging.schemas.reference import CALIBRATED_STARS
 from imaging.tables import column, with_facts
 from imaging.templates.resampling_inputs import make_resampling_inputs, resampling_planes
@@ -218,8 +218,7 @@ def _write(
     header["MAGZERO"] = (own.zeropoint_mag, "[mag] of one electron, by the CCD's own stars")
     planes: dict[str, NDArray[Any]] = {"SCI": image.science, "MSK": image.mask, "WGT": image.weight, **extra}
     comments = [BETTER_IN_CATALOGUE, ADOPTED_ZEROPOINT]
-    steps = {"SCI": image_step(image.weight, IMAGE_STEPS), "WGT": weight_step(image.weight, WEIGHT_STEP)}
-    write_planes(paths["image"], planes, header, steps=steps, comments=comments)
+    write_planes(paths["image"], planes, header, pack=True, steps=image_steps(image.weight), comments=comments)
     write_table(paths["catalogue"], with_facts(catalogue, {"POSITIONS": POSITIONS}))
     write_table(paths["zero_point_matches"], matches)
     return paths

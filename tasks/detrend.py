@@ -2,8 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import astuple
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from blocks.site import Site
 from imaging.detector.ccds import science_ccd
@@ -17,6 +19,7 @@ from imaging.io.calibrations import CalibrationLibrary, Kind, read_crosstalk
 from imaging.io.detrend_calibrations import detrend_calibration_paths, read_detrend_calibrations
 from imaging.io.images import write_planes
 from imaging.io.raw import RawExtension, read_exposure, read_raw_ccd
+from imaging.quantise import sky_step
 from tasks.calibration_files import calibration_record
 from tasks.engine.jobs import FileRecord, StepResult
 from tasks.engine.step import step
@@ -85,7 +88,10 @@ def detrend(job: StepJob) -> StepResult:
     settings = job.settings_as(DetrendSettings)
     detrended = detrend_ccd(ccd, raw, sources, observed, calibrations, settings)
     paths = job.product_paths(DETREND)
-    write_planes(paths["image"], {"SCI": detrended.science, "MSK": detrended.mask}, detrended.header)
+    read_noise = min(amplifier.read_noise_electrons for amplifier in detrended.amplifiers)
+    steps = {"SCI": sky_step(detrended.mini_sky.values, read_noise)}
+    planes: dict[str, NDArray[Any]] = {"SCI": detrended.science, "MSK": detrended.mask}
+    write_planes(paths["image"], planes, detrended.header, pack=True, steps=steps)
     write_planes(paths["mini_sky"], {"SKY": detrended.mini_sky.values.astype(np.float32)}, {"CCDNUM": ccd.ccdnum})
     quality = detrended.quality | {"crosstalk_sources_missing": float(len(others) - len(sources))}
     replaced = detrended.header.get("CAMVALS")

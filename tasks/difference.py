@@ -182,11 +182,11 @@ def _write(job: StepJob, found: CcdSearchResult, identity: Identity, quality: Ma
         "SCI": image_step(pixels.weight, DIFFERENCE_STEPS),
         "WGT": weight_step(pixels.weight, DIFFERENCE_WEIGHT_STEP),
     }
-    write_planes(paths["difference"], planes, header, steps=steps, history=history)
-    template = {"SCI": found.difference.model, "FLX": found.difference.filtered.template_flux}
+    write_planes(paths["difference"], planes, header, pack=True, steps=steps, history=history)
+    flux = found.difference.filtered.template_flux
     about = template_header(found) | corner_keywords(image.wcs, pixels.shape) | {"SEASON": job.season}
-    steps = {"FLX": flux_step(template["FLX"], DIFFERENCE_STEPS)}
-    write_planes(paths["template"], template, about, steps=steps, history=history)
+    steps = {"FLX": flux_step(flux, DIFFERENCE_STEPS)}
+    write_planes(paths["template"], {"FLX": flux}, about, pack=True, steps=steps, history=history)
     write_psf(paths["psf"], image.psf)
     write_table(paths["detections"], found.detections_table)
     write_table(paths["fakes"], FAKES.empty_table() if found.fakes_table is None else found.fakes_table)

@@ -15,13 +15,10 @@ from tasks.requests import ExposureRequest
 from tasks.steps import CALIBRATE, CCDS_OF_EXPOSURE, COLLECT_QUALITY
 
 KEPT_MB, KEPT_DIFFERENCE_MB = 20.0, 17.0
-"""What stays of a CCD, compressed, and of its difference."""
+"""What stays of a CCD, and of its difference."""
 
-PLAIN_MB, PLAIN_DIFFERENCE_MB = 86.0, 152.0
-"""The same before it is compressed."""
-
-INTERMEDIATE_MB = 134.0
-"""Intermediate images of a CCD of an exposure in process."""
+INTERMEDIATE_MB = 34.0
+"""Intermediate images of a CCD, until its exposure is verified."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +29,10 @@ class Room:
     ----------
     n_ccds, n_searched
         CCDs that are still to be processed, and searched.
-    kept_gb, plain_gb
-        What stays of them compressed, and before.
-    passing_gb
-        What exposures in process need besides.
+    kept_gb
+        What stays of them.
+    intermediate_gb, passing_gb
+        Their intermediate images: of all of them, and of those in process at the same time.
     free_gb
         Free space of the disk.
     """
@@ -43,29 +40,20 @@ class Room:
     n_ccds: int
     n_searched: int
     kept_gb: float
-    plain_gb: float
+    intermediate_gb: float
     passing_gb: float
     free_gb: float
 
-    @property
-    def is_short(self) -> bool:
-        """Whether images must be compressed while the night is processed, because all of them do not fit before."""
-        return self.plain_gb + self.passing_gb > self.free_gb
-
-    def compresses_early(self, plain_gb: float) -> bool:
-        """Whether images are compressed while the night is processed: the disk or ``plain_gb``, GB, asks for it."""
-        return self.is_short or self.plain_gb - self.kept_gb > plain_gb
-
     def needed_gb(self, *, tidies: bool) -> float:
-        """Return what must be free, with or without the compression of images."""
-        return (self.kept_gb if tidies else self.plain_gb) + self.passing_gb
+        """Return what must be free, if intermediate images are removed behind each exposure or not."""
+        return self.kept_gb + (self.passing_gb if tidies else self.intermediate_gb)
 
     def sentence(self) -> str:
         """Return the numbers in words."""
         return (
-            f"{self.n_ccds} CCDs to process and {self.n_searched} to search: {self.kept_gb:.1f} GB stay "
-            f"({self.plain_gb:.1f} GB before compression), {self.passing_gb:.1f} GB in passing; "
-            f"{self.free_gb:.1f} GB are free"
+            f"{self.n_ccds} CCDs to process and {self.n_searched} to search: {self.kept_gb:.1f} GB stay, "
+            f"{self.passing_gb:.1f} GB of intermediate images in passing ({self.intermediate_gb:.1f} GB if none is "
+            f"removed); {self.free_gb:.1f} GB are free"
         )
 
 
@@ -83,16 +71,15 @@ def room_for(plan: NightPlan, site: Site, at_once: int, *, ccds_unseen: int = CC
     """
     ccds = {request.expnum: _ccds_left(request, site, ccds_unseen) for request in plan.all}
     searched = {request.expnum: _ccds_to_search(request, site, ccds_unseen) for request in plan.search}
-    largest = sorted((INTERMEDIATE_MB + PLAIN_MB) * n for n in ccds.values())[-at_once:]
-    largest += sorted(PLAIN_DIFFERENCE_MB * n for n in searched.values())[-at_once:]
+    largest = sorted(ccds.values())[-at_once:]
     n, m = sum(ccds.values()), sum(searched.values())
     folder = next(path for path in (site.store, *site.store.parents) if path.exists())
     return Room(
         n,
         m,
         (KEPT_MB * n + KEPT_DIFFERENCE_MB * m) / 1e3,
-        (PLAIN_MB * n + PLAIN_DIFFERENCE_MB * m) / 1e3,
-        sum(largest) / 1e3,
+        INTERMEDIATE_MB * n / 1e3,
+        INTERMEDIATE_MB * sum(largest) / 1e3,
         shutil.disk_usage(folder).free / 1e9,
     )
 
@@ -105,7 +92,7 @@ def check_room(plan: NightPlan, site: Site, at_once: int, *, tidies: bool) -> Ro
     plan, site, at_once
         As in :func:`room_for`.
     tidies
-        Whether the run compresses images.
+        Whether the run removes intermediate images.
 
     Returns
     -------

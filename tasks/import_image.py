@@ -21,6 +21,7 @@ from imaging.masks.tables import cosmic_ray_table, streak_table
 from imaging.measure.imported import ImportedCcd, import_ccd
 from imaging.measure.imported_stack import import_stack
 from imaging.measure.settings import MeasureSettings
+from imaging.quantise import image_steps
 from imaging.timing import StepTimes
 from tasks.engine.cache import fingerprint
 from tasks.engine.jobs import StepResult
@@ -140,7 +141,7 @@ def _write(job: StepJob, imported: ImportedCcd) -> dict[str, Path]:
     planes: dict[str, Any] = {"SCI": image.science, "MSK": image.mask, "WGT": image.weight}
     if imported.correlation is not None:
         planes[CORRELATION] = imported.correlation
-    write_planes(paths["image"], planes, header)
+    write_planes(paths["image"], planes, header, pack=True, steps=image_steps(image.weight))
     write_psf(paths["psf"], measured.psf.model)
     write_table(paths["catalogue"], measured.catalogue)
     write_table(paths["matches"], measured.matches)

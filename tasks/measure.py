@@ -2,6 +2,9 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
 
 from blocks.site import Site
 from imaging.detector.ccds import NX, NY, science_ccd
@@ -19,6 +22,7 @@ from imaging.masks.tables import cosmic_ray_table, streak_table
 from imaging.measure.chain import MeasuredCcd, measure_ccd
 from imaging.measure.clean import CleanCalibrations, CleanCcd, clean_ccd
 from imaging.measure.settings import MeasureSettings
+from imaging.quantise import image_steps
 from imaging.timing import StepTimes
 from tasks.calibration_files import calibration_record, optional_calibration
 from tasks.engine.cache import fingerprint
@@ -141,7 +145,8 @@ def _write(job: StepJob, clean: CleanCcd, measured: MeasuredCcd) -> dict[str, Pa
     image = clean.image
     header = image.header | measured.wcs.to_header() | {"FWHM": measured.psf.model.fwhm_pixels}
     header |= default_cards(header, job.parameters.get("calibration_defaults", ()))
-    write_planes(paths["image"], {"SCI": image.science, "MSK": image.mask, "WGT": image.weight}, header)
+    planes: dict[str, NDArray[Any]] = {"SCI": image.science, "MSK": image.mask, "WGT": image.weight}
+    write_planes(paths["image"], planes, header, pack=True, steps=image_steps(image.weight))
     write_psf(paths["psf"], measured.psf.model)
     write_table(paths["catalogue"], measured.catalogue)
     write_table(paths["matches"], measured.matches)

@@ -1,6 +1,7 @@
-"""Tidy up behind an exposure: compress the images that are kept, remove those that only the next step reads.
+"""Tidy up behind an exposure: remove the images that only the next step reads, compress those of earlier versions.
 
-Pixels do not change: the steps round them when they write them (:mod:`imaging.quantise`).
+The steps write images packed (:func:`imaging.io.images.write_planes`); earlier versions did not. No pixel changes: the
+steps have always rounded them (:mod:`imaging.quantise`).
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,7 +11,7 @@ from blocks.site import Site
 from imaging.errors import StorageError
 from imaging.identity import ExposureId
 from imaging.io.atomic import atomic_path
-from imaging.io.packed import write_packed
+from imaging.io.packed import is_packed, write_packed
 from tasks.engine.cache import fingerprint, parse_record_name, read_record
 from tasks.engine.jobs import FileRecord, StepInfo, StepResult
 from tasks.engine.step import step
@@ -65,6 +66,8 @@ def tidy_jobs(exposure: ExposureId, season: int | None, site: Site) -> list[Step
             continue
         of = about.model_copy(update={"season": season}) if info is DIFFERENCE else about
         for ccd, product in recorded_products(of, info, name):
+            if is_packed(site.path(product.path)):
+                continue
             inputs.setdefault(ccd, {})[kind] = product
     return [about.model_copy(update={"ccd": ccd, "inputs": files}) for ccd, files in sorted(inputs.items())]
 

@@ -233,8 +233,6 @@ def _check_disk(site: Site, night: RegisteredNight) -> Finding:
     room = room_for(plan, site, settings.concurrent_exposures)
     if room.needed_gb(tidies=True) > room.free_gb:
         return Finding("disk", "bad", room.sentence(), "free disk space, or list fewer exposures")
-    if room.is_short:
-        return Finding("disk", "warning", room.sentence(), "images are compressed while the night is processed")
     return Finding("disk", "good", room.sentence())
 
 

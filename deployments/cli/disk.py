@@ -1,4 +1,4 @@
-"""The command tidy: compress the images of a night, remove the intermediate ones."""
+"""The command tidy: remove the intermediate images of a night, compress those of earlier versions."""
 
 from typing import Annotated
 
@@ -21,7 +21,7 @@ def tidy(
     workers: Workers = None,
     common: Common = DEFAULTS,
 ) -> Answer:
-    """Compress the images of a processed night and its templates, and remove the intermediate ones."""
+    """Remove the intermediate images of a processed night and its templates; compress images of earlier versions."""
     from blocks.nights import read_night
     from flows.settings import NightSettings
     from tasks.night_plan import plan_night

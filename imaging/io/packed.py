@@ -1,8 +1,7 @@
-"""Compress image products that lie on disk, without changing a pixel.
+"""Compress image products of earlier versions that lie on disk, without changing a pixel.
 
-Float planes whose pixels are multiples of a step (:mod:`imaging.quantise`) become integers with that scale, in tiles
-compressed with RICE; masks are compressed with gzip in tiles of 64 rows, lists of pixel numbers with gzip, all else
-losslessly or not at all. The new file is read and compared with the old one.
+Today's steps write them packed (:func:`imaging.io.images.write_planes`). The new file is read and compared with the old
+one.
 """
 
 from collections.abc import Collection
@@ -17,20 +16,10 @@ from imaging.errors import StorageError
 from imaging.io.checked import fits_file
 from imaging.io.images import STEP, ImageHdu, Pixels, native, product, read_planes, write_images
 from imaging.io.keywords import PLANE_KEYWORDS
-
-MASK_ROWS = 64
-"""Rows of a tile of a compressed mask: half the bytes of tiles of one row."""
-
-LARGEST = 2**31 - 1
-"""Largest multiple of a step."""
-
-LONG = 1000
-"""Elements from which a list is compressed."""
+from imaging.quantise import rounded
 
 STANDARD = ("FITS (Flexible", "and Astrophysics'")
 """Comments that the library writes into every primary HDU."""
-
-LOSSLESS = {"compress": "GZIP_2", "qlevel": 0}
 
 
 def write_packed(path: Path, packed: Path, drop: Collection[str] = ()) -> None:
@@ -66,7 +55,7 @@ def write_packed(path: Path, packed: Path, drop: Collection[str] = ()) -> None:
             if orphaned is not None:
                 hdus[-1] = _adopted(hdus[-1], orphaned)
                 orphaned = None
-    write_images(packed, hdus, compress=True)
+    write_images(packed, hdus, pack=True)
     found, _ = read_planes(packed, pixels)
     for name, plane in pixels.items():
         same = np.array_equal(found[name], plane, equal_nan=plane.dtype.kind == "f")
@@ -85,8 +74,20 @@ def _adopted(first: ImageHdu, dropped: ImageHdu) -> ImageHdu:
     )
 
 
+def is_packed(path: Path) -> bool:
+    """Whether a product was written packed: its first HDU has no pixels.
+
+    Raises
+    ------
+    StorageError
+        If the file is missing or damaged.
+    """
+    with product(path), fitsio.FITS(str(path)) as file:
+        return not file[0].has_data()
+
+
 def _packed(name: str, pixels: Pixels, header: Any) -> ImageHdu:  # noqa: ANN401 (fitsio has no types)
-    """Return an HDU with the same cards and its compression."""
+    """Return an HDU with the same cards, without the step if the pixels are no multiples of it."""
     cards: dict[str, Any] = {}
     texts: dict[str, list[str]] = {"COMMENT": [], "HISTORY": []}
     for record in header.records():
@@ -94,25 +95,9 @@ def _packed(name: str, pixels: Pixels, header: Any) -> ImageHdu:  # noqa: ANN401
             texts[record["name"]].append(str(record["value"]))
         elif record["name"] and record["name"] not in texts:
             cards[record["name"]] = (record["value"], record["comment"])
-    step = cards.get(STEP, (None, ""))[0]
-    packing: dict[str, Any] = {}
-    scale = None
-    if pixels.dtype.kind == "f" and pixels.ndim == 2 and pixels.dtype.itemsize == 4:
-        multiples = None if step is None else _multiples(pixels, float(step))
-        packing = LOSSLESS if multiples is None else {"compress": "RICE"}
-        if multiples is not None:
-            pixels, scale = multiples, float(step)
-    elif pixels.dtype.kind == "i" and pixels.ndim == 2:
-        packing = {"compress": "GZIP", "tile_dims": (min(MASK_ROWS, pixels.shape[0]), pixels.shape[1])}
-    elif pixels.dtype.kind == "i" and pixels.size > LONG:
-        packing = {"compress": "GZIP_2", "tile_dims": (pixels.size,)}
-    return ImageHdu(name, pixels, cards, None, texts["COMMENT"], texts["HISTORY"], packing, scale)
-
-
-def _multiples(pixels: Pixels, step: float) -> Pixels | None:
-    """Return which multiples of a step the pixels are; None if one is none."""
-    multiples = np.rint(pixels / np.float32(step))
-    fits = np.isfinite(multiples).all() and np.abs(multiples).max(initial=0.0) < LARGEST
-    if not fits or not np.array_equal(multiples * np.float32(step), pixels):
-        return None
-    return multiples.astype(np.int32)
+    hdu = ImageHdu(name, pixels, cards, None, texts["COMMENT"], texts["HISTORY"])
+    if STEP in cards and not np.array_equal(
+        rounded(pixels, cards[STEP][0], keep_positive=name == "WGT"), pixels, equal_nan=True
+    ):
+        del cards[STEP]
+    return hdu

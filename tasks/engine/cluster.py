@@ -54,6 +54,10 @@ DASK_SETTINGS = {
     # A killed worker is started again. Its start imports for 5 s, on a busy machine for more than the default of 15 s,
     # after which the cluster would close the nanny and have no workers for the rest of the run.
     "distributed.deploy.lost-worker-timeout": "1h",
+    # Profiles and monitors that nobody looks at took a tenth of a core while two workers waited.
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.interval": "1s",
+    "distributed.admin.system-monitor.interval": "5s",
 }
 
 

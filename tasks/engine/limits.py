@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import IO, Any
 
 import httpx
-from prefect import get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateName
 from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
 from prefect.concurrency.sync import concurrency
 from prefect.exceptions import PrefectException
@@ -56,18 +54,6 @@ def slot(name: str | None) -> Iterator[None]:
             held.close()
         except SERVER_AWAY as error:
             logger.warning("the slot of %s is released when its lease expires: %s", name, error)
-
-
-def is_awaited() -> bool:
-    """Whether a run of any deployment waits for another one to end; False without a server that answers."""
-    if not PREFECT_API_URL.value():
-        return False
-    waiting = FlowRunFilter(state=FlowRunFilterState(name=FlowRunFilterStateName(any_=["AwaitingConcurrencySlot"])))
-    try:
-        with get_client(sync_client=True) as client:
-            return bool(client.read_flow_runs(flow_run_filter=waiting, limit=1))
-    except SERVER_AWAY:
-        return False
 
 
 PROCESS = Path("/proc/self")

@@ -122,7 +122,7 @@ def test_an_error_of_one_exposure_lets_the_others_end():
     assert log.lines == [("begin", 2), ("end", 2)]
 
 
-def test_a_night_processes_every_exposure_once_and_searches_with_their_templates(monkeypatch):
+def test_a_night_processes_every_exposure_once_and_searches_with_their_templates(monkeypatch, tmp_path):
     from flows import night
     from flows.settings import NightSettings
 
@@ -141,10 +141,14 @@ def test_a_night_processes_every_exposure_once_and_searches_with_their_templates
     )
     needs = {11: (request(1),), 12: (request(1), request(2))}
     plan = NightPlan((request(11), request(12)), needs)
+    monkeypatch.setattr(night, "remove_intermediates", lambda who, _: asked.append(-who.expnum))
     settings = NightSettings.model_validate({"concurrent_exposures": 1, "tidy": {"enabled": False}})
-    processed, searched = night.run_stages(plan, "site", settings, None, overwrite=False)
+    processed, searched = night.run_stages(plan, str(tmp_path), settings, None, overwrite=False)
     assert asked == [1, 11, 2, (11, 1), 12, (12, 1, 2)]
     assert (sorted(processed), sorted(searched)) == ([1, 2, 11, 12], [11, 12])
+    asked.clear()
+    night.run_stages(plan, str(tmp_path), NightSettings(concurrent_exposures=1), None, overwrite=False)
+    assert asked == [1, -1, 11, -11, 2, -2, (11, 1), 12, -12, (12, 1, 2)], "intermediate images go with each exposure"
 
 
 class Held:

@@ -36,29 +36,25 @@ def test_a_night_that_cannot_fit_is_refused_with_the_numbers(plan, tmp_path, mon
     with_free(monkeypatch, 200.0)
     with pytest.raises(InputError) as caught:
         disk.check_room(plan, site, 2, tidies=True)
-    # 150 exposures of 60 CCDs at 20 MB, 100 differences at 17 MB; two exposures in process and two being searched
-    needed = (150 * 60 * 20 + 100 * 60 * 17) / 1e3 + 2 * 60 * (134 + 86 + 152) / 1e3
+    # 150 exposures of 60 CCDs at 20 MB, 100 differences at 17 MB; intermediate images of two exposures in process
+    needed = (150 * 60 * 20 + 100 * 60 * 17) / 1e3 + 2 * 60 * 34 / 1e3
     assert f"{needed:.1f} GB" in caught.value.sentence()
     assert "9000 CCDs" in caught.value.sentence()
     assert "200.0 GB are free" in caught.value.sentence()
 
 
-def test_a_disk_for_what_is_kept_makes_the_night_compress_as_it_goes(plan, tmp_path, monkeypatch):
+def test_a_night_of_a_hundred_needs_five_gigabytes_beyond_what_it_keeps(plan, tmp_path, monkeypatch):
     site = Site.at(tmp_path)
     with_free(monkeypatch, 200.0)
-    assert disk.check_room(plan, site, 2, tidies=True).is_short, "nothing has arrived that would not fit"
+    room = disk.check_room(plan, site, 2, tidies=True)  # nothing has arrived that would not fit
+    assert room.needed_gb(tidies=True) - room.kept_gb < 5.0
     monkeypatch.setattr(disk, "find_raw", lambda *_: None)
     monkeypatch.setattr(disk, "ccds_to_process", lambda *_: tuple(range(1, 61)))
-    with_free(monkeypatch, 500.0)
-    assert disk.check_room(plan, site, 2, tidies=True).is_short
-    with pytest.raises(InputError, match="does not fit"):
+    with_free(monkeypatch, room.kept_gb + 5.0)
+    disk.check_room(plan, site, 2, tidies=True)
+    with pytest.raises(InputError, match="does not fit") as caught:
         disk.check_room(plan, site, 2, tidies=False)
-    with_free(monkeypatch, 3000.0)
-    room = disk.check_room(plan, site, 2, tidies=False)
-    assert not room.is_short
-    # before compression 9000 CCDs take 66 MB more each than after it, 6000 differences 135 MB
-    assert room.compresses_early(1403.0)
-    assert not room.compresses_early(1405.0)
+    assert f"{room.kept_gb + 9000 * 34 / 1e3:.1f} GB" in caught.value.sentence()
 
 
 def test_what_is_processed_needs_no_room(plan, tmp_path, monkeypatch):

@@ -104,13 +104,14 @@ def test_the_flow_processes_each_template_once_with_the_settings_of_the_night(mo
     from flows import preparation
     from flows.settings import NightSettings
 
-    asked = []
+    asked, tidied = [], []
 
     def process(exposure, site, settings, *, overwrite, return_state):
         asked.append((exposure.expnum, exposure.rnum, site, overwrite))
         return Completed(message="done", data={"done": [1], "failures": {}})
 
     monkeypatch.setattr(preparation, "process_exposure", process)
+    monkeypatch.setattr(preparation, "remove_intermediates", lambda who, _: tidied.append(who.expnum))
     path = tmp_path / "exposures.csv"
     write_exposure_list(path, [listed(1, 10.0, -30.0), listed(2, 10.02, -30.0)])
     fields = [Pointing(ra_deg=10.0 + 0.01 * k, dec_deg=-30.0, band="i") for k in range(4)]
@@ -119,6 +120,7 @@ def test_the_flow_processes_each_template_once_with_the_settings_of_the_night(mo
         fields, NIGHT, str(path), site=str(tmp_path), settings=settings, return_state=True
     )
     assert sorted(asked) == [(1, 9, str(tmp_path), False), (2, 9, str(tmp_path), False)]
+    assert sorted(tidied) == [1, 2]
     assert exit_code(state) is ExitCode.COMPLETE
 
 

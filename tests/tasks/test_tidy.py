@@ -2,8 +2,6 @@
 
 import numpy as np
 import pytest
-from prefect import flow, get_client
-from prefect.states import Scheduled
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from blocks.site import Site
@@ -108,21 +106,15 @@ def test_the_flow_says_what_became_of_each_exposure(site, prefect_server):
     assert tidy_jobs(WHO, SEASON, site) == []
 
 
-def test_tidying_gives_way_to_a_run_that_waits(site, prefect_server):
-    @flow
-    def next_night():
-        pass
-
-    request = ExposureRequest(expnum=WHO.expnum, band=WHO.band, night=WHO.night, season=SEASON)
-    run = tidy_exposures.with_options(task_runner=ThreadPoolTaskRunner(max_workers=1))
-    with get_client(sync_client=True) as client:
-        waiting = client.create_flow_run(next_night).id
-        client.set_flow_run_state(waiting, Scheduled(name="AwaitingConcurrencySlot"), force=True)
-        state = run(WHO.night, [request], str(site.root), gives_way=True, return_state=True)
-        assert summary_of(state)["exposures"] == []
-        client.delete_flow_run(waiting)
-    state = run(WHO.night, [request], str(site.root), gives_way=True, return_state=True)
-    assert len(summary_of(state)["exposures"]) == 1
+def test_images_that_were_written_packed_are_left_alone(site):
+    (job,) = tidy_jobs(WHO, SEASON, site)
+    path = job.input_path("image")
+    write_planes(path, {"SCI": np.ones((256, 128), np.float32)}, {}, pack=True, steps={"SCI": 0.25})
+    of = StepJob(exposure=WHO, ccd=1, site=site)
+    record = site.records / of.subject / record_name(CALIBRATE.name, of.unit_name, "0" * 32)
+    record.write_bytes(record_bytes(of.result({"image": path}), "key"))
+    (job,) = tidy_jobs(WHO, SEASON, site)
+    assert set(job.inputs) == {"difference", "template"}
 
 
 def test_what_was_removed_can_be_had_again(site):
