@@ -1,5 +1,6 @@
 """Run a flow from the command line: start a server if none runs, show progress bars, return the final state."""
 
+import gc
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -89,14 +90,21 @@ def run_flow(
 
 
 def _flow_named(name: str) -> Any:  # noqa: ANN401
+    """Import a flow; garbage is not searched for meanwhile, because an import makes many objects and drops few."""
     module, _, attribute = name.partition(":")
-    return getattr(import_module(module), attribute)
+    gc.disable()
+    try:
+        return getattr(import_module(module), attribute)
+    finally:
+        gc.freeze()  # nor later among what was imported
+        gc.enable()
 
 
 def _state_of_records(flow: str, parameters: Mapping[str, Any]) -> "State[Any] | None":
+    called = _flow_named(flow)  # imports Prefect
     from tasks.engine.replay import state_of_records
 
-    return state_of_records(_flow_named(flow), parameters)
+    return state_of_records(called, parameters)
 
 
 def _runs_here(site: Site, ccds: Sequence[int] | None) -> bool:
@@ -109,10 +117,11 @@ def _runs_here(site: Site, ccds: Sequence[int] | None) -> bool:
 
 
 def _run_alone(flow: str, parameters: Mapping[str, Any], site: Site, *, show: bool) -> "State[Any]":
+    called = _flow_named(flow)
     from tasks.engine.lone_run import run_alone
 
     with progress_bars(show=show) as listener:
-        return run_alone(_flow_named(flow), parameters, site, listener)
+        return run_alone(called, parameters, site, listener)
 
 
 def _cluster_for(workers: int | None, ccds: Sequence[int] | None, *, in_process: bool) -> "ComputeCluster | None":

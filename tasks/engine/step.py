@@ -315,6 +315,8 @@ def map_step(step: Step, jobs: Sequence[Job], *, overwrite: bool = False) -> lis
     if outcomes:
         run_logger().info("%s: %d of %d jobs of %s are cached", step.name, len(outcomes), len(jobs), subject)
     left = [number for number in range(len(jobs)) if number not in outcomes]
+    if left:
+        require_records(step.name)
     for place, failure in bring_back([jobs[number] for number in left], map_step).items():
         end(left[place], Outcome(jobs[left[place]], failure=failure))
     if len(outcomes) < len(jobs):
