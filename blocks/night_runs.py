@@ -68,7 +68,13 @@ def run_of(record: NightRecord, flow: str, run: str, **about: object) -> NightRu
 
 @contextmanager
 def recorded_run(
-    night: RegisteredNight, flow: str, run: str | None, *, exposures: Iterable[int] = (), retracted: bool = False
+    night: RegisteredNight,
+    flow: str,
+    run: str | None,
+    *,
+    exposures: Iterable[int] = (),
+    retracted: bool = False,
+    at_end: bool = False,
 ) -> Iterator[None]:
     """Record a run of a night: its start, and at the end of the ``with`` block how it ended.
 
@@ -87,8 +93,14 @@ def recorded_run(
         Exposures whose raw files exist now.
     retracted
         Whether the event is retracted.
+    at_end
+        Record the run only when it has completed, because it may find that it has nothing to do and starts nothing.
     """
     known = run_of(night.record, flow, run or str(uuid4()), exposures=sorted(exposures), retracted=retracted)
+    if at_end:
+        yield
+        write_run(night, known, end="completed")
+        return
     lock = _lock(night, known.run)
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("ab") as held:

@@ -12,7 +12,6 @@ from pydantic import Field
 from blocks.folders import load_site
 from blocks.imports import is_imported
 from flows.calibration import calibration
-from flows.import_images import import_images
 from flows.settings import ExposureSettings
 from flows.single_epoch import single_epoch
 from flows.verification import verification
@@ -20,9 +19,8 @@ from tasks.engine.final_state import keep_result, merged_state
 from tasks.engine.limits import slot
 from tasks.engine.progress import progress_artifact
 from tasks.engine.task_runner import ComputeTaskRunner, current_run, with_options
-from tasks.night_plan import stage_work
 from tasks.requests import Ccds, ExposureRequest
-from tasks.steps import EXPOSURES
+from tasks.steps import EXPOSURES, stage_work
 
 StageName = Literal["single_epoch", "calibration", "verification"]
 STAGES: tuple[StageName, ...] = ("single_epoch", "calibration", "verification")
@@ -52,7 +50,11 @@ def process_exposure(
         InputError: If an input of the exposure is missing or wrong.
     """
     place = load_site(site).storing_in(exposure.destination)
-    first = import_images if is_imported(place, exposure.exposure_id()) else single_epoch
+    first = single_epoch
+    if is_imported(place, exposure.exposure_id()):
+        from flows.import_images import import_images  # with readers of foreign images, which others need not
+
+        first = import_images
     runs: dict[StageName, tuple[Any, Any]] = {
         "single_epoch": (first, settings.single_epoch),
         "calibration": (calibration, settings.calibration),

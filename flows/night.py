@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from prefect import flow, get_run_logger
+from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 
@@ -31,7 +31,9 @@ from tasks.disk import check_room
 from tasks.engine.final_state import keep_result
 from tasks.engine.limits import slot
 from tasks.engine.progress import Listener, progress_artifact
+from tasks.engine.replay import is_replaying
 from tasks.engine.stage import Stage
+from tasks.engine.step import run_logger
 from tasks.engine.task_runner import ComputeTaskRunner, with_options
 from tasks.forced_photometry import forced_photometry, forced_photometry_job
 from tasks.jobs import StepJob
@@ -79,7 +81,7 @@ def process_night(
     place = load_site(site).storing_in(settings.version.destination)
     registered = read_night(place, NightEvent.night_of(night, event))
     at_hand = exposures_at_hand(registered, place)
-    with recorded_run(registered, PROCESS, flow_run.id, exposures=at_hand):
+    with recorded_run(registered, PROCESS, flow_run.id, exposures=at_hand, at_end=is_replaying()):
         return process_registered(registered, at_hand, place, site, settings, overwrite=overwrite)
 
 
@@ -108,7 +110,7 @@ def process_registered(
     plan = replace(plan, urgency=urgency_of(registered, at_hand))
     room = check_room(plan, place, settings.concurrent_exposures, tidies=settings.tidy.enabled)
     if room.needed_gb(tidies=settings.tidy.enabled) > room.free_gb:
-        get_run_logger().warning("%s will not fit on the disk with all its exposures: %s", what, room.sentence())
+        run_logger().warning("%s will not fit on the disk with all its exposures: %s", what, room.sentence())
     search = [exposure.expnum for exposure in plan.search]
     work = night_work(registered.record.night, [e.expnum for e in plan.all], search)
     with progress_artifact(what, work) as listener:
@@ -151,7 +153,7 @@ def run_stages(
     def process(exposure: ExposureRequest) -> State[Any]:
         run = with_options(process_exposure, priority=priority[exposure.expnum], listener=listener)
         state = run(exposure, site, overwrite=overwrite, settings=settings.exposure, return_state=True)
-        if settings.tidy.enabled:
+        if settings.tidy.enabled and not is_replaying():
             remove_intermediates(exposure.exposure_id(), load_site(site).storing_in(exposure.destination))
         return state
 

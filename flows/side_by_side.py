@@ -9,6 +9,7 @@ from typing import Any
 from prefect.client.schemas.objects import State
 
 from tasks.engine.final_state import error_of
+from tasks.engine.replay import StepToRun
 from tasks.engine.running_scheduler import SchedulerError
 from tasks.requests import ExposureRequest
 
@@ -17,13 +18,14 @@ from tasks.requests import ExposureRequest
 def abandonable_pool(at_once: int) -> Iterator[ThreadPoolExecutor]:
     """Yield a thread pool that is joined at the end, unless the run is cancelled or interrupted.
 
-    In that case no further call starts, and calls that are still running end when the run's cluster is closed.
+    In that case no further call starts, and calls that are still running end when the run's cluster is closed. An
+    attempt to do without a run (:mod:`tasks.engine.replay`) ends in all threads before the run begins.
     """
     pool = ThreadPoolExecutor(max_workers=at_once)
     try:
         yield pool
     except BaseException as error:
-        is_cancelled = not isinstance(error, Exception)
+        is_cancelled = not isinstance(error, Exception | StepToRun)
         pool.shutdown(wait=not is_cancelled, cancel_futures=is_cancelled)
         raise
     pool.shutdown()

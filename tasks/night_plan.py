@@ -29,7 +29,7 @@ from tasks.jobs import StepJob
 from tasks.products import read_quality
 from tasks.raw_files import arrived_exposures
 from tasks.requests import ExposureRequest, Version
-from tasks.steps import NIGHT, exposure_cpu_s, steps_of
+from tasks.steps import NIGHT, exposure_cpu_s, stage_work, steps_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,20 +219,6 @@ def _searched(
         host_zeropoint_mag=float(summary.ccds[best[1]]["zeropoint_mag"]),
         templates=tuple(sorted({expnum for expnum, _ in chosen})),
     )
-
-
-def stage_work(subjects: Iterable[object], stages: Iterable[str]) -> dict[tuple[str, str], float]:
-    """Return (subject, step) to nominal CPU seconds, for all steps of some stages.
-
-    Parameters
-    ----------
-    subjects
-        Exposure numbers or names of nights, as in file names.
-    stages
-        Names of stages.
-    """
-    steps = steps_of(*stages)
-    return {(str(subject), step.name): exposure_cpu_s(step) for subject in subjects for step in steps}
 
 
 def night_work(night: int, exposures: Iterable[int], search: Iterable[int]) -> dict[tuple[str, str], float]:

@@ -5,6 +5,8 @@ science, so that commands that only inspect a site start quickly. CPU seconds ar
 CCDs, on one core, as measured by ``python -m bench.chain``.
 """
 
+from collections.abc import Iterable
+
 from tasks.engine.jobs import StepInfo
 
 EXPOSURES = "gw-exposures"
@@ -151,6 +153,20 @@ def steps_of(*stages: str) -> tuple[StepInfo, ...]:
 def exposure_cpu_s(info: StepInfo, n_ccds: int = CCDS_OF_EXPOSURE) -> float:
     """Return the nominal CPU seconds of a step for a whole exposure or, for steps of a night, for the night."""
     return info.cpu_s * (n_ccds if info.mapped_over == CCD else 1)
+
+
+def stage_work(subjects: Iterable[object], stages: Iterable[str]) -> dict[tuple[str, str], float]:
+    """Return (subject, step) to nominal CPU seconds, for all steps of some stages.
+
+    Parameters
+    ----------
+    subjects
+        Exposure numbers or names of nights, as in file names.
+    stages
+        Names of stages.
+    """
+    steps = steps_of(*stages)
+    return {(str(subject), step.name): exposure_cpu_s(step) for subject in subjects for step in steps}
 
 
 def intermediate_suffixes() -> tuple[str, ...]:

@@ -92,7 +92,7 @@ def single_epoch(
         {"exposure": request, "site": found.name, "overwrite": overwrite, **about},
         workers=workers,
         in_process=single_process,
-        skip_if_done=not overwrite,
+        plain=True,
         about={"expnum": expnum, **about},
     )
 
@@ -135,7 +135,7 @@ def calibrate(
         "flows.calibration:calibration",
         parameters,
         workers=workers,
-        skip_if_done=not overwrite,
+        plain=True,
         about={"expnum": expnum, "ccds": chosen, "instrumental_zeropoint_mag": instrumental_zeropoint},
     )
     solved = dict(answer.document["summary"].get("zeropoints", {}))
@@ -183,8 +183,7 @@ def difference(
     rules = {} if settings is None else {"settings": read_settings(settings, DifferenceStageSettings)}
     parameters = {"exposure": request, "site": found.name, **rules, "ccds": chosen, "overwrite": overwrite}
     flow, about = "flows.difference:difference", {"expnum": expnum, "ccds": chosen, "full_copy": full_copy}
-    done = not overwrite
-    return run_flow("difference", common, found.site, flow, parameters, workers=workers, skip_if_done=done, about=about)
+    return run_flow("difference", common, found.site, flow, parameters, workers=workers, plain=True, about=about)
 
 
 def export(

@@ -44,6 +44,7 @@ def night(
 ) -> Answer:
     """Process a night: its exposures, their differences, the ranked candidates; --skymap or --event registers it."""
     quiet_console(verbose=common.verbose)  # before Prefect is imported
+    from blocks.night_runs import PROCESS, read_runs
     from blocks.nights import read_night
     from flows.settings import NightSettings
 
@@ -52,11 +53,12 @@ def night(
     if given != NOTHING_GIVEN:
         done = registered(found, night, given, update=True)
         sys.stderr.writelines(f"gw-workflow: {line}\n" for line in (done.line(), *done.told()))
-    read_night(found.site, night)
+    runs = [run for run in read_runs(read_night(found.site, night)) if run.flow == PROCESS]
+    may_be_done = bool(runs) and runs[-1].end == "completed"  # else to look for what there is to do costs CPU time
 
     parameters = {"night": night, "site": found.name, **chosen, "overwrite": overwrite}
     flow, about = "flows.night:process_night", {"night": night}
-    return run_flow("night", common, found.site, flow, parameters, workers=workers, about=about)
+    return run_flow("night", common, found.site, flow, parameters, workers=workers, plain=may_be_done, about=about)
 
 
 def status(

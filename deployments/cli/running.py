@@ -1,5 +1,6 @@
 """Run a flow from the command line: start a server if none runs, show progress bars, return the final state."""
 
+import gc
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,6 +12,7 @@ from blocks.site import Site
 from deployments.checks.needs import require_needs
 from deployments.cli.options import Common
 from deployments.cli.output import Answer
+from deployments.server.database import may_hold_blocks
 from deployments.server.server import Server, is_running, server_for
 from imaging.errors import GWWorkflowError, InputError
 from imaging.io.access import told
@@ -34,7 +36,7 @@ def run_flow(
     *,
     workers: int | None = None,
     in_process: bool = False,
-    skip_if_done: bool = False,
+    plain: bool = False,
     about: Mapping[str, object],
 ) -> Answer:
     """Run a flow in this process and return its final state as a result.
@@ -55,8 +57,10 @@ def run_flow(
         Worker processes; None for the cluster of the site.
     in_process
         Run one step at a time, in this process.
-    skip_if_done
-        Start no server for a flow whose steps are all recorded; then no run is recorded either.
+    plain
+        Start no server for a flow whose steps are all recorded; then no run is recorded either. Nor for a flow of one
+        CCD in this process; the next server of the site shows its run. Both need a flow that calls others by
+        :func:`tasks.engine.task_runner.with_options` only.
     about
         Further entries of the JSON document.
 
@@ -67,12 +71,12 @@ def run_flow(
     """
     quiet_console(verbose=common.verbose)
     require_needs(site)
-    if skip_if_done and not os.environ.get("PREFECT_API_URL") and not is_running(site):
-        from tasks.engine.replay import state_of_records
-
-        recorded = state_of_records(_flow_named(flow), parameters)
-        if recorded is not None:
-            return answer_of(command, recorded, None, **about)
+    if plain and not os.environ.get("PREFECT_API_URL") and not is_running(site):
+        known = None if parameters.get("overwrite") else _state_of_records(flow, parameters)
+        if known is None and workers is None and _runs_here(site, parameters.get("ccds")):
+            known = _run_alone(flow, parameters, site, show=not common.verbose)
+        if known is not None:
+            return answer_of(command, known, None, **about)
     with server_for(site) as server:
         if server.user:
             sys.stderr.write(f"gw-workflow: uses the server of {server.user}, {server.ui_url}\n")
@@ -86,8 +90,38 @@ def run_flow(
 
 
 def _flow_named(name: str) -> Any:  # noqa: ANN401
+    """Import a flow; garbage is not searched for meanwhile, because an import makes many objects and drops few."""
     module, _, attribute = name.partition(":")
-    return getattr(import_module(module), attribute)
+    gc.disable()
+    try:
+        return getattr(import_module(module), attribute)
+    finally:
+        gc.freeze()  # nor later among what was imported
+        gc.enable()
+
+
+def _state_of_records(flow: str, parameters: Mapping[str, Any]) -> "State[Any] | None":
+    called = _flow_named(flow)  # imports Prefect
+    from tasks.engine.replay import state_of_records
+
+    return state_of_records(called, parameters)
+
+
+def _runs_here(site: Site, ccds: Sequence[int] | None) -> bool:
+    """Whether a run is of one CCD, and no cluster is named or saved for it."""
+    if ccds is None or len(ccds) != 1 or may_hold_blocks(site.state / "server", "Compute Cluster"):
+        return False
+    from tasks.engine.cluster import ADDRESS_VARIABLE
+
+    return not os.environ.get(ADDRESS_VARIABLE)
+
+
+def _run_alone(flow: str, parameters: Mapping[str, Any], site: Site, *, show: bool) -> "State[Any]":
+    called = _flow_named(flow)
+    from tasks.engine.lone_run import run_alone
+
+    with progress_bars(show=show) as listener:
+        return run_alone(called, parameters, site, listener)
 
 
 def _cluster_for(workers: int | None, ccds: Sequence[int] | None, *, in_process: bool) -> "ComputeCluster | None":
@@ -102,7 +136,7 @@ def _cluster_for(workers: int | None, ccds: Sequence[int] | None, *, in_process:
 
 
 def answer_of(command: str, state: "State[Any]", server: Server | None, **about: object) -> Answer:
-    """Return the final state of a flow as a result; ``server`` is None if nothing had to run.
+    """Return the final state of a flow as a result; ``server`` is None if it needed none.
 
     Raises
     ------
@@ -129,7 +163,7 @@ def answer_of(command: str, state: "State[Any]", server: Server | None, **about:
         **about,
         "state": state.name,
         "message": message,
-        "flow_run_id": None if server is None else str(state.state_details.flow_run_id),
+        "flow_run_id": str(state.state_details.flow_run_id) if state.state_details.flow_run_id else None,
         "server": None if server is None else server.ui_url,
         "summary": summary_of(state),
     }

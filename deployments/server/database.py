@@ -167,6 +167,29 @@ def prepare_sqlite(path: Path) -> None:
         connection.execute("VACUUM")  # writes the setting into the file
 
 
+def may_hold_blocks(folder: Path, block_type: str) -> bool:
+    """Whether the database of a server that does not run may hold blocks of a type; True if that cannot be read.
+
+    Parameters
+    ----------
+    folder
+        Folder of the server.
+    block_type
+        Name of the type.
+    """
+    path = folder / "prefect.db"
+    if os.environ.get(VARIABLE):
+        return True
+    if not path.exists():
+        return False
+    question = "SELECT count(*) FROM block_document WHERE block_type_name = ?"
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)) as connection:
+            return bool(connection.execute(question, (block_type,)).fetchone()[0])
+    except sqlite3.Error:
+        return True
+
+
 def vacuum_sqlite(path: Path) -> Size:
     """Return the space of removed rows in an SQLite file to the disk.
 

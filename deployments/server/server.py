@@ -96,7 +96,7 @@ def is_healthy(api_url: str, timeout_s: float = HEALTH_TIMEOUT_S) -> bool:
         return False
 
 
-def ask_server(api_url: str, what: str, question: dict[str, Any], timeout_s: float = HEALTH_TIMEOUT_S) -> Any:  # noqa: ANN401
+def ask_server(api_url: str, what: str, question: Any, timeout_s: float = HEALTH_TIMEOUT_S) -> Any:  # noqa: ANN401
     """Send a query to the server's API, with what it asks of clients, and return the result.
 
     Raises
@@ -148,10 +148,18 @@ def server_for(site: Site, *, port: int | None = None) -> Iterator[Server]:
         embedded_server(site, port=port) as server,
         applied_settings(client_environment(server.api_url, _folder(site), auth_string(_folder(site)))),
     ):
+        _show_lone_runs(site, server.api_url)
         try:
             yield server
         finally:
             drain()
+
+
+def _show_lone_runs(site: Site, api_url: str) -> None:
+    from deployments.server.lone_runs import show_lone_runs
+
+    with suppress(OSError, ValueError):  # they are kept for the next server
+        show_lone_runs(site, api_url)
 
 
 @contextmanager

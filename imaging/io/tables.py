@@ -3,6 +3,7 @@
 Floats are stored byte-stream-split without dictionaries, which halves size and time relative to the defaults.
 """
 
+import base64
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -18,6 +19,9 @@ from imaging.io.table_metadata import astropy_metadata, votable_metadata
 
 SEAL = b"seal"
 """Key of the metadata with the hash of the file."""
+
+ARROW_SCHEMA = b"ARROW:schema"
+"""Key of the metadata with the schema of the table, without what describes the file to other programs."""
 
 
 def write_table(path: Path, table: pa.Table) -> None:
@@ -50,7 +54,20 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """
     with table_of(path):
         check_seal(path)
-        return pq.read_table(path, columns=columns, memory_map=True, partitioning=None)
+        return _read(path, columns)
+
+
+def _read(path: Path, columns: Sequence[str] | None) -> pa.Table:
+    """Read a table as ``pyarrow.parquet.read_table`` does, without the import of Arrow's datasets, 0.5 CPU s."""
+    with pq.ParquetFile(path, memory_map=True) as file:
+        absent = [name for name in columns or () if name not in file.schema_arrow.names]
+        if absent:
+            raise pa.ArrowInvalid(f"no column {absent[0]}")
+        stored = (file.metadata.metadata or {}).get(ARROW_SCHEMA)
+        table = file.read(columns)
+    if stored is None:
+        return table
+    return table.replace_schema_metadata(pa.ipc.read_schema(pa.py_buffer(base64.b64decode(stored))).metadata)
 
 
 def read_tables(paths: Iterable[Path], schema: pa.Schema) -> pa.Table:

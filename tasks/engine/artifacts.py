@@ -10,10 +10,11 @@ from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 from prefect.logging import get_logger
 
 from tasks.engine.jobs import plain_quality
+from tasks.engine.lone_run import keep_page
 
 
 def create_artifact(run: UUID, kind: str, key: str, data: Any, description: str) -> UUID:  # noqa: ANN401
-    """Create an artifact of a flow run; return its identifier.
+    """Create an artifact of a flow run; return its identifier, without a server that of the run.
 
     Parameters
     ----------
@@ -34,6 +35,8 @@ def create_artifact(run: UUID, kind: str, key: str, data: Any, description: str)
         If the server is unavailable or rejects the artifact.
     """
     content = json.dumps([plain_quality(row) for row in data], allow_nan=False) if kind == "table" else data
+    if keep_page(kind, key, content, description):
+        return run
     artifact = ArtifactCreate(type=kind, key=key, data=content, description=description, flow_run_id=run)
     with get_client(sync_client=True) as client:
         return client.create_artifact(artifact).id

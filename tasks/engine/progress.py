@@ -12,6 +12,7 @@ from uuid import UUID
 import httpx
 
 from tasks.engine.artifacts import create_artifact, update_artifact
+from tasks.engine.lone_run import lone_listener
 from tasks.engine.task_runner import ComputeTaskRunner, current_run
 
 
@@ -49,8 +50,8 @@ Listener = Callable[[Progress], None]
 
 def report(progress: Progress) -> None:
     """Pass progress to the listeners of the current run."""
-    runner = ComputeTaskRunner.current()
-    for listener in runner.options.listeners if runner else ():
+    runner, alone = ComputeTaskRunner.current(), lone_listener()
+    for listener in runner.options.listeners if runner else filter(None, [alone]):
         listener(progress)
 
 

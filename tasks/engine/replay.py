@@ -1,12 +1,14 @@
-"""Whether a command has anything to do: its flow is called as a plain function, in which every step must be recorded.
+"""Flows as plain functions, without a server: to see whether a command has anything to do, or to run for one CCD.
 
-Nothing is started for it, neither a server nor workers. The flow plans its jobs and looks up their records as it always
-does, and flows that it calls are called in the same way. The first step without a record ends the attempt.
+Nothing is started, neither a server nor workers. The flow plans its jobs and looks up their records as it always does,
+and flows that it calls are called in the same way. :func:`state_of_records` only looks: the first step without a record
+ends the attempt. :mod:`tasks.engine.lone_run` computes the steps in this process.
 """
 
-import threading
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any, Literal, TypeVar
 
 from prefect import Flow
 from prefect.client.schemas.objects import State
@@ -14,17 +16,32 @@ from prefect.utilities.callables import get_call_parameters
 
 AnyFlow = TypeVar("AnyFlow", bound=Flow[Any, Any])
 
-_attempt = threading.local()
-"""Its attribute ``runs`` says whether this thread is calling a flow as a plain function."""
+_process = SimpleNamespace(how="")
+"""Whether flows are called as plain functions, ``looking`` or ``computing``; a process that does so does only that."""
 
 
 class StepToRun(BaseException):
     """A step has no record, so that the flow has to run."""
 
 
+def is_plain() -> bool:
+    """Whether flows are called as plain functions."""
+    return bool(_process.how)
+
+
 def is_replaying() -> bool:
-    """Whether a flow is called as a plain function."""
-    return getattr(_attempt, "runs", False)
+    """Whether flows are called as plain functions in which every step must be recorded."""
+    return bool(_process.how == "looking")
+
+
+@contextmanager
+def plainly(how: Literal["looking", "computing"]) -> Iterator[None]:
+    """Call flows as plain functions inside the ``with`` block."""
+    before, _process.how = _process.how, how
+    try:
+        yield
+    finally:
+        _process.how = before
 
 
 def require_records(step: str) -> None:
@@ -33,7 +50,7 @@ def require_records(step: str) -> None:
         raise StepToRun(step)
 
 
-def replayed(flow: AnyFlow) -> AnyFlow:
+def as_function(flow: AnyFlow) -> AnyFlow:
     """Return a flow as a plain function of the same parameters that returns its final state."""
 
     def call(*words: Any, return_state: bool = True, **options: Any) -> Any:  # noqa: ANN401, ARG001
@@ -52,12 +69,10 @@ def state_of_records(flow: Flow[Any, Any], parameters: Mapping[str, Any]) -> Sta
     parameters
         Its parameters.
     """
-    _attempt.runs = True
-    run: Callable[..., State[Any]] = replayed(flow)
+    run: Callable[..., State[Any]] = as_function(flow)
     try:
-        state = run(**parameters)
+        with plainly("looking"):
+            state = run(**parameters)
     except (StepToRun, Exception):  # noqa: BLE001 (the run meets the same error and tells it)
         return None
-    finally:
-        _attempt.runs = False
     return state if state.is_completed() and state.name == "Completed" else None

@@ -44,6 +44,7 @@ from tasks.engine.failures import note_failure
 from tasks.engine.jobs import Failure, Job, Outcome, StepInfo, StepResult
 from tasks.engine.limits import ResourceMeter, TimeLimit, slot
 from tasks.engine.locks import FileLocks
+from tasks.engine.lone_run import lone_logger, lone_run
 from tasks.engine.machine import machine_errors
 from tasks.engine.outcomes import (
     done_outcome,
@@ -142,7 +143,7 @@ class Step:
 
     def execute(self, job: Job) -> StepResult:
         """Run the step with measurement, time limit and located errors; ``NoWorkError`` becomes an empty result."""
-        logger = _logger()
+        logger = run_logger()
         meter = ResourceMeter()
         try:
             with machine_errors(), TimeLimit(self.time_limit_s, trace_of(job)):
@@ -312,8 +313,10 @@ def map_step(step: Step, jobs: Sequence[Job], *, overwrite: bool = False) -> lis
             end(number, done_outcome(job, known, cached=True))
             note_producer(step, job, known)
     if outcomes:
-        _logger().info("%s: %d of %d jobs of %s are cached", step.name, len(outcomes), len(jobs), subject)
+        run_logger().info("%s: %d of %d jobs of %s are cached", step.name, len(outcomes), len(jobs), subject)
     left = [number for number in range(len(jobs)) if number not in outcomes]
+    if left:
+        require_records(step.name)
     for place, failure in bring_back([jobs[number] for number in left], map_step).items():
         end(left[place], Outcome(jobs[left[place]], failure=failure))
     if len(outcomes) < len(jobs):
@@ -346,12 +349,12 @@ def _submit(
         left = [number for number in left if has_lost_its_scheduler(outcomes[number])]
         if not left:
             break
-        _logger().warning("%s: the scheduler was lost; submitting %d jobs again", task.name, len(left))
+        run_logger().warning("%s: the scheduler was lost; submitting %d jobs again", task.name, len(left))
     for attempt, delay_s in enumerate(ALONE_DELAYS_S):
         lost = [number for number in submitted if is_worth_being_alone(outcomes[number], attempt)]
         if not lost:
             return
-        _logger().warning("%s: retrying %d jobs one at a time, with more memory", task.name, len(lost))
+        run_logger().warning("%s: retrying %d jobs one at a time, with more memory", task.name, len(lost))
         time.sleep(delay_s)
         with on_the_cluster(alone=True):
             for number in lost:
@@ -379,9 +382,11 @@ def trace_of(job: Job) -> Path:
     return job.site.state / "stuck" / f"{name}.txt"
 
 
-def _logger() -> logging.Logger | logging.LoggerAdapter[logging.Logger]:
+def run_logger() -> logging.Logger | logging.LoggerAdapter[logging.Logger]:
     """Return the logger of the task or flow run, shown in the UI; outside of a run, the module's logger."""
-    return get_run_logger() if TaskRunContext.get() or FlowRunContext.get() else logging.getLogger(__name__)
+    if TaskRunContext.get() or FlowRunContext.get():
+        return get_run_logger()
+    return lone_logger() if lone_run() else logging.getLogger(__name__)
 
 
 def _find_step(module: str, name: str) -> Step:

@@ -24,7 +24,8 @@ from prefect.utilities.engine import collect_task_run_inputs_sync
 
 from blocks.cluster import ComputeCluster
 from tasks.engine.cluster import Cluster
-from tasks.engine.replay import is_replaying, replayed
+from tasks.engine.lone_run import lone_run
+from tasks.engine.replay import as_function, is_plain
 
 if TYPE_CHECKING:
     from prefect_dask.client import PrefectDaskClient
@@ -78,7 +79,7 @@ def current_run() -> UUID | None:
 def page_run() -> UUID | None:
     """Return the identifier of the flow run that gets the artifacts; None outside of a run."""
     runner = ComputeTaskRunner.current()
-    return (runner.options.page_run if runner else None) or current_run()
+    return (runner.options.page_run if runner else None) or current_run() or lone_run()
 
 
 def with_options(
@@ -102,8 +103,8 @@ def with_options(
     listener
         Additional listener of progress.
     """
-    if is_replaying():
-        return replayed(flow)
+    if is_plain():
+        return as_function(flow)
     runner = ComputeTaskRunner.current()
     options = runner.options if runner else RunOptions()
     changes: dict[str, Any] = {"priority": priority, "page_run": page_run}
@@ -273,7 +274,7 @@ class ComputeTaskRunner(TaskRunner["PrefectDaskFuture[Any]"]):
 def runs_here() -> bool:
     """Whether the steps of the current flow run are run in this process, one after another, without Dask."""
     runner = ComputeTaskRunner.current()
-    return runner is not None and runner._run_cluster().runs_here
+    return runner._run_cluster().runs_here if runner is not None else is_plain()
 
 
 @contextmanager

@@ -85,6 +85,7 @@ def test_second_run_recomputes_nothing(demonstration):
     assert ran.code == 0
     assert set(computed(ran.document).values()) == {0}
     assert contents(demonstration.site) == before
+    assert (ran.document["server"], ran.document["flow_run_id"]) == (None, None), "it starts no server"
 
 
 def test_missing_and_damaged_products_are_made_again_byte_for_byte(demonstration):

@@ -1,8 +1,9 @@
 """The stages of one exposure: run one by one, re-run, overwritten."""
 
 import pytest
-from night_site import SEARCH, contents, gw_workflow, single_epoch
+from night_site import SEARCH, borrow, contents, gw_workflow, single_epoch
 
+from blocks.lone_runs import ended_lone_runs
 from blocks.site import Site
 from tasks.engine.jobs import ExitCode
 
@@ -67,6 +68,20 @@ def test_a_command_with_nothing_to_do_starts_no_server(command, calibrated):
         name: known.document[name] for name in ("message", "state", "summary")
     }
     assert contents(calibrated) == before
+
+
+def test_a_command_for_one_ccd_starts_no_server_and_gives_the_same_bytes(calibrated, borrowed, tmp_path):
+    other = borrow(borrowed, tmp_path / "other")
+    words = [word for word in single_epoch("-C") if word != "-s"]
+    alone = gw_workflow(*words, "--site", other.root)
+    assert alone.code is ExitCode.COMPLETE, alone.document
+    assert steps(alone) == {"single_epoch": (4, 0), "calibration": (2, 0), "verification": (2, 0)}
+    assert alone.document["server"] is None
+    assert not (other.state / "server" / "address.json").exists()
+    assert contents(other) == contents(calibrated)
+    (run,) = ended_lone_runs(other)
+    assert (str(run.run), run.state_type) == (alone.document["flow_run_id"], "COMPLETED")
+    assert {page.key for page in run.pages} == {f"{n}-{SEARCH[0]}" for n in ("zero-points", "quality", "focal-plane")}
 
 
 @pytest.mark.dask

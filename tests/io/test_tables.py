@@ -1,5 +1,6 @@
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from imaging.errors import InputError, StorageError
@@ -25,6 +26,22 @@ def test_tables_survive_writing_and_reading(tmp_path):
     assert again.equals(table)
     assert np.isnan(column(again, "b")[1])
     assert column(again, "c").shape == (2, 3)
+
+
+@pytest.mark.parametrize("columns", [None, ["d", "a"]])
+def test_a_table_is_read_as_arrow_reads_it(tmp_path, columns):
+    """With what the table states of itself, and without what describes the file to programs of other kinds."""
+    facts = {b"about": b'{"night": 20240510}'}
+    rows = {"a": [1, 2], "b": [0.5, None], "c": np.arange(6.0).reshape(2, 3), "d": ["x", "y"]}
+    write_table(tmp_path / "own.parquet", make_table(rows, SCHEMA).replace_schema_metadata(facts))
+    pq.write_table(pa.table({"a": [1, 2], "d": ["x", "y"]}), tmp_path / "foreign.parquet", store_schema=False)
+    for name in ("own.parquet", "foreign.parquet"):
+        known = pq.read_table(tmp_path / name, columns=columns, partitioning=None)
+        again = read_table(tmp_path / name, columns)
+        assert again.schema.equals(known.schema, check_metadata=True)
+        assert again.equals(known)
+    with pytest.raises(StorageError, match="nonsense"):
+        read_table(tmp_path / "own.parquet", ["a", "nonsense"])
 
 
 def test_a_schema_never_drifts(tmp_path):

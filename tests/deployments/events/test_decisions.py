@@ -337,6 +337,18 @@ def test_a_record_tells_a_running_run_from_a_killed_one(tmp_path):
     assert read_runs(night)[0].end == "running", "only the server knows how it ended"
 
 
+def test_a_run_that_finds_nothing_to_do_is_recorded_at_its_end_only(tmp_path):
+    world = World(tmp_path)
+    world.register(NIGHT, [ONE])
+    with pytest.raises(ZeroDivisionError), recorded_run(newest(world), PROCESS, None, at_end=True):
+        raise ZeroDivisionError
+    assert read_runs(newest(world)) == (), "the run that follows records itself"
+    with recorded_run(newest(world), PROCESS, None, exposures=[ONE], at_end=True):
+        assert read_runs(newest(world)) == ()
+    (run,) = read_runs(newest(world))
+    assert (run.end, run.exposures, is_alive(newest(world), run)) == ("completed", (ONE,), False)
+
+
 @pytest.mark.parametrize(
     ("error", "end"), [(None, "completed"), (ValueError("x"), "failed"), (KeyboardInterrupt(), "cancelled")]
 )

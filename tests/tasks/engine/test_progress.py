@@ -10,8 +10,8 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRun
 from tasks.engine import progress as run_progress
 from tasks.engine.progress import SEVERAL, Progress, RunProgress, progress_artifact, report
 from tasks.engine.task_runner import ComputeTaskRunner, with_options
-from tasks.night_plan import night_work, stage_work
-from tasks.steps import STEPS
+from tasks.night_plan import night_work
+from tasks.steps import STEPS, stage_work
 
 
 def test_a_completed_night_is_at_100_percent():

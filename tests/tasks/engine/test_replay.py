@@ -1,10 +1,13 @@
 """A flow with nothing to do: known from its records alone, without a run; everything else starts one."""
 
+from types import SimpleNamespace
+
 import pytest
 from prefect import flow
 from toy_steps import EXPOSURE, calls, jobs_for, product, toy
 
 from blocks.site import Site
+from flows.side_by_side import run_side_by_side
 from tasks.engine.final_state import keep_result, merged_state, summary_of
 from tasks.engine.replay import is_replaying, state_of_records
 from tasks.engine.stage import Stage
@@ -31,6 +34,19 @@ def toy_stages(folder: str, ccds: tuple[int, ...], modes: dict[int, str] | None 
     RUNS.append(current_run())
     state = with_options(toy_stage)(folder, ccds, modes, overwrite=overwrite, return_state=True)
     return merged_state("exposure 1300001", {"toys": state})
+
+
+@keep_result
+@flow(task_runner=ComputeTaskRunner())
+def toy_night(folder: str, ccds: tuple[int, ...]):
+    """Run one flow for each CCD, several at once, in threads, as a night does for its exposures."""
+    run = with_options(toy_stage)
+    states = run_side_by_side(
+        lambda request: run(folder, (request.expnum,), return_state=True),
+        [SimpleNamespace(expnum=ccd) for ccd in ccds],
+        at_once=3,
+    )
+    return merged_state("night", {str(ccd): state for ccd, state in states.items()})
 
 
 @pytest.fixture
@@ -86,6 +102,18 @@ def test_what_failed_has_to_run(site, mode):
 def test_a_ccd_with_nothing_to_do_is_done(site):
     run(site, (1, 2), {2: "nothing"})
     assert summary_of(records(site, (1, 2), {2: "nothing"}))["done"] == [1]
+
+
+def test_flows_in_threads_are_looked_at_too_and_all_threads_end_with_the_attempt(site):
+    run(site, (1, 2, 4))
+    night = {"folder": str(site.root), "ccds": (1, 2, 4)}
+    RUNS.clear()
+    assert state_of_records(toy_night, night) is not None
+    assert RUNS == [None] * 3
+    assert state_of_records(toy_night, night | {"ccds": (3, 1, 2, 4)}) is None
+    assert RUNS == [None] * 7, "no thread has gone on as a run"
+    assert calls(site) == [1, 2, 4]
+    assert not is_replaying()
 
 
 def test_wrong_parameters_are_left_to_the_run(site):
