@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from imaging.difference.alard_lupton import match_alard_lupton
 from imaging.difference.blank import blank_sky, quiet_sky
+from imaging.difference.detect import BrightStars, stars_of_template
 from imaging.difference.filter import FilteredDifference, matched_filter, measure_scale_error, significance
 from imaging.difference.masks import usable
 from imaging.difference.noise import lag_one, noise_width, predicted_weight
@@ -16,6 +17,7 @@ from imaging.difference.records import Difference, Matched
 from imaging.difference.response import difference_psf, photon_factor, psf_flux_error, tile_stamps
 from imaging.difference.settings import SubtractionSettings
 from imaging.difference.star_residuals import add_star_residuals
+from imaging.difference.star_surroundings import add_star_surroundings
 from imaging.difference.streaks import mask_streaks
 from imaging.difference.zogy import match_zogy
 from imaging.errors import CcdError
@@ -36,7 +38,10 @@ MIN_SOURCES = 10
 
 
 def subtract(
-    search: CalibratedImage, template: Template | CalibratedImage, settings: SubtractionSettings | None = None
+    search: CalibratedImage,
+    template: Template | CalibratedImage,
+    settings: SubtractionSettings | None = None,
+    stars: BrightStars | None = None,
 ) -> Difference:
     """Subtract a template from a search image, with a significance that is calibrated on blank sky.
 
@@ -48,6 +53,8 @@ def subtract(
         Stack (or one calibrated image) on the search image's grid.
     settings
         All settings; the defaults if left out.
+    stars
+        Bright stars of a catalogue, on and around the image, beside those of the template.
 
     Raises
     ------
@@ -71,7 +78,7 @@ def subtract(
         core = round(0.6 * psf.fwhm_pixels)
         filtered = matched_filter(matched.image, sky.weight, matched.model, stamps, core, matched.tiling)
     with times.step("errors"):
-        scale_error, score, widths, quiet = _errors(matched, filtered, sky.weight, settings)
+        scale_error, score, widths, quiet = _errors(matched, filtered, sky.weight, settings, search, stars)
     with times.step("quality"):
         quality = _quality(matched, sky, score, quiet, streaks) | {"scale_error": scale_error}
     return Difference(
@@ -167,14 +174,25 @@ def _weigh(pair: Pair, matched: Matched, settings: SubtractionSettings) -> _Sky:
 
 
 def _errors(
-    matched: Matched, filtered: FilteredDifference, weight: FloatImage, settings: SubtractionSettings
+    matched: Matched,
+    filtered: FilteredDifference,
+    weight: FloatImage,
+    settings: SubtractionSettings,
+    search: CalibratedImage,
+    stars: BrightStars | None,
 ) -> tuple[float, FloatImage, FloatArray, BoolImage]:
     """Return the relative error of the subtracted brightness and what :func:`_score` returns.
 
     What else is left of bright stars is added to the noise in ``filtered`` and ``weight``.
     """
     scale_error = _scale_error(matched, filtered, settings)
-    add_star_residuals(filtered, weight, matched.model, (scale_error, matched.shifts.rms_after_pixels))
+    errors = (scale_error, matched.shifts.rms_after_pixels)
+    add_star_residuals(filtered, weight, matched.model, errors)
+    lists = [stars_of_template(matched.model, search)] + ([stars] if stars else [])
+    x, y, mag = (np.concatenate([getattr(one, name) for one in lists]) for name in ("x", "y", "mag"))
+    ny, nx = matched.image.shape
+    pixel_arcsec = float(np.sqrt(search.wcs.pixel_area_arcsec2(nx / 2, ny / 2)))
+    add_star_surroundings(filtered, weight, (x, y, mag), errors, search.psf.fwhm_pixels, pixel_arcsec)
     return scale_error, *_score(matched, filtered, scale_error, settings)
 
 
