@@ -165,8 +165,22 @@ def excess_in_rings(around: Surroundings, fwhm_pixels: float) -> FloatArray:
     while edges[-1] < around.radius.max():
         edges.append(edges[-1] + max(fwhm_pixels, RING_GROWTH * edges[-1]))
     ring = np.digitize(around.radius, edges)
-    quantiles = ((0.5, MEDIAN), (0.75, UPPER_QUARTILE))
-    return _typical(ring, around.significance, quantiles, RING_AREA * fwhm_pixels**2)[ring]
+    return typical_in_rings(ring, around.significance, RING_AREA * fwhm_pixels**2)[ring]
+
+
+def typical_in_rings(ring: IntArray, significance: FloatArray, area: float) -> FloatArray:
+    """Return per ring the typical significance in units of that of noise; one where it may be noise.
+
+    Parameters
+    ----------
+    ring
+        (n,) number of the ring of every pixel.
+    significance
+        (n,) absolute values.
+    area
+        Number of pixels that make one independent flux.
+    """
+    return _typical(ring, significance, ((0.5, MEDIAN), (0.75, UPPER_QUARTILE)), area)
 
 
 def excess_in_strips(around: Surroundings, known: FloatArray, fwhm_pixels: float) -> FloatArray:
@@ -233,9 +247,26 @@ def _around(
         return None
     radius, angle = radius[rows, columns], np.arctan2(dy[rows, columns], dx[rows, columns]) % (2.0 * np.pi)
     rows, columns = rows + ys.start, columns + xs.start
+    variance, significance = measured_at(filtered, rows, columns, errors)
+    return Surroundings(rows, columns, radius, angle, variance, np.abs(significance))
+
+
+def measured_at(
+    filtered: FilteredDifference, rows: IntArray, columns: IntArray, errors: tuple[float, float]
+) -> tuple[FloatArray, FloatArray]:
+    """Return the known variance of a point source's flux at pixels, and the flux over its known error.
+
+    Parameters
+    ----------
+    filtered
+        Filtered difference.
+    rows, columns
+        (n,) pixels with a flux, not at the image's border.
+    errors
+        Relative error of the subtracted brightness, error of its position in pixels.
+    """
     norm, template = filtered.norm[rows, columns].astype(float), filtered.template_flux
     slope_x = 0.5 * (template[rows, columns + 1] - template[rows, columns - 1])
     slope_y = 0.5 * (template[rows + 1, columns] - template[rows - 1, columns])
     variance = 1.0 / norm + (errors[0] * template[rows, columns]) ** 2 + errors[1] ** 2 * (slope_x**2 + slope_y**2)
-    significance = np.abs(filtered.numerator[rows, columns]) / (norm * np.sqrt(variance))
-    return Surroundings(rows, columns, radius, angle, variance, significance)
+    return variance, filtered.numerator[rows, columns] / (norm * np.sqrt(variance))

@@ -10,6 +10,7 @@ from imaging.difference.alard_lupton import match_alard_lupton
 from imaging.difference.blank import blank_sky, quiet_sky
 from imaging.difference.detect import BrightStars, stars_of_template
 from imaging.difference.filter import FilteredDifference, matched_filter, measure_scale_error, significance
+from imaging.difference.ghosts import add_ghosts
 from imaging.difference.masks import usable
 from imaging.difference.noise import lag_one, noise_width, predicted_weight
 from imaging.difference.pair import Pair, prepare_pair
@@ -26,6 +27,7 @@ from imaging.psf.model import PsfModel
 from imaging.psf.shape import aperture_flux
 from imaging.templates.stack import Template
 from imaging.timing import StepTimes
+from imaging.wcs.tpv import TpvWcs
 
 FloatArray = NDArray[np.float64]
 BoolImage = NDArray[np.bool_]
@@ -63,13 +65,7 @@ def subtract(
         kernel is acceptable; ``difference_noise`` if the noise is far from the prediction.
     """
     settings, times = settings or SubtractionSettings(), StepTimes()
-    with times.step("prepare"):
-        pair = prepare_pair(search, template)
-    match = match_alard_lupton if settings.method == "alard_lupton" else match_zogy
-    matched = match(pair, settings, times)
-    with times.step("psf"):
-        matched, psf = _in_reference_aperture(search, matched)
-        stamps = tile_stamps(search.psf, matched.noise, matched.tiling)
+    pair, matched, psf, stamps = _match(search, template, settings, times)
     with times.step("noise"):
         sky = _weigh(pair, matched, settings)
         matched = replace(matched, model_error=None)
@@ -102,6 +98,20 @@ def subtract(
         quality=quality,
         times=times,
     )
+
+
+def _match(
+    search: CalibratedImage, template: Template | CalibratedImage, settings: SubtractionSettings, times: StepTimes
+) -> tuple[Pair, Matched, PsfModel, FloatArray]:
+    """Return the pair, its whitened difference, the PSF and its stamps per tile."""
+    with times.step("prepare"):
+        pair = prepare_pair(search, template)
+    match = match_alard_lupton if settings.method == "alard_lupton" else match_zogy
+    matched = match(pair, settings, times)
+    with times.step("psf"):
+        matched, psf = _in_reference_aperture(search, matched)
+        stamps = tile_stamps(search.psf, matched.noise, matched.tiling)
+    return pair, matched, psf, stamps
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,12 +198,30 @@ def _errors(
     scale_error = _scale_error(matched, filtered, settings)
     errors = (scale_error, matched.shifts.rms_after_pixels)
     add_star_residuals(filtered, weight, matched.model, errors)
-    lists = [stars_of_template(matched.model, search)] + ([stars] if stars else [])
-    x, y, mag = (np.concatenate([getattr(one, name) for one in lists]) for name in ("x", "y", "mag"))
-    ny, nx = matched.image.shape
-    pixel_arcsec = float(np.sqrt(search.wcs.pixel_area_arcsec2(nx / 2, ny / 2)))
-    add_star_surroundings(filtered, weight, (x, y, mag), errors, search.psf.fwhm_pixels, pixel_arcsec)
+    _add_surroundings(filtered, weight, matched.model, search, stars, errors)
     return scale_error, *_score(matched, filtered, scale_error, settings)
+
+
+def _add_surroundings(
+    filtered: FilteredDifference,
+    weight: FloatImage,
+    model: FloatImage,
+    search: CalibratedImage,
+    stars: BrightStars | None,
+    errors: tuple[float, float],
+) -> None:
+    """Raise the noise in rings, spikes and ghosts of stars, those of the template and those of a catalogue.
+
+    The optical axis of a single exposure is the reference point of its coordinates.
+    """
+    own, (ny, nx), width = stars_of_template(model, search), model.shape, search.psf.fwhm_pixels
+    lists = [own] if stars is None else [own, stars]
+    pixel_arcsec = float(np.sqrt(search.wcs.pixel_area_arcsec2(nx / 2, ny / 2)))
+    x, y, mag = (np.concatenate([getattr(one, name) for one in lists]) for name in ("x", "y", "mag"))
+    add_star_surroundings(filtered, weight, (x, y, mag), errors, width, pixel_arcsec)
+    if isinstance(search.wcs, TpvWcs):
+        known, axis = lists[-1], (search.wcs.crpix[0] - 1.0, search.wcs.crpix[1] - 1.0)
+        add_ghosts(filtered, weight, (known.x, known.y, known.mag), errors, axis, width, pixel_arcsec)
 
 
 def _scale_error(matched: Matched, filtered: FilteredDifference, settings: SubtractionSettings) -> float:
