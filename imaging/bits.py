@@ -114,6 +114,10 @@ NO_WEIGHT = (
 )
 """Pixels with weight zero in the measurement of sources."""
 
+NOT_SEARCHED = NO_WEIGHT | MaskBit.SSXTALK
+"""Pixels with weight zero in template stacks and differences. The crosstalk of a saturated source is known to a few per
+cent only: what its correction leaves is as sharp as a star."""
+
 
 def bpm_to_mask(bpm: NDArray[np.integer]) -> NDArray[np.int16]:
     """Translate a bad-pixel calibration map into image mask bits.

@@ -57,8 +57,8 @@ from tasks.steps import DIFFERENCE
 BRIGHT_MAG = 18.0
 """Limit in G, mag: detections near brighter stars of the reference catalogue are vetoed."""
 
-STAR_MARGIN_ARCSEC = 60.0
-"""Margin around a CCD within which bright stars are read, arcsec, because their halos reach into it."""
+STAR_MARGIN_ARCSEC = 480.0
+"""Margin around a CCD within which bright stars are read, arcsec, because their halos and ghosts reach into it."""
 
 Known = Mapping[int, tuple[ExposureId, ExposureSummary]]
 

@@ -96,7 +96,7 @@ def search_ccd(
     with times.step("resampling_inputs"):
         search = with_resampling_inputs(search, settings.stack.resampling_inputs)
     template = stack_templates(search, templates, settings.stack)
-    difference = subtract(search, template, settings.difference)
+    difference = subtract(search, template, settings.difference, stars)
     times.add(template.times, difference.times)
     with times.step("detect"):
         fwhm = difference.psf.fwhm_pixels

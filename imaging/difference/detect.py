@@ -14,7 +14,7 @@ from imaging.difference.peaks import own_peaks
 from imaging.difference.records import Difference
 from imaging.difference.settings import DetectionSettings
 from imaging.difference.sharpness import pixel_excess
-from imaging.image import FloatImage, MaskImage
+from imaging.image import CalibratedImage, FloatImage, MaskImage
 from imaging.psf.draw import draw_stamp, local_samples, position_terms
 from imaging.schemas.difference import DetectionFlag
 from imaging.templates.relative import find_bright_sources
@@ -102,7 +102,7 @@ def detect(
     detections
         All detections; those without a flag have passed the cuts.
     """
-    stars = stars or bright_stars(difference)
+    stars = stars or stars_of_template(difference.model, difference.search)
     x, y, score = find_peaks(difference.score, settings.threshold_sigma, settings.peak_radius_pixels)
     noise, systematic = flux_errors(
         *(difference.filtered, x, y, difference.scale_error, difference.shift_error),
@@ -156,23 +156,24 @@ def find_peaks(score: FloatImage, threshold: float, radius: int) -> tuple[FloatA
     return columns.astype(float), rows.astype(float), score[rows, columns].astype(float)
 
 
-def bright_stars(difference: Difference, brightest: float = 18.0) -> BrightStars:
+def stars_of_template(model: FloatImage, search: CalibratedImage, brightest: float = 18.0) -> BrightStars:
     """Return the bright stars of the matched template, whose saturated cores are filled.
 
     Parameters
     ----------
-    difference
-        The difference.
+    model
+        (ny, nx) float32, the matched template in electrons of the search image.
+    search
+        Search image.
     brightest
         Magnitude of the faintest star.
     """
-    zeropoint, psf = difference.search.zeropoint_mag, difference.search.psf
-    ny, nx = difference.model.shape
-    peak = float(psf.stamp(nx / 2, ny / 2, 1).max())
-    lowest = peak * 10 ** (-0.4 * (brightest - zeropoint))
-    ones = np.ones_like(difference.model)
-    x, y, height = find_bright_sources(difference.model, ones, min_snr=lowest, maximum=math.inf, border=1)
-    return BrightStars(x, y, zeropoint - 2.5 * np.log10(height / peak))
+    ny, nx = model.shape
+    peak = float(search.psf.stamp(nx / 2, ny / 2, 1).max())
+    lowest = peak * 10 ** (-0.4 * (brightest - search.zeropoint_mag))
+    ones = np.ones_like(model)
+    x, y, height = find_bright_sources(model, ones, min_snr=lowest, maximum=math.inf, border=1)
+    return BrightStars(x, y, search.zeropoint_mag - 2.5 * np.log10(height / peak))
 
 
 def _flags(

@@ -6,7 +6,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from imaging.bits import NO_WEIGHT, MaskBit
+from imaging.bits import NOT_SEARCHED, MaskBit
 from imaging.difference.settings import MaskSettings
 from imaging.image import FloatImage, MaskImage
 from imaging.templates.pixels import grow_bits
@@ -68,7 +68,7 @@ def difference_mask(
 
 def usable(mask: MaskImage) -> NDArray[np.bool_]:
     """Return which pixels have no defect that sets their weight to zero."""
-    return (mask & np.int16(int(NO_WEIGHT))) == 0
+    return (mask & np.int16(int(NOT_SEARCHED))) == 0
 
 
 @numba.njit(cache=True)

@@ -8,7 +8,9 @@ from numpy.typing import NDArray
 
 from imaging.difference.alard_lupton import match_alard_lupton
 from imaging.difference.blank import blank_sky, quiet_sky
+from imaging.difference.detect import BrightStars, stars_of_template
 from imaging.difference.filter import FilteredDifference, matched_filter, measure_scale_error, significance
+from imaging.difference.ghosts import add_ghosts
 from imaging.difference.masks import usable
 from imaging.difference.noise import lag_one, noise_width, predicted_weight
 from imaging.difference.pair import Pair, prepare_pair
@@ -16,6 +18,7 @@ from imaging.difference.records import Difference, Matched
 from imaging.difference.response import difference_psf, photon_factor, psf_flux_error, tile_stamps
 from imaging.difference.settings import SubtractionSettings
 from imaging.difference.star_residuals import add_star_residuals
+from imaging.difference.star_surroundings import add_star_surroundings
 from imaging.difference.streaks import mask_streaks
 from imaging.difference.zogy import match_zogy
 from imaging.errors import CcdError
@@ -24,6 +27,7 @@ from imaging.psf.model import PsfModel
 from imaging.psf.shape import aperture_flux
 from imaging.templates.stack import Template
 from imaging.timing import StepTimes
+from imaging.wcs.tpv import TpvWcs
 
 FloatArray = NDArray[np.float64]
 BoolImage = NDArray[np.bool_]
@@ -36,7 +40,10 @@ MIN_SOURCES = 10
 
 
 def subtract(
-    search: CalibratedImage, template: Template | CalibratedImage, settings: SubtractionSettings | None = None
+    search: CalibratedImage,
+    template: Template | CalibratedImage,
+    settings: SubtractionSettings | None = None,
+    stars: BrightStars | None = None,
 ) -> Difference:
     """Subtract a template from a search image, with a significance that is calibrated on blank sky.
 
@@ -48,6 +55,8 @@ def subtract(
         Stack (or one calibrated image) on the search image's grid.
     settings
         All settings; the defaults if left out.
+    stars
+        Bright stars of a catalogue, on and around the image, beside those of the template.
 
     Raises
     ------
@@ -56,13 +65,7 @@ def subtract(
         kernel is acceptable; ``difference_noise`` if the noise is far from the prediction.
     """
     settings, times = settings or SubtractionSettings(), StepTimes()
-    with times.step("prepare"):
-        pair = prepare_pair(search, template)
-    match = match_alard_lupton if settings.method == "alard_lupton" else match_zogy
-    matched = match(pair, settings, times)
-    with times.step("psf"):
-        matched, psf = _in_reference_aperture(search, matched)
-        stamps = tile_stamps(search.psf, matched.noise, matched.tiling)
+    pair, matched, psf, stamps = _match(search, template, settings, times)
     with times.step("noise"):
         sky = _weigh(pair, matched, settings)
         matched = replace(matched, model_error=None)
@@ -71,7 +74,7 @@ def subtract(
         core = round(0.6 * psf.fwhm_pixels)
         filtered = matched_filter(matched.image, sky.weight, matched.model, stamps, core, matched.tiling)
     with times.step("errors"):
-        scale_error, score, widths, quiet = _errors(matched, filtered, sky.weight, settings)
+        scale_error, score, widths, quiet = _errors(matched, filtered, sky.weight, settings, search, stars)
     with times.step("quality"):
         quality = _quality(matched, sky, score, quiet, streaks) | {"scale_error": scale_error}
     return Difference(
@@ -95,6 +98,20 @@ def subtract(
         quality=quality,
         times=times,
     )
+
+
+def _match(
+    search: CalibratedImage, template: Template | CalibratedImage, settings: SubtractionSettings, times: StepTimes
+) -> tuple[Pair, Matched, PsfModel, FloatArray]:
+    """Return the pair, its whitened difference, the PSF and its stamps per tile."""
+    with times.step("prepare"):
+        pair = prepare_pair(search, template)
+    match = match_alard_lupton if settings.method == "alard_lupton" else match_zogy
+    matched = match(pair, settings, times)
+    with times.step("psf"):
+        matched, psf = _in_reference_aperture(search, matched)
+        stamps = tile_stamps(search.psf, matched.noise, matched.tiling)
+    return pair, matched, psf, stamps
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,15 +184,44 @@ def _weigh(pair: Pair, matched: Matched, settings: SubtractionSettings) -> _Sky:
 
 
 def _errors(
-    matched: Matched, filtered: FilteredDifference, weight: FloatImage, settings: SubtractionSettings
+    matched: Matched,
+    filtered: FilteredDifference,
+    weight: FloatImage,
+    settings: SubtractionSettings,
+    search: CalibratedImage,
+    stars: BrightStars | None,
 ) -> tuple[float, FloatImage, FloatArray, BoolImage]:
     """Return the relative error of the subtracted brightness and what :func:`_score` returns.
 
     What else is left of bright stars is added to the noise in ``filtered`` and ``weight``.
     """
     scale_error = _scale_error(matched, filtered, settings)
-    add_star_residuals(filtered, weight, matched.model, (scale_error, matched.shifts.rms_after_pixels))
+    errors = (scale_error, matched.shifts.rms_after_pixels)
+    add_star_residuals(filtered, weight, matched.model, errors)
+    _add_surroundings(filtered, weight, matched.model, search, stars, errors)
     return scale_error, *_score(matched, filtered, scale_error, settings)
+
+
+def _add_surroundings(
+    filtered: FilteredDifference,
+    weight: FloatImage,
+    model: FloatImage,
+    search: CalibratedImage,
+    stars: BrightStars | None,
+    errors: tuple[float, float],
+) -> None:
+    """Raise the noise in rings, spikes and ghosts of stars, those of the template and those of a catalogue.
+
+    The optical axis of a single exposure is the reference point of its coordinates.
+    """
+    own, (ny, nx), width = stars_of_template(model, search), model.shape, search.psf.fwhm_pixels
+    lists = [own] if stars is None else [own, stars]
+    pixel_arcsec = float(np.sqrt(search.wcs.pixel_area_arcsec2(nx / 2, ny / 2)))
+    x, y, mag = (np.concatenate([getattr(one, name) for one in lists]) for name in ("x", "y", "mag"))
+    add_star_surroundings(filtered, weight, (x, y, mag), errors, width, pixel_arcsec)
+    if isinstance(search.wcs, TpvWcs):
+        known, axis = lists[-1], (search.wcs.crpix[0] - 1.0, search.wcs.crpix[1] - 1.0)
+        add_ghosts(filtered, weight, (known.x, known.y, known.mag), errors, axis, width, pixel_arcsec)
 
 
 def _scale_error(matched: Matched, filtered: FilteredDifference, settings: SubtractionSettings) -> float:

@@ -10,7 +10,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from imaging.bits import NO_WEIGHT, MaskBit
+from imaging.bits import NOT_SEARCHED, MaskBit
 from imaging.image import CalibratedImage, FloatImage, MaskImage
 from imaging.templates.align import Alignment, measure_alignment
 from imaging.templates.grid import PixelMap, pixel_map
@@ -73,7 +73,7 @@ def resample(image: CalibratedImage, search: CalibratedImage, settings: StackSet
     science, mask = laid.repair(pixels.science), laid.grow(pixels.mask)
     table = lanczos_table()
     squares = (table.astype(float) ** 2).sum(axis=1).astype(np.float32)
-    no_weight, outside = np.int16(int(NO_WEIGHT)), np.int16(int(MaskBit.EDGE))
+    no_weight, outside = np.int16(int(NOT_SEARCHED)), np.int16(int(MaskBit.EDGE))
     # pixels that a template does not cover are never written, so that they use no memory
     out, out_weight = np.zeros(shape, dtype=np.float32), np.zeros(shape, dtype=np.float32)
     out_mask = np.full(shape, outside, dtype=np.int16)

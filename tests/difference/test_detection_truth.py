@@ -10,7 +10,7 @@ from astropy.wcs import WCS
 from scipy.ndimage import gaussian_filter, maximum_filter
 
 from imaging.bits import MaskBit
-from imaging.difference.detect import BrightStars, DifferenceDetections, bright_stars, detect, find_peaks
+from imaging.difference.detect import BrightStars, DifferenceDetections, detect, find_peaks, stars_of_template
 from imaging.difference.score import judge
 from imaging.difference.settings import DetectionSettings
 from imaging.schemas.difference import DetectionFlag as Flag
@@ -221,10 +221,11 @@ def test_bright_stars_of_the_template_have_their_place_and_magnitude():
     x, y = np.array([30.0, 60.0, 90.0, 60.0]), np.array([30.0, 70.0, 100.0, 110.0])
     shape = (142, 122)
     model = draw(shape, x, y, 10 ** (-0.4 * (mag - ZEROPOINT)))
-    stars = bright_stars(difference_of(np.zeros(shape), model=model))
+    search = difference_of(np.zeros(shape), model=model).search
+    stars = stars_of_template(model.astype(np.float32), search)
     assert stars.mag == pytest.approx(np.sort(mag[:3]), abs=0.01)
     assert stars.x.tolist() == [60.0, 90.0, 30.0] and stars.y.tolist() == [70.0, 100.0, 30.0]
-    assert bright_stars(difference_of(np.zeros(shape), model=model), 18.5).x.size == 4
+    assert stars_of_template(model.astype(np.float32), search, 18.5).x.size == 4
 
 
 def test_the_cut_flow_takes_each_detection_once_in_the_order_of_the_flags():

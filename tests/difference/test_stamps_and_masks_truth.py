@@ -98,10 +98,11 @@ def masked(fixed, convolved, model, *, radius=2, **settings):
 def test_defects_grow_where_the_image_was_convolved_and_nowhere_else(radius):
     fixed, convolved = np.zeros((2, 60, 70), np.int16)
     fixed[20, 30], convolved[40, 15], convolved[41, 50] = MaskBit.CRAY, MaskBit.BPM, MaskBit.SUSPECT
+    fixed[30, 40] |= MaskBit.SSXTALK
     mask = masked(fixed, convolved, np.zeros((60, 70)), radius=radius)
     square = np.ones((2 * radius + 1, 2 * radius + 1))
     for bit, expected in (
-        (MaskBit.CRAY, fixed != 0),
+        (MaskBit.CRAY, fixed == MaskBit.CRAY),
         (MaskBit.BPM, binary_dilation(convolved == MaskBit.BPM, square)),
         (MaskBit.SUSPECT, binary_dilation(convolved == MaskBit.SUSPECT, square)),
     ):
@@ -109,8 +110,8 @@ def test_defects_grow_where_the_image_was_convolved_and_nowhere_else(radius):
     inner = np.zeros(mask.shape, bool)
     inner[radius : 60 - radius, radius : 70 - radius] = True
     assert np.array_equal((mask & MaskBit.EDGE) != 0, ~inner)
-    assert np.array_equal(usable(mask), (mask & int(NO_WEIGHT)) == 0)
-    assert usable(mask)[41, 50] and not usable(mask)[40, 15]
+    assert np.array_equal(usable(mask), (mask & int(NO_WEIGHT | MaskBit.SSXTALK)) == 0)
+    assert usable(mask)[41, 50] and not usable(mask)[40, 15] and not usable(mask)[30, 40]
 
 
 @pytest.mark.parametrize("bit", [MaskBit.SATURATE, MaskBit.TRAIL, MaskBit.EDGEBLEED])

@@ -1,0 +1,75 @@
+"""Ghosts that GalSim draws by geometrical optics: their place is found, and they become noise."""
+
+import galsim
+import numpy as np
+import pytest
+
+from imaging.difference.filter import significance
+from imaging.difference.ghosts import FAINTEST_MAG, add_ghosts
+from tests.difference.drawn import FWHM, ROUND, SIGMA, difference_of, draw
+
+SIDE, SCALE = 480, 0.27
+STAR, AXIS = (240.0, 250.0), (-3900.0, 8000.0)
+GAPS_MM, SLOPE_PER_PIXEL, FOCAL_RATIO, PIXEL_MM = (2.8, 6.5), 5e-6, 2.9, 0.015
+DISPLACEMENT = 2.0 * FOCAL_RATIO * SLOPE_PER_PIXEL
+"""Twice the gap times the slope, over the radius gap / F, per pixel of distance from the axis."""
+
+
+def donuts(level):
+    """Return images of the pupil in electrons per pixel, out of focus by twice each gap, seen through the PSF."""
+    image = galsim.ImageD(SIDE, SIDE, xmin=0, ymin=0, scale=1.0)
+    for gap in GAPS_MM:
+        radius = gap / FOCAL_RATIO / PIXEL_MM
+        shift = [2.0 * gap / PIXEL_MM * SLOPE_PER_PIXEL * (STAR[k] - AXIS[k]) for k in range(2)]
+        disc = galsim.TopHat(radius, flux=level * np.pi * radius**2)
+        hole = galsim.TopHat(0.35 * radius, flux=-level * np.pi * (0.35 * radius) ** 2)
+        seen = galsim.Convolve(galsim.Sum(disc, hole), ROUND)
+        centre = galsim.PositionD(STAR[0] + shift[0], STAR[1] + shift[1])
+        seen.drawImage(image=image, add_to_image=True, center=centre, method="no_pixel")
+    return image.array
+
+
+def searched(pattern, mag, *, transient=None):
+    image = np.random.default_rng(11).normal(0.0, SIGMA, (SIDE, SIDE)) + pattern
+    if transient is not None:
+        image += draw((SIDE, SIDE), [transient[0]], [transient[1]], [transient[2]])
+    difference = difference_of(image)
+    unit = np.ones(difference.tiling.grid)
+    before = significance(difference.filtered, 0.0, 0.0, unit, difference.tiling)
+    weight = difference.weight.copy()
+    stars = tuple(np.array([value]) for value in (*STAR, mag))
+    geometry = add_ghosts(difference.filtered, weight, stars, (0.0, 0.0), AXIS, FWHM, SCALE)
+    after = significance(difference.filtered, 0.0, 0.0, unit, difference.tiling)
+    return geometry, before, after, weight != difference.weight
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])  # in the search image, or in the template
+def test_the_geometry_is_fitted_and_no_edge_of_a_donut_is_significant(sign):
+    geometry, before, after, changed = searched(sign * donuts(8.0), 6.0)
+    assert (np.abs(before) > 5.0).mean() > 0.03
+    assert geometry.displacement == pytest.approx(DISPLACEMENT, rel=0.1)
+    inner = 55 / SCALE / 3.7  # 15 arcsec
+    far = np.hypot(*(np.indices((SIDE, SIDE)) - np.array(STAR[::-1])[:, None, None])) > 2.0 * inner
+    assert (np.abs(after[far]) > 5.0).mean() < 1e-4
+    assert changed.mean() > 0.1
+
+
+def test_noise_has_no_ghosts_and_stays_as_it_is():
+    for mag in (4.0, 8.0):
+        geometry, before, after, changed = searched(0.0, mag)
+        assert geometry is None and not changed.any() and np.array_equal(before, after)
+
+
+def test_a_star_too_faint_for_ghosts_changes_nothing():
+    geometry, *_, changed = searched(donuts(12.0), FAINTEST_MAG + 0.1)
+    assert geometry is None and not changed.any()
+
+
+def test_a_transient_in_a_faint_ghost_is_still_found():
+    """A tenth of the light is below the noise of a point source, but the whole ring shows it."""
+    point = SIGMA / np.sqrt(np.sum(ROUND.drawImage(nx=41, ny=41, scale=1.0).array ** 2))
+    geometry, before, after, _ = searched(donuts(2.5), 6.0, transient=(240.0, 400.0, 20.0 * point))
+    assert geometry is not None
+    at = np.argmax(before[395:406, 235:246])
+    assert before[395:406, 235:246].flat[at] == pytest.approx(20.0, abs=3.5)
+    assert after[395:406, 235:246].flat[at] > 0.6 * before[395:406, 235:246].flat[at]

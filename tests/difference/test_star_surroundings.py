@@ -1,0 +1,86 @@
+"""Rings and spikes around bright stars become noise; transients beside them and blank sky stay what they are."""
+
+import galsim
+import numpy as np
+import pytest
+
+from imaging.difference.filter import significance
+from imaging.difference.star_surroundings import FAINTEST_MAG, add_star_surroundings
+from tests.difference.drawn import FWHM, ROUND, SIGMA, difference_of, draw
+
+SIDE, SCALE = 401, 0.27
+GY, GX = np.indices((SIDE, SIDE))
+POINT_SIGMA = SIGMA / np.sqrt(np.sum(ROUND.drawImage(nx=41, ny=41, scale=1.0).array ** 2))
+"""Error of a point source's flux in white noise of SIGMA per pixel, electrons."""
+
+
+def blank(seed=5):
+    return np.random.default_rng(seed).normal(0.0, SIGMA, (SIDE, SIDE))
+
+
+def seen(pattern):
+    """Return a pattern with the resolution of the PSF, in noise."""
+    drawn = galsim.Convolve(galsim.InterpolatedImage(galsim.Image(pattern), scale=1.0, flux=pattern.sum()), ROUND)
+    return drawn.drawImage(nx=SIDE, ny=SIDE, scale=1.0, method="no_pixel").array + blank()
+
+
+def scores(image, x, y, mag):
+    """Return the score before and after, and the fluxes."""
+    difference = difference_of(image)
+    unit = np.ones(difference.tiling.grid)
+    before = significance(difference.filtered, 0.0, 0.0, unit, difference.tiling)
+    flux = difference.filtered.numerator / difference.filtered.norm
+    weight = difference.weight.copy()
+    stars = tuple(np.array([value], dtype=float) for value in (x, y, mag))
+    raised = add_star_surroundings(difference.filtered, weight, stars, (0.0, 0.0), FWHM, SCALE)
+    after = significance(difference.filtered, 0.0, 0.0, unit, difference.tiling)
+    assert difference.filtered.numerator / difference.filtered.norm == pytest.approx(flux, rel=1e-4, abs=1e-2)
+    assert raised == np.count_nonzero(weight != difference.weight)
+    return before, after, weight != difference.weight
+
+
+@pytest.mark.parametrize(("x", "y"), [(200.0, 200.0), (425.0, 210.0)])  # on the image, and beyond its edge
+def test_a_ring_around_a_star_is_not_significant(x, y):
+    radius = np.hypot(GX - x, GY - y)
+    ring = np.where(np.abs(radius - 45.0) < 7.0, 1.0, 0.0)
+    before, after, changed = scores(seen(9.0 * ring), x, y, 11.0)
+    inside = (np.abs(radius - 45.0) < 4.0) & (GX < SIDE - 20)
+    assert np.median(before[inside]) > 4.0
+    assert np.median(np.abs(after[inside])) < 1.0 and np.abs(after[inside]).max() < 5.0
+    assert changed[np.abs(radius - 45.0) > 25.0].mean() < 0.01  # the rings beside it are as before
+
+
+@pytest.mark.parametrize("angle", [0.0, 33.0, 90.0, 201.0])
+def test_a_spike_is_not_significant_and_the_sky_beside_it_stays_searched(angle):
+    along = np.array([np.cos(np.radians(angle)), np.sin(np.radians(angle))])
+    t, p = (GX - 200) * along[0] + (GY - 200) * along[1], (GY - 200) * along[0] - (GX - 200) * along[1]
+    spike = np.where((np.abs(p) < 1.5) & (t > 0), 2000.0 / np.maximum(t, 20.0), 0.0)
+    before, after, changed = scores(seen(spike), 200.0, 200.0, 8.0)
+    on = (np.abs(p) < 1.5) & (t > 40) & (t < 160)
+    assert np.median(before[on]) > 5.0 and (before[on] > 5.0).mean() > 0.5
+    assert (np.abs(after[on]) > 5.0).mean() < 0.02
+    beside = (np.abs(p) > 4 * FWHM) & (np.hypot(t, p) < 170)
+    assert changed[beside].mean() < 0.02
+
+
+@pytest.mark.parametrize("snr", [6.0, 20.0, 200.0])
+@pytest.mark.parametrize("distance", [16.0, 30.0, 70.0])
+def test_a_transient_beside_a_bright_star_keeps_its_significance(snr, distance):
+    place = [200.0 + 0.8 * distance], [200.0 + 0.6 * distance]
+    image = blank() + draw((SIDE, SIDE), *place, [snr * POINT_SIGMA])
+    before, after, _ = scores(image, 200.0, 200.0, 10.0)
+    at = round(place[1][0]), round(place[0][0])
+    assert before[at] == pytest.approx(snr, abs=2.5, rel=0.03)
+    assert after[at] == pytest.approx(before[at], rel=1e-3)
+
+
+def test_blank_sky_around_a_star_is_searched_as_deeply_as_before():
+    before, after, changed = scores(blank(), 200.0, 200.0, 7.0)
+    assert changed.mean() < 0.01
+    assert after[30:-30, 30:-30].std() == pytest.approx(before[30:-30, 30:-30].std(), rel=0.005)
+
+
+def test_faint_stars_and_those_far_away_change_nothing():
+    ring = np.where(np.abs(np.hypot(GX - 200, GY - 200) - 45.0) < 7.0, 1.0, 0.0)
+    for x, mag in ((200.0, FAINTEST_MAG + 0.1), (900.0, 10.0), (-9000.0, 4.0)):
+        assert not scores(seen(9.0 * ring), x, 200.0, mag)[2].any()
