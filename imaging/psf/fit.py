@@ -18,6 +18,7 @@ from imaging.errors import CcdError
 from imaging.image import FloatImage
 from imaging.numerics.rings import ring_medians
 from imaging.numerics.robust import mad_sigma
+from imaging.psf.colour import REFERENCE_COLOUR_MAG, STEP, at_constant_flux, width_per_mag
 from imaging.psf.model import PsfModel, polynomial_terms
 from imaging.psf.profile import ProfileBasis
 from imaging.psf.settings import PsfSettings
@@ -112,8 +113,10 @@ def fit_psf(
     flux: FloatArray,
     fwhm_pixels: float,
     settings: PsfSettings,
+    colour_mag: FloatArray | None = None,
+    band: str = "",
 ) -> PsfFit:
-    """Fit the PSF of a CCD.
+    """Fit the PSF of a CCD, for sources of the reference colour where the colours of the stars are known.
 
     Parameters
     ----------
@@ -127,6 +130,10 @@ def fit_psf(
         Seeing.
     settings
         Settings.
+    colour_mag
+        (n,) BP - RP of the stars, NaN if unknown; None if all are.
+    band
+        Band, for the expected change of the width with colour.
 
     Raises
     ------
@@ -134,10 +141,9 @@ def fit_psf(
         If too few stars survive the clipping.
     """
     radius = fit_radius(fwhm_pixels, settings)
-    stamps = cut_out_stars(science, weight, segmentation, x, y, flux, int(np.ceil(radius)))
-    ring = (settings.background_inner_fwhm * fwhm_pixels, settings.background_outer_fwhm * fwhm_pixels)
-    background = ring_medians(science, (weight > 0) & (segmentation == 0), x, y, *ring)
-    stamps = replace(stamps, data=stamps.data - background[:, None, None])
+    planes = (science, weight, segmentation)
+    stamps = cut_out_stars(*planes, x, y, flux, int(np.ceil(radius)))
+    stamps = _without_background(planes, stamps, fwhm_pixels, settings)
     problem = _set_up(stamps, fwhm_pixels, radius, science.shape, settings)
     used = np.ones(len(stamps), bool)
     solution = np.zeros((1, problem.free.shape[1]))
@@ -153,8 +159,23 @@ def fit_psf(
             choice = _choose(normals, stamps, problem, used)
         solution = _solve(normals, stamps, problem, used, choice)
     final = _star_chi2(normals, problem, solution, stamps)
+    slope = 0.0 if colour_mag is None else _refer_to_colour(normals, problem, solution, stamps, used, colour_mag, band)
     model = _tabulate(problem, solution, int(used.sum()), float(np.median(final[used])))
+    model = replace(model, width_per_mag=slope)
     return PsfFit(model, used, final, choice.variation)
+
+
+def _without_background(
+    planes: tuple[FloatImage, FloatImage, NDArray[np.int32]],
+    stamps: StarStamps,
+    fwhm_pixels: float,
+    settings: PsfSettings,
+) -> StarStamps:
+    """Subtract the background of each star, measured in a ring around it."""
+    science, weight, segmentation = planes
+    ring = (settings.background_inner_fwhm * fwhm_pixels, settings.background_outer_fwhm * fwhm_pixels)
+    background = ring_medians(science, (weight > 0) & (segmentation == 0), stamps.x, stamps.y, *ring)
+    return replace(stamps, data=stamps.data - background[:, None, None])
 
 
 def _set_up(
@@ -268,6 +289,41 @@ def _star_chi2(normals: _Normals, problem: _Problem, solution: FloatArray, stamp
     quadratic = np.einsum("nij,ni,nj->n", normals.matrix, local, local)
     chi2 = normals.chi2 - 2 * np.einsum("ni,ni->n", normals.vector, local) + quadratic
     return chi2 / np.maximum(normals.pixels, 1)
+
+
+def _refer_to_colour(
+    normals: _Normals,
+    problem: _Problem,
+    solution: FloatArray,
+    stamps: StarStamps,
+    used: NDArray[np.bool_],
+    colour_mag: FloatArray,
+    band: str,
+) -> float:
+    """Change a solution from that of the mean star to that of the reference colour; return the width's slope."""
+    direction = _width_direction(problem, solution)
+    local = problem.position_terms(stamps.x, stamps.y, _degree_of(solution)) @ solution
+    along = normals.matrix @ direction
+    information = along @ direction
+    excess_mag = colour_mag - REFERENCE_COLOUR_MAG
+    known = used & np.isfinite(excess_mag) & (information > 0.0)
+    width = (normals.vector @ direction - np.einsum("ni,ni->n", along, local))[known] / information[known]
+    slope, mean = width_per_mag(excess_mag[known], width, information[known] ** -0.5, band)
+    solution[0] -= slope * mean * direction
+    return slope
+
+
+def _width_direction(problem: _Problem, solution: FloatArray) -> FloatArray:
+    """Return the (n_free,) free coefficients of the central PSF's derivative by the logarithm of its width."""
+    grid = np.arange(-24, 25) * 0.5
+    dx, dy = (a.ravel() for a in np.meshgrid(grid, grid))
+    central = problem.coefficients(solution)[0]
+    profile, wide, narrow = (
+        problem.basis.evaluate(dx / factor, dy / factor) @ central / factor**2
+        for factor in (1.0, 1.0 + STEP, 1.0 - STEP)
+    )
+    derivative = at_constant_flux((wide - narrow) / (2.0 * STEP), profile, np.hypot(dx, dy))
+    return np.asarray(np.linalg.lstsq(problem.basis.evaluate(dx, dy) @ problem.free, derivative, rcond=None)[0])
 
 
 def _clip_stars(star_chi2: FloatArray, settings: PsfSettings) -> NDArray[np.bool_]:

@@ -46,6 +46,9 @@ class PsfModel:
         Number of stars used.
     chi2
         Reduced chi-square of those stars.
+    width_per_mag
+        Relative change of the width per magnitude of the source's BP - RP from :mod:`imaging.psf.colour`'s reference,
+        for which the model is.
     """
 
     coefficients: NDArray[np.float32]
@@ -56,6 +59,7 @@ class PsfModel:
     fwhm_pixels: float
     n_stars: int = 0
     chi2: float = float("nan")
+    width_per_mag: float = 0.0
 
     @cached_property
     def terms(self) -> tuple[tuple[int, int], ...]:
