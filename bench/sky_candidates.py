@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from bench.demo import NOT_FOUND
 from bench.report import Row, at_least, at_most
+from bench.sky_difference import rate_of
 from bench.sky_night import STEADY, SkyNight
 from blocks.site import Site
 from deployments.products.compare_with_truth import kilonova_rank
@@ -38,12 +39,36 @@ def rows_on_sky(nights: Iterable[SkyNight]) -> list[Row]:
         numbers.append(len(listed))
         seeds.append(night.seed)
         label = night.label
+    return rows_of(ranks, false, numbers, sure, label, seeds)
+
+
+def rows_of(
+    ranks: Sequence[int],
+    false: Sequence[int],
+    numbers: Sequence[int],
+    sure: Sequence[bool],
+    label: str,
+    seeds: Sequence[int],
+) -> list[Row]:
+    """Return the rows; a figure of too few nights to meet or miss its goal has no value.
+
+    Parameters
+    ----------
+    ranks, false, numbers
+        Per night, rank of the kilonova, false candidates among the first, and number of candidates.
+    sure
+        Which of the candidates with a high probability to be real are real.
+    label
+        Sky and band, the beginning of every row's name.
+    seeds
+        Seeds of the nights.
+    """
     n = len(seeds)
+    worst_rank = max(ranks) if rate_of(sum(ranks) - n, n, 2.0) is not None else None
+    most_false = max(false) if rate_of(sum(false), n, 1.0) is not None else None
     return [
-        at_most(f"{label}: rank of the kilonova, worst night", max(ranks, default=None), "", 3, n=n, seeds=seeds),
-        at_most(
-            f"{label}: false among the first {FIRST}, worst night", max(false, default=None), "", 1, n=n, seeds=seeds
-        ),
+        at_most(f"{label}: rank of the kilonova, worst night", worst_rank, "", 3, n=n, seeds=seeds),
+        at_most(f"{label}: false among the first {FIRST}, worst night", most_false, "", 1, n=n, seeds=seeds),
         at_least(
             f"{label}: real ones of the candidates with a probability of {SURE} to be real",
             float(np.mean(sure)) if len(sure) >= MIN_SURE else None,

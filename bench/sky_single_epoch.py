@@ -32,6 +32,9 @@ COLOUR_MAG = (16.0, 19.0)
 SCATTER_MAG = (16.0, 18.0)
 HALF_WIDTH = 15
 
+MINIMUM_SAMPLES = 3
+"""Fewest independent samples whose scatter says how well a root mean square is known."""
+
 
 @dataclass
 class Measured:
@@ -50,6 +53,9 @@ class Measured:
         colour g - i.
     zeropoint_mmag
         Per CCD, adopted minus true zero point.
+    exposures, fields
+        Number of the exposure of each of ``solution_mas``, and of the field of each of ``zeropoint_mmag``: what they
+        share, turbulence or reference stars, is one sample.
     """
 
     wanted: int = 0
@@ -57,6 +63,8 @@ class Measured:
     psf_residual: list[float] = field(default_factory=list)
     stars: list[FloatArray] = field(default_factory=list)
     zeropoint_mmag: list[float] = field(default_factory=list)
+    exposures: list[int] = field(default_factory=list)
+    fields: list[int] = field(default_factory=list)
 
 
 def rows_on_sky(nights: Iterable[SkyNight]) -> list[Row]:
@@ -75,9 +83,11 @@ def rows_on_sky(nights: Iterable[SkyNight]) -> list[Row]:
                     continue
                 sources = read_table(source_truth_path(night.root, expnum, ccd))
                 _compare(measured, sources, read_table(catalogue))
+                measured.exposures.append(100_000_000 * night.seed + expnum)
                 measured.psf_residual += psf_residuals(exposure, ccd, read_psf(psf))
                 if (zeropoint := adopted.get(ccd)) is not None:
                     measured.zeropoint_mmag.append(1000.0 * (zeropoint - mean_zeropoint_mag(Truth.of(sources))))
+                    measured.fields.append(100 * night.seed + ccd)
     return rows_of(measured, label, seeds)
 
 
@@ -178,25 +188,49 @@ def rows_of(measured: Measured, label: str, seeds: Sequence[int]) -> list[Row]:
     def row(name: str, value: float | None, unit: str, goal: float, count: int) -> Row:
         return at_most(f"{label}: {name}", value, unit, goal, n=count, seeds=seeds)
 
-    def rms(values: FloatArray) -> float | None:
-        return float(np.sqrt(np.mean(values**2))) if values.size else None
-
     def worst(values: FloatArray) -> float | None:
         return float(values.max()) if values.size else None
 
+    places = np.arange(residual.size) // len(PLACES)
+    psf = rms_of(residual, places, 0.003)
     slope, contrast, n_coloured = colour_trend(stars)
     scatter, n_bright = excess_scatter_mmag(stars)
+    coordinates, adopted = rms_of(solution, measured.exposures, 4.0), rms_of(zeropoint, measured.fields, 2.0)
     return [
         at_least(f"{label}: CCDs with a catalogue", n_ccds, "", n, n=n, seeds=seeds),
-        row("coordinates without photon noise, rms per axis", rms(solution), "mas", 4.0, n_ccds),
+        row("coordinates without photon noise, rms per axis", coordinates, "mas", 4.0, n_ccds),
         Row(f"{label}: the same, worst CCD", worst(solution), "mas", n=n_ccds, seeds=tuple(seeds)),
-        row("PSF, rms residual", _percent(rms(residual)), "%", 0.3, residual.size),
-        row("PSF, rms residual, worst place", _percent(worst(residual)), "%", 1.0, residual.size),
+        row("PSF, rms residual", _percent(psf), "%", 0.3, residual.size),
+        row("PSF, worst place", None if psf is None else _percent(worst(residual)), "%", 1.0, residual.size),
         row("PSF flux of the reddest third of stars against the bluest", contrast, "%", 0.05, n_coloured),
         row("trend with colour, per mag of g - i", slope, "mmag", 0.3, n_coloured),
         row("scatter of PSF magnitudes of 16 to 18 mag beyond the stated", scatter, "mmag", 1.0, n_bright),
-        row("zero point, rms", rms(zeropoint), "mmag", 2.0, zeropoint.size),
+        row("zero point, rms", adopted, "mmag", 2.0, len(set(measured.fields))),
     ]
+
+
+def rms_of(values: FloatArray, samples: Sequence[int] | NDArray[np.int64], goal: float) -> float | None:
+    """Return a root mean square; None if it can neither meet nor miss its goal.
+
+    Its sampling error, by the jackknife over independent samples, must be a third of the goal, or it must exceed the
+    goal by three such errors.
+
+    Parameters
+    ----------
+    values
+        (n,) errors.
+    samples
+        (n,) number of the independent sample to which each value belongs.
+    goal
+        Goal of the root mean square.
+    """
+    numbers = np.unique(samples)
+    if numbers.size < MINIMUM_SAMPLES:
+        return None
+    rms = float(np.sqrt(np.mean(values**2)))
+    without = np.array([np.sqrt(np.mean(values[np.asarray(samples) != number] ** 2)) for number in numbers])
+    error = float(np.sqrt((numbers.size - 1) * np.var(without)))
+    return rms if error <= goal / 3.0 or rms > goal + 3.0 * error else None
 
 
 def _percent(value: float | None) -> float | None:

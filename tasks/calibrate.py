@@ -54,7 +54,10 @@ ADOPTED_ZEROPOINT = (
 )
 """Comment in the header of final images, which are written before the zero points of the exposure are solved."""
 
-POSITIONS = "ra and dec contain the turbulence between reference stars: better than the image header's coordinates"
+POSITIONS = (
+    "ra and dec contain the turbulence between reference stars, and the refraction of reference stars by their colour: "
+    "better than the image header's coordinates"
+)
 """Fact about the final catalogue."""
 
 MARGIN_DEG = 0.005
@@ -113,6 +116,7 @@ def calibrate(job: StepJob) -> StepResult:
         catalogue = place_sources(catalogue, tied, image.shape)
     with times.step("zero_point"):
         matches, own = _match(job, catalogue, tied, image, settings)
+        catalogue = place_sources(catalogue, tied, image.shape, matches)
     with times.step("resampling_inputs"):
         resampling_inputs = _resampling_inputs(job, image, settings)
     with times.step("write"):
@@ -146,9 +150,17 @@ def own_zeropoint(result: StepResult) -> CcdZeropoint:
     )
 
 
-def place_sources(catalogue: pa.Table, tied: TiedCcd, shape: tuple[int, int]) -> pa.Table:
-    """Return a catalogue with positions from the exposure's astrometric solution."""
-    ra, dec = tied.sky(column(catalogue, "x"), column(catalogue, "y"), shape)
+def place_sources(
+    catalogue: pa.Table, tied: TiedCcd, shape: tuple[int, int], matches: pa.Table | None = None
+) -> pa.Table:
+    """Return a catalogue with positions from the exposure's solution; with matches, for the colours of its stars."""
+    colour = np.full(catalogue.num_rows, np.nan)
+    if matches is not None:
+        numbers = column(catalogue, "number")
+        order = np.argsort(numbers)
+        rows = order[np.searchsorted(numbers, column(matches, "number"), sorter=order)]
+        colour[rows] = column(matches, "colour_mag").astype(np.float64)
+    ra, dec = tied.sky(column(catalogue, "x"), column(catalogue, "y"), shape, colour)
     for name, values in (("ra", ra), ("dec", dec)):
         number = catalogue.schema.get_field_index(name)
         catalogue = catalogue.set_column(number, catalogue.schema.field(number), pa.array(values))

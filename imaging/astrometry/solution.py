@@ -22,6 +22,30 @@ BETTER_IN_CATALOGUE = (
 """Comment in the header of images whose catalogue has the better positions."""
 
 
+def colour_powers(excess_mag: FloatArray, n_terms: int = 3) -> FloatArray:
+    """Return the powers of colours minus the typical one, from the first on: (n, n_terms)."""
+    return np.stack([excess_mag**power for power in range(1, n_terms + 1)], axis=-1)
+
+
+class Chromatic(BaseModel):
+    """Displacement of sources by their colour: differential refraction, by airmass and parallactic angle."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    typical_mag: float
+    """BP - RP of the sources for which the coordinates are."""
+    range_mag: tuple[float, float]
+    """Range of the colours of the stars; a colour outside counts as its end."""
+    terms_mas: list[list[float]]
+    """Coefficients along xi and eta of the powers of the colour minus the typical one, from the first on."""
+
+    def shift_mas(self, colour_mag: FloatArray) -> FloatArray:
+        """Return what is to be added to the standard coordinates of sources: (n, 2) mas; 0 where the colour is NaN."""
+        excess = np.clip(colour_mag, *self.range_mag) - self.typical_mag
+        terms = np.array(self.terms_mas)
+        return np.nan_to_num(colour_powers(excess, terms.shape[1]) @ terms.T)
+
+
 class TiedCcd(BaseModel):
     """The solution of one CCD."""
 
@@ -40,6 +64,8 @@ class TiedCcd(BaseModel):
     correction_mas: list[list[list[float]]]
     """Residual of the solution after the TPV system, mostly interpolated turbulence: on a regular grid over the CCD,
     rows along y, two values (xi, eta) per point, to be added to the standard coordinates."""
+    chromatic: Chromatic | None = None
+    """Displacement of sources by their colour; None if it is not known, as in solutions of earlier versions."""
 
     @classmethod
     def without_others(cls, wcs: TpvWcs, n_stars: int, rms_mas: float | None) -> Self:
@@ -60,7 +86,9 @@ class TiedCcd(BaseModel):
         """Return the TPV system."""
         return TpvWcs.from_header(self.header)
 
-    def sky(self, x: FloatArray, y: FloatArray, shape: tuple[int, int]) -> tuple[FloatArray, FloatArray]:
+    def sky(
+        self, x: FloatArray, y: FloatArray, shape: tuple[int, int], colour_mag: FloatArray | None = None
+    ) -> tuple[FloatArray, FloatArray]:
         """Map pixels to the sky with the corrections added.
 
         Parameters
@@ -69,6 +97,8 @@ class TiedCcd(BaseModel):
             (n,) pixels, 0-based.
         shape
             (ny, nx) of the CCD.
+        colour_mag
+            (n,) BP - RP of the sources, NaN where it is unknown; None if it is everywhere.
 
         Returns
         -------
@@ -80,6 +110,8 @@ class TiedCcd(BaseModel):
         rows, columns = (np.linspace(0, n - 1, m) for n, m in zip(shape, table.shape[:2], strict=True))
         place = np.stack([np.clip(y, 0, shape[0] - 1), np.clip(x, 0, shape[1] - 1)], axis=-1)
         extra = RegularGridInterpolator((rows, columns), table, method="linear")(place)
+        if colour_mag is not None and self.chromatic is not None:
+            extra = extra + self.chromatic.shift_mas(colour_mag) / MAS_PER_DEGREE
         xi, eta = wcs.pixel_to_plane(x, y)
         return plane_to_sky(xi + extra[:, 0], eta + extra[:, 1], *wcs.crval)
 

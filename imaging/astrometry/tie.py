@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from imaging.astrometry.fit import MAS_PER_DEGREE, Pairs, pair_errors_mas, pixel_polynomial, wcs_through
 from imaging.astrometry.settings import AstrometrySettings
-from imaging.astrometry.solution import ExposureAstrometry, TiedCcd
+from imaging.astrometry.solution import Chromatic, ExposureAstrometry, TiedCcd, colour_powers
 from imaging.astrometry.turbulence import Interpolation, Turbulence, interpolate, measure_turbulence
 from imaging.errors import CcdError
 from imaging.tables import column
@@ -35,6 +35,12 @@ GRID = (17, 9)
 
 MAS_PER_ARCSEC = 1000.0
 
+COLOUR_TERMS = 3
+"""Powers of the colour in the chromatic displacement; the wavelength of red stars is not linear in BP - RP."""
+
+CURVATURE = 0.3
+"""Expected size of each further power relative to the one before."""
+
 COMMON_PRIOR_MAS = 1e6
 """Prior of the common terms, effectively none: the pointing may be off by arcminutes."""
 
@@ -44,7 +50,8 @@ class _Stars:
     """All matched stars of the exposure, CCD after CCD.
 
     ``ccd`` (n,) number; ``pairs`` the pairs; ``place`` (n, 2) standard coordinates by the seed in degrees; ``residual``
-    (n, 2) reference minus seed, mas; ``error`` (n, 2) mas; ``colour`` (n,) BP - RP minus its median, 0 where unknown.
+    (n, 2) reference minus seed, mas; ``error`` (n, 2) mas; ``colour`` (n,) BP - RP minus its median ``typical``, 0
+    where unknown.
     """
 
     ccd: NDArray[np.int64]
@@ -53,6 +60,7 @@ class _Stars:
     residual: FloatArray
     error: FloatArray
     colour: FloatArray
+    typical: float
 
 
 def tie_exposure(
@@ -107,7 +115,7 @@ def tie_exposure(
         scatter_mas=scatter,
         turbulence_mas=turbulence.amplitude_mas,
         turbulence_length_arcmin=turbulence.length_arcmin,
-        colour_shift_mas=model.colour_shift(),
+        colour_shift_mas=(float(model.solution[0, model.n_common]), float(model.solution[1, model.n_common])),
         pointing_offset_arcsec=model.pointing_offset(),
     )
 
@@ -145,6 +153,7 @@ def _gather(matches: Mapping[int, pa.Table], seeds: Mapping[int, TpvWcs], ccds: 
         residual=(reference - place) * MAS_PER_DEGREE,
         error=np.stack([joined["e1"], joined["e2"]], axis=-1),
         colour=np.where(known, colour - typical, 0.0),
+        typical=typical,
     )
 
 
@@ -159,14 +168,14 @@ class _LinearModel:
         self.stars, self.ccds, self.shape, self.settings = stars, ccds, shape, settings
         self.n_common = (COMMON_DEGREE + 1) * (COMMON_DEGREE + 2) // 2
         self.n_own = (CCD_DEGREE + 1) * (CCD_DEGREE + 2) // 2
-        self.solution = np.zeros((2, self.n_common + 1 + self.n_own * len(ccds)))
+        self.solution = np.zeros((2, self.n_common + COLOUR_TERMS + self.n_own * len(ccds)))
         self.design = self._design()
 
     def _design(self) -> FloatArray:
         stars = self.stars
         design = np.zeros((len(stars.pairs), self.solution.shape[1]))
         design[:, : self.n_common] = common_polynomial(stars.place)
-        design[:, self.n_common] = stars.colour
+        design[:, self._colour()] = colour_powers(stars.colour)
         for k, ccd in enumerate(self.ccds):
             rows = stars.ccd == ccd
             design[rows, self._own(k)] = pixel_polynomial(
@@ -175,14 +184,17 @@ class _LinearModel:
         return design
 
     def _own(self, k: int) -> slice:
-        first = self.n_common + 1 + k * self.n_own
+        first = self.n_common + COLOUR_TERMS + k * self.n_own
         return slice(first, first + self.n_own)
+
+    def _colour(self) -> slice:
+        return slice(self.n_common, self.n_common + COLOUR_TERMS)
 
     def _prior(self) -> FloatArray:
         """Return the inverse variances of the unknowns."""
         s = self.settings
         width = np.full(self.solution.shape[1], COMMON_PRIOR_MAS)
-        width[self.n_common] = s.colour_prior_mas
+        width[self._colour()] = s.colour_prior_mas * CURVATURE ** np.arange(COLOUR_TERMS)
         own = np.full(self.n_own, s.ccd_curved_prior_arcsec)
         own[0], own[1:3] = s.ccd_offset_prior_arcsec, s.ccd_linear_prior_arcsec
         for k in range(len(self.ccds)):
@@ -221,9 +233,12 @@ class _LinearModel:
         own = self.solution[:, self._own(self.ccds.index(ccd))]
         return common + pixel_polynomial(x, y, CCD_DEGREE, self.shape) @ own.T
 
-    def colour_shift(self) -> tuple[float, float]:
-        """Return the displacement along xi and eta per magnitude of BP - RP, mas."""
-        return float(self.solution[0, self.n_common]), float(self.solution[1, self.n_common])
+    def chromatic(self) -> Chromatic:
+        """Return the displacement of the stars by their colours, in the range of the stars used."""
+        terms = self.solution[:, self._colour()]
+        low, high = (float(np.quantile(self.stars.colour, q)) if len(self.stars.pairs) else 0.0 for q in (0.01, 0.99))
+        typical = self.stars.typical
+        return Chromatic(typical_mag=typical, range_mag=(typical + low, typical + high), terms_mas=terms.tolist())
 
     def pointing_offset(self) -> tuple[float, float]:
         """Return the offset of the pointing along xi and eta, arcseconds."""
@@ -268,6 +283,7 @@ def _tie_ccd(
         rms_mas=_rms(wcs, stars, own, settings),
         left_out_rms_mas=_left_out_rms(field, own[near], stars.pairs.snr[near], settings),
         correction_mas=(rest * MAS_PER_DEGREE).reshape(*GRID, 2).round(3).tolist(),
+        chromatic=model.chromatic(),
     )
 
 

@@ -1,6 +1,6 @@
 """Build a CCD's source catalogue: detection and shapes, then PSF photometry, then the table."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from imaging.catalogue.settings import CatalogueSettings
 from imaging.catalogue.shapes import Centroids, Shapes, core_widths, isophotal_shapes, windowed_centroids
 from imaging.exposure import Exposure
 from imaging.image import CcdImage
+from imaging.psf.colour import flux_factor
 from imaging.psf.model import PsfModel
 from imaging.schemas.catalogue import CATALOGUE
 from imaging.tables import column, make_table
@@ -111,6 +112,7 @@ def build_catalogue(
     exposure: Exposure,
     ccd: int,
     settings: CatalogueSettings,
+    colour_mag: FloatArray | None = None,
 ) -> pa.Table:
     """Measure the PSF fluxes of all sources and build the catalogue.
 
@@ -126,6 +128,8 @@ def build_catalogue(
         Identity of the rows.
     settings
         Settings.
+    colour_mag
+        (n,) BP - RP of the sources, NaN if unknown, for PSF fluxes without a trend with colour; None if all are.
 
     Returns
     -------
@@ -133,6 +137,9 @@ def build_catalogue(
         Columns of :data:`imaging.schemas.catalogue.CATALOGUE`, in the order of detection.
     """
     photometry = psf_photometry(image, psf, sources.centroids.x, sources.centroids.y, sources.shapes.flux, settings)
+    if colour_mag is not None:
+        factor = flux_factor(psf, settings.psf_fit_radius_fwhm * psf.fwhm_pixels, colour_mag)
+        photometry = replace(photometry, flux=photometry.flux * factor, flux_error=photometry.flux_error * factor)
     ra, dec = wcs.pixel_to_sky(photometry.x, photometry.y)
     return make_table(_columns(sources, photometry, ra, dec, exposure, ccd), CATALOGUE)
 

@@ -56,6 +56,7 @@ def write_psf(path: Path, psf: PsfModel) -> None:
     cards |= {"POLNGRP": 1, "POLDEG1": psf.degree, "PSF_FWHM": psf.fwhm_pixels, "PSF_SAMP": psf.step}
     cards |= {"PSFNAXIS": 3, "PSFAXIS1": nx, "PSFAXIS2": ny, "PSFAXIS3": n_terms}
     cards["PSFNORM"] = (REFERENCE_APERTURE_PIXELS, "[pixel] diameter of the aperture of unit flux")
+    cards["PSFCOLOR"] = (round(psf.width_per_mag, 6), "[1/mag] of the width, with BP - RP")
     values = psf.coefficients[None]
     column = fits.Column("PSF_MASK", f"{psf.coefficients.size}E", dim=f"({nx},{ny},{n_terms})", array=values)
     header = fits.Header([(key, *value) if isinstance(value, tuple) else (key, value) for key, value in cards.items()])
@@ -133,4 +134,5 @@ def _model(header: dict[str, Any], mask: NDArray[np.float32], path: Path) -> Psf
         fwhm_pixels=float(header.get("PSF_FWHM", np.nan)),
         n_stars=int(header.get("ACCEPTED", 0)),
         chi2=float(header.get("CHI2", np.nan)),
+        width_per_mag=float(header.get("PSFCOLOR", 0.0)),
     )

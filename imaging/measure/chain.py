@@ -26,7 +26,7 @@ from imaging.psf.model import PsfModel
 from imaging.psf.select import StarCandidates, select_psf_stars
 from imaging.psf.shape import psf_ellipticity
 from imaging.schemas.matches import ASTROMETRY_MATCHES
-from imaging.tables import make_table
+from imaging.tables import column, make_table
 from imaging.timing import StepTimes
 from imaging.wcs.tpv import TpvWcs, sky_to_plane
 
@@ -132,10 +132,11 @@ def measure_ccd(
         )
     with times.step("psf"):
         known = None if psf_model is None else PsfFit(psf_model, np.zeros(0, np.bool_), np.zeros(0), 0.0)
-        psf = known or _model_psf(image, sources, fwhm_pixels, settings)
+        colour = _colours(sources, matches)
+        psf = known or _model_psf(image, sources, fwhm_pixels, settings, colour, exposure.band)
     with times.step("catalogue"):
         wcs = astrometry.wcs if astrometry else seed
-        catalogue = build_catalogue(image, sources, psf.model, wcs, exposure, ccd, settings.catalogue)
+        catalogue = build_catalogue(image, sources, psf.model, wcs, exposure, ccd, settings.catalogue, colour)
     numbers = _quality(psf, astrometry, catalogue, image, pixel_scale_arcsec)
     return MeasuredCcd(wcs, astrometry, failure, psf, catalogue, matches, numbers, times)
 
@@ -238,7 +239,21 @@ def _match_table(
     return make_table(columns, ASTROMETRY_MATCHES)
 
 
-def _model_psf(image: CcdImage, sources: Sources, fwhm_pixels: float, settings: MeasureSettings) -> PsfFit:
+def _colours(sources: Sources, matches: pa.Table) -> FloatArray:
+    """Return BP - RP of the sources that are matched to reference stars, NaN of the others: (n,) magnitudes."""
+    colour = np.full(len(sources), np.nan)
+    colour[column(matches, "number") - 1] = column(matches, "colour_mag").astype(np.float64)
+    return colour
+
+
+def _model_psf(
+    image: CcdImage,
+    sources: Sources,
+    fwhm_pixels: float,
+    settings: MeasureSettings,
+    colour_mag: FloatArray,
+    band: str,
+) -> PsfFit:
     chosen = select_psf_stars(psf_candidates(image, sources), settings.psf, fwhm_pixels)
     centroids = sources.centroids
     return fit_psf(
@@ -250,6 +265,8 @@ def _model_psf(image: CcdImage, sources: Sources, fwhm_pixels: float, settings: 
         sources.apertures.flux[chosen, REFERENCE_APERTURE],
         fwhm_pixels,
         settings.psf,
+        colour_mag[chosen],
+        band,
     )
 
 

@@ -4,10 +4,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
+from imaging.psf.model import BINOMIALS, TAPS
 
-ORDER = 4
-"""Half width of the Lanczos window, in samples."""
+FloatArray = NDArray[np.float64]
 
 
 @njit(cache=True)
@@ -58,29 +57,27 @@ def local_samples(coefficients: NDArray[np.float32], terms: FloatArray, reach: i
 
 
 @njit(cache=True)
-def lanczos_weights(offset: float, step: float, n: int, taps: FloatArray) -> int:
-    """Fill the eight Lanczos taps that sample a centred grid of spacing ``step`` at ``offset``; return the first index.
+def interpolation_weights(offset: float, step: float, n: int, taps: FloatArray) -> int:
+    """Fill the weights that interpolate a centred grid of spacing ``step`` at ``offset``; return the first index.
 
-    The taps on the grid are normalised to sum one; all are zero if outside the grid.
+    They are those of the polynomial of degree seven through the eight nearest samples (Lagrange, in the barycentric
+    form of Berrut and Trefethen 2004, SIAM Review 46, 501); all are zero outside the grid.
     """
     position = offset / step + (n - 1) / 2
-    first = int(np.floor(position)) - ORDER + 1
+    first = min(max(int(np.floor(position)) - TAPS // 2 + 1, 0), n - TAPS)
+    taps[:] = 0.0
+    if not -0.5 < position < n - 0.5:
+        return first
     total = 0.0
-    for t in range(2 * ORDER):
-        taps[t] = 0.0
-        index = first + t
-        distance = position - index
-        if 0 <= index < n and abs(distance) < ORDER:
-            if abs(distance) < 1e-12:
-                taps[t] = 1.0
-            else:
-                a = np.pi * distance
-                taps[t] = ORDER * np.sin(a) * np.sin(a / ORDER) / (a * a)
-            total += taps[t]
-    if -0.5 < position < n - 0.5 and total != 0.0:
-        taps /= total
-    else:
-        taps[:] = 0.0
+    for t in range(TAPS):
+        distance = position - (first + t)
+        if abs(distance) < 1e-9:
+            taps[:] = 0.0
+            taps[t] = 1.0
+            return first
+        taps[t] = BINOMIALS[t] / distance
+        total += taps[t]
+    taps /= total
     return first
 
 
@@ -88,9 +85,9 @@ def lanczos_weights(offset: float, step: float, n: int, taps: FloatArray) -> int
 def _axis_weights(shift: float, step: float, n: int, half_width: int) -> tuple[NDArray[np.int64], FloatArray]:
     size = 2 * half_width + 1
     firsts = np.empty(size, np.int64)
-    taps = np.empty((size, 2 * ORDER))
+    taps = np.empty((size, TAPS))
     for i in range(size):
-        firsts[i] = lanczos_weights(i - half_width - shift, step, n, taps[i])
+        firsts[i] = interpolation_weights(i - half_width - shift, step, n, taps[i])
     return firsts, taps
 
 
@@ -106,7 +103,7 @@ def _separable(
     rows = np.zeros((size, n))
     for j in range(size):
         row = rows[j]
-        for t in range(2 * ORDER):
+        for t in range(TAPS):
             index = first_y[j] + t
             weight = taps_y[j, t]
             if weight != 0.0:
@@ -117,7 +114,7 @@ def _separable(
     for j in range(size):
         for i in range(size):
             value = 0.0
-            for t in range(2 * ORDER):
+            for t in range(TAPS):
                 weight = taps_x[i, t]
                 if weight != 0.0:
                     value += weight * rows[j, first_x[i] + t]

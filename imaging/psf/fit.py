@@ -2,9 +2,10 @@
 
 The unknowns are the coefficients of :class:`imaging.psf.profile.ProfileBasis`, each a polynomial in position. They are
 fitted by linear least squares to the stars' pixels, without resampling, under two exact constraints at every position:
-unit flux in the reference aperture and windowed centroid at the origin. Fluxes and centroids of the stars are fitted in
-alternation with the model. A Gaussian prior keeps unconstrained coefficients small, and the degree of the polynomial is
-chosen by five-fold cross-validation.
+unit flux in the reference aperture and windowed centroid at the origin. The stars' fluxes are free in the same fit: if
+they were those of an earlier model, its error in the core would remain, with wings that make up for it. Their centroids
+are fitted in alternation with the model. A Gaussian prior keeps unconstrained coefficients small. Its width, and the
+degree of the polynomial, are chosen by five-fold cross-validation.
 """
 
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from imaging.errors import CcdError
 from imaging.image import FloatImage
 from imaging.numerics.rings import ring_medians
 from imaging.numerics.robust import mad_sigma
+from imaging.psf.colour import REFERENCE_COLOUR_MAG, STEP, at_constant_flux, width_per_mag
 from imaging.psf.model import PsfModel, polynomial_terms
 from imaging.psf.profile import ProfileBasis
 from imaging.psf.settings import PsfSettings
@@ -37,10 +39,11 @@ GAIN = 4.0
 
 @dataclass(frozen=True, slots=True)
 class _Choice:
-    """Variation of the PSF over the CCD: degree of the polynomial and expected relative change."""
+    """Freedom of the PSF: deviation from the Moffat profile, degree of the polynomial, relative change over the CCD."""
 
-    degree: int
-    variation: float
+    deviation: float
+    degree: int = 0
+    variation: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +93,10 @@ class _Problem:
 
 @dataclass(frozen=True, eq=False)
 class _Normals:
-    """Normal equations of every star, in the free directions: (n, n_free, n_free), (n, n_free), (n,) and pixels."""
+    """Normal equations of every star, in the free directions: (n, n_free, n_free), (n, n_free), (n,) and pixels.
+
+    The star's flux is eliminated from them.
+    """
 
     matrix: FloatArray
     vector: FloatArray
@@ -107,8 +113,10 @@ def fit_psf(
     flux: FloatArray,
     fwhm_pixels: float,
     settings: PsfSettings,
+    colour_mag: FloatArray | None = None,
+    band: str = "",
 ) -> PsfFit:
-    """Fit the PSF of a CCD.
+    """Fit the PSF of a CCD, for sources of the reference colour where the colours of the stars are known.
 
     Parameters
     ----------
@@ -122,6 +130,10 @@ def fit_psf(
         Seeing.
     settings
         Settings.
+    colour_mag
+        (n,) BP - RP of the stars, NaN if unknown; None if all are.
+    band
+        Band, for the expected change of the width with colour.
 
     Raises
     ------
@@ -129,14 +141,13 @@ def fit_psf(
         If too few stars survive the clipping.
     """
     radius = fit_radius(fwhm_pixels, settings)
-    stamps = cut_out_stars(science, weight, segmentation, x, y, flux, int(np.ceil(radius)))
-    ring = (settings.background_inner_fwhm * fwhm_pixels, settings.background_outer_fwhm * fwhm_pixels)
-    background = ring_medians(science, (weight > 0) & (segmentation == 0), x, y, *ring)
-    stamps = replace(stamps, data=stamps.data - background[:, None, None])
+    planes = (science, weight, segmentation)
+    stamps = cut_out_stars(*planes, x, y, flux, int(np.ceil(radius)))
+    stamps = _without_background(planes, stamps, fwhm_pixels, settings)
     problem = _set_up(stamps, fwhm_pixels, radius, science.shape, settings)
     used = np.ones(len(stamps), bool)
     solution = np.zeros((1, problem.free.shape[1]))
-    choice = _Choice(0, 0.0)
+    choice = _Choice(settings.deviation_priors[0])
     for iteration in range(settings.iterations):
         stamps = _refine_stars(stamps, problem, solution)
         normals = _normal_equations(stamps, problem, solution, clip=iteration > 0)
@@ -148,8 +159,23 @@ def fit_psf(
             choice = _choose(normals, stamps, problem, used)
         solution = _solve(normals, stamps, problem, used, choice)
     final = _star_chi2(normals, problem, solution, stamps)
+    slope = 0.0 if colour_mag is None else _refer_to_colour(normals, problem, solution, stamps, used, colour_mag, band)
     model = _tabulate(problem, solution, int(used.sum()), float(np.median(final[used])))
+    model = replace(model, width_per_mag=slope)
     return PsfFit(model, used, final, choice.variation)
+
+
+def _without_background(
+    planes: tuple[FloatImage, FloatImage, NDArray[np.int32]],
+    stamps: StarStamps,
+    fwhm_pixels: float,
+    settings: PsfSettings,
+) -> StarStamps:
+    """Subtract the background of each star, measured in a ring around it."""
+    science, weight, segmentation = planes
+    ring = (settings.background_inner_fwhm * fwhm_pixels, settings.background_outer_fwhm * fwhm_pixels)
+    background = ring_medians(science, (weight > 0) & (segmentation == 0), stamps.x, stamps.y, *ring)
+    return replace(stamps, data=stamps.data - background[:, None, None])
 
 
 def _set_up(
@@ -227,15 +253,17 @@ def _normal_equations(stamps: StarStamps, problem: _Problem, solution: FloatArra
         design = basis @ problem.free
         rest = data - basis @ problem.base
         weighted = design * weight[:, None]
-        matrix[k], vector[k] = weighted.T @ design, weighted.T @ rest
-        chi2[k], pixels[k] = float(weight @ rest**2), int((weight > 0).sum())
+        unit = model / np.sqrt(max(float(weight @ model**2), 1e-30))
+        along, known = weighted.T @ unit, float((weight * unit) @ rest)
+        matrix[k] = weighted.T @ design - np.outer(along, along)
+        vector[k] = weighted.T @ rest - known * along
+        chi2[k], pixels[k] = float(weight @ rest**2) - known**2, int((weight > 0).sum())
     return _Normals(matrix, vector, chi2, pixels)
 
 
 def _prior(problem: _Problem, choice: _Choice) -> FloatArray:
     """Return the (n_terms, n_free, n_free) inverse covariance of the prior."""
-    constant = problem.settings.constant_prior
-    widths = [constant if i + j == 0 else choice.variation for i, j in polynomial_terms(choice.degree)]
+    widths = [choice.deviation if i + j == 0 else choice.variation for i, j in polynomial_terms(choice.degree)]
     unit = (problem.free / problem.prior_scale[:, None] ** 2).T @ problem.free
     return np.stack([unit / width**2 for width in widths])
 
@@ -263,6 +291,41 @@ def _star_chi2(normals: _Normals, problem: _Problem, solution: FloatArray, stamp
     return chi2 / np.maximum(normals.pixels, 1)
 
 
+def _refer_to_colour(
+    normals: _Normals,
+    problem: _Problem,
+    solution: FloatArray,
+    stamps: StarStamps,
+    used: NDArray[np.bool_],
+    colour_mag: FloatArray,
+    band: str,
+) -> float:
+    """Change a solution from that of the mean star to that of the reference colour; return the width's slope."""
+    direction = _width_direction(problem, solution)
+    local = problem.position_terms(stamps.x, stamps.y, _degree_of(solution)) @ solution
+    along = normals.matrix @ direction
+    information = along @ direction
+    excess_mag = colour_mag - REFERENCE_COLOUR_MAG
+    known = used & np.isfinite(excess_mag) & (information > 0.0)
+    width = (normals.vector @ direction - np.einsum("ni,ni->n", along, local))[known] / information[known]
+    slope, mean = width_per_mag(excess_mag[known], width, information[known] ** -0.5, band)
+    solution[0] -= slope * mean * direction
+    return slope
+
+
+def _width_direction(problem: _Problem, solution: FloatArray) -> FloatArray:
+    """Return the (n_free,) free coefficients of the central PSF's derivative by the logarithm of its width."""
+    grid = np.arange(-24, 25) * 0.5
+    dx, dy = (a.ravel() for a in np.meshgrid(grid, grid))
+    central = problem.coefficients(solution)[0]
+    profile, wide, narrow = (
+        problem.basis.evaluate(dx / factor, dy / factor) @ central / factor**2
+        for factor in (1.0, 1.0 + STEP, 1.0 - STEP)
+    )
+    derivative = at_constant_flux((wide - narrow) / (2.0 * STEP), profile, np.hypot(dx, dy))
+    return np.asarray(np.linalg.lstsq(problem.basis.evaluate(dx, dy) @ problem.free, derivative, rcond=None)[0])
+
+
 def _clip_stars(star_chi2: FloatArray, settings: PsfSettings) -> NDArray[np.bool_]:
     """Return which stars fit as well as the others; the best few stars are always kept."""
     centre = float(np.median(star_chi2))
@@ -271,29 +334,35 @@ def _clip_stars(star_chi2: FloatArray, settings: PsfSettings) -> NDArray[np.bool
     return good
 
 
-def _choices(n_stars: int, settings: PsfSettings) -> list[_Choice]:
-    """Return the variations to try for a number of stars, simplest first."""
-    choices = [_Choice(0, 0.0)]
+def _variations(start: _Choice, n_stars: int, settings: PsfSettings) -> list[_Choice]:
+    """Return the variations over the CCD to try for a number of stars, simplest first."""
+    choices = [start]
     for degree in range(1, settings.maximum_degree + 1):
         if n_stars >= settings.stars_per_term * len(polynomial_terms(degree)):
-            choices += [_Choice(degree, prior) for prior in settings.variation_priors]
+            choices += [replace(start, degree=degree, variation=prior) for prior in settings.variation_priors]
     return choices
 
 
 def _choose(normals: _Normals, stamps: StarStamps, problem: _Problem, used: NDArray[np.bool_]) -> _Choice:
-    """Return the variation over the CCD that best predicts held-out stars."""
+    """Return the deviation from the Moffat profile, then the variation, that best predict held-out stars."""
     fold = np.arange(len(stamps)) % FOLDS
-    best, best_score = _Choice(0, 0.0), np.inf
-    for choice in _choices(int(used.sum()), problem.settings):
-        score = 0.0
-        for part in range(FOLDS):
-            held, kept = used & (fold == part), used & (fold != part)
-            if held.any() and kept.any():
-                solution = _solve(normals, stamps, problem, kept, choice)
-                score += float((_star_chi2(normals, problem, solution, stamps) * normals.pixels)[held].sum())
-        if score < best_score - GAIN:
-            best, best_score = choice, score
-    return best
+
+    def best_of(choices: list[_Choice]) -> _Choice:
+        best, best_score = choices[0], np.inf
+        for choice in choices:
+            score = 0.0
+            for part in range(FOLDS):
+                held, kept = used & (fold == part), used & (fold != part)
+                if held.any() and kept.any():
+                    solution = _solve(normals, stamps, problem, kept, choice)
+                    score += float((_star_chi2(normals, problem, solution, stamps) * normals.pixels)[held].sum())
+            if score < best_score - GAIN:
+                best, best_score = choice, score
+        return best
+
+    settings = problem.settings
+    profile = best_of([_Choice(prior) for prior in settings.deviation_priors])
+    return best_of(_variations(profile, int(used.sum()), settings))
 
 
 def _tabulate(problem: _Problem, solution: FloatArray, n_stars: int, chi2: float) -> PsfModel:

@@ -13,6 +13,13 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
 
+TAPS = 8
+"""Samples along an axis from which a value between them is interpolated, by a polynomial. A kernel that does not
+reproduce polynomials (Lanczos, normalised) is wrong by 0.15 per cent of the peak at seven samples per FWHM."""
+
+BINOMIALS = (1.0, -7.0, 21.0, -35.0, 35.0, -21.0, 7.0, -1.0)
+"""Barycentric weights of eight evenly spaced samples."""
+
 
 def polynomial_terms(degree: int) -> tuple[tuple[int, int], ...]:
     """Return the exponents (of x, of y) of a polynomial of total degree ``degree``, in PSFEx's order."""
@@ -39,6 +46,9 @@ class PsfModel:
         Number of stars used.
     chi2
         Reduced chi-square of those stars.
+    width_per_mag
+        Relative change of the width per magnitude of the source's BP - RP from :mod:`imaging.psf.colour`'s reference,
+        for which the model is.
     """
 
     coefficients: NDArray[np.float32]
@@ -49,6 +59,7 @@ class PsfModel:
     fwhm_pixels: float
     n_stars: int = 0
     chi2: float = float("nan")
+    width_per_mag: float = 0.0
 
     @cached_property
     def terms(self) -> tuple[tuple[int, int], ...]:
@@ -106,11 +117,15 @@ class PsfModel:
         return float(1.0 / np.sum(stamp**2))
 
 
-def _interpolation(offsets: FloatArray, step: float, n: int, order: int = 4) -> FloatArray:
-    """Lanczos weights (len(offsets), n) that sample a grid of spacing ``step`` centred on zero at ``offsets``."""
+def _interpolation(offsets: FloatArray, step: float, n: int) -> FloatArray:
+    """Weights (len(offsets), n) that interpolate a grid of spacing ``step`` centred on zero at ``offsets``."""
     position = offsets[:, None] / step + (n - 1) / 2
-    distance = position - np.arange(n)[None, :]
-    weights = np.where(np.abs(distance) < order, np.sinc(distance) * np.sinc(distance / order), 0.0)
-    total = weights.sum(axis=1, keepdims=True)
-    inside = (position > -0.5) & (position < n - 0.5)
-    return np.where(inside & (total != 0), weights / np.where(total == 0, 1.0, total), 0.0)
+    first = np.clip(np.floor(position).astype(np.int64) - TAPS // 2 + 1, 0, n - TAPS)
+    nodes = first + np.arange(TAPS)
+    distance = position - nodes
+    on_sample = np.abs(distance) < 1e-9
+    weights = np.where(on_sample, 1.0, np.array(BINOMIALS) / np.where(on_sample, 1.0, distance))
+    weights = np.where(on_sample.any(axis=1, keepdims=True), on_sample, weights)
+    whole = np.zeros((offsets.size, n))
+    np.put_along_axis(whole, nodes, weights / weights.sum(axis=1, keepdims=True), axis=1)
+    return np.where((position > -0.5) & (position < n - 0.5), whole, 0.0)

@@ -43,8 +43,9 @@ class PsfSettings(Settings):
     """Clipping limit of a star's chi-square above that of the others; rejects galaxies and blends."""
     iterations: int = Field(default=3, ge=1)
     """Number of iterations of fluxes and centroids, clipping, and model."""
-    constant_prior: float = Field(default=0.3, gt=0.0)
-    """Prior: expected relative deviation of the profile from a Moffat profile at the centre of the CCD."""
+    deviation_priors: tuple[float, ...] = Field(default=(0.3, 1.0, 3.0), min_length=1)
+    """Prior: expected relative deviations of the profile from a Moffat profile at the centre of the CCD from which
+    cross-validation chooses. The core of seeing by Kolmogorov turbulence deviates more than a small prior allows."""
     variation_priors: tuple[float, ...] = (0.008, 0.025, 0.08)
     """Prior: relative changes of the profile from centre to edge of the CCD from which cross-validation chooses."""
     background_inner_fwhm: float = Field(default=7.0, gt=1.0)

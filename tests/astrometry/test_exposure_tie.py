@@ -1,11 +1,12 @@
 """The tie of an exposure: turbulence, CCDs with few stars or none, colour, storage."""
 
+import erfa
 import numpy as np
 import pytest
 
 from imaging.astrometry.fit import Pairs, fit_ccd, pair_errors_mas
 from imaging.astrometry.settings import AstrometrySettings
-from imaging.astrometry.solution import ExposureAstrometry
+from imaging.astrometry.solution import ExposureAstrometry, TiedCcd
 from imaging.astrometry.tie import tie_exposure
 from imaging.astrometry.turbulence import interpolate, measure_turbulence
 from imaging.detector.distortion import seed_wcs
@@ -128,6 +129,44 @@ def test_colour_and_pointing_are_found(exposure):
     *_, tie = exposure
     assert tie.colour_shift_mas == pytest.approx((9.0, -4.0), abs=2.0)
     assert tie.pointing_offset_arcsec == pytest.approx((11.0, -6.0), abs=0.3)
+
+
+class LowSky(Sky):
+    """The same at airmass 2 in g: ERFA's refraction at wavelengths that increase with the colour."""
+
+    def displacement(self, xi, eta, colour, ccd):
+        wavelength_um = 0.472 + 0.0085 * (colour - 1.2) - 0.001 * (colour - 1.2) ** 2
+        constants = np.array([erfa.refco(780.0, 10.0, 0.2, w) for w in (0.472, *wavelength_um)])
+        bent = np.degrees(constants @ [np.tan(np.radians(60.0)), np.tan(np.radians(60.0)) ** 3])
+        towards_zenith = np.outer(bent[1:] - bent[0], [np.sin(0.7), np.cos(0.7)])
+        return super().displacement(xi, eta, np.full_like(colour, 1.2), ccd) - towards_zenith
+
+
+def test_stars_of_every_colour_at_airmass_two_in_g_get_their_places():
+    random, sky, ccds = np.random.default_rng(6), LowSky(4), (26, 27, 33, 34)
+    seeds = {ccd: seed_wcs(ccd, *POINTING) for ccd in ccds}
+    matches = {ccd: match_table(sky, ccd, 250, random) for ccd in ccds}
+    tied = tie_exposure(matches, seeds, SHAPE, SETTINGS).ccds[27]
+    x, y, colour = random.uniform(50, 1997, 300), random.uniform(50, 4045, 300), random.uniform(0.5, 2.3, 300)
+    true = np.stack(sky.truth(seeds[27], x, y, colour, 27))
+    errors = []
+    for given in (None, colour, np.full(300, np.nan)):
+        found = sky_to_plane(*tied.sky(x, y, SHAPE, given), *seeds[27].crval)
+        errors.append((np.stack(found) - true) * MAS)
+    plain, coloured, unknown = errors
+    assert np.sqrt(np.mean(plain**2)) > 20.0
+    assert np.array_equal(plain, unknown)
+    assert np.sqrt(np.mean(coloured**2)) < 5.5
+    for low, high in ((0.5, 0.9), (0.9, 1.6), (1.6, 2.3)):
+        assert np.abs(coloured[:, (colour > low) & (colour < high)].mean(axis=1)).max() < 2.5
+
+
+def test_solutions_without_chromatic_terms_are_read(exposure):
+    *_, tie = exposure
+    old = tie.ccds[27].model_dump()
+    del old["chromatic"]
+    again, x = TiedCcd.model_validate(old), np.array([10.0, 2000.0])
+    assert again.sky(x, x, SHAPE, np.array([0.5, 2.0]))[0].tolist() == again.sky(x, x, SHAPE)[0].tolist()
 
 
 def test_a_ccd_with_few_stars_uses_them_and_the_exposure(exposure):

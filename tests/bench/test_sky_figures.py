@@ -9,9 +9,18 @@ import pytest
 
 from bench.report import at_most, cells
 from bench.sky_candidates import are_false
+from bench.sky_candidates import rows_of as candidate_rows
 from bench.sky_difference import Collected, rate_of, rows_of
 from bench.sky_night import SkyNight, add_options
-from bench.sky_single_epoch import colour_trend, excess_scatter_mmag, psf_residuals, solution_error_mas
+from bench.sky_single_epoch import (
+    Measured,
+    colour_trend,
+    excess_scatter_mmag,
+    psf_residuals,
+    rms_of,
+    solution_error_mas,
+)
+from bench.sky_single_epoch import rows_of as single_epoch_rows
 from imaging.io.tables import write_table
 from imaging.io.truth import source_truth_path
 from imaging.schemas.truth import TRUE_SOURCES
@@ -99,6 +108,25 @@ def test_a_candidate_is_false_without_a_changing_source_at_its_place(tmp_path):
     assert are_false(SkyNight(tmp_path, "hard", "i", False, 1, (27,)), places).sum() == 2
 
 
+@pytest.mark.parametrize(
+    ("ranks", "false", "shown"),
+    [
+        ([1], [0], [None, None]),  # one night can meet nothing
+        ([9999], [12], [9999, 12]),  # but it can miss
+        ([1] * 6, [0] * 6, [1, None]),
+        ([1, 1, 2] * 3, [0, 1, 0] * 3, [2, 1]),
+    ],
+)
+def test_a_rank_counts_with_enough_nights(ranks, false, shown):
+    rows = candidate_rows(ranks, false, [20] * len(ranks), [True] * 79, "typical, i", range(len(ranks)))
+    assert [row.value for row in rows] == [*shown, None, 20]
+
+
+def test_a_probability_is_reliable_with_enough_candidates():
+    rows = candidate_rows([1], [0], [20], [True] * 72 + [False] * 28, "typical, i", [1])
+    assert [(row.value, row.ok) for row in rows if row.unit == "share"] == [(0.72, False)]
+
+
 def test_the_search_is_sharper_than_its_templates_where_that_is_asked_for():
     sharp = SkyNight(Path(), "typical", "g", True, 3, (26, 27)).settings
     assert sharp.search_seeing_arcsec[1] < sharp.template_seeing_arcsec[0]
@@ -121,6 +149,27 @@ def test_errors_of_centroids_are_not_errors_of_the_solution():
     true_ra = 150.0 + true[1] * 0.263 / 3600 / np.cos(np.radians(true_dec))
     sky = np.stack([ra + mas[0] / 3.6e6 / np.cos(np.radians(dec)), dec + mas[1] / 3.6e6])
     assert solution_error_mas(true + noise, true, sky, np.stack([true_ra, true_dec])) == pytest.approx(5.9, rel=0.06)
+
+
+def test_a_root_mean_square_is_known_where_its_samples_are_many():
+    fields = np.repeat(np.arange(40), 5)
+    errors = RNG.normal(0.0, 1.9, 40)[fields]  # the same reference stars in five exposures
+    assert rms_of(errors, fields, 2.0) == pytest.approx(1.9, rel=0.3)
+    assert rms_of(errors[:10], fields[:10], 2.0) is None  # two fields, whatever the number of exposures
+    known = [rms_of(RNG.normal(0.0, 1.9, 4), np.arange(4), 2.0) for _ in range(200)]
+    assert sum(value is None for value in known) > 20
+    assert rms_of(np.array([9.0, 10.0, 11.0, -10.0]), np.arange(4), 2.0) == pytest.approx(10.0, rel=0.1)
+    assert rms_of(np.zeros(0), [], 2.0) is None
+
+
+def test_a_quick_night_has_too_few_fields_for_a_zero_point():
+    measured = Measured(wanted=10, zeropoint_mmag=[-1.6, -2.7] * 5, fields=[126, 127] * 5)
+    measured.solution_mas, measured.exposures = [5.0, 5.2] * 5, [k // 2 for k in range(10)]
+    measured.psf_residual = list(RNG.normal(0.002, 1e-4, 90))
+    rows = {row.name.removeprefix("typical, i: "): row.value for row in single_epoch_rows(measured, "typical, i", (1,))}
+    assert rows["zero point, rms"] is None
+    assert rows["coordinates without photon noise, rms per axis"] == pytest.approx(5.1, abs=0.01)
+    assert rows["PSF, rms residual"] == pytest.approx(0.2, abs=0.01)
 
 
 def test_trend_with_colour_and_scatter_beyond_the_stated_errors():

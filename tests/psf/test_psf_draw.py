@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from astropy.modeling.models import Moffat2D
 
 from imaging.psf.draw import draw_stamp, draw_stamp_and_slopes, local_samples, position_terms
 from imaging.psf.model import PsfModel
@@ -46,3 +47,20 @@ def test_slopes_are_derivatives():
     for slope, a, b in ((slope_x, (0.1 + h, 0.2), (0.1 - h, 0.2)), (slope_y, (0.1, 0.2 + h), (0.1, 0.2 - h))):
         expected = (draw_stamp(samples, model.step, *a, 8) - draw_stamp(samples, model.step, *b, 8)) / (2 * h)
         assert np.abs(slope - expected).max() < 0.015 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("step", [0.4361, 0.5047, 0.56])
+@pytest.mark.parametrize("place", [(700.0, 900.0), (700.31, 900.0), (699.77, 900.45)])
+def test_a_stamp_between_samples_is_the_tabulated_function(step, place):
+    def profile(x, y):
+        return Moffat2D(amplitude=1.0, x_0=x, y_0=y, gamma=4.0, alpha=3.3)
+
+    offsets = np.arange(-70, 71) * step
+    tabulated = profile(0.0, 0.0)(*np.meshgrid(offsets, offsets))[None].astype(np.float32)
+    model = PsfModel(tabulated, 0, step, (1023.5, 2047.5), (1024.0, 2048.0), 3.7)
+    dx, dy = place[0] - np.floor(place[0] + 0.5), place[1] - np.floor(place[1] + 0.5)
+    pixels = np.arange(-15, 16)
+    expected = profile(dx, dy)(*np.meshgrid(pixels, pixels))
+    found = model.stamp(*place, 15)
+    assert np.abs(found - expected).max() < 1e-4
+    assert found.sum() == pytest.approx(expected.sum(), rel=2e-5)

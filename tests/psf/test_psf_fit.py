@@ -132,3 +132,31 @@ def test_too_few_stars():
     with pytest.raises(CcdError) as caught:
         fit(field, bright_stars(field, 3))
     assert caught.value.reason == "too_few_psf_stars"
+
+
+def test_seeing_of_kolmogorov_turbulence_as_galsim_draws_it():
+    galsim = pytest.importorskip("galsim")
+    star = galsim.Kolmogorov(fwhm=3.7)
+    random = np.random.default_rng(2)
+    n, half, flux, sky = 64, 40, 3e5, 3600.0
+    x, y = (85.0 + 90.0 * k + random.uniform(-0.5, 0.5, n) for k in (np.arange(n) % 8, np.arange(n) // 8))
+    image = np.zeros((800, 800), np.float32)
+    for a, b in zip(x, y, strict=True):
+        i, j = round(a), round(b)
+        drawn = galsim.ImageD(2 * half + 1, 2 * half + 1)
+        star.drawImage(drawn, scale=1.0, offset=(a - i, b - j), method="no_pixel")
+        image[j - half : j + half + 1, i - half : i + half + 1] += flux * drawn.array
+    noisy = random.poisson(image + sky).astype(np.float32) - np.float32(sky)
+    weight, nothing = np.full_like(image, 1 / sky), np.zeros(image.shape, np.int32)
+    model = fit_psf(noisy, weight, nothing, x, y, np.full(n, flux), 3.7, SETTINGS).model
+    rows, columns = np.indices((201, 201)) * 0.2 - 20.0
+    inside = np.hypot(rows, columns) < 11.11
+    fine = galsim.ImageD(201, 201)
+    star.drawImage(fine, scale=0.2, method="no_pixel")
+    within = float(fine.array[inside].sum())
+    for place in ((400.0, 400.0), (400.4, 399.7)):
+        expected = galsim.ImageD(31, 31)
+        star.drawImage(expected, scale=1.0, offset=np.array(place) - np.round(place), method="no_pixel")
+        expected, found = expected.array / within, model.stamp(*place, 15)
+        assert np.sqrt(((found - expected) ** 2).sum() / (expected**2).sum()) < 0.003
+        assert (found * expected).sum() / (found**2).sum() == pytest.approx(1.0, abs=0.002)
