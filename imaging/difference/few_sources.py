@@ -35,6 +35,9 @@ MIN_AGREEING = 3
 ZEROPOINT_SCATTER = 0.03
 """Scatter of zero points that are wrong: those of real surveys disagree by up to 7 percent."""
 
+STAR_EXCESS = 0.15
+"""Largest excess of a star's second moments, relative to those of the PSF."""
+
 LOOSE = 100.0
 """Growth of the errors that are then assumed."""
 
@@ -130,6 +133,33 @@ def match_sources(
         varied=fit.gains > settings.varied_sigma**2,
         chi2=fit.chi2(),
     )
+
+
+def point_like(stamps: Stamps, psf: PsfModel, place: tuple[float, float]) -> BoolArray:
+    """Return which stamps (n,) of the target show no excess of second moments over its PSF.
+
+    Parameters
+    ----------
+    stamps
+        Stamps of sources.
+    psf, place
+        PSF of the target, and the position at which it is taken, pixels.
+    """
+    side, half, fwhm = stamps.side, stamps.side // 2, psf.fwhm_pixels
+    axis = np.arange(-half, half + 1.0)
+    star = psf.at_offsets(*place, axis, axis).ravel()
+    along_x, along_y = (s[0] for s in image_slopes(star[None].astype(np.float32), side))
+    wider = 0.5 * (image_slopes(along_x[None], side)[0][0] + image_slopes(along_y[None], side)[1][0])
+    columns = np.stack([star, wider, along_x, along_y, np.ones_like(star)], axis=1).astype(float)
+    radius = np.hypot(*np.mgrid[-half : half + 1, -half : half + 1]).ravel()
+    found = np.zeros(len(stamps.x), dtype=bool)
+    for k, (data, weight) in enumerate(zip(stamps.data, stamps.weight, strict=True)):
+        weighted = columns * np.where(radius < 1.5 * fwhm, weight, 0.0)[:, None]
+        covariance = np.linalg.pinv(weighted.T @ columns, hermitian=True)
+        flux, excess, *_ = covariance @ (weighted.T @ data)
+        limit = STAR_EXCESS * (fwhm / 2.3548) ** 2 * flux
+        found[k] = flux > 0 and excess + np.sqrt(max(covariance[1, 1], 0.0)) < limit
+    return found
 
 
 def _companion_shapes(psf: PsfModel, place: tuple[float, float], side: int) -> tuple[FloatArray, FloatArray]:
