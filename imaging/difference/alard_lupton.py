@@ -136,12 +136,13 @@ def subtract_mesh(plain: FloatImage, good: BoolImage, model: FloatImage, sigma: 
     sigma
         Noise of a pixel, electrons.
     mesh
-        Mesh size, pixels; the difference is unchanged if it is zero or larger than the image.
+        Mesh size, pixels, at most the image's; the difference is unchanged if it is zero.
     """
-    if mesh == 0 or min(plain.shape) < mesh:
+    if mesh == 0:
         return plain
     masked = ~good | (model > np.float32(3.0 * sigma))
-    background = sep.Background(np.ascontiguousarray(plain), mask=masked, bw=mesh, bh=mesh, fw=3, fh=3)
+    width, height = (min(mesh, n) for n in plain.shape[::-1])
+    background = sep.Background(np.ascontiguousarray(plain), mask=masked, bw=width, bh=height, fw=3, fh=3)
     background.subfrom(plain)
     return plain
 

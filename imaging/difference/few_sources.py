@@ -30,7 +30,13 @@ MARGIN = 3
 """Distance of a companion from the edge of its stamp, pixels."""
 
 MIN_AGREEING = 3
-"""Clean sources from which on the zero points and the level of the sky are not needed."""
+"""Clean sources from which on these can replace the zero points and the level of the sky."""
+
+ZEROPOINT_SCATTER = 0.03
+"""Scatter of zero points that are wrong: those of real surveys disagree by up to 7 percent."""
+
+STAR_EXCESS = 0.15
+"""Largest excess of a star's second moments, relative to those of the PSF."""
 
 LOOSE = 100.0
 """Growth of the errors that are then assumed."""
@@ -106,7 +112,7 @@ def match_sources(
         fit.start(stamps.convolved(np.repeat(image[None], n, axis=0)), common)
         fit.find_companions()
         if fit.clean().sum() >= MIN_AGREEING:
-            fit.forget_priors()
+            fit.prefer_sources()
         common = np.append(0.0, common[1:]) + fit.solution[:N_COMMON]
         x, y, xx, yy, xy = common[1:].tolist()
         coefficients = unit_kernel(reference, target, basis, place, (x, y), (xx, yy, xy))
@@ -127,6 +133,33 @@ def match_sources(
         varied=fit.gains > settings.varied_sigma**2,
         chi2=fit.chi2(),
     )
+
+
+def point_like(stamps: Stamps, psf: PsfModel, place: tuple[float, float]) -> BoolArray:
+    """Return which stamps (n,) of the target show no excess of second moments over its PSF.
+
+    Parameters
+    ----------
+    stamps
+        Stamps of sources.
+    psf, place
+        PSF of the target, and the position at which it is taken, pixels.
+    """
+    side, half, fwhm = stamps.side, stamps.side // 2, psf.fwhm_pixels
+    axis = np.arange(-half, half + 1.0)
+    star = psf.at_offsets(*place, axis, axis).ravel()
+    along_x, along_y = (s[0] for s in image_slopes(star[None].astype(np.float32), side))
+    wider = 0.5 * (image_slopes(along_x[None], side)[0][0] + image_slopes(along_y[None], side)[1][0])
+    columns = np.stack([star, wider, along_x, along_y, np.ones_like(star)], axis=1).astype(float)
+    radius = np.hypot(*np.mgrid[-half : half + 1, -half : half + 1]).ravel()
+    found = np.zeros(len(stamps.x), dtype=bool)
+    for k, (data, weight) in enumerate(zip(stamps.data, stamps.weight, strict=True)):
+        weighted = columns * np.where(radius < 1.5 * fwhm, weight, 0.0)[:, None]
+        covariance = np.linalg.pinv(weighted.T @ columns, hermitian=True)
+        flux, excess, *_ = covariance @ (weighted.T @ data)
+        limit = STAR_EXCESS * (fwhm / 2.3548) ** 2 * flux
+        found[k] = flux > 0 and excess + np.sqrt(max(covariance[1, 1], 0.0)) < limit
+    return found
 
 
 def _companion_shapes(psf: PsfModel, place: tuple[float, float], side: int) -> tuple[FloatArray, FloatArray]:
@@ -237,11 +270,25 @@ class _Fit:
         self.companions.append(k)
         self._solve()
 
-    def forget_priors(self) -> None:
-        """Solve again with sum and backgrounds from the sources alone, which agree."""
+    def prefer_sources(self) -> None:
+        """Solve again with sum and backgrounds from the sources alone, and keep that if it is more probable.
+
+        Deviations of single sources and of the zero points have a Cauchy distribution here: one variable source does
+        not count against sources that agree with the zero points, nor wrong zero points against sources that agree.
+        """
+        stated, deviation = self.prior_sigma.copy(), self._deviation()
         self.prior_sigma[0] = 1.0
         self.prior_sigma[N_COMMON::N_OWN] *= LOOSE
         self._solve()
+        if self._deviation() >= deviation:
+            self.prior_sigma = stated
+            self._solve()
+
+    def _deviation(self) -> float:
+        """Return minus twice the logarithm of the probability of the sum and of the clean sources' flux ratios."""
+        scales = self.solution[N_COMMON + 1 : N_COMMON + N_OWN * len(self.data) : N_OWN][self.clean()]
+        wrong = np.append(scales / self.settings.source_scale, self.solution[0] / ZEROPOINT_SCATTER)
+        return float(2.0 * np.log1p(wrong**2).sum())
 
     def clean(self) -> BoolArray:
         """Return the stamps without a companion."""

@@ -1,6 +1,6 @@
 """Fit and verify the matching kernel, with fallbacks to a constant kernel and to the PSF models."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -9,16 +9,18 @@ from numpy.typing import NDArray
 from imaging.difference.basis import KernelBasis
 from imaging.difference.coverage import StackParts, kernel_changes
 from imaging.difference.design import Stamps, build_stamps
-from imaging.difference.few_sources import match_sources
+from imaging.difference.few_sources import match_sources, point_like
 from imaging.difference.kernel import MatchingKernel, fit_kernel, noise_products
 from imaging.difference.pair import Side
 from imaging.difference.psf_kernel import unit_kernel
 from imaging.difference.registration import (
     ShiftField,
+    SourceShifts,
     fit_shift_field,
     image_slopes,
     measure_shifts,
     no_shift_field,
+    without_motions,
 )
 from imaging.difference.settings import KernelSettings, RegistrationSettings
 from imaging.difference.sources import choose_places, common_ratio, common_share, cut_stamps
@@ -72,6 +74,10 @@ class KernelMatch:
         Error per axis of the shift of a kernel of the PSF models, pixels; None for a fitted kernel.
     coverage
         Parts of the stack with different inputs; None if there is one.
+    few
+        Stamps of all sources if they are few, variable and moving ones too, else None.
+    stars
+        (n,) which of these are point sources.
     """
 
     kernel: MatchingKernel
@@ -79,6 +85,8 @@ class KernelMatch:
     fallback: str
     shift_error: float | None = None
     coverage: StackParts | None = None
+    few: Stamps | None = None
+    stars: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))
 
     @cached_property
     def changes(self) -> FloatArray:
@@ -145,7 +153,10 @@ def find_kernel(
         except CcdError as error:
             problem = error if problem is None or error.reason in ("kernel_sum", "kernel_stars") else problem
         else:
-            return match
+            if few is None:
+                return match
+            ny, nx = _shape(target)
+            return replace(match, few=few, stars=point_like(few, target.psf, (nx / 2, ny / 2)))
     raise problem if problem is not None else AssertionError("unreachable")
 
 
@@ -185,15 +196,25 @@ def find_shifts(match: KernelMatch, shape: tuple[int, int], settings: Registrati
     """
     stamps, kernel = match.stamps, match.kernel
     if match.shift_error is not None:
-        return no_shift_field(shape, match.shift_error, kernel.n_stamps)
-    if len(stamps.x) == 0:
+        found = no_shift_field(shape, match.shift_error, kernel.n_stamps)
+    elif len(stamps.x) == 0:
         return no_shift_field(shape)
-    model, residual = _residual(match)
+    else:
+        shifts, chi2 = _measured_shifts(match, stamps)
+        snr = 1.0 / np.maximum(shifts.scale_error, 1e-9)
+        sound = chi2 < 3.0 * max(kernel.chi2, 1.0)
+        found = fit_shift_field(shifts.select((snr > settings.min_snr) & sound), shape, settings)
+    if match.few is None or len(match.few.x) == 0:
+        return found
+    shifts, _ = _measured_shifts(match, match.few)
+    return without_motions(found, shifts, match.stars, is_scatter=match.shift_error is None)
+
+
+def _measured_shifts(match: KernelMatch, stamps: Stamps) -> tuple[SourceShifts, FloatArray]:
+    """Return the shifts of sources, and (n,) their reduced chi-squares without them."""
+    model, residual = _residual(match, stamps)
     shifts = measure_shifts(model, residual, stamps.weight, stamps.x, stamps.y, stamps.side)
-    snr = 1.0 / np.maximum(shifts.scale_error, 1e-9)
-    chi2 = np.einsum("np,np->n", stamps.weight, residual**2) / np.maximum(stamps.n_pixels, 1.0)
-    sound = chi2 < 3.0 * max(kernel.chi2, 1.0)
-    return fit_shift_field(shifts.select((snr > settings.min_snr) & sound), shape, settings)
+    return shifts, np.einsum("np,np->n", stamps.weight, residual**2) / np.maximum(stamps.n_pixels, 1.0)
 
 
 def _match_models(
@@ -252,7 +273,7 @@ def _fit(
     kernel, _ = fit_kernel(first, basis, correlation, shape, settings, choose=not many)
     if many:
         match = KernelMatch(kernel, stamps, fallback, coverage=coverage)
-        model, residual = _residual(match)
+        model, residual = _residual(match, stamps)
         shifts = measure_shifts(model, residual, stamps.weight, stamps.x, stamps.y, stamps.side)
         slope_x, slope_y = image_slopes(model, stamps.side)
         believed = np.hypot(shifts.dx, shifts.dy) < MAX_OWN_SHIFT
@@ -267,9 +288,8 @@ def _fit(
     return KernelMatch(kernel, stamps, fallback, coverage=coverage)
 
 
-def _residual(match: KernelMatch) -> tuple[FloatImage, FloatImage]:
-    """Return (n, p) the matched reference in the stamps, and the residual of the target."""
-    stamps = match.stamps
+def _residual(match: KernelMatch, stamps: Stamps) -> tuple[FloatImage, FloatImage]:
+    """Return (n, p) the matched reference in stamps, and the residual of the target."""
     model = stamps.convolved(match.images(stamps.x, stamps.y))
     background = match.kernel.background_at(stamps.x, stamps.y).astype(np.float32)
     return model, stamps.data - model - background[:, None]

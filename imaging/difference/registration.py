@@ -5,7 +5,7 @@ measured at every source from the residual of the match, interpolated by a Gauss
 amplitude, and applied to the matched image.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numba
 import numpy as np
@@ -19,6 +19,12 @@ FloatArray = NDArray[np.float64]
 
 NODE = 64
 """Spacing of the shift field's nodes, pixels."""
+
+TURBULENCE = 0.05
+"""Largest scatter of shifts that all sources have; stars scatter more by their proper motions."""
+
+STEADY_SIGMA, STEADY_SCALE, MOVED_SIGMA = 3.0, 0.01, 4.0
+"""A star that moved has no change of brightness beyond so many errors and so much, but a shift beyond so many."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +75,8 @@ class ShiftField:
         leave-one-out prediction.
     n_sources
         Sources measured.
+    moved
+        (k, 3) stars that moved beyond the field: position and motion per axis, pixels.
     """
 
     dx: FloatArray
@@ -77,6 +85,7 @@ class ShiftField:
     rms_before_pixels: float
     rms_after_pixels: float
     n_sources: int
+    moved: FloatArray = field(default_factory=lambda: np.zeros((0, 3)))
 
     def opposite(self) -> "ShiftField":
         """Return the field with reversed sign."""
@@ -162,6 +171,32 @@ def fit_shift_field(shifts: SourceShifts, shape: tuple[int, int], settings: Regi
         excess_scatter(left, noise),
         len(s.x),
     )
+
+
+def without_motions(
+    found: ShiftField, shifts: SourceShifts, stars: NDArray[np.bool_], *, is_scatter: bool
+) -> ShiftField:
+    """Charge stars with their own motions, and other places with the error of a mean motion only.
+
+    Parameters
+    ----------
+    found
+        A field of zero shifts from few sources.
+    shifts
+        Shifts of n sources.
+    stars
+        (n,) point sources; galaxies do not move.
+    is_scatter
+        Whether the error of the field is the scatter of single sources.
+    """
+    error, size = found.rms_after_pixels, np.hypot(shifts.dx, shifts.dy)
+    shared = min(error, TURBULENCE)
+    steady = np.abs(shifts.scale) < STEADY_SIGMA * np.hypot(shifts.scale_error, STEADY_SCALE)
+    far = size > MOVED_SIGMA * np.hypot(shifts.error, shared)
+    moved = np.stack([shifts.x, shifts.y, size / np.sqrt(2.0)], axis=1)[stars & steady & far]
+    if is_scatter:
+        error = float(np.hypot(shared, error / np.sqrt(max(found.n_sources, 1))))
+    return replace(found, rms_after_pixels=error, moved=moved)
 
 
 def no_shift_field(shape: tuple[int, int], scatter_pixels: float = 0.0, n_sources: int = 0) -> ShiftField:

@@ -15,7 +15,7 @@ class FewSourceSettings(Settings):
     max_sources: int = Field(default=20, ge=0)
     """Largest number of stamps that are searched for sources of one image only; among more they are clipped."""
     zeropoint_error: float = Field(default=0.005, gt=0)
-    """Relative error of the zero points' ratio, used where fewer than three constant sources are known."""
+    """Relative error of the zero points' ratio, unless three constant sources or more show that it is wrong."""
     shift_pixels: float = Field(default=0.7, gt=0)
     """Error of the relative coordinates per axis, pixels."""
     source_scale: float = Field(default=0.03, gt=0)

@@ -65,13 +65,38 @@ def add_star_residuals(
     chosen = np.flatnonzero(measured)[spread]
     level, table = _measure(filtered, x[chosen], y[chosen], flux[chosen], errors)
     variance = _variance(weight.shape, x, y, flux, level, table)
+    _add(filtered, weight, variance)
+    return table[-1]
+
+
+def add_motions(filtered: FilteredDifference, weight: FloatImage, moved: FloatArray) -> None:
+    """Add the residuals of stars that moved to the noise of a filtered difference and of its pixels, in place.
+
+    Parameters
+    ----------
+    filtered, weight
+        See :func:`add_star_residuals`.
+    moved
+        (k, 3) position and motion per axis, pixels.
+    """
+    (ny, nx), reach = weight.shape, int(EDGES[-1])
+    variance = np.zeros((ny, nx), dtype=np.float32)
+    for x, y, motion in moved.tolist():
+        i, j = round(x), round(y)
+        near = (slice(max(j - reach, 0), j + reach + 1), slice(max(i - reach, 0), i + reach + 1))
+        along_y, along_x = np.gradient(filtered.template_flux[near])
+        variance[near] = np.maximum(variance[near], motion**2 * (along_x**2 + along_y**2))
+    _add(filtered, weight, variance)
+
+
+def _add(filtered: FilteredDifference, weight: FloatImage, variance: FloatImage) -> None:
+    """Add a variance of a point source's flux to the noise, row by row, so that no further image is in memory."""
     pixel = np.float32(np.median(np.sum(filtered.psf_stamps**2, axis=(2, 3))))
-    for rows in np.flatnonzero(variance.any(axis=1)):  # row by row, so that no further image is in memory
+    for rows in np.flatnonzero(variance.any(axis=1)):
         factor = 1.0 / (1.0 + filtered.norm[rows] * variance[rows])
         filtered.norm[rows] *= factor
         filtered.numerator[rows] *= factor
         weight[rows] /= 1.0 + weight[rows] * variance[rows] * pixel
-    return table[-1]
 
 
 def _stars(filtered: FilteredDifference, model: FloatImage) -> tuple[NDArray[np.int64], NDArray[np.int64], FloatArray]:

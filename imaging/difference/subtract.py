@@ -17,7 +17,7 @@ from imaging.difference.pair import Pair, prepare_pair
 from imaging.difference.records import Difference, Matched
 from imaging.difference.response import difference_psf, photon_factor, psf_flux_error, tile_stamps
 from imaging.difference.settings import SubtractionSettings
-from imaging.difference.star_residuals import add_star_residuals
+from imaging.difference.star_residuals import add_motions, add_star_residuals
 from imaging.difference.star_surroundings import add_star_surroundings
 from imaging.difference.streaks import mask_streaks
 from imaging.difference.zogy import match_zogy
@@ -195,6 +195,8 @@ def _errors(
 
     What else is left of bright stars is added to the noise in ``filtered`` and ``weight``.
     """
+    if len(matched.shifts.moved):
+        add_motions(filtered, weight, matched.shifts.moved)
     scale_error = _scale_error(matched, filtered, settings)
     errors = (scale_error, matched.shifts.rms_after_pixels)
     add_star_residuals(filtered, weight, matched.model, errors)

@@ -256,8 +256,20 @@ def test_mesh_takes_out_a_wave_but_no_source_and_no_bad_pixel():
     # the light beneath the masked source stays within the mesh's error over its area
     core = model > 100.0
     assert left[core].sum() == pytest.approx(0.1 * model[core].sum(), abs=3.0 * core.sum())
-    for mesh in (0, 257):
-        assert np.array_equal(subtract_mesh(science.copy(), good, model, 5.0, mesh), science)
+    assert np.array_equal(subtract_mesh(science.copy(), good, model, 5.0, 0), science)
+
+
+def test_mesh_takes_the_level_out_of_an_image_that_is_smaller():
+    shape, rng = (100, 121), np.random.default_rng(29)
+    model = draw(profile(6.0), [60.0], [50.0], [4e5], shape, 41).astype(np.float32)
+    science = (9.0 + 0.1 * model + rng.normal(0.0, 5.0, shape)).astype(np.float32)
+    good = np.ones(shape, bool)
+    left = subtract_mesh(science.copy(), good, model, 5.0, 128)
+    dark = model < 15.0
+    assert left[dark].mean() == pytest.approx(0.1 * model[dark].mean(), abs=4 * 5.0 / np.sqrt(dark.sum()))
+    assert np.ptp(science - left) < 1e-3  # one level: no part of a source is taken out
+    nowhere_dark = np.full(shape, 1e3, dtype=np.float32)
+    assert np.array_equal(subtract_mesh(science.copy(), good, nowhere_dark, 5.0, 128), science)
 
 
 def test_shift_of_the_target_is_found_with_its_sign():
