@@ -14,7 +14,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 
-from blocks.live_runs import runs_of_this_machine
+from blocks.live_runs import forget_run, runs_of_this_machine
 from blocks.site import Site
 from imaging.io.sealed import read_sealed, write_sealed
 
@@ -116,7 +116,8 @@ def ended_lone_runs(site: Site) -> list[LoneRun]:
 
 
 def forget_lone_run(site: Site, run: UUID) -> None:
-    """Remove the record of a run that a server shows."""
+    """Remove the record of a run that a server shows, and its lock if its process has died."""
+    forget_run(site, run)
     (site.state / FOLDER / f"{run}.json").unlink(missing_ok=True)
 
 

@@ -22,6 +22,7 @@ from deployments.events.decisions import nights_to_do
 from deployments.server.server import Server
 from imaging.errors import InputError
 from imaging.skymap.build import gaussian_skymap
+from tasks.engine import lone_run
 from tasks.engine.failures import note_failure
 from tasks.engine.final_state import final_state
 from tasks.engine.jobs import ExitCode, Failure
@@ -88,6 +89,7 @@ def asked(monkeypatch, prefect_server):
             return None
 
     monkeypatch.setattr(running, "server_for", lambda site: Used())
+    monkeypatch.setattr(lone_run, "run_alone", lambda flow, given, site, listener: flow(return_state=True, **given))
     return notes
 
 

@@ -184,6 +184,8 @@ def test_a_killed_run_is_told_from_a_live_one(site):
         process.kill()
         process.wait()
     assert (kept(site).state_type, kept(site).ended) == ("CRASHED", None)
+    forget_lone_run(site, kept(site).run)
+    assert not [path for folder in ("runs", "lone-runs") for path in (site.state / folder).iterdir()]
 
 
 def test_records_do_not_pile_up_where_no_server_ever_runs(site, monkeypatch):
