@@ -9,7 +9,17 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from bench.calibrated_pixels import mean_zeropoint_mag
-from bench.measure_scores import FAINTEST_NEIGHBOUR, MAS_PER_DEGREE, MILLIMAG, PLACES, Truth, counterparts, undisturbed
+from bench.ideal_astrometry import ideal_error_mas
+from bench.measure_scores import (
+    FAINTEST_NEIGHBOUR,
+    MAS_PER_DEGREE,
+    MAS_PER_PIXEL,
+    MILLIMAG,
+    PLACES,
+    Truth,
+    counterparts,
+    undisturbed,
+)
 from bench.report import Row, at_least, at_most
 from bench.sky_night import SkyNight
 from blocks.site import Site
@@ -22,6 +32,7 @@ from imaging.simulation.exposures import SimulatedExposure
 from imaging.simulation.psf import true_psf
 from imaging.simulation.truth import read_exposure_truth
 from imaging.tables import column
+from imaging.wcs.tpv import sky_to_plane
 
 FloatArray = NDArray[np.float64]
 
@@ -31,6 +42,9 @@ COLOUR_MAG = (16.0, 19.0)
 
 SCATTER_MAG = (16.0, 18.0)
 HALF_WIDTH = 15
+
+IDEAL_FACTOR = 1.2
+"""Largest error of the coordinates in units of that of the ideal Gaussian process."""
 
 MINIMUM_SAMPLES = 3
 """Fewest independent samples whose scatter says how well a root mean square is known."""
@@ -46,6 +60,8 @@ class Measured:
         Number of CCDs that should have a catalogue.
     solution_mas
         Per CCD, rms error per axis of the coordinates without photon noise.
+    ideal_mas
+        Per exposure, the same of an ideal Gaussian process on its reference stars (:mod:`bench.ideal_astrometry`).
     psf_residual
         (20 per CCD) rms of the difference of model and true PSF over the rms of the latter.
     stars
@@ -60,6 +76,7 @@ class Measured:
 
     wanted: int = 0
     solution_mas: list[float] = field(default_factory=list)
+    ideal_mas: list[float] = field(default_factory=list)
     psf_residual: list[float] = field(default_factory=list)
     stars: list[FloatArray] = field(default_factory=list)
     zeropoint_mmag: list[float] = field(default_factory=list)
@@ -76,18 +93,31 @@ def rows_on_sky(nights: Iterable[SkyNight]) -> list[Row]:
         for expnum in [*night.expnums(search=True), *night.expnums(search=False)]:
             exposure = read_exposure_truth(night.root, expnum)
             adopted = _zeropoints(night, expnum)
+            reference, compared = [], []
             for ccd in night.ccds:
                 measured.wanted += 1
                 catalogue, psf = night.product(expnum, ccd, "fullcat.parquet"), night.product(expnum, ccd, "psf.fits")
                 if catalogue is None or psf is None:
                     continue
                 sources = read_table(source_truth_path(night.root, expnum, ccd))
-                _compare(measured, sources, read_table(catalogue))
+                places = sky_to_plane(
+                    *_compare(measured, sources, read_table(catalogue)), *(exposure.true_ra_deg, exposure.true_dec_deg)
+                )
+                compared.append(np.stack([*places, np.full(len(places[0]), ccd)]))
+                if (matches := night.product(expnum, ccd, "matches.parquet")) is not None:
+                    reference.append(
+                        _reference_stars(read_table(matches), ccd, (exposure.true_ra_deg, exposure.true_dec_deg))
+                    )
                 measured.exposures.append(100_000_000 * night.seed + expnum)
                 measured.psf_residual += psf_residuals(exposure, ccd, read_psf(psf))
                 if (zeropoint := adopted.get(ccd)) is not None:
                     measured.zeropoint_mmag.append(1000.0 * (zeropoint - mean_zeropoint_mag(Truth.of(sources))))
                     measured.fields.append(100 * night.seed + ccd)
+            if reference:
+                stars, wanted = np.concatenate(reference, axis=1), np.concatenate(compared, axis=1)
+                measured.ideal_mas.append(
+                    ideal_error_mas(exposure.turbulence, stars[:2].T, stars[2], stars[3:].T, wanted[:2].T, wanted[2])
+                )
     return rows_of(measured, label, seeds)
 
 
@@ -96,8 +126,17 @@ def _zeropoints(night: SkyNight, expnum: int) -> dict[int, Any]:
     return {row["ccd"]: row["zeropoint_mag"] for path in paths for row in read_table(path).to_pylist()}
 
 
-def _compare(measured: Measured, sources: pa.Table, catalogue: pa.Table) -> None:
-    """Compare the single stars of a catalogue with the truth."""
+def _reference_stars(matches: pa.Table, ccd: int, centre: tuple[float, float]) -> FloatArray:
+    """Return (5, n): standard coordinates in degrees, CCD, and errors along both axes, centroids included, mas."""
+    used = column(matches, "used").astype(bool)
+    names = ("ra", "dec", "ra_error_mas", "dec_error_mas", "x_error", "y_error")
+    ra, dec, ra_error, dec_error, x_error, y_error = (column(matches, name)[used].astype(float) for name in names)
+    errors = np.hypot(ra_error, MAS_PER_PIXEL * y_error), np.hypot(dec_error, MAS_PER_PIXEL * x_error)
+    return np.stack([*sky_to_plane(ra, dec, *centre), np.full(ra.size, ccd), *errors])
+
+
+def _compare(measured: Measured, sources: pa.Table, catalogue: pa.Table) -> tuple[FloatArray, FloatArray]:
+    """Compare the single stars of a catalogue with the truth; return their true RA and Dec."""
     truth = Truth.of(sources)
     kept = column(sources, "flux_aperture_electrons").astype(float) > FAINTEST_NEIGHBOUR
     colour = column(sources, "g_minus_i").astype(float)[kept]
@@ -121,6 +160,7 @@ def _compare(measured: Measured, sources: pa.Table, catalogue: pa.Table) -> None
     measured.stars.append(
         np.stack([truth.mag[index], difference, MILLIMAG * error[keep] / flux[keep], colour[index]], axis=1)
     )
+    return truth.ra[index], truth.dec[index]
 
 
 def solution_error_mas(pixels: FloatArray, true: FloatArray, sky: FloatArray, true_sky: FloatArray) -> float:
@@ -193,15 +233,19 @@ def rows_of(measured: Measured, label: str, seeds: Sequence[int]) -> list[Row]:
 
     places = np.arange(residual.size) // len(PLACES)
     psf = rms_of(residual, places, 0.003)
+    worst_place = None if psf is None else _percent(worst(residual))
     slope, contrast, n_coloured = colour_trend(stars)
     scatter, n_bright = excess_scatter_mmag(stars)
-    coordinates, adopted = rms_of(solution, measured.exposures, 4.0), rms_of(zeropoint, measured.fields, 2.0)
+    ideal = float(np.sqrt(np.mean(np.square(measured.ideal_mas)))) if measured.ideal_mas else np.nan
+    goal = IDEAL_FACTOR * ideal
+    coordinates, adopted = rms_of(solution, measured.exposures, goal), rms_of(zeropoint, measured.fields, 2.0)
     return [
         at_least(f"{label}: CCDs with a catalogue", n_ccds, "", n, n=n, seeds=seeds),
-        row("coordinates without photon noise, rms per axis", coordinates, "mas", 4.0, n_ccds),
+        row("coordinates without photon noise, rms per axis", coordinates, "mas", goal, n_ccds),
+        Row(f"{label}: the same, ideal process on the same stars", ideal, "mas", n=n_ccds, seeds=tuple(seeds)),
         Row(f"{label}: the same, worst CCD", worst(solution), "mas", n=n_ccds, seeds=tuple(seeds)),
         row("PSF, rms residual", _percent(psf), "%", 0.3, residual.size),
-        row("PSF, worst place", None if psf is None else _percent(worst(residual)), "%", 1.0, residual.size),
+        row("PSF, rms residual, worst place", worst_place, "%", 1.0, residual.size),
         row("PSF flux of the reddest third of stars against the bluest", contrast, "%", 0.05, n_coloured),
         row("trend with colour, per mag of g - i", slope, "mmag", 0.3, n_coloured),
         row("scatter of PSF magnitudes of 16 to 18 mag beyond the stated", scatter, "mmag", 1.0, n_bright),

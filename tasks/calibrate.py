@@ -27,7 +27,13 @@ from imaging.io.reference import read_reference_cone
 from imaging.io.tables import read_table, write_table
 from imaging.measure.clean import mask_streaks
 from imaging.photometry.cascade import GAIA, cascade_magnitudes
-from imaging.photometry.colours import ColourTerms, band_magnitudes, gaia_release, published_colour_terms
+from imaging.photometry.colours import (
+    BandMagnitudes,
+    ColourTerms,
+    band_magnitudes,
+    gaia_release,
+    published_colour_terms,
+)
 from imaging.photometry.match import match_reference
 from imaging.photometry.settings import CalibrationSettings, PhotometrySettings
 from imaging.photometry.zeropoint import CcdZeropoint, ccd_zeropoint
@@ -115,8 +121,8 @@ def calibrate(job: StepJob) -> StepResult:
         mask_streaks(image, streaks)
         catalogue = place_sources(catalogue, tied, image.shape)
     with times.step("zero_point"):
-        matches, own = _match(job, catalogue, tied, image, settings)
-        catalogue = place_sources(catalogue, tied, image.shape, matches)
+        matches, own, pairs = _match(job, catalogue, tied, image, settings)
+        catalogue = place_sources(catalogue, tied, image.shape, pairs)
     with times.step("resampling_inputs"):
         resampling_inputs = _resampling_inputs(job, image, settings)
     with times.step("write"):
@@ -169,8 +175,16 @@ def place_sources(
 
 def _match(
     job: StepJob, catalogue: pa.Table, tied: TiedCcd, image: CcdImage, settings: CalibrationSettings
-) -> tuple[pa.Table, CcdZeropoint]:
-    """Match the catalogue to the reference and return (matches with a flag for used stars, zero point)."""
+) -> tuple[pa.Table, CcdZeropoint, pa.Table]:
+    """Match the catalogue to the reference.
+
+    Returns
+    -------
+    matches, own
+        Matches to stars with a magnitude in the band, with a flag for those used, and the CCD's own zero point.
+    pairs
+        Matches to all stars, whatever their colours.
+    """
     observed = exposure_from_header(image.header, str(job.input_path("image")))
     corners = footprint(tied.wcs(), image.shape[1], image.shape[0])
     centre = polygon_centre(corners)
@@ -186,12 +200,15 @@ def _match(
     from_gaia = band_magnitudes(stars, observed.band, terms)
     magnitudes = cascade_magnitudes(stars, from_gaia, surveys, preferred, observed.band)
     matches = match_reference(catalogue, reference, magnitudes, settings.photometry)
+    n = len(reference)
+    everything = BandMagnitudes(reference.g_mag, np.zeros(n), np.zeros(n, bool))
+    pairs = match_reference(catalogue, reference, everything, settings.photometry)
     own, used = ccd_zeropoint(matches, settings.photometry)
     if GIVEN_ZEROPOINT in image.header:
         given, error = float(image.header[GIVEN_ZEROPOINT]), settings.photometry.error_floor_mag
         own = replace(own, zeropoint_mag=given, zeropoint_error_mag=error, scatter_mag=own.scatter_mag or 0.0)
     number = matches.schema.get_field_index("used")
-    return matches.set_column(number, matches.schema.field(number), pa.array(used)), own
+    return matches.set_column(number, matches.schema.field(number), pa.array(used)), own, pairs
 
 
 def _colour_terms(job: StepJob, stars: pa.Table) -> ColourTerms:

@@ -21,6 +21,18 @@ DISPERSION_ARCSEC = {"u": 0.150, "g": 0.045, "r": 0.0084, "i": 0.0032, "z": 0.00
 (2017) for g to Y, estimates for u and VR."""
 
 
+def potential_spectrum(truth: TurbulenceTruth) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return the wave numbers to the east and north, radians per degree, and the amplitude of the potential's waves."""
+    frequency = 2 * np.pi * np.fft.fftfreq(GRID, GRID_STEP_DEG)
+    kx, ky = frequency[None, :], frequency[:, None]
+    wind = np.radians(truth.wind_deg)
+    along, across = kx * np.cos(wind) + ky * np.sin(wind), -kx * np.sin(wind) + ky * np.cos(wind)
+    k2 = 1.3 * along**2 + 0.75 * across**2
+    k0 = 60.0 / truth.correlation_arcmin
+    amplitude = (k2 + k0**2) ** (-11.0 / 12.0) / np.sqrt(np.maximum(kx**2 + ky**2, frequency[1] ** 2))
+    return np.asarray(kx, dtype=np.float64), np.asarray(ky, dtype=np.float64), np.asarray(amplitude, dtype=np.float64)
+
+
 @lru_cache(maxsize=8)
 def turbulence_grids(truth: TurbulenceTruth) -> tuple[FloatArray, FloatArray]:
     """Draw the displacement field: the gradient of a Gaussian random potential.
@@ -34,13 +46,7 @@ def turbulence_grids(truth: TurbulenceTruth) -> tuple[FloatArray, FloatArray]:
         (320, 320) spline coefficients of the displacement in arcseconds, rows to the north.
     """
     random = random_stream(truth.seed[0], "turbulence", truth.seed[1])
-    frequency = 2 * np.pi * np.fft.fftfreq(GRID, GRID_STEP_DEG)
-    kx, ky = frequency[None, :], frequency[:, None]
-    wind = np.radians(truth.wind_deg)
-    along, across = kx * np.cos(wind) + ky * np.sin(wind), -kx * np.sin(wind) + ky * np.cos(wind)
-    k2 = 1.3 * along**2 + 0.75 * across**2
-    k0 = 60.0 / truth.correlation_arcmin
-    amplitude = (k2 + k0**2) ** (-11.0 / 12.0) / np.sqrt(np.maximum(kx**2 + ky**2, frequency[1] ** 2))
+    kx, ky, amplitude = potential_spectrum(truth)
     potential = np.fft.fft2(random.standard_normal((GRID, GRID))) * amplitude
     east, north = np.fft.ifft2(1j * kx * potential).real, np.fft.ifft2(1j * ky * potential).real
     rms = np.sqrt((east.var() + north.var()) / 2)

@@ -165,10 +165,12 @@ def test_a_root_mean_square_is_known_where_its_samples_are_many():
 def test_a_quick_night_has_too_few_fields_for_a_zero_point():
     measured = Measured(wanted=10, zeropoint_mmag=[-1.6, -2.7] * 5, fields=[126, 127] * 5)
     measured.solution_mas, measured.exposures = [5.0, 5.2] * 5, [k // 2 for k in range(10)]
+    measured.ideal_mas = [4.0, 5.0]
     measured.psf_residual = list(RNG.normal(0.002, 1e-4, 90))
     rows = {row.name.removeprefix("typical, i: "): row.value for row in single_epoch_rows(measured, "typical, i", (1,))}
     assert rows["zero point, rms"] is None
     assert rows["coordinates without photon noise, rms per axis"] == pytest.approx(5.1, abs=0.01)
+    assert rows["the same, ideal process on the same stars"] == pytest.approx(4.53, abs=0.01)
     assert rows["PSF, rms residual"] == pytest.approx(0.2, abs=0.01)
 
 
