@@ -149,59 +149,48 @@ def write_images(path: Path, hdus: Iterable[ImageHdu], *, compress: bool = False
     """
     with atomic_path(path) as temporary:
         try:
-            if pack:
-                _write_packed(temporary, hdus)
-            else:
-                _write(temporary, hdus, compress=compress)
-            with fitsio.FITS(str(temporary), "rw") as file:
-                for hdu in file:
-                    for key, (value, comment) in UNSET.items():
-                        hdu.write_key(key, value, comment)
-                places = [hdu.get_offsets() for hdu in file]
+            places = _write(temporary, hdus, compress=compress, pack=pack)
             set_checksums(temporary, [(p["header_start"], p["data_start"], p["data_end"]) for p in places])
         except OSError as error:
             raise storage_error(error, path) from error
 
 
-def _write(path: Path, hdus: Iterable[ImageHdu], *, compress: bool) -> None:
+def _write(path: Path, hdus: Iterable[ImageHdu], *, compress: bool, pack: bool) -> list[dict[str, int]]:
+    """Write images without checksums; return where header and data of each HDU begin, and the data end."""
     with fitsio.FITS(str(path), "rw", clobber=True) as file:
-        if compress:
+        if compress or pack:
             file.write(None, header=[])
         for hdu in hdus:
-            options = _compression(hdu.pixels) if compress else {}
-            file.write(hdu.pixels, header=_records(hdu), extname=hdu.name, extver=hdu.version, **options)
-
-
-def _write_packed(path: Path, hdus: Iterable[ImageHdu]) -> None:
-    """Write packed images by astropy, which needs half of the CPU time of CFITSIO."""
-    written = fits.HDUList([fits.PrimaryHDU()])
-    for hdu in hdus:
-        pixels, step, options = _packed(hdu)
-        header = fits.Header([(record["name"], record["value"], record["comment"]) for record in _records(hdu)])
-        made = (fits.CompImageHDU if options else fits.ImageHDU)(pixels, header, hdu.name, **options)
-        if step is not None:
-            made.header["BSCALE"] = (step, "pixels are multiples of it")
-        written.append(made)
-    written.writeto(path, output_verify="exception")
+            pixels, step, options = _packed(hdu) if pack else (hdu.pixels, None, {})
+            if compress:
+                options = _compression(pixels)
+            file.write(pixels, header=_records(hdu), extname=hdu.name, extver=hdu.version, **options)
+            if step is not None:
+                file[-1].write_key("BSCALE", step, "pixels are multiples of it")
+        for hdu in file:
+            for key, (value, comment) in UNSET.items():
+                hdu.write_key(key, value, comment)
+        return [hdu.get_offsets() for hdu in file]
 
 
 def _packed(hdu: ImageHdu) -> tuple[Pixels | None, float | None, dict[str, Any]]:
-    """Return the pixels to be stored, what they are multiples of, and how astropy compresses them without loss.
+    """Return the pixels to be stored, what they are multiples of, and how fitsio compresses them without loss.
 
-    Pixels become multiples of the step that the header states. Small images and columns of numbers are not compressed.
+    Pixels become multiples of the step that the header states. Small images and columns of floats are not compressed.
     """
     pixels, entry = hdu.pixels, hdu.header.get(STEP)
     if pixels is None or pixels.ndim > 2 or pixels.dtype.itemsize > 4 or pixels.size <= LONG:
         return pixels, None, {}
-    shape = (*[min(TILE_ROWS, n) for n in pixels.shape[:-1]], pixels.shape[-1])
-    step = entry[0] if isinstance(entry, tuple) else entry
+    if pixels.ndim == 1:
+        return pixels, None, {"compress": "GZIP_2", "tile_dims": pixels.shape} if pixels.dtype.kind == "i" else {}
+    shape = (min(TILE_ROWS, pixels.shape[0]), pixels.shape[1])
     if pixels.dtype.kind == "i":
-        is_mask = pixels.ndim == 2 and pixels.min() >= 0
-        return pixels, None, {"compression_type": "PLIO_1" if is_mask else "RICE_1", "tile_shape": shape}
+        return pixels, None, {"compress": "PLIO" if pixels.min() >= 0 else "RICE", "tile_dims": shape}
+    step = entry[0] if isinstance(entry, tuple) else entry
     whole = None if step is None else multiples(pixels, step, keep_positive=hdu.name == "WGT")
     if whole is not None:
-        return whole, step, {"compression_type": "RICE_1", "tile_shape": shape}
-    return pixels, None, {"compression_type": "GZIP_2", "tile_shape": shape, "quantize_level": 0}
+        return whole, step, {"compress": "RICE", "tile_dims": shape}
+    return pixels, None, {"compress": "GZIP_2", "qlevel": 0}
 
 
 def _compression(pixels: Pixels | None) -> dict[str, Any]:

@@ -164,9 +164,9 @@ def test_difference_of_what_was_not_processed(command, borrowed):
 def test_disk_full_during_a_write_loses_nothing(command, borrowed, monkeypatch):
     is_full = True
 
-    def write_on_full_disk(path, *args):
+    def write_on_full_disk(path, *args, **options):
         if not is_full:
-            return write_planes(path, *args)
+            return write_planes(path, *args, **options)
         with atomic_path(path) as temporary:
             temporary.write_bytes(b"SIMPLE")
             raise OSError(errno.ENOSPC, "No space left on device", str(temporary))
