@@ -170,6 +170,7 @@ def at_path(settings, path: str):
 def test_the_value_arrives_by_the_command(strict, tmp_path, monkeypatch):
     given = {}
     monkeypatch.setattr("blocks.nights.read_night", lambda site, night: None)
+    monkeypatch.setattr("blocks.night_runs.read_runs", lambda registered: ())
     monkeypatch.setattr(nights, "run_flow", lambda *args, **more: given.update(args[4]))
     nights.night(20170818, settings=strict, common=replace(DEFAULTS, site=str(tmp_path)))
     assert at_path(given["settings"], THRESHOLD) == 6.0

@@ -37,6 +37,9 @@ WITHIN_SIGMA, AT_STEPS = 1.0, 1.5
 """Largest difference of two fluxes in units of their error, and that where not all inputs of the stack have data: its
 PSF jumps there, and unlike a stack of our own it does not say how."""
 
+LEFT_OF_STARS = 0.1
+"""Largest share of a star's flux that may be left there without a flag: a known shortcoming, stated in the docs."""
+
 WRITERS = {
     "pan-starrs": foreign_stacks.write_pan_starrs,
     "skymapper": foreign_stacks.write_skymapper,
@@ -91,12 +94,15 @@ def n_same(found: pa.Table, wanted: pa.Table, finals: list[Final]) -> int:
         columns = {name: np.array(other.column(name)) for name in ("ra", "dec", "flux", "flags")}
         passed = [row for row in one.to_pylist() if row["flags"] == 0 and abs(row["snr"]) >= 7.0]
         for row in passed:
+            complete = n_inputs(finals, row["ra"], row["dec"]) == len(finals)
+            if one is found and not complete and abs(row["flux"]) < LEFT_OF_STARS * row["template_flux"]:
+                continue
             east = (columns["ra"] - row["ra"]) * np.cos(np.radians(row["dec"]))
             apart = 3600.0 * np.hypot(east, columns["dec"] - row["dec"])
             nearest = int(np.argmin(apart))
             assert apart[nearest] < 0.15, row
             assert columns["flags"][nearest] == 0, row
-            limit = WITHIN_SIGMA if n_inputs(finals, row["ra"], row["dec"]) == len(finals) else AT_STEPS
+            limit = WITHIN_SIGMA if complete else AT_STEPS
             assert abs(columns["flux"][nearest] - row["flux"]) < limit * row["flux_error"], row
         counts.append(len(passed))
     return min(counts)
