@@ -13,12 +13,12 @@ from imaging.quantise import IMAGE_STEPS, image_steps, rounded, sky_step
 SHAPE = (4 * TILE_ROWS + 7, 203)  # the last tile and the last block are not full
 
 
-@pytest.fixture
-def written(tmp_path):
+@pytest.fixture(params=[0, -1], ids=["mask", "mask with the sign bit"])
+def written(request, tmp_path):
     rng = np.random.default_rng(5)
     weight = (50.0 * rng.normal(1.0, 0.01, SHAPE)) ** -2.0
     mask = np.where(rng.random(SHAPE) < 0.05, rng.choice([1, 256, 16384], SHAPE), 0)
-    mask[3] = -1
+    mask[3] = request.param  # PLIO has no negative values; such a mask is compressed with RICE
     planes = {
         "SCI": rng.normal(0, 50, SHAPE).astype(np.float32),
         "MSK": mask.astype(np.int16),
