@@ -1,5 +1,6 @@
 """Celestial coordinates of other programs: the fast TPV class where it is exact, else astropy's WCS."""
 
+import math
 import re
 import warnings
 from collections.abc import Mapping
@@ -34,6 +35,16 @@ _WCS_CARD = re.compile(
     r"|(?:A|B|AP|BP)_(?:ORDER|DMAX|\d_\d)|LONPOLE|LATPOLE|RADESYS|RADECSYS|EQUINOX|EPOCH|WCSAXES|MJD-OBS|DATE-OBS"
     r"|(?:CPDIS|CQDIS|D2IMDIS)\d|AXISCORR|WAT\d_\d+|(?:DP|DQ)\d.*)$"
 )
+
+_NUMBER = re.compile(
+    r"(?:C(?:RVAL|RPIX|DELT|ROTA)\d|(?:CD|PC|PV)\d+_\d+|PC00\d00\d|(?:A|B|AP|BP)_(?:ORDER|\d_\d)|LONPOLE|LATPOLE)$"
+)
+"""Cards of numbers. Where one is a text, astropy reads zero."""
+
+_SIP_TERM = re.compile(r"(A|B)_\d_\d$")
+
+SYSTEMS = {"ICRF": ("ICRS", None), "J2000": ("FK5", 2000.0), "B1950": ("FK4", 1950.0)}
+"""Names of reference systems that are none of the FITS standard, and what they mean."""
 
 _CD = re.compile(r"CD\d_\d$")
 
@@ -131,7 +142,7 @@ def wcs_of_header(header: Mapping[str, Any], shape: tuple[int, int]) -> ImageWcs
     """
     if is_exact(header):
         return TpvWcs.from_header(header)
-    cards = wcs_cards(header)
+    cards = _with_system(_numbers(wcs_cards(header)))
     _check_supported(cards)
     wcs = AstropyWcs(cards)
     ny, nx = shape
@@ -168,6 +179,8 @@ def is_exact(header: Mapping[str, Any]) -> bool:
     kinds = [str(header.get(f"CTYPE{axis}", "")).strip() for axis in (1, 2)]
     if kinds not in (["RA---TPV", "DEC--TPV"], ["RA---TAN", "DEC--TAN"]):
         return False
+    if "LONPOLE" not in header and str(header.get("CRVAL2")).strip().startswith("90"):
+        return False  # its default is zero at the pole itself
     system = str(header.get("RADESYS", "")).strip()
     if system != "ICRS" and (system or "EQUINOX" in header or "EPOCH" in header):
         return False
@@ -187,6 +200,68 @@ def _is_usual(key: str, value: object, kind: str) -> bool:
     return not (_UNUSUAL.match(key) or key.startswith(NOT_READ))
 
 
+def _numbers(cards: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the cards with the numbers that are written as texts; raise if one is none."""
+    read = dict(cards)
+    for key in cards:
+        if _NUMBER.match(key):
+            try:
+                read[key] = float(cards[key])
+            except ValueError:
+                read[key] = math.nan
+            if not math.isfinite(read[key]):
+                raise InputError(
+                    f"{key} of the header is no number", value=repr(cards[key]), remedy="correct the coordinates"
+                )
+            if key.endswith("ORDER"):
+                read[key] = int(read[key])
+    return read
+
+
+def _with_system(cards: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the cards with reference system and equinox as the FITS standard writes them.
+
+    Raises
+    ------
+    InputError
+        If the equinox is no year and the system needs one.
+    """
+    read = dict(cards)
+    for key in ("RADESYS", "RADECSYS"):
+        name = str(read.get(key, "")).strip().upper()
+        read |= {key: SYSTEMS.get(name, (name, None))[0]} if name else {}
+        if name in SYSTEMS and SYSTEMS[name][1] is not None:
+            read["EQUINOX"] = SYSTEMS[name][1]
+    for key in ("EQUINOX", "EPOCH"):
+        match = re.fullmatch(r"([JB]?)\s*(\d{4}(?:\.\d*)?)", str(read.get(key, "")).strip().upper())
+        if key not in read:
+            continue
+        if match:
+            read[key] = float(match[2])
+            system = {"J": "FK5", "B": "FK4"}.get(match[1])
+            if system and not read.get("RADESYS", read.get("RADECSYS")):
+                read["RADESYS"] = system
+        elif read.get("RADESYS") == "ICRS" or (key == "EPOCH" and "EQUINOX" in read):
+            del read[key]
+        else:
+            raise InputError(f"{key} of the header is no year", value=repr(read[key]), remedy="correct the coordinates")
+    return read
+
+
+def _check_complete(cards: Mapping[str, Any]) -> None:
+    """Raise if a card is missing for which astropy would take zero or one degree per pixel."""
+    missing = [key for key in ("CRVAL1", "CRVAL2", "CRPIX1", "CRPIX2") if key not in cards]
+    if not any(re.match(r"CD\d_\d|CDELT\d|PC0*\d", key) for key in cards):
+        missing.append("CD1_1")
+    terms = {match[1] for key in cards if (match := _SIP_TERM.match(key))}
+    missing += [f"{name}_ORDER" for name in sorted(terms) if f"{name}_ORDER" not in cards]
+    if cards.get("CROTA1") and not any(key in cards for key in ("CROTA2", "CD1_1", "PC1_1", "PC001001")):
+        missing.append("CROTA2")
+    if missing:
+        value, remedy = ", ".join(missing), "solve the image, or correct the header"
+        raise InputError("the coordinates of the header are incomplete", value=f"no {value}", remedy=remedy)
+
+
 def _check_supported(cards: Mapping[str, Any]) -> None:
     """Raise for coordinates that astropy would read without a part of their distortion."""
     kinds = [str(cards.get(f"CTYPE{axis}", "")).strip() for axis in (1, 2)]
@@ -200,10 +275,12 @@ def _check_supported(cards: Mapping[str, Any]) -> None:
             limit="a projection of the FITS standard, TPV or SIP",
             remedy="refit the coordinates as TPV or SIP",
         )
+    if all("-" in kind for kind in kinds):
+        _check_complete(cards)
     matrix = [[cards.get(f"CD{i}_{j}", 0.0) for j in (1, 2)] for i in (1, 2)]
     if any(_CD.match(key) for key in cards):
-        if not all(isinstance(v, (int, float)) for row in matrix for v in row) or np.linalg.det(matrix) == 0.0:
-            raise InputError("the CD matrix of the header is singular or no matrix of numbers", value=matrix)
+        if np.linalg.det(matrix) == 0.0:
+            raise InputError("the CD matrix of the header is singular", value=matrix)
         if any(re.fullmatch(r"PC\d+_\d+", key) for key in cards):
             _check_matrices(cards)
 
@@ -251,7 +328,10 @@ def _astropy_wcs(cards: Mapping[str, Any]) -> WCS:
     header["NAXIS"] = 2
     for axis, order in ((1, "A_ORDER"), (2, "B_ORDER")):
         kind = str(header.get(f"CTYPE{axis}", ""))
-        if order in header and len(kind) == 8:  # astropy applies the terms, and says so, without the suffix
+        if kind.endswith("TPV"):  # its linear terms are one where absent; SIP terms beside it say the same once more
+            header.setdefault(f"PV{axis}_1", 1.0)
+            header.remove(order, ignore_missing=True)
+        elif order in header and len(kind) == 8:  # astropy applies the terms, and says so, without the suffix
             header[f"CTYPE{axis}"] = f"{kind}-SIP"
     try:
         with warnings.catch_warnings():
@@ -259,13 +339,14 @@ def _astropy_wcs(cards: Mapping[str, Any]) -> WCS:
             wcs = WCS(header).celestial
             wcs.wcs.set()
     except (WcsError, ValueError, KeyError, AssertionError) as error:
-        message = str(error).strip().splitlines() or [""]
-        raise InputError("coordinates of the header not understood", value=message[0]) from error
-    if sorted(str(name)[:4] for name in wcs.wcs.ctype) != ["DEC-", "RA--"]:
+        lines = [line.strip() for line in str(error).splitlines()]
+        value = " ".join(line for line in lines if line and not line.startswith("ERROR"))  # the place in wcslib
+        raise InputError("coordinates of the header not understood", value=value) from error
+    if sorted(str(name)[:4] for name in wcs.wcs.ctype) not in (["DEC-", "RA--"], ["GLAT", "GLON"]):
         raise InputError(
-            "the header has no equatorial coordinates in a supported projection",
+            "the header has no celestial coordinates in a supported projection",
             value=repr(cards.get("CTYPE1", "")),
-            limit="RA and Dec in a projection supported by astropy",
+            limit="equatorial or galactic ones in a projection supported by astropy",
             remedy="give an image with celestial coordinates",
         )
     return wcs

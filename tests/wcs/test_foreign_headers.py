@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
 from astropy.wcs import WCS
@@ -139,7 +140,16 @@ def test_tan_with_pv_terms_means_tpv():
         ({"RADESYS": "GAPPT"}, "reference system"),
         ({"CTYPE1": "RA---TNX", "CTYPE2": "DEC--TNX", "WAT1_001": "wtype=tnx"}, "distortion"),
         ({"CPDIS1": "Lookup"}, "distortion"),
-        ({"CTYPE1": "GLON-TAN", "CTYPE2": "GLAT-TAN"}, "equatorial"),
+        ({"CTYPE1": "ELON-TAN", "CTYPE2": "ELAT-TAN"}, "'ELON-TAN'"),
+        ({"RADESYS": "FK5", "EQUINOX": "now"}, "EQUINOX of the header is no year"),
+        ({"RADESYS": "FK5", "CRVAL1": "150,0"}, "CRVAL1 of the header is no number"),
+        ({"RADESYS": "FK5", "CRVAL1": "10:00:00"}, "CRVAL1 of the header is no number"),
+        ({"RADESYS": "FK5", "CRVAL2": np.nan}, "CRVAL2 of the header is no number"),
+        ({"RADESYS": "FK5", "CRVAL2": None}, "no CRVAL2"),
+        ({"RADESYS": "FK5", "CRPIX1": None}, "no CRPIX1"),
+        ({f"CD{i}_{j}": None for i in (1, 2) for j in (1, 2)}, "no CD1_1"),
+        ({"A_2_0": 1e-6, "B_0_2": 1e-6}, "no A_ORDER, B_ORDER"),
+        ({"CUNIT1": "furlong"}, "CUNIT1"),
         ({"PC1_1": 0.9, "PC2_2": 1.0, "CDELT1": -SCALE, "CDELT2": SCALE}, "CD matrix and another PC matrix"),
         ({"CD1_1": 0.0, "CD2_2": 0.0, "CUNIT1": "deg", "LONPOLE": 150.0}, "not understood|singular"),
     ],
@@ -147,6 +157,52 @@ def test_tan_with_pv_terms_means_tpv():
 def test_what_astropy_would_read_wrongly_is_refused_by_name(cards, words):
     with pytest.raises(InputError, match=words):
         wcs_of_header(plain(**cards), (NY, NX))
+
+
+@pytest.mark.parametrize(
+    ("cards", "same"),
+    [
+        ({"RADESYS": "FK5", "EQUINOX": "2017.5"}, {"RADESYS": "FK5", "EQUINOX": 2017.5}),
+        ({"RADESYS": "fk5", "EQUINOX": "J2017.5"}, {"RADESYS": "FK5", "EQUINOX": 2017.5}),
+        ({"RADESYS": None, "EQUINOX": "B1950.0"}, {"RADESYS": "FK4", "EQUINOX": 1950.0}),
+        ({"RADESYS": None, "EQUINOX": "J2000"}, {"RADESYS": "FK5", "EQUINOX": 2000.0}),
+        ({"RADESYS": "J2000"}, {"RADESYS": "FK5", "EQUINOX": 2000.0}),
+        ({"RADESYS": "icrs", "EQUINOX": "unknown"}, {"RADESYS": "ICRS"}),
+        ({"RADESYS": "FK5", "CRVAL1": "150.0", "CD1_1": f"{-SCALE}"}, {"RADESYS": "FK5"}),
+        (TPV | {"PV1_5": 0.01, "PV1_17": 1e-3}, TPV | {"PV1_1": 1.0, "PV2_1": 1.0, "PV1_5": 0.01, "PV1_17": 1e-3}),
+        (
+            TPV | {"A_ORDER": 2, "B_ORDER": 2, "A_2_0": 1e-5, "PV1_5": 0.01},
+            TPV | {"PV1_1": 1.0, "PV2_1": 1.0, "PV1_5": 0.01},
+        ),
+        ({"CRVAL2": 90.0, "CRPIX2": 500.0}, {"CRVAL2": 90.0, "CRPIX2": 500.0, "LONPOLE": 0.0}),
+    ],
+)
+def test_what_is_written_in_another_way_means_the_same(cards, same):
+    """Numbers as texts, names of systems, defaults of TPV (its linear terms are one) and of LONPOLE at the pole."""
+    expected = by_astropy(fits.Header(plain(**same)))
+    ra, dec = wcs_of_header(plain(**cards), (NY, NX)).pixel_to_sky(*CORNERS)
+    assert SkyCoord(ra, dec, unit="deg").separation(expected).arcsec.max() < 1e-6
+
+
+@pytest.mark.parametrize("axes", [("GLON", "GLAT"), ("GLAT", "GLON"), ("DEC-", "RA--")])
+def test_other_axes_are_those_of_a_tangent_plane_by_hand(axes):
+    """astropy's pixel_to_skycoord exchanges the pixels of such headers; its frames are right."""
+    longitude = axes.index(next(a for a in axes if a in ("GLON", "RA--")))
+    kinds = {f"CTYPE{k + 1}": f"{axis}-TAN" for k, axis in enumerate(axes)}
+    centre = {"CRVAL1": 60.0, "CRVAL2": -20.0} if longitude == 0 else {"CRVAL1": -20.0, "CRVAL2": 60.0}
+    wcs = wcs_of_header(plain(**kinds, **centre, CD1_2=1e-5), (NY, NX))
+    offsets = np.radians([[-SCALE, 1e-5], [0.0, SCALE]]) @ (CORNERS + 1 - [[500.0], [900.0]])
+    xi, eta = offsets if longitude == 0 else offsets[::-1]
+    dec0 = np.radians(-20.0)
+    down = np.cos(dec0) - eta * np.sin(dec0)
+    lon, lat = (
+        60.0 + np.degrees(np.arctan2(xi, down)),
+        np.degrees(np.arctan2(np.sin(dec0) + eta * np.cos(dec0), np.hypot(down, xi))),
+    )
+    expected = SkyCoord(lon, lat, unit="deg", frame="icrs" if "RA--" in axes else "galactic").icrs
+    ra, dec = wcs.pixel_to_sky(*CORNERS)
+    assert SkyCoord(ra, dec, unit="deg").separation(expected).arcsec.max() < 1e-6
+    assert wcs.sky_to_pixel(ra, dec) == pytest.approx(CORNERS, abs=1e-6)
 
 
 def test_coordinates_are_those_of_the_primary_or_of_the_extension_never_of_both():
