@@ -11,7 +11,7 @@ import astropy.units as u
 from imaging.errors import InputError
 from imaging.foreign.cards import ABSENT, positive, stated
 
-ZEROPOINT_KEYS = ("MAGZERO", "MAG_ZERO", "MAGZPT0", "ZEROPNT", "ZP", "MAGZP", "PHOTZP", "MAGZPT")
+ZEROPOINT_KEYS = ("MAGZERO", "MAG_ZERO", "MAGZPT0", "ZEROPNT", "ZEROPT", "ZP", "MAGZP", "PHOTZP", "MAGZPT")
 ZEROPOINT_LIMITS = (0.0, 50.0)
 """Zero points outside stand for unknown ones, such as 99 and -999."""
 
@@ -21,7 +21,10 @@ FLUX_ZEROPOINT_TOLERANCE_MAG = 0.02
 AB_ZERO_JY = 3630.78
 """Flux of magnitude zero in the AB system, Jy (Oke & Gunn 1983)."""
 
-_COUNTS = {"adu", "adus", "dn", "dns", "count", "counts", "ct", "cts", "counts(adu)"}
+FLUX_OF_ZERO = "FLUXMAG0"
+"""Card of the Hyper Suprime-Cam and LSST pipelines: counts of a source of magnitude zero."""
+
+_COUNTS = {"adu", "adus", "dn", "dns", "count", "counts", "ct", "cts", "counts(adu)", "datanumber", "datanumbers"}
 _ELECTRONS = {
     "electron",
     "electrons",
@@ -35,6 +38,11 @@ _ELECTRONS = {
     "photon",
 }
 _SECOND = re.compile(r"(?:/|per)(?:s|sec|second|seconds)$|(?:s|sec)(?:\*\*|\^)?\(?-1\)?$")
+_PER_PIXEL = re.compile(r"\s*(?:/|per)\s*pix(?:el)?$|[ .]?pix(?:el)?-1$", re.IGNORECASE)
+_JANSKY = re.compile(
+    r"(?P<scale>.*?)(?P<prefix>micro|nano|milli|mega|[MmunpkGµμ]?)\s?(?:jansky|jy)(?P<per>.*)", re.IGNORECASE
+)
+_PREFIXES = {"micro": "u", "nano": "n", "milli": "m", "mega": "M", "U": "u", "N": "n", "µ": "u", "μ": "u"}
 _MAGGIES = {"nanomaggy": 1e-9, "nanomaggies": 1e-9, "nmgy": 1e-9, "maggy": 1.0, "maggies": 1.0, "mgy": 1.0}
 
 
@@ -90,10 +98,10 @@ def pixel_unit(
         return PixelUnit(gain or positive(header, "GAIN") or 1.0, zeropoint_mag or _stated_zeropoint(header))
     zero = zeropoint_mag if zeropoint_mag is not None else _stated_zeropoint(header)
     name = text.lower().replace(" ", "").replace("'", "")
-    name = re.sub(r"(?:/|per)pix(?:el)?$|pix(?:el)?-1$", "", name)
+    name = "ct/s" if name == "cps" else _PER_PIXEL.sub("", name)
     per_second = _SECOND.search(name) is not None and name not in _COUNTS | _ELECTRONS
     base = _SECOND.sub("", name).rstrip("*. ") if per_second else name
-    if base in ABSENT or base in _COUNTS or base in _ELECTRONS:
+    if name in ABSENT or base in _COUNTS or base in _ELECTRONS:
         return PixelUnit(gain or _count_gain(header, base in _ELECTRONS, per_second), zero)
     jansky = _flux_jy(text, header, pixel_area_arcsec2)
     if jansky is None:
@@ -132,7 +140,9 @@ def _header_gain(header: Mapping[str, Any]) -> float | None:
 
 def _stated_zeropoint(header: Mapping[str, Any]) -> float | None:
     remedy = "correct the card, or give --zeropoint or --template-zeropoint"
-    return stated(header, ZEROPOINT_KEYS, ZEROPOINT_LIMITS, remedy)
+    zero = stated(header, ZEROPOINT_KEYS, ZEROPOINT_LIMITS, remedy)
+    flux = positive(header, FLUX_OF_ZERO) if zero is None else None
+    return zero if flux is None else 2.5 * math.log10(flux)
 
 
 def _flux_jy(text: str, header: Mapping[str, Any], pixel_area_arcsec2: float) -> float | None:
@@ -144,9 +154,8 @@ def _flux_jy(text: str, header: Mapping[str, Any], pixel_area_arcsec2: float) ->
         except (ValueError, TypeError, u.UnitsError):
             return None
         return _MAGGIES[name.lower()] * factor * AB_ZERO_JY
-    cleaned = text.replace("jansky", "Jy").replace("jy", "Jy").replace("JY", "Jy").replace("MicroJy", "uJy")
     try:
-        unit = u.Unit(cleaned, parse_strict="silent")
+        unit = u.Unit(_jansky(_PER_PIXEL.sub("", text)), parse_strict="silent")
         if unit.is_equivalent(u.Jy):
             return float(unit.to(u.Jy))
         if unit.is_equivalent(u.Jy / u.sr):
@@ -155,3 +164,16 @@ def _flux_jy(text: str, header: Mapping[str, Any], pixel_area_arcsec2: float) ->
     except (ValueError, TypeError, u.UnitsError):
         return None
     return None
+
+
+def _jansky(text: str) -> str:
+    """Return a unit with its jansky in astropy's letters; empty where milli and mega cannot be told apart."""
+    match = _JANSKY.fullmatch(text)
+    if match is None:
+        return text
+    prefix, per = match["prefix"], match["per"].replace("SR", "sr")
+    one_case = text in (text.upper(), text.lower())
+    if prefix in ("m", "M") and one_case and not (text.isupper() and "sr" in per):
+        return ""
+    prefix = _PREFIXES.get(prefix if len(prefix) < 2 else prefix.lower(), prefix)
+    return f"{match['scale']}{prefix}Jy{per}"

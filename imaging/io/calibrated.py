@@ -31,7 +31,7 @@ from imaging.wcs.foreign import image_header, wcs_of_header
 OWN_PLANES = frozenset({"SCI", "MSK", "WGT"})
 """Extension names of the products of this project and of the Dark Energy Survey."""
 
-MASK_NAMES = ("MSK", "MASK", "DQ", "FLAGS", "BPM")
+MASK_NAMES = ("MSK", "MASK", "DQ", "FLAGS", "BPM", "DQMASK", "MASKBITS", "BADPIX", "FLAG", "QUALITY")
 WEIGHT_POWERS = {
     **dict.fromkeys(("WGT", "WEIGHT", "IVAR", "INVVAR", "WT"), 1),
     **dict.fromkeys(("VAR", "VARIANCE"), -1),
@@ -158,8 +158,8 @@ def read_head(path: Path, extension: str | None = None) -> ImageHead:
         with fitsio.FITS(str(path)) as file:
             number = _image_number(file, extension, path)
             header, own = _keywords(file[0].read_header()), _keywords(file[number].read_header())
-            shape, name = file[number].get_info()["dims"], str(file[number].get_extname()).strip()
-        header, size = image_header(header, own), (int(shape[0]), int(shape[1]))
+            size, name = _plane_shape(file[number]) or (0, 0), str(file[number].get_extname()).strip()
+        header = image_header(header, own)
         is_own = _is_own(path, name)
         wcs = wcs_of_header(header, size)
         _require_possible_place(header, path)
@@ -277,7 +277,7 @@ def _read_plane(path: Path, extension: str | None) -> _Hdu:
         with fitsio.FITS(str(path)) as file:
             number = _image_number(file, extension, path)
             headers = [file[0].read_header(), *([file[number].read_header()] if number > 0 else [])]
-            pixels = file[number].read()
+            pixels = file[number].read().reshape(_plane_shape(file[number]))
             name = str(file[number].get_extname()).strip()
     own = _keywords(headers[-1])
     header = image_header(_keywords(headers[0]), own)
@@ -305,17 +305,26 @@ def _require_whole(path: Path) -> None:
 
 
 def _image_number(file: fitsio.FITS, extension: str | None, path: Path) -> int:
+    """Return the number of an extension; without its name that of the first image that is no mask or weight."""
+    numbers = {number: str(hdu.get_extname()).strip() for number, hdu in enumerate(file)}
     if extension is not None:
-        for number, hdu in enumerate(file):
-            if extension in (str(number), str(hdu.get_extname()).strip()):
-                return number
-        raise InputError("no such extension", value=f"{extension} in {path}")
-    for number, hdu in enumerate(file):
-        if hdu.get_exttype().startswith("IMAGE") or hdu.get_exttype() == "COMPRESSED_IMAGE":
-            dims = hdu.get_info().get("dims", [])
-            if len(dims) == 2 and min(dims) > 1:
-                return number
-    raise InputError("file has no two-dimensional image", value=path)
+        numbers = {number: name for number, name in numbers.items() if extension in (str(number), name)}
+        if not numbers:
+            raise InputError("no such extension", value=f"{extension} in {path}")
+    images = [number for number in numbers if _plane_shape(file[number]) is not None]
+    if not images:
+        value = path if extension is None else f"{extension} in {path}"
+        raise InputError("file has no two-dimensional image", value=value)
+    others = {*MASK_NAMES, *WEIGHT_POWERS}
+    return min(images, key=lambda number: (extension is None and numbers[number].upper() in others, number))
+
+
+def _plane_shape(hdu: Any) -> tuple[int, int] | None:  # noqa: ANN401 (fitsio has no types)
+    """Return (ny, nx) of an image whose further axes have one element; None for all else."""
+    if not (hdu.get_exttype().startswith("IMAGE") or hdu.get_exttype() == "COMPRESSED_IMAGE"):
+        return None
+    *others, ny, nx = [1, 1, *(int(n) for n in hdu.get_info().get("dims", []))]
+    return (ny, nx) if min(ny, nx) > 1 and max(others) == 1 else None
 
 
 def _keywords(header: Mapping[str, Any]) -> dict[str, Any]:
@@ -354,22 +363,15 @@ def _find_mask(
 
 
 def _find_weight(path: Path, place: Plane | None) -> NDArray[Any] | None:
+    place = place or _named_plane(path, tuple(WEIGHT_POWERS))
     if place is None:
-        place = _named_plane(path, tuple(WEIGHT_POWERS))
-        if place is None:
-            return None
-        power = WEIGHT_POWERS[_names_by_number(path)[int(str(place.extension))]]
-    else:
-        power = place.power
+        return None
     plane = _read_plane(place.path, place.extension)
+    power = WEIGHT_POWERS.get(plane.name.upper(), place.power) if place.power == 1 else place.power
     values = linear_pixels(plane.pixels, plane.header)
     if power == 1:
         return values
     return np.divide(1.0, np.asarray(values, float) ** -power, out=np.zeros(values.shape), where=values > 0)
-
-
-def _names_by_number(path: Path) -> dict[int, str]:
-    return {number: name for name, number in _extension_names(path).items()}
 
 
 def _extension_names(path: Path) -> dict[str, int]:

@@ -138,7 +138,7 @@ def wcs_of_header(header: Mapping[str, Any], shape: tuple[int, int]) -> ImageWcs
     Raises
     ------
     InputError
-        If the header has no equatorial coordinates, or they are undefined or ambiguous on the image.
+        If the header has no celestial coordinates, or they are undefined or ambiguous on the image.
     """
     if is_exact(header):
         return TpvWcs.from_header(header)

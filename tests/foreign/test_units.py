@@ -32,6 +32,8 @@ AREA = 0.2637**2
         ({"BUNIT": "electron/s", "GAIN": 4.0, "EXPTIME": 90.0}, False, 90.0),
         ({"BUNIT": "ELECTRONS/S", "EXPTIME": 90.0}, False, 90.0),
         ({"BUNIT": "e-/s", "EXPTIME": 90.0}, False, 90.0),
+        ({"BUNIT": "cps", "GAIN": 4.0, "EXPTIME": 90.0}, False, 360.0),
+        ({"BUNIT": "Data Number", "GAIN": 4.0}, False, 4.0),
         ({"BUNIT": "electron/s", "GAIN": 4.0}, False, None),
         ({"BUNIT": "nanomaggy", "GAIN": 4.0}, False, None),
         ({"GAINA": 4.0, "GAINB": 5.0}, True, 1.0),
@@ -51,6 +53,11 @@ def test_the_gain_is_what_a_unit_of_the_pixels_holds(header, own, gain):
         ("nmgy", 1e-9 * 3631 * u.Jy),
         ("uJy", 1 * u.uJy),
         ("nJy", 1 * u.nJy),
+        ("microjansky", 1 * u.uJy),
+        ("UJY", 1 * u.uJy),
+        ("Jy/pixel", 1 * u.Jy),
+        ("10 nJy / pix", 10 * u.nJy),
+        ("MJY/SR", (1 * u.MJy / u.sr * AREA * u.arcsec**2).to(u.Jy)),
         ("mJy", 1 * u.mJy),
         ("Jy", 1 * u.Jy),
         ("MJy/sr", (1 * u.MJy / u.sr * AREA * u.arcsec**2).to(u.Jy)),
@@ -65,7 +72,7 @@ def test_a_unit_of_flux_is_its_own_zero_point(unit, flux):
         pixel_unit({"BUNIT": unit, "MAGZERO": found.zeropoint_mag + 1.0}, AREA)
 
 
-@pytest.mark.parametrize("unit", ["furlong", "mag/arcsec2", "Jy/beam", "erg/s/cm2/Angstrom", "sigma"])
+@pytest.mark.parametrize("unit", ["furlong", "mag/arcsec2", "Jy/beam", "mjy/sr", "s-1", "erg/s/cm2/Angstrom", "sigma"])
 def test_an_unknown_unit_is_refused_by_name_unless_the_user_says_what_it_is(unit):
     with pytest.raises(InputError, match="BUNIT") as caught:
         pixel_unit({"BUNIT": unit, "GAIN": 1.0, "MAGZERO": 25.0}, AREA)
@@ -85,6 +92,9 @@ def test_a_zero_point_that_cannot_be_meant_is_refused_by_name(value):
     [
         ({"MAGZERO": 30.0, "ZP": 25.0}, 30.0),
         ({"MAGZPT0": "28.5"}, 28.5),
+        ({"ZEROPT": 27.5}, 27.5),
+        ({"FLUXMAG0": 1e12, "MAGZERO": "NaN"}, 30.0),
+        ({"FLUXMAG0": -1.0}, None),
         ({"ZP": "none"}, None),
         ({"MAGZERO": "unknown", "ZP": 25.0}, 25.0),
         ({"MAGZERO": np.nan}, None),

@@ -84,11 +84,34 @@ def test_bad_input_is_said_in_a_sentence(tmp_path):
     with pytest.raises(InputError, match="differ in shape"):
         read_image(path, weight=Plane(small))
     fitsio.write(str(tmp_path / "plain.fits"), counts(), clobber=True)
-    with pytest.raises(InputError, match="equatorial coordinates"):
+    with pytest.raises(InputError, match="no celestial coordinates"):
         read_image(tmp_path / "plain.fits")
     fitsio.write(str(tmp_path / "cube.fits"), np.zeros((3, 4, 5), np.float32), clobber=True)
     with pytest.raises(InputError, match="two-dimensional"):
         read_image(tmp_path / "cube.fits")
+
+
+@pytest.mark.parametrize("order", [("DQ", "ERR", "SCI"), ("mask", "rms", ""), ("SCI", "BADPIX", "WEIGHT")])
+def test_the_image_is_found_wherever_mask_and_weight_stand(tmp_path, order):
+    """Names in any case; the pixels have one more axis of one element."""
+    mask = np.zeros(SHAPE, np.uint8)
+    mask[10, 20] = 1
+    kinds = {"SCI": counts()[None], "": counts()[None], "ERR": 2.0, "rms": 2.0, "WEIGHT": 0.25}
+    planes = {k: np.full(SHAPE, v, np.float32) if isinstance(v, float) else v for k, v in kinds.items()}
+    path = write(tmp_path / "a.fits", {name: planes.get(name, mask) for name in order})
+    loaded = read_image(path)
+    assert np.array_equal(loaded.science, counts())
+    assert np.argwhere(loaded.mask).tolist() == [[10, 20]]
+    assert loaded.weight is not None and np.all(loaded.weight == 0.25)
+
+
+@pytest.mark.parametrize(("name", "value"), [("RMS", 2.0), ("VARIANCE", 4.0), ("IVAR", 0.25), ("W", 0.25)])
+def test_the_name_of_a_weight_given_by_an_option_says_what_it_is(tmp_path, name, value):
+    path = write(tmp_path / "a.fits", {"IMAGE": counts()})
+    weight = write(tmp_path / "w.fits", {name: np.full(SHAPE, value, np.float32)})
+    for extension in (name, None):
+        loaded = read_image(path, weight=Plane(weight, extension))
+        assert loaded.weight is not None and np.all(loaded.weight == 0.25)
 
 
 def test_sky_is_measured_without_the_sources():
