@@ -19,6 +19,7 @@ from imaging.difference.triplet import StampTriplet
 from imaging.errors import CcdError, NoWorkError
 from imaging.exposure import MJD_EPOCH, night_of
 from imaging.foreign.cards import positive
+from imaging.foreign.noise import SCALE_CARD
 from imaging.image import CalibratedImage, LoadedImage
 from imaging.psf.model import PsfModel
 from imaging.schemas.difference import DetectionFlag
@@ -155,6 +156,9 @@ def _notes(user: UserImage, image: CalibratedImage) -> list[str]:
     if image.noise_correlation is not None:
         lags = image.noise_correlation[0, 1], image.noise_correlation[1, 0]
         notes.append(f"resampled before: neighbouring pixels correlate by {max(lags):.2f}")
+    if SCALE_CARD in image.pixels.header:
+        scale = image.pixels.header[SCALE_CARD]
+        notes.append(f"the weights are relative: the noise of the sky is {scale:.3g} times that of them")
     return [f"{image.label}: {note}" for note in notes]
 
 

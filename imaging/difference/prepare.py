@@ -8,9 +8,18 @@ from numpy.typing import NDArray
 
 from imaging.bits import NO_WEIGHT, MaskBit
 from imaging.catalogue.build import find_sources
-from imaging.errors import CcdError
+from imaging.errors import CcdError, InputError
 from imaging.foreign.cards import positive
-from imaging.foreign.noise import blank_correlation, blank_scale, gain_of_stars, gain_of_weights
+from imaging.foreign.noise import (
+    MIN_NOISE_SLOPE,
+    SCALE_CARD,
+    SCALE_LIMITS,
+    blank_correlation,
+    blank_scale,
+    gain_of_stars,
+    gain_of_weights,
+    noise_slope,
+)
 from imaging.foreign.sky import SkyModel, measure_sky, measure_wide_sky
 from imaging.image import CalibratedImage, CcdImage, FloatImage, LoadedImage, MaskImage
 from imaging.masks.settings import StreakSettings
@@ -116,6 +125,8 @@ class SkylessImage:
         Streaks that were masked.
     variance_ratio
         Variance of a pixel of blank sky over that of the weight map, which is that before the resampling.
+    has_relative_weights
+        Whether the weight map is right but for a factor, such as a map of exposure times or of zeros and ones.
     """
 
     pixels: CcdImage
@@ -124,6 +135,7 @@ class SkylessImage:
     correlation: FloatArray | None
     streaks: tuple[Streak, ...] = ()
     variance_ratio: float = 1.0
+    has_relative_weights: bool = False
 
 
 def without_sky(loaded: LoadedImage, *, is_wide: bool = False) -> SkylessImage:
@@ -152,7 +164,7 @@ def without_sky(loaded: LoadedImage, *, is_wide: bool = False) -> SkylessImage:
         return SkylessImage(_own_pixels(loaded, science, mask, bad), np.ones_like(science), None, None)
     sky = (measure_wide_sky if is_wide else measure_sky)(science, bad, loaded.weight)
     science -= sky.level
-    ratio, correlation = _noise(science, sky, loaded.weight)
+    ratio, correlation, is_relative = _noise(science, sky, loaded)
     variance = sky.variance * np.float32(ratio)
     science[absent] = 0.0
     weight = np.where(bad, np.float32(0.0), np.float32(1.0) / variance)
@@ -160,8 +172,9 @@ def without_sky(loaded: LoadedImage, *, is_wide: bool = False) -> SkylessImage:
     for streak in streaks:
         mask_streak(mask, streak)
     weight[(mask & np.int16(MaskBit.STREAK)) != 0] = 0.0
-    pixels = CcdImage(science, mask, weight, dict(loaded.header) | {"GAIN": 1.0})
-    return SkylessImage(pixels, variance, float(np.median(sky.level)), correlation, streaks, ratio)
+    scale = {SCALE_CARD: math.sqrt(ratio)} if is_relative else {}
+    pixels = CcdImage(science, mask, weight, dict(loaded.header) | {"GAIN": 1.0} | scale)
+    return SkylessImage(pixels, variance, float(np.median(sky.level)), correlation, streaks, ratio, is_relative)
 
 
 def in_electrons(
@@ -202,7 +215,10 @@ def stated_gain(loaded: LoadedImage, prepared: SkylessImage) -> float | None:
         return loaded.gain
     pixels = prepared.pixels
     stated = np.divide(1.0, loaded.weight, out=np.full_like(pixels.science, np.inf), where=pixels.weight > 0)
-    return gain_of_weights(pixels.science, stated, prepared.variance / np.float32(prepared.variance_ratio))
+    ratio = np.float32(prepared.variance_ratio)
+    if prepared.has_relative_weights:
+        return gain_of_weights(pixels.science, stated * ratio, prepared.variance)
+    return gain_of_weights(pixels.science, stated, prepared.variance / ratio)
 
 
 def _in_electrons(
@@ -219,18 +235,35 @@ def _in_electrons(
     return electrons, psf, gain
 
 
-def _noise(science: FloatImage, sky: SkyModel, weight: FloatImage | None) -> tuple[float, FloatArray | None]:
-    """Return the variance of a pixel over that of the sky model, and the neighbours' correlation; None if white.
+def _noise(science: FloatImage, sky: SkyModel, loaded: LoadedImage) -> tuple[float, FloatArray | None, bool]:
+    """Return the variance of a pixel over that of the sky model, the neighbours' correlation, and whether weights lie.
 
-    The weight map of a resampled image is that of its input or of a summed aperture; the variance of its pixels is
-    then measured.
+    The correlation is None if the noise is white. The weight map of a resampled image is that of its input or of a
+    summed aperture; the variance of its pixels is then measured. So it is where the noise of the sky is another than
+    resampling explains: such weights are relative.
+
+    Raises
+    ------
+    InputError
+        If the noise of the sky is lower where the weights are lower.
     """
-    correlation = blank_correlation(science, np.sqrt(sky.variance), sky.blank)
-    if weight is not None and correlation is not None:
+    width = math.nan
+    if loaded.weight is not None:
         width = blank_scale(science, np.float32(1.0) / sky.variance, sky.blank)
-        if math.isfinite(width):
-            return width**2, correlation
-    return 1.0, correlation
+        slope = noise_slope(science, sky.variance, sky.blank)
+        if slope is not None and slope < MIN_NOISE_SLOPE:
+            raise InputError(
+                "the noise of the sky is lower where the weights are lower",
+                value=f"{loaded.label}: sigma^2 ~ weight^{-slope:+.1f}",
+                limit="weight^-1",
+                remedy="give inverse variances, or name the extension RMS or VARIANCE",
+            )
+    is_far = width > SCALE_LIMITS[1] or width < SCALE_LIMITS[0]
+    sigma = np.sqrt(sky.variance) * np.float32(width if is_far else 1.0)
+    correlation = blank_correlation(science, sigma, sky.blank)
+    if math.isfinite(width) and (is_far or correlation is not None):
+        return width**2, correlation, width > SCALE_LIMITS[1] or (is_far and correlation is None)
+    return 1.0, correlation, False
 
 
 def _own_pixels(loaded: LoadedImage, science: FloatImage, mask: MaskImage, bad: BoolImage) -> CcdImage:

@@ -7,6 +7,7 @@ from typing import Any
 import numba
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import binary_propagation
 
 from imaging.errors import InputError
 from imaging.numerics.robust import MAD_TO_SIGMA
@@ -18,6 +19,9 @@ SHORTEST_RUN, MAX_CHANCE = 5, 1e-3
 
 SAMPLE_STRIDE, MAX_CLIPPED = 7, 0.01
 """Every so many pixels show how coarse the numbers are; largest fraction of an image that saturated cores take."""
+
+LARGEST_VALUE, MOST_CODES = 1e20, 2
+"""Largest pixel or weight, far beyond the flux of the brightest star in any unit; codes beyond it in one image."""
 
 MIN_REPEATS, FAR_SIGMA = 5, 8.0
 """Times that one value below the sky by so many sigma repeats exactly where it stands for no data."""
@@ -51,6 +55,62 @@ def blank_pixels(pixels: NDArray[Any], header: Mapping[str, Any]) -> BoolImage |
     return np.isclose(pixels, scaled, rtol=1e-6, atol=0.0) if pixels.dtype.kind == "f" else pixels == scaled
 
 
+def code_pixels(pixels: NDArray[np.float32]) -> BoolImage:
+    """Return which pixels hold a code that no flux can be, such as 1e30 or -3.4e38.
+
+    Parameters
+    ----------
+    pixels
+        (ny, nx); NaN is no data already. If many different values are impossible, they are no codes.
+    """
+    with np.errstate(invalid="ignore"):
+        beyond = np.isfinite(pixels) & (np.abs(pixels) > LARGEST_VALUE)
+    return beyond if np.unique(pixels[beyond]).size <= MOST_CODES else np.zeros_like(beyond)
+
+
+def dithered_pixels(pixels: NDArray[np.float32], steps: NDArray[np.float32]) -> BoolImage:
+    """Find parts of an image that were constant before a compression with dither made noise of one step of them.
+
+    Runs of pixels within one step of each other count if they are longer than the noise of the sky makes them, and
+    what is within the same step beside them.
+
+    Parameters
+    ----------
+    pixels
+        (ny, nx) float32; NaN is no data already.
+    steps
+        (ny,) step of each row.
+    """
+    spread = steps * np.float32(1.001)
+    with np.errstate(invalid="ignore"):
+        equal = float(np.median(np.mean(np.abs(np.diff(pixels, axis=1)) <= spread[:, None], axis=1)))
+    length = _shortest_run(equal, pixels.size)
+    wide = np.full(pixels.shape[1], spread.max(initial=0.0), dtype=np.float32)
+    runs = _runs(pixels, length, spread) | _runs(np.ascontiguousarray(pixels.T), length, wide).T
+    found, left = np.zeros_like(runs), runs
+    while left.any() and np.count_nonzero(left) >= length:
+        level = np.median(pixels[left])
+        same = left & (np.abs(pixels - level) <= wide[0])
+        if not same.any():
+            break
+        level = 0.5 * (pixels[same].min() + pixels[same].max())
+        with np.errstate(invalid="ignore"):
+            near = np.abs(pixels - level) <= 0.51 * spread[:, None]
+        found |= binary_propagation(same, mask=near | same, structure=np.ones((3, 3)))
+        left = left & ~same
+    return found
+
+
+def _shortest_run(equal: float, n_pixels: int) -> int:
+    """Return the length of runs that chance does not make where neighbours are equal with some probability."""
+    equal = min(equal, 0.9)
+    return (
+        SHORTEST_RUN
+        if equal <= 0
+        else max(SHORTEST_RUN, 1 + math.ceil(math.log(MAX_CHANCE / n_pixels) / math.log(equal)))
+    )
+
+
 def constant_pixels(pixels: NDArray[np.float32]) -> tuple[BoolImage, BoolImage]:
     """Find exactly constant parts of an image, which no sky with noise has.
 
@@ -80,10 +140,9 @@ def constant_pixels(pixels: NDArray[np.float32]) -> tuple[BoolImage, BoolImage]:
     if sample.size < 0.5 * counts.sum():  # coarse numbers: a run of the most common value is the longest
         equal = max(equal, counts.max() / counts.sum())
     equal = min(float(equal), 0.9)
-    length = SHORTEST_RUN
-    if equal > 0:
-        length = max(length, 1 + math.ceil(math.log(MAX_CHANCE / pixels.size) / math.log(equal)))
-    runs = _runs(pixels, length) | _runs(np.ascontiguousarray(pixels.T), length).T
+    length = _shortest_run(equal, pixels.size)
+    exact = [np.zeros(n, dtype=np.float32) for n in pixels.shape]
+    runs = _runs(pixels, length, exact[0]) | _runs(np.ascontiguousarray(pixels.T), length, exact[1]).T
     values, counts = np.unique(pixels[runs], return_counts=True)
     values = values[counts >= length]
     highest = good.max()
@@ -108,16 +167,20 @@ def constant_pixels(pixels: NDArray[np.float32]) -> tuple[BoolImage, BoolImage]:
 
 
 @numba.njit(cache=True)
-def _runs(pixels: NDArray[np.float32], length: int) -> BoolImage:
-    """Return which pixels are in a run of at least ``length`` equal values along their row."""
+def _runs(pixels: NDArray[np.float32], length: int, spread: NDArray[np.float32]) -> BoolImage:
+    """Return which pixels are in a run of at least ``length`` values along their row within its ``spread``."""
     ny, nx = pixels.shape
     out = np.zeros((ny, nx), dtype=np.bool_)
     for j in range(ny):
         first = 0
+        low = high = pixels[j, 0]
         for i in range(1, nx + 1):
-            if i < nx and pixels[j, i] == pixels[j, first]:
-                continue
-            if i - first >= length:
+            if i < nx:
+                low, high = min(low, pixels[j, i]), max(high, pixels[j, i])
+                if high - low <= spread[j] and pixels[j, i] == pixels[j, i]:
+                    continue
+                low = high = pixels[j, i]
+            if i - first >= length and pixels[j, first] == pixels[j, first]:
                 out[j, first:i] = True
             first = i
     return out

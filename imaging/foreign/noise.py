@@ -34,6 +34,12 @@ CLIP_SIGMA, WINDOW = 4.0, 1024
 MIN_BLANK = 2000
 """Fewest blank pixels to measure a correlation."""
 
+SCALE_LIMITS, SCALE_CARD = (0.67, 1.5), "WGTSCALE"
+"""Noise of the sky over that of a weight map that is right in itself; keyword of that ratio where it is not."""
+
+MIN_CONTRAST, MIN_NOISE_SLOPE = 1.3, -0.3
+"""Smallest ratio of variances that tells whether the noise follows the weights; power below which it contradicts."""
+
 MIN_RISE, MIN_PIXELS = 0.2, 50
 """Smallest relative rise of a weight map's variance in sources, and fewest pixels, to derive a gain from it."""
 
@@ -182,6 +188,33 @@ def blank_scale(science: FloatImage, weight: FloatImage, blank: BoolImage) -> fl
     """Return the width of blank sky in units of the weight map's sigma; NaN without blank pixels."""
     values = (science * np.sqrt(weight))[blank & (weight > 0)]
     return mad_sigma(values.astype(float)) if values.size >= MIN_BLANK else float("nan")
+
+
+def noise_slope(science: FloatImage, variance: FloatImage, blank: BoolImage) -> float | None:
+    """Return the power with which the measured variance of blank sky follows the stated one: 1 if that is right.
+
+    Parameters
+    ----------
+    science, variance
+        (ny, nx) float32, sky subtracted, and stated variance of the sky.
+    blank
+        (ny, nx) pixels without sources and defects.
+
+    Returns
+    -------
+    slope
+        Between the quarters of the lowest and the highest variance; None where they are too similar, or too small.
+    """
+    stated, values = variance[blank], science[blank]
+    if stated.size < 4 * MIN_BLANK:
+        return None
+    low, high = np.percentile(stated, (25, 75))
+    if not high > MIN_CONTRAST * low > 0.0:
+        return None
+    quarters = [stated <= low, stated >= high]
+    measured = [mad_sigma(values[part].astype(float)) ** 2 for part in quarters]
+    expected = [float(np.median(stated[part])) for part in quarters]
+    return math.log(measured[1] / measured[0]) / math.log(expected[1] / expected[0]) if min(measured) > 0 else None
 
 
 def without_sources(bad: BoolImage, segmentation: NDArray[np.int32], growth: int) -> BoolImage:

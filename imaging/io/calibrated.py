@@ -21,24 +21,26 @@ from imaging.errors import InputError
 from imaging.foreign.cards import positive
 from imaging.foreign.identity import ImageHead
 from imaging.foreign.mask_planes import HeaderCard, mask_of_plane
-from imaging.foreign.no_data import blank_pixels, constant_pixels, linear_pixels
+from imaging.foreign.no_data import (
+    LARGEST_VALUE,
+    blank_pixels,
+    code_pixels,
+    constant_pixels,
+    dithered_pixels,
+    linear_pixels,
+)
 from imaging.foreign.units import pixel_unit
-from imaging.image import LoadedImage, MaskImage
+from imaging.foreign.weights import WEIGHT_POWERS, inverse_variance
+from imaging.image import FloatImage, LoadedImage, MaskImage
 from imaging.io.checked import fits_file
 from imaging.io.damage import reading
+from imaging.io.dithered import dither_steps
 from imaging.wcs.foreign import image_header, wcs_of_header
 
 OWN_PLANES = frozenset({"SCI", "MSK", "WGT"})
 """Extension names of the products of this project and of the Dark Energy Survey."""
 
 MASK_NAMES = ("MSK", "MASK", "DQ", "FLAGS", "BPM", "DQMASK", "MASKBITS", "BADPIX", "FLAG", "QUALITY")
-WEIGHT_POWERS = {
-    **dict.fromkeys(("WGT", "WEIGHT", "IVAR", "INVVAR", "WT"), 1),
-    **dict.fromkeys(("VAR", "VARIANCE"), -1),
-    **dict.fromkeys(("ERR", "ERROR", "RMS", "UNCERT", "SIGMA"), -2),
-    "WHT": 1,  # of drizzled images, which have a variance or an error too
-}
-"""Names of weight extensions, the preferred first, with the power that makes an inverse variance of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +98,6 @@ class Stated:
 
 PACKED_NAME = "COMPRESSED_IMAGE"
 """Name that programs give to the only image of a compressed file; it says nothing."""
-
-LARGEST_VALUE = 1e20
-"""Largest pixel or weight: 1e20 is far beyond the flux of the brightest star in any unit."""
 
 FARTHEST_PIXEL = 1e7
 """Largest distance of the reference pixel of coordinates, pixels: an all-sky image of 0.1 arcsec."""
@@ -182,7 +181,7 @@ def _read_image(
     own = _is_own(path, name)
     siblings = community_pipeline_siblings(path, extension or name or None)
     mask, weight = mask or siblings[0], weight or siblings[1]
-    science, absent, clipped, notes = _linear(plane, own=own)
+    science, absent, clipped, notes = _linear(plane, path, own=own)
     flags, inverse = _find_mask(path, mask, header, stated, own=own), _find_weight(path, weight)
     _require_fitting(flags, inverse, shape, path)
     bits = np.zeros(shape, dtype=np.int16) if flags is None else flags.astype(np.int16)
@@ -191,7 +190,9 @@ def _read_image(
     science[absent] = np.nan
     _require_possible_values(science, "pixels", path)
     if inverse is not None:
-        _require_possible_values(inverse, "weights", path, somewhere=True)
+        _require_possible_values(inverse, "weights", path)
+        if not inverse.any():
+            raise InputError("the weights are nowhere above zero", value=path, remedy="give the plane of this image")
     wcs = wcs_of_header(header, (shape[0], shape[1]))
     _require_possible_place(header, path)
     area = float(wcs.pixel_area_arcsec2(shape[1] / 2, shape[0] / 2))
@@ -199,7 +200,7 @@ def _read_image(
     return LoadedImage(
         science=science,
         mask=bits,
-        weight=None if inverse is None else inverse.astype(np.float32),
+        weight=inverse,
         wcs=wcs,
         header=header,
         gain=unit.gain,
@@ -221,11 +222,9 @@ def _require_fitting(
             raise InputError(f"{what} and image differ in shape", value=value, remedy="give the plane of this image")
 
 
-def _require_possible_values(values: NDArray[Any], what: str, path: Path, *, somewhere: bool = False) -> None:
-    """Raise if pixels or weights are larger than any detector or unit makes them, or ``somewhere`` must be a number."""
-    largest = float(np.abs(values[np.isfinite(values)]).max(initial=-1.0))
-    if largest < 0.0 and somewhere:
-        raise InputError(f"the {what} are nowhere a number", value=path, remedy="give the plane of this image")
+def _require_possible_values(values: NDArray[Any], what: str, path: Path) -> None:
+    """Raise if pixels or weights are larger than any detector or unit makes them."""
+    largest = float(np.abs(values[~np.isnan(values)]).max(initial=0.0))
     if largest > LARGEST_VALUE:
         value, limit = f"{largest:.3g} in {path}", f"{LARGEST_VALUE:g}"
         raise InputError(f"impossible {what}", value=value, limit=limit, remedy="export the image again")
@@ -239,7 +238,7 @@ def _require_possible_place(header: Mapping[str, Any], path: Path) -> None:
 
 
 def _linear(
-    plane: "_Hdu", *, own: bool
+    plane: "_Hdu", path: Path, *, own: bool
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], tuple[str, ...]]:
     """Return linear pixels, which of them hold no data, which are clipped, and notes."""
     blank = blank_pixels(plane.pixels, plane.own)
@@ -251,7 +250,13 @@ def _linear(
     notes = ["asinh scale made linear"] if linear is not plane.pixels else []
     if blank is not None:
         absent |= blank
-    constant, clipped = constant_pixels(np.where(absent, np.float32(np.nan), science))
+    absent |= code_pixels(science)
+    science[absent] = np.nan
+    steps = dither_steps(path, plane.number)
+    dithered = np.zeros_like(absent) if steps is None else dithered_pixels(science, steps)
+    science[dithered] = np.nan
+    constant, clipped = constant_pixels(science)
+    constant |= dithered
     if constant.any():
         notes.append(f"{constant.sum()} pixels are constant and hold no data")
     return science, absent | constant, clipped, tuple(notes)
@@ -259,13 +264,14 @@ def _linear(
 
 @dataclass(frozen=True, slots=True)
 class _Hdu:
-    """Pixels, keywords with and without those of the primary HDU, cards and name of an image plane."""
+    """Pixels, keywords with and without those of the primary HDU, cards, name and number of an image plane."""
 
     pixels: NDArray[Any]
     header: dict[str, Any]
     own: dict[str, Any]
     cards: tuple[HeaderCard, ...]
     name: str
+    number: int
 
 
 def _read_plane(path: Path, extension: str | None) -> _Hdu:
@@ -283,7 +289,7 @@ def _read_plane(path: Path, extension: str | None) -> _Hdu:
     header = image_header(_keywords(headers[0]), own)
     cards = tuple(card for h in headers for card in _cards(h))
     native = np.ascontiguousarray(pixels.astype(pixels.dtype.newbyteorder("="), copy=False))
-    return _Hdu(native, header, own, cards, name)
+    return _Hdu(native, header, own, cards, name, number)
 
 
 def _cards(header: fitsio.FITSHDR) -> Iterator[HeaderCard]:
@@ -362,16 +368,14 @@ def _find_mask(
     return mask_of_plane(plane.pixels, plane.cards, header, name=name, defects=stated.mask_bits)
 
 
-def _find_weight(path: Path, place: Plane | None) -> NDArray[Any] | None:
+def _find_weight(path: Path, place: Plane | None) -> FloatImage | None:
     place = place or _named_plane(path, tuple(WEIGHT_POWERS))
     if place is None:
         return None
     plane = _read_plane(place.path, place.extension)
     power = WEIGHT_POWERS.get(plane.name.upper(), place.power) if place.power == 1 else place.power
     values = linear_pixels(plane.pixels, plane.header)
-    if power == 1:
-        return values
-    return np.divide(1.0, np.asarray(values, float) ** -power, out=np.zeros(values.shape), where=values > 0)
+    return inverse_variance(values, power)
 
 
 def _extension_names(path: Path) -> dict[str, int]:

@@ -8,7 +8,8 @@ import fitsio
 
 from imaging.errors import InputError
 from imaging.foreign.stacks import COMMUNITY, LEGACY, PAN_STARRS, SKYMAPPER, survey_of
-from imaging.io.calibrated import MASK_NAMES, WEIGHT_POWERS, Plane, community_pipeline_siblings
+from imaging.foreign.weights import WEIGHT_POWERS
+from imaging.io.calibrated import MASK_NAMES, Plane, community_pipeline_siblings
 from imaging.io.checked import HduLayout
 from imaging.io.damage import reading
 

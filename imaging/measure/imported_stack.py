@@ -180,7 +180,8 @@ def _with_own_weights(loaded: LoadedImage, prepared: SkylessImage, risen: float 
     good = pixels.weight > 0
     variance = np.divide(1.0, loaded.weight, out=np.ones_like(loaded.weight), where=good)
     if risen is not None:
-        variance -= np.maximum(pixels.science, np.float32(0.0)) / np.float32(risen)
+        of_map = risen * (prepared.variance_ratio if prepared.has_relative_weights else 1.0)
+        variance -= np.maximum(pixels.science, np.float32(0.0)) / np.float32(of_map)
     variance = np.maximum(variance * np.float32(prepared.variance_ratio), np.float32(LEAST) * prepared.variance)
     weight = np.divide(1.0, variance, out=np.zeros_like(variance), where=good)
     return replace(prepared, pixels=CcdImage(pixels.science, pixels.mask, weight, pixels.header), variance=variance)

@@ -19,7 +19,7 @@ from imaging.difference.prepare import (
     stated_gain,
     without_sky,
 )
-from imaging.errors import CcdError, NoWorkError
+from imaging.errors import CcdError, InputError, NoWorkError
 from imaging.foreign.sky import measure_sky
 from imaging.image import CcdImage, LoadedImage
 from tests.difference.drawn import FWHM, ROUND, SIGMA, difference_of, draw, model_of
@@ -199,3 +199,30 @@ def test_weights_of_a_resampled_image_show_the_gain_by_their_own_rise_only():
     assert stated_gain(image, prepared) == pytest.approx(gain, rel=0.1)
     image, _ = resampled_frame(rises=False)
     assert stated_gain(image, without_sky(image)) is None
+
+
+@pytest.mark.parametrize("factor", [1.0, 1e-4, 100.0])
+def test_weights_that_are_right_but_for_a_factor_give_noise_and_gain(factor):
+    """Maps of exposure times, of zeros and ones: the noise is that of the sky, the gain follows from their rise."""
+    gain = 2.0
+    _, light, _ = sky_frame(5, stars=60)
+    depth = np.where(np.arange(SHAPE[1]) < 160, 1.0, 2.0) + np.zeros(SHAPE)
+    variance = (SIGMA**2 + np.maximum(light, 0.0)) / depth
+    science = light + np.random.default_rng(6).normal(0.0, np.sqrt(variance))
+    image = loaded(science / gain, weight=factor * gain**2 / variance, gain=None)
+    prepared = without_sky(image)
+    assert prepared.has_relative_weights is (factor != 1.0) and prepared.correlation is None
+    for part, expected in ((np.s_[:, :96], 1.0), (np.s_[:, 224:], 2.0)):
+        assert np.median(prepared.variance[part]) == pytest.approx(SIGMA**2 / expected / gain**2, rel=0.1)
+    measured = stated_gain(image, prepared)
+    assert measured is not None and 0.9 * gain < measured < 1.1 * 2.0 * gain  # that of one exposure to that of two
+
+
+@pytest.mark.parametrize("power", [-0.5, -1.0])
+def test_errors_given_as_weights_are_refused_where_the_noise_shows_it(power):
+    _, light, _ = sky_frame(5)
+    variance = SIGMA**2 * np.where(np.arange(SHAPE[1]) < 160, 1.0, 4.0) + np.zeros(SHAPE)
+    science = light + np.random.default_rng(6).normal(0.0, np.sqrt(variance))
+    with pytest.raises(InputError, match="noise of the sky is lower where the weights are lower"):
+        without_sky(loaded(science, weight=variance**-power))
+    without_sky(loaded(science, weight=1.0 / variance))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from imaging.errors import InputError
-from imaging.foreign.no_data import blank_pixels, constant_pixels, linear_pixels
+from imaging.foreign.no_data import blank_pixels, code_pixels, constant_pixels, dithered_pixels, linear_pixels
 
 SHAPE = (200, 220)
 
@@ -107,3 +107,26 @@ def test_half_an_asinh_scale_is_refused(header):
 def test_other_pixels_are_left_alone():
     image = sky()
     assert linear_pixels(image, {}) is image
+
+
+@pytest.mark.parametrize("code", [1e30, -1e30, -1.6375e30, 3.4028235e38, 1e21])
+def test_a_code_beyond_any_flux_holds_no_data_wherever_it_stands(code):
+    image, expected = sky(), np.zeros(SHAPE, bool)
+    expected[(7, 7, 50), (3, 4, 60)] = True
+    expected[90:96, 90:96] = True
+    image[expected] = code
+    assert np.array_equal(code_pixels(image), expected)
+    assert not code_pixels(image * np.float32(1e-20)).any()
+    assert not code_pixels(sky() * np.float32(1e25)).any()  # a wrong scale is no code
+
+
+@pytest.mark.parametrize("coarse", [2.0, 4.0, 16.0])
+@pytest.mark.parametrize("value", [0.0, -999.0])
+def test_a_constant_that_a_dithered_compression_made_noisy_holds_no_data(coarse, value):
+    """FITS standard 4.0, section 10.2.1: a value comes back within half a step of itself, the sky as it was."""
+    image, expected = sky(level=0.0), np.add.outer(np.arange(SHAPE[0]), np.arange(SHAPE[1])) < 90
+    step = np.full(SHAPE[0], 20.0 / coarse, np.float32)
+    image[expected] = value + np.random.default_rng(3).uniform(-0.5, 0.5, SHAPE)[expected] * step[0]
+    found = dithered_pixels(image, step)
+    assert (found & expected).sum() >= expected.sum() - 5 and (found & ~expected).mean() < 0.002  # beside it
+    assert not dithered_pixels(sky(level=0.0), step).any()

@@ -1,0 +1,39 @@
+"""Weight maps of other programs: what their names say, as inverse variances."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imaging.image import FloatImage
+
+WEIGHT_POWERS = {
+    **dict.fromkeys(("WGT", "WEIGHT", "IVAR", "INVVAR", "WT"), 1),
+    **dict.fromkeys(("VAR", "VARIANCE"), -1),
+    **dict.fromkeys(("ERR", "ERROR", "RMS", "UNCERT", "SIGMA"), -2),
+    "WHT": 1,  # of drizzled images, which have a variance or an error too
+}
+"""Names of weight extensions, the preferred first, with the power that makes an inverse variance of them."""
+
+LARGE_PERCENTILE, MIN_SHARE = 95.0, 1e-6
+"""Percentile of the weights that is one of good pixels, and the share of it below which a weight is none: the
+photons of the brightest star leave 1e-4, and an error of 1e10 stands for no data."""
+
+
+def inverse_variance(values: NDArray[Any], power: int) -> FloatImage:
+    """Return a weight map as inverse variances, with zero where a pixel has no weight.
+
+    Parameters
+    ----------
+    values
+        (ny, nx) weights, variances or standard deviations.
+    power
+        Power that makes an inverse variance of them: 1, -1 or -2.
+    """
+    numbers = np.asarray(values, dtype=float)
+    good = np.isfinite(numbers) & (numbers > 0)
+    inverse = np.power(numbers, power, out=np.zeros_like(numbers), where=good)
+    if good.any():
+        inverse[inverse < MIN_SHARE * np.percentile(inverse[good], LARGE_PERCENTILE)] = 0.0
+    with np.errstate(over="ignore"):
+        return inverse.astype(np.float32)
