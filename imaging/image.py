@@ -165,6 +165,8 @@ class LoadedImage:
         Name for messages.
     notes
         What was found in the file and changes its meaning, for the user.
+    is_gain_given
+        Whether the user gave the gain; that of a header may contradict the noise.
     """
 
     science: FloatImage
@@ -178,3 +180,4 @@ class LoadedImage:
     is_own_product: bool
     label: str
     notes: tuple[str, ...] = ()
+    is_gain_given: bool = False

@@ -149,8 +149,11 @@ def difference_images(
 def _notes(user: UserImage, image: CalibratedImage) -> list[str]:
     """Return what was found in an image that changes the meaning of its numbers."""
     notes = list(user.loaded.notes)
-    if user.loaded.gain is None:
-        notes.append(f"gain measured from the noise, {image.pixels.header['FILEGAIN']:.4g} electrons per unit")
+    gain, used = user.loaded.gain, float(image.pixels.header["FILEGAIN"])
+    if gain is None:
+        notes.append(f"gain measured from the noise, {used:.4g} electrons per unit")
+    elif not math.isclose(gain, used):
+        notes.append(f"the noise contradicts the header's gain of {gain:.4g} and shows {used:.4g} electrons per unit")
     if not user.loaded.is_own_product and (image.pixels.mask & np.int16(MaskBit.STREAK)).any():
         notes.append("a streak is masked")
     if image.noise_correlation is not None:

@@ -44,6 +44,10 @@ the seeing, and fractions of a star's surroundings that neighbours may occupy.""
 TRIAL_SIGMA = 20.0
 """Noise in electrons of a pixel of blank sky that is assumed to find stars where the gain is unknown."""
 
+CONTRADICTING_STARS, GAIN_AGREES = 20, (0.12, 3.0)
+"""Fewest sources whose noise may contradict the gain of a header, and the ratios of the two gains that do not. Errors
+of the PSF add to the noise: stars show a lower gain more easily than a higher one."""
+
 MIN_SKY_SIGMA, SKY_AGREES = 10.0, 1.6
 """Level of the sky, in units of its noise, above which it may be the whole sky and show the gain; factor by which that
 gain may differ from the one of the stars, which is less precise."""
@@ -229,10 +233,21 @@ def _in_electrons(
     trial = gain if gain is not None else TRIAL_SIGMA / float(np.sqrt(np.median(prepared.variance)))
     electrons = _scaled(pixels, trial)
     psf = psf or measure_psf(electrons, settings)
-    if gain is None:
-        gain = trial * _gain_of_noise(electrons, psf, (prepared.sky or 0.0) * trial, loaded.label)
-        electrons = _scaled(pixels, gain)
-    return electrons, psf, gain
+    is_sure = loaded.is_own_product or loaded.is_gain_given or prepared.correlation is not None
+    if gain is not None and is_sure:
+        return electrons, psf, gain
+    shown = _gain_of_noise(electrons, psf, (prepared.sky or 0.0) * trial, CONTRADICTING_STARS if gain else 0)
+    if gain is None and shown is None:
+        raise CcdError(
+            f"{loaded.label}: the gain is neither in the header nor seen in the noise",
+            reason="gain_unknown",
+            step="difference_images",
+            value="no GAIN, no weight that rises in sources, too few stars",
+            remedy="give the electrons per unit of the pixels with --gain or --template-gain",
+        )
+    if shown is None or (gain is not None and GAIN_AGREES[0] < shown < GAIN_AGREES[1]):
+        return electrons, psf, trial
+    return _scaled(pixels, trial * shown), psf, trial * shown
 
 
 def _noise(science: FloatImage, sky: SkyModel, loaded: LoadedImage) -> tuple[float, FloatArray | None, bool]:
@@ -279,24 +294,17 @@ def _scaled(pixels: CcdImage, gain: float) -> CcdImage:
     return CcdImage(pixels.science * factor, pixels.mask, pixels.weight / (factor * factor), pixels.header)
 
 
-def _gain_of_noise(pixels: CcdImage, psf: PsfModel, sky: float, label: str) -> float:
-    """Return the electrons per unit of an image from the noise of its stars, else of its sky."""
+def _gain_of_noise(pixels: CcdImage, psf: PsfModel, sky: float, min_sources: int) -> float | None:
+    """Return the electrons per unit of an image from the noise of its stars, else of its sky; None if unknown."""
     variance = np.divide(1.0, pixels.weight, out=np.full_like(pixels.weight, np.inf), where=pixels.weight > 0)
     x, y, _ = find_bright_sources(pixels.science, pixels.weight, min_snr=5.0, maximum=math.inf)
     typical = float(np.median(variance[np.isfinite(variance)]))
     of_sky = sky / typical if sky > MIN_SKY_SIGMA * math.sqrt(typical) else None
-    gain = gain_of_stars(pixels.science, variance, psf, x, y)
-    if of_sky is not None and (gain is None or 1.0 / SKY_AGREES < of_sky / gain < SKY_AGREES):
-        return of_sky
-    if gain is not None:
-        return gain
-    raise CcdError(
-        f"{label}: the gain is neither in the header nor seen in the noise",
-        reason="gain_unknown",
-        step="difference_images",
-        value="no GAIN, no weight that rises in sources, too few stars",
-        remedy="give the electrons per unit of the pixels with --gain or --template-gain",
-    )
+    gain = gain_of_stars(pixels.science, variance, psf, x, y) if x.size >= min_sources else None
+    if gain is None and min_sources:
+        return None
+    agrees = of_sky is not None and (gain is None or 1.0 / SKY_AGREES < of_sky / gain < SKY_AGREES)
+    return of_sky if agrees else gain
 
 
 def measure_psf(pixels: CcdImage, settings: MeasureSettings | None = None) -> PsfModel:

@@ -17,6 +17,10 @@ from imaging.bits import MaskBit
 from imaging.errors import InputError
 from imaging.image import MaskImage
 
+MASK_NAMES = ("MSK", "MASK", "DQ", "FLAGS", "BPM", "DQMASK", "MASKBITS", "BADPIX", "FLAG", "QUALITY")
+OTHER_NAMES = re.compile(r"CTX|CON|SEG|EXP|N(?:EXP|IMAGES|IMG|SCI)|COV|COUNT")
+"""Names of the extensions of masks, the preferred first; how other planes of integers are called."""
+
 COMMUNITY_PIPELINE_CODES = {
     1: MaskBit.BPM,
     2: MaskBit.BPM,  # no value

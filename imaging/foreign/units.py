@@ -2,6 +2,7 @@
 
 import math
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,9 @@ AB_ZERO_JY = 3630.78
 
 FLUX_OF_ZERO = "FLUXMAG0"
 """Card of the Hyper Suprime-Cam and LSST pipelines: counts of a source of magnitude zero."""
+
+NANOJANSKY_ZERO, LARGE_UNIT_MAG = 22.5 + 2.5 * math.log10(AB_ZERO_JY), 5.0
+"""AB magnitude of one nJy; magnitude of the smallest unit that is large, such as erg/s/cm2/Hz or maggies."""
 
 _COUNTS = {"adu", "adus", "dn", "dns", "count", "counts", "ct", "cts", "counts(adu)", "datanumber", "datanumbers"}
 _ELECTRONS = {
@@ -56,10 +60,14 @@ class PixelUnit:
         Photo-electrons per unit; None if the header does not say.
     zeropoint_mag
         AB magnitude of one unit; None if the header does not say.
+    factor
+        By which pixels are multiplied to have this unit: a large one, in which squares of pixels are too small for
+        single precision, is replaced by nJy.
     """
 
     gain: float | None
     zeropoint_mag: float | None
+    factor: float = 1.0
 
 
 def pixel_unit(
@@ -121,7 +129,14 @@ def pixel_unit(
             limit=f"{flux_zero:.3f}",
             remedy="give the right one with --zeropoint or --template-zeropoint",
         )
-    return PixelUnit(gain, zeropoint_mag if zeropoint_mag is not None else flux_zero)
+    return _flux_unit(flux_zero, gain, zeropoint_mag)
+
+
+def _flux_unit(flux_zero: float, gain: float | None, zeropoint_mag: float | None) -> PixelUnit:
+    """Return a unit of flux of some zero point, where that is large nJy instead."""
+    zero = zeropoint_mag if zeropoint_mag is not None else flux_zero
+    factor = 10.0 ** (0.4 * (NANOJANSKY_ZERO - flux_zero)) if flux_zero < LARGE_UNIT_MAG else 1.0
+    return PixelUnit(gain and gain / factor, zero + 2.5 * math.log10(factor), factor)
 
 
 def _count_gain(header: Mapping[str, Any], electrons: bool, per_second: bool) -> float | None:
@@ -155,7 +170,9 @@ def _flux_jy(text: str, header: Mapping[str, Any], pixel_area_arcsec2: float) ->
             return None
         return _MAGGIES[name.lower()] * factor * AB_ZERO_JY
     try:
-        unit = u.Unit(_jansky(_PER_PIXEL.sub("", text)), parse_strict="silent")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", u.UnitsWarning)  # several slashes
+            unit = u.Unit(_jansky(_PER_PIXEL.sub("", text)), parse_strict="silent")
         if unit.is_equivalent(u.Jy):
             return float(unit.to(u.Jy))
         if unit.is_equivalent(u.Jy / u.sr):

@@ -5,8 +5,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imaging.image import FloatImage
-
 WEIGHT_POWERS = {
     **dict.fromkeys(("WGT", "WEIGHT", "IVAR", "INVVAR", "WT"), 1),
     **dict.fromkeys(("VAR", "VARIANCE"), -1),
@@ -20,7 +18,7 @@ LARGE_PERCENTILE, MIN_SHARE = 95.0, 1e-6
 photons of the brightest star leave 1e-4, and an error of 1e10 stands for no data."""
 
 
-def inverse_variance(values: NDArray[Any], power: int) -> FloatImage:
+def inverse_variance(values: NDArray[Any], power: int) -> NDArray[np.float64]:
     """Return a weight map as inverse variances, with zero where a pixel has no weight.
 
     Parameters
@@ -35,5 +33,4 @@ def inverse_variance(values: NDArray[Any], power: int) -> FloatImage:
     inverse = np.power(numbers, power, out=np.zeros_like(numbers), where=good)
     if good.any():
         inverse[inverse < MIN_SHARE * np.percentile(inverse[good], LARGE_PERCENTILE)] = 0.0
-    with np.errstate(over="ignore"):
-        return inverse.astype(np.float32)
+    return inverse

@@ -20,7 +20,7 @@ from imaging.bits import MaskBit
 from imaging.errors import InputError
 from imaging.foreign.cards import positive
 from imaging.foreign.identity import ImageHead
-from imaging.foreign.mask_planes import HeaderCard, mask_of_plane
+from imaging.foreign.mask_planes import MASK_NAMES, OTHER_NAMES, HeaderCard, mask_of_plane
 from imaging.foreign.no_data import (
     LARGEST_VALUE,
     blank_pixels,
@@ -31,16 +31,14 @@ from imaging.foreign.no_data import (
 )
 from imaging.foreign.units import pixel_unit
 from imaging.foreign.weights import WEIGHT_POWERS, inverse_variance
-from imaging.image import FloatImage, LoadedImage, MaskImage
-from imaging.io.checked import fits_file
+from imaging.image import LoadedImage, MaskImage
+from imaging.io.checked import fits_file, require_whole
 from imaging.io.damage import reading
 from imaging.io.dithered import dither_steps
 from imaging.wcs.foreign import image_header, wcs_of_header
 
 OWN_PLANES = frozenset({"SCI", "MSK", "WGT"})
 """Extension names of the products of this project and of the Dark Energy Survey."""
-
-MASK_NAMES = ("MSK", "MASK", "DQ", "FLAGS", "BPM", "DQMASK", "MASKBITS", "BADPIX", "FLAG", "QUALITY")
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,21 +180,24 @@ def _read_image(
     siblings = community_pipeline_siblings(path, extension or name or None)
     mask, weight = mask or siblings[0], weight or siblings[1]
     science, absent, clipped, notes = _linear(plane, path, own=own)
-    flags, inverse = _find_mask(path, mask, header, stated, own=own), _find_weight(path, weight)
+    flags, inverse = _find_mask(path, mask, plane, stated, own=own), _find_weight(path, weight)
     _require_fitting(flags, inverse, shape, path)
     bits = np.zeros(shape, dtype=np.int16) if flags is None else flags.astype(np.int16)
     for found, bit in ((absent, MaskBit.BPM), (clipped, MaskBit.SATURATE)):
         bits[found] |= np.int16(bit)
     science[absent] = np.nan
     _require_possible_values(science, "pixels", path)
-    if inverse is not None:
-        _require_possible_values(inverse, "weights", path)
-        if not inverse.any():
-            raise InputError("the weights are nowhere above zero", value=path, remedy="give the plane of this image")
     wcs = wcs_of_header(header, (shape[0], shape[1]))
     _require_possible_place(header, path)
     area = float(wcs.pixel_area_arcsec2(shape[1] / 2, shape[0] / 2))
     unit = pixel_unit(header, area, own=own, gain=stated.gain, zeropoint_mag=stated.zeropoint_mag)
+    if unit.factor != 1.0:
+        science, notes = (science.astype(float) * unit.factor).astype(np.float32), (*notes, "converted to nJy")
+    if inverse is not None:
+        inverse = (inverse / unit.factor**2).astype(np.float32)
+        _require_possible_values(inverse, "weights", path)
+        if not inverse.any():
+            raise InputError("the weights are nowhere above zero", value=path, remedy="give the plane of this image")
     return LoadedImage(
         science=science,
         mask=bits,
@@ -205,10 +206,11 @@ def _read_image(
         header=header,
         gain=unit.gain,
         zeropoint_mag=unit.zeropoint_mag,
-        saturation=positive(header, "SATURATE") or math.inf,
+        saturation=(positive(header, "SATURATE") or math.inf) * unit.factor,
         is_own_product=own,
         label=_label(path, name, is_own=own),
         notes=notes,
+        is_gain_given=stated.gain is not None,
     )
 
 
@@ -276,7 +278,7 @@ class _Hdu:
 
 def _read_plane(path: Path, extension: str | None) -> _Hdu:
     """Read one image plane."""
-    _require_whole(path)
+    require_whole(path)
     remedy = "check the name; compressed files end in .fz or .gz"
     with reading(path, "image missing or not FITS", remedy):
         fits_file(path, headers=False, names=None if extension is None or extension.isdigit() else {extension})
@@ -297,21 +299,8 @@ def _cards(header: fitsio.FITSHDR) -> Iterator[HeaderCard]:
         yield HeaderCard(str(record["name"]), record["value"], str(record.get("comment") or ""))
 
 
-def _require_whole(path: Path) -> None:
-    """Raise if a file ends within an extension: CFITSIO may read it as a whole file without that extension."""
-    try:
-        with fitsio.FITS(str(path)) as file, path.open("rb") as stream:
-            is_plain, end = stream.read(6) == b"SIMPLE", file[len(file) - 1].get_offsets()["data_end"]
-            stream.seek(end)
-            rest = stream.read(8)
-    except OSError:
-        return  # _read_plane says why
-    if is_plain and (path.stat().st_size < end or rest == b"XTENSION"):
-        raise InputError("image file is cut off", value=path, remedy="copy the file again")
-
-
 def _image_number(file: fitsio.FITS, extension: str | None, path: Path) -> int:
-    """Return the number of an extension; without its name that of the first image that is no mask or weight."""
+    """Return the number of an extension; without a name that of the first image that is no mask or weight."""
     numbers = {number: str(hdu.get_extname()).strip() for number, hdu in enumerate(file)}
     if extension is not None:
         numbers = {number: name for number, name in numbers.items() if extension in (str(number), name)}
@@ -319,8 +308,9 @@ def _image_number(file: fitsio.FITS, extension: str | None, path: Path) -> int:
             raise InputError("no such extension", value=f"{extension} in {path}")
     images = [number for number in numbers if _plane_shape(file[number]) is not None]
     if not images:
-        value = path if extension is None else f"{extension} in {path}"
-        raise InputError("file has no two-dimensional image", value=value)
+        raise InputError(
+            "file has no two-dimensional image", value=path if extension is None else f"{extension} in {path}"
+        )
     others = {*MASK_NAMES, *WEIGHT_POWERS}
     return min(images, key=lambda number: (extension is None and numbers[number].upper() in others, number))
 
@@ -355,20 +345,35 @@ def community_pipeline_siblings(path: Path, extension: str | None) -> tuple[Plan
     return (Plane(mask, extension), Plane(weight, extension)) if mask.exists() and weight.exists() else (None, None)
 
 
-def _find_mask(
-    path: Path, mask: Plane | None, header: Mapping[str, Any], stated: Stated, *, own: bool
-) -> MaskImage | None:
+def _find_mask(path: Path, mask: Plane | None, image: "_Hdu", stated: Stated, *, own: bool) -> MaskImage | None:
     place = mask or _named_plane(path, MASK_NAMES)
     if place is None:
+        _require_no_other_mask(path, image)
         return None
     plane = _read_plane(place.path, place.extension)
     if own and mask is None:
         return plane.pixels.astype(np.int16)
     name = f"{place.path.name}[{plane.name}]" if plane.name else place.path.name
-    return mask_of_plane(plane.pixels, plane.cards, header, name=name, defects=stated.mask_bits)
+    return mask_of_plane(plane.pixels, plane.cards, image.header, name=name, defects=stated.mask_bits)
 
 
-def _find_weight(path: Path, place: Plane | None) -> FloatImage | None:
+def _require_no_other_mask(path: Path, image: "_Hdu") -> None:
+    """Raise if integers of the shape of real pixels stand beside them under a name that says nothing."""
+    if image.pixels.dtype.kind != "f":
+        return
+    with fitsio.FITS(str(path)) as file:
+        shaped = [(n, hdu) for n, hdu in enumerate(file) if _plane_shape(hdu) == image.pixels.shape]
+        integers = [(n, str(hdu.get_extname()).strip()) for n, hdu in shaped if hdu.get_info()["img_equiv_type"] > 0]
+    for number, name in integers:
+        if not OTHER_NAMES.match(name.upper()) and name.upper() not in WEIGHT_POWERS:
+            where, names = f"[{name or number}]", ", ".join(MASK_NAMES)
+            remedy = f"give it with --mask {where} or --template-mask {where}, or the image alone"
+            raise InputError(
+                "an extension of integers may be a mask", value=f"{path}{where}", limit=names, remedy=remedy
+            )
+
+
+def _find_weight(path: Path, place: Plane | None) -> NDArray[Any] | None:
     place = place or _named_plane(path, tuple(WEIGHT_POWERS))
     if place is None:
         return None

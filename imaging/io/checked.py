@@ -14,8 +14,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import fitsio
 import numpy as np
 
+from imaging.errors import InputError
 from imaging.io.checksums import CARD, ones_complement_sum
 from imaging.io.damage import DamagedError
 
@@ -314,3 +316,22 @@ def _check_tiles(content: bytes | mmap.mmap, hdu: HduLayout) -> None:
             if (pairs < 0).any() or (heap + pairs[:, 1] + size * pairs[:, 0] > n_heap).any():
                 raise DamagedError(f"a tile lies outside of the file, extension at byte {hdu.start}")
         offset += -(-count // 8) if kind == "X" else count * WIDTHS[kind]
+
+
+def require_whole(path: Path) -> None:
+    """Raise if a file ends within an extension: CFITSIO may read it as a whole file without that extension.
+
+    Raises
+    ------
+    InputError
+        If the file is cut off; one that cannot be opened is left to its reader.
+    """
+    try:
+        with fitsio.FITS(str(path)) as file, path.open("rb") as stream:
+            is_plain, end = stream.read(6) == b"SIMPLE", file[len(file) - 1].get_offsets()["data_end"]
+            stream.seek(end)
+            rest = stream.read(8)
+    except OSError:
+        return
+    if is_plain and (path.stat().st_size < end or rest == b"XTENSION"):
+        raise InputError("image file is cut off", value=path, remedy="copy the file again")

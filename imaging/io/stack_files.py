@@ -7,9 +7,10 @@ from pathlib import Path
 import fitsio
 
 from imaging.errors import InputError
+from imaging.foreign.mask_planes import MASK_NAMES
 from imaging.foreign.stacks import COMMUNITY, LEGACY, PAN_STARRS, SKYMAPPER, survey_of
 from imaging.foreign.weights import WEIGHT_POWERS
-from imaging.io.calibrated import MASK_NAMES, Plane, community_pipeline_siblings
+from imaging.io.calibrated import Plane, community_pipeline_siblings
 from imaging.io.checked import HduLayout
 from imaging.io.damage import reading
 

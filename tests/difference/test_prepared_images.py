@@ -226,3 +226,18 @@ def test_errors_given_as_weights_are_refused_where_the_noise_shows_it(power):
     with pytest.raises(InputError, match="noise of the sky is lower where the weights are lower"):
         without_sky(loaded(science, weight=variance**-power))
     without_sky(loaded(science, weight=1.0 / variance))
+
+
+@pytest.mark.parametrize("stated", [0.05, 1.0, 4.0, 6.0, 99.0, 360.0, None])
+def test_a_gain_that_the_noise_of_the_stars_contradicts_is_replaced_by_that_noise(stated):
+    """GAIN of one exposure of several, in counts per second, already times the exposure time, inverted."""
+    gain = 4.0
+    _, light, _ = sky_frame(8, stars=60)
+    science = (light + np.random.default_rng(9).normal(0.0, np.sqrt(SIGMA**2 + light))) / gain
+    image = calibrate(loaded(science, gain=stated), psf=model_of(ROUND))
+    if stated in (4.0, 6.0):
+        assert image.pixels.header["FILEGAIN"] == stated
+    else:
+        assert image.pixels.header["FILEGAIN"] == pytest.approx(gain, rel=0.25)
+    given = calibrate(replace(loaded(science, gain=99.0), is_gain_given=True), psf=model_of(ROUND))
+    assert given.pixels.header["FILEGAIN"] == 99.0

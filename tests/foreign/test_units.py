@@ -72,6 +72,15 @@ def test_a_unit_of_flux_is_its_own_zero_point(unit, flux):
         pixel_unit({"BUNIT": unit, "MAGZERO": found.zeropoint_mag + 1.0}, AREA)
 
 
+@pytest.mark.parametrize(("text", "unit"), [("erg/s/cm2/Hz", u.erg / u.s / u.cm**2 / u.Hz), ("maggy", 3631 * u.Jy)])
+def test_a_large_unit_becomes_nanojansky(text, unit):
+    """Squares of such pixels are below the smallest number of single precision."""
+    found = pixel_unit({"BUNIT": text}, AREA, gain=7e30)
+    assert found.factor == pytest.approx((1.0 * unit).to_value(u.nJy), rel=1e-4)
+    assert found.zeropoint_mag == pytest.approx(31.4, abs=1e-3)
+    assert found.gain is not None and found.gain * found.factor == pytest.approx(7e30)
+
+
 @pytest.mark.parametrize("unit", ["furlong", "mag/arcsec2", "Jy/beam", "mjy/sr", "s-1", "erg/s/cm2/Angstrom", "sigma"])
 def test_an_unknown_unit_is_refused_by_name_unless_the_user_says_what_it_is(unit):
     with pytest.raises(InputError, match="BUNIT") as caught:

@@ -105,6 +105,17 @@ def test_the_image_is_found_wherever_mask_and_weight_stand(tmp_path, order):
     assert loaded.weight is not None and np.all(loaded.weight == 0.25)
 
 
+@pytest.mark.parametrize("kind", ["u1", "i2", "u2", "i4"])
+def test_integers_beside_the_image_that_may_be_a_mask_are_not_passed_over(tmp_path, kind):
+    mask = np.zeros(SHAPE, kind)
+    mask[10, 20] = 1
+    with pytest.raises(InputError, match=r"may be a mask .*a.fits\[PLANE\]"):
+        read_image(write(tmp_path / "a.fits", {"IMAGE": counts(), "PLANE": mask}))
+    assert read_image(tmp_path / "a.fits", mask=Plane(tmp_path / "a.fits", "PLANE")).mask[10, 20] == int(MaskBit.BPM)
+    for other in ({"CTX": mask}, {"PLANE": mask, "MASK": mask}, {"PLANE": mask[:100]}, {"PLANE": mask.astype("f4")}):
+        read_image(write(tmp_path / "b.fits", {"IMAGE": counts()} | other))
+
+
 @pytest.mark.parametrize(("name", "value"), [("RMS", 2.0), ("VARIANCE", 4.0), ("IVAR", 0.25), ("W", 0.25)])
 def test_the_name_of_a_weight_given_by_an_option_says_what_it_is(tmp_path, name, value):
     path = write(tmp_path / "a.fits", {"IMAGE": counts()})
