@@ -12,15 +12,19 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import IO, Any
 
+import astropy.units as u
 import numpy as np
 import pyarrow as pa
 from astropy.io import fits
 from astropy.utils.exceptions import AstropyUserWarning
+from numpy.typing import NDArray
 
 from imaging.errors import InputError
+from imaging.exposure import MJD_EPOCH
 from imaging.io.atomic import write_bytes
 from imaging.io.damage import reading
 from imaging.io.source_tables import gzip_reader
@@ -34,11 +38,14 @@ LARGE_PIXELS, BLOCK_BYTES = 12 * 256**2, 1 << 20
 
 GZIP_MAGIC = b"\x1f\x8b"
 
-SYSTEM_CARDS = ("COORDSYS", "COORD", "COORDTYP", "RADESYS", "RADECSYS")
+SYSTEM_CARDS = ("COORDSYS", "COORD", "COORDTYP", "COORTYPE", "SKYCOORD", "FRAME", "RADESYS", "RADECSYS")
 """Cards that name the coordinate system; each that is present must name the equatorial one."""
 
-EQUATORIAL = ("C", "CEL", "CELESTIAL", "EQU", "EQUATORIAL", "ICRS", "J2000", "FK5", "Q", "RADEC")
+EQUATORIAL = ("C", "CEL", "CELESTIAL", "EQU", "EQUATORIAL", "ICRS", "J2000", "J2000.0", "FK5", "Q", "RADEC")
 """Names of equatorial coordinates; J2000 differs from ICRS by 0.02 arcsec."""
+
+EXACT_BELOW = {"float32": 2**24, "float64": 2**53}
+"""Whole numbers below are exact."""
 
 PROBABILITY_NAMES = ("PROB", "PROBABILITY", "PROBDENSITY")
 DISTANCE_COLUMNS = {"mu_mpc": "DISTMU", "sigma_mpc": "DISTSIGMA", "norm": "DISTNORM"}
@@ -271,9 +278,9 @@ def _build(table: fits.BinTableHDU, file: IO[bytes] | None = None) -> SkyMap:
 
     about: dict[str, Any] = {
         "name": str(header.get("OBJECT", "")).strip(),
-        "mjd": float(header.get("MJD-OBS", math.nan)),
-        "distance_mean_mpc": float(header.get("DISTMEAN", math.nan)),
-        "distance_sigma_mpc": float(header.get("DISTSTD", math.nan)),
+        "mjd": _event_mjd(header),
+        "distance_mean_mpc": _optional(header, "DISTMEAN"),
+        "distance_sigma_mpc": _optional(header, "DISTSTD"),
     }
     has_distance = set(DISTANCE_COLUMNS.values()) <= set(names)
     if file is not None and not {"UNIQ", "PIXEL", "PROBDENSITY"} & set(names):
@@ -282,15 +289,68 @@ def _build(table: fits.BinTableHDU, file: IO[bytes] | None = None) -> SkyMap:
             return whole
     distance = {k: column(n) for k, n in DISTANCE_COLUMNS.items()} if has_distance else None
     if "UNIQ" in names:
-        uniq = np.asarray(table.data[names["UNIQ"]], dtype=np.int64)
+        uniq = _pixel_numbers(table, names["UNIQ"])
         density = "PROBDENSITY" in names
         values = column("PROBDENSITY" if density else next(n for n in PROBABILITY_NAMES if n in names))
+        values *= _per_sr(table, names["PROBDENSITY"]) if density else 1.0
         return skymap_from_multiorder(uniq, values, per_pixel=not density, distance=distance, **about)
     nested = _is_nested(header)
-    index = np.asarray(table.data[names["PIXEL"]], dtype=np.int64).ravel() if "PIXEL" in names else None
+    index = _pixel_numbers(table, names["PIXEL"]).ravel() if "PIXEL" in names else None
     nside = int(header["NSIDE"]) if "NSIDE" in header else None
     chosen = next(name for name in PROBABILITY_NAMES if name in names)
     values = column(chosen)
     if chosen == "PROBDENSITY":
-        values = values * (4 * np.pi / (12 * (nside or math.sqrt(values.size / 12)) ** 2))
+        area_sr = 4 * np.pi / (12 * (nside or math.sqrt(values.size / 12)) ** 2)
+        values = values * (area_sr * _per_sr(table, names["PROBDENSITY"]))
     return skymap_from_flat(values, nested=nested, index=index, nside=nside, distance=distance, **about)
+
+
+def _optional(header: fits.Header, key: str) -> float:
+    """Return a number that a map need not state; NaN if it does not, or states none."""
+    try:
+        return float(header.get(key, math.nan))
+    except (TypeError, ValueError):
+        return math.nan
+
+
+def _event_mjd(header: fits.Header) -> float:
+    """Return the time of the event, MJD UTC, from MJD-OBS or DATE-OBS; NaN if unknown."""
+    mjd = _optional(header, "MJD-OBS")
+    if math.isfinite(mjd) or not isinstance(header.get("DATE-OBS"), str):
+        return mjd
+    try:
+        date = datetime.fromisoformat(header["DATE-OBS"].strip())
+    except ValueError:
+        return math.nan
+    return (date.replace(tzinfo=None) - MJD_EPOCH) / timedelta(days=1)
+
+
+def _per_sr(table: fits.BinTableHDU, name: str) -> float:
+    """Return by how much a column of densities is multiplied to be per steradian, which it is without a unit.
+
+    Raises
+    ------
+    InputError
+        If its unit is none of solid angle.
+    """
+    text = str(table.columns[name].unit or "").strip()
+    try:
+        return float(u.Unit(text or u.sr**-1).to(u.sr**-1))
+    except (ValueError, u.UnitsError) as error:
+        limit = "1/sr, or per another solid angle"
+        raise InputError("the unit of PROBDENSITY is not understood", value=text, limit=limit, remedy=REMEDY) from error
+
+
+def _pixel_numbers(table: fits.BinTableHDU, name: str) -> NDArray[np.int64]:
+    """Return a column of pixel numbers.
+
+    Raises
+    ------
+    InputError
+        If they are floating-point numbers and were rounded.
+    """
+    numbers = np.asarray(table.data[name])
+    if numbers.dtype.kind == "f" and not (np.abs(numbers) < EXACT_BELOW[f"float{8 * numbers.dtype.itemsize}"]).all():
+        value = f"{numbers.dtype} in {name}"
+        raise InputError("the sky map's pixel numbers were rounded", value=value, limit="integers", remedy=REMEDY)
+    return numbers.astype(np.int64)

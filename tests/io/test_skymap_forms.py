@@ -23,8 +23,8 @@ def values(nside=NSIDE):
     return p / p.sum()
 
 
-def write(path, columns, **cards):
-    fields = [fits.Column(k, "K" if v.dtype.kind == "i" else "D", array=v) for k, v in columns.items()]
+def write(path, columns, unit=None, **cards):
+    fields = [fits.Column(k, "K" if v.dtype.kind == "i" else "D", array=v, unit=unit) for k, v in columns.items()]
     table = fits.BinTableHDU.from_columns(fields)
     table.header.update({"ORDERING": "NESTED", "NSIDE": NSIDE} | cards)
     fits.HDUList([fits.PrimaryHDU(), table]).writeto(path, overwrite=True)
@@ -41,7 +41,14 @@ def test_equatorial_systems_have_many_names(tmp_path, key, name):
 
 @pytest.mark.parametrize(
     "cards",
-    [{"COORDSYS": "C", "COORD": "G"}, {"COORD": "G"}, {"COORDSYS": "GALACTIC"}, {"COORDSYS": "E"}, {"COORD": "FK4"}],
+    [
+        {"COORDSYS": "C", "COORD": "G"},
+        {"COORD": "G"},
+        {"COORDSYS": "GALACTIC"},
+        {"COORDSYS": "E"},
+        {"COORD": "FK4"},
+        {"FRAME": "galactic"},
+    ],
 )
 def test_one_card_of_another_system_is_enough_to_refuse(tmp_path, cards):
     with pytest.raises(InputError, match="equatorial") as caught:
@@ -140,3 +147,49 @@ def test_a_map_of_another_year_is_not_of_this_night(days, good):
         check_event_time(skymap, night)
     assert "--force" in str(caught.value)
     check_event_time(SkyMap(one, one, np.array([1.0])), night)  # a map without a time
+
+
+@pytest.mark.parametrize("unit", [None, "sr-1", "1 / sr", "deg-2", "arcmin-2"])
+@pytest.mark.parametrize("number", [None, "UNIQ", "PIXEL"])
+def test_a_density_per_any_solid_angle_sums_to_one(tmp_path, unit, number):
+    n = 12 * NSIDE**2
+    density = values() * n / (4 * np.pi * u.sr).to_value(1 / u.Unit(unit or "1 / sr"))
+    columns = {} if number is None else {number: np.arange(n) + (4 * NSIDE**2 if number == "UNIQ" else 0)}
+    path = tmp_path / "m.fits"
+    table = fits.BinTableHDU.from_columns(
+        [fits.Column(k, "K", array=v) for k, v in columns.items()]
+        + [fits.Column("PROBDENSITY", "D", array=density, unit=unit)]
+    )
+    table.header.update({"ORDERING": "NESTED", "NSIDE": NSIDE})
+    fits.HDUList([fits.PrimaryHDU(), table]).writeto(path)
+    assert read_skymap(path).total == pytest.approx(1.0, abs=1e-9)
+
+
+def test_a_density_per_something_else_is_refused_by_name(tmp_path):
+    with pytest.raises(InputError, match=r"PROBDENSITY .*Mpc"):
+        read_skymap(write(tmp_path / "m.fits", {"PROBDENSITY": values()}, unit="Mpc-2"))
+
+
+def test_rounded_pixel_numbers_are_refused(tmp_path):
+    uniq = np.arange(12 * NSIDE**2) + 4.0 * NSIDE**2
+    assert read_skymap(write(tmp_path / "m.fits", {"UNIQ": uniq, "PROB": values()})).total == pytest.approx(1.0)
+    uniq[-1] = 4.0 * 4**28
+    with pytest.raises(InputError, match="pixel numbers were rounded"):
+        read_skymap(write(tmp_path / "m.fits", {"UNIQ": uniq, "PROB": values()}))
+
+
+@pytest.mark.parametrize(
+    ("cards", "mjd"),
+    [
+        ({"MJD-OBS": 57982.5}, 57982.5),
+        ({"MJD-OBS": "57982.5"}, 57982.5),
+        ({"DATE-OBS": "2017-08-17T12:00:00"}, 57982.5),
+        ({"MJD-OBS": "unknown", "DATE-OBS": "2017-08-17T12:00:00.000Z"}, 57982.5),
+        ({"MJD-OBS": "57982,5", "DISTMEAN": "n/a"}, np.nan),
+        ({"DATE-OBS": "last summer"}, np.nan),
+    ],
+)
+def test_the_time_of_the_event_is_any_card_that_states_it(tmp_path, cards, mjd):
+    found = read_skymap(write(tmp_path / "m.fits", {"PROB": values()}, **cards))
+    assert found.mjd == pytest.approx(mjd, abs=1e-9, nan_ok=True)
+    assert np.isnan(found.distance_mean_mpc)
