@@ -13,6 +13,9 @@ MJD_EPOCH = datetime(1858, 11, 17)
 FIRST_MJD, LAST_MJD = 56000.0, 100000.0
 """Range of plausible dates, MJD: from before DECam's first light in 2012 to 2132."""
 
+LARGEST_EXPNUM, LONGEST_S = 100_000_000, 1e6
+"""Exposure numbers have at most eight digits, in file names too; stacks of a whole season expose less than 1e6 s."""
+
 
 @dataclass(frozen=True, slots=True)
 class Exposure:
@@ -99,7 +102,7 @@ def exposure_from_header(header: Mapping[str, Any], source: str) -> Exposure:
 
     def number(key: str) -> float:
         try:
-            return float(need(key))
+            return float(str(need(key)))  # a logical value is no number
         except (TypeError, ValueError) as error:
             raise InputError(
                 "raw header keyword is not a number", value=f"{key} = {header[key]!r} in {source}"
@@ -115,8 +118,9 @@ def exposure_from_header(header: Mapping[str, Any], source: str) -> Exposure:
     exptime_s, obstype = number("EXPTIME"), str(need("OBSTYPE")).strip()
     _require_possible_times(mjd, exptime_s, obstype, source)
     expnum = number("EXPNUM")
-    if not math.isfinite(expnum):
-        raise InputError("raw header keyword is not a number", value=f"EXPNUM = {header['EXPNUM']!r} in {source}")
+    if not (0 < expnum < LARGEST_EXPNUM and expnum == int(expnum)):
+        value, limit = f"EXPNUM = {header['EXPNUM']!r} in {source}", f"an integer from 1 to {LARGEST_EXPNUM - 1}"
+        raise InputError("raw header states an impossible exposure number", value=value, limit=limit)
     return Exposure(
         expnum=int(expnum),
         band=band_of_filter(str(need("FILTER"))),
@@ -161,11 +165,11 @@ def _require_possible_times(mjd: float, exptime_s: float, obstype: str, source: 
             limit=f"between {FIRST_MJD:g} and {LAST_MJD:g}",
             remedy=remedy,
         )
-    if not 0.0 <= exptime_s < math.inf or (obstype.lower() == "object" and exptime_s == 0.0):
+    if not 0.0 <= exptime_s < LONGEST_S or (obstype.lower() == "object" and exptime_s == 0.0):
         raise InputError(
             "raw header states an impossible exposure time",
             value=f"EXPTIME = {exptime_s:g} s for OBSTYPE {obstype} in {source}",
-            limit="more than 0 s",
+            limit=f"more than 0 and less than {LONGEST_S:g} s",
             remedy=remedy,
         )
 

@@ -157,6 +157,7 @@ def find_kernel(
                 return match
             ny, nx = _shape(target)
             return replace(match, few=few, stars=point_like(few, target.psf, (nx / 2, ny / 2)))
+    _check_common(target, reference, settings)  # stars elsewhere have no right kernel either
     raise problem if problem is not None else AssertionError("unreachable")
 
 

@@ -102,9 +102,28 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _text(path: Path, types: Mapping[str, pa.DataType]) -> Iterator[pa.Table]:
+    """Read text; integers that are written as floating-point numbers are read as such and must be exact."""
     with opened(path) as stream:
         n_comments, delimiter, names = _head(stream, types)
-    wanted = _wanted(names, types)
+    wanted, first = _wanted(names, types), True
+    read = dict(types)
+    while True:
+        try:
+            for table in _text_batches(path, wanted, read, n_comments, delimiter):
+                first = False
+                columns = {n: _typed(table.column(n), types[n], n) for n in table.column_names}
+                yield pa.table(columns)
+        except pa.ArrowInvalid as error:
+            if not first or "conversion error to int" not in str(error) or read != types:
+                raise
+            read = {name: pa.float64() if pa.types.is_integer(kind) else kind for name, kind in types.items()}
+        else:
+            return
+
+
+def _text_batches(
+    path: Path, wanted: Mapping[str, str], types: Mapping[str, pa.DataType], n_comments: int, delimiter: str
+) -> Iterator[pa.Table]:
     convert = pacsv.ConvertOptions(
         include_columns=list(wanted),
         column_types={original: types[name] for original, name in wanted.items()},
@@ -121,6 +140,15 @@ def _text(path: Path, types: Mapping[str, pa.DataType]) -> Iterator[pa.Table]:
         )
         for batch in batches:
             yield pa.Table.from_batches([batch]).rename_columns([wanted[name] for name in batch.schema.names])
+
+
+def _typed(values: pa.ChunkedArray, kind: pa.DataType, name: str) -> pa.ChunkedArray:
+    """Return a column in its type; integers that were stored as floating-point numbers must be exact."""
+    if values.type == kind:
+        return values
+    if pa.types.is_integer(kind) and pa.types.is_floating(values.type):
+        return exact_integers(values, name).cast(kind)
+    return values.cast(kind)
 
 
 def _has_names(path: Path, types: Mapping[str, pa.DataType]) -> bool:
@@ -188,11 +216,9 @@ def _parquet(path: Path, types: Mapping[str, pa.DataType]) -> Iterator[pa.Table]
         wanted = _wanted(file.schema_arrow.names, types)
         for batch in file.iter_batches(BATCH_ROWS, columns=list(wanted), use_threads=False):
             table = pa.Table.from_batches([batch])
-            columns = {name: table.column(original) for original, name in wanted.items()}
-            for name, values in columns.items():
-                if pa.types.is_integer(types[name]) and pa.types.is_floating(values.type):
-                    columns[name] = exact_integers(values, name)
-            yield pa.table(columns)
+            yield pa.table(
+                {name: _typed(table.column(original), types[name], name) for original, name in wanted.items()}
+            )
 
 
 def _array(values: np.ndarray[Any, Any], kind: pa.DataType, name: str) -> pa.Array:

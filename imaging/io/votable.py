@@ -143,6 +143,8 @@ class _Parser:
         title, value = attributes.get("name", "").upper(), attributes.get("value", "")
         if title == "QUERY_STATUS":
             self.status = value.strip().upper()
+        elif title == "TRUNCATED" and value.strip().upper() in ("TRUE", "T", "1", "YES"):
+            self.status = "OVERFLOW"
         elif title == "ERROR" or attributes.get("ID", "").upper() == "ERROR":
             self.status, self.message = "ERROR", value
 
@@ -318,7 +320,7 @@ def exact_integers(values: pa.Array | pa.ChunkedArray, name: str) -> pa.Array | 
     Parameters
     ----------
     values
-        Floating-point numbers and nulls.
+        Floating-point numbers, NaN and nulls; NaN becomes null.
     name
         Column, for the message.
 
@@ -329,6 +331,7 @@ def exact_integers(values: pa.Array | pa.ChunkedArray, name: str) -> pa.Array | 
     """
     largest = EXACT_BELOW.get(str(values.type), 0)
     doubles = values.cast(pa.float64())
+    doubles = pc.if_else(pc.is_nan(doubles), None, doubles)
     inexact = pc.or_(pc.greater_equal(pc.abs(doubles), float(largest)), pc.not_equal(doubles, pc.round(doubles)))
     if pc.any(inexact).as_py():
         worst = next(v for v, bad in zip(doubles.to_pylist(), inexact.to_pylist(), strict=True) if bad)

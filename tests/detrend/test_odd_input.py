@@ -149,7 +149,7 @@ HEADER = {"EXPNUM": 1, "FILTER": "i DECam SDSS c0003 7835.0 1470.0", "MJD-OBS": 
 def test_an_impossible_exposure_time_is_refused(exptime):
     with pytest.raises(InputError, match="exposure time") as caught:
         exposure_from_header(HEADER | {"EXPTIME": exptime}, "raw.fits.fz")
-    assert "EXPTIME" in str(caught.value.value) and caught.value.limit == "more than 0 s"
+    assert "EXPTIME" in str(caught.value.value) and str(caught.value.limit).startswith("more than 0 ")
 
 
 def test_a_bias_may_have_none_and_a_time_must_be_one():

@@ -21,6 +21,9 @@ def write(path, ids):
     table = {"source_id": ids, "ra": np.arange(len(ids), dtype=float)}
     if path.suffix == ".parquet":
         pq.write_table(pa.table(table), path)
+    elif path.suffix == ".csv":
+        rows = [f"{int(i)}.0,{n}" if i == int(i) else f"{i},{n}" for n, i in enumerate(ids.tolist())]
+        path.write_text("\n".join(["source_id,ra", *rows]) + "\n")
     elif path.suffix == ".fits":
         fits.BinTableHDU(Table(table)).writeto(path)
     else:
@@ -36,14 +39,38 @@ def read(path):
     return pa.concat_tables(batches).column("source_id").to_pylist()
 
 
-@pytest.mark.parametrize("ending", ["fits", "parquet", "vot", "xml", "votable"])
+@pytest.mark.parametrize("ending", ["csv", "fits", "parquet", "vot", "xml", "votable"])
 def test_identifiers_are_exact_or_refused(tmp_path, ending):
-    assert read(write(tmp_path / f"whole.{ending}", GAIA)) == GAIA.tolist()
+    if ending != "csv":
+        assert read(write(tmp_path / f"whole.{ending}", GAIA)) == GAIA.tolist()
     assert read(write(tmp_path / f"small.{ending}", SMALL.astype(float))) == SMALL.tolist()
     for name, ids in (("large", GAIA.astype(float)), ("half", np.array([1.0, 2.5]))):
         with pytest.raises(InputError, match="source_id") as caught:
             read(write(tmp_path / f"{name}.{ending}", ids))
         assert "rounded" in str(caught.value) and "64-bit integer" in str(caught.value)
+
+
+@pytest.mark.parametrize("number", ["5.853498713190525696e18", "1.234e18", "4295806720.5"])
+def test_a_text_with_the_form_of_a_rounded_number_is_refused_by_the_column(tmp_path, number):
+    path = tmp_path / "gaia.csv"
+    path.write_text(f"source_id,ra\n1,2.0\n{number},3.0\n")
+    with pytest.raises(InputError, match=r"source_id .*rounded .*64-bit integer"):
+        read(path)
+    path.write_text("source_id,ra\n1e3,2.0\n,3.0\n")
+    assert read(path) == [1000, None]
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.string(), pa.decimal128(19, 0), pa.uint64(), pa.dictionary(pa.int32(), pa.string())]
+)
+def test_parquet_of_other_types_has_the_requested_ones(tmp_path, kind):
+    ids = pa.array(GAIA)
+    stored = ids.cast(pa.string()).dictionary_encode() if pa.types.is_dictionary(kind) else ids.cast(kind)
+    pq.write_table(pa.table({"source_id": stored, "ra": [1.0, 2.0, 3.0]}), tmp_path / "a.parquet")
+    (batch,) = source_batches(tmp_path / "a.parquet", TYPES)
+    assert batch.schema.field("source_id").type == pa.int64() and batch.column("source_id").to_pylist() == GAIA.tolist()
+    pq.write_table(pa.table({"source_id": [1.0, float("nan")], "ra": [1.0, 2.0]}), tmp_path / "b.parquet")
+    assert read(tmp_path / "b.parquet") == [1, None]
 
 
 @pytest.mark.parametrize("ending", ["fits", "parquet"])
@@ -63,6 +90,7 @@ VOTABLE = """<VOTABLE version="1.4"><RESOURCE type="results">{before}
     ("parts", "words"),
     [
         ({"after": '<INFO name="QUERY_STATUS" value="OVERFLOW"/>'}, "OVERFLOW"),
+        ({"before": '<INFO name="Truncated" value="true"/>'}, "OVERFLOW"),
         ({"before": '<INFO name="QUERY_STATUS" value="overflow ">truncated result</INFO>'}, "truncated result"),
         ({"before": '<INFO name="QUERY_STATUS" value="ERROR">no such table</INFO>'}, "no such table"),
         ({"before": '<INFO ID="Error" name="Error" value="bad radius"/>'}, "bad radius"),

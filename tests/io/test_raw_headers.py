@@ -55,7 +55,13 @@ def test_a_bias_needs_no_pointing_and_a_sky_exposure_does(tmp_path):
         ({"PROCTYPE": "MasterCal", "OBSTYPE": "zero"}, "a processed image"),
         ({"INSTRUME": "mosaic3"}, "no raw file of the camera .INSTRUME mosaic3"),
         ({"EXPNUM": None}, "lacks a keyword .EXPNUM"),
+        ({"EXPNUM": -1}, "impossible exposure number .EXPNUM = -1"),
+        ({"EXPNUM": 1300001.5}, "impossible exposure number"),
+        ({"EXPNUM": 10**12}, "impossible exposure number"),
+        ({"EXPNUM": True}, "EXPNUM"),
         ({"EXPTIME": -9999.0}, "impossible exposure time"),
+        ({"EXPTIME": 1e9}, "impossible exposure time"),
+        ({"EXPTIME": True}, "EXPTIME"),
     ],
 )
 def test_what_is_no_raw_exposure_is_told(tmp_path, cards, words):
