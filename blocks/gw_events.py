@@ -26,8 +26,14 @@ def moment(text: str) -> datetime:
     return parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)
 
 
-def _checked(text: str) -> str:
-    """Return a time as it is written; raise ValueError if it is none."""
+def checked_time(text: str) -> str:
+    """Return a time as it is written.
+
+    Raises
+    ------
+    ValueError
+        If it is no time.
+    """
     if len(text) > 40:
         raise ValueError(f"a time of {len(text)} characters")
     moment(text)
@@ -43,9 +49,9 @@ class AlertRecord(BaseModel):
     """Name of the event, such as S190814bv."""
     alert_type: Literal["EARLYWARNING", "PRELIMINARY", "INITIAL", "UPDATE", "RETRACTION"]
     """Kind of the alert."""
-    time_created: Annotated[str, AfterValidator(_checked)]
+    time_created: Annotated[str, AfterValidator(checked_time)]
     """Time of the alert, UTC."""
-    time_event: Annotated[str, AfterValidator(_checked)] | None = None
+    time_event: Annotated[str, AfterValidator(checked_time)] | None = None
     """Time of the merger, UTC."""
     false_alarms_per_second: float | None = None
     """False-alarm rate, Hz."""

@@ -8,15 +8,19 @@ import base64
 import binascii
 import io
 import json
+import math
 import re
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from blocks.gw_events import RECORD, AlertRecord, event_folder, read_alert, read_event
+from pydantic import ValidationError
+
+from blocks.gw_events import RECORD, AlertRecord, checked_time, event_folder, read_alert, read_event
 from blocks.site import Site
 from imaging.errors import InputError
 from imaging.io.atomic import write_bytes, write_text
@@ -72,28 +76,38 @@ def parse_alert(content: bytes) -> tuple[AlertRecord, dict[str, bytes]]:
     Raises
     ------
     InputError
-        If it is not a valid alert.
+        If name, type or time of the alert, or the text of its map, is none. Other fields that are not understood are
+        left out.
     """
     try:
         document = _decoded(content)
-        event, external = document.get("event") or {}, document.get("external_coinc") or {}
+        event, external, urls = (_mapping(document.get(key)) for key in ("event", "external_coinc", "urls"))
         encoded = {"skymap": event.get("skymap"), "combined_skymap": external.get("combined_skymap")}
         record = AlertRecord(
             superevent=document["superevent_id"],
             alert_type=str(document["alert_type"]).upper(),
             time_created=document["time_created"],
-            time_event=event.get("time"),
-            false_alarms_per_second=event.get("far"),
-            significant=bool(event.get("significant", False)),
-            classification=_stated(event.get("classification")),
-            properties=_stated(event.get("properties")),
-            instruments=event.get("instruments") or (),
-            gracedb=(document.get("urls") or {}).get("gracedb"),
+            time_event=_time(event.get("time")),
+            false_alarms_per_second=_number(event.get("far")),
+            significant=str(event.get("significant")).strip().lower() == "true",
+            classification=_numbers(event.get("classification")),
+            properties=_numbers(event.get("properties")),
+            instruments=_words(event.get("instruments")),
+            gracedb=urls.get("gracedb") if isinstance(urls.get("gracedb"), str) else None,
             coincidence={k: v for k, v in external.items() if isinstance(v, str | float | int) and k not in _ENDINGS},
         )
-        contents = {kind: _binary(value) for kind, value in encoded.items() if value}
-    except (ValueError, KeyError, AttributeError, TypeError, RecursionError, binascii.Error) as error:
+        contents = {kind: _binary(value) for kind, value in encoded.items() if value and kind == "skymap"}
+    except ValidationError as error:
+        first = error.errors()[0]
+        value = f"{'.'.join(map(str, first['loc']))} = {first['input']!r}: {first['msg']}"
+        raise InputError("invalid alert", value=value[:300]) from error
+    except KeyError as error:
+        raise InputError("invalid alert", value=f"it has no {error.args[0]}") from error
+    except (ValueError, AttributeError, TypeError, RecursionError, binascii.Error) as error:
         raise InputError("invalid alert", value=f"{type(error).__name__}: {error}"[:300]) from error
+    with suppress(ValueError, TypeError, AttributeError, binascii.Error):  # the event's own map counts
+        if encoded["combined_skymap"]:
+            contents["combined_skymap"] = _binary(encoded["combined_skymap"])
     if not _SUPEREVENT.fullmatch(record.superevent):
         raise InputError("invalid alert", value=record.superevent[:80], limit="a name such as S190814bv")
     return _named(record, contents)
@@ -122,9 +136,11 @@ def _decoded(content: bytes) -> dict[str, Any]:
             found = list(fastavro.reader(io.BytesIO(content)))
         except Exception as error:
             raise ValueError(f"damaged Avro: {error}") from error
-        document = found[0] if len(found) == 1 else found
     else:
-        document = json.loads(content)
+        found = json.loads(content)
+    document = found[0] if isinstance(found, list) and len(found) == 1 else found
+    if isinstance(document, dict) and set(document) == {"format", "content"}:  # as hop-client wraps JSON
+        document = document["content"]
     if not isinstance(document, dict):
         raise TypeError("not one document")
     return document
@@ -135,9 +151,38 @@ def _binary(value: str | bytes) -> bytes:
     return value if isinstance(value, bytes) else base64.b64decode("".join(value.split()), validate=True)
 
 
-def _stated(values: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return the values that an alert states."""
-    return {name: value for name, value in (values or {}).items() if value is not None}
+def _mapping(value: object) -> Mapping[str, Any]:
+    """Return a part of an alert, an empty one where it is missing or of another form."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def _number(value: object) -> float | None:
+    """Return a number that an alert may state; None if it does not, or states none."""
+    try:
+        number = float(value) if isinstance(value, str | int | float) else math.nan
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _numbers(values: object) -> dict[str, float]:
+    """Return the numbers of a part of an alert by name."""
+    found = {str(name): _number(value) for name, value in _mapping(values).items()}
+    return {name: number for name, number in found.items() if number is not None}
+
+
+def _words(values: object) -> tuple[str, ...]:
+    """Return the texts of a list, or of one text with commas."""
+    parts = values.split(",") if isinstance(values, str) else values if isinstance(values, list | tuple) else ()
+    return tuple(part.strip() for part in parts if isinstance(part, str) and part.strip())
+
+
+def _time(value: object) -> str | None:
+    """Return a time as it is written, None if it is none."""
+    try:
+        return checked_time(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
 
 
 def store_alert(site: Site, content: bytes) -> AlertRecord | None:

@@ -310,7 +310,7 @@ def test_an_odd_alert_is_kept_and_the_next_one_is_taken(skymap, site, tmp_path, 
     odd += [
         good.replace(b"S250102a", b"S" + b"2" * 300),
         good.replace(b"2025-01-02T12:03:00Z", b"2025-01-02T12:03:00." + b"1" * 300),
-        good.replace(b"2025-01-02T12:00:00.5Z", b"../../yesterday"),
+        good.replace(b"2025-01-02T12:03:00Z", b"../../yesterday"),
         b"[" * 100_000,
         b"\xff\xfe" + "{}".encode("utf-16-le"),
         b"<?xml version='1.0'?><voe:VOEvent/>",
@@ -420,3 +420,58 @@ def test_a_full_disk_loses_no_alert(site, skymap, tmp_path, hearing, monkeypatch
     records = listen(site, broker, say=said.append, announce=lambda _: None, seconds=0.5)
     assert (len(records), broker.committed) == (1, [good])
     assert [line.partition(":")[0] for line in said] == ["an alert waits", "S250102a"]
+
+
+@pytest.mark.parametrize(
+    ("field", "odd", "name", "read"),
+    [
+        ("far", "n/a", "false_alarms_per_second", None),
+        ("far", float("nan"), "false_alarms_per_second", None),
+        ("far", "1e-10", "false_alarms_per_second", 1e-10),
+        ("significant", "false", "significant", False),
+        ("significant", "True", "significant", True),
+        ("classification", ["BNS"], "classification", {}),
+        ("classification", {"BNS": "high", "NSBH": 0.2, "SSM": None}, "classification", {"NSBH": 0.2}),
+        ("instruments", "H1, L1", "instruments", ("H1", "L1")),
+        ("instruments", 3, "instruments", ()),
+        ("time", "soon", "time_event", None),
+        ("new_field", {"a": [1]}, "significant", True),
+    ],
+)
+def test_a_field_that_is_not_understood_costs_no_alert(field, odd, name, read):
+    document = json.loads(alert_bytes("bWFw"))
+    document["event"] |= {"significant": True} | {field: odd}
+    record, maps = parse_alert(json.dumps(document | {"urls": [1], "external_coinc": [2]}).encode())
+    assert getattr(record, name) == read and len(maps) == 1 and record.gracedb is None
+
+
+@pytest.mark.parametrize("combined", ["%%%", 5, ["x"]])
+def test_a_combined_map_that_is_no_text_leaves_the_own_one(combined):
+    document = json.loads(alert_bytes("bWFw"))
+    document["external_coinc"] = {"observatory": "Fermi", "combined_skymap": combined}
+    record, maps = parse_alert(json.dumps(document).encode())
+    assert record.skymap in maps and record.combined_skymap is None and record.coincidence == {"observatory": "Fermi"}
+
+
+@pytest.mark.parametrize("wrap", [lambda d: [d], lambda d: {"format": "json", "content": d}])
+def test_an_alert_may_be_wrapped_by_a_client(wrap):
+    document = json.loads(alert_bytes("bWFw"))
+    assert parse_alert(json.dumps(wrap(document)).encode()) == parse_alert(json.dumps(document).encode())
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"alert_type": "FOO"}, "alert_type = 'FOO'"),
+        ({"time_created": "yesterday"}, "time_created = 'yesterday'"),
+        ({"superevent_id": 5}, "superevent = 5"),
+    ],
+)
+def test_what_an_alert_lacks_is_said_in_one_line(change, words):
+    document = json.loads(alert_bytes("bWFw"))
+    with pytest.raises(InputError, match=words) as caught:
+        parse_alert(json.dumps(document | change).encode())
+    assert "\n" not in caught.value.sentence()
+    del document[next(iter(change))]
+    with pytest.raises(InputError, match=f"it has no {next(iter(change))}"):
+        parse_alert(json.dumps(document).encode())
