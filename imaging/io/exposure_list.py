@@ -22,8 +22,8 @@ from imaging.io.list_rows import COLUMNS, ListRow, ListRows, band_in, list_rows
 
 REQUIRED = COLUMNS[:7]
 
-POSSIBLE = {"MJD": (0.0, LAST_MJD), "EXPTIME": (0.0, 1e5), "RA": (-360.0, 360.0), "DEC": (-90.0, 90.0)}
-"""Ranges of the numbers of a line."""
+POSSIBLE = {"MJD": (FIRST_MJD, LAST_MJD), "EXPTIME": (0.0, 1e4), "RA": (-360.0, 360.0), "DEC": (-90.0, 90.0)}
+"""Ranges of the numbers of a line; the longest dark frames take an hour."""
 
 MAX_T_EFF = 100.0
 """Largest effective exposure-time factor; the best nights have 2."""
@@ -120,9 +120,8 @@ def read_given_list(path: Path, known: Mapping[int, Exposure]) -> GivenList:
 
 def _numbered(found: ListRows, path: Path, known: Mapping[int, Exposure]) -> GivenList:
     """Return the exposures of a list with exposure numbers."""
-    derived = {"MJD": "CENTRE", "NITE": "MJD"}  # what can be computed, from what
-    stated = found.columns | ({"MJD"} if "CENTRE" in found.columns else set())
-    missing = [name for name in REQUIRED[1:] if name not in stated and derived.get(name) not in stated]
+    stated = found.columns | ({"MJD", "NITE"} if found.columns & {"MJD", "START", "CENTRE"} else set())
+    missing = [name for name in REQUIRED[1:] if name not in stated]
     is_complete = not missing and found.first_mjd is None
     if missing and found.first_mjd is None and not known:
         lacking = f"{', '.join(missing)} in {path}"
@@ -157,7 +156,11 @@ def _some(numbers: list[int], most: int = 5) -> str:
 def _complete(row: ListRow, expnum: int) -> ListedExposure:
     """Return the exposure of a line that states all."""
     exptime = _number(row, "EXPTIME")
-    mjd = _number(row, "MJD") if "MJD" in row.values else _start(row, exptime)
+    if exptime == 0.0 and row.values.get("OBSTYPE", "object").lower() == "object":
+        raise ValueError(f"column {row.name('EXPTIME')}: 0 for an exposure of the sky")
+    dates = (name for name in ("START", "CENTRE") if "MJD" not in row.values and name in row.values)
+    date = next(dates, None)
+    mjd = _number(row, "MJD") if date is None else _time(row, date, exptime if date == "CENTRE" else 0.0)
     exposure = Exposure(
         expnum=expnum,
         band=_band(row),
@@ -255,7 +258,7 @@ def _number(row: ListRow, column: str) -> float:
     if text is None:
         raise ValueError(f"column {row.name(column)}: no value")
     try:
-        value = angle_deg(text, hours=column == "RA") if ":" in text and column in ("RA", "DEC") else float(text)
+        value = angle_deg(text, hours=column == "RA") if column in ("RA", "DEC") else float(text)
     except (ValueError, InputError):
         raise ValueError(f"column {row.name(column)}: {text} is no number") from None
     low, high = POSSIBLE[column]
@@ -265,16 +268,16 @@ def _number(row: ListRow, column: str) -> float:
     return value
 
 
-def _start(row: ListRow, exptime_s: float) -> float:
-    """Return the start of an exposure, MJD, from the time of its middle."""
-    text = row.values.get("CENTRE", "")
+def _time(row: ListRow, column: str, exptime_s: float) -> float:
+    """Return the start of an exposure, MJD, from a date: that of its middle if an exposure time is given."""
+    text = row.values[column]
     try:
-        middle = datetime.fromisoformat(text.removesuffix("Z")).replace(tzinfo=None)
+        date = datetime.fromisoformat(text.removesuffix("Z")).replace(tzinfo=None)
     except ValueError:
-        raise ValueError(f"column {row.name('CENTRE')}: {text or 'no value'} is no time") from None
-    mjd = (middle - MJD_EPOCH).total_seconds() / 86400.0 - exptime_s / 2 / 86400.0
+        raise ValueError(f"column {row.name(column)}: {text} is no time") from None
+    mjd = (date - MJD_EPOCH).total_seconds() / 86400.0 - exptime_s / 2 / 86400.0
     if not FIRST_MJD < mjd < LAST_MJD:
-        raise ValueError(f"column {row.name('CENTRE')}: {text} is outside the camera's lifetime")
+        raise ValueError(f"column {row.name(column)}: {text} is outside the camera's lifetime")
     return mjd
 
 
@@ -282,12 +285,14 @@ def _night(row: ListRow, mjd: float) -> int:
     text = row.values.get("NITE")
     if text is None:
         return night_of(mjd)
-    digits = re.sub(r"\.0*$", "", text.replace("-", ""))
+    digits = re.sub(r"\.0*$", "", text).replace("-", "").replace("/", "")
     try:
         night = int(digits)
         check_night(night)
     except (ValueError, InputError):
         raise ValueError(f"column {row.name('NITE')}: {text} is no night, YYYYMMDD") from None
+    if night not in {night_of(mjd + days) for days in (-1, 0, 1)}:
+        raise ValueError(f"column {row.name('NITE')}: {text}, but MJD {mjd:.4f} is in the night {night_of(mjd)}")
     return night
 
 

@@ -40,6 +40,14 @@ def read(tmp_path):
         "teff,fil,exptime,dec,ra,mjd,nite,seeing,expnum\n0.9,i,80.0,-23.38,197.45,60211.05,2023-09-23,1.1,1241650.0\n",
         "expnum,mjd,ra,dec,filter,exptime,t_eff\n1241650,60211.05,13:09:48,-23:22:48,i DECam SDSS c0003 7835.0,80,.9\n",
         "1241650 20230923 60211.05 197.45 -23.38 i 80 2022B-1 object 0.9 a field\n",
+        "# of the database\n# expnum teff  ra    dec   fil exptime mjd\n1241650 0.9 197.45 -23.38 i 80 60211.05\n",
+        f"#{HEAD}\n{LINE}\n",
+        f"{HEAD}\n{LINE}\n".replace(",", "|").replace("\n", "\n--|--\n", 1),
+        f"{HEAD}\r\n{LINE}\r\n".replace(",", "\t").encode("utf-16"),
+        f"sep=;\n{HEAD}\n{LINE}\n\x1a".replace(",", ";").replace("-23", "\N{MINUS SIGN}23"),
+        "expnum,date-obs,RA (deg),dec [deg],filter,exptime (s),teff\n1241650,2023-09-24 01:12,197.45,-23.38,i,80,.9\n",
+        "expnum,mjd,ra,ra_deg,dec,filter,exptime,teff\n1241650,60211.05,13.1633,197.45,-23d22m48s,i,80,.9\n",
+        "expnum,mjd,tradeg,tdecdeg,band,exptime,teff\n1241650,60211.05,13h09m48s,-23 22 48,i,80,.9\n",
     ],
     ids=[
         "own",
@@ -50,6 +58,14 @@ def read(tmp_path):
         "fil, any order",
         "sexagesimal",
         "original",
+        "header in a comment, blanks",
+        "header in a comment, commas",
+        "bars",
+        "UTF-16",
+        "Excel",
+        "units, date",
+        "hours beside degrees",
+        "telescope, letters and blanks",
     ],
 )
 def test_every_form_of_a_table_gives_the_same_exposure(read, content):
@@ -60,7 +76,7 @@ def test_every_form_of_a_table_gives_the_same_exposure(read, content):
     assert item.t_eff == pytest.approx(0.9)
 
 
-@pytest.mark.parametrize("text", ["", "NULL", "None", "nan", "NaN", "-1", "-1.0", "-9999", "n/a", "--"])
+@pytest.mark.parametrize("text", ["", "NULL", "None", "nan", "NaN", "-1", "-1.0", "-9999", "n/a", "--", "#N/A", "\\N"])
 def test_an_unknown_t_eff_is_unknown(read, text):
     (item,) = read(f"{HEAD}\n{LINE.rpartition(',')[0]},{text}\n").listed
     assert math.isnan(item.t_eff)
@@ -80,6 +96,13 @@ def test_a_low_t_eff_stays_low(read):
         ("RA", "east", "RA: east is no number"),
         ("MJD", "2460211.5", r"MJD: 2.46021e\+06 is not between.*a Julian date"),
         ("MJD", "inf", "MJD: inf is not between"),
+        ("MJD", "211.05", "MJD: 211.05 is not between"),
+        ("MJD", "60300.05", "NITE: 20230923, but MJD 60300.0500 is in the night 20231221"),
+        ("MJD", "nan", "MJD: no value"),
+        ("RA", "13:60:00", "RA: 13:60:00 is no number"),
+        ("DEC", "-23:22:61", "DEC: -23:22:61 is no number"),
+        ("EXPTIME", "0", "EXPTIME: 0 for an exposure of the sky"),
+        ("EXPTIME", "80000", "EXPTIME: 80000 is not between"),
         ("EXPTIME", "-9999", "EXPTIME: -9999 is not between"),
         ("TEFF", "inf", "TEFF: inf is not between"),
         ("TEFF", "good", "TEFF: good is no number"),
