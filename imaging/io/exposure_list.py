@@ -31,8 +31,8 @@ MAX_T_EFF = 100.0
 SAME_PLACE_DEG = 0.05
 """Largest distance of a planned pointing from the exposure that was taken of it, degrees."""
 
-INVENTORY_DEG = 0.2
-"""Largest distance of a position in an inventory, which is given to 0.1 degree, from that in the raw file, degrees."""
+SAME_EXPOSURE_DEG = 0.2
+"""Largest distance of the position in a list from that in the raw file, degrees; inventories give it to 0.1 degree."""
 
 ADD_RAW = "give the raw files to gw-workflow add-raw first"
 
@@ -102,11 +102,13 @@ def read_given_list(path: Path, known: Mapping[int, Exposure]) -> GivenList:
     known
         Exposure number to exposure of the raw files at hand. Exposures of which the list gives the number alone, or the
         position to 0.1 degree (``qcinv``), are taken from there; so are those of planned pointings without numbers.
+        What a list states of the others must agree with them.
 
     Raises
     ------
     InputError
-        If the file is missing, an exposure is not known well enough, a line is invalid, or an exposure is listed twice.
+        If the file is missing, an exposure is not known well enough, a line is invalid or contradicts the raw file, or
+        an exposure is listed twice.
     """
     path = Path(path)
     from imaging.io.damage import reading  # imports NumPy, astropy and pyarrow
@@ -133,7 +135,9 @@ def _numbered(found: ListRows, path: Path, known: Mapping[int, Exposure]) -> Giv
             continue  # other products of the archive
         try:
             expnum = _expnum(row)
-            item = _complete(row, expnum) if is_complete else _completed(row, expnum, found, known)
+            item = _complete(row, expnum) if is_complete else _completed(row, expnum, known)
+            if expnum in known and not isinstance(item, str):
+                _require_same(row, known[expnum], found.first_mjd)
         except (TypeError, ValueError, GWWorkflowError) as error:
             problem = error.problem if isinstance(error, GWWorkflowError) and error.value is None else str(error)
             raise InputError("exposure list line not understood", value=f"{path}, {row.place}: {problem}") from error
@@ -177,28 +181,40 @@ def _complete(row: ListRow, expnum: int) -> ListedExposure:
     return ListedExposure(exposure, _t_eff(row))
 
 
-def _completed(row: ListRow, expnum: int, found: ListRows, known: Mapping[int, Exposure]) -> ListedExposure | str:
+def _completed(row: ListRow, expnum: int, known: Mapping[int, Exposure]) -> ListedExposure | str:
     """Return an exposure from its raw file, with what the line says of it; why it is left if there is none."""
     if NARROW.fullmatch(row.values.get("BAND", "")):
         return "narrow filters are not processed"
-    item = ListedExposure(known[expnum], _t_eff(row)) if expnum in known else None
-    if item is None:
-        return "no raw file is known, and the list does not say enough"
-    e = item.exposure
+    if expnum in known:
+        return ListedExposure(known[expnum], _t_eff(row))
+    return "no raw file is known, and the list does not say enough"
+
+
+def _require_same(row: ListRow, e: Exposure, first_mjd: int | None) -> None:
+    """Raise if a line contradicts the header of the raw file.
+
+    Raises
+    ------
+    ValueError
+        Naming the column and both values.
+    """
     if "BAND" in row.values and _band(row) != e.band:
         raise ValueError(f"column {row.name('BAND')}: {row.values['BAND']}, but the raw file states {e.band}")
     if "RA" in row.values and "DEC" in row.values:
-        allowed = INVENTORY_DEG if found.first_mjd is not None else SAME_PLACE_DEG
         apart = _distance_deg(_number(row, "RA"), _number(row, "DEC"), e)
-        if apart > allowed:
+        if apart > SAME_EXPOSURE_DEG:
             raise ValueError(f"column {row.name('RA')}: {apart:.2f} degrees from the pointing of the raw file")
-    if found.first_mjd is not None and "UT" in row.values:
+    times = {"MJD": (_number(row, "MJD"), 0.5)} if "MJD" in row.values else {}
+    if first_mjd is not None and "UT" in row.values:
         hours, _, minutes = row.values["UT"].partition(":")
         day = (int(hours) + int(minutes) / 60) / 24
-        mjd = found.first_mjd + day - (day >= 0.5)
-        if abs(mjd - e.mjd) > 2 / 1440:
-            raise ValueError(f"column UT: {row.values['UT']} is not the time of the raw file, MJD {e.mjd:.4f}")
-    return item
+        times["UT"] = (first_mjd + day - (day >= 0.5), 2.0 / 1440.0)
+    for column, (mjd, allowed_days) in times.items():
+        if abs(mjd - e.mjd) > allowed_days:
+            problem = f"{row.values[column]} is not the time of the raw file, MJD {e.mjd:.4f}"
+            raise ValueError(f"column {column}: {problem}")
+    if "NITE" in row.values and _night(row, e.mjd) != e.night:
+        raise ValueError(f"column {row.name('NITE')}: {row.values['NITE']}, but the raw file is of the night {e.night}")
 
 
 def _planned(found: ListRows, path: Path, known: Mapping[int, Exposure]) -> GivenList:
@@ -291,8 +307,6 @@ def _night(row: ListRow, mjd: float) -> int:
         check_night(night)
     except (ValueError, InputError):
         raise ValueError(f"column {row.name('NITE')}: {text} is no night, YYYYMMDD") from None
-    if night not in {night_of(mjd + days) for days in (-1, 0, 1)}:
-        raise ValueError(f"column {row.name('NITE')}: {text}, but MJD {mjd:.4f} is in the night {night_of(mjd)}")
     return night
 
 

@@ -97,7 +97,6 @@ def test_a_low_t_eff_stays_low(read):
         ("MJD", "2460211.5", r"MJD: 2.46021e\+06 is not between.*a Julian date"),
         ("MJD", "inf", "MJD: inf is not between"),
         ("MJD", "211.05", "MJD: 211.05 is not between"),
-        ("MJD", "60300.05", "NITE: 20230923, but MJD 60300.0500 is in the night 20231221"),
         ("MJD", "nan", "MJD: no value"),
         ("RA", "13:60:00", "RA: 13:60:00 is no number"),
         ("DEC", "-23:22:61", "DEC: -23:22:61 is no number"),
@@ -208,6 +207,23 @@ def archive_row(**changes):
         "instrument": "decam",
     }
     return row | changes
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "words"),
+    [
+        ("BAND", "g", "BAND: g, but the raw file states i"),
+        ("RA", "13.1633", r"RA: 1\d\d\.\d\d degrees from the pointing"),
+        ("MJD", "60211.95", "MJD: 60211.95 is not the time of the raw file, MJD 60211.0500"),
+        ("NITE", "20230924", "NITE: 20230924, but the raw file is of the night 20230923"),
+    ],
+)
+def test_a_list_that_states_all_must_agree_with_the_raw_files(read, column, value, words):
+    assert len(read(f"{HEAD}\n{LINE}\n", known=KNOWN).listed) == 1
+    values = LINE.split(",")
+    values[HEAD.split(",").index(column)] = value
+    with pytest.raises(InputError, match=rf"list\.csv, line 2: column {words}"):
+        read(f"{HEAD}\n{','.join(values)}\n", known=KNOWN)
 
 
 def test_the_answer_of_the_archive_is_a_list(read):

@@ -3,7 +3,7 @@
 import csv
 import json
 import math
-from dataclasses import replace
+from datetime import date
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from imaging.bands import BANDS
 from imaging.errors import InputError
-from imaging.exposure import Exposure, night_of
+from imaging.exposure import Exposure
 from imaging.io.exposure_list import COLUMNS, ListedExposure, read_exposure_list, write_exposure_list
 from imaging.io.pointings import Pointing, read_pointings
 from imaging.wcs.sphere import separation_deg
@@ -26,8 +26,8 @@ EXPOSURES = st.builds(
     Exposure,
     expnum=st.integers(1, 10**12),
     band=st.sampled_from(sorted(BANDS)),
-    night=st.just(0),
-    mjd=st.floats(56001.0, 88000.0),
+    night=st.dates(date(2012, 1, 1), date(2099, 12, 31)).map(lambda day: int(f"{day:%Y%m%d}")),
+    mjd=st.floats(56001.0, 99999.0),
     exptime_s=st.integers(1, 9999).map(lambda n: n / 10),
     ra_deg=RA,
     dec_deg=DEC,
@@ -38,10 +38,7 @@ EXPOSURES = st.builds(
 )
 T_EFF = st.just(math.nan) | st.floats(0.0, 3.0)
 LISTS = st.lists(
-    st.builds(ListedExposure, EXPOSURES.map(lambda e: replace(e, night=night_of(e.mjd))), T_EFF),
-    min_size=1,
-    max_size=5,
-    unique_by=lambda i: i.exposure.expnum,
+    st.builds(ListedExposure, EXPOSURES, T_EFF), min_size=1, max_size=5, unique_by=lambda i: i.exposure.expnum
 )
 
 
