@@ -9,7 +9,7 @@ from blocks.gw_events import current_skymap
 from blocks.nights import is_registered, read_night
 from blocks.raw_index import has_raw_files, raw_files
 from blocks.site import Site
-from deployments.events.alerts import is_alert, keep_raw, parse_alert, store_alert
+from deployments.events.alerts import is_alert, keep_raw, parse_alert, skymap_name, store_alert
 from imaging.errors import InputError
 from imaging.exposure import Exposure
 from imaging.io import skymaps
@@ -109,8 +109,7 @@ def _stored_event(site: Site, path: Path, event: str | None) -> str:
     record, _ = parse_alert(content)
     if event is not None and event.strip() != record.superevent:
         raise InputError("the alert is of another event", value=f"{path}: {record.superevent}", limit=event)
-    if record.is_retraction or record.skymap is None:
-        raise InputError("the alert has no sky map", value=f"{path}: {record.alert_type.lower()}", limit="a sky map")
+    skymap_name(record, path)
     keep_raw(site, content)
     store_alert(site, content)
     return record.superevent
