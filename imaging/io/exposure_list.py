@@ -206,8 +206,7 @@ def _require_same(row: ListRow, e: Exposure, first_mjd: int | None) -> None:
             raise ValueError(f"column {row.name('RA')}: {apart:.2f} degrees from the pointing of the raw file")
     times = {"MJD": (_number(row, "MJD"), 0.5)} if "MJD" in row.values else {}
     if first_mjd is not None and "UT" in row.values:
-        hours, _, minutes = row.values["UT"].partition(":")
-        day = (int(hours) + int(minutes) / 60) / 24
+        day = angle_deg(row.values["UT"]) / 24  # hours and minutes
         times["UT"] = (first_mjd + day - (day >= 0.5), 2.0 / 1440.0)
     for column, (mjd, allowed_days) in times.items():
         if abs(mjd - e.mjd) > allowed_days:

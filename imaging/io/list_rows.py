@@ -60,7 +60,8 @@ UNKNOWN = frozenset(
 _MEANING = {name: column for column, names in NAMES.items() for name in names}
 _TOKEN = re.compile(r'("(?:\\.|[^"\\])*")|//[^\n]*|#[^\n]*|/\*.*?\*/', re.DOTALL)
 _COMMA = re.compile(r'("(?:\\.|[^"\\])*")|,(?=\s*[\]}])')
-_QCINV = re.compile(r"#\s*expid\s+ra\s+dec\s+ut\s+fil\s")
+_QCINV = re.compile(r"^[ \t]*#?[ \t]*expid\s+ra\s+dec\s+ut\s+fil\s.*$", re.IGNORECASE | re.MULTILINE)
+_NO_SKY = re.compile(r"\b(?:zero|bias|dark|(?:dome|sky|twilight)[ -]?flat)\b", re.IGNORECASE)
 _QCINV_DATE = re.compile(r"MJD\s*=\s*(\d{5})\b")
 FILLED = 7
 """Columns at the beginning of a row of ``qcinv`` that are never blank."""
@@ -159,8 +160,8 @@ def list_rows(content: bytes, path: Path) -> ListRows:
     start = _COMMENTS.sub("", text).lstrip()[:1]
     if start in ("[", "{"):
         return _of_json(text, path)
-    if _QCINV.search(text):
-        return _of_qcinv(text, path)
+    if (inventory := _QCINV.search(text)) is not None:
+        return _of_qcinv(text, inventory[0], path)
     return _of_table(text, path)
 
 
@@ -208,27 +209,36 @@ def _of_json(text: str, path: Path) -> ListRows:
     return ListRows(tuple(rows), frozenset(column for column in columns if column))
 
 
-def _of_qcinv(text: str, path: Path) -> ListRows:
+def _of_qcinv(text: str, header: str, path: Path) -> ListRows:
     """Read an inventory: columns of fixed places, some of them blank, and the date below."""
     date = _QCINV_DATE.search(text)
     if date is None:
         raise InputError("inventory without its date", value=path, limit="a last line such as MJD = 60211")
-    header = next(line for line in text.split("\n") if _QCINV.match(line))
-    heads = [(match[0].lstrip("#"), match.span()) for match in re.finditer(r"\S+", header)]
+    heads = [(match[0], match.span()) for match in re.finditer(r"[^#\s]+", header)]
     rows = []
     for number, line in enumerate(text.split("\n"), 1):
         if not re.match(r"\s*\d+\s", line):
             continue
         tokens = list(re.finditer(r"\S+", line))
-        if len(tokens) < FILLED:
+        if len(tokens) < FILLED or not re.fullmatch(r"\d{1,2}:\d{2}", tokens[3][0]):
+            if _NO_SKY.search(line):
+                continue  # calibration frames need no position
             raise InputError("list line not understood", value=f"{path}, line {number}: {line.strip()}")
         pairs: dict[str, str] = {head: token[0] for (head, _), token in zip(heads[:FILLED], tokens, strict=False)}
         object_start = heads[-1][1][0] - 1
+        numbers = []
         for token in tokens[FILLED:]:
             if token.start() >= object_start or not re.fullmatch(r"-?\d*\.?\d+|nan", token[0]):
                 pairs[heads[-1][0]] = line[token.start() :].strip()
                 break
-            pairs[_nearest(heads[FILLED:-1], sum(token.span()) / 2)] = token[0]
+            numbers.append(token)
+        measured = heads[FILLED:-1]
+        names = [head for head, _ in measured]
+        if len(numbers) != len(names):
+            names = [_nearest(measured, sum(token.span()) / 2) for token in numbers]
+        if len(set(names)) < len(names):
+            raise InputError("list line not understood", value=f"{path}, line {number}: {line.strip()}")
+        pairs |= {name: token[0] for name, token in zip(names, numbers, strict=True)}
         rows.append(_row(f"line {number}", pairs.items()))
     columns = frozenset(column for head, _ in heads if (column := _MEANING.get(_canonical(head))))
     return ListRows(tuple(rows), columns, int(date[1]))

@@ -178,11 +178,31 @@ def test_an_inventory_gives_t_eff_and_the_raw_files_give_the_positions(read):
 
 
 @pytest.mark.parametrize(
+    "changed",
+    [
+        INVENTORY.replace("#expid", "expid").replace("\n", "\r\n"),
+        INVENTORY.replace("#expid", "# expid"),
+        "Inventory of the night\n\n" + INVENTORY.replace("Object", "OBJECT").replace("#expid", "#EXPID"),
+        "".join(f"  {line}\n" for line in INVENTORY.splitlines()),
+        INVENTORY.replace(
+            "MJD =", "1241600                   23:10  r   10                                dome flat\nMJD ="
+        ),
+    ],
+    ids=["Windows, no hash", "blank after hash", "title, capitals", "indented", "a flat without position"],
+)
+def test_an_inventory_may_be_written_otherwise(read, changed):
+    found = read(changed, known=KNOWN)
+    assert found.listed[0].t_eff == 0.01
+    assert [item.exposure for item in found.listed] == [ONE, TWO]
+
+
+@pytest.mark.parametrize(
     ("old", "new", "words"),
     [
         ("197.4 -23.4 01:12", "199.4 -23.4 01:12", "line 3: column ra: 1.79 degrees"),
         ("01:12", "05:12", "line 3: column UT: 05:12 is not the time"),
         ("01:12  i ", "01:12  z ", "line 3: column fil: z, but the raw file states i"),
+        ("01:12  i ", "01:12:20  i ", "list line not understood .*line 3: 1241650"),
         ("MJD = 60211", "night", "without its date"),
     ],
 )
