@@ -1,7 +1,9 @@
 """Description of an exposure from its raw header: band, night, time, pointing, airmass."""
 
 import math
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -175,28 +177,34 @@ def _require_possible_times(mjd: float, exptime_s: float, obstype: str, source: 
 
 
 def angle_deg(value: str | float, *, hours: bool = False) -> float:
-    """Read an angle written as a number of degrees or as sexagesimal text (``'-21:12:15.9'``).
+    """Read an angle written as a number of degrees or as sexagesimal text (``'-21:12:15.9'``, ``'13h09m48s'``).
 
     Parameters
     ----------
     value
-        Number in degrees, or text of three parts separated by colons.
+        Number in degrees, or text of two or three parts separated by colons, blanks or the letters of their units.
     hours
-        Whether the first part of the text is hours rather than degrees.
+        Whether the first part of the text is hours rather than degrees, unless the text says degrees (``'197d27m0s'``).
 
     Raises
     ------
     InputError
-        If it is neither.
+        If it is neither, or has 60 minutes or more than 60 seconds.
     """
     if not isinstance(value, str):
         return float(value)
-    parts = value.strip().split(":")
-    try:
-        numbers = [abs(float(p)) for p in parts]
-    except ValueError:
-        raise InputError("angle not understood", value=repr(value)) from None
-    if len(numbers) == 1:
+    with suppress(ValueError):
         return float(value)
-    angle = sum(n / 60**i for i, n in enumerate(numbers)) * (15.0 if hours else 1.0)
-    return -angle if value.strip().startswith("-") else angle
+    match = _SEXAGESIMAL.fullmatch(value.strip())
+    numbers = [float(match[part] or 0.0) for part in (2, 4, 5)] if match else [math.inf]
+    if match is None or numbers[1] >= 60.0 or numbers[2] > 60.0:  # some headers round to 60.0 seconds
+        raise InputError("angle not understood", value=repr(value))
+    first = 15.0 if match[3].lower() == "h" or (hours and match[3].lower() != "d") else 1.0
+    angle = sum(n / 60**i for i, n in enumerate(numbers)) * first
+    return -angle if match[1] == "-" else angle
+
+
+_SEXAGESIMAL = re.compile(
+    r"([+-]?)\s*(\d+)\s*([:\shHdD°])\s*(\d+(?:\.\d*)?)(?:\s*[:\smM']\s*(\d+(?:\.\d*)?)?\s*[sS\"]?)?"
+)
+"""Sign, hours or degrees with what follows them, minutes, seconds."""

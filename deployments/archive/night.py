@@ -20,7 +20,9 @@ from imaging.io.manifest import date_of_night
 from imaging.templates.select import TemplateTarget, select_templates
 from imaging.templates.settings import TemplateSettings
 from tasks.exposure_requests import candidate_of_listed, nominal_footprints
+from tasks.imported import imported_list
 from tasks.prepare_templates import mjd_of_night
+from tasks.requests import Version
 
 CALIBRATION_DAYS = 10
 """Nights before and after a night among which its bias and flat frames are sought."""
@@ -46,7 +48,7 @@ class Lack:
 
 
 def lacking(client: httpx.Client, site: Site, night: RegisteredNight) -> Lack:
-    """Return what a night lacks and the archive has.
+    """Return what a night lacks and the archive has; raw files and imported images at hand count, listed or not.
 
     Raises
     ------
@@ -54,20 +56,22 @@ def lacking(client: httpx.Client, site: Site, night: RegisteredNight) -> Lack:
         If the archive cannot be searched.
     """
     listed = night.listed()
-    search_exposures = [item for item in listed if item.exposure.night == night.record.night]
+    known = raw_files(site).exposures()
+    imported = {item.exposure.expnum: item for item in imported_list(site, Version())}
+    raw = {n: ListedExposure(exposure) for n, exposure in known.items() if exposure.obstype.lower() == "object"}
+    offered = raw | imported | {item.exposure.expnum: item for item in listed}
+    templates = [item for item in offered.values() if item.exposure.night != night.record.night]
     lack = Lack()
-    _add_raw(client, site, [item.exposure for item in listed], lack)
+    _add_raw(client, sorted({item.exposure.expnum for item in listed} - set(known) - set(imported)), lack)
     _add_calibrations(client, site, [item.exposure for item in listed], lack)
-    _add_templates(client, search_exposures, [item for item in listed if item not in search_exposures], lack)
-    unique = {file.md5: file for file in lack.files}
+    _add_templates(client, [item for item in listed if item.exposure.night == night.record.night], templates, lack)
+    unique = {file.md5: file for file in lack.files if file.expnum not in known}
     lack.files = list(unique.values())
     return lack
 
 
-def _add_raw(client: httpx.Client, site: Site, exposures: Sequence[Exposure], lack: Lack) -> None:
-    """Add the listed exposures whose raw files are missing."""
-    known = raw_files(site).exposures()
-    missing = [exposure.expnum for exposure in exposures if exposure.expnum not in known]
+def _add_raw(client: httpx.Client, missing: Sequence[int], lack: Lack) -> None:
+    """Add the raw files of exposures."""
     if not missing:
         return
     files = search(client, [ArchiveQuery("raw", expnums=tuple(missing))]).files
@@ -139,7 +143,7 @@ def nearest_frames(files: Sequence[ArchiveFile], night: int, bands: Sequence[str
 def _add_templates(
     client: httpx.Client, exposures: Sequence[ListedExposure], templates: Sequence[ListedExposure], lack: Lack
 ) -> None:
-    """Add exposures that serve as templates, by the rules of the choice, where the listed ones leave CCDs without."""
+    """Add exposures that serve as templates, by the rules of the choice, where those at hand leave CCDs without."""
     rules = TemplateSettings(spare_t_eff_share=1.0)  # the archive may have better ones than those for want of any
     for item in exposures:
         exposure = item.exposure

@@ -36,15 +36,16 @@ def check_night(site: Site, night: RegisteredNight) -> list[Finding]:
 
     A raw file with part of the camera counts with its CCDs; a missing one with all CCDs.
     """
-    what = f"night {night.record.night}"
+    number = night.record.night
+    what, fetch = f"night {number}", f"gw-workflow archive fetch --for-night {number}"
     exposures = [item.exposure for item in night.listed()]
     expected = {exposure.expnum: expected_ccds(site, exposure) for exposure in exposures}
     checks: list[tuple[str, Callable[[], Finding]]] = [
-        ("raw files", lambda: _check_raw(site, night.record.night, exposures)),
-        ("calibrations", lambda: _check_calibrations(site, exposures, expected)),
+        ("raw files", lambda: _check_raw(site, fetch, exposures)),
+        ("calibrations", lambda: _fetched(_check_calibrations(site, exposures, expected), fetch)),
         ("calibration defaults", lambda: _check_defaults(site, exposures, expected)),
         ("reference stars", lambda: _check_reference(site, exposures, expected)),
-        ("templates", lambda: _check_templates(site, night, expected)),
+        ("templates", lambda: _check_templates(site, night, fetch, expected)),
         ("disk", lambda: _check_disk(site, night)),
         ("sky map", lambda: _check_skymap(site, night)),
     ]
@@ -56,6 +57,12 @@ def check_night(site: Site, night: RegisteredNight) -> list[Finding]:
             found = Finding(name, "bad", error.sentence(), error.remedy or "")
         findings.append(replace(found, check=f"{what}: {name}"))
     return findings
+
+
+def _fetched(found: Finding, fetch: str) -> Finding:
+    """Put the archive before the commands that need files which the site does not have."""
+    needs_files = any("FILE" in command for command in found.commands)
+    return replace(found, commands=(fetch, *found.commands)) if needs_files else found
 
 
 def expected_ccds(site: Site, exposure: Exposure) -> tuple[int, ...]:
@@ -77,15 +84,23 @@ def _check_decision(site: Site, night: RegisteredNight) -> list[Finding]:
     return [Finding(f"night {night.record.night}: runs", "warning", what, remedy)] if what else []
 
 
-def _check_raw(site: Site, night: int, exposures: Sequence[Exposure]) -> Finding:
+def _check_raw(site: Site, fetch: str, exposures: Sequence[Exposure]) -> Finding:
     known = raw_files(site)
     ids = [ExposureId(e.expnum, e.band, e.night) for e in exposures]
-    missing = [who.expnum for who in ids if known.find(who) is None and not is_imported(site, who)]
+    files = {who.expnum: known.find(who) for who in ids}
+    missing = [who.expnum for who in ids if files[who.expnum] is None and not is_imported(site, who)]
+    others = [
+        f"{e.expnum} (list {e.band}, {e.night}; file {held.band}, {held.night})"
+        for e in exposures
+        if (file := files[e.expnum]) and (held := file.exposure) and (held.band, held.night) != (e.band, e.night)
+    ]
+    if others:
+        found = f"{len(others)} of {len(exposures)} are of another band or night than the list says: {_some(others)}"
+        return Finding("raw files", "bad", found, "correct the list, and register the night again")
     if missing:
         found = f"{len(missing)} of {len(exposures)} are missing: {_some(missing)}"
         remedy = f"copy them into {site.raw}, or make them known where they lie"
-        commands = ("gw-workflow add-raw FOLDER", f"gw-workflow archive fetch --for-night {night}")
-        return Finding("raw files", "warning", found, remedy, commands)
+        return Finding("raw files", "warning", found, remedy, ("gw-workflow add-raw FOLDER", fetch))
     return Finding("raw files", "good", f"all {len(exposures)} exist")
 
 
@@ -203,6 +218,10 @@ def _check_reference(site: Site, exposures: Sequence[Exposure], expected: Mappin
     from tasks.exposure_requests import nominal_footprints
 
     root = site.reference / "gaia"
+    if not root.exists():
+        remedy = "import a table of Gaia's archive; without stars all CCDs fail"
+        command = "gw-workflow reference-catalog build GAIA_FILES"
+        return Finding("reference stars", "bad", f"there is no reference catalogue ({root})", remedy, (command,))
     absent: dict[int, int] = {}
     for e in exposures:
         footprints = nominal_footprints(e)
@@ -236,7 +255,7 @@ def _check_disk(site: Site, night: RegisteredNight) -> Finding:
     return Finding("disk", "good", room.sentence())
 
 
-def _check_templates(site: Site, night: RegisteredNight, expected: Mapping[int, Sequence[int]]) -> Finding:
+def _check_templates(site: Site, night: RegisteredNight, fetch: str, expected: Mapping[int, Sequence[int]]) -> Finding:
     from imaging.templates.select import TemplateTarget, select_templates
     from imaging.templates.settings import TemplateSettings
     from tasks.exposure_requests import candidate_of_listed, nominal_footprints
@@ -256,10 +275,9 @@ def _check_templates(site: Site, night: RegisteredNight, expected: Mapping[int, 
         if without:
             lacking.append(f"{exposure.expnum} ({len(without)} of {len(expected[exposure.expnum])} CCDs)")
     if lacking:
-        remedy = "these CCDs are not searched; add earlier exposures to the list with register-night --update"
-        command = f"gw-workflow register-night {night.record.night} --event {night.record.event}"
-        command += f" --skymap {night.skymap} --exposures FILE --update"
-        return Finding("templates", "warning", f"none for {_some(lacking)}", remedy, (command,))
+        remedy = "these CCDs are not searched; fetch or import earlier exposures, and register the night again"
+        command = f"gw-workflow register-night {night.record.night} --event {night.record.event} --update"
+        return Finding("templates", "warning", f"none for {_some(lacking)}", remedy, (fetch, command))
     return Finding("templates", "good", f"every CCD of {len(search)} search exposures has some")
 
 

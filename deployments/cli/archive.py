@@ -162,10 +162,10 @@ def _found(client: "httpx.Client", site: "Site", wish: Wish) -> "tuple[list[Arch
 
 def _in_region(files: "Sequence[ArchiveFile]", skymap: Path, level: float) -> "list[ArchiveFile]":
     """Return the files whose centres lie in the region of a sky map."""
-    from imaging.io.skymaps import read_skymap
+    from deployments.events.alerts import given_skymap
 
     known = [file for file in files if isfinite(file.ra_deg) and isfinite(file.dec_deg)]
-    levels = read_skymap(skymap).credible_level_at([file.ra_deg for file in known], [file.dec_deg for file in known])
+    levels = given_skymap(skymap).credible_level_at([file.ra_deg for file in known], [file.dec_deg for file in known])
     return [file for file, reached in zip(known, levels, strict=True) if reached <= level]
 
 

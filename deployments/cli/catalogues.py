@@ -131,7 +131,7 @@ def prefetch(
     source: Annotated[Path, Parameter(help="Folder of the whole catalogue.")],
     /,
     *,
-    skymap: Annotated[Path, Parameter(name="--skymap", help="Sky map: FITS, multi-order or flat.")],
+    skymap: Annotated[Path, Parameter(name="--skymap", help="Sky map: multi-order or flat, or an alert with one.")],
     level: Annotated[float, Parameter(name="--level", help="Probability of the region to copy.")] = 0.99,
     name: Name = None,
     remember: Annotated[
@@ -141,15 +141,15 @@ def prefetch(
     common: Common = DEFAULTS,
 ) -> Answer:
     """Copy the partitions of a sky map's region, plus a margin of the camera's width, into the site."""
+    from deployments.events.alerts import given_skymap
     from deployments.events.prefetching import RememberedSource, remember_source
     from imaging.io.prefetch import prefetch_catalogue
-    from imaging.io.skymaps import read_skymap
 
     if not 0.0 < level <= 1.0:
         raise InputError("probability out of range", value=level, limit="above 0, at most 1")
     site, called = find_site(common).site, name or source.name
     target = site.reference / called
-    copied = prefetch_catalogue(source, target, read_skymap(skymap), level)
+    copied = prefetch_catalogue(source, target, given_skymap(skymap), level)
     if remember:
         remember_source(site, called, RememberedSource(folder=source, level=level))
     document = {

@@ -21,7 +21,7 @@ def plan(
     night: NightNumber,
     /,
     *,
-    skymap: Annotated[Path, Parameter(name="--skymap", help="Sky map: FITS, multi-order or flat.")],
+    skymap: Annotated[Path, Parameter(name="--skymap", help="Sky map: multi-order or flat, or an alert with one.")],
     bands: Annotated[str, Parameter(name="--bands", help="Bands of every field, in order: gi or g,i.")] = "gi",
     exptimes: Annotated[str, Parameter(name="--exptimes", help="Exposure time in each band, seconds, or one.")] = "60",
     exposures: Annotated[
@@ -37,16 +37,16 @@ def plan(
     common: Common = DEFAULTS,
 ) -> Answer:
     """Plan the fields of a night by the probability that can be searched; airmass, Moon and twilight give the order."""
+    from deployments.events.alerts import given_skymap
     from deployments.events.planning import PlanRequest, schedule_fields
     from imaging.io.atomic import write_bytes
     from imaging.io.plans import write_plan_table, write_queue_script
-    from imaging.io.skymaps import read_skymap
     from imaging.pictures.plan import plan_picture
     from imaging.planning.order import PlanSettings
 
     check_night(night)
     visit = visit_of(bands, exptimes)
-    site, sky = find_site(common).site, read_skymap(skymap)
+    site, sky = find_site(common).site, given_skymap(skymap)
     request = PlanRequest(night, tuple(band for band, _ in visit), sum(time for _, time in visit), exposures, archive)
     schedule, notes = schedule_fields(site, sky, request, read_settings(settings, PlanSettings))
     name = event or sky.name or "GW"

@@ -24,7 +24,9 @@ from blocks.gw_events import RECORD, AlertRecord, checked_time, event_folder, re
 from blocks.site import Site
 from imaging.errors import InputError
 from imaging.io.atomic import write_bytes, write_text
+from imaging.io.damage import reading
 from imaging.io.skymaps import read_skymap
+from imaging.skymap.model import SkyMap
 from tasks.engine.events import emit
 
 EVENT_RESOURCE = "gw.event.{superevent}"
@@ -58,6 +60,35 @@ def keep_raw(site: Site, content: bytes) -> Path:
 def is_alert(content: bytes) -> bool:
     """Whether a file may be an alert by its beginning: JSON or Avro, which no sky map is."""
     return content.startswith(_AVRO) or content.lstrip()[:1] in (b"{", b"[")
+
+
+def given_skymap(path: Path) -> SkyMap:
+    """Read a sky map that somebody gives: a file of one, or an alert with one, which is not stored.
+
+    Raises
+    ------
+    InputError
+        If it is missing or damaged, or the alert has none.
+    """
+    with reading(path, "the sky map cannot be read", "give a sky map, or an alert with one"), path.open("rb") as stream:
+        start = stream.read(256)
+    if not is_alert(start):
+        return read_skymap(path)
+    record, contents = parse_alert(path.read_bytes())
+    return read_skymap(contents[skymap_name(record, path)])
+
+
+def skymap_name(record: AlertRecord, path: Path) -> str:
+    """Return the name of the sky map of an alert that somebody gives as a file.
+
+    Raises
+    ------
+    InputError
+        If it has none, or is a retraction.
+    """
+    if record.is_retraction or record.skymap is None:
+        raise InputError("the alert has no sky map", value=f"{path}: {record.alert_type.lower()}", limit="a sky map")
+    return record.skymap
 
 
 def parse_alert(content: bytes) -> tuple[AlertRecord, dict[str, bytes]]:

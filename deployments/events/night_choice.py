@@ -7,9 +7,9 @@ from pathlib import Path
 
 from blocks.gw_events import current_skymap
 from blocks.nights import is_registered, read_night
-from blocks.raw_index import raw_files
+from blocks.raw_index import has_raw_files, raw_files
 from blocks.site import Site
-from deployments.events.alerts import is_alert, keep_raw, parse_alert, store_alert
+from deployments.events.alerts import is_alert, keep_raw, parse_alert, skymap_name, store_alert
 from imaging.errors import InputError
 from imaging.exposure import Exposure
 from imaging.io import skymaps
@@ -109,8 +109,7 @@ def _stored_event(site: Site, path: Path, event: str | None) -> str:
     record, _ = parse_alert(content)
     if event is not None and event.strip() != record.superevent:
         raise InputError("the alert is of another event", value=f"{path}: {record.superevent}", limit=event)
-    if record.is_retraction or record.skymap is None:
-        raise InputError("the alert has no sky map", value=f"{path}: {record.alert_type.lower()}", limit="a sky map")
+    skymap_name(record, path)
     keep_raw(site, content)
     store_alert(site, content)
     return record.superevent
@@ -149,8 +148,7 @@ def given_exposures(
         If the list, the sky map or the index of raw files cannot be read.
     """
     if exposures is not None:
-        known = raw_files(site).exposures() if _needs_raw_files(exposures) else {}
-        given = read_given_list(exposures, known)
+        given = read_given_list(exposures, raw_files(site).exposures() if has_raw_files(site) else {})
         return ChosenExposures(given.listed, notes=given.notes)
     if rules is None:
         stored = read_night(site, night).record.selection if is_registered(site, night) else None
@@ -166,15 +164,6 @@ def given_exposures(
         _account("templates", chosen.templates, chosen.left_templates),
     )
     return ChosenExposures(tuple(ListedExposure(e) for e in (*chosen.templates, *chosen.search)), left, notes)
-
-
-def _needs_raw_files(path: Path) -> bool:
-    """Whether a list may lean on the raw files: one that states all is read without looking for them."""
-    try:
-        read_given_list(path, {})
-    except InputError:
-        return True
-    return False
 
 
 def _account(what: str, taken: Iterable[Exposure], left: Mapping[int, str]) -> str:

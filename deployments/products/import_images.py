@@ -122,17 +122,26 @@ def _record(images: Sequence[Found], role: Role, stated: StatedOfImages) -> Impo
             zeropoint_mag=stated.zeropoint_mag,
             gain=stated.gain,
             mask_bits=stated.mask_bits,
+            **_extensions(place, shown.first_mjd),
             **({} if shown.first_mjd is None else _of_stack(place, shown.first_mjd, head, stated)),
         )
     return ImportRecord(role=role, exposure=first, images=tuple(found[ccd] for ccd in sorted(found)))
+
+
+def _extensions(place: CcdPlanes, first_mjd: float | None) -> dict[str, str | None]:
+    """Return the extensions of mask and weight: always of a stack, of a CCD where they are not called as its pixels."""
+    planes = {"mask_extension": place.mask, "weight_extension": place.weight}
+    return {
+        name: plane.extension
+        for name, plane in planes.items()
+        if plane is not None and (first_mjd is not None or plane.extension != place.image.extension)
+    }
 
 
 def _of_stack(place: CcdPlanes, first_mjd: float, head: ImageHead, stated: StatedOfImages) -> dict[str, Any]:
     """Return what the record of a stack has beside that of a CCD."""
     ny, nx = head.shape
     return {
-        "mask_extension": place.mask and place.mask.extension,
-        "weight_extension": place.weight and place.weight.extension,
         "weight_power": place.weight.power if place.weight else 1,
         "mjd": stated.mjd,
         "first_mjd": first_mjd,

@@ -341,8 +341,11 @@ def community_pipeline_siblings(path: Path, extension: str | None) -> tuple[Plan
     found = re.search(r"_(o[ops])i_", path.name)
     if found is None:
         return None, None
-    mask, weight = (path.with_name(path.name.replace(found[0], f"_{found[1]}{kind}_")) for kind in "dw")
-    return (Plane(mask, extension), Plane(weight, extension)) if mask.exists() and weight.exists() else (None, None)
+    stems = (re.sub(r"\.(?:fz|gz)$", "", path.name.replace(found[0], f"_{found[1]}{kind}_")) for kind in "dw")
+    mask, weight = (
+        next((p for end in (".fz", "", ".gz") if (p := path.with_name(stem + end)).exists()), None) for stem in stems
+    )
+    return (None, None) if mask is None or weight is None else (Plane(mask, extension), Plane(weight, extension))
 
 
 def _find_mask(path: Path, mask: Plane | None, image: "_Hdu", stated: Stated, *, own: bool) -> MaskImage | None:

@@ -22,8 +22,8 @@ from imaging.io.list_rows import COLUMNS, ListRow, ListRows, band_in, list_rows
 
 REQUIRED = COLUMNS[:7]
 
-POSSIBLE = {"MJD": (0.0, LAST_MJD), "EXPTIME": (0.0, 1e5), "RA": (-360.0, 360.0), "DEC": (-90.0, 90.0)}
-"""Ranges of the numbers of a line."""
+POSSIBLE = {"MJD": (FIRST_MJD, LAST_MJD), "EXPTIME": (0.0, 1e4), "RA": (-360.0, 360.0), "DEC": (-90.0, 90.0)}
+"""Ranges of the numbers of a line; the longest dark frames take an hour."""
 
 MAX_T_EFF = 100.0
 """Largest effective exposure-time factor; the best nights have 2."""
@@ -31,8 +31,8 @@ MAX_T_EFF = 100.0
 SAME_PLACE_DEG = 0.05
 """Largest distance of a planned pointing from the exposure that was taken of it, degrees."""
 
-INVENTORY_DEG = 0.2
-"""Largest distance of a position in an inventory, which is given to 0.1 degree, from that in the raw file, degrees."""
+SAME_EXPOSURE_DEG = 0.2
+"""Largest distance of the position in a list from that in the raw file, degrees; inventories give it to 0.1 degree."""
 
 ADD_RAW = "give the raw files to gw-workflow add-raw first"
 
@@ -102,11 +102,13 @@ def read_given_list(path: Path, known: Mapping[int, Exposure]) -> GivenList:
     known
         Exposure number to exposure of the raw files at hand. Exposures of which the list gives the number alone, or the
         position to 0.1 degree (``qcinv``), are taken from there; so are those of planned pointings without numbers.
+        What a list states of the others must agree with them.
 
     Raises
     ------
     InputError
-        If the file is missing, an exposure is not known well enough, a line is invalid, or an exposure is listed twice.
+        If the file is missing, an exposure is not known well enough, a line is invalid or contradicts the raw file, or
+        an exposure is listed twice.
     """
     path = Path(path)
     from imaging.io.damage import reading  # imports NumPy, astropy and pyarrow
@@ -120,9 +122,8 @@ def read_given_list(path: Path, known: Mapping[int, Exposure]) -> GivenList:
 
 def _numbered(found: ListRows, path: Path, known: Mapping[int, Exposure]) -> GivenList:
     """Return the exposures of a list with exposure numbers."""
-    derived = {"MJD": "CENTRE", "NITE": "MJD"}  # what can be computed, from what
-    stated = found.columns | ({"MJD"} if "CENTRE" in found.columns else set())
-    missing = [name for name in REQUIRED[1:] if name not in stated and derived.get(name) not in stated]
+    stated = found.columns | ({"MJD", "NITE"} if found.columns & {"MJD", "START", "CENTRE"} else set())
+    missing = [name for name in REQUIRED[1:] if name not in stated]
     is_complete = not missing and found.first_mjd is None
     if missing and found.first_mjd is None and not known:
         lacking = f"{', '.join(missing)} in {path}"
@@ -134,7 +135,9 @@ def _numbered(found: ListRows, path: Path, known: Mapping[int, Exposure]) -> Giv
             continue  # other products of the archive
         try:
             expnum = _expnum(row)
-            item = _complete(row, expnum) if is_complete else _completed(row, expnum, found, known)
+            item = _complete(row, expnum) if is_complete else _completed(row, expnum, known)
+            if expnum in known and not isinstance(item, str):
+                _require_same(row, known[expnum], found.first_mjd)
         except (TypeError, ValueError, GWWorkflowError) as error:
             problem = error.problem if isinstance(error, GWWorkflowError) and error.value is None else str(error)
             raise InputError("exposure list line not understood", value=f"{path}, {row.place}: {problem}") from error
@@ -157,7 +160,11 @@ def _some(numbers: list[int], most: int = 5) -> str:
 def _complete(row: ListRow, expnum: int) -> ListedExposure:
     """Return the exposure of a line that states all."""
     exptime = _number(row, "EXPTIME")
-    mjd = _number(row, "MJD") if "MJD" in row.values else _start(row, exptime)
+    if exptime == 0.0 and row.values.get("OBSTYPE", "object").lower() == "object":
+        raise ValueError(f"column {row.name('EXPTIME')}: 0 for an exposure of the sky")
+    dates = (name for name in ("START", "CENTRE") if "MJD" not in row.values and name in row.values)
+    date = next(dates, None)
+    mjd = _number(row, "MJD") if date is None else _time(row, date, exptime if date == "CENTRE" else 0.0)
     exposure = Exposure(
         expnum=expnum,
         band=_band(row),
@@ -174,28 +181,39 @@ def _complete(row: ListRow, expnum: int) -> ListedExposure:
     return ListedExposure(exposure, _t_eff(row))
 
 
-def _completed(row: ListRow, expnum: int, found: ListRows, known: Mapping[int, Exposure]) -> ListedExposure | str:
+def _completed(row: ListRow, expnum: int, known: Mapping[int, Exposure]) -> ListedExposure | str:
     """Return an exposure from its raw file, with what the line says of it; why it is left if there is none."""
     if NARROW.fullmatch(row.values.get("BAND", "")):
         return "narrow filters are not processed"
-    item = ListedExposure(known[expnum], _t_eff(row)) if expnum in known else None
-    if item is None:
-        return "no raw file is known, and the list does not say enough"
-    e = item.exposure
+    if expnum in known:
+        return ListedExposure(known[expnum], _t_eff(row))
+    return "no raw file is known, and the list does not say enough"
+
+
+def _require_same(row: ListRow, e: Exposure, first_mjd: int | None) -> None:
+    """Raise if a line contradicts the header of the raw file.
+
+    Raises
+    ------
+    ValueError
+        Naming the column and both values.
+    """
     if "BAND" in row.values and _band(row) != e.band:
         raise ValueError(f"column {row.name('BAND')}: {row.values['BAND']}, but the raw file states {e.band}")
     if "RA" in row.values and "DEC" in row.values:
-        allowed = INVENTORY_DEG if found.first_mjd is not None else SAME_PLACE_DEG
         apart = _distance_deg(_number(row, "RA"), _number(row, "DEC"), e)
-        if apart > allowed:
+        if apart > SAME_EXPOSURE_DEG:
             raise ValueError(f"column {row.name('RA')}: {apart:.2f} degrees from the pointing of the raw file")
-    if found.first_mjd is not None and "UT" in row.values:
-        hours, _, minutes = row.values["UT"].partition(":")
-        day = (int(hours) + int(minutes) / 60) / 24
-        mjd = found.first_mjd + day - (day >= 0.5)
-        if abs(mjd - e.mjd) > 2 / 1440:
-            raise ValueError(f"column UT: {row.values['UT']} is not the time of the raw file, MJD {e.mjd:.4f}")
-    return item
+    times = {"MJD": (_number(row, "MJD"), 0.5)} if "MJD" in row.values else {}
+    if first_mjd is not None and "UT" in row.values:
+        day = angle_deg(row.values["UT"]) / 24  # hours and minutes
+        times["UT"] = (first_mjd + day - (day >= 0.5), 2.0 / 1440.0)
+    for column, (mjd, allowed_days) in times.items():
+        if abs(mjd - e.mjd) > allowed_days:
+            problem = f"{row.values[column]} is not the time of the raw file, MJD {e.mjd:.4f}"
+            raise ValueError(f"column {column}: {problem}")
+    if "NITE" in row.values and _night(row, e.mjd) != e.night:
+        raise ValueError(f"column {row.name('NITE')}: {row.values['NITE']}, but the raw file is of the night {e.night}")
 
 
 def _planned(found: ListRows, path: Path, known: Mapping[int, Exposure]) -> GivenList:
@@ -255,7 +273,7 @@ def _number(row: ListRow, column: str) -> float:
     if text is None:
         raise ValueError(f"column {row.name(column)}: no value")
     try:
-        value = angle_deg(text, hours=column == "RA") if ":" in text and column in ("RA", "DEC") else float(text)
+        value = angle_deg(text, hours=column == "RA") if column in ("RA", "DEC") else float(text)
     except (ValueError, InputError):
         raise ValueError(f"column {row.name(column)}: {text} is no number") from None
     low, high = POSSIBLE[column]
@@ -265,16 +283,16 @@ def _number(row: ListRow, column: str) -> float:
     return value
 
 
-def _start(row: ListRow, exptime_s: float) -> float:
-    """Return the start of an exposure, MJD, from the time of its middle."""
-    text = row.values.get("CENTRE", "")
+def _time(row: ListRow, column: str, exptime_s: float) -> float:
+    """Return the start of an exposure, MJD, from a date: that of its middle if an exposure time is given."""
+    text = row.values[column]
     try:
-        middle = datetime.fromisoformat(text.removesuffix("Z")).replace(tzinfo=None)
+        date = datetime.fromisoformat(text.removesuffix("Z")).replace(tzinfo=None)
     except ValueError:
-        raise ValueError(f"column {row.name('CENTRE')}: {text or 'no value'} is no time") from None
-    mjd = (middle - MJD_EPOCH).total_seconds() / 86400.0 - exptime_s / 2 / 86400.0
+        raise ValueError(f"column {row.name(column)}: {text} is no time") from None
+    mjd = (date - MJD_EPOCH).total_seconds() / 86400.0 - exptime_s / 2 / 86400.0
     if not FIRST_MJD < mjd < LAST_MJD:
-        raise ValueError(f"column {row.name('CENTRE')}: {text} is outside the camera's lifetime")
+        raise ValueError(f"column {row.name(column)}: {text} is outside the camera's lifetime")
     return mjd
 
 
@@ -282,7 +300,7 @@ def _night(row: ListRow, mjd: float) -> int:
     text = row.values.get("NITE")
     if text is None:
         return night_of(mjd)
-    digits = re.sub(r"\.0*$", "", text.replace("-", ""))
+    digits = re.sub(r"\.0*$", "", text).replace("-", "").replace("/", "")
     try:
         night = int(digits)
         check_night(night)

@@ -57,11 +57,11 @@ NAMES: tuple[tuple[str, str, Kind], ...] = (
 )
 """Pattern of a file name, who makes such files, kind of calibration."""
 
-REFUSED: tuple[tuple[str, str], ...] = (
-    (r"-\w+G_ci_", "a fringe image: fringes are removed with sky modes and templates; use build-sky-modes"),
-    (r"-\w+I_ci_", "an illumination image of which it is not stated whether images are divided by it; use a star flat"),
+REFUSED: tuple[tuple[str, str, Kind | None], ...] = (
+    (r"-\w+G_ci_", "a fringe image: fringes are removed with sky modes and templates; use build-sky-modes", None),
+    (r"-\w+I_ci_", "an illumination image of which it is not stated whether images are divided by it", "star_flat"),
 )
-"""Names of files whose meaning is not certain here, and why."""
+"""Names of files whose meaning is not certain here, why, and the kind that the user may say."""
 
 STATED: dict[str, Kind] = {
     "zero": "bias", "bias": "bias", "cal_biascor": "bias", "dome flat": "flat", "flat": "flat", "cal_dflatcor": "flat",
@@ -126,8 +126,8 @@ def recognise(path: Path, *, kind: Kind | None = None, night: int | None = None)
         If the file is damaged, its meaning is not certain, or it contradicts itself.
     """
     path = Path(path)
-    for pattern, why in REFUSED:
-        if re.search(pattern, path.name):
+    for pattern, why, sayable in REFUSED:
+        if re.search(pattern, path.name) and (kind is None or kind != sayable):
             raise _unknown(path, why)
     with calibration(path):
         with path.open("rb") as stream:
@@ -218,7 +218,7 @@ def _ccds_of(path: Path, parts: list[Part], kind: Kind) -> tuple[int, ...]:
         found = set(range(1, len(parts) + 1))
     else:
         found = {part.ccd for part in parts if part.ccd is not None}
-    match = re.search(r"(?:_c|_cd_|\.out\.)(\d{2})(?=[_.])", path.name)
+    match = re.search(r"(?:_c|_cd_|_ci_\w+_|\.out\.)(\d{2})(?=[_.])", path.name)
     if match and len(found) == 1 and found != {int(match[1])}:
         raise DamagedError(f"the name says CCD {int(match[1])}, the header CCD {found.pop()}")
     if match and not found and int(match[1]) in CCDS:

@@ -1,5 +1,6 @@
 """Find the images of CCDs and the stacks on the sky in files of others, with their masks and weights."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,11 +8,15 @@ from pathlib import Path
 from imaging.errors import InputError
 from imaging.image import LoadedImage
 from imaging.io.calibrated import OWN_PLANES, Plane, Stated, community_pipeline_siblings, read_image
-from imaging.io.checked import fits_layouts
+from imaging.io.checked import HduLayout, fits_layouts
 from imaging.io.damage import reading
 from imaging.io.stack_files import BESIDE, stack_images
 
 LSST_PLANES = frozenset({"IMAGE", "MASK", "VARIANCE"})
+
+
+_FITS = re.compile(r"[^.].*\.(?:fits?|fz)(?:\.(?:fz|gz))?", re.IGNORECASE)
+"""Names of FITS files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +76,10 @@ def ccd_planes(paths: Sequence[Path]) -> list[CcdPlanes]:
 
 
 def _files(path: Path) -> list[Path]:
-    """Return a file, or the FITS files of a folder without those that are still being written."""
+    """Return a file, or the FITS files of a folder: neither checksums beside them nor what is still being written."""
     if not path.is_dir():
         return [path]
-    return sorted(file for file in path.rglob("*.fits*") if not file.name.startswith(".") and file.suffix != ".part")
+    return sorted(file for file in path.rglob("*") if _FITS.fullmatch(file.name) and file.is_file())
 
 
 def _of_file(path: Path) -> list[CcdPlanes]:
@@ -94,13 +99,43 @@ def _of_file(path: Path) -> list[CcdPlanes]:
             limit += "the Legacy Surveys, Pan-STARRS, SkyMapper, the Community Pipeline"
             raise InputError("no image of a CCD in the file", value=path, limit=limit)
         return stacks
-    found = []
+    found: list[CcdPlanes] = []
+    read: dict[Path, Sequence[HduLayout]] = {}
     for number, layout in enumerate(layouts):
         if layout in images:
-            extension = layout.text("EXTNAME") or str(number)
+            extension = _extension(layouts, number)
             mask, weight = community_pipeline_siblings(path, extension)
             if mask is None or weight is None:
                 remedy = "put mask (ood) and weight (oow) beside the image (ooi), under the names of the archive"
                 raise InputError("mask or weight of the image missing", value=path, remedy=remedy)
+            mask, weight = (_of_ccd(plane, layout, read) for plane in (mask, weight))
             found.append(CcdPlanes(Plane(path, extension), mask, weight))
     return found
+
+
+def _extension(layouts: Sequence[HduLayout], number: int) -> str:
+    """Return the name of an extension, or its number where it has none of its own."""
+    names = [layout.text("EXTNAME") for layout in layouts]
+    return names[number] if names[number] and names.count(names[number]) == 1 else str(number)
+
+
+def _of_ccd(plane: Plane, image: HduLayout, read: dict[Path, Sequence[HduLayout]]) -> Plane:
+    """Return the plane of the CCD of an image, in whatever order and under whatever name its file has it.
+
+    Raises
+    ------
+    InputError
+        If the file states CCDs, and not this one once.
+    """
+    if plane.path not in read:
+        with reading(plane.path, "mask or weight of the image missing or not FITS", "fetch it again"):
+            read[plane.path] = fits_layouts(plane.path)
+    layouts = read[plane.path]
+    ccds = {number: layout.integer("CCDNUM") for number, layout in enumerate(layouts) if "CCDNUM" in layout.cards}
+    own = [number for number, ccd in ccds.items() if ccd == image.integer("CCDNUM")]
+    if ccds and len(own) != 1:
+        value = f"{len(own)} planes of CCD {image.integer('CCDNUM')} in {plane.path}"
+        raise InputError(
+            "mask and weight are not those of the image", value=value, limit="one", remedy="fetch them again"
+        )
+    return Plane(plane.path, _extension(layouts, own[0])) if own else plane

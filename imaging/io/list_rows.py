@@ -5,6 +5,7 @@ Comma-, semicolon- or tab-separated text with the columns in any order and case,
 (SISPI, obztak) with comments and trailing commas, and the answer of the NOIRLab archive.
 """
 
+import codecs
 import csv
 import json
 import re
@@ -20,17 +21,26 @@ COLUMNS = ("EXPNUM", "NITE", "MJD", "RA", "DEC", "BAND", "EXPTIME", "PROPID", "O
 """Columns of an exposure list, in the order of the original pipeline."""
 
 NAMES: Mapping[str, tuple[str, ...]] = {
-    "EXPNUM": ("EXPNUM", "EXPID", "EXPOSURE_NUMBER"),
+    "EXPNUM": ("EXPNUM", "EXPID", "EXP_ID", "EXPOSURE_ID", "EXPOSURE_NUMBER"),
     "NITE": ("NITE", "NIGHT", "CALDAT"),
     "MJD": ("MJD", "MJD_OBS"),
-    "RA": ("RA", "RA_DEG", "RADEG", "RA_CENTER", "TELRA"),
-    "DEC": ("DEC", "DEC_DEG", "DECDEG", "DEC_CENTER", "TELDEC"),
+    "RA": (
+        "RA_DEG",
+        "RADEG",
+        "TRADEG",
+        "RA",
+        "RIGHT_ASCENSION",
+        "RA_CENTER",
+        "TELRA",
+    ),  # beside degrees RA may be hours
+    "DEC": ("DEC_DEG", "DECDEG", "TDECDEG", "DEC", "DECLINATION", "DEC_CENTER", "TELDEC"),
     "BAND": ("BAND", "FILTER", "FIL", "IFILTER"),
-    "EXPTIME": ("EXPTIME", "EXPTIME_S", "EXPOSURE", "TIME"),
+    "EXPTIME": ("EXPTIME", "EXPTIME_S", "EXPOSURE_TIME", "EXPOSURE", "TIME"),
     "PROPID": ("PROPID", "PROPOSAL"),
     "OBSTYPE": ("OBSTYPE", "OBS_TYPE", "EXPTYPE"),
     "TEFF": ("TEFF", "T_EFF"),
     "OBJECT": ("OBJECT", "OBJECT_NAME"),
+    "START": ("DATE_OBS",),
     "CENTRE": ("DATEOBS_CENTER",),
     "UT": ("UT",),
     "FILE": ("ORIGINAL_FILENAME",),
@@ -42,13 +52,16 @@ NAMES: Mapping[str, tuple[str, ...]] = {
 TEXTS = ("OBJECT", "PROPID")
 """Columns in which any text is a value."""
 
-UNKNOWN = frozenset({"", "null", "none", "nan", "na", "n/a", "-", "--", "masked", "<null>"})
+UNKNOWN = frozenset(
+    {"", "null", "none", "nan", "na", "n/a", "#n/a", "-", "--", "...", "?", "\\n", "masked", "<null>", "unknown"}
+)
 """What stands for an unknown value, in lower case."""
 
 _MEANING = {name: column for column, names in NAMES.items() for name in names}
 _TOKEN = re.compile(r'("(?:\\.|[^"\\])*")|//[^\n]*|#[^\n]*|/\*.*?\*/', re.DOTALL)
 _COMMA = re.compile(r'("(?:\\.|[^"\\])*")|,(?=\s*[\]}])')
-_QCINV = re.compile(r"#\s*expid\s+ra\s+dec\s+ut\s+fil\s")
+_QCINV = re.compile(r"^[ \t]*#?[ \t]*expid\s+ra\s+dec\s+ut\s+fil\s.*$", re.IGNORECASE | re.MULTILINE)
+_NO_SKY = re.compile(r"\b(?:zero|bias|dark|(?:dome|sky|twilight)[ -]?flat)\b", re.IGNORECASE)
 _QCINV_DATE = re.compile(r"MJD\s*=\s*(\d{5})\b")
 FILLED = 7
 """Columns at the beginning of a row of ``qcinv`` that are never blank."""
@@ -128,7 +141,7 @@ def list_rows(content: bytes, path: Path) -> ListRows:
     Parameters
     ----------
     content
-        Content of the file: UTF-8, with or without a byte-order mark.
+        Content of the file: UTF-8, with or without a byte-order mark, or UTF-16 with one.
     path
         Its name, for messages.
 
@@ -139,22 +152,28 @@ def list_rows(content: bytes, path: Path) -> ListRows:
     UnicodeDecodeError
         If it is not UTF-8.
     """
-    text = content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+    encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    text = content.decode(encoding).replace("\r\n", "\n").replace("\r", "\n").replace("\N{MINUS SIGN}", "-")
+    text = text.rstrip("\x1a")  # the end of a file of old Windows programs
     if "\0" in text:
         raise InputError("list is no text", value=path)
     start = _COMMENTS.sub("", text).lstrip()[:1]
     if start in ("[", "{"):
         return _of_json(text, path)
-    if _QCINV.search(text):
-        return _of_qcinv(text, path)
+    if (inventory := _QCINV.search(text)) is not None:
+        return _of_qcinv(text, inventory[0], path)
     return _of_table(text, path)
 
 
 _COMMENTS = re.compile(r"\A(?:\s*(?://[^\n]*|#[^\n]*|/\*.*?\*/))*", re.DOTALL)
 
 
+_UNIT = re.compile(r"\s*[\[(]\s*(?:deg|degrees|s|sec|seconds|d|day|days)\s*[\])]\s*$", re.IGNORECASE)
+
+
 def _canonical(name: object) -> str:
-    return str(name).strip().lstrip("#").strip().upper().replace("-", "_").replace(" ", "_")
+    """Return a column's name in upper case with underscores, without its unit in brackets."""
+    return _UNIT.sub("", str(name).strip().lstrip("#").strip()).upper().replace("-", "_").replace(" ", "_")
 
 
 def _row(place: str, pairs: Iterable[tuple[Any, Any]]) -> ListRow:
@@ -190,27 +209,36 @@ def _of_json(text: str, path: Path) -> ListRows:
     return ListRows(tuple(rows), frozenset(column for column in columns if column))
 
 
-def _of_qcinv(text: str, path: Path) -> ListRows:
+def _of_qcinv(text: str, header: str, path: Path) -> ListRows:
     """Read an inventory: columns of fixed places, some of them blank, and the date below."""
     date = _QCINV_DATE.search(text)
     if date is None:
         raise InputError("inventory without its date", value=path, limit="a last line such as MJD = 60211")
-    header = next(line for line in text.split("\n") if _QCINV.match(line))
-    heads = [(match[0].lstrip("#"), match.span()) for match in re.finditer(r"\S+", header)]
+    heads = [(match[0], match.span()) for match in re.finditer(r"[^#\s]+", header)]
     rows = []
     for number, line in enumerate(text.split("\n"), 1):
         if not re.match(r"\s*\d+\s", line):
             continue
         tokens = list(re.finditer(r"\S+", line))
-        if len(tokens) < FILLED:
+        if len(tokens) < FILLED or not re.fullmatch(r"\d{1,2}:\d{2}", tokens[3][0]):
+            if _NO_SKY.search(line):
+                continue  # calibration frames need no position
             raise InputError("list line not understood", value=f"{path}, line {number}: {line.strip()}")
         pairs: dict[str, str] = {head: token[0] for (head, _), token in zip(heads[:FILLED], tokens, strict=False)}
         object_start = heads[-1][1][0] - 1
+        numbers = []
         for token in tokens[FILLED:]:
             if token.start() >= object_start or not re.fullmatch(r"-?\d*\.?\d+|nan", token[0]):
                 pairs[heads[-1][0]] = line[token.start() :].strip()
                 break
-            pairs[_nearest(heads[FILLED:-1], sum(token.span()) / 2)] = token[0]
+            numbers.append(token)
+        measured = heads[FILLED:-1]
+        names = [head for head, _ in measured]
+        if len(numbers) != len(names):
+            names = [_nearest(measured, sum(token.span()) / 2) for token in numbers]
+        if len(set(names)) < len(names):
+            raise InputError("list line not understood", value=f"{path}, line {number}: {line.strip()}")
+        pairs |= {name: token[0] for name, token in zip(names, numbers, strict=True)}
         rows.append(_row(f"line {number}", pairs.items()))
     columns = frozenset(column for head, _ in heads if (column := _MEANING.get(_canonical(head))))
     return ListRows(tuple(rows), columns, int(date[1]))
@@ -223,11 +251,15 @@ def _nearest(heads: list[tuple[str, tuple[int, int]]], middle: float) -> str:
 
 def _of_table(text: str, path: Path) -> ListRows:
     """Read separated values with a header, or the columns of the original pipeline by their places."""
-    lines = [(n, line) for n, line in enumerate(text.split("\n"), 1) if line.strip() and not line.startswith("#")]
+    every = [(n, line) for n, line in enumerate(text.split("\n"), 1) if line.strip() and not _RULE.fullmatch(line)]
+    lines = [(n, line) for n, line in every if not line.startswith("#")]
     if not lines:
         return ListRows((), frozenset())
     first = lines[0][1]
-    separator = next((mark for mark in ",;\t" if mark in first), None)
+    above = next((line.lstrip("# \t") for n, line in reversed(every) if n < lines[0][0]), "")
+    if not _n_known(first) and _n_known(above) >= FEWEST_NAMES:
+        first, lines = above, [(0, above), *lines]  # a header in the last comment
+    separator = next((mark for mark in ",;\t|" if mark in first), None)
     if separator is None:
         header = first.split()
         has_names = not header[0].isdigit()
@@ -240,6 +272,21 @@ def _of_table(text: str, path: Path) -> ListRows:
         return _named(names, ((lines[reader.line_num - 1][0], values) for values in reader), path)
     except csv.Error as error:
         raise InputError("list not understood", value=f"{path}: {error}") from error
+
+
+FEWEST_NAMES = 3
+"""Least number of known columns in a comment that is a header."""
+
+_RULE = re.compile(r"[\s|+:=-]+|sep=.", re.IGNORECASE)
+"""A line between header and rows, or Excel's note of the separator."""
+
+
+def _n_known(header: str) -> int:
+    """Return how many known columns a line names."""
+    return sum(
+        _canonical(word.strip('"')) in _MEANING
+        for word in re.split(r"[,;|\t]" if re.search(r"[,;|\t]", header) else r"\s+", header)
+    )
 
 
 def _named(names: list[str], split: Iterable[tuple[int, list[str]]], path: Path) -> ListRows:

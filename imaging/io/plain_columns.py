@@ -15,6 +15,11 @@ from imaging.reference.surveys import TextLayout
 BLOCK_BYTES = 1 << 24
 """Bytes of text parsed at once."""
 
+NULL_WORDS = [
+    "", "null", "NULL", "nan", "NaN", "-", "--", "None", "none", "N/A", "n/a", "masked", "\\N"
+]  # fmt: skip
+"""What stands for an unknown value in text."""
+
 BLANKS = re.compile(rb"[ \t\r]+")
 EDGES = re.compile(rb"(?m)^ | $")
 
@@ -46,6 +51,26 @@ def plain_batches(
             yield pa.table({name: _typed(values, types[name]) for name, values in columns.items()})
         else:
             yield _between_blanks(block, types, layout.names, null_words)
+
+
+def requested(names: Sequence[str], types: Mapping[str, pa.DataType]) -> dict[int, str]:
+    """Return the number of each requested column to its lower-case name.
+
+    Of several names that differ by case only, one with small letters counts: VizieR's ``Bmag`` is an apparent
+    magnitude, its ``BMAG`` an absolute one.
+
+    Raises
+    ------
+    ValueError
+        If no column is requested.
+    """
+    found: dict[str, int] = {}
+    for number, name in enumerate(names):
+        if name.lower() in types and (name.lower() not in found or names[found[name.lower()]].isupper()):
+            found[name.lower()] = number
+    if not found:
+        raise ValueError("none of the requested columns")
+    return {number: name for name, number in sorted(found.items(), key=lambda item: item[1])}
 
 
 def blocks_of_lines(stream: IO[bytes]) -> Iterator[bytes]:

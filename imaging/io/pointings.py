@@ -34,7 +34,7 @@ def read_pointings(path: Path) -> tuple[Pointing, ...]:
     Parameters
     ----------
     path
-        The file. RA and Dec are degrees, or sexagesimal with colons (hours for RA); the band may be called FILTER or
+        The file. RA and Dec are degrees, or sexagesimal (hours for RA); the band may be called FILTER or
         ``fil``.
 
     Raises
@@ -58,7 +58,7 @@ def _pointing(row: ListRow, where: str) -> Pointing:
         if column not in row.values:
             raise InputError("pointing lacks a column", value=f"{where}: {column}", limit="RA, DEC, BAND")
     try:
-        ra, dec = (angle_deg(row.values[c], hours=c == "RA" and ":" in row.values[c]) for c in ("RA", "DEC"))
+        ra, dec = (angle_deg(row.values[c], hours=c == "RA") for c in ("RA", "DEC"))
         return Pointing(ra_deg=ra % 360.0, dec_deg=dec, band=band_in(row.values["BAND"]))
     except (ValueError, TypeError) as error:
         raise InputError("pointing not understood", value=f"{where}: {dict(row.values)}") from error

@@ -1,7 +1,7 @@
 """Read source tables of archives in batches: text, FITS, VOTable or Parquet, compressed or not.
 
-Only requested columns are converted; names are matched case-insensitively. Empty fields and the word ``null`` are
-missing values. At most a few batches are in memory.
+Only requested columns are converted; names are matched case-insensitively. Empty fields and the words of
+:data:`imaging.io.plain_columns.NULL_WORDS` are missing values. At most a few batches are in memory.
 """
 
 import gzip
@@ -18,7 +18,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from imaging.errors import InputError
-from imaging.io.plain_columns import plain_batches
+from imaging.io.plain_columns import NULL_WORDS, plain_batches, requested
 from imaging.io.votable import exact_integers, votable_batches
 from imaging.reference.surveys import TextLayout
 
@@ -26,8 +26,7 @@ BLOCK_BYTES = 1 << 24
 """Bytes of text parsed at once."""
 BATCH_ROWS = 200_000
 """Rows of other formats read at once."""
-NULL_WORDS = ["", "null", "NULL", "nan", "NaN", "--"]
-TEXT, FITS = (".csv", ".ecsv", ".txt", ".dat"), (".fits", ".fit")
+TEXT, FITS = (".csv", ".ecsv", ".tsv", ".txt", ".dat"), (".fits", ".fit")
 VOTABLE, PARQUET = (".vot", ".xml", ".votable"), (".parquet",)
 PREAMBLE_LINES = 3
 """Most lines of text before the line of column names: the TNS states the period of its list in one."""
@@ -105,11 +104,15 @@ def _text(path: Path, types: Mapping[str, pa.DataType]) -> Iterator[pa.Table]:
     """Read text; integers that are written as floating-point numbers are read as such and must be exact."""
     with opened(path) as stream:
         n_comments, delimiter, names = _head(stream, types)
-    wanted, first = _wanted(names, types), True
-    read = dict(types)
+        n_units = _lines_of_units(stream)
+    rows = pacsv.ReadOptions(
+        skip_rows=n_comments, skip_rows_after_names=n_units, block_size=BLOCK_BYTES, use_threads=False
+    )
+    wanted = {names[number]: name for number, name in requested(names, types).items()}
+    read, first = dict(types), True
     while True:
         try:
-            for table in _text_batches(path, wanted, read, n_comments, delimiter):
+            for table in _text_batches(path, wanted, read, rows, delimiter):
                 first = False
                 columns = {n: _typed(table.column(n), types[n], n) for n in table.column_names}
                 yield pa.table(columns)
@@ -122,7 +125,7 @@ def _text(path: Path, types: Mapping[str, pa.DataType]) -> Iterator[pa.Table]:
 
 
 def _text_batches(
-    path: Path, wanted: Mapping[str, str], types: Mapping[str, pa.DataType], n_comments: int, delimiter: str
+    path: Path, wanted: Mapping[str, str], types: Mapping[str, pa.DataType], rows: pacsv.ReadOptions, delimiter: str
 ) -> Iterator[pa.Table]:
     convert = pacsv.ConvertOptions(
         include_columns=list(wanted),
@@ -134,7 +137,7 @@ def _text_batches(
     with opened(path) as stream:
         batches = pacsv.open_csv(
             stream,
-            read_options=pacsv.ReadOptions(skip_rows=n_comments, block_size=BLOCK_BYTES, use_threads=False),
+            read_options=rows,
             parse_options=pacsv.ParseOptions(delimiter=delimiter),
             convert_options=convert,
         )
@@ -171,7 +174,7 @@ def _head(stream: IO[bytes], types: Mapping[str, pa.DataType]) -> tuple[int, str
             if line.startswith("# delimiter:"):
                 delimiter = line.partition(":")[2].strip().strip("'\"") or " "
             continue
-        between = delimiter or ("," if "," in line or not count else " ")
+        between = delimiter or next((mark for mark in ",;\t" if mark in line), " " if count else ",")
         head = count, between, [name.strip().strip('"') for name in line.split(between)]
         if types.keys() & {name.lower() for name in head[2]}:
             return head
@@ -184,12 +187,10 @@ def _head(stream: IO[bytes], types: Mapping[str, pa.DataType]) -> tuple[int, str
     return first
 
 
-def _wanted(names: list[str], types: Mapping[str, pa.DataType]) -> dict[str, str]:
-    """Return the name in the file to the lower-case name, for the requested columns."""
-    wanted = {name: name.lower() for name in names if name.lower() in types}
-    if not wanted:
-        raise ValueError("none of the requested columns")
-    return wanted
+def _lines_of_units(stream: IO[bytes]) -> int:
+    """Return how many lines after the names hold units and a rule of dashes, as in VizieR's text."""
+    lines = [stream.readline().strip() for _ in range(2)]
+    return next((n for n in (1, 2) if lines[n - 1] and not lines[n - 1].strip(b"-\t ;,")), 0)
 
 
 def _fits(path: Path, types: Mapping[str, pa.DataType]) -> Iterator[pa.Table]:
@@ -199,11 +200,12 @@ def _fits(path: Path, types: Mapping[str, pa.DataType]) -> Iterator[pa.Table]:
         table = next((hdu for hdu in file if hdu.get_exttype() == "BINARY_TBL"), None)
         if table is None:
             raise ValueError("the file contains no binary table")
-        wanted = _wanted(table.get_colnames(), types)
+        names = table.get_colnames()
+        wanted = requested(names, types)
         for first in range(0, table.get_nrows(), BATCH_ROWS):
             last = min(first + BATCH_ROWS, table.get_nrows())
             rows = table.read(columns=list(wanted), rows=np.arange(first, last))
-            yield pa.table({name: _array(rows[original], types[name], name) for original, name in wanted.items()})
+            yield pa.table({name: _array(rows[names[n]], types[name], name) for n, name in wanted.items()})
 
 
 def _votable(path: Path, types: Mapping[str, pa.DataType]) -> Iterator[pa.Table]:
@@ -213,7 +215,8 @@ def _votable(path: Path, types: Mapping[str, pa.DataType]) -> Iterator[pa.Table]
 
 def _parquet(path: Path, types: Mapping[str, pa.DataType]) -> Iterator[pa.Table]:
     with pq.ParquetFile(path) as file:
-        wanted = _wanted(file.schema_arrow.names, types)
+        names = file.schema_arrow.names
+        wanted = {names[number]: name for number, name in requested(names, types).items()}
         for batch in file.iter_batches(BATCH_ROWS, columns=list(wanted), use_threads=False):
             table = pa.Table.from_batches([batch])
             yield pa.table(

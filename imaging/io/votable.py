@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from imaging.errors import InputError
+from imaging.io.plain_columns import requested
 
 BLOCK_BYTES = 1 << 20
 """Bytes of the file parsed at once."""
@@ -155,10 +156,7 @@ class _Parser:
 
     def _begin(self, form: str) -> None:
         self.form = form
-        names = [field.name.lower() for field in self.fields]
-        self.wanted = {number: name for number, name in enumerate(names) if name in self.types}
-        if not self.wanted:
-            raise ValueError("none of the requested columns")
+        self.wanted = requested([field.name for field in self.fields], self.types)
         self.words = {number: [] for number in self.wanted}
         if form != "TABLEDATA":
             self.layout = _layout(self.fields, self.wanted, masked=form == "BINARY2")

@@ -41,6 +41,10 @@ TIME_ZEROS = {"jdmin": -2400000.5, "peakt": 57999.5}
 """Offset to MJD of a column of times: Julian dates, and those after 2458000; other columns are MJD."""
 
 BAD_MAG = 40.0
+"""Magnitudes from here on stand for an unknown one."""
+
+FARTHEST_MPC = 1e5
+"""Distances from here on stand for an unknown one; a redshift of 8 is at 8.1e4 Mpc."""
 
 
 def convert(source: pa.Table, survey: Survey, where: str = "") -> pa.Table:
@@ -101,6 +105,12 @@ def _numbers(found: Quantities, name: str, n: int) -> FloatArray:
     return np.full(n, np.nan) if values is None else values
 
 
+def _magnitudes(found: Quantities, name: str, n: int) -> FloatArray:
+    """Return magnitudes, NaN where unknown: 0 in Milliquas, 99 or -999 elsewhere."""
+    values = _numbers(found, name, n)
+    return np.where((np.abs(values) < BAD_MAG) & (values != 0.0), values, np.nan)
+
+
 def _upper(found: Quantities, name: str, n: int) -> NDArray[np.str_]:
     """Return a text in capitals without surrounding blanks; empty where unknown."""
     if name not in found:
@@ -149,20 +159,20 @@ def _galaxies(found: Quantities, survey: Survey, where: str) -> dict[str, Any]:
         redshift_error = np.where(method == DistanceMethod.PHOTOMETRIC, redshift_error, 0.0)
     by_redshift, by_redshift_error = _from_redshift(redshift, redshift_error, method)
     distance, error = _numbers(found, "distance", n), _numbers(found, "distance_error", n)
-    given = distance > 0
+    given = (distance > 0) & (distance < FARTHEST_MPC)
     distance = np.where(given, distance, by_redshift)
     error = np.where(given & (error > 0), error, np.where(given & np.isfinite(by_redshift), np.nan, by_redshift_error))
-    mag_i = _numbers(found, "mag_i", n)
+    mag_i = _magnitudes(found, "mag_i", n)
     for band in ("flux_i", "flux_z"):
         if band in found:
             flux = _numbers(found, band, n)
             mag_i = np.where(np.isnan(mag_i) & (flux > 0), 22.5 - 2.5 * np.log10(np.maximum(flux, 1e-9)), mag_i)
     radius = _numbers(found, "radius", n)
     return {
-        "redshift": _nullable(redshift),
+        "redshift": _nullable(np.where(redshift > -1.0, redshift, np.nan)),
         "distance_mpc": _nullable(distance),
         "distance_error_mpc": _nullable(error),
-        "mag_b": _nullable(_numbers(found, "mag_b", n)),
+        "mag_b": _nullable(_magnitudes(found, "mag_b", n)),
         "mag_i": _nullable(mag_i),
         "half_light_radius_arcsec": _nullable(np.where(radius > 0, radius, np.nan)),
         "distance_method": method.astype(np.int16),
@@ -271,15 +281,15 @@ def _known(found: Quantities, survey: Survey, chosen: Mapping[str, str]) -> dict
         kinds[np.isin(stripped, STARS)] = KnownKind.VARIABLE
     elif survey.kind == KnownKind.VARIABLE:
         kinds[stripped == "SN"] = KnownKind.TRANSIENT
-    mag, redshift = _numbers(found, "mag", n), _numbers(found, "redshift", n)
+    redshift = _numbers(found, "redshift", n)
     types = found["type"] if "type" in found else pa.nulls(n, pa.string())
     return {
         "name": _names(found, survey),
         "kind": kinds.astype(np.int16),
         "type": pc.if_else(pc.equal(pc.utf8_trim_whitespace(types), ""), None, pc.utf8_trim_whitespace(types)),
         "mjd": _mjd(found, chosen, n),
-        "mag": _nullable(np.where(np.abs(mag) < BAD_MAG, mag, np.nan)),
-        "redshift": _nullable(redshift),
+        "mag": _nullable(_magnitudes(found, "mag", n)),
+        "redshift": _nullable(np.where(redshift > -1.0, redshift, np.nan)),
         "keep": keep,
     }
 

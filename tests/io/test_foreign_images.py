@@ -8,10 +8,10 @@ from imaging.errors import InputError
 from imaging.io.foreign_images import ccd_planes
 
 
-def write(path, *names, **cards):
+def write(path, *names, ccds=(), **cards):
     hdus = [fits.PrimaryHDU()]
     for number, name in enumerate(names):
-        header = fits.Header(cards | {"CCDNUM": 25 + number})
+        header = fits.Header(cards | {"CCDNUM": ccds[number] if ccds else 25 + number})
         hdus.append(fits.CompImageHDU(np.ones((8, 8), np.float32), header, name=name))
     fits.HDUList(hdus).writeto(path)
     return path
@@ -37,6 +37,38 @@ def test_the_planes_of_des_and_lsst_are_one_image(tmp_path):
     lsst = write(tmp_path / "calexp-0630780_33.fits", "IMAGE", "MASK", "VARIANCE", "ARCHIVE_INDEX")
     found = ccd_planes([des, lsst])
     assert [(planes.image.path, planes.image.extension) for planes in found] == [(des, "SCI"), (lsst, "IMAGE")]
+
+
+@pytest.mark.parametrize(
+    ("names", "planes", "ends"),
+    [
+        (("S1", "S2"), ("S2", "S1"), (".fz", ".fz")),
+        (("S1", "S2"), (None, None), (".fz", "")),
+        ((None, None), (None, None), ("", ".fz")),
+        ((None, None), ("S2", "S1"), (".fz", ".gz")),
+    ],
+    ids=["other order", "planes without names", "no names", "image without names"],
+)
+def test_mask_and_weight_are_those_of_the_ccd_under_any_name(tmp_path, names, planes, ends):
+    image = write(tmp_path / f"c4d_170316_062107_ooi_z_v1.fits{ends[0]}", *names, ccds=(25, 26))
+    mask, weight = (
+        write(tmp_path / f"c4d_170316_062107_oo{kind}_z_v1.fits{ends[1]}", *planes, ccds=(26, 25)) for kind in "dw"
+    )
+    for ccd, found in zip((25, 26), ccd_planes([image]), strict=True):
+        for plane, path in ((found.image, image), (found.mask, mask), (found.weight, weight)):
+            extension = plane.extension
+            header = fits.getheader(path, int(extension) if extension.isdigit() else extension)
+            assert (plane.path, header["CCDNUM"]) == (path, ccd)
+
+
+def test_planes_of_other_ccds_and_files_beside_images_are_not_taken(tmp_path, triple):
+    (tmp_path / f"{triple[0].name}.md5").write_text("d41d8cd98f00b204e9800998ecf8427e\n")
+    (tmp_path / f".{triple[0].name}.part").write_bytes(b"x")
+    assert len(ccd_planes([tmp_path])) == 3
+    triple[1].unlink()
+    write(triple[1], "S1", "S2", "S4", ccds=(25, 26, 28))
+    with pytest.raises(InputError, match=r"not those of the image .0 planes of CCD 27 in .*ood"):
+        ccd_planes(triple[:1])
 
 
 def test_without_mask_or_weight_an_image_is_refused(triple):

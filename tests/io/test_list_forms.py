@@ -40,6 +40,14 @@ def read(tmp_path):
         "teff,fil,exptime,dec,ra,mjd,nite,seeing,expnum\n0.9,i,80.0,-23.38,197.45,60211.05,2023-09-23,1.1,1241650.0\n",
         "expnum,mjd,ra,dec,filter,exptime,t_eff\n1241650,60211.05,13:09:48,-23:22:48,i DECam SDSS c0003 7835.0,80,.9\n",
         "1241650 20230923 60211.05 197.45 -23.38 i 80 2022B-1 object 0.9 a field\n",
+        "# of the database\n# expnum teff  ra    dec   fil exptime mjd\n1241650 0.9 197.45 -23.38 i 80 60211.05\n",
+        f"#{HEAD}\n{LINE}\n",
+        f"{HEAD}\n{LINE}\n".replace(",", "|").replace("\n", "\n--|--\n", 1),
+        f"{HEAD}\r\n{LINE}\r\n".replace(",", "\t").encode("utf-16"),
+        f"sep=;\n{HEAD}\n{LINE}\n\x1a".replace(",", ";").replace("-23", "\N{MINUS SIGN}23"),
+        "expnum,date-obs,RA (deg),dec [deg],filter,exptime (s),teff\n1241650,2023-09-24 01:12,197.45,-23.38,i,80,.9\n",
+        "expnum,mjd,ra,ra_deg,dec,filter,exptime,teff\n1241650,60211.05,13.1633,197.45,-23d22m48s,i,80,.9\n",
+        "expnum,mjd,tradeg,tdecdeg,band,exptime,teff\n1241650,60211.05,13h09m48s,-23 22 48,i,80,.9\n",
     ],
     ids=[
         "own",
@@ -50,6 +58,14 @@ def read(tmp_path):
         "fil, any order",
         "sexagesimal",
         "original",
+        "header in a comment, blanks",
+        "header in a comment, commas",
+        "bars",
+        "UTF-16",
+        "Excel",
+        "units, date",
+        "hours beside degrees",
+        "telescope, letters and blanks",
     ],
 )
 def test_every_form_of_a_table_gives_the_same_exposure(read, content):
@@ -60,7 +76,7 @@ def test_every_form_of_a_table_gives_the_same_exposure(read, content):
     assert item.t_eff == pytest.approx(0.9)
 
 
-@pytest.mark.parametrize("text", ["", "NULL", "None", "nan", "NaN", "-1", "-1.0", "-9999", "n/a", "--"])
+@pytest.mark.parametrize("text", ["", "NULL", "None", "nan", "NaN", "-1", "-1.0", "-9999", "n/a", "--", "#N/A", "\\N"])
 def test_an_unknown_t_eff_is_unknown(read, text):
     (item,) = read(f"{HEAD}\n{LINE.rpartition(',')[0]},{text}\n").listed
     assert math.isnan(item.t_eff)
@@ -80,6 +96,12 @@ def test_a_low_t_eff_stays_low(read):
         ("RA", "east", "RA: east is no number"),
         ("MJD", "2460211.5", r"MJD: 2.46021e\+06 is not between.*a Julian date"),
         ("MJD", "inf", "MJD: inf is not between"),
+        ("MJD", "211.05", "MJD: 211.05 is not between"),
+        ("MJD", "nan", "MJD: no value"),
+        ("RA", "13:60:00", "RA: 13:60:00 is no number"),
+        ("DEC", "-23:22:61", "DEC: -23:22:61 is no number"),
+        ("EXPTIME", "0", "EXPTIME: 0 for an exposure of the sky"),
+        ("EXPTIME", "80000", "EXPTIME: 80000 is not between"),
         ("EXPTIME", "-9999", "EXPTIME: -9999 is not between"),
         ("TEFF", "inf", "TEFF: inf is not between"),
         ("TEFF", "good", "TEFF: good is no number"),
@@ -156,11 +178,31 @@ def test_an_inventory_gives_t_eff_and_the_raw_files_give_the_positions(read):
 
 
 @pytest.mark.parametrize(
+    "changed",
+    [
+        INVENTORY.replace("#expid", "expid").replace("\n", "\r\n"),
+        INVENTORY.replace("#expid", "# expid"),
+        "Inventory of the night\n\n" + INVENTORY.replace("Object", "OBJECT").replace("#expid", "#EXPID"),
+        "".join(f"  {line}\n" for line in INVENTORY.splitlines()),
+        INVENTORY.replace(
+            "MJD =", "1241600                   23:10  r   10                                dome flat\nMJD ="
+        ),
+    ],
+    ids=["Windows, no hash", "blank after hash", "title, capitals", "indented", "a flat without position"],
+)
+def test_an_inventory_may_be_written_otherwise(read, changed):
+    found = read(changed, known=KNOWN)
+    assert found.listed[0].t_eff == 0.01
+    assert [item.exposure for item in found.listed] == [ONE, TWO]
+
+
+@pytest.mark.parametrize(
     ("old", "new", "words"),
     [
         ("197.4 -23.4 01:12", "199.4 -23.4 01:12", "line 3: column ra: 1.79 degrees"),
         ("01:12", "05:12", "line 3: column UT: 05:12 is not the time"),
         ("01:12  i ", "01:12  z ", "line 3: column fil: z, but the raw file states i"),
+        ("01:12  i ", "01:12:20  i ", "list line not understood .*line 3: 1241650"),
         ("MJD = 60211", "night", "without its date"),
     ],
 )
@@ -185,6 +227,23 @@ def archive_row(**changes):
         "instrument": "decam",
     }
     return row | changes
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "words"),
+    [
+        ("BAND", "g", "BAND: g, but the raw file states i"),
+        ("RA", "13.1633", r"RA: 1\d\d\.\d\d degrees from the pointing"),
+        ("MJD", "60211.95", "MJD: 60211.95 is not the time of the raw file, MJD 60211.0500"),
+        ("NITE", "20230924", "NITE: 20230924, but the raw file is of the night 20230923"),
+    ],
+)
+def test_a_list_that_states_all_must_agree_with_the_raw_files(read, column, value, words):
+    assert len(read(f"{HEAD}\n{LINE}\n", known=KNOWN).listed) == 1
+    values = LINE.split(",")
+    values[HEAD.split(",").index(column)] = value
+    with pytest.raises(InputError, match=rf"list\.csv, line 2: column {words}"):
+        read(f"{HEAD}\n{','.join(values)}\n", known=KNOWN)
 
 
 def test_the_answer_of_the_archive_is_a_list(read):

@@ -62,6 +62,59 @@ def test_gladeplus_text_of_40_columns(tmp_path):
     assert read(packed, "gladeplus") == found
 
 
+VIZIER = {
+    "GLADE+": [1, 2], "Type": ["G", "Q"], "RAdeg": [197.44877, 10.0], "DEdeg": [-23.38389, 2.0], "BMAG": [-20.1, -25.0],
+    "Bmag": [13.1, 17.0], "zhelio": [0.0098, 1.2], "dL": [42.9, 8000.0], "e_dL": [3.1, 10.0], "f_dL": [3, 3],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", ["vot", "parquet", "csv", "tsv", "txt"])
+def test_vizier_of_gladeplus_gives_the_apparent_magnitude_in_every_form(tmp_path, form):
+    path = tmp_path / f"glade.{form}"
+    mark = {"csv": ";"}.get(form, "\t")
+    lines = [mark.join(map(str, row)) for row in (VIZIER, *zip(*VIZIER.values(), strict=True))]
+    if form == "vot":
+        Table({name.replace("+", ""): values for name, values in VIZIER.items()}).write(path, format="votable")
+    elif form == "parquet":
+        pq.write_table(pa.table(VIZIER), path)
+    else:  # VizieR's text has lines of units and of dashes below the names
+        units = ["#VizieR", "#"], [mark.join(["deg"] * 10), mark.join(["-----"] * 10)]
+        above, below = units if form == "txt" else ([], [])
+        path.write_text("\n".join([*above, lines[0], *below, *lines[1:]]) + "\n")
+    (row,) = read(path, "gladeplus")
+    assert (row["ra"], row["dec"]) == (197.44877, -23.38389)
+    assert row["mag_b"] == pytest.approx(13.1), "BMAG is the absolute magnitude"
+    assert row["distance_mpc"] == pytest.approx(42.9)
+
+
+@pytest.mark.parametrize(
+    ("survey", "names", "known", "unknown", "lost"),
+    [
+        ("ztf", "ZTFID,RA,Dec,peakt,peakmag,type,redshift", "a,1:0:0,-1:30:0,228.7,17.4,SN,0.06", "b,15,-2,229,18,-,-",
+         ["type", "redshift"]),
+        ("atlas", "name,ra,dec,earliest_mjd,mag,type", "a,15,-1.5,60000,17.4,SN", "b,15,-2,None,None,None",
+         ["mag", "mjd"]),
+        ("milliquas", "NAME,RA,DEC,TYPE,RMAG,Z", "a,15,-1.5,Q,17.4,0.06", "b,15,-2,Q,0.0,", ["mag", "redshift"]),
+        ("tns", "ID,Name,RA,DEC,Obj. Type,Redshift,Discovery Mag/Flux,Discovery Date (UT)",
+         "1,a,01:00:00,-01:30:00,SN,0.06,17.4,2023-09-24 04:19:12.0", "2,b,01:00:00,-02:00:00,,,,2023-09-24 04:19:12.0",
+         ["mag", "type", "redshift"]),
+        ("galaxies", "name,ra,dec,distance_mpc,redshift,mag", "a,15,-1.5,40,0.06,17.4", "b,15,-2,1e20,0.1,-9999",
+         ["mag_i"]),
+    ],
+)  # fmt: skip
+def test_what_stands_for_an_unknown_value_is_unknown(tmp_path, survey, names, known, unknown, lost):
+    path = tmp_path / "list.csv"
+    path.write_text("\n".join([names, known, unknown]) + "\n")
+    first, second = read(path, survey)
+    assert (first["ra"], first["dec"], second["ra"], second["dec"]) == pytest.approx((15.0, -1.5, 15.0, -2.0))
+    assert [second[name] for name in lost] == [None] * len(lost)
+    assert first["mag_i" if survey == "galaxies" else "mag"] == pytest.approx(17.4)
+    if survey != "atlas":
+        assert first["redshift"] == pytest.approx(0.06)
+    if survey == "galaxies":
+        assert second["distance_mpc"] == pytest.approx(Planck18.luminosity_distance(0.1).value, rel=1e-4)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

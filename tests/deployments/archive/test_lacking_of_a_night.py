@@ -2,11 +2,14 @@
 
 import json
 
+from astropy.io import fits
+from astropy.time import Time
 from listed_nights import NIGHT, check_map, write_list
 
 from blocks.site import Site
 from deployments.archive.night import FRAMES
 from deployments.cli import main
+from deployments.events.add_raw import add_raw
 from deployments.events.registry import register_night
 
 SEARCHED = (1300001, 1300002)
@@ -85,3 +88,23 @@ def test_templates_are_chosen_where_the_list_has_none(fake_archive, tmp_path, ca
     notes = " ".join(said["notes"])
     assert "not in the archive: raw exposures 1300001, 1300002" in notes
     assert f"no night within 10 days of {NIGHT}" in notes
+
+
+def test_what_lies_elsewhere_is_not_fetched_again(fake_archive, tmp_path, capsys):
+    site = registered(tmp_path, ())
+    kinds = {800001: "object", 1300001: "object"} | {
+        5000001 + n: ("zero", "dome flat")[n % 2] for n in range(2 * FRAMES)
+    }
+    elsewhere = tmp_path / "received"
+    elsewhere.mkdir()
+    for expnum, kind in kinds.items():
+        night = 20160401 if kind == "object" and expnum < SEARCHED[0] else NIGHT
+        add(fake_archive, expnum, night, kind)
+        moment = f"{dashed(night)}T23:59:00"
+        cards = {"EXPNUM": expnum, "OBSTYPE": kind, "FILTER": "i DECam", "MJD-OBS": Time(moment).mjd, "EXPTIME": 80.0}
+        header = fits.Header(cards | {"TELRA": RA, "TELDEC": DEC})
+        fits.HDUList([fits.PrimaryHDU(header=header), fits.ImageHDU()]).writeto(elsewhere / f"c4d_{expnum}_ori.fits")
+    add(fake_archive, 1300002, NIGHT)
+    add_raw(site, [elsewhere])
+    assert fetch(site, "--dry-run") == 0
+    assert {file["expnum"] for file in json.loads(capsys.readouterr().out)["files"]} == {1300002}

@@ -67,6 +67,19 @@ def test_an_empty_site_is_told_what_it_lacks(site, night):
     assert found["reference stars"].verdict == "bad"
     assert found["sky map"].verdict == "bad", "a file that is no sky map"
     assert all(finding.remedy for finding in found.values() if finding.verdict != "good")
+    assert found["reference stars"].commands == ("gw-workflow reference-catalog build GAIA_FILES",)
+    fetch = f"gw-workflow archive fetch --for-night {NIGHT}"
+    for name in ("raw files", "calibrations", "templates"):
+        assert fetch in found[name].commands, name
+
+
+def test_a_raw_file_of_another_band_than_the_list_says_is_bad(site, night):
+    listed = next(item.exposure for item in night.listed() if item.exposure.night == NIGHT)
+    other = "r" if listed.band != "r" else "g"
+    write_frames(site, NIGHT, mjd_of(NIGHT), ("object", other), first=listed.expnum)
+    found = doctor_night._check_raw(site, "", [listed])
+    assert found.verdict == "bad"
+    assert f"{listed.expnum} (list {listed.band}, {NIGHT}; file {other}, {NIGHT})" in found.found
 
 
 def write_frames(site, night, mjd, *kinds, first=1, ramp=False):

@@ -12,7 +12,7 @@ from listed_nights import check_map, write_list
 from blocks.gw_events import alerts_of, current_skymap, event_folder, name_order, read_event
 from blocks.nights import read_night
 from blocks.site import Site
-from deployments.events.alerts import announce_alerts, keep_raw, parse_alert, store_alert
+from deployments.events.alerts import announce_alerts, given_skymap, keep_raw, parse_alert, store_alert
 from deployments.events.decisions import look
 from deployments.events.listening import listen, open_consumer
 from deployments.events.registry import register_night
@@ -60,6 +60,26 @@ def test_an_alert_carries_its_map(skymap, tmp_path):
     assert mjd(record.time_event) == pytest.approx(60677.5 + 0.5 / 86400, abs=1e-9)
     assert record.skymap is not None
     assert read_skymap(content[record.skymap]).peak() == skymap.peak()
+
+
+@pytest.mark.parametrize("form", ["map", "alert", "retraction", "neither", "absent"])
+def test_a_given_file_is_a_map_or_an_alert_with_one(skymap, tmp_path, form):
+    path = tmp_path / "given"
+    write_skymap(path, skymap)
+    if form == "alert":
+        path.write_bytes(alert_bytes(base64.b64encode(path.read_bytes()).decode()))
+    elif form == "retraction":
+        document = {"superevent_id": "S250102a", "alert_type": "RETRACTION", "time_created": "2025-01-02T12:03:00Z"}
+        path.write_text(json.dumps(document | {"event": None}))
+    elif form == "neither":
+        path.write_text("RA,DEC\n")
+    elif form == "absent":
+        path.unlink()
+    if form in ("map", "alert"):
+        assert given_skymap(path).peak() == skymap.peak()
+        return
+    with pytest.raises(InputError, match="no sky map .*retraction" if form == "retraction" else "cannot be read"):
+        given_skymap(path)
 
 
 def test_a_retraction_has_no_event():

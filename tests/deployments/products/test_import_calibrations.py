@@ -4,6 +4,7 @@ The files are written with astropy alone, with the names and cards of those who 
 """
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -228,6 +229,11 @@ def test_what_is_not_certain_is_refused_by_name_and_nothing_is_written(tmp_path,
     }
     for name, why in names.items():
         refused(import_files(good, write_survey(tmp_path / name, image, **cards)), name, why)
+    illumination = tmp_path / "DECam_Master_20140209v2-iI_ci_i_33.fits"
+    code, document = import_files(illumination, "--kind", "star_flat", "--night", 20140209, "--epoch", "said")
+    assert (code, document["files"][0]["kind"], document["files"][0]["band"]) == (ExitCode.COMPLETE, "star_flat", "i")
+    refused(import_files(tmp_path / "DECam_Master_20140209v2-zG_ci_z_33.fits", "--kind", "star_flat"), "fringe")
+    shutil.rmtree(tmp_path / "site" / "calibrations")
     unlike = write_survey(tmp_path / "D_n20230913t0923_c34_r1p1_biascor.fits", image, **cards)
     refused(import_files(unlike), "the name says CCD 34, the header CCD 33")
     torn = write_survey(tmp_path / "D_n20230913t0923_c33_r2p2_biascor.fits", image, OBSTYPE="dome flat", **cards)
