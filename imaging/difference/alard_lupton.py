@@ -76,10 +76,8 @@ def match_alard_lupton(pair: Pair, settings: SubtractionSettings, times: StepTim
         noise_pixels = target.psf.noise_pixels(nx / 2, ny / 2)
         mask = difference_mask(target.mask, reference.mask, centre, model, sigma, noise_pixels, settings.masks)
         good = usable(mask) & (pair.search.weight > 0) & (pair.template.weight > 0)
-        model_error = None
-        if pair.makeup is not None:
-            radius = kernel_radius(centre, settings.masks.kernel_share) if convolved == "template" else 0
-            model_error = missing_input_error(pair.makeup, pair.template.weight, radius)
+        radius = kernel_radius(centre, settings.masks.kernel_share) if convolved == "template" else 0
+        model_error = _model_error(pair, match, radius)
     with times.step("background"):
         plain = subtract_mesh(plain, good, model, sigma, settings.noise.background_mesh_pixels)
     with times.step("whitening"):
@@ -87,6 +85,18 @@ def match_alard_lupton(pair: Pair, settings: SubtractionSettings, times: StepTim
         image = whiten(plain, good, noise, tiling)
         del plain
     return Matched(image, model, model_error, mask, noise, tiling, _summary(match, convolved), shifts)
+
+
+def _model_error(pair: Pair, match: KernelMatch, radius: int) -> FloatImage | None:
+    """Return the relative error of the matched model by inputs that are missing; None for a template of one input."""
+    error = None
+    if pair.makeup is not None and len(pair.makeup.mean_shares) > 1:
+        error = missing_input_error(pair.makeup, pair.template.weight, radius)
+    if match.coverage is not None and match.measured is not None:
+        ny, nx = pair.search.science.shape
+        unknown = match.measured.model_error(match.coverage, (ny, nx))
+        error = unknown if error is None else np.maximum(error, unknown)
+    return error
 
 
 def choose_basis(sharp_fwhm: float, broad_fwhm: float, settings: KernelSettings) -> KernelBasis:

@@ -2,6 +2,8 @@
 
 At the border of an input the stack's PSF is discontinuous, which a smooth kernel cannot model. The inputs' PSF models
 and their fractions of the weight tell the PSF of every part, and by how much its kernel differs from the usual one.
+A stack of another survey has such parts too, which its weights show. Their PSFs are not known: the change of the kernel
+is measured with the stars there (:mod:`imaging.difference.unknown_parts`).
 """
 
 from dataclasses import dataclass
@@ -17,9 +19,13 @@ from imaging.psf.model import PsfModel
 from imaging.templates.stack import StackMakeup
 
 FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
 
 MIN_CHANGE = 0.05
 """Smaller differences of an input's fraction of the weight do not make another part."""
+
+DEPTH_CHANGE = 0.15
+"""Smaller relative differences of the weight of a stack that another survey has made do not make another part."""
 
 MIN_BLOCKS = 4
 """Fewest blocks of a part; others are on borders and belong to the part they resemble most."""
@@ -54,12 +60,15 @@ class StackParts:
         (c, k) fractions of the inputs in the weight of each part.
     search
         PSF of the search image if it is convolved; None if the template is.
+    unknown
+        (c,) whether an input of the part is a stack with another weight than usual, hence another PSF than its model.
     """
 
     makeup: StackMakeup
     number: NDArray[np.int64]
     shares: FloatArray
     search: PsfModel | None
+    unknown: BoolArray
 
     def part_at(self, x: FloatArray, y: FloatArray) -> NDArray[np.int64]:
         """Return (n,) the parts at positions, pixels."""
@@ -88,6 +97,9 @@ def coverage_of(makeup: StackMakeup, search: PsfModel | None) -> StackParts | No
         None if the inputs are the same everywhere.
     """
     shares = makeup.shares.reshape(-1, makeup.shares.shape[2])
+    if makeup.depth is not None:
+        depth = np.log(makeup.depth) * (MIN_CHANGE / DEPTH_CHANGE)
+        shares = np.column_stack([shares, depth.ravel()])
     left = np.ones(len(shares), dtype=bool)
     centres: list[FloatArray] = []
     while len(centres) < MAX_PARTS:
@@ -97,12 +109,15 @@ def coverage_of(makeup: StackMakeup, search: PsfModel | None) -> StackParts | No
         centre = bins[counts.argmax()] * MIN_CHANGE
         centre = np.median(shares[left & (_distance(shares, centre) < MIN_CHANGE)], axis=0)
         left &= _distance(shares, centre) >= MIN_CHANGE
-        centres.append(centre / centre.sum())
+        centres.append(centre)
     parts = np.array(centres)
     number = np.argmin([_distance(shares, centre) for centre in parts], axis=0)
     if not number.any():
         return None
-    return StackParts(makeup, number.reshape(makeup.shares.shape[:2]), parts, search)
+    own = parts[:, : makeup.shares.shape[2]]
+    unknown: BoolArray = np.any(np.abs(parts[:, own.shape[1] :]) >= MIN_CHANGE, axis=1)
+    own = own / own.sum(axis=1, keepdims=True)
+    return StackParts(makeup, number.reshape(makeup.shares.shape[:2]), own, search, unknown)
 
 
 def _distance(shares: FloatArray, centre: FloatArray) -> FloatArray:

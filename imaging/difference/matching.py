@@ -24,6 +24,7 @@ from imaging.difference.registration import (
 )
 from imaging.difference.settings import KernelSettings, RegistrationSettings
 from imaging.difference.sources import choose_places, common_ratio, common_share, cut_stamps
+from imaging.difference.unknown_parts import PartChanges, measure_changes
 from imaging.errors import CcdError
 from imaging.image import FloatImage
 
@@ -74,6 +75,8 @@ class KernelMatch:
         Error per axis of the shift of a kernel of the PSF models, pixels; None for a fitted kernel.
     coverage
         Parts of the stack with different inputs; None if there is one.
+    measured
+        Changes of the kernel in parts whose PSF is not known; None without such parts.
     few
         Stamps of all sources if they are few, variable and moving ones too, else None.
     stars
@@ -85,6 +88,7 @@ class KernelMatch:
     fallback: str
     shift_error: float | None = None
     coverage: StackParts | None = None
+    measured: PartChanges | None = None
     few: Stamps | None = None
     stars: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))
 
@@ -92,7 +96,10 @@ class KernelMatch:
     def changes(self) -> FloatArray:
         """(c, k, k) by how much the kernel of every part of the stack differs from the one of the largest part."""
         size = self.kernel.basis.images.shape[1]
-        return np.zeros((1, size, size)) if self.coverage is None else kernel_changes(self.kernel, self.coverage)
+        if self.coverage is None:
+            return np.zeros((1, size, size))
+        changes = kernel_changes(self.kernel, self.coverage)
+        return changes if self.measured is None else changes + self.measured.images
 
     def images(self, x: FloatArray, y: FloatArray) -> FloatArray:
         """Return (n, k, k) kernels at n positions, those of the part of the stack there."""
@@ -259,7 +266,8 @@ def _fit(
     """Fit the kernel, remove the shifts of single sources from the stamps, and fit again.
 
     The first fit takes the stamps of the largest part of the stack. Its kernel tells by how much the kernels of the
-    other parts differ, so that the second fit can take all stamps. ``varied`` are the places (k, 2) of sources that are
+    other parts differ, so that the second fit can take all stamps but those in parts whose PSF is not known; the
+    changes of the kernel there are measured afterwards. ``varied`` are the places (k, 2) of sources that are
     no stamps; None if deviating ones are clipped instead.
     """
     stamps = cut_stamps(target, reference, basis, settings, varied)
@@ -283,10 +291,26 @@ def _fit(
         others = part > 0
         if others.any():
             change[others] -= stamps.take(others).convolved(match.changes[part[others]])
-        kernel, _ = fit_kernel(stamps.moved(change), basis, correlation, shape, settings)
+        still = stamps.moved(change)
+        known = np.ones(len(part), dtype=bool) if coverage is None else ~coverage.unknown[part]
+        fitted = still.take(known) if np.count_nonzero(known) >= ENOUGH_STAMPS else still
+        kernel, _ = fit_kernel(fitted, basis, correlation, shape, settings)
     if kernel.n_stamps < settings.min_stamps:
         raise _error("too few sources agree on a kernel", "kernel_too_few_stamps", kernel.n_stamps, settings)
-    return KernelMatch(kernel, stamps, fallback, coverage=coverage)
+    match = KernelMatch(kernel, stamps, fallback, coverage=coverage)
+    if coverage is None or not coverage.unknown.any():
+        return match
+    return replace(match, measured=_measured_changes(match, still if many else stamps, coverage))
+
+
+def _measured_changes(match: KernelMatch, stamps: Stamps, coverage: StackParts) -> PartChanges:
+    """Measure the changes of the kernel in parts whose PSF is not known, from stamps that are ``moved``."""
+    inside = stamps.take(coverage.unknown[coverage.part_at(stamps.x, stamps.y)])
+    images = match.kernel.images(inside.x, inside.y)
+    background = match.kernel.background_at(inside.x, inside.y).astype(np.float32)
+    model = inside.convolved(images)
+    signal = np.einsum("np,np->n", inside.weight, model**2, dtype=float)
+    return measure_changes(inside.moved(-model - background[:, None]), signal, match.kernel.chi2, coverage)
 
 
 def _residual(match: KernelMatch, stamps: Stamps) -> tuple[FloatImage, FloatImage]:

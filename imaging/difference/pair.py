@@ -62,7 +62,7 @@ class Pair:
     correlation_tile
         Side of those tiles, pixels.
     makeup
-        Inputs of the template if it is a stack.
+        Inputs of the template if it is a stack, made here or by another survey.
     search_correlation
         (6, 6) autocorrelation of the search image's noise; None if it is white.
     """
@@ -108,7 +108,9 @@ def prepare_pair(search: CalibratedImage, template: Template | CalibratedImage) 
             correlation[...] = image.noise_correlation
     scale = 10 ** (-0.4 * (image.zeropoint_mag - search.zeropoint_mag))
     template_side = _side(image, scale, fill=not isinstance(template, Template))
-    makeup = template.makeup if isinstance(template, Template) and len(template.inputs) > 1 else None
+    makeup = None
+    if isinstance(template, Template) and (len(template.inputs) > 1 or template.makeup.depth is not None):
+        makeup = template.makeup
     pair = Pair(_side(search, 1.0, fill=True), template_side, correlation, tile, makeup, search.noise_correlation)
     if not ((pair.search.weight > 0) & (pair.template.weight > 0)).any():
         raise CcdError(

@@ -20,6 +20,12 @@ from imaging.templates.settings import StackSettings
 
 FloatArray = NDArray[np.float64]
 
+BLOCK = 32
+"""Side of the blocks in which the weights of the images of a stack are compared, pixels."""
+
+DEPTH_POINTS, DEPTH_STEP = 4, 0.1
+"""Points per side of a block at which the weight is read, and width of the bins of its logarithm."""
+
 
 @dataclass(frozen=True, eq=False)
 class Resampled:
@@ -40,6 +46,9 @@ class Resampled:
         Map from output to input pixels.
     alignment
         Correction of the coordinates included in the map.
+    depth
+        (n, m) weight of the image in blocks of :data:`BLOCK` pixels, in units of its most frequent one; None for a
+        single exposure, which has the same everywhere.
     """
 
     science: FloatImage
@@ -48,6 +57,7 @@ class Resampled:
     correlation: NDArray[np.float32]
     grid: PixelMap
     alignment: Alignment
+    depth: FloatArray | None = None
 
 
 def resample(image: CalibratedImage, search: CalibratedImage, settings: StackSettings) -> Resampled:
@@ -89,7 +99,41 @@ def resample(image: CalibratedImage, search: CalibratedImage, settings: StackSet
     if own is not None:
         white = resampled_noise(grid, pixels.shape, tile, lags=1)
         out_weight *= np.float32(np.mean(white[..., 0, 0] / correlation[..., 0, 0]))
-    return Resampled(out, out_mask, out_weight, correlation, grid, alignment)
+    depth = None if own is None else relative_depth(pixels.weight, grid)
+    return Resampled(out, out_mask, out_weight, correlation, grid, alignment, depth)
+
+
+def relative_depth(weight: FloatImage, grid: PixelMap) -> FloatArray:
+    """Return the weight of an image in blocks of output pixels, in units of its most frequent one.
+
+    Parameters
+    ----------
+    weight
+        (ny, nx) inverse variance of the input image; zero without data.
+    grid
+        Map from output to input pixels.
+
+    Returns
+    -------
+    depth
+        (n, m), medians over the good pixels among 16 of each block of :data:`BLOCK` pixels; one without any.
+    """
+    ny, nx = weight.shape
+    steps = (np.arange(DEPTH_POINTS) + 0.5) * BLOCK / DEPTH_POINTS
+    y, x = ((np.arange(-(-size // BLOCK))[:, None] * BLOCK + steps).ravel() for size in grid.shape)
+    xs, ys = (np.rint(a).astype(int) for a in grid.at(*np.meshgrid(x, y)))
+    inside = (xs >= 0) & (ys >= 0) & (xs < nx) & (ys < ny)
+    found = np.where(inside, weight[np.clip(ys, 0, ny - 1), np.clip(xs, 0, nx - 1)], 0.0)
+    blocks = found.reshape(-1, DEPTH_POINTS, x.size // DEPTH_POINTS, DEPTH_POINTS).swapaxes(1, 2)
+    points = blocks.reshape(*blocks.shape[:2], -1)
+    level: FloatArray = np.ma.median(np.ma.masked_less_equal(points, 0.0), axis=2).filled(0.0)
+    seen = level > 0
+    if not seen.any():
+        return np.ones(level.shape)
+    steps, counts = np.unique(np.rint(np.log(level[seen]) / DEPTH_STEP), return_counts=True)
+    usual = np.exp(steps[counts.argmax()] * DEPTH_STEP)
+    near = np.abs(np.log(level[seen] / usual)) < DEPTH_STEP
+    return np.where(seen, level / float(np.median(level[seen][near])), 1.0)
 
 
 def aligned_map(image: CalibratedImage, search: CalibratedImage, settings: StackSettings) -> tuple[PixelMap, Alignment]:

@@ -14,7 +14,7 @@ from imaging.templates.align import Alignment
 from imaging.templates.combine import combine, psf_contrasts
 from imaging.templates.psf import fine_samples, fit_psf_model, pixel_matrix, turned
 from imaging.templates.relative import relative_zeropoints
-from imaging.templates.resample import Resampled, resample
+from imaging.templates.resample import BLOCK, Resampled, resample
 from imaging.templates.resampling_inputs import with_resampling_inputs
 from imaging.templates.settings import StackSettings
 from imaging.timing import StepTimes
@@ -24,8 +24,6 @@ FloatArray = NDArray[np.float64]
 PSF_HALF_WIDTH = 20
 PSF_DEGREE = 3
 PSF_NODES = 5
-BLOCK = 32
-"""Side of the blocks in which the inputs' weight fractions are recorded, pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +71,16 @@ class StackMakeup:
         (k,) the same for the whole image.
     psf_stamps
         (k, s, s) PSF of each input at the centre of the image.
+    depth
+        (n, m) weight of the inputs that are stacks themselves, in units of their most frequent one; where it is
+        another, they have other inputs and another PSF, which is not known. None without such inputs.
     """
 
     shares: FloatArray
     block: int
     mean_shares: FloatArray
     psf_stamps: FloatArray
+    depth: FloatArray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -230,7 +232,12 @@ def _makeup(planes: Sequence[Resampled], scales: FloatArray, stamps: FloatArray)
     blocks = np.stack([_block_sums(p.weight, BLOCK) / s**2 for p, s in zip(planes, scales, strict=True)], axis=2)
     mean = blocks.sum(axis=(0, 1)) / blocks.sum()
     total = blocks.sum(axis=2, keepdims=True)
-    return StackMakeup(np.where(total > 0, blocks / np.where(total > 0, total, 1.0), mean), BLOCK, mean, stamps)
+    shares = np.where(total > 0, blocks / np.where(total > 0, total, 1.0), mean)
+    depth = None
+    if any(p.depth is not None for p in planes):
+        depths = [np.ones(shares.shape[:2]) if p.depth is None else p.depth for p in planes]
+        depth = (shares * np.stack(depths, axis=2)).sum(axis=2)
+    return StackMakeup(shares, BLOCK, mean, stamps, depth)
 
 
 def _psf_stamps(search: CalibratedImage, templates: Sequence[CalibratedImage]) -> FloatArray:

@@ -32,15 +32,6 @@ if TYPE_CHECKING:
     from prefect_dask.task_runners import PrefectDaskFuture
 
 
-def _is_child_run() -> bool:
-    """Whether the current flow run is a subflow run, whose parent emits the heartbeats.
-
-    Heartbeats delay the end of a flow run by up to a second, most of the time of a fully cached subflow.
-    """
-    context = FlowRunContext.get()
-    return bool(context and context.flow_run and context.flow_run.parent_task_run_id)
-
-
 NOBODY_WAITS = -1_000_000
 """Priority of work that is done in advance, such as the preparation of templates."""
 
@@ -160,7 +151,12 @@ class ComputeTaskRunner(TaskRunner["PrefectDaskFuture[Any]"]):
         return type(self)(self._configuration, options=self._given)
 
     def __enter__(self) -> Self:
-        """Share the parent flow's cluster, or prepare one that starts on first use."""
+        """Share the parent flow's cluster, or prepare one that starts on first use.
+
+        A subflow run sends no heartbeats, its outermost caller does. They delay the end of a run by up to a second, and
+        the server closes a run that sends them more rarely than it expects. Prefect enters the runner before the
+        context of the run: the current one is the caller's.
+        """
         super().__enter__()
         parent = self.current()
         if parent is not None:
@@ -169,8 +165,8 @@ class ComputeTaskRunner(TaskRunner["PrefectDaskFuture[Any]"]):
         else:
             self._shared = Cluster(self._configuration)
             self._is_owner = True
-        if _is_child_run():
-            self._quiet.enter_context(temporary_settings(restore_defaults={PREFECT_FLOWS_HEARTBEAT_FREQUENCY}))
+        if FlowRunContext.get() is not None:
+            self._quiet.enter_context(temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}))
         return self
 
     def __exit__(self, *args: Any) -> None:  # noqa: ANN401

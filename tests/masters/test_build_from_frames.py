@@ -3,15 +3,12 @@
 import numpy as np
 import pytest
 
+from bench.built_calibrations import half_known_night
 from blocks.site import Site
-from imaging.detector.crosstalk import CrosstalkMatrix, CrosstalkTerm, format_crosstalk, observatory_crosstalk
+from imaging.detector.crosstalk import observatory_crosstalk
 from imaging.exposure import Exposure
-from imaging.io.atomic import content_hash, write_text
-from imaging.io.calibrations import CalibrationLibrary, read_brighter_fatter, read_crosstalk, write_manifest
+from imaging.io.calibrations import CalibrationLibrary, read_brighter_fatter, read_crosstalk
 from imaging.simulation.brighter_fatter import border_kernels
-from imaging.simulation.calibrations import calibration_path
-from imaging.simulation.night import simulate_night
-from imaging.simulation.settings import SimulationSettings
 from tasks.engine.jobs import ExitCode
 
 pytestmark = pytest.mark.slow
@@ -22,35 +19,9 @@ OBSERVED = Exposure(2000000, "i", NIGHT + 1, 60441.0, 90.0, 10.0, 0.0, 1.0)
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """Return a night of one CCD with the brighter-fatter effect: two exposures of the sky, four dome flats."""
-    root = tmp_path_factory.mktemp("frames")
-    settings = SimulationSettings(
-        ccds=(CCD,),
-        focus_ccds=False,
-        n_search_exposures=2,
-        n_template_epochs=0,
-        n_flat_exposures=4,
-        brighter_fatter=True,
-        galaxy_density=0.2,
-        supernovae_per_ccd=0.0,
-    )
-    night = simulate_night(root, settings, processes=1)
-    site = Site.at(root)
-    # The library is not to know the answers: no kernels, and a matrix that is wrong by half.
-    half = CrosstalkMatrix(
-        tuple(
-            CrosstalkTerm(t.victim, t.source, t.coefficient / 2, t.onset_adu, tuple(c / 2 for c in t.polynomial))
-            for t in observatory_crosstalk().into(CCD)
-        )
-    )
-    path = calibration_path(root, "crosstalk")
-    write_text(path, format_crosstalk(half.terms))
-    kept = [e for e in CalibrationLibrary(site.calibrations).manifest.entries if e.kind != "brighter_fatter"]
-    renewed = [
-        e.model_copy(update={"checksums": {e.files: content_hash(path)}}) if e.kind == "crosstalk" else e for e in kept
-    ]
-    write_manifest(site.calibrations, renewed)
-    return site, [e.expnum for e in night.exposures if e.is_on_sky]
+    """Return a site with two exposures and four flats, whose library is wrong, and the numbers of the exposures."""
+    night = half_known_night(tmp_path_factory.mktemp("frames"))
+    return Site.at(night.root), [e.expnum for e in night.exposures if e.is_on_sky]
 
 
 def test_crosstalk_of_the_simulated_camera_is_found(command, site):

@@ -3,38 +3,21 @@
 import numpy as np
 import pytest
 
-from blocks.site import Site
-from imaging.detector.ccds import science_ccd
+from bench.built_calibrations import CCD, ramp_night
 from imaging.exposure import Exposure
 from imaging.io.calibrations import CalibrationLibrary, read_linearity
 from imaging.simulation.calibrations import true_linearity
-from imaging.simulation.night import simulate_night
-from imaging.simulation.settings import SimulationSettings
 from tasks.engine.jobs import ExitCode
 
 pytestmark = pytest.mark.slow
 
-NIGHT, CCD = 20240510, science_ccd(33)
+NIGHT = 20240510
 TIMES = (0.3, 21.0, 1.0, 28.0, 6.0, 24.0, 2.0, 14.0, 0.5, 10.0)
-
-
-def simulated(root, *, times, bands):
-    nothing = {"n_search_exposures": 0, "n_template_epochs": 0, "galaxy_density": 0.0, "star_density": 0.01}
-    settings = SimulationSettings(
-        ccds=(CCD.ccdnum,),
-        focus_ccds=False,
-        bands=bands,
-        ramp_exptimes_s=times,
-        supernovae_per_ccd=0.0,
-        **nothing,
-    )
-    simulate_night(root, settings, processes=1)
-    return Site.at(root), settings
 
 
 def test_curves_of_a_ramp_reach_the_chain(command, tmp_path):
     """Twenty frames under a drifting lamp; with every time twice it is 0.04 % (``test_ramp.py``)."""
-    site, settings = simulated(tmp_path, times=TIMES, bands=("i", "g"))
+    site, settings = ramp_night(tmp_path, TIMES, ("i", "g"))
     code, said = command(site, "build-linearity", NIGHT, "--epoch", "ramp")
     assert code is ExitCode.COMPLETE, said
     tonight = Exposure(2000000, "i", NIGHT + 1, 60441.0, 90.0, 10.0, 0.0, 1.0)
@@ -50,7 +33,7 @@ def test_curves_of_a_ramp_reach_the_chain(command, tmp_path):
 
 
 def test_a_night_without_a_ramp_is_refused(command, tmp_path):
-    site, _ = simulated(tmp_path, times=(), bands=("i",))
+    site, _ = ramp_night(tmp_path, (), ("i",))
     code, said = command(site, "build-linearity", NIGHT)
     assert code is ExitCode.BAD_INPUT
     assert "the night has no ramp of dome flats" in said["error"]

@@ -12,7 +12,7 @@ from imaging.templates.align import Alignment
 from imaging.templates.combine import combine, psf_contrasts
 from imaging.templates.grid import PixelMap
 from imaging.templates.relative import aperture_fluxes, find_bright_sources, relative_zeropoints
-from imaging.templates.resample import Resampled
+from imaging.templates.resample import BLOCK, Resampled, relative_depth
 from imaging.templates.select import TemplateCandidate, TemplateTarget, merit, rule_broken, select_templates
 from imaging.templates.settings import StackSettings, TemplateSettings
 
@@ -272,3 +272,18 @@ def test_a_sliver_below_two_per_cent_and_a_part_covered_often_enough_are_left():
     assert "cover the same part 4 times" in rows[17]["reason"]
     assert {row["ccd"] for row in table} == {7} and {row["template_ccd"] for row in table} == {3}
     assert all(row["delta_days"] == -1000.0 for row in table)
+
+
+def test_the_depth_of_a_foreign_stack_is_that_of_its_weights_but_for_bad_pixels():
+    """Two exposures above the row 160 of the stack, three below; the search image is turned and begins at row 64."""
+    rng = np.random.default_rng(4)
+    weight = 0.3 * rng.uniform(0.98, 1.02, SHAPE).astype(np.float32)
+    weight[160:] *= 2.0 / 3.0
+    weight[rng.uniform(size=SHAPE) < 0.3] = 0.0
+    nodes = np.arange(0, 192, 32.0)
+    x, y = np.meshgrid(139.0 - nodes, 64.0 + nodes)
+    depth = relative_depth(weight, PixelMap(x, y, 32, (160, 140), 0.0))
+    assert depth.shape == (5, -(-140 // BLOCK))
+    assert depth[:3] == pytest.approx(1.0, abs=0.02)
+    assert depth[3:] == pytest.approx(2.0 / 3.0, abs=0.02)
+    assert np.all(relative_depth(np.zeros(SHAPE, np.float32), PixelMap(x, y, 32, (160, 140), 0.0)) == 1.0)
