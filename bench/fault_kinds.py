@@ -32,6 +32,7 @@ from bench.fault_examples import (
 from deployments.cli.options import read_settings
 from deployments.events.alerts import parse_alert
 from deployments.reports.reports import ReportSettings, read_report_settings
+from imaging.astrometry.displacement import PixelDisplacement
 from imaging.detector.crosstalk import format_crosstalk, observatory_crosstalk
 from imaging.detrend.settings import DetrendSettings
 from imaging.io.calibration_write import write_calibration_image, write_image_extensions
@@ -45,6 +46,7 @@ from imaging.io.calibrations import (
     read_sky_templates,
 )
 from imaging.io.colour_terms import read_colour_terms, write_colour_terms
+from imaging.io.displacement import read_displacement, write_displacement
 from imaging.io.exposure_list import read_exposure_list
 from imaging.io.lsst_calibrations import read_defects, read_linearizer
 from imaging.io.pointings import read_pointings
@@ -56,14 +58,30 @@ from imaging.io.reference import (
     read_properties,
     write_pieces,
 )
+from imaging.io.sealed import write_sealed
 from imaging.io.skymaps import read_skymap
 from imaging.photometry.colours import published_colour_terms
 from imaging.schemas.reference import REFERENCE_GALAXIES
+from tasks.tie_astrometry import read_turbulence
 
 
 def positions(table: pa.Table) -> object:
     """Return what must be possible in a catalogue: where its objects are; other columns may be empty."""
     return [table["ra"].to_numpy(), table["dec"].to_numpy()]
+
+
+def write_rings(path: Path) -> None:
+    """Write an example of the kind: pixel displacements."""
+    found = PixelDisplacement(
+        name=path.name, ccd=4, band="i", ring=[0.01, -0.02, 0.03], edges=[[0.1, 0.0, 0.0, 0.0, 0.0]] * 4
+    )
+    write_displacement(path, found)
+
+
+def write_exposure_tie(path: Path) -> None:
+    """Write an example of the kind: tie of an exposure."""
+    stated = {"turbulence_mas": 8.0, "turbulence_length_arcmin": 1.5}
+    write_sealed(path, json.dumps({"basis": {}, "astrometry": stated, "trails": []}))
 
 
 def write_defects(path: Path) -> None:
@@ -121,6 +139,17 @@ class Kind:
     own: bool = False
     numbers: Callable[[Any], object] = lambda value: value
 
+
+EXPOSURE_TIE = Kind(
+    "tie of an exposure",
+    in_folder("tie.json", write_exposure_tie),
+    read_turbulence,
+    ("read_turbulence",),
+    "json",
+    sealed=True,
+    own=True,
+)
+"""What is written for a whole exposure."""
 
 INPUTS: tuple[Kind, ...] = (
     Kind(
@@ -185,6 +214,14 @@ INPUTS: tuple[Kind, ...] = (
         partial(read_brighter_fatter, ccd=35),
         ("read_brighter_fatter",),
         "fits",
+        sealed=True,
+    ),
+    Kind(
+        "pixel displacements",
+        in_folder("map.json", write_rings),
+        partial(read_displacement, ccd=4, band="i"),
+        ("read_displacement",),
+        "json",
         sealed=True,
     ),
     Kind("sky modes", in_folder("modes.fits", write_modes), read_sky_modes, ("read_sky_modes",), "fits", sealed=True),

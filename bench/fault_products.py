@@ -35,7 +35,7 @@ from bench.fault_examples import (
     write_summary,
     write_tie,
 )
-from bench.fault_kinds import Kind
+from bench.fault_kinds import EXPOSURE_TIE, Kind
 from blocks.gw_events import read_alert
 from blocks.imports import import_path
 from blocks.night_runs import read_runs
@@ -222,6 +222,7 @@ PRODUCTS: tuple[Kind, ...] = (
         absent=lambda: None,
         own=True,
     ),
+    EXPOSURE_TIE,
     Kind("tie", in_folder("tie.json", write_tie), read_ccd_tie, ("read_ccd_tie",), "json", sealed=True, own=True),
     Kind(
         "summary",

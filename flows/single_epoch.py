@@ -66,7 +66,7 @@ def single_epoch(
     measured = stage.map(measure, stage.plan(MEASURE, sorted(detrended), plan))
     if not measured:
         return stage.final_state(())
-    job = tie_astrometry_job(measured, stage.failures, raw.exposure, who, place, settings.measure)
+    job = tie_astrometry_job(measured, stage.failures, raw.exposure, who, place, settings.measure, epoch=epoch)
     if overwrite:
         discard_solution(job, "tie.json")
     tied = stage.run(tie_astrometry, job, measured)

@@ -61,8 +61,8 @@ ADOPTED_ZEROPOINT = (
 """Comment in the header of final images, which are written before the zero points of the exposure are solved."""
 
 POSITIONS = (
-    "ra and dec contain the turbulence between reference stars, and the refraction of reference stars by their colour: "
-    "better than the image header's coordinates"
+    "ra and dec contain the turbulence between reference stars, the refraction of reference stars by their colour and, "
+    "where the image states PIXDISP, tree rings and edges: better than the image header's coordinates"
 )
 """Fact about the final catalogue."""
 
@@ -244,6 +244,8 @@ def _write(
     header = image.header | wcs.to_header() | corner_keywords(wcs, image.shape)
     header |= {"SCAMPNUM": tied.n_stars, "SCAMPREF": "GAIA", "SCAMPFLG": 0 if tied.source == "own" else 1}
     header |= {"ASTRRMS": _per_axis(tied.rms_mas), "ASTRRMSC": _per_axis(tied.left_out_rms_mas)}
+    if tied.displacement is not None:
+        header["PIXDISP"] = (tied.displacement.name, "displacements taken from catalogue positions")
     header["MAGZERO"] = (own.zeropoint_mag, "[mag] of one electron, by the CCD's own stars")
     planes: dict[str, NDArray[Any]] = {"SCI": image.science, "MSK": image.mask, "WGT": image.weight, **extra}
     comments = [BETTER_IN_CATALOGUE, ADOPTED_ZEROPOINT]

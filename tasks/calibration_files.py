@@ -22,6 +22,9 @@ LOCK = "manifest.lock"
 WHOLE_CAMERA: frozenset[Kind] = frozenset(("sky_modes", "crosstalk"))
 """Kinds of calibration with one file for all CCDs."""
 
+SUFFIXES: Mapping[str, str] = {"crosstalk": "txt", "pixel_displacement": "json"}
+"""Ends of the names of files that are not FITS."""
+
 
 def calibration_record(site: Site, library: CalibrationLibrary, path: Path) -> FileRecord:
     """Describe a calibration file, and check it against the checksum in the manifest, if there is one.
@@ -172,7 +175,7 @@ def master_path(site: Site, epoch: str, kind: Kind, ccd: int, band: str = "") ->
 
 
 def _file_name(kind: Kind, band: str, number: str) -> str:
-    return f"{_stem(kind, band)}{number}.{'txt' if kind == 'crosstalk' else 'fits'}"
+    return f"{_stem(kind, band)}{number}.{SUFFIXES.get(kind, 'fits')}"
 
 
 def _stem(kind: Kind, band: str) -> str:

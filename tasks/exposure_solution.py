@@ -21,18 +21,23 @@ class Basis(Record):
     version: str
     """Code version and digest of the settings."""
     inputs: dict[int, str]
-    """CCD number to the content hash of its input."""
+    """CCD number to the content hashes of its inputs, joined."""
     without: dict[int, str]
     """CCD number to the reason of its failure, for CCDs without an input."""
 
     @classmethod
-    def of(cls, job: StepJob, code_version: str, prefix: str) -> Self:
+    def of(cls, job: StepJob, code_version: str, *prefixes: str) -> Self:
         """Return the basis of a solution from its job, whose inputs are named ``{prefix}{ccd}``."""
         settings = job.settings.digest() if job.settings else ""
-        files = {int(n.removeprefix(prefix)): f for n, f in job.inputs.items() if n.startswith(prefix)}
+        hashes: dict[int, str] = {}
+        for prefix in prefixes:
+            for name, file in job.inputs.items():
+                if name.startswith(prefix):
+                    ccd = int(name.removeprefix(prefix))
+                    hashes[ccd] = hashes.get(ccd, "") + file.content_hash
         return cls(
             version=f"{code_version}-{settings}",
-            inputs={ccd: file.content_hash for ccd, file in sorted(files.items())},
+            inputs=dict(sorted(hashes.items())),
             without={int(ccd): reason for ccd, reason in sorted(job.parameters.get("without", {}).items())},
         )
 

@@ -11,12 +11,15 @@ import pyarrow as pa
 from blocks.site import Site
 from imaging.astrometry.solution import NOT_TIED, ExposureAstrometry, TiedCcd
 from imaging.astrometry.tie import tie_exposure
+from imaging.astrometry.turbulence import Turbulence
 from imaging.detector.ccds import NX, NY
 from imaging.detector.distortion import seed_wcs
 from imaging.errors import InputError
 from imaging.exposure import Exposure
 from imaging.identity import ExposureId
+from imaging.io.calibrations import CalibrationLibrary
 from imaging.io.damage import DAMAGE, reading
+from imaging.io.displacement import read_displacement
 from imaging.io.sealed import read_sealed, write_sealed
 from imaging.io.tables import read_table
 from imaging.masks.streak_links import link_streaks
@@ -24,13 +27,14 @@ from imaging.masks.streak_model import Streak
 from imaging.masks.tables import streaks_from_table
 from imaging.measure.settings import MeasureSettings
 from imaging.wcs.tpv import TpvWcs
+from tasks.calibration_files import optional_calibration
 from tasks.engine.jobs import Failure, StepResult
 from tasks.engine.step import step
 from tasks.exposure_solution import Basis, absentees
 from tasks.jobs import StepJob
 from tasks.steps import TIE_ASTROMETRY
 
-MATCHES, STREAKS, COORDINATES = "matches_", "streaks_", "coordinates_"
+MATCHES, STREAKS, COORDINATES, DISPLACEMENT = "matches_", "streaks_", "coordinates_", "displacement_"
 
 
 def tie_astrometry_job(
@@ -41,6 +45,7 @@ def tie_astrometry_job(
     site: Site,
     settings: MeasureSettings,
     *,
+    epoch: str | None = None,
     imported: bool = False,
 ) -> StepJob:
     """Plan the joint astrometric solution of an exposure.
@@ -53,16 +58,24 @@ def tie_astrometry_job(
         Exposure of the raw file's header.
     exposure, site, settings
         Exposure, site, settings of the step.
+    epoch
+        Calibration epoch to use regardless of its validity; None to follow the validity.
     imported
-        Whether another pipeline calibrated the images; their own coordinates are then corrected, not the nominal ones.
+        Whether another pipeline calibrated the images; their own coordinates are then corrected, not the nominal ones,
+        and no displacements are taken out.
     """
     inputs = {}
+    library = None if imported else CalibrationLibrary(site.calibrations)
     for ccd, result in sorted(measured.items()):
         inputs[f"{MATCHES}{ccd:02d}"] = result.products["matches"]
         inputs[f"{STREAKS}{ccd:02d}"] = result.products["streaks"]
-        if imported:
+        if library is None:
             inputs[f"{COORDINATES}{ccd:02d}"] = result.products["quality"]
+        else:
+            found = optional_calibration(site, library, "pixel_displacement", observed, ccd, epoch=epoch)
+            inputs |= {f"{DISPLACEMENT}{ccd:02d}": record for record in found.values()}
     parameters = {"pointing": [observed.ra_deg, observed.dec_deg], "without": absentees(failures)}
+    parameters |= {"band": observed.band}
     return StepJob(exposure=exposure, site=site, inputs=inputs, settings=settings, parameters=parameters)
 
 
@@ -70,7 +83,7 @@ def tie_astrometry_job(
 def tie_astrometry(job: StepJob) -> StepResult:
     """Solve the astrometry of all CCDs jointly, and predict streaks on CCDs where they were too faint to detect."""
     settings = job.settings_as(MeasureSettings)
-    basis = Basis.of(job, tie_astrometry.code_version, MATCHES)
+    basis = Basis.of(job, tie_astrometry.code_version, MATCHES, DISPLACEMENT)
     ccds = sorted(basis.inputs)
     stated = _stated_coordinates(job, ccds)
     seeds = {ccd: seed_wcs(ccd, *job.parameters["pointing"]) for ccd in ccds}
@@ -78,7 +91,12 @@ def tie_astrometry(job: StepJob) -> StepResult:
     parts = {ccd: TiedCcd.model_validate(c["part"]) for ccd, c in stated.items() if c["part"] is not None}
     matches = {ccd: read_table(job.input_path(f"{MATCHES}{ccd:02d}")) for ccd in ccds if ccd not in parts}
     whole = {ccd: seed for ccd, seed in seeds.items() if ccd not in parts}
-    tied = tie_exposure(matches, whole, (NY, NX), settings.astrometry) if whole else NOT_TIED
+    displacements = {
+        ccd: read_displacement(job.input_path(f"{DISPLACEMENT}{ccd:02d}"), ccd, job.parameters["band"])
+        for ccd in ccds
+        if f"{DISPLACEMENT}{ccd:02d}" in job.inputs
+    }
+    tied = tie_exposure(matches, whole, (NY, NX), settings.astrometry, displacements) if whole else NOT_TIED
     astrometry = tied.joined(parts)
     found = streaks_from_table(pa.concat_tables(read_table(job.input_path(f"{STREAKS}{ccd:02d}")) for ccd in ccds))
     linked = link_streaks(found, seeds, settings.streaks)
@@ -121,6 +139,19 @@ def read_ccd_tie(path: Path) -> tuple[TiedCcd, list[Streak]]:
         document = json.loads(read_sealed(path))
         streaks = [Streak(**item) for item in document["predicted_streaks"]]
         return TiedCcd.model_validate(document["solution"]), streaks
+
+
+def read_turbulence(path: Path) -> Turbulence:
+    """Read the statistics of the turbulence of an exposure from its tie.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or damaged.
+    """
+    with reading(path, "tie of an exposure missing or damaged", "tie the exposure again"):
+        stated = json.loads(read_sealed(path))["astrometry"]
+        return Turbulence(float(stated["turbulence_mas"]), float(stated["turbulence_length_arcmin"]))
 
 
 def _kept_ccds(job: StepJob, basis: Basis) -> set[int]:

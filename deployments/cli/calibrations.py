@@ -190,6 +190,32 @@ def build_star_flat(
     )
 
 
+def build_pixel_displacement(
+    *expnums: Annotated[int, Parameter(help="Exposure numbers, of one band, best pointed differently.")],
+    epoch: Epoch,
+    band: OfBand = None,
+    first: First = None,
+    last: Last = None,
+    rnum: Rnum = "1",
+    pnum: Pnum = "1",
+    overwrite: Overwrite = False,
+    workers: Workers = None,
+    common: Common = DEFAULTS,
+) -> Answer:
+    """Build the maps of tree rings and edges of a band from calibrated exposures, and add them to the library."""
+    flow = "flows.build_pixel_displacement:build_pixel_displacement"
+    return _build(
+        "build-pixel-displacement",
+        flow,
+        (expnums, band, (first, last)),
+        epoch,
+        (rnum, pnum),
+        workers,
+        common,
+        overwrite=overwrite,
+    )
+
+
 def import_calibrations(
     *files: Annotated[Path, Parameter(help="Files of DES, the Community Pipeline, the observatory or LSST.")],
     kind: Annotated[

@@ -35,6 +35,7 @@ COMMANDS = {
         "build-calibrations",
         "build-crosstalk",
         "build-linearity",
+        "build-pixel-displacement",
         "build-sky-modes",
         "build-star-flat",
         "import-calibrations",

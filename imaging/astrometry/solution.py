@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from scipy.interpolate import RegularGridInterpolator
 
+from imaging.astrometry.displacement import PixelDisplacement
 from imaging.wcs.tpv import TpvWcs, plane_to_sky
 
 FloatArray = NDArray[np.float64]
@@ -66,6 +67,8 @@ class TiedCcd(BaseModel):
     rows along y, two values (xi, eta) per point, to be added to the standard coordinates."""
     chromatic: Chromatic | None = None
     """Displacement of sources by their colour; None if it is not known, as in solutions of earlier versions."""
+    displacement: PixelDisplacement | None = None
+    """Displacement by tree rings and edges that was taken from the measured positions; None if no map was applied."""
 
     @classmethod
     def without_others(cls, wcs: TpvWcs, n_stars: int, rms_mas: float | None) -> Self:
@@ -106,6 +109,8 @@ class TiedCcd(BaseModel):
             Degrees, ICRS.
         """
         wcs = self.wcs()
+        if self.displacement is not None:
+            x, y = self.displacement.undo(x, y)
         table = np.asarray(self.correction_mas) / MAS_PER_DEGREE
         rows, columns = (np.linspace(0, n - 1, m) for n, m in zip(shape, table.shape[:2], strict=True))
         place = np.stack([np.clip(y, 0, shape[0] - 1), np.clip(x, 0, shape[1] - 1)], axis=-1)

@@ -9,11 +9,13 @@ cannot represent.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from imaging.astrometry.displacement import PixelDisplacement
 from imaging.astrometry.fit import MAS_PER_DEGREE, Pairs, pair_errors_mas, pixel_polynomial, wcs_through
 from imaging.astrometry.settings import AstrometrySettings
 from imaging.astrometry.solution import Chromatic, ExposureAstrometry, TiedCcd, colour_powers
@@ -68,6 +70,7 @@ def tie_exposure(
     seeds: Mapping[int, TpvWcs],
     shape: tuple[int, int],
     settings: AstrometrySettings,
+    displacements: Mapping[int, PixelDisplacement] = MappingProxyType({}),
 ) -> ExposureAstrometry:
     """Solve the astrometry of an exposure from the matches of its CCDs.
 
@@ -82,6 +85,8 @@ def tie_exposure(
         (ny, nx) of a CCD.
     settings
         Priors and clipping.
+    displacements
+        CCD number to the displacements that are taken from the measured positions.
 
     Raises
     ------
@@ -89,7 +94,7 @@ def tie_exposure(
         With reason ``astrometry_no_match`` if the exposure as a whole has too few matched stars.
     """
     ccds = sorted(seeds)
-    stars = _gather(matches, seeds, ccds)
+    stars = _gather(matches, seeds, ccds, displacements)
     if len(stars.pairs) < settings.minimum_stars:
         raise CcdError(
             "the exposure has too few matched stars",
@@ -110,7 +115,7 @@ def tie_exposure(
         ccd: _tie_ccd(ccd, seeds[ccd], model, stars, left, used, noise, turbulence, shape, settings) for ccd in ccds
     }
     return ExposureAstrometry(
-        ccds=tied,
+        ccds={ccd: part.model_copy(update={"displacement": displacements.get(ccd)}) for ccd, part in tied.items()},
         n_stars=int(used.sum()),
         scatter_mas=scatter,
         turbulence_mas=turbulence.amplitude_mas,
@@ -120,7 +125,12 @@ def tie_exposure(
     )
 
 
-def _gather(matches: Mapping[int, pa.Table], seeds: Mapping[int, TpvWcs], ccds: list[int]) -> _Stars:
+def _gather(
+    matches: Mapping[int, pa.Table],
+    seeds: Mapping[int, TpvWcs],
+    ccds: list[int],
+    displacements: Mapping[int, PixelDisplacement],
+) -> _Stars:
     parts: dict[str, list[FloatArray]] = {name: [] for name in ("x", "y", "xi", "eta", "e1", "e2", "snr", "u", "v")}
     numbers: list[NDArray[np.int64]] = []
     colours: list[FloatArray] = []
@@ -131,6 +141,8 @@ def _gather(matches: Mapping[int, pa.Table], seeds: Mapping[int, TpvWcs], ccds: 
         seed = seeds[ccd]
         names = ("x", "y", "ra", "dec", "x_error", "y_error", "ra_error_mas", "dec_error_mas", "snr", "colour_mag")
         c = {name: column(table, name).astype(np.float64) for name in names}
+        if ccd in displacements:
+            c["x"], c["y"] = displacements[ccd].undo(c["x"], c["y"])
         xi, eta = sky_to_plane(c["ra"], c["dec"], *seed.crval)
         u, v = seed.pixel_to_plane(c["x"], c["y"])
         errors = pair_errors_mas(

@@ -9,10 +9,19 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 from imaging.exposure import Exposure
 
 Kind = Literal[
-    "bias", "flat", "bad_pixels", "linearity", "star_flat", "sky_modes", "sky_templates", "crosstalk", "brighter_fatter"
+    "bias",
+    "flat",
+    "bad_pixels",
+    "linearity",
+    "star_flat",
+    "sky_modes",
+    "sky_templates",
+    "pixel_displacement",
+    "crosstalk",
+    "brighter_fatter",
 ]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-BAND_DEPENDENT: frozenset[Kind] = frozenset(("flat", "star_flat", "sky_modes", "sky_templates"))
+BAND_DEPENDENT: frozenset[Kind] = frozenset(("flat", "star_flat", "sky_modes", "sky_templates", "pixel_displacement"))
 
 
 FIRST_OF_ALL, LAST_OF_ALL = 20120101, 99991231
@@ -37,6 +46,7 @@ AGE_LIMITS: dict[Kind, AgeLimit] = {
     "star_flat": AgeLimit(warn_days=730, refuse_days=1825),
     "sky_modes": AgeLimit(warn_days=730, refuse_days=1825),
     "sky_templates": AgeLimit(warn_days=730, refuse_days=1825),
+    "pixel_displacement": AgeLimit(warn_days=730, refuse_days=1825),
 }
 """Default limits. DES renewed its master calibrations every half year; bad pixels age fastest. Crosstalk, linearity and
 brighter-fatter kernels are properties of the electronics and have no age limit."""

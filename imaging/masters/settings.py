@@ -1,4 +1,4 @@
-"""Settings of master bias, dome flat, bad-pixel mask, sky modes and star flat."""
+"""Settings of master bias, dome flat, bad-pixel mask, sky modes, star flat and pixel displacements."""
 
 from pydantic import Field
 
@@ -69,6 +69,21 @@ class StarFlatSettings(Settings):
     """Systematic error added to the errors of the stars: colour terms and variability."""
     clip_sigma: float = Field(3.5, gt=2)
     """Clipping limit in sigma; rejects variable and blended stars."""
+
+
+class DisplacementSettings(Settings):
+    """Settings of the maps of pixel displacements."""
+
+    minimum_exposures: int = Field(4, ge=3)
+    """Fewest exposures: each is left out in turn to test the map."""
+    minimum_stars: int = Field(200, ge=30)
+    """Fewest measurements of reference stars on a CCD: 200 give the amplitude of the tree rings to 0.1."""
+    floor_pixels: float = Field(0.01, gt=0)
+    """Systematic error of a position, pixels: close neighbours, colours."""
+    clip_sigma: float = Field(4.0, gt=2)
+    """Clipping limit in sigma; rejects false matches and blends."""
+    minimum_significance: float = Field(2.0, ge=0)
+    """Least improvement of the exposures left out, in units of its error, for a part of the map to be used."""
 
 
 class RampSettings(Settings):

@@ -2,8 +2,10 @@
 
 import erfa
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from imaging.astrometry.displacement import PixelDisplacement
 from imaging.astrometry.fit import Pairs, fit_ccd, pair_errors_mas
 from imaging.astrometry.settings import AstrometrySettings
 from imaging.astrometry.solution import ExposureAstrometry, TiedCcd
@@ -237,3 +239,29 @@ def test_turbulence_statistics_and_prediction():
     predicted = interpolate(turbulence, place[:400], measured[:400], np.full((400, 2), 4.0), place[400:])
     assert (predicted.values - field[400:]).std() < 0.5 * field[400:].std()
     assert predicted.left_out.std() < 1.2 * np.hypot(4.0, (predicted.values - field[400:]).std())
+
+
+def test_displacements_are_taken_from_measured_positions_before_the_fit_and_from_those_of_the_catalogue():
+    """Rings of 13 mas per axis; the interpolated turbulence takes a part of them, which the map does not need."""
+    random, sky = np.random.default_rng(8), Sky(4)
+    radii = np.arange(0.0, 5200.0, 4.0)
+    ring = (0.07 * np.sin(radii / 25.0)).tolist()
+    rings = PixelDisplacement(name="m", ccd=27, band="g", centre=(-300.0, -200.0), radius_step=4.0, ring=ring)
+    matches = {ccd: match_table(sky, ccd, 220, random, noise_mas=2.0) for ccd in (26, 27)}
+    x, y = (column(matches[27], name) for name in ("x", "y"))
+    for k, (name, values) in enumerate((("x", x), ("y", y))):
+        number = matches[27].schema.get_field_index(name)
+        shifted = pa.array(values + rings.at(x, y)[k])
+        matches[27] = matches[27].set_column(number, matches[27].schema.field(number), shifted)
+    seeds = {ccd: seed_wcs(ccd, *POINTING) for ccd in matches}
+    x, y = random.uniform(50, 1997, 400), random.uniform(50, 4045, 400)
+    true = np.stack(sky.truth(seeds[27], x, y, np.full(400, 1.2), 27))
+    errors = {}
+    for name, maps in (("without", {}), ("with", {27: rings})):
+        tied = tie_exposure(matches, seeds, SHAPE, SETTINGS, maps).ccds
+        assert tied[26].displacement is None
+        found = sky_to_plane(*tied[27].sky(*(np.stack([x, y]) + rings.at(x, y)), SHAPE), *seeds[27].crval)
+        errors[name] = float(np.std((np.stack(found) - true) * MAS))
+        assert TiedCcd.model_validate_json(tied[27].model_dump_json()) == tied[27]
+    assert errors["without"] > 9.0
+    assert errors["with"] < 0.5 * errors["without"]

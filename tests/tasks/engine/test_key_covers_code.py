@@ -91,10 +91,11 @@ DECIDES = [
     ("tasks/difference.py", "BRIGHT_MAG = 18.0", "BRIGHT_MAG = 17.0", {"difference"}),
     (
         "tasks/tie_astrometry.py",
-        'MATCHES, STREAKS, COORDINATES = "matches_"',
-        'MATCHES, STREAKS, COORDINATES = "match_"',
-        {"tie_astrometry", "calibrate"},
+        'MATCHES, STREAKS, COORDINATES, DISPLACEMENT = "matches_"',
+        'MATCHES, STREAKS, COORDINATES, DISPLACEMENT = "match_"',
+        {"tie_astrometry", "calibrate", "fit_displacements"},
     ),
+    ("imaging/masters/rings.py", "EDGE = 64", "EDGE = 32", {"fit_displacements"}),
 ]
 
 LEAVES = [
