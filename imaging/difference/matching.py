@@ -178,7 +178,7 @@ def noise_share(target: Side, reference: Side, basis: KernelBasis, correlation: 
         See :func:`find_kernel`.
     """
     ny, nx = _shape(target)
-    kernel = unit_kernel(reference.psf, target.psf, basis, (nx / 2, ny / 2))
+    kernel, _ = unit_kernel(reference.psf, target.psf, basis, (nx / 2, ny / 2))
     return float(np.clip(kernel @ noise_products(basis, correlation) @ kernel, LEAST_NOISE_SHARE, 1.0))
 
 
