@@ -70,7 +70,7 @@ class Stamps:
         size = self.patches.shape[1]
         spectrum = self._spectra(self.patches) * self._spectra(kernels.astype(np.float32))
         inner = slice(kernels.shape[1] - 1, size)
-        return fft.irfft2(spectrum, s=self._transform)[:, inner, inner].reshape(len(self.x), -1)
+        return fft.irfft2(spectrum, s=self._transform)[:, inner, inner].reshape(self.data.shape)
 
     @property
     def _transform(self) -> tuple[int, int]:

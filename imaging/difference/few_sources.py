@@ -5,8 +5,12 @@ shape is therefore that of the two PSF models; its sum and shift are fitted to t
 points and the coordinates, together with the point sources that are in one image only. These are found one after the
 other by the gain in chi-square that remains after the sum, the shift and the background have adapted to each of them
 (orthogonal matching pursuit). A source with such a companion is no stamp of a kernel fit.
+
+Zero points refer to total fluxes (kernel sum of one) or to fluxes in the reference aperture (sum of the PSFs' fluxes
+beyond it too). The more probable of the two is taken, and the other counts in the error of the sum.
 """
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -40,6 +44,10 @@ STAR_EXCESS = 0.15
 
 LOOSE = 100.0
 """Growth of the errors that are then assumed."""
+
+APERTURE_COST = 8.0
+"""Twice the logarithm of the odds that zero points refer to total fluxes, not to those in the reference aperture; two
+sources are needed to show the opposite."""
 
 N_COMMON, N_OWN = 6, 4
 """Common unknowns: sum, shift along x and y, half the excess of the second moments (xx, yy, xy) of the PSF; those of
@@ -103,34 +111,49 @@ def match_sources(
     settings
         Errors of zero points, coordinates and PSFs; significance of a companion.
     """
-    common, n = np.zeros(N_COMMON), len(stamps.x)
     moment = settings.width_error * (target.fwhm_pixels / 2.3548) ** 2
-    fit = _Fit(stamps, settings, moment, _companion_shapes(target, place, stamps.side))
-    coefficients = unit_kernel(reference, target, basis, place)
-    for _ in range(ITERATIONS if n else 0):
-        image = np.tensordot(coefficients, basis.images, axes=1)
-        fit.start(stamps.convolved(np.repeat(image[None], n, axis=0)), common)
-        fit.find_companions()
-        if fit.clean().sum() >= MIN_AGREEING:
-            fit.prefer_sources()
-        common = np.append(0.0, common[1:]) + fit.solution[:N_COMMON]
+    shapes = _companion_shapes(target, place, stamps.side)
+
+    def kernel_of(common: FloatArray) -> tuple[FloatArray, float]:
         x, y, xx, yy, xy = common[1:].tolist()
-        coefficients = unit_kernel(reference, target, basis, place, (x, y), (xx, yy, xy))
-    if n == 0:
-        none = np.zeros(0, dtype=bool)
-        errors = settings.zeropoint_error, settings.shift_pixels
-        return SourceMatch(1.0, errors[0], 0.0, 0.0, errors[1], 0.0, coefficients, none, none, float("nan"))
+        return unit_kernel(reference, target, basis, place, (x, y), (xx, yy, xy))
+
+    def fit(expected: float) -> tuple[_Fit, FloatArray, FloatArray]:
+        """Return the fit about an expected sum less one, the common unknowns and the kernel."""
+        found, common = _Fit(stamps, settings, moment, shapes, expected), np.append(expected, np.zeros(N_COMMON - 1))
+        coefficients, _ = kernel_of(common)
+        for _ in range(ITERATIONS):
+            image = np.tensordot(coefficients, basis.images, axes=1)
+            found.start(stamps.convolved(np.repeat(image[None], len(stamps.x), axis=0)), common)
+            found.find_companions()
+            if found.clean().sum() >= MIN_AGREEING:
+                found.prefer_sources()
+            common = np.append(0.0, common[1:]) + found.solution[:N_COMMON]
+            coefficients, _ = kernel_of(common)
+        return found, common, coefficients
+
+    beyond = kernel_of(np.zeros(N_COMMON))[1] - 1.0
+    fits = [fit(expected) for expected in ((0.0, beyond) if abs(beyond) > settings.zeropoint_error else (0.0,))]
+    costs = np.array([found.cost() + k * APERTURE_COST for k, (found, _, _) in enumerate(fits)])
+    best, common, coefficients = fits[int(np.argmin(costs))]
+    others = np.array([one[0] - common[0] for _, one, _ in fits])
+    other = float(np.sqrt(np.average(others**2, weights=np.exp(0.5 * (costs.min() - costs)))))
+    return _source_match(best, common, coefficients, other)
+
+
+def _source_match(fit: "_Fit", common: FloatArray, coefficients: FloatArray, other: float) -> SourceMatch:
+    """Return what a fit says; ``other`` is the error of the sum by less probable meanings of the zero points."""
     sigma = np.sqrt(np.diag(fit.covariance))
     return SourceMatch(
         sum=1.0 + float(common[0]),
-        sum_error=float(sigma[0]),
+        sum_error=math.hypot(sigma[0], other),
         dx=float(common[1]),
         dy=float(common[2]),
         shift_error=float(np.hypot(sigma[1], sigma[2]) / np.sqrt(2.0)),
         background=fit.background(),
         coefficients=coefficients,
         clean=fit.clean(),
-        varied=fit.gains > settings.varied_sigma**2,
+        varied=fit.gains > fit.settings.varied_sigma**2,
         chi2=fit.chi2(),
     )
 
@@ -174,12 +197,13 @@ def _companion_shapes(psf: PsfModel, place: tuple[float, float], side: int) -> t
 
 @dataclass(eq=False)
 class _Fit:
-    """Least squares with priors of all stamps at once, for one kernel."""
+    """Least squares with priors of all stamps at once, for one kernel and an expected sum less one."""
 
     stamps: Stamps
     settings: FewSourceSettings
     moment: float
     shapes: tuple[FloatArray, FloatArray]
+    expected: float
     columns: list[FloatArray] = field(default_factory=list)
     weight: FloatArray = field(default_factory=lambda: np.zeros(0))
     data: FloatArray = field(default_factory=lambda: np.zeros(0))
@@ -210,7 +234,7 @@ class _Fit:
             sigma += [settings.sky_error / np.sqrt(max(float(np.max(weight)), 1e-30)), *own]
         self.prior_sigma = np.array([float(value) for value in sigma])
         self.prior_mean = np.zeros(self.prior_sigma.size)
-        self.prior_mean[1:N_COMMON] = -common[1:]
+        self.prior_mean[:N_COMMON] = np.append(self.expected, -common[1:])
         self.gains = np.zeros(len(self.data))
         self.unclear = np.zeros(len(self.data), dtype=bool)
         self.companions = []
@@ -276,27 +300,34 @@ class _Fit:
         Deviations of single sources and of the zero points have a Cauchy distribution here: one variable source does
         not count against sources that agree with the zero points, nor wrong zero points against sources that agree.
         """
-        stated, deviation = self.prior_sigma.copy(), self._deviation()
+        stated, deviation = self.prior_sigma.copy(), self._deviation(self.clean())
         self.prior_sigma[0] = 1.0
         self.prior_sigma[N_COMMON::N_OWN] *= LOOSE
         self._solve()
-        if self._deviation() >= deviation:
+        if self._deviation(self.clean()) >= deviation:
             self.prior_sigma = stated
             self._solve()
 
-    def _deviation(self) -> float:
-        """Return minus twice the logarithm of the probability of the sum and of the clean sources' flux ratios."""
-        scales = self.solution[N_COMMON + 1 : N_COMMON + N_OWN * len(self.data) : N_OWN][self.clean()]
-        wrong = np.append(scales / self.settings.source_scale, self.solution[0] / ZEROPOINT_SCATTER)
+    def _deviation(self, among: BoolArray) -> float:
+        """Return minus twice the logarithm of the probability of the sum and of some sources' flux ratios."""
+        scales = self.solution[N_COMMON + 1 : N_COMMON + N_OWN * len(self.data) : N_OWN][among]
+        wrong = np.append(scales / self.settings.source_scale, (self.solution[0] - self.expected) / ZEROPOINT_SCATTER)
         return float(2.0 * np.log1p(wrong**2).sum())
+
+    def cost(self) -> float:
+        """Return minus twice the logarithm of the probability of the sum, all flux ratios and companions."""
+        gains = np.log1p(self.gains / self.settings.companion_sigma**2)
+        return self._deviation(np.ones(len(self.data), dtype=bool)) + float(2.0 * gains.sum())
 
     def clean(self) -> BoolArray:
         """Return the stamps without a companion."""
         enough = self.stamps.n_pixels > 0.5 * self.data.shape[1]
-        return np.array([k not in self.companions for k in range(len(self.data))]) & ~self.unclear & enough
+        return np.array([k not in self.companions for k in range(len(self.data))], dtype=bool) & ~self.unclear & enough
 
     def background(self) -> float:
-        """Return the median background of the stamps."""
+        """Return the median background of the stamps; zero without any."""
+        if not self.columns:
+            return 0.0
         return float(np.median(self.solution[N_COMMON : N_COMMON + N_OWN * len(self.data) : N_OWN]))
 
     def chi2(self) -> float:

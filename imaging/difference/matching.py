@@ -38,7 +38,7 @@ MAX_OF_MODELS, MAX_CHI2_OF_MODELS = 5, 1.3
 models is preferred to a fitted one: a free kernel of few stamps absorbs a transient in one of them."""
 
 MODEL_ERROR = 0.005
-"""Relative error of a PSF model: of sources with a lower signal to noise than its inverse it leaves nothing."""
+"""Relative error of a PSF model: of stars with a lower signal to noise than its inverse it leaves nothing."""
 
 ENOUGH_FOR_SHIFTS = 20
 """With fewer stamps the shifts of single sources are not removed before the fit."""
@@ -143,7 +143,7 @@ def find_kernel(
     few = build_stamps(target, reference, x, y, basis, relaxed) if x.size <= settings.few.max_sources else None
     of_models = _match_models(target, reference, basis, few, relaxed) if few is not None else None
     varied = of_models[1] if of_models is not None else None
-    first = [(None, OF_MODELS)] if of_models is not None and _is_enough(of_models[0]) else []
+    first = [(None, OF_MODELS)] if of_models is not None and _is_enough(of_models[0], target) else []
     for attempt, fallback in (*first, (settings, ""), (relaxed, "constant kernel"), (None, OF_MODELS)):
         try:
             if attempt is not None:
@@ -168,13 +168,24 @@ def find_kernel(
     raise problem if problem is not None else AssertionError("unreachable")
 
 
-def _is_enough(models: KernelMatch) -> bool:
-    """Return whether a fit to few faint sources could improve the kernel of the PSF models by a transient alone."""
-    kernel, stamps = models.kernel, models.stamps
+def _is_enough(models: KernelMatch, target: Side) -> bool:
+    """Return whether a fit to few faint sources could improve the kernel of the PSF models by a transient alone.
+
+    A wrong width of a PSF leaves its curvature: of a galaxy less than of a star with the same signal to noise.
+    """
+    kernel, stamps, (ny, nx) = models.kernel, models.stamps, _shape(target)
     if kernel.n_stamps > MAX_OF_MODELS or not kernel.chi2 <= MAX_CHI2_OF_MODELS:
         return False
-    signal = stamps.convolved(kernel.images(stamps.x, stamps.y))
-    return bool(np.sqrt(np.einsum("np,np->n", stamps.weight, signal**2)).max(initial=0.0) < 1.0 / MODEL_ERROR)
+    star = target.psf.stamp(nx / 2, ny / 2, stamps.side // 2).astype(np.float32).reshape(1, -1)
+    of_star = float(np.linalg.norm(star) / np.linalg.norm(_curvature(star, stamps.side)))
+    curved = _curvature(stamps.convolved(kernel.images(stamps.x, stamps.y)), stamps.side)
+    return bool(of_star * np.sqrt(np.einsum("np,np->n", stamps.weight, curved**2)).max(initial=0.0) < 1.0 / MODEL_ERROR)
+
+
+def _curvature(model: FloatImage, side: int) -> FloatImage:
+    """Return the Laplacian of (n, p) stamps of ``side`` pixels squared."""
+    along_x, along_y = image_slopes(model, side)
+    return image_slopes(along_x, side)[0] + image_slopes(along_y, side)[1]
 
 
 def noise_share(target: Side, reference: Side, basis: KernelBasis, correlation: FloatArray) -> float:
@@ -186,7 +197,7 @@ def noise_share(target: Side, reference: Side, basis: KernelBasis, correlation: 
         See :func:`find_kernel`.
     """
     ny, nx = _shape(target)
-    kernel = unit_kernel(reference.psf, target.psf, basis, (nx / 2, ny / 2))
+    kernel, _ = unit_kernel(reference.psf, target.psf, basis, (nx / 2, ny / 2))
     return float(np.clip(kernel @ noise_products(basis, correlation) @ kernel, LEAST_NOISE_SHARE, 1.0))
 
 

@@ -10,7 +10,7 @@ from imaging.psf.model import PsfModel
 FloatArray = NDArray[np.float64]
 
 HALF = 12
-"""Half width of the compared PSFs, pixels."""
+"""Least half width of the compared PSFs, pixels; at least the kernel's, whose outer pixels nothing else determines."""
 
 
 def unit_kernel(
@@ -20,8 +20,11 @@ def unit_kernel(
     place: tuple[float, float],
     shift: tuple[float, float] = (0.0, 0.0),
     moments: tuple[float, float, float] = (0.0, 0.0, 0.0),
-) -> FloatArray:
-    """Compute the constant kernel of unit sum that turns one PSF into another one, shifted and widened.
+) -> tuple[FloatArray, float]:
+    """Compute the constant kernel that turns one PSF into another one, shifted and widened.
+
+    Its sum is free in the fit: PSFs of unit flux in an aperture have different fluxes beyond it, and a sum of one would
+    be reached by a pedestal.
 
     Parameters
     ----------
@@ -39,9 +42,12 @@ def unit_kernel(
     Returns
     -------
     coefficients
-        (m,) of the kernel functions.
+        (m,) of the kernel functions, divided by the sum.
+    total
+        Sum of the kernel.
     """
-    offsets = np.arange(-HALF - basis.half_width, HALF + basis.half_width + 1.0)
+    half = max(HALF, basis.half_width)
+    offsets = np.arange(-half - basis.half_width, half + basis.half_width + 1.0)
     wide = reference.at_offsets(*place, offsets, offsets)
     inner = offsets[basis.half_width : -basis.half_width]
     around = np.arange(inner[0] - 1.0, inner[-1] + 2.0)
@@ -50,10 +56,10 @@ def unit_kernel(
     goal = goal.ravel()
     columns = np.array([fftconvolve(wide, image, mode="valid").ravel() for image in basis.images])
     weight = 1.0 / (np.abs(goal) + 0.01 * goal.max())
-    first, others = columns[0], columns[1:]
-    normal = (others * weight) @ others.T
+    normal = (columns * weight) @ columns.T
     normal += 1e-6 * np.trace(normal) / len(normal) * np.eye(len(normal))
-    return np.concatenate([[1.0], np.linalg.solve(normal, (others * weight) @ (goal - first))])
+    coefficients = np.linalg.solve(normal, (columns * weight) @ goal)
+    return coefficients / coefficients[0], float(coefficients[0])
 
 
 def _second_differences(image: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:

@@ -144,7 +144,7 @@ def test_noise_products_are_those_of_convolved_noise():
 
 def test_kernel_of_the_psf_models_matches_them():
     basis = gaussian_basis((0.7, 1.4, 2.8), (4, 3, 2), 9)
-    coefficients = unit_kernel(gaussian_psf(3.4), gaussian_psf(4.4), basis, (200.0, 200.0))
+    coefficients, _ = unit_kernel(gaussian_psf(3.4), gaussian_psf(4.4), basis, (200.0, 200.0))
     image = np.tensordot(coefficients, basis.images, axes=1)
     matched = fftconvolve(gaussian_psf(3.4).stamp(200, 200, 21), image, mode="valid")
     goal = gaussian_psf(4.4).stamp(200, 200, 12)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from imaging.difference.alard_lupton import choose_basis
-from imaging.difference.matching import find_kernel
+from imaging.difference.matching import OF_MODELS, find_kernel
 from imaging.difference.pair import Side
 from imaging.difference.settings import KernelSettings
 from tests.difference.drawn import ROUND, SIGMA, draw, model_of
@@ -22,17 +22,22 @@ FLUX = np.array([2.0e4, 1.1e4, 7e3])
 
 def kernel_sum(ratio, transient, seed):
     """Return the sum where a galaxy and two stars have one flux ratio and a transient is in the galaxy."""
+    return matched(ratio * FLUX, FLUX, [HOST, BROAD, BROAD], [SHARP_HOST, ROUND, ROUND], transient, seed)[0].sum()
+
+
+def matched(first, second, broad, sharp, transient, seed):
+    """Return the coefficients and the fallback of the kernel of three sources with a transient in one of them."""
     rng = np.random.default_rng(seed)
-    target = draw(SHAPE, X, Y, ratio * FLUX, [HOST, BROAD, BROAD])
+    target = draw(SHAPE, X, Y, first, broad)
     target += draw(SHAPE, X[:1], Y[:1] + 0.5, [transient], BROAD)
-    reference = draw(SHAPE, X, Y, FLUX, [SHARP_HOST, ROUND, ROUND])
+    reference = draw(SHAPE, X, Y, second, sharp)
     sides = []
     for image, profile in ((target, BROAD), (reference, ROUND)):
         noisy = (image + rng.normal(0.0, SIGMA, SHAPE)).astype(np.float32)
         weight = np.full(SHAPE, SIGMA**-2, np.float32)
         sides.append(Side(noisy, np.zeros(SHAPE, np.int16), weight, 1.0, 1e6, model_of(profile)))
     match = find_kernel(*sides, choose_basis(4.0, 5.0, KernelSettings()), WHITE, None, KernelSettings())
-    return match.kernel.coefficients[0, 0]
+    return match.kernel.coefficients[0], match.fallback
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3, 4, 5])
@@ -46,3 +51,13 @@ def test_a_transient_too_faint_to_be_told_apart_does_not_move_the_sum(seed):
 def test_sources_that_agree_correct_wrong_zero_points(ratio, seed):
     # each flux has an error of 75 electrons in the target, 60 in the reference: 0.6 percent of the mean ratio
     assert kernel_sum(ratio, 0.0, seed) == pytest.approx(ratio, abs=0.012)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_bright_galaxies_do_not_make_a_free_kernel_that_absorbs_a_transient(seed):
+    disk = galsim.Exponential(half_light_radius=5.0)
+    galaxies = [[galsim.Convolve(disk, psf)] * 3 for psf in (BROAD, ROUND)]
+    flux = np.array([9e4, 8e4, 7e4])  # signal to noise of 300 and more, less than 200 for a star's curvature
+    total, fallback = matched(flux, flux, *galaxies, 3e3, seed)
+    assert fallback == OF_MODELS
+    assert total.sum() == pytest.approx(1.0, abs=0.006)
