@@ -176,8 +176,10 @@ def difference_images(
     from imaging.difference import engine
     from imaging.io.atomic import write_text
     from imaging.io.differences import write_image_difference
+    from imaging.memory import keep_freed_memory
 
     del display
+    keep_freed_memory()
     settings = search_settings(subtraction)
     searched, *templates = user_images((science, template, *more_templates), images)
     result = engine.difference_images(searched, templates, settings, with_fakes=subtraction.fakes)

@@ -64,7 +64,9 @@ class Sources:
         return self.apertures.flux[:, SNR_APERTURE] / self.apertures.flux_error[:, SNR_APERTURE]
 
 
-def find_sources(image: CcdImage, fwhm_pixels: float, settings: CatalogueSettings) -> Sources:
+def find_sources(
+    image: CcdImage, fwhm_pixels: float, settings: CatalogueSettings, *, n_apertures: int | None = None
+) -> Sources:
     """Detect the sources of an image and measure everything that needs no PSF.
 
     Parameters
@@ -75,6 +77,8 @@ def find_sources(image: CcdImage, fwhm_pixels: float, settings: CatalogueSetting
         Seeing.
     settings
         Settings.
+    n_apertures
+        As in :func:`imaging.catalogue.apertures.aperture_photometry`.
 
     Raises
     ------
@@ -84,7 +88,7 @@ def find_sources(image: CcdImage, fwhm_pixels: float, settings: CatalogueSetting
     detections = detect(image, fwhm_pixels, settings)
     shapes = isophotal_shapes(image, detections)
     centroids = windowed_centroids(image, detections, shapes, fwhm_pixels)
-    apertures = aperture_photometry(image, detections, shapes, centroids, settings)
+    apertures = aperture_photometry(image, detections, shapes, centroids, settings, n_apertures)
     widths = core_widths(
         image.science, image.weight, centroids.x, centroids.y, shapes.peak, int(np.ceil(2.5 * fwhm_pixels))
     )

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import fftconvolve
 
 from imaging.difference.kernel import MatchingKernel
 from imaging.image import FloatImage
+from imaging.numerics.convolution import convolve
 from imaging.psf.model import PsfModel
 from imaging.templates.stack import StackMakeup
 
@@ -198,7 +198,7 @@ def kernel_changes(kernel: MatchingKernel, coverage: StackParts) -> FloatArray:
     columns = None if coverage.search is None else _columns(coverage.search.stamp(x, y, wide), kernel)
     for number, part in enumerate(parts[1:], start=1):
         if columns is None:
-            goal, seen = fftconvolve(parts[0] - part, main, mode="valid"), _columns(part, kernel)
+            goal, seen = convolve(parts[0] - part, main, "valid"), _columns(part, kernel)
         else:
             goal, seen = float(main.sum()) * _crop(part - parts[0], HALF_WIDTH), columns
         changes[number] = _solve(seen, goal, kernel)
@@ -207,7 +207,7 @@ def kernel_changes(kernel: MatchingKernel, coverage: StackParts) -> FloatArray:
 
 def _columns(psf: FloatArray, kernel: MatchingKernel) -> FloatArray:
     """Return (m, p) a PSF seen through every kernel function."""
-    return np.array([fftconvolve(psf, image, mode="valid").ravel() for image in kernel.basis.images])
+    return np.array([convolve(psf, image, "valid").ravel() for image in kernel.basis.images])
 
 
 def _solve(columns: FloatArray, goal: FloatArray, kernel: MatchingKernel) -> FloatArray:

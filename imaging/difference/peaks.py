@@ -6,9 +6,9 @@ was whitened, and the PSF model is not exact. A bright variable would otherwise 
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import fftconvolve
 
 from imaging.difference.tiles import Tiling
+from imaging.numerics.convolution import convolve
 
 FloatArray = NDArray[np.float64]
 
@@ -67,7 +67,7 @@ def _lobes(psf: FloatArray) -> tuple[FloatArray, FloatArray]:
 
     The second falls from one outwards like the square root of the first's largest value at that distance or beyond.
     """
-    lobes = fftconvolve(psf, psf[::-1, ::-1]) / np.sum(psf**2)
+    lobes = convolve(psf, psf[::-1, ::-1], "full") / np.sum(psf**2)
     reach = psf.shape[0] - 1
     radius = np.rint(np.hypot(*np.mgrid[-reach : reach + 1, -reach : reach + 1])).astype(int)
     highest = np.zeros(int(radius.max()) + 1)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imaging.bits import NO_WEIGHT, MaskBit
-from imaging.catalogue.build import find_sources
+from imaging.catalogue.build import REFERENCE_APERTURE, find_sources
 from imaging.errors import CcdError, InputError
 from imaging.foreign.cards import positive
 from imaging.foreign.noise import (
@@ -369,7 +369,7 @@ def moffat_psf(fwhm_pixels: float, beta: float = 3.5, half_width: int = 25) -> P
 
 def _psf_of_stars(pixels: CcdImage, settings: MeasureSettings) -> PsfModel:
     fwhm = estimate_fwhm(pixels.science, pixels.mask, settings).fwhm_pixels
-    sources = find_sources(pixels, fwhm, settings.catalogue)
+    sources = find_sources(pixels, fwhm, settings.catalogue, n_apertures=REFERENCE_APERTURE + 1)
     candidates = psf_candidates(pixels, sources)
     chosen = select_psf_stars(candidates, settings.psf, fwhm)
     fit = fit_psf(

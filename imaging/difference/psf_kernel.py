@@ -2,9 +2,9 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import fftconvolve
 
 from imaging.difference.basis import KernelBasis
+from imaging.numerics.convolution import convolve
 from imaging.psf.model import PsfModel
 
 FloatArray = NDArray[np.float64]
@@ -54,7 +54,7 @@ def unit_kernel(
     wider = target.at_offsets(*place, around - shift[0], around - shift[1])
     goal = wider[1:-1, 1:-1] + 0.5 * sum(m * c for m, c in zip(moments, _second_differences(wider), strict=True))
     goal = goal.ravel()
-    columns = np.array([fftconvolve(wide, image, mode="valid").ravel() for image in basis.images])
+    columns = np.array([convolve(wide, image, "valid").ravel() for image in basis.images])
     weight = 1.0 / (np.abs(goal) + 0.01 * goal.max())
     normal = (columns * weight) @ columns.T
     normal += 1e-6 * np.trace(normal) / len(normal) * np.eye(len(normal))

@@ -4,11 +4,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft
-from scipy.signal import fftconvolve
 
 from imaging.difference.noise import HALF, TileNoise
 from imaging.difference.tiles import Tiling
+from imaging.numerics.convolution import convolve
 from imaging.psf.draw import draw_stamp, local_samples, position_terms
 from imaging.psf.model import PsfModel
 from imaging.templates.psf import fit_psf_model
@@ -67,10 +66,7 @@ def draw_source(
 
 def respond(stamp: FloatArray, response: NDArray[np.float32]) -> FloatArray:
     """Return the contribution of a search-image stamp (n, n) to the whitened difference, (n - 2 HALF, n - 2 HALF)."""
-    side = stamp.shape[0]
-    size = fft.next_fast_len(side, real=True)
-    full = fft.irfft2(fft.rfft2(stamp, s=(size, size)) * fft.rfft2(response, s=(size, size)), s=(size, size))
-    return full[2 * HALF : side, 2 * HALF : side]  # the circular convolution is contaminated below
+    return convolve(stamp, response, "valid")
 
 
 def response_at(noise: TileNoise, tiling: Tiling, x: float, y: float) -> NDArray[np.float32]:
@@ -82,7 +78,7 @@ def response_at(noise: TileNoise, tiling: Tiling, x: float, y: float) -> NDArray
     tile = tiling.index(x, y)
     if noise.kernel is None:
         return noise.response[tile]
-    change = fftconvolve(noise.whitening[tile], _between(noise.kernel, tiling, x, y) - noise.kernel[tile], mode="same")
+    change = convolve(noise.whitening[tile], _between(noise.kernel, tiling, x, y) - noise.kernel[tile], "same")
     return noise.response[tile] + change.astype(np.float32)
 
 

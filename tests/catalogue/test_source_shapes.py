@@ -80,6 +80,9 @@ def test_masked_and_neighbouring_pixels_are_mirrored():
     apertures = aperture_photometry(image, found, shapes, centroids, SETTINGS)
     assert apertures.flux[0, 8] == pytest.approx(1e5, rel=0.01)
     assert apertures.neighbour_fraction[0] > 0.02
+    fewer = aperture_photometry(image, found, shapes, centroids, SETTINGS, 8)
+    assert np.array_equal(fewer.flux, apertures.flux[:, :8])
+    assert np.array_equal(fewer.neighbour_fraction, apertures.neighbour_fraction)
 
 
 @pytest.mark.parametrize(("beta", "tolerance"), [(2.5, 0.03), (3.0, 0.01), (4.5, 0.03)])
