@@ -6,21 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.plain_night import PlainNight
-from blocks.nights import read_night
 from blocks.site import Site
 from deployments.events.registry import register_night
-from flows.settings import NightSettings
 from imaging.export.settings import ExportSettings
 from imaging.identity import ExposureId
 from imaging.io.skymaps import read_skymap
 from imaging.simulation.night import simulate_night
 from imaging.simulation.settings import SimulationSettings
-from tasks.associate import associate, associate_job
 from tasks.export import export, export_job
-from tasks.forced_photometry import forced_photometry, forced_photometry_job
 from tasks.jobs import StepJob
-from tasks.night_plan import plan_night, searched_ccds
-from tasks.rank import rank, rank_job
 
 OF_EXPORT = ("immask.fits", "fullcat.parquet", "psf.fits", "measure.json", "quality.json")
 """Products that the export reads."""
@@ -76,7 +70,7 @@ class ProcessedNight:
 
 def process_night(root: Path, simulation: SimulationSettings) -> ProcessedNight:
     """Simulate a night in a folder and process it in this process, from the raw files to the ranked list."""
-    simulated, settings = simulate_night(root, simulation), NightSettings()
+    simulated = simulate_night(root, simulation)
     night = PlainNight.at(root)
     site = night.site
     register_night(
@@ -87,24 +81,5 @@ def process_night(root: Path, simulation: SimulationSettings) -> ProcessedNight:
         exposures=simulated.exposure_list,
         check_skymap=read_skymap,
     )
-    registered = read_night(site, simulation.night)
-    plan = plan_night(registered, settings.version, settings.difference.templates)
-    for request in plan.all:
-        night.single_epoch(request.exposure_id())
-    for request in plan.search:
-        night.difference(request.exposure_id(), [t.exposure_id() for t in plan.templates[request.expnum]])
-    ccds = searched_ccds(plan.search, plan, site)
-    associated = night.run(associate, associate_job(ccds, simulation.night, site, settings.candidates))
-    search = settings.difference.search
-    forced = [
-        night.run(
-            forced_photometry,
-            forced_photometry_job(who.exposure_id(), item.ccd, who.season, associated, site, search),
-        )
-        for who in plan.search
-        for item in ccds
-        if item.expnum == who.expnum
-    ]
-    upstream = {"exposure": settings.exposure, "difference": settings.difference}
-    night.run(rank, rank_job(registered, associated, forced, ccds, site, settings.candidates, upstream))
+    night.process(simulation.night)
     return ProcessedNight(site, simulation.night, root / "scratch")

@@ -24,7 +24,7 @@ from tasks.fit_sky import fit_sky, fit_sky_job
 from tasks.forced_photometry import forced_photometry, forced_photometry_job
 from tasks.jobs import StepJob
 from tasks.measure import measure, measure_planner
-from tasks.night_plan import plan_night, searched_ccds
+from tasks.night_plan import NightPlan, plan_night, searched_ccds
 from tasks.rank import rank, rank_job
 from tasks.raw_files import ccds_to_process, find_raw
 from tasks.requests import ExposureRequest
@@ -150,10 +150,23 @@ class PlainNight:
 
         return self.each(difference, plan, sorted(chosen))
 
+    def process(self, number: int) -> StepResult | None:
+        """Process a registered night by its plan, from raw files to the ranked list; None if no CCD was searched."""
+        plan = self._plan(number)
+        for request in plan.all:
+            self.single_epoch(request.exposure_id())
+        for request in plan.search:
+            self.difference(request.exposure_id(), [t.exposure_id() for t in plan.templates[request.expnum]])
+        return self.candidates(number)
+
+    def _plan(self, number: int) -> NightPlan:
+        settings = self.settings
+        return plan_night(read_night(self.site, number), settings.version, settings.difference.templates, self.site)
+
     def candidates(self, number: int) -> StepResult | None:
         """Rank the candidates of a registered night whose exposures have been searched; None if no CCD was."""
         registered, settings, site = read_night(self.site, number), self.settings, self.site
-        plan = plan_night(registered, settings.version, settings.difference.templates, site)
+        plan = self._plan(number)
         done = [request for request in plan.search if self._is_searched(request)]
         ccds = searched_ccds(done, plan, site)
         if not ccds:

@@ -98,14 +98,7 @@ class SkyNight:
             update=True,
         )
         night = PlainNight(site, failures=[])
-        searches, templates = (
-            [night.identity(item) for item in night.listed(settings.night, search=which)] for which in (True, False)
-        )
-        for who in [*templates, *searches]:
-            night.single_epoch(who)
-        for who in searches:
-            night.difference(who, templates)
-        night.candidates(settings.night)
+        night.process(settings.night)
         lines = [f"{error}\n" for error in night.failures or ()]
         (self.root / "failures.txt").write_text("".join(lines), encoding="utf-8")
         sys.stderr.writelines(lines)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from imaging.candidates.classify import CLASSES, Classes, classify, probability_column
 from imaging.candidates.crossmatch import with_columns
+from imaging.candidates.flash import are_flashes
 from imaging.candidates.lightcurve import (
     LightcurveLikelihood,
     lightcurve_likelihood,
@@ -71,12 +72,12 @@ def rank_candidates(
     settings, lightcurve_settings
         Weights and models.
     likelihood
-        Light-curve likelihoods already computed for these candidates in this order; ``forced`` is then ignored.
+        Light-curve likelihoods already computed for these candidates in this order.
 
     Returns
     -------
     ranked
-        The candidates, best first, with rank, parts, and the flags that depend on the event.
+        The candidates, best first, with rank, parts, and the flags that depend on the event or on the light curve.
     """
     if candidates.num_rows == 0:
         return candidates
@@ -94,7 +95,7 @@ def rank_candidates(
         skymap_density=place.density,
         distance_mean_mpc=place.distance_mpc,
         distance_sigma_mpc=place.distance_sigma_mpc,
-        flags=_event_flags(candidates, place, likelihood, mjd_event, settings),
+        flags=_event_flags(candidates, forced, place, likelihood, mjd_event, settings),
         **{f"loglr_{name}": values for name, values in parts.items()},
         **{
             probability_column(name): pa.array(values, type=pa.float32(), mask=unseen)
@@ -292,10 +293,15 @@ def _flagged(candidates: pa.Table, flag: CandidateFlag) -> NDArray[np.bool_]:
 
 
 def _event_flags(
-    candidates: pa.Table, place: _Place, likelihood: LightcurveLikelihood, mjd_event: float, settings: RankSettings
+    candidates: pa.Table,
+    forced: pa.Table,
+    place: _Place,
+    likelihood: LightcurveLikelihood,
+    mjd_event: float,
+    settings: RankSettings,
 ) -> NDArray[np.int64]:
-    """Update the flags that depend on the event: IN_HISTORY, OUTSIDE_MAP, BEFORE_EVENT and REPORTED_EARLIER."""
-    renewed = CandidateFlag.IN_HISTORY | CandidateFlag.OUTSIDE_MAP
+    """Update the flags that depend on the event or on the light curve."""
+    renewed = CandidateFlag.IN_HISTORY | CandidateFlag.OUTSIDE_MAP | CandidateFlag.FLASH
     renewed |= CandidateFlag.BEFORE_EVENT | CandidateFlag.REPORTED_EARLIER
     flags = column(candidates, "flags").astype(np.int64) & ~int(renewed)
     early = column(candidates, "mjd_first") < mjd_event - settings.early_tolerance_days
@@ -304,6 +310,7 @@ def _event_flags(
         (CandidateFlag.OUTSIDE_MAP, place.level > settings.outside_level),
         (CandidateFlag.BEFORE_EVENT, early),
         (CandidateFlag.REPORTED_EARLIER, _reported_earlier(candidates, mjd_event, settings)),
+        (CandidateFlag.FLASH, are_flashes(candidates, forced)),
     ):
         flags |= np.where(holds, int(flag), 0)
     return flags

@@ -26,6 +26,9 @@ from imaging.timing import StepTimes
 FloatArray = NDArray[np.float64]
 BoolImage = NDArray[np.bool_]
 
+CUT_SIGMA = 3.0
+"""Widths of a Gaussian after which the kernel ends: one cut at two leaves a square step around bright stars."""
+
 
 def match_alard_lupton(pair: Pair, settings: SubtractionSettings, times: StepTimes) -> Matched:
     """Fit the kernel, subtract, correct the registration and whiten.
@@ -113,8 +116,9 @@ def choose_basis(sharp_fwhm: float, broad_fwhm: float, settings: KernelSettings)
         return delta_basis(settings.delta_half_width)
     matching = math.sqrt(max(broad_fwhm**2 - sharp_fwhm**2, 0.0)) / 2.3548
     base = max(matching, 2.0 * settings.min_sigma_pixels)
-    sigmas = tuple(max(f * base, settings.min_sigma_pixels) for f in settings.sigma_factors)
-    half_width = min(max(math.ceil(3.0 * max(sigmas)), settings.min_half_width), settings.max_half_width)
+    widest = settings.max_half_width / CUT_SIGMA
+    sigmas = tuple(min(max(f * base, settings.min_sigma_pixels), widest) for f in settings.sigma_factors)
+    half_width = min(max(math.ceil(CUT_SIGMA * max(sigmas)), settings.min_half_width), settings.max_half_width)
     return gaussian_basis(sigmas, settings.degrees, half_width)
 
 

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 
-from imaging.difference.filter import FilteredDifference
-from imaging.difference.star_surroundings import RING_AREA, measured_at, raise_noise, typical_in_rings
+from imaging.difference.detect import BrightStars
+from imaging.difference.residual_noise import ResidualNoise
+from imaging.difference.star_surroundings import RING_AREA, typical_in_rings
 from imaging.difference.tiles import bands
 from imaging.image import FloatImage
 
@@ -81,98 +82,75 @@ class GhostGeometry:
         return (np.sqrt(along**2 + rest * (dx**2 + dy**2)) - along) / rest
 
 
-def add_ghosts(
-    filtered: FilteredDifference,
-    weight: FloatImage,
-    stars: tuple[FloatArray, FloatArray, FloatArray],
-    errors: tuple[float, float],
-    axis: tuple[float, float],
-    fwhm_pixels: float,
-    pixel_scale_arcsec: float,
-) -> GhostGeometry | None:
-    """Raise the noise of a filtered difference and of its pixels in the ghosts of bright stars, in place.
+def add_ghosts(noise: ResidualNoise, stars: BrightStars, axis: tuple[float, float]) -> GhostGeometry | None:
+    """Raise the noise of a difference in the ghosts of bright stars, in place.
 
     Parameters
     ----------
-    filtered
-        Filtered difference; its norm decreases, and its numerator with it, so that the fluxes stay.
-    weight
-        (ny, nx) float32, inverse variance of the whitened difference.
+    noise
+        Noise of the difference.
     stars
-        x, y in pixels and magnitude, (n,) each; also far outside the image.
-    errors
-        Relative error of the subtracted brightness, error of its position in pixels: what is known already.
+        Stars; also far outside the image.
     axis
         x and y of the optical axis, pixels.
-    fwhm_pixels
-        Width of the PSF.
-    pixel_scale_arcsec
-        Side of a pixel.
 
     Returns
     -------
     geometry
         The fitted geometry; None if no star is bright enough or no ghost is seen.
     """
-    bright = stars[2] < FAINTEST_MAG
-    places = list(zip(stars[0][bright].tolist(), stars[1][bright].tolist(), strict=True))
-    growth = 10 ** (0.2 * (REACH_MAG - stars[2][bright]))
-    reach = (np.minimum(REACH_ARCSEC * growth, MAX_REACH_ARCSEC) / pixel_scale_arcsec).tolist()
-    inner = INNER_ARCSEC / pixel_scale_arcsec
-    geometry = _fit(filtered, places, reach, errors, axis, inner)
+    bright = stars.mag < FAINTEST_MAG
+    places = list(zip(stars.x[bright].tolist(), stars.y[bright].tolist(), strict=True))
+    growth = 10 ** (0.2 * (REACH_MAG - stars.mag[bright]))
+    reach = (np.minimum(REACH_ARCSEC * growth, MAX_REACH_ARCSEC) / noise.pixel_scale_arcsec).tolist()
+    inner, width = INNER_ARCSEC / noise.pixel_scale_arcsec, noise.fwhm_pixels
+    geometry = _fit(noise, places, reach, axis, inner)
     if geometry is None:
         return None
-    pixel = float(np.median(np.sum(filtered.psf_stamps**2, axis=(2, 3))))
-    area = max(RING_AREA * fwhm_pixels**2 / STRIDE**2, 1.0)
+    area = max(RING_AREA * width**2 / STRIDE**2, 1.0)
     for star, outer in zip(places, reach, strict=True):
-        rows, columns = _sample(filtered.norm, STRIDE)
+        rows, columns = _sample(noise.filtered.norm, STRIDE)
         radius = geometry.radius(star, columns - star[0], rows - star[1])
         inside = (radius > inner) & (radius < outer)
         if not inside.any():
             continue
-        _, significance = measured_at(filtered, rows[inside], columns[inside], errors)
-        ring = ((radius[inside] - inner) / fwhm_pixels).astype(np.int64)
+        _, significance = noise.measured_at(rows[inside], columns[inside])
+        ring = ((radius[inside] - inner) / width).astype(np.int64)
         excess = typical_in_rings(ring, np.abs(significance), area)
         if (excess > 1.0).any():
-            _raise_rings(filtered, weight, geometry, star, errors, (inner, fwhm_pixels, pixel), excess)
+            _raise_rings(noise, geometry, star, inner, excess)
     return geometry
 
 
 def _raise_rings(
-    filtered: FilteredDifference,
-    weight: FloatImage,
-    geometry: GhostGeometry,
-    star: tuple[float, float],
-    errors: tuple[float, float],
-    rings: tuple[float, float, float],
-    excess: FloatArray,
+    noise: ResidualNoise, geometry: GhostGeometry, star: tuple[float, float], inner: float, excess: FloatArray
 ) -> None:
     """Raise the noise in the rings of one star by their excess; in bands, so that no further image is in memory."""
-    ny, nx = filtered.norm.shape
-    inner, width, pixel = rings
+    norm = noise.filtered.norm
+    ny, nx = norm.shape
     for band in bands(ny - 2):
         dy, dx = np.mgrid[band.start + 1 : band.stop + 1, 1 : nx - 1]
-        ring = np.floor((geometry.radius(star, dx - star[0], dy - star[1]) - inner) / width).astype(np.int64)
+        radius = geometry.radius(star, dx - star[0], dy - star[1])
+        ring = np.floor((radius - inner) / noise.fwhm_pixels).astype(np.int64)
         factor = np.where((ring >= 0) & (ring < excess.size), excess[np.clip(ring, 0, excess.size - 1)], 1.0)
-        more = (factor > 1.0) & (filtered.norm[dy, dx] > 0)
+        more = (factor > 1.0) & (norm[dy, dx] > 0)
         rows, columns = dy[more], dx[more]
-        variance, _ = measured_at(filtered, rows, columns, errors)
-        raise_noise(filtered, weight, rows, columns, (factor[more] ** 2 - 1.0) * variance, pixel)
+        variance, _ = noise.measured_at(rows, columns)
+        noise.add(rows, columns, (factor[more] ** 2 - 1.0) * variance)
 
 
 def _fit(
-    filtered: FilteredDifference,
+    noise: ResidualNoise,
     places: list[tuple[float, float]],
     reach: list[float],
-    errors: tuple[float, float],
     axis: tuple[float, float],
     inner: float,
 ) -> GhostGeometry | None:
     """Find the displacement for which rings about the ghosts' centres are most significant; None if none is."""
     if not places:
         return None
-    rows, columns = _sample(filtered.norm, FIT_STRIDE)
-    significance = _without_plateaus(filtered, rows, columns, errors)
+    rows, columns = _sample(noise.filtered.norm, FIT_STRIDE)
+    significance = _without_plateaus(noise, rows, columns)
     samples = []
     for star, outer in zip(places, reach, strict=True):
         dx, dy = columns - star[0], rows - star[1]
@@ -189,11 +167,9 @@ def _fit(
     return GhostGeometry(axis, best) if sigma > LEAST_SIGMA else None
 
 
-def _without_plateaus(
-    filtered: FilteredDifference, rows: IntArray, columns: IntArray, errors: tuple[float, float]
-) -> FloatArray:
+def _without_plateaus(noise: ResidualNoise, rows: IntArray, columns: IntArray) -> FloatArray:
     """Return the significance at pixels without its mean around them, so that outer edges of donuts count most."""
-    _, significance = measured_at(filtered, rows, columns, errors)
+    _, significance = noise.measured_at(rows, columns)
     at = (rows // FIT_STRIDE, columns // FIT_STRIDE)
     plane, share = np.zeros((2, at[0].max() + 1, at[1].max() + 1))
     plane[at], share[at] = np.clip(significance, -CLIP_SIGMA, CLIP_SIGMA), 1.0

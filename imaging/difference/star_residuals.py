@@ -18,7 +18,13 @@ MIN_SNR = 100.0
 """Lowest signal to noise of a star, in the flux that was subtracted."""
 
 EDGES = np.array([0.0, 1.5, 2.5, 3.5, 5.0, 7.0, 10.0, 14.0, 19.0, 25.0])
-"""Edges of the rings, pixels."""
+"""Edges of the rings, pixels; in proportion larger, as END and CORE are, where the PSF is wider than EDGES_FWHM."""
+
+END = 31.0
+"""Radius to which the residual of the last ring falls, linearly, to nothing, pixels."""
+
+EDGES_FWHM = 5.0
+"""Full width at half maximum of the PSF up to which these edges hold, pixels."""
 
 GROUP = 15
 """Number of stars of similar brightness in which the rings are measured together; fewer are not measured."""
@@ -64,7 +70,7 @@ def add_star_residuals(
     spread = np.linspace(0, measured.sum() - 1, min(int(measured.sum()), MAX_STARS)).astype(int)
     chosen = np.flatnonzero(measured)[spread]
     level, table = _measure(filtered, x[chosen], y[chosen], flux[chosen], errors)
-    variance = _variance(weight.shape, x, y, flux, level, table)
+    variance = _variance(weight.shape, _growth(filtered), (x, y, flux), level, table)
     _add(filtered, weight, variance)
     return table[-1]
 
@@ -99,6 +105,12 @@ def _add(filtered: FilteredDifference, weight: FloatImage, variance: FloatImage)
         weight[rows] /= 1.0 + weight[rows] * variance[rows] * pixel
 
 
+def _growth(filtered: FilteredDifference) -> float:
+    """Return the width of the PSF, that of a Gaussian with its noise area, in units of EDGES_FWHM; at least one."""
+    area = 1.0 / float(np.median(np.sum(filtered.psf_stamps**2, axis=(2, 3))))
+    return max(2.3548 * float(np.sqrt(area / (4.0 * np.pi))) / EDGES_FWHM, 1.0)
+
+
 def _stars(filtered: FilteredDifference, model: FloatImage) -> tuple[NDArray[np.int64], NDArray[np.int64], FloatArray]:
     """Return x, y and flux of the bright sources of the template, saturated ones too, the brightest first."""
     good = filtered.norm[::8, ::8][filtered.norm[::8, ::8] > 0]
@@ -122,9 +134,10 @@ def _measure(
 ) -> tuple[FloatArray, FloatArray]:
     """Return (g,) logarithms of flux, increasing, and (g, rings) residuals as a fraction of it."""
     ny, nx = filtered.norm.shape
-    reach = int(EDGES[-1])
-    dy, dx = (d.ravel() for d in np.mgrid[-reach : reach + 1, -reach : reach + 1])
-    radius = np.hypot(dx, dy)
+    reach, growth = int(EDGES[-1]), _growth(filtered)
+    grid = (np.rint(growth * d.ravel()).astype(np.int64) for d in np.mgrid[-reach : reach + 1, -reach : reach + 1])
+    dy, dx = grid  # as many places for a wide PSF
+    radius = np.hypot(dx, dy) / growth
     inside = radius < EDGES[-1]
     dx, dy, radius = dx[inside], dy[inside], radius[inside]
     rows, columns = y[:, None] + dy, x[:, None] + dx
@@ -153,21 +166,20 @@ def _measure(
 
 def _variance(
     shape: tuple[int, ...],
-    x: NDArray[np.int64],
-    y: NDArray[np.int64],
-    flux: FloatArray,
+    growth: float,
+    stars: tuple[NDArray[np.int64], NDArray[np.int64], FloatArray],
     level: FloatArray,
     table: FloatArray,
 ) -> FloatImage:
     """Return (ny, nx) float32, the variance of a point source's flux by the residuals of all stars."""
     ny, nx = shape
-    reach = int(EDGES[-1])
+    reach = int(END * growth)
     radius = np.hypot(*np.mgrid[-reach : reach + 1, -reach : reach + 1])
-    middle = 0.5 * (EDGES[1:] + EDGES[:-1])
+    places = growth * np.append(0.5 * (EDGES[1:] + EDGES[:-1]), END)
     out = np.zeros((ny, nx), dtype=np.float32)
-    for a, b, f in zip(x, y, flux, strict=True):
-        rings = np.array([np.interp(np.log(f), level, column) for column in table.T])
-        patch = (f * np.interp(radius, middle, rings, right=0.0)) ** 2
+    for a, b, f in zip(*stars, strict=True):
+        rings = [np.interp(np.log(f), level, column) for column in table.T]
+        patch = (f * np.interp(radius, places, [*rings, 0.0])) ** 2
         ys, xs = slice(max(b - reach, 0), min(b + reach + 1, ny)), slice(max(a - reach, 0), min(a + reach + 1, nx))
         out[ys, xs] += patch[ys.start - b + reach : ys.stop - b + reach, xs.start - a + reach : xs.stop - a + reach]
     return out

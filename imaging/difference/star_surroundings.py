@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from imaging.difference.filter import FilteredDifference
-from imaging.image import FloatImage
+from imaging.difference.detect import BrightStars
+from imaging.difference.residual_noise import ResidualNoise
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -72,82 +72,35 @@ class Surroundings:
     significance: FloatArray
 
 
-def add_star_surroundings(
-    filtered: FilteredDifference,
-    weight: FloatImage,
-    stars: tuple[FloatArray, FloatArray, FloatArray],
-    errors: tuple[float, float],
-    fwhm_pixels: float,
-    pixel_scale_arcsec: float,
-) -> int:
-    """Raise the noise of a filtered difference and of its pixels where stars leave rings and spikes, in place.
+def add_star_surroundings(noise: ResidualNoise, stars: BrightStars) -> int:
+    """Raise the noise of a difference where stars leave rings and spikes, in place.
 
     Parameters
     ----------
-    filtered
-        Filtered difference; its norm decreases, and its numerator with it, so that the fluxes stay.
-    weight
-        (ny, nx) float32, inverse variance of the whitened difference.
+    noise
+        Noise of the difference.
     stars
-        x, y in pixels and magnitude, (n,) each; stars beyond the image's edges count as well.
-    errors
-        Relative error of the subtracted brightness, error of its position in pixels: what is known already.
-    fwhm_pixels
-        Width of the PSF.
-    pixel_scale_arcsec
-        Side of a pixel.
+        Stars; those beyond the image's edges count as well.
 
     Returns
     -------
     raised
         Number of pixels with more noise than before.
     """
-    pixel = float(np.median(np.sum(filtered.psf_stamps**2, axis=(2, 3))))
-    x, y, mag = stars
-    raised = 0
-    for k in np.argsort(mag, kind="stable"):
-        if mag[k] > FAINTEST_MAG:
+    raised, width = 0, noise.fwhm_pixels
+    for k in np.argsort(stars.mag, kind="stable"):
+        if stars.mag[k] > FAINTEST_MAG:
             break
-        reach = REACH_ARCSEC * 10 ** (REACH_GROWTH * (FAINTEST_MAG - mag[k])) / pixel_scale_arcsec
-        around = _around(filtered, float(x[k]), float(y[k]), INNER_FWHM * fwhm_pixels, reach, errors)
+        reach = REACH_ARCSEC * 10 ** (REACH_GROWTH * (FAINTEST_MAG - stars.mag[k])) / noise.pixel_scale_arcsec
+        around = _around(noise, float(stars.x[k]), float(stars.y[k]), reach)
         if around is None:
             continue
-        excess = excess_in_rings(around, fwhm_pixels)
-        excess *= excess_in_strips(around, excess, fwhm_pixels)
+        excess = excess_in_rings(around, width)
+        excess *= excess_in_strips(around, excess, width)
         more = excess > 1.0
-        raise_noise(
-            *(filtered, weight, around.rows[more], around.columns[more]),
-            *((excess[more] ** 2 - 1.0) * around.variance[more], pixel),
-        )
+        noise.add(around.rows[more], around.columns[more], (excess[more] ** 2 - 1.0) * around.variance[more])
         raised += int(np.count_nonzero(more))
     return raised
-
-
-def raise_noise(
-    filtered: FilteredDifference,
-    weight: FloatImage,
-    rows: IntArray,
-    columns: IntArray,
-    variance: FloatArray,
-    pixel: float,
-) -> None:
-    """Add variance to the fluxes of a filtered difference at some pixels, and in proportion to its weights, in place.
-
-    Parameters
-    ----------
-    filtered, weight
-        Filtered difference, and inverse variance of its pixels.
-    rows, columns
-        (n,) pixels.
-    variance
-        (n,) variance of a point source's flux there.
-    pixel
-        Sum of the squared PSF: the variance of a pixel for one of the flux.
-    """
-    factor = (1.0 / (1.0 + filtered.norm[rows, columns] * variance)).astype(np.float32)
-    filtered.norm[rows, columns] *= factor
-    filtered.numerator[rows, columns] *= factor
-    weight[rows, columns] /= (1.0 + weight[rows, columns] * variance * pixel).astype(np.float32)
 
 
 def excess_in_rings(around: Surroundings, fwhm_pixels: float) -> FloatArray:
@@ -230,42 +183,20 @@ def _typical(
     return out
 
 
-def _around(
-    filtered: FilteredDifference, x: float, y: float, inner: float, reach: float, errors: tuple[float, float]
-) -> Surroundings | None:
-    """Return the pixels with a flux between two distances from a star; None if there are too few."""
-    ny, nx = filtered.norm.shape
+def _around(noise: ResidualNoise, x: float, y: float, reach: float) -> Surroundings | None:
+    """Return the pixels with a flux around a star, to a distance in pixels; None if there are too few."""
+    norm = noise.filtered.norm
+    ny, nx = norm.shape
     ys = slice(max(int(np.ceil(y - reach)), 1), min(int(y + reach) + 1, ny - 1))
     xs = slice(max(int(np.ceil(x - reach)), 1), min(int(x + reach) + 1, nx - 1))
     if ys.stop <= ys.start or xs.stop <= xs.start:
         return None
     dy, dx = np.mgrid[ys, xs] - np.array([y, x])[:, None, None]
     radius = np.hypot(dx, dy)
-    rows, columns = np.nonzero((radius >= inner) & (radius < reach) & (filtered.norm[ys, xs] > 0))
+    rows, columns = np.nonzero((radius >= INNER_FWHM * noise.fwhm_pixels) & (radius < reach) & (norm[ys, xs] > 0))
     if rows.size < MIN_PIXELS:
         return None
     radius, angle = radius[rows, columns], np.arctan2(dy[rows, columns], dx[rows, columns]) % (2.0 * np.pi)
     rows, columns = rows + ys.start, columns + xs.start
-    variance, significance = measured_at(filtered, rows, columns, errors)
+    variance, significance = noise.measured_at(rows, columns)
     return Surroundings(rows, columns, radius, angle, variance, np.abs(significance))
-
-
-def measured_at(
-    filtered: FilteredDifference, rows: IntArray, columns: IntArray, errors: tuple[float, float]
-) -> tuple[FloatArray, FloatArray]:
-    """Return the known variance of a point source's flux at pixels, and the flux over its known error.
-
-    Parameters
-    ----------
-    filtered
-        Filtered difference.
-    rows, columns
-        (n,) pixels with a flux, not at the image's border.
-    errors
-        Relative error of the subtracted brightness, error of its position in pixels.
-    """
-    norm, template = filtered.norm[rows, columns].astype(float), filtered.template_flux
-    slope_x = 0.5 * (template[rows, columns + 1] - template[rows, columns - 1])
-    slope_y = 0.5 * (template[rows + 1, columns] - template[rows - 1, columns])
-    variance = 1.0 / norm + (errors[0] * template[rows, columns]) ** 2 + errors[1] ** 2 * (slope_x**2 + slope_y**2)
-    return variance, filtered.numerator[rows, columns] / (norm * np.sqrt(variance))

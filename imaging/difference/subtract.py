@@ -15,6 +15,7 @@ from imaging.difference.masks import usable
 from imaging.difference.noise import lag_one, noise_width, predicted_weight
 from imaging.difference.pair import Pair, prepare_pair
 from imaging.difference.records import Difference, Matched
+from imaging.difference.residual_noise import ResidualNoise
 from imaging.difference.response import difference_psf, photon_factor, psf_flux_error, tile_stamps
 from imaging.difference.settings import SubtractionSettings
 from imaging.difference.star_residuals import add_motions, add_star_residuals
@@ -216,14 +217,14 @@ def _add_surroundings(
 
     The optical axis of a single exposure is the reference point of its coordinates.
     """
-    own, (ny, nx), width = stars_of_template(model, search), model.shape, search.psf.fwhm_pixels
+    own, (ny, nx) = stars_of_template(model, search), model.shape
     lists = [own] if stars is None else [own, stars]
     pixel_arcsec = float(np.sqrt(search.wcs.pixel_area_arcsec2(nx / 2, ny / 2)))
+    noise = ResidualNoise(filtered, weight, errors, search.psf.fwhm_pixels, pixel_arcsec)
     x, y, mag = (np.concatenate([getattr(one, name) for one in lists]) for name in ("x", "y", "mag"))
-    add_star_surroundings(filtered, weight, (x, y, mag), errors, width, pixel_arcsec)
+    add_star_surroundings(noise, BrightStars(x, y, mag))
     if isinstance(search.wcs, TpvWcs):
-        known, axis = lists[-1], (search.wcs.crpix[0] - 1.0, search.wcs.crpix[1] - 1.0)
-        add_ghosts(filtered, weight, (known.x, known.y, known.mag), errors, axis, width, pixel_arcsec)
+        add_ghosts(noise, lists[-1], (search.wcs.crpix[0] - 1.0, search.wcs.crpix[1] - 1.0))
 
 
 def _scale_error(matched: Matched, filtered: FilteredDifference, settings: SubtractionSettings) -> float:

@@ -26,6 +26,7 @@ class CandidateFlag(IntFlag):
     MINOR_PLANET = 2048  # coincides with a known minor planet
     ACTIVE_NUCLEUS = 4096  # coincides with a known active nucleus or quasar
     REPORTED_EARLIER = 8192  # reported as a transient that was discovered before the merger
+    FLASH = 16384  # half of its flux is gone in another exposure of the same hours and band: a glint, a flare
 
 
 CANDIDATES = schema(

@@ -16,6 +16,10 @@ REACH = 6
 NEAREST = 3.0e-7
 """Shift of a border by one electron beside it, pixels; a star with a peak of 100 ke- grows by about one per cent."""
 
+MOST_ELECTRONS = 2e5
+"""Most charge of a pixel that acts on its surroundings, electrons: about a full well. What is above it bleeds away. The
+light of a star of 9 mag would move borders by many pixels and leave pixels of negative charge."""
+
 
 def border_kernels() -> tuple[FloatArray, FloatArray]:
     """Return the border shifts by one electron: (6, 6) for borders on the right and on top, pixels per electron.
@@ -68,7 +72,8 @@ def redistribute(electrons: FloatImage) -> FloatImage:
         (ny, nx) float32, electrons without the effect.
     """
     kernel = border_kernels()[0].astype(np.float32)
-    padded = np.pad(electrons - np.float32(np.median(electrons[::16, ::16])), (REACH, REACH + 1))
+    acting = np.minimum(electrons, np.float32(MOST_ELECTRONS)) - np.float32(np.median(electrons[::16, ::16]))
+    padded = np.pad(acting, (REACH, REACH + 1))
     collected = electrons.copy()
     for step in ((0, 1), (1, 0)):
         moved = np.zeros_like(electrons)

@@ -208,6 +208,9 @@ def test_basis_spans_the_width_that_turns_one_seeing_into_the_other():
     assert np.sqrt(-0.5 / np.log(widths)) == pytest.approx(matching * np.array([0.5, 1, 2, 4]), rel=1e-4)
     assert basis.half_width == int(np.ceil(3 * 4 * matching))
     assert choose_basis(4.0, 10.0, KernelSettings()).half_width == 28
+    for sharp, broad in ((3.0, 4.0), (4.0, 6.0), (3.0, 9.0), (4.6, 9.7)):  # no step at the kernel's border
+        factors = choose_basis(sharp, broad, KernelSettings()).factors
+        assert np.abs(factors[:, [0, -1]]).max() < 0.05 * np.abs(factors).max()
     equal = choose_basis(4.0, 4.0, KernelSettings(sigma_factors=(0.25, 1.0), degrees=(1, 1)))
     widths = equal.factors[[0, 2], equal.half_width + 1]
     assert np.sqrt(-0.5 / np.log(widths)) == pytest.approx([0.7, 1.4])

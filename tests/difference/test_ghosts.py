@@ -4,8 +4,10 @@ import galsim
 import numpy as np
 import pytest
 
+from imaging.difference.detect import BrightStars
 from imaging.difference.filter import significance
 from imaging.difference.ghosts import FAINTEST_MAG, add_ghosts
+from imaging.difference.residual_noise import ResidualNoise
 from tests.difference.drawn import FWHM, ROUND, SIGMA, difference_of, draw
 
 SIDE, SCALE = 480, 0.27
@@ -37,8 +39,8 @@ def searched(pattern, mag, *, transient=None):
     unit = np.ones(difference.tiling.grid)
     before = significance(difference.filtered, 0.0, 0.0, unit, difference.tiling)
     weight = difference.weight.copy()
-    stars = tuple(np.array([value]) for value in (*STAR, mag))
-    geometry = add_ghosts(difference.filtered, weight, stars, (0.0, 0.0), AXIS, FWHM, SCALE)
+    stars = BrightStars(*(np.array([value]) for value in (*STAR, mag)))
+    geometry = add_ghosts(ResidualNoise(difference.filtered, weight, (0.0, 0.0), FWHM, SCALE), stars, AXIS)
     after = significance(difference.filtered, 0.0, 0.0, unit, difference.tiling)
     return geometry, before, after, weight != difference.weight
 

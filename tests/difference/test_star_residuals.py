@@ -8,7 +8,7 @@ import pytest
 from scipy.signal import fftconvolve
 
 from imaging.difference.filter import FilteredDifference, significance
-from imaging.difference.star_residuals import EDGES, GROUP, add_star_residuals
+from imaging.difference.star_residuals import EDGES_FWHM, END, GROUP, add_star_residuals
 from tests.difference.drawn import FWHM, ROUND, SIGMA, difference_of, draw, grid_places, model_of
 
 SHARE = 0.05
@@ -45,7 +45,7 @@ def test_neither_core_nor_ring_of_a_star_is_significant_and_blank_sky_is_as_befo
     # nine tenths of the pixels of a ring lie within 1.645 sigma, so that five are rare
     assert (np.abs(new[near]) > 5.0).mean() < 0.002
     assert np.percentile(np.abs(new[distance < 1.5]), 90) == pytest.approx(1.645, rel=0.15)
-    far = distance > EDGES[-1] + 2
+    far = distance > END + 1
     assert np.array_equal(after.norm[far], before.norm[far]) and np.array_equal(weight[far], difference.weight[far])
     flux_before, flux_after = (f.numerator / f.norm for f in (before, after))
     assert flux_after[20:-20, 20:-20] == pytest.approx(flux_before[20:-20, 20:-20], rel=1e-3, abs=0.05)
@@ -72,6 +72,25 @@ def test_what_scale_and_position_explain_is_not_counted_again():
     known = add_star_residuals(copy_of(difference.filtered), difference.weight.copy(), difference.model, (0.012, 0.0))
     assert plain[0] == pytest.approx(0.01, rel=0.35)
     assert known[0] < 0.5 * plain[0]
+
+
+def test_rings_of_a_wide_psf_are_followed_farther_out():
+    """The kernel of a search image of twice the template's seeing ends, and its rings lie, beyond 25 pixels."""
+    rng = np.random.default_rng(5)
+    x, y, shape = grid_places(5, 110, rng, margin=60)
+    flux = 10 ** rng.uniform(5.8, 6.4, x.size)
+    wide = galsim.Gaussian(fwhm=2.25 * FWHM)
+    gy, gx = np.indices(shape)
+    distance = np.hypot(gx[None] - x[:, None, None], gy[None] - y[:, None, None])
+    image = rng.normal(0.0, SIGMA, shape) + np.sum(1e-5 * flux[:, None, None] * (np.abs(distance - 30.0) < 4.0), axis=0)
+    difference = difference_of(image, model=draw(shape, x, y, flux, wide), psf=model_of(wide))
+    before = scores(difference, copy_of(difference.filtered))
+    add_star_residuals(difference.filtered, difference.weight.copy(), difference.model, (0.0, 0.0))
+    after, ring = scores(difference, difference.filtered), np.abs(distance.min(axis=0) - 30.0) < 6.0
+    assert (np.abs(before[ring]) > 5.0).mean() > 0.3
+    assert (np.abs(after[ring]) > 5.0).mean() < 0.002
+    far = distance.min(axis=0) > END * 2.25 * FWHM / EDGES_FWHM + 1
+    assert np.array_equal(after[far], before[far])
 
 
 def test_one_variable_star_of_many_stays_significant():

@@ -4,7 +4,9 @@ import galsim
 import numpy as np
 import pytest
 
+from imaging.difference.detect import BrightStars
 from imaging.difference.filter import significance
+from imaging.difference.residual_noise import ResidualNoise
 from imaging.difference.star_surroundings import FAINTEST_MAG, add_star_surroundings
 from tests.difference.drawn import FWHM, ROUND, SIGMA, difference_of, draw
 
@@ -31,8 +33,8 @@ def scores(image, x, y, mag):
     before = significance(difference.filtered, 0.0, 0.0, unit, difference.tiling)
     flux = difference.filtered.numerator / difference.filtered.norm
     weight = difference.weight.copy()
-    stars = tuple(np.array([value], dtype=float) for value in (x, y, mag))
-    raised = add_star_surroundings(difference.filtered, weight, stars, (0.0, 0.0), FWHM, SCALE)
+    stars = BrightStars(*(np.array([value], dtype=float) for value in (x, y, mag)))
+    raised = add_star_surroundings(ResidualNoise(difference.filtered, weight, (0.0, 0.0), FWHM, SCALE), stars)
     after = significance(difference.filtered, 0.0, 0.0, unit, difference.tiling)
     assert difference.filtered.numerator / difference.filtered.norm == pytest.approx(flux, rel=1e-4, abs=1e-2)
     assert raised == np.count_nonzero(weight != difference.weight)

@@ -107,3 +107,13 @@ def test_a_flat_loses_variance_to_the_covariance_of_its_neighbours():
         for i in range(-7, 8)
     )
     assert total == pytest.approx(mean, rel=4 * np.sqrt(2.0) * 15 / size)  # charge is conserved
+
+
+@pytest.mark.parametrize("peak", [1e6, 1e8, 1e10])
+def test_the_brightest_stars_leave_no_pixel_of_negative_charge(peak):
+    """Charge beyond a full well bleeds; pixels below zero were copied by crosstalk as sharp holes of other CCDs."""
+    y, x = np.indices((61, 61)) - 30
+    star = (2000.0 + peak * np.exp(-0.5 * (x**2 + y**2) / 2.0**2)).astype(np.float32)
+    spread = redistribute(star)
+    assert spread.min() > 1500.0
+    assert spread.sum(dtype=float) == pytest.approx(star.sum(dtype=float), rel=1e-5)
