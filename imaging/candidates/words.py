@@ -26,7 +26,7 @@ FLAG_WORDS: dict[CandidateFlag, str] = {
     CandidateFlag.MINOR_PLANET: "a known minor planet",
     CandidateFlag.ACTIVE_NUCLEUS: "on a known active nucleus or quasar",
     CandidateFlag.REPORTED_EARLIER: "reported as a transient that was discovered before the merger",
-    CandidateFlag.FLASH: "missing or half as bright in another exposure of the same hours: a glint, a flare or a moving object",
+    CandidateFlag.FLASH: "gone in another exposure of the same hours: a glint, a flare or a moving object",
 }
 
 PART_TITLES: dict[str, str] = {
