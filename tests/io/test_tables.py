@@ -96,8 +96,8 @@ def test_exposure_lists(tmp_path):
     [
         ("EXPNUM,NITE\n1,2\n", "lacks columns"),
         (LIST + "1,20260817,x,0,0,i,90,,,,\n", "line 2"),
-        (LIST + "1,20260817,1,0,0,q,90,,,,\n", "unknown band"),
-        (LIST + "1,20260817,1,0,0,i,90,,,,\n" * 2, "listed twice"),
+        (LIST + "1,20260817,61270.1,0,0,q,90,,,,\n", "unknown band"),
+        (LIST + "1,20260817,61270.1,0,0,i,90,,,,\n" * 2, "listed twice"),
     ],
 )
 def test_bad_exposure_lists_are_refused(tmp_path, text, message):
