@@ -299,6 +299,8 @@ def _reader(path: Path, kind: Kind, form: str, band: str, *, has_name: bool) -> 
         "sky_modes": lambda _: read_sky_modes(path, band),
         "sky_templates": lambda ccd: read_sky_templates(path, ccd, band).values,
     }
+    if kind not in readers:
+        raise _unknown(path, f"the kind {kind} is not read from FITS files")
     return readers[kind]
 
 

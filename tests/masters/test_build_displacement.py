@@ -1,14 +1,12 @@
 """build-pixel-displacement, from the matches and solutions of exposures to coordinates that take its map out."""
 
-import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from blocks.site import Site
 from imaging.astrometry.displacement import PixelDisplacement
-from imaging.astrometry.settings import AstrometrySettings
-from imaging.astrometry.tie import tie_exposure
 from imaging.detector.ccds import NX, NY
 from imaging.detector.distortion import seed_wcs
 from imaging.exposure import Exposure
@@ -18,16 +16,16 @@ from imaging.io.calibrations import CalibrationLibrary, write_manifest
 from imaging.io.displacement import read_displacement
 from imaging.io.images import write_planes
 from imaging.io.manifest import CalibrationEntry
-from imaging.io.sealed import write_sealed
 from imaging.io.tables import write_table
 from imaging.measure.settings import MeasureSettings
+from imaging.schemas.masks import STREAKS
 from imaging.schemas.matches import ASTROMETRY_MATCHES
 from imaging.tables import make_table
-from imaging.wcs.tpv import plane_to_sky
-from tasks.engine.cache import fingerprint
+from imaging.wcs.tpv import plane_to_sky, sky_to_plane
 from tasks.engine.jobs import ExitCode, StepResult
 from tasks.jobs import StepJob
-from tasks.tie_astrometry import read_ccd_tie, tie_astrometry_job
+from tasks.products import product_inputs
+from tasks.tie_astrometry import read_ccd_tie, tie_astrometry, tie_astrometry_job
 
 pytestmark = pytest.mark.slow
 
@@ -49,6 +47,10 @@ def pointing(number):
     return 150.0 + 0.03 * number, 2.0
 
 
+EXPNUMS = tuple(range(1299500, 1299506))
+OBSERVED = Exposure(2000000, "i", 20240601, 60461.0, *pointing(0), 0.0, 1.0)
+
+
 def write_exposure(site, number, random, n=150):
     """Write the products of an exposure of one CCD: matches of stars of 6 mas, and its solution without a map."""
     who = ExposureId(1299500 + number, "i", NIGHT)
@@ -64,16 +66,30 @@ def write_exposure(site, number, random, n=150):
     table = make_table(columns | {"used": np.ones(n, bool)}, ASTROMETRY_MATCHES)
     own = StepJob(exposure=who, ccd=CCD, site=site)
     write_table(own.product_path("matches.parquet"), table)
-    solved = tie_exposure({CCD: table}, {CCD: seed}, (NY, NX), AstrometrySettings())
-    part = {"solution": solved.ccds[CCD].model_dump(), "predicted_streaks": []}
-    write_sealed(own.product_path("tie.json"), json.dumps(part))
-    summary = {"astrometry": solved.model_dump(exclude={"ccds"})}
-    write_sealed(StepJob(exposure=who, site=site).product_path("tie.json"), json.dumps(summary))
+    write_table(own.product_path("streaks.parquet"), STREAKS.empty_table())
+    solve(site, number)
     ra0, dec0 = pointing(number)
     cards = {"EXPNUM": who.expnum, "FILTER": "i", "MJD-OBS": 60440.2, "EXPTIME": 90.0, "RA": ra0, "DEC": dec0}
     cards |= {"OBSTYPE": "object", "AIRMASS": 1.1, "TELRA": ra0, "TELDEC": dec0, "CCDNUM": CCD}
     write_planes(own.product_path("immask.fits"), {"SCI": np.zeros((8, 8), np.float32)}, cards)
-    return who
+
+
+def solve(site, number):
+    """Run the step on an exposure with the library as it is; return the solution of its CCD."""
+    own = StepJob(exposure=ExposureId(1299500 + number, "i", NIGHT), ccd=CCD, site=site)
+    names = {"matches": "matches.parquet", "streaks": "streaks.parquet"}
+    measured = {CCD: StepResult.model_construct(products=product_inputs(own, names, "measure"))}
+    observed = replace(OBSERVED, expnum=own.expnum, ra_deg=pointing(number)[0])
+    tie_astrometry(tie_astrometry_job(measured, {}, observed, own.exposure, site, MeasureSettings()))
+    return read_ccd_tie(own.product_path("tie.json"))[0]
+
+
+def error_mas(tied, number):
+    """Return the rms error per axis of the coordinates of places on the CCD."""
+    x, y = np.random.default_rng(1).uniform(0.05, 0.95, (2, 2000)) * np.array([[NX], [NY]])
+    seed = seed_wcs(CCD, *pointing(number))
+    found = sky_to_plane(*tied.sky(*(np.stack([x, y]) + TRUE.at(x, y)), (NY, NX)), *seed.crval)
+    return float(np.std(np.stack(found) - np.stack(seed.pixel_to_plane(x, y)))) * 3.6e6
 
 
 @pytest.fixture(scope="module")
@@ -92,10 +108,6 @@ def site(tmp_path_factory):
     return site
 
 
-EXPNUMS = tuple(range(1299500, 1299506))
-OBSERVED = Exposure(2000000, "i", 20240601, 60461.0, *pointing(0), 0.0, 1.0)
-
-
 def test_the_map_is_built_entered_and_taken_out_of_the_next_solution(command, site):
     code, said = command(site, "build-pixel-displacement", *EXPNUMS, "--epoch", "new")
     assert code is ExitCode.COMPLETE, said
@@ -107,16 +119,17 @@ def test_the_map_is_built_entered_and_taken_out_of_the_next_solution(command, si
     assert 263.0 * float(true.std()) > 6.0
     assert 263.0 * float(left.std()) < 1.5
 
-    who = ExposureId(EXPNUMS[0], "i", NIGHT)
-    own = StepJob(exposure=who, ccd=CCD, site=site)
-    record = fingerprint(site, own.product_path("matches.parquet"))
-    measured = StepResult.model_construct(products={"matches": record, "streaks": record})
-    job = tie_astrometry_job({CCD: measured}, {}, OBSERVED, who, site, MeasureSettings())
-    assert set(job.inputs) == {"matches_27", "streaks_27", "displacement_27"}
-    assert read_ccd_tie(own.product_path("tie.json"))[0].displacement is None
+    own = StepJob(exposure=ExposureId(EXPNUMS[0], "i", NIGHT), ccd=CCD, site=site)
+    before, after = read_ccd_tie(own.product_path("tie.json"))[0], solve(site, 0)
+    assert before.displacement is None
+    assert after.displacement == found, "a solution from before the map was built is not kept"
+    assert error_mas(before, 0) > 5.5
+    assert error_mas(after, 0) < 2.5
 
-    again, repeated = command(site, "build-pixel-displacement", *EXPNUMS, "--epoch", "new")
+    again, repeated = command(site, "build-pixel-displacement", *EXPNUMS[1:], "--epoch", "new")
     assert again is ExitCode.COMPLETE
+    assert repeated["summary"]["n_computed"] == 1
+    again, repeated = command(site, "build-pixel-displacement", *EXPNUMS[1:], "--epoch", "new")
     assert repeated["summary"]["n_computed"] == 0
 
 
