@@ -31,6 +31,13 @@ BoolArray = NDArray[np.bool_]
 
 NEAR_PIXELS, ALONE_PIXELS = 4.0, 20.0
 """Distance of a detection from its source, and least distance of sources whose fluxes are compared."""
+KINDS = (
+    "on a source brighter than 22.5 mag",
+    "within 6 FWHM of a star of 18 mag",
+    "around a star of 15 mag",
+    "elsewhere",
+)
+"""Where false detections are, each at the first place that holds."""
 
 
 @dataclass
@@ -43,6 +50,8 @@ class Collected:
         Quality numbers of the difference.
     false, unflagged, used
         Numbers of false detections: all, without a flag, and those that make a candidate.
+    kinds
+        Numbers of the last at each of the places of :data:`KINDS`.
     scores
         Scores of the last.
     stars
@@ -61,6 +70,7 @@ class Collected:
     false: list[int] = field(default_factory=list)
     unflagged: list[int] = field(default_factory=list)
     used: list[int] = field(default_factory=list)
+    kinds: list[NDArray[np.int64]] = field(default_factory=list)
     scores: list[FloatArray] = field(default_factory=list)
     stars: list[FloatArray] = field(default_factory=list)
     pulls: list[FloatArray] = field(default_factory=list)
@@ -104,6 +114,9 @@ def _compare(collected: Collected, night: SkyNight, expnum: int, ccd: int, templ
         (collected.false, collected.unflagged, collected.used), (false, false & (flags == 0), used), strict=True
     ):
         counts.append(int(which.sum()))
+    fwhm = read_psf(product("diffpsf.fits")).fwhm_pixels
+    place = places_of(column(found, "x")[used], column(found, "y")[used], truth, fwhm)
+    collected.kinds.append(np.bincount(place, minlength=len(KINDS)))
     collected.scores.append(score[used])
     collected.fakes.append(_fakes(read_table(product("fakes.parquet"))))
     image, template_flux = _read(product("diff.fits"), product("diffpsf.fits"), product("template.fits"))
@@ -119,6 +132,19 @@ def _compare(collected: Collected, night: SkyNight, expnum: int, ccd: int, templ
     good = ~forced.masked & np.isfinite(forced.flux) & (flux[new] > 5 * forced.error)
     pull, ratio = (forced.flux - flux[new]) / forced.error, forced.flux / flux[new]
     collected.pulls.append(np.stack([pull, ratio, flux[new] / forced.error], axis=1)[good])
+
+
+def places_of(x: FloatArray, y: FloatArray, truth: pa.Table, fwhm_pixels: float) -> NDArray[np.int64]:
+    """Return (n,) the place in :data:`KINDS` of each false detection."""
+    mag, star = column(truth, "mag"), column(truth, "kind") == "star"
+    distance = np.hypot(x[:, None] - column(truth, "x"), y[:, None] - column(truth, "y"))
+    around = 30.0 * 10 ** (0.14 * np.maximum(15.0 - mag, 0.0))  # pixels; the halos seen
+    holds = (
+        ((distance < NEAR_PIXELS) & (mag < 22.5)).any(axis=1),
+        ((distance < 6.0 * fwhm_pixels) & (mag < 18.0) & star).any(axis=1),
+        ((distance < around) & (mag < 15.0) & star).any(axis=1),
+    )
+    return np.select(holds, [0, 1, 2], default=3).astype(np.int64)
 
 
 def _read(path: Path, psf: Path, template: Path) -> tuple[CalibratedImage, NDArray[np.float32]]:
@@ -200,6 +226,9 @@ def rows_of(collected: Collected, label: str, seeds: Sequence[int]) -> list[Row]
         ("of these with a score above 0.9", int((scores > 0.9).sum()), 0.02),
     ):
         rows.append(off(f"false detections per CCD, {name}", rate_of(number, n, goal), goal, n))
+    for name, number in zip(KINDS, np.sum([np.zeros(len(KINDS)), *collected.kinds], axis=0), strict=True):
+        of_all = f"{label}: false detections per CCD, that make a candidate: {name}"
+        rows.append(Row(of_all, float(number) / n if n else None, "", n=n, seeds=tuple(seeds)))
     chi2 = [abs(q["kernel_chi2"] - 1.0) for q in collected.quality]
     rows.append(
         off("chi-square of the kernel fit, median distance from 1", float(np.median(chi2)) if chi2 else None, 0.05, n)

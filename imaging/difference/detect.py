@@ -193,7 +193,8 @@ def _flags(
     wide = (m.spread > settings.not_psf_spread) & (spread_sigma > settings.spread_sigma)
     conditions = {
         DetectionFlag.NEGATIVE: score < 0,
-        DetectionFlag.DIPOLE: dipole > settings.max_dipole_fraction,
+        DetectionFlag.DIPOLE: (dipole > settings.max_dipole_fraction)
+        & (dipole * np.abs(score) > settings.dipole_flag_sigma),
         DetectionFlag.COSMIC_RAY: sharp,
         DetectionFlag.NOT_PSF: wide | ((m.chi2 > settings.max_chi2) & ~sharp),
         DetectionFlag.MASKED: m.masked_fraction > settings.max_masked_fraction,

@@ -43,6 +43,9 @@ FEATURES = (
 FLAGS_OF_SHAPE = DetectionFlag.DIPOLE | DetectionFlag.COSMIC_RAY | DetectionFlag.NOT_PSF | DetectionFlag.NEGATIVE_PIXELS
 """Flags that cut one feature each; the score weighs the same features together."""
 
+FLAGS_OF_PLACE = DetectionFlag.NEAR_STAR | DetectionFlag.STREAK
+"""Flags that tell where a detection is."""
+
 MAX_NOISE_SNR = 7.0
 """Signal to noise above which no detection is noise."""
 
@@ -149,7 +152,7 @@ def score_detections(
 def judge(
     detections: DifferenceDetections, fwhm_pixels: float, settings: DetectionSettings
 ) -> tuple[DifferenceDetections, FloatArray]:
-    """Score detections, and take the flags of shape from those that the score vouches for.
+    """Score detections, and take the flags of shape, of bright ones those of place too, where the score vouches.
 
     Parameters
     ----------
@@ -158,7 +161,7 @@ def judge(
     fwhm_pixels
         Seeing of the difference.
     settings
-        Score from which on a flag of shape does not reject.
+        Score from which on a flag of shape does not reject, and signal to noise for a flag of place.
 
     Returns
     -------
@@ -168,5 +171,7 @@ def judge(
         (n,) probabilities to be real.
     """
     score = score_detections(detections, fwhm_pixels)
-    kept = np.where(score >= settings.vouching_score, ~int(FLAGS_OF_SHAPE), -1)
-    return replace(detections, flags=(detections.flags & kept).astype(np.int32)), score
+    star_like = score >= settings.vouching_score
+    bright = star_like & (np.abs(detections.score) >= settings.vouching_snr)
+    lifted = np.where(star_like, int(FLAGS_OF_SHAPE), 0) | np.where(bright, int(FLAGS_OF_PLACE), 0)
+    return replace(detections, flags=(detections.flags & ~lifted).astype(np.int32)), score

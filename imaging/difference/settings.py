@@ -209,7 +209,10 @@ class DetectionSettings(Settings):
     max_dipole_fraction: float = Field(default=0.35, ge=0, le=1)
     """Flux ratio of the weaker to the stronger side above which a detection is a dipole."""
     dipole_sigma: float = Field(default=3.0, ge=0)
-    """Lowest significance of a dipole's weaker side."""
+    """Lowest significance of a neighbouring peak of opposite sign that is measured."""
+    dipole_flag_sigma: float = Field(default=4.0, ge=0)
+    """Lowest significance of a dipole's weaker side: noise has a peak of three sigma within two FWHM of one source in
+    twenty, which is more than a third of a source of signal to noise 9."""
     cosmic_ray_spread: float = -0.008
     """spread_model below which, if significant, a detection is sharper than a point source."""
     cosmic_ray_pixel_sigma: float = Field(default=6.0, gt=0)
@@ -231,6 +234,9 @@ class DetectionSettings(Settings):
     vouching_score: float = Field(default=0.98, ge=0, le=1)
     """Real/bogus score from which on DIPOLE, COSMIC_RAY, NOT_PSF and NEGATIVE_PIXELS do not reject a detection: each of
     them cuts one feature, the score weighs all."""
+    vouching_snr: float = Field(default=50.0, gt=0)
+    """Signal to noise from which on NEAR_STAR and STREAK do not reject a detection with that score either: what stars
+    and trails leave is fainter, or not star-like."""
     edge_pixels: int = Field(default=10, ge=0)
     """Detections closer to the border than this are flagged."""
     streak_pixels: int = Field(default=12, ge=0)

@@ -14,8 +14,9 @@ from imaging.templates.relative import find_bright_sources
 
 FloatArray = NDArray[np.float64]
 
-MIN_SNR = 100.0
-"""Lowest signal to noise of a star, in the flux that was subtracted."""
+MIN_SNR = 30.0
+"""Lowest signal to noise of a star, in the flux that was subtracted: a sixth of it, which a badly focused image leaves
+beside the core, is a detection."""
 
 EDGES = np.array([0.0, 1.5, 2.5, 3.5, 5.0, 7.0, 10.0, 14.0, 19.0, 25.0])
 """Edges of the rings, pixels; in proportion larger, as END and CORE are, where the PSF is wider than EDGES_FWHM."""
@@ -29,8 +30,8 @@ EDGES_FWHM = 5.0
 GROUP = 15
 """Number of stars of similar brightness in which the rings are measured together; fewer are not measured."""
 
-MAX_STARS = 120
-"""Largest number of stars measured, spread over all fluxes."""
+MAX_STARS = 240
+"""Largest number of stars measured: half of them the brightest, half spread over all fluxes."""
 
 SHARE, WIDTH = 0.90, 1.645
 """Share of pixels within a number of sigma: a tenth of the stars may vary without effect on the measured noise."""
@@ -67,8 +68,9 @@ def add_star_residuals(
     measured = filtered.norm[y, x] > 0
     if measured.sum() < GROUP:
         return np.zeros(EDGES.size - 1)
-    spread = np.linspace(0, measured.sum() - 1, min(int(measured.sum()), MAX_STARS)).astype(int)
-    chosen = np.flatnonzero(measured)[spread]
+    number = int(measured.sum())
+    spread = np.linspace(0, number - 1, min(number, MAX_STARS // 2)).astype(int)
+    chosen = np.flatnonzero(measured)[np.union1d(np.arange(min(number, MAX_STARS // 2)), spread)]
     level, table = _measure(filtered, x[chosen], y[chosen], flux[chosen], errors)
     variance = _variance(weight.shape, _growth(filtered), (x, y, flux), level, table)
     _add(filtered, weight, variance)

@@ -10,9 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import find_objects, label
 
+from imaging.bits import MaskBit
 from imaging.difference.detect import BrightStars
 from imaging.difference.residual_noise import ResidualNoise
+from imaging.image import MaskImage
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -43,6 +46,12 @@ independent fluxes. The error of a median is 1.17 over that root, that of the qu
 RING_AREA, STRIP_AREA = 2.27, 1.5 * STRIP_WIDTH
 """Area of an independent flux in units of FWHM squared: fluxes of a Gaussian PSF correlate over 4 pi sigma squared, and
 in a strip that is narrower over its root along the strip."""
+
+MASK_REACH = 2.2
+"""Radius to which the surroundings of a star without a magnitude are measured, in units of its saturation mask's."""
+
+MASK_STRIDE = 4
+"""Every so-manieth row and column of the mask is looked at."""
 
 MIN_PIXELS = 40
 """Fewest pixels of a ring or strip."""
@@ -101,6 +110,37 @@ def add_star_surroundings(noise: ResidualNoise, stars: BrightStars) -> int:
         noise.add(around.rows[more], around.columns[more], (excess[more] ** 2 - 1.0) * around.variance[more])
         raised += int(np.count_nonzero(more))
     return raised
+
+
+def stars_of_mask(mask: MaskImage, fwhm_pixels: float, pixel_scale_arcsec: float) -> BrightStars:
+    """Return the stars behind the masks of saturated pixels, each as bright as its mask is wide.
+
+    The template's own brightness of such a star is that of its saturated core.
+
+    Parameters
+    ----------
+    mask
+        (ny, nx) int16, mask of the difference, in which saturated stars are masked as far as they are bright.
+    fwhm_pixels
+        Width of the PSF; narrower masks are left out.
+    pixel_scale_arcsec
+        Side of a pixel.
+    """
+    labels, _ = label((mask[::MASK_STRIDE, ::MASK_STRIDE] & np.int16(MaskBit.SATURATE)) != 0)
+    found = []
+    for number, part in enumerate(find_objects(labels), start=1):
+        inside = labels[part] == number
+        across = inside.sum(axis=1)
+        row = int(np.median(np.flatnonzero(across == across.max())))  # a bleed trail is narrower than the star
+        column = float(np.flatnonzero(inside[row]).mean())
+        radius = 0.5 * MASK_STRIDE * float(across.max())
+        if radius > 1.5 * fwhm_pixels:
+            reach = MASK_REACH * radius * pixel_scale_arcsec
+            mag = FAINTEST_MAG - np.log10(reach / REACH_ARCSEC) / REACH_GROWTH
+            place = (part[1].start + column, part[0].start + float(row))
+            found.append((MASK_STRIDE * place[0], MASK_STRIDE * place[1], mag))
+    x, y, mag = np.array(found, dtype=float).reshape(-1, 3).T
+    return BrightStars(x, y, mag)
 
 
 def excess_in_rings(around: Surroundings, fwhm_pixels: float) -> FloatArray:

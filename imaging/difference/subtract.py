@@ -19,7 +19,7 @@ from imaging.difference.residual_noise import ResidualNoise
 from imaging.difference.response import difference_psf, photon_factor, psf_flux_error, tile_stamps
 from imaging.difference.settings import SubtractionSettings
 from imaging.difference.star_residuals import add_motions, add_star_residuals
-from imaging.difference.star_surroundings import add_star_surroundings
+from imaging.difference.star_surroundings import add_star_surroundings, stars_of_mask
 from imaging.difference.streaks import mask_streaks
 from imaging.difference.zogy import match_zogy
 from imaging.errors import CcdError
@@ -201,30 +201,32 @@ def _errors(
     scale_error = _scale_error(matched, filtered, settings)
     errors = (scale_error, matched.shifts.rms_after_pixels)
     add_star_residuals(filtered, weight, matched.model, errors)
-    _add_surroundings(filtered, weight, matched.model, search, stars, errors)
+    _add_surroundings(filtered, weight, matched, search, stars, errors)
     return scale_error, *_score(matched, filtered, scale_error, settings)
 
 
 def _add_surroundings(
     filtered: FilteredDifference,
     weight: FloatImage,
-    model: FloatImage,
+    matched: Matched,
     search: CalibratedImage,
     stars: BrightStars | None,
     errors: tuple[float, float],
 ) -> None:
-    """Raise the noise in rings, spikes and ghosts of stars, those of the template and those of a catalogue.
+    """Raise the noise in rings, spikes and ghosts of stars of the template, of the mask and of a catalogue.
 
     The optical axis of a single exposure is the reference point of its coordinates.
     """
-    own, (ny, nx) = stars_of_template(model, search), model.shape
-    lists = [own] if stars is None else [own, stars]
+    (ny, nx), width = matched.model.shape, search.psf.fwhm_pixels
     pixel_arcsec = float(np.sqrt(search.wcs.pixel_area_arcsec2(nx / 2, ny / 2)))
-    noise = ResidualNoise(filtered, weight, errors, search.psf.fwhm_pixels, pixel_arcsec)
+    own = stars_of_template(matched.model, search)
+    known = stars or own
+    lists = [own, stars_of_mask(matched.mask, width, pixel_arcsec), known]
+    noise = ResidualNoise(filtered, weight, errors, width, pixel_arcsec)
     x, y, mag = (np.concatenate([getattr(one, name) for one in lists]) for name in ("x", "y", "mag"))
     add_star_surroundings(noise, BrightStars(x, y, mag))
     if isinstance(search.wcs, TpvWcs):
-        add_ghosts(noise, lists[-1], (search.wcs.crpix[0] - 1.0, search.wcs.crpix[1] - 1.0))
+        add_ghosts(noise, known, (search.wcs.crpix[0] - 1.0, search.wcs.crpix[1] - 1.0))
 
 
 def _scale_error(matched: Matched, filtered: FilteredDifference, settings: SubtractionSettings) -> float:

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from bench.report import at_most, cells
 from bench.sky_candidates import are_false
 from bench.sky_candidates import rows_of as candidate_rows
-from bench.sky_difference import Collected, rate_of, rows_of
+from bench.sky_difference import KINDS, Collected, places_of, rate_of, rows_of
 from bench.sky_night import SkyNight, add_options
 from bench.sky_single_epoch import (
     Measured,
@@ -42,6 +43,7 @@ def collected(n: int, width: float = 1.0, bias: float = 0.0) -> Collected:
         false=[4, 8],
         unflagged=[5, 10],
         used=[9, 0],
+        kinds=[np.array([5, 0, 1, 3]), np.zeros(4, dtype=int)],
         scores=[np.array([0.95] * 3), np.zeros(0)],
         stars=[RNG.normal(0.0, [2e-4, 1.2], (1000, 2))],
         pulls=[pulls],
@@ -60,6 +62,7 @@ def test_counts_are_per_ccd_and_widths_are_those_of_the_pulls():
     false = "false detections per CCD, "
     assert [rows[false + name] for name in ("all", "without a flag", "that make a candidate")] == [6.0, 7.5, 4.5]
     assert rows[false + "of these with a score above 0.9"] == 1.5
+    assert rows[f"{false}that make a candidate: {KINDS[0]}"] == 2.5
     assert rows["CCDs with a difference"] == 2
     assert rows["searched share of the pixels"] == pytest.approx(98.0)
     assert rows["chi-square of the kernel fit, median distance from 1"] == pytest.approx(0.06)
@@ -69,6 +72,16 @@ def test_counts_are_per_ccd_and_widths_are_those_of_the_pulls():
     assert rows["their flux over the true one, S/N above 20, |ratio - 1|"] == pytest.approx(1.0, abs=0.1)
     assert rows["detected fakes of S/N 8 to 12 without a flag"] == pytest.approx(98.0)
     assert rows["detected fakes of S/N 50 to inf without a flag"] == pytest.approx(98.0)
+
+
+def test_false_detections_are_told_by_their_place():
+    stars = {"x": [100.0, 300.0, 900.0], "y": [100.0, 300.0, 900.0], "mag": [17.0, 10.0, 21.0]}
+    truth = pa.table(stars | {"kind": ["star", "star", "galaxy"]})
+    x = np.array([102.0, 115.0, 140.0, 400.0, 902.0, 920.0, 600.0])
+    places = places_of(x, x, truth, 5.0)
+    assert [KINDS[k].split()[0] for k in places] == [
+        "on", "within", "elsewhere", "around", "on", "elsewhere", "elsewhere"
+    ]  # fmt: skip
 
 
 def test_a_figure_of_too_few_objects_is_not_measured():

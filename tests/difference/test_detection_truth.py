@@ -134,6 +134,15 @@ def test_a_dipole_has_the_ratio_of_its_two_sides(weaker, apart, fraction):
         assert found.dipole_fraction[at(found, x[1], 70.0)] == pytest.approx(fraction, abs=0.12)
 
 
+@pytest.mark.parametrize(("snr", "weaker", "flagged"), [(9.0, -3.5, False), (9.0, -5.0, True), (40.0, -18.0, True)])
+def test_a_peak_that_noise_makes_beside_a_faint_source_is_no_side_of_a_dipole(snr, weaker, flagged):
+    image = draw(SHAPE, [60.0, 60.0], [70.0, 77.0], [snr * ERROR, weaker * ERROR])
+    found = detect(difference_of(image), SETTINGS, NO_STARS)
+    first = at(found, 60.0, 70.0)
+    assert found.dipole_fraction[first] > SETTINGS.max_dipole_fraction
+    assert bool(found.flags[first] & Flag.DIPOLE) == flagged
+
+
 def a_case(name):
     """Return a difference with one source in the middle, and what is wrong with it."""
     x, y, flux = 60.0, 70.0, 40 * ERROR

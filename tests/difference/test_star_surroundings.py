@@ -4,10 +4,18 @@ import galsim
 import numpy as np
 import pytest
 
+from imaging.bits import MaskBit
 from imaging.difference.detect import BrightStars
 from imaging.difference.filter import significance
 from imaging.difference.residual_noise import ResidualNoise
-from imaging.difference.star_surroundings import FAINTEST_MAG, add_star_surroundings
+from imaging.difference.star_surroundings import (
+    FAINTEST_MAG,
+    MASK_REACH,
+    REACH_ARCSEC,
+    REACH_GROWTH,
+    add_star_surroundings,
+    stars_of_mask,
+)
 from tests.difference.drawn import FWHM, ROUND, SIGMA, difference_of, draw
 
 SIDE, SCALE = 401, 0.27
@@ -86,3 +94,20 @@ def test_faint_stars_and_those_far_away_change_nothing():
     ring = np.where(np.abs(np.hypot(GX - 200, GY - 200) - 45.0) < 7.0, 1.0, 0.0)
     for x, mag in ((200.0, FAINTEST_MAG + 0.1), (900.0, 10.0), (-9000.0, 4.0)):
         assert not scores(seen(9.0 * ring), x, 200.0, mag)[2].any()
+
+
+@pytest.mark.parametrize("radius", [30, 60])
+def test_a_saturated_star_that_no_catalogue_has_is_as_bright_as_its_mask_is_wide(radius):
+    x, y = 180, 220
+    mask = np.where(np.hypot(GX - x, GY - y) < radius, np.int16(MaskBit.SATURATE), np.int16(0))
+    mask[y - 170 : y + 120, x - 4 : x + 5] |= np.int16(MaskBit.SATURATE | MaskBit.TRAIL)  # uneven bleed trails
+    mask[20:26, 20:26] = np.int16(MaskBit.SATURATE)  # a faint one
+    mask[300, 300] = np.int16(MaskBit.CRAY)
+    found = stars_of_mask(mask, FWHM, SCALE)
+    assert found.x == pytest.approx([x], abs=4.0) and found.y == pytest.approx([y], abs=4.0)
+    reach = REACH_ARCSEC * 10 ** (REACH_GROWTH * (FAINTEST_MAG - found.mag[0])) / SCALE
+    assert reach == pytest.approx(MASK_REACH * radius, rel=0.15)
+
+
+def test_an_image_without_saturated_stars_has_none():
+    assert stars_of_mask(np.zeros((50, 60), np.int16), FWHM, SCALE).x.size == 0
