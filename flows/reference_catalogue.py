@@ -66,7 +66,7 @@ def reference_catalogue(
         "folder": str(plan.folder),
         "n_stars": sum(rows.values()),
         "n_partitions": len(rows),
-        "source_mb": sum(record.size for record in plan.records) / 1e6,
+        "source_mb": sum(record.size for record in plan.records.values()) / 1e6,
         "catalogue_mb": sum(file.size for result in assembled for file in result.products.values()) / 1e6,
     }
     return final_state(what, [name], {}, summary=stage.summary(()) | about)

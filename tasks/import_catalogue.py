@@ -54,7 +54,8 @@ BUILD = "build.json"
 def find_sources(places: Iterable[str]) -> list[Path]:
     """Return the source files given by files, folders and glob patterns, in order of their names.
 
-    In folders, files with a leading underscore are skipped: the archive names its licence and checksums so.
+    In folders, files with a leading underscore are skipped: the archive names its licence and checksums so. Of a folder
+    in the HATS layout the partitions are taken, and none of its indices and thumbnails.
 
     Raises
     ------
@@ -64,7 +65,9 @@ def find_sources(places: Iterable[str]) -> list[Path]:
     found: set[Path] = set()
     for place in places:
         path = Path(place).expanduser().absolute()
-        if path.is_dir():
+        if (path / "dataset").is_dir():
+            found |= {child for child in (path / "dataset").rglob("*.parquet") if "Npix=" in f"{child}"}
+        elif path.is_dir():
             children = (child for child in path.iterdir() if not child.name.startswith("_"))
             found |= {child for child in children if child.is_file() and format_of(child)}
         elif path.is_file():
@@ -124,7 +127,7 @@ class CataloguePlan:
         survey: str | None = None,
     ) -> None:
         self.name, self.site, self.settings, self.mapping, self.survey = name, site, settings, mapping, survey
-        self.records = [source_record(site, path) for path in sources]
+        self.records = {name: source_record(site, path) for name, path in _distinct_names(sources).items()}
         self.parameters = {"name": name, "mapping": None if mapping is None else mapping.model_dump_json()}
         if survey is not None:
             self.parameters["survey"] = survey
@@ -142,7 +145,7 @@ class CataloguePlan:
     @property
     def build(self) -> dict[str, object]:
         """Sources and settings of the catalogue, as JSON for its build file."""
-        inputs = {Path(record.path).name: record.content_hash for record in self.records}
+        inputs = {name: record.content_hash for name, record in self.records.items()}
         return {"inputs": inputs, "settings": self.settings.digest(), "parameters": self.parameters}
 
     def is_built(self) -> bool:
@@ -157,7 +160,7 @@ class CataloguePlan:
 
     def import_jobs(self) -> list[StepJob]:
         """Plan the reading of every source file."""
-        return [self._job(Path(record.path).name, {"source": record}) for record in self.records]
+        return [self._job(name, {"source": record}) for name, record in self.records.items()]
 
     def assemble_jobs(self, imported: Iterable[StepResult]) -> list[StepJob]:
         """Plan the assembly of the partitions, several per job, from the results of the import."""
@@ -202,6 +205,13 @@ class CataloguePlan:
             settings=self.settings,
             parameters=self.parameters | more,
         )
+
+
+def _distinct_names(sources: Sequence[Path]) -> dict[str, Path]:
+    """Return files by name; those of one name, as in a HATS catalogue, with a part of their path's hash."""
+    counts = Counter(path.name for path in sources)
+    parts = {path: xxhash.xxh3_64_hexdigest(str(path).encode())[:8] for path in sources if counts[path.name] > 1}
+    return {f"{parts[path]}-{path.name}" if path in parts else path.name: path for path in sources}
 
 
 def _batches(stars: Mapping[int, int]) -> Iterator[list[int]]:

@@ -113,6 +113,9 @@ GLADEPLUS_COLUMNS = (
 VSX_BYTES = {"oid": (1, 8), "name": (9, 38), "v": (40, 40), "raj2000": (42, 50), "dej2000": (52, 60), "type": (62, 91)}
 """Columns of vsx.dat (CDS B/vsx)."""
 
+MILLIQUAS_BYTES = {"ra": (1, 11), "dec": (13, 23), "name": (26, 50), "type": (52, 55), "rmag": (57, 61), "z": (77, 82)}
+"""Columns of milliquas.txt, versions 4 to 8 (its ReadMe)."""
+
 _GALAXIES = (
     Survey(
         "galaxies",
@@ -290,6 +293,7 @@ _KNOWN = (
         "Million Quasars Catalogue (Flesch 2023, OJAp 6, 49)",
         ("name", "ra", "dec", "type"),
         KnownKind.NUCLEUS,
+        text=TextLayout(bytes_of=MILLIQUAS_BYTES),
     ),
 )
 

@@ -303,6 +303,21 @@ def test_milliquas_fits(tmp_path):
     assert row["redshift"] == pytest.approx(0.158)
 
 
+def test_milliquas_text_of_fixed_width(tmp_path):
+    def line(ra, dec, name, kind, rmag, redshift):
+        head = f"{ra:11.7f} {dec:11.7f}  {name:25s} {kind:4s} {rmag:5.2f} {13.1:5.2f} p   -  -"
+        return f"{head:76s}{redshift:6s} {'DR16Q':6s} {'DR16Q':6s}{' ' * 92}\n"
+
+    path = tmp_path / "milliquas.txt"
+    path.write_text(
+        line(187.2779158, 2.0523889, "3C 273", "QRX", 12.8, "0.158") + line(0.0006, -50.4, "X", "A", 0.0, "")
+    )
+    known, unknown = read(path, "milliquas")
+    assert (known["ra"], known["dec"], known["name"], known["type"]) == (187.2779158, 2.0523889, "3C 273", "QRX")
+    assert (known["mag"], known["redshift"]) == pytest.approx((12.8, 0.158))
+    assert (unknown["dec"], unknown["mag"], unknown["redshift"]) == (-50.4, None, None)
+
+
 @pytest.mark.parametrize("name", SURVEYS)
 def test_a_table_of_something_else_is_refused_by_name(tmp_path, name):
     path = tmp_path / "other.csv"

@@ -4,6 +4,8 @@ import gzip
 import json
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import tasks.import_catalogue as steps
@@ -86,6 +88,27 @@ def test_partitions_are_shared_out_by_stars(tmp_path, site, monkeypatch):
         assert len(rows) == 1 or sum(rows.values()) <= 1500
     assert sum(plan.finish(assembled).values()) == 6000
     assert column(read_reference_cone(plan.folder, 12.0, 2.0, 4.0), "source_id").size == 6000
+
+
+def test_files_of_one_name_and_a_hats_catalogue_are_read_once_each(tmp_path, site):
+    stars = {"source_id": np.arange(300), "ref_epoch": np.full(300, 2016.0), "ra": np.linspace(10.0, 14.0, 300)}
+    table = pa.table(stars | {"dec": np.zeros(300), "phot_g_mean_mag": np.full(300, 17.0)})
+    hats = tmp_path / "gaia"
+    for place in ("Norder=1/Dir=0/Npix=7", "Norder=2/Dir=0/Npix=7", "Norder=2/Dir=0/Npix=8/part0"):
+        path = hats / "dataset" / f"{place}.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = {"1": table[:100], "2": table[100:200]}[place[7]] if "part0" not in place else table[200:]
+        pq.write_table(part, path)
+    pq.write_table(table[:5], hats / "dataset" / "data_thumbnail.parquet")
+    (hats / "partition_info.csv").write_text("Norder,Npix\n1,7\n")
+    paths = find_sources([str(hats)])
+    assert len(paths) == 3
+    plan = CataloguePlan("gaia", paths, site, ReferenceCatalogueSettings())
+    assert len({job.name for job in plan.import_jobs()}) == 3
+    assert len(plan.build["inputs"]) == 3
+    plan.finish([assemble(job) for job in plan.assemble_jobs(map(import_source, plan.import_jobs()))])
+    found = column(read_reference_cone(plan.folder, 12.0, 0.0, 3.0), "source_id")
+    assert sorted(found) == list(range(300))
 
 
 def test_the_same_sources_give_the_same_bytes(tmp_path):
