@@ -18,6 +18,7 @@ from imaging.foreign.noise import (
     blank_scale,
     gain_of_stars,
     gain_of_weights,
+    long_range,
     noise_slope,
 )
 from imaging.foreign.sky import SkyModel, measure_sky, measure_wide_sky
@@ -233,10 +234,10 @@ def _in_electrons(
     trial = gain if gain is not None else TRIAL_SIGMA / float(np.sqrt(np.median(prepared.variance)))
     electrons = _scaled(pixels, trial)
     psf = psf or measure_psf(electrons, settings)
-    is_sure = loaded.is_own_product or loaded.is_gain_given or prepared.correlation is not None
-    if gain is not None and is_sure:
+    if gain is not None and (loaded.is_own_product or loaded.is_gain_given):
         return electrons, psf, gain
-    shown = _gain_of_noise(electrons, psf, (prepared.sky or 0.0) * trial, CONTRADICTING_STARS if gain else 0)
+    sky, fewest = (prepared.sky or 0.0) * trial, CONTRADICTING_STARS if gain else 0
+    shown = _gain_of_noise(electrons, psf, sky, fewest, prepared.correlation)
     if gain is None and shown is None:
         raise CcdError(
             f"{loaded.label}: the gain is neither in the header nor seen in the noise",
@@ -294,13 +295,15 @@ def _scaled(pixels: CcdImage, gain: float) -> CcdImage:
     return CcdImage(pixels.science * factor, pixels.mask, pixels.weight / (factor * factor), pixels.header)
 
 
-def _gain_of_noise(pixels: CcdImage, psf: PsfModel, sky: float, min_sources: int) -> float | None:
+def _gain_of_noise(
+    pixels: CcdImage, psf: PsfModel, sky: float, min_sources: int, correlation: FloatArray | None
+) -> float | None:
     """Return the electrons per unit of an image from the noise of its stars, else of its sky; None if unknown."""
     variance = np.divide(1.0, pixels.weight, out=np.full_like(pixels.weight, np.inf), where=pixels.weight > 0)
     x, y, _ = find_bright_sources(pixels.science, pixels.weight, min_snr=5.0, maximum=math.inf)
-    typical = float(np.median(variance[np.isfinite(variance)]))
+    typical = float(np.median(variance[np.isfinite(variance)])) * long_range(correlation)  # that of the input
     of_sky = sky / typical if sky > MIN_SKY_SIGMA * math.sqrt(typical) else None
-    gain = gain_of_stars(pixels.science, variance, psf, x, y) if x.size >= min_sources else None
+    gain = gain_of_stars(pixels.science, variance, psf, x, y, correlation) if x.size >= min_sources else None
     if gain is None and min_sources:
         return None
     agrees = of_sky is not None and (gain is None or 1.0 / SKY_AGREES < of_sky / gain < SKY_AGREES)

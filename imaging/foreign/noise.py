@@ -22,6 +22,9 @@ BoolImage = NDArray[np.bool_]
 LAGS = 6
 """Number of lags along each axis."""
 
+NEAR = 3
+"""Lags along each axis that an interpolation correlates; at larger ones faint sources do, which are no noise."""
+
 CORRELATION = "CORRELATION"
 """Extension of final images of stacks with the autocorrelation of their noise."""
 
@@ -95,6 +98,15 @@ def _blankest(blank: BoolImage) -> tuple[slice, slice]:
     return max(windows, key=lambda window: int(np.count_nonzero(blank[window])))
 
 
+def long_range(correlation: FloatArray | None) -> float:
+    """Return the variance of the mean of many pixels over that of uncorrelated ones: the sum of the correlation."""
+    if correlation is None:
+        return 1.0
+    near = correlation[:NEAR, :NEAR]
+    twice = np.where(np.arange(NEAR) > 0, 2.0, 1.0)
+    return max(float(twice @ near @ twice), 1.0)
+
+
 def gain_of_weights(science: FloatImage, variance: FloatImage, blank_variance: FloatImage) -> float | None:
     """Derive the gain from a weight map that includes the photons of the sources.
 
@@ -121,9 +133,17 @@ def gain_of_weights(science: FloatImage, variance: FloatImage, blank_variance: F
 
 
 def gain_of_stars(
-    science: FloatImage, variance: FloatImage, psf: PsfModel, x: FloatArray, y: FloatArray
+    science: FloatImage,
+    variance: FloatImage,
+    psf: PsfModel,
+    x: FloatArray,
+    y: FloatArray,
+    correlation: FloatArray | None = None,
 ) -> float | None:
     """Derive the gain from the scatter of stars about the PSF.
+
+    In a resampled image the noise of the photons is that of the input, reduced as the sky's is, and the fit of a star
+    takes a larger part of it, because it is as smooth as the star.
 
     Parameters
     ----------
@@ -133,6 +153,8 @@ def gain_of_stars(
         Point-spread function.
     x, y
         (n,) peaks of stars, pixels.
+    correlation
+        (6, 6) autocorrelation of the noise; None if it is white.
 
     Returns
     -------
@@ -140,12 +162,13 @@ def gain_of_stars(
         Photo-electrons per unit; None if there are too few stars or no rise of the scatter is seen.
     """
     half, points = STAMP_HALF_WIDTH, []
+    lags = None if correlation is None else _stamp_correlation(correlation)
     for a, b in zip(x.astype(int), y.astype(int), strict=True):
         window = (slice(b - half, b + half + 1), slice(a - half, a + half + 1))
         data, noise = science[window].astype(float), np.sqrt(variance[window].astype(float))
         if data.shape != (2 * half + 1, 2 * half + 1) or not np.isfinite(noise).all():
             continue
-        points.append(_deviations(data, noise, psf, float(a), float(b)))
+        points.append(_deviations(data, noise, psf, float(a), float(b), lags, long_range(correlation)))
     if len(points) < MIN_STARS:
         return None
     light, square, sky = (np.concatenate(part) for part in zip(*points, strict=True))
@@ -164,10 +187,21 @@ def gain_of_stars(
     return None if rise[0] <= 0.0 else 1.0 / (float(rise[0]) * float(np.median(sky)))
 
 
+def _stamp_correlation(correlation: FloatArray) -> FloatArray:
+    """Return the (n, n) correlation matrix of the pixels of a star's stamp."""
+    lags = np.zeros((2 * STAMP_HALF_WIDTH + 1,) * 2)
+    lags[:LAGS, :LAGS] = correlation
+    rows, columns = (index.ravel() for index in np.indices(lags.shape))
+    return lags[np.abs(rows[:, None] - rows[None, :]), np.abs(columns[:, None] - columns[None, :])]
+
+
 def _deviations(
-    data: FloatArray, noise: FloatArray, psf: PsfModel, x: float, y: float
+    data: FloatArray, noise: FloatArray, psf: PsfModel, x: float, y: float, lags: FloatArray | None, reach: float
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Fit flux, position and background of a star; return light, squared deviation and sky sigma of its pixels."""
+    """Fit flux, position and background of a star; return light, squared deviation and sky sigma of its pixels.
+
+    Of correlated noise the light is that whose photons would give the same deviation if it were white.
+    """
     half, dx, dy = STAMP_HALF_WIDTH, 0.0, 0.0
     for _ in range(3):
         axis = np.arange(-half, half + 1.0)
@@ -180,8 +214,21 @@ def _deviations(
         dx, dy = (float(np.clip(d - m / flux, -2.0, 2.0)) for d, m in ((dx, mx), (dy, my)))
     light = flux * stamp
     fitted = (columns @ np.array([flux, mx, my, level])).reshape(stamp.shape)
-    freedom = data.size / (data.size - 4.0)
-    return light.ravel(), ((data - fitted) ** 2).ravel() * freedom, noise.ravel()
+    square = ((data - fitted) ** 2).ravel()
+    if lags is None:
+        return light.ravel(), square * data.size / (data.size - 4.0), noise.ravel()
+    weighted = columns / noise.ravel()[:, None]
+    left = np.eye(data.size) - columns @ np.linalg.pinv(weighted) / noise.ravel()[None, :]
+    spread = noise.ravel() / np.median(noise)
+    of_sky = _variances(left * spread[None, :], lags) / spread**2
+    root = np.sqrt(np.maximum(light.ravel(), 0.0))
+    of_light = _variances(left * root[None, :], lags) / reach  # the photons are those of the input
+    return of_light / of_sky, square / of_sky, noise.ravel()
+
+
+def _variances(matrix: FloatArray, lags: FloatArray) -> FloatArray:
+    """Return the variances of linear combinations of correlated values, the diagonal of M R M^T."""
+    return np.einsum("ij,ij->i", matrix @ lags, matrix)
 
 
 def blank_scale(science: FloatImage, weight: FloatImage, blank: BoolImage) -> float:

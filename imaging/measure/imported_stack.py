@@ -14,6 +14,7 @@ from imaging.errors import CcdError
 from imaging.exposure import date_of
 from imaging.foreign.cards import FILE_GAIN, FIRST_MJD_CARD, GIVEN_ZEROPOINT, LONG_RANGE_CARD, SOURCE
 from imaging.foreign.identity import ForeignCcd, source_text
+from imaging.foreign.noise import long_range
 from imaging.foreign.patch import bounding_box, covered_polygon, outside
 from imaging.foreign.stacks import dark_sky_flux
 from imaging.image import CcdImage, LoadedImage
@@ -27,9 +28,6 @@ from imaging.sky.noise import check_noise
 from imaging.timing import StepTimes
 
 FloatArray = NDArray[np.float64]
-
-NEAR = 3
-"""Lags along each axis that an interpolation correlates; at larger ones faint sources do, which are no noise."""
 
 LEAST = 0.2
 """Smallest variance of a pixel over the mean around it: the light of a bright source is not known exactly."""
@@ -74,7 +72,7 @@ def import_stack(
     loaded, psf = _cut(replace(loaded, gain=gain), psf)
     with times.step("sky"):
         prepared = without_sky(loaded, is_wide=True)
-        whiteness = _long_range(prepared.correlation)
+        whiteness = long_range(prepared.correlation)
     with times.step("electrons"):
         image, gain = _electrons(loaded, prepared, psf, settings, whiteness, shown.exposure.band)
     with times.step("seeing"):
@@ -129,15 +127,6 @@ def _cut(loaded: LoadedImage, psf: PsfModel | None) -> tuple[LoadedImage, PsfMod
     return cut, moved_psf(psf, corner)
 
 
-def _long_range(correlation: FloatArray | None) -> float:
-    """Return the variance of the mean of many pixels over that of uncorrelated ones: the sum of the correlation."""
-    if correlation is None:
-        return 1.0
-    near = correlation[:NEAR, :NEAR]
-    twice = np.where(np.arange(NEAR) > 0, 2.0, 1.0)
-    return max(float(twice @ near @ twice), 1.0)
-
-
 def _electrons(
     loaded: LoadedImage,
     prepared: SkylessImage,
@@ -149,13 +138,13 @@ def _electrons(
     """Return the stack in photo-electrons and their number per unit.
 
     Weights that rise in sources show it. Else two lower limits do. One is the scatter of stars about the PSF, which its
-    errors increase; it is that of single pixels, which the resampling has reduced like that of the sky. The other is
+    errors increase. The other is
     the noise of the sky, which is not darker than without the Moon.
     """
     risen = stated_gain(replace(loaded, gain=None), prepared)
     gain = loaded.gain or risen
     if gain is None:
-        gain = in_electrons(loaded, prepared, psf, settings)[1] / whiteness
+        gain = in_electrons(loaded, prepared, psf, settings)[1]
         if loaded.zeropoint_mag is not None:
             ny, nx = loaded.science.shape
             area = float(loaded.wcs.pixel_area_arcsec2(nx / 2, ny / 2))
