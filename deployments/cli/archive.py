@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from blocks.site import Site
     from deployments.archive.search import ArchiveFile
+    from imaging.skymap.model import SkyMap
 
 archive = App(
     name="archive",
@@ -123,7 +124,9 @@ def fetch(
 
 def _found(client: "httpx.Client", site: "Site", wish: Wish) -> "tuple[list[ArchiveFile], list[str]]":
     """Search for what is wanted; return the files, and what to know about them."""
+    from deployments.archive.region import cones_of
     from deployments.archive.search import ArchiveQuery, Cone, search
+    from deployments.events.alerts import given_skymap
     from imaging.io.list_rows import bands_in
 
     if wish.for_night is not None:
@@ -144,6 +147,10 @@ def _found(client: "httpx.Client", site: "Site", wish: Wish) -> "tuple[list[Arch
     if wish.cone and not (0 <= wish.cone[0] < 360 and -90 <= wish.cone[1] <= 90 and 0 < wish.cone[2] <= 180):
         raise InputError("no circle on the sky", value=wish.cone, limit="RA 0 to 360, Dec -90 to 90, radius above 0")
     bands = bands_in(wish.bands)
+    sky = given_skymap(wish.skymap) if wish.skymap else None
+    cones: list[Cone | None] = [Cone(*wish.cone)] if wish.cone else [None]
+    if sky is not None and wish.cone is None:
+        cones = [*cones_of(sky, wish.level)]
     queries = [
         ArchiveQuery(
             kind=kind,
@@ -151,21 +158,20 @@ def _found(client: "httpx.Client", site: "Site", wish: Wish) -> "tuple[list[Arch
             proposal=wish.proposal,
             expnums=wish.expnum,
             bands=bands,
-            cone=Cone(*wish.cone) if wish.cone else None,
+            cone=cone,
         )
         for kind in wish.kind or ("raw",)
+        for cone in cones
     ]
     found = search(client, queries)
-    files = _in_region(found.files, wish.skymap, wish.level) if wish.skymap else found.files
+    files = _in_region(found.files, sky, wish.level) if sky is not None else found.files
     return files, [f"left out, not understood: {row}" for row in found.refused]
 
 
-def _in_region(files: "Sequence[ArchiveFile]", skymap: Path, level: float) -> "list[ArchiveFile]":
+def _in_region(files: "Sequence[ArchiveFile]", sky: "SkyMap", level: float) -> "list[ArchiveFile]":
     """Return the files whose centres lie in the region of a sky map."""
-    from deployments.events.alerts import given_skymap
-
     known = [file for file in files if isfinite(file.ra_deg) and isfinite(file.dec_deg)]
-    levels = given_skymap(skymap).credible_level_at([file.ra_deg for file in known], [file.dec_deg for file in known])
+    levels = sky.credible_level_at([file.ra_deg for file in known], [file.dec_deg for file in known])
     return [file for file, reached in zip(known, levels, strict=True) if reached <= level]
 
 

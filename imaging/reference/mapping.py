@@ -41,6 +41,10 @@ LIKELY_MAGNITUDES = (-5.0, 40.0)
 """Range of valid magnitudes; values outside are codes of missing values (99, -999)."""
 
 
+FULL_TURN_DEG = 360.0 + 1e-9
+"""Largest angle, with rounding, degrees."""
+
+
 class Cut(BaseModel):
     """Rows to keep by the value of a column."""
 
@@ -173,7 +177,7 @@ def calibrated_stars(
     Raises
     ------
     InputError
-        If a column of the mapping is missing.
+        If a column of the mapping is missing, or a position cannot be in its unit.
     """
     missing = sorted(set(mapping.source_types()) - set(source.column_names))
     if missing:
@@ -185,7 +189,12 @@ def calibrated_stars(
     ra, dec = _column(source, mapping.ra), _column(source, mapping.dec)
     if mapping.coordinates == "rad":
         ra, dec = np.degrees(ra), np.degrees(dec)
-    keep = _passes(source, mapping.cuts) & np.isfinite(ra)
+    known = (ra >= -FULL_TURN_DEG) & (dec >= -FULL_TURN_DEG / 4.0)  # -999 is no position
+    if not ((ra[known] <= FULL_TURN_DEG).all() and (dec[known] <= FULL_TURN_DEG / 4.0).all()):
+        unit = "radians" if mapping.coordinates == "rad" else "degrees"
+        remedy = "correct the mapping's coordinates, or give other files"
+        raise InputError(f"positions that are not on the sky in {unit}", value=where, remedy=remedy)
+    keep = _passes(source, mapping.cuts) & known
     columns: dict[str, Any] = {
         "source_id": source.column(mapping.source_id.lower()),
         "ra": ra % 360.0,

@@ -144,6 +144,30 @@ def test_fluxes_of_the_monster_are_nanojansky_and_its_positions_radians():
     assert row["mag_Y"] is None
 
 
+@pytest.mark.parametrize(
+    ("ra", "dec", "kept"),
+    [(150.1, 2.2, True), (-0.5, -90.0, True), (-999.0, -999.0, False), (np.nan, 2.2, False), (10.0, np.nan, False)],
+)
+def test_a_row_without_a_position_is_left_out(ra, dec, kept):
+    columns = {"source_id": [5, 6], "ra": [ra, 80.0], "dec": [dec, -69.0]}
+    for band in "grizy":
+        columns |= {f"decam_flux_{band}": [1e-28] * 2, f"decam_flux_error_{band}": [1e-30] * 2}
+    stars = calibrated_stars(pa.table(columns), shipped_mapping("gaia_xp"), SETTINGS)
+    assert stars["source_id"].to_pylist() == ([5, 6] if kept else [6])
+
+
+@pytest.mark.parametrize(
+    ("name", "ra", "dec"), [("monster", 150.1, 2.2), ("gaia_xp", 361.0, 2.2), ("gaia_xp", 1.0, 95.0)]
+)
+def test_positions_in_another_unit_are_refused(name, ra, dec):
+    mapping = shipped_mapping(name)
+    columns = {column_name: [1.0] for column_name in mapping.source_types()}
+    columns |= {mapping.source_id: [5], mapping.ra: [ra], mapping.dec: [dec]}
+    unit = "radians" if name == "monster" else "degrees"
+    with pytest.raises(InputError, match=f"not on the sky in {unit}"):
+        calibrated_stars(pa.table(columns), mapping, SETTINGS)
+
+
 def test_synthetic_photometry_of_gaias_spectra():
     columns = {"source_id": [4657193606465368705], "ra": [80.0], "dec": [-69.0]}
     flux = 10 ** (-0.4 * (16.0 + 56.1))  # W / m2 / Hz, the unit of GaiaXPy
