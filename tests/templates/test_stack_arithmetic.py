@@ -272,3 +272,11 @@ def test_a_sliver_below_two_per_cent_and_a_part_covered_often_enough_are_left():
     assert "cover the same part 4 times" in rows[17]["reason"]
     assert {row["ccd"] for row in table} == {7} and {row["template_ccd"] for row in table} == {3}
     assert all(row["delta_days"] == -1000.0 for row in table)
+
+
+@pytest.mark.parametrize(
+    ("shape", "side"), [((121, 121), 32), ((190, 251), 32), ((600, 600), 64), ((1024, 2000), 128), ((4096, 2048), 128)]
+)
+def test_small_images_have_small_tiles_of_the_noise_correlation(shape, side):
+    assert StackSettings().correlation_tile(shape) == side
+    assert StackSettings(correlation_tile_pixels=64).correlation_tile(shape) == min(side, 64)
