@@ -91,7 +91,7 @@ def resample(image: CalibratedImage, search: CalibratedImage, settings: StackSet
         *(out, out_mask, out_weight, science, mask, pixels.weight, grid.x, grid.y, grid.area_ratio(), grid.step),
         *(table, squares, no_weight),
     )
-    tile, own = settings.correlation_tile_pixels, image.noise_correlation
+    tile, own = settings.correlation_tile(shape), image.noise_correlation
     if own is None and is_parallel(grid):
         correlation = noise_correlation(grid, pixels.shape, tile)
     else:

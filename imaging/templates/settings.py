@@ -7,6 +7,9 @@ from pydantic import Field
 
 from imaging.settings import Settings
 
+SMALLEST_TILE, TILES_ACROSS = 32, 8
+"""Side of the smallest tiles of the noise correlation, pixels; fewest tiles across an image with larger ones."""
+
 
 class TemplateSettings(Settings):
     """Selection of template exposures; the cuts are those of the original pipeline, the ranking is new."""
@@ -83,8 +86,8 @@ class StackSettings(Settings):
     """Fewest common sources to correct the template's coordinates."""
     align_linear_sources: int = Field(default=30, ge=4)
     """Fewest common sources to fit a correction that is linear over the image."""
-    correlation_tile_pixels: int = Field(default=128, ge=32, multiple_of=32)
-    """Side of the tiles in which the noise correlation is stored, pixels."""
+    correlation_tile_pixels: int = Field(default=128, ge=SMALLEST_TILE, multiple_of=SMALLEST_TILE)
+    """Side of the tiles in which the noise correlation is stored, pixels; smaller in a small image."""
     min_zeropoint_stars: int = Field(default=10, ge=1)
     """Fewest common stars for a relative zero point; with fewer the header's is used."""
     max_zeropoint_correction_mag: float = Field(default=0.2, gt=0)
@@ -102,3 +105,15 @@ class StackSettings(Settings):
     """Fraction of covered pixels below which the CCD is skipped."""
     good_coverage: float = Field(default=0.20, ge=0, le=1)
     """Fraction of covered pixels below which the CCD is processed but marked ``poorly_covered``."""
+
+    def correlation_tile(self, shape: tuple[int, ...]) -> int:
+        """Return the side of the tiles for the noise correlation of an image, pixels.
+
+        The sub-pixel phases vary within a tile. Over the few tiles of a small image this does not average out.
+
+        Parameters
+        ----------
+        shape
+            (ny, nx) of the image.
+        """
+        return min(self.correlation_tile_pixels, max(min(shape) // TILES_ACROSS // SMALLEST_TILE, 1) * SMALLEST_TILE)

@@ -162,14 +162,15 @@ def stack_templates(search: CalibratedImage, templates: Iterable[CalibratedImage
     _check_coverage(coverage, settings)
     with times.step("describe"):
         makeup = _makeup(planes, scales, stamps)
-        correlation = _stack_correlation(planes, makeup, settings.correlation_tile_pixels)
+        tile = settings.correlation_tile(shape)
+        correlation = _stack_correlation(planes, makeup, tile)
         pixels = CcdImage(science, mask, weight, _header(search, makeup, scales, coverage))
         image = _stack_image(search, described, pixels, makeup, scales)
     inputs = tuple(
         StackInput(t.label, share, float(f), float(corrections[k]), int(counts[k]), int(c), p.alignment)
         for t, p, share, f, k, c in zip(described, planes, shares, makeup.mean_shares, kept, clipped, strict=True)
     )
-    return Template(image, correlation, settings.correlation_tile_pixels, coverage, inputs, makeup, times)
+    return Template(image, correlation, tile, coverage, inputs, makeup, times)
 
 
 def _resample_all(

@@ -44,7 +44,7 @@ def test_all_pairs_subtract_with_the_right_noise(results):
         quality = result.searched.quality
         assert quality["difference_noise_width"] == pytest.approx(1.0, abs=0.03), key
         assert quality["noise_width_predicted"] == pytest.approx(1.0, abs=0.05), key
-        assert abs(quality["difference_lag1"]) < 0.06, key
+        assert abs(quality["difference_lag1"]) < 0.03, key
 
 
 def test_kernel_sums_are_the_ratios_of_the_zero_points(results):

@@ -287,3 +287,11 @@ def test_the_depth_of_a_foreign_stack_is_that_of_its_weights_but_for_bad_pixels(
     assert depth[:3] == pytest.approx(1.0, abs=0.02)
     assert depth[3:] == pytest.approx(2.0 / 3.0, abs=0.02)
     assert np.all(relative_depth(np.zeros(SHAPE, np.float32), PixelMap(x, y, 32, (160, 140), 0.0)) == 1.0)
+
+
+@pytest.mark.parametrize(
+    ("shape", "side"), [((121, 121), 32), ((190, 251), 32), ((600, 600), 64), ((1024, 2000), 128), ((4096, 2048), 128)]
+)
+def test_small_images_have_small_tiles_of_the_noise_correlation(shape, side):
+    assert StackSettings().correlation_tile(shape) == side
+    assert StackSettings(correlation_tile_pixels=64).correlation_tile(shape) == min(side, 64)
