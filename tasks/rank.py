@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -27,13 +27,7 @@ from imaging.io.skymaps import read_skymap, write_moc, write_searched_map
 from imaging.io.stamps import read_stamps
 from imaging.io.tables import read_tables, write_table
 from imaging.pictures.candidate_list import LISTED, candidates_page
-from imaging.pictures.candidate_page import NightPage, build_page
-from imaging.pictures.compass import Compass
-from imaging.pictures.depth import depth_picture
 from imaging.pictures.markdown import embedded
-from imaging.pictures.night import night_picture
-from imaging.pictures.search import search_picture
-from imaging.pictures.stamps import stamp_strip
 from imaging.schemas.difference import DIRECT_PHOTOMETRY, FORCED_PHOTOMETRY
 from imaging.settings import Settings
 from imaging.skymap.coverage import search_coverage
@@ -48,6 +42,9 @@ from tasks.engine.step import step
 from tasks.jobs import StepJob
 from tasks.ranked_tables import LIKELIHOOD, keep_likelihood, known_or_new_likelihood, write_ranked_tables, write_ranking
 from tasks.steps import NIGHT_STAGES, RANK, steps_of
+
+if TYPE_CHECKING:
+    from imaging.pictures.candidate_page import NightPage
 
 FORCED, STAMPS, DIRECT = "forced_", "stamps_", "direct_"
 
@@ -117,6 +114,11 @@ def rank_job(
 @step(RANK)
 def rank(job: StepJob) -> StepResult:
     """Rank the candidates, and write the list, its exports, the searched area, the page and the pictures."""
+    from imaging.pictures.candidate_page import build_page  # with Matplotlib, which a cached step needs not
+    from imaging.pictures.depth import depth_picture
+    from imaging.pictures.night import night_picture
+    from imaging.pictures.search import search_picture
+
     settings = job.settings_as(CandidateSettings)
     skymap = read_skymap(job.input_path("skymap"))
     mjd = event_time(job, skymap)
@@ -221,7 +223,9 @@ def _page(
     footprints: Footprints,
     facts: Mapping[str, Any],
     pictures: Mapping[str, bytes],
-) -> NightPage:
+) -> "NightPage":
+    from imaging.pictures.candidate_page import NightPage
+
     depth = "unknown" if facts["m50_mag"] is None else f"{facts['m50_mag']:.2f} mag"
     made, found = made_with(job), facts.get("found_kilonova")
     return NightPage(
@@ -268,6 +272,9 @@ def candidate_links(job: StepJob, ranked: pa.Table) -> dict[str, list[tuple[str,
 
 def candidate_stamps(job: StepJob, ranked: pa.Table) -> dict[str, list[tuple[str, bytes]]]:
     """Return candidate to stamps of its detections, (caption, PNG bytes), for the best candidates."""
+    from imaging.pictures.compass import Compass
+    from imaging.pictures.stamps import stamp_strip
+
     wanted = {
         detection: row["candidate_id"]
         for row in ranked.slice(0, STAMPS_SHOWN).select(["candidate_id", "detection_ids"]).to_pylist()
