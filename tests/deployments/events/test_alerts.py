@@ -300,7 +300,7 @@ def hearing(monkeypatch):
         said: list[str] = []
         records: list = []
         while broker.given:
-            records += listen(site, broker, say=said.append, announce=lambda _: None, seconds=0.05)
+            records += listen(site, broker, say=said.append, announce=lambda _: None, seconds=0.5)
         return records, said
 
     return hear
