@@ -15,8 +15,8 @@ MJD_EPOCH = datetime(1858, 11, 17)
 FIRST_MJD, LAST_MJD = 56000.0, 100000.0
 """Range of plausible dates, MJD: from before DECam's first light in 2012 to 2132."""
 
-LARGEST_EXPNUM, LONGEST_S = 100_000_000, 1e6
-"""Exposure numbers have at most eight digits, in file names too; stacks of a whole season expose less than 1e6 s."""
+LARGEST_EXPNUM, LONGEST_S = 2**31, 1e6
+"""Numbers of exposures have 32 bits, those made for imported stacks are above 1e9; stacks expose less than 1e6 s."""
 
 
 @dataclass(frozen=True, slots=True)
