@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import binary_erosion, distance_transform_edt, label
 
 from imaging.difference.kernel import MatchingKernel
 from imaging.image import FloatImage
@@ -116,8 +117,30 @@ def coverage_of(makeup: StackMakeup, search: PsfModel | None) -> StackParts | No
         return None
     own = parts[:, : makeup.shares.shape[2]]
     unknown: BoolArray = np.any(np.abs(parts[:, own.shape[1] :]) >= MIN_CHANGE, axis=1)
-    own = own / own.sum(axis=1, keepdims=True)
-    return StackParts(makeup, number.reshape(makeup.shares.shape[:2]), own, search, unknown)
+    own, grid = own / own.sum(axis=1, keepdims=True), number.reshape(makeup.shares.shape[:2])
+    for part in np.flatnonzero(unknown):
+        own = _separate(grid, int(part), own)
+    return StackParts(makeup, grid, own, search, np.append(unknown, np.ones(len(own) - len(unknown), dtype=bool)))
+
+
+def _separate(grid: NDArray[np.int64], part: int, shares: FloatArray) -> FloatArray:
+    """Make parts of the regions of a part that hardly touch its largest one; return the shares with theirs.
+
+    The weight tells how many exposures a stack has somewhere, not which: one at the left border may be another one than
+    at the top. Contacts of two blocks do not join regions; those of few blocks stay as they are.
+    """
+    inside = grid == part
+    cores, n = label(binary_erosion(inside, np.ones((3, 3)), border_value=1))
+    if n < 2:
+        return shares
+    nearest = distance_transform_edt(cores == 0, return_distances=False, return_indices=True)
+    regions = np.where(inside, cores[tuple(nearest)], 0)
+    sizes = np.bincount(regions.ravel())[1:]
+    for region in np.argsort(-sizes)[1:]:
+        if sizes[region] >= MIN_BLOCKS and len(shares) < MAX_PARTS:
+            grid[regions == region + 1] = len(shares)
+            shares = np.vstack([shares, shares[part]])
+    return shares
 
 
 def _distance(shares: FloatArray, centre: FloatArray) -> FloatArray:

@@ -1,5 +1,7 @@
 """Where one of two templates ends, stars are subtracted as well as elsewhere, whichever image is convolved."""
 
+from dataclasses import replace
+
 import galsim
 import numpy as np
 import pytest
@@ -119,6 +121,22 @@ def test_blocks_of_the_same_inputs_are_one_part_and_the_largest_is_the_first():
 
 def test_a_stack_of_the_same_inputs_everywhere_has_one_part():
     assert coverage_of(makeup_of((0.52, 0.48), (0.5, 0.5), (3.6, 4.0)), None) is None
+
+
+@pytest.mark.parametrize("left", [0.5, 0.6])
+def test_regions_of_one_depth_that_touch_at_a_corner_are_two_parts(left):
+    """At the left and at the top another exposure is missing: their PSFs have nothing in common."""
+    depth = np.ones((40, 30))
+    depth[:31, :5], depth[30:, 5:] = left, 0.5
+    found = foreign_makeup()
+    found = replace(found, shares=np.ones((40, 30, 1)), depth=depth)
+    coverage = coverage_of(found, None)
+    assert coverage is not None
+    assert len(coverage.shares) == 3
+    assert coverage.unknown.tolist() == [False, True, True]
+    assert len({coverage.number[10, 2], coverage.number[35, 20], coverage.number[10, 20]}) == 3
+    assert np.all(coverage.number[:28, 1:4] == coverage.number[10, 2])
+    assert np.all(coverage.number[32:, 8:] == coverage.number[35, 20])
 
 
 @pytest.mark.parametrize("convolved", ["template", "search"])
