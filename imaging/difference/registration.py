@@ -1,4 +1,4 @@
-"""Measure and correct the residual shift field between search and template.
+"""Measure and correct the residual shift field, and that of brightness, between search and template.
 
 The kernel absorbs shifts that vary smoothly over the CCD. The remaining turbulence, correlated over arcminutes, is
 measured at every source from the residual of the match, interpolated by a Gaussian process with fitted length and
@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imaging.difference.settings import RegistrationSettings
+from imaging.difference.transparency import Transparency, apply_transparency, fit_transparency
 from imaging.image import FloatImage
-from imaging.numerics.robust import mad_sigma
+from imaging.numerics.robust import excess_scatter
 
 FloatArray = NDArray[np.float64]
 
@@ -62,7 +63,7 @@ class SourceShifts:
 
 @dataclass(frozen=True, eq=False)
 class ShiftField:
-    """A smooth field of shifts.
+    """A smooth field of shifts, and one of brightness.
 
     Attributes
     ----------
@@ -77,6 +78,8 @@ class ShiftField:
         Sources measured.
     moved
         (k, 3) stars that moved beyond the field: position and motion per axis, pixels.
+    transparency
+        Brightness of the search image relative to the matched template; None if it is the same everywhere.
     """
 
     dx: FloatArray
@@ -86,10 +89,12 @@ class ShiftField:
     rms_after_pixels: float
     n_sources: int
     moved: FloatArray = field(default_factory=lambda: np.zeros((0, 3)))
+    transparency: Transparency | None = None
 
     def opposite(self) -> "ShiftField":
-        """Return the field with reversed sign."""
-        return replace(self, dx=-self.dx, dy=-self.dy)
+        """Return the field of the other image."""
+        other = None if self.transparency is None else self.transparency.opposite()
+        return replace(self, dx=-self.dx, dy=-self.dy, transparency=other)
 
 
 def measure_shifts(
@@ -127,7 +132,7 @@ def measure_shifts(
 
 
 def fit_shift_field(shifts: SourceShifts, shape: tuple[int, int], settings: RegistrationSettings) -> ShiftField:
-    """Interpolate the shifts of the sources as a Gaussian process.
+    """Interpolate the shifts of the sources, and their brightness, as Gaussian processes.
 
     The covariance is exponential in the distance; its amplitude is the scatter beyond the errors, its length that of
     highest marginal likelihood. If no length is better than a zero field, the field is zero.
@@ -141,6 +146,11 @@ def fit_shift_field(shifts: SourceShifts, shape: tuple[int, int], settings: Regi
     settings
         Lengths to try, limits.
     """
+    transparency = fit_transparency(shifts.x, shifts.y, shifts.scale, shifts.scale_error, shape, settings)
+    return replace(_shift_field(shifts, shape, settings), transparency=transparency)
+
+
+def _shift_field(shifts: SourceShifts, shape: tuple[int, int], settings: RegistrationSettings) -> ShiftField:
     rows, columns = shape[0] // NODE + 2, shape[1] // NODE + 2
     radius = np.hypot(shifts.dx, shifts.dy)
     good = (shifts.error > 0) & (shifts.error < 0.3) & (radius < settings.max_shift_pixels)
@@ -216,7 +226,7 @@ def no_shift_field(shape: tuple[int, int], scatter_pixels: float = 0.0, n_source
 
 
 def apply_shift(image: FloatImage, field: ShiftField) -> FloatImage:
-    """Shift an image by a field of a small fraction of a pixel (second-order Taylor expansion).
+    """Shift an image by a small fraction of a pixel (second-order Taylor expansion), and change its brightness.
 
     Parameters
     ----------
@@ -225,9 +235,9 @@ def apply_shift(image: FloatImage, field: ShiftField) -> FloatImage:
     field
         Shifts, positive towards larger x and y.
     """
-    if field.length_pixels == 0.0:
-        return image
-    return _apply_shift(image, field.dx.astype(np.float32), field.dy.astype(np.float32))
+    if field.length_pixels > 0.0:
+        image = _apply_shift(image, field.dx.astype(np.float32), field.dy.astype(np.float32))
+    return image if field.transparency is None else apply_transparency(image, field.transparency)
 
 
 def image_slopes(model: FloatImage, side: int) -> tuple[FloatImage, FloatImage]:
@@ -243,22 +253,6 @@ def _slope(image: FloatImage, axis: int) -> FloatImage:
     near, far = moved[..., 3:-1] - moved[..., 1:-3], moved[..., 4:] - moved[..., :-4]
     np.moveaxis(out, axis, -1)[..., 2:-2] = (8.0 * near - far) / 12.0
     return out
-
-
-def excess_scatter(values: FloatArray, errors: FloatArray) -> float:
-    """Return the robust standard deviation of values beyond their known errors; zero if the errors explain it."""
-    if values.size < 3:
-        return 0.0
-    low, high = 0.0, 2.0 * mad_sigma(values) + 1e-12
-    if mad_sigma(values / np.maximum(errors, 1e-12)) <= 1.0:
-        return 0.0
-    for _ in range(50):
-        middle = 0.5 * (low + high)
-        if mad_sigma(values / np.sqrt(errors**2 + middle**2)) > 1.0:
-            low = middle
-        else:
-            high = middle
-    return 0.5 * (low + high)
 
 
 def _log_likelihood(s: SourceShifts, signal: FloatArray) -> float:

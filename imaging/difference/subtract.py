@@ -235,6 +235,8 @@ def _scale_error(matched: Matched, filtered: FilteredDifference, settings: Subtr
     error = measure_scale_error(filtered, shift_error, min_snr=BRIGHT_SNR, maximum=settings.noise.max_scale_error)
     if math.isnan(error) or matched.kernel.n_stamps < MIN_SOURCES:
         error = settings.noise.default_scale_error
+    if matched.shifts.transparency is not None:
+        error = max(error, matched.shifts.transparency.rms_after)
     return math.hypot(error, matched.kernel.sum_error)
 
 
@@ -270,7 +272,7 @@ def _quality(
     """Return the values for the quality table; ``streaks`` are their number and that of their pixels."""
     score_level, score_width = noise_width(score, quiet, matched.tiling, degree=0, offset=1)
     masked = float(np.mean(sky.weight == 0))
-    kernel, shifts = matched.kernel, matched.shifts
+    kernel, shifts, clouds = matched.kernel, matched.shifts, matched.shifts.transparency
     return {
         "difference_noise_width": sky.width,
         "noise_width_predicted": sky.predicted,
@@ -286,6 +288,9 @@ def _quality(
         "registration_pixels": shifts.rms_after_pixels,
         "registration_before_pixels": shifts.rms_before_pixels,
         "registration_length_pixels": shifts.length_pixels,
+        "transparency_rms": 0.0 if clouds is None else clouds.rms_before,
+        "transparency_rms_after": 0.0 if clouds is None else clouds.rms_after,
+        "transparency_length_pixels": 0.0 if clouds is None else clouds.length_pixels,
         "masked_fraction": masked,
         "masked_by_subtraction": masked - sky.already_masked,
         "difference_streaks": streaks[0],

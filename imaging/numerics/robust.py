@@ -18,6 +18,22 @@ def mad_sigma(values: ArrayLike) -> float:
     return float(MAD_TO_SIGMA * np.median(np.abs(array - np.median(array))))
 
 
+def excess_scatter(values: NDArray[np.float64], errors: NDArray[np.float64]) -> float:
+    """Return the robust standard deviation of values beyond their known errors; zero if the errors explain it."""
+    if values.size < 3:
+        return 0.0
+    low, high = 0.0, 2.0 * mad_sigma(values) + 1e-12
+    if mad_sigma(values / np.maximum(errors, 1e-12)) <= 1.0:
+        return 0.0
+    for _ in range(50):
+        middle = 0.5 * (low + high)
+        if mad_sigma(values / np.sqrt(errors**2 + middle**2)) > 1.0:
+            low = middle
+        else:
+            high = middle
+    return 0.5 * (low + high)
+
+
 def clipped(values: ArrayLike, n_sigma: float = 3.0, max_iterations: int = 10) -> NDArray[np.bool_]:
     """Return which values survive iterative clipping about the median.
 

@@ -7,11 +7,11 @@ from imaging.difference.registration import (
     ShiftField,
     SourceShifts,
     apply_shift,
-    excess_scatter,
     fit_shift_field,
     measure_shifts,
 )
 from imaging.difference.settings import RegistrationSettings
+from imaging.numerics.robust import excess_scatter
 
 SETTINGS = RegistrationSettings()
 SHAPE = (2048, 2048)

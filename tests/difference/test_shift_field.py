@@ -11,13 +11,13 @@ from imaging.difference.registration import (
     ShiftField,
     SourceShifts,
     apply_shift,
-    excess_scatter,
     fit_shift_field,
     image_slopes,
     measure_shifts,
     no_shift_field,
 )
 from imaging.difference.settings import RegistrationSettings
+from imaging.numerics.robust import excess_scatter
 
 SIDE, SIGMA, FLUX, S = 31, 8.0, 2e4, 1.8
 MODEL = draw(profile(S * 2.354820045), [15.0], [15.0], [FLUX], (SIDE, SIDE)).ravel()
