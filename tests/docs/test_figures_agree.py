@@ -10,10 +10,31 @@ from tasks.steps import NIGHT_STAGES, STEPS, steps_of
 ROOT = Path(__file__).resolve().parents[2]
 SINGLE, PHOTOMETRY = "bench.single_epoch", "bench.calibration"
 DIFFERENCE, CANDIDATES = "bench.difference", "bench.candidates"
+STAMPS, MAPS, FALSE = "bench.real_stamps", "bench.pixel_displacement", "false detections per CCD"
+NOISELESS, RESIDUAL = "coordinates without photon noise, rms per axis", "PSF, rms residual"
 GRIZ = tuple(f"from pixels, {band}: zero point of a CCD, rms" for band in "griz")
 
 # Figure by figure of a row's second column: the bench, rows of its table (the largest counts) and a factor.
 SOURCES = {
+    "real cut-outs of": [
+        (STAMPS, ("real stamps: transients above S/N 7 found",), 1),
+        (STAMPS, ("real stamps: and no flag",), 1),
+    ],
+    "real cut-outs, other": [(STAMPS, ("real stamps: unflagged others with score above 0.5",), 1)],
+    "typical sky, coordinates": [(SINGLE, (f"typical, {band}: {NOISELESS}",), 1) for band in "ig"],
+    "typical sky with maps": [
+        (MAPS, (f"another night, with maps: {NOISELESS}",), 1),
+        (MAPS, (f"other exposures, with maps: {NOISELESS}",), 1),
+    ],
+    "typical sky, PSF model": [(SINGLE, (f"typical, {band}: {RESIDUAL}",), 1) for band in "ig"],
+    "typical sky, scatter": [
+        (SINGLE, tuple(f"typical, {b}: scatter of PSF magnitudes of 16 to 18 mag beyond the stated" for b in "ig"), 1)
+    ],
+    "typical sky, false": [(DIFFERENCE, (f"typical, i: {FALSE}, all",), 1)],
+    "hard sky, false": [
+        (DIFFERENCE, (f"hard, i: {FALSE}, {which}",), 1)
+        for which in ("all", "that make a candidate", "of these with a score above 0.5")
+    ],
     "`make demo`": [("bench.demo", ("wall time with installation (make demo, seed 1)",), 1)],
     "raw to catalogue": [(SINGLE, ("chain: single epoch, raw to catalogue, per CCD",), 1)],
     "CPU time of SExtractor": [(SINGLE, ("measure: their cost over ours",), 1)],
@@ -52,10 +73,10 @@ SOURCES = {
 }
 
 
-def rows(text: str) -> list[list[str]]:
-    """Return the cells of the first table in a text, its heading left out."""
-    lines = re.search(r"(?:^\|.*\n)+", text, re.MULTILINE)[0].splitlines()
-    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines[2:]]
+def rows(text: str, tables: int = 1) -> list[list[str]]:
+    """Return the cells of the first tables in a text, their headings left out."""
+    found = [lines.splitlines()[2:] for lines in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)[:tables]]
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for lines in found for line in lines]
 
 
 def figures() -> dict[tuple[str, str], float]:
@@ -69,7 +90,7 @@ def figures() -> dict[tuple[str, str], float]:
     }
 
 
-README = rows((ROOT / "README.md").read_text(encoding="utf-8").partition("## How good, how fast")[2])
+README = rows((ROOT / "README.md").read_text(encoding="utf-8").partition("## How good, how fast")[2], tables=2)
 FIGURES = figures()
 
 
