@@ -87,8 +87,10 @@ def expected(site: Site, product: FileRecord) -> FileRecord | None:
 
 
 def is_kept(site: Site, product: FileRecord) -> bool:
-    """Whether a product is what its step wrote, or was tidied since."""
-    now = expected(site, product)
+    """Whether a product is what its step wrote, or was tidied since, even while another run tidies it."""
+    if product.is_intact(site):
+        return True
+    now = expected(site, product)  # the note was written before the file was removed
     return not site.path(product.path).exists() if now is None else now.is_intact(site)
 
 
