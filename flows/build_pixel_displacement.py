@@ -18,7 +18,7 @@ from tasks.engine.final_state import keep_result
 from tasks.engine.stage import Stage
 from tasks.engine.task_runner import ComputeTaskRunner
 from tasks.jobs import StepJob
-from tasks.products import ccds_with, observed_exposure
+from tasks.products import observed_latest
 from tasks.requests import ExposureRequest, Name, Night
 from tasks.steps import FIT_DISPLACEMENTS
 
@@ -57,16 +57,8 @@ def build_pixel_displacement(
     require_one_period(place, identities)
     validity = None if first is None or last is None else (first, last)
     by_ccd = tied_ccds(identities, place, settings)
-    latest = max(identities, key=lambda who: who.night)
-    calibrated = ccds_with(latest, place, "immask.fits")
-    if not calibrated:
-        raise InputError(
-            "the exposure has not been calibrated",
-            expnum=latest.expnum,
-            remedy="run gw-workflow single-epoch --calibrate on it first",
-        )
-    observed = observed_exposure(StepJob(exposure=latest, ccd=calibrated[0], site=place), "immask.fits")
-    topic = f"pixel-displacement-{latest.band}"
+    observed = observed_latest(identities, place)
+    topic = f"pixel-displacement-{observed.band}"
     stage = Stage("build-pixel-displacement", StepJob(topic=topic, site=place), overwrite=overwrite)
 
     def job(ccd: int) -> StepJob:
@@ -74,6 +66,6 @@ def build_pixel_displacement(
 
     made = stage.map(fit_displacements, stage.plan(FIT_DISPLACEMENTS, sorted(by_ccd), job))
     if made:
-        paths = [master_path(place, epoch, "pixel_displacement", ccd, latest.band) for ccd in sorted(made)]
-        record_files(place, latest.night, epoch, {("pixel_displacement", latest.band): paths}, validity=validity)
-    return stage.final_state(made, epoch=epoch, band=latest.band)
+        paths = [master_path(place, epoch, "pixel_displacement", ccd, observed.band) for ccd in sorted(made)]
+        record_files(place, observed.night, epoch, {("pixel_displacement", observed.band): paths}, validity=validity)
+    return stage.final_state(made, epoch=epoch, band=observed.band)

@@ -18,7 +18,7 @@ from tasks.engine.final_state import keep_result
 from tasks.engine.stage import Stage
 from tasks.engine.task_runner import ComputeTaskRunner
 from tasks.jobs import StepJob
-from tasks.products import ccds_with, observed_exposure
+from tasks.products import observed_latest
 from tasks.requests import ExposureRequest, Name, Night
 from tasks.steps import WRITE_STAR_FLAT
 
@@ -59,12 +59,10 @@ def build_star_flat(
     fit = stage.run(fit_star_flats, job, ())
     if fit is None:
         return stage.final_state(())
-    latest = max(identities, key=lambda who: who.night)
-    some_ccd = ccds_with(latest, place, "immask.fits")[0]
-    observed = observed_exposure(StepJob(exposure=latest, ccd=some_ccd, site=place), "immask.fits")
+    observed = observed_latest(identities, place)
     plan = stage.plan(WRITE_STAR_FLAT, fitted_ccds(fit), lambda ccd: write_job(ccd, observed, place, epoch, fit))
     made = stage.map(write_star_flat, plan)
     if made:
-        paths = [master_path(place, epoch, "star_flat", ccd, latest.band) for ccd in sorted(made)]
-        record_files(place, latest.night, epoch, {("star_flat", latest.band): paths}, validity=validity)
-    return stage.final_state(made, epoch=epoch, band=latest.band)
+        paths = [master_path(place, epoch, "star_flat", ccd, observed.band) for ccd in sorted(made)]
+        record_files(place, observed.night, epoch, {("star_flat", observed.band): paths}, validity=validity)
+    return stage.final_state(made, epoch=epoch, band=observed.band)

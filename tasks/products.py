@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,9 @@ from imaging.schemas.quality import QUALITY
 from tasks.engine.cache import fingerprint
 from tasks.engine.jobs import FileRecord, QualityValue, plain_quality
 from tasks.jobs import StepJob
+
+FINAL = "immask.fits"
+"""Suffix of the final image of a calibrated CCD."""
 
 
 def ccds_with(exposure: ExposureId, site: Site, suffix: str) -> tuple[int, ...]:
@@ -75,6 +78,25 @@ def observed_exposure(job: StepJob, suffix: str) -> Exposure:
     """
     path = job.product_path(suffix)
     return exposure_from_header(read_header(path), str(path))
+
+
+def observed_latest(exposures: Sequence[ExposureId], site: Site) -> Exposure:
+    """Read the latest of calibrated exposures from the header of one of its final images.
+
+    Raises
+    ------
+    InputError
+        If it has not been calibrated.
+    """
+    latest = max(exposures, key=lambda who: who.night)
+    ccds = ccds_with(latest, site, FINAL)
+    if not ccds:
+        raise InputError(
+            "the exposure has not been calibrated",
+            expnum=latest.expnum,
+            remedy="run gw-workflow single-epoch --calibrate on it first",
+        )
+    return observed_exposure(StepJob(exposure=latest, ccd=ccds[0], site=site), FINAL)
 
 
 def write_quality(path: Path, quality: Mapping[str, Any]) -> Path:

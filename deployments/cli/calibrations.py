@@ -151,17 +151,8 @@ def build_sky_modes(
     common: Common = DEFAULTS,
 ) -> Answer:
     """Build the sky modes of a band from processed exposures, and add them to the library."""
-    flow = "flows.build_sky_modes:build_sky_modes"
-    return _build(
-        "build-sky-modes",
-        flow,
-        (expnums, band, (first, last)),
-        epoch,
-        (rnum, pnum),
-        workers,
-        common,
-        overwrite=overwrite,
-    )
+    chosen, version = (expnums, band, (first, last)), (rnum, pnum)
+    return _build("sky-modes", chosen, epoch, version, workers, common, overwrite=overwrite)
 
 
 def build_star_flat(
@@ -177,17 +168,8 @@ def build_star_flat(
     common: Common = DEFAULTS,
 ) -> Answer:
     """Build the star flat of a band from calibrated exposures, and add it to the library."""
-    flow = "flows.build_star_flat:build_star_flat"
-    return _build(
-        "build-star-flat",
-        flow,
-        (expnums, band, (first, last)),
-        epoch,
-        (rnum, pnum),
-        workers,
-        common,
-        overwrite=overwrite,
-    )
+    chosen, version = (expnums, band, (first, last)), (rnum, pnum)
+    return _build("star-flat", chosen, epoch, version, workers, common, overwrite=overwrite)
 
 
 def build_pixel_displacement(
@@ -203,17 +185,8 @@ def build_pixel_displacement(
     common: Common = DEFAULTS,
 ) -> Answer:
     """Build the maps of tree rings and edges of a band from calibrated exposures, and add them to the library."""
-    flow = "flows.build_pixel_displacement:build_pixel_displacement"
-    return _build(
-        "build-pixel-displacement",
-        flow,
-        (expnums, band, (first, last)),
-        epoch,
-        (rnum, pnum),
-        workers,
-        common,
-        overwrite=overwrite,
-    )
+    chosen, version = (expnums, band, (first, last)), (rnum, pnum)
+    return _build("pixel-displacement", chosen, epoch, version, workers, common, overwrite=overwrite)
 
 
 def import_calibrations(
@@ -242,8 +215,7 @@ def import_calibrations(
 
 
 def _build(
-    command: str,
-    flow: str,
+    kind: str,
     chosen: tuple[Sequence[int], str | None, tuple[int | None, int | None]],
     epoch: str,
     version: tuple[str, str],
@@ -252,7 +224,7 @@ def _build(
     *,
     overwrite: bool,
 ) -> Answer:
-    """Run a flow that builds from processed exposures of a version: those given, or all of a band and some nights."""
+    """Run a flow that builds a kind of calibration from the exposures given, or from all of a band and some nights."""
     expnums, band, (first, last) = chosen
     if bool(expnums) == (band is not None) or (first is None) != (last is None) or (band and first is None):
         value = f"{len(expnums)} exposures, band {band}, from {first} to {last}"
@@ -266,7 +238,9 @@ def _build(
     parameters: dict[str, Any] = {"exposures": requests, "epoch": epoch, "site": found.name, "overwrite": overwrite}
     parameters |= {"first": first, "last": last}
     about = {"expnums": tuple(request.expnum for request in requests), "epoch": epoch}
-    return run_flow(command, common, found.site, flow, parameters, workers=workers, about=about)
+    module = f"build_{kind.replace('-', '_')}"
+    flow = f"flows.{module}:{module}"
+    return run_flow(f"build-{kind}", common, found.site, flow, parameters, workers=workers, about=about)
 
 
 def _build_from_flats(

@@ -12,14 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imaging.difference.settings import RegistrationSettings
+from imaging.difference.source_field import NODE, log_likelihood, node_distances
 from imaging.difference.transparency import Transparency, apply_transparency, fit_transparency
 from imaging.image import FloatImage
 from imaging.numerics.robust import excess_scatter
 
 FloatArray = NDArray[np.float64]
-
-NODE = 64
-"""Spacing of the shift field's nodes, pixels."""
 
 TURBULENCE = 0.05
 """Largest scatter of shifts that all sources have; stars scatter more by their proper motions."""
@@ -151,7 +149,6 @@ def fit_shift_field(shifts: SourceShifts, shape: tuple[int, int], settings: Regi
 
 
 def _shift_field(shifts: SourceShifts, shape: tuple[int, int], settings: RegistrationSettings) -> ShiftField:
-    rows, columns = shape[0] // NODE + 2, shape[1] // NODE + 2
     radius = np.hypot(shifts.dx, shifts.dy)
     good = (shifts.error > 0) & (shifts.error < 0.3) & (radius < settings.max_shift_pixels)
     good &= radius < np.median(radius[good]) * 6.0 + 5.0 * shifts.error if good.any() else good
@@ -159,28 +156,21 @@ def _shift_field(shifts: SourceShifts, shape: tuple[int, int], settings: Registr
     before = excess_scatter(np.concatenate([s.dx, s.dy]), np.concatenate([s.error, s.error]))
     if len(s.x) < settings.min_stars or before == 0.0 or not settings.correct:
         return no_shift_field(shape, before, len(s.x))
+    values, noise = np.stack([s.dx, s.dy], axis=1), np.diag(s.error**2)
     distance = np.hypot(s.x[:, None] - s.x[None, :], s.y[:, None] - s.y[None, :])
-    best_length, best_likelihood = 0.0, _log_likelihood(s, np.zeros(distance.shape))
+    best_length, best_likelihood = 0.0, log_likelihood(values, noise)
     for length in settings.scales_pixels:
-        likelihood = _log_likelihood(s, before**2 * np.exp(-distance / length))
+        likelihood = log_likelihood(values, before**2 * np.exp(-distance / length) + noise)
         if likelihood > best_likelihood + 2.0:
             best_length, best_likelihood = length, likelihood
     if best_length == 0.0:
         return no_shift_field(shape, before, len(s.x))
-    signal = before**2 * np.exp(-distance / best_length)
-    inverse = np.linalg.inv(signal + np.diag(s.error**2))
-    left = np.concatenate([(inverse @ d) / np.diag(inverse) for d in (s.dx, s.dy)])
-    noise = np.tile(s.error, 2)
-    gy, gx = np.meshgrid(np.arange(rows) * NODE, np.arange(columns) * NODE, indexing="ij")
-    to_nodes = before**2 * np.exp(
-        -np.hypot(gx.ravel()[:, None] - s.x[None, :], gy.ravel()[:, None] - s.y[None, :]) / best_length
-    )
-    dx, dy = (to_nodes @ (inverse @ d) for d in (s.dx, s.dy))
-    return ShiftField(
-        *(dx.reshape(rows, columns), dy.reshape(rows, columns), best_length, before),
-        excess_scatter(left, noise),
-        len(s.x),
-    )
+    inverse = np.linalg.inv(before**2 * np.exp(-distance / best_length) + noise)
+    left = (inverse @ values) / np.diag(inverse)[:, None]
+    to_nodes = before**2 * np.exp(-node_distances(s.x, s.y, shape) / best_length)
+    dx, dy = np.moveaxis(to_nodes @ (inverse @ values), -1, 0)
+    after = excess_scatter(left.T.ravel(), np.tile(s.error, 2))
+    return ShiftField(np.ascontiguousarray(dx), np.ascontiguousarray(dy), best_length, before, after, len(s.x))
 
 
 def without_motions(
@@ -253,12 +243,6 @@ def _slope(image: FloatImage, axis: int) -> FloatImage:
     near, far = moved[..., 3:-1] - moved[..., 1:-3], moved[..., 4:] - moved[..., :-4]
     np.moveaxis(out, axis, -1)[..., 2:-2] = (8.0 * near - far) / 12.0
     return out
-
-
-def _log_likelihood(s: SourceShifts, signal: FloatArray) -> float:
-    factor = np.linalg.cholesky(signal + np.diag(s.error**2))
-    white = np.linalg.solve(factor, np.stack([s.dx, s.dy], axis=1))
-    return float(-0.5 * np.sum(white**2) - 2.0 * np.sum(np.log(np.diag(factor))))
 
 
 @numba.njit(cache=True)

@@ -11,14 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imaging.difference.settings import RegistrationSettings
+from imaging.difference.source_field import NODE, log_likelihood, node_distances
 from imaging.difference.tiles import bands
 from imaging.image import FloatImage
 from imaging.numerics.robust import excess_scatter, mad_sigma
 
 FloatArray = NDArray[np.float64]
-
-NODE = 64
-"""Spacing of the nodes, pixels."""
 
 MIN_SCATTER = 0.01
 """Least scatter of the brightness beyond its errors that is interpolated: variables and PSF errors leave less."""
@@ -86,7 +84,7 @@ def fit_transparency(
         scatter = excess_scatter(values, errors)
         tried = [(0.0, settings.scales_pixels[0])] + [(s, length) for s in SHARES for length in settings.scales_pixels]
         models = [_covariance(distance, errors, scatter, *one) for one in tried]
-        likelihoods = [_log_likelihood(values, model) for model in models]
+        likelihoods = [log_likelihood(values, model) for model in models]
         best = int(np.argmax(likelihoods))
         if likelihoods[best] < likelihoods[0] + MIN_GAIN:
             return None
@@ -97,11 +95,8 @@ def fit_transparency(
             break
         good[np.flatnonzero(good)[~near]] = False
     share, length = tried[best]
-    rows, columns = shape[0] // NODE + 2, shape[1] // NODE + 2
-    gy, gx = np.meshgrid(np.arange(rows) * NODE, np.arange(columns) * NODE, indexing="ij")
-    to_nodes = np.hypot(gx.ravel()[:, None] - px, gy.ravel()[:, None] - py)
-    excess = share * scatter**2 * np.exp(-to_nodes / length) @ (inverse @ values)
-    return Transparency(excess.reshape(rows, columns), length, before, excess_scatter(left, errors))
+    excess = share * scatter**2 * np.exp(-node_distances(px, py, shape) / length) @ (inverse @ values)
+    return Transparency(excess, length, before, excess_scatter(left, errors))
 
 
 def apply_transparency(image: FloatImage, field: Transparency) -> FloatImage:
@@ -131,9 +126,3 @@ def _hats(n: int, nodes: int) -> FloatArray:
 def _covariance(distance: FloatArray, error: FloatArray, scatter: float, share: float, length: float) -> FloatArray:
     own = error**2 + (1.0 - share) * scatter**2
     return share * scatter**2 * np.exp(-distance / length) + np.diag(own)
-
-
-def _log_likelihood(values: FloatArray, covariance: FloatArray) -> float:
-    factor = np.linalg.cholesky(covariance)
-    white = np.linalg.solve(factor, values)
-    return float(-0.5 * np.sum(white**2) - np.sum(np.log(np.diag(factor))))

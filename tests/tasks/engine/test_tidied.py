@@ -64,6 +64,21 @@ def test_a_removed_product_counts_as_present(site, written):
     assert fingerprint(site, path).content_hash != original.content_hash
 
 
+def test_a_product_that_another_run_removes_between_two_looks_is_kept(site, written, monkeypatch):
+    path, original = written
+    look = FileRecord.is_intact
+
+    def removed_after(product, where):
+        found = look(product, where)
+        if path.exists():
+            write_note(site, original, None)
+            path.unlink()
+        return found
+
+    monkeypatch.setattr(FileRecord, "is_intact", removed_after)
+    assert is_kept(site, original)
+
+
 def test_a_note_is_believed_for_the_content_that_it_names_alone(site, written):
     path, original = written
     pack(site, path, original)

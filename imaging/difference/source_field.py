@@ -1,0 +1,33 @@
+"""A Gaussian process through the sources of a CCD: the nodes at which it is evaluated, and its likelihood."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+
+NODE = 64
+"""Spacing of the nodes, pixels."""
+
+
+def node_distances(x: FloatArray, y: FloatArray, shape: tuple[int, int]) -> FloatArray:
+    """Return (rows, columns, n) the distances of n sources from the nodes of an image of (ny, nx) pixels, in pixels.
+
+    The nodes are at every 64th pixel, starting at zero, to beyond the end of the image.
+    """
+    gy, gx = (np.arange(size // NODE + 2)[:, None] * float(NODE) for size in shape)
+    return np.asarray(np.hypot((gx - x)[None, :, :], (gy - y)[:, None, :]))
+
+
+def log_likelihood(values: FloatArray, covariance: FloatArray) -> float:
+    """Return the logarithm of the probability density, but for a constant.
+
+    Parameters
+    ----------
+    values
+        (n,) or (n, k) values at the sources; the k columns are independent.
+    covariance
+        (n, n) covariance of each column.
+    """
+    factor = np.linalg.cholesky(covariance)
+    white = np.linalg.solve(factor, values.reshape(len(factor), -1))
+    return float(-0.5 * np.sum(white**2) - white.shape[1] * np.sum(np.log(np.diag(factor))))
