@@ -138,13 +138,27 @@ def read_record(path: Path) -> StepResult | None:
 
 
 def recorded_result(site: Site, key: str) -> StepResult | None:
-    """Return the recorded result of a step if all its products are intact or tidied; otherwise delete the record."""
+    """Return the recorded result of a step if all its products are intact or tidied; otherwise delete the record.
+
+    A record that another run writes meanwhile stays: that run has just done the step.
+    """
     path = record_path(site, key)
-    result = read_record(path)
-    if result is None or not all(is_kept(site, product) for product in result.products.values()):
+    seen = _identity(path)
+    result = read_record(path) if seen is not None else None
+    if result is not None and all(is_kept(site, product) for product in result.products.values()):
+        return result
+    if seen is not None and _identity(path) == seen:
         path.unlink(missing_ok=True)
+    return None
+
+
+def _identity(path: Path) -> tuple[int, int, int] | None:
+    """Return what changes when a file is written anew; None if there is none."""
+    try:
+        status = path.stat()
+    except OSError:
         return None
-    return result
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 SETTLED_NS = 2_000_000_000

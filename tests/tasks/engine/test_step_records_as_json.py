@@ -2,14 +2,19 @@
 
 import base64
 import json
+from pathlib import Path, PosixPath
 
 import cloudpickle
 import pytest
 from toy_steps import calls, jobs_for, toy, toy_flow
 
 from blocks.site import Site
-from tasks.engine.cache import parse_record, record_path
-from tasks.engine.records import StepRecords
+from tasks.engine.cache import parse_record, record_path, recorded_result
+from tasks.engine.jobs import StepResult
+from tasks.engine.records import StepRecords, record_bytes
+
+KEY = "1/toy-1.json"
+RECORD = record_bytes(StepResult(step="toy"), KEY)
 
 
 class Hostile:
@@ -81,3 +86,32 @@ def test_a_record_that_asks_for_another_reader_is_computed_anew(site, capfd):
         assert len(calls(site)) == number + 2
         assert parse_record(path.read_bytes()) is not None
     assert "code of a record runs" not in capfd.readouterr().out
+
+
+class Contended(PosixPath):
+    """A record that another run finishes as soon as this one has looked at it."""
+
+    def stat(self, **how):
+        try:
+            return super().stat(**how)
+        except FileNotFoundError:
+            Path(self).write_bytes(RECORD)
+            raise
+
+    def read_bytes(self):
+        try:
+            return super().read_bytes()
+        finally:
+            Path(self).write_bytes(RECORD)
+
+
+@pytest.mark.parametrize("before", [None, b"half a rec"])
+def test_a_record_that_another_run_writes_meanwhile_is_not_deleted(site, monkeypatch, before):
+    path = record_path(site, KEY)
+    path.parent.mkdir(parents=True)
+    if before is not None:
+        path.write_bytes(before)
+    monkeypatch.setattr("tasks.engine.cache.record_path", lambda *_: Contended(path))
+    assert recorded_result(site, KEY) is None
+    monkeypatch.undo()
+    assert recorded_result(site, KEY) == parse_record(RECORD)
