@@ -22,9 +22,6 @@ from tasks.engine.cache import fingerprint
 from tasks.engine.jobs import FileRecord, QualityValue, plain_quality
 from tasks.jobs import StepJob
 
-FINAL = "immask.fits"
-"""Suffix of the final image of a calibrated CCD."""
-
 
 def ccds_with(exposure: ExposureId, site: Site, suffix: str) -> tuple[int, ...]:
     """Return the CCD numbers of an exposure that have a product with this suffix, sorted."""
@@ -88,15 +85,15 @@ def observed_latest(exposures: Sequence[ExposureId], site: Site) -> Exposure:
     InputError
         If it has not been calibrated.
     """
-    latest = max(exposures, key=lambda who: who.night)
-    ccds = ccds_with(latest, site, FINAL)
+    latest, suffix = max(exposures, key=lambda who: who.night), "immask.fits"
+    ccds = ccds_with(latest, site, suffix)
     if not ccds:
         raise InputError(
             "the exposure has not been calibrated",
             expnum=latest.expnum,
             remedy="run gw-workflow single-epoch --calibrate on it first",
         )
-    return observed_exposure(StepJob(exposure=latest, ccd=ccds[0], site=site), FINAL)
+    return observed_exposure(StepJob(exposure=latest, ccd=ccds[0], site=site), suffix)
 
 
 def write_quality(path: Path, quality: Mapping[str, Any]) -> Path:

@@ -230,7 +230,10 @@ def _add_surroundings(
 
 
 def _scale_error(matched: Matched, filtered: FilteredDifference, settings: SubtractionSettings) -> float:
-    """Return the relative error of the subtracted brightness, measured if there are enough sources."""
+    """Return the relative error of the subtracted brightness, measured if there are enough sources.
+
+    Behind thin clouds it is at least the scatter of sources that their neighbours do not predict.
+    """
     shift_error = matched.shifts.rms_after_pixels
     error = measure_scale_error(filtered, shift_error, min_snr=BRIGHT_SNR, maximum=settings.noise.max_scale_error)
     if math.isnan(error) or matched.kernel.n_stamps < MIN_SOURCES:
