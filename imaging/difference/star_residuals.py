@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imaging.difference.filter import FilteredDifference
+from imaging.difference.residual_noise import ResidualNoise
 from imaging.image import FloatImage
 from imaging.templates.relative import find_bright_sources
 
@@ -43,68 +44,60 @@ CORE = 5.0
 """Radius of a star's core, pixels."""
 
 
-def add_star_residuals(
-    filtered: FilteredDifference, weight: FloatImage, model: FloatImage, errors: tuple[float, float]
-) -> FloatArray:
-    """Add the residuals of bright stars to the noise of a filtered difference and of its pixels, in place.
+def add_star_residuals(noise: ResidualNoise, model: FloatImage) -> FloatArray:
+    """Add the residuals of bright stars to the noise of a difference, in place.
 
     Parameters
     ----------
-    filtered
-        Filtered difference; its norm decreases near bright stars, and its numerator with it, so that the fluxes stay.
-    weight
-        (ny, nx) float32, inverse variance of the whitened difference.
+    noise
+        The noise, and the errors that are known already.
     model
         (ny, nx) float32, the matched template.
-    errors
-        Relative error of the subtracted brightness, error of its position in pixels: what is known already.
 
     Returns
     -------
     residual
         (rings,) residuals of the brightest stars, as a fraction of their flux; zeros if there are too few stars.
     """
-    x, y, flux = _stars(filtered, model)
-    measured = filtered.norm[y, x] > 0
+    x, y, flux = _stars(noise.filtered, model)
+    measured = noise.filtered.norm[y, x] > 0
     if measured.sum() < GROUP:
         return np.zeros(EDGES.size - 1)
     number = int(measured.sum())
     spread = np.linspace(0, number - 1, min(number, MAX_STARS // 2)).astype(int)
     chosen = np.flatnonzero(measured)[np.union1d(np.arange(min(number, MAX_STARS // 2)), spread)]
-    level, table = _measure(filtered, x[chosen], y[chosen], flux[chosen], errors)
-    variance = _variance(weight.shape, _growth(filtered), (x, y, flux), level, table)
-    _add(filtered, weight, variance)
+    level, table = _measure(noise, x[chosen], y[chosen], flux[chosen])
+    _add(noise, _variance(model.shape, _growth(noise.filtered), (x, y, flux), level, table))
     return table[-1]
 
 
-def add_motions(filtered: FilteredDifference, weight: FloatImage, moved: FloatArray) -> None:
-    """Add the residuals of stars that moved to the noise of a filtered difference and of its pixels, in place.
+def add_motions(noise: ResidualNoise, moved: FloatArray) -> None:
+    """Add the residuals of stars that moved to the noise of a difference, in place.
 
     Parameters
     ----------
-    filtered, weight
-        See :func:`add_star_residuals`.
+    noise
+        The noise.
     moved
         (k, 3) position and motion per axis, pixels.
     """
-    (ny, nx), reach = weight.shape, int(EDGES[-1])
-    variance = np.zeros((ny, nx), dtype=np.float32)
+    if not len(moved):
+        return
+    template, reach = noise.filtered.template_flux, int(EDGES[-1])
+    variance = np.zeros(template.shape, dtype=np.float32)
     for x, y, motion in moved.tolist():
         i, j = round(x), round(y)
         near = (slice(max(j - reach, 0), j + reach + 1), slice(max(i - reach, 0), i + reach + 1))
-        along_y, along_x = np.gradient(filtered.template_flux[near])
+        along_y, along_x = np.gradient(template[near])
         variance[near] = np.maximum(variance[near], motion**2 * (along_x**2 + along_y**2))
-    _add(filtered, weight, variance)
+    _add(noise, variance)
 
 
-def _add(filtered: FilteredDifference, weight: FloatImage, variance: FloatImage) -> None:
-    """Add a variance of a point source's flux to the noise, row by row, so that no further image is in memory."""
-    pixel = np.float32(np.median(np.sum(filtered.psf_stamps**2, axis=(2, 3))))
-    for rows in np.flatnonzero(variance.any(axis=1)):
-        factor = 1.0 / (1.0 + filtered.norm[rows] * variance[rows])
-        filtered.norm[rows] *= factor
-        filtered.numerator[rows] *= factor
-        weight[rows] /= 1.0 + weight[rows] * variance[rows] * pixel
+def _add(noise: ResidualNoise, variance: FloatImage) -> None:
+    """Add a (ny, nx) variance of a point source's flux to the noise, row by row, to save memory."""
+    for row in np.flatnonzero(variance.any(axis=1)):
+        columns = np.flatnonzero(variance[row])
+        noise.add(np.full_like(columns, row), columns, variance[row, columns].astype(float))
 
 
 def _growth(filtered: FilteredDifference) -> float:
@@ -128,15 +121,11 @@ def _stars(filtered: FilteredDifference, model: FloatImage) -> tuple[NDArray[np.
 
 
 def _measure(
-    filtered: FilteredDifference,
-    x: NDArray[np.int64],
-    y: NDArray[np.int64],
-    flux: FloatArray,
-    errors: tuple[float, float],
+    noise: ResidualNoise, x: NDArray[np.int64], y: NDArray[np.int64], flux: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
     """Return (g,) logarithms of flux, increasing, and (g, rings) residuals as a fraction of it."""
-    ny, nx = filtered.norm.shape
-    reach, growth = int(EDGES[-1]), _growth(filtered)
+    norm, template = noise.filtered.norm, noise.filtered.template_flux
+    (ny, nx), reach, growth = norm.shape, int(EDGES[-1]), _growth(noise.filtered)
     grid = (np.rint(growth * d.ravel()).astype(np.int64) for d in np.mgrid[-reach : reach + 1, -reach : reach + 1])
     dy, dx = grid  # as many places for a wide PSF
     radius = np.hypot(dx, dy) / growth
@@ -145,16 +134,13 @@ def _measure(
     rows, columns = y[:, None] + dy, x[:, None] + dx
     outside = (rows < 1) | (columns < 1) | (rows > ny - 2) | (columns > nx - 2)
     rows, columns = np.clip(rows, 1, ny - 2), np.clip(columns, 1, nx - 2)
-    norm, template = filtered.norm[rows, columns].astype(float), filtered.template_flux
-    good = ~outside & (norm > 0)
+    good = ~outside & (norm[rows, columns] > 0)
     good &= (radius < CORE) | (template[rows, columns] < OTHER_LIGHT * flux[:, None])
-    inverse = 1.0 / np.where(good, norm, 1.0)
-    slope_x = 0.5 * (template[rows, columns + 1] - template[rows, columns - 1])
-    slope_y = 0.5 * (template[rows + 1, columns] - template[rows - 1, columns])
-    known = inverse + (errors[0] * template[rows, columns]) ** 2 + errors[1] ** 2 * (slope_x**2 + slope_y**2)
-    left = filtered.numerator[rows, columns] * inverse
+    known, sigma = noise.measured_at(rows[good], columns[good])
     # the squared fraction of the flux that, added to what is known, puts a pixel at so many sigma
-    needed = ((left / WIDTH) ** 2 - known) / flux[:, None] ** 2
+    needed = np.zeros(good.shape)
+    needed[good] = known * ((sigma / WIDTH) ** 2 - 1.0)
+    needed /= flux[:, None] ** 2
     groups = np.array_split(np.argsort(flux), max(flux.size // GROUP, 1))
     ring = np.digitize(radius, EDGES) - 1
     table = np.zeros((len(groups), EDGES.size - 1))

@@ -196,33 +196,27 @@ def _errors(
 
     What else is left of bright stars is added to the noise in ``filtered`` and ``weight``.
     """
-    if len(matched.shifts.moved):
-        add_motions(filtered, weight, matched.shifts.moved)
+    ny, nx = matched.model.shape
+    pixel_arcsec = float(np.sqrt(search.wcs.pixel_area_arcsec2(nx / 2, ny / 2)))
+    noise = ResidualNoise(filtered, weight, (0.0, 0.0), search.psf.fwhm_pixels, pixel_arcsec)
+    add_motions(noise, matched.shifts.moved)
     scale_error = _scale_error(matched, filtered, settings)
-    errors = (scale_error, matched.shifts.rms_after_pixels)
-    add_star_residuals(filtered, weight, matched.model, errors)
-    _add_surroundings(filtered, weight, matched, search, stars, errors)
+    noise = replace(noise, errors=(scale_error, matched.shifts.rms_after_pixels))
+    add_star_residuals(noise, matched.model)
+    _add_surroundings(noise, matched, search, stars)
     return scale_error, *_score(matched, filtered, scale_error, settings)
 
 
 def _add_surroundings(
-    filtered: FilteredDifference,
-    weight: FloatImage,
-    matched: Matched,
-    search: CalibratedImage,
-    stars: BrightStars | None,
-    errors: tuple[float, float],
+    noise: ResidualNoise, matched: Matched, search: CalibratedImage, stars: BrightStars | None
 ) -> None:
     """Raise the noise in rings, spikes and ghosts of stars of the template, of the mask and of a catalogue.
 
     The optical axis of a single exposure is the reference point of its coordinates.
     """
-    (ny, nx), width = matched.model.shape, search.psf.fwhm_pixels
-    pixel_arcsec = float(np.sqrt(search.wcs.pixel_area_arcsec2(nx / 2, ny / 2)))
     own = stars_of_template(matched.model, search)
     known = stars or own
-    lists = [own, stars_of_mask(matched.mask, width, pixel_arcsec), known]
-    noise = ResidualNoise(filtered, weight, errors, width, pixel_arcsec)
+    lists = [own, stars_of_mask(matched.mask, noise.fwhm_pixels, noise.pixel_scale_arcsec), known]
     x, y, mag = (np.concatenate([getattr(one, name) for one in lists]) for name in ("x", "y", "mag"))
     add_star_surroundings(noise, BrightStars(x, y, mag))
     if isinstance(search.wcs, TpvWcs):

@@ -8,8 +8,12 @@ import pytest
 from scipy.signal import fftconvolve
 
 from imaging.difference.filter import FilteredDifference, significance
+from imaging.difference.residual_noise import ResidualNoise
 from imaging.difference.star_residuals import EDGES_FWHM, END, GROUP, add_star_residuals
 from tests.difference.drawn import FWHM, ROUND, SIGMA, difference_of, draw, grid_places, model_of
+
+SCALE = 0.27
+"""Arcseconds per pixel."""
 
 SHARE = 0.05
 """Fraction of a star's light that the template has too narrow a profile of."""
@@ -28,6 +32,11 @@ def copy_of(filtered: FilteredDifference) -> FilteredDifference:
     return replace(filtered, numerator=filtered.numerator.copy(), norm=filtered.norm.copy())
 
 
+def noise_of(difference, scale_error: float = 0.0) -> ResidualNoise:
+    """Return the noise of a copy of a difference."""
+    return ResidualNoise(copy_of(difference.filtered), difference.weight.copy(), (scale_error, 0.0), FWHM, SCALE)
+
+
 def scores(difference, filtered) -> np.ndarray:
     return significance(filtered, 0.0, 0.0, np.ones(difference.tiling.grid), difference.tiling)
 
@@ -35,8 +44,9 @@ def scores(difference, filtered) -> np.ndarray:
 def test_neither_core_nor_ring_of_a_star_is_significant_and_blank_sky_is_as_before():
     x, y, _, image, model = stars(6, SHARE)
     difference = difference_of(image, model=model)
-    before, after, weight = difference.filtered, copy_of(difference.filtered), difference.weight.copy()
-    add_star_residuals(after, weight, difference.model, (0.0, 0.0))
+    before, noise = difference.filtered, noise_of(difference)
+    add_star_residuals(noise, difference.model)
+    after, weight = noise.filtered, noise.weight
     gy, gx = np.indices(image.shape)
     distance = np.min([np.hypot(gx - a, gy - b) for a, b in zip(x, y, strict=True)], axis=0)
     old, new = scores(difference, before), scores(difference, after)
@@ -54,7 +64,7 @@ def test_neither_core_nor_ring_of_a_star_is_significant_and_blank_sky_is_as_befo
 def test_the_noise_at_the_core_is_the_flux_that_the_filter_sees_there():
     *_, image, model = stars(7, SHARE)
     difference = difference_of(image, model=model)
-    residual = add_star_residuals(difference.filtered, difference.weight.copy(), difference.model, (0.0, 0.0))
+    residual = add_star_residuals(noise_of(difference), difference.model)
     point = model_of(ROUND).stamp(0.0, 0.0, 20)
     wide = model_of(galsim.Gaussian(fwhm=1.5 * FWHM)).stamp(0.0, 0.0, 20)
     seen = SHARE * fftconvolve(wide - point, point[::-1, ::-1], mode="same") / np.sum(point**2)
@@ -68,8 +78,8 @@ def test_what_scale_and_position_explain_is_not_counted_again():
     flux = 10 ** rng.uniform(5.3, 5.9, x.size)
     image = draw(shape, x, y, flux * rng.normal(0.0, 0.01, x.size)) + rng.normal(0.0, SIGMA, shape)
     difference = difference_of(image, model=draw(shape, x, y, flux))
-    plain = add_star_residuals(copy_of(difference.filtered), difference.weight.copy(), difference.model, (0.0, 0.0))
-    known = add_star_residuals(copy_of(difference.filtered), difference.weight.copy(), difference.model, (0.012, 0.0))
+    plain = add_star_residuals(noise_of(difference), difference.model)
+    known = add_star_residuals(noise_of(difference, 0.012), difference.model)
     assert plain[0] == pytest.approx(0.01, rel=0.35)
     assert known[0] < 0.5 * plain[0]
 
@@ -84,9 +94,10 @@ def test_rings_of_a_wide_psf_are_followed_farther_out():
     distance = np.hypot(gx[None] - x[:, None, None], gy[None] - y[:, None, None])
     image = rng.normal(0.0, SIGMA, shape) + np.sum(1e-5 * flux[:, None, None] * (np.abs(distance - 30.0) < 4.0), axis=0)
     difference = difference_of(image, model=draw(shape, x, y, flux, wide), psf=model_of(wide))
-    before = scores(difference, copy_of(difference.filtered))
-    add_star_residuals(difference.filtered, difference.weight.copy(), difference.model, (0.0, 0.0))
-    after, ring = scores(difference, difference.filtered), np.abs(distance.min(axis=0) - 30.0) < 6.0
+    noise = noise_of(difference)
+    add_star_residuals(noise, difference.model)
+    before, after = (scores(difference, filtered) for filtered in (difference.filtered, noise.filtered))
+    ring = np.abs(distance.min(axis=0) - 30.0) < 6.0
     assert (np.abs(before[ring]) > 5.0).mean() > 0.3
     assert (np.abs(after[ring]) > 5.0).mean() < 0.002
     far = distance.min(axis=0) > END * 2.25 * FWHM / EDGES_FWHM + 1
@@ -98,8 +109,9 @@ def test_one_variable_star_of_many_stays_significant():
     k = 8
     image = image + draw(image.shape, [x[k]], [y[k]], [0.1 * flux[k]])
     difference = difference_of(image, model=model)
-    add_star_residuals(difference.filtered, difference.weight.copy(), difference.model, (0.0, 0.0))
-    at = scores(difference, difference.filtered)[round(y[k]), round(x[k])]
+    noise = noise_of(difference)
+    add_star_residuals(noise, difference.model)
+    at = scores(difference, noise.filtered)[round(y[k]), round(x[k])]
     assert at > 0.6 * 0.1 * flux[k] / (SIGMA / np.sqrt(np.sum(model_of(ROUND).stamp(0.0, 0.0, 20) ** 2)))
 
 
@@ -107,6 +119,7 @@ def test_few_stars_change_nothing():
     *_, image, model = stars(3, SHARE)
     assert GROUP > 9
     difference = difference_of(image, model=model)
-    norm, weight = difference.filtered.norm.copy(), difference.weight.copy()
-    assert not add_star_residuals(difference.filtered, weight, difference.model, (0.0, 0.0)).any()
-    assert np.array_equal(difference.filtered.norm, norm) and np.array_equal(weight, difference.weight)
+    noise = noise_of(difference)
+    assert not add_star_residuals(noise, difference.model).any()
+    assert np.array_equal(noise.filtered.norm, difference.filtered.norm)
+    assert np.array_equal(noise.weight, difference.weight)
