@@ -14,7 +14,7 @@ from imaging.difference.coverage import MIN_CHANGE, OTHER_DIFFERENCES, coverage_
 from imaging.difference.design import build_stamps
 from imaging.difference.kernel import MatchingKernel
 from imaging.difference.pair import Pair
-from imaging.difference.settings import NoiseSettings, RegistrationSettings, SubtractionSettings
+from imaging.difference.settings import KernelSettings, NoiseSettings, RegistrationSettings, SubtractionSettings
 from imaging.difference.unknown_parts import measure_changes
 from imaging.templates.stack import StackMakeup
 from imaging.timing import StepTimes
@@ -84,6 +84,33 @@ def test_stars_leave_the_same_on_both_sides_of_the_end_of_a_template(search, alo
     for ours in (left, right):
         assert np.sqrt(np.median(ours)) < limit
     assert np.sqrt(np.mean(left)) == pytest.approx(np.sqrt(np.mean(right)), rel=scatter)
+
+
+def test_the_kernel_holds_far_from_the_largest_part_of_a_stack():
+    """The first kernel is fitted at the left end, where one template is alone; stars are up to 1400 pixels away."""
+    shape, width, (first, second, seen) = (640, 1600), 320, (2.4, 2.8, 4.0)
+    shares = np.ones((shape[0] // BLOCK, shape[1] // BLOCK))
+    for number, end in enumerate(range(width, shape[1], width // 2)):
+        shares[:, end // BLOCK :] = 0.85 - 0.1 * number
+    mean = float(shares.mean())
+    stamps = stamps_of(first, second)
+    makeup = StackMakeup(np.stack([shares, 1.0 - shares], axis=2), BLOCK, np.array([mean, 1.0 - mean]), stamps)
+    x, y = lattice(250, shape)
+    rng = np.random.default_rng(7)
+    flux = 10 ** rng.uniform(4.0, 5.0, x.size)
+    image = draw(profile(seen), x, y, flux, shape) + rng.normal(0.0, SEARCH_SIGMA, shape)
+    part = np.kron(shares, np.ones((BLOCK, BLOCK)))
+    template = part * draw(profile(first), x, y, flux, shape) + (1.0 - part) * draw(profile(second), x, y, flux, shape)
+    template += rng.normal(0.0, TEMPLATE_SIGMA, shape)
+    usual = galsim.Sum([mean * profile(first), (1.0 - mean) * profile(second)])
+    settings = SETTINGS.with_values(kernel=KernelSettings(stamps_per_cell=20))
+    sides = side(image, SEARCH_SIGMA, profile(seen)), side(template, TEMPLATE_SIGMA, usual)
+    result = match_alard_lupton(
+        Pair(*sides, WHITE[None, None].astype(np.float32), max(shape), makeup), settings, StepTimes()
+    )
+    assert result.kernel.n_stamps > 100
+    assert result.kernel.n_rejected <= 2
+    assert result.shifts.rms_before_pixels < 0.02
 
 
 def test_without_stars_where_the_psf_is_not_known_a_share_of_the_light_is_noise():
