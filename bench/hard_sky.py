@@ -2,7 +2,8 @@
 
 ``python -m bench.hard_sky [--json] [--quick]``: a night of four CCDs (one quick) in i, one search exposure and two
 templates, processed to detections. Where the two columns differ, one of the skies is wrong or the processing depends on
-what it should not; the figures have no limits of their own.
+what it should not; the figures have no limits of their own. With the options of :mod:`bench.sky_night`, such as
+``--sky hard --band g --sharp``, it gives the figures of :mod:`bench.difference` on a night that GalSim draws.
 """
 
 import tempfile
@@ -14,6 +15,8 @@ import numpy as np
 from bench.galsim_painter import GalsimPainter
 from bench.plain_night import PlainNight
 from bench.report import Row, main
+from bench.sky_difference import rows_on_sky
+from bench.sky_night import SkyNight
 from deployments.products.compare_with_truth import Row as Figures
 from deployments.products.compare_with_truth import ccd_figures, completeness
 from imaging.simulation.night import simulate_night
@@ -31,6 +34,20 @@ UNITS = {
     "fwhm_arcsec": "arcsec",
 }
 """Figures per CCD, as ``compare_with_truth`` names them, and their units."""
+
+
+class GalsimNight(SkyNight):
+    """A night of a named sky whose stars and galaxies GalSim draws."""
+
+    @property
+    def label(self) -> str:
+        """Beginning of the names of its rows."""
+        return f"GalSim, {super().label}"
+
+    @property
+    def painter(self) -> type[Painter]:
+        """What draws its sources."""
+        return GalsimPainter
 
 
 def settings_of(ccds: tuple[int, ...], seed: int) -> SimulationSettings:
@@ -80,4 +97,4 @@ def measure(quick: bool) -> list[Row]:
 
 
 if __name__ == "__main__":
-    main("A sky drawn by GalSim", measure)
+    main("A sky drawn by GalSim", measure, rows_on_sky, GalsimNight)

@@ -126,6 +126,7 @@ def main(
     title: str,
     measure: Callable[[bool], Sequence[Row]],
     on_sky: Callable[[Iterator[SkyNight]], Sequence[Row]] | None = None,
+    night: type[SkyNight] = SkyNight,
 ) -> None:
     """Run a bench from the command line.
 
@@ -137,6 +138,8 @@ def main(
         Function of one flag, ``quick`` (about a minute instead of the full measurement), that returns the rows.
     on_sky
         Function of processed nights, for the options of :mod:`bench.sky_night`; None if the bench has none.
+    night
+        Class of these nights.
     """
     parser = argparse.ArgumentParser(description=title)
     parser.add_argument("--json", action="store_true", help="print one JSON document")
@@ -144,5 +147,5 @@ def main(
     if on_sky is not None:
         add_options(parser)
     options = parser.parse_args()
-    rows = measure(options.quick) if on_sky is None or options.sky is None else on_sky(processed_nights(options))
+    rows = measure(options.quick) if on_sky is None or options.sky is None else on_sky(processed_nights(options, night))
     print_report(rows, as_json=options.json, title=title)

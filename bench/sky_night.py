@@ -11,9 +11,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from imaging.simulation.skies import SkyName
+
+if TYPE_CHECKING:
+    from imaging.simulation.scene import Painter
 
 SEED = 8300
 STEADY = ("star", "galaxy")
@@ -61,6 +64,11 @@ class SkyNight:
         """Beginning of the names of its rows."""
         return f"{self.sky}, {self.band}{', search sharper' if self.sharp else ''}"
 
+    @property
+    def painter(self) -> "type[Painter] | None":
+        """What draws its sources; None for the simulator's own."""
+        return None
+
     def expnums(self, *, search: bool) -> list[int]:
         """Return the numbers of the search exposures, or of the templates."""
         from imaging.io.exposure_list import read_exposure_list
@@ -87,7 +95,7 @@ class SkyNight:
         site, settings = Site.at(self.root), self.settings
         if (self.root / "failures.txt").is_file():
             return
-        made = simulate_night(self.root, settings, processes=1)
+        made = simulate_night(self.root, settings, processes=1, painter=self.painter)
         register_night(
             site,
             settings.night,
@@ -114,15 +122,24 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep results in this folder, and reuse them")
 
 
-def processed_nights(options: argparse.Namespace) -> Iterator[SkyNight]:
-    """Yield the nights of the command line, one after the other, each processed; temporary ones vanish afterwards."""
+def processed_nights(options: argparse.Namespace, kind: type[SkyNight] = SkyNight) -> Iterator[SkyNight]:
+    """Yield the nights of the command line, one after the other, each processed; temporary ones vanish afterwards.
+
+    Parameters
+    ----------
+    options
+        Those of :func:`add_options`, and ``quick``.
+    kind
+        Class of the nights, which says what draws their sources.
+    """
     from imaging.simulation.settings import DEMO_CCDS
 
     ccds = DEMO_CCDS[: 2 if options.quick else 4]
     for seed in range(options.seed, options.seed + options.nights):
-        name = f"{options.sky}_{options.band}{'_sharp' if options.sharp else ''}_{len(ccds)}ccds_{seed}"
+        sky = f"{kind.__name__}_{options.sky}" if kind is not SkyNight else options.sky
+        name = f"{sky}_{options.band}{'_sharp' if options.sharp else ''}_{len(ccds)}ccds_{seed}"
         with ExitStack() as stack:
             folder = options.keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gw-workflow-bench-")))
-            night = SkyNight(folder / name, options.sky, options.band, options.sharp, seed, ccds)
+            night = kind(folder / name, options.sky, options.band, options.sharp, seed, ccds)
             night.process()
             yield night

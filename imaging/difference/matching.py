@@ -278,8 +278,9 @@ def _fit(
 
     The first fit takes the stamps of the largest part of the stack. Its kernel tells by how much the kernels of the
     other parts differ, so that the second fit can take all stamps but those in parts whose PSF is not known; the
-    changes of the kernel there are measured afterwards. ``varied`` are the places (k, 2) of sources that are
-    no stamps; None if deviating ones are clipped instead.
+    changes of the kernel there are measured afterwards. The first kernel is the same everywhere if there are other
+    parts: a polynomial of one part is wrong in the others, and so are the shifts that are measured with it. ``varied``
+    are the places (k, 2) of sources that are no stamps; None if deviating ones are clipped instead.
     """
     stamps = cut_stamps(target, reference, basis, settings, varied)
     usable = int(np.count_nonzero(stamps.n_pixels > 0.5 * stamps.data.shape[1]))
@@ -288,9 +289,10 @@ def _fit(
     shape = _shape(target)
     many = len(stamps.x) >= ENOUGH_FOR_SHIFTS
     part = np.zeros(len(stamps.x), dtype=int) if coverage is None else coverage.part_at(stamps.x, stamps.y)
-    enough = np.count_nonzero(part == 0) >= ENOUGH_STAMPS
-    first = stamps.take(part == 0) if enough else stamps
-    kernel, _ = fit_kernel(first, basis, correlation, shape, settings, choose=not many)
+    first, simple = stamps, settings
+    if part.any() and np.count_nonzero(part == 0) >= ENOUGH_STAMPS:
+        first, simple = stamps.take(part == 0), settings.with_values(max_order=0)
+    kernel, _ = fit_kernel(first, basis, correlation, shape, simple, choose=not many)
     if many:
         match = KernelMatch(kernel, stamps, fallback, coverage=coverage)
         model, residual = _residual(match, stamps)

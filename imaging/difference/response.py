@@ -20,6 +20,9 @@ PSF_HALF_WIDTH = 20
 PSF_DEGREE = 3
 PSF_NODES = 5
 
+FLUX_RADIUS_FWHM = 1.5
+"""Radius in FWHM within which fluxes are compared, that of the PSF fits."""
+
 FLUX_PLACES = 5
 """Places along each axis at which the flux by the PSF model is compared with the true response."""
 
@@ -98,6 +101,28 @@ def _position(centres: FloatArray, place: float) -> tuple[int, float]:
         return 0, 0.0
     k = int(np.clip(np.searchsorted(centres, place) - 1, 0, centres.size - 2))
     return k, float((place - centres[k]) / (centres[k + 1] - centres[k]))
+
+
+def flux_ratios(stamps: FloatArray, psf: PsfModel, tiling: Tiling) -> FloatArray:
+    """Return (n, m) the flux that a fit of the PSF model gives for a source of unit flux in the middle of every tile.
+
+    Parameters
+    ----------
+    stamps
+        (n, m, k, k) images of such sources.
+    psf
+        PSF model of the difference.
+    tiling
+        The tiles.
+    """
+    x, y = (np.floor(centres) for centres in tiling.centres())
+    half = stamps.shape[-1] // 2
+    inside = np.hypot(*np.mgrid[-half : half + 1, -half : half + 1]) < FLUX_RADIUS_FWHM * psf.fwhm_pixels
+    ratios = np.empty(tiling.grid)
+    for index in np.ndindex(*tiling.grid):
+        model = psf.stamp(float(x[index]), float(y[index]), half) * inside
+        ratios[index] = np.sum(stamps[index] * model) / np.sum(model**2)
+    return ratios
 
 
 def psf_flux_error(search: PsfModel, psf: PsfModel, noise: TileNoise, tiling: Tiling) -> float:

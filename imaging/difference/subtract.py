@@ -16,7 +16,7 @@ from imaging.difference.noise import lag_one, noise_width, predicted_weight
 from imaging.difference.pair import Pair, prepare_pair
 from imaging.difference.records import Difference, Matched
 from imaging.difference.residual_noise import ResidualNoise
-from imaging.difference.response import difference_psf, photon_factor, psf_flux_error, tile_stamps
+from imaging.difference.response import difference_psf, flux_ratios, photon_factor, psf_flux_error, tile_stamps
 from imaging.difference.settings import SubtractionSettings
 from imaging.difference.star_residuals import add_motions, add_star_residuals
 from imaging.difference.star_surroundings import add_star_surroundings, stars_of_mask
@@ -110,8 +110,7 @@ def _match(
     match = match_alard_lupton if settings.method == "alard_lupton" else match_zogy
     matched = match(pair, settings, times)
     with times.step("psf"):
-        matched, psf = _in_reference_aperture(search, matched)
-        stamps = tile_stamps(search.psf, matched.noise, matched.tiling)
+        matched, psf, stamps = _in_reference_aperture(search, matched)
     return pair, matched, psf, stamps
 
 
@@ -140,24 +139,32 @@ class _Sky:
     already_masked: float
 
 
-def _in_reference_aperture(search: CalibratedImage, matched: Matched) -> tuple[Matched, PsfModel]:
-    """Scale the difference so that flux refers to the reference aperture.
+def _in_reference_aperture(search: CalibratedImage, matched: Matched) -> tuple[Matched, PsfModel, FloatArray]:
+    """Scale the difference so that a flux by its PSF refers to the reference aperture; return its PSF and tile stamps.
 
-    Whitening preserves the total flux and moves a thousandth of it across the aperture's edge.
+    Whitening preserves the total flux and moves a thousandth of it across the aperture's edge. A search image is
+    convolved to the PSF of the stack, which jumps where a template ends; the PSF model does not, and a flux by it would
+    be wrong by some per cent, so that every tile is scaled.
     """
-    psf = difference_psf(search.psf, matched.noise, matched.tiling)
+    noise, tiling = matched.noise, matched.tiling
+    psf = difference_psf(search.psf, noise, tiling)
+    stamps = tile_stamps(search.psf, noise, tiling)
     flux = aperture_flux(psf)
-    noise = matched.noise
+    divisor = np.full(tiling.grid, flux)
+    if noise.kernel is not None:
+        divisor *= flux_ratios(stamps, psf, tiling)
+    of_images = divisor[..., None, None].astype(np.float32)
     scaled = replace(
         noise,
-        whitening=noise.whitening / np.float32(flux),
-        response=noise.response / np.float32(flux),
-        search_factor=noise.search_factor / flux**2,
-        template_factor=noise.template_factor / flux**2,
+        whitening=noise.whitening / of_images,
+        response=noise.response / of_images,
+        search_factor=noise.search_factor / divisor**2,
+        template_factor=noise.template_factor / divisor**2,
     )
-    np.divide(matched.image, np.float32(flux), out=matched.image)
+    for row, column, y, x in tiling:
+        matched.image[y, x] /= of_images[row, column]
     coefficients = (psf.coefficients / np.float32(flux)).astype(np.float32)
-    return replace(matched, noise=scaled), replace(psf, coefficients=coefficients)
+    return replace(matched, noise=scaled), replace(psf, coefficients=coefficients), stamps / of_images
 
 
 def _weigh(pair: Pair, matched: Matched, settings: SubtractionSettings) -> _Sky:

@@ -1,12 +1,15 @@
 """The sky that GalSim draws: its stars stand where the truth says and hold the stated light in the aperture."""
 
+import argparse
+
 import numpy as np
 import pytest
 
 pytest.importorskip("galsim")
 
 from bench.galsim_painter import Fractions, GalsimPainter
-from bench.hard_sky import rows_of
+from bench.hard_sky import GalsimNight, rows_of
+from bench.sky_night import processed_nights
 from imaging.simulation.exposures import PsfTruth, SimulatedExposure
 from imaging.simulation.settings import SimulationSettings
 from imaging.simulation.truth import true_geometry
@@ -53,3 +56,14 @@ def test_the_rows_say_what_could_not_be_measured():
     assert rows["GalSim: astrometry_rms_mas, median"].n == 2
     assert rows["GalSim: zeropoint_error_mmag, median"].value is None
     assert not any("fakes" in name for name in rows)
+
+
+def test_a_night_of_galsim_is_another_one_than_that_of_the_simulator(tmp_path):
+    options = argparse.Namespace(sky="hard", band="g", sharp=True, seed=3, nights=1, keep=tmp_path, quick=True)
+    for name in ("hard_g_sharp_2ccds_3", "GalsimNight_hard_g_sharp_2ccds_3"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "failures.txt").write_text("")  # processed
+    (own,), (drawn,) = processed_nights(options), processed_nights(options, GalsimNight)
+    assert (own.painter, drawn.painter) == (None, GalsimPainter)
+    assert drawn.label == f"GalSim, {own.label}"
+    assert own.root != drawn.root

@@ -5,18 +5,26 @@ from dataclasses import replace
 import galsim
 import numpy as np
 import pytest
-from known_pairs import TO_SIGMA, WHITE, draw, lattice, profile, psf_model, side
+from known_pairs import TO_SIGMA, WHITE, calibrated, draw, lattice, profile, psf_model, side
 from scipy.signal import fftconvolve
 
 from imaging.difference.alard_lupton import match_alard_lupton
 from imaging.difference.basis import gaussian_basis
 from imaging.difference.coverage import MIN_CHANGE, OTHER_DIFFERENCES, coverage_of, kernel_changes
 from imaging.difference.design import build_stamps
+from imaging.difference.forced import measure_forced
 from imaging.difference.kernel import MatchingKernel
 from imaging.difference.pair import Pair
-from imaging.difference.settings import NoiseSettings, RegistrationSettings, SubtractionSettings
+from imaging.difference.settings import (
+    DetectionSettings,
+    KernelSettings,
+    NoiseSettings,
+    RegistrationSettings,
+    SubtractionSettings,
+)
+from imaging.difference.subtract import subtract
 from imaging.difference.unknown_parts import measure_changes
-from imaging.templates.stack import StackMakeup
+from imaging.templates.stack import StackMakeup, Template
 from imaging.timing import StepTimes
 
 PIXEL_ARCSEC = 0.263
@@ -84,6 +92,62 @@ def test_stars_leave_the_same_on_both_sides_of_the_end_of_a_template(search, alo
     for ours in (left, right):
         assert np.sqrt(np.median(ours)) < limit
     assert np.sqrt(np.mean(left)) == pytest.approx(np.sqrt(np.mean(right)), rel=scatter)
+
+
+def test_a_new_star_has_its_flux_on_both_sides_of_the_end_of_a_template():
+    """The search image, of 0.65 arcsec, is convolved to the stack's PSF, which jumps there: the PSF model does not."""
+    shape, border, tile, true = (320, 960), 320, 160, 3e4
+    x, y = lattice(150, shape)
+    rng = np.random.default_rng(8)
+    flux = 10 ** rng.uniform(4.6, 5.4, x.size)
+    sharp, broad = (draw(profile(f), x, y, flux, shape) for f in (SHARP, BROAD))
+    stack = 0.5 * (sharp + broad)
+    stack[:, :border] = broad[:, :border]
+    places = np.meshgrid(np.arange(60, 960, tile), np.arange(60, 320, tile))
+    new_x, new_y = (np.add.outer(g, d).ravel() for g, d in zip(places, np.mgrid[0:45:22, 0:45:22], strict=True))
+    clear = np.hypot(new_x[:, None] - x, new_y[:, None] - y).min(axis=1) > 14
+    new_x, new_y = new_x[clear].astype(float), new_y[clear].astype(float)
+    seen = profile(0.65 / PIXEL_ARCSEC)
+    fluxes = np.append(flux, np.full(new_x.size, true))
+    image = draw(seen, np.append(x, new_x), np.append(y, new_y), fluxes, shape) + rng.normal(0.0, SEARCH_SIGMA, shape)
+    usual = galsim.Sum([0.5 * profile(SHARP), 0.5 * profile(BROAD)])
+    template = calibrated(stack + rng.normal(0.0, TEMPLATE_SIGMA, shape), TEMPLATE_SIGMA, usual)
+    shares = np.full((shape[0] // BLOCK, shape[1] // BLOCK, 2), 0.5)
+    shares[:, : border // BLOCK] = 0.0, 1.0
+    makeup = StackMakeup(shares, BLOCK, shares.mean(axis=(0, 1)), stamps_of(SHARP, BROAD))
+    made = Template(template, WHITE[None, None].astype(np.float32), max(shape), 1.0, (), makeup)
+    difference = subtract(calibrated(image, SEARCH_SIGMA, seen), made, SETTINGS)
+    assert difference.kernel.convolved == "search" and difference.tiling.tile == tile
+    ratio = measure_forced(difference.as_image(), new_x, new_y, DetectionSettings()).flux / true
+    means = [np.mean(ratio[new_x // tile == number]) for number in range(6)]
+    assert means == pytest.approx(np.ones(6), abs=0.003)  # without the tiles' scales 0.8 per cent wrong
+
+
+def test_the_kernel_holds_far_from_the_largest_part_of_a_stack():
+    """The first kernel is fitted at the left end, where one template is alone; stars are up to 1400 pixels away."""
+    shape, width, (first, second, seen) = (640, 1600), 320, (2.4, 2.8, 4.0)
+    shares = np.ones((shape[0] // BLOCK, shape[1] // BLOCK))
+    for number, end in enumerate(range(width, shape[1], width // 2)):
+        shares[:, end // BLOCK :] = 0.85 - 0.1 * number
+    mean = float(shares.mean())
+    stamps = stamps_of(first, second)
+    makeup = StackMakeup(np.stack([shares, 1.0 - shares], axis=2), BLOCK, np.array([mean, 1.0 - mean]), stamps)
+    x, y = lattice(250, shape)
+    rng = np.random.default_rng(7)
+    flux = 10 ** rng.uniform(4.0, 5.0, x.size)
+    image = draw(profile(seen), x, y, flux, shape) + rng.normal(0.0, SEARCH_SIGMA, shape)
+    part = np.kron(shares, np.ones((BLOCK, BLOCK)))
+    template = part * draw(profile(first), x, y, flux, shape) + (1.0 - part) * draw(profile(second), x, y, flux, shape)
+    template += rng.normal(0.0, TEMPLATE_SIGMA, shape)
+    usual = galsim.Sum([mean * profile(first), (1.0 - mean) * profile(second)])
+    settings = SETTINGS.with_values(kernel=KernelSettings(stamps_per_cell=20))
+    sides = side(image, SEARCH_SIGMA, profile(seen)), side(template, TEMPLATE_SIGMA, usual)
+    result = match_alard_lupton(
+        Pair(*sides, WHITE[None, None].astype(np.float32), max(shape), makeup), settings, StepTimes()
+    )
+    assert result.kernel.n_stamps > 100
+    assert result.kernel.n_rejected <= 2
+    assert result.shifts.rms_before_pixels < 0.02
 
 
 def test_without_stars_where_the_psf_is_not_known_a_share_of_the_light_is_noise():
