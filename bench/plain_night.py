@@ -70,7 +70,7 @@ class PlainNight:
     costs
         Costs of all steps so far.
     failures
-        Failures of CCDs so far; None raises the first.
+        Failures of CCDs and of whole exposures so far; None raises the first.
     """
 
     site: Site
@@ -122,12 +122,18 @@ class PlainNight:
         observed, ccds = raw.exposure, ccds_to_process(raw, None)
         plan = detrend_planner(raw, who, site, settings.single_epoch.detrend)
         detrended = self.each(detrend, plan, ccds)
+        if not detrended:
+            return {}
         sky = self.run(fit_sky, fit_sky_job(detrended, {}, observed, who, site, settings.single_epoch.sky))
         measuring = settings.single_epoch.measure
         plan = measure_planner(detrended, sky, observed, who, site, measuring)
         measured = self.each(measure, plan, detrended)
+        if not measured:
+            return {}
         self.run(tie_astrometry, tie_astrometry_job(measured, {}, observed, who, site, measuring))
         calibrated = self.each(calibrate, lambda ccd: calibrate_job(who, ccd, site, settings.calibration), measured)
+        if not calibrated:
+            return {}
         self.run(solve_zeropoints, solve_zeropoints_job(calibrated, {}, who, site, settings.calibration))
         rows = zeropoint_rows(who, site)
         verification = settings.verification
@@ -153,11 +159,21 @@ class PlainNight:
     def process(self, number: int) -> StepResult | None:
         """Process a registered night by its plan, from raw files to the ranked list; None if no CCD was searched."""
         plan = self._plan(number)
-        for request in plan.all:
-            self.single_epoch(request.exposure_id())
+        processed = {request.expnum for request in plan.all if self._is_processed(request.exposure_id())}
         for request in plan.search:
-            self.difference(request.exposure_id(), [t.exposure_id() for t in plan.templates[request.expnum]])
+            if request.expnum in processed:
+                self.difference(request.exposure_id(), [t.exposure_id() for t in plan.templates[request.expnum]])
         return self.candidates(number)
+
+    def _is_processed(self, who: ExposureId) -> bool:
+        """Process one exposure up to verification; a failure of the whole exposure is noted if failures are."""
+        try:
+            return bool(self.single_epoch(who))
+        except CcdError as error:
+            if self.failures is None:
+                raise
+            self.failures.append(error)
+            return False
 
     def _plan(self, number: int) -> NightPlan:
         settings = self.settings

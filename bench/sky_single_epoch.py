@@ -67,6 +67,8 @@ class Measured:
     stars
         (n, 4) of single stars: magnitude, measured minus true magnitude less the median of the CCD, its stated error,
         colour g - i.
+    magnitudes
+        The same as ``stars`` for magnitudes, which contain the transparency of clouds and its error.
     zeropoint_mmag
         Per CCD, adopted minus true zero point.
     exposures, fields
@@ -79,6 +81,7 @@ class Measured:
     ideal_mas: list[float] = field(default_factory=list)
     psf_residual: list[float] = field(default_factory=list)
     stars: list[FloatArray] = field(default_factory=list)
+    magnitudes: list[FloatArray] = field(default_factory=list)
     zeropoint_mmag: list[float] = field(default_factory=list)
     exposures: list[int] = field(default_factory=list)
     fields: list[int] = field(default_factory=list)
@@ -140,8 +143,9 @@ def _compare(measured: Measured, sources: pa.Table, catalogue: pa.Table) -> tupl
     truth = Truth.of(sources)
     kept = column(sources, "flux_aperture_electrons").astype(float) > FAINTEST_NEIGHBOUR
     colour = column(sources, "g_minus_i").astype(float)[kept]
-    x, y, ra, dec, flux, error = (
-        column(catalogue, name).astype(float) for name in ("x", "y", "ra", "dec", "flux_psf", "flux_psf_error")
+    x, y, ra, dec, flux, error, clear, cloud_error = (
+        column(catalogue, name).astype(float)
+        for name in ("x", "y", "ra", "dec", "flux_psf", "flux_psf_error", "transparency", "transparency_error")
     )
     pairs = counterparts(truth, x, y)
     keep = pairs.same & pairs.alone & undisturbed(catalogue) & truth.is_star[pairs.index]
@@ -155,11 +159,14 @@ def _compare(measured: Measured, sources: pa.Table, catalogue: pa.Table) -> tupl
             np.stack([truth.ra[index], truth.dec[index]]),
         )
     )
-    difference = -MILLIMAG * np.log(flux[keep] / truth.flux[index])
-    difference -= np.median(difference[truth.mag[index] < COLOUR_MAG[1]])
-    measured.stars.append(
-        np.stack([truth.mag[index], difference, MILLIMAG * error[keep] / flux[keep], colour[index]], axis=1)
-    )
+    relative, mag, some = error[keep] / flux[keep], truth.mag[index], truth.mag[index] < COLOUR_MAG[1]
+    for found, true, stated in (
+        (measured.stars, truth.flux[index] / clear[keep], relative),
+        (measured.magnitudes, 10 ** (-0.4 * mag), np.hypot(relative, cloud_error[keep] / clear[keep])),
+    ):
+        difference = -MILLIMAG * np.log(flux[keep] / true)
+        difference -= np.median(difference[some])
+        found.append(np.stack([mag, difference, MILLIMAG * stated, colour[index]], axis=1))
     return truth.ra[index], truth.dec[index]
 
 
@@ -236,6 +243,9 @@ def rows_of(measured: Measured, label: str, seeds: Sequence[int]) -> list[Row]:
     worst_place = None if psf is None else _percent(worst(residual))
     slope, contrast, n_coloured = colour_trend(stars)
     scatter, n_bright = excess_scatter_mmag(stars)
+    magnitudes = np.concatenate([np.zeros((0, 4)), *measured.magnitudes])
+    calibrated, _ = excess_scatter_mmag(magnitudes)
+    whole = float(np.std(magnitudes[_between(magnitudes, SCATTER_MAG), 1])) if n_bright else None
     ideal = float(np.sqrt(np.mean(np.square(measured.ideal_mas)))) if measured.ideal_mas else np.nan
     goal = IDEAL_FACTOR * ideal
     coordinates, adopted = rms_of(solution, measured.exposures, goal), rms_of(zeropoint, measured.fields, 2.0)
@@ -249,6 +259,10 @@ def rows_of(measured: Measured, label: str, seeds: Sequence[int]) -> list[Row]:
         row("PSF flux of the reddest third of stars against the bluest", contrast, "%", 0.05, n_coloured),
         row("trend with colour, per mag of g - i", slope, "mmag", 0.3, n_coloured),
         row("scatter of PSF magnitudes of 16 to 18 mag beyond the stated", scatter, "mmag", 1.0, n_bright),
+        Row(
+            f"{label}: scatter of calibrated magnitudes of 16 to 18 mag", whole, "mmag", n=n_bright, seeds=tuple(seeds)
+        ),
+        row("the same beyond the stated, error of clouds included", calibrated, "mmag", 1.0, n_bright),
         row("zero point, rms", adopted, "mmag", 2.0, len(set(measured.fields))),
     ]
 
@@ -286,7 +300,7 @@ def colour_trend(stars: FloatArray) -> tuple[float | None, float | None, int]:
 
     Both are None if their sampling errors exceed a third of 0.3 mmag and 0.05 %.
     """
-    mag, difference, error, colour = stars[(stars[:, 0] > COLOUR_MAG[0]) & (stars[:, 0] < COLOUR_MAG[1])].T
+    mag, difference, error, colour = stars[_between(stars, COLOUR_MAG)].T
     if mag.size < 30:
         return None, None, mag.size
     good = np.abs(difference - np.median(difference)) < 5.0 * np.hypot(error, mad_sigma(difference))
@@ -308,8 +322,13 @@ def colour_trend(stars: FloatArray) -> tuple[float | None, float | None, int]:
 
 def excess_scatter_mmag(stars: FloatArray) -> tuple[float | None, int]:
     """Return the scatter beyond the stated errors, in quadrature (mmag), and the number of stars."""
-    _, difference, error, _ = stars[(stars[:, 0] > SCATTER_MAG[0]) & (stars[:, 0] < SCATTER_MAG[1])].T
+    _, difference, error, _ = stars[_between(stars, SCATTER_MAG)].T
     if difference.size < 100:
         return None, difference.size
     pull = mad_sigma((difference - np.median(difference)) / error)
     return float(np.sqrt(max(pull**2 - 1.0, 0.0)) * np.median(error)), difference.size
+
+
+def _between(stars: FloatArray, mag: tuple[float, float]) -> NDArray[np.bool_]:
+    """Return which of (n, 4) stars are in a range of magnitudes."""
+    return np.asarray((stars[:, 0] > mag[0]) & (stars[:, 0] < mag[1]))

@@ -48,6 +48,13 @@ def column(table: pa.Table, name: str) -> NDArray[Any]:
     return chunk.to_numpy(zero_copy_only=False)
 
 
+def with_column(table: pa.Table, name: str, values: NDArray[Any]) -> pa.Table:
+    """Return a table with other values in a column, whose type and metadata are kept."""
+    number = table.schema.get_field_index(name)
+    kept = table.schema.field(number)
+    return table.set_column(number, kept, _arrow_array(values, kept.type))
+
+
 def with_facts(table: pa.Table, facts: Facts) -> pa.Table:
     """Return a table with facts about it as a whole in its metadata, which its file then states."""
     return table.replace_schema_metadata({**(table.schema.metadata or {}), ABOUT: json.dumps(dict(facts)).encode()})

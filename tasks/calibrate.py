@@ -36,7 +36,8 @@ from imaging.photometry.colours import (
 )
 from imaging.photometry.match import match_reference
 from imaging.photometry.settings import CalibrationSettings, PhotometrySettings
-from imaging.photometry.zeropoint import CcdZeropoint, ccd_zeropoint
+from imaging.photometry.transparency import Transparency, final_catalogue, without_clouds
+from imaging.photometry.zeropoint import CcdZeropoint, solve_ccd
 from imaging.quantise import image_steps
 from imaging.schemas.reference import CALIBRATED_STARS
 from imaging.tables import column, with_facts
@@ -121,8 +122,9 @@ def calibrate(job: StepJob) -> StepResult:
         mask_streaks(image, streaks)
         catalogue = place_sources(catalogue, tied, image.shape)
     with times.step("zero_point"):
-        matches, own, pairs = _match(job, catalogue, tied, image, settings)
-        catalogue = place_sources(catalogue, tied, image.shape, pairs)
+        matches, own, pairs, clouds = _match(job, catalogue, tied, image, settings)
+        catalogue = final_catalogue(place_sources(catalogue, tied, image.shape, pairs), clouds)
+        image = image if clouds is None else without_clouds(image, clouds)
     with times.step("resampling_inputs"):
         resampling_inputs = _resampling_inputs(job, image, settings)
     with times.step("write"):
@@ -135,6 +137,8 @@ def calibrate(job: StepJob) -> StepResult:
         "scatter_mag": own.scatter_mag,
         "n_matched": own.n_matched,
         "n_used": own.n_used,
+        "clouds_rms": 0.0 if clouds is None else clouds.rms,
+        "clouds_error": 0.0 if clouds is None else clouds.error_rms,
         "unit_mag": 2.5 * math.log10(image.header.get(FILE_GAIN, 1.0)),
         "n_predicted_streaks": len(streaks),
         "astrometry_source": tied.source,
@@ -175,7 +179,7 @@ def place_sources(
 
 def _match(
     job: StepJob, catalogue: pa.Table, tied: TiedCcd, image: CcdImage, settings: CalibrationSettings
-) -> tuple[pa.Table, CcdZeropoint, pa.Table]:
+) -> tuple[pa.Table, CcdZeropoint, pa.Table, Transparency | None]:
     """Match the catalogue to the reference.
 
     Returns
@@ -184,6 +188,8 @@ def _match(
         Matches to stars with a magnitude in the band, with a flag for those used, and the CCD's own zero point.
     pairs
         Matches to all stars, whatever their colours.
+    clouds
+        Transparency over the CCD; None where it does not vary.
     """
     observed = exposure_from_header(image.header, str(job.input_path("image")))
     corners = footprint(tied.wcs(), image.shape[1], image.shape[0])
@@ -203,12 +209,11 @@ def _match(
     n = len(reference)
     everything = BandMagnitudes(reference.g_mag, np.zeros(n), np.zeros(n, bool))
     pairs = match_reference(catalogue, reference, everything, settings.photometry)
-    own, used = ccd_zeropoint(matches, settings.photometry)
+    own, matches, clouds = solve_ccd(matches, image.shape, settings.photometry)
     if GIVEN_ZEROPOINT in image.header:
         given, error = float(image.header[GIVEN_ZEROPOINT]), settings.photometry.error_floor_mag
         own = replace(own, zeropoint_mag=given, zeropoint_error_mag=error, scatter_mag=own.scatter_mag or 0.0)
-    number = matches.schema.get_field_index("used")
-    return matches.set_column(number, matches.schema.field(number), pa.array(used)), own, pairs
+    return matches, own, pairs, clouds
 
 
 def _colour_terms(job: StepJob, stars: pa.Table) -> ColourTerms:

@@ -101,6 +101,8 @@ def check_products(job: StepJob) -> StepResult:
         "n_saturated": _n_saturated(planes),
         "n_astrometry": header.get("SCAMPNUM"),
         "astrometry_rms_mas": header.get("ASTRRMS", row.get("astrometry_rms_mas")),
+        "clouds_rms": header.get("TRANSRMS", 0.0),
+        "clouds_error": header.get("TRANSERR", 0.0),
         "zeropoint_mag": zero_point.get("zeropoint_mag"),
         "zeropoint_error_mag": zero_point.get("zeropoint_error_mag"),
         "airmass": observed.airmass,

@@ -120,6 +120,7 @@ def _direct(job: StepJob, name: str) -> pa.Table:
         psf=read_psf(job.input_path(f"{name}_psf")),
         zeropoint_mag=float(epoch["zeropoint_mag"]),
         gain=float(header.get("GAIN", 1.0)),
+        transparency_error=float(header.get("TRANSERR", 0.0)),
     )
     candidates = read_candidates(job.input_path("candidates"))
     return direct_table(

@@ -121,7 +121,8 @@ def detect(
         (difference.model, difference.scale_error, difference.shift_error),
     )
     width = noise * np.sqrt(np.maximum(difference.filtered.norm[y.astype(int), x.astype(int)], 0.0))
-    systematic = np.hypot(systematic, difference.psf_flux_error * measured.flux)
+    proportional = np.hypot(difference.psf_flux_error, difference.transparency_error)
+    systematic = np.hypot(systematic, proportional * measured.flux)
     measured = replace(measured, flux_error=np.hypot(measured.flux_error * width, systematic))
     dipole = _dipole_fractions(difference, x, y, score, settings)
     template = _aperture_sums(difference.model, measured.x, measured.y, difference.psf.fwhm_pixels)

@@ -53,6 +53,8 @@ class DirectImage:
         AB magnitude of one electron.
     gain
         Photo-electrons per unit of flux.
+    transparency_error
+        Relative error of the transparency at a place, of clouds that were taken out.
     """
 
     pixels: Callable[[slice, slice], tuple[FloatImage, FloatImage]]
@@ -61,6 +63,7 @@ class DirectImage:
     psf: PsfModel
     zeropoint_mag: float
     gain: float
+    transparency_error: float = 0.0
 
 
 def direct_table(
@@ -107,6 +110,7 @@ def direct_table(
         science = science - _background(science, weight, *place, RING_FWHM * psf.fwhm_pixels)
         measured = forced_fluxes(science, weight, psf, *place, image.gain, settings)
         flux[k], error[k], masked_share[k] = (values[0] for values in measured)
+    error = np.hypot(error, image.transparency_error * flux)
     forced = ForcedFluxes(flux, error, masked_share > settings.max_masked_fraction)
     columns = identity.columns(inside.size) | {
         "candidate_id": [candidate_ids[number] for number in inside.tolist()],

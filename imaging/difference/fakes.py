@@ -117,7 +117,8 @@ def inject_fakes(
     mag = draw_magnitudes(rng, error, difference.search.zeropoint_mag, detection.threshold_sigma, settings)
     flux = 10 ** (-0.4 * (mag - difference.search.zeropoint_mag))
     expected = flux / error
-    copy = add_sources(difference, x, y, flux, rng)
+    seen = flux * (1.0 + difference.transparency_error * rng.standard_normal(flux.size))
+    copy = add_sources(difference, x, y, seen, rng)
     found, _ = judge(detect(copy, detection, stars), difference.psf.fwhm_pixels, detection)
     match = _match(x, y, found, settings.match_radius_fwhm * difference.psf.fwhm_pixels)
     i, j = np.rint(x).astype(int), np.rint(y).astype(int)

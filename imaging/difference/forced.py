@@ -1,5 +1,6 @@
 """Forced PSF photometry on a difference at given positions."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -57,8 +58,8 @@ def measure_forced(
     """Measure PSF fluxes at fixed positions.
 
     The noise of a whitened difference is white, so that the error of the weighted sum follows from its weights; the
-    noise width measured through the PSF, the error of the PSF model and the errors of the subtracted template are read
-    from the header of the difference.
+    noise width measured through the PSF, the errors of PSF model and transparency, and those of the subtracted template
+    are read from the header of the difference.
 
     Parameters
     ----------
@@ -77,7 +78,8 @@ def measure_forced(
         float(header.get("PHOTGAIN", 1.0)),
         settings,
     )
-    error = np.hypot(error * float(header.get("FLUXERRS", 1.0)), float(header.get("PSFERR", 0.0)) * flux)
+    proportional = math.hypot(*(float(header.get(key, 0.0)) for key in ("PSFERR", "TRANSERR")))
+    error = np.hypot(error * float(header.get("FLUXERRS", 1.0)), proportional * flux)
     if template_flux is not None:
         error = np.hypot(error, _template_error(template_flux, x, y, header))
     masked = masked_share > settings.max_masked_fraction

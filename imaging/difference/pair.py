@@ -35,6 +35,8 @@ class Side:
         Saturation level in the same unit.
     psf
         Point-spread function.
+    transparency_error
+        Relative error of the transparency at a place, of clouds that were taken out.
     """
 
     science: FloatImage
@@ -43,6 +45,7 @@ class Side:
     gain: float
     saturation: float
     psf: PsfModel
+    transparency_error: float = 0.0
 
     def variance(self) -> FloatImage:
         """Return the variance from sky and readout, zero where the weight is zero."""
@@ -142,6 +145,7 @@ def _side(image: CalibratedImage, scale: float, *, fill: bool) -> Side:
         gain=float(pixels.header.get("GAIN", 1.0)) / scale,
         saturation=image.saturation_electrons * scale,
         psf=image.psf,
+        transparency_error=float(pixels.header.get("TRANSERR", 0.0)),
     )
 
 

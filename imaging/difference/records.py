@@ -117,6 +117,8 @@ class Matched:
         Summary of the match.
     shifts
         Shift field.
+    transparency_error
+        Relative error of a flux by the transparency at its place, of clouds that were taken out.
     """
 
     image: FloatImage
@@ -127,6 +129,7 @@ class Matched:
     tiling: Tiling
     kernel: KernelSummary
     shifts: ShiftField
+    transparency_error: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,6 +160,8 @@ class Difference:
         Relative error of the subtracted brightness; error of its position, pixels per axis.
     psf_flux_error
         Relative error of a point source's flux by what the PSF model of the difference does not follow.
+    transparency_error
+        Relative error of a flux by the transparency at its place, of clouds that were taken out.
     photon_gain
         Effective photo-electrons per unit of flux after whitening, for a source's photon noise.
     noise, tiling
@@ -190,6 +195,7 @@ class Difference:
     quality: dict[str, float]
     times: StepTimes = field(default_factory=StepTimes)
     psf_flux_error: float = 0.0
+    transparency_error: float = 0.0
 
     @property
     def pixel_scale_arcsec(self) -> float:
@@ -203,6 +209,7 @@ class Difference:
             "SCALEERR": self.scale_error,
             "SHIFTERR": self.shift_error,
             "PSFERR": self.psf_flux_error,
+            "TRANSERR": self.transparency_error,
             "FLUXERRS": float(np.median(self.widths)),
             "PHOTGAIN": self.photon_gain,
             "KERNSUM": self.kernel.sum,

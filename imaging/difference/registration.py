@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imaging.difference.settings import RegistrationSettings
-from imaging.difference.source_field import NODE, log_likelihood, node_distances
-from imaging.difference.transparency import Transparency, apply_transparency, fit_transparency
 from imaging.image import FloatImage
 from imaging.numerics.robust import excess_scatter
+from imaging.numerics.source_field import NODE, log_likelihood, node_distances
+from imaging.photometry.transparency import Transparency, apply_transparency, fit_transparency
 
 FloatArray = NDArray[np.float64]
 
@@ -91,7 +91,7 @@ class ShiftField:
 
     def opposite(self) -> "ShiftField":
         """Return the field of the other image."""
-        other = None if self.transparency is None else self.transparency.opposite()
+        other = None if self.transparency is None else self.transparency.power(-1.0)
         return replace(self, dx=-self.dx, dy=-self.dy, transparency=other)
 
 
@@ -144,8 +144,12 @@ def fit_shift_field(shifts: SourceShifts, shape: tuple[int, int], settings: Regi
     settings
         Lengths to try, limits.
     """
-    transparency = fit_transparency(shifts.x, shifts.y, shifts.scale, shifts.scale_error, shape, settings)
-    return replace(_shift_field(shifts, shape, settings), transparency=transparency)
+    found = _shift_field(shifts, shape, settings)
+    if not settings.correct:
+        return found
+    brightness = (shifts.x, shifts.y, shifts.scale, shifts.scale_error)
+    clouds = fit_transparency(*brightness, shape, settings.scales_pixels, settings.min_stars)
+    return replace(found, transparency=clouds)
 
 
 def _shift_field(shifts: SourceShifts, shape: tuple[int, int], settings: RegistrationSettings) -> ShiftField:

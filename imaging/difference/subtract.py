@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from imaging.difference.alard_lupton import match_alard_lupton
 from imaging.difference.blank import blank_sky, quiet_sky
+from imaging.difference.clouds import correct_search
 from imaging.difference.detect import BrightStars, stars_of_template
 from imaging.difference.filter import FilteredDifference, matched_filter, measure_scale_error, significance
 from imaging.difference.ghosts import add_ghosts
@@ -91,6 +92,7 @@ def subtract(
         scale_error=scale_error,
         shift_error=matched.shifts.rms_after_pixels,
         psf_flux_error=psf_flux_error(search.psf, psf, matched.noise, matched.tiling),
+        transparency_error=matched.transparency_error,
         photon_gain=pair.search.gain / photon_factor(search.psf, matched.noise, matched.tiling),
         noise=matched.noise,
         tiling=matched.tiling,
@@ -109,6 +111,8 @@ def _match(
         pair = prepare_pair(search, template)
     match = match_alard_lupton if settings.method == "alard_lupton" else match_zogy
     matched = match(pair, settings, times)
+    with times.step("clouds"):
+        pair, matched = correct_search(pair, matched)
     with times.step("psf"):
         matched, psf, stamps = _in_reference_aperture(search, matched)
     return pair, matched, psf, stamps
@@ -294,6 +298,7 @@ def _quality(
         "registration_length_pixels": shifts.length_pixels,
         "transparency_rms": 0.0 if clouds is None else clouds.rms_before,
         "transparency_rms_after": 0.0 if clouds is None else clouds.rms_after,
+        "transparency_error": matched.transparency_error,
         "transparency_length_pixels": 0.0 if clouds is None else clouds.length_pixels,
         "masked_fraction": masked,
         "masked_by_subtraction": masked - sky.already_masked,

@@ -65,6 +65,8 @@ MEANINGS: dict[str, str] = {
     "SKYBRITE": "[electron] level of the subtracted sky",
     "FWHM": "[pixel] seeing",
     "MAGZERO": "[mag] AB magnitude of one electron",
+    "TRANSRMS": "rms of the transparency of clouds taken out, relative",
+    "TRANSERR": "rms error of that transparency, relative",
     "ASTRRMS": "[mas] rms of bright reference stars per axis",
     "ASTRRMSC": "[mas] the same of positions in the catalogue",
     "SCAMPNUM": "stars of the astrometric solution",

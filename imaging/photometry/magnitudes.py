@@ -8,7 +8,7 @@ from imaging.errors import InputError
 from imaging.photometry.match import MAG_PER_RELATIVE_FLUX
 from imaging.photometry.settings import PhotometrySettings
 from imaging.schemas.catalogue import APERTURE_DIAMETERS_PIXELS
-from imaging.tables import column
+from imaging.tables import column, with_column
 
 FloatArray = NDArray[np.float64]
 
@@ -87,7 +87,5 @@ def matches_of(matches: pa.Table, catalogue: pa.Table, magnitudes: str, settings
         "used": column(matches, "used").astype(bool) & bright,
     }
     for name, values in columns.items():
-        number = matches.schema.get_field_index(name)
-        field = matches.schema.field(number)
-        matches = matches.set_column(number, field, pa.array(values).cast(field.type))
+        matches = with_column(matches, name, values)
     return matches

@@ -134,6 +134,7 @@ def _table(
         "zeropoint_mag": mag + 2.5 * np.log10(flux),
         "zeropoint_error_mag": error.astype(np.float32),
         "used": used,
+        "transparency": np.ones(wanted.size, np.float32),
     }
     return make_table(columns, ZEROPOINT_MATCHES)
 

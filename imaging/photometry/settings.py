@@ -59,6 +59,12 @@ class PhotometrySettings(Settings):
     of a band share it."""
     minimum_stars: int = Field(default=4, ge=2)
     """Fewest stars for a CCD's own zero point (limit of the original pipeline)."""
+    follow_clouds: bool = True
+    """Correct fluxes for a transparency that varies within a CCD, where its stars show one."""
+    cloud_scales_pixels: tuple[float, ...] = (150.0, 300.0, 600.0, 1200.0, 2400.0)
+    """Correlation lengths tried for the transparency within a CCD, pixels."""
+    minimum_cloud_stars: int = Field(default=20, ge=5)
+    """Fewest stars for a transparency that varies within a CCD."""
     maximum_error_mag: float = Field(default=0.3, gt=0.0)
     """Largest error of a CCD's own zero point (limit of the original pipeline)."""
     outlier_mag: float = Field(default=0.15, gt=0.0)

@@ -7,7 +7,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from imaging.photometry.settings import PhotometrySettings
-from imaging.tables import column
+from imaging.photometry.transparency import Transparency, fit_transparency
+from imaging.tables import column, with_column
 
 FloatArray = NDArray[np.float64]
 
@@ -82,6 +83,55 @@ def ccd_zeropoint(matches: pa.Table, settings: PhotometrySettings) -> tuple[CcdZ
     if error > settings.maximum_error_mag:
         return none, used
     return CcdZeropoint(centre, error, scatter, n_matched, int(used.sum())), used
+
+
+def solve_ccd(
+    matches: pa.Table, shape: tuple[int, int], settings: PhotometrySettings
+) -> tuple[CcdZeropoint, pa.Table, Transparency | None]:
+    """Solve the zero point of a CCD and the transparency of thin clouds in front of it.
+
+    Parameters
+    ----------
+    matches
+        Columns of :data:`imaging.schemas.matches.ZEROPOINT_MATCHES`.
+    shape
+        (ny, nx) of the CCD.
+    settings
+        Clipping, limits, lengths of clouds.
+
+    Returns
+    -------
+    zeropoint
+        The zero point of fluxes divided by the transparency.
+    matches
+        The matches with the transparency at their places, and ``used`` for those that survived the clipping.
+    clouds
+        The transparency, whose mean over the CCD is one; None where it does not vary beyond the errors of the stars.
+    """
+    own, used = ccd_zeropoint(matches, settings)
+    clouds = _clouds(matches, own, shape, settings)
+    if clouds is not None:
+        places = (column(matches, "x").astype(float), column(matches, "y").astype(float))
+        there = clouds.at(*places)[0]
+        corrected = column(matches, "zeropoint_mag").astype(float) - 2.5 * np.log10(there)
+        own, used = ccd_zeropoint(with_column(matches, "zeropoint_mag", corrected), settings)
+        matches = with_column(matches, "transparency", there)
+    return own, with_column(matches, "used", used), clouds
+
+
+def _clouds(
+    matches: pa.Table, own: CcdZeropoint, shape: tuple[int, int], settings: PhotometrySettings
+) -> Transparency | None:
+    if own.zeropoint_mag is None or not settings.follow_clouds:
+        return None
+    star = column(matches, "used").astype(bool)
+    names = ("x", "y", "zeropoint_mag", "zeropoint_error_mag")
+    x, y, value, error = (column(matches, name)[star].astype(float) for name in names)
+    scale = 10 ** (0.4 * (value - own.zeropoint_mag))
+    relative_error = 0.4 * np.log(10.0) * error * scale
+    lengths, fewest = settings.cloud_scales_pixels, settings.minimum_cloud_stars
+    clouds = fit_transparency(x, y, scale - 1.0, relative_error, shape, lengths, fewest)
+    return None if clouds is None else clouds.with_mean_one()
 
 
 def intrinsic_scatter(deviations: FloatArray, errors: FloatArray, largest: float = 1.0) -> float:

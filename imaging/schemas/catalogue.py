@@ -44,3 +44,15 @@ CATALOGUE = schema(
     ),
     field("mask", I16, "", "image mask bits within the isophote"),
 )
+
+FINAL_CATALOGUE = schema(
+    *CATALOGUE,
+    field(
+        "transparency",
+        F32,
+        "",
+        "transparency at its place, relative to the mean of the CCD, by which all fluxes were divided; 1 if not",
+    ),
+    field("transparency_error", F32, "", "error of transparency, not contained in the errors of fluxes; 0 if not"),
+)
+"""The catalogue of the final image."""

@@ -32,7 +32,8 @@ ZEROPOINT_MATCHES = schema(
     field("reference", TEXT, "", "catalogue that reference_mag was taken from"),
     field("colour_mag", F32, "mag", "BP - RP of the star; null if unknown"),
     field("separation_arcsec", F32, "arcsec", "separation of detection and reference star"),
-    field("zeropoint_mag", F64, "mag", "zero point from this star"),
+    field("zeropoint_mag", F64, "mag", "zero point from this star, its flux not corrected for clouds"),
     field("zeropoint_error_mag", F32, "mag", "error of zeropoint_mag"),
     field("used", BOOL, "", "survived the cuts and the clipping"),
+    field("transparency", F32, "", "transparency at its place, relative to the mean of the CCD; 1 without clouds"),
 )

@@ -27,6 +27,8 @@ QUALITY = schema(
     field("astrometry_chi2", F32, "", "reduced chi-square of the astrometric solution"),
     field("zeropoint_mag", F32, "mag", "adopted zero point"),
     field("zeropoint_error_mag", F32, "mag", "error of zeropoint_mag"),
+    field("clouds_rms", F32, "", "rms of the transparency within the CCD, taken out of the fluxes; 0 if not seen"),
+    field("clouds_error", F32, "", "rms error of that transparency"),
     field("depth_mag", F32, "mag", "five-sigma point-source depth"),
     field("n_templates", I32, "", "template CCDs in the stack"),
     field("template_coverage", F32, "", "fraction of the CCD that the template covers"),

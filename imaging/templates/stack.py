@@ -164,7 +164,7 @@ def stack_templates(search: CalibratedImage, templates: Iterable[CalibratedImage
         makeup = _makeup(planes, scales, stamps)
         tile = settings.correlation_tile(shape)
         correlation = _stack_correlation(planes, makeup, tile)
-        pixels = CcdImage(science, mask, weight, _header(search, makeup, scales, coverage))
+        pixels = CcdImage(science, mask, weight, _header(search, described, makeup, scales, coverage))
         image = _stack_image(search, described, pixels, makeup, scales)
     inputs = tuple(
         StackInput(t.label, share, float(f), float(corrections[k]), int(counts[k]), int(c), p.alignment)
@@ -224,8 +224,16 @@ def _check_coverage(coverage: float, settings: StackSettings) -> None:
         )
 
 
-def _header(search: CalibratedImage, makeup: StackMakeup, scales: FloatArray, coverage: float) -> dict[str, Any]:
+def _header(
+    search: CalibratedImage,
+    templates: Sequence[CalibratedImage],
+    makeup: StackMakeup,
+    scales: FloatArray,
+    coverage: float,
+) -> dict[str, Any]:
     header: dict[str, Any] = {key: search.pixels.header[key] for key in ("BAND",) if key in search.pixels.header}
+    errors = np.array([float(t.pixels.header.get("TRANSERR", 0.0)) for t in templates])
+    header["TRANSERR"] = float(np.sqrt(np.sum((makeup.mean_shares * errors) ** 2)))
     return header | {"GAIN": 1.0 / float(np.sum(makeup.mean_shares**2 * scales)), "COVERAGE": coverage}
 
 

@@ -1,0 +1,50 @@
+"""Divide the brightness of the search image relative to its template between the two.
+
+Both images were corrected for clouds by their reference stars, each with an error. What still differs is divided in the
+ratio of the squares of these errors, so that a cloud left in a template does not change the fluxes of transients.
+"""
+
+import math
+from dataclasses import replace
+
+from imaging.difference.pair import Pair, Side
+from imaging.difference.records import Matched
+from imaging.photometry.transparency import apply_transparency
+
+LEAST_ERROR = 0.005
+"""Error of the transparency of an image in which no clouds were found: half the scatter that is interpolated."""
+
+
+def correct_search(pair: Pair, matched: Matched) -> tuple[Pair, Matched]:
+    """Correct a difference for the share of the relative transparency that belongs to the search image.
+
+    Parameters
+    ----------
+    pair
+        Both sides with the errors of their transparency.
+    matched
+        The whitened difference, in which the template follows the search image.
+
+    Returns
+    -------
+    pair, matched
+        With brightness and weights changed, and the error of the transparency that is left.
+    """
+    clouds, own = matched.shifts.transparency, pair.search.transparency_error
+    if clouds is None:
+        return pair, replace(matched, transparency_error=own)
+    search, template = (math.hypot(side.transparency_error, LEAST_ERROR) for side in (pair.search, pair.template))
+    share = search**2 / (search**2 + template**2)
+    error = math.hypot(search * template / math.hypot(search, template), share * clouds.error_rms)
+    brighter, weight = clouds.power(-share), clouds.power(2.0 * share)
+
+    def weighed(side: Side) -> Side:
+        return replace(side, weight=apply_transparency(side.weight, weight))
+
+    corrected = replace(
+        matched,
+        image=apply_transparency(matched.image, brighter),
+        model=apply_transparency(matched.model, brighter),
+        transparency_error=error,
+    )
+    return replace(pair, search=weighed(pair.search), template=weighed(pair.template)), corrected
