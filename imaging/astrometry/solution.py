@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict
 from scipy.interpolate import RegularGridInterpolator
 
 from imaging.astrometry.displacement import PixelDisplacement
+from imaging.astrometry.turbulence import Turbulence
 from imaging.wcs.tpv import TpvWcs, plane_to_sky
 
 FloatArray = NDArray[np.float64]
@@ -132,10 +133,8 @@ class ExposureAstrometry(BaseModel):
     """Stars in the solution."""
     scatter_mas: float
     """Scatter per axis beyond the formal errors before the turbulence is interpolated."""
-    turbulence_mas: float
-    """Standard deviation per axis of the turbulence."""
-    turbulence_length_arcmin: float
-    """Correlation length of the turbulence."""
+    turbulence: Turbulence
+    """Statistics of the turbulence."""
     colour_shift_mas: tuple[float, float]
     """Displacement along xi and eta per magnitude of BP - RP: differential refraction."""
     pointing_offset_arcsec: tuple[float, float]
@@ -151,8 +150,7 @@ NOT_TIED = ExposureAstrometry(
     ccds={},
     n_stars=0,
     scatter_mas=0.0,
-    turbulence_mas=0.0,
-    turbulence_length_arcmin=0.0,
+    turbulence=Turbulence(0.0, 1.0),
     colour_shift_mas=(0.0, 0.0),
     pointing_offset_arcsec=(0.0, 0.0),
 )

@@ -10,7 +10,6 @@ from imaging.astrometry.fit import Pairs, fit_ccd, pair_errors_mas
 from imaging.astrometry.settings import AstrometrySettings
 from imaging.astrometry.solution import ExposureAstrometry, TiedCcd
 from imaging.astrometry.tie import tie_exposure
-from imaging.astrometry.turbulence import interpolate, measure_turbulence
 from imaging.detector.distortion import seed_wcs
 from imaging.errors import CcdError
 from imaging.schemas.matches import ASTROMETRY_MATCHES
@@ -225,20 +224,6 @@ def test_no_stars_at_all_is_refused(exposure):
         tie_exposure({}, seeds, SHAPE, SETTINGS)
     assert caught.value.reason == "astrometry_no_match"
     assert (caught.value.value, caught.value.limit) == ("0", "at least 4")
-
-
-def test_turbulence_statistics_and_prediction():
-    random = np.random.default_rng(8)
-    sky = Sky(9)
-    place = random.uniform(0, 12, (500, 2))
-    field = sky.displacement(place[:, 0] / 60, place[:, 1] / 60, np.full(500, 1.2), 26) * MAS - sky.ccd_offset_mas[26]
-    field -= field.mean(axis=0)
-    measured = field + random.normal(0, 4.0, field.shape)
-    turbulence = measure_turbulence([place], [measured])
-    assert turbulence.amplitude_mas == pytest.approx(float(field.std()), rel=0.25)
-    predicted = interpolate(turbulence, place[:400], measured[:400], np.full((400, 2), 4.0), place[400:])
-    assert (predicted.values - field[400:]).std() < 0.5 * field[400:].std()
-    assert predicted.left_out.std() < 1.2 * np.hypot(4.0, (predicted.values - field[400:]).std())
 
 
 def test_displacements_are_taken_from_measured_positions_before_the_fit_and_from_those_of_the_catalogue():
