@@ -40,8 +40,8 @@ N_COMMON, N_OWN = ((degree + 1) * (degree + 2) // 2 for degree in (COMMON_DEGREE
 SHARED_STARS = 200
 """Largest number of stars of a CCD in the fit of what all CCDs share; those of smallest error are used."""
 
-GRID = (17, 9)
-"""Grid points along y and x of the table of corrections."""
+GRID = (25, 13)
+"""Grid points along y and x of the table of corrections, 45 arcsec apart; turbulence has lengths from 2 arcmin on."""
 
 MAS_PER_ARCSEC = 1000.0
 MINUTES = 60.0
