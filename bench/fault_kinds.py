@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -33,6 +33,7 @@ from deployments.cli.options import read_settings
 from deployments.events.alerts import parse_alert
 from deployments.reports.reports import ReportSettings, read_report_settings
 from imaging.astrometry.displacement import PixelDisplacement
+from imaging.astrometry.turbulence import Turbulence
 from imaging.detector.crosstalk import format_crosstalk, observatory_crosstalk
 from imaging.detrend.settings import DetrendSettings
 from imaging.io.calibration_write import write_calibration_image, write_image_extensions
@@ -80,7 +81,7 @@ def write_rings(path: Path) -> None:
 
 def write_exposure_tie(path: Path) -> None:
     """Write an example of the kind: tie of an exposure."""
-    stated = {"turbulence_mas": 8.0, "turbulence_length_arcmin": 1.5}
+    stated = {"turbulence": asdict(Turbulence(8.0, 1.5))}
     write_sealed(path, json.dumps({"basis": {}, "astrometry": stated, "trails": []}))
 
 

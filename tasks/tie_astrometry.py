@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from pydantic import TypeAdapter
 
 from blocks.site import Site
 from imaging.astrometry.solution import NOT_TIED, ExposureAstrometry, TiedCcd
@@ -151,7 +152,7 @@ def read_turbulence(path: Path) -> Turbulence:
     """
     with reading(path, "tie of an exposure missing or damaged", "tie the exposure again"):
         stated = json.loads(read_sealed(path))["astrometry"]
-        return Turbulence(float(stated["turbulence_mas"]), float(stated["turbulence_length_arcmin"]))
+        return TypeAdapter(Turbulence).validate_python(stated["turbulence"])
 
 
 def _kept_ccds(job: StepJob, basis: Basis) -> set[int]:
@@ -172,7 +173,7 @@ def _quality(astrometry: ExposureAstrometry) -> dict[str, float]:
     return {
         "n_stars": astrometry.n_stars,
         "scatter_mas": astrometry.scatter_mas,
-        "turbulence_mas": astrometry.turbulence_mas,
+        "turbulence_mas": astrometry.turbulence.amplitude_mas,
         "pointing_offset_east_arcsec": astrometry.pointing_offset_arcsec[0],
         "pointing_offset_north_arcsec": astrometry.pointing_offset_arcsec[1],
     }

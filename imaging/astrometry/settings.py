@@ -56,5 +56,5 @@ class AstrometrySettings(Settings):
     """Joint solution of an exposure: expected second- and third-order distortion at a CCD's corners."""
     colour_prior_mas: float = Field(default=30.0, gt=0.0)
     """Joint solution of an exposure: expected differential refraction per magnitude of BP - RP."""
-    turbulence_reach_arcmin: float = Field(default=6.0, gt=0.0)
+    turbulence_reach_arcmin: float = Field(default=3.0, gt=0.0)
     """Joint solution of an exposure: stars up to this distance outside a CCD are used to interpolate its turbulence."""

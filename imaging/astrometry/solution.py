@@ -5,9 +5,10 @@ from typing import Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
-from scipy.interpolate import RegularGridInterpolator
+from scipy.interpolate import RectBivariateSpline
 
 from imaging.astrometry.displacement import PixelDisplacement
+from imaging.astrometry.turbulence import Turbulence
 from imaging.wcs.tpv import TpvWcs, plane_to_sky
 
 FloatArray = NDArray[np.float64]
@@ -64,7 +65,7 @@ class TiedCcd(BaseModel):
     """The same after the turbulence predicted from all other stars; None without stars."""
     correction_mas: list[list[list[float]]]
     """Residual of the solution after the TPV system, mostly interpolated turbulence: on a regular grid over the CCD,
-    rows along y, two values (xi, eta) per point, to be added to the standard coordinates."""
+    rows along y, two values (xi, eta) per point, to be added to the standard coordinates by a cubic spline."""
     chromatic: Chromatic | None = None
     """Displacement of sources by their colour; None if it is not known, as in solutions of earlier versions."""
     displacement: PixelDisplacement | None = None
@@ -113,8 +114,10 @@ class TiedCcd(BaseModel):
             x, y = self.displacement.undo(x, y)
         table = np.asarray(self.correction_mas) / MAS_PER_DEGREE
         rows, columns = (np.linspace(0, n - 1, m) for n, m in zip(shape, table.shape[:2], strict=True))
-        place = np.stack([np.clip(y, 0, shape[0] - 1), np.clip(x, 0, shape[1] - 1)], axis=-1)
-        extra = RegularGridInterpolator((rows, columns), table, method="linear")(place)
+        place = np.clip(y, 0, shape[0] - 1), np.clip(x, 0, shape[1] - 1)
+        degrees = {"kx": min(3, rows.size - 1), "ky": min(3, columns.size - 1)}
+        splines = [RectBivariateSpline(rows, columns, values, **degrees) for values in np.moveaxis(table, 2, 0)]
+        extra = np.stack([spline.ev(*place) for spline in splines], axis=-1)
         if colour_mag is not None and self.chromatic is not None:
             extra = extra + self.chromatic.shift_mas(colour_mag) / MAS_PER_DEGREE
         xi, eta = wcs.pixel_to_plane(x, y)
@@ -132,10 +135,8 @@ class ExposureAstrometry(BaseModel):
     """Stars in the solution."""
     scatter_mas: float
     """Scatter per axis beyond the formal errors before the turbulence is interpolated."""
-    turbulence_mas: float
-    """Standard deviation per axis of the turbulence."""
-    turbulence_length_arcmin: float
-    """Correlation length of the turbulence."""
+    turbulence: Turbulence
+    """Statistics of the turbulence."""
     colour_shift_mas: tuple[float, float]
     """Displacement along xi and eta per magnitude of BP - RP: differential refraction."""
     pointing_offset_arcsec: tuple[float, float]
@@ -151,8 +152,7 @@ NOT_TIED = ExposureAstrometry(
     ccds={},
     n_stars=0,
     scatter_mas=0.0,
-    turbulence_mas=0.0,
-    turbulence_length_arcmin=0.0,
+    turbulence=Turbulence(0.0, 1.0),
     colour_shift_mas=(0.0, 0.0),
     pointing_offset_arcsec=(0.0, 0.0),
 )

@@ -1,9 +1,11 @@
 """Joint astrometric solution of all CCDs of an exposure.
 
 The CCDs share the telescope's pointing, scale and rotation, the distortion of the focal plane and the atmospheric
-dispersion; each has a small offset, linear and cubic distortion of its own, with priors; the remaining turbulence is
-interpolated from the stars. One clipped linear fit gives everything but the turbulence, so that a CCD with few or no
-stars uses the exposure's solution. The result is a TPV system per CCD and a table of corrections for what a cubic
+dispersion; each has a small offset, linear and cubic distortion of its own, with priors; turbulence correlates the
+residuals of its stars. A first fit without turbulence clips the stars; the covariance of the turbulence is that of
+largest likelihood; generalised least squares give what is shared; and the polynomial of a CCD is predicted together
+with its turbulence, which a polynomial fitted before would take for distortion. A CCD with few or no stars uses the
+exposure's solution. The result is a TPV system per CCD and a table of corrections for what a cubic
 cannot represent.
 """
 
@@ -19,7 +21,7 @@ from imaging.astrometry.displacement import PixelDisplacement
 from imaging.astrometry.fit import MAS_PER_DEGREE, Pairs, pair_errors_mas, pixel_polynomial, wcs_through
 from imaging.astrometry.settings import AstrometrySettings
 from imaging.astrometry.solution import Chromatic, ExposureAstrometry, TiedCcd, colour_powers
-from imaging.astrometry.turbulence import Interpolation, Turbulence, interpolate, measure_turbulence
+from imaging.astrometry.turbulence import FieldStars, Interpolation, Turbulence, interpolate, measure_turbulence
 from imaging.errors import CcdError
 from imaging.tables import column
 from imaging.wcs.tpv import TpvWcs, sky_to_plane
@@ -32,10 +34,18 @@ COMMON_DEGREE = 3
 CCD_DEGREE = 3
 """Degree of a CCD's own correction."""
 
-GRID = (17, 9)
-"""Grid points along y and x of the table of corrections."""
+N_COMMON, N_OWN = ((degree + 1) * (degree + 2) // 2 for degree in (COMMON_DEGREE, CCD_DEGREE))
+"""Numbers of their coefficients per axis."""
+
+SHARED_STARS = 200
+"""Largest number of stars of a CCD in the fit of what all CCDs share; those of smallest error are used."""
+
+GRID = (25, 13)
+"""Grid points along y and x of the table of corrections, 45 arcsec apart; turbulence has lengths from 2 arcmin on."""
 
 MAS_PER_ARCSEC = 1000.0
+MINUTES = 60.0
+"""Arcminutes per degree."""
 
 COLOUR_TERMS = 3
 """Powers of the colour in the chromatic displacement; the wavelength of red stars is not linear in BP - RP."""
@@ -104,23 +114,17 @@ def tie_exposure(
             limit=f"at least {settings.minimum_stars}",
             remedy="check the pointing in the header and that the reference catalogue covers the field",
         )
-    model = _LinearModel(stars, ccds, shape, settings)
-    used, scatter = model.solve()
-    left = stars.residual - model.at_stars()
-    minutes = stars.place * 60.0
-    with_own = [used & (stars.ccd == ccd) for ccd in ccds]
-    turbulence = measure_turbulence([minutes[m] for m in with_own], [left[m] for m in with_own])
-    noise = np.hypot(stars.error, settings.scatter_floor_mas)
-    tied = {
-        ccd: _tie_ccd(ccd, seeds[ccd], model, stars, left, used, noise, turbulence, shape, settings) for ccd in ccds
-    }
+    model = _JointModel(stars, shape, settings)
+    used, scatter = model.clip()
+    turbulence = measure_turbulence([model.field_stars(np.flatnonzero(used & (stars.ccd == ccd))) for ccd in ccds])
+    model.fit_shared(used, turbulence)
+    tied = {ccd: _tie_ccd(ccd, seeds[ccd], model, used, turbulence) for ccd in ccds}
     return ExposureAstrometry(
         ccds={ccd: part.model_copy(update={"displacement": displacements.get(ccd)}) for ccd, part in tied.items()},
         n_stars=int(used.sum()),
         scatter_mas=scatter,
-        turbulence_mas=turbulence.amplitude_mas,
-        turbulence_length_arcmin=turbulence.length_arcmin,
-        colour_shift_mas=(float(model.solution[0, model.n_common]), float(model.solution[1, model.n_common])),
+        turbulence=turbulence,
+        colour_shift_mas=(float(model.shared[0, N_COMMON]), float(model.shared[1, N_COMMON])),
         pointing_offset_arcsec=model.pointing_offset(),
     )
 
@@ -169,63 +173,39 @@ def _gather(
     )
 
 
-class _LinearModel:
-    """Joint fit of common distortion, colour term and each CCD's own correction, with priors.
+class _JointModel:
+    """Joint fit of what all CCDs share, beside a polynomial of each CCD and the turbulence.
 
-    The unknowns of one axis are the common polynomial in the focal plane, the colour coefficient, and one polynomial
-    in pixels per CCD.
+    Shared are the common polynomial in the focal plane and the terms of the colour. The polynomials of the CCDs have
+    priors and are eliminated CCD by CCD, with both axes together because the turbulence correlates them.
     """
 
-    def __init__(self, stars: _Stars, ccds: list[int], shape: tuple[int, int], settings: AstrometrySettings) -> None:
-        self.stars, self.ccds, self.shape, self.settings = stars, ccds, shape, settings
-        self.n_common = (COMMON_DEGREE + 1) * (COMMON_DEGREE + 2) // 2
-        self.n_own = (CCD_DEGREE + 1) * (CCD_DEGREE + 2) // 2
-        self.solution = np.zeros((2, self.n_common + COLOUR_TERMS + self.n_own * len(ccds)))
-        self.design = self._design()
+    def __init__(self, stars: _Stars, shape: tuple[int, int], settings: AstrometrySettings) -> None:
+        self.stars, self.shape, self.settings = stars, shape, settings
+        self.shared = np.zeros((2, N_COMMON + COLOUR_TERMS))
+        self.design = np.hstack([common_polynomial(stars.place), colour_powers(stars.colour, COLOUR_TERMS)])
+        self.own = self.own_terms(stars.pairs.x, stars.pairs.y)
 
-    def _design(self) -> FloatArray:
-        stars = self.stars
-        design = np.zeros((len(stars.pairs), self.solution.shape[1]))
-        design[:, : self.n_common] = common_polynomial(stars.place)
-        design[:, self._colour()] = colour_powers(stars.colour)
-        for k, ccd in enumerate(self.ccds):
-            rows = stars.ccd == ccd
-            design[rows, self._own(k)] = pixel_polynomial(
-                stars.pairs.x[rows], stars.pairs.y[rows], CCD_DEGREE, self.shape
-            )
-        return design
-
-    def _own(self, k: int) -> slice:
-        first = self.n_common + COLOUR_TERMS + k * self.n_own
-        return slice(first, first + self.n_own)
-
-    def _colour(self) -> slice:
-        return slice(self.n_common, self.n_common + COLOUR_TERMS)
-
-    def _prior(self) -> FloatArray:
-        """Return the inverse variances of the unknowns."""
+    def own_terms(self, x: FloatArray, y: FloatArray) -> FloatArray:
+        """Return the (n, 10) terms of a CCD's own polynomial at pixels, each times its prior, mas."""
         s = self.settings
-        width = np.full(self.solution.shape[1], COMMON_PRIOR_MAS)
-        width[self._colour()] = s.colour_prior_mas * CURVATURE ** np.arange(COLOUR_TERMS)
-        own = np.full(self.n_own, s.ccd_curved_prior_arcsec)
-        own[0], own[1:3] = s.ccd_offset_prior_arcsec, s.ccd_linear_prior_arcsec
-        for k in range(len(self.ccds)):
-            width[self._own(k)] = own * MAS_PER_ARCSEC
-        return 1.0 / width**2
+        curved = [s.ccd_curved_prior_arcsec] * (N_OWN - 3)
+        prior = np.array([s.ccd_offset_prior_arcsec, *[s.ccd_linear_prior_arcsec] * 2, *curved])
+        return pixel_polynomial(x, y, CCD_DEGREE, self.shape) * prior * MAS_PER_ARCSEC
 
-    def solve(self) -> tuple[NDArray[np.bool_], float]:
+    def clip(self) -> tuple[NDArray[np.bool_], float]:
         """Fit with clipping; return the (n,) stars used and the scatter per axis beyond the formal errors, mas."""
         stars, settings = self.stars, self.settings
         used = np.ones(len(stars.pairs), bool)
         scatter = 10.0 * settings.scatter_floor_mas
-        prior = np.diag(self._prior())
+        rows = {ccd: np.flatnonzero(stars.ccd == ccd) for ccd in np.unique(stars.ccd)}
+        systems = {ccd: self._system(own) for ccd, own in rows.items()}
         for _ in range(10):
-            total = np.hypot(stars.error, scatter)
-            for axis in range(2):
-                weighted = self.design[used] / total[used, axis, None] ** 2
-                normal = weighted.T @ self.design[used] + prior
-                self.solution[axis] = np.linalg.solve(normal, weighted.T @ stars.residual[used, axis])
-            left = stars.residual - self.at_stars()
+            weight = used[:, None] / np.hypot(stars.error, scatter)
+            own = self._solve({c: system * weight[rows[c]].T.reshape(-1, 1) for c, system in systems.items()})
+            left = self.beside_shared()
+            for ccd, terms in own.items():
+                left[rows[ccd]] -= self.own[rows[ccd]] @ terms.T
             excess = np.median(left[used] ** 2 - 0.455 * stars.error[used] ** 2) / 0.455
             scatter = float(max(np.sqrt(max(excess, 0.0)), settings.scatter_floor_mas))
             new = np.hypot(*(left / np.hypot(stars.error, scatter)).T) < settings.clip_sigma * np.sqrt(2.0)
@@ -234,27 +214,69 @@ class _LinearModel:
             used = new
         return used, scatter
 
-    def at_stars(self) -> FloatArray:
-        """Return the (n, 2) model at the stars, mas."""
-        return self.design @ self.solution.T
+    def fit_shared(self, used: NDArray[np.bool_], turbulence: Turbulence) -> None:
+        """Fit what is shared, with the turbulence within each CCD as correlated noise."""
+        systems = {}
+        for ccd in np.unique(self.stars.ccd[used]):
+            rows = np.flatnonzero(used & (self.stars.ccd == ccd))
+            stars = self.field_stars(rows)
+            best = stars.best(SHARED_STARS)
+            systems[ccd] = stars.select(best).whiten(self._system(rows[best]), turbulence)
+        self._solve(systems)
 
-    def at_pixels(self, ccd: int, seed: TpvWcs, x: FloatArray, y: FloatArray) -> FloatArray:
-        """Return the (n, 2) model at pixels of a CCD for a star of the typical colour, mas."""
-        place = np.stack(seed.pixel_to_plane(x, y), axis=-1)
-        common = common_polynomial(place) @ self.solution[:, : self.n_common].T
-        own = self.solution[:, self._own(self.ccds.index(ccd))]
-        return common + pixel_polynomial(x, y, CCD_DEGREE, self.shape) @ own.T
+    def _system(self, rows: NDArray[np.int64]) -> FloatArray:
+        """Return the columns of the shared terms, the residuals and the own terms: both axes of stars below another."""
+        both = np.eye(2)
+        values = self.stars.residual[rows].T.reshape(-1, 1)
+        return np.hstack([np.kron(both, self.design[rows]), values, np.kron(both, self.own[rows])])
+
+    def _solve(self, systems: Mapping[int, FloatArray]) -> dict[int, FloatArray]:
+        """Fit the shared terms to weighted systems; return the (2, 10) coefficients of each CCD's own terms."""
+        n = self.shared.size
+        normal = np.diag(np.append(np.tile(self._precision(), 2), 0.0))
+        eliminated = {}
+        for ccd, system in systems.items():
+            product = system.T @ system
+            block = product[n + 1 :, n + 1 :] + np.eye(2 * N_OWN)
+            eliminated[ccd] = np.linalg.solve(block, product[n + 1 :, : n + 1])
+            normal += product[: n + 1, : n + 1] - product[: n + 1, n + 1 :] @ eliminated[ccd]
+        shared = np.linalg.solve(normal[:n, :n], normal[:n, n])
+        self.shared = shared.reshape(2, -1)
+        return {ccd: (terms[:, n] - terms[:, :n] @ shared).reshape(2, -1) for ccd, terms in eliminated.items()}
+
+    def _precision(self) -> FloatArray:
+        """Return the inverse variances of the shared unknowns of one axis."""
+        colour = self.settings.colour_prior_mas * CURVATURE ** np.arange(COLOUR_TERMS)
+        return 1.0 / np.concatenate([np.full(N_COMMON, COMMON_PRIOR_MAS), colour]) ** 2
+
+    def beside_shared(self) -> FloatArray:
+        """Return the (n, 2) residuals beside what is shared, mas."""
+        return self.stars.residual - self.design @ self.shared.T
+
+    def field_stars(self, rows: NDArray[np.int64]) -> FieldStars:
+        """Return stars beside what is shared; the polynomials are those of their CCDs in the order of the numbers."""
+        stars = self.stars
+        numbers = np.unique(stars.ccd[rows])
+        terms = (stars.ccd[rows, None] == numbers)[:, :, None] * self.own[rows, None]
+        left = stars.residual[rows] - self.design[rows] @ self.shared.T
+        return FieldStars(
+            stars.place[rows] * MINUTES, left, stars.error[rows], terms.reshape(rows.size, numbers.size * N_OWN)
+        )
+
+    def common(self, place: FloatArray) -> FloatArray:
+        """Return the (n, 2) common polynomial at standard coordinates in degrees, mas."""
+        return common_polynomial(place) @ self.shared[:, :N_COMMON].T
 
     def chromatic(self) -> Chromatic:
         """Return the displacement of the stars by their colours, in the range of the stars used."""
-        terms = self.solution[:, self._colour()]
+        terms = self.shared[:, N_COMMON:]
         low, high = (float(np.quantile(self.stars.colour, q)) if len(self.stars.pairs) else 0.0 for q in (0.01, 0.99))
         typical = self.stars.typical
         return Chromatic(typical_mag=typical, range_mag=(typical + low, typical + high), terms_mas=terms.tolist())
 
     def pointing_offset(self) -> tuple[float, float]:
         """Return the offset of the pointing along xi and eta, arcseconds."""
-        return float(self.solution[0, 0] / MAS_PER_ARCSEC), float(self.solution[1, 0] / MAS_PER_ARCSEC)
+        return float(self.shared[0, 0] / MAS_PER_ARCSEC), float(self.shared[1, 0] / MAS_PER_ARCSEC)
 
 
 def common_polynomial(place_deg: FloatArray) -> FloatArray:
@@ -263,28 +285,19 @@ def common_polynomial(place_deg: FloatArray) -> FloatArray:
     return np.stack([u ** (t - j) * v**j for t in range(COMMON_DEGREE + 1) for j in range(t + 1)], axis=-1)
 
 
-def _tie_ccd(
-    ccd: int,
-    seed: TpvWcs,
-    model: _LinearModel,
-    stars: _Stars,
-    left: FloatArray,
-    used: NDArray[np.bool_],
-    noise: FloatArray,
-    turbulence: Turbulence,
-    shape: tuple[int, int],
-    settings: AstrometrySettings,
-) -> TiedCcd:
+def _tie_ccd(ccd: int, seed: TpvWcs, model: _JointModel, used: NDArray[np.bool_], turbulence: Turbulence) -> TiedCcd:
     """Return the solution of one CCD."""
+    stars, shape, settings = model.stars, model.shape, model.settings
     ny, nx = shape
     x, y = (a.ravel() for a in np.meshgrid(np.linspace(0, nx - 1, GRID[1]), np.linspace(0, ny - 1, GRID[0])))
     xi, eta = seed.pixel_to_plane(x, y)
-    minutes = np.stack([xi, eta], axis=-1) * 60.0
-    reach = settings.turbulence_reach_arcmin
-    low, high = minutes.min(axis=0) - reach, minutes.max(axis=0) + reach
-    near = used & (stars.place * 60.0 > low).all(axis=1) & (stars.place * 60.0 < high).all(axis=1)
-    field = interpolate(turbulence, stars.place[near] * 60.0, left[near], noise[near], minutes)
-    total = (model.at_pixels(ccd, seed, x, y) + field.values) / MAS_PER_DEGREE
+    place = np.stack([xi, eta], axis=-1)
+    reach = settings.turbulence_reach_arcmin / MINUTES
+    low, high = place.min(axis=0) - reach, place.max(axis=0) + reach
+    near = np.flatnonzero(used & (stars.place > low).all(axis=1) & (stars.place < high).all(axis=1))
+    terms = np.kron(np.unique(stars.ccd[near]) == ccd, model.own_terms(x, y))
+    field = interpolate(turbulence, model.field_stars(near), place * MINUTES, terms)
+    total = (model.common(place) + field.values) / MAS_PER_DEGREE
     wcs = wcs_through(seed, x, y, xi + total[:, 0], eta + total[:, 1])
     rest = np.stack([xi + total[:, 0], eta + total[:, 1]], axis=-1) - np.stack(wcs.pixel_to_plane(x, y), axis=-1)
     own = used & (stars.ccd == ccd)

@@ -1,28 +1,40 @@
 """Interpolate astrometric residuals of atmospheric turbulence with a Gaussian process.
 
-One Gaussian process per axis with the covariance ``a^2 exp(-(r/l)^(5/3) / 2)``, the form of a turbulent field at
-separations below its outer scale, as Fortino, Bernstein, Bernardinelli et al. (2021, AJ 162, 106) do for DECam. The
-turbulence is correlated over arcminutes.
+The displacement is the gradient of a random potential, as DES measured: the two axes are one field without curl
+(Bernstein et al. 2017, PASP 129, 074503; Fortino et al. 2021, AJ 162, 106). Its covariance is elongated along the wind
+(Léget et al. 2021, A&A 650, A81). Amplitude, length, elongation and the share without curl are those of largest
+likelihood for the stars of the exposure, whatever the polynomial of each CCD.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve
-from scipy.spatial.distance import cdist, pdist
-
-from imaging.numerics.robust import clipped
+from scipy.linalg import LinAlgError, cho_factor, cho_solve, solve_triangular
+from scipy.linalg.lapack import dtrtri
+from scipy.optimize import minimize
 
 FloatArray = NDArray[np.float64]
 
 EXPONENT = 5.0 / 3.0
+"""Power of the separation: that of the structure function of turbulence below its outer scale."""
 
-LENGTHS_ARCMIN = np.geomspace(0.5, 8.0, 13)
-"""Correlation lengths tried."""
-
-MAXIMUM_STARS = 1500
+MAXIMUM_STARS = 600
 """Largest number of stars in one interpolation; those of smallest error are used."""
+
+BLOCKS, BLOCK_STARS = 6, 110
+"""Largest number of CCDs that give the statistics, and of stars of each."""
+
+EXPECTED = np.array([np.log(8.0), np.log(4.0), 0.0, 0.0, 0.8, np.log(1.5)])
+SPREAD = np.array([0.8, 0.6, 0.3, 0.3, 0.5, 0.8])
+"""Prior of the logarithms of amplitude (mas) and length (arcmin), the stretch, the share without curl, and the
+logarithm of the noise beyond the stated errors (mas): DES has 5 to 15 mas and 5 to 10 arcmin in 90 s."""
+
+LOWEST = EXPECTED - 4.0 * SPREAD
+HIGHEST = EXPECTED + 4.0 * SPREAD
+LOWEST[4], HIGHEST[4] = 0.0, 1.0
+"""Range of the fit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,61 +44,151 @@ class Turbulence:
     Attributes
     ----------
     amplitude_mas
-        Standard deviation per axis.
+        Standard deviation per axis of the isotropic field.
     length_arcmin
-        Correlation length.
+        Correlation length: geometric mean of those along and across the wind.
+    stretch
+        Elongation: ``log(ratio of lengths) / 2`` times cosine and sine of twice the angle of the longer axis from xi
+        towards eta.
+    gradient
+        Share without curl, 0 to 1; the rest has independent axes.
+    noise_mas
+        Standard deviation per axis of what is neither correlated nor in the stated errors of stars.
     """
 
     amplitude_mas: float
     length_arcmin: float
+    stretch: tuple[float, float] = (0.0, 0.0)
+    gradient: float = 1.0
+    noise_mas: float = 0.0
 
-    def covariance(self, separation_arcmin: FloatArray) -> FloatArray:
-        """Return the covariance at separations, mas^2."""
-        return self.amplitude_mas**2 * np.exp(-0.5 * (separation_arcmin / self.length_arcmin) ** EXPONENT)
+    def covariance(self, first: FloatArray, second: FloatArray) -> FloatArray:
+        """Return the covariance of the displacements at positions, mas^2.
+
+        The field across the separation has ``a^2 exp(-(r/l)^(5/3) / 2)``; that along it follows, because a gradient
+        has no curl. With elongation the potential is a function of the stretched separation.
+
+        Parameters
+        ----------
+        first, second
+            (n, 2) and (m, 2) positions, arcminutes.
+
+        Returns
+        -------
+        covariance
+            (2n, 2m): the displacements along xi of all positions, then those along eta.
+        """
+        stretch = self._matrix()
+        apart = (first[:, None] - second[None]) @ stretch
+        squared = np.maximum(np.sum(apart**2, axis=2), 1e-12)
+        scaled = (squared / self.length_arcmin**2) ** (0.5 * EXPONENT)
+        across = self.amplitude_mas**2 * np.exp(-0.5 * scaled)
+        along = apart @ stretch
+        fall = across * (0.5 * EXPONENT * self.gradient) * scaled / squared
+        shape = (1.0 - self.gradient) * np.eye(2) + self.gradient * stretch @ stretch
+        found = np.empty((2, len(first), 2, len(second)))
+        for i in range(2):
+            for j in range(2):
+                found[i, :, j] = shape[i, j] * across - fall * along[..., i] * along[..., j]
+        return found.reshape(2 * len(first), 2 * len(second))
+
+    def _matrix(self) -> FloatArray:
+        """Return the (2, 2) matrix of determinant one that makes separations isotropic."""
+        size = float(np.hypot(*self.stretch))
+        turned = np.array([[self.stretch[0], self.stretch[1]], [self.stretch[1], -self.stretch[0]]])
+        return np.cosh(size) * np.eye(2) - np.sinh(size) / max(size, 1e-12) * turned
 
 
-def measure_turbulence(places: list[FloatArray], residuals: list[FloatArray]) -> Turbulence:
-    """Estimate amplitude and correlation length from the products of residuals of pairs of stars.
+@dataclass(frozen=True, eq=False)
+class FieldStars:
+    """Stars whose residuals are turbulence, noise, and a polynomial of their CCD.
 
-    Noise is not correlated between stars, so the products measure the turbulence alone. The best of a list of lengths
-    is chosen, each with its best-fitting amplitude.
-
-    Parameters
+    Attributes
     ----------
-    places
-        Per CCD, (n, 2) positions of the stars, arcminutes.
-    residuals
-        Per CCD, (n, 2) residuals, mas.
+    place
+        (n, 2) positions, arcminutes.
+    residual, error_mas
+        (n, 2) residuals along xi and eta and their errors, mas.
+    polynomial
+        (n, k) terms of the polynomials that are free, each times its prior, mas.
     """
-    edges = np.concatenate([np.arange(0.0, 4.0, 0.25), np.arange(4.0, 10.1, 1.0)])
-    products, counts = np.zeros(edges.size - 1), np.zeros(edges.size - 1)
-    for place, residual in zip(places, residuals, strict=True):
-        if len(place) < 10:
-            continue
-        keep = clipped(residual[:, 0], 4.0) & clipped(residual[:, 1], 4.0)
-        separation = pdist(place[keep])
-        first, second = np.triu_indices(int(keep.sum()), k=1)
-        values = (residual[keep][first] * residual[keep][second]).mean(axis=1)
-        products += np.histogram(separation, edges, weights=values)[0]
-        counts += np.histogram(separation, edges)[0]
-    filled = counts > 0
-    if not filled.any():
-        return Turbulence(0.0, 1.0)
-    middle = 0.5 * (edges[1:] + edges[:-1])[filled]
-    measured, weight = products[filled] / counts[filled], counts[filled]
-    best = (0.0, 0.0, 1.0)
-    for length in LENGTHS_ARCMIN:
-        shape = np.exp(-0.5 * (middle / length) ** EXPONENT)
-        power = float((weight * measured * shape).sum() / (weight * shape**2).sum())
-        explained = power * float((weight * measured * shape).sum())
-        if power > 0.0 and explained > best[0]:
-            best = (explained, power, float(length))
-    return Turbulence(float(np.sqrt(best[1])), best[2])
+
+    place: FloatArray
+    residual: FloatArray
+    error_mas: FloatArray
+    polynomial: FloatArray
+
+    def select(self, keep: NDArray[np.bool_] | NDArray[np.int64]) -> "FieldStars":
+        """Return the selected stars."""
+        return FieldStars(*(getattr(self, name)[keep] for name in self.__dataclass_fields__))  # fields in order
+
+    def best(self, most: int) -> NDArray[np.int64]:
+        """Return the numbers of the stars of smallest error."""
+        return np.sort(np.argsort(self.error_mas.sum(axis=1), kind="stable")[:most])
+
+    def covariance(self, turbulence: Turbulence) -> FloatArray:
+        """Return the (2n, 2n) covariance of turbulence and noise."""
+        between = turbulence.covariance(self.place, self.place)
+        between[np.diag_indices_from(between)] += self.error_mas.T.ravel() ** 2 + turbulence.noise_mas**2
+        return between
+
+    def whiten(self, system: FloatArray, turbulence: Turbulence) -> FloatArray:
+        """Return (2n, m) columns in which turbulence and noise are independent and of unit variance."""
+        factor = np.linalg.cholesky(self.covariance(turbulence))
+        return np.asarray(solve_triangular(factor, system, lower=True, check_finite=False))
+
+
+def measure_turbulence(ccds: Sequence[FieldStars]) -> Turbulence:
+    """Return the statistics of largest posterior probability, given the stars of CCDs with their polynomials.
+
+    The CCDs count as independent, and of many CCDs those with most stars are taken.
+    """
+    chosen = sorted((stars for stars in ccds if len(stars.place) > 1), key=lambda stars: -len(stars.place))[:BLOCKS]
+    blocks = [stars.select(stars.best(BLOCK_STARS)) for stars in chosen]
+    free = [np.kron(np.eye(2), stars.polynomial @ stars.polynomial.T) for stars in blocks]
+
+    def cost(parameters: FloatArray) -> float:
+        turbulence = _turbulence(parameters)
+        total = float(np.sum(((parameters - EXPECTED) / SPREAD) ** 2))
+        for stars, polynomial in zip(blocks, free, strict=True):
+            between = stars.covariance(turbulence) + polynomial
+            try:
+                factor = cho_factor(between, lower=True, overwrite_a=True, check_finite=False)
+            except LinAlgError:
+                return 1e12
+            values = stars.residual.T.ravel()
+            total += float(values @ cho_solve(factor, values, check_finite=False))
+            total += 2.0 * float(np.sum(np.log(np.diag(factor[0]))))
+        return 0.5 * total
+
+    if not blocks:
+        return _turbulence(EXPECTED)
+    return _turbulence(_least(cost))
+
+
+def _least(cost: Callable[[FloatArray], float]) -> FloatArray:
+    scaled = [
+        ((low - middle) / width, (high - middle) / width)
+        for low, high, middle, width in zip(LOWEST, HIGHEST, EXPECTED, SPREAD, strict=True)
+    ]
+    found = minimize(
+        lambda steps: cost(EXPECTED + SPREAD * steps),
+        np.zeros(EXPECTED.size),
+        method="L-BFGS-B",
+        bounds=scaled,
+        options={"eps": 1e-4, "ftol": 1e-6, "maxiter": 25},
+    )
+    return np.asarray(EXPECTED + SPREAD * found.x, dtype=np.float64)
+
+
+def _turbulence(parameters: FloatArray) -> Turbulence:
+    amplitude, length, first, second, gradient, noise = (float(value) for value in parameters)
+    return Turbulence(float(np.exp(amplitude)), float(np.exp(length)), (first, second), gradient, float(np.exp(noise)))
 
 
 @dataclass(frozen=True, eq=False)
 class Interpolation:
-    """Turbulence predicted at given positions.
+    """Turbulence and polynomial predicted at given positions.
 
     Attributes
     ----------
@@ -100,32 +202,36 @@ class Interpolation:
     left_out: FloatArray
 
 
-def interpolate(
-    turbulence: Turbulence, place: FloatArray, residual: FloatArray, error_mas: FloatArray, wanted: FloatArray
-) -> Interpolation:
-    """Predict the turbulence at given positions from the residuals of stars.
+def interpolate(turbulence: Turbulence, stars: FieldStars, wanted: FloatArray, polynomial: FloatArray) -> Interpolation:
+    """Predict turbulence and polynomials at given positions from the residuals of stars.
 
     Parameters
     ----------
     turbulence
         Statistics of the field.
-    place, wanted
-        (n, 2) and (m, 2) positions of the stars and of the predictions, arcminutes.
-    residual
-        (n, 2) residuals of the stars, mas.
-    error_mas
-        (n, 2) their errors.
+    stars
+        The stars; no prediction uses those of largest error beyond :data:`MAXIMUM_STARS`.
+    wanted
+        (m, 2) positions of the predictions, arcminutes.
+    polynomial
+        (m, k) terms of the polynomials there, as in ``stars``.
     """
-    values, left_out = np.zeros((len(wanted), 2)), residual.copy()
-    if turbulence.amplitude_mas == 0.0 or len(place) == 0:
-        return Interpolation(values, left_out)
-    best = np.argsort(error_mas.sum(axis=1), kind="stable")[:MAXIMUM_STARS]
-    between = turbulence.covariance(cdist(place[best], place[best]))
-    towards = turbulence.covariance(cdist(wanted, place[best]))
-    for axis in range(2):
-        factor = cho_factor(between + np.diag(error_mas[best, axis] ** 2), lower=True)
-        inverse = cho_solve(factor, np.eye(len(best)))
-        weights = inverse @ residual[best, axis]
-        values[:, axis] = towards @ weights
-        left_out[best, axis] = weights / np.diag(inverse)
-    return Interpolation(values, left_out)
+    if len(stars.place) == 0:
+        return Interpolation(np.zeros((len(wanted), 2)), stars.residual)
+    best = stars.best(MAXIMUM_STARS)
+    used, both = stars.select(best), np.eye(2)
+    lower = np.linalg.cholesky(used.covariance(turbulence) + np.kron(both, used.polynomial @ used.polynomial.T))
+    inverse, _ = dtrtri(lower, lower=1)
+    weights = inverse.T @ (inverse @ used.residual.T.ravel())
+
+    def predict(place: FloatArray, terms: FloatArray) -> FloatArray:
+        towards = turbulence.covariance(place, used.place) + np.kron(both, terms @ used.polynomial.T)
+        return np.asarray((towards @ weights).reshape(2, -1).T)
+
+    columns = inverse.reshape(len(inverse), 2, -1)
+    precision = np.einsum("kin,kjn->nij", columns, columns, optimize=True)
+    left_out = np.empty_like(stars.residual)
+    left_out[best] = np.linalg.solve(precision, weights.reshape(2, -1).T[:, :, None])[:, :, 0]
+    if len(rest := np.setdiff1d(np.arange(len(stars.place)), best)):
+        left_out[rest] = stars.residual[rest] - predict(stars.place[rest], stars.polynomial[rest])
+    return Interpolation(predict(wanted, polynomial), left_out)

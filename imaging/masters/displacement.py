@@ -14,7 +14,6 @@ from itertools import chain, combinations
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
-from scipy.spatial.distance import cdist
 
 from imaging.astrometry.displacement import EDGE_KNOTS_PIXELS, PixelDisplacement, edge_weights, ring_shift
 from imaging.astrometry.fit import pixel_polynomial
@@ -32,6 +31,8 @@ FREE_DEGREE = 3
 
 FREE_PIXELS = 10.0
 """Prior of its coefficients, effectively none."""
+
+MAS_PER_ARCMIN = 60000.0
 
 EDGE_STRENGTHS = np.geomspace(1e-3, 1.0, 13)
 """Standard deviations tried for the displacement at an edge, pixels; it is taken to fall with the distance."""
@@ -56,8 +57,8 @@ class StarOffsets:
         Errors of the residuals, those of the reference included.
     turbulence
         Covariance of the turbulence of the exposure.
-    arcmin_per_pixel
-        Scale.
+    to_sky
+        (2, 2) derivatives of the standard coordinates by x and y, arcminutes per pixel.
     """
 
     x: FloatArray
@@ -67,7 +68,15 @@ class StarOffsets:
     error_x: FloatArray
     error_y: FloatArray
     turbulence: Turbulence
-    arcmin_per_pixel: float
+    to_sky: FloatArray
+
+    def turbulence_pixels(self) -> FloatArray:
+        """Return the (2n, 2n) covariance of the turbulence: the displacements along x of all stars, then along y."""
+        place, n = np.stack([self.x, self.y], axis=-1) @ self.to_sky.T, self.x.size
+        covariance = self.turbulence.covariance(place, place).reshape(2, n, 2, n)
+        to_pixels = np.linalg.inv(self.to_sky) / MAS_PER_ARCMIN
+        turned = np.einsum("ik,knlm,jl->injm", to_pixels, covariance, to_pixels, optimize=True)
+        return np.asarray(turned.reshape(2 * n, 2 * n))
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,16 +182,14 @@ def _without_outliers(stars: StarOffsets, settings: DisplacementSettings) -> Sta
     """Return the stars whose residuals, after a cubic, do not deviate: false matches and blends do."""
     design = pixel_polynomial(stars.x, stars.y, FREE_DEGREE, (NY, NX))
     keep = np.ones(stars.x.size, bool)
+    scale = MAS_PER_ARCMIN * np.sqrt(abs(np.linalg.det(stars.to_sky)))
+    turbulence = stars.turbulence.amplitude_mas / scale
     for values, error in ((stars.dx, stars.error_x), (stars.dy, stars.error_y)):
-        weight = 1.0 / np.hypot(error, stars.turbulence.amplitude_mas * _pixels_per_mas(stars) + settings.floor_pixels)
+        weight = 1.0 / np.hypot(error, turbulence + settings.floor_pixels)
         solution = np.linalg.lstsq(design * weight[:, None], values * weight, rcond=None)[0]
         keep &= clipped((values - design @ solution) * weight, settings.clip_sigma)
     columns = {name: getattr(stars, name)[keep] for name in ("x", "y", "dx", "dy", "error_x", "error_y")}
     return replace(stars, **columns)
-
-
-def _pixels_per_mas(stars: StarOffsets) -> float:
-    return 1.0 / (60000.0 * stars.arcmin_per_pixel)
 
 
 def _normal(stars: StarOffsets, rings: TreeRings | None, settings: DisplacementSettings) -> _Normal:
@@ -196,15 +203,11 @@ def _normal(stars: StarOffsets, rings: TreeRings | None, settings: DisplacementS
     for k, weights in enumerate(per_edge):
         design[k // 2, :, 1 + k * knots : 1 + (k + 1) * knots] = weights
     free = FREE_PIXELS * pixel_polynomial(stars.x, stars.y, FREE_DEGREE, (NY, NX))
-    place = np.stack([stars.x, stars.y], axis=-1) * stars.arcmin_per_pixel
-    common = stars.turbulence.covariance(cdist(place, place)) * _pixels_per_mas(stars) ** 2 + free @ free.T
-    matrix, vector = np.zeros((size, size)), np.zeros(size)
-    for axis, (values, error) in enumerate(((stars.dx, stars.error_x), (stars.dy, stars.error_y))):
-        factor = cho_factor(common + np.diag(error**2 + settings.floor_pixels**2), lower=True)
-        weighted = cho_solve(factor, design[axis])
-        matrix += design[axis].T @ weighted
-        vector += weighted.T @ values
-    return _Normal(matrix, vector)
+    noise = np.concatenate([stars.error_x, stars.error_y]) ** 2 + settings.floor_pixels**2
+    covariance = stars.turbulence_pixels() + np.kron(np.eye(2), free @ free.T) + np.diag(noise)
+    both = design.reshape(-1, size)
+    weighted = cho_solve(cho_factor(covariance, lower=True), both)
+    return _Normal(both.T @ weighted, weighted.T @ np.concatenate([stars.dx, stars.dy]))
 
 
 def _sum(normals: list[_Normal]) -> _Normal:

@@ -2,13 +2,19 @@
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from imaging.astrometry.solution import MAS_PER_DEGREE, TiedCcd
 from imaging.astrometry.turbulence import Turbulence
 from imaging.detector.ccds import NX, NY
 from imaging.masters.displacement import StarOffsets
 from imaging.tables import column
-from imaging.wcs.tpv import sky_to_plane
+from imaging.wcs.tpv import TpvWcs, sky_to_plane
+
+FloatArray = NDArray[np.float64]
+
+MINUTES = 60.0
+"""Arcminutes per degree."""
 
 
 def star_offsets(matches: pa.Table, tied: TiedCcd, turbulence: Turbulence) -> StarOffsets:
@@ -46,5 +52,12 @@ def star_offsets(matches: pa.Table, tied: TiedCcd, turbulence: Turbulence) -> St
         error_x=np.hypot(x_error, reference),
         error_y=np.hypot(y_error, reference),
         turbulence=turbulence,
-        arcmin_per_pixel=scale_mas / 60000.0,
+        to_sky=_to_sky(wcs),
     )
+
+
+def _to_sky(wcs: TpvWcs) -> FloatArray:
+    """Return the (2, 2) derivatives of the standard coordinates by x and y in the middle of a CCD, arcmin per pixel."""
+    middle, h = np.array([NX / 2, NY / 2]), 500.0
+    ahead, behind = (np.stack(wcs.pixel_to_plane(*(middle[:, None] + step * np.eye(2)))) for step in (h, -h))
+    return (ahead - behind) * MINUTES / (2.0 * h)

@@ -5,15 +5,17 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from bench.ideal_astrometry import ideal_error_mas
 from imaging.astrometry.displacement import PixelDisplacement
 from imaging.astrometry.fit import Pairs, fit_ccd, pair_errors_mas
 from imaging.astrometry.settings import AstrometrySettings
 from imaging.astrometry.solution import ExposureAstrometry, TiedCcd
 from imaging.astrometry.tie import tie_exposure
-from imaging.astrometry.turbulence import interpolate, measure_turbulence
 from imaging.detector.distortion import seed_wcs
 from imaging.errors import CcdError
 from imaging.schemas.matches import ASTROMETRY_MATCHES
+from imaging.simulation.atmosphere import turbulence_arcsec
+from imaging.simulation.exposures import TurbulenceTruth
 from imaging.tables import column, make_table
 from imaging.wcs.tpv import plane_to_sky, sky_to_plane
 
@@ -121,8 +123,8 @@ def test_turbulence_is_interpolated(exposure):
         tied.append(sky_error_mas(sky, seeds, tie.ccds[ccd], ccd, corrected=False))
         corrected.append(sky_error_mas(sky, seeds, tie.ccds[ccd], ccd, corrected=True))
     rms = [float(np.sqrt(np.mean(np.square(e)))) for e in (alone, tied, corrected)]
-    assert rms[2] < 5.0, "interpolated turbulence"
-    assert rms[2] < 0.75 * rms[0], "the tie improves on single CCDs"
+    assert rms[2] < 2.5, "interpolated turbulence"
+    assert rms[2] < 0.6 * rms[0], "the tie improves on single CCDs"
     assert rms[1] < 1.1 * rms[0]
     assert np.abs(np.mean(corrected, axis=(0, 2))).max() < 2.0
 
@@ -161,6 +163,39 @@ def test_stars_of_every_colour_at_airmass_two_in_g_get_their_places():
     assert np.sqrt(np.mean(coloured**2)) < 5.5
     for low, high in ((0.5, 0.9), (0.9, 1.6), (1.6, 2.3)):
         assert np.abs(coloured[:, (colour > low) & (colour < high)].mean(axis=1)).max() < 2.5
+
+
+class WindySky(Sky):
+    """The simulator's turbulence of 12 mas, a gradient field elongated along the wind."""
+
+    def __init__(self, seed):
+        super().__init__(seed)
+        self.truth_of_turbulence = TurbulenceTruth(seed=(seed, 1), rms_mas=12.0, wind_deg=50.0 * seed)
+
+    def displacement(self, xi, eta, colour, ccd):
+        turbulence = np.stack(turbulence_arcsec(self.truth_of_turbulence, xi, eta), axis=-1) / 3600.0
+        return turbulence + self.ccd_offset_mas[ccd] / MAS
+
+
+def test_positions_are_as_good_as_those_of_a_process_that_knows_the_covariance():
+    """Two CCDs of 180 stars in three exposures; the goal of all skies is 1.2 times that error."""
+    random, ccds, errors, ideal = np.random.default_rng(3), (26, 27), [], []
+    seeds = {ccd: seed_wcs(ccd, *POINTING) for ccd in ccds}
+    number = np.repeat(ccds, 180)
+    for sky in (WindySky(1), WindySky(2), WindySky(3)):
+        matches = {ccd: match_table(sky, ccd, 180, random, noise_mas=3.0) for ccd in ccds}
+        tied = tie_exposure(matches, seeds, SHAPE, SETTINGS)
+        places, wanted = [], []
+        for ccd in ccds:
+            errors.append(sky_error_mas(sky, seeds, tied.ccds[ccd], ccd, corrected=True))
+            places.append(seeds[ccd].pixel_to_plane(column(matches[ccd], "x"), column(matches[ccd], "y")))
+            wanted.append(seeds[ccd].pixel_to_plane(*random.uniform(50, [[1997], [4045]], (2, 180))))
+        noise = np.full((360, 2), np.hypot(3.0, 0.5))
+        places, wanted = (np.concatenate(list_of, axis=1).T for list_of in (places, wanted))
+        ideal.append(ideal_error_mas(sky.truth_of_turbulence, places, number, noise, wanted, number))
+    reached, best = (float(np.sqrt(np.mean(np.square(values)))) for values in (errors, ideal))
+    assert best > 1.5
+    assert reached < 1.2 * best
 
 
 def test_solutions_without_chromatic_terms_are_read(exposure):
@@ -225,20 +260,6 @@ def test_no_stars_at_all_is_refused(exposure):
         tie_exposure({}, seeds, SHAPE, SETTINGS)
     assert caught.value.reason == "astrometry_no_match"
     assert (caught.value.value, caught.value.limit) == ("0", "at least 4")
-
-
-def test_turbulence_statistics_and_prediction():
-    random = np.random.default_rng(8)
-    sky = Sky(9)
-    place = random.uniform(0, 12, (500, 2))
-    field = sky.displacement(place[:, 0] / 60, place[:, 1] / 60, np.full(500, 1.2), 26) * MAS - sky.ccd_offset_mas[26]
-    field -= field.mean(axis=0)
-    measured = field + random.normal(0, 4.0, field.shape)
-    turbulence = measure_turbulence([place], [measured])
-    assert turbulence.amplitude_mas == pytest.approx(float(field.std()), rel=0.25)
-    predicted = interpolate(turbulence, place[:400], measured[:400], np.full((400, 2), 4.0), place[400:])
-    assert (predicted.values - field[400:]).std() < 0.5 * field[400:].std()
-    assert predicted.left_out.std() < 1.2 * np.hypot(4.0, (predicted.values - field[400:]).std())
 
 
 def test_displacements_are_taken_from_measured_positions_before_the_fit_and_from_those_of_the_catalogue():
