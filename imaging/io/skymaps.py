@@ -218,11 +218,11 @@ def _rows_on_disk(table: fits.BinTableHDU, file: IO[bytes], names: list[str]) ->
     table_of_doubles = rows.view(">f8").reshape(n_rows, -1) if plain else None
     places = [list(kind.names or ()).index(name) for name in names]
 
-    def read(chosen: slice | np.ndarray) -> list[np.ndarray]:
+    def read(chosen: slice | np.ndarray, n_columns: int | None = None) -> list[np.ndarray]:
         if isinstance(chosen, slice):
             first, last = chosen.start // width, -(-chosen.stop // width)
             inside = slice(chosen.start - first * width, chosen.stop - first * width)
-            columns = [rows[name][first:last].ravel()[inside].astype(np.float64) for name in names]
+            columns = [rows[name][first:last].ravel()[inside].astype(np.float64) for name in names[:n_columns]]
         elif table_of_doubles is not None:
             part = table_of_doubles.take(chosen, axis=0)
             columns = [part[:, place].astype(np.float64) for place in places]

@@ -104,7 +104,7 @@ def test_only_large_maps_are_read_in_parts(tmp_path, monkeypatch, nside, in_part
     table = fits.BinTableHDU.from_columns([fits.Column("PROB", "D", array=p / p.sum())])
     table.header.update({"ORDERING": "NESTED", "NSIDE": nside, "COORDSYS": "C"})
     fits.HDUList([fits.PrimaryHDU(), table]).writeto(tmp_path / "m.fits")
-    assert read_skymap(tmp_path / "m.fits").total == pytest.approx(1.0, abs=1e-9)
+    assert read_skymap(tmp_path / "m.fits").total == pytest.approx(1.0, abs=1e-7)
     assert bool(calls) == in_parts
 
 
@@ -112,7 +112,7 @@ def test_only_large_maps_are_read_in_parts(tmp_path, monkeypatch, nside, in_part
 @pytest.mark.parametrize("shape", [(), (1024,)])
 @pytest.mark.parametrize("kind", ["D", "E"])
 def test_a_large_map_read_in_parts_is_the_map(tmp_path, ordering, shape, kind):
-    """Rows of one pixel and of 1024, as LIGO and HEALPix write them."""
+    """Rows of one pixel and of 1024, as LIGO and HEALPix write them; what is dropped has 1e-7 of the probability."""
     nside = 256
     p = np.repeat(values(64), 16)
     p /= p.sum()
@@ -125,12 +125,15 @@ def test_a_large_map_read_in_parts_is_the_map(tmp_path, ordering, shape, kind):
     table.header.update({"ORDERING": ordering, "NSIDE": nside, "COORDSYS": "C"})
     fits.HDUList([fits.PrimaryHDU(), table]).writeto(tmp_path / "m.fits")
     parts, whole = read_skymap(tmp_path / "m.fits"), read_skymap((tmp_path / "m.fits").read_bytes())
-    assert np.array_equal(parts.pixel, whole.pixel) and np.array_equal(parts.order, whole.order)
-    np.testing.assert_allclose(parts.probability, whole.probability, rtol=1e-12)
-    assert len(parts.pixel) <= 12 * 64**2 and parts.total == pytest.approx(1.0, abs=1e-5)
-    lon, lat = HEALPix(nside, order="nested").healpix_to_lonlat(np.array([5, 300_000]))
+    kept = np.isin(whole.pixel, parts.pixel)
+    assert np.array_equal(parts.pixel, whole.pixel[kept]) and (parts.order == 6).all() and (whole.order == 6).all()
+    np.testing.assert_allclose(parts.probability, whole.probability[kept], rtol=1e-7)
+    assert whole.probability[~kept].sum() < 1e-7 and (~kept).sum() > 1000
+    assert parts.total == pytest.approx(1.0, abs=1e-5)
+    some = np.array([np.argmax(p), np.searchsorted(np.cumsum(p), 0.99)])
+    lon, lat = HEALPix(nside, order="nested").healpix_to_lonlat(some)
     found = parts.find(lon.to_value(u.deg), lat.to_value(u.deg))
-    assert parts.distance.mu_mpc[found] == pytest.approx(mu[[5, 300_000]])
+    assert parts.distance.mu_mpc[found] == pytest.approx(mu[some])
 
 
 @pytest.mark.parametrize(
