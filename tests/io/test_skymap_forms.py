@@ -56,6 +56,40 @@ def test_one_card_of_another_system_is_enough_to_refuse(tmp_path, cards):
     assert list(cards)[-1] in str(caught.value)
 
 
+def test_the_primary_header_counts_where_the_table_says_nothing(tmp_path):
+    path = write(tmp_path / "m.fits", {"PROB": values()})
+    fits.setval(path, "MJD-OBS", value=57982.5)
+    assert read_skymap(path).mjd == 57982.5
+    fits.setval(path, "COORDSYS", value="G")
+    with pytest.raises(InputError, match=r"equatorial.*COORDSYS G"):
+        read_skymap(path)
+
+
+def test_two_maps_in_one_file_are_refused(tmp_path):
+    path = write(tmp_path / "m.fits", {"PROB": values()})
+    with fits.open(path) as file:
+        fits.HDUList([*file, file[1].copy()]).writeto(tmp_path / "two.fits")
+    with pytest.raises(InputError, match="several sky maps"):
+        read_skymap(tmp_path / "two.fits")
+
+
+@pytest.mark.parametrize("nside", [NSIDE, 256])
+@pytest.mark.parametrize(("unit", "good"), [(None, True), ("Mpc", True), ("kpc", False), ("furlong", False)])
+def test_distances_in_another_unit_are_refused(tmp_path, unit, good, nside):
+    p = values(nside)
+    columns = {"PROB": p, "DISTMU": p * 0 + 40.0, "DISTSIGMA": p * 0 + 8.0, "DISTNORM": p * 0 + 6e-4}
+    units = [None, unit, unit, None]
+    fields = [fits.Column(k, "D", array=v, unit=u) for (k, v), u in zip(columns.items(), units, strict=True)]
+    table = fits.BinTableHDU.from_columns(fields)
+    table.header.update({"ORDERING": "NESTED", "NSIDE": nside})
+    table.writeto(tmp_path / "m.fits")
+    if good:
+        assert read_skymap(tmp_path / "m.fits").distance.mu_mpc[0] == 40.0
+    else:
+        with pytest.raises(InputError, match=rf"DISTMU.*{unit}"):
+            read_skymap(tmp_path / "m.fits")
+
+
 def test_a_cut_map_says_the_sum_of_its_probabilities(tmp_path):
     p = values()
     assert read_skymap(write(tmp_path / "all.fits", {"PROB": p})).notes() == []
