@@ -303,7 +303,9 @@ def _gain_of_noise(
     x, y, _ = find_bright_sources(pixels.science, pixels.weight, min_snr=5.0, maximum=math.inf)
     typical = float(np.median(variance[np.isfinite(variance)])) * long_range(correlation)  # that of the input
     of_sky = sky / typical if sky > MIN_SKY_SIGMA * math.sqrt(typical) else None
-    gain = gain_of_stars(pixels.science, variance, psf, x, y, correlation) if x.size >= min_sources else None
+    stated, gain = 1.0 if min_sources else None, None
+    if x.size >= min_sources:
+        gain = gain_of_stars(pixels.science, variance, psf, x, y, correlation, stated)
     if gain is None and min_sources:
         return None
     agrees = of_sky is not None and (gain is None or 1.0 / SKY_AGREES < of_sky / gain < SKY_AGREES)

@@ -19,6 +19,13 @@ FIRST_MJD_CARD = "MJD-BEG"
 LONG_RANGE_CARD = "NOISESUM"
 """Keyword of imported stacks: variance of the sum of many pixels over that of uncorrelated ones."""
 
+DECIDING = re.compile(
+    r"B(?:UNIT|SCALE|ZERO|LANK|SOFTEN|OFFSET)|E?GAIN|GAIN[AB]|ARAWGAIN|FLUXMAG0|PHOT(?:FLAM|PLAM|ZP)|SATURATE|PIXAR_SR"
+    r"|MAG_?ZERO|MAGZPT0?|MAGZP|ZERO(?:PNT|PT)|ZP|C(?:TYPE|RVAL|RPIX|UNIT|DELT|ROTA)\d|(?:CD|PC|PV)\d+_\d+"
+    r"|[AB]_(?:ORDER|\d_\d)|RADESYS|EQUINOX|L(?:ON|AT)POLE"
+)
+"""Keywords on which pixels, their unit and their coordinates depend."""
+
 LARGEST = 1e15
 """Number above which a gain, an exposure time or a level is nonsense."""
 
@@ -75,3 +82,24 @@ def stated(header: Mapping[str, Any], keys: Iterable[str], limits: tuple[float, 
             raise InputError(f"{key} of the header is not understood", value=repr(value), limit=limit, remedy=remedy)
         return number
     return None
+
+
+def require_single(ambiguous: Iterable[str], name: object) -> None:
+    """Raise if a header gives a keyword on which pixels or coordinates depend several times, with several values.
+
+    Parameters
+    ----------
+    ambiguous
+        Keywords that the header has with several values.
+    name
+        The file, for the message.
+
+    Raises
+    ------
+    InputError
+        With the keywords.
+    """
+    several = sorted(key for key in ambiguous if DECIDING.fullmatch(key))
+    if several:
+        value = f"{', '.join(several)} in {name}"
+        raise InputError("keywords of the header have two values", value=value, remedy="remove the wrong cards")

@@ -194,14 +194,16 @@ def linear_pixels(pixels: NDArray[Any], header: Mapping[str, Any]) -> NDArray[An
     pixels
         (ny, nx) values v.
     header
-        BSOFTEN and BOFFSET: flux = BOFFSET + 2 BSOFTEN sinh(v / (2.5 log10 e)) (Waters et al. 2020, ApJS 251, 4).
+        BSOFTEN and BOFFSET, in any case and below any prefix such as ``HIERARCH CELL.``: flux = BOFFSET + 2 BSOFTEN
+        sinh(v / (2.5 log10 e)) (Waters et al. 2020, ApJS 251, 4).
 
     Raises
     ------
     InputError
         If only one of the two cards is present, or one is not a number.
     """
-    cards = [header.get(key) for key in ("BSOFTEN", "BOFFSET")]
+    last_words = {key.upper().rpartition(".")[2]: value for key, value in header.items()}
+    cards = [last_words.get(key) for key in ("BSOFTEN", "BOFFSET")]
     if cards == [None, None]:
         return pixels
     try:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 from scipy.ndimage import binary_dilation
+from scipy.stats import chi2
 
 from imaging.image import FloatImage
 from imaging.numerics.robust import mad_sigma
@@ -46,11 +47,17 @@ MIN_CONTRAST, MIN_NOISE_SLOPE = 1.3, -0.3
 MIN_RISE, MIN_PIXELS = 0.2, 50
 """Smallest relative rise of a weight map's variance in sources, and fewest pixels, to derive a gain from it."""
 
-STAMP_HALF_WIDTH, FIT_RANGE = 6, (1.0, 60.0)
+STAMP_HALF_WIDTH, FIT_RANGE = 6, (1.0, 200.0)
 """Half width of a star's stamp, pixels; range of its flux per pixel, in sigma of the sky, in which photons dominate."""
 
 MIN_STARS, ROUNDS, MAX_SQUARE = 5, 5, 10.0
 """Fewest stars, rounds of the fit, and largest squared deviation in units of the expected one."""
+
+CLIPPED_MEAN = float(chi2.cdf(MAX_SQUARE, 3) / chi2.cdf(MAX_SQUARE, 1))
+"""Mean of the squared deviations below the largest one, in units of the expected one."""
+
+CONTRADICTING_SIGMA = 5.0
+"""Difference from the expected rise of the scatter in stars, in units of its error, that contradicts a gain."""
 
 
 def blank_correlation(science: FloatImage, sigma: FloatImage, blank: BoolImage) -> FloatArray | None:
@@ -139,11 +146,12 @@ def gain_of_stars(
     x: FloatArray,
     y: FloatArray,
     correlation: FloatArray | None = None,
+    stated: float | None = None,
 ) -> float | None:
     """Derive the gain from the scatter of stars about the PSF.
 
-    In a resampled image the noise of the photons is that of the input, reduced as the sky's is, and the fit of a star
-    takes a larger part of it, because it is as smooth as the star.
+    The fit of a star takes a part of its noise. In a resampled image the noise of the photons is that of the input,
+    reduced as the sky's is, and the fit takes a larger part, because it is as smooth as the star.
 
     Parameters
     ----------
@@ -155,11 +163,14 @@ def gain_of_stars(
         (n,) peaks of stars, pixels.
     correlation
         (6, 6) autocorrelation of the noise; None if it is white.
+    stated
+        Gain that the stars may contradict.
 
     Returns
     -------
     gain
-        Photo-electrons per unit; None if there are too few stars or no rise of the scatter is seen.
+        Photo-electrons per unit; None if there are too few stars, no rise of the scatter is seen, or it agrees with the
+        stated gain within five sigma.
     """
     half, points = STAMP_HALF_WIDTH, []
     lags = None if correlation is None else _stamp_correlation(correlation)
@@ -175,16 +186,26 @@ def gain_of_stars(
     inside = (light > FIT_RANGE[0] * sky) & (light < FIT_RANGE[1] * sky)
     if np.count_nonzero(inside) < MIN_PIXELS:
         return None
-    u, v = (light / sky)[inside], (square / sky**2)[inside] - 1.0
-    design, rise = np.stack([u, u**2], axis=1), np.zeros(2)
+    rise, error = _rise((light / sky)[inside], (square / sky**2)[inside])
+    unit = float(np.median(sky))
+    agrees = stated is not None and abs(rise - 1.0 / (stated * unit)) < CONTRADICTING_SIGMA * error
+    return None if agrees or rise <= 0.0 else 1.0 / (rise * unit)
+
+
+def _rise(u: FloatArray, squares: FloatArray) -> tuple[float, float]:
+    """Return by how much squared deviations rise with the light, both in units of the sky's noise, and its error."""
+    design, rise, v = np.stack([u, u**2], axis=1), np.zeros(2), squares - 1.0
     for _ in range(ROUNDS):  # a squared deviation scatters by its own expectation
         expected = 1.0 + design @ np.maximum(rise, 0.0)
-        keep = (v + 1.0 < MAX_SQUARE * expected) if rise.any() else np.ones(u.size, dtype=np.bool_)
+        keep = np.ones(u.size, dtype=np.bool_)
+        if rise.any():
+            keep, v = squares < MAX_SQUARE * expected, squares / CLIPPED_MEAN - 1.0
         root = 1.0 / expected[keep]
-        rise = np.linalg.lstsq(design[keep] * root[:, None], v[keep] * root, rcond=None)[0]
+        weighted = design[keep] * root[:, None]
+        rise = np.linalg.lstsq(weighted, v[keep] * root, rcond=None)[0]
         if rise[1] < 0.0:  # the square is the error of the PSF
             rise = np.array([float(np.sum(root**2 * u[keep] * v[keep]) / np.sum((root * u[keep]) ** 2)), 0.0])
-    return None if rise[0] <= 0.0 else 1.0 / (float(rise[0]) * float(np.median(sky)))
+    return float(rise[0]), math.sqrt(2.0 * float(np.linalg.inv(weighted.T @ weighted)[0, 0]))
 
 
 def _stamp_correlation(correlation: FloatArray) -> FloatArray:
@@ -200,7 +221,8 @@ def _deviations(
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Fit flux, position and background of a star; return light, squared deviation and sky sigma of its pixels.
 
-    Of correlated noise the light is that whose photons would give the same deviation if it were white.
+    The fit takes a part of the noise, most of it in the core. The deviation is divided by the part of the sky's noise
+    that is left, and the light is that whose photons would give it in white noise.
     """
     half, dx, dy = STAMP_HALF_WIDTH, 0.0, 0.0
     for _ in range(3):
@@ -215,8 +237,6 @@ def _deviations(
     light = flux * stamp
     fitted = (columns @ np.array([flux, mx, my, level])).reshape(stamp.shape)
     square = ((data - fitted) ** 2).ravel()
-    if lags is None:
-        return light.ravel(), square * data.size / (data.size - 4.0), noise.ravel()
     weighted = columns / noise.ravel()[:, None]
     left = np.eye(data.size) - columns @ np.linalg.pinv(weighted) / noise.ravel()[None, :]
     spread = noise.ravel() / np.median(noise)
@@ -226,9 +246,9 @@ def _deviations(
     return of_light / of_sky, square / of_sky, noise.ravel()
 
 
-def _variances(matrix: FloatArray, lags: FloatArray) -> FloatArray:
-    """Return the variances of linear combinations of correlated values, the diagonal of M R M^T."""
-    return np.einsum("ij,ij->i", matrix @ lags, matrix)
+def _variances(matrix: FloatArray, lags: FloatArray | None) -> FloatArray:
+    """Return the variances of linear combinations of correlated values, the diagonal of M R M^T; of white ones too."""
+    return np.einsum("ij,ij->i", matrix if lags is None else matrix @ lags, matrix)
 
 
 def blank_scale(science: FloatImage, weight: FloatImage, blank: BoolImage) -> float:

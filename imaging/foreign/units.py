@@ -16,14 +16,17 @@ ZEROPOINT_KEYS = ("MAGZERO", "MAG_ZERO", "MAGZPT0", "ZEROPNT", "ZEROPT", "ZP", "
 ZEROPOINT_LIMITS = (0.0, 50.0)
 """Zero points outside stand for unknown ones, such as 99 and -999."""
 
-FLUX_ZEROPOINT_TOLERANCE_MAG = 0.02
-"""Largest difference between the zero point of the header and that of a unit of flux."""
+ZEROPOINT_TOLERANCE_MAG = 0.02
+"""Largest difference between two zero points of a header, or between one and that of a unit of flux."""
 
 AB_ZERO_JY = 3630.78
 """Flux of magnitude zero in the AB system, Jy (Oke & Gunn 1983)."""
 
 FLUX_OF_ZERO = "FLUXMAG0"
 """Card of the Hyper Suprime-Cam and LSST pipelines: counts of a source of magnitude zero."""
+
+HST_ZERO = -21.10 + 18.6921
+"""AB magnitude of one unit per second, less -2.5 log10(PHOTFLAM) - 5 log10(PHOTPLAM) (ACS data handbook, 5.1.1)."""
 
 NANOJANSKY_ZERO, LARGE_UNIT_MAG = 22.5 + 2.5 * math.log10(AB_ZERO_JY), 5.0
 """AB magnitude of one nJy; magnitude of the smallest unit that is large, such as erg/s/cm2/Hz or maggies."""
@@ -103,12 +106,12 @@ def pixel_unit(
     """
     text = str(header.get("BUNIT") or "").strip()
     if own and text.lower() not in _COUNTS:
-        return PixelUnit(gain or positive(header, "GAIN") or 1.0, zeropoint_mag or _stated_zeropoint(header))
-    zero = zeropoint_mag if zeropoint_mag is not None else _stated_zeropoint(header)
-    name = text.lower().replace(" ", "").replace("'", "")
-    name = "ct/s" if name == "cps" else _PER_PIXEL.sub("", name)
+        zero = zeropoint_mag or _stated_zeropoint(header, per_second=False)
+        return PixelUnit(gain or positive(header, "GAIN") or 1.0, zero)
+    name = _PER_PIXEL.sub("", text.lower().replace(" ", "").replace("'", "").replace("cps", "ct/s"))
     per_second = _SECOND.search(name) is not None and name not in _COUNTS | _ELECTRONS
     base = _SECOND.sub("", name).rstrip("*. ") if per_second else name
+    zero = zeropoint_mag if zeropoint_mag is not None else _stated_zeropoint(header, per_second=per_second)
     if name in ABSENT or base in _COUNTS or base in _ELECTRONS:
         return PixelUnit(gain or _count_gain(header, base in _ELECTRONS, per_second), zero)
     jansky = _flux_jy(text, header, pixel_area_arcsec2)
@@ -122,7 +125,7 @@ def pixel_unit(
             remedy="give the gain and the zero point with --gain and --zeropoint, or their twins for templates",
         )
     flux_zero = -2.5 * math.log10(jansky / AB_ZERO_JY)
-    if zeropoint_mag is None and zero is not None and abs(zero - flux_zero) > FLUX_ZEROPOINT_TOLERANCE_MAG:
+    if zeropoint_mag is None and zero is not None and abs(zero - flux_zero) > ZEROPOINT_TOLERANCE_MAG:
         raise InputError(
             "the zero point of the header contradicts BUNIT",
             value=f"{zero:g}, {text}",
@@ -153,11 +156,42 @@ def _header_gain(header: Mapping[str, Any]) -> float | None:
     return positive(header, "GAIN") or positive(header, "EGAIN") or positive(header, "ARAWGAIN")
 
 
-def _stated_zeropoint(header: Mapping[str, Any]) -> float | None:
+def _stated_zeropoint(header: Mapping[str, Any], *, per_second: bool) -> float | None:
+    """Return the zero point of a header; of two, one of which is per second, that of the pixels.
+
+    Raises
+    ------
+    InputError
+        If it is not understood, or if there are two that contradict each other.
+    """
     remedy = "correct the card, or give --zeropoint or --template-zeropoint"
-    zero = stated(header, ZEROPOINT_KEYS, ZEROPOINT_LIMITS, remedy)
-    flux = positive(header, FLUX_OF_ZERO) if zero is None else None
-    return zero if flux is None else 2.5 * math.log10(flux)
+    zeros: dict[str, float] = {}
+    for key in ZEROPOINT_KEYS:
+        try:
+            zero = stated(header, (key,), ZEROPOINT_LIMITS, remedy)
+        except InputError:
+            if not zeros:
+                raise
+            continue
+        zeros |= {} if zero is None else {key: zero}
+    flux, seconds = positive(header, FLUX_OF_ZERO), positive(header, "EXPTIME")
+    exposure_mag = math.nan if seconds is None else 2.5 * math.log10(seconds)
+    zeros |= {} if flux is None else {FLUX_OF_ZERO: 2.5 * math.log10(flux)}
+    flam, pivot = positive(header, "PHOTFLAM"), positive(header, "PHOTPLAM")
+    if flam is not None and pivot is not None and (per_second or seconds is not None):
+        per_s = -2.5 * math.log10(flam) - 5.0 * math.log10(pivot) + HST_ZERO
+        zeros["PHOTFLAM"] = per_s if per_second else per_s + exposure_mag
+    if not zeros:
+        return None
+    (first, zero), *others = zeros.items()
+    for key, other in others:
+        apart = abs(other - zero)
+        if abs(apart - abs(exposure_mag)) <= ZEROPOINT_TOLERANCE_MAG < apart:
+            zero = min(zero, other) if per_second == (exposure_mag > 0) else max(zero, other)
+        elif apart > ZEROPOINT_TOLERANCE_MAG:
+            value, limit = f"{first} {zero:g}, {key} {other:.4g}", f"{ZEROPOINT_TOLERANCE_MAG:g} mag apart"
+            raise InputError("two zero points of the header contradict", value=value, limit=limit, remedy=remedy)
+    return zero
 
 
 def _flux_jy(text: str, header: Mapping[str, Any], pixel_area_arcsec2: float) -> float | None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from imaging.bits import MaskBit
 from imaging.errors import InputError
-from imaging.foreign.cards import positive
+from imaging.foreign.cards import positive, require_single
 from imaging.foreign.identity import ImageHead
 from imaging.foreign.mask_planes import MASK_NAMES, OTHER_NAMES, HeaderCard, mask_of_plane
 from imaging.foreign.no_data import (
@@ -32,7 +32,7 @@ from imaging.foreign.no_data import (
 from imaging.foreign.units import pixel_unit
 from imaging.foreign.weights import WEIGHT_POWERS, inverse_variance
 from imaging.image import LoadedImage, MaskImage
-from imaging.io.checked import fits_file, require_whole
+from imaging.io.checked import fits_layouts, require_whole
 from imaging.io.damage import reading
 from imaging.io.dithered import dither_steps
 from imaging.wcs.foreign import image_header, wcs_of_header
@@ -100,7 +100,7 @@ PACKED_NAME = "COMPRESSED_IMAGE"
 FARTHEST_PIXEL = 1e7
 """Largest distance of the reference pixel of coordinates, pixels: an all-sky image of 0.1 arcsec."""
 
-NOTHING_STATED = Stated()
+NOTHING_STATED, UNREADABLE = Stated(), "the image cannot be read"
 
 
 def read_image(
@@ -134,7 +134,7 @@ def read_image(
         bit is not understood.
     """
     path = Path(path)
-    with reading(path, "the image cannot be read", "correct its header, or export it again"):
+    with reading(path, UNREADABLE, "correct its header, or export it again"):
         return _read_image(path, extension, mask, weight, stated)
 
 
@@ -151,7 +151,7 @@ def read_head(path: Path, extension: str | None = None) -> ImageHead:
     InputError
         If the file is missing or not FITS, has no image, or lacks usable coordinates.
     """
-    with reading(path, "the image cannot be read", "correct its header, or export it again"):
+    with reading(path, UNREADABLE, "correct its header, or export it again"):
         with fitsio.FITS(str(path)) as file:
             number = _image_number(file, extension, path)
             header, own = _keywords(file[0].read_header()), _keywords(file[number].read_header())
@@ -281,12 +281,14 @@ def _read_plane(path: Path, extension: str | None) -> _Hdu:
     require_whole(path)
     remedy = "check the name; compressed files end in .fz or .gz"
     with reading(path, "image missing or not FITS", remedy):
-        fits_file(path, headers=False, names=None if extension is None or extension.isdigit() else {extension})
+        chosen = None if extension is None or extension.isdigit() else {extension}
+        layouts = fits_layouts(path, headers=False, names=chosen)
         with fitsio.FITS(str(path)) as file:
             number = _image_number(file, extension, path)
             headers = [file[0].read_header(), *([file[number].read_header()] if number > 0 else [])]
             pixels = file[number].read().reshape(_plane_shape(file[number]))
             name = str(file[number].get_extname()).strip()
+    require_single(layouts[0].ambiguous | layouts[number].ambiguous, path)
     own = _keywords(headers[-1])
     header = image_header(_keywords(headers[0]), own)
     cards = tuple(card for h in headers for card in _cards(h))

@@ -49,12 +49,15 @@ class HduLayout:
         Keywords to the texts of their values, the first of several.
     start, data_start, data_end
         Bytes of the header's begin, the data's begin and its padded end.
+    ambiguous
+        Keywords that occur with several values.
     """
 
     cards: Mapping[str, str]
     start: int
     data_start: int
     data_end: int
+    ambiguous: frozenset[str] = frozenset()
 
     def integer(self, key: str, default: int | None = None) -> int:
         """Return the value of a keyword.
@@ -123,6 +126,7 @@ def hdu_layout(content: bytes | mmap.mmap, start: int, *, first: bool) -> HduLay
         If they are impossible, or the file ends within the HDU.
     """
     cards: dict[str, str] = {}
+    ambiguous: set[str] = set()
     for block in range(HEADER_BLOCKS):
         place = start + block * BLOCK
         part = bytes(content[place : place + BLOCK])
@@ -132,8 +136,10 @@ def hdu_layout(content: bytes | mmap.mmap, start: int, *, first: bool) -> HduLay
             key = part[n : n + 8].decode("ascii", "replace").rstrip()
             if key == "END":
                 break
-            if part[n + 8 : n + 10] == b"= " and key not in cards:
-                cards[key] = _value(part[n + 10 : n + CARD].decode("ascii", "replace"))
+            if part[n + 8 : n + 10] == b"= ":
+                value = _value(part[n + 10 : n + CARD].decode("ascii", "replace"))
+                if not _same(cards.setdefault(key, value), value):
+                    ambiguous.add(key)
         else:
             continue
         hdu = HduLayout(cards, start, place + BLOCK, place + BLOCK)
@@ -145,7 +151,7 @@ def hdu_layout(content: bytes | mmap.mmap, start: int, *, first: bool) -> HduLay
     end = hdu.data_start + _data_bytes(hdu)
     if end > len(content):
         raise DamagedError(f"the file ends in the data at byte {hdu.data_start}")
-    hdu = HduLayout(cards, start, hdu.data_start, min(-(-end // BLOCK) * BLOCK, len(content)))
+    hdu = HduLayout(cards, start, hdu.data_start, min(-(-end // BLOCK) * BLOCK, len(content)), frozenset(ambiguous))
     if hdu.text("XTENSION") == "BINTABLE":
         _check_table(hdu)
         if cards.get("ZIMAGE") == "T":
@@ -198,8 +204,10 @@ def fits_file(path: Path, *, headers: bool = True, names: Container[str] | None 
     return str(path) if unpacked is None else io.BytesIO(unpacked)
 
 
-def fits_layouts(path: Path) -> list[HduLayout]:
-    """Check structure and headers of a FITS file, not its data, and return its HDUs.
+def fits_layouts(path: Path, *, headers: bool = True, names: Container[str] | None = ()) -> list[HduLayout]:
+    """Check structure and headers of a FITS file, of its data those that are named, and return its HDUs.
+
+    Parameters as in :func:`check_fits`.
 
     Raises
     ------
@@ -208,7 +216,7 @@ def fits_layouts(path: Path) -> list[HduLayout]:
     OSError
         If it cannot be read.
     """
-    return _examined(path, names=())[0]
+    return _examined(path, headers=headers, names=names)[0]
 
 
 def _examined(
@@ -249,6 +257,15 @@ def _value(text: str) -> str:
         match = re.match(r"'(?:[^']|'')*'", text)
         return match[0] if match else text
     return text.split("/")[0].strip()
+
+
+def _same(first: str, second: str) -> bool:
+    """Return whether the texts of two cards state one value."""
+    if first.strip("' ") == second.strip("' "):
+        return True
+    with suppress(ValueError):
+        return float(first) == float(second)
+    return False
 
 
 def _axes(hdu: HduLayout, prefix: str) -> list[int]:

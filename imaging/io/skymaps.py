@@ -69,7 +69,7 @@ def read_skymap(source: Path | bytes) -> SkyMap:
     with damaged, warnings.catch_warnings(), _plain_file(source) as plain:
         warnings.filterwarnings("error", message="(?s).*(truncated|corrupted)", category=AstropyUserWarning)
         with fits.open(plain, memmap=False, lazy_load_hdus=True) as file:
-            return _build(_find_table(file), plain)
+            return _build(_find_table(file), file[0].header, plain)
 
 
 def write_skymap(path: Path, skymap: SkyMap) -> None:
@@ -195,10 +195,14 @@ def _plain_file(source: Path | bytes) -> Iterator[IO[bytes]]:
 
 
 def _find_table(file: fits.HDUList) -> fits.BinTableHDU:
-    for hdu in file:
-        if isinstance(hdu, fits.BinTableHDU) and any(n.upper() in PROBABILITY_NAMES for n in hdu.columns.names):
-            return hdu
-    raise InputError("the file has no table of probabilities", limit=", ".join(PROBABILITY_NAMES), remedy=REMEDY)
+    tables = [hdu for hdu in file if isinstance(hdu, fits.BinTableHDU)]
+    maps = [hdu for hdu in tables if any(n.upper() in PROBABILITY_NAMES for n in hdu.columns.names)]
+    if not maps:
+        raise InputError("the file has no table of probabilities", limit=", ".join(PROBABILITY_NAMES), remedy=REMEDY)
+    if len(maps) > 1:
+        names = ", ".join(hdu.name or str(file.index_of(hdu)) for hdu in maps)
+        raise InputError("the file has several sky maps", value=names, limit="one", remedy="keep the one that holds")
+    return maps[0]
 
 
 def _rows_on_disk(table: fits.BinTableHDU, file: IO[bytes], names: list[str]) -> Callable[..., list[np.ndarray]] | None:
@@ -218,11 +222,11 @@ def _rows_on_disk(table: fits.BinTableHDU, file: IO[bytes], names: list[str]) ->
     table_of_doubles = rows.view(">f8").reshape(n_rows, -1) if plain else None
     places = [list(kind.names or ()).index(name) for name in names]
 
-    def read(chosen: slice | np.ndarray) -> list[np.ndarray]:
+    def read(chosen: slice | np.ndarray, n_columns: int | None = None) -> list[np.ndarray]:
         if isinstance(chosen, slice):
             first, last = chosen.start // width, -(-chosen.stop // width)
             inside = slice(chosen.start - first * width, chosen.stop - first * width)
-            columns = [rows[name][first:last].ravel()[inside].astype(np.float64) for name in names]
+            columns = [rows[name][first:last].ravel()[inside].astype(np.float64) for name in names[:n_columns]]
         elif table_of_doubles is not None:
             part = table_of_doubles.take(chosen, axis=0)
             columns = [part[:, place].astype(np.float64) for place in places]
@@ -253,7 +257,18 @@ def _whole_sky(
     return None if read is None else skymap_from_parts(read, nside, nested=nested, **about)
 
 
-def _is_nested(header: fits.Header) -> bool:
+def _require_mpc(name: str, text: str) -> None:
+    """Raise if the unit of a column of distances is another than Mpc, or per square Mpc of the norm."""
+    right = u.Mpc**-2 if name == "DISTNORM" else u.Mpc
+    try:
+        known = not text.strip() or u.Unit(text) == right
+    except ValueError:
+        known = False
+    if not known:
+        raise InputError(f"the unit of {name} is not understood", value=text, limit=str(right), remedy=REMEDY)
+
+
+def _is_nested(header: Mapping[str, Any]) -> bool:
     ordering = str(header.get("ORDERING", "")).strip().upper()
     if ordering in ("NESTED", "NEST", "RING"):
         return ordering != "RING"
@@ -262,8 +277,8 @@ def _is_nested(header: fits.Header) -> bool:
     )
 
 
-def _build(table: fits.BinTableHDU, file: IO[bytes] | None = None) -> SkyMap:
-    header = table.header
+def _build(table: fits.BinTableHDU, primary: fits.Header, file: IO[bytes]) -> SkyMap:
+    header = dict(primary) | dict(table.header)
     names = {name.upper(): name for name in table.columns.names}
     for key in SYSTEM_CARDS:
         system = str(header.get(key) or "").strip().upper()
@@ -283,7 +298,9 @@ def _build(table: fits.BinTableHDU, file: IO[bytes] | None = None) -> SkyMap:
         "distance_sigma_mpc": _optional(header, "DISTSTD"),
     }
     has_distance = set(DISTANCE_COLUMNS.values()) <= set(names)
-    if file is not None and not {"UNIQ", "PIXEL", "PROBDENSITY"} & set(names):
+    for name in DISTANCE_COLUMNS.values() if has_distance else ():
+        _require_mpc(name, str(table.columns[names[name]].unit or ""))
+    if not {"UNIQ", "PIXEL", "PROBDENSITY"} & set(names):
         whole = _whole_sky(table, file, names, about, has_distance=has_distance)
         if whole is not None:
             return whole
@@ -305,7 +322,7 @@ def _build(table: fits.BinTableHDU, file: IO[bytes] | None = None) -> SkyMap:
     return skymap_from_flat(values, nested=nested, index=index, nside=nside, distance=distance, **about)
 
 
-def _optional(header: fits.Header, key: str) -> float:
+def _optional(header: Mapping[str, Any], key: str) -> float:
     """Return a number that a map need not state; NaN if it does not, or states none."""
     try:
         return float(header.get(key, math.nan))
@@ -313,7 +330,7 @@ def _optional(header: fits.Header, key: str) -> float:
         return math.nan
 
 
-def _event_mjd(header: fits.Header) -> float:
+def _event_mjd(header: Mapping[str, Any]) -> float:
     """Return the time of the event, MJD UTC, from MJD-OBS or DATE-OBS; NaN if unknown."""
     mjd = _optional(header, "MJD-OBS")
     if math.isfinite(mjd) or not isinstance(header.get("DATE-OBS"), str):

@@ -1,6 +1,7 @@
 """Build a :class:`~imaging.skymap.model.SkyMap` from flat or multi-order HEALPix columns."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import numpy as np
 from astropy_healpix import core as healpix
@@ -24,6 +25,9 @@ LARGEST_DISTANCE = 1e9
 
 LARGEST_NORM = 1e100
 """Largest norm of a distance, 1/Mpc^2; where the distance is far below zero, real maps have 1e33."""
+
+NEGLIGIBLE = 1e-7
+"""Probability that the dropped pixels of a large flat map may have together, relative to its sum."""
 
 ROUNDING = 1e-6
 """Largest negative probability that is a rounding error, in units of the largest probability."""
@@ -88,15 +92,17 @@ def skymap_from_flat(
 
 
 def skymap_from_parts(
-    read: Callable[[slice | IntArray], list[FloatArray]], nside: int, *, nested: bool, **about: str | float
+    read: Callable[[slice | IntArray, int | None], list[FloatArray]], nside: int, *, nested: bool, **about: str | float
 ) -> SkyMap:
     """Build a sky map of the whole sky from pixels of one size, a quarter of a base pixel at a time, to save memory.
+
+    Pixels that together have less than 1e-7 of the probability are dropped.
 
     Parameters
     ----------
     read
         Returns probability and, if there is one, distance (as :class:`~imaging.skymap.model.DistanceColumns`) of some
-        rows.
+        rows; of these columns the first ones if a number is given.
     nside
         HEALPix resolution, a power of two.
     nested
@@ -109,19 +115,28 @@ def skymap_from_parts(
     InputError
         If this is not a sky map.
     """
-    level, size = nside.bit_length() - 1, nside**2 // 4
-    parts: list[tuple[IntArray, IntArray, list[FloatArray]]] = []
-    for first in range(0, 12 * nside**2, size):
+    level, size, n_pixels = nside.bit_length() - 1, nside**2 // 4, 12 * nside**2
+    least = _negligible(read(slice(first, first + size), 1)[0] for first in range(0, n_pixels, size)) / n_pixels
+    parts: list[list[NDArray[Any]]] = []
+    for first in range(0, n_pixels, size):
         pixel = np.arange(first, first + size, dtype=np.int64)
-        columns = read(slice(first, first + size) if nested else healpix.nested_to_ring(pixel, nside))
-        kept = np.flatnonzero(columns[0])
+        columns = read(slice(first, first + size) if nested else healpix.nested_to_ring(pixel, nside), None)
+        kept = np.flatnonzero((columns[0] > least) & np.isfinite(columns[0]))
         columns = [column[kept] for column in columns]
-        parts.append(_join_equal(np.full(kept.size, level, dtype=np.int64), pixel[kept], columns))
-    order, pixel = (np.concatenate([part[k] for part in parts]) for k in (0, 1))
-    columns = [np.concatenate([part[2][k] for part in parts]) for k in range(len(parts[0][2]))]
-    columns[0] = clean_probability(columns[0]) if pixel.size else clean_probability(np.zeros(1))
-    inside = columns[0] > 0
-    return _finish(order[inside], pixel[inside], [column[inside] for column in columns], about, join=False)
+        order, pixel, columns = _join_equal(np.full(kept.size, level, dtype=np.int64), pixel[kept], columns)
+        parts.append([order, pixel, *columns])
+    joined = [np.concatenate([part.pop(0) for part in parts]) for _ in range(len(parts[0]))]
+    return _sky_map(joined[0], joined[1], joined[2:], about)
+
+
+def _negligible(parts: Iterable[FloatArray]) -> float:
+    """Return the probability that may be dropped; raise if the values of all parts are none of a sky map."""
+    total, lowest, highest = 0.0, 0.0, 0.0
+    for values in parts:
+        known = _known(values)
+        total, lowest, highest = total + known.sum(), min(lowest, known.min()), max(highest, known.max())
+    _require_probabilities(lowest, highest)
+    return NEGLIGIBLE * float(total)
 
 
 def skymap_from_multiorder(
@@ -207,16 +222,24 @@ def clean_probability(values: FloatArray) -> FloatArray:
     """Return probabilities with zero outside a map: NaN, HEALPix's UNSEEN, and rounding errors below zero."""
     if values.size == 0:
         raise InputError("the sky map is empty", remedy=REMEDY)
+    known = _known(values)
+    _require_probabilities(float(known.min()), float(known.max()))
+    return np.maximum(known, 0.0)
+
+
+def _known(values: FloatArray) -> FloatArray:
+    """Return values with zero where there are none."""
     outside = ~np.isfinite(values) | (values == UNSEEN) | (values == np.float32(UNSEEN))
     if np.isposinf(values).any():
         raise InputError("the sky map has infinite probabilities", remedy=REMEDY)
-    known = np.where(outside, 0.0, values) if outside.any() else values
-    largest = float(known.max())
-    if known.min() < -ROUNDING * max(largest, 0.0):
-        raise InputError("the sky map has negative probabilities", value=f"{known.min():.3g}", remedy=REMEDY)
-    if largest <= 0.0:
+    return np.where(outside, 0.0, values) if outside.any() else values
+
+
+def _require_probabilities(lowest: float, highest: float) -> None:
+    if lowest < -ROUNDING * max(highest, 0.0):
+        raise InputError("the sky map has negative probabilities", value=f"{lowest:.3g}", remedy=REMEDY)
+    if highest <= 0.0:
         raise InputError("the sky map has no probability anywhere", remedy=REMEDY)
-    return np.maximum(known, 0.0)
 
 
 def _distance_arrays(distance: Mapping[str, ArrayLike] | None, kept: IntArray) -> list[FloatArray]:
@@ -247,6 +270,11 @@ def _finish(
         raise InputError("the sky map has pixels that overlap", remedy=REMEDY)
     if join:
         order, pixel, columns = _join_equal(order, pixel, columns)
+    return _sky_map(order, pixel, columns, about)
+
+
+def _sky_map(order: IntArray, pixel: IntArray, columns: list[FloatArray], about: Mapping[str, str | float]) -> SkyMap:
+    """Return the map of sorted pixels that do not overlap; the first column is changed."""
     probability, *rest = columns
     total = float(probability.sum())
     if not total <= LARGEST_SUM:
@@ -254,13 +282,20 @@ def _finish(
         raise InputError(
             "the sum of the sky map's probabilities is impossible", value=value, limit=limit, remedy=REMEDY
         )
-    if any(np.abs(values[np.isfinite(values)]).max(initial=0.0) > LARGEST_DISTANCE for values in rest[:2]):
+    if any(_largest(values) > LARGEST_DISTANCE for values in rest[:2]):
         limit = f"{LARGEST_DISTANCE:g} Mpc"
         raise InputError("the sky map has impossible distances", limit=limit, remedy=REMEDY)
-    if rest and np.abs(rest[2][np.isfinite(rest[2])]).max(initial=0.0) > LARGEST_NORM:
+    if rest and _largest(rest[2]) > LARGEST_NORM:
         raise InputError("the sky map has impossible norms of distance", limit=f"{LARGEST_NORM:g}", remedy=REMEDY)
     distance = DistanceColumns(*rest) if rest else None
-    return SkyMap(order, pixel, probability / total, total, distance, **about)  # type: ignore[arg-type]
+    probability /= total
+    return SkyMap(order, pixel, probability, total, distance, **about)  # type: ignore[arg-type]
+
+
+def _largest(values: FloatArray) -> float:
+    """Return the largest absolute value that is finite, without a copy of the values."""
+    known = np.isfinite(values)
+    return max(float(values.max(initial=0.0, where=known)), -float(values.min(initial=0.0, where=known)))
 
 
 def _join_equal(

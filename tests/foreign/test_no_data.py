@@ -93,7 +93,9 @@ def test_blank_means_nothing_in_an_image_of_floats():
 def test_the_asinh_scale_is_undone(soften, offset):
     flux = np.linspace(-1e3, 1e5, 50)
     scaled = 2.5 * np.log10(np.e) * np.arcsinh((flux - offset) / (2 * soften))  # Pan-STARRS
-    assert linear_pixels(scaled, {"BSOFTEN": soften, "BOFFSET": offset}) == pytest.approx(flux, abs=0.02, rel=1e-6)
+    for keys in (("BSOFTEN", "BOFFSET"), ("bsoften", "Boffset"), ("CELL.BSOFTEN", "CELL.BOFFSET")):
+        header = dict(zip(keys, (soften, offset), strict=True))
+        assert linear_pixels(scaled, header) == pytest.approx(flux, abs=0.02, rel=1e-6)
 
 
 @pytest.mark.parametrize(

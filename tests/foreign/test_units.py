@@ -1,5 +1,7 @@
 """Gain and zero point of every unit that pixels come in."""
 
+import math
+
 import astropy.units as u
 import numpy as np
 import pytest
@@ -99,7 +101,7 @@ def test_a_zero_point_that_cannot_be_meant_is_refused_by_name(value):
 @pytest.mark.parametrize(
     ("header", "zeropoint"),
     [
-        ({"MAGZERO": 30.0, "ZP": 25.0}, 30.0),
+        ({"MAGZERO": 30.0, "ZP": 30.01, "MAGZPT": 99.0}, 30.0),
         ({"MAGZPT0": "28.5"}, 28.5),
         ({"ZEROPT": 27.5}, 27.5),
         ({"FLUXMAG0": 1e12, "MAGZERO": "NaN"}, 30.0),
@@ -112,3 +114,31 @@ def test_a_zero_point_that_cannot_be_meant_is_refused_by_name(value):
 )
 def test_a_zero_point_that_is_not_stated_is_unknown(header, zeropoint):
     assert pixel_unit(header, AREA).zeropoint_mag == zeropoint
+
+
+@pytest.mark.parametrize("second", ["MAG_ZERO", "MAGZPT", "MAGZP", "PHOTZP", "ZP", "FLUXMAG0"])
+@pytest.mark.parametrize("by_mag", [-2.5, 0.05])
+def test_two_zero_points_that_differ_are_refused_by_name(second, by_mag):
+    other = 10 ** (0.4 * (30.0 + by_mag)) if second == "FLUXMAG0" else 30.0 + by_mag
+    header = {"MAGZERO": 30.0, second: other, "EXPTIME": 90.0}
+    with pytest.raises(InputError, match=f"MAGZERO 30, {second}") as caught:
+        pixel_unit(header, AREA)
+    assert "--zeropoint" in str(caught.value)
+    assert pixel_unit(header, AREA, zeropoint_mag=30.0).zeropoint_mag == 30.0
+
+
+@pytest.mark.parametrize("per_second_first", [True, False])
+@pytest.mark.parametrize("seconds", [90.0, 0.2])
+@pytest.mark.parametrize(("unit", "is_rate"), [("adu", False), ("electron/s", True)])
+def test_of_two_zero_points_an_exposure_time_apart_that_of_the_pixels_counts(unit, is_rate, seconds, per_second_first):
+    total, rate = 30.0, 30.0 - 2.5 * math.log10(seconds)
+    zeros = (rate, total) if per_second_first else (total, rate)
+    found = pixel_unit({"BUNIT": unit, "EXPTIME": seconds, "MAGZERO": zeros[0], "MAGZPT": zeros[1]}, AREA)
+    assert found.zeropoint_mag == pytest.approx(rate if is_rate else total)
+
+
+def test_the_zero_point_of_hubble_is_that_of_its_cards():
+    """ACS/WFC F814W of 2016: 25.943 AB, by the calculator of the STScI."""
+    cards = {"PHOTFLAM": 7.0331885e-20, "PHOTPLAM": 8045.54, "EXPTIME": 500.0}
+    assert pixel_unit(cards | {"BUNIT": "ELECTRONS/S"}, AREA).zeropoint_mag == pytest.approx(25.943, abs=0.01)
+    assert pixel_unit(cards | {"BUNIT": "ELECTRONS"}, AREA).zeropoint_mag == pytest.approx(25.943 + 6.747, abs=0.01)

@@ -5,6 +5,7 @@ from pathlib import Path
 import fitsio
 import numpy as np
 import pytest
+from astropy.io import fits
 
 from imaging.bits import MaskBit
 from imaging.detector.distortion import seed_wcs
@@ -89,6 +90,22 @@ def test_bad_input_is_said_in_a_sentence(tmp_path):
     fitsio.write(str(tmp_path / "cube.fits"), np.zeros((3, 4, 5), np.float32), clobber=True)
     with pytest.raises(InputError, match="two-dimensional"):
         read_image(tmp_path / "cube.fits")
+
+
+@pytest.mark.parametrize(("key", "other"), [("CRVAL1", 151.0), ("BUNIT", "nJy"), ("GAIN", 2.0), ("MAGZERO", 25.0)])
+def test_a_keyword_with_two_values_is_refused_where_the_image_depends_on_it(tmp_path, key, other):
+    path = write(tmp_path / "a.fits", {"": counts()}, GAIN=4.0, MAGZERO=30.0, BUNIT="adu", OBSERVER="A")
+
+    def read_with(card):
+        with fits.open(path) as file:
+            file[0].header.append(card)
+            file.writeto(tmp_path / "b.fits", overwrite=True)
+        return read_image(tmp_path / "b.fits")
+
+    with pytest.raises(InputError, match=f"two values.*{key}"):
+        read_with((key, other))
+    header = fits.getheader(path)
+    assert read_with((key, header[key])).gain == 4.0 and read_with(("OBSERVER", "B")).zeropoint_mag == 30.0
 
 
 @pytest.mark.parametrize("order", [("DQ", "ERR", "SCI"), ("mask", "rms", ""), ("SCI", "BADPIX", "WEIGHT")])

@@ -1,5 +1,6 @@
 """Sky maps and alerts as ligo.skymap writes and reads them, and every form of table that a map may take."""
 
+import io
 import warnings
 
 import numpy as np
@@ -82,6 +83,10 @@ def table_of(header, **columns):
     return hdu
 
 
+def build(table):
+    return _build(table, table.header, io.BytesIO())
+
+
 @pytest.mark.parametrize(
     ("system", "good"),
     [
@@ -98,21 +103,21 @@ def table_of(header, **columns):
 def test_only_equatorial_maps_are_taken(system, good):
     table = table_of({"ORDERING": "NEST", "COORDSYS": system}, prob=np.arange(12.0))
     if good:
-        assert _build(table).pixel.tolist() == list(range(1, 12))
+        assert build(table).pixel.tolist() == list(range(1, 12))
     else:
         with pytest.raises(InputError, match="equatorial"):
-            _build(table)
+            build(table)
 
 
 def test_what_a_header_does_not_say_is_unknown_and_names_are_read_without_regard_to_case():
     table = table_of({"ordering": " nested "}, prob=np.r_[0.75, 0.25, np.zeros(10)], distmu=np.ones(12))
-    found = _build(table)
+    found = build(table)
     assert found.probability.tolist() == [0.75, 0.25] and found.distance is None and found.name == ""
     assert np.isnan([found.mjd, found.distance_mean_mpc, found.distance_sigma_mpc]).all()
     both = table_of({"ORDERING": "NESTED"}, PROBDENSITY=np.ones(12), PROB=np.r_[1.0, np.zeros(11)])
-    assert _build(both).pixel.tolist() == [0]
+    assert build(both).pixel.tolist() == [0]
     mixed = table_of({"ORDERING": "RING"}, UNIQ=[4, 21], PROBDENSITY=[1.0, 4.0])
-    assert _build(mixed).order.tolist() == [0, 1] and _build(mixed).probability.tolist() == [0.5, 0.5]
+    assert build(mixed).order.tolist() == [0, 1] and build(mixed).probability.tolist() == [0.5, 0.5]
     partial = table_of(
         {"ORDERING": "RING", "NSIDE": 2},
         PIXEL=[0, 47],
@@ -121,7 +126,7 @@ def test_what_a_header_does_not_say_is_unknown_and_names_are_read_without_regard
         DISTSIGMA=[3.0, 4.0],
         DISTNORM=[5.0, 6.0],
     )
-    found = _build(partial)
+    found = build(partial)
     assert found.pixel.tolist() == [3, 44] and found.order.tolist() == [1, 1]  # the poles in nested numbers
     assert (found.distance.mu_mpc[1], found.distance.sigma_mpc[1], found.distance.norm[1]) == (2.0, 4.0, 6.0)
 
