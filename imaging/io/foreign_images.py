@@ -85,10 +85,12 @@ def _files(path: Path) -> list[Path]:
 def _of_file(path: Path) -> list[CcdPlanes]:
     with reading(path, "image missing or not FITS", "check the name"):
         layouts = fits_layouts(path)
-    names = {layout.text("EXTNAME").upper() for layout in layouts}
     for known in (OWN_PLANES, LSST_PLANES):
-        if known <= names:
-            return [CcdPlanes(Plane(path, "SCI" if "SCI" in known else "IMAGE"))]
+        for key in ("EXTNAME", "EXTTYPE"):
+            names = [layout.text(key).upper() for layout in layouts]
+            if known <= set(names):
+                name = "SCI" if "SCI" in known else "IMAGE"
+                return [CcdPlanes(Plane(path, name if key == "EXTNAME" else str(names.index(name))))]
     images = [layout for layout in layouts if "CCDNUM" in layout.cards and layout.integer("NAXIS", 0) == 2]
     if not images:
         stacks = [CcdPlanes(*planes, n) for n, planes in enumerate(stack_images(path, layouts), start=1)]

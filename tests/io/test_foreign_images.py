@@ -4,8 +4,13 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
+from imaging.bits import MaskBit
 from imaging.errors import InputError
+from imaging.io.calibrated import NOTHING_STATED
 from imaging.io.foreign_images import ccd_planes
+
+COORDINATES = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 150.0, "CRVAL2": -30.0, "CRPIX1": 20.0}
+COORDINATES |= {"CRPIX2": 20.0, "CD1_1": 0.0, "CD1_2": 7.3e-5, "CD2_1": -7.3e-5, "CD2_2": 0.0}
 
 
 def write(path, *names, ccds=(), **cards):
@@ -37,6 +42,25 @@ def test_the_planes_of_des_and_lsst_are_one_image(tmp_path):
     lsst = write(tmp_path / "calexp-0630780_33.fits", "IMAGE", "MASK", "VARIANCE", "ARCHIVE_INDEX")
     found = ccd_planes([des, lsst])
     assert [(planes.image.path, planes.image.extension) for planes in found] == [(des, "SCI"), (lsst, "IMAGE")]
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_the_planes_of_a_calexp_of_before_2018_have_types_for_names(tmp_path, packed):
+    hdus = [fits.PrimaryHDU(header=fits.Header({"EXTNAME": "S29"}))]
+    noise = np.random.default_rng(1).normal(0.0, 2.0, (40, 40)).astype(np.float32)
+    for kind, value in (("IMAGE", 40.0), ("MASK", 2), ("VARIANCE", 4.0)):
+        pixels = np.full((40, 40), value, np.int32 if kind == "MASK" else np.float32)
+        pixels = pixels + noise if kind == "IMAGE" else pixels
+        header = fits.Header(COORDINATES | {"EXTTYPE": kind, "MP_BAD": 0, "MP_SAT": 1, "BUNIT": "adu", "GAIN": 4.0})
+        new = fits.CompImageHDU(pixels, header, compression_type="GZIP_2", quantize_level=0.0)
+        hdus.append(new if packed else fits.ImageHDU(pixels, header))
+    path = tmp_path / "calexp-0630780_33.fits"
+    fits.HDUList(hdus).writeto(path)
+    (planes,) = ccd_planes([path])
+    loaded = planes.read(NOTHING_STATED)
+    np.testing.assert_array_equal(loaded.science, 40.0 + noise)
+    assert np.unique(loaded.mask).tolist() == [MaskBit.SATURATE]
+    assert np.unique(loaded.weight).tolist() == [0.25]
 
 
 @pytest.mark.parametrize(
