@@ -10,13 +10,16 @@ from imaging.image import LoadedImage
 from imaging.io.calibrated import OWN_PLANES, Plane, Stated, community_pipeline_siblings, read_image
 from imaging.io.checked import HduLayout, fits_layouts
 from imaging.io.damage import reading
-from imaging.io.stack_files import BESIDE, stack_images
+from imaging.io.stack_files import BESIDE, is_image, stack_images
 
 LSST_PLANES = frozenset({"IMAGE", "MASK", "VARIANCE"})
 
 
 _FITS = re.compile(r"[^.].*\.(?:fits?|fz)(?:\.(?:fz|gz))?", re.IGNORECASE)
 """Names of FITS files."""
+
+_NOT_OURS = re.compile(r"^legacysurvey-\w+-image-W\d\.")
+"""Names of images in a survey's folder that no camera in the visible took."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +79,18 @@ def ccd_planes(paths: Sequence[Path]) -> list[CcdPlanes]:
 
 
 def _files(path: Path) -> list[Path]:
-    """Return a file, or the FITS files of a folder: neither checksums beside them nor what is still being written."""
+    """Return a file, or the images of a folder: no tables and checksums beside them, nor what is being written."""
     if not path.is_dir():
         return [path]
-    return sorted(file for file in path.rglob("*") if _FITS.fullmatch(file.name) and file.is_file())
+    files = (file for file in path.rglob("*") if _FITS.fullmatch(file.name) and not _NOT_OURS.match(file.name))
+    return sorted(file for file in files if file.is_file() and (BESIDE.search(file.name) or not _is_table(file)))
+
+
+def _is_table(path: Path) -> bool:
+    """Whether a file holds tables and no image."""
+    with reading(path, "image missing or not FITS", "check the name, or fetch it again"):
+        layouts = fits_layouts(path)
+    return len(layouts) > 1 and not any(is_image(layout) for layout in layouts)
 
 
 def _of_file(path: Path) -> list[CcdPlanes]:

@@ -85,6 +85,33 @@ def test_mask_and_weight_are_those_of_the_ccd_under_any_name(tmp_path, names, pl
             assert (plane.path, header["CCDNUM"]) == (path, ccd)
 
 
+def test_the_folder_of_a_brick_gives_its_images_alone(tmp_path):
+    stem = "legacysurvey-1898m100"
+    cards = {"BRICK": "1898m100", "IMTYPE": "image"}
+    for kind in (
+        "image-g",
+        "image-i",
+        "invvar-g",
+        "invvar-i",
+        "maskbits",
+        "model-g",
+        "nexp-g",
+        "image-W1",
+        "invvar-W1",
+    ):
+        hdu = fits.CompImageHDU(np.ones((8, 8), np.float32), fits.Header(cards))
+        fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(tmp_path / f"{stem}-{kind}.fits.fz")
+    table = fits.BinTableHDU.from_columns([fits.Column("expnum", "J", array=[1])])
+    table.writeto(tmp_path / f"{stem}-ccds.fits")
+    table.writeto(tmp_path / "src_DECam_412037_S22.fits")
+    found = ccd_planes([tmp_path])
+    assert [planes.image.path.name for planes in found] == [f"{stem}-image-{band}.fits.fz" for band in "gi"]
+    assert [planes.weight.path.name for planes in found] == [f"{stem}-invvar-{band}.fits.fz" for band in "gi"]
+    assert {planes.mask.path.name for planes in found} == {f"{stem}-maskbits.fits.fz"}
+    with pytest.raises(InputError, match="no image of a CCD in the file"):
+        ccd_planes([tmp_path / f"{stem}-ccds.fits"])
+
+
 def test_planes_of_other_ccds_and_files_beside_images_are_not_taken(tmp_path, triple):
     (tmp_path / f"{triple[0].name}.md5").write_text("d41d8cd98f00b204e9800998ecf8427e\n")
     (tmp_path / f".{triple[0].name}.part").write_bytes(b"x")
