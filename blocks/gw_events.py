@@ -130,6 +130,14 @@ def current_skymap(site: Site, superevent: str) -> tuple[AlertRecord, Path] | No
     return None
 
 
+def newest_event(site: Site) -> str | None:
+    """Return the event with the newest alert that has a sky map and is not retracted; None if there is none."""
+    names = {path.parent.name for path in (site.state / "events").glob("*/*-*.json")}
+    alerts = [record for name in names if (record := read_event(site, name)) and not record.is_retraction]
+    known = [record for record in alerts if current_skymap(site, record.superevent)]
+    return max(known, key=lambda record: name_order(record.name)).superevent if known else None
+
+
 def read_alert(path: Path) -> AlertRecord | None:
     """Return the alert of a file; None if there is none or it is damaged."""
     try:

@@ -35,6 +35,9 @@ OLD_S = 600.0
 SAME_S = 1.0
 """Largest difference of the starts of one exposure in two files, seconds."""
 
+SAME_DEG = 0.1
+"""Largest distance of the pointings of two files of one exposure, degrees."""
+
 THREADS = 8
 """Files that are read at the same time: reading a header waits for the disk."""
 
@@ -81,11 +84,13 @@ class IndexedFile:
 
 
 def same_exposure(one: Exposure, other: Exposure) -> bool:
-    """Whether two headers describe one exposure: number, kind, band, start and exposure time agree."""
+    """Whether two headers describe one exposure: number, kind, band, start, exposure time and pointing agree."""
+    east_deg = math.remainder(one.ra_deg - other.ra_deg, 360.0) * math.cos(math.radians(one.dec_deg))
     return (
         (one.expnum, one.obstype.lower(), one.band) == (other.expnum, other.obstype.lower(), other.band)
         and abs(one.mjd - other.mjd) * 86400.0 <= SAME_S
         and abs(one.exptime_s - other.exptime_s) <= SAME_S
+        and not math.hypot(east_deg, one.dec_deg - other.dec_deg) > SAME_DEG  # not a number: a bias without a pointing
     )
 
 
@@ -157,7 +162,8 @@ def check_agreement(files: Iterable[IndexedFile]) -> None:
         first = first or file
         if first.exposure and file.exposure and not same_exposure(first.exposure, file.exposure):
             shown = [
-                f"{f.path} ({e.obstype}, {e.band}, {e.exptime_s:g} s, MJD {e.mjd:.5f})"
+                f"{f.path} ({e.obstype}, {e.band}, {e.exptime_s:g} s, MJD {e.mjd:.5f}, "
+                f"RA {e.ra_deg:.3f}, Dec {e.dec_deg:.3f})"
                 for f in (first, file)
                 if (e := f.exposure)
             ]

@@ -7,11 +7,12 @@ after growing waits.
 """
 
 import hashlib
+import queue
 import shutil
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
@@ -41,6 +42,9 @@ SPARE_BYTES = 1 << 30
 
 REPORT_S = 10.0
 """Longest time between two lines of progress, seconds."""
+
+LOOK_S = 1.0
+"""Longest time until an interruption is seen that another thread received, seconds."""
 
 
 @dataclass(slots=True)
@@ -157,26 +161,43 @@ class Downloader:
     def _fetch_all(self, missing: Sequence[_Transfer], connections: int, account: Account) -> None:
         n_total, n_before = sum(each.file.size for each in missing), sum(each.n_there for each in missing)
         began, said = time.monotonic(), 0.0
-        with ThreadPoolExecutor(connections) as pool:
-            left: dict[Future[None], _Transfer] = {pool.submit(self._fetch_one, each): each for each in missing}
+        todo: queue.SimpleQueue[_Transfer] = queue.SimpleQueue()
+        ended: queue.SimpleQueue[tuple[_Transfer, BaseException | None]] = queue.SimpleQueue()
+        for transfer in missing:
+            todo.put(transfer)
+        for _ in range(min(connections, len(missing))):
+            threading.Thread(target=self._work, args=(todo, ended), daemon=True).start()
+        n_done = 0
+        try:
+            while n_done < len(missing):
+                with suppress(queue.Empty):
+                    _settle(account, *ended.get(timeout=LOOK_S))
+                    n_done += 1
+                seconds = time.monotonic() - began
+                if seconds - said >= REPORT_S or n_done == len(missing):
+                    self._say(f"{n_done} of {len(missing)} files, {self._progress(n_before, n_total, seconds)}")
+                    said = seconds
+        except BaseException:
+            self._stopped.set()  # the parts are kept
+            raise
+
+    def _work(
+        self, todo: "queue.SimpleQueue[_Transfer]", ended: "queue.SimpleQueue[tuple[_Transfer, BaseException | None]]"
+    ) -> None:
+        """Download files until none is left, in a thread that does not outlive the command when it is interrupted.
+
+        A daemon, not a thread of an executor: the command would wait for it, a minute if the archive stalls.
+        """
+        while not self._stopped.is_set():
             try:
-                while left:
-                    for future in wait(left, timeout=REPORT_S, return_when=FIRST_COMPLETED).done:
-                        transfer = left.pop(future)
-                        try:
-                            future.result()
-                            account.fetched.append(transfer.path)
-                        except GWWorkflowError as error:
-                            account.failed[transfer.file.name] = error.sentence()
-                    seconds = time.monotonic() - began
-                    if seconds - said >= REPORT_S or not left:
-                        n_done = len(missing) - len(left)
-                        self._say(f"{n_done} of {len(missing)} files, {self._progress(n_before, n_total, seconds)}")
-                        said = seconds
-            except BaseException:
-                self._stopped.set()  # the running attempts end; their parts are kept
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+                transfer = todo.get_nowait()
+            except queue.Empty:
+                return
+            try:
+                self._fetch_one(transfer)
+                ended.put((transfer, None))
+            except BaseException as error:  # noqa: BLE001 (told by the command's thread)
+                ended.put((transfer, error))
 
     def _progress(self, n_before: int, n_total: int, seconds: float) -> str:
         """Return volume, rate and time left."""
@@ -243,6 +264,16 @@ class Downloader:
             stream.write(block)
             with self._lock:
                 self._n_received += len(block)
+
+
+def _settle(account: Account, transfer: _Transfer, error: BaseException | None) -> None:
+    """Note what became of a file."""
+    if error is None:
+        account.fetched.append(transfer.path)
+    elif isinstance(error, GWWorkflowError):
+        account.failed[transfer.file.name] = error.sentence()
+    else:
+        raise error
 
 
 def _check_answer(transfer: _Transfer, answer: httpx.Response) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from blocks.gw_events import newest_event
 from blocks.nights import read_night, registered_nights
 from blocks.site import Site
 from deployments.server.database import address_in_use, parse_address, size_of
@@ -86,7 +87,9 @@ def examine(site: Site, night: int | None = None) -> list[Finding]:
     findings = [*check_server(site), *check_machine(site)]
     numbers = registered_nights(site)
     if night is not None and night not in numbers:
-        command = f"gw-workflow register-night {night} --event EVENT --skymap FILE --exposures FILE"
+        event = newest_event(site)
+        given = "EVENT --skymap FILE" if event is None else event
+        command = f"gw-workflow register-night {night} --event {given}"
         findings.append(Finding(f"night {night}", "bad", "is not registered", "register it", (command,)))
         return findings
     nights = [read_night(site, number) for number in numbers if night in (None, number)]

@@ -1,5 +1,6 @@
 """Check what a registered night needs: raw files, calibrations, reference stars, templates, sky map."""
 
+import shlex
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -44,7 +45,7 @@ def check_night(site: Site, night: RegisteredNight) -> list[Finding]:
         ("raw files", lambda: _check_raw(site, fetch, exposures)),
         ("calibrations", lambda: _fetched(_check_calibrations(site, exposures, expected), fetch)),
         ("calibration defaults", lambda: _check_defaults(site, exposures, expected)),
-        ("reference stars", lambda: _check_reference(site, exposures, expected)),
+        ("reference stars", lambda: _check_reference(site, night, exposures, expected)),
         ("templates", lambda: _check_templates(site, night, fetch, expected)),
         ("disk", lambda: _check_disk(site, night)),
         ("sky map", lambda: _check_skymap(site, night)),
@@ -212,7 +213,15 @@ def _check_defaults(site: Site, exposures: Sequence[Exposure], expected: Mapping
     )
 
 
-def _check_reference(site: Site, exposures: Sequence[Exposure], expected: Mapping[int, Sequence[int]]) -> Finding:
+def _prefetch(night: RegisteredNight) -> str:
+    """Return the command that copies the stars of the night's sky map."""
+    skymap = shlex.quote(str(night.skymap))
+    return f"gw-workflow reference-catalog prefetch CATALOGUE --name gaia --skymap {skymap}"
+
+
+def _check_reference(
+    site: Site, night: RegisteredNight, exposures: Sequence[Exposure], expected: Mapping[int, Sequence[int]]
+) -> Finding:
     """Check the catalogue at the corners and the centre of every CCD."""
     from imaging.io.reference import covered, partitions_in_cone
     from tasks.exposure_requests import nominal_footprints
@@ -238,8 +247,7 @@ def _check_reference(site: Site, exposures: Sequence[Exposure], expected: Mappin
     nothing = any(count == len(expected[expnum]) for expnum, count in lacking.items())
     remedy = "gw-workflow reference-catalog prefetch or build; without stars these CCDs fail"
     found = f"missing for {_some(counts)}"
-    command = "gw-workflow reference-catalog prefetch CATALOGUE --name gaia --skymap FILE"
-    return Finding("reference stars", "bad" if nothing else "warning", found, remedy, (command,))
+    return Finding("reference stars", "bad" if nothing else "warning", found, remedy, (_prefetch(night),))
 
 
 def _check_disk(site: Site, night: RegisteredNight) -> Finding:
@@ -276,7 +284,8 @@ def _check_templates(site: Site, night: RegisteredNight, fetch: str, expected: M
             lacking.append(f"{exposure.expnum} ({len(without)} of {len(expected[exposure.expnum])} CCDs)")
     if lacking:
         remedy = "these CCDs are not searched; fetch or import earlier exposures, and register the night again"
-        command = f"gw-workflow register-night {night.record.night} --event {night.record.event} --update"
+        event = shlex.quote(night.record.event)
+        command = f"gw-workflow register-night {night.record.night} --event {event} --update"
         return Finding("templates", "warning", f"none for {_some(lacking)}", remedy, (fetch, command))
     return Finding("templates", "good", f"every CCD of {len(search)} search exposures has some")
 
@@ -292,8 +301,7 @@ def _check_skymap(site: Site, night: RegisteredNight) -> Finding:
     if probability > 0.0:
         found = f"{probability:.1%} of the probability lies in its {REGION:.0%} region and has no reference stars"
         remedy = "before exposures are added there: gw-workflow reference-catalog prefetch"
-        command = f"gw-workflow reference-catalog prefetch CATALOGUE --name gaia --skymap {night.skymap}"
-        return Finding("sky map", "warning", found, remedy, (command,))
+        return Finding("sky map", "warning", found, remedy, (_prefetch(night),))
     return Finding("sky map", "good", f"{night.skymap.name}: reference stars in all of its {REGION:.0%} region")
 
 

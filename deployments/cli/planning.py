@@ -86,6 +86,7 @@ def _answer(night: int, schedule: "Schedule", notes: Sequence[str], paths: Mappi
         *table_lines(SHOWN, [[row[name] for name in SHOWN] for row in rows]),
         f"{len(rows)} fields between {dark}, Moon {100 * schedule.moon_fraction:.0f} % illuminated",
         f"probability inside the CCDs {probability:.3f}, of it with templates {searchable:.3f}",
+        *([] if rows else ["no field of the sky map's region can be observed in this night"]),
         *([f"{bare} fields have no template: their differences cannot be made"] if bare else []),
         *(f"left out: field {rank} at {f.ra_deg:.2f} {f.dec_deg:+.2f}: {why}" for rank, f, why in schedule.left[:10]),
         *notes,

@@ -107,6 +107,7 @@ def registered(found: "FoundSite", night: int, given: GivenNight, *, update: boo
     InputError
         If an option is invalid, a file cannot be read, or nothing says which event or sky map it is.
     """
+    from blocks.gw_events import is_retracted
     from deployments.events import night_choice, registry
     from deployments.events.prefetching import prefetch_remembered
     from imaging.io.skymaps import read_skymap
@@ -126,6 +127,8 @@ def registered(found: "FoundSite", night: int, given: GivenNight, *, update: boo
     base = None if given.selection is None else read_settings(given.selection, NightSelection)
     rules = night_choice.given_selection(base, given.bands, given.program, given.region)
     event, skymap = night_choice.event_and_skymap(site, night, given.event, given.skymap)
+    if is_retracted(site, event):
+        notes.append(f"{event} is retracted by its newest alert")
     chosen = night_choice.given_exposures(site, night, skymap, given.exposures, rules)
     registration = registry.register_night(
         site,

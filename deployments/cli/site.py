@@ -1,6 +1,7 @@
 """Commands that examine a site: doctor, timings, cache."""
 
 import os
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -31,7 +32,8 @@ def doctor(
         if finding.remedy:
             lines.append(f"{'':8}to do: {finding.remedy}")
     lines.append(f"{counts['good']} good, {counts['warning']} warnings, {counts['bad']} bad")
-    commands = list(dict.fromkeys(command for finding in findings for command in finding.commands))
+    here = "" if common.site == DEFAULTS.site else f" --site {shlex.quote(common.site)}"
+    commands = list(dict.fromkeys(f"{command}{here}" for finding in findings for command in finding.commands))
     if commands:
         lines += ["", "commands that bring what is missing:", *(f"    {command}" for command in commands)]
     document = {"command": "doctor", "findings": [finding.document() for finding in findings], "counts": counts}

@@ -44,7 +44,7 @@ class AddedRaw:
     conflicts
         Sentences about exposure numbers that different exposures claim.
     left
-        File to the reason why it is no raw exposure.
+        File or folder to the reason why it is no raw exposure, or cannot be read.
     """
 
     new: list[IndexedFile] = field(default_factory=list)
@@ -99,13 +99,13 @@ def add_raw(
     StorageError
         If a file cannot be copied.
     """
-    files = list(dict.fromkeys(_found(paths)))
+    added = AddedRaw()
+    files = list(dict.fromkeys(_found(paths, added.left)))
     before = raw_files(site)
     described = described_files(files, before, say)
     if any(file.is_complete and not file.is_final(time.time()) for file in described):
         wait(QUIET_S)
         described = described_files(files, RawFiles(described))
-    added = AddedRaw()
     for file in described:
         if file.problem:
             added.left[file.path] = file.problem
@@ -126,12 +126,16 @@ def add_raw(
     return added
 
 
-def _found(paths: Iterable[Path]) -> Iterator[Path]:
-    """Yield the files that are named or lie below the named folders."""
+def _found(paths: Iterable[Path], left: dict[Path, str]) -> Iterator[Path]:
+    """Yield the files that are named or lie below the named folders; note the folders that cannot be read."""
+
+    def refused(folder: Path, error: OSError) -> None:
+        left[folder] = f"the folder cannot be read ({folder}: {error.strerror})"
+
     for given in paths:
         path = Path(given).expanduser().absolute()
         if path.is_dir():
-            yield from raw_candidates(path)
+            yield from raw_candidates(path, refused=refused)
         elif path.is_file():
             yield path
         else:
@@ -139,22 +143,23 @@ def _found(paths: Iterable[Path]) -> Iterator[Path]:
 
 
 def _placed(site: Site, added: AddedRaw, known: RawFiles, *, link: bool) -> RawFiles:
-    """Copy or link new files into the raw folder, unless it has the exposure; return the index with them."""
+    """Copy or link files into the raw folder, unless it has the exposure; return the index with them."""
+    given = [*added.new, *added.known]
     everything = RawFiles((*known.by_path.values(), *added.new))
     targets, new = [], []
-    for file in added.new:
+    for file in given:
         copies = everything.copies(_expnum(file))
         if not _agree(copies):
             continue  # told below
-        if any(copy.path.is_relative_to(site.raw) for copy in copies) or file != _best(copies, added.new):
-            added.known.append(file)
+        if any(copy.path.is_relative_to(site.raw) for copy in copies) or file != _best(copies, given):
+            added.known += [] if file in added.known else [file]
             continue
         targets.append(_place_of(site, file))
         copy_raw(file.path, targets[-1], link=link)
         new.append(file)
     after = index_files(site, targets)
     conflicting = [file for file in added.new if file not in new and file not in added.known]
-    added.new = new
+    added.new, added.known = new, [file for file in added.known if file not in new]
     return RawFiles((*after.by_path.values(), *conflicting))
 
 

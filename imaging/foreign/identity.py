@@ -26,6 +26,15 @@ from imaging.wcs.sphere import separation_deg
 LSST_CARDS = ("EXPID", "VISIT", "DETECTOR_ID", "BORE-RA", "AR_HDU")
 """Cards of which an LSST image has at least one; a calexp keeps the cards of the image it was made of."""
 
+BUTLER_CARDS = {
+    "EXPNUM": ("VISIT", "LSST BUTLER DATAID VISIT", "LSST BUTLER DATAID EXPOSURE"),
+    "FILTER": ("LSST BUTLER DATAID PHYSICAL_FILTER", "LSST BUTLER DATAID BAND"),
+}
+"""Cards of LSST's butler that state what the camera's own card does, where an image has lost that."""
+
+FIRST_WITH_CCD = 10_000_000
+"""Smallest EXPID that ends in the number of the CCD, as before 2020; since then it is the exposure number."""
+
 POSITIONS = {CCDS[ccd].detpos: ccd for ccd in SCIENCE_CCDS}
 """Position in the camera to the number of the science CCD."""
 
@@ -123,6 +132,14 @@ def identify(head: ImageHead) -> ForeignCcd:
 def _form(header: Mapping[str, Any], head: ImageHead) -> tuple[str, bool]:
     """Return the form, and whether it is one of LSST."""
     camera = f"{header.get('INSTRUME', '')} {header.get('DTINSTRU', '')}".strip()
+    is_lsst_stack = not camera and any(key in header for key in LSST_CARDS)
+    if is_lsst_stack or ("TILENAME" in header and "EXPNUM" not in header):
+        raise InputError(
+            "a stack of this survey is not imported",
+            value=f"{'LSST' if is_lsst_stack else 'Dark Energy Survey'}: {head.label}",
+            limit="stacks of the Legacy Surveys, Pan-STARRS, SkyMapper, the Community Pipeline",
+            remedy="import its exposures (calexp or visit image, _immasked), or use gw-workflow difference-images",
+        )
     if "decam" not in camera.lower():
         raise InputError("image of another camera", value=f"INSTRUME {camera!r} of {head.label}", limit="DECam")
     version = str(header.get("PLVER", "")).strip()
@@ -159,9 +176,14 @@ def _exposure(header: Mapping[str, Any], label: str, *, is_lsst: bool) -> Exposu
     for key, other in (("TELRA", "BORE-RA"), ("TELDEC", "BORE-DEC"), ("AIRMASS", "BORE-AIRMASS")):
         if is_lsst and other in header:
             cards.setdefault(key, header[other])
-    if is_lsst and "EXPNUM" not in cards:
-        number = header.get("VISIT") or (int(positive(header, "EXPID") or 0) // 100)
-        cards["EXPNUM"] = number or None
+    if is_lsst:
+        for key, others in BUTLER_CARDS.items():
+            found = [header[other] for other in others if header.get(other)]
+            if found and not str(cards.get(key) or "").strip():
+                cards[key] = found[0]
+        if "EXPNUM" not in cards:
+            number = int(positive(header, "EXPID") or 0)
+            cards["EXPNUM"] = (number // 100 if number >= FIRST_WITH_CCD else number) or None
     mjd = _start_mjd(cards, label)
     exposure = exposure_from_header(cards | {"MJD-OBS": mjd}, label)
     band_named(exposure.band)

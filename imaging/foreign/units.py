@@ -28,6 +28,10 @@ FLUX_OF_ZERO = "FLUXMAG0"
 HST_ZERO = -21.10 + 18.6921
 """AB magnitude of one unit per second, less -2.5 log10(PHOTFLAM) - 5 log10(PHOTPLAM) (ACS data handbook, 5.1.1)."""
 
+AFW_CARDS = ("AR_HDU", "BORE-RA", "DETECTOR_ID")
+"""Cards of the LSST pipelines' images. Without BUNIT these are in counts (until 2024) or in electrons, and keep the
+gains of the camera's counts in either case: only the noise shows the gain."""
+
 NANOJANSKY_ZERO, LARGE_UNIT_MAG = 22.5 + 2.5 * math.log10(AB_ZERO_JY), 5.0
 """AB magnitude of one nJy; magnitude of the smallest unit that is large, such as erg/s/cm2/Hz or maggies."""
 
@@ -112,6 +116,8 @@ def pixel_unit(
     per_second = _SECOND.search(name) is not None and name not in _COUNTS | _ELECTRONS
     base = _SECOND.sub("", name).rstrip("*. ") if per_second else name
     zero = zeropoint_mag if zeropoint_mag is not None else _stated_zeropoint(header, per_second=per_second)
+    if name in ABSENT and any(key in header for key in AFW_CARDS):
+        return PixelUnit(gain, zero)
     if name in ABSENT or base in _COUNTS or base in _ELECTRONS:
         return PixelUnit(gain or _count_gain(header, base in _ELECTRONS, per_second), zero)
     jansky = _flux_jy(text, header, pixel_area_arcsec2)

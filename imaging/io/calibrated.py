@@ -35,6 +35,7 @@ from imaging.image import LoadedImage, MaskImage
 from imaging.io.checked import fits_layouts, require_whole
 from imaging.io.damage import reading
 from imaging.io.dithered import dither_steps
+from imaging.io.plane_names import PACKED_NAME, extension_names, plane_name
 from imaging.wcs.foreign import image_header, wcs_of_header
 
 OWN_PLANES = frozenset({"SCI", "MSK", "WGT"})
@@ -94,9 +95,6 @@ class Stated:
     mask_bits: int | None = None
 
 
-PACKED_NAME = "COMPRESSED_IMAGE"
-"""Name that programs give to the only image of a compressed file; it says nothing."""
-
 FARTHEST_PIXEL = 1e7
 """Largest distance of the reference pixel of coordinates, pixels: an all-sky image of 0.1 arcsec."""
 
@@ -155,7 +153,7 @@ def read_head(path: Path, extension: str | None = None) -> ImageHead:
         with fitsio.FITS(str(path)) as file:
             number = _image_number(file, extension, path)
             header, own = _keywords(file[0].read_header()), _keywords(file[number].read_header())
-            size, name = _plane_shape(file[number]) or (0, 0), str(file[number].get_extname()).strip()
+            size, name = _plane_shape(file[number]) or (0, 0), plane_name(file[number])
         header = image_header(header, own)
         is_own = _is_own(path, name)
         wcs = wcs_of_header(header, size)
@@ -287,7 +285,7 @@ def _read_plane(path: Path, extension: str | None) -> _Hdu:
             number = _image_number(file, extension, path)
             headers = [file[0].read_header(), *([file[number].read_header()] if number > 0 else [])]
             pixels = file[number].read().reshape(_plane_shape(file[number]))
-            name = str(file[number].get_extname()).strip()
+            name = plane_name(file[number])
     require_single(layouts[0].ambiguous | layouts[number].ambiguous, path)
     own = _keywords(headers[-1])
     header = image_header(_keywords(headers[0]), own)
@@ -303,7 +301,7 @@ def _cards(header: fitsio.FITSHDR) -> Iterator[HeaderCard]:
 
 def _image_number(file: fitsio.FITS, extension: str | None, path: Path) -> int:
     """Return the number of an extension; without a name that of the first image that is no mask or weight."""
-    numbers = {number: str(hdu.get_extname()).strip() for number, hdu in enumerate(file)}
+    numbers = {number: plane_name(hdu) for number, hdu in enumerate(file)}
     if extension is not None:
         numbers = {number: name for number, name in numbers.items() if extension in (str(number), name)}
         if not numbers:
@@ -368,7 +366,7 @@ def _require_no_other_mask(path: Path, image: "_Hdu") -> None:
         return
     with fitsio.FITS(str(path)) as file:
         shaped = [(n, hdu) for n, hdu in enumerate(file) if _plane_shape(hdu) == image.pixels.shape]
-        integers = [(n, str(hdu.get_extname()).strip()) for n, hdu in shaped if hdu.get_info()["img_equiv_type"] > 0]
+        integers = [(n, plane_name(hdu)) for n, hdu in shaped if hdu.get_info()["img_equiv_type"] > 0]
     for number, name in integers:
         if not OTHER_NAMES.match(name.upper()) and name.upper() not in WEIGHT_POWERS:
             where, names = f"[{name or number}]", ", ".join(MASK_NAMES)
@@ -391,7 +389,7 @@ def _find_weight(path: Path, place: Plane | None) -> NDArray[Any] | None:
 def _extension_names(path: Path) -> dict[str, int]:
     """Return the number of every extension by its upper-case name."""
     with fitsio.FITS(str(path)) as file:
-        return {str(hdu.get_extname()).strip().upper(): number for number, hdu in enumerate(file)}
+        return extension_names(file)
 
 
 def _named_plane(path: Path, names: tuple[str, ...]) -> Plane | None:

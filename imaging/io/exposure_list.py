@@ -275,12 +275,19 @@ def _number(row: ListRow, column: str) -> float:
     try:
         value = angle_deg(text, hours=column == "RA") if column in ("RA", "DEC") else float(text)
     except (ValueError, InputError):
-        raise ValueError(f"column {row.name(column)}: {text} is no number") from None
+        raise ValueError(_no_number(row, column)) from None
     low, high = POSSIBLE[column]
     if not low <= value <= high:
         hint = "; a Julian date, not an MJD" if column == "MJD" and 2.4e6 < value < 2.6e6 else ""
         raise ValueError(f"column {row.name(column)}: {value:g} is not between {low:g} and {high:g}{hint}")
     return value
+
+
+def _no_number(row: ListRow, column: str) -> str:
+    """Return what is wrong with a text that is no number."""
+    text = row.values[column]
+    hint = "; write it with a decimal point" if re.fullmatch(r"[+-]?\d+,\d+", text) else ""
+    return f"column {row.name(column)}: {text} is no number{hint}"
 
 
 def _time(row: ListRow, column: str, exptime_s: float) -> float:
@@ -322,7 +329,7 @@ def _t_eff(row: ListRow) -> float:
     try:
         value = float(text)
     except ValueError:
-        raise ValueError(f"column {row.name('TEFF')}: {text} is no number") from None
+        raise ValueError(_no_number(row, "TEFF")) from None
     if math.isnan(value) or value < 0.0:
         return math.nan
     if value > MAX_T_EFF:

@@ -10,13 +10,16 @@ from imaging.image import LoadedImage
 from imaging.io.calibrated import OWN_PLANES, Plane, Stated, community_pipeline_siblings, read_image
 from imaging.io.checked import HduLayout, fits_layouts
 from imaging.io.damage import reading
-from imaging.io.stack_files import BESIDE, stack_images
+from imaging.io.stack_files import BESIDE, is_image, stack_images
 
 LSST_PLANES = frozenset({"IMAGE", "MASK", "VARIANCE"})
 
 
 _FITS = re.compile(r"[^.].*\.(?:fits?|fz)(?:\.(?:fz|gz))?", re.IGNORECASE)
 """Names of FITS files."""
+
+_NOT_OURS = re.compile(r"^legacysurvey-\w+-image-W\d\.")
+"""Names of images in a survey's folder that no camera in the visible took."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,19 +79,29 @@ def ccd_planes(paths: Sequence[Path]) -> list[CcdPlanes]:
 
 
 def _files(path: Path) -> list[Path]:
-    """Return a file, or the FITS files of a folder: neither checksums beside them nor what is still being written."""
+    """Return a file, or the images of a folder: no tables and checksums beside them, nor what is being written."""
     if not path.is_dir():
         return [path]
-    return sorted(file for file in path.rglob("*") if _FITS.fullmatch(file.name) and file.is_file())
+    files = (file for file in path.rglob("*") if _FITS.fullmatch(file.name) and not _NOT_OURS.match(file.name))
+    return sorted(file for file in files if file.is_file() and (BESIDE.search(file.name) or not _is_table(file)))
+
+
+def _is_table(path: Path) -> bool:
+    """Whether a file holds tables and no image."""
+    with reading(path, "image missing or not FITS", "check the name, or fetch it again"):
+        layouts = fits_layouts(path)
+    return len(layouts) > 1 and not any(is_image(layout) for layout in layouts)
 
 
 def _of_file(path: Path) -> list[CcdPlanes]:
     with reading(path, "image missing or not FITS", "check the name"):
         layouts = fits_layouts(path)
-    names = {layout.text("EXTNAME").upper() for layout in layouts}
     for known in (OWN_PLANES, LSST_PLANES):
-        if known <= names:
-            return [CcdPlanes(Plane(path, "SCI" if "SCI" in known else "IMAGE"))]
+        for key in ("EXTNAME", "EXTTYPE"):
+            names = [layout.text(key).upper() for layout in layouts]
+            if known <= set(names):
+                name = "SCI" if "SCI" in known else "IMAGE"
+                return [CcdPlanes(Plane(path, name if key == "EXTNAME" else str(names.index(name))))]
     images = [layout for layout in layouts if "CCDNUM" in layout.cards and layout.integer("NAXIS", 0) == 2]
     if not images:
         stacks = [CcdPlanes(*planes, n) for n, planes in enumerate(stack_images(path, layouts), start=1)]

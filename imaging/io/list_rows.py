@@ -259,12 +259,11 @@ def _of_table(text: str, path: Path) -> ListRows:
     above = next((line.lstrip("# \t") for n, line in reversed(every) if n < lines[0][0]), "")
     if not _n_known(first) and _n_known(above) >= FEWEST_NAMES:
         first, lines = above, [(0, above), *lines]  # a header in the last comment
-    separator = next((mark for mark in ",;\t|" if mark in first), None)
+    by_place = first.split()[0].isdigit()  # the original's list, in whose texts may be commas
+    separator = None if by_place else next((mark for mark in ",;\t|" if mark in first), None)
     if separator is None:
-        header = first.split()
-        has_names = not header[0].isdigit()
-        names = header if has_names else list(COLUMNS)
-        split = ((n, line.split(None, len(names) - 1)) for n, line in lines[has_names:])
+        names = list(COLUMNS) if by_place else first.split()
+        split = ((n, line.split(None, len(names) - 1)) for n, line in lines[not by_place :])
         return _named(names, split, path)
     reader = csv.reader((line for _, line in lines), delimiter=separator, skipinitialspace=True)
     try:
@@ -304,6 +303,7 @@ def _named(names: list[str], split: Iterable[tuple[int, list[str]]], path: Path)
                 raise InputError("exposure list line not understood", value=problem)
         if any(value.strip() for value in values[len(names) :]):
             problem = f"{path}, line {number}: {len(values)} values for {len(names)} columns"
-            raise InputError("exposure list line not understood", value=problem, remedy="quote values with commas")
+            remedy = "write numbers with a decimal point, and texts with commas between quotes"
+            raise InputError("exposure list line not understood", value=problem, remedy=remedy)
         rows.append(_row(f"line {number}", zip(names, values, strict=False)))
     return ListRows(tuple(rows), frozenset(columns))

@@ -9,7 +9,7 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -77,21 +77,37 @@ class RawHeader:
     is_complete: bool
 
 
-def raw_candidates(folder: Path, depth: int = 8) -> Iterator[Path]:
+def raw_candidates(
+    folder: Path, depth: int = 8, refused: Callable[[Path, OSError], object] | None = None
+) -> Iterator[Path]:
     """Yield the files below a folder that may be raw files by the ends of their names, in order of their names.
 
-    Hidden files and folders are left out: programs write files under such names until they are complete.
+    Hidden files and folders are left out: programs write files under such names until they are complete. So are pipes,
+    links that lead nowhere, and links to a folder above them.
+
+    Parameters
+    ----------
+    folder
+        The folder.
+    depth
+        Number of levels of folders in it that are searched.
+    refused
+        Called with each folder that cannot be read.
     """
     try:
         with os.scandir(folder) as entries:
             found = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda e: e.name)
-    except OSError:
+    except OSError as error:
+        if refused is not None:
+            refused(folder, error)
         return
     for entry in found:
-        if entry.name.lower().endswith(SUFFIXES):
+        if entry.is_dir():
+            leads_back = entry.is_symlink() and folder.resolve().is_relative_to(Path(entry.path).resolve())
+            if depth and not leads_back:
+                yield from raw_candidates(Path(entry.path), depth - 1, refused)
+        elif entry.name.lower().endswith(SUFFIXES) and entry.is_file():
             yield Path(entry.path)
-        elif depth and entry.is_dir():
-            yield from raw_candidates(Path(entry.path), depth - 1)
 
 
 def read_raw_header(path: Path) -> RawHeader:

@@ -53,7 +53,7 @@ def stack_images(path: Path, layouts: Sequence[HduLayout]) -> Iterator[tuple[Pla
     names = {layout.text("EXTNAME").upper() for layout in layouts}
     inside = bool(names & set(MASK_NAMES)) and bool(names & set(WEIGHT_POWERS))
     for number, layout in enumerate(layouts):
-        if not _is_image(layout) or layout.text("EXTNAME").upper() in {*MASK_NAMES, *WEIGHT_POWERS}:
+        if not is_image(layout) or layout.text("EXTNAME").upper() in {*MASK_NAMES, *WEIGHT_POWERS}:
             continue
         extension = layout.text("EXTNAME") or str(number)
         survey = survey_of({key: hdu.text(key) for hdu in (layouts[0], layout) for key in hdu.cards})
@@ -65,7 +65,8 @@ def stack_images(path: Path, layouts: Sequence[HduLayout]) -> Iterator[tuple[Pla
         yield Plane(path, extension), mask, weight
 
 
-def _is_image(layout: HduLayout) -> bool:
+def is_image(layout: HduLayout) -> bool:
+    """Whether an HDU is an image of two dimensions, compressed or not."""
     return layout.integer("ZNAXIS", layout.integer("NAXIS", 0)) == 2 and (
         layout.text("XTENSION") in ("", "IMAGE") or layout.text("ZIMAGE") == "T"
     )

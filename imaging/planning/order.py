@@ -129,11 +129,23 @@ def observing_order(fields: Sequence[Field], night: int, visit_s: float, setting
         observations.append(Observation(field, number + 1, mjd, reached, moon))
     taken = {item.rank for item in observations}
     left = [
-        (number + 1, field, "no time" if worth[number].any() else "beyond the limits of airmass and Moon all night")
+        (number + 1, field, "no time" if worth[number].any() else _limit_of(field, times, visit_s, settings))
         for number, field in enumerate(fields)
         if number + 1 not in taken
     ]
     return Schedule(tuple(observations), tuple(left), begin, end, sky_at(0.5 * (begin + end)).moon_fraction)
+
+
+def _limit_of(field: Field, times: FloatArray, visit_s: float, settings: PlanSettings) -> str:
+    """Return why a field cannot be observed at any of the times of a night."""
+    best = float(_airmass_of_visits(field, times, visit_s).min(initial=np.inf))
+    if np.isinf(best):
+        return "below the horizon while it is dark"
+    if best > settings.max_airmass:
+        return f"airmass {best:.2f} at best while it is dark (limit {settings.max_airmass:g})"
+    skies = [sky_at(float(mjd)) for mjd in times[:: max(len(times) - 1, 1)]]
+    near = min(float(separation_deg(field.ra_deg, field.dec_deg, sky.moon_ra_deg, sky.moon_dec_deg)) for sky in skies)
+    return f"{near:.0f} degrees from the Moon when its airmass allows it (limit {settings.min_moon_deg:g})"
 
 
 def _merit(field: Field) -> float:
@@ -142,8 +154,7 @@ def _merit(field: Field) -> float:
 
 def _efficiency(field: Field, times: FloatArray, visit_s: float, settings: PlanSettings) -> FloatArray:
     """Return the effective fraction of a visit that begins at each time; 0 beyond the limits."""
-    both = np.concatenate([times, times + visit_s / 86400.0])
-    reached = airmass(heights_deg(field.ra_deg, field.dec_deg, both)).reshape(2, len(times)).max(axis=0)
+    reached = _airmass_of_visits(field, times, visit_s)
     good = reached <= settings.max_airmass
     excess = np.where(good, reached, 1.0)
     result = excess ** (-2.0 * SEEING_POWER) * 10.0 ** (-0.8 * EXTINCTION_MAG * (excess - 1.0))
@@ -153,6 +164,12 @@ def _efficiency(field: Field, times: FloatArray, visit_s: float, settings: PlanS
         near = float(separation_deg(field.ra_deg, field.dec_deg, sky.moon_ra_deg, sky.moon_dec_deg))
         good[number] = sky.moon_height_deg <= 0.0 or near >= settings.min_moon_deg
     return np.where(good, result, 0.0)
+
+
+def _airmass_of_visits(field: Field, times: FloatArray, visit_s: float) -> FloatArray:
+    """Return the larger airmass of begin and end of the visits that begin at some times."""
+    both = np.concatenate([times, times + visit_s / 86400.0])
+    return airmass(heights_deg(field.ra_deg, field.dec_deg, both)).reshape(2, len(times)).max(axis=0)
 
 
 @lru_cache(maxsize=512)

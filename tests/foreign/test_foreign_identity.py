@@ -77,6 +77,22 @@ def test_a_calexp_states_ccd_and_time_in_its_own_cards():
     assert shown.exposure.mjd == pytest.approx(MJD, abs=1e-8)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"EXPID": 63078033},
+        {"EXPID": 630780},
+        {"EXPID": 630780, "FILTER": None, "LSST BUTLER DATAID PHYSICAL_FILTER": CARDS["FILTER"]},
+        {"EXPID": None, "AR_HDU": 5, "LSST BUTLER DATAID VISIT": 630780},
+        {"EXPID": None, "VISIT": 630780, "FILTER": " ", "LSST BUTLER DATAID BAND": "z"},
+    ],
+    ids=["with the CCD", "alone", "filter of the butler", "visit of the butler", "visit"],
+)
+def test_a_calexp_that_has_lost_cards_of_the_camera_states_them_in_those_of_lsst(changes):
+    shown = identify(calexp(**{"EXPNUM": None} | changes))
+    assert (shown.exposure.expnum, shown.exposure.band, shown.ccd) == (630780, "z", 33)
+
+
 def test_a_time_in_tai_without_a_middle_is_converted():
     tai = Time(MJD, format="mjd", scale="utc").tai.mjd
     shown = identify(calexp(**{"DATE-AVG": None, "MJD-OBS": tai}))
@@ -87,6 +103,11 @@ def test_a_time_in_tai_without_a_middle_is_converted():
     ("changes", "problem"),
     [
         ({"INSTRUME": "MOSAIC-2"}, "another camera"),
+        (
+            {"INSTRUME": None, "AR_HDU": 5, "LSST BUTLER DATAID TRACT": 5063},
+            "a stack of this survey is not imported (LSST",
+        ),
+        ({"TILENAME": "DES0959-2958", "EXPNUM": None}, "a stack of this survey is not imported (Dark Energy Survey"),
         ({"PLVER": None}, "pipeline that calibrated the image is not known"),
         ({"DETPOS": "N3"}, "two CCDs"),
         ({"EXTNAME": "S29"}, "two CCDs"),

@@ -119,6 +119,20 @@ def test_a_field_that_sets_comes_before_one_that_rises():
     assert [item.rank for item in schedule.observations] == [2, 1]
 
 
+@pytest.mark.parametrize(
+    ("ra", "dec", "night", "reason"),
+    [
+        (190.0, 76.0, 20240510, "below the horizon while it is dark"),
+        (48.0, 17.0, 20240510, "below the horizon while it is dark"),  # beside the Sun
+        (200.0, 40.0, 20240510, "airmass 2.91 at best while it is dark (limit 2)"),  # at a height of 19.8 degrees
+        (240.0, -22.0, 20240523, "6 degrees from the Moon when its airmass allows it (limit 15)"),
+    ],
+)
+def test_what_cannot_be_observed_is_left_with_the_reason_and_its_number(ra, dec, night, reason):
+    schedule = observing_order([Field(ra, dec, 0.1, {"i": 0.1}, 60, {"i": 60})], night, 300.0, PlanSettings())
+    assert [why for _, _, why in schedule.left] == [reason]
+
+
 def test_the_command_writes_what_the_telescope_and_prepare_templates_read(skymap, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     write_skymap(tmp_path / "map.fits", skymap)

@@ -18,7 +18,8 @@ class FakeArchive:
     ----------
     mishaps
         MD5 to the mishaps of its next requests: ``cut`` (half is sent), ``busy`` (429), ``fails`` (502), ``page``
-        (HTML), ``wrong`` (other bytes of the same size), ``whole`` (ignores the range), ``long``.
+        (HTML), ``wrong`` (other bytes of the same size), ``whole`` (ignores the range), ``long``, ``stall`` (half is
+        sent, then nothing).
     asked
         Range, authorization and MD5 of each request of a file.
     searches
@@ -33,6 +34,7 @@ class FakeArchive:
     searches: list[dict] = field(default_factory=list)
     answer: object = None
     url: str = ""
+    ends: threading.Event = field(default_factory=threading.Event)
 
     def add(self, content: bytes, **values) -> str:
         """Add a file with its row; return its MD5."""
@@ -116,7 +118,9 @@ def fake_archive(monkeypatch) -> Iterator[FakeArchive]:
             if begin:
                 self.send_header("Content-Range", f"bytes {begin}-{len(content) - 1}/{len(content)}")
             rest = content[begin:]
-            self._end(rest, "application/fits", sent=rest[: len(rest) // 2] if mishap == "cut" else rest)
+            self._end(rest, "application/fits", sent=rest[: len(rest) // 2] if mishap in ("cut", "stall") else rest)
+            if mishap == "stall":
+                archive.ends.wait()
 
         def _end(self, text, kind, sent=None):
             self.send_header("Content-Type", kind)
@@ -135,4 +139,5 @@ def fake_archive(monkeypatch) -> Iterator[FakeArchive]:
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
         monkeypatch.delenv("GW_WORKFLOW_ARCHIVE_TOKEN", raising=False)
         yield archive
+        archive.ends.set()
         http.shutdown()

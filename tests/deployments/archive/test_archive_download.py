@@ -3,11 +3,16 @@
 import json
 import os
 import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 
 import httpx
 import pytest
 
-from deployments.archive.download import FIRST_WAIT_S, TRIES, Downloader
+from deployments.archive.download import FIRST_WAIT_S, TIMEOUT, TRIES, Downloader
 from deployments.archive.search import ArchiveQuery, search
 from deployments.cli import main
 from imaging.errors import InputError, StorageError
@@ -106,6 +111,31 @@ def test_an_interrupted_download_keeps_its_parts(fake_archive, tmp_path):
     assert (tmp_path / "DECam_01234567.fits.fz").read_bytes() == content(7)
     assert not part.exists()
     assert fake_archive.asked[1][0] == f"bytes={len(content(7)) // 2}-"
+
+
+def test_ctrl_c_ends_a_stalled_download_at_once_and_the_next_call_goes_on(fake_archive, tmp_path):
+    md5 = fake_archive.add(content(9))
+    fake_archive.mishaps[md5] = ["stall"]
+    words = ["archive", "fetch", *NIGHT, "--to", str(tmp_path), "--site", str(tmp_path / "site"), "--json"]
+    process = subprocess.Popen([sys.executable, "-m", "deployments.cli.main", *words], stdout=subprocess.PIPE)
+    wait_until(lambda: any(part.stat().st_size for part in tmp_path.glob(".*.part")))
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    said = json.loads(process.communicate(timeout=TIMEOUT.read)[0])
+    assert time.monotonic() - began < 0.5 * TIMEOUT.read, "the archive is not waited for"
+    assert (process.returncode, "run the same command again" in str(said)) == (3, True)
+    assert [path.name for path in tmp_path.glob("*.fz")] == [], "nothing half under the final name"
+    assert main.run(words) == 0
+    assert (tmp_path / "DECam_01234567.fits.fz").read_bytes() == content(9)
+    assert fake_archive.asked[-1][0], "what had arrived is not sent again"
+
+
+def wait_until(true: Callable[[], object]) -> None:
+    for _ in range(1200):
+        if true():
+            return
+        time.sleep(0.05)
+    pytest.fail("did not happen within a minute")
 
 
 def test_proprietary_data_need_the_token_which_nobody_sees(fake_archive, tmp_path, monkeypatch, capsys):

@@ -14,6 +14,7 @@ from astropy.io import fits
 from astropy.time import Time
 from listed_nights import NIGHT, check_map, write_list
 
+from blocks.gw_events import AlertRecord, event_folder
 from blocks.site import Site, raw_path
 from deployments.checks import doctor, doctor_night
 from deployments.cli import main
@@ -24,6 +25,7 @@ from deployments.server.definitions import DEFINITIONS
 from imaging.detector.status import working_ccds
 from imaging.errors import InputError
 from imaging.identity import ExposureId
+from imaging.io.atomic import write_text
 from imaging.io.calibrations import write_manifest
 from imaging.io.manifest import CalibrationEntry
 from imaging.io.reference import write_reference_catalogue
@@ -98,17 +100,19 @@ def test_doctor_of_a_night_ends_with_the_commands_that_bring_what_is_missing(sit
     lines = capsys.readouterr().out.splitlines()
     commands = [line.strip() for line in lines[lines.index("commands that bring what is missing:") + 1 :]]
     assert code == 3
-    assert commands[:2] == ["gw-workflow add-raw FOLDER", f"gw-workflow archive fetch --for-night {NIGHT}"]
-    assert commands[2:4] == [
-        "gw-workflow import-calibrations FILE...",
-        "gw-workflow import-calibrations linearity_table_v0.4.fits",
+    here = f" --site {site.root}"
+    assert commands[:4] == [
+        f"gw-workflow add-raw FOLDER{here}",
+        f"gw-workflow archive fetch --for-night {NIGHT}{here}",
+        f"gw-workflow import-calibrations FILE...{here}",
+        f"gw-workflow import-calibrations linearity_table_v0.4.fits{here}",
     ]
     assert all(command.startswith("gw-workflow ") for command in commands)
     bands = {item.exposure.band for item in night.listed()}
     flats = [("dome flat", band) for band in bands] * 3
     write_frames(site, NIGHT, mjd_of(NIGHT), *[("zero", "i")] * 3, *flats)
     main.run(["doctor", str(NIGHT), "--site", str(site.root), "--json"])
-    assert f"gw-workflow build-calibrations {NIGHT}" in json.loads(capsys.readouterr().out)["commands"]
+    assert f"gw-workflow build-calibrations {NIGHT}{here}" in json.loads(capsys.readouterr().out)["commands"]
 
 
 def mjd_of(night):
@@ -136,7 +140,15 @@ def test_a_ramp_gives_the_linearity_and_many_nights_an_era(site, night):
 def test_doctor_of_a_night_that_is_not_registered_says_how_to_register_it(site, night, capsys):
     assert main.run(["doctor", "20240101", "--site", str(site.root), "--json"]) == 3
     document = json.loads(capsys.readouterr().out)
-    assert document["commands"] == ["gw-workflow register-night 20240101 --event EVENT --skymap FILE --exposures FILE"]
+    command = "gw-workflow register-night 20240101 --event {} --site " + str(site.root)
+    assert document["commands"] == [command.format("EVENT --skymap FILE")]
+    for event, skymap, hour in (("S240101a", "map.fits", 2), ("S240101b", None, 3)):
+        record = AlertRecord(
+            superevent=event, alert_type="INITIAL", time_created=f"2024-01-01T0{hour}:00:00Z", skymap=skymap
+        )
+        write_text(event_folder(site, event) / f"{record.name}.json", record.model_dump_json())
+    main.run(["doctor", "20240101", "--site", str(site.root), "--json"])
+    assert json.loads(capsys.readouterr().out)["commands"] == [command.format("S240101a")], "with a kept sky map"
     assert main.run(["doctor", "20241340", "--site", str(site.root)]) == 1
 
 
@@ -320,17 +332,18 @@ def write_gaia(site, *places):
     write_reference_catalogue(site.reference / "gaia", stars, name="gaia", order=7)
 
 
-def test_reference_stars_are_looked_for_under_every_ccd(site, pointed):
+def test_reference_stars_are_looked_for_under_every_ccd(site, night, pointed):
     exposures, expected = pointed
     write_gaia(site, (RA + 40.0, DEC))
-    found = doctor_night._check_reference(site, exposures, expected)
+    found = doctor_night._check_reference(site, night, exposures, expected)
     assert found.verdict == "bad"
     assert "(2 of 2 CCDs)" in found.found
+    assert found.commands[0].endswith(f" --skymap {night.skymap}")
     grid = [(RA + x, DEC + y) for x in np.arange(-1.6, 1.6, 0.2) for y in np.arange(-1.4, 1.4, 0.2)]
     write_gaia(site, *grid)
-    assert doctor_night._check_reference(site, exposures, expected).verdict == "good"
+    assert doctor_night._check_reference(site, night, exposures, expected).verdict == "good"
     write_gaia(site, *[place for place in grid if place[1] < DEC + 0.3])
-    found = doctor_night._check_reference(site, exposures, expected)
+    found = doctor_night._check_reference(site, night, exposures, expected)
     assert found.verdict == "warning", "part of the shards is missing"
     assert "prefetch" in found.remedy
     first = exposures[0].expnum

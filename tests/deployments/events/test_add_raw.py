@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import shutil
 import time
 
@@ -84,13 +85,45 @@ def test_files_are_copied_or_linked_into_the_raw_folder_once(add, folder, tmp_pa
     assert find_raw(site, ExposureId(1241614, "g", NIGHT)).path.is_relative_to(site.raw)
 
 
-def test_another_exposure_of_a_number_is_a_conflict_and_is_not_copied(add, folder, tmp_path):
+def test_files_that_are_known_where_they_lie_are_copied_when_asked_for(add, folder, tmp_path):
+    add(folder)
+    code, said = add(folder, "--copy")
+    assert (code, len(said["new"]), said["n_known"]) == (2, 3, 1), "the fourth is another copy of one exposure"
+    assert len(list((tmp_path / "site/raw").rglob("*.f*"))) == 3
+    assert add(folder, "--copy")[1]["new"] == []
+
+
+def test_folders_that_cannot_be_read_are_told_and_loops_and_pipes_passed_over(add, folder, tmp_path, monkeypatch):
+    closed = tmp_path / "archive/closed"
+    closed.mkdir()
+    (folder / "again").symlink_to(folder)
+    (folder / "n1/up").symlink_to(folder)
+    os.mkfifo(folder / "pipe.fits")
+    (folder / "nowhere.fits").symlink_to(folder / "gone.fits")
+    real = os.scandir
+
+    def scandir(path):
+        if path == closed:
+            raise PermissionError(13, "Permission denied")
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    _, said = add(folder)
+    assert len(said["new"]) == 4
+    assert said["left"][str(closed)] == f"the folder cannot be read ({closed}: Permission denied)"
+    assert "Permission denied" in add(closed)[1]["error"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"), [({"mjd": 60211.2}, "MJD 60211.20000"), ({"ra": "14:20:00"}, "RA 215.000")]
+)
+def test_another_exposure_of_a_number_is_a_conflict_and_is_not_copied(add, folder, tmp_path, changes, told):
     add(folder, "--copy")
-    other = write_frame(tmp_path / "other.fits.fz", 1241613, mjd=60211.2)
+    other = write_frame(tmp_path / "other.fits.fz", 1241613, **changes)
     code, said = add(other, "--copy")
     assert code == 2 and said["new"] == []
     (conflict,) = said["conflicts"]
-    assert "exposure 1241613" in conflict and "other.fits.fz" in conflict and "MJD 60211.20000" in conflict
+    assert "exposure 1241613" in conflict and "other.fits.fz" in conflict and told in conflict
     assert find_raw(Site.at(tmp_path / "site"), ExposureId(1241613, "i", NIGHT)).exposure.mjd == 60211.05
     code, said = add(other)
     assert code == 2 and len(said["conflicts"]) == 1

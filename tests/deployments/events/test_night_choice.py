@@ -141,6 +141,10 @@ def test_the_map_of_an_alert_that_was_kept_needs_no_file(register, site):
     (folder / f"{record.name}.json").write_text(record.model_dump_json())
     said = register()
     assert (said["exposures"], said["alert"]) == ([1241650, 1241651], record.name)
+    assert said["prefetched"] == []
+    over = AlertRecord(superevent=EVENT, alert_type="RETRACTION", time_created="2023-09-23T03:00:00Z")
+    (folder / f"{over.name}.json").write_text(over.model_dump_json())
+    assert register("--update")["prefetched"] == [f"{EVENT} is retracted by its newest alert"]
 
 
 def alert_of(skymap, **changes) -> str:
