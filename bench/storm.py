@@ -128,8 +128,14 @@ def workers_of(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
     """Return the worker processes of a run."""
     with suppress(psutil.NoSuchProcess):
         children = psutil.Process(process.pid).children(recursive=True)
-        return sorted((c for c in children if "spawn_main" in " ".join(c.cmdline())), key=lambda child: child.pid)
+        return sorted((c for c in children if _is_worker(c, process.pid)), key=lambda child: child.pid)
     return []
+
+
+def _is_worker(child: psutil.Process, run: int) -> bool:
+    """Whether a process is a worker of a run: spawned, or forked from a child of the run."""
+    words = " ".join(child.cmdline())
+    return "spawn_main" in words or ("forkserver" in words and child.ppid() != run)
 
 
 def _kill(victim: str, process: subprocess.Popen[bytes], site: Site, rng: random.Random) -> bool:

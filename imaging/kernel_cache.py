@@ -4,10 +4,12 @@ Numba checks only the file of a kernel, not those of the kernels that it calls, 
 older version of a kernel from another file.
 """
 
+import fcntl
 import hashlib
 import os
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from shutil import rmtree
 
@@ -47,6 +49,32 @@ def keep_kernels_apart(package: Path, caches: Path | None = None) -> Path | None
         os.utime(folder)
         remove_unused(root)
     return folder
+
+
+@contextmanager
+def one_compiles(what: str) -> Iterator[None]:
+    """Let one process compile the kernels of some work; the others wait, and load them.
+
+    The first call of the work holds a lock, which is released when its process ends. Whether it succeeds or not, no
+    later call waits. Without a cache folder that can be written nobody waits, because nobody could load.
+
+    Parameters
+    ----------
+    what
+        Name of the work, another one for every version of its code.
+    """
+    mark = Path(os.environ[VARIABLE]) / f"{what}.compiled"
+    with ExitStack() as held:
+        if not mark.exists():
+            with suppress(OSError):
+                fcntl.flock(held.enter_context(mark.with_suffix(".lock").open("w")), fcntl.LOCK_EX)
+            if mark.exists():
+                held.close()
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                mark.touch()
 
 
 def user_caches() -> Path:

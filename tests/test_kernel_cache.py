@@ -3,11 +3,13 @@
 import os
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from imaging.kernel_cache import VARIABLE, keep_kernels_apart, remove_unused, version_of_kernels
+from imaging.kernel_cache import VARIABLE, keep_kernels_apart, one_compiles, remove_unused, version_of_kernels
 
 CALLEE = "from numba import njit\n@njit(cache=True)\ndef inner(x):\n    return x + {number}\n"
 CALLER = """
@@ -73,3 +75,47 @@ def test_machine_code_that_nobody_uses_goes(tmp_path):
         os.utime(tmp_path / name, (then, then))
     remove_unused(tmp_path)
     assert [folder.name for folder in tmp_path.iterdir()] == ["new"]
+
+
+def test_one_compiles_and_the_others_wait_and_then_load_side_by_side(tmp_path, monkeypatch):
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
+    compiling, loading, events = threading.Event(), threading.Barrier(2), []
+
+    def first():
+        with one_compiles("measure"):
+            compiling.set()
+            time.sleep(0.2)
+            events.append("compiled")
+
+    def later():
+        compiling.wait()
+        with one_compiles("measure"):
+            events.append("loads")
+            loading.wait(timeout=10)  # both are inside at once
+
+    with ThreadPoolExecutor(3) as pool:
+        for ended in [pool.submit(call) for call in (first, later, later)]:
+            ended.result()
+    assert events == ["compiled", "loads", "loads"]
+
+
+DIE = "import os\nfrom imaging.kernel_cache import one_compiles\nwith one_compiles('measure'):\n    os._exit(1)\n"
+
+
+def test_a_process_that_dies_leaves_the_compilation_to_the_next(tmp_path, monkeypatch):
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
+    assert subprocess.run([sys.executable, "-c", DIE], check=False).returncode == 1
+    with one_compiles("measure"):
+        assert not (tmp_path / "measure.compiled").exists()
+    assert (tmp_path / "measure.compiled").exists()
+
+
+def test_nobody_waits_without_a_folder_or_after_an_error(tmp_path, monkeypatch):
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "absent"))
+    with one_compiles("measure"), one_compiles("measure"):
+        pass
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
+    with pytest.raises(ValueError, match="bad CCD"), one_compiles("measure"):
+        raise ValueError("bad CCD")
+    with one_compiles("measure"), one_compiles("measure"):
+        pass

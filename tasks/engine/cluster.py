@@ -26,6 +26,7 @@ from tasks.engine.dask_security import (
     require_encryption,
     with_certificate,
 )
+from tasks.engine.fork_server import METHOD, start_fork_server
 from tasks.engine.running_scheduler import REMEDY, SchedulerError, require_answer
 
 if TYPE_CHECKING:
@@ -247,12 +248,14 @@ class Cluster:
             return cluster
         workers, memory = configuration.local_workers, configuration.local_memory_bytes
         logger.info("Starting %d workers with a memory limit of %.1f GB each", workers, memory / 2**30)
-        self.knows_settings = True
         environment = get_current_settings().to_environment_variables(exclude_unset=True)
         environment |= {name: os.environ.get(name, "1") for name in LIBRARY_THREAD_VARIABLES}
         environment["DASK_DISTRIBUTED__WORKER__HTTP__ROUTES"] = str(WORKER_HTTP_ROUTES)
+        import dask
         from distributed import Security
 
+        self.knows_settings = start_fork_server(environment)
+        self._opened.enter_context(dask.config.set({"distributed.worker.multiprocessing-method": METHOD}))
         return self._opened.enter_context(
             _local_cluster(
                 n_workers=workers,

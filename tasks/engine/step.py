@@ -38,6 +38,7 @@ from prefect.transactions import IsolationLevel
 from blocks.sharing import follow
 from blocks.site import Site
 from imaging.errors import GWWorkflowError, NoWorkError, StorageError
+from imaging.kernel_cache import one_compiles
 from tasks.engine.cache import record_key, recorded_result
 from tasks.engine.code_version import code_version
 from tasks.engine.failures import note_failure
@@ -172,7 +173,7 @@ class Step:
         """The Prefect task, without the result storage of a site."""
 
         def run(job: Job) -> StepResult:
-            with slot(self.limit):
+            with one_compiles(f"{self.name}-{self.code_version}"), slot(self.limit):
                 return self.execute(job)
 
         return Task(

@@ -1,0 +1,54 @@
+"""Workers are forked from a process that has imported what they need, with the settings of their run."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tasks.engine.fork_server import METHOD
+
+ROOT = Path(__file__).resolve().parents[3]
+
+SCRIPT = """
+import json, multiprocessing, os, sys
+import tasks.engine.jobs
+from tasks.engine.fork_server import start_fork_server
+
+def look():
+    loaded = {"distributed.worker", "prefect.task_engine", "tasks.engine.jobs"} <= sys.modules.keys()
+    status = open(f"/proc/{os.getppid()}/status").read().split("Threads:")[1].split()[0]
+    from prefect.settings import get_current_settings
+    url = get_current_settings().api.url
+    return loaded, int(status), url, sys.modules["tasks"].__file__, os.environ["OMP_NUM_THREADS"]
+
+if __name__ == "__main__":
+    before = dict(os.environ)
+    settings = {"PREFECT_API_URL": "http://127.0.0.1:9/api", "OMP_NUM_THREADS": "3"}
+    current = [start_fork_server(settings), start_fork_server(settings), start_fork_server({"PREFECT_API_URL": "x"})]
+    assert dict(os.environ) == before
+    with multiprocessing.get_context("forkserver").Pool(1) as pool:
+        print(json.dumps([current, pool.apply(look)]))
+"""
+
+
+@pytest.mark.skipif(METHOD == "spawn", reason="workers are forked on Linux")
+def test_a_worker_has_everything_at_once(tmp_path):
+    """A package of the same name in the working folder is not taken; other settings are noticed."""
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks" / "__init__.py").write_text("raise RuntimeError('not ours')")
+    (tmp_path / "scripts").mkdir()
+    script = tmp_path / "scripts" / "script.py"
+    script.write_text(SCRIPT)
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(script)]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    current, (is_loaded, threads, url, own, omp) = json.loads(done.stdout)
+    assert current == [True, True, False]
+    assert is_loaded
+    assert threads == 1, "a fork of several threads may hold a lock that nobody releases"
+    assert (url, omp) == ("http://127.0.0.1:9/api", "3")
+    assert Path(own).is_relative_to(ROOT)
