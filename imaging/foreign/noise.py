@@ -194,7 +194,8 @@ def gain_of_stars(
 
 def _rise(u: FloatArray, squares: FloatArray) -> tuple[float, float]:
     """Return by how much squared deviations rise with the light, both in units of the sky's noise, and its error."""
-    design, rise, v = np.stack([u, u**2], axis=1), np.zeros(2), squares - 1.0
+    design, v = np.stack([u, u**2], axis=1), squares - 1.0
+    rise = np.zeros(2)
     for _ in range(ROUNDS):  # a squared deviation scatters by its own expectation
         expected = 1.0 + design @ np.maximum(rise, 0.0)
         keep = np.ones(u.size, dtype=np.bool_)
@@ -202,7 +203,7 @@ def _rise(u: FloatArray, squares: FloatArray) -> tuple[float, float]:
             keep, v = squares < MAX_SQUARE * expected, squares / CLIPPED_MEAN - 1.0
         root = 1.0 / expected[keep]
         weighted = design[keep] * root[:, None]
-        rise = np.linalg.lstsq(weighted, v[keep] * root, rcond=None)[0]
+        rise = np.linalg.lstsq(weighted, v[keep] * root, rcond=None)[0].astype(np.float64)
         if rise[1] < 0.0:  # the square is the error of the PSF
             rise = np.array([float(np.sum(root**2 * u[keep] * v[keep]) / np.sum((root * u[keep]) ** 2)), 0.0])
     return float(rise[0]), math.sqrt(2.0 * float(np.linalg.inv(weighted.T @ weighted)[0, 0]))

@@ -98,8 +98,7 @@ def pixel_unit(
     pixel_area_arcsec2
         Area of a pixel on the sky, for surface brightness.
     own
-        Whether the file has the planes of this project and of the Dark Energy Survey: its GAIN is in photo-electrons
-        per unit, unless BUNIT says counts.
+        Whether the planes are those of this project and of DES: GAIN is per unit, unless BUNIT says counts.
     gain, zeropoint_mag
         Values of the user, which override the header.
 
@@ -116,10 +115,9 @@ def pixel_unit(
     per_second = _SECOND.search(name) is not None and name not in _COUNTS | _ELECTRONS
     base = _SECOND.sub("", name).rstrip("*. ") if per_second else name
     zero = zeropoint_mag if zeropoint_mag is not None else _stated_zeropoint(header, per_second=per_second)
-    if name in ABSENT and any(key in header for key in AFW_CARDS):
-        return PixelUnit(gain, zero)
     if name in ABSENT or base in _COUNTS or base in _ELECTRONS:
-        return PixelUnit(gain or _count_gain(header, base in _ELECTRONS, per_second), zero)
+        of_lsst = name in ABSENT and any(key in header for key in AFW_CARDS)
+        return PixelUnit(gain if of_lsst else gain or _count_gain(header, base in _ELECTRONS, per_second), zero)
     jansky = _flux_jy(text, header, pixel_area_arcsec2)
     if jansky is None:
         if gain is not None and zeropoint_mag is not None:
