@@ -160,10 +160,16 @@ def mean_zeropoint_mag(truth: Truth) -> float:
 
 
 def flux_scale_mmag(truth: Truth, path: Path) -> tuple[float, float]:
-    """Return measured minus true magnitude of the bright single stars of a CCD's catalogue: mean, standard error."""
+    """Return measured minus true magnitude of the bright single stars of a CCD's catalogue: mean, standard error.
+
+    The true fluxes are those behind the clouds.
+    """
     catalogue = read_table(path)
     pairs = counterparts(truth, column(catalogue, "x"), column(catalogue, "y"))
-    flux, error = (column(catalogue, name).astype(float) for name in ("flux_psf", "flux_psf_error"))
+    flux, error = (
+        column(catalogue, name).astype(float) * column(catalogue, "transparency")
+        for name in ("flux_psf", "flux_psf_error")
+    )
     good = pairs.same & pairs.alone & undisturbed(catalogue) & truth.is_star[pairs.index] & (flux > BRIGHT_SNR * error)
     difference = -MILLIMAG * np.log(flux[good] / truth.flux[pairs.index][good])
     middle = np.median(difference)

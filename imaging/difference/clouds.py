@@ -1,7 +1,8 @@
 """Divide the brightness of the search image relative to its template between the two.
 
 Both images were corrected for clouds by their reference stars, each with an error. What still differs is divided in the
-ratio of the squares of these errors, so that a cloud left in a template does not change the fluxes of transients.
+ratio of the squares of these errors, so that a cloud left in a template does not change the fluxes of transients. The
+mean over the CCD is a matter of zero points.
 """
 
 import math
@@ -36,7 +37,8 @@ def correct_search(pair: Pair, matched: Matched) -> tuple[Pair, Matched]:
     search, template = (math.hypot(side.transparency_error, LEAST_ERROR) for side in (pair.search, pair.template))
     share = search**2 / (search**2 + template**2)
     error = math.hypot(search * template / math.hypot(search, template), share * clouds.error_rms)
-    brighter, weight = clouds.power(-share), clouds.power(2.0 * share)
+    relative = clouds.with_mean_one()
+    brighter, weight = relative.power(-share), relative.power(2.0 * share)
 
     def weighed(side: Side) -> Side:
         return replace(side, weight=apply_transparency(side.weight, weight))

@@ -1,7 +1,7 @@
 """Settings of the photometric calibration."""
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -61,7 +61,9 @@ class PhotometrySettings(Settings):
     """Fewest stars for a CCD's own zero point (limit of the original pipeline)."""
     follow_clouds: bool = True
     """Correct fluxes for a transparency that varies within a CCD, where its stars show one."""
-    cloud_scales_pixels: tuple[float, ...] = (150.0, 300.0, 600.0, 1200.0, 2400.0)
+    cloud_scales_pixels: tuple[Annotated[float, Field(gt=0.0)], ...] = Field(
+        default=(150.0, 300.0, 600.0, 1200.0, 2400.0), min_length=1
+    )
     """Correlation lengths tried for the transparency within a CCD, pixels."""
     minimum_cloud_stars: int = Field(default=20, ge=5)
     """Fewest stars for a transparency that varies within a CCD."""

@@ -16,6 +16,8 @@ from imaging.photometry.transparency import Transparency
 
 SHAPE = (640, 512)
 NODES = SHAPE[0] // 64 + 2, SHAPE[1] // 64 + 2
+SIGN = np.where(np.arange(NODES[0]) < NODES[0] / 2, 1.0, -1.0)[:, None] * np.ones(NODES)
+"""More light on one half, less on the other: the mean belongs to the zero points."""
 
 
 def side(error):
@@ -40,7 +42,7 @@ def test_the_error_left_is_the_stated_one(search, template):
     rng, pulls, errors = np.random.default_rng(int(1000 * search)), [], []
     for _ in range(400):
         s, t = (float(rng.normal(0.0, np.hypot(error, LEAST_ERROR))) for error in (search, template))
-        _, matched = difference_of(np.full(NODES, (1.0 + s) / (1.0 + t) - 1.0), search, template)
+        _, matched = difference_of((1.0 + s * SIGN) / (1.0 + t * SIGN) - 1.0, search, template)
         flux = float(matched.image[100, 100]) * (1.0 + s)
         pulls.append((flux / 1000.0 - 1.0) / matched.transparency_error)
         errors.append(flux / 1000.0 - 1.0)
@@ -49,14 +51,19 @@ def test_the_error_left_is_the_stated_one(search, template):
 
 
 def test_brightness_and_weight_change_together_and_the_field_has_an_error_too():
-    excess = np.full(NODES, 0.1)
-    pair, matched = difference_of(excess, 0.05, 0.0, error=0.02)
-    factor = float(matched.image[7, 9]) / 1000.0
-    assert factor == pytest.approx(1.1**-0.99, rel=2e-3)
-    assert matched.model == pytest.approx(2000.0 * factor)
-    for one in (pair.search, pair.template):
-        assert one.weight == pytest.approx(factor**-2, rel=1e-5)
+    pair, matched = difference_of(0.1 * SIGN, 0.05, 0.0, error=0.02)
+    for row, excess in ((7, 0.1), (600, -0.1)):
+        factor = float(matched.image[row, 9]) / 1000.0
+        assert factor == pytest.approx((1.0 + excess) ** -0.99, rel=2e-3)
+        assert matched.model[row] == pytest.approx(2000.0 * factor)
+        for one in (pair.search, pair.template):
+            assert one.weight[row] == pytest.approx(factor**-2, rel=1e-4)
     assert matched.transparency_error == pytest.approx(np.hypot(LEAST_ERROR, 0.02), rel=0.02)
+
+
+def test_a_common_factor_is_a_matter_of_zero_points():
+    _, matched = difference_of(np.full(NODES, 0.05), 0.05, 0.01)
+    assert matched.image == pytest.approx(1000.0)
 
 
 def test_where_the_images_agree_nothing_changes():
