@@ -34,6 +34,7 @@ from imaging.photometry.colours import (
     gaia_release,
     published_colour_terms,
 )
+from imaging.photometry.expected_colours import source_colours
 from imaging.photometry.match import match_reference
 from imaging.photometry.settings import CalibrationSettings, PhotometrySettings
 from imaging.photometry.zeropoint import CcdZeropoint, ccd_zeropoint
@@ -61,7 +62,8 @@ ADOPTED_ZEROPOINT = (
 """Comment in the header of final images, which are written before the zero points of the exposure are solved."""
 
 POSITIONS = (
-    "ra and dec contain the turbulence between reference stars, the refraction of reference stars by their colour and, "
+    "ra and dec contain the turbulence between reference stars, the refraction of stars by their colours (estimated "
+    "from G and the flux where the reference has none) and, "
     "where the image states PIXDISP, tree rings and edges: better than the image header's coordinates"
 )
 """Fact about the final catalogue."""
@@ -122,7 +124,8 @@ def calibrate(job: StepJob) -> StepResult:
         catalogue = place_sources(catalogue, tied, image.shape)
     with times.step("zero_point"):
         matches, own, pairs = _match(job, catalogue, tied, image, settings)
-        catalogue = place_sources(catalogue, tied, image.shape, pairs)
+        colours = source_colours(catalogue, pairs, settings.photometry)
+        catalogue = place_sources(catalogue, tied, image.shape, colours)
     with times.step("resampling_inputs"):
         resampling_inputs = _resampling_inputs(job, image, settings)
     with times.step("write"):
@@ -157,16 +160,10 @@ def own_zeropoint(result: StepResult) -> CcdZeropoint:
 
 
 def place_sources(
-    catalogue: pa.Table, tied: TiedCcd, shape: tuple[int, int], matches: pa.Table | None = None
+    catalogue: pa.Table, tied: TiedCcd, shape: tuple[int, int], colour_mag: NDArray[np.float64] | None = None
 ) -> pa.Table:
-    """Return a catalogue with positions from the exposure's solution; with matches, for the colours of its stars."""
-    colour = np.full(catalogue.num_rows, np.nan)
-    if matches is not None:
-        numbers = column(catalogue, "number")
-        order = np.argsort(numbers)
-        rows = order[np.searchsorted(numbers, column(matches, "number"), sorter=order)]
-        colour[rows] = column(matches, "colour_mag").astype(np.float64)
-    ra, dec = tied.sky(column(catalogue, "x"), column(catalogue, "y"), shape, colour)
+    """Return a catalogue with positions from the exposure's solution, for the colours of its sources if given."""
+    ra, dec = tied.sky(column(catalogue, "x"), column(catalogue, "y"), shape, colour_mag)
     for name, values in (("ra", ra), ("dec", dec)):
         number = catalogue.schema.get_field_index(name)
         catalogue = catalogue.set_column(number, catalogue.schema.field(number), pa.array(values))
