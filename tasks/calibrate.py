@@ -34,13 +34,14 @@ from imaging.photometry.colours import (
     gaia_release,
     published_colour_terms,
 )
+from imaging.photometry.expected_colours import source_colours
 from imaging.photometry.match import match_reference
 from imaging.photometry.settings import CalibrationSettings, PhotometrySettings
 from imaging.photometry.transparency import Transparency, final_catalogue, without_clouds
 from imaging.photometry.zeropoint import CcdZeropoint, solve_ccd
 from imaging.quantise import image_steps
 from imaging.schemas.reference import CALIBRATED_STARS
-from imaging.tables import column, with_facts
+from imaging.tables import column, with_column, with_facts
 from imaging.templates.resampling_inputs import make_resampling_inputs, resampling_planes
 from imaging.timing import StepTimes
 from imaging.wcs.header import corner_keywords
@@ -62,7 +63,8 @@ ADOPTED_ZEROPOINT = (
 """Comment in the header of final images, which are written before the zero points of the exposure are solved."""
 
 POSITIONS = (
-    "ra and dec contain the turbulence between reference stars, the refraction of reference stars by their colour and, "
+    "ra and dec contain the turbulence between reference stars, the refraction of stars by their colours (estimated "
+    "from G and the flux where the reference has none) and, "
     "where the image states PIXDISP, tree rings and edges: better than the image header's coordinates"
 )
 """Fact about the final catalogue."""
@@ -123,7 +125,9 @@ def calibrate(job: StepJob) -> StepResult:
         catalogue = place_sources(catalogue, tied, image.shape)
     with times.step("zero_point"):
         matches, own, pairs, clouds = _match(job, catalogue, tied, image, settings)
-        catalogue = final_catalogue(place_sources(catalogue, tied, image.shape, pairs), clouds)
+        catalogue = final_catalogue(catalogue, clouds)
+        colours = source_colours(catalogue, pairs, settings.photometry)
+        catalogue = place_sources(catalogue, tied, image.shape, colours)
         image = image if clouds is None else without_clouds(image, clouds)
     with times.step("resampling_inputs"):
         resampling_inputs = _resampling_inputs(job, image, settings)
@@ -161,20 +165,11 @@ def own_zeropoint(result: StepResult) -> CcdZeropoint:
 
 
 def place_sources(
-    catalogue: pa.Table, tied: TiedCcd, shape: tuple[int, int], matches: pa.Table | None = None
+    catalogue: pa.Table, tied: TiedCcd, shape: tuple[int, int], colour_mag: NDArray[np.float64] | None = None
 ) -> pa.Table:
-    """Return a catalogue with positions from the exposure's solution; with matches, for the colours of its stars."""
-    colour = np.full(catalogue.num_rows, np.nan)
-    if matches is not None:
-        numbers = column(catalogue, "number")
-        order = np.argsort(numbers)
-        rows = order[np.searchsorted(numbers, column(matches, "number"), sorter=order)]
-        colour[rows] = column(matches, "colour_mag").astype(np.float64)
-    ra, dec = tied.sky(column(catalogue, "x"), column(catalogue, "y"), shape, colour)
-    for name, values in (("ra", ra), ("dec", dec)):
-        number = catalogue.schema.get_field_index(name)
-        catalogue = catalogue.set_column(number, catalogue.schema.field(number), pa.array(values))
-    return catalogue
+    """Return a catalogue with positions from the exposure's solution, for the colours of its sources if given."""
+    ra, dec = tied.sky(column(catalogue, "x"), column(catalogue, "y"), shape, colour_mag)
+    return with_column(with_column(catalogue, "ra", ra), "dec", dec)
 
 
 def _match(
