@@ -172,10 +172,24 @@ def test_a_template_of_other_stars_is_refused(difference, pair):
     )
 
 
+@pytest.mark.parametrize("zeropoint", [ZEROPOINT - 2.0, ZEROPOINT + 1.0])
+def test_a_wrong_zero_point_is_told_as_such(difference, zeropoint):
+    def change(name, image, header):
+        header["MAGZERO"] = zeropoint if name == "template" else ZEROPOINT
+        return image
+
+    code, document = difference(change)
+    ratio = 10 ** (0.4 * (zeropoint - ZEROPOINT))
+    assert code is ExitCode.FAILED and document["reason"] == "kernel_sum"
+    assert float(document["value"]) == pytest.approx(ratio, rel=0.05)
+    assert "zero points" in document["error"] and "coordinates" not in document["error"]
+
+
 @pytest.mark.parametrize(
     ("cards", "words"),
     [
         ({"MAGZERO": 99.0}, "MAGZERO"),
+        ({"MAGZERO": 30.0, "MAGZPT": 27.5}, "MAGZPT"),
         ({"MAGZERO": "30,0"}, "MAGZERO"),
         ({"BUNIT": "furlong"}, "BUNIT"),
         ({"BSOFTEN": 10.0}, "BSOFTEN"),
