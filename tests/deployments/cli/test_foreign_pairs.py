@@ -157,6 +157,25 @@ def test_a_template_with_wrong_coordinates_is_aligned(difference, cards):
     check(difference(change)[1])
 
 
+@pytest.mark.parametrize(("ratio", "fwhm"), [(1.5, 3.3), (3.0, 2.2)])
+def test_a_template_of_larger_pixels_is_right_or_refused(difference, ratio, fwhm):
+    """Its noise per area is lower: 28 in place of 23.7 for a ratio of 1.5."""
+
+    def change(name, image, header):
+        if name == "science":
+            return image
+        coarse = wcs_of()
+        coarse.wcs.cd = ratio * coarse.wcs.cd
+        header.update(header_of(coarse))
+        return draw(coarse, fwhm, 6)
+
+    code, document = difference(change)
+    if ratio < 2:
+        check(document, snr=28.0)
+    else:
+        assert code is ExitCode.FAILED and document["reason"] == "coarse_template"
+
+
 def test_a_template_of_other_stars_is_refused(difference, pair):
     def change(name, image, header):
         return image[::-1] if name == "template" else image
