@@ -23,7 +23,7 @@ from imaging.difference.registration import (
     without_motions,
 )
 from imaging.difference.settings import KernelSettings, RegistrationSettings
-from imaging.difference.sources import choose_places, common_ratio, common_share, cut_stamps
+from imaging.difference.sources import choose_places, common_ratio, common_share, cut_stamps, steady_ratio
 from imaging.difference.unknown_parts import PartChanges, measure_changes
 from imaging.errors import CcdError
 from imaging.image import FloatImage
@@ -48,6 +48,8 @@ ENOUGH_STAMPS = 20
 
 LEAST_NOISE_SHARE = 0.01
 """Least fraction of the noise variance that remains after a convolution."""
+
+WRONG_ZEROPOINTS = "the sources' fluxes disagree with the zero points"
 
 MIN_COMMON = 5
 """With fewer bright sources nothing is said about their common places."""
@@ -354,9 +356,12 @@ def _check(kernel: MatchingKernel, expected: float, settings: KernelSettings) ->
 
 
 def _check_common(target: Side, reference: Side, settings: KernelSettings) -> None:
-    """Raise if few sources of the reference are at their place in the target."""
+    """Raise if few sources of the reference are at their place in the target, or all with another flux."""
     share, number = common_share(target, reference, settings)
     if number >= MIN_COMMON and share < settings.min_common_share:
+        ratio = steady_ratio(target, reference, settings)
+        if ratio is not None and abs(ratio - 1.0) > settings.max_sum_error:
+            raise _error(WRONG_ZEROPOINTS, "kernel_sum", f"{ratio:.3g}", settings)
         raise _error("the stars of the two images are not at the same places", "kernel_stars", f"{share:.0%}", settings)
 
 
@@ -364,7 +369,7 @@ def _check_ratio(target: Side, reference: Side, settings: KernelSettings) -> Non
     """Raise if the kernel is not fitted and the source fluxes show that the zero points are wrong."""
     ratio = common_ratio(target, reference, settings)
     if abs(ratio - 1.0) > settings.max_sum_error:
-        raise _error("the sources' fluxes disagree with the zero points", "kernel_sum", f"{ratio:.3g}", settings)
+        raise _error(WRONG_ZEROPOINTS, "kernel_sum", f"{ratio:.3g}", settings)
 
 
 def _error(problem: str, reason: str, value: object, settings: KernelSettings) -> CcdError:

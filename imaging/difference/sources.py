@@ -7,7 +7,7 @@ from imaging.difference.basis import KernelBasis
 from imaging.difference.design import Stamps, build_stamps
 from imaging.difference.pair import Side
 from imaging.difference.settings import KernelSettings
-from imaging.numerics.robust import weighted_median
+from imaging.numerics.robust import mad_sigma, weighted_median
 from imaging.templates.relative import aperture_fluxes, find_bright_sources
 
 FloatArray = NDArray[np.float64]
@@ -26,6 +26,10 @@ CLEAN_RADIUS = 7
 
 SAME_SOURCE = (0.5, 2.0)
 """Range of the flux ratio of a constant source for any seeing; transients are outside it."""
+
+STEADY_SHARE, STEADY_SCATTER = 0.7, 0.2
+"""Smallest fraction of bright sources seen in both images, and largest scatter of their flux ratios, relative to the
+median, that show wrong zero points, not wrong coordinates."""
 
 MAX_RATIOS, MIN_RATIOS, AGREEMENT = 50, 3, 0.1
 """Number of sources tested for a common flux ratio, fewest that must agree, and tolerance."""
@@ -197,6 +201,23 @@ def common_share(target: Side, reference: Side, settings: KernelSettings) -> tup
     good = (target.weight[rows, columns] > 0).all(axis=(1, 2)) & (reference.weight[rows, columns] > 0).all(axis=(1, 2))
     first, second = (image.science[rows, columns].sum(axis=(1, 2))[good] for image in (target, reference))
     return float(np.mean(first > SAME_SOURCE[0] * second)) if first.size else float("nan"), int(first.size)
+
+
+def steady_ratio(target: Side, reference: Side, settings: KernelSettings) -> float | None:
+    """Return the one flux ratio that most bright sources have, however far from one; None if they have none.
+
+    Parameters
+    ----------
+    target, reference
+        The two images.
+    settings
+        Source selection.
+    """
+    ratio, error = _flux_ratios(target, reference, *_bright(reference, settings))
+    known = ratio[np.isfinite(error)]
+    if known.size < STEADY_SHARE * ratio.size or mad_sigma(known) > STEADY_SCATTER * np.median(known):
+        return None
+    return float(np.median(known))
 
 
 def _flux_ratios(target: Side, reference: Side, x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -20,6 +20,11 @@ NULL_WORDS = [
 ]  # fmt: skip
 """What stands for an unknown value in text."""
 
+OTHER_UNITS = re.compile(
+    r"rad(?:ians?)?|h(?:rs?|ours?|ourangle)?|(?:\"|as|arcsec(?:onds?)?|deg(?:rees?)?|rad(?:ians?)?|s)(?:[/.]|per)?(?:yr|a|year|cy)(?:-1)?"
+)
+"""Units of angles and proper motions that are not degrees and mas per year."""
+
 BLANKS = re.compile(rb"[ \t\r]+")
 EDGES = re.compile(rb"(?m)^ | $")
 
@@ -62,8 +67,11 @@ def requested(names: Sequence[str], types: Mapping[str, pa.DataType]) -> dict[in
     Raises
     ------
     ValueError
-        If no column is requested.
+        If no column is requested, or two of them have the same name.
     """
+    repeated = [name for name in names if name.lower() in types and names.count(name) > 1]
+    if repeated:
+        raise ValueError(f"two columns have the name {repeated[0]}")
     found: dict[str, int] = {}
     for number, name in enumerate(names):
         if name.lower() in types and (name.lower() not in found or names[found[name.lower()]].isupper()):
@@ -71,6 +79,27 @@ def requested(names: Sequence[str], types: Mapping[str, pa.DataType]) -> dict[in
     if not found:
         raise ValueError("none of the requested columns")
     return {number: name for name, number in sorted(found.items(), key=lambda item: item[1])}
+
+
+def require_units(units: Mapping[str, str], types: Mapping[str, pa.DataType]) -> None:
+    """Raise if a column of numbers is in another unit of angles than those of all catalogues read here.
+
+    Parameters
+    ----------
+    units
+        Requested columns and what the file states as their units; empty if nothing.
+    types
+        Requested columns and their types.
+
+    Raises
+    ------
+    ValueError
+        With column and unit.
+    """
+    for name, unit in units.items():
+        plain = unit.lower().translate({ord(mark): None for mark in " '*^()"})
+        if pa.types.is_floating(types[name]) and OTHER_UNITS.fullmatch(plain):
+            raise ValueError(f"the column {name} is in {unit}, not in degrees or mas/yr")
 
 
 def blocks_of_lines(stream: IO[bytes]) -> Iterator[bytes]:

@@ -5,9 +5,11 @@ Only requested columns are converted; names are matched case-insensitively. Empt
 """
 
 import gzip
+import itertools
+import re
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import IO, Any
@@ -18,7 +20,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from imaging.errors import InputError
-from imaging.io.plain_columns import NULL_WORDS, plain_batches, requested
+from imaging.io.plain_columns import NULL_WORDS, plain_batches, requested, require_units
 from imaging.io.votable import exact_integers, votable_batches
 from imaging.reference.surveys import TextLayout
 
@@ -103,8 +105,11 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
 def _text(path: Path, types: Mapping[str, pa.DataType]) -> Iterator[pa.Table]:
     """Read text; integers that are written as floating-point numbers are read as such and must be exact."""
     with opened(path) as stream:
+        units = dict(_units_of_ecsv(stream))
+    with opened(path) as stream:
         n_comments, delimiter, names = _head(stream, types)
         n_units = _lines_of_units(stream)
+    require_units({n: units.get(names[number], "") for number, n in requested(names, types).items()}, types)
     rows = pacsv.ReadOptions(
         skip_rows=n_comments, skip_rows_after_names=n_units, block_size=BLOCK_BYTES, use_threads=False
     )
@@ -187,6 +192,14 @@ def _head(stream: IO[bytes], types: Mapping[str, pa.DataType]) -> tuple[int, str
     return first
 
 
+def _units_of_ecsv(stream: IO[bytes]) -> Iterator[tuple[str, str]]:
+    """Yield names and units of columns in the header of an ECSV table (Astropy Proposal for Enhancement 6)."""
+    for line in itertools.takewhile(lambda line: line.startswith(b"#"), stream):
+        match = re.search(r"\{name: ([^,}]+), unit: ([^,}]+)", line.decode("utf-8", errors="replace"))
+        if match:
+            yield match[1].strip("'\""), match[2].strip("'\"")
+
+
 def _lines_of_units(stream: IO[bytes]) -> int:
     """Return how many lines after the names hold units and a rule of dashes, as in VizieR's text."""
     lines = [stream.readline().strip() for _ in range(2)]
@@ -195,17 +208,34 @@ def _lines_of_units(stream: IO[bytes]) -> int:
 
 def _fits(path: Path, types: Mapping[str, pa.DataType]) -> Iterator[pa.Table]:
     import fitsio
+    from astropy.io import fits
 
-    with fitsio.FITS(str(path)) as file:
+    with fitsio.FITS(str(path)) as file, ExitStack() as stack:
         table = next((hdu for hdu in file if hdu.get_exttype() == "BINARY_TBL"), None)
         if table is None:
             raise ValueError("the file contains no binary table")
-        names = table.get_colnames()
+        names, header = table.get_colnames(), table.read_header()
         wanted = requested(names, types)
+        require_units({name: str(header.get(f"TUNIT{n + 1}") or "") for n, name in wanted.items()}, types)
+        nulls = {name: _null_of(header, n + 1) for n, name in wanted.items()}
+        scaled = None
+        if any(f"TSCAL{n + 1}" in header for n in wanted):  # fitsio 1.4 takes the stored integers for real numbers
+            scaled = stack.enter_context(fits.open(path))[table.get_extnum()].data
         for first in range(0, table.get_nrows(), BATCH_ROWS):
             last = min(first + BATCH_ROWS, table.get_nrows())
-            rows = table.read(columns=list(wanted), rows=np.arange(first, last))
-            yield pa.table({name: _array(rows[names[n]], types[name], name) for n, name in wanted.items()})
+            if scaled is None:
+                rows = table.read(columns=list(wanted), rows=np.arange(first, last))
+            else:
+                rows = scaled[first:last]
+            yield pa.table({name: _array(rows[names[n]], types[name], name, nulls[name]) for n, name in wanted.items()})
+
+
+def _null_of(header: Mapping[str, Any], number: int) -> float | None:
+    """Return the value for none of a column of integers as it is read (FITS standard 4.0, section 7.3.2)."""
+    null, scale, zero = (header.get(f"{key}{number}") for key in ("TNULL", "TSCAL", "TZERO"))
+    if null is None or (scale is None and zero is None):
+        return null
+    return null * (1 if scale is None else scale) + (zero or 0)
 
 
 def _votable(path: Path, types: Mapping[str, pa.DataType]) -> Iterator[pa.Table]:
@@ -224,12 +254,15 @@ def _parquet(path: Path, types: Mapping[str, pa.DataType]) -> Iterator[pa.Table]
             )
 
 
-def _array(values: np.ndarray[Any, Any], kind: pa.DataType, name: str) -> pa.Array:
-    """Convert a FITS column to Arrow; NaN becomes null."""
+def _array(values: np.ndarray[Any, Any], kind: pa.DataType, name: str, null: float | None) -> pa.Array:
+    """Convert a FITS column to Arrow; NaN and the column's value for none become null."""
     if pa.types.is_string(kind):
         words = [w.decode("ascii", "replace") if isinstance(w, bytes) else str(w) for w in values]
         return pa.array([word.strip() for word in words], pa.string())
     native = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("="))
     floating = native.dtype.kind == "f"
-    array = pa.array(native, mask=np.isnan(native) if floating else None)
+    missing = np.isnan(native) if floating else np.zeros(native.shape, dtype=np.bool_)
+    if null is not None:
+        missing |= np.isclose(native, null, rtol=1e-6, atol=0.0) if floating else native == null
+    array = pa.array(native, mask=missing)
     return exact_integers(array, name) if floating and pa.types.is_integer(kind) else array.cast(kind)

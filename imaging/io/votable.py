@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from imaging.errors import InputError
-from imaging.io.plain_columns import requested
+from imaging.io.plain_columns import requested, require_units
 
 BLOCK_BYTES = 1 << 20
 """Bytes of the file parsed at once."""
@@ -53,19 +53,20 @@ REFUSED = ("ERROR", "OVERFLOW")
 
 @dataclass
 class _Field:
-    """A column: its name, type, number of elements (None if it varies) and the text of a missing integer."""
+    """A column: its name, type, number of elements (None if it varies), the text of a missing integer, unit."""
 
     name: str
     datatype: str
     count: int | None
     null: str = ""
+    unit: str = ""
 
     @classmethod
     def of(cls, attributes: Mapping[str, str]) -> "_Field":
         sizes = attributes.get("arraysize", "1").split("x")
         varies = sizes[-1].endswith("*")
         count = None if varies else math.prod(int(size) for size in sizes)
-        return cls(attributes["name"], attributes.get("datatype", "char"), count)
+        return cls(attributes["name"], attributes.get("datatype", "char"), count, unit=attributes.get("unit", ""))
 
     def bytes_of(self, count: int) -> int:
         if self.datatype == "bit":
@@ -157,6 +158,7 @@ class _Parser:
     def _begin(self, form: str) -> None:
         self.form = form
         self.wanted = requested([field.name for field in self.fields], self.types)
+        require_units({name: self.fields[number].unit for number, name in self.wanted.items()}, self.types)
         self.words = {number: [] for number in self.wanted}
         if form != "TABLEDATA":
             self.layout = _layout(self.fields, self.wanted, masked=form == "BINARY2")

@@ -283,7 +283,11 @@ def _check_supported(cards: Mapping[str, Any]) -> None:
     """Raise for coordinates that astropy would read without a part of their distortion."""
     kinds = [str(cards.get(f"CTYPE{axis}", "")).strip() for axis in (1, 2)]
     unread = sorted(key for key in cards if key.startswith(NOT_READ) and not key.startswith("WAT0_"))
-    irafs = [k for k in unread if k.startswith("WAT") and not any(kind.endswith(("TNX", "ZPX")) for kind in kinds)]
+    irafs = [k for k in unread if k.startswith("WAT")]
+    if re.search(r"tnx|zpx|lngcor|latcor|projp", "".join(str(cards[k]).lower() for k in irafs)) or any(
+        kind.endswith(("TNX", "ZPX")) for kind in kinds
+    ):
+        irafs = []
     unread = [k for k in unread if k not in irafs]
     if unread or any(kind.endswith(("TNX", "ZPX", "TAB")) for kind in kinds):
         raise InputError(

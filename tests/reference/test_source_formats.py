@@ -104,3 +104,54 @@ def test_endings(tmp_path):
     for name, ending in (("A.CSV.GZ", ".csv"), ("b.vot.gz", ".vot"), ("c.fits", ".fits"), ("d.txt", ".txt")):
         assert format_of(tmp_path / name) == ending
     assert format_of(tmp_path / "MD5SUM") is None
+
+
+@pytest.mark.parametrize(("unit", "good"), [("deg", True), ("", True), ("degrees", True), ("rad", False), ("h", False)])
+@pytest.mark.parametrize("form", ["fits", "ecsv", "vot"])
+def test_coordinates_in_radians_or_hours_are_refused_by_name(tmp_path, form, unit, good):
+    path = tmp_path / f"stars.{form}"
+    if form == "fits":
+        rows = np.zeros(3, dtype=[("RA", ">f8"), ("mag", ">f4")])
+        fitsio.write(str(path), rows, units=[unit, "mag"])
+    elif form == "ecsv":
+        kind = f"name: ra, unit: {unit}, datatype" if unit else "name: ra, datatype"
+        path.write_text(f"# %ECSV 1.0\n# ---\n# datatype:\n# - {{{kind}: float64}}\nra mag\n0 1\n")
+    else:
+        fields = f'<FIELD name="ra" datatype="double" unit="{unit}"/><FIELD name="mag" datatype="float"/>'
+        data = "<DATA><TABLEDATA><TR><TD>0</TD><TD>1</TD></TR></TABLEDATA></DATA>"
+        path.write_text(f"<VOTABLE><RESOURCE><TABLE>{fields}{data}</TABLE></RESOURCE></VOTABLE>")
+    if good:
+        assert read(path).column("ra").to_pylist()[0] == 0.0
+    else:
+        with pytest.raises(InputError, match=rf"column ra is in {unit}"):
+            read(path)
+
+
+@pytest.mark.parametrize("unit", ["arcsec/yr", "deg.yr-1", "arcsec yr**-1", '"/yr'])
+def test_proper_motions_in_another_unit_are_refused_by_name(tmp_path, unit):
+    rows = np.zeros(3, dtype=[("pmra", ">f8")])
+    fitsio.write(str(tmp_path / "a.fits"), rows, units=[unit])
+    with pytest.raises(InputError, match="column pmra is in"):
+        read(tmp_path / "a.fits", {"pmra": pa.float64()})
+    fitsio.write(str(tmp_path / "b.fits"), rows, units=["mas.yr**-1"])
+    assert read(tmp_path / "b.fits", {"pmra": pa.float64()}).num_rows == 3
+
+
+def test_integers_equal_to_tnull_are_missing_and_scaled_ones_are_read(tmp_path):
+    """fitsio 1.4 reads 0.058 for 17.0 in a column with TSCAL."""
+    rows = np.array([(2**60, 17000), (-1, -999)], dtype=[("source_id", ">i8"), ("mag", ">i2")])
+    cards = {"TNULL1": -1, "TNULL2": -999, "XSCAL2": 0.001}
+    path = tmp_path / "a.fits"
+    fitsio.write(str(path), rows, header=[{"name": k, "value": v} for k, v in cards.items()])
+    unscaled = read(path, {"source_id": pa.int64(), "mag": pa.float64()})
+    path.write_bytes(path.read_bytes().replace(b"XSCAL2", b"TSCAL2"))
+    table = read(path, {"source_id": pa.int64(), "mag": pa.float64()})
+    assert table.column("source_id").to_pylist() == unscaled.column("source_id").to_pylist() == [2**60, None]
+    assert unscaled.column("mag").to_pylist() == [17000.0, None]
+    assert table.column("mag").to_pylist() == [pytest.approx(17.0), None]
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path):
+    (tmp_path / "a.csv").write_text("source_id,ra,mag,ra\n1,10.5,17,99\n")
+    with pytest.raises(InputError, match="two columns have the name ra"):
+        read(tmp_path / "a.csv")

@@ -139,6 +139,7 @@ def test_tan_with_pv_terms_means_tpv():
     [
         ({"RADESYS": "GAPPT"}, "reference system"),
         ({"CTYPE1": "RA---TNX", "CTYPE2": "DEC--TNX", "WAT1_001": "wtype=tnx"}, "distortion"),
+        ({"WAT1_001": 'wtype=tnx axtype=ra lngcor = "3. 4. 4. 2."'}, "distortion.*WAT1_001"),
         ({"CPDIS1": "Lookup"}, "distortion"),
         ({"CTYPE1": "ELON-TAN", "CTYPE2": "ELAT-TAN"}, "'ELON-TAN'"),
         ({"RADESYS": "FK5", "EQUINOX": "now"}, "EQUINOX of the header is no year"),

@@ -157,6 +157,25 @@ def test_a_template_with_wrong_coordinates_is_aligned(difference, cards):
     check(difference(change)[1])
 
 
+@pytest.mark.parametrize(("ratio", "fwhm"), [(1.5, 3.3), (3.0, 2.2)])
+def test_a_template_of_larger_pixels_is_right_or_refused(difference, ratio, fwhm):
+    """Its noise per area is lower: 28 in place of 23.7 for a ratio of 1.5."""
+
+    def change(name, image, header):
+        if name == "science":
+            return image
+        coarse = wcs_of()
+        coarse.wcs.cd = ratio * coarse.wcs.cd
+        header.update(header_of(coarse))
+        return draw(coarse, fwhm, 6)
+
+    code, document = difference(change)
+    if ratio < 2:
+        check(document, snr=28.0)
+    else:
+        assert code is ExitCode.FAILED and document["reason"] == "coarse_template"
+
+
 def test_a_template_of_other_stars_is_refused(difference, pair):
     def change(name, image, header):
         return image[::-1] if name == "template" else image
@@ -172,10 +191,24 @@ def test_a_template_of_other_stars_is_refused(difference, pair):
     )
 
 
+@pytest.mark.parametrize("zeropoint", [ZEROPOINT - 2.0, ZEROPOINT + 1.0])
+def test_a_wrong_zero_point_is_told_as_such(difference, zeropoint):
+    def change(name, image, header):
+        header["MAGZERO"] = zeropoint if name == "template" else ZEROPOINT
+        return image
+
+    code, document = difference(change)
+    ratio = 10 ** (0.4 * (zeropoint - ZEROPOINT))
+    assert code is ExitCode.FAILED and document["reason"] == "kernel_sum"
+    assert float(document["value"]) == pytest.approx(ratio, rel=0.05)
+    assert "zero points" in document["error"] and "coordinates" not in document["error"]
+
+
 @pytest.mark.parametrize(
     ("cards", "words"),
     [
         ({"MAGZERO": 99.0}, "MAGZERO"),
+        ({"MAGZERO": 30.0, "MAGZPT": 27.5}, "MAGZPT"),
         ({"MAGZERO": "30,0"}, "MAGZERO"),
         ({"BUNIT": "furlong"}, "BUNIT"),
         ({"BSOFTEN": 10.0}, "BSOFTEN"),
