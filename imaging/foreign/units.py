@@ -113,8 +113,6 @@ def pixel_unit(
     name = "ct/s" if name == "cps" else _PER_PIXEL.sub("", name)
     per_second = _SECOND.search(name) is not None and name not in _COUNTS | _ELECTRONS
     base = _SECOND.sub("", name).rstrip("*. ") if per_second else name
-    if name in ABSENT and any(key in header for key in AFW_CARDS):
-        return PixelUnit(gain, zero)
     if name in ABSENT or base in _COUNTS or base in _ELECTRONS:
         return PixelUnit(gain or _count_gain(header, base in _ELECTRONS, per_second), zero)
     jansky = _flux_jy(text, header, pixel_area_arcsec2)
@@ -153,6 +151,9 @@ def _count_gain(header: Mapping[str, Any], electrons: bool, per_second: bool) ->
 
 
 def _header_gain(header: Mapping[str, Any]) -> float | None:
+    """Return the gain of the header; None if there is none, or it may not be that of the pixels."""
+    if str(header.get("BUNIT") or "").strip().lower() in ABSENT and any(key in header for key in AFW_CARDS):
+        return None
     amplifiers = [g for g in (positive(header, "GAINA"), positive(header, "GAINB")) if g is not None]
     if amplifiers:
         return sum(amplifiers) / len(amplifiers)
