@@ -116,8 +116,7 @@ def pixel_unit(
     base = _SECOND.sub("", name).rstrip("*. ") if per_second else name
     zero = zeropoint_mag if zeropoint_mag is not None else _stated_zeropoint(header, per_second=per_second)
     if name in ABSENT or base in _COUNTS or base in _ELECTRONS:
-        of_lsst = name in ABSENT and any(key in header for key in AFW_CARDS)
-        return PixelUnit(gain if of_lsst else gain or _count_gain(header, base in _ELECTRONS, per_second), zero)
+        return PixelUnit(gain or _count_gain(header, base in _ELECTRONS, per_second), zero)
     jansky = _flux_jy(text, header, pixel_area_arcsec2)
     if jansky is None:
         if gain is not None and zeropoint_mag is not None:
@@ -154,6 +153,9 @@ def _count_gain(header: Mapping[str, Any], electrons: bool, per_second: bool) ->
 
 
 def _header_gain(header: Mapping[str, Any]) -> float | None:
+    """Return the gain of the header; None if there is none, or it may not be that of the pixels."""
+    if str(header.get("BUNIT") or "").strip().lower() in ABSENT and any(key in header for key in AFW_CARDS):
+        return None
     amplifiers = [g for g in (positive(header, "GAINA"), positive(header, "GAINB")) if g is not None]
     if amplifiers:
         return sum(amplifiers) / len(amplifiers)

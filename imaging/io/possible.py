@@ -58,6 +58,9 @@ LIMITS = {
 LINEARITY_CHANGE = 0.5
 """Largest relative correction of a signal above 1000 ADU; DECam's reach 0.1 near saturation (Bernstein 2017)."""
 
+LINEARITY_REACH_ADU = 20000.0
+"""Signal that a response curve must reach: half of the full well. Nothing is corrected above its end."""
+
 
 def require_possible(values: NDArray[Any], kind: str) -> None:
     """Raise if values are outside the limits of their kind.
@@ -73,14 +76,15 @@ def require_possible(values: NDArray[Any], kind: str) -> None:
     share = float(good.mean()) if good.size else 0.0
     if share < limit.share:
         raise DamagedError(
-            f"{kind.replace('_', ' ')}: {1 - share:.3g} of the values are not between {limit.low:g} and {limit.high:g}"
+            f"{kind.replace('_', ' ')}: {1 - share:.3g} of the values are not between {limit.low:g} and {limit.high:g} "
+            f"({limit.source})"
         )
     if limit.typical is not None:
         median = float(np.median(values[good][:: max(good.size >> 16, 1)]))
         if not limit.typical[0] <= median <= limit.typical[1]:
             raise DamagedError(
                 f"{kind.replace('_', ' ')}: median {median:.4g}, not between {limit.typical[0]:g} and "
-                f"{limit.typical[1]:g}"
+                f"{limit.typical[1]:g} ({limit.source})"
             )
 
 
@@ -97,3 +101,5 @@ def require_linear(adu: NDArray[np.float64], linear: NDArray[np.float64]) -> Non
     bright = adu > 1000.0
     if np.any(np.diff(linear) < 0) or np.any(np.abs(linear - adu)[bright] > LINEARITY_CHANGE * adu[bright]):
         raise DamagedError("the linear signal does not increase with the one read, or differs by half of it")
+    if adu[-1] < LINEARITY_REACH_ADU:
+        raise DamagedError(f"linearity: the curve ends at {adu[-1]:g} ADU; allowed: at least {LINEARITY_REACH_ADU:g}")

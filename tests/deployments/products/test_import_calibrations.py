@@ -195,7 +195,7 @@ def test_crosstalk_text_and_a_linearizer_are_read(tmp_path, import_files, librar
     line = "{} {} {} 1.13e-05 4.078154e+04 1.537540e-04 -6.980507e-08 5.963848e-12\n"
     text = tmp_path / "DECam_xtalk_20150901.txt"
     text.write_text("# victim source x x_err src_nl poly_coeff\n" + line.format("ccd33B", "ccd33A", "2.5e-04"))
-    added = [np.linspace(0.0, 300.0, 3001).tolist(), np.linspace(0.0, -300.0, 3001).tolist()]
+    added = [np.linspace(0.0, 2100.0, 21001).round(1).tolist(), np.linspace(0.0, -2100.0, 21001).round(1).tolist()]
     amplifiers = {name: {"linearityType": "LookupTable", "linearityCoeffs": [row, 0]} for row, name in enumerate("AB")}
     metadata = [["INSTRUME", "String", "DECam", ""], ["DETECTOR", "Int", 33, ""],
                 ["CALIBDATE", "String", "1970-01-01T00:00:00", ""]]  # fmt: skip
@@ -216,6 +216,9 @@ def test_crosstalk_text_and_a_linearizer_are_read(tmp_path, import_files, librar
     assert table["ADU_LINEAR_B"][1000] - table["ADU"][1000] == pytest.approx(-100.0)
     yaml.write_text(yaml.read_text().replace("LookupTable", "Squared"))
     refused(import_files(yaml), "linearityType = Squared")
+    short = json.dumps(document | {"metadata": metadata, "tableData": [row[:2001] for row in added]})
+    yaml.write_text(short)
+    refused(import_files(yaml), "the curve ends at 2000 ADU; allowed: at least 20000")
     assert len(observatory_crosstalk().terms) > 200, "the package's own matrix is another"
 
 
