@@ -35,8 +35,9 @@ CORRELATED = 0.03
 CLIP_SIGMA, WINDOW = 4.0, 1024
 """Largest noise of a pixel that is used, sigma; side of the part of an image that is used, pixels."""
 
-MIN_BLANK = 2000
-"""Fewest blank pixels to measure a correlation."""
+MIN_BLANK, MOST_BLANK = 2000, 1_000_000
+"""Fewest blank pixels to measure a correlation or a width; of more than twice as many as the second only some rows are
+used, which tell the width to 0.1 %."""
 
 SCALE_LIMITS, SCALE_CARD = (0.67, 1.5), "WGTSCALE"
 """Noise of the sky over that of a weight map that is right in itself; keyword of that ratio where it is not."""
@@ -254,6 +255,8 @@ def _variances(matrix: FloatArray, lags: FloatArray | None) -> FloatArray:
 
 def blank_scale(science: FloatImage, weight: FloatImage, blank: BoolImage) -> float:
     """Return the width of blank sky in units of the weight map's sigma; NaN without blank pixels."""
+    rows = _some_rows(blank)
+    science, weight, blank = science[rows], weight[rows], blank[rows]
     values = (science * np.sqrt(weight))[blank & (weight > 0)]
     return mad_sigma(values.astype(float)) if values.size >= MIN_BLANK else float("nan")
 
@@ -273,7 +276,8 @@ def noise_slope(science: FloatImage, variance: FloatImage, blank: BoolImage) -> 
     slope
         Between the quarters of the lowest and the highest variance; None where they are too similar, or too small.
     """
-    stated, values = variance[blank], science[blank]
+    rows = _some_rows(blank)
+    stated, values = variance[rows][blank[rows]], science[rows][blank[rows]]
     if stated.size < 4 * MIN_BLANK:
         return None
     low, high = np.percentile(stated, (25, 75))
@@ -283,6 +287,11 @@ def noise_slope(science: FloatImage, variance: FloatImage, blank: BoolImage) -> 
     measured = [mad_sigma(values[part].astype(float)) ** 2 for part in quarters]
     expected = [float(np.median(stated[part])) for part in quarters]
     return math.log(measured[1] / measured[0]) / math.log(expected[1] / expected[0]) if min(measured) > 0 else None
+
+
+def _some_rows(blank: BoolImage) -> slice:
+    """Return the rows of an image whose blank pixels tell the width of the noise."""
+    return slice(None, None, max(1, np.count_nonzero(blank) // MOST_BLANK))
 
 
 def without_sources(bad: BoolImage, segmentation: NDArray[np.int32], growth: int) -> BoolImage:

@@ -17,6 +17,9 @@ LARGE_PERCENTILE, MIN_SHARE = 95.0, 1e-6
 """Percentile of the weights that is one of good pixels, and the share of it below which a weight is none: the
 photons of the brightest star leave 1e-4, and an error of 1e10 stands for no data."""
 
+MOST = 500_000
+"""Of more than twice as many good pixels only some count for the percentile."""
+
 
 def inverse_variance(values: NDArray[Any], power: int) -> NDArray[np.float64]:
     """Return a weight map as inverse variances, with zero where a pixel has no weight.
@@ -32,5 +35,6 @@ def inverse_variance(values: NDArray[Any], power: int) -> NDArray[np.float64]:
     good = np.isfinite(numbers) & (numbers > 0)
     inverse = np.power(numbers, power, out=np.zeros_like(numbers), where=good)
     if good.any():
-        inverse[inverse < MIN_SHARE * np.percentile(inverse[good], LARGE_PERCENTILE)] = 0.0
+        some = inverse[good][:: max(1, np.count_nonzero(good) // MOST)]
+        inverse[inverse < MIN_SHARE * np.percentile(some, LARGE_PERCENTILE)] = 0.0
     return inverse

@@ -52,8 +52,8 @@ START_ATTEMPTS = 3
 DASK_SETTINGS = {
     # Workers only log that connections close at the end of the run; their deaths are logged by the nannies here.
     "logging.distributed": "critical",
-    # A killed worker is started again. Its start imports for 5 s, on a busy machine for more than the default of 15 s,
-    # after which the cluster would close the nanny and have no workers for the rest of the run.
+    # A killed worker is started again. On a busy machine its start may take more than the default of 15 s, after which
+    # the cluster would close the nanny and have no workers for the rest of the run.
     "distributed.deploy.lost-worker-timeout": "1h",
     # Profiles and monitors that nobody looks at took a tenth of a core while two workers waited.
     "distributed.worker.profile.enabled": False,

@@ -1,7 +1,8 @@
 """Workers of this machine are forked from one process that has imported what they need.
 
 A worker that starts by itself imports Prefect, Dask and the steps, for 4 CPU s; a forked one has them at once, also
-where it takes the place of one that was killed. It is not forked from this process, whose threads may hold locks.
+where it takes the place of one that was killed. It is not forked from this process, whose threads may hold locks; the
+only second thread of the other one is that of Arrow's allocator (jemalloc), which is made for forks.
 """
 
 import os
