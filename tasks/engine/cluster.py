@@ -50,8 +50,6 @@ START_ATTEMPTS = 3
 """Attempts to start the local workers if they die during start-up, for example by the kernel's OOM killer."""
 
 DASK_SETTINGS = {
-    # Workers only log that connections close at the end of the run; their deaths are logged by the nannies here.
-    "logging.distributed": "critical",
     # A killed worker is started again. On a busy machine its start may take more than the default of 15 s, after which
     # the cluster would close the nanny and have no workers for the rest of the run.
     "distributed.deploy.lost-worker-timeout": "1h",
@@ -251,6 +249,8 @@ class Cluster:
         environment = get_current_settings().to_environment_variables(exclude_unset=True)
         environment |= {name: os.environ.get(name, "1") for name in LIBRARY_THREAD_VARIABLES}
         environment["DASK_DISTRIBUTED__WORKER__HTTP__ROUTES"] = str(WORKER_HTTP_ROUTES)
+        # Workers only log that connections close at the end of the run; their deaths are logged by the nannies here.
+        environment["DASK_LOGGING__DISTRIBUTED"] = "critical"
         import dask
         from distributed import Security
 

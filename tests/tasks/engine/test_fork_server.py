@@ -1,6 +1,7 @@
 """Workers are forked from a process that has imported what they need, with the settings of their run."""
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from tasks.engine.fork_server import METHOD
 ROOT = Path(__file__).resolve().parents[3]
 
 SCRIPT = """
-import json, multiprocessing, os, sys
+import json, logging, multiprocessing, os, sys
 import tasks.engine.jobs
 from tasks.engine.fork_server import start_fork_server
 
@@ -22,11 +23,13 @@ def look():
     status = open(f"/proc/{os.getppid()}/status").read().split("Threads:")[1].split()[0]
     from prefect.settings import get_current_settings
     url = get_current_settings().api.url
-    return loaded, int(status), url, sys.modules["tasks"].__file__, os.environ["OMP_NUM_THREADS"]
+    level = logging.getLogger("distributed").level
+    return loaded, int(status), url, level, sys.modules["tasks"].__file__, os.environ["OMP_NUM_THREADS"]
 
 if __name__ == "__main__":
     before = dict(os.environ)
     settings = {"PREFECT_API_URL": "http://127.0.0.1:9/api", "OMP_NUM_THREADS": "3"}
+    settings["DASK_LOGGING__DISTRIBUTED"] = "critical"
     current = [start_fork_server(settings), start_fork_server(settings), start_fork_server({"PREFECT_API_URL": "x"})]
     assert dict(os.environ) == before
     with multiprocessing.get_context("forkserver").Pool(1) as pool:
@@ -46,9 +49,9 @@ def test_a_worker_has_everything_at_once(tmp_path):
     command = [sys.executable, str(script)]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    current, (is_loaded, threads, url, own, omp) = json.loads(done.stdout)
+    current, (is_loaded, threads, url, level, own, omp) = json.loads(done.stdout)
     assert current == [True, True, False]
     assert is_loaded
     assert threads == 1, "a fork of several threads may hold a lock that nobody releases"
-    assert (url, omp) == ("http://127.0.0.1:9/api", "3")
+    assert (url, omp, level) == ("http://127.0.0.1:9/api", "3", logging.CRITICAL)
     assert Path(own).is_relative_to(ROOT)
