@@ -23,9 +23,10 @@ IntArray = NDArray[np.int64]
 FAINTEST_MAG = 15.0
 """Faintest star whose surroundings are measured."""
 
-REACH_ARCSEC, REACH_GROWTH = 8.5, 0.13
+REACH_ARCSEC, REACH_GROWTH = 8.5, 0.15
 """Radius to which the surroundings of a star of that magnitude are measured, and its growth in dex per magnitude: rings
-were seen to 12 arcsec around stars of 13.8 mag and to 40 arcsec around stars of 9.8 mag."""
+were seen to 12 arcsec around stars of 13.8 mag and to 40 arcsec around stars of 9.8 mag, and at the edge of the mask of
+a star of 4.4 mag at 240 arcsec."""
 
 INNER_FWHM = 1.5
 """Radius in FWHM within which a transient may fill a ring."""

@@ -35,6 +35,11 @@ SOURCES = {
         (DIFFERENCE, (f"hard, i: {FALSE}, {which}",), 1)
         for which in ("all", "that make a candidate", "of these with a score above 0.5")
     ],
+    "hard sky in g": [
+        (SINGLE, (f"hard, g: {NOISELESS}",), 1),
+        (SINGLE, (f"hard, g: {RESIDUAL}",), 1),
+        (DIFFERENCE, (f"hard, g: {FALSE}, all",), 1),
+    ],
     "`make demo`": [("bench.demo", ("wall time with installation (make demo, seed 1)",), 1)],
     "raw to catalogue": [(SINGLE, ("chain: single epoch, raw to catalogue, per CCD",), 1)],
     "CPU time of SExtractor": [(SINGLE, ("measure: their cost over ours",), 1)],
