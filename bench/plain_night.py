@@ -152,12 +152,16 @@ class PlainNight:
 
     def process(self, number: int) -> StepResult | None:
         """Process a registered night by its plan, from raw files to the ranked list; None if no CCD was searched."""
+        self.search(number)
+        return self.candidates(number)
+
+    def search(self, number: int) -> None:
+        """Process a registered night by its plan, from raw files to the differences."""
         plan = self._plan(number)
         for request in plan.all:
             self.single_epoch(request.exposure_id())
         for request in plan.search:
             self.difference(request.exposure_id(), [t.exposure_id() for t in plan.templates[request.expnum]])
-        return self.candidates(number)
 
     def _plan(self, number: int) -> NightPlan:
         settings = self.settings

@@ -11,9 +11,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from imaging.simulation.skies import SkyName
+
+if TYPE_CHECKING:
+    from bench.plain_night import PlainNight
 
 SEED = 8300
 STEADY = ("star", "galaxy")
@@ -76,6 +79,10 @@ class SkyNight:
         found = Site.at(self.root).store.glob(f"*/exp/*/{expnum}/**/*_{ccd:02d}_*_{suffix}")
         return next(found, None)
 
+    def run(self, night: "PlainNight") -> None:
+        """Run the steps of the simulated and registered night, here to its ranked list."""
+        night.process(self.settings.night)
+
     def process(self) -> None:
         """Simulate the night and process it, unless that has been done; tell the CCDs that failed."""
         from bench.plain_night import PlainNight
@@ -98,7 +105,7 @@ class SkyNight:
             update=True,
         )
         night = PlainNight(site, failures=[])
-        night.process(settings.night)
+        self.run(night)
         lines = [f"{error}\n" for error in night.failures or ()]
         (self.root / "failures.txt").write_text("".join(lines), encoding="utf-8")
         sys.stderr.writelines(lines)
