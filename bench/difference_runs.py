@@ -1,6 +1,6 @@
 """Search synthetic pairs and compare with the truth; used by the bench and by the training of the score."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,8 @@ class Scenario:
         Transients in the search image.
     cosmic_rays
         Masked cosmic rays of every image.
+    psf_width
+        Width of the search image's PSF model over the true one; those of the templates are wrong the other way.
     """
 
     seed: int
@@ -53,6 +55,7 @@ class Scenario:
     shape: tuple[int, int] = (4096, 2048)
     n_transients: int = 200
     cosmic_rays: int = 120
+    psf_width: float = 1.0
 
     @property
     def identity(self) -> Identity:
@@ -117,7 +120,18 @@ def take(scenario: Scenario, sky: PairSky | None = None) -> Truth:
         )
         for k in range(s.n_templates)
     ]
+    if s.psf_width != 1.0:
+        search = _with_psf_width(search, s.psf_width)
+        templates = [_with_psf_width(frame, 1.0 / s.psf_width) for frame in templates]
     return Truth(sky, search, templates)
+
+
+def _with_psf_width(frame: Frame, factor: float) -> Frame:
+    """Make the PSF model of a frame wider by a factor, at the same flux."""
+    psf = frame.image.psf
+    coefficients = (psf.coefficients / factor**2).astype(np.float32)
+    wide = replace(psf, coefficients=coefficients, step=psf.step * factor, fwhm_pixels=psf.fwhm_pixels * factor)
+    return replace(frame, image=replace(frame.image, psf=wide))
 
 
 def run(truth: Truth, scenario: Scenario, settings: SearchSettings | None = None) -> CcdSearchResult:

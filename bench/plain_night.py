@@ -158,12 +158,16 @@ class PlainNight:
 
     def process(self, number: int) -> StepResult | None:
         """Process a registered night by its plan, from raw files to the ranked list; None if no CCD was searched."""
+        self.search(number)
+        return self.candidates(number)
+
+    def search(self, number: int) -> None:
+        """Process a registered night by its plan, from raw files to the differences."""
         plan = self._plan(number)
         processed = {request.expnum for request in plan.all if self._is_processed(request.exposure_id())}
         for request in plan.search:
             if request.expnum in processed:
                 self.difference(request.exposure_id(), [t.exposure_id() for t in plan.templates[request.expnum]])
-        return self.candidates(number)
 
     def _is_processed(self, who: ExposureId) -> bool:
         """Process one exposure up to verification; a failure of the whole exposure is noted if failures are."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from imaging.simulation.skies import SkyName
 
 if TYPE_CHECKING:
+    from bench.plain_night import PlainNight
     from imaging.simulation.scene import Painter
 
 SEED = 8300
@@ -84,6 +85,10 @@ class SkyNight:
         found = Site.at(self.root).store.glob(f"*/exp/*/{expnum}/**/*_{ccd:02d}_*_{suffix}")
         return next(found, None)
 
+    def run(self, night: "PlainNight") -> None:
+        """Run the steps of the simulated and registered night, here to its ranked list."""
+        night.process(self.settings.night)
+
     def process(self) -> None:
         """Simulate the night and process it, unless that has been done; tell the CCDs that failed."""
         from bench.plain_night import PlainNight
@@ -106,7 +111,7 @@ class SkyNight:
             update=True,
         )
         night = PlainNight(site, failures=[])
-        night.process(settings.night)
+        self.run(night)
         lines = [f"{error}\n" for error in night.failures or ()]
         (self.root / "failures.txt").write_text("".join(lines), encoding="utf-8")
         sys.stderr.writelines(lines)

@@ -12,7 +12,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from bench.plain_night import PlainNight
 from bench.sky_night import EXPLODING, STEADY, SkyNight
+from imaging.detector.ccds import PIXEL_SCALE_ARCSEC
 from imaging.difference.labelled import detections_of_table
 from imaging.difference.score import FEATURES, features_of
 from imaging.io.psf import read_psf
@@ -21,9 +23,11 @@ from imaging.io.truth import source_truth_path
 from imaging.simulation.settings import SimulationSettings
 from imaging.simulation.skies import SkyName
 from imaging.tables import column
+from imaging.wcs.sphere import separation_deg
 from tools.own_labels import Labelled
 
 BoolArray = NDArray[np.bool_]
+FloatArray = NDArray[np.float64]
 
 SUPERNOVAE_PER_CCD = 90.0
 """Many more than in nature, so that both classes are large."""
@@ -44,6 +48,10 @@ class TrainingNight(SkyNight):
         """Settings of the simulation."""
         return super(TrainingNight, self).settings.with_values(supernovae_per_ccd=SUPERNOVAE_PER_CCD)
 
+    def run(self, night: PlainNight) -> None:
+        """Run the steps to the differences."""
+        night.search(self.settings.night)
+
 
 SKIES: tuple[tuple[SkyName, str, bool, tuple[int, ...]], ...] = (
     ("typical", "i", False, (26, 27)),
@@ -63,7 +71,7 @@ SKIES: tuple[tuple[SkyName, str, bool, tuple[int, ...]], ...] = (
 
 
 def training_nights(folder: Path, first_seed: int, n: int) -> Iterator[TrainingNight]:
-    """Yield n processed nights; those that the folder holds are used again.
+    """Yield n nights processed to their differences; those that the folder holds are used again.
 
     Parameters
     ----------
@@ -96,12 +104,13 @@ def labelled_night(root: Path) -> Labelled:
         (n, k) float, (n,) bool and (n,) float.
     """
     parts = [(np.zeros((0, len(FEATURES))), np.zeros(0, dtype=bool), np.zeros(0))]
+    changing = changing_places(root)
     for path in sorted(root.glob("products/*/exp/*/*/dp*/*/*_detections.parquet")):
         table = read_table(path)
         if not table.num_rows:
             continue
         expnum, ccd = column(table, "expnum")[0], column(table, "ccd")[0]
-        is_real, is_clear = labels_of(table, read_table(source_truth_path(root, int(expnum), int(ccd))))
+        is_real, is_clear = labels_of(table, read_table(source_truth_path(root, int(expnum), int(ccd))), changing)
         detections = detections_of_table(table)
         psf = read_psf(path.with_name(path.name.replace("detections.parquet", "diffpsf.fits")))
         kept = is_real | is_clear
@@ -110,7 +119,23 @@ def labelled_night(root: Path) -> Labelled:
     return tuple(np.concatenate([part[k] for part in parts]) for k in range(3))  # type: ignore[return-value]
 
 
-def labels_of(table: pa.Table, truth: pa.Table) -> tuple[BoolArray, BoolArray]:
+def changing_places(root: Path) -> tuple[FloatArray, FloatArray]:
+    """Return RA and Dec, degrees, of all sources that change or move in any exposure of a night or its templates.
+
+    An asteroid or a supernova of a template leaves a negative point source that is no artefact.
+    """
+    tables = [read_table(path) for path in sorted((root / "truth" / "sources").glob("*/*.parquet"))]
+    steady = [np.isin(column(table, "kind"), STEADY) for table in tables]
+    ra, dec = (
+        np.concatenate([column(table, name)[~which] for table, which in zip(tables, steady, strict=True)])
+        for name in ("ra", "dec")
+    )
+    return ra, dec
+
+
+def labels_of(
+    table: pa.Table, truth: pa.Table, changing: tuple[FloatArray, FloatArray] | None = None
+) -> tuple[BoolArray, BoolArray]:
     """Return which detections are of new sources, and which are far from every source that changes or moves.
 
     Parameters
@@ -119,6 +144,8 @@ def labels_of(table: pa.Table, truth: pa.Table) -> tuple[BoolArray, BoolArray]:
         Detections.
     truth
         True sources of the same image.
+    changing
+        RA and Dec of :func:`changing_places`; None if only the same image counts.
 
     Returns
     -------
@@ -136,4 +163,9 @@ def labels_of(table: pa.Table, truth: pa.Table) -> tuple[BoolArray, BoolArray]:
     ratio = column(table, "flux")[:, None] / column(truth, "flux_electrons")[None, np.isin(kind, EXPLODING)]
     is_like = (ratio > FLUX_RATIO[0]) & (ratio < FLUX_RATIO[1])
     is_real = ((apart(np.isin(kind, EXPLODING)) < MATCH_PIXELS) & is_like).any(axis=1)
-    return is_real, apart(~np.isin(kind, STEADY)).min(axis=1, initial=np.inf) > CLEAR_PIXELS
+    is_clear = apart(~np.isin(kind, STEADY)).min(axis=1, initial=np.inf) > CLEAR_PIXELS
+    if changing is not None:
+        ra, dec = (column(table, name)[:, None] for name in ("ra", "dec"))
+        distance = separation_deg(ra, dec, *changing).min(axis=1, initial=np.inf)
+        is_clear &= distance * 3600.0 > CLEAR_PIXELS * PIXEL_SCALE_ARCSEC
+    return is_real, is_clear & ~is_real

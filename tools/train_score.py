@@ -4,6 +4,8 @@ Fakes and simulated transients are separated from all other detections, on pairs
 number of templates, and on nights of the named skies from raw pixels. A quarter of the pairs and of the nights is held
 out for testing; the results on these are printed.
 
+The shipped model is what the command writes without options; it takes about an hour and a half of one core.
+
 Labels of a team, saved from the page of a night, are added to the training with ``--labels labels_*.json --site SITE``;
 with ``--pairs 0`` only these are used. Labels real and bogus are used, interesting is ignored.
 """
@@ -21,6 +23,7 @@ from rich.console import Console
 import imaging.difference
 from bench.difference_runs import Scenario, labelled_features, run, take
 from blocks.site import Site
+from imaging.difference.score import FEATURES
 from imaging.difference.train import confusion, model_content, reliability, train_score
 from imaging.io.atomic import write_text
 from tools.own_labels import Labelled, own_labels
@@ -37,9 +40,12 @@ TURBULENCE = (3.0, 10.0, 30.0)
 MISSED_RAYS = (15, 40, 15, 25)
 """Numbers of unmasked cosmic rays in the search image."""
 
+PSF_WIDTHS = (0.9, 1.1, 0.95, 1.05, 1.0)
+"""Widths of the PSF models of the last third of the pairs over the true ones."""
+
 
 def scenarios(n: int, first_seed: int) -> list[Scenario]:
-    """Return n scenarios of varying seeing, turbulence and number of templates."""
+    """Return n scenarios of varying seeing, turbulence, number of templates and errors of the PSF."""
     return [
         Scenario(
             seed=first_seed + k,
@@ -48,9 +54,24 @@ def scenarios(n: int, first_seed: int) -> list[Scenario]:
             turbulence_mas=TURBULENCE[k % len(TURBULENCE)],
             n_templates=1 + (k // 3) % 3,
             missed_cosmic_rays=MISSED_RAYS[k % len(MISSED_RAYS)],
+            psf_width=PSF_WIDTHS[k % len(PSF_WIDTHS)] if 3 * k >= 2 * n else 1.0,
         )
         for k in range(n)
     ]
+
+
+def labelled_pair(scenario: Scenario, folder: Path) -> Labelled:
+    """Return features, labels and scores of the detections of a pair; they are kept in a folder and used again."""
+    path = folder / f"pair_{scenario.seed}.npz"
+    if path.is_file():
+        with np.load(path) as kept:
+            if tuple(kept["names"]) == FEATURES:
+                return kept["features"], kept["is_real"], kept["score"]
+    truth = take(scenario)
+    features, is_real, score = labelled_features(run(truth, scenario), truth)
+    folder.mkdir(parents=True, exist_ok=True)
+    np.savez(path, names=np.array(FEATURES), features=features, is_real=is_real, score=score)
+    return features, is_real, score
 
 
 def in_parts(labelled: Labelled) -> list[Labelled]:
@@ -58,37 +79,47 @@ def in_parts(labelled: Labelled) -> list[Labelled]:
     return [tuple(column[part::PARTS] for column in labelled) for part in range(PARTS)]  # type: ignore[misc]
 
 
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line, whose defaults are those of the shipped model."""
+    made = argparse.ArgumentParser(description=__doc__)
+    made.add_argument("--pairs", type=int, default=48, help="number of full-size pairs to simulate")
+    made.add_argument("--first-seed", type=int, default=1000)
+    made.add_argument("--nights", type=int, default=8, help="number of nights of the named skies")
+    made.add_argument("--keep", type=Path, metavar="FOLDER", help="keep pairs and nights there, and reuse them")
+    made.add_argument("--version", default="skies-2")
+    made.add_argument("--output", type=Path, default=Path(imaging.difference.__path__[0]) / "data" / "score.json")
+    made.add_argument("--labels", type=Path, nargs="*", default=(), help="label files saved from the pages of nights")
+    made.add_argument("--site", type=Path, default=Path("gw-data"), help="site with the labelled detections")
+    return made
+
+
+def recipe_of(options: argparse.Namespace) -> str:
+    """Return the command that trains the same model again, and what it trains on."""
+    labels = "".join(f" {path.name}" for path in options.labels)
+    return (
+        f"python -m tools.train_score --pairs {options.pairs} --first-seed {options.first_seed} "
+        f"--nights {options.nights} --version {options.version}{' --labels' if labels else ''}{labels}; "
+        f"the first night has seed {FIRST_NIGHT}; every fourth pair and night is held out"
+    )
+
+
 def main() -> None:
     """Train, evaluate on held-out pairs, and write the model."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pairs", type=int, default=32, help="number of full-size pairs to simulate")
-    parser.add_argument("--first-seed", type=int, default=1000)
-    parser.add_argument("--nights", type=int, default=8, help="number of nights of the named skies")
-    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep the nights in this folder, and reuse them")
-    parser.add_argument("--version", default="skies-1")
-    parser.add_argument("--output", type=Path, default=Path(imaging.difference.__path__[0]) / "data" / "score.json")
-    parser.add_argument("--labels", type=Path, nargs="*", default=(), help="label files saved from the pages of nights")
-    parser.add_argument("--site", type=Path, default=Path("gw-data"), help="site with the labelled detections")
-    options = parser.parse_args()
+    options = parser().parse_args()
     console = Console(stderr=True)
     sources: dict[str, list[Labelled]] = {"pairs": [], "nights": [], "labels": []}
-    for scenario in scenarios(options.pairs, options.first_seed):
-        truth = take(scenario)
-        sources["pairs"].append(labelled_features(run(truth, scenario), truth))
-        console.print(f"{scenario}: {told(sources['pairs'][-1])}")
     with ExitStack() as stack:
         folder = options.keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gw-workflow-train-")))
+        for scenario in scenarios(options.pairs, options.first_seed):
+            sources["pairs"].append(labelled_pair(scenario, folder))
+            console.print(f"{scenario}: {told(sources['pairs'][-1])}")
         for night in training_nights(folder, FIRST_NIGHT, options.nights):
             sources["nights"].append(labelled_night(night.root))
             console.print(f"{night.root.name}: {told(sources['nights'][-1])}")
     if options.labels:
         sources["labels"] = in_parts(own_labels(Site.at(options.site), options.labels))
         console.print(f"{sum(len(part[1]) for part in sources['labels'])} labelled detections")
-    recipe = (
-        f"{options.pairs} pairs from seed {options.first_seed}, {options.nights} nights of the named skies from seed "
-        f"{FIRST_NIGHT}, every fourth held out; python -m tools.train_score"
-    )
-    content = train_and_judge([sets for sets in sources.values() if sets], options.version, recipe, console)
+    content = train_and_judge([sets for sets in sources.values() if sets], options.version, recipe_of(options), console)
     write_text(options.output, json.dumps(content, indent=1) + "\n")
 
 

@@ -36,6 +36,7 @@ FEATURES = (
     "star_nearness",
     "noise_exponent",
     "pixel_excess",
+    "fit_ratio",
 )
 """Names of the features, in the order of the columns."""
 
@@ -51,6 +52,10 @@ MAX_NOISE_SNR = 7.0
 
 SPREAD_SCALE = 0.005
 """Largest error of a reliable spread_model."""
+
+
+PSF_SNR = 30.0
+"""Signal to noise above which the error of a fitted flux is that of the PSF model and its significance is lower."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +94,9 @@ def design(features: FloatArray, mean: FloatArray, scale: FloatArray) -> FloatAr
 def features_of(detections: DifferenceDetections, fwhm_pixels: float) -> FloatArray:
     """Return the (n, k) features of detections, in the order of :data:`FEATURES`.
 
+    The peak of the matched filter and the fitted flux of a faint point source have the same significance (``fit_ratio``
+    is the logarithm of their ratio); those of residuals differ.
+
     Parameters
     ----------
     detections
@@ -100,9 +108,10 @@ def features_of(detections: DifferenceDetections, fwhm_pixels: float) -> FloatAr
     sigma = fwhm_pixels / 2.3548
     flux = np.maximum(np.abs(m.flux), 1.0)
     distance = np.nan_to_num(detections.star_distance_arcsec, nan=60.0)
+    snr, fitted_snr = np.maximum(np.abs(detections.score), 1.0), np.abs(m.flux) / np.maximum(m.flux_error, 1e-6)
     return np.stack(
         [
-            np.log10(np.maximum(np.abs(detections.score), 1.0)),
+            np.log10(snr),
             np.log10(np.clip(m.chi2, 0.1, 100.0)),
             np.clip(m.spread, -0.1, 0.1) / (1.0 + (m.spread_error / SPREAD_SCALE) ** 2),
             np.clip(m.spread / np.maximum(m.spread_error, 1e-6), -20.0, 20.0),
@@ -115,19 +124,31 @@ def features_of(detections: DifferenceDetections, fwhm_pixels: float) -> FloatAr
             1.0 / (1.0 + distance),
             0.5 * np.minimum(np.abs(detections.score), MAX_NOISE_SNR) ** 2,
             np.clip(detections.pixel_excess, 0.0, 20.0),
+            np.log10(np.clip(fitted_snr / snr, 0.2, 5.0)) / (1.0 + (snr / PSF_SNR) ** 2),
         ],
         axis=1,
     )
 
 
+def read_model(text: str) -> ScoreModel:
+    """Return the model of a JSON document of :func:`imaging.difference.train.model_content`.
+
+    Raises
+    ------
+    ValueError
+        If it was trained on other features.
+    """
+    content = json.loads(text)
+    if tuple(content["features"]) != FEATURES:
+        raise ValueError("the score model was trained on other features: train it again")
+    mean, scale, weights = (np.array(content[key], dtype=float) for key in ("mean", "scale", "weights"))
+    return ScoreModel(str(content["version"]), mean, scale, weights, float(content["offset"]))
+
+
 @lru_cache
 def shipped_model() -> ScoreModel:
     """Return the package's model."""
-    content = json.loads(read_text("imaging.difference", "score.json"))
-    if tuple(content["features"]) != FEATURES:
-        raise ValueError("the package's score model was trained on other features: train it again")
-    mean, scale, weights = (np.array(content[key], dtype=float) for key in ("mean", "scale", "weights"))
-    return ScoreModel(str(content["version"]), mean, scale, weights, float(content["offset"]))
+    return read_model(read_text("imaging.difference", "score.json"))
 
 
 def score_detections(

@@ -11,7 +11,15 @@ from scipy.stats import norm
 from imaging.difference.detect import DifferenceDetections
 from imaging.difference.score import FEATURES, ScoreModel, design, features_of, judge, score_detections, shipped_model
 from imaging.difference.settings import DetectionSettings
-from imaging.difference.train import class_weights, confusion, model_content, reliability, train_score
+from imaging.difference.train import (
+    NOISE_PRIOR,
+    PENALTY,
+    class_weights,
+    confusion,
+    model_content,
+    reliability,
+    train_score,
+)
 from imaging.schemas.difference import DetectionFlag as Flag
 from tests.difference.drawn import measurements
 
@@ -20,7 +28,6 @@ SIGMA = FWHM / (2 * np.sqrt(2 * np.log(2)))
 K = len(FEATURES)
 GOOD = {
     "flux": 5e3,
-    "flux_error": 250.0,
     "chi2": 1.0,
     "a_image": SIGMA,
     "b_image": SIGMA,
@@ -33,7 +40,8 @@ GOOD = {
 
 def detections(score=20.0, *, dipole=0.0, template=0.0, distance=np.nan, excess=1.5, **columns):
     values = np.broadcast_arrays(*np.atleast_1d(score, dipole, template, distance, excess))
-    m = measurements(values[0].size, **(GOOD | columns))
+    fitted = {"flux_error": GOOD["flux"] / np.maximum(np.abs(values[0]), 1.0)}
+    m = measurements(values[0].size, **(GOOD | fitted | columns))
     score, dipole, template, distance, excess = (np.array(v, float) for v in values)
     return DifferenceDetections(m, score, dipole, template, distance, excess, np.zeros(score.size, np.int32))
 
@@ -68,6 +76,9 @@ def feature(name, **values):
         ("star_nearness", {"distance": np.nan}, 1 / 61),
         ("noise_exponent", {"score": -6.0}, 18.0),
         ("noise_exponent", {"score": 50.0}, 24.5),
+        ("fit_ratio", {"score": -10.0, "flux": -5e3, "flux_error": 400.0}, np.log10(1.25) / (1 + 1 / 9)),
+        ("fit_ratio", {"score": 6.0, "flux": 5e3, "flux_error": 1e9}, np.log10(0.2) / 1.04),
+        ("fit_ratio", {"score": 6.0, "flux": 5e3, "flux_error": 0.0}, np.log10(5.0) / 1.04),
         ("pixel_excess", {"excess": 35.0}, 20.0),
         ("pixel_excess", {"excess": 7.0}, 7.0),
     ],
@@ -163,13 +174,13 @@ def a_training_set(n=500):
     return features, rng.random(n) < 1 / (1 + np.exp(-2 * features[:, 0] + features[:, 1] ** 2))
 
 
-def test_weights_balance_the_classes_of_every_source_and_count_noise_peaks_twice():
+def test_weights_balance_the_classes_of_every_source_and_count_noise_peaks_more():
     features, real = a_training_set()
     weight = class_weights(features, real)
     faint = features[:, FEATURES.index("noise_exponent")] < 18.0
     assert weight[real] == pytest.approx(0.5 * real.size / real.sum())
     assert weight[~real & ~faint] == pytest.approx(0.5 * real.size / (~real).sum())
-    assert weight[~real & faint] == pytest.approx(2 * 0.5 * real.size / (~real).sum())
+    assert weight[~real & faint] == pytest.approx(NOISE_PRIOR * 0.5 * real.size / (~real).sum())
     one_sided = class_weights(features, np.ones(real.size, bool))
     assert one_sided == pytest.approx(1.0)
     source = np.repeat([0, 1], [real.size - 40, 40])
@@ -192,7 +203,7 @@ def test_the_training_finds_the_minimum_of_the_penalised_likelihood():
 
     def loss(parameters):
         p = 1 / (1 + np.exp(-(columns @ parameters[:-1] + parameters[-1])))
-        return -np.sum(weight * np.where(real, np.log(p), np.log(1 - p))) + 0.5 * np.sum(parameters[:-1] ** 2)
+        return -np.sum(weight * np.where(real, np.log(p), np.log(1 - p))) + 0.5 * PENALTY * np.sum(parameters[:-1] ** 2)
 
     mine = np.append(model.weights, model.offset)
     assert np.abs(approx_fprime(mine, loss)).max() < 0.05
@@ -225,9 +236,9 @@ def test_confusion_and_reliability_count_what_was_kept():
     assert (result.n_real, result.n_bogus, result.threshold) == (3, 3, 0.52)
     assert np.isnan(confusion(model, features[real], real[real], 0.5).bogus_kept)
     rows = reliability(model, features, real, bins=2)
-    # weights: one each, but two of the faint bogus one; 0.5 is in the upper bin
+    # weights: one each, but 1.5 of the faint bogus one; 0.5 is in the upper bin
     assert [row["n"] for row in rows] == [2, 4]
-    assert rows[0]["score"] == pytest.approx((2 * 0.1 + 0.15) / 3) and rows[0]["share_real"] == 0.0
+    assert rows[0]["score"] == pytest.approx((1.5 * 0.1 + 0.15) / 2.5) and rows[0]["share_real"] == 0.0
     assert rows[1]["score"] == pytest.approx(p[2:].mean()) and rows[1]["share_real"] == pytest.approx(0.75)
     certain = np.zeros((1, K))
     certain[0, 0] = 5.0

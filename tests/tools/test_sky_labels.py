@@ -1,5 +1,6 @@
 """Labels of detections on simulated nights, for the training of the score."""
 
+import numpy as np
 import pyarrow as pa
 
 from tools.sky_nights import SKIES, TrainingNight, labels_of
@@ -32,6 +33,16 @@ def test_residuals_at_a_faint_supernova_and_what_varies_or_moves_are_in_no_class
     found = detections((100.0, 101.0, 6000.0), (200.0, 200.0, -7000.0), (305.0, 300.0, 3900.0))
     is_real, is_clear = labels_of(found, truth)
     assert not is_real.any() and not is_clear.any()
+
+
+def test_the_hole_that_an_asteroid_of_a_template_leaves_is_no_artefact():
+    found = detections((100.0, 100.0, -4000.0), (900.0, 40.0, -3000.0))
+    found = found.append_column("ra", pa.array([10.0, 10.06])).append_column("dec", pa.array([-30.0, -30.0]))
+    truth = sources(("star", 300.0, 300.0, 1e6))
+    close = np.array([10.0 + 1.5 / 3600.0 / np.cos(np.radians(30.0))]), np.array([-30.0])  # 1.5 of 2.1 arcseconds
+    is_real, is_clear = labels_of(found, truth, close)
+    assert is_clear.tolist() == [False, True] and not is_real.any()
+    assert labels_of(found, truth, (close[0] + 1.0 / 3600.0, close[1]))[1].all()
 
 
 def test_no_source_and_no_detection():
