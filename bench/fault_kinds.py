@@ -51,6 +51,7 @@ from imaging.io.displacement import read_displacement, write_displacement
 from imaging.io.exposure_list import read_exposure_list
 from imaging.io.lsst_calibrations import read_defects, read_linearizer
 from imaging.io.pointings import read_pointings
+from imaging.io.possible import LINEARITY_REACH_ADU
 from imaging.io.raw import read_exposure
 from imaging.io.raw_headers import read_raw_header
 from imaging.io.reference import (
@@ -97,7 +98,7 @@ def write_linearizer(path: Path) -> None:
     """Write an example of the kind: LSST linearizer."""
     amplifiers = {name: {"linearityType": "LookupTable", "linearityCoeffs": [row, 0]} for row, name in enumerate("AB")}
     metadata = {"INSTRUME": "DECam", "DETECTOR": 33, "CALIBDATE": "1970-01-01T00:00:00"}
-    table = [[0.01 * n for n in range(200)], [-0.01 * n for n in range(200)]]
+    table = [[level] * round(LINEARITY_REACH_ADU + 1) for level in (2, -2)]
     path.write_text(json.dumps({"metadata": metadata, "amplifiers": amplifiers, "tableData": table}))
 
 
