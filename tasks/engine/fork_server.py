@@ -5,6 +5,7 @@ where it takes the place of one that was killed. It is not forked from this proc
 only second thread of the other one is that of Arrow's allocator (jemalloc), which is made for forks.
 """
 
+import atexit
 import os
 import sys
 from collections.abc import Mapping
@@ -46,6 +47,7 @@ def start_fork_server(environment: Mapping[str, str]) -> bool:
     forkserver.set_forkserver_preload(["imaging", *DASK, "prefect.task_engine", *own])
     if not _environment:
         _environment.update(environment)
+        atexit.register(_stop)
     before = dict(os.environ)
     # python -c would search the working folder first, where a package of the same name may be.
     os.environ.update(environment, PYTHONSAFEPATH="1", PYTHONPATH=os.pathsep.join(filter(None, sys.path)))
@@ -56,3 +58,8 @@ def start_fork_server(environment: Mapping[str, str]) -> bool:
             del os.environ[name]
         os.environ.update(before)
     return _environment == dict(environment)
+
+
+def _stop() -> None:
+    """Wait until the process ends: nothing is left of a command, and its CPU time contains that of its workers."""
+    forkserver._forkserver._stop()  # type: ignore[attr-defined]

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -13,12 +14,17 @@ from tasks.engine.fork_server import METHOD
 
 ROOT = Path(__file__).resolve().parents[3]
 
+BUSY_S = 4.0
+"""CPU time of a worker: more than the script itself takes for its imports."""
+
 SCRIPT = """
-import json, logging, multiprocessing, os, sys
+import json, logging, multiprocessing, os, sys, time
 import tasks.engine.jobs
 from tasks.engine.fork_server import start_fork_server
 
 def look():
+    while time.process_time() < float(sys.argv[1]):
+        pass
     loaded = {"distributed.worker", "prefect.task_engine", "tasks.engine.jobs"} <= sys.modules.keys()
     status = open(f"/proc/{os.getppid()}/status").read().split("Threads:")[1].split()[0]
     from prefect.settings import get_current_settings
@@ -37,6 +43,11 @@ if __name__ == "__main__":
 """
 
 
+def time_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 @pytest.mark.skipif(METHOD == "spawn", reason="workers are forked on Linux")
 def test_a_worker_has_everything_at_once(tmp_path):
     """A package of the same name in the working folder is not taken; other settings are noticed."""
@@ -46,9 +57,11 @@ def test_a_worker_has_everything_at_once(tmp_path):
     script = tmp_path / "scripts" / "script.py"
     script.write_text(SCRIPT)
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(script)]
+    command = [sys.executable, str(script), str(BUSY_S)]
+    before = time_of_children()
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    assert time_of_children() > before + BUSY_S, "the time of a worker counts"
     current, (is_loaded, threads, url, level, own, omp) = json.loads(done.stdout)
     assert current == [True, True, False]
     assert is_loaded
