@@ -108,7 +108,7 @@ def write_gzipped_image(path):
 
 
 def write_curves(path):
-    adu = np.arange(500.0)
+    adu = 100.0 * np.arange(500)
     curves = {"ADU": adu, "ADU_LINEAR_A": adu, "ADU_LINEAR_B": adu}
     write_table_extensions(path, {"CCD03": curves, "CCD04": curves})
 

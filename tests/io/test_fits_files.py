@@ -123,7 +123,8 @@ def test_a_quantised_calibration_is_within_half_a_step_in_half_the_bytes(tmp_pat
 
 
 def test_tables_keep_integers_units_and_comments(tmp_path):
-    columns = {"ADU": np.arange(5), "ADU_LINEAR_A": np.arange(5) * 1.5, "ADU_LINEAR_B": np.arange(5) * 2.5}
+    adu = np.arange(5) * 10_000
+    columns = {"ADU": adu, "ADU_LINEAR_A": adu * 1.02, "ADU_LINEAR_B": adu * 0.99}
     path = tmp_path / "linearity.fits"
     write_table_extensions(path, {"CCD07": columns, "": columns}, {"ADU": "adu"}, {"SITE": ("CTIO", "where")})
     table = Table.read(path, hdu="CCD07")
