@@ -10,7 +10,7 @@ import json
 import socket
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 from uuid import uuid4
@@ -18,6 +18,7 @@ from uuid import uuid4
 from pydantic import BaseModel, ConfigDict
 
 from blocks.nights import NightRecord, RegisteredNight
+from imaging.io.locks import locked
 from imaging.io.sealed import read_sealed, write_sealed
 
 PROCESS, RANK = "process-night", "rank-night"
@@ -118,15 +119,12 @@ def recorded_run(
         lock.unlink(missing_ok=True)
 
 
-@contextmanager
-def list_lock(night: RegisteredNight) -> Iterator[None]:
+def list_lock(night: RegisteredNight) -> AbstractContextManager[None]:
     """Let one run at a time write the ranked list of a night inside the ``with`` block.
 
     The night is read again inside of it, so that a list never replaces one of a newer revision.
     """
-    with (night.folder / "list.lock").open("ab") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    return locked(night.folder / "list.lock")
 
 
 def write_run(night: RegisteredNight, run: NightRun, *, end: End = "running") -> NightRun:

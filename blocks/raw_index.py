@@ -6,13 +6,12 @@ once. The times of files decide nothing else: a file is taken when its content i
 the same while this index looked.
 """
 
-import fcntl
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
@@ -22,6 +21,7 @@ from blocks.site import Site
 from imaging.errors import GWWorkflowError, InputError, StorageError
 from imaging.exposure import Exposure
 from imaging.identity import ExposureId
+from imaging.io.locks import locked
 
 INDEX = "raw-files.parquet"
 """File of the index, in the state folder of the site."""
@@ -262,7 +262,7 @@ def with_files(site: Site, described: Iterable[IndexedFile], known: RawFiles) ->
     if not entered:
         return known
     try:
-        with _locked(site):
+        with locked(site.state / f"{INDEX}.lock"):
             newest = read_raw_files(site).by_path | entered
             _write(site, newest.values())
     except (StorageError, OSError):  # asked by somebody who may only read
@@ -304,15 +304,6 @@ def described_file(path: Path, known: IndexedFile | None, now: float) -> Indexed
         n_extensions=header.n_extensions,
         is_complete=header.is_complete,
     )
-
-
-@contextmanager
-def _locked(site: Site) -> Iterator[None]:
-    """Let one process change the index at a time."""
-    site.state.mkdir(parents=True, exist_ok=True)
-    with (site.state / f"{INDEX}.lock").open("ab") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def read_raw_files(site: Site) -> RawFiles:

@@ -1,6 +1,5 @@
 """Replace the sky map of a registered night."""
 
-import fcntl
 import shutil
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from blocks.nights import RECORD, NightRecord, RegisteredNight, night_folder, re
 from blocks.site import Site
 from imaging.errors import InputError
 from imaging.io.atomic import atomic_path, content_hash, storage_error
+from imaging.io.locks import locked
 from imaging.io.sealed import write_sealed
 from imaging.io.skymaps import read_skymap
 
@@ -48,8 +48,7 @@ def adopt_skymap(site: Site, night: int, skymap: Path, *, alert: str | None = No
     read_skymap(Path(skymap))
     folder = night_folder(site, night)
     try:
-        with (folder / "registering.lock").open("ab") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(folder / "registering.lock"):
             known = read_night(site, night)
             if alert is None:
                 newest = current_skymap(site, known.record.event)

@@ -1,8 +1,6 @@
 """The files of the calibration library: described as inputs of steps, named, and entered into the manifest."""
 
-import fcntl
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from blocks.site import Site
@@ -10,8 +8,9 @@ from imaging.detector.ccds import CCDS
 from imaging.errors import InputError
 from imaging.exposure import Exposure
 from imaging.identity import ExposureId
-from imaging.io.atomic import content_hash, storage_error
+from imaging.io.atomic import content_hash
 from imaging.io.calibrations import MANIFEST, CalibrationLibrary, write_manifest
+from imaging.io.locks import locked
 from imaging.io.manifest import FIRST_OF_ALL, LAST_OF_ALL, CalibrationEntry, Kind
 from tasks.engine.cache import fingerprint
 from tasks.engine.jobs import FileRecord
@@ -120,7 +119,7 @@ def record_files(
         Path of the manifest.
     """
     manifest = site.calibrations / MANIFEST
-    with _locked(site):
+    with locked(site.calibrations / LOCK):
         kept = CalibrationLibrary(site.calibrations).manifest if manifest.is_file() else None
         entries = list(kept.entries) if kept else []
         for (kind, band), paths in built.items():
@@ -152,20 +151,6 @@ def _joined(new: CalibrationEntry, same: Sequence[CalibrationEntry]) -> Calibrat
     }
     of_ccds = None if new.kind in WHOLE_CAMERA else tuple(c for c in CCDS if new.name(c, "") in update["checksums"])
     return new.model_copy(update=update | {"ccds": of_ccds})
-
-
-@contextmanager
-def _locked(site: Site) -> Iterator[None]:
-    """Let one process change the manifest at a time; the lock of a process that dies is free."""
-    path = site.calibrations / LOCK
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = path.open("ab")
-    except OSError as error:
-        raise storage_error(error, path) from error
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def master_path(site: Site, epoch: str, kind: Kind, ccd: int, band: str = "") -> Path:

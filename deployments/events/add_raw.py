@@ -21,6 +21,7 @@ from blocks.raw_index import (
 from blocks.site import Site
 from imaging.errors import InputError
 from imaging.identity import raw_name
+from imaging.io.locks import locked
 from imaging.io.raw_headers import copy_raw, raw_candidates
 
 How = Literal["index", "copy", "link"]
@@ -119,10 +120,8 @@ def add_raw(
         reason = next(iter(added.left.values()), "no file there has the name of a FITS file")
         raise InputError("no raw exposure found", value=f"{', '.join(map(str, paths))}: {reason}")
     asked = {_expnum(file) for file in (*added.new, *added.known)}
-    if how != "index":
-        _compare(added, asked, _placed(site, added, before, link=how == "link"))
-    else:
-        _compare(added, asked, with_files(site, described, before))
+    after = with_files(site, described, before) if how == "index" else _placed(site, added, link=how == "link")
+    _compare(added, asked, after)
     return added
 
 
@@ -142,25 +141,29 @@ def _found(paths: Iterable[Path], left: dict[Path, str]) -> Iterator[Path]:
             raise InputError("no such file or folder", value=path)
 
 
-def _placed(site: Site, added: AddedRaw, known: RawFiles, *, link: bool) -> RawFiles:
-    """Copy or link files into the raw folder, unless it has the exposure; return the index with them."""
-    given = [*added.new, *added.known]
-    everything = RawFiles((*known.by_path.values(), *added.new))
-    targets, new = [], []
-    for file in given:
-        copies = everything.copies(_expnum(file))
-        if not _agree(copies):
-            continue  # told below
-        if any(copy.path.is_relative_to(site.raw) for copy in copies) or file != _best(copies, given):
-            added.known += [] if file in added.known else [file]
-            continue
-        targets.append(_place_of(site, file))
-        copy_raw(file.path, targets[-1], link=link)
-        new.append(file)
-    after = index_files(site, targets)
-    conflicting = [file for file in added.new if file not in new and file not in added.known]
-    added.new, added.known = new, [file for file in added.known if file not in new]
-    return RawFiles((*after.by_path.values(), *conflicting))
+def _placed(site: Site, added: AddedRaw, *, link: bool) -> RawFiles:
+    """Copy or link files into the raw folder, unless it has the exposure, perhaps since they were read.
+
+    Returns the index with them.
+    """
+    with locked(site.state / "placing-raw.lock"):
+        given = [*added.new, *added.known]
+        everything = RawFiles((*raw_files(site).by_path.values(), *added.new))
+        targets, new = [], []
+        for file in given:
+            copies = everything.copies(_expnum(file))
+            if not _agree(copies):
+                continue  # told below
+            if any(copy.path.is_relative_to(site.raw) for copy in copies) or file != _best(copies, given):
+                added.known += [] if file in added.known else [file]
+                continue
+            targets.append(_place_of(site, file))
+            copy_raw(file.path, targets[-1], link=link)
+            new.append(file)
+        after = index_files(site, targets)
+        conflicting = [file for file in added.new if file not in new and file not in added.known]
+        added.new, added.known = new, [file for file in added.known if file not in new]
+        return RawFiles((*after.by_path.values(), *conflicting))
 
 
 def _expnum(file: IndexedFile) -> int:

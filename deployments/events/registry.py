@@ -3,7 +3,6 @@
 Registering only writes files. :mod:`deployments.events.decisions` compares them with what has run and creates the runs.
 """
 
-import fcntl
 import shutil
 import uuid
 from collections.abc import Callable, Iterable, Sequence
@@ -18,6 +17,7 @@ from imaging.errors import InputError
 from imaging.identity import check_event, check_night
 from imaging.io.atomic import atomic_path, content_hash, storage_error
 from imaging.io.exposure_list import ListedExposure, read_exposure_list, write_exposure_list
+from imaging.io.locks import locked
 from imaging.io.sealed import write_sealed
 from imaging.templates.night_selection import NightSelection
 from tasks.engine.events import emit
@@ -90,9 +90,7 @@ def register_night(
     check_skymap(skymap)
     folder = night_folder(site, night)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "registering.lock").open("ab") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(folder / "registering.lock"):
             known = read_night(site, night) if (folder / RECORD).exists() else None
             if known is not None:
                 _check_update(known, event, update=update)
@@ -161,8 +159,7 @@ def add_to_night(site: Site, night: int, listed: Iterable[ListedExposure]) -> Re
     """
     folder = night_folder(site, night)
     try:
-        with (folder / "registering.lock").open("ab") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(folder / "registering.lock"):
             known = read_night(site, night)
             merged = _merged(tuple(listed), known.listed())  # what is listed stays as it is
             numbers = {item.exposure.expnum: item.exposure.night == night for item in merged}

@@ -4,11 +4,13 @@ import gzip
 import json
 import os
 import shutil
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from blocks.raw_index import read_raw_files
+from blocks.raw_index import described_files, read_raw_files
 from blocks.site import Site
 from deployments.cli import main
 from deployments.events.add_raw import add_raw
@@ -91,6 +93,23 @@ def test_files_that_are_known_where_they_lie_are_copied_when_asked_for(add, fold
     assert (code, len(said["new"]), said["n_known"]) == (2, 3, 1), "the fourth is another copy of one exposure"
     assert len(list((tmp_path / "site/raw").rglob("*.f*"))) == 3
     assert add(folder, "--copy")[1]["new"] == []
+
+
+def test_two_commands_at_once_copy_each_file_once(folder, tmp_path, monkeypatch):
+    """Both have read the files before one of them copies."""
+    site, both = Site.at(tmp_path / "site"), threading.Barrier(2)
+
+    def described(files, known, say=None):
+        found = described_files(files, known, say)
+        both.wait(timeout=60)
+        return found
+
+    monkeypatch.setattr("deployments.events.add_raw.described_files", described)
+    with ThreadPoolExecutor(2) as pool:
+        calls = [pool.submit(add_raw, site, [folder / "n1"], "copy") for _ in range(2)]
+        first, second = (call.result() for call in calls)
+    assert sorted((len(first.new), len(second.new))) == [0, 2] and first.duplicates == second.duplicates == {}
+    assert len([path for path in site.raw.rglob("*") if path.is_file()]) == 2
 
 
 def test_folders_that_cannot_be_read_are_told_and_loops_and_pipes_passed_over(add, folder, tmp_path, monkeypatch):
