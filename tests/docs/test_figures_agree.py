@@ -66,6 +66,8 @@ SOURCES = {
         (CANDIDATES, ("gw-workflow rank on a new map, 1000000 candidates, 25 exposures, all files, wall clock",), 1)
     ],
     "orchestration": [("bench.scaling", ("share of the science",), 1)],
+    "one exposure of 61": [("bench.exposure", ("kept of the search exposure",), 1)],
+    "the same, orchestration": [("bench.exposure", ("orchestration, share of all CPU",), 1)],
     "kills of workers": [
         ("bench.chaos", ("night: kills",), 1),
         ("bench.chaos", ("night: products that differ from those in calm",), 1),
