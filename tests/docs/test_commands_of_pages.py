@@ -4,6 +4,7 @@ import re
 import shlex
 
 import pytest
+from cyclopts import CycloptsError
 from pages import ROOT
 
 from deployments.cli.main import app, with_numbers
@@ -24,7 +25,14 @@ def test_commands_of_a_page_are_understood(page):
     for line in commands(page.read_text()):
         words = [word.removesuffix("...") for word in shlex.split(line, comments=True)[1:]]
         words = [PLACEHOLDERS.get(word, word) for word in words if word]
-        app.parse_args(with_numbers(words), exit_on_error=False, print_error=False)
+        command, *_ = app.parse_args(with_numbers(words), exit_on_error=False, print_error=False)
+        assert command.__module__.startswith("deployments.cli."), f"{line}: help, not a command"
+
+
+@pytest.mark.parametrize("line", ["nights 20230923", "night 20230923 --no-such-option", "night", "night --site"])
+def test_a_command_that_does_not_exist_is_noticed(line):
+    with pytest.raises(CycloptsError):
+        app.parse_args(with_numbers(line.split()), exit_on_error=False, print_error=False)
 
 
 def test_the_pages_of_a_first_night_have_their_commands():
