@@ -18,7 +18,7 @@ from tasks.engine.cache import fingerprint
 from tasks.engine.jobs import StepResult
 from tasks.engine.step import step
 from tasks.jobs import StepJob
-from tasks.products import ccds_with
+from tasks.products import calibrated_ccds
 from tasks.steps import FIT_STAR_FLATS, WRITE_STAR_FLAT
 
 MATCHES = "zpmatches.parquet"
@@ -41,14 +41,7 @@ def fit_job(exposures: Sequence[ExposureId], site: Site, settings: StarFlatSetti
         )
     inputs = {}
     for exposure in exposures:
-        found = ccds_with(exposure, site, MATCHES)
-        if not found:
-            raise InputError(
-                "the exposure has not been calibrated",
-                expnum=exposure.expnum,
-                remedy="run gw-workflow single-epoch --calibrate on it first",
-            )
-        for ccd in found:
+        for ccd in calibrated_ccds(exposure, site, MATCHES):
             path = StepJob(exposure=exposure, ccd=ccd, site=site).product_path(MATCHES)
             inputs[f"{exposure.expnum}_{ccd:02d}"] = fingerprint(site, path)
     return StepJob(topic=f"star-flat-{bands[0]}", site=site, inputs=inputs, settings=settings)

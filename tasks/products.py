@@ -86,14 +86,20 @@ def observed_latest(exposures: Sequence[ExposureId], site: Site) -> Exposure:
         If it has not been calibrated.
     """
     latest, suffix = max(exposures, key=lambda who: who.night), "immask.fits"
-    ccds = ccds_with(latest, site, suffix)
+    ccd = calibrated_ccds(latest, site, suffix)[0]
+    return observed_exposure(StepJob(exposure=latest, ccd=ccd, site=site), suffix)
+
+
+def calibrated_ccds(exposure: ExposureId, site: Site, suffix: str) -> tuple[int, ...]:
+    """Return the CCDs of a calibrated exposure that have a product; raise ``InputError`` if none has it."""
+    ccds = ccds_with(exposure, site, suffix)
     if not ccds:
         raise InputError(
             "the exposure has not been calibrated",
-            expnum=latest.expnum,
+            expnum=exposure.expnum,
             remedy="run gw-workflow single-epoch --calibrate on it first",
         )
-    return observed_exposure(StepJob(exposure=latest, ccd=ccds[0], site=site), suffix)
+    return ccds
 
 
 def write_quality(path: Path, quality: Mapping[str, Any]) -> Path:
