@@ -231,7 +231,7 @@ def write_likelihood(path: Path) -> None:
     """Write an example of the kind: likelihood."""
     flat, wide = np.ones(40), np.ones((40, 4), np.float32)
     write_lightcurve_likelihood(
-        path, LightcurveLikelihood(np.ones(4), wide, wide, flat, flat, np.ones(40, np.int64), flat), "k"
+        path, LightcurveLikelihood(np.ones(4), wide, wide, flat, flat, np.ones(40, np.int64), flat, flat > 0), "k"
     )
 
 

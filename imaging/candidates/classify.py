@@ -20,7 +20,10 @@ MIN_FADING = 0.2
 brightness that fits best. Supernovae a day apart have -0.9 to 0.1, AT2017gfo in i at 0.5 and 1.4 days has 0.3."""
 
 MIN_POINTS = 2
-"""With fewer points the light curve has neither colour nor shape."""
+"""With fewer points no variation can be seen."""
+
+STEADY = CLASSES[:3]
+"""Classes that hardly change within a night: only a second band or night tells them apart."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,9 +51,9 @@ def classify(kilonova: FloatArray, likelihood: LightcurveLikelihood, settings: R
     """Name the class of each light curve where the evidence excludes all others.
 
     The odds of a class against all others must reach ``class_log_odds`` ("strong evidence" in Jeffreys, Theory of
-    Probability, appendix B). The odds of a kilonova rest on its brightness too, which a supernova can have. Once there
-    are several nights, a kilonova of any brightness must therefore fit better than a supernova or a constant source of
-    any brightness.
+    Probability, appendix B). The odds of a kilonova rest on its brightness too, which a supernova can have. Points
+    of one night and one band therefore name no class that is constant within the night. Once there are several
+    nights, a kilonova of any brightness must fit better than a supernova or a constant source of any brightness.
 
     Parameters
     ----------
@@ -67,5 +70,6 @@ def classify(kilonova: FloatArray, likelihood: LightcurveLikelihood, settings: R
     best = np.argmax(logs, axis=1)
     named = probability.max(axis=1) >= 1.0 / (1.0 + np.exp(-settings.class_log_odds))
     named &= likelihood.n_after >= MIN_POINTS
+    named &= (best >= len(STEADY)) | ~likelihood.one_colour
     named &= (best != 0) | ~(likelihood.fading < MIN_FADING)
     return Classes(np.where(named, np.array(CLASSES, dtype=object)[best], UNDECIDED), probability)

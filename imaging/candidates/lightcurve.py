@@ -52,6 +52,8 @@ class LightcurveLikelihood:
     fading
         (n,) log likelihood ratio of the kilonova and the supernova or constant source that fit best, of any brightness
         each; NaN if the points after the merger are of one night.
+    one_colour
+        (n,) whether the points after the merger are of one night and one band.
     """
 
     moduli: FloatArray
@@ -61,6 +63,7 @@ class LightcurveLikelihood:
     history_snr: FloatArray
     n_after: IntArray
     fading: FloatArray
+    one_colour: NDArray[np.bool_]
 
 
 def lightcurve_likelihood(
@@ -102,6 +105,7 @@ def lightcurve_likelihood(
     shares = np.array(
         [settings.share_supernova, settings.share_slow_variable, settings.share_fast_variable, settings.share_flash]
     )
+    one_night = ~_differs(rows, days, NIGHT_DAYS)
     history, history_snr = _history(_segments(table, before, n, "noise"), band, settings)
     return LightcurveLikelihood(
         moduli,
@@ -110,7 +114,8 @@ def lightcurve_likelihood(
         history,
         history_snr,
         np.diff(rows[0]),
-        np.where(_nights_apart(rows, days), fading, np.nan),
+        np.where(one_night, np.nan, fading),
+        one_night & ~_differs(rows, np.unique(band, return_inverse=True)[1].astype(float), 0.0),
     )
 
 
@@ -210,12 +215,17 @@ def _history(
     return -np.logaddexp(np.log(1 - share), np.log(share) + active), snr
 
 
-def _nights_apart(rows: tuple[IntArray, FloatArray, FloatArray, IntArray], days: FloatArray) -> NDArray[np.bool_]:
-    """Return (n,) whether the points of each candidate, sorted by time, span more than one night."""
+def _differs(
+    rows: tuple[IntArray, FloatArray, FloatArray, IntArray], values: FloatArray, limit: float
+) -> NDArray[np.bool_]:
+    """Return (n,) whether a value per exposure spans more than a limit over the points of each candidate."""
     start, _, _, exposure = rows
-    time = np.append(days[exposure], 0.0)
-    first, last = time[start[:-1]], time[np.maximum(start[1:] - 1, 0)]
-    return (np.diff(start) > 1) & (last - first > NIGHT_DAYS)
+    seen = np.flatnonzero(np.diff(start) > 0)
+    result = np.zeros(len(start) - 1, dtype=bool)
+    if len(seen):
+        here = values[exposure]
+        result[seen] = np.maximum.reduceat(here, start[seen]) - np.minimum.reduceat(here, start[seen]) > limit
+    return result
 
 
 @numba.njit(cache=True)

@@ -12,7 +12,7 @@ from imaging.io.atomic import atomic_path
 from imaging.io.damage import reading
 from imaging.tables import column
 
-ARRAYS = ("kilonova", "rivals", "history", "history_snr", "n_after", "fading")
+ARRAYS = ("kilonova", "rivals", "history", "history_snr", "n_after", "fading", "one_colour")
 """Fields of the likelihoods stored as columns; the grid of moduli is in the metadata."""
 
 MODULI, KEY = b"moduli", b"key"

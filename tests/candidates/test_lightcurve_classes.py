@@ -87,6 +87,18 @@ def test_real_supernovae_of_two_nights_in_i_are_hardly_ever_called_kilonovae(fir
         assert (found.probability.argmax(axis=1) == 0).mean() > 0.3
 
 
+@pytest.mark.parametrize("mag", np.arange(16.0, 24.0, 1.0))
+@pytest.mark.parametrize("at", [*MAPS, NEAR], ids=str)
+def test_one_night_in_one_band_names_no_class_that_is_constant_within_it(mag, at):
+    """Its brightness can be that of a kilonova, a supernova or an active nucleus."""
+    one_night = [("i", 0.67, mag), ("i", 0.77, mag + 0.03), ("i", 0.87, mag)]
+    two_nights = [*one_night, ("i", 5.67, mag - 0.5)]
+    flash = [(T0 + d, "i", float(njy(mag)) if k == 1 else 0.0, 30.0) for k, d in enumerate((0.67, 0.77, 0.87))]
+    found = classes_of([curve(one_night, noise=30.0), curve(two_nights, noise=30.0), flash], T0, *at)
+    assert found.name.tolist() == ["undecided", found.name[1], "flash"]
+    assert found.name[1] in ("supernova", "slow variable", "undecided")
+
+
 def test_probabilities_follow_from_the_odds_and_every_class_can_be_named():
     days = (1.0, 1.1, 4.0, 4.1, 9.0, 9.1)
     bands = ("g", "i") * 3

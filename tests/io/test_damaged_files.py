@@ -61,7 +61,7 @@ GALAXIES = {name: np.linspace(1, 2, 400) for name in ("ra", "dec", "distance_mpc
 def write_judged(path):
     flat, wide = np.ones(90), np.ones((90, 4), np.float32)
     write_lightcurve_likelihood(
-        path, LightcurveLikelihood(np.ones(4), wide, wide, flat, flat, np.ones(90, np.int64), flat), "key"
+        path, LightcurveLikelihood(np.ones(4), wide, wide, flat, flat, np.ones(90, np.int64), flat, flat > 0), "key"
     )
 
 

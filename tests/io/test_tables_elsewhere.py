@@ -248,7 +248,8 @@ def test_judged_light_curves_are_columns_that_pandas_reads_and_belong_to_their_k
         rng.normal(size=(5, 7)).astype(np.float32),
         rng.normal(size=(5, 4)).astype(np.float32),
     )
-    likelihood = LightcurveLikelihood(*parts, rng.normal(size=5), rng.normal(size=5), np.arange(5), rng.normal(size=5))
+    flags = np.arange(5) > 2
+    likelihood = LightcurveLikelihood(*parts, *rng.normal(size=(2, 5)), np.arange(5), rng.normal(size=5), flags)
     write_lightcurve_likelihood(tmp_path / "e.arrow", likelihood, "key-1")
     frame = pd.read_feather(tmp_path / "e.arrow")
     assert np.array_equal(np.stack(frame["rivals"]), likelihood.rivals) and frame["n_after"].tolist() == [0, 1, 2, 3, 4]
