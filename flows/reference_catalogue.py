@@ -45,7 +45,7 @@ def reference_catalogue(
         settings: Partitioning and rounding.
 
     Raises:
-        InputError: If there are no source files.
+        InputError: If there are no source files, or none of their rows can be used.
     """
     place = load_site(site)
     plan = CataloguePlan(name, find_sources(sources), place, settings, mapping, survey)

@@ -182,10 +182,18 @@ class CataloguePlan:
 
         Raises
         ------
+        InputError
+            If no row of the sources can be used.
         StorageError
             If a file cannot be written.
         """
         rows = {int(pixel): n for result in assembled for pixel, n in json.loads(str(result.quality["rows"])).items()}
+        if not rows:
+            raise InputError(
+                "no row of the files has what the catalogue needs: a position, and a magnitude or distance",
+                value=", ".join(sorted(self.records)),
+                remedy="give other files; a catalogue that was there remains",
+            )
         schema = REFERENCE_STARS if self.mapping is None else CALIBRATED_STARS
         if self.survey is not None:
             schema = SURVEYS[self.survey].schema
@@ -260,7 +268,8 @@ def _pieces(job: StepJob, settings: ReferenceCatalogueSettings, times: StepTimes
     if survey is not None:
         batches = source_batches(path, survey.source_types(), survey.text)
     else:
-        batches = source_batches(path, source_types() if mapping is None else mapping.source_types())
+        types, radians = (source_types(), ()) if mapping is None else (mapping.source_types(), mapping.radians)
+        batches = source_batches(path, types, radians=radians)
     held: list[pa.Table] = []
     while True:
         with times.step("read"):

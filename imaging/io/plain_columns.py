@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import IO, Any
 
 import numpy as np
@@ -20,10 +20,14 @@ NULL_WORDS = [
 ]  # fmt: skip
 """What stands for an unknown value in text."""
 
-OTHER_UNITS = re.compile(
-    r"rad(?:ians?)?|h(?:rs?|ours?|ourangle)?|(?:\"|as|arcsec(?:onds?)?|deg(?:rees?)?|rad(?:ians?)?|s)(?:[/.]|per)?(?:yr|a|year|cy)(?:-1)?"
-)
-"""Units of angles and proper motions that are not degrees and mas per year."""
+RADIANS = r"rad(?:ians?)?"
+DEGREES = r"deg(?:rees?)?"
+HOURS = r"h(?:rs?|ours?|ourangle)?"
+OTHER_MOTIONS = rf"(?:\"|as|arcsec(?:onds?)?|{DEGREES}|{RADIANS}|s)(?:[/.]|per)?(?:yr|a|year|cy)(?:-1)?"
+OTHER_UNITS = re.compile(rf"{RADIANS}|{HOURS}|{OTHER_MOTIONS}|[kg]?pc|km[/.]?s(?:-1)?|mmag|[m\u03bcu\u00b5]?jy")
+"""Units that no catalogue read here has: angles that are not degrees, motions not in mas per year, distances not in
+Mpc, velocities, fluxes not in nanojansky or nanomaggies."""
+OTHER_THAN_RADIANS = re.compile(rf"{DEGREES}|{HOURS}")
 
 BLANKS = re.compile(rb"[ \t\r]+")
 EDGES = re.compile(rb"(?m)^ | $")
@@ -81,8 +85,8 @@ def requested(names: Sequence[str], types: Mapping[str, pa.DataType]) -> dict[in
     return {number: name for name, number in sorted(found.items(), key=lambda item: item[1])}
 
 
-def require_units(units: Mapping[str, str], types: Mapping[str, pa.DataType]) -> None:
-    """Raise if a column of numbers is in another unit of angles than those of all catalogues read here.
+def require_units(units: Mapping[str, str], types: Mapping[str, pa.DataType], radians: Collection[str] = ()) -> None:
+    """Raise if a column of numbers is in another unit than those of all catalogues read here.
 
     Parameters
     ----------
@@ -90,6 +94,8 @@ def require_units(units: Mapping[str, str], types: Mapping[str, pa.DataType]) ->
         Requested columns and what the file states as their units; empty if nothing.
     types
         Requested columns and their types.
+    radians
+        Columns that are read as radians.
 
     Raises
     ------
@@ -98,8 +104,10 @@ def require_units(units: Mapping[str, str], types: Mapping[str, pa.DataType]) ->
     """
     for name, unit in units.items():
         plain = unit.lower().translate({ord(mark): None for mark in " '*^()"})
-        if pa.types.is_floating(types[name]) and OTHER_UNITS.fullmatch(plain):
-            raise ValueError(f"the column {name} is in {unit}, not in degrees or mas/yr")
+        others = OTHER_THAN_RADIANS if name in radians else OTHER_UNITS
+        if pa.types.is_floating(types[name]) and others.fullmatch(plain):
+            wanted = "radians" if name in radians else "degrees, mas/yr, Mpc, mag or nJy"
+            raise ValueError(f"the column {name} is in {unit}, not in {wanted}")
 
 
 def blocks_of_lines(stream: IO[bytes]) -> Iterator[bytes]:

@@ -8,7 +8,7 @@ import gzip
 import itertools
 import re
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
@@ -52,7 +52,10 @@ def format_of(path: Path) -> str | None:
 
 
 def source_batches(
-    path: Path, types: Mapping[str, pa.DataType], layout: TextLayout | None = None
+    path: Path,
+    types: Mapping[str, pa.DataType],
+    layout: TextLayout | None = None,
+    radians: Collection[str] = (),
 ) -> Iterator[pa.Table]:
     """Read the requested columns of a table.
 
@@ -64,6 +67,8 @@ def source_batches(
         Requested columns, lower case, and their types; missing ones are omitted.
     layout
         Layout of text that has no line of column names.
+    radians
+        Columns that are read as radians; all other angles are in degrees.
 
     Yields
     ------
@@ -78,17 +83,19 @@ def source_batches(
     ending = format_of(path)
     if ending is None:
         raise InputError("format of a table not known", value=path.name, limit=", ".join(FORMATS))
-    reader = {TEXT: _text, FITS: _fits, VOTABLE: _votable, PARQUET: _parquet}
-    read = next(function for endings, function in reader.items() if ending in endings)
+    reader = {TEXT: _text, FITS: _fits, VOTABLE: _votable}
+    read = next((function for endings, function in reader.items() if ending in endings), None)
     try:
         if layout is not None and ending in TEXT and not _has_names(path, types):
             with opened(path) as stream:
                 yield from plain_batches(stream, types, layout, NULL_WORDS)
+        elif read is not None:
+            yield from read(path, types, radians)
         else:
-            yield from read(path, types)
+            yield from _parquet(path, types)
     except DAMAGED as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"table missing or damaged: {reason}", value=path, remedy="fetch the file again") from error
+        raise InputError(f"table missing or damaged: {reason}", value=path, remedy="fetch or correct it") from error
 
 
 @contextmanager
@@ -102,14 +109,15 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
         yield stream
 
 
-def _text(path: Path, types: Mapping[str, pa.DataType]) -> Iterator[pa.Table]:
+def _text(path: Path, types: Mapping[str, pa.DataType], radians: Collection[str]) -> Iterator[pa.Table]:
     """Read text; integers that are written as floating-point numbers are read as such and must be exact."""
     with opened(path) as stream:
         units = dict(_units_of_ecsv(stream))
     with opened(path) as stream:
         n_comments, delimiter, names = _head(stream, types)
         n_units = _lines_of_units(stream)
-    require_units({n: units.get(names[number], "") for number, n in requested(names, types).items()}, types)
+    stated = {n: units.get(names[number], "") for number, n in requested(names, types).items()}
+    require_units(stated, types, radians)
     rows = pacsv.ReadOptions(
         skip_rows=n_comments, skip_rows_after_names=n_units, block_size=BLOCK_BYTES, use_threads=False
     )
@@ -206,7 +214,7 @@ def _lines_of_units(stream: IO[bytes]) -> int:
     return next((n for n in (1, 2) if lines[n - 1] and not lines[n - 1].strip(b"-\t ;,")), 0)
 
 
-def _fits(path: Path, types: Mapping[str, pa.DataType]) -> Iterator[pa.Table]:
+def _fits(path: Path, types: Mapping[str, pa.DataType], radians: Collection[str]) -> Iterator[pa.Table]:
     import fitsio
     from astropy.io import fits
 
@@ -216,7 +224,7 @@ def _fits(path: Path, types: Mapping[str, pa.DataType]) -> Iterator[pa.Table]:
             raise ValueError("the file contains no binary table")
         names, header = table.get_colnames(), table.read_header()
         wanted = requested(names, types)
-        require_units({name: str(header.get(f"TUNIT{n + 1}") or "") for n, name in wanted.items()}, types)
+        require_units({name: str(header.get(f"TUNIT{n + 1}") or "") for n, name in wanted.items()}, types, radians)
         nulls = {name: _null_of(header, n + 1) for n, name in wanted.items()}
         scaled = None
         if any(f"TSCAL{n + 1}" in header for n in wanted):  # fitsio 1.4 takes the stored integers for real numbers
@@ -238,9 +246,9 @@ def _null_of(header: Mapping[str, Any], number: int) -> float | None:
     return null * (1 if scale is None else scale) + (zero or 0)
 
 
-def _votable(path: Path, types: Mapping[str, pa.DataType]) -> Iterator[pa.Table]:
+def _votable(path: Path, types: Mapping[str, pa.DataType], radians: Collection[str]) -> Iterator[pa.Table]:
     with opened(path) as stream:
-        yield from votable_batches(stream, types, NULL_WORDS, BATCH_ROWS)
+        yield from votable_batches(stream, types, NULL_WORDS, BATCH_ROWS, radians)
 
 
 def _parquet(path: Path, types: Mapping[str, pa.DataType]) -> Iterator[pa.Table]:

@@ -11,7 +11,7 @@ accepts a stream that ends in the middle of a row as a shorter table, and a word
 
 import base64
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO
 from xml.parsers import expat
@@ -88,8 +88,8 @@ class _Place:
 class _Parser:
     """State of the parser, and the rows not yet returned."""
 
-    def __init__(self, types: Mapping[str, pa.DataType], null_words: list[str]) -> None:
-        self.types, self.null_words = types, null_words
+    def __init__(self, types: Mapping[str, pa.DataType], null_words: list[str], radians: Collection[str]) -> None:
+        self.types, self.null_words, self.radians = types, null_words, radians
         self.fields: list[_Field] = []
         self.wanted: dict[int, str] = {}
         self.form = ""
@@ -158,7 +158,8 @@ class _Parser:
     def _begin(self, form: str) -> None:
         self.form = form
         self.wanted = requested([field.name for field in self.fields], self.types)
-        require_units({name: self.fields[number].unit for number, name in self.wanted.items()}, self.types)
+        units = {name: self.fields[number].unit for number, name in self.wanted.items()}
+        require_units(units, self.types, self.radians)
         self.words = {number: [] for number in self.wanted}
         if form != "TABLEDATA":
             self.layout = _layout(self.fields, self.wanted, masked=form == "BINARY2")
@@ -345,7 +346,11 @@ def exact_integers(values: pa.Array | pa.ChunkedArray, name: str) -> pa.Array | 
 
 
 def votable_batches(
-    stream: IO[bytes], types: Mapping[str, pa.DataType], null_words: list[str], batch_rows: int
+    stream: IO[bytes],
+    types: Mapping[str, pa.DataType],
+    null_words: list[str],
+    batch_rows: int,
+    radians: Collection[str] = (),
 ) -> Iterator[pa.Table]:
     """Read the requested columns of the first table of a VOTable.
 
@@ -359,6 +364,8 @@ def votable_batches(
         Texts of missing values.
     batch_rows
         Smallest number of rows per batch, except the last.
+    radians
+        Columns that are read as radians.
 
     Yields
     ------
@@ -370,7 +377,7 @@ def votable_batches(
     ValueError
         If the file is damaged, of a form that is not read, or an answer that the archive calls incomplete.
     """
-    parser, last, n_rows = _Parser(types, null_words), False, 0
+    parser, last, n_rows = _Parser(types, null_words, radians), False, 0
     while not last:
         block = stream.read(BLOCK_BYTES)
         try:

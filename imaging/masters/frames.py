@@ -1,6 +1,7 @@
 """Build the master bias and dome flat of one CCD."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,15 +64,19 @@ def master_bias(ccd: Ccd, raws: Mapping[int, RawCcd], night: int, settings: Mast
     Raises
     ------
     CcdError
-        With reason ``too_few_exposures``.
+        With reason ``too_few_exposures``, or as :func:`adu_frame` if that refuses all frames.
     """
     _require_enough(ccd, len(raws), "bias", settings)
-    frames, noise = {}, {}
+    frames: dict[int, FloatImage] = {}
+    noise: dict[int, float] = {}
+    refused: dict[int, CcdError] = {}
     for number, raw in raws.items():
-        frame = adu_frame(ccd, {ccd.ccdnum: raw}, night, settings.detrend)
-        frames[number], noise[number] = frame.science, frame.noise_adu
+        with _told(number, refused):
+            frame = adu_frame(ccd, {ccd.ccdnum: raw}, night, settings.detrend)
+            frames[number], noise[number] = frame.science, frame.noise_adu
+    left_out = _reasons(refused, len(raws))
     unlike = outlying_frames(frames, settings.bias_outlier_adu)
-    left_out = {number: f"unlike the others by {by:.1f} ADU" for number, by in unlike.items()}
+    left_out |= {number: f"unlike the others by {by:.1f} ADU" for number, by in unlike.items()}
     kept = [number for number in frames if number not in left_out]
     _require_enough(ccd, len(kept), f"bias that are alike within {settings.bias_outlier_adu:g} ADU", settings)
     image, rejected = combine_frames([frames[n] for n in kept], [noise[n] for n in kept], settings.clip_sigma)
@@ -88,7 +93,8 @@ def master_flat(
 ) -> Master:
     """Combine dome flats of one CCD and band, each scaled to its median.
 
-    Frames with a level outside the accepted range, or that differ from the others, are rejected.
+    Frames without light, saturated, with a level outside the accepted range, or that differ from the others, are
+    rejected.
 
     Parameters
     ----------
@@ -106,21 +112,25 @@ def master_flat(
     Raises
     ------
     CcdError
-        With reason ``too_few_exposures``, or as :func:`imaging.detrend.chain.detrend_ccd`.
+        With reason ``too_few_exposures``, or as :func:`imaging.detrend.chain.detrend_ccd` if that refuses all frames.
     """
     low, high = settings.flat_level_range_electrons
     calibrations = DetrendCalibrations(bias=bias, linearity=linearity)
     frames: dict[int, FloatImage] = {}
-    levels, left_out = {}, {}
+    levels: dict[int, float] = {}
+    dim_or_bright: dict[int, str] = {}
+    refused: dict[int, CcdError] = {}
     for number, (raw, exposure) in raws.items():
-        detrended = detrend_ccd(ccd, raw, {}, exposure, calibrations, settings.detrend)
-        good = (detrended.mask[::8, ::8] & int(NO_WEIGHT)) == 0
-        level = float(np.median(detrended.science[::8, ::8][good]))
-        if low <= level <= high:
-            levels[number] = level
-            frames[number] = detrended.science / np.float32(level)
-        else:
-            left_out[number] = f"its level is {level:.0f} electrons"
+        with _told(number, refused):
+            detrended = detrend_ccd(ccd, raw, {}, exposure, calibrations, settings.detrend)
+            good = (detrended.mask[::8, ::8] & int(NO_WEIGHT)) == 0
+            level = float(np.median(detrended.science[::8, ::8][good]))
+            if low <= level <= high:
+                levels[number] = level
+                frames[number] = detrended.science / np.float32(level)
+            else:
+                dim_or_bright[number] = f"its level is {level:.0f} electrons"
+    left_out = _reasons(refused, len(raws)) | dim_or_bright
     _require_enough(ccd, len(frames), f"flat between {low:g} and {high:g} electrons", settings)
     for number, by in outlying_frames(frames, settings.flat_outlier_fraction).items():
         left_out[number] = f"unlike the others by {by:.1%}"
@@ -129,6 +139,22 @@ def master_flat(
     noise = [1.0 / np.sqrt(level) for level in levels.values()]
     image, rejected = combine_frames(list(frames.values()), noise, settings.clip_sigma)
     return Master(image, levels, float(np.median(noise)), int(rejected.sum()), left_out)
+
+
+@contextmanager
+def _told(number: int, refused: dict[int, CcdError]) -> Iterator[None]:
+    """Keep the error of a frame that cannot be used, so that the others are combined without it."""
+    try:
+        yield
+    except CcdError as error:
+        refused[number] = error
+
+
+def _reasons(refused: Mapping[int, CcdError], n_frames: int) -> dict[int, str]:
+    """Return why frames were refused; raise if none is left, since then the CCD is at fault."""
+    if len(refused) == n_frames:
+        raise next(iter(refused.values()))
+    return {number: f"refused as {error.reason}" for number, error in refused.items()}
 
 
 def outlying_frames(frames: Mapping[int, FloatImage], limit: float) -> dict[int, float]:

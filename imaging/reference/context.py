@@ -11,6 +11,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from imaging.errors import InputError
+from imaging.reference.positions import known_positions
 from imaging.reference.surveys import Survey
 from imaging.schemas.reference import DistanceMethod, KnownKind
 from imaging.tables import column, make_table
@@ -86,9 +87,7 @@ def _converted(source: pa.Table, survey: Survey, chosen: Mapping[str, str], wher
         for values in [source.column(name)]
     }
     ra, dec = (_angles(found[name], hours=name == "ra") for name in ("ra", "dec"))
-    known = np.isfinite(ra) & np.isfinite(dec)
-    if not ((np.abs(ra[known]) <= 360.0).all() and (np.abs(dec[known]) <= 90.0).all()):
-        raise InputError(f"positions of {survey.name} that are not on the sky", value=where, limit="degrees")
+    known = known_positions(ra, dec, survey.name, where)
     columns = {"source_id": _identifiers(found), "ra": ra % 360.0, "dec": dec}
     rows = _known(found, survey, chosen) if survey.kind is not None else _galaxies(found, survey, where)
     keep = known & rows.pop("keep")
@@ -297,7 +296,7 @@ def _known(found: Quantities, survey: Survey, chosen: Mapping[str, str]) -> dict
 def _names(found: Quantities, survey: Survey) -> list[str]:
     if "name" not in found:
         return [f"{survey.name} {number}" for number in found["id"].to_pylist()]
-    names = [(name or "").strip() for name in found["name"].to_pylist()]
+    names = [(name or "").strip() or survey.name for name in found["name"].to_pylist()]
     if "prefix" not in found:
         return names
     prefixes = found["prefix"].to_pylist()
@@ -306,7 +305,7 @@ def _names(found: Quantities, survey: Survey) -> list[str]:
 
 def _mjd(found: Quantities, chosen: Mapping[str, str], n: int) -> pa.Array:
     if "date" in found:
-        texts = [text or "NaT" for text in found["date"].to_pylist()]
+        texts = ["NaT" if not text or text.startswith("0000") else text for text in found["date"].to_pylist()]
         moments = np.array([text.strip().replace(" ", "T", 1) for text in texts], dtype="datetime64[ms]")
         mjd = (moments - np.datetime64("1858-11-17T00:00:00.000")) / np.timedelta64(86_400_000, "ms")
     else:

@@ -8,16 +8,22 @@ derived from the flux over its error.
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from imaging.errors import InputError
+from imaging.reference.positions import known_positions
 from imaging.reference.rounding import round_columns
 from imaging.reference.settings import ReferenceCatalogueSettings
 from imaging.schemas.reference import REFERENCE_STARS
+from imaging.tables import column, with_column
 
 MAG_PER_RELATIVE_FLUX = 2.5 / np.log(10.0)
 
 REQUIRED = ("source_id", "ra", "dec", "ref_epoch", "phot_g_mean_mag")
 """Required columns of a Gaia source table."""
+
+EPOCHS_YR = (1900.0, 2100.0)
+"""Julian years that an epoch may be."""
 
 PHOTOMETRY = ("g", "bp", "rp")
 
@@ -56,7 +62,7 @@ def reference_stars(source: pa.Table, settings: ReferenceCatalogueSettings, wher
     Raises
     ------
     InputError
-        If a required column is missing.
+        If a required column is missing, or a position or epoch cannot be.
     """
     missing = [name for name in REQUIRED if name not in source.column_names]
     if missing:
@@ -74,8 +80,11 @@ def reference_stars(source: pa.Table, settings: ReferenceCatalogueSettings, wher
         else:
             columns[field.name] = _column(source, field.name, field.type)
     stars = pa.table(columns, schema=REFERENCE_STARS)
-    keep = pc.and_(pc.is_valid(stars["ra"]), pc.is_valid(stars["dec"]))
-    keep = pc.and_(keep, pc.is_valid(stars["phot_g_mean_mag"]))
+    ra = column(stars, "ra")
+    known = known_positions(ra, column(stars, "dec"), "Gaia", where)
+    stars = with_column(stars, "ra", ra % 360.0)
+    keep = pc.and_(pa.array(known), pc.is_valid(stars["phot_g_mean_mag"]))
+    _require_epochs(column(stars, "ref_epoch"), where)
     if settings.faint_limit_mag is not None:
         keep = pc.and_(keep, pc.less_equal(stars["phot_g_mean_mag"], settings.faint_limit_mag))
     stars = stars.filter(pc.fill_null(keep, False))
@@ -88,6 +97,15 @@ def _column(source: pa.Table, name: str, kind: pa.DataType) -> pa.ChunkedArray:
         return pa.chunked_array([pa.nulls(source.num_rows, kind)])
     values = source.column(name).cast(kind)
     return pc.if_else(pc.is_nan(values), None, values) if pa.types.is_floating(kind) else values
+
+
+def _require_epochs(epoch_yr: NDArray[np.float64], where: str) -> None:
+    """Raise if an epoch is no Julian year: 0, a Julian date, MJD."""
+    first, last = EPOCHS_YR
+    wrong = epoch_yr[(epoch_yr < first) | (epoch_yr > last)]
+    if len(wrong):
+        value, limit = f"{where}: ref_epoch {wrong[0]:.6g}", f"{first:.0f} to {last:.0f} (Julian years)"
+        raise InputError("epochs of positions that are no years", value=value, limit=limit)
 
 
 def _magnitude_error(source: pa.Table, name: str) -> pa.ChunkedArray:

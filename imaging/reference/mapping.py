@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from imaging.errors import InputError
 from imaging.package_data import read_text
 from imaging.reference.gaia import MAG_PER_RELATIVE_FLUX
+from imaging.reference.positions import known_positions
 from imaging.reference.rounding import MAGNITUDE_STEP, POSITION_STEP_DEG, round_columns
 from imaging.reference.settings import ReferenceCatalogueSettings
 from imaging.schemas.reference import CALIBRATED_BANDS, CALIBRATED_STARS
@@ -39,10 +40,6 @@ SHIPPED = (
 
 LIKELY_MAGNITUDES = (-5.0, 40.0)
 """Range of valid magnitudes; values outside are codes of missing values (99, -999)."""
-
-
-FULL_TURN_DEG = 360.0 + 1e-9
-"""Largest angle, with rounding, degrees."""
 
 
 class Cut(BaseModel):
@@ -114,6 +111,11 @@ class CatalogueMapping(BaseModel):
         if unknown:
             raise ValueError(f"unknown bands: {', '.join(unknown)}")
         return bands
+
+    @property
+    def radians(self) -> tuple[str, ...]:
+        """The columns in radians, lower case."""
+        return (self.ra.lower(), self.dec.lower()) if self.coordinates == "rad" else ()
 
     def source_types(self) -> dict[str, pa.DataType]:
         """Return the columns to read, lower case, and their Arrow types."""
@@ -189,12 +191,8 @@ def calibrated_stars(
     ra, dec = _column(source, mapping.ra), _column(source, mapping.dec)
     if mapping.coordinates == "rad":
         ra, dec = np.degrees(ra), np.degrees(dec)
-    known = (ra >= -FULL_TURN_DEG) & (dec >= -FULL_TURN_DEG / 4.0)  # -999 is no position
-    if not ((ra[known] <= FULL_TURN_DEG).all() and (dec[known] <= FULL_TURN_DEG / 4.0).all()):
-        unit = "radians" if mapping.coordinates == "rad" else "degrees"
-        remedy = "correct the mapping's coordinates, or give other files"
-        raise InputError(f"positions that are not on the sky in {unit}", value=where, remedy=remedy)
-    keep = _passes(source, mapping.cuts) & known
+    unit = "radians" if mapping.coordinates == "rad" else "degrees"
+    keep = _passes(source, mapping.cuts) & known_positions(ra, dec, mapping.name, where, unit)
     columns: dict[str, Any] = {
         "source_id": source.column(mapping.source_id.lower()),
         "ra": ra % 360.0,

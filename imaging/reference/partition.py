@@ -41,7 +41,7 @@ def split_by_pixel(stars: pa.Table, order: int) -> Iterator[tuple[int, pa.Table]
     ordered, place = sort_along_sky(stars)
     pixels = place >> (2 * (DEEPEST_ORDER - order))
     found, first = np.unique(pixels, return_index=True)
-    last = [*first[1:], pixels.size]
+    last = np.append(first, pixels.size)[1:]
     for pixel, start, end in zip(found, first, last, strict=True):
         yield int(pixel), ordered.slice(int(start), int(end - start))
 

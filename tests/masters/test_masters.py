@@ -73,6 +73,7 @@ def bias(camera):
 @pytest.fixture(scope="module")
 def flat(camera, bias):
     raws = {n: (raw_frame(camera, 50000.0, 10 + n), flat_exposure(n)) for n in range(N)}
+    raws[98] = (raw_frame(camera, 600000.0, 98), flat_exposure(98))
     raws[99] = (raw_frame(camera, 1000.0, 99), flat_exposure(99))
     return master_flat(CCD, raws, bias.image, None, SETTINGS)
 
@@ -87,9 +88,11 @@ def test_a_master_bias_has_the_truth_with_the_noise_of_its_frames(camera, bias):
     assert bias.levels.keys() == set(range(N))
 
 
-def test_a_master_flat_has_the_truth_and_leaves_out_a_frame_without_light(camera, flat):
+def test_a_master_flat_has_the_truth_and_leaves_out_frames_that_are_saturated_or_without_light(camera, flat):
     assert flat.levels.keys() == set(range(N))
-    assert flat.left_out == {99: flat.left_out[99]} and "electrons" in flat.left_out[99]
+    assert flat.left_out.keys() == {98, 99}
+    assert flat.left_out[98] == "refused as saturated"
+    assert "electrons" in flat.left_out[99]
     ratio = flat.image / camera[1]
     good = np.ones(ratio.shape, bool)
     good[1990:2010, 1490:1510] = good[990:1010, 490:510] = False
@@ -186,6 +189,13 @@ def test_two_frames_are_too_few():
     with pytest.raises(CcdError) as caught:
         master_bias(CCD, {1: raw, 2: raw}, NIGHT, SETTINGS)
     assert (caught.value.reason, caught.value.value) == ("too_few_exposures", "2")
+
+
+def test_flats_that_are_all_saturated_say_so(camera, bias):
+    raws = {n: (raw_frame(camera, 600000.0, n), flat_exposure(n)) for n in range(3)}
+    with pytest.raises(CcdError) as caught:
+        master_flat(CCD, raws, bias.image, None, SETTINGS)
+    assert caught.value.reason == "saturated"
 
 
 def test_alike_frames_that_are_too_few_say_so(camera):

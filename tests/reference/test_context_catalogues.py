@@ -225,6 +225,15 @@ def test_the_list_of_the_tns(tmp_path):
     assert nucleus["mag"] is None
 
 
+def test_a_transient_without_name_or_date_is_known_by_its_place(tmp_path):
+    path = tmp_path / "list.csv"
+    path.write_text("name,ra,dec,earliest_mjd\n,15,-1.5,60000\n")
+    (row,) = read(path, "atlas")
+    assert (row["name"], row["ra"]) == ("atlas", 15.0)
+    path.write_text(TNS.replace("2026-06-15 22:10:00", "0000-00-00 00:00:00"))
+    assert [row["mjd"] is None for row in read(path, "tns")] == [False, True, True]
+
+
 def test_lists_of_ztf_and_atlas(tmp_path):
     bts = tmp_path / "bts.csv"
     bts.write_text(

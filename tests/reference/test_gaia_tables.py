@@ -119,7 +119,8 @@ def test_rounding_stays_below_the_errors_of_the_best_stars(tmp_path):
     random = np.random.default_rng(3)
     n = 2000
     columns = {name: random.uniform(0.01, 20.0, n) for name in source_types() if name != "phot_variable_flag"}
-    columns |= {"source_id": np.arange(n), "ra": random.uniform(0, 360, n), "dec": random.uniform(-90, 90, n)}
+    columns |= {"ref_epoch": np.full(n, 2016.0), "source_id": np.arange(n)}
+    columns |= {"ra": random.uniform(0, 360, n), "dec": random.uniform(-90, 90, n)}
     source = pa.table({name: pa.array(values, source_types()[name]) for name, values in columns.items()})
     exact, rounded = (reference_stars(source, ReferenceCatalogueSettings(compress=value)) for value in (False, True))
 
@@ -147,3 +148,22 @@ def test_what_is_no_gaia_table_is_refused(tmp_path):
     damaged.write_bytes(gzip.compress((NAMES + "\n" + "\n".join(ROWS * 50)).encode())[:-30])
     with pytest.raises(InputError, match="missing or damaged"):
         list(source_batches(damaged, source_types()))
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("5,10.5,-92.0,2016.0,18.1", "not on the sky in degrees .*ra 10.5, dec -92"),
+        ("5,450.0,-2.0,2016.0,18.1", "not on the sky"),
+        ("5,10.5,-2.0,0,18.1", "no years .*ref_epoch 0"),
+        ("5,10.5,-2.0,2457389.0,18.1", "no years .*ref_epoch 2.45739e"),
+    ],
+)
+def test_positions_and_epochs_that_cannot_be_are_refused(tmp_path, row, message):
+    path = tmp_path / "gaia.csv"
+    path.write_text(f"source_id,ra,dec,ref_epoch,phot_g_mean_mag\n4,-10.5,-2,2016.0,18\n3,,,2016.0,18\n{row}\n")
+    with pytest.raises(InputError, match=message):
+        read(path)
+    path.write_text("source_id,ra,dec,ref_epoch,phot_g_mean_mag\n4,-10.5,-2,2016.0,18\n3,,,2016.0,18\n")
+    (star,) = read(path).to_pylist()
+    assert (star["ra"], star["dec"]) == (349.5, -2.0)

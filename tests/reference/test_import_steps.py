@@ -123,6 +123,16 @@ def test_the_same_sources_give_the_same_bytes(tmp_path):
     assert contents[0] == contents[1]
 
 
+def test_a_catalogue_without_any_row_is_refused(tmp_path, site):
+    path = tmp_path / "a.csv"
+    path.write_text("source_id,ref_epoch,ra,dec,phot_g_mean_mag\n5,2016.0,,,17.0\n")
+    plan = CataloguePlan("gaia", [path], site, ReferenceCatalogueSettings())
+    imported = [import_source(job) for job in plan.import_jobs()]
+    with pytest.raises(InputError, match=r"no row of the files has what the catalogue needs.*\(a.csv\)"):
+        plan.finish([assemble(job) for job in plan.assemble_jobs(imported)])
+    assert not plan.folder.exists()
+
+
 def test_jobs_of_a_catalogue_have_names(site):
     job = StepJob(topic="catalogue-gaia", part="GaiaSource_1.csv.gz", site=site)
     assert (job.subject, job.name) == ("catalogue-gaia", "catalogue-gaia-GaiaSource_1.csv.gz")

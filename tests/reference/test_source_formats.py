@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from astropy.table import Column, Table
 
 from imaging.errors import InputError
 from imaging.io import source_tables
@@ -125,6 +126,37 @@ def test_coordinates_in_radians_or_hours_are_refused_by_name(tmp_path, form, uni
     else:
         with pytest.raises(InputError, match=rf"column ra is in {unit}"):
             read(path)
+
+
+@pytest.mark.parametrize(("unit", "good"), [("rad", True), ("", True), ("deg", False), ("h", False)])
+@pytest.mark.parametrize("form", ["fits", "ecsv", "vot"])
+def test_columns_read_as_radians_are_not_in_degrees(tmp_path, form, unit, good):
+    """The tables of the Rubin Observatory state radians as the unit of coord_ra."""
+    path = tmp_path / f"a.{form}"
+    if form == "fits":
+        fitsio.write(str(path), np.array([(2.6, 1)], [("coord_ra", "f8"), ("id", "i8")]), units=[unit, ""])
+    else:
+        column = Column([2.6], name="coord_ra", unit=unit or None)
+        Table([column, Column([1], name="id")]).write(path, format={"ecsv": "ascii.ecsv", "vot": "votable"}[form])
+    types = {"coord_ra": pa.float64(), "id": pa.int64()}
+    if good:
+        (table,) = source_batches(path, types, radians=("coord_ra",))
+        assert table["coord_ra"].to_pylist() == [2.6]
+    else:
+        with pytest.raises(InputError, match=rf"column coord_ra is in {unit}.*, not in radians"):
+            list(source_batches(path, types, radians=("coord_ra",)))
+
+
+@pytest.mark.parametrize("unit", ["kpc", "Gpc", "km/s", "km s-1", "mmag", "Jy", "uJy", "mJy"])
+def test_distances_and_fluxes_in_another_unit_are_refused_by_name(tmp_path, unit):
+    rows = np.array([(13000.0,)], [("DistMpc", "f8")])
+    fitsio.write(str(tmp_path / "a.fits"), rows, units=[unit])
+    with pytest.raises(InputError, match=rf"column distmpc is in {unit}"):
+        list(source_batches(tmp_path / "a.fits", {"distmpc": pa.float64()}))
+    for known in ("Mpc", "nJy", "mag", "nanomaggy"):
+        fitsio.write(str(tmp_path / f"{known}.fits"), rows, units=[known])
+        (table,) = source_batches(tmp_path / f"{known}.fits", {"distmpc": pa.float64()})
+        assert table["distmpc"].to_pylist() == [13000.0]
 
 
 @pytest.mark.parametrize("unit", ["arcsec/yr", "deg.yr-1", "arcsec yr**-1", '"/yr'])

@@ -157,7 +157,8 @@ def test_a_row_without_a_position_is_left_out(ra, dec, kept):
 
 
 @pytest.mark.parametrize(
-    ("name", "ra", "dec"), [("monster", 150.1, 2.2), ("gaia_xp", 361.0, 2.2), ("gaia_xp", 1.0, 95.0)]
+    ("name", "ra", "dec"),
+    [("monster", 150.1, 2.2), ("monster", 1.5, -2.2), ("gaia_xp", 361.0, 2.2), ("gaia_xp", 1.0, 95.0)],
 )
 def test_positions_in_another_unit_are_refused(name, ra, dec):
     mapping = shipped_mapping(name)
