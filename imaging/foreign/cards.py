@@ -26,6 +26,12 @@ DECIDING = re.compile(
 )
 """Keywords on which pixels, their unit and their coordinates depend."""
 
+FARTHEST_PIXEL = 1e7
+"""Largest distance of the reference pixel of coordinates, pixels: an all-sky image of 0.1 arcsec."""
+
+PIXEL_SCALES_ARCSEC = (1e-3, 100.0)
+"""Smallest and largest side of a pixel: coordinates that nobody has solved have one degree per pixel."""
+
 LARGEST = 1e15
 """Number above which a gain, an exposure time or a level is nonsense."""
 
@@ -103,3 +109,30 @@ def require_single(ambiguous: Iterable[str], name: object) -> None:
     if several:
         value = f"{', '.join(several)} in {name}"
         raise InputError("keywords of the header have two values", value=value, remedy="remove the wrong cards")
+
+
+def require_possible_place(header: Mapping[str, Any], pixel_area_arcsec2: float, name: object) -> None:
+    """Raise if the reference pixel of the coordinates is impossibly far away, or their pixels are too large or small.
+
+    Parameters
+    ----------
+    header
+        Keywords of the image.
+    pixel_area_arcsec2
+        Area of a pixel on the sky by the coordinates.
+    name
+        The file, for the message.
+
+    Raises
+    ------
+    InputError
+        With the reference pixel or the pixel scale.
+    """
+    remedy = "solve the image"
+    if not all(abs(float(header.get(key, 0.0))) < FARTHEST_PIXEL for key in ("CRPIX1", "CRPIX2")):
+        place = f"CRPIX {header.get('CRPIX1')}, {header.get('CRPIX2')} of {name}"
+        raise InputError("impossible coordinates", value=place, limit=f"{FARTHEST_PIXEL:g}", remedy=remedy)
+    scale, (smallest, largest) = math.sqrt(pixel_area_arcsec2), PIXEL_SCALES_ARCSEC
+    if not smallest < scale < largest:
+        value, limit = f"{scale:.3g} arcsec per pixel in {name}", f"{smallest:g} to {largest:g}"
+        raise InputError("impossible coordinates", value=value, limit=limit, remedy=remedy)

@@ -17,9 +17,14 @@ from imaging.bits import MaskBit
 from imaging.errors import InputError
 from imaging.image import MaskImage
 
-MASK_NAMES = ("MSK", "MASK", "DQ", "FLAGS", "BPM", "DQMASK", "MASKBITS", "BADPIX", "FLAG", "QUALITY")
+MASK_NAMES = (
+    *("MSK", "MASK", "DQ", "FLAGS", "BPM", "DQMASK", "MASKBITS", "BADPIX", "FLAG", "QUALITY", "DATA_QUALITY"),
+    *("BADPIXELS", "BAD_PIXELS", "BADPIXELMASK", "BAD_PIXEL_MASK", "PIXELMASK", "PIXEL_MASK", "PIXMASK"),
+)
 OTHER_NAMES = re.compile(r"CTX|CON|SEG|EXP|N(?:EXP|IMAGES|IMG|SCI)|COV|COUNT")
-"""Names of the extensions of masks, the preferred first; how other planes of integers are called."""
+LIKE_A_MASK = re.compile(r"MA?SK|BAD|FLAG|DQ|BPM|QUAL")
+"""Names of the extensions of masks, the preferred first; how other planes of integers are called, and planes of floats
+that may be masks."""
 
 COMMUNITY_PIPELINE_CODES = {
     1: MaskBit.BPM,

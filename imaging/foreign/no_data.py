@@ -55,6 +55,27 @@ def blank_pixels(pixels: NDArray[Any], header: Mapping[str, Any]) -> BoolImage |
     return np.isclose(pixels, scaled, rtol=1e-6, atol=0.0) if pixels.dtype.kind == "f" else pixels == scaled
 
 
+def require_possible_values(values: NDArray[Any], what: str, name: object) -> None:
+    """Raise if pixels or weights are larger than any detector or unit makes them.
+
+    Parameters
+    ----------
+    values
+        (ny, nx); NaN is no data.
+    what, name
+        What they are, and their file, for the message.
+
+    Raises
+    ------
+    InputError
+        With the largest value.
+    """
+    largest = float(np.abs(values[~np.isnan(values)]).max(initial=0.0))
+    if largest > LARGEST_VALUE:
+        value, limit = f"{largest:.3g} in {name}", f"{LARGEST_VALUE:g}"
+        raise InputError(f"impossible {what}", value=value, limit=limit, remedy="export the image again")
+
+
 def code_pixels(pixels: NDArray[np.float32]) -> BoolImage:
     """Return which pixels hold a code that no flux can be, such as 1e30 or -3.4e38.
 

@@ -35,7 +35,8 @@ gains of the camera's counts in either case: only the noise shows the gain."""
 NANOJANSKY_ZERO, LARGE_UNIT_MAG = 22.5 + 2.5 * math.log10(AB_ZERO_JY), 5.0
 """AB magnitude of one nJy; magnitude of the smallest unit that is large, such as erg/s/cm2/Hz or maggies."""
 
-_COUNTS = {"adu", "adus", "dn", "dns", "count", "counts", "ct", "cts", "counts(adu)", "datanumber", "datanumbers"}
+_COUNTS = {"adu", "adus", "dn", "dns", "du", "count", "counts", "ct", "cts", "cnt", "cnts", "counts(adu)"}
+_COUNTS |= {"datanumber", "datanumbers", "digitalnumber", "digitalnumbers", "analogdigitalunit", "analogdigitalunits"}
 _ELECTRONS = {
     "electron",
     "electrons",
@@ -49,7 +50,7 @@ _ELECTRONS = {
     "photon",
 }
 _SECOND = re.compile(r"(?:/|per)(?:s|sec|second|seconds)$|(?:s|sec)(?:\*\*|\^)?\(?-1\)?$")
-_PER_PIXEL = re.compile(r"\s*(?:/|per)\s*pix(?:el)?$|[ .]?pix(?:el)?-1$", re.IGNORECASE)
+_PER_PIXEL = re.compile(r"\s*(?:/|per)\s*pix(?:els?)?(?=$|/)|[ .]?pix(?:els?)?-1$", re.IGNORECASE)
 _JANSKY = re.compile(
     r"(?P<scale>.*?)(?P<prefix>micro|nano|milli|mega|[MmunpkGµμ]?)\s?(?:jansky|jy)(?P<per>.*)", re.IGNORECASE
 )
@@ -107,7 +108,7 @@ def pixel_unit(
     InputError
         If the unit, the zero point or their combination is not understood.
     """
-    text = str(header.get("BUNIT") or "").strip()
+    text = str(header.get("BUNIT") or "").strip().removeprefix("[").removesuffix("]").strip()
     if own and text.lower() not in _COUNTS:
         zero = zeropoint_mag or _stated_zeropoint(header, per_second=False)
         return PixelUnit(gain or positive(header, "GAIN") or 1.0, zero)
@@ -159,7 +160,7 @@ def _header_gain(header: Mapping[str, Any]) -> float | None:
     amplifiers = [g for g in (positive(header, "GAINA"), positive(header, "GAINB")) if g is not None]
     if amplifiers:
         return sum(amplifiers) / len(amplifiers)
-    return positive(header, "GAIN") or positive(header, "EGAIN") or positive(header, "ARAWGAIN")
+    return next((g for key in ("EGAIN", "GAIN", "ARAWGAIN") if (g := positive(header, key)) is not None), None)
 
 
 def _stated_zeropoint(header: Mapping[str, Any], *, per_second: bool) -> float | None:
@@ -202,7 +203,7 @@ def _stated_zeropoint(header: Mapping[str, Any], *, per_second: bool) -> float |
 
 def _flux_jy(text: str, header: Mapping[str, Any], pixel_area_arcsec2: float) -> float | None:
     """Return the flux of one unit in Jy, None if it is no unit of flux."""
-    scale, _, name = text.strip().rpartition(" ")
+    scale, _, name = _PER_PIXEL.sub("", text).strip().rpartition(" ")
     if name.lower() in _MAGGIES:
         try:
             factor = float(u.Unit(scale or "", parse_strict="silent").decompose().scale) if scale else 1.0

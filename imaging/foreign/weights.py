@@ -1,5 +1,6 @@
 """Weight maps of other programs: what their names say, as inverse variances."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -7,11 +8,16 @@ from numpy.typing import NDArray
 
 WEIGHT_POWERS = {
     **dict.fromkeys(("WGT", "WEIGHT", "IVAR", "INVVAR", "WT"), 1),
-    **dict.fromkeys(("VAR", "VARIANCE"), -1),
+    **dict.fromkeys(("WEIGHTS", "WGHT", "WEIGHTMAP", "WEIGHT_MAP", "INV_VAR", "INVERSE_VARIANCE", "IVM"), 1),
+    **dict.fromkeys(("VAR", "VARIANCE", "STAT"), -1),  # STAT is that of ESO's data products
     **dict.fromkeys(("ERR", "ERROR", "RMS", "UNCERT", "SIGMA"), -2),
+    **dict.fromkeys(("ERRS", "ERRORS", "UNC", "UNCERTAINTY", "STD", "STDDEV", "STDEV", "NOISE"), -2),
     "WHT": 1,  # of drizzled images, which have a variance or an error too
 }
 """Names of weight extensions, the preferred first, with the power that makes an inverse variance of them."""
+
+LIKE_A_WEIGHT = re.compile(r"W(?:EI)?GH?T|VAR|ERR|RMS|UNC|STD|NOISE|SIG")
+"""Names of extensions that may be weights."""
 
 LARGE_PERCENTILE, MIN_SHARE = 95.0, 1e-6
 """Percentile of the weights that is one of good pixels, and the share of it below which a weight is none: the

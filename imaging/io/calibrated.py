@@ -7,7 +7,7 @@ or absent.
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -18,25 +18,25 @@ from numpy.typing import NDArray
 
 from imaging.bits import MaskBit
 from imaging.errors import InputError
-from imaging.foreign.cards import positive, require_single
+from imaging.foreign.cards import positive, require_possible_place, require_single
 from imaging.foreign.identity import ImageHead
-from imaging.foreign.mask_planes import MASK_NAMES, OTHER_NAMES, HeaderCard, mask_of_plane
+from imaging.foreign.mask_planes import LIKE_A_MASK, MASK_NAMES, OTHER_NAMES, HeaderCard, mask_of_plane
 from imaging.foreign.no_data import (
-    LARGEST_VALUE,
     blank_pixels,
     code_pixels,
     constant_pixels,
     dithered_pixels,
     linear_pixels,
+    require_possible_values,
 )
 from imaging.foreign.units import pixel_unit
-from imaging.foreign.weights import WEIGHT_POWERS, inverse_variance
+from imaging.foreign.weights import LIKE_A_WEIGHT, WEIGHT_POWERS, inverse_variance
 from imaging.image import LoadedImage, MaskImage
 from imaging.io.checked import fits_layouts, require_whole
 from imaging.io.damage import reading
 from imaging.io.dithered import dither_steps
-from imaging.io.plane_names import PACKED_NAME, extension_names, plane_name
-from imaging.wcs.foreign import image_header, wcs_of_header
+from imaging.io.plane_names import PACKED_NAME, extension_names, plane_name, plane_of
+from imaging.wcs.foreign import ImageWcs, image_header, wcs_of_header
 
 OWN_PLANES = frozenset({"SCI", "MSK", "WGT"})
 """Extension names of the products of this project and of the Dark Energy Survey."""
@@ -94,9 +94,6 @@ class Stated:
     zeropoint_mag: float | None = None
     mask_bits: int | None = None
 
-
-FARTHEST_PIXEL = 1e7
-"""Largest distance of the reference pixel of coordinates, pixels: an all-sky image of 0.1 arcsec."""
 
 NOTHING_STATED, UNREADABLE = Stated(), "the image cannot be read"
 
@@ -157,8 +154,12 @@ def read_head(path: Path, extension: str | None = None) -> ImageHead:
         header = image_header(header, own)
         is_own = _is_own(path, name)
         wcs = wcs_of_header(header, size)
-        _require_possible_place(header, path)
+        require_possible_place(header, _pixel_area(wcs, size), path)
     return ImageHead(header, size, wcs, is_own, _label(path, name, is_own=is_own))
+
+
+def _pixel_area(wcs: ImageWcs, shape: tuple[int, ...]) -> float:
+    return float(wcs.pixel_area_arcsec2(shape[1] / 2, shape[0] / 2))
 
 
 def _is_own(path: Path, name: str) -> bool:
@@ -178,22 +179,22 @@ def _read_image(
     siblings = community_pipeline_siblings(path, extension or name or None)
     mask, weight = mask or siblings[0], weight or siblings[1]
     science, absent, clipped, notes = _linear(plane, path, own=own)
-    flags, inverse = _find_mask(path, mask, plane, stated, own=own), _find_weight(path, weight)
+    flags, inverse = _find_mask(path, mask, plane, stated, own=own), _find_weight(path, weight, plane)
     _require_fitting(flags, inverse, shape, path)
     bits = np.zeros(shape, dtype=np.int16) if flags is None else flags.astype(np.int16)
     for found, bit in ((absent, MaskBit.BPM), (clipped, MaskBit.SATURATE)):
         bits[found] |= np.int16(bit)
     science[absent] = np.nan
-    _require_possible_values(science, "pixels", path)
+    require_possible_values(science, "pixels", path)
     wcs = wcs_of_header(header, (shape[0], shape[1]))
-    _require_possible_place(header, path)
-    area = float(wcs.pixel_area_arcsec2(shape[1] / 2, shape[0] / 2))
+    area = _pixel_area(wcs, shape)
+    require_possible_place(header, area, path)
     unit = pixel_unit(header, area, own=own, gain=stated.gain, zeropoint_mag=stated.zeropoint_mag)
     if unit.factor != 1.0:
         science, notes = (science.astype(float) * unit.factor).astype(np.float32), (*notes, "converted to nJy")
     if inverse is not None:
         inverse = (inverse / unit.factor**2).astype(np.float32)
-        _require_possible_values(inverse, "weights", path)
+        require_possible_values(inverse, "weights", path)
         if not inverse.any():
             raise InputError("the weights are nowhere above zero", value=path, remedy="give the plane of this image")
     return LoadedImage(
@@ -220,21 +221,6 @@ def _require_fitting(
         if other is not None and other.shape != shape:
             value = f"{other.shape} and {shape} of {path}"
             raise InputError(f"{what} and image differ in shape", value=value, remedy="give the plane of this image")
-
-
-def _require_possible_values(values: NDArray[Any], what: str, path: Path) -> None:
-    """Raise if pixels or weights are larger than any detector or unit makes them."""
-    largest = float(np.abs(values[~np.isnan(values)]).max(initial=0.0))
-    if largest > LARGEST_VALUE:
-        value, limit = f"{largest:.3g} in {path}", f"{LARGEST_VALUE:g}"
-        raise InputError(f"impossible {what}", value=value, limit=limit, remedy="export the image again")
-
-
-def _require_possible_place(header: Mapping[str, Any], path: Path) -> None:
-    """Raise if the reference pixel of the coordinates is impossibly far away."""
-    if not all(abs(float(header.get(key, 0.0))) < FARTHEST_PIXEL for key in ("CRPIX1", "CRPIX2")):
-        place = f"CRPIX {header.get('CRPIX1')}, {header.get('CRPIX2')} of {path}"
-        raise InputError("impossible coordinates", value=place, limit=f"{FARTHEST_PIXEL:g}", remedy="solve the image")
 
 
 def _linear(
@@ -311,8 +297,10 @@ def _image_number(file: fitsio.FITS, extension: str | None, path: Path) -> int:
         raise InputError(
             "file has no two-dimensional image", value=path if extension is None else f"{extension} in {path}"
         )
-    others = {*MASK_NAMES, *WEIGHT_POWERS}
-    return min(images, key=lambda number: (extension is None and numbers[number].upper() in others, number))
+    if extension is not None or len(images) == 1:
+        return images[0]
+    others = {*MASK_NAMES, *WEIGHT_POWERS}  # thumbnails have no coordinates
+    return min(images, key=lambda n: (numbers[n].upper() in others, "CTYPE1" not in file[n].read_header(), n))
 
 
 def _plane_shape(hdu: Any) -> tuple[int, int] | None:  # noqa: ANN401 (fitsio has no types)
@@ -349,9 +337,9 @@ def community_pipeline_siblings(path: Path, extension: str | None) -> tuple[Plan
 
 
 def _find_mask(path: Path, mask: Plane | None, image: "_Hdu", stated: Stated, *, own: bool) -> MaskImage | None:
-    place = mask or _named_plane(path, MASK_NAMES)
+    place = mask or _named_plane(path, image, MASK_NAMES)
     if place is None:
-        _require_no_other_mask(path, image)
+        _require_no_other_plane(path, image, "mask", LIKE_A_MASK)
         return None
     plane = _read_plane(place.path, place.extension)
     if own and mask is None:
@@ -360,25 +348,33 @@ def _find_mask(path: Path, mask: Plane | None, image: "_Hdu", stated: Stated, *,
     return mask_of_plane(plane.pixels, plane.cards, image.header, name=name, defects=stated.mask_bits)
 
 
-def _require_no_other_mask(path: Path, image: "_Hdu") -> None:
-    """Raise if integers of the shape of real pixels stand beside them under a name that says nothing."""
+def _require_no_other_plane(path: Path, image: "_Hdu", kind: str, like: re.Pattern[str]) -> None:
+    """Raise if a plane of the shape of real pixels stands beside them that may be their mask or weight.
+
+    Integers may be a mask under any name, real numbers are what a part of their name says.
+    """
     if image.pixels.dtype.kind != "f":
         return
+    known = WEIGHT_POWERS if kind == "mask" else MASK_NAMES
     with fitsio.FITS(str(path)) as file:
-        shaped = [(n, hdu) for n, hdu in enumerate(file) if _plane_shape(hdu) == image.pixels.shape]
-        integers = [(n, plane_name(hdu)) for n, hdu in shaped if hdu.get_info()["img_equiv_type"] > 0]
-    for number, name in integers:
-        if not OTHER_NAMES.match(name.upper()) and name.upper() not in WEIGHT_POWERS:
-            where, names = f"[{name or number}]", ", ".join(MASK_NAMES)
-            remedy = f"give it with --mask {where} or --template-mask {where}, or the image alone"
-            raise InputError(
-                "an extension of integers may be a mask", value=f"{path}{where}", limit=names, remedy=remedy
-            )
+        for number, hdu in enumerate(file):
+            name = plane_name(hdu)
+            title = name.upper()
+            if number == image.number or title in known or OTHER_NAMES.match(title):
+                continue
+            if _plane_shape(hdu) == image.pixels.shape and (
+                like.search(title) or (kind == "mask" and hdu.get_info()["img_equiv_type"] > 0)
+            ):
+                where = f"[{name or number}]"
+                remedy = f"give it with --{kind} {where} or --template-{kind} {where}, or the image alone"
+                limit = ", ".join(MASK_NAMES if kind == "mask" else WEIGHT_POWERS)
+                raise InputError(f"an extension may be a {kind}", value=f"{path}{where}", limit=limit, remedy=remedy)
 
 
-def _find_weight(path: Path, place: Plane | None) -> NDArray[Any] | None:
-    place = place or _named_plane(path, tuple(WEIGHT_POWERS))
+def _find_weight(path: Path, place: Plane | None, image: "_Hdu") -> NDArray[Any] | None:
+    place = place or _named_plane(path, image, WEIGHT_POWERS)
     if place is None:
+        _require_no_other_plane(path, image, "weight", LIKE_A_WEIGHT)
         return None
     plane = _read_plane(place.path, place.extension)
     power = WEIGHT_POWERS.get(plane.name.upper(), place.power) if place.power == 1 else place.power
@@ -392,7 +388,8 @@ def _extension_names(path: Path) -> dict[str, int]:
         return extension_names(file)
 
 
-def _named_plane(path: Path, names: tuple[str, ...]) -> Plane | None:
-    """Return the extension with the first of several names."""
-    present = _extension_names(path)
-    return next((Plane(path, str(present[name])) for name in names if name in present), None)
+def _named_plane(path: Path, image: "_Hdu", names: Iterable[str]) -> Plane | None:
+    """Return the plane of an image with the first of several names."""
+    with fitsio.FITS(str(path)) as file:
+        number = plane_of(file, image.number, names)
+    return None if number is None else Plane(path, str(number))

@@ -12,7 +12,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO, Any
 
@@ -300,26 +300,44 @@ def _build(table: fits.BinTableHDU, primary: fits.Header, file: IO[bytes]) -> Sk
     has_distance = set(DISTANCE_COLUMNS.values()) <= set(names)
     for name in DISTANCE_COLUMNS.values() if has_distance else ():
         _require_mpc(name, str(table.columns[names[name]].unit or ""))
-    if not {"UNIQ", "PIXEL", "PROBDENSITY"} & set(names):
+    order = ("PROBDENSITY", *PROBABILITY_NAMES) if "UNIQ" in names else PROBABILITY_NAMES
+    chosen = names[next(name for name in order if name in names)]
+    per_sr = _per_sr(table, chosen)
+    numbers = _number_column(table, header, chosen)
+    if numbers is None and per_sr is None:
         whole = _whole_sky(table, file, names, about, has_distance=has_distance)
         if whole is not None:
             return whole
     distance = {k: column(n) for k, n in DISTANCE_COLUMNS.items()} if has_distance else None
+    values = column(chosen.upper()) * (per_sr or 1.0)
     if "UNIQ" in names:
         uniq = _pixel_numbers(table, names["UNIQ"])
-        density = "PROBDENSITY" in names
-        values = column("PROBDENSITY" if density else next(n for n in PROBABILITY_NAMES if n in names))
-        values *= _per_sr(table, names["PROBDENSITY"]) if density else 1.0
-        return skymap_from_multiorder(uniq, values, per_pixel=not density, distance=distance, **about)
+        return skymap_from_multiorder(uniq, values, per_pixel=per_sr is None, distance=distance, **about)
     nested = _is_nested(header)
-    index = _pixel_numbers(table, names["PIXEL"]).ravel() if "PIXEL" in names else None
+    index = None if numbers is None else _pixel_numbers(table, numbers).ravel()
     nside = int(header["NSIDE"]) if "NSIDE" in header else None
-    chosen = next(name for name in PROBABILITY_NAMES if name in names)
-    values = column(chosen)
-    if chosen == "PROBDENSITY":
-        area_sr = 4 * np.pi / (12 * (nside or math.sqrt(values.size / 12)) ** 2)
-        values = values * (area_sr * _per_sr(table, names["PROBDENSITY"]))
+    if index is None and nside and values.size == _optional(header, "LASTPIX") - _optional(header, "FIRSTPIX") + 1:
+        index = np.arange(int(header["FIRSTPIX"]), int(header["LASTPIX"]) + 1)
+    if per_sr is not None:
+        values = values * (4 * np.pi / (12 * (nside or math.sqrt(values.size / 12)) ** 2))
     return skymap_from_flat(values, nested=nested, index=index, nside=nside, distance=distance, **about)
+
+
+def _number_column(table: fits.BinTableHDU, header: Mapping[str, Any], chosen: str) -> str | None:
+    """Return the column of pixel numbers, None if the rows are in their order.
+
+    Whatever its name, it is the first one (HEALPix primer, explicit indexing): if the header says so, or if it holds
+    integers.
+    """
+    names = {name.upper(): name for name in table.columns.names}
+    first = table.columns.names[0]
+    if "UNIQ" in names or "PIXEL" in names:
+        return names.get("UNIQ", names.get("PIXEL"))
+    is_number = table.columns.dtype[first].base.kind in "iu"
+    is_explicit = str(header.get("INDXSCHM", "")).strip().upper() == "EXPLICIT"
+    if is_explicit and first == chosen:
+        raise InputError("the sky map has no column of pixel numbers", value="INDXSCHM EXPLICIT", remedy=REMEDY)
+    return first if is_number or is_explicit else None
 
 
 def _optional(header: Mapping[str, Any], key: str) -> float:
@@ -332,30 +350,39 @@ def _optional(header: Mapping[str, Any], key: str) -> float:
 
 def _event_mjd(header: Mapping[str, Any]) -> float:
     """Return the time of the event, MJD UTC, from MJD-OBS or DATE-OBS; NaN if unknown."""
-    mjd = _optional(header, "MJD-OBS")
+    mjd = _optional(header, "MJD-OBS") or math.nan  # zero is no time
     if math.isfinite(mjd) or not isinstance(header.get("DATE-OBS"), str):
         return mjd
     try:
         date = datetime.fromisoformat(header["DATE-OBS"].strip())
     except ValueError:
         return math.nan
+    date = date.astimezone(UTC) if date.tzinfo else date
     return (date.replace(tzinfo=None) - MJD_EPOCH) / timedelta(days=1)
 
 
-def _per_sr(table: fits.BinTableHDU, name: str) -> float:
-    """Return by how much a column of densities is multiplied to be per steradian, which it is without a unit.
+def _per_sr(table: fits.BinTableHDU, name: str) -> float | None:
+    """Return by how much densities are multiplied to be per steradian, None for probabilities of pixels.
+
+    What a column holds is what its unit says, else its name.
 
     Raises
     ------
     InputError
-        If its unit is none of solid angle.
+        If its unit is none of solid angle or probability.
     """
-    text = str(table.columns[name].unit or "").strip()
+    text, is_density = str(table.columns[name].unit or "").strip(), name.upper() == "PROBDENSITY"
+    if not text:
+        return 1.0 if is_density else None
     try:
-        return float(u.Unit(text or u.sr**-1).to(u.sr**-1))
+        unit = u.Unit(text)
+        if not is_density and unit.is_equivalent(u.one, equivalencies=[(u.pix**-1, u.one, float, float)]):
+            return None
+        return float(unit.to(u.sr**-1))
     except (ValueError, u.UnitsError) as error:
-        limit = "1/sr, or per another solid angle"
-        raise InputError("the unit of PROBDENSITY is not understood", value=text, limit=limit, remedy=REMEDY) from error
+        limit = "1/sr, or per another solid angle" if is_density else "none, 1/pix, or per a solid angle"
+        problem = f"the unit of {name} is not understood"
+        raise InputError(problem, value=text, limit=limit, remedy=REMEDY) from error
 
 
 def _pixel_numbers(table: fits.BinTableHDU, name: str) -> NDArray[np.int64]:

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from imaging.errors import InputError
 from imaging.skymap.distance import moments_of, norm_of
-from imaging.skymap.model import DEEPEST_ORDER, DistanceColumns, FloatArray, IntArray, SkyMap
+from imaging.skymap.model import DEEPEST_ORDER, SUM_TOLERANCE, DistanceColumns, FloatArray, IntArray, SkyMap
 from imaging.wcs.sphere import separation_deg
 
 REMEDY = "fetch the sky map again, or another version of it"
@@ -31,6 +31,10 @@ NEGLIGIBLE = 1e-7
 
 ROUNDING = 1e-6
 """Largest negative probability that is a rounding error, in units of the largest probability."""
+
+LEVEL_TOLERANCE = 0.02
+"""Largest distance from one of the highest credible level of a map. The mean of the levels of a whole sky is above one
+half, because the pixels of highest density come first."""
 
 DISTANCE_NAMES = ("mu_mpc", "sigma_mpc", "norm")
 
@@ -81,6 +85,9 @@ def skymap_from_flat(
             remedy=REMEDY,
         )
     values = clean_probability(values)
+    if whole and 1.0 - LEVEL_TOLERANCE < values.max() <= 1.0 + ROUNDING and values.mean() >= 0.5 < values.sum() - 1.0:
+        value, limit = f"half of them are near one, their sum is {values.sum():.3g}", "probabilities of pixels"
+        raise InputError("the values of the sky map are credible levels", value=value, limit=limit, remedy=REMEDY)
     kept = np.flatnonzero(values)
     pixel = kept if whole else np.asarray(index, dtype=np.int64)[kept]
     if np.any((pixel < 0) | (pixel >= 12 * nside**2)):
@@ -176,7 +183,13 @@ def skymap_from_multiorder(
         )
     order = _floor_log4(number[kept] // 4)
     pixel = number[kept] - (4 << (2 * order))
-    probability = density[kept] if per_pixel else density[kept] * 4 * np.pi / (12.0 * 4.0**order)
+    area_sr = 4 * np.pi / (12.0 * 4.0**order)
+    sums = {True: float(density[kept].sum()), False: float((density[kept] * area_sr).sum())}
+    if abs(sums[per_pixel] - 1.0) > SUM_TOLERANCE >= abs(sums[not per_pixel] - 1.0) and np.ptp(order) > 0:
+        kinds = {True: "probabilities of pixels", False: "densities"}
+        value = f"they sum to {sums[per_pixel]:.3g} as {kinds[per_pixel]}, to one as {kinds[not per_pixel]}"
+        raise InputError("the name or unit of the sky map's values is wrong", value=value, remedy=REMEDY)
+    probability = density[kept] * (1.0 if per_pixel else area_sr)
     return _finish(order, pixel, [probability, *_distance_arrays(distance, kept)], about, join=False)
 
 

@@ -46,6 +46,11 @@ AREA = 0.2637**2
         ({"GAINA": 4.0, "GAIN": 3.5}, True, 3.5),
         ({"GAIN": np.nan}, False, None),
         ({"GAIN": 0.0, "ARAWGAIN": 3.0}, False, 3.0),
+        ({"GAIN": 100, "EGAIN": 0.25}, False, 0.25),  # of a camera whose GAIN is a setting
+        ({"BUNIT": "[adu]", "GAIN": 4.0}, False, 4.0),
+        ({"BUNIT": "CNTS/SEC", "GAIN": 4.0, "EXPTIME": 90.0}, False, 360.0),
+        ({"BUNIT": "electron/pixel/s", "GAIN": 4.0, "EXPTIME": 90.0}, False, 90.0),
+        ({"BUNIT": "Digital Numbers", "GAIN": 4.0}, False, 4.0),
     ],
 )
 def test_the_gain_is_what_a_unit_of_the_pixels_holds(header, own, gain):
@@ -57,6 +62,7 @@ def test_the_gain_is_what_a_unit_of_the_pixels_holds(header, own, gain):
     [
         ("nanomaggy", 1e-9 * 3631 * u.Jy),
         ("nmgy", 1e-9 * 3631 * u.Jy),
+        ("nmgy / pix", 1e-9 * 3631 * u.Jy),
         ("uJy", 1 * u.uJy),
         ("nJy", 1 * u.nJy),
         ("microjansky", 1 * u.uJy),

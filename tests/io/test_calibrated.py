@@ -122,6 +122,47 @@ def test_the_image_is_found_wherever_mask_and_weight_stand(tmp_path, order):
     assert loaded.weight is not None and np.all(loaded.weight == 0.25)
 
 
+@pytest.mark.parametrize("chip", [1, 2])
+def test_mask_and_weight_of_several_chips_are_those_of_the_same_version(tmp_path, chip):
+    """As of Hubble: SCI, ERR and DQ of chip 1, then of chip 2."""
+    head = fits.Header(seed_wcs(10, 150.0, -20.0).to_header())
+    planes = [fits.PrimaryHDU(), fits.ImageHDU(np.zeros((9, 9), np.float32), name="THUMB")]
+    for ver in (1, 2):
+        mask = np.zeros(SHAPE, np.int16)
+        mask[10, 20 * ver] = 1
+        planes.append(fits.ImageHDU(counts() + np.float32(ver), head, name="SCI", ver=ver))
+        planes += [fits.ImageHDU(np.full(SHAPE, ver, np.float32), name="ERR", ver=ver)]
+        planes += [fits.ImageHDU(mask, name="DQ", ver=ver)]
+    fits.HDUList(planes).writeto(tmp_path / "a.fits")
+    loaded = read_image(tmp_path / "a.fits", extension=None if chip == 1 else "5")
+    assert np.array_equal(loaded.science, counts() + np.float32(chip))
+    assert loaded.weight is not None and np.all(loaded.weight == chip**-2.0)
+    assert np.argwhere(loaded.mask).tolist() == [[10, 20 * chip]]
+    fits.HDUList([*planes, fits.ImageHDU(mask, name="DQ", ver=chip)]).writeto(tmp_path / "b.fits")
+    with pytest.raises(InputError, match="2 of EXTVER"):
+        read_image(tmp_path / "b.fits", extension="2" if chip == 1 else "5")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("STAT", 4.0), ("STDDEV", 2.0), ("NOISE", 2.0), ("INVERSE_VARIANCE", 0.25), ("WEIGHTS", 0.25)]
+)
+def test_weights_have_many_names(tmp_path, name, value):
+    plane = np.full(SHAPE, value, np.float32)
+    plane[10, 20] = np.nan
+    weight = read_image(write(tmp_path / "a.fits", {"SCI": counts(), name: plane})).weight
+    assert weight is not None and weight[10, 20] == 0.0 and np.count_nonzero(weight == 0.25) == weight.size - 1
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("SIGMAP", "weight"), ("VARNOISE", "weight"), ("my weights", "weight"), ("Bad Pix", "mask")]
+)
+def test_planes_of_numbers_that_may_be_mask_or_weight_are_not_passed_over(tmp_path, name, kind):
+    plane = np.full(SHAPE, 4.0, np.float32)
+    with pytest.raises(InputError, match=rf"may be a {kind} .*a.fits\[{name}\].* --{kind} \[{name}\]"):
+        read_image(write(tmp_path / "a.fits", {"SCI": counts(), name: plane}))
+    read_image(write(tmp_path / "b.fits", {"SCI": counts(), "BKG": plane, "MODEL": plane, name: plane[:50]}))
+
+
 @pytest.mark.parametrize("kind", ["u1", "i2", "u2", "i4"])
 def test_integers_beside_the_image_that_may_be_a_mask_are_not_passed_over(tmp_path, kind):
     mask = np.zeros(SHAPE, kind)

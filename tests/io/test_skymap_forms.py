@@ -24,7 +24,10 @@ def values(nside=NSIDE):
 
 
 def write(path, columns, unit=None, **cards):
-    fields = [fits.Column(k, "K" if v.dtype.kind == "i" else "D", array=v, unit=unit) for k, v in columns.items()]
+    fields = [
+        fits.Column(k, "K" if v.dtype.kind == "i" else "D", array=v, unit=None if v.dtype.kind == "i" else unit)
+        for k, v in columns.items()
+    ]
     table = fits.BinTableHDU.from_columns(fields)
     table.header.update({"ORDERING": "NESTED", "NSIDE": NSIDE} | cards)
     fits.HDUList([fits.PrimaryHDU(), table]).writeto(path, overwrite=True)
@@ -223,6 +226,8 @@ def test_rounded_pixel_numbers_are_refused(tmp_path):
         ({"DATE-OBS": "2017-08-17T12:00:00"}, 57982.5),
         ({"MJD-OBS": "unknown", "DATE-OBS": "2017-08-17T12:00:00.000Z"}, 57982.5),
         ({"MJD-OBS": "57982,5", "DISTMEAN": "n/a"}, np.nan),
+        ({"MJD-OBS": 0.0, "DATE-OBS": "2017-08-17T14:00:00+02:00"}, 57982.5),
+        ({"MJD-OBS": 0.0}, np.nan),
         ({"DATE-OBS": "last summer"}, np.nan),
     ],
 )
@@ -230,3 +235,62 @@ def test_the_time_of_the_event_is_any_card_that_states_it(tmp_path, cards, mjd):
     found = read_skymap(write(tmp_path / "m.fits", {"PROB": values()}, **cards))
     assert found.mjd == pytest.approx(mjd, abs=1e-9, nan_ok=True)
     assert np.isnan(found.distance_mean_mpc)
+
+
+def mixed():
+    """Return UNIQ, probabilities and densities of a map of two orders that peaks in the part with small pixels."""
+    order = np.repeat([3, 4], [512, 1024])
+    pixel = np.concatenate([np.arange(512), np.arange(4 * 512, 4 * 768)])
+    density = np.exp(-0.5 * ((np.arange(1536) - 900.0) / 150.0) ** 2)
+    probability = density * 4 * np.pi / (12 * 4.0**order)
+    return (4 << (2 * order)) + pixel, probability / probability.sum(), density / probability.sum()
+
+
+@pytest.mark.parametrize("unit", ["sr-1", "deg-2"])
+def test_what_a_column_holds_is_what_its_unit_says(tmp_path, unit):
+    """Densities under the name of probabilities: the shape of a map of mixed orders depends on it."""
+    uniq, probability, density = mixed()
+    given = density * (1 / u.sr).to_value(unit)
+    skymap = read_skymap(write(tmp_path / "m.fits", {"UNIQ": uniq, "PROB": given}, unit=unit))
+    right = read_skymap(write(tmp_path / "r.fits", {"UNIQ": uniq, "PROB": probability}, unit="pix-1"))
+    assert skymap.total == pytest.approx(1.0) and right.total == pytest.approx(1.0)
+    np.testing.assert_allclose(skymap.probability, right.probability, rtol=1e-9)
+    assert read_skymap(write(tmp_path / "f.fits", {"PROB": values() * 244.5}, unit="sr-1")).notes() == []
+
+
+def test_values_that_cannot_be_what_they_are_called_are_refused(tmp_path):
+    uniq, probability, density = mixed()
+    for columns in ({"UNIQ": uniq, "PROB": density}, {"UNIQ": uniq, "PROBDENSITY": probability}):
+        with pytest.raises(InputError, match="to one as"):
+            read_skymap(write(tmp_path / "m.fits", columns))
+    p = values()
+    levels = np.empty_like(p)
+    levels[np.argsort(-p)] = np.cumsum(np.sort(p)[::-1])
+    with pytest.raises(InputError, match="credible levels"):
+        read_skymap(write(tmp_path / "m.fits", {"PROB": levels}))
+    for other in ("Mpc", "Jy"):
+        with pytest.raises(InputError, match=rf"unit of PROB .*{other}"):
+            read_skymap(write(tmp_path / "m.fits", {"PROB": p}, unit=other))
+
+
+@pytest.mark.parametrize(
+    ("name", "cards"),
+    [("IPIX", {}), ("HPXPIXEL_Q", {"INDXSCHM": "EXPLICIT"}), ("INDEX", {}), ("PIXEL", {"INDXSCHM": "EXPLICIT"})],
+)
+@pytest.mark.parametrize("n", [12 * NSIDE**2, 400])
+def test_pixel_numbers_in_the_first_column_have_any_name(tmp_path, name, cards, n):
+    p = values()
+    numbers = np.argsort(-p)[:n]
+    np.random.default_rng(1).shuffle(numbers)
+    skymap = read_skymap(write(tmp_path / "m.fits", {name: numbers, "PROB": p[numbers]}, **cards))
+    ra, dec = skymap.peak()
+    assert abs(ra - 80) < 4 and abs(dec + 20) < 4 and skymap.total == pytest.approx(p[numbers].sum())
+
+
+def test_a_part_of_the_sky_without_pixel_numbers_is_where_the_header_says(tmp_path):
+    p = values()
+    cards = {"INDXSCHM": "IMPLICIT", "FIRSTPIX": 700, "LASTPIX": 2499}
+    part = read_skymap(write(tmp_path / "m.fits", {"PROB": p[700:2500]}, **cards))
+    assert part.total == pytest.approx(p[700:2500].sum()) and abs(part.peak()[0] - 80) < 4
+    with pytest.raises(InputError, match="no column of pixel numbers"):
+        read_skymap(write(tmp_path / "m.fits", {"PROB": p}, INDXSCHM="EXPLICIT"))
