@@ -192,7 +192,9 @@ def _read_image(
     if unit.factor != 1.0:
         science, notes = (science.astype(float) * unit.factor).astype(np.float32), (*notes, "converted to nJy")
     if inverse is not None:
-        inverse = (inverse / unit.factor**2).astype(np.float32)
+        if unit.factor != 1.0:
+            inverse = inverse.astype(float) / unit.factor**2
+        inverse = inverse.astype(np.float32, copy=False)
         _require_possible_values(inverse, "weights", path)
         if not inverse.any():
             raise InputError("the weights are nowhere above zero", value=path, remedy="give the plane of this image")
@@ -224,7 +226,7 @@ def _require_fitting(
 
 def _require_possible_values(values: NDArray[Any], what: str, path: Path) -> None:
     """Raise if pixels or weights are larger than any detector or unit makes them."""
-    largest = float(np.abs(values[~np.isnan(values)]).max(initial=0.0))
+    largest = float(max(np.fmax.reduce(values, None, initial=0.0), -np.fmin.reduce(values, None, initial=0.0)))
     if largest > LARGEST_VALUE:
         value, limit = f"{largest:.3g} in {path}", f"{LARGEST_VALUE:g}"
         raise InputError(f"impossible {what}", value=value, limit=limit, remedy="export the image again")
