@@ -5,10 +5,15 @@ import errno
 import re
 import resource
 import sys
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -3, -4, -8
 """Parameters of glibc's mallopt (malloc.h)."""
+
+MMAP_MAX = 65536
+"""Default of glibc for the number of arrays that are allocated with mmap."""
 
 LARGE_BYTES, LARGEST_BYTES = 8 << 20, (1 << 31) - 1
 """Arrays of at least this size are allocated with mmap and returned to the system when freed; largest such size."""
@@ -43,7 +48,8 @@ def return_freed_memory(large_bytes: int = LARGE_BYTES) -> bool:
     """Fix glibc's mmap threshold, so that freed arrays do not fragment the heap of a worker.
 
     By default glibc raises the threshold up to the size of a CCD's pixels; smaller arrays then fragment a heap that
-    never shrinks, which costs a worker 100 MB after two CCDs.
+    never shrinks, which costs a worker 100 MB after two CCDs. All threads share one heap, as those of their own, of 64
+    MiB at most, are too small for arrays.
 
     Parameters
     ----------
@@ -55,20 +61,34 @@ def return_freed_memory(large_bytes: int = LARGE_BYTES) -> bool:
     done
         False if the C library is not glibc.
     """
-    return _set_malloc({M_MMAP_THRESHOLD: large_bytes, M_TRIM_THRESHOLD: large_bytes})
+    return _set_malloc(
+        {M_MMAP_THRESHOLD: large_bytes, M_TRIM_THRESHOLD: large_bytes, M_MMAP_MAX: MMAP_MAX, M_ARENA_MAX: 1}
+    )
 
 
-def keep_freed_memory() -> bool:
-    """Let a process that processes one CCD and ends use the memory of freed arrays again.
+_reusing, _changing = 0, threading.Lock()
+"""Number of blocks of :func:`freed_memory_reused` that are open, and the lock of that number."""
 
-    Every new array otherwise costs the system a fault per 4 KiB, a fifth of the CPU time of a difference of two CCDs.
 
-    Returns
-    -------
-    done
-        False if the C library is not glibc.
+@contextmanager
+def freed_memory_reused() -> Iterator[None]:
+    """Use the memory of freed arrays again inside the ``with`` block; then give it back to the system.
+
+    Every new array otherwise costs the system a fault per 4 KiB, a fifth of the CPU time of a step. Blocks may be
+    nested or overlap in threads; the last one to end gives the memory back. Nothing happens without glibc.
     """
-    return _set_malloc({M_MMAP_MAX: 0, M_TRIM_THRESHOLD: LARGEST_BYTES})
+    global _reusing
+    with _changing:
+        _reusing += 1
+        if _reusing == 1:
+            _set_malloc({M_MMAP_MAX: 0, M_TRIM_THRESHOLD: LARGEST_BYTES})
+    try:
+        yield
+    finally:
+        with _changing:
+            _reusing -= 1
+            if _reusing == 0 and return_freed_memory():
+                ctypes.CDLL(None).malloc_trim(0)
 
 
 def _set_malloc(options: Mapping[int, int]) -> bool:

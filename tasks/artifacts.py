@@ -10,6 +10,7 @@ from imaging.identity import ExposureId
 from imaging.io.tables import read_table
 from imaging.pictures.markdown import LEGEND, embedded, graded_rows
 from imaging.pictures.night_summary import night_summary_page
+from imaging.pictures.zeropoints import NAMES
 from imaging.plain_text import markdown_text
 from imaging.quality.grades import grade_quality
 from tasks.engine.artifacts import try_to_create_artifact
@@ -104,8 +105,6 @@ def show_zeropoints(exposure: ExposureId, site: Site) -> None:
     run = page_run()
     if run is None:
         return
-    from imaging.pictures.zeropoints import NAMES
-
     job = StepJob(exposure=exposure, site=site)
     paths = {label: job.product_path(f"{suffix}.png") for suffix, label in NAMES.items()}
     images = [embedded(path.read_bytes(), label) for label, path in paths.items() if path.is_file()]

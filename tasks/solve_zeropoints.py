@@ -18,6 +18,7 @@ from imaging.io.tables import read_table, write_table
 from imaging.photometry.settings import CalibrationSettings
 from imaging.photometry.solve import solve_exposure_zeropoints
 from imaging.photometry.zeropoint import CcdZeropoint
+from imaging.pictures.zeropoints import zeropoint_pictures
 from imaging.schemas.zeropoints import ZEROPOINTS
 from tasks.calibrate import own_zeropoint
 from tasks.engine.jobs import Failure, StepResult
@@ -70,8 +71,6 @@ def solve_zeropoints(job: StepJob) -> StepResult:
     table = _keep_earlier(table, path, basis)
     write_table(path, table.replace_schema_metadata({BASIS: json.dumps(basis.model_dump()).encode()}))
     rows = table.to_pylist()
-    from imaging.pictures.zeropoints import zeropoint_pictures  # with Matplotlib, which a cached step needs not
-
     pictures = zeropoint_pictures(rows, f"exposure {observed.expnum} ({observed.band})")
     for suffix, png in pictures.items():
         products[suffix] = job.product_path(f"{suffix}.png")

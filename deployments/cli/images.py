@@ -176,14 +176,14 @@ def difference_images(
     from imaging.difference import engine
     from imaging.io.atomic import write_text
     from imaging.io.differences import write_image_difference
-    from imaging.memory import keep_freed_memory
+    from imaging.memory import freed_memory_reused
 
     del display
-    keep_freed_memory()
     settings = search_settings(subtraction)
-    searched, *templates = user_images((science, template, *more_templates), images)
-    result = engine.difference_images(searched, templates, settings, with_fakes=subtraction.fakes)
-    drawn = write_image_difference(output, result, all_pictures=subtraction.stamps == "all")
+    with freed_memory_reused():
+        searched, *templates = user_images((science, template, *more_templates), images)
+        result = engine.difference_images(searched, templates, settings, with_fakes=subtraction.fakes)
+        drawn = write_image_difference(output, result, all_pictures=subtraction.stamps == "all")
     paths = drawn | {"summary": output / "summary.json"}
     products = {name: str(path) for name, path in paths.items()}
     document = {"command": "difference-images", **engine.summary(result), "products": products}

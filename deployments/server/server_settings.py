@@ -54,6 +54,15 @@ SERVER = {
     "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_READ_BATCH_SIZE": "100",
     "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL": "1",
     "PREFECT_SERVER_SERVICES_TRIGGERS_READ_BATCH_SIZE": "100",
+    # Intervals of services that look into the database, in seconds. By default 5 s (runs that are late or paused too
+    # long, runs of new deployments, deliveries to workers), 15 s (workers without heartbeat), and 20 s (subflows and
+    # task runs of cancelled runs: a query for each running subflow), which took half of the server's CPU in a night.
+    "PREFECT_SERVER_SERVICES_LATE_RUNS_LOOP_SECONDS": "30",
+    "PREFECT_SERVER_SERVICES_PAUSE_EXPIRATIONS_LOOP_SECONDS": "60",
+    "PREFECT_SERVER_SERVICES_SCHEDULER_RECENT_DEPLOYMENTS_LOOP_SECONDS": "30",
+    "PREFECT_SERVER_SERVICES_CLEANUP_RECONCILER_LOOP_SECONDS": "60",
+    "PREFECT_SERVER_SERVICES_FOREMAN_LOOP_SECONDS": "30",
+    "PREFECT_SERVER_SERVICES_CANCELLATION_CLEANUP_LOOP_SECONDS": "60",
     # Interval at which a run waiting for a concurrency slot tries again, in seconds. Each attempt writes a state and an
     # event; the watcher starts a waiting run as soon as a slot is free. Runs are submitted up to 10 s ahead.
     "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "75",

@@ -70,7 +70,7 @@ def require_possible_values(values: NDArray[Any], what: str, name: object) -> No
     InputError
         With the largest value.
     """
-    largest = float(np.abs(values[~np.isnan(values)]).max(initial=0.0))
+    largest = float(max(np.fmax.reduce(values, None, initial=0.0), -np.fmin.reduce(values, None, initial=0.0)))
     if largest > LARGEST_VALUE:
         value, limit = f"{largest:.3g} in {name}", f"{LARGEST_VALUE:g}"
         raise InputError(f"impossible {what}", value=value, limit=limit, remedy="export the image again")

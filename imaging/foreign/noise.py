@@ -86,7 +86,7 @@ def blank_correlation(science: FloatImage, sigma: FloatImage, blank: BoolImage) 
     if np.count_nonzero(used) < MIN_BLANK:
         return None
     values = np.where(used, values - np.float32(values[used].mean()), np.float32(0.0))
-    size = [2 ** math.ceil(math.log2(n + LAGS)) for n in values.shape]
+    size = [fft.next_fast_len(n + LAGS, real=True) for n in values.shape]
     sums, pairs = (fft.irfft2(np.abs(fft.rfft2(v, s=size)) ** 2, s=size) for v in (values, used.astype(float)))
     covariance = np.divide(sums, pairs, out=np.zeros_like(sums), where=pairs > 0.5)
     below = covariance[:, (-np.arange(LAGS)) % size[1]][:LAGS]

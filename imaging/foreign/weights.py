@@ -27,7 +27,7 @@ MOST = 500_000
 """Of more than twice as many good pixels only some count for the percentile."""
 
 
-def inverse_variance(values: NDArray[Any], power: int) -> NDArray[np.float64]:
+def inverse_variance(values: NDArray[Any], power: int) -> NDArray[np.floating[Any]]:
     """Return a weight map as inverse variances, with zero where a pixel has no weight.
 
     Parameters
@@ -37,10 +37,13 @@ def inverse_variance(values: NDArray[Any], power: int) -> NDArray[np.float64]:
     power
         Power that makes an inverse variance of them: 1, -1 or -2.
     """
-    numbers = np.asarray(values, dtype=float)
+    is_inverse = power == 1 and values.dtype.kind == "f"
+    numbers = values if is_inverse else np.asarray(values, dtype=float)
     good = np.isfinite(numbers) & (numbers > 0)
-    inverse = np.power(numbers, power, out=np.zeros_like(numbers), where=good)
+    inverse = np.where(good, numbers, 0)
+    if not is_inverse:
+        np.power(numbers, power, out=inverse, where=good)
     if good.any():
-        some = inverse[good][:: max(1, np.count_nonzero(good) // MOST)]
+        some = inverse[good][:: max(1, np.count_nonzero(good) // MOST)].astype(float)
         inverse[inverse < MIN_SHARE * np.percentile(some, LARGE_PERCENTILE)] = 0.0
     return inverse

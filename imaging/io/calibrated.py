@@ -193,7 +193,9 @@ def _read_image(
     if unit.factor != 1.0:
         science, notes = (science.astype(float) * unit.factor).astype(np.float32), (*notes, "converted to nJy")
     if inverse is not None:
-        inverse = (inverse / unit.factor**2).astype(np.float32)
+        if unit.factor != 1.0:
+            inverse = inverse.astype(float) / unit.factor**2
+        inverse = inverse.astype(np.float32, copy=False)
         require_possible_values(inverse, "weights", path)
         if not inverse.any():
             raise InputError("the weights are nowhere above zero", value=path, remedy="give the plane of this image")

@@ -5,8 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from imaging.pictures.focal_plane import focal_plane_picture
-
 NAMES = {"ZP": "zero point", "deltaZP": "deviation of the zero point", "NumClipstar": "stars used for the zero point"}
 """Suffix of each picture, as in the original pipeline, and its title."""
 
@@ -26,6 +24,8 @@ def zeropoint_pictures(rows: Sequence[Mapping[str, Any]], what: str) -> dict[str
     pictures
         Suffix of :data:`NAMES` to PNG bytes; CCDs without a value are hatched.
     """
+    from imaging.pictures.focal_plane import focal_plane_picture  # with Matplotlib, which :data:`NAMES` needs not
+
     own = {int(row["ccd"]): row["own_zeropoint_mag"] for row in rows}
     known = [value for value in own.values() if value is not None]
     median = float(np.median(known)) if known else 0.0

@@ -31,7 +31,7 @@ from prefect.utilities.callables import get_call_parameters
 from blocks.live_runs import live_run
 from blocks.lone_runs import LogLine, LoneRun, RunPage, write_lone_run
 from blocks.site import Site
-from imaging.memory import keep_freed_memory
+from imaging.memory import freed_memory_reused
 from tasks.engine.replay import as_function, plainly
 
 LOGGERS = ("prefect.task_runs", "prefect.lone_runs")
@@ -95,8 +95,12 @@ def run_alone(
     state
         What the flow returns; a failed state with the error if it raises one.
     """
-    keep_freed_memory()
-    with _recorded(_named(flow, parameters), site, listener) as lone, _without_server(), plainly("computing"):
+    with (
+        freed_memory_reused(),
+        _recorded(_named(flow, parameters), site, listener) as lone,
+        _without_server(),
+        plainly("computing"),
+    ):
         try:
             state: State[Any] = as_function(flow)(**parameters)
         except Exception as error:  # noqa: BLE001 (as Prefect's engine does)

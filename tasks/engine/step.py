@@ -39,6 +39,7 @@ from blocks.sharing import follow
 from blocks.site import Site
 from imaging.errors import GWWorkflowError, NoWorkError, StorageError
 from imaging.kernel_cache import one_compiles
+from imaging.memory import freed_memory_reused
 from tasks.engine.cache import record_key, recorded_result
 from tasks.engine.code_version import code_version
 from tasks.engine.failures import note_failure
@@ -147,7 +148,7 @@ class Step:
         logger = run_logger()
         meter = ResourceMeter()
         try:
-            with machine_errors(), TimeLimit(self.time_limit_s, trace_of(job)):
+            with machine_errors(), TimeLimit(self.time_limit_s, trace_of(job)), freed_memory_reused():
                 result = self.function(job)
         except NoWorkError as error:
             located = error.located(**job.place, step=self.name)

@@ -14,8 +14,7 @@ from uuid import UUID, uuid4
 
 from prefect import Flow
 from prefect.client.schemas.objects import RunInput
-from prefect.context import FlowRunContext, serialize_context
-from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+from prefect.context import FlowRunContext, SettingsContext, get_settings_context, serialize_context
 from prefect.task_engine import run_task_sync
 from prefect.task_runners import TaskRunner
 from prefect.tasks import Task
@@ -166,7 +165,7 @@ class ComputeTaskRunner(TaskRunner["PrefectDaskFuture[Any]"]):
             self._shared = Cluster(self._configuration)
             self._is_owner = True
         if FlowRunContext.get() is not None:
-            self._quiet.enter_context(temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}))
+            self._quiet.enter_context(_without_heartbeats())
         return self
 
     def __exit__(self, *args: Any) -> None:  # noqa: ANN401
@@ -265,6 +264,13 @@ class ComputeTaskRunner(TaskRunner["PrefectDaskFuture[Any]"]):
             if self._shared is not None and self._shared.knows_settings:
                 self._serialized["settings_context"] = {}
         return self._serialized
+
+
+def _without_heartbeats() -> SettingsContext:
+    """Return the current settings without heartbeats; ``temporary_settings`` reads all settings anew, for 20 ms."""
+    context = get_settings_context()
+    flows = context.settings.flows.model_copy(update={"heartbeat_frequency": None})
+    return SettingsContext(profile=context.profile, settings=context.settings.model_copy(update={"flows": flows}))
 
 
 def runs_here() -> bool:
