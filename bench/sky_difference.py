@@ -121,7 +121,7 @@ def _compare(collected: Collected, night: SkyNight, expnum: int, ccd: int, templ
     collected.fakes.append(_fakes(read_table(product("fakes.parquet"))))
     image, template_flux = _read(product("diff.fits"), product("diffpsf.fits"), product("template.fits"))
     collected.searched.append(float((image.pixels.weight > 0).mean()))
-    flux, mag = column(truth, "flux_aperture_electrons"), column(truth, "mag")
+    flux, mag = clear_fluxes(truth), column(truth, "mag")
     alone = _others(x, y, x[changing], y[changing]) > ALONE_PIXELS
     stars = (kind == "star") & (mag > 16) & (mag < 18) & ~column(truth, "is_saturated").astype(bool) & alone
     forced = measure_forced(image, x[stars], y[stars], DetectionSettings(), template_flux)
@@ -132,6 +132,15 @@ def _compare(collected: Collected, night: SkyNight, expnum: int, ccd: int, templ
     good = ~forced.masked & np.isfinite(forced.flux) & (flux[new] > 5 * forced.error)
     pull, ratio = (forced.flux - flux[new]) / forced.error, forced.flux / flux[new]
     collected.pulls.append(np.stack([pull, ratio, flux[new] / forced.error], axis=1)[good])
+
+
+def clear_fluxes(truth: pa.Table) -> FloatArray:
+    """Return (n,) true electrons in the reference aperture, thin clouds distributed evenly over the CCD.
+
+    The steps divide the transparency out but for its mean, which is a matter of zero points.
+    """
+    through = column(truth, "flux_electrons") * 10 ** (0.4 * column(truth, "mag"))
+    return np.asarray(column(truth, "flux_aperture_electrons") * through.mean() / through)
 
 
 def places_of(x: FloatArray, y: FloatArray, truth: pa.Table, fwhm_pixels: float) -> NDArray[np.int64]:

@@ -15,6 +15,7 @@ from imaging.difference.masks import difference_mask, kernel_radius, usable
 from imaging.difference.matching import KernelMatch, find_kernel, find_shifts
 from imaging.difference.noise import TileNoise, tile_correlation, tile_noise, whiten
 from imaging.difference.pair import Pair, Side, typical_variances
+from imaging.difference.part_kernels import PartKernels
 from imaging.difference.records import KernelSummary, Matched
 from imaging.difference.registration import apply_shift
 from imaging.difference.settings import KernelSettings, SubtractionSettings
@@ -206,16 +207,17 @@ def _noise(
     """Return whitening kernel, response kernel and variance factors of every tile."""
     x, y = tiling.centres()
     scale = _central_sum(match.kernel) if convolved == "search" else 1.0
-    images = match.images(x.ravel(), y.ravel())
-    kernels = images.reshape(*x.shape, *images.shape[1:]) / scale
-    points = np.full((*x.shape, 1, 1), 1.0 / scale)
+    main, changes = match.kernel.images(x.ravel(), y.ravel()) / scale, match.changes / scale
+    parts = PartKernels.of(match.coverage, main.reshape(*x.shape, *main.shape[1:]), changes, tiling)
+    kernels, points = parts.of_tiles, np.full((*x.shape, 1, 1), 1.0 / scale)
     search_kernels, template_kernels = (points, kernels) if convolved == "template" else (kernels, points)
     correlation = tile_correlation(pair.correlation, pair.correlation_tile, good, tiling)
-    return tile_noise(
+    noise = tile_noise(
         *(search_kernels, template_kernels, *variances, correlation),
         decorrelate=settings.noise.decorrelate,
         search_correlation=pair.search_correlation,
     )
+    return noise if convolved == "template" else noise.with_parts(parts, pair.search_correlation)
 
 
 def _central_sum(kernel: MatchingKernel) -> float:

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from imaging.bits import MaskBit
 from imaging.difference.filter import flux_errors
-from imaging.difference.measure import Measurements, measure_sources
+from imaging.difference.local_psf import measure_locally, psf_errors
+from imaging.difference.measure import Measurements
 from imaging.difference.peaks import own_peaks
 from imaging.difference.records import Difference
 from imaging.difference.settings import DetectionSettings
@@ -111,15 +112,10 @@ def detect(
     error = np.hypot(noise, systematic)
     own = own_peaks(
         *(x, y, score * error, error, difference.filtered.psf_stamps, difference.tiling),
-        *(settings.threshold_sigma, settings.psf_error),
+        *(settings.threshold_sigma, np.hypot(settings.psf_error, psf_errors(difference, x, y))),
     )
     x, y, score, noise, systematic = (values[own] for values in (x, y, score, noise, systematic))
-    measured = measure_sources(
-        *(difference.image, difference.weight, difference.psf, x, y),
-        difference.photon_gain,
-        settings,
-        (difference.model, difference.scale_error, difference.shift_error),
-    )
+    measured = measure_locally(difference, x, y, score, settings)
     width = noise * np.sqrt(np.maximum(difference.filtered.norm[y.astype(int), x.astype(int)], 0.0))
     proportional = np.hypot(difference.psf_flux_error, difference.transparency_error)
     systematic = np.hypot(systematic, proportional * measured.flux)

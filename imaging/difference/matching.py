@@ -49,6 +49,9 @@ ENOUGH_STAMPS = 20
 LEAST_NOISE_SHARE = 0.01
 """Least fraction of the noise variance that remains after a convolution."""
 
+MAX_SHARE_ERROR = 0.1
+"""Relative error of that fraction, by a kernel of the PSF models, up to which the stamps keep their weights."""
+
 WRONG_ZEROPOINTS = "the sources' fluxes disagree with the zero points"
 
 MIN_COMMON = 5
@@ -199,8 +202,12 @@ def noise_share(target: Side, reference: Side, basis: KernelBasis, correlation: 
         See :func:`find_kernel`.
     """
     ny, nx = _shape(target)
-    kernel, _ = unit_kernel(reference.psf, target.psf, basis, (nx / 2, ny / 2))
-    return float(np.clip(kernel @ noise_products(basis, correlation) @ kernel, LEAST_NOISE_SHARE, 1.0))
+    return _share_of(unit_kernel(reference.psf, target.psf, basis, (nx / 2, ny / 2))[0], basis, correlation)
+
+
+def _share_of(coefficients: FloatArray, basis: KernelBasis, correlation: FloatArray) -> float:
+    share = coefficients @ noise_products(basis, correlation) @ coefficients
+    return float(np.clip(share, LEAST_NOISE_SHARE, 1.0))
 
 
 def find_shifts(match: KernelMatch, shape: tuple[int, int], settings: RegistrationSettings) -> ShiftField:
@@ -297,6 +304,11 @@ def _fit(
     kernel, _ = fit_kernel(first, basis, correlation, shape, simple, choose=not many)
     if many:
         match = KernelMatch(kernel, stamps, fallback, coverage=coverage)
+        share = _share_of(kernel.coefficients[:, 0], basis, correlation)
+        if abs(share - (settings.template_noise_share or share)) > MAX_SHARE_ERROR * share:
+            settings = settings.with_values(template_noise_share=share)
+            stamps = build_stamps(target, reference, stamps.x, stamps.y, basis, settings)
+            match = replace(match, stamps=stamps)
         model, residual = _residual(match, stamps)
         shifts = measure_shifts(model, residual, stamps.weight, stamps.x, stamps.y, stamps.side)
         slope_x, slope_y = image_slopes(model, stamps.side)

@@ -5,13 +5,15 @@ power spectrum P is known, so that a convolution with sqrt(P(0) / P) whitens the
 Lupton 2016, DMTN-021). This is done in tiles, because kernel and interpolation vary.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
+from imaging.difference.part_kernels import PartKernels, pieces
 from imaging.difference.tiles import Tiling, bands, filter_tiles
 from imaging.image import FloatImage
 from imaging.numerics.robust import MAD_TO_SIGMA
@@ -45,15 +47,29 @@ class TileNoise:
         (n, m, k, k) float32, image in the whitened difference of a point of one electron in the search image.
     search_factor, template_factor
         (n, m) variance of the whitened difference per variance of a pixel of the search and of the template.
-    kernel
-        (n, m, k, k) kernel with which the search image was convolved at the tiles' centres; None if it was not.
+    parts
+        Kernels with which the search image was convolved; None if it was not.
     """
 
     whitening: NDArray[np.float32]
     response: NDArray[np.float32]
     search_factor: FloatArray
     template_factor: FloatArray
-    kernel: FloatArray | None = None
+    parts: PartKernels | None = None
+
+    def with_parts(self, parts: PartKernels, search_correlation: FloatArray | None = None) -> "TileNoise":
+        """Return the noise with the kernels of a convolved search image, whose noise in every part is computed."""
+        whitening, main, changes = (_spectra(k) for k in (self.whitening, parts.main, parts.changes))
+        own = 1.0 if search_correlation is None else correlation_power(search_correlation)
+        power = np.abs(whitening) ** 2 * own * _halves(whitening)
+        variance = np.stack([np.sum(power * np.abs(main + c) ** 2, axis=(-2, -1)) for c in changes], axis=-1)
+        usual = np.take_along_axis(variance, parts.own[..., None], axis=-1)
+        return replace(self, parts=replace(parts, variance=variance / usual))
+
+    def factors(self, row: int, column: int, part: int) -> tuple[float, float]:
+        """Return the variance factors of search and template in one part of a tile, before its scale."""
+        search = 1.0 if self.parts is None else float(self.parts.variance[row, column, part])
+        return search * float(self.search_factor[row, column]), float(self.template_factor[row, column])
 
 
 def tile_noise(
@@ -89,19 +105,23 @@ def tile_noise(
     power = search_variance[..., None, None] * search_power + template_variance[..., None, None] * template_power
     power = np.maximum(power, SPECTRUM_FLOOR * power.max(axis=(-2, -1), keepdims=True))
     gain = np.sqrt(power[..., :1, :1] / power) if decorrelate else np.ones_like(power)
-    weight = np.full(power.shape[-1], 2.0)
-    weight[0] = weight[-1] = 1.0
-    norm = float(GRID * GRID)
+    weight, norm = _halves(power), float(GRID * GRID)
     return TileNoise(
         whitening=real_space(gain.astype(np.complex128)),
         response=real_space(gain * search_spectrum),
         search_factor=np.sum(gain**2 * search_power * weight, axis=(-2, -1)) / norm,
         template_factor=np.sum(gain**2 * template_power * weight, axis=(-2, -1)) / norm,
-        kernel=search_kernels if search_kernels.shape[-1] > 1 else None,
     )
 
 
-def _spectra(kernels: FloatArray) -> NDArray[np.complex128]:
+def _halves(spectrum: NDArray[Any]) -> FloatArray:
+    """Return how often each column of a half spectrum counts in a sum over the whole one."""
+    weight = np.full(spectrum.shape[-1], 2.0)
+    weight[0] = weight[-1] = 1.0
+    return weight
+
+
+def _spectra(kernels: NDArray[np.floating]) -> NDArray[np.complex128]:
     size = kernels.shape[-1]
     plane = np.zeros((*kernels.shape[:-2], GRID, GRID))
     plane[..., :size, :size] = kernels
@@ -195,14 +215,15 @@ def predicted_weight(
     model_error
         (ny, nx) float32, relative error of the model at pixels with missing stack inputs; None if there is none.
     noise, tiling
-        Variance factors per tile.
+        Variance factors per tile and part.
     """
     out = np.zeros(model.shape, dtype=np.float32)
-    for row, column, y, x in tiling:
-        search = np.float32(noise.search_factor[row, column])
-        template = np.float32(noise.template_factor[row, column])
+    for row, column, part, y, x in pieces(tiling, noise.parts):
+        search, template = (np.float32(factor) for factor in noise.factors(row, column, part))
         photons = np.float32(search / gains[0] + template / gains[1])
         _weight(out[y, x], search_weight[y, x], template_weight[y, x], model[y, x], search, template, photons)
+    if noise.parts is not None:
+        out *= noise.parts.pixels(noise.parts.scale**-2.0, out.shape)
     if model_error is not None:
         for rows in bands(model.shape[0]):
             out[rows] /= np.float32(1.0) + out[rows] * (model_error[rows] * model[rows]) ** 2

@@ -24,7 +24,7 @@ def own_peaks(
     psf_stamps: FloatArray,
     tiling: Tiling,
     threshold: float,
-    psf_error: float,
+    psf_error: FloatArray,
 ) -> NDArray[np.bool_]:
     """Return which peaks are more than the lobes of a brighter one.
 
@@ -41,7 +41,7 @@ def own_peaks(
     threshold
         Lowest significance of a source beyond the lobes of others.
     psf_error
-        Relative error of the PSF model.
+        (n,) relative error of the PSF model there.
     """
     own = np.ones(x.size, dtype=bool)
     known: dict[tuple[int, int], tuple[FloatArray, FloatArray]] = {}
@@ -58,7 +58,7 @@ def own_peaks(
         lobes, envelope = known[tile]
         at = (y[near] - y[k]).astype(int) + reach, (x[near] - x[k]).astype(int) + reach
         beyond = np.abs(flux[near] - flux[k] * lobes[at])
-        own[near] = beyond > threshold * np.hypot(error[near], psf_error * flux[k] * envelope[at])
+        own[near] = beyond > threshold * np.hypot(error[near], psf_error[k] * flux[k] * envelope[at])
     return own
 
 

@@ -1,11 +1,15 @@
 """Image of a point source of the search image in the whitened difference: its PSF and photon noise."""
 
+import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from imaging.difference.noise import HALF, TileNoise
+from imaging.difference.part_kernels import PartKernels, blocks_of
 from imaging.difference.tiles import Tiling
 from imaging.numerics.convolution import convolve
 from imaging.psf.draw import draw_stamp, local_samples, position_terms
@@ -73,16 +77,23 @@ def respond(stamp: FloatArray, response: NDArray[np.float32]) -> FloatArray:
 
 
 def response_at(noise: TileNoise, tiling: Tiling, x: float, y: float) -> NDArray[np.float32]:
-    """Return the (k, k) response at a position: a varying kernel there, and the whitening of the tile.
+    """Return the (k, k) response at a position: the kernel there, and whitening and scale of its part of the tile.
 
     The whitening is constant in a tile, but the kernel of a convolved search image is not, so that the response at the
-    tile's centre differs from that at its edge by about as much as the PSF does.
+    tile's centre differs from that at its edge by about as much as the PSF does, and more in another part of the stack.
     """
-    tile = tiling.index(x, y)
-    if noise.kernel is None:
+    tile, parts = tiling.index(x, y), noise.parts
+    if parts is None:
         return noise.response[tile]
-    change = convolve(noise.whitening[tile], _between(noise.kernel, tiling, x, y) - noise.kernel[tile], "same")
-    return noise.response[tile] + change.astype(np.float32)
+    here = _between(parts.main, tiling, x, y) + parts.changes[parts.at(parts.number, x, y)]
+    change = convolve(noise.whitening[tile], here - parts.main[tile] - parts.changes[parts.own[tile]], "same")
+    scale = parts.at(parts.scale, x, y) / _tile_scale(parts, tiling)[tile]
+    return ((noise.response[tile] + change) * scale).astype(np.float32)
+
+
+def _tile_scale(parts: PartKernels, tiling: Tiling) -> FloatArray:
+    """Return (n, m) the scale of the difference in the middle of the tiles."""
+    return parts.at(parts.scale, *tiling.centres())
 
 
 def _between(values: NDArray[Any], tiling: Tiling, x: float, y: float) -> NDArray[Any]:
@@ -103,26 +114,49 @@ def _position(centres: FloatArray, place: float) -> tuple[int, float]:
     return k, float((place - centres[k]) / (centres[k + 1] - centres[k]))
 
 
-def flux_ratios(stamps: FloatArray, psf: PsfModel, tiling: Tiling) -> FloatArray:
-    """Return (n, m) the flux that a fit of the PSF model gives for a source of unit flux in the middle of every tile.
+def compare_with_psf(search: PsfModel, psf: PsfModel, noise: TileNoise, tiling: Tiling) -> PartKernels:
+    """Compare the PSF model with the image of a source in every block of pixels.
+
+    In a block is the image of a source in the middle of the tile, with the kernel of the block's part of the stack.
 
     Parameters
     ----------
-    stamps
-        (n, m, k, k) images of such sources.
-    psf
-        PSF model of the difference.
-    tiling
-        The tiles.
+    search, psf
+        PSF of the search image and PSF model of the difference.
+    noise, tiling
+        Whitening per tile, and kernels with which the search image was convolved.
+
+    Returns
+    -------
+    parts
+        The kernels with the scale that makes fluxes by the PSF model right, and its error.
     """
-    x, y = (np.floor(centres) for centres in tiling.centres())
-    half = stamps.shape[-1] // 2
-    inside = np.hypot(*np.mgrid[-half : half + 1, -half : half + 1]) < FLUX_RADIUS_FWHM * psf.fwhm_pixels
-    ratios = np.empty(tiling.grid)
-    for index in np.ndindex(*tiling.grid):
-        model = psf.stamp(float(x[index]), float(y[index]), half) * inside
-        ratios[index] = np.sum(stamps[index] * model) / np.sum(model**2)
-    return ratios
+    parts = noise.parts
+    assert parts is not None
+    xs, ys = tiling.centres()
+    radius, reach = FLUX_RADIUS_FWHM * psf.fwhm_pixels, parts.main.shape[-1] // 2
+    half = math.ceil(radius)
+    inside = np.hypot(*np.mgrid[-half : half + 1, -half : half + 1]) < radius
+    images = np.array([draw_stamp(c, psf.step, 0.0, 0.0, half)[inside] for c in psf.coefficients])
+    products = images @ images.T
+    ratio, error = np.ones(parts.number.shape), np.zeros(parts.number.shape)
+    for row, column, y, x in tiling:
+        tile = row, column
+        source = draw_source(search, float(xs[tile]), float(ys[tile]), half + reach + HALF)
+        seen = respond(source, noise.whitening[tile])[::-1, ::-1]
+        around = sliding_window_view(seen, (2 * reach + 1, 2 * reach + 1))[::-1, ::-1][inside]
+        kernels = (parts.main[tile] + parts.changes).reshape(len(parts.changes), -1)
+        stamps = kernels @ around.reshape(len(around), -1).T
+        blocks = blocks_of(parts, y, x)
+        number = parts.number[blocks]
+        v, u = ((np.arange(k.start, k.stop) + 0.5) * parts.block - 0.5 for k in blocks)
+        u, v = (u - psf.origin[0]) / psf.scale[0], (v[:, None] - psf.origin[1]) / psf.scale[1]
+        terms = np.stack([u**i * v**j for i, j in psf.terms], axis=-1)
+        both = np.sum(terms * (stamps @ images.T)[number], axis=-1)
+        model = np.einsum("...p,pq,...q->...", terms, products, terms)
+        ratio[blocks] = both / model
+        error[blocks] = np.sqrt(np.maximum(np.sum(stamps**2, axis=1)[number] * model / both**2 - 1.0, 0.0))
+    return replace(parts, scale=1.0 / ratio, psf_error=error)
 
 
 def psf_flux_error(search: PsfModel, psf: PsfModel, noise: TileNoise, tiling: Tiling) -> float:
@@ -135,7 +169,7 @@ def psf_flux_error(search: PsfModel, psf: PsfModel, noise: TileNoise, tiling: Ti
     noise, tiling
         Response kernels in tiles.
     """
-    if noise.kernel is None:
+    if noise.parts is None:
         return 0.0
     ny, nx = tiling.shape
     errors = []
@@ -180,6 +214,33 @@ def tile_stamps(psf: PsfModel, noise: TileNoise, tiling: Tiling) -> FloatArray:
     return stamps
 
 
+def local_psf(search: PsfModel, psf: PsfModel, noise: TileNoise, tiling: Tiling, x: float, y: float) -> PsfModel:
+    """Return the PSF of the difference at a place as a model that is the same everywhere.
+
+    Parameters
+    ----------
+    search, psf
+        PSF of the search image and PSF model of the difference.
+    noise, tiling
+        Response kernels in tiles.
+    x, y
+        The place, pixels.
+    """
+    samples = _fine_samples(search, response_at(noise, tiling, x, y), x, y)
+    return replace(psf, coefficients=samples[None].astype(np.float32), degree=0)
+
+
+def _fine_samples(psf: PsfModel, response: NDArray[Any], x: float, y: float) -> FloatArray:
+    """Return the image of a point source in the difference at every half pixel."""
+    fine = np.empty((4 * PSF_HALF_WIDTH + 1, 4 * PSF_HALF_WIDTH + 1))
+    for start_y in (0, 1):
+        for start_x in (0, 1):
+            target = fine[start_y::2, start_x::2]
+            stamp = draw_response(psf, response, x, y, PSF_HALF_WIDTH, (-0.5 * start_x, -0.5 * start_y))
+            target[:] = stamp[: target.shape[0], : target.shape[1]]
+    return fine
+
+
 def difference_psf(psf: PsfModel, noise: TileNoise, tiling: Tiling) -> PsfModel:
     """Build the PSF model of the whitened difference.
 
@@ -192,14 +253,7 @@ def difference_psf(psf: PsfModel, noise: TileNoise, tiling: Tiling) -> PsfModel:
     """
 
     def samples(x: float, y: float) -> FloatArray:
-        response = _between(noise.response, tiling, x, y)
-        fine = np.empty((4 * PSF_HALF_WIDTH + 1, 4 * PSF_HALF_WIDTH + 1))
-        for start_y in (0, 1):
-            for start_x in (0, 1):
-                target = fine[start_y::2, start_x::2]
-                stamp = draw_response(psf, response, x, y, PSF_HALF_WIDTH, (-0.5 * start_x, -0.5 * start_y))
-                target[:] = stamp[: target.shape[0], : target.shape[1]]
-        return fine
+        return _fine_samples(psf, _between(noise.response, tiling, x, y), x, y)
 
     nodes = min(PSF_NODES, max(tiling.grid))
     degree = min(PSF_DEGREE, nodes - 1)

@@ -17,7 +17,7 @@ from imaging.difference.noise import lag_one, noise_width, predicted_weight
 from imaging.difference.pair import Pair, prepare_pair
 from imaging.difference.records import Difference, Matched
 from imaging.difference.residual_noise import ResidualNoise
-from imaging.difference.response import difference_psf, flux_ratios, photon_factor, psf_flux_error, tile_stamps
+from imaging.difference.response import compare_with_psf, difference_psf, photon_factor, psf_flux_error, tile_stamps
 from imaging.difference.settings import SubtractionSettings
 from imaging.difference.star_residuals import add_motions, add_star_residuals
 from imaging.difference.star_surroundings import add_star_surroundings, stars_of_mask
@@ -148,27 +148,29 @@ def _in_reference_aperture(search: CalibratedImage, matched: Matched) -> tuple[M
 
     Whitening preserves the total flux and moves a thousandth of it across the aperture's edge. A search image is
     convolved to the PSF of the stack, which jumps where a template ends; the PSF model does not, and a flux by it would
-    be wrong by some per cent, so that every tile is scaled.
+    be wrong by some per cent, so that every block of pixels is scaled.
     """
     noise, tiling = matched.noise, matched.tiling
     psf = difference_psf(search.psf, noise, tiling)
-    stamps = tile_stamps(search.psf, noise, tiling)
     flux = aperture_flux(psf)
-    divisor = np.full(tiling.grid, flux)
-    if noise.kernel is not None:
-        divisor *= flux_ratios(stamps, psf, tiling)
-    of_images = divisor[..., None, None].astype(np.float32)
+    scale, parts = np.full(tiling.grid, 1.0 / flux), noise.parts
+    matched.image[:] *= np.float32(1.0 / flux)
+    if parts is not None:
+        parts = compare_with_psf(search.psf, psf, noise, tiling)
+        scale *= parts.at(parts.scale, *tiling.centres())
+        matched.image[:] *= parts.pixels(parts.scale, matched.image.shape)
+    of_images = scale[..., None, None].astype(np.float32)
     scaled = replace(
         noise,
-        whitening=noise.whitening / of_images,
-        response=noise.response / of_images,
-        search_factor=noise.search_factor / divisor**2,
-        template_factor=noise.template_factor / divisor**2,
+        whitening=noise.whitening * of_images,
+        response=noise.response * of_images,
+        search_factor=noise.search_factor / flux**2,
+        template_factor=noise.template_factor / flux**2,
+        parts=parts,
     )
-    for row, column, y, x in tiling:
-        matched.image[y, x] /= of_images[row, column]
     coefficients = (psf.coefficients / np.float32(flux)).astype(np.float32)
-    return replace(matched, noise=scaled), replace(psf, coefficients=coefficients), stamps / of_images
+    stamps = tile_stamps(search.psf, scaled, tiling)
+    return replace(matched, noise=scaled), replace(psf, coefficients=coefficients), stamps
 
 
 def _weigh(pair: Pair, matched: Matched, settings: SubtractionSettings) -> _Sky:

@@ -28,7 +28,7 @@ class Candidate:
     Attributes
     ----------
     x, y
-        Point of the line nearest to the window's centre, pixels, 0-based.
+        Middle of the line inside the window, pixels, 0-based.
     angle
         Direction against the x axis, radians.
     reach
@@ -139,14 +139,26 @@ def _search_window(
             break
         angle = np.pi * k / N_ANGLES
         distance = r - (sigma.shape[1] - 1) / 2
-        # The normal of a line with direction a is (-sin a, cos a).
-        x = (nx - 1) / 2 - distance * np.sin(angle) + corner[1]
-        y = (ny - 1) / 2 + distance * np.cos(angle) + corner[0]
+        u, v = _middle(angle, distance, (0.5 * nx, 0.5 * ny))
+        x, y = (nx - 1) / 2 + u + corner[1], (ny - 1) / 2 + v + corner[0]
         size = settings.bin_pixels
         reach = 0.5 * float(counts[k, r]) * size
         found.append(Candidate((x + 0.5) * size - 0.5, (y + 0.5) * size - 0.5, float(angle), reach, peak))
         _suppress(sigma, int(k), int(r))
     return found
+
+
+def _middle(angle: float, distance: float, half: tuple[float, float]) -> tuple[float, float]:
+    """Return the middle of a line inside a box about the origin; a line through a corner is nearest to it outside."""
+    # The normal of a line with direction a is (-sin a, cos a).
+    direction, foot = (np.cos(angle), np.sin(angle)), (-distance * np.sin(angle), distance * np.cos(angle))
+    ends = [
+        sorted(((-size - place) / d, (size - place) / d))
+        for place, d, size in zip(foot, direction, half, strict=True)
+        if abs(d) > 1e-9
+    ]
+    along = 0.5 * (max(low for low, _ in ends) + min(high for _, high in ends))
+    return foot[0] + along * direction[0], foot[1] + along * direction[1]
 
 
 def _suppress(sigma: NDArray[np.float32], k: int, r: int) -> None:

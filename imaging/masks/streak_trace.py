@@ -29,6 +29,9 @@ WIDEST_STEP = 12
 """Pixels per sample across for the trails of low satellites and aircraft."""
 WIDE_FWHM_PIXELS = 60.0
 """Width above which a streak must leave the CCD at both ends: galaxies and ghosts of that width do not."""
+SHORT_EVENNESS = 0.65
+"""Lowest ratio of the quartiles of the brightness along a streak across a corner: there the edges hide where a galaxy
+or a spike ends."""
 MOFFAT_POWER = 2.5
 """Fall of a Moffat profile (beta 3) integrated along a line: (1 + t^2 / alpha^2)^-2.5."""
 MAXIMUM_STEP = 0.5
@@ -151,10 +154,11 @@ class StreakTracer:
         surface = float(smooth(np.median(middle, axis=0)[None, :], 3).max())
         quartiles = np.quantile(flux[inside & present], (0.25, 0.75))
         free = (low > limits[0], high < limits[1])
+        evenness = SHORT_EVENNESS if high - low < settings.minimum_length_pixels[1] else settings.minimum_evenness
         if (
             present[inside & known].mean() < settings.minimum_fill
             or high - low < settings.minimum_length_pixels[sum(free)]
-            or quartiles[0] < settings.minimum_evenness * quartiles[1]
+            or quartiles[0] < evenness * quartiles[1]
             or significance < settings.minimum_significance
             or surface < settings.minimum_surface_sigma
             or (fwhm > WIDE_FWHM_PIXELS and any(free))
@@ -235,16 +239,23 @@ def _add_polynomial(
 
 
 def _stacked_fwhm(strip: Strip, reach: float) -> float | None:
-    """Measure the full width at half maximum of the median profile, pixels; None if there is no peak."""
+    """Measure the full width at half maximum of the median profile, pixels; None if there is no peak.
+
+    Both sides must fall to half of it where most pieces are inside the image: at a corner one side is short.
+    """
     near = np.abs(strip.along) <= max(reach, 200.0)
     flat = without_sides(strip.profile, None)
-    usable = near & np.isfinite(flat).all(axis=1)
-    shows = usable & (flat[:, HALF_WIDTH - 2 : HALF_WIDTH + 3].mean(axis=1) > 3.0 * strip.error / np.sqrt(5.0))
+    core = flat[:, HALF_WIDTH - 2 : HALF_WIDTH + 3]
+    usable = near & np.isfinite(core).all(axis=1)
+    shows = usable & (core.mean(axis=1) > 3.0 * strip.error / np.sqrt(5.0))
     flat = flat[shows if shows.sum() >= 3 else usable]
-    if len(flat) < 3:
+    inside = np.isfinite(flat).sum(axis=0) >= max(3.0, 0.5 * len(flat))
+    if not inside[HALF_WIDTH - 4 : HALF_WIDTH + 5].all():
         return None
-    stack = smooth(np.median(flat, axis=0)[None, :], 3)[0]
-    middle = HALF_WIDTH - 4 + int(np.argmax(stack[HALF_WIDTH - 4 : HALF_WIDTH + 5]))
+    low, high = (HALF_WIDTH + sign * int(np.argmin(inside[HALF_WIDTH::sign])) for sign in (-1, 1))
+    low, high = (low + 1 if low < HALF_WIDTH else 0), (high if high > HALF_WIDTH else inside.size)
+    stack = smooth(np.nanmedian(flat[:, low:high], axis=0)[None, :], 3)[0]
+    middle = HALF_WIDTH - 4 - low + int(np.argmax(stack[HALF_WIDTH - 4 - low : HALF_WIDTH + 5 - low]))
     peak = stack[middle]
     if peak <= 3.0 * MEDIAN_NOISE * float(np.median(strip.error)) / np.sqrt(3.0 * len(flat)):
         return None
@@ -253,8 +264,10 @@ def _stacked_fwhm(strip: Strip, reach: float) -> float | None:
         i = middle
         while 0 < i < stack.size - 1 and stack[i] > 0.5 * peak:
             i += direction
-        inside, outside = stack[i - direction], stack[i]
-        share = (inside - 0.5 * peak) / max(inside - outside, 1e-9)
+        inner, outer = stack[i - direction], stack[i]
+        if outer > 0.5 * peak and stack.size < inside.size:
+            return None
+        share = (inner - 0.5 * peak) / max(inner - outer, 1e-9)
         crossings.append(abs(i - direction - middle) + float(np.clip(share, 0.0, 1.0)))
     return max(sum(crossings), 1.0) * strip.step
 

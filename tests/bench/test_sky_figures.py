@@ -11,7 +11,7 @@ import pytest
 from bench.report import at_most, cells
 from bench.sky_candidates import are_false
 from bench.sky_candidates import rows_of as candidate_rows
-from bench.sky_difference import KINDS, Collected, places_of, rate_of, rows_of
+from bench.sky_difference import KINDS, Collected, clear_fluxes, places_of, rate_of, rows_of
 from bench.sky_night import SkyNight, add_options
 from bench.sky_single_epoch import (
     Measured,
@@ -55,6 +55,13 @@ def collected(n: int, width: float = 1.0, bias: float = 0.0) -> Collected:
 
 def rows_with(data: Collected) -> dict[str, float | None]:
     return {row.name.removeprefix("hard, g: "): row.value for row in rows_of(data, "hard, g", (7,))}
+
+
+def test_true_fluxes_are_those_behind_a_cloud_that_is_even_over_the_ccd():
+    through, mag = np.array([0.7, 0.8, 0.9]), np.array([17.0, 17.0, 19.5])
+    total = 1e4 * 10 ** (-0.4 * mag) * through
+    truth = pa.table({"mag": mag, "flux_electrons": total, "flux_aperture_electrons": 0.97 * total})
+    assert clear_fluxes(truth) == pytest.approx(0.97 * 0.8 * 1e4 * 10 ** (-0.4 * mag))
 
 
 def test_counts_are_per_ccd_and_widths_are_those_of_the_pulls():

@@ -63,7 +63,7 @@ def test_peaks_that_no_brighter_one_explains_stay():
 
     def own(second: float) -> list[bool]:
         flux = np.array([100.0, second, 6.0])
-        return own_peaks(x, y, flux, np.ones(3), stamps, tiling, 5.0, 0.02).tolist()
+        return own_peaks(x, y, flux, np.ones(3), stamps, tiling, 5.0, np.full(3, 0.02)).tolist()
 
     assert own(100.0 * lobe) == [True, False, True]
     # six sigma beyond the lobe, and a wrong PSF of two per cent may add two sigma times the envelope

@@ -9,6 +9,7 @@ from photutils.aperture import CircularAperture, aperture_photometry
 from scipy.signal import convolve2d
 
 from imaging.difference.noise import HALF, TileNoise
+from imaging.difference.part_kernels import PartKernels
 from imaging.difference.response import (
     PSF_HALF_WIDTH,
     difference_psf,
@@ -93,7 +94,8 @@ def noise_of_a_widening_kernel(whitening: np.ndarray) -> TileNoise:
     kernels = (1 - share) * gaussian(0.8) + share * gaussian(1.6)
     factors = np.broadcast_to(np.asarray(whitening, np.float32)[None, :, None, None], (*TILING.grid, 1, 1))
     ones = np.ones(TILING.grid)
-    return TileNoise(factors * point, (factors * kernels).astype(np.float32), ones, ones, kernels)
+    parts = PartKernels.of(None, kernels, np.zeros((1, SIDE, SIDE)), TILING)
+    return TileNoise(factors * point, (factors * kernels).astype(np.float32), ones, ones, parts)
 
 
 @pytest.mark.parametrize(("x", "factor"), [(63.5, 1.0), (10.0, 1.0), (127.0, 1.0), (128.0, 1.1), (380.0, 0.9)])
@@ -102,7 +104,7 @@ def test_a_source_sees_the_kernel_at_its_place_and_the_whitening_of_its_tile(x, 
     expected = factor * ((1 - x / 384) * gaussian(0.8) + x / 384 * gaussian(1.6))
     assert response_at(noise, TILING, x, 100.0) == pytest.approx(expected, abs=2e-6)
     tile = noise.response[TILING.index(x, 100.0)]
-    assert np.array_equal(response_at(replace(noise, kernel=None), TILING, x, 100.0), tile)
+    assert np.array_equal(response_at(replace(noise, parts=None), TILING, x, 100.0), tile)
 
 
 def test_flux_error_of_the_psf_model_is_what_steps_of_the_whitening_leave():
@@ -120,7 +122,7 @@ def test_flux_error_of_the_psf_model_is_what_steps_of_the_whitening_leave():
         # five places along x sample the steps as well as 70 to a third
         assert error == pytest.approx(expected, rel=0.35, abs=5e-4)
         assert (error > 0.003) == (whitening is steps)
-    assert psf_flux_error(PSF, PSF, replace(noise, kernel=None), TILING) == 0.0
+    assert psf_flux_error(PSF, PSF, replace(noise, parts=None), TILING) == 0.0
 
 
 def test_photons_are_weighed_with_the_filter_that_sees_them():

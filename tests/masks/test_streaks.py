@@ -70,6 +70,55 @@ def test_the_trail_of_an_aircraft_is_covered(whole_ccd, peak, fwhm, place, angle
     assert light[(mask & MaskBit.STREAK) == 0].max() < 0.25 * SIGMA
 
 
+@pytest.mark.parametrize(
+    ("peak", "fwhm", "place", "angle"),
+    [
+        (6.0, 45.0, (985, 110), 1.109),
+        (1.0, 30.0, (960, 130), 1.1),
+        (3.0, 60.0, (60, 90), 2.3),
+        (6.0, 45.0, (40, 1960), 1),
+    ],
+)
+def test_a_wide_trail_that_clips_a_corner_is_covered(field, peak, fwhm, place, angle):
+    """Of one side the image has less than the width of the strip, and the line is nearest to its middle outside."""
+    science, weight, mask = field[0].copy(), field[1], field[2].copy()
+    light = add_streak(science, *place, angle, peak * SIGMA, fwhm)
+    (streak,) = find_streaks(science, weight, mask, SETTINGS)
+    assert streak.fwhm_pixels == pytest.approx(fwhm, rel=0.1)
+    assert streak.surface_sigma == pytest.approx(peak, rel=0.1)
+    mask_streak(mask, streak)
+    assert light[(mask & MaskBit.STREAK) == 0].max() < 0.3 * SIGMA
+
+
+@pytest.mark.parametrize(
+    ("kind", "place"),
+    [
+        *(("disc of 3 arcmin", place) for place in ((985, 90, 1.1), (1000, 40, 0.9), (940, 150, 2.2))),
+        *(("edge-on", place) for place in ((985, 90, 1.1), (940, 150, 2.2), (1024, 0, 0.8))),
+        *(("spike", place) for place in ((985, 90, 1.1), (1000, 40, 0.9))),
+        *((kind, (985, 90, 1.1)) for kind in ("halo", "glow of the corner")),
+    ],
+)
+def test_what_fades_at_a_corner_is_not_a_streak(field, kind, place):
+    """Both ends of a galaxy's disc, and that of a spike, may be beyond the edges."""
+    x, y, angle = place
+    science, weight, mask = field[0].copy(), field[1], field[2].copy()
+    yy, xx = np.mgrid[0 : SHAPE[0], 0 : SHAPE[1]]
+    along = (xx - x) * np.cos(angle) + (yy - y) * np.sin(angle)
+    across = (yy - y) * np.cos(angle) - (xx - x) * np.sin(angle)
+    light = {
+        "disc of 3 arcmin": 40.0 * np.exp(-np.hypot(along / 90.0, across / 30.0)),
+        "edge-on": 10.0 * np.exp(-np.abs(along) / 60.0 - np.abs(across) / 8.0),
+        "spike": 60.0 / (1.0 + (along / 40.0) ** 2) * np.exp(-0.5 * (across / 4.0) ** 2),
+        "halo": 3.0 * (100.0 / np.maximum(np.hypot(xx - 1050.0, yy + 30.0), 30.0)) ** 2,
+        "glow of the corner": 5.0 * np.exp(-(1023.0 - xx) / 40.0 - yy / 40.0),
+    }[kind]
+    if kind == "spike":
+        mask[np.hypot(xx - x, yy - y) < 40.0] |= np.int16(MaskBit.STAR)
+    science += (light * SIGMA).astype(np.float32)
+    assert find_streaks(science, weight, mask, SETTINGS) == []
+
+
 def test_a_nearby_galaxy_a_ghost_and_a_gradient_are_not_wide_streaks():
     science, weight, mask = blank(CCD_SHAPE, seed=9)
     yy, xx = np.mgrid[0 : CCD_SHAPE[0], 0 : CCD_SHAPE[1]]
