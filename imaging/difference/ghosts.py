@@ -5,9 +5,13 @@ radius t / F at the focal ratio F, displaced by 2 t times the slope of the chief
 distance from the optical axis (geometrical optics; Kent 2013, arXiv:1309.5365). So the donut of radius R of a star at d
 from the axis is centred at c R d from the star, with one number c for all surfaces and stars. It is the one for which
 rings about these centres are brightest or darkest. Radii, edges and brightnesses of the ghosts need not be known: the
-typical significance in every ring raises the noise.
+typical significance in every ring raises the noise. A template with another pointing sees the star at another distance
+from its axis and has the donut elsewhere, so that the rings of every image are looked at.
 """
 
+import itertools
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,7 +86,11 @@ class GhostGeometry:
         return (np.sqrt(along**2 + rest * (dx**2 + dy**2)) - along) / rest
 
 
-def add_ghosts(noise: ResidualNoise, stars: BrightStars, axis: tuple[float, float]) -> GhostGeometry | None:
+SAME_PLACE = 0.25
+"""Distance between ghosts of two images that lie at the same place, FWHM."""
+
+
+def add_ghosts(noise: ResidualNoise, stars: BrightStars, axes: Sequence[tuple[float, float]]) -> list[GhostGeometry]:
     """Raise the noise of a difference in the ghosts of bright stars, in place.
 
     Parameters
@@ -91,24 +99,23 @@ def add_ghosts(noise: ResidualNoise, stars: BrightStars, axis: tuple[float, floa
         Noise of the difference.
     stars
         Stars; also far outside the image.
-    axis
-        x and y of the optical axis, pixels.
+    axes
+        x and y of the optical axis, pixels of the difference, of the search image and of every template.
 
     Returns
     -------
-    geometry
-        The fitted geometry; None if no star is bright enough or no ghost is seen.
+    geometries
+        The fitted geometry, for every image whose ghosts are elsewhere; none if no star is bright enough or no ghost
+        is seen.
     """
     bright = stars.mag < FAINTEST_MAG
     places = list(zip(stars.x[bright].tolist(), stars.y[bright].tolist(), strict=True))
     growth = 10 ** (0.2 * (REACH_MAG - stars.mag[bright]))
     reach = (np.minimum(REACH_ARCSEC * growth, MAX_REACH_ARCSEC) / noise.pixel_scale_arcsec).tolist()
     inner, width = INNER_ARCSEC / noise.pixel_scale_arcsec, noise.fwhm_pixels
-    geometry = _fit(noise, places, reach, axis, inner)
-    if geometry is None:
-        return None
+    geometries = _fit(noise, places, reach, axes, inner)
     area = max(RING_AREA * width**2 / STRIDE**2, 1.0)
-    for star, outer in zip(places, reach, strict=True):
+    for geometry, (star, outer) in itertools.product(geometries, zip(places, reach, strict=True)):
         rows, columns = _sample(noise.filtered.norm, STRIDE)
         radius = geometry.radius(star, columns - star[0], rows - star[1])
         inside = (radius > inner) & (radius < outer)
@@ -119,7 +126,7 @@ def add_ghosts(noise: ResidualNoise, stars: BrightStars, axis: tuple[float, floa
         excess = typical_in_rings(ring, np.abs(significance), area)
         if (excess > 1.0).any():
             _raise_rings(noise, geometry, star, inner, excess)
-    return geometry
+    return geometries
 
 
 def _raise_rings(
@@ -143,28 +150,41 @@ def _fit(
     noise: ResidualNoise,
     places: list[tuple[float, float]],
     reach: list[float],
-    axis: tuple[float, float],
+    axes: Sequence[tuple[float, float]],
     inner: float,
-) -> GhostGeometry | None:
-    """Find the displacement for which rings about the ghosts' centres are most significant; None if none is."""
+) -> list[GhostGeometry]:
+    """Find the displacement for which rings about the ghosts' centres are most significant; empty if none is."""
     if not places:
-        return None
+        return []
     rows, columns = _sample(noise.filtered.norm, FIT_STRIDE)
     significance = _without_plateaus(noise, rows, columns)
+    farthest = max(math.dist(place, axes[0]) for place in places)
+    best, step, sigma = 0.0, 2.0 * LARGEST_SHIFT / max(farthest, 1.0), 0.0
+    apart = _apart(axes, SAME_PLACE * noise.fwhm_pixels / (max(reach) * 0.5 * step))
     samples = []
     for star, outer in zip(places, reach, strict=True):
         dx, dy = columns - star[0], rows - star[1]
         distance = np.hypot(dx, dy)
         near = (distance > inner) & (distance < outer)  # the same pixels for every displacement
-        samples.append((star, dx[near], dy[near], significance[near]))
-    farthest = max(float(np.hypot(x - axis[0], y - axis[1])) for x, y in places)
-    best, step, sigma = 0.0, 2.0 * LARGEST_SHIFT / max(farthest, 1.0), 0.0
+        samples += [(axis, star, dx[near], dy[near], significance[near]) for axis in apart]
     for width, number in FIT_RINGS:
         tried = best + step * np.linspace(-0.5, 0.5, number)
-        gains = [_gain(GhostGeometry(axis, float(c)), samples, width) for c in tried]
+        gains = [_gain(float(c), samples, width) for c in tried]
         best, sigma = float(tried[int(np.argmax(gains))]), max(gains)
         step = 3.0 * step / (number - 1)
-    return GhostGeometry(axis, best) if sigma > LEAST_SIGMA else None
+    if sigma < LEAST_SIGMA:
+        return []
+    apart = _apart(axes, SAME_PLACE * noise.fwhm_pixels / (max(reach) * max(abs(best), 1e-9)))
+    return [GhostGeometry(axis, best) for axis in apart]
+
+
+def _apart(axes: Sequence[tuple[float, float]], least: float) -> list[tuple[float, float]]:
+    """Return the axes without those that are nearer than ``least`` pixels to an earlier one."""
+    found: list[tuple[float, float]] = []
+    for axis in axes:
+        if all(math.dist(axis, other) > least for other in found):
+            found.append(axis)
+    return found
 
 
 def _without_plateaus(noise: ResidualNoise, rows: IntArray, columns: IntArray) -> FloatArray:
@@ -178,14 +198,14 @@ def _without_plateaus(noise: ResidualNoise, rows: IntArray, columns: IntArray) -
 
 
 def _gain(
-    geometry: GhostGeometry,
-    samples: list[tuple[tuple[float, float], FloatArray, FloatArray, FloatArray]],
+    displacement: float,
+    samples: list[tuple[tuple[float, float], tuple[float, float], FloatArray, FloatArray, FloatArray]],
     width: float,
 ) -> float:
     """Return by how many sigma the chi-square of the rings' means exceeds that of noise."""
     chi2, rings = 0.0, 0
-    for star, dx, dy, significance in samples:
-        ring = (geometry.radius(star, dx, dy) / width).astype(np.int64)
+    for axis, star, dx, dy, significance in samples:
+        ring = (GhostGeometry(axis, displacement).radius(star, dx, dy) / width).astype(np.int64)
         count = np.bincount(ring)
         total = np.bincount(ring, weights=significance)
         chi2 += float(np.sum(total[count > 0] ** 2 / count[count > 0]))

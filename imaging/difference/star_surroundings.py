@@ -173,7 +173,26 @@ def typical_in_rings(ring: IntArray, significance: FloatArray, area: float) -> F
     area
         Number of pixels that make one independent flux.
     """
-    return _typical(ring, significance, ((0.5, MEDIAN), (0.75, UPPER_QUARTILE)), area)
+    return _typical(ring, significance, ((0.5, MEDIAN), (0.75, UPPER_QUARTILE)), area, MIN_PIXELS)
+
+
+def typical_in_pieces(piece: IntArray, significance: FloatArray, area: float, least: float = MIN_PIXELS) -> FloatArray:
+    """Return per piece of a strip the typical significance in units of that of noise; one where it may be noise.
+
+    A source that fills less than half of a piece does not count.
+
+    Parameters
+    ----------
+    piece
+        (n,) number of the piece of every pixel.
+    significance
+        (n,) absolute values.
+    area
+        Number of pixels that make one independent flux.
+    least
+        Fewest pixels of a piece; smaller ones count as noise.
+    """
+    return _typical(piece, significance, ((0.5, MEDIAN),), area, least)
 
 
 def excess_in_strips(around: Surroundings, known: FloatArray, fwhm_pixels: float) -> FloatArray:
@@ -198,7 +217,7 @@ def excess_in_strips(around: Surroundings, known: FloatArray, fwhm_pixels: float
         strip = np.minimum((around.angle[part] * (number / (2.0 * np.pi))).astype(np.int64), number - 1)
         significance = around.significance[part] / known[part]
         own = np.ones(number)
-        found = _typical(strip, significance, ((0.5, MEDIAN),), STRIP_AREA * fwhm_pixels**2)
+        found = typical_in_pieces(strip, significance, STRIP_AREA * fwhm_pixels**2)
         own[: found.size] = found
         out[part] = np.maximum(np.maximum(own, np.roll(own, 1)), np.roll(own, -1))[strip]  # a spike lies across two
         start = stop
@@ -206,17 +225,18 @@ def excess_in_strips(around: Surroundings, known: FloatArray, fwhm_pixels: float
 
 
 def _typical(
-    label: IntArray, significance: FloatArray, quantiles: tuple[tuple[float, float], ...], area: float
+    label: IntArray, significance: FloatArray, quantiles: tuple[tuple[float, float], ...], area: float, least: float
 ) -> FloatArray:
     """Return per label the typical significance in units of that of noise; one where it may be noise.
 
-    ``quantiles`` are shares of the pixels and the significance in noise, ``area`` that of an independent flux.
+    ``quantiles`` are shares of the pixels and the significance in noise, ``area`` that of an independent flux,
+    ``least`` the fewest pixels of a label.
     """
     order = np.lexsort((significance, label))
     counts = np.bincount(label)
     ends = np.cumsum(counts)
     out = np.ones(counts.size)
-    for number in np.flatnonzero(counts >= MIN_PIXELS):
+    for number in np.flatnonzero(counts >= least):
         inside = significance[order[ends[number] - counts[number] : ends[number]]]
         value = max(float(inside[int(share * inside.size)]) / noise for share, noise in quantiles)
         if value > 1.0 + LEAST_EXCESS / np.sqrt(max(inside.size / area, 1.0)):

@@ -12,6 +12,7 @@ from imaging.difference.clouds import correct_search
 from imaging.difference.detect import BrightStars, stars_of_template
 from imaging.difference.filter import FilteredDifference, matched_filter, measure_scale_error, significance
 from imaging.difference.ghosts import add_ghosts
+from imaging.difference.mask_edges import add_mask_edges
 from imaging.difference.masks import usable
 from imaging.difference.noise import lag_one, noise_width, predicted_weight
 from imaging.difference.pair import Pair, prepare_pair
@@ -19,7 +20,7 @@ from imaging.difference.records import Difference, Matched
 from imaging.difference.residual_noise import ResidualNoise
 from imaging.difference.response import compare_with_psf, difference_psf, photon_factor, psf_flux_error, tile_stamps
 from imaging.difference.settings import SubtractionSettings
-from imaging.difference.star_residuals import add_motions, add_star_residuals
+from imaging.difference.star_residuals import add_border_residuals, add_motions, add_star_residuals
 from imaging.difference.star_surroundings import add_star_surroundings, stars_of_mask
 from imaging.difference.streaks import mask_streaks
 from imaging.difference.zogy import match_zogy
@@ -76,7 +77,7 @@ def subtract(
         core = round(0.6 * psf.fwhm_pixels)
         filtered = matched_filter(matched.image, sky.weight, matched.model, stamps, core, matched.tiling)
     with times.step("errors"):
-        scale_error, score, widths, quiet = _errors(matched, filtered, sky.weight, settings, search, stars)
+        scale_error, score, widths, quiet = _errors(matched, filtered, sky.weight, settings, (search, template), stars)
     with times.step("quality"):
         quality = _quality(matched, sky, score, quiet, streaks) | {"scale_error": scale_error}
     return Difference(
@@ -202,28 +203,33 @@ def _errors(
     filtered: FilteredDifference,
     weight: FloatImage,
     settings: SubtractionSettings,
-    search: CalibratedImage,
+    images: tuple[CalibratedImage, Template | CalibratedImage],
     stars: BrightStars | None,
 ) -> tuple[float, FloatImage, FloatArray, BoolImage]:
     """Return the relative error of the subtracted brightness and what :func:`_score` returns.
 
     What else is left of bright stars is added to the noise in ``filtered`` and ``weight``.
     """
-    ny, nx = matched.model.shape
+    search, (ny, nx) = images[0], matched.model.shape
     pixel_arcsec = float(np.sqrt(search.wcs.pixel_area_arcsec2(nx / 2, ny / 2)))
     noise = ResidualNoise(filtered, weight, (0.0, 0.0), search.psf.fwhm_pixels, pixel_arcsec)
     add_motions(noise, matched.shifts.moved)
     scale_error = _scale_error(matched, filtered, settings)
     noise = replace(noise, errors=(scale_error, matched.shifts.rms_after_pixels))
+    add_border_residuals(noise, matched.beyond)
     add_star_residuals(noise, matched.model)
-    _add_surroundings(noise, matched, search, stars)
+    _add_surroundings(noise, matched, *images, stars)
     return scale_error, *_score(matched, filtered, scale_error, settings)
 
 
 def _add_surroundings(
-    noise: ResidualNoise, matched: Matched, search: CalibratedImage, stars: BrightStars | None
+    noise: ResidualNoise,
+    matched: Matched,
+    search: CalibratedImage,
+    template: Template | CalibratedImage,
+    stars: BrightStars | None,
 ) -> None:
-    """Raise the noise in rings, spikes and ghosts of stars of the template, of the mask and of a catalogue.
+    """Raise the noise in rings, spikes, ghosts and at masks of stars of the template, of the mask and of a catalogue.
 
     The optical axis of a single exposure is the reference point of its coordinates.
     """
@@ -233,7 +239,10 @@ def _add_surroundings(
     x, y, mag = (np.concatenate([getattr(one, name) for one in lists]) for name in ("x", "y", "mag"))
     add_star_surroundings(noise, BrightStars(x, y, mag))
     if isinstance(search.wcs, TpvWcs):
-        add_ghosts(noise, known, (search.wcs.crpix[0] - 1.0, search.wcs.crpix[1] - 1.0))
+        inputs = template.inputs if isinstance(template, Template) else ()
+        axes = [(search.wcs.crpix[0] - 1.0, search.wcs.crpix[1] - 1.0), *(one.axis for one in inputs if one.axis)]
+        add_ghosts(noise, known, axes)
+    add_mask_edges(noise, matched.mask)
 
 
 def _scale_error(matched: Matched, filtered: FilteredDifference, settings: SubtractionSettings) -> float:

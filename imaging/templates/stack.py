@@ -18,6 +18,7 @@ from imaging.templates.resample import BLOCK, Resampled, resample
 from imaging.templates.resampling_inputs import with_resampling_inputs
 from imaging.templates.settings import StackSettings
 from imaging.timing import StepTimes
+from imaging.wcs.tpv import TpvWcs
 
 FloatArray = NDArray[np.float64]
 
@@ -46,6 +47,8 @@ class StackInput:
         Number of pixels rejected as outliers.
     alignment
         Correction of its coordinates.
+    axis
+        x and y of its optical axis on the search image's pixel grid, if its coordinates tell it.
     """
 
     label: str
@@ -55,6 +58,7 @@ class StackInput:
     n_stars: int
     clipped_pixels: int
     alignment: Alignment
+    axis: tuple[float, float] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,9 +170,12 @@ def stack_templates(search: CalibratedImage, templates: Iterable[CalibratedImage
         correlation = _stack_correlation(planes, makeup, tile)
         pixels = CcdImage(science, mask, weight, _header(search, described, makeup, scales, coverage))
         image = _stack_image(search, described, pixels, makeup, scales)
+    axes = [_optical_axis(search, t) for t in described]
     inputs = tuple(
-        StackInput(t.label, share, float(f), float(corrections[k]), int(counts[k]), int(c), p.alignment)
-        for t, p, share, f, k, c in zip(described, planes, shares, makeup.mean_shares, kept, clipped, strict=True)
+        StackInput(t.label, share, float(f), float(corrections[k]), int(counts[k]), int(c), p.alignment, axis)
+        for t, p, share, f, k, c, axis in zip(
+            described, planes, shares, makeup.mean_shares, kept, clipped, axes, strict=True
+        )
     )
     return Template(image, correlation, tile, coverage, inputs, makeup, times)
 
@@ -260,6 +267,17 @@ def _psf_stamps(search: CalibratedImage, templates: Sequence[CalibratedImage]) -
         stamp = template.psf.at_offsets(float(x[0]), float(y[0]), offsets, offsets)
         stamps.append(turned(stamp, pixel_matrix(search.wcs, template.wcs, nx / 2, ny / 2)))
     return np.array(stamps)
+
+
+def _optical_axis(search: CalibratedImage, template: CalibratedImage) -> tuple[float, float] | None:
+    """Return the optical axis of a template on the grid of the search image, continued linearly from its middle."""
+    if not isinstance(template.wcs, TpvWcs):
+        return None
+    middle = np.array([search.pixels.shape[1] / 2, search.pixels.shape[0] / 2])
+    seen = np.concatenate(template.wcs.sky_to_pixel(*search.wcs.pixel_to_sky(*middle[:, None])))
+    away = np.array(template.wcs.crpix) - 1.0 - seen
+    x, y = middle + np.linalg.solve(pixel_matrix(search.wcs, template.wcs, *middle), away)
+    return float(x), float(y)
 
 
 def _stack_correlation(planes: Sequence[Resampled], makeup: StackMakeup, tile: int) -> NDArray[np.float32]:

@@ -17,12 +17,12 @@ DISPLACEMENT = 2.0 * FOCAL_RATIO * SLOPE_PER_PIXEL
 """Twice the gap times the slope, over the radius gap / F, per pixel of distance from the axis."""
 
 
-def donuts(level):
+def donuts(level, axis=AXIS):
     """Return images of the pupil in electrons per pixel, out of focus by twice each gap, seen through the PSF."""
     image = galsim.ImageD(SIDE, SIDE, xmin=0, ymin=0, scale=1.0)
     for gap in GAPS_MM:
         radius = gap / FOCAL_RATIO / PIXEL_MM
-        shift = [2.0 * gap / PIXEL_MM * SLOPE_PER_PIXEL * (STAR[k] - AXIS[k]) for k in range(2)]
+        shift = [2.0 * gap / PIXEL_MM * SLOPE_PER_PIXEL * (STAR[k] - axis[k]) for k in range(2)]
         disc = galsim.TopHat(radius, flux=level * np.pi * radius**2)
         hole = galsim.TopHat(0.35 * radius, flux=-level * np.pi * (0.35 * radius) ** 2)
         seen = galsim.Convolve(galsim.Sum(disc, hole), ROUND)
@@ -31,7 +31,7 @@ def donuts(level):
     return image.array
 
 
-def searched(pattern, mag, *, transient=None):
+def searched(pattern, mag, *, transient=None, axes=(AXIS,)):
     image = np.random.default_rng(11).normal(0.0, SIGMA, (SIDE, SIDE)) + pattern
     if transient is not None:
         image += draw((SIDE, SIDE), [transient[0]], [transient[1]], [transient[2]])
@@ -40,14 +40,14 @@ def searched(pattern, mag, *, transient=None):
     before = significance(difference.filtered, 0.0, 0.0, unit, difference.tiling)
     weight = difference.weight.copy()
     stars = BrightStars(*(np.array([value]) for value in (*STAR, mag)))
-    geometry = add_ghosts(ResidualNoise(difference.filtered, weight, (0.0, 0.0), FWHM, SCALE), stars, AXIS)
+    geometries = add_ghosts(ResidualNoise(difference.filtered, weight, (0.0, 0.0), FWHM, SCALE), stars, axes)
     after = significance(difference.filtered, 0.0, 0.0, unit, difference.tiling)
-    return geometry, before, after, weight != difference.weight
+    return geometries, before, after, weight != difference.weight
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])  # in the search image, or in the template
 def test_the_geometry_is_fitted_and_no_edge_of_a_donut_is_significant(sign):
-    geometry, before, after, changed = searched(sign * donuts(8.0), 6.0)
+    (geometry,), before, after, changed = searched(sign * donuts(8.0), 6.0)
     assert (np.abs(before) > 5.0).mean() > 0.03
     assert geometry.displacement == pytest.approx(DISPLACEMENT, rel=0.1)
     inner = 55 / SCALE / 3.7  # 15 arcsec
@@ -56,22 +56,40 @@ def test_the_geometry_is_fitted_and_no_edge_of_a_donut_is_significant(sign):
     assert changed.mean() > 0.1
 
 
+def test_the_ghosts_of_a_template_with_another_pointing_are_elsewhere():
+    """What is left are crescents of both signs; the geometry of the search image alone explains only a part of them."""
+    other = (AXIS[0] - 2000.0, AXIS[1] + 1000.0)  # displaces the larger donut by 10 pixels
+    pattern, inner = donuts(16.0) - donuts(16.0, other), 55 / SCALE / 3.7  # 15 arcsec
+    far = np.hypot(*(np.indices((SIDE, SIDE)) - np.array(STAR[::-1])[:, None, None])) > 2.0 * inner
+    left, displacement = {}, {}
+    for axes in ((AXIS,), (AXIS, other)):
+        geometries, before, after, _ = searched(pattern, 6.0, axes=axes)
+        assert [geometry.axis for geometry in geometries] == list(axes)
+        assert (np.abs(before[far]) > 5.0).mean() > 0.01
+        left[axes], displacement[axes] = (np.abs(after[far]) > 5.0).mean(), geometries[0].displacement
+    assert left[AXIS,] > 4e-4 and left[AXIS, other] < 1e-4
+    assert displacement[AXIS, other] == pytest.approx(DISPLACEMENT, rel=0.04)
+    assert displacement[AXIS,] != pytest.approx(DISPLACEMENT, rel=0.04)
+    near = (AXIS[0] - 20.0, AXIS[1])  # displaces the largest ghost by less than a pixel: the same place
+    assert len(searched(donuts(8.0), 6.0, axes=(AXIS, near))[0]) == 1
+
+
 def test_noise_has_no_ghosts_and_stays_as_it_is():
     for mag in (4.0, 8.0):
-        geometry, before, after, changed = searched(0.0, mag)
-        assert geometry is None and not changed.any() and np.array_equal(before, after)
+        geometries, before, after, changed = searched(0.0, mag)
+        assert not geometries and not changed.any() and np.array_equal(before, after)
 
 
 def test_a_star_too_faint_for_ghosts_changes_nothing():
-    geometry, *_, changed = searched(donuts(12.0), FAINTEST_MAG + 0.1)
-    assert geometry is None and not changed.any()
+    geometries, *_, changed = searched(donuts(12.0), FAINTEST_MAG + 0.1)
+    assert not geometries and not changed.any()
 
 
 def test_a_transient_in_a_faint_ghost_is_still_found():
     """A tenth of the light is below the noise of a point source, but the whole ring shows it."""
     point = SIGMA / np.sqrt(np.sum(ROUND.drawImage(nx=41, ny=41, scale=1.0).array ** 2))
-    geometry, before, after, _ = searched(donuts(2.5), 6.0, transient=(240.0, 400.0, 20.0 * point))
-    assert geometry is not None
+    geometries, before, after, _ = searched(donuts(2.5), 6.0, transient=(240.0, 400.0, 20.0 * point))
+    assert geometries
     at = np.argmax(before[395:406, 235:246])
     assert before[395:406, 235:246].flat[at] == pytest.approx(20.0, abs=3.5)
     assert after[395:406, 235:246].flat[at] > 0.6 * before[395:406, 235:246].flat[at]

@@ -153,3 +153,13 @@ def test_the_matrix_between_two_pixel_grids():
     wcs = seed_wcs(10, 150.0, -20.0)
     other = TpvWcs(wcs.crval, (wcs.crpix[1], wcs.crpix[0]), wcs.cd[:, ::-1], wcs.pv)
     assert pixel_matrix(wcs, other, 1000.0, 2000.0) == pytest.approx(np.array([[0.0, 1.0], [1.0, 0.0]]), abs=1e-3)
+
+
+def test_the_optical_axis_of_every_template_is_known_on_the_search_images_grid(frames, stack):
+    search, templates = frames
+    tangent = [search.image.wcs.sky_to_pixel(*np.array(t.image.wcs.crval)[:, None]) for t in templates]
+    axes = np.array([one.axis for one in stack.inputs])
+    moved = np.squeeze(np.array(tangent))
+    assert axes[0] == pytest.approx(np.array(search.image.wcs.crpix) - 1.0, abs=0.1)
+    assert axes - axes[0] == pytest.approx(moved - moved[0], abs=0.3)
+    assert abs(axes[2, 0] - axes[0, 0]) > 20.0
