@@ -21,6 +21,9 @@ REQUIRED = ("source_id", "ra", "dec", "ref_epoch", "phot_g_mean_mag")
 
 PHOTOMETRY = ("g", "bp", "rp")
 
+ENOUGH_TO_TELL = 20
+"""Fewest positions of which all have the digits of single precision only where they were rounded to it."""
+
 SOURCE_COLUMNS = (
     *(name for name in REFERENCE_STARS.names if name != "variable" and not name.endswith("_mag_error")),
     *(f"phot_{name}_mean_flux_over_error" for name in PHOTOMETRY),
@@ -56,7 +59,7 @@ def reference_stars(source: pa.Table, settings: ReferenceCatalogueSettings, wher
     Raises
     ------
     InputError
-        If a required column is missing.
+        If a required column is missing, or positions were rounded to single precision, 0.03 arcsec.
     """
     missing = [name for name in REQUIRED if name not in source.column_names]
     if missing:
@@ -74,6 +77,10 @@ def reference_stars(source: pa.Table, settings: ReferenceCatalogueSettings, wher
         else:
             columns[field.name] = _column(source, field.name, field.type)
     stars = pa.table(columns, schema=REFERENCE_STARS)
+    ra = stars["ra"].drop_null().to_numpy()
+    if ra.size >= ENOUGH_TO_TELL and np.array_equal(ra, ra.astype(np.float32)):
+        value, remedy = f"ra of {where}", "fetch the table with ra and dec in double precision"
+        raise InputError("the positions were rounded to single precision, 0.03 arcsec", value=value, remedy=remedy)
     keep = pc.and_(pc.is_valid(stars["ra"]), pc.is_valid(stars["dec"]))
     keep = pc.and_(keep, pc.is_valid(stars["phot_g_mean_mag"]))
     if settings.faint_limit_mag is not None:
