@@ -131,8 +131,12 @@ def current_skymap(site: Site, superevent: str) -> tuple[AlertRecord, Path] | No
 
 
 def newest_event(site: Site) -> str | None:
-    """Return the event with the newest alert that has a sky map and is not retracted; None if there is none."""
+    """Return the event with the newest alert that has a sky map and is not retracted; None if there is none.
+
+    Mock events and tests (MS181101ab, TS190101a), which arrive every hour, are none.
+    """
     names = {path.parent.name for path in (site.state / "events").glob("*/*-*.json")}
+    names = {name for name in names if not name.startswith(("MS", "TS"))}
     alerts = [record for name in names if (record := read_event(site, name)) and not record.is_retraction]
     known = [record for record in alerts if current_skymap(site, record.superevent)]
     return max(known, key=lambda record: name_order(record.name)).superevent if known else None

@@ -112,6 +112,8 @@ def parse_alert(content: bytes) -> tuple[AlertRecord, dict[str, bytes]]:
     """
     try:
         document = _decoded(content)
+        if not isinstance(document.get("event"), Mapping | None):
+            raise TypeError(f"its event is a {type(document['event']).__name__}")
         event, external, urls = (_mapping(document.get(key)) for key in ("event", "external_coinc", "urls"))
         encoded = {"skymap": event.get("skymap"), "combined_skymap": external.get("combined_skymap")}
         record = AlertRecord(
@@ -120,7 +122,7 @@ def parse_alert(content: bytes) -> tuple[AlertRecord, dict[str, bytes]]:
             time_created=document["time_created"],
             time_event=_time(event.get("time")),
             false_alarms_per_second=_number(event.get("far")),
-            significant=str(event.get("significant")).strip().lower() == "true",
+            significant=str(event.get("significant")).strip().lower() in ("true", "1", "yes"),
             classification=_numbers(event.get("classification")),
             properties=_numbers(event.get("properties")),
             instruments=_words(event.get("instruments")),

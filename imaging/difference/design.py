@@ -89,7 +89,7 @@ class Stamps:
         lags = fft.irfft2(spectrum, s=self._transform)[:, :size, :size]
         flat = self.basis.images[:, ::-1, ::-1].reshape(len(self.basis.pairs), -1)
         right = self.right.copy()
-        right[:, :-1] += lags.reshape(len(self.x), -1).astype(float) @ flat.T
+        right[:, :-1] += lags.reshape(len(self.x), size * size).astype(float) @ flat.T
         right[:, -1] += weighted.sum(axis=(1, 2), dtype=float)
         data = self.data + change
         square = np.einsum("np,np,np->n", self.weight, data, data, dtype=float)

@@ -7,7 +7,7 @@ from typing import Any
 import numba
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_propagation
+from scipy.ndimage import binary_dilation, binary_propagation, label
 
 from imaging.errors import InputError
 from imaging.numerics.robust import MAD_TO_SIGMA
@@ -23,8 +23,9 @@ SAMPLE_STRIDE, MAX_CLIPPED = 7, 0.01
 LARGEST_VALUE, MOST_CODES = 1e20, 2
 """Largest pixel or weight, far beyond the flux of the brightest star in any unit; codes beyond it in one image."""
 
-MIN_REPEATS, FAR_SIGMA = 5, 8.0
-"""Times that one value below the sky by so many sigma repeats exactly where it stands for no data."""
+MIN_REPEATS, FAR_SIGMA, MIN_DARK = 5, 8.0, 500
+"""Times that one value below the sky by so many sigma repeats exactly where it stands for no data, and connected pixels
+that are so dark where no light fell on them: overscan, a vignetted edge, an amplifier without signal."""
 
 
 def blank_pixels(pixels: NDArray[Any], header: Mapping[str, Any]) -> BoolImage | None:
@@ -133,7 +134,7 @@ def _shortest_run(equal: float, n_pixels: int) -> int:
 
 
 def constant_pixels(pixels: NDArray[np.float32]) -> tuple[BoolImage, BoolImage]:
-    """Find exactly constant parts of an image, which no sky with noise has.
+    """Find exactly constant parts of an image, which no sky with noise has, and large ones far below the sky.
 
     Runs of equal pixels along rows and columns count if they are longer than chance makes them; in an image of
     integers chance makes longer ones. A value of such runs, and one far below the sky that repeats, stands for no data
@@ -147,7 +148,7 @@ def constant_pixels(pixels: NDArray[np.float32]) -> tuple[BoolImage, BoolImage]:
     Returns
     -------
     no_data
-        (ny, nx) pixels without data.
+        (ny, nx) pixels without data; dark parts are grown by two pixels.
     clipped
         (ny, nx) constant pixels at the highest value of the image: saturated cores.
     """
@@ -174,6 +175,7 @@ def constant_pixels(pixels: NDArray[np.float32]) -> tuple[BoolImage, BoolImage]:
         sigma = max(MAD_TO_SIGMA * float(np.median(np.abs(sample - middle))), step if np.isfinite(step) else 0.0)
         low, repeats = np.unique(pixels[finite & (pixels < middle - FAR_SIGMA * sigma)], return_counts=True)
         values = np.union1d(values, low[repeats >= MIN_REPEATS])
+        runs |= _dark_parts(finite & ~runs & (pixels < middle - FAR_SIGMA * sigma))
     everywhere = equal < 1.0 / pixels.shape[1]
     if np.count_nonzero(pixels == 0) >= MIN_REPEATS + 10.0 * equal * pixels.size:
         values = np.union1d(values, [np.float32(0.0)])
@@ -185,6 +187,16 @@ def constant_pixels(pixels: NDArray[np.float32]) -> tuple[BoolImage, BoolImage]:
     if not everywhere and sample.size > 100:
         far = far[np.abs(far - middle) > FAR_SIGMA * sigma]
     return (runs & ~clipped) | np.isin(pixels, far), clipped
+
+
+def _dark_parts(dark: BoolImage) -> BoolImage:
+    """Return the large connected parts of dark pixels."""
+    if np.count_nonzero(dark) < MIN_DARK:
+        return np.zeros_like(dark)
+    labels, _ = label(dark)
+    large = np.bincount(labels.ravel()) >= MIN_DARK
+    large[0] = False
+    return binary_dilation(large[labels], iterations=2)
 
 
 @numba.njit(cache=True)

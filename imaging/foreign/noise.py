@@ -23,6 +23,9 @@ BoolImage = NDArray[np.bool_]
 LAGS = 6
 """Number of lags along each axis."""
 
+FAR = slice(9, 13)
+"""Lags beyond those of any interpolation: what is left there along both axes are gradients of the sky and halos."""
+
 NEAR = 3
 """Lags along each axis that an interpolation correlates; at larger ones faint sources do, which are no noise."""
 
@@ -54,6 +57,9 @@ STAMP_HALF_WIDTH, FIT_RANGE = 6, (1.0, 200.0)
 MIN_STARS, ROUNDS, MAX_SQUARE = 5, 5, 10.0
 """Fewest stars, rounds of the fit, and largest squared deviation in units of the expected one."""
 
+STEPS_BESIDE, LEAST_NEIGHBOUR = ((-1, 0), (1, 0), (0, -1), (0, 1)), 0.5
+"""Pixels beside a peak (y, x); fraction of the PSF's light below which one is too faint for a star."""
+
 CLIPPED_MEAN = float(chi2.cdf(MAX_SQUARE, 3) / chi2.cdf(MAX_SQUARE, 1))
 """Mean of the squared deviations below the largest one, in units of the expected one."""
 
@@ -63,6 +69,8 @@ CONTRADICTING_SIGMA = 5.0
 
 def blank_correlation(science: FloatImage, sigma: FloatImage, blank: BoolImage) -> FloatArray | None:
     """Measure the autocorrelation of the noise in blank sky.
+
+    A smooth sky that the mesh has not followed correlates over all lags alike, and is taken out.
 
     Parameters
     ----------
@@ -86,11 +94,12 @@ def blank_correlation(science: FloatImage, sigma: FloatImage, blank: BoolImage) 
     if np.count_nonzero(used) < MIN_BLANK:
         return None
     values = np.where(used, values - np.float32(values[used].mean()), np.float32(0.0))
-    size = [fft.next_fast_len(n + LAGS, real=True) for n in values.shape]
+    size = [fft.next_fast_len(n + FAR.stop, real=True) for n in values.shape]
     sums, pairs = (fft.irfft2(np.abs(fft.rfft2(v, s=size)) ** 2, s=size) for v in (values, used.astype(float)))
     covariance = np.divide(sums, pairs, out=np.zeros_like(sums), where=pairs > 0.5)
     below = covariance[:, (-np.arange(LAGS)) % size[1]][:LAGS]
-    lags = 0.5 * (covariance[:LAGS, :LAGS] + below)
+    smooth = max(min(float(covariance[0, FAR].mean()), float(covariance[FAR, 0].mean())), 0.0)
+    lags = 0.5 * (covariance[:LAGS, :LAGS] + below) - smooth
     correlation = lags / lags[0, 0]
     if max(abs(correlation[0, 1]), abs(correlation[1, 0])) < CORRELATED:
         return None
@@ -180,7 +189,8 @@ def gain_of_stars(
         data, noise = science[window].astype(float), np.sqrt(variance[window].astype(float))
         if data.shape != (2 * half + 1, 2 * half + 1) or not np.isfinite(noise).all():
             continue
-        points.append(_deviations(data, noise, psf, float(a), float(b), lags, long_range(correlation)))
+        point = _deviations(data, noise, psf, float(a), float(b), lags, long_range(correlation))
+        points += [] if point is None else [point]
     if len(points) < MIN_STARS:
         return None
     light, square, sky = (np.concatenate(part) for part in zip(*points, strict=True))
@@ -220,8 +230,10 @@ def _stamp_correlation(correlation: FloatArray) -> FloatArray:
 
 def _deviations(
     data: FloatArray, noise: FloatArray, psf: PsfModel, x: float, y: float, lags: FloatArray | None, reach: float
-) -> tuple[FloatArray, FloatArray, FloatArray]:
+) -> tuple[FloatArray, FloatArray, FloatArray] | None:
     """Fit flux, position and background of a star; return light, squared deviation and sky sigma of its pixels.
+
+    None for what is sharper than a star.
 
     The fit takes a part of the noise, most of it in the core. The deviation is divided by the part of the sky's noise
     that is left, and the light is that whose photons would give it in white noise.
@@ -236,6 +248,8 @@ def _deviations(
         if flux <= 0:
             break
         dx, dy = (float(np.clip(d - m / flux, -2.0, 2.0)) for d, m in ((dx, mx), (dy, my)))
+    if _is_sharper(data - level, stamp, noise):
+        return None
     light = flux * stamp
     fitted = (columns @ np.array([flux, mx, my, level])).reshape(stamp.shape)
     square = ((data - fitted) ** 2).ravel()
@@ -246,6 +260,13 @@ def _deviations(
     root = np.sqrt(np.maximum(light.ravel(), 0.0))
     of_light = _variances(left * root[None, :], lags) / reach  # the photons are those of the input
     return of_light / of_sky, square / of_sky, noise.ravel()
+
+
+def _is_sharper(data: FloatArray, stamp: FloatArray, noise: FloatArray) -> bool:
+    """Return whether a pixel beside the peak is fainter than the PSF allows: a hot pixel, or a cosmic ray."""
+    middle, beside = (STAMP_HALF_WIDTH,) * 2, tuple(np.array(STEPS_BESIDE).T + STAMP_HALF_WIDTH)
+    expected = stamp[beside] / stamp[middle] * data[middle]
+    return bool(np.any(data[beside] < LEAST_NEIGHBOUR * expected - CLIP_SIGMA * noise[beside]))
 
 
 def _variances(matrix: FloatArray, lags: FloatArray | None) -> FloatArray:

@@ -246,7 +246,7 @@ def _linear(
     constant, clipped = constant_pixels(science)
     constant |= dithered
     if constant.any():
-        notes.append(f"{constant.sum()} pixels are constant and hold no data")
+        notes.append(f"{constant.sum()} pixels hold no data: they are constant, or far below the sky")
     return science, absent | constant, clipped, tuple(notes)
 
 

@@ -32,6 +32,9 @@ MAX_PIXELS = 1 << 29
 MAX_UNPACKED_BYTES = 1 << 32
 """Bytes of a file that was compressed as a whole."""
 
+PACKERS = {b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"PK\x03\x04": "zip", b"\x1f\x9d": "compress", b"(\xb5/\xfd": "zstd"}
+"""How files begin that a program has compressed as a whole, and the program. Only gzip is undone."""
+
 BITS = (8, 16, 32, 64, -32, -64)
 
 FORM = re.compile(r"(\d*)([LXBIJKAEDCMPQ])")
@@ -101,6 +104,9 @@ def check_fits(
     DamagedError
         If the file contradicts itself, with the place and the value.
     """
+    packer = next((name for magic, name in PACKERS.items() if content[: len(magic)] == magic), None)
+    if packer is not None:
+        raise DamagedError(f"the file is compressed with {packer}, unpack it first")
     found: list[HduLayout] = []
     place = 0
     while place < len(content):

@@ -27,6 +27,9 @@ EPOCHS_YR = (1900.0, 2100.0)
 
 PHOTOMETRY = ("g", "bp", "rp")
 
+ENOUGH_TO_TELL = 20
+"""Fewest positions of which all have the digits of single precision only where they were rounded to it."""
+
 SOURCE_COLUMNS = (
     *(name for name in REFERENCE_STARS.names if name != "variable" and not name.endswith("_mag_error")),
     *(f"phot_{name}_mean_flux_over_error" for name in PHOTOMETRY),
@@ -62,7 +65,8 @@ def reference_stars(source: pa.Table, settings: ReferenceCatalogueSettings, wher
     Raises
     ------
     InputError
-        If a required column is missing, or a position or epoch cannot be.
+        If a required column is missing, a position or epoch cannot be, or positions were rounded to single precision,
+        0.03 arcsec.
     """
     missing = [name for name in REQUIRED if name not in source.column_names]
     if missing:
@@ -82,6 +86,10 @@ def reference_stars(source: pa.Table, settings: ReferenceCatalogueSettings, wher
     stars = pa.table(columns, schema=REFERENCE_STARS)
     ra = column(stars, "ra")
     known = known_positions(ra, column(stars, "dec"), "Gaia", where)
+    given = ra[np.isfinite(ra)]
+    if given.size >= ENOUGH_TO_TELL and np.array_equal(given, given.astype(np.float32)):
+        value, remedy = f"ra of {where}", "fetch the table with ra and dec in double precision"
+        raise InputError("the positions were rounded to single precision, 0.03 arcsec", value=value, remedy=remedy)
     stars = with_column(stars, "ra", ra % 360.0)
     keep = pc.and_(pa.array(known), pc.is_valid(stars["phot_g_mean_mag"]))
     _require_epochs(column(stars, "ref_epoch"), where)

@@ -28,13 +28,14 @@ NODES = 15
 MAX_ERROR_PIXELS = 0.01
 """Largest difference after mapping to the sky and back; images are aligned to better than 0.05 pixel."""
 
-NOT_READ = ("CPDIS", "CQDIS", "D2IMDIS", "AXISCORR", "WAT0_", "WAT1_", "WAT2_")
-"""Cards of distortions that are in other extensions or in strings of IRAF, by how they begin."""
+NOT_READ = ("CPDIS", "CQDIS", "D2IMDIS", "AXISCORR", "PCA1X", "PCA2X", "WAT0_", "WAT1_", "WAT2_")
+"""Cards of distortions that are in other extensions, in polynomials of Pan-STARRS or in strings of IRAF, by how they
+begin."""
 
 _WCS_CARD = re.compile(
     r"(?:C(?:TYPE|RVAL|RPIX|UNIT|DELT|ROTA|NAME|RDER|SYER)\d|(?:CD|PC|PV|PS)\d+_\d+|PC00\d00\d"
     r"|(?:A|B|AP|BP)_(?:ORDER|DMAX|\d_\d)|LONPOLE|LATPOLE|RADESYS|RADECSYS|EQUINOX|EPOCH|WCSAXES|MJD-OBS|DATE-OBS"
-    r"|(?:CPDIS|CQDIS|D2IMDIS)\d|AXISCORR|WAT\d_\d+|(?:DP|DQ)\d.*)$"
+    r"|(?:CPDIS|CQDIS|D2IMDIS)\d|AXISCORR|PCA\dX\dY\d|WAT\d_\d+|(?:DP|DQ)\d.*)$"
 )
 
 _NUMBER = re.compile(
@@ -282,7 +283,7 @@ def _check_complete(cards: Mapping[str, Any]) -> None:
 def _check_supported(cards: Mapping[str, Any]) -> None:
     """Raise for coordinates that astropy would read without a part of their distortion."""
     kinds = [str(cards.get(f"CTYPE{axis}", "")).strip() for axis in (1, 2)]
-    unread = sorted(key for key in cards if key.startswith(NOT_READ) and not key.startswith("WAT0_"))
+    unread = sorted(k for k, value in cards.items() if k.startswith(NOT_READ) and not k.startswith("WAT0_") and value)
     irafs = [k for k in unread if k.startswith("WAT")]
     if re.search(r"tnx|zpx|lngcor|latcor|projp", "".join(str(cards[k]).lower() for k in irafs)) or any(
         kind.endswith(("TNX", "ZPX")) for kind in kinds

@@ -459,3 +459,17 @@ def test_prediction_of_the_weight_is_that_of_the_result(matched):
         *(pair.search.weight, pair.template.weight, dark, (1.0, 1.0), None, result.noise, result.tiling)
     )
     assert np.median(weight) == pytest.approx(1 / predicted_variance(result), rel=0.02)
+
+
+@pytest.mark.parametrize(("size", "followed"), [(400, True), (180, False), (1100, False)])
+def test_on_small_images_a_smaller_mesh_follows_a_sky_that_turns_fast(size, followed):
+    """Moonlight of one sigma, 100 pixels wide: 23 false detections in 600 x 600 pixels before."""
+    y, x = np.indices((size, size))
+    light = 5.0 * np.exp(-0.5 * ((x - 0.6 * size) ** 2 + (y - 0.5 * size) ** 2) / 100.0**2)
+    white = np.random.default_rng(2).normal(0.0, 5.0, (size, size))
+    good, nowhere = np.ones((size, size), bool), np.zeros((size, size), np.float32)
+    left = subtract_mesh((white + light).astype(np.float32), good, nowhere, 5.0, 128)
+    peak = np.hypot(x - 0.6 * size, y - 0.5 * size) < 25
+    assert (abs(left[peak].mean()) < 4 * 5.0 / np.sqrt(np.count_nonzero(peak))) == followed
+    plain = subtract_mesh(white.astype(np.float32), good, nowhere, 5.0, 128)
+    assert np.std(white - plain) < 0.1  # what is no structure is not followed

@@ -115,6 +115,8 @@ def test_stamps_convolved_with_a_kernel_each(stamps):
 def test_moved_stamps_have_the_products_of_their_new_data(stamps):
     change = RNG.normal(0.0, 30.0, stamps.data.shape).astype(np.float32)
     moved = stamps.moved(change)
+    nothing = stamps.take(np.zeros(len(stamps.x), dtype=bool))  # a part of the image without stars
+    assert nothing.moved(change[:0]).right.shape == (0, stamps.right.shape[1])
     for k in range(len(stamps.x)):
         images = [fftconvolve(stamps.patches[k].astype(float), i, mode="valid").ravel() for i in stamps.basis.images]
         columns = np.array([*images, np.ones(stamps.side**2)])

@@ -38,6 +38,32 @@ def test_white_noise_and_too_little_sky_have_no_correlation():
     assert blank_correlation(noise([0.5, 0.5]), sigma, few) is None
 
 
+def smooth_sky(kind):
+    """Return what a mesh leaves of the sky, a third of the noise."""
+    y, x = np.indices(SHAPE)
+    return 0.6 * {
+        "halo": np.exp(-np.hypot(x - 150, y - 200) / 60),
+        "moonlight": np.exp(-0.5 * ((x - 300) ** 2 + (y - 80) ** 2) / 90.0**2),
+        "step": np.where(x < 200, 0.5, -0.5) * np.exp(-np.abs(x - 200) / 60),
+    }[kind].astype(np.float32)
+
+
+@pytest.mark.parametrize("kind", ["halo", "moonlight", "step"])
+def test_a_smooth_sky_is_no_correlation_of_neighbours(kind):
+    """It reduced the signal to noise of a transient in a field with a galaxy from 9.2 to 5.4."""
+    ones = np.ones(SHAPE, np.float32)
+    assert blank_correlation(noise([1.0]) + smooth_sky(kind), ones, ones > 0) is None
+    resampled, sigma = noise([0.7, 0.3]), np.float32(0.58)
+    found = blank_correlation(resampled + sigma * smooth_sky(kind), sigma * ones, ones > 0)
+    assert found is not None and found[0, 1] == pytest.approx(0.21 / 0.58, abs=0.02)
+
+
+def test_correlated_rows_stay_correlated():
+    rows = np.random.default_rng(5).normal(0.0, 0.4, (SHAPE[0], 1)).astype(np.float32)
+    found = blank_correlation(noise([1.0]) + rows, np.ones(SHAPE, np.float32), np.ones(SHAPE, bool))
+    assert found is not None and found[0, 1] == pytest.approx(0.16 / 1.16, abs=0.02) and abs(found[1, 0]) < 0.02
+
+
 def test_some_rows_of_a_large_image_tell_its_noise(monkeypatch):
     """Of 40 000 blank pixels of 160 000 the width is known to 0.6 %, so 2.4 % are four sigma of it."""
     sigma = np.where(np.arange(SHAPE[1]) < 200, 1.0, 2.0) * np.ones(SHAPE)
@@ -82,6 +108,19 @@ def test_the_gain_of_stars_has_no_bias():
     """Single fields scatter by 0.10; the part of the noise that the fit takes made the mean 1.20."""
     measured = [gain_of_stars(*field(4.0, seed=seed)[:5]) for seed in range(3, 11)]
     assert np.mean(measured) / 4.0 == pytest.approx(1.04, abs=0.07)  # eight fields: 1.075 +- 0.033
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 4), (3, 1)])
+def test_cosmic_rays_and_hot_pixels_show_no_gain(shape):
+    """Forty of them among a hundred stars made a gain of 0.09 of one; here a few of them lie in the stars' stamps."""
+    pixels, variance, psf, x, y, _ = field(1.0)
+    alone = gain_of_stars(pixels, variance, psf, x, y)
+    random = np.random.default_rng(8)
+    a, b = random.integers(20, 380, (2, 40))
+    for i, j, value in zip(a, b, random.uniform(500, 5000, 40), strict=True):
+        pixels[j : j + shape[0], i : i + shape[1]] += np.float32(value)
+    found = gain_of_stars(pixels, variance, psf, np.append(x, a), np.append(y, b))
+    assert found is not None and alone is not None and 0.5 < found / alone < 1.5
 
 
 def test_faint_stars_do_not_contradict_a_gain():

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.ndimage import binary_dilation
 
 from imaging.errors import InputError
 from imaging.foreign.no_data import blank_pixels, code_pixels, constant_pixels, dithered_pixels, linear_pixels
@@ -59,6 +60,26 @@ def test_flat_tops_of_stars_are_saturated_and_keep_their_value():
     image[100:109, 100:109] = 65535.0
     no_data, clipped = constant_pixels(image)
     assert not no_data.any() and clipped.sum() == 81 and clipped[104, 104]
+
+
+@pytest.mark.parametrize(("place", "level"), [("corner", 0.0), ("corner", 300.0), ("third", 0.0)])
+def test_large_parts_far_below_the_sky_hold_no_data(place, level):
+    """Overscan, or an amplifier without signal: its noise is that of the readout."""
+    image, expected = sky(), np.zeros(SHAPE, bool)
+    image[PLACES[place]] = sky(level, 5.0, 2)[PLACES[place]]
+    expected[PLACES[place]] = True
+    no_data, clipped = constant_pixels(image)
+    assert not clipped.any() and no_data[expected].all()
+    assert not (no_data & ~binary_dilation(expected, iterations=2)).any()
+    image[PLACES[place]] = sky(460.0, 20.0, 2)[PLACES[place]]  # a step of two sigma is sky
+    assert not constant_pixels(image)[0].any()
+
+
+def test_a_small_dark_spot_is_data():
+    """As a negative source is, or a star that a template subtracted too much."""
+    image = sky()
+    image[100:115, 100:115] -= 400.0
+    assert not constant_pixels(image)[0].any()
 
 
 def test_an_image_of_one_value_has_no_data():

@@ -122,6 +122,16 @@ def test_the_image_is_found_wherever_mask_and_weight_stand(tmp_path, order):
     assert loaded.weight is not None and np.all(loaded.weight == 0.25)
 
 
+@pytest.mark.parametrize("degrees", [0.3, 0.1, 1e-8])
+def test_coordinates_that_nobody_has_solved_are_refused(tmp_path, degrees):
+    """Programs write one degree per pixel where they know nothing."""
+    cards = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 0.0, "CRVAL2": 0.0, "CRPIX1": 120.0, "CRPIX2": 130.0}
+    header = fits.Header(cards | {"CD1_1": -degrees, "CD2_2": degrees})
+    fits.PrimaryHDU(counts()[100:160, 90:150], header).writeto(tmp_path / "a.fits")
+    with pytest.raises(InputError, match=r"impossible coordinates .* arcsec per pixel.*0.001 to 100"):
+        read_image(tmp_path / "a.fits")
+
+
 @pytest.mark.parametrize("chip", [1, 2])
 def test_mask_and_weight_of_several_chips_are_those_of_the_same_version(tmp_path, chip):
     """As of Hubble: SCI, ERR and DQ of chip 1, then of chip 2."""

@@ -1,6 +1,8 @@
 """Files are held against their own sizes, checksums and seals before they are believed."""
 
+import bz2
 import json
+import lzma
 import struct
 import warnings
 
@@ -10,6 +12,7 @@ import pytest
 from astropy.io import fits
 
 from imaging.errors import CcdError, InputError, StorageError
+from imaging.io.calibrated import read_image
 from imaging.io.calibration_write import write_calibration_image, write_image_extensions, write_table_extensions
 from imaging.io.calibrations import read_calibration_image, read_crosstalk, read_linearity, read_sky_modes
 from imaging.io.checked import check_fits, fits_file
@@ -104,6 +107,13 @@ def test_a_tile_that_lies_outside_of_the_file_is_not_given_to_c_code(tmp_path):
         content[hdu.data_start : hdu.data_start + 8] = struct.pack(">ii", *pair)
         with pytest.raises(DamagedError, match="tile"):
             check_fits(bytes(content))
+
+
+@pytest.mark.parametrize(("packer", "name"), [(bz2, "bzip2"), (lzma, "xz")])
+def test_a_file_that_a_program_has_packed_is_named_as_such(tmp_path, packer, name):
+    (tmp_path / "a.fits").write_bytes(packer.compress(bytes(5760)))
+    with pytest.raises(InputError, match=rf"a.fits: the file is compressed with {name}, unpack it first"):
+        read_image(tmp_path / "a.fits")
 
 
 def test_two_extensions_of_one_ccd_cost_both_ccds_by_name(tmp_path):

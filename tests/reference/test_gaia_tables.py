@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from astropy.table import Table
 
 from imaging.errors import InputError
 from imaging.io.source_tables import source_batches
@@ -133,6 +134,25 @@ def test_rounding_stays_below_the_errors_of_the_best_stars(tmp_path):
     relative = column(rounded, "ra_error") / column(exact, "ra_error") - 1.0
     assert np.abs(relative).max() < 1 / 256
     assert np.array_equal(column(exact, "source_id"), column(rounded, "source_id"))
+
+
+@pytest.mark.parametrize("ending", ["parquet", "fits"])
+def test_positions_of_single_precision_are_refused(tmp_path, ending):
+    """They are rounded to 0.03 arcsec, a thousand times the error of the stars."""
+    random, n = np.random.default_rng(3), 100
+    columns = {"source_id": np.arange(n), "ref_epoch": np.full(n, 2016.0), "phot_g_mean_mag": np.full(n, 17.0)}
+    columns |= {"ra": random.uniform(150, 151, n), "dec": random.uniform(2, 3, n)}
+    path = tmp_path / f"a.{ending}"
+    for kind in (np.float64, np.float32):
+        given = columns | {name: columns[name].astype(kind) for name in ("ra", "dec")}
+        if ending == "parquet":
+            pq.write_table(pa.table(given), path)
+        else:
+            Table(given).write(path, overwrite=True)
+        if kind is np.float64:
+            assert read(path).num_rows == n
+    with pytest.raises(InputError, match=rf"single precision.*a.{ending}"):
+        read(path)
 
 
 def test_what_is_no_gaia_table_is_refused(tmp_path):

@@ -141,6 +141,7 @@ def test_tan_with_pv_terms_means_tpv():
         ({"CTYPE1": "RA---TNX", "CTYPE2": "DEC--TNX", "WAT1_001": "wtype=tnx"}, "distortion"),
         ({"WAT1_001": 'wtype=tnx axtype=ra lngcor = "3. 4. 4. 2."'}, "distortion.*WAT1_001"),
         ({"CPDIS1": "Lookup"}, "distortion"),
+        ({"PCA1X2Y0": 1e-3, "PCA2X0Y2": 0.0, "NPLYTERM": 2}, "distortion.*PCA1X2Y0"),
         ({"CTYPE1": "ELON-TAN", "CTYPE2": "ELAT-TAN"}, "'ELON-TAN'"),
         ({"RADESYS": "FK5", "EQUINOX": "now"}, "EQUINOX of the header is no year"),
         ({"RADESYS": "FK5", "CRVAL1": "150,0"}, "CRVAL1 of the header is no number"),

@@ -142,7 +142,8 @@ def test_doctor_of_a_night_that_is_not_registered_says_how_to_register_it(site, 
     document = json.loads(capsys.readouterr().out)
     command = "gw-workflow register-night 20240101 --event {} --site " + str(site.root)
     assert document["commands"] == [command.format("EVENT --skymap FILE")]
-    for event, skymap, hour in (("S240101a", "map.fits", 2), ("S240101b", None, 3)):
+    events = (("S240101a", "map.fits", 2), ("S240101b", None, 3), ("MS240101c", "mock.fits", 4))
+    for event, skymap, hour in events:
         record = AlertRecord(
             superevent=event, alert_type="INITIAL", time_created=f"2024-01-01T0{hour}:00:00Z", skymap=skymap
         )

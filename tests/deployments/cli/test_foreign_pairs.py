@@ -117,12 +117,31 @@ def resampled(name, image, header):
     return convolve(image, np.outer([0.7, 0.3], [0.7, 0.3])).astype(np.float32)
 
 
+def moonlight(name, image, header):
+    y, x = np.mgrid[:N, :N]
+    light = 150 * np.exp(-0.5 * ((x - 100) ** 2 + (y - 330) ** 2) / 90.0**2)
+    return image + light.astype(np.float32) if name == "science" else image
+
+
+def hot_pixels(name, image, header):
+    image[tuple(np.random.default_rng(len(name)).integers(0, N, (2, 40)))] += 3000.0
+    return image
+
+
+def overscan(name, image, header):
+    image[:, :40] = np.random.default_rng(9).normal(0.0, 5.0, (N, 40))
+    return image
+
+
 CHANGES = {
     "as it is": None,
     "no data": no_data,
     "electrons per second": scaled("electron/s", 1 / 90, GAIN=4.0, MAGZERO=ZEROPOINT - 2.5 * np.log10(90.0)),
     "nanojansky without gain": scaled("nJy", 10 ** (-0.4 * (ZEROPOINT - 31.4)), GAIN=None, MAGZERO=None),
     "resampled before": resampled,
+    "moonlight": moonlight,
+    "hot pixels without a mask": hot_pixels,
+    "overscan": overscan,
 }
 
 

@@ -450,6 +450,8 @@ def test_a_full_disk_loses_no_alert(site, skymap, tmp_path, hearing, monkeypatch
         ("far", "1e-10", "false_alarms_per_second", 1e-10),
         ("significant", "false", "significant", False),
         ("significant", "True", "significant", True),
+        ("significant", 1, "significant", True),
+        ("significant", 0, "significant", False),
         ("classification", ["BNS"], "classification", {}),
         ("classification", {"BNS": "high", "NSBH": 0.2, "SSM": None}, "classification", {"NSBH": 0.2}),
         ("instruments", "H1, L1", "instruments", ("H1", "L1")),
@@ -477,6 +479,13 @@ def test_a_combined_map_that_is_no_text_leaves_the_own_one(combined):
 def test_an_alert_may_be_wrapped_by_a_client(wrap):
     document = json.loads(alert_bytes("bWFw"))
     assert parse_alert(json.dumps(wrap(document)).encode()) == parse_alert(json.dumps(document).encode())
+
+
+@pytest.mark.parametrize("event", [[{"far": 1e-9}], "S250102a", 5])
+def test_an_event_of_another_form_is_not_taken_for_an_alert_without_a_map(event):
+    document = json.loads(alert_bytes("bWFw")) | {"event": event}
+    with pytest.raises(InputError, match="its event is a"):
+        parse_alert(json.dumps(document).encode())
 
 
 @pytest.mark.parametrize(
