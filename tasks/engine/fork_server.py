@@ -52,8 +52,8 @@ def start_fork_server(environment: Mapping[str, str]) -> bool:
         _environment.update(environment)
         atexit.register(_stop)
         # A process that was killed is started again with the next worker, and needs its variables then, too.
-        forkserver._forkserver.ensure_running = _ensure_running  # type: ignore[attr-defined]
-    forkserver._forkserver.ensure_running()  # type: ignore[attr-defined]
+        forkserver._forkserver.ensure_running = _ensure_running  # type: ignore[method-assign]
+    forkserver._forkserver.ensure_running()
     return _environment == dict(environment)
 
 
@@ -65,7 +65,7 @@ def _ensure_running() -> None:
         before = {name: os.environ.get(name) for name in own}
         os.environ.update(own)
         try:
-            forkserver.ForkServer.ensure_running(forkserver._forkserver)  # type: ignore[attr-defined]
+            forkserver.ForkServer.ensure_running(forkserver._forkserver)
         finally:
             for name, value in before.items():
                 if value is None:
