@@ -108,9 +108,9 @@ def check_room(plan: NightPlan, site: Site, at_once: int, *, tidies: bool) -> Ro
     needed = room.needed_gb(tidies=tidies)
     if room.n_ccds + room.n_searched and needed > room.free_gb:
         raise InputError(
-            "the night does not fit on the disk",
+            f"the night needs {needed:.1f} GB and does not fit on the disk",
             value=room.sentence(),
-            limit=f"{needed:.1f} GB",
+            limit=f"{room.free_gb:.1f} GB",
             remedy=f"free space on the disk of {site.store}, or list fewer exposures; what is processed is kept",
         )
     return room_for(plan, site, at_once)

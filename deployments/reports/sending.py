@@ -99,7 +99,7 @@ def ask(
     UnansweredError
         If the request may have arrived without an answer; it must not be repeated automatically.
     InputError
-        If the receiver cannot be reached at all.
+        If the server cannot be reached at all.
     """
     secrets = (client.headers.get("authorization", "").partition(" ")[2], (content.get("data") or {}).get("api_key"))
     pause = FIRST_WAIT_S
@@ -110,7 +110,7 @@ def ask(
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol) as error:
             if turn == TRIES:
                 raise InputError(
-                    f"the receiver cannot be reached: {_hiding(secrets, str(error)) or type(error).__name__}",
+                    f"the server cannot be reached: {_hiding(secrets, str(error)) or type(error).__name__}",
                     value=client.base_url,
                     remedy="check the address in the block and the network, then run the same command again",
                 ) from error

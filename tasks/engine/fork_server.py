@@ -8,6 +8,7 @@ only second thread of the other one is that of Arrow's allocator (jemalloc), whi
 import atexit
 import os
 import sys
+import threading
 from collections.abc import Mapping
 from multiprocessing import forkserver
 
@@ -22,6 +23,8 @@ OWN = ("deployments", "flows", "tasks")
 
 _environment: dict[str, str] = {}
 """Environment variables with which the process was started; empty before."""
+
+_starting = threading.Lock()
 
 
 def start_fork_server(environment: Mapping[str, str]) -> bool:
@@ -48,16 +51,27 @@ def start_fork_server(environment: Mapping[str, str]) -> bool:
     if not _environment:
         _environment.update(environment)
         atexit.register(_stop)
-    before = dict(os.environ)
-    # python -c would search the working folder first, where a package of the same name may be.
-    os.environ.update(environment, PYTHONSAFEPATH="1", PYTHONPATH=os.pathsep.join(filter(None, sys.path)))
-    try:
-        forkserver.ensure_running()
-    finally:
-        for name in os.environ.keys() - before.keys():
-            del os.environ[name]
-        os.environ.update(before)
+        # A process that was killed is started again with the next worker, and needs its variables then, too.
+        forkserver._forkserver.ensure_running = _ensure_running  # type: ignore[method-assign]
+    forkserver._forkserver.ensure_running()
     return _environment == dict(environment)
+
+
+def _ensure_running() -> None:
+    """Start the process with its environment variables, unless it runs."""
+    # python -c would search the working folder first, where a package of the same name may be.
+    own = _environment | {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    with _starting:
+        before = {name: os.environ.get(name) for name in own}
+        os.environ.update(own)
+        try:
+            forkserver.ForkServer.ensure_running(forkserver._forkserver)
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    del os.environ[name]
+                else:
+                    os.environ[name] = value
 
 
 def _stop() -> None:

@@ -38,7 +38,8 @@ def test_a_night_that_cannot_fit_is_refused_with_the_numbers(plan, tmp_path, mon
         disk.check_room(plan, site, 2, tidies=True)
     # 150 exposures of 60 CCDs at 20 MB, 100 differences at 17 MB; intermediate images of two exposures in process
     needed = (150 * 60 * 20 + 100 * 60 * 17) / 1e3 + 2 * 60 * 34 / 1e3
-    assert f"{needed:.1f} GB" in caught.value.sentence()
+    assert f"needs {needed:.1f} GB and does not fit" in caught.value.sentence()
+    assert "allowed: 200.0 GB" in caught.value.sentence()
     assert "9000 CCDs" in caught.value.sentence()
     assert "200.0 GB are free" in caught.value.sentence()
 

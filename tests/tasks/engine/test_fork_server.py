@@ -18,7 +18,8 @@ BUSY_S = 4.0
 """CPU time of a worker: more than the script itself takes for its imports."""
 
 SCRIPT = """
-import json, logging, multiprocessing, os, sys, time
+import json, logging, multiprocessing, os, signal, sys, time
+from multiprocessing import forkserver
 import tasks.engine.jobs
 from tasks.engine.fork_server import start_fork_server
 
@@ -39,7 +40,14 @@ if __name__ == "__main__":
     current = [start_fork_server(settings), start_fork_server(settings), start_fork_server({"PREFECT_API_URL": "x"})]
     assert dict(os.environ) == before
     with multiprocessing.get_context("forkserver").Pool(1) as pool:
-        print(json.dumps([current, pool.apply(look)]))
+        first = pool.apply(look)
+    process = forkserver._forkserver._forkserver_pid
+    os.kill(process, signal.SIGKILL)
+    os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT)
+    sys.argv[1] = "0"
+    with multiprocessing.get_context("forkserver").Pool(1) as pool:
+        print(json.dumps([current, first, pool.apply(look)]))
+    assert dict(os.environ) == before
 """
 
 
@@ -50,7 +58,10 @@ def time_of_children() -> float:
 
 @pytest.mark.skipif(METHOD == "spawn", reason="workers are forked on Linux")
 def test_a_worker_has_everything_at_once(tmp_path):
-    """A package of the same name in the working folder is not taken; other settings are noticed."""
+    """A package of the same name in the working folder is not taken; other settings are noticed.
+
+    The same holds for workers after the process from which they are forked was killed.
+    """
     (tmp_path / "tasks").mkdir()
     (tmp_path / "tasks" / "__init__.py").write_text("raise RuntimeError('not ours')")
     (tmp_path / "scripts").mkdir()
@@ -62,9 +73,10 @@ def test_a_worker_has_everything_at_once(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert time_of_children() > before + BUSY_S, "the time of a worker counts"
-    current, (is_loaded, threads, url, level, own, omp) = json.loads(done.stdout)
+    current, *workers = json.loads(done.stdout)
     assert current == [True, True, False]
-    assert is_loaded
-    assert threads == 1, "a fork of several threads may hold a lock that nobody releases"
-    assert (url, omp, level) == ("http://127.0.0.1:9/api", "3", logging.CRITICAL)
-    assert Path(own).is_relative_to(ROOT)
+    for is_loaded, threads, url, level, own, omp in workers:
+        assert is_loaded
+        assert threads == 1, "a fork of several threads may hold a lock that nobody releases"
+        assert (url, omp, level) == ("http://127.0.0.1:9/api", "3", logging.CRITICAL)
+        assert Path(own).is_relative_to(ROOT)
