@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 SETTLE_S = 6.0
 """Seconds to wait before the server's CPU time is read, because it records task runs in batches with a delay."""
 
+WAIT_S = 60.0
+"""Seconds in which nothing runs, to measure what waiting costs."""
 
 EXPOSURES = 2
 """Exposures of the cached night: one search exposure and one template."""
@@ -131,6 +133,24 @@ def measure_dask(site: Site, server: psutil.Process, ccds: Sequence[int]) -> lis
             5.0,
             n=len(ccds),
         ),
+    ]
+
+
+def measure_waiting(server: psutil.Process) -> list[Row]:
+    """Measure what a server, and two workers with their command, cost while nothing runs."""
+    from blocks.cluster import ComputeCluster
+    from tasks.engine.cluster import Cluster
+
+    cluster = Cluster(ComputeCluster(n_workers=2))
+    cluster.client()
+    time.sleep(SETTLE_S)
+    with measured(server) as cost:
+        time.sleep(WAIT_S)
+    cluster.close()
+    workers, served = cost.flow_cpu_s + cost.worker_cpu_s, cost.server_cpu_s
+    return [
+        Row("nothing runs: CPU of the server per minute", 60.0 * served / (WAIT_S + SETTLE_S), "s"),
+        Row("nothing runs: CPU of two workers and their command per minute", 60.0 * workers / WAIT_S, "s"),
     ]
 
 
@@ -243,6 +263,7 @@ def measure_database(name: str, ccds: Sequence[int]) -> list[Row]:
 
             rows = measure_runner("threads", site, server, ccds, ThreadPoolTaskRunner(max_workers=2))
             rows += measure_dask(site, server, ccds)
+            rows += measure_waiting(server)
             rows += measure_cached(site, server, CCDS)
         wait_until_stopped(site)
         began = time.perf_counter()

@@ -119,7 +119,8 @@ class Step:
 
     def __call__(self, job: Job) -> StepResult:
         """Run the step as a plain function."""
-        return self.function(job)
+        with freed_memory_reused():
+            return self.function(job)
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         """Pickle by name, as functions are, instead of by value."""
@@ -148,8 +149,8 @@ class Step:
         logger = run_logger()
         meter = ResourceMeter()
         try:
-            with machine_errors(), TimeLimit(self.time_limit_s, trace_of(job)), freed_memory_reused():
-                result = self.function(job)
+            with machine_errors(), TimeLimit(self.time_limit_s, trace_of(job)):
+                result = self(job)
         except NoWorkError as error:
             located = error.located(**job.place, step=self.name)
             result = StepResult(nothing_to_do=error.reason, notes=(located.sentence(),))
