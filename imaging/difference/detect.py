@@ -15,6 +15,7 @@ from imaging.difference.peaks import own_peaks
 from imaging.difference.records import Difference
 from imaging.difference.settings import DetectionSettings
 from imaging.difference.sharpness import pixel_excess
+from imaging.difference.trails import one_of_each_trail
 from imaging.image import CalibratedImage, FloatImage, MaskImage
 from imaging.psf.draw import draw_stamp, local_samples, position_terms
 from imaging.schemas.difference import DetectionFlag
@@ -104,24 +105,31 @@ def detect(
         All detections; those without a flag have passed the cuts.
     """
     stars = stars or stars_of_template(difference.model, difference.search)
+    fwhm = difference.psf.fwhm_pixels
     x, y, score = find_peaks(difference.score, settings.threshold_sigma, settings.peak_radius_pixels)
     noise, systematic = flux_errors(
         *(difference.filtered, x, y, difference.scale_error, difference.shift_error),
         *(difference.widths, difference.tiling),
     )
     error = np.hypot(noise, systematic)
+    psf_error = psf_errors(difference, x, y)
+    flux, light = score * error, difference.filtered.template_flux
     own = own_peaks(
-        *(x, y, score * error, error, difference.filtered.psf_stamps, difference.tiling),
-        *(settings.threshold_sigma, np.hypot(settings.psf_error, psf_errors(difference, x, y))),
+        *(x, y, flux, error, light),
+        *(difference.filtered.psf_stamps, difference.tiling),
+        *(settings.threshold_sigma, np.hypot(settings.psf_error, psf_error)),
     )
     x, y, score, noise, systematic = (values[own] for values in (x, y, score, noise, systematic))
+    on_light = light[y.astype(int), x.astype(int)] > np.abs(flux[own])
+    single, on_trail = one_of_each_trail(x, y, score, on_light, difference.score, fwhm)
+    x, y, score, noise, systematic = (values[single] for values in (x, y, score, noise, systematic))
     measured = measure_locally(difference, x, y, score, settings)
     width = noise * np.sqrt(np.maximum(difference.filtered.norm[y.astype(int), x.astype(int)], 0.0))
     proportional = np.hypot(difference.psf_flux_error, difference.transparency_error)
     systematic = np.hypot(systematic, proportional * measured.flux)
     measured = replace(measured, flux_error=np.hypot(measured.flux_error * width, systematic))
     dipole = _dipole_fractions(difference, x, y, score, settings)
-    template = _aperture_sums(difference.model, measured.x, measured.y, difference.psf.fwhm_pixels)
+    template = _aperture_sums(difference.model, measured.x, measured.y, fwhm)
     subtracted = np.maximum(template, 0.0) / np.maximum(np.abs(measured.flux), 1.0)
     measured = replace(
         measured, spread_error=np.hypot(measured.spread_error, settings.template_spread_error * subtracted)
@@ -129,6 +137,7 @@ def detect(
     distance, vetoed = _star_distances(measured.x, measured.y, stars, difference.pixel_scale_arcsec, settings)
     excess = pixel_excess(difference.search, difference.model, measured.x, measured.y, measured.flux)
     flags = _flags(difference, measured, score, dipole, excess, vetoed, settings)
+    flags[on_trail[single]] |= int(DetectionFlag.STREAK)
     return DifferenceDetections(measured, score, dipole, template, distance, excess, flags)
 
 

@@ -8,12 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imaging.difference.tiles import Tiling
+from imaging.image import FloatImage
 from imaging.numerics.convolution import convolve
 
 FloatArray = NDArray[np.float64]
 
-BRIGHT = 3.0
-"""Significance, in units of the threshold, above which a source can have lobes above the threshold."""
+STAR_RESIDUAL, STAR_REACH = 0.01, 5
+"""What is left of a bright star of the template, relative to its flux, where it is detected: steady stars of 16 to 18
+mag leave 0.004, one that has varied has another PSF in the stack than they; and pixels between it and its peaks."""
 
 
 def own_peaks(
@@ -21,6 +23,7 @@ def own_peaks(
     y: FloatArray,
     flux: FloatArray,
     error: FloatArray,
+    template_flux: FloatImage,
     psf_stamps: FloatArray,
     tiling: Tiling,
     threshold: float,
@@ -34,6 +37,8 @@ def own_peaks(
         (n,) peaks, pixels.
     flux, error
         (n,) flux of a point source there, signed, and its error.
+    template_flux
+        (ny, nx) float32, flux of the subtracted template: a bright star leaves more than one peak around it.
     psf_stamps
         (n, m, k, k) PSF of the difference in the middle of every tile.
     tiling
@@ -47,7 +52,7 @@ def own_peaks(
     known: dict[tuple[int, int], tuple[FloatArray, FloatArray]] = {}
     reach = psf_stamps.shape[-1] - 1
     for k in np.argsort(-np.abs(flux)):
-        if not own[k] or abs(flux[k]) < BRIGHT * threshold * error[k]:
+        if not own[k]:
             continue
         near = own & (np.abs(x - x[k]) <= reach) & (np.abs(y - y[k]) <= reach) & (np.abs(flux) < np.abs(flux[k]))
         if not near.any():
@@ -57,9 +62,23 @@ def own_peaks(
             known[tile] = _lobes(psf_stamps[tile])
         lobes, envelope = known[tile]
         at = (y[near] - y[k]).astype(int) + reach, (x[near] - x[k]).astype(int) + reach
+        light, star_x, star_y = _brightest(template_flux, int(x[k]), int(y[k]))
+        from_star = tuple(
+            np.clip((p[near] - s).astype(int) + reach, 0, 2 * reach) for p, s in ((y, star_y), (x, star_x))
+        )
         beyond = np.abs(flux[near] - flux[k] * lobes[at])
-        own[near] = beyond > threshold * np.hypot(error[near], psf_error[k] * flux[k] * envelope[at])
+        independent = error[near] * np.sqrt(np.maximum(1.0 - lobes[at] ** 2, 0.0))  # both have the noise of the first
+        shape = np.hypot(psf_error[k] * flux[k] * envelope[at], STAR_RESIDUAL * light * envelope[from_star])
+        own[near] = beyond > threshold * np.hypot(independent, shape)
     return own
+
+
+def _brightest(image: FloatImage, x: int, y: int) -> tuple[float, int, int]:
+    """Return the highest value near a pixel, at least zero, and its place."""
+    top, left = max(y - STAR_REACH, 0), max(x - STAR_REACH, 0)
+    around = image[top : y + STAR_REACH + 1, left : x + STAR_REACH + 1]
+    j, i = np.unravel_index(int(np.argmax(around)), around.shape)
+    return max(float(around[j, i]), 0.0), left + int(i), top + int(j)
 
 
 def _lobes(psf: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -61,12 +61,18 @@ def test_peaks_that_no_brighter_one_explains_stay():
     lobe, farther_in = (float(np.exp(-(r**2) / (4 * variance))) for r in (6.0, 5.5))
     stamps = np.broadcast_to(stamps, (*tiling.grid, *stamps.shape[2:]))
 
-    def own(second: float) -> list[bool]:
-        flux = np.array([100.0, second, 6.0])
-        return own_peaks(x, y, flux, np.ones(3), stamps, tiling, 5.0, np.full(3, 0.02)).tolist()
+    def own(second: float, first: float = 100.0, template: float = 0.0) -> list[bool]:
+        flux, light = np.array([first, second, 6.0]), np.zeros(SHAPE, np.float32)
+        light[62, 72] = template  # a star between the two
+        return own_peaks(x, y, flux, np.ones(3), light, stamps, tiling, 5.0, np.full(3, 0.02)).tolist()
 
     assert own(100.0 * lobe) == [True, False, True]
     # six sigma beyond the lobe, and a wrong PSF of two per cent may add two sigma times the envelope
     least, most = (5.0 * np.hypot(1.0, 2.0 * np.sqrt(height)) for height in (lobe, farther_in))
     assert own(100.0 * lobe + least - 0.3) == [True, False, True]
     assert own(100.0 * lobe + most + 0.3) == [True, True, True]
+    # a faint source has lobes too, and a bright star of the template leaves a hundredth of its light
+    assert own(9.0 * lobe + 4.5, 9.0) == [True, False, True]
+    assert own(8.0, 9.0) == [True, True, True]
+    assert own(8.0, 9.0, template=1000.0) == [True, False, True]
+    assert own(40.0, 45.0, template=1000.0) == [True, True, True]

@@ -1,0 +1,115 @@
+"""Short trails on a difference: what moves by many widths of the PSF during an exposure is one source, not many.
+
+The search for streaks needs some hundred pixels. A fast asteroid or a piece of a spike is shorter, and the filter for
+point sources finds peaks of equal height along it, with light between them.
+"""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import map_coordinates
+from scipy.spatial import KDTree
+
+from imaging.image import FloatImage
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+
+MIN_PIECES = 4
+"""Fewest peaks of a trail: three point sources on a line happen."""
+
+GAP_FWHM, WIDTH_FWHM, LENGTH_FWHM = 8.0, 0.35, 5.0
+"""Largest distance of neighbouring peaks, largest rms distance from the line, least length, in widths of the PSF."""
+
+MAX_PAIRS = 5000
+"""With more pairs of neighbours the subtraction has failed, and no trail is searched for."""
+
+EVENNESS = 2.0
+"""Largest ratio of a piece's significance to the median: a transient on the line stays a source of its own."""
+
+MIN_LIGHT, MIN_BETWEEN = 0.5, 1.0
+"""Least mean significance along the line over that of the peaks, and least tenth percentile: point sources on a line
+have no light between them."""
+
+MAX_FADE = 1.7
+"""Largest ratio of the light of two thirds of the line: a spike fades along it."""
+
+
+def one_of_each_trail(
+    x: FloatArray, y: FloatArray, score: FloatArray, on_light: BoolArray, image: FloatImage, fwhm_pixels: float
+) -> tuple[BoolArray, BoolArray]:
+    """Choose one peak of every trail, the one nearest to its middle.
+
+    Parameters
+    ----------
+    x, y, score
+        (n,) peaks, pixels, and their significance, signed.
+    on_light
+        (n,) whether the template is brighter there: what is left of a galaxy or of a spike is no trail.
+    image
+        (ny, nx) float32, the significance.
+    fwhm_pixels
+        Width of a point source.
+
+    Returns
+    -------
+    kept, on_trail
+        (n,) whether a peak is no other piece of a trail, and whether it is on one.
+    """
+    places = np.stack([x, y], axis=1)
+    kept, on_trail = np.ones(x.size, dtype=bool), np.zeros(x.size, dtype=bool)
+    for sign in (1.0, -1.0):
+        members = np.flatnonzero((sign * score > 0) & ~on_light)
+        pairs = KDTree(places[members]).query_pairs(GAP_FWHM * fwhm_pixels) if members.size >= MIN_PIECES else ()
+        for pair in sorted(pairs) if len(pairs) < MAX_PAIRS else ():
+            first, second = members[list(pair)]
+            if on_trail[first] or on_trail[second]:
+                continue
+            chain = _chain(first, second, members[~on_trail[members]], places, fwhm_pixels)
+            chain = chain[sign * score[chain] < EVENNESS * np.median(sign * score[chain])]
+            if _is_trail(chain, places, sign * score, image, fwhm_pixels):
+                middle = places[chain[[0, -1]]].mean(axis=0)
+                kept[chain], on_trail[chain] = False, True
+                kept[chain[np.argmin(np.hypot(*(places[chain] - middle).T))]] = True
+    return kept, on_trail
+
+
+def _chain(first: int, second: int, others: NDArray[np.int64], places: FloatArray, fwhm: float) -> NDArray[np.int64]:
+    """Return the peaks on the line through two, from one end to the other, without a gap."""
+    ux, uy = (places[second] - places[first]) / math.dist(places[first], places[second])
+    for _ in range(2):  # the line of two neighbours is not yet that of all
+        dx, dy = (places[others] - places[first]).T
+        along, across = dx * ux + dy * uy, dy * ux - dx * uy
+        near = np.abs(across) < 2.0 * WIDTH_FWHM * fwhm * np.maximum(1.0, 0.2 * np.abs(along) / fwhm)
+        chosen, order = others[near], np.argsort(along[near])
+        along, chosen = along[near][order], chosen[order]
+        start = int(np.flatnonzero(chosen == first)[0])
+        ends = np.flatnonzero(np.diff(along) > GAP_FWHM * fwhm)
+        low = int(ends[ends < start].max(initial=-1)) + 1
+        high = int(ends[ends >= start].min(initial=along.size - 1)) + 1
+        chosen = chosen[low:high]
+        centred = places[chosen] - places[chosen].mean(axis=0)
+        ux, uy = np.linalg.svd(centred, full_matrices=False)[2][0]
+    return chosen[np.argsort(centred @ (ux, uy))]
+
+
+def _is_trail(chain: NDArray[np.int64], places: FloatArray, score: FloatArray, image: FloatImage, fwhm: float) -> bool:
+    """Return whether peaks of one sign are on a line with even light all along it."""
+    if chain.size < MIN_PIECES:
+        return False
+    start, end = places[chain[0]], places[chain[-1]]
+    length = math.dist(start, end)
+    if length < LENGTH_FWHM * fwhm:
+        return False
+    ux, uy = (end - start) / length
+    centred = places[chain] - places[chain].mean(axis=0)
+    if np.sqrt(np.mean((centred[:, 1] * ux - centred[:, 0] * uy) ** 2)) > WIDTH_FWHM * fwhm:
+        return False
+    share = np.linspace(0.0, 1.0, max(int(length), 2))
+    line = start[:, None] + (end - start)[:, None] * share
+    light = map_coordinates(image, line[::-1], order=1)
+    light *= np.sign(light.sum())
+    thirds = [part.mean() for part in np.array_split(light, 3)]
+    fades = max(thirds) > MAX_FADE * min(thirds)
+    return bool(not fades and light.mean() > MIN_LIGHT * score[chain].mean() and np.quantile(light, 0.1) > MIN_BETWEEN)
