@@ -11,7 +11,7 @@ from imaging.difference.basis import KernelBasis, delta_basis, gaussian_basis
 from imaging.difference.convolve import convolve_varying
 from imaging.difference.coverage import coverage_of, missing_input_error
 from imaging.difference.kernel import MatchingKernel, term_powers
-from imaging.difference.masks import difference_mask, kernel_radius, usable
+from imaging.difference.masks import difference_mask, kernel_radius, share_beyond, usable
 from imaging.difference.matching import KernelMatch, find_kernel, find_shifts
 from imaging.difference.noise import TileNoise, tile_correlation, tile_noise, whiten
 from imaging.difference.pair import Pair, Side, typical_variances
@@ -87,7 +87,8 @@ def match_alard_lupton(pair: Pair, settings: SubtractionSettings, times: StepTim
         noise = _noise(pair, match, convolved, good, variances, tiling, settings)
         image = whiten(plain, good, noise, tiling)
         del plain
-    return Matched(image, model, model_error, mask, noise, tiling, _summary(match, convolved), shifts)
+    summary, beyond = _summary(match, convolved), share_beyond(centre)
+    return Matched(image, model, model_error, mask, noise, tiling, summary, shifts, beyond=beyond)
 
 
 def _model_error(pair: Pair, match: KernelMatch, radius: int) -> FloatImage | None:

@@ -25,6 +25,16 @@ def kernel_radius(kernel: FloatArray, share: float) -> int:
     return int(np.searchsorted(np.array(inside), share))
 
 
+def share_beyond(kernel: FloatArray) -> FloatArray:
+    """Return (n,) the fraction of a kernel more than 0, 1, ... pixels from its centre on one side along an axis.
+
+    At that distance from the image's border it meets what is beyond, of which nothing is known.
+    """
+    half = kernel.shape[0] // 2
+    sides = [np.abs(kernel.sum(axis=axis))[::step] for axis in (0, 1) for step in (1, -1)]
+    return np.mean(sides, axis=0)[half + 1 :][::-1].cumsum()[::-1] / abs(kernel.sum())
+
+
 def difference_mask(
     fixed: MaskImage,
     convolved: MaskImage,

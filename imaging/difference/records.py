@@ -119,6 +119,8 @@ class Matched:
         Shift field.
     transparency_error
         Relative error of a flux by the transparency at its place, of clouds that were taken out.
+    beyond
+        (n,) fraction of the kernel beyond the image's border for a pixel 0, 1, ... pixels from it.
     """
 
     image: FloatImage
@@ -130,6 +132,7 @@ class Matched:
     kernel: KernelSummary
     shifts: ShiftField
     transparency_error: float = 0.0
+    beyond: FloatArray = field(default_factory=lambda: np.zeros(0))
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,8 +8,9 @@ import pytest
 from scipy.signal import fftconvolve
 
 from imaging.difference.filter import FilteredDifference, significance
+from imaging.difference.masks import share_beyond
 from imaging.difference.residual_noise import ResidualNoise
-from imaging.difference.star_residuals import EDGES_FWHM, END, GROUP, add_star_residuals
+from imaging.difference.star_residuals import EDGES_FWHM, END, GROUP, add_border_residuals, add_star_residuals
 from tests.difference.drawn import FWHM, ROUND, SIGMA, difference_of, draw, grid_places, model_of
 
 SCALE = 0.27
@@ -123,3 +124,26 @@ def test_few_stars_change_nothing():
     assert not add_star_residuals(noise, difference.model).any()
     assert np.array_equal(noise.filtered.norm, difference.filtered.norm)
     assert np.array_equal(noise.weight, difference.weight)
+
+
+def test_a_star_near_the_border_is_as_uncertain_as_the_kernel_misses_of_it():
+    """The truth is a convolution of a larger image; the counter-example is the same star far from the border."""
+    kernel = galsim.Gaussian(sigma=2.5).drawImage(nx=21, ny=21, scale=1.0).array.astype(float)
+    beyond = share_beyond(kernel)
+    assert beyond[0] == pytest.approx(0.5 * (1 - kernel.sum(axis=0)[10] / kernel.sum()), rel=1e-3)
+    assert beyond.size == 10 and np.all(np.diff(beyond) < 0)
+    rng, cut, side = np.random.default_rng(4), 30, 1230
+    x, y = rng.uniform(cut, 60, 60), 30 + 20 * np.arange(60.0)
+    drawn = draw((side, 200), x, y, np.full(60, 1e6))  # the image begins at x = 30
+    true = fftconvolve(drawn, kernel, mode="same")[:, cut:]
+    padded = np.pad(drawn[:, cut:], ((0, 0), (10, 0)), mode="edge")
+    model = fftconvolve(padded, kernel, mode="same")[:, 10:]
+    image = true - model + rng.normal(0.0, SIGMA, true.shape)
+    difference = difference_of(image, model=model)
+    before, noise = scores(difference, difference.filtered), noise_of(difference)
+    add_border_residuals(noise, beyond)
+    after = scores(difference, noise.filtered)
+    inner = np.s_[20:-20, 2:10]
+    assert (np.abs(before[inner]) > 5.0).mean() > 0.04
+    assert (np.abs(after[inner]) > 5.0).mean() < 0.01
+    assert after[20:-20, 60:-60] == pytest.approx(before[20:-20, 60:-60], abs=0.01)
