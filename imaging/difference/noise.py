@@ -16,7 +16,7 @@ from scipy import fft
 from imaging.difference.part_kernels import PartKernels, pieces
 from imaging.difference.tiles import Tiling, bands, filter_tiles
 from imaging.image import FloatImage
-from imaging.numerics.robust import MAD_TO_SIGMA
+from imaging.numerics.robust import MAD_TO_SIGMA, mad_sigma
 
 FloatArray = NDArray[np.float64]
 BoolImage = NDArray[np.bool_]
@@ -248,6 +248,10 @@ def _weight(
             target[i] = value if ours[i] > zero and theirs[i] > zero else zero
 
 
+CLIP_SIGMA, CLIP_ROUNDS, LEAST_SCATTER = 5.0, 4, 0.01
+"""Clipping limit of the widths of tiles and rounds of the fit, and their least scatter, relative."""
+
+
 def noise_width(
     values: FloatImage, blank: BoolImage, tiling: Tiling, *, degree: int, offset: int = 0
 ) -> tuple[FloatArray, float]:
@@ -291,15 +295,22 @@ def noise_width(
 
 
 def _smooth_surface(values: FloatArray, counts: FloatArray, degree: int) -> FloatArray:
+    """Fit a polynomial to tiles; those that are far above it, which light covers, keep their values."""
     rows, columns = values.shape
     used = counts > 0
     while degree > 0 and np.count_nonzero(used) < 3 * (degree + 1) * (degree + 2) // 2:
         degree -= 1
     v, u = np.meshgrid(np.linspace(-1, 1, rows), np.linspace(-1, 1, columns), indexing="ij")
     basis = np.stack([u**i * v**j for j in range(degree + 1) for i in range(degree + 1 - j)], axis=-1)
-    root = np.sqrt(counts[used])
-    solution = np.linalg.lstsq(basis[used] * root[:, None], values[used] * root, rcond=None)[0]
-    return basis @ solution
+    root = np.sqrt(counts)
+    usual = np.median(root[used])
+    surface, kept = np.full(values.shape, np.median(values[used])), used
+    for _ in range(CLIP_ROUNDS):
+        off = (values - surface) * np.minimum(root / usual, 1.0)  # tiles with few pixels scatter more
+        kept = used & (np.abs(off) <= CLIP_SIGMA * max(mad_sigma(off[used]), LEAST_SCATTER))
+        solution = np.linalg.lstsq(basis[kept] * root[kept][:, None], values[kept] * root[kept], rcond=None)[0]
+        surface = basis @ solution
+    return np.where(used & ~kept, np.maximum(values, surface), surface)
 
 
 def lag_one(values: FloatImage, blank: BoolImage, limit: float = 4.0) -> tuple[float, float]:

@@ -84,3 +84,20 @@ def test_width_follows_a_slow_change_and_ignores_outliers():
     smooth, together = noise_width(values, np.ones(shape, bool), tiling, degree=1)
     assert smooth[:, 0].mean() / smooth[:, -1].mean() == pytest.approx(0.85 / 1.15, abs=0.02)
     assert together == pytest.approx(1.0, abs=0.03)
+
+
+@pytest.mark.parametrize("bright", [3.0, 30.0])
+def test_light_over_a_corner_does_not_change_the_width_elsewhere(bright):
+    """A wide trail over five tiles; the counter-example is a change over the image, which is followed."""
+    rng, shape = np.random.default_rng(8), (4096, 2048)
+    tiling = Tiling(shape, 256, 20)
+    u, v = np.meshgrid(np.linspace(-1, 1, 8), np.linspace(-1, 1, 16))
+    true = 1.0 + 0.08 * u - 0.05 * v + 0.06 * u * v + 0.05 * u**2
+    values = (rng.normal(size=shape) * np.kron(true, np.ones((256, 256)))).astype(np.float32)
+    covered = np.zeros(true.shape, bool)
+    covered[0, 4:7] = covered[1, 6:8] = True
+    values[np.kron(covered, np.ones((256, 256))) > 0] *= np.float32(bright)
+    smooth, together = noise_width(values, np.ones(shape, bool), tiling, degree=2)
+    assert smooth[~covered] == pytest.approx(true[~covered], rel=0.02)
+    assert smooth[covered] == pytest.approx(bright * true[covered], rel=0.02)
+    assert together == pytest.approx(1.0, abs=0.01)

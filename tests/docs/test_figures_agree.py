@@ -31,10 +31,7 @@ SOURCES = {
         (SINGLE, tuple(f"typical, {b}: scatter of PSF magnitudes of 16 to 18 mag beyond the stated" for b in "ig"), 1)
     ],
     "typical sky, false": [(DIFFERENCE, (f"typical, i: {FALSE}, all",), 1)],
-    "hard sky, false": [
-        (DIFFERENCE, (f"hard, i: {FALSE}, {which}",), 1)
-        for which in ("all", "that make a candidate", "of these with a score above 0.5")
-    ],
+    "hard sky, false": [(DIFFERENCE, (f"hard, i: {FALSE}, all",), 1)],
     "hard sky in g": [
         (SINGLE, (f"hard, g: {NOISELESS}",), 1),
         (SINGLE, (f"hard, g: {RESIDUAL}",), 1),
