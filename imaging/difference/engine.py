@@ -38,10 +38,6 @@ SUMMARISED = (
 MAX_MJD, MAX_NUMBER = 1e6, 2**31
 """Larger numbers in MJD-OBS are no date, and in EXPNUM and CCDNUM no number of an exposure or CCD."""
 
-COARSE, MAX_LAG = 1.25, 0.3
-"""Ratio of pixel sizes from which on interpolation smooths a template, and largest correlation that it may leave: at
-0.24 significances are right, at 0.34 one false detection appears, at 0.55 ten."""
-
 STAR_SNR, MIN_RESIDUALS, MAX_RESIDUAL_SHARE = 10.0, 8, 0.15
 """Signal to noise of the peak of a bright star of the template; number and fraction of those with a detection without
 a flag that no sky has: they were not subtracted."""
@@ -118,8 +114,8 @@ def difference_images(
     NoWorkError
         ``no_template_overlap`` if no template overlaps the science image.
     CcdError
-        If an image is empty or has no usable star for its PSF, or for the reasons of :func:`check_stars`,
-        :func:`check_pixels` and :func:`imaging.difference.chain.search_ccd`.
+        If an image is empty or has no usable star for its PSF, or for the reasons of :func:`check_stars`
+        and :func:`imaging.difference.chain.search_ccd`.
     """
     settings = settings or SearchSettings()
     check_overlap(science.loaded, [template.loaded for template in templates], settings.stack.min_coverage)
@@ -133,7 +129,6 @@ def difference_images(
         prepared.append(image)
     searched = search_ccd(search, prepared, _identity(science.loaded), settings, with_fakes=with_fakes)
     check_stars(searched)
-    check_pixels(search, prepared, float(searched.quality["difference_lag1"]))
     positions = searched.detections.measured
     stamps = tuple(cut_triplet(searched.difference, x, y) for x, y in zip(positions.x, positions.y, strict=True))
     unit, first = (
@@ -242,36 +237,6 @@ def check_stars(searched: CcdSearchResult) -> None:
             value=f"{near.sum()} of {x.size} bright stars are detected",
             limit=f"at most {MAX_RESIDUAL_SHARE:.0%}",
             remedy="check the coordinates, the weights and the gains of the images",
-        )
-
-
-def check_pixels(search: CalibratedImage, templates: Sequence[CalibratedImage], lag: float) -> None:
-    """Raise if a template of larger pixels left noise in the difference whose correlation is not known.
-
-    Interpolated pixels correlate over several of their own, farther than the autocorrelation is measured.
-
-    Parameters
-    ----------
-    search, templates
-        The images.
-    lag
-        Correlation of neighbouring pixels of blank sky in the difference.
-
-    Raises
-    ------
-    CcdError
-        ``coarse_template`` if it is above the limit.
-    """
-    areas = [float(i.wcs.pixel_area_arcsec2(*(n / 2 for n in i.pixels.shape[::-1]))) for i in (search, *templates)]
-    ratio = math.sqrt(max(areas[1:]) / areas[0])
-    if ratio > COARSE and lag > MAX_LAG:
-        raise CcdError(
-            "the pixels of the template are too large for the science image",
-            reason="coarse_template",
-            step="difference_images",
-            value=f"{ratio:.2f} times larger, neighbours in the difference correlate by {lag:.2f}",
-            limit=f"{MAX_LAG:g}",
-            remedy="bin the science image to pixels of that size, or give a finer template",
         )
 
 

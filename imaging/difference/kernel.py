@@ -12,6 +12,7 @@ from scipy.linalg import cho_factor, cho_solve
 
 from imaging.difference.basis import KernelBasis
 from imaging.difference.design import Stamps
+from imaging.difference.noise import correlation_power
 from imaging.difference.settings import KernelSettings
 from imaging.numerics.robust import mad_sigma
 
@@ -111,16 +112,12 @@ def noise_products(basis: KernelBasis, correlation: FloatArray) -> FloatArray:
     basis
         Kernel functions.
     correlation
-        (6, 6) autocorrelation of the noise at lags 0 to 5 in y and x, one at lag zero.
+        (k, k) autocorrelation of the noise at lags 0 to k - 1 in y and x, one at lag zero.
     """
     images = basis.images
-    size = 2 * images.shape[1]
+    size = 2 * max(images.shape[1], len(correlation))
     spectrum = np.fft.rfft2(images, s=(size, size))
-    lags = np.zeros((size, size))
-    for j in range(-5, 6):
-        for i in range(-5, 6):
-            lags[j % size, i % size] = correlation[abs(j), abs(i)]
-    power = np.maximum(np.fft.rfft2(lags).real, 0.0)
+    power = correlation_power(correlation, size)
     half = np.full(power.shape[1], 2.0)
     half[0] = half[-1] = 1.0
     flat = (spectrum * np.sqrt(power * half)).reshape(len(images), -1)
@@ -238,7 +235,7 @@ def fit_kernel(
     basis
         Kernel functions.
     correlation
-        (6, 6) mean autocorrelation of the reference's noise.
+        (k, k) mean autocorrelation of the reference's noise.
     shape
         (ny, nx) of the images.
     settings

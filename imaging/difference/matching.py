@@ -129,7 +129,7 @@ def find_kernel(
     basis
         Kernel functions.
     correlation
-        (6, 6) mean autocorrelation of the reference's noise.
+        (k, k) mean autocorrelation of the reference's noise.
     coverage
         Parts of the template with different inputs; None if there is one.
     settings

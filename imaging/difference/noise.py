@@ -91,11 +91,11 @@ def tile_noise(
     search_variance, template_variance
         (n, m) typical variance of a blank-sky pixel before the convolution.
     correlation
-        (n, m, 6, 6) autocorrelation of the template's noise at lags 0 to 5, one at lag zero.
+        (n, m, k, k) autocorrelation of the template's noise at lags 0 to k - 1, one at lag zero.
     decorrelate
         Whether to whiten; otherwise the whitening kernel is a delta function.
     search_correlation
-        (6, 6) autocorrelation of the search image's noise; None if it is white.
+        (k, k) autocorrelation of the search image's noise; None if it is white.
     """
     search_spectrum, template_spectrum = _spectra(search_kernels), _spectra(template_kernels)
     search_power = np.abs(search_spectrum) ** 2
@@ -128,12 +128,11 @@ def _spectra(kernels: NDArray[np.floating]) -> NDArray[np.complex128]:
     return fft.rfft2(np.roll(plane, (-(size // 2), -(size // 2)), axis=(-2, -1)))
 
 
-def correlation_power(correlation: FloatArray) -> FloatArray:
-    """Return the (..., GRID, GRID / 2 + 1) power spectrum of noise with an autocorrelation (..., 6, 6)."""
-    lags = np.zeros((*correlation.shape[:-2], GRID, GRID))
-    for j in range(-5, 6):
-        for i in range(-5, 6):
-            lags[..., j % GRID, i % GRID] = correlation[..., abs(j), abs(i)]
+def correlation_power(correlation: FloatArray, size: int = GRID) -> FloatArray:
+    """Return the (..., size, size / 2 + 1) power of noise with an autocorrelation (..., k, k), k at most size / 2."""
+    lags, reach = np.zeros((*correlation.shape[:-2], size, size)), correlation.shape[-1] - 1
+    apart = np.arange(-reach, reach + 1)
+    lags[..., apart[:, None], apart] = correlation[..., np.abs(apart)[:, None], np.abs(apart)]
     return np.maximum(fft.rfft2(lags).real, 0.0)
 
 
@@ -161,7 +160,7 @@ def tile_correlation(correlation: NDArray[np.float32], source_tile: int, good: B
     Parameters
     ----------
     correlation
-        (n, m, 6, 6) float32, in tiles of ``source_tile`` pixels.
+        (n, m, k, k) float32, in tiles of ``source_tile`` pixels.
     source_tile
         Side of those tiles.
     good

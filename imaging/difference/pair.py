@@ -61,7 +61,7 @@ class Pair:
     search, template
         The two sides; the template is scaled by the zero points.
     correlation
-        (n, m, 6, 6) autocorrelation of the template's noise in tiles of ``correlation_tile`` pixels.
+        (n, m, k, k) autocorrelation of the template's noise in tiles of ``correlation_tile`` pixels.
     correlation_tile
         Side of those tiles, pixels.
     makeup

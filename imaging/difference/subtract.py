@@ -23,6 +23,7 @@ from imaging.difference.settings import SubtractionSettings
 from imaging.difference.star_residuals import add_border_residuals, add_motions, add_star_residuals
 from imaging.difference.star_surroundings import add_star_surroundings, stars_of_mask
 from imaging.difference.streaks import mask_streaks
+from imaging.difference.tiles import Tiling
 from imaging.difference.zogy import match_zogy
 from imaging.errors import CcdError
 from imaging.image import CalibratedImage, FloatImage
@@ -208,9 +209,12 @@ def _errors(
 ) -> tuple[float, FloatImage, FloatArray, BoolImage]:
     """Return the relative error of the subtracted brightness and what :func:`_score` returns.
 
-    What else is left of bright stars is added to the noise in ``filtered`` and ``weight``.
+    What else is left of bright stars is added to the noise in ``filtered`` and ``weight``. It is measured with the
+    noise that blank sky has: where that correlates, the prediction is too low, and the rest is no residual of stars.
     """
     search, (ny, nx) = images[0], matched.model.shape
+    _, widths, _ = _score(matched, filtered, 0.0, settings)
+    _scale_noise(filtered, widths, matched.tiling)
     pixel_arcsec = float(np.sqrt(search.wcs.pixel_area_arcsec2(nx / 2, ny / 2)))
     noise = ResidualNoise(filtered, weight, (0.0, 0.0), search.psf.fwhm_pixels, pixel_arcsec)
     add_motions(noise, matched.shifts.moved)
@@ -219,7 +223,15 @@ def _errors(
     add_border_residuals(noise, matched.beyond)
     add_star_residuals(noise, matched.model)
     _add_surroundings(noise, matched, *images, stars)
+    _scale_noise(filtered, 1.0 / widths, matched.tiling)
     return scale_error, *_score(matched, filtered, scale_error, settings)
+
+
+def _scale_noise(filtered: FilteredDifference, widths: FloatArray, tiling: Tiling) -> None:
+    """Multiply the errors of a filtered difference by a factor per tile, in place; its fluxes stay."""
+    for row, column, y, x in tiling:
+        for values in (filtered.numerator, filtered.norm):
+            values[y, x] /= np.float32(widths[row, column] ** 2)
 
 
 def _add_surroundings(

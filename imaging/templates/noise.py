@@ -16,8 +16,8 @@ FloatArray = NDArray[np.float64]
 
 TAPS = 6
 PHASES = 2048
-LAGS = 6
-"""Number of lags along each axis in which a correlation is described."""
+LAGS, MOST_LAGS = 6, 32
+"""Number of lags along each axis in which a correlation is described: of the pixels of an input image, and at most."""
 
 PARALLEL = 0.02
 """Largest deviation of two images' pixel axes at which an output pixel is one input pixel beside its neighbour."""
@@ -39,7 +39,7 @@ def lanczos_table() -> NDArray[np.float32]:
 
 
 def resampled_noise(
-    grid: PixelMap, source_shape: tuple[int, int], tile: int, own: FloatArray | None = None, lags: int = LAGS
+    grid: PixelMap, source_shape: tuple[int, int], tile: int, own: FloatArray | None = None, lags: int | None = None
 ) -> NDArray[np.float32]:
     """Compute the autocorrelation of the noise of a resampled image, in tiles.
 
@@ -54,14 +54,15 @@ def resampled_noise(
     own
         (6, 6) autocorrelation of the input's noise at lags 0 to 5 in y and x, one at lag zero; None if it is white.
     lags
-        Number of lags along each axis that are computed; the others are zero.
+        Number of lags along each axis that are computed; None takes as many as the taps of two output pixels overlap.
 
     Returns
     -------
     correlation
-        (n, m, 6, 6) float32, lags in output pixels in y and x, in units of the variance of an input pixel.
+        (n, m, lags, lags) float32, lags in output pixels in y and x, in units of the variance of an input pixel.
     """
     (ny, nx), matrix = grid.shape, _matrix(grid)
+    lags = lags or number_of_lags(matrix)
     n, m = -(-ny // tile), -(-nx // tile)
     inner, flat = (np.arange(PER_TILE) + 0.5) * tile / PER_TILE, np.zeros((n, m, PER_TILE, PER_TILE))
     y = np.arange(n)[:, None, None, None] * tile + inner[None, None, :, None] + flat
@@ -75,7 +76,7 @@ def resampled_noise(
     reach = 0 if own is None else LAGS - 1
     apart = np.arange(-reach, reach + 1)
     full = np.ones((1, 1)) if own is None else own[np.abs(apart)][:, np.abs(apart)]
-    correlation = np.zeros((n, m, LAGS, LAGS))
+    correlation = np.zeros((n, m, lags, lags))
     for j in range(lags):
         for i in range(lags):
             dx, dy = matrix @ (i, j)
@@ -88,6 +89,17 @@ def resampled_noise(
 def is_parallel(grid: PixelMap) -> bool:
     """Whether the axes and the scale of two images agree, so that phases are those of one pixel for all lags."""
     return bool(np.abs(_matrix(grid) - np.eye(2)).max() < PARALLEL)
+
+
+def number_of_lags(matrix: FloatArray) -> int:
+    """Return the number of lags, LAGS or more, at which the noise of resampled pixels correlates.
+
+    Parameters
+    ----------
+    matrix
+        (2, 2) input pixels per output pixel.
+    """
+    return int(np.clip(np.ceil(TAPS / np.sqrt(abs(np.linalg.det(matrix)))), LAGS, MOST_LAGS))
 
 
 def _matrix(grid: PixelMap) -> FloatArray:

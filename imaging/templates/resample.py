@@ -40,7 +40,7 @@ class Resampled:
     weight
         (ny, nx) float32, inverse variance of the single pixel from sky and readout; zero where masked or outside.
     correlation
-        (n, m, 6, 6) float32, mean autocorrelation of the noise in tiles, lags 0 to 5 in y and x, in units of the
+        (n, m, k, k) float32, mean autocorrelation of the noise in tiles, lags 0 to k - 1 in y and x, in units of the
         variance of an input pixel (lag zero is the factor by which the interpolation reduces the variance).
     grid
         Map from output to input pixels.

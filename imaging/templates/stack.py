@@ -96,7 +96,7 @@ class Template:
     image
         The stack; ``pixels.header['GAIN']`` is the number of photo-electrons per unit of flux.
     correlation
-        (n, m, 6, 6) float32, autocorrelation of the noise in tiles, lags 0 to 5 in y and x, one at lag zero.
+        (n, m, k, k) float32, autocorrelation of the noise in tiles, lags 0 to k - 1 in y and x, one at lag zero.
     correlation_tile_pixels
         Side of those tiles.
     coverage
@@ -284,13 +284,14 @@ def _stack_correlation(planes: Sequence[Resampled], makeup: StackMakeup, tile: i
     """Return the stack's noise correlation per tile."""
     rows, columns = planes[0].correlation.shape[:2]
     per_tile = tile // makeup.block
-    correlation = np.zeros(planes[0].correlation.shape)
+    most = max(plane.correlation.shape[-1] for plane in planes)
+    correlation = np.zeros((rows, columns, most, most))
     for row in range(rows):
         for column in range(columns):
             part = makeup.shares[row * per_tile : (row + 1) * per_tile, column * per_tile : (column + 1) * per_tile]
             for share, plane in zip(part.mean(axis=(0, 1)), planes, strict=True):
                 lags = plane.correlation[row, column]
-                correlation[row, column] += share * lags / lags[0, 0]
+                correlation[row, column, : len(lags), : len(lags)] += share * lags / lags[0, 0]
     return correlation.astype(np.float32)
 
 
