@@ -1,21 +1,25 @@
-"""The application of the embedded server: Prefect's, with one writer on SQLite and dead letters taken up.
+"""The application of the embedded server: Prefect's, with one writer on SQLite, dead letters and lost slots taken up.
 
 On SQLite Prefect begins most transactions as ``DEFERRED``: they read first, and ask for the lock when they write. If
 another connection has written in between, SQLite refuses at once (``SQLITE_BUSY_SNAPSHOT``, no timeout applies), the
 API answers 503, and a consumer of events drops its event after three such refusals into the folder of dead letters.
 With ``IMMEDIATE`` a transaction takes the lock when it begins, and waits for it if need be.
+
+Prefect keeps the leases of the slots of concurrency limits in the server's memory, and the number of slots taken in
+the database. After a server that was killed nobody would release them, and runs would wait for ever.
 """
 
 import asyncio
 import json
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import sqlalchemy as sa
 from docket import Worker
 from fastapi import FastAPI, Request
 from fastapi.routing import APIRoute
@@ -23,9 +27,10 @@ from prefect.logging import get_logger
 from prefect.server.api import background_workers
 from prefect.server.api.server import create_app
 from prefect.server.database.configurations import AioSqliteConfiguration
-from prefect.server.database.dependencies import temporary_database_config
+from prefect.server.database.dependencies import provide_database_interface, temporary_database_config
 from prefect.server.utilities.messaging.memory import MemoryMessage, Topic
 from prefect.settings import PREFECT_API_DATABASE_CONNECTION_URL, PREFECT_HOME
+from sqlalchemy.exc import SQLAlchemyError
 
 from deployments.server.identity import PATH, proof
 
@@ -80,15 +85,26 @@ def make_app(folder: Path) -> FastAPI:
 
 
 async def serve_app(serving: Awaitable[None]) -> None:
-    """Run the server of an application until it ends, with one writer on SQLite, and take up dead letters."""
+    """Run the server of an application until it ends: one writer on SQLite, lost slots free, dead letters taken up."""
     letters = asyncio.create_task(take_up_letters(PREFECT_HOME.value() / "dlq"))
     address = PREFECT_API_DATABASE_CONNECTION_URL.value()
     config = OneWriter(connection_url=address) if address.startswith("sqlite") else None  # None: Prefect's own
     try:
         with temporary_database_config(config):
+            await free_slots()
             await serving
     finally:
         letters.cancel()
+
+
+async def free_slots() -> None:
+    """Free the slots of the global concurrency limits; those of deployments are freed when their runs end."""
+    db = provide_database_interface()
+    limits = db.ConcurrencyLimitV2
+    ours = sa.update(limits).where(limits.name.not_like("deployment:%")).values(active_slots=0)
+    with suppress(SQLAlchemyError):  # a new database has no tables yet
+        async with db.session_context(begin_transaction=True) as session:
+            await session.execute(ours)
 
 
 async def take_up_letters(folder: Path, every_s: float = DEAD_LETTERS_S) -> None:

@@ -16,13 +16,15 @@ import sqlalchemy as sa
 from prefect import flow
 from prefect.events import Event, get_events_client
 from prefect.server.database.configurations import AioSqliteConfiguration
+from prefect.server.database.dependencies import provide_database_interface, temporary_database_config
 from prefect.server.utilities.messaging.memory import Topic
+from prefect.settings import PREFECT_API_DATABASE_CONNECTION_URL, temporary_settings
 
 from blocks.site import Site
 from deployments.cli.main import run
 from deployments.server.identity import is_own, make_secret, without_proxy
 from deployments.server.server import ask_server, embedded_server, known_address, server_for
-from deployments.server.server_app import ATTEMPTS, OneWriter, take_up_letters
+from deployments.server.server_app import ATTEMPTS, OneWriter, serve_app, take_up_letters
 from imaging.errors import InputError
 
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
@@ -211,6 +213,31 @@ def test_settings_for_other_servers_and_workers_exclude_this_machine_too(who, mo
     lines = capsys.readouterr().out.splitlines()
     assert "export NO_PROXY=a.example,127.0.0.1,localhost,::1" in lines
     assert "export no_proxy=a.example,127.0.0.1,localhost,::1" in lines
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_slots_of_a_killed_server_are_free_when_the_next_one_starts(tmp_path, is_new):
+    """Of a new database there are no tables; slots of deployments are freed with their runs."""
+    address = f"sqlite+aiosqlite:///{tmp_path}/prefect.db"
+
+    async def look(taken):
+        with temporary_database_config(OneWriter(connection_url=address)):
+            db = provide_database_interface()
+            engine = await db.engine()
+            async with engine.begin() as connection:
+                await connection.run_sync(db.ConcurrencyLimitV2.__table__.create, checkfirst=True)
+            async with db.session_context(begin_transaction=True) as session:
+                session.add_all(db.ConcurrencyLimitV2(name=n, limit=2, active_slots=2) for n in taken)
+            async with db.session_context() as session:
+                found = await session.execute(sa.select(db.ConcurrencyLimitV2.name, db.ConcurrencyLimitV2.active_slots))
+            await engine.dispose()
+            return dict(found.all())
+
+    if not is_new:
+        asyncio.run(look(["gw-exposures", "deployment:1"]))
+    with temporary_settings({PREFECT_API_DATABASE_CONNECTION_URL: address}):
+        asyncio.run(serve_app(asyncio.sleep(0)))
+    assert asyncio.run(look([])) == ({} if is_new else {"gw-exposures": 0, "deployment:1": 2})
 
 
 def two_writers(config):
