@@ -97,7 +97,13 @@ class Stamps:
 
 
 def build_stamps(
-    target: Side, reference: Side, x: FloatArray, y: FloatArray, basis: KernelBasis, settings: KernelSettings
+    target: Side,
+    reference: Side,
+    x: FloatArray,
+    y: FloatArray,
+    basis: KernelBasis,
+    settings: KernelSettings,
+    noise_share: FloatArray | None = None,
 ) -> Stamps:
     """Cut stamps and compute their normal equations.
 
@@ -111,6 +117,8 @@ def build_stamps(
         Kernel functions.
     settings
         Size of the stamps, error of the model.
+    noise_share
+        (n,) fraction of the reference's noise variance that the convolution leaves; None takes that of the settings.
     """
     half, reach = settings.stamp_half_width, basis.half_width
     side = 2 * half + 1
@@ -128,8 +136,9 @@ def build_stamps(
     brightness = np.maximum(0.5 * (data + reference_data), 0.0)
     weight, reference_weight = np.where(bad, 1.0, weight), np.where(bad, 1.0, reference_weight)
     reference_variance = 1.0 / reference_weight + brightness / reference.gain
-    share = settings.template_noise_share or USUAL_NOISE_SHARE
-    variance = 1.0 / weight + brightness / target.gain + share * reference_variance
+    usual = settings.template_noise_share or USUAL_NOISE_SHARE
+    share = np.full(ix.size, usual, dtype=np.float32) if noise_share is None else noise_share.astype(np.float32)
+    variance = 1.0 / weight + brightness / target.gain + share[:, None, None] * reference_variance
     variance += (settings.error_floor * brightness) ** 2
     weight = np.where(bad, 0.0, 1.0 / variance).astype(np.float32).reshape(ix.size, side * side)
     data = data.reshape(ix.size, side * side)

@@ -114,14 +114,23 @@ def noise_products(basis: KernelBasis, correlation: FloatArray) -> FloatArray:
     correlation
         (k, k) autocorrelation of the noise at lags 0 to k - 1 in y and x, one at lag zero.
     """
-    images = basis.images
+    flat = _noise_spectra(basis.images, correlation)
+    return (flat @ flat.conj().T).real
+
+
+def noise_remaining(kernels: FloatArray, correlation: FloatArray) -> FloatArray:
+    """Return (n,) variance of noise of unit variance after a convolution with each kernel (n, k, k)."""
+    return np.asarray(np.sum(np.abs(_noise_spectra(kernels, correlation)) ** 2, axis=1))
+
+
+def _noise_spectra(images: FloatArray, correlation: FloatArray) -> NDArray[np.complex128]:
+    """Return (n, p) transforms of images times the root of the noise's power, whose products are those of the noise."""
     size = 2 * max(images.shape[1], len(correlation))
     spectrum = np.fft.rfft2(images, s=(size, size))
     power = correlation_power(correlation, size)
     half = np.full(power.shape[1], 2.0)
     half[0] = half[-1] = 1.0
-    flat = (spectrum * np.sqrt(power * half)).reshape(len(images), -1)
-    return (flat @ flat.conj().T).real / size**2
+    return (spectrum * np.sqrt(power * half)).reshape(len(images), -1) / size
 
 
 def _expand(products: FloatArray, k: int, width: int) -> FloatArray:

@@ -10,7 +10,7 @@ from imaging.difference.basis import KernelBasis
 from imaging.difference.coverage import StackParts, kernel_changes
 from imaging.difference.design import Stamps, build_stamps
 from imaging.difference.few_sources import match_sources, point_like
-from imaging.difference.kernel import MatchingKernel, fit_kernel, noise_products
+from imaging.difference.kernel import MatchingKernel, fit_kernel, noise_remaining
 from imaging.difference.pair import Side
 from imaging.difference.psf_kernel import unit_kernel
 from imaging.difference.registration import (
@@ -202,12 +202,9 @@ def noise_share(target: Side, reference: Side, basis: KernelBasis, correlation: 
         See :func:`find_kernel`.
     """
     ny, nx = _shape(target)
-    return _share_of(unit_kernel(reference.psf, target.psf, basis, (nx / 2, ny / 2))[0], basis, correlation)
-
-
-def _share_of(coefficients: FloatArray, basis: KernelBasis, correlation: FloatArray) -> float:
-    share = coefficients @ noise_products(basis, correlation) @ coefficients
-    return float(np.clip(share, LEAST_NOISE_SHARE, 1.0))
+    kernel, _ = unit_kernel(reference.psf, target.psf, basis, (nx / 2, ny / 2))
+    left = noise_remaining(np.tensordot(kernel, basis.images, axes=1)[None], correlation)
+    return float(np.clip(left[0], LEAST_NOISE_SHARE, 1.0))
 
 
 def find_shifts(match: KernelMatch, shape: tuple[int, int], settings: RegistrationSettings) -> ShiftField:
@@ -304,10 +301,9 @@ def _fit(
     kernel, _ = fit_kernel(first, basis, correlation, shape, simple, choose=not many)
     if many:
         match = KernelMatch(kernel, stamps, fallback, coverage=coverage)
-        share = _share_of(kernel.coefficients[:, 0], basis, correlation)
-        if abs(share - (settings.template_noise_share or share)) > MAX_SHARE_ERROR * share:
-            settings = settings.with_values(template_noise_share=share)
-            stamps = build_stamps(target, reference, stamps.x, stamps.y, basis, settings)
+        left = np.clip(noise_remaining(match.images(stamps.x, stamps.y), correlation), LEAST_NOISE_SHARE, 1.0)
+        if np.median(np.abs(left - (settings.template_noise_share or left)) / left) > MAX_SHARE_ERROR:
+            stamps = build_stamps(target, reference, stamps.x, stamps.y, basis, settings, left)
             match = replace(match, stamps=stamps)
         model, residual = _residual(match, stamps)
         shifts = measure_shifts(model, residual, stamps.weight, stamps.x, stamps.y, stamps.side)
