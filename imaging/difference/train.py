@@ -25,21 +25,16 @@ and every CCD has two noise peaks above five sigma."""
 
 
 FALLS, BENDS = ((None, 0.0), (None, 0.0)), ((None, None), (None, 0.0))
-AGAINST = ("log_chi2", "elongation", "dipole_fraction", "negative_fraction", "masked_fraction")
+AGAINST = ("log_chi2", "elongation", "dipole_fraction", "negative_fraction", "masked_fraction", "star_nearness")
 UNUSUAL = ("spread", "spread_sigma", "size", "fit_ratio")
 LIMITS: Mapping[str, tuple[Limits, Limits]] = {
     "log_snr": ((0.0, 1.0), (0.0, 0.0)),
-    "star_nearness": ((0.0, 0.0), (0.0, 0.0)),
     **dict.fromkeys((*AGAINST, "pixel_excess"), FALLS),
     **dict.fromkeys(UNUSUAL, BENDS),
 }
 """Limits of the weights of features and of their squares. What speaks against a source may not raise the score, an
 unusual value of either sign neither, and a high signal to noise hardly excuses anything: without these limits the few
-artefacts of each kind in a training set decide how the score behaves far from the usual values.
-
-The distance to a bright star has no weight. How often a source is near one says where the fakes were put, not whether
-it is real: transients lie in the cores of galaxies too, which a search without a catalogue takes for stars. Artefacts
-of stars are told by their shape, and the flag NEAR_STAR knows how bright the star is."""
+artefacts of each kind in a training set decide how the score behaves far from the usual values."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -224,21 +224,6 @@ def test_what_speaks_against_a_source_may_not_raise_the_score():
     assert limited[k] <= 0.0 and limited[K + k] <= 0.0 and limited[0] == pytest.approx(1.0) and limited[K] == 0.0
 
 
-def test_that_artefacts_are_near_stars_does_not_make_bogus_of_transients_there():
-    rng, k = np.random.default_rng(6), FEATURES.index("star_nearness")
-    features, _ = a_training_set()
-    real = rng.random(len(features)) < 1 / (1 + np.exp(-features[:, 0]))
-    features[:, k] = np.where(rng.random(len(features)) < np.where(real, 0.05, 0.5), 0.8, 0.02)
-    in_core, away = features[real].copy(), features[real].copy()
-    in_core[:, k], away[:, k] = 0.8, 0.02
-    free, limited = (train_score(features, real, "v", **more) for more in ({"limits": {}}, {}))
-    assert free.probability(in_core).mean() < free.probability(away).mean() - 0.3
-    assert np.array_equal(limited.probability(in_core), limited.probability(away))
-    shipped = shipped_model()
-    near, far = (score_detections(detections(score=8.0, distance=d), FWHM)[0] for d in (0.3, np.nan))
-    assert near > far - 0.02 and abs(shipped.weights[k]) < 0.01
-
-
 def test_confusion_and_reliability_count_what_was_kept():
     model = ScoreModel("v", np.zeros(K), np.ones(K), np.eye(1, 2 * K)[0], 0.0)
     p = np.array([0.1, 0.15, 0.5, 0.55, 0.9, 0.95])

@@ -27,7 +27,8 @@ from imaging.difference.settings import (
 from imaging.difference.subtract import subtract
 from imaging.difference.unknown_parts import measure_changes
 from imaging.schemas.difference import DetectionFlag
-from imaging.templates.stack import StackMakeup, Template
+from imaging.templates.align import Alignment
+from imaging.templates.stack import StackInput, StackMakeup, Template
 from imaging.timing import StepTimes
 
 PIXEL_ARCSEC = 0.263
@@ -121,15 +122,16 @@ def test_a_new_star_has_its_flux_on_both_sides_of_the_end_of_a_template(border):
     shares = np.full((shape[0] // BLOCK, shape[1] // BLOCK, 2), 0.5)
     shares[:, : border // BLOCK] = 0.0, 1.0
     makeup = StackMakeup(shares, BLOCK, shares.mean(axis=(0, 1)), stamps_of(SHARP, BROAD))
-    made = Template(template, WHITE[None, None].astype(np.float32), max(shape), 1.0, (None, None), makeup)
+    inputs = tuple(StackInput(name, 1.0, 0.5, 0.0, 99, 0, Alignment(), None) for name in ("sharp", "broad"))
+    made = Template(template, WHITE[None, None].astype(np.float32), max(shape), 1.0, inputs, makeup)
     difference = subtract(calibrated(image, SEARCH_SIGMA, seen), made, SETTINGS)
     assert difference.kernel.convolved == "search" and difference.tiling.tile == tile
     found = measure_forced(difference.as_image(), new_x, new_y, DetectionSettings())
     apart = np.abs(new_x - border) > 20  # no kernel reaches across the border
     piece = np.where(apart, 2 * (new_x // tile) + (new_x < border), -1)
     means = [float(np.mean(found.flux[piece == number] / true)) for number in np.unique(piece[apart])]
-    # right of a border within a tile 46 per cent too high without the scales of blocks
-    assert means == pytest.approx([1.0] * (6 + (border % tile > 0)), abs=0.015)
+    # right of a border within a tile 46 per cent too high without the scales of blocks; left of it 1.6 +- 0.4 too low
+    assert means == pytest.approx([1.0] * (6 + (border % tile > 0)), abs=0.02)
     detected = detect(difference, DetectionSettings())
     near = np.hypot(detected.measured.x[:, None] - new_x, detected.measured.y[:, None] - new_y).argmin(axis=0)
     flux, chi2 = detected.measured.flux[near][apart], detected.measured.chi2[near][apart]
