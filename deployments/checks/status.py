@@ -37,12 +37,15 @@ class SubjectStatus:
         Failures by step, with reasons.
     n_failed
         Number of failed CCDs by step.
+    storage
+        What a full or failing disk said first; empty if none did.
     """
 
     subject: str
     done: dict[str, int]
     failures: dict[str, str]
     n_failed: dict[str, int]
+    storage: str = ""
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,7 @@ class SiteStatus:
         ]
         lines = table_lines(["", *steps], rows) if rows else ["no exposure has been processed"]
         lines += [f"{s.subject} {step}: {text}" for s in self.subjects for step, text in s.failures.items()]
+        lines += [s.storage for s in self.subjects if s.storage][:1]  # the disk is the same for all
         lines += [f"night {night}: {text}" for night, text in self.remarks.items()]
         if self.running is None:
             return [*lines, "no server is running"]
@@ -167,13 +171,15 @@ def subject_status(site: Site, subject: str) -> SubjectStatus:
         if found:
             done.setdefault(found[0], set()).add(found[1])
     by_step: dict[str, dict[Any, Any]] = {}
-    for note in noted_failures(site, subject):
+    notes = noted_failures(site, subject)
+    for note in notes:
         by_step.setdefault(note.step, {})[note.unit if note.unit is not None else subject] = note.failure
     return SubjectStatus(
         subject,
         done={step: len(ccds) for step, ccds in done.items()},
         failures={step: describe_failures(failures) for step, failures in by_step.items()},
         n_failed={step: len(failures) for step, failures in by_step.items()},
+        storage=next((note.failure.message for note in notes if note.failure.kind == "storage"), ""),
     )
 
 

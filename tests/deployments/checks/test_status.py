@@ -4,8 +4,12 @@ import pytest
 
 from blocks.site import Site
 from deployments.checks import status
-from deployments.checks.status import SiteStatus, running_flows
+from deployments.checks.status import SiteStatus, running_flows, subject_status
 from deployments.cli import nights
+from imaging.identity import ExposureId
+from tasks.engine.failures import note_failure
+from tasks.engine.jobs import Failure
+from tasks.jobs import StepJob
 
 
 @pytest.fixture
@@ -30,6 +34,16 @@ def test_a_run_says_how_far_it_is_and_what_it_waits_for(server, tmp_path):
         "AwaitingConcurrencySlot: process-night-20170819 (waiting for another run to end)",
         "Late: process-exposure-7 (waiting for a worker)",
     ]
+
+
+def test_a_full_disk_is_named_once(tmp_path):
+    site = Site.at(tmp_path)
+    for expnum in (7, 8):
+        job = StepJob(exposure=ExposureId(expnum=expnum, band="i", night=20170818), ccd=3, site=site)
+        note_failure("measure", job, Failure(reason="storage", message="the disk is full", kind="storage"))
+    subjects = tuple(subject_status(site, name) for name in "789")
+    lines = SiteStatus(subjects, None).lines()
+    assert lines[-4:] == ["7 measure: storage 3", "8 measure: storage 3", "the disk is full", "no server is running"]
 
 
 def test_a_server_that_is_away_is_no_server(tmp_path, monkeypatch):
