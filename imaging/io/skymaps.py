@@ -254,7 +254,15 @@ def _whole_sky(
         return None
     nested = _is_nested(table.header)
     read = _rows_on_disk(table, file, [names[name] for name in wanted])
-    return None if read is None else skymap_from_parts(read, nside, nested=nested, **about)
+    if read is None:
+        return None
+    factor = 4 * np.pi / n_pixels * _per_sr(table, names[wanted[0]]) if wanted[0] == "PROBDENSITY" else 1.0
+
+    def of_pixels(chosen: slice | NDArray[np.int64], n_columns: int | None = None) -> list[NDArray[np.float64]]:
+        values, *rest = read(chosen, n_columns)
+        return [values * factor, *rest]
+
+    return skymap_from_parts(of_pixels, nside, nested=nested, **about)
 
 
 def _require_mpc(name: str, text: str) -> None:
@@ -300,7 +308,7 @@ def _build(table: fits.BinTableHDU, primary: fits.Header, file: IO[bytes]) -> Sk
     has_distance = set(DISTANCE_COLUMNS.values()) <= set(names)
     for name in DISTANCE_COLUMNS.values() if has_distance else ():
         _require_mpc(name, str(table.columns[names[name]].unit or ""))
-    if not {"UNIQ", "PIXEL", "PROBDENSITY"} & set(names):
+    if not {"UNIQ", "PIXEL"} & set(names):
         whole = _whole_sky(table, file, names, about, has_distance=has_distance)
         if whole is not None:
             return whole
