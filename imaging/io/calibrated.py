@@ -37,6 +37,7 @@ from imaging.io.damage import reading
 from imaging.io.dithered import dither_steps
 from imaging.io.plane_names import PACKED_NAME, extension_names, plane_name
 from imaging.wcs.foreign import image_header, wcs_of_header
+from imaging.wcs.lookup import with_polynomials
 
 OWN_PLANES = frozenset({"SCI", "MSK", "WGT"})
 """Extension names of the products of this project and of the Dark Energy Survey."""
@@ -154,7 +155,7 @@ def read_head(path: Path, extension: str | None = None) -> ImageHead:
             number = _image_number(file, extension, path)
             header, own = _keywords(file[0].read_header()), _keywords(file[number].read_header())
             size, name = _plane_shape(file[number]) or (0, 0), plane_name(file[number])
-        header = image_header(header, own)
+        header = with_polynomials(image_header(header, own), path, number, size)
         is_own = _is_own(path, name)
         wcs = wcs_of_header(header, size)
         _require_possible_place(header, path)
@@ -288,7 +289,7 @@ def _read_plane(path: Path, extension: str | None) -> _Hdu:
             name = plane_name(file[number])
     require_single(layouts[0].ambiguous | layouts[number].ambiguous, path)
     own = _keywords(headers[-1])
-    header = image_header(_keywords(headers[0]), own)
+    header = with_polynomials(image_header(_keywords(headers[0]), own), path, number, pixels.shape)
     cards = tuple(card for h in headers for card in _cards(h))
     native = np.ascontiguousarray(pixels.astype(pixels.dtype.newbyteorder("="), copy=False))
     return _Hdu(native, header, own, cards, name, number)
