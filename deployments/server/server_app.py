@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
-from docket import Worker
 from fastapi import FastAPI, Request
 from fastapi.routing import APIRoute
 from prefect.logging import get_logger
@@ -72,7 +71,7 @@ def make_app(folder: Path) -> FastAPI:
     """
     every = timedelta(seconds=LOOK_S)
     background_workers.Worker = partial(  # type: ignore[misc,assignment]  # Prefect has no setting for it
-        Worker, scheduling_resolution=every, minimum_check_interval=every
+        background_workers.Worker, scheduling_resolution=every, minimum_check_interval=every
     )
     app = create_app(final=True)
 

@@ -34,6 +34,7 @@ from imaging.foreign.weights import LIKE_A_WEIGHT, WEIGHT_POWERS, inverse_varian
 from imaging.image import LoadedImage, MaskImage
 from imaging.io.checked import fits_layouts, require_whole
 from imaging.io.damage import reading
+from imaging.io.distortion_tables import with_polynomials
 from imaging.io.dithered import dither_steps
 from imaging.io.plane_names import PACKED_NAME, extension_names, plane_name, plane_of
 from imaging.wcs.foreign import ImageWcs, image_header, wcs_of_header
@@ -151,7 +152,7 @@ def read_head(path: Path, extension: str | None = None) -> ImageHead:
             number = _image_number(file, extension, path)
             header, own = _keywords(file[0].read_header()), _keywords(file[number].read_header())
             size, name = _plane_shape(file[number]) or (0, 0), plane_name(file[number])
-        header = image_header(header, own)
+        header = with_polynomials(image_header(header, own), path, number, size)
         is_own = _is_own(path, name)
         wcs = wcs_of_header(header, size)
         require_possible_place(header, _pixel_area(wcs, size), path)
@@ -276,7 +277,7 @@ def _read_plane(path: Path, extension: str | None) -> _Hdu:
             name = plane_name(file[number])
     require_single(layouts[0].ambiguous | layouts[number].ambiguous, path)
     own = _keywords(headers[-1])
-    header = image_header(_keywords(headers[0]), own)
+    header = with_polynomials(image_header(_keywords(headers[0]), own), path, number, pixels.shape)
     cards = tuple(card for h in headers for card in _cards(h))
     native = np.ascontiguousarray(pixels.astype(pixels.dtype.newbyteorder("="), copy=False))
     return _Hdu(native, header, own, cards, name, number)

@@ -10,13 +10,12 @@ import mmap
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO, Any
 
-import astropy.units as u
 import numpy as np
 import pyarrow as pa
 from astropy.io import fits
@@ -27,6 +26,7 @@ from imaging.errors import InputError
 from imaging.exposure import MJD_EPOCH
 from imaging.io.atomic import write_bytes
 from imaging.io.damage import reading
+from imaging.io.skymap_columns import density_per_sr, number_column, pixel_numbers, require_mpc
 from imaging.io.source_tables import gzip_reader
 from imaging.skymap.build import REMEDY, skymap_from_flat, skymap_from_multiorder, skymap_from_parts
 from imaging.skymap.cells import merged_cells
@@ -43,9 +43,6 @@ SYSTEM_CARDS = ("COORDSYS", "COORD", "COORDTYP", "COORTYPE", "SKYCOORD", "FRAME"
 
 EQUATORIAL = ("C", "CEL", "CELESTIAL", "EQU", "EQUATORIAL", "ICRS", "J2000", "J2000.0", "FK5", "Q", "RADEC")
 """Names of equatorial coordinates; J2000 differs from ICRS by 0.02 arcsec."""
-
-EXACT_BELOW = {"float32": 2**24, "float64": 2**53}
-"""Whole numbers below are exact."""
 
 PROBABILITY_NAMES = ("PROB", "PROBABILITY", "PROBDENSITY")
 DISTANCE_COLUMNS = {"mu_mpc": "DISTMU", "sigma_mpc": "DISTSIGMA", "norm": "DISTNORM"}
@@ -205,7 +202,9 @@ def _find_table(file: fits.HDUList) -> fits.BinTableHDU:
     return maps[0]
 
 
-def _rows_on_disk(table: fits.BinTableHDU, file: IO[bytes], names: list[str]) -> Callable[..., list[np.ndarray]] | None:
+def _rows_on_disk(
+    table: fits.BinTableHDU, file: IO[bytes], names: Sequence[str]
+) -> Callable[..., list[np.ndarray]] | None:
     """Return a reader of some pixels of a large table on disk, which keeps none of it in memory; else None."""
     scaled = any(key.startswith(("TSCAL", "TZERO", "TNULL")) for key in table.header)
     if isinstance(file, io.BytesIO) or scaled or table.columns.dtype.itemsize * len(table.columns) == 0:
@@ -242,30 +241,25 @@ def _rows_on_disk(table: fits.BinTableHDU, file: IO[bytes], names: list[str]) ->
 
 
 def _whole_sky(
-    table: fits.BinTableHDU, file: IO[bytes], names: dict[str, str], about: dict[str, Any], *, has_distance: bool
+    table: fits.BinTableHDU, file: IO[bytes], columns: Sequence[str], per_sr: float | None, about: dict[str, Any]
 ) -> SkyMap | None:
     """Read a large map of the whole sky without holding it in memory; None if the table is small or of another form."""
-    wanted = [next(name for name in PROBABILITY_NAMES if name in names)]
-    wanted += [*DISTANCE_COLUMNS.values()] if has_distance else []
-    per_row = table.columns.dtype[names[wanted[0]]]
+    per_row = table.columns.dtype[columns[0]]
     n_pixels = int(table.header["NAXIS2"]) * (per_row.itemsize // per_row.base.itemsize)
     nside = 1 << max((n_pixels // 12).bit_length() // 2, 0)
     if n_pixels < LARGE_PIXELS or n_pixels != 12 * nside**2:
         return None
     nested = _is_nested(table.header)
-    read = _rows_on_disk(table, file, [names[name] for name in wanted])
-    return None if read is None else skymap_from_parts(read, nside, nested=nested, **about)
+    read = _rows_on_disk(table, file, columns)
+    if read is None:
+        return None
+    factor = 1.0 if per_sr is None else per_sr * 4 * np.pi / n_pixels
 
+    def of_pixels(chosen: slice | NDArray[np.int64], n_columns: int | None = None) -> list[NDArray[np.float64]]:
+        values, *rest = read(chosen, n_columns)
+        return [values * factor, *rest]
 
-def _require_mpc(name: str, text: str) -> None:
-    """Raise if the unit of a column of distances is another than Mpc, or per square Mpc of the norm."""
-    right = u.Mpc**-2 if name == "DISTNORM" else u.Mpc
-    try:
-        known = not text.strip() or u.Unit(text) == right
-    except ValueError:
-        known = False
-    if not known:
-        raise InputError(f"the unit of {name} is not understood", value=text, limit=str(right), remedy=REMEDY)
+    return skymap_from_parts(of_pixels, nside, nested=nested, **about)
 
 
 def _is_nested(header: Mapping[str, Any]) -> bool:
@@ -299,45 +293,29 @@ def _build(table: fits.BinTableHDU, primary: fits.Header, file: IO[bytes]) -> Sk
     }
     has_distance = set(DISTANCE_COLUMNS.values()) <= set(names)
     for name in DISTANCE_COLUMNS.values() if has_distance else ():
-        _require_mpc(name, str(table.columns[names[name]].unit or ""))
+        require_mpc(name, str(table.columns[names[name]].unit or ""))
     order = ("PROBDENSITY", *PROBABILITY_NAMES) if "UNIQ" in names else PROBABILITY_NAMES
     chosen = names[next(name for name in order if name in names)]
-    per_sr = _per_sr(table, chosen)
-    numbers = _number_column(table, header, chosen)
-    if numbers is None and per_sr is None:
-        whole = _whole_sky(table, file, names, about, has_distance=has_distance)
+    per_sr = density_per_sr(table, chosen)
+    numbers = number_column(table, header, chosen)
+    if numbers is None:
+        columns = [chosen, *(names[name] for name in DISTANCE_COLUMNS.values() if has_distance)]
+        whole = _whole_sky(table, file, columns, per_sr, about)
         if whole is not None:
             return whole
     distance = {k: column(n) for k, n in DISTANCE_COLUMNS.items()} if has_distance else None
     values = column(chosen.upper()) * (per_sr or 1.0)
     if "UNIQ" in names:
-        uniq = _pixel_numbers(table, names["UNIQ"])
+        uniq = pixel_numbers(table, names["UNIQ"])
         return skymap_from_multiorder(uniq, values, per_pixel=per_sr is None, distance=distance, **about)
     nested = _is_nested(header)
-    index = None if numbers is None else _pixel_numbers(table, numbers).ravel()
+    index = None if numbers is None else pixel_numbers(table, numbers).ravel()
     nside = int(header["NSIDE"]) if "NSIDE" in header else None
     if index is None and nside and values.size == _optional(header, "LASTPIX") - _optional(header, "FIRSTPIX") + 1:
         index = np.arange(int(header["FIRSTPIX"]), int(header["LASTPIX"]) + 1)
     if per_sr is not None:
         values = values * (4 * np.pi / (12 * (nside or math.sqrt(values.size / 12)) ** 2))
     return skymap_from_flat(values, nested=nested, index=index, nside=nside, distance=distance, **about)
-
-
-def _number_column(table: fits.BinTableHDU, header: Mapping[str, Any], chosen: str) -> str | None:
-    """Return the column of pixel numbers, None if the rows are in their order.
-
-    Whatever its name, it is the first one (HEALPix primer, explicit indexing): if the header says so, or if it holds
-    integers.
-    """
-    names = {name.upper(): name for name in table.columns.names}
-    first = table.columns.names[0]
-    if "UNIQ" in names or "PIXEL" in names:
-        return names.get("UNIQ", names.get("PIXEL"))
-    is_number = table.columns.dtype[first].base.kind in "iu"
-    is_explicit = str(header.get("INDXSCHM", "")).strip().upper() == "EXPLICIT"
-    if is_explicit and first == chosen:
-        raise InputError("the sky map has no column of pixel numbers", value="INDXSCHM EXPLICIT", remedy=REMEDY)
-    return first if is_number or is_explicit else None
 
 
 def _optional(header: Mapping[str, Any], key: str) -> float:
@@ -359,42 +337,3 @@ def _event_mjd(header: Mapping[str, Any]) -> float:
         return math.nan
     date = date.astimezone(UTC) if date.tzinfo else date
     return (date.replace(tzinfo=None) - MJD_EPOCH) / timedelta(days=1)
-
-
-def _per_sr(table: fits.BinTableHDU, name: str) -> float | None:
-    """Return by how much densities are multiplied to be per steradian, None for probabilities of pixels.
-
-    What a column holds is what its unit says, else its name.
-
-    Raises
-    ------
-    InputError
-        If its unit is none of solid angle or probability.
-    """
-    text, is_density = str(table.columns[name].unit or "").strip(), name.upper() == "PROBDENSITY"
-    if not text:
-        return 1.0 if is_density else None
-    try:
-        unit = u.Unit(text)
-        if not is_density and unit.is_equivalent(u.one, equivalencies=[(u.pix**-1, u.one, float, float)]):
-            return None
-        return float(unit.to(u.sr**-1))
-    except (ValueError, u.UnitsError) as error:
-        limit = "1/sr, or per another solid angle" if is_density else "none, 1/pix, or per a solid angle"
-        problem = f"the unit of {name} is not understood"
-        raise InputError(problem, value=text, limit=limit, remedy=REMEDY) from error
-
-
-def _pixel_numbers(table: fits.BinTableHDU, name: str) -> NDArray[np.int64]:
-    """Return a column of pixel numbers.
-
-    Raises
-    ------
-    InputError
-        If they are floating-point numbers and were rounded.
-    """
-    numbers = np.asarray(table.data[name])
-    if numbers.dtype.kind == "f" and not (np.abs(numbers) < EXACT_BELOW[f"float{8 * numbers.dtype.itemsize}"]).all():
-        value = f"{numbers.dtype} in {name}"
-        raise InputError("the sky map's pixel numbers were rounded", value=value, limit="integers", remedy=REMEDY)
-    return numbers.astype(np.int64)

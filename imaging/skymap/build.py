@@ -26,6 +26,13 @@ LARGEST_DISTANCE = 1e9
 LARGEST_NORM = 1e100
 """Largest norm of a distance, 1/Mpc^2; where the distance is far below zero, real maps have 1e33."""
 
+LITTLE = 4e-7
+"""Probability of four neighbours of a large flat map below which they become one pixel: a field of DECam on them has
+1e-4, and published multi-order maps have larger pixels there."""
+
+MANY = 20_000
+"""Number of pixels in a 48th of the sky from which on they do: a million on the whole sky need 0.05 GB."""
+
 NEGLIGIBLE = 1e-7
 """Probability that the dropped pixels of a large flat map may have together, relative to its sum."""
 
@@ -85,9 +92,8 @@ def skymap_from_flat(
             remedy=REMEDY,
         )
     values = clean_probability(values)
-    if whole and 1.0 - LEVEL_TOLERANCE < values.max() <= 1.0 + ROUNDING and values.mean() >= 0.5 < values.sum() - 1.0:
-        value, limit = f"half of them are near one, their sum is {values.sum():.3g}", "probabilities of pixels"
-        raise InputError("the values of the sky map are credible levels", value=value, limit=limit, remedy=REMEDY)
+    if whole:
+        _require_no_levels(float(values.max()), float(values.sum()), values.size)
     kept = np.flatnonzero(values)
     pixel = kept if whole else np.asarray(index, dtype=np.int64)[kept]
     if np.any((pixel < 0) | (pixel >= 12 * nside**2)):
@@ -103,7 +109,8 @@ def skymap_from_parts(
 ) -> SkyMap:
     """Build a sky map of the whole sky from pixels of one size, a quarter of a base pixel at a time, to save memory.
 
-    Pixels that together have less than 1e-7 of the probability are dropped.
+    Pixels that together have less than 1e-7 of the probability are dropped. Where :data:`MANY` pixels remain, four
+    neighbours that together have less than :data:`LITTLE` become one, with the mean of their distances.
 
     Parameters
     ----------
@@ -123,7 +130,8 @@ def skymap_from_parts(
         If this is not a sky map.
     """
     level, size, n_pixels = nside.bit_length() - 1, nside**2 // 4, 12 * nside**2
-    least = _negligible(read(slice(first, first + size), 1)[0] for first in range(0, n_pixels, size)) / n_pixels
+    total = _total(read(slice(first, first + size), 1)[0] for first in range(0, n_pixels, size))
+    least = NEGLIGIBLE * total / n_pixels
     parts: list[list[NDArray[Any]]] = []
     for first in range(0, n_pixels, size):
         pixel = np.arange(first, first + size, dtype=np.int64)
@@ -131,19 +139,23 @@ def skymap_from_parts(
         kept = np.flatnonzero((columns[0] > least) & np.isfinite(columns[0]))
         columns = [column[kept] for column in columns]
         order, pixel, columns = _join_equal(np.full(kept.size, level, dtype=np.int64), pixel[kept], columns)
+        if pixel.size > MANY:
+            order, pixel, columns = _join_faint(order, pixel, columns, LITTLE * total)
         parts.append([order, pixel, *columns])
     joined = [np.concatenate([part.pop(0) for part in parts]) for _ in range(len(parts[0]))]
     return _sky_map(joined[0], joined[1], joined[2:], about)
 
 
-def _negligible(parts: Iterable[FloatArray]) -> float:
-    """Return the probability that may be dropped; raise if the values of all parts are none of a sky map."""
-    total, lowest, highest = 0.0, 0.0, 0.0
+def _total(parts: Iterable[FloatArray]) -> float:
+    """Return the sum of all probabilities; raise if the values of all parts are none of a sky map."""
+    total, lowest, highest, n_pixels = 0.0, 0.0, 0.0, 0
     for values in parts:
         known = _known(values)
         total, lowest, highest = total + known.sum(), min(lowest, known.min()), max(highest, known.max())
+        n_pixels += known.size
     _require_probabilities(lowest, highest)
-    return NEGLIGIBLE * float(total)
+    _require_no_levels(highest, float(total), n_pixels)
+    return float(total)
 
 
 def skymap_from_multiorder(
@@ -255,6 +267,12 @@ def _require_probabilities(lowest: float, highest: float) -> None:
         raise InputError("the sky map has no probability anywhere", remedy=REMEDY)
 
 
+def _require_no_levels(highest: float, total: float, n_pixels: int) -> None:
+    if 1.0 - LEVEL_TOLERANCE < highest <= 1.0 + ROUNDING and total >= max(0.5 * n_pixels, 1.5):
+        value, limit = f"half of them are near one, their sum is {total:.3g}", "probabilities of pixels"
+        raise InputError("the values of the sky map are credible levels", value=value, limit=limit, remedy=REMEDY)
+
+
 def _distance_arrays(distance: Mapping[str, ArrayLike] | None, kept: IntArray) -> list[FloatArray]:
     if distance is None:
         return []
@@ -320,7 +338,7 @@ def _join_equal(
     """
     done: list[tuple[IntArray, IntArray, list[FloatArray]]] = []
     while pixel.size >= 4 and order[0] > 0:
-        first = np.flatnonzero((pixel[:-3] & 3 == 0) & (pixel[3:] == pixel[:-3] + 3))
+        first = _families(order, pixel)
         for column in columns:
             for sister in (1, 2, 3):
                 first = first[_same(column[first], column[first + sister])]
@@ -338,6 +356,36 @@ def _join_equal(
     columns = [np.concatenate([part[2][i] for part in done]) for i in range(len(columns))]
     sort = np.argsort(pixel << (2 * (DEEPEST_ORDER - order)), kind="stable")
     return order[sort], pixel[sort], [column[sort] for column in columns]
+
+
+def _join_faint(
+    order: IntArray, pixel: IntArray, columns: list[FloatArray], little: float
+) -> tuple[IntArray, IntArray, list[FloatArray]]:
+    """Merge four sibling pixels that together have less than a probability into their parent pixel, repeatedly.
+
+    The distances of the parent are the means, weighted by probability; siblings of which one has none stay.
+    """
+    for level in range(int(order.max(initial=0)), 0, -1):
+        first = _families(order, pixel)
+        first = first[order[first] == level]
+        family = [np.stack([column[first + sister] for sister in range(4)]) for column in columns]
+        together = family[0].sum(axis=0)
+        joined = (together < little) & np.isfinite(family).all(axis=(0, 1))
+        first, together = first[joined], together[joined]
+        for column, values in zip(columns[1:], family[1:], strict=True):
+            column[first] = (values * family[0]).sum(axis=0)[joined] / together
+        columns[0][first], order[first], pixel[first] = together, level - 1, pixel[first] >> 2
+        kept = np.ones(order.size, dtype=bool)
+        kept[(first[:, None] + np.arange(1, 4)).ravel()] = False
+        order, pixel, columns = order[kept], pixel[kept], [column[kept] for column in columns]
+    return order, pixel, columns
+
+
+def _families(order: IntArray, pixel: IntArray) -> IntArray:
+    """Return where four sibling pixels begin among sorted ones."""
+    first = np.flatnonzero((pixel[:-3] & 3 == 0) & (pixel[3:] == pixel[:-3] + 3))
+    same = [order[first + sister] == order[first] for sister in (1, 2, 3)]
+    return first[np.logical_and.reduce(same)]
 
 
 def _same(first: FloatArray, second: FloatArray) -> NDArray[np.bool_]:

@@ -173,6 +173,29 @@ def test_a_large_map_read_in_parts_is_the_map(tmp_path, ordering, shape, kind):
     assert parts.distance.mu_mpc[found] == pytest.approx(mu[some])
 
 
+@pytest.mark.parametrize("column", ["PROB", "PROBDENSITY"])
+@pytest.mark.parametrize("ordering", ["NESTED", "RING"])
+def test_faint_neighbours_of_a_large_map_become_one_pixel(tmp_path, monkeypatch, ordering, column):
+    """Without equal neighbours; a large pixel has less than 4e-7, and all of the base pixels keep their probability."""
+    monkeypatch.setattr("imaging.skymap.build.MANY", 2000)
+    nside, p = 256, values(256)
+    lon, lat = HEALPix(nside, order="nested").healpix_to_lonlat(np.arange(p.size))
+    mu = 100.0 + 20.0 * np.sin(lon.rad) * np.cos(lat.rad)
+    order = np.arange(p.size) if ordering == "NESTED" else healpix.ring_to_nested(np.arange(p.size), nside)
+    columns = {"DISTMU": mu, "DISTSIGMA": mu / 5, "DISTNORM": mu * 0 + 1e-5}
+    columns[column] = p if column == "PROB" else p * p.size / (4 * np.pi)
+    path = write(tmp_path / "m.fits", {k: v[order] for k, v in columns.items()}, ORDERING=ordering, NSIDE=nside)
+    skymap = read_skymap(path)
+    large = skymap.order < 8
+    assert large.sum() > 1000 and skymap.probability[large].max() < 4e-7 and skymap.total == pytest.approx(1.0)
+    base = np.bincount(skymap.pixel >> (2 * skymap.order), skymap.probability, minlength=12)
+    np.testing.assert_allclose(base, p.reshape(12, -1).sum(axis=1), atol=1e-7)
+    some = np.argsort(p)[-1::-2000][:60]
+    found = skymap.find(lon[some].to_value(u.deg), lat[some].to_value(u.deg))
+    assert (skymap.order[found[:20]] == 8).all() and (skymap.order[found] < 8).any()
+    assert skymap.distance.mu_mpc[found] == pytest.approx(mu[some], rel=0.02)
+
+
 @pytest.mark.parametrize(
     ("days", "good"), [(0.5, True), (30.0, True), (-300.0, True), (-366.0, False), (3300.0, False)]
 )
