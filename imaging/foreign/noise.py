@@ -98,12 +98,13 @@ def blank_correlation(science: FloatImage, sigma: FloatImage, blank: BoolImage) 
     sums, pairs = (fft.irfft2(np.abs(fft.rfft2(v, s=size)) ** 2, s=size) for v in (values, used.astype(float)))
     covariance = np.divide(sums, pairs, out=np.zeros_like(sums), where=pairs > 0.5)
     below = covariance[:, (-np.arange(LAGS)) % size[1]][:LAGS]
-    smooth = max(min(float(covariance[0, FAR].mean()), float(covariance[FAR, 0].mean())), 0.0)
+    error = 1.0 / math.sqrt(np.count_nonzero(used))
+    smooth = min(float(covariance[0, FAR].mean()), float(covariance[FAR, 0].mean()))
+    smooth = smooth if smooth > 3.0 * error * covariance[0, 0] else 0.0
     lags = 0.5 * (covariance[:LAGS, :LAGS] + below) - smooth
     correlation = lags / lags[0, 0]
     if max(abs(correlation[0, 1]), abs(correlation[1, 0])) < CORRELATED:
         return None
-    error = 1.0 / math.sqrt(np.count_nonzero(used))
     correlation[np.abs(correlation) < 3.0 * error] = 0.0
     return correlation
 
