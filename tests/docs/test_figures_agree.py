@@ -32,6 +32,7 @@ SOURCES = {
     ],
     "typical sky, false": [(DIFFERENCE, (f"typical, i: {FALSE}, all",), 1)],
     "hard sky, false": [(DIFFERENCE, (f"hard, i: {FALSE}, all",), 1)],
+    "crowded sky, false": [(DIFFERENCE, (f"crowded, i: {FALSE}, all",), 1)],
     "hard sky in g": [
         (SINGLE, (f"hard, g: {NOISELESS}",), 1),
         (SINGLE, (f"hard, g: {RESIDUAL}",), 1),
