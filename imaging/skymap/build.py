@@ -195,13 +195,15 @@ def skymap_from_multiorder(
         )
     order = _floor_log4(number[kept] // 4)
     pixel = number[kept] - (4 << (2 * order))
-    area_sr = 4 * np.pi / (12.0 * 4.0**order)
-    sums = {True: float(density[kept].sum()), False: float((density[kept] * area_sr).sum())}
+    given = density[kept]
+    # in the order of the writer, so that a map that is written and read stays the same to the last bit
+    as_density = given * 4 * np.pi / (12.0 * 4.0**order)
+    sums = {True: float(given.sum()), False: float(as_density.sum())}
     if abs(sums[per_pixel] - 1.0) > SUM_TOLERANCE >= abs(sums[not per_pixel] - 1.0) and np.ptp(order) > 0:
         kinds = {True: "probabilities of pixels", False: "densities"}
         value = f"they sum to {sums[per_pixel]:.3g} as {kinds[per_pixel]}, to one as {kinds[not per_pixel]}"
         raise InputError("the name or unit of the sky map's values is wrong", value=value, remedy=REMEDY)
-    probability = density[kept] * (1.0 if per_pixel else area_sr)
+    probability = given if per_pixel else as_density
     return _finish(order, pixel, [probability, *_distance_arrays(distance, kept)], about, join=False)
 
 
