@@ -57,15 +57,14 @@ def ccd_figures(site: Site, expnums: Iterable[int]) -> list[Row]:
         quality = recorded_quality(site, str(expnum))
         zeropoints = _adopted_zeropoints(site, expnum)
         for ccd in sorted((set(quality) | set(zeropoints)) - {WHOLE}):
-            truth = _truth(site, expnum, ccd)
-            stars = _matched_stars(site, expnum, ccd, truth)
+            stars = _matched_stars(site, expnum, ccd, _truth(site, expnum, ccd))
             found = quality.get(ccd, {})
             rows.append(
                 {
                     "expnum": expnum,
                     "ccd": ccd,
                     "astrometry_rms_mas": _astrometry_rms_mas(stars),
-                    "zeropoint_error_mmag": _zeropoint_error_mmag(zeropoints.get(ccd), truth),
+                    "zeropoint_error_mmag": _zeropoint_error_mmag(zeropoints.get(ccd), stars),
                     "difference_noise_width": found.get("difference_noise_width"),
                     "n_detections": found.get("n_detections"),
                     "n_candidates": found.get("n_passed"),
@@ -155,7 +154,7 @@ def _truth(site: Site, expnum: int, ccd: int) -> Mapping[str, NDArray[Any]] | No
         table = read_table(source_truth_path(site.root, expnum, ccd))
     except StorageError:
         return None
-    names = ("kind", "x", "y", "ra", "dec", "mag", "flux_aperture_electrons", "is_saturated")
+    names = ("kind", "x", "y", "ra", "dec", "mag", "is_saturated")
     columns = {name: column(table, name) for name in names}
     stars = (columns["kind"] == "star") & ~columns["is_saturated"].astype(bool)
     return {name: values[stars] for name, values in columns.items()}
@@ -163,8 +162,12 @@ def _truth(site: Site, expnum: int, ccd: int) -> Mapping[str, NDArray[Any]] | No
 
 def _matched_stars(
     site: Site, expnum: int, ccd: int, truth: Mapping[str, NDArray[Any]] | None
-) -> tuple[FloatArray, FloatArray] | None:
-    """Return the errors in RA and Dec, in mas, of the measured stars above S/N 30."""
+) -> tuple[FloatArray, FloatArray, FloatArray] | None:
+    """Return the errors in RA and Dec, in mas, and the true zero points of the measured stars above S/N 30.
+
+    A true zero point is that of the measured flux: the flat says what an electron stands for, and flats that are built
+    of some CCDs have another mean than those of the whole camera.
+    """
     paths = _products(site, expnum, "fullcat.parquet") or _products(site, expnum, "cat.parquet")
     mine = [path for path in paths if f"_{ccd:02d}_" in path.name]
     if truth is None or not mine or not truth["x"].size:
@@ -179,10 +182,11 @@ def _matched_stars(
     same = distance < MATCH_PIXELS
     true_ra, true_dec = truth["ra"][nearest[same]], truth["dec"][nearest[same]]
     east = (ra[clean][same] - true_ra + 180.0) % 360.0 - 180.0
-    return east * np.cos(np.radians(true_dec)) * 3.6e6, (dec[clean][same] - true_dec) * 3.6e6
+    zeropoint = truth["mag"][nearest[same]] + 2.5 * np.log10(column(table, "flux_psf")[clean][same])
+    return east * np.cos(np.radians(true_dec)) * 3.6e6, (dec[clean][same] - true_dec) * 3.6e6, zeropoint
 
 
-def _astrometry_rms_mas(stars: tuple[FloatArray, FloatArray] | None) -> float | None:
+def _astrometry_rms_mas(stars: tuple[FloatArray, FloatArray, FloatArray] | None) -> float | None:
     """Return the RMS error per axis without the worst per cent (blends with fainter sources)."""
     if stars is None or stars[0].size < 10:
         return None
@@ -199,12 +203,10 @@ def _adopted_zeropoints(site: Site, expnum: int) -> dict[int, float]:
     return zeropoints
 
 
-def _zeropoint_error_mmag(adopted: float | None, truth: Mapping[str, NDArray[Any]] | None) -> float | None:
-    """Return adopted minus true zero point; the true one is the median over the CCD's stars."""
-    if adopted is None or truth is None:
+def _zeropoint_error_mmag(
+    adopted: float | None, stars: tuple[FloatArray, FloatArray, FloatArray] | None
+) -> float | None:
+    """Return adopted minus true zero point; the true one is the median of the CCD's stars."""
+    if adopted is None or stars is None or not stars[2].size or not math.isfinite(adopted):
         return None
-    positive = truth["flux_aperture_electrons"] > 0
-    if not positive.any() or not math.isfinite(adopted):
-        return None
-    true = np.median(truth["mag"][positive] + 2.5 * np.log10(truth["flux_aperture_electrons"][positive]))
-    return float((adopted - true) * 1000)
+    return float((adopted - np.median(stars[2])) * 1000)

@@ -37,7 +37,10 @@ def fill(schema, n, **known):
 
 @pytest.fixture
 def site(tmp_path):
-    """A CCD whose stars are measured 12 mas off per axis and whose zero point is 4 mmag too high."""
+    """A CCD whose stars are measured 12 mas off per axis and whose zero point is 4 mmag too high.
+
+    Its flat has another mean than the simulated one, so that all fluxes are 2 per cent lower, and the zero point too.
+    """
     site, random = Site.at(tmp_path), np.random.default_rng(1)
     folder = site.products / "gw" / "exp" / "20170818" / str(EXPNUM)
     x, y = random.uniform(20, 2000, N), random.uniform(20, 4000, N)
@@ -64,11 +67,14 @@ def site(tmp_path):
         y=y,
         ra=ra + 12 * mas * random.standard_normal(N) / np.cos(np.radians(dec)),
         dec=dec + 12 * mas * random.standard_normal(N),
-        flux_psf=flux,
+        flux_psf=0.98 * flux,
         flux_psf_error=flux / 100,
     )
     write_table(folder / f"{STEM}_{CCD:02d}_r1p1_fullcat.parquet", catalogue)
-    write_table(folder / f"{STEM}_r1p1_zeropoints.parquet", fill(ZEROPOINTS, 1, ccd=CCD, zeropoint_mag=31.704))
+    write_table(
+        folder / f"{STEM}_r1p1_zeropoints.parquet",
+        fill(ZEROPOINTS, 1, ccd=CCD, zeropoint_mag=31.704 + 2.5 * np.log10(0.98)),
+    )
     snr = np.repeat([4.5, 9.0, 30.0], 100)
     fakes = fill(
         FAKES,
