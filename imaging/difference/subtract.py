@@ -214,7 +214,7 @@ def _errors(
     """
     search, (ny, nx) = images[0], matched.model.shape
     _, widths, _ = _score(matched, filtered, 0.0, settings)
-    _scale_noise(filtered, widths, matched.tiling)
+    _scale_noise(filtered, weight, widths, matched.tiling)
     pixel_arcsec = float(np.sqrt(search.wcs.pixel_area_arcsec2(nx / 2, ny / 2)))
     noise = ResidualNoise(filtered, weight, (0.0, 0.0), search.psf.fwhm_pixels, pixel_arcsec)
     add_motions(noise, matched.shifts.moved)
@@ -223,14 +223,14 @@ def _errors(
     add_border_residuals(noise, matched.beyond)
     add_star_residuals(noise, matched.model)
     _add_surroundings(noise, matched, *images, stars)
-    _scale_noise(filtered, 1.0 / widths, matched.tiling)
+    _scale_noise(filtered, weight, 1.0 / widths, matched.tiling)
     return scale_error, *_score(matched, filtered, scale_error, settings)
 
 
-def _scale_noise(filtered: FilteredDifference, widths: FloatArray, tiling: Tiling) -> None:
-    """Multiply the errors of a filtered difference by a factor per tile, in place; its fluxes stay."""
+def _scale_noise(filtered: FilteredDifference, weight: FloatImage, widths: FloatArray, tiling: Tiling) -> None:
+    """Multiply the errors of a difference and of its pixels by a factor per tile, in place; the fluxes stay."""
     for row, column, y, x in tiling:
-        for values in (filtered.numerator, filtered.norm):
+        for values in (filtered.numerator, filtered.norm, weight):
             values[y, x] /= np.float32(widths[row, column] ** 2)
 
 
