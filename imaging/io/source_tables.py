@@ -7,6 +7,7 @@ Only requested columns are converted; names are matched case-insensitively. Empt
 import gzip
 import itertools
 import re
+import zipfile
 import zlib
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -33,7 +34,7 @@ VOTABLE, PARQUET = (".vot", ".xml", ".votable"), (".parquet",)
 PREAMBLE_LINES = 3
 """Most lines of text before the line of column names: the TNS states the period of its list in one."""
 FORMATS = (*TEXT, *FITS, *VOTABLE, *PARQUET)
-"""Supported file name endings; ``.gz`` may follow those of text, FITS and VOTable."""
+"""Supported file name endings; ``.gz`` may follow those of text, FITS and VOTable, ``.zip`` those of text."""
 
 gzip_reader: ModuleType = gzip
 GzipError: Any = zlib.error
@@ -42,13 +43,26 @@ with suppress(ImportError):
 
     gzip_reader, GzipError = igzip, igzip_lib.IsalError
 
-DAMAGED = (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, pa.ArrowException, GzipError)
+DAMAGED = (
+    OSError,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    RuntimeError,  # an encrypted member of an archive
+    pa.ArrowException,
+    GzipError,
+    zlib.error,
+    zipfile.BadZipFile,
+)
 
 
 def format_of(path: Path) -> str | None:
-    """Return the file name ending without ``.gz``; None if it is not in :data:`FORMATS`."""
-    name = path.name.lower().removesuffix(".gz")
-    return next((ending for ending in FORMATS if name.endswith(ending)), None)
+    """Return the file name ending without ``.gz`` or ``.zip``; None if it is not in :data:`FORMATS`."""
+    name = path.name.lower()
+    possible = TEXT if name.endswith(".zip") else FORMATS
+    return next((ending for ending in possible if name.removesuffix(".gz").removesuffix(".zip").endswith(ending)), None)
 
 
 def source_batches(
@@ -101,6 +115,15 @@ def source_batches(
 @contextmanager
 def opened(path: Path) -> Iterator[IO[bytes]]:
     """Open a file, decompressing; ISA-L, if installed, is three times as fast as zlib."""
+    if path.name.lower().endswith(".zip"):
+        with zipfile.ZipFile(path) as archive:
+            members = [member for member in archive.infolist() if not member.is_dir()]
+            if len(members) != 1:
+                found = ", ".join(member.filename for member in members[:5]) or "none"
+                raise InputError("archive of several files", value=f"{path}: {found}", limit="one", remedy="unpack it")
+            with archive.open(members[0]) as stream:
+                yield stream
+        return
     if not path.name.lower().endswith(".gz"):
         with path.open("rb") as stream:
             yield stream

@@ -1,6 +1,7 @@
 """Galaxies, known transients, variables and active nuclei: rows in the layouts of their catalogues."""
 
 import gzip
+import zipfile
 
 import numpy as np
 import pyarrow as pa
@@ -214,15 +215,34 @@ TNS = """"2026-07-26 00:00:00 - 23:59:59"
 
 
 def test_the_list_of_the_tns(tmp_path):
+    """As the server sends it, in a ZIP archive, and unpacked."""
     path = tmp_path / "tns_public_objects.csv"
     path.write_text(TNS)
-    kilonova, supernova, nucleus = read(path, "tns")
+    packed = tmp_path / "tns_public_objects.csv.zip"
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(path, path.name)
+    kilonova, supernova, nucleus = read(packed, "tns")
+    assert read(path, "tns") == [kilonova, supernova, nucleus]
     assert (kilonova["source_id"], kilonova["name"], kilonova["type"]) == (1001, "AT 2017gfo", "Kilonova")
     assert (kilonova["ra"], kilonova["dec"]) == (197.450374, -23.381481)
     assert kilonova["mjd"] == pytest.approx(Time("2017-08-17T23:33:27").mjd, abs=1e-7)
     assert (supernova["kind"], nucleus["kind"]) == (KnownKind.TRANSIENT, KnownKind.NUCLEUS)
     assert supernova["redshift"] == pytest.approx(0.031)
     assert nucleus["mag"] is None
+
+
+def test_damaged_archives_and_those_of_several_files_are_refused(tmp_path):
+    packed = tmp_path / "tns_public_objects.csv.zip"
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.csv", TNS)
+    packed.write_bytes(packed.read_bytes()[:-30])
+    with pytest.raises(InputError, match=r"damaged.*tns_public_objects\.csv\.zip"):
+        read(packed, "tns")
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("a.csv", TNS)
+        archive.writestr("b.csv", TNS)
+    with pytest.raises(InputError, match=r"archive of several files.*a\.csv, b\.csv"):
+        read(packed, "tns")
 
 
 def test_a_transient_without_name_or_date_is_known_by_its_place(tmp_path):

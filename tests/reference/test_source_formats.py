@@ -102,9 +102,9 @@ def test_parquet_in_parts(tmp_path, monkeypatch):
 
 
 def test_endings(tmp_path):
-    for name, ending in (("A.CSV.GZ", ".csv"), ("b.vot.gz", ".vot"), ("c.fits", ".fits"), ("d.txt", ".txt")):
+    for name, ending in (("A.CSV.GZ", ".csv"), ("b.vot.gz", ".vot"), ("c.fits", ".fits"), ("d.csv.zip", ".csv")):
         assert format_of(tmp_path / name) == ending
-    assert format_of(tmp_path / "MD5SUM") is None
+    assert format_of(tmp_path / "MD5SUM") is None and format_of(tmp_path / "e.fits.zip") is None
 
 
 @pytest.mark.parametrize(("unit", "good"), [("deg", True), ("", True), ("degrees", True), ("rad", False), ("h", False)])
