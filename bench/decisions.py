@@ -342,7 +342,7 @@ def measure(quick: bool) -> list[Row]:
     return rows
 
 
-def arrived(site: Site, exposures: Iterable[ExposureId]) -> set[int]:
+def arrived(site: Site, exposures: Iterable[ExposureId], *, whole: bool = False) -> set[int]:  # noqa: ARG001
     """Return the exposures for which a file lies in the usual place."""
     return {exposure.expnum for exposure in exposures if raw_path(site, exposure).exists()}
 

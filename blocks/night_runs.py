@@ -48,6 +48,8 @@ class NightRun(BaseModel):
     """Whether the event was retracted when the run started."""
     exposures: tuple[int, ...] = ()
     """Exposures whose raw files existed when the run started."""
+    partial: tuple[int, ...] = ()
+    """Those of them whose raw files were not whole, and had not changed for some time."""
     started: float
     """Unix time of the start, seconds."""
     host: str = ""
@@ -74,6 +76,7 @@ def recorded_run(
     run: str | None,
     *,
     exposures: Iterable[int] = (),
+    partial: Iterable[int] = (),
     retracted: bool = False,
     at_end: bool = False,
 ) -> Iterator[None]:
@@ -90,14 +93,15 @@ def recorded_run(
         :data:`PROCESS` or :data:`RANK`.
     run
         Identity of the flow run; None for a new one.
-    exposures
-        Exposures whose raw files exist now.
+    exposures, partial
+        Exposures whose raw files exist now, and those of them whose files are not whole.
     retracted
         Whether the event is retracted.
     at_end
         Record the run only when it has completed, because it may find that it has nothing to do and starts nothing.
     """
-    known = run_of(night.record, flow, run or str(uuid4()), exposures=sorted(exposures), retracted=retracted)
+    found = {"exposures": sorted(exposures), "partial": sorted(partial)}
+    known = run_of(night.record, flow, run or str(uuid4()), retracted=retracted, **found)
     if at_end:
         yield
         write_run(night, known, end="completed")

@@ -72,11 +72,14 @@ class IndexedFile:
     is_complete: bool = False
     problem: str = ""
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether the content is complete and has all extensions that it states."""
+        return self.is_complete and (self.n_extensions >= self.n_stated or not self.n_extensions)
+
     def is_final(self, now: float) -> bool:
         """Whether nothing more is awaited of the file at a Unix time."""
-        if self.is_complete and (self.n_extensions >= self.n_stated or not self.n_extensions):
-            return True
-        return abs(now - self.seen) >= (QUIET_S if self.is_complete else OLD_S)
+        return self.is_whole or abs(now - self.seen) >= (QUIET_S if self.is_complete else OLD_S)
 
     def is_unchanged(self, status: os.stat_result) -> bool:
         """Whether the file still has the size and time of the index."""

@@ -80,8 +80,8 @@ def process_night(
     """
     place = load_site(site).storing_in(settings.version.destination)
     registered = read_night(place, NightEvent.night_of(night, event))
-    at_hand = exposures_at_hand(registered, place)
-    with recorded_run(registered, PROCESS, flow_run.id, exposures=at_hand, at_end=is_replaying()):
+    at_hand, partial = exposures_at_hand(registered, place)
+    with recorded_run(registered, PROCESS, flow_run.id, exposures=at_hand, partial=partial, at_end=is_replaying()):
         return process_registered(registered, at_hand, place, site, settings, overwrite=overwrite)
 
 

@@ -156,12 +156,13 @@ def urgency_of(registered: RegisteredNight, at_hand: Collection[int]) -> tuple[i
     return tuple(exposure.expnum for exposure in sorted(search, key=urgency))
 
 
-def exposures_at_hand(registered: RegisteredNight, site: Site) -> list[int]:
-    """Return the exposures of a registered night whose raw files have arrived."""
+def exposures_at_hand(registered: RegisteredNight, site: Site) -> tuple[list[int], list[int]]:
+    """Return the exposures of a registered night whose raw files have arrived, and those of them that are not whole."""
     listed = [item.exposure for item in registered.listed()]
     ids = [ExposureId(exposure.expnum, exposure.band, exposure.night) for exposure in listed]
-    arrived = arrived_exposures(site, ids)
-    return [who.expnum for who in ids if who.expnum in arrived]
+    arrived = [who for who in ids if who.expnum in arrived_exposures(site, ids)]
+    whole = arrived_exposures(site, arrived, whole=True)
+    return [who.expnum for who in arrived], [who.expnum for who in arrived if who.expnum not in whole]
 
 
 def searched_ccds(requests: Iterable[ExposureRequest], plan: NightPlan, site: Site) -> list[SearchedCcd]:

@@ -77,11 +77,11 @@ OFTEN = 3
 """Dome flats of one exposure time that are enough for a master."""
 
 
-def arrived_exposures(site: Site, exposures: Iterable[ExposureId]) -> set[int]:
+def arrived_exposures(site: Site, exposures: Iterable[ExposureId], *, whole: bool = False) -> set[int]:
     """Return the numbers of the exposures whose raw files are there and final, whatever they are called.
 
-    A file is final when its content is complete, or when its size has stayed the same for some time. Imported exposures
-    need none.
+    A file is final when its content is complete, or when its size has stayed the same for some time; the latter not if
+    it must be ``whole``. Imported exposures need none.
 
     Raises
     ------
@@ -95,7 +95,7 @@ def arrived_exposures(site: Site, exposures: Iterable[ExposureId]) -> set[int]:
                 arrived.add(exposure.expnum)
                 continue
             file = located(site, exposure, known)
-            if file is not None and file.is_final(now) and find_raw(site, exposure):
+            if file is not None and (file.is_whole if whole else file.is_final(now)) and find_raw(site, exposure):
                 arrived.add(exposure.expnum)
     return arrived
 

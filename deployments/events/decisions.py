@@ -207,12 +207,14 @@ def read_state(
     record = night.record
     recorded = tuple(_settled(night, run, runs) for run in read_runs(night))
     known = {run.run for run in recorded if run.end not in ("cancelled", "deferred")}  # these may still be ending
-    covered = {expnum for run in recorded for expnum in run.exposures}
+    covered, partial = ({n for run in recorded for n in getattr(run, name)} for name in ("exposures", "partial"))
     awaited = [item for item in _listed(night) if item.exposure.expnum not in covered]
+    halves = [item for item in _listed(night) if item.exposure.expnum in partial]
     return NightState(
         record=record,
         runs=recorded,
         at_hand=frozenset(covered | _arrived(site, awaited)),
+        completed=frozenset(_arrived(site, halves, whole=True)),
         followed=frozenset(night.arrived()),
         quiet_s=night.seconds_since_arrival(),
         ranked=read_ranked(site, record.night),
@@ -221,14 +223,14 @@ def read_state(
     )
 
 
-def _arrived(site: Site, awaited: Iterable[ListedExposure]) -> set[int]:
-    """Return the exposures whose raw files are there and complete."""
+def _arrived(site: Site, awaited: Iterable[ListedExposure], *, whole: bool = False) -> set[int]:
+    """Return the exposures whose raw files are there, and nothing more is awaited of them, or all is there."""
     ids = [request_of(item).exposure_id() for item in awaited]
     if not any(has_import(site, who) for who in ids) and not (ids and has_raw_files(site)):
         return set()
     from tasks.raw_files import arrived_exposures  # imports astropy
 
-    return arrived_exposures(site, ids)
+    return arrived_exposures(site, ids, whole=whole)
 
 
 def _settled(night: RegisteredNight, run: NightRun, runs: FlowRuns | None) -> NightRun:

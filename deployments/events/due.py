@@ -48,6 +48,8 @@ class NightState:
         Its recorded runs, in order of their start. ``running`` ones are alive.
     at_hand
         Listed exposures whose raw files are complete.
+    completed
+        Exposures whose raw files were not whole when a run found them, and are now.
     followed
         Late exposures for which runs of their own were created.
     quiet_s
@@ -63,6 +65,7 @@ class NightState:
     record: NightRecord
     runs: Sequence[NightRun] = ()
     at_hand: frozenset[int] = frozenset()
+    completed: frozenset[int] = frozenset()
     followed: frozenset[int] = frozenset()
     quiet_s: float = float("inf")
     ranked: RankedList | None = None
@@ -109,15 +112,21 @@ def due(state: NightState) -> Due:
     """Return the runs that are due for a night.
 
     ``process-night`` is due if no run has started with the present exposure list, if the last one crashed, or if
-    exposures have arrived since it started and no more are awaited. ``rank-night`` is due if the list was made with
-    another sky map, or before the event was retracted. A run that a person has cancelled is not repeated for the same
-    revision. While a run waits for its start nothing is due, because it reads the newest state when it starts.
+    exposures have arrived, or become whole, since it started and no more are awaited. ``rank-night`` is due if the list
+    was made with another sky map, or before the event was retracted. A run that a person has cancelled is not repeated
+    for the same revision. While a run waits for its start nothing is due, because it reads the newest state when it
+    starts.
     """
     record = state.record
     if not record.exposures:  # registered before its first exposure has arrived
         return Due()
     listed = {*record.exposures, *record.templates}
-    covered = {expnum for run in state.runs_of(PROCESS) if run.end in COVERED for expnum in run.exposures}
+    covered = {
+        expnum
+        for run in state.runs_of(PROCESS)
+        if run.end in COVERED
+        for expnum in {*run.exposures} - (state.completed & {*run.partial})
+    }
     late = (state.at_hand & listed) - covered
     n_awaited = len(listed - covered - state.at_hand)
     if PROCESS in state.waiting:

@@ -99,6 +99,7 @@ def test_what_stays_incomplete_is_taken_when_its_size_stays_the_same(site, keep,
     assert arrived_exposures(site, [ONE]) == set()
     now += OLD_S + 1.0
     assert arrived_exposures(site, [ONE]) == {ONE.expnum}
+    assert arrived_exposures(site, [ONE], whole=True) == set()
     now -= 40 * 86400  # the clock is set back
     assert arrived_exposures(site, [ONE]) == {ONE.expnum}
 

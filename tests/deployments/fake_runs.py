@@ -100,6 +100,7 @@ class World:
         self.site = Site.at(folder / "site")
         self.server = FakeRuns()
         self.arrived: set[int] = set()
+        self.cut: set[int] = set()
         self.alive: dict[str, NightRun] = {}
         self.maps = itertools.count(1)
 
@@ -110,8 +111,8 @@ class World:
         monkeypatch.setattr(decisions, "has_raw_files", lambda site: True)
         monkeypatch.setattr("blocks.skymaps.read_skymap", lambda path: None)
 
-    def arrived_of(self, site, exposures) -> set[int]:
-        return self.arrived & {exposure.expnum for exposure in exposures}
+    def arrived_of(self, site, exposures, *, whole=False) -> set[int]:
+        return (self.arrived - self.cut if whole else self.arrived) & {exposure.expnum for exposure in exposures}
 
     def map_file(self) -> Path:
         path = self.folder / "map.fits"
@@ -161,7 +162,8 @@ class World:
         listed = {*night.record.exposures, *night.record.templates}
         seen = sorted(self.arrived & listed) if run.flow == PROCESS else []
         retracted = is_retracted(self.site, night.record.event)
-        record = night_runs.run_of(night.record, run.flow, identity, exposures=seen, retracted=retracted)
+        found = {"exposures": seen, "partial": sorted(self.cut & set(seen))}
+        record = night_runs.run_of(night.record, run.flow, identity, retracted=retracted, **found)
         self.alive[identity] = night_runs.write_run(night, record)
 
     def rank(self, identity: str) -> None:

@@ -91,6 +91,18 @@ def test_exposures_that_trickle_in_are_one_night(night):
     assert read_runs(newest(night))[-1].exposures == (ONE, TWO, THREE)
 
 
+def test_a_raw_file_that_was_cut_when_its_night_ran_and_is_whole_later_is_processed_again(night):
+    night.arrived |= {TWO, THREE}
+    night.cut.add(TWO)
+    night.finish(started(night))
+    assert night.look().created == [], "as long as nothing more has come"
+    night.cut.clear()
+    assert night.look().created == [f"{EXPOSURE}-{TWO}", f"{PROCESS}-{NIGHT}-r1"]
+    night.settle()
+    assert read_runs(newest(night))[-1].partial == ()
+    assert night.look().created == []
+
+
 @pytest.mark.parametrize("is_ahead", [False, True], ids=["in time", "by a clock 40 days ahead"])
 def test_a_night_is_processed_again_without_exposures_that_do_not_come(night, is_ahead):
     run = started(night)
