@@ -57,8 +57,10 @@ PEAKS_ELECTRONS = (15_000.0, 130_000.0)
 """Peaks of the stars whose size is measured."""
 
 
-def ramp_night(root: Path, times: tuple[float, ...], bands: tuple[str, ...]) -> tuple[Site, SimulationSettings]:
-    """Simulate a ramp of dome flats of one CCD in a folder."""
+def ramp_night(
+    root: Path, times: tuple[float, ...], bands: tuple[str, ...], **frames: int
+) -> tuple[Site, SimulationSettings]:
+    """Simulate a ramp of dome flats of one CCD, and numbers of other frames, in a folder."""
     nothing = {"n_search_exposures": 0, "n_template_epochs": 0, "galaxy_density": 0.0, "star_density": 0.01}
     settings = SimulationSettings(
         ccds=(CCD.ccdnum,),
@@ -67,6 +69,7 @@ def ramp_night(root: Path, times: tuple[float, ...], bands: tuple[str, ...]) -> 
         ramp_exptimes_s=times,
         supernovae_per_ccd=0.0,
         **nothing,
+        **frames,
     )
     simulate_night(root, settings, processes=1)
     return Site.at(root), settings

@@ -1,10 +1,10 @@
 """A first night: an empty site, files as an archive and others give them, and the commands of ``docs/first_night.md``.
 
 ``python -m bench.first_night [--json] [--quick]``: a simulated night is handed over under archive names: raw biases,
-dome flats and exposures, half of its templates raw, the others as images of the Community Pipeline, Gaia as CSV,
-galaxies in the layout of GLADE+, an alert in JSON. The commands of the page, which are printed, must end with the
-kilonova among the first three candidates, and with the figures of the demonstration within their limits. Quick: two
-CCDs, otherwise four.
+dome flats with a ramp, and exposures, half of its templates raw, the others as images of the Community Pipeline, Gaia
+as CSV, galaxies in the layout of GLADE+, an alert in JSON. The commands of the page, which are printed, must end with
+the kilonova among the first three candidates, and with the figures of the demonstration within their limits. Quick:
+two CCDs, otherwise four.
 """
 
 import base64
@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -48,6 +48,34 @@ QUICK_CCDS = (27, 34)
 
 GAIA = ("source_id", "ra", "dec", "ref_epoch", "pm", "parallax", "ruwe", "phot_")
 """What the names of the columns from the Gaia archive begin with."""
+
+AFTERNOON: Mapping[str, object] = {
+    "n_search_exposures": 0,
+    "n_template_epochs": 0,
+    "bands": ("i", "g"),
+    "ramp_exptimes_s": (
+        0.3,
+        18.0,
+        30.0,
+        1.0,
+        21.0,
+        34.0,
+        6.0,
+        24.0,
+        2.0,
+        28.0,
+        14.0,
+        0.5,
+        19.5,
+        32.0,
+        10.0,
+        22.5,
+        3.5,
+        35.5,
+        26.0,
+    ),
+}
+"""Settings of the afternoon: a ramp takes a second band, and short and long exposures in turn."""
 
 LETTERS = {"object": "o", "zero": "z", "dome flat": "f"}
 """First letter of the archive's names after the time, by kind of exposure."""
@@ -90,9 +118,10 @@ def receive(folder: Path, **changes: object) -> Received:
     changes
         Settings that differ from those of the demonstration.
     """
-    settings = demo_settings(n_bias_exposures=5, n_flat_exposures=5, n_template_epochs=4, **changes)
-    lender = folder / "lender"
+    settings = demo_settings(n_template_epochs=4, **changes)
+    lender, afternoon = folder / "lender", folder / "afternoon"
     simulated = simulate_night(lender, settings)
+    frames = simulate_night(afternoon, demo_settings(n_bias_exposures=5, n_flat_exposures=5, **changes, **AFTERNOON))
     epochs = [exposure for exposure in simulated.exposures if exposure.night != settings.night]
     finals: list[Path] = []
     for exposure in epochs[::2]:
@@ -100,7 +129,8 @@ def receive(folder: Path, **changes: object) -> Received:
         run("gw-workflow single-epoch " + " ".join(map(str, words)) + f" --site {lender}", folder)
         finals += sorted((lender / "products").rglob(f"D{exposure.expnum:08d}_*_immask.fits"))
     others = {simulated.raw_path(exposure) for exposure in epochs[::2]}
-    return hand_over(folder, simulated, sorted(set(simulated.raw.rglob("*.fits.fz")) - others), finals)
+    raw = {*simulated.raw.rglob("*.fits.fz"), *frames.raw.rglob("*.fits.fz")} - others
+    return hand_over(folder, simulated, sorted(raw), finals)
 
 
 def hand_over(folder: Path, simulated: SimulatedNight, raw: Iterable[Path], finals: Iterable[Path]) -> Received:

@@ -97,7 +97,8 @@ def _build(
         return (), lacking
     middle, validity = nights[len(nights) // 2], (period.first_night, period.last_night)
     biases = frames[BIAS]
-    return build_masters(stage, place, middle, epoch, ccds, biases, by_band, settings, validity), lacking
+    built, _ = build_masters(stage, place, middle, epoch, ccds, biases, by_band, settings, validity=validity)
+    return built, lacking
 
 
 def _ccds_of(era: Era, night: int, asked: tuple[int, ...] | None) -> tuple[int, ...]:

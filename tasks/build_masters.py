@@ -1,6 +1,6 @@
 """Build master calibrations: bias, dome flat and bad-pixel map per CCD, and their entries in the library."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from blocks.site import Site
@@ -15,7 +15,7 @@ from imaging.masters.frames import Master, master_bias, master_flat, relative_le
 from imaging.masters.settings import MasterSettings
 from imaging.timing import StepTimes
 from tasks.calibration_files import master_path, optional_calibration, record_files
-from tasks.engine.jobs import StepResult
+from tasks.engine.jobs import FileRecord, StepResult
 from tasks.engine.step import step
 from tasks.jobs import StepJob
 from tasks.raw_files import RawFile
@@ -64,11 +64,23 @@ def make_bias(job: StepJob) -> StepResult:
 
 
 def flat_job(
-    site: Site, night: int, ccd: int, epoch: str, bias: StepResult, raws: Sequence[RawFile], settings: MasterSettings
+    site: Site,
+    night: int,
+    ccd: int,
+    epoch: str,
+    built: Mapping[str, FileRecord],
+    raws: Sequence[RawFile],
+    settings: MasterSettings,
 ) -> StepJob:
     """Plan the dome flat of one CCD and band from a night's flat exposures, all of one band.
 
-    The linearity table is that of the library, where it has one.
+    Parameters
+    ----------
+    site, night, ccd, epoch, raws, settings
+        Site; night of the data, YYYYMMDD; CCD; name of the calibration epoch; the flats; settings.
+    built
+        Kind to master of this CCD: the bias, and the linearity where the night has given one. Otherwise the linearity
+        is that of the library, where it has one.
 
     Raises
     ------
@@ -77,8 +89,8 @@ def flat_job(
     """
     chosen = _enough(raws, night, "dome flat", settings)
     inputs, extensions = frame_inputs(site, chosen, [ccd])
-    inputs["bias"] = bias.products["bias"]
-    if (site.calibrations / MANIFEST).is_file():
+    inputs |= built
+    if "linearity" not in built and (site.calibrations / MANIFEST).is_file():
         library = CalibrationLibrary(site.calibrations)
         inputs |= optional_calibration(site, library, "linearity", chosen[0].exposure, ccd)
     parameters = {"epoch": epoch, "band": chosen[0].exposure.band, "extensions": extensions}
@@ -166,9 +178,10 @@ def record_masters(
     ccds: Sequence[int],
     bands: Iterable[str],
     *,
+    curves: Collection[int] = (),
     validity: tuple[int, int] | None = None,
 ) -> Path:
-    """Add the bias, flats and bad-pixel maps of an epoch to the library's manifest.
+    """Add the bias, flats, bad-pixel maps and linearity of an epoch to the library's manifest.
 
     Parameters
     ----------
@@ -176,6 +189,8 @@ def record_masters(
         Site; night of the data, YYYYMMDD; name of the calibration epoch.
     ccds, bands
         CCDs and bands that were built.
+    curves
+        Those of the CCDs whose linearity was built.
     validity
         First and last night, YYYYMMDD, for which they hold; None for all nights, within the limits of age.
 
@@ -188,6 +203,8 @@ def record_masters(
     built = {
         (kind, band): [master_path(site, epoch, kind, ccd, band or "") for ccd in sorted(ccds)] for kind, band in kinds
     }
+    if linear := sorted(set(curves) & set(ccds)):
+        built["linearity", None] = [master_path(site, epoch, "linearity", ccd) for ccd in linear]
     return record_files(site, night, epoch, built, validity=validity)
 
 

@@ -176,13 +176,17 @@ def _bringing(site: Site, kind: str) -> str:
     from imaging.detrend.defaults import DEFAULTS
 
     if kind == "linearity":
-        times: dict[tuple[int, str], set[float]] = {}
+        flats: dict[tuple[int, str], Counter[float]] = {}
+        biases: Counter[int] = Counter()
         for e in raw_files(site).exposures().values():
             if e.obstype.lower() in FLAT_KINDS:
-                times.setdefault((e.night, e.band), set()).add(round(e.exptime_s, 3))
-        ramps = [night for (night, _), found in times.items() if len(found) >= RampSettings().minimum_times]
-        if ramps:
-            return f"build-linearity {max(ramps)}"
+                flats.setdefault((e.night, e.band), Counter())[round(e.exptime_s, 3)] += 1
+            biases[e.night] += e.obstype.lower() in BIAS_KINDS
+        nights = [night for (night, _), times in flats.items() if len(times) >= RampSettings().minimum_times]
+        if nights:
+            night, enough = max(nights), MasterSettings().minimum_exposures
+            flat = max(max(times.values()) for (other, _), times in flats.items() if other == night)
+            return f"build-{'calibrations' if min(biases[night], flat) >= enough else 'linearity'} {night}"
     return DEFAULTS[kind].command
 
 

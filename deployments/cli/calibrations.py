@@ -63,7 +63,7 @@ def build_calibrations(
     workers: Workers = None,
     common: Common = DEFAULTS,
 ) -> Answer:
-    """Build master bias, dome flats and bad-pixel maps from the raw frames of a night, or of the nights of an era.
+    """Build bias, dome flats, bad-pixel maps and, from a ramp, linearity of a night; masters of all nights of an era.
 
     An era is divided into stable periods, where bias or flats have changed; each has masters that hold for its nights.
     """

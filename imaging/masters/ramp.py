@@ -147,32 +147,27 @@ def fit_ramp(
     )
 
 
-def frame_signals(
-    frame: AduFrame, bad_pixels: NDArray[np.int16] | None, settings: RampSettings
-) -> dict[AmplifierName, float]:
-    """Return the mean signal of each amplifier that is neither dark nor saturated: amplifier to ADU.
+def frame_signals(frame: AduFrame, settings: RampSettings) -> dict[AmplifierName, float]:
+    """Return the clipped mean signal of each amplifier that is neither dark nor saturated: amplifier to ADU.
 
     Parameters
     ----------
     frame
         A dome flat above overscan, crosstalk and bias.
-    bad_pixels
-        (ny, nx) int16, pixels to leave out; None for none.
     settings
-        Range of signals.
+        Range of signals, clipping limit, which rejects bad pixels.
     """
     signals: dict[AmplifierName, float] = {}
     for a in frame.amplifiers:
         columns = slice(max(a.columns.start, EDGE), min(a.columns.stop, NX - EDGE))
         inside = (slice(EDGE, -EDGE), columns)
         values = frame.science[inside]
-        good = np.ones(values.shape, dtype=bool) if bad_pixels is None else bad_pixels[inside] == 0
-        sample = values[::4, ::4][good[::4, ::4]]
-        is_full = not sample.size or np.percentile(sample, 99.9) >= settings.saturation_share * a.saturation_adu
+        sample = values[::4, ::4]
+        is_full = np.percentile(sample, 99.9) >= settings.saturation_share * a.saturation_adu
         if not a.usable or is_full:
             continue
         middle, sigma = float(np.median(sample)), mad_sigma(sample)
-        kept = values[good & (np.abs(values - middle) <= settings.clip_sigma * sigma)]
+        kept = values[np.abs(values - middle) <= settings.clip_sigma * sigma]
         mean = float(kept.mean(dtype=float)) if kept.size else 0.0
         if mean >= settings.floor_adu:
             signals[a.name] = mean

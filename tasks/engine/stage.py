@@ -63,14 +63,25 @@ class Stage:
             self.miss(unit, step.name, failure)
         return jobs
 
-    def map(self, step: Step, jobs: Sequence[Job]) -> dict[int, StepResult]:
-        """Run a mapped step; return the results by unit, without the failures, which are recorded."""
+    def map(self, step: Step, jobs: Sequence[Job], *, optional: bool = False) -> dict[int, StepResult]:
+        """Run a mapped step; return the results by unit, without the failures, which are recorded.
+
+        Parameters
+        ----------
+        step, jobs
+            Step and jobs.
+        optional
+            Whether units whose data do not suffice go on without a result: a note of the run, not a failure.
+        """
         outcomes = map_step(step, jobs, overwrite=self.overwrite)
         for outcome in outcomes:
             self._note(step.name, outcome)
         results, failures = split(outcomes)
         for unit, failure in failures.items():
-            self.miss(unit, step.name, failure)
+            if optional and failure.kind == "ccd":
+                self.notes.append(failure.message)
+            else:
+                self.miss(unit, step.name, failure)
         return results
 
     def map_all(self, step: Step, jobs: Sequence[Job]) -> list[StepResult]:

@@ -87,7 +87,7 @@ def test_a_raw_file_of_another_band_than_the_list_says_is_bad(site, night):
 def write_frames(site, night, mjd, *kinds, first=1, ramp=False):
     """Write primary headers of calibration exposures into the raw folder of a night, of one exposure time or many."""
     folder = site.raw / str(night)
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for number, (obstype, band) in enumerate(kinds, first):
         exptime = float(number) if ramp else 1.0
         cards = {"EXPNUM": number, "OBSTYPE": obstype, "FILTER": f"{band} DECam", "MJD-OBS": mjd, "EXPTIME": exptime}
@@ -123,7 +123,11 @@ def test_a_ramp_gives_the_linearity_and_many_nights_an_era(site, night):
     exposures = [item.exposure for item in night.listed()][:1]
     write_frames(site, 20230920, mjd_of(20230920), *[("dome flat", "g")] * 9, ramp=True)
     found = doctor_night._check_defaults(site, exposures, {exposures[0].expnum: (26,)})
-    assert found.commands == ("gw-workflow build-linearity 20230920",)
+    assert found.commands == ("gw-workflow build-linearity 20230920",), "without biases"
+    others = [("zero", "g")] * 3 + [("dome flat", "i")] * 3
+    write_frames(site, 20230920, mjd_of(20230920) + 0.05, *others, first=50)
+    found = doctor_night._check_defaults(site, exposures, {exposures[0].expnum: (26,)})
+    assert found.commands == ("gw-workflow build-calibrations 20230920",)
     nights = (20230801, 20231101, 20240115)
     for number, each in enumerate(nights, 1):
         frames = [("zero", "i")] * 3 + [("dome flat", "i")] * 3
