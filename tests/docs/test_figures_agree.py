@@ -85,14 +85,22 @@ def rows(text: str, tables: int = 1) -> list[list[str]]:
 
 
 def figures() -> dict[tuple[str, str], float]:
-    """Return bench and row of every figure of docs/figures.md to its value."""
+    """Return bench and row of every figure of docs/figures.md to its value.
+
+    A table with a column of goals has a column per sky: its figures are named ``sky: figure``.
+    """
     sections = (ROOT / "docs" / "figures.md").read_text(encoding="utf-8").split("\n## ")[1:]
-    return {
-        (re.search(r"`python -m (\S+)`", text)[1], row[0]): float(row[1])
-        for text in sections
-        for row in rows(text)
-        if row[1] != "not measured"
-    }
+    found = {}
+    for text in sections:
+        bench = re.search(r"`python -m (\S+)`", text)[1]
+        heading = re.search(r"^\| *\| goal \|(.*)\|[^|]*\|$", text, re.MULTILINE)
+        skies = [cell.strip() for cell in heading[1].split("|")] if heading else []
+        for name, *cells in rows(text):
+            named = {f"{sky}: {name}": cell for sky, cell in zip(skies, cells[1:-1], strict=True)} if skies else {}
+            for row, cell in (named or {name: cells[0]}).items():
+                if cell not in ("not measured", "-"):
+                    found[bench, row] = float(cell.strip("*").partition("** (")[0].partition(" (")[0])
+    return found
 
 
 README = rows((ROOT / "README.md").read_text(encoding="utf-8").partition("## How good, how fast")[2], tables=2)
