@@ -5,7 +5,8 @@ and gives the figures of single epochs, calibration, differences, candidates and
 pooled over bands and sharpness; it is Markdown, with ``--json`` all rows of all skies and nights. A figure of too few
 objects is ``not measured``; a missed goal is bold; a failed night counts as one whose CCDs have no products. With
 ``--by band`` or ``--by sharpness`` the columns pool the skies with the same goals instead. With ``--keep`` an
-interrupted run goes on where it ended, and the same command prints the table again.
+interrupted run goes on where it ended, and the same command prints the table again, with ``--processes 0`` that of the
+nights that are saved so far.
 
 A rank of 9999 means that the kilonova is not among the candidates. The worst night is the worst of those nights that
 alone have enough objects. Crowded fields have their own goals (:mod:`bench.sky_goals`). Times are CPU seconds, which a
@@ -193,16 +194,17 @@ def report(nights: Sequence[MeasuredNight], by: str, n_wanted: int) -> str:
 
 
 def measure(nights: Iterable[SkyNight], keep: Path, processes: int) -> tuple[list[MeasuredNight], bool]:
-    """Measure nights and tell the progress; returns those that ended in their order, and whether all were asked."""
-    wanted, found = list(nights), []
+    """Measure nights and tell the progress; returns those that ended, in their order, and whether none was stopped."""
+    wanted, found, complete = list(nights), [], True
     try:
         for item in measured_nights(wanted, keep, processes):
             found.append(item)
             end = item.failure or f"{item.cpu_s:.0f} CPU s, {item.n_failed} failed CCDs or exposures"
             sys.stderr.write(f"{len(found)} of {len(wanted)}: {title_of(item.night)}: {end}\n")
     except KeyboardInterrupt:
+        complete = False
         sys.stderr.write(f"interrupted after {len(found)} of {len(wanted)} nights; --keep goes on there\n")
-    return sorted(found, key=lambda item: wanted.index(item.night)), len(found) == len(wanted)
+    return sorted(found, key=lambda item: wanted.index(item.night)), complete
 
 
 def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -216,7 +218,7 @@ def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--galsim", nargs="+", choices=BANDS, default=[], help="bands of nights that GalSim draws")
     parser.add_argument("--seed", type=int, default=SEED, help="seed to which every night adds its number")
     parser.add_argument("--nights", type=int, default=1, help="nights of each combination")
-    parser.add_argument("--processes", type=int, default=1, help="nights at a time")
+    parser.add_argument("--processes", type=int, default=1, help="nights at a time; 0: only saved ones")
     parser.add_argument("--by", choices=("sky", "band", "sharpness"), default="sky", help="columns of the table")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep figures in this folder, and reuse them")
     return parser.parse_args(arguments)

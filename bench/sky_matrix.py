@@ -140,7 +140,7 @@ def measured_nights(nights: Iterable[SkyNight], keep: Path, processes: int) -> I
     keep
         Folder of saved figures.
     processes
-        Number of nights that are processed at a time, each in a new process.
+        Number of nights that are processed at a time, each in a new process; none with 0.
     """
     keep.mkdir(parents=True, exist_ok=True)
     waiting = []
@@ -152,7 +152,7 @@ def measured_nights(nights: Iterable[SkyNight], keep: Path, processes: int) -> I
     running: dict[Future[None], tuple[SkyNight, ProcessPoolExecutor]] = {}
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        while waiting or running:
+        while processes and (waiting or running):
             while waiting and len(running) < processes:
                 night = waiting.pop(0)
                 sys.stderr.write(f"{title_of(night)}: started\n")
