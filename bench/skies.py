@@ -240,7 +240,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         rows = [row for name, items in columns_of(found, options.by).items() for row in rows_of(items, name)]
         rows += [row for item in found for row in rows_of([item], title_of(item.night))]
         print_report(rows, as_json=True, title="All skies")
-    else:
+    elif found:
         sys.stdout.write(report(found, options.by, len(nights)) + "\n")
     sys.exit(0 if complete else 130)
 
