@@ -6,12 +6,13 @@ import os
 import pickle
 import signal
 from collections import Counter
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from bench.plain_night import Cost
 from bench.skies import FIGURES, columns_of, main, measure, report, rows_of
 from bench.sky_candidates import Ranked
 from bench.sky_cost import Spent
@@ -29,6 +30,9 @@ from bench.sky_night import SkyNight
 from bench.sky_single_epoch import Measured
 
 RNG = np.random.default_rng(11)
+
+COSTS = {"detrend": 1.0, "measure": 2.5, "calibrate": 0.75, "difference": 7.0, "rank": 3.0}
+"""CPU seconds of steps."""
 
 
 def measured(night: SkyNight, false: int = 5, width: float = 1.0, rank: int = 1) -> MeasuredNight:
@@ -49,7 +53,7 @@ def measured(night: SkyNight, false: int = 5, width: float = 1.0, rank: int = 1)
         "single epochs": single,
         "differences": difference,
         "candidates": Ranked([rank], [0], [30], [True] * 40),
-        "cost": Spent([]),
+        "cost": Spent([Cost(step, 1, 26, seconds, 900.0, {}) for step, seconds in COSTS.items() for _ in range(n)]),
     }
     return MeasuredNight(night, parts, "abc1234", cpu_s=300.0)
 
@@ -92,7 +96,8 @@ def test_nights_are_pooled_until_a_figure_is_known():
     assert float(lines[width]["typical"]) == pytest.approx(0.02, abs=0.02)
     assert lines[width]["worst night"] == ""  # each night alone has too few
     assert lines["CCDs with a difference (of)"]["typical"] == "16 (16)"
-    assert "4 of 4 nights" not in text
+    assert lines["raw to catalogue, CPU s per CCD (limit of the easy sky)"]["typical"] == "4.25"
+    assert lines["difference, CPU s per CCD (limit of the easy sky)"]["typical"] == "**7**"
     assert "8 of 8 nights of 2 CCDs, commit abc1234" in text
 
 
@@ -133,6 +138,9 @@ def test_columns_over_skies_leave_crowded_fields_out():
     assert {name: len(items) for name, items in columns_of(nights, "sharpness").items()} == {"usual": 2, "sharper": 2}
 
 
+COST = Cost("detrend", 1, 26, 0.5, 800.0, {"flat": 0.1})
+
+
 class FakeNight(SkyNight):
     """A night without exposures: 'hard' fails, 'bright' kills its process, 'crowded' is interrupted by Ctrl-C."""
 
@@ -149,6 +157,7 @@ class FakeNight(SkyNight):
             os.kill(os.getppid(), signal.SIGINT)
             signal.pause()
         (self.root / "failures.txt").write_text("CCD 26: too few stars\n")
+        (self.root / "costs.json").write_text(json.dumps([asdict(COST)]))
 
     def expnums(self, *, search: bool) -> list[int]:
         return []
@@ -163,7 +172,7 @@ def test_a_night_is_measured_by_all_benches_and_its_saved_figures_are_its_own(tm
     measure_night(night, tmp_path)
     (found,) = measured_nights([night], tmp_path, 1)
     assert (found.night, found.n_failed, found.failure) == (night, 1, "")
-    assert found.parts == MeasuredNight.missing(night, "").parts  # it has no exposures
+    assert found.parts == MeasuredNight.missing(night, "").parts | {"cost": Spent([COST])}  # it has no exposures
     saved_path(fake("hard"), tmp_path).write_bytes(pickle.dumps(found))
     with pytest.raises(TypeError, match=r"hard_i_1ccds_1\.pickle does not hold"):
         list(measured_nights([fake("hard")], tmp_path, 1))
