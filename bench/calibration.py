@@ -4,7 +4,8 @@ All 62 CCDs of exposures in six bands through clouds, three seeds, as catalogues
 (``imaging.simulation.calibrated_fields``); with ``--pixels`` also from raw pixels, 354 full-size CCDs
 (``bench.calibrated_pixels``: half an hour on one core; results are kept in the folder). Residuals after star flats are
 measured in ``bench.star_flat_uniformity``, lookups in a catalogue of 1,000 square degrees in
-``bench.reference_lookups``; the importer reads a table in the format of Gaia DR3.
+``bench.reference_lookups``; the importer reads a table in the format of Gaia DR3. With ``--sky hard`` (or another sky)
+instead zero points, colour trend and scatter of magnitudes of simulated nights: :mod:`bench.sky_single_epoch`.
 """
 
 import argparse
@@ -24,6 +25,8 @@ from numpy.typing import NDArray
 from bench.calibrated_pixels import measure_pixels, pixel_rows
 from bench.reference_lookups import lookup_rows
 from bench.report import Row, at_least, at_most, print_report
+from bench.sky_night import add_options, processed_nights
+from bench.sky_single_epoch import CALIBRATION, rows_on_sky
 from bench.star_flat_uniformity import uniformity_rows
 from blocks.site import Site
 from imaging.astrometry.reference import reference_at_epoch
@@ -263,8 +266,13 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.add_argument("--quick", action="store_true", help="take about a minute")
     parser.add_argument("--pixels", type=Path, help="also measure from raw pixels; keep results in this folder")
+    add_options(parser)
     options = parser.parse_args()
-    rows = list(measure(options.quick))
+    if options.sky:
+        measured = rows_on_sky(processed_nights(options))
+        rows = [row for row in measured if any(name in row.name for name in CALIBRATION)]
+    else:
+        rows = list(measure(options.quick))
     if options.pixels is not None:
         options.pixels.mkdir(parents=True, exist_ok=True)
         rows += pixel_rows(measure_pixels(options.pixels, say=lambda text: print(text, file=sys.stderr)))

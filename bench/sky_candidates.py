@@ -1,6 +1,7 @@
 """Rank of the kilonova on nights of the named skies: ``python -m bench.candidates --sky hard``."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from bench.demo import NOT_FOUND
 from bench.report import Row, at_least, at_most
 from bench.sky_difference import rate_of
+from bench.sky_goals import GOALS, Family, Goals
 from bench.sky_night import STEADY, SkyNight
 from blocks.site import Site
 from deployments.products.compare_with_truth import kilonova_rank
@@ -25,59 +27,83 @@ SURE, MIN_SURE = 0.9, 80
 """Probability to be real from which on nine in ten must be, and fewest such candidates for an error of 0.033."""
 
 
+@dataclass
+class Ranked:
+    """What the ranked lists of nights give.
+
+    Attributes
+    ----------
+    ranks
+        Per night, rank of the kilonova.
+    false, numbers
+        Per night that has a list, false candidates among the first, and number of candidates.
+    sure
+        Which of the candidates with a high probability to be real are real.
+    """
+
+    ranks: list[int] = field(default_factory=list)
+    false: list[int] = field(default_factory=list)
+    numbers: list[int] = field(default_factory=list)
+    sure: list[bool] = field(default_factory=list)
+
+
 def rows_on_sky(nights: Iterable[SkyNight]) -> list[Row]:
     """Return the worst rank of the kilonova, the most false ones among the first, and the reliability."""
-    ranks, false, numbers, seeds, label = [], [], [], [], ""
-    sure: list[bool] = []
-    for night in nights:
-        site, number = Site.at(night.root), night.settings.night
-        listed = read_candidates(site, number) if candidate_table(site, number).is_file() else []
-        ranks.append(kilonova_rank(site, listed) or NOT_FOUND)
-        wrong = are_false(night, listed)
-        false.append(int(wrong[:FIRST].sum()))
-        sure += [not bad for bad, row in zip(wrong, listed, strict=True) if (row["probability_real"] or 0.0) >= SURE]
-        numbers.append(len(listed))
-        seeds.append(night.seed)
-        label = night.label
-    return rows_of(ranks, false, numbers, sure, label, seeds)
+    return CANDIDATES.on_sky(nights)
 
 
-def rows_of(
-    ranks: Sequence[int],
-    false: Sequence[int],
-    numbers: Sequence[int],
-    sure: Sequence[bool],
-    label: str,
-    seeds: Sequence[int],
-) -> list[Row]:
+def collect(night: SkyNight) -> Ranked:
+    """Compare the ranked list of a processed night with the truth."""
+    site, number = Site.at(night.root), night.settings.night
+    if not candidate_table(site, number).is_file():
+        return absent(night)
+    listed = read_candidates(site, number)
+    wrong = are_false(night, listed)
+    sure = [not bad for bad, row in zip(wrong, listed, strict=True) if (row["probability_real"] or 0.0) >= SURE]
+    return Ranked([kilonova_rank(site, listed) or NOT_FOUND], [int(wrong[:FIRST].sum())], [len(listed)], sure)
+
+
+def absent(night: SkyNight) -> Ranked:  # noqa: ARG001
+    """Return what a night without a ranked list gives: the kilonova is not found."""
+    return Ranked(ranks=[NOT_FOUND])
+
+
+def rows_of(ranked: Ranked, label: str, seeds: Sequence[int], goals: Goals = GOALS) -> list[Row]:
     """Return the rows; a figure of too few nights to meet or miss its goal has no value.
 
     Parameters
     ----------
-    ranks, false, numbers
-        Per night, rank of the kilonova, false candidates among the first, and number of candidates.
-    sure
-        Which of the candidates with a high probability to be real are real.
+    ranked
+        What the nights give.
     label
         Sky and band, the beginning of every row's name.
     seeds
         Seeds of the nights.
+    goals
+        Goals of the sky.
     """
-    n = len(seeds)
-    worst_rank = max(ranks) if rate_of(sum(ranks) - n, n, 2.0) is not None else None
-    most_false = max(false) if rate_of(sum(false), n, 1.0) is not None else None
+    n, n_lists, sure = len(ranked.ranks), len(ranked.numbers), ranked.sure
+    worst_rank = max(ranked.ranks) if rate_of(sum(ranked.ranks) - n, n, goals.rank - 1.0) is not None else None
+    most_false = max(ranked.false) if rate_of(sum(ranked.false), n_lists, goals.false_first) is not None else None
+    first = f"{label}: false among the first {FIRST}, worst night"
     return [
-        at_most(f"{label}: rank of the kilonova, worst night", worst_rank, "", 3, n=n, seeds=seeds),
-        at_most(f"{label}: false among the first {FIRST}, worst night", most_false, "", 1, n=n, seeds=seeds),
+        at_most(f"{label}: rank of the kilonova, worst night", worst_rank, "", goals.rank, n=n, seeds=seeds),
+        at_most(first, most_false, "", goals.false_first, n=n_lists, seeds=seeds),
         at_least(
             f"{label}: real ones of the candidates with a probability of {SURE} to be real",
             float(np.mean(sure)) if len(sure) >= MIN_SURE else None,
             "share",
-            0.9,
+            goals.real_share,
             n=len(sure),
             seeds=seeds,
         ),
-        Row(f"{label}: candidates per night", float(np.mean(numbers)) if n else None, "", n=n, seeds=tuple(seeds)),
+        Row(
+            f"{label}: candidates per night",
+            float(np.mean(ranked.numbers)) if n_lists else None,
+            "",
+            n=n_lists,
+            seeds=tuple(seeds),
+        ),
     ]
 
 
@@ -92,3 +118,6 @@ def are_false(night: SkyNight, candidates: Sequence[Mapping[str, Any]]) -> NDArr
     ra, dec = np.concatenate(places).T
     distance = [separation_deg(row["ra"], row["dec"], ra, dec).min(initial=np.inf) * 3600 for row in candidates]
     return np.array(distance) > NEAR_ARCSEC
+
+
+CANDIDATES = Family(Ranked, collect, absent, rows_of)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.stats import poisson
 
 from bench.report import Row, at_least, at_most
+from bench.sky_goals import GOALS, Family, Goals
 from bench.sky_night import EXPLODING, STEADY, SkyNight
 from imaging.candidates.settings import AssociateSettings
 from imaging.difference.forced import measure_forced
@@ -81,19 +82,25 @@ class Collected:
 
 def rows_on_sky(nights: Iterable[SkyNight]) -> list[Row]:
     """Return the figures of the differences of processed nights, with the goals as limits."""
-    collected, label, seeds = Collected(), "", []
-    for night in nights:
-        label = night.label
-        seeds.append(night.seed)
-        templates = night.expnums(search=False)
-        for expnum in night.expnums(search=True):
-            for ccd in night.ccds:
-                collected.wanted += 1
-                path = night.product(expnum, ccd, "difference.json")
-                if path is not None:
-                    collected.quality.append(read_quality(path))
-                    _compare(collected, night, expnum, ccd, templates)
-    return rows_of(collected, label, seeds)
+    return DIFFERENCES.on_sky(nights)
+
+
+def collect(night: SkyNight) -> Collected:
+    """Compare the differences of a processed night with the truth."""
+    collected = absent(night)
+    templates = night.expnums(search=False)
+    for expnum in night.expnums(search=True):
+        for ccd in night.ccds:
+            path = night.product(expnum, ccd, "difference.json")
+            if path is not None:
+                collected.quality.append(read_quality(path))
+                _compare(collected, night, expnum, ccd, templates)
+    return collected
+
+
+def absent(night: SkyNight) -> Collected:
+    """Return what a night without any difference gives."""
+    return Collected(wanted=len(night.ccds) * night.settings.n_search_exposures)
 
 
 def _compare(collected: Collected, night: SkyNight, expnum: int, ccd: int, templates: Sequence[int]) -> None:
@@ -202,7 +209,7 @@ def _others(x: FloatArray, y: FloatArray, other_x: FloatArray, other_y: FloatArr
     return np.where(distance == 0.0, np.inf, distance).min(axis=1, initial=np.inf)
 
 
-def rows_of(collected: Collected, label: str, seeds: Sequence[int]) -> list[Row]:
+def rows_of(collected: Collected, label: str, seeds: Sequence[int], goals: Goals = GOALS) -> list[Row]:
     """Return the figures of nights, with the goals as limits.
 
     A row has no value if the sampling error of its figure exceeds a third of its tolerance.
@@ -215,6 +222,8 @@ def rows_of(collected: Collected, label: str, seeds: Sequence[int]) -> list[Row]
         Sky and band, the beginning of every row's name.
     seeds
         Seeds of the nights.
+    goals
+        Goals of the sky.
     """
     n = len(collected.false)
     scores = np.concatenate([np.zeros(0), *collected.scores])
@@ -227,38 +236,44 @@ def rows_of(collected: Collected, label: str, seeds: Sequence[int]) -> list[Row]
         return at_most(f"{label}: {name}", value, unit, goal, n=count, seeds=seeds)
 
     rows = [at_least(f"{label}: CCDs with a difference", n, "", collected.wanted, n=collected.wanted, seeds=seeds)]
-    for name, number, goal in (
-        ("all", sum(collected.false), 5.0),
-        ("without a flag", sum(collected.unflagged), 2.0),
-        ("that make a candidate", sum(collected.used), 0.5),
-        ("of these with a score above 0.5", int((scores > 0.5).sum()), 0.2),
-        ("of these with a score above 0.9", int((scores > 0.9).sum()), 0.02),
-    ):
+    for (name, number), goal in zip(_false(collected, scores).items(), goals.false, strict=True):
         rows.append(off(f"false detections per CCD, {name}", rate_of(number, n, goal), goal, n))
     for name, number in zip(KINDS, np.sum([np.zeros(len(KINDS)), *collected.kinds], axis=0), strict=True):
         of_all = f"{label}: false detections per CCD, that make a candidate: {name}"
         rows.append(Row(of_all, float(number) / n if n else None, "", n=n, seeds=tuple(seeds)))
     chi2 = [abs(q["kernel_chi2"] - 1.0) for q in collected.quality]
-    rows.append(
-        off("chi-square of the kernel fit, median distance from 1", float(np.median(chi2)) if chi2 else None, 0.05, n)
-    )
+    middle = float(np.median(chi2)) if chi2 else None
+    rows.append(off("chi-square of the kernel fit, median distance from 1", middle, goals.kernel_chi2, n))
     residual = 100 * mad_sigma(stars[:, 0]) if len(stars) else None
     rows.append(Row(f"{label}: residual of stars of 16 to 18 mag", residual, "%", n=len(stars), seeds=tuple(seeds)))
-    rows.append(off("the same over its stated error", width_of(stars[:, 1], 0.1), 1.1, len(stars)))
+    most = goals.stars_over_error
+    rows.append(off("the same over its stated error", width_of(stars[:, 1], most - 1.0), most, len(stars)))
     for name, values in (("true transients", pulls[:, 0]), ("fakes above S/N 8", fakes[fakes[:, 1] > 8, 0])):
-        width = width_of(values, 0.05)
+        width = width_of(values, goals.pull_width)
         distance = None if width is None else abs(width - 1)
-        rows.append(off(f"pull of {name}, |width - 1|", distance, 0.05, len(values)))
-    rows.append(off("mean pull of true transients", _mean(pulls[:, 0], 0.1), 0.1, len(pulls)))
+        rows.append(off(f"pull of {name}, |width - 1|", distance, goals.pull_width, len(values)))
+    mean, most = _mean(pulls[:, 0], goals.pull_mean), goals.ratio_percent
+    rows.append(off("mean pull of true transients", mean, goals.pull_mean, len(pulls)))
     bright = pulls[pulls[:, 2] > 20]
-    rows.append(off("their flux over the true one, S/N above 20, |ratio - 1|", _ratio(bright), 0.2, len(bright), "%"))
-    for low, high, goal in ((8.0, 12.0, 99.0), (50.0, np.inf, 99.9)):
+    ratio = _ratio(bright, most)
+    rows.append(off("their flux over the true one, S/N above 20, |ratio - 1|", ratio, most, len(bright), "%"))
+    for low, high, goal in ((8.0, 12.0, goals.faint_percent), (50.0, np.inf, goals.bright_percent)):
         inside = fakes[(fakes[:, 1] >= low) & (fakes[:, 1] < high), 2]
         lost = rate_of(int((inside == 0).sum()), inside.size, 1.0 - goal / 100.0)
         name = f"{label}: detected fakes of S/N {low:g} to {high:g} without a flag"
         rows.append(at_least(name, None if lost is None else 100 * (1 - lost), "%", goal, n=inside.size, seeds=seeds))
     searched = 100 * float(np.mean(collected.searched)) if collected.searched else None
     return [*rows, Row(f"{label}: searched share of the pixels", searched, "%", n=n, seeds=tuple(seeds))]
+
+
+def _false(collected: Collected, scores: FloatArray) -> dict[str, int]:
+    return {
+        "all": sum(collected.false),
+        "without a flag": sum(collected.unflagged),
+        "that make a candidate": sum(collected.used),
+        "of these with a score above 0.5": int((scores > 0.5).sum()),
+        "of these with a score above 0.9": int((scores > 0.9).sum()),
+    }
 
 
 def rate_of(number: int, n: int, goal: float) -> float | None:
@@ -287,9 +302,12 @@ def _mean(values: FloatArray, tolerance: float) -> float | None:
     return abs(float(np.mean(values))) if len(values) and 1 / np.sqrt(len(values)) <= tolerance / 3 else None
 
 
-def _ratio(bright: FloatArray) -> float | None:
-    """Return the weighted mean ratio of fluxes minus one, per cent; None if it is not known to 0.07 %."""
+def _ratio(bright: FloatArray, tolerance: float) -> float | None:
+    """Return the weighted mean ratio of fluxes minus one, per cent; None if not known to a third of its tolerance."""
     weight = bright[:, 2] ** 2
-    if not len(bright) or 100 / np.sqrt(weight.sum()) > 0.07:
+    if not len(bright) or 100 / np.sqrt(weight.sum()) > tolerance / 3:
         return None
     return 100 * abs(float(np.sum(weight * bright[:, 1]) / weight.sum()) - 1)
+
+
+DIFFERENCES = Family(Collected, collect, absent, rows_of)

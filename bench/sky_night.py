@@ -5,18 +5,19 @@ The benches that know them take ``--sky NAME``, ``--band``, ``--sharp`` (search 
 """
 
 import argparse
+import json
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from imaging.simulation.skies import SkyName
 
 if TYPE_CHECKING:
-    from bench.plain_night import PlainNight
+    from bench.plain_night import Cost, PlainNight
     from imaging.simulation.scene import Painter
 
 SEED = 8300
@@ -50,6 +51,17 @@ class SkyNight:
     sharp: bool
     seed: int
     ccds: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        """Name of its folder where nights are kept."""
+        drawn = "" if type(self) is SkyNight else f"{type(self).__name__}_"
+        return f"{drawn}{self.sky}_{self.band}{'_sharp' if self.sharp else ''}_{len(self.ccds)}ccds_{self.seed}"
+
+    @property
+    def is_processed(self) -> bool:
+        """Whether it has been processed in its folder."""
+        return (self.root / "failures.txt").is_file()
 
     @property
     def settings(self) -> Any:  # noqa: ANN401
@@ -98,7 +110,7 @@ class SkyNight:
         from imaging.simulation.night import simulate_night
 
         site, settings = Site.at(self.root), self.settings
-        if (self.root / "failures.txt").is_file():
+        if self.is_processed:
             return
         made = simulate_night(self.root, settings, processes=1, painter=self.painter)
         register_night(
@@ -112,9 +124,18 @@ class SkyNight:
         )
         night = PlainNight(site, failures=[])
         self.run(night)
+        costs = [asdict(cost) for cost in night.costs]
+        (self.root / "costs.json").write_text(json.dumps(costs), encoding="utf-8")
         lines = [f"{error}\n" for error in night.failures or ()]
         (self.root / "failures.txt").write_text("".join(lines), encoding="utf-8")
         sys.stderr.writelines(lines)
+
+    def costs(self) -> "list[Cost]":
+        """Return the cost of every step that ran; none of nights that were processed before costs were written."""
+        from bench.plain_night import Cost
+
+        path = self.root / "costs.json"
+        return [Cost(**item) for item in json.loads(path.read_text(encoding="utf-8"))] if path.is_file() else []
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -141,10 +162,9 @@ def processed_nights(options: argparse.Namespace, kind: type[SkyNight] = SkyNigh
 
     ccds = DEMO_CCDS[: 2 if options.quick else 4]
     for seed in range(options.seed, options.seed + options.nights):
-        sky = f"{kind.__name__}_{options.sky}" if kind is not SkyNight else options.sky
-        name = f"{sky}_{options.band}{'_sharp' if options.sharp else ''}_{len(ccds)}ccds_{seed}"
+        night = kind(Path(), options.sky, options.band, options.sharp, seed, ccds)
         with ExitStack() as stack:
             folder = options.keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gw-workflow-bench-")))
-            night = kind(folder / name, options.sky, options.band, options.sharp, seed, ccds)
+            night = replace(night, root=folder / night.name)
             night.process()
             yield night

@@ -21,6 +21,7 @@ from bench.measure_scores import (
     undisturbed,
 )
 from bench.report import Row, at_least, at_most
+from bench.sky_goals import GOALS, Family, Goals
 from bench.sky_night import SkyNight
 from blocks.site import Site
 from imaging.io.psf import read_psf
@@ -43,8 +44,8 @@ COLOUR_MAG = (16.0, 19.0)
 SCATTER_MAG = (16.0, 18.0)
 HALF_WIDTH = 15
 
-IDEAL_FACTOR = 1.2
-"""Largest error of the coordinates in units of that of the ideal Gaussian process."""
+CALIBRATION = ("CCDs with", "trend with colour", "scatter of calibrated", "error of clouds", "zero point")
+"""What the names of the rows hold that are the calibration's."""
 
 MINIMUM_SAMPLES = 3
 """Fewest independent samples whose scatter says how well a root mean square is known."""
@@ -89,39 +90,46 @@ class Measured:
 
 def rows_on_sky(nights: Iterable[SkyNight]) -> list[Row]:
     """Return the figures of all exposures of processed nights, with the goals as limits."""
-    measured, label, seeds = Measured(), "", []
-    for night in nights:
-        label = night.label
-        seeds.append(night.seed)
-        for expnum in [*night.expnums(search=True), *night.expnums(search=False)]:
-            exposure = read_exposure_truth(night.root, expnum)
-            adopted = _zeropoints(night, expnum)
-            reference, compared = [], []
-            for ccd in night.ccds:
-                measured.wanted += 1
-                catalogue, psf = night.product(expnum, ccd, "fullcat.parquet"), night.product(expnum, ccd, "psf.fits")
-                if catalogue is None or psf is None:
-                    continue
-                sources = read_table(source_truth_path(night.root, expnum, ccd))
-                places = sky_to_plane(
-                    *_compare(measured, sources, read_table(catalogue)), *(exposure.true_ra_deg, exposure.true_dec_deg)
+    return SINGLE_EPOCHS.on_sky(nights)
+
+
+def absent(night: SkyNight) -> Measured:
+    """Return what a night without any catalogue gives."""
+    settings = night.settings
+    return Measured(wanted=len(night.ccds) * (settings.n_search_exposures + settings.n_template_epochs))
+
+
+def collect(night: SkyNight) -> Measured:
+    """Compare all exposures of a processed night with the truth."""
+    measured = absent(night)
+    for expnum in [*night.expnums(search=True), *night.expnums(search=False)]:
+        exposure = read_exposure_truth(night.root, expnum)
+        adopted = _zeropoints(night, expnum)
+        reference, compared = [], []
+        for ccd in night.ccds:
+            catalogue, psf = night.product(expnum, ccd, "fullcat.parquet"), night.product(expnum, ccd, "psf.fits")
+            if catalogue is None or psf is None:
+                continue
+            sources = read_table(source_truth_path(night.root, expnum, ccd))
+            places = sky_to_plane(
+                *_compare(measured, sources, read_table(catalogue)), *(exposure.true_ra_deg, exposure.true_dec_deg)
+            )
+            compared.append(np.stack([*places, np.full(len(places[0]), ccd)]))
+            if (matches := night.product(expnum, ccd, "matches.parquet")) is not None:
+                reference.append(
+                    _reference_stars(read_table(matches), ccd, (exposure.true_ra_deg, exposure.true_dec_deg))
                 )
-                compared.append(np.stack([*places, np.full(len(places[0]), ccd)]))
-                if (matches := night.product(expnum, ccd, "matches.parquet")) is not None:
-                    reference.append(
-                        _reference_stars(read_table(matches), ccd, (exposure.true_ra_deg, exposure.true_dec_deg))
-                    )
-                measured.exposures.append(100_000_000 * night.seed + expnum)
-                measured.psf_residual += psf_residuals(exposure, ccd, read_psf(psf))
-                if (zeropoint := adopted.get(ccd)) is not None:
-                    measured.zeropoint_mmag.append(1000.0 * (zeropoint - mean_zeropoint_mag(Truth.of(sources))))
-                    measured.fields.append(100 * night.seed + ccd)
-            if reference:
-                stars, wanted = np.concatenate(reference, axis=1), np.concatenate(compared, axis=1)
-                measured.ideal_mas.append(
-                    ideal_error_mas(exposure.turbulence, stars[:2].T, stars[2], stars[3:].T, wanted[:2].T, wanted[2])
-                )
-    return rows_of(measured, label, seeds)
+            measured.exposures.append(100_000_000 * night.seed + expnum)
+            measured.psf_residual += psf_residuals(exposure, ccd, read_psf(psf))
+            if (zeropoint := adopted.get(ccd)) is not None:
+                measured.zeropoint_mmag.append(1000.0 * (zeropoint - mean_zeropoint_mag(Truth.of(sources))))
+                measured.fields.append(100 * night.seed + ccd)
+        if reference:
+            stars, wanted = np.concatenate(reference, axis=1), np.concatenate(compared, axis=1)
+            measured.ideal_mas.append(
+                ideal_error_mas(exposure.turbulence, stars[:2].T, stars[2], stars[3:].T, wanted[:2].T, wanted[2])
+            )
+    return measured
 
 
 def _zeropoints(night: SkyNight, expnum: int) -> dict[int, Any]:
@@ -224,7 +232,7 @@ def psf_residuals(exposure: SimulatedExposure, ccd: int, psf: PsfModel) -> list[
     return found
 
 
-def rows_of(measured: Measured, label: str, seeds: Sequence[int]) -> list[Row]:
+def rows_of(measured: Measured, label: str, seeds: Sequence[int], goals: Goals = GOALS) -> list[Row]:
     """Return the rows; a figure whose sampling error exceeds a third of its tolerance has no value."""
     n, n_ccds = measured.wanted, len(measured.solution_mas)
     stars = np.concatenate([np.zeros((0, 4)), *measured.stars])
@@ -239,31 +247,40 @@ def rows_of(measured: Measured, label: str, seeds: Sequence[int]) -> list[Row]:
         return float(values.max()) if values.size else None
 
     places = np.arange(residual.size) // len(PLACES)
-    psf = rms_of(residual, places, 0.003)
+    psf = rms_of(residual, places, goals.psf_percent / 100.0)
     worst_place = None if psf is None else _percent(worst(residual))
-    slope, contrast, n_coloured = colour_trend(stars)
+    slope, contrast, n_coloured = colour_trend(stars, goals)
     scatter, n_bright = excess_scatter_mmag(stars)
     magnitudes = np.concatenate([np.zeros((0, 4)), *measured.magnitudes])
     calibrated, _ = excess_scatter_mmag(magnitudes)
     whole = float(np.std(magnitudes[_between(magnitudes, SCATTER_MAG), 1])) if n_bright else None
     ideal = float(np.sqrt(np.mean(np.square(measured.ideal_mas)))) if measured.ideal_mas else np.nan
-    goal = IDEAL_FACTOR * ideal
-    coordinates, adopted = rms_of(solution, measured.exposures, goal), rms_of(zeropoint, measured.fields, 2.0)
+    goal = goals.ideal_factor * ideal
+    coordinates = rms_of(solution, measured.exposures, goal)
+    adopted = rms_of(zeropoint, measured.fields, goals.zeropoint_mmag)
     return [
         at_least(f"{label}: CCDs with a catalogue", n_ccds, "", n, n=n, seeds=seeds),
         row("coordinates without photon noise, rms per axis", coordinates, "mas", goal, n_ccds),
         Row(f"{label}: the same, ideal process on the same stars", ideal, "mas", n=n_ccds, seeds=tuple(seeds)),
         Row(f"{label}: the same, worst CCD", worst(solution), "mas", n=n_ccds, seeds=tuple(seeds)),
-        row("PSF, rms residual", _percent(psf), "%", 0.3, residual.size),
-        row("PSF, rms residual, worst place", worst_place, "%", 1.0, residual.size),
-        row("PSF flux of the reddest third of stars against the bluest", contrast, "%", 0.05, n_coloured),
-        row("trend with colour, per mag of g - i", slope, "mmag", 0.3, n_coloured),
-        row("scatter of PSF magnitudes of 16 to 18 mag beyond the stated", scatter, "mmag", 1.0, n_bright),
+        row("PSF, rms residual", _percent(psf), "%", goals.psf_percent, residual.size),
+        row("PSF, rms residual, worst place", worst_place, "%", goals.psf_worst_percent, residual.size),
+        row(
+            "PSF flux of the reddest third of stars against the bluest",
+            contrast,
+            "%",
+            goals.red_blue_percent,
+            n_coloured,
+        ),
+        row("trend with colour, per mag of g - i", slope, "mmag", goals.colour_mmag, n_coloured),
+        row(
+            "scatter of PSF magnitudes of 16 to 18 mag beyond the stated", scatter, "mmag", goals.scatter_mmag, n_bright
+        ),
         Row(
             f"{label}: scatter of calibrated magnitudes of 16 to 18 mag", whole, "mmag", n=n_bright, seeds=tuple(seeds)
         ),
-        row("the same beyond the stated, error of clouds included", calibrated, "mmag", 1.0, n_bright),
-        row("zero point, rms", adopted, "mmag", 2.0, len(set(measured.fields))),
+        row("the same beyond the stated, error of clouds included", calibrated, "mmag", goals.scatter_mmag, n_bright),
+        row("zero point, rms", adopted, "mmag", goals.zeropoint_mmag, len(set(measured.fields))),
     ]
 
 
@@ -295,10 +312,10 @@ def _percent(value: float | None) -> float | None:
     return None if value is None else 100.0 * value
 
 
-def colour_trend(stars: FloatArray) -> tuple[float | None, float | None, int]:
+def colour_trend(stars: FloatArray, goals: Goals = GOALS) -> tuple[float | None, float | None, int]:
     """Return the size of the trend of magnitudes with g - i (mmag per mag), of the ratio of red to blue (%), and n.
 
-    Both are None if their sampling errors exceed a third of 0.3 mmag and 0.05 %.
+    Both are None if their sampling errors exceed a third of their goals.
     """
     mag, difference, error, colour = stars[_between(stars, COLOUR_MAG)].T
     if mag.size < 30:
@@ -314,8 +331,8 @@ def colour_trend(stars: FloatArray) -> tuple[float | None, float | None, int]:
     means = [float(np.average(difference[part], weights=1.0 / variance[part])) for part in (red, blue)]
     noise = np.sqrt(sum(1.0 / float(np.sum(1.0 / variance[part])) for part in (red, blue)))
     return (
-        abs(slope) if 1.0 / np.sqrt(information) <= 0.1 else None,
-        abs(means[0] - means[1]) / 10.857 if noise / 10.857 <= 0.05 / 3 else None,
+        abs(slope) if 1.0 / np.sqrt(information) <= goals.colour_mmag / 3 else None,
+        abs(means[0] - means[1]) / 10.857 if noise / 10.857 <= goals.red_blue_percent / 3 else None,
         int(good.sum()),
     )
 
@@ -332,3 +349,6 @@ def excess_scatter_mmag(stars: FloatArray) -> tuple[float | None, int]:
 def _between(stars: FloatArray, mag: tuple[float, float]) -> NDArray[np.bool_]:
     """Return which of (n, 4) stars are in a range of magnitudes."""
     return np.asarray((stars[:, 0] > mag[0]) & (stars[:, 0] < mag[1]))
+
+
+SINGLE_EPOCHS = Family(Measured, collect, absent, rows_of)

@@ -9,11 +9,12 @@ import pyarrow as pa
 import pytest
 
 from bench.report import at_most, cells
-from bench.sky_candidates import are_false
+from bench.sky_candidates import Ranked, are_false
 from bench.sky_candidates import rows_of as candidate_rows
 from bench.sky_difference import KINDS, Collected, clear_fluxes, places_of, rate_of, rows_of
 from bench.sky_night import SkyNight, add_options
 from bench.sky_single_epoch import (
+    CALIBRATION,
     Measured,
     colour_trend,
     excess_scatter_mmag,
@@ -138,12 +139,12 @@ def test_a_candidate_is_false_without_a_changing_source_at_its_place(tmp_path):
     ],
 )
 def test_a_rank_counts_with_enough_nights(ranks, false, shown):
-    rows = candidate_rows(ranks, false, [20] * len(ranks), [True] * 79, "typical, i", range(len(ranks)))
+    rows = candidate_rows(Ranked(ranks, false, [20] * len(ranks), [True] * 79), "typical, i", range(len(ranks)))
     assert [row.value for row in rows] == [*shown, None, 20]
 
 
 def test_a_probability_is_reliable_with_enough_candidates():
-    rows = candidate_rows([1], [0], [20], [True] * 72 + [False] * 28, "typical, i", [1])
+    rows = candidate_rows(Ranked([1], [0], [20], [True] * 72 + [False] * 28), "typical, i", [1])
     assert [(row.value, row.ok) for row in rows if row.unit == "share"] == [(0.72, False)]
 
 
@@ -192,6 +193,7 @@ def test_a_quick_night_has_too_few_fields_for_a_zero_point():
     assert rows["coordinates without photon noise, rms per axis"] == pytest.approx(5.1, abs=0.01)
     assert rows["the same, ideal process on the same stars"] == pytest.approx(4.53, abs=0.01)
     assert rows["PSF, rms residual"] == pytest.approx(0.2, abs=0.01)
+    assert [sum(part in name for name in rows) for part in CALIBRATION] == [1] * len(CALIBRATION)
 
 
 def test_trend_with_colour_and_scatter_beyond_the_stated_errors():

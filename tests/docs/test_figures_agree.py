@@ -84,19 +84,45 @@ def rows(text: str, tables: int = 1) -> list[list[str]]:
     return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for lines in found for line in lines]
 
 
-def figures() -> dict[tuple[str, str], float]:
-    """Return bench and row of every figure of docs/figures.md to its value."""
-    sections = (ROOT / "docs" / "figures.md").read_text(encoding="utf-8").split("\n## ")[1:]
-    return {
-        (re.search(r"`python -m (\S+)`", text)[1], row[0]): float(row[1])
-        for text in sections
-        for row in rows(text)
-        if row[1] != "not measured"
-    }
+def figures(page: str) -> dict[tuple[str, str], float]:
+    """Return bench and row of every figure of the text of docs/figures.md to its value.
+
+    A table with a column of goals has a column per sky: its figures are named ``sky: figure``.
+    """
+    found = {}
+    for text in page.split("\n## ")[1:]:
+        bench = re.search(r"`python -m (\S+)`", text)[1]
+        heading = re.search(r"^\| *\| goal \|(.*)\|[^|]*\|$", text, re.MULTILINE)
+        skies = [cell.strip() for cell in heading[1].split("|")] if heading else []
+        for name, *cells in rows(text):
+            named = {f"{sky}: {name}": cell for sky, cell in zip(skies, cells[1:-1], strict=True)} if skies else {}
+            for row, cell in (named or {name: cells[0]}).items():
+                if cell not in ("not measured", "-"):
+                    found[bench, row] = float(cell.strip("*").partition("** (")[0].partition(" (")[0])
+    return found
 
 
 README = rows((ROOT / "README.md").read_text(encoding="utf-8").partition("## How good, how fast")[2], tables=2)
-FIGURES = figures()
+FIGURES = figures((ROOT / "docs" / "figures.md").read_text(encoding="utf-8"))
+
+
+def test_a_table_with_a_column_per_sky_gives_a_figure_of_each():
+    page = """# Figures
+
+## All skies
+
+`python -m bench.skies` with two nights
+
+| | goal | hard | crowded | worst night |
+|---|--:|--:|--:|---|
+| CCDs with a difference (of) | in brackets | **3** (4) | 4 (4) | **3** (4): hard, g, seed 2 |
+| false detections per CCD | 5 (crowded 15) | **9.5** | not measured | **9.5**: hard, g, seed 2 |
+"""
+    assert figures(page) == {
+        ("bench.skies", "hard: CCDs with a difference (of)"): 3.0,
+        ("bench.skies", "crowded: CCDs with a difference (of)"): 4.0,
+        ("bench.skies", "hard: false detections per CCD"): 9.5,
+    }
 
 
 def test_every_row_of_the_readme_has_a_source():
