@@ -25,6 +25,7 @@ from bench.searched_truth import truth_rows
 from bench.sky_candidates import rows_on_sky
 from blocks.nights import read_night
 from imaging.candidates.associate import associate_detections, candidate_table
+from imaging.candidates.chance import without_chance
 from imaging.candidates.crossmatch import match_point_sources, match_reference_stars
 from imaging.candidates.hosts import add_distances, match_hosts
 from imaging.candidates.lightcurve import lightcurve_likelihood
@@ -77,7 +78,7 @@ def kinds_of_best(seeds: Sequence[int], distance_mpc: float | None = None) -> li
         if distance_mpc is not None and night.kilonova_snr[night.exposures.mjd > MJD_EVENT].max() < FAR_SNR:
             continue
         ranked = rank_candidates(table, forced, night.skymap, MJD_EVENT, RankSettings(), LightcurveSettings())
-        kinds.append(night.kind_of(ranked))
+        kinds.append(night.kind_of(without_chance(ranked, forced, night.footprints, AssociateSettings())))
     return kinds
 
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from bench.demo import NOT_FOUND
@@ -19,6 +21,8 @@ from imaging.io.tables import read_table
 from imaging.io.truth import source_truth_path
 from imaging.tables import column
 from imaging.wcs.sphere import separation_deg
+
+FloatArray = NDArray[np.float64]
 
 FIRST, NEAR_ARCSEC = 20, 1.5
 """Number of best candidates compared with the truth, and largest distance from their sources."""
@@ -108,13 +112,25 @@ def rows_of(ranked: Ranked, label: str, seeds: Sequence[int], goals: Goals = GOA
 
 
 def are_false(night: SkyNight, candidates: Sequence[Mapping[str, Any]]) -> NDArray[np.bool_]:
-    """Return (n,) which candidates have no true source near them that changes in some exposure."""
+    """Return (n,) which candidates have no true source near them that changes in some exposure.
+
+    The place of a moving candidate is the mean of its detections: any on the track of its source counts.
+    """
     places = [np.zeros((0, 2))]
-    for expnum in [*night.expnums(search=True), *night.expnums(search=False)]:
-        for ccd in night.ccds:
-            truth = read_table(source_truth_path(night.root, expnum, ccd))
-            changing = ~np.isin(column(truth, "kind"), STEADY)
-            places.append(np.stack([column(truth, name)[changing] for name in ("ra", "dec")], axis=1))
+    tracks: dict[tuple[str, int], list[FloatArray]] = {}
+    for search in (True, False):
+        for expnum in night.expnums(search=search):
+            for ccd in night.ccds:
+                truth = read_table(source_truth_path(night.root, expnum, ccd))
+                truth = truth.filter(pc.invert(pc.is_in(truth.column("kind"), value_set=pa.array(STEADY))))
+                places.append(np.stack([column(truth, name) for name in ("ra", "dec")], axis=1))
+                if search:
+                    names = (truth.column(name).to_pylist() for name in ("kind", "source_id"))
+                    for name, place in zip(zip(*names, strict=True), places[-1], strict=True):
+                        tracks.setdefault(name, []).append(place)
+    for track in tracks.values():
+        length = 3600 * float(separation_deg(*track[0], *track[-1]))
+        places.append(np.linspace(track[0], track[-1], 2 + int(length / NEAR_ARCSEC)))
     ra, dec = np.concatenate(places).T
     distance = [separation_deg(row["ra"], row["dec"], ra, dec).min(initial=np.inf) * 3600 for row in candidates]
     return np.array(distance) > NEAR_ARCSEC

@@ -14,7 +14,8 @@ from scipy.stats import poisson
 from bench.report import Row, at_least, at_most
 from bench.sky_goals import GOALS, Family, Goals
 from bench.sky_night import EXPLODING, STEADY, SkyNight
-from imaging.candidates.settings import AssociateSettings
+from blocks.site import Site
+from deployments.reports.candidates import read_candidates
 from imaging.difference.forced import measure_forced
 from imaging.difference.settings import DetectionSettings
 from imaging.image import CalibratedImage, CcdImage
@@ -50,7 +51,7 @@ class Collected:
     quality
         Quality numbers of the difference.
     false, unflagged, used
-        Numbers of false detections: all, without a flag, and those that make a candidate.
+        Numbers of false detections: all, without a flag, and those of candidates in the ranked list.
     kinds
         Numbers of the last at each of the places of :data:`KINDS`.
     scores
@@ -86,15 +87,16 @@ def rows_on_sky(nights: Iterable[SkyNight]) -> list[Row]:
 
 
 def collect(night: SkyNight) -> Collected:
-    """Compare the differences of a processed night with the truth."""
+    """Compare the differences of a processed and ranked night with the truth."""
     collected = absent(night)
+    wanted = [(expnum, ccd) for expnum in night.expnums(search=True) for ccd in night.ccds]
+    paths = {which: night.product(*which, "difference.json") for which in wanted}
     templates = night.expnums(search=False)
-    for expnum in night.expnums(search=True):
-        for ccd in night.ccds:
-            path = night.product(expnum, ccd, "difference.json")
-            if path is not None:
-                collected.quality.append(read_quality(path))
-                _compare(collected, night, expnum, ccd, templates)
+    listed = listed_detections(night) if any(paths.values()) else np.zeros(0, np.int64)
+    for which, path in paths.items():
+        if path is not None:
+            collected.quality.append(read_quality(path))
+            _compare(collected, night, *which, templates, listed)
     return collected
 
 
@@ -103,7 +105,21 @@ def absent(night: SkyNight) -> Collected:
     return Collected(wanted=len(night.ccds) * night.settings.n_search_exposures)
 
 
-def _compare(collected: Collected, night: SkyNight, expnum: int, ccd: int, templates: Sequence[int]) -> None:
+def listed_detections(night: SkyNight) -> NDArray[np.int64]:
+    """Return the identities of all detections of the candidates in the night's ranked list.
+
+    Raises
+    ------
+    InputError
+        If the night has not been ranked.
+    """
+    rows = read_candidates(Site.at(night.root), night.settings.night)
+    return np.array([number for row in rows for number in row["detection_ids"]], dtype=np.int64)
+
+
+def _compare(
+    collected: Collected, night: SkyNight, expnum: int, ccd: int, templates: Sequence[int], listed: NDArray[np.int64]
+) -> None:
     def product(suffix: str) -> Path:
         found = night.product(expnum, ccd, suffix)
         assert found is not None, suffix
@@ -115,8 +131,7 @@ def _compare(collected: Collected, night: SkyNight, expnum: int, ccd: int, templ
     found = read_table(product("detections.parquet"))
     flags, score = column(found, "flags"), column(found, "real_score").astype(float)
     false = ~_near(column(found, "x"), column(found, "y"), x[changing], y[changing], NEAR_PIXELS)
-    settings = AssociateSettings()
-    used = false & ((flags & settings.rejected_flags) == 0) & (score >= settings.min_real_score)
+    used = false & np.isin(column(found, "detection_id"), listed)
     for counts, which in zip(
         (collected.false, collected.unflagged, collected.used), (false, false & (flags == 0), used), strict=True
     ):

@@ -74,6 +74,8 @@ class SearchedCcd:
         Zero point of that image.
     templates
         Exposures in the subtracted template stack.
+    noise_peaks
+        Expected number of peaks of noise above five sigma; None if unknown.
     """
 
     expnum: int
@@ -91,6 +93,7 @@ class SearchedCcd:
     templates: tuple[int, ...] = ()
     width_mag: float | None = None
     efficiency_max: float | None = None
+    noise_peaks: float | None = None
 
     @property
     def name(self) -> str:
@@ -101,9 +104,10 @@ class SearchedCcd:
 def searched_parameters(searched: Sequence[SearchedCcd]) -> list[list[Any]]:
     """Return searched CCDs as the job parameter ``searched``, which :func:`footprints_in` reads."""
     return [
-        [s.expnum, s.ccd, s.band, s.mjd, [list(c) for c in s.corners], s.m50_mag, s.width_mag, s.efficiency_max]
+        [s.expnum, s.ccd, s.band, s.mjd, [list(c) for c in s.corners],
+         s.m50_mag, s.width_mag, s.efficiency_max, s.noise_peaks]
         for s in searched
-    ]
+    ]  # fmt: skip
 
 
 def associate_job(searched: Sequence[SearchedCcd], night: int, site: Site, settings: CandidateSettings) -> StepJob:
@@ -159,8 +163,8 @@ def associate(job: StepJob) -> StepResult:
 def footprints_in(job: StepJob) -> Footprints:
     """Return the footprints of the searched CCDs from the job parameter ``searched``."""
     rows = job.parameters["searched"]
-    efficiency = np.array([[np.nan if v is None else v for v in (*row[5:], None, None)[:3]] for row in rows])
-    depth, width, highest = efficiency.reshape(-1, 3).astype(float).T
+    found = np.array([[np.nan if v is None else v for v in (*row[5:], None, None, None)[:4]] for row in rows])
+    depth, width, highest, peaks = found.reshape(-1, 4).astype(float).T
     return Footprints(
         expnum=np.array([row[0] for row in rows], dtype=np.int64),
         ccd=np.array([row[1] for row in rows], dtype=np.int64),
@@ -170,6 +174,7 @@ def footprints_in(job: StepJob) -> Footprints:
         m50_mag=depth,
         width_mag=width,
         efficiency_max=highest,
+        noise_peaks=peaks,
     )
 
 

@@ -212,6 +212,7 @@ def _searched(
         m50_mag=quality["m50_mag"],  # type: ignore[arg-type]
         width_mag=quality.get("efficiency_width_mag"),  # type: ignore[arg-type]
         efficiency_max=quality.get("efficiency_max"),  # type: ignore[arg-type]
+        noise_peaks=quality.get("noise_peaks"),  # type: ignore[arg-type]
         detections=fingerprint(job.site, job.product_path("detections.parquet")),
         stamps=fingerprint(job.site, stamps) if stamps.exists() else None,
         fakes=fingerprint(job.site, job.product_path("fakes.parquet")),

@@ -14,6 +14,7 @@ import xxhash
 from blocks.gw_events import is_retracted
 from blocks.nights import RegisteredNight
 from blocks.site import Site
+from imaging.candidates.chance import without_chance
 from imaging.candidates.history import relative_to_before, template_history
 from imaging.candidates.provenance import MadeWith, add_provenance
 from imaging.candidates.rank import rank_candidates
@@ -128,6 +129,7 @@ def rank(job: StepJob) -> StepResult:
     likelihood = known_or_new_likelihood(job, candidates, forced, mjd)
     candidates, context = match_context(candidates, footprints, cones_of(footprints), job.site, settings.crossmatch)
     ranked = rank_candidates(candidates, forced, skymap, mjd, settings.rank, settings.lightcurve, likelihood)
+    ranked = without_chance(ranked, forced, footprints, settings.associate)
     templates = {(row[0], row[1]): row[2] for row in job.parameters["templates"]}
     earlier = {expnum for chosen in templates.values() for expnum in chosen} - set(footprints.expnum.tolist())
     of_templates = pc.is_in(forced.column("expnum"), value_set=pa.array(sorted(earlier), type=pa.int64()))
@@ -136,6 +138,7 @@ def rank(job: StepJob) -> StepResult:
     report = search_report(coverage, mjd, settings.lightcurve)
     facts = {
         "n_candidates": ranked.num_rows,
+        "n_left_out_as_noise": candidates.num_rows - ranked.num_rows,
         "m50_mag": float(np.nanmedian(footprints.m50_mag)) if np.isfinite(footprints.m50_mag).any() else None,
         **{name: value for name, value in report.items() if isinstance(value, float)},
     }

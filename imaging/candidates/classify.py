@@ -22,6 +22,9 @@ brightness that fits best. Supernovae a day apart have -0.9 to 0.1, AT2017gfo in
 MIN_POINTS = 2
 """With fewer points no variation can be seen."""
 
+REASONS = ("one point", "one night, one band", "fades no faster than a supernova", "several classes fit")
+"""Why no class is named, each the first that holds."""
+
 STEADY = CLASSES[:3]
 """Classes that hardly change within a night: only a second band or night tells them apart."""
 
@@ -36,10 +39,13 @@ class Classes:
         (n,) a class of :data:`CLASSES`, or :data:`UNDECIDED`.
     probability
         (n, 5) probability of each class, where a kilonova and all contaminants together have equal odds beforehand.
+    reason
+        (n,) why no class is named, of :data:`REASONS`; None if one is.
     """
 
     name: NDArray[np.object_]
     probability: FloatArray
+    reason: NDArray[np.object_]
 
 
 def probability_column(name: str) -> str:
@@ -68,8 +74,12 @@ def classify(kilonova: FloatArray, likelihood: LightcurveLikelihood, settings: R
     probability = np.exp(logs - logs.max(axis=1, keepdims=True))
     probability /= probability.sum(axis=1, keepdims=True)
     best = np.argmax(logs, axis=1)
-    named = probability.max(axis=1) >= 1.0 / (1.0 + np.exp(-settings.class_log_odds))
-    named &= likelihood.n_after >= MIN_POINTS
-    named &= (best >= len(STEADY)) | ~likelihood.one_colour
-    named &= (best != 0) | ~(likelihood.fading < MIN_FADING)
-    return Classes(np.where(named, np.array(CLASSES, dtype=object)[best], UNDECIDED), probability)
+    holds = (
+        likelihood.n_after < MIN_POINTS,
+        (best < len(STEADY)) & likelihood.one_colour,
+        (best == 0) & (likelihood.fading < MIN_FADING),
+        probability.max(axis=1) < 1.0 / (1.0 + np.exp(-settings.class_log_odds)),
+    )
+    why = np.select(holds, range(len(REASONS)), -1)
+    name = np.where(why < 0, np.array(CLASSES, dtype=object)[best], UNDECIDED)
+    return Classes(name, probability, np.array([*REASONS, None], dtype=object)[why])

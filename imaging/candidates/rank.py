@@ -91,6 +91,7 @@ def rank_candidates(
         candidates,
         rank_score=score,
         lightcurve_class=pa.array(classes.name, type=pa.string(), mask=unseen),
+        undecided_because=pa.array(classes.reason, type=pa.string(), mask=unseen),
         credible_level=place.level,
         skymap_density=place.density,
         distance_mean_mpc=place.distance_mpc,

@@ -27,6 +27,10 @@ class AssociateSettings(Settings):
     min_real_score: float = Field(default=0.1, ge=0, le=1)
     """Lowest real/bogus score of a detection. Low, because the score also enters the rank."""
 
+    chance_per_ccd: float = Field(default=0.1, gt=0)
+    """Expected number of peaks of noise per CCD image among the candidates. A detection in one exposure only must have
+    a signal to noise, alone or with the photometry of the night's other exposures, that noise exceeds as rarely."""
+
     error_floor_arcsec: float = Field(default=0.05, gt=0)
     """Lower limit of the position error per axis, arcseconds: residual differential refraction and turbulence."""
 

@@ -41,7 +41,7 @@ PART_TITLES: dict[str, str] = {
     "reported": "reported",
 }
 
-TOLD = 0.1
+TOLD = 0.02
 """Smallest probability of a class that is told of an undecided light curve."""
 
 
@@ -126,19 +126,26 @@ def _lightcurve(row: Row) -> str:
 
 
 def class_in_words(row: Row) -> str:
-    """Return the class with its probability, or the most probable classes: ``undecided: kilonova 62 %, flash 30 %``.
+    """Return the class with its probability, or why it is undecided with the relative likelihoods of the likely ones.
 
     Parameters
     ----------
     row
         A ranked row as a dictionary; the name alone is returned for rows of version 0.2 without probabilities.
+
+    Returns
+    -------
+    words
+        ``kilonova 97 %``; ``class undecided (one night, one band), relative likelihoods kilonova 97 %, flash 3 %``.
     """
     kind = str(row["lightcurve_class"])
     chances = {name: row.get(probability_column(name)) or 0.0 for name in CLASSES}
     if kind in chances:
         return f"{kind} {100 * chances[kind]:.0f} %" if chances[kind] else kind
+    because = f" ({row['undecided_because']})" if row.get("undecided_because") else ""
     likely = sorted((name for name in CLASSES if chances[name] >= TOLD), key=lambda name: -chances[name])
-    return ": ".join(filter(None, (kind, ", ".join(f"{name} {100 * chances[name]:.0f} %" for name in likely))))
+    told = ", ".join(f"{name} {100 * chances[name]:.0f} %" for name in likely)
+    return f"class {kind}{because}{', relative likelihoods ' if told else ''}{told}"
 
 
 def _host(row: Row) -> str:

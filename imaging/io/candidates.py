@@ -27,9 +27,9 @@ NEW_COLUMNS = tuple(
     name
     for name in CANDIDATES.names
     if name.startswith(("reported_", "known_", "minor_planet"))
-    or name in ("host_distance_source", "loglr_reported", "probability_real")
+    or name in ("host_distance_source", "loglr_reported", "probability_real", "undecided_because")
 )
-"""Columns of matches with catalogues of context, and the probability to be real, which tables of 0.2 lack."""
+"""Columns that tables of 0.2 lack: matches with catalogues of context, probability to be real, reason of no class."""
 
 OLD_TERM = re.compile(r"^part_")
 """How version 0.1 began the names of the terms of the rank."""

@@ -88,6 +88,7 @@ CANDIDATES = schema(
         "",
         "class of the light curve, or undecided; null without usable photometry after the merger",
     ),
+    field("undecided_because", TEXT, "", "why no class is named; null if one is, or without usable photometry"),
     field("probability_kilonova", F32, "", f"{PROBABILITY} a kilonova at the distance of the sky map"),
     field("probability_supernova", F32, "", f"{PROBABILITY} a supernova"),
     field("probability_slow_variable", F32, "", f"{PROBABILITY} a source constant over days, of either sign"),

@@ -29,6 +29,8 @@ class Footprints:
     width_mag, efficiency_max
         (n,) width of the Gaussian integral fitted to the efficiency of the fakes, and efficiency at the bright end;
         NaN, or None for all, if unknown.
+    noise_peaks
+        (n,) expected number of peaks of noise above five sigma; NaN, or None for all, if unknown.
     """
 
     expnum: IntArray
@@ -39,6 +41,7 @@ class Footprints:
     m50_mag: FloatArray
     width_mag: FloatArray | None = None
     efficiency_max: FloatArray | None = None
+    noise_peaks: FloatArray | None = None
 
     def __len__(self) -> int:
         """Return the number of CCD images."""

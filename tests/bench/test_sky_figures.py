@@ -115,18 +115,27 @@ def test_a_count_is_a_figure_where_it_meets_or_misses_its_goal_beyond_chance(num
     assert rate_of(number, n, goal) == rate
 
 
-def test_a_candidate_is_false_without_a_changing_source_at_its_place(tmp_path):
-    kinds, ra = ["star", "variable_star", "kilonova"], np.array([10.0, 10.1, 10.2])
-    given = {"kind": kinds, "ra": ra, "dec": np.full(3, -5.0)}
-    columns = {f.name: given.get(f.name, np.zeros(3, dtype=f.type.to_pandas_dtype())) for f in TRUE_SOURCES}
-    path = source_truth_path(tmp_path, 1300001, 27)
+def write_truth(root, expnum, **given):
+    n = len(given["ra"])
+    columns = {f.name: given.get(f.name, np.zeros(n, dtype=f.type.to_pandas_dtype())) for f in TRUE_SOURCES}
+    path = source_truth_path(root, expnum, 27)
     path.parent.mkdir(parents=True)
     write_table(path, make_table(columns, TRUE_SOURCES))
-    (tmp_path / "exposures.csv").write_text(
-        "EXPNUM,NITE,MJD,RA,DEC,BAND,EXPTIME\n1300001,20240510,60441.1,10.1,-5.0,i,90\n"
-    )
-    places = [{"ra": a, "dec": -5.0 + 0.4 / 3600} for a in ra] + [{"ra": 10.2, "dec": -5.0 + 2.0 / 3600}]
-    assert are_false(SkyNight(tmp_path, "hard", "i", False, 1, (27,)), places).sum() == 2
+
+
+def test_a_candidate_is_false_without_a_changing_source_at_its_place(tmp_path):
+    """The asteroid moves by 20 arcsec; its mean place depends on the errors of its detections."""
+    arcsec = 1 / 3600
+    kinds, ra = ["star", "variable_star", "kilonova", "asteroid"], np.array([10.0, 10.1, 10.2, 10.3])
+    for expnum, moved in ((1300001, 0.0), (1300002, 20 * arcsec)):
+        dec = np.array([-5.0, -5.0, -5.0, -5.0 + moved])
+        write_truth(tmp_path, expnum, kind=kinds, ra=ra, dec=dec, source_id=np.arange(4))
+    lines = [f"{n},20240510,60441.1,10.1,-5.0,i,90" for n in (1300001, 1300002)]
+    (tmp_path / "exposures.csv").write_text("\n".join(["EXPNUM,NITE,MJD,RA,DEC,BAND,EXPTIME", *lines, ""]))
+    places = [(a, 0.4) for a in ra[:3]] + [(10.2, 2.0)] + [(10.3, north) for north in (-2.0, 0.2, 8.0, 19.0, 22.0)]
+    listed = [{"ra": a, "dec": -5.0 + north * arcsec} for a, north in places]
+    false = are_false(SkyNight(tmp_path, "hard", "i", False, 1, (27,)), listed)
+    assert np.flatnonzero(false).tolist() == [0, 3, 4, 8]
 
 
 @pytest.mark.parametrize(

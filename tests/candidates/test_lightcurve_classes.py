@@ -67,6 +67,7 @@ def test_at2017gfo_is_called_a_kilonova_from_its_second_point_on():
     for distance, error in (MAPS[0], NEAR):
         found = classes_of(shorter, T0, distance, error)
         assert found.name.tolist() == ["undecided"] + ["kilonova"] * (len(AT2017GFO) - 1)
+        assert found.reason.tolist() == ["one point"] + [None] * (len(AT2017GFO) - 1)
         assert found.probability[1, 0] > 10 / 11
     # put at 200 Mpc, with the noise of a survey
     far = classes_of([curve(AT2017GFO[:n], fainter=3.5) for n in (2, 3, 4)], T0, *MAPS[1])
@@ -96,6 +97,7 @@ def test_one_night_in_one_band_names_no_class_that_is_constant_within_it(mag, at
     flash = [(T0 + d, "i", float(njy(mag)) if k == 1 else 0.0, 30.0) for k, d in enumerate((0.67, 0.77, 0.87))]
     found = classes_of([curve(one_night, noise=30.0), curve(two_nights, noise=30.0), flash], T0, *at)
     assert found.name.tolist() == ["undecided", found.name[1], "flash"]
+    assert found.reason[[0, 2]].tolist() == ["one night, one band", None]
     assert found.name[1] in ("supernova", "slow variable", "undecided")
 
 
@@ -123,7 +125,10 @@ def test_words_tell_the_class_and_its_probability():
     columns = [probability_column(name) for name in CLASSES]
     assert set(columns) <= set(CANDIDATES.names)
     chances = dict(zip(columns, (0.62, 0.05, 0.02, 0.01, 0.30), strict=True))
-    assert class_in_words(chances | {"lightcurve_class": "undecided"}) == "undecided: kilonova 62 %, flash 30 %"
+    undecided = chances | {"lightcurve_class": "undecided", "undecided_because": "one night, one band"}
+    likely = "relative likelihoods kilonova 62 %, flash 30 %, supernova 5 %, slow variable 2 %"
+    assert class_in_words(undecided) == f"class undecided (one night, one band), {likely}"
+    assert class_in_words({"lightcurve_class": "undecided"}) == "class undecided"
     sure = chances | {"lightcurve_class": "kilonova", "probability_kilonova": 0.97}
     assert class_in_words(sure) == "kilonova 97 %"
     assert class_in_words({"lightcurve_class": "supernova"}) == "supernova"

@@ -1,11 +1,14 @@
 """The kilonova's rank where a night has few exposures, one band, no history, a far event or late templates."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
 from imaging.candidates.associate import associate_detections
+from imaging.candidates.chance import without_chance
 from imaging.candidates.crossmatch import match_point_sources, match_reference_stars
 from imaging.candidates.history import relative_to_before, template_history
 from imaging.candidates.hosts import add_distances, match_hosts
@@ -36,7 +39,8 @@ def kinds_by_rank(night, kept, template_days=None):
         forced = relative_to_before(
             forced, templates_of(table.column("candidate_id").to_pylist(), template_days), MJD_EVENT
         )
-    return night.kind_of(rank_candidates(table, forced, night.skymap, MJD_EVENT, RankSettings(), LIGHT))
+    ranked = rank_candidates(table, forced, night.skymap, MJD_EVENT, RankSettings(), LIGHT)
+    return night.kind_of(without_chance(ranked, forced, night.footprints, AssociateSettings()))
 
 
 def templates_of(names, days, bands="griz"):
@@ -72,6 +76,25 @@ def test_the_kilonova_is_among_the_first_three_of_an_odd_night(odd):
     for seed in SEEDS:
         night = make_night(seed)
         assert "kilonova" in kinds_by_rank(night, odd_nights(night.exposures)[odd])[:3]
+
+
+def seen_once(night, exposure):
+    """Return the night with the kilonova in a gap between CCDs in all exposures after the merger but one."""
+    gap = (night.exposures.mjd > MJD_EVENT) & (np.arange(len(night.exposures.mjd)) != exposure)
+    ids = night.detections.column("detection_id").to_pylist()
+    of_kilonova = np.array([night.kind[number] == "kilonova" for number in ids])
+    lost = of_kilonova & np.isin(column(night.detections, "expnum"), night.exposures.expnum[gap])
+    flux, error = night.flux.copy(), night.flux_error.copy()
+    flux[0, gap], error[0, gap] = 0.0, 1e9
+    return replace(night, detections=night.detections.filter(pa.array(~lost)), flux=flux, flux_error=error)
+
+
+def test_a_kilonova_in_gaps_but_for_its_faintest_exposure_above_s_n_8_is_among_the_first_three():
+    for seed in SEEDS:
+        night = make_night(seed)
+        snr = np.where((night.exposures.mjd > MJD_EVENT) & (night.kilonova_snr > 8.0), night.kilonova_snr, np.inf)
+        once = seen_once(night, int(snr.argmin()))
+        assert "kilonova" in kinds_by_rank(once, night.exposures.mjd < np.inf)[:3]
 
 
 @pytest.mark.parametrize("days", [4.0, 8.0])

@@ -158,7 +158,7 @@ def test_terms_of_the_rank_under_their_old_names_are_read(tmp_path):
     columns["loglr_skymap"] = pa.array(rng.normal(size=2), CANDIDATES.field("loglr_skymap").type)
     now = pa.Table.from_pydict(columns, schema=CANDIDATES)
     old = now.rename_columns([name.replace("loglr_", "part_") for name in now.column_names])
-    write_table(tmp_path / "candidates.parquet", old.drop_columns(["code_version"]))
+    write_table(tmp_path / "candidates.parquet", old.drop_columns(["code_version", "undecided_because"]))
     read = read_candidates(tmp_path / "candidates.parquet")
     assert read.schema == CANDIDATES
     assert read.column("loglr_skymap").equals(now.column("loglr_skymap"))

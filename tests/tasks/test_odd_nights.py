@@ -3,6 +3,8 @@
 import json
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from bench.candidates import prepare
@@ -10,12 +12,15 @@ from bench.ranked_site import write_site
 from blocks.nights import read_night
 from blocks.site import Site
 from deployments.cli import main
+from imaging.candidates.crossmatch import with_columns
 from imaging.candidates.settings import CandidateSettings
 from imaging.io.candidates import read_candidates
+from imaging.schemas.candidates import CandidateFlag
 from imaging.simulation.candidate_sources import MJD_EVENT, NIGHT
 from imaging.skymap.build import skymap_from_flat
 from imaging.skymap.footprints import Footprints
 from imaging.skymap.settings import CoverageSettings
+from imaging.tables import column
 from tasks.rank import rank
 from tasks.ranked_tables import rerank_job
 
@@ -27,7 +32,8 @@ FIELDS = ("expnum", "ccd", "band", "mjd", "corners", "m50_mag")
 @pytest.fixture(scope="module")
 def usual():
     synthetic, table, forced = prepare(2, scale=0.05)
-    return synthetic, table.slice(0, N), forced
+    improbable = pc.greater(table.column("snr_best"), 6.0)
+    return synthetic, table.filter(improbable).slice(0, N), forced
 
 
 @pytest.fixture
@@ -127,3 +133,18 @@ def test_an_unregistered_night_is_refused(tmp_path, command, words):
     code, document = command(Site.at(tmp_path), *words)
     assert code == 1
     assert str(words[1]) in document["error"]
+
+
+def test_a_lone_detection_that_noise_explains_is_left_out_and_counted(usual, tmp_path):
+    synthetic, table, forced = usual
+    snr, flags = (column(table, name).copy() for name in ("snr_best", "flags"))
+    snr[:2], flags[:2] = (5.1, 6.5), int(CandidateFlag.SINGLE_DETECTION)
+    table = with_columns(table, snr_best=snr, flags=flags)
+    ids = table.column("candidate_id").to_pylist()
+    silent = forced.filter(pc.invert(pc.is_in(forced.column("candidate_id"), value_set=pa.array(ids[:2]))))
+    site = write_site(tmp_path, table, silent, synthetic.skymap, synthetic.footprints, COARSE)
+    found, summary, page = ranked(site)
+    assert set(ids) - set(found.column("candidate_id").to_pylist()) == {ids[0]}
+    assert found.column("rank").to_pylist() == list(range(1, N))
+    assert (summary["n_candidates"], summary["n_left_out_as_noise"]) == (N - 1, 1)
+    assert ids[0] not in page
