@@ -34,13 +34,10 @@ class VerifySettings(Settings):
     """Fraction of pixels without weight above which a CCD is bad; CCD 31 with one dead amplifier has a half."""
 
     noise_usable: float = Field(default=0.1, gt=0)
-    """Largest deviation from one of the measured over the predicted noise of a good CCD."""
+    """Largest deviation from one of the measured over the predicted noise of blank sky in a good CCD."""
 
     noise_bad: float = Field(default=0.3, gt=0)
     """Deviation of the noise ratio from one above which the weights are wrong."""
-
-    noise_stride: int = Field(default=5, ge=1)
-    """The noise is measured on every n-th row and column, to half a percent."""
 
 
 class EffectiveExposureSettings(Settings):

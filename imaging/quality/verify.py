@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from imaging.bits import NOT_SKY
 from imaging.detector.ccds import NX, NY, PIXEL_SCALE_ARCSEC
 from imaging.errors import InputError
 from imaging.quality.settings import VerifySettings
 from imaging.schemas.zeropoints import ZeropointFlag
+from imaging.sky.noise import check_noise
 from imaging.tables import column
 from imaging.wcs.sphere import footprint, separation_deg
 from imaging.wcs.tpv import TpvWcs
@@ -112,32 +112,6 @@ def verify_ccd(
     return Verification(status, tuple(findings), numbers)
 
 
-def noise_ratio(science: NDArray[Any], mask: NDArray[Any], weight: NDArray[Any], stride: int) -> float:
-    """Return the measured over the predicted noise of blank sky.
-
-    The width, below its median, of science times the square root of the weight, which sources hardly affect.
-
-    Parameters
-    ----------
-    science, mask, weight
-        (ny, nx) planes; electrons, mask bits, 1/electrons^2.
-    stride
-        Every n-th row and column is used.
-
-    Returns
-    -------
-    ratio
-        NaN if there is no sky pixel.
-    """
-    thin = (slice(None, None, stride), slice(None, None, stride))
-    sky = (weight[thin] > 0) & ((mask[thin] & int(NOT_SKY)) == 0)
-    scaled = science[thin][sky].astype(float) * np.sqrt(weight[thin][sky].astype(float))
-    if scaled.size < 100:
-        return float("nan")
-    lower, middle = np.percentile(scaled, [15.865525, 50.0])
-    return float(middle - lower)
-
-
 def _check_planes(planes: Mapping[str, NDArray[Any]], shape: tuple[int, int]) -> Iterator[CcdVerification]:
     for name in PLANES:
         if name not in planes:
@@ -166,7 +140,7 @@ def _check_pixels(
         if masked > limit:
             yield CcdVerification(status, "masked", f"fraction of pixels without weight {masked:.2f} above {limit:.2f}")
             break
-    ratio = noise_ratio(planes["SCI"], planes["MSK"], planes["WGT"], settings.noise_stride)
+    ratio = check_noise(planes["SCI"], planes["WGT"], planes["MSK"]).ratio
     numbers["noise_ratio"] = ratio
     if np.isnan(ratio):
         yield CcdVerification("bad", "no_sky", "no unmasked sky pixels")

@@ -8,11 +8,17 @@ from numba import njit
 from numpy.typing import NDArray
 
 from imaging.bits import NOT_SKY
+from imaging.image import FloatImage, MaskImage
+
+BoolImage = NDArray[np.bool_]
 
 BLOCK = 8
 """Side of the blocks used to separate blank sky from sources."""
 BLANK_SIGMA = 2.0
-"""Blocks whose mean deviates from zero by more than this, in units of its error, contain sources."""
+"""Blocks whose mean deviates from the level of the sky by more than this, in units of its error, contain sources."""
+LEVEL_STEP, LEVEL_RANGE = 0.01, 2.0
+"""Step and range of the levels tried for the sky, in units of a pixel's noise: where stars crowd, the sky that was
+subtracted contains some of their light."""
 BLANK_VARIANCE = 1.0 - (1.0 - 0.7737413035) / BLOCK**2
 """Variance of a unit Gaussian's pixels in the remaining blocks: the mean of a block has 1/64 of the variance, of which
 a Gaussian truncated at two sigma keeps 0.774."""
@@ -41,11 +47,12 @@ class NoiseCheck:
     n_pixels: int
 
 
-def check_noise(science: NDArray[np.float32], weight: NDArray[np.float32], mask: NDArray[np.int16]) -> NoiseCheck:
+def check_noise(science: FloatImage, weight: FloatImage, mask: MaskImage) -> NoiseCheck:
     """Compare the noise of blank sky with the weights.
 
-    Blocks of 8 x 8 pixels with a significant mean contain sources and are ignored; the width of the other pixels, in
-    units of their predicted noise, is half the distance of their 16th and 84th percentiles.
+    The level of the sky is that about which most blocks of 8 x 8 pixels have their means. Blocks with a mean
+    significantly off it contain sources and are ignored; the width of the other pixels, in units of their predicted
+    noise, is half the distance of their 16th and 84th percentiles.
 
     Parameters
     ----------
@@ -61,7 +68,9 @@ def check_noise(science: NDArray[np.float32], weight: NDArray[np.float32], mask:
     check
         The comparison.
     """
-    counts, sigmas = _histogram(science, weight, mask, int(NOT_SKY))
+    means = _block_means(science, weight, mask, int(NOT_SKY))
+    blank = np.abs(means - _level(means)) < BLANK_SIGMA / BLOCK
+    counts, sigmas = _histogram(science, weight, mask, int(NOT_SKY), blank)
     total = int(counts.sum())
     if total < 1000:
         return NoiseCheck(float("nan"), float("nan"), float("nan"), total)
@@ -73,29 +82,49 @@ def check_noise(science: NDArray[np.float32], weight: NDArray[np.float32], mask:
     return NoiseCheck(float(ratio), float(ratio * sigma), float(middle * sigma), total)
 
 
+def _level(means: FloatImage) -> float:
+    """Return the level that has most blocks' means within BLANK_SIGMA, in units of a pixel's noise."""
+    edges = np.arange(-LEVEL_RANGE, LEVEL_RANGE, LEVEL_STEP)
+    sums = np.concatenate(([0], np.cumsum(np.histogram(means, edges)[0])))
+    width = 2 * round(BLANK_SIGMA / BLOCK / LEVEL_STEP)
+    inside = sums[width:] - sums[:-width]
+    most = np.flatnonzero(inside == inside.max())
+    return float(edges[int(np.median(most))] + 0.5 * width * LEVEL_STEP)
+
+
 @njit(cache=True)
-def _histogram(science: NDArray[np.float32], weight: NDArray[np.float32], mask: NDArray[np.int16], bits: int) -> Any:  # noqa: ANN401
+def _block_means(science: FloatImage, weight: FloatImage, mask: MaskImage, bits: int) -> FloatImage:
+    """Return the means of the normalised pixels of all blocks, NaN where less than half of the pixels are good."""
+    ny, nx = science.shape[0] // BLOCK, science.shape[1] // BLOCK
+    means = np.full((ny, nx), np.nan, dtype=np.float32)
+    for j in range(ny):
+        for i in range(nx):
+            n, total = 0, 0.0
+            for y in range(j * BLOCK, (j + 1) * BLOCK):
+                for x in range(i * BLOCK, (i + 1) * BLOCK):
+                    if (mask[y, x] & bits) == 0 and weight[y, x] > 0:
+                        total += science[y, x] * np.sqrt(weight[y, x])
+                        n += 1
+            if n >= BLOCK * BLOCK // 2:
+                means[j, i] = total / n
+    return means
+
+
+@njit(cache=True)
+def _histogram(science: FloatImage, weight: FloatImage, mask: MaskImage, bits: int, blank: BoolImage) -> Any:  # noqa: ANN401
     """Count the normalised pixels of blank blocks, and sum their predicted sigmas."""
-    ny, nx = science.shape
     counts = np.zeros(BINS, dtype=np.int64)
-    values = np.empty(BLOCK * BLOCK, dtype=np.float32)
     scale = np.float32(BINS / (2.0 * RANGE))
     sigmas = 0.0
-    for y0 in range(0, ny - BLOCK + 1, BLOCK):
-        for x0 in range(0, nx - BLOCK + 1, BLOCK):
-            n, total, predicted = 0, 0.0, 0.0
-            for y in range(y0, y0 + BLOCK):
-                for x in range(x0, x0 + BLOCK):
+    for j in range(blank.shape[0]):
+        for i in range(blank.shape[1]):
+            if not blank[j, i]:
+                continue
+            for y in range(j * BLOCK, (j + 1) * BLOCK):
+                for x in range(i * BLOCK, (i + 1) * BLOCK):
                     if (mask[y, x] & bits) == 0 and weight[y, x] > 0:
                         root = np.sqrt(weight[y, x])
-                        values[n] = science[y, x] * root
-                        predicted += 1.0 / root
-                        total += values[n]
-                        n += 1
-            if n < BLOCK * BLOCK // 2 or abs(total) > BLANK_SIGMA * np.sqrt(n):
-                continue
-            sigmas += predicted
-            for i in range(n):
-                position = int((values[i] + np.float32(RANGE)) * scale)
-                counts[min(max(position, 0), BINS - 1)] += 1
+                        sigmas += 1.0 / root
+                        position = int((science[y, x] * root + np.float32(RANGE)) * scale)
+                        counts[min(max(position, 0), BINS - 1)] += 1
     return counts, sigmas

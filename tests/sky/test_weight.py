@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from imaging.bits import MaskBit
 from imaging.detector.ccds import science_ccd
@@ -76,6 +77,22 @@ def test_sources_do_not_widen_the_noise(frame):
         science[y - 6 : y + 7, x - 6 : x + 7] += np.float32(random.uniform(50, 3000))
     weight = sky_weight(mask, sky, flat, star_flat, CCD, HEADER)
     assert check_noise(science, weight, mask).ratio == pytest.approx(1.0, abs=0.01)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1.2])
+def test_crowded_stars_and_a_sky_with_their_light_do_not_widen_the_noise(scale):
+    """50,000 stars and galaxies per CCD of a steep distribution of fluxes, and the median taken for the sky."""
+    random, shape, sigma = np.random.default_rng(5), (512, 512), 60.0
+    flux = 10 ** random.uniform(1.5, 5.0, shape[0] * shape[1] // 150)
+    points = np.zeros(shape)
+    np.add.at(points, tuple(random.integers(0, 512, (2, flux.size))), flux)
+    light = gaussian_filter(points, 1.8)
+    science = light + random.normal(0, 1, shape) * np.sqrt(sigma**2 + light)
+    science = (science - np.median(science)).astype(np.float32)
+    weight = np.full(shape, (scale / sigma) ** 2, np.float32)
+    check = check_noise(science, weight, np.zeros(shape, np.int16))
+    assert check.ratio == pytest.approx(scale, rel=0.025)  # stars below the noise remain
+    assert check.sigma_electrons == pytest.approx(sigma, rel=0.025)
 
 
 def test_a_wrong_read_noise_shows_in_the_ratio(frame):
