@@ -218,12 +218,14 @@ def kernel_changes(kernel: MatchingKernel, coverage: StackParts) -> FloatArray:
     inputs = np.array([_crop(stamp, wide) for stamp in coverage.makeup.psf_stamps])
     parts = np.tensordot(coverage.shares, inputs, axes=1)
     changes = np.zeros((len(parts), *main.shape))
-    columns = None if coverage.search is None else _columns(coverage.search.stamp(x, y, wide), kernel)
+    seen_of = inputs if coverage.search is None else [coverage.search.stamp(x, y, wide)]
+    columns = np.array([_columns(psf, kernel) for psf in seen_of]) if len(parts) > 1 else np.zeros(0)
     for number, part in enumerate(parts[1:], start=1):
-        if columns is None:
-            goal, seen = convolve(parts[0] - part, main, "valid"), _columns(part, kernel)
+        if coverage.search is None:
+            goal = convolve(parts[0] - part, main, "valid")
+            seen = np.tensordot(coverage.shares[number], columns, axes=1)  # a part is a mean of the inputs
         else:
-            goal, seen = float(main.sum()) * _crop(part - parts[0], HALF_WIDTH), columns
+            goal, seen = float(main.sum()) * _crop(part - parts[0], HALF_WIDTH), columns[0]
         changes[number] = _solve(seen, goal, kernel)
     return changes
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -72,3 +73,23 @@ class ResidualNoise:
         norm[rows, columns] *= factor
         self.filtered.numerator[rows, columns] *= factor
         weight[rows, columns] /= (1.0 + weight[rows, columns] * variance * self.pixel_variance).astype(np.float32)
+
+    def add_image(self, variance: FloatImage) -> None:
+        """Add a (ny, nx) variance of a point source's flux, as :meth:`add` does where it is not zero."""
+        _add_image(self.filtered.norm, self.filtered.numerator, self.weight, variance, self.pixel_variance)
+
+
+@numba.njit(cache=True)
+def _add_image(
+    norm: FloatImage, numerator: FloatImage, weight: FloatImage, variance: FloatImage, pixel_variance: float
+) -> None:
+    ny, nx = norm.shape
+    for row in range(ny):
+        for column in range(nx):
+            added = np.float64(variance[row, column])
+            if added == 0.0:
+                continue
+            factor = np.float32(1.0 / (1.0 + norm[row, column] * added))
+            norm[row, column] *= factor
+            numerator[row, column] *= factor
+            weight[row, column] /= np.float32(1.0 + weight[row, column] * added * pixel_variance)

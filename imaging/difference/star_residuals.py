@@ -71,7 +71,7 @@ def add_star_residuals(noise: ResidualNoise, model: FloatImage) -> FloatArray:
     spread = np.linspace(0, number - 1, min(number, MAX_STARS // 2)).astype(int)
     chosen = np.flatnonzero(measured)[np.union1d(np.arange(min(number, MAX_STARS // 2)), spread)]
     level, table = _measure(noise, x[chosen], y[chosen], flux[chosen])
-    _add(noise, _variance(model.shape, _growth(noise.filtered), (x, y, flux), level, table))
+    noise.add_image(_variance(model.shape, _growth(noise.filtered), (x, y, flux), level, table))
     return table[-1]
 
 
@@ -94,7 +94,7 @@ def add_motions(noise: ResidualNoise, moved: FloatArray) -> None:
         near = (slice(max(j - reach, 0), j + reach + 1), slice(max(i - reach, 0), i + reach + 1))
         along_y, along_x = np.gradient(template[near])
         variance[near] = np.maximum(variance[near], motion**2 * (along_x**2 + along_y**2))
-    _add(noise, variance)
+    noise.add_image(variance)
 
 
 def add_border_residuals(noise: ResidualNoise, beyond: FloatArray) -> None:
@@ -120,19 +120,12 @@ def add_border_residuals(noise: ResidualNoise, beyond: FloatArray) -> None:
     for there, light in zip(_from_borders(variance), _from_borders(template), strict=True):
         highest = np.maximum.accumulate(np.maximum(light[:, : seen.size], 0.0), axis=1)
         there[:, : seen.size] += (BORDER_ERROR * seen[: light.shape[1]] * highest) ** 2
-    _add(noise, variance)
+    noise.add_image(variance)
 
 
 def _from_borders(image: FloatImage) -> tuple[FloatImage, ...]:
     """Return an image seen from each border: (n, m) with the distance from it as the second axis."""
     return image, image[:, ::-1], image.T, image.T[:, ::-1]
-
-
-def _add(noise: ResidualNoise, variance: FloatImage) -> None:
-    """Add a (ny, nx) variance of a point source's flux to the noise, row by row, to save memory."""
-    for row in np.flatnonzero(variance.any(axis=1)):
-        columns = np.flatnonzero(variance[row])
-        noise.add(np.full_like(columns, row), columns, variance[row, columns].astype(float))
 
 
 def _growth(filtered: FilteredDifference) -> float:

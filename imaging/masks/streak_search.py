@@ -106,12 +106,17 @@ def _bin(science: FloatImage, weight: FloatImage, mask: NDArray[np.int16], bits:
     weights = np.zeros((ny, nx), dtype=np.float32)
     counts = np.zeros((ny, nx), dtype=np.int32)
     for y in range(ny * size):
-        for x in range(nx * size):
-            w = weight[y, x]
-            if w > 0 and (mask[y, x] & bits) == 0:
-                total[y // size, x // size] += w * science[y, x]
-                weights[y // size, x // size] += w
-                counts[y // size, x // size] += 1
+        row = y // size
+        for column in range(nx):
+            signal, w_sum, n = total[row, column], weights[row, column], 0
+            for x in range(column * size, (column + 1) * size):
+                w = weight[y, x]
+                if w > 0 and (mask[y, x] & bits) == 0:
+                    signal += w * science[y, x]
+                    w_sum += w
+                    n += 1
+            total[row, column], weights[row, column] = signal, w_sum
+            counts[row, column] += n
     valid = np.zeros((ny, nx), dtype=np.bool_)
     for y in range(ny):
         for x in range(nx):

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from imaging.bands import BANDS
 from imaging.detector.ccds import NX, NY, PIXEL_SCALE_ARCSEC
 from imaging.simulation.camera import upsample
-from imaging.simulation.exposures import FOCAL_PLANE_RADIUS_PIXELS, MoonTruth, SimulatedExposure
+from imaging.simulation.exposures import FOCAL_PLANE_RADIUS_PIXELS, MoonTruth, SimulatedExposure, TwilightTruth
 from imaging.simulation.optics import focal_plane
 from imaging.simulation.streams import random_stream
 
@@ -62,6 +62,8 @@ def sky_image(exposure: SimulatedExposure, camera_seed: int, ccdnum: int, ny: in
     coarse = exposure.sky_electrons * smooth
     if exposure.moon is not None:
         coarse = coarse + moonlight(exposure.moon, *focal_plane(ccdnum, x, y))
+    if exposure.twilight is not None:
+        coarse = coarse + twilight_glow(exposure.twilight, *focal_plane(ccdnum, x, y))
     sky = upsample(coarse, 64, (ny, NX))
     if len(amplitudes) > len(MODES):
         sky += np.float32(exposure.sky_electrons * amplitudes[-1]) * fringes(camera_seed, ccdnum, exposure.band)
@@ -94,6 +96,16 @@ def moonlight(moon: MoonTruth, u: FloatArray, v: FloatArray) -> FloatArray:
         return rayleigh + 10.0 ** (6.15 - np.asarray(rho, dtype=float) / 40.0)
 
     return moon.electrons * scattering(angle) / scattering(moon.separation_deg)
+
+
+def twilight_glow(twilight: TwilightTruth, u: FloatArray, v: FloatArray) -> FloatArray:
+    """Return the Sun's scattered light at positions of the focal plane (u to the south, v to the east), electrons.
+
+    It grows exponentially towards the Sun (Chromey and Hasselbacher 1996, PASP 108, 944, for its gradients).
+    """
+    direction = np.radians(twilight.direction_deg)
+    towards = v * np.sin(direction) - u * np.cos(direction)
+    return twilight.electrons * np.exp(twilight.per_radius * towards)
 
 
 def sky_templates(camera_seed: int, ccdnum: int, band: str, step: int = TEMPLATE_BIN) -> FloatImage:

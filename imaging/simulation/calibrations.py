@@ -26,6 +26,7 @@ from imaging.simulation.camera import (
 )
 from imaging.simulation.reference_catalogues import locus_colour_terms
 from imaging.simulation.settings import SimulationSettings
+from imaging.simulation.stray_charge import low_light_loss
 
 FOLDER = "calibrations"
 BIAS_STEP_ADU, FLAT_STEP = 0.05, 1.0 / 16384.0
@@ -120,5 +121,7 @@ def write_library_manifest(root: Path, settings: SimulationSettings) -> None:
 def true_linearity(
     settings: SimulationSettings, ccdnum: int
 ) -> tuple[NDArray[np.float64], dict[AmplifierName, NDArray[np.float64]]]:
-    """Return measured ADU, and the corresponding linear ADU of each amplifier."""
-    return LINEARITY_ADU, linearity_table(settings.camera_seed, CCDS[ccdnum])
+    """Return measured ADU, and the corresponding linear ADU of each amplifier, losses at low light included."""
+    lost = low_light_loss(LINEARITY_ADU, settings.effects.low_light_loss)
+    table = linearity_table(settings.camera_seed, CCDS[ccdnum])
+    return LINEARITY_ADU, {name: linear + lost for name, linear in table.items()}

@@ -34,6 +34,7 @@ from imaging.simulation.exposures import SimulatedExposure
 from imaging.simulation.raw_headers import extension_cards
 from imaging.simulation.scene import SOURCE_KINDS, Painter, draw_scene
 from imaging.simulation.settings import SimulationSettings
+from imaging.simulation.stray_charge import add_afterglows, defer_charge, switch_columns, switching_columns
 from imaging.simulation.streaks import add_streaks
 from imaging.simulation.streams import random_stream
 from imaging.simulation.truth import read_sky, true_geometry
@@ -138,9 +139,17 @@ def simulate_analog(job: CcdJob) -> None:
     cosmic_rays = add_cosmic_rays(electrons, exposure.cosmic_rays_per_ccd, job.random("cosmic rays"))
     if settings.brighter_fatter and not repelled:
         electrons = redistribute(electrons)
+    effects = settings.effects
+    if effects.afterglows_per_ccd > 0.0 and exposure.is_on_sky:
+        add_afterglows(electrons, effects.afterglows_per_ccd, job.random("afterglows"))
     altered = overflow(electrons, ccd)
+    if effects.deferred_charge > 0.0:
+        defer_charge(electrons, ccd, effects.deferred_charge)
     bias = read_calibration_image(calibration_path(job.root, "bias", job.ccdnum))
     bias = add_column_offsets(bias, column_defects(settings.camera_seed, ccd), job.random("columns"))
+    if effects.switching_columns_per_ccd > 0.0:
+        hot = switching_columns(settings.camera_seed, ccd, effects.switching_columns_per_ccd)
+        bias = switch_columns(bias, hot, job.random("switching columns"))
     analog = read_out(electrons, bias, true_linearity(settings, job.ccdnum), ccd, job.random("readout"))
     write_array(job.analog_path(job.ccdnum), analog)
     _write_truth(job, sources, cosmic_rays, streaks, altered)

@@ -13,6 +13,7 @@ from imaging.simulation.exposures import (
     Quadratic,
     SimulatedExposure,
     StreakTruth,
+    TwilightTruth,
     Wave,
 )
 from imaging.simulation.settings import SimulationSettings
@@ -45,6 +46,7 @@ def with_conditions(exposure: SimulatedExposure, settings: SimulationSettings) -
     effects = settings.effects
     random = random_stream(settings.seed, "conditions", exposure.expnum)
     changes: dict[str, object] = {}
+    scattered = 0.0
     if _has_optics(effects):
         changes["optics"] = _optics(effects, settings.camera_seed, random)
         changes["psf"] = _simple(exposure.psf)
@@ -56,12 +58,28 @@ def with_conditions(exposure: SimulatedExposure, settings: SimulationSettings) -
         sky = exposure.sky_electrons * effects.moonlight * random.uniform(0.5, 1.5)
         separation, direction = float(random.uniform(25.0, 120.0)), float(random.uniform(0.0, 360.0))
         changes["moon"] = MoonTruth(electrons=float(sky), separation_deg=separation, direction_deg=direction)
-        changes["t_eff"] = exposure.t_eff * exposure.sky_electrons / (exposure.sky_electrons + sky)
+        scattered += sky
+    evening = random_stream(settings.seed, "twilight", exposure.expnum)
+    if evening.random() < effects.twilight:
+        glow = _twilight(exposure, evening)
+        changes["twilight"] = glow
+        scattered += glow.electrons
     if effects.fringe_change > 0.0 and BANDS[exposure.band].has_fringes:
         changes["second_fringes"] = float(random.normal(0.0, effects.fringe_change) * exposure.sky_modes[-1])
     if effects.glints_per_exposure > 0.0:
         changes["glints"] = tuple(_glint(random) for _ in range(random.poisson(effects.glints_per_exposure)))
+    if scattered > 0.0:
+        changes["t_eff"] = exposure.t_eff * exposure.sky_electrons / (exposure.sky_electrons + scattered)
     return exposure.model_copy(update=changes) if changes else exposure
+
+
+def _twilight(exposure: SimulatedExposure, random: np.random.Generator) -> TwilightTruth:
+    """Draw the light of twilight: once to three times the dark sky, 3 to 10 % per degree towards the Sun."""
+    return TwilightTruth(
+        electrons=float(exposure.sky_electrons * random.uniform(1.0, 3.0)),
+        per_radius=float(random.uniform(0.03, 0.1)),
+        direction_deg=float(random.uniform(0.0, 360.0)),
+    )
 
 
 def _glint(random: np.random.Generator) -> GlintTruth:

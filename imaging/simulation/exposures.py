@@ -143,6 +143,17 @@ class MoonTruth(TruthRecord):
     """Position angle of the Moon, from north to east."""
 
 
+class TwilightTruth(TruthRecord):
+    """The light of the Sun below the horizon."""
+
+    electrons: float
+    """Level at the field's centre, electrons per pixel."""
+    per_radius: float
+    """Growth of its logarithm over the radius of the focal plane."""
+    direction_deg: float
+    """Position angle of the Sun, from north to east."""
+
+
 class SimulatedExposure(TruthRecord):
     """A simulated exposure with all true parameters."""
 
@@ -187,6 +198,7 @@ class SimulatedExposure(TruthRecord):
     streaks: tuple[StreakTruth, ...] = ()
     glints: tuple[GlintTruth, ...] = ()
     moon: MoonTruth | None = None
+    twilight: TwilightTruth | None = None
     second_fringes: float = 0.0
     """Amplitude of the fringes of other airglow lines relative to the sky level."""
     cosmic_rays_per_ccd: float = 0.0

@@ -27,6 +27,12 @@ KNOTS, KNOT_SHARE = 16, 0.2
 
 LARGE_ID = 2_900_000_000
 
+DUSTY_PIXELS = 20.0
+"""Half-light radius above which dust lanes are resolved and drawn."""
+
+DUST_DEPTH, DUST_PHASE = 0.45, 0.6
+"""Largest share of the light that a lane absorbs, and its phase inside of the arms, radians."""
+
 
 def bulge_shape_pixels(galaxies: Galaxies, chosen: NDArray[np.intp]) -> FloatArray:
     """Return the half-light ellipses of the bulges: (m, 3) as :meth:`Galaxies.shape_pixels`."""
@@ -67,7 +73,7 @@ def knots_of(galaxies: Galaxies, chosen: NDArray[np.intp]) -> Knots:
     radius_draw, arm, scatter, brightness = np.array(drawn).reshape(-1, 4, KNOTS).transpose(1, 0, 2)
     at = chosen[spiral]
     radius = 0.3 + 2.0 * radius_draw
-    pitch = np.radians(12.0 + 18.0 * ((galaxies.source_id[at] * 0.7548776662) % 1.0))[:, None]
+    pitch = _pitch(galaxies.source_id[at])[:, None]
     angle = np.log(radius) / np.tan(pitch) + np.pi * (arm > 0.5) + 0.5 * (scatter - 0.5)
     along, across = radius * np.cos(angle), radius * np.sin(angle) * galaxies.axis_ratio[at, None]
     size = (galaxies.radius_arcsec[at] / PIXEL_SCALE_ARCSEC)[:, None]
@@ -77,6 +83,47 @@ def knots_of(galaxies: Galaxies, chosen: NDArray[np.intp]) -> Knots:
     dx = size * (-along * np.cos(pa) - across * np.sin(pa))
     dy = size * (along * np.sin(pa) - across * np.cos(pa))
     return Knots(np.repeat(spiral, KNOTS), dx.ravel(), dy.ravel(), light.ravel())
+
+
+def _pitch(source_id: NDArray[np.int64]) -> FloatArray:
+    """Return the pitch angle of the spiral arms, radians."""
+    return np.radians(12.0 + 18.0 * ((source_id * 0.7548776662) % 1.0))
+
+
+def has_dust_lanes(galaxies: Galaxies, chosen: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Return which of chosen galaxies are resolved spirals: indices into ``chosen``."""
+    resolved = galaxies.radius_arcsec[chosen] > DUSTY_PIXELS * PIXEL_SCALE_ARCSEC
+    return np.flatnonzero(resolved & (galaxies.bulge[chosen] < LARGEST_BULGE))
+
+
+def absorb_by_dust(light: NDArray[np.float32], galaxies: Galaxies, k: int, x: float, y: float) -> None:
+    """Dim the light of galaxies by the dust lanes of one of them, in place.
+
+    The lanes follow the inner edges of the spiral arms that the knots trace.
+
+    Parameters
+    ----------
+    light
+        (ny, nx) float32, electrons of galaxies only.
+    galaxies, k
+        Galaxies, and the number of the one with dust.
+    x, y
+        Its centre, pixels.
+    """
+    size = galaxies.radius_arcsec[k] / PIXEL_SCALE_ARCSEC
+    reach, (ny, nx) = 3.0 * size, light.shape
+    rows = slice(max(int(y - reach), 0), max(min(int(y + reach) + 1, ny), 0))
+    columns = slice(max(int(x - reach), 0), max(min(int(x + reach) + 1, nx), 0))
+    dy, dx = np.mgrid[rows, columns].astype(np.float32)
+    dx, dy = dx - np.float32(x), dy - np.float32(y)
+    c, s = (np.float32(f(np.radians(galaxies.position_angle_deg[k]))) for f in (np.cos, np.sin))
+    along = (-dx * c + dy * s) / np.float32(size)
+    across = (-dx * s - dy * c) / np.float32(size * galaxies.axis_ratio[k])
+    radius = np.maximum(np.hypot(along, across), np.float32(0.1))
+    winding = np.float32(1.0 / np.tan(_pitch(galaxies.source_id[k : k + 1])[0]))
+    phase = 2.0 * (np.arctan2(across, along) - winding * np.log(radius)) - np.float32(DUST_PHASE)
+    lane = np.exp(4.0 * (np.cos(phase) - 1.0)) * np.exp(-((radius / 1.5) ** 2)) * np.minimum(radius / 0.3, 1.0)
+    light[rows, columns] *= 1.0 - np.float32(DUST_DEPTH) * lane
 
 
 def large_galaxies(seed: int, ra_deg: float, dec_deg: float, radius_deg: float, mean_number: float) -> Galaxies:

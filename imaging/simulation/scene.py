@@ -12,8 +12,15 @@ from imaging.simulation.asteroids import Asteroids
 from imaging.simulation.chromatic import REFERENCE_COLOUR
 from imaging.simulation.exposures import SimulatedExposure
 from imaging.simulation.galaxies import DE_VAUCOULEURS, EXPONENTIAL, Galaxies
-from imaging.simulation.galaxy_structure import KNOT_SHARE, bulge_shape_pixels, knots_of
+from imaging.simulation.galaxy_structure import (
+    KNOT_SHARE,
+    absorb_by_dust,
+    bulge_shape_pixels,
+    has_dust_lanes,
+    knots_of,
+)
 from imaging.simulation.ghosts import add_ghosts
+from imaging.simulation.nebulosity import add_nebulosity
 from imaging.simulation.optics import TrueGeometry
 from imaging.simulation.psf import PsfMixture, blurred_psf, true_psf
 from imaging.simulation.render import draw_extended, draw_points
@@ -136,6 +143,8 @@ def draw_scene(
     if asteroids is not None:
         paint.asteroids(asteroids)
     paint.glints()
+    if effects.nebulosity_mag is not None:
+        add_nebulosity(paint.light, geometry, effects.nebulosity_mag)
     return Scene(paint.light, paint.columns())
 
 
@@ -192,6 +201,8 @@ class Painter:
         x, y, flux, psf = self.place(sources)
         shape, bulge = galaxies.shape_pixels(chosen), galaxies.bulge[chosen]
         bulge_shape, disc = shape, 1.0 - bulge
+        dusty = has_dust_lanes(galaxies, chosen) if self.effects.dust_lanes else np.zeros(0, dtype=np.intp)
+        without = self.light.copy() if len(dusty) else None
         if self.effects.galaxy_structure:
             bulge_shape = bulge_shape_pixels(galaxies, chosen)
             knots = knots_of(galaxies, chosen)
@@ -201,6 +212,11 @@ class Painter:
             disc = disc * np.where(np.isin(np.arange(len(x)), at), 1.0 - KNOT_SHARE, 1.0)
         parts = GalaxyParts(flux * bulge, bulge_shape, flux * disc, shape)
         self.paint_galaxies(x, y, parts, psf, sources.g_minus_i)
+        if without is not None:
+            own = self.light - without
+            for k in dusty:
+                absorb_by_dust(own, galaxies, chosen[k], float(x[k]), float(y[k]))
+            np.add(without, own, out=self.light)
         self._record(sources, x, y, flux, psf)
 
     def asteroids(self, asteroids: Asteroids) -> None:

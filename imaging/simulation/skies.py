@@ -39,6 +39,10 @@ class SkyEffects(Settings):
     """Gaia G of additional bright stars at random places on the CCDs."""
     moonlight: float = Field(0.0, ge=0)
     """Scattered moonlight at the field's centre in units of the dark sky; it decreases away from the Moon."""
+    twilight: float = Field(0.0, ge=0, le=1)
+    """Share of the exposures in the first or last light, with a steep gradient away from the Sun."""
+    nebulosity_mag: float | None = None
+    """Mean surface brightness of cirrus in i, magnitudes per square arcsecond; None for none."""
     fringe_change: float = Field(0.0, ge=0)
     """Rms amplitude of a second fringe pattern relative to the first, by changing ratios of the airglow lines."""
     cloud_structure: float = Field(0.0, ge=0)
@@ -55,12 +59,22 @@ class SkyEffects(Settings):
     """The brighter-fatter effect acts on light only; cosmic rays arrive in an instant and keep their shape."""
     galaxy_structure: bool = False
     """Bulges rounder than their discs, and knots of star formation along spiral arms."""
+    dust_lanes: bool = False
+    """Dust along the inner edges of the spiral arms of resolved galaxies; the fluxes of the truth are without it."""
     large_galaxies_per_ccd: float = Field(0.0, ge=0)
     """Mean number of nearby galaxies of 0.5 to 3 arcmin."""
     hosts_by_profile: bool = False
     """Supernovae follow the light of their hosts, cores included."""
     small_variables: float = Field(0.0, ge=0, le=1)
     """Share of the stars brighter than G = 21 that vary by 0.01 to 0.3 mag."""
+    deferred_charge: float = Field(0.0, ge=0, lt=1e-4)
+    """Share of the charge that is left behind at each transfer of a row."""
+    afterglows_per_ccd: float = Field(0.0, ge=0)
+    """Mean number of places that glow because a star saturated there in a preceding exposure of another field."""
+    switching_columns_per_ccd: float = Field(0.0, ge=0)
+    """Mean number of columns that no map of bad pixels has, since they are hot in half of the exposures only."""
+    low_light_loss: float = Field(0.0, ge=0, lt=0.1)
+    """Share of a faint signal that is lost beyond what the linearity table says."""
     movers_of_all_rates: bool = False
     """Moving objects from those beyond Neptune, 1 arcsec per hour, to near-Earth objects, 2000 arcsec per hour."""
 

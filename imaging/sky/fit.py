@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt, median_filter
+from scipy.ndimage import binary_dilation, distance_transform_edt, median_filter
 
 from imaging.errors import CcdError, InputError
 from imaging.numerics.robust import clipped, mad_sigma
@@ -15,6 +15,10 @@ from imaging.sky.modes import SkyModes
 from imaging.sky.settings import SkySettings
 
 FloatArray = NDArray[np.float64]
+
+MESH_DEGREE = 4
+"""Degree of the surface below a mesh: a lower one takes the ghost of the pupil for a source, a higher one follows
+galaxies of arcminutes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,12 +313,23 @@ def _mesh_fit(skies: Mapping[int, MiniSky], settings: SkySettings, reason: str) 
 
 
 def _mesh(sky: MiniSky, settings: SkySettings) -> tuple[tuple[float, ...], ...]:
-    """Smooth a CCD's superpixels; those without sky get the nearest value, or the median if few have sky."""
+    """Smooth a CCD's superpixels about a smooth surface, which takes the place of sources of many superpixels.
+
+    Superpixels without sky get the nearest value, or the median if few have sky.
+    """
     values = sky.values.astype(float)
     good = np.isfinite(values)
     if good.sum() < settings.mesh_minimum_superpixels:
         smooth = np.full(values.shape, np.median(values[good]))
     else:
         nearest = distance_transform_edt(~good, return_distances=False, return_indices=True)
-        smooth = median_filter(values[tuple(nearest)], settings.mesh_smoothing, mode="nearest")
+        y, x = (np.linspace(-1.0, 1.0, n) for n in values.shape)
+        powers = [(i, j) for i in range(MESH_DEGREE + 1) for j in range(MESH_DEGREE + 1 - i)]
+        design = np.stack([np.multiply.outer(y**j, x**i) for i, j in powers], axis=-1)
+        fitted, keep = _robust_fit(design[good], values[good], settings)
+        surface = design @ fitted
+        residual = values[tuple(nearest)] - surface
+        sources = residual > settings.clip_sigma * mad_sigma(residual[good][keep])
+        residual[binary_dilation(sources & good, np.ones((3, 3))) & good] = 0.0
+        smooth = surface + median_filter(residual, settings.mesh_smoothing, mode="nearest")
     return tuple(tuple(round(float(v), 4) for v in row) for row in smooth)
