@@ -134,12 +134,14 @@ def _with_psf_width(frame: Frame, factor: float) -> Frame:
     return replace(frame, image=replace(frame.image, psf=wide))
 
 
-def run(truth: Truth, scenario: Scenario, settings: SearchSettings | None = None) -> CcdSearchResult:
+def run(
+    truth: Truth, scenario: Scenario, settings: SearchSettings | None = None, *, with_fakes: bool = True
+) -> CcdSearchResult:
     """Search the images of a scenario, with resampling inputs computed as in the calibration of a CCD."""
     settings = settings or SearchSettings()
     images = [truth.search.image, *(frame.image for frame in truth.templates)]
     search, *templates = (with_resampling_inputs(image, settings.stack.resampling_inputs) for image in images)
-    return search_ccd(search, templates, scenario.identity, settings)
+    return search_ccd(search, templates, scenario.identity, settings, with_fakes=with_fakes)
 
 
 def is_true(detections: DifferenceDetections, truth: Truth) -> tuple[BoolArray, NDArray[np.int64]]:

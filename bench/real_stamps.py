@@ -150,13 +150,27 @@ def answer(pair: StampPair) -> StampAnswer:
         result = subtract_stamp(pair)
     except GWWorkflowError as error:
         return StampAnswer(str(getattr(error, "reason", "") or type(error).__name__))
-    searched = result.searched
-    found, table = searched.detections, searched.detections_table
-    score, flags = table.column("real_score").to_numpy(), table.column("flags").to_numpy()
+    table = result.searched.detections_table
+    return answer_of(pair, result, table.column("real_score").to_numpy(), table.column("flags").to_numpy())
+
+
+def answer_of(
+    pair: StampPair, result: ImageDifference, score: NDArray[np.floating], flags: NDArray[np.integer]
+) -> StampAnswer:
+    """Look for the transient among the detections of a subtracted pair.
+
+    Parameters
+    ----------
+    pair, result
+        The pair and its difference.
+    score, flags
+        (n,) real/bogus scores and flags of the detections.
+    """
+    found = result.searched.detections
     away = np.hypot(found.measured.x - pair.x, found.measured.y - pair.y)
     far = is_elsewhere(away, pair)
     passed = far & (found.score > 0) & (flags == 0) & (score > 0.5)
-    kernel = searched.difference.kernel.fallback or "fitted"
+    kernel = result.searched.difference.kernel.fallback or "fitted"
     counts = int(far.sum()), int(passed.sum()), kernel
     near = np.flatnonzero((away < NEAR_PIXELS) & (found.score > 0))
     if near.size == 0:
@@ -168,7 +182,11 @@ def answer(pair: StampPair) -> StampAnswer:
 def stamp_rows(folder: Path) -> list[Row]:
     """Search all pairs; return how many real transients were found, and what else was."""
     pairs = list(stamp_pairs(folder))
-    answers = [answer(pair) for pair in pairs]
+    return answer_rows(pairs, [answer(pair) for pair in pairs])
+
+
+def answer_rows(pairs: Sequence[StampPair], answers: Sequence[StampAnswer]) -> list[Row]:
+    """Return the rows of the answers to pairs."""
     real = [a for a, pair in zip(answers, pairs, strict=True) if pair.is_real]
     n, found = len(real), [a for a in real if np.isfinite(a.snr)]
     scored = [a for a in found if a.score > 0.5]

@@ -169,8 +169,9 @@ def test_no_value_travels_in_a_context_variable():
 
 def test_every_third_party_import_is_declared():
     with (ROOT / "pyproject.toml").open("rb") as stream:
-        project = tomllib.load(stream)["project"]
-    lists = [project["dependencies"], *project["optional-dependencies"].values()]
+        document = tomllib.load(stream)
+    project, groups = document["project"], document["dependency-groups"]
+    lists = [project["dependencies"], *project["optional-dependencies"].values(), *groups.values()]
     declared = {re.split(r"[<>=\[; ]", item)[0].lower().replace("_", "-") for items in lists for item in items}
     names = {
         name.split(".")[0]

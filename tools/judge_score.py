@@ -6,9 +6,10 @@ score of then lifted stays lifted.
 """
 
 import argparse
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,16 +18,14 @@ from bench.report import Row, at_least, at_most, print_report
 from bench.sky_difference import NEAR_PIXELS
 from bench.sky_night import STEADY
 from imaging.candidates.settings import AssociateSettings
-from imaging.difference.labelled import detections_of_table
-from imaging.difference.score import FLAGS_OF_SHAPE, ScoreModel, features_of, read_model, shipped_model
+from imaging.difference.score import FLAGS_OF_SHAPE, ScoreModel, read_model, shipped_model
 from imaging.difference.settings import DetectionSettings
-from imaging.io.psf import read_psf
 from imaging.io.tables import read_table
-from imaging.io.truth import source_truth_path
 from imaging.tables import column
-from tools.sky_nights import labels_of
+from tools.sky_nights import detection_files, labels_of, stored_features, truth_of
 
 BoolArray = NDArray[np.bool_]
+FloatArray = NDArray[np.float64]
 
 SNR_RANGES = ((5.0, 6.0), (6.0, 8.0), (7.0, np.inf))
 """Ranges of signal to noise of the real detections that are counted."""
@@ -51,40 +50,59 @@ class Judged:
         (n,) which are at no source that changes, and which are new sources with their flux.
     """
 
-    features: NDArray[np.float64]
-    snr: NDArray[np.float64]
+    features: FloatArray
+    snr: FloatArray
     flags: NDArray[np.int32]
     is_false: BoolArray
     is_real: BoolArray
 
 
-def judged_ccds(root: Path) -> Iterator[Judged]:
-    """Yield the detections of all CCDs of a searched night."""
-    for path in sorted(root.glob("products/*/exp/*/*/dp*/*/*_detections.parquet")):
-        table = read_table(path)
-        detections = detections_of_table(table)
-        expnum, ccd = (int(part) for part in path.name.lstrip("D").split("_")[:3:2])
-        truth = read_table(source_truth_path(root, expnum, ccd))
-        changing = ~np.isin(column(truth, "kind"), STEADY)
-        apart = np.hypot(*(column(table, c)[:, None] - column(truth, c)[changing] for c in ("x", "y")))
-        fwhm = read_psf(path.with_name(path.name.replace("detections.parquet", "diffpsf.fits"))).fwhm_pixels
-        false = apart.min(axis=1, initial=np.inf) >= NEAR_PIXELS
-        real = labels_of(table, truth)[0]
-        yield Judged(features_of(detections, fwhm), detections.score, detections.flags, false, real)
+class Verdicts(NamedTuple):
+    """What a model says about the detections of some CCDs, (n,) each.
+
+    Attributes
+    ----------
+    probability, used
+        Probability to be real; whether the sign is positive and no flag rejects the detection.
+    snr, false, real
+        Signal to noise; which are used and at no source that changes, and which are new sources.
+    """
+
+    probability: FloatArray
+    used: BoolArray
+    snr: FloatArray
+    false: BoolArray
+    real: BoolArray
 
 
-def rows_of(ccds: Sequence[Judged], model: ScoreModel, label: str) -> list[Row]:
-    """Return what a model says about the detections of CCDs.
+class Model(Protocol):
+    """What says how probable it is that detections are real."""
+
+    def probability(self, features: FloatArray) -> FloatArray:
+        """Return the (n,) probabilities to be real of (n, k) inputs."""
+
+
+def judged_ccds(root: Path, rows_of: Callable[[Path], FloatArray] = stored_features) -> Iterator[Judged]:
+    """Yield the detections of all CCDs of a searched night.
 
     Parameters
     ----------
-    ccds
-        Detections.
-    model
-        Model.
-    label
-        Beginning of the names of the rows.
+    root
+        Folder of the night.
+    rows_of
+        Reads the (n, k) inputs of the models from a table of detections.
     """
+    for path in detection_files(root):
+        table, truth = read_table(path), truth_of(root, path)
+        changing = ~np.isin(column(truth, "kind"), STEADY)
+        apart = np.hypot(*(column(table, c)[:, None] - column(truth, c)[changing] for c in ("x", "y")))
+        false = apart.min(axis=1, initial=np.inf) >= NEAR_PIXELS
+        real = labels_of(table, truth)[0]
+        yield Judged(rows_of(path), column(table, "snr").astype(float), column(table, "flags"), false, real)
+
+
+def judged_by(ccds: Sequence[Judged], model: Model) -> Verdicts:
+    """Return what a model says about the detections of CCDs."""
     settings, rejected = DetectionSettings(), AssociateSettings().rejected_flags
     score = [model.probability(ccd.features) for ccd in ccds]
     kept = [
@@ -95,7 +113,22 @@ def rows_of(ccds: Sequence[Judged], model: ScoreModel, label: str) -> list[Row]:
     snr, false, real = (
         np.concatenate([np.zeros(0), *(getattr(ccd, name) for ccd in ccds)]) for name in ("snr", "is_false", "is_real")
     )
-    false, real, n = used & false.astype(bool), real.astype(bool), len(ccds)
+    return Verdicts(p, used, snr, used & false.astype(bool), real.astype(bool))
+
+
+def rows_of(ccds: Sequence[Judged], model: Model, label: str) -> list[Row]:
+    """Return the figures of a model for the detections of CCDs.
+
+    Parameters
+    ----------
+    ccds
+        Detections.
+    model
+        Model.
+    label
+        Beginning of the names of the rows.
+    """
+    (p, used, snr, false, real), n = judged_by(ccds, model), len(ccds)
     rows = [
         at_most(f"{label}: false per CCD, score above {limit}", float((false & (p > limit)).sum()) / n, "", goal, n=n)
         for limit, goal in ((0.5, 0.2), (0.9, 0.02))

@@ -4,7 +4,7 @@ Every night has two search exposures with many supernovae and three template epo
 trails, crowding, colours and the PSF model are as the chain sees them, unlike on synthetic pairs.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,6 +90,17 @@ def training_nights(folder: Path, first_seed: int, n: int) -> Iterator[TrainingN
         yield night
 
 
+def detection_files(root: Path) -> list[Path]:
+    """Return the tables of detections of a searched night."""
+    return sorted(root.glob("products/*/exp/*/*/dp*/*/*_detections.parquet"))
+
+
+def truth_of(root: Path, detections: Path) -> pa.Table:
+    """Return the true sources of the image of a table of detections."""
+    expnum, ccd = (int(part) for part in detections.name.lstrip("D").split("_")[:3:2])
+    return read_table(source_truth_path(root, expnum, ccd))
+
+
 def labelled_night(root: Path) -> Labelled:
     """Return features, labels and scores of the detections of a searched night.
 
@@ -103,19 +114,41 @@ def labelled_night(root: Path) -> Labelled:
     features, is_real, score
         (n, k) float, (n,) bool and (n,) float.
     """
-    parts = [(np.zeros((0, len(FEATURES))), np.zeros(0, dtype=bool), np.zeros(0))]
+    return labelled_rows(root, stored_features, len(FEATURES))
+
+
+def stored_features(path: Path) -> FloatArray:
+    """Return the (n, k) features of a table of detections."""
+    psf = read_psf(path.with_name(path.name.replace("detections.parquet", "diffpsf.fits")))
+    return features_of(detections_of_table(read_table(path)), psf.fwhm_pixels)
+
+
+def labelled_rows(root: Path, rows_of: Callable[[Path], FloatArray], width: int) -> Labelled:
+    """Return the inputs of a model, labels and scores of the detections of a searched night.
+
+    Parameters
+    ----------
+    root
+        Folder of the night.
+    rows_of
+        Reads (n, width) inputs of the detections of a table.
+    width
+        Number of inputs of a detection.
+
+    Returns
+    -------
+    rows, is_real, score
+        (n, width) float, (n,) bool and (n,) float.
+    """
+    parts = [(np.zeros((0, width)), np.zeros(0, dtype=bool), np.zeros(0))]
     changing = changing_places(root)
-    for path in sorted(root.glob("products/*/exp/*/*/dp*/*/*_detections.parquet")):
+    for path in detection_files(root):
         table = read_table(path)
         if not table.num_rows:
             continue
-        expnum, ccd = column(table, "expnum")[0], column(table, "ccd")[0]
-        is_real, is_clear = labels_of(table, read_table(source_truth_path(root, int(expnum), int(ccd))), changing)
-        detections = detections_of_table(table)
-        psf = read_psf(path.with_name(path.name.replace("detections.parquet", "diffpsf.fits")))
+        is_real, is_clear = labels_of(table, truth_of(root, path), changing)
         kept = is_real | is_clear
-        features = features_of(detections, psf.fwhm_pixels)
-        parts.append((features[kept], is_real[kept], np.abs(detections.score[kept])))
+        parts.append((rows_of(path)[kept], is_real[kept], np.abs(column(table, "snr")[kept])))
     return tuple(np.concatenate([part[k] for part in parts]) for k in range(3))  # type: ignore[return-value]
 
 

@@ -18,6 +18,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 
 import imaging.difference
@@ -128,26 +129,18 @@ def told(labelled: Labelled) -> str:
     return f"{int(labelled[1].sum())} real, {int((~labelled[1]).sum())} bogus"
 
 
+def together(sources: Sequence[Sequence[Labelled]], *, held: bool) -> tuple[Labelled, NDArray[np.int64]]:
+    """Return every fourth set of every source, or the others, as one, and the (n,) numbers of their sources."""
+    sets = [(number, s) for number, of in enumerate(sources) for n, s in enumerate(of) if (n % 4 == 3) == held]
+    labelled = tuple(np.concatenate([s[k] for _, s in sets]) for k in range(3))
+    return labelled, np.repeat([number for number, _ in sets], [len(s[1]) for _, s in sets])  # type: ignore[return-value]
+
+
 def train_and_judge(
     sources: Sequence[Sequence[Labelled]], version: str, recipe: str, console: Console
 ) -> dict[str, object]:
     """Train on three of every four sets, print the results on the others, and return the content of the model file."""
-    train, test = (
-        [
-            np.concatenate(
-                [np.concatenate([s[k] for n, s in enumerate(sets) if (n % 4 == 3) == held]) for sets in sources]
-            )
-            for k in range(3)
-        ]
-        for held in (False, True)
-    )
-    of_train, of_test = (
-        np.repeat(
-            np.arange(len(sources)),
-            [sum(len(s[1]) for n, s in enumerate(sets) if (n % 4 == 3) == held) for sets in sources],
-        )
-        for held in (False, True)
-    )
+    (train, of_train), (test, of_test) = (together(sources, held=held) for held in (False, True))
     model = train_score(train[0], train[1], version, of_train)
     for number in range(len(sources)):
         for threshold in (0.1, 0.3, 0.5, 0.9):

@@ -192,7 +192,14 @@ def judge(
         (n,) probabilities to be real.
     """
     score = score_detections(detections, fwhm_pixels)
+    return without_vouched_flags(detections, score, settings), score
+
+
+def without_vouched_flags(
+    detections: DifferenceDetections, score: FloatArray, settings: DetectionSettings
+) -> DifferenceDetections:
+    """Return detections with the flags that remain at given scores, (n,); see :func:`judge`."""
     star_like = score >= settings.vouching_score
     bright = star_like & (np.abs(detections.score) >= settings.vouching_snr)
     lifted = np.where(star_like, int(FLAGS_OF_SHAPE), 0) | np.where(bright, int(FLAGS_OF_PLACE), 0)
-    return replace(detections, flags=(detections.flags & ~lifted).astype(np.int32)), score
+    return replace(detections, flags=(detections.flags & ~lifted).astype(np.int32))
