@@ -241,7 +241,8 @@ def _add_polynomial(
 def _stacked_fwhm(strip: Strip, reach: float) -> float | None:
     """Measure the full width at half maximum of the median profile, pixels; None if there is no peak.
 
-    Both sides must fall to half of it where most pieces are inside the image: at a corner one side is short.
+    Both sides must fall to half of it where most pieces are inside the image: at a corner one side is short, and the
+    highest value may be its last.
     """
     near = np.abs(strip.along) <= max(reach, 200.0)
     flat = without_sides(strip.profile, None)
@@ -258,6 +259,8 @@ def _stacked_fwhm(strip: Strip, reach: float) -> float | None:
     middle = HALF_WIDTH - 4 - low + int(np.argmax(stack[HALF_WIDTH - 4 - low : HALF_WIDTH + 5 - low]))
     peak = stack[middle]
     if peak <= 3.0 * MEDIAN_NOISE * float(np.median(strip.error)) / np.sqrt(3.0 * len(flat)):
+        return None
+    if not 0 < middle < stack.size - 1:
         return None
     crossings = []
     for direction in (-1, 1):

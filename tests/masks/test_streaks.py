@@ -8,6 +8,8 @@ from imaging.bits import MaskBit
 from imaging.identity import ExposureId
 from imaging.masks.settings import StreakSettings
 from imaging.masks.streak_model import Streak, mask_streak
+from imaging.masks.streak_strip import HALF_WIDTH, Strip
+from imaging.masks.streak_trace import _stacked_fwhm
 from imaging.masks.streaks import find_streaks
 from imaging.masks.tables import streak_table, streaks_from_table
 from imaging.schemas.masks import STREAKS
@@ -117,6 +119,16 @@ def test_what_fades_at_a_corner_is_not_a_streak(field, kind, place):
         mask[np.hypot(xx - x, yy - y) < 40.0] |= np.int16(MaskBit.STAR)
     science += (light * SIGMA).astype(np.float32)
     assert find_streaks(science, weight, mask, SETTINGS) == []
+
+
+def test_what_is_highest_at_the_last_column_of_a_corner_has_no_width():
+    across = np.arange(-HALF_WIDTH, HALF_WIDTH + 1.0)
+    profile = np.tile(20.0 * np.exp(-0.5 * ((across - 5.0) / 3.0) ** 2), (30, 1))
+    profile[:, HALF_WIDTH + 5 :] = np.nan  # outside of the image
+    strip = Strip(np.linspace(-300.0, 300.0, 30), profile, np.ones(30), 4)
+    assert _stacked_fwhm(strip, 300.0) is None
+    for values in (profile, profile[:, ::-1]):
+        assert _stacked_fwhm(Strip(strip.along, values.copy(), strip.error, 4), 300.0) is None
 
 
 def test_a_nearby_galaxy_a_ghost_and_a_gradient_are_not_wide_streaks():
