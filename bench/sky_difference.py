@@ -85,15 +85,20 @@ def rows_on_sky(nights: Iterable[SkyNight]) -> list[Row]:
     for night in nights:
         label = night.label
         seeds.append(night.seed)
-        templates = night.expnums(search=False)
-        for expnum in night.expnums(search=True):
-            for ccd in night.ccds:
-                collected.wanted += 1
-                path = night.product(expnum, ccd, "difference.json")
-                if path is not None:
-                    collected.quality.append(read_quality(path))
-                    _compare(collected, night, expnum, ccd, templates)
+        add_night(collected, night)
     return rows_of(collected, label, seeds)
+
+
+def add_night(collected: Collected, night: SkyNight) -> None:
+    """Add what the differences of a processed night give."""
+    templates = night.expnums(search=False)
+    for expnum in night.expnums(search=True):
+        for ccd in night.ccds:
+            collected.wanted += 1
+            path = night.product(expnum, ccd, "difference.json")
+            if path is not None:
+                collected.quality.append(read_quality(path))
+                _compare(collected, night, expnum, ccd, templates)
 
 
 def _compare(collected: Collected, night: SkyNight, expnum: int, ccd: int, templates: Sequence[int]) -> None:
