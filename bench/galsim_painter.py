@@ -35,6 +35,9 @@ WIDE_PIXELS = ((1.0e6, 769), (1.0e8, 2049))
 INTERPOLATED_ELECTRONS = 2.0e4
 """Flux above which sources are drawn with the function at their place instead of that of the nearest corner."""
 
+FAINT_ELECTRONS = 2.0e3
+"""Flux below which half the size of the core holds all that is above a tenth of an electron per pixel."""
+
 MIRROR_M, OBSCURATION = 3.93, 0.35
 STRUT_M, STRUT_SHARE, STRUT_DEG = 0.024, 0.0115, 52.0
 """Width of the four struts, their share of the pupil, and the direction of the first spike from x towards y."""
@@ -247,7 +250,8 @@ class GalsimPainter(Painter):
             if sizes:
                 self._draw(self.functions.beyond(weights[k]), x[k], y[k], flux[k], sizes[-1], core)
             else:
-                self._draw((core,), x[k], y[k], flux[k], self.functions.size - 4)
+                size = self.functions.size - 4
+                self._draw((core,), x[k], y[k], flux[k], size // 2 if flux[k] < FAINT_ELECTRONS else size)
 
     def paint_galaxies(  # type: ignore[override]
         self, x: FloatArray, y: FloatArray, parts: GalaxyParts, psf: Fractions, colour: FloatArray
