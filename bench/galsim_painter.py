@@ -1,7 +1,7 @@
 """Draw the sources of a simulated CCD with GalSim (Rowe et al. 2015): another atmosphere, telescope and galaxies.
 
-It shares the truth tables and the geometry with ``imaging/simulation``, nothing of its point-spread function, galaxies
-or refraction. A CCD takes a minute or two.
+It shares the truth tables (with the seeing, the aberrations and the guiding of the exposure) and the geometry with
+``imaging/simulation``, nothing of its point-spread function, galaxies or refraction. A CCD takes a minute or two.
 """
 
 import galsim
@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imaging.bands import BANDS
+from imaging.conventions import REFERENCE_APERTURE_PIXELS
 from imaging.detector.ccds import NX, NY, PIXEL_SCALE_ARCSEC
-from imaging.simulation.exposures import SimulatedExposure
+from imaging.simulation.exposures import OpticsTruth, SimulatedExposure, quadratic
 from imaging.simulation.optics import TrueGeometry, focal_plane
 from imaging.simulation.scene import GalaxyParts, Painter, SceneSources
 from imaging.simulation.skies import NO_EFFECTS, SkyEffects
@@ -24,15 +25,29 @@ NM_PER_MAG = {"u": 7.0, "g": 9.0, "r": 5.0, "i": 3.2, "z": 2.4, "Y": 1.5, "VR": 
 COLOURS = (0.0, 1.2, 2.4)
 """The g - i for which the point-spread function is computed; others are interpolated."""
 
-CORE_PIXELS, WIDE_PIXELS, OVERSAMPLING = 51, 769, 3
-"""Sizes of the images of the point-spread function, of all stars and of bright ones; samples per pixel of the first."""
+OVERSAMPLING = 3
+CORE_FWHM, SMALLEST_CORE_PIXELS = 11.0, 51
+"""Samples per pixel of the core of the point-spread function, its size in units of the seeing, and the least size."""
 
-WIDE_ELECTRONS, INTERPOLATED_ELECTRONS = 1.0e6, 2.0e4
-"""Fluxes above which stars are drawn with spikes and aureole, and sources with the function at their place."""
+WIDE_PIXELS = ((1.0e6, 769), (1.0e8, 2049))
+"""Fluxes (electrons) from which stars have wings, spikes and aureole beyond the core, and the sizes of these."""
+
+INTERPOLATED_ELECTRONS = 2.0e4
+"""Flux above which sources are drawn with the function at their place instead of that of the nearest corner."""
+
+FAINT_ELECTRONS = 2.0e3
+"""Flux below which half the size of the core holds all that is above a tenth of an electron per pixel."""
+
+MIRROR_M, OBSCURATION = 3.93, 0.35
+STRUT_M, STRUT_SHARE, STRUT_DEG = 0.024, 0.0115, 52.0
+"""Width of the four struts, their share of the pupil, and the direction of the first spike from x towards y."""
 
 AUREOLE_SHARE = 0.015
-AUREOLE = galsim.Moffat(beta=1.1, scale_radius=4.0 / PIXEL_SCALE_ARCSEC, trunc=200.0 / PIXEL_SCALE_ARCSEC)
-"""The aureole, of bright stars only: its light within the reference aperture is below 1 mmag."""
+AUREOLE = galsim.Moffat(beta=1.1, scale_radius=4.0 / PIXEL_SCALE_ARCSEC, trunc=400.0 / PIXEL_SCALE_ARCSEC)
+
+ABERRATIONS = ("defocus", "astig1", "coma1", "trefoil1", "astig2", "coma2", "trefoil2", "spher")
+EDGE_SLOPES = np.array([6.93, 4.90, 19.8, 8.49, 4.90, 19.8, 8.49, 26.8])
+"""Zernike terms in the order of :class:`OpticsTruth`, and their radial derivatives at the edge of the pupil (Noll)."""
 
 OUTER_SCALE_M = 25.0
 AIR_KPA, AIR_K = 78.0, 283.0
@@ -44,24 +59,31 @@ class FourCorners:
     Parameters
     ----------
     exposure
-        The exposure: its seeing, airmass and seed.
+        The exposure: its seeing, airmass, telescope and seed.
     ccdnum
         CCD.
     """
 
     def __init__(self, exposure: SimulatedExposure, ccdnum: int) -> None:
-        self.places = [(x, y) for y in (0.0, NY - 1.0) for x in (0.0, NX - 1.0)]
-        self.cores, self.functions = [], []
-        for x, y in self.places:
-            for colour in COLOURS:
-                function = _function(exposure, ccdnum, x, y, colour)
-                size = CORE_PIXELS * OVERSAMPLING
-                drawn = function.drawImage(nx=size, ny=size, scale=1.0 / OVERSAMPLING, method="sb")
-                self.functions.append(function)
-                self.cores.append(drawn.array.astype(float))
+        self.size = max(SMALLEST_CORE_PIXELS, 2 * int(CORE_FWHM / 2 * exposure.fwhm_pixels) + 1)
+        places = [(x, y) for y in (0.0, NY - 1.0) for x in (0.0, NX - 1.0)]
+        samples = self.size * OVERSAMPLING
+        grid = {"nx": samples, "ny": samples, "scale": 1.0 / OVERSAMPLING, "method": "sb"}
+        spikes = [_spikes(exposure, colour) for colour in COLOURS]
+        self.wings = [
+            (_guided(exposure, _air(exposure, colour)), light, AUREOLE_SHARE * AUREOLE)
+            for colour, light in zip(COLOURS, spikes, strict=True)
+        ]
+        lines = [light.drawImage(**grid).array.astype(float) for light in spikes]
+        halo = AUREOLE_SHARE * AUREOLE.drawImage(**grid).array.astype(float)
+        self.cores = [
+            _function(exposure, ccdnum, x, y, colour).drawImage(**grid).array + line + halo
+            for x, y in places
+            for colour, line in zip(COLOURS, lines, strict=True)
+        ]
         self.kept = [_sampled(core) for core in self.cores]
-        offset = (np.arange(CORE_PIXELS * OVERSAMPLING) - (CORE_PIXELS * OVERSAMPLING - 1) / 2) / OVERSAMPLING
-        inside = np.hypot(offset[:, None], offset[None, :]) < 11.11
+        offset = (np.arange(samples) - (samples - 1) / 2) / OVERSAMPLING
+        inside = np.hypot(offset[:, None], offset[None, :]) < REFERENCE_APERTURE_PIXELS / 2
         self.fractions = np.array([core[inside].sum() / OVERSAMPLING**2 for core in self.cores])
 
     def weights(self, x: FloatArray, y: FloatArray, colour: FloatArray) -> FloatArray:
@@ -78,46 +100,84 @@ class FourCorners:
             return self.kept[int(np.argmax(weights))]
         return _sampled(sum(w * core for w, core in zip(weights, self.cores, strict=True) if w > 0.0))
 
+    def stamp(self, x: float, y: float, half: int, dx: float = 0.0, dy: float = 0.0) -> FloatArray:
+        """Return the function of a star of the reference colour as :meth:`bench.sky_night.SkyNight.true_psf` does."""
+        weights = self.weights(np.array([x]), np.array([y]), np.array([0.61]))[0]
+        column, row = int(np.floor(x + 0.5)), int(np.floor(y + 0.5))
+        image = galsim.ImageD(galsim.BoundsI(column - half, column + half, row - half, row + half), scale=1.0)
+        self.at(weights, exact=True).drawImage(image, center=galsim.PositionD(x + dx, y + dy), method="sb")
+        return np.asarray(image.array / (weights @ self.fractions))
+
+    def beyond(self, weights: FloatArray) -> tuple[galsim.GSObject, ...]:
+        """Return what continues the function beyond its core, where aberrations no longer matter: air, spikes, aureole.
+
+        They are those of the nearest colour, and drawn one by one: only the spikes need a Fourier transform.
+        """
+        return self.wings[int(np.argmax(weights)) % len(COLOURS)]
+
 
 def _sampled(core: FloatArray) -> galsim.InterpolatedImage:
     image = galsim.Image(np.ascontiguousarray(core), scale=1.0 / OVERSAMPLING)
     return galsim.InterpolatedImage(image, normalization="sb", x_interpolant="lanczos5")
 
 
+def _wavelength_nm(exposure: SimulatedExposure, colour: float) -> float:
+    return float(BANDS[exposure.band].wavelength_nm + NM_PER_MAG[exposure.band] * (colour - 0.61))
+
+
+def _air(exposure: SimulatedExposure, colour: float) -> galsim.GSObject:
+    """Return the image through the atmosphere, of the light that is not in spikes and aureole; lengths in pixels."""
+    fwhm_rad, reference = np.radians(exposure.psf.fwhm_arcsec / 3600.0), BANDS[exposure.band].wavelength_nm / 500.0
+    r0_500 = 0.88 * 0.976 * 500e-9 / fwhm_rad * reference**0.2
+    nm = _wavelength_nm(exposure, colour)
+    air = galsim.VonKarman(lam=nm, r0_500=r0_500, L0=OUTER_SCALE_M, scale_unit=galsim.arcsec)
+    return air.withFlux(1.0 - AUREOLE_SHARE - 2.0 * STRUT_SHARE).dilate(1.0 / PIXEL_SCALE_ARCSEC)
+
+
+def _spikes(exposure: SimulatedExposure, colour: float) -> galsim.GSObject:
+    """Return the light that the struts diffract across themselves: two crossing lines, lengths in pixels.
+
+    Over a broad band the fringes of sinc^2 average to its envelope, 1 / (2 pi^2 t^2) at t widths of wavelength over
+    strut: the projection of a Moffat profile of exponent 1.5. The light that the struts' shadow takes from the pupil is
+    diffracted once more (Babinet's principle).
+    """
+    width = np.degrees(_wavelength_nm(exposure, colour) * 1e-9 / STRUT_M) * 3600.0 / PIXEL_SCALE_ARCSEC
+    line = galsim.Moffat(beta=1.5, scale_radius=width / (2.0 * np.pi), flux=STRUT_SHARE)
+    thin = 0.02
+    lines = [
+        line.dilate(thin**0.5).shear(q=thin, beta=angle * galsim.degrees) for angle in (STRUT_DEG, STRUT_DEG + 90.0)
+    ]
+    return galsim.Convolve([galsim.Add(lines), galsim.Gaussian(fwhm=exposure.fwhm_pixels)])
+
+
+def _guided(exposure: SimulatedExposure, light: galsim.GSObject) -> galsim.GSObject:
+    """Return an image that is double where the telescope jumped during the exposure; its centre is that of light."""
+    optics = exposure.optics or OpticsTruth()
+    if optics.jump_share == 0.0:
+        return light
+    share, step = optics.jump_share, galsim.PositionD(*optics.jump_pixels)
+    return galsim.Add([(1.0 - share) * light.shift(-share * step), share * light.shift((1.0 - share) * step)])
+
+
 def _function(exposure: SimulatedExposure, ccdnum: int, x: float, y: float, colour: float) -> galsim.GSObject:
-    """Return atmosphere, telescope, aureole and pixel at a place for a colour; lengths in pixels."""
-    u, v = (float(value) for value in focal_plane(ccdnum, x, y))
-    band = BANDS[exposure.band]
-    nm = band.wavelength_nm + NM_PER_MAG[exposure.band] * (colour - 0.61)
-    random = random_stream(exposure.seed, "galsim telescope", exposure.expnum)
-    field = random.normal(0.0, 1.0, (8, 4)) @ np.array([1.0, u, v, u * u + v * v])
-    height = random_stream(61, "galsim height", ccdnum).normal(0.0, 1.0)
-    waves = dict(
-        zip(
-            ("defocus", "astig1", "astig2", "coma1", "coma2", "trefoil1", "trefoil2", "spher"),
-            0.06 * field,
-            strict=True,
-        )
-    )
-    waves["defocus"] = 1.5 * waves["defocus"] + 0.08 * height
-    r0_500 = 0.976 * 500e-9 / np.radians(exposure.psf.fwhm_arcsec / 3600.0) * (band.wavelength_nm / 500.0) ** 0.2
-    pixel = PIXEL_SCALE_ARCSEC
-    air = galsim.VonKarman(lam=nm, r0_500=r0_500 * 0.88, L0=OUTER_SCALE_M, scale_unit=galsim.arcsec)
+    """Return atmosphere, telescope and pixel at a place for a colour; lengths in pixels."""
+    u, v = focal_plane(ccdnum, np.array([x]), np.array([y]))
+    optics, nm = exposure.optics or OpticsTruth(), _wavelength_nm(exposure, colour)
+    rays = np.array([quadratic(terms, u, v)[0] for terms in optics.aberrations])
+    rays[0] += optics.focus_step_arcsec * random_stream(61, "galsim height", ccdnum).normal()
+    waves = np.radians(rays / 3600.0) * MIRROR_M / 2.0 / (nm * 1e-9) / EDGE_SLOPES
     telescope = galsim.OpticalPSF(
         lam=nm,
-        diam=3.93,
-        obscuration=0.35,
-        nstruts=4,
-        strut_thick=0.006,
-        strut_angle=45.0 * galsim.degrees,
+        diam=MIRROR_M,
+        obscuration=OBSCURATION,
         scale_unit=galsim.arcsec,
         pad_factor=1.5,
         suppress_warning=True,
-        **{name: float(value) for name, value in waves.items()},
-    )
-    dispersed = galsim.Convolve([air, telescope, _spectrum(exposure)])
-    light = dispersed.withFlux(1.0 - AUREOLE_SHARE)
-    return galsim.Convolve([light.dilate(1.0 / pixel), galsim.Pixel(1.0)]).shift(-1.0 * light.centroid / pixel)
+        **{name: float(value) for name, value in zip(ABERRATIONS, waves, strict=True)},
+    ).dilate(1.0 / PIXEL_SCALE_ARCSEC)
+    light = galsim.Convolve([_air(exposure, colour), telescope, _spectrum(exposure)])
+    centred = light.shift(-1.0 * telescope.centroid)
+    return galsim.Convolve([_guided(exposure, centred), galsim.Pixel(1.0)])
 
 
 def _refraction_arcsec(exposure: SimulatedExposure, nm: float) -> float:
@@ -127,7 +187,7 @@ def _refraction_arcsec(exposure: SimulatedExposure, nm: float) -> float:
 
 
 def _spectrum(exposure: SimulatedExposure) -> galsim.GSObject:
-    """Return the short spectrum of the atmosphere towards the zenith, arcseconds; x to the south, y to the east."""
+    """Return the short spectrum of the atmosphere towards the zenith, pixels; x to the south, y to the east."""
     band = BANDS[exposure.band]
     half = float(band.filter_id.split()[-1]) / 20.0
     length = abs(
@@ -135,7 +195,7 @@ def _spectrum(exposure: SimulatedExposure) -> galsim.GSObject:
         - _refraction_arcsec(exposure, band.wavelength_nm + half)
     )
     angle = np.arctan2(np.sin(np.radians(exposure.parallactic_deg)), -np.cos(np.radians(exposure.parallactic_deg)))
-    sigma = max(length, 0.01) / np.sqrt(12.0)
+    sigma = max(length, 0.01) / np.sqrt(12.0) / PIXEL_SCALE_ARCSEC
     return galsim.Gaussian(sigma=sigma * np.sqrt(0.05)).shear(q=0.05, beta=float(angle) * galsim.radians)
 
 
@@ -181,17 +241,17 @@ class GalsimPainter(Painter):
     def paint_points(  # type: ignore[override]
         self, x: FloatArray, y: FloatArray, flux: FloatArray, psf: Fractions, colour: FloatArray | None
     ) -> None:
-        """Draw points, bright ones with spikes and aureole; the functions are those of this class, not ``psf``."""
+        """Draw points, bright ones with wings, spikes and aureole; the functions are those of this class."""
         del psf
         weights = self.functions.weights(x, y, np.full(len(x), 0.61) if colour is None else colour)
         for k in range(len(x)):
-            if flux[k] > WIDE_ELECTRONS:
-                function = self.functions.functions[int(np.argmax(weights[k]))]
-                self._draw(function, x[k], y[k], flux[k], WIDE_PIXELS)
-                self._draw(AUREOLE, x[k], y[k], flux[k] * AUREOLE_SHARE, WIDE_PIXELS)
+            core = self.functions.at(weights[k], exact=flux[k] > INTERPOLATED_ELECTRONS)
+            sizes = [size for least, size in WIDE_PIXELS if flux[k] > least]
+            if sizes:
+                self._draw(self.functions.beyond(weights[k]), x[k], y[k], flux[k], sizes[-1], core)
             else:
-                exact = flux[k] > INTERPOLATED_ELECTRONS
-                self._draw(self.functions.at(weights[k], exact=exact), x[k], y[k], flux[k], CORE_PIXELS - 4)
+                size = self.functions.size - 4
+                self._draw((core,), x[k], y[k], flux[k], size // 2 if flux[k] < FAINT_ELECTRONS else size)
 
     def paint_galaxies(  # type: ignore[override]
         self, x: FloatArray, y: FloatArray, parts: GalaxyParts, psf: Fractions, colour: FloatArray
@@ -211,17 +271,33 @@ class GalsimPainter(Painter):
             ):
                 if light > 0.03 * total:
                     profile.append(_sersic(n, shape).withFlux(float(light)))
-            self._draw(galsim.Convolve([galsim.Add(profile), function]), x[k], y[k], 1.0, size)
+            self._draw((galsim.Convolve([galsim.Add(profile), function]),), x[k], y[k], 1.0, size)
 
-    def _draw(self, thing: galsim.GSObject, x: float, y: float, flux: float, size: int) -> None:
-        """Add the surface brightness of something to the CCD."""
+    def _draw(
+        self,
+        things: tuple[galsim.GSObject, ...],
+        x: float,
+        y: float,
+        flux: float,
+        size: int,
+        core: galsim.GSObject | None = None,
+    ) -> None:
+        """Add the surface brightness of something to the CCD; within the size of a core, of that instead."""
         column, row = round(float(x)), round(float(y))
-        half = size // 2
-        stamp = galsim.Image(galsim.BoundsI(column - half, column + half, row - half, row + half), scale=1.0)
+        centre = galsim.PositionD(float(x), float(y))
+
+        def square(half: int) -> galsim.Image:
+            return galsim.Image(galsim.BoundsI(column - half, column + half, row - half, row + half), scale=1.0)
+
+        stamp = square(size // 2)
         overlap = stamp.bounds & self.canvas.bounds
         if not overlap.isDefined():
             return
-        thing.drawImage(stamp, center=galsim.PositionD(float(x), float(y)), method="sb")
+        for thing in things:
+            thing.drawImage(stamp, center=centre, method="sb", add_to_image=True)
+        if core is not None:
+            inner = core.drawImage(square(self.functions.size // 2 - 2), center=centre, method="sb")
+            stamp[inner.bounds] = inner
         self.canvas[overlap] += float(flux) * stamp[overlap]
 
 

@@ -3,22 +3,26 @@
 ``python -m bench.hard_sky [--json] [--quick]``: a night of four CCDs (one quick) in i, one search exposure and two
 templates, processed to detections. Where the two columns differ, one of the skies is wrong or the processing depends on
 what it should not; the figures have no limits of their own. With the options of :mod:`bench.sky_night`, such as
-``--sky hard --band g --sharp``, it gives the figures of :mod:`bench.difference` on a night that GalSim draws.
+``--sky hard --band g --sharp``, it gives the figures of :mod:`bench.single_epoch` and :mod:`bench.difference` on nights
+that GalSim draws.
 """
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from bench.galsim_painter import GalsimPainter
+from bench.galsim_painter import FourCorners, GalsimPainter
 from bench.plain_night import PlainNight
 from bench.report import Row, main
-from bench.sky_difference import rows_on_sky
-from bench.sky_night import SkyNight
+from bench.sky_difference import DIFFERENCES
+from bench.sky_goals import rows_of_families
+from bench.sky_night import SkyNight, Stamp
+from bench.sky_single_epoch import SINGLE_EPOCHS
 from deployments.products.compare_with_truth import Row as Figures
 from deployments.products.compare_with_truth import ccd_figures, completeness
+from imaging.simulation.exposures import SimulatedExposure
 from imaging.simulation.night import simulate_night
 from imaging.simulation.scene import Painter
 from imaging.simulation.settings import DEMO_CCDS, SimulationSettings
@@ -48,6 +52,15 @@ class GalsimNight(SkyNight):
     def painter(self) -> type[Painter]:
         """What draws its sources."""
         return GalsimPainter
+
+    def true_psf(self, exposure: SimulatedExposure, ccd: int) -> Stamp:
+        """Return the point-spread function that GalSim draws."""
+        return FourCorners(exposure, ccd).stamp
+
+
+def rows_on_sky(nights: Iterable[SkyNight]) -> list[Row]:
+    """Return the figures of the single epochs and of the differences of processed nights."""
+    return rows_of_families((SINGLE_EPOCHS, DIFFERENCES), nights)
 
 
 def settings_of(ccds: tuple[int, ...], seed: int) -> SimulationSettings:

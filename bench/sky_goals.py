@@ -8,7 +8,7 @@ false detections are allowed.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
     from bench.report import Row
@@ -105,9 +105,19 @@ class Family(Generic[T]):
 
     def on_sky(self, nights: "Iterable[SkyNight]") -> "list[Row]":
         """Return the rows of processed nights of one sky, with its goals as limits."""
-        parts, seeds, label, goals = [], [], "", GOALS
-        for night in nights:
-            parts.append(self.collect(night))
-            seeds.append(night.seed)
-            label, goals = night.label, goals_of(night.sky)
-        return self.rows(self.pooled(parts), label, seeds, goals)
+        return rows_of_families((self,), nights)
+
+
+def rows_of_families(families: "Sequence[Family[Any]]", nights: "Iterable[SkyNight]") -> "list[Row]":
+    """Return the rows of several families of figures of processed nights of one sky, with its goals as limits."""
+    parts: list[list[Any]] = [[] for _ in families]
+    seeds, label, goals = [], "", GOALS
+    for night in nights:
+        for family, found in zip(families, parts, strict=True):
+            found.append(family.collect(night))
+        seeds.append(night.seed)
+        label, goals = night.label, goals_of(night.sky)
+    rows = (
+        family.rows(family.pooled(found), label, seeds, goals) for family, found in zip(families, parts, strict=True)
+    )
+    return [row for of_family in rows for row in of_family]

@@ -12,13 +12,19 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Protocol, get_args
+
+import numpy as np
+from numpy.typing import NDArray
 
 from imaging.simulation.skies import SkyName
 
 if TYPE_CHECKING:
     from bench.plain_night import Cost, PlainNight
+    from imaging.simulation.exposures import SimulatedExposure
     from imaging.simulation.scene import Painter
+
+FloatArray = NDArray[np.float64]
 
 SEED = 8300
 STEADY = ("star", "galaxy")
@@ -27,6 +33,16 @@ EXPLODING = ("kilonova", "supernova_ia", "supernova_ii")
 """Kinds of true sources that are new."""
 SHARP_SEARCH_ARCSEC, BROAD_TEMPLATE_ARCSEC = (0.8, 0.9), (1.1, 1.3)
 """Ranges of the seeing of a search that is sharper than its templates."""
+
+
+class Stamp(Protocol):
+    """A true point-spread function."""
+
+    def __call__(self, x: float, y: float, half: int, dx: float = 0.0, dy: float = 0.0) -> FloatArray:
+        """Return its values around the pixel of (x, y), (2 half + 1, 2 half + 1), for a star at (x + dx, y + dy).
+
+        Its flux in the reference aperture is one, its colour the reference colour.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +97,18 @@ class SkyNight:
     def painter(self) -> "type[Painter] | None":
         """What draws its sources; None for the simulator's own."""
         return None
+
+    def true_psf(self, exposure: "SimulatedExposure", ccd: int) -> Stamp:
+        """Return the true point-spread function of a CCD of an exposure."""
+        from imaging.simulation.psf import true_psf
+
+        def stamp(x: float, y: float, half: int, dx: float = 0.0, dy: float = 0.0) -> FloatArray:
+            mixture = true_psf(exposure, ccd, [x], [y])
+            offsets = np.arange(-half, half + 1.0)
+            right, up = offsets - (x + dx - np.floor(x + 0.5)), offsets - (y + dy - np.floor(y + 0.5))
+            return np.asarray(mixture.evaluate(0, right[None, :], up[:, None]) / mixture.aperture_fraction()[0])
+
+        return stamp
 
     def expnums(self, *, search: bool) -> list[int]:
         """Return the numbers of the search exposures, or of the templates."""

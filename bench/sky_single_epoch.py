@@ -22,15 +22,13 @@ from bench.measure_scores import (
 )
 from bench.report import Row, at_least, at_most
 from bench.sky_goals import GOALS, Family, Goals
-from bench.sky_night import SkyNight
+from bench.sky_night import SkyNight, Stamp
 from blocks.site import Site
 from imaging.io.psf import read_psf
 from imaging.io.tables import read_table
 from imaging.io.truth import source_truth_path
 from imaging.numerics.robust import mad_sigma
 from imaging.psf.model import PsfModel
-from imaging.simulation.exposures import SimulatedExposure
-from imaging.simulation.psf import true_psf
 from imaging.simulation.truth import read_exposure_truth
 from imaging.tables import column
 from imaging.wcs.tpv import sky_to_plane
@@ -120,7 +118,7 @@ def collect(night: SkyNight) -> Measured:
                     _reference_stars(read_table(matches), ccd, (exposure.true_ra_deg, exposure.true_dec_deg))
                 )
             measured.exposures.append(100_000_000 * night.seed + expnum)
-            measured.psf_residual += psf_residuals(exposure, ccd, read_psf(psf))
+            measured.psf_residual += psf_residuals(night.true_psf(exposure, ccd), read_psf(psf))
             if (zeropoint := adopted.get(ccd)) is not None:
                 measured.zeropoint_mmag.append(1000.0 * (zeropoint - mean_zeropoint_mag(Truth.of(sources))))
                 measured.fields.append(100 * night.seed + ccd)
@@ -211,21 +209,21 @@ def _scale_mas(pixels: FloatArray, sky: FloatArray) -> FloatArray:
     return np.asarray(np.linalg.lstsq(design, offsets.T, rcond=None)[0][1:].T)
 
 
-def psf_residuals(exposure: SimulatedExposure, ccd: int, psf: PsfModel) -> list[float]:
-    """Return the rms of model minus truth over the rms of the truth at nine places, up to a shift."""
-    offsets = np.arange(-HALF_WIDTH, HALF_WIDTH + 1.0)
-    found = []
+def psf_residuals(stamp: Stamp, psf: PsfModel) -> list[float]:
+    """Return the rms of model minus truth over the rms of the truth at nine places, up to a shift.
+
+    Parameters
+    ----------
+    stamp
+        The true function, of :meth:`bench.sky_night.SkyNight.true_psf`.
+    psf
+        The model.
+    """
+    found, h = [], 0.02
     for x, y in PLACES:
-        mixture = true_psf(exposure, ccd, [x], [y])
-        share = float(mixture.aperture_fraction()[0])
-        fx, fy = x - np.floor(x + 0.5), y - np.floor(y + 0.5)
-
-        def stamp(dx: float, dy: float) -> FloatArray:
-            drawn = mixture.evaluate(0, (offsets - fx - dx)[None, :], (offsets - fy - dy)[:, None])  # noqa: B023
-            return np.asarray(drawn / share)  # noqa: B023
-
-        true, h, model = stamp(0.0, 0.0), 0.02, psf.stamp(x, y, HALF_WIDTH)
-        slopes = np.stack([(stamp(h, 0.0) - true).ravel() / h, (stamp(0.0, h) - true).ravel() / h], axis=-1)
+        true, model = stamp(x, y, HALF_WIDTH), psf.stamp(x, y, HALF_WIDTH)
+        moved = stamp(x, y, HALF_WIDTH, h, 0.0), stamp(x, y, HALF_WIDTH, 0.0, h)
+        slopes = np.stack([(other - true).ravel() / h for other in moved], axis=-1)
         residual = (model - true).ravel()
         residual = residual - slopes @ np.linalg.lstsq(slopes, residual, rcond=None)[0]
         found.append(float(np.sqrt(np.sum(residual**2) / np.sum(true**2))))
