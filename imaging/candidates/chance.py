@@ -19,7 +19,7 @@ from imaging.tables import column
 FloatArray = NDArray[np.float64]
 
 TYPICAL_PEAKS = 1.0
-"""Peaks of noise above five sigma of a CCD whose number is unknown: that of a FWHM of 1.2 arcsec."""
+"""Peaks of noise above five sigma of a CCD whose number is unknown: that of a FWHM of 1.1 arcsec."""
 
 
 def without_chance(ranked: pa.Table, forced: pa.Table, footprints: Footprints, settings: AssociateSettings) -> pa.Table:

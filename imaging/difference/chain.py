@@ -16,7 +16,7 @@ from imaging.difference.settings import SearchSettings
 from imaging.difference.subtract import subtract
 from imaging.difference.tables import detections_table, fakes_table
 from imaging.image import CalibratedImage
-from imaging.numerics.noise_peaks import noise_peaks
+from imaging.numerics.noise_peaks import curvature_of, noise_peaks
 from imaging.templates.resampling_inputs import with_resampling_inputs
 from imaging.templates.stack import Template, stack_templates
 from imaging.timing import StepTimes
@@ -121,13 +121,13 @@ def search_ccd(
 def _quality(
     template: Template, difference: Difference, detections: DifferenceDetections, efficiency: Efficiency | None
 ) -> dict[str, float]:
-    nan = float("nan")
+    nan, n_searched = float("nan"), int(np.count_nonzero(difference.weight))
     return difference.quality | {
         "n_templates": float(len(template.inputs)),
         "template_coverage": template.coverage,
         "n_detections": float(len(detections)),
         "n_passed": float(detections.passed.sum()),
-        "noise_peaks": noise_peaks(int(np.count_nonzero(difference.weight)), difference.psf.fwhm_pixels),
+        "noise_peaks": noise_peaks(n_searched, curvature_of(difference.filtered.psf_stamps.mean(axis=(0, 1)))),
         "m50_mag": efficiency.mag.half if efficiency else nan,
         "m50_error_mag": efficiency.mag.half_error if efficiency else nan,
         "efficiency_width_mag": efficiency.mag.width if efficiency else nan,

@@ -11,7 +11,7 @@ import pytest
 from bench.report import at_most, cells
 from bench.sky_candidates import Ranked, are_false
 from bench.sky_candidates import rows_of as candidate_rows
-from bench.sky_difference import KINDS, Collected, clear_fluxes, places_of, rate_of, rows_of
+from bench.sky_difference import KINDS, Collected, clear_fluxes, listed_detections, places_of, rate_of, rows_of
 from bench.sky_night import SkyNight, add_options
 from bench.sky_single_epoch import (
     CALIBRATION,
@@ -23,6 +23,11 @@ from bench.sky_single_epoch import (
     solution_error_mas,
 )
 from bench.sky_single_epoch import rows_of as single_epoch_rows
+from blocks.site import Site
+from deployments.reports.candidates import candidate_table as candidates_path
+from imaging.candidates.associate import candidate_table
+from imaging.errors import InputError
+from imaging.io.candidates import write_candidates
 from imaging.io.tables import write_table
 from imaging.io.truth import source_truth_path
 from imaging.schemas.truth import TRUE_SOURCES
@@ -136,6 +141,17 @@ def test_a_candidate_is_false_without_a_changing_source_at_its_place(tmp_path):
     listed = [{"ra": a, "dec": -5.0 + north * arcsec} for a, north in places]
     false = are_false(SkyNight(tmp_path, "hard", "i", False, 1, (27,)), listed)
     assert np.flatnonzero(false).tolist() == [0, 3, 4, 8]
+
+
+def test_detections_that_make_a_candidate_are_those_of_the_ranked_list(tmp_path):
+    night = SkyNight(tmp_path, "hard", "i", False, 1, (27,))
+    with pytest.raises(InputError):
+        listed_detections(night)
+    ids = pa.array([[130000127_00001, 130000227_00004], [130000127_00007]], pa.list_(pa.int64()))
+    columns = {"ra": np.zeros(2), "dec": np.zeros(2), "rank": np.array([2, 1]), "detection_ids": ids}
+    names = {"candidate_id": np.array(["a", "b"], dtype=object), "night": np.full(2, 20240510)}
+    write_candidates(candidates_path(Site.at(tmp_path), night.settings.night), candidate_table(columns | names))
+    assert sorted(listed_detections(night).tolist()) == [130000127_00001, 130000127_00007, 130000227_00004]
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from bench.difference_runs import Scenario, is_true, take
-from imaging.difference.detect import detect
+from imaging.difference.detect import detect, find_peaks
 from imaging.difference.masks import kernel_radius
 from imaging.difference.pair import prepare_pair
 from imaging.difference.settings import DetectionSettings, KernelSettings, SubtractionSettings
 from imaging.difference.subtract import subtract
 from imaging.errors import CcdError
+from imaging.numerics.noise_peaks import curvature_of, noise_peaks
 from imaging.numerics.robust import weighted_median
 from imaging.schemas.difference import DetectionFlag
 from imaging.simulation.pairs import ExposureSpec, expose, make_pair_sky
@@ -25,6 +26,18 @@ def test_noise_has_unit_width_and_no_correlation(searched):
     assert quality["score_noise_width"] == pytest.approx(1.0, abs=0.04)
     assert abs(quality["difference_lag1"]) < 0.02
     assert quality["noise_width_predicted"] == pytest.approx(1.0, abs=0.03)
+
+
+def test_peaks_of_noise_are_as_many_as_stated(searched):
+    """The negative ones, which are no transients; below some bright sources the noise is overstated."""
+    difference = searched.difference
+    n, curvature = np.count_nonzero(difference.weight), curvature_of(difference.filtered.psf_stamps.mean(axis=(0, 1)))
+    score = find_peaks(difference.score, 3.0, 2)[2]
+    found = np.count_nonzero((score < -3.0) & (score > -4.5))
+    expected = noise_peaks(n, curvature, 3.0) - noise_peaks(n, curvature, 4.5)
+    assert expected > 100
+    assert found == pytest.approx(0.9 * expected, abs=0.1 * expected + 3.0 * np.sqrt(expected))
+    assert searched.quality["noise_peaks"] == pytest.approx(noise_peaks(n, curvature))
 
 
 def test_kernel_agrees_with_the_zero_points(searched):
