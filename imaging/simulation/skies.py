@@ -50,7 +50,11 @@ class SkyEffects(Settings):
     glints_per_exposure: float = Field(0.0, ge=0)
     """Mean number of glints of tumbling satellites in the field, 1 to 5 arcsec long."""
     wide_trails: float = Field(0.0, ge=0, le=1)
-    """Share of the trails that are out of focus and wide: low satellites, rarely aircraft."""
+    """Share of the trails that are out of focus and wide: low satellites."""
+    tumbling: float = Field(0.0, ge=0, le=1)
+    """Share of the satellites that tumble, so that their trails break into pieces."""
+    aircraft_per_exposure: float = Field(0.0, ge=0)
+    """Mean number of aircraft: two wide trails each, the lights of the wings, that flash."""
     tree_rings: bool = False
     """Displacement of sources by the rings of the silicon's impurities."""
     edge_fields: bool = False
