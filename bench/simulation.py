@@ -1,5 +1,6 @@
-"""Cost of the simulation: core seconds per raw CCD, in total. ``python -m bench.simulation``."""
+"""Cost of the simulation: core seconds per raw CCD, in total. ``python -m bench.simulation [--json] [--quick]``."""
 
+import math
 import os
 import tempfile
 from collections.abc import Sequence
@@ -11,6 +12,8 @@ from imaging.simulation.settings import SimulationSettings, demo_settings
 
 FULL_CCDS = (3, 7, 12, 20, 27, 31, 35, 40, 46, 52, 58, 62)
 SECONDS_PER_CCD = 8.0
+TYPICAL_OVER_EASY = 1.5
+"""Largest ratio of the cost of a typical sky to that of the easy one, which is the sky of the first version."""
 
 
 def core_seconds() -> float:
@@ -30,8 +33,15 @@ def cost(name: str, settings: SimulationSettings, processes: int) -> Row:
 
 
 def measure(quick: bool) -> Sequence[Row]:
-    """Measure the night of the demonstration, and unless quick exposures of twelve CCDs in i and z."""
-    rows = [cost("the demonstration's night, one process", demo_settings(), 1)]
+    """Measure the night of the demonstration on two skies, and unless quick exposures of twelve CCDs in i and z."""
+    small = {"ccds": (27,), "n_search_exposures": 1} if quick else {}
+    cost("compiles the kernels", demo_settings(sky="typical", ccds=(27,), n_search_exposures=1, n_template_epochs=0), 1)
+    easy, typical = (
+        cost(f"the demonstration's night, sky {sky}, one process", demo_settings(sky=sky, **small), 1)
+        for sky in ("easy", "typical")
+    )
+    ratio = (typical.value or math.nan) / (easy.value or math.nan)
+    rows = [easy, typical, at_most("typical over easy", ratio, "", TYPICAL_OVER_EASY, n=easy.n or 0)]
     if not quick:
         wide = SimulationSettings(ccds=FULL_CCDS, bands=("i", "z"), n_search_exposures=1, n_template_epochs=0)
         rows.append(cost("twelve CCDs in i and z, two processes", wide, 2))

@@ -26,6 +26,9 @@ VANE_ANGLE_DEG = 45.0
 BAD_FOCUS_ARCSEC = 0.7
 """Ray displacement at the edge of the pupil of an exposure that is clearly out of focus."""
 
+WINGSPAN_DEG, AIRCRAFT_SIGMA_PIXELS = 0.2, 75.0
+"""Distance of the wings' lights, 35 m, and width of their trails, that of the mirror, at 10 km."""
+
 _RELATIVE = np.array([1.0, 0.6, 0.6, 0.45, 0.6, 0.6, 0.45, 0.3])
 """Sizes of the aberrations relative to defocus: astigmatism, coma, trefoil, their second directions, spherical."""
 
@@ -52,8 +55,13 @@ def with_conditions(exposure: SimulatedExposure, settings: SimulationSettings) -
         changes["psf"] = _simple(exposure.psf)
     if effects.cloud_structure > 0.0:
         changes["clouds"] = _structured(exposure.clouds, effects.cloud_structure, random)
+    streaks = exposure.streaks
     if effects.wide_trails > 0.0:
-        changes["streaks"] = tuple(_perhaps_wide(streak, effects.wide_trails, random) for streak in exposure.streaks)
+        streaks = tuple(_perhaps_wide(streak, effects.wide_trails, random) for streak in streaks)
+    if effects.tumbling > 0.0 or effects.aircraft_per_exposure > 0.0:
+        streaks = _with_flashes(streaks, exposure, settings)
+    if streaks is not exposure.streaks:
+        changes["streaks"] = streaks
     if effects.moonlight > 0.0:
         sky = exposure.sky_electrons * effects.moonlight * random.uniform(0.5, 1.5)
         separation, direction = float(random.uniform(25.0, 120.0)), float(random.uniform(0.0, 360.0))
@@ -148,3 +156,32 @@ def _perhaps_wide(streak: StreakTruth, share: float, random: np.random.Generator
     if not wide:
         return streak
     return streak.model_copy(update={"sigma_pixels": float(np.clip(np.hypot(sigma, 2.0), 4.0, 60.0))})
+
+
+def _with_flashes(
+    streaks: tuple[StreakTruth, ...], exposure: SimulatedExposure, settings: SimulationSettings
+) -> tuple[StreakTruth, ...]:
+    """Let a share of the trails tumble to darkness, and add aircraft 10 km away whose lights flash once a second."""
+    effects, random = settings.effects, random_stream(settings.seed, "flashes", exposure.expnum)
+    found = []
+    for streak in streaks:
+        period = float(random.uniform(0.05, 0.5))
+        tumbles = {"tumbling_amplitude": 1.0, "tumbling_period_deg": period}
+        found.append(streak.model_copy(update=tumbles if random.random() < effects.tumbling else {}))
+    for _ in range(random.poisson(effects.aircraft_per_exposure)):
+        radius, place = np.sqrt(random.random()), random.uniform(0.0, 2 * np.pi)
+        angle = float(random.uniform(0.0, 180.0))
+        peak, period = float(10.0 ** random.uniform(1.5, 3.0)), float(random.uniform(0.7, 1.5))
+        for side in (-0.5, 0.5):
+            offset = side * WINGSPAN_DEG
+            wing = StreakTruth(
+                xi_deg=float(radius * np.cos(place) - offset * np.sin(np.radians(angle))),
+                eta_deg=float(radius * np.sin(place) + offset * np.cos(np.radians(angle))),
+                angle_deg=angle,
+                peak_electrons=peak,
+                sigma_pixels=AIRCRAFT_SIGMA_PIXELS,
+                tumbling_amplitude=1.0,
+                tumbling_period_deg=period,
+            )
+            found.append(wing)
+    return tuple(found)

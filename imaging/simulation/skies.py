@@ -50,7 +50,11 @@ class SkyEffects(Settings):
     glints_per_exposure: float = Field(0.0, ge=0)
     """Mean number of glints of tumbling satellites in the field, 1 to 5 arcsec long."""
     wide_trails: float = Field(0.0, ge=0, le=1)
-    """Share of the trails that are out of focus and wide: low satellites, rarely aircraft."""
+    """Share of the trails that are out of focus and wide: low satellites."""
+    tumbling: float = Field(0.0, ge=0, le=1)
+    """Share of the satellites that tumble, so that their trails break into pieces."""
+    aircraft_per_exposure: float = Field(0.0, ge=0)
+    """Mean number of aircraft: two wide trails each, the lights of the wings, that flash."""
     tree_rings: bool = False
     """Displacement of sources by the rings of the silicon's impurities."""
     edge_fields: bool = False
@@ -115,6 +119,15 @@ _HARD = _TYPICAL.with_values(
     cloud_structure=0.6,
     glints_per_exposure=20.0,
     wide_trails=0.3,
+    tumbling=0.2,
+    aircraft_per_exposure=0.1,
+    twilight=0.15,
+    nebulosity_mag=25.5,
+    dust_lanes=True,
+    deferred_charge=5e-7,
+    afterglows_per_ccd=1.0,
+    switching_columns_per_ccd=2.0,
+    low_light_loss=0.002,
     large_galaxies_per_ccd=0.5,
     small_variables=0.03,
 )

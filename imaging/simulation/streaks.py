@@ -100,7 +100,7 @@ def streak_ends(
     along = np.linspace(-FIELD_DEG, FIELD_DEG, 4097)
     angle = np.radians(streak.angle_deg)
     x, y = geometry.wcs.plane_to_pixel(streak.xi_deg + along * np.cos(angle), streak.eta_deg + along * np.sin(angle))
-    margin = 30.0
+    margin = max(30.0, REACH * streak.sigma_pixels)
     inside = (x > -margin) & (x < shape[1] + margin) & (y > -margin) & (y < shape[0] + margin)
     if not inside.any():
         return None

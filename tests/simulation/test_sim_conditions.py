@@ -11,6 +11,7 @@ from imaging.simulation.exposures import MoonTruth
 from imaging.simulation.galaxy_structure import KNOT_SHARE, bulge_shape_pixels, knots_of, large_galaxies
 from imaging.simulation.plan import plan_exposures
 from imaging.simulation.settings import demo_settings
+from imaging.simulation.skies import SkyEffects
 from imaging.simulation.stars import make_stars, with_small_variables
 from imaging.simulation.transients import _radii_by_profile
 
@@ -54,6 +55,26 @@ def test_a_hard_night_has_jumps_wide_trails_glints_and_structured_cloud():
     small = [w for w in exposures[0].clouds.waves if np.hypot(w.kx, w.ky) > 2 * np.pi / 0.51]
     assert np.sqrt(sum(w.amplitude**2 for w in small) / 2) == pytest.approx(0.6 * exposures[0].clouds.mean_mag)
     assert all(e.t_eff < 1.0 for e in exposures)
+
+
+def test_some_trails_break_into_pieces_and_aircraft_are_two_wide_ones():
+    effects = SkyEffects(tumbling=0.5, aircraft_per_exposure=0.5)
+    settings = demo_settings(n_template_epochs=60, streaks_per_exposure=4.0, effects=effects)
+    exposures = plan_exposures(settings)
+    streaks = [s for e in exposures for s in e.streaks]
+    wide = [s for s in streaks if s.sigma_pixels > 60.0]
+    planes = len(wide) / 2
+    assert planes == pytest.approx(0.5 * len(exposures), abs=4 * np.sqrt(0.5 * len(exposures)))
+    for left, right in zip(wide[::2], wide[1::2], strict=True):
+        along = np.radians(left.angle_deg)
+        apart = right.xi_deg - left.xi_deg, right.eta_deg - left.eta_deg
+        assert np.hypot(*apart) == pytest.approx(0.2)
+        assert apart[0] * np.cos(along) + apart[1] * np.sin(along) == pytest.approx(0.0, abs=1e-12)
+    others = [s for s in streaks if s.sigma_pixels <= 60.0]
+    tumbling = np.mean([s.tumbling_amplitude == 1.0 for s in others])
+    assert tumbling == pytest.approx(0.5, abs=4 * np.sqrt(0.25 / len(others)))
+    places = {(s.xi_deg, s.eta_deg) for e in plan_exposures(settings.with_values(effects={})) for s in e.streaks}
+    assert {(s.xi_deg, s.eta_deg) for s in others} == places  # the same satellites
 
 
 def test_movers_of_all_rates_are_uniform_in_the_logarithm():

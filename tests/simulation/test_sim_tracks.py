@@ -237,3 +237,16 @@ def test_satellites_that_miss_leave_nothing_and_others_keep_their_numbers():
     before = image.copy()
     assert len(add_streaks(image, exposure_of(streaks=(missing,)), geometry).index) == 0
     np.testing.assert_array_equal(image, before)
+
+
+def test_the_wing_of_a_wide_trail_that_passes_beside_the_ccd_is_drawn():
+    geometry = TrueGeometry(exposure_of(), 27, NOWHERE)
+    plane = [geometry.wcs.pixel_to_plane(-150.0, y) for y in (0.0, 400.0)]
+    (xi, eta), (xi1, eta1) = ((float(a), float(b)) for a, b in plane)
+    angle = float(np.degrees(np.arctan2(eta1 - eta, xi1 - xi)))
+    image = np.zeros((400, 300), dtype=np.float32)
+    add_streaks(
+        image, exposure_of(streaks=(trail(xi_deg=xi, eta_deg=eta, angle_deg=angle, sigma_pixels=75.0),)), geometry
+    )
+    expected = 500.0 * np.exp(-0.5 * ((np.arange(300) + 150.0) / 75.0) ** 2)
+    np.testing.assert_allclose(image[200, :180], expected[:180], rtol=0.05)  # cut at 4.5 widths
