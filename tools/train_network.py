@@ -46,7 +46,7 @@ from tools.score_stamps import (
     stored_rows,
 )
 from tools.sky_nights import labelled_rows, training_nights
-from tools.train_score import FIRST_NIGHT, scenarios, together
+from tools.train_score import FIRST_NIGHT, FIRST_PAIR, scenarios, together
 
 FloatArray = NDArray[np.float64]
 
@@ -223,9 +223,8 @@ def kept_rows(ccds: Sequence[Judged], models: Mapping[str, Model], what: str) ->
         for low, high in SNR_RANGES:
             of = real & (snr >= low) & (snr < high)
             name = f"{label}, {what}: real of S/N {low:g} to {high:g} kept with {n_false} false ones"
-            rows.append(
-                Row(name, 100 * float((used & (p > limit))[of].mean()) if of.any() else None, "%", n=int(of.sum()))
-            )
+            share = 100 * float((used & (p > limit))[of].mean()) if of.any() else None
+            rows.append(Row(name, share, "%", n=int(of.sum())))
     return rows
 
 
@@ -235,17 +234,16 @@ def cost_rows(ccds: Sequence[Judged], network: Network, label: str) -> list[Row]
     for ccd in ccds:
         network.probability(ccd.features)
     spent, count = 1e3 * (time.process_time() - began), sum(len(ccd.features) for ccd in ccds)
+    name, n = f"{label}: time per CCD of {count / len(ccds):.0f} detections", len(ccds)
     return [
-        at_most(
-            f"{label}: time per CCD of {count / len(ccds):.0f} detections", spent / len(ccds), "ms", MAX_MS, n=len(ccds)
-        ),
+        at_most(name, spent / n, "ms", MAX_MS, n=n),
         at_most(f"{label}: size", network.megabytes, "MB", MAX_MB),
     ]
 
 
-def networks(sources: Sequence[Sequence[Labelled]], folder: Path) -> tuple[OfFeatures, dict[str, Network]]:
-    """Train on three of every four sets: a model of the present kind and the networks, which the folder gets."""
-    (rows, is_real, _), source = together(sources, held=False)
+def networks(sources: Sequence[Sequence[Labelled]], folder: Path, quarter: int) -> tuple[Model, dict[str, Network]]:
+    """Train on all sets but a quarter: a model of the present kind and the networks, which the folder gets."""
+    (rows, is_real, _), source = together(sources, held=False, quarter=quarter)
     features, stamps = split_rows(rows)
     same = train_score(features.astype(float), is_real, "same sets", source)
     none = ScoreModel("stamps", np.zeros(0), np.zeros(0), np.zeros(0), 0.0)
@@ -257,30 +255,29 @@ def networks(sources: Sequence[Sequence[Labelled]], folder: Path) -> tuple[OfFea
     return OfFeatures(same), made
 
 
-def held_pairs(pairs: Sequence[Labelled]) -> list[Judged]:
-    """Return the pairs that are held out, without flags."""
-    return [Judged(rows, snr, np.zeros(len(snr), np.int32), ~is_real, is_real) for rows, is_real, snr in pairs[3::4]]
+def unflagged(pairs: Sequence[Labelled]) -> list[Judged]:
+    """Return the detections of pairs, without flags."""
+    return [Judged(rows, snr, np.zeros(len(snr), np.int32), ~is_real, is_real) for rows, is_real, snr in pairs]
 
 
 def main() -> None:
     """Train, write the networks, and print all rows."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=48, help="number of full-size pairs to simulate")
-    parser.add_argument("--first-seed", type=int, default=1000)
     parser.add_argument("--nights", type=int, default=8, help="number of nights of the named skies")
-    parser.add_argument(
-        "--keep", type=Path, metavar="FOLDER", required=True, help="folder of pairs, nights and networks"
-    )
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", required=True, help="pairs, nights and networks")
+    parser.add_argument("--quarter", type=int, choices=range(4), default=3, help="which quarter is held out")
     parser.add_argument("--judge", type=Path, nargs="*", default=(), metavar="NIGHT", help="folder of a searched night")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     options = parser.parse_args()
-    pairs = [labelled_pair_rows(scenario, options.keep) for scenario in scenarios(options.pairs, options.first_seed)]
+    quarter = options.quarter
+    pairs = [labelled_pair_rows(scenario, options.keep) for scenario in scenarios(options.pairs, FIRST_PAIR)]
     roots = [night.root for night in training_nights(options.keep, FIRST_NIGHT, options.nights)]
     nights = [labelled_rows(root, stored_rows, WIDTH) for root in roots]
-    same, made = networks([sets for sets in (pairs, nights) if sets], options.keep)
+    same, made = networks([sets for sets in (pairs, nights) if sets], options.keep, quarter)
     models: dict[str, Model] = {"shipped": OfFeatures(shipped_model()), "same sets": same, **made}
-    judged = {"pairs held out": held_pairs(pairs)}
-    judged["nights held out"] = [ccd for root in roots[3::4] for ccd in judged_ccds(root, stored_rows)]
+    judged = {"pairs held out": unflagged(pairs[quarter::4])}
+    judged["nights held out"] = [ccd for root in roots[quarter::4] for ccd in judged_ccds(root, stored_rows)]
     judged["nights to judge"] = [ccd for root in options.judge for ccd in judged_ccds(root, stored_rows)]
     stamps, rows = list(found_stamps()), []
     for what, ccds in judged.items():

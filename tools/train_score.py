@@ -31,8 +31,8 @@ from tools.own_labels import Labelled, own_labels
 from tools.sky_nights import labelled_night, training_nights
 
 SEEINGS = ((1.15, 0.90), (0.95, 1.15), (1.30, 1.00), (1.05, 1.00), (0.90, 1.20), (1.20, 1.10))
-FIRST_NIGHT = 61001
-"""Seed of the first night of the named skies."""
+FIRST_PAIR, FIRST_NIGHT = 1000, 61001
+"""Seeds of the first pair and of the first night of the named skies."""
 
 PARTS = 4
 """Number of parts into which a team's labels are split; one of them is held out."""
@@ -84,7 +84,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line, whose defaults are those of the shipped model."""
     made = argparse.ArgumentParser(description=__doc__)
     made.add_argument("--pairs", type=int, default=48, help="number of full-size pairs to simulate")
-    made.add_argument("--first-seed", type=int, default=1000)
+    made.add_argument("--first-seed", type=int, default=FIRST_PAIR)
     made.add_argument("--nights", type=int, default=8, help="number of nights of the named skies")
     made.add_argument("--keep", type=Path, metavar="FOLDER", help="keep pairs and nights there, and reuse them")
     made.add_argument("--version", default="skies-2")
@@ -129,9 +129,11 @@ def told(labelled: Labelled) -> str:
     return f"{int(labelled[1].sum())} real, {int((~labelled[1]).sum())} bogus"
 
 
-def together(sources: Sequence[Sequence[Labelled]], *, held: bool) -> tuple[Labelled, NDArray[np.int64]]:
-    """Return every fourth set of every source, or the others, as one, and the (n,) numbers of their sources."""
-    sets = [(number, s) for number, of in enumerate(sources) for n, s in enumerate(of) if (n % 4 == 3) == held]
+def together(
+    sources: Sequence[Sequence[Labelled]], *, held: bool, quarter: int = 3
+) -> tuple[Labelled, NDArray[np.int64]]:
+    """Return a quarter of the sets of every source, or the others, as one, and the (n,) numbers of their sources."""
+    sets = [(number, s) for number, of in enumerate(sources) for n, s in enumerate(of) if (n % 4 == quarter) == held]
     labelled = tuple(np.concatenate([s[k] for _, s in sets]) for k in range(3))
     return labelled, np.repeat([number for number, _ in sets], [len(s[1]) for _, s in sets])  # type: ignore[return-value]
 

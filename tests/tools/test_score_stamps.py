@@ -16,7 +16,7 @@ from imaging.schemas.difference import DetectionFlag as Flag
 from tests.difference.drawn import measurements
 from tools.judge_score import Judged
 from tools.score_stamps import SIDE, WIDTH, cut_stamps, rows_of_detections, split_rows, stored_planes
-from tools.train_network import OfFeatures, held_pairs, kept_rows, stamp_rows
+from tools.train_network import OfFeatures, kept_rows, stamp_rows, unflagged
 from tools.train_score import together
 
 HALF, NOISE, ERROR = SIDE // 2, 5.0, 40.0
@@ -103,7 +103,7 @@ def test_models_are_compared_at_as_many_false_detections_as_the_first_has_above_
     assert lenient[4].value == 50.0  # 0.7 of the first is above its third highest false one, 0.4; 0.3 is not
 
 
-def test_every_fourth_set_is_held_out_of_every_source():
+def test_a_quarter_of_the_sets_is_held_out_of_every_source():
     def labelled(number):
         return np.full((2, 1), float(number)), np.array([True, False]), np.full(2, 6.0)
 
@@ -113,7 +113,8 @@ def test_every_fourth_set_is_held_out_of_every_source():
     assert is_real.tolist() == [True, False] * 7
     (rows, *_), source = together(sources, held=True)
     assert rows[:, 0].tolist() == [3, 3, 13, 13] and source.tolist() == [0, 0, 1, 1]
-    (judged,) = held_pairs(sources[0])
+    assert together(sources, held=True, quarter=0)[0][0][::2, 0].tolist() == [0, 4, 10]
+    (judged,) = unflagged(sources[0][3::4])
     assert judged.features[0, 0] == 3 and judged.is_false.tolist() == [False, True] and not judged.flags.any()
 
 
