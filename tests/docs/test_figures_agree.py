@@ -22,7 +22,10 @@ SOURCES = {
     ],
     "real cut-outs, other": [(STAMPS, ("real stamps: unflagged others with score above 0.5",), 1)],
     "typical sky, coordinates": [(SINGLE, (f"typical, i: {NOISELESS}",), 1)],
-    "typical sky in g, coordinates": [(SINGLE, (f"typical, g: {NOISELESS}",), 1)],
+    "typical sky in g, coordinates": [
+        (SINGLE, (f"typical, g: {NOISELESS}",), 1),
+        (SINGLE, ("typical, g: coordinates of stars of listed colour without photon noise, rms per axis",), 1),
+    ],
     "typical sky, PSF model": [(SINGLE, (f"typical, {band}: {RESIDUAL}",), 1) for band in "ig"],
     "typical sky, scatter": [
         (SINGLE, tuple(f"typical, {b}: scatter of PSF magnitudes of 16 to 18 mag beyond the stated" for b in "ig"), 1)
