@@ -45,15 +45,15 @@ def true_covariance(truth: TurbulenceTruth, first: FloatArray, second: FloatArra
     return np.asarray(np.block([[ee, en], [en, nn]]))
 
 
-def ideal_error_mas(
+def ideal_errors_mas(
     truth: TurbulenceTruth,
     stars: FloatArray,
     ccd: NDArray[np.int64],
     error_mas: FloatArray,
     wanted: FloatArray,
     wanted_ccd: NDArray[np.int64],
-) -> float:
-    """Return the rms error per axis of the best linear prediction of the displacements.
+) -> FloatArray:
+    """Return the (m,) rms errors per axis of the best linear prediction of the displacements.
 
     The stars' noise and the covariance are known, the offsets of the CCDs are not.
 
@@ -77,4 +77,4 @@ def ideal_error_mas(
     towards = prior(wanted, wanted_ccd)
     explained = np.sum(towards * cho_solve(factor, towards.T).T, axis=1)
     total = np.diag(true_covariance(truth, wanted[:1], wanted[:1])).repeat(len(wanted)) + OFFSET_MAS**2
-    return float(np.sqrt(np.mean(np.maximum(total - explained, 0.0))))
+    return np.asarray(np.sqrt(np.maximum(total - explained, 0.0).reshape(2, -1).mean(axis=0)))

@@ -8,7 +8,6 @@ truth. ``--quick`` takes four exposures for the maps and leaves out the second n
 """
 
 import argparse
-import shutil
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -16,31 +15,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from bench.displacement_maps import SEED, build_maps, copy_maps, map_settings, process_exposures, without_maps
 from bench.plain_night import PlainNight
 from bench.report import Row, print_report
 from bench.sky_night import SkyNight
 from bench.sky_single_epoch import rows_on_sky
 from blocks.site import Site
 from imaging.identity import ExposureId
-from imaging.io.calibrations import CalibrationLibrary, write_manifest
-from imaging.io.manifest import Kind
-from imaging.masters.settings import DisplacementSettings
-from imaging.simulation.night import simulate_night
-from imaging.simulation.settings import DEMO_CCDS, SimulationSettings
-from tasks.build_pixel_displacement import displacement_job, fit_displacements
+from imaging.simulation.settings import DEMO_CCDS
 from tasks.calibrate import calibrate, calibrate_job
-from tasks.calibration_files import master_path, record_files
 from tasks.engine.jobs import StepResult
 from tasks.jobs import StepJob
 from tasks.products import observed_exposure, product_inputs
 from tasks.tie_astrometry import tie_astrometry, tie_astrometry_job
 
-KIND: Kind = "pixel_displacement"
-EPOCH = "rings"
-DITHER_ARCSEC = 240.0
 CCDS = DEMO_CCDS[:2]
 N_TESTED = 4
-SEED, OTHER_SEED = 21, 1
+OTHER_SEED = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +51,7 @@ class EpochNight(SkyNight):
     def settings(self) -> Any:  # noqa: ANN401
         """Settings of the simulation."""
         plain: Any = SkyNight.settings.fget(self)  # type: ignore[attr-defined]
-        if not self.n_map:
-            return plain
-        dithers = {"template_dither_arcsec": DITHER_ARCSEC, "search_dither_arcsec": DITHER_ARCSEC}
-        numbers = {"n_template_epochs": self.n_map, "n_search_exposures": N_TESTED}
-        given = {"sky": self.sky, "seed": self.seed, "bands": (self.band,), "ccds": self.ccds, "focus_ccds": False}
-        return SimulationSettings.model_validate(given | numbers | dithers)
+        return map_settings(self.band, self.ccds, self.n_map, N_TESTED) if self.n_map else plain
 
     def expnums(self, *, search: bool) -> list[int]:
         """Return the numbers of the exposures that are compared with the truth."""
@@ -74,38 +60,6 @@ class EpochNight(SkyNight):
     def exposures(self, night: PlainNight, *, search: bool) -> list[ExposureId]:
         """Return the search exposures, or the earlier ones."""
         return [night.identity(item) for item in night.listed(self.settings.night, search=search)]
-
-    def process(self) -> None:
-        """Simulate and process the exposures that have not been."""
-        night = PlainNight.at(self.root)
-        if not (self.root / "exposures.csv").is_file():
-            simulate_night(self.root, self.settings, processes=1)
-        for who in [*self.exposures(night, search=False), *self.exposures(night, search=True)]:
-            if not any(night.site.store.glob(f"*/exp/*/{who.expnum}/**/*_zeropoints.parquet")):
-                night.single_epoch(who)
-
-
-def build_maps(night: PlainNight, exposures: Sequence[ExposureId]) -> dict[int, StepResult]:
-    """Build the maps from processed exposures and enter them into the library; returns the result of each CCD."""
-    site, last, results = night.site, exposures[-1], {}
-    for ccd in CCDS:
-        observed = observed_exposure(StepJob(exposure=last, ccd=ccd, site=site), "immask.fits")
-        job = displacement_job(ccd, exposures, observed, site, EPOCH, DisplacementSettings())
-        results[ccd] = night.run(fit_displacements, job)
-    enter_maps(site, last)
-    return results
-
-
-def enter_maps(site: Site, last: ExposureId) -> None:
-    """Enter the maps that are in the library's folder into its manifest."""
-    paths = [master_path(site, EPOCH, KIND, ccd, last.band) for ccd in CCDS]
-    record_files(site, last.night, EPOCH, {(KIND, last.band): paths})
-
-
-def without_maps(site: Site) -> None:
-    """Take the maps out of the manifest."""
-    manifest = CalibrationLibrary(site.calibrations).manifest
-    write_manifest(site.calibrations, [e for e in manifest.entries if e.kind != KIND], manifest.age_limits)
 
 
 def solve_again(night: PlainNight, who: ExposureId) -> None:
@@ -147,21 +101,19 @@ def measure(quick: bool, band: str, keep: Path | None) -> list[Row]:
         tested = {"other exposures": first} | ({} if quick else {"another night": other})
         rows: list[Row] = []
         for name, simulated in tested.items():
-            simulated.process()
+            process_exposures(simulated.root, simulated.settings)
             without_maps(Site.at(simulated.root))
             rows += compare(simulated, f"{name}, without maps")
         night = PlainNight.at(first.root)
         exposures = first.exposures(night, search=False)
-        for ccd, result in build_maps(night, exposures).items():
+        for ccd, result in build_maps(night, exposures, CCDS).items():
             for key, unit in (("ring_amplitude", ""), ("ring_amplitude_error", ""), ("n_stars", "")):
                 value = float(str(result.quality[key]))
                 rows.append(Row(f"CCD {ccd}: {key.replace('_', ' ')}", value, unit, n=n_map, seeds=(SEED,)))
         rows.append(Row("map of a CCD", night.costs[0].cpu_s, "CPU s", n=n_map))
         for name, simulated in tested.items():
-            site = Site.at(simulated.root)
             if simulated is not first:
-                shutil.copytree(first.root / "calibrations" / EPOCH, site.calibrations / EPOCH, dirs_exist_ok=True)
-                enter_maps(site, exposures[-1])
+                copy_maps(Site.at(first.root), Site.at(simulated.root), band)
             rows += compare(simulated, f"{name}, with maps")
     return rows
 

@@ -110,7 +110,7 @@ def measure_night(night: SkyNight, keep: Path) -> None:
     if not whole.is_processed:
         whole = replace(night, root=_scratch(night, keep))
         shutil.rmtree(whole.root, ignore_errors=True)
-    whole.process()
+    whole.process(keep)
     parts = {name: family.collect(whole) for name, family in FAMILIES.items()}
     n_failed = len((whole.root / "failures.txt").read_text(encoding="utf-8").splitlines())
     found = MeasuredNight(night, parts, commit(), n_failed=n_failed, cpu_s=time.process_time() - start)

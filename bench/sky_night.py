@@ -129,8 +129,15 @@ class SkyNight:
         """Run the steps of the simulated and registered night, here to its ranked list."""
         night.process(self.settings.night)
 
-    def process(self) -> None:
-        """Simulate the night and process it, unless that has been done; tell the CCDs that failed."""
+    def process(self, maps: Path | None = None) -> None:
+        """Simulate the night and process it, unless that has been done; tell the CCDs that failed.
+
+        Parameters
+        ----------
+        maps
+            Folder in which maps of tree rings and edges are kept; None processes the night without them.
+        """
+        from bench.displacement_maps import give_maps
         from bench.plain_night import PlainNight
         from blocks.site import Site
         from deployments.events.registry import register_night
@@ -150,6 +157,8 @@ class SkyNight:
             check_skymap=read_skymap,
             update=True,
         )
+        if maps is not None and settings.effects.tree_rings:
+            give_maps(site, maps, self.band, self.ccds)
         night = PlainNight(site, failures=[])
         self.run(night)
         costs = [asdict(cost) for cost in night.costs]
@@ -179,6 +188,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def processed_nights(options: argparse.Namespace, kind: type[SkyNight] = SkyNight) -> Iterator[SkyNight]:
     """Yield the nights of the command line, one after the other, each processed; temporary ones vanish afterwards.
 
+    Like a site at work, they have maps of tree rings and edges from exposures of other nights.
+
     Parameters
     ----------
     options
@@ -189,10 +200,15 @@ def processed_nights(options: argparse.Namespace, kind: type[SkyNight] = SkyNigh
     from imaging.simulation.settings import DEMO_CCDS
 
     ccds = DEMO_CCDS[: 2 if options.quick else 4]
-    for seed in range(options.seed, options.seed + options.nights):
-        night = kind(Path(), options.sky, options.band, options.sharp, seed, ccds)
-        with ExitStack() as stack:
-            folder = options.keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gw-workflow-bench-")))
-            night = replace(night, root=folder / night.name)
-            night.process()
-            yield night
+
+    def folder(stack: ExitStack) -> Path:
+        return options.keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gw-workflow-bench-")))
+
+    with ExitStack() as whole:
+        maps = folder(whole)
+        for seed in range(options.seed, options.seed + options.nights):
+            night = kind(Path(), options.sky, options.band, options.sharp, seed, ccds)
+            with ExitStack() as stack:
+                night = replace(night, root=folder(stack) / night.name)
+                night.process(maps)
+                yield night

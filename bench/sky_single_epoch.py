@@ -9,18 +9,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from bench.calibrated_pixels import mean_zeropoint_mag
-from bench.ideal_astrometry import ideal_error_mas
-from bench.measure_scores import (
-    FAINTEST_NEIGHBOUR,
-    MAS_PER_DEGREE,
-    MAS_PER_PIXEL,
-    MILLIMAG,
-    PLACES,
-    Truth,
-    counterparts,
-    undisturbed,
-)
+from bench.ideal_astrometry import ideal_errors_mas
+from bench.measure_scores import FAINTEST_NEIGHBOUR, MILLIMAG, PLACES, Truth, counterparts, undisturbed
 from bench.report import Row, at_least, at_most
+from bench.sky_astrometry import CcdCoordinates, has_colour, reference_stars, rms_per_axis, solution_errors_mas
 from bench.sky_goals import GOALS, Family, Goals
 from bench.sky_night import SkyNight, Stamp
 from blocks.site import Site
@@ -29,6 +21,7 @@ from imaging.io.tables import read_table
 from imaging.io.truth import source_truth_path
 from imaging.numerics.robust import mad_sigma
 from imaging.psf.model import PsfModel
+from imaging.simulation.exposures import SimulatedExposure
 from imaging.simulation.truth import read_exposure_truth
 from imaging.tables import column
 from imaging.wcs.tpv import sky_to_plane
@@ -57,9 +50,10 @@ class Measured:
     ----------
     wanted
         Number of CCDs that should have a catalogue.
-    solution_mas
-        Per CCD, rms error per axis of the coordinates without photon noise.
-    ideal_mas
+    solution_mas, coloured_mas, other_mas
+        Per CCD, rms error per axis of the coordinates without photon noise: of all stars, of those whose colour the
+        reference lists, and of the others.
+    ideal_mas, ideal_coloured_mas
         Per exposure, the same of an ideal Gaussian process on its reference stars (:mod:`bench.ideal_astrometry`).
     psf_residual
         (20 per CCD) rms of the difference of model and true PSF over the rms of the latter.
@@ -77,7 +71,10 @@ class Measured:
 
     wanted: int = 0
     solution_mas: list[float] = field(default_factory=list)
+    coloured_mas: list[float] = field(default_factory=list)
+    other_mas: list[float] = field(default_factory=list)
     ideal_mas: list[float] = field(default_factory=list)
+    ideal_coloured_mas: list[float] = field(default_factory=list)
     psf_residual: list[float] = field(default_factory=list)
     stars: list[FloatArray] = field(default_factory=list)
     magnitudes: list[FloatArray] = field(default_factory=list)
@@ -103,31 +100,40 @@ def collect(night: SkyNight) -> Measured:
     for expnum in [*night.expnums(search=True), *night.expnums(search=False)]:
         exposure = read_exposure_truth(night.root, expnum)
         adopted = _zeropoints(night, expnum)
-        reference, compared = [], []
+        reference, compared = [], {}
         for ccd in night.ccds:
-            catalogue, psf = night.product(expnum, ccd, "fullcat.parquet"), night.product(expnum, ccd, "psf.fits")
-            if catalogue is None or psf is None:
+            names = ("fullcat.parquet", "psf.fits", "matches.parquet")
+            catalogue, psf, matched = (night.product(expnum, ccd, name) for name in names)
+            if catalogue is None or psf is None or matched is None:
                 continue
-            sources = read_table(source_truth_path(night.root, expnum, ccd))
-            places = sky_to_plane(
-                *_compare(measured, sources, read_table(catalogue)), *(exposure.true_ra_deg, exposure.true_dec_deg)
-            )
-            compared.append(np.stack([*places, np.full(len(places[0]), ccd)]))
-            if (matches := night.product(expnum, ccd, "matches.parquet")) is not None:
-                reference.append(
-                    _reference_stars(read_table(matches), ccd, (exposure.true_ra_deg, exposure.true_dec_deg))
-                )
+            sources, matches = read_table(source_truth_path(night.root, expnum, ccd)), read_table(matched)
+            compared[ccd] = _compare(measured, sources, read_table(catalogue), matches)
+            reference.append(reference_stars(matches, ccd, (exposure.true_ra_deg, exposure.true_dec_deg)))
             measured.exposures.append(100_000_000 * night.seed + expnum)
             measured.psf_residual += psf_residuals(night.true_psf(exposure, ccd), read_psf(psf))
             if (zeropoint := adopted.get(ccd)) is not None:
                 measured.zeropoint_mmag.append(1000.0 * (zeropoint - mean_zeropoint_mag(Truth.of(sources))))
                 measured.fields.append(100 * night.seed + ccd)
         if reference:
-            stars, wanted = np.concatenate(reference, axis=1), np.concatenate(compared, axis=1)
-            measured.ideal_mas.append(
-                ideal_error_mas(exposure.turbulence, stars[:2].T, stars[2], stars[3:].T, wanted[:2].T, wanted[2])
-            )
+            _count_coordinates(measured, exposure, np.concatenate(reference, axis=1), compared)
     return measured
+
+
+def _count_coordinates(
+    measured: Measured, exposure: SimulatedExposure, stars: FloatArray, compared: dict[int, CcdCoordinates]
+) -> None:
+    """Count the coordinates of an exposure, and those of the ideal process on its (5, n) reference stars."""
+    for part in compared.values():
+        measured.solution_mas.append(rms_per_axis(part.errors_mas))
+        measured.coloured_mas.append(rms_per_axis(part.errors_mas[:, part.coloured]))
+        measured.other_mas.append(rms_per_axis(part.errors_mas[:, ~part.coloured]))
+    joined = (np.concatenate([getattr(part, name) for part in compared.values()]) for name in ("ra", "dec", "coloured"))
+    ra, dec, coloured = joined
+    wanted = np.stack(sky_to_plane(ra, dec, exposure.true_ra_deg, exposure.true_dec_deg), axis=-1)
+    ccds = np.repeat(list(compared), [part.ra.size for part in compared.values()])
+    ideal = ideal_errors_mas(exposure.turbulence, stars[:2].T, stars[2], stars[3:].T, wanted, ccds)
+    measured.ideal_mas.append(float(np.sqrt(np.mean(ideal**2))))
+    measured.ideal_coloured_mas.append(float(np.sqrt(np.mean(ideal[coloured] ** 2))))
 
 
 def _zeropoints(night: SkyNight, expnum: int) -> dict[int, Any]:
@@ -135,35 +141,28 @@ def _zeropoints(night: SkyNight, expnum: int) -> dict[int, Any]:
     return {row["ccd"]: row["zeropoint_mag"] for path in paths for row in read_table(path).to_pylist()}
 
 
-def _reference_stars(matches: pa.Table, ccd: int, centre: tuple[float, float]) -> FloatArray:
-    """Return (5, n): standard coordinates in degrees, CCD, and errors along both axes, centroids included, mas."""
-    used = column(matches, "used").astype(bool)
-    names = ("ra", "dec", "ra_error_mas", "dec_error_mas", "x_error", "y_error")
-    ra, dec, ra_error, dec_error, x_error, y_error = (column(matches, name)[used].astype(float) for name in names)
-    errors = np.hypot(ra_error, MAS_PER_PIXEL * y_error), np.hypot(dec_error, MAS_PER_PIXEL * x_error)
-    return np.stack([*sky_to_plane(ra, dec, *centre), np.full(ra.size, ccd), *errors])
-
-
-def _compare(measured: Measured, sources: pa.Table, catalogue: pa.Table) -> tuple[FloatArray, FloatArray]:
-    """Compare the single stars of a catalogue with the truth; return their true RA and Dec."""
+def _compare(measured: Measured, sources: pa.Table, catalogue: pa.Table, matches: pa.Table) -> CcdCoordinates:
+    """Compare the single stars of a catalogue with the truth; return their coordinates."""
     truth = Truth.of(sources)
     kept = column(sources, "flux_aperture_electrons").astype(float) > FAINTEST_NEIGHBOUR
     colour = column(sources, "g_minus_i").astype(float)[kept]
-    x, y, ra, dec, flux, error, clear, cloud_error = (
+    x, y, x_error, y_error, ra, dec, flux, error, clear, cloud_error = (
         column(catalogue, name).astype(float)
-        for name in ("x", "y", "ra", "dec", "flux_psf", "flux_psf_error", "transparency", "transparency_error")
+        for name in (
+            *("x", "y", "x_error", "y_error", "ra", "dec"),
+            *("flux_psf", "flux_psf_error", "transparency", "transparency_error"),
+        )
     )
     pairs = counterparts(truth, x, y)
     keep = pairs.same & pairs.alone & undisturbed(catalogue) & truth.is_star[pairs.index]
     keep &= flux > ASTROMETRY_SNR * error
     index = pairs.index[keep]
-    measured.solution_mas.append(
-        solution_error_mas(
-            np.stack([x[keep], y[keep]]),
-            np.stack([truth.x[index], truth.y[index]]),
-            np.stack([ra[keep], dec[keep]]),
-            np.stack([truth.ra[index], truth.dec[index]]),
-        )
+    errors_mas = solution_errors_mas(
+        np.stack([x[keep], y[keep]]),
+        np.stack([x_error[keep], y_error[keep]]),
+        np.stack([truth.x[index], truth.y[index]]),
+        np.stack([ra[keep], dec[keep]]),
+        np.stack([truth.ra[index], truth.dec[index]]),
     )
     relative, mag, some = error[keep] / flux[keep], truth.mag[index], truth.mag[index] < COLOUR_MAG[1]
     for found, true, stated in (
@@ -173,40 +172,7 @@ def _compare(measured: Measured, sources: pa.Table, catalogue: pa.Table) -> tupl
         difference = -MILLIMAG * np.log(flux[keep] / true)
         difference -= np.median(difference[some])
         found.append(np.stack([mag, difference, MILLIMAG * stated, colour[index]], axis=1))
-    return truth.ra[index], truth.dec[index]
-
-
-def solution_error_mas(pixels: FloatArray, true: FloatArray, sky: FloatArray, true_sky: FloatArray) -> float:
-    """Return the rms error per axis of an astrometric solution at its stars, without the errors of their centroids.
-
-    The part of the coordinates' errors that follows from the centroids is taken out with a plane per axis, which also
-    takes the smooth offset of the windowed centre of an asymmetric image from the star's true position for the
-    solution's; the worst per cent are not counted (blends).
-
-    Parameters
-    ----------
-    pixels, true
-        (2, n) measured and true positions, pixels.
-    sky, true_sky
-        (2, n) measured and true RA and Dec, degrees.
-    """
-    centroid = pixels - true
-    design = np.stack([np.ones(true.shape[1]), *(true / 2048.0 - 0.5)], axis=1)
-    near = np.all(np.abs(centroid - np.median(centroid, axis=1, keepdims=True)) < 0.3, axis=0)
-    noise = centroid - (design @ np.linalg.lstsq(design[near], centroid[:, near].T, rcond=None)[0]).T
-    east = ((sky[0] - true_sky[0] + 180.0) % 360.0 - 180.0) * np.cos(np.radians(true_sky[1]))
-    errors = MAS_PER_DEGREE * np.stack([east, sky[1] - true_sky[1]])
-    scale = _scale_mas(pixels, sky)
-    squared = np.sort(np.sum((errors - scale @ noise) ** 2, axis=0)[near])
-    return float(np.sqrt(squared[: max(int(0.99 * squared.size), 1)].mean() / 2))
-
-
-def _scale_mas(pixels: FloatArray, sky: FloatArray) -> FloatArray:
-    """Return the (2, 2) derivatives of the offsets to the east and north by x and y, mas per pixel."""
-    east = ((sky[0] - sky[0].mean() + 180.0) % 360.0 - 180.0) * np.cos(np.radians(sky[1]))
-    offsets = MAS_PER_DEGREE * np.stack([east, sky[1]])
-    design = np.stack([np.ones(pixels.shape[1]), *pixels], axis=1)
-    return np.asarray(np.linalg.lstsq(design, offsets.T, rcond=None)[0][1:].T)
+    return CcdCoordinates(truth.ra[index], truth.dec[index], has_colour(catalogue, matches)[keep], errors_mas)
 
 
 def psf_residuals(stamp: Stamp, psf: PsfModel) -> list[float]:
@@ -234,9 +200,7 @@ def rows_of(measured: Measured, label: str, seeds: Sequence[int], goals: Goals =
     """Return the rows; a figure whose sampling error exceeds a third of its tolerance has no value."""
     n, n_ccds = measured.wanted, len(measured.solution_mas)
     stars = np.concatenate([np.zeros((0, 4)), *measured.stars])
-    solution, residual, zeropoint = (
-        np.array(values) for values in (measured.solution_mas, measured.psf_residual, measured.zeropoint_mmag)
-    )
+    residual, zeropoint = np.array(measured.psf_residual), np.array(measured.zeropoint_mmag)
 
     def row(name: str, value: float | None, unit: str, goal: float, count: int) -> Row:
         return at_most(f"{label}: {name}", value, unit, goal, n=count, seeds=seeds)
@@ -252,15 +216,10 @@ def rows_of(measured: Measured, label: str, seeds: Sequence[int], goals: Goals =
     magnitudes = np.concatenate([np.zeros((0, 4)), *measured.magnitudes])
     calibrated, _ = excess_scatter_mmag(magnitudes)
     whole = float(np.std(magnitudes[_between(magnitudes, SCATTER_MAG), 1])) if n_bright else None
-    ideal = float(np.sqrt(np.mean(np.square(measured.ideal_mas)))) if measured.ideal_mas else np.nan
-    goal = goals.ideal_factor * ideal
-    coordinates = rms_of(solution, measured.exposures, goal)
     adopted = rms_of(zeropoint, measured.fields, goals.zeropoint_mmag)
     return [
         at_least(f"{label}: CCDs with a catalogue", n_ccds, "", n, n=n, seeds=seeds),
-        row("coordinates without photon noise, rms per axis", coordinates, "mas", goal, n_ccds),
-        Row(f"{label}: the same, ideal process on the same stars", ideal, "mas", n=n_ccds, seeds=tuple(seeds)),
-        Row(f"{label}: the same, worst CCD", worst(solution), "mas", n=n_ccds, seeds=tuple(seeds)),
+        *_coordinate_rows(measured, label, seeds, goals.ideal_factor),
         row("PSF, rms residual", _percent(psf), "%", goals.psf_percent, residual.size),
         row("PSF, rms residual, worst place", worst_place, "%", goals.psf_worst_percent, residual.size),
         row(
@@ -280,6 +239,34 @@ def rows_of(measured: Measured, label: str, seeds: Sequence[int], goals: Goals =
         row("the same beyond the stated, error of clouds included", calibrated, "mmag", goals.scatter_mmag, n_bright),
         row("zero point, rms", adopted, "mmag", goals.zeropoint_mmag, len(set(measured.fields))),
     ]
+
+
+def _coordinate_rows(measured: Measured, label: str, seeds: Sequence[int], factor: float) -> list[Row]:
+    """Return the rows of the coordinates of all stars, of those of listed colour, and of the others."""
+    rows, n = [], len(measured.solution_mas)
+
+    def add(name: str, value: float) -> None:
+        rows.append(Row(f"{label}: {name}", value if np.isfinite(value) else None, "mas", n=n, seeds=tuple(seeds)))
+
+    for stars, same, values, ideals in (
+        ("", "the same", measured.solution_mas, measured.ideal_mas),
+        (" of stars of listed colour", "of listed colour", measured.coloured_mas, measured.ideal_coloured_mas),
+    ):
+        ideal = _root_mean_square(ideals)
+        goal = factor * ideal
+        found = rms_of(np.array(values), measured.exposures, goal) if values else None
+        name = f"{label}: coordinates{stars} without photon noise, rms per axis"
+        rows.append(at_most(name, found, "mas", goal, n=n, seeds=seeds))
+        add(f"{same}, ideal process on the same stars", ideal)
+        add(f"{same}, worst CCD", max(values, default=np.nan))
+    add("coordinates of the other stars", _root_mean_square(measured.other_mas))
+    return rows
+
+
+def _root_mean_square(values: Sequence[float]) -> float:
+    """Return the root mean square of the finite values; NaN without one."""
+    finite = np.array(values)[np.isfinite(values)] if values else np.zeros(0)
+    return float(np.sqrt(np.mean(finite**2))) if finite.size else np.nan
 
 
 def rms_of(values: FloatArray, samples: Sequence[int] | NDArray[np.int64], goal: float) -> float | None:

@@ -37,7 +37,7 @@ from imaging.photometry.colours import (
 from imaging.photometry.expected_colours import source_colours
 from imaging.photometry.match import match_reference
 from imaging.photometry.settings import CalibrationSettings, PhotometrySettings
-from imaging.photometry.transparency import Transparency, final_catalogue, without_clouds
+from imaging.photometry.transparency import Transparency, final_catalogue, scaled_fluxes, without_clouds
 from imaging.photometry.zeropoint import CcdZeropoint, solve_ccd
 from imaging.quantise import image_steps
 from imaging.schemas.reference import CALIBRATED_STARS
@@ -122,6 +122,7 @@ def calibrate(job: StepJob) -> StepResult:
     image = CcdImage(planes["SCI"], planes["MSK"], planes["WGT"], header)
     with times.step("coordinates"):
         mask_streaks(image, streaks)
+        image, catalogue = without_areas(image, catalogue, tied)
         catalogue = place_sources(catalogue, tied, image.shape)
     with times.step("zero_point"):
         matches, own, pairs, clouds = _match(job, catalogue, tied, image, settings)
@@ -162,6 +163,14 @@ def own_zeropoint(result: StepResult) -> CcdZeropoint:
         n_matched=quality["n_matched"],
         n_used=quality["n_used"],
     )
+
+
+def without_areas(image: CcdImage, catalogue: pa.Table, tied: TiedCcd) -> tuple[CcdImage, pa.Table]:
+    """Return image and catalogue with the fluxes of sources, not divided by the areas of the pixels in the flat."""
+    if tied.displacement is None:
+        return image, catalogue
+    x, y = (column(catalogue, name).astype(np.float64) for name in ("x", "y"))
+    return tied.displacement.times_area(image), scaled_fluxes(catalogue, tied.displacement.area(x, y))
 
 
 def place_sources(
@@ -245,7 +254,7 @@ def _write(
     header |= {"SCAMPNUM": tied.n_stars, "SCAMPREF": "GAIA", "SCAMPFLG": 0 if tied.source == "own" else 1}
     header |= {"ASTRRMS": _per_axis(tied.rms_mas), "ASTRRMSC": _per_axis(tied.left_out_rms_mas)}
     if tied.displacement is not None:
-        header["PIXDISP"] = (tied.displacement.name, "displacements taken from catalogue positions")
+        header["PIXDISP"] = (tied.displacement.name, "taken from catalogue positions, and from fluxes")
     header["MAGZERO"] = (own.zeropoint_mag, "[mag] of one electron, by the CCD's own stars")
     planes: dict[str, NDArray[Any]] = {"SCI": image.science, "MSK": image.mask, "WGT": image.weight, **extra}
     comments = [BETTER_IN_CATALOGUE, ADOPTED_ZEROPOINT]

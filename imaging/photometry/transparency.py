@@ -246,13 +246,20 @@ def final_catalogue(catalogue: pa.Table, clouds: Transparency | None) -> pa.Tabl
     there, error = np.ones(catalogue.num_rows), np.zeros(catalogue.num_rows)
     if clouds is not None:
         there, error = clouds.at(column(catalogue, "x").astype(float), column(catalogue, "y").astype(float))
-        for name in FLUXES:
-            values = column(catalogue, name)
-            divisor = (there if values.ndim == 1 else there[:, None]).astype(np.float32)
-            catalogue = with_column(catalogue, name, values / divisor)
+        catalogue = scaled_fluxes(catalogue, 1.0 / there)
     columns = {name: catalogue.column(name) for name in CATALOGUE.names}
     columns |= {"transparency": there, "transparency_error": error}
     return make_table(columns, FINAL_CATALOGUE).replace_schema_metadata(catalogue.schema.metadata)
+
+
+def scaled_fluxes(catalogue: pa.Table, factor: FloatArray) -> pa.Table:
+    """Return a catalogue with :data:`FLUXES` times a factor of each source, (n,)."""
+    for name in FLUXES:
+        values = column(catalogue, name)
+        catalogue = with_column(
+            catalogue, name, values * (factor if values.ndim == 1 else factor[:, None]).astype(np.float32)
+        )
+    return catalogue
 
 
 def _hats(places: NDArray[np.floating] | NDArray[np.integer], nodes: int) -> FloatArray:

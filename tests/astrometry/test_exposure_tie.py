@@ -5,7 +5,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from bench.ideal_astrometry import ideal_error_mas
+from bench.ideal_astrometry import ideal_errors_mas
 from imaging.astrometry.displacement import PixelDisplacement
 from imaging.astrometry.fit import Pairs, fit_ccd, pair_errors_mas
 from imaging.astrometry.settings import AstrometrySettings
@@ -192,7 +192,7 @@ def test_positions_are_as_good_as_those_of_a_process_that_knows_the_covariance()
             wanted.append(seeds[ccd].pixel_to_plane(*random.uniform(50, [[1997], [4045]], (2, 180))))
         noise = np.full((360, 2), np.hypot(3.0, 0.5))
         places, wanted = (np.concatenate(list_of, axis=1).T for list_of in (places, wanted))
-        ideal.append(ideal_error_mas(sky.truth_of_turbulence, places, number, noise, wanted, number))
+        ideal.append(ideal_errors_mas(sky.truth_of_turbulence, places, number, noise, wanted, number))
     reached, best = (float(np.sqrt(np.mean(np.square(values)))) for values in (errors, ideal))
     assert best > 1.5
     assert reached < 1.2 * best

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 from bench.report import at_most, cells
+from bench.sky_astrometry import rms_per_axis, solution_errors_mas
 from bench.sky_candidates import Ranked, are_false
 from bench.sky_candidates import rows_of as candidate_rows
 from bench.sky_difference import KINDS, Collected, clear_fluxes, listed_detections, places_of, rate_of, rows_of
@@ -20,7 +21,6 @@ from bench.sky_single_epoch import (
     excess_scatter_mmag,
     psf_residuals,
     rms_of,
-    solution_error_mas,
 )
 from bench.sky_single_epoch import rows_of as single_epoch_rows
 from blocks.site import Site
@@ -194,7 +194,36 @@ def test_errors_of_centroids_are_not_errors_of_the_solution():
     true_dec = -40.0 + true[0] * -0.263 / 3600
     true_ra = 150.0 + true[1] * 0.263 / 3600 / np.cos(np.radians(true_dec))
     sky = np.stack([ra + mas[0] / 3.6e6 / np.cos(np.radians(dec)), dec + mas[1] / 3.6e6])
-    assert solution_error_mas(true + noise, true, sky, np.stack([true_ra, true_dec])) == pytest.approx(5.9, rel=0.06)
+    errors = solution_errors_mas(true + noise, np.full(true.shape, 0.02), true, sky, np.stack([true_ra, true_dec]))
+    assert rms_per_axis(errors) == pytest.approx(5.9, rel=0.06)
+
+
+def test_the_plane_of_the_centroids_follows_the_good_ones():
+    true = RNG.uniform(0.0, [[2047.0], [4095.0]], (2, 400))
+    stated = np.where(np.arange(400) % 2 == 0, 0.002, 0.08) + np.zeros((2, 1))
+    measured = true + RNG.normal(0.0, stated) + 0.05 + 0.1 * true / 4096.0
+    true_dec = -40.0 - true[0] * 0.263 / 3600
+    true_ra = 150.0 + true[1] * 0.263 / 3600 / np.cos(np.radians(true_dec))
+    solved = (measured - 0.05) / (1.0 + 0.1 / 4096.0)  # the solution knows the offset of the centres
+    dec = -40.0 - solved[0] * 0.263 / 3600
+    ra = 150.0 + solved[1] * 0.263 / 3600 / np.cos(np.radians(dec))
+    errors = solution_errors_mas(measured, stated, true, np.stack([ra, dec]), np.stack([true_ra, true_dec]))
+    assert rms_per_axis(errors) < 0.5  # 1.3 mas with one weight: 21 mas sqrt(3 / 800)
+
+
+def test_coordinates_are_told_for_stars_of_listed_colour_and_for_the_others():
+    measured = Measured(wanted=10, exposures=[k // 2 for k in range(10)], ideal_mas=[1.5] * 5)
+    measured.solution_mas, measured.coloured_mas, measured.other_mas = (
+        [3.0, 3.1] * 5,
+        [1.3, 1.35] * 5,
+        [5.0, np.nan] * 5,
+    )
+    measured.ideal_coloured_mas = [1.2] * 5
+    rows = {row.name.removeprefix("typical, g: "): row for row in single_epoch_rows(measured, "typical, g", (1,))}
+    assert rows["coordinates without photon noise, rms per axis"].ok is False
+    assert rows["coordinates of stars of listed colour without photon noise, rms per axis"].ok is True
+    assert rows["of listed colour, ideal process on the same stars"].value == pytest.approx(1.2)
+    assert rows["coordinates of the other stars"].value == pytest.approx(5.0)
 
 
 def test_a_root_mean_square_is_known_where_its_samples_are_many():

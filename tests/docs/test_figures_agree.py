@@ -10,7 +10,7 @@ from tasks.steps import NIGHT_STAGES, STEPS, steps_of
 ROOT = Path(__file__).resolve().parents[2]
 SINGLE, PHOTOMETRY = "bench.single_epoch", "bench.calibration"
 DIFFERENCE, CANDIDATES = "bench.difference", "bench.candidates"
-STAMPS, MAPS, FALSE = "bench.real_stamps", "bench.pixel_displacement", "false detections per CCD"
+STAMPS, FALSE = "bench.real_stamps", "false detections per CCD"
 NOISELESS, RESIDUAL = "coordinates without photon noise, rms per axis", "PSF, rms residual"
 GRIZ = tuple(f"from pixels, {band}: zero point of a CCD, rms" for band in "griz")
 
@@ -21,10 +21,10 @@ SOURCES = {
         (STAMPS, ("real stamps: and no flag",), 1),
     ],
     "real cut-outs, other": [(STAMPS, ("real stamps: unflagged others with score above 0.5",), 1)],
-    "typical sky, coordinates": [(SINGLE, (f"typical, {band}: {NOISELESS}",), 1) for band in "ig"],
-    "typical sky with maps": [
-        (MAPS, (f"another night, with maps: {NOISELESS}",), 1),
-        (MAPS, (f"other exposures, with maps: {NOISELESS}",), 1),
+    "typical sky, coordinates": [(SINGLE, (f"typical, i: {NOISELESS}",), 1)],
+    "typical sky in g, coordinates": [
+        (SINGLE, (f"typical, g: {NOISELESS}",), 1),
+        (SINGLE, ("typical, g: coordinates of stars of listed colour without photon noise, rms per axis",), 1),
     ],
     "typical sky, PSF model": [(SINGLE, (f"typical, {band}: {RESIDUAL}",), 1) for band in "ig"],
     "typical sky, scatter": [
