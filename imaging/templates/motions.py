@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imaging.image import CalibratedImage
+from imaging.psf.draw import draw_stamp, local_samples, position_terms
 
 FloatArray = NDArray[np.float64]
 
@@ -54,13 +55,17 @@ def move_stars(image: CalibratedImage, x: FloatArray, y: FloatArray, new_x: Floa
         core = (slice(b - CORE, b + CORE + 1), slice(a - CORE, a + CORE + 1))
         if not (weight[core] > 0).all():
             continue
-        columns = np.arange(max(a - reach, 0), min(a + reach + 1, nx))
-        rows = np.arange(max(b - reach, 0), min(b + reach + 1, ny))
-        old = psf.at_offsets(a, b, columns - x[k], rows - y[k])
-        shape = old[b - CORE - rows[0] :, a - CORE - columns[0] :][: 2 * CORE + 1, : 2 * CORE + 1]
+        terms = position_terms(a, b, psf.degree, psf.origin, psf.scale)
+        samples = local_samples(psf.coefficients, terms, psf.coefficients.shape[1])
+        old = draw_stamp(samples, psf.step, x[k] - a, y[k] - b, reach)
+        new = draw_stamp(samples, psf.step, new_x[k] - a, new_y[k] - b, reach)
+        shape = old[reach - CORE : reach + CORE + 1, reach - CORE : reach + CORE + 1]
         shape = shape - shape.mean()  # so that a constant, as of neighbours, has no effect
         flux = float((shape * science[core]).sum() / (shape**2).sum())
-        new = psf.at_offsets(a, b, columns - new_x[k], rows - new_y[k])
-        science[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] += flux * (new - old)
+        top, left = max(b - reach, 0), max(a - reach, 0)
+        around = science[top : b + reach + 1, left : a + reach + 1]
+        ny_in, nx_in = around.shape
+        inner = slice(top - b + reach, top - b + reach + ny_in), slice(left - a + reach, left - a + reach + nx_in)
+        around += flux * (new - old)[inner]
         moved += 1
     return moved
