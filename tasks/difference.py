@@ -33,6 +33,7 @@ from imaging.io.tables import write_table
 from imaging.quantise import DIFFERENCE_STEPS, DIFFERENCE_WEIGHT_STEP, flux_step, image_step, weight_step
 from imaging.schemas.difference import FAKES
 from imaging.tables import column
+from imaging.templates.motions import move_stars
 from imaging.templates.resampling_inputs import EXTENSIONS, resampling_inputs_from
 from imaging.templates.settings import TemplateSettings
 from imaging.wcs.header import corner_keywords, stamp_keywords
@@ -131,10 +132,12 @@ def difference(job: StepJob) -> StepResult:
     """Search one CCD for transients and variables relative to its templates."""
     search = read_calibrated(job, "search")
     names = sorted(name for name in job.parameters["zeropoints_mag"] if name != "search")
-    templates = (read_calibrated(job, name) for name in names)
     observed = exposure_from_header(search.pixels.header, search.label)
-    identity = Identity(observed.expnum, observed.band, observed.night, job.ccd or 0, observed.mjd_mid)
-    stars = bright_stars(job, search, observed.mjd_mid)
+    mjd = observed.mjd_mid
+    identity = Identity(observed.expnum, observed.band, observed.night, job.ccd or 0, mjd)
+    reference = reference_around(job, search)
+    stars = bright_stars(reference, search, mjd)
+    templates = (with_stars_moved(read_calibrated(job, name), reference, mjd) for name in names)
     found = search_ccd(search, templates, identity, job.settings_as(SearchSettings), stars=stars)
     quality = found.quality | {f"cut_{name.lower()}": float(n) for name, n in found.cut_flow.items()}
     return job.result(_write(job, found, identity, quality), quality=quality, cpu_s=found.times.cpu_s)
@@ -157,17 +160,32 @@ def read_calibrated(job: StepJob, name: str) -> CalibratedImage:
     )
 
 
-def bright_stars(job: StepJob, search: CalibratedImage, mjd: float) -> BrightStars:
-    """Return the bright stars of the reference catalogue on and around a search image, at epoch ``mjd``."""
+def reference_around(job: StepJob, search: CalibratedImage) -> pa.Table:
+    """Return the stars of the reference catalogue on and around a search image."""
     ny, nx = search.pixels.shape
     corners = footprint(search.wcs, nx, ny)
     centre = polygon_centre(corners)
     radius = float(separation_deg(*centre, corners[:, 0], corners[:, 1]).max()) + STAR_MARGIN_ARCSEC / 3600.0
-    stars = read_reference_cone(job.site.reference / "gaia", *centre, radius)
-    stars = stars.filter(pa.array(column(stars, "phot_g_mean_mag") < BRIGHT_MAG))
+    return read_reference_cone(job.site.reference / "gaia", *centre, radius)
+
+
+def bright_stars(reference: pa.Table, search: CalibratedImage, mjd: float) -> BrightStars:
+    """Return the bright stars among those of :func:`reference_around`, at epoch ``mjd``."""
+    stars = reference.filter(pa.array(column(reference, "phot_g_mean_mag") < BRIGHT_MAG))
     moved = reference_at_epoch(stars, mjd, AstrometrySettings())
     x, y = search.wcs.sky_to_pixel(moved.ra, moved.dec)
     return BrightStars(x, y, moved.g_mag)
+
+
+def with_stars_moved(template: CalibratedImage, reference: pa.Table, mjd: float) -> CalibratedImage:
+    """Move the stars of a template, in place, to where the reference catalogue has them at epoch ``mjd``; return it."""
+    (ny, nx), wcs = template.pixels.shape, template.wcs
+    x, y = wcs.sky_to_pixel(column(reference, "ra"), column(reference, "dec"))
+    stars = reference.filter(pa.array((x > 0) & (y > 0) & (x < nx) & (y < ny)))
+    own = exposure_from_header(template.pixels.header, template.label).mjd_mid
+    before, after = (reference_at_epoch(stars, epoch, AstrometrySettings()) for epoch in (own, mjd))
+    move_stars(template, *wcs.sky_to_pixel(before.ra, before.dec), *wcs.sky_to_pixel(after.ra, after.dec))
+    return template
 
 
 def _write(job: StepJob, found: CcdSearchResult, identity: Identity, quality: Mapping[str, float]) -> dict[str, Path]:

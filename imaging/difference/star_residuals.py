@@ -5,6 +5,8 @@ colours and the brighter-fatter effect leave more, in the cores of stars or in r
 flux this is similar for stars of similar brightness; it is measured there and added to the noise in quadrature.
 """
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -46,6 +48,42 @@ CORE = 5.0
 BORDER_ERROR = 0.45
 """Error of the convolved image near the border, in units of the brightest light between border and pixel times the
 fraction of the kernel that is beyond the border: 0.3 to 0.48 for stars at any distance from it."""
+
+EDGE_STRIPS = (1, 4, 8, 12, 16, 24, 36)
+"""Distances from the border between which the residuals of sources are measured together, pixels."""
+
+EDGE_SNR, EDGE_PIXELS = 10.0, 1200
+"""Lowest signal to noise of the template there, and fewest pixels: those of some thirty stars."""
+
+
+def add_edge_residuals(noise: ResidualNoise) -> None:
+    """Add to the noise what is left of sources near the borders of the CCD, relative to their light, in place.
+
+    The electric field at the edges of a CCD takes some of a star's light and displaces it; the template has seen the
+    star elsewhere. The left and the right border are measured together, and so are the lower and the upper one. In
+    fields with few stars nothing is measured.
+
+    Parameters
+    ----------
+    noise
+        The noise.
+    """
+    norm, template = noise.filtered.norm, noise.filtered.template_flux
+    ny, nx = norm.shape
+    for axis, (along, across) in enumerate(((nx, ny), (ny, nx))):
+        for first, last in pairwise(EDGE_STRIPS):
+            distance = np.arange(first, min(last, along // 2))
+            there = np.concatenate([distance, along - 1 - distance])
+            places = np.meshgrid(np.arange(1, across - 1), there, indexing="ij")
+            rows, columns = (p.ravel() for p in (places if axis == 0 else places[::-1]))
+            bright = (norm[rows, columns] > 0) & (template[rows, columns] * np.sqrt(norm[rows, columns]) > EDGE_SNR)
+            rows, columns = rows[bright], columns[bright]
+            if rows.size < EDGE_PIXELS:
+                continue
+            known, sigma = noise.measured_at(rows, columns)
+            light = template[rows, columns].astype(float)
+            needed = known * ((sigma / WIDTH) ** 2 - 1.0) / light**2
+            noise.add(rows, columns, max(float(np.quantile(needed, SHARE)), 0.0) * light**2)
 
 
 def add_star_residuals(noise: ResidualNoise, model: FloatImage) -> FloatArray:

@@ -20,7 +20,12 @@ from imaging.difference.records import Difference, Matched
 from imaging.difference.residual_noise import ResidualNoise
 from imaging.difference.response import compare_with_psf, difference_psf, photon_factor, psf_flux_error, tile_stamps
 from imaging.difference.settings import SubtractionSettings
-from imaging.difference.star_residuals import add_border_residuals, add_motions, add_star_residuals
+from imaging.difference.star_residuals import (
+    add_border_residuals,
+    add_edge_residuals,
+    add_motions,
+    add_star_residuals,
+)
 from imaging.difference.star_surroundings import add_star_surroundings, stars_of_mask
 from imaging.difference.streaks import mask_streaks
 from imaging.difference.tiles import Tiling
@@ -221,6 +226,7 @@ def _errors(
     scale_error = _scale_error(matched, filtered, settings)
     noise = replace(noise, errors=(scale_error, matched.shifts.rms_after_pixels))
     add_border_residuals(noise, matched.beyond)
+    add_edge_residuals(noise)
     add_star_residuals(noise, matched.model)
     _add_surroundings(noise, matched, *images, stars)
     _scale_noise(filtered, weight, 1.0 / widths, matched.tiling)

@@ -9,8 +9,17 @@ from scipy.signal import fftconvolve
 
 from imaging.difference.filter import FilteredDifference, significance
 from imaging.difference.masks import share_beyond
+from imaging.difference.records import Difference
 from imaging.difference.residual_noise import ResidualNoise
-from imaging.difference.star_residuals import EDGES_FWHM, END, GROUP, add_border_residuals, add_star_residuals
+from imaging.difference.star_residuals import (
+    EDGE_STRIPS,
+    EDGES_FWHM,
+    END,
+    GROUP,
+    add_border_residuals,
+    add_edge_residuals,
+    add_star_residuals,
+)
 from tests.difference.drawn import FWHM, ROUND, SIGMA, difference_of, draw, grid_places, model_of
 
 SCALE = 0.27
@@ -147,3 +156,32 @@ def test_a_star_near_the_border_is_as_uncertain_as_the_kernel_misses_of_it():
     assert (np.abs(before[inner]) > 5.0).mean() > 0.04
     assert (np.abs(after[inner]) > 5.0).mean() < 0.01
     assert after[20:-20, 60:-60] == pytest.approx(before[20:-20, 60:-60], abs=0.01)
+
+
+def edge_stars(n: int) -> Difference:
+    """Return the difference of stars beside the left border whose light is wrong by 8 per cent rms."""
+    rng = np.random.default_rng(5)
+    x, y, flux = rng.uniform(7, 16, n), 30 + 24 * np.arange(float(n)), 10 ** rng.uniform(4.7, 5.7, n)
+    shape = (60 + 24 * n, 120)
+    image = draw(shape, x, y, flux * rng.normal(0.0, 0.08, n)) + rng.normal(0.0, SIGMA, shape)
+    image += draw(shape, [11.0, 80.0], [42.0, 42.0], [3e4, 3e4])  # transients between two stars, and inside
+    return difference_of(image, model=draw(shape, x, y, flux))
+
+
+def test_stars_beside_the_border_are_as_uncertain_as_they_are_there():
+    difference = edge_stars(70)
+    before, noise = scores(difference, difference.filtered), noise_of(difference)
+    add_edge_residuals(noise)
+    after, strip = scores(difference, noise.filtered), np.s_[60:-20, 4:20]
+    assert (np.abs(before[strip]) > 5.0).mean() > 0.05
+    assert (np.abs(after[strip]) > 5.0).mean() < 0.002
+    assert np.array_equal(after[:, EDGE_STRIPS[-1] : -EDGE_STRIPS[-1]], before[:, EDGE_STRIPS[-1] : -EDGE_STRIPS[-1]])
+    assert after[42, 80] > 20.0
+    assert after[42, 11] == pytest.approx(before[42, 11], rel=0.05)  # a transient on blank sky is found as before
+
+
+def test_few_stars_beside_the_border_change_nothing():
+    difference = edge_stars(8)
+    noise = noise_of(difference)
+    add_edge_residuals(noise)
+    assert np.array_equal(noise.filtered.norm, difference.filtered.norm)
