@@ -18,12 +18,13 @@ from blocks.site import Site
 from deployments.reports.candidates import read_candidates
 from imaging.difference.forced import measure_forced
 from imaging.difference.settings import DetectionSettings
-from imaging.image import CalibratedImage, CcdImage
+from imaging.image import CalibratedImage, CcdImage, no_error
 from imaging.io.images import read_planes
 from imaging.io.psf import read_psf
 from imaging.io.tables import read_table
 from imaging.io.truth import source_truth_path
 from imaging.numerics.robust import mad_sigma
+from imaging.photometry.transparency import ERROR_PLANE
 from imaging.tables import column
 from imaging.wcs.tpv import TpvWcs
 from tasks.products import read_quality
@@ -180,7 +181,7 @@ def places_of(x: FloatArray, y: FloatArray, truth: pa.Table, fwhm_pixels: float)
 
 def _read(path: Path, psf: Path, template: Path) -> tuple[CalibratedImage, NDArray[np.float32]]:
     """Read a difference as forced photometry does, and the subtracted template through its filter."""
-    planes, header = read_planes(path)
+    planes, header = read_planes(path, optional=(ERROR_PLANE,))
     image = CalibratedImage(
         pixels=CcdImage(planes["SCI"], planes["MSK"], planes["WGT"], header),
         wcs=TpvWcs.from_header(header),
@@ -189,6 +190,7 @@ def _read(path: Path, psf: Path, template: Path) -> tuple[CalibratedImage, NDArr
         sky_electrons=float(header["SKYBRITE"]),
         saturation_electrons=float(header["SATURATE"]),
         label=path.name,
+        transparency_error=planes.get(ERROR_PLANE, no_error()),
     )
     return image, read_planes(template, ["FLX"])[0]["FLX"]
 

@@ -1,7 +1,7 @@
 """Image data of one CCD: raw pixels, pixels with mask and weight, calibrated image."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 
 FloatImage = NDArray[np.float32]
 MaskImage = NDArray[np.int16]
+
+
+def no_error() -> NDArray[np.float64]:
+    """Return the relative error of a transparency that is the same everywhere, (1, 1): zero."""
+    return np.zeros((1, 1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +113,9 @@ class CalibratedImage:
         Stored preparation for resampling; None if there is none.
     noise_correlation
         (6, 6) autocorrelation of the noise at lags 0 to 5 in y and x, one at lag zero; None if the noise is white.
+    transparency_error
+        (r, c) relative error of fluxes by the transparency of clouds that was taken out, at every 64th pixel, or (1, 1)
+        if it is the same everywhere (:func:`imaging.photometry.transparency.at_places`).
     """
 
     pixels: CcdImage
@@ -119,6 +127,7 @@ class CalibratedImage:
     label: str
     resampling_inputs: ResamplingInputs | None = None
     noise_correlation: NDArray[np.float64] | None = None
+    transparency_error: NDArray[np.float64] = field(default_factory=no_error)
 
 
 @dataclass(frozen=True, slots=True)

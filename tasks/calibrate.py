@@ -37,7 +37,13 @@ from imaging.photometry.colours import (
 from imaging.photometry.expected_colours import source_colours
 from imaging.photometry.match import match_reference
 from imaging.photometry.settings import CalibrationSettings, PhotometrySettings
-from imaging.photometry.transparency import Transparency, final_catalogue, scaled_fluxes, without_clouds
+from imaging.photometry.transparency import (
+    ERROR_PLANE,
+    Transparency,
+    final_catalogue,
+    scaled_fluxes,
+    without_clouds,
+)
 from imaging.photometry.zeropoint import CcdZeropoint, solve_ccd
 from imaging.quantise import image_steps
 from imaging.schemas.reference import CALIBRATED_STARS
@@ -135,6 +141,7 @@ def calibrate(job: StepJob) -> StepResult:
     with times.step("write"):
         extra = {} if resampling_inputs is None else resampling_planes(resampling_inputs)
         extra |= {CORRELATION: planes[CORRELATION]} if CORRELATION in planes else {}
+        extra |= {} if clouds is None else {ERROR_PLANE: clouds.error}
         products = _write(job, image, extra, tied, catalogue, matches, own)
     quality = {
         "own_zeropoint_mag": own.zeropoint_mag,

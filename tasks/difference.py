@@ -23,13 +23,14 @@ from imaging.errors import CcdError, InputError
 from imaging.exposure import exposure_from_header
 from imaging.foreign.noise import CORRELATION
 from imaging.identity import ExposureId
-from imaging.image import CalibratedImage, CcdImage
+from imaging.image import CalibratedImage, CcdImage, no_error
 from imaging.io.images import read_planes, write_planes
 from imaging.io.keywords import IDENTITY
 from imaging.io.psf import read_psf, write_psf
 from imaging.io.reference import read_reference_cone
 from imaging.io.stamps import StoredStamps, write_stamps
 from imaging.io.tables import write_table
+from imaging.photometry.transparency import ERROR_PLANE
 from imaging.quantise import DIFFERENCE_STEPS, DIFFERENCE_WEIGHT_STEP, flux_step, image_step, weight_step
 from imaging.schemas.difference import FAKES
 from imaging.tables import column
@@ -146,7 +147,7 @@ def difference(job: StepJob) -> StepResult:
 def read_calibrated(job: StepJob, name: str) -> CalibratedImage:
     """Read an input image with its PSF and with the zero point from the job's parameters."""
     path = job.input_path(f"{name}_image")
-    planes, header = read_planes(path, optional=(*EXTENSIONS, CORRELATION))
+    planes, header = read_planes(path, optional=(*EXTENSIONS, CORRELATION, ERROR_PLANE))
     return CalibratedImage(
         pixels=CcdImage(planes["SCI"], planes["MSK"], planes["WGT"], header),
         wcs=TpvWcs.from_header(header),
@@ -157,6 +158,7 @@ def read_calibrated(job: StepJob, name: str) -> CalibratedImage:
         label=path.name.removesuffix("_immask.fits"),
         resampling_inputs=resampling_inputs_from(planes),
         noise_correlation=planes.get(CORRELATION),
+        transparency_error=planes.get(ERROR_PLANE, no_error()),
     )
 
 
@@ -196,6 +198,8 @@ def _write(job: StepJob, found: CcdSearchResult, identity: Identity, quality: Ma
     header |= {"MAGZERO": image.zeropoint_mag, "SEASON": job.season}
     history = subtraction_history(found)
     planes: dict[str, Any] = {"SCI": pixels.science, "MSK": pixels.mask, "WGT": pixels.weight}
+    if image.transparency_error.any():
+        planes[ERROR_PLANE] = image.transparency_error
     steps = {
         "SCI": image_step(pixels.weight, DIFFERENCE_STEPS),
         "WGT": weight_step(pixels.weight, DIFFERENCE_WEIGHT_STEP),

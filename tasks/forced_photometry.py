@@ -13,11 +13,12 @@ from imaging.difference.settings import SearchSettings
 from imaging.exposure import exposure_from_header
 from imaging.foreign.cards import LONG_RANGE_CARD
 from imaging.identity import ExposureId
-from imaging.image import CalibratedImage, CcdImage
+from imaging.image import CalibratedImage, CcdImage, no_error
 from imaging.io.candidates import read_candidates
 from imaging.io.images import read_cutout, read_header, read_planes
 from imaging.io.psf import read_psf
 from imaging.io.tables import write_table
+from imaging.photometry.transparency import ERROR_PLANE
 from imaging.schemas.difference import DIRECT_PHOTOMETRY
 from imaging.tables import column
 from imaging.wcs.tpv import TpvWcs
@@ -76,7 +77,7 @@ def _epochs(job: StepJob) -> tuple[dict[str, dict[str, Any]], dict[str, FileReco
 @step(FORCED_PHOTOMETRY)
 def forced_photometry(job: StepJob) -> StepResult:
     """Measure forced photometry of the candidates on one difference image."""
-    planes, header = read_planes(job.input_path("image"))
+    planes, header = read_planes(job.input_path("image"), optional=(ERROR_PLANE,))
     image = CalibratedImage(
         pixels=CcdImage(planes["SCI"], planes["MSK"], planes["WGT"], header),
         wcs=TpvWcs.from_header(header),
@@ -85,6 +86,7 @@ def forced_photometry(job: StepJob) -> StepResult:
         sky_electrons=float(header["SKYBRITE"]),
         saturation_electrons=float(header["SATURATE"]),
         label=job.input_path("image").name,
+        transparency_error=planes.get(ERROR_PLANE, no_error()),
     )
     observed = exposure_from_header(header, image.label)
     identity = Identity(observed.expnum, observed.band, observed.night, job.ccd or 0, observed.mjd_mid)
@@ -111,6 +113,7 @@ def _direct(job: StepJob, name: str) -> pa.Table:
     """Measure the candidates on one search or template image, not subtracted."""
     epoch, path = job.parameters["epochs"][name], job.input_path(f"{name}_image")
     header = read_header(path)
+    clouds = read_planes(path, (ERROR_PLANE,))[0] if "TRANSERR" in header else {}
     observed = exposure_from_header(header, path.name)
     share = np.float32(1.0 / float(header.get(LONG_RANGE_CARD, 1.0)))  # a stack's noise adds up over a star
     image = DirectImage(
@@ -120,7 +123,7 @@ def _direct(job: StepJob, name: str) -> pa.Table:
         psf=read_psf(job.input_path(f"{name}_psf")),
         zeropoint_mag=float(epoch["zeropoint_mag"]),
         gain=float(header.get("GAIN", 1.0)),
-        transparency_error=float(header.get("TRANSERR", 0.0)),
+        transparency_error=clouds.get(ERROR_PLANE, no_error()),
     )
     candidates = read_candidates(job.input_path("candidates"))
     return direct_table(

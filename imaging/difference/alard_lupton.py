@@ -73,9 +73,10 @@ def match_alard_lupton(pair: Pair, settings: SubtractionSettings, times: StepTim
         coverage = None if pair.makeup is None else coverage_of(pair.makeup, search_psf)
         match = find_kernel(target, reference, basis, mean_correlation, coverage, fit)
         shifts = find_shifts(match, (ny, nx), settings.registration)
+        shifts = shifts if convolved == "template" else shifts.opposite()
     with times.step("convolution"):
         plain, model = _subtract(pair, match, convolved)
-        moved = apply_shift(model, shifts if convolved == "template" else shifts.opposite())
+        moved = apply_shift(model, shifts)
         if moved is not model:
             plain += model - moved
             model = moved

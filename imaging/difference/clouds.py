@@ -1,12 +1,13 @@
 """Divide the brightness of the search image relative to its template between the two.
 
-Both images were corrected for clouds by their reference stars, each with an error. What still differs is divided in the
-ratio of the squares of these errors, so that a cloud left in a template does not change the fluxes of transients. The
-mean over the CCD is a matter of zero points.
+Both images were corrected for clouds by their reference stars, with an error that grows with the distance from these.
+What still differs is divided in the ratio of the squares of the errors at every place, so that a cloud left in a
+template does not change the fluxes of transients. The mean over the CCD is a matter of zero points.
 """
 
-import math
 from dataclasses import replace
+
+import numpy as np
 
 from imaging.difference.pair import Pair, Side
 from imaging.difference.records import Matched
@@ -34,9 +35,9 @@ def correct_search(pair: Pair, matched: Matched) -> tuple[Pair, Matched]:
     clouds, own = matched.shifts.transparency, pair.search.transparency_error
     if clouds is None:
         return pair, replace(matched, transparency_error=own)
-    search, template = (math.hypot(side.transparency_error, LEAST_ERROR) for side in (pair.search, pair.template))
+    search, template = (np.hypot(side.transparency_error, LEAST_ERROR) for side in (pair.search, pair.template))
     share = search**2 / (search**2 + template**2)
-    error = math.hypot(search * template / math.hypot(search, template), share * clouds.error_rms)
+    error = np.hypot(search * template / np.hypot(search, template), share * clouds.error)
     relative = clouds.with_mean_one()
     brighter, weight = relative.power(-share), relative.power(2.0 * share)
 

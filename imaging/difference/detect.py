@@ -17,6 +17,7 @@ from imaging.difference.settings import DetectionSettings
 from imaging.difference.sharpness import pixel_excess
 from imaging.difference.trails import one_of_each_trail
 from imaging.image import CalibratedImage, FloatImage, MaskImage
+from imaging.photometry.transparency import at_places
 from imaging.psf.draw import draw_stamp, local_samples, position_terms
 from imaging.schemas.difference import DetectionFlag
 from imaging.templates.relative import find_bright_sources
@@ -125,7 +126,8 @@ def detect(
     x, y, score, noise, systematic = (values[single] for values in (x, y, score, noise, systematic))
     measured = measure_locally(difference, x, y, score, settings)
     width = noise * np.sqrt(np.maximum(difference.filtered.norm[y.astype(int), x.astype(int)], 0.0))
-    proportional = np.hypot(difference.psf_flux_error, difference.transparency_error)
+    clouds = at_places(difference.transparency_error, measured.x, measured.y)
+    proportional = np.hypot(difference.psf_flux_error, clouds)
     systematic = np.hypot(systematic, proportional * measured.flux)
     measured = replace(measured, flux_error=np.hypot(measured.flux_error * width, systematic))
     dipole = _dipole_fractions(difference, x, y, score, settings)

@@ -5,7 +5,7 @@ source present in all of them, is only visible on the template images.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from imaging.difference.forced import ForcedFluxes, forced_fluxes, photometry_columns
 from imaging.difference.records import Identity
 from imaging.difference.settings import DetectionSettings
-from imaging.image import FloatImage
+from imaging.image import FloatImage, no_error
+from imaging.photometry.transparency import at_places
 from imaging.psf.model import PsfModel
 from imaging.schemas.difference import DIRECT_PHOTOMETRY
 from imaging.tables import make_table
@@ -54,7 +55,7 @@ class DirectImage:
     gain
         Photo-electrons per unit of flux.
     transparency_error
-        Relative error of the transparency at a place, of clouds that were taken out.
+        Relative error of the transparency, see :class:`imaging.image.CalibratedImage`.
     """
 
     pixels: Callable[[slice, slice], tuple[FloatImage, FloatImage]]
@@ -63,7 +64,7 @@ class DirectImage:
     psf: PsfModel
     zeropoint_mag: float
     gain: float
-    transparency_error: float = 0.0
+    transparency_error: FloatArray = field(default_factory=no_error)
 
 
 def direct_table(
@@ -110,7 +111,7 @@ def direct_table(
         science = science - _background(science, weight, *place, RING_FWHM * psf.fwhm_pixels)
         measured = forced_fluxes(science, weight, psf, *place, image.gain, settings)
         flux[k], error[k], masked_share[k] = (values[0] for values in measured)
-    error = np.hypot(error, image.transparency_error * flux)
+    error = np.hypot(error, at_places(image.transparency_error, x[inside], y[inside]) * flux)
     forced = ForcedFluxes(flux, error, masked_share > settings.max_masked_fraction)
     columns = identity.columns(inside.size) | {
         "candidate_id": [candidate_ids[number] for number in inside.tolist()],

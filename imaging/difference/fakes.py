@@ -20,6 +20,7 @@ from imaging.difference.records import Difference
 from imaging.difference.response import PSF_HALF_WIDTH, draw_source, respond, response_at
 from imaging.difference.score import judge
 from imaging.difference.settings import DetectionSettings, FakeSettings
+from imaging.photometry.transparency import at_places
 from imaging.templates.relative import find_bright_sources
 
 FloatArray = NDArray[np.float64]
@@ -117,8 +118,8 @@ def inject_fakes(
     mag = draw_magnitudes(rng, error, difference.search.zeropoint_mag, detection.threshold_sigma, settings)
     flux = 10 ** (-0.4 * (mag - difference.search.zeropoint_mag))
     expected = flux / error
-    seen = flux * (1.0 + difference.transparency_error * rng.standard_normal(flux.size))
-    copy = add_sources(difference, x, y, seen, rng)
+    clouds = at_places(difference.transparency_error, x, y) * rng.standard_normal(flux.size)
+    copy = add_sources(difference, x, y, flux * (1.0 + clouds), rng)
     found, _ = judge(detect(copy, detection, stars), difference.psf.fwhm_pixels, detection)
     match = _match(x, y, found, settings.match_radius_fwhm * difference.psf.fwhm_pixels)
     i, j = np.rint(x).astype(int), np.rint(y).astype(int)

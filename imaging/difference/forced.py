@@ -1,6 +1,5 @@
 """Forced PSF photometry on a difference at given positions."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +13,7 @@ from imaging.difference.point_source import cut_window, fit_flux
 from imaging.difference.records import Identity
 from imaging.difference.settings import DetectionSettings
 from imaging.image import CalibratedImage, FloatImage
+from imaging.photometry.transparency import at_places
 from imaging.psf.draw import local_samples, position_terms
 from imaging.psf.model import PsfModel
 from imaging.schemas.difference import FORCED_PHOTOMETRY
@@ -58,8 +58,8 @@ def measure_forced(
     """Measure PSF fluxes at fixed positions.
 
     The noise of a whitened difference is white, so that the error of the weighted sum follows from its weights; the
-    noise width measured through the PSF, the errors of PSF model and transparency, and those of the subtracted template
-    are read from the header of the difference.
+    noise width measured through the PSF, the error of the PSF model, and those of the subtracted template are read from
+    the header of the difference.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def measure_forced(
         float(header.get("PHOTGAIN", 1.0)),
         settings,
     )
-    proportional = math.hypot(*(float(header.get(key, 0.0)) for key in ("PSFERR", "TRANSERR")))
+    proportional = np.hypot(float(header.get("PSFERR", 0.0)), at_places(difference.transparency_error, x, y))
     error = np.hypot(error * float(header.get("FLUXERRS", 1.0)), proportional * flux)
     if template_flux is not None:
         error = np.hypot(error, _template_error(template_flux, x, y, header))

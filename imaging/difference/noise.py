@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from imaging.difference.part_kernels import PartKernels, pieces
-from imaging.difference.tiles import Tiling, bands, filter_tiles
+from imaging.difference.tiles import Tiling, bands, filter_tiles, pixels_of
 from imaging.image import FloatImage
 from imaging.numerics.robust import MAD_TO_SIGMA, mad_sigma
 
@@ -27,6 +27,9 @@ GRID = 64
 HALF = 19
 """Half width of the response kernels, pixels; a part in a thousand is beyond it if one image is far noisier than the
 other."""
+
+FILL_REACH = 8
+"""Largest distance from which bad pixels are filled before the whitening, pixels: about twice the width of a star."""
 
 SAMPLE = 1_000_000
 """Number of pixels sufficient to measure the noise width."""
@@ -184,12 +187,39 @@ def tile_correlation(correlation: NDArray[np.float32], source_tile: int, good: B
 
 
 def whiten(difference: FloatImage, good: BoolImage, noise: TileNoise, tiling: Tiling) -> FloatImage:
-    """Convolve the plain difference with the whitening kernels; bad pixels count as zero."""
+    """Convolve the plain difference with the whitening kernels; bad pixels are filled, in place, from good ones.
 
-    def clean(y: slice, x: slice) -> FloatImage:
-        return np.where(good[y, x], difference[y, x], np.float32(0.0))
+    Beside zeros a kernel with negative wings makes a source too bright: by 13 % two pixels from the middle of a hole of
+    3 by 3 pixels where the search image was convolved, by 2.6 % with filled ones.
+    """
+    fill_bad(difference, good)
+    return filter_tiles(tiling, (pixels_of(difference),), lambda row, column: (noise.whitening[row, column],))[0]
 
-    return filter_tiles(tiling, (clean,), lambda row, column: (noise.whitening[row, column],))[0]
+
+@numba.njit(cache=True)
+def fill_bad(image: FloatImage, good: BoolImage) -> None:
+    """Replace bad pixels by the nearest good ones in the four directions along the axes, weighted by 1/distance.
+
+    A direction without one within :data:`FILL_REACH` pixels counts as zero beyond, so that wide holes fade to zero.
+    """
+    ny, nx = image.shape
+    for j in range(ny):
+        for i in range(nx):
+            if good[j, i]:
+                continue
+            total = weights = 0.0
+            for dj, di in ((0, 1), (0, -1), (1, 0), (-1, 0)):
+                value, distance = 0.0, FILL_REACH + 1
+                for step in range(1, FILL_REACH + 1):
+                    b, a = j + step * dj, i + step * di
+                    if b < 0 or b >= ny or a < 0 or a >= nx:
+                        break
+                    if good[b, a]:
+                        value, distance = image[b, a], step
+                        break
+                total += value / distance
+                weights += 1.0 / distance
+            image[j, i] = total / weights
 
 
 def predicted_weight(

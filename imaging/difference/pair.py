@@ -1,6 +1,6 @@
 """Prepare a search image and a template for subtraction: common flux scale, repaired defects."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +9,7 @@ from imaging.difference.masks import usable
 from imaging.difference.noise import tile_medians
 from imaging.difference.tiles import Tiling
 from imaging.errors import CcdError
-from imaging.image import CalibratedImage, FloatImage, MaskImage
+from imaging.image import CalibratedImage, FloatImage, MaskImage, no_error
 from imaging.psf.model import PsfModel
 from imaging.templates.resampling_inputs import resampling_inputs_of
 from imaging.templates.stack import StackMakeup, Template
@@ -36,7 +36,7 @@ class Side:
     psf
         Point-spread function.
     transparency_error
-        Relative error of the transparency at a place, of clouds that were taken out.
+        Relative error of the transparency, see :class:`imaging.image.CalibratedImage`.
     """
 
     science: FloatImage
@@ -45,7 +45,7 @@ class Side:
     gain: float
     saturation: float
     psf: PsfModel
-    transparency_error: float = 0.0
+    transparency_error: FloatArray = field(default_factory=no_error)
 
     def variance(self) -> FloatImage:
         """Return the variance from sky and readout, zero where the weight is zero."""
@@ -145,7 +145,7 @@ def _side(image: CalibratedImage, scale: float, *, fill: bool) -> Side:
         gain=float(pixels.header.get("GAIN", 1.0)) / scale,
         saturation=image.saturation_electrons * scale,
         psf=image.psf,
-        transparency_error=float(pixels.header.get("TRANSERR", 0.0)),
+        transparency_error=image.transparency_error,
     )
 
 

@@ -109,6 +109,7 @@ def calibrate(
         saturation_electrons=loaded.saturation * gain,
         label=loaded.label,
         noise_correlation=prepared.correlation,
+        transparency_error=np.full((1, 1), float(loaded.header.get("TRANSERR", 0.0))),
     )
 
 

@@ -10,7 +10,8 @@ from imaging.difference.filter import FilteredDifference
 from imaging.difference.noise import TileNoise
 from imaging.difference.registration import ShiftField
 from imaging.difference.tiles import Tiling
-from imaging.image import CalibratedImage, CcdImage, FloatImage, MaskImage
+from imaging.image import CalibratedImage, CcdImage, FloatImage, MaskImage, no_error
+from imaging.photometry.transparency import rms_of
 from imaging.psf.model import PsfModel
 from imaging.timing import StepTimes
 
@@ -116,9 +117,9 @@ class Matched:
     kernel
         Summary of the match.
     shifts
-        Shift field.
+        Shifts and brightness of the search image relative to the template, whichever was convolved.
     transparency_error
-        Relative error of a flux by the transparency at its place, of clouds that were taken out.
+        Relative error of fluxes by the transparency, see :class:`imaging.image.CalibratedImage`.
     beyond
         (n,) fraction of the kernel beyond the image's border for a pixel 0, 1, ... pixels from it.
     """
@@ -131,7 +132,7 @@ class Matched:
     tiling: Tiling
     kernel: KernelSummary
     shifts: ShiftField
-    transparency_error: float = 0.0
+    transparency_error: FloatArray = field(default_factory=no_error)
     beyond: FloatArray = field(default_factory=lambda: np.zeros(0))
 
 
@@ -164,7 +165,7 @@ class Difference:
     psf_flux_error
         Relative error of a point source's flux by what the PSF model of the difference does not follow.
     transparency_error
-        Relative error of a flux by the transparency at its place, of clouds that were taken out.
+        Relative error of fluxes by the transparency, see :class:`imaging.image.CalibratedImage`.
     photon_gain
         Effective photo-electrons per unit of flux after whitening, for a source's photon noise.
     noise, tiling
@@ -198,7 +199,7 @@ class Difference:
     quality: dict[str, float]
     times: StepTimes = field(default_factory=StepTimes)
     psf_flux_error: float = 0.0
-    transparency_error: float = 0.0
+    transparency_error: FloatArray = field(default_factory=no_error)
 
     @property
     def pixel_scale_arcsec(self) -> float:
@@ -212,7 +213,7 @@ class Difference:
             "SCALEERR": self.scale_error,
             "SHIFTERR": self.shift_error,
             "PSFERR": self.psf_flux_error,
-            "TRANSERR": self.transparency_error,
+            "TRANSERR": rms_of(self.transparency_error),
             "FLUXERRS": float(np.median(self.widths)),
             "PHOTGAIN": self.photon_gain,
             "KERNSUM": self.kernel.sum,
@@ -227,4 +228,5 @@ class Difference:
             sky_electrons=self.search.sky_electrons,
             saturation_electrons=self.search.saturation_electrons,
             label=f"difference of {self.search.label}",
+            transparency_error=self.transparency_error,
         )

@@ -32,6 +32,7 @@ from imaging.difference.tiles import Tiling
 from imaging.difference.zogy import match_zogy
 from imaging.errors import CcdError
 from imaging.image import CalibratedImage, FloatImage
+from imaging.photometry.transparency import rms_of
 from imaging.psf.model import PsfModel
 from imaging.psf.shape import aperture_flux
 from imaging.templates.stack import Template
@@ -327,7 +328,7 @@ def _quality(
         "registration_length_pixels": shifts.length_pixels,
         "transparency_rms": 0.0 if clouds is None else clouds.rms_before,
         "transparency_rms_after": 0.0 if clouds is None else clouds.rms_after,
-        "transparency_error": matched.transparency_error,
+        "transparency_error": rms_of(matched.transparency_error),
         "transparency_length_pixels": 0.0 if clouds is None else clouds.length_pixels,
         "masked_fraction": masked,
         "masked_by_subtraction": masked - sky.already_masked,

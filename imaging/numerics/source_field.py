@@ -9,13 +9,20 @@ NODE = 64
 """Spacing of the nodes, pixels."""
 
 
-def node_distances(x: FloatArray, y: FloatArray, shape: tuple[int, int]) -> FloatArray:
-    """Return (rows, columns, n) the distances of n sources from the nodes of an image of (ny, nx) pixels, in pixels.
+def node_places(shape: tuple[int, int]) -> tuple[FloatArray, FloatArray]:
+    """Return (rows, columns) x and y of the nodes of an image of (ny, nx) pixels.
 
-    The nodes are at every 64th pixel, starting at zero, to beyond the end of the image.
+    They are at every 64th pixel, starting at zero, to beyond the end of the image.
     """
-    gy, gx = (np.arange(size // NODE + 2)[:, None] * float(NODE) for size in shape)
-    return np.asarray(np.hypot((gx - x)[None, :, :], (gy - y)[:, None, :]))
+    y, x = (np.arange(size // NODE + 2) * float(NODE) for size in shape)
+    gx, gy = np.meshgrid(x, y)
+    return gx, gy
+
+
+def node_distances(x: FloatArray, y: FloatArray, shape: tuple[int, int]) -> FloatArray:
+    """Return (rows, columns, n) the distances of n sources from the nodes (:func:`node_places`), in pixels."""
+    gx, gy = node_places(shape)
+    return np.asarray(np.hypot(gx[..., None] - x, gy[..., None] - y))
 
 
 def log_likelihood(values: FloatArray, covariance: FloatArray) -> float:

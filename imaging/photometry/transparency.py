@@ -36,6 +36,9 @@ MAX_STARS = 400
 CLIP_SIGMA, MAX_ROUNDS, MIN_GAIN = 4.0, 5, 4.0
 """Limit of a star's deviation from its neighbours, rounds of clipping, and least gain in log likelihood."""
 
+ERROR_PLANE = "TRANSPARENCY_ERROR"
+"""Extension of an image with the error of the transparency that was taken out, as :attr:`Transparency.error`."""
+
 FLUXES = (
     *("flux_psf", "flux_psf_error", "flux_auto", "flux_auto_error", "flux_aper", "flux_aper_error"),
     *("background", "peak"),
@@ -74,9 +77,7 @@ class Transparency:
 
     def at(self, x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return the (n,) transparency, one plus the excess, at positions (pixels), and its standard error."""
-        across, down = _hats(x, self.excess.shape[1]), _hats(y, self.excess.shape[0])
-        excess, error = (np.einsum("ij,nj,ni->n", nodes, across, down) for nodes in (self.excess, self.error))
-        return 1.0 + excess, error
+        return 1.0 + at_places(self.excess, x, y), at_places(self.error, x, y)
 
     def with_mean_one(self) -> "Transparency":
         """Return the field relative to the mean over the image."""
@@ -86,12 +87,12 @@ class Transparency:
     @property
     def rms(self) -> float:
         """Root mean square of the excess over the image."""
-        return float(np.sqrt(np.mean(self.excess**2)))
+        return rms_of(self.excess)
 
     @property
     def error_rms(self) -> float:
         """Root mean square of the error over the image."""
-        return float(np.sqrt(np.mean(self.error**2)))
+        return rms_of(self.error)
 
 
 def fit_transparency(
@@ -260,6 +261,18 @@ def scaled_fluxes(catalogue: pa.Table, factor: FloatArray) -> pa.Table:
             catalogue, name, values * (factor if values.ndim == 1 else factor[:, None]).astype(np.float32)
         )
     return catalogue
+
+
+def at_places(nodes: FloatArray, x: FloatArray, y: FloatArray) -> FloatArray:
+    """Return (n,) values at positions (pixels) of a field known at every 64th pixel, (r, c), or everywhere, (1, 1)."""
+    (rows, columns), far = nodes.shape, float(NODE)
+    across, down = _hats(np.clip(x, 0.0, far * (columns - 1)), columns), _hats(np.clip(y, 0.0, far * (rows - 1)), rows)
+    return np.asarray(np.einsum("ij,nj,ni->n", nodes, across, down))
+
+
+def rms_of(nodes: FloatArray) -> float:
+    """Return the root mean square of a field."""
+    return float(np.sqrt(np.mean(nodes**2)))
 
 
 def _hats(places: NDArray[np.floating] | NDArray[np.integer], nodes: int) -> FloatArray:

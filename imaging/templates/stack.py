@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imaging.errors import NoWorkError
-from imaging.image import CalibratedImage, CcdImage, FloatImage
+from imaging.image import CalibratedImage, CcdImage, FloatImage, no_error
+from imaging.numerics.source_field import node_places
+from imaging.photometry.transparency import at_places
 from imaging.psf.model import PsfModel
 from imaging.templates.align import Alignment
 from imaging.templates.combine import combine, psf_contrasts
@@ -168,8 +170,8 @@ def stack_templates(search: CalibratedImage, templates: Iterable[CalibratedImage
         makeup = _makeup(planes, scales, stamps)
         tile = settings.correlation_tile(shape)
         correlation = _stack_correlation(planes, makeup, tile)
-        pixels = CcdImage(science, mask, weight, _header(search, described, makeup, scales, coverage))
-        image = _stack_image(search, described, pixels, makeup, scales)
+        pixels = CcdImage(science, mask, weight, _header(search, makeup, scales, coverage))
+        image = _stack_image(search, described, planes, pixels, makeup, scales)
     axes = [_optical_axis(search, t) for t in described]
     inputs = tuple(
         StackInput(t.label, share, float(f), float(corrections[k]), int(counts[k]), int(c), p.alignment, axis)
@@ -202,6 +204,7 @@ def _without_pixels(image: CalibratedImage) -> CalibratedImage:
 def _stack_image(
     search: CalibratedImage,
     templates: Sequence[CalibratedImage],
+    planes: Sequence[Resampled],
     pixels: CcdImage,
     makeup: StackMakeup,
     scales: FloatArray,
@@ -216,6 +219,7 @@ def _stack_image(
         sky_electrons=float(np.sum(makeup.mean_shares * scales * sky)),
         saturation_electrons=float(np.min(scales * saturation)),
         label=f"template of {search.label}",
+        transparency_error=_transparency_error(planes, templates, makeup),
     )
 
 
@@ -231,17 +235,26 @@ def _check_coverage(coverage: float, settings: StackSettings) -> None:
         )
 
 
-def _header(
-    search: CalibratedImage,
-    templates: Sequence[CalibratedImage],
-    makeup: StackMakeup,
-    scales: FloatArray,
-    coverage: float,
-) -> dict[str, Any]:
+def _header(search: CalibratedImage, makeup: StackMakeup, scales: FloatArray, coverage: float) -> dict[str, Any]:
     header: dict[str, Any] = {key: search.pixels.header[key] for key in ("BAND",) if key in search.pixels.header}
-    errors = np.array([float(t.pixels.header.get("TRANSERR", 0.0)) for t in templates])
-    header["TRANSERR"] = float(np.sqrt(np.sum((makeup.mean_shares * errors) ** 2)))
     return header | {"GAIN": 1.0 / float(np.sum(makeup.mean_shares**2 * scales)), "COVERAGE": coverage}
+
+
+def _transparency_error(
+    planes: Sequence[Resampled], templates: Sequence[CalibratedImage], makeup: StackMakeup
+) -> FloatArray:
+    """Return the error of the stack's transparency at every 64th pixel; the errors of its inputs are independent."""
+    if not any(t.transparency_error.any() for t in templates):
+        return no_error()
+    x, y = node_places(planes[0].grid.shape)
+    last = np.array(makeup.shares.shape[:2]) - 1
+    rows, columns = (np.minimum(a.astype(int) // makeup.block, n) for a, n in zip((y, x), last, strict=True))
+    square = np.zeros(x.shape)
+    for number, (plane, template) in enumerate(zip(planes, templates, strict=True)):
+        places = (a.ravel() for a in plane.grid.at(x, y))
+        own = at_places(template.transparency_error, *places).reshape(x.shape)
+        square += (makeup.shares[rows, columns, number] * own) ** 2
+    return np.asarray(np.sqrt(square))
 
 
 def _makeup(planes: Sequence[Resampled], scales: FloatArray, stamps: FloatArray) -> StackMakeup:

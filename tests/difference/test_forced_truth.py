@@ -7,10 +7,12 @@ from astropy.wcs import WCS
 from scipy.stats import kstest
 
 from imaging.detector.distortion import seed_wcs
+from imaging.difference.detect import detect
 from imaging.difference.direct import MARGIN, DirectImage, direct_table
 from imaging.difference.forced import ForcedFluxes, forced_fluxes, forced_table, measure_forced, photometry_columns
 from imaging.difference.settings import DetectionSettings
 from imaging.schemas.difference import DIRECT_PHOTOMETRY, FORCED_PHOTOMETRY
+from imaging.tables import column
 from tests.difference.drawn import (
     FWHM,
     IDENTITY,
@@ -206,14 +208,15 @@ def test_candidates_are_measured_at_their_place_on_the_sky_and_left_out_beyond_t
     assert table.to_pylist()[4]["mag"] is None and not first["masked"]
 
 
-def direct(science, weight, x, y, psf=None, gain=1.0):
+def direct(science, weight, x, y, psf=None, gain=1.0, **more):
     windows = []
 
     def pixels(rows, columns):
         windows.append((rows, columns))
         return science[rows, columns].astype(np.float32), weight[rows, columns].astype(np.float32)
 
-    image = DirectImage(pixels, science.shape, seed_wcs(10, 150.0, -20.0), psf or model_of(ROUND), ZEROPOINT, gain)
+    wcs, psf = seed_wcs(10, 150.0, -20.0), psf or model_of(ROUND)
+    image = DirectImage(pixels, science.shape, wcs, psf, ZEROPOINT, gain, **more)
     names = [f"GWJ{k}" for k in range(len(x))]
     return direct_table(image, IDENTITY, "search", names, *sky_of(np.array(x), np.array(y)), SETTINGS), windows
 
@@ -237,6 +240,27 @@ def test_direct_photometry_is_that_of_the_whole_image_above_its_own_sky():
         assert rows.start == max(b - half, 0) and columns.start == max(a - half, 0)
         assert rows.stop <= shape[0] and columns.stop <= shape[1]
         assert rows.stop >= min(b + half + 1, shape[0]) and columns.stop >= min(a + half + 1, shape[1])
+
+
+def test_behind_clouds_the_error_of_a_flux_is_that_of_its_place():
+    """Reference stars on the left only: 1 % there, 6 % on the right. One error of a CCD does not do that."""
+    shape, x, y = (130, 260), np.array([40.0, 128.0, 224.0]), np.array([60.0, 64.0, 70.0])
+    light = draw(shape, x, y, [1e5] * 3)
+    error = 0.01 + 0.05 * np.array([0.0, 0.0, 0.0, 1.0, 1.0, 1.0])[None] * np.ones((4, 1))
+    stated = np.array([0.01, 0.01, 0.06])
+    weight = np.full(shape, 1 / SIGMA**2, np.float32)
+    clear, cloudy = difference_of(light), difference_of(light, transparency_error=error)
+    tables = [
+        [forced_table(one.as_image(), IDENTITY, ["a", "b", "c"], *sky_of(x, y), SETTINGS) for one in (clear, cloudy)],
+        [direct(light, weight, x, y)[0], direct(light, weight, x, y, transparency_error=error)[0]],
+    ]
+    for pair in tables:
+        (flux, own), (_, found) = ([column(one, name) for name in ("flux", "flux_error")] for one in pair)
+        assert found == pytest.approx(np.hypot(own, stated * flux), rel=1e-4)
+    assert cloudy.as_image().pixels.header["TRANSERR"] == pytest.approx(np.sqrt(np.mean(error**2)))
+    found, cloudy_found = (detect(one, SETTINGS).measured for one in (clear, cloudy))
+    expected = np.hypot(found.flux_error, np.sort(stated)[np.argsort(np.argsort(found.x))] * found.flux)
+    assert len(found.x) == 3 and cloudy_found.flux_error == pytest.approx(expected, rel=1e-4)
 
 
 def test_the_sky_of_a_direct_measurement_needs_enough_good_pixels():

@@ -163,3 +163,25 @@ def test_the_optical_axis_of_every_template_is_known_on_the_search_images_grid(f
     assert axes[0] == pytest.approx(np.array(search.image.wcs.crpix) - 1.0, abs=0.1)
     assert axes - axes[0] == pytest.approx(moved - moved[0], abs=0.3)
     assert abs(axes[2, 0] - axes[0, 0]) > 20.0
+
+
+def test_the_error_of_the_transparency_is_that_of_the_same_places_in_the_templates(frames):
+    """Errors that grow along each template, by the coordinates on the search image's grid."""
+    search, templates = frames
+    y, x = np.mgrid[: SHAPE[0] // 64 + 2, : SHAPE[1] // 64 + 2] * 64.0
+    given = [np.zeros((1, 1)), 0.02 + 1e-4 * x, 0.01 + 2e-4 * y]
+    stack = stack_templates(
+        search.image,
+        [replace(t.image, transparency_error=error) for t, error in zip(templates, given, strict=True)],
+        SETTINGS,
+    )
+    found = stack.image.transparency_error
+    sky = search.image.wcs.pixel_to_sky(x.ravel(), y.ravel())
+    (own_x, _), (_, own_y) = (t.image.wcs.sky_to_pixel(*sky) for t in templates[1:])
+    block = stack.makeup.block
+    for j, i in ((1, 1), (1, 6), (5, 4), (8, 2)):
+        shares = stack.makeup.shares[j * 64 // block, i * 64 // block]
+        k = j * x.shape[1] + i
+        expected = np.hypot(shares[1] * (0.02 + 1e-4 * own_x[k]), shares[2] * (0.01 + 2e-4 * own_y[k]))
+        assert found[j, i] == pytest.approx(expected, rel=2e-3)
+    assert not stack_templates(search.image, [templates[0].image], SETTINGS).image.transparency_error.any()
