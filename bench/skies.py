@@ -61,6 +61,11 @@ FIGURES = (
         own_goal=True,
     ),
     Figure("the same, worst CCD, mas", "the same, worst CCD"),
+    Figure(
+        "the same of stars of listed colour, mas",
+        "coordinates of stars of listed colour without photon noise, rms per axis",
+        own_goal=True,
+    ),
     Figure("PSF, rms residual, %", "PSF, rms residual"),
     Figure("PSF, worst place, %", "PSF, rms residual, worst place"),
     Figure("flux of red against blue stars, %", "PSF flux of the reddest third of stars against the bluest"),

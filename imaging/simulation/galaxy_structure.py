@@ -114,6 +114,8 @@ def absorb_by_dust(light: NDArray[np.float32], galaxies: Galaxies, k: int, x: fl
     reach, (ny, nx) = 3.0 * size, light.shape
     rows = slice(max(int(y - reach), 0), max(min(int(y + reach) + 1, ny), 0))
     columns = slice(max(int(x - reach), 0), max(min(int(x + reach) + 1, nx), 0))
+    if rows.start >= rows.stop or columns.start >= columns.stop:  # beside the CCD
+        return
     dy, dx = np.mgrid[rows, columns].astype(np.float32)
     dx, dy = dx - np.float32(x), dy - np.float32(y)
     c, s = (np.float32(f(np.radians(galaxies.position_angle_deg[k]))) for f in (np.cos, np.sin))

@@ -144,7 +144,8 @@ COST = Cost("detrend", 1, 26, 0.5, 800.0, {"flat": 0.1})
 class FakeNight(SkyNight):
     """A night without exposures: 'hard' fails, 'bright' kills its process, 'crowded' is interrupted by Ctrl-C."""
 
-    def process(self) -> None:
+    def process(self, maps: Path | None = None) -> None:
+        assert maps is not None
         if self.is_processed:
             return
         self.root.mkdir(parents=True)
