@@ -101,7 +101,8 @@ def select_templates(
 
     An exposure must pass the cuts of the original pipeline (band, exposure time, effective time, time windows, nights,
     blacklist). Those that pass are ranked, per search CCD, by depth, seeing and time, and chosen until the CCD is
-    covered often enough. A CCD that none of them overlaps takes those whose effective time alone is too short.
+    covered often enough, less often by ones that are much broader than the sharpest. A CCD that none of them overlaps
+    takes those whose effective time alone is too short.
 
     Parameters
     ----------
@@ -213,10 +214,13 @@ def _choose_for_ccd(
     overlaps = _overlaps(footprint, eligible)
     rows: list[dict[str, object]] = []
     points = _sample(footprint)
-    covers, taken = np.zeros(len(points), dtype=int), 0
+    covers, taken, sharpest = np.zeros(len(points), dtype=int), 0, math.inf
     for overlap in sorted(overlaps, key=lambda o: (-o.merit * o.share, o.candidate.exposure.expnum, o.ccd)):
         rank: int | None = None
-        open_points = covers < settings.target_covers
+        fwhm = overlap.candidate.fwhm_arcsec
+        is_broad = fwhm > settings.broad_ratio * sharpest
+        target_covers = min(settings.target_covers, settings.broad_covers) if is_broad else settings.target_covers
+        open_points = covers < target_covers
         inside = _inside(points, overlap.corners) if open_points.any() else open_points
         wanted = float(np.mean(inside & open_points))
         if overlap.share < settings.min_overlap:
@@ -224,10 +228,12 @@ def _choose_for_ccd(
         elif taken >= settings.max_templates:
             reason = f"{settings.max_templates} better ones were taken"
         elif wanted < settings.min_overlap:
-            reason = f"better ones cover the same part {settings.target_covers} times"
+            broad = f'; {fwhm:.2f}" beside {sharpest:.2f}"' if is_broad else ""
+            reason = f"better ones cover the same part {target_covers} times{broad}"
         else:
             taken += 1
             covers += inside
+            sharpest = min(sharpest, fwhm) if math.isfinite(fwhm) else sharpest
             rank, reason = taken, "taken"
         rows.append(_row(target, ccd, overlap.candidate, overlap.ccd, overlap.share, rank, reason))
     return rows

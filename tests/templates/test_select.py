@@ -120,6 +120,26 @@ def test_enough_covers_and_the_cap_leave_the_rest():
     assert capped.column("rank").null_count == 6
 
 
+def test_a_broad_template_is_used_only_where_fewer_than_two_others_are():
+    """One out of focus beside two sharp ones, of which one covers CCD 11 only."""
+    sharp, half = candidate(2, -40.0, fwhm_arcsec=1.0), candidate(3, -50.0, ccds=(11,), fwhm_arcsec=1.2)
+    broad, unknown = candidate(4, -40.0, limit_mag=27.0, fwhm_arcsec=1.6), candidate(5, -60.0)
+    target = TemplateTarget(exposure(1), footprints((10, 11), 150.0, -20.0))
+
+    def chosen(*candidates, **changes):
+        rows = select_templates(target, candidates, SETTINGS.with_values(**changes)).to_pylist()
+        taken = {ccd: {r["template_expnum"] for r in rows if r["ccd"] == ccd and r["rank"]} for ccd in (10, 11)}
+        return taken, [r["reason"] for r in rows if r["template_expnum"] == 4]
+
+    shallow = candidate(4, -40.0, limit_mag=20.0, fwhm_arcsec=1.6)
+    taken, reasons = chosen(sharp, half, shallow)
+    assert taken == {10: {2, 4}, 11: {2, 3}}
+    assert reasons == ["taken", 'better ones cover the same part 2 times; 1.60" beside 1.00"']
+    assert chosen(sharp, half, shallow, broad_ratio=1.7)[0] == {10: {2, 4}, 11: {2, 3, 4}}
+    assert chosen(sharp, half, broad)[0] == {10: {2, 4}, 11: {2, 3, 4}}, "the deepest comes first"
+    assert chosen(sharp, half, unknown)[0] == {10: {2, 5}, 11: {2, 3, 5}}
+
+
 def test_a_candidate_for_an_uncovered_part_is_taken_after_better_ones():
     target = TemplateTarget(exposure(1), footprints((10,), 150.0, -20.0))
     half = 0.5 * 2048 * 0.263 / 3600
