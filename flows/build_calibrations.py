@@ -39,8 +39,8 @@ def build_calibrations(
     ccds: Ccds | None = None,
     epoch: Name | None = None,
     overwrite: bool = False,
-    settings: MasterSettings = MasterSettings(),
     ramp: RampSettings = RampSettings(),
+    settings: MasterSettings = MasterSettings(),
 ) -> State[dict[str, Any]]:
     """Build bias, dome flats, bad-pixel maps and, from a ramp, linearity of a night for the calibration library.
 
@@ -50,8 +50,8 @@ def build_calibrations(
         ccds: CCDs to build for; None for all that were functional on that night and are in the files.
         epoch: Name of the calibration epoch; None for ``n`` and the night.
         overwrite: Recompute cached steps.
-        settings: Settings of the masters.
         ramp: Settings of the linearity. A ramp that does not give it is noted; the library's is used, where it has one.
+        settings: Settings of the masters.
 
     Raises:
         InputError: If the night has too few bias exposures or no dome flats.

@@ -151,5 +151,5 @@ def _too_few(found: int, settings: PsfSettings) -> CcdError:
         step="psf",
         value=found,
         limit=f"at least {settings.minimum_stars} clean stars above S/N {settings.minimum_snr:g}",
-        remedy="check this exposure for bad focus and clouds; the CCD is skipped",
+        remedy="check the focus, guiding and clouds of this exposure; the CCD is skipped",
     )
