@@ -22,6 +22,7 @@ from imaging.masks.tables import cosmic_ray_table, streak_table
 from imaging.measure.chain import MeasuredCcd, measure_ccd
 from imaging.measure.clean import CleanCalibrations, CleanCcd, clean_ccd
 from imaging.measure.settings import MeasureSettings
+from imaging.quality.grades import Grade, grade_value
 from imaging.quantise import image_steps
 from imaging.timing import StepTimes
 from tasks.calibration_files import calibration_record, optional_calibration
@@ -121,8 +122,18 @@ def measure(job: StepJob) -> StepResult:
     with times.step("write"):
         products = _write(job, clean, measured)
     failure = measured.astrometry_failure
-    notes = () if failure is None else (failure.located(expnum=job.expnum, ccd=job.ccd, step="astrometry").sentence(),)
-    return job.result(products, quality=_quality(clean, measured), cpu_s=times.cpu_s, notes=notes)
+    notes = [] if failure is None else [failure.located(expnum=job.expnum, ccd=job.ccd, step="astrometry").sentence()]
+    notes += trend_notes(measured.quality, observed.band)
+    return job.result(products, quality=_quality(clean, measured), cpu_s=times.cpu_s, notes=tuple(notes))
+
+
+def trend_notes(quality: Mapping[str, float], band: str) -> list[str]:
+    """Return a note if the width of the stars changes too much with the charge at their peak."""
+    trend, error = quality["psf_peak_trend_percent"], quality["psf_peak_trend_error_percent"]
+    if grade_value("psf_peak_trend_percent", band, trend) in (Grade.GREEN, Grade.UNKNOWN):
+        return []
+    text = f"the width of the stars changes by {trend:.2f} +- {error:.2f} % per 100,000 electrons at their peak"
+    return [f"{text}: check the brighter-fatter kernels and the linearity of this CCD"]
 
 
 def _read_calibrations(job: StepJob, observed: Exposure) -> CleanCalibrations:

@@ -41,6 +41,12 @@ STELLAR_TOLERANCE = 0.25
 EXTENDED_FACTOR = 1e-6
 """Factor on the brightness of extended sources in the ranking of stars."""
 
+PEAK_ELECTRONS = 1e5
+"""Charge at the peak of a star for which the change of the width is stated."""
+
+MOST_TREND_ERROR = 0.33
+"""Largest error of that change, per cent: a third of the limit of a green grade. With a larger one it is missing."""
+
 UNUSABLE = CatalogueFlag.SATURATED | CatalogueFlag.DEBLENDED | CatalogueFlag.TRUNCATED
 """Sources with these flags are not used in the fits of WCS and PSF."""
 
@@ -301,12 +307,15 @@ def _quality(
     image: CcdImage,
     pixel_scale_arcsec: float,
 ) -> Mapping[str, float]:
+    trend, trend_error = (100.0 * PEAK_ELECTRONS * each for each in (psf.peak_trend, psf.peak_trend_error))
     quality = {
         "fwhm_arcsec": psf.model.fwhm_pixels * pixel_scale_arcsec,
         "ellipticity": psf_ellipticity(psf.model),
         "n_sources": float(catalogue.num_rows),
         "n_psf_stars": float(psf.model.n_stars),
         "psf_chi2": psf.model.chi2,
+        "psf_peak_trend_percent": trend if trend_error < MOST_TREND_ERROR else float("nan"),
+        "psf_peak_trend_error_percent": trend_error,
         "masked_fraction": float(np.mean(image.weight <= 0.0)),
         "n_astrometry": 0.0,
     }

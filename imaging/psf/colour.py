@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from imaging.conventions import REFERENCE_APERTURE_PIXELS
 from imaging.numerics.robust import mad_sigma
 from imaging.psf.model import PsfModel
+from imaging.psf.profile import ProfileBasis
 
 FloatArray = NDArray[np.float64]
 
@@ -68,6 +69,45 @@ def width_per_mag(excess_mag: FloatArray, width: FloatArray, error: FloatArray, 
     return (float(weight @ (centred * width)) + expected * uncertainty**-2) / information, mean
 
 
+def width_by_colour(
+    matrix: FloatArray,
+    vector: FloatArray,
+    local: FloatArray,
+    direction: FloatArray,
+    colour_mag: FloatArray,
+    band: str,
+) -> tuple[float, float, FloatArray]:
+    """Fit the relative width of stars against their colour, from the normal equations of a PSF fit.
+
+    Parameters
+    ----------
+    matrix, vector
+        (n, n_free, n_free), (n, n_free) normal equations of each star.
+    local
+        (n, n_free) free coefficients of the fitted PSF at each star.
+    direction
+        (n_free,) from :func:`width_direction`.
+    colour_mag
+        (n,) BP - RP, NaN if unknown.
+    band
+        Band, for the expected change.
+
+    Returns
+    -------
+    slope, mean_mag
+        As of :func:`width_per_mag`.
+    explained
+        (n,) relative widths that the colours explain, with respect to the mean star; 0 for unknown colours.
+    """
+    along = matrix @ direction
+    information = along @ direction
+    excess_mag = colour_mag - REFERENCE_COLOUR_MAG
+    known = np.isfinite(excess_mag) & (information > 0.0)
+    width = (vector @ direction - np.einsum("ni,ni->n", along, local))[known] / information[known]
+    slope, mean = width_per_mag(excess_mag[known], width, information[known] ** -0.5, band)
+    return slope, mean, slope * np.where(known, excess_mag - mean, 0.0)
+
+
 def at_constant_flux(derivative: FloatArray, profile: FloatArray, radius: FloatArray) -> FloatArray:
     """Return a derivative of a profile plus as much of the profile as keeps the flux in the reference aperture.
 
@@ -80,6 +120,27 @@ def at_constant_flux(derivative: FloatArray, profile: FloatArray, radius: FloatA
     """
     inside = radius < REFERENCE_APERTURE_PIXELS / 2
     return derivative - profile * (derivative[inside].sum() / profile[inside].sum())
+
+
+def width_direction(basis: ProfileBasis, free: FloatArray, central: FloatArray) -> FloatArray:
+    """Return the derivative of a PSF by the logarithm of its width, in the free directions of its fit: (n_free,).
+
+    Parameters
+    ----------
+    basis
+        Basis of the fit.
+    free
+        (N_BASIS, n_free) free directions.
+    central
+        (N_BASIS,) coefficients of the PSF.
+    """
+    grid = np.arange(-24, 25) * 0.5
+    dx, dy = (a.ravel() for a in np.meshgrid(grid, grid))
+    profile, wide, narrow = (
+        basis.evaluate(dx / factor, dy / factor) @ central / factor**2 for factor in (1.0, 1.0 + STEP, 1.0 - STEP)
+    )
+    derivative = at_constant_flux((wide - narrow) / (2.0 * STEP), profile, np.hypot(dx, dy))
+    return np.asarray(np.linalg.lstsq(basis.evaluate(dx, dy) @ free, derivative, rcond=None)[0])
 
 
 def flux_response(psf: PsfModel, radius: float) -> float:

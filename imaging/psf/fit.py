@@ -18,7 +18,8 @@ from imaging.errors import CcdError
 from imaging.image import FloatImage
 from imaging.numerics.rings import ring_medians
 from imaging.numerics.robust import mad_sigma
-from imaging.psf.colour import REFERENCE_COLOUR_MAG, STEP, at_constant_flux, width_per_mag
+from imaging.psf.brightness import width_by_peak
+from imaging.psf.colour import width_by_colour, width_direction
 from imaging.psf.model import PsfModel, polynomial_terms
 from imaging.psf.profile import ProfileBasis
 from imaging.psf.settings import PsfSettings
@@ -60,12 +61,16 @@ class PsfFit:
         (n,) float64, reduced chi-square of each star.
     variation
         Relative change of the profile over the CCD chosen by cross-validation.
+    peak_trend, peak_trend_error
+        Relative change of the width of the stars per electron at the peak, and its error; NaN if not measured.
     """
 
     model: PsfModel
     used: NDArray[np.bool_]
     star_chi2: FloatArray
     variation: float
+    peak_trend: float = float("nan")
+    peak_trend_error: float = float("nan")
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,10 +164,11 @@ def fit_psf(
             choice = _choose(normals, stamps, problem, used)
         solution = _solve(normals, stamps, problem, used, choice)
     final = _star_chi2(normals, problem, solution, stamps)
-    slope = 0.0 if colour_mag is None else _refer_to_colour(normals, problem, solution, stamps, used, colour_mag, band)
+    if colour_mag is None:
+        colour_mag, band = np.full(len(stamps), np.nan), ""
+    slope, trend = _width_trends(normals, problem, solution, stamps, used, choice, colour_mag, band)
     model = _tabulate(problem, solution, int(used.sum()), float(np.median(final[used])))
-    model = replace(model, width_per_mag=slope)
-    return PsfFit(model, used, final, choice.variation)
+    return PsfFit(replace(model, width_per_mag=slope), used, final, choice.variation, *trend)
 
 
 def _without_background(
@@ -273,14 +279,20 @@ def _solve(
 ) -> FloatArray:
     """Solve for the (n_terms, n_free) free coefficients from the stars used."""
     terms = problem.position_terms(stamps.x[used], stamps.y[used], choice.degree)
-    n_terms, n_free = terms.shape[1], problem.free.shape[1]
+    matrix = _matrix(normals, terms, used, _prior(problem, choice))
+    vector = (terms.T @ normals.vector[used]).ravel()
+    return cho_solve(cho_factor(matrix, lower=True), vector).reshape(terms.shape[1], -1)
+
+
+def _matrix(normals: _Normals, terms: FloatArray, used: NDArray[np.bool_], prior: FloatArray) -> FloatArray:
+    """Return the matrix of the normal equations of all free coefficients, from the stars used and their terms."""
+    n_terms, n_free = prior.shape[:2]
     outer = (terms[:, :, None] * terms[:, None, :]).reshape(len(terms), -1)
     blocks = outer.T @ normals.matrix[used].reshape(len(terms), -1)
     matrix = blocks.reshape(n_terms, n_terms, n_free, n_free).transpose(0, 2, 1, 3).reshape(n_terms * n_free, -1)
-    for k, block in enumerate(_prior(problem, choice)):
+    for k, block in enumerate(prior):
         matrix[k * n_free : (k + 1) * n_free, k * n_free : (k + 1) * n_free] += block
-    vector = (terms.T @ normals.vector[used]).ravel()
-    return cho_solve(cho_factor(matrix, lower=True), vector).reshape(n_terms, n_free)
+    return matrix
 
 
 def _star_chi2(normals: _Normals, problem: _Problem, solution: FloatArray, stamps: StarStamps) -> FloatArray:
@@ -291,39 +303,28 @@ def _star_chi2(normals: _Normals, problem: _Problem, solution: FloatArray, stamp
     return chi2 / np.maximum(normals.pixels, 1)
 
 
-def _refer_to_colour(
+def _width_trends(
     normals: _Normals,
     problem: _Problem,
     solution: FloatArray,
     stamps: StarStamps,
     used: NDArray[np.bool_],
+    choice: _Choice,
     colour_mag: FloatArray,
     band: str,
-) -> float:
-    """Change a solution from that of the mean star to that of the reference colour; return the width's slope."""
-    direction = _width_direction(problem, solution)
-    local = problem.position_terms(stamps.x, stamps.y, _degree_of(solution)) @ solution
-    along = normals.matrix @ direction
-    information = along @ direction
-    excess_mag = colour_mag - REFERENCE_COLOUR_MAG
-    known = used & np.isfinite(excess_mag) & (information > 0.0)
-    width = (normals.vector @ direction - np.einsum("ni,ni->n", along, local))[known] / information[known]
-    slope, mean = width_per_mag(excess_mag[known], width, information[known] ** -0.5, band)
+) -> tuple[float, tuple[float, float]]:
+    """Refer a solution to the reference colour; return the slopes of the width with colour and with the peak."""
+    terms = problem.position_terms(stamps.x, stamps.y, choice.degree)[used]
+    matrix, vector, local = normals.matrix[used], normals.vector[used], terms @ solution
+    direction = width_direction(problem.basis, problem.free, problem.coefficients(solution)[0])
+    slope, mean, explained = width_by_colour(matrix, vector, local, direction, colour_mag[used], band)
+    central = problem.basis.evaluate(np.zeros(1), np.zeros(1))[0]
+    peak = (stamps.flux * (_local_profile(problem, solution, stamps) @ central))[used]
+    whole = _matrix(normals, terms, used, _prior(problem, choice))
+    local += np.outer(explained, direction)
+    trend = width_by_peak(matrix, vector, local, np.outer(peak, direction), terms, whole)
     solution[0] -= slope * mean * direction
-    return slope
-
-
-def _width_direction(problem: _Problem, solution: FloatArray) -> FloatArray:
-    """Return the (n_free,) free coefficients of the central PSF's derivative by the logarithm of its width."""
-    grid = np.arange(-24, 25) * 0.5
-    dx, dy = (a.ravel() for a in np.meshgrid(grid, grid))
-    central = problem.coefficients(solution)[0]
-    profile, wide, narrow = (
-        problem.basis.evaluate(dx / factor, dy / factor) @ central / factor**2
-        for factor in (1.0, 1.0 + STEP, 1.0 - STEP)
-    )
-    derivative = at_constant_flux((wide - narrow) / (2.0 * STEP), profile, np.hypot(dx, dy))
-    return np.asarray(np.linalg.lstsq(problem.basis.evaluate(dx, dy) @ problem.free, derivative, rcond=None)[0])
+    return slope, trend
 
 
 def _clip_stars(star_chi2: FloatArray, settings: PsfSettings) -> NDArray[np.bool_]:

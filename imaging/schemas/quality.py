@@ -22,6 +22,8 @@ QUALITY = schema(
     field("n_sources", I32, "", "sources in the catalogue"),
     field("n_psf_stars", I32, "", "stars used in the PSF model"),
     field("psf_chi2", F32, "", "reduced chi-square of the PSF model"),
+    field("psf_peak_trend_percent", F32, "%", "change of the stars' width per 100,000 electrons at the peak"),
+    field("psf_peak_trend_error_percent", F32, "%", "error of psf_peak_trend_percent, from the scatter of the stars"),
     field("n_astrometry", I32, "", "reference stars used in the astrometric solution"),
     field("astrometry_rms_mas", F32, "mas", "rms residual per axis of stars above S/N 30"),
     field("astrometry_chi2", F32, "", "reduced chi-square of the astrometric solution"),

@@ -74,6 +74,13 @@ def test_coordinates_are_right_to_a_few_milliarcseconds(measured):
     assert result.quality["astrometry_rms_mas"] < 12.0
 
 
+def test_the_width_of_the_stars_does_not_change_with_their_peaks(measured):
+    *_, result = measured
+    error = result.quality["psf_peak_trend_error_percent"]
+    assert 0.01 < error < 0.33
+    assert abs(result.quality["psf_peak_trend_percent"]) < 3.0 * error
+
+
 def test_photometry_of_bright_stars(measured):
     field, _, _, _, result = measured
     nearest, good = matched(field, result.catalogue)
