@@ -35,12 +35,13 @@ from bench.real_epochs import (
     subtract_epochs,
 )
 from bench.report import Row, at_least, at_most, main
-from bench.sky_difference import rows_on_sky
+from bench.sky_difference import ratio_of, rows_on_sky, width_of
 from imaging.difference.chain import CcdSearchResult
 from imaging.difference.detect import detect
 from imaging.difference.fakes import add_sources
 from imaging.difference.forced import measure_forced
-from imaging.difference.settings import DetectionSettings, SearchSettings, SubtractionSettings
+from imaging.difference.settings import DetectionSettings, FakeSettings, SearchSettings, SubtractionSettings
+from imaging.difference.star_images import cut_star_images
 from imaging.difference.subtract import subtract
 from imaging.numerics.robust import mad_sigma
 from imaging.schemas.difference import DetectionFlag
@@ -54,6 +55,7 @@ SCENARIOS = (
     Scenario(3, 1.30, 1.00, 30.0),
 )
 SCORE_CUT = 0.3
+STAR_SNR = FakeSettings().star_snr
 
 STACKING = ("resample", "zeropoints", "combine", "describe")
 DETECTION = ("filter", "detect", "fakes")
@@ -76,7 +78,8 @@ def measure(quick: bool) -> list[Row]:
     for scenario in scenarios:
         truth = take(scenario)
         outcomes.append(Outcome(scenario, truth, run(truth, scenario)))
-    rows = _noise_rows(outcomes) + _flux_rows(outcomes) + _search_rows(outcomes) + _cost_rows(outcomes)
+    rows = _noise_rows(outcomes) + _flux_rows(outcomes) + star_image_rows(outcomes)
+    rows += _search_rows(outcomes) + _cost_rows(outcomes)
     rows += _second_method_rows(outcomes[0]) + _peer_rows(outcomes[0])
     if REAL_DATA.is_dir():
         rows += _real_rows()
@@ -149,6 +152,37 @@ def _flux_rows(outcomes: Sequence[Outcome]) -> list[Row]:
         Row("  its standard error", 100 * float(np.sum(error[bright] ** -2) ** -0.5), "%", n=n),
         at_most("pull of forced photometry, |width - 1|", abs(mad_sigma(pull) - 1), "", 0.05, n=pull.size, seeds=seeds),
         Row("  its standard error", float(1.17 / np.sqrt(pull.size)), "", n=pull.size),
+    ]
+
+
+def star_image_rows(outcomes: Sequence[Outcome]) -> list[Row]:
+    """Measure added sources that images of stars draw, not the PSF model: they show an error of the model."""
+    pulls, stars = [np.zeros(0)], [np.zeros((0, 3))]
+    for o in outcomes:
+        difference, images = o.searched.difference, cut_star_images(o.searched.difference.search, STAR_SNR)
+        if not len(images):
+            continue
+        x, y, flux = _added_sources(o)
+        x, y, number = images.nearest(x, y)
+        rng, drawn = np.random.default_rng((o.scenario.seed, 9)), [images.images[k] for k in number]
+        image = add_sources(difference, x, y, flux, rng, drawn).as_image()
+        forced = measure_forced(image, x, y, DetectionSettings(), difference.filtered.template_flux)
+        good = ~forced.masked & np.isfinite(forced.flux) & (flux > 5 * forced.error)
+        error = np.hypot(forced.error, flux * images.error[number])
+        pulls.append((forced.flux - flux)[good] / error[good])
+        for k in range(len(images)):  # all sources of a star share its noise
+            which = good & (number == k) & (flux > 20 * forced.error)
+            weight = (flux[which] / forced.error[which]) ** 2
+            if which.any():
+                mean = np.average(forced.flux[which] / flux[which], weights=weight)
+                stars.append(np.array([[0.0, mean, 1 / np.hypot(weight.sum() ** -0.5, images.error[k])]]))
+    pull, star, seeds = np.concatenate(pulls), np.concatenate(stars), _seeds(outcomes)
+    width, name = width_of(pull, 0.05), "sources drawn with images of stars"
+    distance = None if width is None else abs(width - 1)
+    ratio = ratio_of(star, 0.2)
+    return [
+        at_most(f"{name}: flux over truth, |ratio - 1|, by star", ratio, "%", 0.2, n=len(star), seeds=seeds),
+        at_most(f"{name}: pull, |width - 1|", distance, "", 0.05, n=pull.size, seeds=seeds),
     ]
 
 

@@ -272,7 +272,7 @@ def rows_of(collected: Collected, label: str, seeds: Sequence[int], goals: Goals
     mean, most = _mean(pulls[:, 0], goals.pull_mean), goals.ratio_percent
     rows.append(off("mean pull of true transients", mean, goals.pull_mean, len(pulls)))
     bright = pulls[pulls[:, 2] > 20]
-    ratio = _ratio(bright, most)
+    ratio = ratio_of(bright, most)
     rows.append(off("their flux over the true one, S/N above 20, |ratio - 1|", ratio, most, len(bright), "%"))
     for low, high, goal in ((8.0, 12.0, goals.faint_percent), (50.0, np.inf, goals.bright_percent)):
         inside = fakes[(fakes[:, 1] >= low) & (fakes[:, 1] < high), 2]
@@ -319,8 +319,16 @@ def _mean(values: FloatArray, tolerance: float) -> float | None:
     return abs(float(np.mean(values))) if len(values) and 1 / np.sqrt(len(values)) <= tolerance / 3 else None
 
 
-def _ratio(bright: FloatArray, tolerance: float) -> float | None:
-    """Return the weighted mean ratio of fluxes minus one, per cent; None if not known to a third of its tolerance."""
+def ratio_of(bright: FloatArray, tolerance: float) -> float | None:
+    """Return the weighted mean ratio of fluxes minus one, per cent; None if not known to a third of its tolerance.
+
+    Parameters
+    ----------
+    bright
+        (n, 3) anything, flux over the true one, signal to noise.
+    tolerance
+        Tolerance, per cent.
+    """
     weight = bright[:, 2] ** 2
     if not len(bright) or 100 / np.sqrt(weight.sum()) > tolerance / 3:
         return None

@@ -108,7 +108,7 @@ def search_ccd(
         with times.step("fakes"):
             seed = (identity.expnum, identity.ccd)
             fakes = inject_fakes(difference, detections, seed, settings.fakes, settings.detection, stars)
-            efficiency = measure_efficiency(fakes, settings.fakes.bin_mag)
+            efficiency = measure_efficiency(fakes, settings.fakes.bin_mag) if len(fakes) else None
             fake_rows = fakes_table(difference, fakes, score_detections(fakes.detections, fwhm), identity)
     quality = _quality(template, difference, detections, efficiency)
     quality["poorly_covered"] = float(template.coverage < settings.stack.good_coverage)

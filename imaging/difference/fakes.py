@@ -5,8 +5,12 @@ difference only by that source convolved with the local response kernel. The fak
 difference, with their photon noise, and pass through the same filter, detection and cuts as real sources. This is
 equivalent to injection into the search image and subtraction with the same kernel, at a hundredth of the cost.
 Transients hardly affect the kernel itself, because stamps of deviating sources are clipped.
+
+A source is drawn with the PSF model that also measures, which hides an error of the model, or with the image of a star
+(:mod:`imaging.difference.star_images`), which shows it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,6 +24,7 @@ from imaging.difference.records import Difference
 from imaging.difference.response import PSF_HALF_WIDTH, draw_source, respond, response_at
 from imaging.difference.score import judge
 from imaging.difference.settings import DetectionSettings, FakeSettings
+from imaging.difference.star_images import SOURCE_HALF, cut_star_images
 from imaging.photometry.transparency import at_places
 from imaging.templates.relative import find_bright_sources
 
@@ -99,7 +104,7 @@ def inject_fakes(
     seed
         Numbers that identify exposure and CCD.
     settings
-        Numbers, magnitudes and positions of fakes.
+        Numbers, magnitudes and positions of fakes; whether images of stars draw them: none if there is no such star.
     detection
         Settings of the search itself.
     stars
@@ -109,7 +114,14 @@ def inject_fakes(
     share = difference.image.size / FULL_CCD_PIXELS
     n_blank = max(round(settings.n_blank * min(share, 1.0)), min(settings.n_blank, 4))
     n_hosts = max(round(settings.n_hosts * min(share, 1.0)), min(settings.n_hosts, 4))
+    drawn_with = cut_star_images(difference.search, settings.star_snr) if settings.star_images else None
+    if drawn_with is not None and not len(drawn_with):
+        n_blank = n_hosts = 0
     x, y, on_host = _places(difference, real, rng, n_blank, n_hosts, settings)
+    images = None
+    if drawn_with is not None and x.size:
+        x, y, number = drawn_with.nearest(x, y)
+        images = [drawn_with.images[k] for k in number]
     noise, systematic = flux_errors(
         *(difference.filtered, x, y, difference.scale_error, difference.shift_error),
         *(difference.widths, difference.tiling),
@@ -119,7 +131,7 @@ def inject_fakes(
     flux = 10 ** (-0.4 * (mag - difference.search.zeropoint_mag))
     expected = flux / error
     clouds = at_places(difference.transparency_error, x, y) * rng.standard_normal(flux.size)
-    copy = add_sources(difference, x, y, flux * (1.0 + clouds), rng)
+    copy = add_sources(difference, x, y, flux * (1.0 + clouds), rng, images)
     found, _ = judge(detect(copy, detection, stars), difference.psf.fwhm_pixels, detection)
     match = _match(x, y, found, settings.match_radius_fwhm * difference.psf.fwhm_pixels)
     i, j = np.rint(x).astype(int), np.rint(y).astype(int)
@@ -156,7 +168,12 @@ def draw_magnitudes(
 
 
 def add_sources(
-    difference: Difference, x: FloatArray, y: FloatArray, flux: FloatArray, rng: np.random.Generator
+    difference: Difference,
+    x: FloatArray,
+    y: FloatArray,
+    flux: FloatArray,
+    rng: np.random.Generator,
+    images: Sequence[FloatArray] | None = None,
 ) -> Difference:
     """Return a copy of a difference with point sources added, as if they had been in the search image.
 
@@ -168,6 +185,9 @@ def add_sources(
         (n,) positions (pixels) and electrons.
     rng
         Random generator of the photon noise.
+    images
+        n images of unit flux of the sources on the pixels about theirs, (2 ``SOURCE_HALF`` + 1)^2 pixels each; None
+        draws with the PSF model of the search image.
     """
     image, numerator = difference.image.copy(), difference.filtered.numerator.copy()
     science = difference.search.pixels.science.copy()
@@ -178,7 +198,8 @@ def add_sources(
         cx, cy = int(np.floor(x[k] + 0.5)), int(np.floor(y[k] + 0.5))
         tile = difference.tiling.index(x[k], y[k])
         shift = (x[k] - cx, y[k] - cy)
-        source = flux[k] * draw_source(difference.search.psf, x[k], y[k], half + HALF, shift)
+        unit = draw_source(difference.search.psf, x[k], y[k], SOURCE_HALF, shift) if images is None else images[k]
+        source = flux[k] * unit
         photons = rng.standard_normal(source.shape) * np.sqrt(np.maximum(source, 0.0) / gain)
         drawn = source + photons
         change = respond(drawn, response_at(difference.noise, difference.tiling, float(x[k]), float(y[k])))

@@ -275,6 +275,11 @@ class FakeSettings(Settings):
     """Width of the efficiency bins, magnitudes."""
     max_host_offset_pixels: float = Field(default=4.0, ge=0)
     """Largest offset of a fake from its host's centre, pixels."""
+    star_images: bool = False
+    """Whether to draw fakes with images of stars, cut out of the search image, in place of the PSF model, so that they
+    show an error of the model that measures them."""
+    star_snr: float = Field(default=300.0, gt=0)
+    """Lowest signal to noise of these stars."""
 
 
 class SearchSettings(Settings):

@@ -5,6 +5,7 @@ import numpy as np
 from scipy.signal import fftconvolve
 
 from imaging.detector.distortion import seed_wcs
+from imaging.difference.detect import BrightStars, DifferenceDetections
 from imaging.difference.filter import FilteredDifference
 from imaging.difference.measure import Measurements
 from imaging.difference.noise import HALF, TileNoise
@@ -109,3 +110,7 @@ def measurements(n, **columns):
     """Return measurements of n sources, zero where nothing is given."""
     names = Measurements.__dataclass_fields__
     return Measurements(**{k: np.broadcast_to(np.asarray(columns.get(k, 0.0), float), n).copy() for k in names})
+
+
+NO_STARS = BrightStars(np.zeros(0), np.zeros(0), np.zeros(0))
+NO_DETECTIONS = DifferenceDetections(measurements(0), *[np.zeros(0)] * 5, np.zeros(0, np.int32))

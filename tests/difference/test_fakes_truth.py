@@ -10,17 +10,25 @@ from scipy.ndimage import gaussian_filter
 from scipy.optimize import curve_fit
 from scipy.stats import norm
 
-from imaging.difference.detect import BrightStars, DifferenceDetections, detect
+from imaging.difference.detect import DifferenceDetections, detect
 from imaging.difference.efficiency import fit_curve, measure_efficiency, wilson_interval
 from imaging.difference.fakes import Fakes, add_sources, inject_fakes
 from imaging.difference.noise import HALF
 from imaging.difference.settings import DetectionSettings, FakeSettings
-from tests.difference.drawn import FWHM, ROUND, SIGMA, ZEROPOINT, difference_of, draw, measurements
+from tests.difference.drawn import (
+    FWHM,
+    NO_DETECTIONS,
+    NO_STARS,
+    ROUND,
+    SIGMA,
+    ZEROPOINT,
+    difference_of,
+    draw,
+    measurements,
+)
 
 SETTINGS = DetectionSettings()
-NO_STARS = BrightStars(np.zeros(0), np.zeros(0), np.zeros(0))
 ERROR = SIGMA * np.sqrt(4 * np.pi * ((FWHM / 2.3548) ** 2 + 1 / 12))
-NO_DETECTIONS = DifferenceDetections(measurements(0), *[np.zeros(0)] * 5, np.zeros(0, np.int32))
 
 
 class Silent:
