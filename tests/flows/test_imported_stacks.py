@@ -83,13 +83,14 @@ def stated(form: str, templates: tuple[list[Final], list[float]]) -> StatedOfIma
 def n_same(found: Site, wanted: Site) -> int:
     """Require that two searches passed the same sources above S/N 7, with fluxes within one sigma; return how many.
 
-    The residuals of bright stars, which are flagged, are those of another PSF.
+    The residuals of bright stars, which are flagged or have a score below 0.001, are those of another PSF.
     """
     counts = []
     for one, other in ((wanted, found), (found, wanted)):
         table = detections(other)
         columns = {name: np.array(table.column(name)) for name in ("ra", "dec", "flux", "flags")}
-        passed = [row for row in detections(one).to_pylist() if row["flags"] == 0 and abs(row["snr"]) >= 7.0]
+        sure = [row for row in detections(one).to_pylist() if row["flags"] == 0 and abs(row["snr"]) >= 7.0]
+        passed = [row for row in sure if row["real_score"] > 0.001]
         for row in passed:
             east = (columns["ra"] - row["ra"]) * np.cos(np.radians(row["dec"]))
             apart = 3600.0 * np.hypot(east, columns["dec"] - row["dec"])
