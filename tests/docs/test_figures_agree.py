@@ -10,7 +10,7 @@ from tasks.steps import NIGHT_STAGES, STEPS, steps_of
 ROOT = Path(__file__).resolve().parents[2]
 SINGLE, PHOTOMETRY = "bench.single_epoch", "bench.calibration"
 DIFFERENCE, CANDIDATES = "bench.difference", "bench.candidates"
-STAMPS, FALSE = "bench.real_stamps", "false detections per CCD"
+STAMPS, SKIES = "bench.real_stamps", "bench.skies"
 NOISELESS, RESIDUAL = "coordinates without photon noise, rms per axis", "PSF, rms residual"
 GRIZ = tuple(f"from pixels, {band}: zero point of a CCD, rms" for band in "griz")
 
@@ -30,14 +30,20 @@ SOURCES = {
     "typical sky, scatter": [
         (SINGLE, tuple(f"typical, {b}: scatter of PSF magnitudes of 16 to 18 mag beyond the stated" for b in "ig"), 1)
     ],
-    "typical sky, false": [(DIFFERENCE, (f"typical, i: {FALSE}, all",), 1)],
-    "hard sky, false": [(DIFFERENCE, (f"hard, i: {FALSE}, all",), 1)],
-    "crowded sky, false": [(DIFFERENCE, (f"crowded, i: {FALSE}, all",), 1)],
-    "hard sky in g": [
-        (SINGLE, (f"hard, g: {NOISELESS}",), 1),
-        (SINGLE, (f"hard, g: {RESIDUAL}",), 1),
-        (DIFFERENCE, (f"hard, g: {FALSE}, all",), 1),
+    "typical sky, three nights": [(SKIES, ("typical: false detections per CCD",), 1)],
+    "hard sky, two nights": [
+        (SKIES, ("hard: coordinates, error per axis, mas (1.2 times the ideal process)",), 1),
+        (SKIES, ("hard: PSF, rms residual, %",), 1),
     ],
+    "hard sky, false": [
+        (SKIES, ("hard: false detections per CCD",), 1),
+        (SKIES, ("hard: without a flag",), 1),
+    ],
+    "crowded sky, two nights": [
+        (SKIES, ("crowded: false detections per CCD",), 1),
+        (SKIES, ("crowded: making a candidate",), 1),
+    ],
+    "bright sky": [(SKIES, ("bright: false detections per CCD",), 1)],
     "`make demo`": [("bench.demo", ("wall time with installation (make demo, seed 1)",), 1)],
     "raw to catalogue": [(SINGLE, ("chain: single epoch, raw to catalogue, per CCD",), 1)],
     "CPU time of SExtractor": [(SINGLE, ("measure: their cost over ours",), 1)],
