@@ -160,9 +160,10 @@ def exposures_at_hand(registered: RegisteredNight, site: Site) -> tuple[list[int
     """Return the exposures of a registered night whose raw files have arrived, and those of them that are not whole."""
     listed = [item.exposure for item in registered.listed()]
     ids = [ExposureId(exposure.expnum, exposure.band, exposure.night) for exposure in listed]
-    arrived = [who for who in ids if who.expnum in arrived_exposures(site, ids)]
-    whole = arrived_exposures(site, arrived, whole=True)
-    return [who.expnum for who in arrived], [who.expnum for who in arrived if who.expnum not in whole]
+    arrived = arrived_exposures(site, ids)
+    whole = arrived_exposures(site, [who for who in ids if who.expnum in arrived], whole=True)
+    at_hand = [who.expnum for who in ids if who.expnum in arrived]
+    return at_hand, [expnum for expnum in at_hand if expnum not in whole]
 
 
 def searched_ccds(requests: Iterable[ExposureRequest], plan: NightPlan, site: Site) -> list[SearchedCcd]:

@@ -3,6 +3,7 @@
 import os
 import shutil
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from imaging.errors import InputError
 from imaging.identity import ExposureId
 from imaging.io.raw import read_raw_ccd
 from imaging.io.tables import read_table
+from tasks.night_plan import exposures_at_hand
 from tasks.raw_files import arrived_exposures, find_raw, raw_of_kind
 from tests.raw_frames import write_frame
 
@@ -99,7 +101,9 @@ def test_what_stays_incomplete_is_taken_when_its_size_stays_the_same(site, keep,
     assert arrived_exposures(site, [ONE]) == set()
     now += OLD_S + 1.0
     assert arrived_exposures(site, [ONE]) == {ONE.expnum}
-    assert arrived_exposures(site, [ONE], whole=True) == set()
+    listed = [SimpleNamespace(exposure=who) for who in (ONE, ExposureId(5, "i", NIGHT))]
+    write_frame(site.raw / "b.fits.fz", 5)
+    assert exposures_at_hand(SimpleNamespace(listed=lambda: listed), site) == ([ONE.expnum, 5], [ONE.expnum])
     now -= 40 * 86400  # the clock is set back
     assert arrived_exposures(site, [ONE]) == {ONE.expnum}
 
