@@ -7,21 +7,22 @@ likelihood for the stars of the exposure, whatever the polynomial of each CCD.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, cho_factor, cho_solve, solve_triangular
 from scipy.linalg.lapack import dtrtri
 from scipy.optimize import minimize
+from scipy.sparse import csr_array
 
 FloatArray = NDArray[np.float64]
 
 EXPONENT = 5.0 / 3.0
 """Power of the separation: that of the structure function of turbulence below its outer scale."""
 
-MAXIMUM_STARS = 600
-"""Largest number of stars in one interpolation; those of smallest error are used."""
+MAXIMUM_CELLS = 600
+"""Largest number of cells in one interpolation; with more stars each cell has the mean of its stars."""
 
 BLOCKS, BLOCK_STARS = 6, 110
 """Largest number of CCDs that give the statistics, and of stars of each."""
@@ -126,6 +127,32 @@ class FieldStars:
         """Return the numbers of the stars of smallest error."""
         return np.sort(np.argsort(self.error_mas.sum(axis=1), kind="stable")[:most])
 
+    def in_cells(self, most: int) -> tuple["FieldStars", NDArray[np.int64], FloatArray]:
+        """Join stars in the cells of a square grid to weighted means of place, residual and polynomial.
+
+        Parameters
+        ----------
+        most
+            Largest number of cells. Up to as many stars remain as they are.
+
+        Returns
+        -------
+        cells
+            The means.
+        cell, share
+            (n,) cell of each star, and its weight in the mean.
+        """
+        n = len(self.place)
+        cell, side = np.arange(n), max(np.sqrt(np.ptp(self.place, axis=0).prod() / most), 0.01)
+        while cell.max(initial=0) >= most:
+            _, cell = np.unique(np.floor(self.place / side) @ [1.0, 1e6], return_inverse=True)
+            side *= 1.05
+        weight = 1.0 / np.sum(self.error_mas**2, axis=1)
+        share = weight / np.bincount(cell, weight)[cell]
+        means = csr_array((share, (cell, np.arange(n))))
+        error = np.sqrt(means.power(2) @ self.error_mas**2)
+        return FieldStars(means @ self.place, means @ self.residual, error, means @ self.polynomial), cell, share
+
     def covariance(self, turbulence: Turbulence) -> FloatArray:
         """Return the (2n, 2n) covariance of turbulence and noise."""
         between = turbulence.covariance(self.place, self.place)
@@ -210,7 +237,7 @@ def interpolate(turbulence: Turbulence, stars: FieldStars, wanted: FloatArray, p
     turbulence
         Statistics of the field.
     stars
-        The stars; no prediction uses those of largest error beyond :data:`MAXIMUM_STARS`.
+        The stars.
     wanted
         (m, 2) positions of the predictions, arcminutes.
     polynomial
@@ -218,20 +245,21 @@ def interpolate(turbulence: Turbulence, stars: FieldStars, wanted: FloatArray, p
     """
     if len(stars.place) == 0:
         return Interpolation(np.zeros((len(wanted), 2)), stars.residual)
-    best = stars.best(MAXIMUM_STARS)
-    used, both = stars.select(best), np.eye(2)
-    lower = np.linalg.cholesky(used.covariance(turbulence) + np.kron(both, used.polynomial @ used.polynomial.T))
+    noisy = replace(stars, error_mas=np.hypot(stars.error_mas, turbulence.noise_mas))
+    turbulence, both = replace(turbulence, noise_mas=0.0), np.eye(2)
+    cells, cell, share = noisy.in_cells(MAXIMUM_CELLS)
+    lower = np.linalg.cholesky(cells.covariance(turbulence) + np.kron(both, cells.polynomial @ cells.polynomial.T))
     inverse, _ = dtrtri(lower, lower=1)
-    weights = inverse.T @ (inverse @ used.residual.T.ravel())
+    weights = inverse.T @ (inverse @ cells.residual.T.ravel())
 
     def predict(place: FloatArray, terms: FloatArray) -> FloatArray:
-        towards = turbulence.covariance(place, used.place) + np.kron(both, terms @ used.polynomial.T)
+        towards = turbulence.covariance(place, cells.place) + np.kron(both, terms @ cells.polynomial.T)
         return np.asarray((towards @ weights).reshape(2, -1).T)
 
     columns = inverse.reshape(len(inverse), 2, -1)
     precision = np.einsum("kin,kjn->nij", columns, columns, optimize=True)
-    left_out = np.empty_like(stars.residual)
-    left_out[best] = np.linalg.solve(precision, weights.reshape(2, -1).T[:, :, None])[:, :, 0]
-    if len(rest := np.setdiff1d(np.arange(len(stars.place)), best)):
-        left_out[rest] = stars.residual[rest] - predict(stars.place[rest], stars.polynomial[rest])
-    return Interpolation(predict(wanted, polynomial), left_out)
+    left = cells.error_mas**2 * weights.reshape(2, -1).T
+    if len(cells.place) < len(stars.place):
+        left = stars.residual - predict(stars.place, stars.polynomial)
+    kept = both - share[:, None, None] * (both - cells.error_mas[:, :, None] ** 2 * precision)[cell]
+    return Interpolation(predict(wanted, polynomial), np.linalg.solve(kept, left[:, :, None])[:, :, 0])
