@@ -35,8 +35,8 @@ class ReferenceStars:
         float64, errors at the epoch; that of ra times cos(dec).
     g_mag
         float64, Gaia G.
-    colour_mag
-        float64, BP - RP; NaN if unknown.
+    colour_mag, colour_error_mag
+        float64, BP - RP and its error; NaN if unknown.
     good
         bool, usable for astrometry: within the magnitude limits, low RUWE, isolated.
     """
@@ -48,6 +48,7 @@ class ReferenceStars:
     dec_error_mas: FloatArray
     g_mag: FloatArray
     colour_mag: FloatArray
+    colour_error_mag: FloatArray
     good: NDArray[np.bool_]
 
     def __len__(self) -> int:
@@ -102,6 +103,7 @@ def reference_at_epoch(stars: pa.Table, mjd: float, settings: AstrometrySettings
         dec_error_mas=errors[1],
         g_mag=g_mag,
         colour_mag=_float(stars, "phot_bp_mean_mag") - _float(stars, "phot_rp_mean_mag"),
+        colour_error_mag=np.hypot(_float(stars, "phot_bp_mean_mag_error"), _float(stars, "phot_rp_mean_mag_error")),
         good=good,
     )
 

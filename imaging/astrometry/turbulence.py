@@ -7,21 +7,26 @@ likelihood for the stars of the exposure, whatever the polynomial of each CCD.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, cho_factor, cho_solve, solve_triangular
 from scipy.linalg.lapack import dtrtri
 from scipy.optimize import minimize
+from scipy.sparse import csr_array
 
 FloatArray = NDArray[np.float64]
 
 EXPONENT = 5.0 / 3.0
 """Power of the separation: that of the structure function of turbulence below its outer scale."""
 
-MAXIMUM_STARS = 600
-"""Largest number of stars in one interpolation; those of smallest error are used."""
+MAXIMUM_CELLS = 600
+"""Largest number of cells in one interpolation; with more stars each cell has the mean of its stars."""
+
+OUTLYING = 3.0
+"""Deviation of a star from the prediction by the others, in units of its error, beyond which the error grows with the
+deviation: neighbours in the image move its centroid."""
 
 BLOCKS, BLOCK_STARS = 6, 110
 """Largest number of CCDs that give the statistics, and of stars of each."""
@@ -79,17 +84,18 @@ class Turbulence:
             (2n, 2m): the displacements along xi of all positions, then those along eta.
         """
         stretch = self._matrix()
-        apart = (first[:, None] - second[None]) @ stretch
-        squared = np.maximum(np.sum(apart**2, axis=2), 1e-12)
-        scaled = (squared / self.length_arcmin**2) ** (0.5 * EXPONENT)
+        apart = ((first @ stretch).T[:, :, None] - (second @ stretch).T[:, None]) / self.length_arcmin
+        squared = np.maximum(apart[0] ** 2 + apart[1] ** 2, 1e-12)
+        scaled = np.exp(0.5 * EXPONENT * np.log(squared))
         across = self.amplitude_mas**2 * np.exp(-0.5 * scaled)
-        along = apart @ stretch
-        fall = across * (0.5 * EXPONENT * self.gradient) * scaled / squared
+        fall = across * scaled
+        fall *= (0.5 * EXPONENT * self.gradient) / squared
+        along = np.einsum("ij,jmn->imn", stretch, apart)
         shape = (1.0 - self.gradient) * np.eye(2) + self.gradient * stretch @ stretch
         found = np.empty((2, len(first), 2, len(second)))
-        for i in range(2):
-            for j in range(2):
-                found[i, :, j] = shape[i, j] * across - fall * along[..., i] * along[..., j]
+        found[0, :, 0] = shape[0, 0] * across - fall * along[0] ** 2
+        found[1, :, 1] = shape[1, 1] * across - fall * along[1] ** 2
+        found[0, :, 1] = found[1, :, 0] = shape[0, 1] * across - fall * along[0] * along[1]
         return found.reshape(2 * len(first), 2 * len(second))
 
     def _matrix(self) -> FloatArray:
@@ -125,6 +131,32 @@ class FieldStars:
     def best(self, most: int) -> NDArray[np.int64]:
         """Return the numbers of the stars of smallest error."""
         return np.sort(np.argsort(self.error_mas.sum(axis=1), kind="stable")[:most])
+
+    def in_cells(self, most: int) -> tuple["FieldStars", NDArray[np.int64], FloatArray]:
+        """Join stars in the cells of a square grid to weighted means of place, residual and polynomial.
+
+        Parameters
+        ----------
+        most
+            Largest number of cells. Up to as many stars remain as they are.
+
+        Returns
+        -------
+        cells
+            The means.
+        cell, share
+            (n,) cell of each star, and its weight in the mean.
+        """
+        n = len(self.place)
+        cell, side = np.arange(n), max(np.sqrt(np.ptp(self.place, axis=0).prod() / most), 0.01)
+        while cell.max(initial=0) >= most:
+            _, cell = np.unique(np.floor(self.place / side) @ [1.0, 1e6], return_inverse=True)
+            side *= 1.05
+        weight = 1.0 / np.sum(self.error_mas**2, axis=1)
+        share = weight / np.bincount(cell, weight)[cell]
+        means = csr_array((share, (cell, np.arange(n))))
+        error = np.sqrt(means.power(2) @ self.error_mas**2)
+        return FieldStars(means @ self.place, means @ self.residual, error, means @ self.polynomial), cell, share
 
     def covariance(self, turbulence: Turbulence) -> FloatArray:
         """Return the (2n, 2n) covariance of turbulence and noise."""
@@ -205,12 +237,14 @@ class Interpolation:
 def interpolate(turbulence: Turbulence, stars: FieldStars, wanted: FloatArray, polynomial: FloatArray) -> Interpolation:
     """Predict turbulence and polynomials at given positions from the residuals of stars.
 
+    Stars that the others do not predict count less in a second solution (an M-estimate, Huber and Ronchetti 2009).
+
     Parameters
     ----------
     turbulence
         Statistics of the field.
     stars
-        The stars; no prediction uses those of largest error beyond :data:`MAXIMUM_STARS`.
+        The stars.
     wanted
         (m, 2) positions of the predictions, arcminutes.
     polynomial
@@ -218,20 +252,41 @@ def interpolate(turbulence: Turbulence, stars: FieldStars, wanted: FloatArray, p
     """
     if len(stars.place) == 0:
         return Interpolation(np.zeros((len(wanted), 2)), stars.residual)
-    best = stars.best(MAXIMUM_STARS)
-    used, both = stars.select(best), np.eye(2)
-    lower = np.linalg.cholesky(used.covariance(turbulence) + np.kron(both, used.polynomial @ used.polynomial.T))
-    inverse, _ = dtrtri(lower, lower=1)
-    weights = inverse.T @ (inverse @ used.residual.T.ravel())
-
-    def predict(place: FloatArray, terms: FloatArray) -> FloatArray:
-        towards = turbulence.covariance(place, used.place) + np.kron(both, terms @ used.polynomial.T)
-        return np.asarray((towards @ weights).reshape(2, -1).T)
-
+    noisy = replace(stars, error_mas=np.hypot(stars.error_mas, turbulence.noise_mas))
+    turbulence = replace(turbulence, noise_mas=0.0)
+    cells, cell, share = noisy.in_cells(MAXIMUM_CELLS)
+    signal = _signal(turbulence, cells, cells.place, cells.polynomial)
+    total = signal.copy()
+    total[np.diag_indices_from(total)] += cells.error_mas.T.ravel() ** 2
+    inverse, _ = dtrtri(np.linalg.cholesky(total), lower=1)
+    weights = (inverse.T @ (inverse @ cells.residual.T.ravel())).reshape(2, -1).T
     columns = inverse.reshape(len(inverse), 2, -1)
     precision = np.einsum("kin,kjn->nij", columns, columns, optimize=True)
-    left_out = np.empty_like(stars.residual)
-    left_out[best] = np.linalg.solve(precision, weights.reshape(2, -1).T[:, :, None])[:, :, 0]
-    if len(rest := np.setdiff1d(np.arange(len(stars.place)), best)):
-        left_out[rest] = stars.residual[rest] - predict(stars.place[rest], stars.polynomial[rest])
-    return Interpolation(predict(wanted, polynomial), left_out)
+    left = cells.error_mas**2 * weights
+    if len(cells.place) < len(stars.place):
+        left = stars.residual - _predicted(turbulence, cells, weights, stars.place, stars.polynomial)
+    kept = np.eye(2) - share[:, None, None] * (np.eye(2) - cells.error_mas[:, :, None] ** 2 * precision)[cell]
+    left_out = np.linalg.solve(kept, left[:, :, None])[:, :, 0]
+    excess = np.sum(left * left_out / noisy.error_mas**2, axis=1) / OUTLYING**2
+    trusted = replace(noisy, error_mas=noisy.error_mas * np.sqrt(np.maximum(excess, 1.0))[:, None])
+    cells, *_ = trusted.in_cells(MAXIMUM_CELLS)
+    if len(cells.place) < len(stars.place):
+        signal = _signal(turbulence, cells, cells.place, cells.polynomial)
+    signal[np.diag_indices_from(signal)] += cells.error_mas.T.ravel() ** 2
+    factor = cho_factor(signal, lower=True, overwrite_a=True, check_finite=False)
+    weights = cho_solve(factor, cells.residual.T.ravel(), check_finite=False).reshape(2, -1).T
+    return Interpolation(_predicted(turbulence, cells, weights, wanted, polynomial), left_out)
+
+
+def _signal(turbulence: Turbulence, stars: FieldStars, place: FloatArray, polynomial: FloatArray) -> FloatArray:
+    """Return the covariance (2m, 2n) of turbulence and polynomials at places with those at stars."""
+    found, own = turbulence.covariance(place, stars.place), polynomial @ stars.polynomial.T
+    found[: len(own), : own.shape[1]] += own
+    found[len(own) :, own.shape[1] :] += own
+    return found
+
+
+def _predicted(
+    turbulence: Turbulence, stars: FieldStars, weights: FloatArray, place: FloatArray, polynomial: FloatArray
+) -> FloatArray:
+    return np.asarray((_signal(turbulence, stars, place, polynomial) @ weights.T.ravel()).reshape(2, -1).T)

@@ -7,6 +7,7 @@ from scipy.spatial import cKDTree
 
 from imaging.astrometry.reference import ReferenceStars
 from imaging.bits import NO_WEIGHT
+from imaging.catalogue.build import nullable
 from imaging.catalogue.flags import CatalogueFlag
 from imaging.detector.ccds import PIXEL_SCALE_ARCSEC
 from imaging.photometry.colours import BandMagnitudes
@@ -117,7 +118,7 @@ def _table(
     used = _stellar(catalogue, found, settings)
     used &= (flux > settings.minimum_snr * flux_error) & (mag_error < settings.reference_error_limit_mag)
     used &= reference.good[wanted] & magnitudes.usable[wanted]
-    colour = reference.colour_mag[wanted]
+    colour, colour_error = (nullable(values[wanted]) for values in (reference.colour_mag, reference.colour_error_mag))
     taken = catalogue.take(pa.array(found))
     columns = {name: taken.column(name).combine_chunks() for name in ("expnum", "band", "night", "ccd", "number")}
     columns |= {
@@ -129,7 +130,8 @@ def _table(
         "reference_mag": mag.astype(np.float32),
         "reference_mag_error": mag_error.astype(np.float32),
         "reference": ["gaia"] * wanted.size if magnitudes.catalogue is None else magnitudes.catalogue[wanted].tolist(),
-        "colour_mag": pa.array(colour.astype(np.float32), mask=~np.isfinite(colour)),
+        "colour_mag": colour,
+        "colour_error_mag": colour_error,
         "separation_arcsec": separation.astype(np.float32),
         "zeropoint_mag": mag + 2.5 * np.log10(flux),
         "zeropoint_error_mag": error.astype(np.float32),

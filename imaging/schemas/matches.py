@@ -31,6 +31,7 @@ ZEROPOINT_MATCHES = schema(
     field("reference_mag_error", F32, "mag", "error of reference_mag, scatter of the colour transformation included"),
     field("reference", TEXT, "", "catalogue that reference_mag was taken from"),
     field("colour_mag", F32, "mag", "BP - RP of the star; null if unknown"),
+    field("colour_error_mag", F32, "mag", "error of colour_mag; null if unknown"),
     field("separation_arcsec", F32, "arcsec", "separation of detection and reference star"),
     field("zeropoint_mag", F64, "mag", "zero point from this star, its flux not corrected for clouds"),
     field("zeropoint_error_mag", F32, "mag", "error of zeropoint_mag"),

@@ -27,6 +27,7 @@ def reference(ra, dec, good=None):
         few,
         np.full(n, 17.0),
         np.full(n, 1.0),
+        np.full(n, 0.03),
         np.ones(n, bool) if good is None else np.asarray(good),
     )
 

@@ -22,10 +22,12 @@ def test_each_source_gets_the_shift_of_its_own_colour():
     tied = TiedCcd.without_others(seed, 100, 10.0).model_copy(update={"chromatic": chromatic})
     x, y = np.array([100.0, 1900.0, 700.0, 800.0]), np.array([50.0, 4000.0, 2000.0, 2100.0])
     zero = np.zeros(4)
-    sources = {"number": np.array([7, 2, 9, 4]), "flux_psf": zero + 100.0, "spread_model": zero}
+    sources = {"number": np.array([7, 2, 9, 4]), "flux_psf": zero + 100.0, "flux_psf_error": zero + 1.0}
+    sources |= {"spread_model": zero}
     catalogue = pa.table(sources | {"x": x, "y": y, "ra": zero, "dec": zero})
     colour, g_mag = pa.array([2.0, 0.5, None], pa.float32()), np.full(3, 18.0)
     matches = pa.table({"number": np.array([4, 7, 2]), "colour_mag": colour, "reference_mag": g_mag})
+    matches = matches.append_column("colour_error_mag", pa.array(np.full(3, 0.1)))
     ra, dec = seed.pixel_to_sky(x, y)
     colours = source_colours(catalogue, matches, PhotometrySettings())
     placed = place_sources(catalogue, tied, (4096, 2048), colours)
