@@ -163,7 +163,7 @@ class PlainNight:
 
     def search(self, number: int) -> None:
         """Process a registered night by its plan, from raw files to the differences."""
-        plan = self._plan(number)
+        plan = self.plan(number)
         processed = {request.expnum for request in plan.all if self._is_processed(request.exposure_id())}
         for request in plan.search:
             if request.expnum in processed:
@@ -179,14 +179,15 @@ class PlainNight:
             self.failures.append(error)
             return False
 
-    def _plan(self, number: int) -> NightPlan:
+    def plan(self, number: int) -> NightPlan:
+        """Return the plan of a registered night: its exposures, and the templates that they need."""
         settings = self.settings
         return plan_night(read_night(self.site, number), settings.version, settings.difference.templates, self.site)
 
     def candidates(self, number: int) -> StepResult | None:
         """Rank the candidates of a registered night whose exposures have been searched; None if no CCD was."""
         registered, settings, site = read_night(self.site, number), self.settings, self.site
-        plan = self._plan(number)
+        plan = self.plan(number)
         done = [request for request in plan.search if self._is_searched(request)]
         ccds = searched_ccds(done, plan, site)
         if not ccds:

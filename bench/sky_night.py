@@ -118,6 +118,14 @@ class SkyNight:
         night = self.settings.night
         return [item.exposure.expnum for item in rows if (item.exposure.night == night) == search]
 
+    def planned(self) -> list[int]:
+        """Return the numbers of the exposures that the plan of the registered night processes, searches first."""
+        from bench.plain_night import PlainNight
+
+        plan = PlainNight.at(self.root).plan(self.settings.night)
+        search = [request.expnum for request in plan.search]
+        return search + [request.expnum for request in plan.all if request.expnum not in search]
+
     def product(self, expnum: int, ccd: int, suffix: str) -> Path | None:
         """Return the file of a CCD's product; None if the CCD has failed."""
         from blocks.site import Site

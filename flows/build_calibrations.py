@@ -5,7 +5,6 @@ map make_bias -> map measure_linearity, of a ramp -> map make_flat per band -> s
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 from prefect import flow
@@ -19,7 +18,6 @@ from imaging.masters.settings import MasterSettings, RampSettings
 from tasks.build_linearity import linearity_job, measure_linearity, ramp_frames
 from tasks.build_masters import bias_job, finish_jobs, finish_masters, flat_job, make_bias, make_flat, record_masters
 from tasks.engine.final_state import keep_result
-from tasks.engine.jobs import FileRecord
 from tasks.engine.stage import Stage
 from tasks.engine.task_runner import ComputeTaskRunner
 from tasks.jobs import StepJob
@@ -91,14 +89,10 @@ def build_masters(
     ----------
     stage
         The stage that runs the steps.
-    place, night, epoch
-        Site; night of the data, YYYYMMDD; name of the calibration epoch.
-    ccds
-        CCDs.
-    biases, by_band
-        Bias frames, and dome flats by band.
-    settings
-        Settings.
+    place, night, epoch, ccds
+        Site; night of the data, YYYYMMDD; name of the calibration epoch; CCDs.
+    biases, by_band, settings
+        Bias frames, dome flats by band, and settings.
     validity
         First and last night for which they hold, YYYYMMDD; None for all nights, within the limits of age.
     ramp, ramp_settings
@@ -113,14 +107,20 @@ def build_masters(
     made = stage.map(make_bias, jobs)
     built = {ccd: {"bias": result.products["bias"]} for ccd, result in made.items()}
     if ramp:
-        plan = partial(_linearity_job, place, night, epoch, built, ramp, ramp_settings)
-        fitted = stage.map(measure_linearity, stage.plan(MEASURE_LINEARITY, made, plan), optional=True)
-        for ccd, result in fitted.items():
+        jobs = stage.plan(
+            MEASURE_LINEARITY,
+            made,
+            lambda ccd: linearity_job(place, night, ccd, epoch, ramp, ramp_settings, built[ccd]["bias"]),
+        )
+        for ccd, result in stage.map(measure_linearity, jobs, optional=True).items():
             built[ccd] |= result.products
     flats = {}
     for band, raws in by_band.items():
-        plan = partial(_flat_job, place, night, epoch, built, raws, settings)
-        flats[band] = stage.map(make_flat, stage.plan(MAKE_FLAT, made, plan))
+
+        def of_flat(ccd: int, raws: Sequence[RawFile] = raws) -> StepJob:
+            return flat_job(place, night, ccd, epoch, built[ccd], raws, settings)
+
+        flats[band] = stage.map(make_flat, stage.plan(MAKE_FLAT, made, of_flat))
     if not made or not flats or not all(flats.values()):
         return (), ()
     finished = sorted(stage.map(finish_masters, finish_jobs(place, night, epoch, made, flats, settings)))
@@ -128,30 +128,6 @@ def build_masters(
     if finished:
         record_masters(place, night, epoch, finished, flats, curves=curves, validity=validity)
     return tuple(finished), curves
-
-
-def _linearity_job(
-    site: Site,
-    night: int,
-    epoch: str,
-    built: Mapping[int, Mapping[str, FileRecord]],
-    raws: Sequence[RawFile],
-    settings: RampSettings,
-    ccd: int,
-) -> StepJob:
-    return linearity_job(site, night, ccd, epoch, raws, settings, built[ccd]["bias"])
-
-
-def _flat_job(
-    site: Site,
-    night: int,
-    epoch: str,
-    built: Mapping[int, Mapping[str, FileRecord]],
-    raws: Sequence[RawFile],
-    settings: MasterSettings,
-    ccd: int,
-) -> StepJob:
-    return flat_job(site, night, ccd, epoch, built[ccd], raws, settings)
 
 
 def _by_band(

@@ -20,6 +20,9 @@ FloatArray = NDArray[np.float64]
 MIN_GOOD_SHARE = 0.5
 """Smallest fraction of good pixels in the PSF's core for a score."""
 
+MIN_PEAKS = 40
+"""Fewest bright sources whose peaks alone tell the error of the scale, to a fifth of it."""
+
 
 @dataclass(frozen=True, eq=False)
 class FilteredDifference:
@@ -233,12 +236,18 @@ def measure_scale_error(filtered: FilteredDifference, shift_error: float, *, min
     Returns
     -------
     scale_error
-        Relative error for which the residuals of those pixels have unit width; NaN for too few pixels.
+        Relative error for which the residuals of the sources' peaks have unit width, of all those pixels where there
+        are few peaks; NaN for too few pixels. Beside the peaks a wrong PSF leaves more relative to the light there.
     """
     rows, columns = np.nonzero(_bright_pixels(filtered.template_flux, filtered.norm, np.float32(min_snr)))
     if rows.size < 100:
         return float("nan")
     template = filtered.template_flux
+    peak = np.ones(rows.size, dtype=bool)
+    for down, right in ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1)):
+        peak &= template[rows, columns] >= template[rows + down, columns + right]
+    if np.count_nonzero(peak) >= MIN_PEAKS:
+        rows, columns = rows[peak], columns[peak]
     value = template[rows, columns].astype(float)
     gx = 0.5 * (template[rows, columns + 1] - template[rows, columns - 1]).astype(float)
     gy = 0.5 * (template[rows + 1, columns] - template[rows - 1, columns]).astype(float)

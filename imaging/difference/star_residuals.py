@@ -5,17 +5,22 @@ colours and the brighter-fatter effect leave more, in the cores of stars or in r
 flux this is similar for stars of similar brightness; it is measured there and added to the noise in quadrature.
 """
 
+from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import binary_dilation, distance_transform_cdt
 
+from imaging.bits import MaskBit
 from imaging.difference.filter import FilteredDifference
 from imaging.difference.residual_noise import ResidualNoise
-from imaging.image import FloatImage
+from imaging.image import FloatImage, MaskImage
 from imaging.templates.relative import find_bright_sources
+from imaging.templates.stack import StackMakeup
 
 FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
 
 MIN_SNR = 30.0
 """Lowest signal to noise of a star, in the flux that was subtracted: a sixth of it, which a badly focused image leaves
@@ -52,38 +57,82 @@ fraction of the kernel that is beyond the border: 0.3 to 0.48 for stars at any d
 EDGE_STRIPS = (1, 4, 8, 12, 16, 24, 36)
 """Distances from the border between which the residuals of sources are measured together, pixels."""
 
+EDGE_STRIDE = 4
+"""Every so-manieth row and column of the mask tells where the templates end."""
+
 EDGE_SNR, EDGE_PIXELS = 10.0, 1200
 """Lowest signal to noise of the template there, and fewest pixels: those of some thirty stars."""
 
+EDGE_SHARES = ((SHARE, WIDTH), (0.98, 2.326))
+"""Shares of their pixels within numbers of sigma: what is displaced depends on the distance and is no Gaussian."""
 
-def add_edge_residuals(noise: ResidualNoise) -> None:
-    """Add to the noise what is left of sources near the borders of the CCD, relative to their light, in place.
 
-    The electric field at the edges of a CCD takes some of a star's light and displaces it; the template has seen the
-    star elsewhere. The left and the right border are measured together, and so are the lower and the upper one. In
-    fields with few stars nothing is measured.
+def add_edge_residuals(noise: ResidualNoise, mask: MaskImage, makeup: StackMakeup | None = None) -> None:
+    """Add to the noise what is left of sources near the edges of CCDs, relative to their light, in place.
+
+    The electric field at the edges of a CCD takes some of a star's light and displaces it; the other image has seen the
+    star elsewhere. The left and the right border of the search image are measured together, so are the lower and the
+    upper one, the ends of what the templates cover, and those of single templates. In fields with few stars nothing is
+    measured.
 
     Parameters
     ----------
     noise
         The noise.
+    mask
+        (ny, nx) int16, mask of the difference.
+    makeup
+        Inputs of the stack; None for a single template.
     """
     norm, template = noise.filtered.norm, noise.filtered.template_flux
-    ny, nx = norm.shape
+    for rows, columns in _edge_strips(mask, makeup):
+        bright = (norm[rows, columns] > 0) & (template[rows, columns] * np.sqrt(norm[rows, columns]) > EDGE_SNR)
+        rows, columns = rows[bright], columns[bright]
+        if rows.size < EDGE_PIXELS:
+            continue
+        known, sigma = noise.measured_at(rows, columns)
+        light = template[rows, columns].astype(float)
+        needed = [np.quantile(known * ((sigma / width) ** 2 - 1.0) / light**2, share) for share, width in EDGE_SHARES]
+        noise.add(rows, columns, max(*needed, 0.0) * light**2)
+
+
+def _edge_strips(mask: MaskImage, makeup: StackMakeup | None) -> Iterator[tuple[IntArray, IntArray]]:
+    """Yield rows and columns of the pixels at similar distances from borders, and then from ends of templates."""
+    ny, nx = mask.shape
     for axis, (along, across) in enumerate(((nx, ny), (ny, nx))):
         for first, last in pairwise(EDGE_STRIPS):
             distance = np.arange(first, min(last, along // 2))
             there = np.concatenate([distance, along - 1 - distance])
             places = np.meshgrid(np.arange(1, across - 1), there, indexing="ij")
             rows, columns = (p.ravel() for p in (places if axis == 0 else places[::-1]))
-            bright = (norm[rows, columns] > 0) & (template[rows, columns] * np.sqrt(norm[rows, columns]) > EDGE_SNR)
-            rows, columns = rows[bright], columns[bright]
-            if rows.size < EDGE_PIXELS:
-                continue
-            known, sigma = noise.measured_at(rows, columns)
-            light = template[rows, columns].astype(float)
-            needed = known * ((sigma / WIDTH) ** 2 - 1.0) / light**2
-            noise.add(rows, columns, max(float(np.quantile(needed, SHARE)), 0.0) * light**2)
+            yield rows, columns
+    covered = (mask[::EDGE_STRIDE, ::EDGE_STRIDE] & np.int16(MaskBit.EDGE)) == 0
+    distance, outer = _from_ends(covered), EDGE_STRIPS[-1] // EDGE_STRIDE
+    distance[:outer], distance[-outer:], distance[:, :outer], distance[:, -outer:] = 0, 0, 0, 0
+    distance[~covered & binary_dilation(distance > 0)] = 1  # half of a PSF is seen there
+    for first, last in pairwise(EDGE_STRIPS):
+        yield _pixels(EDGE_STRIDE * distance, first, last, EDGE_STRIDE, mask.shape)
+    if makeup is not None:
+        blocks = np.moveaxis(makeup.shares, 2, 0) > 0
+        distance = np.min([np.where(own, _from_ends(own), max(own.shape)) for own in blocks], axis=0)
+        for number in (1, 2):
+            yield _pixels(distance, number, number + 1, makeup.block, mask.shape)
+
+
+def _from_ends(covered: NDArray[np.bool_]) -> IntArray:
+    """Return the number of cells to the next one that is not covered; a large one if all are."""
+    if covered.all():
+        return np.full(covered.shape, max(covered.shape))
+    return np.asarray(distance_transform_cdt(covered, "chessboard"), dtype=np.int64)
+
+
+def _pixels(distance: IntArray, first: int, last: int, side: int, shape: tuple[int, int]) -> tuple[IntArray, IntArray]:
+    """Return rows and columns of the pixels, not at the border, of cells at a distance from first to below last."""
+    cells, steps = np.argwhere((distance >= first) & (distance < last)), np.arange(side)
+    rows, columns = (side * c[:, None, None] for c in cells.T)
+    rows, columns = np.broadcast_arrays(rows + steps[:, None], columns + steps)
+    known = (rows > 0) & (columns > 0) & (rows < shape[0] - 1) & (columns < shape[1] - 1)
+    return rows[known], columns[known]
 
 
 def add_star_residuals(noise: ResidualNoise, model: FloatImage) -> FloatArray:
@@ -172,7 +221,7 @@ def _growth(filtered: FilteredDifference) -> float:
     return max(2.3548 * float(np.sqrt(area / (4.0 * np.pi))) / EDGES_FWHM, 1.0)
 
 
-def _stars(filtered: FilteredDifference, model: FloatImage) -> tuple[NDArray[np.int64], NDArray[np.int64], FloatArray]:
+def _stars(filtered: FilteredDifference, model: FloatImage) -> tuple[IntArray, IntArray, FloatArray]:
     """Return x, y and flux of the bright sources of the template, saturated ones too, the brightest first."""
     good = filtered.norm[::8, ::8][filtered.norm[::8, ::8] > 0]
     if not good.size:
@@ -186,9 +235,7 @@ def _stars(filtered: FilteredDifference, model: FloatImage) -> tuple[NDArray[np.
     return x, y, ratio * height
 
 
-def _measure(
-    noise: ResidualNoise, x: NDArray[np.int64], y: NDArray[np.int64], flux: FloatArray
-) -> tuple[FloatArray, FloatArray]:
+def _measure(noise: ResidualNoise, x: IntArray, y: IntArray, flux: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Return (g,) logarithms of flux, increasing, and (g, rings) residuals as a fraction of it."""
     norm, template = noise.filtered.norm, noise.filtered.template_flux
     (ny, nx), reach, growth = norm.shape, int(EDGES[-1]), _growth(noise.filtered)
@@ -221,7 +268,7 @@ def _measure(
 def _variance(
     shape: tuple[int, ...],
     growth: float,
-    stars: tuple[NDArray[np.int64], NDArray[np.int64], FloatArray],
+    stars: tuple[IntArray, IntArray, FloatArray],
     level: FloatArray,
     table: FloatArray,
 ) -> FloatImage:

@@ -227,7 +227,7 @@ def _errors(
     scale_error = _scale_error(matched, filtered, settings)
     noise = replace(noise, errors=(scale_error, matched.shifts.rms_after_pixels))
     add_border_residuals(noise, matched.beyond)
-    add_edge_residuals(noise)
+    add_edge_residuals(noise, matched.mask, images[1].makeup if isinstance(images[1], Template) else None)
     add_star_residuals(noise, matched.model)
     _add_surroundings(noise, matched, *images, stars)
     _scale_noise(filtered, weight, 1.0 / widths, matched.tiling)

@@ -30,6 +30,9 @@ ITERATIONS = 5
 ENOUGH = 0.03
 """Change of the position below which the fit has converged, pixels."""
 
+MAX_TRAIL = 80
+"""Widest bleed trail that is interpolated along the rows, pixels."""
+
 MAX_SHIFT = 4.0
 """Largest shift of the position from the core's central pixel."""
 
@@ -38,7 +41,7 @@ MAX_RESIDUAL = 0.3
 
 
 def repair_pixels(pixels: CcdImage, psf: PsfModel, max_gap: int = 12) -> FloatImage:
-    """Return an image's pixels with saturated cores filled and narrow defects interpolated.
+    """Return an image's pixels with saturated cores filled, and narrow defects and bleed trails interpolated.
 
     Parameters
     ----------
@@ -55,7 +58,10 @@ def repair_pixels(pixels: CcdImage, psf: PsfModel, max_gap: int = 12) -> FloatIm
 
 
 def fill_saturated_cores(science: FloatImage, mask: MaskImage, weight: FloatImage, psf: PsfModel) -> int:
-    """Replace saturated cores by the PSF that fits the star's wings, in place.
+    """Replace saturated cores by the PSF that fits the star's wings, and interpolate their bleed trails, in place.
+
+    A trail holds charge of the full well over hundreds of rows, of which the kernel would bring a part in a thousand to
+    the sky beside it.
 
     Parameters
     ----------
@@ -77,8 +83,33 @@ def fill_saturated_cores(science: FloatImage, mask: MaskImage, weight: FloatImag
     filled = 0
     for start, end in pairwise(first):
         if end - start >= MIN_CORE:
-            filled += _fill_one(science, mask, weight, psf, *_middle(*np.divmod(places[start:end], mask.shape[1])))
+            rows, columns = np.divmod(places[start:end], mask.shape[1])
+            x, y = _middle(rows, columns)
+            filled += _fill_one(science, mask, weight, psf, x, y)
+            trail = np.abs(rows - y) > REACH
+            _interpolate_trail(science, mask, rows[trail], columns[trail], np.int16(int(NO_WEIGHT)))
     return filled
+
+
+@numba.njit(cache=True)
+def _interpolate_trail(
+    science: FloatImage, mask: MaskImage, rows: NDArray[np.int64], columns: NDArray[np.int64], bad: np.int16
+) -> None:
+    """Interpolate the bad pixels on both sides of places along their rows, unless they are wider than a trail."""
+    nx = mask.shape[1]
+    for k in range(rows.size):
+        values, bits = science[rows[k]], mask[rows[k]]
+        left = right = columns[k]
+        while left >= 0 and (bits[left] & bad) != 0:
+            left -= 1
+        while right < nx and (bits[right] & bad) != 0:
+            right += 1
+        if right - left - 1 > MAX_TRAIL or (left < 0 and right == nx):
+            continue
+        last = values[right] if right < nx else values[left]
+        first = values[left] if left >= 0 else last
+        for i in range(left + 1, right):
+            values[i] = first + (last - first) * np.float32((i - left) / (right - left))
 
 
 def _middle(y: NDArray[np.int64], x: NDArray[np.int64]) -> tuple[float, float]:

@@ -12,26 +12,13 @@ from bench.hard_sky import GalsimNight, rows_of
 from bench.sky_night import processed_nights
 from imaging.bands import BANDS
 from imaging.detector.ccds import PIXEL_SCALE_ARCSEC
-from imaging.simulation.exposures import OpticsTruth, PsfTruth, SimulatedExposure
+from imaging.simulation.exposures import OpticsTruth, PsfTruth
 from imaging.simulation.settings import SimulationSettings
 from imaging.simulation.truth import true_geometry
+from tests.simulated_exposures import an_exposure
 
-EXPOSURE = SimulatedExposure(
-    expnum=7,
-    role="search",
-    band="g",
-    night=20240510,
-    mjd=60441.1,
-    exptime_s=90.0,
-    ra_deg=190.0,
-    dec_deg=-10.0,
-    true_ra_deg=190.0,
-    true_dec_deg=-10.0,
-    zenith_distance_deg=50.0,
-    parallactic_deg=40.0,
-    zeropoint_mag=31.7,
-    sky_electrons=3000.0,
-    psf=PsfTruth(fwhm_arcsec=1.0),
+EXPOSURE = an_exposure(
+    band="g", zenith_distance_deg=50.0, parallactic_deg=40.0, sky_modes=(), psf=PsfTruth(fwhm_arcsec=1.0)
 )
 NONE = (0.0,) * 6
 JUMPED = EXPOSURE.model_copy(

@@ -31,9 +31,10 @@ from imaging.io.candidates import write_candidates
 from imaging.io.tables import write_table
 from imaging.io.truth import source_truth_path
 from imaging.schemas.truth import TRUE_SOURCES
-from imaging.simulation.exposures import PsfTruth, SimulatedExposure
+from imaging.simulation.exposures import PsfTruth
 from imaging.simulation.psf import true_psf
 from imaging.tables import make_table
+from tests.simulated_exposures import an_exposure
 
 RNG = np.random.default_rng(5)
 
@@ -263,21 +264,7 @@ def test_trend_with_colour_and_scatter_beyond_the_stated_errors():
 
 
 def test_a_psf_that_is_displaced_or_two_per_cent_too_bright():
-    exposure = SimulatedExposure(
-        expnum=7,
-        role="search",
-        band="i",
-        night=20240510,
-        mjd=60441.1,
-        exptime_s=90.0,
-        ra_deg=190.0,
-        dec_deg=-10.0,
-        true_ra_deg=190.0,
-        true_dec_deg=-10.0,
-        zeropoint_mag=31.7,
-        sky_electrons=3000.0,
-        psf=PsfTruth(fwhm_arcsec=1.0),
-    )
+    exposure = an_exposure(psf=PsfTruth(fwhm_arcsec=1.0))
 
     @dataclass
     class Model:

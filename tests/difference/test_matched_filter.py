@@ -172,6 +172,21 @@ def test_scale_error_is_bounded_and_needs_a_hundred_bright_pixels():
     assert np.isnan(measure_scale_error(filtered, 0.0, min_snr=499.0, maximum=0.05))
 
 
+def test_rings_that_a_wrong_psf_leaves_around_bright_stars_are_no_error_of_the_scale():
+    """Stars wrong by 0.5 per cent rms at their peaks, and by 10 per cent of the light where it falls below a half."""
+    rng = np.random.default_rng(8)
+    y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    flux, left = np.zeros(SHAPE), rng.normal(size=SHAPE)
+    for j in range(7, SHAPE[0] - 6, 15):
+        for i in range(7, SHAPE[1] - 6, 15):
+            shape = np.exp(-0.5 * ((y - j) ** 2 + (x - i) ** 2) / 3.0**2)
+            flux += 2e4 * shape
+            left += 2e4 * shape * np.where(shape > 0.5, rng.normal(0.0, 0.005), 0.1)
+    filtered = FilteredDifference(*(p.astype(np.float32) for p in (left, np.ones(SHAPE), flux)), STAMPS)
+    found = measure_scale_error(filtered, 0.0, min_snr=50.0, maximum=0.05)
+    assert found == pytest.approx(0.005, rel=0.25)  # 110 stars
+
+
 def test_tiles_cover_the_image_once_and_know_their_centres():
     counted, (x, y) = np.zeros(SHAPE, int), TILING.centres()
     for row, column, ys, xs in TILING:

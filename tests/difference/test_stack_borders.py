@@ -8,6 +8,8 @@ import pytest
 from known_pairs import TO_SIGMA, WHITE, calibrated, draw, lattice, profile, psf_model, side
 from scipy.signal import fftconvolve
 
+from imaging.bands import BANDS
+from imaging.bits import MaskBit
 from imaging.difference.alard_lupton import match_alard_lupton
 from imaging.difference.basis import gaussian_basis
 from imaging.difference.coverage import MIN_CHANGE, OTHER_DIFFERENCES, coverage_of, kernel_changes
@@ -31,7 +33,7 @@ from imaging.templates.align import Alignment
 from imaging.templates.stack import StackInput, StackMakeup, Template
 from imaging.timing import StepTimes
 
-PIXEL_ARCSEC = 0.263
+PIXEL_ARCSEC, EXPTIME_S = 0.263, 90.0
 SHARP, BROAD = 0.8 / PIXEL_ARCSEC, 1.3 / PIXEL_ARCSEC
 SHAPE, BORDER, BLOCK = (320, 480), 160, 32
 SEARCH_SIGMA, TEMPLATE_SIGMA = 12.0, 4.0
@@ -62,20 +64,27 @@ def foreign_makeup() -> StackMakeup:
 
 @pytest.mark.parametrize("search", [0.65, 1.5])
 @pytest.mark.parametrize("alone", ["sharp", "broad"])
-@pytest.mark.parametrize("made", ["here", "by another survey"])
-def test_stars_leave_the_same_on_both_sides_of_the_end_of_a_template(search, alone, made):
-    """Templates of 0.8 and 1.3 arcsec; on the left of the border there is one of them, on the right are both."""
+@pytest.mark.parametrize(("made", "name"), [*(("here", name) for name in "griz"), ("by another survey", "g")])
+def test_stars_leave_the_same_on_both_sides_of_the_end_of_a_template(search, alone, made, name):
+    """Templates of 0.8 and 1.3 arcsec; on the left of the border there is one of them, on the right are both.
+
+    The stars have 17.7 to 19.7 mag, and the sky is that of the band; the stack is of many exposures.
+    """
+    band = BANDS[name]
+    search_sigma = np.sqrt(EXPTIME_S * band.sky_rate_electrons)
+    template_sigma = search_sigma / 3.0
     x, y = lattice(96, SHAPE)
-    flux = 10 ** np.random.default_rng(5).uniform(4.6, 5.4, x.size)
+    mag = 19.7 - np.random.default_rng(5).uniform(0.0, 2.0, x.size)
+    flux = EXPTIME_S * 10 ** (0.4 * (band.zeropoint_rate_mag - mag))
     rng = np.random.default_rng(6)
     sharp, broad = (draw(profile(f), x, y, flux, SHAPE) for f in (SHARP, BROAD))
     template = 0.5 * (sharp + broad)
     template[:, :BORDER] = (sharp if alone == "sharp" else broad)[:, :BORDER]
     fwhm = search / PIXEL_ARCSEC
-    image = draw(profile(fwhm), x, y, flux, SHAPE) + rng.normal(0.0, SEARCH_SIGMA, SHAPE)
-    first = side(image, SEARCH_SIGMA, profile(fwhm))
+    image = draw(profile(fwhm), x, y, flux, SHAPE) + rng.normal(0.0, search_sigma, SHAPE)
+    first = side(image, search_sigma, profile(fwhm))
     usual = galsim.Sum([0.5 * profile(SHARP), 0.5 * profile(BROAD)])
-    second = side(template + rng.normal(0.0, TEMPLATE_SIGMA, SHAPE), TEMPLATE_SIGMA, usual)
+    second = side(template + rng.normal(0.0, template_sigma, SHAPE), template_sigma, usual)
     makeup = foreign_makeup()
     if made == "here":
         makeup = makeup_of((1.0, 0.0) if alone == "sharp" else (0.0, 1.0), (0.5, 0.5), (SHARP, BROAD))
@@ -83,7 +92,7 @@ def test_stars_leave_the_same_on_both_sides_of_the_end_of_a_template(search, alo
     result = match_alard_lupton(pair, SETTINGS, StepTimes())
     assert result.kernel.convolved == ("template" if search > 1.3 else "search")
     noise = result.noise
-    sigma = np.sqrt(np.mean(noise.search_factor * SEARCH_SIGMA**2 + noise.template_factor * TEMPLATE_SIGMA**2))
+    sigma = np.sqrt(np.mean(noise.search_factor * search_sigma**2 + noise.template_factor * template_sigma**2))
     left, right = [], []
     for a, b in zip(np.rint(x).astype(int), np.rint(y).astype(int), strict=True):
         if abs(a - BORDER) > 24 and 24 < a < SHAPE[1] - 24 and 24 < b < SHAPE[0] - 24:
@@ -143,6 +152,57 @@ def test_a_new_star_has_its_flux_on_both_sides_of_the_end_of_a_template(border):
     again = measure_forced(drawn.as_image(), x.ravel(), y.ravel(), DetectionSettings()).flux
     before = measure_forced(difference.as_image(), x.ravel(), y.ravel(), DetectionSettings()).flux
     assert np.mean(again - before) / true == pytest.approx(1.0, abs=0.004)
+
+
+@pytest.mark.parametrize("search", [0.65, 1.5])
+@pytest.mark.parametrize("others", ["another template", "nothing"])
+def test_a_gap_between_ccds_costs_what_nothing_covers_and_makes_no_star_new(search, others):
+    """One of two templates ends at a gap of 64 pixels; in it is the other one, or nothing."""
+    gap, true, seen = slice(224, 288), 4e3, profile(search / PIXEL_ARCSEC)
+    x, y = lattice(70, SHAPE)
+    rng = np.random.default_rng(12)
+    flux = 10 ** rng.uniform(4.6, 5.4, x.size)
+    places = np.meshgrid(np.array([48.0, 112.0, 176.0, 242.0, 270.0, 336.0, 400.0]), np.arange(40.0, 290.0, 40.0))
+    new_x, new_y = (g.ravel() for g in places)
+    clear = np.hypot(new_x[:, None] - x, new_y[:, None] - y).min(axis=1) > 14
+    new_x, new_y = new_x[clear], new_y[clear]
+    fluxes = np.append(flux, np.full(new_x.size, true))
+    image = draw(seen, np.append(x, new_x), np.append(y, new_y), fluxes, SHAPE) + rng.normal(0.0, SEARCH_SIGMA, SHAPE)
+    sharp, broad = (draw(profile(f), x, y, flux, SHAPE) for f in (SHARP, BROAD))
+    stack = 0.5 * (sharp + broad) + rng.normal(0.0, TEMPLATE_SIGMA, SHAPE)
+    stack[:, gap] += 0.5 * (sharp - broad)[:, gap]
+    template = calibrated(stack, TEMPLATE_SIGMA, galsim.Sum([0.5 * profile(SHARP), 0.5 * profile(BROAD)]))
+    shares = np.full((SHAPE[0] // BLOCK, SHAPE[1] // BLOCK, 2), 0.5)
+    shares[:, gap.start // BLOCK : gap.stop // BLOCK] = 1.0, 0.0
+    if others == "nothing":
+        for plane, bad in (
+            (template.pixels.weight, 0),
+            (template.pixels.mask, MaskBit.EDGE),
+            (template.pixels.science, 0),
+        ):
+            plane[:, gap] = bad
+        shares[:, gap.start // BLOCK : gap.stop // BLOCK] = 0.5, 0.5
+    makeup = StackMakeup(shares, BLOCK, shares.mean(axis=(0, 1)), stamps_of(SHARP, BROAD))
+    inputs = tuple(StackInput(name, 1.0, 0.5, 0.0, 99, 0, Alignment(), None) for name in ("sharp", "broad"))
+    made = Template(template, WHITE[None, None].astype(np.float32), max(SHAPE), 1.0, inputs, makeup)
+    difference = subtract(calibrated(image, SEARCH_SIGMA, seen), made, SETTINGS)
+    inside = (new_x > gap.start) & (new_x < gap.stop)
+    found = detect(difference, DetectionSettings())
+    near = np.hypot(found.measured.x - new_x[:, None], found.measured.y - new_y[:, None])
+    from_end = np.minimum(np.abs(found.measured.x - gap.start), np.abs(found.measured.x - gap.stop))
+    # a star that the end cuts is convolved with both PSFs; here are too few of them to measure what that leaves
+    false = found.passed & (near.min(axis=0) > 4.0)
+    assert not np.any(false & (from_end > 6.0)), "a star is no transient"
+    assert false.sum() <= (3 if others == "another template" else 0)
+    if others == "nothing":
+        assert not difference.weight[:, gap].any()
+        assert not np.any((found.measured.x > gap.start) & (found.measured.x < gap.stop))
+        new_x, new_y, near = new_x[~inside], new_y[~inside], near[~inside]
+    assert np.all(found.passed[near.argmin(axis=1)] & (near.min(axis=1) < 2.0))
+    measured = measure_forced(difference.as_image(), new_x, new_y, DetectionSettings())
+    apart = np.minimum(np.abs(new_x - gap.start), np.abs(new_x - gap.stop)) > 16
+    expected = np.sqrt(np.sum(measured.error[apart] ** 2)) / apart.sum()
+    assert np.mean(measured.flux[apart]) == pytest.approx(true, abs=3.0 * expected)
 
 
 def test_the_kernel_holds_far_from_the_largest_part_of_a_stack():

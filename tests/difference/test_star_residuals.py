@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy.signal import fftconvolve
 
+from imaging.bits import MaskBit
 from imaging.difference.filter import FilteredDifference, significance
 from imaging.difference.masks import share_beyond
 from imaging.difference.records import Difference
@@ -20,6 +21,8 @@ from imaging.difference.star_residuals import (
     add_edge_residuals,
     add_star_residuals,
 )
+from imaging.image import MaskImage
+from imaging.templates.stack import StackMakeup
 from tests.difference.drawn import FWHM, ROUND, SIGMA, difference_of, draw, grid_places, model_of
 
 SCALE = 0.27
@@ -158,30 +161,50 @@ def test_a_star_near_the_border_is_as_uncertain_as_the_kernel_misses_of_it():
     assert after[20:-20, 60:-60] == pytest.approx(before[20:-20, 60:-60], abs=0.01)
 
 
-def edge_stars(n: int) -> Difference:
-    """Return the difference of stars beside the left border whose light is wrong by 8 per cent rms."""
+def edge_stars(n: int, left: int = 0) -> tuple[Difference, MaskImage]:
+    """Return the difference of stars beside an edge whose light is wrong by 8 per cent rms, and its mask.
+
+    ``left`` pixels beyond the edge have no template; without them the edge is the left border.
+    """
     rng = np.random.default_rng(5)
-    x, y, flux = rng.uniform(7, 16, n), 30 + 24 * np.arange(float(n)), 10 ** rng.uniform(4.7, 5.7, n)
-    shape = (60 + 24 * n, 120)
+    x, y, flux = left + rng.uniform(7, 16, n), 60 + 24 * np.arange(float(n)), 10 ** rng.uniform(4.7, 5.7, n)
+    shape = (120 + 24 * n, 140 + left)
     image = draw(shape, x, y, flux * rng.normal(0.0, 0.08, n)) + rng.normal(0.0, SIGMA, shape)
-    image += draw(shape, [11.0, 80.0], [42.0, 42.0], [3e4, 3e4])  # transients between two stars, and inside
-    return difference_of(image, model=draw(shape, x, y, flux))
+    image += draw(
+        shape, [left + 11.0, left + 80.0], [72.0, 72.0], [3e4, 3e4]
+    )  # transients between two stars, and inside
+    mask = np.zeros(shape, np.int16)
+    mask[:, :left] = int(MaskBit.EDGE)
+    return difference_of(image, model=draw(shape, x, y, flux)), mask
 
 
-def test_stars_beside_the_border_are_as_uncertain_as_they_are_there():
-    difference = edge_stars(70)
+def makeup_with(ends_at: int, shape: tuple[int, int]) -> StackMakeup:
+    """Return a stack of two templates, of which the first begins inside the block at a column."""
+    shares = np.full((shape[0] // 32 + 1, shape[1] // 32 + 1, 2), 0.5)
+    shares[:, : ends_at // 32] = 0.0, 1.0
+    return StackMakeup(shares, 32, shares.mean(axis=(0, 1)), np.zeros((2, 41, 41)))
+
+
+@pytest.mark.parametrize("edge", ["border", "end of all templates", "end of one template"])
+def test_stars_beside_an_edge_are_as_uncertain_as_they_are_there(edge):
+    left = 0 if edge == "border" else 100
+    difference, mask = edge_stars(70, left)
+    makeup = None
+    if edge == "end of one template":
+        makeup, mask = makeup_with(left, mask.shape), np.zeros_like(mask)
     before, noise = scores(difference, difference.filtered), noise_of(difference)
-    add_edge_residuals(noise)
-    after, strip = scores(difference, noise.filtered), np.s_[60:-20, 4:20]
+    add_edge_residuals(noise, mask, makeup)
+    after, strip = scores(difference, noise.filtered), np.s_[90:-60, left + 4 : left + 20]
     assert (np.abs(before[strip]) > 5.0).mean() > 0.05
     assert (np.abs(after[strip]) > 5.0).mean() < 0.002
-    assert np.array_equal(after[:, EDGE_STRIPS[-1] : -EDGE_STRIPS[-1]], before[:, EDGE_STRIPS[-1] : -EDGE_STRIPS[-1]])
-    assert after[42, 80] > 20.0
-    assert after[42, 11] == pytest.approx(before[42, 11], rel=0.05)  # a transient on blank sky is found as before
+    inner = np.s_[EDGE_STRIPS[-1] : -EDGE_STRIPS[-1], left + 64 : -EDGE_STRIPS[-1]]
+    assert np.array_equal(after[inner], before[inner])
+    assert after[72, left + 80] > 20.0
+    assert after[72, left + 11] == pytest.approx(before[72, left + 11], rel=0.05)  # a transient on blank sky stays
 
 
 def test_few_stars_beside_the_border_change_nothing():
-    difference = edge_stars(8)
+    difference, mask = edge_stars(8)
     noise = noise_of(difference)
-    add_edge_residuals(noise)
+    add_edge_residuals(noise, mask)
     assert np.array_equal(noise.filtered.norm, difference.filtered.norm)

@@ -4,7 +4,8 @@ import re
 
 import numpy as np
 
-from imaging.simulation.exposures import PsfTruth, SimulatedExposure
+from imaging.simulation.exposures import SimulatedExposure
+from tests.simulated_exposures import an_exposure
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -13,23 +14,8 @@ def rng(seed: int = 0) -> np.random.Generator:
 
 def exposure_of(**changes: object) -> SimulatedExposure:
     """Return a search exposure in i of a steady sky, with some values changed."""
-    values = {
-        "seed": 3,
-        "expnum": 1300001,
-        "role": "search",
-        "band": "i",
-        "night": 20240510,
-        "mjd": 60441.123456,
-        "exptime_s": 90.0,
-        "ra_deg": 190.0,
-        "dec_deg": -10.0,
-        "true_ra_deg": 190.0,
-        "true_dec_deg": -10.0,
-        "zeropoint_mag": 31.7,
-        "sky_electrons": 3000.0,
-        "psf": PsfTruth(fwhm_arcsec=1.052),
-    }
-    return SimulatedExposure(**(values | changes))
+    values = {"seed": 3, "expnum": 1300001, "mjd": 60441.123456, "sky_modes": ()}
+    return an_exposure(**(values | changes))
 
 
 def cut(image: np.ndarray, section: str) -> np.ndarray:

@@ -5,33 +5,10 @@ from astropy.coordinates import SkyCoord
 from astropy.wcs import WCS
 
 from imaging.bands import BANDS
-from imaging.simulation.exposures import PsfTruth, SimulatedExposure
 from imaging.simulation.galaxies import Galaxies
 from imaging.simulation.stars import Stars
 from imaging.simulation.transients import Transients
-
-MJD = 60441.1
-
-
-def an_exposure(**changes) -> SimulatedExposure:
-    """An exposure without clouds, turbulence and refraction, that points where its header says."""
-    values = {
-        "expnum": 7,
-        "role": "search",
-        "band": "i",
-        "night": 20240510,
-        "mjd": MJD,
-        "exptime_s": 90.0,
-        "ra_deg": 190.0,
-        "dec_deg": -10.0,
-        "true_ra_deg": 190.0,
-        "true_dec_deg": -10.0,
-        "zeropoint_mag": 31.7,
-        "sky_electrons": 3000.0,
-        "sky_modes": (1.0, 0.0, 0.0, 0.0, 0.0),
-        "psf": PsfTruth(fwhm_arcsec=1.052),
-    }
-    return SimulatedExposure(**(values | changes))
+from tests.simulated_exposures import MJD
 
 
 def some_stars(ra, dec, mag, **changes) -> Stars:

@@ -7,24 +7,11 @@ from imaging.simulation.exposures import PsfTruth, SimulatedExposure
 from imaging.simulation.galaxies import DE_VAUCOULEURS, EXPONENTIAL
 from imaging.simulation.psf import PsfMixture, true_psf
 from imaging.simulation.render import draw_extended, draw_points
+from tests.simulated_exposures import an_exposure
 
 
 def exposure(**psf: object) -> SimulatedExposure:
-    return SimulatedExposure(
-        expnum=7,
-        role="search",
-        band="i",
-        night=20240510,
-        mjd=60441.1,
-        exptime_s=90.0,
-        ra_deg=190.0,
-        dec_deg=-10.0,
-        true_ra_deg=190.0,
-        true_dec_deg=-10.0,
-        zeropoint_mag=31.7,
-        sky_electrons=3000.0,
-        psf=PsfTruth(fwhm_arcsec=1.052, **psf),
-    )
+    return an_exposure(psf=PsfTruth(fwhm_arcsec=1.052, **psf))
 
 
 @pytest.fixture

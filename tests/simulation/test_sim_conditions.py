@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from scipy.special import gammainc
-from sky_judges import an_exposure, some_galaxies
+from sky_judges import some_galaxies
 
 from imaging.simulation.asteroids import make_asteroids
 from imaging.simulation.background import moonlight, sky_image
@@ -14,6 +14,7 @@ from imaging.simulation.settings import demo_settings
 from imaging.simulation.skies import SkyEffects
 from imaging.simulation.stars import make_stars, with_small_variables
 from imaging.simulation.transients import _radii_by_profile
+from tests.simulated_exposures import an_exposure
 
 
 def test_moonlight_grows_towards_the_moon_as_krisciunas_and_schaefer_say():

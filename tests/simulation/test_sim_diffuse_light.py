@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from sky_judges import an_exposure, some_galaxies
+from sky_judges import some_galaxies
 
 from imaging.simulation.background import sky_image, twilight_glow
 from imaging.simulation.exposures import TwilightTruth
@@ -12,6 +12,7 @@ from imaging.simulation.optics import Misalignment, TrueGeometry
 from imaging.simulation.plan import plan_exposures
 from imaging.simulation.settings import demo_settings
 from imaging.simulation.skies import SkyEffects
+from tests.simulated_exposures import an_exposure
 
 
 def geometry_of(exposure, ccd=34):

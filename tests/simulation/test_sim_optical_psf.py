@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from scipy.special import j0
-from sky_judges import an_exposure, moments
+from sky_judges import moments
 
 from imaging.bands import BANDS
 from imaging.detector.ccds import PIXEL_SCALE_ARCSEC
@@ -21,6 +21,7 @@ from imaging.simulation.optical_psf import (
 )
 from imaging.simulation.psf import PsfMixture, blurred_psf, true_psf
 from imaging.simulation.render import draw_points
+from tests.simulated_exposures import an_exposure
 
 NONE = (0.0,) * 6
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from astropy.time import Time
 from scipy.stats import kstest
-from sky_judges import MJD, an_exposure, coordinates, project, some_galaxies, some_stars, some_transients
+from sky_judges import coordinates, project, some_galaxies, some_stars, some_transients
 
 from imaging.bands import BANDS
 from imaging.detector.distortion import seed_wcs
@@ -29,6 +29,7 @@ from imaging.simulation.stars import FIRST_ID
 from imaging.simulation.streams import random_stream
 from imaging.simulation.truth import read_exposure_truth, read_sky, write_exposure_truth, write_sky
 from imaging.tables import column
+from tests.simulated_exposures import MJD, an_exposure
 
 MANY = SimulationSettings(
     seed=2, bands=("g", "i", "Y"), n_search_exposures=40, n_template_epochs=40, search_interval_h=0.1,

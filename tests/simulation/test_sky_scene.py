@@ -6,7 +6,7 @@ import pytest
 import sep
 from astropy.io import fits
 from astropy.wcs import WCS
-from sky_judges import MJD, an_exposure, moments, project, some_galaxies, some_stars, some_transients
+from sky_judges import moments, project, some_galaxies, some_stars, some_transients
 
 from imaging.bands import BANDS
 from imaging.detector.distortion import seed_wcs
@@ -27,6 +27,7 @@ from imaging.simulation.settings import SimulationSettings
 from imaging.simulation.sky import SimulatedSky
 from imaging.simulation.streams import random_stream
 from imaging.simulation.truth import true_geometry, true_zeropoint_mag
+from tests.simulated_exposures import MJD, an_exposure
 
 CCD = 34
 PERFECT = SimulationSettings(ccds=(CCD,), ccd_offset_arcsec=0.0, distortion_mas=0.0)

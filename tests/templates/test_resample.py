@@ -10,7 +10,7 @@ from imaging.image import CalibratedImage
 from imaging.simulation.pairs import ExposureSpec, expose, make_pair_sky
 from imaging.templates.pixels import grow_bits, repair_rows
 from imaging.templates.resample import lanczos_table, resample
-from imaging.templates.saturated import fill_saturated_cores
+from imaging.templates.saturated import fill_saturated_cores, repair_pixels
 from imaging.templates.settings import StackSettings
 
 SHAPE = (420, 360)
@@ -130,3 +130,27 @@ def test_saturated_core_gets_its_light_back(pair):
     assert filled == 1
     core = mask != 0
     assert science[core].sum(dtype=float) == pytest.approx(truth[core].sum(), rel=0.05)
+
+
+@pytest.mark.parametrize("half_width", [3, 7])  # masked with what is grown around it: narrower and wider than a defect
+def test_a_bleed_trail_leaves_no_charge_and_its_star_keeps_its_core(pair, half_width):
+    """A full well over 300 rows: through a kernel of 11 pixels a thousandth of it would be five times the noise."""
+    _, template = pair
+    stamp = template.psf.stamp(180.0, 200.0, 20)
+    truth = np.random.default_rng(2).normal(0.0, 50.0, SHAPE)
+    truth[200 - 20 : 200 + 21, 180 - 20 : 180 + 21] += 2e7 * stamp
+    truth += np.arange(SHAPE[1])  # a slope of the sky
+    saturated = truth > 150000
+    saturated[60:360, 179:182] = True
+    mask = np.where(saturated, int(MaskBit.SATURATE), 0).astype(np.int16)
+    mask[60:360, 180 - half_width : 181 + half_width] |= np.int16(MaskBit.TRAIL)
+    science = np.where(saturated, 150000.0, truth).astype(np.float32)
+    pixels = replace(template.pixels, science=science, mask=mask, weight=np.full(SHAPE, 1 / 2500, np.float32))
+    repaired = repair_pixels(pixels, template.psf)
+    trail = (mask & int(MaskBit.TRAIL)) != 0
+    far = trail & (np.abs(np.arange(SHAPE[0]) - 200)[:, None] > 20)
+    assert (repaired - truth)[far].mean() == pytest.approx(0.0, abs=5.0)
+    assert np.abs(repaired - truth)[far].max() < 400.0  # ends of 50 electrons and the noise of the truth
+    core = (mask != 0) & ~far
+    assert repaired[core].sum(dtype=float) == pytest.approx(truth[core].sum(), rel=0.05)
+    assert np.array_equal(repaired[mask == 0], science[mask == 0])
