@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from bench.measure_scores import MILLIMAG, Truth, counterparts, undisturbed
 from bench.plain_night import PlainNight
 from bench.report import Row, at_most
-from imaging.astrometry.fit import pixel_polynomial
 from imaging.detector.ccds import NX, NY, SCIENCE_CCDS
 from imaging.io.atomic import write_text
 from imaging.io.tables import read_table
@@ -150,13 +150,14 @@ def process_exposure(work: Path, seed: int, band: str, ccds: tuple[int, ...]) ->
 
 
 def mean_zeropoint_mag(truth: Truth) -> float:
-    """Return the true zero point averaged over the area of a CCD, from a smooth function fitted to its stars."""
-    stars = truth.is_star & (truth.x > 0) & (truth.x < NX) & (truth.y > 0) & (truth.y < NY)
-    values = truth.mag[stars] + 2.5 * np.log10(truth.flux[stars])
-    design = pixel_polynomial(truth.x[stars], truth.y[stars], 3, (NY, NX))
-    coefficients = np.linalg.lstsq(design, values, rcond=None)[0]
-    x, y = (axis.ravel() for axis in np.meshgrid((np.arange(16) + 0.5) * NX / 16, (np.arange(32) + 0.5) * NY / 32))
-    return float(np.mean(pixel_polynomial(x, y, 3, (NY, NX)) @ coefficients))
+    """Return the true zero point of the transparency averaged over the area of a CCD.
+
+    At every place it is that of the nearest source: clouds have structure that no polynomial follows. The mean is that
+    of fluxes and not of magnitudes, as the fluxes of all sources are divided by a transparency of mean one.
+    """
+    x, y = (axis.ravel() for axis in np.meshgrid((np.arange(64) + 0.5) * NX / 64, (np.arange(128) + 0.5) * NY / 128))
+    nearest = cKDTree(np.stack([truth.x, truth.y], axis=-1)).query(np.stack([x, y], axis=-1))[1]
+    return float(2.5 * np.log10(np.mean(10 ** (0.4 * truth.mag[nearest]) * truth.flux[nearest])))
 
 
 def flux_scale_mmag(truth: Truth, path: Path) -> tuple[float, float]:

@@ -74,6 +74,7 @@ FIGURES = (
         "scatter of PSF magnitudes of 16 to 18 mag beyond the stated",
     ),
     Figure("zero point, rms, mmag", "zero point, rms"),
+    Figure("the same over its stated error", "errors of zero points over the stated ones, rms"),
     Figure("colour trend, mmag per mag of g - i", "trend with colour, per mag of g - i"),
     Figure("residual of stars of 16 to 18 mag over its stated error", "the same over its stated error"),
     Figure("false detections per CCD", f"{_PER_CCD}all"),

@@ -14,9 +14,10 @@ from scipy.stats import poisson
 from bench.report import Row, at_least, at_most
 from bench.sky_goals import GOALS, Family, Goals
 from bench.sky_night import EXPLODING, STEADY, SkyNight
+from bench.sky_single_epoch import adopted_zeropoints
 from blocks.site import Site
 from deployments.reports.candidates import read_candidates
-from imaging.difference.forced import measure_forced
+from imaging.difference.forced import ForcedFluxes, measure_forced
 from imaging.difference.settings import DetectionSettings
 from imaging.image import CalibratedImage, CcdImage, no_error
 from imaging.io.images import read_planes
@@ -144,7 +145,8 @@ def _compare(
     collected.fakes.append(_fakes(read_table(product("fakes.parquet"))))
     image, template_flux = _read(product("diff.fits"), product("diffpsf.fits"), product("template.fits"))
     collected.searched.append(float((image.pixels.weight > 0).mean()))
-    flux, mag = clear_fluxes(truth), column(truth, "mag")
+    mag, (zeropoint_mag, zeropoint_error_mag) = column(truth, "mag"), adopted_zeropoints(night, expnum)[ccd]
+    flux = 10 ** (0.4 * (zeropoint_mag - mag))
     alone = _others(x, y, x[changing], y[changing]) > ALONE_PIXELS
     stars = (kind == "star") & (mag > 16) & (mag < 18) & ~column(truth, "is_saturated").astype(bool) & alone
     forced = measure_forced(image, x[stars], y[stars], DetectionSettings(), template_flux)
@@ -153,17 +155,24 @@ def _compare(
     new = np.isin(kind, EXPLODING) & alone & ~_held(night.root, templates, ccd, truth)
     forced = measure_forced(image, x[new], y[new], DetectionSettings(), template_flux)
     good = ~forced.masked & np.isfinite(forced.flux) & (flux[new] > 5 * forced.error)
-    pull, ratio = (forced.flux - flux[new]) / forced.error, forced.flux / flux[new]
-    collected.pulls.append(np.stack([pull, ratio, flux[new] / forced.error], axis=1)[good])
+    collected.pulls.append(judged_fluxes(forced, flux[new], zeropoint_error_mag)[good])
 
 
-def clear_fluxes(truth: pa.Table) -> FloatArray:
-    """Return (n,) true electrons in the reference aperture, thin clouds distributed evenly over the CCD.
+def judged_fluxes(forced: ForcedFluxes, flux: FloatArray, zeropoint_error_mag: float) -> FloatArray:
+    """Return (n, 3) pull, ratio to the true flux, and true flux over its error, of calibrated fluxes.
 
-    The steps divide the transparency out but for its mean, which is a matter of zero points.
+    Parameters
+    ----------
+    forced
+        Fluxes of n sources, electrons.
+    flux
+        (n,) true electrons at the adopted zero point: the calibrated flux is judged, so an error of the zero point is
+        one of the flux, and its stated error a part of the flux's.
+    zeropoint_error_mag
+        Stated error of the adopted zero point.
     """
-    through = column(truth, "flux_electrons") * 10 ** (0.4 * column(truth, "mag"))
-    return np.asarray(column(truth, "flux_aperture_electrons") * through.mean() / through)
+    error = np.hypot(forced.error, flux * zeropoint_error_mag * np.log(10.0) / 2.5)
+    return np.stack([(forced.flux - flux) / error, forced.flux / flux, flux / error], axis=1)
 
 
 def places_of(x: FloatArray, y: FloatArray, truth: pa.Table, fwhm_pixels: float) -> NDArray[np.int64]:

@@ -29,8 +29,8 @@ class Goals:
         Rms residual of the PSF, of all places and of the worst one.
     red_blue_percent, colour_mmag
         PSF flux of red against blue stars, and trend of magnitudes per magnitude of g - i.
-    scatter_mmag, zeropoint_mmag
-        Scatter of bright stars beyond the stated one, and rms error of zero points.
+    scatter_mmag, zeropoint_mmag, stated_error
+        Scatter of bright stars beyond the stated one; rms error of zero points, and the same over its stated one.
     stars_over_error
         Residual of stars of 16 to 18 mag in units of its stated error.
     false
@@ -52,6 +52,7 @@ class Goals:
     colour_mmag: float = 0.3
     scatter_mmag: float = 1.0
     zeropoint_mmag: float = 2.0
+    stated_error: float = 1.2
     stars_over_error: float = 1.1
     false: tuple[float, float, float, float, float] = (5.0, 2.0, 0.5, 0.2, 0.02)
     kernel_chi2: float = 0.05

@@ -35,7 +35,14 @@ COLOUR_MAG = (16.0, 19.0)
 SCATTER_MAG = (16.0, 18.0)
 HALF_WIDTH = 15
 
-CALIBRATION = ("CCDs with", "trend with colour", "scatter of calibrated", "error of clouds", "zero point")
+CALIBRATION = (
+    "CCDs with",
+    "trend with colour",
+    "scatter of calibrated",
+    "error of clouds",
+    "zero point, rms",
+    "zero points over",
+)
 """What the names of the rows hold that are the calibration's."""
 
 MINIMUM_SAMPLES = 3
@@ -62,8 +69,8 @@ class Measured:
         colour g - i.
     magnitudes
         The same as ``stars`` for magnitudes, which contain the transparency of clouds and its error.
-    zeropoint_mmag
-        Per CCD, adopted minus true zero point.
+    zeropoint_mmag, zeropoint_pull
+        Per CCD, adopted minus true zero point, and the same over its stated error.
     exposures, fields
         Number of the exposure of each of ``solution_mas``, and of the field of each of ``zeropoint_mmag``: what they
         share, turbulence or reference stars, is one sample.
@@ -79,6 +86,7 @@ class Measured:
     stars: list[FloatArray] = field(default_factory=list)
     magnitudes: list[FloatArray] = field(default_factory=list)
     zeropoint_mmag: list[float] = field(default_factory=list)
+    zeropoint_pull: list[float] = field(default_factory=list)
     exposures: list[int] = field(default_factory=list)
     fields: list[int] = field(default_factory=list)
 
@@ -100,7 +108,7 @@ def collect(night: SkyNight) -> Measured:
     measured = Measured(wanted=len(night.ccds) * len(planned))
     for expnum in planned:
         exposure = read_exposure_truth(night.root, expnum)
-        adopted = _zeropoints(night, expnum)
+        adopted = adopted_zeropoints(night, expnum)
         reference, compared = [], {}
         for ccd in night.ccds:
             names = ("fullcat.parquet", "psf.fits", "matches.parquet")
@@ -112,8 +120,10 @@ def collect(night: SkyNight) -> Measured:
             reference.append(reference_stars(matches, ccd, (exposure.true_ra_deg, exposure.true_dec_deg)))
             measured.exposures.append(100_000_000 * night.seed + expnum)
             measured.psf_residual += psf_residuals(night.true_psf(exposure, ccd), read_psf(psf))
-            if (zeropoint := adopted.get(ccd)) is not None:
-                measured.zeropoint_mmag.append(1000.0 * (zeropoint - mean_zeropoint_mag(Truth.of(sources))))
+            if ccd in adopted:
+                error = adopted[ccd][0] - mean_zeropoint_mag(Truth.of(sources))
+                measured.zeropoint_mmag.append(1000.0 * error)
+                measured.zeropoint_pull.append(error / adopted[ccd][1])
                 measured.fields.append(100 * night.seed + ccd)
         if reference:
             _count_coordinates(measured, exposure, np.concatenate(reference, axis=1), compared)
@@ -137,9 +147,12 @@ def _count_coordinates(
     measured.ideal_coloured_mas.append(float(np.sqrt(np.mean(ideal[coloured] ** 2))))
 
 
-def _zeropoints(night: SkyNight, expnum: int) -> dict[int, Any]:
+def adopted_zeropoints(night: SkyNight, expnum: int) -> dict[int, tuple[float, float]]:
+    """Return the adopted zero point of each CCD that has one, and its stated error, magnitudes."""
     paths = sorted(Site.at(night.root).store.glob(f"*/exp/*/{expnum}/**/*_zeropoints.parquet"))
-    return {row["ccd"]: row["zeropoint_mag"] for path in paths for row in read_table(path).to_pylist()}
+    rows: list[dict[str, Any]] = [row for path in paths for row in read_table(path).to_pylist()]
+    known = [row for row in rows if row["zeropoint_mag"] is not None]
+    return {row["ccd"]: (row["zeropoint_mag"], row["zeropoint_error_mag"]) for row in known}
 
 
 def _compare(measured: Measured, sources: pa.Table, catalogue: pa.Table, matches: pa.Table) -> CcdCoordinates:
@@ -218,6 +231,7 @@ def rows_of(measured: Measured, label: str, seeds: Sequence[int], goals: Goals =
     calibrated, _ = excess_scatter_mmag(magnitudes)
     whole = float(np.std(magnitudes[_between(magnitudes, SCATTER_MAG), 1])) if n_bright else None
     adopted = rms_of(zeropoint, measured.fields, goals.zeropoint_mmag)
+    pull = rms_of(np.array(measured.zeropoint_pull), measured.fields, goals.stated_error)
     return [
         at_least(f"{label}: CCDs with a catalogue", n_ccds, "", n, n=n, seeds=seeds),
         *_coordinate_rows(measured, label, seeds, goals.ideal_factor),
@@ -239,6 +253,7 @@ def rows_of(measured: Measured, label: str, seeds: Sequence[int], goals: Goals =
         ),
         row("the same beyond the stated, error of clouds included", calibrated, "mmag", goals.scatter_mmag, n_bright),
         row("zero point, rms", adopted, "mmag", goals.zeropoint_mmag, len(set(measured.fields))),
+        row("errors of zero points over the stated ones, rms", pull, "", goals.stated_error, len(set(measured.fields))),
     ]
 
 

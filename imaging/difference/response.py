@@ -169,8 +169,6 @@ def psf_flux_error(search: PsfModel, psf: PsfModel, noise: TileNoise, tiling: Ti
     noise, tiling
         Response kernels in tiles.
     """
-    if noise.parts is None:
-        return 0.0
     ny, nx = tiling.shape
     errors = []
     for y in np.linspace(0.1, 0.9, FLUX_PLACES) * ny:
@@ -212,6 +210,24 @@ def tile_stamps(psf: PsfModel, noise: TileNoise, tiling: Tiling) -> FloatArray:
     for index in np.ndindex(*tiling.grid):
         stamps[index] = draw_response(psf, noise.response[index], float(x[index]), float(y[index]), PSF_HALF_WIDTH)
     return stamps
+
+
+def tile_scales(stamps: FloatArray, psf: PsfModel, tiling: Tiling) -> FloatArray:
+    """Return (n, m) the scale of every tile that makes a flux by the PSF model right in its middle.
+
+    Parameters
+    ----------
+    stamps
+        Images of a source of unit flux in the middle of the tiles, of :func:`tile_stamps`.
+    psf
+        PSF model of the difference.
+    """
+    x, y = tiling.centres()
+    scales = np.empty(tiling.grid)
+    for index in np.ndindex(*tiling.grid):
+        model = draw_source(psf, float(x[index]), float(y[index]), PSF_HALF_WIDTH)
+        scales[index] = np.sum(model**2) / np.sum(stamps[index] * model)
+    return scales
 
 
 def local_psf(search: PsfModel, psf: PsfModel, noise: TileNoise, tiling: Tiling, x: float, y: float) -> PsfModel:

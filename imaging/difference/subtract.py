@@ -18,7 +18,14 @@ from imaging.difference.noise import lag_one, noise_width, predicted_weight
 from imaging.difference.pair import Pair, prepare_pair
 from imaging.difference.records import Difference, Matched
 from imaging.difference.residual_noise import ResidualNoise
-from imaging.difference.response import compare_with_psf, difference_psf, photon_factor, psf_flux_error, tile_stamps
+from imaging.difference.response import (
+    compare_with_psf,
+    difference_psf,
+    photon_factor,
+    psf_flux_error,
+    tile_scales,
+    tile_stamps,
+)
 from imaging.difference.settings import SubtractionSettings
 from imaging.difference.star_residuals import (
     add_border_residuals,
@@ -155,15 +162,21 @@ def _in_reference_aperture(search: CalibratedImage, matched: Matched) -> tuple[M
     """Scale the difference so that a flux by its PSF refers to the reference aperture; return its PSF and tile stamps.
 
     Whitening preserves the total flux and moves a thousandth of it across the aperture's edge. A search image is
-    convolved to the PSF of the stack, which jumps where a template ends; the PSF model does not, and a flux by it would
-    be wrong by some per cent, so that every block of pixels is scaled.
+    convolved to the PSF of the stack, which jumps where a template ends, and the whitening is constant in a tile; the
+    PSF model is smooth, and a flux by it would be wrong by some per cent, so that every block or tile is scaled.
     """
     noise, tiling = matched.noise, matched.tiling
     psf = difference_psf(search.psf, noise, tiling)
     flux = aperture_flux(psf)
     scale, parts = np.full(tiling.grid, 1.0 / flux), noise.parts
     matched.image[:] *= np.float32(1.0 / flux)
-    if parts is not None:
+    stamps = tile_stamps(search.psf, noise, tiling)
+    if parts is None:
+        of_tiles = tile_scales(stamps, psf, tiling)
+        scale *= of_tiles
+        for row, column, y, x in tiling:
+            matched.image[y, x] *= np.float32(of_tiles[row, column])
+    else:
         parts = compare_with_psf(search.psf, psf, noise, tiling)
         scale *= parts.at(parts.scale, *tiling.centres())
         matched.image[:] *= parts.pixels(parts.scale, matched.image.shape)
@@ -177,8 +190,7 @@ def _in_reference_aperture(search: CalibratedImage, matched: Matched) -> tuple[M
         parts=parts,
     )
     coefficients = (psf.coefficients / np.float32(flux)).astype(np.float32)
-    stamps = tile_stamps(search.psf, scaled, tiling)
-    return replace(matched, noise=scaled), replace(psf, coefficients=coefficients), stamps
+    return replace(matched, noise=scaled), replace(psf, coefficients=coefficients), stamps * scale[..., None, None]
 
 
 def _weigh(pair: Pair, matched: Matched, settings: SubtractionSettings) -> _Sky:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from imaging.image import CcdImage, FloatImage
 from imaging.numerics.robust import excess_scatter, mad_sigma
-from imaging.numerics.source_field import NODE, log_likelihood, node_distances
+from imaging.numerics.source_field import NODE, log_likelihood, node_distances, node_places
 from imaging.schemas.catalogue import CATALOGUE, FINAL_CATALOGUE
 from imaging.tables import column, make_table, with_column
 
@@ -29,6 +29,12 @@ PARTS = ((0.5, 0.5), (0.8, 0.2), (1.0, 0.05), (1.0, 0.01), (2.0, 0.05), (2.0, 0.
 
 LEAST_WEIGHT = 0.05
 """Least likelihood, relative to the best, of the processes whose mean is taken."""
+
+MEAN_VARIANCE = 1.0
+"""Variance of the mean brightness before the stars are seen: nothing is known of it."""
+
+PAIRED = 2
+"""Every second node in both directions takes part in the covariance of the mean over an image with itself."""
 
 MAX_STARS = 400
 """Most stars, those of the smallest errors: the cost rises with the cube of their number."""
@@ -63,6 +69,8 @@ class Transparency:
         Correlation length of highest likelihood.
     rms_before, rms_after
         Scatter of the stars beyond their errors, the latter by leave-one-out prediction.
+    mean_error
+        Standard error of the mean of ``excess`` over the image: noise of the stars, and the field between them.
     """
 
     excess: FloatArray
@@ -70,6 +78,7 @@ class Transparency:
     length_pixels: float
     rms_before: float
     rms_after: float
+    mean_error: float = 0.0
 
     def power(self, exponent: float) -> "Transparency":
         """Return the field of the brightness to a power: -1 for the other image, 0.5 for one half of it."""
@@ -82,7 +91,8 @@ class Transparency:
     def with_mean_one(self) -> "Transparency":
         """Return the field relative to the mean over the image."""
         mean = float(np.mean(1.0 + self.excess))
-        return replace(self, excess=(1.0 + self.excess) / mean - 1.0, error=self.error / mean)
+        excess = (1.0 + self.excess) / mean - 1.0
+        return replace(self, excess=excess, error=self.error / mean, mean_error=self.mean_error / mean)
 
     @property
     def rms(self) -> float:
@@ -105,6 +115,8 @@ def fit_transparency(
     min_stars: int,
 ) -> Transparency | None:
     """Interpolate the relative brightness of stars as a Gaussian process; None if it does not vary smoothly.
+
+    The mean of the process is unknown (ordinary kriging).
 
     Parameters
     ----------
@@ -142,8 +154,8 @@ def fit_transparency(
     weights = np.exp(likelihoods - likelihoods[best])
     weights[weights < LEAST_WEIGHT] = 0.0
     weighted = [(w, process) for w, process in zip(weights / weights.sum(), tried, strict=True) if w > 0.0]
-    excess, uncertain = _mean_process(weighted, values, node_distances(px, py, shape))
-    return Transparency(excess, uncertain, tried[best].length, before, excess_scatter(left, errors))
+    excess, uncertain, mean_error = _mean_process(weighted, values, (px, py), shape)
+    return Transparency(excess, uncertain, tried[best].length, before, excess_scatter(left, errors), mean_error)
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,33 +167,50 @@ class _Process:
     length: float
     covariance: FloatArray
 
+    def between(self, distance: FloatArray) -> FloatArray:
+        """Return the covariance of the field at places some pixels apart, its unknown mean included."""
+        return MEAN_VARIANCE + self.variance * self.like(distance / self.length)
+
 
 def _processes(distance: FloatArray, errors: FloatArray, scatter: float, lengths: Sequence[float]) -> list[_Process]:
     """Return the processes to try: first a scatter of single stars alone."""
-    tried = [((0.0, 1.0), _rough, lengths[0]), *product(PARTS, (_rough, _smooth), lengths)]
-    return [
-        _Process(
-            *(scatter**2 * common, like, length),
-            scatter**2 * common * like(distance / length) + np.diag(errors**2 + scatter**2 * single),
-        )
-        for (common, single), like, length in tried
-    ]
+    found = []
+    for (common, single), like, length in [
+        ((0.0, 1.0), _rough, lengths[0]),
+        *product(PARTS, (_rough, _smooth), lengths),
+    ]:
+        process = _Process(scatter**2 * common, like, length, np.diag(errors**2 + scatter**2 * single))
+        found.append(replace(process, covariance=process.between(distance) + process.covariance))
+    return found
 
 
 def _mean_process(
-    weighted: Sequence[tuple[float, _Process]], values: FloatArray, away: FloatArray
-) -> tuple[FloatArray, FloatArray]:
-    """Return the (r, c) mean and its error at nodes whose distances from the stars are (r, c, n)."""
+    weighted: Sequence[tuple[float, _Process]],
+    values: FloatArray,
+    stars: tuple[FloatArray, FloatArray],
+    shape: tuple[int, int],
+) -> tuple[FloatArray, FloatArray, float]:
+    """Return the (r, c) mean and its error at the nodes, and the error of its mean over these.
+
+    The stars are at two (n,) coordinates, pixels.
+    """
+    away = node_distances(*stars, shape)
     rows, columns, n = away.shape
-    mean, square = np.zeros((rows, columns)), np.zeros((rows, columns))
+    x, y = (axis[::PAIRED, ::PAIRED].ravel() for axis in node_places(shape))
+    pairs = np.hypot(x[:, None] - x, y[:, None] - y)
+    mean, square, mean_square = np.zeros((rows, columns)), np.zeros((rows, columns)), 0.0
     for weight, process in weighted:
-        to_nodes = process.variance * process.like(away / process.length).reshape(-1, n)
-        solved = np.linalg.solve(process.covariance, np.column_stack([values, to_nodes.T]))
+        to_nodes = process.between(away).reshape(-1, n)
+        to_mean = to_nodes.mean(axis=0)
+        solved = np.linalg.solve(process.covariance, np.column_stack([values, to_mean, to_nodes.T]))
         excess = (to_nodes @ solved[:, 0]).reshape(mean.shape)
-        known = np.einsum("kn,nk->k", to_nodes, solved[:, 1:]).reshape(mean.shape)
+        known = np.einsum("kn,nk->k", to_nodes, solved[:, 2:]).reshape(mean.shape)
         mean += weight * excess
-        square += weight * (np.maximum(process.variance - known, 0.0) + excess**2)
-    return mean, np.sqrt(np.maximum(square - mean**2, 0.0))
+        square += weight * (np.maximum(process.variance + MEAN_VARIANCE - known, 0.0) + excess**2)
+        unknown = float(process.between(pairs).mean()) - to_mean @ solved[:, 1]
+        mean_square += weight * (max(unknown, 0.0) + float(excess.mean()) ** 2)
+    error = np.sqrt(np.maximum(square - mean**2, 0.0))
+    return mean, error, float(np.sqrt(max(mean_square - float(mean.mean()) ** 2, 0.0)))
 
 
 def apply_transparency(image: FloatImage, field: Transparency) -> FloatImage:

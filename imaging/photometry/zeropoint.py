@@ -1,11 +1,12 @@
 """Compute the zero point of one CCD from its matched stars."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from imaging.photometry.match import MAG_PER_RELATIVE_FLUX
 from imaging.photometry.settings import PhotometrySettings
 from imaging.photometry.transparency import Transparency, fit_transparency
 from imaging.tables import column, with_column
@@ -115,8 +116,17 @@ def solve_ccd(
         there = clouds.at(*places)[0]
         corrected = column(matches, "zeropoint_mag").astype(float) - 2.5 * np.log10(there)
         own, used = ccd_zeropoint(with_column(matches, "zeropoint_mag", corrected), settings)
+        own = _with_error(own, clouds.mean_error, settings)
         matches = with_column(matches, "transparency", there)
     return own, with_column(matches, "used", used), clouds
+
+
+def _with_error(own: CcdZeropoint, relative_error: float, settings: PhotometrySettings) -> CcdZeropoint:
+    """Return a zero point with the relative error of the mean transparency, which contains the noise of the stars."""
+    if own.zeropoint_error_mag is None:
+        return own
+    error = float(np.hypot(MAG_PER_RELATIVE_FLUX * relative_error, settings.error_floor_mag))
+    return replace(own, zeropoint_error_mag=max(error, own.zeropoint_error_mag))
 
 
 def _clouds(

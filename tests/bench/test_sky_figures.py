@@ -12,7 +12,7 @@ from bench.report import at_most, cells
 from bench.sky_astrometry import rms_per_axis, solution_errors_mas
 from bench.sky_candidates import Ranked, are_false
 from bench.sky_candidates import rows_of as candidate_rows
-from bench.sky_difference import KINDS, Collected, clear_fluxes, listed_detections, places_of, rate_of, rows_of
+from bench.sky_difference import KINDS, Collected, judged_fluxes, listed_detections, places_of, rate_of, rows_of
 from bench.sky_night import SkyNight, add_options
 from bench.sky_single_epoch import (
     CALIBRATION,
@@ -26,6 +26,7 @@ from bench.sky_single_epoch import rows_of as single_epoch_rows
 from blocks.site import Site
 from deployments.reports.candidates import candidate_table as candidates_path
 from imaging.candidates.associate import candidate_table
+from imaging.difference.forced import ForcedFluxes
 from imaging.errors import InputError
 from imaging.io.candidates import write_candidates
 from imaging.io.tables import write_table
@@ -64,11 +65,15 @@ def rows_with(data: Collected) -> dict[str, float | None]:
     return {row.name.removeprefix("hard, g: "): row.value for row in rows_of(data, "hard, g", (7,))}
 
 
-def test_true_fluxes_are_those_behind_a_cloud_that_is_even_over_the_ccd():
-    through, mag = np.array([0.7, 0.8, 0.9]), np.array([17.0, 17.0, 19.5])
-    total = 1e4 * 10 ** (-0.4 * mag) * through
-    truth = pa.table({"mag": mag, "flux_electrons": total, "flux_aperture_electrons": 0.97 * total})
-    assert clear_fluxes(truth) == pytest.approx(0.97 * 0.8 * 1e4 * 10 ** (-0.4 * mag))
+def test_the_pull_of_a_bright_flux_contains_the_stated_error_of_the_zero_point():
+    """Zero points with errors of 5 mmag as stated, fluxes of S/N 400."""
+    rng, flux = np.random.default_rng(4), np.full(4000, 1e6)
+    found = flux * 10 ** (0.4 * rng.normal(0.0, 0.005, 4000)) + rng.normal(0.0, 2500.0, 4000)
+    forced = ForcedFluxes(found, np.full(4000, 2500.0), np.zeros(4000, bool))
+    pull, ratio, snr = judged_fluxes(forced, flux, 0.005).T
+    assert np.std(pull) == pytest.approx(1.0, abs=0.04)
+    assert ratio == pytest.approx(found / 1e6)
+    assert snr == pytest.approx(1.0 / np.hypot(1.0 / 400.0, 0.0046052), rel=1e-4)
 
 
 def test_counts_are_per_ccd_and_widths_are_those_of_the_pulls():
