@@ -7,6 +7,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from bench.measure_scores import MAS_PER_DEGREE, MAS_PER_PIXEL
+from imaging.simulation.atmosphere import refraction_arcsec
+from imaging.simulation.chromatic import refraction_shift_arcsec
+from imaging.simulation.exposures import SimulatedExposure
 from imaging.tables import column
 from imaging.wcs.tpv import sky_to_plane
 
@@ -24,8 +27,10 @@ class CcdCoordinates:
     ----------
     ra, dec
         (n,) true positions, degrees.
-    coloured
-        (n,) bool, the reference catalogue lists their colour.
+    coloured, listed
+        (n,) bool, the reference catalogue lists their colour; it lists them.
+    mag, g_minus_i
+        (n,) true magnitudes in the band, and colours.
     errors_mas
         (2, n) errors of the solution, as :func:`solution_errors_mas` returns them.
     """
@@ -33,6 +38,9 @@ class CcdCoordinates:
     ra: FloatArray
     dec: FloatArray
     coloured: NDArray[np.bool_]
+    listed: NDArray[np.bool_]
+    mag: FloatArray
+    g_minus_i: FloatArray
     errors_mas: FloatArray
 
 
@@ -81,6 +89,33 @@ def solution_errors_mas(
     east = ((sky[0] - true_sky[0] + 180.0) % 360.0 - 180.0) * np.cos(np.radians(true_sky[1]))
     errors = MAS_PER_DEGREE * np.stack([east, sky[1] - true_sky[1]])
     return np.where(near, errors - _scale_mas(pixels, sky) @ noise, np.nan)
+
+
+def guessed_colour_errors_mas(
+    exposure: SimulatedExposure, listed: NDArray[np.bool_], mag: FloatArray, g_minus_i: FloatArray
+) -> FloatArray:
+    """Return the errors per axis by colours that nobody can know, of the best guess: (n,) mas; 0 of listed stars.
+
+    Of a star that the reference catalogue does not list, an exposure tells the magnitude alone. The best guess of its
+    displacement by refraction is the mean of such stars at this magnitude, here a quadratic through the true ones.
+
+    Parameters
+    ----------
+    exposure
+        Truth of the exposure.
+    listed, mag, g_minus_i
+        (n,) whether the catalogue lists the star with G, its magnitude in the band, and its colour.
+    """
+    errors, guess = np.zeros(mag.size), ~listed
+    terms = np.vander(mag[guess] - 20.0, 3)
+    if len(terms) <= terms.shape[1]:
+        return errors
+    refraction = refraction_shift_arcsec if exposure.optics and exposure.optics.chromatic else refraction_arcsec
+    angles = exposure.zenith_distance_deg, exposure.parallactic_deg
+    shifts = 1000.0 * np.stack(refraction(exposure.band, *angles, g_minus_i[guess]), axis=1)
+    left = shifts - terms @ np.linalg.lstsq(terms, shifts, rcond=None)[0]
+    errors[guess] = np.sqrt(np.sum(left**2) / 2.0 / (len(terms) - terms.shape[1]))
+    return errors
 
 
 def rms_per_axis(errors: FloatArray) -> float:

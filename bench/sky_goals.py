@@ -97,11 +97,12 @@ class Family(Generic[T]):
     rows: "Callable[[T, str, Sequence[int], Goals], list[Row]]"
 
     def pooled(self, parts: Iterable[T]) -> T:
-        """Return what several nights give together."""
+        """Return what several nights give together; figures saved by earlier code lack what it did not measure."""
         total = self.kind()
         for part in parts:
             for item in fields(self.kind):  # type: ignore[arg-type]
-                setattr(total, item.name, getattr(total, item.name) + getattr(part, item.name))
+                known = getattr(total, item.name)
+                setattr(total, item.name, known + getattr(part, item.name, type(known)()))
         return total
 
     def on_sky(self, nights: "Iterable[SkyNight]") -> "list[Row]":

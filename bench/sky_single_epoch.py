@@ -12,14 +12,24 @@ from bench.calibrated_pixels import mean_zeropoint_mag
 from bench.ideal_astrometry import ideal_errors_mas
 from bench.measure_scores import FAINTEST_NEIGHBOUR, MILLIMAG, PLACES, Truth, counterparts, undisturbed
 from bench.report import Row, at_least, at_most
-from bench.sky_astrometry import CcdCoordinates, has_colour, reference_stars, rms_per_axis, solution_errors_mas
+from bench.sky_astrometry import (
+    CcdCoordinates,
+    guessed_colour_errors_mas,
+    has_colour,
+    reference_stars,
+    rms_per_axis,
+    solution_errors_mas,
+)
 from bench.sky_goals import GOALS, Family, Goals
 from bench.sky_night import SkyNight, Stamp
 from blocks.site import Site
+from imaging.detector.ccds import FIELD_RADIUS_DEG
 from imaging.io.psf import read_psf
+from imaging.io.reference import read_reference_cone
 from imaging.io.tables import read_table
 from imaging.io.truth import source_truth_path
 from imaging.numerics.robust import mad_sigma
+from imaging.photometry.cascade import GAIA
 from imaging.psf.model import PsfModel
 from imaging.simulation.exposures import SimulatedExposure
 from imaging.simulation.truth import read_exposure_truth
@@ -60,8 +70,9 @@ class Measured:
     solution_mas, coloured_mas, other_mas
         Per CCD, rms error per axis of the coordinates without photon noise: of all stars, of those whose colour the
         reference lists, and of the others.
-    ideal_mas, ideal_coloured_mas
-        Per exposure, the same of an ideal Gaussian process on its reference stars (:mod:`bench.ideal_astrometry`).
+    ideal_mas, ideal_coloured_mas, guessing_mas
+        Per exposure, the same of an ideal Gaussian process on its reference stars (:mod:`bench.ideal_astrometry`): of
+        all stars and those of listed colour, and of all together with the best guesses of colours that are not known.
     psf_residual
         (20 per CCD) rms of the difference of model and true PSF over the rms of the latter.
     stars
@@ -82,6 +93,7 @@ class Measured:
     other_mas: list[float] = field(default_factory=list)
     ideal_mas: list[float] = field(default_factory=list)
     ideal_coloured_mas: list[float] = field(default_factory=list)
+    guessing_mas: list[float] = field(default_factory=list)
     psf_residual: list[float] = field(default_factory=list)
     stars: list[FloatArray] = field(default_factory=list)
     magnitudes: list[FloatArray] = field(default_factory=list)
@@ -109,14 +121,14 @@ def collect(night: SkyNight) -> Measured:
     for expnum in planned:
         exposure = read_exposure_truth(night.root, expnum)
         adopted = adopted_zeropoints(night, expnum)
-        reference, compared = [], {}
+        reference, compared, listed = [], {}, _listed(night, exposure)
         for ccd in night.ccds:
             names = ("fullcat.parquet", "psf.fits", "matches.parquet")
             catalogue, psf, matched = (night.product(expnum, ccd, name) for name in names)
             if catalogue is None or psf is None or matched is None:
                 continue
             sources, matches = read_table(source_truth_path(night.root, expnum, ccd)), read_table(matched)
-            compared[ccd] = _compare(measured, sources, read_table(catalogue), matches)
+            compared[ccd] = _compare(measured, sources, read_table(catalogue), matches, listed)
             reference.append(reference_stars(matches, ccd, (exposure.true_ra_deg, exposure.true_dec_deg)))
             measured.exposures.append(100_000_000 * night.seed + expnum)
             measured.psf_residual += psf_residuals(night.true_psf(exposure, ccd), read_psf(psf))
@@ -138,13 +150,24 @@ def _count_coordinates(
         measured.solution_mas.append(rms_per_axis(part.errors_mas))
         measured.coloured_mas.append(rms_per_axis(part.errors_mas[:, part.coloured]))
         measured.other_mas.append(rms_per_axis(part.errors_mas[:, ~part.coloured]))
-    joined = (np.concatenate([getattr(part, name) for part in compared.values()]) for name in ("ra", "dec", "coloured"))
-    ra, dec, coloured = joined
+    names = ("ra", "dec", "coloured", "listed", "mag", "g_minus_i")
+    ra, dec, coloured, *stars_of_field = (
+        np.concatenate([getattr(part, name) for part in compared.values()]) for name in names
+    )
     wanted = np.stack(sky_to_plane(ra, dec, exposure.true_ra_deg, exposure.true_dec_deg), axis=-1)
     ccds = np.repeat(list(compared), [part.ra.size for part in compared.values()])
     ideal = ideal_errors_mas(exposure.turbulence, stars[:2].T, stars[2], stars[3:].T, wanted, ccds)
     measured.ideal_mas.append(float(np.sqrt(np.mean(ideal**2))))
     measured.ideal_coloured_mas.append(float(np.sqrt(np.mean(ideal[coloured] ** 2))))
+    guessed = guessed_colour_errors_mas(exposure, *stars_of_field)
+    measured.guessing_mas.append(float(np.sqrt(np.mean(ideal**2 + guessed**2))))
+
+
+def _listed(night: SkyNight, exposure: SimulatedExposure) -> NDArray[np.int64]:
+    """Return the identifiers of the stars in the field that the reference catalogue lists."""
+    folder = Site.at(night.root).reference / GAIA
+    stars = read_reference_cone(folder, exposure.ra_deg, exposure.dec_deg, FIELD_RADIUS_DEG)
+    return np.asarray(column(stars, "source_id"))
 
 
 def adopted_zeropoints(night: SkyNight, expnum: int) -> dict[int, tuple[float, float]]:
@@ -155,11 +178,13 @@ def adopted_zeropoints(night: SkyNight, expnum: int) -> dict[int, tuple[float, f
     return {row["ccd"]: (row["zeropoint_mag"], row["zeropoint_error_mag"]) for row in known}
 
 
-def _compare(measured: Measured, sources: pa.Table, catalogue: pa.Table, matches: pa.Table) -> CcdCoordinates:
+def _compare(
+    measured: Measured, sources: pa.Table, catalogue: pa.Table, matches: pa.Table, listed: NDArray[np.int64]
+) -> CcdCoordinates:
     """Compare the single stars of a catalogue with the truth; return their coordinates."""
     truth = Truth.of(sources)
     kept = column(sources, "flux_aperture_electrons").astype(float) > FAINTEST_NEIGHBOUR
-    colour = column(sources, "g_minus_i").astype(float)[kept]
+    colour, identifier = column(sources, "g_minus_i").astype(float)[kept], column(sources, "source_id")[kept]
     x, y, x_error, y_error, ra, dec, flux, error, clear, cloud_error = (
         column(catalogue, name).astype(float)
         for name in (
@@ -186,7 +211,15 @@ def _compare(measured: Measured, sources: pa.Table, catalogue: pa.Table, matches
         difference = -MILLIMAG * np.log(flux[keep] / true)
         difference -= np.median(difference[some])
         found.append(np.stack([mag, difference, MILLIMAG * stated, colour[index]], axis=1))
-    return CcdCoordinates(truth.ra[index], truth.dec[index], has_colour(catalogue, matches)[keep], errors_mas)
+    return CcdCoordinates(
+        ra=truth.ra[index],
+        dec=truth.dec[index],
+        coloured=has_colour(catalogue, matches)[keep],
+        listed=np.isin(identifier[index], listed),
+        mag=mag,
+        g_minus_i=colour[index],
+        errors_mas=errors_mas,
+    )
 
 
 def psf_residuals(stamp: Stamp, psf: PsfModel) -> list[float]:
@@ -274,6 +307,8 @@ def _coordinate_rows(measured: Measured, label: str, seeds: Sequence[int], facto
         name = f"{label}: coordinates{stars} without photon noise, rms per axis"
         rows.append(at_most(name, found, "mas", goal, n=n, seeds=seeds))
         add(f"{same}, ideal process on the same stars", ideal)
+        if not stars:
+            add("the same with the best guess of unknown colours", _root_mean_square(measured.guessing_mas))
         add(f"{same}, worst CCD", max(values, default=np.nan))
     add("coordinates of the other stars", _root_mean_square(measured.other_mas))
     return rows

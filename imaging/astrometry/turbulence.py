@@ -28,6 +28,9 @@ OUTLYING = 3.0
 """Deviation of a star from the prediction by the others, in units of its error, beyond which the error grows with the
 deviation: neighbours in the image move its centroid."""
 
+MEDIAN_CHI2 = 2.0 * np.log(2.0)
+"""Median of a chi-square of two degrees of freedom."""
+
 BLOCKS, BLOCK_STARS = 6, 110
 """Largest number of CCDs that give the statistics, and of stars of each."""
 
@@ -176,7 +179,7 @@ def measure_turbulence(ccds: Sequence[FieldStars]) -> Turbulence:
     The CCDs count as independent, and of many CCDs those with most stars are taken.
     """
     chosen = sorted((stars for stars in ccds if len(stars.place) > 1), key=lambda stars: -len(stars.place))[:BLOCKS]
-    blocks = [stars.select(stars.best(BLOCK_STARS)) for stars in chosen]
+    blocks = [_undisturbed(stars.select(stars.best(BLOCK_STARS))) for stars in chosen]
     free = [np.kron(np.eye(2), stars.polynomial @ stars.polynomial.T) for stars in blocks]
 
     def cost(parameters: FloatArray) -> float:
@@ -196,6 +199,13 @@ def measure_turbulence(ccds: Sequence[FieldStars]) -> Turbulence:
     if not blocks:
         return _turbulence(EXPECTED)
     return _turbulence(_least(cost))
+
+
+def _undisturbed(stars: FieldStars) -> FieldStars:
+    """Return the stars that the others predict by the expected statistics, as well as they predict most stars."""
+    _, chi2, _ = _from_others(_turbulence(EXPECTED), stars)
+    typical = np.median(chi2) / MEDIAN_CHI2
+    return stars.select(chi2 < 2.0 * OUTLYING**2 * max(typical, 1.0))
 
 
 def _least(cost: Callable[[FloatArray], float]) -> FloatArray:
@@ -252,8 +262,28 @@ def interpolate(turbulence: Turbulence, stars: FieldStars, wanted: FloatArray, p
     """
     if len(stars.place) == 0:
         return Interpolation(np.zeros((len(wanted), 2)), stars.residual)
+    left_out, chi2, signal = _from_others(turbulence, stars)
+    error = np.hypot(stars.error_mas, turbulence.noise_mas) * np.sqrt(np.maximum(chi2 / OUTLYING**2, 1.0))[:, None]
+    cells, *_ = replace(stars, error_mas=error).in_cells(MAXIMUM_CELLS)
+    if len(cells.place) < len(stars.place):
+        signal = _signal(turbulence, cells, cells.place, cells.polynomial)
+    signal[np.diag_indices_from(signal)] += cells.error_mas.T.ravel() ** 2
+    factor = cho_factor(signal, lower=True, overwrite_a=True, check_finite=False)
+    weights = cho_solve(factor, cells.residual.T.ravel(), check_finite=False).reshape(2, -1).T
+    return Interpolation(_predicted(turbulence, cells, weights, wanted, polynomial), left_out)
+
+
+def _from_others(turbulence: Turbulence, stars: FieldStars) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Compare stars with what the others predict.
+
+    Returns
+    -------
+    left_out, chi2
+        (n, 2) residuals after the prediction, mas, and (n,) their chi-square of both axes.
+    signal
+        Covariance of turbulence and polynomials of the cells in which the stars are joined.
+    """
     noisy = replace(stars, error_mas=np.hypot(stars.error_mas, turbulence.noise_mas))
-    turbulence = replace(turbulence, noise_mas=0.0)
     cells, cell, share = noisy.in_cells(MAXIMUM_CELLS)
     signal = _signal(turbulence, cells, cells.place, cells.polynomial)
     total = signal.copy()
@@ -267,15 +297,7 @@ def interpolate(turbulence: Turbulence, stars: FieldStars, wanted: FloatArray, p
         left = stars.residual - _predicted(turbulence, cells, weights, stars.place, stars.polynomial)
     kept = np.eye(2) - share[:, None, None] * (np.eye(2) - cells.error_mas[:, :, None] ** 2 * precision)[cell]
     left_out = np.linalg.solve(kept, left[:, :, None])[:, :, 0]
-    excess = np.sum(left * left_out / noisy.error_mas**2, axis=1) / OUTLYING**2
-    trusted = replace(noisy, error_mas=noisy.error_mas * np.sqrt(np.maximum(excess, 1.0))[:, None])
-    cells, *_ = trusted.in_cells(MAXIMUM_CELLS)
-    if len(cells.place) < len(stars.place):
-        signal = _signal(turbulence, cells, cells.place, cells.polynomial)
-    signal[np.diag_indices_from(signal)] += cells.error_mas.T.ravel() ** 2
-    factor = cho_factor(signal, lower=True, overwrite_a=True, check_finite=False)
-    weights = cho_solve(factor, cells.residual.T.ravel(), check_finite=False).reshape(2, -1).T
-    return Interpolation(_predicted(turbulence, cells, weights, wanted, polynomial), left_out)
+    return left_out, np.sum(left * left_out / noisy.error_mas**2, axis=1), signal
 
 
 def _signal(turbulence: Turbulence, stars: FieldStars, place: FloatArray, polynomial: FloatArray) -> FloatArray:
