@@ -11,7 +11,8 @@ import numpy as np
 
 from imaging.difference.pair import Pair, Side
 from imaging.difference.records import Matched
-from imaging.photometry.transparency import apply_transparency
+from imaging.difference.residual_noise import ResidualNoise
+from imaging.photometry.transparency import Transparency, apply_transparency
 
 LEAST_ERROR = 0.005
 """Error of the transparency of an image in which no clouds were found: half the scatter that is interpolated."""
@@ -51,3 +52,18 @@ def correct_search(pair: Pair, matched: Matched) -> tuple[Pair, Matched]:
         transparency_error=error,
     )
     return replace(pair, search=weighed(pair.search), template=weighed(pair.template)), corrected
+
+
+def add_cloud_errors(noise: ResidualNoise, clouds: Transparency | None) -> None:
+    """Add to the noise of a difference the error of the template's brightness behind thin clouds, in place.
+
+    Parameters
+    ----------
+    noise
+        The noise.
+    clouds
+        Brightness of the search image relative to the template; None if it is the same everywhere.
+    """
+    if clouds is not None:
+        flux = noise.filtered.template_flux
+        noise.add_image((apply_transparency(flux, replace(clouds, excess=clouds.error)) - flux) ** 2)

@@ -60,11 +60,12 @@ EDGE_STRIPS = (1, 4, 8, 12, 16, 24, 36)
 EDGE_STRIDE = 4
 """Every so-manieth row and column of the mask tells where the templates end."""
 
-EDGE_SNR, EDGE_PIXELS = 10.0, 1200
-"""Lowest signal to noise of the template there, and fewest pixels: those of some thirty stars."""
+EDGE_SNR, EDGE_PIXELS = 10.0, 600
+"""Lowest signal to noise of the template there, and fewest pixels: those of some fifteen stars."""
 
 EDGE_SHARES = ((SHARE, WIDTH), (0.98, 2.326))
-"""Shares of their pixels within numbers of sigma: what is displaced depends on the distance and is no Gaussian."""
+"""Shares of their pixels within numbers of sigma: what is displaced depends on the distance and is no Gaussian. The
+second counts with twice as many pixels."""
 
 
 def add_edge_residuals(noise: ResidualNoise, mask: MaskImage, makeup: StackMakeup | None = None) -> None:
@@ -92,7 +93,8 @@ def add_edge_residuals(noise: ResidualNoise, mask: MaskImage, makeup: StackMakeu
             continue
         known, sigma = noise.measured_at(rows, columns)
         light = template[rows, columns].astype(float)
-        needed = [np.quantile(known * ((sigma / width) ** 2 - 1.0) / light**2, share) for share, width in EDGE_SHARES]
+        shares = EDGE_SHARES[: rows.size // EDGE_PIXELS]
+        needed = [np.quantile(known * ((sigma / width) ** 2 - 1.0) / light**2, share) for share, width in shares]
         noise.add(rows, columns, max(*needed, 0.0) * light**2)
 
 

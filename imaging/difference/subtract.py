@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from imaging.difference.alard_lupton import match_alard_lupton
 from imaging.difference.blank import blank_sky, quiet_sky
-from imaging.difference.clouds import correct_search
+from imaging.difference.clouds import add_cloud_errors, correct_search
 from imaging.difference.detect import BrightStars, stars_of_template
 from imaging.difference.filter import FilteredDifference, matched_filter, measure_scale_error, significance
 from imaging.difference.ghosts import add_ghosts
@@ -236,6 +236,7 @@ def _errors(
     pixel_arcsec = float(np.sqrt(search.wcs.pixel_area_arcsec2(nx / 2, ny / 2)))
     noise = ResidualNoise(filtered, weight, (0.0, 0.0), search.psf.fwhm_pixels, pixel_arcsec)
     add_motions(noise, matched.shifts.moved)
+    add_cloud_errors(noise, matched.shifts.transparency)
     scale_error = _scale_error(matched, filtered, settings)
     noise = replace(noise, errors=(scale_error, matched.shifts.rms_after_pixels))
     add_border_residuals(noise, matched.beyond)
@@ -277,16 +278,11 @@ def _add_surroundings(
 
 
 def _scale_error(matched: Matched, filtered: FilteredDifference, settings: SubtractionSettings) -> float:
-    """Return the relative error of the subtracted brightness, measured if there are enough sources.
-
-    Behind thin clouds it is at least the scatter of sources that their neighbours do not predict.
-    """
+    """Return the relative error of the subtracted brightness, measured if there are enough sources."""
     shift_error = matched.shifts.rms_after_pixels
     error = measure_scale_error(filtered, shift_error, min_snr=BRIGHT_SNR, maximum=settings.noise.max_scale_error)
     if math.isnan(error) or matched.kernel.n_stamps < MIN_SOURCES:
         error = settings.noise.default_scale_error
-    if matched.shifts.transparency is not None:
-        error = max(error, matched.shifts.transparency.rms_after)
     return math.hypot(error, matched.kernel.sum_error)
 
 

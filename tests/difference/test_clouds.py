@@ -8,11 +8,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from imaging.difference.clouds import LEAST_ERROR, correct_search
+from imaging.difference.clouds import LEAST_ERROR, add_cloud_errors, correct_search
+from imaging.difference.filter import FilteredDifference
 from imaging.difference.forced import measure_forced
 from imaging.difference.pair import Pair, Side
 from imaging.difference.records import Matched
 from imaging.difference.registration import no_shift_field
+from imaging.difference.residual_noise import ResidualNoise
 from imaging.difference.settings import DetectionSettings, RegistrationSettings, SubtractionSettings
 from imaging.difference.subtract import subtract
 from imaging.photometry.transparency import Transparency, at_places
@@ -111,3 +113,24 @@ def test_a_cloud_in_front_of_the_search_image_is_taken_out_whichever_image_is_co
     found = measure_forced(difference.as_image(), new_x, new_y, DetectionSettings())
     cloud = seen[new_y.astype(int), new_x.astype(int)] - 1.0
     assert (np.abs(found.flux / 4e4 - 1.0) < 0.85 * np.abs(cloud)).all()
+
+
+def test_a_star_is_as_uncertain_as_the_clouds_at_its_place():
+    """Stars of 1e5 electrons whose light differs by what the interpolation of the clouds does not know there."""
+    error = np.linspace(0.002, 0.03, NODES[1])[None, :] * np.ones(NODES)
+    rng, side_pixels = np.random.default_rng(3), 20
+    x, y = (g.ravel().astype(int) for g in np.meshgrid(*(np.arange(20, s - 20, side_pixels) for s in SHAPE[::-1])))
+    light = np.zeros(SHAPE, np.float32)
+    light[y, x] = 1e5
+    left = np.zeros(SHAPE, np.float32)
+    left[y, x] = 1e5 * at_places(error, x, y) * rng.normal(size=x.size) + rng.normal(size=x.size)
+    ones = np.ones(SHAPE, np.float32)
+    filtered = FilteredDifference(left, ones.copy(), light, np.ones((1, 1, 5, 5)) / 5.0)
+    noise = ResidualNoise(filtered, ones.copy(), (0.0, 0.0), 4.0, 0.26)
+    add_cloud_errors(noise, None)
+    assert np.array_equal(filtered.norm, ones)
+    add_cloud_errors(noise, Transparency(np.zeros(NODES), error, 600.0, 0.05, 0.02))
+    pull = filtered.numerator[y, x] / np.sqrt(filtered.norm[y, x])
+    for part in (pull[x < SHAPE[1] / 3], pull[x > 2 * SHAPE[1] / 3]):
+        assert np.std(part) == pytest.approx(1.0, abs=4.0 / np.sqrt(2 * part.size))
+    assert np.array_equal(filtered.norm[light == 0], ones[light == 0])
