@@ -12,6 +12,7 @@ import pyarrow as pa
 from blocks.site import Site
 from imaging.astrometry.reference import reference_at_epoch
 from imaging.astrometry.settings import AstrometrySettings
+from imaging.astrometry.solution import Chromatic
 from imaging.difference.chain import CcdSearchResult, search_ccd
 from imaging.difference.detect import BrightStars
 from imaging.difference.headers import subtraction_history, template_header, template_keywords
@@ -34,7 +35,7 @@ from imaging.photometry.transparency import ERROR_PLANE
 from imaging.quantise import DIFFERENCE_STEPS, DIFFERENCE_WEIGHT_STEP, flux_step, image_step, weight_step
 from imaging.schemas.difference import FAKES
 from imaging.tables import column
-from imaging.templates.motions import move_stars
+from imaging.templates.motions import ShownStars
 from imaging.templates.resampling_inputs import EXTENSIONS, resampling_inputs_from
 from imaging.templates.settings import TemplateSettings
 from imaging.wcs.header import corner_keywords, stamp_keywords
@@ -55,6 +56,7 @@ from tasks.measure import reference_inputs
 from tasks.products import ExposureSummary, product_inputs, write_quality
 from tasks.requests import ExposureRequest
 from tasks.steps import DIFFERENCE
+from tasks.tie_astrometry import read_ccd_tie
 
 BRIGHT_MAG = 18.0
 """Limit in G, mag: detections near brighter stars of the reference catalogue are vetoed."""
@@ -123,8 +125,10 @@ def difference_job(
 
 def _image_inputs(exposure: ExposureId, ccd: int, site: Site, name: str) -> dict[str, FileRecord]:
     job = StepJob(exposure=exposure, ccd=ccd, site=site)
-    return product_inputs(job, {f"{name}_image": "immask.fits"}, "calibrate") | product_inputs(
-        job, {f"{name}_psf": "psf.fits"}, "measure"
+    return (
+        product_inputs(job, {f"{name}_image": "immask.fits"}, "calibrate")
+        | product_inputs(job, {f"{name}_psf": "psf.fits"}, "measure")
+        | product_inputs(job, {f"{name}_tie": "tie.json"}, "tie_astrometry")
     )
 
 
@@ -138,9 +142,11 @@ def difference(job: StepJob) -> StepResult:
     identity = Identity(observed.expnum, observed.band, observed.night, job.ccd or 0, mjd)
     reference = reference_around(job, search)
     stars = bright_stars(reference, search, mjd)
-    templates = (with_stars_moved(read_calibrated(job, name), reference, mjd) for name in names)
+    shown = ShownStars(reference, mjd, chromatic_of(job, "search"))
+    templates = (shown.as_in_search(read_calibrated(job, name), chromatic_of(job, name)) for name in names)
     found = search_ccd(search, templates, identity, job.settings_as(SearchSettings), stars=stars)
     quality = found.quality | {f"cut_{name.lower()}": float(n) for name, n in found.cut_flow.items()}
+    quality |= {"template_stars_moved": shown.n_moved, "template_colour_shift_mas": shown.colour_shift_mas}
     return job.result(_write(job, found, identity, quality), quality=quality, cpu_s=found.times.cpu_s)
 
 
@@ -179,15 +185,9 @@ def bright_stars(reference: pa.Table, search: CalibratedImage, mjd: float) -> Br
     return BrightStars(x, y, moved.g_mag)
 
 
-def with_stars_moved(template: CalibratedImage, reference: pa.Table, mjd: float) -> CalibratedImage:
-    """Move the stars of a template, in place, to where the reference catalogue has them at epoch ``mjd``; return it."""
-    (ny, nx), wcs = template.pixels.shape, template.wcs
-    x, y = wcs.sky_to_pixel(column(reference, "ra"), column(reference, "dec"))
-    stars = reference.filter(pa.array((x > 0) & (y > 0) & (x < nx) & (y < ny)))
-    own = exposure_from_header(template.pixels.header, template.label).mjd_mid
-    before, after = (reference_at_epoch(stars, epoch, AstrometrySettings()) for epoch in (own, mjd))
-    move_stars(template, *wcs.sky_to_pixel(before.ra, before.dec), *wcs.sky_to_pixel(after.ra, after.dec))
-    return template
+def chromatic_of(job: StepJob, name: str) -> Chromatic | None:
+    """Return the displacement of stars by their colour in an input image; None if it is not known."""
+    return read_ccd_tie(job.input_path(f"{name}_tie"))[0].chromatic
 
 
 def _write(job: StepJob, found: CcdSearchResult, identity: Identity, quality: Mapping[str, float]) -> dict[str, Path]:

@@ -7,8 +7,8 @@ from imaging.difference.prepare import moffat_psf
 from imaging.image import CalibratedImage, CcdImage
 from imaging.schemas.reference import REFERENCE_STARS
 from imaging.tables import make_table
+from imaging.templates.motions import ShownStars
 from imaging.wcs.tpv import TpvWcs
-from tasks.difference import with_stars_moved
 
 PSF, SHAPE, FLUX, MJD, YEAR = moffat_psf(4.0), (120, 160), 3e5, 59000.0, 365.25
 LINEAR = np.stack([np.arange(11) == 1, np.arange(11) == 1]).astype(float)
@@ -48,7 +48,7 @@ def test_three_years_of_proper_motion():
     reference = catalogue(70.0, 50.0, east_mas=50.0, north_mas=-30.0)
     step = np.array([-50.0, -30.0]) / MAS_PER_PIXEL
     then, now = np.array([70.0, 50.0]) + step * years, np.array([70.0, 50.0]) + step * (years + 3)
-    moved = with_stars_moved(image_of(*then), reference, MJD + 3 * YEAR).pixels.science
+    moved = ShownStars(reference, MJD + 3 * YEAR).as_in_search(image_of(*then)).pixels.science
     before, expected = (image_of(*place).pixels.science for place in (then, now))
     assert np.abs(before - expected).max() > 0.1 * expected.max()
     assert np.abs(moved - expected).max() < 0.002 * expected.max()
@@ -56,5 +56,5 @@ def test_three_years_of_proper_motion():
 
 def test_a_star_without_known_motion_stays():
     image = image_of(70.0, 50.0)
-    still = with_stars_moved(image, catalogue(70.0, 50.0, east_mas=np.nan, north_mas=np.nan), MJD + 3 * YEAR)
+    still = ShownStars(catalogue(70.0, 50.0, east_mas=np.nan, north_mas=np.nan), MJD + 3 * YEAR).as_in_search(image)
     assert still.pixels.science == pytest.approx(image_of(70.0, 50.0).pixels.science)

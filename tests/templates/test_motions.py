@@ -1,11 +1,15 @@
-"""Stars of a template that proper motion has taken elsewhere by the time of the search image."""
+"""Stars of a template that are elsewhere in the search image, by proper motion or refraction."""
+
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from imaging.astrometry.solution import Chromatic, TiedCcd
+from imaging.detector.distortion import seed_wcs
 from imaging.difference.prepare import moffat_psf
 from imaging.image import CalibratedImage, CcdImage
-from imaging.templates.motions import move_stars
+from imaging.templates.motions import move_stars, places
 from imaging.wcs.tpv import TpvWcs
 
 PSF, SIGMA, SHAPE = moffat_psf(4.0), 60.0, (120, 160)
@@ -65,3 +69,17 @@ def test_stars_off_the_image_stay(image):
     places = PLACES + np.array([1000.0, 0.0])
     assert moved(image, places) == 0
     assert moved(image, -places) == 0
+
+
+def test_stars_are_shown_where_the_tie_has_measured_them():
+    """A star beyond the range of the colours counts as its end, one of unknown colour as a typical one."""
+    chromatic = Chromatic(typical_mag=1.0, range_mag=(0.5, 3.0), terms_mas=[[80.0, 3.0, 0.0], [-40.0, 2.0, 1.0]])
+    seed = seed_wcs(27, 150.0, -30.0)
+    tied = TiedCcd.without_others(seed, 100, 10.0).model_copy(update={"chromatic": chromatic})
+    x, y = np.array([100.0, 1900.0, 700.0, 800.0]), np.array([50.0, 4000.0, 2000.0, 2100.0])
+    colour = np.array([0.7, 2.5, 9.0, np.nan])
+    ra, dec = tied.sky(x, y, (4096, 2048), colour)
+    stars = SimpleNamespace(ra=ra, dec=dec, colour_mag=colour)
+    assert np.abs(np.array(places(seed, stars, chromatic)) - [x, y]).max() < 1e-4
+    away = np.hypot(*(np.array(places(seed, stars)) - [x, y]))
+    assert away == pytest.approx(np.hypot(*chromatic.shift_mas(colour).T) / 263.0, rel=0.02, abs=1e-9)
