@@ -11,7 +11,7 @@ from imaging.bits import MaskBit
 from imaging.difference.filter import flux_errors
 from imaging.difference.local_psf import measure_locally, psf_errors
 from imaging.difference.measure import Measurements
-from imaging.difference.peaks import own_peaks
+from imaging.difference.peaks import LEVEL_CLIP, diffuse_levels, own_peaks
 from imaging.difference.records import Difference
 from imaging.difference.settings import DetectionSettings
 from imaging.difference.sharpness import pixel_excess
@@ -107,7 +107,7 @@ def detect(
     """
     stars = stars or stars_of_template(difference.model, difference.search)
     fwhm = difference.psf.fwhm_pixels
-    x, y, score = find_peaks(difference.score, settings.threshold_sigma, settings.peak_radius_pixels)
+    x, y, score = _peaks(difference, settings)
     noise, systematic = flux_errors(
         *(difference.filtered, x, y, difference.scale_error, difference.shift_error),
         *(difference.widths, difference.tiling),
@@ -141,6 +141,19 @@ def detect(
     flags = _flags(difference, measured, score, dipole, excess, vetoed, settings)
     flags[on_trail[single]] |= int(DetectionFlag.STREAK)
     return DifferenceDetections(measured, score, dipole, template, distance, excess, flags)
+
+
+def _peaks(difference: Difference, settings: DetectionSettings) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return the extrema of the significance that exceed the threshold beyond the diffuse light around them."""
+    threshold = settings.threshold_sigma
+    x, y, score = find_peaks(difference.score, threshold, settings.peak_radius_pixels)
+    weak = np.abs(score) < threshold + LEVEL_CLIP
+    psf = difference.filtered.psf_stamps.mean(axis=(0, 1))
+    noise_pixels, known = float(psf.sum() ** 2 / np.sum(psf**2)), difference.filtered.norm > 0
+    levels = np.zeros(score.size)
+    levels[weak] = diffuse_levels(difference.score, known, x[weak], y[weak], noise_pixels, difference.psf.fwhm_pixels)
+    beyond = np.abs(score - levels) >= threshold
+    return x[beyond], y[beyond], score[beyond]
 
 
 def find_peaks(score: FloatImage, threshold: float, radius: int) -> tuple[FloatArray, FloatArray, FloatArray]:

@@ -3,9 +3,10 @@
 import galsim
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from imaging.difference.detect import BrightStars, detect, find_peaks
-from imaging.difference.peaks import own_peaks
+from imaging.difference.peaks import diffuse_levels, own_peaks
 from imaging.difference.settings import DetectionSettings
 from tests.difference.drawn import FWHM, ROUND, SIGMA, difference_of, draw, model_of
 
@@ -76,3 +77,24 @@ def test_peaks_that_no_brighter_one_explains_stay():
     assert own(8.0, 9.0) == [True, True, True]
     assert own(8.0, 9.0, template=1000.0) == [True, False, True]
     assert own(40.0, 45.0, template=1000.0) == [True, True, True]
+
+
+def test_diffuse_light_is_measured_around_a_peak_and_without_it_hardly_ever_believed():
+    """A disc of a tenth of a pixel's noise adds 0.7 to the significance of all in it; stars and masks do not count."""
+    rng, size, width = np.random.default_rng(12), 600, 2.2
+    noise_pixels = 4 * np.pi * width**2
+    y, x = np.indices((size, size))
+    white = rng.normal(size=(size, size))
+    score = gaussian_filter(white, width) * np.sqrt(noise_pixels) + 0.7 * (np.hypot(x - 200, y - 200) < 110)
+    for a, b in rng.uniform(60, 540, (25, 2)):
+        score += 60.0 * np.exp(-0.25 * ((x - a) ** 2 + (y - b) ** 2) / width**2)
+    known = np.ones((size, size), bool)
+    known[:, 300:330], score[:, 300:330] = False, 0.0
+    grid = np.arange(150.0, 251.0, 20.0)
+    inside = diffuse_levels(score, known, np.tile(grid, 6), np.repeat(grid, 6), noise_pixels, 2.355 * width)
+    assert inside.mean() == pytest.approx(0.7, abs=0.15)
+    assert (inside > 0).mean() > 0.9
+    grid = np.linspace(370.0, 570.0, 12)
+    outside = diffuse_levels(score, known, np.tile(grid, 12), np.repeat(grid, 12), noise_pixels, 2.355 * width)
+    assert (outside != 0).mean() < 0.1  # wings of stars below the clip are light, too
+    assert diffuse_levels(score, ~known, grid, grid, noise_pixels, 2.355 * width).tolist() == [0.0] * 12

@@ -93,7 +93,7 @@ DECIDES = [
         "tasks/tie_astrometry.py",
         'MATCHES, STREAKS, COORDINATES, DISPLACEMENT = "matches_"',
         'MATCHES, STREAKS, COORDINATES, DISPLACEMENT = "match_"',
-        {"tie_astrometry", "calibrate", "fit_displacements"},
+        {"tie_astrometry", "calibrate", "difference", "fit_displacements"},
     ),
     ("imaging/masters/rings.py", "EDGE = 64", "EDGE = 32", {"fit_displacements"}),
 ]
