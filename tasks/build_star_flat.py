@@ -8,9 +8,10 @@ from imaging.exposure import Exposure
 from imaging.identity import ExposureId
 from imaging.io.calibration_write import write_calibration_image
 from imaging.io.calibrations import MANIFEST, CalibrationLibrary, read_calibration_image
+from imaging.io.keywords import COLOUR_SLOPE, MEANINGS
 from imaging.io.tables import read_table
 from imaging.masters.settings import StarFlatSettings
-from imaging.masters.star_flat import StarFlatFit, StarZeropoints, exposure_zeropoint, fit_star_flat
+from imaging.masters.star_flat import StarFlatFit, StarZeropoints, exposure_zeropoint, fit_star_flat, passband_slopes
 from imaging.tables import column
 from tasks.build_masters import FLAT_STEP
 from tasks.calibration_files import master_path, optional_calibration
@@ -59,15 +60,19 @@ def fit_star_flats(job: StepJob) -> StepResult:
             by_exposure.setdefault(expnum, {})[ccd] = stars
     zeropoints = {expnum: exposure_zeropoint(stars) for expnum, stars in by_exposure.items()}
     quality: dict[str, float] = {}
+    fits: dict[int, StarFlatFit] = {}
     notes: list[str] = []
     for ccd in sorted({ccd for stars in by_exposure.values() for ccd in stars}):
         seen = {expnum: stars[ccd] for expnum, stars in by_exposure.items() if ccd in stars}
         try:
-            fit = fit_star_flat(seen, zeropoints, ccd, settings)
+            fits[ccd] = fit_star_flat(seen, zeropoints, ccd, settings)
         except CcdError as error:
             notes.append(error.sentence())
             continue
+    for ccd, slope in passband_slopes(fits).items():
+        fit = fits[ccd].at_reference_colour(slope)
         quality |= {f"c{ccd:02d}_{k}": value for k, value in enumerate(fit.coefficients_mag)}
+        quality |= {f"colour_slope_c{ccd:02d}": round(slope, 6)}
         quality |= {f"stars_c{ccd:02d}": float(fit.n_stars), f"scatter_mag_c{ccd:02d}": fit.scatter_mag}
     return job.result(quality=quality, notes=tuple(notes))
 
@@ -97,7 +102,8 @@ def write_job(ccd: int, observed: Exposure, site: Site, epoch: str, fit: StepRes
         inputs = optional_calibration(site, library, "star_flat", observed, ccd)
     numbered = {name: value for name, value in fit.quality.items() if name.startswith(f"c{ccd:02d}_")}
     terms = [float(str(numbered[f"c{ccd:02d}_{k}"])) for k in range(len(numbered))]
-    parameters = {"epoch": epoch, "band": observed.band, "coefficients_mag": terms}
+    slope = float(str(fit.quality[f"colour_slope_c{ccd:02d}"]))
+    parameters = {"epoch": epoch, "band": observed.band, "coefficients_mag": terms, "colour_slope": slope}
     return StepJob(topic=f"star-flat-{observed.band}", ccd=ccd, site=site, inputs=inputs, parameters=parameters)
 
 
@@ -109,13 +115,14 @@ def write_star_flat(job: StepJob) -> StepResult:
     if "star_flat" in job.inputs:
         response *= read_calibration_image(job.input_path("star_flat"), ccd, band=band)
     path = master_path(job.site, job.parameters["epoch"], "star_flat", ccd, band)
-    write_calibration_image(path, response, {"CCDNUM": ccd, "BAND": band}, step=FLAT_STEP)
+    slope = (job.parameters["colour_slope"], MEANINGS[COLOUR_SLOPE])
+    write_calibration_image(path, response, {"CCDNUM": ccd, "BAND": band, COLOUR_SLOPE: slope}, step=FLAT_STEP)
     return job.result({"star_flat": path})
 
 
 def _read_stars(job: StepJob, name: str) -> StarZeropoints:
-    table = read_table(job.input_path(name), ["x", "y", "zeropoint_mag", "zeropoint_error_mag", "used"])
+    names = ("x", "y", "zeropoint_mag", "zeropoint_error_mag", "colour_mag")
+    table = read_table(job.input_path(name), [*names, "source_id", "used"])
     used = column(table, "used").astype(bool)
-    return StarZeropoints(
-        *(column(table, key).astype(float)[used] for key in ("x", "y", "zeropoint_mag", "zeropoint_error_mag"))
-    )
+    x, y, zeropoint, error, colour = (column(table, key).astype(float)[used] for key in names)
+    return StarZeropoints(x, y, zeropoint, error, colour, column(table, "source_id")[used])

@@ -22,12 +22,14 @@ from imaging.identity import ExposureId
 from imaging.image import CcdImage, ResamplingInputs
 from imaging.io.colour_terms import COLOUR_TERMS, read_colour_terms
 from imaging.io.images import read_planes, write_planes
+from imaging.io.keywords import COLOUR_SLOPE
 from imaging.io.psf import read_psf
 from imaging.io.reference import read_reference_cone
 from imaging.io.tables import read_table, write_table
 from imaging.measure.clean import mask_streaks
 from imaging.photometry.cascade import GAIA, cascade_magnitudes
 from imaging.photometry.colours import (
+    REFERENCE_COLOUR_MAG,
     BandMagnitudes,
     ColourTerms,
     band_magnitudes,
@@ -72,6 +74,12 @@ POSITIONS = (
     "ra and dec contain the turbulence between reference stars, the refraction of stars by their colours (estimated "
     "from G and the flux where the reference has none) and, "
     "where the image states PIXDISP, tree rings and edges: better than the image header's coordinates"
+)
+"""Fact about the final catalogue."""
+
+COLOUR = (
+    f"fluxes are those in the passband of the CCD; zero points hold for BP - RP = {REFERENCE_COLOUR_MAG:g} where the "
+    "image states COLSLOPE, by which they change per mag of BP - RP, and else for the mean colour of reference stars"
 )
 """Fact about the final catalogue."""
 
@@ -220,7 +228,8 @@ def _match(
     n = len(reference)
     everything = BandMagnitudes(reference.g_mag, np.zeros(n), np.zeros(n, bool))
     pairs = match_reference(catalogue, reference, everything, settings.photometry)
-    own, matches, clouds = solve_ccd(matches, image.shape, settings.photometry)
+    slope = float(image.header.get(COLOUR_SLOPE, 0.0))
+    own, matches, clouds = solve_ccd(matches, image.shape, settings.photometry, slope)
     if GIVEN_ZEROPOINT in image.header:
         given, error = float(image.header[GIVEN_ZEROPOINT]), settings.photometry.error_floor_mag
         own = replace(own, zeropoint_mag=given, zeropoint_error_mag=error, scatter_mag=own.scatter_mag or 0.0)
@@ -263,9 +272,11 @@ def _write(
     if tied.displacement is not None:
         header["PIXDISP"] = (tied.displacement.name, "taken from catalogue positions, and from fluxes")
     header["MAGZERO"] = (own.zeropoint_mag, "[mag] of one electron, by the CCD's own stars")
+    if COLOUR_SLOPE in header:
+        header["COLREF"] = REFERENCE_COLOUR_MAG
     planes: dict[str, NDArray[Any]] = {"SCI": image.science, "MSK": image.mask, "WGT": image.weight, **extra}
     comments = [BETTER_IN_CATALOGUE, ADOPTED_ZEROPOINT]
     write_planes(paths["image"], planes, header, pack=True, steps=image_steps(image.weight), comments=comments)
-    write_table(paths["catalogue"], with_facts(catalogue, {"POSITIONS": POSITIONS}))
+    write_table(paths["catalogue"], with_facts(catalogue, {"POSITIONS": POSITIONS, "COLOUR": COLOUR}))
     write_table(paths["zero_point_matches"], matches)
     return paths

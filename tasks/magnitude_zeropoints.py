@@ -9,11 +9,12 @@ from blocks.site import Site
 from imaging.exposure import exposure_from_header
 from imaging.identity import ExposureId
 from imaging.io.images import read_header
+from imaging.io.keywords import COLOUR_SLOPE
 from imaging.io.tables import read_table, write_table
 from imaging.photometry.magnitudes import PSF_MAGNITUDES, matches_of
 from imaging.photometry.settings import PhotometrySettings
 from imaging.photometry.solve import solve_exposure_zeropoints
-from imaging.photometry.zeropoint import ccd_zeropoint
+from imaging.photometry.zeropoint import at_reference_colour, ccd_zeropoint
 from tasks.jobs import StepJob
 from tasks.steps import CALIBRATE, SOLVE_ZEROPOINTS
 
@@ -52,10 +53,10 @@ def solve_magnitudes(exposure: ExposureId, site: Site, magnitudes: str, settings
             name: read_table(job.product_path(CALIBRATE.products[name])) for name in ("zero_point_matches", "catalogue")
         }
         matches = matches_of(tables["zero_point_matches"], tables["catalogue"], magnitudes, settings)
-        own[row["ccd"]] = ccd_zeropoint(matches, settings)[0]
-        if observed is None:
-            path = job.product_path(CALIBRATE.products["image"])
-            observed = exposure_from_header(read_header(path), str(path))
+        path = job.product_path(CALIBRATE.products["image"])
+        header = read_header(path)
+        own[row["ccd"]] = ccd_zeropoint(at_reference_colour(matches, float(header.get(COLOUR_SLOPE, 0.0))), settings)[0]
+        observed = observed or exposure_from_header(header, str(path))
     if observed is None:
         return {}
     table = solve_exposure_zeropoints(own, observed, settings)

@@ -13,8 +13,9 @@ from imaging.detrend.defaults import default_cards
 from imaging.exposure import Exposure, exposure_from_header
 from imaging.foreign.stacks import RADIUS_DEG
 from imaging.identity import ExposureId, is_stack
-from imaging.io.calibrations import CalibrationLibrary, read_calibration_image, read_sky_templates
+from imaging.io.calibrations import CalibrationLibrary, read_calibration_image, read_colour_slope, read_sky_templates
 from imaging.io.images import read_planes, write_planes
+from imaging.io.keywords import COLOUR_SLOPE
 from imaging.io.psf import write_psf
 from imaging.io.reference import partitions_in_cone, read_reference_cone
 from imaging.io.tables import write_table
@@ -156,6 +157,8 @@ def _write(job: StepJob, clean: CleanCcd, measured: MeasuredCcd) -> dict[str, Pa
     image = clean.image
     header = image.header | measured.wcs.to_header() | {"FWHM": measured.psf.model.fwhm_pixels}
     header |= default_cards(header, job.parameters.get("calibration_defaults", ()))
+    if "star_flat" in job.inputs and (slope := read_colour_slope(job.input_path("star_flat"), ccd)):
+        header[COLOUR_SLOPE] = slope
     planes: dict[str, NDArray[Any]] = {"SCI": image.science, "MSK": image.mask, "WGT": image.weight}
     write_planes(paths["image"], planes, header, pack=True, steps=image_steps(image.weight))
     write_psf(paths["psf"], measured.psf.model)

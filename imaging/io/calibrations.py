@@ -26,6 +26,7 @@ from imaging.io.access import require_access
 from imaging.io.atomic import write_text
 from imaging.io.checked import fits_file
 from imaging.io.damage import DamagedError, reading
+from imaging.io.keywords import COLOUR_SLOPE
 from imaging.io.manifest import AGE_LIMITS, BAND_DEPENDENT, KINDS, AgeLimit, CalibrationEntry, CalibrationManifest, Kind
 from imaging.io.master_files import POSITIONS, file_parts, linearity_part, read_master, require_band
 from imaging.io.original_sky import MINI_SKY_SHAPE, TABLE, binned_templates, modes_by_ccd
@@ -219,6 +220,21 @@ def read_calibration_image(
         if kind is not None:
             require_possible(pixels, kind)
     return pixels
+
+
+def read_colour_slope(path: Path, ccd: int) -> float:
+    """Return the change of a CCD's zero point with BP - RP that its star flat states; zero if it states none.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or states what is no possible slope.
+    """
+    with calibration(path):
+        texts = [part.cards.text(COLOUR_SLOPE) for part in file_parts(path) if part.ccd in (None, ccd)]
+        slope = float(next(filter(None, texts), 0.0))
+        require_possible(np.array([slope]), "colour_slope")
+    return slope
 
 
 def read_bad_pixels(path: Path, ccd: int | None = None) -> NDArray[np.int16]:

@@ -14,6 +14,9 @@ _COORDINATE = re.compile(
     r"|(A|B|AP|BP)_(ORDER|DMAX|\d_\d)"
 )
 
+COLOUR_SLOPE = "COLSLOPE"
+"""Keyword of star flats, and of images that were divided by them."""
+
 ELECTRONS = "electron"
 """Unit of pixels, as astropy spells it; FITS and VOUnits have no word for it."""
 
@@ -65,6 +68,8 @@ MEANINGS: dict[str, str] = {
     "SKYBRITE": "[electron] level of the subtracted sky",
     "FWHM": "[pixel] seeing",
     "MAGZERO": "[mag] AB magnitude of one electron",
+    "COLSLOPE": "[mag/mag] MAGZERO against BP-RP, see COLREF",
+    "COLREF": "[mag] BP - RP for which MAGZERO holds",
     "TRANSRMS": "rms of the transparency of clouds taken out, relative",
     "TRANSERR": "rms error of that transparency, relative",
     "ASTRRMS": "[mas] rms of bright reference stars per axis",

@@ -44,6 +44,7 @@ LIMITS = {
     "bias": Limit(-ADU, ADU, (-500.0, 500.0), 0.5, "level after overscan: 0; converter of 16 bits (Flaugher 2015)"),
     "flat": Limit(0.0, 10.0, (0.2, 5.0), 0.5, "normalised to the camera's mean; an amplifier may be dead"),
     "star_flat": Limit(0.0, 10.0, (0.5, 2.0), 0.5, "corrections of some per cent (Bernstein 2017)"),
+    "colour_slope": Limit(-0.05, 0.05, None, 1.0, "passbands of DECam's CCDs: some mmag per mag (Li 2016)"),
     "pixel_displacement": Limit(-1.0, 1.0, None, 1.0, "tree rings 0.1 pixels, edges 0.4 (Plazas 2014)"),
     "linearity": Limit(-ADU, 4 * ADU, None, 1.0, "converter of 16 bits; corrections of some per cent"),
     "crosstalk": Limit(-0.1, 0.1, None, 1.0, "largest coefficient of DECam's matrix of 2013: 0.0025"),

@@ -6,7 +6,7 @@ polynomial over many exposures.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from imaging.detector.ccds import NX, NY
 from imaging.errors import CcdError
 from imaging.masters.settings import StarFlatSettings
 from imaging.numerics.robust import clipped
+from imaging.photometry.colours import REFERENCE_COLOUR_MAG
 from imaging.sky.image import upsample
 
 FloatArray = NDArray[np.float64]
@@ -24,6 +25,9 @@ SHAPE = (NY, NX)
 
 MAXIMUM_DEGREE = 3
 """Highest degree of the polynomial: scattered light varies within a CCD with the second degree."""
+
+MINIMUM_COLOURS, MINIMUM_CCDS = 50, 5
+"""Fewest stars of known colour on a CCD, and fewest CCDs, from which slopes with colour are found."""
 
 BIN_PIXELS = 16
 """Side of the bins in which the polynomial is evaluated."""
@@ -39,12 +43,18 @@ class StarZeropoints:
         Pixels, 0-based.
     zeropoint_mag, error_mag
         AB magnitude of one electron, and its error.
+    colour_mag
+        BP - RP; NaN where it is unknown.
+    source_id
+        Which star it is: the same star in several exposures tells nothing new of the passband.
     """
 
     x: FloatArray
     y: FloatArray
     zeropoint_mag: FloatArray
     error_mag: FloatArray
+    colour_mag: FloatArray
+    source_id: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -60,11 +70,24 @@ class StarFlatFit:
         Number of measurements used.
     scatter_mag
         Scatter of the measurements about the polynomial.
+    colour_slope, colour_slope_error
+        Change of the zero point per magnitude of BP - RP, and its error; infinite where the colours say nothing.
+    colour_mag
+        Mean BP - RP of the stars, for which the polynomial holds.
     """
 
     coefficients_mag: tuple[float, ...]
     n_stars: int
     scatter_mag: float
+    colour_slope: float = 0.0
+    colour_slope_error: float = np.inf
+    colour_mag: float = REFERENCE_COLOUR_MAG
+
+    def at_reference_colour(self, slope: float) -> "StarFlatFit":
+        """Return the response to stars of the reference colour, for the adopted slope with colour, magnitudes."""
+        first, *others = self.coefficients_mag
+        first -= slope * (self.colour_mag - REFERENCE_COLOUR_MAG)
+        return replace(self, coefficients_mag=(first, *others), colour_slope=slope, colour_mag=REFERENCE_COLOUR_MAG)
 
     @property
     def degree(self) -> int:
@@ -110,13 +133,11 @@ def fit_star_flat(
     CcdError
         With reason ``too_few_stars``.
     """
-    x, y, excess, error = (
-        np.concatenate(parts)
-        for parts in zip(
-            *((s.x, s.y, s.zeropoint_mag - zeropoints[n], s.error_mag) for n, s in sorted(exposures.items())),
-            strict=True,
-        )
-    )
+    measured = [
+        (s.x, s.y, s.zeropoint_mag - zeropoints[n], s.error_mag, s.colour_mag, s.source_id)
+        for n, s in sorted(exposures.items())
+    ]
+    x, y, excess, error, colour, source_id = (np.concatenate(parts) for parts in zip(*measured, strict=True))
     weight = 1.0 / np.hypot(error, settings.scatter_floor_mag)
     keep = _kept(pixel_polynomial(x, y, MAXIMUM_DEGREE, SHAPE), excess, weight, ccd, settings)
     fits = []
@@ -126,9 +147,57 @@ def fit_star_flat(
         residual = excess[keep] - design @ coefficients
         # The scale of the errors is unknown: stars of similar colour and brightness have correlated errors.
         information = residual.size * np.log(np.mean((residual * weight[keep]) ** 2))
-        fits.append((information + coefficients.size * np.log(residual.size), coefficients, float(np.std(residual))))
-    _, coefficients, scatter = min(fits, key=lambda fit: fit[0])
-    return StarFlatFit(tuple(coefficients.tolist()), int(keep.sum()), scatter)
+        fits.append((information + coefficients.size * np.log(residual.size), coefficients, residual))
+    _, coefficients, residual = min(fits, key=lambda fit: fit[0])
+    slope = _colour_slope(colour[keep], residual, weight[keep], source_id[keep])
+    return StarFlatFit(tuple(coefficients.tolist()), int(keep.sum()), float(np.std(residual)), *slope)
+
+
+def _colour_slope(
+    colour: FloatArray, residual: FloatArray, weight: FloatArray, source_id: NDArray[np.int64]
+) -> tuple[float, float, float]:
+    """Return slope of residuals with colour, its error from the scatter of stars, not measurements, and mean colour."""
+    known = np.isfinite(colour)
+    _, star = np.unique(source_id[known], return_inverse=True)
+    if star.max(initial=-1) + 1 < MINIMUM_COLOURS:
+        return 0.0, np.inf, REFERENCE_COLOUR_MAG
+    squared = weight[known] ** 2
+    mean = float(np.average(colour[known], weights=squared))
+    redder = colour[known] - mean
+    information = float(np.sum(squared * redder**2))
+    slope = float(np.sum(squared * redder * residual[known])) / information
+    per_star = np.bincount(star, squared * redder * (residual[known] - slope * redder))
+    return slope, float(np.sqrt(np.sum(per_star**2))) / information, mean
+
+
+def passband_slopes(fits: Mapping[int, StarFlatFit]) -> dict[int, float]:
+    """Return the slopes of the CCDs with colour relative to the camera's mean, shrunk by their noise.
+
+    Their scatter beyond the errors says how much the passbands differ; each slope is weighted against it (Efron and
+    Morris 1975), so that slopes which are noise are zero. A slope that all CCDs share belongs to the colour term of the
+    band.
+
+    Parameters
+    ----------
+    fits
+        CCD number to its fit.
+
+    Returns
+    -------
+    slopes
+        CCD number to the change of its zero point per magnitude of BP - RP, magnitudes; all zero with few CCDs.
+    """
+    known = {ccd: fit for ccd, fit in fits.items() if np.isfinite(fit.colour_slope_error)}
+    slopes = dict.fromkeys(fits, 0.0)
+    if len(known) < MINIMUM_CCDS:
+        return slopes
+    values, variance = np.array([(fit.colour_slope, fit.colour_slope_error**2) for fit in known.values()]).T
+    real = 0.0
+    for _ in range(20):
+        mean = np.average(values, weights=1.0 / (variance + real))
+        real = max(float(np.sum((values - mean) ** 2)) / (values.size - 1) - float(np.mean(variance)), 0.0)
+    shrunk = (values - mean) * real / (real + variance)
+    return slopes | dict(zip(known, shrunk.tolist(), strict=True))
 
 
 def _kept(

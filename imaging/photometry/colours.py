@@ -19,6 +19,9 @@ from imaging.tables import column
 
 FloatArray = NDArray[np.float64]
 
+REFERENCE_COLOUR_MAG = 1.0
+"""BP - RP of the sources for which zero points hold on CCDs whose passband is known."""
+
 Release = Literal["dr2", "dr3"]
 RELEASES: tuple[Release, ...] = ("dr2", "dr3")
 """Gaia releases of the package's terms; the early third release has the magnitudes of the third."""

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from imaging.photometry.colours import REFERENCE_COLOUR_MAG
 from imaging.photometry.match import MAG_PER_RELATIVE_FLUX
 from imaging.photometry.settings import PhotometrySettings
 from imaging.photometry.transparency import Transparency, fit_transparency
@@ -87,7 +88,7 @@ def ccd_zeropoint(matches: pa.Table, settings: PhotometrySettings) -> tuple[CcdZ
 
 
 def solve_ccd(
-    matches: pa.Table, shape: tuple[int, int], settings: PhotometrySettings
+    matches: pa.Table, shape: tuple[int, int], settings: PhotometrySettings, colour_slope: float = 0.0
 ) -> tuple[CcdZeropoint, pa.Table, Transparency | None]:
     """Solve the zero point of a CCD and the transparency of thin clouds in front of it.
 
@@ -99,26 +100,50 @@ def solve_ccd(
         (ny, nx) of the CCD.
     settings
         Clipping, limits, lengths of clouds.
+    colour_slope
+        See :func:`at_reference_colour`.
 
     Returns
     -------
     zeropoint
-        The zero point of fluxes divided by the transparency.
+        The zero point of fluxes divided by the transparency, of sources of the reference colour if the slope is known.
     matches
         The matches with the transparency at their places, and ``used`` for those that survived the clipping.
     clouds
         The transparency, whose mean over the CCD is one; None where it does not vary beyond the errors of the stars.
     """
-    own, used = ccd_zeropoint(matches, settings)
-    clouds = _clouds(matches, own, shape, settings)
+    given = at_reference_colour(matches, colour_slope)
+    own, used = ccd_zeropoint(given, settings)
+    clouds = _clouds(given, own, shape, settings)
     if clouds is not None:
         places = (column(matches, "x").astype(float), column(matches, "y").astype(float))
         there = clouds.at(*places)[0]
-        corrected = column(matches, "zeropoint_mag").astype(float) - 2.5 * np.log10(there)
-        own, used = ccd_zeropoint(with_column(matches, "zeropoint_mag", corrected), settings)
+        corrected = column(given, "zeropoint_mag").astype(float) - 2.5 * np.log10(there)
+        own, used = ccd_zeropoint(with_column(given, "zeropoint_mag", corrected), settings)
         own = _with_error(own, clouds.mean_error, settings)
         matches = with_column(matches, "transparency", there)
     return own, with_column(matches, "used", used), clouds
+
+
+def at_reference_colour(matches: pa.Table, colour_slope: float) -> pa.Table:
+    """Return matches whose zero points are those of stars of :data:`REFERENCE_COLOUR_MAG`.
+
+    The passbands of the CCDs differ, so that stars of different colours have different zero points on one CCD relative
+    to the camera's mean (Li et al. 2016, AJ 151, 157).
+
+    Parameters
+    ----------
+    matches
+        Columns of :data:`imaging.schemas.matches.ZEROPOINT_MATCHES`.
+    colour_slope
+        Change of the CCD's zero point per magnitude of BP - RP relative to the camera's mean, magnitudes; zero where
+        it is not known. Stars without a colour are left as they are.
+    """
+    if colour_slope == 0.0:
+        return matches
+    redder = column(matches, "colour_mag").astype(float) - REFERENCE_COLOUR_MAG
+    values = column(matches, "zeropoint_mag").astype(float) - colour_slope * np.nan_to_num(redder)
+    return with_column(matches, "zeropoint_mag", values)
 
 
 def _with_error(own: CcdZeropoint, relative_error: float, settings: PhotometrySettings) -> CcdZeropoint:

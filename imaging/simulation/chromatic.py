@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imaging.bands import BANDS
+from imaging.simulation.streams import random_stream
 
 FloatArray = NDArray[np.float64]
 
@@ -41,6 +42,12 @@ def effective_wavelength_nm(band: str, g_minus_i: FloatArray) -> FloatArray:
     excess = np.clip(g_minus_i, -1.0, 4.0) - REFERENCE_COLOUR
     wien_nm = 0.4 * np.log(10.0) * excess / (1.0 / g - 1.0 / i)
     return centre + bandwidth_nm(band) ** 2 * wien_nm / centre**2
+
+
+def passband_slope_mag(camera_seed: int, ccdnum: int, band: str, rms_mmag: float) -> float:
+    """Return how much brighter a source becomes on a CCD per magnitude of g - i than on the mean one, magnitudes."""
+    random = random_stream(camera_seed, "passbands", ccdnum, list(BANDS).index(band))
+    return float(random.normal(0.0, rms_mmag / 1000.0))
 
 
 def refractivity(wavelength_nm: FloatArray | float) -> FloatArray:

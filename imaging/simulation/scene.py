@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from imaging.detector.ccds import NX, NY, PIXEL_SCALE_ARCSEC
 from imaging.simulation.asteroids import Asteroids
-from imaging.simulation.chromatic import REFERENCE_COLOUR
+from imaging.simulation.chromatic import REFERENCE_COLOUR, passband_slope_mag
 from imaging.simulation.exposures import SimulatedExposure
 from imaging.simulation.galaxies import DE_VAUCOULEURS, EXPONENTIAL, Galaxies
 from imaging.simulation.galaxy_structure import (
@@ -278,7 +278,12 @@ class Painter:
         """Return positions (pixels), fluxes (electrons) and point-spread functions of sources."""
         x, y = self.geometry.sky_to_pixel(sources.ra, sources.dec, sources.g_minus_i)
         clouds = self.exposure.clouds.extinction_mag(*self.geometry.plane(sources.ra, sources.dec))
-        flux = 10.0 ** (-0.4 * (sources.mag + clouds - self.exposure.zeropoint_mag))
+        mag = sources.mag + clouds
+        if self.effects.passband_steps_mmag:
+            seed = 0 if self.exposure.optics is None else self.exposure.optics.camera_seed
+            slope = passband_slope_mag(seed, self.ccdnum, self.exposure.band, self.effects.passband_steps_mmag)
+            mag = mag - slope * (sources.g_minus_i - REFERENCE_COLOUR)
+        flux = 10.0 ** (-0.4 * (mag - self.exposure.zeropoint_mag))
         return x, y, flux, blurred_psf(self.exposure, self.ccdnum, x, y, sources.g_minus_i)
 
     def paint_points(

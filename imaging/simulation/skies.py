@@ -27,6 +27,9 @@ class SkyEffects(Settings):
     """Diffraction spikes of the vanes that hold the prime-focus cage."""
     wide_aureole: bool = False
     """Aureole that falls with the square of the radius out to several arcminutes."""
+    passband_steps_mmag: float = Field(0.0, ge=0)
+    """Rms change of a CCD's zero point per magnitude of g - i: the passbands differ, by some millimagnitudes for DECam
+    (Li et al. 2016, AJ 151, 157). No named sky has it, as only star flats of many exposures show it."""
     chromatic: bool = False
     """Width, position and elongation of a source depend on its colour and on the airmass, in every band."""
     guiding_jumps: float = Field(0.0, ge=0, le=1)

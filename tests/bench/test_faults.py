@@ -28,6 +28,7 @@ READ_ELSEWHERE = {
     "read_reference_polygon": "cuts what read_reference_cone reads",
     "read_calibrated": "reads image, PSF and tie by the readers of their kinds",
     "read_source": "reads a table of sources",
+    "read_colour_slope": "reads the header of what read_calibration_image reads",
     "read_head": "reads the header of what read_image reads",
     "read_foreign": "reads pixels and PSF of an imported image by the readers of their kinds",
     "read_given_psf": "reads what read_psf reads",

@@ -11,6 +11,7 @@ from sky_judges import moments, project, some_galaxies, some_stars, some_transie
 from imaging.bands import BANDS
 from imaging.detector.distortion import seed_wcs
 from imaging.simulation.asteroids import Asteroids
+from imaging.simulation.chromatic import passband_slope_mag
 from imaging.simulation.exposures import CloudTruth, PsfTruth, Wave
 from imaging.simulation.galaxies import DE_VAUCOULEURS, EXPONENTIAL
 from imaging.simulation.optics import Misalignment, true_wcs
@@ -24,6 +25,7 @@ from imaging.simulation.render import (
 )
 from imaging.simulation.scene import SOURCE_KINDS, draw_scene
 from imaging.simulation.settings import SimulationSettings
+from imaging.simulation.skies import NO_EFFECTS
 from imaging.simulation.sky import SimulatedSky
 from imaging.simulation.streams import random_stream
 from imaging.simulation.truth import true_geometry, true_zeropoint_mag
@@ -115,6 +117,19 @@ def test_colours_displace_stars_along_the_vertical():
     # 45 mas per magnitude of g - i against 0.61, times tan 45; y runs to the east, where the zenith is
     assert dy * 263.0 == pytest.approx([45.0 * 0.61, -45.0 * 1.0], rel=0.01)
     assert np.abs(dx).max() * 263.0 < 0.2
+
+
+def test_stars_of_other_colours_have_other_zero_points_on_each_ccd():
+    slopes = [passband_slope_mag(0, ccd, "i", 3.0) for ccd in range(1, 63)]
+    assert np.std(slopes) == pytest.approx(0.003, rel=0.3)
+    exposure = an_exposure(band="i")
+    mags = {band: np.full(2, 17.0) for band in BANDS} | {"g": np.array([17.61, 19.61])}
+    stars = some_stars(*places(exposure, np.array([500.0, 500.0]), np.array([1000.0, 1500.0])), 17.0, mags=mags)
+    sky = SimulatedSky(stars, some_galaxies(10.0, 40.0, 29.0), some_transients(1, peak_mag=np.array([40.0])), {})
+    effects = NO_EFFECTS.with_values(passband_steps_mmag=3.0)
+    seen = draw_scene(exposure, CCD, true_geometry(PERFECT, exposure, CCD), sky, effects).sources["flux_electrons"]
+    changes = 2.5 * np.log10(seen[:2] / electrons(17.0))
+    assert changes == pytest.approx([0.0, 2.0 * slopes[CCD - 1]], abs=1e-6)
 
 
 def test_the_record_holds_what_lies_on_the_ccd_or_20_pixels_outside():

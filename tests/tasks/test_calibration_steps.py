@@ -16,7 +16,7 @@ from imaging.difference.prepare import moffat_psf
 from imaging.errors import CcdError, InputError
 from imaging.identity import ExposureId
 from imaging.io.colour_terms import COLOUR_TERMS, write_colour_terms
-from imaging.io.images import read_planes, write_planes
+from imaging.io.images import read_header, read_planes, write_planes
 from imaging.io.psf import write_psf
 from imaging.io.reference import write_reference_catalogue
 from imaging.io.tables import read_table, write_table
@@ -109,6 +109,25 @@ def test_gaia_alone_and_the_residuals_of_the_solution(measured):
     assert calibrated.merged[27]["NewZP"] == -rows[27]["zeropoint_mag"]
     placed = column(calibrated.catalogues[27], "ALPHAWIN_J2000")
     assert np.abs(placed - column(observed.catalogues[27], "ra")).max() < 1e-4
+
+
+def test_zero_points_hold_for_the_reference_colour_where_the_star_flat_knows_the_passband(measured):
+    site, who, _ = measured
+    results, _, _ = run_calibration(site, who, (27,))
+    matches = read_table(site.path(results[27].products["zero_point_matches"].path))
+    job = StepJob(exposure=who, ccd=27, site=site)
+    planes, header = read_planes(job.product_path("measured.fits"))
+    write_planes(job.product_path("measured.fits"), planes, header | {"COLSLOPE": 0.01})
+    of_colour, _, _ = run_calibration(site, who, (27,))
+    used = column(matches, "used").astype(bool)
+    weights = 1.0 / (column(matches, "zeropoint_error_mag")[used].astype(float) ** 2 + 0.015**2)
+    redder = np.average(column(matches, "colour_mag")[used] - 1.0, weights=weights)
+    change = of_colour[27].quality["own_zeropoint_mag"] - results[27].quality["own_zeropoint_mag"]
+    assert change == pytest.approx(-0.01 * redder, abs=3e-4)
+    final = read_header(site.path(of_colour[27].products["image"].path))
+    assert (final["COLSLOPE"], final["COLREF"]) == (0.01, 1.0)
+    again = read_table(site.path(of_colour[27].products["zero_point_matches"].path))
+    assert (column(again, "zeropoint_mag") == column(matches, "zeropoint_mag")).all()  # what a star flat is built from
 
 
 def test_a_survey_is_preferred_where_it_has_observed(measured, field):
