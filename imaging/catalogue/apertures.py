@@ -28,6 +28,10 @@ HALF_DIAGONAL = 0.7072
 SUBPIXELS = 5
 """Subpixels per axis of pixels cut by a circle or ellipse (SExtractor)."""
 
+BINS_PER_PIXEL, FIRST_HALF_LIGHT = 10, 5
+"""Rings per pixel of the light profile that gives the half-light radius, and its first radius in pixels; it is doubled
+while it does not hold half of the light."""
+
 FIRST_MOMENT_REACH = 6.0
 """The Kron radius is measured within this many rms axes (SExtractor)."""
 
@@ -247,10 +251,17 @@ def _sum_ellipse(
     """Add flux, area, replaced share, missing share and truncation of one ellipse to entries 1 to 5."""
     cxx, cxy, cyy = ellipse
     two_x, two_y = int(np.rint(2.0 * x)), int(np.rint(2.0 * y))
+    corner = 0.5 * np.sqrt(cxx + abs(cxy) + cyy)  # elliptical radius of the farthest corner from a pixel's centre
+    within, outside = max(np.sqrt(limit) - corner, 0.0) ** 2, (np.sqrt(limit) + corner) ** 2
     replaced = missing = 0.0
     for j in range(int(y) - reach, int(y) + reach + 2):
+        dy = j - y
         for i in range(int(x) - reach, int(x) + reach + 2):
-            share = covered_fraction(i - x, j - y, cxx, cxy, cyy, limit)
+            dx = i - x
+            r2 = cxx * dx * dx + cxy * dx * dy + cyy * dy * dy
+            if r2 >= outside:
+                continue
+            share = 1.0 if r2 < within else covered_fraction(dx, dy, cxx, cxy, cyy, limit)
             if share == 0.0:
                 continue
             value, kind = repaired_pixel(science, weight, segmentation, k + 1, j, i, two_y, two_x)
@@ -278,26 +289,45 @@ def _half_light(
     reach: FloatArray,
 ) -> FloatArray:
     """Measure the radius that holds half of each source's flux, in bins of a tenth of a pixel."""
-    bins_per_pixel = 10
     result = np.zeros(x.size)
     for k in range(x.size):
-        size = int(reach[k]) + 2
-        profile = np.zeros(size * bins_per_pixel)
-        two_x, two_y = int(np.rint(2.0 * x[k])), int(np.rint(2.0 * y[k]))
-        for j in range(int(y[k]) - size, int(y[k]) + size + 2):
-            for i in range(int(x[k]) - size, int(x[k]) + size + 2):
-                value, _ = repaired_pixel(science, weight, segmentation, k + 1, j, i, two_y, two_x)
-                for p in range(SUBPIXELS):
-                    dy = j - y[k] + (p + 0.5) / SUBPIXELS - 0.5
-                    for q in range(SUBPIXELS):
-                        dx = i - x[k] + (q + 0.5) / SUBPIXELS - 0.5
-                        m = int(np.sqrt(dx * dx + dy * dy) * bins_per_pixel)
-                        if m < profile.size:
-                            profile[m] += value / (SUBPIXELS * SUBPIXELS)
-        half, total = 0.5 * flux[k], 0.0
-        for m in range(profile.size):
-            if total + profile[m] >= half > total:
-                result[k] = (m + (half - total) / profile[m]) / bins_per_pixel
+        size, last = FIRST_HALF_LIGHT, int(reach[k]) + 2
+        while True:
+            size = min(size, last)
+            profile = _light_profile(science, weight, segmentation, k, x[k], y[k], size)
+            half, total = 0.5 * flux[k], 0.0
+            for m in range(profile.size):
+                if total + profile[m] >= half > total:
+                    result[k] = (m + (half - total) / profile[m]) / BINS_PER_PIXEL
+                    break
+                total += profile[m]
+            if size == last or result[k] > 0.0:
                 break
-            total += profile[m]
+            size *= 2
     return result
+
+
+@njit(cache=True)
+def _light_profile(
+    science: FloatImage,
+    weight: FloatImage,
+    segmentation: NDArray[np.int32],
+    k: int,
+    x: float,
+    y: float,
+    size: int,
+) -> FloatArray:
+    """Return the light in rings of a tenth of a pixel around a source, to a radius of ``size`` pixels."""
+    profile = np.zeros(size * BINS_PER_PIXEL)
+    two_x, two_y = int(np.rint(2.0 * x)), int(np.rint(2.0 * y))
+    for j in range(int(y) - size, int(y) + size + 2):
+        for i in range(int(x) - size, int(x) + size + 2):
+            value, _ = repaired_pixel(science, weight, segmentation, k + 1, j, i, two_y, two_x)
+            for p in range(SUBPIXELS):
+                dy = j - y + (p + 0.5) / SUBPIXELS - 0.5
+                for q in range(SUBPIXELS):
+                    dx = i - x + (q + 0.5) / SUBPIXELS - 0.5
+                    m = int(np.sqrt(dx * dx + dy * dy) * BINS_PER_PIXEL)
+                    if m < profile.size:
+                        profile[m] += value / (SUBPIXELS * SUBPIXELS)
+    return profile

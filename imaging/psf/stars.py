@@ -1,9 +1,10 @@
 """Cut-outs of the PSF stars, their shapes and their mean radial profile."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import binary_dilation, gaussian_filter
 from scipy.optimize import least_squares
 
 from imaging.conventions import REFERENCE_APERTURE_PIXELS
@@ -13,6 +14,12 @@ from imaging.psf.profile import ProfileBasis
 from imaging.psf.settings import PsfSettings
 
 FloatArray = NDArray[np.float64]
+
+NEIGHBOUR_SIGMA = 5.0
+"""Significance above which a neighbour that the catalogue does not have is masked in a star's cut-out."""
+
+BACKGROUND_ERROR = 0.5
+"""Expected common error of the backgrounds, in units of the sky noise, if all pixels were those of such neighbours."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +37,8 @@ class StarStamps:
         belong to a neighbour or are outside the image.
     dx, dy
         (n, size, size) float64, offsets of the pixels from the centroid.
+    background_error
+        Expected error that the backgrounds of all stars have in common, electrons per pixel.
     """
 
     x: FloatArray
@@ -39,6 +48,7 @@ class StarStamps:
     variance: FloatArray
     dx: FloatArray
     dy: FloatArray
+    background_error: float = 0.0
 
     def __len__(self) -> int:
         return self.x.size
@@ -85,6 +95,50 @@ def cut_out_stars(
         with np.errstate(divide="ignore"):
             variance[k][target] = np.where(good, 1.0 / weight[source], np.inf)
     return StarStamps(x, y, flux, data, variance, dx, dy)
+
+
+def without_faint_neighbours(
+    stamps: StarStamps, model: FloatArray, background: float, fwhm_pixels: float, model_error: float
+) -> StarStamps:
+    """Mask neighbours that the catalogue does not have, within half the seeing of where they stand out.
+
+    A Gaussian of the seeing's width is fitted to the residuals at every pixel. A neighbour exceeds the place at the
+    opposite side of the star; a galaxy, a wider star and a wrong model do not. The more pixels are masked, the more may
+    the light in the rings that gave the backgrounds differ from that around the stars.
+
+    Parameters
+    ----------
+    stamps
+        Stars.
+    model
+        (n, size, size) models of the stars, electrons.
+    background
+        Error of the backgrounds, electrons per pixel.
+    fwhm_pixels
+        Seeing.
+    model_error
+        Relative error of the models, the same all over a star.
+    """
+    sigma = fwhm_pixels * FWHM_TO_SIGMA
+    own = np.maximum(model, 0.0)
+    weight = 1.0 / (stamps.variance + own)
+
+    def smooth(values: FloatArray, width: float) -> FloatArray:
+        return np.asarray(gaussian_filter(values, (0.0, width, width), mode="constant", truncate=3.0))
+
+    information = np.maximum(smooth(weight, sigma / np.sqrt(2.0)) / (4.0 * np.pi * sigma**2), 1e-30)
+    excess = smooth(weight * (stamps.data - model - background), sigma) / information
+    error2 = 1.0 / information + (model_error * smooth(weight * own, sigma) / information) ** 2
+    opposite = (slice(None), slice(None, None, -1), slice(None, None, -1))
+    seen = excess - excess[opposite] > NEIGHBOUR_SIGMA * np.sqrt(error2 + error2[opposite])
+    reach = int(np.ceil(fwhm_pixels / 2.0))
+    offsets = np.arange(-reach, reach + 1)
+    disk = np.hypot(offsets[:, None], offsets) <= fwhm_pixels / 2.0
+    usable = np.isfinite(stamps.variance)
+    hidden = usable & binary_dilation(seen, disk[None])
+    share, noise = hidden.sum() / max(usable.sum(), 1), float(np.sqrt(np.median(stamps.variance[usable])))
+    error = stamps.background_error + BACKGROUND_ERROR * share * noise
+    return replace(stamps, variance=np.where(hidden, np.inf, stamps.variance), background_error=error)
 
 
 def mean_frame(stamps: StarStamps, fwhm_pixels: float) -> FloatArray:
