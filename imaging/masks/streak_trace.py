@@ -62,18 +62,20 @@ class StreakTracer:
         If the candidate fills the narrow strip, a wider one is tried too, and the more significant result is used: the
         narrow strip contains only the middle of a wide streak.
         """
-        return self._widening(candidate, STEPS)
+        narrow = self._trace(candidate, STEPS[0])
+        if not self._fills(narrow, STEPS[0]):
+            return narrow
+        found = [streak for streak in (narrow, self._trace(candidate, STEPS[1])) if streak is not None]
+        return max(found, key=lambda streak: streak.significance, default=None)
 
     def trace_wide(self, candidate: Candidate) -> Streak | None:
-        """Verify a candidate of the search with large bins."""
-        return self._widening(candidate, WIDE_STEPS)
+        """Verify a candidate of the search with large bins, in the wider strip if it fills the other one."""
+        found = self._trace(candidate, WIDE_STEPS[0])
+        return (self._trace(candidate, WIDE_STEPS[1]) or found) if self._fills(found, WIDE_STEPS[0]) else found
 
-    def _widening(self, candidate: Candidate, steps: tuple[int, int]) -> Streak | None:
-        narrow = self._trace(candidate, steps[0])
-        if narrow is not None and narrow.fwhm_pixels < 0.4 * HALF_WIDTH * steps[0]:
-            return narrow
-        found = [streak for streak in (narrow, self._trace(candidate, steps[1])) if streak is not None]
-        return max(found, key=lambda streak: streak.significance, default=None)
+    @staticmethod
+    def _fills(streak: Streak | None, step: int) -> bool:
+        return streak is None or streak.fwhm_pixels >= 0.4 * HALF_WIDTH * step
 
     def _trace(self, candidate: Candidate, step: int) -> Streak | None:
         course = self._align(candidate, step)
