@@ -148,7 +148,7 @@ def _prepare(
     apply_star_flat(science, mask, header, star_flat)
     weight = sky_weight(mask, sky, flat, star_flat, science_ccd(ccd), header)
     seeing = estimate_fwhm(science, mask, MeasureSettings())
-    rays = find_cosmic_rays(science, weight, mask, seeing.fwhm_pixels, CosmicRaySettings())
+    rays = find_cosmic_rays(science, weight, mask, seeing.short_pixels, CosmicRaySettings())
     mask[rays.pixels] |= np.int16(MaskBit.CRAY)
     for streak in find_streaks(science, weight, mask, StreakSettings()):
         mask_streak(mask, streak)

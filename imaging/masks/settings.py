@@ -81,8 +81,8 @@ class StreakSettings(Settings):
     """Lowest peak brightness of a streak, in units of the pixel noise."""
     minimum_significance: float = Field(15.0, gt=0)
     """Lowest significance of the whole streak."""
-    maximum_fwhm_pixels: float = Field(150.0, gt=0)
-    """Largest width of a streak."""
+    maximum_fwhm_pixels: float = Field(300.0, gt=0)
+    """Largest width of a streak: that of the mirror's image of a light 10 km away."""
     mask_factor: float = Field(1.5, gt=0)
     """Smallest half width of the mask, in units of the streak's FWHM."""
     mask_residual_sigma: float = Field(0.2, gt=0)

@@ -23,10 +23,9 @@ from imaging.masks.streak_strip import (
 FloatImage = NDArray[np.float32]
 FloatArray = NDArray[np.float64]
 
-WIDE_STEP = 5
-"""Pixels per sample across, if the streak fills the narrow strip."""
-WIDEST_STEP = 12
-"""Pixels per sample across for the trails of low satellites and aircraft."""
+STEPS, WIDE_STEPS = (1, 5), (12, 20)
+"""Pixels per sample across of the strips for candidates of the search with small bins, and with large ones: the second
+if the streak fills the first. The lights of an aircraft 10 km away are 270 pixels wide."""
 WIDE_FWHM_PIXELS = 60.0
 """Width above which a streak must leave the CCD at both ends: galaxies and ghosts of that width do not."""
 SHORT_EVENNESS = 0.65
@@ -60,18 +59,23 @@ class StreakTracer:
     def trace(self, candidate: Candidate) -> Streak | None:
         """Verify a candidate and measure it; None if it is not a streak.
 
-        If the candidate fills the narrow strip, a strip five times as wide is tried too, and the more significant
-        result is used: the narrow strip contains only the middle of a wide streak.
+        If the candidate fills the narrow strip, a wider one is tried too, and the more significant result is used: the
+        narrow strip contains only the middle of a wide streak.
         """
-        narrow = self._trace(candidate, 1)
-        if narrow is not None and narrow.fwhm_pixels < 0.4 * HALF_WIDTH:
+        narrow = self._trace(candidate, STEPS[0])
+        if not self._fills(narrow, STEPS[0]):
             return narrow
-        found = [streak for streak in (narrow, self._trace(candidate, WIDE_STEP)) if streak is not None]
+        found = [streak for streak in (narrow, self._trace(candidate, STEPS[1])) if streak is not None]
         return max(found, key=lambda streak: streak.significance, default=None)
 
     def trace_wide(self, candidate: Candidate) -> Streak | None:
-        """Verify a candidate of the search with large bins."""
-        return self._trace(candidate, WIDEST_STEP)
+        """Verify a candidate of the search with large bins, in the wider strip if it fills the other one."""
+        found = self._trace(candidate, WIDE_STEPS[0])
+        return (self._trace(candidate, WIDE_STEPS[1]) or found) if self._fills(found, WIDE_STEPS[0]) else found
+
+    @staticmethod
+    def _fills(streak: Streak | None, step: int) -> bool:
+        return streak is None or streak.fwhm_pixels >= 0.4 * HALF_WIDTH * step
 
     def _trace(self, candidate: Candidate, step: int) -> Streak | None:
         course = self._align(candidate, step)

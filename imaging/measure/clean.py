@@ -146,16 +146,16 @@ def clean_ccd(
             raise CcdError("all pixels of the CCD are masked", reason="masked", value="0 pixels", limit="more than 0")
     image = CcdImage(science, mask, weight, header)
     with times.step("seeing"):
-        fwhm_pixels = estimate_fwhm(science, mask, settings).fwhm_pixels
+        seeing = estimate_fwhm(science, mask, settings)
     with times.step("cosmic_rays"):
-        rays = find_cosmic_rays(science, weight, mask, fwhm_pixels, settings.cosmic_rays)
+        rays = find_cosmic_rays(science, weight, mask, seeing.short_pixels, settings.cosmic_rays)
         mask_cosmic_rays(image, rays)
     with times.step("streaks"):
         streaks = find_streaks(science, weight, mask, settings.streaks)
         mask_streaks(image, streaks)
     with times.step("noise"):
         noise = check_noise(science, weight, mask)
-    return CleanCcd(image, fwhm_pixels, rays, streaks, noise, sky_electrons, times)
+    return CleanCcd(image, seeing.fwhm_pixels, rays, streaks, noise, sky_electrons, times)
 
 
 def mask_cosmic_rays(image: CcdImage, rays: CosmicRays) -> None:

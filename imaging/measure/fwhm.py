@@ -5,19 +5,18 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
+from scipy.ndimage import map_coordinates
 
 from imaging.bits import NOT_SKY
 from imaging.catalogue.shapes import core_widths
 from imaging.errors import CcdError
 from imaging.image import FloatImage, MaskImage
+from imaging.measure.double_image import LEAST_RATIO, REACH, find_double_image, stamps_around
 from imaging.measure.settings import MeasureSettings
 from imaging.numerics.robust import mad_sigma
 from imaging.psf.select import stellar_size
 
 FloatArray = NDArray[np.float64]
-
-REACH = 12
-"""Half size of the box in which the width of a star is measured, pixels."""
 
 CUT_OUT_PIXELS = 1_000_000
 """Number of pixels below which an image is a cut-out, in which few stars are no sign of bad weather."""
@@ -30,12 +29,15 @@ class Seeing:
     Attributes
     ----------
     fwhm_pixels
-        Full width at half maximum of a star.
+        Full width at half maximum of a star, that of a round one.
+    short_pixels
+        Width along the short axis if the stars are elongated, else the same.
     n_stars
         Number of stars near that width.
     """
 
     fwhm_pixels: float
+    short_pixels: float
     n_stars: int
 
 
@@ -57,7 +59,7 @@ def estimate_fwhm(science: FloatImage, mask: MaskImage, settings: MeasureSetting
     Raises
     ------
     CcdError
-        If there are too few stars.
+        ``too_few_stars``; ``double_image`` if the telescope jumped during the exposure.
     """
     sample = science[::16, ::4][(mask[::16, ::4] & int(NOT_SKY)) == 0]
     if sample.size == 0:
@@ -67,17 +69,45 @@ def estimate_fwhm(science: FloatImage, mask: MaskImage, settings: MeasureSetting
     brightest = np.argsort(-peak, kind="stable")[: settings.seeing_maximum_peaks]
     x, y, peak = x[brightest], y[brightest], peak[brightest]
     good = ((mask & int(NOT_SKY)) == 0).astype(np.float32)
+    flat = science - np.float32(level)
+    _require_one_image(flat, good, x, y, peak)
+    column, row = x, y
     x, y = _refine(science, good, x, y)
-    widths = core_widths(science - np.float32(level), good, x, y, peak, REACH)
+    widths = core_widths(flat, good, x, y, peak, REACH)
     low, high = settings.seeing_range_pixels
     stellar = widths[(widths > low) & (widths < high)]
     if stellar.size < settings.seeing_minimum_stars:
         raise _too_few(stellar.size, science, settings)
     fwhm = stellar_size(stellar)
-    near = int((np.abs(stellar / fwhm - 1.0) < 0.15).sum())
-    if near < settings.seeing_minimum_stars:
-        raise _too_few(near, science, settings)
-    return Seeing(fwhm, near)
+    near = np.abs(widths / fwhm - 1.0) < 0.15
+    if near.sum() < settings.seeing_minimum_stars:
+        raise _too_few(int(near.sum()), science, settings)
+    short = _short_width(flat, column[near], row[near], peak[near])
+    return Seeing(fwhm, min(short, fwhm), int(near.sum()))
+
+
+def _short_width(science: FloatImage, x: FloatArray, y: FloatArray, peak: FloatArray) -> float:
+    """Return the least width at half maximum through the peak of the median star, pixels."""
+    star = np.median(stamps_around(science, x, y, peak), axis=0)
+    radii, angles = np.arange(0.0, REACH, 0.1), np.pi * np.arange(16) / 8
+    places = REACH + radii * np.stack([np.sin(angles), np.cos(angles)])[..., None]
+    below = map_coordinates(star, places, order=1) < 0.5
+    half = np.where(below.any(axis=1), radii[np.argmax(below, axis=1)], np.inf)
+    return float((half[:8] + half[8:]).min())
+
+
+def _require_one_image(science: FloatImage, good: FloatImage, x: FloatArray, y: FloatArray, peak: FloatArray) -> None:
+    double = find_double_image(science, good, x, y, peak)
+    if double is not None:
+        raise CcdError(
+            "the stars have two images: the telescope jumped while the shutter was open",
+            reason="double_image",
+            step="seeing",
+            value=f"{double.share:.0%} of the light is {double.distance_pixels:.1f} pixels away from the rest "
+            f"(x {double.dx:+.1f}, y {double.dy:+.1f}), on {double.n_stars} of {double.n_seen} stars",
+            limit=f"no second maximum above {LEAST_RATIO:g} of the first",
+            remedy="check the guiding; leave this exposure out, no point-spread function describes it",
+        )
 
 
 @njit(cache=True)

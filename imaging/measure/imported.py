@@ -134,12 +134,12 @@ def import_ccd(
     with times.step("electrons"):
         image, gain = in_electrons(loaded, prepared, psf, settings)
     with times.step("seeing"):
-        fwhm = psf.fwhm_pixels if psf else estimate_fwhm(image.science, image.mask, settings).fwhm_pixels
+        fwhm, short = _widths(image, psf, settings)
     nominal = nominal_wcs(loaded, shown)
     header = _header(loaded, shown, gain, zeropoint_mag)
     image = CcdImage(image.science, image.mask, image.weight, header)
     with times.step("cosmic_rays"):
-        rays = find_cosmic_rays(image.science, image.weight, image.mask, fwhm, settings.cosmic_rays)
+        rays = find_cosmic_rays(image.science, image.weight, image.mask, short, settings.cosmic_rays)
         mask_cosmic_rays(image, rays)
     measured = measure_ccd(image, exposure, shown.ccd, reference, settings, fwhm, nominal=nominal, psf_model=psf)
     times.add(measured.times)
@@ -153,6 +153,14 @@ def import_ccd(
         "header_offset_arcsec": offset_arcsec(nominal, measured.wcs, image.shape),
     }
     return ImportedCcd(image, measured, rays, prepared.streaks, nominal, is_whole, quality, times)
+
+
+def _widths(image: CcdImage, psf: PsfModel | None, settings: MeasureSettings) -> tuple[float, float]:
+    """Return the seeing and the width along the short axis of the stars, pixels."""
+    if psf:
+        return psf.fwhm_pixels, psf.fwhm_pixels
+    seeing = estimate_fwhm(image.science, image.mask, settings)
+    return seeing.fwhm_pixels, seeing.short_pixels
 
 
 def _require_white(prepared: SkylessImage, label: str) -> None:

@@ -57,7 +57,10 @@ def test_a_streak_is_found_measured_and_covered(field, peak, fwhm, angle):
 
 @pytest.mark.parametrize(
     ("peak", "fwhm", "place", "angle"),
-    [(11.0, 134.0, (500.0, 1100.0), 1.0), (1.0, 100.0, (500.0, 1100.0), 0.3), (11.0, 134.0, (300.0, 300.0), 2.3)],
+    [
+        *((11.0, 134.0, (500.0, 1100.0), 1.0), (1.0, 100.0, (500.0, 1100.0), 0.3), (11.0, 134.0, (300.0, 300.0), 2.3)),
+        *((6.0, 177.0, (1000.0, 1300.0), 0.38), (3.0, 240.0, (1000.0, 2000.0), 1.2)),
+    ],
 )
 def test_the_trail_of_an_aircraft_is_covered(whole_ccd, peak, fwhm, place, angle):
     """Out of focus, as wide as half an arcminute, also across a corner of the CCD."""
