@@ -11,7 +11,8 @@ from imaging.difference.blank import blank_sky, quiet_sky
 from imaging.difference.clouds import correct_search
 from imaging.difference.detect import BrightStars, stars_of_template
 from imaging.difference.filter import FilteredDifference, matched_filter, measure_scale_error, significance
-from imaging.difference.ghosts import add_ghosts
+from imaging.difference.ghost_model import GhostSources
+from imaging.difference.ghosts import add_ghosts, add_predicted_ghosts
 from imaging.difference.mask_edges import add_mask_edges
 from imaging.difference.masks import usable
 from imaging.difference.noise import lag_one, noise_width, predicted_weight
@@ -259,7 +260,13 @@ def _add_surroundings(
     add_star_surroundings(noise, BrightStars(x, y, mag))
     if isinstance(search.wcs, TpvWcs):
         inputs = template.inputs if isinstance(template, Template) else ()
-        axes = [(search.wcs.crpix[0] - 1.0, search.wcs.crpix[1] - 1.0), *(one.axis for one in inputs if one.axis)]
+        seen = [(one.axis, -one.weight) for one in inputs if one.axis]
+        axes = [(search.wcs.crpix[0] - 1.0, search.wcs.crpix[1] - 1.0), *(axis for axis, _ in seen)]
+        if known.ghosts is not None:
+            flux = 10 ** (0.4 * (search.zeropoint_mag - known.mag))
+            places = list(zip(known.x.tolist(), known.y.tolist(), strict=True))
+            sources = GhostSources(places, flux, axes, [1.0, *(weight for _, weight in seen)])
+            add_predicted_ghosts(noise, known.ghosts, sources)
         add_ghosts(noise, known, axes)
     add_mask_edges(noise, matched.mask)
 
