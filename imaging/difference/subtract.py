@@ -46,6 +46,12 @@ BoolImage = NDArray[np.bool_]
 BRIGHT_SNR = 50.0
 """Signal to noise of the template in the pixels used to measure the subtraction of bright sources."""
 
+UNCHANGED = 0.98
+"""Least inverse variance of a quiet pixel in units of that before the noise of stars was added."""
+
+LEAST_QUIET = 0.1
+"""Least share of quiet pixels in which the width of the score is measured again after the noise of stars was added."""
+
 MIN_SOURCES = 10
 """With fewer kernel sources the relative error of the subtracted brightness is assumed, not measured."""
 
@@ -214,25 +220,32 @@ def _errors(
     images: tuple[CalibratedImage, Template | CalibratedImage],
     stars: BrightStars | None,
 ) -> tuple[float, FloatImage, FloatArray, BoolImage]:
-    """Return the relative error of the subtracted brightness and what :func:`_score` returns.
+    """Return the relative error of the subtracted brightness, the score, its width in quiet sky, and the quiet pixels.
 
     What else is left of bright stars is added to the noise in ``filtered`` and ``weight``. It is measured with the
-    noise that blank sky has: where that correlates, the prediction is too low, and the rest is no residual of stars.
+    noise that quiet sky has: where that correlates, the prediction is too low, and the rest is no residual of stars.
+    Pixels with noise of stars are not quiet: their score is narrower than that of sky.
     """
-    search, (ny, nx) = images[0], matched.model.shape
-    _, widths, _ = _score(matched, filtered, 0.0, settings)
-    _scale_noise(filtered, weight, widths, matched.tiling)
+    search, (ny, nx), tiling, shifts = images[0], matched.model.shape, matched.tiling, matched.shifts
+    quiet = quiet_sky(filtered.template_flux, filtered.norm, np.float32(settings.noise.blank_snr))
+    widths = _score_widths(matched, filtered, 0.0, quiet, settings)
+    _scale_noise(filtered, weight, widths, tiling)
+    before = filtered.norm.copy()
     pixel_arcsec = float(np.sqrt(search.wcs.pixel_area_arcsec2(nx / 2, ny / 2)))
     noise = ResidualNoise(filtered, weight, (0.0, 0.0), search.psf.fwhm_pixels, pixel_arcsec)
-    add_motions(noise, matched.shifts.moved)
+    add_motions(noise, shifts.moved)
     scale_error = _scale_error(matched, filtered, settings)
-    noise = replace(noise, errors=(scale_error, matched.shifts.rms_after_pixels))
+    noise = replace(noise, errors=(scale_error, shifts.rms_after_pixels))
     add_border_residuals(noise, matched.beyond)
     add_edge_residuals(noise)
     add_star_residuals(noise, matched.model)
     _add_surroundings(noise, matched, *images, stars)
-    _scale_noise(filtered, weight, 1.0 / widths, matched.tiling)
-    return scale_error, *_score(matched, filtered, scale_error, settings)
+    before *= np.float32(UNCHANGED)
+    quiet &= filtered.norm >= before
+    _scale_noise(filtered, weight, 1.0 / widths, tiling)
+    if quiet.mean() > LEAST_QUIET:  # with the light that is noise now the width was measured too large
+        widths = _score_widths(matched, filtered, scale_error, quiet, settings)
+    return scale_error, significance(filtered, scale_error, shifts.rms_after_pixels, widths, tiling), widths, quiet
 
 
 def _scale_noise(filtered: FilteredDifference, weight: FloatImage, widths: FloatArray, tiling: Tiling) -> None:
@@ -285,17 +298,17 @@ def _scale_error(matched: Matched, filtered: FilteredDifference, settings: Subtr
     return math.hypot(error, matched.kernel.sum_error)
 
 
-def _score(
-    matched: Matched, filtered: FilteredDifference, scale_error: float, settings: SubtractionSettings
-) -> tuple[FloatImage, FloatArray, BoolImage]:
-    """Return the score with unit width in quiet sky, the widths it was divided by, and the quiet pixels."""
+def _score_widths(
+    matched: Matched,
+    filtered: FilteredDifference,
+    scale_error: float,
+    quiet: BoolImage,
+    settings: SubtractionSettings,
+) -> FloatArray:
+    """Return the width of the score in quiet sky per tile."""
     tiling = matched.tiling
     score = significance(filtered, scale_error, matched.shifts.rms_after_pixels, np.ones(tiling.grid), tiling)
-    quiet = quiet_sky(filtered.template_flux, filtered.norm, np.float32(settings.noise.blank_snr))
-    widths, _ = noise_width(score, quiet, tiling, degree=settings.noise.normalise_degree)
-    for row, column, y, x in tiling:
-        score[y, x] /= np.float32(widths[row, column])
-    return score, widths, quiet
+    return noise_width(score, quiet, tiling, degree=settings.noise.normalise_degree)[0]
 
 
 def _check_noise(predicted: float, settings: SubtractionSettings) -> None:

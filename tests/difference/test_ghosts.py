@@ -1,15 +1,20 @@
 """Ghosts that GalSim draws by geometrical optics: their place is found, and they become noise."""
 
+from dataclasses import replace
+
 import galsim
 import numpy as np
 import pytest
 from scipy.ndimage import label
 
+from imaging.detector.distortion import seed_wcs
 from imaging.difference.detect import BrightStars
 from imaging.difference.filter import significance
 from imaging.difference.ghost_model import GhostFamily, GhostModel, GhostSources
 from imaging.difference.ghosts import FAINTEST_MAG, add_ghosts, add_predicted_ghosts
 from imaging.difference.residual_noise import ResidualNoise
+from imaging.difference.subtract import subtract
+from imaging.numerics.robust import mad_sigma
 from tests.difference.drawn import FWHM, ROUND, SIGMA, difference_of, draw
 
 SIDE, SCALE = 480, 0.27
@@ -182,3 +187,22 @@ def test_of_ghosts_that_cancel_only_the_uncertainty_counts():
     crescent = np.abs(donuts(1.0) - donuts(1.0, other)) > 0.99
     inside = (donuts(1.0) > 0.99) & (np.abs(donuts(1.0) - donuts(1.0, other)) < 0.01)
     assert np.median(elsewhere[crescent]) < 0.1 and np.median(elsewhere[inside]) > 0.999
+
+
+def test_a_ghost_over_half_of_an_image_leaves_the_score_of_the_rest(truth, template):
+    """The width of the score is that of sky without noise of stars, so that more noise here is no less there."""
+    search = replace(truth.search.image, wcs=seed_wcs(10, 150.0, -20.0))  # one with an optical axis
+    ny, nx = search.pixels.shape
+    none = BrightStars(np.zeros(0), np.zeros(0), np.zeros(0))
+    family = GhostFamily(displacement=0.0, outer_pixels=600.0, inner_pixels=1.0, level=3e-8, level_error=3e-8)
+    model = GhostModel(name="ghosts_r.json", band="r", families=[family])
+    star = BrightStars(np.array([-250.0]), np.array([ny / 2]), np.array([8.0]), model)
+    plain, lit = (subtract(search, template, stars=stars) for stars in (none, star))
+    y, x = np.indices((ny, nx))
+    radius = np.hypot(x + 250.0, y - ny / 2)
+    under, beyond = (radius < 550) & (plain.score != 0), (radius > 650) & (plain.score != 0)
+    assert 0.2 < under.mean() < 0.6
+    assert mad_sigma(lit.score[under]) < 0.6 * mad_sigma(plain.score[under])
+    ratio = lit.score[beyond] / plain.score[beyond]
+    assert np.median(ratio) == pytest.approx(1.0, abs=0.015)
+    assert lit.quality["score_noise_width"] == pytest.approx(1.0, abs=0.02)
