@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from imaging.difference.alard_lupton import match_alard_lupton
 from imaging.difference.blank import blank_sky, quiet_sky
+from imaging.difference.bump_glow import add_bump_glow
 from imaging.difference.clouds import correct_search
 from imaging.difference.detect import BrightStars, stars_of_template
 from imaging.difference.filter import FilteredDifference, matched_filter, measure_scale_error, significance
@@ -262,7 +263,7 @@ def _add_surroundings(
     template: Template | CalibratedImage,
     stars: BrightStars | None,
 ) -> None:
-    """Raise the noise in rings, spikes, ghosts and at masks of stars of the template, of the mask and of a catalogue.
+    """Raise the noise by stars of template, mask and catalogue (rings, spikes, ghosts, masks), and in tape bumps.
 
     The optical axis of a single exposure is the reference point of its coordinates.
     """
@@ -282,6 +283,7 @@ def _add_surroundings(
             add_predicted_ghosts(noise, known.ghosts, sources)
         add_ghosts(noise, known, axes)
     add_mask_edges(noise, matched.mask)
+    add_bump_glow(noise, matched.mask)
 
 
 def _scale_error(matched: Matched, filtered: FilteredDifference, settings: SubtractionSettings) -> float:

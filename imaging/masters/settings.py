@@ -28,6 +28,8 @@ class MasterSettings(Settings):
     """Response relative to the surroundings below which a pixel is bad (FLAT_MIN)."""
     flat_maximum: float = Field(1.5, gt=1)
     """Response relative to the surroundings above which a pixel is bad (FLAT_MAX)."""
+    bump_depth: float = Field(0.008, gt=0, lt=1)
+    """Loss of response over some tens of pixels above which a round region is a tape bump (TAPEBUMP)."""
     hot_adu: float = Field(60.0, gt=0)
     """Bias excess over the surroundings above which a pixel is hot (BIAS_HOT)."""
     warm_adu: float = Field(12.0, gt=0)
