@@ -36,6 +36,7 @@ from imaging.astrometry.displacement import PixelDisplacement
 from imaging.astrometry.turbulence import Turbulence
 from imaging.detector.crosstalk import format_crosstalk, observatory_crosstalk
 from imaging.detrend.settings import DetrendSettings
+from imaging.difference.ghost_model import GhostFamily, GhostModel
 from imaging.io.calibration_write import write_calibration_image, write_image_extensions
 from imaging.io.calibrations import (
     read_bad_pixels,
@@ -49,6 +50,7 @@ from imaging.io.calibrations import (
 from imaging.io.colour_terms import read_colour_terms, write_colour_terms
 from imaging.io.displacement import read_displacement, write_displacement
 from imaging.io.exposure_list import read_exposure_list
+from imaging.io.ghosts import read_ghosts, write_ghosts
 from imaging.io.lsst_calibrations import read_defects, read_linearizer
 from imaging.io.pointings import read_pointings
 from imaging.io.possible import LINEARITY_REACH_ADU
@@ -78,6 +80,12 @@ def write_rings(path: Path) -> None:
         name=path.name, ccd=4, band="i", ring=[0.01, -0.02, 0.03], edges=[[0.1, 0.0, 0.0, 0.0, 0.0]] * 4
     )
     write_displacement(path, found)
+
+
+def write_ghost_model(path: Path) -> None:
+    """Write an example of the kind: ghosts of bright stars."""
+    family = GhostFamily(displacement=0.017, outer_pixels=600.0, inner_pixels=210.0, level=2e-9, level_error=1e-10)
+    write_ghosts(path, GhostModel(name=path.name, band="i", families=[family]))
 
 
 def write_exposure_tie(path: Path) -> None:
@@ -223,6 +231,14 @@ INPUTS: tuple[Kind, ...] = (
         in_folder("map.json", write_rings),
         partial(read_displacement, ccd=4, band="i"),
         ("read_displacement",),
+        "json",
+        sealed=True,
+    ),
+    Kind(
+        "ghosts of bright stars",
+        in_folder("ghosts.json", write_ghost_model),
+        partial(read_ghosts, band="i"),
+        ("read_ghosts",),
         "json",
         sealed=True,
     ),

@@ -18,10 +18,10 @@ from tasks.engine.jobs import FileRecord
 LOCK = "manifest.lock"
 """File in the library that is locked by who changes the manifest."""
 
-WHOLE_CAMERA: frozenset[Kind] = frozenset(("sky_modes", "crosstalk"))
+WHOLE_CAMERA: frozenset[Kind] = frozenset(("sky_modes", "ghosts", "crosstalk"))
 """Kinds of calibration with one file for all CCDs."""
 
-SUFFIXES: Mapping[str, str] = {"crosstalk": "txt", "pixel_displacement": "json"}
+SUFFIXES: Mapping[str, str] = {"crosstalk": "txt", "pixel_displacement": "json", "ghosts": "json"}
 """Ends of the names of files that are not FITS."""
 
 

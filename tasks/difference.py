@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -25,6 +26,8 @@ from imaging.exposure import exposure_from_header
 from imaging.foreign.noise import CORRELATION
 from imaging.identity import ExposureId
 from imaging.image import CalibratedImage, CcdImage, no_error
+from imaging.io.calibrations import MANIFEST, CalibrationLibrary
+from imaging.io.ghosts import read_ghosts
 from imaging.io.images import read_planes, write_planes
 from imaging.io.keywords import IDENTITY
 from imaging.io.psf import read_psf, write_psf
@@ -41,6 +44,7 @@ from imaging.templates.settings import TemplateSettings
 from imaging.wcs.header import corner_keywords, stamp_keywords
 from imaging.wcs.sphere import footprint, polygon_centre, separation_deg
 from imaging.wcs.tpv import TpvWcs
+from tasks.calibration_files import optional_calibration
 from tasks.choose_templates import (
     TemplateCcd,
     choose_templates_job,
@@ -106,6 +110,9 @@ def difference_job(
         )
     inputs = _image_inputs(search, ccd, site, "search")
     inputs |= reference_inputs(site, known[search.expnum][1].exposure, ccd, STAR_MARGIN_ARCSEC)
+    if (site.calibrations / MANIFEST).is_file():
+        library = CalibrationLibrary(site.calibrations)
+        inputs |= optional_calibration(site, library, "ghosts", known[search.expnum][1].exposure, ccd)
     zeropoints = {"search": known[search.expnum][1].ccds[ccd]["zeropoint_mag"]}
     for number, (expnum, template_ccd) in enumerate(templates):
         name = f"template_{number:02d}"
@@ -142,6 +149,8 @@ def difference(job: StepJob) -> StepResult:
     identity = Identity(observed.expnum, observed.band, observed.night, job.ccd or 0, mjd)
     reference = reference_around(job, search)
     stars = bright_stars(reference, search, mjd)
+    if "ghosts" in job.inputs:
+        stars = replace(stars, ghosts=read_ghosts(job.input_path("ghosts"), observed.band))
     shown = ShownStars(reference, mjd, chromatic_of(job, "search"))
     templates = (shown.as_in_search(read_calibrated(job, name), chromatic_of(job, name)) for name in names)
     found = search_ccd(search, templates, identity, job.settings_as(SearchSettings), stars=stars)

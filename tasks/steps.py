@@ -133,6 +133,7 @@ MAKE_TEMPLATES = StepInfo("make_templates", "build_sky_modes", CCD, 1.0)
 FIT_STAR_FLATS = StepInfo("fit_star_flats", "build_star_flat", EXPOSURE, 1.0, runs_in_flow=True)
 WRITE_STAR_FLAT = StepInfo("write_star_flat", "build_star_flat", CCD, 0.3)
 FIT_DISPLACEMENTS = StepInfo("fit_displacements", "build_pixel_displacement", CCD, 6.0)
+FIT_GHOSTS = StepInfo("fit_ghosts", "build_ghosts", EXPOSURE, 20.0)
 IMPORT_SOURCE = StepInfo("import_source", "reference_catalogue", FILE, 2.0)
 ASSEMBLE = StepInfo("assemble", "reference_catalogue", FILE, 2.0)
 

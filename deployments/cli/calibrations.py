@@ -189,6 +189,23 @@ def build_pixel_displacement(
     return _build("pixel-displacement", chosen, epoch, version, workers, common, overwrite=overwrite)
 
 
+def build_ghosts(
+    *expnums: Annotated[int, Parameter(help="Exposure numbers, of one band, best of different fields.")],
+    epoch: Epoch,
+    band: OfBand = None,
+    first: First = None,
+    last: Last = None,
+    rnum: Rnum = "1",
+    pnum: Pnum = "1",
+    overwrite: Overwrite = False,
+    workers: Workers = None,
+    common: Common = DEFAULTS,
+) -> Answer:
+    """Fit the ghosts of bright stars of a band to calibrated exposures, and add the model to the library."""
+    chosen, version = (expnums, band, (first, last)), (rnum, pnum)
+    return _build("ghosts", chosen, epoch, version, workers, common, overwrite=overwrite)
+
+
 def import_calibrations(
     *files: Annotated[Path, Parameter(help="Files of DES, the Community Pipeline, the observatory or LSST.")],
     kind: Annotated[

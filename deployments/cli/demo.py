@@ -293,6 +293,9 @@ def simulate(
     preset: Annotated[Literal["demo", "full"], Parameter(name="--preset", help="4 CCDs, or all 62.")] = "demo",
     seed: Seed = None,
     sky: Sky = "easy",
+    low_latitude: Annotated[
+        bool, Parameter(name="--low-latitude", negative=(), help="Patchy dust in front of the field.")
+    ] = False,
     ccds: Ccds = None,
     bands: Annotated[str | None, Parameter(name="--bands", help="Bands such as g,i,z.")] = None,
     night: Annotated[int | None, Parameter(name=["--night", "-n"], help="Night, YYYYMMDD.")] = None,
@@ -314,6 +317,7 @@ def simulate(
         preset,
         seed=seed,
         sky=sky,
+        low_latitude=low_latitude or None,
         ccds=ccds_of(ccds),
         bands=tuple(bands.replace(" ", "").split(",")) if bands else None,
         night=night,

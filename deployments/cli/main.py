@@ -36,6 +36,7 @@ COMMANDS = {
         "build-crosstalk",
         "build-linearity",
         "build-pixel-displacement",
+        "build-ghosts",
         "build-sky-modes",
         "build-star-flat",
         "import-calibrations",

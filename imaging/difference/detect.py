@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from imaging.bits import MaskBit
 from imaging.difference.filter import flux_errors
+from imaging.difference.ghost_model import GhostModel
 from imaging.difference.local_psf import measure_locally, psf_errors
 from imaging.difference.measure import Measurements
 from imaging.difference.peaks import LEVEL_CLIP, diffuse_levels, own_peaks
@@ -30,11 +31,12 @@ STAR_SEARCH_ARCSEC = 60.0
 
 @dataclass(frozen=True, eq=False)
 class BrightStars:
-    """Bright stars with veto radii: (n,) positions in pixels, magnitudes."""
+    """Bright stars with veto radii: (n,) positions in pixels, magnitudes; their ghosts, if a calibration has them."""
 
     x: FloatArray
     y: FloatArray
     mag: FloatArray
+    ghosts: GhostModel | None = None
 
 
 @dataclass(frozen=True, eq=False)

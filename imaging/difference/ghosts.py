@@ -1,4 +1,4 @@
-"""Ghosts of bright stars: their geometry is fitted to the difference, and what they leave becomes noise.
+"""Ghosts of bright stars: what a calibration predicts of them, and what rings in the difference show, becomes noise.
 
 Light that the CCD reflects, and then a surface at a distance t in front of it, arrives out of focus: as a donut of
 radius t / F at the focal ratio F, displaced by 2 t times the slope of the chief ray, which is proportional to the
@@ -6,7 +6,8 @@ distance from the optical axis (geometrical optics; Kent 2013, arXiv:1309.5365).
 from the axis is centred at c R d from the star, with one number c for all surfaces and stars. It is the one for which
 rings about these centres are brightest or darkest. Radii, edges and brightnesses of the ghosts need not be known: the
 typical significance in every ring raises the noise. A template with another pointing sees the star at another distance
-from its axis and has the donut elsewhere, so that the rings of every image are looked at.
+from its axis and has the donut elsewhere, so that the rings of every image are looked at. A calibration predicts the
+light of every donut, also where rings are too short to show it; the rings then show what it does not know.
 """
 
 import itertools
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 
 from imaging.difference.detect import BrightStars
+from imaging.difference.ghost_model import GhostModel, GhostSources, predicted_ghosts
 from imaging.difference.residual_noise import ResidualNoise
 from imaging.difference.star_surroundings import RING_AREA, typical_in_rings
 from imaging.difference.tiles import bands
@@ -86,12 +88,45 @@ class GhostGeometry:
         return (np.sqrt(along**2 + rest * (dx**2 + dy**2)) - along) / rest
 
 
+FAINTEST_SIGMA = 0.3
+"""Flux that a predicted ghost imitates, in units of the error of a flux, below which it changes nothing."""
+
 SAME_PLACE = 0.25
 """Distance between ghosts of two images that lie at the same place, FWHM."""
 
 
+def add_predicted_ghosts(noise: ResidualNoise, model: GhostModel, sources: GhostSources) -> None:
+    """Raise the noise of a difference by the light that a calibration predicts for ghosts, in place.
+
+    A flux gets the flux that the ghost imitates as an error, and in quadrature what is not known of the ghost. So a
+    faint ghost costs nothing, no ghost makes a detection, and where those of search image and templates cancel only
+    their uncertainty counts.
+
+    Parameters
+    ----------
+    noise
+        Noise of the difference.
+    model
+        Ghosts of the band.
+    sources
+        Stars, images and their weights.
+    """
+    norm = noise.filtered.norm
+    if not (norm > 0).any():
+        return
+    least = FAINTEST_SIGMA / (noise.flux_per_level * math.sqrt(float(np.median(norm[norm > 0]))))
+    for band in bands(norm.shape[0]):
+        predicted = predicted_ghosts(model, sources, band, norm.shape[1], least)
+        if predicted is None:
+            continue
+        light, variance = predicted
+        added = (light**2 + variance) * noise.flux_per_level**2
+        rows, columns = np.nonzero((added > 0) & (norm[band] > 0))
+        noise.add(rows + band.start, columns, added[rows, columns])
+
+
 def add_ghosts(noise: ResidualNoise, stars: BrightStars, axes: Sequence[tuple[float, float]]) -> list[GhostGeometry]:
-    """Raise the noise of a difference in the ghosts of bright stars, in place.
+    """Raise the noise of a difference in the ghosts of bright stars by what rings about their centres show, in place.
 
     Parameters
     ----------

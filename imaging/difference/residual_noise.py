@@ -43,6 +43,11 @@ class ResidualNoise:
         """Sum of the squared PSF: the variance of a pixel for one of the flux."""
         return float(np.median(np.sum(self.filtered.psf_stamps**2, axis=(2, 3))))
 
+    @cached_property
+    def flux_per_level(self) -> float:
+        """Flux that a point source seems to have in a constant light of one electron per pixel."""
+        return float(np.median(np.sum(self.filtered.psf_stamps, axis=(2, 3)))) / self.pixel_variance
+
     def measured_at(self, rows: IntArray, columns: IntArray) -> tuple[FloatArray, FloatArray]:
         """Return the known variance of a point source's flux at pixels, and the flux over its known error.
 

@@ -8,10 +8,12 @@ from numpy.typing import NDArray
 
 from imaging.difference.alard_lupton import match_alard_lupton
 from imaging.difference.blank import blank_sky, quiet_sky
+from imaging.difference.bump_glow import add_bump_glow
 from imaging.difference.clouds import add_cloud_errors, correct_search
 from imaging.difference.detect import BrightStars, stars_of_template
 from imaging.difference.filter import FilteredDifference, matched_filter, measure_scale_error, significance
-from imaging.difference.ghosts import add_ghosts
+from imaging.difference.ghost_model import GhostSources
+from imaging.difference.ghosts import add_ghosts, add_predicted_ghosts
 from imaging.difference.mask_edges import add_mask_edges
 from imaging.difference.masks import usable
 from imaging.difference.noise import lag_one, noise_width, predicted_weight
@@ -51,6 +53,12 @@ BoolImage = NDArray[np.bool_]
 
 BRIGHT_SNR = 50.0
 """Signal to noise of the template in the pixels used to measure the subtraction of bright sources."""
+
+UNCHANGED = 0.98
+"""Least inverse variance of a quiet pixel in units of that before the noise of stars was added."""
+
+LEAST_QUIET = 0.1
+"""Least share of quiet pixels in which the width of the score is measured again after the noise of stars was added."""
 
 MIN_SOURCES = 10
 """With fewer kernel sources the relative error of the subtracted brightness is assumed, not measured."""
@@ -225,26 +233,33 @@ def _errors(
     images: tuple[CalibratedImage, Template | CalibratedImage],
     stars: BrightStars | None,
 ) -> tuple[float, FloatImage, FloatArray, BoolImage]:
-    """Return the relative error of the subtracted brightness and what :func:`_score` returns.
+    """Return the relative error of the subtracted brightness, the score, its width in quiet sky, and the quiet pixels.
 
     What else is left of bright stars is added to the noise in ``filtered`` and ``weight``. It is measured with the
-    noise that blank sky has: where that correlates, the prediction is too low, and the rest is no residual of stars.
+    noise that quiet sky has: where that correlates, the prediction is too low, and the rest is no residual of stars.
+    Pixels with noise of stars are not quiet: their score is narrower than that of sky.
     """
-    search, (ny, nx) = images[0], matched.model.shape
-    _, widths, _ = _score(matched, filtered, 0.0, settings)
-    _scale_noise(filtered, weight, widths, matched.tiling)
+    search, (ny, nx), tiling, shifts = images[0], matched.model.shape, matched.tiling, matched.shifts
+    quiet = quiet_sky(filtered.template_flux, filtered.norm, np.float32(settings.noise.blank_snr))
+    widths = _score_widths(matched, filtered, 0.0, quiet, settings)
+    _scale_noise(filtered, weight, widths, tiling)
+    before = filtered.norm.copy()
     pixel_arcsec = float(np.sqrt(search.wcs.pixel_area_arcsec2(nx / 2, ny / 2)))
     noise = ResidualNoise(filtered, weight, (0.0, 0.0), search.psf.fwhm_pixels, pixel_arcsec)
-    add_motions(noise, matched.shifts.moved)
-    add_cloud_errors(noise, matched.shifts.transparency)
+    add_motions(noise, shifts.moved)
+    add_cloud_errors(noise, shifts.transparency)
     scale_error = _scale_error(matched, filtered, settings)
-    noise = replace(noise, errors=(scale_error, matched.shifts.rms_after_pixels))
+    noise = replace(noise, errors=(scale_error, shifts.rms_after_pixels))
     add_border_residuals(noise, matched.beyond)
     add_edge_residuals(noise, matched.mask, images[1].makeup if isinstance(images[1], Template) else None)
     add_star_residuals(noise, matched.model)
     _add_surroundings(noise, matched, *images, stars)
-    _scale_noise(filtered, weight, 1.0 / widths, matched.tiling)
-    return scale_error, *_score(matched, filtered, scale_error, settings)
+    before *= np.float32(UNCHANGED)
+    quiet &= filtered.norm >= before
+    _scale_noise(filtered, weight, 1.0 / widths, tiling)
+    if quiet.mean() > LEAST_QUIET:  # with the light that is noise now the width was measured too large
+        widths = _score_widths(matched, filtered, scale_error, quiet, settings)
+    return scale_error, significance(filtered, scale_error, shifts.rms_after_pixels, widths, tiling), widths, quiet
 
 
 def _scale_noise(filtered: FilteredDifference, weight: FloatImage, widths: FloatArray, tiling: Tiling) -> None:
@@ -261,7 +276,7 @@ def _add_surroundings(
     template: Template | CalibratedImage,
     stars: BrightStars | None,
 ) -> None:
-    """Raise the noise in rings, spikes, ghosts and at masks of stars of the template, of the mask and of a catalogue.
+    """Raise the noise by stars of template, mask and catalogue (rings, spikes, ghosts, masks), and in tape bumps.
 
     The optical axis of a single exposure is the reference point of its coordinates.
     """
@@ -272,9 +287,16 @@ def _add_surroundings(
     add_star_surroundings(noise, BrightStars(x, y, mag))
     if isinstance(search.wcs, TpvWcs):
         inputs = template.inputs if isinstance(template, Template) else ()
-        axes = [(search.wcs.crpix[0] - 1.0, search.wcs.crpix[1] - 1.0), *(one.axis for one in inputs if one.axis)]
+        seen = [(one.axis, -one.weight) for one in inputs if one.axis]
+        axes = [(search.wcs.crpix[0] - 1.0, search.wcs.crpix[1] - 1.0), *(axis for axis, _ in seen)]
+        if known.ghosts is not None:
+            flux = 10 ** (0.4 * (search.zeropoint_mag - known.mag))
+            places = list(zip(known.x.tolist(), known.y.tolist(), strict=True))
+            sources = GhostSources(places, flux, axes, [1.0, *(weight for _, weight in seen)])
+            add_predicted_ghosts(noise, known.ghosts, sources)
         add_ghosts(noise, known, axes)
     add_mask_edges(noise, matched.mask)
+    add_bump_glow(noise, matched.mask)
 
 
 def _scale_error(matched: Matched, filtered: FilteredDifference, settings: SubtractionSettings) -> float:
@@ -286,17 +308,17 @@ def _scale_error(matched: Matched, filtered: FilteredDifference, settings: Subtr
     return math.hypot(error, matched.kernel.sum_error)
 
 
-def _score(
-    matched: Matched, filtered: FilteredDifference, scale_error: float, settings: SubtractionSettings
-) -> tuple[FloatImage, FloatArray, BoolImage]:
-    """Return the score with unit width in quiet sky, the widths it was divided by, and the quiet pixels."""
+def _score_widths(
+    matched: Matched,
+    filtered: FilteredDifference,
+    scale_error: float,
+    quiet: BoolImage,
+    settings: SubtractionSettings,
+) -> FloatArray:
+    """Return the width of the score in quiet sky per tile."""
     tiling = matched.tiling
     score = significance(filtered, scale_error, matched.shifts.rms_after_pixels, np.ones(tiling.grid), tiling)
-    quiet = quiet_sky(filtered.template_flux, filtered.norm, np.float32(settings.noise.blank_snr))
-    widths, _ = noise_width(score, quiet, tiling, degree=settings.noise.normalise_degree)
-    for row, column, y, x in tiling:
-        score[y, x] /= np.float32(widths[row, column])
-    return score, widths, quiet
+    return noise_width(score, quiet, tiling, degree=settings.noise.normalise_degree)[0]
 
 
 def _check_noise(predicted: float, settings: SubtractionSettings) -> None:

@@ -17,11 +17,14 @@ Kind = Literal[
     "sky_modes",
     "sky_templates",
     "pixel_displacement",
+    "ghosts",
     "crosstalk",
     "brighter_fatter",
 ]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-BAND_DEPENDENT: frozenset[Kind] = frozenset(("flat", "star_flat", "sky_modes", "sky_templates", "pixel_displacement"))
+BAND_DEPENDENT: frozenset[Kind] = frozenset(
+    ("flat", "star_flat", "sky_modes", "sky_templates", "pixel_displacement", "ghosts")
+)
 
 
 FIRST_OF_ALL, LAST_OF_ALL = 20120101, 99991231
@@ -47,6 +50,7 @@ AGE_LIMITS: dict[Kind, AgeLimit] = {
     "sky_modes": AgeLimit(warn_days=730, refuse_days=1825),
     "sky_templates": AgeLimit(warn_days=730, refuse_days=1825),
     "pixel_displacement": AgeLimit(warn_days=730, refuse_days=1825),
+    "ghosts": AgeLimit(warn_days=1825, refuse_days=7300),
 }
 """Default limits. DES renewed its master calibrations every half year; bad pixels age fastest. Crosstalk, linearity and
 brighter-fatter kernels are properties of the electronics and have no age limit."""

@@ -2,7 +2,7 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import median_filter, zoom
+from scipy.ndimage import find_objects, label, median_filter, uniform_filter, zoom
 
 from imaging.bits import BpmBit
 from imaging.masters.settings import MasterSettings
@@ -14,6 +14,15 @@ BLOCK = 64
 
 NEIGHBOURS = 31
 """Width in columns of the median filter with which column segments are compared."""
+
+BUMP_BLOCK, BUMP_SURROUNDINGS = 8, 25
+"""Side of the blocks in which tape bumps are sought; side in blocks of the median that gives their surroundings."""
+
+BUMP_AREA, BUMP_SIDE = 8, 24
+"""Least area and largest side of a tape bump, blocks."""
+
+BUMP_MARGIN = 1.3
+"""Radius that is marked, in units of that in which the response differs by the limit."""
 
 WHOLE_COLUMN = 0.9
 """Fraction of bad segments above which a column is bad entirely rather than from a pixel on."""
@@ -41,6 +50,7 @@ def find_bad_pixels(bias: FloatImage, flat: FloatImage, settings: MasterSettings
     response = flat / _surroundings(flat)
     bad[response < settings.flat_minimum] |= np.int16(BpmBit.FLAT_MIN)
     bad[response > settings.flat_maximum] |= np.int16(BpmBit.FLAT_MAX)
+    bad[_bumps(flat, settings)] |= np.int16(BpmBit.TAPEBUMP)
     blocks = _stretches(bias, settings.column_rows)
     _mark_columns(bad, bias, blocks, settings)
     in_column = (bad & int(BpmBit.BIAS_COL | BpmBit.FUNKY_COL)) != 0
@@ -52,6 +62,32 @@ def find_bad_pixels(bias: FloatImage, flat: FloatImage, settings: MasterSettings
         bad[:, :width] |= np.int16(bit)
         bad[:, bias.shape[1] - width :] |= np.int16(bit)
     return bad
+
+
+def _bumps(flat: FloatImage, settings: MasterSettings) -> NDArray[np.bool_]:
+    """Return the pixels of round regions of some tens of pixels whose response differs from their surroundings.
+
+    Tape below the silicon makes them (Flaugher et al. 2015). Edges, columns and the borders of amplifiers are longer.
+    """
+    ny, nx = flat.shape
+    blocks = np.median(flat.reshape(ny // BUMP_BLOCK, BUMP_BLOCK, nx // BUMP_BLOCK, BUMP_BLOCK), axis=(1, 3))
+    wide = median_filter(blocks, BUMP_SURROUNDINGS)
+    wide = median_filter(blocks / np.median(blocks / wide, axis=0), BUMP_SURROUNDINGS)
+    response = blocks / wide
+    response /= np.median(response, axis=0)
+    bumps = np.zeros((ny, nx), dtype=bool)
+    found, _ = label(uniform_filter(response, 3) < 1.0 - settings.bump_depth)
+    rows, columns = np.ogrid[:ny, :nx]
+    for number, part in enumerate(find_objects(found), start=1):
+        inside = found[part] == number
+        high, wide_by = inside.shape
+        if inside.sum() < BUMP_AREA or max(high, wide_by) > 2.0 * min(high, wide_by) or max(high, wide_by) > BUMP_SIDE:
+            continue
+        y, x = ((np.nonzero(inside)[k].mean() + part[k].start + 0.5) * BUMP_BLOCK - 0.5 for k in range(2))
+        radius = BUMP_MARGIN * BUMP_BLOCK * np.sqrt(inside.sum() / np.pi)
+        near = slice(max(int(y - radius), 0), int(y + radius) + 2), slice(max(int(x - radius), 0), int(x + radius) + 2)
+        bumps[near] |= np.hypot(rows[near[0]] - y, columns[:, near[1]] - x) < radius
+    return bumps
 
 
 def _surroundings(flat: FloatImage) -> FloatImage:

@@ -28,6 +28,8 @@ class MasterSettings(Settings):
     """Response relative to the surroundings below which a pixel is bad (FLAT_MIN)."""
     flat_maximum: float = Field(1.5, gt=1)
     """Response relative to the surroundings above which a pixel is bad (FLAT_MAX)."""
+    bump_depth: float = Field(0.008, gt=0, lt=1)
+    """Loss of response over some tens of pixels above which a round region is a tape bump (TAPEBUMP)."""
     hot_adu: float = Field(60.0, gt=0)
     """Bias excess over the surroundings above which a pixel is hot (BIAS_HOT)."""
     warm_adu: float = Field(12.0, gt=0)
@@ -187,3 +189,29 @@ class RepulsionSettings(Settings):
     """Error of the gains, as a fraction."""
     minimum_significance: float = Field(10.0, gt=0)
     """Least significance of the correlation of neighbours: the kernel is then known to a tenth."""
+
+
+class GhostSettings(Settings):
+    """Settings of the model of the ghosts of bright stars."""
+
+    minimum_exposures: int = Field(4, ge=2)
+    """Fewest exposures."""
+    minimum_stars: int = Field(6, ge=3)
+    """Fewest stars."""
+    faintest_mag: float = Field(10.0, gt=0)
+    """Faintest star, G."""
+    bin_pixels: int = Field(16, ge=8)
+    """Side of the bins whose medians are used, pixels."""
+    smallest_pixels: float = Field(80.0, gt=0)
+    """Smallest outer radius of a donut."""
+    largest_pixels: float = Field(1500.0, gt=0)
+    """Largest distance from a star, and largest radius of a donut."""
+    nearest_arcsec: float = Field(15.0, ge=0)
+    """Smallest distance from a star: nearer is its own light."""
+    clip_sigma: float = Field(6.0, gt=2)
+    """Clipping limit of bins: sources and trails."""
+    minimum_significance: float = Field(5.0, gt=0)
+    """Least brightness of a family in units of its error, which is found by leaving out one field
+    (star, CCD and exposure) after the other."""
+    maximum_families: int = Field(3, ge=1)
+    """Largest number of families: two of donuts, and the halo."""

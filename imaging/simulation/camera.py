@@ -168,7 +168,8 @@ def upsample(coarse: FloatArray, step: int, shape: tuple[int, int]) -> FloatImag
     return lines[i] * (1 - fi) + lines[i + 1] * fi
 
 
-def _tape_bumps(camera_seed: int, ccd: Ccd) -> tuple[FloatArray, FloatArray, FloatArray]:
+def tape_bumps(camera_seed: int, ccd: Ccd) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return x, y and radius of the places where tape below a CCD has changed its response, pixels."""
     random = random_stream(camera_seed, "tape bumps", ccd.ccdnum)
     side = random.integers(0, 2, TAPE_BUMPS)
     x = np.where(side == 0, random.uniform(30, 180, TAPE_BUMPS), random.uniform(NX - 180, NX - 30, TAPE_BUMPS))
@@ -185,7 +186,7 @@ def _flat_defects(
 
 
 def _add_defects(camera_seed: int, ccd: Ccd, image: FloatImage) -> None:
-    for x, y, size in zip(*_tape_bumps(camera_seed, ccd), strict=True):
+    for x, y, size in zip(*tape_bumps(camera_seed, ccd), strict=True):
         rows, columns = slice(int(y - 3 * size), int(y + 3 * size)), slice(max(int(x - 3 * size), 0), int(x + 3 * size))
         dy, dx = np.ogrid[rows, columns.start : min(columns.stop, NX)]
         image[rows, columns] *= 1.0 - 0.03 * np.exp(-0.5 * ((dx - x) ** 2 + (dy - y) ** 2) / (size / 2) ** 2)
@@ -229,7 +230,7 @@ def make_bad_pixels(camera_seed: int, ccd: Ccd, bias: FloatImage, flat: FloatIma
         bpm[:, side] |= np.int16(BpmBit.NEAREDGE)
     for side in (slice(0, EDGE_COLUMNS), slice(NX - EDGE_COLUMNS, NX)):
         bpm[:, side] |= np.int16(BpmBit.EDGE)
-    for x0, y0, size in zip(*_tape_bumps(camera_seed, ccd), strict=True):
+    for x0, y0, size in zip(*tape_bumps(camera_seed, ccd), strict=True):
         dy, dx = np.ogrid[: ccd.ny, :NX]
         bpm[(dx - x0) ** 2 + (dy - y0) ** 2 < size**2] |= np.int16(BpmBit.TAPEBUMP)
     return bpm

@@ -34,7 +34,13 @@ from imaging.simulation.exposures import SimulatedExposure
 from imaging.simulation.raw_headers import extension_cards
 from imaging.simulation.scene import SOURCE_KINDS, Painter, draw_scene
 from imaging.simulation.settings import SimulationSettings
-from imaging.simulation.stray_charge import add_afterglows, defer_charge, switch_columns, switching_columns
+from imaging.simulation.stray_charge import (
+    add_afterglows,
+    add_bump_glow,
+    defer_charge,
+    switch_columns,
+    switching_columns,
+)
 from imaging.simulation.streaks import add_streaks
 from imaging.simulation.streams import random_stream
 from imaging.simulation.truth import read_sky, true_geometry
@@ -142,6 +148,8 @@ def simulate_analog(job: CcdJob) -> None:
     effects = settings.effects
     if effects.afterglows_per_ccd > 0.0 and exposure.is_on_sky:
         add_afterglows(electrons, effects.afterglows_per_ccd, job.random("afterglows"))
+    if effects.bump_glow > 0.0 and exposure.is_on_sky:
+        add_bump_glow(electrons, settings.camera_seed, ccd, effects.bump_glow, job.random("bump glow"))
     altered = overflow(electrons, ccd)
     if effects.deferred_charge > 0.0:
         defer_charge(electrons, ccd, effects.deferred_charge)

@@ -9,7 +9,7 @@ from imaging.detector.ccds import SCIENCE_CCDS, format_ccd_list, science_ccd
 from imaging.errors import InputError
 from imaging.identity import check_night
 from imaging.settings import Settings
-from imaging.simulation.skies import NO_EFFECTS, SKIES, SkyEffects, SkyName
+from imaging.simulation.skies import NO_EFFECTS, SkyEffects, SkyName, named_sky
 
 
 class SimulationSettings(Settings):
@@ -17,6 +17,9 @@ class SimulationSettings(Settings):
 
     sky: SkyName = "easy"
     """Name of the sky: it sets the effects and the settings that are not given (``imaging/simulation/skies.py``)."""
+    low_latitude: bool = False
+    """Put patchy dust in front of the field, unless the effects are given; with ``crowded`` a field near the plane of
+    the Galaxy."""
     effects: SkyEffects = NO_EFFECTS
     """The effects beyond the easy sky, each with its switch."""
     seed: int = Field(1, ge=0)
@@ -117,14 +120,22 @@ class SimulationSettings(Settings):
     def _of_the_named_sky(cls, values: Any) -> Any:  # noqa: ANN401
         """Fill in what the named sky sets and the caller does not; an unknown name is refused by its field."""
         if isinstance(values, dict):
-            return {**SKIES.get(values.get("sky", "easy"), {}), **values}
+            low = values.get("low_latitude") is True
+            return {**named_sky(values.get("sky", "easy"), low_latitude=low), **values}
         return values
 
     def with_values(self, **changes: Any) -> Self:  # noqa: ANN401
         """Return a copy with some values changed; another sky replaces what the present one has set."""
         kept = self.model_dump()
-        if changes.get("sky", self.sky) != self.sky:
-            set_by_sky = {name for name, value in SKIES[self.sky].items() if getattr(self, name) == value}
+        if (changes.get("sky", self.sky), changes.get("low_latitude", self.low_latitude)) != (
+            self.sky,
+            self.low_latitude,
+        ):
+            set_by_sky = {
+                name
+                for name, value in named_sky(self.sky, low_latitude=self.low_latitude).items()
+                if getattr(self, name) == value
+            }
             unset = set(kept) - self.model_fields_set
             kept = {name: value for name, value in kept.items() if name not in set_by_sky | unset}
         return type(self).model_validate(kept | changes)

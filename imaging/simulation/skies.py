@@ -46,6 +46,8 @@ class SkyEffects(Settings):
     """Share of the exposures in the first or last light, with a steep gradient away from the Sun."""
     nebulosity_mag: float | None = None
     """Mean surface brightness of cirrus in i, magnitudes per square arcsecond; None for none."""
+    extinction_mag: float = Field(0.0, ge=0)
+    """Mean extinction in V by patchy dust in front of stars and galaxies; transients are drawn as they are seen."""
     fringe_change: float = Field(0.0, ge=0)
     """Rms amplitude of a second fringe pattern relative to the first, by changing ratios of the airglow lines."""
     cloud_structure: float = Field(0.0, ge=0)
@@ -80,6 +82,8 @@ class SkyEffects(Settings):
     """Mean number of places that glow because a star saturated there in a preceding exposure of another field."""
     switching_columns_per_ccd: float = Field(0.0, ge=0)
     """Mean number of columns that no map of bad pixels has, since they are hot in half of the exposures only."""
+    bump_glow: float = Field(0.0, ge=0, lt=0.5)
+    """Rms glow of the tape bumps in the middle, as a share of the sky; other in every exposure."""
     low_light_loss: float = Field(0.0, ge=0, lt=0.1)
     """Share of a faint signal that is lost beyond what the linearity table says."""
     movers_of_all_rates: bool = False
@@ -131,6 +135,7 @@ _HARD = _TYPICAL.with_values(
     afterglows_per_ccd=1.0,
     switching_columns_per_ccd=2.0,
     low_light_loss=0.002,
+    bump_glow=0.03,
     large_galaxies_per_ccd=0.5,
     small_variables=0.03,
 )
@@ -161,3 +166,14 @@ SKIES: Mapping[SkyName, Mapping[str, Any]] = {
 }
 """Settings that a named sky changes. ``crowded`` has 50,000 stars per CCD down to the detection limit, and
 fewer bright ones than that ratio (``stars.py``)."""
+
+LOW_LATITUDE_MAG = 1.5
+"""Mean extinction in V of a field some degrees from the plane of the Galaxy."""
+
+
+def named_sky(name: str, *, low_latitude: bool = False) -> dict[str, Any]:
+    """Return the settings that a named sky changes, with dust in front of it at low latitude; none of unknown ones."""
+    named = dict({str(sky): values for sky, values in SKIES.items()}.get(name, {}))
+    if low_latitude:
+        named["effects"] = named.get("effects", NO_EFFECTS).with_values(extinction_mag=LOW_LATITUDE_MAG)
+    return named

@@ -12,6 +12,7 @@ from imaging.detector.ccds import NX, NY, PIXEL_SCALE_ARCSEC
 from imaging.detector.distortion import seed_wcs
 from imaging.exposure import night_of
 from imaging.simulation.asteroids import Asteroids, make_asteroids
+from imaging.simulation.dust import redden
 from imaging.simulation.exposures import SimulatedExposure
 from imaging.simulation.galaxies import Galaxies, host_galaxy, make_galaxies
 from imaging.simulation.galaxy_structure import large_galaxies
@@ -138,7 +139,14 @@ def make_sky(settings: SimulationSettings, exposures: tuple[SimulatedExposure, .
         by_profile=effects.hosts_by_profile,
     )
     sky = SimulatedSky(stars, galaxies, transients, _asteroids(settings, exposures, ra, dec))
-    return _near_ccds(sky, settings.ccds, ra, dec, GHOST_MAG if effects.ghosts else -np.inf)
+    near = _near_ccds(sky, settings.ccds, ra, dec, GHOST_MAG if effects.ghosts else -np.inf)
+    return _behind_dust(near, settings) if effects.extinction_mag > 0.0 else near
+
+
+def _behind_dust(sky: SimulatedSky, settings: SimulationSettings) -> SimulatedSky:
+    """Return the sky as it is seen through the dust of the Galaxy."""
+    stars, galaxies = redden(settings.seed, settings.effects.extinction_mag, sky.stars, sky.galaxies)
+    return replace(sky, stars=stars, galaxies=galaxies)
 
 
 def host_ccd(settings: SimulationSettings) -> int:

@@ -1,4 +1,4 @@
-"""Charge that is not where the light fell: deferred charge, afterglows, columns that switch, losses at low light."""
+"""Charge that is not where the light fell: deferred, afterglows, glow, columns that switch, losses at low light."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from imaging.detector.ccds import NX, Ccd
-from imaging.simulation.camera import register_below
+from imaging.simulation.camera import register_below, tape_bumps
 from imaging.simulation.streams import random_stream
 
 FloatImage = NDArray[np.float32]
@@ -49,6 +49,31 @@ def defer_charge(electrons: FloatImage, ccd: Ccd, share_per_transfer: float) -> 
         Charge-transfer inefficiency, per row.
     """
     _defer(electrons, share_per_transfer, RELEASED, register_below(ccd))
+
+
+def add_bump_glow(electrons: FloatImage, camera_seed: int, ccd: Ccd, share: float, random: np.random.Generator) -> None:
+    """Make the tape bumps of a CCD glow, in place: each by its own amount in every exposure, with its noise.
+
+    Parameters
+    ----------
+    electrons
+        (ny, nx) float32, with the sky.
+    camera_seed, ccd
+        Seed of the camera and CCD, which say where the bumps are.
+    share
+        Rms glow in the middle of a bump, as a share of the sky.
+    random
+        Generator.
+    """
+    ny, nx = electrons.shape
+    sky = float(np.median(electrons[::16, ::16]))
+    for x, y, size in zip(*tape_bumps(camera_seed, ccd), strict=True):
+        level = share * sky * abs(random.normal())
+        rows = slice(max(int(y - 2.0 * size), 0), min(int(y + 2.0 * size), ny))
+        columns = slice(max(int(x - 2.0 * size), 0), min(int(x + 2.0 * size), nx))
+        dy, dx = np.ogrid[rows, columns]
+        glow = level * np.exp(-0.5 * ((dx - x) ** 2 + (dy - y) ** 2) / (size / 2.0) ** 2)
+        electrons[rows, columns] += (glow + np.sqrt(glow) * random.standard_normal(glow.shape)).astype(np.float32)
 
 
 def add_afterglows(electrons: FloatImage, mean_number: float, random: np.random.Generator) -> None:

@@ -32,7 +32,7 @@ from imaging.io.candidates import write_candidates
 from imaging.io.tables import write_table
 from imaging.io.truth import source_truth_path
 from imaging.schemas.truth import TRUE_SOURCES
-from imaging.simulation.exposures import PsfTruth
+from imaging.simulation.exposures import PsfTruth, SimulatedExposure
 from imaging.simulation.psf import true_psf
 from imaging.tables import make_table
 from tests.simulated_exposures import an_exposure

@@ -1,13 +1,20 @@
 """Ghosts that GalSim draws by geometrical optics: their place is found, and they become noise."""
 
+from dataclasses import replace
+
 import galsim
 import numpy as np
 import pytest
+from scipy.ndimage import label
 
+from imaging.detector.distortion import seed_wcs
 from imaging.difference.detect import BrightStars
 from imaging.difference.filter import significance
-from imaging.difference.ghosts import FAINTEST_MAG, add_ghosts
+from imaging.difference.ghost_model import GhostFamily, GhostModel, GhostSources
+from imaging.difference.ghosts import FAINTEST_MAG, add_ghosts, add_predicted_ghosts
 from imaging.difference.residual_noise import ResidualNoise
+from imaging.difference.subtract import subtract
+from imaging.numerics.robust import mad_sigma
 from tests.difference.drawn import FWHM, ROUND, SIGMA, difference_of, draw
 
 SIDE, SCALE = 480, 0.27
@@ -93,3 +100,109 @@ def test_a_transient_in_a_faint_ghost_is_still_found():
     at = np.argmax(before[395:406, 235:246])
     assert before[395:406, 235:246].flat[at] == pytest.approx(20.0, abs=3.5)
     assert after[395:406, 235:246].flat[at] > 0.6 * before[395:406, 235:246].flat[at]
+
+
+def model_of_donuts(level, error=0.0):
+    """Return the true geometry of :func:`donuts` as a calibration, for a star of unit light."""
+    radii = [gap / FOCAL_RATIO / PIXEL_MM for gap in GAPS_MM]
+    families = [
+        GhostFamily(
+            displacement=DISPLACEMENT * radius,
+            outer_pixels=radius,
+            inner_pixels=0.35 * radius,
+            level=level,
+            level_error=error,
+        )
+        for radius in radii
+    ]
+    return GhostModel(name="ghosts_r.json", band="r", families=families)
+
+
+def predicted(image, model, axes=(AXIS,), weights=(1.0,)):
+    """Return the significance before and after the prediction, the share of the weight that is left, the geometries."""
+    difference = difference_of(image)
+    unit = np.ones(difference.tiling.grid)
+    before = significance(difference.filtered, 0.0, 0.0, unit, difference.tiling)
+    weight = difference.weight.copy()
+    noise = ResidualNoise(difference.filtered, difference.weight, (0.0, 0.0), FWHM, SCALE)
+    sources = GhostSources([STAR], np.ones(1), list(axes), list(weights))
+    add_predicted_ghosts(noise, model, sources)
+    after = significance(difference.filtered, 0.0, 0.0, unit, difference.tiling)
+    return before, after, difference.weight / weight
+
+
+def false_in(score, threshold=5.0):
+    """Count separate places above the threshold, of either sign."""
+    return label(np.abs(score) > threshold)[1]
+
+
+def test_a_donut_of_which_the_image_has_a_corner_makes_no_false_detections():
+    """Rings about its centre are too short to show it; the prediction is noise where its light is."""
+    level, corner = 5.0, np.zeros((SIDE, SIDE))
+    corner[:60] = donuts(level)[330:390]  # a strip of the larger donut at the image's lower edge
+    star = (STAR[0], STAR[1] - 330.0)
+    image = np.random.default_rng(12).normal(0.0, SIGMA, (SIDE, SIDE)) + corner
+    image[60:] = np.random.default_rng(13).normal(0.0, SIGMA, (SIDE - 60, SIDE))
+    difference = difference_of(image)
+    unit = np.ones(difference.tiling.grid)
+    noise = ResidualNoise(difference.filtered, difference.weight, (0.0, 0.0), FWHM, SCALE)
+    stars = BrightStars(np.array([star[0]]), np.array([star[1]]), np.array([6.0]))
+    axis = (AXIS[0], AXIS[1] - 330.0)
+    assert false_in(significance(difference.filtered, 0.0, 0.0, unit, difference.tiling)[:60]) > 0
+    add_ghosts(noise, stars, [axis])
+    alone = false_in(significance(difference.filtered, 0.0, 0.0, unit, difference.tiling)[:60])
+    add_predicted_ghosts(noise, model_of_donuts(level), GhostSources([star], np.ones(1), [axis], [1.0]))
+    add_ghosts(noise, stars, [axis])
+    score = significance(difference.filtered, 0.0, 0.0, unit, difference.tiling)
+    assert alone > 0 and false_in(score[:60]) == 0
+
+
+def test_the_prediction_costs_nothing_where_the_ghost_is_faint_and_is_no_hole_where_it_is_bright():
+    image = np.random.default_rng(11).normal(0.0, SIGMA, (SIDE, SIDE))
+    flat = draw((SIDE, SIDE), [240.0], [240.0], [1.0])
+    mimicked = 1.0 / np.sum(flat**2) / (SIGMA / np.sqrt(np.sum(flat**2)))  # of one electron per pixel, sigma
+    *_, left = predicted(image, model_of_donuts(0.25 / mimicked))
+    assert np.array_equal(left, np.ones_like(left))
+    before, after, left = predicted(image + donuts(3.0 / mimicked), model_of_donuts(3.0 / mimicked))
+    lit = donuts(1.0) > 0.99
+    single = lit & (donuts(1.0) < 1.01)
+    assert np.median(before[single]) == pytest.approx(3.0, abs=0.15)
+    assert np.median(after[single] / before[single]) == pytest.approx(1.0 / np.sqrt(1.0 + 3.0**2), rel=0.02)
+    assert np.median(left[single]) == pytest.approx(0.1, rel=0.02)
+    assert (left[donuts(1.0) < 1e-6] == 1.0).mean() > 0.98
+
+
+def test_of_ghosts_that_cancel_only_the_uncertainty_counts():
+    image, level = np.random.default_rng(11).normal(0.0, SIGMA, (SIDE, SIDE)), 8.0
+    known, unsure = (model_of_donuts(level, error) for error in (0.0, 0.3 * level))
+    *_, alone = predicted(image, known)
+    *_, same = predicted(image, known, (AXIS, AXIS), (1.0, -1.0))
+    *_, twice = predicted(image, unsure, (AXIS, AXIS), (1.0, -1.0))
+    assert alone.min() < 0.1
+    assert same.min() > 0.999
+    lit = donuts(1.0) > 0.99
+    assert np.median(1.0 / twice[lit] - 1.0) == pytest.approx(2 * 0.09 * np.median(1.0 / alone[lit] - 1.0), rel=0.02)
+    other = (AXIS[0] - 2000.0, AXIS[1] + 1000.0)
+    *_, elsewhere = predicted(image, known, (AXIS, other), (1.0, -1.0))
+    crescent = np.abs(donuts(1.0) - donuts(1.0, other)) > 0.99
+    inside = (donuts(1.0) > 0.99) & (np.abs(donuts(1.0) - donuts(1.0, other)) < 0.01)
+    assert np.median(elsewhere[crescent]) < 0.1 and np.median(elsewhere[inside]) > 0.999
+
+
+def test_a_ghost_over_half_of_an_image_leaves_the_score_of_the_rest(truth, template):
+    """The width of the score is that of sky without noise of stars, so that more noise here is no less there."""
+    search = replace(truth.search.image, wcs=seed_wcs(10, 150.0, -20.0))  # one with an optical axis
+    ny, nx = search.pixels.shape
+    none = BrightStars(np.zeros(0), np.zeros(0), np.zeros(0))
+    family = GhostFamily(displacement=0.0, outer_pixels=600.0, inner_pixels=1.0, level=3e-8, level_error=3e-8)
+    model = GhostModel(name="ghosts_r.json", band="r", families=[family])
+    star = BrightStars(np.array([-250.0]), np.array([ny / 2]), np.array([8.0]), model)
+    plain, lit = (subtract(search, template, stars=stars) for stars in (none, star))
+    y, x = np.indices((ny, nx))
+    radius = np.hypot(x + 250.0, y - ny / 2)
+    under, beyond = (radius < 550) & (plain.score != 0), (radius > 650) & (plain.score != 0)
+    assert 0.2 < under.mean() < 0.6
+    assert mad_sigma(lit.score[under]) < 0.6 * mad_sigma(plain.score[under])
+    ratio = lit.score[beyond] / plain.score[beyond]
+    assert np.median(ratio) == pytest.approx(1.0, abs=0.015)
+    assert lit.quality["score_noise_width"] == pytest.approx(1.0, abs=0.02)

@@ -37,14 +37,14 @@ def test_masters_of_a_night(asked):
     assert asked == [("build-calibrations", {"night": 20240510, "ccds": (3, 5, 6, 7)})]
 
 
-@pytest.mark.parametrize("command", ["build-sky-modes", "build-star-flat", "build-pixel-displacement"])
+@pytest.mark.parametrize("command", ["build-sky-modes", "build-star-flat", "build-pixel-displacement", "build-ghosts"])
 def test_exposures_are_found_by_their_products(asked, command):
     words = [command, "1300001", "1300002", "--epoch", "y12", "--rnum", "4", "--pnum", "5"]
     assert main.run(words) == 0
     assert asked == [(command, {"expnums": (1300001, 1300002), "epoch": "y12"})]
 
 
-@pytest.mark.parametrize("command", ["build-sky-modes", "build-star-flat", "build-pixel-displacement"])
+@pytest.mark.parametrize("command", ["build-sky-modes", "build-star-flat", "build-pixel-displacement", "build-ghosts"])
 def test_exposures_of_an_era_are_found_by_band_and_night(asked, command):
     words = [command, "--epoch", "y12", "--rnum", "4", "--pnum", "5", "--to", "20240601", "--from"]
     assert main.run([*words, "20240501", "--band", "i"]) == 0

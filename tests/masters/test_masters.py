@@ -237,3 +237,24 @@ def test_the_library_takes_new_masters_and_keeps_what_it_had(tmp_path):
 
 def test_an_empty_library_is_begun(tmp_path):
     assert build(Site.at(tmp_path), [33]).find("bad_pixels", flat_exposure(1), 33).is_file()
+
+
+def test_tape_bumps_of_the_flat_are_marked_and_nothing_else():
+    random, (x, y, size) = np.random.default_rng(4), (150.0, 500.0, 34.0)
+    rows, columns = np.ogrid[:1024, :2048]
+    flat = 1.0 + 0.1 * (columns / 2048 - 0.5) * np.ones((1024, 1)) + 0.004 * np.sin(np.hypot(rows, columns) / 30.0)
+    flat[:, 1024:] *= 1.006
+    edge = np.minimum(np.arange(2048), 2047 - np.arange(2048))
+    flat *= 1.0 + 0.15 * np.exp(-edge / 8.0) - 0.03 * np.exp(-edge / 25.0)
+    flat[:, 700] *= 0.3
+    flat[800:808, 1500:1900] *= 0.9  # a scratch
+    flat += random.normal(0.0, 0.006, flat.shape)
+    disc = np.hypot(columns - x, rows - y)
+    bumpy = flat * (1.0 - 0.03 * np.exp(-0.5 * (disc / (size / 2.0)) ** 2))
+    plain, found = (
+        find_bad_pixels(np.zeros((1024, 2048), np.float32), image.astype(np.float32), SETTINGS) & int(BpmBit.TAPEBUMP)
+        for image in (flat, bumpy)
+    )
+    assert not plain.any()
+    assert (found[disc < size] != 0).mean() > 0.9
+    assert not found[disc > 1.5 * size].any()

@@ -251,7 +251,7 @@ def test_what_is_not_certain_is_refused_by_name_and_nothing_is_written(tmp_path,
     refused(import_files(write_defects(tmp_path / "b.ecsv", [(5, 5, 1, 1)], INSTRUME="HSC")), "INSTRUME = HSC")
     refused(import_files(write_defects(tmp_path / "c.ecsv", [(5, 5, 1, 1)], DETECTOR=34)), "contradicts CALIB_ID")
     nameless = write_survey(tmp_path / "nameless.fits", image, FILTER="i", **cards)
-    for kind in ("crosstalk", "pixel_displacement"):
+    for kind in ("crosstalk", "pixel_displacement", "ghosts"):
         refused(import_files(nameless, "--kind", kind), f"the kind {kind} is not read from FITS files")
     (tmp_path / "notes.txt").write_text("a list of things\n")
     refused(import_files(tmp_path / "notes.txt"), "notes.txt", "unknown meaning")

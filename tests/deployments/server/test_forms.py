@@ -77,6 +77,7 @@ REFUSED = [
     ("build-sky-modes", {"exposures": [], "epoch": "y4"}, "exposures"),
     ("build-star-flat", {"exposures": [EXPOSURE], "epoch": ""}, "epoch"),
     ("build-pixel-displacement", {"exposures": [], "epoch": "y4"}, "exposures"),
+    ("build-ghosts", {"exposures": [], "epoch": "y4"}, "exposures"),
     ("reference-catalogue", {"sources": []}, "sources"),
     ("housekeeping", {"intermediate_days": -1}, "intermediate_days"),
     ("housekeeping", {"scratch_days": -0.5}, "scratch_days"),
