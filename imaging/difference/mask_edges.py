@@ -25,6 +25,22 @@ PIECE_FWHM, LEAST_AREA = 16.0, 12.0
 of signal to noise 100 fills a quarter of that."""
 
 
+def add_halos(noise: ResidualNoise, mask: MaskImage, error: float) -> None:
+    """Add a fraction of the template's flux to the noise in the halos of saturated stars, in place.
+
+    Parameters
+    ----------
+    noise
+        Noise of the difference.
+    mask
+        (ny, nx) int16, mask of the difference.
+    error
+        The fraction.
+    """
+    rows, columns = np.nonzero(((mask & np.int16(MaskBit.STAR)) != 0) & (noise.filtered.norm > 0))
+    noise.add(rows, columns, (error * noise.filtered.template_flux[rows, columns].astype(float)) ** 2)
+
+
 def add_mask_edges(noise: ResidualNoise, mask: MaskImage) -> int:
     """Raise the noise of a difference along the masks of saturated stars, in place.
 

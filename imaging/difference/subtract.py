@@ -12,7 +12,7 @@ from imaging.difference.clouds import correct_search
 from imaging.difference.detect import BrightStars, stars_of_template
 from imaging.difference.filter import FilteredDifference, matched_filter, measure_scale_error, significance
 from imaging.difference.ghosts import add_ghosts
-from imaging.difference.mask_edges import add_mask_edges
+from imaging.difference.mask_edges import add_halos, add_mask_edges
 from imaging.difference.masks import usable
 from imaging.difference.noise import lag_one, noise_width, predicted_weight
 from imaging.difference.pair import Pair, prepare_pair
@@ -224,6 +224,7 @@ def _errors(
     pixel_arcsec = float(np.sqrt(search.wcs.pixel_area_arcsec2(nx / 2, ny / 2)))
     noise = ResidualNoise(filtered, weight, (0.0, 0.0), search.psf.fwhm_pixels, pixel_arcsec)
     add_motions(noise, matched.shifts.moved)
+    add_halos(noise, matched.mask, settings.masks.halo_error)
     scale_error = _scale_error(matched, filtered, settings)
     noise = replace(noise, errors=(scale_error, matched.shifts.rms_after_pixels))
     add_border_residuals(noise, matched.beyond)
