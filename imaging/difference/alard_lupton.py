@@ -7,12 +7,11 @@ import numpy as np
 import sep
 from numpy.typing import NDArray
 
-from imaging.bits import MaskBit
 from imaging.difference.basis import KernelBasis, delta_basis, gaussian_basis
 from imaging.difference.convolve import convolve_varying
 from imaging.difference.coverage import coverage_of, missing_input_error
 from imaging.difference.kernel import MatchingKernel, term_powers
-from imaging.difference.masks import difference_mask, kernel_radius, share_beyond, usable
+from imaging.difference.masks import difference_mask, halos, kernel_radius, share_beyond, usable
 from imaging.difference.matching import KernelMatch, find_kernel, find_shifts
 from imaging.difference.noise import TileNoise, tile_correlation, tile_noise, whiten
 from imaging.difference.pair import Pair, Side, typical_variances
@@ -93,8 +92,7 @@ def match_alard_lupton(pair: Pair, settings: SubtractionSettings, times: StepTim
         radius = kernel_radius(centre, settings.masks.kernel_share) if convolved == "template" else 0
         model_error = _model_error(pair, match, radius)
     with times.step("background"):
-        halo = (mask & np.int16(MaskBit.STAR)) != 0
-        plain = subtract_mesh(plain, good, model, sigma, settings.noise.background_mesh_pixels, halo)
+        plain = subtract_mesh(plain, good, model, sigma, settings.noise.background_mesh_pixels, halos(mask))
     with times.step("whitening"):
         noise = _noise(pair, match, convolved, good, variances, tiling, settings)
         image = whiten(plain, good, noise, tiling)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imaging.bits import MaskBit
+from imaging.difference.masks import halos
 from imaging.difference.residual_noise import ResidualNoise
 from imaging.difference.star_surroundings import RING_AREA, typical_in_pieces
 from imaging.image import MaskImage
@@ -37,7 +38,7 @@ def add_halos(noise: ResidualNoise, mask: MaskImage, error: float) -> None:
     error
         The fraction.
     """
-    rows, columns = np.nonzero(((mask & np.int16(MaskBit.STAR)) != 0) & (noise.filtered.norm > 0))
+    rows, columns = np.nonzero(halos(mask) & (noise.filtered.norm > 0))
     noise.add(rows, columns, (error * noise.filtered.template_flux[rows, columns].astype(float)) ** 2)
 
 

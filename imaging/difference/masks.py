@@ -87,6 +87,11 @@ def usable(mask: MaskImage) -> NDArray[np.bool_]:
     return (mask & np.int16(int(NOT_SEARCHED))) == 0
 
 
+def halos(mask: MaskImage) -> NDArray[np.bool_]:
+    """Return which pixels of a difference lie in the halo of a saturated star."""
+    return (mask & np.int16(MaskBit.STAR)) != 0
+
+
 @numba.njit(cache=True)
 def _flood(seeds: MaskImage, model: FloatImage, level: np.float32, step: np.float32) -> None:
     """Spread non-zero seeds to all pixels above a level that are reached without a rise of more than one step."""

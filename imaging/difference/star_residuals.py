@@ -16,6 +16,7 @@ from imaging.image import FloatImage
 from imaging.templates.relative import find_bright_sources
 
 FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
 
 MIN_SNR = 30.0
 """Lowest signal to noise of a star, in the flux that was subtracted: a sixth of it, which a badly focused image leaves
@@ -86,7 +87,7 @@ def add_edge_residuals(noise: ResidualNoise) -> None:
             noise.add(rows, columns, max(float(np.quantile(needed, SHARE)), 0.0) * light**2)
 
 
-def add_star_residuals(noise: ResidualNoise, model: FloatImage) -> FloatArray:
+def add_star_residuals(noise: ResidualNoise, model: FloatImage, halo: BoolArray | None = None) -> FloatArray:
     """Add the residuals of bright stars to the noise of a difference, in place.
 
     Parameters
@@ -95,6 +96,8 @@ def add_star_residuals(noise: ResidualNoise, model: FloatImage) -> FloatArray:
         The noise, and the errors that are known already.
     model
         (ny, nx) float32, the matched template.
+    halo
+        (ny, nx) bool, halos of saturated stars: what they leave there is not that of the stars in them.
 
     Returns
     -------
@@ -103,6 +106,8 @@ def add_star_residuals(noise: ResidualNoise, model: FloatImage) -> FloatArray:
     """
     x, y, flux = _stars(noise.filtered, model)
     measured = noise.filtered.norm[y, x] > 0
+    if halo is not None:
+        measured &= ~halo[y, x]
     if measured.sum() < GROUP:
         return np.zeros(EDGES.size - 1)
     number = int(measured.sum())

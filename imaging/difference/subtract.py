@@ -13,7 +13,7 @@ from imaging.difference.detect import BrightStars, stars_of_template
 from imaging.difference.filter import FilteredDifference, matched_filter, measure_scale_error, significance
 from imaging.difference.ghosts import add_ghosts
 from imaging.difference.mask_edges import add_halos, add_mask_edges
-from imaging.difference.masks import usable
+from imaging.difference.masks import halos, usable
 from imaging.difference.noise import lag_one, noise_width, predicted_weight
 from imaging.difference.pair import Pair, prepare_pair
 from imaging.difference.records import Difference, Matched
@@ -229,7 +229,7 @@ def _errors(
     noise = replace(noise, errors=(scale_error, matched.shifts.rms_after_pixels))
     add_border_residuals(noise, matched.beyond)
     add_edge_residuals(noise)
-    add_star_residuals(noise, matched.model)
+    add_star_residuals(noise, matched.model, halos(matched.mask))
     _add_surroundings(noise, matched, *images, stars)
     _scale_noise(filtered, weight, 1.0 / widths, matched.tiling)
     return scale_error, *_score(matched, filtered, scale_error, settings)
