@@ -89,6 +89,7 @@ FIGURES = (
     Figure("chi-square of the kernel fit from 1", "chi-square of the kernel fit, median distance from 1"),
     Figure("fakes found unflagged, S/N 8 to 12, %", "detected fakes of S/N 8 to 12 without a flag", least=True),
     Figure("fakes found unflagged, S/N 50 and more, %", "detected fakes of S/N 50 to inf without a flag", least=True),
+    Figure("pixels masked by light of bright stars, %", "pixels masked by the light of bright stars alone"),
     Figure("searched share of the pixels, %", "searched share of the pixels", least=True),
     Figure("rank of the kilonova, worst night", "rank of the kilonova, worst night"),
     Figure("false among the first 20, worst night", "false among the first 20, worst night"),

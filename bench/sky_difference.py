@@ -13,6 +13,7 @@ from scipy.stats import poisson
 
 from bench.report import Row, at_least, at_most
 from bench.sky_goals import GOALS, Family, Goals
+from bench.sky_masks import masked_by_light, satellites_near
 from bench.sky_night import EXPLODING, STEADY, SkyNight
 from bench.sky_single_epoch import adopted_zeropoints
 from blocks.site import Site
@@ -66,6 +67,8 @@ class Collected:
         Pull, expected signal to noise and whether unflagged of fakes on good pixels: (n, 3).
     searched
         Share of the pixels that are searched.
+    masked
+        Share of them that only the light of bright stars masks.
     wanted
         Number of CCDs that should have a difference.
     """
@@ -80,6 +83,7 @@ class Collected:
     pulls: list[FloatArray] = field(default_factory=list)
     fakes: list[FloatArray] = field(default_factory=list)
     searched: list[float] = field(default_factory=list)
+    masked: list[float] = field(default_factory=list)
     wanted: int = 0
 
 
@@ -147,6 +151,9 @@ def _compare(
     collected.searched.append(float((image.pixels.weight > 0).mean()))
     mag, (zeropoint_mag, zeropoint_error_mag) = column(truth, "mag"), adopted_zeropoints(night, expnum)[ccd]
     flux = 10 ** (0.4 * (zeropoint_mag - mag))
+    search = read_planes(product("immask.fits"), ["MSK"])[0]["MSK"]
+    satellites = satellites_near(night, (expnum, ccd), templates, image.wcs)
+    collected.masked.append(masked_by_light(image.pixels.mask, search, satellites))
     alone = _others(x, y, x[changing], y[changing]) > ALONE_PIXELS
     stars = (kind == "star") & (mag > 16) & (mag < 18) & ~column(truth, "is_saturated").astype(bool) & alone
     forced = measure_forced(image, x[stars], y[stars], DetectionSettings(), template_flux)
@@ -288,7 +295,8 @@ def rows_of(collected: Collected, label: str, seeds: Sequence[int], goals: Goals
         lost = rate_of(int((inside == 0).sum()), inside.size, 1.0 - goal / 100.0)
         name = f"{label}: detected fakes of S/N {low:g} to {high:g} without a flag"
         rows.append(at_least(name, None if lost is None else 100 * (1 - lost), "%", goal, n=inside.size, seeds=seeds))
-    searched = 100 * float(np.mean(collected.searched)) if collected.searched else None
+    searched, masked = (100 * float(np.mean(part)) if part else None for part in (collected.searched, collected.masked))
+    rows.append(off("pixels masked by the light of bright stars alone", masked, goals.masked_percent, n, "%"))
     return [*rows, Row(f"{label}: searched share of the pixels", searched, "%", n=n, seeds=tuple(seeds))]
 
 

@@ -41,6 +41,8 @@ class Goals:
         Mean pull of true transients, and distance of the ratio of their fluxes from one.
     faint_percent, bright_percent
         Fakes of S/N 8 to 12, and from 50 on, that are found without a flag.
+    masked_percent
+        Pixels that halos, ghosts and spikes mask, beyond those that are saturated, bad or without a template.
     rank, false_first, real_share
         Rank of the kilonova, false ones among the first candidates, real ones of the sure candidates.
     """
@@ -61,6 +63,7 @@ class Goals:
     ratio_percent: float = 0.2
     faint_percent: float = 99.0
     bright_percent: float = 99.9
+    masked_percent: float = 2.0
     rank: float = 3.0
     false_first: float = 1.0
     real_share: float = 0.9

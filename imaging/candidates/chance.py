@@ -1,7 +1,8 @@
-"""Detections of one exposure that noise alone explains, and which candidates are left without them.
+"""Detections of one exposure that noise or a residual explains, and which candidates are left without them.
 
 A search tests as many independent places as fit into the image, so peaks of noise exceed five sigma about once per CCD.
-A source in two exposures cannot be one: two peaks fall on the same place once in a million CCDs.
+A source in two exposures cannot be one: two peaks fall on the same place once in a million CCDs. Residuals of stars
+and other light seldom do, as the next exposure has another pointing and seeing.
 """
 
 import numpy as np
@@ -23,10 +24,11 @@ TYPICAL_PEAKS = 1.0
 
 
 def without_chance(ranked: pa.Table, forced: pa.Table, footprints: Footprints, settings: AssociateSettings) -> pa.Table:
-    """Leave out the candidates that are one detection and that noise alone explains.
+    """Leave out the candidates that are one detection and that noise or a residual explains.
 
     A lone detection stays if its signal to noise reaches what noise rarely exceeds in its image, or if that of the
-    night's photometry at its place does, of all exposures in one band or, with a flat spectrum, in all bands.
+    night's photometry at its place does, of all exposures in one band or, with a flat spectrum, in all bands. Its
+    probability to be real, if known, must not be low.
 
     Parameters
     ----------
@@ -37,7 +39,7 @@ def without_chance(ranked: pa.Table, forced: pa.Table, footprints: Footprints, s
     footprints
         CCD images of the night.
     settings
-        The expected number of peaks of noise that stay per image.
+        The expected number of peaks of noise that stay per image, and the lowest probability.
 
     Returns
     -------
@@ -50,6 +52,7 @@ def without_chance(ranked: pa.Table, forced: pa.Table, footprints: Footprints, s
     own = column(ranked, "snr_best").astype(float)
     limit = _thresholds(ranked, footprints, settings.chance_per_ccd)
     kept = ~lone | (np.fmax(own, _combined_snr(ranked, forced, footprints)) >= limit)
+    kept &= ~(lone & (column(ranked, "probability_real").astype(float) < settings.lone_probability))
     left = ranked.filter(pa.array(kept))
     return with_columns(left, rank=np.arange(1, left.num_rows + 1))
 

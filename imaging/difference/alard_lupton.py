@@ -11,7 +11,7 @@ from imaging.difference.basis import KernelBasis, delta_basis, gaussian_basis
 from imaging.difference.convolve import convolve_varying
 from imaging.difference.coverage import coverage_of, missing_input_error
 from imaging.difference.kernel import MatchingKernel, term_powers
-from imaging.difference.masks import difference_mask, kernel_radius, share_beyond, usable
+from imaging.difference.masks import difference_mask, halos, kernel_radius, share_beyond, usable
 from imaging.difference.matching import KernelMatch, find_kernel, find_shifts
 from imaging.difference.noise import TileNoise, tile_correlation, tile_noise, whiten
 from imaging.difference.pair import Pair, Side, typical_variances
@@ -92,7 +92,7 @@ def match_alard_lupton(pair: Pair, settings: SubtractionSettings, times: StepTim
         radius = kernel_radius(centre, settings.masks.kernel_share) if convolved == "template" else 0
         model_error = _model_error(pair, match, radius)
     with times.step("background"):
-        plain = subtract_mesh(plain, good, model, sigma, settings.noise.background_mesh_pixels)
+        plain = subtract_mesh(plain, good, model, sigma, settings.noise.background_mesh_pixels, halos(mask))
     with times.step("whitening"):
         noise = _noise(pair, match, convolved, good, variances, tiling, settings)
         image = whiten(plain, good, noise, tiling)
@@ -147,7 +147,9 @@ def with_stamps_for(broad_fwhm: float, settings: KernelSettings) -> KernelSettin
     return settings.with_values(stamp_half_width=max(settings.stamp_half_width, half))
 
 
-def subtract_mesh(plain: FloatImage, good: BoolImage, model: FloatImage, sigma: float, mesh: int) -> FloatImage:
+def subtract_mesh(
+    plain: FloatImage, good: BoolImage, model: FloatImage, sigma: float, mesh: int, halo: BoolImage | None = None
+) -> FloatImage:
     """Subtract the residual background, measured on a mesh of pixels without bright sources.
 
     On images of few cells, the median filter of the mesh leaves what turns within three of them, such as moonlight or
@@ -165,12 +167,17 @@ def subtract_mesh(plain: FloatImage, good: BoolImage, model: FloatImage, sigma: 
         Noise of a pixel, electrons.
     mesh
         Mesh size, pixels, at most the image's; the difference is unchanged if it is zero.
+    halo
+        (ny, nx) bool, halos of saturated stars: there sources are what is brighter than the light around them.
     """
     if mesh == 0:
         return plain
-    masked = ~good | (model > np.float32(3.0 * sigma))
     width, height = (min(mesh, n) for n in plain.shape[::-1])
     contiguous = np.ascontiguousarray(plain)
+    masked = ~good | (model > np.float32(3.0 * sigma))
+    if halo is not None and halo.any():
+        own = sep.Background(np.ascontiguousarray(model), mask=~good, bw=width, bh=height, fw=3, fh=3)
+        masked &= ~(good & halo & (model - own.back(dtype=np.float32) < np.float32(3.0 * sigma)))
     level = sep.Background(contiguous, mask=masked, bw=width, bh=height, fw=3, fh=3).back(dtype=np.float32)
     if FEW_CELLS[0] * FINE_MESH <= min(plain.shape) < FEW_CELLS[1] * mesh:
         fine = sep.Background(contiguous, mask=masked, bw=FINE_MESH, bh=FINE_MESH, fw=1, fh=1).back(dtype=np.float32)

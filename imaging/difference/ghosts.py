@@ -4,16 +4,19 @@ Light that the CCD reflects, and then a surface at a distance t in front of it, 
 radius t / F at the focal ratio F, displaced by 2 t times the slope of the chief ray, which is proportional to the
 distance from the optical axis (geometrical optics; Kent 2013, arXiv:1309.5365). So the donut of radius R of a star at d
 from the axis is centred at c R d from the star, with one number c for all surfaces and stars. It is the one for which
-rings about these centres are brightest or darkest. Radii, edges and brightnesses of the ghosts need not be known: the
-typical significance in every ring raises the noise. A template with another pointing sees the star at another distance
-from its axis and has the donut elsewhere, so that the rings of every image are looked at. A calibration predicts the
-light of every donut, also where rings are too short to show it; the rings then show what it does not know.
+rings about these centres are brightest or darkest. The rim of the donut's hole has the same centre and a radius e R, so
+that it is found as a ghost of the displacement c / e, in another fit. Radii, edges and brightnesses of the ghosts need
+not be known: the typical significance in every ring, and in every piece of it, raises the noise. A template with
+another pointing sees the star at another distance from its axis and has the donut elsewhere, so that the rings of every
+image are looked at. A calibration predicts the light of every donut, also where rings are too short to show it; the
+rings then show what it does not know.
 """
 
 import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +25,7 @@ from scipy.ndimage import uniform_filter
 from imaging.difference.detect import BrightStars
 from imaging.difference.ghost_model import GhostModel, GhostSources, predicted_ghosts
 from imaging.difference.residual_noise import ResidualNoise
-from imaging.difference.star_surroundings import RING_AREA, typical_in_rings
+from imaging.difference.star_surroundings import RING_AREA, typical_in_pieces, typical_in_rings
 from imaging.difference.tiles import bands
 from imaging.image import FloatImage
 
@@ -42,6 +45,9 @@ INNER_ARCSEC = 15.0
 LARGEST_SHIFT = 0.7
 """Largest displacement of a ghost in units of its radius, at the star that is farthest from the axis."""
 
+RIMS = 2
+"""Number of displacements sought, one after the other: that of the outer rims and that of the holes."""
+
 STRIDE, FIT_STRIDE = 3, 6
 """Every so-manieth pixel is measured, and used in the fit."""
 
@@ -51,8 +57,16 @@ CLIP_SIGMA = 5.0
 PLATEAU = 9
 """Side of the square, in steps of the fit, whose mean is taken out: a donut's hole is not centred as its edge is."""
 
-FIT_RINGS = ((24.0, 33), (10.0, 9), (5.0, 9))
-"""Width of the rings in pixels and number of displacements tried, coarse to fine."""
+PIECE_FWHM = 48.0
+"""Length of a piece of a ring in FWHM: a transient fills a tenth. Where the search image and a template have the donut
+elsewhere, a crescent is left that fills a part of several rings."""
+
+FIT_RINGS = ((10.0, 89), (10.0, 9), (5.0, 9))
+"""Width of the rings in pixels and number of displacements tried, coarse to fine. In wider rings a crescent of one sign
+and one of the other cancel; neighbouring displacements move the rim of the largest ghost by 24 pixels at first."""
+
+FIT_PEAKS = 2
+"""Number of the most significant displacements that are followed from coarse to fine."""
 
 LEAST_SIGMA = 10.0
 """Least significance of the rings, in units of the scatter of their chi-square."""
@@ -140,61 +154,125 @@ def add_ghosts(noise: ResidualNoise, stars: BrightStars, axes: Sequence[tuple[fl
     Returns
     -------
     geometries
-        The fitted geometry, for every image whose ghosts are elsewhere; none if no star is bright enough or no ghost
-        is seen.
+        The fitted geometry of the rims, for every image whose ghosts are elsewhere, the most significant first; none if
+        no star is bright enough or no ghost is seen.
     """
     bright = stars.mag < FAINTEST_MAG
     places = list(zip(stars.x[bright].tolist(), stars.y[bright].tolist(), strict=True))
     growth = 10 ** (0.2 * (REACH_MAG - stars.mag[bright]))
     reach = (np.minimum(REACH_ARCSEC * growth, MAX_REACH_ARCSEC) / noise.pixel_scale_arcsec).tolist()
-    inner, width = INNER_ARCSEC / noise.pixel_scale_arcsec, noise.fwhm_pixels
-    geometries = _fit(noise, places, reach, axes, inner)
-    area = max(RING_AREA * width**2 / STRIDE**2, 1.0)
-    for geometry, (star, outer) in itertools.product(geometries, zip(places, reach, strict=True)):
-        rows, columns = _sample(noise.filtered.norm, STRIDE)
-        radius = geometry.radius(star, columns - star[0], rows - star[1])
-        inside = (radius > inner) & (radius < outer)
-        if not inside.any():
-            continue
-        _, significance = noise.measured_at(rows[inside], columns[inside])
-        ring = ((radius[inside] - inner) / width).astype(np.int64)
-        excess = typical_in_rings(ring, np.abs(significance), area)
-        if (excess > 1.0).any():
-            _raise_rings(noise, geometry, star, inner, excess)
+    inner = INNER_ARCSEC / noise.pixel_scale_arcsec
+    if not places:
+        return []
+    geometries: list[GhostGeometry] = []
+    for _ in range(RIMS):
+        found = _fit(noise, places, reach, axes, inner)
+        _raise_ghosts(noise, found, places, reach, inner)
+        geometries += found
+        if not found:
+            break
     return geometries
 
 
-def _raise_rings(
-    noise: ResidualNoise, geometry: GhostGeometry, star: tuple[float, float], inner: float, excess: FloatArray
+def _raise_ghosts(
+    noise: ResidualNoise,
+    geometries: Sequence[GhostGeometry],
+    places: Sequence[tuple[float, float]],
+    reach: Sequence[float],
+    inner: float,
 ) -> None:
-    """Raise the noise in the rings of one star by their excess; in bands, so that no further image is in memory."""
+    """Raise the noise in the rings of all stars by their typical significance, and by that of pieces of rings."""
+    width = noise.fwhm_pixels
+    area = max(RING_AREA * width**2 / STRIDE**2, 1.0)
+    for geometry, (star, outer) in itertools.product(geometries, zip(places, reach, strict=True)):
+        rows, columns = _sample(noise.filtered.norm, STRIDE)
+        dx, dy = columns.astype(float) - star[0], rows.astype(float) - star[1]
+        radius = geometry.radius(star, dx, dy)
+        inside = (radius > inner) & (radius < outer)
+        if not inside.any():
+            continue
+        rings = _Rings(inner, width, int((outer - inner) / width) + 1)
+        _, significance = noise.measured_at(rows[inside], columns[inside])
+        ring = rings.ring(radius[inside])
+        excess = typical_in_rings(ring, np.abs(significance), area)
+        piece = rings.piece(ring, dx[inside], dy[inside])
+        found = typical_in_pieces(piece, np.abs(significance) / excess[ring], area)
+        factor = np.ones(rings.n_pieces)
+        factor[: found.size] = found
+        factor[: rings.first[excess.size]] *= np.repeat(excess, rings.number[: excess.size])
+        if (factor > 1.0).any():
+            _raise_rings(noise, geometry, star, rings, factor)
+
+
+@dataclass(frozen=True)
+class _Rings:
+    """Rings about the centres of the ghosts of a star, each cut into pieces.
+
+    ``inner`` is the radius of the first one, ``width`` that of all of them, pixels, ``n_rings`` their number.
+    """
+
+    inner: float
+    width: float
+    n_rings: int
+
+    @cached_property
+    def number(self) -> IntArray:
+        """(n_rings,) number of the pieces of each."""
+        length = 2.0 * np.pi * (self.inner / self.width + np.arange(self.n_rings))
+        return np.maximum(length / PIECE_FWHM, 1.0).astype(np.int64)
+
+    @cached_property
+    def first(self) -> IntArray:
+        """(n_rings + 1,) number of the first piece of each, and that of all pieces."""
+        return np.append(0, np.cumsum(self.number))
+
+    @property
+    def n_pieces(self) -> int:
+        """Number of all pieces."""
+        return int(self.first[-1])
+
+    def ring(self, radius: FloatArray) -> IntArray:
+        """Return the rings at some radii, which may be too small or too large."""
+        return np.floor((radius - self.inner) / self.width).astype(np.int64)
+
+    def piece(self, ring: IntArray, dx: FloatArray, dy: FloatArray) -> IntArray:
+        """Return the pieces of rings at some distances from the star."""
+        turn = np.arctan2(dy, dx) / (2.0 * np.pi) + 0.5
+        within = (turn * self.number[ring]).astype(np.int64)
+        return self.first[ring] + np.minimum(within, self.number[ring] - 1)
+
+
+def _raise_rings(
+    noise: ResidualNoise, geometry: GhostGeometry, star: tuple[float, float], rings: _Rings, factor: FloatArray
+) -> None:
+    """Raise the noise by a factor in each piece; in bands, so that no further image is in memory."""
     norm = noise.filtered.norm
     ny, nx = norm.shape
+    raised = np.maximum.reduceat(factor, rings.first[:-1]) > 1.0
     for band in bands(ny - 2):
         dy, dx = np.mgrid[band.start + 1 : band.stop + 1, 1 : nx - 1]
-        radius = geometry.radius(star, dx - star[0], dy - star[1])
-        ring = np.floor((radius - inner) / noise.fwhm_pixels).astype(np.int64)
-        factor = np.where((ring >= 0) & (ring < excess.size), excess[np.clip(ring, 0, excess.size - 1)], 1.0)
-        more = (factor > 1.0) & (norm[dy, dx] > 0)
-        rows, columns = dy[more], dx[more]
+        ring = rings.ring(geometry.radius(star, dx - star[0], dy - star[1]))
+        in_rings = (ring >= 0) & (ring < rings.n_rings) & (norm[dy, dx] > 0)
+        in_rings[in_rings] = raised[ring[in_rings]]
+        rows, columns = dy[in_rings], dx[in_rings]
+        own = factor[rings.piece(ring[in_rings], columns.astype(float) - star[0], rows.astype(float) - star[1])]
+        rows, columns, own = rows[own > 1.0], columns[own > 1.0], own[own > 1.0]
         variance, _ = noise.measured_at(rows, columns)
-        noise.add(rows, columns, (factor[more] ** 2 - 1.0) * variance)
+        noise.add(rows, columns, (own**2 - 1.0) * variance)
 
 
 def _fit(
     noise: ResidualNoise,
-    places: list[tuple[float, float]],
-    reach: list[float],
+    places: Sequence[tuple[float, float]],
+    reach: Sequence[float],
     axes: Sequence[tuple[float, float]],
     inner: float,
 ) -> list[GhostGeometry]:
     """Find the displacement for which rings about the ghosts' centres are most significant; empty if none is."""
-    if not places:
-        return []
     rows, columns = _sample(noise.filtered.norm, FIT_STRIDE)
     significance = _without_plateaus(noise, rows, columns)
-    farthest = max(math.dist(place, axes[0]) for place in places)
-    best, step, sigma = 0.0, 2.0 * LARGEST_SHIFT / max(farthest, 1.0), 0.0
+    farthest = max(*(math.dist(place, axes[0]) for place in places), 1.0)
+    step, sigma = 2.0 * LARGEST_SHIFT / farthest, 0.0
     apart = _apart(axes, SAME_PLACE * noise.fwhm_pixels / (max(reach) * 0.5 * step))
     samples = []
     for star, outer in zip(places, reach, strict=True):
@@ -202,13 +280,18 @@ def _fit(
         distance = np.hypot(dx, dy)
         near = (distance > inner) & (distance < outer)  # the same pixels for every displacement
         samples += [(axis, star, dx[near], dy[near], significance[near]) for axis in apart]
+    peaks = [0.0]
     for width, number in FIT_RINGS:
-        tried = best + step * np.linspace(-0.5, 0.5, number)
-        gains = [_gain(float(c), samples, width) for c in tried]
-        best, sigma = float(tried[int(np.argmax(gains))]), max(gains)
+        tried = np.add.outer(peaks, step * np.linspace(-0.5, 0.5, number)).ravel()
+        gains = np.array([_gain(float(c), samples, width) for c in tried])
+        around = np.pad(gains, 1, constant_values=-np.inf)
+        highest = np.flatnonzero((gains >= around[:-2]) & (gains >= around[2:]))
+        highest = highest[np.argsort(-gains[highest])][:FIT_PEAKS]
+        peaks, sigma = tried[highest].tolist(), float(gains[highest[0]])
         step = 3.0 * step / (number - 1)
     if sigma < LEAST_SIGMA:
         return []
+    best = peaks[0]
     apart = _apart(axes, SAME_PLACE * noise.fwhm_pixels / (max(reach) * max(abs(best), 1e-9)))
     return [GhostGeometry(axis, best) for axis in apart]
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imaging.bits import MaskBit
+from imaging.difference.masks import halos
 from imaging.difference.residual_noise import ResidualNoise
 from imaging.difference.star_surroundings import RING_AREA, typical_in_pieces
 from imaging.image import MaskImage
@@ -23,6 +24,22 @@ STRIPS = 3
 PIECE_FWHM, LEAST_AREA = 16.0, 12.0
 """Side of the squares that cut a strip into pieces, in FWHM, and least area of a piece, in FWHM squared: a transient
 of signal to noise 100 fills a quarter of that."""
+
+
+def add_halos(noise: ResidualNoise, mask: MaskImage, error: float) -> None:
+    """Add a fraction of the template's flux to the noise in the halos of saturated stars, in place.
+
+    Parameters
+    ----------
+    noise
+        Noise of the difference.
+    mask
+        (ny, nx) int16, mask of the difference.
+    error
+        The fraction.
+    """
+    rows, columns = np.nonzero(halos(mask) & (noise.filtered.norm > 0))
+    noise.add(rows, columns, (error * noise.filtered.template_flux[rows, columns].astype(float)) ** 2)
 
 
 def add_mask_edges(noise: ResidualNoise, mask: MaskImage) -> int:

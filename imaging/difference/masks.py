@@ -13,6 +13,10 @@ from imaging.templates.pixels import grow_bits
 
 FloatArray = NDArray[np.float64]
 
+NOISE_STEP = 3.0
+"""Rise from pixel to pixel that may be noise, in units of that of a pixel. A larger one is the flank of another source,
+whose light is not that of the saturated star."""
+
 SATURATED = int(MaskBit.SATURATE | MaskBit.TRAIL | MaskBit.EDGEBLEED)
 
 
@@ -44,7 +48,7 @@ def difference_mask(
     noise_pixels: float,
     settings: MaskSettings,
 ) -> MaskImage:
-    """Combine the masks of both images, grown by the convolution.
+    """Combine the masks of both images, grown by the convolution; STAR is the halo of saturated stars around them.
 
     Parameters
     ----------
@@ -62,7 +66,7 @@ def difference_mask(
         Growth around defects and saturated stars.
     """
     radius = kernel_radius(kernel, settings.kernel_share)
-    mask = fixed | grow_bits(convolved, radius)
+    mask = (fixed | grow_bits(convolved, radius)) & ~np.int16(MaskBit.STAR)
     if radius > 0:
         for edge in (mask[:radius], mask[-radius:], mask[:, :radius], mask[:, -radius:]):
             edge |= np.int16(MaskBit.EDGE)
@@ -70,9 +74,11 @@ def difference_mask(
     if saturated.any():
         reach = settings.saturated_growth_pixels + radius
         seeds = grow_bits(saturated.astype(np.int16), reach)
-        level = settings.bright_sigma * sky_sigma / (settings.bright_error * math.sqrt(noise_pixels))
-        _flood(seeds, model, np.float32(level))
-        mask[seeds != 0] |= np.int16(MaskBit.SATURATE)
+        faintest, step = settings.bright_sigma * sky_sigma, np.float32(NOISE_STEP * sky_sigma)
+        uncertain = faintest / (settings.bright_error * math.sqrt(noise_pixels))
+        for bit, level in ((MaskBit.SATURATE, uncertain), (MaskBit.STAR, min(uncertain, faintest))):
+            _flood(seeds, model, np.float32(level), step)
+            mask[seeds != 0] |= np.int16(bit)
     return mask
 
 
@@ -81,9 +87,14 @@ def usable(mask: MaskImage) -> NDArray[np.bool_]:
     return (mask & np.int16(int(NOT_SEARCHED))) == 0
 
 
+def halos(mask: MaskImage) -> NDArray[np.bool_]:
+    """Return which pixels of a difference lie in the halo of a saturated star."""
+    return (mask & np.int16(MaskBit.STAR)) != 0
+
+
 @numba.njit(cache=True)
-def _flood(seeds: MaskImage, model: FloatImage, level: np.float32) -> None:
-    """Spread non-zero seeds to all connected pixels above a level."""
+def _flood(seeds: MaskImage, model: FloatImage, level: np.float32, step: np.float32) -> None:
+    """Spread non-zero seeds to all pixels above a level that are reached without a rise of more than one step."""
     ny, nx = seeds.shape
     stack = np.empty(ny * nx, dtype=np.int32)
     top = 0
@@ -98,7 +109,9 @@ def _flood(seeds: MaskImage, model: FloatImage, level: np.float32) -> None:
         for k in range(4):
             b = j + (1 if k == 0 else -1 if k == 1 else 0)
             a = i + (1 if k == 2 else -1 if k == 3 else 0)
-            if 0 <= b < ny and 0 <= a < nx and seeds[b, a] == 0 and model[b, a] > level:
+            if b < 0 or a < 0 or b >= ny or a >= nx or seeds[b, a] != 0:
+                continue
+            if level < model[b, a] < model[j, i] + step:
                 seeds[b, a] = 1
                 stack[top] = b * nx + a
                 top += 1

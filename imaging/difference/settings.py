@@ -154,11 +154,15 @@ class MaskSettings(Settings):
     """A defect of the convolved image masks the pixels within the radius that contains this fraction of the kernel."""
     saturated_growth_pixels: int = Field(default=3, ge=0)
     """Growth of the masks of saturated pixels and trails of either image, pixels, before the growth by the kernel."""
-    bright_error: float = Field(default=0.15, gt=0)
-    """Relative error of the model around a saturated star: beyond the kernel's size the wings of the two images
-    differ."""
+    bright_error: float = Field(default=0.005, gt=0)
+    """Relative error of the light of a saturated star that no noise accounts for. At 0.15, halos of stars of 4 mag
+    masked a third of a CCD, and in crowded fields galaxies beside a star."""
     bright_sigma: float = Field(default=2.0, gt=0)
-    """Pixels around saturated stars are masked where that error exceeds this many sigma of the sky."""
+    """Pixels around saturated stars are masked where that error exceeds this many sigma of the sky, as far as their
+    light falls. Light above so many sigma of a pixel is their halo."""
+    halo_error: float = Field(default=0.03, ge=0)
+    """Relative error of the light of the halo, a part of the noise: beyond the kernel's size the wings of the two
+    images differ."""
 
 
 class ZogySettings(Settings):

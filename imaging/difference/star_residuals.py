@@ -21,6 +21,7 @@ from imaging.templates.stack import StackMakeup
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
 
 MIN_SNR = 30.0
 """Lowest signal to noise of a star, in the flux that was subtracted: a sixth of it, which a badly focused image leaves
@@ -137,7 +138,7 @@ def _pixels(distance: IntArray, first: int, last: int, side: int, shape: tuple[i
     return rows[known], columns[known]
 
 
-def add_star_residuals(noise: ResidualNoise, model: FloatImage) -> FloatArray:
+def add_star_residuals(noise: ResidualNoise, model: FloatImage, halo: BoolArray | None = None) -> FloatArray:
     """Add the residuals of bright stars to the noise of a difference, in place.
 
     Parameters
@@ -146,6 +147,8 @@ def add_star_residuals(noise: ResidualNoise, model: FloatImage) -> FloatArray:
         The noise, and the errors that are known already.
     model
         (ny, nx) float32, the matched template.
+    halo
+        (ny, nx) bool, halos of saturated stars: what they leave there is not that of the stars in them.
 
     Returns
     -------
@@ -154,6 +157,8 @@ def add_star_residuals(noise: ResidualNoise, model: FloatImage) -> FloatArray:
     """
     x, y, flux = _stars(noise.filtered, model)
     measured = noise.filtered.norm[y, x] > 0
+    if halo is not None:
+        measured &= ~halo[y, x]
     if measured.sum() < GROUP:
         return np.zeros(EDGES.size - 1)
     number = int(measured.sum())

@@ -232,13 +232,15 @@ def _typical(
     ``quantiles`` are shares of the pixels and the significance in noise, ``area`` that of an independent flux,
     ``least`` the fewest pixels of a label.
     """
-    order = np.lexsort((significance, label))
     counts = np.bincount(label)
+    order = np.argsort(label.astype(np.uint16) if counts.size < 2**16 else label, kind="stable")
     ends = np.cumsum(counts)
     out = np.ones(counts.size)
     for number in np.flatnonzero(counts >= least):
         inside = significance[order[ends[number] - counts[number] : ends[number]]]
-        value = max(float(inside[int(share * inside.size)]) / noise for share, noise in quantiles)
+        places = [int(share * inside.size) for share, _ in quantiles]
+        inside.partition(places)
+        value = max(float(inside[place]) / noise for place, (_, noise) in zip(places, quantiles, strict=True))
         if value > 1.0 + LEAST_EXCESS / np.sqrt(max(inside.size / area, 1.0)):
             out[number] = value
     return out

@@ -14,8 +14,8 @@ from imaging.difference.detect import BrightStars, stars_of_template
 from imaging.difference.filter import FilteredDifference, matched_filter, measure_scale_error, significance
 from imaging.difference.ghost_model import GhostSources
 from imaging.difference.ghosts import add_ghosts, add_predicted_ghosts
-from imaging.difference.mask_edges import add_mask_edges
-from imaging.difference.masks import usable
+from imaging.difference.mask_edges import add_halos, add_mask_edges
+from imaging.difference.masks import halos, usable
 from imaging.difference.noise import lag_one, noise_width, predicted_weight
 from imaging.difference.pair import Pair, prepare_pair
 from imaging.difference.records import Difference, Matched
@@ -248,11 +248,12 @@ def _errors(
     noise = ResidualNoise(filtered, weight, (0.0, 0.0), search.psf.fwhm_pixels, pixel_arcsec)
     add_motions(noise, shifts.moved)
     add_cloud_errors(noise, shifts.transparency)
+    add_halos(noise, matched.mask, settings.masks.halo_error)
     scale_error = _scale_error(matched, filtered, settings)
     noise = replace(noise, errors=(scale_error, shifts.rms_after_pixels))
     add_border_residuals(noise, matched.beyond)
     add_edge_residuals(noise, matched.mask, images[1].makeup if isinstance(images[1], Template) else None)
-    add_star_residuals(noise, matched.model)
+    add_star_residuals(noise, matched.model, halos(matched.mask))
     _add_surroundings(noise, matched, *images, stars)
     before *= np.float32(UNCHANGED)
     quiet &= filtered.norm >= before

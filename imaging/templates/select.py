@@ -101,8 +101,8 @@ def select_templates(
 
     An exposure must pass the cuts of the original pipeline (band, exposure time, effective time, time windows, nights,
     blacklist). Those that pass are ranked, per search CCD, by depth, seeing and time, and chosen until the CCD is
-    covered often enough, less often by ones that are much broader than the sharpest. A CCD that none of them overlaps
-    takes those whose effective time alone is too short.
+    covered often enough, less often by ones that are much broader than the sharpest. What none of them covers takes
+    those whose effective time alone is too short: a part of the CCD only what covers it once.
 
     Parameters
     ----------
@@ -131,10 +131,10 @@ def select_templates(
         if not rule_broken(target.exposure, candidate, lower):
             (spare if broken else eligible).append(_locate(target, candidate, settings))
     for ccd, footprint in sorted(target.footprints.items()):
-        found = _choose_for_ccd(target, ccd, footprint, eligible, settings)
-        if all(row["rank"] is None for row in found):
-            found += _choose_for_ccd(target, ccd, footprint, spare, settings)
-        rows += found
+        choice = _Choice(target, ccd, footprint)
+        choice.take(eligible, settings, settings.target_covers)
+        choice.take(spare, settings, 1 if choice.taken else settings.target_covers)
+        rows += choice.rows
     columns = {name: [row[name] for row in rows] for name in TEMPLATE_CHOICES.names}
     return make_table(columns, TEMPLATE_CHOICES)
 
@@ -204,39 +204,43 @@ def merit(search: Exposure, candidate: TemplateCandidate, settings: TemplateSett
     return depth * (settings.reference_fwhm_arcsec / fwhm) / (1.0 + settings.year_penalty * years)
 
 
-def _choose_for_ccd(
-    target: TemplateTarget,
-    ccd: int,
-    footprint: FloatArray,
-    eligible: Sequence[_Located],
-    settings: TemplateSettings,
-) -> list[dict[str, object]]:
-    overlaps = _overlaps(footprint, eligible)
-    rows: list[dict[str, object]] = []
-    points = _sample(footprint)
-    covers, taken, sharpest = np.zeros(len(points), dtype=int), 0, math.inf
-    for overlap in sorted(overlaps, key=lambda o: (-o.merit * o.share, o.candidate.exposure.expnum, o.ccd)):
-        rank: int | None = None
-        fwhm = overlap.candidate.fwhm_arcsec
-        is_broad = fwhm > settings.broad_ratio * sharpest
-        target_covers = min(settings.target_covers, settings.broad_covers) if is_broad else settings.target_covers
-        open_points = covers < target_covers
-        inside = _inside(points, overlap.corners) if open_points.any() else open_points
-        wanted = float(np.mean(inside & open_points))
-        if overlap.share < settings.min_overlap:
-            reason = f"overlap {100 * overlap.share:.1f} % is below {100 * settings.min_overlap:g} %"
-        elif taken >= settings.max_templates:
-            reason = f"{settings.max_templates} better ones were taken"
-        elif wanted < settings.min_overlap:
-            broad = f'; {fwhm:.2f}" beside {sharpest:.2f}"' if is_broad else ""
-            reason = f"better ones cover the same part {target_covers} times{broad}"
-        else:
-            taken += 1
-            covers += inside
-            sharpest = min(sharpest, fwhm) if math.isfinite(fwhm) else sharpest
-            rank, reason = taken, "taken"
-        rows.append(_row(target, ccd, overlap.candidate, overlap.ccd, overlap.share, rank, reason))
-    return rows
+class _Choice:
+    """The templates chosen for one search CCD so far.
+
+    ``rows`` tell every one considered, ``taken`` how many were chosen, ``covers`` how often they cover points that are
+    distributed evenly over the CCD, ``sharpest`` their best seeing in arcseconds.
+    """
+
+    def __init__(self, target: TemplateTarget, ccd: int, footprint: FloatArray) -> None:
+        self.target, self.ccd, self.footprint = target, ccd, footprint
+        self.points = _sample(footprint)
+        self.rows: list[dict[str, object]] = []
+        self.covers, self.taken, self.sharpest = np.zeros(len(self.points), dtype=int), 0, math.inf
+
+    def take(self, located: Sequence[_Located], settings: TemplateSettings, most_covers: int) -> None:
+        """Choose among candidates, best first, until each point is covered ``most_covers`` times."""
+        overlaps = _overlaps(self.footprint, located)
+        for overlap in sorted(overlaps, key=lambda o: (-o.merit * o.share, o.candidate.exposure.expnum, o.ccd)):
+            rank: int | None = None
+            fwhm = overlap.candidate.fwhm_arcsec
+            is_broad = fwhm > settings.broad_ratio * self.sharpest
+            target_covers = min(most_covers, settings.broad_covers) if is_broad else most_covers
+            open_points = self.covers < target_covers
+            inside = _inside(self.points, overlap.corners) if open_points.any() else open_points
+            wanted = float(np.mean(inside & open_points))
+            if overlap.share < settings.min_overlap:
+                reason = f"overlap {100 * overlap.share:.1f} % is below {100 * settings.min_overlap:g} %"
+            elif self.taken >= settings.max_templates:
+                reason = f"{settings.max_templates} better ones were taken"
+            elif wanted < settings.min_overlap:
+                broad = f'; {fwhm:.2f}" beside {self.sharpest:.2f}"' if is_broad else ""
+                reason = f"better ones cover the same part {target_covers} times{broad}"
+            else:
+                self.taken += 1
+                self.covers += inside
+                self.sharpest = min(self.sharpest, fwhm) if math.isfinite(fwhm) else self.sharpest
+                rank, reason = self.taken, "taken"
+            self.rows.append(_row(self.target, self.ccd, overlap.candidate, overlap.ccd, overlap.share, rank, reason))
 
 
 def _sample(footprint: FloatArray, n: int = 12) -> FloatArray:

@@ -21,8 +21,8 @@ class TemplateSettings(Settings):
     )
     """Lowest effective exposure-time factor by band; exposures with unknown factor pass."""
     spare_t_eff_share: float = Field(default=0.3, gt=0, le=1)
-    """Where no exposure that passes all cuts overlaps a CCD, those that fail ``min_t_eff`` alone and have at least this
-    share of it are taken: a shallow search finds more than none. 1 takes none of them."""
+    """Where no exposure that passes all cuts covers a part of a CCD, those that fail ``min_t_eff`` alone and have at
+    least this share of it are taken: a shallow search finds more than none. 1 takes none of them."""
     min_days: float = 15.0
     """Shortest time between template and search, days, so that a transient of a few days is not in both."""
     min_days_before: float | None = None

@@ -13,6 +13,7 @@ from bench.sky_astrometry import guessed_colour_errors_mas, rms_per_axis, soluti
 from bench.sky_candidates import Ranked, are_false
 from bench.sky_candidates import rows_of as candidate_rows
 from bench.sky_difference import KINDS, Collected, judged_fluxes, listed_detections, places_of, rate_of, rows_of
+from bench.sky_masks import masked_by_light
 from bench.sky_night import SkyNight, add_options
 from bench.sky_single_epoch import (
     CALIBRATION,
@@ -25,6 +26,7 @@ from bench.sky_single_epoch import (
 from bench.sky_single_epoch import rows_of as single_epoch_rows
 from blocks.site import Site
 from deployments.reports.candidates import candidate_table as candidates_path
+from imaging.bits import MaskBit
 from imaging.candidates.associate import candidate_table
 from imaging.difference.forced import ForcedFluxes
 from imaging.errors import InputError
@@ -57,6 +59,7 @@ def collected(n: int, width: float = 1.0, bias: float = 0.0) -> Collected:
         pulls=[pulls],
         fakes=[fakes],
         searched=[0.97, 0.99],
+        masked=[0.01, 0.04],
         wanted=3,
     )
 
@@ -84,6 +87,7 @@ def test_counts_are_per_ccd_and_widths_are_those_of_the_pulls():
     assert rows[f"{false}that make a candidate: {KINDS[0]}"] == 2.5
     assert rows["CCDs with a difference"] == 2
     assert rows["searched share of the pixels"] == pytest.approx(98.0)
+    assert rows["pixels masked by the light of bright stars alone"] == pytest.approx(2.5)
     assert rows["chi-square of the kernel fit, median distance from 1"] == pytest.approx(0.06)
     assert rows["residual of stars of 16 to 18 mag"] == pytest.approx(0.02, rel=0.1)
     assert rows["the same over its stated error"] == pytest.approx(1.2, rel=0.1)
@@ -91,6 +95,16 @@ def test_counts_are_per_ccd_and_widths_are_those_of_the_pulls():
     assert rows["their flux over the true one, S/N above 20, |ratio - 1|"] == pytest.approx(1.0, abs=0.1)
     assert rows["detected fakes of S/N 8 to 12 without a flag"] == pytest.approx(98.0)
     assert rows["detected fakes of S/N 50 to inf without a flag"] == pytest.approx(98.0)
+
+
+def test_pixels_without_a_template_and_defects_are_not_masked_by_light():
+    """Halo, ghost taken for a streak, satellite, full well, bleed trail, no template: a pixel each."""
+    light, streak = MaskBit.SATURATE, MaskBit.STREAK
+    mask, search = np.zeros((2, 2, 50), np.int16)
+    satellites = np.zeros(mask.shape, bool)
+    mask[0, :6] = light, streak, streak, light, light | MaskBit.TRAIL, light | MaskBit.EDGE
+    search[0, 3], satellites[0, 2] = light, True
+    assert masked_by_light(mask, search, satellites) == pytest.approx(0.02)
 
 
 def test_false_detections_are_told_by_their_place():

@@ -82,6 +82,14 @@ def test_a_lone_detection_must_be_improbable_and_the_rest_is_ranked_anew():
     assert kept(candidates([5.41, 5.48]), NOTHING) == ["c1"]
 
 
+def test_a_lone_detection_that_is_hardly_real_is_left_out_and_two_detections_are_not():
+    probability = pa.array([0.29, 0.31, None, 0.1], pa.float32())
+    for flags, left in ((SINGLE, ["c1", "c2"]), (0, ["c0", "c1", "c2", "c3"])):
+        table = candidates([9.0] * 4, flags=flags)
+        at = table.schema.get_field_index("probability_real")
+        assert kept(table.set_column(at, table.schema.field(at), probability), NOTHING) == left
+
+
 def test_two_detections_need_five_sigma_each_only():
     assert kept(candidates([5.01, 5.2], flags=0), photometry({1: [5.0, 5.2], 2: [5.0, -1.0]})) == ["c0", "c1"]
 

@@ -275,6 +275,20 @@ def test_mesh_takes_the_level_out_of_an_image_that_is_smaller():
     assert np.array_equal(subtract_mesh(science.copy(), good, nowhere_dark, 5.0, 128), science)
 
 
+def test_mesh_takes_out_what_the_halo_of_a_very_bright_star_leaves():
+    """All of the image is brighter than three sigma; 5 % of the halo remain and are smooth, those of a star are not."""
+    shape, rng = (512, 512), np.random.default_rng(30)
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    halo = 30.0 + 400.0 * np.exp(-0.5 * np.hypot(x - 256.0, y - 256.0) ** 2 / 120.0**2)
+    star = draw(profile(4.0), [300.0], [220.0], [4e5], shape, 41)
+    science = (0.05 * (halo + star) + rng.normal(0.0, 5.0, shape)).astype(np.float32)
+    everywhere = np.ones(shape, bool)
+    left = subtract_mesh(science, everywhere, (halo + star).astype(np.float32), 5.0, 32, everywhere)
+    inside = (np.hypot(x - 256.0, y - 256.0) < 150.0) & (star < 1.0)
+    assert 0.05 * halo[inside].mean() > 10.0 and abs(left[inside].mean()) < 1.0
+    assert left[star > 100.0].sum() == pytest.approx(0.05 * star[star > 100.0].sum(), rel=0.1)
+
+
 def test_shift_of_the_target_is_found_with_its_sign():
     x, y = lattice(36)
     rng = np.random.default_rng(24)

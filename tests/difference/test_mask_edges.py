@@ -6,7 +6,7 @@ from scipy.ndimage import gaussian_filter
 
 from imaging.bits import MaskBit
 from imaging.difference.filter import significance
-from imaging.difference.mask_edges import add_mask_edges
+from imaging.difference.mask_edges import add_halos, add_mask_edges
 from imaging.difference.residual_noise import ResidualNoise
 from tests.difference.drawn import FWHM, ROUND, SIGMA, difference_of, draw
 
@@ -62,3 +62,17 @@ def test_noise_and_a_transient_at_the_edge_stay_as_they_are(distance, snr):
     assert 2.0 < distance[at] < 8.0
     assert after[at] == pytest.approx(before[at], abs=0.02 * snr + 1e-6)
     assert snr == 0.0 or before[at] > 0.8 * snr
+
+
+def test_a_fraction_of_the_light_of_a_halo_is_an_error_of_fluxes_there():
+    """The template's flux is a hundred times the error: 3 % of it make the error 3.2 times as large."""
+    mask = np.zeros((SIDE, SIDE), np.int16)
+    mask[:, :200] = MaskBit.STAR
+    difference = difference_of(draw((SIDE, SIDE), [120.0], [200.0], [8.0 * POINT_SIGMA]), mask=mask)
+    filtered = difference.filtered
+    filtered.template_flux[:] = 100.0 / np.sqrt(filtered.norm[200, 120])
+    norm, flux = filtered.norm.copy(), filtered.numerator[200, 120] / filtered.norm[200, 120]
+    add_halos(ResidualNoise(filtered, difference.weight, (0.0, 0.0), FWHM, 0.27), mask, 0.03)
+    assert norm[200, 120] / filtered.norm[200, 120] == pytest.approx(1.0 + 3.0**2, rel=1e-4)
+    assert filtered.numerator[200, 120] / filtered.norm[200, 120] == pytest.approx(flux, rel=1e-4)
+    assert np.array_equal(norm[:, 200:], filtered.norm[:, 200:])

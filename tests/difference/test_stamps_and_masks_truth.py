@@ -116,13 +116,13 @@ def test_defects_grow_where_the_image_was_convolved_and_nowhere_else(radius):
 
 @pytest.mark.parametrize("bit", [MaskBit.SATURATE, MaskBit.TRAIL, MaskBit.EDGEBLEED])
 def test_a_saturated_star_is_masked_as_far_as_its_connected_light_is_uncertain(bit):
-    """Its light is uncertain by 15 per cent, which over the 36 pixels of a fit is two sigma at 10 * 2 / (0.15 * 6)."""
+    """An uncertainty of 15 per cent is, over the 36 pixels of a fit, two sigma at a level of 10 * 2 / (0.15 * 6)."""
     level = 2.0 * 10.0 / (0.15 * 6.0)
     shape = (120, 140)
     model = draw(shape, [60.0, 110.0], [50.0, 90.0], [2e5, 2e5], galsim.Moffat(beta=2.5, fwhm=5.0), reach=60)
     fixed, convolved = np.zeros((2, *shape), np.int16)
     convolved[48:53, 60] = bit
-    mask = masked(fixed, convolved, model)
+    mask = masked(fixed, convolved, model, bright_error=0.15)
     seeds = binary_dilation(convolved != 0, np.ones((11, 11)))  # three pixels and the two of the kernel
     reached = binary_propagation(seeds, mask=(model > level) | seeds)
     assert np.array_equal((mask & MaskBit.SATURATE) != 0, reached)
@@ -132,6 +132,19 @@ def test_a_saturated_star_is_masked_as_far_as_its_connected_light_is_uncertain(b
     assert np.array_equal((smaller & MaskBit.SATURATE) != 0, strict)
     narrow = masked(fixed, convolved, model * 0, saturated_growth_pixels=1, radius=0)
     assert np.array_equal((narrow & MaskBit.SATURATE) != 0, binary_dilation(convolved != 0, np.ones((3, 3))))
+
+
+def test_the_mask_of_a_saturated_star_ends_at_the_flank_of_a_galaxy_beside_it():
+    """The valley between them is above the level, so that all connected light would be masked."""
+    shape, level = (120, 140), 2.0 * 10.0 / (0.15 * 6.0)
+    star = draw(shape, [50.0], [60.0], [4e6], galsim.Moffat(beta=2.5, fwhm=5.0), reach=60)
+    model = star + draw(shape, [80.0], [60.0], [4e5], galsim.Gaussian(fwhm=9.0), reach=60)
+    assert model[60, 50:81].min() > level
+    fixed, convolved = np.zeros((2, *shape), np.int16)
+    convolved[58:63, 50] = MaskBit.SATURATE
+    noisy = model + np.random.default_rng(3).normal(0.0, 10.0, shape)
+    saturated = (masked(fixed, convolved, noisy, bright_error=0.15) & MaskBit.SATURATE) != 0
+    assert saturated[60, 30:66].mean() > 0.9 and not saturated[53:68, 76:87].any()
 
 
 def test_quiet_sky_has_a_score_and_less_template_than_so_many_sigma():

@@ -55,7 +55,7 @@ def test_an_unknown_effective_time_passes_and_the_blacklist_does_not():
 
 
 def test_a_ccd_without_a_good_template_takes_those_whose_effective_time_alone_is_short():
-    """Better a shallow search than none; where a good one overlaps, the cut holds."""
+    """Better a shallow search than none; where a good one covers the sky, the cut holds."""
     short, shorter = candidate(2, -40.0, t_eff=0.2), candidate(3, -40.0, t_eff=0.15)
     bad, recent = candidate(4, -40.0, t_eff=0.05), candidate(5, -3.0, t_eff=0.2)
     good = candidate(6, -40.0, ccds=(10,), t_eff=0.5)
@@ -69,6 +69,12 @@ def test_a_ccd_without_a_good_template_takes_those_whose_effective_time_alone_is
     assert chosen(SETTINGS, *everything) == {10: [2, 3], 11: [2, 3]}
     assert chosen(SETTINGS, *everything, good) == {10: [6], 11: [2, 3]}
     assert chosen(SETTINGS.with_values(spare_t_eff_share=1.0), *everything) == {10: [], 11: []}
+    half = 0.5 * 2048 * 0.263 / 3600
+    beside = TemplateCandidate(exposure(7, 59000.0), footprints((10, 11), 150.0, -20.0 + half), t_eff=0.5)
+    covers_half = {10: [7, 2], 11: [7, 2]}  # one of the short ones suffices for the other half
+    assert chosen(SETTINGS, short, shorter, beside) == covers_half
+    assert chosen(SETTINGS, short, shorter, beside, good) == {10: [6, 7], 11: [7, 2]}
+    assert chosen(SETTINGS.with_values(spare_t_eff_share=1.0), short, beside) == {10: [7], 11: [7]}
 
 
 def test_windows_before_and_after_may_differ():
