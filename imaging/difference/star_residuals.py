@@ -62,7 +62,10 @@ EDGE_STRIDE = 4
 """Every so-manieth row and column of the mask tells where the templates end."""
 
 EDGE_SNR, EDGE_PIXELS = 10.0, 600
-"""Lowest signal to noise of the template there, and fewest pixels: those of some fifteen stars."""
+"""Lowest signal to noise of the template there, and fewest pixels: those of 25 cells or more."""
+
+EDGE_CELL, PER_CELL = 32, 24
+"""Side of a cell, pixels, and number of its pixels that count."""
 
 EDGE_SHARES = ((SHARE, WIDTH), (0.98, 2.326))
 """Shares of their pixels within numbers of sigma: what is displaced depends on the distance and is no Gaussian. The
@@ -90,13 +93,22 @@ def add_edge_residuals(noise: ResidualNoise, mask: MaskImage, makeup: StackMakeu
     for rows, columns in _edge_strips(mask, makeup):
         bright = (norm[rows, columns] > 0) & (template[rows, columns] * np.sqrt(norm[rows, columns]) > EDGE_SNR)
         rows, columns = rows[bright], columns[bright]
-        if rows.size < EDGE_PIXELS:
-            continue
         known, sigma = noise.measured_at(rows, columns)
         light = template[rows, columns].astype(float)
-        shares = EDGE_SHARES[: rows.size // EDGE_PIXELS]
-        needed = [np.quantile(known * ((sigma / width) ** 2 - 1.0) / light**2, share) for share, width in shares]
+        some = _few_of_each_cell(rows, columns, light**2 / known)
+        if some.size < EDGE_PIXELS:
+            continue
+        shares = EDGE_SHARES[: some.size // EDGE_PIXELS]
+        needed = [np.quantile((known * ((sigma / w) ** 2 - 1.0) / light**2)[some], share) for share, w in shares]
         noise.add(rows, columns, max(*needed, 0.0) * light**2)
+
+
+def _few_of_each_cell(rows: IntArray, columns: IntArray, values: FloatArray) -> IntArray:
+    """Return the places of the highest values of every cell, so that no single bright star counts for all."""
+    cell = (rows // EDGE_CELL << 32) + columns // EDGE_CELL
+    order = np.lexsort((-values, cell))
+    _, first, count = np.unique(cell[order], return_index=True, return_counts=True)
+    return order[np.arange(cell.size) - np.repeat(first, count) < PER_CELL]
 
 
 def _edge_strips(mask: MaskImage, makeup: StackMakeup | None) -> Iterator[tuple[IntArray, IntArray]]:

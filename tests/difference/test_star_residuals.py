@@ -13,6 +13,8 @@ from imaging.difference.masks import share_beyond
 from imaging.difference.records import Difference
 from imaging.difference.residual_noise import ResidualNoise
 from imaging.difference.star_residuals import (
+    EDGE_PIXELS,
+    EDGE_SNR,
     EDGE_STRIPS,
     EDGES_FWHM,
     END,
@@ -207,4 +209,15 @@ def test_few_stars_beside_the_border_change_nothing():
     difference, mask = edge_stars(8)
     noise = noise_of(difference)
     add_edge_residuals(noise, mask)
+    assert np.array_equal(noise.filtered.norm, difference.filtered.norm)
+
+
+def test_one_bright_variable_beside_the_border_does_not_stand_for_all_stars():
+    shape, place, wings = (1800, 140), ([30.0], [900.0]), galsim.Gaussian(fwhm=6 * FWHM)
+    image = draw(shape, *place, [3e7], wings) + np.random.default_rng(6).normal(0.0, SIGMA, shape)
+    difference = difference_of(image, model=draw(shape, *place, [3e8], wings))
+    bright = difference.filtered.template_flux * np.sqrt(difference.filtered.norm) > EDGE_SNR
+    assert bright[:, 24:36].sum() > EDGE_PIXELS
+    noise = noise_of(difference)
+    add_edge_residuals(noise, np.zeros(shape, np.int16))
     assert np.array_equal(noise.filtered.norm, difference.filtered.norm)
