@@ -28,6 +28,8 @@ STEPS, WIDE_STEPS = (1, 5), (12, 20)
 if the streak fills the first. The lights of an aircraft 10 km away are 270 pixels wide."""
 WIDE_FWHM_PIXELS = 60.0
 """Width above which a streak must leave the CCD at both ends: galaxies and ghosts of that width do not."""
+LEAST_WIDTHS = 4.0
+"""Shortest streak above that width, in its widths: the edge of a ghost across a corner is shorter."""
 SHORT_EVENNESS = 0.65
 """Lowest ratio of the quartiles of the brightness along a streak across a corner: there the edges hide where a galaxy
 or a spike ends."""
@@ -165,7 +167,7 @@ class StreakTracer:
             or quartiles[0] < evenness * quartiles[1]
             or significance < settings.minimum_significance
             or surface < settings.minimum_surface_sigma
-            or (fwhm > WIDE_FWHM_PIXELS and any(free))
+            or (fwhm > WIDE_FWHM_PIXELS and (any(free) or high - low < LEAST_WIDTHS * fwhm))
             or not 2.0 <= fwhm <= settings.maximum_fwhm_pixels
             or step_across(shown, fwhm / strip.step) > MAXIMUM_STEP * surface
         ):
