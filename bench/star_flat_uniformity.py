@@ -50,7 +50,9 @@ def uniformity_rows(seeds: Sequence[int], numbers: Sequence[int] = (5, 10, 20)) 
     before = np.concatenate([excess.ravel() for excess in truth.values()])
     rows = [Row("uniformity over the focal plane without star flat, rms", _millimag(before), "mmag", n=len(CCDS))]
     slope = "zero point against BP - RP of CCDs, relative to the camera's,"
-    rows.append(Row(f"{slope} as simulated, rms", _millimag(np.array(list(true_slopes().values()))), "mmag/mag"))
+    rows.append(
+        Row(f"{slope} as simulated, rms", _millimag(np.array(list(true_slopes().values()))), "mmag/mag", n=len(CCDS))
+    )
     left: dict[int, list[tuple[float, float]]] = {number: [] for number in numbers}
     for seed in seeds:
         seen = observe_dithered(seed, max(numbers), truth)
