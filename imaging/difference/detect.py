@@ -12,7 +12,7 @@ from imaging.difference.filter import flux_errors
 from imaging.difference.ghost_model import GhostModel
 from imaging.difference.local_psf import measure_locally, psf_errors
 from imaging.difference.measure import Measurements
-from imaging.difference.peaks import LEVEL_CLIP, diffuse_levels, own_peaks
+from imaging.difference.peaks import RIDGE_BELOW, diffuse_levels, own_peaks
 from imaging.difference.records import Difference
 from imaging.difference.settings import DetectionSettings
 from imaging.difference.sharpness import pixel_excess
@@ -109,7 +109,7 @@ def detect(
     """
     stars = stars or stars_of_template(difference.model, difference.search)
     fwhm = difference.psf.fwhm_pixels
-    x, y, score = _peaks(difference, settings)
+    x, y, score = find_peaks(difference.score, settings.threshold_sigma, settings.peak_radius_pixels)
     noise, systematic = flux_errors(
         *(difference.filtered, x, y, difference.scale_error, difference.shift_error),
         *(difference.widths, difference.tiling),
@@ -125,6 +125,7 @@ def detect(
     x, y, score, noise, systematic = (values[own] for values in (x, y, score, noise, systematic))
     on_light = light[y.astype(int), x.astype(int)] > np.abs(flux[own])
     single, on_trail = one_of_each_trail(x, y, score, on_light, difference.score, fwhm)
+    single &= on_trail | _beyond_diffuse_light(difference, x, y, score, settings.threshold_sigma)
     x, y, score, noise, systematic = (values[single] for values in (x, y, score, noise, systematic))
     measured = measure_locally(difference, x, y, score, settings)
     width = noise * np.sqrt(np.maximum(difference.filtered.norm[y.astype(int), x.astype(int)], 0.0))
@@ -145,17 +146,16 @@ def detect(
     return DifferenceDetections(measured, score, dipole, template, distance, excess, flags)
 
 
-def _peaks(difference: Difference, settings: DetectionSettings) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return the extrema of the significance that exceed the threshold beyond the diffuse light around them."""
-    threshold = settings.threshold_sigma
-    x, y, score = find_peaks(difference.score, threshold, settings.peak_radius_pixels)
-    weak = np.abs(score) < threshold + LEVEL_CLIP
+def _beyond_diffuse_light(
+    difference: Difference, x: FloatArray, y: FloatArray, score: FloatArray, threshold: float
+) -> NDArray[np.bool_]:
+    """Return which peaks exceed the threshold beyond the diffuse light around them."""
+    weak = np.abs(score) < threshold + RIDGE_BELOW
     psf = difference.filtered.psf_stamps.mean(axis=(0, 1))
     noise_pixels, known = float(psf.sum() ** 2 / np.sum(psf**2)), difference.filtered.norm > 0
-    levels = np.zeros(score.size)
-    levels[weak] = diffuse_levels(difference.score, known, x[weak], y[weak], noise_pixels, difference.psf.fwhm_pixels)
-    beyond = np.abs(score - levels) >= threshold
-    return x[beyond], y[beyond], score[beyond]
+    levels, peaks = np.zeros(score.size), (x[weak], y[weak], score[weak])
+    levels[weak] = diffuse_levels(difference.score, known, peaks, noise_pixels, difference.psf.fwhm_pixels)
+    return np.abs(score - levels) >= threshold
 
 
 def find_peaks(score: FloatImage, threshold: float, radius: int) -> tuple[FloatArray, FloatArray, FloatArray]:

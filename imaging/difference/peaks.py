@@ -22,11 +22,25 @@ LEVEL_FWHM, LEVEL_CLIP, LEVEL_SIGMA = (1.6, 6.0), 3.0, 2.5
 """Ring around a peak in which the diffuse light is measured, FWHM; largest significance of its pixels; and significance
 of diffuse light that is believed: of six places in a thousand without any it is."""
 
+RIDGE_DIRECTIONS, RIDGE_FWHM = 12, 0.6
+"""Directions of a ridge that are tried, and half its width in FWHM."""
+
+RIDGE_LEAST, RIDGE_KNOWN, RIDGE_BELOW = 1.0, 3, 3.0
+"""Mean significance, beyond that of the ring, above which all pieces of a ridge are, four of which some may be masked;
+fewest that are not; and how far beyond the threshold peaks on ridges are looked at."""
+
 
 def diffuse_levels(
-    score: FloatImage, known: NDArray[np.bool_], x: FloatArray, y: FloatArray, noise_pixels: float, fwhm_pixels: float
+    score: FloatImage,
+    known: NDArray[np.bool_],
+    peaks: tuple[FloatArray, FloatArray, FloatArray],
+    noise_pixels: float,
+    fwhm_pixels: float,
 ) -> FloatArray:
     """Return the (n,) significance that diffuse light adds to peaks; zero where there is none beyond its error.
+
+    It is the mean of the ring around the peak or, if that is more, of the fainter side of a ridge through the peak: the
+    rim of a ghost or a spike lifts a peak and what is on both sides of it, along a line of 12 FWHM.
 
     Parameters
     ----------
@@ -34,27 +48,55 @@ def diffuse_levels(
         (ny, nx) float32, significance of a point source.
     known
         (ny, nx) which pixels have a score.
-    x, y
-        (n,) peaks, pixels.
+    peaks
+        (n,) x and y, pixels, and significance.
     noise_pixels
         Pixels per independent value of the score.
     fwhm_pixels
         Width of the PSF.
     """
     (ny, nx), reach = score.shape, int(LEVEL_FWHM[1] * fwhm_pixels)
-    radius = np.hypot(*np.mgrid[-reach : reach + 1, -reach : reach + 1]) / fwhm_pixels
-    ring = (radius > LEVEL_FWHM[0]) & (radius < LEVEL_FWHM[1])
-    levels = np.zeros(x.size)
-    for k, (a, b) in enumerate(zip(x.astype(int).tolist(), y.astype(int).tolist(), strict=True)):
-        top, left = max(b - reach, 0), max(a - reach, 0)
-        near = slice(top, min(b + reach + 1, ny)), slice(left, min(a + reach + 1, nx))
-        values = score[near]
-        inside = tuple(slice(s.start - o + reach, s.stop - o + reach) for s, o in zip(near, (b, a), strict=True))
-        quiet = values[known[near] & ring[inside] & (np.abs(values) < LEVEL_CLIP)]
-        if quiet.size > noise_pixels:
-            level = float(quiet.mean(dtype=float))
-            levels[k] = level if abs(level) > LEVEL_SIGMA * np.sqrt(noise_pixels / quiet.size) else 0.0
-    return levels
+    right, up = np.mgrid[-reach : reach + 1, -reach : reach + 1][::-1] / fwhm_pixels
+    ring = (np.hypot(right, up) > LEVEL_FWHM[0]) & (np.hypot(right, up) < LEVEL_FWHM[1])
+    pieces = _ridge_pieces(right, up)
+    levels = np.zeros(peaks[0].size)
+    for k, (a, b, peak) in enumerate(zip(*(values.tolist() for values in peaks), strict=True)):
+        row, column = int(b), int(a)
+        top, left = max(row - reach, 0), max(column - reach, 0)
+        near = slice(top, min(row + reach + 1, ny)), slice(left, min(column + reach + 1, nx))
+        inside = tuple(slice(s.start - o + reach, s.stop - o + reach) for s, o in zip(near, (row, column), strict=True))
+        seen = known[near] & ring[inside]
+        values = np.where(seen, score[near] * np.sign(peak), 0.0)
+        quiet = seen & (np.abs(values) < LEVEL_CLIP)
+        if (n := np.count_nonzero(quiet)) > noise_pixels:
+            level = float(values[quiet].mean())
+            levels[k] = level if abs(level) > LEVEL_SIGMA * np.sqrt(noise_pixels / n) else 0.0
+        cells = pieces[..., *inside].reshape(*pieces.shape[:3], -1)
+        n_known = cells @ seen.ravel()
+        lit = n_known > 0.5 * noise_pixels
+        means = np.where(lit, (cells @ values.ravel()) / np.maximum(n_known, 1.0), np.inf)
+        on_ridge = (means.min(axis=(1, 2)) > RIDGE_LEAST + levels[k]) & (lit.sum(axis=(1, 2)) >= RIDGE_KNOWN)
+        if on_ridge.any():
+            sides = np.where(lit, means, 0.0).sum(axis=2) / np.maximum(lit.sum(axis=2), 1)
+            levels[k] = max(levels[k], float(sides.min(axis=1)[on_ridge].max()))
+    return levels * np.sign(peaks[2])
+
+
+def _ridge_pieces(right: FloatArray, up: FloatArray) -> FloatArray:
+    """Return (d, 2, 2, k, k) ones in the near and the far half of both sides of ridges of d directions, else zero.
+
+    Parameters
+    ----------
+    right, up
+        (k, k) offsets from the peak, FWHM.
+    """
+    angle = np.pi * np.arange(RIDGE_DIRECTIONS)[:, None, None] / RIDGE_DIRECTIONS
+    along, across = right * np.cos(angle) + up * np.sin(angle), up * np.cos(angle) - right * np.sin(angle)
+    first, last = LEVEL_FWHM
+    ends = np.array([[first, 0.5 * (first + last)], [0.5 * (first + last), last]])
+    sides = np.stack([along, -along], axis=1)[:, :, None]
+    inside = (sides > ends[:, 0, None, None]) & (sides < ends[:, 1, None, None])
+    return np.asarray(inside & (np.abs(across) < RIDGE_FWHM)[:, None, None], dtype=float)
 
 
 def own_peaks(

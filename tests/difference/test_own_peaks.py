@@ -90,11 +90,32 @@ def test_diffuse_light_is_measured_around_a_peak_and_without_it_hardly_ever_beli
         score += 60.0 * np.exp(-0.25 * ((x - a) ** 2 + (y - b) ** 2) / width**2)
     known = np.ones((size, size), bool)
     known[:, 300:330], score[:, 300:330] = False, 0.0
-    grid = np.arange(150.0, 251.0, 20.0)
-    inside = diffuse_levels(score, known, np.tile(grid, 6), np.repeat(grid, 6), noise_pixels, 2.355 * width)
+
+    def levels(grid, known=known):
+        places = np.tile(grid, grid.size), np.repeat(grid, grid.size), np.full(grid.size**2, 5.5)
+        return diffuse_levels(score, known, places, noise_pixels, 2.355 * width)
+
+    inside = levels(np.arange(150.0, 251.0, 20.0))
     assert inside.mean() == pytest.approx(0.7, abs=0.15)
     assert (inside > 0).mean() > 0.9
     grid = np.linspace(370.0, 570.0, 12)
-    outside = diffuse_levels(score, known, np.tile(grid, 12), np.repeat(grid, 12), noise_pixels, 2.355 * width)
-    assert (outside != 0).mean() < 0.1  # wings of stars below the clip are light, too
-    assert diffuse_levels(score, ~known, grid, grid, noise_pixels, 2.355 * width).tolist() == [0.0] * 12
+    assert (levels(grid) != 0).mean() < 0.1  # wings of stars below the clip are light, too
+    assert not levels(grid, ~known).any()
+
+
+def test_the_rim_of_a_ghost_lifts_the_peaks_on_it_and_a_short_trail_does_not_lift_its_own():
+    """A rim as wide as the PSF and four sigma high, 250 pixels about its centre; a trail of 4 FWHM of a moving object."""
+    rng, size, width = np.random.default_rng(13), 600, 1.9
+    noise_pixels, fwhm = 4 * np.pi * width**2, 2.355 * width
+    y, x = np.indices((size, size))
+    rim = 4.0 * np.exp(-0.25 * ((np.hypot(x - 300, y - 300) - 250.0) / width) ** 2)
+    trail = 6.0 * np.exp(-0.25 * (np.hypot(np.maximum(np.abs(x - 300) - 2.0 * fwhm, 0.0), y - 300) / width) ** 2)
+    score = gaussian_filter(rng.normal(size=(size, size)), width) * np.sqrt(noise_pixels) + rim + trail
+    angle = np.linspace(0.0, 2 * np.pi, 60, endpoint=False)
+    known, places = np.ones((size, size), bool), (300 + 250 * np.cos(angle), 300 + 250 * np.sin(angle))
+    for sign in (1.0, -1.0):
+        on_rim = sign * diffuse_levels(sign * score, known, (*places, np.full(60, sign * 6.0)), noise_pixels, fwhm)
+        assert (on_rim > 1.5).mean() > 0.9
+        assert on_rim.mean() == pytest.approx(3.0, abs=0.5)  # the fainter side, a pixel away where the rim bends
+    middle = np.array([300.0])
+    assert diffuse_levels(score, known, (middle, middle, 6.0 * np.ones(1)), noise_pixels, fwhm)[0] < 1.0
