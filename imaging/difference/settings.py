@@ -152,7 +152,7 @@ class MaskSettings(Settings):
 
     kernel_share: float = Field(default=0.8, gt=0, lt=1)
     """A defect of the convolved image masks the pixels within the radius that contains this fraction of the kernel."""
-    saturated_growth_pixels: int = Field(default=4, ge=0)
+    saturated_growth_pixels: int = Field(default=3, ge=0)
     """Growth of the masks of saturated pixels and trails of either image, pixels, before the growth by the kernel."""
     bright_error: float = Field(default=0.005, gt=0)
     """Relative error of the light of a saturated star that no noise accounts for. At 0.15, halos of stars of 4 mag
