@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bench.difference_runs import Scenario, is_true, take
+from bench.difference_runs import Scenario, is_true, run, take
 from imaging.difference.detect import detect, find_peaks
 from imaging.difference.masks import kernel_radius
 from imaging.difference.pair import prepare_pair
@@ -77,9 +77,12 @@ def test_missed_cosmic_rays_are_labelled(searched, truth):
     assert np.mean(labels) >= 0.8
 
 
-def test_few_false_detections_pass(searched, truth):
-    real, _ = is_true(searched.detections, truth)
-    assert int((searched.detections.passed & ~real).sum()) <= 2
+def test_few_false_detections_pass(searched, truth, scenario):
+    """Three images of a twelfth of a CCD: one each at most, where the goal of two per CCD means a half in all."""
+    others = [take(replace(scenario, seed=seed)) for seed in (42, 43)]
+    pairs = [(searched, truth), *((run(other, scenario), other) for other in others)]
+    passed = [item.detections.passed & ~is_true(item.detections, of)[0] for item, of in pairs]
+    assert sum(int(one.sum()) for one in passed) <= 3
 
 
 def test_cut_flow_counts_everything_once(searched):
