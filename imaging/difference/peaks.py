@@ -71,7 +71,7 @@ def diffuse_levels(
         if (n := np.count_nonzero(quiet)) > noise_pixels:
             level = float(values[quiet].mean())
             levels[k] = level if abs(level) > LEVEL_SIGMA * np.sqrt(noise_pixels / n) else 0.0
-        cells = pieces[..., *inside].reshape(*pieces.shape[:3], -1)
+        cells = pieces[:, :, :, inside[0], inside[1]].reshape(*pieces.shape[:3], -1)
         n_known = cells @ seen.ravel()
         lit = n_known > 0.5 * noise_pixels
         means = np.where(lit, (cells @ values.ravel()) / np.maximum(n_known, 1.0), np.inf)

@@ -104,7 +104,7 @@ def test_diffuse_light_is_measured_around_a_peak_and_without_it_hardly_ever_beli
 
 
 def test_the_rim_of_a_ghost_lifts_the_peaks_on_it_and_a_short_trail_does_not_lift_its_own():
-    """A rim as wide as the PSF and four sigma high, 250 pixels about its centre; a trail of 4 FWHM of a moving object."""
+    """A rim as wide as the PSF and four sigma high, of 250 pixels radius; a trail of 4 FWHM of a moving object."""
     rng, size, width = np.random.default_rng(13), 600, 1.9
     noise_pixels, fwhm = 4 * np.pi * width**2, 2.355 * width
     y, x = np.indices((size, size))
