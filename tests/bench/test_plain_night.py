@@ -61,6 +61,7 @@ def test_a_ccd_is_missing_if_it_failed_and_not_if_no_plan_asks_for_its_exposure(
     night = SkyNight(Path("nowhere"), "hard", "i", False, 1, (26, 27))
     monkeypatch.setattr(PlainNight, "plan", lambda self, number: PLAN)
     monkeypatch.setattr(sky_single_epoch, "read_exposure_truth", lambda root, expnum: None)
+    monkeypatch.setattr(sky_single_epoch, "_listed", lambda night, exposure: [])
     measured = sky_single_epoch.collect(night)
     assert night.planned() == [SEARCH, OTHER, TEMPLATE, CLOUDED]
     assert (measured.wanted, len(measured.solution_mas)) == (2 * 4, 0)
