@@ -14,7 +14,7 @@ from imaging.difference.detect import BrightStars, DifferenceDetections, detect,
 from imaging.difference.score import judge
 from imaging.difference.settings import DetectionSettings
 from imaging.schemas.difference import DetectionFlag as Flag
-from tests.difference.drawn import FWHM, SIGMA, ZEROPOINT, difference_of, draw, grid_places, measurements
+from tests.difference.drawn import FWHM, ROUND, SIGMA, ZEROPOINT, difference_of, draw, grid_places, measurements
 
 SETTINGS = DetectionSettings()
 NO_STARS = BrightStars(np.zeros(0), np.zeros(0), np.zeros(0))
@@ -246,3 +246,21 @@ def test_the_cut_flow_takes_each_detection_once_in_the_order_of_the_flags():
     kept = {name: count for name, count in flow.items() if count}
     assert kept == {"detected": 8, "negative": 2, "dipole": 1, "cosmic_ray": 1, "not_psf": 1, "edge": 1, "passed": 2}
     assert found.passed.tolist() == [True, True] + [False] * 6
+
+
+@pytest.mark.parametrize("seed", range(5, 9))
+def test_a_peak_beside_noisy_pixels_is_not_detected_by_their_light(seed):
+    """Light whose own noise is stated in its pixels, not beside them; a source of 8 sigma elsewhere."""
+    y, x = np.indices(SHAPE)
+    noisy = np.maximum(np.abs(x - 62), np.abs(y - 62)) < 4
+    image = noise(seed) + draw(SHAPE, np.array([30.0]), np.array([90.0]), np.array([8.0 * ERROR]), ROUND)
+    image[noisy] += 2.5 * SIGMA
+    difference = difference_of(image)
+    for plane in (difference.filtered.norm, difference.filtered.numerator, difference.weight):
+        plane[noisy] *= np.float32(0.05)
+    np.divide(difference.filtered.numerator, np.sqrt(difference.filtered.norm), out=difference.score)
+    across, along, _ = find_peaks(difference.score, SETTINGS.threshold_sigma, SETTINGS.peak_radius_pixels)
+    assert np.count_nonzero(np.hypot(across - 62, along - 62) < 9) >= 2
+    found = detect(difference, SETTINGS, NO_STARS)
+    at(found, 30.0, 90.0)
+    assert not found.passed[np.hypot(found.measured.x - 62, found.measured.y - 62) < 9].any()
