@@ -27,8 +27,8 @@ def without_chance(ranked: pa.Table, forced: pa.Table, footprints: Footprints, s
     """Leave out the candidates that are one detection and that noise or a residual explains.
 
     A lone detection stays if its signal to noise reaches what noise rarely exceeds in its image, or if that of the
-    night's photometry at its place does, of all exposures in one band or, with a flat spectrum, in all bands. Its
-    probability to be real, if known, must not be low.
+    night's photometry at its place does, of all exposures in one band or, with a flat spectrum, in all bands. Where
+    another exposure of the night saw the place, its probability to be real, if known, must not be low.
 
     Parameters
     ----------
@@ -51,8 +51,10 @@ def without_chance(ranked: pa.Table, forced: pa.Table, footprints: Footprints, s
         return ranked
     own = column(ranked, "snr_best").astype(float)
     limit = _thresholds(ranked, footprints, settings.chance_per_ccd)
-    kept = ~lone | (np.fmax(own, _combined_snr(ranked, forced, footprints)) >= limit)
-    kept &= ~(lone & (column(ranked, "probability_real").astype(float) < settings.lone_probability))
+    combined, looked_at = _night_photometry(ranked, forced, footprints)
+    kept = ~lone | (np.fmax(own, combined) >= limit)
+    doubtful = column(ranked, "probability_real").astype(float) < settings.lone_probability
+    kept &= ~(lone & doubtful & (looked_at > 1))
     left = ranked.filter(pa.array(kept))
     return with_columns(left, rank=np.arange(1, left.num_rows + 1))
 
@@ -67,8 +69,13 @@ def _thresholds(ranked: pa.Table, footprints: Footprints, limit: float) -> Float
     return exceeded(peaks[np.where(np.isfinite(place), place, -1).astype(np.int64)], limit)
 
 
-def _combined_snr(ranked: pa.Table, forced: pa.Table, footprints: Footprints) -> FloatArray:
-    """Return (n,) the signal to noise of the night's mean flux, the highest of one band and of all; 0 if unknown."""
+def _night_photometry(
+    ranked: pa.Table, forced: pa.Table, footprints: Footprints
+) -> tuple[FloatArray, NDArray[np.int64]]:
+    """Return (n,) the signal to noise of the night's mean flux and the number of its measurements.
+
+    The signal to noise is the highest of one band and of all, 0 if unknown.
+    """
     night = pc.is_in(forced.column("expnum"), value_set=pa.array(np.unique(footprints.expnum), type=pa.int64()))
     forced = forced.filter(night)
     names = ranked.column("candidate_id").combine_chunks()
@@ -84,4 +91,4 @@ def _combined_snr(ranked: pa.Table, forced: pa.Table, footprints: Footprints) ->
     np.add.at(sums, (place, band), weight)
     total, sums = (np.column_stack([of_band, of_band.sum(axis=1)]) for of_band in (total, sums))
     snr = np.divide(total, np.sqrt(sums), out=np.zeros_like(total), where=sums > 0)
-    return snr.max(axis=1)
+    return snr.max(axis=1), np.bincount(place, minlength=ranked.num_rows)

@@ -83,11 +83,13 @@ def test_a_lone_detection_must_be_improbable_and_the_rest_is_ranked_anew():
 
 
 def test_a_lone_detection_that_is_hardly_real_is_left_out_and_two_detections_are_not():
-    probability = pa.array([0.29, 0.31, None, 0.1], pa.float32())
-    for flags, left in ((SINGLE, ["c1", "c2"]), (0, ["c0", "c1", "c2", "c3"])):
+    """What only one exposure saw could not be detected twice."""
+    probability, everything = pa.array([0.29, 0.31, None, 0.1], pa.float32()), ["c0", "c1", "c2", "c3"]
+    once, twice = ({n: [1.0] * 4 for n in seen} for seen in ((FIRST,), (FIRST, SECOND)))
+    for flags, seen, left in ((SINGLE, twice, ["c1", "c2"]), (SINGLE, once, everything), (0, twice, everything)):
         table = candidates([9.0] * 4, flags=flags)
         at = table.schema.get_field_index("probability_real")
-        assert kept(table.set_column(at, table.schema.field(at), probability), NOTHING) == left
+        assert kept(table.set_column(at, table.schema.field(at), probability), photometry(seen)) == left
 
 
 def test_two_detections_need_five_sigma_each_only():

@@ -14,7 +14,7 @@ from blocks.site import Site
 from deployments.cli.main import run
 from imaging.candidates.packets import alert_packet
 from imaging.candidates.reports import Evidence
-from imaging.candidates.settings import CandidateSettings
+from imaging.candidates.settings import AssociateSettings, CandidateSettings
 from imaging.io.candidates import read_candidates
 from imaging.io.orbits import write_orbits
 from imaging.io.reference import write_reference_catalogue
@@ -33,7 +33,8 @@ from tasks.import_catalogue import CataloguePlan, assemble, import_source
 from tasks.rank import rank
 from tasks.ranked_tables import rerank_job
 
-COARSE = CandidateSettings(coverage=CoverageSettings(order=9))
+COARSE = CandidateSettings(coverage=CoverageSettings(order=9), associate=AssociateSettings(lone_probability=0.0))
+"""Candidates of one detection stay, whatever their probability to be real (``tests/candidates/test_chance.py``)."""
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from blocks.nights import read_night
 from blocks.site import Site
 from deployments.cli import main
 from imaging.candidates.crossmatch import with_columns
-from imaging.candidates.settings import CandidateSettings
+from imaging.candidates.settings import AssociateSettings, CandidateSettings
 from imaging.io.candidates import read_candidates
 from imaging.schemas.candidates import CandidateFlag
 from imaging.simulation.candidate_sources import MJD_EVENT, NIGHT
@@ -24,7 +24,8 @@ from imaging.tables import column
 from tasks.rank import rank
 from tasks.ranked_tables import rerank_job
 
-COARSE = CandidateSettings(coverage=CoverageSettings(order=9))
+COARSE = CandidateSettings(coverage=CoverageSettings(order=9), associate=AssociateSettings(lone_probability=0.0))
+"""Candidates of one detection stay, whatever their probability to be real (``tests/candidates/test_chance.py``)."""
 N = 25
 FIELDS = ("expnum", "ccd", "band", "mjd", "corners", "m50_mag")
 
