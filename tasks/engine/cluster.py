@@ -158,10 +158,12 @@ class Cluster:
         ------
         RuntimeError
             If this cluster has been closed.
+        SchedulerError
+            If its running scheduler was lost and has not come back.
         """
         with self.turns.alone():
-            if self._is_closed:
-                raise RuntimeError("the run and its cluster have ended")
+            if self._is_closed or self.is_started:
+                self.client()  # raises if the run has ended or its scheduler is lost
             roomy = Cluster(self.configuration.with_more_memory(), allowed_failures=0)
             try:
                 yield roomy

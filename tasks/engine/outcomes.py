@@ -1,6 +1,6 @@
 """Convert final states of task runs, including lost and killed ones, into outcomes."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from httpx import HTTPError, TransportError
 from prefect import get_client
@@ -26,28 +26,30 @@ def final_task_state(future: PrefectFuture[Any]) -> State[Any]:
     """Wait for a task run and return its final state.
 
     A task run that Dask gave up stays ``Running`` in Prefect, which has no public way to learn of it from the task
-    runner; it is set to ``Crashed`` here.
+    runner; it is set to ``Crashed`` here. If it had ended, but its result has not arrived, the server's state lacks the
+    result: the task is lost all the same, and its record is found when it is submitted again.
     """
-    future.wait()
-    state = future.state
-    if state.is_final() or state.name == "NotReady":
-        return state
-    error: Exception = LostTaskError("lost by Dask")
-    if isinstance(future, PrefectWrappedFuture):
+    if not isinstance(future, PrefectWrappedFuture):
+        future.wait()
+        return future.state
+    try:
+        return cast(State[Any], future.wrapped_future.result())
+    except Exception:  # noqa: BLE001 - Dask raises whatever ended the task
         error = why_lost(future.wrapped_future)
-    message = str(error)
-    with get_client(sync_client=True) as client:
-        try:
-            client.set_task_run_state(future.task_run_id, Crashed(message=message), force=True)
-        except HTTPError as failure:
-            # The server does not know the task run yet, or is unavailable: the outcome is the same.
-            get_logger(__name__).info("cannot set task run %s to Crashed: %s", future.task_run_id, failure)
-    return Crashed(message=message, data=error)
+    crashed: State[Any] = Crashed(message=str(error), data=error)
+    try:
+        if not future.state.is_final():
+            with get_client(sync_client=True) as client:
+                client.set_task_run_state(future.task_run_id, Crashed(message=str(error)), force=True)
+    except HTTPError as failure:
+        # The server does not know the task run yet, or is unavailable: the outcome is the same.
+        get_logger(__name__).info("cannot set task run %s to Crashed: %s", future.task_run_id, failure)
+    return crashed
 
 
 def why_lost(future: "Future[Any]") -> Exception:
     """Return why Dask gave up a task."""
-    if future.cancelled():  # nothing but the loss of its scheduler cancels a task of a run that waits for it
+    if future.status != "error":  # cancelled by the loss of the scheduler, or finished and its result out of reach
         return LostSchedulerError("the connection to the Dask scheduler was lost")
     from distributed.scheduler import KilledWorker
 

@@ -1,5 +1,6 @@
 """A scheduler that runs on its own and does not answer, or dies: one sentence with its address."""
 
+import asyncio
 import http.server
 import os
 import signal
@@ -9,8 +10,10 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from distributed import Client
 from prefect import flow
 from toy_steps import jobs_for, toy
 
@@ -93,6 +96,15 @@ def test_a_run_asks_once(monkeypatch):
     assert asked == ["tls://192.0.2.1:8786"]
 
 
+def test_a_cluster_that_has_lost_its_scheduler_offers_no_worker_with_more_memory(monkeypatch):
+    """It does not ask again for a scheduler that has not come back."""
+    monkeypatch.setenv(ADDRESS_VARIABLE, "tls://192.0.2.1:8786")
+    cluster = Cluster(ComputeCluster())
+    cluster._client = SimpleNamespace(status="closed")
+    with pytest.raises(SchedulerError, match="has ended"), cluster.with_more_memory():
+        pass
+
+
 def start(name: str, *words: str, folder) -> subprocess.Popen[bytes]:
     """Start a program of Dask with the certificate in a folder."""
     certificate, key = (str(folder / file) for file in FILES)
@@ -117,9 +129,19 @@ def two_steps(jobs: list[StepJob], later: list[StepJob], killed: Path) -> list[O
 @pytest.mark.dask
 @pytest.mark.usefixtures("prefect_server")
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("comes_back", [True, False])
-def test_a_scheduler_that_dies_comes_back_or_ends_the_run(comes_back, tmp_path, monkeypatch):
-    """The next step waits for it, for as long as a step waits for a worker, and runs once."""
+@pytest.mark.parametrize(("comes_back", "fetch_s"), [(True, 0.0), (True, 1.0), (False, 0.0), (False, 1.0)])
+def test_a_scheduler_that_dies_comes_back_or_ends_the_run(comes_back, fetch_s, tmp_path, monkeypatch):
+    """The next step waits for it, for as long as a step waits for a worker, and runs once.
+
+    With a slow fetch, the scheduler dies after the first step has ended and before its result has arrived.
+    """
+    gather = Client._gather
+
+    async def fetch(*arguments, **options):
+        await asyncio.sleep(fetch_s)
+        return await gather(*arguments, **options)
+
+    monkeypatch.setattr(Client, "_gather", fetch)
     folder = tmp_path / "certificate"
     write_certificate(folder)
     with socket.socket() as probe:

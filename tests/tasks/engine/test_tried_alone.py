@@ -1,5 +1,7 @@
 """Which lost CCDs are retried alone, how often, and their messages."""
 
+from types import SimpleNamespace
+
 import pytest
 from toy_steps import jobs_for
 
@@ -12,6 +14,7 @@ from tasks.engine.outcomes import (
     OutOfMemoryError,
     failure_of,
     is_worth_being_alone,
+    why_lost,
 )
 from tasks.engine.running_scheduler import LostSchedulerError
 from tasks.engine.step import _submit
@@ -64,6 +67,14 @@ def test_steps_that_lost_their_scheduler_are_submitted_together_not_alone(monkey
     script = Script(monkeypatch, {1: [lost] * 99})
     outcome = script.run(Site.at(tmp_path))[1]
     assert (outcome.failure.reason, len(script.tried)) == ("lost_scheduler", 1 + engine.SCHEDULER_LOSSES + 1)
+
+
+@pytest.mark.parametrize("status", ["cancelled", "finished", "pending", "lost"])
+def test_a_result_that_the_dead_scheduler_kept_is_asked_for_again_on_the_cluster(status):
+    """Dask calls a task finished whose result it could not yet send when the scheduler died."""
+    assert isinstance(why_lost(SimpleNamespace(status=status)), LostSchedulerError)
+    failed = SimpleNamespace(status="error", exception=lambda: RuntimeError("no worker"))
+    assert isinstance(why_lost(failed), LostTaskError)
 
 
 def test_a_ccd_that_also_kills_its_worker_alone_is_not_retried_without_end(monkeypatch, tmp_path):
