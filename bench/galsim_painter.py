@@ -92,7 +92,7 @@ class FourCorners:
         corner = np.stack([(1 - u) * (1 - v), u * (1 - v), (1 - u) * v, u * v], axis=1)
         step = np.clip((colour - COLOURS[0]) / (COLOURS[1] - COLOURS[0]), 0.0, 2.0)
         hue = np.clip(1.0 - np.abs(step[:, None] - np.arange(3)), 0.0, 1.0)
-        return (corner[:, :, None] * hue[:, None, :]).reshape(len(x), -1)
+        return (corner[:, :, None] * hue[:, None, :]).reshape(len(x), corner.shape[1] * hue.shape[1])
 
     def at(self, weights: FloatArray, *, exact: bool) -> galsim.GSObject:
         """Return the function for some weights, or that of the largest weight; pixel units, pixel response included."""

@@ -13,6 +13,7 @@ from bench.sky_night import processed_nights
 from imaging.bands import BANDS
 from imaging.detector.ccds import PIXEL_SCALE_ARCSEC
 from imaging.simulation.exposures import OpticsTruth, PsfTruth
+from imaging.simulation.scene import SceneSources
 from imaging.simulation.settings import SimulationSettings
 from imaging.simulation.truth import true_geometry
 from tests.simulated_exposures import an_exposure
@@ -60,6 +61,15 @@ def test_a_star_stands_at_its_place_with_the_stated_fraction_in_the_aperture(pai
         assert weights @ painter.functions.fractions == pytest.approx([inside], abs=2e-3)
         truth = painter.functions.stamp(500.3, 1500.7, 8) * inside
         assert light[393:410, 392:409] == pytest.approx(truth, abs=2e-3 * truth.max())
+
+
+def test_a_ccd_without_a_transient_is_drawn(painter):
+    none = np.zeros(0)
+    x, y, flux, psf = painter.place(SceneSources(np.zeros(0, np.int64), np.zeros(0, np.uint8), none, none, none, none))
+    painter.light[:] = 0.0
+    painter.paint_points(x, y, flux, psf, none)
+    assert len(x) == 0
+    assert not painter.light.any()
 
 
 def test_a_bright_star_has_spikes_and_smooth_wings(painter):
