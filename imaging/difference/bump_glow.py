@@ -48,7 +48,5 @@ def add_bump_glow(noise: ResidualNoise, mask: MaskImage) -> None:
         if ring.size == 0:
             continue
         j, i = near[0] + rows.start, near[1] + columns.start
-        variance, significance = noise.measured_at(j, i)
-        excess = typical_in_rings(ring, np.abs(significance), RING_AREA * width**2)[ring]
-        more = excess > 1.0
-        noise.add(j[more], i[more], (excess[more] ** 2 - 1.0) * variance[more])
+        _, significance = noise.measured_at(j, i)
+        noise.multiply(j, i, typical_in_rings(ring, np.abs(significance), RING_AREA * width**2)[ring])

@@ -1,7 +1,7 @@
 """Detect positive and negative point sources on a difference, measure and flag them."""
 
 import math
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import numba
 import numpy as np
@@ -27,10 +27,6 @@ FloatArray = NDArray[np.float64]
 
 STAR_SEARCH_ARCSEC = 60.0
 """Largest recorded distance to a bright star."""
-
-FLUX_SHARE = 0.85
-"""Least flux over its error in units of the threshold of the score. Where the noise of the rims of ghosts or of halos
-changes from pixel to pixel, a peak beside them has their light and not their noise; the flux is measured with both."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,12 +76,6 @@ class DifferenceDetections:
     def passed(self) -> NDArray[np.bool_]:
         """Which detections have no flag."""
         return self.flags == 0
-
-    def select(self, kept: NDArray[np.bool_]) -> "DifferenceDetections":
-        """Return some of the detections: kept is (n,) bool."""
-        measured = Measurements(*(getattr(self.measured, item.name)[kept] for item in fields(self.measured)))
-        rest = (getattr(self, item.name)[kept] for item in fields(self)[1:])
-        return DifferenceDetections(measured, *rest)
 
     def cut_flow(self) -> dict[str, int]:
         """Return the number of detections that each cut removes after the previous cuts."""
@@ -153,8 +143,7 @@ def detect(
     excess = pixel_excess(difference.search, difference.model, measured.x, measured.y, measured.flux)
     flags = _flags(difference, measured, score, dipole, excess, vetoed, settings)
     flags[on_trail[single]] |= int(DetectionFlag.STREAK)
-    sure = on_trail[single] | (np.abs(measured.flux) > FLUX_SHARE * settings.threshold_sigma * measured.flux_error)
-    return DifferenceDetections(measured, score, dipole, template, distance, excess, flags).select(sure)
+    return DifferenceDetections(measured, score, dipole, template, distance, excess, flags)
 
 
 def _beyond_diffuse_light(

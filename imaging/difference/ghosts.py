@@ -256,9 +256,7 @@ def _raise_rings(
         in_rings[in_rings] = raised[ring[in_rings]]
         rows, columns = dy[in_rings], dx[in_rings]
         own = factor[rings.piece(ring[in_rings], columns.astype(float) - star[0], rows.astype(float) - star[1])]
-        rows, columns, own = rows[own > 1.0], columns[own > 1.0], own[own > 1.0]
-        variance, _ = noise.measured_at(rows, columns)
-        noise.add(rows, columns, (own**2 - 1.0) * variance)
+        noise.multiply(rows, columns, own)
 
 
 def _fit(

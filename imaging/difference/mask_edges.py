@@ -60,7 +60,7 @@ def add_mask_edges(noise: ResidualNoise, mask: MaskImage) -> int:
     rows, columns, strip = _strips(noise, mask)
     if not rows.size:
         return 0
-    variance, significance = noise.measured_at(rows, columns)
+    _, significance = noise.measured_at(rows, columns)
     side = PIECE_FWHM * noise.fwhm_pixels
     excess = np.ones(rows.size)
     for shift in (0.0, 0.5):  # an edge that only grazes a square lies well inside one of the others
@@ -70,9 +70,7 @@ def add_mask_edges(noise: ResidualNoise, mask: MaskImage) -> int:
         least = LEAST_AREA * noise.fwhm_pixels**2
         typical = typical_in_pieces(piece, np.abs(significance), RING_AREA * noise.fwhm_pixels**2, least)
         excess = np.maximum(excess, typical[piece])
-    more = excess > 1.0
-    noise.add(rows[more], columns[more], (excess[more] ** 2 - 1.0) * variance[more])
-    return int(np.count_nonzero(more))
+    return noise.multiply(rows, columns, excess)
 
 
 def _strips(noise: ResidualNoise, mask: MaskImage) -> tuple[IntArray, IntArray, IntArray]:

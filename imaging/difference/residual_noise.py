@@ -6,12 +6,16 @@ from functools import cached_property
 import numba
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import correlate1d
 
 from imaging.difference.filter import FilteredDifference
 from imaging.image import FloatImage
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+
+SPREAD_FWHM = 1.5
+"""Distance to which the noise of pixels is spread, FWHM; a Gaussian PSF has 0.0001 of its squares' sum beyond."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +83,45 @@ class ResidualNoise:
         self.filtered.numerator[rows, columns] *= factor
         weight[rows, columns] /= (1.0 + weight[rows, columns] * variance * self.pixel_variance).astype(np.float32)
 
+    def multiply(self, rows: IntArray, columns: IntArray, factor: FloatArray) -> int:
+        """Multiply the known errors of the fluxes at some pixels, where the factor is above one.
+
+        Parameters
+        ----------
+        rows, columns
+            (n,) pixels, not at the image's border.
+        factor
+            (n,) typical significance there in units of that of noise.
+
+        Returns
+        -------
+        raised
+            Number of pixels with more noise than before.
+        """
+        more = factor > 1.0
+        rows, columns = rows[more], columns[more]
+        self.add(rows, columns, (factor[more] ** 2 - 1.0) * self.measured_at(rows, columns)[0])
+        return rows.size
+
+    def spread(self, norm: FloatImage, weight: FloatImage) -> None:
+        """Give every flux the noise that was added to the pixels under its PSF, where that is more than its own.
+
+        A flux sums the light of all pixels under the PSF, so that its variance is the sum of theirs times the squared
+        filter. The square of the PSF is taken as the product of its profiles along x and y, averaged over the tiles.
+
+        Parameters
+        ----------
+        norm, weight
+            (ny, nx) float32, norm of the filter and inverse variance of the pixels before noise was added.
+        """
+        reach = int(np.ceil(SPREAD_FWHM * self.fwhm_pixels))
+        squares, middle = np.mean(self.filtered.psf_stamps**2, axis=(0, 1)), self.filtered.psf_stamps.shape[-1] // 2
+        profiles = [squares.sum(axis=1 - axis)[max(middle - reach, 0) : middle + reach + 1] for axis in range(2)]
+        added = _added(weight, self.weight)
+        for axis, profile in enumerate(profiles):
+            added = correlate1d(added, profile / np.sqrt(squares.sum()), axis, mode="constant")
+        _spread(self.filtered.norm, self.filtered.numerator, norm, added)
+
     def add_image(self, variance: FloatImage) -> None:
         """Add a (ny, nx) variance of a point source's flux, as :meth:`add` does where it is not zero."""
         _add_image(self.filtered.norm, self.filtered.numerator, self.weight, variance, self.pixel_variance)
@@ -98,3 +141,27 @@ def _add_image(
             norm[row, column] *= factor
             numerator[row, column] *= factor
             weight[row, column] /= np.float32(1.0 + weight[row, column] * added * pixel_variance)
+
+
+@numba.njit(cache=True, error_model="numpy")
+def _added(before: FloatImage, weight: FloatImage) -> FloatImage:
+    """Return the added variance of the pixels times the square of their weights before."""
+    out, zero, one = np.zeros_like(weight), np.float32(0.0), np.float32(1.0)
+    for row in range(weight.shape[0]):
+        old, new, target = before[row], weight[row], out[row]
+        for column in range(old.size):
+            if new[column] > zero:
+                target[column] = old[column] * (old[column] / new[column] - one)
+    return out
+
+
+@numba.njit(cache=True, error_model="numpy")
+def _spread(norm: FloatImage, numerator: FloatImage, before: FloatImage, added: FloatImage) -> None:
+    """Reduce norm and numerator to ``before`` with the variance ``added / before**2``, where that is less."""
+    for row in range(norm.shape[0]):
+        for column in range(norm.shape[1]):
+            old, now = before[row, column], norm[row, column]
+            reduced = old * old / (old + added[row, column])
+            if now > np.float32(0.0) and reduced < now:
+                norm[row, column] = reduced
+                numerator[row, column] *= reduced / now

@@ -68,8 +68,6 @@ class Surroundings:
         Pixels.
     radius, angle
         Distance from the star, pixels, and direction, radians from 0 to 2 pi.
-    variance
-        Known variance of a point source's flux.
     significance
         Absolute value of the flux over its known error.
     """
@@ -78,7 +76,6 @@ class Surroundings:
     columns: IntArray
     radius: FloatArray
     angle: FloatArray
-    variance: FloatArray
     significance: FloatArray
 
 
@@ -107,9 +104,7 @@ def add_star_surroundings(noise: ResidualNoise, stars: BrightStars) -> int:
             continue
         excess = excess_in_rings(around, width)
         excess *= excess_in_strips(around, excess, width)
-        more = excess > 1.0
-        noise.add(around.rows[more], around.columns[more], (excess[more] ** 2 - 1.0) * around.variance[more])
-        raised += int(np.count_nonzero(more))
+        raised += noise.multiply(around.rows, around.columns, excess)
     return raised
 
 
@@ -261,5 +256,5 @@ def _around(noise: ResidualNoise, x: float, y: float, reach: float) -> Surroundi
         return None
     radius, angle = radius[rows, columns], np.arctan2(dy[rows, columns], dx[rows, columns]) % (2.0 * np.pi)
     rows, columns = rows + ys.start, columns + xs.start
-    variance, significance = noise.measured_at(rows, columns)
-    return Surroundings(rows, columns, radius, angle, variance, np.abs(significance))
+    _, significance = noise.measured_at(rows, columns)
+    return Surroundings(rows, columns, radius, angle, np.abs(significance))

@@ -243,7 +243,7 @@ def _errors(
     quiet = quiet_sky(filtered.template_flux, filtered.norm, np.float32(settings.noise.blank_snr))
     widths = _score_widths(matched, filtered, 0.0, quiet, settings)
     _scale_noise(filtered, weight, widths, tiling)
-    before = filtered.norm.copy()
+    before, pixels_before = filtered.norm.copy(), weight.copy()
     pixel_arcsec = float(np.sqrt(search.wcs.pixel_area_arcsec2(nx / 2, ny / 2)))
     noise = ResidualNoise(filtered, weight, (0.0, 0.0), search.psf.fwhm_pixels, pixel_arcsec)
     add_motions(noise, shifts.moved)
@@ -255,6 +255,7 @@ def _errors(
     add_edge_residuals(noise, matched.mask, images[1].makeup if isinstance(images[1], Template) else None)
     add_star_residuals(noise, matched.model, halos(matched.mask))
     _add_surroundings(noise, matched, *images, stars)
+    noise.spread(before, pixels_before)
     before *= np.float32(UNCHANGED)
     quiet &= filtered.norm >= before
     _scale_noise(filtered, weight, 1.0 / widths, tiling)

@@ -70,7 +70,8 @@ def combine(
     Returns
     -------
     science, mask, weight
-        The stack; mask bits are those of the inputs' common defects, EDGE where there is no input.
+        The stack; mask bits are those of the inputs' common defects, EDGE where there is no input, TAPEBUMP where any
+        input has it.
     clipped
         (n,) number of rejected pixels per input.
     """
@@ -96,12 +97,16 @@ def combine(
 
 
 def _combine_masks(masks: Sequence[MaskImage], lost: NDArray[np.bool_]) -> MaskImage:
-    """Return the inputs' common defects where no input is used, and their common suspect bits elsewhere."""
+    """Return the inputs' common defects where no input is used, and their common suspect bits elsewhere.
+
+    A tape bump of any input glows in the stack.
+    """
     bits = np.bitwise_and.reduce(masks)
     everywhere = np.bitwise_or.reduce(masks)
     bits[~lost] &= np.int16(MaskBit.STAR | MaskBit.SUSPECT)
     bits[lost & (bits == 0)] = everywhere[lost & (bits == 0)]
     bits[lost & (bits == 0)] = np.int16(MaskBit.BPM)
+    bits |= everywhere & np.int16(MaskBit.TAPEBUMP)
     return bits
 
 

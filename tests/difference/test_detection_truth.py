@@ -11,6 +11,7 @@ from scipy.ndimage import gaussian_filter, maximum_filter
 
 from imaging.bits import MaskBit
 from imaging.difference.detect import BrightStars, DifferenceDetections, detect, find_peaks, stars_of_template
+from imaging.difference.residual_noise import ResidualNoise
 from imaging.difference.score import judge
 from imaging.difference.settings import DetectionSettings
 from imaging.schemas.difference import DetectionFlag as Flag
@@ -256,11 +257,14 @@ def test_a_peak_beside_noisy_pixels_is_not_detected_by_their_light(seed):
     image = noise(seed) + draw(SHAPE, np.array([30.0]), np.array([90.0]), np.array([8.0 * ERROR]), ROUND)
     image[noisy] += 2.5 * SIGMA
     difference = difference_of(image)
-    for plane in (difference.filtered.norm, difference.filtered.numerator, difference.weight):
-        plane[noisy] *= np.float32(0.05)
-    np.divide(difference.filtered.numerator, np.sqrt(difference.filtered.norm), out=difference.score)
+    norm, weight = difference.filtered.norm, difference.weight
+    before, added = (norm.copy(), weight.copy()), ResidualNoise(difference.filtered, weight, (0.0, 0.0), FWHM, 0.27)
+    added.add(*np.nonzero(noisy), 19.0 / norm[noisy])
+    np.divide(difference.filtered.numerator, np.sqrt(norm), out=difference.score)
     across, along, _ = find_peaks(difference.score, SETTINGS.threshold_sigma, SETTINGS.peak_radius_pixels)
     assert np.count_nonzero(np.hypot(across - 62, along - 62) < 9) >= 2
+    added.spread(*before)
+    np.divide(difference.filtered.numerator, np.sqrt(norm), out=difference.score)
     found = detect(difference, SETTINGS, NO_STARS)
     at(found, 30.0, 90.0)
-    assert not found.passed[np.hypot(found.measured.x - 62, found.measured.y - 62) < 9].any()
+    assert not (np.hypot(found.measured.x - 62, found.measured.y - 62) < 9).any()

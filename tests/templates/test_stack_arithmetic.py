@@ -118,7 +118,7 @@ def test_stars_in_different_seeing_are_not_clipped_and_cosmic_rays_beside_them_a
 
 
 def test_masks_of_a_stack_say_what_all_inputs_suspect_and_why_there_is_nothing():
-    star, suspect, cray, edge = (int(MaskBit[b]) for b in ("STAR", "SUSPECT", "CRAY", "EDGE"))
+    star, suspect, cray, edge, bump = (int(MaskBit[b]) for b in ("STAR", "SUSPECT", "CRAY", "EDGE", "TAPEBUMP"))
     masks = [np.zeros(SHAPE, int), np.zeros(SHAPE, int)]
     weights = [np.ones(SHAPE), np.ones(SHAPE)]
     cases = [((star, star), (1, 1), star), ((star | cray, suspect), (0, 1), 0), ((cray, edge), (0, 0), cray | edge)]
@@ -126,6 +126,8 @@ def test_masks_of_a_stack_say_what_all_inputs_suspect_and_why_there_is_nothing()
         ((cray | star, cray), (0, 0), cray),
         ((0, 0), (0, 0), int(MaskBit.BPM)),
         ((suspect, suspect | cray), (1, 0), suspect),
+        ((bump | suspect, 0), (1, 1), bump),  # the glow of one input is in the stack
+        ((bump | cray, edge), (0, 0), bump | cray | edge),
     ]
     for x, (bits, good, _) in enumerate(cases):
         for k in range(2):
