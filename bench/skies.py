@@ -8,7 +8,8 @@ objects is ``not measured``; a missed goal is bold; a failed night counts as one
 interrupted run goes on where it ended, and the same command prints the table again, with ``--processes 0`` that of the
 nights that are saved so far.
 
-A rank of 9999 means that the kilonova is not among the candidates. The worst night is the worst of those nights that
+A rank of 9999 means that the kilonova is not among the candidates. A kilonova on masked pixels of every search exposure
+has no rank; its night is named. The worst night is the worst of those nights that
 alone have enough objects. Crowded fields have their own goals (:mod:`bench.sky_goals`). Times are CPU seconds, which a
 busy machine makes longer; their limits are those of the easy sky.
 """
@@ -22,6 +23,7 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from bench.report import Row, at_least, cells, machine, print_report
+from bench.sky_candidates import UNSEARCHABLE
 from bench.sky_goals import goals_of
 from bench.sky_matrix import BANDS, FAMILIES, SHARPNESS, SKIES, MeasuredNight, matrix, measured_nights, title_of
 from bench.sky_night import SEED, SkyNight
@@ -92,6 +94,7 @@ FIGURES = (
     Figure("pixels masked by light of bright stars, %", "pixels masked by the light of bright stars alone"),
     Figure("searched share of the pixels, %", "searched share of the pixels", least=True),
     Figure("rank of the kilonova, worst night", "rank of the kilonova, worst night"),
+    Figure("kilonovae under masks of every search exposure (no rank)", UNSEARCHABLE),
     Figure("false among the first 20, worst night", "false among the first 20, worst night"),
     Figure(
         "real ones of candidates with probability 0.9",
@@ -196,6 +199,10 @@ def report(nights: Sequence[MeasuredNight], by: str, n_wanted: int) -> str:
         "Nights: " + "; ".join(title_of(item.night) for item in nights if not item.failure) + ".",
     ]
     lines += [f"Failed: {title_of(item.night)}: {item.failure}" for item in nights if item.failure]
+    hidden = [title_of(item.night) for item in nights if getattr(item.parts.get("candidates"), "unsearchable", ())]
+    lines += [f"The kilonova is not searchable, under masks of every search exposure: {'; '.join(hidden)}."] * bool(
+        hidden
+    )
     partly = [f"{title_of(item.night)}: {item.n_failed}" for item in nights if item.n_failed]
     return "\n".join([*lines, *(["Failures of CCDs and exposures: " + "; ".join(partly) + "."] if partly else [])])
 

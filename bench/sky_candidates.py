@@ -17,6 +17,8 @@ from bench.sky_night import STEADY, SkyNight
 from blocks.site import Site
 from deployments.products.compare_with_truth import kilonova_rank
 from deployments.reports.candidates import candidate_table, read_candidates
+from imaging.bits import NOT_SEARCHED
+from imaging.io.images import read_planes
 from imaging.io.tables import read_table
 from imaging.io.truth import source_truth_path
 from imaging.tables import column
@@ -31,6 +33,10 @@ SURE, MIN_SURE = 0.9, 80
 """Probability to be real from which on nine in ten must be, and fewest such candidates for an error of 0.033."""
 
 
+UNSEARCHABLE = "kilonovae on masked pixels of every search exposure, not searchable"
+"""Name of the row that counts nights without a rank, whose seeds are theirs."""
+
+
 @dataclass
 class Ranked:
     """What the ranked lists of nights give.
@@ -38,17 +44,20 @@ class Ranked:
     Attributes
     ----------
     ranks
-        Per night, rank of the kilonova.
+        Per night, rank of the kilonova; none where no search exposure could show it.
     false, numbers
         Per night that has a list, false candidates among the first, and number of candidates.
     sure
         Which of the candidates with a high probability to be real are real.
+    unsearchable
+        Seeds of the nights whose kilonova lies on masked pixels of every search exposure.
     """
 
     ranks: list[int] = field(default_factory=list)
     false: list[int] = field(default_factory=list)
     numbers: list[int] = field(default_factory=list)
     sure: list[bool] = field(default_factory=list)
+    unsearchable: list[int] = field(default_factory=list)
 
 
 def rows_on_sky(nights: Iterable[SkyNight]) -> list[Row]:
@@ -64,7 +73,29 @@ def collect(night: SkyNight) -> Ranked:
     listed = read_candidates(site, number)
     wrong = are_false(night, listed)
     sure = [not bad for bad, row in zip(wrong, listed, strict=True) if (row["probability_real"] or 0.0) >= SURE]
-    return Ranked([kilonova_rank(site, listed) or NOT_FOUND], [int(wrong[:FIRST].sum())], [len(listed)], sure)
+    rank = kilonova_rank(site, listed)
+    hidden = rank is None and not kilonova_searchable(night)
+    ranks = [] if hidden else [rank or NOT_FOUND]
+    return Ranked(ranks, [int(wrong[:FIRST].sum())], [len(listed)], sure, [night.seed] if hidden else [])
+
+
+def kilonova_searchable(night: SkyNight) -> bool:
+    """Return whether the mask of any search image leaves the kilonova's pixel to be searched.
+
+    So it is, too, where an image has no product or is not on any of the CCDs: that is no mask.
+    """
+    masked = []
+    for expnum in night.expnums(search=True):
+        for ccd in night.ccds:
+            truth = read_table(source_truth_path(night.root, expnum, ccd))
+            truth = truth.filter(pc.equal(truth.column("kind"), "kilonova"))
+            for x, y in zip(column(truth, "x"), column(truth, "y"), strict=True):
+                path = night.product(expnum, ccd, "immask.fits")
+                if path is None:
+                    return True
+                mask = read_planes(path, ("MSK",))[0]["MSK"]
+                masked.append(bool(mask[int(np.rint(y)), int(np.rint(x))] & int(NOT_SEARCHED)))
+    return not masked or not all(masked)
 
 
 def absent(night: SkyNight) -> Ranked:  # noqa: ARG001
@@ -107,6 +138,13 @@ def rows_of(ranked: Ranked, label: str, seeds: Sequence[int], goals: Goals = GOA
             "",
             n=n_lists,
             seeds=tuple(seeds),
+        ),
+        Row(
+            f"{label}: {UNSEARCHABLE}",
+            len(ranked.unsearchable),
+            "",
+            n=n + len(ranked.unsearchable),
+            seeds=tuple(ranked.unsearchable),
         ),
     ]
 

@@ -16,7 +16,7 @@ from imaging.difference.peaks import RIDGE_BELOW, diffuse_levels, own_peaks
 from imaging.difference.records import Difference
 from imaging.difference.settings import DetectionSettings
 from imaging.difference.sharpness import pixel_excess
-from imaging.difference.trails import one_of_each_trail
+from imaging.difference.trails import connected_trails, one_of_each_trail
 from imaging.image import CalibratedImage, FloatImage, MaskImage
 from imaging.photometry.transparency import at_places
 from imaging.psf.draw import draw_stamp, local_samples, position_terms
@@ -27,6 +27,9 @@ FloatArray = NDArray[np.float64]
 
 STAR_SEARCH_ARCSEC = 60.0
 """Largest recorded distance to a bright star."""
+
+TRAIL_SPREAD_SIGMA = 2.5
+"""Significance of spread_model from which a peak without others may be a trail."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,11 +127,11 @@ def detect(
     )
     x, y, score, noise, systematic = (values[own] for values in (x, y, score, noise, systematic))
     on_light = light[y.astype(int), x.astype(int)] > np.abs(flux[own])
-    single, on_trail = one_of_each_trail(x, y, score, on_light, difference.score, fwhm)
-    single &= on_trail | _beyond_diffuse_light(difference, x, y, score, settings.threshold_sigma)
-    x, y, score, noise, systematic = (values[single] for values in (x, y, score, noise, systematic))
     measured = measure_locally(difference, x, y, score, settings)
     width = noise * np.sqrt(np.maximum(difference.filtered.norm[y.astype(int), x.astype(int)], 0.0))
+    single, on_trail = _merge_trails(difference, (x, y, score), width, on_light, measured, settings)
+    x, y, score, width, systematic = (values[single] for values in (x, y, score, width, systematic))
+    measured, on_trail = measured.select(single), on_trail[single]
     clouds = at_places(difference.transparency_error, measured.x, measured.y)
     proportional = np.hypot(difference.psf_flux_error, clouds)
     systematic = np.hypot(systematic, proportional * measured.flux)
@@ -142,8 +145,32 @@ def detect(
     distance, vetoed = _star_distances(measured.x, measured.y, stars, difference.pixel_scale_arcsec, settings)
     excess = pixel_excess(difference.search, difference.model, measured.x, measured.y, measured.flux)
     flags = _flags(difference, measured, score, dipole, excess, vetoed, settings)
-    flags[on_trail[single]] |= int(DetectionFlag.STREAK)
+    flags[on_trail] |= int(DetectionFlag.STREAK)
     return DifferenceDetections(measured, score, dipole, template, distance, excess, flags)
+
+
+def _merge_trails(
+    difference: Difference,
+    peaks: tuple[FloatArray, FloatArray, FloatArray],
+    width: FloatArray,
+    on_light: NDArray[np.bool_],
+    measured: Measurements,
+    settings: DetectionSettings,
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return which peaks are detections, and which are trails: to these, give place, light and shape of the whole."""
+    x, y, score = peaks
+    single, on_trail = one_of_each_trail(x, y, score, on_light, difference.score, difference.psf.fwhm_pixels)
+    single &= on_trail | _beyond_diffuse_light(difference, x, y, score, settings.threshold_sigma)
+    wide = measured.spread > TRAIL_SPREAD_SIGMA * measured.spread_error
+    for found in connected_trails(difference, peaks, on_light, wide, settings):
+        k, trail = found.chosen, found.trail
+        single[found.members], on_trail[found.members] = False, True
+        single[k], x[k], y[k] = True, trail.x, trail.y
+        score[k] = trail.flux / (trail.sky_error * width[k])
+        middle = measure_locally(difference, x[[k]], y[[k]], score[[k]], settings)
+        for column in fields(Measurements):
+            getattr(measured, column.name)[k] = getattr(trail, column.name, getattr(middle, column.name)[0])
+    return single, on_trail
 
 
 def _beyond_diffuse_light(

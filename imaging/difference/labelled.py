@@ -15,8 +15,8 @@ WORDS = {"real": True, "bogus": False}
 TABLE_NAMES = {"chi2": "chi2_psf", "spread": "spread_model"}
 """Measurements whose column has a different name."""
 
-NOT_KEPT = ("x_error", "y_error")
-"""Measurements that are not in the table; they are NaN."""
+NOT_KEPT = ("x_error", "y_error", "trail_length", "trail_angle")
+"""Measurements that are not in the table as such; they are NaN."""
 
 
 def detections_of_table(table: pa.Table) -> DifferenceDetections:

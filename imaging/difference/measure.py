@@ -1,7 +1,7 @@
 """Measure sources on a whitened difference: PSF flux, position, shape, negative and masked pixels."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numba
 import numpy as np
@@ -18,6 +18,7 @@ FloatArray = NDArray[np.float64]
 COLUMNS = (
     *("x", "y", "flux", "flux_error", "x_error", "y_error", "chi2"),
     *("a_image", "b_image", "spread", "spread_error", "negative_fraction", "masked_fraction"),
+    *("trail_length", "trail_angle"),
 )
 
 
@@ -43,6 +44,9 @@ class Measurements:
         Fraction of pixels in the window below minus two sigma (above plus two sigma for a negative source).
     masked_fraction
         Fraction of masked pixels within one FWHM.
+    trail_length, trail_angle
+        Of a trail, whose flux, position and chi2 are those of the whole, its length in pixels and its direction in
+        degrees from x to y; zero for a point source.
     """
 
     x: FloatArray
@@ -58,6 +62,12 @@ class Measurements:
     spread_error: FloatArray
     negative_fraction: FloatArray
     masked_fraction: FloatArray
+    trail_length: FloatArray
+    trail_angle: FloatArray
+
+    def select(self, kept: NDArray[np.bool_]) -> "Measurements":
+        """Return some of the sources: kept is (n,) bool."""
+        return Measurements(*(getattr(self, item.name)[kept] for item in fields(self)))
 
 
 def measure_sources(
@@ -122,7 +132,7 @@ def _measure_all(
     scale_error: float,
     shift_error: float,
 ) -> FloatArray:
-    out = np.zeros((x.size, 13))
+    out = np.zeros((x.size, len(COLUMNS)))
     reach = int((half + 2) / step) + 8
     for n in range(x.size):
         terms = position_terms(x[n], y[n], degree, origin, scale)

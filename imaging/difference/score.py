@@ -198,8 +198,8 @@ def judge(
 def without_vouched_flags(
     detections: DifferenceDetections, score: FloatArray, settings: DetectionSettings
 ) -> DifferenceDetections:
-    """Return detections with the flags that remain at given scores, (n,); see :func:`judge`."""
-    star_like = score >= settings.vouching_score
+    """Return detections with the flags that remain at given scores, (n,); a trail's all do. See :func:`judge`."""
+    star_like = (score >= settings.vouching_score) & ~(detections.measured.trail_length > 0)
     bright = star_like & (np.abs(detections.score) >= settings.vouching_snr)
     lifted = np.where(star_like, int(FLAGS_OF_SHAPE), 0) | np.where(bright, int(FLAGS_OF_PLACE), 0)
     return replace(detections, flags=(detections.flags & ~lifted).astype(np.int32))

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from imaging.difference.detect import DifferenceDetections
 from imaging.difference.fakes import Fakes
+from imaging.difference.measure import Measurements
 from imaging.difference.records import Difference, Identity
 from imaging.difference.settings import DetectionSettings
 from imaging.schemas.difference import DETECTIONS, FAKES
@@ -44,6 +45,7 @@ def detections_table(
     ra, dec = difference.search.wcs.pixel_to_sky(m.x, m.y)
     centroid = np.sqrt(0.5 * (m.x_error**2 + m.y_error**2) + difference.shift_error**2) * difference.pixel_scale_arcsec
     positive = m.flux > 0
+    trail_arcsec, trail_angle_deg = _trails_on_sky(difference, m)
     mag = difference.search.zeropoint_mag - 2.5 * np.log10(np.where(positive, m.flux, 1.0))
     mag_error = MAG_PER_RELATIVE_ERROR * m.flux_error / np.where(positive, m.flux, 1.0)
     base = (identity.expnum * 100 + identity.ccd) * 100_000
@@ -70,6 +72,8 @@ def detections_table(
         "masked_fraction": m.masked_fraction,
         "template_flux": detections.template_flux,
         "star_distance_arcsec": _finite(detections.star_distance_arcsec),
+        "trail_arcsec": _finite(trail_arcsec),
+        "trail_angle_deg": _finite(trail_angle_deg),
         "pixel_excess": detections.pixel_excess,
         "real_score": real_score,
         "flags": detections.flags,
@@ -121,6 +125,16 @@ def fakes_table(difference: Difference, fakes: Fakes, real_score: FloatArray, id
         "real_score": of_match(real_score),
     }
     return make_table(columns, FAKES)
+
+
+def _trails_on_sky(difference: Difference, m: Measurements) -> tuple[FloatArray, FloatArray]:
+    """Return (n,) lengths, arcseconds, and position angles, degrees north to east, of trails; NaN elsewhere."""
+    is_trail, angle = m.trail_length > 0, np.radians(m.trail_angle)
+    dx, dy = 0.5 * m.trail_length * np.cos(angle), 0.5 * m.trail_length * np.sin(angle)
+    (ra, dec), (ra0, dec0) = (difference.search.wcs.pixel_to_sky(m.x + k * dx, m.y + k * dy) for k in (1, -1))
+    east = ((ra - ra0 + 180.0) % 360.0 - 180.0) * np.cos(np.radians(0.5 * (dec + dec0)))
+    angles = np.degrees(np.arctan2(east, dec - dec0)) % 180.0
+    return np.where(is_trail, 3600.0 * np.hypot(east, dec - dec0), np.nan), np.where(is_trail, angles, np.nan)
 
 
 def _finite(values: FloatArray) -> pa.Array:

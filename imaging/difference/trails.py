@@ -1,20 +1,43 @@
 """Short trails on a difference: what moves by many widths of the PSF during an exposure is one source, not many.
 
 The search for streaks needs some hundred pixels. A fast asteroid or a piece of a spike is shorter, and the filter for
-point sources finds peaks of equal height along it, with light between them.
+point sources finds peaks along it, with light between them, as many and where the noise has them. Connected peaks are
+one source if a trail fits their light better than a point source at each. Of faint or uneven trails that are broken
+into pieces, four pieces on a line are one source.
 """
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 
+from imaging.difference.local_psf import psf_errors
+from imaging.difference.records import Difference
+from imaging.difference.settings import DetectionSettings
+from imaging.difference.trail_fit import Trail, fit_trail
 from imaging.image import FloatImage
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
+
+SADDLE = 0.4
+"""Least significance on the line between two connected peaks, over that of the fainter one: of equal point sources
+three widths of the PSF apart it is 0.1."""
+
+LEAST_GAIN, LOSS_PER_PARAMETER = 16.0, 3.0
+"""By how much the chi-square of a trail must be lower than that of one point source, two parameters at four sigma; and
+how much higher than that of two and more it may be for each parameter they have more."""
+
+LOSS_TO_ELLIPSE = 6.0
+"""By how much the chi-square of a trail may exceed that of an ellipse, which has a width besides: 2.5 sigma."""
+
+MIN_LENGTH_FWHM, MAX_CONNECTED = 1.0, 12
+"""Shortest trail that is told from a point source, widths of the PSF, and most peaks of one."""
 
 MIN_PIECES = 4
 """Fewest peaks of a trail: three point sources on a line happen."""
@@ -34,6 +57,83 @@ have no light between them."""
 
 MAX_FADE = 1.7
 """Largest ratio of the light of two thirds of the line: a spike fades along it."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundTrail:
+    """A trail, the peaks of which it consists, and that of them which stands for it."""
+
+    trail: Trail
+    members: NDArray[np.int64]
+    chosen: int
+
+
+def connected_trails(
+    difference: Difference,
+    peaks: tuple[FloatArray, FloatArray, FloatArray],
+    on_light: BoolArray,
+    wide: BoolArray,
+    settings: DetectionSettings,
+) -> list[FoundTrail]:
+    """Find the trails whose light connects their peaks.
+
+    Parameters
+    ----------
+    difference
+        The difference.
+    peaks
+        (n,) x and y, pixels, and significance, signed.
+    on_light
+        (n,) whether the template is brighter there.
+    wide
+        (n,) whether a peak without others may be a trail, because it is wider than a point source.
+    settings
+        Errors of the PSF model and largest reduced chi-square.
+    """
+    x, y, score = peaks
+    places, fwhm = np.stack([x, y], axis=1), difference.psf.fwhm_pixels
+    error = float(np.hypot(settings.psf_error, psf_errors(difference, x, y).max(initial=0.0)))
+    found = []
+    for members in _connected(places, score, ~on_light, difference.score, GAP_FWHM * fwhm):
+        if members.size > MAX_CONNECTED or (members.size == 1 and not wide[members[0]]):
+            continue
+        trail = fit_trail(
+            *(difference.image, difference.weight, difference.psf, places[members]), difference.photon_gain, error
+        )
+        least = LEAST_GAIN if members.size == 1 else -LOSS_PER_PARAMETER * (3 * members.size - 5)
+        if trail is None or trail.gain_on_points < least or trail.chi2 > settings.max_chi2:
+            continue
+        if trail.gain_on_ellipse < -LOSS_TO_ELLIPSE:
+            continue
+        if trail.trail_length > MIN_LENGTH_FWHM * fwhm and trail.flux * score[members[0]] > 0:
+            nearest = np.argmin(np.hypot(x[members] - trail.x, y[members] - trail.y))
+            found.append(FoundTrail(trail, members, int(members[nearest])))
+    return found
+
+
+def _connected(
+    places: FloatArray, score: FloatArray, usable: BoolArray, image: FloatImage, reach: float
+) -> list[NDArray[np.int64]]:
+    """Return the groups of usable peaks with light of their sign between them, each ordered along its line."""
+    n = len(places)
+    pairs = KDTree(places).query_pairs(reach, output_type="ndarray") if n else np.zeros((0, 2), dtype=int)
+    pairs = pairs[usable[pairs].all(axis=1) & (score[pairs].prod(axis=1) > 0)]
+    if len(pairs) > MAX_PAIRS:
+        return []
+    joined = []
+    for first, second in pairs:
+        share = np.linspace(0.0, 1.0, 2 + int(math.dist(places[first], places[second])))[:, None]
+        line = places[first] + (places[second] - places[first]) * share
+        between = np.sign(score[first]) * map_coordinates(image, line.T[::-1], order=1)
+        joined.append(bool(between.min() > SADDLE * min(abs(score[first]), abs(score[second]))))
+    i, j = pairs[np.array(joined, dtype=bool)].T
+    _, label = connected_components(coo_array((np.ones(i.size), (i, j)), shape=(n, n)), directed=False)
+    groups = []
+    for number in np.unique(label[usable]):
+        members = np.flatnonzero(label == number)
+        centred = places[members] - places[members].mean(axis=0)
+        groups.append(members[np.argsort(centred @ np.linalg.svd(centred, full_matrices=False)[2][0])])
+    return groups
 
 
 def one_of_each_trail(

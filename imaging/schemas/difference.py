@@ -15,7 +15,7 @@ class DetectionFlag(IntFlag):
     MASKED = 16  # too many masked pixels within one FWHM
     NEAR_STAR = 32  # within the veto radius of a bright star
     NEGATIVE_PIXELS = 64  # too many strongly negative pixels around it
-    STREAK = 128  # residual of a satellite trail
+    STREAK = 128  # trail of a satellite or of what moves during the exposure
     EDGE = 256  # too close to the image border
 
 
@@ -43,6 +43,10 @@ DETECTIONS = schema(
     field("masked_fraction", F32, "", "fraction of masked pixels within one FWHM"),
     field("template_flux", F32, "electron", "flux of the template at the position, aperture of one FWHM"),
     field("star_distance_arcsec", F32, "arcsec", "distance to the nearest bright reference star; null if none is near"),
+    field(
+        "trail_arcsec", F32, "arcsec", "length of the trail that flux, position and snr are of; null: a point source"
+    ),
+    field("trail_angle_deg", F32, "deg", "position angle of the trail, north to east, 0 to 180; null: a point source"),
     field("pixel_excess", F32, "", "excess of the sharpest pixel of the search image over a point source's, sigma"),
     field("real_score", F32, "", "real/bogus score: probability to be real, 0 to 1"),
     field("flags", I32, "", "bits of DetectionFlag"),

@@ -129,6 +129,14 @@ def test_a_failed_night_counts_as_one_without_products():
     assert lines_of([failed])[0]["false detections per CCD"]["typical"] == "not measured"
 
 
+def test_a_night_whose_kilonova_is_masked_is_named():
+    hidden = measured(NIGHTS[0])
+    hidden.parts["candidates"] = Ranked([], [0], [30], [True] * 40, unsearchable=[hidden.night.seed])
+    lines, text = lines_of([hidden, *(measured(night, rank=2) for night in NIGHTS[1:4])])
+    assert lines["kilonovae under masks of every search exposure (no rank)"]["typical"] == "1"
+    assert f"not searchable, under masks of every search exposure: {title_of(NIGHTS[0])}." in text
+
+
 def test_columns_over_skies_leave_crowded_fields_out():
     nights = [measured(night) for night in [*NIGHTS, *matrix(["easy", "hard"], ["g"], "usual", (26, 27))]]
     by_sky = {"easy": 1, "typical": 4, "hard": 1, "crowded": 4, "all but crowded": 5}

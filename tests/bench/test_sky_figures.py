@@ -10,7 +10,7 @@ import pytest
 
 from bench.report import at_most, cells
 from bench.sky_astrometry import guessed_colour_errors_mas, rms_per_axis, solution_errors_mas
-from bench.sky_candidates import Ranked, are_false
+from bench.sky_candidates import Ranked, are_false, kilonova_searchable
 from bench.sky_candidates import rows_of as candidate_rows
 from bench.sky_difference import KINDS, Collected, judged_fluxes, listed_detections, places_of, rate_of, rows_of
 from bench.sky_masks import masked_by_light
@@ -185,7 +185,41 @@ def test_detections_that_make_a_candidate_are_those_of_the_ranked_list(tmp_path)
 )
 def test_a_rank_counts_with_enough_nights(ranks, false, shown):
     rows = candidate_rows(Ranked(ranks, false, [20] * len(ranks), [True] * 79), "typical, i", range(len(ranks)))
-    assert [row.value for row in rows] == [*shown, None, 20]
+    assert [row.value for row in rows] == [*shown, None, 20, 0]
+
+
+@pytest.mark.parametrize(
+    ("bits", "searchable"),
+    [
+        ((MaskBit.TRAIL, MaskBit.SATURATE), False),
+        ((MaskBit.TRAIL, 0), True),
+        ((MaskBit.STAR, MaskBit.TRAIL), True),  # the halo of a star is searched
+        ((MaskBit.TRAIL, None), True),  # what failed is no mask
+    ],
+)
+def test_a_kilonova_that_masks_hide_in_every_search_exposure_has_no_rank(tmp_path, monkeypatch, bits, searchable):
+    night, masks = SkyNight(tmp_path, "bright", "i", True, 5, (27,)), {}
+    lines = []
+    for expnum, bit in zip((1300001, 1300077), bits, strict=True):
+        places = {"ra": np.zeros(2), "x": np.array([3.0, 10.4]), "y": np.array([3.0, 20.6])}
+        write_truth(tmp_path, expnum, kind=["star", "kilonova"], **places)
+        lines.append(f"{expnum},20240510,60441.1,10.1,-5.0,i,90")
+        if bit is not None:
+            path = Site.at(tmp_path).store / f"gw/exp/20240510/{expnum}/D0{expnum}_i_27_r1p1_immask.fits"
+            path.parent.mkdir(parents=True)
+            path.touch()
+            masks[path] = np.full((30, 30), int(MaskBit.BPM), np.int16)
+            masks[path][21, 10] = int(bit)
+    (tmp_path / "exposures.csv").write_text("\n".join(["EXPNUM,NITE,MJD,RA,DEC,BAND,EXPTIME", *lines, ""]))
+    monkeypatch.setattr("bench.sky_candidates.read_planes", lambda path, _: ({"MSK": masks[path]}, {}))
+    assert kilonova_searchable(night) == searchable
+
+
+def test_nights_without_a_searchable_kilonova_are_named_and_have_no_rank():
+    rows = candidate_rows(Ranked([9999], [0, 1], [20, 20], [], unsearchable=[8355]), "bright, i", [8350, 8355])
+    assert (rows[0].value, rows[0].n) == (9999, 1)
+    assert (rows[-1].value, rows[-1].n, rows[-1].seeds) == (1, 2, (8355,))
+    assert candidate_rows(Ranked([], [1], [20], [], unsearchable=[8355]), "bright, i", [8355])[0].value is None
 
 
 def test_a_probability_is_reliable_with_enough_candidates():

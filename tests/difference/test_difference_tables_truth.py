@@ -6,11 +6,12 @@ import astropy.units as u
 import numpy as np
 import pyarrow as pa
 import pytest
+from astropy.coordinates import SkyCoord
 from astropy.wcs import WCS
 
 from imaging.difference.detect import DifferenceDetections
 from imaging.difference.fakes import Fakes
-from imaging.difference.labelled import detections_of_table, labels_by_detection
+from imaging.difference.labelled import NOT_KEPT, detections_of_table, labels_by_detection
 from imaging.difference.settings import DetectionSettings
 from imaging.difference.tables import detections_table, fakes_table
 from imaging.schemas.difference import DETECTIONS, FAKES
@@ -31,6 +32,8 @@ COLUMNS = {
     "spread_error": [0.125, 0.25, 0.5],
     "negative_fraction": [0.0, 0.125, 0.25],
     "masked_fraction": [0.5, 0.25, 0.0],
+    "trail_length": [0.0, 0.0, 24.0],
+    "trail_angle": [0.0, 0.0, 30.0],
 }
 
 
@@ -58,6 +61,16 @@ def test_positions_and_their_errors_are_those_of_the_sky(table):
     assert rows["position_error_arcsec"] == pytest.approx(np.hypot(centroid * pixel, 0.02), rel=2e-3)
 
 
+def test_length_and_angle_of_a_trail_are_those_of_its_ends_on_the_sky(table):
+    half = 12.0 * np.array([np.cos(np.radians(30.0)), np.sin(np.radians(30.0))])
+    first, last = (
+        SkyCoord(*WORLD.all_pix2world(X[2] + k * half[0], Y[2] + k * half[1], 0), unit="deg") for k in (-1, 1)
+    )
+    rows = table.to_pydict()
+    assert rows["trail_arcsec"] == [None, None, pytest.approx(first.separation(last).arcsec, rel=1e-5)]
+    assert rows["trail_angle_deg"] == [None, None, pytest.approx(first.position_angle(last).deg % 180.0, abs=0.01)]
+
+
 def test_magnitudes_are_those_of_astropy_and_negative_fluxes_have_none(table):
     rows = table.to_pydict()
     zero = (31.4 * u.ABmag).to(u.nJy)
@@ -79,11 +92,7 @@ def test_the_table_read_back_is_the_record(table):
         assert np.array_equal(getattr(again, name), getattr(right, name), equal_nan=True), name
     for name in ("x", "y", *COLUMNS):
         read = getattr(again.measured, name)
-        assert (
-            np.isnan(read).all()
-            if name in ("x_error", "y_error")
-            else np.array_equal(read, getattr(right.measured, name))
-        )
+        assert np.isnan(read).all() if name in NOT_KEPT else np.array_equal(read, getattr(right.measured, name))
 
 
 def test_fakes_have_what_became_of_them_and_the_brightness_of_their_host():

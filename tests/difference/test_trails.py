@@ -35,6 +35,60 @@ def trail(length, snr, angle_deg):
     return light * snr * ERROR / seen
 
 
+def is_trail(found):
+    return (found.flags & int(DetectionFlag.STREAK)) != 0
+
+
+@pytest.mark.parametrize(
+    ("length", "snr"), [(8.0, 19.0), (12.0, 12.0), (20.0, 6.5), (20.0, 19.0), (20.0, 60.0), (40.0, 9.0), (60.0, 19.0)]
+)
+@pytest.mark.parametrize("angle_deg", [0.0, 63.0, 150.0])
+def test_a_trail_is_one_detection_at_its_middle_with_all_of_its_light(length, snr, angle_deg):
+    light = trail(length, snr, angle_deg)
+    found, _ = found_on(light)
+    assert len(found) == 1 and is_trail(found).all()
+    m, (x, y) = found.measured, MIDDLE
+    assert abs(m.x[0] - x) < 4.0 * m.x_error[0] and abs(m.y[0] - y) < 4.0 * m.y_error[0]
+    assert max(m.x_error[0], m.y_error[0]) < FWHM * (0.2 + 1.0 / snr) * 2.0
+    assert abs(m.flux[0] - light.sum()) < 4.0 * m.flux_error[0]
+    assert found.score[0] == pytest.approx(light.sum() / m.flux_error[0], rel=0.5)
+    assert m.trail_length[0] == pytest.approx(length, abs=8.0 * max(m.x_error[0], m.y_error[0]))
+    turn = (m.trail_angle[0] - angle_deg + 90.0) % 180.0 - 90.0
+    assert abs(turn) < np.degrees(8.0 * FWHM / (snr * length))
+
+
+def test_a_trail_does_not_move_with_a_thousandth_of_the_noise():
+    """Ten noises, each with another one of a thousandth added: peaks come and go, the trail stays where it is."""
+    n_peaks = []
+    for seed in range(10):
+        light, places = trail(20.0, 15.0, 31.0), []
+        for other in (0, 1, 2):
+            added = np.random.default_rng((seed, other)).normal(0.0, 1e-3 * SIGMA, SHAPE)
+            found, n = found_on(light + added, seed)
+            n_peaks.append(n)
+            assert len(found) == 1 and is_trail(found).all()
+            places.append([found.measured.x[0], found.measured.y[0], found.measured.trail_length[0]])
+        assert np.ptp(places, axis=0).max() < 0.1
+    assert len(set(n_peaks)) > 1
+
+
+@pytest.mark.parametrize("snr", [(12.0, 12.0), (30.0, 18.0), (9.0, 7.0), (19.0, 19.0, 19.0), (25.0, 19.0, 25.0)])
+@pytest.mark.parametrize("angle_deg", [0.0, 40.0, 111.0])
+def test_point_sources_seven_pixels_apart_remain_as_many(snr, angle_deg):
+    along = 7.0 * (np.arange(len(snr)) - 0.5 * (len(snr) - 1))
+    x, y = MIDDLE[0] + along * np.cos(np.radians(angle_deg)), MIDDLE[1] + along * np.sin(np.radians(angle_deg))
+    found, n_peaks = found_on(draw(SHAPE, x, y, np.array(snr) * ERROR, ROUND))
+    assert len(found) == n_peaks == len(snr)
+    assert not is_trail(found).any()
+
+
+def test_a_round_or_an_elliptical_source_is_no_trail():
+    for profile in (galsim.Gaussian(fwhm=1.6 * FWHM), galsim.Gaussian(fwhm=1.8 * FWHM).shear(g1=0.25)):
+        found, _ = found_on(draw(SHAPE, [75.3], [70.2], [60.0 * ERROR], profile))
+        assert len(found) == 1 and found.measured.spread[0] > 5.0 * found.measured.spread_error[0]
+        assert not is_trail(found).any()
+
+
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 @pytest.mark.parametrize("angle_deg", [17.0, 90.0, 118.0])
 def test_a_trail_of_seventy_five_pixels_is_one_detection_with_the_flag_of_streaks(angle_deg, sign):

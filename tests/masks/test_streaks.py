@@ -8,8 +8,8 @@ from imaging.bits import MaskBit
 from imaging.identity import ExposureId
 from imaging.masks.settings import StreakSettings
 from imaging.masks.streak_model import Streak, mask_streak
-from imaging.masks.streak_strip import HALF_WIDTH, Strip
-from imaging.masks.streak_trace import _stacked_fwhm
+from imaging.masks.streak_strip import HALF_WIDTH, Course, Strip
+from imaging.masks.streak_trace import StreakTracer, _stacked_fwhm
 from imaging.masks.streaks import find_streaks
 from imaging.masks.tables import streak_table, streaks_from_table
 from imaging.schemas.masks import STREAKS
@@ -132,6 +132,20 @@ def test_what_is_highest_at_the_last_column_of_a_corner_has_no_width():
     assert _stacked_fwhm(strip, 300.0) is None
     for values in (profile, profile[:, ::-1]):
         assert _stacked_fwhm(Strip(strip.along, values.copy(), strip.error, 4), 300.0) is None
+
+
+@pytest.mark.parametrize(("fwhm", "widths", "found"), [(80.0, 3.8, False), (80.0, 4.2, True), (55.0, 3.8, True)])
+def test_a_wide_streak_is_at_least_four_widths_long(fwhm, widths, found):
+    """The edge of a ghost across a corner is as bright and as even, but shorter; below 60 pixels nothing is so wide."""
+    science, weight, mask = blank((400, 400))
+    length, step = widths * fwhm, 4
+    across = step * np.arange(-HALF_WIDTH, HALF_WIDTH + 1.0)
+    along = (np.arange(16) + 0.5) * length / 16 - 0.5 * length
+    profile = np.tile(5.0 * np.exp(-4.0 * np.log(2.0) * (across / fwhm) ** 2), (16, 1))
+    tracer = StreakTracer(science, weight, mask, 0, SETTINGS)
+    course, strip = Course(200.0, 200.0, 0.6, 0.8), Strip(along, profile, np.full(16, 0.1), step)
+    streak = tracer._measure(course, strip, fwhm, (-0.5 * length, 0.5 * length))
+    assert (streak is not None) == found
 
 
 def test_a_nearby_galaxy_a_ghost_and_a_gradient_are_not_wide_streaks():
