@@ -233,10 +233,8 @@ class GalsimPainter(Painter):
         shift = slope * NM_PER_MAG[e.band] * (np.clip(sources.g_minus_i, -1.0, 4.0) - 0.61)
         angle = np.radians(e.parallactic_deg)
         x, y = x - shift * np.cos(angle), y + shift * np.sin(angle)
-        clouds = e.clouds.extinction_mag(*self.geometry.plane(sources.ra, sources.dec))
-        flux = 10.0 ** (-0.4 * (sources.mag + clouds - e.zeropoint_mag))
         weights = self.functions.weights(x, y, sources.g_minus_i)
-        return x, y, flux, Fractions(weights @ self.functions.fractions)
+        return x, y, self.electrons(sources), Fractions(weights @ self.functions.fractions)
 
     def paint_points(  # type: ignore[override]
         self, x: FloatArray, y: FloatArray, flux: FloatArray, psf: Fractions, colour: FloatArray | None

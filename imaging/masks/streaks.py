@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 
 from imaging.bits import NO_WEIGHT, MaskBit
 from imaging.masks.settings import StreakSettings
+from imaging.masks.spikes import is_spike
 from imaging.masks.streak_model import Streak
 from imaging.masks.streak_search import Candidate, search_lines
 from imaging.masks.streak_trace import StreakTracer
@@ -18,6 +19,11 @@ COARSE_SHARE = 0.625
 NEARLY_VERTICAL_DEG = 0.2
 NARROW_PIXELS = 4.0
 """Lines at least as steep and as narrow as this are detector columns."""
+ALONG_TRAIL_DEG = 1.0
+"""Lines at least as steep as this are what bleed trails leave, where there are some at least as long: crosstalk, and in
+a stack the columns that one of its images lacks."""
+LEAST_RADIUS_PIXELS = 1600.0
+"""Radius of the largest ghost of a star, 400 arcseconds, and somewhat more: a line as curved as that is its rim."""
 
 
 def find_streaks(
@@ -28,7 +34,8 @@ def find_streaks(
     Lines are searched on the binned image, in windows, with a Radon transform of clipped signal to noise, and once more
     with bins four times as large, for the trails of low satellites and aircraft, which are out of focus and up to half
     an arcminute wide. Each candidate is then straightened and verified piece by piece over the CCD. Candidates visible
-    in too few pieces, such as chains of sources, are rejected.
+    in too few pieces, such as chains of sources, are rejected. So are the spikes of saturated stars, rims of ghosts,
+    and what lies along bleed trails.
 
     Parameters
     ----------
@@ -48,6 +55,7 @@ def find_streaks(
     """
     tracer = StreakTracer(science, weight, mask, LEFT_OUT, settings)
     streaks: list[Streak] = []
+    longest_trail = int(np.count_nonzero(mask & np.int16(MaskBit.TRAIL), axis=0).max())
     coarse = settings.with_values(
         bin_pixels=COARSE * settings.bin_pixels, detect_sigma=COARSE_SHARE * settings.detect_sigma
     )
@@ -57,7 +65,9 @@ def find_streaks(
         if any(_same_line(candidate, streak, settings) for streak in streaks):
             continue
         streak = tracer.trace_wide(candidate) if is_wide else tracer.trace(candidate)
-        if streak is None or _is_column(streak) or any(_overlaps(streak, other) for other in streaks):
+        if streak is None or any(_overlaps(streak, other) for other in streaks):
+            continue
+        if _is_column(streak, longest_trail) or _is_rim(streak) or is_spike((science, weight, mask), streak):
             continue
         streaks.append(streak)
         if len(streaks) == settings.maximum_streaks:
@@ -86,6 +96,13 @@ def _overlaps(streak: Streak, other: Streak) -> bool:
     return bool(on.mean() > 0.5)
 
 
-def _is_column(streak: Streak) -> bool:
-    steep = abs(streak.x1 - streak.x0) < np.tan(np.radians(NEARLY_VERTICAL_DEG)) * abs(streak.y1 - streak.y0)
-    return bool(steep and streak.fwhm_pixels < NARROW_PIXELS)
+def _is_column(streak: Streak, longest_trail: int) -> bool:
+    """Whether a streak lies along the columns, in which the longest bleed trail has so many rows."""
+    width, height = abs(streak.x1 - streak.x0), abs(streak.y1 - streak.y0)
+    narrow = streak.fwhm_pixels < NARROW_PIXELS and width < np.tan(np.radians(NEARLY_VERTICAL_DEG)) * height
+    return bool(narrow or (longest_trail >= height and width < np.tan(np.radians(ALONG_TRAIL_DEG)) * height))
+
+
+def _is_rim(streak: Streak) -> bool:
+    """Whether a streak is as curved as the rim of a ghost."""
+    return bool(abs(streak.sagitta_pixels) > streak.length_pixels**2 / (8.0 * LEAST_RADIUS_PIXELS))

@@ -277,14 +277,17 @@ class Painter:
     def place(self, sources: SceneSources) -> tuple[FloatArray, FloatArray, FloatArray, PsfMixture]:
         """Return positions (pixels), fluxes (electrons) and point-spread functions of sources."""
         x, y = self.geometry.sky_to_pixel(sources.ra, sources.dec, sources.g_minus_i)
-        clouds = self.exposure.clouds.extinction_mag(*self.geometry.plane(sources.ra, sources.dec))
-        mag = sources.mag + clouds
+        flux = self.electrons(sources)
+        return x, y, flux, blurred_psf(self.exposure, self.ccdnum, x, y, sources.g_minus_i)
+
+    def electrons(self, sources: SceneSources) -> FloatArray:
+        """Return the fluxes of sources behind the clouds, in the passband of the CCD."""
+        mag = sources.mag + self.exposure.clouds.extinction_mag(*self.geometry.plane(sources.ra, sources.dec))
         if self.effects.passband_steps_mmag:
             seed = 0 if self.exposure.optics is None else self.exposure.optics.camera_seed
             slope = passband_slope_mag(seed, self.ccdnum, self.exposure.band, self.effects.passband_steps_mmag)
             mag = mag - slope * (sources.g_minus_i - REFERENCE_COLOUR)
-        flux = 10.0 ** (-0.4 * (mag - self.exposure.zeropoint_mag))
-        return x, y, flux, blurred_psf(self.exposure, self.ccdnum, x, y, sources.g_minus_i)
+        return np.asarray(10.0 ** (-0.4 * (mag - self.exposure.zeropoint_mag)))
 
     def paint_points(
         self, x: FloatArray, y: FloatArray, flux: FloatArray, psf: PsfMixture, colour: FloatArray | None

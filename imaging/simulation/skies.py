@@ -29,7 +29,8 @@ class SkyEffects(Settings):
     """Aureole that falls with the square of the radius out to several arcminutes."""
     passband_steps_mmag: float = Field(0.0, ge=0)
     """Rms change of a CCD's zero point per magnitude of g - i: the passbands differ, by some millimagnitudes for DECam
-    (Li et al. 2016, AJ 151, 157). No named sky has it, as only star flats of many exposures show it."""
+    (Li et al. 2016, AJ 151, 157). No named sky has it: star flats of five CCDs and several exposures are needed to tell
+    the CCDs' slopes from the colour term of the band, and nights of two CCDs would show it as a colour trend."""
     chromatic: bool = False
     """Width, position and elongation of a source depend on its colour and on the airmass, in every band."""
     guiding_jumps: float = Field(0.0, ge=0, le=1)

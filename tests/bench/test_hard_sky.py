@@ -12,9 +12,11 @@ from bench.hard_sky import GalsimNight, rows_of
 from bench.sky_night import processed_nights
 from imaging.bands import BANDS
 from imaging.detector.ccds import PIXEL_SCALE_ARCSEC
+from imaging.simulation.chromatic import passband_slope_mag
 from imaging.simulation.exposures import OpticsTruth, PsfTruth
 from imaging.simulation.scene import SceneSources
 from imaging.simulation.settings import SimulationSettings
+from imaging.simulation.skies import NO_EFFECTS
 from imaging.simulation.truth import true_geometry
 from tests.simulated_exposures import an_exposure
 
@@ -90,6 +92,16 @@ def test_a_bright_star_has_spikes_and_smooth_wings(painter):
         4 * 4.0 * STRUT_SHARE * unit / (2 * np.pi**2 * 100.0**2)
     )  # four arms, a ring of four pixels, 1 / (2 pi^2 t^2)
     assert spikes == pytest.approx(expected, rel=0.25)
+
+
+def test_its_stars_are_seen_in_the_passband_of_the_ccd(painter, monkeypatch):
+    sky = painter.geometry.pixel_to_sky(np.array([500.0, 700.0]), np.array([900.0, 900.0]))
+    sources = SceneSources(np.arange(2), np.zeros(2, int), *sky, np.full(2, 17.0), np.array([0.61, 2.61]))
+    before = painter.place(sources)[2]
+    monkeypatch.setattr(painter, "effects", NO_EFFECTS.with_values(passband_steps_mmag=3.0))
+    changes = 2.5 * np.log10(painter.place(sources)[2] / before)
+    slope = passband_slope_mag(0, 34, "g", 3.0)
+    assert abs(slope) > 1e-4 and changes == pytest.approx([0.0, 2.0 * slope], abs=1e-9)
 
 
 def test_a_jump_of_the_guiding_makes_two_images(painters):
