@@ -1,7 +1,7 @@
 """Detect positive and negative point sources on a difference, measure and flag them."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numba
 import numpy as np
