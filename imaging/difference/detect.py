@@ -135,7 +135,7 @@ def detect(
     x, y, score, noise, systematic = (values[own] for values in (x, y, score, noise, systematic))
     on_light = light[y.astype(int), x.astype(int)] > np.abs(flux[own])
     single, on_trail = one_of_each_trail(x, y, score, on_light, difference.score, fwhm)
-    single &= on_trail | _beyond_diffuse_light(difference, x, y, score, settings.threshold_sigma)
+    single &= _beyond_diffuse_light(difference, x, y, score, on_trail, settings.threshold_sigma)
     x, y, score, noise, systematic = (values[single] for values in (x, y, score, noise, systematic))
     measured = measure_locally(difference, x, y, score, settings)
     width = noise * np.sqrt(np.maximum(difference.filtered.norm[y.astype(int), x.astype(int)], 0.0))
@@ -158,14 +158,21 @@ def detect(
 
 
 def _beyond_diffuse_light(
-    difference: Difference, x: FloatArray, y: FloatArray, score: FloatArray, threshold: float
+    difference: Difference,
+    x: FloatArray,
+    y: FloatArray,
+    score: FloatArray,
+    on_trail: NDArray[np.bool_],
+    threshold: float,
 ) -> NDArray[np.bool_]:
-    """Return which peaks exceed the threshold beyond the diffuse light around them."""
-    weak = np.abs(score) < threshold + RIDGE_BELOW
+    """Return which peaks exceed the threshold beyond the diffuse light around them.
+
+    A trail is a ridge of its own, and sources on a line look like one: strong peaks are not compared with ridges.
+    """
     psf = difference.filtered.psf_stamps.mean(axis=(0, 1))
     noise_pixels, known = float(psf.sum() ** 2 / np.sum(psf**2)), difference.filtered.norm > 0
-    levels, peaks = np.zeros(score.size), (x[weak], y[weak], score[weak])
-    levels[weak] = diffuse_levels(difference.score, known, peaks, noise_pixels, difference.psf.fwhm_pixels)
+    peaks, may_ridge = (x, y, score), ~on_trail & (np.abs(score) < threshold + RIDGE_BELOW)
+    levels = diffuse_levels(difference.score, known, peaks, noise_pixels, difference.psf.fwhm_pixels, may_ridge)
     return np.abs(score - levels) >= threshold
 
 
