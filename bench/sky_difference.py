@@ -27,6 +27,7 @@ from imaging.io.tables import read_table
 from imaging.io.truth import source_truth_path
 from imaging.numerics.robust import mad_sigma
 from imaging.photometry.transparency import ERROR_PLANE
+from imaging.schemas.difference import DetectionFlag
 from imaging.tables import column
 from imaging.wcs.tpv import TpvWcs
 from tasks.products import read_quality
@@ -65,6 +66,8 @@ class Collected:
         Pull, flux over the true one, and true flux over its error of true transients: (n, 3).
     fakes
         Pull, expected signal to noise and whether unflagged of fakes on good pixels: (n, 3).
+    fake_flags
+        Expected signal to noise and flags of the same fakes: (n, 2).
     searched
         Share of the pixels that are searched.
     masked
@@ -82,6 +85,7 @@ class Collected:
     stars: list[FloatArray] = field(default_factory=list)
     pulls: list[FloatArray] = field(default_factory=list)
     fakes: list[FloatArray] = field(default_factory=list)
+    fake_flags: list[FloatArray] = field(default_factory=list)
     searched: list[float] = field(default_factory=list)
     masked: list[float] = field(default_factory=list)
     wanted: int = 0
@@ -146,7 +150,9 @@ def _compare(
     place = places_of(column(found, "x")[used], column(found, "y")[used], truth, fwhm)
     collected.kinds.append(np.bincount(place, minlength=len(KINDS)))
     collected.scores.append(score[used])
-    collected.fakes.append(_fakes(read_table(product("fakes.parquet"))))
+    fakes, flags_of_fakes = _fakes(read_table(product("fakes.parquet")))
+    collected.fakes.append(fakes)
+    collected.fake_flags.append(flags_of_fakes)
     image, template_flux = _read(product("diff.fits"), product("diffpsf.fits"), product("template.fits"))
     collected.searched.append(float((image.pixels.weight > 0).mean()))
     mag, (zeropoint_mag, zeropoint_error_mag) = column(truth, "mag"), adopted_zeropoints(night, expnum)[ccd]
@@ -211,12 +217,13 @@ def _read(path: Path, psf: Path, template: Path) -> tuple[CalibratedImage, NDArr
     return image, read_planes(template, ["FLX"])[0]["FLX"]
 
 
-def _fakes(table: pa.Table) -> FloatArray:
+def _fakes(table: pa.Table) -> tuple[FloatArray, FloatArray]:
+    """Return the entries of ``fakes`` and ``fake_flags`` of a CCD."""
     found = column(table, "detected").astype(bool) & column(table, "on_good_pixels").astype(bool)
     names = ("flux_measured", "flux_error", "flux")
     measured, error, true = (column(table, name)[found].astype(float) for name in names)
-    passed = column(table, "passed")[found].astype(float)
-    return np.stack([(measured - true) / error, column(table, "snr_expected")[found].astype(float), passed], axis=1)
+    passed, snr, flags = (column(table, name)[found].astype(float) for name in ("passed", "snr_expected", "flags"))
+    return np.stack([(measured - true) / error, snr, passed], axis=1), np.stack([snr, flags], axis=1)
 
 
 def _held(root: Path, templates: Sequence[int], ccd: int, truth: pa.Table) -> BoolArray:
@@ -260,10 +267,8 @@ def rows_of(collected: Collected, label: str, seeds: Sequence[int], goals: Goals
     """
     n = len(collected.false)
     scores = np.concatenate([np.zeros(0), *collected.scores])
-    stars, pulls, fakes = (
-        np.concatenate([np.zeros((0, width)), *parts])
-        for width, parts in ((2, collected.stars), (3, collected.pulls), (3, collected.fakes))
-    )
+    parts = ((2, collected.stars), (3, collected.pulls), (3, collected.fakes), (2, collected.fake_flags))
+    stars, pulls, fakes, flagged = (np.concatenate([np.zeros((0, width)), *part]) for width, part in parts)
 
     def off(name: str, value: float | None, goal: float, count: int, unit: str = "") -> Row:
         return at_most(f"{label}: {name}", value, unit, goal, n=count, seeds=seeds)
@@ -295,9 +300,17 @@ def rows_of(collected: Collected, label: str, seeds: Sequence[int], goals: Goals
         lost = rate_of(int((inside == 0).sum()), inside.size, 1.0 - goal / 100.0)
         name = f"{label}: detected fakes of S/N {low:g} to {high:g} without a flag"
         rows.append(at_least(name, None if lost is None else 100 * (1 - lost), "%", goal, n=inside.size, seeds=seeds))
+        rows += _hits(flagged[(flagged[:, 0] >= low) & (flagged[:, 0] < high), 1], name, seeds)
     searched, masked = (100 * float(np.mean(part)) if part else None for part in (collected.searched, collected.masked))
     rows.append(off("pixels masked by the light of bright stars alone", masked, goals.masked_percent, n, "%"))
     return [*rows, Row(f"{label}: searched share of the pixels", searched, "%", n=n, seeds=tuple(seeds))]
+
+
+def _hits(flags: FloatArray, name: str, seeds: Sequence[int]) -> list[Row]:
+    """Return the share of detected fakes that each flag hits, alone or with others; flags that hit none have no row."""
+    hits = {flag.name: float(np.mean((flags.astype(int) & flag) != 0)) for flag in DetectionFlag if flags.size}
+    of_all = name.replace("without a flag", "with the flag")
+    return [Row(f"{of_all} {k}", 100 * v, "%", n=flags.size, seeds=tuple(seeds)) for k, v in hits.items() if v > 0]
 
 
 def _false(collected: Collected, scores: FloatArray) -> dict[str, int]:

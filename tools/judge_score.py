@@ -18,7 +18,7 @@ from bench.report import Row, at_least, at_most, print_report
 from bench.sky_difference import NEAR_PIXELS
 from bench.sky_night import STEADY
 from imaging.candidates.settings import AssociateSettings
-from imaging.difference.score import FLAGS_OF_SHAPE, ScoreModel, read_model, shipped_model
+from imaging.difference.score import FLAGS_OF_FEATURES, ScoreModel, read_model, shipped_model
 from imaging.difference.settings import DetectionSettings
 from imaging.io.tables import read_table
 from imaging.tables import column
@@ -104,9 +104,10 @@ def judged_ccds(root: Path, rows_of: Callable[[Path], FloatArray] = stored_featu
 def judged_by(ccds: Sequence[Judged], model: Model) -> Verdicts:
     """Return what a model says about the detections of CCDs."""
     settings, rejected = DetectionSettings(), AssociateSettings().rejected_flags
+    lifted = int(FLAGS_OF_FEATURES)
     score = [model.probability(ccd.features) for ccd in ccds]
     kept = [
-        ((ccd.flags & ~np.where(p >= settings.vouching_score, int(FLAGS_OF_SHAPE), 0) & rejected) == 0) & (ccd.snr > 0)
+        ((ccd.flags & ~np.where(p >= settings.vouching_score, lifted, 0) & rejected) == 0) & (ccd.snr > 0)
         for ccd, p in zip(ccds, score, strict=True)
     ]
     p, used = np.concatenate([np.zeros(0), *score]), np.concatenate([np.zeros(0, bool), *kept])

@@ -160,7 +160,7 @@ def _merge_trails(
     """Return which peaks are detections, and which are trails: to these, give place, light and shape of the whole."""
     x, y, score = peaks
     single, on_trail = one_of_each_trail(x, y, score, on_light, difference.score, difference.psf.fwhm_pixels)
-    single &= on_trail | _beyond_diffuse_light(difference, x, y, score, settings.threshold_sigma)
+    single &= _beyond_diffuse_light(difference, x, y, score, on_trail, settings.threshold_sigma)
     wide = measured.spread > TRAIL_SPREAD_SIGMA * measured.spread_error
     for found in connected_trails(difference, peaks, on_light, wide, settings):
         k, trail = found.chosen, found.trail
@@ -174,14 +174,21 @@ def _merge_trails(
 
 
 def _beyond_diffuse_light(
-    difference: Difference, x: FloatArray, y: FloatArray, score: FloatArray, threshold: float
+    difference: Difference,
+    x: FloatArray,
+    y: FloatArray,
+    score: FloatArray,
+    on_trail: NDArray[np.bool_],
+    threshold: float,
 ) -> NDArray[np.bool_]:
-    """Return which peaks exceed the threshold beyond the diffuse light around them."""
-    weak = np.abs(score) < threshold + RIDGE_BELOW
+    """Return which peaks exceed the threshold beyond the diffuse light around them.
+
+    A trail is a ridge of its own, and sources on a line look like one: strong peaks are not compared with ridges.
+    """
     psf = difference.filtered.psf_stamps.mean(axis=(0, 1))
     noise_pixels, known = float(psf.sum() ** 2 / np.sum(psf**2)), difference.filtered.norm > 0
-    levels, peaks = np.zeros(score.size), (x[weak], y[weak], score[weak])
-    levels[weak] = diffuse_levels(difference.score, known, peaks, noise_pixels, difference.psf.fwhm_pixels)
+    peaks, may_ridge = (x, y, score), ~on_trail & (np.abs(score) < threshold + RIDGE_BELOW)
+    levels = diffuse_levels(difference.score, known, peaks, noise_pixels, difference.psf.fwhm_pixels, may_ridge)
     return np.abs(score - levels) >= threshold
 
 

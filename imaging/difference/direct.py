@@ -35,6 +35,11 @@ RING_FWHM = 3.0
 MIN_RING = 200
 """Fewest good pixels of the annulus; with fewer no local background is subtracted."""
 
+BACKGROUND_ERROR = 0.2
+"""Error of the local background as a fraction of it: wings of stars beside a place change with the seeing. Among
+templates in a crowded field, fluxes beside stars of 13 to 16.5 mag scatter by 1.3 of their error without, 0.7 with it;
+a constant source measured three times would scatter by 0.8."""
+
 
 @dataclass(frozen=True, eq=False)
 class DirectImage:
@@ -79,7 +84,7 @@ def direct_table(
     """Measure candidates on one image and return the table DIRECT_PHOTOMETRY.
 
     The median of an annulus around each is subtracted first, because the sky model of an image with many faint sources
-    is too high.
+    is too high, and its error, :data:`BACKGROUND_ERROR`, is a part of the flux's.
 
     Parameters
     ----------
@@ -100,7 +105,7 @@ def direct_table(
     x, y = image.wcs.sky_to_pixel(ra_deg, dec_deg)
     inside = np.flatnonzero((x > -0.5) & (y > -0.5) & (x < nx - 0.5) & (y < ny - 0.5))
     half = settings.stamp_half_width + MARGIN
-    flux, error, masked_share = (np.full(inside.size, np.nan) for _ in range(3))
+    flux, error, masked_share, light = (np.full(inside.size, np.nan) for _ in range(4))
     for k, number in enumerate(inside.tolist()):
         x0, y0 = (max(round(float(p)) - half, 0) for p in (x[number], y[number]))
         window = slice(y0, min(y0 + 2 * half + 1, ny)), slice(x0, min(x0 + 2 * half + 1, nx))
@@ -108,10 +113,12 @@ def direct_table(
         origin = (image.psf.origin[0] - x0, image.psf.origin[1] - y0)
         place = (np.array([x[number] - x0]), np.array([y[number] - y0]))
         psf = replace(image.psf, origin=origin)
-        science = science - _background(science, weight, *place, RING_FWHM * psf.fwhm_pixels)
-        measured = forced_fluxes(science, weight, psf, *place, image.gain, settings)
+        background = np.full_like(science, _background(science, weight, *place, RING_FWHM * psf.fwhm_pixels))
+        measured = forced_fluxes(science - background, weight, psf, *place, image.gain, settings)
         flux[k], error[k], masked_share[k] = (values[0] for values in measured)
+        light[k] = forced_fluxes(background, weight, psf, *place, image.gain, settings)[0][0]
     error = np.hypot(error, at_places(image.transparency_error, x[inside], y[inside]) * flux)
+    error = np.hypot(error, BACKGROUND_ERROR * light)
     forced = ForcedFluxes(flux, error, masked_share > settings.max_masked_fraction)
     columns = identity.columns(inside.size) | {
         "candidate_id": [candidate_ids[number] for number in inside.tolist()],

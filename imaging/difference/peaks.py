@@ -19,8 +19,8 @@ STAR_RESIDUAL, STAR_REACH = 0.01, 5
 mag leave 0.004, one that has varied has another PSF in the stack than they; and pixels between it and its peaks."""
 
 LEVEL_FWHM, LEVEL_CLIP, LEVEL_SIGMA = (1.6, 6.0), 3.0, 2.5
-"""Ring around a peak in which the diffuse light is measured, FWHM; largest significance of its pixels; and significance
-of diffuse light that is believed: of six places in a thousand without any it is."""
+"""Ring around a peak in which the diffuse light is measured, FWHM; largest distance of its pixels from their median,
+significance; and significance of diffuse light that is believed: of six places in a thousand without any it is."""
 
 RIDGE_DIRECTIONS, RIDGE_FWHM = 12, 0.6
 """Directions of a ridge that are tried, and half its width in FWHM."""
@@ -36,10 +36,11 @@ def diffuse_levels(
     peaks: tuple[FloatArray, FloatArray, FloatArray],
     noise_pixels: float,
     fwhm_pixels: float,
+    may_ridge: NDArray[np.bool_] | None = None,
 ) -> FloatArray:
     """Return the (n,) significance that diffuse light adds to peaks; zero where there is none beyond its error.
 
-    It is the mean of the ring around the peak or, if that is more, of the fainter side of a ridge through the peak: the
+    It is a plane through the ring around the peak or, if more, the fainter side of a ridge through the peak: the
     rim of a ghost or a spike lifts a peak and what is on both sides of it, along a line of 12 FWHM.
 
     Parameters
@@ -54,6 +55,8 @@ def diffuse_levels(
         Pixels per independent value of the score.
     fwhm_pixels
         Width of the PSF.
+    may_ridge
+        (n,) peaks that a ridge may lift; None: all.
     """
     (ny, nx), reach = score.shape, int(LEVEL_FWHM[1] * fwhm_pixels)
     right, up = np.mgrid[-reach : reach + 1, -reach : reach + 1][::-1] / fwhm_pixels
@@ -67,10 +70,14 @@ def diffuse_levels(
         inside = tuple(slice(s.start - o + reach, s.stop - o + reach) for s, o in zip(near, (row, column), strict=True))
         seen = known[near] & ring[inside]
         values = np.where(seen, score[near] * np.sign(peak), 0.0)
-        quiet = seen & (np.abs(values) < LEVEL_CLIP)
-        if (n := np.count_nonzero(quiet)) > noise_pixels:
-            level = float(values[quiet].mean())
-            levels[k] = level if abs(level) > LEVEL_SIGMA * np.sqrt(noise_pixels / n) else 0.0
+        quiet = seen & (np.abs(values - (np.median(values[seen]) if seen.any() else 0.0)) < LEVEL_CLIP)
+        if np.count_nonzero(quiet) > noise_pixels:
+            plane = np.stack([np.ones(quiet.sum()), right[inside][quiet], up[inside][quiet]])
+            inverse = np.linalg.pinv(plane @ plane.T)
+            level = float(inverse[0] @ (plane @ values[quiet]))
+            levels[k] = level if abs(level) > LEVEL_SIGMA * np.sqrt(noise_pixels * inverse[0, 0]) else 0.0
+        if may_ridge is not None and not may_ridge[k]:
+            continue
         cells = pieces[:, :, :, inside[0], inside[1]].reshape(*pieces.shape[:3], -1)
         n_known = cells @ seen.ravel()
         lit = n_known > 0.5 * noise_pixels

@@ -40,12 +40,14 @@ FEATURES = (
 )
 """Names of the features, in the order of the columns."""
 
-
-FLAGS_OF_SHAPE = DetectionFlag.DIPOLE | DetectionFlag.COSMIC_RAY | DetectionFlag.NOT_PSF | DetectionFlag.NEGATIVE_PIXELS
+FLAGS_OF_FEATURES = (
+    DetectionFlag.DIPOLE
+    | DetectionFlag.COSMIC_RAY
+    | DetectionFlag.NOT_PSF
+    | DetectionFlag.NEGATIVE_PIXELS
+    | DetectionFlag.NEAR_STAR
+)
 """Flags that cut one feature each; the score weighs the same features together."""
-
-FLAGS_OF_PLACE = DetectionFlag.NEAR_STAR | DetectionFlag.STREAK
-"""Flags that tell where a detection is."""
 
 MAX_NOISE_SNR = 7.0
 """Signal to noise above which no detection is noise."""
@@ -173,7 +175,7 @@ def score_detections(
 def judge(
     detections: DifferenceDetections, fwhm_pixels: float, settings: DetectionSettings
 ) -> tuple[DifferenceDetections, FloatArray]:
-    """Score detections, and take the flags of shape, of bright ones those of place too, where the score vouches.
+    """Score detections, and take the flags of single features, of bright ones STREAK too, where the score vouches.
 
     Parameters
     ----------
@@ -182,7 +184,7 @@ def judge(
     fwhm_pixels
         Seeing of the difference.
     settings
-        Score from which on a flag of shape does not reject, and signal to noise for a flag of place.
+        Score from which on a flag of a feature does not reject, and signal to noise for STREAK.
 
     Returns
     -------
@@ -201,5 +203,5 @@ def without_vouched_flags(
     """Return detections with the flags that remain at given scores, (n,); a trail's all do. See :func:`judge`."""
     star_like = (score >= settings.vouching_score) & ~(detections.measured.trail_length > 0)
     bright = star_like & (np.abs(detections.score) >= settings.vouching_snr)
-    lifted = np.where(star_like, int(FLAGS_OF_SHAPE), 0) | np.where(bright, int(FLAGS_OF_PLACE), 0)
+    lifted = np.where(star_like, int(FLAGS_OF_FEATURES), 0) | np.where(bright, int(DetectionFlag.STREAK), 0)
     return replace(detections, flags=(detections.flags & ~lifted).astype(np.int32))

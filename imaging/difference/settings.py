@@ -236,11 +236,11 @@ class DetectionSettings(Settings):
     max_masked_fraction: float = Field(default=0.30, ge=0, le=1)
     """Largest fraction of masked pixels within one FWHM."""
     vouching_score: float = Field(default=0.98, ge=0, le=1)
-    """Real/bogus score from which on DIPOLE, COSMIC_RAY, NOT_PSF and NEGATIVE_PIXELS do not reject a detection: each of
-    them cuts one feature, the score weighs all."""
+    """Real/bogus score from which on DIPOLE, COSMIC_RAY, NOT_PSF, NEGATIVE_PIXELS and NEAR_STAR do not reject a
+    detection: each of them cuts one feature, the score weighs all."""
     vouching_snr: float = Field(default=50.0, gt=0)
-    """Signal to noise from which on NEAR_STAR and STREAK do not reject a detection with that score either: what stars
-    and trails leave is fainter, or not star-like."""
+    """Signal to noise from which on STREAK does not reject a detection with that score either: what trails leave is
+    fainter, or not star-like."""
     edge_pixels: int = Field(default=10, ge=0)
     """Detections closer to the border than this are flagged."""
     streak_pixels: int = Field(default=12, ge=0)

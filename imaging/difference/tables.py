@@ -100,8 +100,8 @@ def fakes_table(difference: Difference, fakes: Fakes, real_score: FloatArray, id
     missed = ~fakes.detected
     found = fakes.detections
 
-    def of_match(values: FloatArray) -> pa.Array:
-        return pa.array(np.append(values, 0.0)[fakes.match], mask=missed)
+    def of_match(values: NDArray[np.generic]) -> pa.Array:
+        return pa.array(np.append(values, values.dtype.type(0))[fakes.match], mask=missed)
 
     bright = fakes.on_host & (fakes.surface_brightness > 0)
     surface = np.where(bright, fakes.surface_brightness, 1.0) / difference.pixel_scale_arcsec**2
@@ -123,6 +123,7 @@ def fakes_table(difference: Difference, fakes: Fakes, real_score: FloatArray, id
         "flux_measured": of_match(found.measured.flux),
         "flux_error": of_match(found.measured.flux_error),
         "real_score": of_match(real_score),
+        "flags": of_match(found.flags),
     }
     return make_table(columns, FAKES)
 

@@ -76,6 +76,7 @@ FAKES = schema(
     field("flux_measured", F32, "electron", "PSF flux of the detection; null if not detected"),
     field("flux_error", F32, "electron", "error of flux_measured; null if not detected"),
     field("real_score", F32, "", "real/bogus score of the detection; null if not detected"),
+    field("flags", I32, "", "bits of DetectionFlag of the detection; null if not detected"),
 )
 
 EFFICIENCY = schema(

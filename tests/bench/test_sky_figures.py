@@ -33,6 +33,7 @@ from imaging.errors import InputError
 from imaging.io.candidates import write_candidates
 from imaging.io.tables import write_table
 from imaging.io.truth import source_truth_path
+from imaging.schemas.difference import DetectionFlag
 from imaging.schemas.truth import TRUE_SOURCES
 from imaging.simulation.exposures import PsfTruth, SimulatedExposure
 from imaging.simulation.psf import true_psf
@@ -47,7 +48,10 @@ def collected(n: int, width: float = 1.0, bias: float = 0.0) -> Collected:
     pull = RNG.normal(0.0, width, n)
     pulls = np.stack([pull, 1.0 + bias + pull / 100.0, np.full(n, 100.0)], axis=1)
     snr = np.repeat([10.0, 60.0], 2500)
-    fakes = np.stack([RNG.normal(0.0, 1.0, 5000), snr, np.where(np.arange(5000) % 50 == 0, 0.0, 1.0)], axis=1)
+    number = np.arange(5000)
+    fakes = np.stack([RNG.normal(0.0, 1.0, 5000), snr, np.where(number % 50 == 0, 0.0, 1.0)], axis=1)
+    flags = np.where(number % 50 == 0, int(DetectionFlag.NEAR_STAR), 0)
+    flags |= np.where(number % 100 == 0, int(DetectionFlag.DIPOLE), 0)
     return Collected(
         quality=[{"kernel_chi2": 0.9}, {"kernel_chi2": 1.02}],
         false=[4, 8],
@@ -58,6 +62,7 @@ def collected(n: int, width: float = 1.0, bias: float = 0.0) -> Collected:
         stars=[RNG.normal(0.0, [2e-4, 1.2], (1000, 2))],
         pulls=[pulls],
         fakes=[fakes],
+        fake_flags=[np.stack([snr, flags], axis=1)],
         searched=[0.97, 0.99],
         masked=[0.01, 0.04],
         wanted=3,
@@ -95,6 +100,10 @@ def test_counts_are_per_ccd_and_widths_are_those_of_the_pulls():
     assert rows["their flux over the true one, S/N above 20, |ratio - 1|"] == pytest.approx(1.0, abs=0.1)
     assert rows["detected fakes of S/N 8 to 12 without a flag"] == pytest.approx(98.0)
     assert rows["detected fakes of S/N 50 to inf without a flag"] == pytest.approx(98.0)
+    for snr in ("8 to 12", "50 to inf"):
+        of = f"detected fakes of S/N {snr} with the flag "
+        hit = {name.removeprefix(of): value for name, value in rows.items() if name.startswith(of)}
+        assert hit == pytest.approx({"NEAR_STAR": 2.0, "DIPOLE": 1.0})
 
 
 def test_pixels_without_a_template_and_defects_are_not_masked_by_light():

@@ -107,6 +107,7 @@ def test_fakes_have_what_became_of_them_and_the_brightness_of_their_host():
     assert rows["ra"] == pytest.approx(WORLD.all_pix2world(x, y, 0)[0], abs=1e-9)
     assert rows["snr"] == [50.0, None, 20.0, -13.0] and rows["real_score"] == [0.75, None, 0.25, 0.5]
     assert rows["flux_measured"] == [2e4, None, 4e3, -2e3] and rows["flux_error"] == [400.0, None, 200.0, 150.0]
+    assert rows["flags"] == [4, None, 0, 1]
     assert rows["detected"] == [True, False, True, True] and rows["passed"] == [False, False, True, False]
     area = DIFFERENCE.pixel_scale_arcsec**2
     expected = (np.array([40.0, 25.0]) / area * (31.4 * u.ABmag).to(u.nJy)).to(u.ABmag).value

@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 
+from imaging.detector.distortion import seed_wcs
 from imaging.difference.direct import DirectImage, direct_table
 from imaging.difference.forced import NANOJANSKY_ZEROPOINT
 from imaging.difference.records import Identity
 from imaging.difference.settings import DetectionSettings
 from imaging.numerics.robust import mad_sigma
 from imaging.tables import column
+from tests.difference.drawn import ROUND, SIGMA, model_of
 
 IDENTITY = Identity(41, "r", 20260101, 10, 61041.1)
 
@@ -53,6 +55,29 @@ def test_errors_in_the_dark_pass_a_pull_test(truth, side):
     assert mad_sigma(pull) == pytest.approx(1.0, abs=4 * 1.17 / np.sqrt(pull.size))
     assert np.median(pull) == pytest.approx(0.0, abs=0.5)
     assert set(table.column("side").to_pylist()) == {side}
+
+
+def test_the_light_of_stars_around_a_place_is_no_change_when_the_seeing_is_a_tenth_worse():
+    """Six stars of a million electrons, Moffat profiles, 14 pixels from a place without a source; noise of 10."""
+    wcs, angle = seed_wcs(10, 150.0, -20.0), np.pi / 3.0 * np.arange(6)
+    j, i = np.mgrid[:61, :61]
+
+    def measured(flux, fwhm):
+        width = fwhm / (2.0 * np.sqrt(2.0 ** (1 / 3.0) - 1.0))
+        centre = np.array([30.0 + 14.0 * np.cos(angle), 30.0 + 14.0 * np.sin(angle)])[:, :, None, None]
+        square = ((i - centre[0]) ** 2 + (j - centre[1]) ** 2) / width**2
+        science = (flux * 2.0 / (np.pi * width**2) * (1.0 + square) ** -3.0).sum(axis=0).astype(np.float32)
+        weight = np.full(science.shape, 1.0 / SIGMA**2, np.float32)
+        image = DirectImage(lambda y, x: (science[y, x], weight[y, x]), (61, 61), wcs, model_of(ROUND), 31.4, 1.0)
+        place = wcs.pixel_to_sky(np.array([30.0]), np.array([30.0]))
+        table = direct_table(image, IDENTITY, "template", ["GWJ0"], *place, DetectionSettings())
+        return column(table, "flux")[0], column(table, "flux_error")[0]
+
+    noise, (flux, error), (other, other_error) = measured(0.0, 4.0)[1], measured(1e6, 4.0), measured(1e6, 4.4)
+    assert abs(flux - other) > 20.0 * noise
+    assert abs(flux - other) < np.hypot(error, other_error)
+    assert error < 100.0 * noise
+    assert noise == pytest.approx(SIGMA / np.sqrt(np.sum(model_of(ROUND).stamp(30.0, 30.0, 20) ** 2)), rel=0.02)
 
 
 def test_a_transient_shines_in_the_search_and_not_in_the_template(truth):

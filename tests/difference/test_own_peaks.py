@@ -119,3 +119,15 @@ def test_the_rim_of_a_ghost_lifts_the_peaks_on_it_and_a_short_trail_does_not_lif
         assert on_rim.mean() == pytest.approx(3.0, abs=0.5)  # the fainter side, a pixel away where the rim bends
     middle = np.array([300.0])
     assert diffuse_levels(score, known, (middle, middle, 6.0 * np.ones(1)), noise_pixels, fwhm)[0] < 1.0
+
+
+def test_the_side_of_a_wide_trail_at_the_border_makes_no_detections_and_hides_no_source():
+    """A trail of a sigma of 40 pixels along the border, S/N 20 there; two sources of S/N 40, one of them on it."""
+    rng, size, error = np.random.default_rng(14), 400, error_of(ROUND)
+    side = 20.0 * SIGMA**2 / error * np.exp(-0.5 * ((size - 1 - np.arange(size)) / 40.0) ** 2)
+    sources = draw((size, size), np.array([200.0, 370.0]), np.array([120.0, 210.0]), np.full(2, 40.0 * error))
+    difference = difference_of(rng.normal(0.0, SIGMA, (size, size)) + side + sources)
+    assert find_peaks(difference.score, 5.0, 3)[0].size > 60
+    found = detect(difference, SETTINGS, NO_STARS).measured
+    places = sorted(zip(np.rint(found.x).tolist(), np.rint(found.y).tolist(), strict=True))
+    assert places == [(200, 120), (370, 210)]
