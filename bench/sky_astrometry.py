@@ -50,11 +50,17 @@ def has_colour(catalogue: pa.Table, matches: pa.Table) -> NDArray[np.bool_]:
     return np.isin(column(catalogue, "number"), column(matches, "number")[known])
 
 
-def reference_stars(matches: pa.Table, ccd: int, centre: tuple[float, float]) -> FloatArray:
-    """Return (5, n): standard coordinates in degrees, CCD, and errors along both axes, centroids included, mas."""
+def reference_stars(matches: pa.Table, catalogue: pa.Table, ccd: int, centre: tuple[float, float]) -> FloatArray:
+    """Return (5, n): standard coordinates in degrees, CCD, and errors along both axes, centroids included, mas.
+
+    The errors of the centroids are the catalogue's, those of photons: those of the matches contain hidden neighbours,
+    which an ideal method would not suffer from.
+    """
     used = column(matches, "used").astype(bool)
-    names = ("ra", "dec", "ra_error_mas", "dec_error_mas", "x_error", "y_error")
-    ra, dec, ra_error, dec_error, x_error, y_error = (column(matches, name)[used].astype(float) for name in names)
+    names = ("ra", "dec", "ra_error_mas", "dec_error_mas")
+    ra, dec, ra_error, dec_error = (column(matches, name)[used].astype(float) for name in names)
+    rows = np.searchsorted(column(catalogue, "number"), column(matches, "number")[used])
+    x_error, y_error = (column(catalogue, name)[rows].astype(float) for name in ("x_error", "y_error"))
     errors = np.hypot(ra_error, MAS_PER_PIXEL * y_error), np.hypot(dec_error, MAS_PER_PIXEL * x_error)
     return np.stack([*sky_to_plane(ra, dec, *centre), np.full(ra.size, ccd), *errors])
 

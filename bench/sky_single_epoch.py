@@ -128,8 +128,9 @@ def collect(night: SkyNight) -> Measured:
             if catalogue is None or psf is None or matched is None:
                 continue
             sources, matches = read_table(source_truth_path(night.root, expnum, ccd)), read_table(matched)
-            compared[ccd] = _compare(measured, sources, read_table(catalogue), matches, listed)
-            reference.append(reference_stars(matches, ccd, (exposure.true_ra_deg, exposure.true_dec_deg)))
+            found, centre = read_table(catalogue), (exposure.true_ra_deg, exposure.true_dec_deg)
+            compared[ccd] = _compare(measured, sources, found, matches, listed)
+            reference.append(reference_stars(matches, found, ccd, centre))
             measured.exposures.append(100_000_000 * night.seed + expnum)
             measured.psf_residual += psf_residuals(night.true_psf(exposure, ccd), read_psf(psf))
             if ccd in adopted:

@@ -4,7 +4,7 @@ Definitions: the SExtractor manual (Bertin 2010, section 10.4); the Kron radius 
 
 ``sep.sum_circle`` 1.4 gives the same sums within 6e-14 without masks and neighbours. It scales by the area what is
 missing instead of taking the opposite pixel: on three simulated CCDs the median error of bright stars is 1.1 % against
-0.7 % here with a neighbour within 20 pixels and 4.6 % against 1.1 % with a mask within 5, at 1.15 times the CPU.
+0.7 % here with a neighbour within 20 pixels and 4.6 % against 1.1 % with a mask within 5.
 """
 
 from dataclasses import dataclass
@@ -14,13 +14,15 @@ from numba import njit
 from numpy.typing import NDArray
 
 from imaging.catalogue.detect import Detections
-from imaging.catalogue.pixels import OUTSIDE, OWN, UNKNOWN, repaired_pixel
+from imaging.catalogue.pixels import OUTSIDE, OWN, UNKNOWN, repaired_row
 from imaging.catalogue.settings import CatalogueSettings
 from imaging.catalogue.shapes import Centroids, Shapes
 from imaging.image import CcdImage, FloatImage
 from imaging.schemas.catalogue import APERTURE_DIAMETERS_PIXELS
 
 FloatArray = NDArray[np.float64]
+Planes = tuple[FloatImage, FloatImage, NDArray[np.int32]]
+"""Science, weight and segmentation, (ny, nx)."""
 
 HALF_DIAGONAL = 0.7072
 """Half the diagonal of a pixel: pixels farther than this from a circle are entirely on one side of it."""
@@ -104,10 +106,10 @@ def aperture_photometry(
         settings.minimum_auto_diameter_pixels / 2,
         settings.maximum_auto_radius_pixels,
     )
-    auto = _auto(*planes, centroids.x, centroids.y, shapes.a, shapes.b, ellipses, limits)
+    auto = _auto(planes, centroids.x, centroids.y, shapes.a, shapes.b, ellipses, limits)
     half = np.full(len(detections), np.nan)
     if n_apertures is None:
-        half = _half_light(*planes, centroids.x, centroids.y, auto[:, 1], auto[:, 6])
+        half = _half_light(planes, centroids.x, centroids.y, auto[:, 1], auto[:, 6])
     return AperturePhotometry(
         flux=flux,
         flux_error=np.sqrt(area * variance + np.maximum(flux, 0.0)),
@@ -152,50 +154,54 @@ def circle_fluxes(
     y: FloatArray,
     radii: FloatArray,
 ) -> tuple[FloatArray, FloatArray]:
-    """Sum fluxes and areas in circles; ``radii`` rises."""
-    n_radii = radii.size
-    flux = np.zeros((x.size, n_radii))
-    area = np.zeros((x.size, n_radii))
-    reach = int(np.ceil(radii[-1] + HALF_DIAGONAL))
-    first = np.searchsorted(radii + HALF_DIAGONAL, np.arange(reach + 1))
+    """Sum fluxes and areas in circles; ``radii`` rises.
+
+    A pixel counts by the share of its subpixels whose centres are in the circle. Those of a row of subpixels follow one
+    another: two sums of pixels from the left and the two pixels at the ends give their light.
+    """
+    ny, nx = science.shape
+    flux = np.zeros((x.size, radii.size))
+    area = np.zeros((x.size, radii.size))
+    largest = radii[-1] + HALF_DIAGONAL
+    reach = int(np.ceil(largest))
+    values, origins = np.zeros(2 * reach + 2), np.zeros(2 * reach + 1, np.int64)
+    sums = np.zeros(2 * reach + 2)
     for k in range(x.size):
         two_x, two_y = int(np.rint(2.0 * x[k])), int(np.rint(2.0 * y[k]))
         cx, cy = int(np.rint(x[k])), int(np.rint(y[k]))
-        whole = np.zeros(n_radii)
-        whole_area = np.zeros(n_radii)
-        for j in range(cy - reach, cy + reach + 1):
+        for j in range(max(cy - reach, 0), min(cy + reach + 1, ny)):
             dy = j - y[k]
-            for i in range(cx - reach, cx + reach + 1):
-                dx = i - x[k]
-                r = np.sqrt(dx * dx + dy * dy)
-                if r >= radii[-1] + HALF_DIAGONAL:
-                    continue
-                value, kind = repaired_pixel(science, weight, segmentation, k + 1, j, i, two_y, two_x)
-                if kind == OUTSIDE:
-                    continue
-                for m in range(first[int(r)], n_radii):
-                    if r < radii[m] - HALF_DIAGONAL:
-                        whole[m] += value
-                        whole_area[m] += 1.0
+            chord = np.sqrt(max(largest * largest - dy * dy, 0.0))
+            start = max(cx - reach, 0, int(np.ceil(x[k] - chord)))
+            n = min(cx + reach + 1, nx, int(np.floor(x[k] + chord)) + 1) - start
+            if n <= 0:
+                continue
+            repaired_row((science, weight, segmentation), k + 1, j, start, (two_y, two_x), values[:n], origins)
+            values[n] = 0.0
+            for i in range(n):
+                sums[i + 1] = sums[i] + values[i]
+            middle = SUBPIXELS * (x[k] - start + 0.5) - 0.5
+            for p in range(SUBPIXELS):
+                sy = dy + (p + 0.5) / SUBPIXELS - 0.5
+                for m in range(radii.size - 1, -1, -1):
+                    inside = radii[m] * radii[m] - sy * sy
+                    if inside < 0.0:
                         break
-                    if r < radii[m] + HALF_DIAGONAL:
-                        share = covered_fraction(dx, dy, 1.0, 0.0, 1.0, radii[m] * radii[m])
-                        flux[k, m] += share * value
-                        area[k, m] += share
-        total = total_area = 0.0
-        for m in range(n_radii):
-            total += whole[m]
-            total_area += whole_area[m]
-            flux[k, m] += total
-            area[k, m] += total_area
+                    half = SUBPIXELS * np.sqrt(inside)
+                    first = max(int(np.ceil(middle - half)), 0)
+                    after = min(int(np.floor(middle + half)) + 1, SUBPIXELS * n)
+                    if after <= first:
+                        break
+                    a, b = first // SUBPIXELS, after // SUBPIXELS
+                    cut = (after - SUBPIXELS * b) * values[b] - (first - SUBPIXELS * a) * values[a]
+                    flux[k, m] += (sums[b] - sums[a]) / SUBPIXELS + cut / (SUBPIXELS * SUBPIXELS)
+                    area[k, m] += (after - first) / (SUBPIXELS * SUBPIXELS)
     return flux, area
 
 
 @njit(cache=True)
 def _auto(
-    science: FloatImage,
-    weight: FloatImage,
-    segmentation: NDArray[np.int32],
+    planes: Planes,
     x: FloatArray,
     y: FloatArray,
     a: FloatArray,
@@ -210,16 +216,17 @@ def _auto(
         two_x, two_y = int(np.rint(2.0 * x[k])), int(np.rint(2.0 * y[k]))
         cxx, cxy, cyy = ellipses[k, 0], ellipses[k, 1], ellipses[k, 2]
         reach = int(np.ceil(min(FIRST_MOMENT_REACH * a[k], maximum_radius)))
+        left, values, origins = int(x[k]) - reach, np.empty(2 * reach + 1), np.empty(2 * reach + 1, np.int64)
         moment = total = 0.0
         for j in range(int(y[k]) - reach, int(y[k]) + reach + 1):
             dy = j - y[k]
-            for i in range(int(x[k]) - reach, int(x[k]) + reach + 1):
-                dx = i - x[k]
+            repaired_row(planes, k + 1, j, left, (two_y, two_x), values, origins)
+            for n in range(values.size):
+                dx = left + n - x[k]
                 r2 = cxx * dx * dx + cxy * dx * dy + cyy * dy * dy
                 if r2 <= FIRST_MOMENT_REACH * FIRST_MOMENT_REACH:
-                    value, _ = repaired_pixel(science, weight, segmentation, k + 1, j, i, two_y, two_x)
-                    moment += np.sqrt(r2) * value
-                    total += value
+                    moment += np.sqrt(r2) * values[n]
+                    total += values[n]
         kron = minimum
         if total > 0.0 and moment > 0.0:
             kron = min(max(factor * moment / total, minimum), factor * FIRST_MOMENT_REACH)
@@ -231,15 +238,13 @@ def _auto(
             reach = int(np.ceil(minimum_radius)) + 1
         result[k, 0] = kron
         result[k, 6] = reach
-        _sum_ellipse(science, weight, segmentation, k, x[k], y[k], (cxx, cxy, cyy), limit, reach, result[k])
+        _sum_ellipse(planes, k, x[k], y[k], (cxx, cxy, cyy), limit, reach, result[k])
     return result
 
 
 @njit(cache=True)
 def _sum_ellipse(
-    science: FloatImage,
-    weight: FloatImage,
-    segmentation: NDArray[np.int32],
+    planes: Planes,
     k: int,
     x: float,
     y: float,
@@ -253,25 +258,26 @@ def _sum_ellipse(
     two_x, two_y = int(np.rint(2.0 * x)), int(np.rint(2.0 * y))
     corner = 0.5 * np.sqrt(cxx + abs(cxy) + cyy)  # elliptical radius of the farthest corner from a pixel's centre
     within, outside = max(np.sqrt(limit) - corner, 0.0) ** 2, (np.sqrt(limit) + corner) ** 2
+    left, values, origins = int(x) - reach, np.empty(2 * reach + 2), np.empty(2 * reach + 2, np.int64)
     replaced = missing = 0.0
     for j in range(int(y) - reach, int(y) + reach + 2):
         dy = j - y
-        for i in range(int(x) - reach, int(x) + reach + 2):
-            dx = i - x
+        repaired_row(planes, k + 1, j, left, (two_y, two_x), values, origins)
+        for n in range(values.size):
+            dx = left + n - x
             r2 = cxx * dx * dx + cxy * dx * dy + cyy * dy * dy
             if r2 >= outside:
                 continue
             share = 1.0 if r2 < within else covered_fraction(dx, dy, cxx, cxy, cyy, limit)
             if share == 0.0:
                 continue
-            value, kind = repaired_pixel(science, weight, segmentation, k + 1, j, i, two_y, two_x)
-            result[1] += share * value
+            result[1] += share * values[n]
             result[2] += share
-            if kind != OWN:
+            if origins[n] != OWN:
                 replaced += share
-            if kind == UNKNOWN:
+            if origins[n] == UNKNOWN:
                 missing += share
-            if kind == OUTSIDE:
+            if origins[n] == OUTSIDE:
                 result[5] = 1.0
     if result[2] > 0.0:
         result[3] = replaced / result[2]
@@ -280,9 +286,7 @@ def _sum_ellipse(
 
 @njit(cache=True)
 def _half_light(
-    science: FloatImage,
-    weight: FloatImage,
-    segmentation: NDArray[np.int32],
+    planes: Planes,
     x: FloatArray,
     y: FloatArray,
     flux: FloatArray,
@@ -294,7 +298,7 @@ def _half_light(
         size, last = FIRST_HALF_LIGHT, int(reach[k]) + 2
         while True:
             size = min(size, last)
-            profile = _light_profile(science, weight, segmentation, k, x[k], y[k], size)
+            profile = _light_profile(planes, k, x[k], y[k], size)
             half, total = 0.5 * flux[k], 0.0
             for m in range(profile.size):
                 if total + profile[m] >= half > total:
@@ -309,9 +313,7 @@ def _half_light(
 
 @njit(cache=True)
 def _light_profile(
-    science: FloatImage,
-    weight: FloatImage,
-    segmentation: NDArray[np.int32],
+    planes: Planes,
     k: int,
     x: float,
     y: float,
@@ -320,14 +322,15 @@ def _light_profile(
     """Return the light in rings of a tenth of a pixel around a source, to a radius of ``size`` pixels."""
     profile = np.zeros(size * BINS_PER_PIXEL)
     two_x, two_y = int(np.rint(2.0 * x)), int(np.rint(2.0 * y))
+    left, values, origins = int(x) - size, np.empty(2 * size + 2), np.empty(2 * size + 2, np.int64)
     for j in range(int(y) - size, int(y) + size + 2):
-        for i in range(int(x) - size, int(x) + size + 2):
-            value, _ = repaired_pixel(science, weight, segmentation, k + 1, j, i, two_y, two_x)
+        repaired_row(planes, k + 1, j, left, (two_y, two_x), values, origins)
+        for n in range(values.size):
             for p in range(SUBPIXELS):
                 dy = j - y + (p + 0.5) / SUBPIXELS - 0.5
                 for q in range(SUBPIXELS):
-                    dx = i - x + (q + 0.5) / SUBPIXELS - 0.5
+                    dx = left + n - x + (q + 0.5) / SUBPIXELS - 0.5
                     m = int(np.sqrt(dx * dx + dy * dy) * BINS_PER_PIXEL)
                     if m < profile.size:
-                        profile[m] += value / (SUBPIXELS * SUBPIXELS)
+                        profile[m] += values[n] / (SUBPIXELS * SUBPIXELS)
     return profile

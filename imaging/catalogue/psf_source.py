@@ -86,19 +86,39 @@ def normal_equations(
     half_width = int(np.ceil(radius))
     cx, cy = int(np.floor(x + 0.5)), int(np.floor(y + 0.5))
     stamp, slope_x, slope_y = draw_stamp_and_slopes(samples, step, x - cx, y - cy, half_width)
-    normal, vector, row = np.zeros((3, 3)), np.zeros(3), np.empty(3)
+    n00 = n01 = n02 = n11 = n12 = n22 = v0 = v1 = v2 = 0.0
     for j in range(max(0, cy - half_width), min(ny, cy + half_width + 1)):
         for i in range(max(0, cx - half_width), min(nx, cx + half_width + 1)):
             if weight[j, i] <= 0.0 or (i - x) ** 2 + (j - y) ** 2 > radius * radius:
                 continue
             p, q = j - cy + half_width, i - cx + half_width
-            row[0], row[1], row[2] = stamp[p, q], slope_x[p, q], slope_y[p, q]
-            value = weight[j, i] * (image[j, i] - background)
-            for a in range(3):
-                vector[a] += row[a] * value
-                for b in range(3):
-                    normal[a, b] += weight[j, i] * row[a] * row[b]
-    return normal, vector
+            w, value = weight[j, i], image[j, i] - background
+            s, u, v = stamp[p, q], slope_x[p, q], slope_y[p, q]
+            n00 += w * s * s
+            n01 += w * s * u
+            n02 += w * s * v
+            n11 += w * u * u
+            n12 += w * u * v
+            n22 += w * v * v
+            v0 += w * value * s
+            v1 += w * value * u
+            v2 += w * value * v
+    return np.array([[n00, n01, n02], [n01, n11, n12], [n02, n12, n22]]), np.array([v0, v1, v2])
+
+
+@njit(cache=True)
+def _solved(normal: FloatArray, vector: FloatArray) -> tuple[tuple[float, float, float], float]:
+    """Return the solution of three symmetric equations by Cramer's rule, and their determinant."""
+    (a, b, c), (_, d, e), (_, _, f) = normal
+    p, q, r = d * f - e * e, c * e - b * f, b * e - c * d
+    determinant = a * p + b * q + c * r
+    scale = 1.0 / determinant if determinant != 0.0 else 0.0
+    x, y, z = vector
+    s, t, u = a * f - c * c, b * c - a * e, a * d - b * b
+    return (
+        (scale * (p * x + q * y + r * z), scale * (q * x + s * y + t * z), scale * (r * x + t * y + u * z)),
+        determinant,
+    )
 
 
 @njit(cache=True)
@@ -137,9 +157,9 @@ def fit_one(
         if normal[0, 0] <= 0.0:
             return start[0], start[1], np.nan
         flux = vector[0] / normal[0, 0]
-        if held or np.linalg.det(normal) <= 1e-6 * normal[0, 0] * normal[1, 1] * normal[2, 2]:
+        solution, determinant = _solved(normal, vector)
+        if held or determinant <= 1e-6 * normal[0, 0] * normal[1, 1] * normal[2, 2]:
             break
-        solution = np.linalg.solve(normal, vector)
         if solution[0] <= 0.0:
             x, y = start
             held = True
@@ -254,10 +274,8 @@ def window_one(
     ----------
     image, weight, samples, step, start, background
         As in the module's description.
-    flux
-        Flux of the PSF fit, electrons.
-    sigma
-        Width of the window, pixels.
+    flux, sigma
+        Flux of the PSF fit, electrons, and width of the window, pixels.
 
     Returns
     -------
@@ -272,10 +290,12 @@ def window_one(
     result = np.array([x, y, sigma, sigma])
     for _ in range(20):
         total = mx = my = vx = vy = 0.0
+        along = np.exp(-0.5 * ((np.arange(cx - reach, cx + reach + 1) - x) / sigma) ** 2)
         for j in range(max(0, cy - reach), min(ny, cy + reach + 1)):
+            across = np.exp(-0.5 * ((j - y) / sigma) ** 2)
             for i in range(max(0, cx - reach), min(nx, cx + reach + 1)):
                 dx, dy = i - x, j - y
-                window = np.exp(-0.5 * (dx * dx + dy * dy) / (sigma * sigma))
+                window = across * along[i - cx + reach]
                 value = max(flux, 0.0) * stamp[j - cy + reach, i - cx + reach]
                 if weight[j, i] > 0.0:
                     noise = window * window * (1.0 / weight[j, i] + value)

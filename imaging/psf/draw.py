@@ -8,6 +8,9 @@ from imaging.psf.model import BINOMIALS, TAPS
 
 FloatArray = NDArray[np.float64]
 
+SLOPE_STEP = 0.05
+"""Shift to either side, pixels, that gives the derivatives of a stamp."""
+
 
 @njit(cache=True)
 def position_terms(
@@ -57,69 +60,56 @@ def local_samples(coefficients: NDArray[np.float32], terms: FloatArray, reach: i
 
 
 @njit(cache=True)
-def interpolation_weights(offset: float, step: float, n: int, taps: FloatArray) -> int:
-    """Fill the weights that interpolate a centred grid of spacing ``step`` at ``offset``; return the first index.
+def _axis_weights(shift: float, step: float, n: int, half_width: int) -> tuple[NDArray[np.int64], FloatArray]:
+    """Return the first samples and the weights that interpolate a centred grid of spacing ``step`` at a stamp's pixels.
 
     They are those of the polynomial of degree seven through the eight nearest samples (Lagrange, in the barycentric
     form of Berrut and Trefethen 2004, SIAM Review 46, 501); all are zero outside the grid.
     """
-    position = offset / step + (n - 1) / 2
-    first = min(max(int(np.floor(position)) - TAPS // 2 + 1, 0), n - TAPS)
-    taps[:] = 0.0
-    if not -0.5 < position < n - 0.5:
-        return first
-    total = 0.0
-    for t in range(TAPS):
-        distance = position - (first + t)
-        if abs(distance) < 1e-9:
-            taps[:] = 0.0
-            taps[t] = 1.0
-            return first
-        taps[t] = BINOMIALS[t] / distance
-        total += taps[t]
-    taps /= total
-    return first
-
-
-@njit(cache=True)
-def _axis_weights(shift: float, step: float, n: int, half_width: int) -> tuple[NDArray[np.int64], FloatArray]:
     size = 2 * half_width + 1
-    firsts = np.empty(size, np.int64)
-    taps = np.empty((size, TAPS))
+    firsts, taps = np.empty(size, np.int64), np.zeros((size, TAPS))
     for i in range(size):
-        firsts[i] = interpolation_weights(i - half_width - shift, step, n, taps[i])
+        position = (i - half_width - shift) / step + (n - 1) / 2
+        first = firsts[i] = min(max(int(np.floor(position)) - TAPS // 2 + 1, 0), n - TAPS)
+        nearest = int(np.rint(position))
+        if not -0.5 < position < n - 0.5:
+            continue
+        if abs(position - nearest) < 1e-9:
+            taps[i, nearest - first] = 1.0
+            continue
+        total = 0.0
+        for t in range(TAPS):
+            taps[i, t] = BINOMIALS[t] / (position - (first + t))
+            total += taps[i, t]
+        for t in range(TAPS):
+            taps[i, t] /= total
     return firsts, taps
 
 
 @njit(cache=True)
-def _separable(
-    samples: NDArray[np.float32],
-    first_y: NDArray[np.int64],
-    taps_y: FloatArray,
-    first_x: NDArray[np.int64],
-    taps_x: FloatArray,
-) -> FloatArray:
-    n, size = samples.shape[0], taps_x.shape[0]
-    rows = np.zeros((size, n))
-    for j in range(size):
-        row = rows[j]
-        for t in range(TAPS):
-            index = first_y[j] + t
-            weight = taps_y[j, t]
+def _slope_weights(shift: float, step: float, n: int, half_width: int) -> tuple[NDArray[np.int64], FloatArray]:
+    """Return the weights of the derivative with respect to the shift, by a central difference."""
+    first, high = _axis_weights(shift + SLOPE_STEP, step, n, half_width)
+    low_first, low = _axis_weights(shift - SLOPE_STEP, step, n, half_width)
+    taps = np.zeros((first.size, TAPS + 1 + int(2.0 * SLOPE_STEP / step)))
+    taps[:, :TAPS] = high
+    for i in range(first.size):
+        taps[i, low_first[i] - first[i] : low_first[i] - first[i] + TAPS] -= low[i]
+    return first, taps / (2.0 * SLOPE_STEP)
+
+
+@njit(cache=True)
+def _interpolated(values: NDArray[np.float32] | FloatArray, firsts: NDArray[np.int64], taps: FloatArray) -> FloatArray:
+    """Interpolate (n, m) values along the first axis, with the weights of :func:`_axis_weights`: (m, size)."""
+    found = np.zeros((firsts.size, values.shape[1]))
+    for j in range(firsts.size):
+        first = firsts[j]
+        for t in range(taps.shape[1]):
+            weight = taps[j, t]
             if weight != 0.0:
-                source = samples[index]
-                for i in range(n):
-                    row[i] += weight * source[i]
-    stamp = np.zeros((size, size))
-    for j in range(size):
-        for i in range(size):
-            value = 0.0
-            for t in range(TAPS):
-                weight = taps_x[i, t]
-                if weight != 0.0:
-                    value += weight * rows[j, first_x[i] + t]
-            stamp[j, i] = value
-    return stamp
+                for i in range(values.shape[1]):
+                    found[j, i] += weight * values[first + t, i]
+    return np.ascontiguousarray(found.T)
 
 
 @njit(cache=True)
@@ -143,9 +133,8 @@ def draw_stamp(samples: NDArray[np.float32], step: float, dx: float, dy: float, 
         (2 half_width + 1, 2 half_width + 1) float64.
     """
     n = samples.shape[0]
-    first_x, taps_x = _axis_weights(dx, step, n, half_width)
-    first_y, taps_y = _axis_weights(dy, step, n, half_width)
-    return _separable(samples, first_y, taps_y, first_x, taps_x)
+    columns = _interpolated(samples, *_axis_weights(dy, step, n, half_width))
+    return _interpolated(columns, *_axis_weights(dx, step, n, half_width))
 
 
 @njit(cache=True)
@@ -154,16 +143,11 @@ def draw_stamp_and_slopes(
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Draw a stamp and its derivatives with respect to the source's x and y (per pixel)."""
     n = samples.shape[0]
-    h = 0.05
-    first_x, taps_x = _axis_weights(dx, step, n, half_width)
-    first_y, taps_y = _axis_weights(dy, step, n, half_width)
-    stamp = _separable(samples, first_y, taps_y, first_x, taps_x)
-    low_first, low = _axis_weights(dx - h, step, n, half_width)
-    high_first, high = _axis_weights(dx + h, step, n, half_width)
-    slope_x = _separable(samples, first_y, taps_y, high_first, high)
-    slope_x -= _separable(samples, first_y, taps_y, low_first, low)
-    low_first, low = _axis_weights(dy - h, step, n, half_width)
-    high_first, high = _axis_weights(dy + h, step, n, half_width)
-    slope_y = _separable(samples, high_first, high, first_x, taps_x)
-    slope_y -= _separable(samples, low_first, low, first_x, taps_x)
-    return stamp, slope_x / (2 * h), slope_y / (2 * h)
+    along_x = _axis_weights(dx, step, n, half_width)
+    columns = _interpolated(samples, *_axis_weights(dy, step, n, half_width))
+    slopes = _interpolated(samples, *_slope_weights(dy, step, n, half_width))
+    return (
+        _interpolated(columns, *along_x),
+        _interpolated(columns, *_slope_weights(dx, step, n, half_width)),
+        _interpolated(slopes, *along_x),
+    )
