@@ -130,11 +130,12 @@ def width_direction(basis: ProfileBasis, free: FloatArray, central: FloatArray) 
     basis
         Basis of the fit.
     free
-        (N_BASIS, n_free) free directions.
+        (n_basis, n_free) free directions.
     central
-        (N_BASIS,) coefficients of the PSF.
+        (n_basis,) coefficients of the PSF.
     """
-    grid = np.arange(-24, 25) * 0.5
+    reach = int(2.0 * basis.radius)
+    grid = np.arange(-reach, reach + 1) * 0.5
     dx, dy = (a.ravel() for a in np.meshgrid(grid, grid))
     profile, wide, narrow = (
         basis.evaluate(dx / factor, dy / factor) @ central / factor**2 for factor in (1.0, 1.0 + STEP, 1.0 - STEP)

@@ -4,8 +4,8 @@ The unknowns are the coefficients of :class:`imaging.psf.profile.ProfileBasis`, 
 fitted by linear least squares to the stars' pixels, without resampling, under two exact constraints at every position:
 unit flux in the reference aperture and windowed centroid at the origin. The stars' fluxes and positions, and the error
 that their backgrounds have in common, are free in the same fit. Neighbours too faint for the catalogue are masked where
-they stand out of the residuals. A Gaussian prior keeps unconstrained coefficients small. Its width, and the degree of
-the polynomial, are chosen by five-fold cross-validation.
+they stand out of the residuals. A Gaussian prior keeps unconstrained coefficients small. Its width, the degree of the
+polynomial and, where bright stars do not fit, the number of basis functions are chosen by five-fold cross-validation.
 """
 
 from dataclasses import dataclass, replace
@@ -33,6 +33,7 @@ from imaging.psf.equations import (
     whole_matrix,
 )
 from imaging.psf.model import PsfModel, polynomial_terms
+from imaging.psf.profile import RICHER, SEEING, Richness
 from imaging.psf.settings import PsfSettings
 from imaging.psf.shape import model_fwhm
 from imaging.psf.stars import StarStamps, cut_out_stars, fit_envelope, fit_radius, mean_frame, without_faint_neighbours
@@ -44,6 +45,10 @@ FOLDS = 5
 
 CHI2_NOISE = 0.05
 """Lower limit of the scatter of the reduced chi-square among stars: that of 800 pixels of pure noise."""
+
+EXCESS = 0.06
+"""Relative excess of the chi-square of the brightest quarter of the stars over that of the fainter half from which more
+basis functions are tried; they cost five times the CPU."""
 
 GAIN = 4.0
 """Smallest decrease of the cross-validated chi-square to accept a more complex variation."""
@@ -65,6 +70,8 @@ class PsfFit:
         Relative change of the profile over the CCD chosen by cross-validation.
     peak_trend, peak_trend_error
         Relative change of the width of the stars per electron at the peak, and its error; NaN if not measured.
+    n_basis
+        Number of basis functions chosen by cross-validation; 0 if the PSF was not fitted.
     """
 
     model: PsfModel
@@ -73,6 +80,44 @@ class PsfFit:
     variation: float
     peak_trend: float = float("nan")
     peak_trend_error: float = float("nan")
+    n_basis: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class _Fitted:
+    """The fit of one basis.
+
+    Attributes
+    ----------
+    problem, stamps, normals, solution, choice
+        The problem, its stars and their equations, the solution and its freedom.
+    used
+        (n,) bool, stars used.
+    star_chi2
+        (n,) reduced chi-square of each star.
+    score
+        Cross-validated chi-square per pixel.
+    """
+
+    problem: Problem
+    stamps: StarStamps
+    normals: Normals
+    solution: Solution
+    used: NDArray[np.bool_]
+    choice: Choice
+    star_chi2: FloatArray
+    score: float
+
+    @property
+    def is_insufficient(self) -> bool:
+        """Whether bright stars fit worse than faint ones, as where the basis cannot describe the profile."""
+        order = np.flatnonzero(self.used)[np.argsort(-self.stamps.flux[self.used], kind="stable")]
+        bright, faint = order[: len(order) // 4], order[len(order) // 2 :]
+        if not bright.size:
+            return False
+        pixels = self.normals.pixels
+        levels = [np.average(self.star_chi2[some], weights=pixels[some]) for some in (bright, faint)]
+        return bool(levels[0] > (1.0 + EXCESS) * levels[1])
 
 
 def fit_psf(
@@ -115,10 +160,34 @@ def fit_psf(
     planes = (science, weight, segmentation)
     stamps = cut_out_stars(*planes, x, y, flux, int(np.ceil(radius)))
     stamps = _without_background(planes, stamps, fwhm_pixels, settings)
-    problem = _set_up(stamps, fwhm_pixels, radius, science.shape, settings)
+    fitted = _fit(stamps, _set_up(stamps, fwhm_pixels, radius, science.shape, settings, SEEING))
+    if fitted.is_insufficient:
+        for richness in RICHER:
+            other = _fit(stamps, _set_up(stamps, fwhm_pixels, radius, science.shape, settings, richness))
+            if other.score < fitted.score - GAIN / other.normals.pixels.sum():
+                fitted = other
+    if colour_mag is None:
+        colour_mag, band = np.full(len(stamps), np.nan), ""
+    solution, slope, trend = _width_trends(fitted, colour_mag, band)
+    used, chi2 = fitted.used, fitted.star_chi2
+    model = _tabulate(fitted.problem, solution, int(used.sum()), float(np.median(chi2[used])))
+    return PsfFit(
+        replace(model, width_per_mag=slope),
+        used,
+        chi2,
+        fitted.choice.variation,
+        *trend,
+        fitted.problem.basis.richness.size,
+    )
+
+
+def _fit(stamps: StarStamps, problem: Problem) -> _Fitted:
+    """Fit the coefficients of one basis."""
+    settings = problem.settings
     used = np.ones(len(stamps), bool)
     solution = Solution(np.zeros((1, problem.free.shape[1])))
-    choice = Choice(settings.deviation_priors[0])
+    few = problem.basis.richness == SEEING
+    choice, score = Choice(settings.deviation_priors[0 if few else -1]), np.inf
     for iteration in range(settings.iterations):
         stamps, normals = _linearised(stamps, problem, solution, clip=iteration > 0)
         if iteration > 0:
@@ -126,14 +195,10 @@ def fit_psf(
         if used.sum() < settings.minimum_stars:
             raise _too_few(int(used.sum()), settings)
         if iteration == 1:
-            choice = _choose(normals, stamps, problem, used)
+            choice, score = _choose(normals, stamps, problem, used)
         solution = solve(normals, stamps, problem, used, choice)
     final = star_chi2(normals, problem, solution, stamps)
-    if colour_mag is None:
-        colour_mag, band = np.full(len(stamps), np.nan), ""
-    solution, slope, trend = _width_trends(normals, problem, solution, stamps, used, choice, colour_mag, band)
-    model = _tabulate(problem, solution, int(used.sum()), float(np.median(final[used])))
-    return PsfFit(replace(model, width_per_mag=slope), used, final, choice.variation, *trend)
+    return _Fitted(problem, stamps, normals, solution, used, choice, final, score)
 
 
 def _without_background(
@@ -150,9 +215,14 @@ def _without_background(
 
 
 def _set_up(
-    stamps: StarStamps, fwhm_pixels: float, radius: float, shape: tuple[int, ...], settings: PsfSettings
+    stamps: StarStamps,
+    fwhm_pixels: float,
+    radius: float,
+    shape: tuple[int, ...],
+    settings: PsfSettings,
+    richness: Richness,
 ) -> Problem:
-    basis = fit_envelope(stamps, mean_frame(stamps, fwhm_pixels), fwhm_pixels, radius)
+    basis = fit_envelope(stamps, mean_frame(stamps, fwhm_pixels), fwhm_pixels, radius, richness)
     ny, nx = shape
     return Problem(
         basis=basis,
@@ -174,17 +244,10 @@ def _linearised(stamps: StarStamps, problem: Problem, solution: Solution, *, cli
     return stamps, normal_equations(stamps, images, problem, solution, clip=clip)
 
 
-def _width_trends(
-    normals: Normals,
-    problem: Problem,
-    solution: Solution,
-    stamps: StarStamps,
-    used: NDArray[np.bool_],
-    choice: Choice,
-    colour_mag: FloatArray,
-    band: str,
-) -> tuple[Solution, float, tuple[float, float]]:
+def _width_trends(fitted: _Fitted, colour_mag: FloatArray, band: str) -> tuple[Solution, float, tuple[float, float]]:
     """Return a solution for the reference colour, and the slopes of the width with colour and with the peak."""
+    problem, stamps, normals, solution = fitted.problem, fitted.stamps, fitted.normals, fitted.solution
+    used, choice = fitted.used, fitted.choice
     terms = problem.position_terms(stamps.x, stamps.y, choice.degree)[used]
     matrix, vector, local = normals.matrix[used], normals.vector(solution.background)[used], terms @ solution.free
     direction = width_direction(problem.basis, problem.free, problem.coefficients(solution)[0])
@@ -216,11 +279,14 @@ def _variations(start: Choice, n_stars: int, settings: PsfSettings) -> list[Choi
     return choices
 
 
-def _choose(normals: Normals, stamps: StarStamps, problem: Problem, used: NDArray[np.bool_]) -> Choice:
-    """Return the deviation from the Moffat profile, then the variation, that best predict held-out stars."""
+def _choose(normals: Normals, stamps: StarStamps, problem: Problem, used: NDArray[np.bool_]) -> tuple[Choice, float]:
+    """Return the deviation from the Moffat profile, then the variation, that best predict held-out stars.
+
+    The second result is the chi-square per pixel of held-out stars.
+    """
     fold = np.arange(len(stamps)) % FOLDS
 
-    def best_of(choices: list[Choice]) -> Choice:
+    def best_of(choices: list[Choice]) -> tuple[Choice, float]:
         best, best_score = choices[0], np.inf
         for choice in choices:
             score = 0.0
@@ -231,11 +297,12 @@ def _choose(normals: Normals, stamps: StarStamps, problem: Problem, used: NDArra
                     score += float((star_chi2(normals, problem, solution, stamps) * normals.pixels)[held].sum())
             if score < best_score - GAIN:
                 best, best_score = choice, score
-        return best
+        return best, best_score
 
     settings = problem.settings
-    profile = best_of([Choice(prior) for prior in settings.deviation_priors])
-    return best_of(_variations(profile, int(used.sum()), settings))
+    profile, _ = best_of([Choice(prior) for prior in settings.deviation_priors])
+    best, score = best_of(_variations(profile, int(used.sum()), settings))
+    return best, score / float(normals.pixels[used].sum())
 
 
 def _tabulate(problem: Problem, solution: Solution, n_stars: int, chi2: float) -> PsfModel:

@@ -5,7 +5,8 @@ A PSF is written as ``E(r) (1 + sum_mj c_mj S_j(s) t^(m/2) cos or sin (m phi))``
 B-splines. Both s and t are smooth functions of the pixel coordinates, so there is no cusp at the centre. The expansion
 describes the ratio to a Moffat profile, which is close to one: few splines suffice, and the wings are smooth where the
 stars do not constrain them. Radius and angle are those of a sheared frame in which the mean star is round, so that
-trailed images need no additional terms.
+trailed images need no additional terms. Out of focus, the image of the pupil is not close to a Moffat profile: it takes
+more splines and harmonics (:data:`RICHER`).
 """
 
 from dataclasses import dataclass
@@ -19,13 +20,37 @@ from imaging.numerics.gaussian import FWHM_TO_SIGMA
 
 FloatArray = NDArray[np.float64]
 
-RADIAL_ROUND, RADIAL_HARMONIC = 9, 6
-"""Number of radial splines of the round part and of each harmonic."""
 
-HARMONICS = 4
-"""Highest angular harmonic: shift, ellipticity, trefoil, and the cross of the spider's vanes."""
+@dataclass(frozen=True, slots=True)
+class Richness:
+    """Size of a basis.
 
-N_BASIS = RADIAL_ROUND + 2 * HARMONICS * RADIAL_HARMONIC
+    Attributes
+    ----------
+    round_splines, harmonic_splines
+        Number of radial splines of the round part and of each harmonic.
+    harmonics
+        Highest angular harmonic.
+    steepest
+        Largest index of the Moffat profile. That of a flat core is large, and its wings vanish, with them the basis.
+    """
+
+    round_splines: int
+    harmonic_splines: int
+    harmonics: int
+    steepest: float
+
+    @property
+    def size(self) -> int:
+        """Number of basis functions."""
+        return self.round_splines + 2 * self.harmonics * self.harmonic_splines
+
+
+SEEING = Richness(9, 6, 4, 3.0 * np.e)
+"""Seeing and small aberrations: shift, ellipticity, trefoil, and the cross of the spider's vanes."""
+
+RICHER = (Richness(12, 9, 6, 3.5), Richness(16, 12, 8, 3.5))
+"""Images of the pupil: splines as close as the seeing's width, rays of the pupil up to the eighth harmonic."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,12 +65,15 @@ class ProfileBasis:
         Core radius (pixels) and index of the Moffat profile.
     radius
         Radius of the splines in pixels; beyond it they are constant.
+    richness
+        Size of the basis.
     """
 
     frame: FloatArray
     alpha: float
     beta: float
     radius: float
+    richness: Richness = SEEING
 
     @property
     def fwhm_pixels(self) -> float:
@@ -53,8 +81,10 @@ class ProfileBasis:
         return float(2 * self.alpha * np.sqrt(2 ** (1 / self.beta) - 1))
 
     def evaluate(self, dx: FloatArray, dy: FloatArray) -> FloatArray:
-        """Return the (n, N_BASIS) values of the basis functions at (n,) offsets from the centre, pixels."""
-        return _evaluate(np.ravel(dx), np.ravel(dy), self.frame, self.alpha, self.beta, self.radius)
+        """Return the (n, n_basis) values of the basis functions at (n,) offsets from the centre, pixels."""
+        richness = self.richness
+        sizes = (richness.round_splines, richness.harmonic_splines, richness.harmonics)
+        return _evaluate(np.ravel(dx), np.ravel(dy), self.frame, self.alpha, self.beta, self.radius, *sizes)
 
     def functionals(self, step: float = 0.2) -> FloatArray:
         """Compute the functionals of each basis function that define a PSF's normalisation and centre.
@@ -67,7 +97,7 @@ class ProfileBasis:
         Returns
         -------
         functionals
-            (3, N_BASIS): flux in the reference aperture, and the two first moments under a Gaussian window of the
+            (3, n_basis): flux in the reference aperture, and the two first moments under a Gaussian window of the
             PSF's width, which vanish if the windowed centroid is at the origin.
         """
         half = REFERENCE_APERTURE_PIXELS / 2
@@ -80,18 +110,15 @@ class ProfileBasis:
         return step**2 * rows @ self.evaluate(dx, dy)
 
     def round_profile(self) -> FloatArray:
-        """Return the (N_BASIS,) coefficients of the Moffat profile itself, normalised to the reference aperture."""
-        coefficients = np.zeros(N_BASIS)
-        coefficients[:RADIAL_ROUND] = 1.0
+        """Return the (n_basis,) coefficients of the Moffat profile itself, normalised to the reference aperture."""
+        coefficients = np.zeros(self.richness.size)
+        coefficients[: self.richness.round_splines] = 1.0
         return coefficients / float(self.functionals()[0] @ coefficients)
 
     def prior_scale(self) -> FloatArray:
-        """Return the (N_BASIS,) expected relative deviations of the coefficients."""
-        scale = np.empty(N_BASIS)
-        scale[:RADIAL_ROUND] = 1.0
-        for m in range(1, HARMONICS + 1):
-            first = RADIAL_ROUND + 2 * (m - 1) * RADIAL_HARMONIC
-            scale[first : first + 2 * RADIAL_HARMONIC] = 1.0 if m <= 2 else 0.4
+        """Return the (n_basis,) expected relative deviations of the coefficients."""
+        low = self.richness.round_splines + 4 * self.richness.harmonic_splines
+        scale = np.where(np.arange(self.richness.size) < low, 1.0, 0.4)
         return scale * self.round_profile()[0]
 
 
@@ -109,11 +136,19 @@ def _splines(position: float, values: FloatArray) -> None:
 
 @njit(cache=True)
 def _evaluate(
-    dx: FloatArray, dy: FloatArray, frame: FloatArray, alpha: float, beta: float, radius: float
+    dx: FloatArray,
+    dy: FloatArray,
+    frame: FloatArray,
+    alpha: float,
+    beta: float,
+    radius: float,
+    n_round: int,
+    n_harmonic: int,
+    harmonics: int,
 ) -> FloatArray:
-    basis = np.zeros((dx.size, N_BASIS))
-    round_splines = np.empty(RADIAL_ROUND)
-    harmonic_splines = np.empty(RADIAL_HARMONIC)
+    basis = np.zeros((dx.size, n_round + 2 * harmonics * n_harmonic))
+    round_splines = np.empty(n_round)
+    harmonic_splines = np.empty(n_harmonic)
     longest = np.log(1.0 + radius * radius / (alpha * alpha))
     for p in range(dx.size):
         zx = frame[0, 0] * dx[p] + frame[0, 1] * dy[p]
@@ -121,20 +156,20 @@ def _evaluate(
         q = (zx * zx + zy * zy) / (alpha * alpha)
         envelope = (1.0 + q) ** (-beta)
         s = min(np.log(1.0 + q) / longest, 1.0)
-        _splines(s * (RADIAL_ROUND - 3), round_splines)
-        _splines(s * (RADIAL_HARMONIC - 3), harmonic_splines)
+        _splines(s * (n_round - 3), round_splines)
+        _splines(s * (n_harmonic - 3), harmonic_splines)
         row = basis[p]
-        for j in range(RADIAL_ROUND):
+        for j in range(n_round):
             row[j] = envelope * round_splines[j]
         core = alpha * np.sqrt(1.0 + q)
         cos_1, sin_1 = zx / core, zy / core
         cos_m, sin_m = 1.0, 0.0
-        k = RADIAL_ROUND
-        for _ in range(HARMONICS):
+        k = n_round
+        for _ in range(harmonics):
             cos_m, sin_m = cos_m * cos_1 - sin_m * sin_1, cos_m * sin_1 + sin_m * cos_1
-            for j in range(RADIAL_HARMONIC):
+            for j in range(n_harmonic):
                 value = envelope * harmonic_splines[j]
                 row[k + j] = value * cos_m
-                row[k + RADIAL_HARMONIC + j] = value * sin_m
-            k += 2 * RADIAL_HARMONIC
+                row[k + n_harmonic + j] = value * sin_m
+            k += 2 * n_harmonic
     return basis

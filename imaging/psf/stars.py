@@ -10,7 +10,7 @@ from scipy.optimize import least_squares
 from imaging.conventions import REFERENCE_APERTURE_PIXELS
 from imaging.image import FloatImage
 from imaging.numerics.gaussian import FWHM_TO_SIGMA
-from imaging.psf.profile import ProfileBasis
+from imaging.psf.profile import SEEING, ProfileBasis, Richness
 from imaging.psf.settings import PsfSettings
 
 FloatArray = NDArray[np.float64]
@@ -159,7 +159,9 @@ def mean_frame(stamps: StarStamps, fwhm_pixels: float) -> FloatArray:
     return root / np.sqrt(np.linalg.det(root))
 
 
-def fit_envelope(stamps: StarStamps, frame: FloatArray, fwhm_pixels: float, radius: float) -> ProfileBasis:
+def fit_envelope(
+    stamps: StarStamps, frame: FloatArray, fwhm_pixels: float, radius: float, richness: Richness = SEEING
+) -> ProfileBasis:
     """Fit a Moffat profile to the mean radial profile of the stars.
 
     Parameters
@@ -172,6 +174,8 @@ def fit_envelope(stamps: StarStamps, frame: FloatArray, fwhm_pixels: float, radi
         Starting width.
     radius
         Radius of the fit, pixels.
+    richness
+        Size of the basis.
     """
     zx = frame[0, 0] * stamps.dx + frame[0, 1] * stamps.dy
     zy = frame[1, 0] * stamps.dx + frame[1, 1] * stamps.dy
@@ -192,9 +196,9 @@ def fit_envelope(stamps: StarStamps, frame: FloatArray, fwhm_pixels: float, radi
         return (np.exp(p[0]) * (1.0 + mean_r2 / np.exp(2 * p[1])) ** -np.exp(p[2]) - profile) / error
 
     start = np.log([max(profile.max(), 1e-6), fwhm_pixels, 3.0])
-    bounds = (start - np.array([3.0, 2.0, 0.6]), start + np.array([3.0, 2.0, 1.0]))
+    bounds = (start - np.array([3.0, 2.0, 0.6]), start + np.array([3.0, 2.0, np.log(richness.steepest / 3.0)]))
     fitted = least_squares(residual, start, bounds=bounds, loss="soft_l1").x
-    return ProfileBasis(frame, float(np.exp(fitted[1])), float(np.exp(fitted[2])), radius)
+    return ProfileBasis(frame, float(np.exp(fitted[1])), float(np.exp(fitted[2])), radius, richness)
 
 
 def fit_radius(fwhm_pixels: float, settings: PsfSettings) -> float:

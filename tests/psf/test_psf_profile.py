@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from imaging.conventions import REFERENCE_APERTURE_PIXELS
-from imaging.psf.profile import N_BASIS, RADIAL_ROUND, ProfileBasis
+from imaging.psf.profile import SEEING, ProfileBasis
 
 BASIS = ProfileBasis(np.eye(2), 3.9, 3.0, 16.0)
 
@@ -19,14 +19,14 @@ def test_round_profile_has_unit_flux_in_the_reference_aperture():
 
 def test_splines_add_up_to_the_moffat_profile():
     r = np.array([0.0, 1.0, 5.0, 14.0, 30.0])
-    total = BASIS.evaluate(r, np.zeros_like(r))[:, :RADIAL_ROUND].sum(axis=1)
+    total = BASIS.evaluate(r, np.zeros_like(r))[:, : SEEING.round_splines].sum(axis=1)
     assert total == pytest.approx((1 + (r / 3.9) ** 2) ** -3.0, rel=1e-12)
 
 
 def test_harmonics_vanish_at_the_centre_and_turn_with_the_angle():
-    assert np.abs(BASIS.evaluate(np.zeros(1), np.zeros(1))[0, RADIAL_ROUND:]).max() == 0.0
+    assert np.abs(BASIS.evaluate(np.zeros(1), np.zeros(1))[0, SEEING.round_splines :]).max() == 0.0
     right, up = (BASIS.evaluate(np.array([a]), np.array([b]))[0] for a, b in ((3.0, 0.0), (0.0, 3.0)))
-    m2 = slice(RADIAL_ROUND + 12, RADIAL_ROUND + 18)  # cos 2 phi
+    m2 = slice(SEEING.round_splines + 12, SEEING.round_splines + 18)  # cos 2 phi
     assert right[m2] == pytest.approx(-up[m2])
 
 
@@ -48,4 +48,4 @@ def test_profiles_that_are_not_moffat_are_described_within_two_thousandths(shape
     solution, *_ = np.linalg.lstsq(design, target, rcond=1e-10)
     residual = design @ solution - target
     assert np.sqrt((residual**2).sum() / (target**2).sum()) < 2e-3
-    assert design.shape == (dx.size, N_BASIS)
+    assert design.shape == (dx.size, SEEING.size)
