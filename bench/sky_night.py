@@ -143,9 +143,11 @@ class SkyNight:
         Parameters
         ----------
         maps
-            Folder in which maps of tree rings and edges are kept; None processes the night without them.
+            Folder in which maps of tree rings and edges, and models of ghosts, are kept; None processes the night
+            without them.
         """
         from bench.displacement_maps import give_maps
+        from bench.ghost_models import give_ghosts
         from bench.plain_night import PlainNight
         from blocks.site import Site
         from deployments.events.registry import register_night
@@ -167,6 +169,8 @@ class SkyNight:
         )
         if maps is not None and settings.effects.tree_rings:
             give_maps(site, maps, self.band, self.ccds)
+        if maps is not None and settings.effects.ghosts:
+            give_ghosts(site, maps, self.band)
         night = PlainNight(site, failures=[])
         self.run(night)
         costs = [asdict(cost) for cost in night.costs]
@@ -196,7 +200,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def processed_nights(options: argparse.Namespace, kind: type[SkyNight] = SkyNight) -> Iterator[SkyNight]:
     """Yield the nights of the command line, one after the other, each processed; temporary ones vanish afterwards.
 
-    Like a site at work, they have maps of tree rings and edges from exposures of other nights.
+    Like a site at work, they have maps of tree rings and edges, and models of ghosts, from exposures of other nights.
 
     Parameters
     ----------

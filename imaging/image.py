@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from imaging.psf.model import PsfModel
 
 if TYPE_CHECKING:
+    from imaging.difference.ghost_model import Ghost
     from imaging.wcs.foreign import ImageWcs
 
 FloatImage = NDArray[np.float32]
@@ -116,6 +117,8 @@ class CalibratedImage:
     transparency_error
         (r, c) relative error of fluxes by the transparency of clouds that was taken out, at every 64th pixel, or (1, 1)
         if it is the same everywhere (:func:`imaging.photometry.transparency.at_places`).
+    ghosts
+        Known ghosts of bright stars, in its pixels.
     """
 
     pixels: CcdImage
@@ -128,6 +131,7 @@ class CalibratedImage:
     resampling_inputs: ResamplingInputs | None = None
     noise_correlation: NDArray[np.float64] | None = None
     transparency_error: NDArray[np.float64] = field(default_factory=no_error)
+    ghosts: "tuple[Ghost, ...]" = ()
 
 
 @dataclass(frozen=True, slots=True)

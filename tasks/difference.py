@@ -4,7 +4,6 @@
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,6 +15,7 @@ from imaging.astrometry.settings import AstrometrySettings
 from imaging.astrometry.solution import Chromatic
 from imaging.difference.chain import CcdSearchResult, search_ccd
 from imaging.difference.detect import BrightStars
+from imaging.difference.ghost_fit import without_ghosts
 from imaging.difference.headers import subtraction_history, template_header, template_keywords
 from imaging.difference.records import Identity
 from imaging.difference.settings import SearchSettings
@@ -149,10 +149,15 @@ def difference(job: StepJob) -> StepResult:
     identity = Identity(observed.expnum, observed.band, observed.night, job.ccd or 0, mjd)
     reference = reference_around(job, search)
     stars = bright_stars(reference, search, mjd)
-    if "ghosts" in job.inputs:
-        stars = replace(stars, ghosts=read_ghosts(job.input_path("ghosts"), observed.band))
+    model = read_ghosts(job.input_path("ghosts"), observed.band) if "ghosts" in job.inputs else None
+
+    def without_known_ghosts(image: CalibratedImage) -> CalibratedImage:
+        return image if model is None else without_ghosts(image, bright_stars(reference, image, mjd), model)
+
+    search = without_known_ghosts(search)
     shown = ShownStars(reference, mjd, chromatic_of(job, "search"))
-    templates = (shown.as_in_search(read_calibrated(job, name), chromatic_of(job, name)) for name in names)
+    images = (without_known_ghosts(read_calibrated(job, name)) for name in names)
+    templates = (shown.as_in_search(image, chromatic_of(job, name)) for name, image in zip(names, images, strict=True))
     found = search_ccd(search, templates, identity, job.settings_as(SearchSettings), stars=stars)
     quality = found.quality | {f"cut_{name.lower()}": float(n) for name, n in found.cut_flow.items()}
     quality |= {"template_stars_moved": shown.n_moved, "template_colour_shift_mas": shown.colour_shift_mas}

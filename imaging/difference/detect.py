@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from imaging.bits import MaskBit
 from imaging.difference.filter import flux_errors
-from imaging.difference.ghost_model import GhostModel
 from imaging.difference.local_psf import measure_locally, psf_errors
 from imaging.difference.measure import Measurements
 from imaging.difference.peaks import RIDGE_BELOW, diffuse_levels, own_peaks
@@ -34,12 +33,11 @@ TRAIL_SPREAD_SIGMA = 2.5
 
 @dataclass(frozen=True, eq=False)
 class BrightStars:
-    """Bright stars with veto radii: (n,) positions in pixels, magnitudes; their ghosts, if a calibration has them."""
+    """Bright stars with veto radii: (n,) positions in pixels, magnitudes."""
 
     x: FloatArray
     y: FloatArray
     mag: FloatArray
-    ghosts: GhostModel | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,16 +6,24 @@ distance from the optical axis, and its surface brightness is a share of the sta
 2013, arXiv:1309.5365). So four numbers describe the ghosts by one surface.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import product
+from typing import Any
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 FloatArray = NDArray[np.float64]
+FloatImage = NDArray[np.floating[Any]]
 
 EDGE_PIXELS = 4.0
 """Width over which the light of a donut rises and falls at its edges: seeing, and the error of its radii."""
+
+PSF_PIXELS = 4.0
+"""Width of a point source, by which an error of a rim's place widens."""
 
 
 class GhostFamily(BaseModel):
@@ -67,66 +75,134 @@ class GhostModel(BaseModel):
     """The families, the most significant first."""
 
 
-@dataclass(frozen=True, eq=False)
-class GhostSources:
-    """What makes ghosts in one difference.
+@dataclass(frozen=True, slots=True)
+class Ghost:
+    """One ghost of one star in one image.
 
     Attributes
     ----------
-    places
-        x and y of the stars, pixels of the difference.
-    flux
-        (n,) flux of the stars by their G at the zero point of the difference, electrons.
-    axes
-        x and y of the optical axis of the search image and of every template.
-    weights
-        1 for the search image; minus the share of the stack's weight for every template.
+    x, y
+        Centre, pixels.
+    outer_pixels, inner_pixels, edge_pixels
+        Radii of the donut and of its hole; width over which the light rises and falls there.
+    level, level_error
+        Surface brightness and its error, electrons per pixel.
+    outer_error, inner_error
+        Error of the place of the rims, pixels.
+    subtracted
+        Whether the light has been subtracted from the image, so that only the errors are left.
     """
 
-    places: list[tuple[float, float]]
-    flux: FloatArray
-    axes: list[tuple[float, float]]
-    weights: list[float]
+    x: float
+    y: float
+    outer_pixels: float
+    inner_pixels: float
+    edge_pixels: float
+    level: float
+    level_error: float
+    outer_error: float = 0.0
+    inner_error: float = 0.0
+    subtracted: bool = False
+
+    def add_light(self, light: FloatImage, factor: float = 1.0, first_row: int = 0) -> None:
+        """Add the light of the donut to the rows of an image from ``first_row`` on, times a factor, in place."""
+        if factor * self.level != 0.0:
+            _add_light(light, first_row, factor * self.level, *self._shape)
+
+    def add_variance(self, variance: FloatImage, factor: float = 1.0, first_row: int = 0) -> None:
+        """Add the variance of the light of the donut by its errors, times the square of a factor, in place."""
+        errors = (abs(factor) * self.level_error, *(abs(factor) * self.level * e for e in self._rim_errors))
+        if any(errors):
+            _add_variance(variance, first_row, *errors, *self._shape)
+
+    @property
+    def _rim_errors(self) -> tuple[float, float]:
+        return self.outer_error, self.inner_error
+
+    @property
+    def _shape(self) -> tuple[float, float, float, float, float]:
+        return self.x, self.y, self.outer_pixels, self.inner_pixels, self.edge_pixels
 
 
-def predicted_ghosts(
-    model: GhostModel, sources: GhostSources, rows: slice, nx: int, least: float
-) -> tuple[FloatArray, FloatArray] | None:
-    """Return the surface brightness of ghosts in some rows of a difference, and the variance of its error.
+def predict_ghosts(
+    model: GhostModel,
+    stars: Iterable[tuple[float, float, float]],
+    axis: tuple[float, float],
+    shape: tuple[int, int],
+    least: float,
+) -> list[Ghost]:
+    """Return the ghosts that a model predicts on an image, the brightest first.
 
     Parameters
     ----------
     model
         The ghosts of the band.
-    sources
-        Stars, images and their weights.
-    rows, nx
-        Rows, and number of columns.
+    stars
+        x, y (pixels, also far outside the image) and flux (electrons by G and the zero point) of the stars.
+    axis
+        x and y of the optical axis.
+    shape
+        (ny, nx) of the image.
     least
         Surface brightness below which a ghost is left out, electrons per pixel.
-
-    Returns
-    -------
-    light, variance
-        (rows, nx) electrons per pixel, and its square; None if there are no ghosts.
     """
-    light, variance = np.zeros((2, rows.stop - rows.start, nx))
-    found = False
-    for family in model.families:
-        for star, flux in zip(sources.places, sources.flux.tolist(), strict=True):
-            if family.level * flux < least:
-                continue
-            for axis, weight in zip(sources.axes, sources.weights, strict=True):
-                x, y = family.centre(star, axis)
-                reach = family.outer_pixels + EDGE_PIXELS
-                ys = slice(max(int(y - reach), rows.start), min(int(y + reach) + 2, rows.stop))
-                xs = slice(max(int(x - reach), 0), min(int(x + reach) + 2, nx))
-                if ys.stop <= ys.start or xs.stop <= xs.start:
-                    continue
-                dy, dx = np.ogrid[ys, xs]
-                part = slice(ys.start - rows.start, ys.stop - rows.start), xs
-                share = family.share(dx - x, dy - y)
-                light[part] += weight * family.level * flux * share
-                variance[part] += (weight * family.level_error * flux * share) ** 2
-                found = True
-    return (light, variance) if found else None
+    found = []
+    for (x, y, flux), family in product(stars, model.families):
+        if family.level * flux < least:
+            continue
+        centre, reach = family.centre((x, y), axis), family.outer_pixels + EDGE_PIXELS
+        if all(-reach < at < size - 1 + reach for at, size in zip(centre, shape[::-1], strict=True)):
+            rims = family.outer_pixels, family.inner_pixels, EDGE_PIXELS
+            found.append(Ghost(*centre, *rims, family.level * flux, family.level_error * flux))
+    return sorted(found, key=lambda ghost: -ghost.level)
+
+
+@njit(cache=True)
+def _share(radius: float, outer: float, inner: float, edge: float) -> float:
+    """Return the surface brightness over that of the donut; edges are cubic (Hermite), near to an error function."""
+    rise = min(max((radius - inner) / edge + 0.5, 0.0), 1.0)
+    fall = min(max((outer - radius) / edge + 0.5, 0.0), 1.0)
+    return rise**2 * (3.0 - 2.0 * rise) * fall**2 * (3.0 - 2.0 * fall)
+
+
+@njit(cache=True)
+def _add_light(
+    light: FloatImage, first: int, level: float, x: float, y: float, outer: float, inner: float, edge: float
+) -> None:
+    ny, nx = light.shape
+    reach = outer + edge
+    for row in range(max(int(np.ceil(y - reach)) - first, 0), min(int(y + reach) - first, ny - 1) + 1):
+        dy = row + first - y
+        half = np.sqrt(max(reach**2 - dy**2, 0.0))
+        for column in range(max(int(np.ceil(x - half)), 0), min(int(np.floor(x + half)), nx - 1) + 1):
+            light[row, column] += level * _share(np.hypot(column - x, dy), outer, inner, edge)
+
+
+@njit(cache=True)
+def _add_variance(
+    variance: FloatImage,
+    first: int,
+    level_error: float,
+    outer_error: float,
+    inner_error: float,
+    x: float,
+    y: float,
+    outer: float,
+    inner: float,
+    edge: float,
+) -> None:
+    """Add a variance; an error of a rim's place is light along it, which the point-spread function widens."""
+    ny, nx = variance.shape
+    width = edge + PSF_PIXELS
+    reach = outer + width
+    for row in range(max(int(np.ceil(y - reach)) - first, 0), min(int(y + reach) - first, ny - 1) + 1):
+        dy = row + first - y
+        half = np.sqrt(max(reach**2 - dy**2, 0.0))
+        for column in range(max(int(np.ceil(x - half)), 0), min(int(np.floor(x + half)), nx - 1) + 1):
+            radius = np.hypot(column - x, dy)
+            added = (level_error * _share(radius, outer, inner, edge)) ** 2
+            if abs(radius - outer) < width:
+                added += (outer_error / width) ** 2
+            if abs(radius - inner) < width:
+                added += (inner_error / width) ** 2
+            variance[row, column] += added

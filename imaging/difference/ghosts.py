@@ -8,13 +8,13 @@ rings about these centres are brightest or darkest. The rim of the donut's hole 
 that it is found as a ghost of the displacement c / e, in another fit. Radii, edges and brightnesses of the ghosts need
 not be known: the typical significance in every ring, and in every piece of it, raises the noise. A template with
 another pointing sees the star at another distance from its axis and has the donut elsewhere, so that the rings of every
-image are looked at. A calibration predicts the light of every donut, also where rings are too short to show it; the
-rings then show what it does not know.
+image are looked at. A calibration predicts the light of every donut, also where rings are too short to show it
+(:mod:`imaging.difference.ghost_fit` subtracts what fits); the rings then show what it does not know.
 """
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 
 from imaging.difference.detect import BrightStars
-from imaging.difference.ghost_model import GhostModel, GhostSources, predicted_ghosts
+from imaging.difference.ghost_model import Ghost
 from imaging.difference.residual_noise import ResidualNoise
 from imaging.difference.star_surroundings import RING_AREA, typical_in_pieces, typical_in_rings
 from imaging.difference.tiles import bands
@@ -102,38 +102,34 @@ class GhostGeometry:
         return (np.sqrt(along**2 + rest * (dx**2 + dy**2)) - along) / rest
 
 
-FAINTEST_SIGMA = 0.3
-"""Flux that a predicted ghost imitates, in units of the error of a flux, below which it changes nothing."""
-
 SAME_PLACE = 0.25
 """Distance between ghosts of two images that lie at the same place, FWHM."""
 
 
-def add_predicted_ghosts(noise: ResidualNoise, model: GhostModel, sources: GhostSources) -> None:
-    """Raise the noise of a difference by the light that a calibration predicts for ghosts, in place.
+def add_known_ghosts(noise: ResidualNoise, images: Sequence[tuple[float, Iterable[Ghost]]]) -> None:
+    """Raise the noise of a difference by the light of known ghosts that is in it, in place.
 
-    A flux gets the flux that the ghost imitates as an error, and in quadrature what is not known of the ghost. So a
-    faint ghost costs nothing, no ghost makes a detection, and where those of search image and templates cancel only
-    their uncertainty counts.
+    A flux gets the flux that the ghosts imitate as an error, and in quadrature what is not known of each. So a faint
+    ghost costs nothing, no ghost makes a detection, and where a ghost was subtracted, or those of search image and
+    templates cancel, only their uncertainty counts.
 
     Parameters
     ----------
     noise
         Noise of the difference.
-    model
-        Ghosts of the band.
-    sources
-        Stars, images and their weights.
+    images
+        Weight of the search image (1) and of every template (minus its share of the stack), and the ghosts of each.
     """
+    ghosts = [(weight, ghost) for weight, found in images for ghost in found]
     norm = noise.filtered.norm
-    if not (norm > 0).any():
+    if not ghosts or not (norm > 0).any():
         return
-    least = FAINTEST_SIGMA / (noise.flux_per_level * math.sqrt(float(np.median(norm[norm > 0]))))
     for band in bands(norm.shape[0]):
-        predicted = predicted_ghosts(model, sources, band, norm.shape[1], least)
-        if predicted is None:
-            continue
-        light, variance = predicted
+        light, variance = np.zeros((2, band.stop - band.start, norm.shape[1]))
+        for weight, ghost in ghosts:
+            if not ghost.subtracted:
+                ghost.add_light(light, weight, band.start)
+            ghost.add_variance(variance, weight, band.start)
         added = (light**2 + variance) * noise.flux_per_level**2
         rows, columns = np.nonzero((added > 0) & (norm[band] > 0))
         noise.add(rows + band.start, columns, added[rows, columns])

@@ -12,8 +12,7 @@ from imaging.difference.bump_glow import add_bump_glow
 from imaging.difference.clouds import add_cloud_errors, correct_search
 from imaging.difference.detect import BrightStars, stars_of_template
 from imaging.difference.filter import FilteredDifference, matched_filter, measure_scale_error, significance
-from imaging.difference.ghost_model import GhostSources
-from imaging.difference.ghosts import add_ghosts, add_predicted_ghosts
+from imaging.difference.ghosts import add_ghosts, add_known_ghosts
 from imaging.difference.mask_edges import add_halos, add_mask_edges
 from imaging.difference.masks import halos, usable
 from imaging.difference.noise import lag_one, noise_width, predicted_weight
@@ -287,15 +286,11 @@ def _add_surroundings(
     lists = [own, stars_of_mask(matched.mask, noise.fwhm_pixels, noise.pixel_scale_arcsec), known]
     x, y, mag = (np.concatenate([getattr(one, name) for one in lists]) for name in ("x", "y", "mag"))
     add_star_surroundings(noise, BrightStars(x, y, mag))
+    inputs = template.inputs if isinstance(template, Template) else ()
+    add_known_ghosts(noise, [(1.0, search.ghosts), *((-one.weight, one.ghosts) for one in inputs)])
     if isinstance(search.wcs, TpvWcs):
-        inputs = template.inputs if isinstance(template, Template) else ()
-        seen = [(one.axis, -one.weight) for one in inputs if one.axis]
-        axes = [(search.wcs.crpix[0] - 1.0, search.wcs.crpix[1] - 1.0), *(axis for axis, _ in seen)]
-        if known.ghosts is not None:
-            flux = 10 ** (0.4 * (search.zeropoint_mag - known.mag))
-            places = list(zip(known.x.tolist(), known.y.tolist(), strict=True))
-            sources = GhostSources(places, flux, axes, [1.0, *(weight for _, weight in seen)])
-            add_predicted_ghosts(noise, known.ghosts, sources)
+        own_axis = (search.wcs.crpix[0] - 1.0, search.wcs.crpix[1] - 1.0)
+        axes = [own_axis, *(one.axis for one in inputs if one.axis)]
         add_ghosts(noise, known, axes)
     add_mask_edges(noise, matched.mask)
     add_bump_glow(noise, matched.mask)

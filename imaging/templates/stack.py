@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from imaging.difference.ghost_model import Ghost
 from imaging.errors import NoWorkError
 from imaging.image import CalibratedImage, CcdImage, FloatImage, no_error
 from imaging.numerics.source_field import node_places
@@ -51,6 +52,8 @@ class StackInput:
         Correction of its coordinates.
     axis
         x and y of its optical axis on the search image's pixel grid, if its coordinates tell it.
+    ghosts
+        Its known ghosts on that grid, in electrons of the stack.
     """
 
     label: str
@@ -61,6 +64,7 @@ class StackInput:
     clipped_pixels: int
     alignment: Alignment
     axis: tuple[float, float] | None
+    ghosts: tuple[Ghost, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,8 +163,7 @@ def stack_templates(search: CalibratedImage, templates: Iterable[CalibratedImage
     planes, described = [planes[k] for k in kept], [described[k] for k in kept]
     shares = [float(np.count_nonzero(p.weight)) / (shape[0] * shape[1]) for p in planes]
     _check_coverage(sum(shares), settings)
-    zeropoints = np.array([t.zeropoint_mag for t in described]) + corrections[kept]
-    scales = 10 ** (-0.4 * (zeropoints - search.zeropoint_mag))
+    scales = 10 ** (-0.4 * (np.array([t.zeropoint_mag for t in described]) + corrections[kept] - search.zeropoint_mag))
     stamps = _psf_stamps(search, described)
     with times.step("combine"):
         science, mask, weight, clipped = combine(planes, scales, settings, psf_contrasts(stamps))
@@ -172,12 +175,13 @@ def stack_templates(search: CalibratedImage, templates: Iterable[CalibratedImage
         correlation = _stack_correlation(planes, makeup, tile)
         pixels = CcdImage(science, mask, weight, _header(search, makeup, scales, coverage))
         image = _stack_image(search, described, planes, pixels, makeup, scales)
-    axes = [_optical_axis(search, t) for t in described]
+    zipped = zip(described, planes, shares, makeup.mean_shares, kept, clipped, scales, strict=True)
     inputs = tuple(
-        StackInput(t.label, share, float(f), float(corrections[k]), int(counts[k]), int(c), p.alignment, axis)
-        for t, p, share, f, k, c, axis in zip(
-            described, planes, shares, makeup.mean_shares, kept, clipped, axes, strict=True
+        StackInput(
+            *(t.label, share, float(f), float(corrections[k]), int(counts[k]), int(c), p.alignment),
+            *(_optical_axis(search, t), _ghosts(search, t, float(scale))),
         )
+        for t, p, share, f, k, c, scale in zipped
     )
     return Template(image, correlation, tile, coverage, inputs, makeup, times)
 
@@ -282,15 +286,28 @@ def _psf_stamps(search: CalibratedImage, templates: Sequence[CalibratedImage]) -
     return np.array(stamps)
 
 
-def _optical_axis(search: CalibratedImage, template: CalibratedImage) -> tuple[float, float] | None:
-    """Return the optical axis of a template on the grid of the search image, continued linearly from its middle."""
-    if not isinstance(template.wcs, TpvWcs):
-        return None
+def _on_grid(search: CalibratedImage, template: CalibratedImage, place: tuple[float, float]) -> tuple[float, float]:
+    """Return where a place in a template is on the grid of the search image, continued linearly from its middle."""
     middle = np.array([search.pixels.shape[1] / 2, search.pixels.shape[0] / 2])
     seen = np.concatenate(template.wcs.sky_to_pixel(*search.wcs.pixel_to_sky(*middle[:, None])))
-    away = np.array(template.wcs.crpix) - 1.0 - seen
-    x, y = middle + np.linalg.solve(pixel_matrix(search.wcs, template.wcs, *middle), away)
+    x, y = middle + np.linalg.solve(pixel_matrix(search.wcs, template.wcs, *middle), np.array(place) - seen)
     return float(x), float(y)
+
+
+def _optical_axis(search: CalibratedImage, template: CalibratedImage) -> tuple[float, float] | None:
+    """Return the optical axis of a template on the grid of the search image."""
+    if not isinstance(template.wcs, TpvWcs):
+        return None
+    return _on_grid(search, template, (template.wcs.crpix[0] - 1.0, template.wcs.crpix[1] - 1.0))
+
+
+def _ghosts(search: CalibratedImage, template: CalibratedImage, scale: float) -> tuple[Ghost, ...]:
+    """Return the ghosts of a template, its fluxes times a factor, on the grid of the search image."""
+    found = []
+    for ghost in template.ghosts:
+        x, y = _on_grid(search, template, (ghost.x, ghost.y))
+        found.append(replace(ghost, x=x, y=y, level=scale * ghost.level, level_error=scale * ghost.level_error))
+    return tuple(found)
 
 
 def _stack_correlation(planes: Sequence[Resampled], makeup: StackMakeup, tile: int) -> NDArray[np.float32]:

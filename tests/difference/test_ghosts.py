@@ -10,8 +10,8 @@ from scipy.ndimage import label
 from imaging.detector.distortion import seed_wcs
 from imaging.difference.detect import BrightStars
 from imaging.difference.filter import significance
-from imaging.difference.ghost_model import GhostFamily, GhostModel, GhostSources
-from imaging.difference.ghosts import FAINTEST_MAG, add_ghosts, add_predicted_ghosts
+from imaging.difference.ghost_model import Ghost, GhostFamily, GhostModel, predict_ghosts
+from imaging.difference.ghosts import FAINTEST_MAG, add_ghosts, add_known_ghosts
 from imaging.difference.residual_noise import ResidualNoise
 from imaging.difference.subtract import subtract
 from imaging.numerics.robust import mad_sigma
@@ -111,31 +111,23 @@ def test_a_transient_in_a_faint_ghost_is_still_found():
     assert after[395:406, 235:246].flat[at] > 0.6 * before[395:406, 235:246].flat[at]
 
 
-def model_of_donuts(level, error=0.0):
-    """Return the true geometry of :func:`donuts` as a calibration, for a star of unit light."""
-    radii = [gap / FOCAL_RATIO / PIXEL_MM for gap in GAPS_MM]
-    families = [
-        GhostFamily(
-            displacement=DISPLACEMENT * radius,
-            outer_pixels=radius,
-            inner_pixels=0.35 * radius,
-            level=level,
-            level_error=error,
-        )
-        for radius in radii
-    ]
-    return GhostModel(name="ghosts_r.json", band="r", families=families)
+def known(level, error=0.0, axis=AXIS, *, subtracted=False):
+    """Return the true geometry of :func:`donuts` as known ghosts."""
+    found = []
+    for gap in GAPS_MM:
+        radius = gap / FOCAL_RATIO / PIXEL_MM
+        x, y = (STAR[k] + DISPLACEMENT * radius * (STAR[k] - axis[k]) for k in range(2))
+        found.append(Ghost(x, y, radius, HOLE * radius, 4.0, level, error, subtracted=subtracted))
+    return found
 
 
-def predicted(image, model, axes=(AXIS,), weights=(1.0,)):
-    """Return the significance before and after the prediction, the share of the weight that is left, the geometries."""
+def predicted(image, images):
+    """Return the significance before and after the ghosts are noise, and the share of the weight that is left."""
     difference = difference_of(image)
     unit = np.ones(difference.tiling.grid)
     before = significance(difference.filtered, 0.0, 0.0, unit, difference.tiling)
     weight = difference.weight.copy()
-    noise = ResidualNoise(difference.filtered, difference.weight, (0.0, 0.0), FWHM, SCALE)
-    sources = GhostSources([STAR], np.ones(1), list(axes), list(weights))
-    add_predicted_ghosts(noise, model, sources)
+    add_known_ghosts(ResidualNoise(difference.filtered, difference.weight, (0.0, 0.0), FWHM, SCALE), images)
     after = significance(difference.filtered, 0.0, 0.0, unit, difference.tiling)
     return before, after, difference.weight / weight
 
@@ -160,19 +152,31 @@ def test_a_donut_of_which_the_image_has_a_corner_makes_no_false_detections():
     assert false_in(significance(difference.filtered, 0.0, 0.0, unit, difference.tiling)[:60]) > 0
     add_ghosts(noise, stars, [axis])
     alone = false_in(significance(difference.filtered, 0.0, 0.0, unit, difference.tiling)[:60])
-    add_predicted_ghosts(noise, model_of_donuts(level), GhostSources([star], np.ones(1), [axis], [1.0]))
+    below = [replace(ghost, y=ghost.y - 330.0) for ghost in known(level)]
+    add_known_ghosts(noise, [(1.0, below)])
     add_ghosts(noise, stars, [axis])
     score = significance(difference.filtered, 0.0, 0.0, unit, difference.tiling)
     assert alone > 0 and false_in(score[:60]) == 0
 
 
-def test_the_prediction_costs_nothing_where_the_ghost_is_faint_and_is_no_hole_where_it_is_bright():
+def test_a_model_predicts_the_ghosts_that_are_bright_enough_and_reach_the_image():
+    family = GhostFamily(displacement=0.02, outer_pixels=100.0, inner_pixels=35.0, level=2e-9, level_error=1e-10)
+    model = GhostModel(name="ghosts_r.json", band="r", families=[family])
+    stars = [(*STAR, 1e9), (*STAR, 3e9), (*STAR, 0.4e9), (SIDE + 150.0, 200.0, 5e9)]
+    found = predict_ghosts(model, stars, AXIS, (SIDE, SIDE), 1.0)
+    assert [(ghost.level, ghost.level_error) for ghost in found] == [
+        (6.0, pytest.approx(0.3)),
+        (2.0, pytest.approx(0.1)),
+    ]
+    assert found[0].x == pytest.approx(STAR[0] + 0.02 * (STAR[0] - AXIS[0]))
+    assert found[0].y == pytest.approx(STAR[1] + 0.02 * (STAR[1] - AXIS[1]))
+
+
+def test_what_is_known_of_a_ghost_is_no_hole_where_it_is_bright():
     image = np.random.default_rng(11).normal(0.0, SIGMA, (SIDE, SIDE))
     flat = draw((SIDE, SIDE), [240.0], [240.0], [1.0])
     mimicked = 1.0 / np.sum(flat**2) / (SIGMA / np.sqrt(np.sum(flat**2)))  # of one electron per pixel, sigma
-    *_, left = predicted(image, model_of_donuts(0.25 / mimicked))
-    assert np.array_equal(left, np.ones_like(left))
-    before, after, left = predicted(image + donuts(3.0 / mimicked), model_of_donuts(3.0 / mimicked))
+    before, after, left = predicted(image + donuts(3.0 / mimicked), [(1.0, known(3.0 / mimicked))])
     lit = donuts(1.0) > 0.99
     single = lit & (donuts(1.0) < 1.01)
     assert np.median(before[single]) == pytest.approx(3.0, abs=0.15)
@@ -183,16 +187,18 @@ def test_the_prediction_costs_nothing_where_the_ghost_is_faint_and_is_no_hole_wh
 
 def test_of_ghosts_that_cancel_only_the_uncertainty_counts():
     image, level = np.random.default_rng(11).normal(0.0, SIGMA, (SIDE, SIDE)), 8.0
-    known, unsure = (model_of_donuts(level, error) for error in (0.0, 0.3 * level))
-    *_, alone = predicted(image, known)
-    *_, same = predicted(image, known, (AXIS, AXIS), (1.0, -1.0))
-    *_, twice = predicted(image, unsure, (AXIS, AXIS), (1.0, -1.0))
+    *_, alone = predicted(image, [(1.0, known(level))])
+    *_, same = predicted(image, [(1.0, known(level)), (-1.0, known(level))])
+    *_, twice = predicted(image, [(weight, known(level, 0.3 * level)) for weight in (1.0, -1.0)])
+    *_, taken = predicted(image, [(1.0, known(level, 0.3 * level, subtracted=True))])
     assert alone.min() < 0.1
     assert same.min() > 0.999
     lit = donuts(1.0) > 0.99
     assert np.median(1.0 / twice[lit] - 1.0) == pytest.approx(2 * 0.09 * np.median(1.0 / alone[lit] - 1.0), rel=0.02)
     other = (AXIS[0] - 2000.0, AXIS[1] + 1000.0)
-    *_, elsewhere = predicted(image, known, (AXIS, other), (1.0, -1.0))
+    single = lit & (donuts(1.0) < 1.01)
+    assert np.median(1.0 / taken[single] - 1.0) == pytest.approx(0.09 * np.median(1.0 / alone[single] - 1.0), rel=0.02)
+    *_, elsewhere = predicted(image, [(1.0, known(level)), (-1.0, known(level, axis=other))])
     crescent = np.abs(donuts(1.0) - donuts(1.0, other)) > 0.99
     inside = (donuts(1.0) > 0.99) & (np.abs(donuts(1.0) - donuts(1.0, other)) < 0.01)
     assert np.median(elsewhere[crescent]) < 0.1 and np.median(elsewhere[inside]) > 0.999
@@ -203,10 +209,9 @@ def test_a_ghost_over_half_of_an_image_leaves_the_score_of_the_rest(truth, templ
     search = replace(truth.search.image, wcs=seed_wcs(10, 150.0, -20.0))  # one with an optical axis
     ny, nx = search.pixels.shape
     none = BrightStars(np.zeros(0), np.zeros(0), np.zeros(0))
-    family = GhostFamily(displacement=0.0, outer_pixels=600.0, inner_pixels=1.0, level=3e-8, level_error=3e-8)
-    model = GhostModel(name="ghosts_r.json", band="r", families=[family])
-    star = BrightStars(np.array([-250.0]), np.array([ny / 2]), np.array([8.0]), model)
-    plain, lit = (subtract(search, template, stars=stars) for stars in (none, star))
+    level = 3e-8 * 10 ** (0.4 * (search.zeropoint_mag - 8.0))
+    ghost = Ghost(-250.0, ny / 2, 600.0, 1.0, 4.0, level, level)
+    plain, lit = (subtract(replace(search, ghosts=ghosts), template, stars=none) for ghosts in ((), (ghost,)))
     y, x = np.indices((ny, nx))
     radius = np.hypot(x + 250.0, y - ny / 2)
     under, beyond = (radius < 550) & (plain.score != 0), (radius > 650) & (plain.score != 0)

@@ -1,0 +1,120 @@
+"""Ghosts that GalSim draws by geometrical optics are fitted from a wrong start, and nothing of them is detected."""
+
+from dataclasses import replace
+
+import galsim
+import numpy as np
+import pytest
+
+from imaging.bits import MaskBit
+from imaging.detector.distortion import seed_wcs
+from imaging.difference.detect import BrightStars, detect
+from imaging.difference.ghost_fit import without_ghosts
+from imaging.difference.ghost_model import GhostFamily, GhostModel
+from imaging.difference.settings import DetectionSettings
+from imaging.difference.subtract import subtract
+from imaging.image import CalibratedImage, CcdImage
+from tests.difference.drawn import FWHM, ROUND, draw, model_of
+
+SHAPE, GAIN, SIGMA, ZEROPOINT = (900, 800), 4.0, 10.0, 31.0
+STAR, MAG = (-60.0, 400.0), 6.0
+FLUX = 10 ** (0.4 * (ZEROPOINT - MAG))
+CENTRE, RADIUS, HOLE, LEVEL = (-20.0, 425.0), 520.0, 182.0, 60.0
+"""The drawn donut; it comes from beyond the left border of the image, and its rim crosses it."""
+WCS = seed_wcs(10, 150.0, -20.0)
+
+
+def donut(level=LEVEL, centre=CENTRE, radius=RADIUS, hole=HOLE):
+    """Return an image of the pupil in electrons per pixel, out of focus, seen through the PSF."""
+    image = galsim.ImageD(SHAPE[1], SHAPE[0], xmin=0, ymin=0, scale=1.0)
+    disc, dark = (s * galsim.TopHat(r, flux=level * np.pi * r**2) for s, r in ((1.0, radius), (-1.0, hole)))
+    params = galsim.GSParams(maximum_fft_size=16384)
+    seen = galsim.Convolve([galsim.Sum([disc, dark]), ROUND], gsparams=params)
+    seen.drawImage(image=image, center=galsim.PositionD(*centre), method="no_pixel")
+    return image.array
+
+
+def image_of(light, seed, *, mask=None):
+    """Return an image with noise of the sky and of the light, which its weight does not know."""
+    random = np.random.default_rng(seed)
+    science = light + random.normal(0.0, SIGMA, SHAPE) + random.normal(0.0, np.sqrt(np.maximum(light, 0.0) / GAIN))
+    mask = np.zeros(SHAPE, np.int16) if mask is None else mask
+    weight = np.where(mask > 0, 0.0, SIGMA**-2).astype(np.float32)
+    pixels = CcdImage(science.astype(np.float32), mask, weight, {"GAIN": GAIN})
+    return CalibratedImage(pixels, WCS, model_of(ROUND), ZEROPOINT, SIGMA**2, 1e7, "drawn")
+
+
+def calibration(radius=1.006, shift=3.0, level=0.8):
+    """Return a calibration whose radii, displacement (pixels) and level are wrong, and the star."""
+    along = (CENTRE[1] - STAR[1] + shift) / (STAR[1] - (WCS.crpix[1] - 1.0))
+    outer, inner = radius * RADIUS, radius * HOLE
+    family = GhostFamily(
+        displacement=along, outer_pixels=outer, inner_pixels=inner, level=level * LEVEL / FLUX, level_error=4e-10
+    )
+    model = GhostModel(name="ghosts_r.json", band="r", families=[family])
+    x = (CENTRE[0] + along * (WCS.crpix[0] - 1.0)) / (1.0 + along)
+    return model, BrightStars(np.array([x]), np.array([STAR[1]]), np.array([MAG]))
+
+
+@pytest.fixture(scope="module")
+def stars():
+    random = np.random.default_rng(4)
+    x, y = random.uniform(30, SHAPE[1] - 30, 160), random.uniform(30, SHAPE[0] - 30, 160)
+    return draw(SHAPE, x, y, 10 ** random.uniform(3.6, 4.9, 160))
+
+
+def test_the_geometry_is_fitted_from_pixels_and_the_light_is_gone(stars):
+    light = donut()
+    image = image_of(stars + light, 1)
+    model, star = calibration()
+    left = without_ghosts(image, star, model)
+    (ghost,) = left.ghosts
+    assert ghost.subtracted
+    assert (ghost.outer_pixels, ghost.inner_pixels) == (pytest.approx(RADIUS, abs=0.5), pytest.approx(HOLE, abs=0.7))
+    assert abs(ghost.level - LEVEL) < 3.0 * ghost.level_error and ghost.level_error < 0.02 * LEVEL
+    rest = left.pixels.science - image.pixels.science + light
+    assert np.sqrt(np.mean(rest**2)) < 0.02 * LEVEL
+    lit = light > 0.99 * LEVEL
+    variance = np.var((left.pixels.science - stars)[lit][::7])
+    assert np.median(left.pixels.weight[lit]) * variance == pytest.approx(1.0, abs=0.03)
+    assert np.array_equal(left.pixels.weight[light < 1e-3], image.pixels.weight[light < 1e-3])
+
+
+def test_without_the_ghost_nothing_is_subtracted(stars):
+    """What is predicted and not seen stays known, as light that may be there."""
+    image = image_of(stars, 2)
+    model, star = calibration()
+    left = without_ghosts(image, star, model)
+    assert [ghost.subtracted for ghost in left.ghosts] == [False]
+    assert left.pixels is image.pixels
+    faint = replace(star, mag=star.mag + 8.0)
+    assert not without_ghosts(image, faint, model).ghosts
+    hidden = image_of(stars + donut(), 3, mask=np.full(SHAPE, MaskBit.BPM, np.int16))
+    assert without_ghosts(hidden, star, model) is hidden
+
+
+@pytest.mark.parametrize("in_template", [False, True])
+def test_a_rim_makes_no_detection_and_transients_on_the_ghost_have_the_right_flux(stars, in_template):
+    """A dozen lie on the plateau, a dozen on the rims; their errors are those of the scatter."""
+    turn = np.linspace(-0.8, 0.8, 12)
+    radii = np.repeat([0.65 * RADIUS, RADIUS], 12)
+    x, y = CENTRE[0] + radii * np.cos(np.tile(turn, 2)), CENTRE[1] + radii * np.sin(np.tile(turn, 2))
+    flux = np.full(24, 1600.0)
+    ghost = donut()
+    search = image_of(stars + draw(SHAPE, x, y, flux) + (0.0 if in_template else ghost), 5)
+    template = image_of(stars + (ghost if in_template else 0.0), 6)
+    model, star = calibration()
+    cleaned = [without_ghosts(image, star, model) for image in (search, template)]
+    found = detect(subtract(*cleaned), DetectionSettings())
+    distance = np.hypot(found.measured.x[:, None] - x, found.measured.y[:, None] - y)
+    assert (distance.min(axis=0) < 2.0).all()
+    nearest = distance.argmin(axis=0)
+    pull = (found.measured.flux[nearest] - flux) / found.measured.flux_error[nearest]
+    assert abs(pull.mean()) < 3.0 / np.sqrt(24) and 0.6 < pull.std() < 1.4
+    other = distance.min(axis=1) > 2.0 * FWHM
+    assert other.sum() <= 1, "what is left of the ghost makes none"
+    if in_template:
+        return
+    plain = detect(subtract(search, template), DetectionSettings())
+    false = np.hypot(plain.measured.x[:, None] - x, plain.measured.y[:, None] - y).min(axis=1) > 2.0 * FWHM
+    assert false.sum() >= 5, "without a model it makes many"
