@@ -25,6 +25,8 @@ from imaging.difference.response import PSF_HALF_WIDTH, draw_source, respond, re
 from imaging.difference.score import judge
 from imaging.difference.settings import DetectionSettings, FakeSettings
 from imaging.difference.star_images import SOURCE_HALF, cut_star_images
+from imaging.image import FloatImage
+from imaging.numerics.convolution import convolve
 from imaging.photometry.transparency import at_places
 from imaging.templates.relative import find_bright_sources
 
@@ -33,6 +35,9 @@ BoolArray = NDArray[np.bool_]
 
 FULL_CCD_PIXELS = 2048 * 4096
 SIZE = fft.next_fast_len(4 * PSF_HALF_WIDTH + 1, real=True)
+
+CORE_HALF = 8
+"""Half width of the square in which the score of a fake is that of its flux over its error, pixels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,9 +214,10 @@ def add_sources(
         weight = difference.weight[ys, xs]
         part = np.where(weight > 0, change[inner], 0.0)
         image[ys, xs] += part.astype(np.float32)
-        weighted = np.zeros_like(change)
+        weighted, psf = np.zeros_like(change), difference.filtered.psf_stamps[tile]
         weighted[inner] = part * weight
-        _add_filtered(numerator, weighted, difference.filtered.psf_stamps[tile], cx, cy)
+        ratio = _norm_ratio(difference.filtered.norm, difference.weight, psf, cx, cy)
+        _add_filtered(numerator, weighted, psf, ratio, cx, cy)
     filtered = replace(difference.filtered, numerator=numerator)
     score = significance(filtered, difference.scale_error, difference.shift_error, difference.widths, difference.tiling)
     pixels = replace(difference.search.pixels, science=science)
@@ -219,12 +225,32 @@ def add_sources(
     return replace(difference, search=search, image=image, filtered=filtered, score=score)
 
 
-def _add_filtered(numerator: NDArray[np.float32], weighted: FloatArray, psf: FloatArray, cx: int, cy: int) -> None:
-    """Add the correlation of a weighted stamp with the PSF to the filter's numerator about a pixel."""
+def _norm_ratio(norm: FloatImage, weight: FloatImage, psf: FloatArray, cx: int, cy: int) -> FloatArray:
+    """Return the norm about a pixel over that of the pixels' weights: below one beside noisy pixels."""
+    values = []
+    for image, half in ((norm, CORE_HALF), (weight, CORE_HALF + PSF_HALF_WIDTH)):
+        ys, xs = slice(max(cy - half, 0), cy + half + 1), slice(max(cx - half, 0), cx + half + 1)
+        window, inside = np.zeros((2 * half + 1, 2 * half + 1)), image[ys, xs]
+        first_y, first_x = ys.start - cy + half, xs.start - cx + half
+        window[first_y : first_y + inside.shape[0], first_x : first_x + inside.shape[1]] = inside
+        values.append(window)
+    of_pixels = convolve(values[1], psf[::-1, ::-1] ** 2, "valid")
+    return np.divide(values[0], of_pixels, out=np.ones_like(of_pixels), where=of_pixels > 1e-9 * of_pixels.max())
+
+
+def _add_filtered(
+    numerator: NDArray[np.float32], weighted: FloatArray, psf: FloatArray, ratio: FloatArray, cx: int, cy: int
+) -> None:
+    """Add the correlation of a weighted stamp with the PSF to the filter's numerator about a pixel.
+
+    ``ratio`` scales its core.
+    """
     half, ny, nx = PSF_HALF_WIDTH, *numerator.shape
     spectrum = fft.rfft2(weighted, s=(SIZE, SIZE)) * fft.rfft2(psf[::-1, ::-1], s=(SIZE, SIZE))
     full = fft.irfft2(spectrum, s=(SIZE, SIZE))
     reach = 2 * half
+    core = slice(reach - CORE_HALF, reach + CORE_HALF + 1)
+    full[core, core] *= ratio
     ys, xs = slice(max(cy - reach, 0), min(cy + reach + 1, ny)), slice(max(cx - reach, 0), min(cx + reach + 1, nx))
     inner = (slice(ys.start - cy + reach, ys.stop - cy + reach), slice(xs.start - cx + reach, xs.stop - cx + reach))
     numerator[ys, xs] += full[inner].astype(np.float32)

@@ -1,8 +1,11 @@
 """Noise of pixels is a part of the error of every flux that holds their light."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from imaging.difference.fakes import add_sources
 from imaging.difference.filter import significance
 from imaging.difference.residual_noise import ResidualNoise
 from tests.difference.drawn import FWHM, SIGMA, difference_of
@@ -48,6 +51,18 @@ def test_the_score_beside_noisy_pixels_has_unit_width(seed, masked):
     assert [after[ring].std() for ring in rings] == pytest.approx([1.0] * 4, abs=0.06)  # 400 blocks: 2 to 3 %
     assert without[rings[0]].std() > 1.6 and without[rings[1]].std() > 1.2
     assert np.abs(after[distance < 0]).std() < 1.0
+
+
+def test_fakes_beside_noisy_pixels_have_the_score_of_their_flux_over_its_error():
+    _, difference = searched(5)
+    difference = replace(difference, image=np.zeros_like(difference.image))
+    difference.filtered.numerator[:] = 0.0
+    y, x = (p.ravel() for p in np.meshgrid(np.arange(80, 600, 64), np.arange(80, 600, 64), indexing="ij"))
+    x = x + np.arange(x.size) % 12  # from the middle of a block to the sky between
+    error = 1.0 / np.sqrt(difference.filtered.norm[y, x])
+    copy = add_sources(difference, x.astype(float), y.astype(float), 300.0 * error, np.random.default_rng(6))
+    assert error.max() / error.min() > 2.5
+    assert copy.score[y, x] == pytest.approx(np.full(x.size, 300.0), rel=0.05)  # photon noise: 1 per cent
 
 
 def test_noise_that_is_the_same_in_all_pixels_stays_what_it_is():
