@@ -11,7 +11,7 @@ from imaging.bits import MaskBit
 from imaging.difference.filter import flux_errors
 from imaging.difference.local_psf import measure_locally, psf_errors
 from imaging.difference.measure import Measurements
-from imaging.difference.peaks import RIDGE_BELOW, diffuse_levels, own_peaks
+from imaging.difference.peaks import RIDGE_BELOW, diffuse_levels, one_of_each_place, own_peaks
 from imaging.difference.records import Difference
 from imaging.difference.settings import DetectionSettings
 from imaging.difference.sharpness import pixel_excess
@@ -26,6 +26,9 @@ FloatArray = NDArray[np.float64]
 
 STAR_SEARCH_ARCSEC = 60.0
 """Largest recorded distance to a bright star."""
+
+SAME_PLACE_FWHM = 0.5
+"""Distance of fitted places, widths of the PSF, up to which two peaks are one source."""
 
 TRAIL_SPREAD_SIGMA = 2.5
 """Significance of spread_model from which a peak without others may be a trail."""
@@ -158,6 +161,7 @@ def _merge_trails(
     """Return which peaks are detections, and which are trails: to these, give place, light and shape of the whole."""
     x, y, score = peaks
     single, on_trail = one_of_each_trail(x, y, score, on_light, difference.score, difference.psf.fwhm_pixels)
+    single &= one_of_each_place(measured.x, measured.y, score, SAME_PLACE_FWHM * difference.psf.fwhm_pixels)
     single &= _beyond_diffuse_light(difference, x, y, score, on_trail, settings.threshold_sigma)
     wide = measured.spread > TRAIL_SPREAD_SIGMA * measured.spread_error
     for found in connected_trails(difference, peaks, on_light, wide, settings):

@@ -7,6 +7,7 @@ left of ghosts and halos is no source, but lifts peaks of noise above the thresh
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import KDTree
 
 from imaging.difference.tiles import Tiling
 from imaging.image import FloatImage
@@ -104,6 +105,28 @@ def _ridge_pieces(right: FloatArray, up: FloatArray) -> FloatArray:
     sides = np.stack([along, -along], axis=1)[:, :, None]
     inside = (sides > ends[:, 0, None, None]) & (sides < ends[:, 1, None, None])
     return np.asarray(inside & (np.abs(across) < RIDGE_FWHM)[:, None, None], dtype=float)
+
+
+def one_of_each_place(x: FloatArray, y: FloatArray, score: FloatArray, apart: float) -> NDArray[np.bool_]:
+    """Return which sources have no more significant one of the same sign at their fitted place.
+
+    Two peaks of a star that has varied, on both sides of what its subtraction leaves, are fitted by the same source.
+
+    Parameters
+    ----------
+    x, y
+        (n,) fitted places, pixels.
+    score
+        (n,) significance, signed.
+    apart
+        Largest distance of two fits of one source, pixels.
+    """
+    kept = np.ones(x.size, dtype=bool)
+    pairs = KDTree(np.stack([x, y], axis=1)).query_pairs(apart, output_type="ndarray") if x.size else []
+    for first, second in pairs:
+        if score[first] * score[second] > 0:
+            kept[first if abs(score[first]) < abs(score[second]) else second] = False
+    return kept
 
 
 def own_peaks(

@@ -39,6 +39,9 @@ LOSS_TO_ELLIPSE = 6.0
 MIN_LENGTH_FWHM, MAX_CONNECTED = 1.0, 12
 """Shortest trail that is told from a point source, widths of the PSF, and most peaks of one."""
 
+MAX_FITTED = 300
+"""With more connected or wide peaks the subtraction has failed, and no trail is fitted: one takes 20 ms."""
+
 MIN_PIECES = 4
 """Fewest peaks of a trail: three point sources on a line happen."""
 
@@ -92,13 +95,13 @@ def connected_trails(
     """
     x, y, score = peaks
     places, fwhm = np.stack([x, y], axis=1), difference.psf.fwhm_pixels
-    error = float(np.hypot(settings.psf_error, psf_errors(difference, x, y).max(initial=0.0)))
-    found = []
-    for members in _connected(places, score, ~on_light, difference.score, GAP_FWHM * fwhm):
-        if members.size > MAX_CONNECTED or (members.size == 1 and not wide[members[0]]):
-            continue
+    error, found = np.hypot(settings.psf_error, psf_errors(difference, x, y)), []
+    groups = _connected(places, score, ~on_light, difference.score, GAP_FWHM * fwhm)
+    groups = [m for m in groups if m.size <= MAX_CONNECTED and (m.size > 1 or wide[m[0]])]
+    for members in groups if len(groups) <= MAX_FITTED else ():
         trail = fit_trail(
-            *(difference.image, difference.weight, difference.psf, places[members]), difference.photon_gain, error
+            *(difference.image, difference.weight, difference.psf, places[members]),
+            *(difference.photon_gain, float(error[members].max())),
         )
         least = LEAST_GAIN if members.size == 1 else -LOSS_PER_PARAMETER * (3 * members.size - 5)
         if trail is None or trail.gain_on_points < least or trail.chi2 > settings.max_chi2:

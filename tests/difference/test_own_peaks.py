@@ -6,7 +6,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from imaging.difference.detect import BrightStars, detect, find_peaks
-from imaging.difference.peaks import diffuse_levels, own_peaks
+from imaging.difference.peaks import diffuse_levels, one_of_each_place, own_peaks
 from imaging.difference.settings import DetectionSettings
 from tests.difference.drawn import FWHM, ROUND, SIGMA, difference_of, draw, model_of
 
@@ -77,6 +77,29 @@ def test_peaks_that_no_brighter_one_explains_stay():
     assert own(8.0, 9.0) == [True, True, True]
     assert own(8.0, 9.0, template=1000.0) == [True, False, True]
     assert own(40.0, 45.0, template=1000.0) == [True, True, True]
+
+
+def test_two_peaks_that_are_fitted_at_one_place_are_one_source():
+    """The fainter one goes, not a third one farther away, nor the other side of a dipole."""
+    x, y = np.array([50.0, 51.2, 53.0, 50.4]), np.array([20.0, 20.1, 20.0, 19.7])
+    for sign in (1.0, -1.0):
+        score = sign * np.array([-29.5, -30.5, -9.0, 12.0])
+        assert one_of_each_place(x, y, score, 1.5).tolist() == [False, True, True, True]
+    assert one_of_each_place(x[:0], x[:0], x[:0], 1.5).size == 0
+
+
+def test_a_star_whose_core_is_masked_is_detected_once():
+    """Both sides of the masked pixels have a peak; the fit finds the star between them."""
+    light = draw(SHAPE, [70.0], [60.0], [100.0 * error_of(ROUND)], ROUND)
+    image = light + np.random.default_rng(4).normal(0.0, SIGMA, SHAPE)
+    weight = np.full(SHAPE, 1 / SIGMA**2, np.float32)
+    weight[:, 70] = 0.0
+    difference = difference_of(np.where(weight > 0, image, 0.0), weight=weight)
+    difference.filtered.norm[:, 69:72] = 0.0
+    difference.score[:, 69:72] = 0.0
+    assert len(find_peaks(difference.score, SETTINGS.threshold_sigma, SETTINGS.peak_radius_pixels)[0]) == 2
+    found = detect(difference, SETTINGS, NO_STARS)
+    assert len(found) == 1
 
 
 def test_diffuse_light_is_measured_around_a_peak_and_without_it_hardly_ever_believed():
