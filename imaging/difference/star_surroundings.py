@@ -1,9 +1,8 @@
 """What remains around bright stars beyond their cores, measured star by star, as a part of the noise.
 
-Beyond the kernel's reach the wings of the two images differ and leave wide rings, and the vanes' diffraction leaves
-spikes. Both are extended: a ring goes around the whole star and a spike over many widths of the PSF. The typical
-significance in a ring, and along a narrow strip that points away from the star, shows them; a transient fills a small
-part of either and changes it little. Where it exceeds that of noise, the noise is raised by as much.
+Beyond the kernel's reach the wings of the two images differ and leave wide rings around the whole star. The typical
+significance in a ring shows them; a transient fills a small part of it and changes it little. Where it exceeds that of
+noise, the noise is raised by as much.
 """
 
 from dataclasses import dataclass
@@ -34,9 +33,6 @@ INNER_FWHM = 1.5
 RING_GROWTH = 0.12
 """Width of a ring over its radius; no ring is narrower than the FWHM."""
 
-STRIP_FWHM, STRIP_WIDTH = 16.0, 0.5
-"""Shortest length and width of a strip in FWHM: a transient fills a quarter of its length."""
-
 MEDIAN, UPPER_QUARTILE = 0.6745, 1.1503
 """Half of the absolute values of a Gaussian lie below the first, three quarters below the second, sigma."""
 
@@ -44,9 +40,8 @@ LEAST_EXCESS = 4.0
 """Typical significance, in units of that of noise, that is not noise: one and so many over the root of the number of
 independent fluxes. The error of a median is 1.17 over that root, that of the quartile 0.91."""
 
-RING_AREA, STRIP_AREA = 2.27, 1.5 * STRIP_WIDTH
-"""Area of an independent flux in units of FWHM squared: fluxes of a Gaussian PSF correlate over 4 pi sigma squared, and
-in a strip that is narrower over its root along the strip."""
+RING_AREA = 2.27
+"""Area of an independent flux in units of FWHM squared: fluxes of a Gaussian PSF correlate over 4 pi sigma squared."""
 
 MASK_REACH = 2.2
 """Radius to which the surroundings of a star without a magnitude are measured, in units of its saturation mask's."""
@@ -55,7 +50,7 @@ MASK_STRIDE = 4
 """Every so-manieth row and column of the mask is looked at."""
 
 MIN_PIXELS = 40
-"""Fewest pixels of a ring or strip."""
+"""Fewest pixels of a ring."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,8 +61,8 @@ class Surroundings:
     ----------
     rows, columns
         Pixels.
-    radius, angle
-        Distance from the star, pixels, and direction, radians from 0 to 2 pi.
+    radius
+        Distance from the star, pixels.
     significance
         Absolute value of the flux over its known error.
     """
@@ -75,12 +70,11 @@ class Surroundings:
     rows: IntArray
     columns: IntArray
     radius: FloatArray
-    angle: FloatArray
     significance: FloatArray
 
 
 def add_star_surroundings(noise: ResidualNoise, stars: BrightStars) -> int:
-    """Raise the noise of a difference where stars leave rings and spikes, in place.
+    """Raise the noise of a difference where stars leave rings, in place.
 
     Parameters
     ----------
@@ -103,7 +97,6 @@ def add_star_surroundings(noise: ResidualNoise, stars: BrightStars) -> int:
         if around is None:
             continue
         excess = excess_in_rings(around, width)
-        excess *= excess_in_strips(around, excess, width)
         raised += noise.multiply(around.rows, around.columns, excess)
     return raised
 
@@ -172,7 +165,7 @@ def typical_in_rings(ring: IntArray, significance: FloatArray, area: float) -> F
 
 
 def typical_in_pieces(piece: IntArray, significance: FloatArray, area: float, least: float = MIN_PIXELS) -> FloatArray:
-    """Return per piece of a strip the typical significance in units of that of noise; one where it may be noise.
+    """Return per piece the typical significance in units of that of noise; one where it may be noise.
 
     A source that fills less than half of a piece does not count.
 
@@ -188,35 +181,6 @@ def typical_in_pieces(piece: IntArray, significance: FloatArray, area: float, le
         Fewest pixels of a piece; smaller ones count as noise.
     """
     return _typical(piece, significance, ((0.5, MEDIAN),), area, least)
-
-
-def excess_in_strips(around: Surroundings, known: FloatArray, fwhm_pixels: float) -> FloatArray:
-    """Return (n,) the typical significance of strips that point away from the star, one where it is noise.
-
-    Parameters
-    ----------
-    around
-        Pixels around a star.
-    known
-        (n,) excess in rings, which is taken out first.
-    fwhm_pixels
-        Width of the PSF.
-    """
-    out = np.ones(around.radius.size)
-    start, end = float(around.radius.min()), float(around.radius.max())
-    while end - start >= STRIP_FWHM * fwhm_pixels:
-        stop = start + max(STRIP_FWHM * fwhm_pixels, 0.8 * start)
-        stop = end if end - stop < STRIP_FWHM * fwhm_pixels else stop
-        part = np.flatnonzero((around.radius >= start) & (around.radius <= stop))
-        number = int(np.ceil(2.0 * np.pi * 0.5 * (start + stop) / (STRIP_WIDTH * fwhm_pixels)))
-        strip = np.minimum((around.angle[part] * (number / (2.0 * np.pi))).astype(np.int64), number - 1)
-        significance = around.significance[part] / known[part]
-        own = np.ones(number)
-        found = typical_in_pieces(strip, significance, STRIP_AREA * fwhm_pixels**2)
-        own[: found.size] = found
-        out[part] = np.maximum(np.maximum(own, np.roll(own, 1)), np.roll(own, -1))[strip]  # a spike lies across two
-        start = stop
-    return out
 
 
 def _typical(
@@ -254,7 +218,7 @@ def _around(noise: ResidualNoise, x: float, y: float, reach: float) -> Surroundi
     rows, columns = np.nonzero((radius >= INNER_FWHM * noise.fwhm_pixels) & (radius < reach) & (norm[ys, xs] > 0))
     if rows.size < MIN_PIXELS:
         return None
-    radius, angle = radius[rows, columns], np.arctan2(dy[rows, columns], dx[rows, columns]) % (2.0 * np.pi)
+    radius = radius[rows, columns]
     rows, columns = rows + ys.start, columns + xs.start
     _, significance = noise.measured_at(rows, columns)
-    return Surroundings(rows, columns, radius, angle, np.abs(significance))
+    return Surroundings(rows, columns, radius, np.abs(significance))

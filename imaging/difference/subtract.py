@@ -28,6 +28,7 @@ from imaging.difference.response import (
     tile_stamps,
 )
 from imaging.difference.settings import SubtractionSettings
+from imaging.difference.spikes import add_spikes
 from imaging.difference.star_residuals import (
     add_border_residuals,
     add_edge_residuals,
@@ -285,6 +286,7 @@ def _add_surroundings(
     known = stars or own
     lists = [own, stars_of_mask(matched.mask, noise.fwhm_pixels, noise.pixel_scale_arcsec), known]
     x, y, mag = (np.concatenate([getattr(one, name) for one in lists]) for name in ("x", "y", "mag"))
+    add_spikes(noise, known.x, known.y, 10 ** (0.4 * (search.zeropoint_mag - known.mag)))
     add_star_surroundings(noise, BrightStars(x, y, mag))
     inputs = template.inputs if isinstance(template, Template) else ()
     add_known_ghosts(noise, [(1.0, search.ghosts), *((-one.weight, one.ghosts) for one in inputs)])

@@ -55,6 +55,7 @@ def find_streaks(
     """
     tracer = StreakTracer(science, weight, mask, LEFT_OUT, settings)
     streaks: list[Streak] = []
+    others: list[Streak] = []
     longest_trail = int(np.count_nonzero(mask & np.int16(MaskBit.TRAIL), axis=0).max())
     coarse = settings.with_values(
         bin_pixels=COARSE * settings.bin_pixels, detect_sigma=COARSE_SHARE * settings.detect_sigma
@@ -62,12 +63,13 @@ def find_streaks(
     candidates = [(c, False) for c in search_lines(science, weight, mask, LEFT_OUT, settings)]
     candidates += [(c, True) for c in search_lines(science, weight, mask, LEFT_OUT, coarse)]
     for candidate, is_wide in candidates:
-        if any(_same_line(candidate, streak, settings) for streak in streaks):
+        if any(_same_line(candidate, streak, settings) for streak in streaks + others):
             continue
         streak = tracer.trace_wide(candidate) if is_wide else tracer.trace(candidate)
         if streak is None or any(_overlaps(streak, other) for other in streaks):
             continue
         if _is_column(streak, longest_trail) or _is_rim(streak) or is_spike((science, weight, mask), streak):
+            others.append(streak)
             continue
         streaks.append(streak)
         if len(streaks) == settings.maximum_streaks:
