@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
+from scipy.ndimage import uniform_filter
 from scipy.optimize import OptimizeResult, least_squares
 
 from imaging.bits import NOT_SEARCHED, MaskBit
@@ -55,6 +56,10 @@ MEDIAN = 1.2533
 
 CLIP_SIGMA = 3.0
 """Deviation from which a measurement counts less, sigma."""
+
+SMOOTH_PIXELS = 65
+"""Width over which the noise of subtracted light rises: a step of the weight would be one of the stack's shares, and of
+its level where the skies of the templates differ."""
 
 SHAPE_ERROR = 0.01
 """Relative error of a level by the shape of the edges: that of a cubic for an error function or a ramp."""
@@ -105,7 +110,7 @@ def _subtract(image: CalibratedImage, light: FloatImage) -> CalibratedImage:
     """Return an image without some light, whose photons stay in the noise."""
     pixels, inputs = image.pixels, image.resampling_inputs
     gain = np.float32(pixels.header.get("GAIN", 1.0))
-    weight = pixels.weight / (1.0 + pixels.weight * light / gain)
+    weight = pixels.weight / (1.0 + pixels.weight * uniform_filter(light, SMOOTH_PIXELS) / gain)
     if inputs is not None:
         inputs = replace(inputs, repaired=inputs.repaired - light.reshape(-1)[inputs.repaired_at])
     left = CcdImage(pixels.science - light, pixels.mask, weight, pixels.header)
