@@ -81,7 +81,7 @@ def test_masked_and_neighbouring_pixels_are_mirrored():
     assert apertures.flux[0, 8] == pytest.approx(1e5, rel=0.01)
     assert apertures.neighbour_fraction[0] > 0.02
     fewer = aperture_photometry(image, found, shapes, centroids, SETTINGS, 8)
-    assert np.array_equal(fewer.flux, apertures.flux[:, :8])
+    assert fewer.flux == pytest.approx(apertures.flux[:, :8], rel=1e-12)  # sums along rows begin elsewhere
     assert np.array_equal(fewer.neighbour_fraction, apertures.neighbour_fraction)
 
 
