@@ -46,6 +46,8 @@ class Sources:
         (n,) float64, widths of the cores; NaN if not measurable.
     flags
         (n,) int16, bits of :class:`imaging.catalogue.flags.CatalogueFlag`.
+    window_pixels
+        Full width at half maximum of the centroids' window.
     """
 
     detections: Detections
@@ -54,6 +56,7 @@ class Sources:
     apertures: AperturePhotometry
     fwhm_pixels: FloatArray
     flags: NDArray[np.int16]
+    window_pixels: float
 
     def __len__(self) -> int:
         return len(self.detections)
@@ -92,7 +95,8 @@ def find_sources(
     widths = core_widths(
         image.science, image.weight, centroids.x, centroids.y, shapes.peak, int(np.ceil(2.5 * fwhm_pixels))
     )
-    return Sources(detections, shapes, centroids, apertures, widths, _flags(detections, shapes, apertures))
+    flags = _flags(detections, shapes, apertures)
+    return Sources(detections, shapes, centroids, apertures, widths, flags, fwhm_pixels)
 
 
 def _flags(detections: Detections, shapes: Shapes, apertures: AperturePhotometry) -> NDArray[np.int16]:
@@ -140,7 +144,8 @@ def build_catalogue(
     catalogue
         Columns of :data:`imaging.schemas.catalogue.CATALOGUE`, in the order of detection.
     """
-    photometry = psf_photometry(image, psf, sources.centroids.x, sources.centroids.y, sources.shapes.flux, settings)
+    places = (sources.centroids.x, sources.centroids.y)
+    photometry = psf_photometry(image, psf, *places, sources.shapes.flux, settings, sources.window_pixels)
     if colour_mag is not None:
         factor = flux_factor(psf, settings.psf_fit_radius_fwhm * psf.fwhm_pixels, colour_mag)
         photometry = replace(photometry, flux=photometry.flux * factor, flux_error=photometry.flux_error * factor)

@@ -64,7 +64,13 @@ class PsfPhotometry:
 
 
 def psf_photometry(
-    image: CcdImage, psf: PsfModel, x: FloatArray, y: FloatArray, brightness: FloatArray, settings: CatalogueSettings
+    image: CcdImage,
+    psf: PsfModel,
+    x: FloatArray,
+    y: FloatArray,
+    brightness: FloatArray,
+    settings: CatalogueSettings,
+    window_pixels: float | None = None,
 ) -> PsfPhotometry:
     """Fit the PSF to all sources of an image.
 
@@ -80,6 +86,8 @@ def psf_photometry(
         (n,) any quantity that increases with flux; sets the order of the fits.
     settings
         Radii and number of sweeps.
+    window_pixels
+        Full width at half maximum of the window of ``x`` and ``y``; None for that of the PSF.
 
     Returns
     -------
@@ -112,7 +120,7 @@ def psf_photometry(
     spread = np.ascontiguousarray(_spread_coefficients(psf))
     table = _finish(
         residual, image.weight, model, spread, (x, y), (px, py), flux, background, extent, fit_radius,
-        fwhm * FWHM_TO_SIGMA,
+        (window_pixels or fwhm) * FWHM_TO_SIGMA,
     )  # fmt: skip
     return PsfPhotometry(flux, table[:, 0], table[:, 1], background, *table[:, 2:].T)
 
