@@ -15,6 +15,7 @@ from imaging.photometry.transparency import at_places
 from imaging.psf.model import PsfModel
 from imaging.templates.align import Alignment
 from imaging.templates.combine import combine, psf_contrasts
+from imaging.templates.levels import match_levels
 from imaging.templates.psf import fine_samples, fit_psf_model, pixel_matrix, turned
 from imaging.templates.relative import relative_zeropoints
 from imaging.templates.resample import BLOCK, Resampled, resample
@@ -165,6 +166,8 @@ def stack_templates(search: CalibratedImage, templates: Iterable[CalibratedImage
     _check_coverage(sum(shares), settings)
     scales = 10 ** (-0.4 * (np.array([t.zeropoint_mag for t in described]) + corrections[kept] - search.zeropoint_mag))
     stamps = _psf_stamps(search, described)
+    with times.step("levels"):
+        match_levels([p.science for p in planes], [p.weight for p in planes], scales)
     with times.step("combine"):
         science, mask, weight, clipped = combine(planes, scales, settings, psf_contrasts(stamps))
     coverage = float(np.count_nonzero(weight)) / weight.size
