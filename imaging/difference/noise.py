@@ -49,8 +49,7 @@ class TileNoise:
     response
         (n, m, k, k) float32, image in the whitened difference of a point of one electron in the search image.
     search_factor, template_factor
-        (n, m) variance of the whitened difference per variance of a pixel of the search and of the template, at the
-        frequencies of a point source: where one of the two has another noise than usual the difference is not white.
+        (n, m) variance of the whitened difference per variance of a pixel of the search and of the template.
     parts
         Kernels with which the search image was convolved; None if it was not.
     """
@@ -61,16 +60,11 @@ class TileNoise:
     template_factor: FloatArray
     parts: PartKernels | None = None
 
-    def with_parts(
-        self, parts: PartKernels, search_correlation: FloatArray | None = None, psf: FloatArray | None = None
-    ) -> "TileNoise":
-        """Return the noise with the kernels of a convolved search image, whose noise in every part is computed.
-
-        ``search_correlation`` and ``psf`` are those of :func:`tile_noise`.
-        """
+    def with_parts(self, parts: PartKernels, search_correlation: FloatArray | None = None) -> "TileNoise":
+        """Return the noise with the kernels of a convolved search image, whose noise in every part is computed."""
         whitening, main, changes = (_spectra(k) for k in (self.whitening, parts.main, parts.changes))
         own = 1.0 if search_correlation is None else correlation_power(search_correlation)
-        power = np.abs(whitening) ** 2 * own * _shares(_spectra(self.response), psf)
+        power = np.abs(whitening) ** 2 * own * _halves(whitening)
         variance = np.stack([np.sum(power * np.abs(main + c) ** 2, axis=(-2, -1)) for c in changes], axis=-1)
         usual = np.take_along_axis(variance, parts.own[..., None], axis=-1)
         return replace(self, parts=replace(parts, variance=variance / usual))
@@ -90,7 +84,6 @@ def tile_noise(
     *,
     decorrelate: bool,
     search_correlation: FloatArray | None = None,
-    psf: FloatArray | None = None,
 ) -> TileNoise:
     """Compute whitening kernels and variance factors from the kernels applied to the two images.
 
@@ -106,8 +99,6 @@ def tile_noise(
         Whether to whiten; otherwise the whitening kernel is a delta function.
     search_correlation
         (k, k) autocorrelation of the search image's noise; None if it is white.
-    psf
-        (k, k) PSF of the search image; None gives factors of the variance of pixels.
     """
     search_spectrum, template_spectrum = _spectra(search_kernels), _spectra(template_kernels)
     search_power = np.abs(search_spectrum) ** 2
@@ -117,23 +108,13 @@ def tile_noise(
     power = search_variance[..., None, None] * search_power + template_variance[..., None, None] * template_power
     power = np.maximum(power, SPECTRUM_FLOOR * power.max(axis=(-2, -1), keepdims=True))
     gain = np.sqrt(power[..., :1, :1] / power) if decorrelate else np.ones_like(power)
-    shares = _shares(gain * search_spectrum, psf)
+    weight, norm = _halves(power), float(GRID * GRID)
     return TileNoise(
         whitening=real_space(gain.astype(np.complex128)),
         response=real_space(gain * search_spectrum),
-        search_factor=np.sum(gain**2 * search_power * shares, axis=(-2, -1)),
-        template_factor=np.sum(gain**2 * template_power * shares, axis=(-2, -1)),
+        search_factor=np.sum(gain**2 * search_power * weight, axis=(-2, -1)) / norm,
+        template_factor=np.sum(gain**2 * template_power * weight, axis=(-2, -1)) / norm,
     )
-
-
-def _shares(response: NDArray[np.complex128], psf: FloatArray | None) -> FloatArray:
-    """Return the share of each frequency in the variance of a point source's flux in white noise, of sum one.
-
-    ``response`` is the spectrum of the response kernels; without a PSF all frequencies count as in a pixel.
-    """
-    power = np.ones(response.shape) if psf is None else np.abs(response * _spectra(psf)) ** 2
-    power *= _halves(response)
-    return np.asarray(power / power.sum(axis=(-2, -1), keepdims=True))
 
 
 def _halves(spectrum: NDArray[Any]) -> FloatArray:
