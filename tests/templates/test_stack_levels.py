@@ -1,0 +1,57 @@
+"""A stack has one level where an image is missing and where it is not."""
+
+import numpy as np
+import pytest
+
+from imaging.templates.levels import match_levels
+
+NY, NX, SIGMA = 1024, 768, 80.0
+SCALES = np.array([1.0, 2.0, 0.5])
+
+
+@pytest.fixture
+def images():
+    """Three images of a sky of level 0 and other depths; one has a ghost, lacks a band of columns, and ends early."""
+    rng = np.random.default_rng(5)
+    sigma = np.array([SIGMA, 1.5 * SIGMA, SIGMA]) / SCALES
+    science = [rng.normal(0.0, s, (NY, NX)).astype(np.float32) for s in sigma]
+    weight = [np.full((NY, NX), s**-2, np.float32) for s in sigma]
+    y, x = np.mgrid[:NY, :NX]
+    science[1] += np.where(np.hypot(x - 300, y - 500) < 350, 100.0 / SCALES[1], 0.0).astype(np.float32)
+    weight[1][:, 395:415] = 0.0
+    weight[2][:, 640:] = 0.0
+    return science, weight
+
+
+def stack(science, weight):
+    parts = [w / s**2 for w, s in zip(weight, SCALES, strict=True)]
+    return sum(w * s * image for w, s, image in zip(parts, SCALES, science, strict=True)) / sum(parts)
+
+
+def test_a_band_without_an_image_has_the_level_beside_it(images):
+    science, weight = images
+    before = stack(science, weight)
+    match_levels(science, weight, SCALES)
+    after = stack(science, weight)
+    inside = (slice(300, 700), slice(395, 415))
+    beside = (slice(300, 700), np.r_[360:390, 420:450])
+    error = SIGMA * np.sqrt(0.5 / (400 * 20) + 0.41 / (400 * 60))
+    assert before[beside].mean() - before[inside].mean() > 10 * error
+    assert after[beside].mean() == pytest.approx(after[inside].mean(), abs=4 * np.hypot(error, 1.0))
+
+
+def test_the_stack_stays_where_all_images_have_data(images):
+    science, weight = images
+    before = stack(science, weight)
+    match_levels(science, weight, SCALES)
+    change = (stack(science, weight) - before)[np.logical_and.reduce([w > 0 for w in weight])]
+    assert np.abs(change).max() < 1e-3 * SIGMA
+
+
+def test_images_without_a_common_block_stay(images):
+    science, weight = images
+    weight[0][:, 300:], weight[1][:, :300] = 0.0, 0.0
+    before = [image.copy() for image in science]
+    match_levels(science, weight, SCALES)
+    for image, old in zip(science, before, strict=True):
+        assert np.array_equal(image, old)
