@@ -149,7 +149,6 @@ def stack_templates(search: CalibratedImage, templates: Iterable[CalibratedImage
         ``no_template_overlap`` if less than the smallest fraction of the search image is covered.
     """
     times = StepTimes()
-    shape = search.pixels.shape
     with times.step("resample"):
         planes, described = _resample_all(search, templates, settings)
     with times.step("zeropoints"):
@@ -162,19 +161,18 @@ def stack_templates(search: CalibratedImage, templates: Iterable[CalibratedImage
         )
     kept = [k for k in range(len(planes)) if abs(corrections[k]) <= settings.max_zeropoint_correction_mag] or [0]
     planes, described = [planes[k] for k in kept], [described[k] for k in kept]
-    shares = [float(np.count_nonzero(p.weight)) / (shape[0] * shape[1]) for p in planes]
+    shares = [float(np.count_nonzero(p.weight)) / p.weight.size for p in planes]
     _check_coverage(sum(shares), settings)
     scales = 10 ** (-0.4 * (np.array([t.zeropoint_mag for t in described]) + corrections[kept] - search.zeropoint_mag))
     stamps = _psf_stamps(search, described)
-    with times.step("levels"):
-        match_levels([p.science for p in planes], [p.weight for p in planes], scales)
     with times.step("combine"):
+        match_levels([p.science for p in planes], [p.weight for p in planes], scales)
         science, mask, weight, clipped = combine(planes, scales, settings, psf_contrasts(stamps))
     coverage = float(np.count_nonzero(weight)) / weight.size
     _check_coverage(coverage, settings)
     with times.step("describe"):
         makeup = _makeup(planes, scales, stamps)
-        tile = settings.correlation_tile(shape)
+        tile = settings.correlation_tile(weight.shape)
         correlation = _stack_correlation(planes, makeup, tile)
         pixels = CcdImage(science, mask, weight, _header(search, makeup, scales, coverage))
         image = _stack_image(search, described, planes, pixels, makeup, scales)
