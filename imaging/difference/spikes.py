@@ -189,22 +189,23 @@ def predicted_spikes(
 
 def _excess(
     noise: ResidualNoise, x: FloatArray, y: FloatArray, angle_deg: FloatArray, radius: FloatArray
-) -> FloatArray:
+) -> NDArray[np.float32]:
     """Return (n, angles, arms, radii) the template's flux above that on both sides of lines; NaN where it is masked."""
     template, norm = noise.filtered.template_flux, noise.filtered.norm
     angle = np.radians(angle_deg[:, None, None] + 90.0 * np.arange(4)[:, None])
     along_x, along_y = np.cos(angle) * radius, np.sin(angle) * radius
     side = SIDE_FWHM * noise.fwhm_pixels
     side_x, side_y = -np.sin(angle) * side, np.cos(angle) * side
-    out = np.full((x.size, angle_deg.size, 4, radius.size), np.nan)
+    out = np.full((x.size, angle_deg.size, 4, radius.size), np.nan, np.float32)
     for k in range(x.size):
-        values = np.zeros(out.shape[1:])
+        values = np.zeros(out.shape[1:], np.float32)
         for step, weight in ((0.0, 1.0), (-1.0, -0.5), (1.0, -0.5)):
-            column = np.rint(x[k] + along_x + step * side_x).astype(np.int64)
-            row = np.rint(y[k] + along_y + step * side_y).astype(np.int64)
+            column = np.rint(x[k] + along_x + step * side_x).astype(np.int32)
+            row = np.rint(y[k] + along_y + step * side_y).astype(np.int32)
             inside = (row >= 0) & (row < norm.shape[0]) & (column >= 0) & (column < norm.shape[1])
             row, column = np.where(inside, row, 0), np.where(inside, column, 0)
-            values += np.where(inside & (norm[row, column] > 0), weight * template[row, column], np.nan)
+            seen = inside & (norm[row, column] > 0)
+            values += np.where(seen, np.float32(weight) * template[row, column], np.float32(np.nan))
         out[k] = values
     return out
 
@@ -226,9 +227,11 @@ def _significance(excess: FloatArray, most: FloatArray) -> FloatArray:
     The light at a point counts relative to ``most`` (n, radii): no source decides, and distant points, which know the
     direction best, weigh as much as near ones.
     """
-    sigma = CLIP_SIGMA * np.clip(excess / most[:, None, None], -1.0, 1.0)
-    number = np.maximum(np.count_nonzero(np.isfinite(excess) & (most < np.inf)[:, None, None], axis=(0, 2, 3)), 1)
-    return np.asarray(np.nansum(sigma, axis=(0, 2, 3)) / np.sqrt(number))
+    total, number = np.zeros((2, excess.shape[1]))
+    for light, limit in zip(excess, most, strict=True):
+        total += np.nansum(CLIP_SIGMA * np.clip(light / limit, -1.0, 1.0), axis=(1, 2))
+        number += np.count_nonzero(np.isfinite(light) & (limit < np.inf), axis=(1, 2))
+    return np.asarray(total / np.sqrt(np.maximum(number, 1.0)))
 
 
 def _law(

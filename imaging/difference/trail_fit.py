@@ -33,7 +33,7 @@ DIRECTIONS = 6
 
 
 @dataclass(frozen=True, slots=True)
-class Trail:
+class FittedTrail:
     """A fitted trail.
 
     Attributes
@@ -131,7 +131,7 @@ class _Window:
 
 def fit_trail(
     image: FloatImage, weight: FloatImage, psf: PsfModel, peaks: FloatArray, gain: float, psf_error: float
-) -> Trail | None:
+) -> FittedTrail | None:
     """Fit a trail to the pixels around peaks.
 
     Parameters
@@ -170,7 +170,7 @@ def fit_trail(
 
 def _judged(
     p: FloatArray, window: _Window, used: BoolArray, peaks: FloatArray, gain: float, psf_error: float
-) -> Trail | None:
+) -> FittedTrail | None:
     """Return a fitted trail with its errors, and how well others fit the same pixels; None if degenerate."""
     model, slopes = window.line(p)
     weights = np.where(used, window.root.ravel() ** 2, 0.0)
@@ -191,7 +191,7 @@ def _judged(
     for draw, start in ((window.points, points), (window.ellipse, ellipse)):
         other, _ = draw(_fit(draw, start, window, used))
         gains.append(float(np.sum((window.data.ravel() - other) ** 2 / variance)) - chi2)
-    return Trail(
+    return FittedTrail(
         *(float(p[1]), float(p[2]), float(errors[1]), float(errors[2])),
         *(float(p[0]), float(errors[0]), float(np.sqrt(inverse[0, 0]))),
         (float(p[3]), float(p[4])),

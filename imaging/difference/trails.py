@@ -19,7 +19,7 @@ from scipy.spatial import KDTree
 from imaging.difference.local_psf import psf_errors
 from imaging.difference.records import Difference
 from imaging.difference.settings import DetectionSettings
-from imaging.difference.trail_fit import Trail, fit_trail
+from imaging.difference.trail_fit import FittedTrail, fit_trail
 from imaging.image import FloatImage
 
 FloatArray = NDArray[np.float64]
@@ -66,7 +66,7 @@ MAX_FADE = 1.7
 class FoundTrail:
     """A trail, the peaks of which it consists, and that of them which stands for it."""
 
-    trail: Trail
+    trail: FittedTrail
     members: NDArray[np.int64]
     chosen: int
 
