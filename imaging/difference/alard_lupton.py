@@ -13,7 +13,7 @@ from imaging.difference.coverage import coverage_of, missing_input_error
 from imaging.difference.kernel import MatchingKernel, term_powers
 from imaging.difference.masks import difference_mask, halos, kernel_radius, share_beyond, usable
 from imaging.difference.matching import KernelMatch, find_kernel, find_shifts
-from imaging.difference.noise import TileNoise, tile_correlation, tile_noise, whiten
+from imaging.difference.noise import HALF, TileNoise, tile_correlation, tile_noise, whiten
 from imaging.difference.pair import Pair, Side, typical_variances
 from imaging.difference.part_kernels import PartKernels
 from imaging.difference.records import KernelSummary, Matched
@@ -238,10 +238,12 @@ def _noise(
     kernels, points = parts.of_tiles, np.full((*x.shape, 1, 1), 1.0 / scale)
     search_kernels, template_kernels = (points, kernels) if convolved == "template" else (kernels, points)
     correlation = tile_correlation(pair.correlation, pair.correlation_tile, good, tiling)
+    ny, nx = tiling.shape
     noise = tile_noise(
         *(search_kernels, template_kernels, *variances, correlation),
         decorrelate=settings.noise.decorrelate,
         search_correlation=pair.search_correlation,
+        psf=pair.search.psf.stamp(nx / 2, ny / 2, HALF),
     )
     return noise if convolved == "template" else noise.with_parts(parts, pair.search_correlation)
 

@@ -52,6 +52,9 @@ class TileNoise:
         (n, m) variance of the whitened difference per variance of a pixel of the search and of the template.
     parts
         Kernels with which the search image was convolved; None if it was not.
+    point_ratios
+        (2, n, m) variance of the flux of a point source for a given variance of the pixels, by the noise of the search
+        image and by that of the template; one where both have the usual noise, which is white. None if all are one.
     """
 
     whitening: NDArray[np.float32]
@@ -59,6 +62,7 @@ class TileNoise:
     search_factor: FloatArray
     template_factor: FloatArray
     parts: PartKernels | None = None
+    point_ratios: FloatArray | None = None
 
     def with_parts(self, parts: PartKernels, search_correlation: FloatArray | None = None) -> "TileNoise":
         """Return the noise with the kernels of a convolved search image, whose noise in every part is computed."""
@@ -84,6 +88,7 @@ def tile_noise(
     *,
     decorrelate: bool,
     search_correlation: FloatArray | None = None,
+    psf: FloatArray | None = None,
 ) -> TileNoise:
     """Compute whitening kernels and variance factors from the kernels applied to the two images.
 
@@ -99,6 +104,8 @@ def tile_noise(
         Whether to whiten; otherwise the whitening kernel is a delta function.
     search_correlation
         (k, k) autocorrelation of the search image's noise; None if it is white.
+    psf
+        (k, k) PSF of the search image, for the ratios of point sources; None leaves them out.
     """
     search_spectrum, template_spectrum = _spectra(search_kernels), _spectra(template_kernels)
     search_power = np.abs(search_spectrum) ** 2
@@ -108,13 +115,26 @@ def tile_noise(
     power = search_variance[..., None, None] * search_power + template_variance[..., None, None] * template_power
     power = np.maximum(power, SPECTRUM_FLOOR * power.max(axis=(-2, -1), keepdims=True))
     gain = np.sqrt(power[..., :1, :1] / power) if decorrelate else np.ones_like(power)
-    weight, norm = _halves(power), float(GRID * GRID)
+    powers, response = gain**2 * np.stack([search_power, template_power]), gain * search_spectrum
+    factors = _mean_power(powers, np.ones(response.shape))
+    ratios = None
+    if psf is not None:
+        points = _mean_power(powers, np.abs(response * _spectra(psf)) ** 2)
+        usual = np.stack([search_variance, template_variance])
+        ratios = points / factors * np.sum(usual * factors, axis=0) / np.sum(usual * points, axis=0)
     return TileNoise(
         whitening=real_space(gain.astype(np.complex128)),
-        response=real_space(gain * search_spectrum),
-        search_factor=np.sum(gain**2 * search_power * weight, axis=(-2, -1)) / norm,
-        template_factor=np.sum(gain**2 * template_power * weight, axis=(-2, -1)) / norm,
+        response=real_space(response),
+        search_factor=factors[0],
+        template_factor=factors[1],
+        point_ratios=ratios,
     )
+
+
+def _mean_power(powers: FloatArray, shares: FloatArray) -> FloatArray:
+    """Return the means of half spectra over the whole plane of frequencies, which count by their shares."""
+    weight = shares * _halves(shares)
+    return np.asarray(np.sum(powers * weight, axis=(-2, -1)) / np.sum(weight, axis=(-2, -1)))
 
 
 def _halves(spectrum: NDArray[Any]) -> FloatArray:

@@ -17,6 +17,7 @@ from imaging.difference.mask_edges import add_halos, add_mask_edges
 from imaging.difference.masks import halos, usable
 from imaging.difference.noise import lag_one, noise_width, predicted_weight
 from imaging.difference.pair import Pair, prepare_pair
+from imaging.difference.point_noise import correct_variances
 from imaging.difference.records import Difference, Matched
 from imaging.difference.residual_noise import ResidualNoise
 from imaging.difference.response import (
@@ -99,6 +100,7 @@ def subtract(
         core = round(0.6 * psf.fwhm_pixels)
         filtered = matched_filter(matched.image, sky.weight, matched.model, stamps, core, matched.tiling)
     with times.step("errors"):
+        correct_variances(filtered, (pair.search.weight, pair.template.weight), matched.noise, matched.tiling)
         scale_error, score, widths, quiet = _errors(matched, filtered, sky.weight, settings, (search, template), stars)
     with times.step("quality"):
         quality = _quality(matched, sky, score, quiet, streaks) | {"scale_error": scale_error}

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 from scipy.ndimage import shift
-from scipy.signal import lfilter
+from scipy.signal import fftconvolve, lfilter
 
+from imaging.difference.filter import FilteredDifference
 from imaging.difference.noise import (
     GRID,
     HALF,
@@ -20,6 +21,7 @@ from imaging.difference.noise import (
     tile_noise,
     whiten,
 )
+from imaging.difference.point_noise import correct_variances
 from imaging.difference.tiles import Tiling
 
 TILING = Tiling((96, 128), 64, 20)
@@ -84,6 +86,37 @@ def test_factors_and_kernels_are_those_of_the_whole_plane_of_frequencies(decorre
     for kernel, spectrum in ((noise.whitening, gain), (noise.response, gain * a)):
         plane = np.roll(np.fft.ifft2(spectrum).real, (HALF, HALF), axis=(0, 1))
         assert kernel[0, 0] == pytest.approx(plane[: 2 * HALF + 1, : 2 * HALF + 1], abs=1e-6)
+
+
+@pytest.mark.parametrize("depth", [0.3, 1.0, 3.0])
+def test_fluxes_have_the_stated_error_where_the_template_has_another_noise(depth):
+    """Whitened for a variance of the template that it has in most of the tile, not here."""
+    kernel, point, psf = gaussian(1.2), np.ones((1, 1)), gaussian(1.9, half=15)
+    variances = np.full((1, 1), 30.0), np.full((1, 1), 20.0)
+    tiles = tile_noise(kernel[None, None], point[None, None], *variances, white(1, 1), decorrelate=True, psf=psf)
+    rng = np.random.default_rng(8)
+    search, template = (rng.normal(0.0, np.sqrt(v), (640, 640)) for v in (30.0, 20.0 * depth))
+    whitening, response = tiles.whitening[0, 0].astype(float), tiles.response[0, 0].astype(float)
+    noise = fftconvolve(fftconvolve(search, kernel, mode="same") + template, whitening, mode="same")
+    seen = fftconvolve(response, psf, mode="full")
+    flux = fftconvolve(noise, seen[::-1, ::-1], mode="same") / np.sum(seen**2)
+    of_pixels = 30.0 * tiles.search_factor[0, 0] + 20.0 * depth * tiles.template_factor[0, 0]
+    filtered = FilteredDifference(
+        numerator=np.ones((640, 640), np.float32),
+        norm=np.full((640, 640), np.sum(seen**2) / of_pixels, np.float32),
+        template_flux=np.zeros((640, 640), np.float32),
+        psf_stamps=psf[None, None],
+    )
+    weights = tuple(np.full((640, 640), 1.0 / v, np.float32) for v in (30.0, 20.0 * depth))
+    before = filtered.norm[300, 300] ** -0.5
+    correct_variances(filtered, weights, tiles, Tiling((640, 640), 640, 0))
+    assert filtered.numerator[300, 300] / filtered.norm[300, 300] == pytest.approx(before**2, rel=1e-4)
+    error, width = filtered.norm[300, 300] ** -0.5, flux[40:-40, 40:-40].std()
+    assert width / error == pytest.approx(1.0, abs=0.025)  # 9000 independent fluxes: 0.8 per cent
+    if depth == 1.0:  # white
+        assert error == pytest.approx(before, rel=1e-3)
+    else:
+        assert abs(width / before - 1.0) > 0.08
 
 
 def test_image_that_was_not_touched_keeps_its_variance():
