@@ -19,13 +19,13 @@ BLOCK = 16
 """Side of the blocks in which the ratio is constant, pixels: about the width of a PSF."""
 
 LARGEST_RATIO = 2.0
-"""Largest change of a variance, up or down."""
+"""Largest increase of a variance. None decreases: in halos of bright stars unknown light would become significant."""
 
 
 def correct_variances(
     filtered: FilteredDifference, weights: tuple[FloatImage, FloatImage], noise: TileNoise, tiling: Tiling
 ) -> None:
-    """Multiply the variances of fluxes, in place, by what they are over those for white noise; the fluxes stay.
+    """Raise the variances of fluxes, in place, to what they are for noise that is not white; the fluxes stay.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def correct_variances(
         points = np.tensordot(noise.point_ratios[:, row, column], pixels, 1)
         total = pixels.sum(axis=0)
         ratio = np.divide(points, total, out=np.ones_like(total), where=(search > 0) & (template > 0))
-        whole = np.repeat(np.repeat(np.clip(ratio, 1 / LARGEST_RATIO, LARGEST_RATIO), BLOCK, axis=0), BLOCK, axis=1)
+        whole = np.repeat(np.repeat(np.clip(ratio, 1.0, LARGEST_RATIO), BLOCK, axis=0), BLOCK, axis=1)
         for values in (filtered.norm, filtered.numerator):
             part = values[y, x]
             part /= whole[: part.shape[0], : part.shape[1]].astype(np.float32)

@@ -21,6 +21,7 @@ from imaging.masks.streak_strip import MEDIAN_NOISE
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+Excess = NDArray[np.float32]
 
 MEASURED_STARS = 8
 """Number of stars, the brightest, with which angle and brightness are measured."""
@@ -187,9 +188,7 @@ def predicted_spikes(
     return SpikeLight(rows, columns, *(image[rows, columns].astype(float) for image in (radius, light)))
 
 
-def _excess(
-    noise: ResidualNoise, x: FloatArray, y: FloatArray, angle_deg: FloatArray, radius: FloatArray
-) -> NDArray[np.float32]:
+def _excess(noise: ResidualNoise, x: FloatArray, y: FloatArray, angle_deg: FloatArray, radius: FloatArray) -> Excess:
     """Return (n, angles, arms, radii) the template's flux above that on both sides of lines; NaN where it is masked."""
     template, norm = noise.filtered.template_flux, noise.filtered.norm
     angle = np.radians(angle_deg[:, None, None] + 90.0 * np.arange(4)[:, None])
@@ -210,7 +209,7 @@ def _excess(
     return out
 
 
-def _errors(excess: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _errors(excess: Excess) -> tuple[FloatArray, FloatArray]:
     """Return (n, radii) scatter of the light of all lines, infinite if unknown, and the highest light on most arms."""
     absent = np.isnan(excess)
     error, highest = np.full((2, excess.shape[0], excess.shape[3]), np.inf)
@@ -221,7 +220,7 @@ def _errors(excess: FloatArray) -> tuple[FloatArray, FloatArray]:
     return error, highest
 
 
-def _significance(excess: FloatArray, most: FloatArray) -> FloatArray:
+def _significance(excess: Excess, most: FloatArray) -> FloatArray:
     """Return (angles,) the signal to noise of all lines of a direction together.
 
     The light at a point counts relative to ``most`` (n, radii): no source decides, and distant points, which know the
@@ -235,7 +234,7 @@ def _significance(excess: FloatArray, most: FloatArray) -> FloatArray:
 
 
 def _law(
-    angle_deg: float, radius: FloatArray, excess: FloatArray, error: FloatArray, flux: FloatArray
+    angle_deg: float, radius: FloatArray, excess: Excess, error: FloatArray, flux: FloatArray
 ) -> SpikeModel | None:
     """Fit a power law to the medians in rings of the light over the flux, (n, arms, radii), weighted by its error."""
     ring = np.minimum((np.log(radius / radius[0]) / np.log(radius[-1] / radius[0]) * RINGS).astype(int), RINGS - 1)

@@ -97,10 +97,8 @@ def subtract(
         matched = replace(matched, model_error=None)
         streaks = mask_streaks(matched.image, sky.weight, matched.mask, settings.streaks)
     with times.step("filter"):
-        core = round(0.6 * psf.fwhm_pixels)
-        filtered = matched_filter(matched.image, sky.weight, matched.model, stamps, core, matched.tiling)
+        filtered = _filter(pair, matched, sky.weight, stamps, round(0.6 * psf.fwhm_pixels))
     with times.step("errors"):
-        correct_variances(filtered, (pair.search.weight, pair.template.weight), matched.noise, matched.tiling)
         scale_error, score, widths, quiet = _errors(matched, filtered, sky.weight, settings, (search, template), stars)
     with times.step("quality"):
         quality = _quality(matched, sky, score, quiet, streaks) | {"scale_error": scale_error}
@@ -225,6 +223,13 @@ def _weigh(pair: Pair, matched: Matched, settings: SubtractionSettings) -> _Sky:
     lag = max(lag_one(normalised, blank), key=abs)
     already = float(np.mean((pair.search.weight == 0) | (pair.template.weight == 0)))
     return _Sky(weight, predicted, width * float(np.mean(level)), lag, already)
+
+
+def _filter(pair: Pair, matched: Matched, weight: FloatImage, stamps: FloatArray, core: int) -> FilteredDifference:
+    """Return the filtered difference with the variances of fluxes in the noise that tiles leave."""
+    filtered = matched_filter(matched.image, weight, matched.model, stamps, core, matched.tiling)
+    correct_variances(filtered, (pair.search.weight, pair.template.weight), matched.noise, matched.tiling)
+    return filtered
 
 
 def _errors(
