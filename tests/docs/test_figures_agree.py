@@ -30,32 +30,45 @@ SOURCES = {
     "typical sky, scatter": [
         (SINGLE, tuple(f"typical, {b}: scatter of PSF magnitudes of 16 to 18 mag beyond the stated" for b in "ig"), 1)
     ],
-    "typical sky, three nights: false": [
+    "typical sky, four nights: false": [
         (SKIES, ("typical: false detections per CCD",), 1),
         (SKIES, ("typical: without a flag",), 1),
     ],
-    "hard sky, three nights: false": [
+    "hard sky, four nights: false": [
         (SKIES, ("hard: false detections per CCD",), 1),
         (SKIES, ("hard: without a flag",), 1),
     ],
-    "crowded sky, three nights: false": [
+    "crowded sky, four nights: false": [
         (SKIES, ("crowded: false detections per CCD",), 1),
         (SKIES, ("crowded: without a flag",), 1),
     ],
-    "bright sky, two nights: false": [
+    "bright sky, four nights: false": [
         (SKIES, ("bright: false detections per CCD",), 1),
         (SKIES, ("bright: without a flag",), 1),
     ],
-    "hard sky, three nights: coordinates": [
-        (SKIES, ("hard: coordinates, error per axis, mas (1.2 times the ideal process)",), 1),
+    "typical sky drawn by GalSim, two nights: false": [
+        (SKIES, ("GalSim: false detections per CCD",), 1),
+        (SKIES, ("GalSim: without a flag",), 1),
     ],
-    "crowded sky, three nights: coordinates": [
+    "typical sky, four nights: coordinates": [
+        (SKIES, ("typical: coordinates, error per axis, mas (1.2 times the ideal process)",), 1),
+        (SKIES, ("typical: PSF, rms residual, %",), 1),
+    ],
+    "hard sky, four nights: coordinates": [
+        (SKIES, ("hard: coordinates, error per axis, mas (1.2 times the ideal process)",), 1),
+        (SKIES, ("hard: PSF, rms residual, %",), 1),
+    ],
+    "crowded sky, four nights: coordinates": [
         (SKIES, ("crowded: coordinates, error per axis, mas (1.2 times the ideal process)",), 1),
         (SKIES, ("crowded: PSF, rms residual, %",), 1),
     ],
-    "bright sky, two nights: coordinates": [
+    "bright sky, four nights: coordinates": [
         (SKIES, ("bright: coordinates, error per axis, mas (1.2 times the ideal process)",), 1),
         (SKIES, ("bright: PSF, rms residual, %",), 1),
+    ],
+    "typical sky drawn by GalSim, two nights: coordinates": [
+        (SKIES, ("GalSim: coordinates, error per axis, mas (1.2 times the ideal process)",), 1),
+        (SKIES, ("GalSim: PSF, rms residual, %",), 1),
     ],
     "`make demo`": [("bench.demo", ("wall time with installation (make demo, seed 1)",), 1)],
     "raw to catalogue": [(SINGLE, ("chain: single epoch, raw to catalogue, per CCD",), 1)],
