@@ -11,7 +11,12 @@ ROOT = Path(__file__).resolve().parents[2]
 SINGLE, PHOTOMETRY = "bench.single_epoch", "bench.calibration"
 DIFFERENCE, CANDIDATES = "bench.difference", "bench.candidates"
 STAMPS, SKIES = "bench.real_stamps", "bench.skies"
-NOISELESS, RESIDUAL = "coordinates without photon noise, rms per axis", "PSF, rms residual"
+ROWS_OF_A_SKY = (
+    "false detections per CCD",
+    "without a flag",
+    "coordinates, error per axis, mas (1.2 times the ideal process)",
+    "PSF, rms residual, %",
+)
 GRIZ = tuple(f"from pixels, {band}: zero point of a CCD, rms" for band in "griz")
 
 # Figure by figure of a row's second column: the bench, rows of its table (the largest counts) and a factor.
@@ -21,55 +26,16 @@ SOURCES = {
         (STAMPS, ("real stamps: and no flag",), 1),
     ],
     "real cut-outs, other": [(STAMPS, ("real stamps: unflagged others with score above 0.5",), 1)],
-    "typical sky, coordinates": [(SINGLE, (f"typical, i: {NOISELESS}",), 1)],
-    "typical sky in g, coordinates": [
-        (SINGLE, (f"typical, g: {NOISELESS}",), 1),
-        (SINGLE, ("typical, g: coordinates of stars of listed colour without photon noise, rms per axis",), 1),
-    ],
-    "typical sky, PSF model": [(SINGLE, (f"typical, {band}: {RESIDUAL}",), 1) for band in "ig"],
-    "typical sky, scatter": [
-        (SINGLE, tuple(f"typical, {b}: scatter of PSF magnitudes of 16 to 18 mag beyond the stated" for b in "ig"), 1)
-    ],
-    "typical sky, four nights: false": [
-        (SKIES, ("typical: false detections per CCD",), 1),
-        (SKIES, ("typical: without a flag",), 1),
-    ],
-    "hard sky, four nights: false": [
-        (SKIES, ("hard: false detections per CCD",), 1),
-        (SKIES, ("hard: without a flag",), 1),
-    ],
-    "crowded sky, four nights: false": [
-        (SKIES, ("crowded: false detections per CCD",), 1),
-        (SKIES, ("crowded: without a flag",), 1),
-    ],
-    "bright sky, four nights: false": [
-        (SKIES, ("bright: false detections per CCD",), 1),
-        (SKIES, ("bright: without a flag",), 1),
-    ],
-    "typical sky drawn by GalSim, two nights: false": [
-        (SKIES, ("GalSim: false detections per CCD",), 1),
-        (SKIES, ("GalSim: without a flag",), 1),
-    ],
-    "typical sky, four nights: coordinates": [
-        (SKIES, ("typical: coordinates, error per axis, mas (1.2 times the ideal process)",), 1),
-        (SKIES, ("typical: PSF, rms residual, %",), 1),
-    ],
-    "hard sky, four nights: coordinates": [
-        (SKIES, ("hard: coordinates, error per axis, mas (1.2 times the ideal process)",), 1),
-        (SKIES, ("hard: PSF, rms residual, %",), 1),
-    ],
-    "crowded sky, four nights: coordinates": [
-        (SKIES, ("crowded: coordinates, error per axis, mas (1.2 times the ideal process)",), 1),
-        (SKIES, ("crowded: PSF, rms residual, %",), 1),
-    ],
-    "bright sky, four nights: coordinates": [
-        (SKIES, ("bright: coordinates, error per axis, mas (1.2 times the ideal process)",), 1),
-        (SKIES, ("bright: PSF, rms residual, %",), 1),
-    ],
-    "typical sky drawn by GalSim, two nights: coordinates": [
-        (SKIES, ("GalSim: coordinates, error per axis, mas (1.2 times the ideal process)",), 1),
-        (SKIES, ("GalSim: PSF, rms residual, %",), 1),
-    ],
+    **{
+        words: [(SKIES, (f"{sky}: {row}",), 1) for row in ROWS_OF_A_SKY]
+        for sky, words in {
+            "typical": "typical sky",
+            "hard": "hard sky",
+            "crowded": "crowded sky",
+            "bright": "bright sky",
+            "GalSim": "sky drawn by GalSim",
+        }.items()
+    },
     "`make demo`": [("bench.demo", ("wall time with installation (make demo, seed 1)",), 1)],
     "raw to catalogue": [(SINGLE, ("chain: single epoch, raw to catalogue, per CCD",), 1)],
     "CPU time of SExtractor": [(SINGLE, ("measure: their cost over ours",), 1)],
