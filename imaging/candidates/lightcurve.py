@@ -229,6 +229,19 @@ def _differs(
 
 
 @numba.njit(cache=True)
+def _sums(
+    first: int, last: int, flux: FloatArray, variance: FloatArray, template: FloatArray, exposure: IntArray
+) -> tuple[float, float]:
+    """Return the sums of flux times template and of the template's square, over the variance, of rows first to last."""
+    linear, square = 0.0, 0.0
+    for row in range(first, last):
+        s = template[exposure[row]]
+        linear += flux[row] * s / variance[row]
+        square += s * s / variance[row]
+    return linear, square
+
+
+@numba.njit(cache=True)
 def _best_likelihood(
     start: IntArray, flux: FloatArray, variance: FloatArray, exposure: IntArray, templates: FloatArray
 ) -> FloatArray:
@@ -237,11 +250,7 @@ def _best_likelihood(
     result = np.zeros(n)
     for i in range(n):
         for k in range(templates.shape[0]):
-            linear, square = 0.0, 0.0
-            for row in range(start[i], start[i + 1]):
-                s = templates[k, exposure[row]]
-                linear += flux[row] * s / variance[row]
-                square += s * s / variance[row]
+            linear, square = _sums(start[i], start[i + 1], flux, variance, templates[k], exposure)
             if linear > 0.0:
                 result[i] = max(result[i], 0.5 * linear * linear / square)
     return result
@@ -265,11 +274,7 @@ def _grid_likelihood(
         top[:] = -np.inf
         total[:] = 0.0
         for k in range(n_templates):
-            linear, square = 0.0, 0.0
-            for row in range(start[i], start[i + 1]):
-                s = templates[k, exposure[row]]
-                linear += flux[row] * s / variance[row]
-                square += s * s / variance[row]
+            linear, square = _sums(start[i], start[i + 1], flux, variance, templates[k], exposure)
             for j in range(n_amplitudes):
                 value = amplitudes[j] * linear - 0.5 * amplitudes[j] ** 2 * square
                 if value > top[j]:
@@ -298,11 +303,7 @@ def _mean_likelihood(
     for i in range(n):
         top, total = -np.inf, 0.0
         for k in range(n_templates):
-            linear, square = 0.0, 0.0
-            for row in range(start[i], start[i + 1]):
-                s = templates[k, exposure[row]]
-                linear += flux[row] * s / variance[row]
-                square += s * s / variance[row]
+            linear, square = _sums(start[i], start[i + 1], flux, variance, templates[k], exposure)
             for j in range(n_amplitudes):
                 value = prior[j] + amplitudes[j] * linear - 0.5 * amplitudes[j] ** 2 * square
                 if value > top:
