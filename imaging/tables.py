@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-Columns = Mapping[str, NDArray[Any] | Sequence[Any]]
+Column: TypeAlias = NDArray[Any] | Sequence[Any] | pa.ChunkedArray
+Columns = Mapping[str, Column]
 Facts = Mapping[str, str | int | float]
 
 ABOUT = b"about"
@@ -30,7 +31,9 @@ def make_table(columns: Columns, schema: pa.Schema) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
-def _arrow_array(values: NDArray[Any] | Sequence[Any], kind: pa.DataType) -> pa.Array:
+def _arrow_array(values: Column, kind: pa.DataType) -> pa.Array | pa.ChunkedArray:
+    if isinstance(values, pa.ChunkedArray):  # a column of another table; pa.array would take it value by value
+        return values.cast(kind)
     if isinstance(values, np.ndarray) and values.ndim == 2 and pa.types.is_fixed_size_list(kind):
         flat = pa.array(np.ascontiguousarray(values).ravel(), type=kind.value_type)
         return pa.FixedSizeListArray.from_arrays(flat, kind.list_size)

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 
@@ -98,8 +99,7 @@ class GhostGeometry:
             (n,) distances of the points from the star, pixels.
         """
         ux, uy = (self.displacement * (star[k] - self.axis[k]) for k in range(2))
-        along, rest = ux * dx + uy * dy, 1.0 - ux**2 - uy**2
-        return (np.sqrt(along**2 + rest * (dx**2 + dy**2)) - along) / rest
+        return np.asarray(_radius(ux, uy, dx, dy))
 
 
 SAME_PLACE = 0.25
@@ -273,7 +273,8 @@ def _fit(
         dx, dy = columns - star[0], rows - star[1]
         distance = np.hypot(dx, dy)
         near = (distance > inner) & (distance < outer)  # the same pixels for every displacement
-        samples += [(axis, star, dx[near], dy[near], significance[near]) for axis in apart]
+        if near.any():
+            samples += [(axis, star, dx[near], dy[near], significance[near]) for axis in apart]
     peaks = [0.0]
     for width, number in FIT_RINGS:
         tried = np.add.outer(peaks, step * np.linspace(-0.5, 0.5, number)).ravel()
@@ -317,12 +318,27 @@ def _gain(
     """Return by how many sigma the chi-square of the rings' means exceeds that of noise."""
     chi2, rings = 0.0, 0
     for axis, star, dx, dy, significance in samples:
-        ring = (GhostGeometry(axis, displacement).radius(star, dx, dy) / width).astype(np.int64)
-        count = np.bincount(ring)
-        total = np.bincount(ring, weights=significance)
+        count, total = _ring_sums(GhostGeometry(axis, displacement).radius(star, dx, dy), width, significance)
         chi2 += float(np.sum(total[count > 0] ** 2 / count[count > 0]))
         rings += int(np.count_nonzero(count))
     return (chi2 - rings) / np.sqrt(2.0 * max(rings, 1))
+
+
+@njit(cache=True)
+def _radius(ux: float, uy: float, dx: FloatArray, dy: FloatArray) -> FloatArray:
+    along, rest = ux * dx + uy * dy, 1.0 - ux**2 - uy**2
+    return (np.sqrt(along**2 + rest * (dx**2 + dy**2)) - along) / rest
+
+
+@njit(cache=True)
+def _ring_sums(radius: FloatArray, width: float, values: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return the number of the points in every ring, and the sum of their values."""
+    count, total = np.zeros((2, int(radius.max() / width) + 1))
+    for k in range(radius.size):
+        ring = int(radius[k] / width)
+        count[ring] += 1.0
+        total[ring] += values[k]
+    return count, total
 
 
 def _sample(norm: FloatImage, stride: int) -> tuple[IntArray, IntArray]:

@@ -60,12 +60,10 @@ class ResidualNoise:
         rows, columns
             (n,) pixels with a flux, not at the image's border.
         """
-        norm, template = self.filtered.norm[rows, columns].astype(float), self.filtered.template_flux
-        slope_x = 0.5 * (template[rows, columns + 1] - template[rows, columns - 1])
-        slope_y = 0.5 * (template[rows + 1, columns] - template[rows - 1, columns])
-        variance = 1.0 / norm + (self.errors[0] * template[rows, columns]) ** 2
-        variance += self.errors[1] ** 2 * (slope_x**2 + slope_y**2)
-        return variance, self.filtered.numerator[rows, columns] / (norm * np.sqrt(variance))
+        filtered, (scale_error, shift_error) = self.filtered, self.errors
+        images = filtered.norm, filtered.numerator, filtered.template_flux
+        variance, significance = _measured(*images, rows, columns, np.float32(scale_error), np.float32(shift_error**2))
+        return variance, significance
 
     def add(self, rows: IntArray, columns: IntArray, variance: FloatArray) -> None:
         """Add variance to the fluxes at some pixels, and in proportion to the pixels' weights.
@@ -77,11 +75,8 @@ class ResidualNoise:
         variance
             (n,) variance of a point source's flux there.
         """
-        norm, weight = self.filtered.norm, self.weight
-        factor = (1.0 / (1.0 + norm[rows, columns] * variance)).astype(np.float32)
-        norm[rows, columns] *= factor
-        self.filtered.numerator[rows, columns] *= factor
-        weight[rows, columns] /= (1.0 + weight[rows, columns] * variance * self.pixel_variance).astype(np.float32)
+        images = self.filtered.norm, self.filtered.numerator, self.weight
+        _add(*images, rows, columns, variance, self.pixel_variance)
 
     def multiply(self, rows: IntArray, columns: IntArray, factor: FloatArray) -> int:
         """Multiply the known errors of the fluxes at some pixels, where the factor is above one.
@@ -127,6 +122,43 @@ class ResidualNoise:
         _add_image(self.filtered.norm, self.filtered.numerator, self.weight, variance, self.pixel_variance)
 
 
+@numba.njit(cache=True, error_model="numpy")
+def _measured(
+    norm: FloatImage,
+    numerator: FloatImage,
+    template: FloatImage,
+    rows: IntArray,
+    columns: IntArray,
+    scale_error: np.float32,
+    shift_variance: np.float32,
+) -> tuple[FloatArray, FloatArray]:
+    variance, significance = np.empty((2, rows.size))
+    half = np.float32(0.5)
+    for k in range(rows.size):
+        row, column = rows[k], columns[k]
+        known, systematic = np.float64(norm[row, column]), scale_error * template[row, column]
+        slope_x = half * (template[row, column + 1] - template[row, column - 1])
+        slope_y = half * (template[row + 1, column] - template[row - 1, column])
+        variance[k] = 1.0 / known + systematic * systematic
+        variance[k] += shift_variance * (slope_x * slope_x + slope_y * slope_y)
+        significance[k] = numerator[row, column] / (known * np.sqrt(variance[k]))
+    return variance, significance
+
+
+@numba.njit(cache=True)
+def _add(
+    norm: FloatImage,
+    numerator: FloatImage,
+    weight: FloatImage,
+    rows: IntArray,
+    columns: IntArray,
+    variance: FloatArray,
+    pixel_variance: float,
+) -> None:
+    for k in range(rows.size):
+        _raise(norm, numerator, weight, rows[k], columns[k], variance[k], pixel_variance)
+
+
 @numba.njit(cache=True)
 def _add_image(
     norm: FloatImage, numerator: FloatImage, weight: FloatImage, variance: FloatImage, pixel_variance: float
@@ -134,13 +166,25 @@ def _add_image(
     ny, nx = norm.shape
     for row in range(ny):
         for column in range(nx):
-            added = np.float64(variance[row, column])
-            if added == 0.0:
-                continue
-            factor = np.float32(1.0 / (1.0 + norm[row, column] * added))
-            norm[row, column] *= factor
-            numerator[row, column] *= factor
-            weight[row, column] /= np.float32(1.0 + weight[row, column] * added * pixel_variance)
+            if variance[row, column] != 0.0:
+                added = np.float64(variance[row, column])
+                _raise(norm, numerator, weight, row, column, added, pixel_variance)
+
+
+@numba.njit(cache=True)
+def _raise(
+    norm: FloatImage,
+    numerator: FloatImage,
+    weight: FloatImage,
+    row: int,
+    column: int,
+    added: float,
+    pixel_variance: float,
+) -> None:
+    factor = np.float32(1.0 / (1.0 + norm[row, column] * added))
+    norm[row, column] *= factor
+    numerator[row, column] *= factor
+    weight[row, column] /= np.float32(1.0 + weight[row, column] * added * pixel_variance)
 
 
 @numba.njit(cache=True, error_model="numpy")

@@ -8,13 +8,14 @@ noise, the noise is raised by as much.
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 from scipy.ndimage import find_objects, label
 
 from imaging.bits import MaskBit
 from imaging.difference.detect import BrightStars
 from imaging.difference.residual_noise import ResidualNoise
-from imaging.image import MaskImage
+from imaging.image import FloatImage, MaskImage
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -207,18 +208,26 @@ def _typical(
 
 def _around(noise: ResidualNoise, x: float, y: float, reach: float) -> Surroundings | None:
     """Return the pixels with a flux around a star, to a distance in pixels; None if there are too few."""
-    norm = noise.filtered.norm
-    ny, nx = norm.shape
-    ys = slice(max(int(np.ceil(y - reach)), 1), min(int(y + reach) + 1, ny - 1))
-    xs = slice(max(int(np.ceil(x - reach)), 1), min(int(x + reach) + 1, nx - 1))
-    if ys.stop <= ys.start or xs.stop <= xs.start:
-        return None
-    dy, dx = np.mgrid[ys, xs] - np.array([y, x])[:, None, None]
-    radius = np.hypot(dx, dy)
-    rows, columns = np.nonzero((radius >= INNER_FWHM * noise.fwhm_pixels) & (radius < reach) & (norm[ys, xs] > 0))
+    rows, columns, radius = _annulus(noise.filtered.norm, x, y, INNER_FWHM * noise.fwhm_pixels, reach)
     if rows.size < MIN_PIXELS:
         return None
-    radius = radius[rows, columns]
-    rows, columns = rows + ys.start, columns + xs.start
     _, significance = noise.measured_at(rows, columns)
     return Surroundings(rows, columns, radius, np.abs(significance))
+
+
+@njit(cache=True)
+def _annulus(norm: FloatImage, x: float, y: float, inner: float, outer: float) -> tuple[IntArray, IntArray, FloatArray]:
+    """Return rows, columns and radii of the pixels with a flux between two radii, without the image's border."""
+    ny, nx = norm.shape
+    first_row, first_column = max(int(np.ceil(y - outer)), 1), max(int(np.ceil(x - outer)), 1)
+    last_row, last_column = min(int(y + outer), ny - 2), min(int(x + outer), nx - 2)
+    most = max(last_row - first_row + 1, 0) * max(last_column - first_column + 1, 0)
+    rows, columns, radii = np.empty(most, np.int64), np.empty(most, np.int64), np.empty(most)
+    n = 0
+    for row in range(first_row, last_row + 1):
+        for column in range(first_column, last_column + 1):
+            radius = np.hypot(column - x, row - y)
+            if inner <= radius < outer and norm[row, column] > 0:
+                rows[n], columns[n], radii[n] = row, column, radius
+                n += 1
+    return rows[:n], columns[:n], radii[:n]

@@ -6,6 +6,7 @@ place, length and direction are fitted like the place of a point source (Veres e
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,14 +96,20 @@ class _Window:
         planes = fft.irfft2(np.array(spectra), s=self.size)[:, :h, :w]
         return planes.reshape(len(spectra), -1)
 
+    def moved(self, x: float, y: float) -> NDArray[np.complex128]:
+        """Return the spectrum of the PSF at a place: a phase along columns times one along rows."""
+        return self.spectrum * np.exp(-1j * self.ky * (y - self.top)) * np.exp(-1j * self.kx * (x - self.left))
+
     def line(self, p: FloatArray) -> Drawn:
         """Return (pixels,) model and (5, pixels) derivatives of a trail: flux, x, y, and the two of its length."""
         flux, x, y, u, v = p
         half = 0.5 * (self.kx * u + self.ky * v)
-        sinc = np.sinc(half / np.pi)
+        turn = np.exp(0.5j * self.ky * v) * np.exp(0.5j * self.kx * u)  # cosine and sine of half
         near = np.abs(half) < 1e-3
-        slope = np.where(near, -half / 3.0, (np.cos(half) - sinc) / np.where(near, 1.0, half))  # of the sinc by half
-        moved = self.spectrum * np.exp(-1j * (self.kx * (x - self.left) + self.ky * (y - self.top)))
+        divisor = np.where(near, 1.0, half)
+        sinc = np.where(near, 1.0 - half**2 / 6.0, turn.imag / divisor)
+        slope = np.where(near, -half / 3.0, (turn.real - sinc) / divisor)  # of the sinc by half
+        moved = self.moved(x, y)
         unit = moved * sinc
         by_length = 0.5 * flux * moved * slope
         spectra = [unit, -1j * flux * self.kx * unit, -1j * flux * self.ky * unit]
@@ -112,8 +119,8 @@ class _Window:
     def ellipse(self, p: FloatArray) -> Drawn:
         """Return (pixels,) model and (6, pixels) derivatives of a Gaussian: flux, x, y, its second moments."""
         flux, x, y, xx, yy, xy = p
-        moved = self.spectrum * np.exp(-1j * (self.kx * (x - self.left) + self.ky * (y - self.top)))
-        unit = moved * np.exp(np.minimum(-0.5 * (self.kx**2 * xx + self.ky**2 * yy) - self.kx * self.ky * xy, 1.0))
+        exponent = -0.5 * (self.kx**2 * xx + self.ky**2 * yy) - self.kx * self.ky * xy
+        unit = self.moved(x, y) * np.exp(np.minimum(exponent, 1.0))
         factors = (1.0, -1j * flux * self.kx, -1j * flux * self.ky)
         widths = (-0.5 * flux * self.kx**2, -0.5 * flux * self.ky**2, -flux * self.kx * self.ky)
         planes = self.images([factor * unit for factor in (*factors, *widths)])
@@ -123,7 +130,7 @@ class _Window:
         """Return (pixels,) model and (3 n, pixels) derivatives of point sources: flux, x, y of each."""
         spectra = []
         for flux, x, y in p.reshape(-1, 3):
-            unit = self.spectrum * np.exp(-1j * (self.kx * (x - self.left) + self.ky * (y - self.top)))
+            unit = self.moved(x, y)
             spectra += [unit, -1j * flux * self.kx * unit, -1j * flux * self.ky * unit]
         planes = self.images(spectra)
         return p[::3] @ planes[::3], planes
@@ -243,10 +250,14 @@ def _fit(draw: Callable[[FloatArray], Drawn], start: FloatArray, window: _Window
     scale = np.ones(start.size)
     scale[:: 3 if draw == window.points else start.size] = max(abs(start[0]), 1e-30)  # fluxes; all else in pixels
 
+    @lru_cache(maxsize=1)  # the slopes are wanted where the residuals just were
+    def drawn(p: bytes) -> Drawn:
+        return draw(np.frombuffer(p) * scale)
+
     def residual(p: FloatArray) -> FloatArray:
-        return (draw(p * scale)[0][used] - data) * root
+        return (drawn(p.tobytes())[0][used] - data) * root
 
     def slopes(p: FloatArray) -> FloatArray:
-        return (draw(p * scale)[1][:, used] * root).T * scale
+        return (drawn(p.tobytes())[1][:, used] * root).T * scale
 
     return np.asarray(least_squares(residual, start / scale, slopes, method="lm", xtol=1e-5, max_nfev=40).x * scale)

@@ -86,3 +86,21 @@ def test_errors_are_multiplied_where_the_factor_is_above_one():
     after, significance_after = noise.measured_at(rows, columns)
     assert np.sqrt(after / before) == pytest.approx([1.0, 1.0, 3.0], rel=1e-5)
     assert significance_after == pytest.approx(significance_before / [1.0, 1.0, 3.0], rel=1e-5)
+
+
+def test_known_errors_are_those_of_noise_scale_and_position():
+    y, x = np.indices((60, 60))
+    difference = difference_of(np.random.default_rng(8).normal(0.0, SIGMA, (60, 60)))
+    filtered = difference.filtered
+    template = filtered.template_flux
+    template[:] = 4e4 * np.exp(-((x - 31.0) ** 2 + (y - 28.0) ** 2) / 40.0)
+    noise = ResidualNoise(filtered, difference.weight, (0.02, 0.05), FWHM, 0.27)
+    rows, columns = (values.ravel() for values in np.mgrid[20:40, 20:40])
+    variance, significance = noise.measured_at(rows, columns)
+    slope_y, slope_x = np.gradient(template.astype(float))
+    parts = 1.0 / filtered.norm, (0.02 * template) ** 2, 0.05**2 * (slope_x**2 + slope_y**2)
+    expected = sum(parts)[rows, columns]
+    assert variance == pytest.approx(expected, rel=1e-5)
+    flux = (filtered.numerator / filtered.norm)[rows, columns]
+    assert significance == pytest.approx(flux / np.sqrt(expected), rel=1e-5)
+    assert all(part[rows, columns].max() > 0.5 * parts[0][rows, columns].max() for part in parts)

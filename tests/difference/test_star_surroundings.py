@@ -13,6 +13,7 @@ from imaging.difference.star_surroundings import (
     MASK_REACH,
     REACH_ARCSEC,
     REACH_GROWTH,
+    _annulus,
     add_star_surroundings,
     stars_of_mask,
 )
@@ -98,3 +99,16 @@ def test_a_saturated_star_that_no_catalogue_has_is_as_bright_as_its_mask_is_wide
 
 def test_an_image_without_saturated_stars_has_none():
     assert stars_of_mask(np.zeros((50, 60), np.int16), FWHM, SCALE).x.size == 0
+
+
+@pytest.mark.parametrize(("x", "y"), [(30.3, 41.8), (-9.0, 20.5), (150.0, 20.0)])
+def test_an_annulus_has_the_pixels_with_a_flux_that_are_not_at_the_border(x, y):
+    norm = np.random.default_rng(2).normal(1.0, 1.0, (80, 60)).astype(np.float32)
+    inner = norm[1:-1, 1:-1]
+    radius = np.hypot(np.arange(1, 59) - x, np.arange(1, 79)[:, None] - y)
+    rows, columns = np.nonzero((radius >= 6.0) & (radius < 33.0) & (inner > 0))
+    for found, expected in zip(
+        _annulus(norm, x, y, 6.0, 33.0), (rows + 1, columns + 1, radius[rows, columns]), strict=True
+    ):
+        assert np.array_equal(found, expected)
+    assert (rows.size > 500) == (x < 100)

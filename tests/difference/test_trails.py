@@ -6,6 +6,7 @@ import pytest
 
 from imaging.difference.detect import BrightStars, detect, find_peaks
 from imaging.difference.settings import DetectionSettings
+from imaging.difference.trail_fit import _around, _fit
 from imaging.schemas.difference import DetectionFlag
 from tests.difference.drawn import FWHM, ROUND, SIGMA, difference_of, draw, model_of
 
@@ -127,3 +128,31 @@ def test_what_is_left_of_a_galaxy_or_a_spike_is_no_trail(kind):
         found, n_peaks = found_on(light, seed, template=10.0 * light)
         assert n_peaks >= 4
         assert not np.any(found.flags & int(DetectionFlag.STREAK))
+
+
+def test_a_fit_draws_every_place_once_for_light_and_slopes():
+    image = trail(20.0, 19.0, 31.0) + np.random.default_rng(3).normal(0.0, SIGMA, SHAPE)
+    start = np.array([20.0 * ERROR, MIDDLE[0] + 1.0, MIDDLE[1] - 1.0, 12.0, 12.0])
+    window, used = _around(image, np.full(SHAPE, SIGMA**-2), model_of(ROUND), start)
+    drawn = []
+
+    def draw(p):
+        drawn.append(tuple(p))
+        return window.line(p)
+
+    fitted = _fit(draw, start, window, used)
+    assert np.hypot(*fitted[3:]) == pytest.approx(20.0, abs=2.0)
+    assert len(set(drawn)) == len(drawn) > 3
+
+
+def test_the_slopes_of_a_line_are_those_of_its_light():
+    """Along a parameter of a line of some length, and of none, where sine and cosine are expanded."""
+    for u, v in ((9.0, -14.0), (1e-4, 2e-4)):
+        p = np.array([3.0, *MIDDLE, u, v])
+        window, _ = _around(np.zeros(SHAPE), np.ones(SHAPE), model_of(ROUND), np.array([3.0, *MIDDLE, 9.0, -14.0]))
+        light, slopes = window.line(p)
+        assert light.sum() == pytest.approx(3.0, rel=0.01)
+        for k, slope in enumerate(slopes):
+            step = 1e-4 * np.eye(5)[k]
+            of_light = (window.line(p + step)[0] - window.line(p - step)[0]) / 2e-4
+            assert slope == pytest.approx(of_light, abs=1e-7 * np.abs(slopes).max())

@@ -28,6 +28,18 @@ def test_tables_survive_writing_and_reading(tmp_path):
     assert column(again, "c").shape == (2, 3)
 
 
+def test_columns_of_another_table_are_taken_as_they_are():
+    rows = {"a": [1, 2], "b": [0.5, None], "c": np.arange(6.0).reshape(2, 3), "d": ["x", "y"]}
+    table = make_table(rows, SCHEMA)
+    again = make_table({name: table.column(name) for name in SCHEMA.names}, SCHEMA)
+    assert again.equals(table)
+    for old, new in zip(table.columns, again.columns, strict=True):
+        old_data, new_data = (one.chunk(0).buffers()[-1] for one in (old, new))
+        assert new_data.address == old_data.address
+    with pytest.raises(pa.ArrowInvalid):
+        make_table({**rows, "a": table.column("d")}, SCHEMA)
+
+
 @pytest.mark.parametrize("columns", [None, ["d", "a"]])
 def test_a_table_is_read_as_arrow_reads_it(tmp_path, columns):
     """With what the table states of itself, and without what describes the file to programs of other kinds."""
