@@ -30,7 +30,10 @@ from tasks.engine.step import step
 from tasks.jobs import StepJob
 from tasks.steps import ASSOCIATE
 
-NEEDED = "detection_id expnum band mjd ra dec position_error_arcsec snr mag mag_error real_score flags"
+NEEDED = (
+    "detection_id expnum band mjd ra dec position_error_arcsec snr mag mag_error real_score flags "
+    "trail_arcsec trail_error_arcsec trail_angle_deg trail_angle_error_deg trail_arcsec_per_hour"
+)
 
 ASSOCIATED = pa.schema([DETECTIONS.field(name) for name in NEEDED.split()])
 """Columns of detections that the association uses."""

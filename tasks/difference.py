@@ -238,10 +238,10 @@ def _write(job: StepJob, found: CcdSearchResult, identity: Identity, quality: Ma
 
 
 def stamps_of(found: CcdSearchResult) -> list[StoredStamps]:
-    """Cut stamps around every detection that passed the cuts."""
+    """Cut stamps around every detection that passed the cuts, and around trails: fast movers leave them."""
     table, wcs = found.detections_table, found.difference.search.wcs
-    passed = table.filter(pa.array(column(table, "flags") == 0))
-    places = zip(*(column(passed, name).tolist() for name in ("detection_id", "x", "y")), strict=True)
+    shown = table.filter(pa.array((column(table, "flags") == 0) | (column(table, "trail_arcsec") > 0)))
+    places = zip(*(column(shown, name).tolist() for name in ("detection_id", "x", "y")), strict=True)
     return [
         StoredStamps(number, cut_triplet(found.difference, x, y), stamp_keywords(wcs, x, y, STAMP_SIDE))
         for number, x, y in places

@@ -11,7 +11,16 @@ from imaging.bands import BANDS
 from imaging.candidates.link import link_standing
 from imaging.candidates.motion import link_movers
 from imaging.candidates.naming import candidate_ids
-from imaging.candidates.points import ARCSEC, FloatArray, IntArray, Points, fit_motion, mean_vectors
+from imaging.candidates.points import (
+    ARCSEC,
+    FloatArray,
+    IntArray,
+    Points,
+    east_and_north,
+    fit_motion,
+    mean_vectors,
+    renumbered,
+)
 from imaging.candidates.reliability import probability_real
 from imaging.candidates.settings import AssociateSettings
 from imaging.schemas.candidates import CANDIDATES, CandidateFlag
@@ -20,6 +29,9 @@ from imaging.schemas.fields import NO_ID
 from imaging.skymap.footprints import Footprints, count_exposures
 from imaging.tables import column, make_table
 from imaging.wcs.sphere import unit_vectors
+
+OF_TRAILS = int(DetectionFlag.STREAK | DetectionFlag.NOT_PSF)
+"""Flags that a trail has as such."""
 
 
 def associate_detections(
@@ -32,7 +44,7 @@ def associate_detections(
     """Associate the detections of a night over its exposures.
 
     Detections of a stationary source become one candidate, as do those of a moving object; an unmatched detection is a
-    candidate by itself. The result does not depend on the order of the rows.
+    candidate by itself, unless it is a trail. The result does not depend on the order of the rows.
 
     Parameters
     ----------
@@ -56,15 +68,20 @@ def associate_detections(
         null.
     """
     ordered = _in_fixed_order(detections)
-    usable = _passes(ordered, settings)
-    if not usable.any():
+    good = ordered.filter(pa.array(_passes(ordered, settings)))
+    if not good.num_rows:
         return CANDIDATES.empty_table()
-    good = ordered.filter(pa.array(usable))
     points = _points(good, settings)
     label, moving = link_movers(points, link_standing(points, settings), settings)
-    columns = _summary(good, points, label, moving, settings)
+    kept = np.flatnonzero(moving | ~points.is_trail)
+    if not kept.size:
+        return CANDIDATES.empty_table()
+    good, points, label = good.take(pa.array(kept)), points.subset(kept), renumbered(label[kept])
+    columns = _summary(good, points, label, moving[kept], settings)
     if fakes is not None:
-        columns["probability_real"] = _highest(probability_real(good, fakes), label)
+        still = np.flatnonzero(~points.is_trail)
+        probability = probability_real(good.take(pa.array(still)), fakes)
+        columns["probability_real"] = _highest(probability, label[still], len(columns["ra"]))
     columns["flags"] |= _negative_flags(ordered, columns, settings)
     if footprints is not None:
         columns["n_exposures"] = np.maximum(
@@ -101,20 +118,38 @@ def _in_fixed_order(detections: pa.Table) -> pa.Table:
 
 
 def _passes(detections: pa.Table, settings: AssociateSettings) -> NDArray[np.bool_]:
-    score = column(detections, "real_score")
-    passes = (column(detections, "flags") & settings.rejected_flags) == 0
-    return passes & (np.isnan(score) | (score >= settings.min_real_score))
+    """Return which detections are used; the score is that of a point source."""
+    score, is_trail = column(detections, "real_score"), column(detections, "trail_arcsec_per_hour") > 0
+    refused = np.where(is_trail, settings.rejected_flags & ~OF_TRAILS, settings.rejected_flags)
+    passes = (column(detections, "flags") & refused) == 0
+    return passes & (is_trail | np.isnan(score) | (score >= settings.min_real_score))
 
 
 def _points(detections: pa.Table, settings: AssociateSettings) -> Points:
+    """Return detections as points; the place of a trail along it is the mean of its ends, which are independent."""
+    vector = unit_vectors(column(detections, "ra"), column(detections, "dec"))
+    sigma = column(detections, "position_error_arcsec").astype(float)
+    length, error, angle, angle_error, rate = (
+        np.nan_to_num(column(detections, name).astype(float))
+        for name in (
+            *("trail_arcsec", "trail_error_arcsec", "trail_angle_deg", "trail_angle_error_deg"),
+            "trail_arcsec_per_hour",
+        )
+    )
+    length = np.where(rate > 0, length, 0.0)
+    east, north = (axis * length[:, None] * ARCSEC for axis in east_and_north(vector))
+    angle, across = np.radians(angle)[:, None], length * np.radians(angle_error)
     return Points(
-        vector=unit_vectors(column(detections, "ra"), column(detections, "dec")),
-        sigma_arcsec=np.hypot(column(detections, "position_error_arcsec").astype(float), settings.error_floor_arcsec),
+        vector=vector,
+        sigma_arcsec=np.hypot(np.maximum(sigma, 0.5 * error), settings.error_floor_arcsec),
         expnum=column(detections, "expnum"),
         mjd=column(detections, "mjd"),
         mag=column(detections, "mag").astype(float),
         mag_error=column(detections, "mag_error").astype(float),
         band=column(detections, "band").astype(str),
+        trail=east * np.sin(angle) + north * np.cos(angle),
+        trail_error_arcsec=np.hypot(np.stack([error, across], axis=1), settings.trail_floor_arcsec),
+        trail_days=length / np.where(rate > 0, rate, 1.0) / 24.0,
     )
 
 
@@ -149,9 +184,10 @@ def _summary(
         "snr_best": best,
         "mag_first": points.mag[order[start]],
         "mag_last": points.mag[order[last]],
-        "real_score": _highest(column(detections, "real_score").astype(float), label),
+        "real_score": _highest(column(detections, "real_score").astype(float), label, n),
         "motion_arcsec_per_hour": rate,
         "motion_error_arcsec_per_hour": np.where(np.isfinite(rate), rate_error, np.nan),
+        "trail_arcsec": _highest(np.where(points.is_trail, column(detections, "trail_arcsec"), np.nan), label, n),
         "flags": flags.astype(np.int64),
         "detection_ids": pa.ListArray.from_arrays(pa.array(np.append(start, len(order)), type=pa.int32()), ids),
     }
@@ -172,9 +208,9 @@ def _bands(label: IntArray, band: NDArray[np.str_], n: int) -> NDArray[np.object
     return np.array([texts[b] for b in bits.tolist()], dtype=object)
 
 
-def _highest(values: FloatArray, label: IntArray) -> FloatArray:
-    """Return the highest value of the detections of each source, NaN if none is known."""
-    highest = np.full(int(label.max()) + 1, np.nan)
+def _highest(values: FloatArray, label: IntArray, n: int) -> FloatArray:
+    """Return the highest value of the detections of each of n sources, NaN if none is known."""
+    highest = np.full(n, np.nan)
     np.fmax.at(highest, label, values)
     return highest
 

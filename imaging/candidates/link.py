@@ -18,15 +18,17 @@ from scipy.spatial import cKDTree
 
 from imaging.candidates.points import ARCSEC, FloatArray, IntArray, Points, fit_motion, mean_vectors, renumbered
 from imaging.candidates.settings import AssociateSettings
+from imaging.candidates.trail_motion import trail_chi2
 
 
 def link_standing(points: Points, settings: AssociateSettings) -> IntArray:
-    """Return the (n,) number of the stationary source of each detection, from 0 without gaps."""
+    """Return the (n,) number of the stationary source of each detection, from 0 without gaps; a trail has its own."""
     n = len(points)
     pairs = cKDTree(points.vector).query_pairs(settings.max_separation_arcsec * ARCSEC, output_type="ndarray")
     first, second = pairs[:, 0], pairs[:, 1]
     near = points.expnum[first] != points.expnum[second]
     near &= _pair_chi2(points, first, second) < settings.chi2_limit
+    near &= ~(points.is_trail[first] | points.is_trail[second])
     first, second = first[near], second[near]
     graph = coo_matrix((np.ones(len(first), dtype=np.int8), (first, second)), shape=(n, n))
     _, label = connected_components(graph, directed=False)
@@ -41,15 +43,20 @@ def link_standing(points: Points, settings: AssociateSettings) -> IntArray:
 def moves_uniformly(track: Points, settings: AssociateSettings) -> bool:
     """Return whether detections of one object in different exposures show a significant uniform motion.
 
-    Three or more are needed; the rate must be within the limits and five times its error, and the path straight.
+    Three or more are needed; the rate must be within the limits and five times its error, the path straight, and trails
+    as long as the motion and along it. There is no upper limit for trails.
     """
     n = len(track)
     if n < 3 or len(np.unique(track.expnum)) < n:
         return False
     loosened = replace(track, sigma_arcsec=np.hypot(track.sigma_arcsec, _path_error(track, settings)))
     rate, error, chi2 = (value[0] for value in fit_motion(loosened, np.zeros(n, dtype=np.int64)))
-    possible = settings.min_rate_arcsec_per_hour <= rate <= settings.max_rate_arcsec_per_hour
-    return bool(possible and rate > 5.0 * error and chi2 < settings.chi2_limit + 2.0 * (2 * n - 4))
+    fastest = np.inf if track.is_trail.all() else settings.max_rate_arcsec_per_hour
+    possible = settings.min_rate_arcsec_per_hour <= rate <= fastest and rate > 5.0 * error
+    first, last = np.argmin(track.mjd), np.argmax(track.mjd)
+    motion = (track.vector[last] - track.vector[first]) / max(track.mjd[last] - track.mjd[first], 1e-9)
+    freedom = 2 * n - 4 + 2 * int(track.is_trail.sum())
+    return bool(possible and chi2 + trail_chi2(track, motion).sum() < settings.chi2_limit + 2.0 * freedom)
 
 
 def _path_error(track: Points, settings: AssociateSettings) -> float:

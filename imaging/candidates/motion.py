@@ -2,7 +2,8 @@
 
 Tracks start from pairs of detections within the rate limits, are extended to all other exposures, and are accepted if
 three or more detections are on a great circle at a constant rate (the tracklets of Kubica et al. 2007, Icarus 189,
-151), or if a chance pair of two is improbable.
+151), or if a chance pair of two is improbable. Trails must be as long as the motion and along it. Two of them start a
+track at any rate.
 """
 
 import numpy as np
@@ -12,6 +13,7 @@ from scipy.spatial import cKDTree
 from imaging.candidates.link import moves_uniformly
 from imaging.candidates.points import ARCSEC, MIN_STEP_HOURS, FloatArray, IntArray, Points, fit_motion, renumbered
 from imaging.candidates.settings import AssociateSettings
+from imaging.candidates.trail_motion import are_pieces, chance_share, pair_chi2, trail_pairs
 
 
 def link_movers(points: Points, label: IntArray, settings: AssociateSettings) -> tuple[IntArray, NDArray[np.bool_]]:
@@ -65,6 +67,7 @@ def _loose(points: Points, label: IntArray, settings: AssociateSettings) -> IntA
 def _tracks(points: Points, label: IntArray, settings: AssociateSettings) -> list[IntArray]:
     """Return the accepted tracks, longest and straightest first, without common detections."""
     loose = _loose(points, label, settings)
+    loose = loose[~are_pieces(points, settings)[loose]]
     first, second = _start_pairs(points, label, loose, settings)
     free = np.ones(len(points), dtype=bool)
     accepted = []
@@ -80,7 +83,7 @@ def _tracks(points: Points, label: IntArray, settings: AssociateSettings) -> lis
 def _start_pairs(
     points: Points, label: IntArray, loose: IntArray, settings: AssociateSettings
 ) -> tuple[IntArray, IntArray]:
-    """Return pairs of detections (earlier, later) of different sources within the rate limits."""
+    """Return pairs of detections (earlier, later) of different sources within the rate limits, in order."""
     exposures = np.unique(points.expnum[loose])
     members = [loose[points.expnum[loose] == expnum] for expnum in exposures]
     members.sort(key=lambda here: (points.mjd[here[0]], points.expnum[here[0]]))
@@ -99,10 +102,11 @@ def _start_pairs(
             partners += len(near) > 0
             near = near[near["v"] >= settings.min_rate_arcsec_per_hour * hours * ARCSEC]
             found.append(np.stack([early[near["i"]], members[j][near["j"]]], axis=1))
-    pairs = np.concatenate(found)
+    pairs = np.unique(np.concatenate([*found, trail_pairs(points, loose, settings)]), axis=0)
     pairs = pairs[label[pairs[:, 0]] != label[pairs[:, 1]]]
-    pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
-    return pairs[:, 0], pairs[:, 1]
+    first, second = (points.subset(side) for side in pairs.T)
+    agree = np.maximum(*pair_chi2(first, second)) < settings.chi2_limit
+    return pairs[agree, 0], pairs[agree, 1]
 
 
 def _reach(first: cKDTree, second: cKDTree, reach: float, settings: AssociateSettings) -> float:
@@ -154,7 +158,10 @@ def _believable_pairs(
     if len(first) == 0:
         return []
     step = np.linalg.norm(points.vector[first] - points.vector[second], axis=1) / ARCSEC
-    expected = _loose_density(points, loose, first) * np.pi * step**2
+    expected = np.pi * step**2 * chance_share(points.subset(first), points.subset(second))
+    for kind in (loose[~points.is_trail[loose]], loose[points.is_trail[loose]]):
+        same = np.isin(second, kind)
+        expected[same] *= _loose_density(points, kind, first[same])
     same_band = points.band[first] == points.band[second]
     jump = np.abs(points.mag[first] - points.mag[second])
     allowed = settings.pair_mag_limit + 3 * np.hypot(points.mag_error[first], points.mag_error[second])
@@ -168,9 +175,9 @@ def _believable_pairs(
 
 
 def _loose_density(points: Points, loose: IntArray, first: IntArray) -> FloatArray:
-    """Return the density of unassociated detections of other exposures around a pair, per square arcsecond.
+    """Return the density of loose detections of other exposures around pairs, per square arcsecond.
 
-    Counted within two arcminutes, without the pair itself.
+    Counted within two arcminutes, without the pair itself; the second one is among the loose ones.
     """
     radius = 120.0
     tree = cKDTree(points.vector[loose])

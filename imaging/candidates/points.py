@@ -32,6 +32,12 @@ class Points:
         (n,) magnitude and its error; NaN if unknown.
     band
         (n,) band.
+    trail
+        (n, 3) vector from one end of a trail to the other, radians; zero for point sources.
+    trail_error_arcsec
+        (n, 2) errors of that along and across it, floor included.
+    trail_days
+        (n,) exposure time of trails.
     """
 
     vector: FloatArray
@@ -41,10 +47,18 @@ class Points:
     mag: FloatArray
     mag_error: FloatArray
     band: NDArray[np.str_]
+    trail: FloatArray
+    trail_error_arcsec: FloatArray
+    trail_days: FloatArray
 
     def __len__(self) -> int:
         """Return the number of detections."""
         return len(self.expnum)
+
+    @property
+    def is_trail(self) -> NDArray[np.bool_]:
+        """Return (n,) whether the detection is a trail."""
+        return np.linalg.norm(self.trail, axis=1) > 0
 
     def subset(self, chosen: IntArray) -> "Points":
         """Return the selected detections."""
@@ -102,14 +116,19 @@ def fit_motion(points: Points, label: IntArray) -> tuple[FloatArray, FloatArray,
     return np.hypot(slopes[0], slopes[1]), error, chi2
 
 
+def east_and_north(vector: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return (n, 3) unit vectors to the east and to the north at places of the sphere, (n, 3) unit vectors."""
+    east = np.stack([-vector[:, 1], vector[:, 0], np.zeros(len(vector))], axis=1)
+    norm = np.linalg.norm(east, axis=1, keepdims=True)
+    east = np.where(norm > 1e-12, east / np.maximum(norm, 1e-12), [0.0, 1.0, 0.0])
+    return east, np.cross(vector, east)
+
+
 def _local_offsets(points: Points, label: IntArray) -> tuple[FloatArray, FloatArray]:
     """Return offsets east and north of each source's first detection, arcseconds, on its tangent plane."""
     _, first = np.unique(label, return_index=True)
     pole = points.vector[first][label]
-    east = np.stack([-pole[:, 1], pole[:, 0], np.zeros(len(pole))], axis=1)
-    norm = np.linalg.norm(east, axis=1, keepdims=True)
-    east = np.where(norm > 1e-12, east / np.maximum(norm, 1e-12), [0.0, 1.0, 0.0])
-    north = np.cross(pole, east)
+    east, north = east_and_north(pole)
     depth = np.einsum("ij,ij->i", points.vector, pole)
     return (
         np.einsum("ij,ij->i", points.vector, east) / depth / ARCSEC,

@@ -22,7 +22,8 @@ class AssociateSettings(Settings):
         | DetectionFlag.STREAK
         | DetectionFlag.EDGE
     )
-    """Detections with any of these flags are not used. NEAR_STAR is not among them: it becomes a candidate flag."""
+    """Detections with any of these flags are not used. NEAR_STAR is not among them: it becomes a candidate flag. STREAK
+    and NOT_PSF do not reject a trail of known length, which is used where another detection agrees with its motion."""
 
     min_real_score: float = Field(default=0.1, ge=0, le=1)
     """Lowest real/bogus score of a detection. Low, because the score also enters the rank."""
@@ -48,7 +49,7 @@ class AssociateSettings(Settings):
     """Slowest motion of a moving object; distant Kuiper-belt objects near opposition move at about one."""
 
     max_rate_arcsec_per_hour: float = Field(default=150.0, gt=0)
-    """Fastest motion of a moving object; faster objects leave trails."""
+    """Fastest motion of a moving object that is a point source in some exposure; faster objects leave trails."""
 
     brief_minutes: float = Field(default=20.0, ge=0)
     """Sources whose detections span less than this may be part of the track of a slowly moving object."""
@@ -61,6 +62,9 @@ class AssociateSettings(Settings):
 
     link_crowding: float = Field(default=10.0, gt=0)
     """Largest mean number of unrelated detections within the search radius; the radius is reduced to keep to it."""
+
+    trail_floor_arcsec: float = Field(default=0.1, gt=0)
+    """Lower limit of the errors of the length of a trail and of the place of its ends across it, arcseconds."""
 
     path_floor_arcsec: float = Field(default=0.3, gt=0)
     """Allowed deviation from uniform motion within a night, arcseconds: diurnal parallax."""

@@ -200,5 +200,6 @@ def _motion(row: Row) -> str:
         return f"minor planet {row['minor_planet']}{mag}, {row['minor_planet_separation_arcsec']:.1f} arcsec"
     if row["motion_arcsec_per_hour"] is None:
         return "one instant only"
-    error = _with(" ± {:.2g}", row["motion_error_arcsec_per_hour"], "")
-    return f"{row['motion_arcsec_per_hour']:.2g}{error} arcsec per hour"
+    rate, error = row["motion_arcsec_per_hour"], _with(" ± {:.2g}", row["motion_error_arcsec_per_hour"], "")
+    trail = _with(", a trail of {:.1f} arcsec", row.get("trail_arcsec"), "")
+    return f"{rate:{'.2g' if rate < 99.5 else '.0f'}}{error} arcsec per hour{trail}"

@@ -15,7 +15,7 @@ WORDS = {"real": True, "bogus": False}
 TABLE_NAMES = {"chi2": "chi2_psf", "spread": "spread_model"}
 """Measurements whose column has a different name."""
 
-NOT_KEPT = ("x_error", "y_error", "trail_length", "trail_angle")
+NOT_KEPT = ("x_error", "y_error", "trail_length", "trail_angle", "trail_length_error", "trail_angle_error")
 """Measurements that are not in the table as such; they are NaN."""
 
 

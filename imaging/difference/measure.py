@@ -18,7 +18,7 @@ FloatArray = NDArray[np.float64]
 COLUMNS = (
     *("x", "y", "flux", "flux_error", "x_error", "y_error", "chi2"),
     *("a_image", "b_image", "spread", "spread_error", "negative_fraction", "masked_fraction"),
-    *("trail_length", "trail_angle"),
+    *("trail_length", "trail_angle", "trail_length_error", "trail_angle_error"),
 )
 
 
@@ -47,6 +47,8 @@ class Measurements:
     trail_length, trail_angle
         Of a trail, whose flux, position and chi2 are those of the whole, its length in pixels and its direction in
         degrees from x to y; zero for a point source.
+    trail_length_error, trail_angle_error
+        Errors of these, pixels and degrees.
     """
 
     x: FloatArray
@@ -64,6 +66,8 @@ class Measurements:
     masked_fraction: FloatArray
     trail_length: FloatArray
     trail_angle: FloatArray
+    trail_length_error: FloatArray
+    trail_angle_error: FloatArray
 
     def select(self, kept: NDArray[np.bool_]) -> "Measurements":
         """Return some of the sources: kept is (n,) bool."""

@@ -11,6 +11,7 @@ from imaging.difference.fakes import Fakes
 from imaging.difference.measure import Measurements
 from imaging.difference.records import Difference, Identity
 from imaging.difference.settings import DetectionSettings
+from imaging.foreign.cards import positive
 from imaging.schemas.difference import DETECTIONS, FAKES
 from imaging.tables import make_table
 
@@ -44,10 +45,9 @@ def detections_table(
     n, m = len(detections), detections.measured
     ra, dec = difference.search.wcs.pixel_to_sky(m.x, m.y)
     centroid = np.sqrt(0.5 * (m.x_error**2 + m.y_error**2) + difference.shift_error**2) * difference.pixel_scale_arcsec
-    positive = m.flux > 0
-    trail_arcsec, trail_angle_deg = _trails_on_sky(difference, m)
-    mag = difference.search.zeropoint_mag - 2.5 * np.log10(np.where(positive, m.flux, 1.0))
-    mag_error = MAG_PER_RELATIVE_ERROR * m.flux_error / np.where(positive, m.flux, 1.0)
+    is_bright = m.flux > 0
+    mag = difference.search.zeropoint_mag - 2.5 * np.log10(np.where(is_bright, m.flux, 1.0))
+    mag_error = MAG_PER_RELATIVE_ERROR * m.flux_error / np.where(is_bright, m.flux, 1.0)
     base = (identity.expnum * 100 + identity.ccd) * 100_000
     columns = identity.columns(n) | {
         "detection_id": base + np.arange(1, n + 1, dtype=np.int64),
@@ -60,8 +60,8 @@ def detections_table(
         "flux": m.flux,
         "flux_error": m.flux_error,
         "snr": detections.score,
-        "mag": pa.array(mag, mask=~positive),
-        "mag_error": pa.array(mag_error, mask=~positive),
+        "mag": pa.array(mag, mask=~is_bright),
+        "mag_error": pa.array(mag_error, mask=~is_bright),
         "chi2_psf": m.chi2,
         "a_image": m.a_image,
         "b_image": m.b_image,
@@ -72,8 +72,7 @@ def detections_table(
         "masked_fraction": m.masked_fraction,
         "template_flux": detections.template_flux,
         "star_distance_arcsec": _finite(detections.star_distance_arcsec),
-        "trail_arcsec": _finite(trail_arcsec),
-        "trail_angle_deg": _finite(trail_angle_deg),
+        **_trail_columns(difference, m),
         "pixel_excess": detections.pixel_excess,
         "real_score": real_score,
         "flags": detections.flags,
@@ -128,14 +127,22 @@ def fakes_table(difference: Difference, fakes: Fakes, real_score: FloatArray, id
     return make_table(columns, FAKES)
 
 
-def _trails_on_sky(difference: Difference, m: Measurements) -> tuple[FloatArray, FloatArray]:
-    """Return (n,) lengths, arcseconds, and position angles, degrees north to east, of trails; NaN elsewhere."""
+def _trail_columns(difference: Difference, m: Measurements) -> dict[str, pa.Array]:
+    """Return lengths, position angles north to east, their errors and the motion of trails; null elsewhere."""
     is_trail, angle = m.trail_length > 0, np.radians(m.trail_angle)
     dx, dy = 0.5 * m.trail_length * np.cos(angle), 0.5 * m.trail_length * np.sin(angle)
     (ra, dec), (ra0, dec0) = (difference.search.wcs.pixel_to_sky(m.x + k * dx, m.y + k * dy) for k in (1, -1))
     east = ((ra - ra0 + 180.0) % 360.0 - 180.0) * np.cos(np.radians(0.5 * (dec + dec0)))
-    angles = np.degrees(np.arctan2(east, dec - dec0)) % 180.0
-    return np.where(is_trail, 3600.0 * np.hypot(east, dec - dec0), np.nan), np.where(is_trail, angles, np.nan)
+    arcsec = 3600.0 * np.hypot(east, dec - dec0)
+    hours = (positive(difference.search.pixels.header, "EXPTIME") or np.nan) / 3600.0
+    values = {
+        "trail_arcsec": arcsec,
+        "trail_error_arcsec": m.trail_length_error * difference.pixel_scale_arcsec,
+        "trail_angle_deg": np.degrees(np.arctan2(east, dec - dec0)) % 180.0,
+        "trail_angle_error_deg": m.trail_angle_error,
+        "trail_arcsec_per_hour": arcsec / hours,
+    }
+    return {name: _finite(np.where(is_trail, column, np.nan)) for name, column in values.items()}
 
 
 def _finite(values: FloatArray) -> pa.Array:

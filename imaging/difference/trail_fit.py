@@ -47,6 +47,8 @@ class FittedTrail:
         Light of the whole trail, electrons, signed; its error, and that without the photon noise of the trail itself.
     along
         x and y from one end to the other, pixels.
+    trail_length_error, trail_angle_error
+        Errors of length and direction of that, pixels and degrees.
     chi2
         Reduced chi-square.
     gain_on_points, gain_on_ellipse
@@ -62,6 +64,8 @@ class FittedTrail:
     flux_error: float
     sky_error: float
     along: tuple[float, float]
+    trail_length_error: float
+    trail_angle_error: float
     chi2: float
     gain_on_points: float
     gain_on_ellipse: float
@@ -187,7 +191,9 @@ def _judged(
     inverse = np.linalg.inv(normal)
     photons = np.maximum(np.sign(p[0]) * model, 0.0) / gain
     by_photons = inverse @ ((slopes * (weights**2 * photons)) @ slopes.T) @ inverse
-    errors = np.sqrt(np.diag(inverse + by_photons))
+    covariance = inverse + by_photons
+    errors, direction = np.sqrt(np.diag(covariance)), p[3:] / np.hypot(*p[3:])
+    along, across = (np.sqrt(d @ covariance[3:, 3:] @ d) for d in (direction, direction[::-1] * (1.0, -1.0)))
     usable = weights > 0
     variance = 1.0 / np.where(usable, weights, 1.0) + photons + (psf_error * model) ** 2
     variance = np.where(usable, variance, np.inf)
@@ -202,6 +208,7 @@ def _judged(
         *(float(p[1]), float(p[2]), float(errors[1]), float(errors[2])),
         *(float(p[0]), float(errors[0]), float(np.sqrt(inverse[0, 0]))),
         (float(p[3]), float(p[4])),
+        *(float(along), float(np.degrees(across / np.hypot(*p[3:])))),
         *(chi2 / (n_used - p.size), *gains),
     )
 

@@ -39,6 +39,9 @@ LOSS_TO_ELLIPSE = 6.0
 MIN_LENGTH_FWHM, MAX_CONNECTED = 1.0, 12
 """Shortest trail that is told from a point source, widths of the PSF, and most peaks of one."""
 
+ACROSS_FWHM = 0.75
+"""Largest distance of a peak from the line of a fitted trail on which it is no source of its own, widths of the PSF."""
+
 MAX_FITTED = 300
 """With more connected or wide peaks the subtraction has failed, and no trail is fitted: one takes 20 ms."""
 
@@ -96,9 +99,13 @@ def connected_trails(
     x, y, score = peaks
     places, fwhm = np.stack([x, y], axis=1), difference.psf.fwhm_pixels
     error, found = np.hypot(settings.psf_error, psf_errors(difference, x, y)), []
-    groups = _connected(places, score, ~on_light, difference.score, GAP_FWHM * fwhm)
+    taken = np.zeros(x.size, dtype=bool)
+    seen = np.where(difference.weight > 0, difference.score, np.nan)
+    groups = _connected(places, score, ~on_light, seen, GAP_FWHM * fwhm)
     groups = [m for m in groups if m.size <= MAX_CONNECTED and (m.size > 1 or wide[m[0]])]
-    for members in groups if len(groups) <= MAX_FITTED else ():
+    for members in sorted(groups, key=len, reverse=True) if len(groups) <= MAX_FITTED else ():
+        if taken[members].any():
+            continue
         trail = fit_trail(
             *(difference.image, difference.weight, difference.psf, places[members]),
             *(difference.photon_gain, float(error[members].max())),
@@ -109,15 +116,30 @@ def connected_trails(
         if trail.gain_on_ellipse < -LOSS_TO_ELLIPSE:
             continue
         if trail.trail_length > MIN_LENGTH_FWHM * fwhm and trail.flux * score[members[0]] > 0:
+            signed = score * np.sign(trail.flux)
+            others = _on_line(trail, places, fwhm) & (signed > 0) & (signed < EVENNESS * np.median(signed[members]))
+            members = np.union1d(members, np.flatnonzero(others & ~taken))
+            taken[members] = True
             nearest = np.argmin(np.hypot(x[members] - trail.x, y[members] - trail.y))
             found.append(FoundTrail(trail, members, int(members[nearest])))
     return found
 
 
+def _on_line(trail: FittedTrail, places: FloatArray, fwhm: float) -> BoolArray:
+    """Return (n,) whether places are on the light of a trail."""
+    dx, dy = (places - (trail.x, trail.y)).T
+    ux, uy = np.array(trail.along) / trail.trail_length
+    along, across = np.abs(dx * ux + dy * uy), np.abs(dy * ux - dx * uy)
+    return (along < 0.5 * (trail.trail_length + fwhm)) & (across < ACROSS_FWHM * fwhm)
+
+
 def _connected(
     places: FloatArray, score: FloatArray, usable: BoolArray, image: FloatImage, reach: float
 ) -> list[NDArray[np.int64]]:
-    """Return the groups of usable peaks with light of their sign between them, each ordered along its line."""
+    """Return the groups of usable peaks with light of their sign between them, each ordered along its line.
+
+    Masked pixels, NaN in the image, do not part them: a bad column cuts a trail in two.
+    """
     n = len(places)
     pairs = KDTree(places).query_pairs(reach, output_type="ndarray") if n else np.zeros((0, 2), dtype=int)
     pairs = pairs[usable[pairs].all(axis=1) & (score[pairs].prod(axis=1) > 0)]
@@ -128,7 +150,7 @@ def _connected(
         share = np.linspace(0.0, 1.0, 2 + int(math.dist(places[first], places[second])))[:, None]
         line = places[first] + (places[second] - places[first]) * share
         between = np.sign(score[first]) * map_coordinates(image, line.T[::-1], order=1)
-        joined.append(bool(between.min() > SADDLE * min(abs(score[first]), abs(score[second]))))
+        joined.append(bool(np.nanmin(between, initial=np.inf) > SADDLE * min(abs(score[first]), abs(score[second]))))
     i, j = pairs[np.array(joined, dtype=bool)].T
     _, label = connected_components(coo_array((np.ones(i.size), (i, j)), shape=(n, n)), directed=False)
     groups = []

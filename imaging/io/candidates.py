@@ -27,9 +27,10 @@ NEW_COLUMNS = tuple(
     name
     for name in CANDIDATES.names
     if name.startswith(("reported_", "known_", "minor_planet"))
-    or name in ("host_distance_source", "loglr_reported", "probability_real", "undecided_because")
+    or name in ("host_distance_source", "loglr_reported", "probability_real", "trail_arcsec", "undecided_because")
 )
-"""Columns that tables of 0.2 lack: matches with catalogues of context, probability to be real, reason of no class."""
+"""Columns that tables of 0.2 lack: matches with catalogues of context, probability to be real, reason of no class,
+trails."""
 
 OLD_TERM = re.compile(r"^part_")
 """How version 0.1 began the names of the terms of the rank."""

@@ -12,7 +12,7 @@ PROBABILITY = "probability, by the light curve and equal odds of a kilonova and 
 class CandidateFlag(IntFlag):
     """Warnings about a candidate: reasons why it may not be a kilonova."""
 
-    MOVER = 1  # moves within the night: an asteroid
+    MOVER = 1  # moves within the night: an asteroid; a fast one leaves trails
     KNOWN_VARIABLE = 2  # coincides with a star that is known to vary
     NEAR_STAR = 4  # within the halo of a bright star
     NUCLEAR = 8  # in the core of its host, as active nuclei and subtraction residuals are
@@ -96,6 +96,7 @@ CANDIDATES = schema(
     field("probability_flash", F32, "", f"{PROBABILITY} a source visible in one exposure"),
     field("motion_arcsec_per_hour", F32, "arcsec/h", "apparent motion; null for a single detection"),
     field("motion_error_arcsec_per_hour", F32, "arcsec/h", "error per axis of the motion"),
+    field("trail_arcsec", F32, "arcsec", "longest trail of a mover in an exposure; null if no detection is a trail"),
     field("host_ra", F64, "deg", "right ascension of the host galaxy, ICRS; null if none"),
     field("host_dec", F64, "deg", "declination of the host galaxy, ICRS"),
     field("host_separation_arcsec", F32, "arcsec", "separation from the host"),

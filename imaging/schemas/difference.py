@@ -46,7 +46,10 @@ DETECTIONS = schema(
     field(
         "trail_arcsec", F32, "arcsec", "length of the trail that flux, position and snr are of; null: a point source"
     ),
+    field("trail_error_arcsec", F32, "arcsec", "error of trail_arcsec"),
     field("trail_angle_deg", F32, "deg", "position angle of the trail, north to east, 0 to 180; null: a point source"),
+    field("trail_angle_error_deg", F32, "deg", "error of trail_angle_deg"),
+    field("trail_arcsec_per_hour", F32, "arcsec/h", "motion: trail_arcsec over the exposure time; null if unknown"),
     field("pixel_excess", F32, "", "excess of the sharpest pixel of the search image over a point source's, sigma"),
     field("real_score", F32, "", "real/bogus score: probability to be real, 0 to 1"),
     field("flags", I32, "", "bits of DetectionFlag"),

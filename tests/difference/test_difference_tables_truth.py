@@ -34,6 +34,8 @@ COLUMNS = {
     "masked_fraction": [0.5, 0.25, 0.0],
     "trail_length": [0.0, 0.0, 24.0],
     "trail_angle": [0.0, 0.0, 30.0],
+    "trail_length_error": [0.0, 0.0, 0.5],
+    "trail_angle_error": [0.0, 0.0, 1.5],
 }
 
 
@@ -46,6 +48,7 @@ def found():
 @pytest.fixture(scope="module")
 def table():
     score = np.array([0.875, 0.25, 0.5])
+    DIFFERENCE.search.pixels.header["EXPTIME"] = 90.0
     return detections_table(DIFFERENCE, found(), score, IDENTITY, DetectionSettings(astrometry_floor_arcsec=0.02))
 
 
@@ -69,6 +72,9 @@ def test_length_and_angle_of_a_trail_are_those_of_its_ends_on_the_sky(table):
     rows = table.to_pydict()
     assert rows["trail_arcsec"] == [None, None, pytest.approx(first.separation(last).arcsec, rel=1e-5)]
     assert rows["trail_angle_deg"] == [None, None, pytest.approx(first.position_angle(last).deg % 180.0, abs=0.01)]
+    assert rows["trail_error_arcsec"] == [None, None, pytest.approx(rows["trail_arcsec"][2] * 0.5 / 24.0, rel=2e-3)]
+    assert rows["trail_angle_error_deg"] == [None, None, 1.5]
+    assert rows["trail_arcsec_per_hour"] == [None, None, pytest.approx(rows["trail_arcsec"][2] * 3600.0 / 90.0)]
 
 
 def test_magnitudes_are_those_of_astropy_and_negative_fluxes_have_none(table):

@@ -18,9 +18,13 @@ ERROR = SIGMA / float(np.sqrt(np.sum(model_of(ROUND).stamp(70.0, 70.0, 20) ** 2)
 MIDDLE = (75.0, 70.0)
 
 
-def found_on(light, seed=3, template=None):
+def found_on(light, seed=3, template=None, masked=0):
+    """Detections and number of peaks on a drawn difference, of which some columns in the middle may be masked."""
     image = light + np.random.default_rng(seed).normal(0.0, SIGMA, SHAPE)
-    difference = difference_of(image, psf=model_of(ROUND), model=template)
+    gap = np.abs(np.arange(SHAPE[1]) - MIDDLE[0]) < 0.5 * masked
+    weight = np.broadcast_to(np.where(gap, 0.0, 1 / SIGMA**2), SHAPE).astype(np.float32)
+    mask = np.broadcast_to(gap, SHAPE).astype(np.int16)
+    difference = difference_of(np.where(gap, 0.0, image), psf=model_of(ROUND), model=template, weight=weight, mask=mask)
     peaks = find_peaks(difference.score, SETTINGS.threshold_sigma, SETTINGS.peak_radius_pixels)
     return detect(difference, SETTINGS, NO_STARS), len(peaks[0])
 
@@ -54,8 +58,29 @@ def test_a_trail_is_one_detection_at_its_middle_with_all_of_its_light(length, sn
     assert abs(m.flux[0] - light.sum()) < 4.0 * m.flux_error[0]
     assert found.score[0] == pytest.approx(light.sum() / m.flux_error[0], rel=0.5)
     assert m.trail_length[0] == pytest.approx(length, abs=8.0 * max(m.x_error[0], m.y_error[0]))
+    assert abs(m.trail_length[0] - length) < 4.5 * np.hypot(m.trail_length_error[0], 0.02 * FWHM)
     turn = (m.trail_angle[0] - angle_deg + 90.0) % 180.0 - 90.0
+    assert abs(turn) < 4.5 * np.hypot(m.trail_angle_error[0], 0.2)
     assert abs(turn) < np.degrees(8.0 * FWHM / (snr * length))
+
+
+@pytest.mark.parametrize("masked", [3, 7, 11])
+@pytest.mark.parametrize(("length", "snr"), [(40.0, 9.0), (60.0, 19.0)])
+def test_masked_columns_do_not_cut_a_trail_in_two(length, snr, masked):
+    for seed in range(4):
+        found, n_peaks = found_on(trail(length, snr, 20.0 + 5.0 * seed), seed, masked=masked)
+        assert len(found) == 1 < n_peaks and is_trail(found).all()
+        m = found.measured
+        assert abs(m.trail_length[0] - length) < 4.5 * np.hypot(m.trail_length_error[0], 0.02 * FWHM)
+        assert abs(m.x[0] - MIDDLE[0]) < 4.5 * m.x_error[0] and abs(m.y[0] - MIDDLE[1]) < 4.5 * m.y_error[0]
+
+
+@pytest.mark.parametrize("snr", [(30.0, 30.0), (30.0, 18.0)])
+def test_point_sources_on_both_sides_of_masked_columns_remain_two(snr):
+    for seed, apart in enumerate((14.0, 17.0, 20.0)):
+        x = [MIDDLE[0] - 0.5 * apart, MIDDLE[0] + 0.5 * apart]
+        found, _ = found_on(draw(SHAPE, x, [70.0, 72.0], np.array(snr) * ERROR, ROUND), seed, masked=7)
+        assert len(found) == 2 and not is_trail(found).any()
 
 
 def test_a_trail_does_not_move_with_a_thousandth_of_the_noise():
