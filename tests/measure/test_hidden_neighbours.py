@@ -1,6 +1,7 @@
 """Stated errors of the centroids of reference stars whose neighbours are too close to be detected."""
 
 import numpy as np
+import pytest
 
 from imaging.detector.distortion import seed_wcs
 from imaging.exposure import Exposure
@@ -28,9 +29,10 @@ def test_stars_with_hidden_neighbours_state_larger_errors():
         stamp = share[k] * field.flux[star] * psf.stamp(x, y, 15)
         field.image.science[j - 15 : j + 16, i - 15 : i + 16] += stamp + np.sqrt(stamp) * random.normal(size=(31, 31))
     true = seed_wcs(CCD, exposure.ra_deg, exposure.dec_deg).shifted(20.0, -10.0)
-    matches = measure_ccd(
+    measured = measure_ccd(
         field.image, exposure, CCD, reference_stars(field, true, exposure.mjd_mid, 8), MeasureSettings()
-    ).matches
+    )
+    matches = measured.matches
     x, y, x_error, y_error = (column(matches, name).astype(float) for name in ("x", "y", "x_error", "y_error"))
     star = np.hypot(field.x[:, None] - x, field.y[:, None] - y).argmin(axis=0)
     pull = np.hypot((x - field.x[star]) / x_error, (y - field.y[star]) / y_error) / np.sqrt(2.0)
@@ -40,3 +42,6 @@ def test_stars_with_hidden_neighbours_state_larger_errors():
     assert np.quantile(pull[blend], 0.9) < 14.0  # 115
     assert 0.7 < np.median(pull[~blend]) < 0.95  # 0.83 for normal errors
     assert np.quantile(pull[~blend], 0.9) < 2.0  # 1.52
+    rows = column(matches, "number") - 1
+    of_psf, chi2 = (column(measured.catalogue, name)[rows].astype(float) for name in ("x_error", "chi2_psf"))
+    assert x_error == pytest.approx(of_psf * np.sqrt(np.maximum(chi2, 1.0)), rel=1e-5)
