@@ -28,7 +28,8 @@ MINIMUM_VARIANCE = 1.0 / 12.0
 WINDOW_SLOPE = 0.4494
 """Change of a star's windowed first moment per pixel of shift, over its windowed flux: the mean of 1 - u^2 under window
 times profile, u in units of the window's sigma, for a Moffat profile of index 3 with the window's width at half
-maximum. The value for a Gaussian, 0.5, makes errors of stars a tenth too small."""
+maximum. The value for a Gaussian, 0.5, makes errors of stars a tenth too small. It serves the errors of the first
+centroids; those of catalogue and matches have the slope of the fitted PSF."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -144,7 +144,7 @@ def measure_ccd(
         wcs = astrometry.wcs if astrometry else seed
         catalogue = build_catalogue(image, sources, psf.model, wcs, exposure, ccd, settings.catalogue, colour)
     numbers = _quality(psf, astrometry, catalogue, image, pixel_scale_arcsec)
-    return MeasuredCcd(wcs, astrometry, failure, psf, catalogue, _with_blends(matches, catalogue), numbers, times)
+    return MeasuredCcd(wcs, astrometry, failure, psf, catalogue, _with_psf_errors(matches, catalogue), numbers, times)
 
 
 def _solve_astrometry(
@@ -245,16 +245,17 @@ def _match_table(
     return make_table(columns, ASTROMETRY_MATCHES)
 
 
-def _with_blends(matches: pa.Table, catalogue: pa.Table) -> pa.Table:
-    """Return matches with errors of centroids that grow with what the PSF does not explain.
+def _with_psf_errors(matches: pa.Table, catalogue: pa.Table) -> pa.Table:
+    """Return matches with the errors of centroids that follow from the PSF, larger for images that are not the PSF.
 
-    Most centroids that are wrong by many photon errors are those of stars with a neighbour within a FWHM that was not
-    detected (87 % in a crowded field); their images are not the PSF. Errors are multiplied by the root of the reduced
-    chi-square of the PSF fit where it exceeds one.
+    The errors of the catalogue are those of photons under the window, by the slopes of the PSF. Most centroids that are
+    wrong by many of them are those of stars with a neighbour within a FWHM that was not detected (87 % in a crowded
+    field). They are multiplied by the root of the reduced chi-square of the PSF fit where it exceeds one.
     """
-    chi2 = column(catalogue, "chi2_psf")[column(matches, "number") - 1].astype(np.float64)
+    rows = column(matches, "number") - 1
+    larger = np.sqrt(np.fmax(column(catalogue, "chi2_psf")[rows].astype(np.float64), 1.0))
     for name in ("x_error", "y_error"):
-        matches = with_column(matches, name, column(matches, name) * np.sqrt(np.fmax(chi2, 1.0)))
+        matches = with_column(matches, name, column(catalogue, name)[rows] * larger)
     return matches
 
 

@@ -77,13 +77,12 @@ def matches_of(matches: pa.Table, catalogue: pa.Table, magnitudes: str, settings
     flux, flux_error = (values[rows] for values in fluxes(catalogue, magnitudes))
     bright = np.isfinite(flux) & np.isfinite(flux_error) & (flux > settings.minimum_snr * flux_error)
     safe = np.where(bright, flux, 1.0)
+    other_error = np.hypot(column(matches, "reference_mag_error"), column(matches, "blend_error_mag"))
     columns = {
         "flux": flux,
         "flux_error": flux_error,
         "zeropoint_mag": column(matches, "reference_mag").astype(np.float64) + 2.5 * np.log10(safe),
-        "zeropoint_error_mag": np.hypot(
-            column(matches, "reference_mag_error"), MAG_PER_RELATIVE_FLUX * flux_error / safe
-        ),
+        "zeropoint_error_mag": np.hypot(other_error, MAG_PER_RELATIVE_FLUX * flux_error / safe),
         "used": column(matches, "used").astype(bool) & bright,
     }
     for name, values in columns.items():

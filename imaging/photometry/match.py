@@ -27,6 +27,11 @@ REFUSED = (
 
 MAG_PER_RELATIVE_FLUX = 2.5 / np.log(10.0)
 
+BLEND_ERROR = 3.0
+"""Rms change of PSF fluxes by hidden neighbours, in units of the flux's error times the root of the excess of the
+reduced chi-square: of highest likelihood for the scatter of the stars of crowded simulated CCDs in r and z. A neighbour
+of which the fit takes up as much as it leaves would give the root of the number of pixels, 8 to 14."""
+
 
 def match_reference(
     catalogue: pa.Table,
@@ -115,6 +120,7 @@ def _table(
     flux, flux_error = flux[measured], flux_error[measured]
     mag, mag_error = magnitudes.mag[wanted], magnitudes.mag_error[wanted]
     error = np.hypot(mag_error, MAG_PER_RELATIVE_FLUX * flux_error / flux)
+    blend_error = blend_error_mag(catalogue, found)
     used = _stellar(catalogue, found, settings)
     used &= (flux > settings.minimum_snr * flux_error) & (mag_error < settings.reference_error_limit_mag)
     used &= reference.good[wanted] & magnitudes.usable[wanted]
@@ -134,11 +140,34 @@ def _table(
         "colour_error_mag": colour_error,
         "separation_arcsec": separation.astype(np.float32),
         "zeropoint_mag": mag + 2.5 * np.log10(flux),
-        "zeropoint_error_mag": error.astype(np.float32),
+        "zeropoint_error_mag": np.hypot(error, blend_error).astype(np.float32),
+        "blend_error_mag": blend_error.astype(np.float32),
         "used": used,
         "transparency": np.ones(wanted.size, np.float32),
     }
     return make_table(columns, ZEROPOINT_MATCHES)
+
+
+def blend_error_mag(catalogue: pa.Table, rows: IntArray) -> FloatArray:
+    """Return the errors of magnitudes by neighbours that are too close to be detected.
+
+    Such neighbours make stars brighter and zero points larger; the image is then not the PSF.
+
+    Parameters
+    ----------
+    catalogue
+        Columns of :data:`imaging.schemas.catalogue.CATALOGUE`.
+    rows
+        (n,) rows of it.
+
+    Returns
+    -------
+    error_mag
+        (n,) zero where the PSF fits, or was not fitted.
+    """
+    flux, error, chi2 = (_float(catalogue, name)[rows] for name in ("flux_psf", "flux_psf_error", "chi2_psf"))
+    relative = np.divide(error, flux, out=np.zeros(rows.size), where=flux > 0.0)
+    return MAG_PER_RELATIVE_FLUX * BLEND_ERROR * relative * np.sqrt(np.fmax(chi2, 1.0) - 1.0)
 
 
 def _stellar(catalogue: pa.Table, found: IntArray, settings: PhotometrySettings) -> NDArray[np.bool_]:

@@ -24,7 +24,7 @@ class CcdZeropoint:
     zeropoint_mag
         AB magnitude of a source of one electron; None if there are too few stars.
     zeropoint_error_mag
-        Standard error of the zero point, floor included; None if there are too few stars.
+        Standard error of the zero point, floor and hidden neighbours included; None if there are too few stars.
     scatter_mag
         Weighted rms of the stars about the zero point; None if there are too few stars.
     n_matched, n_used
@@ -42,7 +42,8 @@ def ccd_zeropoint(matches: pa.Table, settings: PhotometrySettings) -> tuple[CcdZ
     """Average the stars' zero points.
 
     Inverse-variance weights with an intrinsic scatter that makes the reduced chi-square one, clipped first about the
-    weighted median, then about the mean.
+    weighted median, then about the mean. Where hidden neighbours are part of the errors, the zero point's error has the
+    change that this part makes: fainter neighbours, which the PSF fit does not show, change it by about as much.
 
     Parameters
     ----------
@@ -80,8 +81,10 @@ def ccd_zeropoint(matches: pa.Table, settings: PhotometrySettings) -> tuple[CcdZ
         if settled:
             break
     standard = 1.0 / np.sqrt(weight.sum())
+    without = total[used] ** 2 - column(matches, "blend_error_mag").astype(float)[used] ** 2
+    blends = centre - float(np.average(values[used], weights=1.0 / without))
     scatter = float(np.sqrt(np.average((values[used] - centre) ** 2, weights=weight)))
-    error = float(np.hypot(standard, settings.error_floor_mag))
+    error = float(np.linalg.norm([standard, settings.error_floor_mag, blends]))
     if error > settings.maximum_error_mag:
         return none, used
     return CcdZeropoint(centre, error, scatter, n_matched, int(used.sum())), used

@@ -35,6 +35,7 @@ ZEROPOINT_MATCHES = schema(
     field("separation_arcsec", F32, "arcsec", "separation of detection and reference star"),
     field("zeropoint_mag", F64, "mag", "zero point from this star, its flux not corrected for clouds"),
     field("zeropoint_error_mag", F32, "mag", "error of zeropoint_mag"),
+    field("blend_error_mag", F32, "mag", "part of zeropoint_error_mag: neighbours too close to be detected"),
     field("used", BOOL, "", "survived the cuts and the clipping"),
     field("transparency", F32, "", "transparency at its place, relative to the mean of the CCD; 1 without clouds"),
 )
