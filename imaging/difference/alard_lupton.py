@@ -16,6 +16,7 @@ from imaging.difference.matching import KernelMatch, find_kernel, find_shifts
 from imaging.difference.noise import HALF, TileNoise, tile_correlation, tile_noise, whiten
 from imaging.difference.pair import Pair, Side, typical_variances
 from imaging.difference.part_kernels import PartKernels
+from imaging.difference.pixel_inputs import convolve_pixels
 from imaging.difference.records import KernelSummary, Matched
 from imaging.difference.registration import apply_shift
 from imaging.difference.settings import KernelSettings, SubtractionSettings
@@ -214,10 +215,14 @@ def _subtract(
     scale = np.float32(_central_sum(kernel))
     model = pair.template.science.copy()
     _subtract_background(model, kernel)
-    model /= scale
     plain = np.ascontiguousarray(convolve_varying(pair.search.science, kernel, changes, images))
-    plain /= scale
+    if pair.makeup is not None:
+        snr = model * np.sqrt(pair.template.weight)
+        parts = pair.search.psf, match.coverage, match.changes
+        convolve_pixels(plain, pair.search.science, snr, kernel, pair.makeup, parts)
     plain -= model
+    for image in (plain, model):
+        image /= scale
     return plain, model
 
 

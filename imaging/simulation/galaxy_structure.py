@@ -30,8 +30,9 @@ LARGE_ID = 2_900_000_000
 DUSTY_PIXELS = 20.0
 """Half-light radius above which dust lanes are resolved and drawn."""
 
-DUST_DEPTH, DUST_PHASE = 0.45, 0.6
-"""Largest share of the light that a lane absorbs, and its phase inside of the arms, radians."""
+DUST_DEPTH, DUST_PHASE, DUST_REACH = 0.45, 0.6, 3.0
+"""Largest share of the light that a lane absorbs, its phase inside of the arms, radians, and the lanes' largest radius
+in half-light radii."""
 
 
 def bulge_shape_pixels(galaxies: Galaxies, chosen: NDArray[np.intp]) -> FloatArray:
@@ -97,21 +98,21 @@ def has_dust_lanes(galaxies: Galaxies, chosen: NDArray[np.intp]) -> NDArray[np.i
 
 
 def absorb_by_dust(light: NDArray[np.float32], galaxies: Galaxies, k: int, x: float, y: float) -> None:
-    """Dim the light of galaxies by the dust lanes of one of them, in place.
+    """Dim the light of a galaxy by its dust lanes, in place, before it is convolved with the point-spread function.
 
-    The lanes follow the inner edges of the spiral arms that the knots trace.
+    The lanes follow the inner edges of the spiral arms that the knots trace. Knots are young, and beside them.
 
     Parameters
     ----------
     light
-        (ny, nx) float32, electrons of galaxies only.
+        (ny, nx) float32, electrons of the galaxy's bulge and disc.
     galaxies, k
-        Galaxies, and the number of the one with dust.
+        Galaxies, and its number.
     x, y
         Its centre, pixels.
     """
     size = galaxies.radius_arcsec[k] / PIXEL_SCALE_ARCSEC
-    reach, (ny, nx) = 3.0 * size, light.shape
+    reach, (ny, nx) = DUST_REACH * size, light.shape
     rows = slice(max(int(y - reach), 0), max(min(int(y + reach) + 1, ny), 0))
     columns = slice(max(int(x - reach), 0), max(min(int(x + reach) + 1, nx), 0))
     if rows.start >= rows.stop or columns.start >= columns.stop:  # beside the CCD

@@ -13,6 +13,7 @@ from imaging.simulation.chromatic import REFERENCE_COLOUR, passband_slope_mag
 from imaging.simulation.exposures import SimulatedExposure
 from imaging.simulation.galaxies import DE_VAUCOULEURS, EXPONENTIAL, Galaxies
 from imaging.simulation.galaxy_structure import (
+    DUST_REACH,
     KNOT_SHARE,
     absorb_by_dust,
     bulge_shape_pixels,
@@ -49,6 +50,12 @@ GLINT_POINTS, GLINT_ID = 25, 5_000_000_000
 
 RECORDED_MARGIN_PIXELS = 20.0
 """Largest distance outside the CCD of recorded sources."""
+
+FUNCTION_PIXELS, FUNCTION_ELECTRONS = 81, 1.0e6
+"""Side of the image of a point with which dust lanes are convolved, and the flux with which it is drawn."""
+
+LEAST_COVARIANCE = (0.5, 0.0, 0.5)
+"""Covariance with which a galaxy is drawn before that, square pixels: the least that the pixels sample."""
 
 SOURCE_KINDS = ("star", "variable_star", "galaxy", *KINDS, "asteroid", "glint")
 
@@ -202,7 +209,6 @@ class Painter:
         shape, bulge = galaxies.shape_pixels(chosen), galaxies.bulge[chosen]
         bulge_shape, disc = shape, 1.0 - bulge
         dusty = has_dust_lanes(galaxies, chosen) if self.effects.dust_lanes else np.zeros(0, dtype=np.intp)
-        without = self.light.copy() if len(dusty) else None
         if self.effects.galaxy_structure:
             bulge_shape = bulge_shape_pixels(galaxies, chosen)
             knots = knots_of(galaxies, chosen)
@@ -212,12 +218,45 @@ class Painter:
             disc = disc * np.where(np.isin(np.arange(len(x)), at), 1.0 - KNOT_SHARE, 1.0)
         parts = GalaxyParts(flux * bulge, bulge_shape, flux * disc, shape)
         self.paint_galaxies(x, y, parts, psf, sources.g_minus_i)
-        if without is not None:
-            own = self.light - without
-            for k in dusty:
-                absorb_by_dust(own, galaxies, chosen[k], float(x[k]), float(y[k]))
-            np.add(without, own, out=self.light)
+        for k in dusty:
+            own = GalaxyParts(*(getattr(parts, item.name)[[k]] for item in fields(parts)))
+            function = self._function(x[k], y[k], psf.take(np.array([k])))
+            self._absorb(galaxies, chosen[k], float(x[k]), float(y[k]), own, function)
         self._record(sources, x, y, flux, psf)
+
+    def _absorb(self, galaxies: Galaxies, k: int, x: float, y: float, parts: GalaxyParts, function: FloatImage) -> None:
+        """Take from a galaxy's bulge and disc, of electrons and shapes ``parts``, what its dust absorbs.
+
+        The lanes are seen through the point-spread function as the light is: ``function`` is its image of unit sum.
+        """
+        reach = int(DUST_REACH * galaxies.radius_arcsec[k] / PIXEL_SCALE_ARCSEC) + 1
+        side, column, row = 2 * reach + 1, round(x) - reach, round(y) - reach
+        place, point = (np.array([x - column]), np.array([y - row])), np.array([[[*LEAST_COVARIANCE]]])
+        sky = np.zeros((side, side), dtype=np.float32)
+        for electrons, shape, profile in (
+            (parts.bulge_electrons, parts.bulge_shape, DE_VAUCOULEURS),
+            (parts.disc_electrons, parts.disc_shape, EXPONENTIAL),
+        ):
+            draw_extended(sky, *place, electrons, shape, profile, PsfMixture(np.ones(1), point, np.zeros((1, 1, 2))))
+        dimmed = sky.copy()
+        absorb_by_dust(dimmed, galaxies, k, float(place[0][0]), float(place[1][0]))
+        size, half = side + function.shape[0], function.shape[0] // 2
+        spectra = np.fft.rfft2(sky - dimmed, (size, size)) * np.fft.rfft2(function, (size, size))
+        absorbed = np.fft.irfft2(spectra, (size, size))[half : half + side, half : half + side]
+        ny, nx = self.light.shape
+        rows, columns = (np.clip([first, first + side], 0, n) for first, n in ((row, ny), (column, nx)))
+        seen = absorbed[rows[0] - row : rows[1] - row, columns[0] - column : columns[1] - column]
+        self.light[slice(*rows), slice(*columns)] -= seen.astype(np.float32)
+
+    def _function(self, x: float, y: float, psf: PsfMixture) -> FloatImage:
+        """Return the image of a point near a place, on a pixel's centre, of unit sum."""
+        before, half = self.light.copy(), FUNCTION_PIXELS // 2
+        column, row = (int(np.clip(round(v), half, n - 1 - half)) for v, n in ((x, NX), (y, NY)))
+        self.light[:] = 0.0
+        self.paint_points(np.array([column]), np.array([row]), np.array([FUNCTION_ELECTRONS]), psf, None)
+        stamp = self.light[row - half : row + half + 1, column - half : column + half + 1].copy()
+        self.light[:] = before
+        return stamp / stamp.sum()
 
     def asteroids(self, asteroids: Asteroids) -> None:
         """Draw the asteroids as rows of points along their paths during the exposure."""

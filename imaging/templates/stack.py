@@ -30,6 +30,9 @@ PSF_HALF_WIDTH = 20
 PSF_DEGREE = 3
 PSF_NODES = 5
 
+MOST_BITS = 64
+"""Number of inputs up to which a stack tells which of them each pixel has."""
+
 
 @dataclass(frozen=True, slots=True)
 class StackInput:
@@ -85,6 +88,9 @@ class StackMakeup:
     depth
         (n, m) weight of the inputs that are stacks themselves, in units of their most frequent one; where it is
         another, they have other inputs and another PSF, which is not known. None without such inputs.
+    used
+        (ny, nx) unsigned integers, bit k set where input k has data in the pixel, before outliers are rejected; None if
+        it is not known.
     """
 
     shares: FloatArray
@@ -92,6 +98,7 @@ class StackMakeup:
     mean_shares: FloatArray
     psf_stamps: FloatArray
     depth: FloatArray | None = None
+    used: NDArray[np.unsignedinteger[Any]] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -271,7 +278,18 @@ def _makeup(planes: Sequence[Resampled], scales: FloatArray, stamps: FloatArray)
     if any(p.depth is not None for p in planes):
         depths = [np.ones(shares.shape[:2]) if p.depth is None else p.depth for p in planes]
         depth = (shares * np.stack(depths, axis=2)).sum(axis=2)
-    return StackMakeup(shares, BLOCK, mean, stamps, depth)
+    return StackMakeup(shares, BLOCK, mean, stamps, depth, _used(planes))
+
+
+def _used(planes: Sequence[Resampled]) -> NDArray[np.unsignedinteger[Any]] | None:
+    """Return (ny, nx) unsigned integers a bit for every input with weight in the pixel; None if too many."""
+    if len(planes) > MOST_BITS:
+        return None
+    kind = np.min_scalar_type((1 << len(planes)) - 1)
+    used = np.zeros(planes[0].weight.shape, dtype=kind)
+    for number, plane in enumerate(planes):
+        used |= np.where(plane.weight > 0, kind.type(1 << number), kind.type(0))
+    return used
 
 
 def _psf_stamps(search: CalibratedImage, templates: Sequence[CalibratedImage]) -> FloatArray:

@@ -10,8 +10,13 @@ from imaging.difference.filter import significance
 from imaging.difference.residual_noise import ResidualNoise
 from tests.difference.drawn import FWHM, ROUND, SIGMA, difference_of, draw
 
-SIDE, BUMPS = 400, ((90.0, 120.0, 40.0), (300.0, 280.0, 28.0), (6.0, 330.0, 30.0))
-"""x, y and radius; one is cut by the edge."""
+SIDE = 400
+BUMPS = (
+    *((90.0, 120.0, 40.0), (300.0, 280.0, 28.0), (6.0, 330.0, 30.0)),
+    *((170.0, 50.0, 32.0), (224.0, 60.0, 32.0), (282.0, 64.0, 30.0)),
+)
+"""x, y and radius; one is cut by the edge, three overlap, as those of three images do."""
+FACTORS = (1.0, 1.0, 1.0, -0.2, -0.2, 1.0)
 
 
 def searched(level, source=0.0):
@@ -19,9 +24,9 @@ def searched(level, source=0.0):
     rows, columns = np.indices((SIDE, SIDE))
     image = np.random.default_rng(21).normal(0.0, SIGMA, (SIDE, SIDE))
     mask = np.zeros((SIDE, SIDE), np.int16)
-    for x, y, size in BUMPS:
+    for (x, y, size), factor in zip(BUMPS, FACTORS, strict=True):
         radius = np.hypot(columns - x, rows - y)
-        image += level * np.exp(-0.5 * (radius / (size / 2.0)) ** 2)
+        image += factor * level * np.exp(-0.5 * (radius / (size / 2.0)) ** 2)
         mask[radius < size] |= np.int16(MaskBit.TAPEBUMP)
     image += draw((SIDE, SIDE), [BUMPS[0][0] + 14.0], [BUMPS[0][1]], [source])
     difference = difference_of(image, mask=mask)

@@ -2,14 +2,16 @@
 
 import numpy as np
 import pytest
+from scipy.signal import fftconvolve
 from sky_judges import some_galaxies
 
 from imaging.simulation.background import sky_image, twilight_glow
-from imaging.simulation.exposures import TwilightTruth
+from imaging.simulation.exposures import PsfTruth, TwilightTruth
 from imaging.simulation.galaxy_structure import DUST_DEPTH, absorb_by_dust, has_dust_lanes, knots_of
 from imaging.simulation.nebulosity import CONTRAST, add_nebulosity, relative_brightness
 from imaging.simulation.optics import Misalignment, TrueGeometry
 from imaging.simulation.plan import plan_exposures
+from imaging.simulation.scene import Painter, SceneSources
 from imaging.simulation.settings import demo_settings
 from imaging.simulation.skies import SkyEffects
 from tests.simulated_exposures import an_exposure
@@ -101,3 +103,31 @@ def test_dust_lies_inside_of_the_arms_absorbs_as_said_and_leaves_other_light():
     for outside in (-5000.0, 5000.0):  # nothing to absorb
         absorb_by_dust(off, galaxies, 0, outside, outside)
     assert not off.any()
+
+
+def test_dust_lanes_are_seen_through_the_point_spread_function():
+    """What two seeings show of the lanes is one sky: each convolved with the other's function gives the same."""
+    absorbed, functions = [], []
+    for seeing in (0.7, 1.8):
+        exposure = an_exposure(psf=PsfTruth(fwhm_arcsec=seeing))
+        geometry = geometry_of(exposure)
+        (ra,), (dec,) = geometry.wcs.pixel_to_sky(np.array([900.3]), np.array([1500.7]))
+        galaxy = some_galaxies(
+            ra, dec, 13.0, radius_arcsec=np.array([12.0]), bulge=np.array([0.3]), axis_ratio=np.array([0.7])
+        )
+        lights = []
+        for lanes in (False, True):
+            painter = Painter(exposure, 34, geometry, SkyEffects(galaxy_structure=True, dust_lanes=lanes))
+            painter.galaxies(galaxy)
+            lights.append(painter.light[1380:1621, 780:1021].astype(float))
+        absorbed.append(lights[0] - lights[1])
+        kind, mag, colour = np.zeros(1, int), galaxy.mags["i"], np.full(1, 0.61)
+        psf = painter.place(SceneSources(galaxy.source_id, kind, galaxy.ra, galaxy.dec, mag, colour))[3]
+        painter.light[:] = 0.0
+        painter.paint_points(np.array([900.0]), np.array([1500.0]), np.array([1e6]), psf, None)
+        function = painter.light[1460:1541, 860:941].astype(float)
+        functions.append(function / function.sum())
+    assert 0.03 < absorbed[0].sum() / lights[0].sum() < 0.3
+    assert absorbed[0].sum() == pytest.approx(absorbed[1].sum(), rel=0.003)
+    seen = [fftconvolve(light, function, "valid") for light, function in zip(absorbed, functions[::-1], strict=True)]
+    assert np.abs(seen[0] - seen[1]).max() < 0.01 * seen[0].max()

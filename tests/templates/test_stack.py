@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from imaging.bits import MaskBit
 from imaging.detector.distortion import seed_wcs
 from imaging.errors import NoWorkError
 from imaging.numerics.robust import mad_sigma
@@ -94,6 +95,18 @@ def test_an_unmasked_cosmic_ray_of_one_input_goes(frames):
         clean = stack_templates(search.image, [templates[0].image, templates[2].image], SETTINGS).image.pixels.science
         difference = stacked.image.pixels.science[y - 2 : y + 3, x - 2 : x + 3] - clean[y - 2 : y + 3, x - 2 : x + 3]
         assert np.abs(difference).max() < 400
+
+
+def test_each_pixel_tells_its_inputs(frames):
+    search, templates = frames
+    image = templates[1].image
+    mask = image.pixels.mask.copy()
+    mask[300:305, 250:255] |= np.int16(MaskBit.TRAIL)
+    images = [templates[0].image, replace(image, pixels=replace(image.pixels, mask=mask)), templates[2].image]
+    used = stack_templates(search.image, images, SETTINGS).makeup.used
+    x, y = (round(float(v[0])) for v in search.image.wcs.sky_to_pixel(*image.wcs.pixel_to_sky([252.0], [302.0])))
+    assert np.all(used[y - 1 : y + 2, x - 1 : x + 2] == 0b101)  # all but the second
+    assert np.median(used[y - 20 : y + 21, x - 20 : x + 21]) == 0b111
 
 
 def test_relative_zeropoints_undo_a_wrong_header(frames):
