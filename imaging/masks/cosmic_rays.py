@@ -2,8 +2,9 @@
 
 An astronomical source cannot be sharper than the point-spread function: the mean of two pixels on opposite sides of a
 third is at least its value times the profile's drop at their distance. Pixels that violate this significantly are seeds
-of a cosmic ray (the test of the SDSS photometric pipeline, Lupton et al. 2001, ASP Conf. Ser. 238, 269, and of Rubin);
-bright neighbours are added.
+of a cosmic ray (the test of the SDSS photometric pipeline, Lupton et al. 2001, ASP Conf. Ser. 238, 269, and of Rubin).
+A track whose pixels are too faint for it is followed from its seeds by the same test on lines of pixels, with lower
+limits (the two thresholds of Canny 1986, IEEE Trans. Pattern Anal. Mach. Intell. 8, 679). Bright neighbours are added.
 """
 
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from imaging.bits import NO_WEIGHT, MaskBit
 from imaging.errors import CcdError
+from imaging.masks.ray_tracks import LEVELS, MARGIN, follow, local_level, touches
 from imaging.masks.settings import CosmicRaySettings
 from imaging.numerics.runs import find_runs
 
@@ -25,8 +27,6 @@ MOFFAT_BETA = 3.0
 SHARES = (0.7, 0.35, 0.2)
 """Largest signal of added neighbours, by step from the seed pixels, relative to the brightest seed nearby: charge
 diffuses no farther. Brighter pixels belong to a source under the cosmic ray."""
-_MARGIN = 2
-"""Largest distance of the compared pixels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +92,8 @@ def find_cosmic_rays(
     limits = (np.float32(settings.minimum_sigma), np.float32(settings.gradient_sigma))
     seeds = _find_steep(science, weight, mask, bits, avoid, drops, *limits, state)
     _require_few(seeds.shape[0] / science.size, settings)
+    limits = (np.float32(settings.grow_sigma), np.float32(settings.line_sigma))
+    seeds = follow(science, weight, mask, bits, avoid, seeds, drops, *limits, state)
     thresholds = np.array([settings.grow_sigma, settings.grow_sigma, settings.skirt_sigma], dtype=np.float32)
     _grow(science, weight, mask, bits, seeds, thresholds, np.array(SHARES, dtype=np.float32), state)
     return _collect(science, state)
@@ -146,7 +148,7 @@ def _is_steep(
     """Whether a pixel exceeds one of the eight pairs of pixels on opposite sides of it by too much."""
     value = science[y, x]
     variance = np.float32(1.0) / weight[y, x] + value
-    for step in range(1, _MARGIN + 1):
+    for step in range(1, MARGIN + 1):
         for direction in range(4):
             dy = (0, step, step, step)[direction]
             dx = (step, 0, step, -step)[direction]
@@ -181,21 +183,15 @@ def _find_steep(
     found = np.empty((1024, 2), dtype=np.int32)
     n = 0
     square = minimum_sigma * minimum_sigma
-    for y in range(_MARGIN, ny - _MARGIN):
+    for y in range(MARGIN, ny - MARGIN):
         row, weights = science[y], weight[y]
-        for x in range(_MARGIN, nx - _MARGIN):
+        for x in range(MARGIN, nx - MARGIN):
             value = row[x]
             if value <= 0 or value * value * weights[x] <= square:
                 continue
             if value * value <= square * (np.float32(1.0) / weights[x] + value) or (mask[y, x] & bits) != 0:
                 continue
-            if not _is_steep(science, weight, y, x, drops, gradient_sigma):
-                continue
-            beside = False
-            for dy in range(-_MARGIN, _MARGIN + 1):
-                for dx in range(-_MARGIN, _MARGIN + 1):
-                    beside = beside or (mask[y + dy, x + dx] & avoid) != 0
-            if beside:
+            if not _is_steep(science, weight, y, x, drops, gradient_sigma) or touches(mask, avoid, y, x):
                 continue
             if n == found.shape[0]:
                 larger = np.empty((2 * n, 2), dtype=np.int32)
@@ -205,21 +201,6 @@ def _find_steep(
             state[y, x] = 1
             n += 1
     return found[:n].copy()
-
-
-@njit(cache=True)
-def _local_level(
-    science: FloatImage, weight: FloatImage, state: NDArray[np.uint8], y: int, x: int, values: NDArray[np.float32]
-) -> float:
-    """Median of the good pixels without cosmic rays, 7 x 7 around a pixel; 0 if there are none."""
-    ny, nx = science.shape
-    n = 0
-    for v in range(max(y - 3, 0), min(y + 4, ny)):
-        for u in range(max(x - 3, 0), min(x + 4, nx)):
-            if state[v, u] == 0 and weight[v, u] > 0:
-                values[n] = science[v, u]
-                n += 1
-    return float(np.median(values[:n])) if n > 0 else 0.0
 
 
 @njit(cache=True)
@@ -247,7 +228,7 @@ def _grow(
 ) -> None:
     """Add neighbours brighter than their surroundings, step by step outwards; the last step starts from all."""
     ny, nx = science.shape
-    values = np.empty(49, dtype=np.float32)
+    values = np.empty((2 * LEVELS[0][0] + 1) ** 2, dtype=np.float32)
     front, ray = seeds, seeds
     for step in range(thresholds.size):
         front = ray if step == thresholds.size - 1 else front
@@ -261,7 +242,7 @@ def _grow(
                         continue
                     if weight[y, x] <= 0 or (mask[y, x] & bits) != 0:
                         continue
-                    level = max(_local_level(science, weight, state, y, x, values), 0.0)
+                    level = max(local_level(science, weight, state, y, x, 0, values), 0.0)
                     sigma = np.sqrt(np.float32(1.0) / weight[y, x] + level)
                     excess = science[y, x] - level
                     limit = shares[step] * (_brightest(science, state, y, x) - level) + thresholds[step] * sigma

@@ -45,8 +45,11 @@ class CosmicRaySettings(Settings):
     sharpness: float = Field(0.80, gt=0, le=1)
     """FWHM of the sharpest source that must not be masked, in units of the seeing: allows for variation over the CCD,
     the minor axis of elongated stars and the cores of brighter-fatter profiles."""
+    line_sigma: float = Field(2.0, gt=0)
+    """The same for a line of five pixels, by which tracks are followed from their seeds: the light of a source drops by
+    a tenth less than that of the sharpest one, so that noise makes a line of one pixel of a source in a hundred."""
     grow_sigma: float = Field(2.5, gt=0)
-    """Significance above which neighbouring pixels are added to a cosmic ray."""
+    """Significance above which neighbouring pixels are added to a cosmic ray, those of sharp lines at any distance."""
     skirt_sigma: float = Field(1.0, gt=0)
     """The same for the outermost pixels, from which the mask does not grow further."""
     maximum_fraction: float = Field(0.03, gt=0, lt=1)
