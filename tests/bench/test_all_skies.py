@@ -6,7 +6,7 @@ import os
 import pickle
 import signal
 from collections import Counter
-from dataclasses import asdict, fields
+from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -135,6 +135,20 @@ def test_a_night_whose_kilonova_is_masked_is_named():
     lines, text = lines_of([hidden, *(measured(night, rank=2) for night in NIGHTS[1:4])])
     assert lines["kilonovae under masks of every search exposure (no rank)"]["typical"] == "1"
     assert f"not searchable, under masks of every search exposure: {title_of(NIGHTS[0])}." in text
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnNight(SkyNight):
+    """A night that something else draws."""
+
+
+def test_nights_that_galsim_draws_have_columns_and_goals_of_their_sky():
+    drawn = [DrawnNight(*astuple(night)) for night in NIGHTS]
+    nights = [*(measured(night) for night in NIGHTS), *(measured(night, false=9) for night in drawn)]
+    lines, _ = lines_of(nights)
+    false = lines["false detections per CCD"]
+    assert [false[name] for name in ("typical", "crowded")] == ["5", "5"]
+    assert [false[f"GalSim, {name}"] for name in ("typical", "crowded")] == ["**9**", "9"]
 
 
 def test_columns_over_skies_leave_crowded_fields_out():

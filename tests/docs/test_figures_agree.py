@@ -47,8 +47,8 @@ SOURCES = {
         (SKIES, ("bright: without a flag",), 1),
     ],
     "typical sky drawn by GalSim, two nights: false": [
-        (SKIES, ("GalSim: false detections per CCD",), 1),
-        (SKIES, ("GalSim: without a flag",), 1),
+        (SKIES, ("GalSim, typical: false detections per CCD",), 1),
+        (SKIES, ("GalSim, typical: without a flag",), 1),
     ],
     "typical sky, four nights: coordinates": [
         (SKIES, ("typical: coordinates, error per axis, mas (1.2 times the ideal process)",), 1),
@@ -67,8 +67,8 @@ SOURCES = {
         (SKIES, ("bright: PSF, rms residual, %",), 1),
     ],
     "typical sky drawn by GalSim, two nights: coordinates": [
-        (SKIES, ("GalSim: coordinates, error per axis, mas (1.2 times the ideal process)",), 1),
-        (SKIES, ("GalSim: PSF, rms residual, %",), 1),
+        (SKIES, ("GalSim, typical: coordinates, error per axis, mas (1.2 times the ideal process)",), 1),
+        (SKIES, ("GalSim, typical: PSF, rms residual, %",), 1),
     ],
     "`make demo`": [("bench.demo", ("wall time with installation (make demo, seed 1)",), 1)],
     "raw to catalogue": [(SINGLE, ("chain: single epoch, raw to catalogue, per CCD",), 1)],
