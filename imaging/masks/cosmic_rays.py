@@ -2,8 +2,9 @@
 
 An astronomical source cannot be sharper than the point-spread function: the mean of two pixels on opposite sides of a
 third is at least its value times the profile's drop at their distance. Pixels that violate this significantly are seeds
-of a cosmic ray (the test of the SDSS photometric pipeline, Lupton et al. 2001, ASP Conf. Ser. 238, 269, and of Rubin);
-bright neighbours are added.
+of a cosmic ray (the test of the SDSS photometric pipeline, Lupton et al. 2001, ASP Conf. Ser. 238, 269, and of Rubin).
+From there a track is followed over neighbours that violate it less significantly, as where its charge is shared by two
+rows or lies on a star; other bright neighbours are added at last.
 """
 
 from dataclasses import dataclass
@@ -92,6 +93,8 @@ def find_cosmic_rays(
     limits = (np.float32(settings.minimum_sigma), np.float32(settings.gradient_sigma))
     seeds = _find_steep(science, weight, mask, bits, avoid, drops, *limits, state)
     _require_few(seeds.shape[0] / science.size, settings)
+    lower = np.float32(settings.grow_sigma)
+    seeds = _follow(science, weight, mask, bits, avoid, drops, lower, seeds, state)
     thresholds = np.array([settings.grow_sigma, settings.grow_sigma, settings.skirt_sigma], dtype=np.float32)
     _grow(science, weight, mask, bits, seeds, thresholds, np.array(SHARES, dtype=np.float32), state)
     return _collect(science, state)
@@ -165,6 +168,34 @@ def _is_steep(
 
 
 @njit(cache=True)
+def _is_seed(
+    science: FloatImage,
+    weight: FloatImage,
+    mask: NDArray[np.int16],
+    bits: int,
+    avoid: int,
+    drops: NDArray[np.float32],
+    minimum_sigma: float,
+    gradient_sigma: float,
+    y: int,
+    x: int,
+) -> bool:
+    """Whether a pixel is good, bright, steep, and not beside a saturated one."""
+    value, square = science[y, x], minimum_sigma * minimum_sigma
+    if value <= 0 or weight[y, x] <= 0 or (mask[y, x] & bits) != 0:
+        return False
+    if value * value <= square * (np.float32(1.0) / weight[y, x] + value):
+        return False
+    if not _is_steep(science, weight, y, x, drops, gradient_sigma):
+        return False
+    for dy in range(-_MARGIN, _MARGIN + 1):
+        for dx in range(-_MARGIN, _MARGIN + 1):
+            if (mask[y + dy, x + dx] & avoid) != 0:
+                return False
+    return True
+
+
+@njit(cache=True)
 def _find_steep(
     science: FloatImage,
     weight: FloatImage,
@@ -176,7 +207,7 @@ def _find_steep(
     gradient_sigma: float,
     state: NDArray[np.uint8],
 ) -> NDArray[np.int32]:
-    """Mark the steep pixels with 1 in ``state`` and return their (y, x)."""
+    """Mark the seeds with 1 in ``state`` and return their (y, x)."""
     ny, nx = science.shape
     found = np.empty((1024, 2), dtype=np.int32)
     n = 0
@@ -185,25 +216,56 @@ def _find_steep(
         row, weights = science[y], weight[y]
         for x in range(_MARGIN, nx - _MARGIN):
             value = row[x]
-            if value <= 0 or value * value * weights[x] <= square:
+            if value <= 0 or value * value * weights[x] <= square:  # most pixels, so that the search is short
                 continue
-            if value * value <= square * (np.float32(1.0) / weights[x] + value) or (mask[y, x] & bits) != 0:
-                continue
-            if not _is_steep(science, weight, y, x, drops, gradient_sigma):
-                continue
-            beside = False
-            for dy in range(-_MARGIN, _MARGIN + 1):
-                for dx in range(-_MARGIN, _MARGIN + 1):
-                    beside = beside or (mask[y + dy, x + dx] & avoid) != 0
-            if beside:
-                continue
-            if n == found.shape[0]:
-                larger = np.empty((2 * n, 2), dtype=np.int32)
-                larger[:n] = found
-                found = larger
-            found[n, 0], found[n, 1] = y, x
-            state[y, x] = 1
-            n += 1
+            if _is_seed(science, weight, mask, bits, avoid, drops, minimum_sigma, gradient_sigma, y, x):
+                found = _with_room(found, n)
+                found[n, 0], found[n, 1] = y, x
+                state[y, x] = 1
+                n += 1
+    return found[:n].copy()
+
+
+@njit(cache=True)
+def _with_room(found: NDArray[np.int32], n: int) -> NDArray[np.int32]:
+    """Return a list of n places that has room for one more."""
+    if n < found.shape[0]:
+        return found
+    larger = np.empty((2 * n, 2), dtype=np.int32)
+    larger[:n] = found
+    return larger
+
+
+@njit(cache=True)
+def _follow(
+    science: FloatImage,
+    weight: FloatImage,
+    mask: NDArray[np.int16],
+    bits: int,
+    avoid: int,
+    drops: NDArray[np.float32],
+    sigma: float,
+    seeds: NDArray[np.int32],
+    state: NDArray[np.uint8],
+) -> NDArray[np.int32]:
+    """Add to the seeds their neighbours, and those of these, that are seeds at a lower significance."""
+    ny, nx = science.shape
+    n, done = seeds.shape[0], 0
+    found = np.empty((max(2 * n, 1), 2), dtype=np.int32)
+    found[:n] = seeds
+    while done < n:
+        for dy in range(-1, 2):
+            for dx in range(-1, 2):
+                y, x = found[done, 0] + dy, found[done, 1] + dx
+                inside = _MARGIN <= y < ny - _MARGIN and _MARGIN <= x < nx - _MARGIN
+                if not inside or state[y, x] != 0:
+                    continue
+                if _is_seed(science, weight, mask, bits, avoid, drops, sigma, sigma, y, x):
+                    found = _with_room(found, n)
+                    found[n, 0], found[n, 1] = y, x
+                    state[y, x] = 1
+                    n += 1
+        done += 1
     return found[:n].copy()
 
 

@@ -46,7 +46,8 @@ class CosmicRaySettings(Settings):
     """FWHM of the sharpest source that must not be masked, in units of the seeing: allows for variation over the CCD,
     the minor axis of elongated stars and the cores of brighter-fatter profiles."""
     grow_sigma: float = Field(2.5, gt=0)
-    """Significance above which neighbouring pixels are added to a cosmic ray."""
+    """Significance above which neighbouring pixels are added to a cosmic ray: of their gradient, or of their signal if
+    they are fainter than the ray."""
     skirt_sigma: float = Field(1.0, gt=0)
     """The same for the outermost pixels, from which the mask does not grow further."""
     maximum_fraction: float = Field(0.03, gt=0, lt=1)
