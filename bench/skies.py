@@ -24,6 +24,7 @@ from pathlib import Path
 
 from bench.report import Row, at_least, cells, machine, print_report
 from bench.sky_candidates import UNSEARCHABLE
+from bench.sky_difference import EXPECTED_OF_NOISE
 from bench.sky_goals import goals_of
 from bench.sky_matrix import BANDS, FAMILIES, SHARPNESS, SKIES, MeasuredNight, matrix, measured_nights, title_of
 from bench.sky_night import SEED, SkyNight
@@ -80,6 +81,7 @@ FIGURES = (
     Figure("colour trend, mmag per mag of g - i", "trend with colour, per mag of g - i"),
     Figure("residual of stars of 16 to 18 mag over its stated error", "the same over its stated error"),
     Figure("false detections per CCD", f"{_PER_CCD}all"),
+    Figure("peaks of noise among them to expect; half of them without a flag", EXPECTED_OF_NOISE),
     Figure("without a flag", f"{_PER_CCD}without a flag"),
     Figure("making a candidate", f"{_PER_CCD}that make a candidate"),
     Figure("of these, score above 0.5", f"{_PER_CCD}of these with a score above 0.5"),

@@ -40,7 +40,7 @@ def measured(night: SkyNight, false: int = 5, width: float = 1.0, rank: int = 1)
     n = len(night.ccds)
     pull = RNG.normal(0.0, width, 600)
     difference = Collected(
-        quality=[{"kernel_chi2": 1.01}] * 2 * n,
+        quality=[{"kernel_chi2": 1.01, "noise_peaks": 0.9}] * 2 * n,
         false=[false] * 2 * n,
         unflagged=[0] * 2 * n,
         used=[0] * 2 * n,
@@ -96,6 +96,7 @@ def test_nights_are_pooled_until_a_figure_is_known():
     assert float(lines[width]["typical"]) == pytest.approx(0.02, abs=0.02)
     assert lines[width]["worst night"] == ""  # each night alone has too few
     assert lines["CCDs with a difference (of)"]["typical"] == "16 (16)"
+    assert lines["peaks of noise among them to expect; half of them without a flag"]["typical"] == "1.8"
     assert lines["raw to catalogue, CPU s per CCD (limit of the easy sky)"]["typical"] == "4.25"
     assert lines["difference, CPU s per CCD (limit of the easy sky)"]["typical"] == "**7**"
     assert "8 of 8 nights of 2 CCDs, commit abc1234" in text
