@@ -6,12 +6,12 @@ pooled over bands and sharpness; it is Markdown, with ``--json`` all rows of all
 objects is ``not measured``; a missed goal is bold; a failed night counts as one whose CCDs have no products. With
 ``--by band`` or ``--by sharpness`` the columns pool the skies with the same goals instead. With ``--keep`` an
 interrupted run goes on where it ended, and the same command prints the table again, with ``--processes 0`` that of the
-nights that are saved so far.
+nights that are saved so far. ``--galsim g i --galsim-skies typical hard`` adds nights whose sources GalSim draws.
 
 A rank of 9999 means that the kilonova is not among the candidates. A kilonova on masked pixels of every search exposure
-has no rank; its night is named. The worst night is the worst of those nights that
-alone have enough objects. Crowded fields have their own goals (:mod:`bench.sky_goals`). Times are CPU seconds, which a
-busy machine makes longer; their limits are those of the easy sky.
+has no rank; its night is named. The worst night is the worst of those nights that alone have enough objects. Crowded
+fields have their own goals (:mod:`bench.sky_goals`). Times are CPU seconds, which a busy machine makes longer; their
+limits are those of the easy sky.
 """
 
 import argparse
@@ -24,6 +24,7 @@ from pathlib import Path
 
 from bench.report import Row, at_least, cells, machine, print_report
 from bench.sky_candidates import UNSEARCHABLE
+from bench.sky_difference import EXPECTED_OF_NOISE
 from bench.sky_goals import goals_of
 from bench.sky_matrix import BANDS, FAMILIES, SHARPNESS, SKIES, MeasuredNight, matrix, measured_nights, title_of
 from bench.sky_night import SEED, SkyNight
@@ -80,6 +81,7 @@ FIGURES = (
     Figure("colour trend, mmag per mag of g - i", "trend with colour, per mag of g - i"),
     Figure("residual of stars of 16 to 18 mag over its stated error", "the same over its stated error"),
     Figure("false detections per CCD", f"{_PER_CCD}all"),
+    Figure("peaks of noise among them to expect; half of them without a flag", EXPECTED_OF_NOISE),
     Figure("without a flag", f"{_PER_CCD}without a flag"),
     Figure("making a candidate", f"{_PER_CCD}that make a candidate"),
     Figure("of these, score above 0.5", f"{_PER_CCD}of these with a score above 0.5"),
@@ -124,7 +126,8 @@ def columns_of(nights: Sequence[MeasuredNight], by: str) -> dict[str, list[Measu
     same = [item for item in own if item.night.sky not in ("easy", "crowded")]
     if by == "sky":
         found = {sky: [item for item in own if item.night.sky == sky] for sky in SKIES}
-        found |= {"all but crowded": same if len({item.night.sky for item in same}) > 1 else [], "GalSim": drawn}
+        found |= {"all but crowded": same if len({item.night.sky for item in same}) > 1 else []}
+        found |= {f"GalSim, {sky}": [item for item in drawn if item.night.sky == sky] for sky in SKIES}
     elif by == "band":
         found = {band: [item for item in same if item.night.band == band] for band in BANDS}
     else:
@@ -230,6 +233,7 @@ def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--bands", nargs="+", choices=BANDS, default=list("griz"), help="bands")
     parser.add_argument("--sharpness", choices=SHARPNESS, default="both", help="search against templates")
     parser.add_argument("--galsim", nargs="+", choices=BANDS, default=[], help="bands of nights that GalSim draws")
+    parser.add_argument("--galsim-skies", nargs="+", choices=SKIES, default=["typical"], help="skies of these nights")
     parser.add_argument("--seed", type=int, default=SEED, help="seed to which every night adds its number")
     parser.add_argument("--nights", type=int, default=1, help="nights of each combination")
     parser.add_argument("--processes", type=int, default=1, help="nights at a time; 0: only saved ones")
@@ -246,7 +250,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.galsim:
         from bench.hard_sky import GalsimNight
 
-        drawn = matrix(["typical"], options.galsim, "usual", ccds, options.seed)
+        drawn = matrix(options.galsim_skies, options.galsim, "usual", ccds, options.seed, options.nights)
         nights += [GalsimNight(*astuple(night)) for night in drawn]
     with tempfile.TemporaryDirectory(prefix="gw-workflow-bench-") as folder:
         found, complete = measure(nights, options.keep or Path(folder), options.processes)

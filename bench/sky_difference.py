@@ -45,6 +45,9 @@ KINDS = (
 )
 """Where false detections are, each at the first place that holds."""
 
+EXPECTED_OF_NOISE = "false detections per CCD, peaks of noise of both signs to expect"
+"""Name of the row of what no process can avoid at a threshold of five sigma; half of it is without a flag."""
+
 
 @dataclass
 class Collected:
@@ -276,6 +279,9 @@ def rows_of(collected: Collected, label: str, seeds: Sequence[int], goals: Goals
     rows = [at_least(f"{label}: CCDs with a difference", n, "", collected.wanted, n=collected.wanted, seeds=seeds)]
     for (name, number), goal in zip(_false(collected, scores).items(), goals.false, strict=True):
         rows.append(off(f"false detections per CCD, {name}", rate_of(number, n, goal), goal, n))
+    peaks = [2.0 * q["noise_peaks"] for q in collected.quality if "noise_peaks" in q]
+    name, expected = f"{label}: {EXPECTED_OF_NOISE}", float(np.mean(peaks)) if peaks else None
+    rows.append(Row(name, expected, "", n=len(peaks), seeds=tuple(seeds)))
     for name, number in zip(KINDS, np.sum([np.zeros(len(KINDS)), *collected.kinds], axis=0), strict=True):
         of_all = f"{label}: false detections per CCD, that make a candidate: {name}"
         rows.append(Row(of_all, float(number) / n if n else None, "", n=n, seeds=tuple(seeds)))

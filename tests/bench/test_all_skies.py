@@ -6,7 +6,7 @@ import os
 import pickle
 import signal
 from collections import Counter
-from dataclasses import asdict, fields
+from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +40,7 @@ def measured(night: SkyNight, false: int = 5, width: float = 1.0, rank: int = 1)
     n = len(night.ccds)
     pull = RNG.normal(0.0, width, 600)
     difference = Collected(
-        quality=[{"kernel_chi2": 1.01}] * 2 * n,
+        quality=[{"kernel_chi2": 1.01, "noise_peaks": 0.9}] * 2 * n,
         false=[false] * 2 * n,
         unflagged=[0] * 2 * n,
         used=[0] * 2 * n,
@@ -96,6 +96,7 @@ def test_nights_are_pooled_until_a_figure_is_known():
     assert float(lines[width]["typical"]) == pytest.approx(0.02, abs=0.02)
     assert lines[width]["worst night"] == ""  # each night alone has too few
     assert lines["CCDs with a difference (of)"]["typical"] == "16 (16)"
+    assert lines["peaks of noise among them to expect; half of them without a flag"]["typical"] == "1.8"
     assert lines["raw to catalogue, CPU s per CCD (limit of the easy sky)"]["typical"] == "4.25"
     assert lines["difference, CPU s per CCD (limit of the easy sky)"]["typical"] == "**7**"
     assert "8 of 8 nights of 2 CCDs, commit abc1234" in text
@@ -135,6 +136,20 @@ def test_a_night_whose_kilonova_is_masked_is_named():
     lines, text = lines_of([hidden, *(measured(night, rank=2) for night in NIGHTS[1:4])])
     assert lines["kilonovae under masks of every search exposure (no rank)"]["typical"] == "1"
     assert f"not searchable, under masks of every search exposure: {title_of(NIGHTS[0])}." in text
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnNight(SkyNight):
+    """A night that something else draws."""
+
+
+def test_nights_that_galsim_draws_have_columns_and_goals_of_their_sky():
+    drawn = [DrawnNight(*astuple(night)) for night in NIGHTS]
+    nights = [*(measured(night) for night in NIGHTS), *(measured(night, false=9) for night in drawn)]
+    lines, _ = lines_of(nights)
+    false = lines["false detections per CCD"]
+    assert [false[name] for name in ("typical", "crowded")] == ["5", "5"]
+    assert [false[f"GalSim, {name}"] for name in ("typical", "crowded")] == ["**9**", "9"]
 
 
 def test_columns_over_skies_leave_crowded_fields_out():

@@ -33,7 +33,7 @@ SOURCES = {
             "hard": "hard sky",
             "crowded": "crowded sky",
             "bright": "bright sky",
-            "GalSim": "sky drawn by GalSim",
+            "GalSim, typical": "sky drawn by GalSim",
         }.items()
     },
     "`make demo`": [("bench.demo", ("wall time with installation (make demo, seed 1)",), 1)],
