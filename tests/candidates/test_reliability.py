@@ -54,11 +54,11 @@ def test_the_score_alone_does_not_know_how_many_are_bogus():
 
 def test_faint_sources_are_compared_with_faint_fakes():
     rng = np.random.default_rng(4)
-    faint, bright = rng.uniform(0.2, 1.0, 400), rng.uniform(0.95, 1.0, 400)
+    faint, bright = rng.uniform(0.2, 1.0, 8000), rng.uniform(0.95, 1.0, 400)
     ours = pa.concat_tables([table(faint, FAINT), table(np.append(bright, [0.5, 0.5, 0.5]), BRIGHT)])
     theirs = pa.concat_tables([fakes(rng.uniform(0.2, 1.0, 1000), FAINT), fakes(rng.uniform(0.95, 1.0, 1000), BRIGHT)])
     chance = probability_real(ours, theirs)
-    assert chance[:400][faint < 0.5].mean() > 0.9, "a faint real source has such a score"
+    assert chance[:8000][faint < 0.5].mean() > 0.9, "a faint real source has such a score"
     assert (chance[-3:] < 0.7).all(), (
         "one bright fake in a hundred has one below 0.955, and there are as many detections"
     )
@@ -73,6 +73,22 @@ def test_few_fakes_say_nothing_and_few_detections_little():
     assert probability_real(table(score, BRIGHT), rejected) == pytest.approx(score, abs=1e-6)
     one = probability_real(table([0.99], BRIGHT), fakes(real_scores(rng, 1000), BRIGHT))
     assert one[0] > 0.98
+
+
+def test_of_the_highest_scores_the_lower_ones_are_less_probable():
+    """Six in ten fainter fakes have scores above 0.7: two detections of 0.77 and 0.98 are not both certain."""
+    rng = np.random.default_rng(6)
+    theirs = fakes(rng.uniform(0.55, 1.0, 1000), FAINT)
+    assert probability_real(table([0.77, 0.98], FAINT), theirs) == pytest.approx([0.77, 0.98], abs=1e-6)
+
+
+def test_a_handful_of_detections_moves_a_probability_by_less_than_the_score_errs():
+    """Four of a score that one fake in a hundred has say little; four hundred say that most are bogus."""
+    rng = np.random.default_rng(7)
+    theirs, high = fakes(real_scores(rng, 1000), BRIGHT), np.full(10, 0.99)
+    chance = [probability_real(table(np.append(high, np.full(n, 0.6)), BRIGHT), theirs)[-1] for n in (4, 400)]
+    assert chance[0] == pytest.approx(0.6, abs=0.09)
+    assert chance[1] < 0.1
 
 
 def test_unknown_scores_and_empty_nights():
