@@ -15,6 +15,7 @@ from scipy.ndimage import binary_erosion, distance_transform_edt, label
 
 from imaging.difference.kernel import MatchingKernel
 from imaging.image import FloatImage
+from imaging.numerics.blocks import reduce_blocks
 from imaging.numerics.convolution import convolve
 from imaging.psf.model import PsfModel
 from imaging.templates.stack import StackMakeup
@@ -169,9 +170,7 @@ def missing_input_error(makeup: StackMakeup, weight: FloatImage, radius: int) ->
     """
     peaks = makeup.psf_stamps[:, makeup.psf_stamps.shape[1] // 2, makeup.psf_stamps.shape[2] // 2]
     difference = OTHER_DIFFERENCES + float(np.max(np.abs(peaks / np.sum(makeup.mean_shares * peaks) - 1.0)))
-    ny, nx = weight.shape
-    across = np.maximum.reduceat(weight, np.arange(0, nx, makeup.block), axis=1)
-    usual = np.maximum.reduceat(across, np.arange(0, ny, makeup.block), axis=0)
+    usual = reduce_blocks(np.maximum, weight, makeup.block)
     return _deficit(weight, usual, makeup.block, radius, np.float32(difference))
 
 

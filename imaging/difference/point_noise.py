@@ -12,11 +12,13 @@ from imaging.difference.filter import FilteredDifference
 from imaging.difference.noise import TileNoise
 from imaging.difference.tiles import Tiling
 from imaging.image import FloatImage
+from imaging.numerics.blocks import block_cells
 
 FloatArray = NDArray[np.float64]
 
-BLOCK = 16
-"""Side of the blocks in which the ratio is constant, pixels: about the width of a PSF."""
+BLOCK, STEP = 16, 4
+"""Side of the blocks in which the ratio is constant, about the width of a PSF, and distance of their pixels that count,
+pixels."""
 
 LARGEST_RATIO = 2.0
 """Largest increase of a variance. None decreases: in halos of bright stars unknown light would become significant."""
@@ -56,12 +58,7 @@ def _variance(weight: FloatImage) -> FloatImage:
 
 
 def _block_means(values: FloatImage) -> FloatArray:
-    """Return the means of every fourth pixel of blocks, without bad ones; zero where all are bad."""
-    ny, nx = values.shape
-    rows, columns = -(-ny // BLOCK), -(-nx // BLOCK)
-    padded = np.full((rows * BLOCK, columns * BLOCK), np.nan)
-    padded[:ny, :nx] = values
-    cells = padded.reshape(rows, BLOCK, columns, BLOCK)[:, ::4, :, ::4]
+    """Return the means of some pixels of blocks, without bad ones; zero where all are bad."""
+    cells = block_cells(values[::STEP, ::STEP], BLOCK // STEP, BLOCK // STEP)
     good = np.isfinite(cells)
-    counts = good.sum(axis=(1, 3))
-    return np.asarray(np.where(good, cells, 0.0).sum(axis=(1, 3)) / np.maximum(counts, 1))
+    return np.asarray(np.where(good, cells, 0.0).sum(axis=-1, dtype=float) / np.maximum(good.sum(axis=-1), 1))

@@ -14,6 +14,7 @@ from scipy.ndimage import binary_propagation
 from imaging.bits import NOT_SKY, MaskBit
 from imaging.detector.ccds import Ccd
 from imaging.masks.settings import BleedSettings
+from imaging.numerics.blocks import block_cells
 from imaging.numerics.runs import Runs, find_runs
 
 FloatImage = NDArray[np.float32]
@@ -226,7 +227,7 @@ def _cells(science: FloatImage, mask: MaskImage) -> NDArray[np.float64]:
     ny, nx = science.shape[0] // CELL[0], science.shape[1] // CELL[1]
     bad = (mask & np.int16(MaskBit.BPM | MaskBit.BADAMP | MaskBit.EDGE)) != 0
     values = np.where(bad, np.nan, science)[: ny * CELL[0], : nx * CELL[1]]
-    blocks = values.reshape(ny, CELL[0], nx, CELL[1]).swapaxes(1, 2).reshape(ny, nx, -1)
+    blocks = block_cells(values, *CELL)
     known = np.isfinite(blocks).any(axis=2)
     result = np.full((ny, nx), np.nan)
     result[known] = np.nanmedian(blocks[known], axis=1)

@@ -18,6 +18,7 @@ from imaging.image import RawCcd
 from imaging.masters.adu_frames import adu_frame
 from imaging.masters.combine import combine_frames
 from imaging.masters.settings import MasterSettings
+from imaging.numerics.blocks import block_cells
 
 FloatImage = NDArray[np.float32]
 
@@ -176,9 +177,7 @@ def outlying_frames(frames: Mapping[int, FloatImage], limit: float) -> dict[int,
 def _block_medians(frame: FloatImage) -> NDArray[np.float32]:
     """Return the medians of every fourth pixel of blocks of 64 x 64."""
     sample = frame[: frame.shape[0] // 64 * 64 : 4, : frame.shape[1] // 64 * 64 : 4]
-    rows, columns = sample.shape[0] // 16, sample.shape[1] // 16
-    blocks = sample.reshape(rows, 16, columns, 16).swapaxes(1, 2).reshape(rows, columns, 256)
-    return np.median(blocks, axis=2)
+    return np.median(block_cells(sample, 16, 16), axis=2)
 
 
 def relative_levels(levels: Mapping[int, Mapping[int, float]]) -> dict[int, float]:

@@ -15,6 +15,7 @@ from scipy.optimize import minimize
 
 from imaging.astrometry.fit import pixel_polynomial
 from imaging.errors import CcdError
+from imaging.numerics.blocks import block_cells
 from imaging.numerics.robust import clipped
 
 FloatArray = NDArray[np.float64]
@@ -135,7 +136,7 @@ def _agreement(places: FloatArray, values: FloatArray, centre: tuple[float, floa
 def _excess(flat: NDArray[np.float32]) -> tuple[FloatArray, NDArray[np.bool_]]:
     """Return the binned relative excess of a flat over its surroundings, and which bins are used."""
     ny, nx = flat.shape[0] // BIN, flat.shape[1] // BIN
-    cells = flat[: ny * BIN, : nx * BIN].reshape(ny, BIN, nx, BIN).swapaxes(1, 2).reshape(ny, nx, BIN * BIN)
+    cells = block_cells(flat[: ny * BIN, : nx * BIN], BIN, BIN)
     with np.errstate(invalid="ignore", divide="ignore"):
         good = np.abs(cells / np.nanmedian(cells, axis=2, keepdims=True) - 1.0) < DEFECT
         image = np.log(np.sum(cells, axis=2, where=good) / good.sum(axis=2), dtype=np.float64)

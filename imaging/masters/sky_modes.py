@@ -14,6 +14,7 @@ from scipy.ndimage import distance_transform_edt
 from imaging.bits import NOT_SKY
 from imaging.errors import InputError
 from imaging.masters.settings import SkyModeSettings
+from imaging.numerics.blocks import block_cells
 from imaging.numerics.robust import clipped, mad_sigma
 from imaging.sky.mini_sky import MiniSky
 from imaging.sky.modes import SkyModes
@@ -140,7 +141,7 @@ def bin_sky(science: NDArray[np.float32], mask: NDArray[np.int16], side: int) ->
     """Return medians of the sky pixels of blocks: (ny / side, nx / side); NaN if less than half are sky."""
     ny, nx = science.shape
     values = np.where((mask & int(NOT_SKY)) == 0, science, np.float32(np.nan))
-    blocks = values.reshape(ny // side, side, nx // side, side).transpose(0, 2, 1, 3).reshape(-1, side * side)
+    blocks = block_cells(values, side, side).reshape(-1, side * side)
     enough = np.isfinite(blocks).sum(axis=1) * 2 >= side * side
     binned = np.full(len(blocks), np.nan, dtype=np.float32)
     binned[enough] = np.nanmedian(blocks[enough], axis=1)

@@ -15,6 +15,7 @@ from scipy.sparse import coo_array, diags_array, eye_array, kron
 from scipy.sparse.linalg import spsolve
 
 from imaging.image import FloatImage
+from imaging.numerics.blocks import block_cells
 
 FloatArray = NDArray[np.float64]
 
@@ -104,11 +105,7 @@ def _squared_steps(rows: int, columns: int) -> coo_array:
 def _blocks(values: FloatImage, known: NDArray[np.bool_]) -> FloatArray:
     """Return the medians of blocks; NaN where too few pixels are known."""
     side = BLOCK // EVERY
-    rows, columns = (-(-n // side) for n in values.shape)
-    padded = np.full((rows * side, columns * side), np.nan, np.float32)
-    padded[: values.shape[0], : values.shape[1]] = np.where(known, values, np.nan)
-    cells = padded.reshape(rows, side, columns, side).transpose(0, 2, 1, 3).reshape(rows, columns, -1)
-    cells = np.sort(cells, axis=-1)  # NaN at the end
+    cells = np.sort(block_cells(np.where(known, values, np.float32(np.nan)), side, side), axis=-1)  # NaN at the end
     counts = np.isfinite(cells).sum(axis=-1)
     median = np.take_along_axis(cells, np.maximum(counts - 1, 0)[..., None] // 2, axis=-1)[..., 0]
     return np.where(counts >= LEAST_SHARE * side**2, median, np.nan).astype(float)

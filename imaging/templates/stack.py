@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from imaging.difference.ghost_model import Ghost
 from imaging.errors import NoWorkError
-from imaging.image import CalibratedImage, CcdImage, FloatImage, no_error
+from imaging.image import CalibratedImage, CcdImage, no_error
+from imaging.numerics.blocks import reduce_blocks
 from imaging.numerics.source_field import node_places
 from imaging.photometry.transparency import at_places
 from imaging.psf.model import PsfModel
@@ -270,7 +271,8 @@ def _transparency_error(
 
 
 def _makeup(planes: Sequence[Resampled], scales: FloatArray, stamps: FloatArray) -> StackMakeup:
-    blocks = np.stack([_block_sums(p.weight, BLOCK) / s**2 for p, s in zip(planes, scales, strict=True)], axis=2)
+    sums = (reduce_blocks(np.add, plane.weight, BLOCK).astype(float) for plane in planes)
+    blocks = np.stack([part / scale**2 for part, scale in zip(sums, scales, strict=True)], axis=2)
     mean = blocks.sum(axis=(0, 1)) / blocks.sum()
     total = blocks.sum(axis=2, keepdims=True)
     shares = np.where(total > 0, blocks / np.where(total > 0, total, 1.0), mean)
@@ -342,12 +344,6 @@ def _stack_correlation(planes: Sequence[Resampled], makeup: StackMakeup, tile: i
                 lags = plane.correlation[row, column]
                 correlation[row, column, : len(lags), : len(lags)] += share * lags / lags[0, 0]
     return correlation.astype(np.float32)
-
-
-def _block_sums(weight: FloatImage, block: int) -> FloatArray:
-    ny, nx = weight.shape
-    across = np.add.reduceat(weight, np.arange(0, nx, block), axis=1)
-    return np.add.reduceat(across, np.arange(0, ny, block), axis=0).astype(float)
 
 
 def _stack_psf(search: CalibratedImage, templates: Sequence[CalibratedImage], fractions: FloatArray) -> PsfModel:
