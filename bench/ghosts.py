@@ -26,8 +26,6 @@ from imaging.difference.settings import SearchSettings
 from imaging.exposure import exposure_from_header
 from imaging.identity import ExposureId
 from imaging.io.ghosts import read_ghosts
-from imaging.io.tables import read_table
-from imaging.io.truth import source_truth_path
 from imaging.simulation.exposures import FOCAL_PLANE_RADIUS_PIXELS
 from imaging.simulation.ghosts import (
     CHIEF_RAY_SLOPE,
@@ -39,7 +37,8 @@ from imaging.simulation.ghosts import (
     ghost_radius_pixels,
 )
 from imaging.simulation.optical_psf import OBSCURATION
-from imaging.tables import column
+from imaging.simulation.scene import Painter, SceneSources
+from imaging.simulation.truth import read_exposure_truth, read_sky, true_geometry
 from tasks.calibration_files import master_path
 from tasks.choose_templates import summaries_of
 from tasks.difference import bright_stars, difference_job, read_calibrated, reference_around
@@ -87,6 +86,18 @@ def family_rows(model: GhostModel, band: str) -> list[Row]:
     return rows
 
 
+def drawn_stars(root: Path, expnum: int, ccd: int) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return positions (pixels of a CCD) and fluxes of all bright stars of the field, as they were drawn."""
+    exposure, settings = read_exposure_truth(root, expnum), ghost_settings(read_exposure_truth(root, expnum).band)
+    stars = read_sky(root).stars
+    mag = stars.magnitude(exposure.band, exposure.mjd_mid)
+    kind, colour = np.zeros(len(mag), np.int64), stars.mags["g"] - stars.mags["i"]
+    sources = SceneSources(stars.source_id, kind, *stars.at_epoch(exposure.mjd_mid), mag, colour)
+    painter = Painter(exposure, ccd, true_geometry(settings, exposure, ccd), settings.effects)
+    x, y, flux, _ = painter.place(sources.take(np.flatnonzero(mag < FAINTEST_MAG)))
+    return x, y, flux
+
+
 def compare(night: PlainNight, who: ExposureId, ccd: int, model: GhostModel, found: Compared) -> None:
     """Take the ghosts out of a CCD and compare them with the drawn ones."""
     known = summaries_of([who], night.site)
@@ -97,9 +108,7 @@ def compare(night: PlainNight, who: ExposureId, ccd: int, model: GhostModel, fou
     before = time.process_time()
     left = without_ghosts(image, stars, model)
     found.cpu_s.append(time.process_time() - before)
-    truth = read_table(source_truth_path(night.site.root, who.expnum, ccd))
-    bright = (column(truth, "kind") == "star") & (column(truth, "mag") < FAINTEST_MAG)
-    x, y, flux = (column(truth, name)[bright] for name in ("x", "y", "flux_electrons"))
+    x, y, flux = drawn_stars(night.site.root, who.expnum, ccd)
     drawn = np.zeros(image.pixels.shape, np.float32)
     add_ghosts(drawn, ccd, x, y, flux)
     seen = (drawn > SEEN_ELECTRONS) & (image.pixels.weight > 0)

@@ -1,6 +1,8 @@
 """Build the model of the ghosts of bright stars of a band from the final images of many exposures."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,13 +11,16 @@ import pyarrow as pa
 from blocks.site import Site
 from imaging.astrometry.reference import reference_at_epoch
 from imaging.astrometry.settings import AstrometrySettings
+from imaging.bits import MaskBit
 from imaging.detector.ccds import NX, NY
 from imaging.difference.ghost_model import GhostModel
 from imaging.errors import InputError
 from imaging.identity import ExposureId
+from imaging.image import CcdImage
 from imaging.io.ghosts import write_ghosts
 from imaging.io.images import read_header, read_planes
 from imaging.io.reference import partitions_in_cone, read_reference_cone
+from imaging.masters.ghost_levels import SeenGhost, fitted_ghosts, with_rims
 from imaging.masters.ghosts import StarBins, fields_on_ccd, fit_families
 from imaging.masters.settings import GhostSettings
 from imaging.masters.sky_modes import bin_sky
@@ -75,23 +80,53 @@ def ghosts_job(
 def fit_ghosts(job: StepJob) -> StepResult:
     """Bin the images around bright stars, fit the families of their ghosts and write the model."""
     settings, times, band = job.settings_as(GhostSettings), StepTimes(), job.parameters["band"]
-    fields: list[StarBins] = []
-    with times.step("bin"):
-        for expnum in sorted(job.parameters["exposures"]):
-            fields += _fields(job, expnum, settings)
-    with times.step("fit"):
-        families = fit_families(fields, settings)
+    images = [image for expnum in sorted(job.parameters["exposures"]) for image in _images(job, expnum, settings)]
     path = master_path(job.site, job.parameters["epoch"], "ghosts", 0, band)
-    write_ghosts(path, GhostModel(name=path.name, band=band, families=families))
+    with times.step("bin"):
+        fields = [found for image in images for found in image.fields(settings)]
+    with times.step("fit"):
+        model = GhostModel(name=path.name, band=band, families=fit_families(fields, settings))
+    with times.step("rims"):
+        model = with_rims(model, [image.ghosts(model) for image in images])
+    families = model.families
+    write_ghosts(path, model)
     quality = {"n_families": float(len(families)), "n_stars": float(len({field.star for field in fields}))}
     for number, family in enumerate(families):
         quality |= {f"{name}_{number}": value for name, value in family.model_dump().items()}
     return job.result({"ghosts": path}, quality=quality, cpu_s=times.cpu_s)
 
 
-def _fields(job: StepJob, expnum: str, settings: GhostSettings) -> list[StarBins]:
-    """Return the surroundings of the bright stars of an exposure."""
-    about, fields = job.parameters["exposures"][expnum], []
+@dataclass(frozen=True, eq=False)
+class _Image:
+    """A final image with the numbers, positions and fluxes of the bright stars on and beside it."""
+
+    path: Path
+    wcs: TpvWcs
+    stars: list[tuple[int, float, float, float]]
+
+    @property
+    def axis(self) -> tuple[float, float]:
+        """Place of the optical axis, pixels."""
+        return self.wcs.crpix[0] - 1.0, self.wcs.crpix[1] - 1.0
+
+    def fields(self, settings: GhostSettings) -> list[StarBins]:
+        """Return the surroundings of the stars; those in halos of bright stars belong to them."""
+        planes, _ = read_planes(self.path, ["SCI", "MSK"])
+        binned = bin_sky(planes["SCI"], planes["MSK"] & ~np.int16(MaskBit.STAR), settings.bin_pixels)
+        scale = float(np.sqrt(self.wcs.pixel_area_arcsec2(NX / 2, NY / 2)))
+        limits = settings.nearest_arcsec / scale, settings.largest_pixels
+        return fields_on_ccd(binned, settings.bin_pixels, self.stars, self.axis, limits)
+
+    def ghosts(self, model: GhostModel) -> list[SeenGhost]:
+        """Return the ghosts that are seen."""
+        planes, header = read_planes(self.path, ["SCI", "MSK", "WGT"])
+        pixels = CcdImage(planes["SCI"], planes["MSK"], planes["WGT"], header)
+        return fitted_ghosts(pixels, [star[1:] for star in self.stars], self.axis, model)
+
+
+def _images(job: StepJob, expnum: str, settings: GhostSettings) -> list[_Image]:
+    """Return the images of an exposure that have bright stars on or beside them."""
+    about, images = job.parameters["exposures"][expnum], []
     ra, dec = about["pointing"]
     reference = read_reference_cone(job.site.reference / "gaia", ra, dec, FIELD_DEG)
     bright = reference.filter(pa.array(column(reference, "phot_g_mean_mag") < settings.faintest_mag))
@@ -103,16 +138,7 @@ def _fields(job: StepJob, expnum: str, settings: GhostSettings) -> list[StarBins
         x, y = wcs.sky_to_pixel(stars.ra, stars.dec)
         reach = settings.largest_pixels
         near = np.flatnonzero((x > -reach) & (y > -reach) & (x < NX + reach) & (y < NY + reach))
-        if near.size == 0:
-            continue
-        planes, _ = read_planes(path, ["SCI", "MSK"])
-        scale = float(np.sqrt(wcs.pixel_area_arcsec2(NX / 2, NY / 2)))
         flux = 10 ** (0.4 * (zeropoint_mag - stars.g_mag))
-        fields += fields_on_ccd(
-            bin_sky(planes["SCI"], planes["MSK"], settings.bin_pixels),
-            settings.bin_pixels,
-            [(numbers[k], float(x[k]), float(y[k]), float(flux[k])) for k in near],
-            (wcs.crpix[0] - 1.0, wcs.crpix[1] - 1.0),
-            (settings.nearest_arcsec / scale, settings.largest_pixels),
-        )
-    return fields
+        if near.size:
+            images.append(_Image(path, wcs, [(numbers[k], float(x[k]), float(y[k]), float(flux[k])) for k in near]))
+    return images

@@ -1,9 +1,10 @@
 """Subtract the ghosts of bright stars from an image: what a calibration predicts, fitted to their rims.
 
 The radii, displacements and levels of a calibration are the start. At the rims of the donut and of its hole the light
-falls by the level within some pixels, on whatever else is there: pieces of a rim, each with a straight line for the
-rest, give level, centre, radii and width of the edges by robust least squares. What is fitted and significant is
-subtracted and adds its photons to the noise; its errors, and ghosts that are only predicted, stay for the difference.
+falls by the level within some pixels, on whatever else is there: pieces of a rim, each with smooth light for the
+rest, give level, centre, radii and width of the edges by robust least squares. The brightest ghost of a star tells its
+light, with which the others start. What is known well is subtracted and adds its photons to the noise; its errors, and
+ghosts that are only predicted, stay for the difference.
 """
 
 from collections.abc import Sequence
@@ -48,8 +49,12 @@ SMALLEST_RIM = 60.0
 FEWEST_PIXELS, FEWEST_BINS = 5, 0.6
 """Fewest pixels of a bin across a rim; smallest share of the bins of a piece that have them."""
 
-PLACE_ERROR, EDGE, EDGE_ERROR, LEVEL_ERROR = 4.0, 5.0, 4.0, 0.4
-"""Errors of the predicted radii and centre, pixels; width of the edges and its error; relative error of the level."""
+EDGE, EDGE_ERROR, LEVEL_ERROR = 5.0, 4.0, 0.4
+"""Width of the edges and its error, pixels; least relative error of a level that no other ghost of the star tells."""
+
+HALO_POWERS = (0.0, 2.0, 4.0)
+"""Powers of one over the radius that describe other light across a rim: halos of stars fall with a power of two to
+three."""
 
 MEDIAN = 1.2533
 """Error of a median in units of that of a mean."""
@@ -94,16 +99,15 @@ def without_ghosts(image: CalibratedImage, stars: BrightStars, model: GhostModel
     axis = (image.wcs.crpix[0] - 1.0, image.wcs.crpix[1] - 1.0)
     places = zip(stars.x.tolist(), stars.y.tolist(), flux.tolist(), strict=True)
     ghosts = predict_ghosts(model, places, axis, pixels.shape, FAINTEST_SIGMA * per_level)
-    bright = [ghost for ghost in ghosts if ghost.level > FITTED_SIGMA * per_level]
-    if not bright:
-        return replace(image, ghosts=tuple(ghosts))
-    fitted = _fit_all(pixels, bright, sigma)
+    if not ghosts:
+        return image
+    fitted = fit_ghosts(pixels, ghosts, sigma, FITTED_SIGMA * per_level)
     seen = [ghost for ghost in fitted if ghost.subtracted]
     light = np.zeros(pixels.shape, np.float32)
     for ghost in seen:
         ghost.add_light(light)
     left = _subtract(image, light) if seen else image
-    return replace(left, ghosts=(*fitted, *ghosts[len(bright) :]))
+    return replace(left, ghosts=tuple(fitted))
 
 
 def _subtract(image: CalibratedImage, light: FloatImage) -> CalibratedImage:
@@ -117,24 +121,45 @@ def _subtract(image: CalibratedImage, light: FloatImage) -> CalibratedImage:
     return replace(image, pixels=left, resampling_inputs=inputs)
 
 
-def _fit_all(pixels: CcdImage, ghosts: Sequence[Ghost], sigma: float) -> list[Ghost]:
-    """Fit one ghost after the other, the brightest first, on the image without all others."""
+def fit_ghosts(pixels: CcdImage, ghosts: Sequence[Ghost], sigma: float, least: float) -> list[Ghost]:
+    """Fit one predicted ghost after the other on the image without all others.
+
+    Parameters
+    ----------
+    pixels
+        Image; unchanged.
+    ghosts
+        What :func:`predict_ghosts` returns, the brightest first.
+    sigma
+        Noise of a pixel, electrons.
+    least
+        Predicted level from which rims are fitted; what is fainter has the light that other ghosts of its star tell.
+    """
     bad = ((pixels.mask & np.int16(int(NOT_SEARCHED | MaskBit.STREAK))) != 0) | (pixels.weight == 0)
     left = pixels.science.copy()
     for ghost in ghosts:
         ghost.add_light(left, -1.0)
-    fitted = []
+    fitted: list[Ghost] = []
+    known: dict[int, tuple[float, float]] = {}
     for ghost in ghosts:
+        told = _told(ghost, known.get(ghost.star, (1.0, np.inf)))
+        if ghost.level < least:
+            fitted.append(replace(told, subtracted=_is_known(told)))
+            continue
         ghost.add_light(left)
-        found = _fit(left, bad, ghost, sigma)
+        found = _fit(left, bad, told, sigma)
         found.add_light(left, -1.0)
         fitted.append(found)
+        if found.subtracted and ghost.star >= 0:
+            error = float(np.hypot(found.level_error / found.level, ghost.ratio_error))
+            if error < known.get(ghost.star, (1.0, np.inf))[1]:
+                known[ghost.star] = found.level / ghost.level, error
     return fitted
 
 
 @dataclass(frozen=True, eq=False)
 class _Rim:
-    """Medians across the pieces of a rim: (pieces, bins) weighted values without a straight line in every piece.
+    """Medians across the pieces of a rim: (pieces, bins) weighted values without smooth light in every piece.
 
     ``sign`` is 1 where the light is inside, -1 at a hole; ``cos`` and ``sin`` (pieces, 1) are directions, ``radius``
     (bins,) distances from the centre.
@@ -145,14 +170,14 @@ class _Rim:
     cos: FloatArray
     sin: FloatArray
     weight: FloatArray
-    lines: tuple[FloatArray, FloatArray]
+    smooth: Sequence[FloatArray]
     value: FloatArray
 
-    def without_lines(self, values: FloatArray) -> FloatArray:
-        """Return weighted values without a straight line in every piece."""
+    def without_smooth(self, values: FloatArray) -> FloatArray:
+        """Return weighted values without smooth light in every piece."""
         left = values * self.weight
-        for line in self.lines:
-            left = left - line * np.sum(left * line, axis=1, keepdims=True)
+        for shape in self.smooth:
+            left = left - shape * np.sum(left * shape, axis=1, keepdims=True)
         return left
 
     def model(self, p: FloatArray) -> tuple[FloatArray, list[FloatArray]]:
@@ -175,38 +200,64 @@ class _Rim:
         return float(np.sqrt(np.mean(np.einsum("ni,ij,nj->n", terms, covariance[np.ix_(chosen, chosen)], terms))))
 
 
+def _told(ghost: Ghost, light: tuple[float, float]) -> Ghost:
+    """Return a ghost with the level by its star's light, in units of the predicted one, and the error of that."""
+    level = light[0] * ghost.level
+    error = level * float(np.hypot(light[1], ghost.ratio_error))
+    return replace(ghost, level=level, level_error=error, is_told=True) if error < ghost.level_error else ghost
+
+
 def _fit(image: FloatImage, bad: BoolImage, ghost: Ghost, sigma: float) -> Ghost:
     """Return the fitted ghost, the predicted one with the measured level, or the predicted one if no rim is seen."""
     sides = ((1.0, ghost.outer_pixels), (-1.0, ghost.inner_pixels))
     rims = [_rim(image, bad, ghost, side, sigma) for side in sides if side[1] > SMALLEST_RIM]
     seen = [rim for rim in rims if rim is not None]
     if not any(rim.sign > 0 for rim in seen):
-        return ghost
+        return replace(ghost, subtracted=_is_known(ghost))
     start = np.array([ghost.level, 0.0, 0.0, ghost.outer_pixels, ghost.inner_pixels, EDGE])
-    prior = np.array([max(LEVEL_ERROR * ghost.level, ghost.level_error), *[PLACE_ERROR] * 4, EDGE_ERROR])
-    fit = _solve(seen, start, prior)
-    level, dx, dy, outer, inner, edge = fit.x.tolist()
+    level_error = ghost.level_error if ghost.is_told else max(LEVEL_ERROR * ghost.level, ghost.level_error)
+    prior = np.array([level_error, *[ghost.outer_error] * 3, ghost.inner_error, EDGE_ERROR])
+    fit, scale = _solve(seen, start, prior), 1.0
     n = sum(int((rim.weight > 0).sum()) for rim in seen)
-    covariance = np.linalg.inv(fit.jac.T @ fit.jac) * max(2.0 * fit.cost / n, 1.0)
+    if (chi2 := 2.0 * fit.cost / n) > 1.0:  # other light than that of sky and halo: trust the rims less
+        fit, scale = _solve(seen, start, prior / np.sqrt(chi2)), chi2
+    level, dx, dy, outer, inner, edge = fit.x.tolist()
+    covariance = np.linalg.inv(fit.jac.T @ fit.jac) * scale
     error = float(np.hypot(np.sqrt(covariance[0, 0]), SHAPE_ERROR * level))
-    places = {rim.sign: rim.error(covariance) for rim in seen}
     if level > LARGEST_LEVEL * ghost.level or error > LARGEST_LEVEL_ERROR * ghost.level:
         return ghost
-    if level < LEAST_SIGNIFICANCE * error or places[1.0] > LARGEST_RIM_ERROR:
-        return replace(ghost, level=level, level_error=error)
-    rims_at = (outer, inner, edge)
-    return Ghost(ghost.x + dx, ghost.y + dy, *rims_at, level, error, places[1.0], places.get(-1.0, PLACE_ERROR), True)
+    places = {rim.sign: rim.error(covariance) for rim in seen}
+    found = replace(ghost, level=level, level_error=error, is_told=True)
+    moved = replace(
+        found,
+        x=ghost.x + dx,
+        y=ghost.y + dy,
+        outer_pixels=outer,
+        inner_pixels=inner,
+        edge_pixels=edge,
+        outer_error=places[1.0],
+        inner_error=places.get(-1.0, ghost.inner_error),
+        subtracted=True,
+    )
+    return moved if _is_known(moved) else found
+
+
+def _is_known(ghost: Ghost) -> bool:
+    """Return whether this image tells level and outer rim of a ghost so well that it is subtracted."""
+    return (
+        ghost.is_told and ghost.level > LEAST_SIGNIFICANCE * ghost.level_error and ghost.outer_error < LARGEST_RIM_ERROR
+    )
 
 
 def _solve(rims: Sequence[_Rim], start: FloatArray, prior: FloatArray) -> OptimizeResult:
     """Fit level, centre, radii and edge to rims, with their predicted values as measurements."""
 
     def residual(p: FloatArray) -> FloatArray:
-        parts = [(rim.without_lines(rim.model(p)[0]) - rim.value).ravel() for rim in rims]
+        parts = [(rim.without_smooth(rim.model(p)[0]) - rim.value).ravel() for rim in rims]
         return np.concatenate([*parts, (p - start) / prior])
 
     def jacobian(p: FloatArray) -> FloatArray:
-        parts = [np.stack([rim.without_lines(d).ravel() for d in rim.model(p)[1]], axis=1) for rim in rims]
+        parts = [np.stack([rim.without_smooth(d).ravel() for d in rim.model(p)[1]], axis=1) for rim in rims]
         return np.concatenate([*parts, np.diag(1.0 / prior)])
 
     low, high = start - 6.0 * prior, start + 6.0 * prior
@@ -245,12 +296,14 @@ def _rim(image: FloatImage, bad: BoolImage, ghost: Ghost, side: tuple[float, flo
         return None
     angle = (np.arange(n_pieces)[:, None] + 0.5) / n_pieces * 2.0 * np.pi - np.pi
     at = (radius - span + 0.5 + np.arange(2 * span)).astype(float)
-    constant = weight / np.maximum(np.sqrt(np.sum(weight**2, axis=1, keepdims=True)), 1e-12)
-    line = weight * (at - radius)
-    line -= constant * np.sum(line * constant, axis=1, keepdims=True)
-    line /= np.maximum(np.sqrt(np.sum(line**2, axis=1, keepdims=True)), 1e-12)
-    rim = _Rim(sign, at, np.cos(angle), np.sin(angle), weight, (constant, line), value)
-    return replace(rim, value=rim.without_lines(value))
+    smooth: list[FloatArray] = []
+    for power in HALO_POWERS:
+        column = weight * (radius / at) ** power
+        for other in smooth:
+            column = column - other * np.sum(column * other, axis=1, keepdims=True)
+        smooth.append(column / np.maximum(np.sqrt(np.sum(column**2, axis=1, keepdims=True)), 1e-12))
+    rim = _Rim(sign, at, np.cos(angle), np.sin(angle), weight, smooth, value)
+    return replace(rim, value=rim.without_smooth(value))
 
 
 @njit(cache=True)

@@ -3,7 +3,8 @@
 Light that the CCD reflects, and then a surface in front of it, arrives as an image of the pupil, out of focus: a donut.
 Its radii are the same everywhere on the focal plane, its displacement from the star is proportional to the star's
 distance from the optical axis, and its surface brightness is a share of the star's light (geometrical optics; Kent
-2013, arXiv:1309.5365). So four numbers describe the ghosts by one surface.
+2013, arXiv:1309.5365). So four numbers describe the ghosts by one surface. All ghosts of a
+star are in proportion to its light, whatever its colour.
 """
 
 from collections.abc import Iterable
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 FloatArray = NDArray[np.float64]
 FloatImage = NDArray[np.floating[Any]]
@@ -41,6 +42,10 @@ class GhostFamily(BaseModel):
     """Surface brightness: share of the light of the star, by its G and the zero point, in each pixel."""
     level_error: float
     """Error of the surface brightness of one ghost: of the fit, and scatter from star to star (colours)."""
+    ratio_error: float = Field(0.4, gt=0, lt=10)
+    """Relative error of the surface brightness where another ghost of the star tells its light."""
+    place_error: float = Field(4.0, gt=0, lt=100)
+    """Error of centre and radii of one ghost, pixels."""
 
     def centre(self, star: tuple[float, float], axis: tuple[float, float]) -> tuple[float, float]:
         """Return x and y of the centre of a star's ghost, in the pixels in which star and optical axis are."""
@@ -91,6 +96,12 @@ class Ghost:
         Error of the place of the rims, pixels.
     subtracted
         Whether the light has been subtracted from the image, so that only the errors are left.
+    star, family
+        Number of its star among those given, and of its family in the model; -1 if not known.
+    ratio_error
+        Relative error of the level where another ghost of the star tells its light.
+    is_told
+        Whether the image tells the level, by this ghost or by others of the star; else it is only predicted.
     """
 
     x: float
@@ -103,6 +114,10 @@ class Ghost:
     outer_error: float = 0.0
     inner_error: float = 0.0
     subtracted: bool = False
+    star: int = -1
+    family: int = -1
+    ratio_error: float = np.inf
+    is_told: bool = False
 
     def add_light(self, light: FloatImage, factor: float = 1.0, first_row: int = 0) -> None:
         """Add the light of the donut to the rows of an image from ``first_row`` on, times a factor, in place."""
@@ -147,13 +162,15 @@ def predict_ghosts(
         Surface brightness below which a ghost is left out, electrons per pixel.
     """
     found = []
-    for (x, y, flux), family in product(stars, model.families):
+    for (star, (x, y, flux)), (number, family) in product(enumerate(stars), enumerate(model.families)):
         if family.level * flux < least:
             continue
         centre, reach = family.centre((x, y), axis), family.outer_pixels + EDGE_PIXELS
         if all(-reach < at < size - 1 + reach for at, size in zip(centre, shape[::-1], strict=True)):
             rims = family.outer_pixels, family.inner_pixels, EDGE_PIXELS
-            found.append(Ghost(*centre, *rims, family.level * flux, family.level_error * flux))
+            light = family.level * flux, family.level_error * flux
+            places = family.place_error, family.place_error
+            found.append(Ghost(*centre, *rims, *light, *places, False, star, number, family.ratio_error))
     return sorted(found, key=lambda ghost: -ghost.level)
 
 

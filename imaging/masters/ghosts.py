@@ -13,6 +13,7 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.interpolate import BSpline
 from scipy.optimize import least_squares
 
 from imaging.difference.ghost_model import GhostFamily
@@ -23,17 +24,25 @@ from imaging.numerics.robust import mad_sigma
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-WINGS = (-1.0, -2.0)
-"""Powers of the radius that describe the stars' own wings."""
+WING_STEP = 1.5
+"""Ratio of neighbouring knots of a star's own profile, a cubic spline of the logarithm of the radius over its square:
+smooth, unlike a rim."""
 
-WING_PIXELS = 100.0
-"""Radius at which a wing is one."""
+ZONES = (1.0, 0.25, 0.0)
+"""Radii that bound the zones around a star, in units of the largest distance. A zone has a plane and a profile of its
+own, and loses the bins that are as near to another star: small donuts are seen where stars are many."""
+
+FEWEST_BINS = 40
+"""Fewest bins of a zone around a star."""
 
 OTHER_LIGHT = 0.05
 """Largest light of other stars near a bin, in units of that of the star to which it counts."""
 
 UNKNOWN_LEVEL = 2e-10
 """Share of a star's light per pixel that the model does not know: what the sky has taken, ghosts that are no donuts."""
+
+UNKNOWN_SHARE = 0.01
+"""Share of the light in a bin that the profile of a star does not know: spikes, neighbours."""
 
 LARGEST_SHIFT = 0.7
 """Largest displacement of a ghost in units of its radius, at the star that is farthest from the axis."""
@@ -66,7 +75,7 @@ class StarBins:
     value
         (n,) electrons per pixel, sky subtracted.
     error
-        Error of a bin.
+        (n,) errors of the bins.
     """
 
     star: int
@@ -75,7 +84,7 @@ class StarBins:
     dx: FloatArray
     dy: FloatArray
     value: FloatArray
-    error: float
+    error: FloatArray
 
 
 def fields_on_ccd(
@@ -103,16 +112,17 @@ def fields_on_ccd(
     rows, columns = np.nonzero(np.isfinite(binned))
     value = binned[rows, columns].astype(float)
     x, y = (side * (k + 0.5) - 0.5 for k in (columns, rows))
-    near = [np.hypot(x - sx, y - sy) < limits[1] for _, sx, sy, _ in stars]
-    light = np.sum([flux * inside for (*_, flux), inside in zip(stars, near, strict=True)], axis=0)
+    away = [np.hypot(x - sx, y - sy) for _, sx, sy, _ in stars]
     steps = np.diff(binned, axis=1)
     noise, fields = mad_sigma(steps[np.isfinite(steps)]) / np.sqrt(2.0), []
-    for (number, sx, sy, flux), inside in zip(stars, near, strict=True):
-        dx, dy = x - sx, y - sy
-        own = inside & (light < (1.0 + OTHER_LIGHT) * flux) & (np.hypot(dx, dy) > limits[0])
-        if own.sum() > 2 * len(WINGS):
-            from_axis, error = (sx - axis[0], sy - axis[1]), float(np.hypot(noise, UNKNOWN_LEVEL * flux))
-            fields.append(StarBins(number, from_axis, flux, dx[own], dy[own], value[own], error))
+    for largest, smallest in pairwise(share * limits[1] for share in ZONES):
+        light = np.sum([star[3] * (r < largest) for star, r in zip(stars, away, strict=True)], axis=0)
+        for (number, sx, sy, flux), r in zip(stars, away, strict=True):
+            own = (r < largest) & (light < (1.0 + OTHER_LIGHT) * flux) & (r > max(smallest, limits[0]))
+            if own.sum() > FEWEST_BINS:
+                error = np.sqrt(noise**2 + (UNKNOWN_LEVEL * flux) ** 2 + (UNKNOWN_SHARE * value[own]) ** 2)
+                from_axis = (sx - axis[0], sy - axis[1])
+                fields.append(StarBins(number, from_axis, flux, x[own] - sx, y[own] - sy, value[own], error))
     return fields
 
 
@@ -125,9 +135,8 @@ class _Stack:
         self.dx, self.dy, self.value = (np.concatenate([getattr(f, k) for f in fields]) for k in ("dx", "dy", "value"))
         self.away = np.array([f.from_axis for f in fields])
         self.flux = np.array([f.flux for f in fields])[self.field]
-        radius = np.hypot(self.dx, self.dy) / WING_PIXELS
-        self.smooth = [np.ones_like(radius), self.dx, self.dy, *(radius**power for power in WINGS)]
-        self.weight = 1.0 / np.array([f.error for f in fields])[self.field]
+        self.smooth = [np.ones_like(self.dx), self.dx, self.dy, *_profiles(np.hypot(self.dx, self.dy))]
+        self.weight = 1.0 / np.concatenate([f.error for f in fields])
         self.keep(np.ones(self.value.size, bool))
 
     def keep(self, good: NDArray[np.bool_]) -> None:
@@ -165,6 +174,14 @@ class _Stack:
         """Return what the best levels of the donuts leave, sigma."""
         design, target = self.design(geometry), self.without_smooth(self.value)
         return np.asarray(target - design @ np.linalg.lstsq(design, target, rcond=None)[0])
+
+
+def _profiles(radius: FloatArray) -> FloatArray:
+    """Return the functions of the radius of which stars' own profiles are sums: (k, n)."""
+    log = np.log(radius)
+    n = int(np.ceil((log.max() - log.min()) / np.log(WING_STEP)))
+    knots = log.min() + (log.max() + 1e-9 - log.min()) * np.arange(-3, n + 4) / n
+    return BSpline.design_matrix(log, knots, 3).toarray().T * (radius.min() / radius) ** 2
 
 
 def _family(slope: float, hole: float, outer: float, level: float, error: float) -> GhostFamily:

@@ -122,3 +122,27 @@ def test_a_rim_makes_no_detection_and_transients_on_the_ghost_have_the_right_flu
     plain = detect(subtract(search, template), DetectionSettings())
     false = np.hypot(plain.measured.x[:, None] - x, plain.measured.y[:, None] - y).min(axis=1) > 2.0 * FWHM
     assert false.sum() >= 5, "without a model it makes many"
+
+
+def test_the_rim_of_a_small_ghost_in_a_halo_tells_the_light_of_one_whose_rims_are_not_seen():
+    """The star has 0.7 of the light that its G predicts; the larger donut covers the image."""
+    star, radius, level = (380.0, 420.0), 150.0, 70.0
+    y, x = np.indices(SHAPE)
+    away = np.maximum(np.hypot(x - star[0], y - star[1]), 10.0)
+    axis = tuple(value - 1.0 for value in WCS.crpix)
+    slope = 20.0 / (star[0] - axis[0])
+    about = {"displacement": slope, "level_error": 0.3 * level / FLUX, "ratio_error": 0.02, "place_error": 1.0}
+    small = GhostFamily(outer_pixels=radius, inner_pixels=0.35 * radius, level=level / 0.7 / FLUX, **about)
+    large = GhostFamily(outer_pixels=2500.0, inner_pixels=0.0, level=20.0 / FLUX, **about | {"displacement": 0.0})
+    centre = small.centre(star, axis)
+    light = donut(level, centre, radius, 0.35 * radius) + 900.0 * (70.0 / away) ** 2.5 + 14.0
+    image, stars = image_of(light, 7), BrightStars(*(np.array([value]) for value in (*star, MAG)))
+    both = GhostModel(name="ghosts_r.json", band="r", families=[small, large])
+    rim, cover = without_ghosts(image, stars, both).ghosts
+    assert rim.subtracted and cover.subtracted
+    assert (rim.x, rim.y) == (pytest.approx(centre[0], abs=0.3), pytest.approx(centre[1], abs=0.3))
+    assert rim.outer_pixels == pytest.approx(radius, abs=0.3)
+    assert rim.level == pytest.approx(level, abs=3.0 * rim.level_error) and rim.level_error < 0.03 * level
+    assert cover.level == pytest.approx(14.0, abs=3.0 * cover.level_error) and cover.level_error < 0.06 * 14.0
+    alone = GhostModel(name="ghosts_r.json", band="r", families=[large])
+    assert [ghost.subtracted for ghost in without_ghosts(image, stars, alone).ghosts] == [False]

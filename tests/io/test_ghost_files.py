@@ -30,6 +30,8 @@ def test_a_model_is_read_back_for_its_band_only(tmp_path):
         {"level": -1e-9},
         {"level": 1e-3},
         {"level_error": None},
+        {"ratio_error": -0.1},
+        {"place_error": 0.0},
         None,
     ],
 )

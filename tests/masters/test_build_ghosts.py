@@ -42,7 +42,8 @@ def write_exposure(site, expnum, random):
     image = random.normal(0.0, 40.0, (NY, NX)).astype(np.float32)
     add_ghosts(image, ccd, *(np.array([value]) for value in (x, y, 10 ** (0.4 * (ZEROPOINT - mag)))))
     mask = np.zeros((NY, NX), np.int16)
-    write_planes(own.product_path("immask.fits"), {"SCI": image, "MSK": mask}, {"CCDNUM": ccd} | wcs.to_header())
+    planes = {"SCI": image, "MSK": mask, "WGT": np.full((NY, NX), 40.0**-2, np.float32)}
+    write_planes(own.product_path("immask.fits"), planes, {"CCDNUM": ccd} | wcs.to_header())
     row = {"status": "good", "zeropoint_mag": ZEROPOINT, "corners": []}
     summary = {"exposure": asdict(about), "numbers": {}, "ccds": {str(ccd): row}}
     whole = StepJob(exposure=own.exposure, site=site)
