@@ -9,14 +9,13 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from pydantic import Field
 
-from blocks.folders import load_site
-from imaging.errors import InputError
 from imaging.masters.settings import GhostSettings
 from tasks.build_ghosts import fit_ghosts, ghosts_job
-from tasks.calibration_files import master_path, record_files, require_one_period
+from tasks.calibration_files import master_path, record_files
 from tasks.engine.final_state import keep_result
 from tasks.engine.stage import Stage
 from tasks.engine.task_runner import ComputeTaskRunner
+from tasks.fitted_exposures import fitted_exposures
 from tasks.jobs import StepJob
 from tasks.requests import ExposureRequest, Name, Night
 
@@ -47,12 +46,7 @@ def build_ghosts(
         InputError: If there are too few exposures or bright stars, exposures are of several bands or stable periods or
             have not been verified, or no ghost is seen.
     """
-    if not exposures:
-        raise InputError("no exposures to fit ghosts to", limit=f"at least {settings.minimum_exposures}")
-    place = load_site(site).storing_in(exposures[0].destination)
-    identities = [request.exposure_id() for request in exposures]
-    require_one_period(place, identities)
-    validity = None if first is None or last is None else (first, last)
+    place, identities, validity = fitted_exposures(exposures, site, first, last)
     job, ccds = ghosts_job(identities, place, epoch, settings)
     stage = Stage("build-ghosts", StepJob(topic=job.topic, site=place), overwrite=overwrite)
     made = stage.run(fit_ghosts, job, ccds)

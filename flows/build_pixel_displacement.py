@@ -9,14 +9,13 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from pydantic import Field
 
-from blocks.folders import load_site
-from imaging.errors import InputError
 from imaging.masters.settings import DisplacementSettings
 from tasks.build_pixel_displacement import displacement_job, fit_displacements, tied_ccds
-from tasks.calibration_files import master_path, record_files, require_one_period
+from tasks.calibration_files import master_path, record_files
 from tasks.engine.final_state import keep_result
 from tasks.engine.stage import Stage
 from tasks.engine.task_runner import ComputeTaskRunner
+from tasks.fitted_exposures import fitted_exposures
 from tasks.jobs import StepJob
 from tasks.products import observed_latest
 from tasks.requests import ExposureRequest, Name, Night
@@ -50,12 +49,7 @@ def build_pixel_displacement(
     Raises:
         InputError: If there are too few exposures, of several bands or stable periods, or one has not been calibrated.
     """
-    if not exposures:
-        raise InputError("no exposures to fit displacements to", limit=f"at least {settings.minimum_exposures}")
-    place = load_site(site).storing_in(exposures[0].destination)
-    identities = [request.exposure_id() for request in exposures]
-    require_one_period(place, identities)
-    validity = None if first is None or last is None else (first, last)
+    place, identities, validity = fitted_exposures(exposures, site, first, last)
     by_ccd = tied_ccds(identities, place, settings)
     observed = observed_latest(identities, place)
     topic = f"pixel-displacement-{observed.band}"

@@ -9,14 +9,13 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from pydantic import Field
 
-from blocks.folders import load_site
-from imaging.errors import InputError
 from imaging.masters.settings import SkyModeSettings
 from tasks.build_sky_modes import common_ccds, find_modes, make_templates, modes_job, template_job
-from tasks.calibration_files import master_path, record_files, require_one_period
+from tasks.calibration_files import master_path, record_files
 from tasks.engine.final_state import keep_result
 from tasks.engine.stage import Stage
 from tasks.engine.task_runner import ComputeTaskRunner
+from tasks.fitted_exposures import fitted_exposures
 from tasks.jobs import StepJob
 from tasks.requests import ExposureRequest, Name, Night
 from tasks.steps import MAKE_TEMPLATES
@@ -47,12 +46,7 @@ def build_sky_modes(
     Raises:
         InputError: If there are no exposures, they are of several bands or stable periods, or have no CCD in common.
     """
-    if not exposures:
-        raise InputError("no exposures to build sky modes from", limit=f"at least {settings.minimum_exposures}")
-    place = load_site(site).storing_in(exposures[0].destination)
-    identities = [request.exposure_id() for request in exposures]
-    require_one_period(place, identities)
-    validity = None if first is None or last is None else (first, last)
+    place, identities, validity = fitted_exposures(exposures, site, first, last)
     ccds = common_ccds(identities, place)
     band, night = identities[0].band, max(who.night for who in identities)
     job = modes_job(identities, ccds, place, epoch, settings)

@@ -14,7 +14,6 @@ from imaging.astrometry.settings import AstrometrySettings
 from imaging.bits import MaskBit
 from imaging.detector.ccds import NX, NY
 from imaging.difference.ghost_model import GhostModel
-from imaging.errors import InputError
 from imaging.identity import ExposureId
 from imaging.image import CcdImage
 from imaging.io.ghosts import write_ghosts
@@ -31,6 +30,7 @@ from tasks.calibration_files import master_path
 from tasks.engine.cache import fingerprint
 from tasks.engine.jobs import FileRecord, StepResult
 from tasks.engine.step import step
+from tasks.fitted_exposures import band_of
 from tasks.jobs import StepJob
 from tasks.products import read_summary, summary_path
 from tasks.steps import FIT_GHOSTS
@@ -49,13 +49,7 @@ def ghosts_job(
     InputError
         If there are too few exposures, they are of several bands, or one has not been verified.
     """
-    bands = sorted({exposure.band for exposure in exposures})
-    if len(bands) != 1 or len(exposures) < settings.minimum_exposures:
-        raise InputError(
-            "a model of ghosts needs several exposures of one band",
-            value=f"{len(exposures)} of the bands {', '.join(bands)}",
-            limit=f"at least {settings.minimum_exposures} of one band",
-        )
+    band = band_of(exposures, "a model of ghosts", settings.minimum_exposures)
     inputs: dict[str, FileRecord] = {}
     seen: dict[str, dict[str, Any]] = {}
     for exposure in exposures:
@@ -71,8 +65,8 @@ def ghosts_job(
             "mjd": observed.mjd_mid,
             "zeropoints_mag": {str(ccd): row["zeropoint_mag"] for ccd, row in sorted(summary.usable.items())},
         }
-    parameters = {"epoch": epoch, "band": bands[0], "exposures": seen}
-    job = StepJob(topic=f"ghosts-{bands[0]}", site=site, inputs=inputs, settings=settings, parameters=parameters)
+    parameters = {"epoch": epoch, "band": band, "exposures": seen}
+    job = StepJob(topic=f"ghosts-{band}", site=site, inputs=inputs, settings=settings, parameters=parameters)
     return job, tuple(sorted({int(ccd) for about in seen.values() for ccd in about["zeropoints_mag"]}))
 
 

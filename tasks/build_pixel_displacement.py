@@ -18,6 +18,7 @@ from tasks.calibration_files import calibration_record, master_path
 from tasks.engine.cache import fingerprint
 from tasks.engine.jobs import StepResult
 from tasks.engine.step import step
+from tasks.fitted_exposures import band_of
 from tasks.jobs import StepJob
 from tasks.products import ccds_with
 from tasks.steps import FIT_DISPLACEMENTS
@@ -36,13 +37,7 @@ def tied_ccds(
     InputError
         If there are too few exposures, they are of several bands, or one has no solution.
     """
-    bands = sorted({exposure.band for exposure in exposures})
-    if len(bands) != 1 or len(exposures) < settings.minimum_exposures:
-        raise InputError(
-            "a map of displacements needs several exposures of one band",
-            value=f"{len(exposures)} of the bands {', '.join(bands)}",
-            limit=f"at least {settings.minimum_exposures} of one band",
-        )
+    band_of(exposures, "a map of displacements", settings.minimum_exposures)
     found: dict[int, list[ExposureId]] = {}
     for exposure in exposures:
         tied = set(ccds_with(exposure, site, MATCHES)) & set(ccds_with(exposure, site, TIE))

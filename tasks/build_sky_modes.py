@@ -21,6 +21,7 @@ from tasks.calibration_files import master_path
 from tasks.engine.cache import fingerprint
 from tasks.engine.jobs import StepResult
 from tasks.engine.step import step
+from tasks.fitted_exposures import band_of
 from tasks.jobs import StepJob
 from tasks.products import ccds_with
 from tasks.steps import FIND_MODES, MAKE_TEMPLATES
@@ -34,9 +35,7 @@ def common_ccds(exposures: Sequence[ExposureId], site: Site) -> tuple[int, ...]:
     InputError
         If the exposures are of several bands, or have no CCD in common.
     """
-    bands = sorted({exposure.band for exposure in exposures})
-    if len(bands) != 1:
-        raise InputError("sky modes need exposures of one band", value=", ".join(bands) or "none", limit="one band")
+    band_of(exposures, "a fit of sky modes", 1)
     sets = [set(ccds_with(exposure, site, "minisky.fits")) for exposure in exposures]
     common = tuple(ccd for ccd in SCIENCE_CCDS if all(ccd in found for found in sets))
     if not common:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from blocks.site import Site
-from imaging.errors import CcdError, InputError
+from imaging.errors import CcdError
 from imaging.exposure import Exposure
 from imaging.identity import ExposureId
 from imaging.io.calibration_write import write_calibration_image
@@ -18,6 +18,7 @@ from tasks.calibration_files import master_path, optional_calibration
 from tasks.engine.cache import fingerprint
 from tasks.engine.jobs import StepResult
 from tasks.engine.step import step
+from tasks.fitted_exposures import band_of
 from tasks.jobs import StepJob
 from tasks.products import calibrated_ccds
 from tasks.steps import FIT_STAR_FLATS, WRITE_STAR_FLAT
@@ -33,19 +34,13 @@ def fit_job(exposures: Sequence[ExposureId], site: Site, settings: StarFlatSetti
     InputError
         If there are too few exposures, they are of several bands, or one has not been calibrated.
     """
-    bands = sorted({exposure.band for exposure in exposures})
-    if len(bands) != 1 or len(exposures) < settings.minimum_exposures:
-        raise InputError(
-            "a star flat needs several exposures of one band",
-            value=f"{len(exposures)} of the bands {', '.join(bands)}",
-            limit=f"at least {settings.minimum_exposures} of one band",
-        )
+    band = band_of(exposures, "a star flat", settings.minimum_exposures)
     inputs = {}
     for exposure in exposures:
         for ccd in calibrated_ccds(exposure, site, MATCHES):
             path = StepJob(exposure=exposure, ccd=ccd, site=site).product_path(MATCHES)
             inputs[f"{exposure.expnum}_{ccd:02d}"] = fingerprint(site, path)
-    return StepJob(topic=f"star-flat-{bands[0]}", site=site, inputs=inputs, settings=settings)
+    return StepJob(topic=f"star-flat-{band}", site=site, inputs=inputs, settings=settings)
 
 
 @step(FIT_STAR_FLATS)
