@@ -40,15 +40,12 @@ CORE = {
 }
 """Functions that decide the numbers which astronomers rely on, by their folder, which is that of the tests as well."""
 
-_STEEP = "imaging.masks.cosmic_rays:_find_steep"
 _RADON = "imaging.masks.streak_search:_radon"
 _COURSE = "imaging.masks.streak_trace:_add_polynomial"
 _LEAK = "imaging.simulation.crosstalk:_leak"
 _SKYMAP = "imaging.io.skymaps:_build"
 _FORCED = "imaging.difference.forced:_forced_all"
 EQUIVALENT = {
-    (_STEEP, "beside = beside or (mask[y - dy, x + dx] & avoid) != 0"): "the box is symmetric",
-    (_STEEP, "beside = beside or (mask[y + dy, x - dx] & avoid) != 0"): "the box is symmetric",
     (_RADON, "half = int(np.ceil(0.5 * np.hypot(ny, nx))) - 1"): "only cells beyond the farthest bin go",
     (_COURSE, "new = use & (np.abs(residual) <= limit)"): "no residual of a fit equals the limit to the last digit",
     (_SKYMAP, "has_distance = set(DISTANCE_COLUMNS.values()) < set(names)"): "the table has probabilities besides",

@@ -2,8 +2,8 @@
 
 The real/bogus score was trained on other nights, where artefacts were more or less frequent. The fakes show the scores
 of real sources of this night, all detections those of the mixture of real and bogus ones. Where detections are more
-frequent than fakes, relative to the highest scores, the excess is bogus. A night has few detections in a bin: the score
-counts as many.
+frequent than fakes, relative to the highest scores, the excess is bogus. A night has few detections in a bin, so that
+the score is weighed with them, as a fixed number of detections.
 """
 
 import numpy as np
