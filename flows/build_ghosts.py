@@ -46,7 +46,7 @@ def build_ghosts(
         InputError: If there are too few exposures or bright stars, exposures are of several bands or stable periods or
             have not been verified, or no ghost is seen.
     """
-    place, identities, validity = fitted_exposures(exposures, site, first, last)
+    place, identities, validity = fitted_exposures(exposures, site, first, last, settings.minimum_exposures)
     job, ccds = ghosts_job(identities, place, epoch, settings)
     stage = Stage("build-ghosts", StepJob(topic=job.topic, site=place), overwrite=overwrite)
     made = stage.run(fit_ghosts, job, ccds)

@@ -49,7 +49,7 @@ def build_pixel_displacement(
     Raises:
         InputError: If there are too few exposures, of several bands or stable periods, or one has not been calibrated.
     """
-    place, identities, validity = fitted_exposures(exposures, site, first, last)
+    place, identities, validity = fitted_exposures(exposures, site, first, last, settings.minimum_exposures)
     by_ccd = tied_ccds(identities, place, settings)
     observed = observed_latest(identities, place)
     topic = f"pixel-displacement-{observed.band}"

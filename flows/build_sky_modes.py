@@ -46,7 +46,7 @@ def build_sky_modes(
     Raises:
         InputError: If there are no exposures, they are of several bands or stable periods, or have no CCD in common.
     """
-    place, identities, validity = fitted_exposures(exposures, site, first, last)
+    place, identities, validity = fitted_exposures(exposures, site, first, last, settings.minimum_exposures)
     ccds = common_ccds(identities, place)
     band, night = identities[0].band, max(who.night for who in identities)
     job = modes_job(identities, ccds, place, epoch, settings)

@@ -47,7 +47,7 @@ def build_star_flat(
     Raises:
         InputError: If there are too few exposures, of several bands or stable periods, or one has not been calibrated.
     """
-    place, identities, validity = fitted_exposures(exposures, site, first, last)
+    place, identities, validity = fitted_exposures(exposures, site, first, last, settings.minimum_exposures)
     job = fit_job(identities, place, settings)
     stage = Stage("build-star-flat", StepJob(topic=job.topic, site=place), overwrite=overwrite)
     fit = stage.run(fit_star_flats, job, ())

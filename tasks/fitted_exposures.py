@@ -11,11 +11,12 @@ from tasks.requests import ExposureRequest
 
 
 def fitted_exposures(
-    exposures: Sequence[ExposureRequest], site: str, first: int | None, last: int | None
+    exposures: Sequence[ExposureRequest], site: str, first: int | None, last: int | None, least: int
 ) -> tuple[Site, list[ExposureId], tuple[int, int] | None]:
     """Return the site, the exposures and the first and last night for which their calibration holds.
 
-    The nights are None, for all within the limits of age, unless both are given.
+    The nights are None, for all within the limits of age, unless both are given. The step that fits takes at least
+    ``least`` exposures, which the error names.
 
     Raises
     ------
@@ -23,7 +24,7 @@ def fitted_exposures(
         If there are no exposures, or they are of several stable periods.
     """
     if not exposures:
-        raise InputError("no exposures to fit a calibration to", limit="at least 1")
+        raise InputError("no exposures to fit a calibration to", limit=f"at least {least}")
     place = load_site(site).storing_in(exposures[0].destination)
     identities = [request.exposure_id() for request in exposures]
     require_one_period(place, identities)
